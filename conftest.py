@@ -1,0 +1,27 @@
+"""What every test of the project shares: the fixture plugins and the Hypothesis profiles."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from hypothesis import settings
+from hypothesis.configuration import set_hypothesis_home_dir
+from hypothesis.database import DirectoryBasedExampleDatabase
+
+pytest_plugins = [
+    "tests.helpers.leaks",
+    "tests.helpers.pythons",
+    "tests.helpers.s3",
+    "tests.helpers.serving",
+    "tests.helpers.sshd",
+]
+
+# Tests run in directories of their own; the examples that Hypothesis keeps belong to the checkout.
+_HOME = Path(__file__).parent / ".hypothesis"
+set_hypothesis_home_dir(_HOME)
+_DATABASE = DirectoryBasedExampleDatabase(_HOME / "examples")
+
+settings.register_profile("dev", deadline=None, database=_DATABASE)
+settings.register_profile("ci", deadline=None, database=None, derandomize=True, print_blob=True)
+settings.load_profile("ci" if os.environ.get("CI") == "true" else "dev")

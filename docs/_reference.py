@@ -1,0 +1,81 @@
+"""Write the pages of the reference: one for every public module, each name on one of them only.
+
+A name that a family such as `fleche.caches` re-exports is explained on the family's page, where
+people import it from. Wherever else a name can be imported from, the front page `fleche` above all,
+there is a link.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from importlib import import_module
+from pathlib import Path
+from types import ModuleType
+
+import fleche
+
+PACKAGE = "fleche"
+
+
+def write(directory: Path) -> None:
+    """Write `<module>.rst` for every public module, those inside of a family in `inside`."""
+    (directory / "inside").mkdir(parents=True, exist_ok=True)
+    homes = _homes()
+    for name, module in _modules().items():
+        own, links = [], []
+        for public in _public(module):
+            home = homes[public, id(getattr(module, public))]
+            if home == name:
+                own.append(public)
+            else:
+                links.append(f"{home}.{public}")
+        if own or name == PACKAGE:
+            room = directory / "inside" if name.count(".") > 1 else directory
+            (room / f"{name}.rst").write_text(_page(name, own, links))
+
+
+def _page(name: str, own: list[str], links: list[str]) -> str:
+    lines = [name, "=" * len(name), "", f".. automodule:: {name}"]
+    if own:
+        lines.append(f"   :members: {', '.join(own)}")
+    if links:
+        lines += ["", "Explained where they live:", ""]
+        lines += [f"* :py:obj:`{link}`" for link in links]
+    return "\n".join([*lines, ""])
+
+
+def _homes() -> dict[tuple[str, int], str]:
+    """Where each public name is explained: a family before its rooms, the front page last."""
+    homes: dict[tuple[str, int], str] = {}
+    modules = _modules()
+    for name in sorted(modules, key=lambda name: (name == PACKAGE, name.count("."), name)):
+        for public in _public(modules[name]):
+            value = getattr(modules[name], public)
+            homes.setdefault((public, id(value)), _origin(name, value))
+    return homes
+
+
+def _origin(name: str, value: object) -> str:
+    """The module that defines `value`, unless it is inside the package `name`, or hides it."""
+    defined = getattr(value, "__module__", None)
+    module = _modules().get(defined) if isinstance(defined, str) else None
+    if module is None or module.__name__.startswith(f"{name}."):
+        return name
+    return module.__name__ if getattr(value, "__name__", None) in _public(module) else name
+
+
+def _public(module: ModuleType) -> list[str]:
+    return list(getattr(module, "__all__", ()))
+
+
+def _modules() -> dict[str, ModuleType]:
+    return {name: import_module(name) for name in sorted(_names())}
+
+
+def _names() -> Iterator[str]:
+    for root in map(Path, fleche.__path__):
+        for path in root.rglob("*.py"):
+            parts = path.relative_to(root).with_suffix("").parts
+            parts = parts[:-1] if parts[-1] == "__init__" else parts
+            if not any(part.startswith("_") for part in parts):
+                yield ".".join((PACKAGE, *parts))

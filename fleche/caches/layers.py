@@ -1,0 +1,130 @@
+"""Several caches that are asked in turn."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from threading import Lock
+from typing import TypeVar
+
+from fleche.caches.base import BaseCache
+from fleche.call import LazyCall, QueryCall
+from fleche.digest import Digest
+from fleche.errors import RemoteConnectionError
+from fleche.storage.base import Capabilities, expand_among
+
+__all__ = ["Layers"]
+
+log = logging.getLogger("fleche.caches")
+
+T = TypeVar("T")
+
+
+class Layers:
+    """Caches in the order in which they are asked.
+
+    An unreachable one whose policy says ``on_error = "miss"`` has nothing; that is counted as
+    ``unreachable`` and logged once.
+    """
+
+    def __init__(self, caches: Iterable[BaseCache], count: Callable[[str], None]) -> None:
+        """Put ``caches`` together.
+
+        Args:
+            caches: at least one.
+            count: counts an event by its name.
+        """
+        self.caches = tuple(caches)
+        if not self.caches:
+            raise ValueError("a stack or pool is made of at least one cache")
+        self._count = count
+        self._noted: set[tuple[str, int]] = set()
+        self._lock = Lock()
+
+    def capabilities(self, *, read_only: bool) -> Capabilities:
+        """Return what they are together."""
+        found = []
+        for layer in self.caches:
+            with self.tolerating(layer):
+                found.append(layer.capabilities)
+        return Capabilities(
+            read_only=read_only,
+            persistent=any(each.persistent for each in found),
+            shared=any(each.shared for each in found),
+            opens_parcels=any(each.opens_parcels for each in found),
+        )
+
+    @contextmanager
+    def tolerating(self, layer: BaseCache) -> Iterator[None]:
+        """Leave the block quietly if ``layer`` is unreachable and its policy allows that."""
+        try:
+            yield
+        except RemoteConnectionError as error:
+            if layer.policy.on_error != "miss":
+                raise
+            self.note("unreachable", layer, error)
+
+    def note(self, event: str, layer: BaseCache, error: Exception) -> None:
+        """Count what befell ``layer``; log it the first time."""
+        self._count(event)
+        mark = (event, id(layer))
+        with self._lock:
+            known = mark in self._noted
+            self._noted.add(mark)
+        level = logging.DEBUG if known else logging.WARNING
+        log.log(level, "%s: %s, going on without it: %s", layer, event, error)
+
+    def ask(self, question: Callable[[BaseCache], T]) -> Iterator[T]:
+        """Yield the answers of those that have one, in order, each asked when it is its turn."""
+        for layer in self.caches:
+            with self.tolerating(layer), suppress(KeyError):
+                answer = question(layer)
+                yield answer
+
+    def first(self, key: Digest, question: Callable[[BaseCache], T]) -> T:
+        """Return the first answer to a question about ``key``.
+
+        Raises:
+            KeyError: there is none.
+        """
+        for answer in self.ask(question):
+            return answer
+        raise KeyError(key)
+
+    def contains(self, key: Digest) -> bool:
+        """Tell whether one of them contains ``key``."""
+        return any(self.ask(lambda layer: layer.contains(key)))
+
+    def expand(self, key: Digest | str) -> Digest:
+        """Return the one complete digest that ``key`` stands for in all of them together.
+
+        Raises:
+            KeyError: there is none.
+            AmbiguousDigestError: there are several.
+        """
+        if Digest(key).is_full:
+            return self.first(Digest(key), lambda layer: layer.expand(key))
+        return expand_among(key, self.ask(lambda layer: layer.expand(key)))
+
+    def shrink(self, *keys: Digest | str) -> tuple[Digest, ...]:
+        """Return for each key the beginning that stands for it alone in every one of them."""
+        full = [key if Digest(key).is_full else self.expand(key) for key in keys]
+        answers = list(self.ask(lambda layer: layer.shrink(*full))) or [tuple(map(Digest, full))]
+        return tuple(max(shorts, key=len) for shorts in zip(*answers, strict=True))
+
+    def query(self, template: QueryCall, owner: BaseCache) -> Iterator[LazyCall]:
+        """Yield the matching calls, bound to ``owner``; of several with one key, the first."""
+        seen: set[Digest] = set()
+        for layer in self.caches:
+            with self.tolerating(layer):
+                for call in layer.query(template):
+                    if call.key not in seen:
+                        seen.add(call.key)
+                        yield call.bind(owner)
+
+    def close(self) -> None:
+        """Close all of them, even if one fails."""
+        with ExitStack() as stack:
+            for layer in self.caches:
+                stack.callback(layer.close)

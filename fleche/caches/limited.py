@@ -1,0 +1,216 @@
+"""A cache that forgets what was not used for longest, so as to stay within limits."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from threading import Lock
+
+from fleche.caches.local import Cache
+from fleche.caches.views import CacheView
+from fleche.call import CallRecord
+from fleche.digest import Digest
+from fleche.errors import ParcelError, Rejected, StorageError
+from fleche.parcel import Parcel
+from fleche.storage.base import CallStorage, Entry, ValueStorage
+
+__all__ = ["SizeLimitedCache"]
+
+log = logging.getLogger("fleche.caches")
+
+_LOOK_AGAIN = 60.0
+"""Seconds after which others may have filled what was free."""
+
+
+class SizeLimitedCache(CacheView):
+    """A local cache that evicts the calls that were not used for longest, with their values.
+
+    A call is used when it is saved or loaded. Several processes may share the storages, as long as
+    all of them keep to the same limits: sizes and times of use are those of the storages. Never
+    evicted are the call that was just saved, so that one call may exceed the limits, and what a
+    running call has stored. A value that is larger than the whole cache is refused.
+
+    Room is made a tenth at a time, so that it need not be made at every save.
+
+    Attributes:
+        max_size: how many calls are kept; ``None`` for any number.
+        max_bytes: how many bytes their values and records may take; ``None`` for any number.
+    """
+
+    def __init__(
+        self, inner: Cache, max_size: int | None = None, max_bytes: int | None = None
+    ) -> None:
+        """Limit ``inner``.
+
+        Raises:
+            ValueError: a limit is not positive.
+        """
+        super().__init__(inner)
+        for name, limit in (("max_size", max_size), ("max_bytes", max_bytes)):
+            if limit is not None and limit < 1:
+                raise ValueError(f"{name} is at least 1, not {limit}")
+        self.max_size = max_size
+        self.max_bytes = max_bytes
+        self._values, self._calls = inner.values, inner.calls
+        self._budget = _Budget()
+        self._making_room = Lock()
+
+    def fetch(self, key: Digest) -> tuple[CallRecord, Parcel | None]:
+        """Return a record and, where that costs nothing extra, the parcel of its result."""
+        found = self.inner.fetch(key)
+        if not self.read_only:
+            self._calls.renew(key)
+        return found
+
+    def save_parcel(self, digest: Digest, parcel: Parcel) -> None:
+        """Store the parcel of a value, unless there can never be room for it."""
+        if self.max_bytes is not None and parcel.nbytes > self.max_bytes:
+            raise Rejected(
+                f"{self}: value {digest[:12]} takes {parcel.nbytes} bytes, "
+                f"and max_bytes is {self.max_bytes}; not saved"
+            )
+        super().save_parcel(digest, parcel)
+        self._budget.spend(size=parcel.nbytes)
+
+    def save_record(self, key: Digest, record: CallRecord) -> None:
+        """Store a record, and make room if that was one too many."""
+        super().save_record(key, record)
+        if record.result is not None and not self._budget.spend(calls=1):
+            self.make_room(key)
+
+    def make_room(self, keep: Digest | None = None) -> int:
+        """Evict until the limits hold; return how many calls went.
+
+        Args:
+            keep: a call that stays in any case.
+        """
+        with self._making_room:
+            survey = _Survey(self._values, self._calls)
+            evicted = 0
+            if survey.exceeds(self.max_size, self.max_bytes):
+                if self._collect():
+                    survey = _Survey(self._values, self._calls)
+                evicted = self._evict_oldest(survey, keep)
+            self._budget.renew(*survey.free(self.max_size, self.max_bytes))
+        self.count("evicted", evicted)
+        return evicted
+
+    def _collect(self) -> int:
+        """Remove what nobody refers to, if that can be told; return how much it was."""
+        try:
+            return self.inner.gc().removed
+        except StorageError as error:
+            log.warning("%s: %s", self, error)
+            return 0
+
+    def _evict_oldest(self, survey: _Survey, keep: Digest | None) -> int:
+        evicted = 0
+        size, nbytes = _tenth_below(self.max_size), _tenth_below(self.max_bytes)
+        for key in survey.oldest_first(keep):
+            if not survey.exceeds(size, nbytes):
+                break
+            evicted += survey.evict(key)
+        return evicted
+
+    def to_config(self) -> dict[str, object]:
+        """Return the table of the inner cache, with the limits."""
+        limits = {"max_size": self.max_size, "max_bytes": self.max_bytes}
+        table: dict[str, object] = self.inner.to_config()
+        return {**table, **{name: limit for name, limit in limits.items() if limit is not None}}
+
+
+def _tenth_below(limit: int | None) -> int | None:
+    return None if limit is None else limit - limit // 10
+
+
+class _Budget:
+    """What may be saved before somebody must look how full the cache is.
+
+    It is half of what was free when somebody looked: others save too.
+    """
+
+    def __init__(self) -> None:
+        self._calls = self._bytes = 0.0
+        self._until = 0.0
+        self._lock = Lock()
+
+    def spend(self, *, calls: int = 0, size: int = 0) -> bool:
+        """Take from the budget; tell whether it lasts."""
+        with self._lock:
+            self._calls -= calls
+            self._bytes -= size
+            return self._calls >= 0 and self._bytes >= 0 and time.monotonic() < self._until
+
+    def renew(self, calls: float, size: float) -> None:
+        """Set the budget to half of what is free."""
+        with self._lock:
+            self._calls, self._bytes = calls / 2, size / 2
+            self._until = time.monotonic() + _LOOK_AGAIN
+
+
+class _Survey:
+    """What is in a pair of storages, and who refers to what."""
+
+    def __init__(self, values: ValueStorage, calls: CallStorage) -> None:
+        self._value_storage, self._call_storage = values, calls
+        self.values = {entry.key: entry for entry in values.entries()}
+        self.calls = {entry.key: entry for entry in calls.entries()}
+        self.finished: dict[Digest, CallRecord] = {}
+        self.references: Counter[Digest] = Counter()
+        self.bytes = sum(entry.size for entry in (*self.values.values(), *self.calls.values()))
+        for key, record in self._records(self.calls):
+            self.references.update(record.digests())
+            if record.result is not None:
+                self.finished[key] = record
+        # calls that were running a moment ago may have exchanged their lease for a record
+        for _, record in self._records(set(calls.keys()) - self.calls.keys()):
+            self.references.update(record.digests())
+
+    def _records(self, keys: Iterable[Digest]) -> Iterator[tuple[Digest, CallRecord]]:
+        for key in keys:
+            try:
+                record = self._call_storage.get(key)
+            except (KeyError, ParcelError):
+                continue
+            yield key, record
+
+    def exceeds(self, max_size: int | None, max_bytes: int | None) -> bool:
+        """Tell whether there is more than that."""
+        return min(self.free(max_size, max_bytes)) < 0
+
+    def free(self, max_size: int | None, max_bytes: int | None) -> tuple[float, float]:
+        """Return how many calls and bytes there is room for."""
+        endless = float("inf")
+        return (
+            endless if max_size is None else max_size - len(self.finished),
+            endless if max_bytes is None else max_bytes - self.bytes,
+        )
+
+    def oldest_first(self, keep: Digest | None) -> list[Digest]:
+        """Return the finished calls, that which was not used for longest first."""
+        order = sorted(self.finished, key=lambda key: self.calls[key].modified)
+        return [key for key in order if key != keep]
+
+    def evict(self, key: Digest) -> bool:
+        """Remove a call and the values that only it refers to; tell whether it went.
+
+        What is used, stored or found to be here since this survey stays. So does a value that is
+        younger than the call: somebody has found it here who has not left a record yet.
+        """
+        call = self.calls[key]
+        if not self._call_storage.delete_older(key, call.modified):
+            return False
+        self.bytes -= call.size
+        digests = self.finished.pop(key).digests()
+        self.references.subtract(digests)
+        for digest in digests:
+            value = self.values.get(digest)
+            if value is not None and not self.references[digest]:
+                self._remove_value(value, call.modified)
+        return True
+
+    def _remove_value(self, entry: Entry, limit: float) -> None:
+        if entry.modified <= limit and self._value_storage.delete_older(entry.key, entry.modified):
+            self.bytes -= entry.size

@@ -1,0 +1,263 @@
+"""A stack of caches: the near ones quick, the far ones shared."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from fleche.caches._flights import Flights
+from fleche.caches.base import BaseCache
+from fleche.caches.layers import Layers
+from fleche.call import CallRecord, LazyCall, QueryCall
+from fleche.digest import Digest, digest
+from fleche.errors import ParcelError, Rejected, RemoteConnectionError, StorageError
+from fleche.parcel import Parcel, verify
+from fleche.storage.base import Capabilities
+
+__all__ = ["CacheStack"]
+
+
+class CacheStack(BaseCache):
+    """Caches one behind the other.
+
+    Saves go to the first layer, and to those further ones whose policy says ``write_through``. A
+    call is looked for from the first layer on, and no layer is asked if one before it can answer. A
+    hit further up is copied down as it is: the record and the result, and those arguments that the
+    record holds in the clear. Larger arguments stay where they are, since whoever calls the
+    function holds them already; they are loaded from there when asked for. A value that is asked
+    for by itself is not copied down, for nothing here would refer to it.
+
+    Values are packed, signed and opened as the first layer says.
+    """
+
+    def __init__(self, layers: Iterable[BaseCache]) -> None:
+        """Put ``layers`` together, the nearest first."""
+        super().__init__()
+        self._layers = Layers(layers, self.count)
+        self._flights = Flights()
+        self.packing = self.first.packing
+
+    @property
+    def layers(self) -> tuple[BaseCache, ...]:
+        """The caches, the nearest first."""
+        return self._layers.caches
+
+    @property
+    def first(self) -> BaseCache:
+        """The layer that saves go to."""
+        return self.layers[0]
+
+    @property
+    def capabilities(self) -> Capabilities:
+        """Read-only if the first layer is; otherwise what any layer is."""
+        return self._layers.capabilities(read_only=self.read_only)
+
+    @property
+    def read_only(self) -> bool:
+        """Whether the first layer refuses every save."""
+        return self.first.read_only
+
+    # -- looking up --------------------------------------------------------------------------------
+
+    def load_record(self, key: Digest) -> CallRecord:
+        """Return the record of the nearest layer that has one."""
+        return self._layers.first(key, lambda layer: layer.load_record(key))
+
+    def load_parcel(self, digest: Digest) -> Parcel:
+        """Return the parcel of the nearest layer that has one."""
+        return self._layers.first(digest, lambda layer: layer.load_parcel(digest))
+
+    def _note_damage(self, call: LazyCall, result: Digest) -> bool:
+        """Remember it; tell whether a further layer has the call, and nobody has asked it yet."""
+        known = result in self._damaged
+        super()._note_damage(call, result)
+        if known:
+            return False
+        elsewhere = self._layers.ask(
+            lambda layer: layer is not self.first and layer.contains(call.key)
+        )
+        return any(elsewhere)
+
+    def fetch(self, key: Digest) -> tuple[CallRecord, Parcel | None]:
+        """Return a record and, where that costs nothing extra, the parcel of its result."""
+        with self._flights.join(key):
+            return self._search(key)
+
+    def _search(self, key: Digest) -> tuple[CallRecord, Parcel | None]:
+        """Return the call from the nearest layer that has both record and result.
+
+        If none has both, the nearest record is returned alone; that of a damaged entry counts last.
+        """
+        dangling: list[CallRecord] = []
+        damage: ParcelError | None = None
+        for depth, layer in enumerate(self.layers):
+            with self._layers.tolerating(layer):
+                try:
+                    return self._fetch_from(depth, key, dangling)
+                except KeyError:
+                    continue
+                except ParcelError as error:
+                    damage = damage or error
+        if dangling:
+            return dangling[0], None
+        raise damage or KeyError(key)
+
+    def _fetch_from(
+        self, depth: int, key: Digest, dangling: list[CallRecord]
+    ) -> tuple[CallRecord, Parcel | None]:
+        layer = self.layers[depth]
+        record, parcel = layer.fetch(key)
+        result = record.result
+        if parcel is not None or result is None:
+            pass
+        elif depth:
+            dangling.append(record)
+            parcel = layer.load_parcel(result)
+            dangling.pop()
+        elif result in self._damaged or not layer.contains(result):
+            dangling.append(record)
+            raise KeyError(result)
+        for nearer in reversed(self.layers[:depth]):
+            self._copy_down(nearer, key, record, parcel)
+        return record, parcel
+
+    def _copy_down(
+        self, nearer: BaseCache, key: Digest, record: CallRecord, parcel: Parcel | None
+    ) -> None:
+        """Give a nearer layer what a further one has; that it may refuse is no error."""
+        try:
+            if record.result is not None and parcel is not None:
+                self._copy_result(nearer, record.result, parcel)
+            self._restore_arguments(nearer, record)
+            nearer.save_record(key, record)
+        except (Rejected, StorageError, RemoteConnectionError) as error:
+            self._layers.note("refused", nearer, error)
+        else:
+            self.count("copied")
+
+    def _copy_result(self, nearer: BaseCache, result: Digest, parcel: Parcel) -> None:
+        if result in self._damaged:
+            verify(parcel, digest=result, keys=self.packing.keys)
+            nearer.drop(result)
+        for lacking in nearer.missing([result]):
+            nearer.save_parcel(lacking, parcel)
+        self._damaged.discard(result)
+
+    def _restore_arguments(self, nearer: BaseCache, record: CallRecord) -> None:
+        """Store the arguments that the record holds in the clear, as a save would."""
+        plain = {record.arguments[name]: value for name, value in record.literals.items()}
+        nearer.save_values({key: value for key, value in plain.items() if digest(value) == key})
+
+    def contains(self, key: Digest | str) -> bool:
+        """Tell whether a layer can answer ``key``."""
+        try:
+            return self._layers.contains(self.complete(key))
+        except KeyError:
+            return False
+
+    def contains_many(self, keys: Iterable[Digest]) -> list[bool]:
+        """Ask each layer once for all that those before it lack."""
+        wanted = list(keys)
+        found: set[Digest] = set()
+        for layer in self.layers:
+            rest = [key for key in wanted if key not in found]
+            with self._layers.tolerating(layer):
+                there = layer.contains_many(rest) if rest else []
+                found.update(key for key, known in zip(rest, there, strict=True) if known)
+        return [key in found for key in wanted]
+
+    def expand(self, key: Digest | str) -> Digest:
+        """Expand over all layers together."""
+        return self._layers.expand(key)
+
+    def _shrink(self, *keys: Digest | str) -> tuple[Digest, ...]:
+        return self._layers.shrink(*keys)
+
+    def _query(self, call: QueryCall) -> Iterable[LazyCall]:
+        return self._layers.query(call, self)
+
+    # -- changing ----------------------------------------------------------------------------------
+
+    def save_record(self, key: Digest, record: CallRecord) -> None:
+        """Store in the first layer; then a finished call in those that are written through."""
+        self.first.save_record(key, record)
+        if record.result is not None:
+            for layer in self.layers[1:]:
+                if layer.policy.write_through:
+                    self._write_through(layer, key, record)
+
+    def _write_through(self, layer: BaseCache, key: Digest, record: CallRecord) -> None:
+        try:
+            self.first.copy_call(layer, key, record)
+        except Exception as error:  # noqa: BLE001 (the result is safe in the first layer)
+            self._layers.note("errors.write_through", layer, error)
+        else:
+            self.count("written_through")
+
+    def save_parcel(self, digest: Digest, parcel: Parcel) -> None:
+        """Store in the first layer."""
+        self.first.save_parcel(digest, parcel)
+
+    def missing(self, digests: Iterable[Digest]) -> list[Digest]:
+        """Return what the first layer lacks: what is saved goes there."""
+        return self.first.missing(digests)
+
+    def drop(self, key: Digest) -> None:
+        """Remove an entry of the first layer."""
+        self.first.drop(key)
+
+    def evict(self, key: Digest | str) -> None:
+        """Forget ``key`` in every layer that has it and is not read-only.
+
+        Raises:
+            KeyError: no layer has it.
+            Rejected: only read-only layers have it.
+        """
+        full = self.complete(key)
+        evicted = [layer for layer in self.layers if self._evict_from(layer, full)]
+        if not evicted and self._layers.contains(full):
+            raise Rejected(f"{self}: only read-only layers have {full[:12]}, evict refused")
+        if not evicted:
+            raise KeyError(key)
+
+    def _evict_from(self, layer: BaseCache, key: Digest) -> bool:
+        with self._layers.tolerating(layer):
+            try:
+                if not layer.read_only:
+                    layer.evict(key)
+                    return True
+            except (KeyError, Rejected):
+                return False
+        return False
+
+    def push(self, target: BaseCache | None = None, **fields: Any) -> int:
+        """Copy the matching calls to ``target``, or those of the first layer to all further ones.
+
+        Returns:
+            The number of copies made.
+        """
+        if target is not None:
+            return super().push(target, **fields)
+        further = [layer for layer in self.layers[1:] if not layer.read_only]
+        return sum(self.first.transfer(layer, self.first.query(**fields)) for layer in further)
+
+    # -- the whole ---------------------------------------------------------------------------------
+
+    def stores(self) -> tuple[BaseCache, ...]:
+        """Return the stores of all layers."""
+        return tuple(store for layer in self.layers for store in layer.stores())
+
+    def to_config(self) -> Sequence[Any]:
+        """Return the tables of the layers, the nearest first."""
+        tables: list[Any] = []
+        for layer in self.layers:
+            config = layer.to_config()
+            tables += config if isinstance(config, list) else [config]
+        return tables
+
+    def close(self) -> None:
+        """Close every layer."""
+        self._layers.close()
+
+    def __repr__(self) -> str:
+        return f"CacheStack({', '.join(map(repr, self.layers))})"

@@ -1,0 +1,145 @@
+"""Records of calls: what a call storage keeps and the wire carries."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import date, datetime
+from typing import Any, TypeAlias
+
+import msgspec
+
+from fleche.digest import Digest, call_key
+from fleche.errors import CorruptParcel
+
+__all__ = [
+    "KEY_PARTS",
+    "CallRecord",
+    "Scalar",
+    "Version",
+    "as_literal",
+    "decode_record",
+    "encode_record",
+    "plain_metadata",
+]
+
+Scalar: TypeAlias = bool | int | float | str | None
+Version: TypeAlias = int | float | str | None
+
+LITERAL_LENGTH = 200
+KEY_PARTS = ("module", "version", "code")
+
+
+class CallRecord(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """One call, with digests in place of objects.
+
+    Attributes:
+        name: qualified name of the function.
+        module: module of the function.
+        version: what the author of the function declared.
+        code: digest of the function's code.
+        arguments: the digest of each argument, in the order of the signature.
+        result: digest of the result; ``None`` marks a lease, a call that is still running.
+        literals: the arguments that are small plain values, in the clear.
+        literal: the result, if it is a small plain value.
+        metadata: plain data by the name of what collected it; never part of the key.
+        unhashed: which of module, version, code are known but are no part of the key.
+        scheme: version of the digest scheme that made the digests.
+    """
+
+    name: str
+    module: str | None = None
+    version: Version = None
+    code: Digest | None = None
+    arguments: dict[str, Digest] = {}
+    result: Digest | None = None
+    literals: dict[str, Scalar] = {}
+    literal: Scalar | msgspec.UnsetType = msgspec.UNSET
+    metadata: dict[str, dict[str, Any]] = {}
+    unhashed: tuple[str, ...] = ()
+    scheme: int = 1
+
+    @property
+    def key(self) -> Digest:
+        """The digest of the call: of everything but result, literals and metadata."""
+        parts = {part: None if part in self.unhashed else getattr(self, part) for part in KEY_PARTS}
+        return call_key(name=self.name, arguments=self.arguments, **parts)
+
+    def digests(self) -> tuple[Digest, ...]:
+        """Every value this record stands on: the arguments and the result, each once."""
+        found = dict.fromkeys(self.arguments.values())
+        if self.result is not None:
+            found[self.result] = None
+        return tuple(found)
+
+    def replace(self, **changes: Any) -> CallRecord:
+        """Return a copy with some fields changed."""
+        return msgspec.structs.replace(self, **changes)
+
+    def with_metadata(self, metadata: Mapping[str, Mapping[str, Any]]) -> CallRecord:
+        """Return a copy with this metadata, as plain data.
+
+        Raises:
+            TypeError: it is not plain data.
+        """
+        return self.replace(metadata=plain_metadata(metadata))
+
+
+_encoder = msgspec.msgpack.Encoder(enc_hook=str)
+_decoder = msgspec.msgpack.Decoder(CallRecord, dec_hook=lambda kind, value: kind(value))
+
+
+def encode_record(record: CallRecord) -> bytes:
+    """Return ``record`` as msgpack, the form in which it is stored and sent."""
+    return _encoder.encode(record)
+
+
+def decode_record(data: bytes | bytearray | memoryview) -> CallRecord:
+    """Return the record that :func:`encode_record` wrote; fields that are unknown here are ignored.
+
+    Raises:
+        CorruptParcel: ``data`` is no record.
+    """
+    try:
+        return _decoder.decode(data)
+    except (msgspec.MsgspecError, ValueError) as error:
+        raise CorruptParcel(f"not a call record: {error}") from None
+
+
+def as_literal(value: Any) -> Scalar | msgspec.UnsetType:
+    """Return ``value`` if it is small, plain and exactly representable, else ``msgspec.UNSET``."""
+    kind = type(value)
+    if value is None or kind is bool or kind is float:
+        return value  # type: ignore[no-any-return]
+    if kind is int and -(1 << 63) <= value < 1 << 63:
+        return value  # type: ignore[no-any-return]
+    if kind is str and len(value) <= LITERAL_LENGTH and not _has_surrogates(value):
+        return value  # type: ignore[no-any-return]
+    return msgspec.UNSET
+
+
+def _has_surrogates(text: str) -> bool:
+    return any("\ud800" <= character <= "\udfff" for character in text)
+
+
+def plain_metadata(value: Any, path: str = "metadata") -> Any:
+    """Return ``value`` as plain data: scalars, dates, lists and string-keyed dicts.
+
+    Raises:
+        TypeError: something inside is of another type; the message names the place.
+    """
+    if isinstance(value, datetime | date):
+        return value.isoformat()
+    if isinstance(value, Mapping):
+        return {str(key): plain_metadata(item, f"{path}[{key!r}]") for key, item in value.items()}
+    if isinstance(value, list | tuple | set | frozenset):
+        items = sorted(value, key=repr) if isinstance(value, set | frozenset) else value
+        return [plain_metadata(item, f"{path}[{index}]") for index, item in enumerate(items)]
+    if isinstance(value, str):
+        return str(value).encode("utf-8", "backslashreplace").decode("utf-8")
+    if value is None or isinstance(value, bool | float):
+        return value
+    if isinstance(value, int):
+        return int(value) if -(1 << 63) <= value < 1 << 63 else str(value)
+    raise TypeError(
+        f"{path}: {type(value).__name__} is not plain data (text, numbers, lists, dicts)"
+    )

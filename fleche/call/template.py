@@ -1,0 +1,189 @@
+"""Templates of calls: what a query asks for.
+
+A template is plain data, so that a database can translate it and the wire can carry it.
+:meth:`QueryCall.matches` is its meaning; every storage that translates it must agree with that.
+"""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Mapping
+from fnmatch import fnmatchcase
+from typing import Any, Literal, TypeAlias
+
+import msgspec
+
+from fleche.call.record import CallRecord, Scalar, Version, as_literal, plain_metadata
+from fleche.digest import Digest, digest
+
+__all__ = ["Condition", "Operator", "QueryCall", "between", "like", "one_of", "where"]
+
+Operator: TypeAlias = Literal["=", "!=", "<", "<=", ">", ">=", "between", "in", "like", "digest"]
+
+_COMPARE = {"<": operator.lt, "<=": operator.le, ">": operator.gt, ">=": operator.ge}
+
+
+class Condition(msgspec.Struct, frozen=True, array_like=True):
+    """What one argument, result or metadata field must be.
+
+    ``op`` is ``"digest"`` (``value`` is a digest or the beginning of one), ``"="``, ``"!="``,
+    ``"<"``, ``"<="``, ``">"``, ``">="``, ``"between"`` (both ends included), ``"in"``, or
+    ``"like"`` (a pattern with ``*`` and ``?``). All but ``"digest"`` look at values in the clear:
+    numbers compare with numbers, text with text, and everything else does not match.
+    """
+
+    op: Operator
+    value: Scalar | list[Scalar]
+
+    def matches(self, found: Any) -> bool:
+        """Tell whether the plain value ``found`` meets the condition."""
+        if self.op == "between":
+            low, high = self.value  # type: ignore[misc, str-unpack]
+            return Condition(">=", low).matches(found) and Condition("<=", high).matches(found)
+        if self.op == "in":
+            return any(_same(found, item) for item in self.value)  # type: ignore[union-attr]
+        if self.op == "digest":
+            return isinstance(found, str) and found.startswith(str(self.value))
+        if self.op == "like":
+            return isinstance(found, str) and fnmatchcase(found, str(self.value))
+        if self.op in ("=", "!="):
+            return _same(found, self.value) is (self.op == "=")
+        compare: Any = _COMPARE[self.op]
+        return _comparable(found, self.value) and bool(compare(found, self.value))
+
+
+def where(op: Operator, value: Scalar | list[Scalar]) -> Condition:
+    """Return a condition such as ``where("<", 3)`` for use in a query."""
+    return Condition(op, value)
+
+
+def between(low: Scalar, high: Scalar) -> Condition:
+    """Return the condition ``low <= x <= high``."""
+    return Condition("between", [low, high])
+
+
+def one_of(*values: Scalar) -> Condition:
+    """Return the condition that a value is one of ``values``."""
+    return Condition("in", list(values))
+
+
+def like(pattern: str) -> Condition:
+    """Return the condition that a text matches a pattern with ``*`` and ``?``."""
+    return Condition("like", pattern)
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _comparable(left: Any, right: Any) -> bool:
+    both_text = isinstance(left, str) and isinstance(right, str)
+    return both_text or (_is_number(left) and _is_number(right))
+
+
+def _same(left: Any, right: Any) -> bool:
+    if _comparable(left, right):
+        return bool(left == right)
+    return type(left) is type(right) and bool(left == right)
+
+
+class QueryCall(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """A template: every field that is given must match.
+
+    Attributes:
+        name: qualified name of the function, or a pattern with ``*`` and ``?``.
+        module: likewise for the module.
+        version: the declared version.
+        code: digest of the code, or the beginning of one.
+        arguments: a condition for each argument named.
+        result: a condition on the result.
+        metadata: conditions by collector and field, ``{"runtime": {"host": ...}}``.
+    """
+
+    name: str | None = None
+    module: str | None = None
+    version: Version | msgspec.UnsetType = msgspec.UNSET
+    code: str | None = None
+    arguments: dict[str, Condition] = {}
+    result: Condition | None = None
+    metadata: dict[str, dict[str, Condition]] = {}
+
+    @classmethod
+    def of(
+        cls,
+        *,
+        name: str | None = None,
+        module: str | None = None,
+        version: Version | msgspec.UnsetType = msgspec.UNSET,
+        code: str | None = None,
+        arguments: Mapping[str, Any] | None = None,
+        result: Any = msgspec.UNSET,
+        metadata: Mapping[str, Mapping[str, Any]] | None = None,
+    ) -> QueryCall:
+        """Build a template from values as a person writes them.
+
+        An argument or result may be a :class:`Condition`, a :class:`~fleche.digest.Digest` (perhaps
+        short), or any value, which is then compared by its digest. A metadata field may be a
+        :class:`Condition` or a plain value.
+
+        Raises:
+            Indigestible: a value has no digest.
+        """
+        return cls(
+            name=name,
+            module=module,
+            version=version,
+            code=code,
+            arguments={key: _by_digest(value) for key, value in (arguments or {}).items()},
+            result=None if result is msgspec.UNSET else _by_digest(result),
+            metadata={
+                collector: {field: _by_value(value) for field, value in fields.items()}
+                for collector, fields in (metadata or {}).items()
+            },
+        )
+
+    def matches(self, record: CallRecord) -> bool:
+        """Tell whether ``record``, a finished call, matches."""
+        return (
+            record.result is not None
+            and _pattern(self.name, record.name)
+            and _pattern(self.module, record.module)
+            and (self.version is msgspec.UNSET or _same(record.version, self.version))
+            and (self.code is None or (record.code or "").startswith(self.code))
+            and all(
+                name in record.arguments
+                and _meets(wanted, record.arguments[name], record.literals.get(name, msgspec.UNSET))
+                for name, wanted in self.arguments.items()
+            )
+            and (self.result is None or _meets(self.result, record.result, record.literal))
+            and all(
+                wanted.matches(record.metadata.get(collector, {}).get(field))
+                for collector, fields in self.metadata.items()
+                for field, wanted in fields.items()
+            )
+        )
+
+
+def _pattern(pattern: str | None, found: str | None) -> bool:
+    return pattern is None or (found is not None and fnmatchcase(found, pattern))
+
+
+def _meets(wanted: Condition, found: Digest, literal: Any) -> bool:
+    if wanted.op == "digest":
+        return found.startswith(str(wanted.value))
+    return literal is not msgspec.UNSET and wanted.matches(literal)
+
+
+def _by_digest(value: Any) -> Condition:
+    if isinstance(value, Condition):
+        return value
+    return Condition("digest", str(value if isinstance(value, Digest) else digest(value)))
+
+
+def _by_value(value: Any) -> Condition:
+    if isinstance(value, Condition):
+        return value
+    plain = plain_metadata(value)
+    if as_literal(plain) is msgspec.UNSET and not isinstance(plain, str):
+        raise TypeError(f"a metadata field is compared with a plain value, not {value!r}")
+    return Condition("=", plain)

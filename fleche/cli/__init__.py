@@ -1,0 +1,5 @@
+"""The command line: ``python -m fleche`` or ``fleche``."""
+
+from fleche.cli.main import main
+
+__all__ = ["main"]

@@ -1,0 +1,28 @@
+"""``fleche.toml``: which caches there are, and how they are composed.
+
+The composition root: everything below takes finished objects, and only this package knows how a
+configuration names them.
+"""
+
+from fleche.config.build import (
+    cache_from_config,
+    cache_to_config,
+    default_cache_name,
+    load_cache_config,
+)
+from fleche.config.find import Config, Table, find_config_files, load_config
+from fleche.config.metadata import load_default_metadata
+from fleche.redaction import redact
+
+__all__ = [
+    "Config",
+    "Table",
+    "cache_from_config",
+    "cache_to_config",
+    "default_cache_name",
+    "find_config_files",
+    "load_cache_config",
+    "load_config",
+    "load_default_metadata",
+    "redact",
+]

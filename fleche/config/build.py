@@ -1,0 +1,295 @@
+"""Configurations to caches and back: the only place that knows every class."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+import msgspec
+
+from fleche.caches import BaseCache, Cache, CachePool, CacheStack, ReadOnlyCache
+from fleche.config.find import ALWAYS, FILENAME, Config, load_config, working_directory
+from fleche.config.place import Place, unknown_name
+from fleche.config.schema import (
+    Layer,
+    LayerTable,
+    NestedTable,
+    PoolTable,
+    Reference,
+    Spec,
+    SshTable,
+    Stack,
+    StoragesTable,
+    SubprocessTable,
+    TemplateTable,
+    parse,
+)
+from fleche.config.storages import expand_template, make_storage
+from fleche.config.validate import given, kind_of, plain
+from fleche.errors import ConfigError
+from fleche.redaction import redact as hide_secrets
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+__all__ = ["cache_from_config", "cache_to_config", "default_cache_name", "load_cache_config"]
+
+log = logging.getLogger("fleche.config")
+
+PathLike: TypeAlias = "str | os.PathLike[str]"
+
+_POLICY = ("write_through", "on_error")
+_LIMITS = ("max_size", "max_bytes")
+
+
+def load_cache_config(name: str | None = None, *, start: PathLike | None = None) -> BaseCache:
+    """Return a configured cache, new with every call.
+
+    ``memory``, ``void`` and ``default`` need no configuration. Without any, ``default`` keeps its
+    results in files below ``$XDG_DATA_HOME/fleche``, and says so in the log.
+
+    Args:
+        name: which cache; the one that ``[default]`` names, if not given.
+        start: the directory to look for ``fleche.toml`` from; the working directory, if not given.
+
+    Raises:
+        ConfigError: there is no such cache, or something is wrong with the configuration.
+        MissingExtra: a package that the cache needs is not installed.
+    """
+    config = load_config(start)
+    with _closing_if_failed(_Builder(config)) as builder:
+        return builder.named("default" if name is None else name, None)
+
+
+def default_cache_name(*, start: PathLike | None = None) -> str | None:
+    """Return the name of the table that the default cache is, if it is one.
+
+    Raises:
+        ConfigError: something is wrong with the configuration.
+    """
+    chosen = load_config(start).default.cache
+    return chosen if isinstance(chosen, str) and chosen != "default" else None
+
+
+def cache_from_config(
+    table_or_array: Mapping[str, Any] | Sequence[Any],
+    *,
+    base: PathLike | None = None,
+    where: str = "config",
+    config: Config | None = None,
+) -> BaseCache:
+    """Return the cache that a table (or for a stack, an array) as in ``fleche.toml`` describes.
+
+    Args:
+        table_or_array: plain data, as :func:`cache_to_config` returns it or TOML gives it.
+        base: the directory that relative paths are relative to; the working directory, if not
+            given.
+        where: what the description is called in errors.
+        config: where the names of other caches are looked up; those that need no configuration are
+            always known.
+
+    Raises:
+        ConfigError: something is wrong with it; the message names the place.
+        MissingExtra: a package that the cache needs is not installed.
+    """
+    directory = working_directory() if base is None else Path(base).expanduser().absolute()
+    place = Place(where, directory)
+    data = plain(table_or_array)
+    if not isinstance(data, dict | list):
+        raise place.error(f"expected a table or an array of tables, got {kind_of(data)}")
+    spec = parse(data, place)
+    with _closing_if_failed(_Builder(config or Config())) as builder:
+        return builder.build(spec)
+
+
+def cache_to_config(cache: BaseCache, *, redact: bool = False) -> dict[str, Any] | list[Any]:
+    """Return what :func:`cache_from_config` makes this cache from again.
+
+    Args:
+        cache: any cache.
+        redact: put ``"***"`` in place of secrets.
+    """
+    config: dict[str, Any] | list[Any] = plain(cache.to_config())
+    return hide_secrets(config) if redact else config
+
+
+@contextmanager
+def _closing_if_failed(builder: _Builder) -> Iterator[_Builder]:
+    try:
+        yield builder
+    except BaseException:
+        builder.close()
+        raise
+
+
+class _Builder:
+    """Builds caches of one configuration; a name that several caches refer to is built once."""
+
+    def __init__(self, config: Config) -> None:
+        self._config = config
+        self._named: dict[str, BaseCache] = {}
+        self._built: list[BaseCache] = []
+        self._chain: list[str] = []
+
+    def close(self) -> None:
+        for cache in reversed(self._built):
+            cache.close()
+
+    def named(self, name: str, place: Place | None, *, shared: bool = True) -> BaseCache:
+        """The cache called ``name``, which ``place`` asks for; if not ``shared``, a copy of it."""
+        if shared and name in self._named:
+            return self._named[name]
+        if name in self._chain:
+            cycle = " -> ".join([*self._chain[self._chain.index(name) :], name])
+            raise _error(place, f"a cache cannot contain itself: {cycle}")
+        self._chain.append(name)
+        cache = self._make_named(name, place)
+        self._chain.pop()
+        if shared:
+            self._named[name] = cache
+        return cache
+
+    def _make_named(self, name: str, place: Place | None) -> BaseCache:
+        if name == "default":
+            return self._make_default()
+        if name in self._config.tables:
+            return self.build(self._config.tables[name].spec)
+        if name in ALWAYS:
+            return self.build(parse({"template": name}, Place(name, Path())))
+        message = unknown_name("cache", name, self._config.names())
+        if place is None:
+            message += f" ({_where_it_looked(self._config)})"
+        raise _error(place, message)
+
+    def _make_default(self) -> BaseCache:
+        chosen = self._config.default.cache
+        if isinstance(chosen, str) and chosen != "default":
+            return self.named(chosen, self._config.place_of_default("cache"))
+        root = _data_directory() / "fleche" / "default"
+        log.info("no [default] cache is configured; results are kept in %s", root)
+        table = {"template": "cloudpickle", "root": str(root)}
+        return self.build(parse(table, Place("default", root.parent)))
+
+    def build(self, spec: Spec) -> BaseCache:
+        """The cache that ``spec`` describes."""
+        if isinstance(spec, Reference):
+            return self.named(spec.name, spec.place)
+        if isinstance(spec, Stack):
+            layers = tuple(map(self.build, spec.layers))
+            with spec.place.blamed():
+                return self._keep(CacheStack(layers))
+        return self._dress(_MAKERS[type(spec.table)](self, spec), spec)
+
+    def _keep(self, cache: BaseCache) -> BaseCache:
+        self._built.append(cache)
+        return cache
+
+    def _dress(self, cache: BaseCache, layer: Layer) -> BaseCache:
+        """Add what the table says beyond what the cache is."""
+        limits, policy = _chosen(layer.table, _LIMITS), _chosen(layer.table, _POLICY)
+        if policy:
+            cache.policy = replace(cache.policy, **policy)
+        with layer.place.blamed():
+            if limits:
+                cache = self._keep(_limited(cache, limits, layer.place))
+            if layer.table.read_only is True:
+                cache = self._keep(ReadOnlyCache(cache))
+        return cache
+
+    # -- one for each kind of table ----------------------------------------------------------------
+
+    def storages(self, layer: Layer) -> BaseCache:
+        assert isinstance(layer.table, StoragesTable)
+        return self._cache(layer.table.values, layer.table.calls, layer.place)
+
+    def template(self, layer: Layer) -> BaseCache:
+        assert isinstance(layer.table, TemplateTable)
+        return self._cache(*expand_template(layer.table), layer.place)
+
+    def _cache(self, values: Any, calls: Any, place: Place) -> BaseCache:
+        value_storage = make_storage(values, "values", place.key("values"))
+        try:
+            call_storage = make_storage(calls, "calls", place.key("calls"))
+        except BaseException:
+            value_storage.close()
+            raise
+        with place.blamed():
+            return self._keep(Cache(value_storage, call_storage))
+
+    def ssh(self, layer: Layer) -> BaseCache:
+        from fleche.remote import SshCache
+
+        with layer.place.blamed():
+            return self._keep(SshCache(**_arguments(layer.table)))
+
+    def subprocess(self, layer: Layer) -> BaseCache:
+        from fleche.remote import SubprocessCache
+
+        arguments, place = _arguments(layer.table), layer.place
+        for key in ("python", "workdir"):
+            # a bare name of an interpreter is for the PATH to find
+            if key in arguments and (key == "workdir" or os.sep in arguments[key]):
+                arguments[key] = place.key(key).resolve(arguments[key])
+        with place.blamed():
+            return self._keep(SubprocessCache(**arguments))
+
+    def pool(self, layer: Layer) -> BaseCache:
+        caches = tuple(map(self.build, layer.inner))
+        with layer.place.blamed():
+            return self._keep(CachePool(caches))
+
+    def nested(self, layer: Layer) -> BaseCache:
+        (inner,) = layer.inner
+        if isinstance(inner, Reference) and _chosen(layer.table, _POLICY):
+            # the policy is of this mention alone
+            return self.named(inner.name, inner.place, shared=False)
+        return self.build(inner)
+
+
+_MAKERS: dict[type[LayerTable], Callable[[_Builder, Layer], BaseCache]] = {
+    StoragesTable: _Builder.storages,
+    TemplateTable: _Builder.template,
+    SshTable: _Builder.ssh,
+    SubprocessTable: _Builder.subprocess,
+    PoolTable: _Builder.pool,
+    NestedTable: _Builder.nested,
+}
+
+
+def _limited(cache: BaseCache, limits: dict[str, Any], place: Place) -> BaseCache:
+    from fleche.caches.limited import SizeLimitedCache
+
+    if not isinstance(cache, Cache):
+        wrong = place.key(next(iter(limits)))
+        raise wrong.error("a cache is limited where its values and calls are configured")
+    return SizeLimitedCache(cache, **limits)
+
+
+def _arguments(table: LayerTable) -> dict[str, Any]:
+    """What the constructor of a remote cache is given: all but what wraps it."""
+    others = {"type", "read_only", "write_through"}
+    return {name: value for name, value in given(table).items() if name not in others}
+
+
+def _chosen(table: LayerTable, names: Sequence[str]) -> dict[str, Any]:
+    values = {name: getattr(table, name, msgspec.UNSET) for name in names}
+    return {name: value for name, value in values.items() if value is not msgspec.UNSET}
+
+
+def _data_directory() -> Path:
+    configured = Path(os.environ.get("XDG_DATA_HOME", ""))
+    return configured if configured.is_absolute() else Path.home() / ".local" / "share"
+
+
+def _error(place: Place | None, message: str) -> ConfigError:
+    return ConfigError(message) if place is None else place.error(message)
+
+
+def _where_it_looked(config: Config) -> str:
+    files = ", ".join(map(str, config.files))
+    return files or f"no {FILENAME} was found from {config.start} upward"

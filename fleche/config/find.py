@@ -1,0 +1,256 @@
+"""Finding, reading and merging the files of a configuration."""
+
+from __future__ import annotations
+
+import logging
+import os
+import stat
+import sys
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from fleche.config.place import Place, suggestion
+from fleche.config.schema import DefaultTable, Layer, Spec, Stack, parse
+from fleche.config.validate import convert, kind_of
+from fleche.errors import ConfigError
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+__all__ = [
+    "ALWAYS",
+    "FILENAME",
+    "Config",
+    "Table",
+    "find_config_files",
+    "load_config",
+    "working_directory",
+]
+
+log = logging.getLogger("fleche.config")
+
+FILENAME = "fleche.toml"
+"""What the file of a project is called."""
+
+ALWAYS = ("default", "memory", "void")
+"""The names of caches that need no configuration."""
+
+
+@dataclass(frozen=True)
+class Table:
+    """One configured cache.
+
+    Attributes:
+        name: what it is called.
+        file: where it is declared.
+        data: the table or the array, as it was read.
+        spec: the same, checked and typed.
+    """
+
+    name: str
+    file: Path
+    data: Any
+    spec: Spec
+
+
+@dataclass(frozen=True)
+class Config:
+    """Everything that is configured, as seen from one directory.
+
+    Attributes:
+        start: the directory.
+        files: the files, nearest first.
+        tables: the caches by name; of several with one name, the one of the nearest file.
+        default: the keys of ``[default]``, each of the nearest file that sets it.
+        default_files: which file that is.
+    """
+
+    start: Path = Path()
+    files: tuple[Path, ...] = ()
+    tables: Mapping[str, Table] = field(default_factory=dict)
+    default: DefaultTable = field(default_factory=DefaultTable)
+    default_files: Mapping[str, Path] = field(default_factory=dict)
+
+    def names(self) -> list[str]:
+        """Return the names of all caches that can be loaded, sorted."""
+        return sorted({*self.tables, *ALWAYS})
+
+    def place_of_default(self, key: str) -> Place:
+        """Return where ``[default]`` sets ``key``."""
+        return _place_in(self.default_files[key]).key("default").key(key)
+
+
+@dataclass(frozen=True)
+class _File:
+    path: Path
+    default: DefaultTable
+    tables: dict[str, Any]
+
+
+def find_config_files(start: str | os.PathLike[str] | None = None) -> list[Path]:
+    """Return the files that configure fleche for ``start``, nearest first.
+
+    These are every ``fleche.toml`` from there upward to the home directory, or to the root of the
+    file system from outside of it, then ``$XDG_CONFIG_HOME/fleche/cache.toml``. A file that says
+    ``root = true`` under ``[default]`` is the last.
+
+    Args:
+        start: a directory; the working directory, if not given.
+
+    Raises:
+        ConfigError: one of them cannot be read, or is not TOML.
+    """
+    return [file.path for file in _read_files(_directory(start))]
+
+
+def load_config(start: str | os.PathLike[str] | None = None) -> Config:
+    """Read, check and merge the configuration for ``start``.
+
+    Args:
+        start: a directory; the working directory, if not given.
+
+    Raises:
+        ConfigError: a file is broken; the message names it and the place in it.
+    """
+    directory = _directory(start)
+    files = list(_read_files(directory))
+    tables: dict[str, Table] = {}
+    default: dict[str, Any] = {}
+    default_files: dict[str, Path] = {}
+    for file in files:
+        for name, table in _parse_tables(file).items():
+            tables.setdefault(name, table)
+        for key in DefaultTable.__struct_fields__:
+            value = getattr(file.default, key)
+            if value is not msgspec.UNSET and key not in default:
+                default[key], default_files[key] = value, file.path
+    return Config(
+        start=directory,
+        files=tuple(file.path for file in files),
+        tables=tables,
+        default=DefaultTable(**default),
+        default_files=default_files,
+    )
+
+
+def working_directory() -> Path:
+    """Return the working directory.
+
+    Raises:
+        ConfigError: it has been removed.
+    """
+    try:
+        return Path.cwd()
+    except FileNotFoundError:
+        raise ConfigError("the working directory is gone; change to one that exists") from None
+
+
+def _directory(start: str | os.PathLike[str] | None) -> Path:
+    """The real directory to begin in: links in the way to it do not change what is found."""
+    if start is None:
+        return working_directory()
+    path = Path(start).expanduser().resolve()
+    if not path.is_dir():
+        raise ConfigError(f"{path}: no directory to look for {FILENAME} in")
+    return path
+
+
+def _read_files(directory: Path) -> Iterator[_File]:
+    for path in _candidates(directory):
+        if not os.path.lexists(path) or not _is_trusted(path):
+            continue
+        file = _read(path)
+        yield file
+        if file.default.root is True:
+            return
+
+
+def _candidates(directory: Path) -> Iterator[Path]:
+    home = _home()
+    for folder in (directory, *directory.parents):
+        yield folder / FILENAME
+        if folder == home:
+            break
+    configured = os.environ.get("XDG_CONFIG_HOME", "")
+    if Path(configured).is_absolute():
+        yield Path(configured, "fleche", "cache.toml")
+    elif home is not None:
+        yield Path.home() / ".config" / "fleche" / "cache.toml"
+
+
+def _home() -> Path | None:
+    try:
+        return Path.home().resolve()
+    except RuntimeError:
+        return None
+
+
+def _is_trusted(path: Path) -> bool:
+    """Whether this user, the system or a colleague wrote it, and not just anyone.
+
+    A configuration names programs to run, and the search may pass through ``/tmp``.
+    """
+    try:
+        owner, mode = path.lstat().st_uid, path.parent.stat().st_mode
+    except OSError:
+        return True  # reading it tells what is the matter
+    if owner in (0, os.geteuid()) or not mode & stat.S_IWOTH:
+        return True
+    log.warning("%s: not used, another user put it where anyone may write", path)
+    return False
+
+
+def _read(path: Path) -> _File:
+    data = _parse_toml(path)
+    place = _place_in(path)
+    default = data.pop("default", {})
+    return _File(path, _parse_default(default, place.key("default")), data)
+
+
+def _parse_toml(path: Path) -> dict[str, Any]:
+    try:
+        if path.exists() and not path.is_file():
+            raise ConfigError(f"{path}: is no regular file")
+        text = path.read_bytes().decode("utf-8-sig")
+        return tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigError(f"{path}: not valid TOML: {error}") from None
+    except RecursionError:
+        raise ConfigError(f"{path}: not valid TOML: nested too deeply") from None
+    except UnicodeDecodeError as error:
+        line = error.object.count(b"\n", 0, error.start) + 1
+        raise ConfigError(f"{path}: not valid TOML: line {line} is not UTF-8") from None
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot be read: {error.strerror}") from None
+
+
+def _parse_default(table: Any, place: Place) -> DefaultTable:
+    return convert(table, DefaultTable, place, label="[default]")
+
+
+def _parse_tables(file: _File) -> dict[str, Table]:
+    place = _place_in(file.path)
+    found = {}
+    for name, data in file.tables.items():
+        spec = _parse_top(name, data, place.key(name))
+        found[name] = Table(name, file.path, data, spec)
+    return found
+
+
+def _parse_top(name: str, data: Any, place: Place) -> Layer | Stack:
+    if isinstance(data, dict | list):
+        return parse(data, place)  # type: ignore[return-value]
+    known = DefaultTable.__struct_fields__
+    near = name if name in known else suggestion(name, known)
+    hint = f", did you mean {near!r} under [default]?" if near else ""
+    raise place.error(f"expected a table or an array of tables, got {kind_of(data)}{hint}")
+
+
+def _place_in(file: Path) -> Place:
+    return Place(f"{file}: ", file.parent)

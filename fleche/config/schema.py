@@ -1,0 +1,281 @@
+"""What a cache looks like in ``fleche.toml``: one struct for each kind of table.
+
+Wherever a cache is expected there may stand a table, an array (a stack), or the name of another
+cache. :func:`parse` turns it into a tree of :class:`Layer`, :class:`Stack` and :class:`Reference`,
+checked but for what only a storage itself can tell.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated, Any, ClassVar, Literal, TypeAlias, get_args
+
+import msgspec
+from msgspec import UNSET, UnsetType
+
+from fleche.config.place import Place, enumerated, suggestion
+from fleche.config.validate import convert, kind_of, unknown_key
+
+__all__ = [
+    "DefaultTable",
+    "Layer",
+    "LayerTable",
+    "LimitedTable",
+    "NestedTable",
+    "PoolTable",
+    "Reference",
+    "Spec",
+    "SshTable",
+    "Stack",
+    "StoragesTable",
+    "SubprocessTable",
+    "TemplateTable",
+    "parse",
+]
+
+Count: TypeAlias = Annotated[int, msgspec.Meta(ge=1)]
+Text: TypeAlias = Annotated[str, msgspec.Meta(min_length=1)]
+Seconds: TypeAlias = Annotated[float, msgspec.Meta(gt=0)]
+Template: TypeAlias = Literal[
+    "cloudpickle", "pickle", "dill", "sql", "hdf5", "fsspec", "memory", "void"
+]
+
+
+class DefaultTable(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The table ``[default]``: no cache, but which cache and what metadata are used unless told.
+
+    Attributes:
+        cache: name of a cache.
+        metadata: names of what is collected with every call.
+        root: look no further for configuration.
+    """
+
+    cache: str | UnsetType = UNSET
+    metadata: list[str] | UnsetType = UNSET
+    root: bool | UnsetType = UNSET
+
+
+class LayerTable(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The keys that every cache takes.
+
+    Attributes:
+        read_only: refuse every save and every evict.
+        on_error: in a stack, whether an unreachable layer raises or is a miss.
+        write_through: in a stack, receive saves even when not the first layer.
+    """
+
+    label: ClassVar[str] = "a cache"
+
+    read_only: bool | UnsetType = UNSET
+    on_error: Literal["raise", "miss"] | UnsetType = UNSET
+    write_through: bool | UnsetType = UNSET
+
+
+class LimitedTable(LayerTable, frozen=True, kw_only=True):
+    """The keys that a cache takes besides whose values and calls are kept by this process.
+
+    Attributes:
+        max_size: keep this many calls at most.
+        max_bytes: keep this many bytes at most.
+    """
+
+    max_size: Count | UnsetType = UNSET
+    max_bytes: Count | UnsetType = UNSET
+
+
+class StoragesTable(LimitedTable, frozen=True, kw_only=True):
+    """A cache made of two storages; their tables are checked by the storages."""
+
+    label: ClassVar[str] = "a cache of values and calls"
+
+    values: dict[str, Any]
+    calls: dict[str, Any]
+
+
+class TemplateTable(LimitedTable, frozen=True, kw_only=True):
+    """A cache of a usual make, all of it below ``root``."""
+
+    label: ClassVar[str] = "a template"
+
+    template: Template
+    root: Text | UnsetType = UNSET
+
+
+class SshTable(LayerTable, frozen=True, kw_only=True):
+    """A cache on another machine."""
+
+    label: ClassVar[str] = "an ssh cache"
+
+    type: Literal["ssh"]
+    host: Text
+    cache_name: str | UnsetType = UNSET
+    python: str | UnsetType = UNSET
+    ssh_options: list[str] | UnsetType = UNSET
+    setup_commands: list[str] | UnsetType = UNSET
+    workdir: str | UnsetType = UNSET
+    timeout: Seconds | UnsetType = UNSET
+    connect_timeout: Seconds | UnsetType = UNSET
+    compression: Literal["auto", "none", "zlib", "zstd"] | UnsetType = UNSET
+
+
+class SubprocessTable(LayerTable, frozen=True, kw_only=True):
+    """A cache in an interpreter of its own on this machine."""
+
+    label: ClassVar[str] = "a subprocess cache"
+
+    type: Literal["subprocess"]
+    python: str | UnsetType = UNSET
+    workdir: str | UnsetType = UNSET
+    cache_name: str | UnsetType = UNSET
+    env: dict[str, str] | UnsetType = UNSET
+    timeout: Seconds | UnsetType = UNSET
+    connect_timeout: Seconds | UnsetType = UNSET
+    compression: Literal["auto", "none", "zlib", "zstd"] | UnsetType = UNSET
+
+
+class PoolTable(LayerTable, frozen=True, kw_only=True):
+    """Several caches read as one."""
+
+    label: ClassVar[str] = "a pool"
+
+    pool: list[Any]
+
+
+class NestedTable(LimitedTable, frozen=True, kw_only=True):
+    """Another cache, by name or in place, with something about it changed."""
+
+    label: ClassVar[str] = "a table that names a cache"
+
+    cache: Any
+
+
+@dataclass(frozen=True)
+class Reference:
+    """The name of a cache that is configured elsewhere."""
+
+    place: Place
+    name: str
+
+
+@dataclass(frozen=True)
+class Stack:
+    """Several layers, the nearest first."""
+
+    place: Place
+    layers: tuple[Spec, ...]
+
+
+@dataclass(frozen=True)
+class Layer:
+    """One table; ``inner`` are the caches that it is made of."""
+
+    place: Place
+    table: LayerTable
+    inner: tuple[Spec, ...] = ()
+
+
+Spec: TypeAlias = "Reference | Stack | Layer"
+
+_TYPES: dict[str, type[LayerTable]] = {"ssh": SshTable, "subprocess": SubprocessTable}
+_KINDS: dict[str, type[LayerTable]] = {
+    "template": TemplateTable,
+    "values": StoragesTable,
+    "calls": StoragesTable,
+    "pool": PoolTable,
+    "cache": NestedTable,
+}
+_DECISIVE = ("type", *_KINDS)
+_EVERY_KEY = {
+    name for cls in (*_KINDS.values(), *_TYPES.values()) for name in cls.__struct_fields__
+}
+
+
+def parse(spec: Any, place: Place) -> Spec:
+    """Return ``spec`` (plain data) checked and typed.
+
+    Raises:
+        ConfigError: something in it is wrong; the message says what, where, and what was meant.
+    """
+    if isinstance(spec, str):
+        return Reference(place, spec)
+    if isinstance(spec, list):
+        return Stack(place, _parse_all(spec, place, "a stack needs at least one layer"))
+    if isinstance(spec, dict):
+        return _parse_table(spec, place)
+    raise place.error(
+        f"expected a table, an array of tables or the name of a cache, got {kind_of(spec)}"
+    )
+
+
+def _parse_all(specs: list[Any], place: Place, if_empty: str) -> tuple[Spec, ...]:
+    if not specs:
+        raise place.error(f"{if_empty}, and this is empty")
+    return tuple(parse(spec, place.index(number)) for number, spec in enumerate(specs))
+
+
+def _parse_table(table: dict[str, Any], place: Place) -> Layer:
+    cls = _struct_of(table, place)
+    if not issubclass(cls, LimitedTable):
+        _check_unlimited(table, place)
+    typed = convert(table, cls, place, label=cls.label)
+    _check_sense(typed, place)
+    if isinstance(typed, PoolTable):
+        inner = _parse_all(typed.pool, place.key("pool"), "a pool needs at least one cache")
+        return Layer(place, typed, inner)
+    if isinstance(typed, NestedTable):
+        return Layer(place, typed, (parse(typed.cache, place.key("cache")),))
+    return Layer(place, typed)
+
+
+def _struct_of(table: dict[str, Any], place: Place) -> type[LayerTable]:
+    """The struct of a table, which exactly one key decides."""
+    kinds: dict[object, str] = {}
+    for key in _DECISIVE:
+        if key in table:
+            kinds.setdefault(_KINDS.get(key), key)
+    if len(kinds) > 1:
+        first, second, *_ = kinds.values()
+        raise place.error(f"both {first!r} and {second!r} are given; keep the one that is meant")
+    if not kinds:
+        raise _undecided(table, place)
+    key = next(iter(kinds.values()))
+    return _KINDS[key] if key != "type" else _struct_of_type(table["type"], place.key("type"))
+
+
+def _struct_of_type(name: Any, place: Place) -> type[LayerTable]:
+    if not isinstance(name, str):
+        raise place.error(f"expected str, got {kind_of(name)}")
+    if name in _TYPES:
+        return _TYPES[name]
+    near = suggestion(name, _TYPES)
+    hint = f", did you mean {near!r}?" if near else f"; known are {enumerated(_TYPES, 'and')}"
+    if name in get_args(Template):
+        hint = f', did you mean template = "{name}"?'
+    raise place.error(f"unknown type {name!r}{hint}")
+
+
+def _undecided(table: dict[str, Any], place: Place) -> Exception:
+    for key in table:
+        near = suggestion(key, _DECISIVE)
+        if key not in _EVERY_KEY and near is not None:
+            return unknown_key(key, [near], place)
+    choice = enumerated(["type", "template", "values and calls", "pool", "cache"])
+    return place.error(f"does not say what cache this is: expected one of the keys {choice}")
+
+
+def _check_unlimited(table: dict[str, Any], place: Place) -> None:
+    for key in ("max_size", "max_bytes"):
+        if key in table:
+            raise place.key(key).error(
+                "a cache is limited where its values and calls are configured"
+            )
+
+
+def _check_sense(table: LayerTable, place: Place) -> None:
+    """Refuse keys that are fine each on its own but contradict each other."""
+    if isinstance(table, TemplateTable):
+        kept = table.template not in ("memory", "void")
+        if kept and table.root is UNSET:
+            raise place.error("missing required key 'root'")
+        if not kept and table.root is not UNSET:
+            raise place.key("root").error(f"template {table.template!r} keeps nothing on disk")

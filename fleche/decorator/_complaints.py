@@ -1,0 +1,61 @@
+"""Warnings: each once for one function and one reason, at the line that called the function."""
+
+from __future__ import annotations
+
+import sys
+import warnings
+from collections.abc import Callable
+from threading import Lock
+from types import FrameType
+from typing import Any
+
+__all__ = ["Complaints", "FlecheWarning"]
+
+_OURS = ("fleche.", "asyncio.", "concurrent.futures.", "threading.", "contextlib.")
+
+
+class FlecheWarning(UserWarning):
+    """The cache could not do its part for a function: what it was, and what to do about it.
+
+    The function itself has run as if it were not decorated.
+    """
+
+
+class Complaints:
+    """What one function has been warned of."""
+
+    def __init__(self, function: Callable[..., Any], name: str) -> None:
+        self._function = function
+        self._name = name
+        self._made: set[str] = set()
+        self._lock = Lock()
+
+    def make(self, reason: str, message: str) -> None:
+        """Warn, unless there was a warning for the same reason."""
+        with self._lock:
+            if reason in self._made:
+                return
+            self._made.add(reason)
+        frame = _caller()
+        code = frame.f_code if frame else getattr(self._function, "__code__", None)
+        filename = code.co_filename if code else "<unknown>"
+        line = frame.f_lineno if frame else getattr(code, "co_firstlineno", 1)
+        module = frame.f_globals.get("__name__") if frame else self._function.__module__
+        warnings.warn_explicit(message, FlecheWarning, filename, line, module or "fleche")
+
+    def about(self, step: str, error: BaseException, what: str, advice: str) -> None:
+        """Warn of ``what`` came of ``error``; the reason is ``step`` and the class of the error."""
+        self.make(
+            f"{step}:{type(error).__name__}",
+            f"{self._name}(): {what}: {type(error).__name__}: {error}. {advice}",
+        )
+
+
+def _caller() -> FrameType | None:
+    frame: FrameType | None = sys._getframe(2)  # noqa: SLF001 (public in all but name)
+    while frame is not None:
+        name = frame.f_globals.get("__name__") or ""
+        if not f"{name}.".startswith(_OURS):
+            return frame
+        frame = frame.f_back
+    return None

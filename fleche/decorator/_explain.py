@@ -1,0 +1,134 @@
+"""Why a call would hit or not."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import islice
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+
+from fleche.call import KEY_PARTS, CallRecord, LazyCall
+from fleche.decorator._core import Core
+from fleche.errors import Indigestible
+
+if TYPE_CHECKING:
+    from fleche.caches import BaseCache
+
+__all__ = ["Explanation", "Reason", "explain"]
+
+Reason: TypeAlias = Literal["hit", "uncached", "evicted", "changed", "arguments", "never"]
+
+MANY = 10_000
+"""How many stored calls are compared at most."""
+
+
+@dataclass(frozen=True)
+class Explanation:
+    """Whether a call would hit, and why; true if it would.
+
+    Attributes:
+        reason: ``"hit"``; ``"uncached"``, if this call is none to be cached; ``"evicted"``, if the
+            call is known and its result gone; ``"changed"``, if the same arguments were computed
+            with another version, module or code; ``"arguments"``, if others were; ``"never"``, if
+            nothing was.
+        text: all of it in a sentence.
+        differing: what differs from the nearest stored call: names of arguments, or ``version``,
+            ``module``, ``code``.
+        nearest: the stored call that differs least.
+    """
+
+    reason: Reason
+    text: str
+    differing: tuple[str, ...] = ()
+    nearest: LazyCall | None = None
+
+    def __bool__(self) -> bool:
+        return self.reason == "hit"
+
+    def __str__(self) -> str:
+        return self.text
+
+
+def explain(
+    core: Core, cache: BaseCache, args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> Explanation:
+    """Explain a call; nothing is computed and no value is loaded.
+
+    Raises:
+        TypeError: the function cannot be called so.
+        KeyError: a digest among the arguments stands for no value.
+    """
+    name = f"{core.info.name}()"
+    arguments = core.info.bind(args, kwargs)
+    lacking = core.info.missing_required(arguments, core.info.explicit(args, kwargs))
+    if lacking:
+        return Explanation(
+            "uncached", f"{name} runs uncached: {lacking[0]!r} is required and not passed"
+        )
+    try:
+        key, digests, code = core.seal(core.expanded(arguments, cache))
+    except Indigestible as error:
+        return Explanation("uncached", f"{name} runs uncached: {error}")
+    wanted = core.make_sealed_call(arguments, digests, code).seal()
+    if cache.contains(key):
+        return Explanation("hit", f"{name} is stored ({key[:12]})", nearest=cache.load(key))
+    try:
+        gone = cache.load(key)
+    except KeyError:
+        return _compare(name, wanted, _stored(core, cache))
+    return Explanation(
+        "evicted", f"{name} was computed, and its result is no longer stored", nearest=gone
+    )
+
+
+def _stored(core: Core, cache: BaseCache) -> Iterator[LazyCall]:
+    return islice(cache.query(name=core.info.name), MANY)
+
+
+def _compare(name: str, wanted: CallRecord, stored: Iterator[LazyCall]) -> Explanation:
+    compared = ((call, _differences(wanted, call.record)) for call in stored)
+
+    def weight(pair: tuple[LazyCall, tuple[str, ...]]) -> tuple[int, str]:
+        # a changed part says more than a changed argument; of equals, any, but always the same
+        call, differing = pair
+        return len(differing) + sum(part in wanted.arguments for part in differing), call.key
+
+    best = min(compared, key=weight, default=None)
+    if best is None:
+        return Explanation("never", f"{name} was never computed with this cache")
+    call, differing = best
+    same_arguments = not any(part in wanted.arguments for part in differing)
+    shown = " and ".join(_show(part, wanted, call.record) for part in differing)
+    return Explanation(
+        "changed" if same_arguments else "arguments",
+        f"{name} would be computed: in the nearest stored call ({call.key[:12]}) {shown}",
+        differing,
+        call,
+    )
+
+
+def _differences(wanted: CallRecord, stored: CallRecord) -> tuple[str, ...]:
+    parts = [part for part in KEY_PARTS if _part(wanted, part) != _part(stored, part)]
+    names = dict.fromkeys((*wanted.arguments, *stored.arguments))
+    parts += [item for item in names if wanted.arguments.get(item) != stored.arguments.get(item)]
+    return tuple(parts) or ("scheme",)
+
+
+def _part(record: CallRecord, part: str) -> Any:
+    return None if part in record.unhashed else getattr(record, part)
+
+
+def _show(part: str, wanted: CallRecord, stored: CallRecord) -> str:
+    if part in KEY_PARTS:
+        if part == "code":
+            return "the code was different"
+        return f"the {part} was {_part(stored, part)!r}, not {_part(wanted, part)!r}"
+    if part not in wanted.arguments and part not in stored.arguments:
+        return f"the {part} was {stored.scheme}, not {wanted.scheme}"
+    return f"{part} was {_value(stored, part)}, not {_value(wanted, part)}"
+
+
+def _value(record: CallRecord, name: str) -> str:
+    if name in record.literals:
+        return repr(record.literals[name])
+    return f"<{record.arguments[name][:8]}>" if name in record.arguments else "not passed"

@@ -1,0 +1,140 @@
+"""The decorator: from a function and some options to a wrapper."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Iterable
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, ParamSpec, Protocol, TypeVar, cast, overload
+
+from fleche import state
+from fleche.call import Version
+from fleche.decorator._core import Core, Options
+from fleche.decorator.wrapper import Wrapper
+from fleche.function import FunctionInfo, inspect_function
+
+if TYPE_CHECKING:
+    from fleche.caches import BaseCache
+    from fleche.metadata import MetaData
+
+__all__ = ["Decorator", "fleche"]
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+class Decorator(Protocol):
+    """What ``fleche(...)`` with options returns."""
+
+    def __call__(self, function: Callable[P, R], /) -> Wrapper[P, R]:
+        """Return the decorated function."""
+        ...
+
+
+@overload
+def fleche(function: Callable[P, R], /) -> Wrapper[P, R]: ...
+
+
+@overload
+def fleche(
+    *,
+    version: Version = None,
+    meta: Iterable[MetaData | str | type[MetaData]] | MetaData | str | type[MetaData] = (),
+    isolate: bool = False,
+    hash_version: bool = True,
+    hash_module: bool = True,
+    hash_code: bool | None = None,
+    require: str | Iterable[str] = (),
+    ignore: str | Iterable[str] = (),
+    cache: BaseCache | str | None = None,
+) -> Decorator: ...
+
+
+def fleche(
+    function: Callable[..., Any] | None = None,
+    /,
+    *,
+    version: Version = None,
+    meta: Any = (),
+    isolate: bool = False,
+    hash_version: bool = True,
+    hash_module: bool = True,
+    hash_code: bool | None = None,
+    require: str | Iterable[str] = (),
+    ignore: str | Iterable[str] = (),
+    cache: BaseCache | str | None = None,
+) -> Any:
+    """Keep the results of a function: ``@fleche`` or ``@fleche(version=2, ...)``.
+
+    A call whose result is in the active cache returns that result; any other runs the function and
+    stores what it returns, ``None`` too, with the arguments as they were before. What tells calls
+    apart is the name, module and version of the function and the values of its arguments, however
+    they are passed. An exception is not a result: it is passed on, and nothing is stored.
+
+    A :class:`~fleche.digest.Digest` among the arguments stands for its value, which is only loaded
+    if the function has to run. Identical calls at the same time, in threads or tasks of one
+    process, compute once. If the cache fails or an argument has no digest, the function runs
+    uncached, with one :class:`FlecheWarning`.
+
+    Coroutine functions are awaited on a miss only. Of a function that returns a future the result
+    is stored when it is there, and a hit is a future that is done. Methods are decorated like
+    functions; the value of ``self`` counts as an argument.
+
+    Args:
+        function: what is decorated.
+        version: change it when the function computes something else: a number or a string.
+        meta: collectors for this function, beside the active ones.
+        isolate: give the function copies of its arguments, and the caller a copy of its result, as
+            a hit does: what either of them changes later, the other does not see.
+        hash_version: let the version count.
+        hash_module: let the module count; without, the function may move.
+        hash_code: let the code count. By default it does where module and name do not identify the
+            function: in ``__main__`` (scripts, notebooks), for lambdas and functions inside
+            functions. Elsewhere a hit on the result of other code is a warning.
+        require: parameters that must be passed and not be ``None`` for the call to be cached.
+        ignore: parameters that do not count and are not stored.
+        cache: a cache, or its name, instead of the active one.
+
+    Raises:
+        TypeError: this cannot be decorated.
+        ValueError: an option names a parameter that the function does not have.
+        ConfigError: there is no metadata of this name.
+    """
+    if not isinstance(version, int | float | str | None):
+        raise TypeError(f"version={version!r}: a number or a string, not {type(version).__name__}")
+    if isinstance(meta, str | type) or not isinstance(meta, Iterable):
+        meta = (meta,)
+    options = Options(
+        version=version,
+        meta=state.collectors(meta),
+        isolate=isolate,
+        hash_version=hash_version,
+        hash_module=hash_module,
+        cache=cache,
+    )
+
+    def decorate(function: Callable[..., Any], /) -> Any:
+        if isinstance(function, staticmethod | classmethod):
+            return type(function)(decorate(function.__func__))
+        plain = function.__wrapped__ if isinstance(function, Wrapper) else function
+        info = _inspect(plain, ignore, require)
+        by_code = not info.is_named if hash_code is None else hash_code
+        return Wrapper(Core(info, replace(options, hash_code=by_code)))
+
+    return decorate if function is None else decorate(function)
+
+
+def _inspect(function: Any, ignore: Any, require: Any) -> FunctionInfo:
+    if inspect.isclass(function) or not callable(function):
+        raise TypeError(
+            f"@fleche decorates functions, not {function!r}; write a function that returns it"
+        )
+    info = inspect_function(function, ignore=ignore, require=require)
+    if info.is_generator:
+        what = "an async generator" if info.is_async_generator else "a generator"
+        raise TypeError(
+            f"{info.name}() is {what} function, whose result can be used only once and cannot be "
+            "stored; let it return a list, or decorate the function that computes one item"
+        )
+    # a process that multiprocessing has spawned knows the main script by another name
+    return replace(info, module="__main__") if info.module == "__mp_main__" else cast("Any", info)

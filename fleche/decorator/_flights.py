@@ -1,0 +1,202 @@
+"""Computations under way in this process, so that identical calls at the same time compute once.
+
+A *flight* is one computation; who asks for the same result meanwhile waits for it. A flight whose
+body waits for another flight, directly or through calls inside calls, never waits in a circle:
+before a wait, the flights that would be waited for are followed, and where they lead back to one
+that the caller is inside of, the caller computes for itself.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Hashable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from enum import Enum
+from threading import Event, Lock, get_ident
+from typing import Any
+
+from fleche.call import MISSING
+
+__all__ = ["Flight", "Flights", "Role", "flights", "inside"]
+
+MANY = 1024
+
+inside: ContextVar[tuple[Flight, ...]] = ContextVar("fleche.inside", default=())
+"""The flights whose bodies run the current code, the innermost last."""
+
+
+class Role(Enum):
+    """What a caller is to do about a result that is not stored."""
+
+    COMPUTE = "be the one who computes"
+    WAIT = "wait for the one who does"
+    ALONE = "compute without the others: waiting would never end"
+    AGAIN = "look again: it has been computed since"
+
+
+class Flight:
+    """One computation.
+
+    It is *settled* as soon as nobody has to wait for its body any more: it has landed, or its
+    result is a future (see :attr:`deferred`).
+
+    Attributes:
+        result: what it returned; ``MISSING`` until it has landed, and for good if it failed.
+        landed: whether it is over.
+        deferred: what a later caller joins where the body returned a future.
+        error: what ended it, if it failed.
+        waits: the flights that its body waits for.
+        riders: how many callers want its result.
+        thread: the thread that began it.
+        task: the asyncio task that runs its body, if one does.
+        cancelled: whether that task was told to stop.
+    """
+
+    def __init__(self, slot: Hashable = None, parent: Flight | None = None) -> None:
+        self.slot = slot
+        self.parent = parent
+        self.result: Any = MISSING
+        self.landed = False
+        self.deferred: Any = None
+        self.error: BaseException | None = None
+        self.riders = 1
+        self.thread = get_ident()
+        self.task: Any = None
+        self.cancelled = False
+        self.waits: set[Flight] = set()
+        self.callbacks: list[Callable[[], None]] = []
+
+    @contextmanager
+    def body(self) -> Iterator[None]:
+        """Run the block as the body of this flight."""
+        token = inside.set((*inside.get(), self))
+        try:
+            yield
+        finally:
+            inside.reset(token)
+
+    def is_stuck(self) -> bool:
+        """Tell whether its body will never end, so that nobody should wait for it.
+
+        An interrupt may hit this very thread between the beginning of a flight and its body, and an
+        event loop may be closed before its tasks have ended.
+        """
+        if self.task is not None:
+            return bool(self.task.get_loop().is_closed())
+        return self.deferred is None and self.thread == get_ident()
+
+    def wait(self) -> None:
+        """Block until it is settled."""
+        event = Event()
+        flights.when_settled(self, event.set)
+        event.wait()
+
+
+class Flights:
+    """The flights of this process."""
+
+    def __init__(self) -> None:
+        self.clock = 0
+        self._lock = Lock()
+        self._active: dict[Hashable, Flight] = {}
+        self._landings: dict[Hashable, int] = {}
+        self._horizon = 0
+
+    def join(self, slot: Hashable, since: int) -> tuple[Role, Flight]:
+        """Take part in the flight of ``slot``, or begin it.
+
+        Args:
+            slot: the cache and the key.
+            since: :attr:`clock` before the cache was last asked for the result.
+        """
+        around = inside.get()
+        lost = self._active.get(slot)
+        if lost is not None and lost not in around and lost.is_stuck():
+            self.land(lost)
+        with self._lock:
+            flight = self._active.get(slot)
+            if flight is None:
+                if self._landings.get(slot, self._horizon) > since:
+                    return Role.AGAIN, Flight()
+                flight = self._active[slot] = Flight(slot, around[-1] if around else None)
+                role = Role.COMPUTE
+            elif around and _leads_to(flight, around):
+                return Role.ALONE, Flight()
+            else:
+                role = Role.WAIT
+                flight.riders += 1
+            if around:
+                around[-1].waits.add(flight)
+            return role, flight
+
+    def leave(self, flight: Flight) -> bool:
+        """Wait for it no more; return whether nobody is left who does."""
+        around = inside.get()
+        with self._lock:
+            if around:
+                around[-1].waits.discard(flight)
+            flight.riders -= 1
+            return flight.riders == 0
+
+    def defer(self, flight: Flight, deferred: Any) -> None:
+        """Let the flight go on after its body, which has returned a future."""
+        with self._lock:
+            flight.deferred = deferred
+            callbacks = self._settle(flight)
+        _call(callbacks)
+
+    def land(
+        self, flight: Flight, result: Any = MISSING, error: BaseException | None = None
+    ) -> None:
+        """End a flight, with its result or without one. Idempotent."""
+        with self._lock:
+            if flight.landed:
+                return
+            flight.landed = True
+            flight.result, flight.error = result, error
+            callbacks = self._settle(flight)
+            if self._active.get(flight.slot) is flight:
+                del self._active[flight.slot]
+                self.clock += 1
+                if len(self._landings) >= MANY:
+                    self._landings.clear()
+                    self._horizon = self.clock
+                self._landings[flight.slot] = self.clock
+        _call(callbacks)
+
+    def _settle(self, flight: Flight) -> list[Callable[[], None]]:
+        if flight.parent is not None:
+            flight.parent.waits.discard(flight)
+        flight.waits.clear()
+        callbacks, flight.callbacks = flight.callbacks, []
+        return callbacks
+
+    def when_settled(self, flight: Flight, callback: Callable[[], None]) -> None:
+        """Call ``callback`` once nobody has to wait for the body of the flight any more."""
+        with self._lock:
+            if not flight.landed and flight.deferred is None:
+                flight.callbacks.append(callback)
+                return
+        callback()
+
+
+def _leads_to(flight: Flight, around: tuple[Flight, ...]) -> bool:
+    pending, seen = [flight], {flight}
+    while pending:
+        step = pending.pop()
+        if step in around:
+            return True
+        fresh = step.waits - seen
+        seen |= fresh
+        pending.extend(fresh)
+    return False
+
+
+def _call(callbacks: list[Callable[[], None]]) -> None:
+    for callback in callbacks:
+        callback()
+
+
+flights = Flights()
+os.register_at_fork(after_in_child=flights.__init__)  # type: ignore[misc]

@@ -1,0 +1,285 @@
+"""One call on its way: from its arguments to the cache, and back or through the function's body.
+
+A failing cache never stops the function. What it raises becomes one warning, and the call goes on
+without it; only a mistake that a person has to mend is raised: a broken configuration, a missing
+package, an ambiguous digest, and, of a cache that is told to be strict, a damaged value.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Hashable
+from typing import TYPE_CHECKING, Any, Final
+
+from fleche.call import MISSING
+from fleche.decorator._core import Core
+from fleche.decorator._flights import Flight, flights
+from fleche.digest import Digest
+from fleche.errors import (
+    AmbiguousDigestError,
+    ConfigError,
+    Indigestible,
+    MissingExtra,
+    ParcelError,
+    Rejected,
+)
+from fleche.metadata import Collecting
+
+if TYPE_CHECKING:
+    from fleche.caches import BaseCache, PendingCall
+
+__all__ = ["LOST", "Journey", "Work", "depart"]
+
+LOUD = (AmbiguousDigestError, ConfigError, MissingExtra)
+
+LOST: Final = object()
+"""What :meth:`Journey.look` returns if the cache cannot be asked."""
+
+_UNSTORED = "the result is not stored"
+
+
+def depart(
+    core: Core, cache: BaseCache, args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> Journey | None:
+    """Seal the key of a call; return ``None`` if this call is none to be cached.
+
+    Raises:
+        TypeError: the function cannot be called so.
+        KeyError: a digest among the arguments stands for no value.
+        AmbiguousDigestError: a short one stands for several.
+    """
+    info = core.info
+    arguments = info.bind(args, kwargs)
+    if info.required and info.missing_required(arguments, info.explicit(args, kwargs)):
+        return None
+    core.expanded(arguments, cache)
+    try:
+        key, digests, code = core.seal(arguments)
+    except Exception as error:  # noqa: BLE001 (what an object raises when it is looked into)
+        core.complaints.about(
+            "arguments",
+            error,
+            "runs uncached, since something in its arguments or its code has no digest",
+            "If the result does not depend on it, ignore it: @fleche(ignore=...) or Ignored[...]; "
+            "if it does, give its class a __digest__ method",
+        )
+        return None
+    return Journey(core, cache, args, kwargs, arguments, key, digests, code)
+
+
+class Journey:
+    """A call with its key.
+
+    Attributes:
+        key: the key, of the arguments as they were at the beginning.
+        slot: what identical calls at the same time have in common.
+    """
+
+    def __init__(
+        self,
+        core: Core,
+        cache: BaseCache,
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        arguments: dict[str, Any],
+        key: Digest,
+        digests: dict[str, Digest],
+        code: Digest | None,
+    ) -> None:
+        self.core = core
+        self.cache = cache
+        self.args = args
+        self.kwargs = kwargs
+        self.arguments = arguments
+        self.key = key
+        self.digests = digests
+        self.code = code
+        self.slot: Hashable = (id(cache), key)
+
+    def look(self) -> Any:
+        """Return the stored call, ``None`` for a miss, or :data:`LOST`."""
+        try:
+            hit = self.cache.lookup(self.key)
+        except (*LOUD, ParcelError):
+            raise
+        except Exception as error:  # noqa: BLE001 (of any cache, a user's too)
+            self.core.complaints.about(
+                "lookup",
+                error,
+                "runs uncached, since the cache failed",
+                "Mend the cache, or activate another: fleche.cache(...)",
+            )
+            return LOST
+        if hit is not None:
+            self.core.check_code(hit.record)
+        return hit
+
+    def share(self, result: Any) -> Any:
+        """Return another caller's result as one's own, or ``MISSING`` if it cannot be copied."""
+        hit = self.look()
+        if hit is not None and hit is not LOST:
+            return hit.result
+        return self.copy(result)
+
+    def copy(self, value: Any) -> Any:
+        """Return a copy that shares nothing with ``value``; ``MISSING`` if there can be none."""
+        packing = self.cache.packing
+        try:
+            return packing.unpack(packing.pack(value))
+        except Exception:  # noqa: BLE001 (a pickler raises anything)
+            return MISSING
+
+    def body_arguments(self) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        """Return what the body gets: values in place of digests, copies if it is isolated.
+
+        Raises:
+            KeyError: a digest stands for no value.
+            ParcelError: its value cannot be opened.
+        """
+        isolate = self.core.options.isolate
+        if not isolate and not any(map(_holds_digest, self.arguments.values())):
+            return self.args, self.kwargs
+        bound = self.core.info.bind_signature(self.args, self.kwargs)
+        bound.apply_defaults()
+        for name, value in bound.arguments.items():
+            if name not in self.arguments:
+                continue
+            sealed = self.arguments[name]
+            own = self._resolve(name, sealed if isinstance(sealed, Digest) else value)
+            copied = self.copy(own) if isolate else MISSING
+            bound.arguments[name] = own if copied is MISSING else copied
+        return bound.args, bound.kwargs
+
+    def _resolve(self, name: str, value: Any) -> Any:
+        if name in self.core.gathering:
+            if isinstance(value, tuple):
+                return tuple(self._load(name, item) for item in value)
+            return {key: self._load(key, item) for key, item in value.items()}
+        return self._load(name, value)
+
+    def _load(self, name: str, value: Any) -> Any:
+        if not isinstance(value, Digest):
+            return value
+        try:
+            return self.cache.load_value(value)
+        except KeyError:
+            raise KeyError(self.core.no_value(name, value)) from None
+
+
+def _holds_digest(value: Any) -> bool:
+    """Tell whether an argument may be a digest, or hold one that was passed by ``*`` or ``**``."""
+    kind = type(value)
+    if kind is tuple:
+        return Digest in map(type, value)
+    return kind is Digest or (kind is dict and Digest in map(type, value.values()))
+
+
+class Work:
+    """The computing of one journey: what comes before the body and what comes after it.
+
+    Args:
+        journey: the call.
+        flight: what other callers wait for; it lands here in any case.
+        keep: store the result; if not, somebody else does.
+    """
+
+    def __init__(self, journey: Journey, flight: Flight, *, keep: bool = True) -> None:
+        self.journey = journey
+        self.core = journey.core
+        self.flight = flight
+        self._keep = keep
+        self._pending: PendingCall | None = None
+        self._collecting: Collecting | None = None
+
+    def begin(self) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        """Store the arguments, start the collectors, and return what to call the body with."""
+        body = self.journey.body_arguments()
+        if self._keep:
+            self._pending = self._prepare()
+        if self._pending is not None:
+            self._collecting = Collecting(
+                self.core.collectors(), self.core.function, self._complain_of_collector
+            )
+        return body
+
+    def _prepare(self) -> PendingCall | None:
+        journey = self.journey
+        try:
+            call = self.core.make_sealed_call(journey.arguments, journey.digests, journey.code)
+            return journey.cache.prepare(call)
+        except LOUD:
+            raise
+        except Exception as error:  # noqa: BLE001 (of any cache, and of any object's pickling)
+            self._complain("prepare", error)
+            return None
+
+    def succeed(self, result: Any, returns: str = "") -> Any:
+        """Store the result and let the flight land; return what the caller gets.
+
+        Args:
+            result: what the body returned.
+            returns: the kind of future that held it, if one did.
+        """
+        try:
+            self._commit(result, returns)
+            if self.core.options.isolate:
+                own = self.journey.copy(result)
+                result = result if own is MISSING else own
+        except BaseException as error:
+            flights.land(self.flight, MISSING, error)
+            raise
+        flights.land(self.flight, result)
+        return result
+
+    def _commit(self, result: Any, returns: str) -> None:
+        if self._pending is None or self._collecting is None:
+            return
+        pending, self._pending = self._pending, None
+        try:
+            _check_storable(result)
+            metadata = self._collecting.finish()
+            if returns:
+                metadata["fleche"] = {"returns": returns}
+            pending.commit(result, metadata)
+        except Exception as error:  # noqa: BLE001 (as in _prepare; the result must get to the caller)
+            self._complain("save", error)
+        finally:
+            self._abandon(pending)
+
+    def fail(self, error: BaseException) -> None:
+        """Forget the call, whose body has raised, and let the flight land without a result."""
+        try:
+            if self._pending is not None:
+                pending, self._pending = self._pending, None
+                self._abandon(pending)
+        finally:
+            flights.land(self.flight, MISSING, error)
+
+    def _abandon(self, pending: PendingCall) -> None:
+        try:
+            pending.abandon()
+        except Exception as error:  # noqa: BLE001 (it must not hide what the body did)
+            self._complain("abandon", error)
+
+    def _complain(self, step: str, error: Exception) -> None:
+        if isinstance(error, Indigestible):
+            advice = (
+                "Return a value that can be stored: a list, not an iterator; text, not a Digest"
+            )
+        elif isinstance(error, Rejected):
+            advice = "Activate a cache that takes it: fleche.cache(...)"
+        else:
+            advice = "Mend what is wrong with the cache, or with pickling the value"
+        self.core.complaints.about(step, error, _UNSTORED, advice)
+
+    def _complain_of_collector(self, name: str, error: Exception) -> None:
+        self.core.complaints.about(
+            f"metadata {name}",
+            error,
+            f"metadata {name!r} is left out",
+            "The result is not affected",
+        )
+
+
+def _check_storable(result: Any) -> None:
+    if isinstance(result, Digest):
+        raise Indigestible("the result is a Digest, which in a cache stands for its value")

@@ -1,0 +1,113 @@
+"""Calls that run in an executor: answered here if they can be, and computed once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from fleche.decorator._flights import Flight, Role, flights
+from fleche.decorator._futures import CONCURRENT, Deferred
+from fleche.decorator._journey import LOST, Journey, Work, depart
+from fleche.decorator._surface import Surface
+from fleche.decorator.bound import BoundWrapper, void_cache
+
+__all__ = ["submit"]
+
+Submit = Callable[..., Any]
+
+
+def submit(
+    submit: Submit,
+    function: Surface[..., Any],
+    args: tuple[Any, ...],
+    kwargs: dict[str, Any],
+    *,
+    shares_memory: bool,
+) -> Any:
+    """Return a future of a call, submitted only if its result is not stored and not under way.
+
+    The worker stores the result itself if it can reach the cache; if not, it is stored here when
+    it arrives.
+
+    Args:
+        submit: the executor's own.
+        function: a decorated function or method.
+        args: its positional arguments.
+        kwargs: its keyword arguments.
+        shares_memory: whether the workers are threads of this process.
+    """
+    core, cache = function.core, function.core.cache()
+    if core.is_async:
+        return submit(BoundWrapper(function), *args, **kwargs)
+    while True:
+        journey = depart(core, cache, (*function.lead, *args), kwargs)
+        if journey is None:
+            return submit(BoundWrapper(function, cache=void_cache()), *args, **kwargs)
+        since = flights.clock
+        hit = journey.look()
+        if hit is LOST:
+            return submit(BoundWrapper(function, cache=void_cache()), *args, **kwargs)
+        if hit is not None:
+            return _done(hit.result)
+        # the worker may be a thread that asks for the same result as the owner of the plain slot
+        role, flight = flights.join(("executor", id(submit), journey.slot), since)
+        if role is Role.COMPUTE:
+            there = shares_memory or cache.capabilities.shared
+            begin = _compute_there if there else _compute_for_here
+            return begin(submit, function, journey, flight, args, kwargs)
+        if role is Role.WAIT:
+            joined = _join(flight)
+            if joined is not None:
+                return joined
+
+
+def _compute_there(
+    submit: Submit,
+    function: Surface[..., Any],
+    journey: Journey,
+    flight: Flight,
+    args: tuple[Any, ...],
+    kwargs: dict[str, Any],
+) -> Any:
+    work = Work(journey, flight, keep=False)
+    try:
+        inner = submit(BoundWrapper(function, cache=journey.cache), *args, **kwargs)
+        return Deferred(work, inner, CONCURRENT, "").start()
+    except BaseException as error:
+        work.fail(error)
+        raise
+
+
+def _compute_for_here(
+    submit: Submit,
+    function: Surface[..., Any],
+    journey: Journey,
+    flight: Flight,
+    args: tuple[Any, ...],
+    kwargs: dict[str, Any],
+) -> Any:
+    work = Work(journey, flight)
+    try:
+        args, kwargs = work.begin()
+        bound = BoundWrapper(function, cache=void_cache())
+        inner = submit(bound, *args[len(function.lead) :], **kwargs)
+        return Deferred(work, inner, CONCURRENT, "").start()
+    except BaseException as error:
+        work.fail(error)
+        raise
+
+
+def _join(flight: Flight) -> Any:
+    try:
+        flight.wait()
+    finally:
+        flights.leave(flight)
+    return None if flight.deferred is None else flight.deferred.join()
+
+
+def _done(result: Any) -> Any:
+    from concurrent.futures import Future
+
+    future: Future[Any] = Future()
+    future.set_result(result)
+    return future

@@ -1,0 +1,130 @@
+"""What a decorated function offers beside being called."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar
+
+from fleche.call import Call, LazyCall
+from fleche.decorator._core import Core
+from fleche.decorator._flights import Flight
+from fleche.decorator._journey import depart
+from fleche.decorator._run import compute, compute_async, run, run_async
+from fleche.digest import Digest
+
+if TYPE_CHECKING:
+    from fleche.caches import BaseCache
+    from fleche.decorator._explain import Explanation
+    from fleche.decorator.bound import BoundWrapper
+    from fleche.metadata import MetaData
+    from fleche.query import QueryIterator
+
+__all__ = ["Surface"]
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+class Surface(Generic[P, R]):
+    """A function whose results are kept.
+
+    Every method that takes arguments takes those of the function.
+
+    Attributes:
+        core: the function, its options, and what makes the keys of its calls.
+        lead: the object whose method it is, if it is one.
+    """
+
+    core: Core
+    lead: tuple[Any, ...] = ()
+
+    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
+        """Return the stored result, or compute it and store it."""
+        core = self.core
+        answer = run_async if core.is_async else run
+        return answer(core, core.cache(), (*self.lead, *args), kwargs)  # type: ignore[return-value]
+
+    def call_with(self, cache: BaseCache, /, *args: P.args, **kwargs: P.kwargs) -> R:
+        """Call the function with another cache than the active one."""
+        answer = run_async if self.core.is_async else run
+        return answer(self.core, cache, (*self.lead, *args), kwargs)  # type: ignore[return-value]
+
+    def call(self, *args: P.args, **kwargs: P.kwargs) -> Call:
+        """Return the :class:`~fleche.call.Call` that these arguments make, without running it."""
+        return self.core.make_call(self.core.info.bind((*self.lead, *args), kwargs))
+
+    def digest(self, *args: P.args, **kwargs: P.kwargs) -> Digest:
+        """Return the key of a call.
+
+        Raises:
+            Indigestible: an argument has no digest.
+            KeyError: a short digest among the arguments stands for no value.
+        """
+        core = self.core
+        arguments = core.info.bind((*self.lead, *args), kwargs)
+        return core.seal(core.expanded(arguments, core.cache()))[0]
+
+    def contains(self, *args: P.args, **kwargs: P.kwargs) -> bool:
+        """Tell whether the active cache has the result, without loading it."""
+        return self.core.cache().contains(self.digest(*args, **kwargs))
+
+    def load(self, *args: P.args, **kwargs: P.kwargs) -> LazyCall:
+        """Return the stored call.
+
+        Raises:
+            KeyError: there is none.
+        """
+        key = self.digest(*args, **kwargs)
+        try:
+            return self.core.cache().load(key)
+        except KeyError:
+            raise KeyError(
+                f"{self.core.info.name}(): no result is stored for these arguments (key {key[:12]})"
+            ) from None
+
+    def rerun(self, *args: P.args, **kwargs: P.kwargs) -> R:
+        """Compute, whatever is stored, and replace it by the new result."""
+        core = self.core
+        journey = depart(core, core.cache(), (*self.lead, *args), kwargs)
+        if journey is None:
+            return core.function(*self.lead, *args, **kwargs)  # type: ignore[no-any-return]
+        begin = compute_async if core.is_async else compute
+        return begin(journey, Flight())  # type: ignore[return-value]
+
+    def query(self, **fields: Any) -> QueryIterator:
+        """Return the stored calls of this function: ``query(arguments={"x": 3})``.
+
+        Args:
+            fields: further conditions, as for :meth:`fleche.caches.BaseCache.query`.
+        """
+        core = self.core
+        fields.setdefault("name", core.info.name)
+        if core.options.hash_module:
+            fields.setdefault("module", core.info.module)
+        return core.cache().query(**fields)
+
+    def bind(
+        self,
+        *,
+        cache: BaseCache | str | None = None,
+        meta: tuple[MetaData, ...] | None = None,
+    ) -> BoundWrapper[P, R]:
+        """Return the function with cache, metadata and tags frozen, for another thread or process.
+
+        Args:
+            cache: which cache, if not the active one.
+            meta: which collectors, if not the active ones.
+        """
+        from fleche.decorator.bound import BoundWrapper
+
+        return BoundWrapper(self, cache=cache, meta=meta)
+
+    def explain(self, *args: P.args, **kwargs: P.kwargs) -> Explanation:
+        """Say, without computing, whether a call would hit, and if not, why."""
+        from fleche.decorator._explain import explain
+
+        core = self.core
+        return explain(core, core.cache(), (*self.lead, *args), kwargs)
+
+    def __digest__(self) -> Any:
+        """Return what tells this function from others: itself as written, and its version."""
+        return ("fleche", self.core.function, self.core.options.version, self.lead)

@@ -1,0 +1,168 @@
+"""A decorated function that takes cache, metadata and tags along, to a thread or a process."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from dataclasses import dataclass
+from threading import Lock
+from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar
+
+from fleche import state
+from fleche.decorator._surface import Surface
+from fleche.errors import ConfigError, MissingExtra
+
+if TYPE_CHECKING:
+    from fleche.caches import BaseCache
+    from fleche.metadata import MetaData
+
+__all__ = ["BoundWrapper", "void_cache"]
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+KEPT = 16
+"""How many caches a worker process keeps open."""
+
+
+class BoundWrapper(Generic[P, R]):
+    """A decorated function with the cache, the metadata and the tags it is to be called with.
+
+    It pickles: the function by reference, or by value if it is of ``__main__`` or has no name to
+    find it by; the cache as its configuration. A cache in the memory of this process means nothing
+    to another: there the function runs uncached, with one warning here.
+    (:func:`fleche.wrap_executor` stores its results all the same.)
+
+    Args:
+        function: a decorated function or method.
+        cache: the cache, or its name; the active one, if not given.
+        meta: the collectors; the active ones, if not given.
+    """
+
+    def __init__(
+        self,
+        function: Surface[P, R],
+        *,
+        cache: BaseCache | str | None = None,
+        meta: tuple[MetaData, ...] | None = None,
+    ) -> None:
+        if not isinstance(function, Surface):
+            raise TypeError(f"{function!r} is not decorated with @fleche")
+        self.function = function
+        chosen = function.core.cache() if cache is None else cache
+        self.cache = state.named_cache(chosen) if isinstance(chosen, str) else chosen
+        self.meta = state.meta() if meta is None else meta
+        self.tags = state.tags()
+
+    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
+        """Call the function as if all of this were active."""
+        if self.function.core.is_async:
+            return self._call_async(*args, **kwargs)  # type: ignore[return-value]
+        with state.holding(self.cache, self.meta, self.tags):
+            return self.function.call_with(self.cache, *args, **kwargs)
+
+    async def _call_async(self, *args: Any, **kwargs: Any) -> Any:
+        with state.holding(self.cache, self.meta, self.tags):
+            return await self.function.call_with(self.cache, *args, **kwargs)  # type: ignore[misc]
+
+    def __reduce__(self) -> Any:
+        import cloudpickle
+
+        cache = None
+        if self.cache.capabilities.shared:
+            cache = _freeze_cache(self.cache)
+        elif not _is_void(self.cache):
+            name = self.function.core.info.name
+            self.function.core.complaints.make(
+                "pickle",
+                f"{name}(): runs uncached in the other process, which cannot share {self.cache!r}. "
+                "Activate a cache that is kept in files or in a database: fleche.cache(...)",
+            )
+        return (
+            BoundWrapper.__new__,
+            (BoundWrapper,),
+            (
+                cloudpickle.dumps((self.function, self.meta, self.tags)),
+                cache,
+            ),
+        )
+
+    def __setstate__(self, frozen: tuple[bytes, bytes | None]) -> None:
+        self._frozen = frozen
+
+    def __getattr__(self, name: str) -> Any:
+        # thawed when it is first needed: what then fails is an exception of the call, whereas one
+        # in the unpickling would end the worker process
+        if name not in ("function", "cache", "meta", "tags") or "_frozen" not in vars(self):
+            raise AttributeError(name)
+        import cloudpickle
+
+        function, cache = self._frozen
+        self.function, self.meta, self.tags = cloudpickle.loads(function)
+        self.cache = void_cache() if cache is None else self._thaw_cache(cache)
+        return vars(self)[name]
+
+    def _thaw_cache(self, frozen: bytes) -> BaseCache:
+        try:
+            return _thaw_cache(frozen)
+        except (ConfigError, MissingExtra):
+            raise
+        except Exception as error:  # noqa: BLE001 (of any cache)
+            self.function.core.complaints.about(
+                "thaw",
+                error,
+                "runs uncached, since the cache cannot be opened in this process",
+                "Mend the cache, or activate another: fleche.cache(...)",
+            )
+            return void_cache()
+
+    def __repr__(self) -> str:
+        return f"BoundWrapper({self.function!r}, cache={self.cache!r})"
+
+
+def void_cache() -> BaseCache:
+    """Return a cache that keeps nothing."""
+    from fleche.caches import Cache
+    from fleche.storage import CallVoid, ValueVoid
+
+    return Cache(ValueVoid(), CallVoid())
+
+
+def _is_void(cache: BaseCache) -> bool:
+    from fleche.storage import CallVoid
+
+    return isinstance(getattr(cache, "calls", None), CallVoid)
+
+
+_caches: OrderedDict[bytes, BaseCache] = OrderedDict()
+_caches_lock = Lock()
+
+
+def _freeze_cache(cache: BaseCache) -> bytes:
+    import cloudpickle
+
+    try:
+        frozen: bytes = cloudpickle.dumps(cache)
+    except Exception:  # noqa: BLE001 (a pickler raises anything)
+        frozen = cloudpickle.dumps(_Description(cache.to_config()))
+    return frozen
+
+
+@dataclass(frozen=True)
+class _Description:
+    config: Any
+
+
+def _thaw_cache(frozen: bytes) -> BaseCache:
+    """Return the cache; one for all calls that come with the same, so that it stays connected."""
+    import cloudpickle
+
+    with _caches_lock:
+        if frozen not in _caches:
+            thawed = cloudpickle.loads(frozen)
+            if isinstance(thawed, _Description):
+                thawed = state.rebuild_cache(thawed.config)
+            _caches[frozen] = thawed
+            while len(_caches) > KEPT:
+                _caches.popitem(last=False)[1].close()
+        _caches.move_to_end(frozen)
+        return _caches[frozen]

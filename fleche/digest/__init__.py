@@ -1,0 +1,30 @@
+"""Digests: one name for one value, in every process, on every machine, under every Python version.
+
+:func:`digest` maps an object to its :class:`Digest`. Objects of different type or value have
+different digests; objects that differ only in how they lie in memory have the same. What has no
+value that can be told from outside (an open file, an iterator, a lock) is
+:class:`~fleche.errors.Indigestible`.
+"""
+
+from __future__ import annotations
+
+from ._buffers import BufferDigests
+from ._digest import D, Digest
+from ._keys import call_key, code_digest, digest, digest_arguments, digest_with_buffers
+from ._registry import add_hook
+from ._tokens import SCHEME, buffer_digest, hash_threads
+
+__all__ = [
+    "SCHEME",
+    "BufferDigests",
+    "D",
+    "Digest",
+    "add_hook",
+    "buffer_digest",
+    "call_key",
+    "code_digest",
+    "digest",
+    "digest_arguments",
+    "digest_with_buffers",
+    "hash_threads",
+]

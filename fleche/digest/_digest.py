@@ -1,0 +1,61 @@
+"""The name of a value: :class:`Digest`."""
+
+from __future__ import annotations
+
+__all__ = ["D", "Digest"]
+
+FULL = 64
+SHORTEST = 4
+HEX = frozenset("0123456789abcdef")
+
+
+class Digest(str):
+    """The BLAKE3 digest of a value, as 64 lowercase hexadecimal characters.
+
+    It is a :class:`str` in every respect: it compares, hashes, sorts and stores as its characters.
+    A prefix of at least four characters is a *short* digest, which stands for the one key of a
+    cache that begins so; :attr:`is_full` tells the two apart. ``D`` is the same class under a
+    shorter name.
+
+    Raises:
+        TypeError: if ``value`` is no string.
+        ValueError: if ``value`` is not made of 4 to 64 lowercase hexadecimal characters.
+    """
+
+    __slots__ = ()
+
+    def __new__(cls, value: str) -> Digest:
+        if type(value) is cls:
+            return value
+        if not isinstance(value, str):
+            raise TypeError(f"a digest is made from a string, not from {type(value).__name__}")
+        if problem := find_problem(value):
+            raise ValueError(f"{value[:80]!r} is not a digest: {problem}")
+        return str.__new__(cls, value)
+
+    @property
+    def is_full(self) -> bool:
+        """Whether all 64 characters are there, so that the digest names a value by itself."""
+        return len(self) == FULL
+
+    def __repr__(self) -> str:
+        return f"D({str(self)!r})"
+
+    def __str__(self) -> str:
+        return str.__str__(self)
+
+
+D = Digest
+
+
+def find_problem(value: str) -> str:
+    """Return what keeps ``value`` from being a digest, or an empty string."""
+    if len(value) < SHORTEST:
+        return f"it has {len(value)} characters, and the shortest prefix has {SHORTEST}"
+    if len(value) > FULL:
+        return f"it has {len(value)} characters, and a digest has {FULL}"
+    if HEX.issuperset(value):
+        return ""
+    if HEX.issuperset(value.lower()):
+        return "it must be lowercase"
+    return "it may only contain the characters 0-9 and a-f"

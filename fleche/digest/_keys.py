@@ -1,0 +1,127 @@
+"""From objects and calls to digests."""
+
+from __future__ import annotations
+
+import types
+from collections.abc import Callable, Collection, Mapping
+from typing import Any
+
+from . import _builtin, _classes, _known, _objects  # noqa: F401 - they register what they handle
+from ._buffers import BufferDigests
+from ._builtin import Raw
+from ._code import FunctionCode
+from ._digest import Digest
+from ._tokens import (
+    ORDERED,
+    SCHEME,
+    digest_of_token,
+    digest_token,
+    hash_node,
+    int_token,
+    node_token,
+    text_token,
+)
+from ._walk import Walk
+
+__all__ = ["call_key", "code_digest", "digest", "digest_arguments", "digest_with_buffers"]
+
+
+def digest(obj: object) -> Digest:
+    """Return the digest of a value: 64 hexadecimal characters that stand for its type and content.
+
+    The digest of a full :class:`Digest` is itself. The object is only read, never changed or
+    consumed.
+
+    Raises:
+        Indigestible: if some part of the object has no digest; the message names the path to it.
+    """
+    return digest_at(obj, "object", None)
+
+
+def digest_arguments(
+    arguments: Mapping[str, object], buffers: BufferDigests | None = None
+) -> dict[str, Digest]:
+    """Return the digest of each argument of a call, in the given order.
+
+    Args:
+        arguments: values by parameter name.
+        buffers: where to note the digests of large buffers, for packing the same arguments
+            afterwards.
+
+    Raises:
+        Indigestible: naming the path to the part without a digest, such as
+            ``arguments['cfg'].handle``.
+    """
+    return {
+        name: digest_at(value, f"arguments[{name!r}]", buffers) for name, value in arguments.items()
+    }
+
+
+def digest_with_buffers(obj: object) -> tuple[Digest, BufferDigests]:
+    """Return the digest of a value, and those of the large buffers that were hashed on the way.
+
+    A packer that comes to such a buffer asks :meth:`BufferDigests.find` instead of hashing it
+    again.
+
+    Raises:
+        Indigestible: if some part of the object has no digest; the message names the path to it.
+    """
+    buffers = BufferDigests()
+    return digest_at(obj, "object", buffers), buffers
+
+
+def digest_at(obj: object, name: str, buffers: BufferDigests | None) -> Digest:
+    if isinstance(obj, Digest) and obj.is_full:
+        return obj
+    return digest_of_token(Walk(buffers).token(obj, name))
+
+
+def code_digest(function: Callable[..., Any], *, ignored: Collection[str] = ()) -> Digest:
+    """Return the digest of what a callable does, without its name and module.
+
+    For a plain function that is the syntax tree of its source (no docstring, comments, positions,
+    decorators), its defaults and the values that it has captured; its bytecode where no source is
+    to be had. Any other callable is digested as a value.
+
+    Args:
+        function: the callable.
+        ignored: parameters whose defaults do not count.
+
+    Raises:
+        Indigestible: if a default or a captured value has no digest.
+    """
+    plain = getattr(function, "__func__", function)
+    subject = FunctionCode(plain, ignored) if isinstance(plain, types.FunctionType) else function
+    return digest_of_token(Walk().token(subject, "code"))
+
+
+def call_key(
+    *,
+    name: str | None,
+    module: str | None,
+    version: object,
+    code: Digest | None,
+    arguments: Mapping[str, Digest],
+) -> Digest:
+    """Return the key of a call: one digest of everything that decides its result.
+
+    A part that is None is omitted; that is different from every value it could have. The arguments
+    count in the given order, which must be the canonical one of the signature.
+
+    Raises:
+        ValueError: if a digest is short.
+        Indigestible: if the version has no digest.
+    """
+    tokens = [
+        int_token(SCHEME),
+        *map(optional_text, (name, module)),
+        Walk().token(version, "version"),
+    ]
+    tokens.append(Raw(b"N") if code is None else digest_token(code))
+    for argument, value in arguments.items():
+        tokens += (text_token(argument), digest_token(value))
+    return digest_of_token(node_token(hash_node(ORDERED, b"call", tokens)))
+
+
+def optional_text(value: str | None) -> bytes:
+    return b"N" if value is None else text_token(value)

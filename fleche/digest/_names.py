@@ -1,0 +1,81 @@
+"""Things that are identified by their name: classes, and functions that rebuild objects."""
+
+from __future__ import annotations
+
+import sys
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from ._registry import Node, node, register
+from ._tokens import global_token
+
+if TYPE_CHECKING:
+    from ._walk import Walk
+
+__all__ = ["Named", "find_name", "look_up"]
+
+
+REORGANISED = ("numpy", "pandas")
+
+missing: set[str] = set()
+"""Modules that cannot be imported."""
+
+
+class Named:
+    """A child that stands for its name, if it has one that leads back to it, else for itself."""
+
+    __slots__ = ("obj",)
+
+    def __init__(self, obj: object) -> None:
+        self.obj = obj
+
+
+def find_name(obj: Any) -> tuple[str, str] | None:
+    """Return the module and qualified name under which everybody finds ``obj``, if there is one.
+
+    There is none in ``__main__``, which is another module in every script, nor inside a function.
+    Of a private module, such as ``pathlib._local``, and in packages that reorganise themselves, the
+    outermost one is taken that offers the same thing under the same name.
+    """
+    module = getattr(obj, "__module__", None)
+    name = getattr(obj, "__qualname__", None) or getattr(obj, "__name__", None)
+    if not isinstance(module, str) or not isinstance(name, str) or module == "__main__":
+        return None
+    if look_up(load(module), name) is not obj:
+        return None
+    parts = module.split(".")
+    for length in range(1, len(parts)):
+        if parts[length].startswith("_") or parts[0] in REORGANISED:
+            public = ".".join(parts[:length])
+            if look_up(public, name) is obj:
+                return public, name
+    return module, name
+
+
+def load(module: str) -> str:
+    """Import a module that an object claims to be from, as pickle does.
+
+    Otherwise it would depend on what else has happened in the process whether the name leads back.
+    """
+    if module not in sys.modules and module not in missing:
+        try:
+            import_module(module)
+        except Exception:  # noqa: BLE001 - whatever a module raises, the name leads nowhere
+            missing.add(module)
+    return module
+
+
+def look_up(module: str, name: str) -> object:
+    """Return what a loaded module has under a dotted name, or None."""
+    found: object = sys.modules.get(module)
+    for part in name.split("."):
+        found = getattr(found, part, None)
+    return found
+
+
+def describe_named(obj: Named, _walk: Walk) -> bytes | Node:
+    name = find_name(obj.obj)
+    return global_token(*name) if name else node(b"unnamed", (obj.obj,))
+
+
+register(Named, describe_named)

@@ -1,0 +1,266 @@
+"""Which handler describes which type.
+
+A *handler* takes an object and the running walk, and returns either a token (the object is a leaf)
+or a :data:`Node`: what kind of container it is, a label, its children, and how to name the path to
+a child. Handlers are looked up by exact type; the first object of a type decides for the type:
+
+1. a hook of :func:`add_hook` or a ``__digest__`` method, the nearest in the method resolution
+   order;
+2. iterators are refused;
+3. the handlers of this package, by the nearest base that has one;
+4. dataclasses, attrs classes, and at last a walk of ``__reduce_ex__``.
+
+Handlers of modules that are slow to import, or may not be there at all, are found by the name of
+the type: an object that has the type proves that its module is loaded.
+"""
+
+from __future__ import annotations
+
+import sys
+import threading
+from collections.abc import Callable, Sequence
+from importlib import import_module
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from fleche.errors import Indigestible
+
+if TYPE_CHECKING:
+    from ._walk import Walk
+
+from ._tokens import ORDERED
+
+__all__ = [
+    "LEAVES",
+    "Handler",
+    "Node",
+    "Step",
+    "add_hook",
+    "find_handler",
+    "is_genuine",
+    "item_step",
+    "key_step",
+    "no_step",
+    "node",
+    "register",
+    "register_fallback",
+    "register_name",
+]
+
+T = TypeVar("T")
+Step = Callable[[Sequence[Any], int], str]
+Node = tuple[bytes, bytes, Sequence[Any], Step]
+Handler = Callable[[Any, "Walk"], "bytes | Node"]
+
+LEAVES: dict[type, Callable[[Any], bytes]] = {}
+"""Types whose objects are leaves, with their token functions: the fast path of the walk."""
+
+ENTRY_POINTS = "fleche.digest"
+MANY_TYPES = 20_000
+NOT_NAMED = ("", False)
+
+exact: dict[type, Handler] = {}
+inherited: dict[type, Handler] = {}
+named: dict[tuple[str, str], tuple[str, bool]] = {}
+fallbacks: list[Callable[[type], Handler | None]] = []
+hooks: dict[type, Callable[[Any], Any]] = {}
+resolved: dict[type, Handler] = {}
+
+
+def item_step(_children: Sequence[Any], index: int) -> str:
+    """Name a child by its position."""
+    return f"[{index}]"
+
+
+def key_step(children: Sequence[Any], index: int) -> str:
+    """Name a child of a mapping, whose children are keys and values in turn, by its key."""
+    text = repr(children[index - index % 2])
+    return f"[{text if len(text) <= 60 else text[:57] + '...'}]"
+
+
+def no_step(_children: Sequence[Any], _index: int) -> str:
+    """Leave a child without a name of its own."""
+    return ""
+
+
+def node(
+    label: bytes, children: Sequence[Any], kind: bytes = ORDERED, step: Step = no_step
+) -> Node:
+    """Describe an object by a label and its children."""
+    return (kind, label, children, step)
+
+
+def register(cls: type, handler: Handler, *, subclasses: bool = False) -> None:
+    """Set the handler of a type, and of its subclasses if it knows how to treat them."""
+    (inherited if subclasses else exact)[cls] = handler
+
+
+def register_name(module: str, qualname: str, target: str, *, subclasses: bool = False) -> None:
+    """Set the handler of a type that need not be loaded; ``target`` is ``module:function``.
+
+    ``module`` may be a package with all its modules, written ``package.*``.
+    """
+    named[module, qualname] = (target, subclasses)
+
+
+def register_fallback(choose: Callable[[type], Handler | None]) -> None:
+    """Add a rule for the types that no handler is registered for; rules are asked in order."""
+    fallbacks.append(choose)
+
+
+def add_hook(cls: type[T], function: Callable[[T], object]) -> None:
+    """Digest the instances of ``cls`` and of its subclasses by what ``function`` makes of them.
+
+    ``function`` returns something digestible that stands for the whole value: two instances of one
+    class are the same to fleche if, and only if, it returns equal things for them. The class enters
+    the digest beside it. Hooks win over ``__digest__`` of the same class and over everything that
+    fleche knows by itself; a hook of a nearer base class wins over one further up.
+
+    Register hooks when the program starts: digests that were made before do not change.
+
+    Raises:
+        TypeError: if ``cls`` is no class, is ``object``, or ``function`` is not callable.
+    """
+    if not isinstance(cls, type) or cls is object:
+        raise TypeError(f"a hook needs a class other than object, not {cls!r}")
+    if not callable(function):
+        raise TypeError(f"the hook of {cls.__qualname__} is not callable: {function!r}")
+    hooks[cls] = function
+    LEAVES.pop(cls, None)
+    resolved.clear()
+
+
+def find_handler(cls: type) -> Handler:
+    """Return the handler for the exact type ``cls``, found once and remembered.
+
+    Raises:
+        Indigestible: if the objects of this type have no digest, or if an extension cannot be
+            loaded.
+    """
+    handler = resolved.get(cls)
+    if handler is None:
+        handler = resolve(cls)
+        if len(resolved) >= MANY_TYPES:
+            resolved.clear()
+        resolved[cls] = handler
+    return handler
+
+
+def resolve(cls: type) -> Handler:
+    if cls in exact and not hooks:
+        return exact[cls]
+    extensions.load()
+    if (stand_in := find_hook(cls)) is not None:
+        return make_hooked(stand_in)
+    if cls in exact:
+        return exact[cls]
+    if any("__next__" in vars(base) or "__anext__" in vars(base) for base in cls.__mro__):
+        raise Indigestible(
+            f"an iterator ({describe_type(cls)}) can only be read once, so it has no digest; "
+            "pass a list or another container instead, or mark the parameter as Ignored"
+        )
+    for base in cls.__mro__:
+        handler = find_registered(base, is_exact=base is cls)
+        if handler is not None:
+            return handler
+    for choose in fallbacks:
+        handler = choose(cls)
+        if handler is not None:
+            return handler
+    raise Indigestible(f"nothing is known about {describe_type(cls)}")
+
+
+def find_hook(cls: type) -> Callable[[Any], Any] | None:
+    """Return what makes a stand-in for objects of ``cls``: a hook or the class's own method."""
+    for base in cls.__mro__:
+        if base in hooks:
+            return hooks[base]
+        if "__digest__" in vars(base):
+            return ask_for_digest
+    return None
+
+
+def find_registered(base: type, is_exact: bool) -> Handler | None:
+    if base in inherited:
+        return inherited[base]
+    package = base.__module__.partition(".")[0] + ".*"
+    name = base.__qualname__
+    target, subclasses = named.get((base.__module__, name)) or named.get((package, name), NOT_NAMED)
+    if target and (is_exact or subclasses) and is_genuine(base):
+        module, _, function = target.partition(":")
+        return getattr(import_module(f".{module}", __package__), function)  # type: ignore[no-any-return]
+    return None
+
+
+def is_genuine(cls: type) -> bool:
+    """Whether the class is what one finds under its name, rather than one that borrowed it."""
+    return getattr(sys.modules.get(cls.__module__), cls.__qualname__, None) is cls
+
+
+def describe_type(cls: type) -> str:
+    """Name a type for a person."""
+    return (
+        cls.__qualname__ if cls.__module__ == "builtins" else f"{cls.__module__}.{cls.__qualname__}"
+    )
+
+
+def ask_for_digest(obj: Any) -> Any:
+    return obj.__digest__()
+
+
+def make_hooked(function: Callable[[Any], Any]) -> Handler:
+    def describe(obj: Any, _walk: Walk) -> Node:
+        stand_in = function(obj)
+        if stand_in is obj:
+            raise Indigestible("its hook returns the object itself, not what stands for it")
+        return node(b"hook", (type(obj), stand_in))
+
+    return describe
+
+
+class Extensions:
+    """Hooks that installed packages offer under the entry point group ``fleche.digest``.
+
+    An entry point names a function without arguments, which calls :func:`add_hook`. All are called
+    once, when the first object arrives that is not one of Python's own types.
+    """
+
+    def __init__(self) -> None:
+        self.lock = threading.RLock()
+        self.loaded = False
+        self.loading = False
+
+    def load(self) -> None:
+        if self.loaded:
+            return
+        with self.lock:
+            if self.loaded or self.loading:
+                return
+            self.loading = True
+            try:
+                self.run()
+                self.loaded = True
+            finally:
+                self.loading = False
+
+    def run(self) -> None:
+        from importlib.metadata import entry_points
+
+        before = set(hooks)
+        for entry in sorted(entry_points(group=ENTRY_POINTS), key=lambda entry: entry.name):
+            try:
+                entry.load()()
+            except Exception as error:
+                raise Indigestible(
+                    f"the digest extension {entry.name!r} ({entry.value}) cannot be loaded "
+                    f"({type(error).__name__}: {error}); mend or uninstall it"
+                ) from error
+            for cls in set(hooks) - before:
+                if cls in exact:
+                    del hooks[cls]
+                    raise Indigestible(
+                        f"the digest extension {entry.name!r} hooks {cls.__name__}, whose digests "
+                        "may have been used already; extensions may hook other types only"
+                    )
+
+
+extensions = Extensions()

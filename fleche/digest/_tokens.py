@@ -1,0 +1,205 @@
+"""Tokens: the self-delimiting byte strings of which every encoding is made.
+
+A token begins with one byte that tells its type. What follows has a length that the token itself
+declares, so a sequence of tokens can be taken apart in one way only, and the encoding is injective.
+
+* A *leaf* (a number, a string, a name, ...) is a token that holds the value itself.
+* A *node* (a container, an array, an object) is hashed by itself, and its token is its hash.
+
+Hashes of encodings are keyed, hence never equal to the plain BLAKE3 of any buffer.
+"""
+
+from __future__ import annotations
+
+import os
+import struct
+from collections.abc import Iterable
+
+from blake3 import blake3
+
+from ._digest import Digest
+
+__all__ = [
+    "BIG",
+    "DEEPEST",
+    "KEY",
+    "MAPPING",
+    "ORDERED",
+    "SCHEME",
+    "UNORDERED",
+    "Hasher",
+    "big_token",
+    "buffer_digest",
+    "bytes_token",
+    "complex_token",
+    "digest_of_token",
+    "digest_token",
+    "float_token",
+    "global_token",
+    "hash_node",
+    "hash_threads",
+    "int_token",
+    "node_token",
+    "open_node",
+    "order",
+    "raw_token",
+    "size",
+    "text_token",
+    "unset_token",
+]
+
+SCHEME: int = 1
+"""Version of the encoding. It is part of every digest and of every call key."""
+
+KEY = blake3(b"fleche.digest scheme %d" % SCHEME).digest()
+BIG = 64 * 1024
+PARALLEL = 1024 * 1024
+DEEPEST = 200_000
+
+ORDERED = b"o"
+UNORDERED = b"u"
+MAPPING = b"m"
+
+Hasher = blake3
+
+
+class Threads:
+    """Whether the thread pool of BLAKE3 has been started, and whether it may be used."""
+
+    started = False
+    allowed = True
+
+    @classmethod
+    def forked(cls) -> None:
+        cls.allowed = not cls.started
+
+
+def hash_threads(nbytes: int) -> int:
+    """Return ``max_threads`` for a BLAKE3 hasher that is to read so many bytes.
+
+    That is as many as it likes for large buffers, and one in a forked child whose parent had done
+    so: the pool's threads do not exist there, and asking for them would wait forever. Everybody who
+    hashes with threads in this process must ask here.
+    """
+    if nbytes < PARALLEL or not Threads.allowed:
+        return 1
+    Threads.started = True
+    return blake3.AUTO
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=Threads.forked)
+
+
+def size(number: int) -> bytes:
+    """Encode a length or a count."""
+    return number.to_bytes(8, "little")
+
+
+def plain_hash(data: bytes | bytearray | memoryview) -> bytes:
+    """Return the BLAKE3 of a buffer of single bytes, hashed where it is."""
+    return blake3(data, max_threads=hash_threads(len(data))).digest()
+
+
+def buffer_digest(view: memoryview | bytes | bytearray) -> Digest:
+    """Return the plain BLAKE3 of the bytes of a buffer: what ``b3sum`` prints for a file of them.
+
+    C-contiguous memory is hashed in place; anything else is copied first, in C order.
+    """
+    if isinstance(view, memoryview):
+        if not view.c_contiguous:
+            return Digest(plain_hash(view.tobytes()).hex())
+        if view.nbytes == 0:
+            return Digest(plain_hash(b"").hex())
+        with view.cast("B") as flat:
+            return Digest(plain_hash(flat).hex())
+    return Digest(plain_hash(view).hex())
+
+
+def int_token(value: int) -> bytes:
+    raw = value.to_bytes(value.bit_length() // 8 + 1, "little", signed=True)
+    return b"i" + size(len(raw)) + raw
+
+
+def float_token(value: float) -> bytes:
+    return b"f" + struct.pack("<d", value)
+
+
+def complex_token(value: complex) -> bytes:
+    return b"c" + struct.pack("<dd", value.real, value.imag)
+
+
+def text_token(value: str) -> bytes:
+    """Encode a string, lone surrogates included."""
+    raw = value.encode("utf-8", "surrogatepass")
+    if len(raw) >= BIG:
+        return b"S" + size(len(raw)) + plain_hash(raw)
+    return b"s" + size(len(raw)) + raw
+
+
+def bytes_token(value: bytes) -> bytes:
+    if len(value) >= BIG:
+        return big_token(len(value), plain_hash(value))
+    return b"b" + size(len(value)) + value
+
+
+def big_token(nbytes: int, hashed: bytes) -> bytes:
+    """Encode bytes too many to be repeated in the encoding: their number and their BLAKE3."""
+    return b"B" + size(nbytes) + hashed
+
+
+def raw_token(value: bytes) -> bytes:
+    """Encode a few bytes that are no value of their own, such as the shape of an array."""
+    return b"r" + size(len(value)) + value
+
+
+def global_token(module: str, qualname: str) -> bytes:
+    """Encode what is identified by its name."""
+    return b"G" + text_token(module) + text_token(qualname)
+
+
+def unset_token() -> bytes:
+    """Encode the absence of a value: an empty cell, an unset slot."""
+    return b"V"
+
+
+def digest_token(value: Digest) -> bytes:
+    """Encode a digest that stands somewhere inside a value.
+
+    Raises:
+        ValueError: if it is a short digest, which says nothing without a cache.
+    """
+    if not value.is_full:
+        raise ValueError(f"{value!r} is a short digest; expand it to its 64 characters first")
+    return b"d" + bytes.fromhex(value)
+
+
+def node_token(hashed: bytes) -> bytes:
+    return b"D" + hashed
+
+
+def open_node(kind: bytes, label: bytes) -> bytes:
+    """Return the bytes with which the encoding of a node begins."""
+    return kind + size(len(label)) + label
+
+
+def order(kind: bytes, tokens: list[bytes]) -> Iterable[bytes]:
+    """Put the tokens of a node in their canonical order."""
+    if kind == ORDERED:
+        return tokens
+    if kind == UNORDERED:
+        return sorted(tokens)
+    return sorted(map(b"".join, zip(tokens[::2], tokens[1::2], strict=True)))
+
+
+def hash_node(kind: bytes, label: bytes, tokens: list[bytes]) -> bytes:
+    """Return the hash of a node from the tokens of its children."""
+    data = open_node(kind, label) + b"".join(order(kind, tokens))
+    return blake3(data, key=KEY).digest()
+
+
+def digest_of_token(token: bytes) -> Digest:
+    """Return the digest of the value that has this token."""
+    if token[:1] == b"D":
+        return Digest(token[1:].hex())
+    return Digest(blake3(token, key=KEY).hexdigest())

@@ -1,0 +1,27 @@
+"""What a callable is: its name, its signature, its code, and which parameters matter.
+
+Parameters are marked by annotations, which type checkers read through::
+
+    def relax(atoms: Required[Atoms], steps: int = 100, log: Ignored[TextIO | None] = None): ...
+
+or by name, with ``require=`` and ``ignore=`` of the decorator.
+
+* An *ignored* parameter is no part of the key and is not stored.
+* A *required* parameter must be passed, and must not be None, for a call to be cached; a call
+  without it runs as if it had not been decorated.
+"""
+
+from __future__ import annotations
+
+from ._info import FunctionInfo, inspect_function
+from ._markers import IGNORED, REQUIRED, Ignored, Marker, Required
+
+__all__ = [
+    "IGNORED",
+    "REQUIRED",
+    "FunctionInfo",
+    "Ignored",
+    "Marker",
+    "Required",
+    "inspect_function",
+]

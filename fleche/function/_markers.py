@@ -1,0 +1,113 @@
+"""``Ignored[T]`` and ``Required[T]``, and how to find them in annotations."""
+
+from __future__ import annotations
+
+import ast
+import inspect
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import Annotated, Any, TypeVar, get_args, get_origin
+
+__all__ = ["IGNORED", "REQUIRED", "Ignored", "Marker", "Required", "find_markers", "unwrap_partial"]
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Marker:
+    """What an annotation says about a parameter beyond its type."""
+
+    name: str
+
+
+IGNORED = Marker("Ignored")
+REQUIRED = Marker("Required")
+
+Ignored = Annotated[T, IGNORED]
+"""``Ignored[T]`` is ``T`` to a type checker; fleche leaves the parameter out of the key."""
+
+Required = Annotated[T, REQUIRED]
+"""``Required[T]`` is ``T`` to a type checker; fleche caches only calls that pass the parameter."""
+
+MARKERS = {marker.name: marker for marker in (IGNORED, REQUIRED)}
+
+
+def unwrap_partial(function: Any) -> Any:
+    """Return the callable below any number of partials and bound methods."""
+    while isinstance(function, partial) or inspect.ismethod(function):
+        function = function.func if isinstance(function, partial) else function.__func__
+    return function
+
+
+def find_markers(
+    function: Callable[..., Any], signature: inspect.Signature
+) -> dict[Marker, frozenset[str]]:
+    """Return the parameters that are annotated with each marker."""
+    found: dict[Marker, set[str]] = {marker: set() for marker in MARKERS.values()}
+    for name, parameter in signature.parameters.items():
+        for marker in markers_of(parameter.annotation, function):
+            found[marker].add(name)
+    return {marker: frozenset(names) for marker, names in found.items()}
+
+
+def markers_of(annotation: Any, function: Callable[..., Any]) -> list[Marker]:
+    """Return the markers in an annotation, at its top or in a member of a union."""
+    if isinstance(annotation, str):
+        return markers_of_text(annotation, function)
+    if get_origin(annotation) is Annotated:
+        inner, *metadata = get_args(annotation)
+        found = [item for item in metadata if isinstance(item, Marker)]
+        return found + markers_of(inner, function)
+    if is_union(get_origin(annotation)):
+        return [marker for part in get_args(annotation) for marker in markers_of(part, function)]
+    return []
+
+
+def is_union(origin: Any) -> bool:
+    return getattr(origin, "__name__", getattr(origin, "_name", None)) in ("Union", "UnionType")
+
+
+def markers_of_text(annotation: str, function: Callable[..., Any]) -> list[Marker]:
+    """Return the markers in an annotation that is source code.
+
+    Names that only exist for type checkers cannot be evaluated. A marker is then found by the name
+    that is subscripted, which is looked up, or taken at its word where it does not exist either.
+    """
+    inner = inspect.unwrap(unwrap_partial(function))
+    namespace = dict(
+        getattr(inner, "__globals__", vars(sys.modules.get(inner.__module__, inspect)))
+    )
+    for variable, cell in zip(
+        getattr(getattr(inner, "__code__", None), "co_freevars", ()),
+        getattr(inner, "__closure__", None) or (),
+        strict=False,
+    ):
+        try:
+            namespace[variable] = cell.cell_contents
+        except ValueError:
+            continue
+    try:
+        return markers_of(eval(annotation, namespace), function)
+    except Exception:  # noqa: BLE001 - whatever an annotation raises, it is only an annotation
+        return [marker for name, marker in MARKERS.items() if mentions(annotation, name, namespace)]
+
+
+def mentions(annotation: str, name: str, namespace: dict[str, Any]) -> bool:
+    """Whether source code subscripts something that is, or can only be, the marker of this name."""
+    try:
+        tree = ast.parse(annotation, mode="eval")
+    except SyntaxError:
+        return False
+    generic = {"Ignored": Ignored, "Required": Required}[name]
+    for part in ast.walk(tree):
+        if isinstance(part, ast.Subscript):
+            head = ast.unparse(part.value)
+            try:
+                if eval(head, namespace) is generic:
+                    return True
+            except Exception:  # noqa: BLE001 - see above
+                if head.rpartition(".")[2] == name:
+                    return True
+    return False

@@ -1,0 +1,21 @@
+"""What is recorded with every computed call beside its arguments and its result.
+
+A collector is a :class:`MetaData`. It starts before the function's body, finishes after it, and
+returns plain data. Nothing that a collector returns is part of a call's key.
+"""
+
+from fleche.metadata.base import Collecting, MetaData, metadata_class, metadata_names
+from fleche.metadata.environment import Environment
+from fleche.metadata.git import Git
+from fleche.metadata.runtime import Runtime, Tags
+
+__all__ = [
+    "Collecting",
+    "Environment",
+    "Git",
+    "MetaData",
+    "Runtime",
+    "Tags",
+    "metadata_class",
+    "metadata_names",
+]

@@ -1,0 +1,157 @@
+"""The contract of a collector, the register of their names, and the collecting itself."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from fleche.errors import ConfigError
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
+__all__ = ["Collecting", "MetaData", "metadata_class", "metadata_names"]
+
+_classes: dict[str, type[MetaData]] = {}
+
+
+class MetaData:
+    """One kind of metadata: collected with each call that is computed, not one that is loaded.
+
+    A subclass is known by its name in lowercase, which is also where its data appear in a record,
+    and may then be named in ``fleche.toml``. It overrides :meth:`finish`, and :meth:`start` if
+    something has to be noted before the function runs::
+
+        class Memory(MetaData):
+            def start(self):
+                self.before = memory_in_use()
+
+            def finish(self):
+                return {"grown_by": memory_in_use() - self.before}
+
+    An object of it is a description, like an entry of a list of options. Each call works with a
+    copy, so that attributes set in :meth:`start` belong to that one call, whatever else runs at
+    the same time.
+
+    Attributes:
+        name: where the data appear in a record.
+        function: in a copy that belongs to a call, the function that is called.
+    """
+
+    name: ClassVar[str] = "metadata"
+    function: Callable[..., Any] | None = None
+
+    def __init_subclass__(cls, **options: Any) -> None:
+        super().__init_subclass__(**options)
+        if "name" not in vars(cls):
+            cls.name = cls.__name__.lower()
+        _classes[cls.name] = cls
+
+    def start(self) -> None:
+        """Note what there is to note before the function runs."""
+
+    def finish(self) -> dict[str, Any]:
+        """Return the data: text, numbers, booleans, dates, ``None``, lists and dicts of these."""
+        raise NotImplementedError
+
+    def begin(self, function: Callable[..., Any] | None) -> Self:
+        """Return a copy for one call, started."""
+        mine = copy.copy(self)
+        mine.function = function
+        mine.start()
+        return mine
+
+    def __eq__(self, other: object) -> bool:
+        return type(self) is type(other) and vars(self) == vars(other)
+
+    def __hash__(self) -> int:
+        return hash(type(self))
+
+    def __repr__(self) -> str:
+        shown = ", ".join(f"{key}={value!r}" for key, value in vars(self).items())
+        return f"{type(self).__name__}({shown})"
+
+
+class Collecting:
+    """The collectors of one call, at work.
+
+    A collector that fails is left out; the function and the other collectors are not disturbed.
+
+    Args:
+        collectors: of several with one name the last counts, except that tags are put together.
+        function: the function that is called.
+        complain: is told of a collector that failed, and how.
+    """
+
+    def __init__(
+        self,
+        collectors: Iterable[MetaData],
+        function: Callable[..., Any] | None,
+        complain: Callable[[str, Exception], None],
+    ) -> None:
+        self._complain = complain
+        self._started: list[MetaData] = []
+        for collector in _distinct(collectors):
+            try:
+                self._started.append(collector.begin(function))
+            except Exception as error:  # noqa: BLE001 (a user's code; it must not stop the function)
+                complain(collector.name, error)
+
+    def finish(self) -> dict[str, dict[str, Any]]:
+        """Return what was collected, by the name of the collector."""
+        from fleche.call import plain_metadata
+
+        found: dict[str, dict[str, Any]] = {}
+        for collector in reversed(self._started):
+            try:
+                found[collector.name] = plain_metadata(dict(collector.finish()), collector.name)
+            except Exception as error:  # noqa: BLE001 (as in __init__)
+                self._complain(collector.name, error)
+        return {name: found[name] for name in sorted(found) if found[name]}
+
+
+def _distinct(collectors: Iterable[MetaData]) -> list[MetaData]:
+    found: dict[str, MetaData] = {}
+    for collector in collectors:
+        earlier = found.pop(collector.name, None)
+        merge = getattr(earlier, "merge", None)
+        found[collector.name] = collector if merge is None else merge(collector)
+    return list(found.values())
+
+
+def metadata_names() -> list[str]:
+    """Return the names of all collectors that are known."""
+    return sorted(_classes)
+
+
+def metadata_class(name: str) -> type[MetaData]:
+    """Return the collector of a name: ``"runtime"``, ``"environment"``, ``"git"``, ``"tags"``, ...
+
+    A user's own is known once its class is defined; ``"package.module:Class"`` imports it first.
+
+    Raises:
+        ConfigError: there is no such collector.
+    """
+    if ":" in name:
+        return _imported_class(name)
+    try:
+        return _classes[name]
+    except KeyError:
+        raise ConfigError(
+            f"metadata {name!r} is not known; there are {', '.join(metadata_names())}. "
+            'Name a class of your own as "package.module:Class"'
+        ) from None
+
+
+def _imported_class(name: str) -> type[MetaData]:
+    from importlib import import_module
+
+    module, _, attribute = name.partition(":")
+    try:
+        found = getattr(import_module(module), attribute)
+    except (ImportError, AttributeError) as error:
+        raise ConfigError(f"metadata {name!r} cannot be imported: {error}") from error
+    if not (isinstance(found, type) and issubclass(found, MetaData)):
+        raise ConfigError(f"metadata {name!r} is not a subclass of fleche.metadata.MetaData")
+    return found

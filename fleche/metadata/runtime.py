@@ -1,0 +1,82 @@
+"""When and where a call ran, and what its user says about it."""
+
+from __future__ import annotations
+
+import functools
+import os
+import time
+from datetime import datetime, timezone
+from typing import Any
+
+from fleche.metadata.base import MetaData
+
+__all__ = ["Runtime", "Tags"]
+
+
+class Runtime(MetaData):
+    """When the call ran, for how long, where, and for whom.
+
+    Its data are ``started`` and ``finished`` (ISO 8601, UTC), ``seconds`` (of the clock on the
+    wall), ``cpu_seconds`` (of all threads of the process, so that other work at the same time
+    counts too), ``host``, ``user`` and ``pid``.
+    """
+
+    def start(self) -> None:
+        """Read the clocks."""
+        self._started = time.time()
+        self._clock = time.perf_counter()
+        self._cpu = time.process_time()
+
+    def finish(self) -> dict[str, Any]:
+        """Read the clocks again."""
+        seconds = time.perf_counter() - self._clock
+        cpu_seconds = time.process_time() - self._cpu
+        return {
+            "started": _iso(self._started),
+            "finished": _iso(self._started + seconds),
+            "seconds": seconds,
+            "cpu_seconds": cpu_seconds,
+            "host": _host(),
+            "user": _user(),
+            "pid": os.getpid(),
+        }
+
+
+def _iso(seconds: float) -> str:
+    return datetime.fromtimestamp(seconds, timezone.utc).isoformat(timespec="microseconds")
+
+
+@functools.cache
+def _host() -> str:
+    return os.uname().nodename
+
+
+@functools.cache
+def _user() -> str:
+    for variable in ("LOGNAME", "USER"):
+        if name := os.environ.get(variable):
+            return name
+    import pwd
+
+    try:
+        return pwd.getpwuid(os.getuid()).pw_name
+    except KeyError:  # a container whose user has a number and no name
+        return str(os.getuid())
+
+
+class Tags(MetaData):
+    """What the user says about a call, to find it by: ``Tags(project="alloys", sample=7)``."""
+
+    def __init__(self, **fields: Any) -> None:
+        self.fields = fields
+
+    def merge(self, later: Tags) -> Tags:
+        """Return the tags of both; where they differ, those of ``later``."""
+        return Tags(**{**self.fields, **later.fields})
+
+    def finish(self) -> dict[str, Any]:
+        """Return the tags."""
+        return dict(self.fields)
+
+    def __repr__(self) -> str:
+        return f"Tags({', '.join(f'{key}={value!r}' for key, value in self.fields.items())})"

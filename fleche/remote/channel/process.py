@@ -1,0 +1,161 @@
+"""A server in another process."""
+
+from __future__ import annotations
+
+import logging
+import os
+import shlex
+import subprocess
+import sys
+from abc import abstractmethod
+from collections.abc import Mapping, Sequence
+
+from fleche.errors import RemoteConnectionError
+from fleche.remote.channel.base import Channel
+from fleche.remote.stderr import StderrTail
+from fleche.remote.streams import ByteReader, ByteWriter
+
+__all__ = ["LocalSubprocessChannel", "ProcessChannel"]
+
+log = logging.getLogger("fleche.remote")
+
+
+class ProcessChannel(Channel):
+    """A server in another process, on its standard streams."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self._process: subprocess.Popen[bytes] | None = None
+        self._stderr: StderrTail | None = None
+        self._ended = ""
+
+    @property
+    def pid(self) -> int | None:
+        """Process number, while there is one."""
+        return self._process.pid if self._process else None
+
+    @abstractmethod
+    def command(self) -> Sequence[str]:
+        """Return the words of the command to run."""
+
+    def options(self) -> dict[str, object]:
+        """Return what :class:`subprocess.Popen` needs beyond the command."""
+        return {}
+
+    def open(self) -> tuple[ByteReader, ByteWriter]:
+        """Start the process."""
+        command = self.command()
+        log.debug("%s: starting %s", self.name, shlex.join(command))
+        try:
+            process = subprocess.Popen(
+                command,
+                bufsize=0,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                **self.options(),  # type: ignore[call-overload]
+            )
+        except OSError as error:
+            raise RemoteConnectionError(f"{self.name}: {_tell(error, command[0])}") from None
+        assert process.stdin is not None
+        assert process.stdout is not None
+        assert process.stderr is not None
+        self._process = process
+        self._ended = ""
+        self._stderr = StderrTail(process.stderr, self.name)
+        return process.stdout, process.stdin
+
+    def close(self, grace: float = 2.0) -> None:
+        """Wait for the process, then terminate it, then kill it; always reap it."""
+        process, self._process = self._process, None
+        if process is None:
+            return
+        for patience, stop in ((grace, process.terminate), (grace and 1.0, process.kill)):
+            if _ends_within(process, patience):
+                break
+            stop()
+        process.wait()
+        self._remember(process.returncode)
+
+    def _remember(self, status: int) -> None:
+        stderr, self._stderr = self._stderr, None
+        tail = stderr.close() if stderr else ""
+        meaning = f"signal {-status}" if status < 0 else f"exit status {status}"
+        self._ended = meaning + (f"; its last words:\n{tail}" if tail else "")
+
+    def forget(self) -> None:
+        """Forget the process, which is the parent's."""
+        process, self._process = self._process, None
+        stderr, self._stderr = self._stderr, None
+        if process is not None:
+            process.returncode = 0
+        if stderr is not None:
+            stderr.forget()
+
+    def diagnose(self) -> str:
+        """Return the exit status and the last lines of standard error."""
+        process = self._process
+        if process is None:
+            return self._ended
+        if not _ends_within(process, 1.0):
+            tail = self._stderr.tail() if self._stderr else ""
+            return "it is still running" + (f"; its last words:\n{tail}" if tail else "")
+        self.close(0)
+        return self._ended
+
+
+class LocalSubprocessChannel(ProcessChannel):
+    """``python -m fleche remote --serve`` on this machine, in an interpreter of its own."""
+
+    def __init__(
+        self,
+        python: str | None = None,
+        workdir: str | None = None,
+        cache_name: str | None = None,
+        env: Mapping[str, str] | None = None,
+        arguments: Sequence[str] = (),
+    ) -> None:
+        """Configure; nothing starts before :meth:`open`.
+
+        Args:
+            python: the interpreter, perhaps of another virtual environment; default: this one.
+            workdir: where it runs, and so whose ``fleche.toml`` it finds.
+            cache_name: which of its caches it serves; default: its default.
+            env: variables added to the environment.
+            arguments: further arguments of the server, such as ``--read-only``.
+        """
+        super().__init__(f"subprocess {python or 'python'}")
+        self._python = os.path.expanduser(python) if python else sys.executable
+        self._workdir = os.path.expanduser(workdir) if workdir else None
+        self._cache_name = cache_name
+        self._env = dict(env or {})
+        self._arguments = tuple(arguments)
+
+    def command(self) -> Sequence[str]:
+        """Return the server's command."""
+        named = ["--cache", self._cache_name] if self._cache_name else []
+        return [self._python, "-m", "fleche", "remote", "--serve", *named, *self._arguments]
+
+    def options(self) -> dict[str, object]:
+        """Run in a session of its own, so that Ctrl-C in the terminal does not reach it."""
+        return {
+            "cwd": self._workdir,
+            "env": {**os.environ, **self._env},
+            "start_new_session": True,
+        }
+
+
+def _tell(error: OSError, program: str) -> str:
+    """Say why ``program`` cannot be started: it may be its directory that is missing."""
+    reason = error.strerror or str(error)
+    if error.filename not in (None, program):
+        return f"cannot start {program!r} in {error.filename!r}: {reason}"
+    return f"cannot start {program!r}: {reason}; is it installed?"
+
+
+def _ends_within(process: subprocess.Popen[bytes], seconds: float) -> bool:
+    try:
+        process.wait(seconds)
+    except subprocess.TimeoutExpired:
+        return False
+    return True

@@ -1,0 +1,377 @@
+"""The client: a cache that forwards every operation to a server."""
+
+from __future__ import annotations
+
+import logging
+import os
+import warnings
+import weakref
+from collections import deque
+from collections.abc import Iterable, Iterator, Mapping
+from itertools import islice
+from math import inf
+from threading import RLock
+from typing import Any, TypeVar
+
+import cloudpickle
+
+from fleche.caches.base import BaseCache, LayerPolicy, OnError
+from fleche.call import CallRecord, LazyCall, QueryCall, decode_record, encode_record
+from fleche.digest import Digest
+from fleche.errors import Rejected, RemoteConnectionError
+from fleche.parcel import Parcel
+from fleche.remote import messages as m
+from fleche.remote.channel import Channel
+from fleche.remote.compression import WireCodec
+from fleche.remote.connection import Connection, Exchange
+from fleche.storage.base import Capabilities
+from fleche.version import __version__
+
+__all__ = ["RemoteCache"]
+
+log = logging.getLogger("fleche.remote")
+
+INLINE = 1 << 20
+BATCH = 4096
+AHEAD = 64
+
+T = TypeVar("T")
+_living: weakref.WeakSet[RemoteCache] = weakref.WeakSet()
+
+
+class RemoteCache(BaseCache):
+    """A cache that forwards every operation to a server, over any channel.
+
+    The connection is made on the first operation and kept. Once it has died, every operation raises
+    :class:`~fleche.errors.RemoteConnectionError` at once until :meth:`reconnect`: connecting again
+    by itself could ask a person for a second factor at any moment. Many threads share one
+    connection. A forked child makes its own.
+    """
+
+    def __init__(
+        self,
+        channel: Channel,
+        *,
+        timeout: float | None = 60.0,
+        connect_timeout: float | None = None,
+        compression: WireCodec = "auto",
+        on_error: OnError = "raise",
+    ) -> None:
+        """Configure; nothing is started.
+
+        Args:
+            channel: how to reach the server.
+            timeout: seconds of silence, while an answer is due, after which the server is given up;
+                ``None`` or infinity: never.
+            connect_timeout: seconds to the server's first word; none by default, since a person may
+                be typing a code.
+            compression: of what is sent: ``"auto"``, ``"none"``, ``"zlib"`` or ``"zstd"``.
+            on_error: what a stack makes of this layer when it is unreachable: ``"raise"`` or
+                ``"miss"``.
+        """
+        super().__init__()
+        self.packing = self.packing.with_environment()
+        self.policy = LayerPolicy(on_error=on_error)
+        self.timeout = None if timeout == inf else timeout
+        self.connect_timeout = None if connect_timeout == inf else connect_timeout
+        self.compression: WireCodec = compression
+        self._channel = channel
+        self._connection: Connection | None = None
+        self._failure: str | None = None
+        self._info: dict[str, Any] | None = None
+        self._lock = RLock()
+        _living.add(self)
+
+    @property
+    def on_error(self) -> OnError:
+        """What a stack makes of this layer when it is unreachable."""
+        return self.policy.on_error
+
+    # -- connection --------------------------------------------------------------------------------
+
+    def _connected(self) -> Connection:
+        with self._lock:
+            if self._connection is None:
+                self._connect()
+            assert self._connection is not None
+            return self._connection
+
+    def _connect(self) -> None:
+        if self._failure is not None:
+            raise RemoteConnectionError(self._failure)
+        try:
+            connection = Connection(
+                self._channel,
+                timeout=self.timeout,
+                connect_timeout=self.connect_timeout,
+                compression=self.compression,
+                unpickle=not self.packing.keys,
+            )
+        except RemoteConnectionError as error:
+            self._failure = str(error)
+            raise
+        self._connection = connection
+        self._finalizer = weakref.finalize(self, connection.close)
+        self._info = connection.hello.info
+        self._warn_on_version_skew()
+
+    def _ensure_handshake(self) -> None:
+        """Connect and greet, if that has not been done on this connection."""
+        self._connected()
+
+    def _cached_info(self) -> dict[str, Any]:
+        """Return the server's info as it was last told; the first call connects."""
+        self._ensure_handshake()
+        assert self._info is not None
+        return self._info
+
+    def info(self, *, refresh: bool = True) -> dict[str, Any]:
+        """Return the server's view of itself.
+
+        Args:
+            refresh: ask again, instead of returning what was last told.
+
+        Returns:
+            ``cache`` (what it serves, as in ``fleche.toml``, credentials hidden), ``cache_name``
+            (what it was started with), ``read_only``, ``fleche_version``, ``cloudpickle_version``,
+            ``cwd``, ``hostname``, ``python``, ``pid``.
+
+        Raises:
+            RemoteConnectionError: the server cannot be reached.
+        """
+        if refresh:
+            self._info = self._ask(m.Info(), m.InfoAnswer).info
+        return dict(self._cached_info())
+
+    def _warn_on_version_skew(self) -> None:
+        """Warn, once for each connection, if the server runs another fleche or cloudpickle."""
+        info = self._info or {}
+        ours = {"fleche": __version__, "cloudpickle": cloudpickle.__version__}
+        skewed = [
+            f"{name} {info.get(f'{name}_version')} there, {version} here"
+            for name, version in ours.items()
+            if info.get(f"{name}_version") != version
+        ]
+        if skewed:
+            warnings.warn(
+                f"{self._channel.name}: {', '.join(skewed)}; if values cannot be opened, "
+                "install the same versions at both ends",
+                stacklevel=5,
+            )
+
+    def reconnect(self) -> None:
+        """Drop the connection, dead or alive; the next operation makes a new one.
+
+        Use it when the server hangs, or when the remote machine needs a new authentication. It is
+        never done by itself.
+        """
+        self.close()
+        self._failure = None
+
+    def close(self) -> None:
+        """End the connection and its process; bounded and idempotent. The next use connects."""
+        with self._lock:
+            connection, self._connection = self._connection, None
+            self._info = None
+        if connection is None:
+            return
+        self._failure = connection.failure
+        self._finalizer.detach()
+        connection.close()
+
+    def forget(self) -> None:
+        """In a forked child: leave the connection to the parent."""
+        self._lock = RLock()
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            self._finalizer.detach()
+            connection.forget()
+        self._info = None
+
+    # -- primitives --------------------------------------------------------------------------------
+
+    def _ask(self, message: m.Request, kind: type[T], *, upload: Parcel | None = None) -> T:
+        return self._connected().ask(message, kind, upload=upload)
+
+    @property
+    def capabilities(self) -> Capabilities:
+        """What the cache on the other side is; the first call connects."""
+        told = self._cached_info()
+        known = told.get("capabilities") or {}
+        return Capabilities(
+            read_only=bool(told.get("read_only")),
+            persistent=bool(known.get("persistent", True)),
+            shared=bool(known.get("shared", True)),
+        )
+
+    def load_record(self, key: Digest) -> CallRecord:
+        """Return a record from the server."""
+        return self.fetch(key, inline=0)[0]
+
+    def fetch(self, key: Digest, inline: int = INLINE) -> tuple[CallRecord, Parcel | None]:
+        """Return a record, and its result if it is small, in one round trip."""
+        _check_full(key)
+        with self._connected().request(m.Load([key], inline)) as exchange:
+            found = exchange.answer(m.Found)
+            if found.record is None:
+                raise KeyError(key)
+            parcel = None if found.size is None else exchange.download(found)
+            return decode_record(found.record), parcel
+
+    def save_record(self, key: Digest, record: CallRecord) -> None:
+        """Store a record on the server."""
+        self._check_writable("save")
+        self._ask(m.SaveRecord(key, encode_record(record)), m.Done)
+
+    def load_parcel(self, digest: Digest) -> Parcel:
+        """Return a parcel from the server, checked."""
+        _check_full(digest)
+        with self._connected().request(m.LoadParcel([digest])) as exchange:
+            found = exchange.answer(m.Found)
+            if found.size is None:
+                raise KeyError(digest)
+            return exchange.download(found)
+
+    def save_parcel(self, digest: Digest, parcel: Parcel) -> None:
+        """Store a parcel on the server, which never opens it."""
+        self._check_writable("save")
+        self._ask(m.SaveParcel(digest, parcel.nbytes), m.Done, upload=parcel)
+
+    def fetch_many(
+        self, keys: Iterable[Digest]
+    ) -> Iterator[tuple[Digest, CallRecord, Parcel | None]]:
+        """Yield the records that the server has, with small results, in few round trips."""
+        for batch in _batches(key for key in keys if Digest(key).is_full):
+            with self._connected().request(m.Load(batch, INLINE)) as exchange:
+                for key in batch:
+                    found = exchange.answer(m.Found)
+                    if found.record is not None:
+                        parcel = None if found.size is None else exchange.download(found)
+                        yield Digest(key), decode_record(found.record), parcel
+
+    def load_parcels(self, digests: Iterable[Digest]) -> Iterator[tuple[Digest, Parcel]]:
+        """Yield the parcels that the server has, in few round trips."""
+        for batch in _batches(digest for digest in digests if Digest(digest).is_full):
+            with self._connected().request(m.LoadParcel(batch)) as exchange:
+                for digest in batch:
+                    found = exchange.answer(m.Found)
+                    if found.size is not None:
+                        yield Digest(digest), exchange.download(found)
+
+    def save_parcels(self, parcels: Iterable[tuple[Digest, Parcel]]) -> None:
+        """Send parcels one after another, without waiting for each to be stored."""
+        self._check_writable("save")
+        self._pipeline((m.SaveParcel(digest, parcel.nbytes), parcel) for digest, parcel in parcels)
+
+    def save_records(self, records: Mapping[Digest, CallRecord]) -> None:
+        """Send records one after another, without waiting for each to be stored."""
+        self._check_writable("save")
+        self._pipeline(
+            (m.SaveRecord(key, encode_record(record)), None) for key, record in records.items()
+        )
+
+    def _pipeline(self, requests: Iterable[tuple[m.Request, Parcel | None]]) -> None:
+        """Send requests whose answer is :class:`Done`, a bounded number ahead of the answers."""
+        connection = self._connected()
+        under_way: deque[Exchange] = deque()
+        try:
+            for message, parcel in requests:
+                try:
+                    under_way.append(connection.request(message, upload=parcel))
+                finally:
+                    if parcel is not None:
+                        parcel.close()
+                if len(under_way) >= AHEAD:
+                    under_way.popleft().answer(m.Done)
+            while under_way:
+                under_way.popleft().answer(m.Done)
+        finally:
+            for exchange in under_way:
+                exchange.cancel()
+
+    def missing(self, digests: Iterable[Digest]) -> list[Digest]:
+        """Ask the server which values it lacks."""
+        return [
+            Digest(key)
+            for batch in _batches(digests)
+            for key in self._ask(m.Missing(batch), m.Digests).digests
+        ]
+
+    def contains_many(self, keys: Iterable[Digest]) -> list[bool]:
+        """Ask the server which of many calls or values it has, in few round trips."""
+        return [
+            flag for batch in _batches(keys) for flag in self._ask(m.Contains(batch), m.Flags).flags
+        ]
+
+    def contains(self, key: Digest | str) -> bool:
+        """Ask the server whether it has a call or a value."""
+        return self._ask(m.Contains([Digest(key)]), m.Flags).flags == [True]
+
+    def evict(self, key: Digest | str) -> None:
+        """Make the server forget a call or a value."""
+        self._check_writable("evict")
+        self._ask(m.Evict(Digest(key)), m.Done)
+
+    def expand(self, key: Digest | str) -> Digest:
+        """Expand a short digest to its full length, as the server knows it."""
+        (full,) = self._ask(m.Expand(Digest(key)), m.Digests).digests
+        return Digest(full)
+
+    def _shrink(self, *keys: Digest | str) -> tuple[Digest, ...]:
+        """Shrink all keys to what is unambiguous on the server."""
+        return tuple(
+            Digest(short)
+            for batch in _batches(Digest(key) for key in keys)
+            for short in self._ask(m.Shrink(batch), m.Digests).digests
+        )
+
+    def _query(self, call: QueryCall) -> Iterator[LazyCall]:
+        """Yield matching calls as the server finds them; stopping early stops the server."""
+        with self._connected().request(m.Query(call)) as exchange:
+            while (listed := exchange.next_answer()) is not None:
+                if isinstance(listed, m.Listed):
+                    for key, record in listed.calls:
+                        yield LazyCall(Digest(key), decode_record(record), self)
+
+    # -- configuration -----------------------------------------------------------------------------
+
+    def _limits(self) -> dict[str, Any]:
+        """Return the settings that differ from their defaults, for :meth:`to_config`."""
+        defaults = {"timeout": 60.0, "connect_timeout": None, "compression": "auto"}
+        table = {name: getattr(self, name) for name in defaults}
+        table = {name: value for name, value in table.items() if value != defaults[name]}
+        if self.timeout is None:
+            table["timeout"] = inf
+        return table
+
+    def to_config(self) -> dict[str, Any]:
+        """Return the table of ``fleche.toml`` for this cache.
+
+        Raises:
+            Rejected: the channel is of a kind that has none.
+        """
+        raise Rejected(f"{self}: a cache over {self._channel!r} has no form in fleche.toml")
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self._channel.name}>"
+
+
+def _check_full(key: Digest) -> None:
+    """Raise the miss that a short digest is where only complete ones name anything."""
+    if not Digest(key).is_full:
+        raise KeyError(key)
+
+
+def _batches(digests: Iterable[Digest]) -> Iterator[list[str]]:
+    rest = iter(digests)
+    while batch := [str(digest) for digest in islice(rest, BATCH)]:
+        yield batch
+
+
+def _forget_all() -> None:
+    for cache in list(_living):
+        cache.forget()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forget_all)

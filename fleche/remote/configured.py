@@ -1,0 +1,178 @@
+"""Remote caches that are their configuration: over SSH, and in a process of this machine."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar
+
+from fleche.caches.base import LayerPolicy, OnError
+from fleche.remote.channel import LocalSubprocessChannel, SshChannel
+from fleche.remote.client import RemoteCache
+from fleche.remote.compression import WireCodec
+
+__all__ = ["SshCache", "SubprocessCache"]
+
+
+class _Configured(RemoteCache):
+    """A remote cache that compares, copies and pickles as its configuration."""
+
+    config_type: ClassVar[str]
+
+    def _settings(self) -> dict[str, Any]:
+        """Return the arguments of the constructor."""
+        raise NotImplementedError
+
+    def _all_settings(self) -> dict[str, Any]:
+        return {**self._settings(), **self._limits()}
+
+    def to_config(self) -> dict[str, Any]:
+        """Return the table of ``fleche.toml`` for this cache."""
+        table = {
+            name: list(value) if isinstance(value, tuple) else value
+            for name, value in self._all_settings().items()
+            if value not in (None, (), {})
+        }
+        return {"type": self.config_type, **table, **self.policy.to_config()}
+
+    def __reduce__(self) -> Any:
+        return _rebuild, (type(self), self._all_settings(), self.policy)
+
+    def __eq__(self, other: object) -> bool:
+        if type(other) is not type(self):
+            return NotImplemented
+        return bool(self.__reduce__() == other.__reduce__())
+
+    def __hash__(self) -> int:
+        return hash((type(self), self._channel.name))
+
+
+def _rebuild(kind: type[_Configured], settings: dict[str, Any], policy: LayerPolicy) -> _Configured:
+    cache = kind(**settings)
+    cache.policy = policy
+    return cache
+
+
+class SshCache(_Configured):
+    """A cache that forwards every operation to a fleche on another machine, over SSH.
+
+    The other side runs ``python -m fleche remote --serve``, which serves the cache of its own
+    ``fleche.toml``. One ssh process is started on the first operation and kept, so that one
+    authentication serves the whole run; with ControlMaster and ControlPersist, several runs.
+    """
+
+    config_type = "ssh"
+
+    def __init__(
+        self,
+        host: str,
+        cache_name: str | None = None,
+        python: str = "python3",
+        ssh_options: Sequence[str] = (),
+        setup_commands: Sequence[str] = (),
+        workdir: str | None = None,
+        *,
+        timeout: float | None = 60.0,
+        connect_timeout: float | None = None,
+        compression: WireCodec = "auto",
+        on_error: OnError = "raise",
+    ) -> None:
+        """Configure; nothing is started.
+
+        Args:
+            host: target of ssh: ``"user@host"`` or an alias of ``~/.ssh/config``.
+            cache_name: which cache of the remote ``fleche.toml`` to use; its default, if not given.
+            python: the remote interpreter.
+            ssh_options: arguments put between ``ssh`` and the host, such as
+                ``("-o", "ControlMaster=auto")``.
+            setup_commands: shell snippets that run on the remote before the server, joined with
+                ``&&``, so that a failure ends the start. They are passed verbatim: quote what needs
+                it.
+            workdir: remote directory to change to first. It is where the remote ``fleche.toml`` is
+                looked for, and it is on the server's ``sys.path``, for the few storages that open
+                values.
+            timeout: see :class:`RemoteCache`.
+            connect_timeout: see :class:`RemoteCache`.
+            compression: see :class:`RemoteCache`.
+            on_error: see :class:`RemoteCache`.
+
+        Raises:
+            ValueError: ``host`` is empty or begins with ``-``.
+        """
+        self.host = host
+        self.cache_name = cache_name
+        self.python = python
+        self.ssh_options = tuple(ssh_options)
+        self.setup_commands = tuple(setup_commands)
+        self.workdir = workdir
+        channel = SshChannel(
+            host, cache_name, python, self.ssh_options, self.setup_commands, workdir
+        )
+        super().__init__(
+            channel,
+            timeout=timeout,
+            connect_timeout=connect_timeout,
+            compression=compression,
+            on_error=on_error,
+        )
+
+    def _settings(self) -> dict[str, Any]:
+        """Return the arguments of the constructor."""
+        return {
+            "host": self.host,
+            "cache_name": self.cache_name,
+            "python": self.python,
+            "ssh_options": self.ssh_options,
+            "setup_commands": self.setup_commands,
+            "workdir": self.workdir,
+        }
+
+
+class SubprocessCache(_Configured):
+    """A cache in a process of its own on this machine, perhaps in another virtual environment."""
+
+    config_type = "subprocess"
+
+    def __init__(
+        self,
+        python: str | None = None,
+        workdir: str | None = None,
+        cache_name: str | None = None,
+        env: Mapping[str, str] | None = None,
+        *,
+        timeout: float | None = 60.0,
+        connect_timeout: float | None = None,
+        compression: WireCodec = "auto",
+        on_error: OnError = "raise",
+    ) -> None:
+        """Configure; nothing is started.
+
+        Args:
+            python: the interpreter; the running one, if not given.
+            workdir: directory in which it runs, and so whose ``fleche.toml`` it finds.
+            cache_name: which cache of that ``fleche.toml`` to use; its default, if not given.
+            env: variables added to the environment.
+            timeout: see :class:`RemoteCache`.
+            connect_timeout: see :class:`RemoteCache`.
+            compression: see :class:`RemoteCache`.
+            on_error: see :class:`RemoteCache`.
+        """
+        self.python = python
+        self.workdir = workdir
+        self.cache_name = cache_name
+        self.env = dict(env or {})
+        super().__init__(
+            LocalSubprocessChannel(python, workdir, cache_name, self.env),
+            timeout=timeout,
+            connect_timeout=connect_timeout,
+            compression=compression,
+            on_error=on_error,
+        )
+
+    def _settings(self) -> dict[str, Any]:
+        """Return the arguments of the constructor."""
+        return {
+            "python": self.python,
+            "workdir": self.workdir,
+            "cache_name": self.cache_name,
+            "env": self.env,
+        }

@@ -1,0 +1,216 @@
+"""Frames: how messages and data are cut for the wire. No I/O here.
+
+Every frame is a header of 16 bytes, little-endian, and a payload of at most :data:`MAX_PAYLOAD`
+bytes::
+
+    offset  size  what
+    0       4     length of the payload
+    4       4     number of the exchange (0: about the connection itself)
+    8       1     kind, see :class:`Kind`
+    9       1     flags, see :class:`Flag`
+    10      2     the lower half of the CRC-32 of bytes 0 to 9
+    12      4     CRC-32 of the payload as sent
+
+The short check makes a damaged length known before it is believed.
+"""
+
+from __future__ import annotations
+
+import struct
+from enum import IntEnum, IntFlag
+from typing import NamedTuple
+from zlib import crc32
+
+from fleche.errors import ProtocolError
+from fleche.parcel import Buffer
+
+__all__ = [
+    "CHUNK",
+    "HEADER",
+    "MAX_PAYLOAD",
+    "Flag",
+    "Frame",
+    "FrameDecoder",
+    "Kind",
+    "encode_frame",
+]
+
+CHUNK = 1 << 20
+"""Bytes of a parcel that one frame carries at most."""
+
+MAX_PAYLOAD = CHUNK + (1 << 12)
+HEADER = struct.Struct("<IIBBHI")
+_CHECKED = struct.Struct("<IIBB")
+_STAGE = 1 << 16
+
+
+class Kind(IntEnum):
+    """What a frame is."""
+
+    MESSAGE = 1
+    """A request or a part of an answer, as msgpack."""
+    DATA = 2
+    """A piece of a parcel."""
+    CREDIT = 3
+    """The receiver has consumed frames: the payload is their number (4 bytes)."""
+    CANCEL = 4
+    """Nobody waits for the rest of this exchange."""
+    PING = 5
+    """Are you there? The payload comes back."""
+    PONG = 6
+    """I am here."""
+
+
+class Flag(IntFlag):
+    """Properties of a frame."""
+
+    NONE = 0
+    END = 1
+    """The last frame of this side in this exchange."""
+    ZLIB = 2
+    """The payload is compressed with zlib."""
+    ZSTD = 4
+    """The payload is compressed with zstd."""
+    MORE = 8
+    """The message goes on in the next frame of this exchange."""
+
+
+_KINDS = {int(kind): kind for kind in Kind}
+_ALL_FLAGS = int(Flag.END | Flag.ZLIB | Flag.ZSTD | Flag.MORE)
+
+
+class Frame(NamedTuple):
+    """One frame; ``payload`` is memory that belongs to the frame alone."""
+
+    kind: Kind
+    exchange: int
+    flags: int = 0
+    payload: Buffer = b""
+
+    @property
+    def end(self) -> bool:
+        """Whether this is the sender's last frame in the exchange."""
+        return bool(self.flags & Flag.END)
+
+
+def encode_frame(frame: Frame) -> bytes:
+    """Return the bytes of ``frame``, a copy of its payload included.
+
+    Raises:
+        ValueError: the payload is too long for one frame.
+    """
+    payload = frame.payload
+    length = len(payload)
+    if length > MAX_PAYLOAD:
+        raise ValueError(f"a payload of {length} bytes is too long for a frame")
+    checked = (length, frame.exchange, frame.kind, frame.flags)
+    short = crc32(_CHECKED.pack(*checked)) & 0xFFFF
+    return b"".join((HEADER.pack(*checked, short, crc32(payload)), payload))
+
+
+class FrameDecoder:
+    """Bytes in, frames out, however the bytes arrive.
+
+    Whoever reads asks for :meth:`buffer`, fills a beginning of it and says how much with
+    :meth:`received`. Large payloads are so read to where they stay. Memory is bounded by one frame
+    whatever the bytes claim. After a :class:`~fleche.errors.ProtocolError` the decoder is of no
+    more use.
+    """
+
+    def __init__(self) -> None:
+        self._stage = bytearray(_STAGE)
+        self._start = 0
+        self._end = 0
+        self._header: tuple[int, int, int, int, int, int] | None = None
+        self._payload: memoryview | None = None
+        self._filled = 0
+
+    @property
+    def idle(self) -> bool:
+        """Whether everything received so far was whole frames."""
+        return self._header is None and self._start == self._end
+
+    def buffer(self) -> memoryview:
+        """Return memory to read into; never empty."""
+        if self._payload is not None:
+            return self._payload[self._filled :]
+        if self._start == self._end:
+            self._start = self._end = 0
+        elif _STAGE - self._end < HEADER.size:
+            rest = self._stage[self._start : self._end]
+            self._stage[: len(rest)] = rest
+            self._start, self._end = 0, len(rest)
+        return memoryview(self._stage)[self._end :]
+
+    def received(self, count: int) -> list[Frame]:
+        """Take note that ``count`` bytes were read into the buffer; return the frames now complete.
+
+        Raises:
+            ProtocolError: the bytes are no frames.
+        """
+        frames: list[Frame] = []
+        if self._payload is not None:
+            self._filled += count
+            if self._filled == len(self._payload):
+                frames.append(self._finish(self._payload.obj))
+        else:
+            self._end += count
+        while self._payload is None and (frame := self._next()) is not None:
+            frames.append(frame)
+        return frames
+
+    def feed(self, data: Buffer) -> list[Frame]:
+        """Take ``data`` and return the frames now complete: for those who have bytes, not a stream.
+
+        Raises:
+            ProtocolError: the bytes are no frames.
+        """
+        view, frames = memoryview(data), list[Frame]()
+        while view:
+            target = self.buffer()
+            count = min(len(target), len(view))
+            target[:count] = view[:count]
+            target.release()
+            frames += self.received(count)
+            view = view[count:]
+        return frames
+
+    def _next(self) -> Frame | None:
+        """Return a frame if the stage holds it whole; else prepare to receive its payload."""
+        if self._end - self._start < HEADER.size:
+            return None
+        self._header = _check_header(HEADER.unpack_from(self._stage, self._start))
+        self._start += HEADER.size
+        length = self._header[0]
+        have = min(length, self._end - self._start)
+        payload = bytearray(length)
+        payload[:have] = memoryview(self._stage)[self._start : self._start + have]
+        self._start += have
+        if have == length:
+            return self._finish(payload)
+        self._payload, self._filled = memoryview(payload), have
+        return None
+
+    def _finish(self, payload: object) -> Frame:
+        assert self._header is not None
+        assert isinstance(payload, bytearray)
+        _, exchange, kind, flags, _, check = self._header
+        self._header = self._payload = None
+        if crc32(payload) != check:
+            raise ProtocolError(
+                "a frame arrived damaged: the checksum of its payload does not match"
+            )
+        return Frame(_KINDS[kind], exchange, flags, payload)
+
+
+def _check_header(
+    header: tuple[int, int, int, int, int, int],
+) -> tuple[int, int, int, int, int, int]:
+    length, _, kind, flags, short, _ = header
+    if crc32(_CHECKED.pack(*header[:4])) & 0xFFFF != short:
+        raise ProtocolError(
+            "the bytes received are no frame: the check of the header does not match"
+        )
+    if length > MAX_PAYLOAD or kind not in _KINDS or flags & ~_ALL_FLAGS:
+        raise ProtocolError(f"a frame of kind {kind}, flags {flags}, {length} bytes is not allowed")
+    return header

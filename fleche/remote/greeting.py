@@ -1,0 +1,188 @@
+"""The first words of a connection, without I/O.
+
+The client writes one line, the server answers with one line, and frames follow::
+
+    client:  fleche-remote? TOKEN CRC {"protocol": [1, 1], "features": [...], "version": "..."} LF
+    server:  LF fleche-remote! TOKEN CRC {"protocol": 1, "features": [...], "info": {...}} LF
+
+TOKEN is 32 random hexadecimal digits, CRC the CRC-32 of the JSON as 8 hexadecimal digits. The
+client looks for the answer to its own token and skips everything before it: banners, the chatter of
+shell start-up files and of ``module load``, whole lines or not.
+"""
+
+from __future__ import annotations
+
+import json
+import secrets
+from dataclasses import dataclass
+from typing import Any
+from zlib import crc32
+
+from fleche.errors import ProtocolError
+
+__all__ = ["LINE_LIMIT", "NOISE_LIMIT", "ClientGreeting", "Hello", "ServerGreeting", "mask"]
+
+NOISE_LIMIT = 1 << 20
+"""Bytes that may come before the server's answer."""
+
+LINE_LIMIT = 1 << 20
+"""Bytes that one line of the greeting may have."""
+
+_ASK = b"fleche-remote? "
+_REPLY = b"\nfleche-remote! "
+
+
+@dataclass(frozen=True)
+class Hello:
+    """What the peer said of itself: its protocol, what it can, and for a server its info."""
+
+    protocol: int
+    features: tuple[str, ...]
+    version: str = ""
+    info: dict[str, Any] | None = None
+
+
+class ClientGreeting:
+    """The client's side: ask, then find the answer in whatever comes."""
+
+    def __init__(self, protocols: tuple[int, int], features: tuple[str, ...], version: str) -> None:
+        self._protocols = protocols
+        self._token = secrets.token_hex(16).encode()
+        self._mark = _REPLY + self._token + b" "
+        self._seen = bytearray(b"\n")
+        self._answer_at: int | None = None
+        self._scanned = 0
+        self.hello: Hello | None = None
+        body = {"protocol": list(protocols), "features": list(features), "version": version}
+        self.opening = _ASK + self._token + b" " + _seal(body) + b"\n"
+
+    @property
+    def noise(self) -> str:
+        """What came before any answer, masked and shortened, for messages."""
+        return mask(bytes(self._seen[1:]))
+
+    def feed(self, data: bytes | bytearray | memoryview) -> bytes | None:
+        """Take what was read; return what follows the answer once it is there, else ``None``.
+
+        Raises:
+            ProtocolError: too much noise, a damaged answer, or a server of another protocol.
+        """
+        self._seen += data
+        if self._answer_at is None:
+            found = self._seen.find(self._mark, max(0, self._scanned - len(self._mark)))
+            self._scanned = len(self._seen)
+            if found < 0:
+                if len(self._seen) > NOISE_LIMIT:
+                    raise ProtocolError(
+                        f"{NOISE_LIMIT} bytes came, and no answer of a fleche server; "
+                        f"they begin with: {self.noise}"
+                    )
+                return None
+            self._answer_at = found + len(self._mark)
+        end = self._seen.find(b"\n", self._answer_at)
+        if end < 0:
+            if len(self._seen) - self._answer_at > LINE_LIMIT:
+                raise ProtocolError("the answer of the server has no end")
+            return None
+        body = _open(bytes(self._seen[self._answer_at : end]))
+        self.hello = self._check(body)
+        return bytes(self._seen[end + 1 :])
+
+    def _check(self, body: dict[str, Any]) -> Hello:
+        hello = _hello(body)
+        low, high = self._protocols
+        if not low <= hello.protocol <= high:
+            where = "on the remote machine" if hello.protocol < low else "on this machine"
+            raise ProtocolError(
+                f"the server (fleche {hello.version}) speaks protocol {hello.protocol}, "
+                f"this client {low} to {high}: upgrade fleche {where}"
+            )
+        return hello
+
+
+class ServerGreeting:
+    """The server's side: read the client's line, then answer it."""
+
+    def __init__(self, protocols: tuple[int, int]) -> None:
+        self._protocols = protocols
+        self._seen = bytearray()
+        self._token = b""
+        self.hello: Hello | None = None
+
+    def feed(self, data: bytes | bytearray | memoryview) -> bytes | None:
+        """Take what was read; return what follows the line once it is there, else ``None``.
+
+        Raises:
+            ProtocolError: this is no client of fleche.
+        """
+        self._seen += data
+        end = self._seen.find(b"\n")
+        if end < 0:
+            if len(self._seen) > LINE_LIMIT or not _ASK.startswith(self._seen[: len(_ASK)]):
+                raise ProtocolError(f"not a fleche client; it says: {mask(bytes(self._seen))}")
+            return None
+        line = bytes(self._seen[:end])
+        token, _, rest = line[len(_ASK) :].partition(b" ")
+        if not line.startswith(_ASK) or len(token) != 32:
+            raise ProtocolError(f"not a fleche client; it says: {mask(line)}")
+        body = _open(rest)
+        low, high = _range(body.get("protocol"))
+        self._token = token
+        self.hello = Hello(
+            protocol=min(high, self._protocols[1])
+            if low <= self._protocols[1]
+            else self._protocols[1],
+            features=_words(body.get("features")),
+            version=str(body.get("version", "")),
+        )
+        return bytes(self._seen[end + 1 :])
+
+    def answer(self, features: tuple[str, ...], version: str, info: dict[str, Any]) -> bytes:
+        """Return the line to write."""
+        assert self.hello is not None
+        protocol = max(self.hello.protocol, self._protocols[0])
+        body = {"protocol": protocol, "features": list(features), "version": version, "info": info}
+        return _REPLY + self._token + b" " + _seal(body) + b"\n"
+
+
+def mask(data: bytes, limit: int = 300) -> str:
+    """Return the first bytes of foreign output as one harmless line."""
+    text = data[:limit].decode("utf-8", "replace")
+    shown = "".join(c if c.isprintable() else "·" if c != "\n" else " ⏎ " for c in text)
+    return repr(shown + ("…" if len(data) > limit else ""))
+
+
+def _seal(body: dict[str, Any]) -> bytes:
+    text = json.dumps(body, separators=(",", ":"), default=str).encode()
+    return b"%08x %s" % (crc32(text), text)
+
+
+def _open(sealed: bytes) -> dict[str, Any]:
+    check, _, text = sealed.partition(b" ")
+    if b"%08x" % crc32(text) != check:
+        raise ProtocolError("the greeting of the other side arrived damaged")
+    try:
+        body = json.loads(text)
+    except ValueError as error:
+        raise ProtocolError(f"the greeting of the other side cannot be read: {error}") from None
+    if not isinstance(body, dict):
+        raise ProtocolError("the greeting of the other side is no JSON object")
+    return body
+
+
+def _hello(body: dict[str, Any]) -> Hello:
+    protocol, info = body.get("protocol"), body.get("info")
+    if not isinstance(protocol, int) or not isinstance(info, dict):
+        raise ProtocolError("the answer of the server lacks its protocol or its info")
+    return Hello(protocol, _words(body.get("features")), str(body.get("version", "")), info)
+
+
+def _range(value: Any) -> tuple[int, int]:
+    match value:
+        case [int(low), int(high)]:
+            return low, high
+    raise ProtocolError("the greeting of the client names no protocol versions")
+
+
+def _words(value: Any) -> tuple[str, ...]:
+    return tuple(str(item) for item in value) if isinstance(value, list) else ()

@@ -1,0 +1,383 @@
+"""A connection at work: a session, two threads and two streams of bytes.
+
+The reader thread takes bytes to the session and hands frames to whoever waits for them; it never
+blocks on anything but the wire. The writer thread is the only one that writes, so that no signal
+can interrupt a frame half-way. Whoever waits, waits here, and learns of silence, cancellation and
+death here.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections import deque
+from collections.abc import Callable
+from threading import Condition, RLock, Thread, current_thread
+
+from fleche.errors import ProtocolError
+from fleche.parcel import Buffer
+from fleche.remote.compression import Compression
+from fleche.remote.frames import CHUNK, Flag, Frame, FrameDecoder, Kind, encode_frame
+from fleche.remote.greeting import ClientGreeting
+from fleche.remote.session import Cancelled, Credited, Heard, Received, Session
+from fleche.remote.streams import ByteReader, ByteWriter, ConnectionDied, Stream, StreamCancelled
+
+__all__ = ["Link"]
+
+log = logging.getLogger("fleche.remote")
+
+QUEUE_FRAMES = 4
+CONTROL_FRAMES = 4096
+
+
+class Link:
+    """A live connection.
+
+    Attributes:
+        lock: guards the session and all streams.
+        failure: why the connection is dead, once it is.
+    """
+
+    def __init__(
+        self,
+        session: Session,
+        reader: ByteReader,
+        writer: ByteWriter,
+        *,
+        name: str,
+        timeout: float | None = None,
+        compression: Compression | None = None,
+        greeting: ClientGreeting | None = None,
+        leftover: bytes = b"",
+        on_request: Callable[[Stream], None] | None = None,
+        explain: Callable[[str], str] | None = None,
+    ) -> None:
+        """Prepare; nothing runs before :meth:`start`.
+
+        Args:
+            session: the rules, on one side.
+            reader: where the peer's bytes come from.
+            writer: where the bytes for the peer go.
+            name: for messages and threads.
+            timeout: seconds without a byte, while something is awaited, after which the peer is
+                dead.
+            compression: what to do to payloads.
+            greeting: the client's greeting, to be answered before frames come.
+            leftover: bytes that were read already.
+            on_request: called with each new exchange (server); must not block.
+            explain: turns the bare reason of death into the whole story, once.
+        """
+        self.lock = RLock()
+        self.failure: str | None = None
+        self.name = name
+        self.timeout = timeout
+        self.compression = compression or Compression()
+        self.greeting = greeting
+        self._session = session
+        self._reader, self._writer = reader, writer
+        self._decoder = FrameDecoder()
+        self._leftover = leftover
+        self._on_request = on_request
+        self._explain = explain or (lambda reason: reason)
+        self._streams: dict[int, Stream] = {}
+        self._room = Condition(self.lock)
+        self._work = Condition(self.lock)
+        self._greeted = Condition(self.lock)
+        self._bulk: deque[bytes] = deque()
+        self._control: deque[bytes] = deque()
+        self._closing = False
+        self._dying = False
+        self._input_over = False
+        self._heard = self._pinged = time.monotonic()
+        self._threads: list[Thread] = []
+        if greeting is not None:
+            self._control.append(greeting.opening)
+
+    # -- life --------------------------------------------------------------------------------------
+
+    def start(self, *, reader_thread: bool = True) -> None:
+        """Start the threads; without ``reader_thread`` the caller runs :meth:`run_reader`."""
+        targets = [self._run_writer] + ([self.run_reader] if reader_thread else [])
+        for target in targets:
+            kind = target.__name__.rpartition("_")[2]
+            thread = Thread(target=target, name=f"fleche {self.name} {kind}", daemon=True)
+            self._threads.append(thread)
+            thread.start()
+
+    def wait_greeting(self, timeout: float | None, remind: float = 15.0) -> None:
+        """Wait until the server has answered the greeting.
+
+        Args:
+            timeout: seconds; ``None`` waits for as long as a person types.
+            remind: seconds between log lines while waiting.
+
+        Raises:
+            RemoteConnectionError: it has not, or not in time.
+        """
+        assert self.greeting is not None
+        began = time.monotonic()
+        while True:
+            with self.lock:
+                if self.failure is not None:
+                    raise ConnectionDied(self.failure)
+                if self.greeting.hello is not None:
+                    return
+                left = remind if timeout is None else began + timeout - time.monotonic()
+                if left > 0:
+                    self._greeted.wait(min(left, remind))
+            waited = time.monotonic() - began
+            if timeout is not None and waited >= timeout:
+                seen = f"; so far it said: {self.greeting.noise}"
+                self.fail(f"no answer from a fleche server within {timeout:g} s{seen}")
+            elif waited >= remind and self.greeting.hello is None and self.failure is None:
+                log.warning("%s: still waiting for the server after %.0f s", self.name, waited)
+
+    def fail(self, reason: str) -> None:
+        """Declare the connection dead: everything pending and to come raises."""
+        with self.lock:
+            if self._dying:
+                return
+            self._dying = True
+        story = reason if self._closing else self._explain(reason)
+        with self.lock:
+            self.failure = story
+            self._notify_all()
+
+    def close(self) -> None:
+        """Say nothing more: what is queued is written, then the writer is closed."""
+        with self.lock:
+            self._closing = True
+            self._work.notify_all()
+
+    def join(self, timeout: float) -> bool:
+        """Wait for the threads to end; tell whether they did."""
+        deadline = time.monotonic() + timeout
+        for thread in self._threads:
+            if thread is not current_thread():
+                thread.join(max(0.0, deadline - time.monotonic()))
+        return not any(thread.is_alive() for thread in self._threads)
+
+    def forget(self) -> None:
+        """In a forked child, which has no threads and may not wait for locks: close the streams."""
+        _close_quietly(self._reader)
+        _close_quietly(self._writer)
+
+    def _notify_all(self) -> None:
+        for condition in (self._room, self._work, self._greeted):
+            condition.notify_all()
+        for stream in self._streams.values():
+            stream.changed.notify_all()
+
+    # -- what streams do ---------------------------------------------------------------------------
+
+    def open(self, request: bytes, *, end: bool = True) -> Stream:
+        """Open an exchange with a request and return its stream.
+
+        Raises:
+            RemoteConnectionError: the connection is dead.
+        """
+        with self.lock:
+            self._check_alive()
+            stream = Stream(self, self._session.open())
+            self._streams[stream.exchange] = stream
+            for start in range(0, max(len(request), 1), CHUNK):
+                last = start + CHUNK >= len(request)
+                flags = (Flag.END if end else Flag.NONE) if last else Flag.MORE
+                frame = self._session.send(
+                    stream.exchange, Kind.MESSAGE, request[start : start + CHUNK], flags
+                )
+                self._control.append(encode_frame(frame))
+            self._work.notify_all()
+        return stream
+
+    def send(self, stream: Stream, kind: Kind, payload: Buffer, flags: Flag) -> None:
+        """Queue a frame, when the peer and the queue have room for it."""
+        payload, packed = self.compression.apply(payload)
+        with self.lock:
+            bare_end = flags is Flag.END and not payload
+            self._await_peer(stream, lambda: self._may_send(stream, bare_end))
+            frame = self._session.send(stream.exchange, kind, payload, flags | packed)
+            if flags & Flag.END and self._session.side == "server":
+                self._streams.pop(stream.exchange, None)
+        data = encode_frame(frame)
+        with self.lock:
+            self._await(self._room, lambda: len(self._bulk) < QUEUE_FRAMES)
+            self._bulk.append(data)
+            self._work.notify_all()
+
+    def _may_send(self, stream: Stream, bare_end: bool) -> bool:
+        if self._session.state(stream.exchange) is None or (stream.cancelled and not bare_end):
+            raise StreamCancelled
+        return self._session.may_send(stream.exchange, bare_end=bare_end)
+
+    def take(self, stream: Stream) -> Frame | None:
+        """Return the next frame of a stream, when it is there."""
+        with self.lock:
+            self._await_peer(stream, lambda: stream.frames or stream.ended or stream.cancelled)
+            if stream.cancelled:
+                raise StreamCancelled
+            if not stream.frames:
+                return None
+            frame = stream.frames.popleft()
+            if (credit := self._session.consumed(stream.exchange)) is not None:
+                self._queue_control(credit)
+            return frame
+
+    def cancel(self, stream: Stream) -> None:
+        """Give an exchange up."""
+        with self.lock:
+            stream.cancelled = True
+            stream.frames.clear()
+            self._streams.pop(stream.exchange, None)
+            if self.failure is None and (frame := self._session.cancel(stream.exchange)):
+                self._queue_control(frame)
+
+    def _check_alive(self) -> None:
+        if self.failure is not None:
+            raise ConnectionDied(self.failure)
+        if self._closing:
+            raise ConnectionDied(f"{self.name}: the connection was closed")
+
+    def _await_peer(self, stream: Stream, ready: Callable[[], object]) -> None:
+        """Wait for what only the peer can do, and not if it has closed its side."""
+        self._await(stream.changed, lambda: ready() or self._input_over)
+        if not ready():
+            raise ConnectionDied(f"{self.name}: the other side has said its last word")
+
+    def _await(self, condition: Condition, ready: Callable[[], object]) -> None:
+        """Wait, the lock held, until ``ready()``; ping a silent peer, give up on a dead one."""
+        began = time.monotonic()
+        while not ready():
+            self._check_alive()
+            condition.wait(None if self.timeout is None else self.timeout / 4)
+            if self.timeout is not None and not ready():
+                self._check_silence(began)
+
+    def _check_silence(self, began: float) -> None:
+        assert self.timeout is not None
+        now = time.monotonic()
+        silent = now - max(self._heard, began)
+        if silent >= self.timeout:
+            self.lock.release()
+            try:
+                self.fail(f"the server was silent for {silent:.0f} s while an answer was due")
+            finally:
+                self.lock.acquire()
+        elif silent >= self.timeout / 4 and now - self._pinged >= self.timeout / 4:
+            self._pinged = now
+            self._queue_control(Frame(Kind.PING, 0))
+
+    # -- threads -----------------------------------------------------------------------------------
+
+    def _queue_control(self, frame: Frame) -> None:
+        if len(self._control) < CONTROL_FRAMES:
+            self._control.append(encode_frame(frame))
+            self._work.notify_all()
+
+    def _run_writer(self) -> None:
+        try:
+            while (data := self._next_to_write()) is not None:
+                _write_all(self._writer, data)
+        except (OSError, ValueError) as error:
+            self.fail(f"the connection broke while writing ({error})")
+        finally:
+            _close_quietly(self._writer)
+
+    def _next_to_write(self) -> bytes | None:
+        with self.lock:
+            while not (self._control or self._bulk):
+                if self._closing or self.failure is not None:
+                    return None
+                self._work.wait()
+            if self.failure is not None:
+                return None
+            if self._control:
+                return self._control.popleft()
+            self._room.notify_all()
+            return self._bulk.popleft()
+
+    def run_reader(self) -> None:
+        """Read until the end; everything that comes is handed on."""
+        try:
+            if self._leftover:
+                self._handle(self._decoder.feed(self._leftover))
+            while count := self._reader.readinto(self._target()):
+                self._heard = time.monotonic()
+                self._handle(self._received(count))
+            self._end_input()
+        except ProtocolError as error:
+            log.warning("%s: %s", self.name, error)
+            self.fail(str(error))
+        except (OSError, ValueError) as error:
+            self.fail(f"the connection broke while reading ({error})")
+        finally:
+            _close_quietly(self._reader)
+
+    def _end_input(self) -> None:
+        """Take note of the end: the death of a server; of a client only that it asks no more."""
+        if self._session.side == "client":
+            self.fail("the other side closed the connection")
+            return
+        with self.lock:
+            self._input_over = True
+            self._notify_all()
+
+    def _target(self) -> memoryview:
+        self._view = self._decoder.buffer()
+        return self._view
+
+    def _received(self, count: int) -> list[Frame]:
+        if self.greeting is None or self.greeting.hello is not None:
+            return self._decoder.received(count)
+        leftover = self.greeting.feed(self._view[:count])
+        if leftover is None:
+            return []
+        with self.lock:
+            self._greeted.notify_all()
+        return self._decoder.feed(leftover)
+
+    def _handle(self, frames: list[Frame]) -> None:
+        with self.lock:
+            for frame in frames:
+                event = self._session.receive(frame)
+                if isinstance(event, Received):
+                    self._handle_content(event)
+                elif isinstance(event, Credited | Cancelled):
+                    self._handle_change(event)
+                elif isinstance(event, Heard) and event.reply is not None:
+                    self._queue_control(event.reply)
+
+    def _handle_content(self, event: Received) -> None:
+        if event.opening:
+            stream = self._streams[event.exchange] = Stream(self, event.exchange)
+        elif (known := self._streams.get(event.exchange)) is not None:
+            stream = known
+        else:
+            return
+        stream.ended = stream.ended or event.frame.end
+        stream.frames.append(event.frame)
+        stream.changed.notify_all()
+        if stream.ended and self._session.side == "client":
+            self._streams.pop(event.exchange, None)
+        if event.opening and self._on_request is not None:
+            self._on_request(stream)
+
+    def _handle_change(self, event: Credited | Cancelled) -> None:
+        stream = self._streams.get(event.exchange)
+        if stream is not None:
+            stream.cancelled = stream.cancelled or isinstance(event, Cancelled)
+            stream.changed.notify_all()
+
+
+def _write_all(writer: ByteWriter, data: Buffer) -> None:
+    view = memoryview(data)
+    while view:
+        view = view[writer.write(view) or 0 :]
+    writer.flush()
+
+
+def _close_quietly(stream: ByteReader | ByteWriter) -> None:
+    try:
+        stream.close()
+    except (OSError, ValueError) as error:
+        log.debug("closing a stream: %s", error)

@@ -1,0 +1,219 @@
+"""Messages: what client and server say to each other, as validated structs.
+
+A request opens an exchange; the answer is one message or several, some followed by the bytes of a
+parcel. Unknown fields are ignored in both directions, so that newer peers may say more.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, TypeAlias
+
+import msgspec
+
+from fleche.call import QueryCall
+from fleche.errors import ProtocolError
+
+__all__ = [
+    "Answer",
+    "Contains",
+    "Digests",
+    "Done",
+    "Evict",
+    "Expand",
+    "Failure",
+    "Flags",
+    "Found",
+    "Info",
+    "InfoAnswer",
+    "Listed",
+    "Load",
+    "LoadParcel",
+    "Missing",
+    "Query",
+    "Request",
+    "SaveParcel",
+    "SaveRecord",
+    "Shrink",
+    "decode_answer",
+    "decode_request",
+    "encode",
+]
+
+Key: TypeAlias = Annotated[str, msgspec.Meta(pattern="^[0-9a-f]{64}$")]
+Prefix: TypeAlias = Annotated[str, msgspec.Meta(pattern="^[0-9a-f]{4,64}$")]
+Size: TypeAlias = Annotated[int, msgspec.Meta(ge=0, lt=1 << 62)]
+
+
+class Message(msgspec.Struct, frozen=True, tag_field="op", omit_defaults=True):
+    """Base of all messages; ``op`` names the kind."""
+
+
+class Info(Message, frozen=True, tag="info"):
+    """Ask for the server's view of itself. Answer: :class:`InfoAnswer`."""
+
+
+class Load(Message, frozen=True, tag="load"):
+    """Ask for records. Answer: a :class:`Found` for each key, in order.
+
+    A result whose parcel has at most ``inline`` bytes follows its record.
+    """
+
+    keys: list[Key]
+    inline: Size = 0
+
+
+class LoadParcel(Message, frozen=True, tag="load_parcel"):
+    """Ask for parcels. Answer: a :class:`Found` for each digest, in order, with the parcel."""
+
+    digests: list[Key]
+
+
+class SaveRecord(Message, frozen=True, tag="save_record"):
+    """Store a record, as the msgpack bytes that are kept. Answer: :class:`Done`."""
+
+    key: Key
+    record: bytes
+
+
+class SaveParcel(Message, frozen=True, tag="save_parcel"):
+    """Store a parcel of ``size`` bytes, which follow. Answer: :class:`Done`."""
+
+    digest: Key
+    size: Size
+
+
+class Missing(Message, frozen=True, tag="missing"):
+    """Ask which values are not there. Answer: :class:`Digests`."""
+
+    digests: list[Key]
+
+
+class Contains(Message, frozen=True, tag="contains"):
+    """Ask which calls or values are there. Answer: :class:`Flags`, in order."""
+
+    keys: list[Prefix]
+
+
+class Evict(Message, frozen=True, tag="evict"):
+    """Forget a call or a value. Answer: :class:`Done`."""
+
+    key: Prefix
+
+
+class Expand(Message, frozen=True, tag="expand"):
+    """Ask for the complete digest. Answer: :class:`Digests` with one."""
+
+    key: Prefix
+
+
+class Shrink(Message, frozen=True, tag="shrink"):
+    """Ask for short digests. Answer: :class:`Digests`, in order."""
+
+    keys: list[Prefix]
+
+
+class Query(Message, frozen=True, tag="query"):
+    """Ask for matching calls. Answer: any number of :class:`Listed`."""
+
+    template: QueryCall
+
+
+class InfoAnswer(Message, frozen=True, tag="info_answer"):
+    """The server's view of itself."""
+
+    info: dict[str, Any]
+
+
+class Found(Message, frozen=True, tag="found"):
+    """An entry: a record, or the ``size`` of a parcel that follows, or both, or none (a miss)."""
+
+    record: bytes | None = None
+    size: Size | None = None
+
+
+class Digests(Message, frozen=True, tag="digests"):
+    """Digests, complete or short, as asked."""
+
+    digests: list[Prefix]
+
+
+class Flags(Message, frozen=True, tag="flags"):
+    """Yes or no, for each that was asked."""
+
+    flags: list[bool]
+
+
+class Listed(Message, frozen=True, tag="listed"):
+    """Some of the calls that match: keys and records."""
+
+    calls: list[tuple[Key, bytes]]
+
+
+class Done(Message, frozen=True, tag="done"):
+    """It is done."""
+
+
+class Failure(Message, frozen=True, tag="failure"):
+    """An exception of the server, instead of the rest of an answer.
+
+    ``code`` is the wire code of an error of fleche, ``"key"`` for a :class:`KeyError`,
+    ``"pickled"`` for an exception that travels in ``pickled``, ``"other"`` for one that could not
+    be pickled.
+    """
+
+    code: str
+    message: str = ""
+    type: str = ""
+    pickled: bytes | None = None
+    traceback: str = ""
+
+
+Request: TypeAlias = (
+    Info
+    | Load
+    | LoadParcel
+    | SaveRecord
+    | SaveParcel
+    | Missing
+    | Contains
+    | Evict
+    | Expand
+    | Shrink
+    | Query
+)
+Answer: TypeAlias = InfoAnswer | Found | Digests | Flags | Listed | Done | Failure
+
+_encoder = msgspec.msgpack.Encoder(enc_hook=str)
+_requests = msgspec.msgpack.Decoder(Request)
+_answers = msgspec.msgpack.Decoder(Answer)
+
+
+def encode(message: Request | Answer) -> bytes:
+    """Return ``message`` as msgpack."""
+    return _encoder.encode(message)
+
+
+def decode_request(data: bytes | bytearray | memoryview) -> Request:
+    """Return the request that ``data`` holds.
+
+    Raises:
+        ProtocolError: it holds none.
+    """
+    try:
+        found: Request = _requests.decode(data)
+    except (msgspec.MsgspecError, ValueError, RecursionError) as error:
+        raise ProtocolError(f"not a request: {error}") from None
+    return found
+
+
+def decode_answer(data: bytes | bytearray | memoryview) -> Answer:
+    """Return the answer that ``data`` holds.
+
+    Raises:
+        ProtocolError: it holds none.
+    """
+    try:
+        found: Answer = _answers.decode(data)
+    except (msgspec.MsgspecError, ValueError, RecursionError) as error:
+        raise ProtocolError(f"not an answer: {error}") from None
+    return found

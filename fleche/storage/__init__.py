@@ -1,0 +1,66 @@
+"""Storages: where parcels and records are kept.
+
+``Sql``, ``ValueHdf5``, ``ValueFsspec`` and ``CallFsspec`` need optional packages, and are imported
+when they are asked for.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from fleche.storage.base import (
+    CallStorage,
+    Capabilities,
+    Entry,
+    Storage,
+    ValueStorage,
+)
+from fleche.storage.file import CallFile, ValueFile
+from fleche.storage.memory import CallMemory, ValueMemory
+from fleche.storage.registry import (
+    register_storage,
+    storage_class,
+    storage_from_config,
+    storage_names,
+)
+from fleche.storage.void import CallVoid, ValueVoid
+
+if TYPE_CHECKING:
+    from fleche.storage.sql import Sql
+
+__all__ = [
+    "CallFile",
+    "CallMemory",
+    "CallStorage",
+    "CallVoid",
+    "Capabilities",
+    "Entry",
+    "Sql",
+    "Storage",
+    "ValueFile",
+    "ValueMemory",
+    "ValueStorage",
+    "ValueVoid",
+    "register_storage",
+    "storage_class",
+    "storage_from_config",
+    "storage_names",
+]
+
+_LAZY = {
+    "Sql": ("sql", "calls"),
+    "ValueHdf5": ("hdf5", "values"),
+    "ValueFsspec": ("fsspec", "values"),
+    "CallFsspec": ("fsspec", "calls"),
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _LAZY:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    type_name, kind = _LAZY[name]
+    return storage_class(type_name, "values" if kind == "values" else "calls")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_LAZY})

@@ -1,0 +1,20 @@
+"""Values and calls on any filesystem of fsspec: S3, Google Cloud, Azure, SFTP, HDFS and others.
+
+Importing this package needs ``pip install "fleche[fsspec]"``, and each kind of url the package that
+speaks its protocol (s3fs for ``s3://``, gcsfs for ``gs://``, adlfs for ``az://``).
+"""
+
+from fleche.errors import MissingExtra
+
+try:
+    import fsspec as _fsspec  # noqa: F401
+except ImportError:
+    raise MissingExtra(
+        'storages of type "fsspec" need the package fsspec: pip install "fleche[fsspec]"'
+    ) from None
+
+from fleche.storage.fsspec.calls import CallFsspec
+from fleche.storage.fsspec.stored import FsspecOptions
+from fleche.storage.fsspec.values import ValueFsspec
+
+__all__ = ["CallFsspec", "FsspecOptions", "ValueFsspec"]

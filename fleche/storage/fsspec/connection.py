@@ -1,0 +1,197 @@
+"""A live filesystem for each process, and what is known of its kind."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Mapping
+from copy import deepcopy
+from pathlib import Path
+from typing import Any, NamedTuple
+from weakref import WeakValueDictionary
+
+import fsspec
+from fsspec.asyn import AsyncFileSystem
+
+from fleche.errors import ConfigError, MissingExtra
+from fleche.redaction import redact
+from fleche.storage.fsspec.failures import explained
+
+__all__ = ["Connection", "Traits", "is_path"]
+
+
+class Traits(NamedTuple):
+    """What a kind of filesystem can do.
+
+    Attributes:
+        atomic: an object appears when all of it has been written; elsewhere a temporary file takes
+            its name.
+        streams: an object may be written piece by piece, and given up before it appears.
+        narrows: a listing may be restricted to names that begin in a certain way.
+        copies: what makes an object young by a copy onto itself; None where that is not safe.
+        bucket_only: the url names nothing but a bucket and a path, so that one connection serves
+            every url.
+        whole_seconds: the store counts time in seconds, at least sometimes.
+        persistent: entries outlive the process, and other processes see them.
+    """
+
+    atomic: bool = False
+    streams: bool = False
+    narrows: bool = False
+    copies: Mapping[str, str] | None = None
+    bucket_only: bool = False
+    whole_seconds: bool = False
+    persistent: bool = True
+
+
+_STORE = Traits(atomic=True, streams=True, narrows=True, whole_seconds=True)
+_S3 = _STORE._replace(copies={"MetadataDirective": "REPLACE"}, bucket_only=True)
+_GCS = _STORE._replace(copies={}, bucket_only=True)
+
+_TRAITS = {
+    "s3": _S3,
+    "s3a": _S3,
+    "gs": _GCS,
+    "gcs": _GCS,
+    "az": _STORE,
+    "abfs": _STORE,
+    "abfss": _STORE,
+    "memory": Traits(atomic=True, persistent=False),
+}
+
+_PACKAGES = {
+    "s3": "s3fs",
+    "s3a": "s3fs",
+    "gs": "gcsfs",
+    "gcs": "gcsfs",
+    "az": "adlfs",
+    "abfs": "adlfs",
+    "abfss": "adlfs",
+    "sftp": "paramiko",
+    "ssh": "paramiko",
+    "smb": "smbprotocol",
+    "hdfs": "pyarrow",
+}
+
+# The retries of s3fs and of botocore multiply; as they come, a silent server is waited for during
+# an hour. More connections than botocore's ten make batches worth their name.
+_S3_CONFIG = {
+    "retries": {"max_attempts": 2, "mode": "standard"},
+    "max_pool_connections": 32,
+}
+_S3_RETRIES = 2
+
+_live: WeakValueDictionary[tuple[Any, ...], Any] = WeakValueDictionary()
+_inherited: list[Any] = []
+
+
+def _keep_inherited() -> None:
+    """Keep what a fork copied: closing it in the child would close it under its parent."""
+    _inherited.extend(_live.values())
+
+
+os.register_at_fork(after_in_child=_keep_inherited)
+
+
+def is_path(url: str) -> bool:
+    """Tell whether ``url`` is no url but a path of this machine."""
+    return "://" not in url and "::" not in url
+
+
+class Connection:
+    """The filesystem that ``url`` leads to, opened when it is first used.
+
+    Each process has its own, and so has each thread where the filesystem is not made for several.
+
+    Args:
+        url: what fsspec calls one, or a path.
+        options: what the filesystem takes.
+
+    Raises:
+        ConfigError: there is no filesystem of that name.
+        MissingExtra: the package that speaks the protocol is not installed.
+    """
+
+    def __init__(self, url: str, options: Mapping[str, Any]) -> None:
+        self.url = _normal(url)
+        self.name = redact(self.url)
+        self._options = dict(options)
+        self._protocol = "file" if is_path(url) else _protocol(self.url)
+        self.traits = Traits() if "::" in url else _TRAITS.get(self._protocol, Traits())
+        self._is_async = issubclass(self._check(), AsyncFileSystem)
+        self._opened: dict[tuple[int, int], tuple[Any, str]] = {}
+
+    @property
+    def fs(self) -> Any:
+        """The filesystem, for this process and, if need be, for this thread alone."""
+        return self._open()[0]
+
+    @property
+    def root(self) -> str:
+        """The path of the url on the filesystem."""
+        return self._open()[1]
+
+    def close(self) -> None:
+        """Give up the filesystem; the last one to do so closes its connections. Idempotent."""
+        self._opened.clear()
+
+    def _open(self) -> tuple[Any, str]:
+        here = (os.getpid(), 0 if self._is_async else threading.get_ident())
+        found = self._opened.get(here)
+        if found is None:
+            with explained("open", self.name):
+                found = self._opened.setdefault(here, self._connect(here))
+        return found
+
+    def _connect(self, here: tuple[int, int]) -> tuple[Any, str]:
+        options = self._all_options()
+        if not self.traits.bucket_only:
+            fs, root = fsspec.core.url_to_fs(self.url, **options)
+            own = (id(fs), *here)
+            _live[own] = fs
+            return fs, root
+        shared = (self._protocol, repr(options), *here)
+        fs = _live.get(shared)
+        if fs is None:
+            fs = _live.setdefault(shared, fsspec.filesystem(self._protocol, **options))
+            if self.traits is _S3:
+                fs.retries = _S3_RETRIES
+        return fs, self.url.partition("://")[2]
+
+    def _all_options(self) -> dict[str, Any]:
+        options = {**self._options, "skip_instance_cache": True}
+        if self.traits.streams:
+            options["use_listings_cache"] = False
+        if self.traits is _S3:
+            own = deepcopy(_S3_CONFIG)  # botocore alters what it is given
+            options["config_kwargs"] = {**own, **options.get("config_kwargs", {})}
+        return options
+
+    def _check(self) -> Any:
+        """Import every filesystem that the url names, and return the class of the first."""
+        links = ["file"] if is_path(self.url) else self.url.split("::")
+        first, *_ = [self._import(_protocol(link)) for link in links]
+        return first
+
+    def _import(self, protocol: str) -> Any:
+        try:
+            return fsspec.get_filesystem_class(protocol)
+        except ValueError:
+            raise ConfigError(f"{self.name}: fsspec knows no filesystem {protocol!r}") from None
+        except ImportError as error:
+            package = _PACKAGES.get(protocol)
+            told = "" if package else f" ({error})"
+            raise MissingExtra(
+                f"{self.name}: a url {protocol}:// needs a package of its own{told}: "
+                f'pip install "fleche[fsspec]" {package or ""}'.rstrip()
+            ) from error
+
+
+def _normal(url: str) -> str:
+    if is_path(url):
+        return str(Path(url).expanduser().absolute())
+    return url if url.endswith("://") else url.rstrip("/")
+
+
+def _protocol(url: str) -> str:
+    return url.partition("::")[0].partition("://")[0]

@@ -1,0 +1,267 @@
+"""Objects by digest below a url: ``url/ab/cdef....value``, the names that files have, too."""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from datetime import datetime, timezone
+from itertools import islice
+from typing import Any, NamedTuple, TypeVar
+
+from fleche.digest import Digest
+from fleche.storage.fsspec.connection import Connection
+from fleche.storage.fsspec.failures import explained, failure, is_absent, is_empty_range
+
+__all__ = ["Found", "Objects", "batches", "modified_of"]
+
+T = TypeVar("T")
+
+_SHARD = re.compile("[0-9a-f]{2}")
+_REST = 62
+_HEX = "0123456789abcdef"
+_LISTINGS_ABREAST = 4
+_LITTLE = 4000
+_PROBES = 256
+_ATTEMPTS = 100
+_AGES = ("LastModified", "mtime", "last_modified", "modified", "updated", "created")
+
+
+class Found(NamedTuple):
+    """An object: its digest, its size in bytes, and when it was modified (since the epoch).
+
+    ``tag`` changes with its content; empty where the filesystem has no such thing.
+    """
+
+    key: Digest
+    size: int
+    modified: float
+    tag: str = ""
+
+
+class Objects:
+    """The objects below a url whose names end in ``suffix``: reading, listing, removing.
+
+    Args:
+        connection: the filesystem and the path on it.
+        suffix: tells these objects from others below the same url.
+    """
+
+    def __init__(self, connection: Connection, suffix: str) -> None:
+        self.connection = connection
+        self._suffix = suffix
+        self._size: int | None = None  # about how many there are, once that was seen
+
+    def path(self, key: Digest) -> str:
+        """Return the path of the object of ``key`` on the filesystem.
+
+        Raises:
+            KeyError: ``key`` is not complete; no object has such a name.
+        """
+        return f"{self.connection.root}/{self._tail(key)}"
+
+    def name(self, key: Digest) -> str:
+        """Return the url of the object, for messages."""
+        return f"{self.connection.name}/{self._tail(key)}"
+
+    def read(self, key: Digest, begin: int, end: int) -> bytes:
+        """Return the bytes from ``begin`` to ``end``, fewer where the object ends before.
+
+        Raises:
+            KeyError: there is no such object.
+            StorageError: it could not be read.
+        """
+        (found,) = self.read_ranges(key, [(begin, end)])
+        return found
+
+    def read_ranges(self, key: Digest, ranges: Sequence[tuple[int, int]]) -> list[bytes]:
+        """Return the bytes of several ranges of one object, all asked for at once.
+
+        Raises:
+            KeyError: there is no such object.
+            StorageError: it could not be read.
+        """
+        found = self._cat([self.path(key)] * len(ranges), ranges)
+        return [
+            self._bytes(key, data, at_start=begin == 0)
+            for (begin, _), data in zip(ranges, found, strict=True)
+        ]
+
+    def read_many(self, keys: Iterable[Digest], end: int) -> Iterator[tuple[Digest, bytes]]:
+        """Yield the first ``end`` bytes of those that are there, all asked for at once."""
+        wanted = [key for key in keys if key.is_full]
+        ranges = [(0, end)] * len(wanted)
+        found = self._cat([self.path(key) for key in wanted], ranges) if wanted else []
+        for key, data in zip(wanted, found, strict=True):
+            with suppress(KeyError):
+                yield key, self._bytes(key, data, at_start=True)
+
+    def contains(self, key: Digest) -> bool:
+        """Tell whether the object is there; an empty one is not."""
+        return not self.missing([key])
+
+    def missing(self, keys: Iterable[Digest]) -> list[Digest]:
+        """Return those of ``keys`` that have no object, or an empty one."""
+        absent: list[Digest] = []
+        for batch in batches(keys, _PROBES):
+            there = {key for key, data in self.read_many(dict.fromkeys(batch), 1) if data}
+            absent += [key for key in batch if key not in there]
+        return absent
+
+    def find(self, key: Digest) -> Found:
+        """Return the size and age of an object.
+
+        Raises:
+            KeyError: there is none.
+            StorageError: the store does not tell.
+        """
+        path, name = self.path(key), self.name(key)
+        with explained("read", name, key):
+            self.connection.fs.invalidate_cache(path.rpartition("/")[0])
+            try:
+                info = self.connection.fs.info(path)
+            except KeyError:  # memory:// where the entry vanishes meanwhile
+                raise FileNotFoundError(path) from None
+        if info.get("type") != "file" or not info["size"]:
+            raise KeyError(key)
+        return Found(key, info["size"], self._modified(info))
+
+    def remove(self, key: Digest) -> None:
+        """Remove the object; none there is no error."""
+        with suppress(KeyError):
+            path, name = self.path(key), self.name(key)
+            with explained("remove", name, key):
+                self.connection.fs.rm_file(path)
+
+    def listed(self, prefix: str = "") -> Iterator[Found]:
+        """Yield the objects whose digests begin with ``prefix``, with size and age."""
+        for info in self.infos(prefix):
+            key = self._key(info["name"])
+            if key is not None and key.startswith(prefix) and info["size"]:
+                tag = str(info.get("ETag") or "").strip('"')
+                yield Found(key, info["size"], self._modified(info), tag)
+
+    def infos(self, prefix: str) -> Iterator[Mapping[str, Any]]:
+        """Yield what the filesystem tells of everything that may begin with ``prefix``."""
+        if not set(prefix) <= set(_HEX):
+            return iter(())
+        if not self.connection.traits.narrows:
+            return self._in_shards(prefix)
+        if prefix:
+            return iter(self._narrowed(prefix))
+        return self._by_digits()
+
+    def _by_digits(self) -> Iterator[Mapping[str, Any]]:
+        """List a sixteenth at a time, unless there is little; digests begin evenly."""
+        if self._size is None:
+            self._size = len(self._narrowed(_HEX[0])) * len(_HEX)
+        if self._size < _LITTLE:
+            everything = self._narrowed("")
+            self._size = len(everything)
+            yield from everything
+            return
+        with ThreadPoolExecutor(_LISTINGS_ABREAST, "fleche-listing") as pool:
+            for start in range(0, len(_HEX), _LISTINGS_ABREAST):
+                digits = _HEX[start : start + _LISTINGS_ABREAST]
+                for found in list(pool.map(self._narrowed, digits)):
+                    yield from found
+
+    def _narrowed(self, prefix: str) -> list[Mapping[str, Any]]:
+        shard, rest = (f"/{prefix[:2]}", prefix[2:]) if len(prefix) > 1 else ("", prefix)
+        with explained("list", self.connection.name):
+            try:
+                fs, path = self.connection.fs, f"{self.connection.root}{shard}"
+                return list(fs.find(path, prefix=rest, detail=True).values())
+            except FileNotFoundError as error:
+                if is_absent(error):
+                    return []
+                raise
+
+    def _in_shards(self, prefix: str) -> Iterator[Mapping[str, Any]]:
+        root = self.connection.root
+        if len(prefix) > 1:
+            yield from self._ls(f"{root}/{prefix[:2]}")
+            return
+        for info in self._ls(root):
+            shard = str(info["name"]).rstrip("/").rpartition("/")[2]
+            if _SHARD.fullmatch(shard) and shard.startswith(prefix):
+                yield from self._ls(f"{root}/{shard}")
+
+    def _ls(self, path: str) -> list[Mapping[str, Any]]:
+        fs = self.connection.fs
+        with explained("list", self.connection.name):
+            for _ in range(_ATTEMPTS):
+                try:
+                    fs.invalidate_cache(path)
+                    return list(fs.ls(path, detail=True))
+                except FileNotFoundError:
+                    return []
+                except KeyError:  # memory:// where an entry vanishes meanwhile
+                    continue
+            raise TimeoutError("the directory changes faster than it can be listed")
+
+    def _cat(self, paths: list[str], ranges: Sequence[tuple[int, int]]) -> list[Any]:
+        """Return bytes, or the exception, for each path and range."""
+        begins, ends = [begin for begin, _ in ranges], [end for _, end in ranges]
+        with explained("read", self.connection.name):
+            if len(paths) > 1:
+                found = self.connection.fs.cat_ranges(paths, begins, ends, on_error="return")
+                return list(found)
+            try:
+                return [self.connection.fs.cat_file(paths[0], start=begins[0], end=ends[0])]
+            except Exception as error:  # noqa: BLE001 - the caller explains it
+                return [error]
+
+    def _bytes(self, key: Digest, found: Any, *, at_start: bool) -> bytes:
+        if not isinstance(found, BaseException):
+            return bytes(found)
+        if is_absent(found):
+            raise KeyError(key)
+        if at_start and is_empty_range(found):
+            self.find(key)  # a KeyError, for an empty object
+        raise failure("read", self.name(key), found) from found
+
+    def _modified(self, info: Mapping[str, Any]) -> float:
+        modified = modified_of(info)
+        return float(int(modified)) if self.connection.traits.whole_seconds else modified
+
+    def _key(self, path: str) -> Digest | None:
+        head, _, name = str(path).rpartition("/")
+        shard, rest = head.rpartition("/")[2], name[:_REST]
+        if _SHARD.fullmatch(shard) and name == f"{rest}{self._suffix}" and len(rest) == _REST:
+            with suppress(ValueError):  # a name that only looks like ours
+                return Digest(shard + rest)
+        return None
+
+    def _tail(self, key: Digest) -> str:
+        if not key.is_full:
+            raise KeyError(key)
+        return f"{key[:2]}/{key[2:]}{self._suffix}"
+
+
+def batches(items: Iterable[T], size: int) -> Iterator[list[T]]:
+    """Yield ``items`` in lists of ``size``, the last one shorter."""
+    rest = iter(items)
+    while batch := list(islice(rest, size)):
+        yield batch
+
+
+def modified_of(info: Mapping[str, Any]) -> float:
+    """Return when an object was modified, in seconds since the epoch.
+
+    Filesystems agree neither on the name of this nor on its type. Where one does not tell, the
+    object counts as new, so that nobody takes it for old.
+    """
+    for name in _AGES:
+        value = info.get(name)
+        if isinstance(value, str):
+            with suppress(ValueError):
+                value = datetime.fromisoformat(value.replace("Z", "+00:00"))
+        if isinstance(value, datetime):
+            aware = value if value.tzinfo else value.replace(tzinfo=timezone.utc)
+            return aware.timestamp()
+        if isinstance(value, int | float):
+            return float(value)
+    return time.time()

@@ -1,0 +1,133 @@
+"""Values as objects, each a parcel."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+
+from fleche.digest import Digest
+from fleche.errors import ParcelError, StorageError
+from fleche.parcel import Parcel
+from fleche.parcel.source import MemorySource
+from fleche.storage.base import ValueStorage
+from fleche.storage.fsspec.objects import batches
+from fleche.storage.fsspec.source import BLOCK, Fetch, ObjectSource
+from fleche.storage.fsspec.stored import Stored
+
+__all__ = ["ValueFsspec"]
+
+_WHOLE = 4 << 20
+"""Values smaller than this are read in one request, when they are asked for."""
+_HEAD = 1 << 16
+_BATCH = 16
+
+
+class ValueFsspec(Stored[Parcel], ValueStorage):
+    """Parcels as objects.
+
+    The parameters are those of the table in ``fleche.toml``, see :class:`FsspecOptions`.
+    """
+
+    _kind = "values"
+
+    def put(self, key: Digest, item: Parcel) -> None:
+        """Store the parcel; a large one that is there and whole is only renewed.
+
+        Raises:
+            SignatureError: secrets are configured and none of them signed it.
+            StorageError: it could not be written; the storage is as it was.
+        """
+        if self.packing.keys:
+            item.check_signature(self.packing.keys)
+        if item.nbytes <= BLOCK:
+            self._writer.write(key, item.tobytes())
+        elif not (self._is_sound(key, item.head.digest) and self._renewed(key)):
+            self._writer.write_chunks(key, item.nbytes, item.chunks())
+
+    def put_many(self, items: Mapping[Digest, Parcel]) -> None:
+        """Store several parcels, small ones at once."""
+        small = [key for key, item in items.items() if item.nbytes <= _WHOLE]
+        if self.packing.keys:
+            for item in items.values():
+                item.check_signature(self.packing.keys)
+        for batch in batches(small, _BATCH):
+            self._writer.write_many({key: items[key].tobytes() for key in batch})
+        for key in items.keys() - set(small):
+            self.put(key, items[key])
+
+    def get(self, key: Digest) -> Parcel:
+        """Return the parcel; the rest of a large one is fetched when it is opened.
+
+        Raises:
+            KeyError: there is none.
+            CorruptParcel: it is damaged.
+            SignatureError: secrets are configured and none of them signed it.
+            StorageError: it could not be read.
+        """
+        return self._parcel(key, self._objects.read(key, 0, _WHOLE), _WHOLE)
+
+    def get_many(self, keys: Iterable[Digest]) -> Iterator[tuple[Digest, Parcel]]:
+        """Yield those of the parcels that are there; several are fetched at once."""
+        for batch in batches(keys, _BATCH):
+            for key, data in self._objects.read_many(batch, _WHOLE):
+                if data:
+                    yield key, self._parcel(key, data, _WHOLE)
+
+    def renew(self, key: Digest) -> bool:
+        """Make the entry as young as if it had just been put; tell whether there is a sound one."""
+        if not self._is_sound(key):
+            return False
+        try:
+            return self._renewed(key)
+        except StorageError as error:
+            return self._is_there(key, error)
+
+    def _renewed(self, key: Digest) -> bool:
+        """Make the entry young in place, or write it again; tell whether it was there."""
+        try:
+            if self._writer.touch(key):
+                return True
+            parcel = self.get(key)
+        except KeyError:
+            return False
+        try:
+            self._writer.write_chunks(key, parcel.nbytes, parcel.chunks())
+        finally:
+            parcel.close()
+        return True
+
+    def _is_sound(self, key: Digest, digest: str = "") -> bool:
+        """Tell whether a whole parcel of that value is there, as far as its head tells."""
+        try:
+            held = self._parcel(key, self._objects.read(key, 0, _HEAD), _HEAD)
+        except (KeyError, ParcelError):
+            return False
+        held.close()
+        return held.head.digest in (str(key), digest)
+
+    def _parcel(self, key: Digest, begun: bytes, asked: int) -> Parcel:
+        """Return the parcel that begins with ``begun``, of which ``asked`` bytes were asked for."""
+        if not begun:
+            raise KeyError(key)
+        name = self._objects.name(key)
+        if len(begun) < asked:
+            memory = MemorySource((memoryview(bytearray(begun)),), owned=True)
+            memory.name = name
+            parcel = Parcel(memory)
+        else:
+            size = self._objects.find(key).size
+            parcel = Parcel(ObjectSource(name, size, begun, self._fetch(key)))
+        if self.packing.keys:
+            parcel.check_signature(self.packing.keys)
+        return parcel
+
+    def _fetch(self, key: Digest) -> Fetch:
+        def fetch(ranges: Sequence[tuple[int, int]]) -> list[bytes]:
+            try:
+                return self._objects.read_ranges(key, ranges)
+            except KeyError:
+                name = self._objects.name(key)
+                raise StorageError(
+                    f"{name}: was removed while it was read (ask for it again)"
+                ) from None
+
+        return fetch

@@ -1,0 +1,186 @@
+"""Writing objects: whole or in parts, never half, and making old ones young."""
+
+from __future__ import annotations
+
+import secrets
+import time
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from typing import Any
+
+from fleche.digest import Digest
+from fleche.parcel import Buffer
+from fleche.storage.fsspec.failures import explained
+from fleche.storage.fsspec.objects import Objects, modified_of
+from fleche.storage.fsspec.source import BLOCK
+
+__all__ = ["STALE", "Writer"]
+
+STALE = 3600.0
+"""Seconds after which a temporary file that nobody writes to is the leftover of a crash."""
+
+_TEMPORARY = ".tmp"
+_REST = 62
+_MOST_PARTS = 9000  # S3 takes 10,000
+
+
+class Writer:
+    """Writes what :class:`Objects` reads.
+
+    Where the store makes an object appear whole (S3 and its like, memory), it is put there; in
+    parts if it is large. Elsewhere a temporary file is written beside it, which then takes its
+    name.
+    """
+
+    def __init__(self, objects: Objects, suffix: str) -> None:
+        self._objects = objects
+        self._connection = objects.connection
+        self._suffix = suffix
+        self._made: set[str] = set()
+
+    def write(self, key: Digest, data: bytes) -> None:
+        """Write the object, or replace it, in one step; a failure leaves no trace.
+
+        Raises:
+            StorageError: it could not be written.
+        """
+        if not self._connection.traits.atomic:
+            self._replace(key, [data])
+            return
+        with explained("write", self._objects.name(key)):
+            self._connection.fs.pipe_file(self._objects.path(key), data)
+
+    def write_many(self, items: Mapping[Digest, bytes]) -> None:
+        """Write several objects, at once where the store allows it.
+
+        Raises:
+            StorageError: one of them could not be written; others may have been.
+        """
+        if not self._connection.traits.atomic:
+            for key, data in items.items():
+                self.write(key, data)
+            return
+        with explained("write", self._connection.name):
+            self._connection.fs.pipe({self._objects.path(key): data for key, data in items.items()})
+
+    def write_chunks(self, key: Digest, size: int, chunks: Iterable[Buffer]) -> None:
+        """Write an object of ``size`` bytes; a few blocks of it are in memory at a time.
+
+        Raises:
+            StorageError: it could not be written.
+        """
+        traits = self._connection.traits
+        if not traits.atomic:
+            self._replace(key, chunks)
+        elif traits.streams:
+            self._upload(key, size, chunks)
+        else:
+            self.write(key, b"".join(chunks))
+
+    def touch(self, key: Digest) -> bool:
+        """Make the object young where it is; tell whether this store can do that.
+
+        Raises:
+            KeyError: there is none.
+            StorageError: it could not be written.
+        """
+        path, copies = self._objects.path(key), self._connection.traits.copies
+        with explained("renew", self._objects.name(key), key):
+            if copies is not None:
+                self._connection.fs.cp_file(path, path, **copies)
+                return True
+            if self._connection.traits.atomic:
+                return False
+            try:
+                self._connection.fs.touch(path, truncate=False)
+            except (NotImplementedError, ValueError):
+                return False
+            return True
+
+    def sweep(self, older: float) -> int:
+        """Remove temporary files that nobody has written to for ``older`` seconds; count them."""
+        if self._connection.traits.atomic:
+            return 0
+        limit = time.time() - older
+        stale = [
+            str(info["name"])
+            for info in self._objects.infos("")
+            if self._is_temporary(str(info["name"])) and modified_of(info) < limit
+        ]
+        return sum(self._removed(path) for path in stale)
+
+    def _upload(self, key: Digest, size: int, chunks: Iterable[Buffer]) -> None:
+        block = max(BLOCK, -(-size // _MOST_PARTS))
+        name = self._objects.name(key)
+        with explained("write", name):
+            path = self._objects.path(key)
+            file = self._connection.fs.open(path, "wb", block_size=block, autocommit=False)
+        try:
+            _pour(file, chunks, name)
+            with explained("write", name):
+                file.close()
+                file.commit()
+        except BaseException:
+            file.closed = True  # or it would be finished when it is collected
+            with suppress(Exception):
+                file.discard()
+            raise
+
+    def _replace(self, key: Digest, chunks: Iterable[Buffer]) -> None:
+        path, name = self._objects.path(key), self._objects.name(key)
+        temporary = f"{path}.{secrets.token_hex(8)}{_TEMPORARY}"
+        self._make_shard(path.rpartition("/")[0], name)
+        try:
+            with explained("write", name):
+                file = self._connection.fs.open(temporary, "wb")
+            with _closing(file, name):
+                _pour(file, chunks, name)
+            with explained("write", name):
+                self._move(temporary, path)
+        except BaseException:
+            self._made.clear()  # somebody may have removed a directory
+            self._removed(temporary)
+            raise
+
+    def _make_shard(self, shard: str, name: str) -> None:
+        if shard not in self._made:
+            with explained("write", name):
+                self._connection.fs.makedirs(shard, exist_ok=True)
+            self._made.add(shard)
+
+    def _move(self, temporary: str, path: str) -> None:
+        fs = self._connection.fs
+        try:
+            fs.mv(temporary, path)
+        except FileExistsError:  # where a rename replaces nothing
+            fs.rm_file(path)
+            fs.mv(temporary, path)
+
+    def _removed(self, path: str) -> bool:
+        with suppress(Exception):  # gone meanwhile, never made, or not ours to remove
+            self._connection.fs.rm_file(path)
+            return True
+        return False
+
+    def _is_temporary(self, path: str) -> bool:
+        name = path.rpartition("/")[2]
+        return name.endswith(_TEMPORARY) and name[_REST:].startswith(self._suffix)
+
+
+@contextmanager
+def _closing(file: Any, name: str) -> Iterator[None]:
+    """Close the file, in whatever way it ends; a failure to close counts where nothing else did."""
+    try:
+        yield
+    except BaseException:
+        with suppress(Exception):
+            file.close()
+        raise
+    with explained("write", name):
+        file.close()
+
+
+def _pour(file: Any, chunks: Iterable[Buffer], name: str) -> None:
+    for chunk in chunks:
+        with explained("write", name):
+            file.write(bytes(chunk))

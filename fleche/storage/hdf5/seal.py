@@ -1,0 +1,123 @@
+"""The seal: the first 512 bytes of a file, which vouch for all of it.
+
+HDF5 leaves these bytes to the application (they are its *user block*). They are two lines of text,
+then zero bytes::
+
+    fleche hdf5 1 <BLAKE3 of the rest of the block> <HMAC-SHA256, or 64 hyphens>
+    {"digest": "<of the value>", "size": <bytes after the block>, "blake3": "<of those bytes>"}
+
+It is checked before anything of a file is given to the HDF5 library, which must not be trusted
+with damaged files.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+from collections.abc import Iterator, Sequence
+from typing import BinaryIO
+
+import msgspec
+from blake3 import blake3
+
+from fleche.errors import CorruptParcel, SignatureError
+
+__all__ = ["BLOCK", "Seal", "check_body", "read_seal", "sealed"]
+
+BLOCK = 512
+_MAGIC = b"fleche hdf5 1 "
+_HEX = 64
+_UNSIGNED = b"-" * _HEX
+_PIECE = 1 << 20
+
+
+class Seal(msgspec.Struct, frozen=True):
+    """What a file says of itself: the digest of its value; size and BLAKE3 of what follows."""
+
+    digest: str
+    size: int
+    blake3: str
+
+
+def sealed(file: BinaryIO, digest: str, keys: Sequence[bytes]) -> Iterator[bytes]:
+    """Yield the bytes of a finished HDF5 file with its seal in the block left free for it.
+
+    Args:
+        file: the file, open for reading, with a user block of 512 bytes.
+        digest: the digest of the value.
+        keys: secrets; the first signs.
+    """
+    size, found = _hash(file)
+    yield _encode(Seal(digest, size, found), keys)
+    file.seek(BLOCK)
+    yield from _pieces(file)
+
+
+def read_seal(block: bytes, name: str, keys: Sequence[bytes]) -> Seal:
+    """Return the seal that is in ``block``, the first 512 bytes of the file ``name``.
+
+    Raises:
+        CorruptParcel: the block is damaged, or of no file of ours.
+        SignatureError: ``keys`` are given and none of them signed it.
+    """
+    if len(block) != BLOCK or not block.startswith(_MAGIC):
+        raise CorruptParcel(f"{name}: not an HDF5 file of fleche, or a truncated one")
+    checksum, rest = block[len(_MAGIC) :][:_HEX], block[len(_MAGIC) + _HEX :]
+    if _checksum(rest) != checksum:
+        raise CorruptParcel(f"{name}: altered bytes: the checksum of the seal does not match")
+    signature, covered = rest[1:][:_HEX], rest[1 + _HEX :]
+    if keys:
+        _check_signature(signature, covered, name, keys)
+    try:
+        return msgspec.json.decode(covered.strip(b"\n\0"), type=Seal)
+    except msgspec.MsgspecError as error:
+        raise CorruptParcel(f"{name}: the seal cannot be read ({error})") from None
+
+
+def check_body(file: BinaryIO, seal: Seal, name: str) -> None:
+    """Check every byte after the block.
+
+    Raises:
+        CorruptParcel: there are fewer, more or others than the seal says.
+    """
+    size, found = _hash(file)
+    if size != seal.size:
+        raise CorruptParcel(f"{name}: {size} bytes where the seal says {seal.size}")
+    if found != seal.blake3:
+        raise CorruptParcel(f"{name}: altered bytes: the checksum does not match")
+
+
+def _hash(file: BinaryIO) -> tuple[int, str]:
+    file.seek(BLOCK)
+    hasher, size = blake3(max_threads=blake3.AUTO), 0
+    for piece in _pieces(file):
+        hasher.update(piece)
+        size += len(piece)
+    return size, hasher.hexdigest()
+
+
+def _pieces(file: BinaryIO) -> Iterator[bytes]:
+    while piece := file.read(_PIECE):
+        yield piece
+
+
+def _encode(seal: Seal, keys: Sequence[bytes]) -> bytes:
+    covered = b"\n" + msgspec.json.encode(seal) + b"\n"
+    covered += bytes(BLOCK - len(_MAGIC) - 2 * _HEX - 1 - len(covered))
+    rest = b" " + (_sign(keys[0], covered) if keys else _UNSIGNED) + covered
+    return _MAGIC + _checksum(rest) + rest
+
+
+def _checksum(content: bytes) -> bytes:
+    return blake3(content).hexdigest().encode()
+
+
+def _sign(key: bytes, covered: bytes) -> bytes:
+    return hmac.new(key, _MAGIC + covered, hashlib.sha256).hexdigest().encode()
+
+
+def _check_signature(signature: bytes, covered: bytes, name: str, keys: Sequence[bytes]) -> None:
+    if signature == _UNSIGNED:
+        raise SignatureError(f"{name}: not signed, and this storage has secrets")
+    if not any(hmac.compare_digest(_sign(key, covered), signature) for key in keys):
+        raise SignatureError(f"{name}: signed with a key that is not configured here")

@@ -1,0 +1,1 @@
+"""Values whose digests are pinned, and the digests."""

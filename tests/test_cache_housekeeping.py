@@ -1,0 +1,210 @@
+"""Checking everything, and filing calls anew."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from fleche.caches import Cache, CachePool, CacheStack, RedigestReport, Rejected, VerifyReport
+from fleche.call import Call, CallRecord
+from fleche.digest import SCHEME, D, Digest, digest
+from fleche.storage import CallFile, ValueFile
+from tests.helpers.layers import call, in_files, in_memory
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    return tmp_path / "cache"
+
+
+@pytest.fixture
+def cache(root: Path) -> Iterator[Cache]:
+    with in_files(root) as cache:
+        yield cache
+
+
+def garble(root: Path, key: str) -> None:
+    (path,) = root.rglob(f"*{key[8:]}*")
+    content = bytearray(path.read_bytes())
+    content[-1] ^= 1
+    path.chmod(0o644)
+    path.write_bytes(content)
+
+
+class TestVerify:
+    def test_all_is_well(self, cache: Cache) -> None:
+        cache.save(call(x=[1], result=[2]))
+        cache.prepare(Call(name="f", arguments={"x": [3]}))
+        report = cache.verify()
+        assert report == VerifyReport(values=3, calls=1)
+        assert report.ok
+        assert str(report).startswith("values: 3, calls: 1, corrupt: 0")
+
+    def test_everything_that_can_be_wrong(self, cache: Cache, root: Path) -> None:
+        keys = [D(cache.save(call(x=[x], result=["result", x]))) for x in range(5)]
+        garble(root, digest(["result", 0]))
+        cache.evict(digest(["result", 1]))
+        cache.evict(digest([2]))
+        garble(root, keys[3])
+        wrong = digest("wrong")
+        cache.save_record(wrong, cache.load_record(keys[4]))
+        cache.evict(keys[4])
+        cache.save_value("orphan")
+        report = cache.verify()
+        assert set(report.corrupt) == {digest(["result", 0]), keys[3]}
+        assert set(report.dangling) == {keys[0], keys[1]}
+        assert report.incomplete == (keys[2],)
+        assert report.misfiled == (wrong,)
+        assert (report.values, report.calls) == (9, 4)
+        assert report.orphaned == 3  # and what the damaged record refers to
+        assert not report.ok
+
+    def test_repair(self, cache: Cache, root: Path) -> None:
+        """What cannot be answered goes; what can be stays."""
+        keys = [D(cache.save(call(x=[x], result=["result", x]))) for x in range(4)]
+        garble(root, digest(["result", 0]))
+        cache.evict(digest(["result", 1]))
+        garble(root, keys[2])
+        report = cache.verify(repair=True)
+        assert report.removed == 4
+        after = cache.verify()
+        assert after.ok
+        assert after.calls == 1
+        assert cache.load(keys[3]).result == ["result", 3]
+
+    def test_untrusted_values_are_left_alone(self, cache: Cache, root: Path) -> None:
+        """They may be trusted by others."""
+        key = cache.save(call(result=[4]))
+        guarded = Cache(ValueFile(root, secret_key="hush"), CallFile(root))
+        report = guarded.verify(repair=True)
+        assert set(report.untrusted) == {digest(2), digest([4])}
+        assert not report.ok
+        assert cache.load(key).result == [4]
+
+    def test_values_are_not_opened(self, cache: Cache) -> None:
+        class Trap:
+            def __reduce__(self) -> object:
+                return exec, ("raise SystemExit('opened')",)
+
+            def __digest__(self) -> str:
+                return "trap"
+
+        cache.save(call(result=Trap()))
+        assert cache.verify().ok
+
+    def test_progress(self, cache: Cache) -> None:
+        seen: list[int] = []
+        cache.save(call(x=[1], result=[2]))
+        cache.verify(progress=seen.append)
+        assert seen == [1, 2, 3]
+
+    def test_read_only(self, cache: Cache, root: Path) -> None:
+        """To look is allowed; to repair is not."""
+        cache.save(call(result=[4]))
+        garble(root, digest([4]))
+        assert cache.readonly().verify().dangling
+        with pytest.raises(Rejected, match="repair refused"):
+            cache.readonly().verify(repair=True)
+
+    def test_interrupted(self, cache: Cache, root: Path) -> None:
+        """Whoever stops halfway loses nothing."""
+        key = cache.save(call(result=[4]))
+        garble(root, digest(2))
+
+        def stop(number: int) -> None:
+            raise KeyboardInterrupt
+
+        with pytest.raises(KeyboardInterrupt):
+            cache.verify(repair=True, progress=stop)
+        assert cache.load(key).result == [4]
+
+
+class TestRedigest:
+    def stale(self, cache: Cache, **changes: object) -> tuple[Digest, Digest]:
+        """Store a call under a digest scheme of long ago; return its old key and its new one."""
+        live = call(x=[1], result=[2])
+        old = {name: digest(("old", name)) for name in ("x", "result", "key")}
+        for name, value in {"x": [1], "result": [2]}.items():
+            cache.save_parcel(old[name], cache.packing.pack(value, old[name]))
+        record: CallRecord = live.seal().replace(
+            arguments={"x": old["x"]}, result=old["result"], scheme=SCHEME - 1, **changes
+        )
+        cache.save_record(old["key"], record)
+        return old["key"], live.key
+
+    def test_a_key_that_does_not_match(self, cache: Cache) -> None:
+        key = D(cache.save(call()))
+        wrong = digest("wrong")
+        cache.save_record(wrong, cache.load_record(key))
+        cache.evict(key)
+        assert cache.redigest() == RedigestReport(calls=1, rekeyed=(key,))
+        assert cache.load(key).result == 4
+        assert not cache.contains(wrong)
+        assert cache.redigest() == RedigestReport(calls=1)
+
+    def test_an_older_scheme(self, cache: Cache) -> None:
+        """The values are digested again, so that the next call finds its result."""
+        old, new = self.stale(cache)
+        assert cache.verify().misfiled == (old,)
+        assert cache.redigest() == RedigestReport(calls=1, rekeyed=(new,))
+        found = cache.lookup(new)
+        assert found is not None
+        assert found.result == [2]
+        assert found.arguments["x"] == [1]
+        assert found.record == call(x=[1], result=[2]).seal()
+        assert cache.verify().ok
+        assert cache.gc(grace=-1).removed == 2
+
+    def test_a_newer_result_is_kept(self, cache: Cache) -> None:
+        old, new = self.stale(cache)
+        cache.save(call(x=[1], result="newer"))
+        cache.redigest()
+        assert cache.load(new).result == "newer"
+        assert not cache.contains(old)
+
+    def test_what_cannot_be_digested_again_stays(self, cache: Cache) -> None:
+        """A value is gone, or only the author of a function can digest its code."""
+        old, _ = self.stale(cache, code=digest("code"))
+        assert cache.redigest() == RedigestReport(calls=1, failed=(old,))
+        assert cache.load(old).result == [2]
+        record = cache.load_record(old)
+        cache.save_record(old, record.replace(unhashed=("code",)))
+        cache.evict(record.arguments["x"])
+        assert cache.redigest().failed == (old,)
+        assert cache.load(old).result == [2]
+
+    def test_running_calls_and_damaged_records_are_left_alone(
+        self, cache: Cache, root: Path
+    ) -> None:
+        key = cache.save(call())
+        garble(root, key)
+        pending = cache.prepare(Call(name="f", arguments={"x": 1}))
+        assert cache.redigest() == RedigestReport()
+        assert cache.load(pending.commit(2)).result == 2
+
+    def test_progress(self, cache: Cache) -> None:
+        seen: list[int] = []
+        for x in range(3):
+            cache.save(call(x=x))
+        cache.redigest(progress=seen.append)
+        assert seen == [1, 2, 3]
+
+
+def test_reports_of_layers_add_up() -> None:
+    near, far = in_memory(), in_memory()
+    stack = CacheStack([near, far.readonly()])
+    for cache in (near, far):
+        cache.save(call())
+        cache.save_record(digest("wrong"), cache.query().only().record)
+    assert stack.verify().calls == 4
+    assert stack.verify(repair=True).calls == 2
+    assert stack.redigest().calls == 2
+    assert far.contains(digest("wrong"))
+    assert not near.contains(digest("wrong"))
+
+
+def test_nothing_to_keep_in_order() -> None:
+    """A cache without storages of its own, like a pool or a remote one, has nothing to do."""
+    assert CachePool([in_memory()]).verify() == VerifyReport()

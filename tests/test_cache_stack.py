@@ -1,0 +1,570 @@
+"""The stack: near layers answer first, far ones are asked once, and what they say is kept near."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from fleche.caches import BaseCache, Cache, CachePool, CacheStack, LayerPolicy, Rejected
+from fleche.call import Call
+from fleche.digest import D, Digest, digest
+from fleche.errors import (
+    AmbiguousDigestError,
+    CorruptParcel,
+    RemoteConnectionError,
+    StorageError,
+)
+from fleche.parcel import Packing
+from fleche.storage import CallFile, CallMemory, ValueFile, ValueMemory
+from tests.helpers.layers import Layer, call, in_files, in_memory
+
+OFFLINE = RemoteConnectionError("bigpc: connection refused")
+MISS = LayerPolicy(on_error="miss")
+
+
+@pytest.fixture
+def near() -> Layer:
+    return Layer()
+
+
+@pytest.fixture
+def far() -> Layer:
+    return Layer()
+
+
+@pytest.fixture
+def stack(near: Layer, far: Layer) -> CacheStack:
+    return CacheStack([near, far])
+
+
+@pytest.fixture
+def packed(monkeypatch: pytest.MonkeyPatch) -> list[Digest]:
+    """The digests of the values that are serialized from here on."""
+    digests: list[Digest] = []
+    pack = Packing.pack
+
+    def noted(self: Packing, obj: object, digest: str = "", buffers: Any = None) -> object:
+        digests.append(D(digest))
+        return pack(self, obj, digest, buffers)
+
+    monkeypatch.setattr(Packing, "pack", noted)
+    return digests
+
+
+class TestSaving:
+    def test_goes_to_the_first_layer(self, stack: CacheStack, near: Layer, far: Layer) -> None:
+        key = stack.save(call())
+        assert near.inner.load(key).result == 4
+        assert far.asked == {}
+
+    def test_a_running_call_is_known_to_the_first_layer_alone(
+        self, stack: CacheStack, near: Layer, far: Layer
+    ) -> None:
+        stack.prepare(Call(name="f", arguments={"x": 1})).abandon()
+        pending = stack.prepare(Call(name="f", arguments={"x": 1}))
+        pending.commit(2)
+        assert far.asked == {}
+        assert isinstance(near.inner, Cache)
+        assert list(near.inner.calls.keys()) == [pending.key]
+
+    def test_refused_by_the_first_layer(self, far: Layer) -> None:
+        stack = CacheStack([in_memory().readonly(), far])
+        assert stack.read_only
+        assert stack.capabilities.read_only
+        with pytest.raises(Rejected, match="read-only, save refused"):
+            stack.save(call())
+
+    def test_a_layer_that_is_asked_nothing_is_not_reached(self, near: Layer) -> None:
+        """Not even its capabilities are asked for: that would open a connection."""
+
+        class Unreachable(Layer):
+            @property
+            def read_only(self) -> bool:
+                raise OFFLINE
+
+            @property
+            def capabilities(self):  # type: ignore[no-untyped-def]
+                raise OFFLINE
+
+        far = Unreachable()
+        far.error = OFFLINE
+        stack = CacheStack([near, far])
+        key = stack.save(call())
+        assert stack.load(key).result == 4
+        assert stack.contains(key)
+        assert stack.lookup(D(key)) is not None
+
+
+class TestWriteThrough:
+    def through(self, near: Layer) -> tuple[CacheStack, Layer]:
+        far = Layer(policy=LayerPolicy(write_through=True))
+        return CacheStack([near, Layer(), far]), far
+
+    def test_the_same_parcels(self, near: Layer, packed: list[Digest]) -> None:
+        """A further layer receives the call after the first, serialized no second time."""
+        stack, far = self.through(near)
+        key = stack.save(call(x=[1], result=[2]))
+        assert sorted(packed) == sorted([digest([1]), digest([2])])
+        assert far.inner.load(key).load() == call(x=[1], result=[2])
+        assert stack.layers[1].query().empty()
+        assert stack.stats() == {"written_through": 1}
+
+    def test_only_finished_calls(self, near: Layer) -> None:
+        stack, far = self.through(near)
+        stack.prepare(Call(name="f", arguments={"x": 1}))
+        assert far.asked == {}
+
+    @pytest.mark.parametrize(
+        "error", [OFFLINE, Rejected("no"), StorageError("full"), ValueError("bug")]
+    )
+    def test_a_failure_is_a_warning(
+        self, near: Layer, error: Exception, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        """The result is safe; each failure is counted, and the first is logged."""
+        stack, far = self.through(near)
+        far.error = error
+        keys = [stack.save(call(x=x)) for x in (1, 2)]
+        assert [stack.load(key).result for key in keys] == [4, 4]
+        assert stack.stats() == {"errors.write_through": 2}
+        warnings = [entry for entry in caplog.records if entry.levelno == logging.WARNING]
+        assert len(warnings) == 1
+        assert str(error) in warnings[0].getMessage()
+
+
+class TestLookingUp:
+    def test_the_near_layer_answers_alone(self, stack: CacheStack, near: Layer, far: Layer) -> None:
+        key = stack.save(call())
+        assert stack.lookup(D(key)) is not None
+        assert stack.contains(key)
+        assert far.asked == {}
+
+    def test_one_round_trip(self, stack: CacheStack, far: Layer) -> None:
+        """A result that the far layer sends along is not asked for again."""
+        key = D(far.inner.save(call(x=[1], result=[2])))
+        far.piggyback = True
+        found = stack.lookup(key)
+        assert found is not None
+        assert found.result == [2]
+        assert far.asked == {"fetch": 1}
+
+    def test_a_large_result_takes_two(self, stack: CacheStack, far: Layer) -> None:
+        key = D(far.inner.save(call(result=[2])))
+        assert stack.load(key).result == [2]
+        assert far.asked == {"fetch": 1, "load_parcel": 1}
+
+    def test_a_miss_asks_each_once(self, stack: CacheStack, near: Layer, far: Layer) -> None:
+        assert stack.lookup(digest("absent")) is None
+        assert near.asked == far.asked == {"fetch": 1}
+        assert stack.stats() == {"misses": 1}
+
+    def test_a_value_falls_through_and_is_not_kept(
+        self, stack: CacheStack, near: Layer, far: Layer
+    ) -> None:
+        """Nothing near would refer to it, and the next ``gc()`` would take it."""
+        key = far.inner.save_value([1])
+        assert stack.load_value(key) == [1]
+        assert not near.inner.contains(key)
+
+    def test_a_record_without_its_value_falls_through(
+        self, stack: CacheStack, near: Layer, far: Layer
+    ) -> None:
+        """A near layer that has lost the result is filled again from a far one."""
+        key = D(near.inner.save(call(result=[4])))
+        near.inner.evict(digest([4]))
+        far.inner.save(call(result=[4]))
+        assert stack.load(key).result == [4]
+        assert near.inner.contains(key)
+
+    def test_a_far_record_without_its_value_is_a_miss(
+        self, stack: CacheStack, near: Layer, far: Layer
+    ) -> None:
+        key = D(far.inner.save(call(result=[4])))
+        far.inner.evict(digest([4]))
+        assert stack.lookup(key) is None
+        assert near.inner.query().empty()
+        assert stack.stats() == {"misses": 1, "dangling": 1}
+
+    def test_record_near_and_value_far(self, stack: CacheStack, near: Layer, far: Layer) -> None:
+        key = D(near.inner.save(call(result=[4])))
+        near.inner.evict(digest([4]))
+        far.inner.save_value([4])
+        assert stack.load(key).result == [4]
+
+
+class TestCopyingDown:
+    def test_record_and_result(self, stack: CacheStack, near: Layer, far: Layer) -> None:
+        key = D(far.inner.save(call(x=3, result=[9])))
+        assert stack.load(key).result == [9]
+        assert near.inner.load(key).result == [9]
+        assert near.inner.load(key).record == far.inner.load(key).record
+        far.asked.clear()
+        assert stack.load(key).result == [9]
+        assert far.asked == {}
+        assert stack.stats() == {"copied": 1}
+
+    def test_as_the_same_parcel(
+        self, stack: CacheStack, near: Layer, far: Layer, packed: list[Digest]
+    ) -> None:
+        key = D(far.inner.save(call(x=[3], result=[9])))
+        before = far.inner.load_parcel(digest([9])).tobytes()
+        packed.clear()
+        stack.load(key)
+        assert packed == []
+        assert near.inner.load_parcel(digest([9])).tobytes() == before
+
+    def test_plain_arguments_come_from_the_record(
+        self, stack: CacheStack, near: Layer, far: Layer
+    ) -> None:
+        """They cost no round trip; large ones stay where they are until they are asked for."""
+        arguments = {"x": 3, "array": [1] * 1000, "text": "a"}
+        key = far.inner.save(Call(name="f", arguments=arguments, result=1))
+        stack.load(key)
+        assert far.asked["load_parcel"] == 1
+        assert near.inner.load(key).arguments["x"] == 3
+        assert near.inner.load(key).arguments["text"] == "a"
+        assert not near.inner.contains(digest([1] * 1000))
+        assert stack.load(key).arguments["array"] == [1] * 1000
+
+    def test_a_literal_that_is_not_its_digest(
+        self, stack: CacheStack, near: Layer, far: Layer
+    ) -> None:
+        """What a record claims is checked before a value is made of it."""
+        key = D(far.inner.save(call(x=3)))
+        record = far.inner.load_record(key)
+        far.inner.save_record(key, record.replace(literals={"x": 4}))
+        stack.load(key)
+        assert not near.inner.contains(digest(3))
+
+    def test_to_every_nearer_layer(self) -> None:
+        layers = [Layer(), Layer(), Layer()]
+        stack = CacheStack(layers)
+        key = layers[2].inner.save(call(result=[4]))
+        assert stack.load(key).result == [4]
+        assert all(layer.inner.contains(key) for layer in layers)
+        assert stack.stats() == {"copied": 2}
+
+    @pytest.mark.parametrize("error", [Rejected("no room"), StorageError("no space left"), OFFLINE])
+    def test_a_layer_that_refuses_is_no_error(
+        self, stack: CacheStack, near: Layer, far: Layer, error: Exception
+    ) -> None:
+        key = D(far.inner.save(call(result=[4])))
+        near.refuses = error
+        for _ in range(2):
+            found = stack.lookup(key)
+            assert found is not None
+            assert found.result == [4]
+        assert stack.stats() == {"hits": 2, "refused": 2}
+
+    def test_read_only_layers_are_passed(self, far: Layer) -> None:
+        stack = CacheStack([in_memory(), in_memory().readonly(), far])
+        key = far.inner.save(call())
+        assert stack.load(key).result == 4
+        assert stack.first.contains(key)
+
+    def test_through_files(self, tmp_path: Path, no_leaks: None) -> None:
+        """Parcels of files are copied and closed."""
+        near, far = in_files(tmp_path / "near"), in_files(tmp_path / "far")
+        value = [bytes(300_000)]
+        with CacheStack([near, far]) as stack:
+            key = far.save(call(result=value))
+            assert stack.load(key).result == value
+            assert near.load(key).result == value
+
+
+class TestOnceForAllThreads:
+    def test_one_thread_asks(self, stack: CacheStack, near: Layer, far: Layer) -> None:
+        """However many threads ask for a key at the same time, the far layer is asked once."""
+        key = D(far.inner.save(call(result=[4])))
+        far.pause = lambda: time.sleep(0.1)
+        with ThreadPoolExecutor(16) as pool:
+            results = list(pool.map(lambda _: stack.load(key).result, range(16)))
+        assert results == [[4]] * 16
+        assert far.asked == {"fetch": 1, "load_parcel": 1}
+        assert stack.stats() == {"copied": 1}
+
+    def test_different_keys_do_not_wait(self, stack: CacheStack, far: Layer) -> None:
+        keys = [far.inner.save(call(x=x)) for x in range(4)]
+        together = threading.Barrier(4)
+        far.pause = lambda: together.wait(10) and None
+        with ThreadPoolExecutor(4) as pool:
+            assert len(list(pool.map(stack.load, keys))) == 4
+
+    def test_where_nothing_is_kept_all_go_on_at_once(
+        self, stack: CacheStack, near: Layer, far: Layer
+    ) -> None:
+        """If the near layer refuses, those who waited ask for themselves, side by side."""
+        key = D(far.inner.save(call(result=[4])))
+        near.refuses = Rejected("no room")
+        entered, together = threading.Event(), threading.Barrier(3)
+
+        def pause() -> None:
+            if not entered.is_set():
+                entered.set()
+                time.sleep(0.2)
+            else:
+                together.wait(10)
+
+        far.pause = pause
+        with ThreadPoolExecutor(4) as pool:
+            first = pool.submit(lambda: stack.load(key).result)
+            entered.wait(10)
+            rest = [pool.submit(lambda: stack.load(key).result) for _ in range(3)]
+            assert [each.result(10) for each in [first, *rest]] == [[4]] * 4
+
+    def test_an_error_frees_the_others(self, stack: CacheStack, far: Layer) -> None:
+        far.error = OFFLINE
+        for _ in range(2):
+            with pytest.raises(RemoteConnectionError):
+                stack.load(digest("x"))
+
+
+class TestUnreachable:
+    def test_raises_by_default(self, stack: CacheStack, near: Layer, far: Layer) -> None:
+        far.error = OFFLINE
+        for question in (stack.load, stack.lookup, stack.contains, stack.load_value):
+            with pytest.raises(RemoteConnectionError, match="connection refused"):
+                question(digest("absent"))
+        with pytest.raises(RemoteConnectionError):
+            list(stack.query())
+
+    def test_is_a_miss_where_allowed(self, near: Layer, caplog: pytest.LogCaptureFixture) -> None:
+        """Work goes on offline: every question counts, the first is logged."""
+        far = Layer(policy=MISS)
+        far.error = OFFLINE
+        stack = CacheStack([near, far])
+        key = D(stack.save(call()))
+        absent = digest("absent")
+        assert stack.lookup(absent) is None
+        assert not stack.contains(absent)
+        assert stack.contains_many([absent, key]) == [False, True]
+        assert stack.query().only().key == key
+        assert stack.expand(key[:8]) == key
+        assert stack.shrink(key) == (key[:4],)
+        for question in (stack.load_value, stack.load_record, stack.evict):
+            with pytest.raises(KeyError):
+                question(absent)
+        stack.evict(key)
+        assert stack.stats()["unreachable"] > 8
+        assert len(caplog.records) == 1
+        assert "connection refused" in caplog.text
+
+    def test_all_layers(self) -> None:
+        layer = Layer(policy=MISS)
+        layer.error = OFFLINE
+        key = digest("x")
+        assert CacheStack([layer]).shrink(key) == (key,)
+
+    def test_within_a_query(self, near: Layer) -> None:
+        """A connection that dies while calls stream in ends the search quietly."""
+
+        class Dying(Layer):
+            def _query(self, template):  # type: ignore[no-untyped-def]
+                yield next(iter(super()._query(template)))
+                raise OFFLINE
+
+        far = Dying(policy=MISS)
+        for x in range(3):
+            far.inner.save(call(x=x))
+        near.inner.save(call(x=7))
+        assert CacheStack([near, far]).query().count() == 2
+
+    def test_other_errors_are_raised(self, near: Layer) -> None:
+        """Only an unreachable layer may be passed over; a broken one is not."""
+        far = Layer(policy=MISS)
+        far.error = StorageError("disk failure")
+        with pytest.raises(StorageError):
+            CacheStack([near, far]).load(digest("x"))
+
+
+class TestNames:
+    def test_expand_over_all(self, stack: CacheStack, near: Layer, far: Layer) -> None:
+        seen: dict[str, int] = {}
+        number = 0
+        while seen.setdefault(digest(number)[:4], number) == number:
+            number += 1
+        other = seen[digest(number)[:4]]
+        near.inner.save_value(number)
+        assert stack.expand(digest(number)[:4]) == digest(number)
+        far.inner.save_value(number)
+        assert stack.expand(digest(number)[:4]) == digest(number)
+        far.inner.save_value(other)
+        with pytest.raises(AmbiguousDigestError):
+            stack.expand(digest(number)[:4])
+        short, other_short = stack.shrink(digest(number), digest(other))
+        assert stack.expand(short) == digest(number)
+        assert stack.expand(other_short) == digest(other)
+
+    def test_a_complete_key_asks_no_further_than_needed(
+        self, stack: CacheStack, far: Layer
+    ) -> None:
+        key = stack.save(call())
+        assert stack.expand(key) == key
+        assert far.asked == {}
+
+
+class TestQuery:
+    def test_unique_and_near_wins(self, stack: CacheStack, near: Layer, far: Layer) -> None:
+        near.inner.save(call(x=1, result="near"))
+        far.inner.save(call(x=1, result="far"))
+        far.inner.save(call(x=2, result="far"))
+        assert sorted(stack.query().results()) == ["far", "near"]
+
+    def test_streams(self, stack: CacheStack, near: Layer, far: Layer) -> None:
+        near.inner.save(call())
+        stack.query().first()
+        assert far.asked == {}
+
+    def test_calls_are_bound_to_the_stack(self, stack: CacheStack, near: Layer, far: Layer) -> None:
+        key = near.inner.save(call(result=[4]))
+        near.inner.evict(digest([4]))
+        far.inner.save_value([4])
+        found = stack.query().only()
+        assert found.result == [4]
+        far.inner.save(call(result=[4]))
+        found.evict()
+        assert not far.inner.contains(key)
+
+    def test_bulk_contains(self, stack: CacheStack, near: Layer, far: Layer) -> None:
+        """Far layers are asked only for what near ones lack."""
+        keys = [D(near.inner.save(call(x=1))), D(far.inner.save(call(x=2))), digest("x")]
+        assert stack.contains_many(keys) == [True, True, False]
+        assert far.asked["contains"] == 2
+
+
+class TestEvict:
+    def test_in_every_layer(self, stack: CacheStack, near: Layer, far: Layer) -> None:
+        key = near.inner.save(call())
+        far.inner.save(call())
+        stack.evict(key)
+        assert not near.inner.contains(key)
+        assert not far.inner.contains(key)
+        with pytest.raises(KeyError):
+            stack.evict(key)
+
+    def test_read_only_layers_keep_what_they_have(self) -> None:
+        near, far = in_memory(), in_memory()
+        stack = CacheStack([near, far.readonly()])
+        key = stack.save(call())
+        far.save(call())
+        stack.evict(key)
+        assert far.contains(key)
+        with pytest.raises(Rejected, match="only read-only layers"):
+            stack.evict(key)
+
+
+class TestPush:
+    def test_to_the_further_writable_layers(self) -> None:
+        layers: list[BaseCache] = [in_memory(), in_memory(), in_memory().readonly(), in_memory()]
+        stack = CacheStack(layers)
+        for x in range(3):
+            stack.save(call(x=x))
+        layers[3].save(call(x=0))
+        assert stack.push(name="f") == 3 + 2
+        assert stack.push() == 0
+        assert [layer.query().count() for layer in layers] == [3, 3, 0, 3]
+
+    def test_to_a_target(self, stack: CacheStack, far: Layer) -> None:
+        target = in_memory()
+        far.inner.save(call())
+        assert stack.push(target) == 1
+        assert target.query().count() == 1
+
+
+class TestDamage:
+    """What proves damaged near is taken from further up, and mended."""
+
+    def damaged(self, root: Path) -> tuple[Cache, Digest]:
+        near = in_files(root)
+        key = D(near.save(call(result=[4])))
+        (path,) = root.rglob(f"*{digest([4])[8:]}*")
+        content = bytearray(path.read_bytes())
+        content[-1] ^= 1
+        path.chmod(0o644)
+        path.write_bytes(content)
+        return near, key
+
+    def test_mended_from_a_further_layer(self, tmp_path: Path, far: Layer) -> None:
+        near, key = self.damaged(tmp_path)
+        far.inner.save(call(result=[4]))
+        stack = CacheStack([near, far])
+        found = stack.lookup(key)
+        assert found is not None
+        assert found.result == [4]
+        assert near.load(key).result == [4]
+        assert stack.stats() == {"errors.corrupt": 1, "copied": 1, "hits": 1}
+
+    @pytest.mark.parametrize("strict", [True, False])
+    def test_nobody_has_a_sound_one(self, tmp_path: Path, strict: bool) -> None:
+        near, key = self.damaged(tmp_path / "near")
+        far, _ = self.damaged(tmp_path / "far")
+        stack = CacheStack([near, far])
+        if strict:
+            with pytest.raises(CorruptParcel):
+                stack.lookup(key, strict=True)
+        else:
+            assert stack.lookup(key) is None
+            assert stack.stats() == {"errors.corrupt": 2, "misses": 1}
+        stack.save(call(result=[4]))
+        assert stack.load(key).result == [4]
+
+    def test_only_the_far_one_is_damaged(self, tmp_path: Path, near: Layer) -> None:
+        """It may be copied down, and is replaced by the next save."""
+        far, key = self.damaged(tmp_path)
+        stack = CacheStack([near, far])
+        assert stack.lookup(key) is None
+        stack.save(call(result=[4]))
+        assert stack.load(key).result == [4]
+
+
+class TestTheWhole:
+    def test_signs_and_opens_as_the_first_layer(self, tmp_path: Path) -> None:
+        near = Cache(ValueFile(tmp_path, secret_key="hush"), CallFile(tmp_path))
+        far = in_memory()
+        key = D(far.save(call(result=[4])))
+        stack = CacheStack([near, far])
+        assert stack.packing.keys == (b"hush",)
+        assert stack.lookup(key) is None
+        assert stack.stats()["errors.signature"] == 1
+        stack.save(call(result=[4]))
+        assert near.load(key).result == [4]
+
+    def test_config(self, tmp_path: Path) -> None:
+        near, far = in_memory(), in_files(tmp_path)
+        tables = [near.to_config(), far.to_config()]
+        assert CacheStack([near, far]).to_config() == tables
+        assert CacheStack([CacheStack([near, far]), near]).to_config() == [*tables, tables[0]]
+
+    def test_at_least_one_layer(self) -> None:
+        for kind in (CacheStack, CachePool):
+            with pytest.raises(ValueError, match="at least one"):
+                kind([])
+
+    def test_closing_closes_all(self) -> None:
+        closed = []
+
+        class Closing(Cache):
+            def close(self) -> None:
+                closed.append(self)
+                raise StorageError("gone")
+
+        layers = [Closing(ValueMemory(), CallMemory()) for _ in range(3)]
+        with pytest.raises(StorageError):
+            CacheStack(layers).close()
+        assert len(closed) == 3
+
+    def test_a_damaged_near_record_is_passed_over(self, tmp_path: Path, far: Layer) -> None:
+        near = in_files(tmp_path)
+        key = D(near.save(call()))
+        far.inner.save(call())
+        (path,) = tmp_path.rglob(f"*{key[8:]}*")
+        path.chmod(0o644)
+        path.write_bytes(b"nonsense")
+        stack = CacheStack([near, far])
+        assert stack.load(key).result == 4
+        assert near.load(key).result == 4

@@ -1,0 +1,242 @@
+"""Views: the same cache in a different light."""
+
+from __future__ import annotations
+
+import datetime as dt
+
+import pytest
+
+from fleche.caches import (
+    Cache,
+    CachePool,
+    CacheStack,
+    CacheView,
+    FilteredCache,
+    ReadOnlyCache,
+    RefreshingCache,
+    Rejected,
+)
+from fleche.call import Call, QueryCall
+from fleche.digest import D, digest
+from fleche.errors import RemoteConnectionError
+from tests.helpers.layers import Layer, call, in_memory
+
+
+@pytest.fixture
+def cache() -> Cache:
+    return in_memory()
+
+
+class TestEveryView:
+    @pytest.mark.parametrize(
+        "view",
+        [
+            CacheView,
+            ReadOnlyCache,
+            RefreshingCache,
+            lambda inner: FilteredCache(inner, QueryCall()),
+        ],
+    )
+    def test_takes_after_the_inner_cache(self, cache: Cache, view: object) -> None:
+        shown = view(cache)  # type: ignore[operator]
+        assert shown.packing is cache.packing
+        assert shown.policy is cache.policy
+        assert shown.capabilities.persistent == cache.capabilities.persistent
+        assert repr(cache) in repr(shown)
+
+    def test_housekeeping(self, cache: Cache) -> None:
+        view = CacheView(cache)
+        view.save(call())
+        view.save_value([1])
+        assert view.stores() == (view,)
+        assert view.verify().orphaned == 1
+        assert view.gc(grace=-1).removed == 1
+        assert view.redigest().calls == 1
+        assert view.to_config() == cache.to_config()
+
+    def test_calls_are_bound_to_the_view(self, cache: Cache) -> None:
+        """What a read-only cache hands out cannot be used to evict."""
+        cache.save(call())
+        with pytest.raises(Rejected):
+            cache.readonly().query().only().evict()
+        with pytest.raises(Rejected):
+            cache.readonly().query().evict()
+
+
+class TestReadOnly:
+    def test_says_so(self, cache: Cache) -> None:
+        with pytest.raises(Rejected, match=r"ReadOnlyCache\(Cache\(.*read-only, save refused"):
+            cache.readonly().save(call())
+
+    @pytest.mark.parametrize(
+        "act",
+        [
+            lambda cache: cache.save_record(digest("x"), call().seal()),
+            lambda cache: cache.save_parcel(digest(1), cache.packing.pack(1, digest(1))),
+            lambda cache: cache.drop(digest("x")),
+            lambda cache: cache.redigest(),
+        ],
+    )
+    def test_every_primitive_refuses(self, cache: Cache, act: object) -> None:
+        with pytest.raises(Rejected):
+            act(cache.readonly())  # type: ignore[operator]
+
+    def test_nobody_need_ask_the_inner_cache(self) -> None:
+        layer = Layer()
+        layer.error = RemoteConnectionError("down")
+        assert layer.readonly().read_only
+        with pytest.raises(Rejected):
+            layer.readonly().save(call())
+        assert layer.asked == {}
+
+    def test_config(self, cache: Cache) -> None:
+        table = cache.to_config()
+        assert cache.readonly().to_config() == {**table, "read_only": True}
+        stack = CacheStack([cache, cache])
+        assert stack.readonly().to_config() == [{**table, "read_only": True}] * 2
+
+
+class TestFiltered:
+    def test_only_what_matches_is_visible(self, cache: Cache) -> None:
+        shown, hidden = cache.save(call(name="f")), D(cache.save(call(name="g")))
+        view = cache.filter(name="f")
+        assert view.query().only().key == shown
+        assert view.contains(shown)
+        assert not view.contains(hidden)
+        assert view.lookup(hidden) is None
+        for operation in (view.load, view.load_record, view.evict):
+            with pytest.raises(KeyError):
+                operation(hidden)
+        view.evict(shown)
+        assert cache.query().only().key == hidden
+
+    def test_values_are_visible(self, cache: Cache) -> None:
+        key = cache.save_value([1])
+        view = cache.filter(name="f")
+        assert view.contains(key)
+        assert view.load_value(key) == [1]
+        view.evict(key)
+        assert not cache.contains(key)
+
+    def test_only_what_matches_is_accepted(self, cache: Cache) -> None:
+        view = cache.filter(name="f")
+        view.save(call(name="f"))
+        with pytest.raises(Rejected, match=r"g .* does not match the filter"):
+            view.save(call(name="g"))
+        assert cache.query().only().name == "f"
+
+    def test_refused_before_the_function_runs(self, cache: Cache) -> None:
+        """What can be told from the arguments is told before they are stored."""
+        view = cache.filter(arguments={"x": 1})
+        with pytest.raises(Rejected):
+            view.prepare(Call(name="f", arguments={"x": 2}))
+        assert not cache.contains(digest(2))
+        assert list(cache.calls.keys()) == []
+
+    def test_results_and_metadata_are_known_later(self, cache: Cache) -> None:
+        view = cache.filter(result=4, metadata={"tags": {"a": 1}})
+        pending = view.prepare(Call(name="f", arguments={"x": 2}))
+        pending.commit(4, {"tags": {"a": 1}})
+        with pytest.raises(Rejected):
+            view.prepare(Call(name="f", arguments={"x": 3})).commit(5, {"tags": {"a": 1}})
+        assert cache.query().count() == 1
+        assert len(list(cache.calls.keys())) == 1
+
+    def test_by_a_function(self, cache: Cache) -> None:
+        view = cache.filter(lambda call: call.record.literals["x"] < 3)
+        view.save(call(x=1))
+        with pytest.raises(Rejected):
+            view.save(call(x=5))
+        cache.save(call(x=7))
+        assert view.query().count() == 1
+
+    def test_by_a_template(self, cache: Cache) -> None:
+        cache.save(call(name="f"))
+        assert cache.filter(QueryCall(name="g")).query().empty()
+
+
+class TestRefreshing:
+    def test_computed_anew_once(self, cache: Cache) -> None:
+        """What was stored before is hidden; what is stored now is found, and replaces it."""
+        key = D(cache.save(call(result="old")))
+        view = RefreshingCache(cache)
+        assert view.lookup(key) is None
+        assert not view.contains(key)
+        with pytest.raises(KeyError):
+            view.load(key)
+        with pytest.raises(KeyError):
+            view.load_record(key)
+        assert view.query().count() == 1
+        view.save(call(result="new"))
+        assert view.contains(key)
+        assert view.load(key).result == view.load_record(key).literal == "new"
+        assert cache.load(key).result == "new"
+        assert RefreshingCache(cache).lookup(key) is None
+
+    def test_only_what_is_older(self, cache: Cache) -> None:
+        old = D(cache.save(call(x=1, started="2024-01-01T00:00:00+00:00")))
+        new = D(cache.save(call(x=2, started="2024-03-01T00:00:00+00:00")))
+        undated = D(cache.save(call(x=3)))
+        view = RefreshingCache(cache, dt.datetime(2024, 2, 1, tzinfo=dt.timezone.utc))
+        assert [view.lookup(key) is not None for key in (old, new, undated)] == [False, True, False]
+        assert [view.contains(key) for key in (old, new, undated)] == [False, True, False]
+        local = RefreshingCache(cache, dt.datetime(2024, 2, 1))
+        assert local.lookup(new) is not None
+
+    def test_values_are_visible(self, cache: Cache) -> None:
+        key = cache.save_value([1])
+        assert RefreshingCache(cache).contains(key)
+        assert RefreshingCache(cache).load_value(key) == [1]
+
+
+class TestPool:
+    def test_the_first_that_answers(self) -> None:
+        first, second = Layer(), Layer()
+        pool = CachePool([first, second])
+        key = D(first.inner.save(call(result="first")))
+        second.inner.save(call(result="second"))
+        assert pool.load(key).result == "first"
+        assert pool.load_record(key).literal == "first"
+        assert pool.query().only().result == "first"
+        assert second.asked == {"query": 1}
+
+    def test_every_member_counts(self) -> None:
+        first, second = in_memory(), in_memory()
+        pool = CachePool([first, second])
+        one, two = first.save_value([1]), second.save_value([2])
+        assert pool.missing([one, two, digest("x")]) == [digest("x")]
+        assert pool.missing([one]) == []
+        assert pool.load_value(one) == [1]
+        assert pool.load_value(two) == [2]
+        assert pool.contains(two)
+        assert not pool.contains("abcdef")
+        with pytest.raises(KeyError):
+            pool.load_value(digest("x"))
+
+    def test_a_record_without_its_value_falls_through(self) -> None:
+        first, second = in_memory(), in_memory()
+        key = D(first.save(call(result=[4])))
+        second.save(call(result=[4]))
+        first.evict(digest([4]))
+        pool = CachePool([first, second])
+        assert pool.contains(key)
+        assert pool.load(key).result == [4]
+
+    def test_refuses(self) -> None:
+        pool = CachePool([in_memory()])
+        assert pool.read_only
+        assert pool.capabilities.read_only
+        for act in (
+            lambda: pool.save_record(digest("x"), call().seal()),
+            lambda: pool.save_parcel(digest(1), pool.packing.pack(1, digest(1))),
+            lambda: pool.evict(digest("x")),
+        ):
+            with pytest.raises(Rejected, match="a pool is read-only"):
+                act()
+
+    def test_config(self) -> None:
+        member = in_memory()
+        table = member.to_config()
+        assert CachePool([member, member]).to_config() == {"pool": [table, table]}
+        assert CachePool([CacheStack([member])]).to_config() == {"pool": [[table]]}
+        assert CachePool([member]).readonly().to_config() == {"pool": [table], "read_only": True}

@@ -1,0 +1,317 @@
+"""A failing cache never stops the function: it runs, and there is one clear warning."""
+
+from __future__ import annotations
+
+import threading
+import warnings
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+import fleche as package
+from fleche import Cache, CacheStack, Digest, MetaData, Runtime, cache, fleche, state
+from fleche.caches import ReadOnlyCache
+from fleche.call import CallRecord, LazyCall
+from fleche.decorator import FlecheWarning
+from fleche.errors import (
+    AmbiguousDigestError,
+    ConfigError,
+    CorruptParcel,
+    MissingExtra,
+    Rejected,
+    RemoteConnectionError,
+    StorageError,
+)
+from fleche.parcel import Parcel
+from fleche.storage import CallMemory, ValueMemory
+
+runs: list[Any] = []
+
+
+class Faulty(Cache):
+    """A cache that raises what it is told to, where it is told to."""
+
+    def __init__(self) -> None:
+        super().__init__(ValueMemory(), CallMemory())
+        self.faults: dict[str, BaseException] = {}
+
+    def fault(self, place: str) -> None:
+        if place in self.faults:
+            raise self.faults[place]
+
+    def lookup(self, key: Digest, *, strict: bool = False) -> LazyCall | None:
+        self.fault("lookup")
+        return super().lookup(key, strict=strict)
+
+    def save_parcel(self, digest: Digest, parcel: Parcel) -> None:
+        self.fault("save_parcel")
+        super().save_parcel(digest, parcel)
+
+    def save_record(self, key: Digest, record: CallRecord) -> None:
+        self.fault("lease" if record.result is None else "save_record")
+        super().save_record(key, record)
+
+    def drop(self, key: Digest) -> None:
+        self.fault("drop")
+        super().drop(key)
+
+
+@pytest.fixture(autouse=True)
+def active() -> Iterator[Faulty]:
+    runs.clear()
+    made = Faulty()
+    cache(made)
+    package.meta(Runtime())
+    yield made
+    state.reset()
+
+
+def fresh(**options: Any) -> Any:
+    """A new decorated function, which has been warned of nothing."""
+
+    def twice(x: Any) -> Any:
+        """The text of the argument, twice."""
+        runs.append(x)
+        return str(x) * 2
+
+    return fleche(**options)(twice)
+
+
+ERRORS = [
+    StorageError("the disk is full"),
+    RemoteConnectionError("the host is gone"),
+    Rejected("this cache is closed"),
+    OSError("input/output error"),
+    ZeroDivisionError("a bug in a backend"),
+]
+
+
+@pytest.mark.parametrize("error", ERRORS, ids=lambda error: type(error).__name__)
+@pytest.mark.parametrize("place", ["lookup", "lease", "save_parcel", "save_record", "drop"])
+def test_the_function_runs(active: Faulty, place: str, error: Exception) -> None:
+    """Wherever the cache fails, and however: the result arrives, with a single warning."""
+    active.faults[place] = error
+    function = fresh()
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        assert function(1) == "11"
+        assert function(2) == "22"
+    quiet = place == "drop" and isinstance(error, StorageError | RemoteConnectionError | Rejected)
+    assert len(caught) == (0 if quiet else 1)
+    if caught:
+        assert issubclass(caught[0].category, FlecheWarning)
+        assert caught[0].filename == __file__
+        text = str(caught[0].message)
+        assert "twice()" in text
+        assert f"{type(error).__name__}: {error}" in text
+    assert runs == [1, 2]
+
+
+def test_one_warning_for_each_reason(active: Faulty) -> None:
+    """Another failure is another warning; another function is warned too."""
+    function = fresh()
+    for place in ("lookup", "save_record"):
+        active.faults = {place: StorageError("full")}
+        for number in (1, 2):
+            if number == 1:
+                with pytest.warns(FlecheWarning):
+                    function(place)
+            else:
+                function(place)
+    active.faults = {"lookup": RemoteConnectionError("gone")}
+    with pytest.warns(FlecheWarning, match="gone"):
+        function(3)
+    with pytest.warns(FlecheWarning, match="gone"):
+        fresh()(3)
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        ConfigError("fleche.toml: no"),
+        MissingExtra('pip install "fleche[sql]"'),
+        AmbiguousDigestError("which?"),
+    ],
+    ids=lambda error: type(error).__name__,
+)
+def test_mistakes_are_raised(active: Faulty, error: Exception) -> None:
+    """What a person has to mend is not computed around; the function does not even begin."""
+    for place in ("lookup", "lease"):
+        active.faults = {place: error}
+        with pytest.raises(type(error)):
+            fresh()(1)
+    assert runs == []
+
+
+@pytest.mark.parametrize("error", [ConfigError("no"), MissingExtra("no"), CorruptParcel("no")])
+def test_the_result_is_never_lost(active: Faulty, error: Exception) -> None:
+    """Once the function has computed, nothing that goes wrong in saving keeps its result."""
+    active.faults["save_record"] = error
+    with pytest.warns(FlecheWarning, match="not stored"):
+        assert fresh()(1) == "11"
+
+
+def test_a_strict_cache_is_obeyed(active: Faulty) -> None:
+    """A cache that raises for a damaged value was told to."""
+    active.faults["lookup"] = CorruptParcel("damaged")
+    with pytest.raises(CorruptParcel):
+        fresh()(1)
+
+
+def test_interrupts_pass(active: Faulty) -> None:
+    """Ctrl-C while the cache works is no failure of the cache, and the next call is a new one."""
+    for place in ("lookup", "lease", "save_record"):
+        active.faults = {place: KeyboardInterrupt()}
+        function = fresh()
+        with pytest.raises(KeyboardInterrupt):
+            function(1)
+        active.faults = {}
+        assert function(1) == "11"
+        active.evict(function.digest(1))
+
+
+def test_exception_of_the_body_wins(active: Faulty) -> None:
+    """A cache that fails while it cleans up does not hide what the function raised."""
+
+    @fleche
+    def fail(x: int) -> int:
+        raise LookupError("mine")
+
+    active.faults["drop"] = ZeroDivisionError("a bug in a backend")
+    with pytest.warns(FlecheWarning), pytest.raises(LookupError, match="mine"):
+        fail(1)
+
+
+class TestArguments:
+    def test_without_a_digest(self) -> None:
+        """An iterator arrives whole; the warning names the argument and says what to do."""
+
+        @fleche
+        def total(numbers: Any) -> int:
+            return sum(numbers)
+
+        with pytest.warns(FlecheWarning, match=r"total\(\): runs uncached.*numbers.*Ignored"):
+            assert total(iter([1, 2, 3])) == 6
+        assert total(iter([1, 2, 3])) == 6
+
+    def test_digest_that_raises(self) -> None:
+        class Odd:
+            def __digest__(self) -> Any:
+                raise RuntimeError("not today")
+
+        with pytest.warns(FlecheWarning, match="not today"):
+            assert len(fresh()(Odd())) > 0
+
+    def test_that_does_not_pickle(self) -> None:
+        """It may have a digest all the same; then it is the storing that fails, before the body."""
+
+        class Handle:
+            def __init__(self) -> None:
+                self.lock = threading.Lock()
+
+            def __digest__(self) -> str:
+                return "handle"
+
+            def __str__(self) -> str:
+                return "h"
+
+        function = fresh()
+        with pytest.warns(FlecheWarning, match="not stored.*pickl"):
+            assert function(Handle()) == "hh"
+        assert function(Handle()) == "hh"
+        assert len(runs) == 2
+
+
+class TestResults:
+    def test_iterator(self) -> None:
+        """It arrives unconsumed."""
+
+        @fleche
+        def numbers() -> Any:
+            return iter([1, 2])
+
+        with pytest.warns(FlecheWarning, match="not stored.*Return a value that can be stored"):
+            assert list(numbers()) == [1, 2]
+        assert list(numbers()) == [1, 2]
+
+    def test_that_cannot_be_opened_any_more(self, active: Faulty) -> None:
+        """A damaged result is a miss, and replaced."""
+        function = fresh()
+        function(1)
+        for key in list(active.values.keys()):
+            active.values.delete(key)
+        assert function(1) == "11"
+        assert runs == [1, 1]
+        assert function(1) == "11"
+        assert runs == [1, 1]
+
+
+class TestReadOnly:
+    def test_hits_are_silent(self, active: Faulty) -> None:
+        function = fresh()
+        function(1)
+        with cache(ReadOnlyCache(active)):
+            assert function(1) == "11"
+
+    def test_misses_are_computed(self, active: Faulty) -> None:
+        function = fresh()
+        with cache(ReadOnlyCache(active)):
+            with pytest.warns(FlecheWarning, match=r"not stored: Rejected.*fleche\.cache"):
+                assert function(1) == "11"
+            assert function(1) == "11"
+        assert runs == [1, 1]
+
+    def test_in_front_of_a_stack(self, active: Faulty) -> None:
+        """The far layer fails: the call goes on as if there were no cache."""
+        near = Cache(ValueMemory(), CallMemory())
+        stack = CacheStack((near, active))
+        active.faults["lookup"] = StorageError("gone")
+        with cache(stack):
+            assert fresh()(1) == "11"
+
+
+class TestCollectors:
+    @pytest.mark.parametrize("step", ["start", "finish", "data"])
+    def test_failing(self, active: Faulty, step: str) -> None:
+        """A collector that fails is left out, with a warning; the rest is there."""
+
+        class Broken(MetaData):
+            def start(self) -> None:
+                if step == "start":
+                    raise OSError("broken")
+
+            def finish(self) -> dict[str, Any]:
+                if step == "finish":
+                    raise OSError("broken")
+                return {"thing": object()}
+
+        function = fresh(meta=Broken())
+        with pytest.warns(FlecheWarning, match="metadata 'broken' is left out"):
+            assert function(1) == "11"
+        assert set(function.load(1).metadata) == {"runtime"}
+        function(2)
+
+
+def test_warnings_that_are_errors(active: Faulty) -> None:
+    """Who turns warnings into errors gets an error, and a cache that is in order."""
+    active.faults["save_record"] = StorageError("full")
+    function = fresh()
+    with pytest.raises(FlecheWarning):
+        function(1)
+    active.faults.clear()
+    assert list(active.calls.keys()) == []
+    assert function(1) == "11"
+
+
+def test_without_a_caller() -> None:
+    """Where no line of the user's calls, the function's own is the place of the warning."""
+    from fleche.decorator._complaints import Complaints
+
+    complaints = Complaints(fresh().__wrapped__, "twice")
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        thread = threading.Thread(target=complaints.make, args=("reason", "message"))
+        thread.start()
+        thread.join()
+    assert caught[0].filename == __file__

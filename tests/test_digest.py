@@ -1,0 +1,826 @@
+"""What a digest is, which values have the same, and which have not."""
+
+from __future__ import annotations
+
+import array
+import collections
+import copy
+import dataclasses
+import datetime as dt
+import decimal
+import enum
+import fractions
+import functools
+import math
+import pathlib
+import pickle
+import re
+import struct
+import types
+import typing
+import uuid
+import zoneinfo
+from typing import Any, ClassVar, NamedTuple
+
+import attrs
+import pytest
+from blake3 import blake3
+from hypothesis import given
+from hypothesis import strategies as st
+
+from fleche.digest import D, Digest, buffer_digest, call_key, digest, digest_arguments
+
+FULL = "0123456789abcdef" * 4
+UTC = dt.timezone.utc
+MOMENT = dt.datetime(2024, 10, 27, 2, 30)
+
+
+def test_cells() -> None:
+    """Cells count by what they hold, and empty ones by being empty."""
+    one, other, empty = types.CellType(1), types.CellType(2), types.CellType()
+    assert len({digest(one), digest(other), digest(empty), digest(1)}) == 4
+    assert digest(types.CellType()) == digest(empty)
+
+
+class TestDigest:
+    """The string that names a value."""
+
+    def test_is_a_string(self) -> None:
+        assert D(FULL) == FULL
+        assert {FULL: 1}[D(FULL)] == 1
+        assert f"{D(FULL)}" == str(D(FULL)) == FULL
+        assert type(str(D(FULL))) is str
+
+    def test_full_and_short(self) -> None:
+        """Short prefixes are digests too, and say so."""
+        assert Digest(FULL).is_full
+        assert not D("ab12").is_full
+
+    def test_repr_makes_it_again(self) -> None:
+        assert repr(D("ab12")) == "D('ab12')"
+        assert eval(repr(D(FULL))) == D(FULL)
+
+    @pytest.mark.parametrize(
+        "clone", [copy.copy, copy.deepcopy, lambda d: pickle.loads(pickle.dumps(d))]
+    )
+    def test_copies(self, clone: Any) -> None:
+        found = clone(D(FULL))
+        assert type(found) is Digest
+        assert found == FULL
+
+    @pytest.mark.parametrize(
+        ("text", "hint"),
+        [
+            ("", "0 characters"),
+            ("abc", "shortest prefix has 4"),
+            (FULL + "0", "65 characters"),
+            (FULL.upper(), "lowercase"),
+            ("xyzw", "0-9 and a-f"),
+            ("ab12\n", "0-9 and a-f"),
+            ("٣٣٣٣", "0-9 and a-f"),
+        ],
+    )
+    def test_bad_digests(self, text: str, hint: str) -> None:
+        """A string that is no digest is refused, with the reason."""
+        with pytest.raises(ValueError, match=hint):
+            Digest(text)
+
+    def test_only_strings(self) -> None:
+        with pytest.raises(TypeError, match="int"):
+            Digest(5)  # type: ignore[arg-type]
+
+    def test_digest_of_a_digest(self) -> None:
+        """A digest stands for its value, so it is its own digest."""
+        assert digest(D(FULL)) == FULL
+        assert digest(digest([1, 2])) == digest([1, 2])
+
+    def test_short_digest_has_none(self) -> None:
+        """A prefix means nothing without a cache."""
+        with pytest.raises(TypeError, match="short digest"):
+            digest(D("ab12"))
+        with pytest.raises(TypeError, match=r"object\[0\].*short digest"):
+            digest([D("ab12")])
+
+
+class Colour(enum.Enum):
+    RED = 1
+
+
+class Level(enum.IntEnum):
+    LOW = 1
+
+
+class Word(str, enum.Enum):
+    A = "a"
+
+
+class Access(enum.Flag):
+    READ = 1
+    WRITE = 2
+
+
+class Access2(enum.Flag):
+    READ = 1
+
+
+class Point(NamedTuple):
+    x: int
+    y: int
+
+
+class Vector(NamedTuple):
+    x: int
+    y: int
+
+
+@dataclasses.dataclass
+class Data:
+    x: int
+    y: Any = None
+    hidden: int = dataclasses.field(default=0, compare=False, repr=False)
+    late: int = dataclasses.field(init=False, default=0)
+
+
+@dataclasses.dataclass
+class Other:
+    x: int
+    y: Any = None
+    hidden: int = dataclasses.field(default=0, compare=False, repr=False)
+    late: int = dataclasses.field(init=False, default=0)
+
+
+@dataclasses.dataclass(frozen=True)
+class Slotted:
+    __slots__ = ("x",)
+    x: int
+
+
+class BaseSlots:
+    __slots__ = ("base",)
+
+
+class MoreSlots(BaseSlots):
+    __slots__ = ("__dict__", "more")
+
+
+@attrs.define
+class Atom:
+    symbol: str
+    charge: int = attrs.field(default=0, eq=False)
+
+
+@attrs.define
+class Ion:
+    symbol: str
+    charge: int = 0
+
+
+class Bag:
+    def __init__(self, **values: Any) -> None:
+        self.__dict__.update(values)
+
+
+class Sack(Bag):
+    pass
+
+
+class MyInt(int):
+    pass
+
+
+class MyFloat(float):
+    pass
+
+
+class MyStr(str):
+    __slots__ = ()
+
+
+class MyBytes(bytes):
+    pass
+
+
+class MyComplex(complex):
+    pass
+
+
+class MyList(list[Any]):
+    def __iter__(self) -> Any:
+        raise AssertionError("the content is read past what a subclass overrides")
+
+
+class MyTuple(tuple[Any, ...]):  # noqa: SLOT001 - it is to have attributes
+    pass
+
+
+class MyDict(dict[Any, Any]):
+    def items(self) -> Any:
+        raise AssertionError("the content is read past what a subclass overrides")
+
+
+class MySet(set[Any]):
+    pass
+
+
+class MyOrdered(collections.OrderedDict[Any, Any]):
+    pass
+
+
+class MyDeque(collections.deque[Any]):
+    pass
+
+
+class MyDefault(collections.defaultdict[Any, Any]):
+    pass
+
+
+class MyCounter(collections.Counter[Any]):
+    pass
+
+
+class Reduced:
+    """Says by itself how to rebuild it."""
+
+    def __init__(self, value: Any, cache: Any = None) -> None:
+        self.value = value
+        self.cache = cache
+
+    def __reduce__(self) -> Any:
+        return (Reduced, (self.value,))
+
+
+class Stateful(Bag):
+    def __getstate__(self) -> Any:
+        return {"kept": self.__dict__["kept"]}
+
+
+class ReducedList(list[Any]):
+    def __reduce__(self) -> Any:
+        return (ReducedList, (list(self),))
+
+
+def with_(obj: Any, **attributes: Any) -> Any:
+    for name, value in attributes.items():
+        setattr(obj, name, value)
+    return obj
+
+
+def float_of(bits: int) -> float:
+    found: float = struct.unpack("<d", struct.pack("<Q", bits))[0]
+    return found
+
+
+def same_named_class() -> Any:
+    """A class that shares its name with that of another module."""
+    return types.new_class("Bag", (), {}, lambda space: space.update(__module__="somewhere"))
+
+
+SHARED = [1]
+
+DIFFERENT: list[tuple[Any, Any]] = [
+    # hash() of a number is no digest
+    (-1, -2),
+    (-1.0, -2.0),
+    (2.0**61, 1.0),
+    (2**61 - 1, 0),
+    (math.inf, 314159),
+    (math.inf, -math.inf),
+    (float("nan"), math.inf),
+    (hash("a"), "a"),
+    # types
+    (True, 1),
+    (1, 1.0),
+    (1, 1 + 0j),
+    (True, 1.0),
+    (False, None),
+    (0, None),
+    (0, False),
+    (0.0, -0.0),
+    (0j, complex(-0.0, 0.0)),
+    (0j, complex(0, -0.0)),
+    ("a", b"a"),
+    ("1", 1),
+    ("", b""),
+    ("None", None),
+    (b"a", bytearray(b"a")),
+    (b"a", memoryview(b"a")),
+    (memoryview(b"aa"), memoryview(b"aa").cast("H")),
+    (memoryview(bytes(4)).cast("B", (2, 2)), memoryview(bytes(4))),
+    (array.array("b", b"a"), b"a"),
+    (array.array("i", [1]), array.array("f", [1])),
+    (array.array("b", [1]), array.array("B", [1])),
+    ("é", "e\u0301"),
+    ("\ud800", "\udfff"),
+    ("\ud800\udc00", "\U00010000"),
+    ("\udc80", b"\x80".decode("latin-1")),
+    ("a", "a\0"),
+    ("x" * 70_000, b"x" * 70_000),
+    ("x" * 70_000, "x" * 69_999 + "y"),
+    (b"x" * 70_000, b"x" * 69_999 + b"y"),
+    (b"x" * 70_000, blake3(b"x" * 70_000).digest()),
+    (10**4000, 10**4000 + 1),
+    (255, -1),
+    (128, -128),
+    (..., NotImplemented),
+    (float_of(0x7FF8000000000000), float_of(0x7FF8000000000001)),
+    # structure
+    ([], ()),
+    ([], {}),
+    ({}, set()),
+    (set(), frozenset()),
+    ([1], (1,)),
+    ([1], 1),
+    ([], [[]]),
+    ([[1], [2]], [[1, 2]]),
+    ([[1, 2], [3]], [[1], [2, 3]]),
+    (["ab", "c"], ["a", "bc"]),
+    ([1, 2], [2, 1]),
+    ([None], []),
+    ({"a": 1}, {"a": 2}),
+    ({"a": "b"}, {"b": "a"}),
+    ({"a": 1, "b": 2}, {"a": 2, "b": 1}),
+    ({1: 2}, [(1, 2)]),
+    ({1, 2}, {1, 3}),
+    ({1}, {True}),
+    ({1: "a"}, {True: "a"}),
+    ({1: "a"}, {1.0: "a"}),
+    ({(1, 2)}, {1, 2}),
+    (range(3), [0, 1, 2]),
+    (range(0, 3, 2), range(0, 4, 2)),
+    (slice(1), slice(0, 1)),
+    (slice(1, 2), (1, 2, None)),
+    (collections.deque([1]), [1]),
+    (collections.deque([1]), collections.deque([1], maxlen=1)),
+    (collections.OrderedDict(a=1), {"a": 1}),
+    (collections.OrderedDict(a=1, b=2), collections.OrderedDict(b=2, a=1)),
+    (collections.defaultdict(list), collections.defaultdict(set)),
+    (collections.defaultdict(list), {}),
+    (collections.Counter("a"), {"a": 1}),
+    (collections.Counter("a"), with_(collections.Counter("a"), unit="m")),
+    (types.MappingProxyType({}), {}),
+    (types.SimpleNamespace(a=1), types.SimpleNamespace(a=2)),
+    (types.SimpleNamespace(a=1), {"a": 1}),
+    # the library's values
+    (decimal.Decimal("1.0"), decimal.Decimal("1.00")),
+    (decimal.Decimal(0), decimal.Decimal("-0")),
+    (decimal.Decimal("NaN"), decimal.Decimal("sNaN")),
+    (decimal.Decimal("NaN"), decimal.Decimal("NaN1")),
+    (decimal.Decimal("Infinity"), decimal.Decimal(0)),
+    (decimal.Decimal(1), 1),
+    (fractions.Fraction(1, 2), decimal.Decimal("0.5")),
+    (fractions.Fraction(1), 1),
+    (uuid.UUID(int=1), uuid.UUID(int=2)),
+    (uuid.UUID(int=1), 1),
+    (MOMENT, MOMENT.replace(tzinfo=UTC)),
+    (MOMENT, MOMENT.replace(fold=1)),
+    (MOMENT.time(), MOMENT.time().replace(fold=1)),
+    (MOMENT.date(), dt.datetime(2024, 10, 27)),
+    (MOMENT.replace(tzinfo=UTC), MOMENT.replace(tzinfo=zoneinfo.ZoneInfo("UTC"))),
+    (zoneinfo.ZoneInfo("Europe/Berlin"), zoneinfo.ZoneInfo("Europe/Paris")),
+    (UTC, dt.timezone(dt.timedelta(0), "GMT")),
+    (dt.timedelta(1), dt.timedelta(2)),
+    (dt.timedelta(seconds=1), 1.0),
+    (pathlib.Path("a"), "a"),
+    (pathlib.Path("a"), pathlib.PurePath("a")),
+    (pathlib.PurePosixPath("a"), pathlib.PureWindowsPath("a")),
+    (re.compile("a"), re.compile("a", re.IGNORECASE)),
+    (re.compile("a"), re.compile(b"a")),
+    (re.compile("a"), "a"),
+    # enumerations
+    (Colour.RED, 1),
+    (Colour.RED, "RED"),
+    (Level.LOW, 1),
+    (Level.LOW, Colour.RED),
+    (Word.A, "a"),
+    (Access.READ, Access.WRITE),
+    (Access.READ, Access.READ | Access.WRITE),
+    (Access.READ, Access2.READ),
+    # objects
+    (Point(1, 2), (1, 2)),
+    (Point(1, 2), Vector(1, 2)),
+    (Point(1, 2), Point(2, 1)),
+    (Data(1), Other(1)),
+    (Data(1), Data(2)),
+    (Data(1), Data(1, hidden=1)),
+    (Data(1), with_(Data(1), late=1)),
+    (Data(1), with_(Data(1), extra=1)),
+    (Data(1), {"x": 1, "y": None, "hidden": 0, "late": 0}),
+    (Slotted(1), Slotted(2)),
+    (with_(MoreSlots(), base=1), with_(MoreSlots(), more=1)),
+    (with_(MoreSlots(), base=1), with_(MoreSlots(), base=2)),
+    (with_(MoreSlots(), base=1), with_(MoreSlots(), base=1, other=1)),
+    (MoreSlots(), with_(MoreSlots(), more=None)),
+    (Atom("H"), Ion("H")),
+    (Atom("H"), Atom("H", 1)),
+    (Bag(a=1), Bag(a=2)),
+    (Bag(a=1), Sack(a=1)),
+    (Bag(a=1), Bag(b=1)),
+    (Bag(), same_named_class()()),
+    (Bag, same_named_class()),
+    (Reduced(1), Reduced(2)),
+    (Stateful(kept=1), Stateful(kept=2)),
+    (ValueError("a"), TypeError("a")),
+    (ValueError("a"), ValueError("a", None)),
+    (ValueError("a"), with_(ValueError("a"), code=1)),
+    (MyInt(1), 1),
+    (MyInt(1), MyInt(2)),
+    (MyInt(1), with_(MyInt(1), unit="m")),
+    (MyFloat(1), 1.0),
+    (MyFloat(0.0), MyFloat(-0.0)),
+    (MyStr("a"), "a"),
+    (MyStr("a"), MyStr("b")),
+    (MyBytes(b"a"), b"a"),
+    (MyComplex(1), 1 + 0j),
+    (MyList([1]), [1]),
+    (MyList([1]), MyList([2])),
+    (MyList([1]), with_(MyList([1]), unit="m")),
+    (MyTuple([1]), (1,)),
+    (MyTuple([1]), with_(MyTuple([1]), unit="m")),
+    (MyDict(a=1), {"a": 1}),
+    (MyDict(a=1), MyDict(a=2)),
+    (MyDict(a=1), with_(MyDict(a=1), unit="m")),
+    (MySet([1]), {1}),
+    (MySet([1]), with_(MySet([1]), unit="m")),
+    (MyOrdered(a=1, b=2), MyOrdered(b=2, a=1)),
+    (MyDeque([1]), MyDeque([1], 5)),
+    (MyDeque([1]), with_(MyDeque([1]), unit="m")),
+    (MyDefault(list), MyDefault(dict)),
+    (MyCounter("a"), MyCounter("b")),
+    (ReducedList([1]), ReducedList([2])),
+    # names
+    (int, float),
+    (int, "int"),
+    (Bag, Sack),
+    (math, "math"),
+    (math, types),
+    (math.sin, math.cos),
+    (len, "len"),
+    (str.upper, str.lower),
+    ("a".upper, "b".upper),
+    ("a".upper, "a".lower),
+    ([1].append, [2].append),
+    ((1).__add__, (2).__add__),
+    (list[int], list[str]),
+    (int | str, int | bytes),
+    (typing.Optional[int], typing.Optional[str]),  # noqa: UP045 - another type than int | None
+    (functools.partial(int, 1), functools.partial(int, 2)),
+    (functools.partial(int, base=2), functools.partial(int, base=3)),
+    (functools.partial(int), functools.partial(str)),
+    (functools.partial(int), with_(functools.partial(int), note=1)),
+    (Bag(a=1).__init__, Bag(a=2).__init__),
+    (D(FULL), FULL),
+    ([D(FULL)], [FULL]),
+]
+
+
+@pytest.mark.parametrize(("one", "other"), DIFFERENT, ids=lambda value: type(value).__name__)
+def test_different(one: Any, other: Any) -> None:
+    """A different type or a different value has a different digest, alone and inside containers."""
+    assert digest(one) != digest(other)
+    assert digest([one]) != digest([other])
+    assert digest({"k": (one,)}) != digest({"k": (other,)})
+
+
+EQUAL: list[tuple[Any, Any]] = [
+    ({"a": 1, "b": 2}, {"b": 2, "a": 1}),
+    ({1, 2, "a"}, {"a", 2, 1}),
+    (frozenset("abc"), frozenset("cba")),
+    (collections.defaultdict(int, a=1, b=2), collections.defaultdict(int, b=2, a=1)),
+    (collections.Counter("aab"), collections.Counter("baa")),
+    (types.SimpleNamespace(a=1, b=2), types.SimpleNamespace(b=2, a=1)),
+    (types.MappingProxyType({"a": 1, "b": 2}), types.MappingProxyType({"b": 2, "a": 1})),
+    (Bag(a=1, b=2), Bag(b=2, a=1)),
+    (MyDict(a=1, b=2), MyDict(b=2, a=1)),
+    (MySet([1, 2, 3]), MySet([3, 2, 1])),
+    ([SHARED, SHARED], [[1], [1]]),
+    ((SHARED, (SHARED,)), ([1], ([1],))),
+    ([Bag(a=SHARED), SHARED], [Bag(a=[1]), [1]]),
+    (memoryview(b"abc"), memoryview(bytearray(b"abc"))),
+    (memoryview(b"axbxcx")[::2], memoryview(b"abc")),
+    (memoryview(bytes(range(250)) * 600)[::2], memoryview((bytes(range(250)) * 600)[::2])),
+    (float("nan"), math.nan),
+    (pathlib.Path("a/./b"), pathlib.Path("a/b")),
+    (UTC, dt.timezone(dt.timedelta(0))),
+    (re.compile("a"), re.compile("a", re.UNICODE)),
+    (Reduced(1, cache="full"), Reduced(1)),
+    (Stateful(kept=1, dropped=2), Stateful(kept=1)),
+    (fractions.Fraction(1, 2), fractions.Fraction(2, 4)),
+    (Access.READ | Access.WRITE, Access(3)),
+    (zoneinfo.ZoneInfo("UTC"), zoneinfo.ZoneInfo.no_cache("UTC")),
+]
+
+
+@pytest.mark.parametrize(("one", "other"), EQUAL, ids=lambda value: type(value).__name__)
+def test_equal(one: Any, other: Any) -> None:
+    """What differs only in memory, or in an order that means nothing, has one digest."""
+    assert digest(one) == digest(other)
+    assert digest([one]) == digest([other])
+
+
+COPIED = [value for pair in DIFFERENT for value in pair]
+
+
+@pytest.mark.parametrize("value", COPIED, ids=lambda value: type(value).__name__)
+def test_copies_through_pickle(value: Any) -> None:
+    """A value and what pickle makes of it have one digest, so caches can be shared."""
+    if type(value) is collections.Counter and vars(value):
+        pytest.skip("pickle loses the attributes of a Counter")
+    try:
+        clone = pickle.loads(pickle.dumps(value))
+    except Exception:  # noqa: BLE001 - pickle raises whatever it likes
+        pytest.skip("cannot be pickled")
+    assert digest(clone) == digest(value)
+
+
+def look(value: Any) -> str:
+    return re.sub(r" at 0x\w+", "", f"{type(value)} {value!r}")
+
+
+def test_all_different() -> None:
+    """No two values of the tables above share a digest by accident."""
+    found: dict[Digest, Any] = {}
+    for value in COPIED:
+        name = digest(value)
+        if name in found:
+            assert look(found[name]) == look(value)
+        found[name] = value
+
+
+leaves = (
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats(allow_nan=False)
+    | st.complex_numbers(allow_nan=False)
+    | st.text(st.characters(codec=None, exclude_categories=()), max_size=5)
+    | st.binary(max_size=5)
+    | st.decimals(allow_nan=False)
+    | st.datetimes()
+    | st.uuids()
+)
+hashables = leaves | st.tuples(leaves, leaves) | st.frozensets(leaves, max_size=3)
+trees = st.recursive(
+    leaves,
+    lambda inner: (
+        st.lists(inner, max_size=4)
+        | st.lists(inner, max_size=4).map(tuple)
+        | st.dictionaries(hashables, inner, max_size=3)
+        | st.sets(hashables, max_size=3)
+        | st.builds(Data, inner, inner)
+        | st.builds(Bag, a=inner)
+        | st.builds(collections.deque, st.lists(inner, max_size=3))
+    ),
+    max_leaves=12,
+)
+
+
+def describe(value: Any) -> Any:
+    """A value that equals another's only if type and content are the same."""
+    kind = type(value)
+    if kind in (list, tuple, collections.deque):
+        return (kind, tuple(map(describe, value)))
+    if kind in (set, frozenset):
+        return (kind, frozenset(map(describe, value)))
+    if kind is dict:
+        return (kind, frozenset((describe(key), describe(item)) for key, item in value.items()))
+    if kind in (Data, Bag):
+        return (kind, describe(vars(value)))
+    if kind is dt.datetime:
+        return (kind, repr(value))
+    return (kind, repr(value))
+
+
+@given(trees, trees)
+def test_injective(one: Any, other: Any) -> None:
+    """Two values have one digest if and only if they are the same in type and content."""
+    assert (digest(one) == digest(other)) == (describe(one) == describe(other))
+
+
+@given(trees)
+def test_copies(value: Any) -> None:
+    """Neither a deep copy nor a pickled one is another value."""
+    assert digest(copy.deepcopy(value)) == digest(value)
+    assert digest(pickle.loads(pickle.dumps(value))) == digest(value)
+
+
+@given(trees)
+def test_sharing(value: Any) -> None:
+    """One object in two places is the same as two equal objects."""
+    assert digest([value, [value]]) == digest([value, [copy.deepcopy(value)]])
+
+
+@given(st.dictionaries(hashables, leaves, max_size=5), st.randoms())
+def test_insertion_order(value: dict[Any, Any], random: Any) -> None:
+    """The order in which a dict was filled means nothing."""
+    items = list(value.items())
+    random.shuffle(items)
+    assert digest(dict(items)) == digest(value)
+
+
+@given(st.binary(max_size=200_000))
+def test_buffer_digest(data: bytes) -> None:
+    """The digest of a buffer is the plain BLAKE3 of its bytes."""
+    assert buffer_digest(memoryview(data)) == blake3(data).hexdigest()
+    assert buffer_digest(data) == blake3(data).hexdigest()
+
+
+def test_buffer_digest_of_any_layout() -> None:
+    """Bytes count in C order, whatever the format and the strides of the buffer."""
+    numbers = array.array("d", [1.0, 2.0])
+    assert buffer_digest(memoryview(numbers)) == blake3(numbers.tobytes()).hexdigest()
+    assert buffer_digest(memoryview(b"axbx")[::2]) == blake3(b"ab").hexdigest()
+    assert buffer_digest(memoryview(b"")) == blake3(b"").hexdigest()
+    assert buffer_digest(memoryview(bytearray(0)).cast("B")) == blake3(b"").hexdigest()
+
+
+def test_encoding_is_no_buffer() -> None:
+    """The digest of a value is never that of a buffer, even if somebody rebuilds the encoding."""
+    assert digest(b"") != buffer_digest(b"")
+    assert digest(b"a" * 70_000) != buffer_digest(b"a" * 70_000)
+
+
+class TestCycles:
+    """Values that contain themselves."""
+
+    def test_terminates(self) -> None:
+        loop: list[Any] = [1]
+        loop.append(loop)
+        other: list[Any] = [1]
+        other.append(other)
+        assert digest(loop) == digest(other)
+        different: list[Any] = [2]
+        different.append(different)
+        assert digest(loop) != digest(different)
+
+    def test_is_not_its_unfolding(self) -> None:
+        """A loop differs from a list that merely holds a loop, and from one that ends."""
+        loop: list[Any] = []
+        loop.append(loop)
+        assert len({digest(loop), digest([loop]), digest([[]]), digest([[loop]])}) == 4
+
+    def test_through_objects(self) -> None:
+        parent = Bag(name="parent")
+        parent.child = Bag(name="child", parent=parent)
+        assert digest(copy.deepcopy(parent)) == digest(parent)
+        assert digest(parent) != digest(parent.child)
+
+    def test_sharing_inside(self) -> None:
+        """Within a cycle, too, one object in two places is the same as two equal ones."""
+        one, other = Bag(), Bag()
+        shared = Bag(parent=one)
+        one.children = [shared, shared]
+        other.children = [Bag(parent=other), Bag(parent=other)]
+        assert digest(one) == digest(other)
+
+    def test_beside_a_cycle(self) -> None:
+        """What hangs on a cycle without being part of it has its ordinary digest."""
+        loop: list[Any] = [SHARED, SHARED]
+        loop.append(loop)
+        other: list[Any] = [[1], [1]]
+        other.append(other)
+        assert digest(loop) == digest(other)
+
+    def test_through_sets(self) -> None:
+        """The order in which a set in a cycle is walked means nothing."""
+
+        def ring(order: list[int]) -> Bag:
+            root = Bag(name="root")
+            members = {index: Bag(name=index, root=root) for index in order}
+            root.members = {members[index] for index in order}
+            return root
+
+        assert digest(ring([1, 2, 3, 4, 5])) == digest(ring([5, 3, 1, 2, 4]))
+        assert digest(ring([1, 2, 3])) != digest(ring([1, 2, 4]))
+
+    def test_through_dicts(self) -> None:
+        one: dict[str, Any] = {"a": 1}
+        one["self"] = one
+        other: dict[str, Any] = {}
+        other["self"] = other
+        other["a"] = 1
+        assert digest(one) == digest(other)
+
+    def test_swapped_edges(self) -> None:
+        """Two graphs that differ in where one edge leads differ."""
+
+        def graph(target: int) -> Any:
+            nodes = [Bag(name="node", next=None) for _ in range(4)]
+            for index in range(3):
+                nodes[index].next = nodes[index + 1]
+            nodes[3].next = nodes[target]
+            return [nodes[0], 1]
+
+        found = {digest(graph(target)) for target in (1, 2, 3)}
+        assert len(found) == 3
+
+    def test_entangled(self) -> None:
+        """A thousand objects that all know one another take no time to speak of."""
+        nodes = [Bag(index=index) for index in range(200)]
+        for node in nodes:
+            node.all = nodes
+        assert digest(nodes[0]) != digest(nodes[1])
+        assert digest(copy.deepcopy(nodes)) == digest(nodes)
+
+    def test_long_chain(self) -> None:
+        first = Bag(previous=None, number=0)
+        last = first
+        for number in range(1, 300):
+            last.next = Bag(previous=last, number=number)
+            last = last.next
+        assert digest(first) != digest(last)
+
+    def test_deep_branch_in_a_cycle(self) -> None:
+        deep: list[Any] = []
+        for _ in range(20_000):
+            deep = [deep]
+        loop: list[Any] = [deep]
+        loop.append(loop)
+        assert digest(loop).is_full
+
+
+class TestDepth:
+    """Depth is bounded by memory only."""
+
+    def test_nested_lists(self) -> None:
+        def nest(depth: int) -> list[Any]:
+            found: list[Any] = []
+            for _ in range(depth):
+                found = [found]
+            return found
+
+        assert digest(nest(100_000)) == digest(nest(100_000)) != digest(nest(99_999))
+
+    def test_linked_objects(self) -> None:
+        def link(length: int) -> Any:
+            found = None
+            for _ in range(length):
+                found = Bag(next=found)
+            return found
+
+        assert digest(link(5_000)) != digest(link(5_001))
+
+    def test_wide_sharing(self) -> None:
+        """An object that is met often is walked once."""
+        found: Any = []
+        for _ in range(200):
+            found = [found, found, {"a": found}]
+        assert digest(found).is_full
+
+    def test_long_lists_are_streamed_alike(self) -> None:
+        """Lengths around the size of a batch."""
+        found = {digest([0] * length) for length in range(4090, 4102)}
+        found |= {digest([[]] * length) for length in range(4090, 4102)}
+        found |= {digest([0] * length) for length in (8191, 8192, 8193)}
+        assert len(found) == 27
+        assert digest([[1]] * 5000 + [0] * 5000) == digest([[1] for _ in range(5000)] + [0] * 5000)
+
+
+class TestArguments:
+    """Many arguments at once."""
+
+    def test_order_is_kept(self) -> None:
+        found = digest_arguments({"b": 1, "a": "x"})
+        assert list(found) == ["b", "a"]
+        assert found["a"] == digest("x")
+
+
+class TestCallKey:
+    """The key of a call."""
+
+    PARTS: ClassVar[dict[str, Any]] = {"name": "f", "module": "m", "version": 1, "code": D(FULL)}
+
+    def key(self, arguments: dict[str, Digest] | None = None, **parts: Any) -> Digest:
+        return call_key(**{**self.PARTS, **parts}, arguments=arguments or {})
+
+    def test_each_part_counts(self) -> None:
+        """Leaving a part out differs from each value of it, and from leaving out another."""
+        one = digest(1)
+        keys = [
+            self.key(),
+            *(self.key(**{part: None}) for part in self.PARTS),
+            self.key(name="g"),
+            self.key(name="None"),
+            self.key(name=""),
+            self.key(module="n"),
+            self.key(version=2),
+            self.key(version="1"),
+            self.key(version=(1, 2)),
+            self.key(code=digest(1)),
+            self.key({"x": one}),
+            self.key({"y": one}),
+            self.key({"x": digest(2)}),
+            self.key({"x": one, "y": one}),
+            self.key({"y": one, "x": one}),
+            self.key({"x": digest(1), "y": digest(2)}),
+            self.key({"x": digest(2), "y": digest(1)}),
+            self.key(name="m", module="f"),
+            self.key(name=None, module="f"),
+        ]
+        assert len(set(keys)) == len(keys)
+
+    def test_same(self) -> None:
+        assert self.key({"x": digest(1)}) == self.key({"x": digest(1)})
+
+    def test_short_digests_are_refused(self) -> None:
+        with pytest.raises(ValueError, match="short"):
+            self.key({"x": D("ab12")})

@@ -1,0 +1,342 @@
+"""Arrays and scalars of numpy."""
+
+from __future__ import annotations
+
+import copy
+import pickle
+import sys
+from typing import Any
+
+import numpy as np
+import pytest
+from blake3 import blake3
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+
+from fleche.digest import buffer_digest, digest, digest_with_buffers
+from fleche.errors import Indigestible
+
+BIG = 64 * 1024
+GRID = np.arange(24).reshape(2, 3, 4)
+ALIGNED = np.dtype({"names": ["a", "b"], "formats": ["<i1", "<f8"]}, align=True)
+
+
+class Quantity(np.ndarray):
+    unit: str
+
+
+def quantity(unit: str) -> Any:
+    found = np.ones(2).view(Quantity)
+    found.unit = unit
+    return found
+
+
+def masked(mask: Any, fill: float | None = None) -> Any:
+    return np.ma.array([1.0, 2.0], mask=mask, fill_value=fill)
+
+
+DIFFERENT: list[tuple[Any, Any]] = [
+    (np.ones(2), [1.0, 1.0]),
+    (np.ones(2), (1.0, 1.0)),
+    (np.ones(2), np.zeros(2)),
+    (np.ones(2, "f4"), np.ones(2, "f8")),
+    (np.ones(2, "<f8"), np.ones(2, ">f8")),
+    (np.ones(2, "i4"), np.ones(2, "u4")),
+    (np.ones(2, "i8"), np.ones(2, "f8")),
+    (np.ones(2, "?"), np.ones(2, "u1")),
+    (np.zeros(2, "i8"), np.zeros(2, "M8[s]")),
+    (np.zeros(2, "M8[s]"), np.zeros(2, "M8[ms]")),
+    (np.zeros(2, "M8[s]"), np.zeros(2, "m8[s]")),
+    (np.zeros(1, "M8[s]"), np.array(["NaT"], "M8[s]")),
+    (np.zeros((2, 3)), np.zeros((3, 2))),
+    (np.zeros((2, 3)), np.zeros(6)),
+    (np.zeros(1), np.zeros(())),
+    (np.zeros(0), np.zeros((0, 1))),
+    (np.zeros((0, 1)), np.zeros((0, 2))),
+    (np.array(0.0), np.array(-0.0)),
+    (np.array(1.0), np.float64(1.0)),
+    (np.float64(1.0), 1.0),
+    (np.float32(1.0), np.float64(1.0)),
+    (np.longdouble(1.0), np.float64(1.0)),
+    (np.int64(1), 1),
+    (np.int64(1), np.int32(1)),
+    (np.bool_(True), True),
+    (np.str_("a"), "a"),
+    (np.str_("a"), np.str_("b")),
+    (np.bytes_(b"a"), b"a"),
+    (np.datetime64("2020-01-01"), np.datetime64("2020-01-01T00")),
+    (np.array(["a"]), np.array(["a"], dtype=object)),
+    (np.array(["a"]), np.array([b"a"])),
+    (np.array(["a"], "U1"), np.array(["a"], "U2")),
+    (np.array([1], object), np.array([1.0], object)),
+    (np.array([1], object), np.array([True], object)),
+    (np.array([None]), np.array([np.nan], object)),
+    (np.array([[1, 2]], object), np.array([[1], [2]], object)),
+    (np.array([1], object), np.array([1])),
+    (masked([0, 0]), masked([0, 1])),
+    (masked([1, 0]), masked([0, 1])),
+    (masked([0, 0]), np.array([1.0, 2.0])),
+    (masked([0, 1]), masked([0, 1], fill=5)),
+    (np.ma.masked, np.ma.array(0.0, mask=True)),
+    (np.ma.masked, 0.0),
+    (quantity("m"), quantity("s")),
+    (quantity("m"), np.ones(2)),
+    (np.zeros(2, [("a", "i4")]).view(np.recarray), np.zeros(2, [("a", "i4")])),
+    (np.zeros(1, [("a", "i4")]), np.zeros(1, [("b", "i4")])),
+    (np.zeros(1, [("a", "i4")]), np.zeros(1, "i4")),
+    (np.zeros(1, [("a", "i4")]), np.ones(1, [("a", "i4")])),
+    (np.zeros(1, [("a", "i1"), ("b", "f8")]), np.zeros(1, ALIGNED)),
+    (np.zeros(1, ALIGNED), np.array([(1, 0)], ALIGNED)),
+    (np.zeros(1, [("a", "O")]), np.ones(1, [("a", "O")])),
+    (np.zeros(1, "V4"), np.zeros(1, "V8")),
+    (np.zeros(1, [("a", "i4")])[0], np.zeros(1, [("a", "i4")])),
+    (np.dtype("f4"), np.dtype("f8")),
+    (np.dtype("f8"), np.float64),
+    (np.dtype("f8"), "<f8"),
+    (np.dtype([("a", "f8")]), np.dtype([("b", "f8")])),
+    (np.dtype((np.float64, (2,))), np.dtype("f8")),
+    (np.sin, np.cos),
+    (np.mean, np.sum),
+    (np.random.default_rng(1), np.random.default_rng(2)),
+    (np.random.RandomState(1), np.random.RandomState(2)),
+    (np.zeros(BIG, "u1"), np.ones(BIG, "u1")),
+    (np.zeros(BIG, "u1"), bytes(BIG)),
+    (np.zeros(BIG, "u1"), np.zeros(BIG, "i1")),
+    (np.zeros(BIG, "u1"), np.zeros((2, BIG // 2), "u1")),
+]
+
+
+@pytest.mark.parametrize(("one", "other"), DIFFERENT)
+def test_different(one: Any, other: Any) -> None:
+    """A different dtype, shape, kind or content has a different digest."""
+    assert digest(one) != digest(other)
+    assert digest([one]) != digest([other])
+
+
+def padded(junk: int) -> Any:
+    """A structured array whose padding holds junk."""
+    found = np.frombuffer(bytes([junk]) * 2 * ALIGNED.itemsize, ALIGNED).copy()
+    found["a"], found["b"] = 1, 2.0
+    return found
+
+
+def extended(junk: int) -> Any:
+    """Long doubles whose padding holds junk."""
+    found = np.full(3, np.longdouble(1) / 3)
+    if np.finfo("g").nmant == 63 and sys.byteorder == "little":
+        found.view("u1").reshape(3, -1)[:, 10:] = junk
+    return found
+
+
+EQUAL: list[tuple[Any, Any]] = [
+    (GRID, np.asfortranarray(GRID)),
+    (GRID, GRID.copy()),
+    (GRID, GRID.transpose().copy().transpose()),
+    (GRID[:, ::2], GRID[:, ::2].copy()),
+    (GRID[::-1], GRID[::-1].copy()),
+    (np.broadcast_to(1.0, (3, 3)), np.ones((3, 3))),
+    (np.ones(3), np.frombuffer(np.ones(3).tobytes())),
+    (padded(0), padded(255)),
+    (padded(1)[0], padded(2)[0]),
+    (padded(1)[::-1], padded(2)[::-1].copy()),
+    (extended(0), extended(255)),
+    (extended(1)[0], extended(2)[0]),
+    (extended(1) * (1 + 1j), extended(2) * (1 + 1j)),
+    (np.zeros(2, [("a", "g"), ("b", "i1")]), np.zeros(2, [("a", "g"), ("b", "i1")])),
+    (masked(np.ma.nomask), masked([0, 0])),
+    (masked([0, 1]), masked([0, 1]).copy()),
+    (np.array([[1, 2], [3, 4]], object), np.asfortranarray(np.array([[1, 2], [3, 4]], object))),
+    (np.array([{"a": 1, "b": 2}]), np.array([{"b": 2, "a": 1}])),
+    (np.asfortranarray(np.ones((300, 300))), np.ones((300, 300))),
+    (np.dtype("f8"), np.dtype("float64")),
+    (np.random.default_rng(1), np.random.default_rng(1)),
+    (np.float64("nan"), np.float64("nan")),
+]
+
+
+@pytest.mark.parametrize(("one", "other"), EQUAL)
+def test_equal(one: Any, other: Any) -> None:
+    """The layout in memory, padding and unused bytes mean nothing."""
+    assert digest(one) == digest(other)
+
+
+COPIED = [value for pair in DIFFERENT for value in pair if not isinstance(value, Quantity)]
+
+
+@pytest.mark.parametrize("value", COPIED)
+def test_copies(value: Any) -> None:
+    """A copy has the digest of the original, and so has what pickle makes of it.
+
+    (Older protocols of pickle turn foreign byte orders into the native one.)
+    """
+    assert digest(copy.deepcopy(value)) == digest(value)
+    assert digest(pickle.loads(pickle.dumps(value, protocol=5))) == digest(value)
+
+
+dtypes = (
+    hnp.scalar_dtypes()
+    | hnp.unicode_string_dtypes(max_len=4)
+    | hnp.byte_string_dtypes(max_len=4)
+    | hnp.array_dtypes(hnp.scalar_dtypes())
+)
+arrays = hnp.arrays(dtypes, hnp.array_shapes(min_dims=0, min_side=0, max_side=4))
+
+
+@given(arrays)
+def test_layouts(array: Any) -> None:
+    """C order, Fortran order and strided views of one array have one digest."""
+    expected = digest(array)
+    assert digest(np.asfortranarray(array).reshape(array.shape)) == expected
+    assert digest(array.copy()) == expected
+    strided = np.repeat(array[..., None], 2, axis=-1)[..., 0]
+    assert digest(strided) == expected
+
+
+@given(arrays, arrays)
+def test_injective(one: Any, other: Any) -> None:
+    """Arrays have one digest only if dtype, shape and bytes are the same."""
+    if digest(one) == digest(other):
+        assert one.dtype == other.dtype
+        assert one.shape == other.shape
+        if one.dtype.kind not in "fcV":
+            assert one.tobytes() == other.tobytes()
+    else:
+        same = one.dtype == other.dtype and one.shape == other.shape
+        assert not (same and one.tobytes() == other.tobytes())
+
+
+@pytest.mark.parametrize("shape", [(3, 2_000_000), (2_000_000, 3), (6_000_000,)])
+def test_large_views(shape: Any) -> None:
+    """Large arrays that are not contiguous are hashed piece by piece."""
+    array = np.arange(12_000_000, dtype="i4").reshape(*shape, 2)[..., 0]
+    assert digest(array) == digest(np.ascontiguousarray(array))
+
+
+def test_user_dtypes() -> None:
+    """Subarrays, and structures in structures."""
+    inner = np.dtype([("x", "<i2", (2, 2)), ("y", "g")])
+    outer = np.dtype([("a", inner), ("b", "O")])
+    one = np.zeros(3, outer)
+    other = one.copy()
+    assert digest(one) == digest(other)
+    other["a"]["x"][1, 0, 1] = 1
+    assert digest(one) != digest(other)
+
+
+class Scale(np.float64):
+    pass
+
+
+def test_scalar_subclasses() -> None:
+    assert digest(Scale(1)) == digest(Scale(1)) != digest(np.float64(1))
+
+
+def test_memory_maps(tmp_path: Any) -> None:
+    """Where a memory map lives does not matter; that it is one does."""
+    np.save(tmp_path / "a.npy", np.ones(5))
+    np.save(tmp_path / "b.npy", np.ones(5))
+    one = np.load(tmp_path / "a.npy", mmap_mode="r")
+    other = np.load(tmp_path / "b.npy", mmap_mode="c")
+    assert digest(one) == digest(other) != digest(np.ones(5))
+
+
+def test_is_not_changed() -> None:
+    """Digesting leaves the array as it was, read-only ones included."""
+    array = masked([0, 1])
+    array.flags.writeable = False
+    before = dict(vars(array))
+    digest(array)
+    assert repr(dict(vars(array))) == repr(before)
+
+
+def test_views_are_released() -> None:
+    """A buffer can be resized after it was digested."""
+    data = bytearray(100_000)
+    digest(data)
+    digest([memoryview(data)[::2]])
+    data.append(1)
+    array = np.zeros(100_000)
+    digest(array)
+    array.resize(5, refcheck=False)
+
+
+def test_path_into_objects() -> None:
+    """What cannot be digested in an array of objects is named by its index."""
+    array = np.array([[1, 2], [iter([]), 3]], dtype=object)
+    with pytest.raises(Indigestible, match=r"object\['k'\]\[1, 0\]: .*list_iterator"):
+        digest({"k": array})
+
+
+def test_path_into_fields() -> None:
+    array = np.zeros(1, [("a", "O"), ("b", "i4")])
+    array["a"][0] = iter([])
+    with pytest.raises(Indigestible, match=r"object\['a'\]\[0\]: "):
+        digest(array)
+
+
+def test_unknown_ufuncs() -> None:
+    """A ufunc that was made on the fly has no name, hence no digest."""
+    with pytest.raises(Indigestible, match="not found under its name"):
+        digest(np.frompyfunc(lambda x: x, 1, 1))
+
+
+def test_variable_strings() -> None:
+    """Arrays of variable-width strings count as what they hold."""
+    strings = getattr(np.dtypes, "StringDType", None)
+    if strings is None:
+        pytest.skip("numpy 1")
+    one = np.array(["a", "x" * 100], dtype=strings())
+    assert digest(one) == digest(one.copy())
+    assert digest(one) != digest(np.array(["b", "x" * 100], dtype=strings()))
+    assert digest(one) != digest(np.array(["a", "x" * 100], dtype=strings(na_object=None)))
+
+
+class TestBuffers:
+    """Large buffers are hashed once, for the digest and for the parcel."""
+
+    def test_found(self) -> None:
+        array = np.random.default_rng(0).random(20_000)
+        small = np.zeros(10)
+        found, buffers = digest_with_buffers({"a": array, "b": [small], "c": array[:10_000]})
+        assert found == digest({"a": array, "b": [small], "c": array[:10_000]})
+        assert len(buffers) == 2
+        assert buffers.find(memoryview(array)) == blake3(array.tobytes()).hexdigest()
+        with pickle.PickleBuffer(array).raw() as raw:
+            assert buffers.find(raw) == buffer_digest(raw)
+        assert buffers.find(memoryview(array[:10_000])) == buffer_digest(memoryview(array[:10_000]))
+        assert buffers.find(memoryview(array[10_000:])) is None
+        assert buffers.find(memoryview(small)) is None
+        assert buffers.find(memoryview(array.copy())) is None
+
+    def test_other_layouts_are_not_noted(self) -> None:
+        """Only a buffer that was hashed as it lies in memory can be used again."""
+        array = np.asfortranarray(np.random.default_rng(0).random((300, 300)))
+        _, buffers = digest_with_buffers([array, array[::2]])
+        assert len(buffers) == 0
+
+    def test_temporaries_stay_alive(self) -> None:
+        """No other buffer can take the place of one that is remembered."""
+
+        class Maker:
+            def __digest__(self) -> Any:
+                return np.arange(20_000)
+
+        _, buffers = digest_with_buffers([Maker(), Maker()])
+        assert len(buffers) == 2
+        fresh = np.zeros(20_000)
+        assert buffers.find(memoryview(fresh)) is None
+
+    @given(st.integers(BIG - 3, BIG + 3))
+    def test_around_the_limit(self, length: int) -> None:
+        """The same bytes have the same digest in one piece and in many."""
+        array = np.arange(2 * length, dtype="u1")[::2]
+        assert digest(array) == digest(array.copy())
+
+
+@pytest.mark.parametrize("kind", ["M8[D]", "m8[s]"])
+def test_byte_order_of_times(kind: str) -> None:
+    """Times are equal in either byte order: pickling does not keep theirs."""
+    times = np.array([1, 2, 3], dtype="<i8").view("<" + kind)
+    assert digest(times) == digest(times.astype(">" + kind))
+    assert digest(times[0]) == digest(times.astype(">" + kind)[0])

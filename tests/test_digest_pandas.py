@@ -1,0 +1,236 @@
+"""Frames, series, indexes and scalars of pandas."""
+
+from __future__ import annotations
+
+import copy
+import datetime as dt
+import pickle
+import zoneinfo
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from fleche.digest import digest
+from fleche.errors import Indigestible
+
+pd = pytest.importorskip("pandas")
+
+FRAME = pd.DataFrame(
+    {
+        "a": [1, 2],
+        "b": [1.0, np.nan],
+        "c": ["x", None],
+        "d": pd.Categorical(["p", "q"]),
+        "e": pd.date_range("2020", periods=2, tz="Europe/Berlin"),
+        "f": pd.array([1, None], dtype="Int64"),
+        "g": pd.period_range("2020", periods=2, freq="D"),
+        "h": pd.interval_range(0, 2),
+        "i": pd.array(["x", None], dtype="string"),
+        "j": pd.arrays.SparseArray([0, 1]),
+        "k": pd.to_timedelta([1, 2], unit="s"),
+        "l": pd.to_datetime(["2020", "2021"]),
+        "m": pd.array([True, None], dtype="boolean"),
+        "n": [[1], {"a": 2}],
+    }
+)
+PAIR = pd.DataFrame({"a": [1, 2], "b": [3, 4]})
+LEVELS = pd.MultiIndex.from_product([[1, 2], ["x", "y"]], names=["n", "s"])
+
+
+class Table(pd.DataFrame):
+    _metadata = ["unit"]  # noqa: RUF012 - as pandas wants it
+
+    @property
+    def _constructor(self) -> Any:
+        return Table
+
+
+def table(unit: str) -> Any:
+    found = Table({"a": [1]})
+    found.unit = unit
+    return found
+
+
+def changed(row: Any, column: str, value: Any) -> Any:
+    found = FRAME.copy()
+    found.loc[row, column] = value
+    return found
+
+
+def with_attrs(**attrs: Any) -> Any:
+    found = PAIR.copy()
+    found.attrs.update(attrs)
+    return found
+
+
+def with_freq(freq: str | None) -> Any:
+    return pd.DatetimeIndex(["2020-01-01", "2020-01-02", "2020-01-03"], freq=freq)
+
+
+DIFFERENT: list[tuple[Any, Any]] = [
+    (PAIR, PAIR.to_dict()),
+    (PAIR, PAIR.to_numpy()),
+    (PAIR, PAIR[["b", "a"]]),
+    (PAIR, PAIR.rename(columns={"a": "c"})),
+    (PAIR, PAIR.astype({"a": float})),
+    (PAIR, PAIR.set_index("a")),
+    (PAIR, PAIR.set_index(pd.Index([5, 6]))),
+    (PAIR, PAIR.rename_axis("rows")),
+    (PAIR, PAIR.rename_axis("columns", axis=1)),
+    (PAIR, PAIR.iloc[::-1]),
+    (PAIR, with_attrs(unit="m")),
+    (with_attrs(unit="m"), with_attrs(unit="s")),
+    (PAIR, PAIR.set_flags(allows_duplicate_labels=False)),
+    (pd.DataFrame(), pd.DataFrame(index=[0])),
+    (pd.DataFrame(), pd.DataFrame(columns=["a"])),
+    (table("m"), table("s")),
+    (table("m"), pd.DataFrame({"a": [1]})),
+    *((FRAME, FRAME.drop(columns=[column])) for column in FRAME),
+    (FRAME, changed(0, "a", 5)),
+    (FRAME, changed(1, "b", 5.0)),
+    (FRAME, changed(0, "c", "y")),
+    (FRAME, changed(0, "d", "q")),
+    (FRAME, changed(0, "e", pd.Timestamp("2022", tz="Europe/Berlin"))),
+    (FRAME, changed(1, "f", 0)),
+    (FRAME, changed(1, "i", "")),
+    (FRAME, changed(1, "m", False)),
+    (FRAME["a"], FRAME["a"].rename("z")),
+    (FRAME["a"], FRAME[["a"]]),
+    (FRAME["a"], FRAME["a"].to_numpy()),
+    (FRAME["a"], FRAME["a"].astype("Int64")),
+    (FRAME["a"], FRAME["a"].astype("int32")),
+    (FRAME["c"].astype("category"), FRAME["c"]),
+    (FRAME["c"].astype(object), FRAME["c"].astype("string")),
+    (FRAME["e"], FRAME["e"].dt.tz_convert("UTC")),
+    (FRAME["e"], FRAME["e"].dt.tz_localize(None)),
+    (pd.Categorical(["a"]), pd.Categorical(["a"], categories=["a", "b"])),
+    (pd.Categorical(["a"]), pd.Categorical(["a"], ordered=True)),
+    (pd.Categorical(["a", "b"]), pd.Categorical(["a", "b"], categories=["b", "a"])),
+    (pd.Categorical(["a", None]), pd.Categorical(["a", "a"])),
+    (pd.array([1, None], dtype="Int64"), pd.array([1, 0], dtype="Int64")),
+    (pd.array([1, None], dtype="Int64"), pd.array([1, None], dtype="Int32")),
+    (pd.array([1.0, None], dtype="Float64"), pd.array([1.0, 0.0], dtype="Float64")),
+    (pd.array(["a"], dtype="string"), np.array(["a"], dtype=object)),
+    (pd.arrays.SparseArray([0, 1]), pd.arrays.SparseArray([0, 1], fill_value=1)),
+    (pd.RangeIndex(3), pd.Index([0, 1, 2])),
+    (pd.RangeIndex(3), pd.RangeIndex(4)),
+    (pd.Index([1, 2]), pd.Index([1, 2], name="x")),
+    (pd.Index([1, 2]), pd.Index([1.0, 2.0])),
+    (pd.Index(["a"]), pd.CategoricalIndex(["a"])),
+    (with_freq(None), with_freq("D")),
+    (LEVELS, LEVELS.set_names(["a", "b"])),
+    (LEVELS, LEVELS[::-1]),
+    (LEVELS, LEVELS.swaplevel()),
+    (LEVELS, pd.Index(list(LEVELS), tupleize_cols=False)),
+    (pd.Timestamp("2020"), pd.Timestamp("2020", tz="UTC")),
+    (pd.Timestamp("2020"), dt.datetime(2020, 1, 1)),
+    (pd.Timestamp("2020"), np.datetime64("2020-01-01")),
+    (pd.Timestamp("2020", tz="UTC"), pd.Timestamp("2020", tz="Europe/London")),
+    (pd.Timestamp(0), pd.Timestamp(1)),
+    (pd.Timedelta(1), pd.Timedelta(2)),
+    (pd.Timedelta(days=1), dt.timedelta(days=1)),
+    (pd.NaT, pd.NA),
+    (pd.NaT, None),
+    (pd.NA, float("nan")),
+    (pd.Period("2020", "D"), pd.Period("2020", "h")),
+    (pd.Interval(0, 1), pd.Interval(0, 1, closed="both")),
+    (pd.Interval(0, 1), pd.Interval(0, 2)),
+    (pd.CategoricalDtype(["a"]), pd.CategoricalDtype(["a"], ordered=True)),
+    (pd.DatetimeTZDtype(tz="UTC"), pd.DatetimeTZDtype(tz="Europe/Berlin")),
+    (pd.Int64Dtype(), pd.Int32Dtype()),
+    (pd.offsets.Day(1), pd.offsets.Day(2)),
+]
+
+
+@pytest.mark.parametrize(("one", "other"), DIFFERENT)
+def test_different(one: Any, other: Any) -> None:
+    """Data, labels, names, dtypes, attributes and the class itself count."""
+    assert digest(one) != digest(other)
+    assert digest([one]) != digest([other])
+
+
+def blocks(consolidated: bool) -> Any:
+    """The same frame, in one block or in a block for each column."""
+    if consolidated:
+        return pd.DataFrame(np.arange(6.0).reshape(2, 3), columns=list("abc"))
+    found = pd.DataFrame({"a": [0.0, 3.0]})
+    found["b"] = [1.0, 4.0]
+    found["c"] = [2.0, 5.0]
+    return found
+
+
+EQUAL: list[tuple[Any, Any]] = [
+    (FRAME, FRAME.copy()),
+    (FRAME, FRAME.iloc[:]),
+    (FRAME, pd.concat([FRAME.iloc[:, :3], FRAME.iloc[:, 3:]], axis=1)),
+    (blocks(True), blocks(False)),
+    (LEVELS[2:], pd.MultiIndex.from_tuples([(2, "x"), (2, "y")], names=["n", "s"])),
+    (PAIR.iloc[::2], pd.DataFrame({"a": [1], "b": [3]}, index=pd.RangeIndex(0, 2, 2))),
+    (with_attrs(a=1, b=2), with_attrs(b=2, a=1)),
+    (table("m"), table("m").copy()),
+    (
+        pd.Timestamp("2020", tz="Europe/Berlin"),
+        pd.Timestamp("2020", tz=zoneinfo.ZoneInfo("Europe/Berlin")),
+    ),
+    (pd.array([1, None], dtype="Int64"), pd.array([1, 5], dtype="Int64")[[0, -1]].copy()),
+]
+EQUAL[-1][1][1] = None
+
+
+@pytest.mark.parametrize(("one", "other"), EQUAL)
+def test_equal(one: Any, other: Any) -> None:
+    """Blocks, unused levels and what lies under a missing value mean nothing."""
+    assert digest(one) == digest(other)
+
+
+@pytest.mark.parametrize("value", [value for pair in DIFFERENT for value in pair])
+def test_copies(value: Any) -> None:
+    """A copy has the digest of the original, and so has what pickle makes of it."""
+    assert digest(copy.deepcopy(value)) == digest(value)
+    assert digest(pickle.loads(pickle.dumps(value))) == digest(value)
+
+
+@given(st.lists(st.tuples(st.integers(-9, 9), st.text(max_size=3) | st.none()), max_size=6))
+def test_rows(rows: list[tuple[int, str | None]]) -> None:
+    """A frame is its data, however it came about."""
+    frame = pd.DataFrame(rows, columns=["n", "s"])
+    assert digest(frame) == digest(frame.copy())
+    bigger = pd.concat([frame, frame], ignore_index=True)
+    part = bigger.iloc[: len(frame)]
+    part.index = frame.index
+    if len(frame):
+        assert digest(part) == digest(frame)
+
+
+def test_path_to_a_column() -> None:
+    frame = pd.DataFrame({"a": [1], "b": [iter([])]})
+    with pytest.raises(Indigestible, match=r"object\['b'\]\[0\]: .*list_iterator"):
+        digest(frame)
+
+
+def test_is_not_changed() -> None:
+    """Digesting a frame leaves no trace in it."""
+    frame = FRAME.copy()
+    before = set(vars(frame))
+    digest(frame)
+    assert set(vars(frame)) == before
+    assert frame.equals(FRAME)
+
+
+def test_accessors_leave_no_trace() -> None:
+    """What pandas keeps in a series for its own use is no part of it."""
+    series = FRAME["e"].copy()
+    before = digest(series)
+    assert series.dt.year[0] == 2020
+    assert digest(series) == before
+
+
+def test_attributes_count() -> None:
+    """What somebody has hung on a frame is part of it."""
+    frame = PAIR.copy()
+    with pytest.warns(UserWarning, match="attribute"):
+        frame.note = [1]
+    assert digest(frame) != digest(PAIR)

@@ -1,0 +1,213 @@
+"""Every example of the documentation is true: it runs, loads, or names what exists."""
+
+from __future__ import annotations
+
+import doctest
+import os
+import re
+import shlex
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from fleche.cli import main
+from tests.helpers.pages import (
+    LANGUAGES,
+    Block,
+    Kernel,
+    Page,
+    Shell,
+    environment,
+    hexadecimal,
+    is_like,
+    pages,
+)
+
+PAGES = pages()
+BLOCKS = [block for page in PAGES for block in page.blocks]
+
+needs_bash = pytest.mark.skipif(not os.path.exists("/bin/bash"), reason="the pages use bash")
+
+
+def by_where(block: Block) -> str:
+    return block.where
+
+
+class Reader:
+    """Somebody who does everything that a page says, in order."""
+
+    def __init__(self, home: Path, work: Path) -> None:
+        self._env = environment(home)
+        self._top = work
+        self._shell = Shell(work, self._env)
+        self._kernel: Kernel | None = None
+
+    def read(self, page: Page) -> None:
+        for block in page.blocks:
+            action = getattr(self, f"_{block.language}", None)
+            if action is not None and block.note("skip") is None:
+                action(block)
+
+    def close(self) -> None:
+        if self._kernel is not None:
+            self._kernel.close()
+            self._kernel = None
+
+    @property
+    def kernel(self) -> Kernel:
+        if self._kernel is None:
+            self._kernel = Kernel(self._shell.directory, self._env)
+        return self._kernel
+
+    def _write(self, block: Block) -> None:
+        assert block.file is not None
+        path = self._top / block.file
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(block.code)
+
+    def _restart(self, block: Block) -> None:
+        self.close()
+
+    def _run(self, block: Block) -> None:
+        reply = self.kernel.run(block.code)
+        assert reply.error is None, f"{block.where}: {reply.trace}"
+
+    def _python(self, block: Block) -> None:
+        if block.file is not None:
+            self._write(block)
+            compile(block.code, block.file, "exec")
+        else:
+            self._run(block)
+
+    def _toml(self, block: Block) -> None:
+        if block.file is not None:
+            self._write(block)
+
+    def _pycon(self, block: Block) -> None:
+        for example in doctest.DocTestParser().get_examples(block.code):
+            reply = self.kernel.run(example.source, "single")
+            said = f"{block.where}: >>> {example.source}"
+            if example.exc_msg is not None:
+                assert reply.error, f"{said}did not raise"
+                assert is_like(example.exc_msg, reply.error), f"{said}raised {reply.error}"
+            else:
+                assert reply.error is None, f"{said}{reply.trace}"
+                assert is_like(example.want, reply.output), f"{said}printed {reply.output!r}"
+
+    def _console(self, block: Block) -> None:
+        commands = re.split(r"^\$ ", block.code, flags=re.MULTILINE)
+        assert not commands[0].strip(), f"{block.where}: output before the first command"
+        for each in commands[1:]:
+            command, _, expected = each.partition("\n")
+            while command.endswith("\\"):
+                more, _, expected = expected.partition("\n")
+                command = f"{command}\n{more}"
+            found = self._shell.run(command)
+            assert is_like(expected, found), f"{block.where}: $ {command}\nprinted:\n{found}"
+
+
+@pytest.fixture
+def reader(tmp_home: Path) -> Iterator[Reader]:
+    made = Reader(tmp_home, tmp_home / "work")
+    yield made
+    made.close()
+
+
+@needs_bash
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_what_a_page_says_is_what_happens(page: Page, reader: Reader) -> None:
+    """A reader who follows a page from its top to its end sees what it shows."""
+    reader.read(page)
+
+
+@pytest.mark.parametrize(
+    "block",
+    [block for block in BLOCKS if block.language == "toml" and block.note("skip") is None],
+    ids=by_where,
+)
+def test_configurations_load(block: Block, tmp_home: Path) -> None:
+    """Every configuration that is shown can be used as it is."""
+    from fleche.config import load_cache_config, load_config
+
+    Path("fleche.toml").write_text(block.code)
+    for name in load_config().tables:
+        load_cache_config(name).close()
+    load_cache_config().close()
+
+
+@pytest.mark.parametrize(
+    "block",
+    [block for block in BLOCKS if block.note("bytes") or block.note("line")],
+    ids=by_where,
+)
+def test_bytes_are_those_of_the_code(block: Block) -> None:
+    """What is shown of the wire is what the code writes there."""
+    text = block.note("line")
+    expression = text or block.note("bytes") or ""
+    expected = eval(expression, wire_names())
+    if text is not None:
+        assert block.code.encode() == expected.lstrip(b"\n")
+    else:
+        assert hexadecimal(block.code) == expected, expected.hex(" ")
+
+
+def wire_names() -> dict[str, object]:
+    """What the expressions in the comments may use."""
+    import struct
+
+    from fleche import call, parcel
+    from fleche.digest import Digest
+    from fleche.remote import frames, greeting, messages
+
+    modules = (call, parcel, messages, greeting, frames)
+    names = {name: getattr(module, name) for module in modules for name in module.__all__}
+    asked = greeting.ClientGreeting((1, 1), ("zlib", "compress="), "0.1.0").opening
+    token = asked.split()[1]
+    return {**names, "Digest": Digest, "struct": struct, "ASKED": asked.replace(token, b"0" * 32)}
+
+
+_COMMAND = re.compile(r"(?:-m |`|^\$ |^)fleche ((?:remote(?= )|--)[^\"'`\n<]*)", re.MULTILINE)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_commands_exist(page: Page, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A command of fleche that a page mentions anywhere is one, with the options it is given."""
+    monkeypatch.setattr("fleche.cli.remote.serve_standard_streams", lambda *_, **__: 0)
+    for words in _COMMAND.findall(page.text):
+        given = shlex.split(words.replace("[", " ").replace("]", " ").rstrip(".,;:"))
+        assert exit_status(given) == 0, f"{page.name}: fleche {words}"
+
+
+def exit_status(words: list[str]) -> object:
+    try:
+        return main(words)
+    except SystemExit as ended:  # as --version and --help end
+        return ended.code
+
+
+def test_languages_are_known() -> None:
+    """A block of a language that nobody knows would not be checked by anybody."""
+    odd = [block.where for block in BLOCKS if block.language not in {*LANGUAGES, "run", "restart"}]
+    assert odd == []
+
+
+def test_what_is_skipped_says_why() -> None:
+    """A block that is not run has its reason beside it."""
+    bare = [
+        b.where for b in BLOCKS if b.note("skip") is not None and len(b.note("skip") or "") < 12
+    ]
+    assert bare == []
+
+
+def test_every_page_is_in_a_table_of_contents() -> None:
+    """Sphinx would only warn, and nobody would find the page."""
+    linked: set[str] = {"index.md"}
+    for page in PAGES:
+        base = os.path.dirname(page.name)
+        for block in page.blocks:
+            if block.language == "{toctree}":
+                entries = [line for line in block.code.split() if not line.startswith(":")]
+                for entry in entries:
+                    linked.add(f"{os.path.normpath(os.path.join(base, entry))}.md")
+    assert {page.name for page in PAGES} <= linked

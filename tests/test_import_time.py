@@ -1,0 +1,102 @@
+"""`import fleche` is cheap: worker processes, servers and command lines do it all the time."""
+
+from __future__ import annotations
+
+import os
+import statistics
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from fleche.remote.greeting import ClientGreeting
+
+RUNS = 20
+ALLOWED = 0.060  # seconds more than bare Python
+ATTEMPTS = 3  # the machine may be busy with something else
+
+HEAVY = ["dill", "fsspec", "h5py", "numpy", "pandas", "rich", "sqlalchemy", "zstandard"]
+
+
+def run(code: str) -> str:
+    """Run `code` in a new interpreter that nobody measures the coverage of."""
+    environment = {k: v for k, v in os.environ.items() if not k.startswith("COVERAGE_")}
+    command = [sys.executable, "-c", code]
+    done = subprocess.run(command, check=True, capture_output=True, text=True, env=environment)
+    return done.stdout
+
+
+def seconds(code: str) -> float:
+    start = time.perf_counter()
+    run(code)
+    return time.perf_counter() - start
+
+
+def cost_of_import() -> float:
+    """Seconds that `import fleche` adds: the difference of two medians, taken in turns."""
+    bare, full = [], []
+    for _ in range(RUNS):
+        bare.append(seconds("pass"))
+        full.append(seconds("import fleche"))
+    return statistics.median(full) - statistics.median(bare)
+
+
+@pytest.mark.parametrize("module", HEAVY)
+def test_imports_nothing_heavy(module: str) -> None:
+    """What only some users need is imported when they need it."""
+    assert run(f"import fleche, sys; print({module!r} in sys.modules)").strip() == "False"
+
+
+def test_is_quick() -> None:
+    run("import fleche")  # leaves compiled modules behind
+    costs: list[float] = []
+    while not costs or (min(costs) > ALLOWED and len(costs) < ATTEMPTS):
+        costs.append(cost_of_import())
+    assert min(costs) <= ALLOWED
+
+
+HANDSHAKE_RUNS = 12
+HANDSHAKE_ALLOWED = 0.200  # seconds more than bare Python
+
+
+def seconds_to_greet(directory: Path) -> float:
+    """Seconds from the start of a server to its answer to the greeting."""
+    environment = {k: v for k, v in os.environ.items() if not k.startswith("COVERAGE_")}
+    greeting = ClientGreeting((1, 1), (), "test")
+    command = [sys.executable, "-m", "fleche", "remote", "--serve"]
+    start = time.perf_counter()
+    with subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, cwd=directory, env=environment
+    ) as server:
+        assert server.stdin is not None
+        assert server.stdout is not None
+        server.stdin.write(greeting.opening)
+        server.stdin.flush()
+        while greeting.hello is None:
+            data = os.read(server.stdout.fileno(), 1 << 16)
+            assert data, "the server ended before it answered"
+            greeting.feed(data)
+        return time.perf_counter() - start
+
+
+def cost_of_handshake(directory: Path) -> float:
+    """Seconds that a server on a file cache needs more than bare Python, in turns."""
+    bare, full = [], []
+    for _ in range(HANDSHAKE_RUNS):
+        bare.append(seconds("pass"))
+        full.append(seconds_to_greet(directory))
+    return statistics.median(full) - statistics.median(bare)
+
+
+def test_the_handshake_is_quick(tmp_path: Path) -> None:
+    """A server on a file cache answers soon: every run of a program waits for it."""
+    (tmp_path / "fleche.toml").write_text(
+        '[default]\ncache = "c"\n[c]\ntemplate = "cloudpickle"\nroot = "store"\n'
+    )
+    seconds_to_greet(tmp_path)  # leaves compiled modules behind
+    costs: list[float] = []
+    while not costs or (min(costs) > HANDSHAKE_ALLOWED and len(costs) < ATTEMPTS):
+        costs.append(cost_of_handshake(tmp_path))
+    assert min(costs) <= HANDSHAKE_ALLOWED

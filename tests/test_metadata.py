@@ -1,0 +1,272 @@
+"""Collectors: what is recorded with a call, and what is not."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from fleche import Cache, Environment, Git, MetaData, Runtime, Tags, cache, fleche, meta, state
+from fleche.errors import ConfigError
+from fleche.metadata import Collecting, git, metadata_class, metadata_names
+from fleche.metadata.environment import imported_by
+from fleche.storage import CallMemory, ValueMemory
+
+grid = np.array([1.0])
+
+
+@pytest.fixture(autouse=True)
+def active() -> Iterator[Cache]:
+    made = Cache(ValueMemory(), CallMemory())
+    cache(made)
+    meta(None)
+    yield made
+    state.reset()
+
+
+def function() -> None:
+    """Something to collect about."""
+
+
+def fail(name: str, error: Exception) -> None:
+    raise error
+
+
+def collect(*collectors: MetaData, about: Any = function) -> dict[str, dict[str, Any]]:
+    return Collecting(collectors, about, fail).finish()
+
+
+class TestRuntime:
+    def test_fields(self) -> None:
+        before = datetime.now(timezone.utc)
+        collecting = Collecting([Runtime()], function, fail)
+        deadline = time.process_time() + 0.05
+        while time.process_time() < deadline:
+            pass
+        found = collecting.finish()["runtime"]
+        started, finished = (datetime.fromisoformat(found[key]) for key in ("started", "finished"))
+        assert abs(started - before).total_seconds() < 1
+        assert started.tzinfo is not None
+        assert (finished - started).total_seconds() == pytest.approx(found["seconds"], abs=1e-4)
+        assert 0.05 <= found["cpu_seconds"] <= found["seconds"] + 0.1
+        assert found["pid"] == os.getpid()
+        assert found["host"] == os.uname().nodename
+        assert found["user"]
+
+    def test_user_without_a_name(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """In a container the user may have a number only."""
+        from fleche.metadata import runtime
+
+        monkeypatch.delenv("LOGNAME", raising=False)
+        monkeypatch.delenv("USER", raising=False)
+        assert runtime._user.__wrapped__()
+        monkeypatch.setattr(os, "getuid", lambda: 54321)
+        assert runtime._user.__wrapped__() == "54321"
+
+
+class TestEnvironment:
+    def test_fields(self) -> None:
+        """The packages are those whose names the function's module has imported."""
+        found = collect(Environment())["environment"]
+        assert found["python"] == ".".join(map(str, sys.version_info[:3]))
+        assert found["implementation"] == sys.implementation.name
+        assert found["platform"]
+        assert found["packages"]["numpy"] == np.__version__
+        assert found["packages"]["pytest"] == pytest.__version__
+        assert "os" not in found["packages"]
+
+    def test_given_packages(self) -> None:
+        """What is not installed is left out."""
+        found = collect(Environment(["msgspec", "no-such-package"]))["environment"]
+        assert list(found["packages"]) == ["msgspec"]
+
+    def test_version_of_the_module(self) -> None:
+        """A package whose modules have another name than itself."""
+        import attr
+
+        found = collect(Environment(["attr"]))["environment"]["packages"]
+        assert found == {"attr": attr.__version__}
+
+    def test_without_a_function(self) -> None:
+        assert imported_by(None) == []
+        assert collect(Environment(), about=None)["environment"]["packages"] == {}
+
+
+def run_git(root: Path, *arguments: str) -> None:
+    identity = ["-c", "user.name=a", "-c", "user.email=a@b"]
+    subprocess.run(["git", *identity, *arguments], cwd=root, check=True, capture_output=True)
+
+
+class TestGit:
+    @pytest.fixture
+    def repository(self, tmp_path: Path) -> Path:
+        root = tmp_path / "repository"
+        root.mkdir()
+        run_git(root, "init", "-b", "main")
+        (root / "inner").mkdir()
+        (root / "inner" / "code.py").write_text("def function():\n    pass\n")
+        run_git(root, "add", ".")
+        run_git(root, "commit", "-m", "first")
+        git._answers.clear()
+        return root
+
+    def function_of(self, root: Path) -> Any:
+        path = root / "inner" / "code.py"
+        scope: dict[str, Any] = {}
+        exec(compile(path.read_text(), str(path), "exec"), scope)
+        return scope["function"]
+
+    def test_fields(self, repository: Path) -> None:
+        head = subprocess.check_output(["git", "rev-parse", "HEAD"], cwd=repository, text=True)
+        assert collect(Git(), about=self.function_of(repository))["git"] == {
+            "root": str(repository),
+            "commit": head.strip(),
+            "branch": "main",
+            "dirty": False,
+        }
+
+    def test_dirty_and_detached(self, repository: Path) -> None:
+        function = self.function_of(repository)
+        run_git(repository, "checkout", "--detach")
+        (repository / "inner" / "code.py").write_text("changed\n")
+        found = collect(Git(), about=function)["git"]
+        assert (found["branch"], found["dirty"]) == (None, True)
+
+    def test_before_the_first_commit(self, tmp_path: Path) -> None:
+        run_git(tmp_path, "init", "-b", "main")
+        assert git.describe(tmp_path)["commit"] is None
+
+    def test_asked_once_in_a_while(self, repository: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        first = git.describe(repository)
+        monkeypatch.setenv("PATH", "")
+        assert git.describe(repository) == first
+
+    def test_no_repository(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Then there are no data; a function without a file is taken to be where one works."""
+        monkeypatch.chdir(tmp_path)
+        assert collect(Git(), about=None) == {}
+
+    def test_no_git(self, repository: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setenv("PATH", "")
+        assert git.describe(repository) == {}
+
+    def test_broken_repository(self, tmp_path: Path) -> None:
+        (tmp_path / ".git").mkdir()
+        assert git.describe(tmp_path) == {}
+
+    def test_slow_git(
+        self, repository: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """It is not waited for long."""
+        slow = tmp_path / "bin" / "git"
+        slow.parent.mkdir()
+        slow.write_text("#!/bin/sh\nexec sleep 30\n")
+        slow.chmod(0o755)
+        monkeypatch.setenv("PATH", f"{slow.parent}:{os.environ['PATH']}")
+        monkeypatch.setattr(git, "TIMEOUT", 0.2)
+        begin = time.monotonic()
+        assert git.describe(repository) == {}
+        assert time.monotonic() - begin < 5
+
+    def test_runs_no_hooks(self, repository: Path, tmp_path: Path) -> None:
+        """Nothing that a repository holds is executed."""
+        hook = tmp_path / "hook"
+        hook.write_text(f"#!/bin/sh\ntouch {tmp_path / 'ran'}\n")
+        hook.chmod(0o755)
+        run_git(repository, "config", "core.fsmonitor", str(hook))
+        (repository / "inner" / "code.py").write_text("changed\n")
+        assert git.describe(repository)["dirty"]
+        assert not (tmp_path / "ran").exists()
+
+    def test_foreign_variables(self, repository: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Called inside another repository's hook, it still describes the function's."""
+        monkeypatch.setenv("GIT_DIR", "/nowhere")
+        assert git.describe(repository)["branch"] == "main"
+
+
+class TestOwn:
+    def test_each_call_has_its_own_copy(self) -> None:
+        """What a collector notes at the start is of one call, however many run at a time."""
+
+        class Thread(MetaData):
+            def start(self) -> None:
+                self.started = threading.get_ident()
+
+            def finish(self) -> dict[str, Any]:
+                return {"same": self.started == threading.get_ident()}
+
+        barrier = threading.Barrier(4)
+
+        @fleche(meta=[Thread], hash_code=False)
+        def meet(x: int) -> int:
+            barrier.wait(5)
+            return x
+
+        threads = [threading.Thread(target=meet, args=(number,)) for number in range(4)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert [call.metadata for call in meet.query()] == [{"thread": {"same": True}}] * 4
+
+    def test_known_by_name(self) -> None:
+        class Weather(MetaData):
+            def finish(self) -> dict[str, Any]:
+                return {"sun": True}
+
+        assert metadata_class("weather") is Weather
+        assert {"environment", "git", "runtime", "tags", "weather"} <= set(metadata_names())
+        meta("weather")
+        assert meta() == (Weather(),)
+
+    def test_named_otherwise(self) -> None:
+        class Sky(MetaData):
+            name = "heaven"
+
+        assert metadata_class("heaven") is Sky
+
+    def test_imported_by_name(self) -> None:
+        assert metadata_class("fleche.metadata.git:Git") is Git
+
+    @pytest.mark.parametrize(
+        "name", ["nope", "no_such_module:A", "fleche.metadata.git:Nope", "os.path:join"]
+    )
+    def test_unknown_name(self, name: str) -> None:
+        with pytest.raises(ConfigError, match="metadata"):
+            metadata_class(name)
+
+    def test_unfinished(self) -> None:
+        with pytest.raises(NotImplementedError):
+            MetaData().finish()
+
+
+class TestCollecting:
+    def test_last_of_a_name_counts(self) -> None:
+        found = collect(Environment(["numpy"]), Environment(["msgspec"]))
+        assert list(found["environment"]["packages"]) == ["msgspec"]
+
+    def test_tags_add_up(self) -> None:
+        assert collect(Tags(a=1, b=1), Tags(b=2))["tags"] == {"a": 1, "b": 2}
+
+    def test_equality_and_text(self) -> None:
+        assert Tags(a=1) == Tags(a=1) != Tags(a=2)
+        assert len({Git(), Git()}) == 1
+        assert repr(Tags(a=1)) == "Tags(a=1)"
+        assert repr(Environment(["numpy"])) == "Environment(packages=('numpy',))"
+
+    def test_nothing_collected_nothing_recorded(self) -> None:
+        @fleche
+        def plain(x: int) -> int:
+            return x
+
+        plain(1)
+        assert plain.load(1).metadata == {}

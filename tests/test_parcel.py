@@ -1,0 +1,682 @@
+"""Parcels: the bytes of a value, laid out, checked, signed, compressed, not copied needlessly."""
+
+from __future__ import annotations
+
+import pickle
+import struct
+import subprocess
+import sys
+import tracemalloc
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+from blake3 import blake3
+from hypothesis import given
+from hypothesis import strategies as st
+
+from fleche.digest import digest
+from fleche.errors import CorruptParcel, MissingExtra, SignatureError, UnpackError
+from fleche.parcel import (
+    ALIGNMENT,
+    BUFFER_MIN,
+    MAGIC,
+    PYTHON,
+    VERSION,
+    IncomingParcel,
+    Packing,
+    Parcel,
+    StreamSource,
+    pack,
+    pack_bytes,
+    read_bytes,
+    receive,
+    unpack,
+    verify,
+    zstd_available,
+)
+from fleche.testing.corpus import Block
+
+KEY = str(digest("key"))
+LARGE = 200_000
+
+opened: list[str] = []
+
+
+class Bomb:
+    """Tells when it is unpickled."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return opened.append, ("bang",)
+
+
+@pytest.fixture(autouse=True)
+def nothing_opened() -> None:
+    opened.clear()
+
+
+def block(size: int = LARGE) -> Block:
+    return Block(bytes(range(256)) * (size // 256) + bytes(size % 256))
+
+
+def again(parcel: Parcel, **options: Any) -> Parcel:
+    return Parcel.from_bytes(parcel.tobytes(), **options)
+
+
+def offsets(data: bytes) -> list[int]:
+    """Where each section begins, worked out from the bytes alone."""
+    flags, length = struct.unpack_from("<HI", data, 10)
+    position = 32 + length + 32 + (32 if flags & 1 else 0)
+    found = []
+    head = msgspec.msgpack.decode(data[32 : 32 + length])
+    for _size, stored, *_ in (head["stream"], *head.get("buffers", ())):
+        position += -position % 64
+        found.append(position)
+        position += stored
+    return found
+
+
+class TestLayout:
+    @pytest.mark.parametrize("keys", [(), (b"s",)], ids=["unsigned", "signed"])
+    def test_the_table_of_offsets(self, keys: tuple[bytes, ...]) -> None:
+        """Every field is where the documentation says."""
+        parcel = pack(block(), digest=KEY, keys=keys)
+        data = parcel.tobytes()
+        assert data[:8] == MAGIC == b"\x89fleche\n"
+        version, flags, length, total = struct.unpack_from("<HHIQ", data, 8)
+        assert (version, flags, total) == (VERSION, len(keys), len(data))
+        assert data[24:32] == bytes(8)
+        head = msgspec.msgpack.decode(data[32 : 32 + length])
+        assert (head["serializer"], head["python"], head["digest"]) == ("cloudpickle", PYTHON, KEY)
+        assert data[32 + length : 64 + length] == blake3(data[: 32 + length]).digest()
+        stream, buffer = offsets(data)
+        assert stream % ALIGNMENT == buffer % ALIGNMENT == 0
+        assert data[buffer:] == bytes(block().data)
+        (size, stored, codec, checksum, *_) = head["buffers"][0]
+        assert (size, stored, codec) == (LARGE, LARGE, "")
+        assert checksum == blake3(data[buffer:]).digest()
+        assert pickle.loads(data[stream : stream + head["stream"][0]], buffers=[b"x"]).data == b"x"
+
+    def test_the_head_says_it_without_opening(self) -> None:
+        """Serializer, Python, digest, sizes and checksums are read without unpickling."""
+        parcel = again(pack([Bomb(), block()], "pickle", digest=KEY))
+        head = parcel.head
+        assert (head.serializer, head.python, head.digest, head.code) == (
+            "pickle",
+            PYTHON,
+            KEY,
+            False,
+        )
+        assert [section.size for section in head.buffers] == [LARGE]
+        assert all(section.inline for section in head.sections)
+        assert parcel.nbytes == len(parcel.tobytes())
+        assert opened == []
+
+    def test_small_buffers_stay_in_the_stream(self) -> None:
+        """Only what is worth aligning is kept out of the pickle stream."""
+        assert len(pack(block(BUFFER_MIN)).head.buffers) == 1
+        assert pack(block(BUFFER_MIN - 1)).head.buffers == ()
+        assert unpack(again(pack(block(100)))).data == block(100).data
+
+    @pytest.mark.parametrize("value", [None, True, 1, 1.5, 1j, "text", b"bytes", [1], {"a": (1,)}])
+    def test_the_same_value_gives_the_same_bytes(self, value: Any) -> None:
+        """Packing is deterministic for plain values."""
+        assert pack(value).tobytes() == pack(value).tobytes()
+        assert unpack(pack(value)) == value
+
+    def test_chunks(self) -> None:
+        """Chunks are at most as large as asked for, and together the whole."""
+        parcel = pack(block())
+        for size in (1000, 1 << 20):
+            chunks = [bytes(chunk) for chunk in parcel.chunks(size)]
+            assert max(map(len, chunks)) <= size
+            assert b"".join(chunks) == parcel.tobytes()
+        assert repr(parcel) == f"<Parcel ? cloudpickle {parcel.nbytes} bytes>"
+
+
+class TestDamage:
+    @pytest.mark.parametrize("keys", [(), (b"s",)], ids=["unsigned", "signed"])
+    def test_truncated_anywhere(self, keys: tuple[bytes, ...]) -> None:
+        """Every beginning of a parcel is recognised as one, and nothing is unpickled."""
+        data = pack(Bomb(), "pickle", keys=keys).tobytes()
+        for length in range(len(data)):
+            with pytest.raises(CorruptParcel):
+                Parcel.from_bytes(data[:length])
+        for more in (b"\0", data):
+            with pytest.raises(CorruptParcel):
+                Parcel.from_bytes(data + more)
+        assert opened == []
+
+    @pytest.mark.parametrize("keys", [(), (b"s",)], ids=["unsigned", "signed"])
+    @pytest.mark.parametrize("compression", [None, "zlib"])
+    def test_a_bit_flipped_anywhere(self, keys: tuple[bytes, ...], compression: str | None) -> None:
+        """No altered byte is unpickled. What pads the sections means nothing, whatever it is."""
+        text = "abc" * 100
+        parcel = pack([text, Bomb()], "pickle", digest=KEY, compression=compression, keys=keys)
+        data = parcel.tobytes()
+        padding = set(range(offsets(data)[0] - ALIGNMENT, offsets(data)[0])) & {
+            position for position in range(len(data)) if position >= _end_of_head(data)
+        }
+        for position in range(len(data)):
+            altered = bytearray(data)
+            altered[position] ^= 1 << position % 8
+            if position in padding:
+                assert unpack(Parcel.from_bytes(altered), digest=KEY, keys=keys)[0] == text
+                opened.clear()
+                continue
+            with pytest.raises((CorruptParcel, SignatureError)):
+                unpack(Parcel.from_bytes(altered), digest=KEY, keys=keys)
+            with pytest.raises((CorruptParcel, SignatureError)):
+                verify(Parcel.from_bytes(altered), digest=KEY, keys=keys)
+            assert opened == []
+
+    @pytest.mark.parametrize("mmap", [False, True])
+    def test_a_bit_flipped_in_a_buffer(self, tmp_path: Path, mmap: bool) -> None:
+        """verify() reads every byte; opening does so unless the buffer is mapped."""
+        data = bytearray(pack([block(), Bomb()], "pickle", digest=KEY).tobytes())
+        data[-1] ^= 1
+        path = tmp_path / "parcel"
+        path.write_bytes(data)
+        with pytest.raises(CorruptParcel, match=str(path)):
+            verify(parcel := Parcel.from_file(str(path), mmap=mmap))
+        parcel.close()
+        if not mmap:
+            with pytest.raises(CorruptParcel, match="the checksum of buffer 1"):
+                unpack(parcel := Parcel.from_file(str(path)))
+            parcel.close()
+            assert opened == []
+
+    def test_what_is_no_parcel(self) -> None:
+        """Foreign bytes are called so; a layout of the future asks for an upgrade."""
+        with pytest.raises(CorruptParcel, match="too few"):
+            Parcel.from_bytes(b"")
+        with pytest.raises(CorruptParcel, match="not a parcel"):
+            Parcel.from_bytes(pickle.dumps("x" * 100))
+        data = bytearray(pack(1).tobytes())
+        data[8] = 2
+        with pytest.raises(CorruptParcel, match="parcel layout 2, this fleche reads 1; upgrade"):
+            Parcel.from_bytes(data)
+
+    def test_a_head_that_lies(self) -> None:
+        """A sound checksum is not enough: the table must agree with the length, and be a table."""
+
+        def with_head(head: Any) -> bytes:
+            encoded = msgspec.msgpack.encode(head)
+            total = 64 + len(encoded)
+            covered = struct.pack("<8sHHIQ8x", MAGIC, 1, 0, len(encoded), total) + encoded
+            return covered + blake3(covered).digest()
+
+        section = [10, 10, "", bytes(32)]
+        with pytest.raises(CorruptParcel, match="disagree"):
+            Parcel.from_bytes(with_head({"serializer": "pickle", "stream": section}))
+        for head in (
+            {},
+            [],
+            {"serializer": 1, "stream": section},
+            {"serializer": "p", "stream": []},
+        ):
+            with pytest.raises(CorruptParcel, match="the head cannot be read"):
+                Parcel.from_bytes(with_head(head))
+
+    def test_another_values_parcel(self) -> None:
+        """A parcel cannot pass for another, nor one without a name for any."""
+        with pytest.raises(CorruptParcel, match=f"holds {KEY[:12]}, not {'0' * 12}"):
+            unpack(pack(Bomb(), "pickle", digest=KEY), digest="0" * 64)
+        with pytest.raises(CorruptParcel, match=r"holds \?"):
+            verify(pack(Bomb(), "pickle"), digest="0" * 64)
+        assert opened == []
+
+    def test_a_file_that_is_damaged_is_closed(self, tmp_path: Path, no_leaks: None) -> None:
+        """A parcel that cannot be read leaves no open file."""
+        (tmp_path / "parcel").write_bytes(b"x" * 100)
+        with pytest.raises(CorruptParcel, match=str(tmp_path)):
+            Parcel.from_file(str(tmp_path / "parcel"))
+
+
+def _end_of_head(data: bytes) -> int:
+    flags, length = struct.unpack_from("<HI", data, 10)
+    return 64 + length + (32 if flags & 1 else 0)
+
+
+class TestSignatures:
+    def test_secrets_rotate(self) -> None:
+        """The first secret signs, any that is known here will do."""
+        parcel = pack(1, keys=[b"new", b"old"])
+        assert unpack(parcel, keys=[b"other", b"new"]) == 1
+        with pytest.raises(SignatureError, match="a key that is not configured here"):
+            unpack(parcel, keys=[b"old"])
+        assert unpack(parcel) == 1
+
+    def test_unsigned_is_refused(self) -> None:
+        """Where a secret is configured, what has no signature is refused, unopened."""
+        for action in (unpack, verify):
+            with pytest.raises(SignatureError, match="not signed"):
+                action(pack(Bomb(), "pickle"), keys=[b"s"])
+        assert opened == []
+
+    def test_the_signature_cannot_be_stripped_or_moved(self) -> None:
+        """A signature covers head and checksums, so that it fits one value only."""
+        one, two = (pack(number, digest=KEY, keys=[b"s"]).tobytes() for number in (1, 2))
+        end = _end_of_head(one)
+        with pytest.raises(SignatureError):
+            unpack(
+                Parcel.from_bytes(two[: end - 32] + one[end - 32 : end] + two[end:]), keys=[b"s"]
+            )
+
+    def test_bytes_may_be_signed_too(self) -> None:
+        """pack_bytes() and read_bytes() check as pack() and unpack() do."""
+        parcel = pack_bytes(b"content" * 100, "kind", digest=KEY, compression="zlib", keys=[b"s"])
+        assert parcel.nbytes < 700
+        assert bytes(read_bytes(parcel, "kind", keys=[b"s"], digest=KEY)) == b"content" * 100
+        with pytest.raises(SignatureError):
+            read_bytes(parcel, "kind", keys=[b"t"])
+        with pytest.raises(CorruptParcel, match="holds 'kind', not 'other'"):
+            read_bytes(parcel, "other")
+        with pytest.raises(CorruptParcel, match="not 000000000000"):
+            read_bytes(parcel, "kind", digest="0" * 64)
+        with pytest.raises(UnpackError, match="unknown serializer 'kind'"):
+            unpack(parcel)
+
+    def test_packing_holds_them(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """A Packing signs and checks with its secrets, or with those of the environment."""
+        packing = Packing("pickle", "zlib", (b"s",))
+        assert packing.unpack(packing.pack([1] * 1000, KEY), KEY) == [1] * 1000
+        with pytest.raises(SignatureError):
+            packing.unpack(pack(1))
+        assert "s'" not in repr(packing)
+        monkeypatch.setenv("FLECHE_SECRET_KEY", "a,,b")
+        assert Packing().with_environment().keys == (b"a", b"b")
+        assert packing.with_environment() is packing
+        with pytest.raises(ValueError, match="serializer 'xml': one of cloudpickle"):
+            Packing("xml")
+        with pytest.raises(ValueError, match="compress 'gz': one of zlib"):
+            Packing(compression="gz")
+
+
+class TestCompression:
+    @pytest.mark.parametrize("codec", ["zlib", "zstd"])
+    def test_round_trip(self, codec: str) -> None:
+        """Stream and buffers are compressed, each where it helps, and come back equal."""
+        if codec == "zstd":
+            pytest.importorskip("zstandard")
+        parcel = pack([block(), "x" * 100_000], compression=codec, digest=KEY)
+        assert parcel.nbytes < LARGE / 10
+        assert [section.codec for section in parcel.head.sections] == [codec, codec]
+        verify(again(parcel), digest=KEY)
+        found = unpack(again(parcel), digest=KEY)
+        assert found[0].data == block().data
+        assert found[1] == "x" * 100_000
+
+    def test_what_does_not_shrink_is_left_alone(self) -> None:
+        """Noise is stored as it is, and so are a few bytes."""
+        import random
+
+        noise = Block(random.Random(1).randbytes(LARGE))
+        parcel = pack([noise, "x"], compression="zlib")
+        assert [section.codec for section in parcel.head.buffers] == [""]
+        assert pack(1, compression="zlib").head.stream.codec == ""
+
+    @pytest.mark.parametrize("codec", ["zlib", "zstd"])
+    def test_a_section_that_lies_about_its_size(self, codec: str) -> None:
+        """A small section that claims, or holds, more than it says is refused: no bombs."""
+        from fleche.parcel.codecs import compress, decompress
+
+        if codec == "zstd":
+            pytest.importorskip("zstandard")
+        _, stored = compress(codec, bytes(20_000_000))
+        tracemalloc.start()
+        try:
+            with pytest.raises(CorruptParcel, match="holds"):
+                decompress(codec, stored, 1000)
+            assert tracemalloc.get_traced_memory()[1] < 5_000_000
+        finally:
+            tracemalloc.stop()
+        for size in (20_000_001, 19_999_999):
+            with pytest.raises(CorruptParcel, match=f"not {size}"):
+                decompress(codec, stored, size)
+        with pytest.raises(CorruptParcel, match=r"damaged|holds"):
+            decompress(codec, b"\1\2\3" * 100, 1000)
+        with pytest.raises(CorruptParcel, match="unknown compression 'lzma'"):
+            decompress("lzma", stored, 1000)
+
+    def test_a_codec_that_is_not_installed(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Without the package, the error says how to get it."""
+        monkeypatch.setitem(sys.modules, "zstandard", None)
+        assert not zstd_available()
+        with pytest.raises(MissingExtra, match=r'pip install "fleche\[zstd\]"'):
+            pack("x" * 1000, compression="zstd")
+
+
+class TestMemory:
+    SIZE = 64_000_000
+
+    @pytest.fixture
+    def array(self) -> Any:
+        np = pytest.importorskip("numpy")
+        return np.arange(self.SIZE // 8, dtype="int64")
+
+    @pytest.fixture
+    def traced(self) -> Iterator[Any]:
+        tracemalloc.start()
+
+        def peak() -> int:
+            return tracemalloc.get_traced_memory()[1]
+
+        yield peak
+        tracemalloc.stop()
+
+    def test_packing_copies_nothing(self, array: Any, traced: Any) -> None:
+        """The parcel of a large array refers to its memory."""
+        parcel = pack(array)
+        assert sum(len(chunk) for chunk in parcel.chunks()) == parcel.nbytes
+        verify(parcel)
+        assert traced() < 2_000_000
+        array[0] = 99
+        with pytest.raises(CorruptParcel):
+            verify(parcel)
+
+    def test_opening_copies_once(self, array: Any, traced: Any, tmp_path: Path) -> None:
+        """An array from a file is read into the memory that it then owns."""
+        path = tmp_path / "parcel"
+        with path.open("wb") as file:
+            file.writelines(pack(array).chunks())
+        found = unpack(Parcel.from_file(str(path)))
+        assert (found == array).all()
+        found[0] = 1
+        assert traced() < 1.3 * self.SIZE
+
+    def test_an_owned_parcel_hands_its_memory_over(self, array: Any, traced: Any) -> None:
+        """What arrived in memory of its own is not copied again, and spent."""
+        data = bytearray(pack(array).tobytes())
+        parcel = Parcel.from_bytes(data, owned=True)
+        tracemalloc.reset_peak()
+        before = traced()
+        found = unpack(parcel)
+        assert traced() - before < 2_000_000
+        found[0] = 1
+        with pytest.raises(ValueError, match="spent"):
+            unpack(parcel)
+        with pytest.raises(ValueError, match="spent"):
+            list(parcel.chunks())
+
+    def test_what_is_not_owned_is_not_spent(self, array: Any) -> None:
+        """A parcel over somebody's bytes opens again and again, each time to a new object."""
+        parcel = again(pack(array[:20_000]))
+        one, two = unpack(parcel), unpack(parcel)
+        one[:] = 0
+        assert (two == array[:20_000]).all()
+        assert unpack(Parcel.from_bytes(pack(1).tobytes(), owned=True)) == 1
+
+    def test_a_mapped_file_is_loaded_when_touched(
+        self, array: Any, traced: Any, tmp_path: Path
+    ) -> None:
+        """Opening a memory-mapped parcel costs nothing; writing to it stays private."""
+        path = tmp_path / "parcel"
+        with path.open("wb") as file:
+            file.writelines(pack(array).chunks())
+        parcel = Parcel.from_file(str(path), mmap=True)
+        found = unpack(parcel)
+        assert traced() < 2_000_000
+        found[:1000] = 0
+        other = unpack(Parcel.from_file(str(path), mmap=True))
+        path.unlink()
+        assert other[999] == 999
+        assert found[1000] == 1000
+
+    @pytest.mark.parametrize("mmap", [False, True])
+    def test_files_are_closed(self, tmp_path: Path, mmap: bool, no_leaks: None) -> None:
+        """An opened, a closed and a forgotten parcel leave no open file."""
+        path = tmp_path / "parcel"
+        path.write_bytes(pack(block(), compression="zlib").tobytes())
+        assert unpack(Parcel.from_file(str(path), mmap=mmap)).data == block().data
+        parcel = Parcel.from_file(str(path), mmap=mmap)
+        assert b"".join(parcel.chunks(1000)) == path.read_bytes()
+        parcel.close()
+        parcel.close()
+        forgotten = Parcel.from_file(str(path), mmap=mmap)
+        del forgotten
+
+    def test_arrays_of_every_kind(self) -> None:
+        """Empty, Fortran-ordered, strided, 0-d, structured: equal, and of the same order."""
+        np = pytest.importorskip("numpy")
+        arrays = [
+            np.zeros((0, 5)),
+            np.array(1.0),
+            np.asfortranarray(np.arange(40_000.0).reshape(200, 200)),
+            np.arange(100_000)[::3],
+            np.zeros(20_000, dtype=[("a", "i4"), ("b", "f8")]),
+            np.arange(100_000, dtype=">i4"),
+            np.zeros((1, 70_000), dtype="int8"),
+        ]
+        for array, found in zip(arrays, unpack(again(pack(arrays))), strict=True):
+            assert found.dtype == array.dtype
+            assert (
+                found.flags.f_contiguous == array.flags.f_contiguous or not array.flags.contiguous
+            )
+            np.testing.assert_array_equal(found, array)
+
+    def test_aliases_stay_aliases(self) -> None:
+        """One array in two places is one array again."""
+        np = pytest.importorskip("numpy")
+        array = np.zeros(20_000)
+        parcel = pack([array, array])
+        assert len(parcel.head.buffers) == 1
+        one, two = unpack(parcel)
+        assert one is two
+
+    def test_read_only_arrays_come_back(self) -> None:
+        """A read-only array is equal; whether it may be written to is not part of its value."""
+        np = pytest.importorskip("numpy")
+        array = np.arange(20_000)
+        array.flags.writeable = False
+        np.testing.assert_array_equal(unpack(again(pack(array))), array)
+
+    @pytest.mark.slow
+    @pytest.mark.timeout(600)
+    def test_more_than_four_gigabytes(self, tmp_path: Path) -> None:
+        """Sizes are 64 bits wide; the file is sparse where the value is."""
+        np = pytest.importorskip("numpy")
+        array = np.zeros((1 << 32) + 1000, dtype="uint8")
+        array[-1] = 7
+        path = tmp_path / "parcel"
+        with path.open("wb") as file:
+            for chunk in pack(array, digest=KEY).chunks():
+                file.write(chunk)
+        parcel = Parcel.from_file(str(path), mmap=True)
+        assert parcel.nbytes > 1 << 32
+        del array
+        verify(parcel, digest=KEY)
+        found = unpack(parcel)
+        assert (found.size, found[-1]) == ((1 << 32) + 1000, 7)
+
+
+class TestArriving:
+    def pieces(self, data: bytes, size: int = 1000) -> Iterator[bytes]:
+        return (data[start : start + size] for start in range(0, len(data), size))
+
+    @pytest.mark.parametrize("size", [1, 7, 1000, 1 << 20])
+    def test_in_pieces_of_any_size(self, size: int) -> None:
+        """However the bytes arrive, they make the same parcel."""
+        data = pack(block(70_000), digest=KEY).tobytes()
+        source = StreamSource(len(data), self.pieces(data, size))
+        assert IncomingParcel(source).tobytes() == data
+        parcel = receive(len(data), self.pieces(data, size))
+        assert unpack(parcel, digest=KEY).data == block(70_000).data
+
+    def test_opened_while_arriving(self) -> None:
+        """Opening collects what is still to come; the head is there before."""
+        data = pack([1, block()], digest=KEY).tobytes()
+        taken: list[int] = []
+        pieces = (taken.append(len(piece)) or piece for piece in self.pieces(data))
+        parcel = IncomingParcel(StreamSource(len(data), pieces))
+        assert parcel.head.digest == KEY
+        assert sum(taken) < 3000
+        assert unpack(parcel, digest=KEY)[1].data == block().data
+        parcel.close()
+
+    def test_altered_on_the_way(self) -> None:
+        """What arrives altered is refused before it is handed on as whole."""
+        data = bytearray(pack([Bomb(), block()], "pickle").tobytes())
+        for position in (40, len(data) - 1, *offsets(bytes(data))):
+            altered = data.copy()
+            altered[position] ^= 1
+            with pytest.raises(CorruptParcel):
+                receive(len(data), self.pieces(altered))
+            with pytest.raises(CorruptParcel):
+                list(IncomingParcel(StreamSource(len(data), self.pieces(altered))).chunks())
+        assert opened == []
+
+    @pytest.mark.parametrize("keep", [0, 10, 40, 500, -1])
+    def test_broken_off(self, keep: int) -> None:
+        """A stream that ends early is a damaged parcel, wherever it ends."""
+        data = pack(block()).tobytes()
+        with pytest.raises(CorruptParcel):
+            receive(len(data), self.pieces(data[:keep]))
+
+    def test_no_more_is_read_than_announced(self) -> None:
+        """More bytes than announced are an error, and an endless stream is not read to its end."""
+        data = pack(1).tobytes()
+        with pytest.raises(CorruptParcel, match="more than the"):
+            receive(len(data), [data + b"x"])
+
+        def endless() -> Iterator[bytes]:
+            yield data
+            raise AssertionError("asked for more")
+
+        assert unpack(receive(len(data), endless())) == 1
+
+
+class TestCode:
+    SCRIPT = """
+import sys
+from fleche.parcel import pack
+def double(x):
+    return 2 * x
+class Point:
+    def __init__(self, x):
+        self.x = x
+sys.stdout.buffer.write(pack({what}, {serializer!r}).tobytes())
+"""
+
+    def packed(self, python: str, what: str, serializer: str = "cloudpickle") -> Parcel:
+        code = self.SCRIPT.format(what=what, serializer=serializer)
+        done = subprocess.run([python, "-c", code], capture_output=True, check=True)
+        return Parcel.from_bytes(done.stdout)
+
+    @pytest.mark.parametrize("serializer", ["cloudpickle", "dill"])
+    @pytest.mark.parametrize(
+        ("what", "code"),
+        [
+            ("double", True),
+            ("[double]", True),
+            ("lambda: 0", True),
+            ("Point(1)", True),
+            ("len", False),
+            ("'_create_code'", False),
+            ("b'_create_code' * 9", False),
+            ("[1.0, {'_create_code': 1}]", False),
+        ],
+    )
+    def test_code_is_declared(self, serializer: str, what: str, code: bool) -> None:
+        """The head says whether the stream holds bytecode, and is not misled by texts."""
+        parcel = self.packed(sys.executable, what, serializer)
+        assert parcel.head.code is code
+        unpack(parcel)
+
+    def test_code_of_another_python_is_refused(self, pythons: Any) -> None:
+        """Bytecode does not travel between Pythons; the error says what to do. Data does."""
+        other = next(version for version in ("3.12", "3.13", "3.10") if version != PYTHON)
+        parcel = self.packed(pythons[other], "double")
+        with pytest.raises(UnpackError) as caught:
+            unpack(parcel)
+        assert f"compiled by Python {other}, and this is Python {PYTHON}" in str(caught.value)
+        assert "define it in a module that both can import" in str(caught.value)
+        value = "{'a': [1, 2.5, (None, b'x')], 3: {4, 5}}"
+        assert unpack(self.packed(pythons[other], value)) == {
+            "a": [1, 2.5, (None, b"x")],
+            3: {4, 5},
+        }
+
+    def test_a_missing_module_is_named(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """A class whose module is not here is an error that says which one."""
+        (tmp_path / "elsewhere_only.py").write_text("class Thing:\n    pass\n")
+        monkeypatch.syspath_prepend(tmp_path)
+        import elsewhere_only  # type: ignore[import-not-found]
+
+        parcel = again(pack(elsewhere_only.Thing(), digest=KEY))
+        monkeypatch.undo()
+        del sys.modules["elsewhere_only"]
+        with pytest.raises(UnpackError) as caught:
+            unpack(parcel)
+        assert "needs the module 'elsewhere_only', which cannot be imported here" in str(
+            caught.value
+        )
+        assert KEY[:12] in str(caught.value)
+
+    def test_an_object_that_refuses(self) -> None:
+        """Whatever goes wrong while an object is made is one kind of error, with its cause."""
+
+        class Refusing:
+            def __reduce__(self) -> tuple[Any, ...]:
+                return int, ("no number",)
+
+        with pytest.raises(UnpackError, match="ValueError: invalid literal") as caught:
+            unpack(pack(Refusing()))
+        assert isinstance(caught.value.__cause__, ValueError)
+
+    def test_a_serializer_that_is_not_installed(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Without dill, the error says how to get it; plain values do not need it."""
+        monkeypatch.setitem(sys.modules, "dill", None)
+        with pytest.raises(MissingExtra, match=r'pip install "fleche\[dill\]"'):
+            pack([1], "dill")
+        assert unpack(pack(1, "dill")) == 1
+
+
+PLAIN = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats(allow_nan=False)
+    | st.text()
+    | st.binary()
+    | st.binary(min_size=BUFFER_MIN, max_size=BUFFER_MIN + 100),
+    lambda inner: (
+        st.lists(inner, max_size=4)
+        | st.tuples(inner, inner)
+        | st.dictionaries(st.text(), inner, max_size=4)
+    ),
+    max_leaves=10,
+)
+
+
+@given(
+    value=PLAIN,
+    serializer=st.sampled_from(["cloudpickle", "pickle", "dill"]),
+    compression=st.sampled_from([None, "zlib", "zstd"]),
+    keys=st.lists(st.binary(min_size=1), max_size=2),
+    owned=st.booleans(),
+)
+def test_round_trip(
+    value: Any, serializer: str, compression: str | None, keys: list[bytes], owned: bool
+) -> None:
+    """Whatever is packed, and however, comes back equal."""
+    parcel = pack(value, serializer, digest=KEY, compression=compression, keys=keys)
+    found = Parcel.from_bytes(bytearray(parcel.tobytes()), owned=owned)
+    verify(found, digest=KEY, keys=keys)
+    assert unpack(found, digest=KEY, keys=keys) == value
+
+
+@given(st.binary(max_size=300))
+def test_any_bytes(data: bytes) -> None:
+    """No bytes whatever do worse than an error in words."""
+    for found in (
+        data,
+        MAGIC + data,
+        struct.pack("<8sHHIQ8x", MAGIC, 1, 0, 9, 40 + len(data)) + data,
+    ):
+        with pytest.raises(CorruptParcel):
+            Parcel.from_bytes(found)

@@ -1,0 +1,355 @@
+"""The server: its loop, its streams, its secrets, and its command line."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+
+from fleche.call import CallRecord, LazyCall, QueryCall
+from fleche.errors import ConfigError, ProtocolError, Rejected, RemoteConnectionError
+from fleche.parcel import pack
+from fleche.remote import LocalSubprocessChannel, RemoteCache, SubprocessCache, serve
+from fleche.remote import messages as m
+from fleche.remote.frames import Flag, Frame, FrameDecoder, Kind, encode_frame
+from fleche.remote.greeting import ClientGreeting
+from fleche.testing.caches import example_call
+from tests.helpers.caches import cache_factory
+from tests.helpers.serving import Serving
+
+ABSENT = "0" * 64
+
+
+def _talk(cache: Any, *frames: Frame) -> list[Frame]:
+    """Return what a server answers to a greeting and `frames`, over streams in memory."""
+    greeting = ClientGreeting((1, 1), (), "test")
+    output = io.BytesIO()
+    output.close = lambda: None  # type: ignore[method-assign]
+    said = greeting.opening + b"".join(map(encode_frame, frames))
+    serve(io.BytesIO(said), output, cache)
+    leftover = greeting.feed(output.getvalue())
+    assert leftover is not None
+    return FrameDecoder().feed(leftover)
+
+
+def _ask(cache: Any, *requests: bytes) -> list[Any]:
+    frames = [Frame(Kind.MESSAGE, n, Flag.END, data) for n, data in enumerate(requests, 1)]
+    answers = {frame.exchange: frame for frame in _talk(cache, *frames) if frame.payload}
+    return [m.decode_answer(answers[number].payload) for number in range(1, len(requests) + 1)]
+
+
+class TestLoop:
+    """`serve()` answers until its input ends."""
+
+    def test_streams_in_memory(self, tmp_path: Path) -> None:
+        """Any binary streams will do; every request is answered before it returns."""
+        cache = cache_factory("memory", tmp_path)()
+        key = cache.save(example_call())
+        found = _ask(
+            cache,
+            m.encode(m.Contains([key, ABSENT])),
+            m.encode(m.Expand(key[:8])),
+            m.encode(m.Load([ABSENT])),
+        )
+        assert found == [m.Flags([True, False]), m.Digests([key]), m.Found()]
+
+    def test_nobody_there(self, tmp_path: Path) -> None:
+        """An input that ends before the greeting ends the server without a word."""
+        output = io.BytesIO()
+        serve(io.BytesIO(), output, cache_factory("memory", tmp_path)())
+        assert output.getvalue() == b""
+
+    def test_a_stranger(self, tmp_path: Path) -> None:
+        """What is no client is refused."""
+        cache = cache_factory("memory", tmp_path)()
+        with pytest.raises(ProtocolError, match="GET /"):
+            serve(io.BytesIO(b"GET / HTTP/1.1\r\n"), io.BytesIO(), cache)
+
+    @pytest.mark.parametrize(
+        "request_bytes",
+        [
+            b"",
+            b"\xc1",
+            b"garbage",
+            msgspec.msgpack.encode({"op": "no such thing"}),
+            msgspec.msgpack.encode({"op": "load"}),
+            msgspec.msgpack.encode({"op": "load", "keys": ["../../etc/passwd"]}),
+            msgspec.msgpack.encode({"op": "contains", "keys": "not a list"}),
+            msgspec.msgpack.encode({"op": "save_parcel", "digest": ABSENT, "size": -1}),
+            msgspec.msgpack.encode({"op": "save_record", "key": ABSENT, "record": b"nonsense"}),
+            b"\x91" * 5000,
+        ],
+    )
+    def test_malformed_requests(self, tmp_path: Path, request_bytes: bytes) -> None:
+        """A malformed request is answered with an error, and the loop lives on."""
+        cache = cache_factory("memory", tmp_path)()
+        first, second = _ask(cache, request_bytes, m.encode(m.Contains([ABSENT])))
+        assert isinstance(first, m.Failure)
+        assert first.code in ("protocol", "corrupt")
+        assert second == m.Flags([False])
+
+    def test_unknown_fields(self, tmp_path: Path) -> None:
+        """A newer client may say more."""
+        more = msgspec.msgpack.encode({"op": "contains", "keys": [ABSENT], "since": 2030})
+        assert _ask(cache_factory("memory", tmp_path)(), more) == [m.Flags([False])]
+
+    @pytest.mark.parametrize("size", [10, 10**12])
+    def test_a_parcel_that_is_none(self, tmp_path: Path, size: int) -> None:
+        """What is no parcel, or another one than announced, is never stored."""
+        cache = cache_factory("file", tmp_path)()
+        frames = [
+            Frame(Kind.MESSAGE, 1, 0, m.encode(m.SaveParcel(ABSENT, size))),
+            Frame(Kind.DATA, 1, 0, b"0123456789"),
+            Frame(Kind.DATA, 1, Flag.END, b""),
+        ]
+        answers = [frame for frame in _talk(cache, *frames) if frame.payload]
+        failure = m.decode_answer(answers[0].payload)
+        assert isinstance(failure, m.Failure)
+        assert failure.code == "corrupt"
+        assert list(tmp_path.rglob("*.*")) == []
+
+    def test_an_altered_parcel(self, tmp_path: Path) -> None:
+        """A parcel with one flipped bit is refused before it is visible."""
+        cache = cache_factory("file", tmp_path)()
+        data = bytearray(pack(list(range(1000)), digest=ABSENT).tobytes())
+        data[-5] ^= 4
+        frames = [
+            Frame(Kind.MESSAGE, 1, 0, m.encode(m.SaveParcel(ABSENT, len(data)))),
+            Frame(Kind.DATA, 1, Flag.END, data),
+        ]
+        answers = [frame for frame in _talk(cache, *frames) if frame.payload]
+        failure = m.decode_answer(answers[0].payload)
+        assert isinstance(failure, m.Failure)
+        assert failure.code == "corrupt"
+        assert not cache.contains(ABSENT)
+
+
+class TestQueries:
+    """Long answers stop when nobody reads them."""
+
+    def test_a_window_and_no_more(self, serving: Serving, tmp_path: Path) -> None:
+        """A query over many calls transfers no more than the window that its reader uses."""
+        taken: list[int] = []
+
+        def endless() -> Any:
+            cache = cache_factory("memory", tmp_path)()
+
+            def query(template: QueryCall) -> Iterator[LazyCall]:
+                record = CallRecord(name="f" * 200, result=cache.save_value(1))
+                for number in range(10_000_000):
+                    taken.append(number)
+                    yield LazyCall(record.key, record, cache)
+
+            cache._query = query  # type: ignore[method-assign, assignment]
+            return cache
+
+        remote = serving("pipe", endless)
+        assert len(list(remote.query().take(10))) == 10
+        time.sleep(0.3)
+        seen = len(taken)
+        assert seen < 10_000
+        time.sleep(0.3)
+        assert len(taken) == seen
+
+
+class TestRedaction:
+    """What the server tells of its cache holds no secret."""
+
+    def test_info(self, tmp_path: Path) -> None:
+        """Keys and passwords are hidden, in stacks and pools too; the form still loads."""
+        (tmp_path / "fleche.toml").write_text(
+            """
+            [default]
+            cache = "all"
+            [near]
+            values = { type = "cloudpickle", root = "values", secret_key = "hunter2" }
+            calls = { type = "sql", url = "sqlite:///calls.db" }
+            [[far]]
+            template = "memory"
+            [[far]]
+            type = "ssh"
+            host = "nowhere"
+            setup_commands = ["export API_TOKEN=hunter2"]
+            [all]
+            pool = ["near", "far"]
+            """
+        )
+        with SubprocessCache(workdir=str(tmp_path), cache_name="near") as remote:
+            told = remote.info()
+            assert "hunter2" not in json.dumps(told)
+            assert told["cache"]["values"]["secret_key"] == "***"
+            assert told["cache_name"] == "near"
+            assert told["cwd"] == str(tmp_path)
+
+    def test_pools(self, tmp_path: Path) -> None:
+        """Nothing shines through a pool of stacks either."""
+        (tmp_path / "fleche.toml").write_text(
+            """
+            [default]
+            cache = "all"
+            [[near]]
+            values = { type = "cloudpickle", root = "values", secret_key = ["hunter2", "hunter3"] }
+            calls = { type = "sql", url = "calls.db" }
+            [other]
+            template = "memory"
+            [all]
+            pool = ["near", "other"]
+            """
+        )
+        with SubprocessCache(workdir=str(tmp_path)) as remote:
+            assert "hunter" not in json.dumps(remote.info())
+
+
+def _configured(tmp_path: Path) -> Path:
+    (tmp_path / "fleche.toml").write_text(
+        '[default]\ncache = "c"\n[c]\ntemplate = "cloudpickle"\nroot = "store"\n'
+        '[other]\ntemplate = "cloudpickle"\nroot = "other"\n'
+    )
+    return tmp_path
+
+
+@pytest.mark.usefixtures("no_leaks")
+class TestCommandLine:
+    """`python -m fleche remote --serve`."""
+
+    def test_the_named_cache(self, tmp_path: Path) -> None:
+        """`--cache` chooses one of the server's own configuration."""
+        root = _configured(tmp_path)
+        with SubprocessCache(workdir=str(root), cache_name="other") as remote:
+            remote.save(example_call())
+            assert remote.info()["cache_name"] == "other"
+        assert (root / "other").exists()
+        assert not (root / "store").exists()
+
+    def test_an_unknown_name(self, tmp_path: Path) -> None:
+        """A name that is not configured is an error that says so, at the client."""
+        with (
+            SubprocessCache(workdir=str(_configured(tmp_path)), cache_name="othr") as remote,
+            pytest.raises(RemoteConnectionError, match=r"othr[\s\S]*other"),
+        ):
+            remote.info()
+
+    def test_a_broken_configuration(self, tmp_path: Path) -> None:
+        """A broken file is an error that names it; never a silent memory cache."""
+        (tmp_path / "fleche.toml").write_text("[default\n")
+        with (
+            SubprocessCache(workdir=str(tmp_path)) as remote,
+            pytest.raises(RemoteConnectionError, match=r"fleche\.toml"),
+        ):
+            remote.save(example_call())
+
+    def test_read_only(self, tmp_path: Path) -> None:
+        """`--read-only` holds, and is told."""
+        channel = LocalSubprocessChannel(
+            workdir=str(_configured(tmp_path)), arguments=["--read-only"]
+        )
+        with RemoteCache(channel) as remote:
+            assert remote.read_only
+            assert remote.info()["read_only"] is True
+            with pytest.raises(Rejected):
+                remote.save(example_call())
+
+    def test_read_only_holds_against_a_client_that_does_not_ask(self, tmp_path: Path) -> None:
+        """A client that ignores what it was told is refused by the server."""
+        channel = LocalSubprocessChannel(
+            workdir=str(_configured(tmp_path)), arguments=["--read-only"]
+        )
+        with RemoteCache(channel) as remote:
+            remote._cached_info()["read_only"] = False
+            with pytest.raises(Rejected):
+                remote.save_value(1)
+            with pytest.raises(Rejected):
+                remote.evict(ABSENT)
+
+    def test_printing_is_harmless(self, tmp_path: Path) -> None:
+        """Whatever prints in the server prints to standard error."""
+        (tmp_path / "sitecustomize.py").write_text(
+            "import os, subprocess, fleche.caches.local as local\n"
+            "print('at start', flush=True)\n"
+            "os.write(1, b'on the descriptor, no newline')\n"
+            "contains = local.Cache.contains\n"
+            "def loud(self, key):\n"
+            "    print('in mid-call', flush=True)\n"
+            "    os.write(1, b'x' * 1000)\n"
+            "    subprocess.run(['echo', 'from a child'])\n"
+            "    return contains(self, key)\n"
+            "local.Cache.contains = loud\n"
+        )
+        env = {"PYTHONPATH": os.pathsep.join([str(tmp_path), *sys.path])}
+        with SubprocessCache(workdir=str(_configured(tmp_path)), env=env) as remote:
+            for _ in range(3):
+                assert not remote.contains(ABSENT)
+            key = remote.save(example_call())
+            assert remote.contains(key)
+
+    def test_standard_input_belongs_to_the_protocol(self, tmp_path: Path) -> None:
+        """Whoever reads standard input in the server finds its end, and steals nothing."""
+        (tmp_path / "sitecustomize.py").write_text(
+            "import sys, fleche.caches.local as local\n"
+            "contains = local.Cache.contains\n"
+            "def reading(self, key): return sys.stdin.read() == 'x' or contains(self, key)\n"
+            "local.Cache.contains = reading\n"
+        )
+        env = {"PYTHONPATH": os.pathsep.join([str(tmp_path), *sys.path])}
+        with SubprocessCache(workdir=str(_configured(tmp_path)), env=env, timeout=10) as remote:
+            assert not remote.contains(ABSENT)
+
+    def test_no_unpickle(self, tmp_path: Path) -> None:
+        """`--no-unpickle` serves what keeps parcels closed."""
+        channel = LocalSubprocessChannel(
+            workdir=str(_configured(tmp_path)), arguments=["--no-unpickle"]
+        )
+        with RemoteCache(channel) as remote:
+            assert remote.load(remote.save(example_call())).result == 4
+
+    def test_it_exits_with_its_input(self, tmp_path: Path) -> None:
+        """The end of input ends the server, with status 0 and nothing said."""
+        done = subprocess.run(
+            [sys.executable, "-m", "fleche", "remote", "--serve"],
+            input=b"",
+            capture_output=True,
+            cwd=_configured(tmp_path),
+            timeout=30,
+        )
+        assert (done.returncode, done.stdout, done.stderr) == (0, b"", b"")
+
+    def test_a_stranger(self, tmp_path: Path) -> None:
+        """Who is no client is told so on standard error, with status 2."""
+        done = subprocess.run(
+            [sys.executable, "-m", "fleche", "remote", "--serve"],
+            input=b"hello?\n",
+            capture_output=True,
+            cwd=_configured(tmp_path),
+            timeout=30,
+        )
+        assert done.returncode == 2
+        assert b"not a fleche client" in done.stderr
+
+    @pytest.mark.parametrize("arguments", [[], ["remote"], ["--help"], ["remote", "--help"]])
+    def test_help(self, arguments: list[str]) -> None:
+        """Help is there for whoever looks."""
+        done = subprocess.run(
+            [sys.executable, "-m", "fleche", *arguments], capture_output=True, text=True, timeout=30
+        )
+        assert "usage: fleche" in done.stdout + done.stderr
+
+
+def test_no_unpickle_refuses(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A cache that must open values is not served with `--no-unpickle`."""
+    from fleche.cli import remote as command
+    from fleche.storage.base import Capabilities
+
+    cache = cache_factory("memory", tmp_path)()
+    monkeypatch.setattr(type(cache.values), "capabilities", Capabilities(opens_parcels=True))  # type: ignore[attr-defined]
+    monkeypatch.setattr("fleche.config.load_cache_config", lambda name: cache)
+    with pytest.raises(ConfigError, match="--no-unpickle"):
+        command._serve(io.BytesIO(), io.BytesIO(), None, False, True)  # type: ignore[arg-type]

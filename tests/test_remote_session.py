@@ -1,0 +1,261 @@
+"""The rules of a conversation: every state, every event, without I/O."""
+
+from __future__ import annotations
+
+import struct
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from fleche.errors import ProtocolError
+from fleche.remote.frames import Flag, Frame, Kind
+from fleche.remote.session import (
+    MAX_EXCHANGES,
+    WINDOW,
+    Cancelled,
+    Credited,
+    Heard,
+    Received,
+    Session,
+    State,
+)
+
+
+def _credit(exchange: int, count: int) -> Frame:
+    return Frame(Kind.CREDIT, exchange, 0, struct.pack("<I", count))
+
+
+def _opened(*, end: bool = True) -> tuple[Session, Session, int]:
+    """Return a client and a server between which one exchange was opened."""
+    client, server = Session("client"), Session("server")
+    exchange = client.open()
+    request = client.send(exchange, Kind.MESSAGE, b"request", Flag.END if end else Flag.NONE)
+    assert server.receive(request) == Received(exchange, request, opening=True)
+    return client, server, exchange
+
+
+class TestExchange:
+    """The life of an exchange."""
+
+    def test_question_and_answer(self) -> None:
+        """A request, an answer, and both sides have forgotten it."""
+        client, server, exchange = _opened()
+        assert client.state(exchange) is State.HALF
+        answer = server.send(exchange, Kind.MESSAGE, b"answer", Flag.END)
+        assert client.receive(answer) == Received(exchange, answer)
+        assert len(client) == len(server) == 0
+
+    def test_numbers_rise(self) -> None:
+        """Exchanges are numbered from one."""
+        client = Session("client")
+        assert [client.open() for _ in range(3)] == [1, 2, 3]
+
+    def test_only_the_client_opens(self) -> None:
+        """A server opens nothing."""
+        with pytest.raises(ProtocolError, match="only the client"):
+            Session("server").open()
+
+    def test_many_at_once(self) -> None:
+        """Exchanges do not disturb each other, and end in any order."""
+        client, server = Session("client"), Session("server")
+        numbers = [client.open() for _ in range(5)]
+        for number in numbers:
+            server.receive(client.send(number, Kind.MESSAGE, b"", Flag.END))
+        for number in reversed(numbers):
+            client.receive(server.send(number, Kind.DATA, b"", Flag.END))
+        assert len(client) == len(server) == 0
+
+    def test_nothing_after_the_end(self) -> None:
+        """Who has said END says nothing more."""
+        client, server, exchange = _opened()
+        with pytest.raises(ProtocolError, match="half"):
+            client.send(exchange, Kind.DATA, b"more")
+        server.send(exchange, Kind.DATA, b"", Flag.END)
+        with pytest.raises(ProtocolError, match="over"):
+            server.send(exchange, Kind.DATA, b"more")
+
+    def test_late_frames(self) -> None:
+        """What was under way when the other side ended is dropped."""
+        client, server, exchange = _opened(end=False)
+        late = client.send(exchange, Kind.DATA, b"upload")
+        server.send(exchange, Kind.MESSAGE, b"refused", Flag.END)
+        assert server.receive(late) is None
+        assert server.receive(Frame(Kind.CANCEL, exchange)) is None
+        assert server.receive(_credit(exchange, 1)) is None
+
+    def test_too_many(self) -> None:
+        """The number of exchanges at once is bounded."""
+        server = Session("server")
+        for number in range(1, MAX_EXCHANGES + 1):
+            server.receive(Frame(Kind.MESSAGE, number))
+        with pytest.raises(ProtocolError, match="at once"):
+            server.receive(Frame(Kind.MESSAGE, MAX_EXCHANGES + 1))
+
+
+class TestWindow:
+    """Nobody sends more than the other side has room for."""
+
+    def test_the_first_frame_is_free(self) -> None:
+        """After the first frame, a window of frames may be under way."""
+        client, server, exchange = _opened(end=False)
+        for _ in range(WINDOW):
+            assert client.may_send(exchange)
+            server.receive(client.send(exchange, Kind.DATA, b"x"))
+        assert not client.may_send(exchange)
+        with pytest.raises(ProtocolError, match="window"):
+            client.send(exchange, Kind.DATA, b"x")
+
+    def test_credit(self) -> None:
+        """Consumed frames come back as credit, in a lump."""
+        client, server, exchange = _opened(end=False)
+        for _ in range(WINDOW):
+            server.receive(client.send(exchange, Kind.DATA, b"x"))
+        grants = [frame for _ in range(WINDOW) if (frame := server.consumed(exchange))]
+        assert [frame.payload for frame in grants] == [struct.pack("<I", WINDOW // 2)] * 2
+        assert client.receive(grants[0]) == Credited(exchange)
+        for _ in range(WINDOW // 2):
+            client.send(exchange, Kind.DATA, b"x")
+        assert not client.may_send(exchange)
+
+    def test_an_end_needs_no_credit(self) -> None:
+        """An exchange can always be ended."""
+        client, server, exchange = _opened(end=False)
+        for _ in range(WINDOW):
+            server.receive(client.send(exchange, Kind.DATA, b"x"))
+        assert client.may_send(exchange, bare_end=True)
+        end = client.send(exchange, Kind.DATA, b"", Flag.END)
+        assert server.receive(end) == Received(exchange, end)
+
+    def test_a_violation(self) -> None:
+        """More than the window is the end of the conversation."""
+        server = Session("server")
+        server.receive(Frame(Kind.MESSAGE, 1))
+        with pytest.raises(ProtocolError, match="window"):
+            for _ in range(WINDOW + 2):
+                server.receive(Frame(Kind.DATA, 1, 0, b"x"))
+
+    def test_forged_credit(self) -> None:
+        """Credit never exceeds the window, whatever the peer grants."""
+        client, _, exchange = _opened(end=False)
+        client.receive(_credit(exchange, 0xFFFFFFFF))
+        for _ in range(WINDOW):
+            client.send(exchange, Kind.DATA, b"x")
+        assert not client.may_send(exchange)
+
+    def test_a_credit_of_the_wrong_size(self) -> None:
+        """A CREDIT is four bytes."""
+        client, _, exchange = _opened(end=False)
+        with pytest.raises(ProtocolError, match="CREDIT"):
+            client.receive(Frame(Kind.CREDIT, exchange, 0, b"12345"))
+
+    def test_no_credit_for_what_nobody_waits_for(self) -> None:
+        """A cancelled exchange grants nothing, so that its sender stops."""
+        client, _, exchange = _opened()
+        client.cancel(exchange)
+        assert all(client.consumed(exchange) is None for _ in range(WINDOW))
+
+
+class TestCancel:
+    """The client may lose interest."""
+
+    def test_what_comes_is_dropped(self) -> None:
+        """After CANCEL, frames are dropped until the server ends the exchange."""
+        client, server, exchange = _opened()
+        cancel = client.cancel(exchange)
+        assert cancel == Frame(Kind.CANCEL, exchange)
+        assert server.receive(cancel) == Cancelled(exchange)
+        assert client.receive(server.send(exchange, Kind.DATA, b"x")) is None
+        assert client.state(exchange) is State.CANCELLED
+        assert client.receive(server.send(exchange, Kind.DATA, b"", Flag.END)) is None
+        assert len(client) == len(server) == 0
+
+    def test_twice(self) -> None:
+        """Only the first cancel is sent, and none after the end."""
+        client, server, exchange = _opened()
+        client.cancel(exchange)
+        assert client.cancel(exchange) is None
+        client.receive(server.send(exchange, Kind.DATA, b"", Flag.END))
+        assert client.cancel(exchange) is None
+
+    def test_before_the_request_was_sent(self) -> None:
+        """An interrupted client cancels what it never asked; the server ends that."""
+        client, server = Session("client"), Session("server")
+        exchange = client.open()
+        cancel = client.cancel(exchange)
+        assert cancel is not None
+        event = server.receive(cancel)
+        assert isinstance(event, Heard)
+        assert event.reply is not None
+        client.receive(event.reply)
+        assert len(client) == len(server) == 0
+        again = client.open()
+        request = client.send(again, Kind.MESSAGE, b"", Flag.END)
+        assert server.receive(request) == Received(again, request, opening=True)
+
+    def test_not_by_the_server(self) -> None:
+        """A server ends what it does not want to answer; it never cancels."""
+        client, _, exchange = _opened()
+        with pytest.raises(ProtocolError, match="cannot cancel"):
+            client.receive(Frame(Kind.CANCEL, exchange))
+
+    def test_a_cancelled_exchange_may_be_flooded(self) -> None:
+        """What was under way when the CANCEL was sent is no violation."""
+        client, server, exchange = _opened()
+        client.cancel(exchange)
+        for _ in range(WINDOW + 1):
+            client.receive(server.send(exchange, Kind.DATA, b"x"))
+
+
+class TestAlive:
+    """Pings and pongs."""
+
+    @pytest.mark.parametrize("side", ["client", "server"])
+    def test_ping(self, side: str) -> None:
+        """Either side answers a PING with its payload."""
+        session = Session(side)  # type: ignore[arg-type]
+        event = session.receive(Frame(Kind.PING, 0, 0, b"12"))
+        assert event == Heard(Frame(Kind.PONG, 0, 0, b"12"))
+        assert session.receive(Frame(Kind.PONG, 0, 0, b"12")) == Heard()
+
+
+class TestUnknown:
+    """Frames for exchanges that never were."""
+
+    @pytest.mark.parametrize("kind", [Kind.MESSAGE, Kind.DATA, Kind.CREDIT, Kind.CANCEL])
+    def test_at_the_client(self, kind: Kind) -> None:
+        """The client knows all exchanges that there can be."""
+        with pytest.raises(ProtocolError, match="never opened"):
+            Session("client").receive(Frame(kind, 1))
+
+    @pytest.mark.parametrize("kind", [Kind.DATA, Kind.CREDIT])
+    def test_at_the_server(self, kind: Kind) -> None:
+        """An exchange begins with a message."""
+        with pytest.raises(ProtocolError, match="never opened"):
+            Session("server").receive(Frame(kind, 1))
+
+
+@given(
+    st.sampled_from(["client", "server"]),
+    st.lists(
+        st.builds(
+            Frame,
+            st.sampled_from(list(Kind)),
+            st.integers(0, 5),
+            st.sampled_from([0, 1]),
+            st.binary(max_size=4),
+        )
+    ),
+)
+def test_any_frames(side: str, received: list[Frame]) -> None:
+    """Whatever a peer sends, there is an event or a ProtocolError, and little memory."""
+    session = Session(side)  # type: ignore[arg-type]
+    if side == "client":
+        for _ in range(3):
+            session.send(session.open(), Kind.MESSAGE, b"")
+    try:
+        for frame in received:
+            session.receive(frame)
+    except ProtocolError:
+        pass
+    assert len(session) <= 6

@@ -1,0 +1,933 @@
+"""Storages on filesystems of fsspec: S3, memory, files; failures, damage, forks, many writers."""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import itertools
+import json
+import logging
+import os
+import pickle
+import subprocess
+import sys
+import time
+import tracemalloc
+from collections.abc import Callable, Iterator
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+fsspec = pytest.importorskip("fsspec")
+
+from fleche.call import QueryCall  # noqa: E402
+from fleche.digest import Digest, digest  # noqa: E402
+from fleche.errors import (  # noqa: E402
+    ConfigError,
+    CorruptParcel,
+    MissingExtra,
+    SignatureError,
+    StorageError,
+)
+from fleche.parcel import IncomingParcel, Parcel, StreamSource, pack, verify  # noqa: E402
+from fleche.redaction import redact  # noqa: E402
+from fleche.storage import CallFsspec, ValueFsspec, storage_from_config  # noqa: E402
+from fleche.storage.fsspec.connection import Connection  # noqa: E402
+from fleche.storage.fsspec.failures import failure  # noqa: E402
+from fleche.storage.fsspec.objects import modified_of  # noqa: E402
+from fleche.storage.fsspec.recent import Recent  # noqa: E402
+from fleche.storage.fsspec.source import BLOCK, ObjectSource  # noqa: E402
+from fleche.testing import check_call_storage, check_value_storage  # noqa: E402
+from fleche.testing.corpus import Block, a_record  # noqa: E402
+from tests.helpers.s3 import FaultyS3, S3Server  # noqa: E402
+
+KEY = digest("key")
+OTHER = digest("other")
+LARGE = 3 * BLOCK + 12345
+
+on_s3 = pytest.mark.s3
+
+
+def parcel(value: Any = 1, key: Digest = KEY, **options: Any) -> Parcel:
+    return pack(value, digest=key, **options)
+
+
+def block(size: int = LARGE) -> Block:
+    return Block(os.urandom(1 << 16) * (size >> 16) + os.urandom(size & 0xFFFF))
+
+
+def storage(cls: Any, server: S3Server, url: str | None = None, **options: Any) -> Any:
+    return cls(url or server.url(), {**server.options, **options})
+
+
+@pytest.fixture
+def memory() -> Iterator[Callable[[], str]]:
+    """A new url of the memory of this process each time it is called."""
+    numbers = itertools.count()
+    yield lambda: f"memory://test-{next(numbers)}/values"
+    fsspec.filesystem("memory").store.clear()
+    fsspec.filesystem("memory").pseudo_dirs[:] = [""]
+
+
+@pytest.fixture
+def raw(memory: Callable[[], str]) -> tuple[ValueFsspec, dict[str, Any]]:
+    """Values in memory, and what the memory holds by path."""
+    return ValueFsspec(memory()), fsspec.filesystem("memory").store
+
+
+def replaced(held: dict[str, Any], data: bytes) -> None:
+    """Make `data` the content of the one object there is."""
+    (path,) = held
+    fsspec.filesystem("memory").pipe_file(path, data)
+
+
+class TestContract:
+    @pytest.mark.parametrize("options", [{}, {"compress": "zlib", "secret_key": ["a", "b"]}])
+    def test_memory(self, memory: Callable[[], str], options: Any, no_leaks: None) -> None:
+        """``memory://`` keeps the contract."""
+        check_value_storage(lambda: ValueFsspec(memory(), **options))
+        check_call_storage(lambda: CallFsspec(memory(), **options))
+
+    @pytest.mark.parametrize("scheme", ["file://", ""])
+    def test_files(self, tmp_path: Path, scheme: str, no_leaks: None) -> None:
+        """``file://`` and plain paths keep the contract."""
+        numbers = itertools.count()
+        check_value_storage(lambda: ValueFsspec(f"{scheme}{tmp_path}/v {next(numbers)}"))
+        check_call_storage(lambda: CallFsspec(f"{scheme}{tmp_path}/c {next(numbers)}"))
+
+    @on_s3
+    @pytest.mark.slow
+    @pytest.mark.timeout(240)
+    def test_values_on_s3(self, s3: S3Server, no_leaks: None) -> None:
+        """A real S3 endpoint keeps the contract, and every connection is closed."""
+        check_value_storage(lambda: storage(ValueFsspec, s3))
+
+    @on_s3
+    @pytest.mark.slow
+    @pytest.mark.timeout(240)
+    def test_calls_on_s3(self, s3: S3Server, no_leaks: None) -> None:
+        """The same for calls."""
+        check_call_storage(lambda: storage(CallFsspec, s3))
+
+
+class TestNames:
+    def test_values_and_calls_share_a_url(self, memory: Callable[[], str]) -> None:
+        """The layout is that of files: two characters, the rest, a suffix."""
+        url = memory()
+        values, calls = ValueFsspec(url), CallFsspec(url)
+        values.put(KEY, parcel())
+        calls.put(KEY, a_record())
+        calls.put(OTHER, a_record())
+        path = url.removeprefix("memory:/")
+        assert f"{path}/{KEY[:2]}/{KEY[2:]}.value" in fsspec.filesystem("memory").store
+        assert list(values.keys()) == [KEY]
+        assert sorted(calls.keys()) == sorted([KEY, OTHER])
+
+    def test_other_objects_are_nobodys(self, tmp_path: Path) -> None:
+        """Objects of other names are not listed and not touched."""
+        values = ValueFsspec(str(tmp_path))
+        values.put(KEY, parcel())
+        for name in ("README", f"{KEY[:2]}/{'g' * 62}.value", f"{KEY[:2]}/x", "zz/x.value"):
+            (tmp_path / name).parent.mkdir(exist_ok=True)
+            (tmp_path / name).write_text("mine")
+        assert list(values.keys()) == [KEY]
+        assert [entry.key for entry in values.entries()] == [KEY]
+        assert values.sweep(-100) == 0
+        assert (tmp_path / "README").read_text() == "mine"
+
+    def test_a_root_of_nothing(self, memory: Callable[[], str]) -> None:
+        """The top of a filesystem is a place like any other."""
+        values = ValueFsspec("memory://")
+        values.put(KEY, parcel())
+        assert values.to_config()["url"] == "memory://"
+        assert list(values.keys()) == [KEY]
+
+    def test_a_short_key_is_a_miss(self, memory: Callable[[], str]) -> None:
+        values = ValueFsspec(memory())
+        values.put(KEY, parcel())
+        short = Digest(KEY[:8])
+        assert not values.contains(short)
+        assert not values.renew(short)
+        values.delete(short)
+        with pytest.raises(KeyError):
+            values.get(short)
+        assert list(values.matching("..")) == []
+
+    def test_an_empty_object_is_not_there(self, raw: Any) -> None:
+        """Nothing is read from it, and putting the value replaces it."""
+        values, held = raw
+        values.put(KEY, parcel())
+        replaced(held, b"")
+        assert not values.contains(KEY)
+        assert not values.renew(KEY)
+        assert list(values.keys()) == []
+        for action in (values.get, values.entry):
+            with pytest.raises(KeyError):
+                action(KEY)
+        values.put(KEY, parcel())
+        assert values.packing.unpack(values.get(KEY), KEY) == 1
+
+    @on_s3
+    def test_an_empty_object_on_s3_is_not_there(self, s3: S3Server) -> None:
+        """S3 refuses the range, which is no failure."""
+        values = storage(ValueFsspec, s3)
+        bucket = values.to_config()["url"].removeprefix("s3://").replace(" ", "%20")
+        s3.request("PUT", f"{bucket}/{KEY[:2]}/{KEY[2:]}.value", b"")
+        assert values.missing([KEY, OTHER]) == [KEY, OTHER]
+        assert list(values.get_many([KEY, OTHER])) == []
+        with pytest.raises(KeyError):
+            values.get(KEY)
+        values.close()
+
+    def test_leftovers_are_swept(self, tmp_path: Path) -> None:
+        """What a killed writer leaves is listed by nobody and goes when it is old."""
+        values = ValueFsspec(str(tmp_path))
+        values.put(KEY, parcel())
+        left = tmp_path / KEY[:2] / f"{OTHER[2:]}.value.0123456789abcdef.tmp"
+        left.write_bytes(b"half")
+        assert list(values.keys()) == [KEY]
+        assert values.sweep() == 0
+        os.utime(left, (1, 1))
+        assert values.sweep() == 1
+        assert list(values.keys()) == [KEY]
+
+
+class TestRequests:
+    """What the operations cost on S3, counted before the server."""
+
+    @on_s3
+    def test_one_request_for_a_small_entry(self, faulty_s3: FaultyS3, s3: S3Server) -> None:
+        """A put, a get (hit or miss) and a look each ask once; a listing by prefix asks once."""
+        values = storage(ValueFsspec, faulty_s3, s3.url())
+        keys = [digest(number) for number in range(30)]
+        values.put_many({key: parcel(1, key) for key in keys})
+
+        def cost(action: Callable[..., Any], *arguments: Any) -> int:
+            faulty_s3.requests.clear()
+            action(*arguments)
+            return len(faulty_s3.requests)
+
+        assert cost(values.put, KEY, parcel()) == 1
+        assert cost(values.get, KEY) == 1
+        assert cost(values.contains, KEY) == 1
+        assert cost(values.contains, OTHER) == 1
+        assert cost(values.expand, KEY[:8]) == 1
+        assert cost(values.shrink, KEY) == 1
+        assert cost(values.missing, keys) == 30
+        assert cost(lambda: list(values.keys())) == 2
+        assert cost(lambda: list(values.keys())) == 1
+        assert cost(values.renew, KEY) <= 3
+        faulty_s3.requests.clear()
+        faulty_s3.most = 0
+        assert len(list(values.get_many(keys))) == 30
+        assert len(faulty_s3.requests) == 30
+        assert faulty_s3.most > 3, "they were not asked for at once"
+        values.close()
+
+    @on_s3
+    def test_a_query_reads_what_has_changed(self, faulty_s3: FaultyS3, s3: S3Server) -> None:
+        """The listing tells which records are known already, from whomever the change came."""
+        url = s3.url()
+        calls, other = storage(CallFsspec, faulty_s3, url), storage(CallFsspec, s3, url)
+        keys = [digest(number) for number in range(20)]
+        other.put_many({key: a_record("f", x=number) for number, key in enumerate(keys)})
+        assert len(list(calls.query(QueryCall.of(name="f")))) == 20
+        faulty_s3.requests.clear()
+        assert len(list(calls.query(QueryCall.of(name="f")))) == 20
+        assert len(faulty_s3.requests) == 1, "only the listing"
+        other.put(keys[0], a_record("g", x=1))
+        other.delete(keys[1])
+        faulty_s3.requests.clear()
+        assert len(list(calls.query(QueryCall.of(name="f")))) == 18
+        assert dict(calls.query(QueryCall.of(name="g"))) == {keys[0]: a_record("g", x=1)}
+        assert len(faulty_s3.requests) == 3, "more than the one that is new"
+        calls.close()
+        other.close()
+
+    def test_what_is_remembered(self) -> None:
+        """Only what the tag proves, and no more than so many bytes."""
+        recent = Recent(100)
+        contents = [bytes([number]) * 40 for number in range(3)]
+        tags = [hashlib.md5(content).hexdigest() for content in contents]
+        recent.keep(tags[0], contents[1])
+        recent.keep("", contents[0])
+        assert recent.get(tags[0]) is recent.get("") is None
+        for tag, content in zip(tags, contents, strict=True):
+            recent.keep(tag, content)
+            assert recent.get(tag) == content
+        assert recent.get(tags[0]) is None, "more than was allowed"
+        recent.clear()
+        assert recent.get(tags[2]) is None
+
+    @on_s3
+    def test_many_are_listed_in_sixteenths(
+        self, s3: S3Server, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """A large store is listed by the first digits of its digests, several at once."""
+        monkeypatch.setattr("fleche.storage.fsspec.objects._LITTLE", 0)
+        values = storage(ValueFsspec, s3)
+        keys = [digest(number) for number in range(40)]
+        values.put_many({key: parcel(1, key) for key in keys})
+        assert sorted(values.keys()) == sorted(keys)
+        assert next(iter(values.keys())) in keys, "a listing that is left off"
+        assert sorted(entry.key for entry in values.entries()) == sorted(keys)
+        values.close()
+
+    @on_s3
+    def test_a_whole_bucket(self, s3: S3Server) -> None:
+        """A url may name nothing but a bucket."""
+        values = storage(ValueFsspec, s3, s3.url().rpartition("/")[0])
+        values.put(KEY, parcel())
+        assert list(values.keys()) == list(values.matching(KEY[:5])) == [KEY]
+        values.delete(KEY)
+        assert list(values.keys()) == []
+        values.close()
+
+    @on_s3
+    def test_others_are_seen(self, s3: S3Server) -> None:
+        """What another writer puts or deletes shows at once: no listing is kept."""
+        url = s3.url()
+        mine, other = storage(ValueFsspec, s3, url), storage(ValueFsspec, s3, url)
+        assert list(mine.keys()) == []
+        other.put(KEY, parcel())
+        assert list(mine.keys()) == list(mine.matching(KEY[:4])) == [KEY]
+        assert [entry.key for entry in mine.entries()] == [KEY]
+        assert mine.entry(KEY).size == other.entry(KEY).size
+        other.delete(KEY)
+        assert list(mine.keys()) == list(mine.matching(KEY[:4])) == []
+        with pytest.raises(KeyError):
+            mine.entry(KEY)
+        mine.close()
+        other.close()
+
+
+class TestLarge:
+    @on_s3
+    def test_parts_and_ranges(self, faulty_s3: FaultyS3, s3: S3Server) -> None:
+        """A large value goes up in parts, and comes down in ranges when it is opened."""
+        values = storage(ValueFsspec, faulty_s3, s3.url())
+        value = block()
+        values.put(KEY, parcel(value))
+        assert sum("partNumber" in path for _, path in faulty_s3.requests) == 4
+        faulty_s3.requests.clear()
+        found = values.get(KEY)
+        assert len(faulty_s3.requests) == 2, "its beginning and its size"
+        assert found.head.digest == KEY
+        verify(found, digest=KEY)
+        assert b"".join(found.chunks()) == parcel(value).tobytes()
+        assert values.packing.unpack(found, KEY).data == value.data
+        with pytest.raises(ValueError, match="was closed"):
+            found.tobytes()
+        faulty_s3.requests.clear()
+        values.put(KEY, parcel(value))
+        assert not any("partNumber" in path for _, path in faulty_s3.requests), "sent again"
+        assert any(method == "PUT" for method, _ in faulty_s3.requests), "not renewed"
+        values.close()
+
+    @on_s3
+    def test_a_failed_upload_leaves_nothing(self, s3: S3Server) -> None:
+        """No object and no unfinished upload: the parts are given up."""
+        values = storage(ValueFsspec, s3)
+        data = bytearray(parcel(block()).tobytes())
+        data[-1] ^= 1
+        pieces = (bytes(data[start : start + 65536]) for start in range(0, len(data), 65536))
+        incoming = IncomingParcel(StreamSource(len(data), pieces))
+        with pytest.raises(CorruptParcel):
+            values.put(KEY, incoming)
+        assert not values.contains(KEY)
+        bucket = values.to_config()["url"].split("/")[2]
+        assert b"<UploadId>" not in s3.request("GET", f"{bucket}?uploads")
+        values.close()
+
+    @on_s3
+    def test_memory_is_bounded(self, s3: S3Server) -> None:
+        """Putting and copying holds a few blocks, not the value."""
+        values = storage(ValueFsspec, s3)
+        large = parcel(block(12 * BLOCK))
+        values.put(OTHER, parcel())  # connect first
+        tracemalloc.start()
+        try:
+            values.put(KEY, large)
+            put = tracemalloc.get_traced_memory()[1]
+            tracemalloc.reset_peak()
+            found = values.get(KEY)
+            for _ in found.chunks():
+                pass
+            got = tracemalloc.get_traced_memory()[1]
+        finally:
+            tracemalloc.stop()
+        assert put < 5 * BLOCK, f"{put >> 20} MiB while putting"
+        assert got < 9 * BLOCK, f"{got >> 20} MiB while getting"
+        values.close()
+
+    @on_s3
+    def test_removed_while_read(self, s3: S3Server) -> None:
+        """An object that goes between two requests is a failure that says so, and no KeyError."""
+        values = storage(ValueFsspec, s3)
+        values.put(KEY, parcel(block()))
+        found = values.get(KEY)
+        values.delete(KEY)
+        with pytest.raises(StorageError, match="removed while it was read"):
+            values.packing.unpack(found, KEY)
+        values.close()
+
+    def test_ranges_of_a_source(self) -> None:
+        """Any part is read as from memory, whatever lies in memory already."""
+        data = os.urandom(5 * BLOCK + 77)
+        asked: list[int] = []
+
+        def fetch(ranges: Any) -> list[bytes]:
+            asked.append(len(ranges))
+            return [data[begin:end] for begin, end in ranges]
+
+        source = ObjectSource("x", len(data), data[:1000], fetch)
+        assert source.read(10, 900) == data[10:910]
+        assert not asked
+        for begin, size in ((0, 2000), (990, 20), (1000, 1), (BLOCK - 1, 2), (len(data) - 5, 99)):
+            assert source.read(begin, size) == data[begin : begin + size]
+        assert source.take(500, 5 * BLOCK) == data[500 : 500 + 5 * BLOCK]
+        assert max(asked) == 4, "more blocks at once than are allowed"
+        assert b"".join(source.chunks(1 << 20)) == data
+        assert all(len(piece) <= 1 << 20 for piece in source.chunks(1 << 20))
+        taken = source.take(0, 10)
+        taken[0:1] = b"x"
+        assert source.read(0, 10) == data[:10], "it gave its own memory away"
+        source.opened()
+        source.close()
+        with pytest.raises(ValueError, match="closed"):
+            source.read(0, 1)
+
+    def test_a_source_that_ends_early(self) -> None:
+        source = ObjectSource("s3://x", 100, b"", lambda ranges: [b"short"])
+        with pytest.raises(CorruptParcel, match="s3://x: ends after 5 of 100 bytes"):
+            source.read(0, 50)
+
+    def test_large_files(self, tmp_path: Path, memory: Callable[[], str]) -> None:
+        """Filesystems without parts keep large values, too, and renew them."""
+        for url in (str(tmp_path), memory()):
+            values, value = ValueFsspec(url), block()
+            values.put(KEY, parcel(value))
+            before = values.entry(KEY).modified
+            time.sleep(0.02)
+            values.put(KEY, parcel(value))
+            assert values.entry(KEY).modified > before
+            assert values.renew(KEY)
+            assert values.packing.unpack(values.get(KEY), KEY).data == value.data
+            ((key, found),) = values.get_many([KEY, OTHER])
+            assert key == KEY
+            verify(found, digest=KEY)
+
+
+def refused(port: int = 1) -> Any:
+    return {"client_kwargs": {"endpoint_url": f"http://127.0.0.1:{port}"}}
+
+
+OPERATIONS: dict[str, Callable[[Any], Any]] = {
+    "get": lambda values: values.get(KEY),
+    "put": lambda values: values.put(KEY, parcel()),
+    "large put": lambda values: values.put(KEY, parcel(block(2 * BLOCK))),
+    "put_many": lambda values: values.put_many({KEY: parcel(), OTHER: parcel(2, OTHER)}),
+    "get_many": lambda values: list(values.get_many([KEY, OTHER])),
+    "contains": lambda values: values.contains(KEY),
+    "missing": lambda values: values.missing([KEY, OTHER]),
+    "delete": lambda values: values.delete(KEY),
+    "keys": lambda values: list(values.keys()),
+    "matching": lambda values: list(values.matching("abcd")),
+    "entry": lambda values: values.entry(KEY),
+    "entries": lambda values: list(values.entries()),
+    "delete_older": lambda values: values.delete_older(KEY, 0.0),
+}
+QUICK = {"config_kwargs": {"retries": {"max_attempts": 0}, "read_timeout": 1}}
+
+
+class TestFailures:
+    """Every failure of the store is one StorageError that names the url and what to do."""
+
+    @on_s3
+    @pytest.mark.parametrize(
+        ("fault", "hint"),
+        [(403, "check the credentials"), (500, "try again later"), ("drop", "")],
+    )
+    def test_answers(self, fault: Any, hint: str, faulty_s3: FaultyS3, s3: S3Server) -> None:
+        values = storage(ValueFsspec, faulty_s3, s3.url(), **QUICK)
+        values.put(KEY, parcel())
+        faulty_s3.fault = lambda method, path: fault
+        for name, operation in OPERATIONS.items():
+            with pytest.raises(StorageError) as caught:
+                operation(values)
+            said = str(caught.value)
+            assert said.startswith("s3://test-"), f"{name}: {said}"
+            assert ": cannot " in said, f"{name}: {said}"
+            assert hint in said, f"{name}: {said}"
+            assert "sesame" not in said
+        faulty_s3.fault = lambda method, path: None
+        assert values.packing.unpack(values.get(KEY), KEY) == 1
+        assert list(values.keys()) == [KEY]
+        values.close()
+
+    @on_s3
+    @pytest.mark.slow
+    def test_silence(self, faulty_s3: FaultyS3, s3: S3Server) -> None:
+        """A server that does not answer is given up in bounded time."""
+        values = storage(ValueFsspec, faulty_s3, s3.url(), **QUICK)
+        values.put(KEY, parcel())
+        faulty_s3.fault = lambda method, path: "stall"
+        start = time.monotonic()
+        with pytest.raises(StorageError, match=r"cannot read: .*does not answer"):
+            values.get(KEY)
+        assert time.monotonic() - start < 15
+        values.close()
+
+    @on_s3
+    def test_cut_while_read(self, faulty_s3: FaultyS3, s3: S3Server) -> None:
+        """An answer that breaks off once is asked for again; one that always does is a failure."""
+        values = storage(ValueFsspec, faulty_s3, s3.url(), **QUICK)
+        value = block()
+        values.put(KEY, parcel(value))
+        found, again = values.get(KEY), values.get(KEY)
+        once = iter(["cut"])
+        faulty_s3.fault = lambda method, path: next(once, None)
+        assert values.packing.unpack(found, KEY).data == value.data
+        faulty_s3.fault = lambda method, path: "cut"
+        with pytest.raises(StorageError, match=r"cannot read: .*again"):
+            values.packing.unpack(again, KEY)
+        values.close()
+
+    @on_s3
+    def test_gone_or_forbidden_while_read(self, faulty_s3: FaultyS3, s3: S3Server) -> None:
+        values = storage(ValueFsspec, faulty_s3, s3.url(), **QUICK)
+        values.put(KEY, parcel(block()))
+        for fault, said in ((404, "removed while it was read"), (403, "check the credentials")):
+            faulty_s3.fault = lambda method, path: None
+            found = values.get(KEY)
+            faulty_s3.fault = lambda method, path, fault=fault: fault
+            with pytest.raises(StorageError, match=said):
+                verify(found)
+        values.close()
+
+    @on_s3
+    def test_an_upload_that_fails(self, faulty_s3: FaultyS3, s3: S3Server) -> None:
+        """A part that is refused: no object appears, whichever part it was."""
+        values = storage(ValueFsspec, faulty_s3, s3.url(), **QUICK)
+        for part in (1, 3):
+            faulty_s3.fault = lambda method, path, part=part: (
+                503 if f"partNumber={part}" in path else None
+            )
+            with pytest.raises(StorageError, match="cannot write"):
+                values.put(KEY, parcel(block()))
+            assert not values.contains(KEY)
+        values.close()
+
+    @on_s3
+    def test_nobody_there(self, s3: S3Server) -> None:
+        """A refused connection is told in seconds."""
+        values = storage(ValueFsspec, s3, "s3://bucket/x", **refused())
+        start = time.monotonic()
+        with pytest.raises(StorageError, match="cannot be reached; check the url"):
+            values.get(KEY)
+        assert time.monotonic() - start < 20
+        values.close()
+
+    @on_s3
+    def test_no_bucket(self, s3: S3Server) -> None:
+        """A bucket that does not exist is no miss."""
+        values = storage(ValueFsspec, s3, "s3://no-such-bucket/x")
+        for name in ("get", "put", "contains", "missing", "keys", "large put"):
+            with pytest.raises(StorageError, match="create the bucket"):
+                OPERATIONS[name](values)
+        values.close()
+
+    @on_s3
+    def test_nothing_may_be_written(self, faulty_s3: FaultyS3, s3: S3Server) -> None:
+        """With a key that may only read, renewing tells whether there is an entry."""
+        url = s3.url()
+        values = storage(ValueFsspec, faulty_s3, url, **QUICK)
+        calls = storage(CallFsspec, faulty_s3, url, **QUICK)
+        values.put(KEY, parcel())
+        calls.put(KEY, a_record())
+        faulty_s3.fault = lambda method, path: 403 if method == "PUT" else None
+        for held in (values, calls):
+            assert held.renew(KEY)
+            assert not held.renew(OTHER)
+        faulty_s3.fault = lambda method, path: 500 if method == "PUT" else None
+        with pytest.raises(StorageError):
+            calls.renew(KEY)
+        for held in (values, calls):
+            held.close()
+
+    def test_a_directory_that_refuses(self, tmp_path: Path) -> None:
+        """On files, what was there stays, and no temporary file is left."""
+        values = ValueFsspec(str(tmp_path / "x"))
+        (tmp_path / "x").write_text("a file")
+        with pytest.raises(StorageError, match="cannot write"):
+            values.put(KEY, parcel())
+        with pytest.raises(StorageError, match="a file stands where"):
+            values.get(KEY)
+        good = ValueFsspec(str(tmp_path / "y"))
+        good.put(KEY, parcel())
+
+        def chunks() -> Iterator[bytes]:
+            yield b"x" * 100
+            raise KeyboardInterrupt
+
+        with pytest.raises(KeyboardInterrupt):
+            good._writer.write_chunks(KEY, 200, chunks())
+        assert good.packing.unpack(good.get(KEY), KEY) == 1
+        assert len([found for found in (tmp_path / "y").rglob("*") if found.is_file()]) == 1
+
+    @pytest.mark.parametrize(
+        ("error", "said"),
+        [
+            (OSError(errno.ENOSPC, "No space"), "disk is full; free"),
+            (TimeoutError(), "x: cannot write: TimeoutError (it does not answer"),
+            (PermissionError(errno.EACCES, "no"), "read_only = true"),
+            (ConnectionResetError(errno.ECONNRESET, "reset"), "cannot be reached"),
+            (type("NoCredentialsError", (Exception,), {})("none"), "give the credentials"),
+            (RuntimeError("at https://user:secret@host/x?token=abc"), "https://***:***@host"),
+        ],
+    )
+    def test_hints(self, error: Exception, said: str) -> None:
+        assert said in str(failure("write", "x", error))
+        assert "secret" not in str(failure("write", "x", error))
+
+
+class TestDamage:
+    def test_truncation_and_bit_flips(self, raw: Any) -> None:
+        """Whatever happens to the bytes is found out before anything is unpickled."""
+        values, held = raw
+        values.put(KEY, parcel({"a": list(range(50))}))
+        sound = values.get(KEY).tobytes()
+        damaged = [sound[:length] for length in range(1, len(sound))]
+        damaged += [sound + b"x", pack(2, digest=OTHER).tobytes()]
+        for position in range(len(sound)):
+            flipped = bytearray(sound)
+            flipped[position] ^= 1 << position % 8
+            damaged.append(bytes(flipped))
+        harmless = 0
+        for data in damaged:
+            replaced(held, data)
+            try:
+                found = values.packing.unpack(values.get(KEY), KEY)
+            except CorruptParcel:
+                continue
+            assert found == {"a": list(range(50))}, "a wrong value"
+            harmless += 1
+        assert harmless <= 64 + 64, "only padding may change"
+
+    @on_s3
+    def test_damage_on_s3(self, s3: S3Server) -> None:
+        """A truncated or altered large object is corrupt, is no sound entry, and is replaced."""
+        values = storage(ValueFsspec, s3)
+        value = block(2 * BLOCK)
+        sound = parcel(value).tobytes()
+        fs = fsspec.filesystem("s3", **s3.options, skip_instance_cache=True)
+        path = f"{values.to_config()['url'].removeprefix('s3://')}/{KEY[:2]}/{KEY[2:]}.value"
+        for data in (sound[:-1], sound[: BLOCK + 5], sound[:100], sound + b"x"):
+            fs.pipe_file(path, data)
+            with pytest.raises(CorruptParcel, match="s3://"):
+                values.get(KEY)
+            assert not values.renew(KEY)
+        fs.pipe_file(path, sound[:-1000] + bytes([sound[-1000] ^ 1]) + sound[-999:])
+        with pytest.raises(CorruptParcel, match="checksum"):
+            values.packing.unpack(values.get(KEY), KEY)
+        fs.pipe_file(path, sound[:100])
+        values.put(KEY, parcel(value))
+        assert values.packing.unpack(values.get(KEY), KEY).data == value.data
+        values.close()
+
+    def test_signatures(self, memory: Callable[[], str]) -> None:
+        """What is not signed by a secret that counts is refused, coming and going."""
+        url = memory()
+        unsigned, signed = ValueFsspec(url), ValueFsspec(url, secret_key="a")
+        unsigned.put(KEY, parcel())
+        with pytest.raises(SignatureError):
+            signed.get(KEY)
+        with pytest.raises(SignatureError):
+            list(signed.get_many([KEY]))
+        assert not signed.renew(KEY)
+        with pytest.raises(SignatureError):
+            signed.put(KEY, parcel())
+        with pytest.raises(SignatureError):
+            signed.put_many({KEY: parcel()})
+        signed.put(KEY, signed.packing.pack(1, KEY))
+        assert ValueFsspec(url, secret_key=["b", "a"]).contains(KEY)
+        calls = CallFsspec(url)
+        calls.put(KEY, a_record())
+        with pytest.raises(SignatureError):
+            CallFsspec(url, secret_key="a").get(KEY)
+        with pytest.raises(ValueError, match="empty secret"):
+            ValueFsspec(url, secret_key="")
+
+    def test_queries_skip_the_damaged(
+        self, memory: Callable[[], str], caplog: pytest.LogCaptureFixture
+    ) -> None:
+        """One warning names the first; the others are found."""
+        calls = CallFsspec(memory())
+        calls.put_many({digest(number): a_record("f", x=number) for number in range(10)})
+        store = fsspec.filesystem("memory")
+        for path in sorted(store.store)[:3]:
+            store.pipe_file(path, b"damaged")
+        with caplog.at_level(logging.WARNING):
+            assert len(list(calls.query(QueryCall.of(name="f")))) == 7
+        assert len(caplog.records) == 1
+        assert "memory://" in caplog.text
+
+
+WRITER = """
+import sys, json
+from fleche.digest import digest
+from fleche.storage import ValueFsspec, CallFsspec
+from fleche.parcel import pack
+from fleche.testing.corpus import a_record
+url, options, own = sys.argv[1], json.loads(sys.argv[2]), int(sys.argv[3])
+values, calls = ValueFsspec(url, options), CallFsspec(url, options)
+for number in range(12):
+    key = digest(number)
+    values.put(key, pack([number] * 100, digest=key))
+    assert values.packing.unpack(values.get(key), key) == [number] * 100
+    mine = digest((own, number))
+    calls.put(mine, a_record("f", x=number))
+    assert values.renew(key) and calls.renew(mine)
+"""
+
+
+ENDLESS = """
+import sys, json, itertools
+from fleche.digest import digest
+from fleche.storage import ValueFsspec, CallFsspec
+from fleche.parcel import pack
+from fleche.testing.corpus import a_record
+url, options, own = sys.argv[1], json.loads(sys.argv[2]), int(sys.argv[3])
+values, calls = ValueFsspec(url, options), CallFsspec(url, options)
+for number in itertools.count():
+    key = digest((own % 2, number))
+    values.put(key, pack(bytes(10**(number % 6)), digest=key))
+    calls.put(digest((own, number)), a_record("f", x=number).replace(result=key))
+"""
+
+
+class TestProcesses:
+    @on_s3
+    @pytest.mark.slow
+    def test_many_writers(self, s3: S3Server) -> None:
+        """Four processes write the same values and calls of their own; nothing is lost or torn."""
+        url = s3.url()
+        command = [sys.executable, "-c", WRITER, url, json.dumps(s3.options)]
+        writers = [subprocess.Popen([*command, str(number)]) for number in range(4)]
+        assert [writer.wait(50) for writer in writers] == [0] * 4
+        values, calls = storage(ValueFsspec, s3, url), storage(CallFsspec, s3, url)
+        assert sorted(values.keys()) == sorted(digest(number) for number in range(12))
+        for key, found in values.get_many(values.keys()):
+            verify(found, digest=key)
+        assert len(list(calls.query(QueryCall.of(name="f")))) == 48
+        values.close()
+        calls.close()
+
+    @on_s3
+    @pytest.mark.slow
+    @pytest.mark.parametrize("place", ["s3", "file"])
+    def test_killed_writers(self, place: str, s3: S3Server, tmp_path: Path) -> None:
+        """Writers that are killed leave whole entries only, and every one can be read."""
+        url, options = (s3.url(), s3.options) if place == "s3" else (str(tmp_path / "x"), {})
+        values, calls = ValueFsspec(url, options), CallFsspec(url, options)
+        for pause in (0.05, 0.3):
+            writers = [
+                subprocess.Popen([sys.executable, "-c", ENDLESS, url, json.dumps(options), str(n)])
+                for n in range(4)
+            ]
+            deadline = time.monotonic() + 30
+            while len(list(values.keys())) < 12 and time.monotonic() < deadline:
+                time.sleep(0.05)
+            time.sleep(pause)
+            for writer in writers:
+                writer.kill()
+            assert [writer.wait(10) for writer in writers] == [-9] * 4
+        keys = list(values.keys())
+        assert len(keys) >= 12
+        found = dict(values.get_many(keys))
+        assert sorted(found) == sorted(keys)
+        for key, item in found.items():
+            verify(item, digest=key)
+        for key, record in calls.get_many(calls.keys()):
+            assert record.result in found, f"{key} was stored before its result"
+        values.close()
+        calls.close()
+
+    @on_s3
+    @pytest.mark.filterwarnings("ignore::DeprecationWarning")
+    def test_fork(self, s3: S3Server) -> None:
+        """A forked child makes a connection of its own, and its parent's goes on."""
+        values = storage(ValueFsspec, s3)
+        values.put(KEY, parcel())
+        child = os.fork()
+        if not child:
+            try:
+                good = values.contains(KEY) and values.packing.unpack(values.get(KEY), KEY) == 1
+                values.put(OTHER, parcel(2, OTHER))
+                os._exit(0 if good else 1)
+            finally:
+                os._exit(2)
+        assert values.contains(KEY)
+        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+        assert sorted(values.keys()) == sorted([KEY, OTHER])
+        values.close()
+
+    @on_s3
+    def test_pickle(self, s3: S3Server) -> None:
+        """A storage is pickled as its configuration, also while it is connected."""
+        values = storage(ValueFsspec, s3)
+        values.put(KEY, parcel())
+        again = pickle.loads(pickle.dumps(values))
+        assert again.to_config() == values.to_config()
+        assert again.contains(KEY)
+        again.close()
+        assert values.contains(KEY), "closing one closed the other"
+        values.close()
+
+
+class TestConfiguration:
+    def test_a_table(self, memory: Callable[[], str]) -> None:
+        """Every key of the table arrives, and comes back."""
+        table = {
+            "type": "fsspec",
+            "url": memory(),
+            "options": {"use_listings_cache": False},
+            "serializer": "pickle",
+            "compress": "zlib",
+            "secret_key": ["a", "b"],
+        }
+        values: Any = storage_from_config(table, "values")
+        assert values.to_config() == table
+        assert values.packing.serializer == "pickle"
+        assert not values.capabilities.persistent
+        assert "secret" not in repr(values)
+        plain = storage_from_config({"type": "fsspec", "url": "memory://x"}, "calls")
+        assert plain.to_config() == {"type": "fsspec", "url": "memory://x"}
+
+    def test_paths(self, tmp_path: Path, tmp_home: Path) -> None:
+        """A path without a scheme is relative to the file that names it; a url is left alone."""
+
+        def found(url: str) -> Any:
+            table = {"type": "fsspec", "url": url}
+            return storage_from_config(table, "values", lambda path: f"/base/{path}")
+
+        assert found("x/y").to_config()["url"] == "/base/x/y"
+        assert found("memory://x/y/").to_config()["url"] == "memory://x/y"
+        assert ValueFsspec("~/x").to_config()["url"] == str(tmp_home / "x")
+        assert found("x").capabilities.persistent
+
+    def test_what_is_wrong_with_a_url(self) -> None:
+        """A filesystem that nobody knows is a mistake; one that is missing names its package."""
+        with pytest.raises(ConfigError, match="nowhere://x: fsspec knows no filesystem 'nowhere'"):
+            ValueFsspec("nowhere://x")
+        if not find("gcsfs"):
+            with pytest.raises(MissingExtra, match=r'install "fleche\[fsspec\]" gcsfs'):
+                ValueFsspec("gs://bucket/x")
+
+    @pytest.mark.parametrize("module", ["fsspec", "s3fs"])
+    def test_what_is_not_installed(self, module: str) -> None:
+        """The message says what to install."""
+        code = (
+            f"import sys; sys.modules[{module!r}] = None\n"
+            "from fleche.errors import MissingExtra\n"
+            "from fleche.storage import storage_from_config\n"
+            "try: storage_from_config({'type': 'fsspec', 'url': 's3://b/x'}, 'values')\n"
+            "except MissingExtra as error: print(error)"
+        )
+        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+        assert 'pip install "fleche[fsspec]"' in done.stdout, done.stderr
+        assert done.stdout.strip().endswith("s3fs") == (module == "s3fs")
+
+    def test_secrets_are_hidden(self) -> None:
+        """Credentials in options and urls do not show where configurations are shown."""
+        options = {
+            "key": "K1",
+            "secret": "K2",
+            "token": "K3",
+            "password": "K4",
+            "account_key": "K5",
+            "connection_string": "K6",
+            "sas_token": "K7",
+            "client_kwargs": {"aws_secret_access_key": "K8", "endpoint_url": "http://u:K9@h"},
+        }
+        table = ValueFsspec("memory://u:K0@x", options).to_config()
+        shown = repr(redact(table)) + repr(ValueFsspec("memory://u:K0@x", options))
+        assert not [number for number in range(10) if f"K{number}" in shown], shown
+        assert table["options"] == options, "the configuration itself must keep them"
+
+    def test_own_settings_win(self, s3: S3Server) -> None:
+        """What the options say of s3fs counts more than what fleche would choose."""
+        options = {**s3.options, "config_kwargs": {"max_pool_connections": 3}}
+        connection = Connection("s3://b/x", options)
+        assert connection.fs.config_kwargs["max_pool_connections"] == 3
+        assert connection.fs.config_kwargs["retries"]["mode"] == "standard"
+        assert connection.fs is Connection("s3://other", options).fs, "not shared"
+        assert connection.root == "b/x"
+
+
+def find(name: str) -> bool:
+    import importlib.util
+
+    return importlib.util.find_spec(name) is not None
+
+
+class TestFilesystems:
+    """What differs from one filesystem to the next."""
+
+    def test_ages(self) -> None:
+        """Filesystems tell it in their own ways; one that does not tell has young entries."""
+        then = datetime(2024, 5, 1, tzinfo=timezone.utc)
+        seconds = then.timestamp()
+        for value in (then, seconds, then.replace(tzinfo=None), "2024-05-01T00:00:00Z"):
+            assert modified_of({"mtime": value}) == seconds
+        assert modified_of({"LastModified": then, "created": 0}) == seconds
+        assert abs(modified_of({"mtime": "yesterday"}) - time.time()) < 5
+
+    def test_no_touch_and_no_replacing_rename(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Where neither is to be had, entries are written again, and renamed in two steps."""
+        local = type(fsspec.filesystem("file"))
+
+        def move(self: Any, source: str, target: str, **_: Any) -> None:
+            if Path(target).exists():
+                raise FileExistsError(target)
+            Path(source).rename(target)
+
+        def touch(self: Any, path: str, truncate: bool = True, **_: Any) -> None:
+            raise NotImplementedError
+
+        monkeypatch.setattr(local, "mv", move)
+        monkeypatch.setattr(local, "touch", touch)
+        values, calls = ValueFsspec(str(tmp_path)), CallFsspec(str(tmp_path))
+        for _ in range(2):
+            values.put(KEY, parcel())
+            calls.put(KEY, a_record())
+        os.utime(tmp_path / KEY[:2] / f"{KEY[2:]}.value", (1, 1))
+        os.utime(tmp_path / KEY[:2] / f"{KEY[2:]}.call", (1, 1))
+        for held in (values, calls):
+            assert held.renew(KEY)
+            assert held.entry(KEY).modified > 1
+            assert not held.renew(OTHER)
+
+    def test_chained_urls(self, tmp_path: Path) -> None:
+        """A filesystem over another is used as any other."""
+        values = ValueFsspec(f"dir::file://{tmp_path}")
+        values.put(KEY, parcel())
+        assert values.packing.unpack(values.get(KEY), KEY) == 1
+        assert list(values.keys()) == [KEY]
+        assert list(tmp_path.rglob(f"{KEY[2:]}.value"))
+
+    def test_directories_may_go(self, tmp_path: Path) -> None:
+        """After a failure for a directory that somebody removed, the next write makes it again."""
+        import shutil
+
+        values = ValueFsspec(str(tmp_path / "x"))
+        values.put(KEY, parcel())
+        shutil.rmtree(tmp_path / "x")
+        with pytest.raises(StorageError):
+            values.put(KEY, parcel())
+        values.put(KEY, parcel())
+        assert values.contains(KEY)

@@ -1,0 +1,194 @@
+"""Tables: what a person sees of stored calls, without a value being loaded."""
+
+from __future__ import annotations
+
+import builtins
+import datetime as dt
+import sys
+from html.parser import HTMLParser
+from typing import Any
+
+import pytest
+
+from fleche.call import Call, LazyCall
+from fleche.digest import Digest, digest
+from fleche.errors import MissingExtra
+from fleche.table import Row, Table, started
+from tests.helpers.layers import Layer, in_memory
+
+RUNTIME = {
+    "started": "2024-05-01T12:00:00+00:00",
+    "seconds": 1.23456,
+    "host": "bigpc",
+    "user": "marvin",
+}
+
+
+def lazy(name: str = "f", result: Any = 4, runtime: Any = RUNTIME, **arguments: Any) -> LazyCall:
+    metadata = {"runtime": runtime} if runtime else {}
+    record = Call(name=name, arguments=arguments, result=result, metadata=metadata).seal()
+    return LazyCall(record.key, record, in_memory())
+
+
+class TestRows:
+    def test_what_the_record_says(self) -> None:
+        call = lazy(x=3, data=[1, 2])
+        row = Table([call]).rows[0]
+        assert row.key == call.key
+        assert row.short == call.key[:8]
+        assert row.name == "f"
+        assert row.arguments == {"x": 3, "data": digest([1, 2])}
+        assert row.result == 4
+        assert row.started == dt.datetime(2024, 5, 1, 12, tzinfo=dt.timezone.utc)
+        assert (row.seconds, row.host, row.user) == (1.23456, "bigpc", "marvin")
+        assert row.where == "marvin@bigpc"
+
+    def test_a_result_that_is_no_plain_value(self) -> None:
+        assert Table([lazy(result=[1])]).rows[0].result == digest([1])
+
+    def test_metadata_of_any_shape(self) -> None:
+        """Metadata comes from anywhere; what is not as expected is left out."""
+        row = Table([lazy(runtime={"started": 7, "seconds": "3", "host": 1, "user": None})]).rows[0]
+        assert (row.started, row.seconds, row.host, row.user, row.where) == (None,) * 4 + ("",)
+        assert started(lazy(runtime={"started": "yesterday"}).record) is None
+
+    def test_times_without_a_zone_are_utc(self) -> None:
+        found = started(lazy(runtime={"started": "2024-05-01T12:00:00"}).record)
+        assert found == dt.datetime(2024, 5, 1, 12, tzinfo=dt.timezone.utc)
+
+    def test_long_short_keys(self) -> None:
+        """At least 8 characters, and more where 8 stand for several."""
+        call = lazy()
+        shorts = [call.key[:5], call.key[:11]]
+        tables = [Table([call], lambda *keys, s=short: (Digest(s),)) for short in shorts]
+        assert [table.rows[0].short for table in tables] == [call.key[:8], call.key[:11]]
+
+    def test_no_value_is_loaded(self) -> None:
+        """Not even of a cache far away: the records and one question for the short keys will do."""
+        layer = Layer()
+        layer.save(Call(name="f", arguments={"x": [1]}, result=[2]))
+        layer.asked.clear()
+        str(layer.table())
+        assert layer.asked == {"query": 1, "shrink": 1}
+
+    def test_a_sequence(self) -> None:
+        table = Table([lazy(x=1), lazy(x=2)])
+        assert len(table) == 2
+        assert [row.arguments["x"] for row in table] == [1, 2]
+        assert all(isinstance(row, Row) for row in table)
+
+
+class TestText:
+    def test_aligned(self) -> None:
+        calls = [lazy(x=1), lazy("much_longer", x=2.5, y="text", result=None)]
+        text = Table(calls).to_text(200)
+        head, rule, first, second = text.splitlines()
+        assert head.split() == [
+            *("key", "name", "arguments", "result", "started", "seconds", "where")
+        ]
+        assert set(rule) == {"-", " "}
+        assert "x=2.5, y='text'" in second
+        assert first.index("x=1") == second.index("x=2.5") == head.index("arguments")
+        assert first.index("1.23") + 4 == head.index("seconds") + 7
+        assert second.rstrip().endswith("marvin@bigpc")
+
+    def test_empty_columns_are_left_out(self) -> None:
+        assert "seconds" not in Table([lazy(runtime=None)]).to_text(200)
+
+    @pytest.mark.parametrize("width", [60, 80, 120])
+    def test_fits_the_width(self, width: int) -> None:
+        calls = [lazy("some.package.function_" * 3, text="x" * 150, other=list(range(9)))]
+        lines = Table(calls).to_text(width).splitlines()
+        assert max(map(len, lines)) <= width
+        assert "..." in lines[-1]
+
+    def test_columns_give_way(self) -> None:
+        """In a narrow terminal, what matters least is left out."""
+        head = Table([lazy(text="x" * 150)]).to_text(45).splitlines()[0]
+        assert head.split() == ["key", "name", "arguments"]
+
+    def test_arguments_give_way_last(self) -> None:
+        """A column of digests alone goes before the arguments are cut to nothing."""
+        head, _, line = Table([lazy(text="x" * 150, result=[1])]).to_text(60).splitlines()
+        assert "result" not in head
+        assert "text='xxxxx" in line
+
+    def test_versions_are_shown(self) -> None:
+        """Two rows that differ in nothing else differ in their version."""
+        record = lazy(x=1).record.replace(version=2)
+        assert "version" in Table([LazyCall(record.key, record, in_memory())]).to_text(200)
+
+    def test_too_narrow_for_anything(self) -> None:
+        """The key is never cut: it is what one copies."""
+        call = lazy(x=1)
+        assert call.key[:8] in Table([call]).to_text(10)
+
+    def test_width_of_the_terminal(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setenv("COLUMNS", "70")
+        assert max(map(len, str(Table([lazy(text="x" * 150)])).splitlines())) <= 70
+
+    def test_control_characters(self) -> None:
+        """What others have stored does not write into the terminal."""
+        runtime = {"host": "evil\x1b[2Jhost\n"}
+        text = Table([lazy("name\x1b[31m", text="line\nline\x07", runtime=runtime)]).to_text(200)
+        assert len(text.splitlines()) == 3
+        assert all(line.isprintable() for line in text.splitlines())
+
+    def test_wide_characters(self) -> None:
+        first, second = Table([lazy("計算", x=1), lazy("abcd", x=1)]).to_text(200).splitlines()[2:]
+        assert first.index("x=1") == second.index("x=1") - 2
+
+    def test_no_calls(self) -> None:
+        assert str(Table([])) == "no calls"
+        assert repr(Table([])) == "no calls"
+
+
+class Tags(HTMLParser):
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.tags: list[str] = []
+        self.text = ""
+        self.feed(text)
+
+    def handle_starttag(self, tag: str, attrs: object) -> None:
+        self.tags.append(tag)
+
+    def handle_data(self, data: str) -> None:
+        self.text += data
+
+
+class TestHtml:
+    def test_escaped(self) -> None:
+        found = Tags(Table([lazy("<script>", text="<b>&", x=1)])._repr_html_())
+        assert set(found.tags) == {"table", "thead", "tbody", "tr", "th", "td"}
+        assert "text='<b>&', x=1" in found.text
+        assert "<script>" in found.text
+
+    def test_no_calls(self) -> None:
+        assert Tags(Table([])._repr_html_()).text == "no calls"
+
+
+class TestPandas:
+    def test_one_column_for_each_argument(self) -> None:
+        pd = pytest.importorskip("pandas")
+        frame = Table([lazy(x=1), lazy(y="a", runtime=None)]).to_pandas()
+        assert list(frame["name"]) == ["f", "f"]
+        assert frame["arguments.x"][0] == 1
+        assert pd.isna(frame["arguments.x"][1])
+        assert frame["arguments.y"][1] == "a"
+        assert frame["started"][0] == pd.Timestamp("2024-05-01T12:00:00Z")
+        assert pd.isna(frame["started"][1])
+
+    def test_not_installed(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """The error names the command that mends it."""
+        real = builtins.__import__
+
+        def fake(name: str, *args: Any, **options: Any) -> Any:
+            if name == "pandas":
+                raise ImportError(name)
+            return real(name, *args, **options)
+
+        monkeypatch.delitem(sys.modules, "pandas", raising=False)
+        monkeypatch.setattr(builtins, "__import__", fake)
+        with pytest.raises(MissingExtra, match=r'pip install "fleche\[pandas\]"'):
+            Table([lazy()]).to_pandas()
