@@ -340,7 +340,7 @@ class TestPaths:
     def test_of_a_database(self, write: Callable[..., Path], tmp_home: Path, url: str) -> None:
         write(f'[a]\nvalues.type = "memory"\ncalls = {{type = "sql", url = "{url}"}}\n')
         config = cache_to_config(load_cache_config("a"))
-        assert config["calls"]["url"].endswith(f"{tmp_home}/work/calls.db")
+        assert config["calls"]["url"].endswith(str(tmp_home / "work" / "calls.db"))
 
 
 class TestMetadata:
