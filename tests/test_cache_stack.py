@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -43,17 +44,20 @@ def stack(near: Layer, far: Layer) -> CacheStack:
     return CacheStack([near, far])
 
 
-@pytest.fixture
-def packed(monkeypatch: pytest.MonkeyPatch) -> list[Digest]:
-    """The digests of the values that are serialized from here on."""
-    digests: list[Digest] = []
-    pack = Packing.pack
-
+def _noting(digests: list[Digest], pack: Callable[..., object]) -> Callable[..., object]:
     def noted(self: Packing, obj: object, digest: str = "", buffers: Any = None) -> object:
         digests.append(D(digest))
         return pack(self, obj, digest, buffers)
 
-    monkeypatch.setattr(Packing, "pack", noted)
+    return noted
+
+
+@pytest.fixture
+def packed(monkeypatch: pytest.MonkeyPatch) -> list[Digest]:
+    """The digests of the values that are serialized from here on."""
+    digests: list[Digest] = []
+    for name in ("pack", "pack_parts"):
+        monkeypatch.setattr(Packing, name, _noting(digests, getattr(Packing, name)))
     return digests
 
 

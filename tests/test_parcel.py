@@ -7,7 +7,7 @@ import struct
 import subprocess
 import sys
 import tracemalloc
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +29,7 @@ from fleche.parcel import (
     Packing,
     Parcel,
     StreamSource,
+    allocate,
     pack,
     pack_bytes,
     read_bytes,
@@ -492,6 +493,21 @@ class TestMemory:
         assert (found.size, found[-1]) == ((1 << 32) + 1000, 7)
 
 
+def collect(size: int, pieces: Iterable[bytes]) -> Parcel:
+    """Return the parcel of `size` bytes that arrives in `pieces`."""
+    memory = allocate(size)
+
+    def filled() -> Iterator[memoryview]:
+        position = 0
+        for piece in pieces:
+            part = memory[position : position + len(piece)]
+            part[:] = piece[: len(part)]
+            position += len(part)
+            yield part if len(part) == len(piece) else memoryview(piece)
+
+    return receive(memory, filled())
+
+
 class TestArriving:
     def pieces(self, data: bytes, size: int = 1000) -> Iterator[bytes]:
         return (data[start : start + size] for start in range(0, len(data), size))
@@ -502,7 +518,7 @@ class TestArriving:
         data = pack(block(70_000), digest=KEY).tobytes()
         source = StreamSource(len(data), self.pieces(data, size))
         assert IncomingParcel(source).tobytes() == data
-        parcel = receive(len(data), self.pieces(data, size))
+        parcel = collect(len(data), self.pieces(data, size))
         assert unpack(parcel, digest=KEY).data == block(70_000).data
 
     def test_opened_while_arriving(self) -> None:
@@ -523,7 +539,7 @@ class TestArriving:
             altered = data.copy()
             altered[position] ^= 1
             with pytest.raises(CorruptParcel):
-                receive(len(data), self.pieces(altered))
+                collect(len(data), self.pieces(altered))
             with pytest.raises(CorruptParcel):
                 list(IncomingParcel(StreamSource(len(data), self.pieces(altered))).chunks())
         assert opened == []
@@ -533,19 +549,19 @@ class TestArriving:
         """A stream that ends early is a damaged parcel, wherever it ends."""
         data = pack(block()).tobytes()
         with pytest.raises(CorruptParcel):
-            receive(len(data), self.pieces(data[:keep]))
+            collect(len(data), self.pieces(data[:keep]))
 
     def test_no_more_is_read_than_announced(self) -> None:
         """More bytes than announced are an error, and an endless stream is not read to its end."""
         data = pack(1).tobytes()
         with pytest.raises(CorruptParcel, match="more than the"):
-            receive(len(data), [data + b"x"])
+            collect(len(data), [data + b"x"])
 
         def endless() -> Iterator[bytes]:
             yield data
             raise AssertionError("asked for more")
 
-        assert unpack(receive(len(data), endless())) == 1
+        assert unpack(collect(len(data), endless())) == 1
 
 
 class TestCode:

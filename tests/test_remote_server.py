@@ -84,8 +84,8 @@ class TestLoop:
             msgspec.msgpack.encode({"op": "load"}),
             msgspec.msgpack.encode({"op": "load", "keys": ["../../etc/passwd"]}),
             msgspec.msgpack.encode({"op": "contains", "keys": "not a list"}),
-            msgspec.msgpack.encode({"op": "save_parcel", "digest": ABSENT, "size": -1}),
-            msgspec.msgpack.encode({"op": "save_record", "key": ABSENT, "record": b"nonsense"}),
+            msgspec.msgpack.encode({"op": "save_parcels", "parcels": [[ABSENT, -1]]}),
+            msgspec.msgpack.encode({"op": "save_records", "records": [[ABSENT, b"nonsense"]]}),
             b"\x91" * 5000,
         ],
     )
@@ -107,7 +107,7 @@ class TestLoop:
         """What is no parcel, or another one than announced, is never stored."""
         cache = cache_factory("file", tmp_path)()
         frames = [
-            Frame(Kind.MESSAGE, 1, 0, m.encode(m.SaveParcel(ABSENT, size))),
+            Frame(Kind.MESSAGE, 1, 0, m.encode(m.SaveParcels([(ABSENT, size)]))),
             Frame(Kind.DATA, 1, 0, b"0123456789"),
             Frame(Kind.DATA, 1, Flag.END, b""),
         ]
@@ -123,7 +123,7 @@ class TestLoop:
         data = bytearray(pack(list(range(1000)), digest=ABSENT).tobytes())
         data[-5] ^= 4
         frames = [
-            Frame(Kind.MESSAGE, 1, 0, m.encode(m.SaveParcel(ABSENT, len(data)))),
+            Frame(Kind.MESSAGE, 1, 0, m.encode(m.SaveParcels([(ABSENT, len(data))]))),
             Frame(Kind.DATA, 1, Flag.END, data),
         ]
         answers = [frame for frame in _talk(cache, *frames) if frame.payload]

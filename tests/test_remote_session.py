@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from fleche.errors import ProtocolError
 from fleche.remote.frames import Flag, Frame, Kind
 from fleche.remote.session import (
+    FRAME_COST,
     MAX_EXCHANGES,
     WINDOW,
     Cancelled,
@@ -19,6 +20,7 @@ from fleche.remote.session import (
     Received,
     Session,
     State,
+    cost,
 )
 
 
@@ -93,36 +95,61 @@ class TestExchange:
             server.receive(Frame(Kind.MESSAGE, MAX_EXCHANGES + 1))
 
 
+PIECE = bytes((1 << 20) - FRAME_COST)
+PIECES = WINDOW >> 20
+
+
 class TestWindow:
     """Nobody sends more than the other side has room for."""
 
-    def test_the_first_frame_is_free(self) -> None:
-        """After the first frame, a window of frames may be under way."""
+    @pytest.mark.parametrize(
+        ("flags", "payload", "price"),
+        [
+            (0, b"abc", FRAME_COST + 3),
+            (0, b"", FRAME_COST),
+            (Flag.END, b"", 0),
+            (Flag.END, b"x", FRAME_COST + 1),
+        ],
+    )
+    def test_cost(self, flags: int, payload: bytes, price: int) -> None:
+        """A frame costs its payload and something for itself; a mere END is free."""
+        assert cost(flags, payload) == price
+
+    def test_a_window_and_no_more(self) -> None:
+        """A frame may be sent while anything of the window is left."""
         client, server, exchange = _opened(end=False)
-        for _ in range(WINDOW):
+        for _ in range(PIECES):
             assert client.may_send(exchange)
-            server.receive(client.send(exchange, Kind.DATA, b"x"))
+            server.receive(client.send(exchange, Kind.DATA, PIECE))
         assert not client.may_send(exchange)
         with pytest.raises(ProtocolError, match="window"):
             client.send(exchange, Kind.DATA, b"x")
 
+    def test_less_than_the_window(self) -> None:
+        """A sender may keep to less, so that a reader who stops early has had little."""
+        client, _, exchange = _opened(end=False)
+        assert client.may_send(exchange, ahead=1 << 20)
+        client.send(exchange, Kind.DATA, PIECE)
+        assert not client.may_send(exchange, ahead=1 << 20)
+        assert client.may_send(exchange)
+
     def test_credit(self) -> None:
-        """Consumed frames come back as credit, in a lump."""
+        """What is consumed comes back as credit, small frames in a lump."""
         client, server, exchange = _opened(end=False)
-        for _ in range(WINDOW):
-            server.receive(client.send(exchange, Kind.DATA, b"x"))
-        grants = [frame for _ in range(WINDOW) if (frame := server.consumed(exchange))]
-        assert [frame.payload for frame in grants] == [struct.pack("<I", WINDOW // 2)] * 2
-        assert client.receive(grants[0]) == Credited(exchange)
-        for _ in range(WINDOW // 2):
-            client.send(exchange, Kind.DATA, b"x")
-        assert not client.may_send(exchange)
+        for _ in range(PIECES):
+            server.receive(client.send(exchange, Kind.DATA, PIECE))
+        assert server.consumed(Frame(Kind.DATA, exchange, 0, b"")) is None
+        grant = server.consumed(Frame(Kind.DATA, exchange, 0, PIECE))
+        assert grant is not None
+        assert grant.payload == struct.pack("<I", (1 << 20) + FRAME_COST)
+        assert client.receive(grant) == Credited(exchange)
+        assert client.may_send(exchange)
 
     def test_an_end_needs_no_credit(self) -> None:
         """An exchange can always be ended."""
         client, server, exchange = _opened(end=False)
-        for _ in range(WINDOW):
-            server.receive(client.send(exchange, Kind.DATA, b"x"))
+        for _ in range(PIECES):
+            server.receive(client.send(exchange, Kind.DATA, PIECE))
         assert client.may_send(exchange, bare_end=True)
         end = client.send(exchange, Kind.DATA, b"", Flag.END)
         assert server.receive(end) == Received(exchange, end)
@@ -132,15 +159,23 @@ class TestWindow:
         server = Session("server")
         server.receive(Frame(Kind.MESSAGE, 1))
         with pytest.raises(ProtocolError, match="window"):
-            for _ in range(WINDOW + 2):
-                server.receive(Frame(Kind.DATA, 1, 0, b"x"))
+            for _ in range(PIECES + 1):
+                server.receive(Frame(Kind.DATA, 1, 0, PIECE))
+
+    def test_many_empty_frames(self) -> None:
+        """Empty frames cost, too: they take memory."""
+        server = Session("server")
+        server.receive(Frame(Kind.MESSAGE, 1))
+        with pytest.raises(ProtocolError, match="window"):
+            for _ in range(WINDOW // FRAME_COST + 1):
+                server.receive(Frame(Kind.DATA, 1))
 
     def test_forged_credit(self) -> None:
         """Credit never exceeds the window, whatever the peer grants."""
         client, _, exchange = _opened(end=False)
         client.receive(_credit(exchange, 0xFFFFFFFF))
-        for _ in range(WINDOW):
-            client.send(exchange, Kind.DATA, b"x")
+        for _ in range(PIECES):
+            client.send(exchange, Kind.DATA, PIECE)
         assert not client.may_send(exchange)
 
     def test_a_credit_of_the_wrong_size(self) -> None:
@@ -153,7 +188,7 @@ class TestWindow:
         """A cancelled exchange grants nothing, so that its sender stops."""
         client, _, exchange = _opened()
         client.cancel(exchange)
-        assert all(client.consumed(exchange) is None for _ in range(WINDOW))
+        assert client.consumed(Frame(Kind.DATA, exchange, 0, PIECE)) is None
 
 
 class TestCancel:
@@ -203,8 +238,8 @@ class TestCancel:
         """What was under way when the CANCEL was sent is no violation."""
         client, server, exchange = _opened()
         client.cancel(exchange)
-        for _ in range(WINDOW + 1):
-            client.receive(server.send(exchange, Kind.DATA, b"x"))
+        for _ in range(PIECES):
+            client.receive(server.send(exchange, Kind.DATA, PIECE))
 
 
 class TestAlive:

@@ -179,6 +179,7 @@ BROKEN_VALUES = {
         "took another entry along", {"delete": lambda self, _key: self.held.clear()}
     ),
     "never ages": Broken("makes it young", {"renew": lambda self, key: key in self.held}),
+    "misses nothing": Broken("renew_many() says", {"renew_many": lambda *_: []}),
     "misses everything": Broken(
         "missing() is wrong",
         {"missing": lambda self, keys: list(keys) if len(list(keys)) > 1 else [*keys]},

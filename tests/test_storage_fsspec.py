@@ -227,6 +227,19 @@ class TestRequests:
         values.close()
 
     @on_s3
+    def test_many_are_renewed_at_once(self, faulty_s3: FaultyS3, s3: S3Server) -> None:
+        """A transfer that finds its values there does not wait for one after the other."""
+        values = storage(ValueFsspec, faulty_s3, s3.url())
+        keys = [digest(number) for number in range(30)]
+        values.put_many({key: parcel(1, key) for key in keys})
+        faulty_s3.requests.clear()
+        faulty_s3.most = 0
+        assert values.renew_many([OTHER, *keys, KEY]) == [OTHER, KEY]
+        assert len(faulty_s3.requests) <= 3 * 32
+        assert faulty_s3.most > 3, "they were not renewed at once"
+        values.close()
+
+    @on_s3
     def test_a_query_reads_what_has_changed(self, faulty_s3: FaultyS3, s3: S3Server) -> None:
         """The listing tells which records are known already, from whomever the change came."""
         url = s3.url()

@@ -59,17 +59,19 @@ class VerifyReport(Report):
         calls: how many finished calls.
         corrupt: values and records that are damaged.
         untrusted: values that are not signed by a known key.
-        dangling: calls whose result is gone or corrupt.
+        broken: values that refer to a shared buffer which is gone or corrupt.
+        dangling: calls whose result is gone, corrupt or broken.
         incomplete: calls whose result is here, but not all of their arguments.
         misfiled: calls whose key does not match their content, or is of an older scheme.
         orphaned: how many values no call refers to; ``gc()`` removes them.
-        removed: how many corrupt entries and dangling calls were removed.
+        removed: how many corrupt entries, broken values and dangling calls were removed.
     """
 
     values: int = 0
     calls: int = 0
     corrupt: tuple[Digest, ...] = ()
     untrusted: tuple[Digest, ...] = ()
+    broken: tuple[Digest, ...] = ()
     dangling: tuple[Digest, ...] = ()
     incomplete: tuple[Digest, ...] = ()
     misfiled: tuple[Digest, ...] = ()
@@ -79,7 +81,8 @@ class VerifyReport(Report):
     @property
     def ok(self) -> bool:
         """Whether every stored call can be answered."""
-        return not (self.corrupt or self.untrusted or self.dangling or self.misfiled)
+        wrong = (self.corrupt, self.untrusted, self.broken, self.dangling, self.misfiled)
+        return not any(wrong)
 
 
 @dataclass(frozen=True)

@@ -9,18 +9,24 @@ from typing import Protocol
 
 from fleche.call import CallRecord, LazyCall
 from fleche.digest import Digest
-from fleche.parcel import Parcel
+from fleche.parcel import Packing, Parcel, inline
 
 __all__ = ["Side", "copy_call", "transfer"]
 
 log = logging.getLogger("fleche.caches")
 
 _BATCH = 512
+_HELD = 1 << 16
+"""Up to this size, a parcel that waits for its buffers is kept in memory."""
 
 
 class Side(Protocol):
     """What a transfer needs of either cache."""
 
+    packing: Packing
+
+    @property
+    def opens_parcels(self) -> bool: ...
     def load_parcels(self, digests: Iterable[Digest]) -> Iterator[tuple[Digest, Parcel]]: ...
     def save_parcels(self, parcels: Iterable[tuple[Digest, Parcel]]) -> None: ...
     def save_records(self, records: Mapping[Digest, CallRecord]) -> None: ...
@@ -37,8 +43,9 @@ def transfer(
 ) -> int:
     """Copy those of ``calls`` that ``target`` lacks; return how many.
 
-    Values go before the records that stand on them, in batches: whenever it is interrupted, what
-    has arrived is whole, and need not be sent again.
+    Buffers go before the values that refer to them, and values before the records that stand on
+    them, in batches: whenever it is interrupted, what has arrived is whole, and need not be sent
+    again.
     """
     copied = 0
     for batch in _batches(calls):
@@ -66,19 +73,96 @@ def _copy(
 ) -> dict[Digest, CallRecord]:
     """Copy records and the values that ``target`` lacks; return the records that were copied."""
     values = dict.fromkeys(value for record in records.values() for value in record.digests())
-    absent = dict.fromkeys(target.missing(values) if values else ())
-
-    def found() -> Iterator[tuple[Digest, Parcel]]:
-        for digest, parcel in source.load_parcels(list(absent)):
-            yield digest, parcel
-            del absent[digest]
-
-    target.save_parcels(found())
+    absent = _copy_values(source, target, list(values))
     whole = {key: record for key, record in records.items() if record.result not in absent}
     for key in records.keys() - whole.keys():
         source.count("dangling")
         log.warning("call %s: its result is gone, not copied", key[:12])
     target.save_records(whole)
+    return whole
+
+
+def _copy_values(source: Side, target: Side, values: list[Digest]) -> set[Digest]:
+    """Copy the values that ``target`` lacks; return those that ``source`` lacks too."""
+    lacking = target.missing(values) if values else []
+    absent = set(lacking)
+    waiting = _Waiting(source)
+
+    def arriving() -> Iterator[tuple[Digest, Parcel]]:
+        for digest, parcel in source.load_parcels(lacking):
+            if parcel.references:
+                waiting.add(digest, parcel)
+                continue
+            yield digest, parcel
+            absent.discard(digest)
+
+    target.save_parcels(arriving())
+    if waiting.references:
+        deliver = _deliver_whole if target.opens_parcels else _deliver_parts
+        absent -= deliver(source, target, waiting)
+    return absent
+
+
+class _Waiting:
+    """Parcels whose buffers are to be copied first; large ones are asked for once more."""
+
+    def __init__(self, source: Side) -> None:
+        self._source = source
+        self._held: dict[Digest, Parcel] = {}
+        self.references: dict[Digest, tuple[Digest, ...]] = {}
+
+    def add(self, digest: Digest, parcel: Parcel) -> None:
+        self.references[digest] = parcel.references
+        if parcel.nbytes <= _HELD:
+            self._held[digest] = parcel
+        else:
+            parcel.close()
+
+    def take(self, wanted: Iterable[Digest]) -> Iterator[tuple[Digest, Parcel]]:
+        again = []
+        for digest in wanted:
+            if digest in self._held:
+                yield digest, self._held.pop(digest)
+            else:
+                again.append(digest)
+        if again:
+            yield from self._source.load_parcels(again)
+
+
+def _deliver_parts(source: Side, target: Side, waiting: _Waiting) -> set[Digest]:
+    """Copy the buffers that ``target`` lacks, then the values; return those that are whole."""
+    needed = dict.fromkeys(key for keys in waiting.references.values() for key in keys)
+    lacking = target.missing(needed)
+    gone = set(lacking)
+
+    def buffers() -> Iterator[tuple[Digest, Parcel]]:
+        for digest, parcel in source.load_parcels(lacking):
+            yield digest, parcel
+            gone.discard(digest)
+
+    if lacking:
+        target.save_parcels(buffers())
+    whole = {key for key, needs in waiting.references.items() if gone.isdisjoint(needs)}
+    target.save_parcels(waiting.take(whole))
+    return whole
+
+
+def _deliver_whole(source: Side, target: Side, waiting: _Waiting) -> set[Digest]:
+    """Copy values with their buffers inside; return those that are whole."""
+    whole = set()
+
+    def parcels() -> Iterator[tuple[Digest, Parcel]]:
+        for digest, parcel in waiting.take(list(waiting.references)):
+            buffers = dict(source.load_parcels(parcel.references))
+            try:
+                if len(buffers) == len(parcel.references):
+                    yield digest, inline(parcel, buffers, target.packing.keys)
+                    whole.add(digest)
+            finally:
+                for each in (parcel, *buffers.values()):
+                    each.close()
+
+    target.save_parcels(parcels())
     return whole
 
 

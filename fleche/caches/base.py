@@ -1,24 +1,24 @@
 """The contract of a cache, and everything that can be built on it once.
 
 A cache answers a dozen primitives over records and parcels (:mod:`fleche.caches.primitives`): a
-local one from its storages, a remote one over a wire, a wrapper from what it wraps. Saving,
-loading, querying and transferring are written here, on top of those, for all of them.
+local one from its storages, a remote one over a wire, a wrapper from what it wraps. What follows
+for values (:mod:`fleche.caches.values`), for calls, and for keeping house
+(:mod:`fleche.caches.upkeep`) is written once, on top of those.
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import suppress
+from collections.abc import Callable, Iterable, Iterator
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
-from fleche.caches._reports import GcReport, RedigestReport, VerifyReport
 from fleche.caches._transfer import copy_call, transfer
 from fleche.caches.pending import PendingCall
-from fleche.caches.primitives import LayerPolicy, OnError, Primitives
+from fleche.caches.primitives import LayerPolicy, OnError
+from fleche.caches.upkeep import GRACE, LEASE_AGE, Progress, Upkeep
 from fleche.call import MISSING, Call, CallRecord, LazyCall, QueryCall
-from fleche.digest import SCHEME, BufferDigests, Digest, digest_with_buffers
+from fleche.digest import SCHEME, Digest
 from fleche.errors import CorruptParcel, ParcelError, Rejected, SignatureError
 from fleche.parcel import Parcel
 from fleche.query import QueryIterator
@@ -27,17 +27,20 @@ from fleche.table import Table
 if TYPE_CHECKING:
     from typing_extensions import Self
 
-__all__ = ["BaseCache", "LayerPolicy", "OnError", "PendingCall", "Progress", "register_view"]
+__all__ = [
+    "GRACE",
+    "LEASE_AGE",
+    "BaseCache",
+    "LayerPolicy",
+    "OnError",
+    "PendingCall",
+    "Progress",
+    "register_view",
+]
 
 log = logging.getLogger("fleche.caches")
 
-Progress = Callable[[int], None]
-
-GRACE = 3600.0
-LEASE_AGE = 7 * 86400.0
 _views: dict[str, Callable[..., BaseCache]] = {}
-
-T = TypeVar("T")
 
 
 def register_view(name: str, make: Callable[..., BaseCache]) -> None:
@@ -48,83 +51,11 @@ def register_view(name: str, make: Callable[..., BaseCache]) -> None:
     _views[name] = make
 
 
-class BaseCache(Primitives):
+class BaseCache(Upkeep):
     """A cache of calls: the primitives, and what follows from them.
 
     Every method may be called from any thread.
     """
-
-    def __init__(self) -> None:
-        super().__init__()
-        self._damaged: set[Digest] = set()
-
-    # -- values ------------------------------------------------------------------------------------
-
-    def open_parcel(self, parcel: Parcel, digest: Digest) -> Any:
-        """Return the value inside ``parcel``, which must be that of ``digest``.
-
-        Raises:
-            ParcelError: it is damaged, not trusted, another value's, or cannot be made here.
-        """
-        return self.packing.unpack(parcel, digest)
-
-    def load_value(self, digest: Digest | str) -> Any:
-        """Return the value of a digest, which may be short.
-
-        Raises:
-            KeyError: the value is not here.
-            ParcelError: it is damaged, not trusted, or cannot be made here.
-        """
-        full = self.complete(digest)
-        return self.open_parcel(self.load_parcel(full), full)
-
-    def save_value(self, value: Any) -> Digest:
-        """Store ``value`` unless it is here already, and return its digest.
-
-        Raises:
-            Indigestible: it has no digest.
-            Rejected: this cache refuses it.
-        """
-        self._check_writable("save")
-        found, buffers = digest_with_buffers(value)
-        self.save_values({found: value}, buffers)
-        return found
-
-    def save_values(
-        self, values: Mapping[Digest, Any], buffers: BufferDigests | None = None
-    ) -> None:
-        """Store those of ``values`` that are not here, and those that have proved damaged.
-
-        Args:
-            values: objects by their digest.
-            buffers: what digesting them has found out about the buffers inside them.
-
-        Raises:
-            Rejected: this cache refuses it.
-        """
-        for damaged in self._damaged.intersection(values):
-            self.drop(damaged)
-            self._damaged.discard(damaged)
-        lacking = self.missing(values)
-        self.save_parcels((key, self.packing.pack(values[key], key, buffers)) for key in lacking)
-
-    def complete(self, key: Digest | str) -> Digest:
-        """Return ``key`` itself if it is complete, else :meth:`expand` it."""
-        found = Digest(key)
-        return found if found.is_full else self.expand(found)
-
-    def shrink(self, *keys: Digest | str) -> tuple[Digest, ...]:
-        """Return for each key the shortest beginning that stands for it alone here."""
-        return self._shrink(*keys)
-
-    def drop(self, key: Digest) -> None:
-        """Remove an entry from where saves go; none there is no error.
-
-        Raises:
-            Rejected: this cache is read-only.
-        """
-        with suppress(KeyError):
-            self.evict(key)
 
     # -- calls -------------------------------------------------------------------------------------
 
@@ -308,69 +239,6 @@ class BaseCache(Primitives):
         """
         return _views["filtered"](self, QueryCall.of(**fields) if rule is None else rule)
 
-    # -- housekeeping ------------------------------------------------------------------------------
-
-    def stores(self) -> tuple[BaseCache, ...]:
-        """Return the caches with storages of their own that this one is made of."""
-        return ()
-
-    def gc(
-        self,
-        grace: float = GRACE,
-        *,
-        lease_age: float = LEASE_AGE,
-        dry_run: bool = False,
-        progress: Progress | None = None,
-    ) -> GcReport:
-        """Remove the values that no call refers to.
-
-        Safe at any time, whoever else uses the cache meanwhile, and safe to interrupt.
-
-        Args:
-            grace: seconds for which a value is left alone after it was stored or found to be here
-                already; more than the clocks of the machines that share the cache differ by.
-            lease_age: seconds after which a call that has neither returned nor failed is given up.
-            dry_run: only tell.
-            progress: called with the number of entries looked at so far.
-
-        Raises:
-            Rejected: this cache is read-only.
-        """
-        self._check_writable("gc")
-        options: dict[str, Any] = {"lease_age": lease_age, "dry_run": dry_run, "progress": progress}
-        return _total(GcReport(), (store.gc(grace, **options) for store in self._writable_stores()))
-
-    def verify(self, repair: bool = False, *, progress: Progress | None = None) -> VerifyReport:
-        """Check every byte of every entry, without opening a value.
-
-        Args:
-            repair: remove what is corrupt, and calls whose result is gone.
-            progress: called with the number of entries looked at so far.
-
-        Raises:
-            Rejected: this cache is read-only, and ``repair`` was asked for.
-        """
-        if repair:
-            self._check_writable("repair")
-        stores = self._writable_stores() if repair else self.stores()
-        return _total(VerifyReport(), (store.verify(repair, progress=progress) for store in stores))
-
-    def redigest(self, *, progress: Progress | None = None) -> RedigestReport:
-        """File calls anew whose key is of an older scheme or does not match what they say.
-
-        Args:
-            progress: called with the number of calls looked at so far.
-
-        Raises:
-            Rejected: this cache is read-only.
-        """
-        self._check_writable("redigest")
-        found = (store.redigest(progress=progress) for store in self._writable_stores())
-        return _total(RedigestReport(), found)
-
-    def _writable_stores(self) -> list[BaseCache]:
-        return [store for store in self.stores() if not store.read_only]
-
     # -- life --------------------------------------------------------------------------------------
 
     def __enter__(self) -> Self:
@@ -383,9 +251,3 @@ class BaseCache(Primitives):
         trace: TracebackType | None,
     ) -> None:
         self.close()
-
-
-def _total(start: T, reports: Iterable[T]) -> T:
-    for report in reports:
-        start = start + report  # type: ignore[operator]
-    return start

@@ -1,137 +1,25 @@
-"""Keeping house in a pair of storages: collecting garbage, checking everything, filing anew.
+"""Keeping house in a pair of storages: checking everything, filing anew; garbage goes elsewhere.
 
 Everything here may run while others, in this process and elsewhere, save and load.
-
-Why :func:`collect` takes nothing that is needed:
-
-- A value that is stored, or found to be here already, during the last ``grace`` seconds is left
-  alone. Whoever saves a call without a lease has this long from the first value to the record.
-- A call that runs for longer holds a lease, which was there before its arguments were. The lease
-  goes only after the record has come, and the collector reads all records twice: a call that was
-  running when the first reading began shows its lease there, or its record in the second. A call
-  that began later stored or renewed its arguments after that, and they are too young.
-- The age is looked at once more by whoever deletes (``Storage.delete_older``), so that a value that
-  is renewed after it was chosen stays.
-- If a record cannot be read, nobody knows what it refers to, and nothing is removed.
 """
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 
-from fleche.caches._reports import GcReport, RedigestReport, VerifyReport
+from fleche.caches._reports import RedigestReport, VerifyReport
+from fleche.caches.garbage import Steps, collect
+from fleche.caches.tables import Table, open_stored, save_stored, table_of
 from fleche.call import CallRecord
 from fleche.digest import SCHEME, Digest, digest
-from fleche.errors import CorruptParcel, ParcelError, SignatureError, StorageError
+from fleche.errors import CorruptParcel, ParcelError, SignatureError
 from fleche.parcel import Packing
 from fleche.parcel import verify as verify_parcel
-from fleche.storage.base import CallStorage, Entry, ValueStorage
+from fleche.storage.base import CallStorage, ValueStorage
 
 __all__ = ["collect", "redigest", "verify"]
 
 Progress = Callable[[int], None]
-
-
-class _Steps:
-    """Counts entries for whoever watches."""
-
-    def __init__(self, progress: Progress | None) -> None:
-        self._progress = progress
-        self._done = 0
-
-    def step(self) -> None:
-        self._done += 1
-        if self._progress is not None:
-            self._progress(self._done)
-
-
-# -- garbage ---------------------------------------------------------------------------------------
-
-
-def collect(
-    values: ValueStorage,
-    calls: CallStorage,
-    *,
-    grace: float,
-    lease_age: float,
-    dry_run: bool = False,
-    progress: Progress | None = None,
-) -> GcReport:
-    """Remove the values that no record refers to.
-
-    Args:
-        values: where the values are.
-        calls: where the records and leases are.
-        grace: seconds for which a value is left alone.
-        lease_age: seconds after which a lease is dropped.
-        dry_run: only tell.
-        progress: called with the number of entries looked at so far.
-
-    Raises:
-        StorageError: a record cannot be read, so nothing was removed.
-    """
-    steps = _Steps(progress)
-    now = time.time()
-    limit = now - grace
-    entries = list(values.entries())
-    roots, expired = _roots(calls, now - lease_age, steps)
-    garbage = [entry for entry in entries if entry.modified <= limit and entry.key not in roots]
-    if not dry_run:
-        expired = [lease for lease in expired if calls.delete_older(lease, now - lease_age)]
-        garbage = [entry for entry in garbage if _remove(values, entry, limit, steps)]
-    return GcReport(
-        removed=len(garbage),
-        freed=sum(entry.size for entry in garbage),
-        kept=len(entries) - len(garbage),
-        leases=len(expired),
-    )
-
-
-def _remove(values: ValueStorage, entry: Entry, limit: float, steps: _Steps) -> bool:
-    steps.step()
-    return values.delete_older(entry.key, limit)
-
-
-def _roots(
-    calls: CallStorage, lease_limit: float, steps: _Steps
-) -> tuple[set[Digest], list[Digest]]:
-    """Return every value that a record or a living lease refers to, and the expired leases."""
-    roots: set[Digest] = set()
-    expired: list[Digest] = []
-    seen: set[Digest] = set()
-    for _ in range(2):
-        for key, record in _records(calls, seen):
-            seen.add(key)
-            steps.step()
-            if record.result is None and _is_older(calls, key, lease_limit):
-                expired.append(key)
-            else:
-                roots.update(record.digests())
-    return roots, expired
-
-
-def _records(calls: CallStorage, seen: set[Digest]) -> Iterator[tuple[Digest, CallRecord]]:
-    for key in list(calls.keys()):
-        if key in seen:
-            continue
-        try:
-            record = calls.get(key)
-        except KeyError:
-            continue
-        except ParcelError as error:
-            raise StorageError(
-                f"call {key[:12]} cannot be read, so nobody knows which values it needs; nothing "
-                f"was removed. verify(repair=True) removes damaged records. ({error})"
-            ) from error
-        yield key, record
-
-
-def _is_older(calls: CallStorage, key: Digest, limit: float) -> bool:
-    try:
-        return calls.entry(key).modified <= limit
-    except KeyError:
-        return False
 
 
 # -- checks ----------------------------------------------------------------------------------------
@@ -154,56 +42,74 @@ def verify(
         repair: remove what is corrupt, and calls whose result is gone.
         progress: called with the number of entries looked at so far.
     """
-    steps = _Steps(progress)
-    report, sound = _verify_values(values, keys, steps)
-    report = report + _verify_calls(values, calls, sound, set(report.corrupt), steps)
+    steps = Steps(progress)
+    report, tables = _verify_values(values, keys, steps)
+    unusable = {*report.corrupt, *report.broken}
+    of_calls, used = _verify_calls(values, calls, unusable, steps)
+    for key in used & tables.keys():
+        used = used.union(tables[key].references)
+    report = report + of_calls + VerifyReport(orphaned=len(tables.keys() - used))
     if not repair:
         return report
-    for key in report.corrupt:
+    for key in (*report.corrupt, *report.broken):
         values.delete(key)
+    for key in (*report.corrupt, *report.dangling):
         calls.delete(key)
-    for key in report.dangling:
-        calls.delete(key)
-    return report + VerifyReport(removed=len(report.corrupt) + len(report.dangling))
+    removed = len(report.corrupt) + len(report.broken) + len(report.dangling)
+    return report + VerifyReport(removed=removed)
 
 
 def _verify_values(
-    values: ValueStorage, keys: Sequence[bytes], steps: _Steps
-) -> tuple[VerifyReport, set[Digest]]:
-    """Return what is wrong with the values, and all that are not corrupt."""
-    corrupt, untrusted, sound = [], [], set()
+    values: ValueStorage, keys: Sequence[bytes], steps: Steps
+) -> tuple[VerifyReport, dict[Digest, Table]]:
+    """Return what is wrong with the values, and the tables of all that are not corrupt."""
+    corrupt, untrusted = [], []
+    tables: dict[Digest, Table] = {}
     for key in list(values.keys()):
         steps.step()
         try:
-            _verify_value(values, key, keys)
+            tables[key] = _verify_value(values, key, keys)
         except KeyError:
             continue
         except SignatureError:
             untrusted.append(key)
+            tables[key] = Table()
         except CorruptParcel:
             corrupt.append(key)
-            continue
-        sound.add(key)
-    number = len(sound) + len(corrupt)
-    report = VerifyReport(values=number, corrupt=tuple(corrupt), untrusted=tuple(untrusted))
-    return report, sound
+    report = VerifyReport(
+        values=len(tables) + len(corrupt),
+        corrupt=tuple(corrupt),
+        untrusted=tuple(untrusted),
+        broken=tuple(_broken(values, tables, set(corrupt))),
+    )
+    return report, tables
 
 
-def _verify_value(values: ValueStorage, key: Digest, keys: Sequence[bytes]) -> None:
+def _verify_value(values: ValueStorage, key: Digest, keys: Sequence[bytes]) -> Table:
     parcel = values.get(key)
     try:
         verify_parcel(parcel, digest=key, keys=keys)
+        return table_of(parcel)
     finally:
         parcel.close()
 
 
+def _broken(
+    values: ValueStorage, tables: Mapping[Digest, Table], corrupt: Collection[Digest]
+) -> Iterator[Digest]:
+    """Yield the values that refer to a buffer which is gone or corrupt."""
+    for key, table in tables.items():
+        for each in table.references:
+            if each in corrupt or not (each in tables or values.contains(each)):
+                yield key
+                break
+
+
 def _verify_calls(
-    values: ValueStorage,
-    calls: CallStorage,
-    orphans: set[Digest],
-    corrupt: set[Digest],
-    steps: _Steps,
-) -> VerifyReport:
+    values: ValueStorage, calls: CallStorage, unusable: Collection[Digest], steps: Steps
+) -> tuple[VerifyReport, set[Digest]]:
+    """Return what is wrong with the calls, and the values that they refer to."""
+    used: set[Digest] = set()
     damaged, dangling, incomplete, misfiled, finished = [], [], [], [], 0
     for key in list(calls.keys()):
         steps.step()
@@ -214,25 +120,25 @@ def _verify_calls(
         except ParcelError:
             damaged.append(key)
             continue
-        orphans.difference_update(record.digests())
+        used.update(record.digests())
         if record.result is None:
             continue
         finished += 1
-        gone = {d for d in record.digests() if d in corrupt or not values.contains(d)}
+        gone = {d for d in record.digests() if d in unusable or not values.contains(d)}
         if record.result in gone:
             dangling.append(key)
         elif gone:
             incomplete.append(key)
         if record.key != key or record.scheme != SCHEME:
             misfiled.append(key)
-    return VerifyReport(
+    report = VerifyReport(
         calls=finished,
         corrupt=tuple(damaged),
         dangling=tuple(dangling),
         incomplete=tuple(incomplete),
         misfiled=tuple(misfiled),
-        orphaned=len(orphans),
     )
+    return report, used
 
 
 # -- filing anew -----------------------------------------------------------------------------------
@@ -255,7 +161,7 @@ def redigest(
         packing: how values of an older scheme are opened and packed again.
         progress: called with the number of calls looked at so far.
     """
-    steps = _Steps(progress)
+    steps = Steps(progress)
     number, rekeyed, failed = 0, [], []
     for key in list(calls.keys()):
         try:
@@ -300,8 +206,8 @@ def _renewed(values: ValueStorage, packing: Packing, record: CallRecord) -> Call
 
 
 def _renewed_value(values: ValueStorage, packing: Packing, old: Digest) -> Digest:
-    obj = packing.unpack(values.get(old), old)
+    obj = open_stored(values, packing, old)
     new = digest(obj)
     if not values.renew(new):
-        values.put(new, packing.pack(obj, new))
+        save_stored(values, packing, new, obj)
     return new

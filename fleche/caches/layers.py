@@ -12,6 +12,7 @@ from fleche.caches.base import BaseCache
 from fleche.call import LazyCall, QueryCall
 from fleche.digest import Digest
 from fleche.errors import RemoteConnectionError
+from fleche.parcel import Parcel
 from fleche.storage.base import Capabilities, expand_among
 
 __all__ = ["Layers"]
@@ -91,6 +92,23 @@ class Layers:
         for answer in self.ask(question):
             return answer
         raise KeyError(key)
+
+    def load_parcels(
+        self, digests: Iterable[Digest], *, first_last: bool = False
+    ) -> Iterator[tuple[Digest, Parcel]]:
+        """Yield the parcels that one of them has, each layer asked once for what is still wanted.
+
+        Args:
+            digests: what is wanted.
+            first_last: ask the first layer last: what it has is not to be trusted.
+        """
+        rest = dict.fromkeys(digests)
+        order = (*self.caches[1:], self.caches[0]) if first_last else self.caches
+        for layer in order:
+            with self.tolerating(layer):
+                for digest, parcel in layer.load_parcels(list(rest)) if rest else ():
+                    del rest[digest]
+                    yield digest, parcel
 
     def contains(self, key: Digest) -> bool:
         """Tell whether one of them contains ``key``."""

@@ -9,12 +9,13 @@ from collections.abc import Iterable, Iterator
 from threading import Lock
 
 from fleche.caches.local import Cache
+from fleche.caches.tables import Table, read_table
 from fleche.caches.views import CacheView
 from fleche.call import CallRecord
 from fleche.digest import Digest
 from fleche.errors import ParcelError, Rejected, StorageError
 from fleche.parcel import Parcel
-from fleche.storage.base import CallStorage, Entry, ValueStorage
+from fleche.storage.base import CallStorage, ValueStorage
 
 __all__ = ["SizeLimitedCache"]
 
@@ -30,7 +31,8 @@ class SizeLimitedCache(CacheView):
     A call is used when it is saved or loaded. Several processes may share the storages, as long as
     all of them keep to the same limits: sizes and times of use are those of the storages. Never
     evicted are the call that was just saved, so that one call may exceed the limits, and what a
-    running call has stored. A value that is larger than the whole cache is refused.
+    running call has stored. A value that is larger than the whole cache is refused. Buffers that
+    values share count once, and go with the last value that needs them.
 
     Room is made a tenth at a time, so that it need not be made at every save.
 
@@ -151,7 +153,7 @@ class _Budget:
 
 
 class _Survey:
-    """What is in a pair of storages, and who refers to what."""
+    """What is in a pair of storages, and who refers to what: calls to values, values to buffers."""
 
     def __init__(self, values: ValueStorage, calls: CallStorage) -> None:
         self._value_storage, self._call_storage = values, calls
@@ -160,6 +162,12 @@ class _Survey:
         self.finished: dict[Digest, CallRecord] = {}
         self.references: Counter[Digest] = Counter()
         self.bytes = sum(entry.size for entry in (*self.values.values(), *self.calls.values()))
+        self.tables: dict[Digest, Table] = {}
+        self._all_known = True
+        for key in self.values:
+            self._read_table(key)
+        for table in self.tables.values():
+            self.references.update(table.references)
         for key, record in self._records(self.calls):
             self.references.update(record.digests())
             if record.result is not None:
@@ -167,6 +175,14 @@ class _Survey:
         # calls that were running a moment ago may have exchanged their lease for a record
         for _, record in self._records(set(calls.keys()) - self.calls.keys()):
             self.references.update(record.digests())
+
+    def _read_table(self, key: Digest) -> None:
+        try:
+            self.tables[key] = read_table(self._value_storage, key)
+        except KeyError:
+            pass
+        except ParcelError:
+            self._all_known = False
 
     def _records(self, keys: Iterable[Digest]) -> Iterator[tuple[Digest, CallRecord]]:
         for key in keys:
@@ -206,11 +222,20 @@ class _Survey:
         digests = self.finished.pop(key).digests()
         self.references.subtract(digests)
         for digest in digests:
-            value = self.values.get(digest)
-            if value is not None and not self.references[digest]:
-                self._remove_value(value, call.modified)
+            self._remove_value(digest, call.modified)
         return True
 
-    def _remove_value(self, entry: Entry, limit: float) -> None:
-        if entry.modified <= limit and self._value_storage.delete_older(entry.key, entry.modified):
-            self.bytes -= entry.size
+    def _remove_value(self, key: Digest, limit: float) -> None:
+        """Remove a value if nothing refers to it, and then the buffers that only it needed."""
+        entry, table = self.values.get(key), self.tables.get(key, Table())
+        if entry is None or self.references[key] or entry.modified > limit:
+            return
+        if table.is_buffer and not self._all_known:
+            return
+        if not self._value_storage.delete_older(key, entry.modified):
+            return
+        del self.values[key]
+        self.bytes -= entry.size
+        self.references.subtract(table.references)
+        for buffer in table.references:
+            self._remove_value(buffer, limit)

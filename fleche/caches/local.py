@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from fleche.caches import housekeeping
@@ -45,6 +45,7 @@ class Cache(BaseCache):
         super().__init__()
         self.values = values
         self.calls = calls
+        self.claims = calls.claims
         self.packing = values.packing.with_environment()
         if policy is not None:
             self.policy = policy
@@ -74,6 +75,11 @@ class Cache(BaseCache):
         self._check_writable("save")
         self.calls.put(key, record)
 
+    def save_records(self, records: Mapping[Digest, CallRecord]) -> None:
+        """Store records, together where the storage can."""
+        self._check_writable("save")
+        self.calls.put_many(records)
+
     def load_parcel(self, digest: Digest) -> Parcel:
         """Return the parcel of a value."""
         return self.values.get(digest)
@@ -87,7 +93,7 @@ class Cache(BaseCache):
         """Return those that are not here, and renew the others."""
         if self.read_only:
             return self.values.missing(digests)
-        return [digest for digest in digests if not self.values.renew(digest)]
+        return self.values.renew_many(digests)
 
     def contains(self, key: Digest | str) -> bool:
         """Tell whether the call and its result are both here, or the value is."""

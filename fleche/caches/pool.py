@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Any, NoReturn
 
 from fleche.caches.base import BaseCache
@@ -51,6 +51,10 @@ class CachePool(BaseCache):
     def load_parcel(self, digest: Digest) -> Parcel:
         """Return the parcel of the first member that has it."""
         return self._members.first(digest, lambda member: member.load_parcel(digest))
+
+    def load_parcels(self, digests: Iterable[Digest]) -> Iterator[tuple[Digest, Parcel]]:
+        """Yield the parcels that a member has, each member asked once."""
+        return self._members.load_parcels(digests)
 
     def missing(self, digests: Iterable[Digest]) -> list[Digest]:
         """Return those that no member has."""

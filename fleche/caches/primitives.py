@@ -11,6 +11,7 @@ from typing import Any, Literal, TypeAlias
 
 from fleche.call import CallRecord, LazyCall, QueryCall
 from fleche.capabilities import Capabilities
+from fleche.claims import Claims
 from fleche.digest import Digest
 from fleche.errors import Rejected
 from fleche.parcel import Packing, Parcel
@@ -48,10 +49,12 @@ class Primitives(ABC):
     Attributes:
         packing: how values born here are packed, and whose signatures count when one is opened.
         policy: how a stack treats this cache.
+        claims: who computes which call, told to other processes, if there is a way to.
     """
 
     packing: Packing = Packing()
     policy: LayerPolicy = LayerPolicy()
+    claims: Claims = Claims()
 
     def __init__(self) -> None:
         self._counts: Counter[str] = Counter()
@@ -205,6 +208,11 @@ class Primitives(ABC):
     def read_only(self) -> bool:
         """Whether every save and every evict is refused."""
         return self.capabilities.read_only
+
+    @property
+    def opens_parcels(self) -> bool:
+        """Whether what is saved here is taken apart, so that it must be whole by itself."""
+        return self.capabilities.opens_parcels
 
     def _check_writable(self, action: str) -> None:
         """Refuse ``action`` if this cache is read-only.

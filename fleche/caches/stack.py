@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
+from fleche.caches._backfill import made_storable
 from fleche.caches._flights import Flights
 from fleche.caches.base import BaseCache
 from fleche.caches.layers import Layers
+from fleche.caches.upkeep import Upkeep
 from fleche.call import CallRecord, LazyCall, QueryCall
 from fleche.digest import Digest, digest
 from fleche.errors import ParcelError, Rejected, RemoteConnectionError, StorageError
@@ -36,6 +38,7 @@ class CacheStack(BaseCache):
         self._layers = Layers(layers, self.count)
         self._flights = Flights()
         self.packing = self.first.packing
+        self.claims = self.first.claims
 
     @property
     def layers(self) -> tuple[BaseCache, ...]:
@@ -57,6 +60,11 @@ class CacheStack(BaseCache):
         """Whether the first layer refuses every save."""
         return self.first.read_only
 
+    @property
+    def opens_parcels(self) -> bool:
+        """Whether the first layer takes apart what is saved."""
+        return self.first.opens_parcels
+
     # -- looking up --------------------------------------------------------------------------------
 
     def load_record(self, key: Digest) -> CallRecord:
@@ -66,6 +74,13 @@ class CacheStack(BaseCache):
     def load_parcel(self, digest: Digest) -> Parcel:
         """Return the parcel of the nearest layer that has one."""
         return self._layers.first(digest, lambda layer: layer.load_parcel(digest))
+
+    def load_parcels(self, digests: Iterable[Digest]) -> Iterator[tuple[Digest, Parcel]]:
+        """Yield the parcels that a layer has, each layer asked once, the nearest first."""
+        wanted = list(digests)
+        damaged = [key for key in wanted if key in self._damaged]
+        yield from self._layers.load_parcels(key for key in wanted if key not in self._damaged)
+        yield from self._layers.load_parcels(damaged, first_last=True)
 
     def _note_damage(self, call: LazyCall, result: Digest) -> bool:
         """Remember it; tell whether a further layer has the call, and nobody has asked it yet."""
@@ -132,6 +147,8 @@ class CacheStack(BaseCache):
             nearer.save_record(key, record)
         except (Rejected, StorageError, RemoteConnectionError) as error:
             self._layers.note("refused", nearer, error)
+        except KeyError:
+            self.count("dangling")
         else:
             self.count("copied")
 
@@ -140,8 +157,10 @@ class CacheStack(BaseCache):
             verify(parcel, digest=result, keys=self.packing.keys)
             nearer.drop(result)
         for lacking in nearer.missing([result]):
-            nearer.save_parcel(lacking, parcel)
+            with made_storable(self, nearer, parcel, self._damaged) as storable:
+                nearer.save_parcel(lacking, storable)
         self._damaged.discard(result)
+        self._incomplete.discard(result)
 
     def _restore_arguments(self, nearer: BaseCache, record: CallRecord) -> None:
         """Store the arguments that the record holds in the clear, as a save would."""
@@ -243,7 +262,7 @@ class CacheStack(BaseCache):
 
     # -- the whole ---------------------------------------------------------------------------------
 
-    def stores(self) -> tuple[BaseCache, ...]:
+    def stores(self) -> tuple[Upkeep, ...]:
         """Return the stores of all layers."""
         return tuple(store for layer in self.layers for store in layer.stores())
 

@@ -12,6 +12,7 @@ import msgspec
 from fleche.caches._reports import GcReport, RedigestReport, VerifyReport
 from fleche.caches.base import GRACE, LEASE_AGE, BaseCache, Progress, register_view
 from fleche.call import CallRecord, LazyCall, QueryCall
+from fleche.claims import Claims
 from fleche.digest import Digest
 from fleche.errors import Rejected
 from fleche.parcel import Parcel
@@ -34,6 +35,7 @@ class CacheView(BaseCache):
         self.inner = inner
         self.packing = inner.packing
         self.policy = inner.policy
+        self.claims = inner.claims
 
     @property
     def capabilities(self) -> Capabilities:
@@ -44,6 +46,11 @@ class CacheView(BaseCache):
     def read_only(self) -> bool:
         """Whether the inner cache refuses every save."""
         return self.inner.read_only
+
+    @property
+    def opens_parcels(self) -> bool:
+        """Whether the inner cache takes apart what is saved."""
+        return self.inner.opens_parcels
 
     def load_record(self, key: Digest) -> CallRecord:
         """Return the record."""
@@ -265,6 +272,7 @@ class RefreshingCache(CacheView):
                 do not say when they began.
         """
         super().__init__(inner)
+        self.claims = Claims()  # what others compute meanwhile would be hidden as well
         self.older_than = older_than.astimezone(timezone.utc) if older_than else None
         self._fresh: set[Digest] = set()
 

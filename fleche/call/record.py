@@ -101,7 +101,7 @@ def decode_record(data: bytes | bytearray | memoryview) -> CallRecord:
     """
     try:
         return _decoder.decode(data)
-    except (msgspec.MsgspecError, ValueError) as error:
+    except (msgspec.MsgspecError, ValueError, RecursionError) as error:
         raise CorruptParcel(f"not a call record: {error}") from None
 
 

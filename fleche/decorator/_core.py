@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 import msgspec
 
@@ -19,7 +19,9 @@ if TYPE_CHECKING:
     from fleche.caches import BaseCache
     from fleche.metadata import MetaData
 
-__all__ = ["Core", "Options", "SealedCall"]
+__all__ = ["Coalesce", "Core", "Options", "SealedCall"]
+
+Coalesce: TypeAlias = Literal["threads", "processes"]
 
 
 @dataclass(frozen=True)
@@ -34,6 +36,8 @@ class Options:
         hash_module: the module is part of the key.
         hash_code: the code is part of the key.
         cache: used instead of the active cache.
+        coalesce: who computes identical calls only once: the ``"threads"`` of each process, or all
+            ``"processes"`` that share the cache.
     """
 
     version: Version = None
@@ -43,6 +47,7 @@ class Options:
     hash_module: bool = True
     hash_code: bool = False
     cache: BaseCache | str | None = None
+    coalesce: Coalesce = "threads"
 
 
 @dataclass

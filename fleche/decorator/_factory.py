@@ -5,11 +5,11 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Iterable
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, ParamSpec, Protocol, TypeVar, cast, overload
+from typing import TYPE_CHECKING, Any, ParamSpec, Protocol, TypeVar, cast, get_args, overload
 
 from fleche import state
 from fleche.call import Version
-from fleche.decorator._core import Core, Options
+from fleche.decorator._core import Coalesce, Core, Options
 from fleche.decorator.wrapper import Wrapper
 from fleche.function import FunctionInfo, inspect_function
 
@@ -47,6 +47,7 @@ def fleche(
     require: str | Iterable[str] = (),
     ignore: str | Iterable[str] = (),
     cache: BaseCache | str | None = None,
+    coalesce: Coalesce = "threads",
 ) -> Decorator: ...
 
 
@@ -63,6 +64,7 @@ def fleche(
     require: str | Iterable[str] = (),
     ignore: str | Iterable[str] = (),
     cache: BaseCache | str | None = None,
+    coalesce: Coalesce = "threads",
 ) -> Any:
     """Keep the results of a function: ``@fleche`` or ``@fleche(version=2, ...)``.
 
@@ -94,16 +96,22 @@ def fleche(
         require: parameters that must be passed and not be ``None`` for the call to be cached.
         ignore: parameters that do not count and are not stored.
         cache: a cache, or its name, instead of the active one.
+        coalesce: with ``"processes"``, identical calls at the same time compute once in all
+            processes that share a cache in files, SQLite or PostgreSQL, not only in the threads of
+            each. If the one who computes is killed, another takes over after half a minute.
 
     Raises:
         TypeError: this cannot be decorated.
-        ValueError: an option names a parameter that the function does not have.
+        ValueError: an option names a parameter that the function does not have, or ``coalesce`` is
+            something else.
         ConfigError: there is no metadata of this name.
     """
     if not isinstance(version, int | float | str | None):
         raise TypeError(f"version={version!r}: a number or a string, not {type(version).__name__}")
     if isinstance(meta, str | type) or not isinstance(meta, Iterable):
         meta = (meta,)
+    if coalesce not in get_args(Coalesce):
+        raise ValueError(f"coalesce={coalesce!r}: 'threads' or 'processes'")
     options = Options(
         version=version,
         meta=state.collectors(meta),
@@ -111,6 +119,7 @@ def fleche(
         hash_version=hash_version,
         hash_module=hash_module,
         cache=cache,
+        coalesce=coalesce,
     )
 
     def decorate(function: Callable[..., Any], /) -> Any:

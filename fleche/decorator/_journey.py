@@ -26,10 +26,12 @@ from fleche.metadata import Collecting
 
 if TYPE_CHECKING:
     from fleche.caches import BaseCache, PendingCall
+    from fleche.decorator._turns import Turn
 
-__all__ = ["LOST", "Journey", "Work", "depart"]
+__all__ = ["LOST", "LOUD", "Journey", "Work", "depart"]
 
 LOUD = (AmbiguousDigestError, ConfigError, MissingExtra)
+"""The mistakes that a person has to mend."""
 
 LOST: Final = object()
 """What :meth:`Journey.look` returns if the cache cannot be asked."""
@@ -179,13 +181,17 @@ class Work:
     Args:
         journey: the call.
         flight: what other callers wait for; it lands here in any case.
+        turn: what keeps other processes from computing the same; it is released here.
         keep: store the result; if not, somebody else does.
     """
 
-    def __init__(self, journey: Journey, flight: Flight, *, keep: bool = True) -> None:
+    def __init__(
+        self, journey: Journey, flight: Flight, turn: Turn | None = None, *, keep: bool = True
+    ) -> None:
         self.journey = journey
         self.core = journey.core
         self.flight = flight
+        self._turn = turn
         self._keep = keep
         self._pending: PendingCall | None = None
         self._collecting: Collecting | None = None
@@ -225,9 +231,9 @@ class Work:
                 own = self.journey.copy(result)
                 result = result if own is MISSING else own
         except BaseException as error:
-            flights.land(self.flight, MISSING, error)
+            self._land(MISSING, error)
             raise
-        flights.land(self.flight, result)
+        self._land(result)
         return result
 
     def _commit(self, result: Any, returns: str) -> None:
@@ -252,7 +258,13 @@ class Work:
                 pending, self._pending = self._pending, None
                 self._abandon(pending)
         finally:
-            flights.land(self.flight, MISSING, error)
+            self._land(MISSING, error)
+
+    def _land(self, result: Any, error: BaseException | None = None) -> None:
+        """Let everybody go on who waits, here and in other processes."""
+        if self._turn is not None:
+            self._turn.release()
+        flights.land(self.flight, result, error)
 
     def _abandon(self, pending: PendingCall) -> None:
         try:

@@ -5,11 +5,12 @@ from __future__ import annotations
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
-from fleche.call import MISSING
+from fleche.call import MISSING, LazyCall
 from fleche.decorator._core import Core
 from fleche.decorator._flights import Flight, Role, flights
 from fleche.decorator._futures import Deferred, kind_of, revive
 from fleche.decorator._journey import LOST, Journey, Work, depart
+from fleche.decorator._turns import Turn, take_turn, take_turn_async
 
 if TYPE_CHECKING:
     from fleche.caches import BaseCache
@@ -31,7 +32,7 @@ def run(core: Core, cache: BaseCache, args: tuple[Any, ...], kwargs: dict[str, A
             return revive(hit)
         role, flight = flights.join(journey.slot, since)
         if role is Role.COMPUTE:
-            return compute(journey, flight)
+            return compute_in_turn(journey, flight)
         if role is Role.ALONE:
             return alone(journey)
         if role is Role.WAIT:
@@ -46,9 +47,24 @@ def alone(journey: Journey) -> Any:
     return journey.core.function(*args, **kwargs)
 
 
-def compute(journey: Journey, flight: Flight) -> Any:
+def compute_in_turn(journey: Journey, flight: Flight) -> Any:
+    """Call the function and store what it returns, unless another process does so just now."""
+    if journey.core.options.coalesce != "processes":
+        return compute(journey, flight)
+    try:
+        turn = take_turn(journey)
+    except BaseException as error:
+        flights.land(flight, MISSING, error)
+        raise
+    if isinstance(turn, LazyCall):
+        flights.land(flight)
+        return revive(turn)
+    return compute(journey, flight, turn)
+
+
+def compute(journey: Journey, flight: Flight, turn: Turn | None = None) -> Any:
     """Call the function, and store what it returns."""
-    work = Work(journey, flight)
+    work = Work(journey, flight, turn)
     try:
         with flight.body():
             args, kwargs = work.begin()
@@ -87,7 +103,7 @@ async def run_async(
             return hit.result
         role, flight = flights.join(journey.slot, since)
         if role is Role.COMPUTE:
-            return await compute_async(journey, flight)
+            return await compute_async(journey, flight, in_turn=True)
         if role is Role.ALONE:
             return await alone(journey)
         if role is Role.WAIT:
@@ -97,20 +113,37 @@ async def run_async(
                 return result
 
 
-async def compute_async(journey: Journey, flight: Flight) -> Any:
+async def compute_async(journey: Journey, flight: Flight, *, in_turn: bool = False) -> Any:
     """Compute in a task of its own, which goes on as long as anybody waits for it."""
     from asyncio import get_running_loop
 
-    flight.task = get_running_loop().create_task(fly(journey, flight))
+    waits = in_turn and journey.core.options.coalesce == "processes"
+    begin = fly_in_turn if waits else fly
+    flight.task = get_running_loop().create_task(begin(journey, flight))
     await ride(flight)
     if flight.error is not None:
         raise flight.error
     return flight.result
 
 
-async def fly(journey: Journey, flight: Flight) -> None:
+async def fly_in_turn(journey: Journey, flight: Flight) -> None:
+    """Run the body of a coroutine function, unless another process does so just now."""
+    try:
+        turn = await take_turn_async(journey)
+    except BaseException as error:
+        flights.land(flight, MISSING, error)
+        if not isinstance(error, Exception) and not flight.cancelled:
+            raise
+        return
+    if isinstance(turn, LazyCall):
+        flights.land(flight, turn.result)
+    else:
+        await fly(journey, flight, turn)
+
+
+async def fly(journey: Journey, flight: Flight, turn: Turn | None = None) -> None:
     """Run the body of a coroutine function; what comes of it is in the flight."""
-    work = Work(journey, flight)
+    work = Work(journey, flight, turn)
     try:
         with flight.body():
             args, kwargs = work.begin()

@@ -3,27 +3,45 @@
 from fleche.parcel.codecs import CODECS, zstd_available
 from fleche.parcel.incoming import IncomingParcel, StreamSource, receive
 from fleche.parcel.layout import ALIGNMENT, MAGIC, VERSION, Head, Parcel, Section
-from fleche.parcel.packing import PYTHON, Packing, pack, pack_bytes, read_bytes, unpack, verify
+from fleche.parcel.memory import allocate
+from fleche.parcel.packing import (
+    PYTHON,
+    Packing,
+    pack,
+    pack_bytes,
+    pack_parts,
+    read_bytes,
+    unpack,
+    verify,
+)
 from fleche.parcel.serializers import BUFFER_MIN, SERIALIZERS
+from fleche.parcel.shared import BUFFER, SHARED_MAX, Packed, inline, pack_buffer
 from fleche.parcel.source import Buffer
 
 __all__ = [
     "ALIGNMENT",
+    "BUFFER",
     "BUFFER_MIN",
     "CODECS",
     "MAGIC",
     "PYTHON",
     "SERIALIZERS",
+    "SHARED_MAX",
     "VERSION",
     "Buffer",
     "Head",
     "IncomingParcel",
+    "Packed",
     "Packing",
     "Parcel",
     "Section",
     "StreamSource",
+    "allocate",
+    "inline",
     "pack",
+    "pack_buffer",
     "pack_bytes",
+    "pack_parts",
     "read_bytes",
     "receive",
     "unpack",

@@ -93,18 +93,18 @@ class IncomingParcel(Parcel):
         return self.checked_chunks(size)
 
 
-def receive(size: int, pieces: Iterable[Buffer]) -> Parcel:
-    """Collect ``size`` bytes in memory and return them as a parcel, checked and owned.
+def receive(memory: memoryview, filled: Iterable[Buffer]) -> Parcel:
+    """Return the parcel that ``memory`` will hold, checked and owned.
+
+    Args:
+        memory: of exactly the size of the parcel, held by nobody else.
+        filled: yields consecutive parts of ``memory``, as soon as they are filled.
 
     Raises:
         CorruptParcel: the bytes are not those of one sound parcel.
     """
-    incoming = IncomingParcel(StreamSource(size, pieces))
-    memory = memoryview(bytearray(size))
-    position = 0
-    for chunk in incoming.chunks():
-        memory[position : position + len(chunk)] = chunk
-        position += len(chunk)
+    for _ in IncomingParcel(StreamSource(len(memory), filled)).chunks():
+        pass
     parcel = Parcel.from_bytes(memory, owned=True)
     parcel.checked = True
     return parcel

@@ -22,6 +22,11 @@ The head holds the BLAKE3 of every section as it is stored, so that its own chec
 vouch for the whole, and so that a section can be checked (or fetched from elsewhere) by itself, in
 passing. Everything that is said about a value without opening it is in the head; a server reads it
 and never unpickles.
+
+An entry of the table that is not *inline* has no bytes here: it refers to a buffer by the BLAKE3 of
+its content. That buffer is in a parcel of its own, whose digest is this BLAKE3, whose serializer is
+``buffer``, and whose stream is the buffer itself (see :mod:`fleche.parcel.shared`). So a large
+array is stored and sent once, whatever contains it; and the heads tell who needs which buffer.
 """
 
 from __future__ import annotations
@@ -34,7 +39,7 @@ from collections.abc import Iterator, Sequence
 import msgspec
 from blake3 import blake3
 
-from fleche.digest import hash_threads
+from fleche.digest import Digest, hash_threads
 from fleche.errors import CorruptParcel, SignatureError
 from fleche.parcel.source import Buffer, FileSource, MemorySource, Source
 
@@ -86,6 +91,12 @@ class Head(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         """All entries, the stream first."""
         return (self.stream, *self.buffers)
 
+    @property
+    def references(self) -> tuple[Digest, ...]:
+        """The buffers that are kept elsewhere, each once."""
+        found = (entry.blake3 for entry in self.buffers if not entry.inline)
+        return tuple(Digest(each.hex()) for each in dict.fromkeys(found))
+
 
 _encode_head = msgspec.msgpack.Encoder().encode
 _decode_head = msgspec.msgpack.Decoder(Head).decode
@@ -117,8 +128,10 @@ class Parcel:
             raise CorruptParcel(f"{source.name}: the checksum of the head does not match")
         try:
             self.head = _decode_head(self._preamble[_PROLOGUE.size : body])
-        except msgspec.MsgspecError as error:
+        except (msgspec.MsgspecError, RecursionError) as error:
             raise CorruptParcel(f"{source.name}: the head cannot be read ({error})") from None
+        if not all(map(_is_possible, self.head.sections)) or not self.head.stream.inline:
+            raise CorruptParcel(f"{source.name}: the table has an impossible entry")
         self._offsets, total = _lay_out(end, self.head.sections)
         if total != self.nbytes:
             raise CorruptParcel(f"{source.name}: the table and the length {self.nbytes} disagree")
@@ -143,6 +156,15 @@ class Parcel:
         except BaseException:
             source.close()
             raise
+
+    @property
+    def references(self) -> tuple[Digest, ...]:
+        """The buffers that this value needs and that are kept elsewhere, each once."""
+        return self.head.references
+
+    def stored(self, index: int) -> Buffer:
+        """Return the stored bytes of entry ``index``, perhaps as a view of them."""
+        return self.source.read(self._offsets[index], self.head.sections[index].stored)
 
     def take(self, index: int) -> Buffer:
         """Return the stored bytes of entry ``index`` as memory that a live object may own."""
@@ -249,6 +271,10 @@ def _read_prologue(source: Source) -> tuple[int, bool, int]:
     if total != source.size or length > min(source.size, _MAX_HEAD):
         raise CorruptParcel(f"{source.name}: {source.size} bytes where the parcel says {total}")
     return length, bool(flags & _SIGNED), total
+
+
+def _is_possible(entry: Section) -> bool:
+    return len(entry.blake3) == _CHECKSUM and (entry.inline or not (entry.stored or entry.codec))
 
 
 def _sign(key: bytes, covered: bytes) -> bytes:

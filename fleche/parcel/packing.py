@@ -4,20 +4,38 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from blake3 import blake3
-
-from fleche.digest import BufferDigests, hash_threads
+from fleche.digest import BufferDigests, Digest
 from fleche.errors import CorruptParcel, UnpackError
-from fleche.parcel.codecs import CODECS, compress, decompress
+from fleche.parcel.codecs import CODECS
 from fleche.parcel.layout import Head, Parcel, Section, assemble
+from fleche.parcel.sections import check_digest, content_of, hash_bytes, store
 from fleche.parcel.serializers import SERIALIZERS, deserialize, serialize
+from fleche.parcel.shared import (
+    BUFFER,
+    SHARED_MAX,
+    Packed,
+    check_buffer,
+    chosen,
+    pack_buffer,
+    reference,
+    take_shared,
+)
 from fleche.parcel.source import Buffer
 
-__all__ = ["PYTHON", "Packing", "pack", "pack_bytes", "read_bytes", "unpack", "verify"]
+__all__ = [
+    "PYTHON",
+    "Packing",
+    "pack",
+    "pack_bytes",
+    "pack_parts",
+    "read_bytes",
+    "unpack",
+    "verify",
+]
 
 PYTHON = f"{sys.version_info[0]}.{sys.version_info[1]}"
 
@@ -51,14 +69,43 @@ def pack(
         Exception: whatever the serializer raises for an object it cannot take.
     """
     stream, out_of_band, code = serialize(serializer, obj)
-    sections, contents = [], []
-    for content in (stream, *out_of_band):
-        codec, stored = compress(compression or "", content)
-        size, stored_size = memoryview(content).nbytes, memoryview(stored).nbytes
-        known = buffers.find(content) if buffers and isinstance(content, memoryview) else None
-        checksum = bytes.fromhex(known) if known and not codec else _hash(stored)
-        sections.append(Section(size, stored_size, codec, checksum))
-        contents.append(stored)
+    parts = [store(stream, compression)]
+    parts += [store(each, compression, _known(each, buffers)) for each in out_of_band]
+    return _assembled(parts, serializer, digest, code, keys)
+
+
+def pack_parts(
+    obj: Any,
+    serializer: str = "cloudpickle",
+    *,
+    digest: str = "",
+    compression: str | None = None,
+    keys: Sequence[bytes] = (),
+    buffers: BufferDigests | None = None,
+) -> Packed:
+    """Serialize ``obj`` once, its largest buffers apart, so that other values can share them.
+
+    Small buffers, and those beyond the 16 largest, are in the main parcel. Arguments and exceptions
+    are those of :func:`pack`.
+    """
+    stream, out_of_band, code = serialize(serializer, obj)
+    names = [_known(each, buffers) or Digest(hash_bytes(each).hex()) for each in out_of_band]
+    apart = chosen(dict(zip(names, out_of_band, strict=True)), SHARED_MAX)
+    parts: list[tuple[Section, Buffer]] = [store(stream, compression)]
+    for name, content in zip(names, out_of_band, strict=True):
+        known = (reference(name, content), b"")
+        parts.append(known if name in apart else store(content, compression, name))
+    return Packed(_assembled(parts, serializer, digest, code, keys), apart)
+
+
+def _assembled(
+    parts: list[tuple[Section, Buffer]],
+    serializer: str,
+    digest: str,
+    code: bool,
+    keys: Sequence[bytes],
+) -> Parcel:
+    sections = [section for section, _ in parts]
     head = Head(
         serializer=serializer,
         python=PYTHON,
@@ -67,7 +114,11 @@ def pack(
         stream=sections[0],
         buffers=tuple(sections[1:]),
     )
-    return assemble(head, contents, keys)
+    return assemble(head, [stored for section, stored in parts if section.inline], keys)
+
+
+def _known(content: memoryview, buffers: BufferDigests | None) -> Digest | None:
+    return buffers.find(content) if buffers else None
 
 
 def pack_bytes(
@@ -83,8 +134,7 @@ def pack_bytes(
     :func:`read_bytes` reads it. ``digest`` is the name under which it will be kept, so that it
     cannot pass for another.
     """
-    codec, stored = compress(compression or "", content)
-    section = Section(len(content), memoryview(stored).nbytes, codec, _hash(stored))
+    section, stored = store(content, compression)
     return assemble(Head(serializer=kind, digest=str(digest), stream=section), [stored], keys)
 
 
@@ -101,11 +151,17 @@ def read_bytes(
         parcel.check_signature(keys)
     if parcel.head.serializer != kind:
         raise CorruptParcel(f"{parcel.source.name}: holds {parcel.head.serializer!r}, not {kind!r}")
-    _check_digest(parcel, digest)
-    return _content(parcel, 0)
+    check_digest(parcel, digest)
+    return content_of(parcel, 0)
 
 
-def unpack(parcel: Parcel, *, digest: str = "", keys: Sequence[bytes] = ()) -> Any:
+def unpack(
+    parcel: Parcel,
+    *,
+    digest: str = "",
+    keys: Sequence[bytes] = (),
+    buffers: Mapping[Digest, Parcel] | None = None,
+) -> Any:
     """Make the object again, after every check.
 
     The checksums of all sections are verified first, except of buffers that are memory-mapped:
@@ -114,17 +170,20 @@ def unpack(parcel: Parcel, *, digest: str = "", keys: Sequence[bytes] = ()) -> A
     Args:
         parcel: what :func:`pack` returned, from wherever it has been. It may be spent by this.
         digest: the digest that the value must have (empty: any).
-        keys: secrets; if there are any, one of them must have signed the parcel.
+        keys: secrets; if there are any, one of them must have signed the parcel and its buffers.
+        buffers: the parcels of the buffers that it refers to; they may be spent by this.
 
     Raises:
-        CorruptParcel: altered bytes, or another value's parcel.
+        CorruptParcel: altered bytes, another value's parcel, or a buffer is not given.
         SignatureError: not signed by one of ``keys``.
         UnpackError: the bytes are sound, but this process cannot make the object.
     """
     if keys:
         parcel.check_signature(keys)
     head = parcel.head
-    _check_digest(parcel, digest)
+    check_digest(parcel, digest)
+    if head.serializer == BUFFER:
+        raise UnpackError(f"{head.digest[:12]} is a buffer that values share, not a value")
     if head.serializer not in SERIALIZERS:
         raise UnpackError(f"value {head.digest[:12]}: unknown serializer {head.serializer!r}")
     if head.code and head.python != PYTHON:
@@ -133,9 +192,15 @@ def unpack(parcel: Parcel, *, digest: str = "", keys: Sequence[bytes] = ()) -> A
             f"Python {head.python}, and this is Python {PYTHON}; "
             "define it in a module that both can import"
         )
-    contents = [_content(parcel, index) for index in range(len(head.sections))]
+    held = buffers or {}
+    shared = take_shared(parcel, held, keys)
+    contents = [
+        shared[index] if index in shared else content_of(parcel, index, lazy=index > 0)
+        for index in range(len(head.sections))
+    ]
     obj = _loads(head, contents[0], contents[1:])
-    parcel.source.opened()
+    for spent in (parcel, *held.values()):
+        spent.source.opened()
     return obj
 
 
@@ -148,9 +213,11 @@ def verify(parcel: Parcel, *, digest: str = "", keys: Sequence[bytes] = ()) -> N
     """
     if keys:
         parcel.check_signature(keys)
-    _check_digest(parcel, digest)
+    check_digest(parcel, digest)
     for _ in parcel.checked_chunks():
         pass
+    if parcel.head.serializer == BUFFER:
+        check_buffer(parcel)
 
 
 @dataclass(frozen=True)
@@ -185,35 +252,31 @@ class Packing:
             buffers=buffers,
         )
 
-    def unpack(self, parcel: Parcel, digest: str = "") -> Any:
-        """Open as :func:`unpack` does."""
-        return unpack(parcel, digest=digest, keys=self.keys)
-
-
-def _hash(content: Buffer) -> bytes:
-    size = memoryview(content).nbytes
-    hasher = blake3(max_threads=hash_threads(size))
-    return hasher.update(content).digest()
-
-
-def _check_digest(parcel: Parcel, digest: str) -> None:
-    if digest and parcel.head.digest != digest:
-        raise CorruptParcel(
-            f"{parcel.source.name}: holds {parcel.head.digest[:12] or '?'}, not {digest[:12]}"
+    def pack_parts(
+        self, obj: Any, digest: str = "", buffers: BufferDigests | None = None
+    ) -> Packed:
+        """Pack as :func:`pack_parts` does."""
+        return pack_parts(
+            obj,
+            self.serializer,
+            digest=digest,
+            compression=self.compression,
+            keys=self.keys,
+            buffers=buffers,
         )
 
+    def pack_buffer(self, content: Buffer, digest: str) -> Parcel:
+        """Pack one of the buffers of :meth:`pack_parts`, to be kept apart."""
+        return pack_buffer(content, digest, compression=self.compression, keys=self.keys)
 
-def _content(parcel: Parcel, index: int) -> Buffer:
-    """Return the content of one section, checked, as memory that the object may own."""
-    entry, name = parcel.head.sections[index], parcel.source.name
-    if not entry.inline:
-        raise CorruptParcel(f"{name}: refers to a buffer that is kept elsewhere")
-    stored = parcel.take(index)
-    trusted = parcel.checked or (index and parcel.source.mapped and not entry.codec)
-    if not trusted and (memoryview(stored).nbytes != entry.stored or _hash(stored) != entry.blake3):
-        part = f"buffer {index}" if index else "the pickle stream"
-        raise CorruptParcel(f"{name}: the checksum of {part} does not match")
-    return decompress(entry.codec, stored, entry.size, name) if entry.codec else stored
+    def unpack(
+        self,
+        parcel: Parcel,
+        digest: str = "",
+        buffers: Mapping[Digest, Parcel] | None = None,
+    ) -> Any:
+        """Open as :func:`unpack` does."""
+        return unpack(parcel, digest=digest, keys=self.keys, buffers=buffers)
 
 
 def _loads(head: Head, stream: Buffer, buffers: list[Buffer]) -> Any:

@@ -8,6 +8,8 @@ from collections.abc import Iterator, Sequence
 from io import FileIO
 from typing import Protocol, TypeAlias
 
+from fleche.parcel.memory import allocate
+
 __all__ = ["Buffer", "FileSource", "MemorySource", "Source"]
 
 Buffer: TypeAlias = bytes | bytearray | memoryview
@@ -81,7 +83,11 @@ class MemorySource:
     def take(self, offset: int, size: int) -> Buffer:
         """Return the memory itself where it is owned, a copy where it is not."""
         found = self.read(offset, size)
-        return found if self._owned else bytearray(found)
+        if self._owned:
+            return found
+        memory = allocate(len(found))
+        memory[:] = found
+        return memory
 
     def chunks(self, size: int) -> Iterator[Buffer]:
         """Yield views of the pieces."""
@@ -115,7 +121,7 @@ class FileSource:
 
     def read(self, offset: int, size: int) -> Buffer:
         """Return a fresh, writable buffer."""
-        buffer = memoryview(bytearray(max(0, min(size, self.size - offset))))
+        buffer = allocate(max(0, min(size, self.size - offset)))
         self._file.seek(offset)
         done = 0
         while done < len(buffer):

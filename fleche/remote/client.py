@@ -8,7 +8,6 @@ import warnings
 import weakref
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping
-from itertools import islice
 from math import inf
 from threading import RLock
 from typing import Any, TypeVar
@@ -18,12 +17,14 @@ import cloudpickle
 from fleche.caches.base import BaseCache, LayerPolicy, OnError
 from fleche.call import CallRecord, LazyCall, QueryCall, decode_record, encode_record
 from fleche.digest import Digest
-from fleche.errors import Rejected, RemoteConnectionError
-from fleche.parcel import Parcel
+from fleche.errors import ProtocolError, Rejected, RemoteConnectionError
+from fleche.parcel import Buffer, Parcel
 from fleche.remote import messages as m
 from fleche.remote.channel import Channel
 from fleche.remote.compression import WireCodec
 from fleche.remote.connection import Connection, Exchange
+from fleche.remote.greeting import printable
+from fleche.remote.uploads import batches, groups, uploads
 from fleche.storage.base import Capabilities
 from fleche.version import __version__
 
@@ -32,7 +33,6 @@ __all__ = ["RemoteCache"]
 log = logging.getLogger("fleche.remote")
 
 INLINE = 1 << 20
-BATCH = 4096
 AHEAD = 64
 
 T = TypeVar("T")
@@ -148,7 +148,7 @@ class RemoteCache(BaseCache):
         info = self._info or {}
         ours = {"fleche": __version__, "cloudpickle": cloudpickle.__version__}
         skewed = [
-            f"{name} {info.get(f'{name}_version')} there, {version} here"
+            f"{name} {printable(info.get(f'{name}_version'))} there, {version} here"
             for name, version in ours.items()
             if info.get(f"{name}_version") != version
         ]
@@ -190,7 +190,9 @@ class RemoteCache(BaseCache):
 
     # -- primitives --------------------------------------------------------------------------------
 
-    def _ask(self, message: m.Request, kind: type[T], *, upload: Parcel | None = None) -> T:
+    def _ask(
+        self, message: m.Request, kind: type[T], *, upload: Iterable[Buffer] | None = None
+    ) -> T:
         return self._connected().ask(message, kind, upload=upload)
 
     @property
@@ -202,6 +204,7 @@ class RemoteCache(BaseCache):
             read_only=bool(told.get("read_only")),
             persistent=bool(known.get("persistent", True)),
             shared=bool(known.get("shared", True)),
+            opens_parcels=bool(known.get("opens_parcels")),
         )
 
     def load_record(self, key: Digest) -> CallRecord:
@@ -220,8 +223,7 @@ class RemoteCache(BaseCache):
 
     def save_record(self, key: Digest, record: CallRecord) -> None:
         """Store a record on the server."""
-        self._check_writable("save")
-        self._ask(m.SaveRecord(key, encode_record(record)), m.Done)
+        self.save_records({key: record})
 
     def load_parcel(self, digest: Digest) -> Parcel:
         """Return a parcel from the server, checked."""
@@ -235,13 +237,13 @@ class RemoteCache(BaseCache):
     def save_parcel(self, digest: Digest, parcel: Parcel) -> None:
         """Store a parcel on the server, which never opens it."""
         self._check_writable("save")
-        self._ask(m.SaveParcel(digest, parcel.nbytes), m.Done, upload=parcel)
+        self._ask(m.SaveParcels([(digest, parcel.nbytes)]), m.Done, upload=parcel.chunks())
 
     def fetch_many(
         self, keys: Iterable[Digest]
     ) -> Iterator[tuple[Digest, CallRecord, Parcel | None]]:
         """Yield the records that the server has, with small results, in few round trips."""
-        for batch in _batches(key for key in keys if Digest(key).is_full):
+        for batch in batches(key for key in keys if Digest(key).is_full):
             with self._connected().request(m.Load(batch, INLINE)) as exchange:
                 for key in batch:
                     found = exchange.answer(m.Found)
@@ -251,7 +253,7 @@ class RemoteCache(BaseCache):
 
     def load_parcels(self, digests: Iterable[Digest]) -> Iterator[tuple[Digest, Parcel]]:
         """Yield the parcels that the server has, in few round trips."""
-        for batch in _batches(digest for digest in digests if Digest(digest).is_full):
+        for batch in batches(digest for digest in digests if Digest(digest).is_full):
             with self._connected().request(m.LoadParcel(batch)) as exchange:
                 for digest in batch:
                     found = exchange.answer(m.Found)
@@ -259,28 +261,23 @@ class RemoteCache(BaseCache):
                         yield Digest(digest), exchange.download(found)
 
     def save_parcels(self, parcels: Iterable[tuple[Digest, Parcel]]) -> None:
-        """Send parcels one after another, without waiting for each to be stored."""
+        """Send parcels without waiting for each to be stored, small ones together."""
         self._check_writable("save")
-        self._pipeline((m.SaveParcel(digest, parcel.nbytes), parcel) for digest, parcel in parcels)
+        self._pipeline(uploads(parcels))
 
     def save_records(self, records: Mapping[Digest, CallRecord]) -> None:
-        """Send records one after another, without waiting for each to be stored."""
+        """Send records without waiting for each to be stored, many together."""
         self._check_writable("save")
-        self._pipeline(
-            (m.SaveRecord(key, encode_record(record)), None) for key, record in records.items()
-        )
+        encoded = ((str(key), encode_record(record)) for key, record in records.items())
+        self._pipeline((m.SaveRecords(group), None) for group in groups(encoded))
 
-    def _pipeline(self, requests: Iterable[tuple[m.Request, Parcel | None]]) -> None:
+    def _pipeline(self, requests: Iterable[tuple[m.Request, Iterable[Buffer] | None]]) -> None:
         """Send requests whose answer is :class:`Done`, a bounded number ahead of the answers."""
         connection = self._connected()
         under_way: deque[Exchange] = deque()
         try:
-            for message, parcel in requests:
-                try:
-                    under_way.append(connection.request(message, upload=parcel))
-                finally:
-                    if parcel is not None:
-                        parcel.close()
+            for message, upload in requests:
+                under_way.append(connection.request(message, upload=upload))
                 if len(under_way) >= AHEAD:
                     under_way.popleft().answer(m.Done)
             while under_way:
@@ -291,21 +288,25 @@ class RemoteCache(BaseCache):
 
     def missing(self, digests: Iterable[Digest]) -> list[Digest]:
         """Ask the server which values it lacks."""
-        return [
-            Digest(key)
-            for batch in _batches(digests)
-            for key in self._ask(m.Missing(batch), m.Digests).digests
-        ]
+        found: list[Digest] = []
+        for batch in batches(digests):
+            lacking = set(self._ask(m.Missing(batch), m.Digests).digests)
+            # nothing that was not asked: whoever uploads what is missing must not be led to more
+            found += (Digest(key) for key in batch if key in lacking)
+        return found
 
     def contains_many(self, keys: Iterable[Digest]) -> list[bool]:
         """Ask the server which of many calls or values it has, in few round trips."""
         return [
-            flag for batch in _batches(keys) for flag in self._ask(m.Contains(batch), m.Flags).flags
+            flag
+            for batch in batches(keys)
+            for flag in _exactly(len(batch), self._ask(m.Contains(batch), m.Flags).flags)
         ]
 
     def contains(self, key: Digest | str) -> bool:
         """Ask the server whether it has a call or a value."""
-        return self._ask(m.Contains([Digest(key)]), m.Flags).flags == [True]
+        (flag,) = _exactly(1, self._ask(m.Contains([Digest(key)]), m.Flags).flags)
+        return flag
 
     def evict(self, key: Digest | str) -> None:
         """Make the server forget a call or a value."""
@@ -314,24 +315,26 @@ class RemoteCache(BaseCache):
 
     def expand(self, key: Digest | str) -> Digest:
         """Expand a short digest to its full length, as the server knows it."""
-        (full,) = self._ask(m.Expand(Digest(key)), m.Digests).digests
+        (full,) = _exactly(1, self._ask(m.Expand(Digest(key)), m.Digests).digests)
         return Digest(full)
 
     def _shrink(self, *keys: Digest | str) -> tuple[Digest, ...]:
         """Shrink all keys to what is unambiguous on the server."""
         return tuple(
             Digest(short)
-            for batch in _batches(Digest(key) for key in keys)
-            for short in self._ask(m.Shrink(batch), m.Digests).digests
+            for batch in batches(Digest(key) for key in keys)
+            for short in _exactly(len(batch), self._ask(m.Shrink(batch), m.Digests).digests)
         )
 
     def _query(self, call: QueryCall) -> Iterator[LazyCall]:
         """Yield matching calls as the server finds them; stopping early stops the server."""
         with self._connected().request(m.Query(call)) as exchange:
             while (listed := exchange.next_answer()) is not None:
-                if isinstance(listed, m.Listed):
-                    for key, record in listed.calls:
-                        yield LazyCall(Digest(key), decode_record(record), self)
+                if not isinstance(listed, m.Listed) or not listed.calls:
+                    kind = type(listed).__name__
+                    raise ProtocolError(f"a query was answered with {kind}, or with nothing")
+                for key, record in listed.calls:
+                    yield LazyCall(Digest(key), decode_record(record), self)
 
     # -- configuration -----------------------------------------------------------------------------
 
@@ -362,10 +365,11 @@ def _check_full(key: Digest) -> None:
         raise KeyError(key)
 
 
-def _batches(digests: Iterable[Digest]) -> Iterator[list[str]]:
-    rest = iter(digests)
-    while batch := [str(digest) for digest in islice(rest, BATCH)]:
-        yield batch
+def _exactly(count: int, found: list[T]) -> list[T]:
+    """Return ``found``, which must answer ``count`` questions."""
+    if len(found) != count:
+        raise ProtocolError(f"the server gave {len(found)} answers to {count} questions")
+    return found
 
 
 def _forget_all() -> None:

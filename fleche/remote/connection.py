@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import NoReturn, TypeVar
 
 from fleche.errors import ProtocolError
-from fleche.parcel import Buffer, Parcel, receive
+from fleche.parcel import Buffer, Parcel, allocate, receive
 from fleche.remote.channel import Channel
 from fleche.remote.compression import Compression, WireCodec, available_codecs, choose_codec
 from fleche.remote.failures import from_failure
@@ -34,10 +34,10 @@ class Exchange:
         self._stream = stream
         self._unpickle = unpickle
 
-    def upload(self, parcel: Parcel) -> None:
-        """Send the bytes of ``parcel`` after the request, unless it has been answered already."""
+    def upload(self, chunks: Iterable[Buffer]) -> None:
+        """Send bytes after the request, unless it has been answered already."""
         try:
-            for chunk in parcel.chunks():
+            for chunk in chunks:
                 self._stream.send_data(chunk)
             self._stream.end()
         except StreamCancelled:
@@ -75,13 +75,27 @@ class Exchange:
             CorruptParcel: it arrived, or is kept, damaged.
         """
         assert found.size is not None
-        return receive(found.size, self._pieces())
+        try:
+            memory = allocate(found.size)
+        except MemoryError:
+            self._stream.break_off(f"it announced a value of {found.size} bytes")
+        return receive(memory, self._filled(memory))
 
-    def _pieces(self) -> Iterator[Buffer]:
+    def _filled(self, memory: memoryview) -> Iterator[Buffer]:
+        """Yield consecutive parts of ``memory`` as they are filled."""
+        self._stream.expect(memory)
+        position = 0
         while (frame := self._stream.receive()) is not None:
+            payload = frame.payload
             if frame.kind is not Kind.DATA:
-                self._raise_failure(frame.payload)
-            yield frame.payload
+                self._raise_failure(payload)
+            part = memory[position : position + len(payload)]
+            if not (isinstance(payload, memoryview) and payload.obj is memory.obj):
+                if len(part) != len(payload):
+                    self._stream.break_off(f"it sent more than the {len(memory)} bytes announced")
+                part[:] = payload
+            position += len(part)
+            yield part
 
     def _raise_failure(self, payload: Buffer) -> NoReturn:
         failure = decode_answer(payload)
@@ -137,9 +151,10 @@ class Connection:
         wanted = choose_codec(compression, offered, local=channel.local)
         features = (*FEATURES, *offered, f"compress={wanted}")
         greeting = ClientGreeting(protocols, features, __version__)
+        session = Session("client")
         reader, writer = channel.open()
         self._link = Link(
-            Session("client"),
+            session,
             reader,
             writer,
             name=channel.name,
@@ -147,8 +162,8 @@ class Connection:
             greeting=greeting,
             explain=self._explain,
         )
-        self._link.start()
         try:
+            self._link.start()
             self._link.wait_greeting(connect_timeout)
             assert greeting.hello is not None
             self.hello = greeting.hello
@@ -178,8 +193,8 @@ class Connection:
         """Why the connection is dead, once it is."""
         return self._link.failure
 
-    def request(self, message: Request, *, upload: Parcel | None = None) -> Exchange:
-        """Send a request, with a parcel if there is one, and return the exchange.
+    def request(self, message: Request, *, upload: Iterable[Buffer] | None = None) -> Exchange:
+        """Send a request, with the bytes that follow it, and return the exchange.
 
         Raises:
             RemoteConnectionError: the connection is dead.
@@ -194,7 +209,7 @@ class Connection:
                 raise
         return exchange
 
-    def ask(self, message: Request, kind: type[T], *, upload: Parcel | None = None) -> T:
+    def ask(self, message: Request, kind: type[T], *, upload: Iterable[Buffer] | None = None) -> T:
         """Send a request and return its one answer; raises as :meth:`Exchange.answer`."""
         with self.request(message, upload=upload) as exchange:
             return exchange.answer(kind)

@@ -17,8 +17,9 @@ The short check makes a damaged length known before it is believed.
 from __future__ import annotations
 
 import struct
+from collections.abc import Callable
 from enum import IntEnum, IntFlag
-from typing import NamedTuple
+from typing import NamedTuple, TypeAlias
 from zlib import crc32
 
 from fleche.errors import ProtocolError
@@ -28,6 +29,7 @@ __all__ = [
     "CHUNK",
     "HEADER",
     "MAX_PAYLOAD",
+    "Allocate",
     "Flag",
     "Frame",
     "FrameDecoder",
@@ -108,16 +110,27 @@ def encode_frame(frame: Frame) -> bytes:
     return b"".join((HEADER.pack(*checked, short, crc32(payload)), payload))
 
 
+Allocate: TypeAlias = Callable[[Kind, int, int, int], "memoryview | None"]
+
+
 class FrameDecoder:
     """Bytes in, frames out, however the bytes arrive.
 
     Whoever reads asks for :meth:`buffer`, fills a beginning of it and says how much with
-    :meth:`received`. Large payloads are so read to where they stay. Memory is bounded by one frame
-    whatever the bytes claim. After a :class:`~fleche.errors.ProtocolError` the decoder is of no
+    :meth:`received`. Large payloads are so read to where they stay: to memory that ``allocate``
+    gives for a header, or else to memory of their own. That is bounded by one frame whatever the
+    bytes claim. After a :class:`~fleche.errors.ProtocolError` the decoder is of no
     more use.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, allocate: Allocate | None = None) -> None:
+        """Begin.
+
+        Args:
+            allocate: returns memory of exactly the length of a payload, or nothing, when its
+                header has come (kind, number of the exchange, flags, length).
+        """
+        self._allocate = allocate or (lambda *_: None)
         self._stage = bytearray(_STAGE)
         self._start = 0
         self._end = 0
@@ -152,7 +165,7 @@ class FrameDecoder:
         if self._payload is not None:
             self._filled += count
             if self._filled == len(self._payload):
-                frames.append(self._finish(self._payload.obj))
+                frames.append(self._finish(self._payload))
         else:
             self._end += count
         while self._payload is None and (frame := self._next()) is not None:
@@ -181,19 +194,20 @@ class FrameDecoder:
             return None
         self._header = _check_header(HEADER.unpack_from(self._stage, self._start))
         self._start += HEADER.size
-        length = self._header[0]
+        length, exchange, kind, flags, _, _ = self._header
         have = min(length, self._end - self._start)
-        payload = bytearray(length)
+        payload = self._allocate(_KINDS[kind], exchange, flags, length)
+        if payload is None:
+            payload = memoryview(bytearray(length))
         payload[:have] = memoryview(self._stage)[self._start : self._start + have]
         self._start += have
         if have == length:
             return self._finish(payload)
-        self._payload, self._filled = memoryview(payload), have
+        self._payload, self._filled = payload, have
         return None
 
-    def _finish(self, payload: object) -> Frame:
+    def _finish(self, payload: memoryview) -> Frame:
         assert self._header is not None
-        assert isinstance(payload, bytearray)
         _, exchange, kind, flags, _, check = self._header
         self._header = self._payload = None
         if crc32(payload) != check:

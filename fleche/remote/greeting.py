@@ -20,7 +20,15 @@ from zlib import crc32
 
 from fleche.errors import ProtocolError
 
-__all__ = ["LINE_LIMIT", "NOISE_LIMIT", "ClientGreeting", "Hello", "ServerGreeting", "mask"]
+__all__ = [
+    "LINE_LIMIT",
+    "NOISE_LIMIT",
+    "ClientGreeting",
+    "Hello",
+    "ServerGreeting",
+    "mask",
+    "printable",
+]
 
 NOISE_LIMIT = 1 << 20
 """Bytes that may come before the server's answer."""
@@ -133,7 +141,7 @@ class ServerGreeting:
             if low <= self._protocols[1]
             else self._protocols[1],
             features=_words(body.get("features")),
-            version=str(body.get("version", "")),
+            version=printable(body.get("version", "")),
         )
         return bytes(self._seen[end + 1 :])
 
@@ -152,6 +160,11 @@ def mask(data: bytes, limit: int = 300) -> str:
     return repr(shown + ("…" if len(data) > limit else ""))
 
 
+def printable(word: object) -> str:
+    """Return what a peer says of itself, a version say, as a short and harmless word."""
+    return "".join(filter(str.isprintable, str(word)[:40]))
+
+
 def _seal(body: dict[str, Any]) -> bytes:
     text = json.dumps(body, separators=(",", ":"), default=str).encode()
     return b"%08x %s" % (crc32(text), text)
@@ -163,7 +176,7 @@ def _open(sealed: bytes) -> dict[str, Any]:
         raise ProtocolError("the greeting of the other side arrived damaged")
     try:
         body = json.loads(text)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise ProtocolError(f"the greeting of the other side cannot be read: {error}") from None
     if not isinstance(body, dict):
         raise ProtocolError("the greeting of the other side is no JSON object")
@@ -174,7 +187,7 @@ def _hello(body: dict[str, Any]) -> Hello:
     protocol, info = body.get("protocol"), body.get("info")
     if not isinstance(protocol, int) or not isinstance(info, dict):
         raise ProtocolError("the answer of the server lacks its protocol or its info")
-    return Hello(protocol, _words(body.get("features")), str(body.get("version", "")), info)
+    return Hello(protocol, _words(body.get("features")), printable(body.get("version", "")), info)
 
 
 def _range(value: Any) -> tuple[int, int]:

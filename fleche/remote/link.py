@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import logging
 import time
-from collections import deque
 from collections.abc import Callable
 from threading import Condition, RLock, Thread, current_thread
 
@@ -19,15 +18,13 @@ from fleche.parcel import Buffer
 from fleche.remote.compression import Compression
 from fleche.remote.frames import CHUNK, Flag, Frame, FrameDecoder, Kind, encode_frame
 from fleche.remote.greeting import ClientGreeting
-from fleche.remote.session import Cancelled, Credited, Heard, Received, Session
+from fleche.remote.outbox import Outbox
+from fleche.remote.session import WINDOW, Cancelled, Credited, Heard, Received, Session
 from fleche.remote.streams import ByteReader, ByteWriter, ConnectionDied, Stream, StreamCancelled
 
 __all__ = ["Link"]
 
 log = logging.getLogger("fleche.remote")
-
-QUEUE_FRAMES = 4
-CONTROL_FRAMES = 4096
 
 
 class Link:
@@ -75,23 +72,21 @@ class Link:
         self.greeting = greeting
         self._session = session
         self._reader, self._writer = reader, writer
-        self._decoder = FrameDecoder()
+        self._decoder = FrameDecoder(self._allocate)
         self._leftover = leftover
         self._on_request = on_request
         self._explain = explain or (lambda reason: reason)
         self._streams: dict[int, Stream] = {}
-        self._room = Condition(self.lock)
-        self._work = Condition(self.lock)
+        self._outbox = Outbox(self.lock)
         self._greeted = Condition(self.lock)
-        self._bulk: deque[bytes] = deque()
-        self._control: deque[bytes] = deque()
         self._closing = False
         self._dying = False
         self._input_over = False
         self._heard = self._pinged = time.monotonic()
         self._threads: list[Thread] = []
         if greeting is not None:
-            self._control.append(greeting.opening)
+            with self.lock:
+                self._outbox.add(greeting.opening, urgent=True)
 
     # -- life --------------------------------------------------------------------------------------
 
@@ -141,13 +136,14 @@ class Link:
         story = reason if self._closing else self._explain(reason)
         with self.lock:
             self.failure = story
+            self._outbox.discard()
             self._notify_all()
 
     def close(self) -> None:
         """Say nothing more: what is queued is written, then the writer is closed."""
         with self.lock:
             self._closing = True
-            self._work.notify_all()
+            self._outbox.close()
 
     def join(self, timeout: float) -> bool:
         """Wait for the threads to end; tell whether they did."""
@@ -163,8 +159,7 @@ class Link:
         _close_quietly(self._writer)
 
     def _notify_all(self) -> None:
-        for condition in (self._room, self._work, self._greeted):
-            condition.notify_all()
+        self._greeted.notify_all()
         for stream in self._streams.values():
             stream.changed.notify_all()
 
@@ -186,29 +181,29 @@ class Link:
                 frame = self._session.send(
                     stream.exchange, Kind.MESSAGE, request[start : start + CHUNK], flags
                 )
-                self._control.append(encode_frame(frame))
-            self._work.notify_all()
+                self._outbox.add(encode_frame(frame), urgent=True)
         return stream
 
-    def send(self, stream: Stream, kind: Kind, payload: Buffer, flags: Flag) -> None:
+    def send(
+        self, stream: Stream, kind: Kind, payload: Buffer, flags: Flag, ahead: int = WINDOW
+    ) -> None:
         """Queue a frame, when the peer and the queue have room for it."""
         payload, packed = self.compression.apply(payload)
         with self.lock:
             bare_end = flags is Flag.END and not payload
-            self._await_peer(stream, lambda: self._may_send(stream, bare_end))
+            self._await_peer(stream, lambda: self._may_send(stream, bare_end, ahead))
             frame = self._session.send(stream.exchange, kind, payload, flags | packed)
             if flags & Flag.END and self._session.side == "server":
                 self._streams.pop(stream.exchange, None)
         data = encode_frame(frame)
         with self.lock:
-            self._await(self._room, lambda: len(self._bulk) < QUEUE_FRAMES)
-            self._bulk.append(data)
-            self._work.notify_all()
+            self._await(self._outbox.room, lambda: not self._outbox.full)
+            self._outbox.add(data)
 
-    def _may_send(self, stream: Stream, bare_end: bool) -> bool:
+    def _may_send(self, stream: Stream, bare_end: bool, ahead: int) -> bool:
         if self._session.state(stream.exchange) is None or (stream.cancelled and not bare_end):
             raise StreamCancelled
-        return self._session.may_send(stream.exchange, bare_end=bare_end)
+        return self._session.may_send(stream.exchange, bare_end=bare_end, ahead=ahead)
 
     def take(self, stream: Stream) -> Frame | None:
         """Return the next frame of a stream, when it is there."""
@@ -219,7 +214,7 @@ class Link:
             if not stream.frames:
                 return None
             frame = stream.frames.popleft()
-            if (credit := self._session.consumed(stream.exchange)) is not None:
+            if (credit := self._session.consumed(frame)) is not None:
                 self._queue_control(credit)
             return frame
 
@@ -270,31 +265,19 @@ class Link:
     # -- threads -----------------------------------------------------------------------------------
 
     def _queue_control(self, frame: Frame) -> None:
-        if len(self._control) < CONTROL_FRAMES:
-            self._control.append(encode_frame(frame))
-            self._work.notify_all()
+        self._outbox.add(encode_frame(frame), urgent=True)
 
     def _run_writer(self) -> None:
         try:
-            while (data := self._next_to_write()) is not None:
+            while (data := self._outbox.take()) is not None:
                 _write_all(self._writer, data)
         except (OSError, ValueError) as error:
             self.fail(f"the connection broke while writing ({error})")
+        except BaseException as error:
+            self.fail(f"writing failed with {error!r}")
+            raise
         finally:
             _close_quietly(self._writer)
-
-    def _next_to_write(self) -> bytes | None:
-        with self.lock:
-            while not (self._control or self._bulk):
-                if self._closing or self.failure is not None:
-                    return None
-                self._work.wait()
-            if self.failure is not None:
-                return None
-            if self._control:
-                return self._control.popleft()
-            self._room.notify_all()
-            return self._bulk.popleft()
 
     def run_reader(self) -> None:
         """Read until the end; everything that comes is handed on."""
@@ -310,8 +293,19 @@ class Link:
             self.fail(str(error))
         except (OSError, ValueError) as error:
             self.fail(f"the connection broke while reading ({error})")
+        except BaseException as error:
+            self.fail(f"reading failed with {error!r}")
+            raise
         finally:
             _close_quietly(self._reader)
+
+    def _allocate(self, kind: Kind, exchange: int, flags: int, length: int) -> memoryview | None:
+        """Return where the payload of a frame whose header has come is wanted."""
+        with self.lock:
+            stream = self._streams.get(exchange)
+            if stream is None or kind not in (Kind.MESSAGE, Kind.DATA):
+                return None
+            return stream.place.allocate(kind, flags, length)
 
     def _end_input(self) -> None:
         """Take note of the end: the death of a server; of a client only that it asks no more."""
@@ -345,7 +339,7 @@ class Link:
                 elif isinstance(event, Credited | Cancelled):
                     self._handle_change(event)
                 elif isinstance(event, Heard) and event.reply is not None:
-                    self._queue_control(event.reply)
+                    self._outbox.add_if_room(encode_frame(event.reply))
 
     def _handle_content(self, event: Received) -> None:
         if event.opening:

@@ -28,11 +28,12 @@ __all__ = [
     "Listed",
     "Load",
     "LoadParcel",
+    "Message",
     "Missing",
     "Query",
     "Request",
-    "SaveParcel",
-    "SaveRecord",
+    "SaveParcels",
+    "SaveRecords",
     "Shrink",
     "decode_answer",
     "decode_request",
@@ -68,18 +69,16 @@ class LoadParcel(Message, frozen=True, tag="load_parcel"):
     digests: list[Key]
 
 
-class SaveRecord(Message, frozen=True, tag="save_record"):
-    """Store a record, as the msgpack bytes that are kept. Answer: :class:`Done`."""
+class SaveRecords(Message, frozen=True, tag="save_records"):
+    """Store records: the key and the msgpack bytes of each. Answer: :class:`Done`."""
 
-    key: Key
-    record: bytes
+    records: list[tuple[Key, bytes]]
 
 
-class SaveParcel(Message, frozen=True, tag="save_parcel"):
-    """Store a parcel of ``size`` bytes, which follow. Answer: :class:`Done`."""
+class SaveParcels(Message, frozen=True, tag="save_parcels"):
+    """Store parcels, whose bytes follow: the digest and size of each. Answer: :class:`Done`."""
 
-    digest: Key
-    size: Size
+    parcels: list[tuple[Key, Size]]
 
 
 class Missing(Message, frozen=True, tag="missing"):
@@ -172,8 +171,8 @@ Request: TypeAlias = (
     Info
     | Load
     | LoadParcel
-    | SaveRecord
-    | SaveParcel
+    | SaveRecords
+    | SaveParcels
     | Missing
     | Contains
     | Evict

@@ -11,7 +11,6 @@ import os
 import platform
 import socket
 from collections.abc import Callable, Iterator
-from itertools import islice
 from typing import Any
 
 import cloudpickle
@@ -20,16 +19,17 @@ from fleche.caches.base import BaseCache
 from fleche.call import decode_record, encode_record
 from fleche.digest import Digest
 from fleche.errors import ProtocolError
-from fleche.parcel import Buffer, IncomingParcel, Parcel, StreamSource
+from fleche.parcel import IncomingParcel, Parcel, StreamSource
 from fleche.redaction import redact
 from fleche.remote import messages as m
 from fleche.remote.compression import Compression, available_codecs
 from fleche.remote.failures import to_failure
-from fleche.remote.frames import CHUNK, Kind
+from fleche.remote.frames import CHUNK
 from fleche.remote.greeting import ServerGreeting
 from fleche.remote.link import Link
 from fleche.remote.session import FEATURES, PROTOCOL, Session
 from fleche.remote.streams import ConnectionDied, Stream, StreamCancelled
+from fleche.remote.uploads import Upload
 from fleche.remote.workers import Workers
 from fleche.version import __version__
 
@@ -38,6 +38,10 @@ __all__ = ["serve", "server_info"]
 log = logging.getLogger("fleche.remote.server")
 
 LISTED = 256
+LISTED_BYTES = 1 << 18
+LISTED_AHEAD = 1 << 20
+"""How much of a listing is sent before the reader has used it: it may want no more."""
+
 DRAIN = 1.0
 
 
@@ -158,8 +162,8 @@ class _Server:
             m.Info: self._info,
             m.Load: self._load,
             m.LoadParcel: self._load_parcel,
-            m.SaveRecord: self._save_record,
-            m.SaveParcel: self._save_parcel,
+            m.SaveRecords: self._save_records,
+            m.SaveParcels: self._save_parcels,
             m.Missing: self._missing,
             m.Contains: self._contains,
             m.Evict: self._evict,
@@ -240,13 +244,22 @@ class _Server:
                 _send_parcel(stream, m.Found(None, parcel.nbytes), parcel)
         stream.end()
 
-    def _save_record(self, request: m.SaveRecord, stream: Stream) -> None:
-        self._cache.save_record(Digest(request.key), decode_record(request.record))
+    def _save_records(self, request: m.SaveRecords, stream: Stream) -> None:
+        records = {Digest(key): decode_record(record) for key, record in request.records}
+        self._cache.save_records(records)
         _answer(stream, m.Done())
 
-    def _save_parcel(self, request: m.SaveParcel, stream: Stream) -> None:
-        incoming = IncomingParcel(StreamSource(request.size, _received_data(stream)))
-        self._cache.save_parcel(Digest(request.digest), incoming)
+    def _save_parcels(self, request: m.SaveParcels, stream: Stream) -> None:
+        """Store parcels as they arrive, one chunk in memory at a time.
+
+        A storage does not read what it has already. That is skipped to get at the next one; after
+        the last one there is the answer at once, which ends the upload.
+        """
+        data = Upload(stream)
+        for digest, size in request.parcels:
+            data.skip()
+            incoming = IncomingParcel(StreamSource(size, data.take(size)))
+            self._cache.save_parcel(Digest(digest), incoming)
         _answer(stream, m.Done())
 
     def _missing(self, request: m.Missing, stream: Stream) -> None:
@@ -268,23 +281,26 @@ class _Server:
 
     def _query(self, request: m.Query, stream: Stream) -> None:
         calls = ((str(call.key), encode_record(call.record)) for call in self._found(request))
-        for size in _growing(LISTED):
-            batch = list(islice(calls, size))
-            if not batch:
-                break
-            _answer(stream, m.Listed(batch), end=False)
+        for batch in _batched(calls):
+            stream.send_message(m.encode(m.Listed(batch)), ahead=LISTED_AHEAD)
         stream.end()
 
     def _found(self, request: m.Query) -> Iterator[Any]:
         return iter(self._cache.query(request.template))
 
 
-def _growing(limit: int) -> Iterator[int]:
-    """Yield batch sizes: small first, so that the first results are there soon."""
-    size = 8
-    while True:
-        yield size
-        size = min(limit, size * 2)
+def _batched(calls: Iterator[tuple[str, bytes]]) -> Iterator[list[tuple[str, bytes]]]:
+    """Yield calls in batches: small first, so that the first are there soon, never too large."""
+    batch: list[tuple[str, bytes]] = []
+    size, most = 0, 8
+    for call in calls:
+        batch.append(call)
+        size += len(call[1])
+        if len(batch) >= most or size >= LISTED_BYTES:
+            yield batch
+            batch, size, most = [], 0, min(LISTED, most * 2)
+    if batch:
+        yield batch
 
 
 def _answer(stream: Stream, message: m.Answer, *, end: bool = True) -> None:
@@ -299,11 +315,3 @@ def _send_parcel(stream: Stream, found: m.Found, parcel: Parcel) -> None:
             stream.send_data(chunk)
     finally:
         parcel.close()
-
-
-def _received_data(stream: Stream) -> Iterator[Buffer]:
-    while (frame := stream.receive()) is not None:
-        if frame.kind is not Kind.DATA:
-            raise ProtocolError("a message came in the middle of a parcel")
-        if frame.payload:
-            yield frame.payload

@@ -16,10 +16,13 @@ An exchange is over when the server ends it, and both sides forget it then. The 
 exchanges 1, 2, 3, ...; a number that is not above all earlier ones and not in the table belongs to
 a forgotten exchange, and what comes for it is late, not wrong. (The one exception: a client that
 was interrupted before it could send its request sends a CANCEL alone, and the server ends that
-exchange.) After the first frame of its half a side may have :data:`WINDOW` frames under way that
-the receiver has not consumed; more is a violation, so that memory is bounded whatever the peer
-does. The receiver says with CREDIT how many it has consumed. A frame that is nothing but an END
-needs no credit, so that an exchange can always be ended.
+exchange.)
+
+In each exchange and direction, what is under way and not yet consumed is bounded by a window: a
+frame costs its payload and :data:`FRAME_COST` (:func:`cost`), and may be sent while anything of
+:data:`WINDOW` is left. More is a violation, so that memory is bounded whatever the peer does. The
+receiver says with CREDIT how much it has consumed. A frame that is nothing but an END is free, so
+that an exchange can always be ended.
 
 Both sides use :class:`Session`; they differ only in who opens and whose END closes.
 """
@@ -37,6 +40,7 @@ from fleche.remote.frames import Flag, Frame, Kind
 
 __all__ = [
     "FEATURES",
+    "FRAME_COST",
     "MAX_EXCHANGES",
     "PROTOCOL",
     "WINDOW",
@@ -48,6 +52,7 @@ __all__ = [
     "Session",
     "Side",
     "State",
+    "cost",
 ]
 
 PROTOCOL = 1
@@ -56,8 +61,15 @@ PROTOCOL = 1
 FEATURES: tuple[str, ...] = ()
 """What this side can beyond protocol version 1."""
 
-WINDOW = 16
+WINDOW = 16 << 20
+"""What may be under way in each exchange and direction; see :func:`cost`."""
+
+FRAME_COST = 1 << 10
+GRANT = 1 << 16
+"""The receiver says how much it has consumed when it is so much."""
+
 MAX_EXCHANGES = 4096
+MAX_PING = 64
 _COUNT = struct.Struct("<I")
 
 Side: TypeAlias = Literal["client", "server"]
@@ -75,9 +87,9 @@ class State(Enum):
 class _Exchange:
     state: State
     send_credit: int = WINDOW
-    receive_credit: int = WINDOW + 1
+    receive_credit: int = WINDOW
     consumed: int = 0
-    begun: bool = False
+    peer_ended: bool = False
 
 
 @dataclass(frozen=True)
@@ -139,18 +151,19 @@ class Session:
         self._exchanges[self._highest] = _Exchange(State.OPEN)
         return self._highest
 
-    def may_send(self, exchange: int, *, bare_end: bool = False) -> bool:
+    def may_send(self, exchange: int, *, bare_end: bool = False, ahead: int = WINDOW) -> bool:
         """Tell whether a frame may be sent now; if not, a :class:`Credited` will say when.
 
         Args:
             exchange: which exchange.
             bare_end: the frame is nothing but an END, which needs no credit.
+            ahead: how much may be under way; at most the window.
 
         Raises:
             ProtocolError: this side has ended or cancelled the exchange, or it is over.
         """
         found = self._sending(exchange)
-        return bare_end or not found.begun or found.send_credit > 0
+        return bare_end or found.send_credit > WINDOW - ahead
 
     def send(self, exchange: int, kind: Kind, payload: Buffer, flags: int = 0) -> Frame:
         """Return the frame to write and take note of it.
@@ -159,11 +172,10 @@ class Session:
             ProtocolError: :meth:`may_send` is not true.
         """
         found = self._sending(exchange)
-        if found.begun and not _bare_end(flags, payload):
-            if not found.send_credit:
-                raise ProtocolError(f"exchange {exchange}: the window is full")
-            found.send_credit -= 1
-        found.begun = True
+        price = cost(flags, payload)
+        if price and found.send_credit <= 0:
+            raise ProtocolError(f"exchange {exchange}: the window is full")
+        found.send_credit -= price
         if flags & Flag.END:
             if self.side == "server":
                 del self._exchanges[exchange]
@@ -171,15 +183,15 @@ class Session:
                 found.state = State.HALF
         return Frame(kind, exchange, int(flags), payload)
 
-    def consumed(self, exchange: int) -> Frame | None:
+    def consumed(self, frame: Frame) -> Frame | None:
         """Take note that a received frame was used up; return a CREDIT to write when it is time."""
-        found = self._exchanges.get(exchange)
+        found = self._exchanges.get(frame.exchange)
         if found is None or found.state is State.CANCELLED:
             return None
-        found.consumed += 1
-        if found.consumed < WINDOW // 2:
+        found.consumed += cost(frame.flags, frame.payload)
+        if found.consumed < GRANT:
             return None
-        return self._grant(exchange, found)
+        return self._grant(frame.exchange, found)
 
     def cancel(self, exchange: int) -> Frame | None:
         """Give up an exchange; return the CANCEL to write, if it is not over already."""
@@ -198,6 +210,8 @@ class Session:
             ProtocolError: the rules do not allow it; the connection is of no more use.
         """
         if frame.kind is Kind.PING:
+            if len(frame.payload) > MAX_PING:
+                raise ProtocolError(f"a PING of {len(frame.payload)} bytes")
             return Heard(Frame(Kind.PONG, 0, 0, bytes(frame.payload)))
         if frame.kind is Kind.PONG:
             return Heard()
@@ -224,7 +238,9 @@ class Session:
         if len(self._exchanges) >= MAX_EXCHANGES:
             raise ProtocolError(f"more than {MAX_EXCHANGES} exchanges at once")
         self._highest = frame.exchange
-        self._exchanges[frame.exchange] = _Exchange(State.OPEN)
+        opened = _Exchange(State.OPEN, peer_ended=frame.end)
+        opened.receive_credit -= cost(frame.flags, frame.payload)
+        self._exchanges[frame.exchange] = opened
         return Received(frame.exchange, frame, opening=True)
 
     def _receive_cancel(self, exchange: int) -> Event | None:
@@ -233,10 +249,13 @@ class Session:
         return Cancelled(exchange)
 
     def _receive_content(self, frame: Frame, found: _Exchange) -> Event | None:
-        if not _bare_end(frame.flags, frame.payload):
-            found.receive_credit -= 1
-        if found.receive_credit < 0 and found.state is not State.CANCELLED:
-            raise ProtocolError(f"exchange {frame.exchange}: more frames than the window allows")
+        if found.peer_ended:
+            raise ProtocolError(f"exchange {frame.exchange}: a frame after the END")
+        found.peer_ended = frame.end
+        price = cost(frame.flags, frame.payload)
+        if price and found.receive_credit <= 0 and found.state is not State.CANCELLED:
+            raise ProtocolError(f"exchange {frame.exchange}: more than the window allows")
+        found.receive_credit -= price
         if frame.end and self.side == "client":
             del self._exchanges[frame.exchange]
         if found.state is State.CANCELLED:
@@ -258,8 +277,12 @@ class Session:
         return Frame(Kind.CREDIT, exchange, 0, _COUNT.pack(count))
 
 
-def _bare_end(flags: int, payload: Buffer) -> bool:
-    return bool(flags & Flag.END) and not payload
+def cost(flags: int, payload: Buffer) -> int:
+    """Return what a frame takes of the window: its bytes, and something for being a frame.
+
+    A frame that is nothing but an END is free.
+    """
+    return len(payload) + FRAME_COST if payload or not flags & Flag.END else 0
 
 
 def _read_count(frame: Frame) -> int:

@@ -10,17 +10,19 @@ from fleche.errors import ProtocolError, RemoteConnectionError
 from fleche.parcel import Buffer
 from fleche.remote.compression import decompress_payload
 from fleche.remote.frames import CHUNK, Flag, Frame, Kind
+from fleche.remote.session import WINDOW
 
 __all__ = [
     "ByteReader",
     "ByteWriter",
     "ConnectionDied",
+    "Place",
     "Stream",
     "StreamCancelled",
     "Transport",
 ]
 
-MESSAGE_LIMIT = 1 << 28
+MESSAGE_LIMIT = 1 << 24
 """Bytes of the longest message that is put together."""
 
 
@@ -60,13 +62,45 @@ class StreamCancelled(Exception):
     """The other side no longer wants this exchange."""
 
 
+class Place:
+    """Where the data of a parcel is wanted, while its frames arrive.
+
+    The reader thread runs ahead of whoever takes the frames. So it counts, from each message on,
+    the bytes of data that came, to know where in the expected memory the next ones belong.
+    """
+
+    def __init__(self) -> None:
+        self.memory: memoryview | None = None
+        self.message = 0
+        self.messages_taken = 0
+        self._messages_come = 0
+        self._data_come = 0
+
+    def allocate(self, kind: Kind, flags: int, length: int) -> memoryview | None:
+        """Return where the payload of a frame that comes now belongs, if that is known."""
+        if kind is Kind.MESSAGE:
+            self._messages_come += 1
+            self._data_come = 0
+            return None
+        begin = self._data_come
+        packed = flags & (Flag.ZLIB | Flag.ZSTD)
+        self._data_come += CHUNK * CHUNK if packed else length  # out of reach: nobody knows
+        wanted = self.memory
+        if wanted is None or packed or self.message != self._messages_come:
+            return None
+        found = wanted[begin : begin + length]
+        return found if len(found) == length else None
+
+
 class Transport(Protocol):
     """What a stream needs of its link."""
 
     lock: RLock
     failure: str | None
 
-    def send(self, stream: Stream, kind: Kind, payload: Buffer, flags: Flag) -> None:
+    def send(
+        self, stream: Stream, kind: Kind, payload: Buffer, flags: Flag, ahead: int = WINDOW
+    ) -> None:
         """Queue a frame, when there is room."""
         ...
 
@@ -93,9 +127,15 @@ class Stream:
         self.frames: deque[Frame] = deque()
         self.ended = False
         self.cancelled = False
+        self.place = Place()
 
-    def send_message(self, data: bytes, *, end: bool = False) -> None:
+    def send_message(self, data: bytes, *, end: bool = False, ahead: int = WINDOW) -> None:
         """Send a message, in several frames where it is long.
+
+        Args:
+            data: the message.
+            end: it is the last thing that is sent in this exchange.
+            ahead: how much may be under way before the other side has used it.
 
         Raises:
             StreamCancelled: the other side does not want it.
@@ -104,7 +144,7 @@ class Stream:
         for start in range(0, max(len(data), 1), CHUNK):
             last = start + CHUNK >= len(data)
             flags = (Flag.END if end else Flag.NONE) if last else Flag.MORE
-            self._link.send(self, Kind.MESSAGE, data[start : start + CHUNK], flags)
+            self._link.send(self, Kind.MESSAGE, data[start : start + CHUNK], flags, ahead)
 
     def send_data(self, chunk: Buffer) -> None:
         """Send at most :data:`CHUNK` bytes of a parcel; raises as :meth:`send_message`."""
@@ -122,7 +162,20 @@ class Stream:
             RemoteConnectionError: the connection is dead, or was silent for too long.
         """
         frame = self._link.take(self)
-        return None if frame is None else decompress_payload(frame)
+        if frame is None:
+            return None
+        if frame.kind is Kind.MESSAGE:
+            self.place.messages_taken += 1
+        return decompress_payload(frame)
+
+    def expect(self, memory: memoryview) -> None:
+        """Let the data that follows the message just received be read into ``memory`` directly.
+
+        What has arrived already, and what is compressed, comes in memory of its own all the same.
+        """
+        with self._link.lock:
+            self.place.memory = memory
+            self.place.message = self.place.messages_taken
 
     def receive_message(self) -> bytes | None:
         """Wait for the next message and return it whole; ``None`` after the last one.

@@ -14,6 +14,7 @@ from typing import Any, Generic, NamedTuple, TypeVar
 
 from fleche.call import CallRecord, QueryCall
 from fleche.capabilities import Capabilities
+from fleche.claims import Claims
 from fleche.digest import Digest
 from fleche.errors import AmbiguousDigestError
 from fleche.parcel import Packing, Parcel
@@ -103,6 +104,10 @@ class Storage(ABC, Generic[T]):
             return False
         self.put(key, item)
         return True
+
+    def renew_many(self, keys: Iterable[Digest]) -> list[Digest]:
+        """:meth:`renew` several entries; return those of ``keys`` that have none."""
+        return [key for key in keys if not self.renew(key)]
 
     def put_many(self, items: Mapping[Digest, T]) -> None:
         """Store several entries, in order."""
@@ -208,7 +213,12 @@ class CallStorage(Storage[CallRecord]):
     """Records of calls by their key. Putting a key again replaces its record.
 
     Leases (records without a result) are entries like others, except that no query yields them.
+
+    ``claims`` tell other processes which calls are being computed, where the storage has a way to
+    do that.
     """
+
+    claims: Claims = Claims()
 
     def query(self, template: QueryCall) -> Iterator[tuple[Digest, CallRecord]]:
         """Yield the finished calls that match ``template``, as they are found."""

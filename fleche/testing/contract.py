@@ -136,7 +136,7 @@ def _keeps(storage: Any, items: Items) -> None:
 
 
 def _puts_again(storage: Any, items: Items) -> None:
-    """Putting an entry again adds none and makes it young; so does renewing it."""
+    """Putting an entry again adds none and makes it young; so does renewing it, or several."""
     for key in (NEAR, FAR):
         storage.put(key, items.make(storage, key))
     before = [storage.entry(key).modified for key in (NEAR, FAR)]
@@ -144,6 +144,9 @@ def _puts_again(storage: Any, items: Items) -> None:
     time.sleep(1.1)  # some file systems count in seconds
     storage.put(NEAR, items.make(storage, NEAR))
     assert storage.renew(FAR), "renew() denies that the entry is there"
+    gone = storage.renew_many([ALIKE[1], NEAR, ALIKE[0], FAR])
+    assert gone == [ALIKE[1], ALIKE[0]], f"renew_many() says that {gone} are not there"
+    assert storage.renew_many([]) == [], "renew_many() misses something of nothing"
     after = [storage.entry(key).modified for key in (NEAR, FAR)]
     assert after[0] > before[0], f"put() left modified at {after[0]}"
     assert after[1] > before[1], f"renew() left modified at {after[1]}"

@@ -26,7 +26,7 @@ import pytest
 
 from tests.helpers.processes import children
 
-__all__ = ["Sshd", "sshd"]
+__all__ = ["Sshd", "running_sshd", "sshd"]
 
 _START_TIMEOUT = 10.0
 
@@ -222,6 +222,13 @@ def sshd() -> Iterator[Sshd]:
     """The server, for the whole session."""
     if not (_sshd() and shutil.which("ssh")):
         pytest.skip("OpenSSH's sshd and ssh are not installed")
+    with running_sshd() as server:
+        yield server
+
+
+@contextmanager
+def running_sshd() -> Iterator[Sshd]:
+    """A server for the time of the block; not only for tests."""
     # Not tmp_path: a ControlPath may have 108 bytes at most.
     with tempfile.TemporaryDirectory(prefix="fl-", ignore_cleanup_errors=True) as directory:
         server = Sshd(Path(directory))

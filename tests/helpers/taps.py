@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from threading import Lock
 from typing import Any
 
@@ -15,17 +14,19 @@ __all__ = ["TappedChannel"]
 
 
 class _Tap:
-    def __init__(self, stream: Any, note: Callable[[bytes], None]) -> None:
-        self._stream, self._note = stream, note
+    def __init__(self, stream: Any, passed: bytearray) -> None:
+        self._stream, self._passed = stream, passed
 
     def readinto(self, buffer: memoryview, /) -> int | None:
         count: int | None = self._stream.readinto(buffer)
-        self._note(bytes(buffer[: count or 0]))
+        self._passed += buffer[: count or 0]
         return count
 
     def write(self, data: Buffer, /) -> int | None:
-        count: int | None = self._stream.write(data)
-        self._note(bytes(memoryview(data)[: count or 0]))
+        self._passed += data  # first, for the answer may come before write() returns
+        count: int = self._stream.write(data) or 0
+        if count < len(data):
+            del self._passed[count - len(data) :]
         return count
 
     def flush(self) -> None:
@@ -51,7 +52,7 @@ class TappedChannel(Channel):
         reader, writer = self.inner.open()
         self.opened += 1
         self.clear()
-        return _Tap(reader, self._received.extend), _Tap(writer, self._sent.extend)
+        return _Tap(reader, self._received), _Tap(writer, self._sent)
 
     def close(self, grace: float = 2.0) -> None:
         self.inner.close(grace)
@@ -66,6 +67,20 @@ class TappedChannel(Channel):
         """Forget what has passed."""
         self._sent.clear()
         self._received.clear()
+
+    def clear_sent(self) -> None:
+        """Count from here what the client sends."""
+        self._sent.clear()
+
+    @property
+    def sent_bytes(self) -> int:
+        """How many bytes the client has sent."""
+        return len(self._sent)
+
+    @property
+    def received_bytes(self) -> int:
+        """How many bytes the server has sent."""
+        return len(self._received)
 
     @property
     def sent(self) -> bytes:

@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 
 from fleche.errors import RemoteConnectionError
 from fleche.remote.channel.base import Channel
+from fleche.remote.pipes import widen
 from fleche.remote.stderr import StderrTail
 from fleche.remote.streams import ByteReader, ByteWriter
 
@@ -60,6 +61,8 @@ class ProcessChannel(Channel):
         assert process.stdin is not None
         assert process.stdout is not None
         assert process.stderr is not None
+        widen(process.stdin.fileno())
+        widen(process.stdout.fileno())
         self._process = process
         self._ended = ""
         self._stderr = StderrTail(process.stderr, self.name)

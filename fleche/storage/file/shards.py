@@ -21,13 +21,15 @@ from fleche.digest import Digest
 from fleche.errors import StorageError
 from fleche.parcel import Buffer
 
-__all__ = ["STALE", "SUFFIXES", "Found", "Shards", "explained"]
+__all__ = ["STALE", "SUFFIXES", "TEMPORARY", "Found", "Shards", "explained", "put_back"]
 
 STALE = 3600.0
 """Seconds after which a temporary file that nobody writes to is the leftover of a crash."""
 
 SUFFIXES = {"values": ".value", "calls": ".call"}
-_TEMPORARY = ".tmp"
+TEMPORARY = ".tmp"
+"""How the names of files end that no listing shows."""
+
 _SHARD = re.compile("[0-9a-f]{2}")
 _REST = 62
 
@@ -118,7 +120,7 @@ class Shards:
         try:
             file = temporary.open("xb")
         except FileNotFoundError:
-            self._make_directory(temporary.parent)
+            self.make_directory(temporary.parent)
             file = temporary.open("xb")
         with file:
             for chunk in chunks:
@@ -127,13 +129,14 @@ class Shards:
                 file.flush()
                 os.fsync(file.fileno())
 
-    def _make_directory(self, shard: Path) -> None:
+    def make_directory(self, shard: Path) -> None:
+        """Make the directory of some files, below the root."""
         shard.mkdir(parents=True, exist_ok=True)
         if self._durable:
             _sync_directory(shard.parent)
 
     def _temporary(self, path: Path) -> Path:
-        return path.with_name(f"{path.name}.{secrets.token_hex(8)}{_TEMPORARY}")
+        return path.with_name(f"{path.name}.{secrets.token_hex(8)}{TEMPORARY}")
 
     def renew(self, key: Digest) -> bool:
         """Set the age of the file to zero; tell whether that was possible."""
@@ -191,7 +194,7 @@ class Shards:
                 return False
             renewed = aside.stat().st_mtime > limit
             if renewed:
-                _put_back(aside, path)
+                put_back(aside, path)
             aside.unlink(missing_ok=True)
         return not renewed
 
@@ -236,7 +239,7 @@ class Shards:
                 yield Path(entry.path)
 
     def _is_temporary(self, name: str) -> bool:
-        return name.endswith(_TEMPORARY) and name[_REST:].startswith(self._suffix)
+        return name.endswith(TEMPORARY) and name[_REST:].startswith(self._suffix)
 
 
 def _listed(directory: Path) -> list[os.DirEntry[str]]:
@@ -257,7 +260,7 @@ def _remove_stale(entry: os.DirEntry[str], older: float) -> bool:
     return False
 
 
-def _put_back(aside: Path, path: Path) -> None:
+def put_back(aside: Path, path: Path) -> None:
     """Give ``aside`` its name back unless a newer file has it by now."""
     try:
         path.hardlink_to(aside)

@@ -15,9 +15,11 @@ from fleche.digest import Digest
 from fleche.errors import CorruptParcel, ParcelError
 from fleche.parcel import Packing, Parcel, pack_bytes, read_bytes
 from fleche.parcel.source import MemorySource
-from fleche.storage.base import CallStorage, Capabilities, Entry, Storage, ValueStorage
+from fleche.storage.base import CallStorage, ValueStorage
+from fleche.storage.file.claims import FileClaims
+from fleche.storage.file.entries import FileEntries
 from fleche.storage.file.options import FileOptions
-from fleche.storage.file.shards import STALE, SUFFIXES, Shards, explained
+from fleche.storage.file.shards import SUFFIXES, Shards, explained
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -33,7 +35,7 @@ _SMALL = 1 << 18
 """Files up to this size are read at once, and closed, when they are asked for."""
 
 
-class _Files(Storage[T], Generic[T]):
+class _Files(FileEntries[T], Generic[T]):
     """Entries as files below one root, which values and calls may share.
 
     Args:
@@ -46,7 +48,6 @@ class _Files(Storage[T], Generic[T]):
         durable: sync files and directories to the disk.
     """
 
-    capabilities = Capabilities(persistent=True, shared=True)
     Options: ClassVar[type[msgspec.Struct]] = FileOptions
     _kind: ClassVar[Literal["values", "calls"]]
 
@@ -69,7 +70,7 @@ class _Files(Storage[T], Generic[T]):
             raise ValueError("secret_key: an empty secret signs nothing; leave it out")
         keys = tuple(secret.encode() for secret in secrets)
         self.packing = Packing(serializer, compress, keys).with_environment()
-        self._files = Shards(path, SUFFIXES[self._kind], durable=durable)
+        super().__init__(Shards(path, SUFFIXES[self._kind], durable=durable))
 
     @classmethod
     def from_options(
@@ -82,38 +83,6 @@ class _Files(Storage[T], Generic[T]):
     def __reduce__(self) -> tuple[Any, ...]:
         """Pickle as the configuration."""
         return _restore, (type(self), self.packing.serializer, self._options)
-
-    def contains(self, key: Digest) -> bool:
-        """Tell whether there is an entry, without reading it."""
-        return self._files.contains(key)
-
-    def delete(self, key: Digest) -> None:
-        """Remove the entry; none there is no error."""
-        self._files.remove(key)
-
-    def keys(self) -> Iterator[Digest]:
-        """Yield all keys, in any order."""
-        return self._files.keys()
-
-    def matching(self, prefix: str) -> Iterator[Digest]:
-        """Yield the keys that begin with ``prefix``."""
-        return self._files.keys(prefix)
-
-    def entry(self, key: Digest) -> Entry:
-        """Return the size and age of an entry without opening it."""
-        return Entry(*self._files.find(key))
-
-    def entries(self) -> Iterator[Entry]:
-        """Yield the size and age of every entry; those that vanish meanwhile are left out."""
-        return (Entry(*found) for found in self._files.all())
-
-    def delete_older(self, key: Digest, limit: float) -> bool:
-        """Remove the entry unless it was renewed after ``limit``; tell whether it went."""
-        return self._files.remove_older(key, limit)
-
-    def sweep(self, older: float = STALE) -> int:
-        """Remove what killed writers left behind ``older`` seconds ago; return how many files."""
-        return self._files.sweep(older)
 
     def to_config(self) -> dict[str, Any]:
         """Return the table of ``fleche.toml`` that describes this storage, its secrets included."""
@@ -196,6 +165,10 @@ class CallFile(_Files[CallRecord], CallStorage):
     """
 
     _kind = "calls"
+
+    def __init__(self, *args: Any, **fields: Any) -> None:
+        super().__init__(*args, **fields)
+        self.claims = FileClaims(self._files)
 
     def put(self, key: Digest, item: CallRecord) -> None:
         """Store the record, in place of the one that is there.

@@ -107,6 +107,9 @@ class Connection:
         url: what fsspec calls one, or a path.
         options: what the filesystem takes.
 
+    Attributes:
+        is_async: one connection serves all threads, many requests at a time.
+
     Raises:
         ConfigError: there is no filesystem of that name.
         MissingExtra: the package that speaks the protocol is not installed.
@@ -118,7 +121,7 @@ class Connection:
         self._options = dict(options)
         self._protocol = "file" if is_path(url) else _protocol(self.url)
         self.traits = Traits() if "::" in url else _TRAITS.get(self._protocol, Traits())
-        self._is_async = issubclass(self._check(), AsyncFileSystem)
+        self.is_async = issubclass(self._check(), AsyncFileSystem)
         self._opened: dict[tuple[int, int], tuple[Any, str]] = {}
 
     @property
@@ -136,7 +139,7 @@ class Connection:
         self._opened.clear()
 
     def _open(self) -> tuple[Any, str]:
-        here = (os.getpid(), 0 if self._is_async else threading.get_ident())
+        here = (os.getpid(), 0 if self.is_async else threading.get_ident())
         found = self._opened.get(here)
         if found is None:
             with explained("open", self.name):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, Literal, TypeVar
 
 import msgspec
@@ -24,6 +25,7 @@ __all__ = ["FsspecOptions", "Stored"]
 
 T = TypeVar("T")
 
+_ABREAST = 16
 _READ_ONLY = (errno.EACCES, errno.EPERM, errno.EROFS)
 
 
@@ -114,6 +116,15 @@ class Stored(Storage[T], Generic[T]):
     def missing(self, keys: Iterable[Digest]) -> list[Digest]:
         """Return those of ``keys`` that have no entry; many are asked for at once."""
         return self._objects.missing(keys)
+
+    def renew_many(self, keys: Iterable[Digest]) -> list[Digest]:
+        """Renew several entries, at once where the filesystem allows; return those not there."""
+        wanted = list(keys)
+        if len(wanted) < 2 or not self._connection.is_async:
+            return super().renew_many(wanted)
+        with ThreadPoolExecutor(min(_ABREAST, len(wanted)), "fleche-renewing") as pool:
+            renewed = list(pool.map(self.renew, wanted))
+        return [key for key, there in zip(wanted, renewed, strict=True) if not there]
 
     def delete(self, key: Digest) -> None:
         """Remove the entry; none there is no error."""

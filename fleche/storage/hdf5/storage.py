@@ -15,8 +15,9 @@ import msgspec
 from fleche.digest import Digest
 from fleche.errors import ParcelError
 from fleche.parcel import Packing, Parcel
-from fleche.storage.base import Capabilities, Entry, ValueStorage
-from fleche.storage.file.shards import STALE, Shards, explained
+from fleche.storage.base import Capabilities, ValueStorage
+from fleche.storage.file.entries import FileEntries
+from fleche.storage.file.shards import Shards, explained
 from fleche.storage.hdf5.document import read_document, write_document
 from fleche.storage.hdf5.scratch import Scratch
 from fleche.storage.hdf5.seal import BLOCK, check_body, read_seal, sealed
@@ -46,7 +47,7 @@ class Hdf5Options(msgspec.Struct, kw_only=True, forbid_unknown_fields=True, omit
     compress: Compress = None
 
 
-class ValueHdf5(ValueStorage):
+class ValueHdf5(FileEntries[Parcel], ValueStorage):
     """Values as HDF5 files that h5py, HDFView, h5dump and MATLAB read.
 
     Arrays, scalars, strings and containers are HDF5 objects (see
@@ -71,8 +72,8 @@ class ValueHdf5(ValueStorage):
             self._options = msgspec.convert(fields, Hdf5Options)
         except msgspec.ValidationError as error:
             raise ValueError(f'compress {compress!r}: "gzip", 0 to 9, or "lzf"') from error
+        super().__init__(Shards(path, _SUFFIX))
         self.packing = Packing().with_environment()
-        self._files = Shards(path, _SUFFIX)
         self._filters = _filters(compress)
 
     @classmethod
@@ -132,38 +133,6 @@ class ValueHdf5(ValueStorage):
         if not self._is_sound(key):
             return False
         return self._files.renew(key) or self._files.contains(key)
-
-    def contains(self, key: Digest) -> bool:
-        """Tell whether there is an entry, without reading it."""
-        return self._files.contains(key)
-
-    def delete(self, key: Digest) -> None:
-        """Remove the entry; none there is no error."""
-        self._files.remove(key)
-
-    def keys(self) -> Iterator[Digest]:
-        """Yield all keys, in any order."""
-        return self._files.keys()
-
-    def matching(self, prefix: str) -> Iterator[Digest]:
-        """Yield the keys that begin with ``prefix``."""
-        return self._files.keys(prefix)
-
-    def entry(self, key: Digest) -> Entry:
-        """Return the size and age of an entry without opening it."""
-        return Entry(*self._files.find(key))
-
-    def entries(self) -> Iterator[Entry]:
-        """Yield the size and age of every entry; those that vanish meanwhile are left out."""
-        return (Entry(*found) for found in self._files.all())
-
-    def delete_older(self, key: Digest, limit: float) -> bool:
-        """Remove the entry unless it was renewed after ``limit``; tell whether it went."""
-        return self._files.remove_older(key, limit)
-
-    def sweep(self, older: float = STALE) -> int:
-        """Remove what killed writers left behind ``older`` seconds ago; return how many files."""
-        return self._files.sweep(older)
 
     def to_config(self) -> dict[str, Any]:
         """Return the table of ``fleche.toml`` that describes this storage."""

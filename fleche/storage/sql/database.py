@@ -82,6 +82,7 @@ class Database:
         self.shown = redacted(url)
         self._url = parse(url) if "://" in url else sa.URL.create("sqlite", database=url)
         self.in_memory = is_in_memory(self._url)
+        self.kind = self._url.get_backend_name()
         self._live: _Live | None = None
 
     @contextmanager

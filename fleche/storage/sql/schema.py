@@ -28,6 +28,7 @@ __all__ = [
     "calls",
     "columns_of",
     "is_storable",
+    "lock_tables",
     "metadata",
     "migrate",
     "rows_of",
@@ -142,8 +143,7 @@ def migrate(connection: sa.Connection, shown: str) -> None:
     Raises:
         StorageError: a newer fleche made the tables.
     """
-    if connection.dialect.name == "postgresql":
-        connection.execute(sa.select(sa.func.pg_advisory_xact_lock(_LOCK)))
+    lock_tables(connection)
     version = stored_version(connection)
     if version > SCHEMA:
         raise StorageError(
@@ -159,6 +159,12 @@ def migrate(connection: sa.Connection, shown: str) -> None:
             MIGRATIONS[step](connection)
     connection.execute(sa.delete(meta).where(meta.c.name == "schema"))
     connection.execute(sa.insert(meta).values(name="schema", value=str(SCHEMA)))
+
+
+def lock_tables(connection: sa.Connection) -> None:
+    """Keep others from making tables until the transaction of ``connection`` ends."""
+    if connection.dialect.name == "postgresql":  # in SQLite only one transaction writes at a time
+        connection.execute(sa.select(sa.func.pg_advisory_xact_lock(_LOCK)))
 
 
 def is_storable(text: str) -> bool:

@@ -16,6 +16,7 @@ from fleche.call import CallRecord, QueryCall, decode_record
 from fleche.digest import Digest
 from fleche.errors import CorruptParcel, StorageError
 from fleche.storage.base import CallStorage, Capabilities, Entry
+from fleche.storage.sql.claims import SqlClaims
 from fleche.storage.sql.compile import begins_with, filters_of
 from fleche.storage.sql.database import Database
 from fleche.storage.sql.schema import calls
@@ -65,6 +66,8 @@ class Sql(CallStorage):
         self._database = Database(self._url or _MEMORY)
         stays = not self._database.in_memory
         self.capabilities = Capabilities(persistent=stays, shared=stays)
+        if stays and self._database.kind in ("sqlite", "postgresql"):
+            self.claims = SqlClaims(self._database)
 
     @classmethod
     def from_options(

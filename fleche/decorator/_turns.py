@@ -1,0 +1,201 @@
+"""Turns: of several processes that want the same result at the same time, one computes.
+
+Whoever computes holds a claim (:mod:`fleche.claims`), which a thread renews until the result is
+stored. The others wait until it is gone, look the result up, and find it. They take over a claim
+that is renewed no more, and compute without one where waiting in line would only take longer: when
+the owner has failed, or could not store what it computed.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import secrets
+import time
+import weakref
+from collections.abc import Generator
+from enum import Enum
+from threading import Event, Thread
+
+from fleche.call import LazyCall
+from fleche.claims import Claim, Claims
+from fleche.decorator._journey import LOST, LOUD, Journey
+from fleche.digest import Digest
+
+__all__ = ["Turn", "take_turn", "take_turn_async"]
+
+log = logging.getLogger("fleche.decorator")
+
+BEAT = 5.0
+"""Seconds between two signs of life."""
+
+PATIENCE = 30.0
+"""Seconds without one after which an owner is given up."""
+
+_FIRST_PAUSE = 0.01
+_LONGEST_PAUSE = 1.0
+
+_owners: set[str] = set()  # of this process
+os.register_at_fork(after_in_child=_owners.clear)
+
+
+class Turn:
+    """A claim that is kept alive by a thread until it is released, or nobody refers to it.
+
+    The claim belongs to the process that made it: in a forked child, releasing it does nothing.
+    """
+
+    def __init__(self, claims: Claims, key: Digest, owner: str) -> None:
+        self._claims, self._key, self._owner = claims, key, owner
+        self._pid = os.getpid()
+        self._over = Event()
+        _owners.add(owner)
+        forgotten = weakref.ref(self)
+        try:
+            Thread(
+                target=_keep_alive,
+                args=(forgotten, self._over, claims, key, owner),
+                name="fleche-claim",
+                daemon=True,
+            ).start()
+        except BaseException:
+            self.release()
+            raise
+
+    def release(self) -> None:
+        """Let the others go on. Idempotent; a failure costs them some patience, and no more."""
+        if self._over.is_set() or self._pid != os.getpid():
+            return
+        self._over.set()
+        _release(self._claims, self._key, self._owner)
+
+
+def _release(claims: Claims, key: Digest, owner: str) -> None:
+    try:
+        claims.release(key, owner)
+    except Exception as error:  # noqa: BLE001 (of any cache)
+        log.warning("call %s: others wait for it a little longer: %s", key[:12], error)
+    else:
+        _owners.discard(owner)
+
+
+def _keep_alive(
+    turn: weakref.ref[Turn], over: Event, claims: Claims, key: Digest, owner: str
+) -> None:
+    while not over.wait(BEAT):
+        if turn() is None:  # an interrupt came between the claim and the computing
+            _release(claims, key, owner)
+            return
+        try:
+            if not claims.renew(key, owner):
+                return
+        except Exception as error:  # noqa: BLE001 (of any cache; it may recover)
+            log.debug("call %s: no sign of life: %s", key[:12], error)
+
+
+class _Claimed(Enum):
+    """How a claim was come by."""
+
+    FIRST = "nobody had it"
+    NEXT = "somebody had it and gave it up"
+    HEIR = "somebody had it and has died"
+
+
+class _Watch:
+    """Tells when the owner of a claim is gone.
+
+    At first sight the claim's age by the clock of the storage counts. After that the clock of this
+    process decides: a claim that does not change for so long is dead, whatever time others have.
+    """
+
+    def __init__(self, claims: Claims, key: Digest) -> None:
+        self._claims, self._key = claims, key
+        self._seen = Claim("", 0.0)
+        self._since = 0.0
+
+    def is_dead(self, found: Claim) -> bool:
+        """Look at the claim; tell whether nobody keeps it alive any more."""
+        now = time.monotonic()
+        if found == self._seen:
+            return now - self._since > PATIENCE
+        is_new = found.owner != self._seen.owner
+        self._seen, self._since = found, now
+        return is_new and self._claims.now(self._key) - found.beat > PATIENCE
+
+
+def _claim(claims: Claims, key: Digest, owner: str) -> Generator[float, None, _Claimed | None]:
+    """Claim ``key``; yield how many seconds to wait before the next attempt.
+
+    Returns ``None`` if a caller in this very process has it: waiting for oneself never ends.
+    """
+    watch, pause, outcome = _Watch(claims, key), _FIRST_PAUSE, _Claimed.FIRST
+    while (found := claims.take(key, owner)) is not None:
+        if found.owner in _owners:
+            return None
+        if watch.is_dead(found):
+            if claims.take_over(key, owner, found):
+                return _Claimed.HEIR
+            continue
+        yield pause
+        pause, outcome = min(1.5 * pause, _LONGEST_PAUSE), _Claimed.NEXT
+    return outcome
+
+
+def _negotiate(journey: Journey) -> Generator[float, None, Turn | LazyCall | None]:
+    """Wait for one's turn; return it, or the stored call, or ``None`` to compute without."""
+    claimed = turn = None
+    try:
+        claims = journey.cache.claims
+        if claims.shared and not journey.cache.read_only:
+            owner = secrets.token_hex(16)
+            claimed = yield from _claim(claims, journey.key, owner)
+            turn = Turn(claims, journey.key, owner) if claimed else None
+    except LOUD:
+        raise
+    except Exception as error:  # noqa: BLE001 (of any cache, a user's too)
+        journey.core.complaints.about(
+            "claim",
+            error,
+            "does not wait for other processes that compute the same",
+            "The result is not affected; mend what is wrong with the cache",
+        )
+    if turn is None:
+        return None
+    try:
+        hit = journey.look()  # it may have been stored since the last look
+    except BaseException:
+        turn.release()
+        raise
+    if hit is None and claimed is not _Claimed.NEXT:
+        return turn
+    turn.release()
+    return None if hit is LOST else hit
+
+
+def take_turn(journey: Journey) -> Turn | LazyCall | None:
+    """Wait until no other process computes the call.
+
+    Returns:
+        what to hold while computing; the stored call, if another process has computed it; or
+        ``None`` if the call is to be computed without regard to others.
+    """
+    steps = _negotiate(journey)
+    while True:
+        try:
+            pause = next(steps)
+        except StopIteration as end:
+            return end.value  # type: ignore[no-any-return]
+        time.sleep(pause)
+
+
+async def take_turn_async(journey: Journey) -> Turn | LazyCall | None:
+    """Do the same without blocking the event loop."""
+    import asyncio
+
+    steps = _negotiate(journey)
+    while True:
+        try:
+            pause = next(steps)
+        except StopIteration as end:
+            return end.value  # type: ignore[no-any-return]
+        await asyncio.sleep(pause)

@@ -1,0 +1,67 @@
+"""The command line of ``scripts/bench``."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Sequence
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+from scripts.benchmarks.measure import Suite, run
+from scripts.benchmarks.report import as_json, as_text, machine
+
+SUITES = ("local", "remote")
+
+
+def suites(which: str) -> dict[str, Suite]:
+    """Return the suites to run, each of which is ``BENCHMARKS`` of the module of its name."""
+    names = SUITES if which == "all" else (which,)
+    return {name: import_module(f"scripts.benchmarks.{name}").BENCHMARKS for name in names}
+
+
+def chosen(suite: Suite, only: Sequence[str]) -> list[str]:
+    """Return the names that begin with one of ``only``; all of them, if that is empty."""
+    return [name for name in suite if not only or name.startswith(tuple(only))]
+
+
+def parser() -> argparse.ArgumentParser:
+    """Return the parser of the command line."""
+    made = argparse.ArgumentParser(prog="scripts/bench", description="Measure fleche.")
+    made.add_argument("suite", nargs="?", default="all", choices=("all", *SUITES))
+    made.add_argument(
+        "--only", metavar="NAME", action="append", default=[], help="by its beginning"
+    )
+    made.add_argument(
+        "--rounds", type=int, default=15, help="how often each takes its turn (%(default)s)"
+    )
+    made.add_argument("--quick", action="store_true", help="tiny, only to see that all of it works")
+    made.add_argument("--json", metavar="FILE", type=Path, help="write every sample there, too")
+    made.add_argument("--list", action="store_true", help="tell what there is")
+    return made
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run what the arguments say, and print each table when it is there."""
+    options = parser().parse_args(argv)
+    rounds = 2 if options.quick else options.rounds
+    report: list[dict[str, Any]] = []
+    print(f"machine: {machine()}\n", flush=True)
+    for suite in suites(options.suite).values():
+        names = chosen(suite, options.only)
+        if options.list:
+            print(*names, sep="\n")
+            continue
+        for name, benchmark, outcomes in run(suite, names, rounds, quick=options.quick):
+            print(as_text(name, benchmark, outcomes), flush=True)
+            report.append(as_json(name, benchmark, outcomes))
+    if options.json:
+        options.json.write_text(json.dumps(report, indent=1))
+    print(f"machine: {machine()}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

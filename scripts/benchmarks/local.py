@@ -1,0 +1,85 @@
+"""fleche on this machine, beside joblib.Memory, diskcache and cachier, and beside the machine.
+
+The reference is always fleche: a ratio of 2 means that the other takes twice as long.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+from itertools import count
+
+from scripts.benchmarks.calls import find_all, find_one, query, tabulate
+from scripts.benchmarks.keys import digest_array, digest_dict, digest_frame
+from scripts.benchmarks.measure import Benchmark, Setting, Suite, Task
+from scripts.benchmarks.peers import Remembered, take_turns
+from scripts.benchmarks.results import (
+    cold_hit,
+    hit_large,
+    mapped,
+    memory_hit,
+    save_large,
+    touch_all,
+    touch_one,
+)
+
+__all__ = ["BENCHMARKS"]
+
+EVERY = ("fleche", "fleche sql", "joblib", "diskcache", "cachier")
+
+
+def small(number: int, factor: float = 0.5) -> float:
+    """Return next to nothing, at once: what is left is what the cache costs."""
+    return number * factor
+
+
+def hit_small(setting: Setting) -> Benchmark:
+    """Build: a hit on a number."""
+
+    def work(remembered: Remembered) -> Task:
+        return partial(remembered.call, 1, factor=0.25)
+
+    contenders = take_turns(setting, small, work, EVERY)
+    return Benchmark("a hit, f(int, float) -> float", contenders, "fleche")
+
+
+def hits_distinct(setting: Setting) -> Benchmark:
+    """Build: a thousand hits, each on another number."""
+    numbers = range(setting.size(1000, 5))
+
+    def work(remembered: Remembered) -> Task:
+        return lambda: [remembered.call(number) for number in numbers]
+
+    contenders = take_turns(setting, small, work, EVERY)
+    return Benchmark(f"{len(numbers)} hits one after the other", contenders, "fleche")
+
+
+def miss_small(setting: Setting) -> Benchmark:
+    """Build: a miss and what storing its result takes."""
+
+    def work(remembered: Remembered) -> Task:
+        numbers = count()
+        return lambda: remembered.call(next(numbers))
+
+    contenders = take_turns(setting, small, work, EVERY)
+    return Benchmark("a miss, computed and stored, f(int) -> float", contenders, "fleche")
+
+
+BENCHMARKS: Suite = {
+    "hit-small": hit_small,
+    "hits-1000": hits_distinct,
+    "miss-small": miss_small,
+    "hit-1MB": hit_large(1),
+    "hit-100MB": hit_large(100),
+    "mmap-one": mapped(touch_one, "one number used"),
+    "mmap-all": mapped(touch_all, "all of it summed"),
+    "save-1MB": save_large(1),
+    "save-100MB": save_large(100),
+    "digest-array": digest_array,
+    "digest-dict": digest_dict,
+    "digest-frame": digest_frame,
+    "memory-hit": memory_hit,
+    "cold-hit": cold_hit,
+    "query-all": query(find_all, "all calls"),
+    "query-argument": query(find_one, "the calls with one argument"),
+    "table": query(tabulate, "the table"),
+}

@@ -1,0 +1,332 @@
+"""The remote cache beside its limits: the same bytes through a pipe, and through ssh."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from collections.abc import Callable
+from functools import partial
+from itertools import count
+from pathlib import Path
+from time import perf_counter
+from typing import Any
+
+import numpy as np
+
+from fleche.caches import Cache
+from fleche.call import Call
+from fleche.digest import Digest, digest
+from fleche.parcel import pack
+from fleche.remote import LocalSubprocessChannel, RemoteCache, SshChannel
+from fleche.storage import CallMemory, ValueMemory
+from scripts.benchmarks.measure import MEMORY, REPORTED, Benchmark, Contender, Setting, Suite
+from tests.helpers.sshd import running_sshd
+
+__all__ = ["BENCHMARKS"]
+
+MIB = 1 << 20
+DELAY = 0.025
+_FRESH = count()
+
+Reach = Callable[[Setting], RemoteCache]
+Fetch = Callable[[Path], list[str]]
+
+
+# -- reaching a server -----------------------------------------------------------------------------
+
+
+def _workdir(setting: Setting) -> Path:
+    workdir = setting.directory / "served"
+    workdir.mkdir(exist_ok=True)
+    (workdir / "fleche.toml").write_text(
+        '[default]\ncache = "c"\nroot = true\n[c]\ntemplate = "sql"\nroot = "store"\n'
+    )
+    return workdir
+
+
+def _over_pipe(setting: Setting) -> tuple[RemoteCache, Fetch]:
+    channel = LocalSubprocessChannel(workdir=str(_workdir(setting)))
+    remote = setting.stack.enter_context(RemoteCache(channel))
+    return remote, lambda path: ["cat", str(path)]
+
+
+def _over_ssh(setting: Setting, delay: float = 0.0) -> tuple[RemoteCache, Fetch]:
+    sshd = setting.stack.enter_context(running_sshd())
+    options = [*sshd.ssh_options]
+    if delay:
+        relay = (
+            f"{sys.executable} {Path(__file__).with_name('relay.py')} 127.0.0.1 {sshd.port} {delay}"
+        )
+        options = ["-o", f"ProxyCommand={relay}", *options]
+    channel = SshChannel(
+        sshd.host, python=sys.executable, ssh_options=options, workdir=str(_workdir(setting))
+    )
+    remote = setting.stack.enter_context(RemoteCache(channel, compression="none"))
+    return remote, lambda path: ["ssh", *options, sshd.host, "cat", str(path)]
+
+
+def _delayed(setting: Setting) -> RemoteCache:
+    return _over_ssh(setting, DELAY)[0]
+
+
+# -- throughput ------------------------------------------------------------------------------------
+
+
+def _array(setting: Setting, mib: int) -> Any:
+    return np.random.default_rng(1).normal(size=setting.size(mib, 1) * MIB // 8)
+
+
+def _drain(command: list[str]) -> None:
+    """Read all that a command prints, as a client that keeps nothing."""
+    buffer = memoryview(bytearray(MIB))
+    with subprocess.Popen(command, stdout=subprocess.PIPE, bufsize=0) as process:
+        assert process.stdout is not None
+        while process.stdout.readinto(buffer):  # type: ignore[attr-defined]
+            pass
+
+
+def _feed(command: list[str], content: memoryview) -> None:
+    """Write ``content`` to a command."""
+    with subprocess.Popen(command, stdin=subprocess.PIPE, bufsize=0) as process:
+        assert process.stdin is not None
+        for start in range(0, len(content), MIB):
+            view = content[start : start + MIB]
+            while view:
+                view = view[process.stdin.write(view) :]
+        process.stdin.close()
+
+
+def _load(over: Callable[[Setting], tuple[RemoteCache, Fetch]], setting: Setting) -> Benchmark:
+    remote, fetch = over(setting)
+    array = _array(setting, 256)
+    key, found = remote.save(Call("large", {"x": 1}, result=array)), digest(array)
+    path = setting.directory / "raw"
+    path.write_bytes(array)
+    return Benchmark(
+        f"load an array of {array.nbytes // MIB} MiB",
+        [
+            Contender("cat", partial(_drain, fetch(path)), note="bytes read and dropped"),
+            Contender(
+                "load_parcel", lambda: remote.load_parcel(found).close(), note="checked bytes"
+            ),
+            Contender("hit", lambda: remote.load(Digest(key)).result, note="the array itself"),
+        ],
+        reference="cat",
+        rounds=7,
+    )
+
+
+def _save(over: Callable[[Setting], tuple[RemoteCache, Fetch]], setting: Setting) -> Benchmark:
+    remote, fetch = over(setting)
+    array = _array(setting, 256)
+    found = digest(array)
+    parcel = pack(array, digest=found)
+    command = [*fetch(Path("-"))[:-2], f"cat > {setting.directory / 'raw'}"]
+    if command[0] != "ssh":
+        command = ["sh", "-c", command[-1]]
+
+    def forget() -> None:
+        if remote.contains(found):
+            remote.evict(found)
+
+    return Benchmark(
+        f"save an array of {array.nbytes // MIB} MiB",
+        [
+            Contender("cat", partial(_feed, command, memoryview(array).cast("B"))),
+            Contender("save_parcel", partial(remote.save_parcel, found, parcel), before=forget),
+        ],
+        reference="cat",
+        rounds=7,
+    )
+
+
+def _hit(over: Callable[[Setting], tuple[RemoteCache, Fetch]], setting: Setting) -> Benchmark:
+    remote, fetch = over(setting)
+    array = _array(setting, 100)
+    key = Digest(remote.save(Call("medium", {"x": 1}, result=array)))
+    path = setting.directory / "raw"
+    path.write_bytes(array)
+    return Benchmark(
+        f"a hit of {array.nbytes // MIB} MiB",
+        [
+            Contender("cat", partial(_drain, fetch(path)), note="starts a process each time"),
+            Contender("hit", lambda: remote.load(key).result),
+        ],
+        reference="cat",
+        rounds=9,
+    )
+
+
+# -- memory ----------------------------------------------------------------------------------------
+
+
+def _server_peak(remote: RemoteCache) -> int:
+    """Return the highest resident size of the server so far, in bytes."""
+    status = Path(f"/proc/{remote.info()['pid']}/status").read_text()
+    found = re.search(r"VmHWM:\s+(\d+) kB", status)
+    assert found is not None
+    return int(found[1]) * 1024
+
+
+def _server_memory(setting: Setting) -> Benchmark:
+    remote, _ = _over_pipe(setting)
+
+    def rise(mib: int) -> float:
+        remote.reconnect()
+        before = _server_peak(remote)
+        array = np.random.default_rng(next(_FRESH)).normal(size=mib * MIB // 8)
+        key = Digest(remote.save(Call("f", {"x": mib}, result=array)))
+        assert remote.load(key).result.nbytes == array.nbytes
+        return (_server_peak(remote) - before) / MIB
+
+    small, large = setting.size(64, 1), setting.size(512, 2)
+    return Benchmark(
+        "MiB by which the server grows while a value is saved and loaded",
+        [
+            Contender(f"{small} MiB", partial(rise, small)),
+            Contender(f"{large} MiB", partial(rise, large)),
+        ],
+        reference=f"{small} MiB",
+        measure=REPORTED,
+        rounds=3,
+    )
+
+
+def _connected(workdir: str) -> RemoteCache:
+    remote = RemoteCache(LocalSubprocessChannel(workdir=workdir))
+    remote.info()
+    return remote
+
+
+_KEPT: dict[str, Any] = {}
+
+
+def _prepare_load(workdir: str, key: str) -> None:
+    _KEPT["remote"] = _connected(workdir)
+    _KEPT["key"] = key
+
+
+def _do_load() -> Any:
+    return _KEPT["remote"].load(_KEPT["key"]).result
+
+
+def _make_array(nbytes: int) -> Any:
+    return np.ones(nbytes // 8)
+
+
+def _prepare_save(workdir: str, nbytes: int) -> None:
+    _KEPT["remote"] = _connected(workdir)
+    _KEPT["array"] = np.random.default_rng(next(_FRESH)).normal(size=nbytes // 8)
+
+
+def _do_save() -> Any:
+    return _KEPT["remote"].save(Call("f", {"x": id(_KEPT)}, result=_KEPT["array"]))
+
+
+def _prepare_nothing() -> None:
+    _KEPT["numpy"] = np
+
+
+def _client_memory(setting: Setting) -> Benchmark:
+    remote, _ = _over_pipe(setting)
+    array = _array(setting, 256)
+    key = remote.save(Call("large", {"x": 1}, result=array))
+    workdir = str(_workdir(setting))
+    make = Contender("the array alone", partial(_make_array, array.nbytes), before=_prepare_nothing)
+    load = Contender("load", _do_load, before=partial(_prepare_load, workdir, key))
+    save = Contender("save", _do_save, before=partial(_prepare_save, workdir, array.nbytes))
+    return Benchmark(
+        f"peak memory of a client, array of {array.nbytes // MIB} MiB",
+        [make, load, save],
+        reference="the array alone",
+        measure=MEMORY,
+        rounds=3,
+    )
+
+
+# -- round trips -----------------------------------------------------------------------------------
+
+
+def _small_hit(setting: Setting) -> Benchmark:
+    remote = _delayed(setting)
+    key = Digest(remote.save(Call("f", {"x": 1}, result=2)))
+    return Benchmark(
+        f"a warm hit of a small result, {DELAY * 1000:g} ms each way",
+        [
+            Contender("one question", lambda: remote.contains(key)),
+            Contender("hit", lambda: remote.load(key).result),
+        ],
+        reference="one question",
+        rounds=9,
+    )
+
+
+def _batch(setting: Setting) -> Benchmark:
+    remote = _delayed(setting)
+    number = setting.size(1000, 10)
+    local = Cache(ValueMemory(), CallMemory())
+    keys = [Digest(local.save(Call("f", {"x": x}, result=x))) for x in range(number)]
+    local.transfer(remote)
+
+    def send() -> None:
+        fresh = Cache(ValueMemory(), CallMemory())
+        turn = next(_FRESH)
+        for x in range(number):
+            fresh.save(Call("g", {"x": x, "turn": turn}, result=[x, turn]))
+        begin = perf_counter()
+        fresh.transfer(remote)
+        took.append(perf_counter() - begin)
+
+    took: list[float] = []
+
+    def receive() -> None:
+        assert remote.transfer(Cache(ValueMemory(), CallMemory()), remote.query(name="f")) == number
+
+    return Benchmark(
+        f"{number} small calls, {DELAY * 1000:g} ms each way, in round trips",
+        [
+            Contender("one question", lambda: remote.contains(keys[0])),
+            Contender("contains_many", lambda: remote.contains_many(keys)),
+            Contender("load_many", lambda: [call.result for call in remote.load_many(keys)]),
+            Contender("transfer there", send),
+            Contender("transfer back", receive),
+        ],
+        reference="one question",
+        rounds=5,
+    )
+
+
+def _query(setting: Setting) -> Benchmark:
+    remote, _ = _over_pipe(setting)
+    number = setting.size(100_000, 50)
+    local = Cache(ValueMemory(), CallMemory())
+    result = local.save_value(0)
+    remote.save_value(0)
+    calls = (Call("f", {"x": x}).seal().replace(result=result) for x in range(number))
+    remote.save_records({record.key: record for record in calls})
+    return Benchmark(
+        f"a query over {number} calls",
+        [
+            Contender("one question", lambda: remote.contains(result)),
+            Contender("the first", lambda: remote.query(name="f").first()),
+            Contender("take(10)", lambda: list(remote.query(name="f").take(10))),
+            Contender("all", lambda: remote.query(name="f").count(), note="every record"),
+        ],
+        reference="one question",
+        rounds=3,
+    )
+
+
+BENCHMARKS: Suite = {
+    "remote-load-pipe": partial(_load, _over_pipe),
+    "remote-load-ssh": partial(_load, _over_ssh),
+    "remote-save-pipe": partial(_save, _over_pipe),
+    "remote-save-ssh": partial(_save, _over_ssh),
+    "remote-hit-ssh": partial(_hit, _over_ssh),
+    "remote-memory-client": _client_memory,
+    "remote-memory-server": _server_memory,
+    "remote-hit-delayed": _small_hit,
+    "remote-batch-delayed": _batch,
+    "remote-query": _query,
+}

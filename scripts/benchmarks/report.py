@@ -1,0 +1,84 @@
+"""What was measured, as text for people and as JSON for programs."""
+
+from __future__ import annotations
+
+import os
+import platform
+from collections.abc import Sequence
+from statistics import median
+from typing import Any
+
+from scripts.benchmarks.measure import Benchmark, Outcome
+
+__all__ = ["as_json", "as_text", "machine"]
+
+_PREFIXES = ((1e9, "G"), (1e6, "M"), (1e3, "k"), (1.0, ""), (1e-3, "m"), (1e-6, "µ"), (1e-9, "n"))
+
+
+def as_text(name: str, benchmark: Benchmark, outcomes: Sequence[Outcome]) -> str:
+    """Return the ratios as a table, then the medians, then the settings."""
+    rounds = len(outcomes[0].samples)
+    lines = [f"{name}: {benchmark.title}", f"  ratio to {benchmark.reference}, {rounds} rounds"]
+    lines += [f"    {line}" for line in _aligned([_ratio_row(found) for found in outcomes])]
+    unit = benchmark.measure.unit
+    medians = [f"{o.contender} {amount(median(o.samples), unit)}" for o in outcomes]
+    lines.append(f"  medians, which mean nothing on another machine: {', '.join(medians)}")
+    notes = [f"{found.contender}: {found.note}" for found in outcomes if found.note]
+    lines += [f"  with {'; '.join(notes)}"] if notes else []
+    return "\n".join(lines) + "\n"
+
+
+def _ratio_row(found: Outcome) -> list[str]:
+    low, high = found.spread
+    return [found.contender, rounded(found.ratio), f"({rounded(low)} to {rounded(high)})"]
+
+
+def _aligned(rows: Sequence[Sequence[str]]) -> list[str]:
+    first, second, _ = (max(map(len, column)) for column in zip(*rows, strict=True))
+    return [f"{name:<{first}}  {ratio:>{second}}  {spread}" for name, ratio, spread in rows]
+
+
+def rounded(ratio: float) -> str:
+    """Return a ratio with the digits that are worth something."""
+    if not 0.1 <= ratio < 10:
+        return f"{ratio:.2g}" if ratio < 0.1 else f"{ratio:.0f}"
+    return f"{ratio:.2f}"
+
+
+def amount(number: float, unit: str) -> str:
+    """Return a number with three digits and a prefix: ``3.21 ms``."""
+    if not unit or not number:
+        return f"{number:g} {unit}".strip()
+    scale, prefix = next((p for p in _PREFIXES if abs(number) >= p[0]), _PREFIXES[-1])
+    return f"{number / scale:.3g} {prefix}{unit}"
+
+
+def machine() -> dict[str, Any]:
+    """Return what there is to know about where this runs, but for its name."""
+    return {
+        "cores": os.cpu_count(),
+        "load": [round(load, 2) for load in os.getloadavg()],
+        "python": platform.python_version(),
+        "system": platform.system(),
+    }
+
+
+def as_json(name: str, benchmark: Benchmark, outcomes: Sequence[Outcome]) -> dict[str, Any]:
+    """Return one benchmark as plain data."""
+    return {
+        "name": name,
+        "title": benchmark.title,
+        "reference": benchmark.reference,
+        "unit": benchmark.measure.unit,
+        "machine": machine(),
+        "contenders": [
+            {
+                "name": found.contender,
+                "note": found.note,
+                "ratio": found.ratio,
+                "quartiles": found.spread,
+                "samples": found.samples,
+            }
+            for found in outcomes
+        ],
+    }

@@ -1,0 +1,177 @@
+"""Large results: hits that read them, misses that store them, and the same without a cache."""
+
+from __future__ import annotations
+
+import pickle
+from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from scripts.benchmarks.afresh import Reader, large
+from scripts.benchmarks.keys import hashed
+from scripts.benchmarks.measure import (
+    MEMORY,
+    SECONDS_AFRESH,
+    Benchmark,
+    Contender,
+    Setting,
+    Task,
+)
+from scripts.benchmarks.peers import IN_FILES, PEERS, Remembered, take_turns
+
+__all__ = ["cold_hit", "hit_large", "mapped", "memory_hit", "save_large", "touch_all", "touch_one"]
+
+MB = 1_000_000
+
+
+class Fresh:
+    """An array that is different each time, so that nobody gets away with not storing it."""
+
+    array = np.zeros(1)
+
+    @classmethod
+    def renew(cls, size: int) -> None:
+        if cls.array.nbytes != size:
+            cls.array = large(size)
+        cls.array[0] += 1
+
+
+def fresh(number: int) -> npt.NDArray[np.float64]:  # noqa: ARG001
+    """Return an array that was ready before."""
+    return Fresh.array
+
+
+def hit_large(megabytes: int) -> Callable[[Setting], Benchmark]:
+    """Return what builds: a hit on an array, all of it read into memory."""
+
+    def build(setting: Setting) -> Benchmark:
+        size = setting.size(megabytes * MB, 80_000)
+        contenders = take_turns(setting, large, lambda peer: partial(peer.call, size))
+        raw = readers(setting.directory, size)
+        return Benchmark(f"a hit on an array of {size / MB:g} MB", [*contenders, *raw], "fleche")
+
+    return build
+
+
+def readers(directory: Path, size: int) -> Iterator[Contender]:
+    """Yield what the machine can do: the array read from a file, and its bytes hashed."""
+    array = large(size)
+    np.save(directory / "raw.npy", array)
+    pickled = directory / "raw.pickle"
+    pickled.write_bytes(pickle.dumps(array, protocol=5))
+    content = array.tobytes()
+    yield Contender("numpy.load", partial(np.load, directory / "raw.npy"), note="checks nothing")
+
+    def load() -> Any:
+        with pickled.open("rb") as file:
+            return pickle.load(file)
+
+    yield Contender("pickle.load", load, note="protocol 5, checks nothing")
+    yield Contender("blake3", partial(hashed, content), note="all cores; of bytes in memory")
+
+
+def mapped(use: Callable[[Any], object], title: str) -> Callable[[Setting], Benchmark]:
+    """Return what builds: a hit on an array that is memory-mapped, and a use of it."""
+
+    def build(setting: Setting) -> Benchmark:
+        size = setting.size(100 * MB, 80_000)
+        path = setting.directory / "raw.npy"
+        np.save(path, large(size))
+
+        def work(remembered: Remembered) -> Task:
+            return lambda: use(remembered.call(size))
+
+        contenders = take_turns(setting, large, work, ("fleche mmap", "joblib mmap", "fleche"))
+        raw = Contender("numpy.load mmap", lambda: use(np.load(path, mmap_mode="r")))
+        return Benchmark(
+            f"a hit, mapped, {size / MB:g} MB, {title}", [*contenders, raw], "fleche mmap"
+        )
+
+    return build
+
+
+def touch_one(array: npt.NDArray[np.float64]) -> float:
+    """Use a single number."""
+    return float(array[-1])
+
+
+def touch_all(array: npt.NDArray[np.float64]) -> float:
+    """Use all of it."""
+    return float(array.sum())
+
+
+def save_large(megabytes: int) -> Callable[[Setting], Benchmark]:
+    """Return what builds: a miss whose result is an array that was never seen before."""
+
+    def build(setting: Setting) -> Benchmark:
+        size = setting.size(megabytes * MB, 80_000)
+
+        def before(remembered: Remembered) -> Task:
+            return partial(clear, remembered, size)
+
+        contenders = take_turns(
+            setting, fresh, lambda peer: partial(peer.call, 1), IN_FILES, before
+        )
+        raw = writers(setting.directory, size)
+        title = f"a miss that returns an array of {size / MB:g} MB"
+        return Benchmark(title, [*contenders, *raw], "fleche")
+
+    return build
+
+
+def clear(remembered: Remembered, size: int) -> None:
+    """Forget the last result, and make another."""
+    remembered.forget()
+    Fresh.renew(size)
+
+
+def writers(directory: Path, size: int) -> Iterator[Contender]:
+    """Yield what the machine can do: the array written to a new file, and its bytes hashed."""
+    npy, pickled = directory / "new.npy", directory / "new.pickle"
+
+    def before() -> None:
+        npy.unlink(missing_ok=True)
+        pickled.unlink(missing_ok=True)
+        Fresh.renew(size)
+
+    def dump() -> None:
+        with pickled.open("wb") as file:
+            pickle.dump(Fresh.array, file, protocol=5)
+
+    yield Contender("numpy.save", lambda: np.save(npy, Fresh.array), before)
+    yield Contender("pickle.dump", dump, before, note="protocol 5")
+    yield Contender(
+        "blake3", lambda: hashed(Fresh.array.view(np.uint8).data), before, note="all cores"
+    )
+
+
+# -- a process of its own --------------------------------------------------------------------------
+
+
+def memory_hit(setting: Setting) -> Benchmark:
+    """Build: the memory that a hit takes, the array itself included."""
+    return _afresh(setting, "peak memory of a hit on an array", warm=True)
+
+
+def cold_hit(setting: Setting) -> Benchmark:
+    """Build: the first hit of a new process."""
+    return _afresh(
+        setting, "a first hit in a new process, imports included, on an array", warm=False
+    )
+
+
+def _afresh(setting: Setting, title: str, *, warm: bool) -> Benchmark:
+    size = setting.size(100 * MB, 80_000) if warm else 80_000
+    names = ("fleche", "fleche mmap", "joblib", "joblib mmap", "diskcache", "cachier")
+    contenders = []
+    for name in names[: setting.size(len(names), 2)]:
+        reader = Reader(name, setting.directory, size)
+        reader.fill()
+        before = {"before": reader.warm} if warm else {}
+        contenders.append(Contender(name, reader.read, note=PEERS[name].note, **before))
+    title = f"{title} of {size / MB:g} MB"
+    return Benchmark(title, contenders, "fleche", MEMORY if warm else SECONDS_AFRESH, rounds=7)

@@ -1,0 +1,109 @@
+"""The benchmarks work; whether fleche is quick is for `scripts/bench` to say, not for a test."""
+
+from __future__ import annotations
+
+import json
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("cachier", reason="the benchmarks need the extra `bench`")
+pytest.importorskip("diskcache")
+pytest.importorskip("joblib")
+
+from scripts.benchmarks import measure
+from scripts.benchmarks.__main__ import main, suites
+from scripts.benchmarks.measure import Benchmark, Contender, Measure, Setting
+from scripts.benchmarks.report import as_text
+
+# what the peers do is none of our warnings
+pytestmark = pytest.mark.filterwarnings("default")
+
+
+SLOW = ("remote-batch-delayed", "remote-memory-client")
+
+
+def marks(suite: str, name: str) -> list[pytest.MarkDecorator]:
+    """The remote ones start an sshd; some of them take long even when they are tiny."""
+    found = [pytest.mark.ssh] if suite == "remote" else []
+    return [*found, pytest.mark.slow] if name in SLOW else found
+
+
+BENCHMARKS = [
+    pytest.param(suite, name, id=name, marks=marks(suite, name))
+    for suite, benchmarks in suites("all").items()
+    for name in benchmarks
+]
+
+
+@pytest.mark.parametrize(("suite", "name"), BENCHMARKS)
+def test_a_benchmark_runs_when_it_is_tiny(suite: str, name: str, tmp_path: Path) -> None:
+    """Each gives a sample for every contender, and a ratio of one for the reference."""
+    with ExitStack() as stack:
+        benchmark = suites(suite)[suite][name](Setting(tmp_path, stack, quick=True))
+        outcomes = measure.measure(benchmark, 1, quick=True)
+    assert [found.contender for found in outcomes] == [who.name for who in benchmark.contenders]
+    assert next(o for o in outcomes if o.contender == benchmark.reference).ratio == 1
+    assert all(sample >= 0 for found in outcomes for sample in found.samples)
+
+
+def script(samples: dict[str, list[float]]) -> Measure:
+    """A measure that has the numbers ready."""
+    return Measure("s", lambda who, _: iter(samples[who.name]).__next__)
+
+
+def contenders(*names: str) -> list[Contender]:
+    return [Contender(name, object) for name in names]
+
+
+def test_ratios_are_those_of_the_same_round() -> None:
+    """A round in which the machine is busy makes everybody slow, and no ratio worse."""
+    measured = script({"a": [1.0, 10.0, 2.0], "b": [3.0, 30.0, 6.0]})
+    ours, theirs = measure.measure(Benchmark("work", contenders("a", "b"), "a", measured), 3)
+    assert ours.ratios == [1.0, 1.0, 1.0]
+    assert theirs.ratios == [3.0, 3.0, 3.0]
+    assert theirs.ratio == 3.0
+    assert theirs.spread == (3.0, 3.0)
+
+
+def test_contenders_take_turns() -> None:
+    """A B A B, so that whatever else the machine does meets both."""
+    turns: list[str] = []
+    who = [Contender(name, object, lambda name=name: turns.append(name)) for name in "AB"]
+    measure.measure(Benchmark("work", who, "A"), 2)
+    assert "".join(turns[2:]) == "ABAB"
+
+
+def test_the_reference_must_be_a_contender() -> None:
+    with pytest.raises(ValueError, match="nobody is called 'c'"):
+        Benchmark("work", contenders("a", "b"), "c")
+
+
+def test_the_text_says_ratios_first() -> None:
+    measured = script({"a": [0.002], "b": [0.003]})
+    benchmark = Benchmark("work", contenders("a", "b"), "a", measured)
+    text = as_text("name", benchmark, measure.measure(benchmark, 1))
+    assert "b  1.50  (1.50 to 1.50)" in text
+    assert text.index("1.50") < text.index("a 2 ms, b 3 ms")
+
+
+def grab() -> bytes:
+    return b"x" * 50_000_000
+
+
+def test_peak_memory_is_that_of_the_work_alone() -> None:
+    """50 MB are 50 MB, whatever the interpreter itself takes."""
+    assert measure.peak_memory(grab) == pytest.approx(50_000_000, rel=0.1)
+
+
+def test_the_command_line_writes_every_sample(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """`--json` has what the table sums up."""
+    path = tmp_path / "bench.json"
+    main(["local", "--quick", "--only", "digest-dict", "--json", str(path)])
+    assert "digest-dict" in capsys.readouterr().out
+    (found,) = json.loads(path.read_text())
+    assert found["reference"] == "fleche"
+    assert len(found["contenders"][0]["samples"]) == 2

@@ -1,0 +1,197 @@
+"""What the wire costs: round trips, bytes sent, and work that is not done."""
+
+from __future__ import annotations
+
+import pickle
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from fleche.caches import BaseCache, CacheStack
+from fleche.call import Call
+from fleche.digest import Digest
+from fleche.remote import RemoteCache
+from fleche.remote import messages as m
+from fleche.remote.frames import Kind
+from fleche.testing.caches import example_call
+from tests.helpers.caches import cache_factory
+from tests.helpers.serving import Serving
+from tests.helpers.taps import TappedChannel
+
+
+@pytest.fixture
+def factory(tmp_path: Path) -> Callable[[], BaseCache]:
+    """A factory of caches over the same files."""
+    return cache_factory("file", tmp_path / "served")
+
+
+@pytest.fixture
+def tap(serving: Serving, factory: Callable[[], BaseCache]) -> TappedChannel:
+    """A channel that is overheard."""
+    return TappedChannel(serving.channel("pipe", factory))
+
+
+@pytest.fixture
+def remote(serving: Serving, tap: TappedChannel) -> RemoteCache:
+    """A connected remote cache; nothing has been asked yet."""
+    cache = serving.cache(tap)
+    cache.info()
+    return cache
+
+
+@pytest.fixture
+def requests(tap: TappedChannel, remote: RemoteCache) -> Callable[[], list[str]]:
+    """Returns the kinds of the requests since the connection was made."""
+    before = len(tap.requests())
+
+    def since() -> list[str]:
+        return [type(request).__name__ for request in tap.requests()[before:]]
+
+    return since
+
+
+class TestRoundTrips:
+    """How many questions an operation asks; each waits for its answer."""
+
+    def test_a_hit(self, remote: RemoteCache, factory: Any, requests: Any) -> None:
+        """A hit with a small result is one question: the result comes with the record."""
+        with factory() as local:
+            key = Digest(local.save(example_call()))
+        hit = remote.lookup(key)
+        assert hit is not None
+        assert hit.result == 4
+        assert requests() == ["Load"]
+
+    def test_a_miss(self, remote: RemoteCache, requests: Any) -> None:
+        """So is a miss."""
+        assert remote.lookup(Digest("0" * 64)) is None
+        assert requests() == ["Load"]
+
+    def test_a_save(self, remote: RemoteCache, requests: Any) -> None:
+        """Small values: what is missing, then the values, for arguments and result; the record."""
+        remote.save(example_call())
+        assert requests() == [*["Missing", "SaveParcels"] * 2, "SaveRecords"]
+
+    def test_what_is_there_already(self, remote: RemoteCache, requests: Any) -> None:
+        """Values that the server has are not sent again."""
+        remote.save(example_call(x=2, result=4))
+        before = len(requests())
+        remote.save(example_call(x=2, result=2, name="other"))
+        assert requests()[before:] == ["Missing", "Missing", "SaveRecords"]
+
+    def test_a_thousand_hits(self, remote: RemoteCache, factory: Any, requests: Any) -> None:
+        """A thousand small calls are loaded, results and all, with one question."""
+        with factory() as local:
+            keys = [Digest(local.save(example_call(x=x, result=-x))) for x in range(1000)]
+        assert [call.result for call in remote.load_many(keys)] == [-x for x in range(1000)]
+        assert remote.contains_many(keys) == [True] * 1000
+        assert requests() == ["Load", "Contains"]
+
+    def test_a_transfer(
+        self, remote: RemoteCache, tmp_path: Path, tap: TappedChannel, requests: Any
+    ) -> None:
+        """A thousand small calls are sent with no more than a dozen questions."""
+        local = cache_factory("memory", tmp_path)()
+        for x in range(1000):
+            local.save(example_call(x=x, result=[x]))
+        assert local.transfer(remote) == 1000
+        asked = requests()
+        assert asked.count("Contains") == asked.count("Missing") == 2
+        assert len(asked) <= 24, asked
+
+    def test_a_stack(
+        self, remote: RemoteCache, factory: Any, tmp_path: Path, requests: Any
+    ) -> None:
+        """A hit through a stack is one question, and the next one none."""
+        with factory() as local:
+            key = Digest(local.save(example_call()))
+        stack = CacheStack((cache_factory("memory", tmp_path)(), remote))
+        for _ in range(2):
+            hit = stack.lookup(key)
+            assert hit is not None
+            assert hit.result == 4
+        assert requests() == ["Load"]
+
+
+class TestBytes:
+    """What is sent, and what is not."""
+
+    def test_a_shared_argument(self, remote: RemoteCache, tap: TappedChannel) -> None:
+        """A hundred calls that share one large argument send it once."""
+        array = np.random.default_rng(1).normal(size=1_000_000)
+        tap.clear_sent()
+        for x in range(100):
+            remote.save(Call("f", {"a": array, "x": x}, result=x))
+        assert array.nbytes < tap.sent_bytes < array.nbytes * 1.2
+
+    def test_a_value_that_is_there(
+        self, remote: RemoteCache, factory: Any, tap: TappedChannel
+    ) -> None:
+        """Sending a value that the server has ends when the server says so."""
+        from fleche.digest import digest
+        from fleche.parcel import pack
+
+        array = np.random.default_rng(2).normal(size=16_000_000)
+        key = digest(array)
+        with factory() as local:
+            local.save_value(array)
+        tap.clear_sent()
+        remote.save_parcel(key, pack(array, digest=key))
+        assert tap.sent_bytes < array.nbytes / 2
+
+    def test_a_listing_that_nobody_reads_on(
+        self, remote: RemoteCache, factory: Any, tap: TappedChannel
+    ) -> None:
+        """`take(10)` transfers no more than what is sent ahead of a reader."""
+        with factory() as local:
+            value = local.save_value(0)
+            calls = (Call("f", {"x": x}).seal().replace(result=value) for x in range(12_000))
+            local.save_records({record.key: record for record in calls})
+        assert len(list(remote.query(name="f").take(10))) == 10
+        assert tap.received_bytes < 2 << 20
+
+    def test_compression(self, serving: Serving, factory: Any) -> None:
+        """What shrinks is sent compressed where that was asked for."""
+        zeros = np.zeros(4_000_000)
+        for codec in ("zlib", "zstd"):
+            tap = TappedChannel(serving.channel("pipe", factory))
+            cache = serving.cache(tap, compression=codec)
+            key = cache.save(Call("f", {"codec": codec}, result=zeros))
+            np.testing.assert_array_equal(cache.load(key).result, zeros)
+            assert tap.sent_bytes < zeros.nbytes / 10
+            assert tap.received_bytes < zeros.nbytes / 10
+            cache.evict(cache.load(key).record.result or "")
+
+
+class TestNothingIsOpened:
+    """Values pass as bytes."""
+
+    def test_back_fill(
+        self,
+        serving: Serving,
+        tmp_path: Path,
+        factory: Any,
+        monkeypatch: pytest.MonkeyPatch,
+    ) -> None:
+        """A value is copied down, and a call transferred, without a pickle call on either side."""
+        with factory() as local:
+            key = Digest(local.save(example_call(x=[1, 2], result=[3, 4])))
+        opened: list[str] = []
+        monkeypatch.setattr(pickle, "loads", lambda *_, **__: opened.append("loads"))
+        monkeypatch.setattr(pickle, "dumps", lambda *_, **__: opened.append("dumps"))
+        near, other = cache_factory("memory", tmp_path)(), cache_factory("memory", tmp_path)()
+        far = serving("pipe", factory)
+        assert CacheStack((near, far)).load(key).record.literals == {}
+        assert near.contains(key)
+        assert far.transfer(other) == 1
+        assert opened == []
+
+
+def test_small_frames_travel_together(remote: RemoteCache, tap: TappedChannel) -> None:
+    """Every frame that was sent is whole, whatever was written together."""
+    remote.save(example_call())
+    assert {frame.kind for frame in tap.sent_frames()} <= set(Kind)
+    assert all(isinstance(request, m.Message) for request in tap.requests())

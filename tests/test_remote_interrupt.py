@@ -1,0 +1,252 @@
+"""Calls that are given up: at once, stopped at the sender, and without a trace afterwards."""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from fleche.digest import Digest
+from fleche.testing.caches import example_call
+from tests.helpers.caches import cache_factory
+from tests.helpers.peers import rss
+from tests.helpers.serving import Serving
+
+PROCESSES = ("subprocess", pytest.param("ssh", marks=pytest.mark.ssh))
+MIB = 1 << 20
+SMALL = 64 * MIB
+LARGE = 256 * MIB
+
+
+class Rig:
+    """A remote cache that holds a large and a small call."""
+
+    def __init__(self, serving: Serving, kind: str, root: Path, size: int) -> None:
+        factory = cache_factory("file", root)
+        with factory() as local:
+            self.large = local.save(example_call(x="large", result=os.urandom(size)))
+            self.small = local.save(example_call(x="small", result="small"))
+            self.value: Digest = local.load_record(self.large).result  # type: ignore[assignment]
+        self.remote = serving(kind, factory, timeout=60)
+        self.server: int = self.remote.info()["pid"]
+
+    def check(self) -> None:
+        """The next call gets its own answer, on the same connection."""
+        assert self.remote.load(self.small).result == "small"
+        assert self.remote.contains(self.small)
+        assert self.remote.info()["pid"] == self.server
+
+    def read_bytes(self) -> int:
+        """Return how much the server has read, from files and from us."""
+        for line in Path(f"/proc/{self.server}/io").read_text().splitlines():
+            if line.startswith("rchar:"):
+                return int(line.split()[1])
+        return 0
+
+    def open_values(self) -> list[str]:
+        """Return the files of values that the server has open."""
+        found = []
+        for entry in Path(f"/proc/{self.server}/fd").iterdir():
+            with suppress(OSError):
+                found.append(str(entry.readlink()))
+        return [path for path in found if "/values" in path]
+
+    def open_exchanges(self) -> int:
+        """Return how many exchanges the client still keeps account of."""
+        assert self.remote._connection is not None
+        link = self.remote._connection._link
+        return len(link._session) + len(link._streams)
+
+    def settle(self) -> None:
+        """Wait until nothing of what was given up is left on either side."""
+        _wait(lambda: not self.open_values(), "the server keeps a file open")
+        _wait(lambda: not self.open_exchanges(), "the client keeps an exchange")
+
+
+def _wait(ready: Callable[[], object], complaint: str, seconds: float = 10) -> None:
+    deadline = time.monotonic() + seconds
+    while not ready():
+        assert time.monotonic() < deadline, complaint
+        time.sleep(0.01)
+
+
+@contextmanager
+def _interrupted(ready: Callable[[], object]) -> Iterator[list[float]]:
+    """Send the main thread a SIGINT as soon as `ready()`; assert that it gets there at once."""
+    sent: list[float] = []
+    over = threading.Event()
+
+    def interrupt() -> None:
+        while not ready() and not over.is_set():
+            time.sleep(0.001)
+        sent.append(time.monotonic())
+        signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
+
+    thread = threading.Thread(target=interrupt)
+    thread.start()
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            yield sent
+            over.set()
+            thread.join()
+            time.sleep(5)  # for a signal that comes after the work
+        assert time.monotonic() - sent[0] < 2, "the interrupt was late"
+    finally:
+        over.set()
+        thread.join()
+
+
+def _check_interrupt(rig: Rig, size: int) -> None:
+    before = rig.read_bytes()
+    with _interrupted(lambda: rig.read_bytes() > before + 2 * MIB):
+        rig.remote.load_parcel(rig.value)
+        rig.remote.load(rig.large)
+    rig.check()
+    rig.settle()
+
+
+@pytest.mark.parametrize("kind", PROCESSES)
+def test_ctrl_c_during_a_load(serving: Serving, tmp_path: Path, kind: str) -> None:
+    """Ctrl-C during a large load returns at once; the next call gets its own answer."""
+    _check_interrupt(Rig(serving, kind, tmp_path / "served", SMALL), SMALL)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize("kind", PROCESSES)
+def test_ctrl_c_during_a_load_of_256_mib(serving: Serving, tmp_path: Path, kind: str) -> None:
+    """The same with 256 MiB, ten times."""
+    rig = Rig(serving, kind, tmp_path / "served", LARGE)
+    for _ in range(10):
+        _check_interrupt(rig, LARGE)
+
+
+def test_ctrl_c_during_a_save(serving: Serving, tmp_path: Path) -> None:
+    """The same during a save: the value is not there, nor any part of it."""
+    rig = Rig(serving, "subprocess", tmp_path / "served", MIB)
+    call = example_call(x="new", result=os.urandom(SMALL))
+    before = rig.read_bytes()
+    with _interrupted(lambda: rig.read_bytes() > before + 2 * MIB):
+        for number in range(20):
+            rig.remote.save(example_call(x=["new", number], result=call.result + b"%d" % number))
+    rig.check()
+    rig.settle()
+    with cache_factory("file", tmp_path / "served")() as local:
+        report = local.verify()
+        assert not report.corrupt
+        assert not report.dangling
+
+
+def test_ctrl_c_at_any_moment(serving: Serving, tmp_path: Path) -> None:
+    """Wherever an interrupt strikes, nothing of the call is left, and every answer stays right."""
+    rig = Rig(serving, "subprocess", tmp_path / "served", 2 * MIB)
+    main, over = threading.main_thread().ident or 0, threading.Event()
+    numbers = random.Random(3)
+    interrupts = 0
+
+    def interrupt(delay: float) -> None:
+        time.sleep(delay)
+        if not over.is_set():
+            signal.pthread_kill(main, signal.SIGINT)
+
+    for _ in range(60):
+        over.clear()
+        thread = threading.Thread(target=interrupt, args=(numbers.uniform(0, 0.02),))
+        thread.start()
+        try:
+            for _ in range(30):
+                rig.remote.load_parcel(rig.value)
+                assert rig.remote.contains(rig.small)
+                assert [call.key for call in rig.remote.query(name="square").take(1)]
+            over.set()
+            thread.join()
+        except KeyboardInterrupt:
+            interrupts += 1
+            thread.join()
+    assert interrupts > 40
+    rig.check()
+    rig.settle()
+
+
+@contextmanager
+def _begun(rig: Rig) -> Iterator[Any]:
+    """A load of which the first part has come, and that is then given up."""
+    from fleche.remote.messages import Found, LoadParcel
+
+    with rig.remote._connected().request(LoadParcel([str(rig.value)])) as exchange:
+        found = exchange.answer(Found)
+        assert found.size
+        yield exchange
+
+
+def _abandon(rig: Rig) -> None:
+    with _begun(rig) as exchange:
+        for _ in range(4):
+            assert exchange._stream.receive() is not None
+
+
+def _check_sender_stops(rig: Rig, size: int) -> None:
+    """What is given up is no longer read from the disk: the server stays within a window of it."""
+    before = rig.read_bytes()
+    with _begun(rig):
+        previous = -1
+        while previous != (previous := rig.read_bytes()):
+            time.sleep(0.2)
+        assert previous - before < min(size, 30 * MIB), "the server does not wait for its reader"
+        assert rig.open_values(), "nothing is under way"
+    rig.settle()
+    assert rig.read_bytes() - before < min(size, 34 * MIB), "the server has read on"
+    rig.check()
+
+
+def _check_growth(rig: Rig, repetitions: int) -> None:
+    baseline = (0, 0)
+    for turn in range(repetitions):
+        _abandon(rig)
+        rig.check()
+        if turn == min(10, repetitions // 3):
+            rig.settle()
+            baseline = (rss(os.getpid()), rss(rig.server))
+    rig.settle()
+    grown = (rss(os.getpid()) - baseline[0], rss(rig.server) - baseline[1])
+    assert max(grown) < 48 * MIB, grown
+
+
+@pytest.mark.parametrize("kind", PROCESSES)
+def test_the_sender_stops(serving: Serving, tmp_path: Path, kind: str) -> None:
+    """An abandoned stream is cancelled at the sender, which reads no more of its file."""
+    _check_sender_stops(Rig(serving, kind, tmp_path / "served", SMALL), SMALL)
+
+
+def test_memory_does_not_grow(serving: Serving, tmp_path: Path) -> None:
+    """Many loads given up half-way leave no memory taken, on neither side."""
+    _check_growth(Rig(serving, "subprocess", tmp_path / "served", SMALL), 30)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("kind", PROCESSES)
+def test_memory_does_not_grow_over_100_loads_of_256_mib(
+    serving: Serving, tmp_path: Path, kind: str
+) -> None:
+    """The same, 100 times, with 256 MiB."""
+    rig = Rig(serving, kind, tmp_path / "served", LARGE)
+    _check_sender_stops(rig, LARGE)
+    _check_growth(rig, 100)
+
+
+def test_queries_that_are_given_up(serving: Serving, tmp_path: Path) -> None:
+    """Iterators of queries that nobody finishes leave nothing on either side."""
+    rig = Rig(serving, "subprocess", tmp_path / "served", MIB)
+    for _ in range(300):
+        next(iter(rig.remote.query()))
+    rig.check()
+    rig.settle()

@@ -1,0 +1,268 @@
+"""Disks that fail: the function's result is returned, one warning, and the store is in order."""
+
+from __future__ import annotations
+
+import errno
+import os
+import subprocess
+import tempfile
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from fleche import cache, fleche
+from fleche.caches import Cache
+from fleche.decorator import FlecheWarning
+from fleche.storage import CallFile, Sql, ValueFile
+from tests.helpers.permissions import as_somebody
+from tests.helpers.syscalls import Syscalls
+
+runs: list[Any] = []
+
+
+def fresh(**options: Any) -> Any:
+    """A new decorated function, which has been warned of nothing."""
+
+    def double(items: list[int]) -> list[int]:
+        runs.append(items)
+        return [2 * item for item in items]
+
+    return fleche(version=1, **options)(double)
+
+
+def in_files(root: Path, *, durable: bool) -> Cache:
+    return Cache(ValueFile(root, durable=durable), CallFile(root, durable=durable))
+
+
+def leftovers(root: Path) -> list[str]:
+    return [path.name for path in root.rglob("*.tmp")]
+
+
+@contextmanager
+def caught() -> Iterator[list[warnings.WarningMessage]]:
+    with warnings.catch_warnings(record=True) as found:
+        warnings.simplefilter("always")
+        yield found
+
+
+class Save:
+    """One call that is computed and saved while a system call fails."""
+
+    def __init__(self, root: Path, calls: Syscalls, options: dict[str, Any], *, durable: bool):
+        self.root, self.calls, self.options, self.durable = root, calls, options, durable
+        self.number = 0
+
+    def count(self) -> dict[str, int]:
+        """The system calls of one save, by name."""
+        return self._run()
+
+    def _run(self, *fault: Any, **options: Any) -> dict[str, int]:
+        """Compute and save in a new directory, and check everything."""
+        self.number += 1
+        root = self.root / str(self.number)
+        function, items = fresh(**self.options), [1, 2]
+        with in_files(root, durable=self.durable) as found, cache(found):
+            self.calls.arm(*fault, **options)
+            with caught() as warned:
+                assert function(items) == [2, 4]
+            struck, seen = self.calls.struck, dict(self.calls.seen)
+            self.calls.arm()
+            texts = [str(each.message) for each in warned]
+            assert len([text for text in texts if "does not wait" not in text]) <= 1, texts
+            assert len([text for text in texts if "does not wait" in text]) <= 1, texts
+            for each in warned:
+                assert issubclass(each.category, FlecheWarning)
+                assert struck
+            report = found.verify()
+            assert report.ok, report
+            left = leftovers(root)
+            if fault and (options["lasting"] or fault[0] in ("read", "fstat")):
+                left = [name for name in left if not name.endswith(".claim.tmp")]
+            if not (fault and fault[0] == "unlink"):
+                assert left == [], fault
+            stored = function.contains(items)
+            assert stored or "not stored" in texts[-1] or "uncached" in texts[-1]
+            assert function(items) == [2, 4]
+            assert function.contains(items)
+            assert len(runs) == (1 if stored else 2)
+            assert found.verify().ok
+            runs.clear()
+        self.struck = struck
+        return seen
+
+    def fail(self, name: str, turn: int, error: int, *, lasting: bool) -> bool:
+        """Let a call fail; tell whether it was made at all."""
+        self._run(name, turn, error, lasting=lasting)
+        return self.struck
+
+
+@pytest.mark.parametrize(
+    ("error", "coalesce", "durable"),
+    [
+        *((error, "processes", True) for error in ("ENOSPC", "EACCES", "EROFS", "EIO")),
+        ("ENOSPC", "threads", False),
+        ("EIO", "threads", True),
+    ],
+)
+def test_each_system_call_of_a_save(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: str, coalesce: str, durable: bool
+) -> None:
+    """Whichever fails, once or from then on: the result arrives, and nothing is left half done.
+
+    What cannot be removed, because it is the removing that fails, is left: others sweep it.
+    """
+    runs.clear()
+    calls = Syscalls(tmp_path / "cache", monkeypatch)
+    save = Save(tmp_path / "cache", calls, {"coalesce": coalesce}, durable=durable)
+    counts = save.count()
+    for name, wanted in {"create": 5, "file.write": 4, "replace": 4, "mkdir": 1}.items():
+        assert counts.get(name, 0) >= wanted, f"{name} is not watched"
+    faults = [
+        (name, turn, lasting)
+        for name, count in counts.items()
+        for turn in range(count)
+        for lasting in (False, True)
+    ]
+    number = getattr(errno, error)
+    struck = [save.fail(name, turn, number, lasting=lasting) for name, turn, lasting in faults]
+    # a lease has a random name, whose directory may be there already
+    assert struck.count(False) <= 0.1 * len(struck)
+
+
+@pytest.fixture
+def open_directory() -> Iterator[Path]:
+    """A directory that every user may enter."""
+    with tempfile.TemporaryDirectory() as found:
+        Path(found).chmod(0o755)
+        yield Path(found)
+
+
+def protect(root: Path, *, writable: bool) -> None:
+    for path in (*root.rglob("*"), root):
+        if path.is_dir():
+            path.chmod(0o755 if writable else 0o555)
+
+
+@pytest.mark.parametrize("coalesce", ["threads", "processes"])
+def test_a_directory_that_may_only_be_read(open_directory: Path, coalesce: str) -> None:
+    """Hits are hits, in silence; what is not there is computed, with a warning to say why."""
+    runs.clear()
+    function = fresh(coalesce=coalesce)
+    with in_files(open_directory, durable=False) as found, cache(found):
+        function([1])
+        protect(open_directory, writable=False)
+        try:
+            with as_somebody():
+                assert function([1]) == [2]
+                with caught() as warned:
+                    assert function([2]) == [4]
+                    assert function([3]) == [6]
+                stored = [text for each in warned if "not stored" in (text := str(each.message))]
+                assert len(stored) == 1
+                assert "read_only = true" in stored[0]
+                assert len(warned) == (1 if coalesce == "threads" else 2)
+        finally:
+            protect(open_directory, writable=True)
+        assert runs == [[1], [2], [3]]
+        assert found.verify().ok
+        assert leftovers(open_directory) == []
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system with room for 400 KiB."""
+    if os.geteuid() != 0:
+        pytest.skip("only root mounts file systems")
+    place = tmp_path / "disk"
+    place.mkdir()
+    options = ["-t", "tmpfs", "-o", "size=400k,mode=755", "tmpfs", str(place)]
+    try:
+        done = subprocess.run(["mount", *options], capture_output=True, text=True)
+    except FileNotFoundError:
+        pytest.skip("no mount here")
+    if done.returncode:
+        pytest.skip(f"no file system can be mounted here: {done.stderr.strip()}")
+    yield place
+    subprocess.run(["umount", "--lazy", str(place)], check=True)
+
+
+def test_a_full_disk(small_disk: Path) -> None:
+    """What does not fit is returned all the same, and takes no room from what does."""
+
+    @fleche
+    def blob(size: int) -> bytes:
+        runs.append(size)
+        return os.urandom(size)
+
+    runs.clear()
+    root = small_disk / "cache"
+    with in_files(root, durable=True) as found, cache(found):
+        small = blob(10_000)
+        with pytest.warns(FlecheWarning, match=r"not stored.*the disk is full; free some space"):
+            assert len(blob(1_000_000)) == 1_000_000
+        with caught() as warned:
+            assert len(blob(1_000_000)) == 1_000_000
+        assert warned == []
+        assert leftovers(root) == []
+        assert found.verify().ok
+        assert blob(10_000) == small
+        size = 50_000
+        while blob.contains(size) or size == 50_000:
+            blob(size := size + 1)  # until it is full to the brim
+        with caught():
+            for size in range(60_000, 60_010):
+                assert len(blob(size)) == size
+        assert leftovers(root) == []
+        assert found.verify().ok
+        for kept in [call for call in found.query() if len(call.result) > 50_000]:
+            found.evict(kept.key)
+        found.gc(0)
+        assert len(blob(100_000)) == 100_000
+        assert blob.contains(100_000)
+        assert found.verify().ok
+
+
+def test_a_full_disk_under_a_database(small_disk: Path, tmp_path: Path) -> None:
+    """A transaction that does not fit is none; the database goes on when there is room."""
+    runs.clear()
+    function = fresh()
+    url, filler = small_disk / "calls.db", small_disk / "filler"
+    with Cache(ValueFile(tmp_path / "values"), Sql(url)) as found, cache(found):
+        function([1])
+        with filler.open("wb", buffering=0) as file, suppress(OSError):
+            while file.write(bytes(1000)):
+                pass
+        with caught() as warned:
+            for number in range(2, 40):
+                assert function([number]) == [2 * number]
+        assert [each for each in warned if "not stored" in str(each.message)] == warned
+        assert len(warned) == 1
+        assert "the disk is full" in str(warned[0].message) or "free some space" in str(
+            warned[0].message
+        )
+        assert function([1]) == [2]
+        assert found.verify().ok
+        filler.unlink()
+        assert function([50]) == [100]
+        assert function.contains([50])
+        assert found.verify().ok
+
+
+def test_a_disk_that_is_mounted_read_only(small_disk: Path) -> None:
+    """As a directory that may only be read, for root too."""
+    runs.clear()
+    function = fresh()
+    with in_files(small_disk, durable=False) as found, cache(found):
+        function([1])
+        subprocess.run(["mount", "-o", "remount,ro", str(small_disk)], check=True)
+        assert function([1]) == [2]
+        with pytest.warns(FlecheWarning, match=r"not stored.*set read_only = true"):
+            assert function([2]) == [4]
+        assert function([2]) == [4]
+        with cache(found.readonly()), pytest.warns(FlecheWarning, match="Rejected"):
+            assert fresh()([2]) == [4]
+        assert found.verify().ok
