@@ -15,7 +15,7 @@ __all__ = ["Side", "copy_call", "transfer"]
 
 log = logging.getLogger("fleche.caches")
 
-_BATCH = 512
+_BATCH = 1024
 _HELD = 1 << 16
 """Up to this size, a parcel that waits for its buffers is kept in memory."""
 

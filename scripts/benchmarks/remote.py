@@ -100,16 +100,13 @@ def _feed(command: list[str], content: memoryview) -> None:
 def _load(over: Callable[[Setting], tuple[RemoteCache, Fetch]], setting: Setting) -> Benchmark:
     remote, fetch = over(setting)
     array = _array(setting, 256)
-    key, found = remote.save(Call("large", {"x": 1}, result=array)), digest(array)
+    key = remote.save(Call("large", {"x": 1}, result=array))
     path = setting.directory / "raw"
     path.write_bytes(array)
     return Benchmark(
         f"load an array of {array.nbytes // MIB} MiB",
         [
             Contender("cat", partial(_drain, fetch(path)), note="bytes read and dropped"),
-            Contender(
-                "load_parcel", lambda: remote.load_parcel(found).close(), note="checked bytes"
-            ),
             Contender("hit", lambda: remote.load(Digest(key)).result, note="the array itself"),
         ],
         reference="cat",
