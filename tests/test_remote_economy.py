@@ -166,6 +166,24 @@ class TestBytes:
             cache.evict(cache.load(key).record.result or "")
 
 
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_five_gigabytes(serving: Serving, factory: Any) -> None:
+    """A value of 5 GiB comes back; the server never has it in memory."""
+    cache = serving("subprocess", factory)
+    array = np.arange(5 << 27, dtype="f8")
+    key = Digest(cache.save(Call("f", {"x": 1}, result=array)))
+    checksum = float(array[::4096].sum())
+    del array
+    pid = cache.info()["pid"]
+    found = cache.load(key).result
+    assert found.nbytes == 5 << 30
+    assert float(found[::4096].sum()) == checksum
+    status = Path(f"/proc/{pid}/status").read_text()
+    peak = next(int(line.split()[1]) for line in status.splitlines() if "VmHWM" in line)
+    assert peak < 200 << 10, f"the server took {peak >> 10} MiB"
+
+
 class TestNothingIsOpened:
     """Values pass as bytes."""
 
