@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import os
 import time
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
-from fleche.caches import Cache, CacheStack, Rejected, SizeLimitedCache
+from fleche.caches import Cache, CacheStack, Candidate, Rejected, SizeLimitedCache
 from fleche.call import Call
 from fleche.digest import D, Digest, digest
 from fleche.errors import StorageError
@@ -44,6 +45,17 @@ class TestEntries:
         keys = [save(cache, x) for x in range(5)]
         assert [cache.contains(key) for key in keys] == [False, False, True, True, True]
         assert cache.stats()["evicted"] == 2
+
+    def test_another_policy(self, inner: Cache) -> None:
+        """Whoever knows better what to keep says in which order calls go, and which never."""
+
+        def cheapest_first(calls: Sequence[Candidate]) -> list[Candidate]:
+            dear = [call for call in calls if call.record.literals["x"] != 0]
+            return sorted(dear, key=lambda call: -float(call.record.literals["x"] or 0))
+
+        cache = SizeLimitedCache(inner, max_size=3, eviction=cheapest_first)
+        keys = [save(cache, x) for x in range(5)]
+        assert [cache.contains(key) for key in keys] == [True, True, False, False, True]
 
     def test_its_values_go_too(self, inner: Cache) -> None:
         """Except those that another call needs."""

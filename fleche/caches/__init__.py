@@ -2,7 +2,7 @@
 
 from fleche.caches._reports import GcReport, RedigestReport, VerifyReport
 from fleche.caches.base import BaseCache, LayerPolicy, OnError, PendingCall
-from fleche.caches.limited import SizeLimitedCache
+from fleche.caches.limited import Candidate, Eviction, SizeLimitedCache, least_recently_used
 from fleche.caches.local import Cache
 from fleche.caches.pool import CachePool
 from fleche.caches.stack import CacheStack
@@ -16,6 +16,8 @@ __all__ = [
     "CachePool",
     "CacheStack",
     "CacheView",
+    "Candidate",
+    "Eviction",
     "FilteredCache",
     "GcReport",
     "LayerPolicy",
@@ -27,4 +29,5 @@ __all__ = [
     "Rejected",
     "SizeLimitedCache",
     "VerifyReport",
+    "least_recently_used",
 ]

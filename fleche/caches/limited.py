@@ -5,8 +5,10 @@ from __future__ import annotations
 import logging
 import time
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from threading import Lock
+from typing import TypeAlias
 
 from fleche.caches.local import Cache
 from fleche.caches.tables import Table, read_table
@@ -17,7 +19,7 @@ from fleche.errors import ParcelError, Rejected, StorageError
 from fleche.parcel import Parcel
 from fleche.storage.base import CallStorage, ValueStorage
 
-__all__ = ["SizeLimitedCache"]
+__all__ = ["Candidate", "Eviction", "SizeLimitedCache", "least_recently_used"]
 
 log = logging.getLogger("fleche.caches")
 
@@ -25,8 +27,32 @@ _LOOK_AGAIN = 60.0
 """Seconds after which others may have filled what was free."""
 
 
+@dataclass(frozen=True)
+class Candidate:
+    """A call that may be evicted.
+
+    Attributes:
+        key: its key.
+        record: what is known of it: name, metadata such as how long it took, and so on.
+        used: when it was last saved or loaded, in seconds since the epoch.
+    """
+
+    key: Digest
+    record: CallRecord
+    used: float
+
+
+Eviction: TypeAlias = Callable[[Sequence[Candidate]], Iterable[Candidate]]
+"""Brings candidates into the order in which they go, the first to go first."""
+
+
+def least_recently_used(candidates: Sequence[Candidate]) -> Iterable[Candidate]:
+    """Let go first what was not used for longest."""
+    return sorted(candidates, key=lambda call: call.used)
+
+
 class SizeLimitedCache(CacheView):
-    """A local cache that evicts the calls that were not used for longest, with their values.
+    """A local cache that evicts calls with their values: those not used for longest, by default.
 
     A call is used when it is saved or loaded. Several processes may share the storages, as long as
     all of them keep to the same limits: sizes and times of use are those of the storages. Never
@@ -42,9 +68,20 @@ class SizeLimitedCache(CacheView):
     """
 
     def __init__(
-        self, inner: Cache, max_size: int | None = None, max_bytes: int | None = None
+        self,
+        inner: Cache,
+        max_size: int | None = None,
+        max_bytes: int | None = None,
+        *,
+        eviction: Eviction = least_recently_used,
     ) -> None:
         """Limit ``inner``.
+
+        Args:
+            inner: a local cache.
+            max_size: how many calls are kept.
+            max_bytes: how many bytes their values and records may take.
+            eviction: which calls go first. What it leaves out stays.
 
         Raises:
             ValueError: a limit is not positive.
@@ -55,6 +92,7 @@ class SizeLimitedCache(CacheView):
                 raise ValueError(f"{name} is at least 1, not {limit}")
         self.max_size = max_size
         self.max_bytes = max_bytes
+        self.eviction = eviction
         self._values, self._calls = inner.values, inner.calls
         self._budget = _Budget()
         self._making_room = Lock()
@@ -110,7 +148,7 @@ class SizeLimitedCache(CacheView):
     def _evict_oldest(self, survey: _Survey, keep: Digest | None) -> int:
         evicted = 0
         size, nbytes = _tenth_below(self.max_size), _tenth_below(self.max_bytes)
-        for key in survey.oldest_first(keep):
+        for key in [call.key for call in self.eviction(survey.candidates(keep))]:
             if not survey.exceeds(size, nbytes):
                 break
             evicted += survey.evict(key)
@@ -204,10 +242,13 @@ class _Survey:
             endless if max_bytes is None else max_bytes - self.bytes,
         )
 
-    def oldest_first(self, keep: Digest | None) -> list[Digest]:
-        """Return the finished calls, that which was not used for longest first."""
-        order = sorted(self.finished, key=lambda key: self.calls[key].modified)
-        return [key for key in order if key != keep]
+    def candidates(self, keep: Digest | None) -> list[Candidate]:
+        """Return the finished calls, except ``keep``."""
+        return [
+            Candidate(key, record, self.calls[key].modified)
+            for key, record in self.finished.items()
+            if key != keep
+        ]
 
     def evict(self, key: Digest) -> bool:
         """Remove a call and the values that only it refers to; tell whether it went.
