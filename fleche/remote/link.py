@@ -16,11 +16,18 @@ from threading import Condition, RLock, Thread, current_thread
 from fleche.errors import ProtocolError
 from fleche.parcel import Buffer
 from fleche.remote.compression import Compression
-from fleche.remote.frames import CHUNK, Flag, Frame, FrameDecoder, Kind, encode_frame
+from fleche.remote.frames import Flag, Frame, FrameDecoder, Kind, encode_frame
 from fleche.remote.greeting import ClientGreeting
 from fleche.remote.outbox import Outbox
 from fleche.remote.session import WINDOW, Cancelled, Credited, Heard, Received, Session
-from fleche.remote.streams import ByteReader, ByteWriter, ConnectionDied, Stream, StreamCancelled
+from fleche.remote.streams import (
+    ByteReader,
+    ByteWriter,
+    ConnectionDied,
+    Stream,
+    StreamCancelled,
+    message_pieces,
+)
 
 __all__ = ["Link"]
 
@@ -175,12 +182,8 @@ class Link:
             self._check_alive()
             stream = Stream(self, self._session.open())
             self._streams[stream.exchange] = stream
-            for start in range(0, max(len(request), 1), CHUNK):
-                last = start + CHUNK >= len(request)
-                flags = (Flag.END if end else Flag.NONE) if last else Flag.MORE
-                frame = self._session.send(
-                    stream.exchange, Kind.MESSAGE, request[start : start + CHUNK], flags
-                )
+            for piece, flags in message_pieces(request, end=end):
+                frame = self._session.send(stream.exchange, Kind.MESSAGE, piece, flags)
                 self._outbox.add(encode_frame(frame), urgent=True)
         return stream
 

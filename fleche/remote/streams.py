@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Iterator
 from threading import Condition, RLock
 from typing import NoReturn, Protocol
 
@@ -20,6 +21,7 @@ __all__ = [
     "Stream",
     "StreamCancelled",
     "Transport",
+    "message_pieces",
 ]
 
 MESSAGE_LIMIT = 1 << 24
@@ -60,6 +62,13 @@ class ConnectionDied(RemoteConnectionError):
 
 class StreamCancelled(Exception):
     """The other side no longer wants this exchange."""
+
+
+def message_pieces(data: bytes, *, end: bool) -> Iterator[tuple[bytes, Flag]]:
+    """Yield the payloads of the frames that a message takes, with their flags."""
+    for start in range(0, max(len(data), 1), CHUNK):
+        last = start + CHUNK >= len(data)
+        yield data[start : start + CHUNK], (Flag.END if end else Flag.NONE) if last else Flag.MORE
 
 
 class Place:
@@ -141,10 +150,8 @@ class Stream:
             StreamCancelled: the other side does not want it.
             RemoteConnectionError: the connection is dead.
         """
-        for start in range(0, max(len(data), 1), CHUNK):
-            last = start + CHUNK >= len(data)
-            flags = (Flag.END if end else Flag.NONE) if last else Flag.MORE
-            self._link.send(self, Kind.MESSAGE, data[start : start + CHUNK], flags, ahead)
+        for piece, flags in message_pieces(data, end=end):
+            self._link.send(self, Kind.MESSAGE, piece, flags, ahead)
 
     def send_data(self, chunk: Buffer) -> None:
         """Send at most :data:`CHUNK` bytes of a parcel; raises as :meth:`send_message`."""
