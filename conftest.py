@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from pathlib import Path
 
 from hypothesis import settings
@@ -16,6 +17,9 @@ pytest_plugins = [
     "tests.helpers.serving",
     "tests.helpers.sshd",
 ]
+
+# A shell that starts the tests in the background has them ignore Ctrl-C, and all their children.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # Tests run in directories of their own; the examples that Hypothesis keeps belong to the checkout.
 _HOME = Path(__file__).parent / ".hypothesis"

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import copy
 import functools
+import importlib
 import inspect
 import os
 import pickle
 import threading
 import time
+import weakref
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -871,3 +873,50 @@ def timed(function: Callable[[], Any], count: int) -> float:
     for _ in range(count):
         function()
     return (time.perf_counter() - begin) / count
+
+
+class TestLargeArguments:
+    """Their bytes are hashed once, for the key and for what is stored."""
+
+    def test_hashed_once(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        hashed: list[int] = []
+        for place in ("fleche.digest._walk.buffer_digest", "fleche.parcel.sections.hash_bytes"):
+            module, _, name = place.rpartition(".")
+            real = getattr(importlib.import_module(module), name)
+
+            def counting(content: Any, real: Any = real) -> Any:
+                if memoryview(content).nbytes > 1_000_000:
+                    hashed.append(memoryview(content).nbytes)
+                return real(content)
+
+            monkeypatch.setattr(place, counting)
+
+        @fleche
+        def total(a: Any, b: Any) -> float:
+            return float(a.sum() + b["inner"].sum())
+
+        total(np.ones(200_000), {"inner": np.ones(300_000)})
+        assert sorted(hashed) == [1_600_000, 2_400_000]
+
+    def test_what_digesting_made_is_let_go(self) -> None:
+        """A temporary array is not kept alive while the function runs."""
+
+        @fleche
+        def look(box: Box) -> bool:
+            return any(ref() is not None for ref in temporaries)
+
+        temporaries.clear()
+        assert look(Box()) is False
+        assert len(temporaries) == 1
+
+
+temporaries: list[weakref.ref[Any]] = []
+
+
+class Box:
+    """Has an array made for its digest."""
+
+    def __digest__(self) -> Any:
+        made = np.arange(100_000)
+        temporaries.append(weakref.ref(made))
+        return made

@@ -2,15 +2,28 @@
 
 from __future__ import annotations
 
+import asyncio
 import threading
 import warnings
 from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 import fleche as package
-from fleche import Cache, CacheStack, Digest, MetaData, Runtime, cache, fleche, state
+from fleche import (
+    Cache,
+    CacheStack,
+    Digest,
+    MetaData,
+    Runtime,
+    cache,
+    fleche,
+    state,
+    wrap_executor,
+)
 from fleche.caches import ReadOnlyCache
 from fleche.call import CallRecord, LazyCall
 from fleche.decorator import FlecheWarning
@@ -25,6 +38,7 @@ from fleche.errors import (
 )
 from fleche.parcel import Parcel
 from fleche.storage import CallMemory, ValueMemory
+from tests.helpers.layers import Layer, in_files
 
 runs: list[Any] = []
 
@@ -106,6 +120,79 @@ def test_the_function_runs(active: Faulty, place: str, error: Exception) -> None
         assert "twice()" in text
         assert f"{type(error).__name__}: {error}" in text
     assert runs == [1, 2]
+
+
+@pytest.mark.parametrize("error", ERRORS, ids=lambda error: type(error).__name__)
+@pytest.mark.parametrize("place", ["lease", "save_parcel", "save_record"])
+def test_a_cache_that_can_do_nothing(active: Faulty, place: str, error: Exception) -> None:
+    """One that can neither be asked nor store is warned of once, not twice."""
+    active.faults = {"lookup": error, place: error}
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        assert fresh()(1) == "11"
+    assert len(caught) == 1
+
+
+class TestOutOfReach:
+    """What has been computed is kept where that is possible, though nobody could be asked first."""
+
+    def test_a_lookup_that_fails(self, active: Faulty) -> None:
+        active.faults["lookup"] = RemoteConnectionError("the host is gone")
+        function = fresh()
+        with pytest.warns(FlecheWarning, match=r"without looking.*gone.*is stored if"):
+            assert function(1) == "11"
+        active.faults = {}
+        assert function(1) == "11"
+        assert runs == [1]
+
+    @pytest.mark.parametrize("coalesce", ["threads", "processes"])
+    def test_a_far_layer(self, coalesce: str, tmp_path: Path) -> None:
+        """Hours of computing are not lost because a far layer, which need not be, is away."""
+        near, far = in_files(tmp_path), Layer()
+        function = fresh(coalesce=coalesce)
+        with cache(CacheStack([near, far])):
+            far.error = RemoteConnectionError("the host is gone")
+            with pytest.warns(FlecheWarning, match="the host is gone"):
+                assert function(1) == "11"
+            assert function(1) == "11"
+            assert runs == [1]
+        with cache(near):
+            assert function(1) == "11"
+        assert runs == [1]
+
+    def test_a_coroutine(self, tmp_path: Path) -> None:
+        near, far = in_files(tmp_path), Layer()
+        far.error = RemoteConnectionError("the host is gone")
+
+        @fleche
+        async def twice(x: Any) -> Any:
+            runs.append(x)
+            return str(x) * 2
+
+        with cache(CacheStack([near, far])):
+            with pytest.warns(FlecheWarning, match="the host is gone"):
+                assert asyncio.run(twice(1)) == "11"
+            assert asyncio.run(twice(1)) == "11"
+        assert runs == [1]
+
+    @pytest.mark.filterwarnings("ignore:.*the host is gone")
+    @pytest.mark.parametrize("kind", [ThreadPoolExecutor, ProcessPoolExecutor])
+    def test_an_executor(self, kind: Any, tmp_path: Path) -> None:
+        """The worker computes, and what it returns is stored where it was asked for."""
+        near, far = in_files(tmp_path), Layer()
+        far.error = RemoteConnectionError("the host is gone")
+        with cache(CacheStack([near, far])), kind(1) as pool:
+            executor = wrap_executor(pool)
+            assert executor.submit(power, 3).result() == 9
+            far.error = AssertionError("asked although it was near")
+            assert executor.submit(power, 3).result() == 9
+        assert near.query(name="power").count() == 1
+
+
+@fleche
+def power(x: int) -> int:
+    """Importable by a worker process."""
+    return x * x
 
 
 def test_one_warning_for_each_reason(active: Faulty) -> None:

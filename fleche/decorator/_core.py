@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeAlias
 
 import msgspec
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from fleche.caches import BaseCache
     from fleche.metadata import MetaData
 
-__all__ = ["Coalesce", "Core", "Options", "SealedCall"]
+__all__ = ["Coalesce", "Core", "Options", "Seal", "SealedCall"]
 
 Coalesce: TypeAlias = Literal["threads", "processes"]
 
@@ -50,18 +50,38 @@ class Options:
     coalesce: Coalesce = "threads"
 
 
+class Seal(NamedTuple):
+    """What digesting the arguments of a call has found.
+
+    Attributes:
+        key: the key of the call.
+        digests: the digest of each argument.
+        code: the digest of the code, if it is part of the key.
+        buffers: the digests of the large buffers inside, for whoever packs the arguments next.
+    """
+
+    key: Digest
+    digests: dict[str, Digest]
+    code: Digest | None
+    buffers: BufferDigests
+
+
 @dataclass
 class SealedCall(Call):
     """A call whose arguments have been digested.
 
     Attributes:
         digests: the digest of each argument.
+        buffers: the digests of the large buffers inside.
     """
 
     digests: dict[str, Digest] = field(default_factory=dict)
+    buffers: BufferDigests = field(default_factory=BufferDigests)
 
-    def seal(self, buffers: BufferDigests | None = None) -> CallRecord:  # noqa: ARG002
+    def seal(self, buffers: BufferDigests | None = None) -> CallRecord:
         """Return the record, without digesting anything again."""
+        if buffers is not None:
+            buffers.update(self.buffers)
         named = {item: getattr(self, item) for item in ("name", "module", "version", "code")}
         record = Call(**named, arguments=dict(self.digests), unhashed=self.unhashed).seal()
         literals = {name: as_literal(value) for name, value in self.arguments.items()}
@@ -152,15 +172,17 @@ class Core:
             "and the cache holds no such value; pass the value itself"
         )
 
-    def seal(self, arguments: dict[str, Any]) -> tuple[Digest, dict[str, Digest], Digest | None]:
-        """Return the key, the digests of the arguments, and the code if it is part of the key.
+    def seal(self, arguments: dict[str, Any]) -> Seal:
+        """Digest the arguments, and the code if it is part of the key.
 
         Raises:
             Indigestible: an argument has no digest.
         """
-        digests = digest_arguments(arguments)
+        buffers = BufferDigests()
+        digests = digest_arguments(arguments, buffers)
         code = self.info.code if self.options.hash_code else None
-        return call_key(arguments=digests, code=code, **self._fixed), digests, code
+        key = call_key(arguments=digests, code=code, **self._fixed)
+        return Seal(key, digests, code, buffers)
 
     def make_call(self, arguments: Mapping[str, Any]) -> Call:
         """Return the call with these arguments, not sealed."""
@@ -173,18 +195,17 @@ class Core:
             unhashed=self._unhashed,
         )
 
-    def make_sealed_call(
-        self, arguments: dict[str, Any], digests: dict[str, Digest], code: Digest | None
-    ) -> SealedCall:
-        """Return the call with these arguments, whose digests are known."""
+    def make_sealed_call(self, arguments: dict[str, Any], seal: Seal) -> SealedCall:
+        """Return the call with these arguments, of which ``seal`` tells the digests."""
         return SealedCall(
             name=self.info.name,
             arguments=arguments,
             module=self.info.module,
             version=self.options.version,
-            code=code or self.first_code(),
+            code=seal.code or self.first_code(),
             unhashed=self._unhashed,
-            digests=digests,
+            digests=seal.digests,
+            buffers=seal.buffers,
         )
 
     def first_code(self) -> Digest | None:

@@ -66,10 +66,10 @@ def explain(
             "uncached", f"{name} runs uncached: {lacking[0]!r} is required and not passed"
         )
     try:
-        key, digests, code = core.seal(core.expanded(arguments, cache))
+        seal = core.seal(core.expanded(arguments, cache))
     except Indigestible as error:
         return Explanation("uncached", f"{name} runs uncached: {error}")
-    wanted = core.make_sealed_call(arguments, digests, code).seal()
+    key, wanted = seal.key, core.make_sealed_call(arguments, seal).seal()
     if cache.contains(key):
         return Explanation("hit", f"{name} is stored ({key[:12]})", nearest=cache.load(key))
     try:

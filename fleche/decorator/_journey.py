@@ -1,17 +1,20 @@
 """One call on its way: from its arguments to the cache, and back or through the function's body.
 
 A failing cache never stops the function. What it raises becomes one warning, and the call goes on
-without it; only a mistake that a person has to mend is raised: a broken configuration, a missing
-package, an ambiguous digest, and, of a cache that is told to be strict, a damaged value.
+without it. A cache that cannot be asked may still be able to store, as a stack can whose far layer
+is out of reach: what has been computed is offered to it all the same. Only a mistake that a person
+has to mend is raised: a broken configuration, a missing package, an ambiguous digest, and, of a
+cache that is told to be strict, a damaged value.
 """
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Hashable
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
 from fleche.call import MISSING
-from fleche.decorator._core import Core
+from fleche.decorator._core import Core, Seal
 from fleche.decorator._flights import Flight, flights
 from fleche.digest import Digest
 from fleche.errors import (
@@ -28,13 +31,12 @@ if TYPE_CHECKING:
     from fleche.caches import BaseCache, PendingCall
     from fleche.decorator._turns import Turn
 
-__all__ = ["LOST", "LOUD", "Journey", "Work", "depart"]
+__all__ = ["LOUD", "Journey", "Work", "depart"]
+
+log = logging.getLogger("fleche.decorator")
 
 LOUD = (AmbiguousDigestError, ConfigError, MissingExtra)
 """The mistakes that a person has to mend."""
-
-LOST: Final = object()
-"""What :meth:`Journey.look` returns if the cache cannot be asked."""
 
 _UNSTORED = "the result is not stored"
 
@@ -55,7 +57,7 @@ def depart(
         return None
     core.expanded(arguments, cache)
     try:
-        key, digests, code = core.seal(arguments)
+        seal = core.seal(arguments)
     except Exception as error:  # noqa: BLE001 (what an object raises when it is looked into)
         core.complaints.about(
             "arguments",
@@ -65,15 +67,17 @@ def depart(
             "if it does, give its class a __digest__ method",
         )
         return None
-    return Journey(core, cache, args, kwargs, arguments, key, digests, code)
+    return Journey(core, cache, args, kwargs, arguments, seal)
 
 
 class Journey:
     """A call with its key.
 
     Attributes:
+        seal: what digesting the arguments has found.
         key: the key, of the arguments as they were at the beginning.
         slot: what identical calls at the same time have in common.
+        lost: the cache could not be asked when it was last looked into, and that has been said.
     """
 
     def __init__(
@@ -83,22 +87,21 @@ class Journey:
         args: tuple[Any, ...],
         kwargs: dict[str, Any],
         arguments: dict[str, Any],
-        key: Digest,
-        digests: dict[str, Digest],
-        code: Digest | None,
+        seal: Seal,
     ) -> None:
         self.core = core
         self.cache = cache
         self.args = args
         self.kwargs = kwargs
         self.arguments = arguments
-        self.key = key
-        self.digests = digests
-        self.code = code
-        self.slot: Hashable = (id(cache), key)
+        self.seal = seal
+        self.key = seal.key
+        self.slot: Hashable = (id(cache), seal.key)
+        self.lost = False
 
     def look(self) -> Any:
-        """Return the stored call, ``None`` for a miss, or :data:`LOST`."""
+        """Return the stored call, or ``None``: there is none, or the cache cannot be asked."""
+        self.lost = False
         try:
             hit = self.cache.lookup(self.key)
         except (*LOUD, ParcelError):
@@ -107,10 +110,12 @@ class Journey:
             self.core.complaints.about(
                 "lookup",
                 error,
-                "runs uncached, since the cache failed",
+                "runs without looking for a stored result, since the cache failed",
+                "The new result is stored if the cache can do that at least. "
                 "Mend the cache, or activate another: fleche.cache(...)",
             )
-            return LOST
+            self.lost = True
+            return None
         if hit is not None:
             self.core.check_code(hit.record)
         return hit
@@ -118,7 +123,7 @@ class Journey:
     def share(self, result: Any) -> Any:
         """Return another caller's result as one's own, or ``MISSING`` if it cannot be copied."""
         hit = self.look()
-        if hit is not None and hit is not LOST:
+        if hit is not None:
             return hit.result
         return self.copy(result)
 
@@ -201,6 +206,7 @@ class Work:
         body = self.journey.body_arguments()
         if self._keep:
             self._pending = self._prepare()
+        self.journey.seal.buffers.clear()  # what digesting made is not kept while the body runs
         if self._pending is not None:
             self._collecting = Collecting(
                 self.core.collectors(), self.core.function, self._complain_of_collector
@@ -210,7 +216,7 @@ class Work:
     def _prepare(self) -> PendingCall | None:
         journey = self.journey
         try:
-            call = self.core.make_sealed_call(journey.arguments, journey.digests, journey.code)
+            call = self.core.make_sealed_call(journey.arguments, journey.seal)
             return journey.cache.prepare(call)
         except LOUD:
             raise
@@ -273,6 +279,9 @@ class Work:
             self._complain("abandon", error)
 
     def _complain(self, step: str, error: Exception) -> None:
+        if self.journey.lost:
+            log.warning("call %s: %s: %s", self.journey.key[:12], _UNSTORED, error)
+            return
         if isinstance(error, Indigestible):
             advice = (
                 "Return a value that can be stored: a list, not an iterator; text, not a Digest"

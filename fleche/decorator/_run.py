@@ -9,7 +9,7 @@ from fleche.call import MISSING, LazyCall
 from fleche.decorator._core import Core
 from fleche.decorator._flights import Flight, Role, flights
 from fleche.decorator._futures import Deferred, kind_of, revive
-from fleche.decorator._journey import LOST, Journey, Work, depart
+from fleche.decorator._journey import Journey, Work, depart
 from fleche.decorator._turns import Turn, take_turn, take_turn_async
 
 if TYPE_CHECKING:
@@ -26,8 +26,6 @@ def run(core: Core, cache: BaseCache, args: tuple[Any, ...], kwargs: dict[str, A
             return core.function(*args, **kwargs)
         since = flights.clock
         hit = journey.look()
-        if hit is LOST:
-            return alone(journey)
         if hit is not None:
             return revive(hit)
         role, flight = flights.join(journey.slot, since)
@@ -97,8 +95,6 @@ async def run_async(
             return await core.function(*args, **kwargs)
         since = flights.clock
         hit = journey.look()
-        if hit is LOST:
-            return await alone(journey)
         if hit is not None:
             return hit.result
         role, flight = flights.join(journey.slot, since)

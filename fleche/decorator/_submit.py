@@ -7,7 +7,7 @@ from typing import Any
 
 from fleche.decorator._flights import Flight, Role, flights
 from fleche.decorator._futures import CONCURRENT, Deferred
-from fleche.decorator._journey import LOST, Journey, Work, depart
+from fleche.decorator._journey import Journey, Work, depart
 from fleche.decorator._surface import Surface
 from fleche.decorator.bound import BoundWrapper, void_cache
 
@@ -45,14 +45,12 @@ def submit(
             return submit(BoundWrapper(function, cache=void_cache()), *args, **kwargs)
         since = flights.clock
         hit = journey.look()
-        if hit is LOST:
-            return submit(BoundWrapper(function, cache=void_cache()), *args, **kwargs)
         if hit is not None:
             return _done(hit.result)
         # the worker may be a thread that asks for the same result as the owner of the plain slot
         role, flight = flights.join(("executor", id(submit), journey.slot), since)
         if role is Role.COMPUTE:
-            there = shares_memory or cache.capabilities.shared
+            there = not journey.lost and (shares_memory or cache.capabilities.shared)
             begin = _compute_there if there else _compute_for_here
             return begin(submit, function, journey, flight, args, kwargs)
         if role is Role.WAIT:

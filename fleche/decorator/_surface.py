@@ -61,7 +61,7 @@ class Surface(Generic[P, R]):
         """
         core = self.core
         arguments = core.info.bind((*self.lead, *args), kwargs)
-        return core.seal(core.expanded(arguments, core.cache()))[0]
+        return core.seal(core.expanded(arguments, core.cache())).key
 
     def contains(self, *args: P.args, **kwargs: P.kwargs) -> bool:
         """Tell whether the active cache has the result, without loading it."""

@@ -19,7 +19,7 @@ from threading import Event, Thread
 
 from fleche.call import LazyCall
 from fleche.claims import Claim, Claims
-from fleche.decorator._journey import LOST, LOUD, Journey
+from fleche.decorator._journey import LOUD, Journey
 from fleche.digest import Digest
 
 __all__ = ["Turn", "take_turn", "take_turn_async"]
@@ -162,14 +162,14 @@ def _negotiate(journey: Journey) -> Generator[float, None, Turn | LazyCall | Non
     if turn is None:
         return None
     try:
-        hit = journey.look()  # it may have been stored since the last look
+        hit: LazyCall | None = journey.look()  # it may have been stored since the last look
     except BaseException:
         turn.release()
         raise
     if hit is None and claimed is not _Claimed.NEXT:
         return turn
     turn.release()
-    return None if hit is LOST else hit
+    return hit
 
 
 def take_turn(journey: Journey) -> Turn | LazyCall | None:

@@ -29,6 +29,16 @@ class BufferDigests:
         self.digests[address, nbytes] = found
         self.owners.append(owner)
 
+    def update(self, other: BufferDigests) -> None:
+        """Take over what ``other`` knows."""
+        self.digests.update(other.digests)
+        self.owners += other.owners
+
+    def clear(self) -> None:
+        """Forget everything, and let go of the buffers."""
+        self.digests.clear()
+        self.owners.clear()
+
     def find(self, view: memoryview) -> Digest | None:
         """Return the plain BLAKE3 of a contiguous buffer if it is known, else None."""
         if not self.digests or view.nbytes < BIG:
