@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import os
+import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from fleche.caches import Cache, CachePool, CacheStack, RefreshingCache
 from fleche.claims import Claim, Claims
-from fleche.digest import digest
+from fleche.digest import Digest, digest
 from fleche.storage import CallFile, CallMemory, CallVoid, Sql, ValueFile, ValueMemory
 from fleche.testing.corpus import a_record
 from tests.helpers.layers import in_files, in_memory
@@ -123,6 +125,43 @@ class TestClaims:
                     lambda n, key=key, old=old: claims.take_over(key, f"p{n}", old), range(16)
                 )
                 assert list(over).count(True) == 1
+
+    def test_nobody_slips_in(self, claims: Claims) -> None:
+        """While several take over from one who has died, those who come new find it taken."""
+        for turn in range(20):
+            key = digest(("slip", turn))
+            assert claims.take(key, "dead") is None
+            old = claims.take(key, "somebody")
+            assert old is not None
+            together = threading.Barrier(8)
+
+            def come(
+                number: int, key: Digest = key, old: Claim = old, wait: Any = together.wait
+            ) -> bool:
+                wait(20)
+                if number % 2:
+                    return claims.take_over(key, f"heir {number}", old)
+                return any(claims.take(key, f"new {number}") is None for _ in range(20))
+
+            with ThreadPoolExecutor(8) as pool:
+                assert list(pool.map(come, range(8))).count(True) == 1
+
+    def test_one_after_the_other_dies(self, claims: Claims) -> None:
+        """Each can be taken over, and what the last one releases is free."""
+        old = taken(claims, "first")
+        for name in ("second", "third", "fourth"):
+            assert claims.take_over(KEY, name, old)
+            assert claims.renew(KEY, name)
+            found = claims.take(KEY, "new")
+            assert found is not None
+            assert found.owner == name
+            old = found
+        for name in ("first", "second", "third"):
+            assert not claims.renew(KEY, name)
+            claims.release(KEY, name)
+        claims.release(KEY, "fourth")
+        assert claims.take(KEY, "new") is None
+        claims.release(KEY, "new")
 
     def test_no_entry(self, storage: CallFile | Sql) -> None:
         """A claim is no call: it is not listed, counted, found or renewed."""

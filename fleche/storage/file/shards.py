@@ -21,7 +21,7 @@ from fleche.digest import Digest
 from fleche.errors import StorageError
 from fleche.parcel import Buffer
 
-__all__ = ["STALE", "SUFFIXES", "TEMPORARY", "Found", "Shards", "explained", "put_back"]
+__all__ = ["STALE", "SUFFIXES", "TEMPORARY", "Found", "Shards", "explained"]
 
 STALE = 3600.0
 """Seconds after which a temporary file that nobody writes to is the leftover of a crash."""
@@ -192,9 +192,12 @@ class Shards:
                 path.rename(aside)
             except FileNotFoundError:
                 return False
-            renewed = aside.stat().st_mtime > limit
+            try:
+                renewed = aside.stat().st_mtime > limit
+            except FileNotFoundError:  # swept, for its age
+                return True
             if renewed:
-                put_back(aside, path)
+                _put_back(aside, path)
             aside.unlink(missing_ok=True)
         return not renewed
 
@@ -260,7 +263,7 @@ def _remove_stale(entry: os.DirEntry[str], older: float) -> bool:
     return False
 
 
-def put_back(aside: Path, path: Path) -> None:
+def _put_back(aside: Path, path: Path) -> None:
     """Give ``aside`` its name back unless a newer file has it by now."""
     try:
         path.hardlink_to(aside)
