@@ -7,10 +7,20 @@ from pathlib import Path
 
 import pytest
 
-from fleche.caches import Cache, CachePool, CacheStack, RedigestReport, Rejected, VerifyReport
+from fleche.caches import (
+    Cache,
+    CachePool,
+    CacheStack,
+    RedigestReport,
+    Rejected,
+    SizeLimitedCache,
+    StatsReport,
+    VerifyReport,
+)
 from fleche.call import Call, CallRecord
 from fleche.digest import SCHEME, D, Digest, digest
-from fleche.storage import CallFile, ValueFile
+from fleche.errors import StorageError
+from fleche.storage import CallFile, Sql, ValueFile
 from tests.helpers.layers import call, in_files, in_memory
 
 
@@ -82,6 +92,28 @@ class TestVerify:
         assert set(report.untrusted) == {digest(2), digest([4])}
         assert not report.ok
         assert cache.load(key).result == [4]
+
+    @pytest.mark.parametrize("kind", ["file", "sql"])
+    def test_untrusted_records_are_left_alone(self, root: Path, kind: str) -> None:
+        """Whoever has forgotten the secret, or has a wrong one, destroys nothing."""
+
+        def opened(secret: str | None) -> Cache:
+            if kind == "sql":
+                return Cache(ValueFile(root), Sql(root / "calls.db", secret_key=secret))
+            return Cache(ValueFile(root), CallFile(root, secret_key=secret))
+
+        with opened("ours") as ours, opened("theirs") as theirs:
+            key = D(ours.save(call(result=[4])))
+            report = theirs.verify(repair=True)
+            assert report == VerifyReport(values=2, untrusted=(key,), orphaned=2)
+            assert not report.ok
+            with pytest.raises(StorageError, match=r"evict\(\) what is in verify\(\).untrusted"):
+                theirs.gc(0)
+            assert ours.load(key).result == [4]
+            assert ours.verify().ok
+            for each in theirs.verify().untrusted:
+                theirs.evict(each)
+            assert theirs.gc(0).removed == 2
 
     def test_values_are_not_opened(self, cache: Cache) -> None:
         class Trap:
@@ -205,6 +237,83 @@ def test_reports_of_layers_add_up() -> None:
     assert not near.contains(digest("wrong"))
 
 
-def test_nothing_to_keep_in_order() -> None:
-    """A cache without storages of its own, like a pool or a remote one, has nothing to do."""
-    assert CachePool([in_memory()]).verify() == VerifyReport()
+def test_progress_goes_on_from_layer_to_layer() -> None:
+    stack = CacheStack([in_memory(), in_memory()])
+    for layer in stack.layers:
+        layer.save(call())
+    for keep_house in (stack.verify, stack.gc, stack.redigest, stack.stats):
+        seen: list[int] = []
+        keep_house(progress=seen.append)
+        assert seen == list(range(1, len(seen) + 1))
+        assert len(seen) >= 2
+
+
+def test_a_pool_is_checked_and_counted() -> None:
+    """Its members can be read, so they can be looked through; they are not changed."""
+    member = in_memory()
+    member.save(call())
+    pool = CachePool([member, in_memory()])
+    assert pool.verify() == member.verify()
+    assert pool.stats().calls == 1
+    with pytest.raises(Rejected):
+        pool.gc()
+
+
+class TestStats:
+    def test_entries_and_bytes(self, cache: Cache, root: Path) -> None:
+        """Bytes are those of the files."""
+        for x in range(3):
+            cache.save(call(x=[x], result="same"))
+        found = cache.stats()
+        assert (found.values, found.calls) == (4, 3)
+        files = [path for path in root.rglob("*") if path.is_file()]
+        assert found.bytes == sum(path.stat().st_size for path in files)
+        cache.evict(D(next(iter(cache.query())).key))
+        assert cache.stats().calls == 2
+        assert cache.stats().bytes < found.bytes
+
+    def test_nothing(self, cache: Cache) -> None:
+        assert cache.stats() == StatsReport()
+
+    def test_events(self, cache: Cache, root: Path) -> None:
+        """Hits, misses, and errors by their kind, of this object; another one counts anew."""
+        key = D(cache.save(call(result=["value"])))
+        cache.lookup(key)
+        cache.lookup(key)
+        cache.lookup(digest("nothing"))
+        garble(root, digest(["value"]))
+        cache.lookup(key)
+        found = cache.stats()
+        assert (found.hits, found.misses, found.errors) == (2, 2, {"corrupt": 1})
+        assert str(found).endswith("errors.corrupt: 1, hits: 2, misses: 2")
+        with in_files(root) as other:
+            assert other.stats() == StatsReport(found.values, found.calls, found.bytes)
+
+    def test_layers_add_up(self, cache: Cache) -> None:
+        """What is in two layers is there twice; events are those of the stack."""
+        near = in_memory()
+        stack = CacheStack([near, cache])
+        key = D(cache.save(call()))
+        assert stack.lookup(key) is not None
+        found = stack.stats()
+        assert found.calls == near.stats().calls + cache.stats().calls == 2
+        assert found.bytes == near.stats().bytes + cache.stats().bytes
+        assert (found.hits, near.stats().hits, cache.stats().hits) == (1, 0, 0)
+
+    def test_views_count_what_is_behind_them(self, cache: Cache) -> None:
+        cache.save(call())
+        assert cache.readonly().stats() == cache.stats()
+        assert cache.filter(name="other").stats().calls == 1
+        assert SizeLimitedCache(cache, max_size=5).stats().calls == 1
+
+    def test_interrupted(self, cache: Cache) -> None:
+        for x in range(5):
+            cache.save(call(x=x))
+
+        def stop(number: int) -> None:
+            if number == 3:
+                raise KeyboardInterrupt
+
+        with pytest.raises(KeyboardInterrupt):
+            cache.stats(progress=stop)
+        assert cache.stats().calls == 5

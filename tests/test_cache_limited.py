@@ -7,7 +7,9 @@ import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 
 from fleche.caches import Cache, CacheStack, Candidate, Rejected, SizeLimitedCache
@@ -44,7 +46,7 @@ class TestEntries:
         cache = SizeLimitedCache(inner, max_size=3)
         keys = [save(cache, x) for x in range(5)]
         assert [cache.contains(key) for key in keys] == [False, False, True, True, True]
-        assert cache.stats()["evicted"] == 2
+        assert cache.counts()["evicted"] == 2
 
     def test_another_policy(self, inner: Cache) -> None:
         """Whoever knows better what to keep says in which order calls go, and which never."""
@@ -178,6 +180,36 @@ class TestOthers:
         assert inner.contains(digest(result))
         assert not inner.contains(digest(1))
 
+    @pytest.mark.parametrize("method", ["save_parcel", "save_record"])
+    def test_found_before_others_have_used_it(
+        self, inner: Cache, method: str, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """What is evicted after he has found it takes his record along, and nothing dangles."""
+        cache, other = (SizeLimitedCache(inner, max_size=1) for _ in range(2))
+        array = np.arange(20_000)
+        key = D(other.save(call(x=1, result={"array": array})))
+        save_anyway, started = getattr(inner, method), []
+
+        def save_late(digest: Digest, item: Any) -> None:
+            if not started and getattr(item, "result", digest) == found:
+                started.append(digest)
+                time.sleep(0.01)
+                assert other.lookup(key) is not None
+                time.sleep(0.01)
+                save(other, 2)
+            save_anyway(digest, item)
+
+        result = {"array": array} if method == "save_record" else {"same array": array}
+        found = digest(result)
+        monkeypatch.setattr(inner, method, save_late)
+        cache.save(call(x=3, result=result))
+        assert started
+        assert not inner.contains(key)
+        report = inner.verify()
+        assert report.ok, report
+        saved = D(cache.save(call(x=3, result=result)))
+        assert np.array_equal(next(iter(cache.load(saved).result.values())), array)
+
     def test_filled_by_others(self, inner: Cache, monkeypatch: pytest.MonkeyPatch) -> None:
         """Now and then everybody looks how full the cache has become."""
         cache = SizeLimitedCache(inner, max_size=10)
@@ -186,7 +218,7 @@ class TestOthers:
             inner.save(call(x=x))
         save(cache, "second")
         now = time.monotonic() + 61
-        monkeypatch.setattr("fleche.caches.limited.time.monotonic", lambda: now)
+        monkeypatch.setattr("fleche.caches._budget.time.monotonic", lambda: now)
         save(cache, "third")
         assert cache.query().count() == 9
 
@@ -253,4 +285,4 @@ class TestTheWhole:
         key = far.save(call(result="x" * 2000))
         stack = CacheStack([near, far])
         assert stack.load(key).result == "x" * 2000
-        assert stack.stats() == {"refused": 1}
+        assert stack.counts() == {"refused": 1}

@@ -192,7 +192,7 @@ class TestDamage:
         key = D(cache.save(call(result=[4])))
         damage(cache, [4])
         assert cache.lookup(key) is None
-        assert cache.stats() == {"errors.corrupt": 1, "misses": 1}
+        assert cache.counts() == {"errors.corrupt": 1, "misses": 1}
         assert "computing again" in caplog.text
         with pytest.raises(CorruptParcel):
             cache.lookup(key, strict=True)
@@ -221,7 +221,7 @@ class TestDamage:
         path.write_bytes(b"nonsense")
         assert not cache.contains(key)
         assert cache.lookup(key) is None
-        assert cache.stats()["errors.corrupt"] == 1
+        assert cache.counts()["errors.corrupt"] == 1
         assert cache.expand(key[:10]) == key
         cache.save(call())
         assert cache.load(key).result == 4
@@ -254,7 +254,7 @@ class TestDamage:
         key = D(cache.save(call(result=value)))
         before = cache.load_parcel(digest(value)).tobytes()
         assert cache.lookup(key) is None
-        assert cache.stats()["errors.unpack"] == 1
+        assert cache.counts()["errors.unpack"] == 1
         with pytest.raises(UnpackError, match="nowhere"):
             cache.lookup(key, strict=True)
         assert cache.load_parcel(digest(value)).tobytes() == before
@@ -269,7 +269,7 @@ class TestDangling:
         key = D(cache.save(call(result=[4])))
         cache.evict(digest([4]))
         assert cache.lookup(key) is None
-        assert cache.stats() == {"misses": 1, "dangling": 1}
+        assert cache.counts() == {"misses": 1, "dangling": 1}
         with pytest.raises(KeyError):
             _ = cache.load(key).result
         assert isinstance(cache.query().only().record.result, str)
@@ -280,7 +280,7 @@ class TestDangling:
         cache.evict(digest([1]))
         other = in_memory()
         assert cache.transfer(other) == 1
-        assert cache.stats() == {"dangling": 1}
+        assert cache.counts() == {"dangling": 1}
         assert other.query().only().result == [2]
 
     def test_arguments_that_are_gone_do_not_hinder(self, cache: Cache) -> None:
@@ -300,3 +300,16 @@ class TestDangling:
         assert cache.push(other, name="f") == 1
         with pytest.raises(TypeError, match="needs a target"):
             cache.push()
+
+
+def test_many_short_keys_are_found_together(cache: Cache) -> None:
+    """However many are asked for at once, the answers are those to each by itself."""
+    keys = [D(cache.save(call(x=x, result=["result", x]))) for x in range(700)]
+    values = [digest(["result", x]) for x in range(700)]
+    asked = [*keys, *values, keys[0], values[3][:20]]
+    together = cache.shrink(*asked)
+    assert together == tuple(cache.shrink(key)[0] for key in asked)
+    assert {len(short) for short in together} == {4, 5}
+    assert [cache.expand(short) for short in together[:700]] == keys
+    with pytest.raises(KeyError):
+        cache.shrink(*asked, "0" * 8)

@@ -117,7 +117,7 @@ class TestWriteThrough:
         assert sorted(packed) == sorted([digest([1]), digest([2])])
         assert far.inner.load(key).load() == call(x=[1], result=[2])
         assert stack.layers[1].query().empty()
-        assert stack.stats() == {"written_through": 1}
+        assert stack.counts() == {"written_through": 1}
 
     def test_only_finished_calls(self, near: Layer) -> None:
         stack, far = self.through(near)
@@ -135,7 +135,7 @@ class TestWriteThrough:
         far.error = error
         keys = [stack.save(call(x=x)) for x in (1, 2)]
         assert [stack.load(key).result for key in keys] == [4, 4]
-        assert stack.stats() == {"errors.write_through": 2}
+        assert stack.counts() == {"errors.write_through": 2}
         warnings = [entry for entry in caplog.records if entry.levelno == logging.WARNING]
         assert len(warnings) == 1
         assert str(error) in warnings[0].getMessage()
@@ -165,7 +165,7 @@ class TestLookingUp:
     def test_a_miss_asks_each_once(self, stack: CacheStack, near: Layer, far: Layer) -> None:
         assert stack.lookup(digest("absent")) is None
         assert near.asked == far.asked == {"fetch": 1}
-        assert stack.stats() == {"misses": 1}
+        assert stack.counts() == {"misses": 1}
 
     def test_a_value_falls_through_and_is_not_kept(
         self, stack: CacheStack, near: Layer, far: Layer
@@ -192,7 +192,7 @@ class TestLookingUp:
         far.inner.evict(digest([4]))
         assert stack.lookup(key) is None
         assert near.inner.query().empty()
-        assert stack.stats() == {"misses": 1, "dangling": 1}
+        assert stack.counts() == {"misses": 1, "dangling": 1}
 
     def test_record_near_and_value_far(self, stack: CacheStack, near: Layer, far: Layer) -> None:
         key = D(near.inner.save(call(result=[4])))
@@ -210,7 +210,7 @@ class TestCopyingDown:
         far.asked.clear()
         assert stack.load(key).result == [9]
         assert far.asked == {}
-        assert stack.stats() == {"copied": 1}
+        assert stack.counts() == {"copied": 1}
 
     def test_as_the_same_parcel(
         self, stack: CacheStack, near: Layer, far: Layer, packed: list[Digest]
@@ -251,7 +251,7 @@ class TestCopyingDown:
         key = layers[2].inner.save(call(result=[4]))
         assert stack.load(key).result == [4]
         assert all(layer.inner.contains(key) for layer in layers)
-        assert stack.stats() == {"copied": 2}
+        assert stack.counts() == {"copied": 2}
 
     @pytest.mark.parametrize("error", [Rejected("no room"), StorageError("no space left"), OFFLINE])
     def test_a_layer_that_refuses_is_no_error(
@@ -263,7 +263,7 @@ class TestCopyingDown:
             found = stack.lookup(key)
             assert found is not None
             assert found.result == [4]
-        assert stack.stats() == {"hits": 2, "refused": 2}
+        assert stack.counts() == {"hits": 2, "refused": 2}
 
     def test_read_only_layers_are_passed(self, far: Layer) -> None:
         stack = CacheStack([in_memory(), in_memory().readonly(), far])
@@ -290,7 +290,7 @@ class TestOnceForAllThreads:
             results = list(pool.map(lambda _: stack.load(key).result, range(16)))
         assert results == [[4]] * 16
         assert far.asked == {"fetch": 1, "load_parcel": 1}
-        assert stack.stats() == {"copied": 1}
+        assert stack.counts() == {"copied": 1}
 
     def test_different_keys_do_not_wait(self, stack: CacheStack, far: Layer) -> None:
         keys = [far.inner.save(call(x=x)) for x in range(4)]
@@ -354,7 +354,7 @@ class TestUnreachable:
             with pytest.raises(KeyError):
                 question(absent)
         stack.evict(key)
-        assert stack.stats()["unreachable"] > 8
+        assert stack.counts()["unreachable"] > 8
         assert len(caplog.records) == 1
         assert "connection refused" in caplog.text
 
@@ -501,7 +501,7 @@ class TestDamage:
         assert found is not None
         assert found.result == [4]
         assert near.load(key).result == [4]
-        assert stack.stats() == {"errors.corrupt": 1, "copied": 1, "hits": 1}
+        assert stack.counts() == {"errors.corrupt": 1, "copied": 1, "hits": 1}
 
     @pytest.mark.parametrize("strict", [True, False])
     def test_nobody_has_a_sound_one(self, tmp_path: Path, strict: bool) -> None:
@@ -513,7 +513,7 @@ class TestDamage:
                 stack.lookup(key, strict=True)
         else:
             assert stack.lookup(key) is None
-            assert stack.stats() == {"errors.corrupt": 2, "misses": 1}
+            assert stack.counts() == {"errors.corrupt": 2, "misses": 1}
         stack.save(call(result=[4]))
         assert stack.load(key).result == [4]
 
@@ -534,7 +534,7 @@ class TestTheWhole:
         stack = CacheStack([near, far])
         assert stack.packing.keys == (b"hush",)
         assert stack.lookup(key) is None
-        assert stack.stats()["errors.signature"] == 1
+        assert stack.counts()["errors.signature"] == 1
         stack.save(call(result=[4]))
         assert near.load(key).result == [4]
 

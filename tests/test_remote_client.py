@@ -411,7 +411,7 @@ class TestStack:
         key = stack.save(example_call())
         assert stack.load(key).result == 4
         assert stack.lookup(example_call(x=3).key) is None
-        assert stack.stats()["unreachable"] >= 2
+        assert stack.counts()["unreachable"] >= 2
         assert len([record for record in caplog.records if "unreachable" in record.message]) == 1
 
     def test_by_default_it_raises(self, tmp_path: Path) -> None:

@@ -130,8 +130,8 @@ def _check_crowd(remote: RemoteCache, threads: int, turns: int, seconds: float) 
     with ThreadPoolExecutor(threads) as pool:
         people = [pool.submit(Person(remote, seed).work, turns) for seed in range(threads)]
         assert sum(person.result(seconds) for person in people) == threads * turns
-    assert remote._connection is not None
-    link = remote._connection._link
+    assert remote._line.connection is not None
+    link = remote._line.connection._link
     deadline = time.monotonic() + 5
     while len(link._session) + len(link._streams):
         assert time.monotonic() < deadline, "an exchange is left"

@@ -75,8 +75,8 @@ class Bench:
         self._set_timeout(silence)
 
     def _set_timeout(self, silence: float) -> None:
-        assert self.remote._connection is not None
-        self.remote._connection._link.timeout = silence
+        assert self.remote._line.connection is not None
+        self.remote._line.connection._link.timeout = silence
 
     def check(self, operation: Operation, fault: Fault) -> bool:
         """Run `operation` under `fault`; return whether the fault struck."""

@@ -785,7 +785,7 @@ class TestFloods:
     def test_ends(self) -> None:
         """Ends of one exchange, which are free, cannot pile up: the second is a violation."""
         cache, over = _served(Path("unused")), Event()
-        cache.contains = lambda key: over.wait(1)  # type: ignore[method-assign]
+        cache.contains_many = lambda keys: [over.wait(1)]  # type: ignore[method-assign]
         said = (
             message(1, m.Contains([str(KEY)]), end=False),
             *(_data(b"", end=True)._replace(exchange=1),) * 2,

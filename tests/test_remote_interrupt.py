@@ -61,8 +61,8 @@ class Rig:
 
     def open_exchanges(self) -> int:
         """Return how many exchanges the client still keeps account of."""
-        assert self.remote._connection is not None
-        link = self.remote._connection._link
+        assert self.remote._line.connection is not None
+        link = self.remote._line.connection._link
         return len(link._session) + len(link._streams)
 
     def settle(self) -> None:

@@ -267,7 +267,7 @@ def _check_unlocked(serving: Serving, root: Path, key: str) -> None:
 
 
 BUSY = {
-    "contains": "cache.contains(key)",
+    "contains_many": "cache.contains(key)",
     "save_records": "cache.save(example_call(x='new'))",
 }
 
@@ -275,9 +275,9 @@ BUSY = {
 @pytest.mark.parametrize(
     ("kind", "method"),
     [
-        ("subprocess", "contains"),
+        ("subprocess", "contains_many"),
         ("subprocess", "save_records"),
-        pytest.param("ssh", "contains", marks=pytest.mark.ssh),
+        pytest.param("ssh", "contains_many", marks=pytest.mark.ssh),
     ],
 )
 def test_the_client_is_killed_while_the_server_works(

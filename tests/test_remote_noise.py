@@ -102,17 +102,17 @@ class TestEndlessNoise:
 def _make_chatty(root: str) -> BaseCache:
     """Return a file cache that prints in every way while it works."""
     cache = make_cache("file", root)
-    original = cache.contains
+    original = cache.contains_many
 
-    def chatty(key: Any) -> bool:
+    def chatty(keys: Any) -> list[bool]:
         print("printed in mid-call", flush=True)
         os.write(1, b"on the descriptor " + b"x" * 100_000 + b"\n")
         os.write(1, b"\nfleche-remote! " + bytes(range(256)) + b"\n")
         subprocess.run(["echo", "from a child"], check=True)
         subprocess.run(["sh", "-c", "echo from a grandchild & wait"], check=True)
-        return original(key)
+        return original(keys)
 
-    cache.contains = chatty  # type: ignore[method-assign]
+    cache.contains_many = chatty  # type: ignore[method-assign]
     return cache
 
 
@@ -140,7 +140,7 @@ def _make_loud(root: str, size: int, after: bool) -> BaseCache:
     With `after`, as much again when the process ends, which is after the end of its input.
     """
     cache = make_cache("file", root)
-    original = cache.contains
+    original = cache.contains_many
     noise = (b"warning: " + b"w" * 90 + b"\n") * (size // 100)
 
     def shout() -> None:
@@ -148,13 +148,13 @@ def _make_loud(root: str, size: int, after: bool) -> BaseCache:
         while view:
             view = view[os.write(2, view) :]
 
-    def loud(key: Any) -> bool:
+    def loud(keys: Any) -> list[bool]:
         shout()
-        return original(key)
+        return original(keys)
 
     if after:
         atexit.register(shout)
-    cache.contains = loud  # type: ignore[method-assign]
+    cache.contains_many = loud  # type: ignore[method-assign]
     return cache
 
 

@@ -276,13 +276,13 @@ class TestCommandLine:
             "import os, subprocess, fleche.caches.local as local\n"
             "print('at start', flush=True)\n"
             "os.write(1, b'on the descriptor, no newline')\n"
-            "contains = local.Cache.contains\n"
-            "def loud(self, key):\n"
+            "contains_many = local.Cache.contains_many\n"
+            "def loud(self, keys):\n"
             "    print('in mid-call', flush=True)\n"
             "    os.write(1, b'x' * 1000)\n"
             "    subprocess.run(['echo', 'from a child'])\n"
-            "    return contains(self, key)\n"
-            "local.Cache.contains = loud\n"
+            "    return contains_many(self, keys)\n"
+            "local.Cache.contains_many = loud\n"
         )
         env = {"PYTHONPATH": os.pathsep.join([str(tmp_path), *sys.path])}
         with SubprocessCache(workdir=str(_configured(tmp_path)), env=env) as remote:
@@ -295,9 +295,11 @@ class TestCommandLine:
         """Whoever reads standard input in the server finds its end, and steals nothing."""
         (tmp_path / "sitecustomize.py").write_text(
             "import sys, fleche.caches.local as local\n"
-            "contains = local.Cache.contains\n"
-            "def reading(self, key): return sys.stdin.read() == 'x' or contains(self, key)\n"
-            "local.Cache.contains = reading\n"
+            "contains_many = local.Cache.contains_many\n"
+            "def reading(self, keys):\n"
+            "    assert sys.stdin.read() == ''\n"
+            "    return contains_many(self, keys)\n"
+            "local.Cache.contains_many = reading\n"
         )
         env = {"PYTHONPATH": os.pathsep.join([str(tmp_path), *sys.path])}
         with SubprocessCache(workdir=str(_configured(tmp_path)), env=env, timeout=10) as remote:

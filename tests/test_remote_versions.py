@@ -185,7 +185,7 @@ def test_the_client_understands_what_was_recorded(
     said = json.loads(transcript.down_line.split(b" ", 3)[3])
     said["info"] |= {"fleche_version": "0.1.0", "motto": "hello"}
     if change is _newer:
-        said |= {"features": ["zlib", "quantum"], "origin": 1}
+        said |= {"features": [*said["features"], "quantum"], "origin": 1}
     channel = hostile_server(act, **said)
     with check_leaks(), RemoteCache(channel, timeout=20, compression="none") as remote:
         with pytest.warns(UserWarning, match="cloudpickle 3.0.0 there"):

@@ -319,7 +319,7 @@ class TestEviction:
             content[position] ^= 1
             path.write_bytes(content)
             assert cache.lookup(key) is None
-            assert cache.stats()["errors.corrupt"] == 1
+            assert cache.counts()["errors.corrupt"] == 1
             cache.save(finished)
             assert same(cache.load(key).result, [data])
             assert cache.verify().ok

@@ -15,6 +15,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -23,10 +24,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fleche.call import Condition, QueryCall, encode_record, like, one_of, where
-from fleche.digest import digest
-from fleche.errors import CorruptParcel, MissingExtra, StorageError
+from fleche.digest import D, digest
+from fleche.errors import CorruptParcel, MissingExtra, SignatureError, StorageError
+from fleche.redaction import redact
 from fleche.storage import Sql, storage_from_config
 from fleche.storage.sql import compile, database, schema, statements
+from fleche.storage.sql.seals import seal
 from fleche.testing.corpus import a_record, records, templates
 from tests.helpers.permissions import as_somebody
 from tests.helpers.postgres import postgres, postgres_server  # noqa: F401
@@ -84,6 +87,20 @@ def count_statements(storage: Sql, action: Callable[[], Any]) -> int:
     return len([text for text in seen if not text.startswith(("BEGIN", "PRAGMA"))])
 
 
+INDEXED = [
+    QueryCall.of(name="f"),
+    QueryCall.of(name="f*"),
+    QueryCall.of(module="m.*"),
+    QueryCall.of(code="abcdef"),
+    QueryCall.of(result=1),
+    QueryCall.of(result=where("=", 1)),
+    QueryCall.of(arguments={"x": 1}),
+    QueryCall.of(arguments={"x": where(">", 1)}),
+    QueryCall.of(arguments={"x": like("ab*")}),
+    QueryCall.of(metadata={"run": {"host": "h"}}),
+]
+
+
 class TestQueries:
     def test_every_template_means_the_same(self, make: Make) -> None:
         """The database and QueryCall.matches() agree on every operator, field and awkward value."""
@@ -123,22 +140,7 @@ class TestQueries:
                 ).all()
             assert len(rows) <= most, template
 
-    @pytest.mark.parametrize(
-        "template",
-        [
-            QueryCall.of(name="f"),
-            QueryCall.of(name="f*"),
-            QueryCall.of(module="m.*"),
-            QueryCall.of(code="abcdef"),
-            QueryCall.of(result=1),
-            QueryCall.of(result=where("=", 1)),
-            QueryCall.of(arguments={"x": 1}),
-            QueryCall.of(arguments={"x": where(">", 1)}),
-            QueryCall.of(arguments={"x": like("ab*")}),
-            QueryCall.of(metadata={"run": {"host": "h"}}),
-        ],
-        ids=str,
-    )
+    @pytest.mark.parametrize("template", INDEXED, ids=str)
     def test_queries_use_indexes(self, file: Sql, template: QueryCall) -> None:
         """No condition makes the database read everything there is."""
         statement = sa.select(schema.calls.c.key).where(*compile.filters_of(template))
@@ -147,6 +149,33 @@ class TestQueries:
             plan = connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {text}").all()
         steps = [row[3] for row in plan]
         assert not [step for step in steps if step.startswith("SCAN fleche_")], steps
+
+    @pytest.mark.postgres
+    def test_queries_use_indexes_of_postgres(self, postgres: Callable[[], str]) -> None:  # noqa: F811
+        """Nor there, where something is known of how the values are spread."""
+        storage = Sql(postgres())
+        storage.put_many(
+            {
+                digest(number): a_record(f"f{number}", number, x=number, y=f"ab{number}").replace(
+                    module=f"m.{number}",
+                    code=digest(f"code {number}"),
+                    metadata={"run": {"host": f"h{number}"}},
+                )
+                for number in range(3000)
+            }
+        )
+        for template in INDEXED:
+            statement = sa.select(schema.calls.c.key).where(*compile.filters_of(template))
+            with storage._database.write() as connection:
+                connection.exec_driver_sql("ANALYZE")
+                connection.exec_driver_sql("SET LOCAL enable_seqscan = off")
+                text = statement.compile(connection, compile_kwargs={"literal_binds": True})
+                plan = connection.exec_driver_sql(f"EXPLAIN {text}".replace("%", "%%")).scalars()
+                steps = list(plan)
+            assert not [step for step in steps if "Seq Scan on fleche_" in step], (template, steps)
+            conditions = [step for step in steps if "Index Cond" in step]
+            assert conditions, (template, steps)
+        storage.close()
 
     def test_no_statement_for_each_row(self, make: Make) -> None:
         """A query of a thousand calls is a few statements; so are the other batched forms."""
@@ -173,7 +202,7 @@ class TestQueries:
         with file._database.write() as connection:
             broken = sa.update(schema.calls).where(schema.calls.c.key.in_(bad))
             connection.execute(broken.values(record=b"\xc1"))
-        with pytest.raises(CorruptParcel, match=f"calls.db: call {bad[0][:12]}: not a call record"):
+        with pytest.raises(CorruptParcel, match=f"calls.db: call {bad[0][:12]}: altered bytes"):
             file.get(digest(0))
         with caplog.at_level(logging.WARNING, "fleche.storage"):
             assert len(list(file.query(QueryCall()))) == 2
@@ -309,6 +338,146 @@ class TestRecords:
         assert rows == [("f", "x", 3.0, 5.0, '{"run":{"host":"h"}}')]
 
 
+SEAL = "d19b5085087f6ab1b52f30963038e96969aca4fd9b53fe35f14ff531bce64d31"
+SIGNATURE = "06d23b26ae2e1ad0909a32a41f490ae0f82038354ab3c9384172139ecdf12605"
+
+
+class TestSeals:
+    """Every record has a checksum in its row and, where there are secrets, a signature."""
+
+    def test_what_it_is(self) -> None:
+        """Its bytes stay as they are, or no record that is stored could be read."""
+        assert seal("ab" * 32, b"a record").hex() == SEAL
+        assert seal("ab" * 32, b"a record", [b"secret", b"old"]).hex() == SEAL + SIGNATURE
+
+    def test_columns_to_search_by_are_not_believed(self, make: Make) -> None:
+        """What a query finds is what the sealed record says, whatever stands beside it."""
+        storage = make()
+        storage.put(KEY, a_record("f", 5, x=3))
+        with storage._database.write() as connection:
+            connection.execute(sa.update(schema.calls).values(name="g", result_number=6.0))
+            connection.execute(sa.update(schema.arguments).values(number=4.0))
+        assert storage.get(KEY) == a_record("f", 5, x=3)
+        for wanted in ({"name": "g"}, {"arguments": {"x": 4}}, {"result": 6}):
+            assert list(storage.query(QueryCall.of(**wanted))) == []
+
+    @pytest.mark.parametrize("forged", [{"seal": b""}, {"seal": None}, {"record": b""}])
+    def test_altered(self, make: Make, forged: dict[str, Any]) -> None:
+        storage = make()
+        storage.put(KEY, a_record())
+        with storage._database.write() as connection:
+            connection.execute(sa.update(schema.calls).values(**forged))
+        with pytest.raises(CorruptParcel, match=f"call {KEY[:12]}"):
+            storage.get(KEY)
+
+    def test_what_may_stand_in_a_damaged_row(
+        self, file: Sql, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        """SQLite keeps anything in any column: of that, nothing is taken for what it is not."""
+        file.put_many({digest(number): a_record("f", x=number) for number in range(6)})
+        keys = [str(digest(number)) for number in range(6)]
+        raw = sqlite3.connect(tmp_path / "calls.db")
+        with raw:
+            change = "UPDATE fleche_calls SET {} = {} WHERE key = ?"
+            raw.execute("PRAGMA foreign_keys = OFF")
+            raw.execute(change.format("key", "x'ff00'"), keys[:1])
+            raw.execute(change.format("key", "CAST(x'6162ff64' AS TEXT)"), keys[1:2])
+            raw.execute(change.format("record", "1e12"), keys[2:3])
+            raw.execute(change.format("record", "CAST(x'ff' AS TEXT)"), keys[3:4])
+            raw.execute(change.format("modified", "'yesterday'"), keys[4:5])
+        raw.close()
+        assert sorted(file.keys()) == sorted(keys[2:])
+        assert "whose key is damaged" in caplog.text
+        for key in keys[2:4]:
+            with pytest.raises(CorruptParcel):
+                file.get(D(key))
+        assert abs(file.entry(D(keys[4])).modified - time.time()) < 60
+        assert sorted(entry.key for entry in file.entries()) == sorted(keys[2:])
+        assert sorted(key for key, _ in file.query(QueryCall())) == sorted(keys[4:])
+
+    def test_keys_in_disorder(self, file: Sql, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Where pages do not lead on, it ends with an error and not never."""
+        for size in ("_FIRST_PAGE", "_LARGEST_PAGE"):
+            monkeypatch.setattr(f"fleche.storage.sql.storage.{size}", 2)
+        for page in ([digest(1), digest(2)], ["x", "y"]):
+            rows = [SimpleNamespace(key=key) for key in page]
+            monkeypatch.setattr(file._database, "fetch", lambda _, rows=rows: rows)
+            with pytest.raises(StorageError, match=r"keys in disorder \(the database is damaged"):
+                list(file.keys())
+
+    def test_under_another_key(self, file: Sql, tmp_path: Path) -> None:
+        """A row that is put in another's place does not pass for it, signed or not."""
+        signed = Sql(tmp_path / "signed.db", secret_key="ours")
+        for storage in (file, signed):
+            storage.put_many({KEY: a_record("one"), OTHER: a_record("two")})
+            with storage._database.write() as connection:
+                one = connection.execute(
+                    sa.select(schema.calls.c.record, schema.calls.c.seal).where(
+                        schema.calls.c.key == str(KEY)
+                    )
+                ).one()
+                other = sa.update(schema.calls).where(schema.calls.c.key == str(OTHER))
+                connection.execute(other.values(record=one.record, seal=one.seal))
+            with pytest.raises(CorruptParcel, match="another call's"):
+                storage.get(OTHER)
+            assert [key for key, _ in storage.query(QueryCall())] == [KEY]
+        signed.close()
+
+    def test_secrets(self, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+        """The first secret signs, all of them are accepted, and no other."""
+        place = tmp_path / "calls.db"
+        old, new, both, foreign, none = (
+            Sql(place, secret_key=keys)
+            for keys in ("old", "new", ["new", "old"], ["foreign"], None)
+        )
+        old.put(KEY, a_record("old"))
+        both.put(OTHER, a_record("new"))
+        for reader in (both, none):
+            assert reader.get(KEY) == a_record("old")
+            assert reader.get(OTHER) == a_record("new")
+        assert new.get(OTHER) == a_record("new")
+        with pytest.raises(SignatureError, match=f"call {KEY[:12]}: signed by a key that is not"):
+            new.get(KEY)
+        none.put(KEY, a_record("unsigned"))
+        for refusing in (old, both, foreign):
+            with pytest.raises(SignatureError):
+                refusing.get(KEY)
+        with caplog.at_level(logging.WARNING, "fleche.storage"):
+            assert list(foreign.query(QueryCall())) == []
+        assert len(caplog.records) == 1
+        assert [key for key, _ in both.query(QueryCall())] == [OTHER]
+        for storage in (old, new, both, foreign, none):
+            storage.close()
+
+    def test_from_the_environment(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        plain = Sql(tmp_path / "calls.db")
+        plain.put(KEY, a_record())
+        monkeypatch.setenv("FLECHE_SECRET_KEY", "new,old")
+        signed = Sql(tmp_path / "calls.db")
+        with pytest.raises(SignatureError, match="not signed"):
+            signed.get(KEY)
+        signed.put(KEY, a_record())
+        new = Sql(tmp_path / "calls.db", secret_key="new")
+        assert new.get(KEY) == a_record()
+        for storage in (plain, signed, new):
+            storage.close()
+
+    def test_in_the_configuration(self, tmp_path: Path) -> None:
+        """Secrets are part of it, and travel with a pickle, but nobody shows them."""
+        url = str(tmp_path / "calls.db")
+        storage = Sql(url, secret_key=["new", "old"])
+        table = {"type": "sql", "url": url, "secret_key": ["new", "old"]}
+        assert storage.to_config() == table
+        again = storage_from_config(table, "calls")
+        assert again.to_config() == pickle.loads(pickle.dumps(storage)).to_config() == table
+        assert "new" not in repr(storage)
+        assert redact(table)["secret_key"] == ["***", "***"]
+        assert Sql(url).to_config() == {"type": "sql", "url": url}
+        for wrong in ("", ["good", ""]):
+            with pytest.raises(ValueError, match="an empty secret signs nothing"):
+                Sql(url, secret_key=wrong)
+
+
 class TestWhere:
     @pytest.mark.parametrize("url", ["~/a b/calls.db", "sqlite:///~/a b/calls.db"])
     def test_home_is_expanded(self, url: str, tmp_home: Path) -> None:
@@ -330,8 +499,7 @@ class TestWhere:
         storage.put(KEY, a_record())
         storage.close()
         assert (tmp_path / "sub" / "calls.db").exists()
-        with Sql(url)._database._explained("test"):
-            assert str(Path.cwd() / "sub") in Sql(url).to_config()["url"]
+        assert str(Path.cwd() / "sub") in Sql(url).to_config()["url"]
 
     @pytest.mark.parametrize("url", [None, "sqlite://", "sqlite:///:memory:"])
     def test_in_memory(self, url: str | None, no_leaks: None) -> None:
@@ -441,63 +609,6 @@ class TestErrors:
         """An unreachable server is no miss."""
         with pytest.raises(StorageError, match="check the host"):
             Sql("postgresql+psycopg://me@127.0.0.1:9/db").contains(KEY)
-
-
-class TestSchema:
-    def test_a_newer_schema_is_refused(self, make: Make) -> None:
-        """Tables of a newer fleche are left alone, and the error says so."""
-        storage = make()
-        storage.put(KEY, a_record())
-        with storage._database.write() as connection:
-            connection.execute(sa.update(schema.meta).values(value="99"))
-        if storage.capabilities.persistent:
-            with pytest.raises(StorageError, match=r"made by a newer fleche .schema 99"):
-                make().get(KEY)
-
-    def test_older_tables_are_brought_up_to_date(
-        self, make: Make, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        """Each step of the ladder is taken once, in order, and the records stay."""
-        storage = make()
-        storage.put(KEY, a_record())
-        if not storage.capabilities.persistent:
-            return
-        steps: list[int] = []
-        for version in (1, 2):
-
-            def step(connection: sa.Connection, version: int = version) -> None:
-                steps.append(version)
-                connection.exec_driver_sql(f"CREATE TABLE step_{version} (x INTEGER)")
-
-            monkeypatch.setitem(schema.MIGRATIONS, version, step)
-        monkeypatch.setattr(schema, "SCHEMA", 3)
-        monkeypatch.setattr(database, "SCHEMA", 3)
-        for _ in range(2):
-            assert make().get(KEY) == a_record()
-        assert steps == [1, 2]
-
-    def test_a_failed_step_changes_nothing(
-        self, make: Make, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        """A migration that fails leaves tables that the older fleche still reads."""
-        make().put(KEY, a_record())
-        storage = make()
-        if not storage.capabilities.persistent:
-            return
-
-        def fail(connection: sa.Connection) -> None:
-            connection.exec_driver_sql("CREATE TABLE half (x INTEGER)")
-            connection.exec_driver_sql("CREATE NONSENSE")
-
-        with monkeypatch.context() as patch:
-            patch.setitem(schema.MIGRATIONS, 1, fail)
-            patch.setattr(schema, "SCHEMA", 2)
-            patch.setattr(database, "SCHEMA", 2)
-            with pytest.raises(StorageError):
-                storage.get(KEY)
-        assert make().get(KEY) == a_record()
-        with make()._database.read() as connection:
-            assert not sa.inspect(connection).has_table("half")
 
 
 class TestSqlite:
@@ -618,7 +729,7 @@ def test_threads_share_a_storage(make: Make) -> None:
 
 WRITER = """
 import sys
-from fleche.digest import digest
+from fleche.digest import D, digest
 from fleche.storage import Sql
 from fleche.testing.corpus import a_record
 url, seed, count = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])

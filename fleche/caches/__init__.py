@@ -1,6 +1,6 @@
 """Caches: where calls and their values are kept and found again."""
 
-from fleche.caches._reports import GcReport, RedigestReport, VerifyReport
+from fleche.caches._reports import GcReport, RedigestReport, StatsReport, SyncReport, VerifyReport
 from fleche.caches.base import BaseCache, LayerPolicy, OnError, PendingCall
 from fleche.caches.limited import Candidate, Eviction, SizeLimitedCache, least_recently_used
 from fleche.caches.local import Cache
@@ -28,6 +28,8 @@ __all__ = [
     "RefreshingCache",
     "Rejected",
     "SizeLimitedCache",
+    "StatsReport",
+    "SyncReport",
     "VerifyReport",
     "least_recently_used",
 ]

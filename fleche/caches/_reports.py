@@ -2,15 +2,24 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
-from typing import TYPE_CHECKING
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, fields
+from typing import TYPE_CHECKING, Any
 
 from fleche.digest import Digest
 
 if TYPE_CHECKING:
     from typing_extensions import Self
 
-__all__ = ["GcReport", "RedigestReport", "Report", "VerifyReport"]
+__all__ = [
+    "GcReport",
+    "RedigestReport",
+    "Report",
+    "StatsReport",
+    "SyncReport",
+    "VerifyReport",
+]
 
 
 @dataclass(frozen=True)
@@ -19,18 +28,21 @@ class Report:
 
     def __add__(self, other: Self) -> Self:
         sums = {
-            field.name: getattr(self, field.name) + getattr(other, field.name)
-            for field in fields(self)
+            each.name: getattr(self, each.name) + getattr(other, each.name) for each in fields(self)
         }
         return type(self)(**sums)
 
     def __str__(self) -> str:
-        parts = []
-        for field in fields(self):
-            value = getattr(self, field.name)
-            number = value if isinstance(value, int) else len(value)
-            parts.append(f"{field.name.replace('_', ' ')}: {number}")
-        return ", ".join(parts)
+        return ", ".join(f"{name}: {number}" for name, number in self._numbers())
+
+    def _numbers(self) -> Iterator[tuple[str, int]]:
+        for each in fields(self):
+            value: Any = getattr(self, each.name)
+            if isinstance(value, Mapping):
+                yield from sorted(value.items())
+            else:
+                number = value if isinstance(value, int) else len(value)
+                yield each.name.replace("_", " "), number
 
 
 @dataclass(frozen=True)
@@ -58,7 +70,7 @@ class VerifyReport(Report):
         values: how many values there are.
         calls: how many finished calls.
         corrupt: values and records that are damaged.
-        untrusted: values that are not signed by a known key.
+        untrusted: values and records that are not signed by a known key; they are never removed.
         broken: values that refer to a shared buffer which is gone or corrupt.
         dangling: calls whose result is gone, corrupt or broken.
         incomplete: calls whose result is here, but not all of their arguments.
@@ -99,3 +111,50 @@ class RedigestReport(Report):
     calls: int = 0
     rekeyed: tuple[Digest, ...] = ()
     failed: tuple[Digest, ...] = ()
+
+
+@dataclass(frozen=True)
+class StatsReport(Report):
+    """How much there is, and how it fared.
+
+    Attributes:
+        values: entries of values; a large buffer that values share is an entry of its own.
+        calls: records of calls; those of calls that are running count too.
+        bytes: what all of them take, as far as the storages can tell.
+        events: how often each event befell the cache object that was asked, since it was made.
+    """
+
+    values: int = 0
+    calls: int = 0
+    bytes: int = 0
+    events: Counter[str] = field(default_factory=Counter)
+
+    @property
+    def hits(self) -> int:
+        """How often a result was found."""
+        return self.events["hits"]
+
+    @property
+    def misses(self) -> int:
+        """How often none was, or none that could be used."""
+        return self.events["misses"]
+
+    @property
+    def errors(self) -> dict[str, int]:
+        """How often something went wrong, by its kind (``"corrupt"``, ``"unpack"``, ...)."""
+        prefix = "errors."
+        found = self.events.items()
+        return {name[len(prefix) :]: n for name, n in found if name.startswith(prefix)}
+
+
+@dataclass(frozen=True)
+class SyncReport(Report):
+    """What went from one cache to another, and back.
+
+    Attributes:
+        sent: calls that the other one lacked.
+        received: calls that came from there.
+    """
+
+    sent: int = 0
+    received: int = 0

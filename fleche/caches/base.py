@@ -13,13 +13,14 @@ from collections.abc import Callable, Iterable, Iterator
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
+from fleche.caches._reports import SyncReport
 from fleche.caches._transfer import copy_call, transfer
 from fleche.caches.pending import PendingCall
 from fleche.caches.primitives import LayerPolicy, OnError
 from fleche.caches.upkeep import GRACE, LEASE_AGE, Progress, Upkeep
 from fleche.call import MISSING, Call, CallRecord, LazyCall, QueryCall
 from fleche.digest import SCHEME, Digest
-from fleche.errors import CorruptParcel, ParcelError, Rejected, SignatureError
+from fleche.errors import CorruptParcel, ParcelError, SignatureError
 from fleche.parcel import Parcel
 from fleche.query import QueryIterator
 from fleche.table import Table
@@ -86,7 +87,7 @@ class BaseCache(Upkeep):
             Indigestible: an argument has no digest.
             Rejected: this cache refuses the call.
         """
-        self._check_writable("save")
+        self.check_writable("save")
         return PendingCall(self, call, lease=lease)
 
     def load(self, key: Digest | str) -> LazyCall:
@@ -180,18 +181,19 @@ class BaseCache(Upkeep):
     def transfer(
         self,
         target: BaseCache,
-        calls: Iterable[LazyCall] | None = None,
+        calls: QueryCall | Iterable[LazyCall] | None = None,
         *,
         progress: Progress | None = None,
     ) -> int:
         """Copy calls with all their values to ``target``, as parcels.
 
-        What ``target`` holds is not sent again. A call whose result is gone is left out, counted
-        and logged.
+        What ``target`` holds is not sent again, and an interrupted transfer, begun anew, goes on
+        where it was. A call whose result is gone or damaged is left out, counted and logged.
 
         Args:
             target: any other cache.
-            calls: which calls of this cache; all, if not given.
+            calls: which calls of this cache: those that match a template, or these; all, if not
+                given.
             progress: called with the number of calls copied so far.
 
         Returns:
@@ -200,9 +202,45 @@ class BaseCache(Upkeep):
         Raises:
             Rejected: ``target`` is read-only.
         """
-        if target.read_only:
-            raise Rejected(f"{target}: read-only, transfer refused")
-        return transfer(self, target, self.query() if calls is None else calls, progress)
+        target.check_writable("transfer")
+        if calls is None or isinstance(calls, QueryCall):
+            keys = self.call_keys(calls or QueryCall())
+        else:
+            keys = (call.key for call in calls)
+        return transfer(self, target, keys, progress)
+
+    def sync(
+        self,
+        other: BaseCache,
+        template: QueryCall | None = None,
+        *,
+        progress: Progress | None = None,
+        **fields: Any,
+    ) -> SyncReport:
+        """Copy to ``other`` what it lacks, and from there what this cache lacks.
+
+        A call that both have stays as it is in either. Interrupted, it goes on where it was when it
+        is called again.
+
+        Args:
+            other: any other cache.
+            template: which calls, as for :meth:`query`, or
+            fields: the arguments of :meth:`QueryCall.of`; all calls, if none are given.
+            progress: called with the number of calls copied so far, both ways together.
+
+        Raises:
+            Rejected: one of them is read-only; nothing has been copied.
+        """
+        for cache in (self, other):
+            cache.check_writable("sync")
+        wanted = QueryCall.of(**fields) if template is None else template
+        sent = self.transfer(other, wanted, progress=progress)
+
+        def counted_on(received: int) -> None:
+            if progress is not None:
+                progress(sent + received)
+
+        return SyncReport(sent, other.transfer(self, wanted, progress=counted_on))
 
     def copy_call(self, target: BaseCache, key: Digest, record: CallRecord) -> None:
         """Copy one record and those of its values that ``target`` lacks and this cache has.
@@ -220,7 +258,7 @@ class BaseCache(Upkeep):
         """
         if target is None:
             raise TypeError("push() needs a target; only a stack knows where to push to")
-        return self.transfer(target, self.query(**fields))
+        return self.transfer(target, QueryCall.of(**fields))
 
     # -- views -------------------------------------------------------------------------------------
 

@@ -27,7 +27,7 @@ from fleche.caches._reports import GcReport
 from fleche.caches.tables import read_table
 from fleche.call import CallRecord
 from fleche.digest import Digest
-from fleche.errors import ParcelError, StorageError
+from fleche.errors import ParcelError, SignatureError, StorageError
 from fleche.storage.base import CallStorage, Entry, ValueStorage
 
 __all__ = ["Steps", "collect"]
@@ -167,7 +167,7 @@ def _records(calls: CallStorage, seen: set[Digest]) -> Iterator[tuple[Digest, Ca
         except ParcelError as error:
             raise StorageError(
                 f"call {key[:12]} cannot be read, so nobody knows which values it needs; nothing "
-                f"was removed. verify(repair=True) removes damaged records. ({error})"
+                f"was removed. {_remedy(error)} ({error})"
             ) from error
         yield key, record
 
@@ -177,3 +177,12 @@ def _is_older(calls: CallStorage, key: Digest, limit: float) -> bool:
         return calls.entry(key).modified <= limit
     except KeyError:
         return False
+
+
+def _remedy(error: ParcelError) -> str:
+    if isinstance(error, SignatureError):
+        return (
+            "Use the secret that signed it, or evict() what is in verify().untrusted if nobody "
+            "trusts that any more."
+        )
+    return "verify(repair=True) removes damaged records."

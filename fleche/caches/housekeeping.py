@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 
-from fleche.caches._reports import RedigestReport, VerifyReport
+from fleche.caches._reports import RedigestReport, StatsReport, VerifyReport
 from fleche.caches.garbage import Steps, collect
 from fleche.caches.tables import Table, open_stored, save_stored, table_of
 from fleche.call import CallRecord
@@ -17,9 +17,37 @@ from fleche.parcel import Packing
 from fleche.parcel import verify as verify_parcel
 from fleche.storage.base import CallStorage, ValueStorage
 
-__all__ = ["collect", "redigest", "verify"]
+__all__ = ["collect", "measure", "redigest", "verify"]
 
 Progress = Callable[[int], None]
+
+
+# -- counting --------------------------------------------------------------------------------------
+
+
+def measure(
+    values: ValueStorage, calls: CallStorage, *, progress: Progress | None = None
+) -> StatsReport:
+    """Count entries and bytes without reading an entry.
+
+    Args:
+        values: where the values are.
+        calls: where the records are.
+        progress: called with the number of entries looked at so far.
+    """
+    steps = Steps(progress)
+    number_of_values, value_bytes = _counted(values, steps)
+    number_of_calls, call_bytes = _counted(calls, steps)
+    return StatsReport(number_of_values, number_of_calls, value_bytes + call_bytes)
+
+
+def _counted(storage: ValueStorage | CallStorage, steps: Steps) -> tuple[int, int]:
+    number, size = 0, 0
+    for entry in storage.entries():
+        steps.step()
+        number += 1
+        size += entry.size
+    return number, size
 
 
 # -- checks ----------------------------------------------------------------------------------------
@@ -110,12 +138,15 @@ def _verify_calls(
 ) -> tuple[VerifyReport, set[Digest]]:
     """Return what is wrong with the calls, and the values that they refer to."""
     used: set[Digest] = set()
-    damaged, dangling, incomplete, misfiled, finished = [], [], [], [], 0
+    damaged, untrusted, dangling, incomplete, misfiled, finished = [], [], [], [], [], 0
     for key in list(calls.keys()):
         steps.step()
         try:
             record = calls.get(key)
         except KeyError:
+            continue
+        except SignatureError:
+            untrusted.append(key)
             continue
         except ParcelError:
             damaged.append(key)
@@ -134,6 +165,7 @@ def _verify_calls(
     report = VerifyReport(
         calls=finished,
         corrupt=tuple(damaged),
+        untrusted=tuple(untrusted),
         dangling=tuple(dangling),
         incomplete=tuple(incomplete),
         misfiled=tuple(misfiled),

@@ -9,7 +9,7 @@ from threading import Lock
 from typing import TypeVar
 
 from fleche.caches.base import BaseCache
-from fleche.call import LazyCall, QueryCall
+from fleche.call import CallRecord, LazyCall, QueryCall
 from fleche.digest import Digest
 from fleche.errors import RemoteConnectionError
 from fleche.parcel import Parcel
@@ -110,6 +110,15 @@ class Layers:
                     del rest[digest]
                     yield digest, parcel
 
+    def load_records(self, keys: Iterable[Digest]) -> Iterator[tuple[Digest, CallRecord]]:
+        """Yield the records that one of them has, each layer asked once for the rest."""
+        rest = dict.fromkeys(keys)
+        for layer in self.caches:
+            with self.tolerating(layer):
+                for key, record in layer.load_records(list(rest)) if rest else ():
+                    del rest[key]
+                    yield key, record
+
     def contains(self, key: Digest) -> bool:
         """Tell whether one of them contains ``key``."""
         return any(self.ask(lambda layer: layer.contains(key)))
@@ -130,6 +139,16 @@ class Layers:
         full = [key if Digest(key).is_full else self.expand(key) for key in keys]
         answers = list(self.ask(lambda layer: layer.shrink(*full))) or [tuple(map(Digest, full))]
         return tuple(max(shorts, key=len) for shorts in zip(*answers, strict=True))
+
+    def call_keys(self, template: QueryCall) -> Iterator[Digest]:
+        """Yield the keys of the matching calls, each once."""
+        seen: set[Digest] = set()
+        for layer in self.caches:
+            with self.tolerating(layer):
+                for key in layer.call_keys(template):
+                    if key not in seen:
+                        seen.add(key)
+                        yield key
 
     def query(self, template: QueryCall, owner: BaseCache) -> Iterator[LazyCall]:
         """Yield the matching calls, bound to ``owner``; of several with one key, the first."""

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import logging
-import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from threading import Lock
 from typing import TypeAlias
 
+from fleche.caches._budget import Budget
 from fleche.caches.local import Cache
+from fleche.caches.pending import PendingCall
 from fleche.caches.tables import Table, read_table
 from fleche.caches.views import CacheView
-from fleche.call import CallRecord
+from fleche.call import Call, CallRecord
 from fleche.digest import Digest
 from fleche.errors import ParcelError, Rejected, StorageError
 from fleche.parcel import Parcel
@@ -22,9 +23,6 @@ from fleche.storage.base import CallStorage, ValueStorage
 __all__ = ["Candidate", "Eviction", "SizeLimitedCache", "least_recently_used"]
 
 log = logging.getLogger("fleche.caches")
-
-_LOOK_AGAIN = 60.0
-"""Seconds after which others may have filled what was free."""
 
 
 @dataclass(frozen=True)
@@ -94,7 +92,7 @@ class SizeLimitedCache(CacheView):
         self.max_bytes = max_bytes
         self.eviction = eviction
         self._values, self._calls = inner.values, inner.calls
-        self._budget = _Budget()
+        self._budget = Budget()
         self._making_room = Lock()
 
     def fetch(self, key: Digest) -> tuple[CallRecord, Parcel | None]:
@@ -114,11 +112,38 @@ class SizeLimitedCache(CacheView):
         super().save_parcel(digest, parcel)
         self._budget.spend(size=parcel.nbytes)
 
+    def prepare(self, call: Call, *, lease: bool = True) -> PendingCall:  # noqa: ARG002
+        """Store the arguments of a call, always with a lease: others may be making room."""
+        return super().prepare(call, lease=True)
+
     def save_record(self, key: Digest, record: CallRecord) -> None:
-        """Store a record, and make room if that was one too many."""
+        """Store a record, and make room if that was one too many.
+
+        Until now, nothing but its age has kept the result, and others who had used it may have
+        evicted it. Then the call goes, too.
+        """
         super().save_record(key, record)
-        if record.result is not None and not self._budget.spend(calls=1):
+        if record.result is None:
+            return
+        if not self._keeps(record.result):
+            self.inner.drop(key)
+            return
+        self._calls.renew(key)  # a call is no older than its values, or they would outlive it
+        if not self._budget.spend(calls=1):
             self.make_room(key)
+
+    def _keeps(self, result: Digest) -> bool:
+        """Tell whether a value is here with its buffers, and make sure that they stay."""
+        try:
+            needed = read_table(self._values, result).references
+        except KeyError:
+            return False
+        except ParcelError:
+            return True  # somebody else has put it there; whoever loads it is told
+        gone = self.inner.missing([result, *needed])
+        if gone and result not in gone:
+            self.inner.drop(result)  # nothing can be made of it
+        return not gone
 
     def make_room(self, keep: Digest | None = None) -> int:
         """Evict until the limits hold; return how many calls went.
@@ -163,31 +188,6 @@ class SizeLimitedCache(CacheView):
 
 def _tenth_below(limit: int | None) -> int | None:
     return None if limit is None else limit - limit // 10
-
-
-class _Budget:
-    """What may be saved before somebody must look how full the cache is.
-
-    It is half of what was free when somebody looked: others save too.
-    """
-
-    def __init__(self) -> None:
-        self._calls = self._bytes = 0.0
-        self._until = 0.0
-        self._lock = Lock()
-
-    def spend(self, *, calls: int = 0, size: int = 0) -> bool:
-        """Take from the budget; tell whether it lasts."""
-        with self._lock:
-            self._calls -= calls
-            self._bytes -= size
-            return self._calls >= 0 and self._bytes >= 0 and time.monotonic() < self._until
-
-    def renew(self, calls: float, size: float) -> None:
-        """Set the budget to half of what is free."""
-        with self._lock:
-            self._calls, self._bytes = calls / 2, size / 2
-            self._until = time.monotonic() + _LOOK_AGAIN
 
 
 class _Survey:

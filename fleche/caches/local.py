@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from fleche.caches import housekeeping
-from fleche.caches._reports import GcReport, RedigestReport, VerifyReport
+from fleche.caches._reports import GcReport, RedigestReport, StatsReport, VerifyReport
 from fleche.caches.base import GRACE, LEASE_AGE, BaseCache, LayerPolicy, Progress
 from fleche.call import CallRecord, LazyCall, QueryCall
 from fleche.digest import Digest
@@ -19,9 +19,13 @@ from fleche.storage.base import (
     ValueStorage,
     expand_among,
     shrink_among,
+    shrink_sorted,
 )
 
 __all__ = ["Cache"]
+
+_MANY = 500
+"""To shrink so many keys, it is quicker to list everything once. Leases count as calls then."""
 
 
 class Cache(BaseCache):
@@ -72,12 +76,12 @@ class Cache(BaseCache):
 
     def save_record(self, key: Digest, record: CallRecord) -> None:
         """Store a record, or a lease."""
-        self._check_writable("save")
+        self.check_writable("save")
         self.calls.put(key, record)
 
     def save_records(self, records: Mapping[Digest, CallRecord]) -> None:
         """Store records, together where the storage can."""
-        self._check_writable("save")
+        self.check_writable("save")
         self.calls.put_many(records)
 
     def load_parcel(self, digest: Digest) -> Parcel:
@@ -86,7 +90,7 @@ class Cache(BaseCache):
 
     def save_parcel(self, digest: Digest, parcel: Parcel) -> None:
         """Store the parcel of a value."""
-        self._check_writable("save")
+        self.check_writable("save")
         self.values.put(digest, parcel)
 
     def missing(self, digests: Iterable[Digest]) -> list[Digest]:
@@ -106,9 +110,23 @@ class Cache(BaseCache):
             return False
         return result is not None and self.values.contains(result)
 
+    def contains_many(self, keys: Iterable[Digest]) -> list[bool]:
+        """Tell for each key what :meth:`contains` tells; records are read in batches."""
+        wanted = list(keys)
+        full = [key for key in wanted if Digest(key).is_full]
+        try:
+            records = dict(self.calls.get_many(full))
+        except ParcelError:  # which one is damaged takes looking at each
+            return super().contains_many(wanted)
+        holders = {key: records[key].result or key if key in records else key for key in full}
+        absent = set(self.values.missing(dict.fromkeys(holders.values())))
+        return [
+            holders[key] not in absent if key in holders else self.contains(key) for key in wanted
+        ]
+
     def evict(self, key: Digest | str) -> None:
         """Forget a call, or a value."""
-        self._check_writable("evict")
+        self.check_writable("evict")
         full = self.complete(key)
         storages = [store for store in (self.calls, self.values) if store.contains(full)]
         if not storages:
@@ -142,7 +160,11 @@ class Cache(BaseCache):
             return True
 
     def _shrink(self, *keys: Digest | str) -> tuple[Digest, ...]:
-        return tuple(self._shrink_one(self.complete(key)) for key in keys)
+        full = [self.complete(key) for key in keys]
+        if len(full) < _MANY:
+            return tuple(map(self._shrink_one, full))
+        everything = sorted({*self.calls.keys(), *self.values.keys()})
+        return tuple(shrink_sorted(key, everything) for key in full)
 
     def _shrink_one(self, key: Digest) -> Digest:
         prefix = Digest(key[:SHORTEST])
@@ -152,6 +174,10 @@ class Cache(BaseCache):
         return short if len(short) == SHORTEST else shrink_among(key, self._matching(prefix))
 
     # -- searching ---------------------------------------------------------------------------------
+
+    def call_keys(self, template: QueryCall) -> Iterator[Digest]:
+        """Yield the keys of the calls that match; if all do, without reading a record."""
+        return self.calls.keys() if template == QueryCall() else super().call_keys(template)
 
     def _query(self, call: QueryCall) -> Iterator[LazyCall]:
         for key, record in self.calls.query(call):
@@ -172,7 +198,7 @@ class Cache(BaseCache):
         progress: Progress | None = None,
     ) -> GcReport:
         """Remove the values that no call refers to; see :meth:`BaseCache.gc`."""
-        self._check_writable("gc")
+        self.check_writable("gc")
         return housekeeping.collect(
             self.values,
             self.calls,
@@ -185,15 +211,19 @@ class Cache(BaseCache):
     def verify(self, repair: bool = False, *, progress: Progress | None = None) -> VerifyReport:
         """Check every entry; see :meth:`BaseCache.verify`."""
         if repair:
-            self._check_writable("repair")
+            self.check_writable("repair")
         return housekeeping.verify(
             self.values, self.calls, self.packing.keys, repair=repair, progress=progress
         )
 
     def redigest(self, *, progress: Progress | None = None) -> RedigestReport:
         """File calls anew whose key does not match; see :meth:`BaseCache.redigest`."""
-        self._check_writable("redigest")
+        self.check_writable("redigest")
         return housekeeping.redigest(self.values, self.calls, self.packing, progress=progress)
+
+    def measure(self, progress: Progress | None = None) -> StatsReport:
+        """Count entries and bytes; see :meth:`BaseCache.measure`."""
+        return housekeeping.measure(self.values, self.calls, progress=progress)
 
     # -- the whole ---------------------------------------------------------------------------------
 

@@ -7,6 +7,7 @@ from typing import Any, NoReturn
 
 from fleche.caches.base import BaseCache
 from fleche.caches.layers import Layers
+from fleche.caches.upkeep import Upkeep
 from fleche.call import CallRecord, LazyCall, QueryCall
 from fleche.digest import Digest
 from fleche.errors import Rejected
@@ -78,6 +79,14 @@ class CachePool(BaseCache):
     def _shrink(self, *keys: Digest | str) -> tuple[Digest, ...]:
         return self._members.shrink(*keys)
 
+    def load_records(self, keys: Iterable[Digest]) -> Iterator[tuple[Digest, CallRecord]]:
+        """Yield the records that one of them has, each asked once."""
+        return self._members.load_records(keys)
+
+    def call_keys(self, template: QueryCall) -> Iterator[Digest]:
+        """Yield the keys of the calls that match, each once."""
+        return self._members.call_keys(template)
+
     def _query(self, call: QueryCall) -> Iterable[LazyCall]:
         return self._members.query(call, self)
 
@@ -92,6 +101,10 @@ class CachePool(BaseCache):
     def evict(self, key: Digest | str) -> NoReturn:
         """Refuse."""
         raise Rejected(f"{self}: a pool is read-only, {key[:12]} not evicted")
+
+    def stores(self) -> tuple[Upkeep, ...]:
+        """Return the stores of all members."""
+        return tuple(store for member in self.members for store in member.stores())
 
     def to_config(self) -> dict[str, Any]:
         """Return the table with the configurations of the members."""

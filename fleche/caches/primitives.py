@@ -168,6 +168,22 @@ class Primitives(ABC):
                 continue
             yield key, record, parcel
 
+    def load_records(self, keys: Iterable[Digest]) -> Iterator[tuple[Digest, CallRecord]]:
+        """Yield the records of those calls that are here."""
+        for key in keys:
+            try:
+                record = self.load_record(key)
+            except KeyError:
+                continue
+            yield key, record
+
+    def call_keys(self, template: QueryCall) -> Iterator[Digest]:
+        """Yield the keys of the calls that match, as they are found.
+
+        Keys of calls that are still running, or damaged, may be among them.
+        """
+        return (call.key for call in self._query(template))
+
     def contains_many(self, keys: Iterable[Digest]) -> list[bool]:
         """Tell for each key what :meth:`contains` tells."""
         return [self.contains(key) for key in keys]
@@ -214,7 +230,7 @@ class Primitives(ABC):
         """Whether what is saved here is taken apart, so that it must be whole by itself."""
         return self.capabilities.opens_parcels
 
-    def _check_writable(self, action: str) -> None:
+    def check_writable(self, action: str) -> None:
         """Refuse ``action`` if this cache is read-only.
 
         Raises:
@@ -228,7 +244,7 @@ class Primitives(ABC):
         with self._counts_lock:
             self._counts[event] += number
 
-    def stats(self) -> dict[str, int]:
-        """Return the counters of this object since it was made."""
+    def counts(self) -> dict[str, int]:
+        """Return how often each event befell this object since it was made."""
         with self._counts_lock:
             return dict(self._counts)

@@ -192,6 +192,14 @@ class CacheStack(BaseCache):
     def _shrink(self, *keys: Digest | str) -> tuple[Digest, ...]:
         return self._layers.shrink(*keys)
 
+    def load_records(self, keys: Iterable[Digest]) -> Iterator[tuple[Digest, CallRecord]]:
+        """Yield the records that one of them has, each asked once."""
+        return self._layers.load_records(keys)
+
+    def call_keys(self, template: QueryCall) -> Iterator[Digest]:
+        """Yield the keys of the calls that match, each once."""
+        return self._layers.call_keys(template)
+
     def _query(self, call: QueryCall) -> Iterable[LazyCall]:
         return self._layers.query(call, self)
 
@@ -258,7 +266,7 @@ class CacheStack(BaseCache):
         if target is not None:
             return super().push(target, **fields)
         further = [layer for layer in self.layers[1:] if not layer.read_only]
-        return sum(self.first.transfer(layer, self.first.query(**fields)) for layer in further)
+        return sum(self.first.transfer(layer, QueryCall.of(**fields)) for layer in further)
 
     # -- the whole ---------------------------------------------------------------------------------
 

@@ -78,7 +78,7 @@ class Values(Primitives):
             Indigestible: it has no digest.
             Rejected: this cache refuses it.
         """
-        self._check_writable("save")
+        self.check_writable("save")
         found, buffers = digest_with_buffers(value)
         self.save_values({found: value}, buffers)
         return found

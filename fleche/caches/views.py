@@ -9,7 +9,7 @@ from typing import Any
 
 import msgspec
 
-from fleche.caches._reports import GcReport, RedigestReport, VerifyReport
+from fleche.caches._reports import GcReport, RedigestReport, StatsReport, VerifyReport
 from fleche.caches.base import GRACE, LEASE_AGE, BaseCache, Progress, register_view
 from fleche.call import CallRecord, LazyCall, QueryCall
 from fleche.claims import Claims
@@ -62,7 +62,7 @@ class CacheView(BaseCache):
 
     def save_record(self, key: Digest, record: CallRecord) -> None:
         """Store the record."""
-        self._check_writable("save")
+        self.check_writable("save")
         self.inner.save_record(key, record)
 
     def load_parcel(self, digest: Digest) -> Parcel:
@@ -71,7 +71,7 @@ class CacheView(BaseCache):
 
     def save_parcel(self, digest: Digest, parcel: Parcel) -> None:
         """Store the parcel."""
-        self._check_writable("save")
+        self.check_writable("save")
         self.inner.save_parcel(digest, parcel)
 
     def load_parcels(self, digests: Iterable[Digest]) -> Iterator[tuple[Digest, Parcel]]:
@@ -88,12 +88,12 @@ class CacheView(BaseCache):
 
     def evict(self, key: Digest | str) -> None:
         """Forget ``key``."""
-        self._check_writable("evict")
+        self.check_writable("evict")
         self.inner.evict(key)
 
     def drop(self, key: Digest) -> None:
         """Remove an entry from where saves go."""
-        self._check_writable("evict")
+        self.check_writable("evict")
         self.inner.drop(key)
 
     def expand(self, key: Digest | str) -> Digest:
@@ -120,19 +120,23 @@ class CacheView(BaseCache):
         progress: Progress | None = None,
     ) -> GcReport:
         """Collect the garbage of the inner cache."""
-        self._check_writable("gc")
+        self.check_writable("gc")
         return self.inner.gc(grace, lease_age=lease_age, dry_run=dry_run, progress=progress)
 
     def verify(self, repair: bool = False, *, progress: Progress | None = None) -> VerifyReport:
         """Check the inner cache."""
         if repair:
-            self._check_writable("repair")
+            self.check_writable("repair")
         return self.inner.verify(repair, progress=progress)
 
     def redigest(self, *, progress: Progress | None = None) -> RedigestReport:
         """File the calls of the inner cache anew."""
-        self._check_writable("redigest")
+        self.check_writable("redigest")
         return self.inner.redigest(progress=progress)
+
+    def measure(self, progress: Progress | None = None) -> StatsReport:
+        """Count entries and bytes of the inner cache, what a view hides included."""
+        return self.inner.measure(progress)
 
     def to_config(self) -> Any:
         """Return the configuration of the inner cache; this view has no form of its own."""
@@ -168,6 +172,14 @@ class ReadOnlyCache(CacheView):
     def contains_many(self, keys: Iterable[Digest]) -> list[bool]:
         """Tell for each key whether it can be answered."""
         return self.inner.contains_many(keys)
+
+    def load_records(self, keys: Iterable[Digest]) -> Iterator[tuple[Digest, CallRecord]]:
+        """Yield the records that the inner cache has."""
+        return self.inner.load_records(keys)
+
+    def call_keys(self, template: QueryCall) -> Iterator[Digest]:
+        """Yield the keys of the calls that match."""
+        return self.inner.call_keys(template)
 
     def to_config(self) -> Any:
         """Return the configuration of the inner cache, each of its tables read-only."""
@@ -223,7 +235,7 @@ class FilteredCache(CacheView):
 
     def save_record(self, key: Digest, record: CallRecord) -> None:
         """Store the record if it matches."""
-        self._check_writable("save")
+        self.check_writable("save")
         if not self._accepts(LazyCall(key, record, self.inner)):
             raise Rejected(
                 f"{self}: {record.name} {key[:12]} does not match the filter, save refused"
@@ -236,7 +248,7 @@ class FilteredCache(CacheView):
 
     def evict(self, key: Digest | str) -> None:
         """Forget a call that matches, or a value."""
-        self._check_writable("evict")
+        self.check_writable("evict")
         if self._hides(key):
             raise KeyError(key)
         self.inner.evict(key)
@@ -300,7 +312,7 @@ class RefreshingCache(CacheView):
 
     def save_record(self, key: Digest, record: CallRecord) -> None:
         """Store the record; it is fresh."""
-        self._check_writable("save")
+        self.check_writable("save")
         self.inner.save_record(key, record)
         self._fresh.add(key)
 

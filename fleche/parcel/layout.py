@@ -31,8 +31,6 @@ array is stored and sent once, whatever contains it; and the heads tell who need
 
 from __future__ import annotations
 
-import hashlib
-import hmac
 import struct
 from collections.abc import Iterator, Sequence
 
@@ -40,7 +38,8 @@ import msgspec
 from blake3 import blake3
 
 from fleche.digest import Digest, hash_threads
-from fleche.errors import CorruptParcel, SignatureError
+from fleche.errors import CorruptParcel
+from fleche.parcel.signatures import SIGNATURE, check_signature, sign
 from fleche.parcel.source import Buffer, FileSource, MemorySource, Source
 
 __all__ = ["ALIGNMENT", "MAGIC", "VERSION", "Head", "Parcel", "Section", "assemble"]
@@ -51,7 +50,6 @@ ALIGNMENT = 64
 _SIGNED = 1
 _PROLOGUE = struct.Struct("<8sHHIQ8x")
 _CHECKSUM = 32
-_SIGNATURE = 32
 _MAX_HEAD = 1 << 28
 
 
@@ -122,7 +120,7 @@ class Parcel:
         self.checked = False
         length, self.signed, self.nbytes = _read_prologue(source)
         body = _PROLOGUE.size + length
-        end = body + _CHECKSUM + (_SIGNATURE if self.signed else 0)
+        end = body + _CHECKSUM + (SIGNATURE if self.signed else 0)
         self._preamble = bytes(source.read(0, end))
         if blake3(self._preamble[:body]).digest() != self._preamble[body : body + _CHECKSUM]:
             raise CorruptParcel(f"{source.name}: the checksum of the head does not match")
@@ -215,12 +213,8 @@ class Parcel:
         Raises:
             SignatureError: it is not signed, or none of ``keys`` did it.
         """
-        name = self.source.name
-        if not self.signed:
-            raise SignatureError(f"{name}: not signed, and a secret_key is configured; refused")
-        covered, signature = self._preamble[:-_SIGNATURE], self._preamble[-_SIGNATURE:]
-        if not any(hmac.compare_digest(_sign(key, covered), signature) for key in keys):
-            raise SignatureError(f"{name}: signed by a key that is not configured here; refused")
+        end = len(self._preamble) - (SIGNATURE if self.signed else 0)
+        check_signature(self._preamble[:end], self._preamble[end:], keys, self.source.name)
 
     def close(self) -> None:
         """Give up the bytes (a file is closed). Idempotent."""
@@ -240,13 +234,12 @@ def assemble(head: Head, contents: Sequence[Buffer], keys: Sequence[bytes] = ())
         keys: the first one, if any, signs.
     """
     encoded = _encode_head(head)
-    start = _PROLOGUE.size + len(encoded) + _CHECKSUM + (_SIGNATURE if keys else 0)
+    start = _PROLOGUE.size + len(encoded) + _CHECKSUM + (SIGNATURE if keys else 0)
     offsets, total = _lay_out(start, head.sections)
     prologue = _PROLOGUE.pack(MAGIC, VERSION, _SIGNED if keys else 0, len(encoded), total)
     covered = prologue + encoded
     preamble = covered + blake3(covered).digest()
-    if keys:
-        preamble += _sign(keys[0], preamble)
+    preamble += sign(preamble, keys)
     pieces: list[Buffer] = [preamble]
     position = len(preamble)
     inline = [offset for offset, entry in zip(offsets, head.sections, strict=True) if entry.inline]
@@ -275,10 +268,6 @@ def _read_prologue(source: Source) -> tuple[int, bool, int]:
 
 def _is_possible(entry: Section) -> bool:
     return len(entry.blake3) == _CHECKSUM and (entry.inline or not (entry.stored or entry.codec))
-
-
-def _sign(key: bytes, covered: bytes) -> bytes:
-    return hmac.new(key, covered, hashlib.sha256).digest()
 
 
 def _lay_out(start: int, sections: Sequence[Section]) -> tuple[list[int], int]:

@@ -15,7 +15,8 @@ from fleche.remote.channel import (
 )
 from fleche.remote.client import RemoteCache
 from fleche.remote.configured import SshCache, SubprocessCache
-from fleche.remote.server import serve, server_info
+from fleche.remote.info import server_info
+from fleche.remote.server import serve
 
 __all__ = [
     "Channel",

@@ -6,24 +6,25 @@ import logging
 import os
 import warnings
 import weakref
-from collections import deque
 from collections.abc import Iterable, Iterator, Mapping
 from math import inf
-from threading import RLock
 from typing import Any, TypeVar
 
 import cloudpickle
 
-from fleche.caches.base import BaseCache, LayerPolicy, OnError
+from fleche.caches.base import GRACE, LEASE_AGE, BaseCache, LayerPolicy, OnError, Progress
+from fleche.caches.upkeep import GcReport, RedigestReport, Report, StatsReport, VerifyReport
 from fleche.call import CallRecord, LazyCall, QueryCall, decode_record, encode_record
 from fleche.digest import Digest
-from fleche.errors import ProtocolError, Rejected, RemoteConnectionError
+from fleche.errors import ProtocolError, Rejected
 from fleche.parcel import Buffer, Parcel
 from fleche.remote import messages as m
 from fleche.remote.channel import Channel
 from fleche.remote.compression import WireCodec
-from fleche.remote.connection import Connection, Exchange
+from fleche.remote.connection import Connection
 from fleche.remote.greeting import printable
+from fleche.remote.line import Line
+from fleche.remote.reports import read_report
 from fleche.remote.uploads import batches, groups, uploads
 from fleche.storage.base import Capabilities
 from fleche.version import __version__
@@ -33,9 +34,9 @@ __all__ = ["RemoteCache"]
 log = logging.getLogger("fleche.remote")
 
 INLINE = 1 << 20
-AHEAD = 64
 
 T = TypeVar("T")
+R = TypeVar("R", bound=Report)
 _living: weakref.WeakSet[RemoteCache] = weakref.WeakSet()
 
 
@@ -76,10 +77,7 @@ class RemoteCache(BaseCache):
         self.connect_timeout = None if connect_timeout == inf else connect_timeout
         self.compression: WireCodec = compression
         self._channel = channel
-        self._connection: Connection | None = None
-        self._failure: str | None = None
-        self._info: dict[str, Any] | None = None
-        self._lock = RLock()
+        self._line = Line()
         _living.add(self)
 
     @property
@@ -90,30 +88,16 @@ class RemoteCache(BaseCache):
     # -- connection --------------------------------------------------------------------------------
 
     def _connected(self) -> Connection:
-        with self._lock:
-            if self._connection is None:
-                self._connect()
-            assert self._connection is not None
-            return self._connection
+        return self._line.connected(self._connect, self._warn_on_version_skew)
 
-    def _connect(self) -> None:
-        if self._failure is not None:
-            raise RemoteConnectionError(self._failure)
-        try:
-            connection = Connection(
-                self._channel,
-                timeout=self.timeout,
-                connect_timeout=self.connect_timeout,
-                compression=self.compression,
-                unpickle=not self.packing.keys,
-            )
-        except RemoteConnectionError as error:
-            self._failure = str(error)
-            raise
-        self._connection = connection
-        self._finalizer = weakref.finalize(self, connection.close)
-        self._info = connection.hello.info
-        self._warn_on_version_skew()
+    def _connect(self) -> Connection:
+        return Connection(
+            self._channel,
+            timeout=self.timeout,
+            connect_timeout=self.connect_timeout,
+            compression=self.compression,
+            unpickle=not self.packing.keys,
+        )
 
     def _ensure_handshake(self) -> None:
         """Connect and greet, if that has not been done on this connection."""
@@ -122,8 +106,7 @@ class RemoteCache(BaseCache):
     def _cached_info(self) -> dict[str, Any]:
         """Return the server's info as it was last told; the first call connects."""
         self._ensure_handshake()
-        assert self._info is not None
-        return self._info
+        return self._line.info or {}
 
     def info(self, *, refresh: bool = True) -> dict[str, Any]:
         """Return the server's view of itself.
@@ -140,12 +123,12 @@ class RemoteCache(BaseCache):
             RemoteConnectionError: the server cannot be reached.
         """
         if refresh:
-            self._info = self._ask(m.Info(), m.InfoAnswer).info
+            self._line.info = self._ask(m.Info(), m.InfoAnswer).info
         return dict(self._cached_info())
 
     def _warn_on_version_skew(self) -> None:
         """Warn, once for each connection, if the server runs another fleche or cloudpickle."""
-        info = self._info or {}
+        info = self._line.info or {}
         ours = {"fleche": __version__, "cloudpickle": cloudpickle.__version__}
         skewed = [
             f"{name} {printable(info.get(f'{name}_version'))} there, {version} here"
@@ -165,28 +148,15 @@ class RemoteCache(BaseCache):
         Use it when the server hangs, or when the remote machine needs a new authentication. It is
         never done by itself.
         """
-        self.close()
-        self._failure = None
+        self._line.reset()
 
     def close(self) -> None:
         """End the connection and its process; bounded and idempotent. The next use connects."""
-        with self._lock:
-            connection, self._connection = self._connection, None
-            self._info = None
-        if connection is None:
-            return
-        self._failure = connection.failure
-        self._finalizer.detach()
-        connection.close()
+        self._line.close()
 
     def forget(self) -> None:
         """In a forked child: leave the connection to the parent."""
-        self._lock = RLock()
-        connection, self._connection = self._connection, None
-        if connection is not None:
-            self._finalizer.detach()
-            connection.forget()
-        self._info = None
+        self._line.forget()
 
     # -- primitives --------------------------------------------------------------------------------
 
@@ -236,15 +206,24 @@ class RemoteCache(BaseCache):
 
     def save_parcel(self, digest: Digest, parcel: Parcel) -> None:
         """Store a parcel on the server, which never opens it."""
-        self._check_writable("save")
+        self.check_writable("save")
         self._ask(m.SaveParcels([(digest, parcel.nbytes)]), m.Done, upload=parcel.chunks())
 
     def fetch_many(
         self, keys: Iterable[Digest]
     ) -> Iterator[tuple[Digest, CallRecord, Parcel | None]]:
         """Yield the records that the server has, with small results, in few round trips."""
+        return self._fetch_many(keys, INLINE)
+
+    def load_records(self, keys: Iterable[Digest]) -> Iterator[tuple[Digest, CallRecord]]:
+        """Yield the records that the server has, in few round trips."""
+        return ((key, record) for key, record, _ in self._fetch_many(keys, inline=0))
+
+    def _fetch_many(
+        self, keys: Iterable[Digest], inline: int
+    ) -> Iterator[tuple[Digest, CallRecord, Parcel | None]]:
         for batch in batches(key for key in keys if Digest(key).is_full):
-            with self._connected().request(m.Load(batch, INLINE)) as exchange:
+            with self._connected().request(m.Load(batch, inline)) as exchange:
                 for key in batch:
                     found = exchange.answer(m.Found)
                     if found.record is not None:
@@ -262,29 +241,14 @@ class RemoteCache(BaseCache):
 
     def save_parcels(self, parcels: Iterable[tuple[Digest, Parcel]]) -> None:
         """Send parcels without waiting for each to be stored, small ones together."""
-        self._check_writable("save")
-        self._pipeline(uploads(parcels))
+        self.check_writable("save")
+        self._connected().pipeline(uploads(parcels))
 
     def save_records(self, records: Mapping[Digest, CallRecord]) -> None:
         """Send records without waiting for each to be stored, many together."""
-        self._check_writable("save")
+        self.check_writable("save")
         encoded = ((str(key), encode_record(record)) for key, record in records.items())
-        self._pipeline((m.SaveRecords(group), None) for group in groups(encoded))
-
-    def _pipeline(self, requests: Iterable[tuple[m.Request, Iterable[Buffer] | None]]) -> None:
-        """Send requests whose answer is :class:`Done`, a bounded number ahead of the answers."""
-        connection = self._connected()
-        under_way: deque[Exchange] = deque()
-        try:
-            for message, upload in requests:
-                under_way.append(connection.request(message, upload=upload))
-                if len(under_way) >= AHEAD:
-                    under_way.popleft().answer(m.Done)
-            while under_way:
-                under_way.popleft().answer(m.Done)
-        finally:
-            for exchange in under_way:
-                exchange.cancel()
+        self._connected().pipeline((m.SaveRecords(group), None) for group in groups(encoded))
 
     def missing(self, digests: Iterable[Digest]) -> list[Digest]:
         """Ask the server which values it lacks."""
@@ -310,7 +274,7 @@ class RemoteCache(BaseCache):
 
     def evict(self, key: Digest | str) -> None:
         """Make the server forget a call or a value."""
-        self._check_writable("evict")
+        self.check_writable("evict")
         self._ask(m.Evict(Digest(key)), m.Done)
 
     def expand(self, key: Digest | str) -> Digest:
@@ -328,13 +292,60 @@ class RemoteCache(BaseCache):
 
     def _query(self, call: QueryCall) -> Iterator[LazyCall]:
         """Yield matching calls as the server finds them; stopping early stops the server."""
-        with self._connected().request(m.Query(call)) as exchange:
+        for key, record in self._listed(m.Query(call)):
+            yield LazyCall(key, decode_record(record), self)
+
+    def call_keys(self, template: QueryCall) -> Iterator[Digest]:
+        """Yield the keys of the calls that match; the records stay where they are."""
+        return (key for key, _ in self._listed(m.Query(template, keys_only=True)))
+
+    def _listed(self, request: m.Query) -> Iterator[tuple[Digest, bytes]]:
+        with self._connected().request(request) as exchange:
             while (listed := exchange.next_answer()) is not None:
                 if not isinstance(listed, m.Listed) or not listed.calls:
                     kind = type(listed).__name__
                     raise ProtocolError(f"a query was answered with {kind}, or with nothing")
                 for key, record in listed.calls:
-                    yield LazyCall(Digest(key), decode_record(record), self)
+                    yield Digest(key), record
+
+    # -- keeping house there -----------------------------------------------------------------------
+
+    def gc(
+        self,
+        grace: float = GRACE,
+        *,
+        lease_age: float = LEASE_AGE,
+        dry_run: bool = False,
+        progress: Progress | None = None,
+    ) -> GcReport:
+        """Have the server collect its garbage; see :meth:`BaseCache.gc`."""
+        self.check_writable("gc")
+        return self._keep_house(m.Gc(grace, lease_age, dry_run), GcReport, progress)
+
+    def verify(self, repair: bool = False, *, progress: Progress | None = None) -> VerifyReport:
+        """Have the server check everything; see :meth:`BaseCache.verify`."""
+        if repair:
+            self.check_writable("repair")
+        return self._keep_house(m.Verify(repair), VerifyReport, progress)
+
+    def redigest(self, *, progress: Progress | None = None) -> RedigestReport:
+        """Have the server file calls anew; see :meth:`BaseCache.redigest`."""
+        self.check_writable("redigest")
+        return self._keep_house(m.Redigest(), RedigestReport, progress)
+
+    def measure(self, progress: Progress | None = None) -> StatsReport:
+        """Have the server count entries and bytes; see :meth:`BaseCache.measure`."""
+        return self._keep_house(m.Measure(), StatsReport, progress)
+
+    def _keep_house(self, request: m.Request, kind: type[R], progress: Progress | None) -> R:
+        connection = self._connected()
+        if "upkeep" not in connection.hello.features:
+            raise Rejected(
+                f"{self}: fleche {connection.hello.version} there keeps house only when it is "
+                "asked on that machine; upgrade it, or ask there"
+            )
+        with connection.request(request) as exchange:
+            return read_report(exchange.next_answer, kind, progress)
 
     # -- configuration -----------------------------------------------------------------------------
 

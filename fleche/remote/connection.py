@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections import deque
 from collections.abc import Iterable, Iterator
 from typing import NoReturn, TypeVar
 
@@ -14,14 +15,25 @@ from fleche.remote.failures import from_failure
 from fleche.remote.frames import Kind
 from fleche.remote.greeting import ClientGreeting, Hello
 from fleche.remote.link import Link
-from fleche.remote.messages import Answer, Failure, Found, Request, decode_answer, encode
-from fleche.remote.session import FEATURES, PROTOCOL, Session
+from fleche.remote.messages import (
+    Answer,
+    Done,
+    Failure,
+    Found,
+    Request,
+    decode_answer,
+    encode,
+)
+from fleche.remote.session import PROTOCOL, Session
 from fleche.remote.streams import Stream, StreamCancelled
 from fleche.version import __version__
 
 __all__ = ["Connection", "Exchange"]
 
 log = logging.getLogger("fleche.remote")
+
+AHEAD = 64
+"""How many requests are sent before the first of them is answered."""
 
 T = TypeVar("T")
 
@@ -149,7 +161,7 @@ class Connection:
         protocols = (PROTOCOL, PROTOCOL)
         offered = available_codecs()
         wanted = choose_codec(compression, offered, local=channel.local)
-        features = (*FEATURES, *offered, f"compress={wanted}")
+        features = (*offered, f"compress={wanted}")
         greeting = ClientGreeting(protocols, features, __version__)
         session = Session("client")
         reader, writer = channel.open()
@@ -213,6 +225,20 @@ class Connection:
         """Send a request and return its one answer; raises as :meth:`Exchange.answer`."""
         with self.request(message, upload=upload) as exchange:
             return exchange.answer(kind)
+
+    def pipeline(self, requests: Iterable[tuple[Request, Iterable[Buffer] | None]]) -> None:
+        """Send requests whose answer is :class:`Done`, a bounded number ahead of the answers."""
+        under_way: deque[Exchange] = deque()
+        try:
+            for message, upload in requests:
+                under_way.append(self.request(message, upload=upload))
+                if len(under_way) >= AHEAD:
+                    under_way.popleft().answer(Done)
+            while under_way:
+                under_way.popleft().answer(Done)
+        finally:
+            for exchange in under_way:
+                exchange.cancel()
 
     def forget(self) -> None:
         """In a forked child: drop the copies of what is the parent's; tell the server nothing."""

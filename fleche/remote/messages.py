@@ -23,18 +23,24 @@ __all__ = [
     "Failure",
     "Flags",
     "Found",
+    "Gc",
     "Info",
     "InfoAnswer",
     "Listed",
     "Load",
     "LoadParcel",
+    "Measure",
     "Message",
     "Missing",
+    "Progressed",
     "Query",
+    "Redigest",
+    "Reported",
     "Request",
     "SaveParcels",
     "SaveRecords",
     "Shrink",
+    "Verify",
     "decode_answer",
     "decode_request",
     "encode",
@@ -112,9 +118,36 @@ class Shrink(Message, frozen=True, tag="shrink"):
 
 
 class Query(Message, frozen=True, tag="query"):
-    """Ask for matching calls. Answer: any number of :class:`Listed`."""
+    """Ask for matching calls. Answer: any number of :class:`Listed`.
+
+    With ``keys_only``, records are left empty, and calls that are still running may be among them;
+    a server that does not know the word sends the records all the same.
+    """
 
     template: QueryCall
+    keys_only: bool = False
+
+
+class Gc(Message, frozen=True, tag="gc"):
+    """Ask for a garbage collection. Answer: as for :class:`Measure`."""
+
+    grace: float
+    lease_age: float
+    dry_run: bool = False
+
+
+class Verify(Message, frozen=True, tag="verify"):
+    """Ask for everything to be checked. Answer: as for :class:`Measure`."""
+
+    repair: bool = False
+
+
+class Redigest(Message, frozen=True, tag="redigest"):
+    """Ask for calls to be filed anew. Answer: as for :class:`Measure`."""
+
+
+class Measure(Message, frozen=True, tag="measure"):
+    """Ask for a count. Answer: any number of :class:`Progressed` and of :class:`Reported`."""
 
 
 class InfoAnswer(Message, frozen=True, tag="info_answer"):
@@ -143,9 +176,21 @@ class Flags(Message, frozen=True, tag="flags"):
 
 
 class Listed(Message, frozen=True, tag="listed"):
-    """Some of the calls that match: keys and records."""
+    """Some of the calls that match: keys and records, which are empty if only keys were asked."""
 
     calls: list[tuple[Key, bytes]]
+
+
+class Progressed(Message, frozen=True, tag="progressed"):
+    """How many entries have been looked at."""
+
+    entries: Size
+
+
+class Reported(Message, frozen=True, tag="reported"):
+    """A part of a report, by the names of its fields; parts add up, lists one after the other."""
+
+    report: dict[str, Any]
 
 
 class Done(Message, frozen=True, tag="done"):
@@ -179,8 +224,14 @@ Request: TypeAlias = (
     | Expand
     | Shrink
     | Query
+    | Gc
+    | Verify
+    | Redigest
+    | Measure
 )
-Answer: TypeAlias = InfoAnswer | Found | Digests | Flags | Listed | Done | Failure
+Answer: TypeAlias = (
+    InfoAnswer | Found | Digests | Flags | Listed | Progressed | Reported | Done | Failure
+)
 
 _encoder = msgspec.msgpack.Encoder(enc_hook=str)
 _requests = msgspec.msgpack.Decoder(Request)

@@ -58,8 +58,8 @@ __all__ = [
 PROTOCOL = 1
 """Version of frames, messages and rules."""
 
-FEATURES: tuple[str, ...] = ()
-"""What this side can beyond protocol version 1."""
+FEATURES: tuple[str, ...] = ("upkeep",)
+"""What a server can beyond protocol version 1: ``upkeep`` is to keep house when asked to."""
 
 WINDOW = 16 << 20
 """What may be under way in each exchange and direction; see :func:`cost`."""

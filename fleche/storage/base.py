@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator, Mapping
+from bisect import bisect_left
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Generic, NamedTuple, TypeVar
 
 from fleche.call import CallRecord, QueryCall
@@ -29,6 +30,7 @@ __all__ = [
     "ValueStorage",
     "expand_among",
     "shrink_among",
+    "shrink_sorted",
 ]
 
 SHORTEST = 4
@@ -253,3 +255,11 @@ def shrink_among(key: Digest, found: Iterable[Digest]) -> Digest:
         while length < len(key) and other.startswith(key[:length]):
             length += 1
     return Digest(key[:length])
+
+
+def shrink_sorted(key: Digest, everything: Sequence[Digest]) -> Digest:
+    """Return the same, where ``everything`` is sorted: only the neighbours can be alike."""
+    place = bisect_left(everything, key)
+    here = place < len(everything) and everything[place] == key
+    near = (*everything[max(place - 1, 0) : place], *everything[place + here : place + here + 1])
+    return shrink_among(key, near)

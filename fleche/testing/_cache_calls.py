@@ -103,7 +103,7 @@ def check_result_gone(cache: BaseCache) -> None:
     cache.evict(digest(4))
     assert not cache.contains(key)
     assert cache.lookup(D(key)) is None
-    assert cache.stats().get("misses") == 1
+    assert cache.counts().get("misses") == 1
     assert cache.save(example_call()) == key
     assert cache.load(key).result == 4
 

@@ -168,8 +168,8 @@ def check_stats(cache: BaseCache) -> None:
     assert found is not None
     assert found.result == 4
     assert cache.lookup(ABSENT) is None
-    stats = cache.stats()
-    assert (stats["hits"], stats["misses"]) == (1, 1)
+    counts = cache.counts()
+    assert (counts["hits"], counts["misses"]) == (1, 1)
 
 
 def check_threads(cache: BaseCache) -> None:

@@ -22,7 +22,7 @@ from fleche.digest import Digest, digest
 from fleche.parcel import Parcel, pack_bytes
 from fleche.remote import PipeChannel, RemoteCache, serve
 from fleche.remote.frames import Flag, Frame, FrameDecoder, Kind, encode_frame
-from fleche.remote.session import PROTOCOL
+from fleche.remote.session import FEATURES, PROTOCOL
 from fleche.storage import CallMemory, ValueMemory
 from tests.helpers.peers import seal
 from tests.helpers.taps import TappedChannel
@@ -124,6 +124,11 @@ OPERATIONS: dict[str, Callable[[RemoteCache], Any]] = {
     "save records": lambda c: c.save_records({TWO.key: TWO, THREE.key: THREE}),
     "evict": lambda c: c.evict(THREE.key),
     "evict what is not there": lambda c: c.evict(ABSENT),
+    "query for keys": lambda c: list(c.call_keys(QueryCall())),
+    "count": lambda c: c.measure(),
+    "verify": lambda c: c.verify(),
+    "collect garbage": lambda c: c.gc(0, lease_age=0, dry_run=True),
+    "file anew": lambda c: c.redigest(),
 }
 
 
@@ -218,7 +223,7 @@ def record() -> None:
     down_line, down = _split(tap.received, b"\n")
     up_line = _normal_line(up_line, features=["zlib", "compress="])
     info = {**json.loads(down_line.split(b" ", 3)[3])["info"], **INFO}
-    down_line = _normal_line(down_line, features=["zlib"], info=info)
+    down_line = _normal_line(down_line, features=[*FEATURES, "zlib"], info=info)
     name = HERE / f"wire-{PROTOCOL}"
     name.with_suffix(".up").write_bytes(up_line + b"\n" + b"".join(_normal_frames(up)))
     name.with_suffix(".down").write_bytes(

@@ -10,60 +10,114 @@ import socket
 import subprocess
 import tempfile
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-__all__ = ["postgres", "postgres_server"]
+__all__ = ["PostgresServer", "own_postgres", "postgres", "postgres_server"]
 
 
-@pytest.fixture(scope="session")
-def postgres_server() -> Iterator[str]:
-    """The url of a server's maintenance database; the server is this session's own."""
-    programs = _programs()
-    account = _account()
-    home = Path(tempfile.mkdtemp(prefix="fleche-pg-"))
-    if account is not None:
-        shutil.chown(home, account, account)
-    port = _free_port()
+class PostgresServer:
+    """A server of one's own, in a directory of its own, stopped at first.
 
-    def run(program: str, *arguments: str) -> None:
+    Attributes:
+        url: the url of its maintenance database; it outlives a restart.
+    """
+
+    def __init__(self) -> None:
+        self._programs = _programs()
+        self._account = _account()
+        self._home = Path(tempfile.mkdtemp(prefix="fleche-pg-"))
+        if self._account is not None:
+            shutil.chown(self._home, self._account, self._account)
+        port = _free_port()
+        self.url = f"postgresql+psycopg://fleche@127.0.0.1:{port}/postgres"
+        self._options = f"-p {port} -k {self._home} -c listen_addresses=127.0.0.1 -c fsync=off"
+        self._data = self._home / "data"
+
+    def start(self) -> None:
+        """Start it, and wait until it answers."""
+        if not self._data.exists():
+            options = ("-A", "trust", "-U", "fleche", "-E", "UTF8", "--no-sync")
+            self._run("initdb", "-D", str(self._data), *options)
+        self._control("start", "-l", str(self._home / "log"), "-o", self._options)
+
+    def stop(self, mode: str = "fast") -> None:
+        """Stop it: "fast" says so to those who are connected, "immediate" does not."""
+        self._control("stop", "-m", mode)
+
+    def make_database(self) -> str:
+        """Make an empty database and return its url."""
+        name = f"test_{secrets.token_hex(6)}"
+        self.execute(f"CREATE DATABASE {name}")
+        return f"{self.url.rpartition('/')[0]}/{name}"
+
+    def execute(self, statement: str, url: str = "") -> None:
+        """Execute a statement in the database of ``url``, on a connection of its own."""
+        import psycopg
+
+        plain = (url or self.url).replace("+psycopg", "")
+        with psycopg.connect(plain, autocommit=True) as connection:
+            connection.execute(statement.encode())
+
+    def break_connections(self, url: str) -> None:
+        """End every session in the database of ``url``, whatever it is in the midst of."""
+        name = url.rpartition("/")[2]
+        self.execute(
+            "SELECT pg_terminate_backend(pid, 10000) FROM pg_stat_activity"
+            f" WHERE datname = '{name}' AND pid <> pg_backend_pid()"
+        )
+
+    def remove(self) -> None:
+        """Remove all that it has written."""
+        shutil.rmtree(self._home, ignore_errors=True)
+
+    def _control(self, action: str, *arguments: str) -> None:
+        self._run("pg_ctl", "-D", str(self._data), "-w", *arguments, action)
+
+    def _run(self, program: str, *arguments: str) -> None:
         user: dict[str, Any] = {}
-        if account is not None:
-            user = {"user": account, "group": account, "extra_groups": []}
-        log = home / f"{program}.out"
+        if self._account is not None:
+            user = {"user": self._account, "group": self._account, "extra_groups": []}
+        log = self._home / f"{program}.out"
+        command = [str(self._programs / program), *arguments]
         with log.open("w") as output:
-            done = subprocess.run(
-                [programs / program, *arguments], stdout=output, stderr=output, cwd=home, **user
-            )
+            done = subprocess.run(command, stdout=output, stderr=output, cwd=self._home, **user)
         if done.returncode:
             pytest.skip(f"PostgreSQL does not start: {log.read_text().strip()[-300:]}")
 
-    data = home / "data"
+
+@contextmanager
+def _running() -> Iterator[PostgresServer]:
+    server = PostgresServer()
     try:
-        run("initdb", "-D", str(data), "-A", "trust", "-U", "fleche", "-E", "UTF8", "--no-sync")
-        options = f"-p {port} -k {home} -c listen_addresses=127.0.0.1 -c fsync=off"
-        run("pg_ctl", "-D", str(data), "-w", "-l", str(home / "log"), "-o", options, "start")
-        yield f"postgresql+psycopg://fleche@127.0.0.1:{port}/postgres"
-        run("pg_ctl", "-D", str(data), "-m", "immediate", "-w", "stop")
+        server.start()
+        yield server
+        server.stop("immediate")
     finally:
-        shutil.rmtree(home, ignore_errors=True)
+        server.remove()
+
+
+@pytest.fixture(scope="session")
+def postgres_server() -> Iterator[PostgresServer]:
+    """A server for all tests of the session, which nobody stops."""
+    with _running() as server:
+        yield server
 
 
 @pytest.fixture
-def postgres(postgres_server: str) -> Callable[[], str]:
+def postgres(postgres_server: PostgresServer) -> Callable[[], str]:
     """Make an empty database each time it is called, and return its url."""
-    import psycopg
+    return postgres_server.make_database
 
-    def make() -> str:
-        name = f"test_{secrets.token_hex(6)}"
-        plain = postgres_server.replace("+psycopg", "")
-        with psycopg.connect(plain, autocommit=True) as connection:
-            connection.execute(f"CREATE DATABASE {name}")
-        return f"{postgres_server.rpartition('/')[0]}/{name}"
 
-    return make
+@pytest.fixture(scope="module")
+def own_postgres() -> Iterator[PostgresServer]:
+    """A server for the tests of one file, which leave it running, however often it stopped."""
+    with _running() as server:
+        yield server
 
 
 def _programs() -> Path:

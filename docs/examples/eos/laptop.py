@@ -69,7 +69,7 @@ def main() -> None:
     report = analyse(chosen.metals.split(","), chosen.points, chosen.steps)
     report["seconds"] = time.perf_counter() - began
     report["bodies_run"] = bodies_run
-    report["cache"] = fleche.cache().stats()
+    report["cache"] = fleche.cache().counts()
     report["pushed"] = fleche.cache().push() if chosen.push else 0
     report["complaints"] = complaints.texts
     chosen.report.write_text(json.dumps(report))

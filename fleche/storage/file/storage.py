@@ -20,6 +20,7 @@ from fleche.storage.file.claims import FileClaims
 from fleche.storage.file.entries import FileEntries
 from fleche.storage.file.options import FileOptions
 from fleche.storage.file.shards import SUFFIXES, Shards, explained
+from fleche.storage.secrets import keys_of
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -65,11 +66,7 @@ class _Files(FileEntries[T], Generic[T]):
         self._options = FileOptions(
             root=str(path), compress=compress, secret_key=secret_key, mmap=mmap, durable=durable
         )
-        secrets = [secret_key] if isinstance(secret_key, str) else secret_key or []
-        if "" in secrets:
-            raise ValueError("secret_key: an empty secret signs nothing; leave it out")
-        keys = tuple(secret.encode() for secret in secrets)
-        self.packing = Packing(serializer, compress, keys).with_environment()
+        self.packing = Packing(serializer, compress, keys_of(secret_key))
         super().__init__(Shards(path, SUFFIXES[self._kind], durable=durable))
 
     @classmethod

@@ -6,7 +6,7 @@ whose owner has never coalesced anything need not be migrated, and an older flec
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import sqlalchemy as sa
@@ -15,7 +15,7 @@ from sqlalchemy.dialects import postgresql, sqlite
 from fleche.claims import Claim, Claims
 from fleche.digest import Digest
 from fleche.storage.sql.database import Database
-from fleche.storage.sql.schema import lock_tables
+from fleche.storage.sql.migrations import lock_tables
 
 __all__ = ["SqlClaims"]
 
@@ -44,49 +44,50 @@ class SqlClaims(Claims):
 
     def __init__(self, database: Database) -> None:
         self._database = database
+        self._insert = _INSERT[database.kind](claims).on_conflict_do_nothing()
+        self._now: sa.ColumnElement[float] = sa.literal_column(_NOW[database.kind], sa.Double())
         self._is_ready = False
 
     def take(self, key: Digest, owner: str) -> Claim | None:
         """Claim ``key`` unless somebody else has; return the claim that is in the way, if any."""
         self._make_ready()
-        with self._database.read() as connection:  # who waits asks often, and only reads
-            found = _find(connection, key)
-        if found is not None:
-            return found
-        with self._database.write() as connection:
-            now = _now(connection)
-            insert = _INSERT[connection.dialect.name](claims)
-            row = {"key": str(key), "owner": owner, "beat": now}
-            connection.execute(sa.delete(claims).where(claims.c.beat < now - _LEFT))
-            connection.execute(insert.values(row).on_conflict_do_nothing())
-            found = _find(connection, key) or Claim("", 0.0)  # released in this very moment
+        found = _first(self._database.fetch(_FIND, {"key": str(key)}))
+        if found is None:  # who waits asks often, and has only read
+            found = self._database.change(lambda found: self._take(found, key, owner))
         return None if found.owner == owner else found
+
+    def _take(self, connection: sa.Connection, key: Digest, owner: str) -> Claim:
+        connection.execute(sa.delete(claims).where(claims.c.beat < self._now - _LEFT))
+        connection.execute(self._insert.values(key=str(key), owner=owner, beat=self._now))
+        found = _first(connection.execute(_FIND, {"key": str(key)}))
+        return found or Claim("", 0.0)  # released in this very moment
 
     def take_over(self, key: Digest, owner: str, old: Claim) -> bool:
         """Claim ``key`` in place of ``old``; tell whether ``old`` was still as it was seen."""
-        with self._database.write() as connection:
-            change = sa.update(claims).where(
-                claims.c.key == str(key), claims.c.owner == old.owner, claims.c.beat == old.beat
-            )
-            changed = connection.execute(change.values(owner=owner, beat=_now(connection)))
-            return changed.rowcount > 0
+        seen = sa.and_(_is(key, old.owner), claims.c.beat == old.beat)
+        change = sa.update(claims).where(seen).values(owner=owner, beat=self._now)
+
+        def take_over(connection: sa.Connection) -> bool:
+            connection.execute(change)
+            # the rows that it changed are none when it is done for the second time
+            found = _first(connection.execute(_FIND, {"key": str(key)}))
+            return found is not None and found.owner == owner
+
+        return self._database.change(take_over)
 
     def renew(self, key: Digest, owner: str) -> bool:
         """Set the time of the claim to now; tell whether it is still that of ``owner``."""
-        with self._database.write() as connection:
-            change = sa.update(claims).where(claims.c.key == str(key), claims.c.owner == owner)
-            return connection.execute(change.values(beat=_now(connection))).rowcount > 0
+        change = sa.update(claims).where(_is(key, owner)).values(beat=self._now)
+        return self._database.change(lambda connection: connection.execute(change).rowcount > 0)
 
     def release(self, key: Digest, owner: str) -> None:
         """Remove the row, if it is that of ``owner``."""
-        with self._database.write() as connection:
-            mine = sa.and_(claims.c.key == str(key), claims.c.owner == owner)
-            connection.execute(sa.delete(claims).where(mine))
+        gone = sa.delete(claims).where(_is(key, owner))
+        self._database.change(lambda connection: connection.execute(gone))
 
     def now(self, key: Digest) -> float:  # noqa: ARG002 (one clock for all keys)
         """Return the time of the database."""
-        with self._database.read() as connection:
-            return float(connection.scalar(sa.select(_now(connection))) or 0.0)
+        return float(self._database.fetch(sa.select(self._now))[0][0])
 
     def _make_ready(self) -> None:
         if self._is_ready:
@@ -94,18 +95,21 @@ class SqlClaims(Claims):
         with self._database.read() as connection:
             there = sa.inspect(connection).has_table(claims.name)
         if not there:
-            with self._database.write() as connection:
-                lock_tables(connection)
-                claims.create(connection, checkfirst=True)
+            self._database.change(_create)
         self._is_ready = True
 
 
-def _find(connection: sa.Connection, key: Digest) -> Claim | None:
-    found = connection.execute(
-        sa.select(claims.c.owner, claims.c.beat).where(claims.c.key == str(key))
-    ).first()
-    return None if found is None else Claim(found.owner, found.beat)
+_FIND = sa.select(claims.c.owner, claims.c.beat).where(claims.c.key == sa.bindparam("key"))
 
 
-def _now(connection: sa.Connection) -> sa.ColumnElement[float]:
-    return sa.literal_column(_NOW[connection.dialect.name], sa.Double())
+def _first(rows: Iterable[Any]) -> Claim | None:
+    return next((Claim(row.owner, row.beat) for row in rows), None)
+
+
+def _is(key: Digest, owner: str) -> sa.ColumnElement[bool]:
+    return sa.and_(claims.c.key == str(key), claims.c.owner == owner)
+
+
+def _create(connection: sa.Connection) -> None:
+    lock_tables(connection)
+    claims.create(connection, checkfirst=True)

@@ -1,4 +1,4 @@
-"""A database: where it is, connections to it, and its failures in words for a person.
+"""A database: where it is, and connections to it.
 
 SQLite is set up so that many threads and processes may write at once: transactions that write say
 so when they begin (``BEGIN IMMEDIATE``) and wait for each other.
@@ -10,19 +10,22 @@ import os
 import sqlite3
 import time
 import weakref
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from threading import Lock, RLock
-from typing import Any
+from typing import Any, TypeVar
 
 import sqlalchemy as sa
 
-from fleche.errors import FlecheError, MissingExtra, StorageError
-from fleche.storage.sql.schema import SCHEMA, migrate, stored_version
+from fleche.errors import StorageError
+from fleche.storage.sql.failures import explained, is_broken_connection
+from fleche.storage.sql.migrations import SCHEMA, migrate, stored_version
 from fleche.storage.sql.urls import as_it_is, is_in_memory, parse, redacted
 
 __all__ = ["Database", "is_local"]
+
+T = TypeVar("T")
 
 _PATIENCE = 60.0
 """Seconds to wait for others who write."""
@@ -41,16 +44,8 @@ _NETWORK = (
     "glusterfs",
 )
 
-_HINTS = {
-    "locked": "another process has been writing for more than a minute",
-    "readonly": "no permission to write; set read_only = true for this cache",
-    "unable to open": "check that the directory exists and may be written to",
-    "disk is full": "free some space, or remove results that nobody needs (gc)",
-    "not a database": "the file is something else, or damaged; choose another url",
-    "malformed": "the file is damaged; move it away, or restore a copy",
-    "connection": "check the host, the port and that the server runs",
-    "password": "check the user and the password in the url",
-}
+_NO_PERMISSION = ("readonly", "must be owner", "permission denied")
+_LET_SOMEBODY = "let somebody who may write to it open it once with this fleche"
 
 _inherited: list[Any] = []  # engines of a parent process, kept so that nothing here closes them
 
@@ -92,7 +87,7 @@ class Database:
         Raises:
             StorageError: the database failed.
         """
-        with self._explained("read"):
+        with explained(self.shown, "read"):
             live = self._connect()
             with live.alone, live.engine.connect() as connection:
                 yield connection
@@ -104,10 +99,42 @@ class Database:
         Raises:
             StorageError: the database failed; it is as it was.
         """
-        with self._explained("write"):
+        with explained(self.shown, "write"):
             live = self._connect()
             with live.alone, live.writing, live.begin() as connection:
                 yield connection
+
+    def fetch(
+        self, statement: sa.Executable, parameters: Mapping[str, Any] | None = None
+    ) -> Sequence[sa.Row[Any]]:
+        """Return the rows that a statement selects; if the connection breaks, ask once more.
+
+        Raises:
+            StorageError: the database failed.
+        """
+
+        def look() -> Sequence[sa.Row[Any]]:
+            with self.read() as connection:
+                return connection.execute(statement, parameters).all()
+
+        return _at_most_twice(look)
+
+    def change(self, work: Callable[[sa.Connection], T]) -> T:
+        """Return what ``work`` returns, called with a connection inside a transaction.
+
+        If the connection breaks, ``work`` is done once more on a new one. The first time may have
+        been committed all the same: that the answer got lost does not mean that the database did
+        not hear. So ``work`` must do no harm when it is done twice.
+
+        Raises:
+            StorageError: the database failed; unless it was the connection, it is as it was.
+        """
+
+        def act() -> T:
+            with self.write() as connection:
+                return work(connection)
+
+        return _at_most_twice(act)
 
     def close(self) -> None:
         """Close the connections; the next use opens new ones. Idempotent."""
@@ -130,32 +157,32 @@ class Database:
         live = _Live(self._url, in_memory=self.in_memory)
         try:
             with live.engine.connect() as connection:
-                ready = stored_version(connection) == SCHEMA
-            if not ready:
-                with live.begin() as connection:
-                    migrate(connection, self.shown)
+                version = stored_version(connection, self.shown)
+            if version != SCHEMA:
+                self._migrate(live, version)
         except BaseException:
             live.close()
             raise
         weakref.finalize(self, live.close)
         return live
 
-    @contextmanager
-    def _explained(self, action: str) -> Iterator[None]:
-        try:
-            yield
-        except FlecheError:
+    def _migrate(self, live: _Live, version: int) -> None:
+        action = f"bring its tables from schema {version} to {SCHEMA}"
+        hints = dict.fromkeys(_NO_PERMISSION, _LET_SOMEBODY)
+        with (
+            explained(self.shown, action, hints) if version else nullcontext(),
+            live.begin() as connection,
+        ):
+            migrate(connection, self.shown)
+
+
+def _at_most_twice(action: Callable[[], T]) -> T:
+    try:
+        return action()
+    except StorageError as error:
+        if not is_broken_connection(error):
             raise
-        except ModuleNotFoundError as error:
-            raise MissingExtra(
-                f"{self.shown}: needs the driver {error.name!r}: pip install {error.name}"
-            ) from error
-        except (sa.exc.SQLAlchemyError, sqlite3.Error, OSError) as error:
-            reason = str(getattr(error, "orig", None) or error).strip()
-            hint = next((hint for word, hint in _HINTS.items() if word in reason.lower()), "")
-            raise StorageError(
-                f"{self.shown}: cannot {action}: {reason}{f' ({hint})' if hint else ''}"
-            ) from error
+    return action()
 
 
 _connecting = RLock()
@@ -213,6 +240,7 @@ def _sqlite_engine(url: sa.URL, *, in_memory: bool) -> sa.Engine:
     @sa.event.listens_for(engine, "connect")
     def prepare(connection: Any, _record: Any) -> None:
         connection.isolation_level = None  # transactions begin below, not behind our back
+        connection.text_factory = _as_text
         connection.execute("PRAGMA foreign_keys = ON")
         if wal:
             _use_wal(connection)
@@ -223,6 +251,11 @@ def _sqlite_engine(url: sa.URL, *, in_memory: bool) -> sa.Engine:
         connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
 
     return engine
+
+
+def _as_text(data: bytes) -> str:
+    """Return a text even if it is damaged: no fault of the other rows that are read with it."""
+    return data.decode("utf-8", "replace")
 
 
 def _is_out_of_reach(path: Path) -> bool:

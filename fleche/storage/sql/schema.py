@@ -1,15 +1,16 @@
-"""The tables, and how older ones become these.
+"""The tables, and the rows of one record.
 
-The record of a call is kept whole in ``fleche_calls.record``; that is the truth. Everything else is
-there to search by, in columns that any SQL client can read. A plain value takes three columns: its
-kind, its number and its text (see :func:`columns_of`).
+The record of a call is kept whole in ``fleche_calls.record``; that is the truth, for which
+``fleche_calls.seal`` vouches (:mod:`fleche.storage.sql.seals`). Everything else is there to search
+by, in columns that any SQL client can read. A plain value takes three columns: its kind, its number
+and its text (see :func:`columns_of`).
 """
 
 from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -17,29 +18,21 @@ import sqlalchemy as sa
 
 from fleche.call import CallRecord, encode_record
 from fleche.digest import Digest
-from fleche.errors import StorageError
+from fleche.storage.sql.seals import seal
 
 __all__ = [
     "LONGEST_TEXT",
-    "MIGRATIONS",
     "OTHER",
-    "SCHEMA",
+    "Bytes",
     "arguments",
     "calls",
     "columns_of",
     "is_storable",
-    "lock_tables",
+    "meta",
     "metadata",
-    "migrate",
     "rows_of",
-    "stored_version",
+    "tables",
 ]
-
-SCHEMA = 1
-"""The version of the tables below."""
-
-MIGRATIONS: dict[int, Callable[[sa.Connection], None]] = {}
-"""For each older version, what turns its tables into those of the next one."""
 
 LONGEST_TEXT = 500
 """Longer texts are not in the columns to search by: PostgreSQL cannot index them."""
@@ -47,7 +40,28 @@ LONGEST_TEXT = 500
 OTHER = "other"
 """The kind of what is no plain value, or a text that cannot be in a column."""
 
-_LOCK = 0x666C65636865  # "fleche"
+
+class Bytes(sa.TypeDecorator[bytes]):
+    """Bytes; what else a damaged file holds in their place is read as none.
+
+    Of a number, SQLAlchemy by itself would make as many zero bytes.
+    """
+
+    impl = sa.LargeBinary
+    cache_ok = True
+    """Statements with it may be compiled once."""
+
+    def result_processor(self, dialect: sa.Dialect, coltype: object) -> Callable[[Any], bytes]:
+        """Return what turns a value from the driver into bytes."""
+        del dialect, coltype
+        return _as_bytes
+
+
+def _as_bytes(value: Any) -> bytes:
+    if type(value) is bytes:
+        return value
+    return bytes(value) if isinstance(value, bytearray | memoryview) else b""
+
 
 tables = sa.MetaData()
 
@@ -90,7 +104,8 @@ calls = sa.Table(
     sa.Column("created", sa.Double(), nullable=False),
     sa.Column("modified", sa.Double(), nullable=False),
     sa.Column("lease", sa.Boolean(), nullable=False),
-    sa.Column("record", sa.LargeBinary(), nullable=False),
+    sa.Column("record", Bytes(), nullable=False),
+    sa.Column("seal", Bytes()),
     sa.Index("fleche_calls_name", "name", "key"),
     sa.Index("fleche_calls_module", "module"),
     sa.Index("fleche_calls_code", "code"),
@@ -125,48 +140,6 @@ metadata = sa.Table(
 )
 
 
-def stored_version(connection: sa.Connection) -> int:
-    """Return the version of the tables that are there; 0 if there are none."""
-    if not sa.inspect(connection).has_table(meta.name):
-        return 0
-    found = connection.scalar(sa.select(meta.c.value).where(meta.c.name == "schema"))
-    return int(found or 0)
-
-
-def migrate(connection: sa.Connection, shown: str) -> None:
-    """Make the tables, or bring them up to date, inside the transaction of ``connection``.
-
-    Args:
-        connection: nobody else changes the tables before its transaction ends.
-        shown: the database, for error messages.
-
-    Raises:
-        StorageError: a newer fleche made the tables.
-    """
-    lock_tables(connection)
-    version = stored_version(connection)
-    if version > SCHEMA:
-        raise StorageError(
-            f"{shown}: made by a newer fleche (schema {version}, this one knows {SCHEMA}); "
-            "upgrade fleche here, or use another database"
-        )
-    if version == SCHEMA:
-        return
-    if version == 0:
-        tables.create_all(connection)
-    else:
-        for step in range(version, SCHEMA):
-            MIGRATIONS[step](connection)
-    connection.execute(sa.delete(meta).where(meta.c.name == "schema"))
-    connection.execute(sa.insert(meta).values(name="schema", value=str(SCHEMA)))
-
-
-def lock_tables(connection: sa.Connection) -> None:
-    """Keep others from making tables until the transaction of ``connection`` ends."""
-    if connection.dialect.name == "postgresql":  # in SQLite only one transaction writes at a time
-        connection.execute(sa.select(sa.func.pg_advisory_xact_lock(_LOCK)))
-
-
 def is_storable(text: str) -> bool:
     """Tell whether ``text`` can be in a column: not too long, no NUL, no half characters."""
     if len(text) > LONGEST_TEXT or "\0" in text:
@@ -197,14 +170,19 @@ def _no_columns(prefix: str = "") -> dict[str, Any]:
 
 
 def rows_of(
-    key: Digest, record: CallRecord
+    key: Digest, record: CallRecord, keys: Sequence[bytes] = ()
 ) -> tuple[dict[str, Any], list[dict[str, Any]], list[dict[str, Any]]]:
-    """Return the row of ``calls`` and the rows of ``arguments`` and ``metadata`` for one record."""
-    return _call_row(key, record), _argument_rows(key, record), _metadata_rows(key, record.metadata)
+    """Return the row of ``calls`` and the rows of ``arguments`` and ``metadata`` for one record.
+
+    The first of ``keys``, if there are any, signs it.
+    """
+    call = _call_row(key, record, keys)
+    return call, _argument_rows(key, record), _metadata_rows(key, record.metadata)
 
 
-def _call_row(key: Digest, record: CallRecord) -> dict[str, Any]:
+def _call_row(key: Digest, record: CallRecord, keys: Sequence[bytes]) -> dict[str, Any]:
     now = time.time()
+    encoded = encode_record(record)
     literal = record.literal
     no_literal = literal is msgspec.UNSET
     return {
@@ -219,7 +197,8 @@ def _call_row(key: Digest, record: CallRecord) -> dict[str, Any]:
         "created": now,
         "modified": now,
         "lease": record.result is None,
-        "record": encode_record(record),
+        "record": encoded,
+        "seal": seal(key, encoded, keys),
     }
 
 

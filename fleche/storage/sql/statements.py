@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import cache
 from typing import Any
 
@@ -12,12 +13,13 @@ from fleche.call import CallRecord
 from fleche.digest import Digest
 from fleche.storage.sql.schema import arguments, calls, metadata, rows_of
 
-__all__ = ["ENTRY", "KEY", "RECORD", "RECORDS", "among", "replace_records"]
+__all__ = ["ENTRY", "KEY", "KEYS", "RECORD", "RECORDS", "among", "replace_records"]
 
 ENTRY = (calls.c.key, sa.func.length(calls.c.record).label("size"), calls.c.modified)
-KEY = sa.select(calls.c.key).where(calls.c.key == sa.bindparam("key"))
-RECORD = sa.select(calls.c.record).where(calls.c.key == sa.bindparam("key"))
-RECORDS = sa.select(calls.c.key, calls.c.record)
+KEYS = sa.select(calls.c.key)
+KEY = KEYS.where(calls.c.key == sa.bindparam("key"))
+RECORDS = sa.select(calls.c.key, calls.c.record, calls.c.seal)
+RECORD = RECORDS.where(calls.c.key == sa.bindparam("key"))
 
 _PARTS = (arguments, metadata)
 _DELETE = {
@@ -31,12 +33,15 @@ def among(keys: list[Digest]) -> sa.ColumnElement[bool]:
     return calls.c.key.in_([str(key) for key in keys])
 
 
-def replace_records(connection: sa.Connection, items: list[tuple[Digest, CallRecord]]) -> None:
+def replace_records(
+    connection: sa.Connection, items: list[tuple[Digest, CallRecord]], keys: Sequence[bytes]
+) -> None:
     """Write the rows of some records in all tables, in place of those that are there.
 
-    Where the database can do so, ``created`` stays what it was.
+    Where the database can do so, ``created`` stays what it was. The first of ``keys``, if there are
+    any, signs the records.
     """
-    rows: list[Any] = [rows_of(key, record) for key, record in items]
+    rows: list[Any] = [rows_of(key, record, keys) for key, record in items]
     old = [{"old": str(key)} for key, _ in items]
     upsert = _upsert(connection.dialect.name)
     if upsert is None:

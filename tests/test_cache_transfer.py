@@ -1,0 +1,460 @@
+"""Copying calls between caches, and bringing two caches to the same state."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from fleche.caches import BaseCache, Cache, CacheStack, CacheView, SyncReport
+from fleche.call import Call, QueryCall
+from fleche.digest import Digest, digest
+from fleche.errors import Rejected, RemoteConnectionError
+from fleche.parcel import Parcel
+from fleche.remote import RemoteCache
+from fleche.storage import CallFile, CallMemory, Sql, ValueFile, ValueMemory
+from tests.helpers.layers import call, in_files, in_memory
+from tests.helpers.serving import Serving
+from tests.helpers.taps import TappedChannel
+
+PAIRS = [
+    ("memory", "pipe"),
+    ("pipe", "memory"),
+    ("file", "sql"),
+    ("sql", "file"),
+    ("stack", "memory"),
+    ("memory", "stack"),
+]
+
+
+def make(kind: str, root: Path) -> BaseCache:
+    if kind == "memory":
+        return in_memory()
+    if kind == "sql":
+        return Cache(ValueFile(root), Sql(root / "calls.db"))
+    if kind == "stack":
+        return CacheStack([in_memory(), in_files(root)])
+    return in_files(root)
+
+
+@pytest.fixture(params=PAIRS, ids=" to ".join)
+def pair(
+    request: pytest.FixtureRequest, tmp_path: Path, serving: Serving
+) -> Iterator[tuple[BaseCache, BaseCache]]:
+    """Two caches, each of some kind; one may be at the other end of a pipe."""
+
+    def opened(kind: str, root: Path) -> BaseCache:
+        if kind == "pipe":
+            return RemoteCache(serving.channel("pipe", lambda: make("file", root)))
+        return make(kind, root)
+
+    here, there = request.param
+    with opened(here, tmp_path / "source") as source, opened(there, tmp_path / "target") as target:
+        yield source, target
+
+
+@pytest.fixture
+def source(pair: tuple[BaseCache, BaseCache]) -> BaseCache:
+    return pair[0]
+
+
+@pytest.fixture(params=["memory", "sql", "pipe"])
+def fresh(request: pytest.FixtureRequest, tmp_path: Path, serving: Serving) -> Iterator[BaseCache]:
+    """A target for what a cache of files holds."""
+    root = tmp_path / "fresh"
+    if request.param == "pipe":
+        with RemoteCache(serving.channel("pipe", lambda: make("file", root))) as remote:
+            yield remote
+    else:
+        with make(request.param, root) as cache:
+            yield cache
+
+
+@pytest.fixture
+def target(pair: tuple[BaseCache, BaseCache]) -> BaseCache:
+    return pair[1]
+
+
+@pytest.fixture
+def files(tmp_path: Path) -> Iterator[Cache]:
+    with in_files(tmp_path / "files") as cache:
+        yield cache
+
+
+def path_of(cache: Cache, kind: str, key: Digest | str) -> Path:
+    root = Path(cache.values.to_config()["root"])
+    return root / key[:2] / f"{key[2:]}.{kind}"
+
+
+def damage(cache: Cache, kind: str, key: Digest | str) -> None:
+    path = path_of(cache, kind, key)
+    content = bytearray(path.read_bytes())
+    content[-1] ^= 1
+    path.write_bytes(content)
+
+
+def state(cache: BaseCache) -> dict[str, Any]:
+    """What can be had from a cache: the result and the arguments of each call."""
+    return {found.key: (found.result, dict(found.arguments)) for found in cache.query()}
+
+
+class TestTransfer:
+    def test_everything(self, source: BaseCache, target: BaseCache) -> None:
+        for x in range(20):
+            source.save(call(x=[x], result={"result": x}))
+        assert source.transfer(target) == 20
+        assert state(target) == state(source)
+        assert source.transfer(target) == 0
+
+    def test_some(self, source: BaseCache, target: BaseCache) -> None:
+        """A template, a query, or any calls say which."""
+        for name in ("one", "two", "three"):
+            source.save(call(name=name))
+        assert source.transfer(target, QueryCall(name="one")) == 1
+        assert source.transfer(target, source.query(name="two")) == 1
+        assert source.query(name="two").transfer(target) == 0
+        assert source.transfer(target, [source.query(name="three").only()]) == 1
+
+    def test_to_itself(self, source: BaseCache) -> None:
+        source.save(call())
+        assert source.transfer(source) == 0
+
+    def test_running_calls_stay(self, source: BaseCache, target: BaseCache) -> None:
+        """Where a call runs, the mark of it is of use; elsewhere it is not."""
+        source.prepare(Call(name="f", arguments={"x": 1}))
+        source.save(call(x=2))
+        assert source.transfer(target) == 1
+        assert target.query().count() == 1
+
+    def test_what_the_target_has_stays(self, source: BaseCache, target: BaseCache) -> None:
+        """A call that both know is left as it is: each is right by its own provenance."""
+        target.save(call(started="2026-01-01T00:00:00+00:00"))
+        source.save(call(started="2027-01-01T00:00:00+00:00"))
+        assert source.transfer(target) == 0
+        (found,) = target.query()
+        assert found.metadata["runtime"]["started"].startswith("2026")
+
+    def test_a_call_whose_result_is_gone_from_the_target(
+        self, source: BaseCache, target: BaseCache
+    ) -> None:
+        """It is not there, whatever the record says."""
+        for cache in (source, target):
+            cache.save(call(result=["result"]))
+        target.evict(digest(["result"]))
+        assert source.transfer(target) == 1
+        assert target.query().only().result == ["result"]
+
+    def test_read_only(self, source: BaseCache, target: BaseCache) -> None:
+        with pytest.raises(Rejected, match="transfer refused"):
+            source.transfer(target.readonly())
+
+    def test_progress(self, source: BaseCache, target: BaseCache) -> None:
+        """After each batch, how many calls have been copied; a batch of known ones says nothing."""
+        for x in range(1100):
+            source.save(call(x=x, result=x % 3))
+        seen: list[int] = []
+        assert source.transfer(target, progress=seen.append) == 1100
+        assert seen == [1024, 1100]
+        assert source.transfer(target, progress=seen.append) == 0
+        assert len(seen) == 2
+
+
+class Broken(CacheView):
+    """A cache that fails after so many parcels, as if its disk were full or its line cut."""
+
+    def __init__(self, inner: BaseCache, after: int, error: BaseException) -> None:
+        super().__init__(inner)
+        self.left, self.error = after, error
+        self.taken: list[Digest] = []
+
+    def save_parcel(self, digest: Digest, parcel: Parcel) -> None:
+        if not self.left:
+            raise self.error
+        self.left -= 1
+        self.taken.append(digest)
+        super().save_parcel(digest, parcel)
+
+
+class TestInterruptions:
+    @pytest.mark.parametrize("error", [KeyboardInterrupt(), RemoteConnectionError("cut")])
+    def test_what_has_arrived_is_not_sent_again(
+        self, source: BaseCache, target: BaseCache, error: BaseException
+    ) -> None:
+        """Interrupted anywhere, it goes on where it was, and every call that is there is whole."""
+        for x in range(12):
+            source.save(call(x=[x], result={"result": x}))
+        taken: list[Digest] = []
+        for after in range(4, 40, 4):
+            through = Broken(target, after, error)
+            try:
+                source.transfer(through)
+            except (KeyboardInterrupt, RemoteConnectionError):
+                pass
+            else:
+                break
+            finally:
+                taken += through.taken
+            assert state(target).items() <= state(source).items()
+        assert state(target) == state(source)
+        assert len(taken) == len(set(taken)) == 24
+
+    def test_evicted_meanwhile(self, files: Cache, fresh: BaseCache) -> None:
+        """Calls that go while others are copied are left out."""
+        for x in range(8):
+            files.save(call(x=[x], result={"result": x}))
+
+        def evicting() -> Iterator[Any]:
+            for found in list(files.query()):
+                files.evict(found.key)
+                yield found
+            files.save(call(x=[100], result="new"))
+            yield files.query(arguments={"x": digest([100])}).only()
+
+        assert files.transfer(fresh, evicting()) == 1
+        assert fresh.query().only().result == "new"
+
+    def test_a_value_that_goes_while_it_is_read(
+        self, files: Cache, fresh: BaseCache, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """As an object of a store may."""
+        for x in range(4):
+            files.save(call(x=[x], result={"result": x}))
+        gone = digest({"result": 2})
+        real = Parcel.checked_chunks
+
+        def vanishing(parcel: Parcel, size: int = 1 << 20) -> Any:
+            if parcel.head.digest == gone:
+                raise KeyError(gone)
+            return real(parcel, size)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(Parcel, "checked_chunks", vanishing)
+            assert files.transfer(fresh) == 3
+        assert files.counts() == {"dangling": 1}
+        assert sorted(found.arguments["x"] for found in fresh.query()) == [[0], [1], [3]]
+
+
+class TestDamage:
+    """Damage does not travel, and does not keep the rest from travelling."""
+
+    @pytest.fixture
+    def keys(self, files: Cache) -> list[str]:
+        return [files.save(call(x=[x], result={"result": x})) for x in range(6)]
+
+    def test_a_record(self, files: Cache, fresh: BaseCache, keys: list[str]) -> None:
+        damage(files, "call", keys[2])
+        assert files.transfer(fresh) == 5
+        assert files.counts()["errors.corrupt"] == 1
+        assert state(fresh) == state(files)
+
+    def test_a_result(
+        self, files: Cache, fresh: BaseCache, keys: list[str], caplog: pytest.LogCaptureFixture
+    ) -> None:
+        damage(files, "value", digest({"result": 2}))
+        assert files.transfer(fresh) == 5
+        assert files.counts() == {"errors.corrupt": 1, "dangling": 1}
+        assert "checksum does not match" in caplog.text
+        assert keys[2] not in state(fresh)
+        assert not fresh.contains(digest({"result": 2}))
+
+    def test_an_argument(self, files: Cache, fresh: BaseCache, keys: list[str]) -> None:
+        """The call can still be answered, so it is copied."""
+        damage(files, "value", digest([2]))
+        assert files.transfer(fresh) == 6
+        assert not fresh.contains(digest([2]))
+        assert fresh.load(keys[2]).result == {"result": 2}
+
+    def test_several(self, files: Cache, fresh: BaseCache, keys: list[str]) -> None:
+        for x in (0, 3, 5):
+            damage(files, "value", digest({"result": x}))
+        damage(files, "call", keys[4])
+        path_of(files, "value", digest({"result": 1})).write_bytes(b"")
+        assert files.transfer(fresh) == 1
+        assert state(fresh).keys() == {keys[2]}
+
+    def test_a_large_one(self, files: Cache, fresh: BaseCache) -> None:
+        """So it is with a value that is read piece by piece."""
+        large = ["x" * 3_000_000]
+        files.save(call(x=1, result=large))
+        files.save(call(x=2, result="sound"))
+        damage(files, "value", digest(large))
+        assert files.transfer(fresh) == 1
+        assert fresh.query().only().result == "sound"
+
+    def test_a_shared_buffer(self, files: Cache, fresh: BaseCache) -> None:
+        """A value that lacks a part is no value."""
+        np = pytest.importorskip("numpy")
+        for x in range(3):
+            files.save(call(x=x, result={"array": np.full(20_000, x)}))
+        parcel = files.load_parcel(digest({"array": np.full(20_000, 1)}))
+        (buffer,) = parcel.references
+        parcel.close()
+        damage(files, "value", buffer)
+        assert files.transfer(fresh) == 2
+        assert sorted(found.arguments["x"] for found in fresh.query()) == [0, 2]
+
+    def test_from_a_remote(
+        self, files: Cache, keys: list[str], serving: Serving, tmp_path: Path
+    ) -> None:
+        """The server finds it, the client goes on."""
+        large = ["x" * 3_000_000]
+        files.save(call(x=1, result=large))
+        damage(files, "value", digest(large))
+        damage(files, "call", keys[1])
+        damage(files, "value", digest({"result": 4}))
+        path_of(files, "value", digest({"result": 5})).write_bytes(b"")
+        root = tmp_path / "files"
+        with RemoteCache(serving.channel("pipe", lambda: make("file", root))) as remote:
+            other = in_memory()
+            assert remote.transfer(other) == 3
+            assert state(other).keys() == {keys[0], keys[2], keys[3]}
+            assert remote.counts()["errors.corrupt"] == 4
+            assert remote.contains(keys[0])
+
+    def test_a_value_under_a_wrong_name(self, files: Cache, fresh: BaseCache) -> None:
+        files.save(call(x=1, result=["one"]))
+        files.save(call(x=2, result=["two"]))
+        one, two = (path_of(files, "value", digest([name])) for name in ("one", "two"))
+        two.write_bytes(one.read_bytes())
+        assert files.transfer(fresh) == 1
+        assert fresh.query().only().result == ["one"]
+
+
+class TestSync:
+    def test_both_ways(self, source: BaseCache, target: BaseCache) -> None:
+        """Afterwards each has what either had."""
+        for x in range(10):
+            source.save(call(x=[x], result={"here": x}))
+        for x in range(5, 13):
+            target.save(call(x=[x], result={"there": x}))
+        before = {**state(source), **state(target)}
+        assert source.sync(target) == SyncReport(sent=5, received=3)
+        assert state(source).keys() == state(target).keys() == before.keys()
+        assert source.sync(target) == target.sync(source) == SyncReport()
+
+    def test_some(self, source: BaseCache, target: BaseCache) -> None:
+        for name in ("one", "two"):
+            source.save(call(name=name, x=1))
+            target.save(call(name=name, x=2))
+        assert source.sync(target, name="one") == SyncReport(sent=1, received=1)
+        assert source.sync(target, QueryCall(name="one")) == SyncReport()
+        assert source.query(name="two").count() == 1
+
+    def test_progress(self, source: BaseCache, target: BaseCache) -> None:
+        """It counts on from one way to the other."""
+        source.save(call(x=1))
+        target.save(call(x=2))
+        target.save(call(x=3))
+        seen: list[int] = []
+        report = source.sync(target, progress=seen.append)
+        assert seen == [1, 3]
+        assert str(report) == "sent: 1, received: 2"
+
+    @pytest.mark.parametrize("which", ["here", "there"])
+    def test_read_only(self, source: BaseCache, target: BaseCache, which: str) -> None:
+        """Nothing moves if one of them may not be written to."""
+        source.save(call(x=1))
+        target.save(call(x=2))
+        here, there = (
+            (source.readonly(), target) if which == "here" else (source, target.readonly())
+        )
+        with pytest.raises(Rejected, match="read-only, sync refused"):
+            here.sync(there)
+        assert source.query().count() == target.query().count() == 1
+
+    def test_interrupted(self, source: BaseCache, target: BaseCache) -> None:
+        """Whichever way it was going, it goes on there."""
+        for x in range(1, 8):
+            source.save(call(x=[x], result={"here": x}))
+            target.save(call(x=[-x], result={"there": x}))
+        for after in (1, 3, 2):
+            for here, there in ((source, target), (target, source)):
+                with pytest.raises(KeyboardInterrupt):
+                    here.sync(Broken(there, after, KeyboardInterrupt()))
+        source.sync(target)
+        assert state(source).keys() == state(target).keys()
+
+    def test_of_two_remotes(self, serving: Serving, tmp_path: Path) -> None:
+        """Either side may be remote, or both."""
+        remotes = []
+        for name in ("one", "two"):
+            root = tmp_path / name
+            with make("file", root) as cache:
+                cache.save(call(x=name, result=[name]))
+            channel = serving.channel("pipe", partial(make, "file", root))
+            remotes.append(RemoteCache(channel))
+        one, two = remotes
+        with one, two:
+            assert one.sync(two) == SyncReport(sent=1, received=1)
+            assert state(one) == state(two)
+
+
+class TestEconomy:
+    def test_only_what_is_missing_moves(self, serving: Serving, tmp_path: Path) -> None:
+        """Where nothing is missing, keys are all that crosses the wire, either way."""
+        root = tmp_path / "far"
+        with make("sql", root) as far, in_memory() as near:
+            for x in range(1000):
+                far.save(call(x=x, result=["result", x]))
+            far.transfer(near)
+        tap = TappedChannel(serving.channel("pipe", lambda: make("sql", root)))
+        with RemoteCache(tap, compression="none") as remote:
+            remote.contains(digest(0))
+            tap.clear_sent()
+            received = tap.received_bytes
+            assert remote.transfer(near) == 0
+            assert tap.received_bytes - received < 1000 * 80
+            assert near.transfer(remote) == 0
+            assert tap.sent_bytes < 1000 * 80
+            near.save(call(x="new", result=["new"]))
+            tap.clear_sent()
+            assert near.sync(remote) == SyncReport(sent=1)
+            assert tap.sent_bytes < 1001 * 80 + 5_000
+
+    def test_records_are_read_once(self, tmp_path: Path) -> None:
+        """A transfer opens the records of those calls that it copies."""
+        opened: list[Digest] = []
+
+        class Calls(CallMemory):
+            def get(self, key: Digest) -> Any:
+                opened.append(key)
+                return super().get(key)
+
+        here, there = Cache(ValueMemory(), Calls()), in_memory()
+        keys = [Digest(here.save(call(x=x))) for x in range(10)]
+        here.transfer(there)
+        opened.clear()
+        there.evict(keys[3])
+        here.transfer(there)
+        assert opened == [keys[3]]
+
+
+def test_a_thousand_are_asked_for_together(tmp_path: Path) -> None:
+    """`contains_many` of a local cache reads records in batches, with the same answers."""
+    with Cache(ValueFile(tmp_path), Sql(tmp_path / "calls.db")) as cache:
+        keys = [Digest(cache.save(call(x=x, result=[x]))) for x in range(30)]
+        cache.evict(digest([3]))
+        cache.evict(keys[4])
+        running = cache.prepare(Call(name="f", arguments={"x": "running"}))
+        asked: Iterable[Digest] = [
+            *keys,
+            digest([5]),
+            digest("absent"),
+            Digest(keys[6][:12]),
+            Digest("0" * 8),
+            running.key,
+            keys[0],
+        ]
+        found = cache.contains_many(asked)
+        assert found == [cache.contains(key) for key in asked]
+        assert found.count(False) == 5
+
+
+def test_damaged_records_are_not_there(tmp_path: Path) -> None:
+    with Cache(ValueFile(tmp_path), CallFile(tmp_path)) as cache:
+        keys = [Digest(cache.save(call(x=x))) for x in range(5)]
+        damage(cache, "call", keys[2])
+        assert cache.contains_many(keys) == [True, True, False, True, True]

@@ -1,0 +1,251 @@
+"""Keeping house on the other side: garbage, checks and counts, asked for over the wire."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from fleche.caches import BaseCache, CacheStack, CacheView, StatsReport, VerifyReport
+from fleche.call import Call
+from fleche.digest import D, Digest, digest
+from fleche.errors import ProtocolError, Rejected, StorageError
+from fleche.remote import RemoteCache, reports
+from fleche.remote import messages as m
+from tests.helpers.layers import call, in_files, in_memory
+from tests.helpers.peers import Wire, hostile_server, message
+from tests.helpers.serving import Serving
+from tests.helpers.taps import TappedChannel
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    """Where the server's cache is: ten calls, two values of no call, one damaged result."""
+    with in_files(tmp_path / "far") as cache:
+        for x in range(10):
+            cache.save(call(x=[x], result={"result": x}))
+        cache.save_value("garbage")
+        cache.save_value(["more", "garbage"])
+        (path,) = (tmp_path / "far").rglob(f"{digest({'result': 3})[2:]}.value")
+        path.write_bytes(path.read_bytes()[:-1])
+    return tmp_path / "far"
+
+
+@pytest.fixture
+def remote(channel_kind: str, serving: Serving, root: Path) -> Iterator[RemoteCache]:
+    with RemoteCache(serving.channel(channel_kind, partial(in_files, root))) as remote:
+        yield remote
+
+
+class TestReports:
+    """What comes back is what the server's cache says there."""
+
+    def test_verify(self, remote: RemoteCache, root: Path) -> None:
+        report = remote.verify()
+        assert report.corrupt == (digest({"result": 3}),)
+        assert len(report.dangling) == 1
+        assert all(isinstance(key, Digest) for key in (*report.corrupt, *report.dangling))
+        with in_files(root) as local:
+            assert report == local.verify()
+
+    def test_repair(self, remote: RemoteCache) -> None:
+        assert remote.verify(repair=True).removed == 2
+        assert remote.verify().ok
+        assert remote.query().count() == 9
+
+    def test_gc(self, remote: RemoteCache) -> None:
+        assert remote.gc().removed == 0  # all of it is young
+        remote.verify(repair=True)
+        found = remote.gc(0, dry_run=True)
+        assert found.removed == 3  # and the argument of the call whose result was damaged
+        assert remote.gc(0) == found
+        assert remote.gc(0).removed == 0
+
+    def test_leases(self, remote: RemoteCache) -> None:
+        remote.prepare(Call(name="f", arguments={"x": ["running"]}))
+        assert remote.gc(0, lease_age=3600).leases == 0
+        assert remote.gc(0, lease_age=0).leases == 1
+
+    def test_stats(self, remote: RemoteCache, root: Path) -> None:
+        """Entries are the server's; events are those of this client."""
+        remote.lookup(digest("nothing"))
+        with in_files(root) as local:
+            found = remote.stats()
+            assert (found.values, found.calls) == (22, 10)
+            assert found == local.stats() + StatsReport(events=found.events)
+        assert (found.hits, found.misses) == (0, 1)
+
+    def test_redigest(self, remote: RemoteCache) -> None:
+        record = next(iter(remote.query())).record
+        remote.save_record(digest("wrong"), record)
+        report = remote.redigest()
+        assert report.rekeyed == (record.key,)
+
+    def test_large(self, serving: Serving) -> None:
+        """A report may name any number of entries."""
+        keys = tuple(digest(x) for x in range(10_000))
+        report = VerifyReport(values=10_000, corrupt=keys, dangling=keys[:5000], orphaned=3)
+
+        class Ruined(CacheView):
+            def verify(self, repair: bool = False, *, progress: Any = None) -> VerifyReport:
+                return report
+
+        with RemoteCache(serving.channel("pipe", lambda: Ruined(in_memory()))) as remote:
+            assert remote.verify() == report
+
+
+class Slow(CacheView):
+    """A cache that counts for as long as it is not interrupted."""
+
+    def __init__(self, ended: threading.Event) -> None:
+        super().__init__(in_memory())
+        self.ended = ended
+
+    def measure(self, progress: Callable[[int], None] | None = None) -> StatsReport:
+        assert progress is not None
+        try:
+            for number in range(1, 2000):
+                progress(number)
+                time.sleep(0.01)
+        finally:
+            self.ended.set()
+        return StatsReport(values=1999)
+
+
+class TestProgress:
+    @pytest.fixture(autouse=True)
+    def often(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(reports, "_TELL", 0.02)
+
+    def test_it_is_told(self, serving: Serving, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(reports, "_TELL", 0.0)
+        cache = in_memory()
+        for x in range(20):
+            cache.save(call(x=x))
+        with RemoteCache(serving.channel("pipe", lambda: cache)) as remote:
+            for keep_house in (remote.verify, remote.gc, remote.redigest, remote.stats):
+                seen: list[int] = []
+                keep_house(progress=seen.append)
+                assert seen == list(range(1, len(seen) + 1))
+                assert len(seen) >= 20
+
+    def test_interrupted(self, serving: Serving) -> None:
+        """Whoever is interrupted here interrupts it there; the connection goes on."""
+        ended = threading.Event()
+
+        def stop(number: int) -> None:
+            raise KeyboardInterrupt
+
+        with RemoteCache(serving.channel("pipe", lambda: Slow(ended))) as remote:
+            with pytest.raises(KeyboardInterrupt):
+                remote.stats(progress=stop)
+            assert ended.wait(5)
+            assert not remote.contains(digest(1))
+
+    def test_others_go_on_meanwhile(self, serving: Serving) -> None:
+        """A long walk over everything keeps nobody else waiting."""
+        ended, begun = threading.Event(), threading.Event()
+        with RemoteCache(serving.channel("pipe", lambda: Slow(ended))) as remote:
+
+            def count() -> None:
+                with pytest.raises(KeyboardInterrupt):
+                    remote.stats(progress=stop)
+
+            def stop(number: int) -> None:
+                begun.set()
+                if done.is_set():
+                    raise KeyboardInterrupt
+
+            done = threading.Event()
+            thread = threading.Thread(target=count)
+            thread.start()
+            assert begun.wait(10)
+            key = D(remote.save(call(result=["meanwhile"])))
+            assert remote.load(key).result == ["meanwhile"]
+            assert not ended.is_set()
+            done.set()
+            thread.join(10)
+            assert ended.wait(5)
+
+
+class TestRefusals:
+    @pytest.fixture
+    def read_only(self, serving: Serving, root: Path) -> Iterator[RemoteCache]:
+        channel = serving.channel("pipe", lambda: in_files(root).readonly())
+        with RemoteCache(channel) as remote:
+            yield remote
+
+    def test_read_only(self, read_only: RemoteCache) -> None:
+        """What changes nothing is allowed."""
+        for refused in (read_only.gc, read_only.redigest, partial(read_only.verify, True)):
+            with pytest.raises(Rejected, match="read-only"):
+                refused()
+        assert read_only.verify().values == 22
+        assert read_only.stats().calls == 10
+
+    def test_errors_are_those_of_the_server(self, serving: Serving) -> None:
+        class Failing(CacheView):
+            def gc(self, grace: float = 0, **options: Any) -> Any:
+                raise StorageError("the disk is on fire")
+
+        with (
+            RemoteCache(serving.channel("pipe", lambda: Failing(in_memory()))) as remote,
+            pytest.raises(StorageError, match="the disk is on fire"),
+        ):
+            remote.gc()
+
+    def test_a_server_that_cannot(self) -> None:
+        """An older one is not even asked."""
+
+        def act(wire: Wire) -> None:
+            assert wire.read() is None
+
+        with RemoteCache(hostile_server(act, version="0.0.1")) as remote:
+            for refused in (remote.gc, remote.verify, remote.redigest, remote.stats):
+                with pytest.raises(Rejected, match=r"fleche 0.0.1 there keeps house only when"):
+                    refused()
+
+    @pytest.mark.parametrize(
+        "answer",
+        [
+            m.Done(),
+            m.Reported({"removed": "many"}),
+            m.Reported({"corrupt": ["no digest"]}),
+            m.Reported({"corrupt": 3}),
+            m.Flags([True]),
+        ],
+        ids=repr,
+    )
+    def test_nonsense(self, answer: m.Answer) -> None:
+        def act(wire: Wire) -> None:
+            exchange, _ = wire.request()
+            wire.write(message(exchange, answer))
+            wire.read()
+
+        with (
+            RemoteCache(hostile_server(act, features=["upkeep"]), timeout=5) as remote,
+            pytest.raises(ProtocolError),
+        ):
+            remote.verify()
+
+
+def test_a_stack_keeps_house_here_alone(serving: Serving, root: Path) -> None:
+    """What others own too is left to whoever asks for it."""
+    tap = TappedChannel(serving.channel("pipe", lambda: in_files(root)))
+    with RemoteCache(tap) as remote:
+        remote.contains(digest(0))
+        before = len(tap.requests())
+        near: BaseCache = in_memory()
+        stack = CacheStack([near, remote])
+        near.save_value("garbage")
+        assert stack.verify().values == 1
+        assert stack.stats().values == 1
+        assert stack.gc(0).removed == 1
+        assert stack.readonly().stats() == stack.stats()
+        assert len(tap.requests()) == before
+        assert remote.readonly().stats().values == 22
