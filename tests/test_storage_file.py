@@ -589,6 +589,23 @@ class TestSweeping:
         monkeypatch.setattr(Path, "rename", too_late)
         assert not values.delete_older(KEY, time.time() + 500)
 
+    def test_swept_while_it_is_set_aside(
+        self, values: ValueFile, path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """For its age, whoever lists the directory takes it for the leftover of a crash."""
+        values.put(KEY, parcel())
+        age(path, 4000)
+        real = Path.rename
+
+        def list_after(self: Path, target: Path) -> Path:
+            aside = real(self, target)
+            assert list(values.keys()) == []
+            return aside
+
+        monkeypatch.setattr(Path, "rename", list_after)
+        assert values.delete_older(KEY, time.time() - 500)
+        assert files(path.parent.parent) == []
+
 
 WRITER = """
 import os, sys

@@ -1,4 +1,4 @@
-"""Values as HDF5: what other programs see, exactness, damage, crashes, many writers."""
+"""Values as HDF5: what other programs see, exactness, damage, many threads."""
 
 from __future__ import annotations
 
@@ -13,10 +13,8 @@ import math
 import pickle
 import random
 import shutil
-import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from io import BytesIO
@@ -828,80 +826,6 @@ def test_errors_name_the_file(tmp_path: Path) -> None:
     held = ValueHdf5(tmp_path / "root")
     with pytest.raises(StorageError, match="a file stands where a directory is needed"):
         put(held, 1)
-
-
-WRITER = """
-import sys
-import numpy as np
-from fleche.digest import digest
-from fleche.parcel import pack
-from fleche.storage import ValueHdf5
-root, seed = sys.argv[1], int(sys.argv[2])
-values = ValueHdf5(root)
-print("ready", flush=True)
-number = seed
-while True:
-    value = {"n": number, "array": np.full(number * 7919 % 60_000, number)}
-    key = digest(value)
-    values.put(key, pack(value, digest=key))
-    if number % 5 == 0:
-        values.delete(key)
-    number += 1
-    if len(sys.argv) > 3 and number == seed + int(sys.argv[3]):
-        break
-"""
-
-
-def start_writer(root: Path, *arguments: int) -> subprocess.Popen[str]:
-    command = [sys.executable, "-c", WRITER, str(root), *map(str, arguments)]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
-    assert process.stdout is not None
-    assert process.stdout.readline() == "ready\n"
-    return process
-
-
-def check_every_entry(root: Path) -> int:
-    held = ValueHdf5(root)
-    keys = list(held.keys())
-    for key in keys:
-        found = held.packing.unpack(held.get(key), key)
-        assert digest(found) == key
-    return len(keys)
-
-
-def kill_writers(root: Path, times: int) -> None:
-    chance = random.Random(times)
-    for turn in range(times):
-        with start_writer(root, turn * 7) as process:
-            time.sleep(chance.uniform(0.0, 0.12))
-            process.send_signal(signal.SIGKILL)
-            assert process.wait() == -signal.SIGKILL
-    assert check_every_entry(root) > times
-    ValueHdf5(root).sweep(0)
-    assert not list(root.rglob("*.tmp"))
-
-
-def test_a_killed_writer_tears_nothing(tmp_path: Path) -> None:
-    """After kill -9 at any moment, whatever is listed is whole."""
-    kill_writers(tmp_path, 20)
-
-
-@pytest.mark.slow
-@pytest.mark.timeout(600)
-def test_many_killed_writers_tear_nothing(tmp_path: Path) -> None:
-    """The same, hundreds of times."""
-    kill_writers(tmp_path, 200)
-
-
-@pytest.mark.parametrize("step", [0, 1000], ids=["the same keys", "different keys"])
-def test_four_processes_write(tmp_path: Path, step: int) -> None:
-    """Processes that put and delete at once leave only whole entries."""
-    processes = [start_writer(tmp_path, step * number, 60) for number in range(4)]
-    for process in processes:
-        with process:
-            assert process.wait(50) == 0
-    assert check_every_entry(tmp_path) == 48 * (4 if step else 1)
-    assert not list(tmp_path.rglob("*.tmp"))
 
 
 def test_threads_share_a_storage(held: ValueHdf5) -> None:

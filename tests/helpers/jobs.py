@@ -2,32 +2,89 @@
 
 from __future__ import annotations
 
+import json
+import multiprocessing
 import random
+import time
+import traceback
+from collections.abc import Callable, Mapping
 from contextlib import suppress
+from multiprocessing.connection import Connection
+from multiprocessing.process import BaseProcess
 from typing import Any
+
+import numpy as np
 
 from fleche.caches import BaseCache, Cache, SizeLimitedCache
 from fleche.call import Call
+from fleche.config import cache_from_config
 from fleche.digest import Digest
-from fleche.storage import CallFile, Sql, ValueFile
 
-__all__ = ["DIFFERENT", "expected", "open_cache", "save", "work", "write"]
+__all__ = [
+    "DIFFERENT",
+    "FEW",
+    "GRACE",
+    "WAYS",
+    "check_result",
+    "described",
+    "open_cache",
+    "save",
+    "start",
+    "work",
+    "write",
+]
 
 DIFFERENT = 150
 """How many calls a writer saves, again and again."""
 
-_FEW = 30
+FEW = 30
+"""How many calls workers save and evict."""
+
+GRACE = 5.0
+"""Seconds for which a collection leaves alone what workers have stored."""
+
+_CONTEXT = multiprocessing.get_context("forkserver")
+# What a job imports is imported once, by the process that all of them are forked from.
+_CONTEXT.set_forkserver_preload(
+    ["fleche.config", "fleche.caches", "numpy", "h5py", "sqlalchemy", "s3fs", "fleche.storage.hdf5"]
+)
+
+
+def start(job: Callable[..., None], *arguments: Any) -> tuple[BaseProcess, Connection]:
+    """Run ``job(*arguments, tell)`` in a process of its own.
+
+    Returns:
+        The process, and where that which the job sends by ``tell`` arrives.
+    """
+    ours, theirs = _CONTEXT.Pipe(duplex=False)
+    process = _CONTEXT.Process(target=job, args=(*arguments, theirs), daemon=True)
+    process.start()
+    theirs.close()
+    return process, ours
+
+
+def described(values: Mapping[str, Any], calls: Mapping[str, Any]) -> str:
+    """Return what :func:`open_cache` takes: the tables of ``fleche.toml`` as one text."""
+    return json.dumps({"values": values, "calls": calls})
 
 
 def open_cache(where: str) -> Cache:
-    """The cache at `root|url`; without a url, its calls are files."""
-    root, url = where.split("|")
-    return Cache(ValueFile(root), Sql(url) if url else CallFile(root))
+    """Return the cache that is described so."""
+    cache = cache_from_config(json.loads(where))
+    assert isinstance(cache, Cache)
+    return cache
 
 
 def expected(number: int) -> list[Any]:
-    """The result of call number so-and-so; some are large."""
-    return [number, "x" * (number * 7919 % 90_000)]
+    """The result of call number so-and-so; some are large, some share one of a few arrays."""
+    text = "x" * (number * 7919 % 90_000)
+    held = {"array": np.full(10_000, number % 5, float)} if number % 3 == 0 else {}
+    return [number, text, held]
+
+
+def check_result(number: int, found: Any) -> None:
+    """Check that ``found`` is the result of call number so-and-so."""
+    np.testing.assert_equal(found, expected(number))
 
 
 def save(cache: BaseCache, number: int) -> Digest:
@@ -36,33 +93,71 @@ def save(cache: BaseCache, number: int) -> Digest:
     return Digest(cache.save(made))
 
 
-def write(where: str, number: int) -> None:
-    """Save calls without end, and say which are committed."""
+def write(where: str, number: int, tell: Connection) -> None:
+    """Save calls without end, and tell which are committed."""
     cache = open_cache(where)
     while True:
-        print(save(cache, number % DIFFERENT), flush=True)
+        tell.send_bytes(save(cache, number % DIFFERENT).encode())
         number += 1
 
 
-def work(where: str, seed: int, turns: int, kind: str) -> None:
-    """Save and evict the same few calls as everybody else.
+def work(where: str, seed: int, turns: int, way: str, tell: Connection) -> None:
+    """Save and evict the same few calls as everybody else, and tell what went wrong.
 
     Args:
         where: the cache.
         seed: of the order.
         turns: how often.
-        kind: "limited", for a cache that evicts by itself, or "plain".
+        way: one of :data:`WAYS`.
+        tell: gets a traceback, or nothing.
     """
     chance = random.Random(seed)
-    with open_cache(where) as inner:
-        cache = SizeLimitedCache(inner, max_size=12) if kind == "limited" else inner
-        for _ in range(turns):
-            number = chance.randrange(_FEW)
-            key = save(cache, number)
-            hit = cache.lookup(key)
-            assert hit is None or hit.result == expected(number)
-            if kind == "plain" and chance.random() < 0.5:
-                with suppress(KeyError):
-                    cache.evict(key)
-            if kind == "plain" and chance.random() < 0.05:
-                cache.gc(5)
+    try:
+        with open_cache(where) as cache:
+            WAYS[way](cache, chance, turns)
+    except BaseException:
+        tell.send(traceback.format_exc())
+        raise
+    finally:
+        tell.close()
+
+
+def _save_and_look(cache: BaseCache, number: int) -> Digest:
+    key = save(cache, number)
+    hit = cache.lookup(key)
+    if hit is not None:
+        check_result(number, hit.result)
+    return key
+
+
+def _plain(cache: Cache, chance: random.Random, turns: int) -> None:
+    for _ in range(turns):
+        key = _save_and_look(cache, chance.randrange(FEW))
+        if chance.random() < 0.5:
+            with suppress(KeyError):
+                cache.evict(key)
+        if chance.random() < 0.05:
+            cache.gc(GRACE)
+
+
+def _limited(cache: Cache, chance: random.Random, turns: int) -> None:
+    limited = SizeLimitedCache(cache, max_size=12)
+    for _ in range(turns):
+        _save_and_look(limited, chance.randrange(FEW))
+
+
+def _collected(cache: Cache, chance: random.Random, turns: int) -> None:
+    """Return to a call just when its values have become old enough to be collected."""
+    slot = 1.1 * GRACE / FEW
+    for _ in range(turns):
+        key = _save_and_look(cache, int(time.time() / slot + chance.random()) % FEW)
+        if chance.random() < 0.5:
+            with suppress(KeyError):
+                cache.evict(key)
+        if chance.random() < 0.2:
+            cache.gc(GRACE)
+        time.sleep(chance.uniform(0, slot))
+
+
+WAYS = {"plain": _plain, "limited": _limited, "collected": _collected}
+"""What workers do besides: evict and now and then collect; keep to limits; collect all the time."""

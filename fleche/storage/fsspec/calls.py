@@ -79,12 +79,17 @@ class CallFsspec(Stored[CallRecord], CallStorage):
         """Make the entry as young as if it had just been put; tell whether there is one."""
         if not self.contains(key):
             return False
+        until = self._remover.calm()
+        try:
+            return self._made_young(key) and self._remover.lasts(key, until)
+        except StorageError as error:
+            return self._is_there(key, error)
+
+    def _made_young(self, key: Digest) -> bool:
         try:
             return self._writer.touch(key) or super().renew(key)
         except KeyError:
             return False
-        except StorageError as error:
-            return self._is_there(key, error)
 
     def query(self, template: QueryCall) -> Iterator[tuple[Digest, CallRecord]]:
         """Yield the finished calls that match; damaged records are skipped with a warning.

@@ -31,6 +31,7 @@ class Traits(NamedTuple):
         copies: what makes an object young by a copy onto itself; None where that is not safe.
         bucket_only: the url names nothing but a bucket and a path, so that one connection serves
             every url.
+        renames: a rename replaces what is there, in one step, and changes no age.
         whole_seconds: the store counts time in seconds, at least sometimes.
         persistent: entries outlive the process, and other processes see them.
     """
@@ -40,6 +41,7 @@ class Traits(NamedTuple):
     narrows: bool = False
     copies: Mapping[str, str] | None = None
     bucket_only: bool = False
+    renames: bool = False
     whole_seconds: bool = False
     persistent: bool = True
 
@@ -47,6 +49,8 @@ class Traits(NamedTuple):
 _STORE = Traits(atomic=True, streams=True, narrows=True, whole_seconds=True)
 _S3 = _STORE._replace(copies={"MetadataDirective": "REPLACE"}, bucket_only=True)
 _GCS = _STORE._replace(copies={}, bucket_only=True)
+_LOCAL = Traits(renames=True)
+_SFTP = Traits(renames=True, whole_seconds=True)
 
 _TRAITS = {
     "s3": _S3,
@@ -56,6 +60,10 @@ _TRAITS = {
     "az": _STORE,
     "abfs": _STORE,
     "abfss": _STORE,
+    "file": _LOCAL,
+    "local": _LOCAL,
+    "sftp": _SFTP,
+    "ssh": _SFTP,
     "memory": Traits(atomic=True, persistent=False),
 }
 

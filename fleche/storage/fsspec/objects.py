@@ -62,6 +62,10 @@ class Objects:
         """
         return f"{self.connection.root}/{self._tail(key)}"
 
+    def place(self, key: Digest) -> str:
+        """Return the path without the suffix; what else begins so belongs to the same object."""
+        return self.path(key).removesuffix(self._suffix)
+
     def name(self, key: Digest) -> str:
         """Return the url of the object, for messages."""
         return f"{self.connection.name}/{self._tail(key)}"
@@ -126,7 +130,11 @@ class Objects:
                 raise FileNotFoundError(path) from None
         if info.get("type") != "file" or not info["size"]:
             raise KeyError(key)
-        return Found(key, info["size"], self._modified(info))
+        return Found(key, info["size"], self.modified(info))
+
+    def latest(self, modified: float) -> float:
+        """Return the latest moment that ``modified`` may stand for."""
+        return modified + 1 if self.connection.traits.whole_seconds else modified
 
     def remove(self, key: Digest) -> None:
         """Remove the object; none there is no error."""
@@ -141,7 +149,7 @@ class Objects:
             key = self._key(info["name"])
             if key is not None and key.startswith(prefix) and info["size"]:
                 tag = str(info.get("ETag") or "").strip('"')
-                yield Found(key, info["size"], self._modified(info), tag)
+                yield Found(key, info["size"], self.modified(info), tag)
 
     def infos(self, prefix: str) -> Iterator[Mapping[str, Any]]:
         """Yield what the filesystem tells of everything that may begin with ``prefix``."""
@@ -169,11 +177,20 @@ class Objects:
                     yield from found
 
     def _narrowed(self, prefix: str) -> list[Mapping[str, Any]]:
-        shard, rest = (f"/{prefix[:2]}", prefix[2:]) if len(prefix) > 1 else ("", prefix)
+        if len(prefix) > 1:
+            return self.infos_in(prefix[:2], prefix[2:])
+        return self.infos_in("", prefix)
+
+    def infos_in(self, directory: str, prefix: str) -> list[Mapping[str, Any]]:
+        """Return what the filesystem tells of all below ``directory`` that begins with ``prefix``.
+
+        Only for filesystems that can narrow a listing.
+        """
+        fs, root = self.connection.fs, self.connection.root
         with explained("list", self.connection.name):
             try:
-                fs, path = self.connection.fs, f"{self.connection.root}{shard}"
-                return list(fs.find(path, prefix=rest, detail=True).values())
+                path = f"{root}/{directory}" if directory else root
+                return list(fs.find(path, prefix=prefix, detail=True).values())
             except FileNotFoundError as error:
                 if is_absent(error):
                     return []
@@ -223,7 +240,8 @@ class Objects:
             self.find(key)  # a KeyError, for an empty object
         raise failure("read", self.name(key), found) from found
 
-    def _modified(self, info: Mapping[str, Any]) -> float:
+    def modified(self, info: Mapping[str, Any]) -> float:
+        """Return when an object was modified; in whole seconds if the store counts so at times."""
         modified = modified_of(info)
         return float(int(modified)) if self.connection.traits.whole_seconds else modified
 

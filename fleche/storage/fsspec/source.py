@@ -23,7 +23,7 @@ class ObjectSource:
     """An object whose beginning is in memory already, and the rest at the other end of a network.
 
     No more than a few blocks are in memory at a time, besides what :meth:`take` returns. Nothing is
-    open between two requests, so that an object which is removed meanwhile ends in an error.
+    open between two requests, so that an object which is removed meanwhile is a :class:`KeyError`.
 
     Args:
         name: the url, for error messages.

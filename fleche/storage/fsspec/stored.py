@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, Literal, TypeVar
@@ -15,8 +16,10 @@ from fleche.parcel import Packing
 from fleche.storage.base import Capabilities, Entry, Storage
 from fleche.storage.file import SUFFIXES
 from fleche.storage.fsspec.connection import Connection, is_path
-from fleche.storage.fsspec.objects import Objects
+from fleche.storage.fsspec.objects import Found, Objects
+from fleche.storage.fsspec.removing import Remover, SettingAside
 from fleche.storage.fsspec.writing import STALE, Writer
+from fleche.storage.secrets import keys_of
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -27,6 +30,8 @@ T = TypeVar("T")
 
 _ABREAST = 16
 _READ_ONLY = (errno.EACCES, errno.EPERM, errno.EROFS)
+_YOUNG = 5.0
+"""Seconds in which, on a store that counts in whole seconds, an entry may be in use unnoticed."""
 
 
 class FsspecOptions(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
@@ -83,15 +88,12 @@ class Stored(Storage[T], Generic[T]):
             compress=compress,
             secret_key=secret_key,
         )
-        secrets = [secret_key] if isinstance(secret_key, str) else secret_key or []
-        if "" in secrets:
-            raise ValueError("secret_key: an empty secret signs nothing; leave it out")
-        keys = tuple(secret.encode() for secret in secrets)
-        self.packing = Packing(serializer, compress, keys).with_environment()
+        self.packing = Packing(serializer, compress, keys_of(secret_key))
         stays = self._connection.traits.persistent
         self.capabilities = Capabilities(persistent=stays, shared=stays)
         self._objects = Objects(self._connection, SUFFIXES[self._kind])
         self._writer = Writer(self._objects, SUFFIXES[self._kind])
+        self._remover = self._make_remover()
 
     @classmethod
     def from_options(
@@ -109,6 +111,10 @@ class Stored(Storage[T], Generic[T]):
         """Pickle as the configuration."""
         return _restore, (type(self), msgspec.structs.asdict(self._options))
 
+    def _make_remover(self) -> Remover:
+        """Return what removes old entries; on stores, that is for entries nobody relies on."""
+        return (SettingAside if self._connection.traits.renames else Remover)(self._objects)
+
     def contains(self, key: Digest) -> bool:
         """Tell whether there is an entry; one byte of it is read."""
         return self._objects.contains(key)
@@ -122,6 +128,7 @@ class Stored(Storage[T], Generic[T]):
         wanted = list(keys)
         if len(wanted) < 2 or not self._connection.is_async:
             return super().renew_many(wanted)
+        self._remover.calm()  # one look for all of them
         with ThreadPoolExecutor(min(_ABREAST, len(wanted)), "fleche-renewing") as pool:
             renewed = list(pool.map(self.renew, wanted))
         return [key for key, there in zip(wanted, renewed, strict=True) if not there]
@@ -141,27 +148,24 @@ class Stored(Storage[T], Generic[T]):
     def entry(self, key: Digest) -> Entry:
         """Return the size and age of an entry without opening it.
 
-        The age is by the clock of the store; S3 tells it in whole seconds.
+        The age is by the clock of the store. S3 tells it in whole seconds: an entry that is a few
+        seconds old may have been renewed after it was looked at, and look the same. So its age is
+        told in such a way that :meth:`delete_older` does not take it.
         """
-        return Entry(*self._objects.find(key)[:3])
+        return self._entry(self._objects.find(key))
 
     def entries(self) -> Iterator[Entry]:
         """Yield the size and age of every entry, as the listing tells them."""
-        return (Entry(*found[:3]) for found in self._objects.listed())
+        return map(self._entry, self._objects.listed())
+
+    def _entry(self, found: Found) -> Entry:
+        latest = self._objects.latest(found.modified)
+        told = latest if latest < time.time() - _YOUNG else found.modified
+        return Entry(found.key, found.size, told)
 
     def delete_older(self, key: Digest, limit: float) -> bool:
-        """Remove the entry unless it was put (again) after ``limit``; tell whether it went.
-
-        Object stores have no way to do both in one step: an entry that is put again between the
-        two requests is lost, and will be computed again.
-        """
-        try:
-            if self._objects.find(key).modified > limit:
-                return False
-        except KeyError:
-            return False
-        self._objects.remove(key)
-        return True
+        """Remove the entry unless it was put (again) after ``limit``; tell whether it went."""
+        return self._remover.remove_older(key, limit)
 
     def sweep(self, older: float = STALE) -> int:
         """Remove what killed writers left behind ``older`` seconds ago; return how many files.
@@ -173,6 +177,7 @@ class Stored(Storage[T], Generic[T]):
 
     def close(self) -> None:
         """Close the connections, unless another storage uses them. Idempotent."""
+        self._remover.close()
         self._connection.close()
 
     def to_config(self) -> dict[str, Any]:

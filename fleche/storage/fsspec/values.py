@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import closing
+from functools import partial
 
 from fleche.digest import Digest
 from fleche.errors import ParcelError, StorageError
 from fleche.parcel import Parcel
 from fleche.parcel.source import MemorySource
 from fleche.storage.base import ValueStorage
+from fleche.storage.fsspec.notices import Announcing
 from fleche.storage.fsspec.objects import batches
-from fleche.storage.fsspec.source import BLOCK, Fetch, ObjectSource
+from fleche.storage.fsspec.removing import Remover
+from fleche.storage.fsspec.source import BLOCK, ObjectSource
 from fleche.storage.fsspec.stored import Stored
 
 __all__ = ["ValueFsspec"]
@@ -19,6 +23,7 @@ _WHOLE = 4 << 20
 """Values smaller than this are read in one request, when they are asked for."""
 _HEAD = 1 << 16
 _BATCH = 16
+_ATTEMPTS = 5
 
 
 class ValueFsspec(Stored[Parcel], ValueStorage):
@@ -39,9 +44,12 @@ class ValueFsspec(Stored[Parcel], ValueStorage):
         if self.packing.keys:
             item.check_signature(self.packing.keys)
         if item.nbytes <= BLOCK:
-            self._writer.write(key, item.tobytes())
+            self._write(key, item.tobytes())
         elif not (self._is_sound(key, item.head.digest) and self._renewed(key)):
+            until = self._remover.calm()
             self._writer.write_chunks(key, item.nbytes, item.chunks())
+            if not self._remover.lasts(key, until):
+                raise self._removed(key)
 
     def put_many(self, items: Mapping[Digest, Parcel]) -> None:
         """Store several parcels, small ones at once."""
@@ -50,12 +58,39 @@ class ValueFsspec(Stored[Parcel], ValueStorage):
             for item in items.values():
                 item.check_signature(self.packing.keys)
         for batch in batches(small, _BATCH):
-            self._writer.write_many({key: items[key].tobytes() for key in batch})
+            self._write_many({key: items[key].tobytes() for key in batch})
         for key in items.keys() - set(small):
             self.put(key, items[key])
 
+    def _make_remover(self) -> Remover:
+        if self._connection.traits.narrows:
+            return Announcing(self._objects)
+        return super()._make_remover()
+
+    def _write(self, key: Digest, data: bytes) -> None:
+        """Write an entry, again if somebody removes it at this moment."""
+        for _ in range(_ATTEMPTS):
+            until = self._remover.calm()
+            self._writer.write(key, data)
+            if self._remover.lasts(key, until):
+                return
+        raise self._removed(key)
+
+    def _write_many(self, items: Mapping[Digest, bytes]) -> None:
+        until = self._remover.calm()
+        self._writer.write_many(items)
+        for key in items:
+            if not self._remover.lasts(key, until):
+                self._write(key, items[key])
+
+    def _removed(self, key: Digest) -> StorageError:
+        name = self._objects.name(key)
+        return StorageError(f"{name}: cannot write: it was removed again at once; try again")
+
     def get(self, key: Digest) -> Parcel:
         """Return the parcel; the rest of a large one is fetched when it is opened.
+
+        If it is removed until then, opening it raises :class:`KeyError`: it is gone.
 
         Raises:
             KeyError: there is none.
@@ -82,17 +117,17 @@ class ValueFsspec(Stored[Parcel], ValueStorage):
             return self._is_there(key, error)
 
     def _renewed(self, key: Digest) -> bool:
-        """Make the entry young in place, or write it again; tell whether it was there."""
+        """Make the entry young in place, or write it again; tell whether it is there, and stays."""
+        until = self._remover.calm()
+        return self._made_young(key) and self._remover.lasts(key, until)
+
+    def _made_young(self, key: Digest) -> bool:
         try:
-            if self._writer.touch(key):
-                return True
-            parcel = self.get(key)
+            if not self._writer.touch(key):
+                with closing(self.get(key)) as parcel:
+                    self._writer.write_chunks(key, parcel.nbytes, parcel.chunks())
         except KeyError:
             return False
-        try:
-            self._writer.write_chunks(key, parcel.nbytes, parcel.chunks())
-        finally:
-            parcel.close()
         return True
 
     def _is_sound(self, key: Digest, digest: str = "") -> bool:
@@ -115,19 +150,8 @@ class ValueFsspec(Stored[Parcel], ValueStorage):
             parcel = Parcel(memory)
         else:
             size = self._objects.find(key).size
-            parcel = Parcel(ObjectSource(name, size, begun, self._fetch(key)))
+            fetch = partial(self._objects.read_ranges, key)
+            parcel = Parcel(ObjectSource(name, size, begun, fetch))
         if self.packing.keys:
             parcel.check_signature(self.packing.keys)
         return parcel
-
-    def _fetch(self, key: Digest) -> Fetch:
-        def fetch(ranges: Sequence[tuple[int, int]]) -> list[bytes]:
-            try:
-                return self._objects.read_ranges(key, ranges)
-            except KeyError:
-                name = self._objects.name(key)
-                raise StorageError(
-                    f"{name}: was removed while it was read (ask for it again)"
-                ) from None
-
-        return fetch

@@ -12,6 +12,7 @@ from fleche.digest import Digest
 from fleche.parcel import Buffer
 from fleche.storage.fsspec.failures import explained
 from fleche.storage.fsspec.objects import Objects, modified_of
+from fleche.storage.fsspec.removing import TEMPORARY
 from fleche.storage.fsspec.source import BLOCK
 
 __all__ = ["STALE", "Writer"]
@@ -19,7 +20,6 @@ __all__ = ["STALE", "Writer"]
 STALE = 3600.0
 """Seconds after which a temporary file that nobody writes to is the leftover of a crash."""
 
-_TEMPORARY = ".tmp"
 _REST = 62
 _MOST_PARTS = 9000  # S3 takes 10,000
 
@@ -128,7 +128,7 @@ class Writer:
 
     def _replace(self, key: Digest, chunks: Iterable[Buffer]) -> None:
         path, name = self._objects.path(key), self._objects.name(key)
-        temporary = f"{path}.{secrets.token_hex(8)}{_TEMPORARY}"
+        temporary = f"{path}.{secrets.token_hex(8)}{TEMPORARY}"
         self._make_shard(path.rpartition("/")[0], name)
         try:
             with explained("write", name):
@@ -164,7 +164,7 @@ class Writer:
 
     def _is_temporary(self, path: str) -> bool:
         name = path.rpartition("/")[2]
-        return name.endswith(_TEMPORARY) and name[_REST:].startswith(self._suffix)
+        return name.endswith(TEMPORARY) and name[_REST:].startswith(self._suffix)
 
 
 @contextmanager

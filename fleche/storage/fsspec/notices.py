@@ -1,0 +1,135 @@
+"""How those who remove objects of a store, and those who write them, learn of each other.
+
+An object store neither removes on condition of age nor tells afterwards what it has removed. So
+whoever removes says so beforehand, twice:
+
+- It leaves a *notice*, an object that says that something is going to be removed here, and begins
+  :data:`WARNING` seconds later. Writers look for notices this often, and no more often. While there
+  is none, what they write needs no further care: a removal that begins later finds it young.
+- It leaves a *mark* beside the one object that is next, looks at the age of that object once more,
+  removes it, and takes the mark away. A writer who knows of a notice looks at the object when it is
+  written: where there is no mark, every removal that has begun is over, or yet to look at the age.
+  Where there is one, the writer waits. If the object is then gone, it is written again.
+
+A store must show in its listings at once what was written or removed, as S3, Google Cloud Storage
+and Azure do. Notices and marks of the killed are disregarded, and removed, when they are old.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import secrets
+import time
+from collections.abc import Mapping
+from contextlib import suppress
+from typing import Any
+
+from fleche.digest import Digest
+from fleche.storage.fsspec.failures import explained
+from fleche.storage.fsspec.objects import Objects, modified_of
+from fleche.storage.fsspec.removing import Remover
+
+__all__ = ["WARNING", "Announcing"]
+
+WARNING = 2.0
+"""Seconds between a notice and the first removal, and for which writers rely on what they saw."""
+
+_PLACE = "removing"
+_NOTICE = "notice-"
+_MARK = ".removing-"  # sorts before the suffix of values: a listing that shows no mark, and then
+# the object, has seen the object after every removal that had begun
+_FRESH = 300.0
+_LAPSED = 1500.0  # a store refuses those whose clock is wrong by more than a quarter of an hour
+_NEVER = (0, -math.inf)
+_PATIENCE = 20.0
+_POLL = 0.05
+
+
+class Announcing(Remover):
+    """Removes objects of a store after it has said so."""
+
+    def __init__(self, objects: Objects) -> None:
+        super().__init__(objects)
+        self._own = ""
+        self._said = _NEVER
+        self._looked = (-math.inf, False)
+
+    # -- removing ----------------------------------------------------------------------------------
+
+    def remove_older(self, key: Digest, limit: float) -> bool:
+        """Remove the object unless it was modified after ``limit``; tell whether it went."""
+        if not self._is_old(key, limit):
+            return False
+        self._announce()
+        mark = f"{self._objects.place(key)}{_MARK}{secrets.token_hex(8)}"
+        begun = time.monotonic()
+        self._leave(mark)
+        goes = self._is_old(key, limit) and time.monotonic() - begun < _PATIENCE / 2
+        if goes:
+            self._objects.remove(key)  # if this fails, it may still happen: the mark stays
+        self._take(mark)
+        return goes
+
+    def _announce(self) -> None:
+        """See to it that a notice has been there for long enough, and will be."""
+        process, said = self._said
+        before = time.monotonic()
+        if process == os.getpid() and before - said < _FRESH:
+            return
+        if process != os.getpid():  # a parent has its own
+            self._own = f"{self._objects.connection.root}/{_PLACE}/{_NOTICE}{secrets.token_hex(8)}"
+        self._leave(self._own)
+        time.sleep(WARNING)
+        self._said = os.getpid(), before
+
+    def close(self) -> None:
+        """Take the notice away. Idempotent."""
+        process, self._said = self._said[0], _NEVER
+        if process == os.getpid():
+            self._take(self._own)
+
+    # -- writing -----------------------------------------------------------------------------------
+
+    def calm(self) -> float:
+        """Return until when, for all that is known now, nothing is removed that is written."""
+        until, noticed = self._looked
+        if time.monotonic() >= until:
+            until = time.monotonic() + WARNING
+            noticed = self._is_noticed()
+            self._looked = until, noticed
+        return -math.inf if noticed else until
+
+    def _is_noticed(self) -> bool:
+        lapsed = time.time() - _LAPSED
+        notices = self._objects.infos_in(_PLACE, _NOTICE)
+        old = [info for info in notices if modified_of(info) < lapsed]
+        for info in old:
+            self._take(str(info["name"]))
+        return len(notices) > len(old)
+
+    def _is_left(self, key: Digest) -> bool:
+        begun = time.monotonic()
+        while True:
+            found = {str(info["name"]): info for info in self._objects.infos(key)}
+            marks = [name for name in found if _MARK in name]
+            if time.monotonic() - begun > _PATIENCE:
+                while marks:  # whoever left them was killed
+                    self._take(marks.pop())
+            if not marks:
+                return _is_whole(found.get(self._objects.path(key)))
+            time.sleep(_POLL)
+
+    # -- notices and marks -------------------------------------------------------------------------
+
+    def _leave(self, path: str) -> None:
+        with explained("write", self._objects.connection.name):
+            self._objects.connection.fs.pipe_file(path, b"1")
+
+    def _take(self, path: str) -> None:
+        with suppress(Exception):  # gone meanwhile, or not ours to remove; it lapses
+            self._objects.connection.fs.rm_file(path)
+
+
+def _is_whole(info: Mapping[str, Any] | None) -> bool:
+    return info is not None and bool(info["size"])
