@@ -1,12 +1,16 @@
-"""`import fleche` is cheap: worker processes, servers and command lines do it all the time."""
+"""`import fleche` is cheap: worker processes, servers and command lines do it all the time.
+
+What is measured is the processor time of children, which on an idle machine is how long they take,
+and does not depend on what else a busy one does.
+"""
 
 from __future__ import annotations
 
 import os
+import resource
 import statistics
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -28,10 +32,16 @@ def run(code: str) -> str:
     return done.stdout
 
 
+def spent() -> float:
+    """Processor seconds of all children that have ended."""
+    usage = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return usage.ru_utime + usage.ru_stime
+
+
 def seconds(code: str) -> float:
-    start = time.perf_counter()
+    before = spent()
     run(code)
-    return time.perf_counter() - start
+    return spent() - before
 
 
 def cost_of_import() -> float:
@@ -62,11 +72,11 @@ HANDSHAKE_ALLOWED = 0.200  # seconds more than bare Python
 
 
 def seconds_to_greet(directory: Path) -> float:
-    """Seconds from the start of a server to its answer to the greeting."""
+    """Seconds that a server takes to start, to answer the greeting, and to end."""
     environment = {k: v for k, v in os.environ.items() if not k.startswith("COVERAGE_")}
     greeting = ClientGreeting((1, 1), (), "test")
     command = [sys.executable, "-m", "fleche", "remote", "--serve"]
-    start = time.perf_counter()
+    before = spent()
     with subprocess.Popen(
         command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, cwd=directory, env=environment
     ) as server:
@@ -78,7 +88,7 @@ def seconds_to_greet(directory: Path) -> float:
             data = os.read(server.stdout.fileno(), 1 << 16)
             assert data, "the server ended before it answered"
             greeting.feed(data)
-        return time.perf_counter() - start
+    return spent() - before
 
 
 def cost_of_handshake(directory: Path) -> float:

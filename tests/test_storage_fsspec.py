@@ -253,7 +253,7 @@ class TestRequests:
         faulty_s3.requests.clear()
         faulty_s3.most = 0
         assert values.renew_many([OTHER, *keys, KEY]) == [OTHER, KEY]
-        assert len(faulty_s3.requests) <= 3 * 32 + 1
+        assert len(faulty_s3.requests) <= 3 * 32 + 16  # some look for notices, too
         assert faulty_s3.most > 3, "they were not renewed at once"
         values.close()
 
