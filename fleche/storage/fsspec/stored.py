@@ -128,7 +128,6 @@ class Stored(Storage[T], Generic[T]):
         wanted = list(keys)
         if len(wanted) < 2 or not self._connection.is_async:
             return super().renew_many(wanted)
-        self._remover.calm()  # one look for all of them
         self._remover.calm()  # so that one looks for notices, and not every thread
         with ThreadPoolExecutor(min(_ABREAST, len(wanted)), "fleche-renewing") as pool:
             renewed = list(pool.map(self.renew, wanted))
