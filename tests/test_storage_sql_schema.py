@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import multiprocessing
 import resource
 import sqlite3
@@ -37,11 +38,18 @@ MANY = {  # a hundred million bytes
 
 
 @pytest.fixture(params=["file", pytest.param("postgres", marks=pytest.mark.postgres)])
-def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    """An empty database."""
+def new_url(request: pytest.FixtureRequest, tmp_path: Path) -> Callable[[], str]:
+    """Tell where an empty database is, another one each time it is called."""
     if request.param == "file":
-        return str(tmp_path / "calls.db")
-    return str(request.getfixturevalue("postgres")())
+        count = itertools.count()
+        return lambda: str(tmp_path / f"calls-{next(count)}.db")
+    return request.getfixturevalue("postgres")  # type: ignore[no-any-return]
+
+
+@pytest.fixture
+def url(new_url: Callable[[], str]) -> str:
+    """An empty database."""
+    return new_url()
 
 
 @pytest.fixture
@@ -102,6 +110,42 @@ def shape_of(storage: Sql) -> dict[str, Any]:
             )
             for table in found.get_table_names()
         }
+
+
+class TestOpening:
+    def test_while_others_make_the_tables(self, new_url: Callable[[], str]) -> None:
+        """Whenever they do, before the first look, the second, or any other: all is well."""
+        moments = 0
+        while _opened_while_others_do(new_url(), moments):
+            moments += 1
+        assert moments >= 2
+
+
+def _opened_while_others_do(url: str, moment: int) -> bool:
+    """Open an empty database, somebody else before the statement ``moment`` of ours.
+
+    Tell whether there was such a statement before we kept others from making tables.
+    """
+    statements = itertools.count()
+    is_over, is_done = False, False
+
+    def interrupt(_connection: Any, _cursor: Any, statement: str, *_rest: Any) -> None:
+        nonlocal is_over, is_done
+        is_over = is_over or "advisory_xact_lock" in statement or "IMMEDIATE" in statement
+        if not is_over and next(statements) == moment:
+            is_over = is_done = True
+            other.put(KEY, a_record())
+
+    ours, other = Sql(url), Sql(url)
+    sa.event.listen(sa.Engine, "before_cursor_execute", interrupt)
+    try:
+        ours.put(digest("ours"), a_record("ours"))
+    finally:
+        sa.event.remove(sa.Engine, "before_cursor_execute", interrupt)
+    assert set(ours.keys()) == {digest("ours"), *([KEY] if is_done else [])}
+    ours.close()
+    other.close()
+    return is_done
 
 
 class TestFirstVersion:

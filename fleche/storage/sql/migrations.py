@@ -42,10 +42,13 @@ def stored_version(connection: sa.Connection, shown: str) -> int:
         StorageError: it cannot be told.
     """
     there = sa.inspect(connection)
+    # The calls first: others may commit the tables, which come with their version, between two
+    # looks. The other way round, there would be calls whose version nobody had seen.
+    has_calls = there.has_table(calls.name)
     found = None
     if there.has_table(meta.name):
         found = connection.scalar(sa.select(meta.c.value).where(meta.c.name == "schema"))
-    if found is None and not there.has_table(calls.name):
+    if found is None and not has_calls:
         return 0
     if not (isinstance(found, str) and found.isascii() and found.isdigit()):
         raise StorageError(f"{shown}: the version of its tables is {found!r} ({DAMAGED})")
