@@ -89,10 +89,10 @@ class _Writer:
         return _STRIKES[channel.fault.action](self, view, max(at, 0))  # type: ignore[union-attr]
 
     def _pass(self, view: memoryview) -> int:
+        self._channel.passed["up"] += len(view)  # first: the answer may come before we go on
         done = 0
         while done < len(view):
             done += self._stream.write(view[done:])
-        self._channel.passed["up"] += len(view)
         return len(view)
 
     def cut(self, view: memoryview, at: int) -> int:
