@@ -23,7 +23,7 @@ PACKAGE = "fleche"
 
 # Ground floor first; on each floor the most basic room first. "fleche" itself is "".
 FLOORS: tuple[tuple[str, ...], ...] = (
-    ("version", "errors", "redaction", "capabilities"),
+    ("version", "errors", "batches", "redaction", "capabilities"),
     ("digest", "claims", "parcel"),
     ("function", "call"),
     (

@@ -11,6 +11,7 @@ import logging
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Protocol, TypeVar
 
+from fleche.batches import batched
 from fleche.call import CallRecord
 from fleche.digest import Digest
 from fleche.errors import ParcelError
@@ -58,7 +59,7 @@ def transfer(
     again.
     """
     copied = 0
-    for batch in _batches(keys):
+    for batch in batched(keys, _BATCH):
         there = target.contains_many(batch)
         lacking = list(itertools.compress(batch, (not known for known in there)))
         found = _sound(source, source.load_records, source.load_record, lacking)
@@ -238,9 +239,3 @@ def _up_to_the_damage(
 def _note(source: Side, key: Digest, error: ParcelError) -> None:
     source.count(f"errors.{error.code}")
     log.warning("%s: damaged, not copied: %s", key[:12], error)
-
-
-def _batches(keys: Iterable[Digest]) -> Iterator[list[Digest]]:
-    remaining = iter(keys)
-    while batch := list(itertools.islice(remaining, _BATCH)):
-        yield batch

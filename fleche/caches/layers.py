@@ -102,22 +102,26 @@ class Layers:
             digests: what is wanted.
             first_last: ask the first layer last: what it has is not to be trusted.
         """
-        rest = dict.fromkeys(digests)
         order = (*self.caches[1:], self.caches[0]) if first_last else self.caches
-        for layer in order:
-            with self.tolerating(layer):
-                for digest, parcel in layer.load_parcels(list(rest)) if rest else ():
-                    del rest[digest]
-                    yield digest, parcel
+        return self._load(digests, order, lambda layer, rest: layer.load_parcels(rest))
 
     def load_records(self, keys: Iterable[Digest]) -> Iterator[tuple[Digest, CallRecord]]:
         """Yield the records that one of them has, each layer asked once for the rest."""
-        rest = dict.fromkeys(keys)
-        for layer in self.caches:
+        return self._load(keys, self.caches, lambda layer, rest: layer.load_records(rest))
+
+    def _load(
+        self,
+        wanted: Iterable[Digest],
+        order: Iterable[BaseCache],
+        load: Callable[[BaseCache, list[Digest]], Iterator[tuple[Digest, T]]],
+    ) -> Iterator[tuple[Digest, T]]:
+        """Yield what the layers have, each asked once for what those before it lack."""
+        rest = dict.fromkeys(wanted)
+        for layer in order:
             with self.tolerating(layer):
-                for key, record in layer.load_records(list(rest)) if rest else ():
+                for key, item in load(layer, list(rest)) if rest else ():
                     del rest[key]
-                    yield key, record
+                    yield key, item
 
     def contains(self, key: Digest) -> bool:
         """Tell whether one of them contains ``key``."""
@@ -142,23 +146,25 @@ class Layers:
 
     def call_keys(self, template: QueryCall) -> Iterator[Digest]:
         """Yield the keys of the matching calls, each once."""
-        seen: set[Digest] = set()
-        for layer in self.caches:
-            with self.tolerating(layer):
-                for key in layer.call_keys(template):
-                    if key not in seen:
-                        seen.add(key)
-                        yield key
+        return self._once(lambda layer: layer.call_keys(template), lambda key: key)
 
     def query(self, template: QueryCall, owner: BaseCache) -> Iterator[LazyCall]:
         """Yield the matching calls, bound to ``owner``; of several with one key, the first."""
+        found = self._once(lambda layer: layer.query(template), lambda call: call.key)
+        return (call.bind(owner) for call in found)
+
+    def _once(
+        self, search: Callable[[BaseCache], Iterable[T]], key_of: Callable[[T], Digest]
+    ) -> Iterator[T]:
+        """Yield what the layers find, of several with one key the first."""
         seen: set[Digest] = set()
         for layer in self.caches:
             with self.tolerating(layer):
-                for call in layer.query(template):
-                    if call.key not in seen:
-                        seen.add(call.key)
-                        yield call.bind(owner)
+                for found in search(layer):
+                    key = key_of(found)
+                    if key not in seen:
+                        seen.add(key)
+                        yield found
 
     def close(self) -> None:
         """Close all of them, even if one fails."""

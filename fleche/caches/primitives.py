@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from threading import Lock
-from typing import Any, Literal, TypeAlias
+from typing import Any, Literal, TypeAlias, TypeVar
 
 from fleche.call import CallRecord, LazyCall, QueryCall
 from fleche.capabilities import Capabilities
@@ -17,6 +17,8 @@ from fleche.errors import Rejected
 from fleche.parcel import Packing, Parcel
 
 __all__ = ["LayerPolicy", "OnError", "Primitives"]
+
+T = TypeVar("T")
 
 OnError: TypeAlias = Literal["raise", "miss"]
 
@@ -161,21 +163,11 @@ class Primitives(ABC):
         self, keys: Iterable[Digest]
     ) -> Iterator[tuple[Digest, CallRecord, Parcel | None]]:
         """Yield, with its key, what :meth:`fetch` returns, for those that are here."""
-        for key in keys:
-            try:
-                record, parcel = self.fetch(key)
-            except KeyError:
-                continue
-            yield key, record, parcel
+        return ((key, *found) for key, found in _present(self.fetch, keys))
 
     def load_records(self, keys: Iterable[Digest]) -> Iterator[tuple[Digest, CallRecord]]:
         """Yield the records of those calls that are here."""
-        for key in keys:
-            try:
-                record = self.load_record(key)
-            except KeyError:
-                continue
-            yield key, record
+        return _present(self.load_record, keys)
 
     def call_keys(self, template: QueryCall) -> Iterator[Digest]:
         """Yield the keys of the calls that match, as they are found.
@@ -190,12 +182,7 @@ class Primitives(ABC):
 
     def load_parcels(self, digests: Iterable[Digest]) -> Iterator[tuple[Digest, Parcel]]:
         """Yield the parcels of those values that are here; whoever takes one closes it."""
-        for digest in digests:
-            try:
-                parcel = self.load_parcel(digest)
-            except KeyError:
-                continue
-            yield digest, parcel
+        return _present(self.load_parcel, digests)
 
     def save_parcels(self, parcels: Iterable[tuple[Digest, Parcel]]) -> None:
         """Store parcels, and close each.
@@ -248,3 +235,13 @@ class Primitives(ABC):
         """Return how often each event befell this object since it was made."""
         with self._counts_lock:
             return dict(self._counts)
+
+
+def _present(load: Callable[[Digest], T], keys: Iterable[Digest]) -> Iterator[tuple[Digest, T]]:
+    """Yield what ``load`` returns for each of ``keys``, except where there is nothing."""
+    for key in keys:
+        try:
+            found = load(key)
+        except KeyError:
+            continue
+        yield key, found

@@ -7,8 +7,8 @@ one request, a large value in one of its own.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from itertools import islice
 
+from fleche.batches import batched
 from fleche.digest import Digest
 from fleche.errors import ProtocolError
 from fleche.parcel import Buffer, Parcel
@@ -28,9 +28,7 @@ GROUPED = 1000
 
 def batches(digests: Iterable[Digest]) -> Iterator[list[str]]:
     """Yield digests as plain text, as many as one request names at most."""
-    rest = iter(digests)
-    while batch := [str(digest) for digest in islice(rest, BATCH)]:
-        yield batch
+    return batched(map(str, digests), BATCH)
 
 
 def uploads(

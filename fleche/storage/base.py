@@ -7,17 +7,18 @@ backend and may be replaced by something faster.
 
 from __future__ import annotations
 
+import logging
 import time
 from abc import ABC, abstractmethod
 from bisect import bisect_left
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Generic, NamedTuple, TypeVar
 
 from fleche.call import CallRecord, QueryCall
 from fleche.capabilities import Capabilities
 from fleche.claims import Claims
 from fleche.digest import Digest
-from fleche.errors import AmbiguousDigestError
+from fleche.errors import AmbiguousDigestError, ParcelError
 from fleche.parcel import Packing, Parcel
 from fleche.redaction import redact
 
@@ -31,7 +32,10 @@ __all__ = [
     "expand_among",
     "shrink_among",
     "shrink_sorted",
+    "sound_matches",
 ]
+
+log = logging.getLogger("fleche.storage")
 
 SHORTEST = 4
 """The fewest characters that may stand for a digest."""
@@ -227,6 +231,33 @@ class CallStorage(Storage[CallRecord]):
         for key, record in self.get_many(list(self.keys())):
             if template.matches(record):
                 yield key, record
+
+
+def sound_matches(
+    template: QueryCall,
+    stored: Iterable[tuple[Digest, T]],
+    opened: Callable[[Digest, T], CallRecord],
+) -> Iterator[tuple[Digest, CallRecord]]:
+    """Yield the finished calls that match; damaged records are skipped with one warning.
+
+    Args:
+        template: what to look for.
+        stored: keys, with whatever is stored of each call.
+        opened: makes a record of that; one that is gone is passed over.
+    """
+    warned = False
+    for key, item in stored:
+        try:
+            record = opened(key, item)
+        except KeyError:
+            continue
+        except ParcelError as error:
+            if not warned:
+                log.warning("query skips damaged records, the first of them: %s", error)
+            warned = True
+            continue
+        if template.matches(record):
+            yield key, record
 
 
 def expand_among(prefix: str, found: Iterable[Digest]) -> Digest:

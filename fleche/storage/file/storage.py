@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -15,7 +14,7 @@ from fleche.digest import Digest
 from fleche.errors import CorruptParcel, ParcelError
 from fleche.parcel import Packing, Parcel, pack_bytes, read_bytes
 from fleche.parcel.source import MemorySource
-from fleche.storage.base import CallStorage, ValueStorage
+from fleche.storage.base import CallStorage, ValueStorage, sound_matches
 from fleche.storage.file.claims import FileClaims
 from fleche.storage.file.entries import FileEntries
 from fleche.storage.file.options import FileOptions
@@ -26,8 +25,6 @@ if TYPE_CHECKING:
     from typing_extensions import Self
 
 __all__ = ["CallFile", "ValueFile"]
-
-log = logging.getLogger("fleche.storage")
 
 T = TypeVar("T")
 
@@ -211,19 +208,9 @@ class CallFile(_Files[CallRecord], CallStorage):
 
     def query(self, template: QueryCall) -> Iterator[tuple[Digest, CallRecord]]:
         """Yield the finished calls that match; damaged records are skipped with a warning."""
-        warned = False
-        for key in self.keys():
-            try:
-                record = self.get(key)
-            except KeyError:
-                continue
-            except ParcelError as error:
-                if not warned:
-                    log.warning("query skips damaged records, the first of them: %s", error)
-                warned = True
-                continue
-            if template.matches(record):
-                yield key, record
+        return sound_matches(
+            template, ((key, key) for key in self.keys()), lambda key, _: self.get(key)
+        )
 
 
 def _restore(cls: type[_Files[Any]], serializer: str, options: FileOptions) -> _Files[Any]:

@@ -2,24 +2,21 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
+from fleche.batches import batched
 from fleche.call import CallRecord, QueryCall, decode_record, encode_record
 from fleche.digest import Digest
-from fleche.errors import CorruptParcel, ParcelError, StorageError
+from fleche.errors import CorruptParcel, StorageError
 from fleche.parcel import Parcel, pack_bytes, read_bytes
 from fleche.parcel.source import MemorySource
-from fleche.storage.base import CallStorage
-from fleche.storage.fsspec.objects import batches
+from fleche.storage.base import CallStorage, sound_matches
 from fleche.storage.fsspec.recent import Recent
 from fleche.storage.fsspec.source import BLOCK
 from fleche.storage.fsspec.stored import Stored
 
 __all__ = ["CallFsspec"]
-
-log = logging.getLogger("fleche.storage")
 
 _RECORD = "record"
 _BATCH = 128
@@ -54,7 +51,7 @@ class CallFsspec(Stored[CallRecord], CallStorage):
 
     def put_many(self, items: Mapping[Digest, CallRecord]) -> None:
         """Store several records, many at once."""
-        for batch in batches(items, _BATCH):
+        for batch in batched(items, _BATCH):
             self._writer.write_many({key: self._encoded(key, items[key]) for key in batch})
 
     def get(self, key: Digest) -> CallRecord:
@@ -70,7 +67,7 @@ class CallFsspec(Stored[CallRecord], CallStorage):
 
     def get_many(self, keys: Iterable[Digest]) -> Iterator[tuple[Digest, CallRecord]]:
         """Yield those of the records that are there; many are fetched at once."""
-        for batch in batches(keys, _BATCH):
+        for batch in batched(keys, _BATCH):
             for key, data in self._objects.read_many(batch, BLOCK):
                 if data:
                     yield key, self._decoded(key, data)
@@ -96,21 +93,11 @@ class CallFsspec(Stored[CallRecord], CallStorage):
 
         Every record is read, many at once; on S3 only those that have changed since the last time.
         """
-        warned = False
-        for key, data in self._scan():
-            try:
-                record = self._decoded(key, data)
-            except ParcelError as error:
-                if not warned:
-                    log.warning("query skips damaged records, the first of them: %s", error)
-                warned = True
-                continue
-            if template.matches(record):
-                yield key, record
+        return sound_matches(template, self._scan(), self._decoded)
 
     def _scan(self) -> Iterator[tuple[Digest, bytes]]:
         """Yield every record that is there, and fetch those that are not known already."""
-        for batch in batches(self._objects.listed(), _BATCH):
+        for batch in batched(self._objects.listed(), _BATCH):
             known = {found.key: self._recent.get(found.tag) for found in batch}
             yield from ((key, data) for key, data in known.items() if data is not None)
             tags = {found.key: found.tag for found in batch if known[found.key] is None}

@@ -8,16 +8,14 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from datetime import datetime, timezone
-from itertools import islice
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple
 
+from fleche.batches import batched
 from fleche.digest import Digest
 from fleche.storage.fsspec.connection import Connection
 from fleche.storage.fsspec.failures import explained, failure, is_absent, is_empty_range
 
-__all__ = ["Found", "Objects", "batches", "modified_of"]
-
-T = TypeVar("T")
+__all__ = ["Found", "Objects", "modified_of"]
 
 _SHARD = re.compile("[0-9a-f]{2}")
 _REST = 62
@@ -109,7 +107,7 @@ class Objects:
     def missing(self, keys: Iterable[Digest]) -> list[Digest]:
         """Return those of ``keys`` that have no object, or an empty one."""
         absent: list[Digest] = []
-        for batch in batches(keys, _PROBES):
+        for batch in batched(keys, _PROBES):
             there = {key for key, data in self.read_many(dict.fromkeys(batch), 1) if data}
             absent += [key for key in batch if key not in there]
         return absent
@@ -257,13 +255,6 @@ class Objects:
         if not key.is_full:
             raise KeyError(key)
         return f"{key[:2]}/{key[2:]}{self._suffix}"
-
-
-def batches(items: Iterable[T], size: int) -> Iterator[list[T]]:
-    """Yield ``items`` in lists of ``size``, the last one shorter."""
-    rest = iter(items)
-    while batch := list(islice(rest, size)):
-        yield batch
 
 
 def modified_of(info: Mapping[str, Any]) -> float:

@@ -6,13 +6,13 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import closing
 from functools import partial
 
+from fleche.batches import batched
 from fleche.digest import Digest
 from fleche.errors import ParcelError, StorageError
 from fleche.parcel import Parcel
 from fleche.parcel.source import MemorySource
 from fleche.storage.base import ValueStorage
 from fleche.storage.fsspec.notices import Announcing
-from fleche.storage.fsspec.objects import batches
 from fleche.storage.fsspec.removing import Remover
 from fleche.storage.fsspec.source import BLOCK, ObjectSource
 from fleche.storage.fsspec.stored import Stored
@@ -57,7 +57,7 @@ class ValueFsspec(Stored[Parcel], ValueStorage):
         if self.packing.keys:
             for item in items.values():
                 item.check_signature(self.packing.keys)
-        for batch in batches(small, _BATCH):
+        for batch in batched(small, _BATCH):
             self._write_many({key: items[key].tobytes() for key in batch})
         for key in items.keys() - set(small):
             self.put(key, items[key])
@@ -102,7 +102,7 @@ class ValueFsspec(Stored[Parcel], ValueStorage):
 
     def get_many(self, keys: Iterable[Digest]) -> Iterator[tuple[Digest, Parcel]]:
         """Yield those of the parcels that are there; several are fetched at once."""
-        for batch in batches(keys, _BATCH):
+        for batch in batched(keys, _BATCH):
             for key, data in self._objects.read_many(batch, _WHOLE):
                 if data:
                     yield key, self._parcel(key, data, _WHOLE)

@@ -12,7 +12,6 @@ with damaged files.
 
 from __future__ import annotations
 
-import hashlib
 import hmac
 from collections.abc import Iterator, Sequence
 from typing import BinaryIO
@@ -21,6 +20,7 @@ import msgspec
 from blake3 import blake3
 
 from fleche.errors import CorruptParcel, SignatureError
+from fleche.parcel.signatures import sign
 
 __all__ = ["BLOCK", "Seal", "check_body", "read_seal", "sealed"]
 
@@ -113,7 +113,7 @@ def _checksum(content: bytes) -> bytes:
 
 
 def _sign(key: bytes, covered: bytes) -> bytes:
-    return hmac.new(key, _MAGIC + covered, hashlib.sha256).hexdigest().encode()
+    return sign(_MAGIC + covered, (key,)).hex().encode()
 
 
 def _check_signature(signature: bytes, covered: bytes, name: str, keys: Sequence[bytes]) -> None:

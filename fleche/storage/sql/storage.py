@@ -5,17 +5,17 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import msgspec
 import sqlalchemy as sa
 
+from fleche.batches import batched
 from fleche.call import CallRecord, QueryCall, decode_record
 from fleche.digest import Digest
-from fleche.errors import CorruptParcel, ParcelError, StorageError
-from fleche.storage.base import CallStorage, Capabilities, Entry
+from fleche.errors import CorruptParcel, StorageError
+from fleche.storage.base import CallStorage, Capabilities, Entry, sound_matches
 from fleche.storage.secrets import keys_of
 from fleche.storage.sql.claims import SqlClaims
 from fleche.storage.sql.compile import begins_with, filters_of
@@ -108,7 +108,7 @@ class Sql(CallStorage):
         """Store several records in one transaction: all or none."""
 
         def replace(connection: sa.Connection) -> None:
-            for batch in _batches(sorted(items.items())):
+            for batch in batched(sorted(items.items()), _BATCH):
                 replace_records(connection, batch, self._secrets)
 
         self._database.change(replace)
@@ -137,7 +137,7 @@ class Sql(CallStorage):
     def missing(self, keys: Iterable[Digest]) -> list[Digest]:
         """Return those of ``keys`` that have no record."""
         absent = []
-        for batch in _batches(keys):
+        for batch in batched(keys, _BATCH):
             there = {row.key for row in self._database.fetch(KEYS.where(among(batch)))}
             absent += [key for key in batch if key not in there]
         return absent
@@ -193,17 +193,8 @@ class Sql(CallStorage):
         written to, by the same thread too, before the last one is taken. Damaged records are
         skipped with a warning.
         """
-        warned = False
-        for key, row in self._stored(self._keys(*filters_of(template))):
-            try:
-                record = self._opened(key, row)
-            except ParcelError as error:
-                if not warned:
-                    log.warning("query skips damaged records, the first of them: %s", error)
-                warned = True
-                continue
-            if template.matches(record):
-                yield key, record
+        found = self._stored(self._keys(*filters_of(template)))
+        return sound_matches(template, found, self._opened)
 
     def to_config(self) -> dict[str, Any]:
         """Return the table of ``fleche.toml`` that describes this storage, its secrets included."""
@@ -238,7 +229,7 @@ class Sql(CallStorage):
 
     def _stored(self, keys: Iterable[Digest]) -> Iterator[tuple[Digest, sa.Row[Any]]]:
         """Yield those of the sealed records that are there, in the order of ``keys``."""
-        for batch in _batches(keys):
+        for batch in batched(keys, _BATCH):
             rows = self._database.fetch(RECORDS.where(among(batch)))
             found = {row.key: row for row in rows}
             yield from ((key, found[key]) for key in batch if key in found)
@@ -270,12 +261,6 @@ def _entry_of(key: Digest, row: Any) -> Entry:
     if not isinstance(modified, float):
         modified = time.time()
     return Entry(key, size if isinstance(size, int) else 0, modified)
-
-
-def _batches(items: Iterable[Any]) -> Iterator[list[Any]]:
-    iterator = iter(items)
-    while batch := list(islice(iterator, _BATCH)):
-        yield batch
 
 
 def _absolute(path: str) -> str:
