@@ -189,6 +189,15 @@ class TestRedigest:
         assert cache.verify().ok
         assert cache.gc(grace=-1).removed == 2
 
+    def test_without_opening_anything(self, cache: Cache) -> None:
+        """Calls of an older scheme stay as they are; the others need no opening."""
+        old, _ = self.stale(cache)
+        key = D(cache.save(call(x="y")))
+        cache.save_record(digest("wrong"), cache.load_record(key))
+        report = cache.redigest(unpickle=False)
+        assert (report.rekeyed, report.failed) == ((key,), (old,))
+        assert cache.load(old).result == [2]
+
     def test_a_newer_result_is_kept(self, cache: Cache) -> None:
         old, new = self.stale(cache)
         cache.save(call(x=[1], result="newer"))

@@ -42,6 +42,16 @@ def remote(channel_kind: str, serving: Serving, root: Path) -> Iterator[RemoteCa
         yield remote
 
 
+class Touching:
+    """Opening it makes a file."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __reduce__(self) -> Any:
+        return Path.touch, (self.path,)
+
+
 class TestReports:
     """What comes back is what the server's cache says there."""
 
@@ -85,6 +95,15 @@ class TestReports:
         remote.save_record(digest("wrong"), record)
         report = remote.redigest()
         assert report.rekeyed == (record.key,)
+
+    def test_redigest_opens_nothing(self, remote: RemoteCache, tmp_path: Path) -> None:
+        """Who may write to a server must not make it run code: what needs opening stays as it is."""
+        old, proof = digest("of another scheme"), tmp_path / "proof"
+        remote.save_parcel(old, remote.packing.pack(Touching(proof), old))
+        record = Call(name="f", arguments={"x": 1}, result=2).seal()
+        remote.save_record(old, record.replace(result=old, scheme=record.scheme - 1))
+        assert remote.redigest(unpickle=True).failed == (old,)
+        assert not proof.exists()
 
     def test_large(self, serving: Serving) -> None:
         """A report may name any number of entries."""

@@ -179,7 +179,7 @@ def _verify_calls(
 def redigest(
     values: ValueStorage,
     calls: CallStorage,
-    packing: Packing,
+    packing: Packing | None,
     *,
     progress: Progress | None = None,
 ) -> RedigestReport:
@@ -190,7 +190,8 @@ def redigest(
     Args:
         values: where the values are.
         calls: where the records are.
-        packing: how values of an older scheme are opened and packed again.
+        packing: how values of an older scheme are opened and packed again; ``None`` leaves their
+            calls as they are, since nothing is to be opened.
         progress: called with the number of calls looked at so far.
     """
     steps = Steps(progress)
@@ -218,17 +219,18 @@ def redigest(
     return RedigestReport(number, tuple(rekeyed), tuple(failed))
 
 
-def _renewed(values: ValueStorage, packing: Packing, record: CallRecord) -> CallRecord:
+def _renewed(values: ValueStorage, packing: Packing | None, record: CallRecord) -> CallRecord:
     """Return the record with the digests of the present scheme, its values stored under them.
 
     Raises:
-        KeyError: a value is gone, or the key rests on code that only its author can digest again.
+        KeyError: a value is gone, or not to be opened, or the key rests on code that only its
+            author can digest again.
         ParcelError: a value cannot be opened here.
     """
     if record.scheme == SCHEME:
         return record
-    if record.code is not None and "code" not in record.unhashed:
-        raise KeyError(record.code)
+    if packing is None or (record.code is not None and "code" not in record.unhashed):
+        raise KeyError(record.key)
     fresh = {old: _renewed_value(values, packing, old) for old in record.digests()}
     return record.replace(
         arguments={name: fresh[old] for name, old in record.arguments.items()},

@@ -216,10 +216,13 @@ class Cache(BaseCache):
             self.values, self.calls, self.packing.keys, repair=repair, progress=progress
         )
 
-    def redigest(self, *, progress: Progress | None = None) -> RedigestReport:
+    def redigest(
+        self, *, unpickle: bool = True, progress: Progress | None = None
+    ) -> RedigestReport:
         """File calls anew whose key does not match; see :meth:`BaseCache.redigest`."""
         self.check_writable("redigest")
-        return housekeeping.redigest(self.values, self.calls, self.packing, progress=progress)
+        packing = self.packing if unpickle else None
+        return housekeeping.redigest(self.values, self.calls, packing, progress=progress)
 
     def measure(self, progress: Progress | None = None) -> StatsReport:
         """Count entries and bytes; see :meth:`BaseCache.measure`."""

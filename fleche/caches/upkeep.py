@@ -91,10 +91,14 @@ class Upkeep(Values):
         reports = (store.verify(repair, progress=step) for store, step in found)
         return _total(VerifyReport(), reports)
 
-    def redigest(self, *, progress: Progress | None = None) -> RedigestReport:
+    def redigest(
+        self, *, unpickle: bool = True, progress: Progress | None = None
+    ) -> RedigestReport:
         """File calls anew whose key is of an older scheme or does not match what they say.
 
         Args:
+            unpickle: whether values may be opened, as those of an older scheme must be to get
+                their new digest. Else their calls stay as they are, and are told as failed.
             progress: called with the number of calls looked at so far.
 
         Raises:
@@ -102,7 +106,10 @@ class Upkeep(Values):
         """
         self.check_writable("redigest")
         found = _each(self._writable_stores(), progress)
-        return _total(RedigestReport(), (store.redigest(progress=step) for store, step in found))
+        return _total(
+            RedigestReport(),
+            (store.redigest(unpickle=unpickle, progress=step) for store, step in found),
+        )
 
     def stats(self, *, progress: Progress | None = None) -> StatsReport:
         """Count entries and bytes, and tell what befell this cache object since it was made.

@@ -129,10 +129,12 @@ class CacheView(BaseCache):
             self.check_writable("repair")
         return self.inner.verify(repair, progress=progress)
 
-    def redigest(self, *, progress: Progress | None = None) -> RedigestReport:
+    def redigest(
+        self, *, unpickle: bool = True, progress: Progress | None = None
+    ) -> RedigestReport:
         """File the calls of the inner cache anew."""
         self.check_writable("redigest")
-        return self.inner.redigest(progress=progress)
+        return self.inner.redigest(unpickle=unpickle, progress=progress)
 
     def measure(self, progress: Progress | None = None) -> StatsReport:
         """Count entries and bytes of the inner cache, what a view hides included."""

@@ -328,8 +328,15 @@ class RemoteCache(BaseCache):
             self.check_writable("repair")
         return self._keep_house(m.Verify(repair), VerifyReport, progress)
 
-    def redigest(self, *, progress: Progress | None = None) -> RedigestReport:
-        """Have the server file calls anew; see :meth:`BaseCache.redigest`."""
+    def redigest(
+        self, *, unpickle: bool = True, progress: Progress | None = None
+    ) -> RedigestReport:
+        """Have the server file calls anew, as far as that goes without opening a value.
+
+        See :meth:`BaseCache.redigest`. Values are opened on their own machine alone, by somebody
+        who trusts them, so ``unpickle`` makes no difference here.
+        """
+        del unpickle
         self.check_writable("redigest")
         return self._keep_house(m.Redigest(), RedigestReport, progress)
 

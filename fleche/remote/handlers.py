@@ -187,7 +187,7 @@ class Handlers:
         _report(stream, self._cache.verify(request.repair, progress=_telling(stream)))
 
     def _redigest(self, _: m.Redigest, stream: Stream) -> None:
-        _report(stream, self._cache.redigest(progress=_telling(stream)))
+        _report(stream, self._cache.redigest(unpickle=False, progress=_telling(stream)))
 
     def _measure(self, _: m.Measure, stream: Stream) -> None:
         _report(stream, self._cache.measure(_telling(stream)))
