@@ -18,11 +18,11 @@ class StreamSource:
     otherwise makes everything be collected in memory first.
     """
 
-    name = "incoming parcel"
     mapped = False
 
-    def __init__(self, size: int, pieces: Iterable[Buffer]) -> None:
+    def __init__(self, size: int, pieces: Iterable[Buffer], name: str = "incoming parcel") -> None:
         """Expect exactly ``size`` bytes from ``pieces``; no more than needed is ever asked for."""
+        self.name = name
         self.size = size
         self._pieces = self._bounded(pieces)
         self._begun = bytearray()
@@ -93,17 +93,18 @@ class IncomingParcel(Parcel):
         return self.checked_chunks(size)
 
 
-def receive(memory: memoryview, filled: Iterable[Buffer]) -> Parcel:
+def receive(memory: memoryview, filled: Iterable[Buffer], name: str = "incoming parcel") -> Parcel:
     """Return the parcel that ``memory`` will hold, checked and owned.
 
     Args:
         memory: of exactly the size of the parcel, held by nobody else.
         filled: yields consecutive parts of ``memory``, as soon as they are filled.
+        name: what it is, for error messages.
 
     Raises:
         CorruptParcel: the bytes are not those of one sound parcel.
     """
-    for _ in IncomingParcel(StreamSource(len(memory), filled)).chunks():
+    for _ in IncomingParcel(StreamSource(len(memory), filled, name)).chunks():
         pass
     parcel = Parcel.from_bytes(memory, owned=True)
     parcel.checked = True

@@ -16,12 +16,12 @@ from fleche.caches.base import GRACE, LEASE_AGE, BaseCache, LayerPolicy, OnError
 from fleche.caches.upkeep import GcReport, RedigestReport, Report, StatsReport, VerifyReport
 from fleche.call import CallRecord, LazyCall, QueryCall, decode_record, encode_record
 from fleche.digest import Digest
-from fleche.errors import ProtocolError, Rejected
+from fleche.errors import CorruptParcel, ProtocolError, Rejected
 from fleche.parcel import Buffer, Parcel
 from fleche.remote import messages as m
 from fleche.remote.channel import Channel
 from fleche.remote.compression import WireCodec
-from fleche.remote.connection import Connection
+from fleche.remote.connection import Connection, Exchange
 from fleche.remote.greeting import printable
 from fleche.remote.line import Line
 from fleche.remote.reports import read_report
@@ -188,8 +188,23 @@ class RemoteCache(BaseCache):
             found = exchange.answer(m.Found)
             if found.record is None:
                 raise KeyError(key)
-            parcel = None if found.size is None else exchange.download(found)
-            return decode_record(found.record), parcel
+            return decode_record(found.record), self._enclosed(exchange, found, key)
+
+    def _enclosed(self, exchange: Exchange, found: m.Found, key: Digest) -> Parcel | None:
+        """Return the result that follows its record, if one does; a damaged one is none.
+
+        Whoever opens the result asks for it alone, and learns of the damage then.
+        """
+        if found.size is None:
+            return None
+        try:
+            return exchange.download(found, self._name("the result", key))
+        except CorruptParcel as error:
+            log.debug("%s", error)
+            return None
+
+    def _name(self, what: str, digest: Digest) -> str:
+        return f"{self._channel.name}: {what} {digest[:12]}"
 
     def save_record(self, key: Digest, record: CallRecord) -> None:
         """Store a record on the server."""
@@ -202,7 +217,7 @@ class RemoteCache(BaseCache):
             found = exchange.answer(m.Found)
             if found.size is None:
                 raise KeyError(digest)
-            return exchange.download(found)
+            return exchange.download(found, self._name("value", digest))
 
     def save_parcel(self, digest: Digest, parcel: Parcel) -> None:
         """Store a parcel on the server, which never opens it."""
@@ -227,7 +242,7 @@ class RemoteCache(BaseCache):
                 for key in batch:
                     found = exchange.answer(m.Found)
                     if found.record is not None:
-                        parcel = None if found.size is None else exchange.download(found)
+                        parcel = self._enclosed(exchange, found, Digest(key))
                         yield Digest(key), decode_record(found.record), parcel
 
     def load_parcels(self, digests: Iterable[Digest]) -> Iterator[tuple[Digest, Parcel]]:
@@ -237,7 +252,8 @@ class RemoteCache(BaseCache):
                 for digest in batch:
                     found = exchange.answer(m.Found)
                     if found.size is not None:
-                        yield Digest(digest), exchange.download(found)
+                        name = self._name("value", Digest(digest))
+                        yield Digest(digest), exchange.download(found, name)
 
     def save_parcels(self, parcels: Iterable[tuple[Digest, Parcel]]) -> None:
         """Send parcels without waiting for each to be stored, small ones together."""

@@ -7,7 +7,7 @@ from collections import deque
 from collections.abc import Iterable, Iterator
 from typing import NoReturn, TypeVar
 
-from fleche.errors import ProtocolError
+from fleche.errors import CorruptParcel, ProtocolError
 from fleche.parcel import Buffer, Parcel, allocate, receive
 from fleche.remote.channel import Channel
 from fleche.remote.compression import Compression, WireCodec, available_codecs, choose_codec
@@ -80,24 +80,34 @@ class Exchange:
             raise from_failure(found, unpickle=self._unpickle)
         return found
 
-    def download(self, found: Found) -> Parcel:
+    def download(self, found: Found, name: str) -> Parcel:
         """Return the parcel that follows ``found``, checked.
 
+        Args:
+            found: what announced it.
+            name: what it is, for error messages.
+
         Raises:
-            CorruptParcel: it arrived, or is kept, damaged.
+            CorruptParcel: it arrived, or is kept, damaged; the exchange goes on after it.
         """
         assert found.size is not None
         try:
             memory = allocate(found.size)
         except MemoryError:
             self._stream.break_off(f"it announced a value of {found.size} bytes")
-        return receive(memory, self._filled(memory))
+        filled = self._filled(memory)
+        try:
+            return receive(memory, filled, name)
+        except CorruptParcel:
+            for _ in filled:  # the rest of it
+                pass
+            raise
 
     def _filled(self, memory: memoryview) -> Iterator[Buffer]:
         """Yield consecutive parts of ``memory`` as they are filled."""
         self._stream.expect(memory)
         position = 0
-        while (frame := self._stream.receive()) is not None:
+        while position < len(memory) and (frame := self._stream.receive()) is not None:
             payload = frame.payload
             if frame.kind is not Kind.DATA:
                 self._raise_failure(payload)

@@ -4,33 +4,37 @@ from __future__ import annotations
 
 import pickle
 import traceback
+from collections.abc import Callable
 
 from fleche.errors import ProtocolError, error_classes
-from fleche.remote.messages import Failure
+from fleche.remote.messages import Failure, legible
 
 __all__ = ["from_failure", "to_failure"]
 
 
+_LONGEST_TEXT = 1 << 18
+_LARGEST_PICKLE = 1 << 23
+
+
 def to_failure(error: BaseException) -> Failure:
-    """Return the message that carries ``error``.
+    """Return the message that carries ``error``, whatever that is; it never raises.
 
     fleche's own errors and misses go by name; other exceptions are cloudpickled, if they survive
-    it.
+    it and are of reasonable size.
     """
     kind = type(error)
-    if isinstance(error, KeyError) and kind is KeyError:
-        return Failure("key", message=str(error.args[0]) if error.args else "")
+    if kind is KeyError:
+        return Failure("key", message=_text(lambda: str(error.args[0]) if error.args else ""))
     code = getattr(kind, "code", None)
     if isinstance(code, str) and error_classes().get(code) is kind:
-        return Failure(code, message=str(error))
-    trace = "".join(traceback.format_exception(kind, error, error.__traceback__))
+        return Failure(code, message=_text(lambda: str(error)))
     pickled = _pickle(error)
     return Failure(
         "other" if pickled is None else "pickled",
-        message=_safe_repr(error),
-        type=f"{kind.__module__}.{kind.__qualname__}",
+        message=_text(lambda: repr(error)),
+        type=_text(lambda: f"{kind.__module__}.{kind.__qualname__}"),
         pickled=pickled,
-        traceback=trace,
+        traceback=_text(lambda: "".join(traceback.format_exception(error))),
     )
 
 
@@ -69,7 +73,7 @@ def _pickle(error: BaseException) -> bytes | None:
         survives = isinstance(pickle.loads(data), type(error))
     except Exception:  # noqa: BLE001 (whatever a foreign exception does when it is pickled)
         return None
-    return data if survives else None
+    return data if survives and len(data) <= _LARGEST_PICKLE else None
 
 
 def _unpickle(data: bytes) -> Exception | None:
@@ -89,8 +93,14 @@ def _with_note(error: Exception, trace: str) -> Exception:
     return error
 
 
-def _safe_repr(error: BaseException) -> str:
+def _text(tell: Callable[[], str]) -> str:
+    """Return what ``tell`` returns, as a text that a message can carry: legible, not too long."""
     try:
-        return repr(error)
-    except Exception:  # noqa: BLE001 (a foreign repr)
-        return f"<{type(error).__name__}>"
+        found = tell()
+    except Exception as error:  # noqa: BLE001 (of a foreign __str__ or __repr__)
+        return f"<it cannot be told: {type(error).__name__}>"
+    half = _LONGEST_TEXT // 2
+    if len(found) > _LONGEST_TEXT:
+        found = f"{found[:half]} [...] {found[-half:]}"
+    text: str = legible(found)
+    return text

@@ -8,20 +8,21 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from typing import Any
 
 from fleche.caches.base import BaseCache
 from fleche.caches.upkeep import Report
-from fleche.call import decode_record, encode_record
+from fleche.call import CallRecord, decode_record, encode_record
 from fleche.digest import Digest
-from fleche.errors import ProtocolError
+from fleche.errors import ParcelError, ProtocolError, RemoteConnectionError
 from fleche.parcel import IncomingParcel, Parcel, StreamSource
 from fleche.remote import messages as m
 from fleche.remote.failures import to_failure
 from fleche.remote.frames import CHUNK
 from fleche.remote.info import server_info
 from fleche.remote.reports import Telling, parts
-from fleche.remote.streams import ConnectionDied, Stream, StreamCancelled
+from fleche.remote.streams import Stream, StreamCancelled
 from fleche.remote.uploads import Upload
 
 __all__ = ["Handlers"]
@@ -66,8 +67,6 @@ class Handlers:
             self._handlers[type(request)](request, stream)
         except StreamCancelled:
             self._end(stream)
-        except ConnectionDied:
-            log.debug("the client is gone; request %d dropped", stream.exchange)
         except BaseException as error:  # noqa: BLE001 (the client is told, and we go on)
             self._fail(stream, error)
 
@@ -78,47 +77,51 @@ class Handlers:
             stream.send_message(m.encode(to_failure(error)), end=True)
         except StreamCancelled:
             self._end(stream)
-        except ConnectionDied:
-            log.debug("the client is gone; its failure was %r", error)
+        except RemoteConnectionError as gone:
+            log.debug("the client is gone (%s); its failure was %r", gone, error)
 
     def _end(self, stream: Stream) -> None:
         try:
             stream.end()
-        except (StreamCancelled, ConnectionDied) as error:
+        except (StreamCancelled, RemoteConnectionError) as error:
             log.debug("nothing to end: %r", error)
 
     # -- requests ----------------------------------------------------------------------------------
 
     def _info(self, _: m.Info, stream: Stream) -> None:
         info = server_info(self._cache, self._cache_name)
-        _answer(stream, m.InfoAnswer(info))
+        _answer(stream, m.InfoAnswer(m.legible(info)))
 
     def _load(self, request: m.Load, stream: Stream) -> None:
         for key in request.keys:
             try:
-                record = self._cache.load_record(Digest(key))
+                record, parcel = self._fetch(Digest(key), request.inline)
             except KeyError:
                 _answer(stream, m.Found(), end=False)
                 continue
             found = encode_record(record)
-            parcel = self._small_result(record.result, request.inline)
             if parcel is None:
                 _answer(stream, m.Found(found), end=False)
             else:
                 _send_parcel(stream, m.Found(found, parcel.nbytes), parcel)
         stream.end()
 
-    def _small_result(self, digest: Digest | None, limit: int) -> Parcel | None:
-        if not limit or digest is None:
-            return None
-        try:
-            parcel = self._cache.load_parcel(digest)
-        except KeyError:
-            return None
-        if parcel.nbytes <= limit:
-            return parcel
-        parcel.close()
-        return None
+    def _fetch(self, key: Digest, limit: int) -> tuple[CallRecord, Parcel | None]:
+        """Return a record with its result, if that has at most ``limit`` bytes.
+
+        With a limit this is a hit, and counts as one: a stack copies it down, a limited cache keeps
+        it longer. A result that is gone or damaged is none: who asks for it alone is told.
+        """
+        if not limit:
+            return self._cache.load_record(key), None
+        record, parcel = self._cache.fetch(key)
+        if parcel is None and record.result is not None:
+            with suppress(KeyError, ParcelError):
+                parcel = self._cache.load_parcel(record.result)
+        if parcel is not None and parcel.nbytes > limit:
+            parcel.close()
+            parcel = None
+        return record, parcel
 
     def _load_parcel(self, request: m.LoadParcel, stream: Stream) -> None:
         for digest in request.digests:

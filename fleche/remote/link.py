@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable
 from threading import Condition, RLock, Thread, current_thread
 
-from fleche.errors import ProtocolError
+from fleche.errors import ProtocolError, RemoteConnectionError
 from fleche.parcel import Buffer
 from fleche.remote.compression import Compression
 from fleche.remote.frames import Flag, Frame, FrameDecoder, Kind, encode_frame
@@ -23,7 +23,6 @@ from fleche.remote.session import WINDOW, Cancelled, Credited, Heard, Received, 
 from fleche.remote.streams import (
     ByteReader,
     ByteWriter,
-    ConnectionDied,
     Stream,
     StreamCancelled,
     message_pieces,
@@ -121,7 +120,7 @@ class Link:
         while True:
             with self.lock:
                 if self.failure is not None:
-                    raise ConnectionDied(self.failure)
+                    raise RemoteConnectionError(self.failure)
                 if self.greeting.hello is not None:
                     return
                 left = remind if timeout is None else began + timeout - time.monotonic()
@@ -232,15 +231,15 @@ class Link:
 
     def _check_alive(self) -> None:
         if self.failure is not None:
-            raise ConnectionDied(self.failure)
+            raise RemoteConnectionError(self.failure)
         if self._closing:
-            raise ConnectionDied(f"{self.name}: the connection was closed")
+            raise RemoteConnectionError(f"{self.name}: the connection was closed")
 
     def _await_peer(self, stream: Stream, ready: Callable[[], object]) -> None:
         """Wait for what only the peer can do, and not if it has closed its side."""
         self._await(stream.changed, lambda: ready() or self._input_over)
         if not ready():
-            raise ConnectionDied(f"{self.name}: the other side has said its last word")
+            raise RemoteConnectionError(f"{self.name}: the other side has said its last word")
 
     def _await(self, condition: Condition, ready: Callable[[], object]) -> None:
         """Wait, the lock held, until ``ready()``; ping a silent peer, give up on a dead one."""

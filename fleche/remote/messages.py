@@ -44,6 +44,7 @@ __all__ = [
     "decode_answer",
     "decode_request",
     "encode",
+    "legible",
 ]
 
 Key: TypeAlias = Annotated[str, msgspec.Meta(pattern="^[0-9a-f]{64}$")]
@@ -233,9 +234,23 @@ Answer: TypeAlias = (
     InfoAnswer | Found | Digests | Flags | Listed | Progressed | Reported | Done | Failure
 )
 
-_encoder = msgspec.msgpack.Encoder(enc_hook=str)
+_encoder = msgspec.msgpack.Encoder(enc_hook=lambda found: legible(str(found)))
 _requests = msgspec.msgpack.Decoder(Request)
 _answers = msgspec.msgpack.Decoder(Answer)
+
+
+def legible(found: Any) -> Any:
+    """Return plain data with every text as one that a message can carry.
+
+    A path that is not UTF-8 is a text with lone surrogates in Python; they are written as escapes.
+    """
+    if isinstance(found, str):
+        return found.encode("utf-8", "backslashreplace").decode()
+    if isinstance(found, dict):
+        return {legible(key): legible(value) for key, value in found.items()}
+    if isinstance(found, list | tuple):
+        return [legible(item) for item in found]
+    return found
 
 
 def encode(message: Request | Answer) -> bytes:

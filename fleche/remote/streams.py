@@ -16,7 +16,6 @@ from fleche.remote.session import WINDOW
 __all__ = [
     "ByteReader",
     "ByteWriter",
-    "ConnectionDied",
     "Place",
     "Stream",
     "StreamCancelled",
@@ -54,10 +53,6 @@ class ByteWriter(Protocol):
     def close(self) -> None:
         """Close the stream."""
         ...
-
-
-class ConnectionDied(RemoteConnectionError):
-    """The connection at hand is dead, as opposed to one of the cache that is served over it."""
 
 
 class StreamCancelled(Exception):
@@ -211,7 +206,7 @@ class Stream:
             RemoteConnectionError: always.
         """
         self._link.fail(reason)
-        raise ConnectionDied(self._link.failure or reason)
+        raise RemoteConnectionError(self._link.failure or reason)
 
     def cancel(self) -> None:
         """Give the exchange up; what still comes is dropped. Idempotent, never raises."""
