@@ -177,6 +177,21 @@ class TestLeases:
         assert cache.load(key).result == 2
         assert "stays until it is too old: read error" in caplog.text
 
+    def test_a_lease_that_never_was(self, caplog: pytest.LogCaptureFixture) -> None:
+        """Where nothing can be stored, the error says so; nobody wonders about a lease."""
+
+        class Broken(Cache):
+            def save_record(self, key, record):  # type: ignore[no-untyped-def]
+                raise StorageError("no such directory")
+
+            def evict(self, key):  # type: ignore[no-untyped-def]
+                raise StorageError("no such directory")
+
+        cache = Broken(ValueMemory(), CallMemory())
+        with pytest.raises(StorageError, match="no such directory"):
+            cache.prepare(Call(name="f", arguments={"x": 1}))
+        assert caplog.text == ""
+
     def test_a_lease_collected_meanwhile(self) -> None:
         cache = in_memory()
         pending = cache.prepare(Call(name="f", arguments={"x": 1}))

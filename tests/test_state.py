@@ -89,6 +89,15 @@ class TestCache:
             cache("unknown")
         assert cache() is made
 
+    @pytest.mark.parametrize("wrong", [Path("results"), {"template": "memory"}, 3, [], Cache])
+    def test_something_else(self, wrong: Any) -> None:
+        """It changes nothing, and the error says what to write."""
+        before = cache()
+        for stack in (False, True):
+            with pytest.raises(TypeError, match=r"is not a cache: expected one.*cache_from_config"):
+                cache(wrong, stack=stack)
+        assert cache() is before
+
     def test_sticky(self) -> None:
         one, two = memory(), memory()
         cache(one)

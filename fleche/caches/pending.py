@@ -60,7 +60,7 @@ class PendingCall:
             values = {self.record.arguments[name]: value for name, value in live.items()}
             cache.save_values(values, buffers)
         except BaseException:
-            self.abandon()
+            self._end_lease(logging.DEBUG)  # perhaps it was never there; the exception tells
             raise
 
     def commit(self, result: Any, metadata: Mapping[str, Any] | None = None) -> str:
@@ -88,10 +88,13 @@ class PendingCall:
 
     def abandon(self) -> None:
         """Give the call up (its function raised); nothing of it is listed. Idempotent."""
+        self._end_lease(logging.WARNING)
+
+    def _end_lease(self, level: int) -> None:
         lease, self._lease = self._lease, None
         if lease is None:
             return
         try:
             self._cache.drop(lease)
         except FlecheError as error:
-            log.warning("lease %s stays until it is too old: %s", lease[:12], error)
+            log.log(level, "lease %s stays until it is too old: %s", lease[:12], error)

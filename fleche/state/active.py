@@ -88,15 +88,27 @@ def cache(
 
     Raises:
         ConfigError: no cache has this name, or ``fleche.toml`` is broken.
+        TypeError: ``which`` is something else.
     """
     if which is None:
         return _cache.get()
     chosen = named_cache(which) if isinstance(which, str) else which
+    _check_is_cache(chosen)
     if stack:
         from fleche.caches import CacheStack
 
         chosen = CacheStack((chosen, _cache.get()))
     return Setting(_cache, chosen)
+
+
+def _check_is_cache(found: object) -> None:
+    from fleche.caches import BaseCache
+
+    if not isinstance(found, BaseCache):
+        raise TypeError(
+            f"{found!r} is not a cache: expected one, or the name of one in fleche.toml; for files "
+            'in a directory: cache_from_config({"template": "cloudpickle", "root": "results"})'
+        )
 
 
 @overload

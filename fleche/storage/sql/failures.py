@@ -22,6 +22,7 @@ _HINTS = {
     "not a database": "the file is something else, or damaged; choose another url",
     "malformed": DAMAGED,
     "decode": DAMAGED,
+    "does not exist": "make it first; only the tables are made by themselves",
     "connection": "check the host, the port and that the server runs",
     "password": "check the user and the password in the url",
 }
