@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -328,3 +330,24 @@ def test_many_short_keys_are_found_together(cache: Cache) -> None:
     assert [cache.expand(short) for short in together[:700]] == keys
     with pytest.raises(KeyError):
         cache.shrink(*asked, "0" * 8)
+
+
+class TestWrongArguments:
+    """What is easily written by mistake is told as such, before anything is done."""
+
+    @pytest.mark.parametrize("wrong", ["memory", None, {"template": "memory"}, Cache])
+    def test_where_a_cache_is_due(self, wrong: Any) -> None:
+        cache = in_memory()
+        cache.save(call())
+        for copy in (cache.transfer, cache.sync):
+            with pytest.raises(TypeError, match=r"is not a cache; .*load_cache_config"):
+                copy(wrong)
+        with pytest.raises(TypeError, match=r"not a cache|needs a target"):
+            cache.push(wrong)
+
+    @pytest.mark.parametrize("wrong", ["period", {"name": "period"}])
+    def test_where_a_template_is_due(self, wrong: Any) -> None:
+        cache = in_memory()
+        for ask in (cache.query, partial(cache.sync, in_memory())):
+            with pytest.raises(TypeError, match=r"is no template; .*query\(name="):
+                ask(wrong)

@@ -171,7 +171,7 @@ class BaseCache(Upkeep):
             fields: the arguments of :meth:`QueryCall.of`: ``name=``, ``module=``, ``version=``,
                 ``code=``, ``arguments={...}``, ``result=``, ``metadata={...}``.
         """
-        wanted = QueryCall.of(**fields) if template is None else template
+        wanted = _wanted(template, fields)
         return QueryIterator(lambda: self._query(wanted), cache=self)
 
     def table(self, **fields: Any) -> Table:
@@ -202,6 +202,7 @@ class BaseCache(Upkeep):
         Raises:
             Rejected: ``target`` is read-only.
         """
+        _check_is_cache(target)
         target.check_writable("transfer")
         if calls is None or isinstance(calls, QueryCall):
             keys = self.call_keys(calls or QueryCall())
@@ -231,9 +232,10 @@ class BaseCache(Upkeep):
         Raises:
             Rejected: one of them is read-only; nothing has been copied.
         """
+        _check_is_cache(other)
         for cache in (self, other):
             cache.check_writable("sync")
-        wanted = QueryCall.of(**fields) if template is None else template
+        wanted = _wanted(template, fields)
         sent = self.transfer(other, wanted, progress=progress)
 
         def counted_on(received: int) -> None:
@@ -257,7 +259,7 @@ class BaseCache(Upkeep):
             The number of calls copied.
         """
         if target is None:
-            raise TypeError("push() needs a target; only a stack knows where to push to")
+            raise TypeError("push() needs a target, push(other); only a stack knows where to push")
         return self.transfer(target, QueryCall.of(**fields))
 
     # -- views -------------------------------------------------------------------------------------
@@ -289,3 +291,21 @@ class BaseCache(Upkeep):
         trace: TracebackType | None,
     ) -> None:
         self.close()
+
+
+def _wanted(template: object, fields: dict[str, Any]) -> QueryCall:
+    """Return the template that is meant: itself, or one of its fields."""
+    if template is None:
+        return QueryCall.of(**fields)
+    if isinstance(template, QueryCall):
+        return template
+    raise TypeError(
+        f"{template!r} is no template; the fields of one go by name: query(name={template!r})"
+    )
+
+
+def _check_is_cache(found: object) -> None:
+    if not isinstance(found, BaseCache):
+        raise TypeError(
+            f"{found!r} is not a cache; one that is configured: load_cache_config(name)"
+        )
