@@ -8,6 +8,7 @@ there is a link.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import cache
 from importlib import import_module
 from pathlib import Path
 from types import ModuleType
@@ -30,20 +31,45 @@ def write(directory: Path) -> None:
             else:
                 links.append(f"{home}.{public}")
         if own or name == PACKAGE:
-            room = directory / "inside" if name.count(".") > 1 else directory
-            (room / f"{name}.rst").write_text(_page(name, own, links))
+            room = directory / "inside" if _is_inside(name) else directory
+            heirs = [] if _is_inside(name) else [each for each in own if _is_heir(module, each)]
+            (room / f"{name}.rst").write_text(_page(name, own, heirs, links))
 
 
-def _page(name: str, own: list[str], links: list[str]) -> str:
+def _page(name: str, own: list[str], heirs: list[str], links: list[str]) -> str:
     lines = [name, "=" * len(name), "", f".. automodule:: {name}"]
-    if own:
-        lines.append(f"   :members: {', '.join(own)}")
+    if rest := [each for each in own if each not in heirs]:
+        lines.append(f"   :members: {', '.join(rest)}")
+    for heir in heirs:
+        lines += ["", f".. autoclass:: {name}.{heir}", "   :members:"]
+        lines.append(f"   :inherited-members: {', '.join(sorted(_EXPLAINED_ELSEWHERE))}")
     if links:
         lines += ["", "Explained where they live:", ""]
         lines += [f"* :py:obj:`{link}`" for link in links]
     return "\n".join([*lines, ""])
 
 
+def _is_inside(name: str) -> bool:
+    return name.count(".") > 1
+
+
+def _is_heir(module: ModuleType, name: str) -> bool:
+    """Whether a class has its methods from one that no reader is sent to."""
+    value = getattr(module, name)
+    if not isinstance(value, type):
+        return False
+    homes = _homes()
+    for base in value.__bases__:
+        home = homes.get((base.__name__, id(base)))
+        if base.__module__.startswith(f"{PACKAGE}.") and (home is None or _is_inside(home)):
+            return True
+    return False
+
+
+_EXPLAINED_ELSEWHERE = {"object", "str", "tuple", "BaseException", "Generic", "ABC", "Struct"}
+
+
+@cache
 def _homes() -> dict[tuple[str, int], str]:
     """Where each public name is explained: a family before its rooms, the front page last."""
     homes: dict[tuple[str, int], str] = {}
@@ -68,6 +94,7 @@ def _public(module: ModuleType) -> list[str]:
     return list(getattr(module, "__all__", ()))
 
 
+@cache
 def _modules() -> dict[str, ModuleType]:
     return {name: import_module(name) for name in sorted(_names())}
 

@@ -7,7 +7,7 @@ ends. A miss is a plain :class:`KeyError`, as in any mapping.
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import Any, ClassVar
 
 __all__ = [
     "AmbiguousDigestError",
@@ -58,15 +58,27 @@ class ParcelError(FlecheError, ValueError):
 
 
 class CorruptParcel(ParcelError):
-    """The bytes are truncated, altered, of another value, or no parcel. Nothing was unpickled."""
+    """The bytes are truncated, altered, of another value, or no parcel. Nothing was unpickled.
+
+    Attributes:
+        newer: they claim, where it was raised, that a newer fleche has laid them out. Whoever keeps
+            house leaves them to that.
+    """
 
     code = "corrupt"
+    newer: bool = False
 
 
 class SignatureError(ParcelError):
-    """A parcel is not signed by a key that is known here. Nothing was unpickled."""
+    """A parcel is not signed by a key that is known here. Nothing was unpickled.
+
+    Attributes:
+        head: what the parcel says of itself, where it was raised. Nobody vouches for that; it tells
+            whoever collects garbage what to leave to those who trust the parcel.
+    """
 
     code = "signature"
+    head: Any = None
 
 
 class UnpackError(ParcelError):

@@ -17,9 +17,10 @@ _SECRET = re.compile(
     r"|(api|access|account|private|sas|shared)[_-]?key|(^|[_-])(sig|sas|auth)$",
     re.IGNORECASE,
 )
-_WORD = r"(?:\"[^\"]*\"|'[^']*'|[^\s;&|]+)"
-_ASSIGNMENT = re.compile(rf"([\w-]+)(=)({_WORD})")
-_OPTION = re.compile(rf"(--[\w-]+)(\s+)({_WORD})")
+_OPTION_OF_SSH = re.compile(
+    r"((?:proxy|(?<!permit)local|remote|knownhosts)command|setenv)(\W).*",
+    re.IGNORECASE | re.DOTALL,
+)
 _DSN = re.compile(r"(^|[;\s&?])\s*([\w -]+?)\s*=")
 _URL = re.compile(r"([A-Za-z][\w+.-]*)://(\S+)")
 _WHOLE_URL = re.compile(r"([A-Za-z][\w+.-]*)://(.+)", re.DOTALL)
@@ -31,10 +32,11 @@ _LONGEST_USER = 32
 def redact(config: Any) -> Any:
     """Return a copy of ``config`` in which every secret reads ``"***"``.
 
-    Secrets are ``secret_key`` and whatever else is named like one, all values of ``env``,
-    passwords, keys and tokens in ``options``, in URLs wherever they stand (user part, query,
-    percent-encoded), and what shell commands assign to a name like ``TOKEN``. The copy has the same
-    shape and loads as the original does, without reaching what the secrets open.
+    Secrets are ``secret_key`` and whatever else is named like one, all values of ``env``, all
+    ``setup_commands`` and the commands and variables in ``ssh_options`` (any word of a command may
+    be a password), and passwords, keys and tokens in ``options`` and in URLs wherever they stand
+    (user part, query, percent-encoded). The copy has the same shape and loads as the original does,
+    without reaching what the secrets open.
 
     Args:
         config: a table, an array, or anything inside them.
@@ -51,10 +53,10 @@ def _redact(value: Any, is_secret: Callable[[str], bool]) -> Any:
 
 
 def _redact_item(key: str, value: Any, is_secret: Callable[[str], bool]) -> Any:
-    if key == "env" or is_secret(key):
+    if key in ("env", "setup_commands") or is_secret(key):
         return _hide(value)
-    if key in ("setup_commands", "ssh_options"):
-        return [_redact_command(item) for item in value]
+    if key == "ssh_options" and isinstance(value, list | tuple):
+        return [_redact_option(item) for item in value]
     return _redact(value, _by_option if key == "options" else is_secret)
 
 
@@ -76,16 +78,11 @@ def _hide(value: Any) -> Any:
     return value if isinstance(value, bool) or value is None else HIDDEN
 
 
-def _redact_command(text: Any) -> Any:
-    if not isinstance(text, str):
-        return text
-    hidden = _URL.sub(_redact_url, text)
-    return _OPTION.sub(_hide_word, _ASSIGNMENT.sub(_hide_word, hidden))
-
-
-def _hide_word(match: re.Match[str]) -> str:
-    name, joint, word = match.groups()
-    return f"{name}{joint}{HIDDEN if _by_name(name) else _ASSIGNMENT.sub(_hide_word, word)}"
+def _redact_option(word: Any) -> Any:
+    """Hide what ssh is to run, and the variables it is to set."""
+    if not isinstance(word, str):
+        return word
+    return _redact_text(_OPTION_OF_SSH.sub(rf"\1\2{HIDDEN}", word))
 
 
 def _redact_text(text: str) -> str:

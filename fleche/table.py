@@ -6,6 +6,7 @@ A table is made of what the records say; no value is loaded for it.
 from __future__ import annotations
 
 import html
+import math
 import shutil
 import unicodedata
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -188,6 +189,11 @@ class Table:
     def to_pandas(self) -> Any:
         """Return a :class:`pandas.DataFrame` with one column for each argument, ``arguments.x``.
 
+        Versions, arguments and results are exact. A column of whole numbers, of floats or of truth
+        values alone has a dtype for them; any other holds Python objects. A call without the
+        argument has a gap, which is ``NaN`` among floats and ``pandas.NA`` elsewhere; ``None`` and
+        ``NaN`` that were passed stay what they are.
+
         Raises:
             MissingExtra: pandas is not installed.
         """
@@ -197,11 +203,12 @@ class Table:
             raise MissingExtra('to_pandas() needs pandas: pip install "fleche[pandas]"') from None
         names = ("key", "name", "module", "version", "result", "started", "seconds", "host", "user")
         argument_names = dict.fromkeys(name for row in self.rows for name in row.arguments)
-        data: dict[str, list[Any]] = {
-            name: [getattr(row, name) for row in self.rows] for name in names
-        }
+        data: dict[str, Any] = {name: [getattr(row, name) for row in self.rows] for name in names}
+        for name in ("version", "result"):
+            data[name] = _exactly(data[name], pd)
         for name in argument_names:
-            data[f"arguments.{name}"] = [row.arguments.get(name) for row in self.rows]
+            values = [row.arguments.get(name, pd.NA) for row in self.rows]
+            data[f"arguments.{name}"] = _exactly(values, pd)
         return pd.DataFrame(data)
 
     def _cells(self) -> tuple[list[str], list[dict[str, str]]]:
@@ -226,6 +233,27 @@ def _number(value: Any) -> float | None:
 
 def _text(value: Any) -> str | None:
     return value if isinstance(value, str) else None
+
+
+def _exactly(values: Sequence[Any], pd: Any) -> Any:
+    dtype = _dtype(values, pd.NA)
+    if dtype == "float64":
+        values = [math.nan if value is pd.NA else value for value in values]
+    return pd.Series(values, dtype=dtype)
+
+
+def _dtype(values: Sequence[Any], gap: Any) -> str:
+    """Return the pandas dtype that changes none of ``values`` and mistakes none for a gap."""
+    given = [value for value in values if value is not gap]
+    gaps = len(given) < len(values)
+    kinds = set(map(type, given))
+    if kinds == {bool}:
+        return "boolean" if gaps else "bool"
+    if kinds == {int} and all(-(1 << 63) <= value < 1 << 63 for value in given):
+        return "Int64" if gaps else "int64"
+    if kinds == {float} and not (gaps and any(map(math.isnan, given))):
+        return "float64"
+    return "object"
 
 
 def _width(text: str) -> int:

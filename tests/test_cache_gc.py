@@ -11,7 +11,9 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+from blake3 import blake3
 
 from fleche.caches import Cache, CacheStack, CacheView, GcReport, Rejected
 from fleche.call import Call
@@ -30,6 +32,11 @@ def age(root: Path, seconds: float) -> None:
         if path.is_file():
             before = path.stat().st_mtime
             os.utime(path, (before - seconds, before - seconds))
+
+
+def buffer_of(array: Any) -> Digest:
+    """Return the name under which the memory of a large array is kept."""
+    return Digest(blake3(array.tobytes()).hexdigest())
 
 
 @pytest.fixture
@@ -162,6 +169,69 @@ class TestRefusals:
     def test_read_only(self, cache: Cache) -> None:
         with pytest.raises(Rejected, match="gc refused"):
             cache.readonly().gc()
+
+
+class TestValuesThatCannotBeRead:
+    """Large buffers go with the last value that needs them, whoever can read that value."""
+
+    def garble(self, root: Path, key: str, position: int) -> None:
+        (path,) = root.rglob(f"*{key[8:]}.value")
+        content = bytearray(path.read_bytes())
+        content[position] ^= 3
+        path.chmod(0o644)
+        path.write_bytes(content)
+
+    def garbage(self, cache: Cache) -> Digest:
+        """Leave a value with a buffer of its own that no call refers to; return the buffer."""
+        array = np.arange(20_000)
+        cache.save_value({"garbage": array})
+        return buffer_of(array)
+
+    def test_a_damaged_one_needs_no_buffers(self, cache: Cache, root: Path) -> None:
+        """It can never be opened, so what it referred to goes, too."""
+        array = np.ones(20_000)
+        damaged = D(cache.save(call(result={"array": array})))
+        kept = D(cache.save(call(x="other", result=[np.zeros(20_000)])))
+        buffer = self.garbage(cache)
+        self.garble(root, cache.load(damaged).record.result or "", 40)
+        age(root, 2 * HOUR)
+        assert cache.gc().removed == 3
+        assert not cache.contains(buffer)
+        assert not cache.contains(buffer_of(array))
+        assert cache.load(kept).result[0][0] == 0
+
+    def test_one_of_another_secret_speaks_for_its_buffers(self, root: Path) -> None:
+        """Whoever trusts it may need it; the rest of the garbage goes."""
+        theirs = Cache(ValueFile(root, secret_key="theirs"), CallFile(root))
+        ours = Cache(ValueFile(root, secret_key="ours"), CallFile(root))
+        key = D(theirs.save(call(x=[1], result={"array": np.ones(20_000)})))
+        buffer, other = self.garbage(ours), self.garbage(theirs)
+        assert buffer == other
+        age(root, 2 * HOUR)
+        assert ours.gc().removed == 2
+        assert not ours.contains(buffer)
+        assert theirs.load(key).result["array"][0] == 1
+
+    def test_one_of_a_newer_fleche_may_need_any(self, cache: Cache, root: Path) -> None:
+        """Nobody knows how to read it, so no buffer goes."""
+        newer = D(cache.save(call(result={"array": np.ones(20_000)})))
+        buffer = self.garbage(cache)
+        self.garble(root, cache.load(newer).record.result or "", 8)
+        age(root, 2 * HOUR)
+        with pytest.raises(StorageError, match=r"no buffer was removed.*upgrade fleche"):
+            cache.gc()
+        assert cache.contains(buffer)
+        assert cache.contains(buffer_of(np.ones(20_000)))
+
+    def test_a_record_of_a_newer_fleche(self, cache: Cache, root: Path) -> None:
+        key = D(cache.save(call()))
+        age(root, 2 * HOUR)
+        (path,) = root.rglob(f"*{key[8:]}.call")
+        content = bytearray(path.read_bytes())
+        content[8] = 2
+        path.write_bytes(content)
+        with pytest.raises(StorageError, match=r"nothing was removed\. Upgrade fleche"):
+            cache.gc()
 
 
 class TestLayers:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from fleche.caches import (
@@ -21,6 +23,7 @@ from fleche.call import Call, CallRecord
 from fleche.digest import SCHEME, D, Digest, digest
 from fleche.errors import StorageError
 from fleche.storage import CallFile, Sql, ValueFile
+from fleche.storage.base import Table
 from tests.helpers.layers import call, in_files, in_memory
 
 
@@ -126,6 +129,24 @@ class TestVerify:
         cache.save(call(result=Trap()))
         assert cache.verify().ok
 
+    def test_what_a_newer_fleche_has_stored_is_left_alone(self, cache: Cache, root: Path) -> None:
+        key = cache.save(call(result=[4]))
+        for path in root.rglob(f"*{digest([4])[8:]}*"), root.rglob(f"*{key[8:]}*"):
+            (file,) = path
+            content = bytearray(file.read_bytes())
+            content[8] = 2
+            file.write_bytes(content)
+        report = cache.verify(repair=True)
+        assert set(report.untrusted) == {digest([4]), key}
+        assert (report.removed, report.ok) == (0, False)
+        assert cache.values.contains(digest([4]))
+
+    def test_what_an_untrusted_value_needs_is_no_orphan(self, root: Path) -> None:
+        with in_files(root) as cache:
+            cache.save(call(result={"array": np.ones(20_000)}))
+        guarded = Cache(ValueFile(root, secret_key="hush"), CallFile(root))
+        assert guarded.verify().orphaned == 0
+
     def test_progress(self, cache: Cache) -> None:
         seen: list[int] = []
         cache.save(call(x=[1], result=[2]))
@@ -151,6 +172,83 @@ class TestVerify:
         with pytest.raises(KeyboardInterrupt):
             cache.verify(repair=True, progress=stop)
         assert cache.load(key).result == [4]
+
+
+class TestRepairWhileOthersWork:
+    """What was stored since it was looked at is not what was looked at."""
+
+    NUMBER = 3
+
+    def at(self, root: Path, moment: int, action: Callable[[], object]) -> Cache:
+        """Return a cache that does something else between two steps of its repair."""
+        passed = []
+
+        def step() -> None:
+            passed.append(None)
+            if len(passed) == moment:
+                action()
+
+        class Values(ValueFile):
+            def check(self, key: Digest, secrets: Sequence[bytes] = ()) -> Table:
+                step()
+                try:
+                    return super().check(key, secrets)
+                finally:
+                    step()
+
+            def delete_older(self, key: Digest, limit: float) -> bool:
+                step()
+                return super().delete_older(key, limit)
+
+        class Calls(CallFile):
+            def get(self, key: Digest) -> CallRecord:
+                step()
+                return super().get(key)
+
+            def delete_older(self, key: Digest, limit: float) -> bool:
+                step()
+                return super().delete_older(key, limit)
+
+        self.passed = passed
+        return Cache(Values(root), Calls(root))
+
+    @pytest.fixture
+    def keys(self, cache: Cache, root: Path) -> list[Digest]:
+        """Return the keys of some calls; the results of two are damaged or gone."""
+        keys = [D(cache.save(call(x=[x], result=["result", x]))) for x in range(self.NUMBER)]
+        garble(root, digest(["result", 0]))
+        cache.evict(digest(["result", 1]))
+        time.sleep(0.02)
+        return keys
+
+    @pytest.mark.parametrize("moment", range(1, 25))
+    def test_computed_anew(self, cache: Cache, root: Path, keys: list[Digest], moment: int) -> None:
+        def compute() -> None:
+            for number in range(self.NUMBER):
+                if cache.lookup(keys[number]) is None:
+                    cache.save(call(x=[number], result=["result", number]))
+                assert cache.lookup(keys[number]) is not None
+
+        self.at(root, moment, compute).verify(repair=True)
+        if len(self.passed) < moment:
+            compute()
+        assert all(cache.lookup(key) is not None for key in keys)
+        assert cache.verify().ok
+
+    def test_moments_are_all_covered(self, root: Path, keys: list[Digest]) -> None:
+        self.at(root, 0, lambda: None).verify(repair=True)
+        assert 15 < len(self.passed) < 25
+
+    @pytest.mark.parametrize("moment", range(1, 25))
+    def test_saved_anew(self, cache: Cache, root: Path, keys: list[Digest], moment: int) -> None:
+        """Nobody's record comes to stand on nothing."""
+
+        def save() -> None:
+            cache.save(call(x="another", result=["result", 0]))
+
+        self.at(root, moment, save).verify(repair=True)
+        for _, record in cache.calls.get_many(cache.calls.keys()):
+            assert record.result is None or cache.values.contains(record.result)
 
 
 class TestRedigest:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import signal
+import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -12,11 +14,19 @@ from typing import Any
 import numpy as np
 import pytest
 
-from fleche.caches import Cache, CacheStack, Candidate, Rejected, SizeLimitedCache
+from fleche.caches import (
+    BaseCache,
+    Cache,
+    CacheStack,
+    Candidate,
+    Rejected,
+    SizeLimitedCache,
+    least_recently_used,
+)
 from fleche.call import Call
 from fleche.digest import D, Digest, digest
 from fleche.errors import StorageError
-from fleche.storage import CallMemory, Capabilities, Sql, ValueFile, ValueMemory
+from fleche.storage import CallFile, CallMemory, Capabilities, Sql, ValueFile, ValueMemory
 from tests.helpers.layers import call, in_files, in_memory
 
 
@@ -36,7 +46,18 @@ def save(cache: SizeLimitedCache, x: object, size: int = 10) -> str:
     return key
 
 
-def held(cache: Cache) -> int:
+def garble(root: Path, key: str | None, position: int) -> None:
+    """Alter one byte of a stored value."""
+    assert key is not None
+    (path,) = root.rglob(f"*{key[8:]}.value")
+    content = bytearray(path.read_bytes())
+    content[position] ^= 3
+    path.chmod(0o644)
+    path.write_bytes(content)
+
+
+def held(cache: BaseCache) -> int:
+    assert isinstance(cache, Cache)
     entries = (*cache.values.entries(), *cache.calls.entries())
     return sum(entry.size for entry in entries)
 
@@ -128,6 +149,42 @@ class TestBytes:
         assert cache.contains(key)
         assert cache.query().count() == 1
 
+    @pytest.mark.parametrize("how", ["save", "prepare", "stack", "transfer"])
+    def test_too_large_with_its_buffers(self, inner: Cache, how: str) -> None:
+        """Each of them would fit, all of them do not: the calls that are here stay."""
+        cache = SizeLimitedCache(inner, max_bytes=1_000_000)
+        keys = [save(cache, x) for x in range(20)]
+        large = call(x="large", result=[np.full(50_000, x) for x in range(5)])
+        if how == "transfer":
+            other = in_memory()
+            other.save(large)
+            assert other.transfer(cache) == 0
+        else:
+            with pytest.raises(Rejected, match=r"takes 200\d+ bytes, and max_bytes is 1000000"):
+                if how == "prepare":
+                    cache.prepare(Call(name="f", arguments={"x": large.result}))
+                else:
+                    (cache if how == "save" else CacheStack([cache])).save(large)
+        keys += [save(cache, x) for x in range(20, 30)]
+        assert all(map(cache.contains, keys))
+        cache.make_room()
+        assert held(inner) < 1_000_000
+        assert cache.verify().ok
+
+    def test_refused_before_it_is_stored(self, inner: Cache) -> None:
+        """A value that comes alone, as results do, is not written first."""
+        cache = SizeLimitedCache(inner, max_bytes=1_000_000)
+        with pytest.raises(Rejected):
+            cache.save(call(x=1, result=[np.full(50_000, x) for x in range(5)]))
+        assert held(inner) < 10_000
+
+    def test_small_when_compressed(self, tmp_path: Path) -> None:
+        """What counts is what is stored."""
+        inner = Cache(ValueFile(tmp_path, compress="zlib"), CallFile(tmp_path))
+        cache = SizeLimitedCache(inner, max_bytes=1_000_000)
+        key = cache.save(call(result=[np.full(50_000, x) for x in range(5)]))
+        assert cache.load(key).result[4][0] == 4
+
     def test_the_last_call_stays(self, inner: Cache) -> None:
         cache = SizeLimitedCache(inner, max_bytes=50_000)
         save(cache, 1)
@@ -154,10 +211,167 @@ class TestBytes:
         (path,) = tmp_path.rglob(f"*{bad[8:]}*")
         path.chmod(0o644)
         path.write_bytes(b"nonsense")
-        for x in range(1, 5):
+        caplog.clear()
+        for x in range(1, 9):
             save(cache, x)
-        assert "nothing was removed" in caplog.text
         assert cache.query().count() == 2
+        first = [text for text in caplog.messages if "nothing was removed" in text]
+        assert len(first) == 1, "it is told again and again"
+
+
+class TestValuesThatCannotBeRead:
+    """One bad value among many does not keep the others from making room."""
+
+    @pytest.fixture
+    def root(self, tmp_path: Path) -> Path:
+        return tmp_path
+
+    def limited(self, root: Path, secret: str | None = None) -> SizeLimitedCache:
+        inner = Cache(ValueFile(root, secret_key=secret), CallFile(root, secret_key=secret))
+        return SizeLimitedCache(inner, max_bytes=1_500_000)
+
+    def fill(self, cache: SizeLimitedCache) -> int:
+        """Save more than there is room for; return how many calls are left of it."""
+        for x in range(20):
+            cache.save(call(x=x, result=np.full(20_000, x, float)))
+        return cache.query(name="f").count()
+
+    @pytest.mark.parametrize("position", [3, 40])
+    def test_a_damaged_one(self, root: Path, position: int) -> None:
+        cache = self.limited(root)
+        key = cache.save(call(result=["to be damaged"], name="first"))
+        garble(root, cache.load(key).record.result, position)
+        assert self.fill(cache) > 5
+        assert held(cache.inner) <= 1_500_000
+
+    def test_one_of_another_secret(self, root: Path) -> None:
+        self.limited(root, "retired").save(call(result=[np.ones(20_000)], name="first"))
+        cache = self.limited(root, "new")
+        assert self.fill(cache) > 5
+        assert held(cache.inner) <= 1_700_000
+        assert len(list(cache.inner.values.entries())) < 30
+
+    def test_one_of_a_newer_fleche(self, root: Path, caplog: pytest.LogCaptureFixture) -> None:
+        """Nobody knows which buffers it needs, so none can go, and no call is evicted in vain."""
+        cache = self.limited(root)
+        key = cache.save(call(result=["of the future"], name="first"))
+        garble(root, cache.load(key).record.result, 8)
+        assert self.fill(cache) == 20
+        (warning,) = caplog.messages
+        assert "no room is made" in warning
+        assert "upgrade fleche" in warning
+
+
+class TestWhatNobodyNeeds:
+    """It makes room before any call does, and no call goes for it in vain."""
+
+    def limited(self, inner: Cache) -> SizeLimitedCache:
+        """Return a cache with many small calls, which take a fifth of it."""
+        cache = SizeLimitedCache(inner, max_bytes=2_000_000)
+        for x in range(20):
+            cache.save(call(x=x, result="small" * 4000, name="small"))
+        return cache
+
+    def big(self, number: int) -> Any:
+        return np.full(50_000, number, float)
+
+    def left(self, cache: BaseCache) -> int:
+        return cache.query(name="small").count()
+
+    def test_results_computed_anew(self, inner: Cache) -> None:
+        cache = self.limited(inner)
+        for number in range(12):
+            time.sleep(0.01)
+            cache.save(call(x="random", result=self.big(number)))
+        assert self.left(cache) == 20
+        assert held(inner) <= 2_000_000
+        assert cache.query(name="f").only().result[0] == 11
+        assert cache.verify().ok
+
+    @pytest.mark.parametrize("how", ["evict", "query", "view"])
+    def test_calls_evicted_by_hand(self, inner: Cache, how: str) -> None:
+        cache = self.limited(inner)
+        keys = [cache.save(call(x=x, result=self.big(x))) for x in range(3)]
+        if how == "query":
+            assert cache.query(name="f").evict() == 3
+        else:
+            for key in keys:
+                (cache if how == "evict" else CacheStack([cache])).evict(key)
+        for x in range(3, 6):
+            cache.save(call(x=x, result=self.big(x)))
+        assert self.left(cache) == 20
+        assert cache.query(name="f").count() == 3
+        assert held(inner) <= 2_000_000
+
+    def test_what_another_call_needs_stays(self, inner: Cache) -> None:
+        """However it was evicted; and what a call that runs needs, too."""
+        cache = self.limited(inner)
+        running = cache.prepare(Call(name="f", arguments={"x": self.big(0)}))
+        key = cache.save(call(x=self.big(0), result=self.big(1), name="g"))
+        other = cache.save(call(x="other", result=[self.big(1)]))
+        cache.evict(key)
+        for number in range(2, 8):
+            cache.evict(cache.save(call(x=number, result=self.big(number))))
+        assert np.array_equal(cache.load(other).result[0], self.big(1))
+        assert cache.load(running.commit(1)).arguments["x"][0] == 0
+        assert cache.verify().ok
+
+    def test_what_was_found_since_stays(self, inner: Cache) -> None:
+        """Somebody may be about to save a call with the values that an evicted one has left."""
+        cache = self.limited(inner)
+        key = cache.save(call(x="one", result=self.big(0)))
+        found = cache.load(key).record.result
+        assert found is not None
+        cache.evict(key)
+        time.sleep(0.01)
+        assert inner.missing([found]) == []
+        for number in range(1, 8):
+            cache.evict(cache.save(call(x=number, result=self.big(number))))
+        assert cache.load_value(found)[0] == 0
+
+    def test_functions_that_raise(self, inner: Cache) -> None:
+        """What was stored for them goes, although no call is saved."""
+        cache = self.limited(inner)
+        for number in range(20):
+            cache.prepare(Call(name="f", arguments={"x": self.big(number)})).abandon()
+            assert held(inner) <= 2_500_000
+        cache.save(call(x="last"))
+        assert self.left(cache) == 20
+        assert held(inner) <= 2_000_000
+
+    def test_functions_that_raise_elsewhere(self, inner: Cache) -> None:
+        """What others leave behind goes when it is old; until then, nothing goes in its place."""
+        cache = self.limited(inner)
+        for number in range(20):
+            inner.save_value(self.big(number))
+        cache.make_room()
+        for x in range(5):
+            cache.save(call(x=x))
+        assert self.left(cache) == 20
+
+    def test_a_value_that_was_refused(self, inner: Cache) -> None:
+        """Some of its buffers may have been stored before."""
+        far = in_memory()
+        key = D(far.save(call(x="big", result=[self.big(0), np.arange(300_000)])))
+        stack = CacheStack([self.limited(inner), far])
+        for _ in range(3):
+            assert stack.lookup(key) is not None
+        assert stack.counts()["refused"] == 3
+        for x in range(5):
+            stack.save(call(x=x))
+        assert self.left(stack.layers[0]) == 20
+        assert held(inner) <= 2_000_000
+
+    def test_no_more_is_remembered_than_needed(self) -> None:
+        cache = SizeLimitedCache(in_memory(), max_size=10**6)
+        pending = [cache.prepare(Call(name="f", arguments={"x": x})) for x in range(5)]
+        for number, each in enumerate(pending):
+            each.abandon() if number % 2 else each.commit(number)
+        assert not cache._here._running
+        assert set(cache._here.take_leftovers()) == {digest(1), digest(3)}
+        cache._here.leave(map(digest, range(20_000)), 1.0)
+        assert len(cache._here.take_leftovers()) == 10_000
+        assert not cache._here.take_leftovers()
 
 
 class TestOthers:
@@ -212,15 +426,43 @@ class TestOthers:
 
     def test_filled_by_others(self, inner: Cache, monkeypatch: pytest.MonkeyPatch) -> None:
         """Now and then everybody looks how full the cache has become."""
-        cache = SizeLimitedCache(inner, max_size=10)
+        cache = SizeLimitedCache(inner, max_size=20)
         save(cache, "first")
-        for x in range(20):
+        for x in range(40):
             inner.save(call(x=x))
         save(cache, "second")
+        assert cache.query().count() == 42
         now = time.monotonic() + 61
         monkeypatch.setattr("fleche.caches._budget.time.monotonic", lambda: now)
         save(cache, "third")
-        assert cache.query().count() == 9
+        assert cache.query().count() == 18
+
+    def test_several_make_room_at_once(self, inner: Cache) -> None:
+        """What the one evicts, the other counts as gone, and evicts nothing in its place."""
+        cache, other = (SizeLimitedCache(inner, max_size=20) for _ in range(2))
+
+        def late(candidates: Sequence[Candidate]) -> Iterable[Candidate]:
+            assert other.make_room() == 12
+            return least_recently_used(candidates)
+
+        cache.eviction = late
+        for x in range(30):
+            inner.save(call(x=x, result=[x]))
+        assert cache.make_room() == 0
+        assert inner.query().count() == 18
+        assert inner.verify().ok
+        assert len(list(inner.values.keys())) == 36
+
+    @pytest.mark.parametrize("number", [2, 8])
+    def test_many_that_save_at_once(self, inner: Cache, number: int) -> None:
+        """They take turns, each with a cache object of its own, as processes have."""
+        caches = [SizeLimitedCache(inner, max_size=50) for _ in range(number)]
+        counts = []
+        for x in range(160):
+            caches[x % number].save(call(x=x))
+            counts.append(len(list(inner.calls.keys())))
+        assert max(counts) <= 55
+        assert min(counts[60:]) >= 45
 
     def test_threads(self, inner: Cache) -> None:
         caches = [SizeLimitedCache(inner, max_size=10) for _ in range(4)]
@@ -237,6 +479,42 @@ class TestOthers:
         caches[0].make_room()
         assert caches[0].query().count() <= 10
         assert caches[0].verify().ok
+
+    @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
+    @pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
+    def test_a_child_of_a_fork(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """It waits for nobody who makes room in its parent, and looks for itself what is free."""
+        inner = in_memory()
+        cache = SizeLimitedCache(inner, max_size=10)
+        for x in range(8):
+            cache.save(call(x=x))
+        parent, begun, done = os.getpid(), threading.Event(), threading.Event()
+        real = inner.calls.keys
+
+        def keys() -> Iterator[Digest]:
+            if os.getpid() == parent:
+                begun.set()
+                assert done.wait(60)
+            return real()
+
+        monkeypatch.setattr(inner.calls, "keys", keys)
+        thread = threading.Thread(target=cache.make_room)
+        thread.start()
+        try:
+            assert begun.wait(60)
+            child = os.fork()
+            if child == 0:
+                signal.alarm(60)
+                try:
+                    for x in range(20, 40):
+                        cache.save(call(x=x))
+                    os._exit(cache.query().count())
+                finally:
+                    os._exit(255)
+            assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) in (9, 10)
+        finally:
+            done.set()
+            thread.join()
 
     def test_read_only(self) -> None:
         """What can only be read is not even marked as used."""

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+import os
+import signal
 import threading
 import time
 from collections.abc import Callable
@@ -13,6 +15,7 @@ from typing import Any
 import pytest
 
 from fleche.caches import BaseCache, Cache, CachePool, CacheStack, LayerPolicy, Rejected
+from fleche.caches._flights import Flights
 from fleche.call import Call
 from fleche.digest import D, Digest, digest
 from fleche.errors import (
@@ -24,6 +27,7 @@ from fleche.errors import (
 from fleche.parcel import Packing
 from fleche.storage import CallFile, CallMemory, ValueFile, ValueMemory
 from tests.helpers.layers import Layer, call, in_files, in_memory
+from tests.helpers.leaks import check_leaks
 
 OFFLINE = RemoteConnectionError("bigpc: connection refused")
 MISS = LayerPolicy(on_error="miss")
@@ -265,6 +269,38 @@ class TestCopyingDown:
             assert found.result == [4]
         assert stack.counts() == {"hits": 2, "refused": 2}
 
+    def test_a_layer_with_another_secret_is_passed(self, tmp_path: Path, far: Layer) -> None:
+        """It refuses what it does not trust; what counts is whom the first layer trusts."""
+        near = in_memory()
+        middle = Cache(
+            ValueFile(tmp_path, secret_key="hush"), CallFile(tmp_path, secret_key="hush")
+        )
+        key = D(far.inner.save(call(result=[4])))
+        stack = CacheStack([near, middle, far])
+        for _ in range(2):
+            found = stack.lookup(key)
+            assert found is not None
+            assert found.result == [4]
+        assert near.load(key).result == [4]
+        assert not middle.contains(key)
+        assert stack.counts() == {"hits": 2, "refused": 1, "copied": 1}
+
+    def test_what_is_not_trusted_is_not_copied(self, tmp_path: Path, far: Layer) -> None:
+        """A layer further up may have the same call from somebody who is."""
+        near, farthest = (
+            Cache(ValueFile(tmp_path / name, secret_key="hush"), CallFile(tmp_path / name))
+            for name in ("near", "farthest")
+        )
+        middle = in_memory()
+        key = D(far.inner.save(call(result=[4])))
+        farthest.save(call(result=[4]))
+        stack = CacheStack([near, middle, far, farthest])
+        found = stack.lookup(key)
+        assert found is not None
+        assert found.result == [4]
+        assert near.load(key).result == [4]
+        assert middle.load_parcel(digest([4])).signed
+
     def test_read_only_layers_are_passed(self, far: Layer) -> None:
         stack = CacheStack([in_memory(), in_memory().readonly(), far])
         key = far.inner.save(call())
@@ -279,6 +315,30 @@ class TestCopyingDown:
             key = far.save(call(result=value))
             assert stack.load(key).result == value
             assert near.load(key).result == value
+
+
+class TestOpenFiles:
+    def test_none_stays_open(self, tmp_path: Path) -> None:
+        """A call whose result nobody has asked for holds no file, however large the result."""
+        far = in_files(tmp_path)
+        keys = [far.save(call(x=x, result=f"{x}" * 300_000)) for x in range(8)]
+        for near in (in_memory(), in_memory().readonly()):
+            stack = CacheStack([near, far])
+            with check_leaks():
+                calls = [stack.load(key) for key in keys]
+            assert [found.result[0] for found in calls] == list("01234567")
+
+    def test_what_is_damaged_is_not_asked_again(self, tmp_path: Path, far: Layer) -> None:
+        """Not where it cannot be mended either: the sound copy further up answers."""
+        files = in_files(tmp_path)
+        key = D(files.save(call(result=[4])))
+        far.inner.save(call(result=[4]))
+        (path,) = tmp_path.rglob(f"*{digest([4])[8:]}*")
+        path.write_bytes(path.read_bytes()[:-1])
+        stack = CacheStack([files.readonly(), far])
+        found = stack.lookup(key)
+        assert found is not None
+        assert found.result == [4]
 
 
 class TestOnceForAllThreads:
@@ -320,6 +380,46 @@ class TestOnceForAllThreads:
             entered.wait(10)
             rest = [pool.submit(lambda: stack.load(key).result) for _ in range(3)]
             assert [each.result(10) for each in [first, *rest]] == [[4]] * 4
+
+    @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
+    @pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
+    def test_a_forked_child_waits_for_no_thread_of_its_parent(
+        self, stack: CacheStack, far: Layer
+    ) -> None:
+        """The thread that asks for a key here is none of the child's."""
+        key = D(far.inner.save(call(result=[4])))
+        entered, over = threading.Event(), threading.Event()
+
+        def pause() -> None:
+            entered.set()
+            over.wait(60)
+
+        far.pause = pause
+        with ThreadPoolExecutor(1) as pool:
+            found = pool.submit(lambda: stack.load(key).result)
+            assert entered.wait(30)
+            child = os.fork()
+            if child == 0:
+                signal.alarm(30)
+                far.pause = lambda: None
+                os._exit(stack.load(key).result != [4])
+            assert os.waitpid(child, 0)[1] == 0
+            over.set()
+            assert found.result(30) == [4]
+
+    def test_an_interruption_frees_the_others(self) -> None:
+        """Wherever it comes, nobody waits for a leader who has gone."""
+        flights = Flights()
+
+        class Interrupting(dict[Any, Any]):
+            def setdefault(self, *arguments: Any) -> Any:
+                super().setdefault(*arguments)
+                raise KeyboardInterrupt
+
+        flights._flying = Interrupting()
+        with pytest.raises(KeyboardInterrupt), flights.join("key"):
+            pass
+        assert flights._flying == {}
 
     def test_an_error_frees_the_others(self, stack: CacheStack, far: Layer) -> None:
         far.error = OFFLINE
@@ -537,6 +637,26 @@ class TestTheWhole:
         assert stack.counts()["errors.signature"] == 1
         stack.save(call(result=[4]))
         assert near.load(key).result == [4]
+
+    def test_what_it_is_is_what_receives_saves(self, tmp_path: Path) -> None:
+        """What other layers are is of no use to what is saved, and they are not even asked."""
+        near, far = Layer(), Layer(in_files(tmp_path))
+        assert not CacheStack([near, far]).capabilities.shared
+        assert not CacheStack([near, far]).capabilities.persistent
+        assert CacheStack([far, near]).capabilities.shared
+        through = in_files(tmp_path, LayerPolicy(write_through=True))
+        assert CacheStack([near, through]).capabilities.shared
+        assert CacheStack([near, through]).capabilities.persistent
+        assert CachePool([near, far]).capabilities.shared
+
+        class Unreachable(Layer):
+            @property
+            def capabilities(self):  # type: ignore[no-untyped-def]
+                raise OFFLINE
+
+        assert not CacheStack([near, Unreachable()]).capabilities.shared
+        offline = Unreachable(policy=LayerPolicy(write_through=True, on_error="miss"))
+        assert not CacheStack([near, offline]).capabilities.shared
 
     def test_config(self, tmp_path: Path) -> None:
         near, far = in_memory(), in_files(tmp_path)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import time
 
 import pytest
 
@@ -88,6 +89,16 @@ class TestReadOnly:
         with pytest.raises(Rejected):
             layer.readonly().save(call())
         assert layer.asked == {}
+
+    def test_to_ask_what_is_missing_renews_nothing(self, cache: Cache) -> None:
+        """What a reader only looks at stays as old as it is, and goes when it is due."""
+        key, absent = digest(1), digest("absent")
+        cache.save_parcel(key, cache.packing.pack(1, key))
+        view = CacheStack([cache]).readonly()
+        begun = time.time()
+        assert view.missing([key, absent, key]) == [absent]
+        assert view.missing([]) == []
+        assert cache.values.delete_older(key, begun)
 
     def test_config(self, cache: Cache) -> None:
         table = cache.to_config()

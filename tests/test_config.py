@@ -121,6 +121,18 @@ class TestAlwaysThere:
         (line,) = caplog.messages
         assert str(root) in line
 
+    def test_caches_of_which_none_is_the_default(
+        self, tmp_home: Path, write: Callable[..., Path], caplog: pytest.LogCaptureFixture
+    ) -> None:
+        """Where results go then is no secret, nor how to use what was configured."""
+        path = write('[results]\ntemplate = "memory"\n[far]\ntype = "ssh"\nhost = "bigpc"\n')
+        root = tmp_home / ".local" / "share" / "fleche" / "default"
+        load_cache_config()
+        (record,) = caplog.records
+        assert record.levelno == logging.WARNING
+        for word in (str(path), str(root), '[default] and below it cache = "results"'):
+            assert word in record.getMessage()
+
     @pytest.mark.parametrize(("value", "used"), [("data", False), ("", False), ("~/x", False)])
     def test_xdg_data_home_must_be_absolute(
         self, tmp_home: Path, monkeypatch: pytest.MonkeyPatch, value: str, used: bool

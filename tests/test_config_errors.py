@@ -121,7 +121,7 @@ class TestStorages:
 class TestRemotes:
     def test_a_host_that_is_an_option(self, file: Path) -> None:
         file.write_text('[[a]]\ntype = "ssh"\nhost = "-oProxyCommand=x"\n')
-        with pytest.raises(ConfigError, match=rf"^{file}: a\[0\]: .*-oProxyCommand"):
+        with pytest.raises(ConfigError, match=rf"^{file}: a\[0\]\.host: .*-oProxyCommand"):
             load_cache_config("a")
 
 

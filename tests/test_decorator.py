@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import enum
 import functools
 import importlib
 import inspect
@@ -75,6 +76,10 @@ def note(x: Any) -> Any:
 
 def undecorated(x: int) -> int:
     return x
+
+
+class Label(str, enum.Enum):
+    NEW = "new"
 
 
 class Point:
@@ -296,9 +301,35 @@ class TestKeys:
             assert function.call(5).key == key == function.load(5).key
             assert active.load_record(key).key == key
 
-    def test_wrong_version(self) -> None:
+    @pytest.mark.parametrize("version", [[1], True, 1j, b"1"])
+    def test_wrong_version(self, version: Any) -> None:
         with pytest.raises(TypeError, match="version"):
-            fleche(version=[1])  # type: ignore[call-overload]
+            fleche(version=version)
+
+    @pytest.mark.parametrize("version", [2**63, -(2**63) - 1, "\ud800"])
+    def test_version_that_no_record_can_hold(self, version: Any) -> None:
+        with pytest.raises(ValueError, match="version"):
+            fleche(version=version)
+
+    @pytest.mark.parametrize(
+        ("version", "plain"),
+        [
+            (np.float64(1.5), 1.5),
+            (np.int64(3), 3),
+            (Label.NEW, "new"),
+            (-(2**63), -(2**63)),
+            (0.5, 0.5),
+            ("v" * 300, "v" * 300),
+            (None, None),
+        ],
+    )
+    def test_version_is_plain(self, version: Any, plain: Any) -> None:
+        """What a version is does not depend on whether it is new or read back."""
+        function = fleche(version=version)(undecorated)
+        assert function(1) == 1
+        found = function.load(1).version
+        assert (found, type(found)) == (plain, type(plain))
+        assert function.digest(1) == fleche(version=plain)(undecorated).digest(1)
 
     def test_code_has_changed(self) -> None:
         """A hit on what other code has stored is one warning, where the key does not tell."""
@@ -316,6 +347,23 @@ class TestKeys:
         assert len(caught) == 1
         assert caught[0].filename == __file__
         assert changed(1) == 2
+
+    def test_code_that_cannot_be_looked_into(self) -> None:
+        """Whatever looking raises, a hit is a hit."""
+
+        class Odd:
+            def __digest__(self) -> Any:
+                raise RuntimeError("not today")
+
+        def make(odd: Any) -> Wrapper[[int], int]:
+            def grow(x: int) -> int:
+                return x + 1 if odd else x
+
+            return fleche(hash_code=False)(grow)
+
+        assert make(1)(1) == 2
+        assert make(Odd())(1) == 2
+        assert make(Odd())(2) == 3
 
 
 class TestParameters:
@@ -351,6 +399,36 @@ class TestParameters:
     def test_unknown_parameter(self) -> None:
         with pytest.raises(ValueError, match="nope"):
             fleche(ignore="nope")(undecorated)
+
+    def test_any_name(self) -> None:
+        """A parameter may be called what the methods of this package call theirs."""
+
+        @fleche
+        def named(self: int, function: int = 0, core: int = 0, cache: int = 0) -> Any:
+            return self, function, core, cache
+
+        for call in (
+            named,
+            named.rerun,
+            named.bind(),
+            functools.partial(named.call_with, memory()),
+        ):
+            assert call(self=1, cache=2) == (1, 0, 0, 2)
+        assert named.contains(self=1, cache=2)
+        assert named.load(self=1, cache=2).key == named.digest(self=1, cache=2)
+        assert named.explain(self=1, cache=2)
+        assert named.call(self=1, cache=2).arguments["self"] == 1
+        assert Point.scaled(self=Point(1, 2), factor=3) == (3, 6)
+        assert Point(1, 2).scaled.bind()(factor=3) == (3, 6)
+
+    def test_ignored_is_the_parameter(self) -> None:
+        """Not a keyword of the same name."""
+
+        @fleche(ignore="a")
+        def keywords(a: int, /, **more: int) -> dict[str, int]:
+            return more
+
+        assert (keywords(1, a=5), keywords(1, a=6)) == ({"a": 5}, {"a": 6})
 
 
 class TestDigestsAsArguments:
@@ -599,6 +677,16 @@ class TestRefusals:
 
         with pytest.raises(TypeError, match="async generator function"):
             fleche(version=1)(numbers)
+
+    def test_callable_objects(self) -> None:
+        """What is called is their method."""
+
+        class Numbers:
+            def __call__(self) -> Iterator[int]:
+                yield 1
+
+        with pytest.raises(TypeError, match=r"Numbers\(\) is a generator function"):
+            fleche(Numbers())
 
     @pytest.mark.parametrize("thing", [Point, 3, "add"])
     def test_no_function(self, thing: Any) -> None:

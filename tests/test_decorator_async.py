@@ -221,6 +221,19 @@ class TestCoroutines:
         assert inspect.iscoroutinefunction(fetch)
         assert fetch.__doc__ == "Wait a little."
 
+    def test_callable_objects(self) -> None:
+        """An object whose call is a coroutine is awaited on a miss only, too."""
+
+        class Fetch:
+            async def __call__(self, x: int) -> int:
+                runs.append(x)
+                await asyncio.sleep(0)
+                return x
+
+        function = fleche(Fetch())
+        assert asyncio.run(function(1)) == asyncio.run(function(1)) == 1
+        assert runs == [1]
+
     def test_undigestible(self) -> None:
         async def main() -> None:
             with pytest.warns(FlecheWarning, match="uncached") as caught:

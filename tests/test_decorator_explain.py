@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 import fleche as package
 from fleche import Cache, Runtime, cache, fleche, state
+from fleche.config import cache_from_config
 from fleche.digest import digest
 from fleche.storage import CallMemory, ValueMemory
+from tests.helpers.layers import in_files
 
 
 @pytest.fixture(autouse=True)
@@ -89,3 +94,53 @@ def test_uncached() -> None:
     found = grow.explain(iter([]), z=1)
     assert found.reason == "uncached"
     assert "arguments['x']" in str(found)
+
+
+class Opaque:
+    def __repr__(self) -> str:
+        raise RuntimeError("no")
+
+
+@pytest.mark.parametrize(
+    ("value", "shown"),
+    [
+        (np.float64(2.0), r"x was 1.0, not (np.float64\(2.0\)|float64 2.0)"),
+        (np.zeros((2, 3), "f4"), r"x was 1.0, not ndarray float32 \(2, 3\) <[0-9a-f]{8}>"),
+        ([1, 2], r"x was 1.0, not \[1, 2\]"),
+        (list(range(1000)), r"x was 1.0, not \[0, 1, 2, 3, 4, 5, \.\.\.\]"),
+        (Path("there"), r"x was 1.0, not PosixPath\('there'\)"),
+        (Opaque(), r"x was 1.0, not <Opaque instance at \w+>"),
+        (digest([7]), r"x was 1.0, not <[0-9a-f]{8}>"),
+    ],
+    ids=lambda value: type(value).__name__,
+)
+def test_what_is_at_hand_is_shown(active: Cache, value: Any, shown: str) -> None:
+    """Of what is stored there is a digest; what was passed now, a person knows."""
+    grow = decorated()
+    grow(1.0)
+    assert re.search(shown, grow.explain(value).text)
+
+
+class TestUnusable:
+    """What is stored would not be used, and why."""
+
+    def test_a_damaged_record(self, tmp_path: Path) -> None:
+        grow = decorated()
+        with in_files(tmp_path) as files, cache(files):
+            grow(1)
+            (path,) = tmp_path.rglob(f"{grow.digest(1)[2:]}*")
+            path.write_bytes(path.read_bytes()[:-1])
+            found = grow.explain(1)
+        assert not found
+        assert found.reason == "unusable"
+        assert str(path) in found.text
+
+    def test_a_record_that_nobody_signed(self, tmp_path: Path) -> None:
+        grow = decorated()
+        with in_files(tmp_path) as files, cache(files):
+            grow(1)
+        signed = {"type": "cloudpickle", "root": str(tmp_path), "secret_key": "ours"}
+        with cache_from_config({"values": signed, "calls": signed}) as made, cache(made):
+            found = grow.explain(1)
+        assert (found.reason, bool(found)) == ("unusable", False)
+        assert "not signed" in found.text

@@ -239,6 +239,20 @@ def test_the_result_is_never_lost(active: Faulty, error: Exception) -> None:
         assert fresh()(1) == "11"
 
 
+def test_a_cache_that_is_away_is_told_of_once(
+    active: Faulty, caplog: pytest.LogCaptureFixture, recwarn: pytest.WarningsRecorder
+) -> None:
+    """However many calls are made meanwhile: one warning, one line of the log."""
+    away = RemoteConnectionError("away")
+    active.faults = dict.fromkeys(("lookup", "lease", "save_record"), away)
+    function = fresh()
+    with caplog.at_level("WARNING"):
+        for x in range(10):
+            assert function(x) == 2 * str(x)
+    assert len(recwarn.list) == 1
+    assert len(caplog.messages) <= 1
+
+
 def test_a_strict_cache_is_obeyed(active: Faulty) -> None:
     """A cache that raises for a damaged value was told to."""
     active.faults["lookup"] = CorruptParcel("damaged")

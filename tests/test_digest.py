@@ -11,15 +11,18 @@ import decimal
 import enum
 import fractions
 import functools
+import ipaddress
 import math
 import pathlib
 import pickle
+import random
 import re
 import struct
 import types
 import typing
 import uuid
 import zoneinfo
+from collections.abc import Callable
 from typing import Any, ClassVar, NamedTuple
 
 import attrs
@@ -29,6 +32,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fleche.digest import D, Digest, buffer_digest, call_key, digest, digest_arguments
+from fleche.errors import Indigestible
 
 FULL = "0123456789abcdef" * 4
 UTC = dt.timezone.utc
@@ -534,6 +538,253 @@ def test_copies_through_pickle(value: Any) -> None:
 
 def look(value: Any) -> str:
     return re.sub(r" at 0x\w+", "", f"{type(value)} {value!r}")
+
+
+class MyDecimal(decimal.Decimal):
+    pass
+
+
+class MyFraction(fractions.Fraction):
+    pass
+
+
+class MyDate(dt.date):
+    pass
+
+
+class MyTime(dt.time):
+    pass
+
+
+class MyMoment(dt.datetime):
+    pass
+
+
+class MySpan(dt.timedelta):
+    pass
+
+
+class MyZone(zoneinfo.ZoneInfo):
+    pass
+
+
+class MyPure(pathlib.PurePosixPath):
+    pass
+
+
+class MyPath(type(pathlib.Path())):  # type: ignore[misc]
+    pass
+
+
+class MyAddress(ipaddress.IPv4Address):
+    pass
+
+
+class MyRandom(random.Random):
+    pass
+
+
+class MyArray(array.array):  # type: ignore[type-arg]
+    __slots__ = ("unit",)
+
+
+class MyError(Exception):
+    __slots__ = ("unit",)
+
+
+class MyNamespace(types.SimpleNamespace):
+    __slots__ = ("unit",)
+
+
+class ThriftyDecimal(decimal.Decimal):
+    """Says that its attributes are no part of it."""
+
+    def __reduce__(self) -> Any:
+        return (ThriftyDecimal, (str(self),))
+
+
+class WithOrder(collections.OrderedDict[Any, Any]):
+    def __reduce__(self) -> Any:
+        return super().__reduce__()
+
+
+class Pairs:
+    """A mapping that may hold a key twice, rebuilt pair by pair."""
+
+    def __init__(self, *pairs: Any) -> None:
+        self.pairs = pairs
+
+    def __reduce__(self) -> Any:
+        return (Pairs, (), None, None, iter(self.pairs))
+
+
+class PlainReduced(dict[Any, Any]):
+    def __reduce__(self) -> Any:
+        return (PlainReduced, (), None, None, iter(self.items()))
+
+
+DERIVED: list[tuple[type, Callable[[Any], Any]]] = [
+    (MyDecimal, lambda cls: cls("1.5")),
+    (MyFraction, lambda cls: cls(1, 2)),
+    (MyDate, lambda cls: cls(2024, 1, 2)),
+    (MyTime, lambda cls: cls(1, 2)),
+    (MyMoment, lambda cls: cls(2024, 1, 2)),
+    (MySpan, lambda cls: cls(1)),
+    (MyZone, lambda cls: cls.no_cache("UTC")),
+    (MyPure, lambda cls: cls("a")),
+    (MyPath, lambda cls: cls("a")),
+    (MyCounter, lambda cls: cls("ab")),
+    (MyAddress, lambda cls: cls("127.0.0.1")),
+    (MyRandom, lambda cls: cls(1)),
+    (MyArray, lambda cls: cls("b", b"a")),
+    (MyError, lambda cls: cls("a")),
+    (MyNamespace, lambda cls: cls(a=1)),
+    (MyOrdered, lambda cls: cls(a=1)),
+    (WithOrder, lambda cls: cls(a=1)),
+]
+
+
+class TestSubclasses:
+    """What a subclass has beyond its base counts, even where pickle forgets it."""
+
+    @pytest.mark.parametrize(("cls", "make"), DERIVED)
+    def test_attributes(self, cls: type, make: Callable[[Any], Any]) -> None:
+        plain, one, same, other = (make(cls) for _ in range(4))
+        one.unit = same.unit = "eV"
+        other.unit = "K"
+        assert digest(one) == digest(same)
+        assert len({digest(plain), digest(one), digest(other)}) == 3
+
+    @pytest.mark.parametrize(("cls", "make"), DERIVED)
+    def test_class(
+        self, cls: type, make: Callable[[Any], Any], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Two subclasses of one base differ, and both from the base."""
+        twin = type("Twin", cls.__bases__, {"__module__": __name__})
+        monkeypatch.setitem(globals(), "Twin", twin)
+        assert len({digest(make(kind)) for kind in (cls, twin, *cls.__bases__)}) == 3
+
+    def test_ordered_dict(self) -> None:
+        """An OrderedDict may have attributes without being a subclass."""
+        values = [collections.OrderedDict(a=1) for _ in range(3)]
+        values[1].unit, values[2].unit = "eV", "K"  # type: ignore[attr-defined]
+        assert len(set(map(digest, values))) == 3
+
+    def test_content(self) -> None:
+        """The content of the base still counts."""
+        for one, other in (
+            (MyDecimal("1.5"), MyDecimal("1.50")),
+            (MyFraction(1, 2), MyFraction(1, 3)),
+            (MyMoment(2024, 1, 2), MyMoment(2024, 1, 2, fold=1)),
+            (MyPath("a"), MyPath("b")),
+            (MyCounter("a"), MyCounter("b")),
+            (MyRandom(1), MyRandom(2)),
+        ):
+            assert digest(one) != digest(other)
+        assert digest(MyPath("a/./b")) == digest(MyPath("a/b"))
+        assert digest(MyCounter("ab")) == digest(MyCounter("ba"))
+
+    def test_reading_leaves_no_trace(self) -> None:
+        """What a path or a fraction notes in its slots is no part of it."""
+        path = MyPath("a/b")
+        before = digest(path)
+        assert (str(path), hash(path), path.parts, path.name) is not None
+        assert digest(path) == before
+
+    def test_own_reducer_decides(self) -> None:
+        """A class that says how to rebuild it has left out what does not matter."""
+        assert digest(with_(ThriftyDecimal(1), cache=1)) == digest(ThriftyDecimal(1))
+
+    def test_dataclasses_of_values(self) -> None:
+        """A dataclass that is a number, too, counts with the number."""
+
+        @dataclasses.dataclass(init=False)
+        class Amount(decimal.Decimal):
+            unit: str = "eV"
+
+        assert digest(Amount(1)) == digest(Amount(1)) != digest(Amount(2))
+        assert digest(Amount(1)) != digest(with_(Amount(1), unit="K"))
+
+    def test_unpicklable_bases(self) -> None:
+        """A dataclass is its fields, be it that nobody may pickle it."""
+
+        class Base:
+            __reduce_ex__ = None  # type: ignore[assignment]
+
+        @dataclasses.dataclass
+        class Local(Base):
+            x: int
+
+        assert digest(Local(1)) == digest(Local(1)) != digest(Local(2))
+
+    def test_inherited_reducer(self) -> None:
+        """A reducer that a class has inherited may forget the class."""
+
+        class Made:
+            def __reduce__(self) -> Any:
+                return (dict, ())
+
+        class One(Made):
+            pass
+
+        class Other(Made):
+            pass
+
+        assert digest(One()) != digest(Other())
+
+    def test_equal_classes(self) -> None:
+        """Classes that a metaclass holds for equal are still two."""
+
+        class Alike(type):
+            def __eq__(cls, other: object) -> bool:
+                return isinstance(other, Alike)
+
+            def __hash__(cls) -> int:
+                return 1
+
+        class Made:
+            def __reduce__(self) -> Any:
+                return (dict, ())
+
+        one, other = (Alike("Local", (Made,), {"size": size}) for size in (1, 2))
+        assert one == other
+        assert digest(one()) == digest(one()) != digest(other())
+
+    def test_order_of_pairs(self) -> None:
+        """What is rebuilt pair by pair keeps their order, unless it is a dict."""
+        assert digest(WithOrder(a=1, b=2)) != digest(WithOrder(b=2, a=1))
+        assert digest(Pairs(("a", 1), ("a", 2))) != digest(Pairs(("a", 2)))
+        assert digest(PlainReduced(a=1, b=2)) == digest(PlainReduced(b=2, a=1))
+
+
+def test_zones_from_files(tmp_path: pathlib.Path) -> None:
+    """A zone that was read from a file may be any under its key."""
+    source = pathlib.Path(zoneinfo.TZPATH[0] if zoneinfo.TZPATH else "", "Europe", "Berlin")
+    if not source.exists():
+        pytest.skip("no files of time zones")
+    for key in (None, "Europe/Paris"):
+        with source.open("rb") as file:
+            zone = zoneinfo.ZoneInfo.from_file(file, key=key)
+        with pytest.raises(Indigestible, match="read from a file"):
+            digest(zone)
+
+
+def test_classes_without_module() -> None:
+    """A class that claims no module is known by what it is made of."""
+
+    def build(n: int) -> Any:
+        return type("Nowhere", (), {"__module__": None, "size": n})
+
+    assert digest(build(1)) == digest(build(1)) != digest(build(2))
+    assert digest(build(1)()) == digest(build(1)()) != digest(build(2)())
+    numbers = type("Number", (float,), {"__module__": None})
+    assert digest(numbers(1)) == digest(numbers(1)) != digest(numbers(2))
+
+
+def test_names_of_python_itself() -> None:
+    """A type of Python's own is known by its name, be it in `types`."""
+    names = ["NoneType", "FunctionType", "GeneratorType", "MethodType", "CodeType"]
+    assert len({digest(getattr(types, name)) for name in names}) == len(names)
 
 
 def test_all_different() -> None:

@@ -18,6 +18,7 @@ from fleche.digest import buffer_digest, digest, digest_with_buffers
 from fleche.errors import Indigestible
 
 BIG = 64 * 1024
+FORGETS_SEEDS = np.__version__.startswith("1.")
 GRID = np.arange(24).reshape(2, 3, 4)
 ALIGNED = np.dtype({"names": ["a", "b"], "formats": ["<i1", "<f8"]}, align=True)
 
@@ -168,8 +169,11 @@ COPIED = [value for pair in DIFFERENT for value in pair if not isinstance(value,
 def test_copies(value: Any) -> None:
     """A copy has the digest of the original, and so has what pickle makes of it.
 
-    (Older protocols of pickle turn foreign byte orders into the native one.)
+    (Older protocols of pickle turn foreign byte orders into the native one, and before numpy 2 a
+    copy of a generator has forgotten its seed.)
     """
+    if FORGETS_SEEDS and isinstance(value, np.random.Generator):
+        pytest.skip("numpy 1 copies the state only")
     assert digest(copy.deepcopy(value)) == digest(value)
     assert digest(pickle.loads(pickle.dumps(value, protocol=5))) == digest(value)
 
@@ -225,11 +229,177 @@ def test_user_dtypes() -> None:
 
 
 class Scale(np.float64):
-    pass
+    unit: str
 
 
 def test_scalar_subclasses() -> None:
-    assert digest(Scale(1)) == digest(Scale(1)) != digest(np.float64(1))
+    """The class counts, and every attribute."""
+    one, other = Scale(1), Scale(1)
+    assert digest(one) == digest(other) != digest(np.float64(1))
+    one.unit, other.unit = "eV", "K"
+    assert len({digest(one), digest(other), digest(Scale(1))}) == 3
+
+
+class SlottedArray(np.ndarray):
+    __slots__ = ("unit",)
+
+
+class SlottedMasked(np.ma.MaskedArray):  # type: ignore[type-arg]
+    __slots__ = ("unit",)
+
+
+class Mapped(np.memmap):
+    pass
+
+
+def test_slots() -> None:
+    """An attribute counts wherever it is kept."""
+    for cls in (SlottedArray, SlottedMasked):
+        found = set()
+        for unit in ("eV", "K", None):
+            array = np.ma.ones(2).view(cls) if cls is SlottedMasked else np.ones(2).view(cls)
+            if unit:
+                array.unit = unit
+            found.add(digest(array))
+        assert len(found) == 3
+
+
+def test_attributes_of_memory_maps(tmp_path: Any) -> None:
+    np.ones(5).tofile(tmp_path / "a")
+    found = set()
+    for unit in ("eV", "K"):
+        array = Mapped(tmp_path / "a", dtype="f8", mode="r")
+        array.unit = unit  # type: ignore[attr-defined]
+        found.add(digest(array))
+    assert len(found) == 2
+
+
+class TestRecords:
+    """Records are structures whose fields are attributes, too: of another type."""
+
+    PLAIN = np.array([(1, 2.0)], dtype=[("a", "<i8"), ("b", "<f8")])
+
+    def test_differ(self) -> None:
+        records = self.PLAIN.view(np.recarray)
+        assert digest(self.PLAIN[0]) != digest(records[0])
+        assert digest(self.PLAIN.dtype) != digest(records.dtype)
+        assert digest(self.PLAIN) != digest(records.view(np.ndarray)) != digest(records)
+        assert digest([np.void]) != digest([np.record])
+
+    def test_copies(self) -> None:
+        records = self.PLAIN.view(np.recarray)
+        for value in (records, records[0], records.dtype, records.view(np.ndarray)):
+            assert digest(copy.deepcopy(value)) == digest(value)
+            assert digest(pickle.loads(pickle.dumps(value))) == digest(value)
+
+
+class TestMasks:
+    """What belongs to a masked array."""
+
+    def test_hard_masks(self) -> None:
+        """A hard mask says how to write to an array; like "read-only", it is no part of the value.
+
+        Pickling does not keep it, so what comes out of a cache has the digest that it went in by.
+        """
+        hard = np.ma.array([1.0, 2.0], mask=[0, 1], hard_mask=True)
+        back = pickle.loads(pickle.dumps(hard))
+        assert (hard.hardmask, back.hardmask) == (True, False)
+        assert digest(hard) == digest(back) == digest(masked([0, 1]))
+
+    def test_what_is_masked(self) -> None:
+        """The data may be of a class with operators of its own."""
+        one, other = np.ma.array(np.ones(2).view(SlottedArray)), np.ma.array(np.ones(2))
+        assert type(one.data) is not type(other.data)
+        assert digest(one) != digest(other)
+
+    def test_notes(self) -> None:
+        one, other = masked([0, 1]), masked([0, 1])
+        one._optinfo["unit"], other._optinfo["unit"] = "eV", "K"
+        assert len({digest(one), digest(other), digest(masked([0, 1]))}) == 3
+
+
+def reseeded(seed: int) -> Any:
+    """A generator in the state of `default_rng(1)` that spawns what another seed would."""
+    found = np.random.default_rng(seed)
+    found.bit_generator.state = np.random.default_rng(1).bit_generator.state
+    return found
+
+
+def spawned(count: int, seed: Any = 1) -> Any:
+    """A generator that has spawned so many others."""
+    found = np.random.default_rng(seed)
+    found.bit_generator.seed_seq.spawn(count)  # type: ignore[attr-defined]
+    return found
+
+
+class Labelled(np.random.Generator):
+    label: str
+
+
+class LabelledState(np.random.RandomState):
+    label: str
+
+
+class TestGenerators:
+    """A generator is its state, and what it would spawn."""
+
+    def test_spawning(self) -> None:
+        """Numbers and children are drawn from the same generator, but not from the same place."""
+        found = {digest(rng) for rng in (spawned(0), spawned(1), spawned(2), reseeded(2))}
+        assert len(found) == 4
+        assert digest(spawned(1)) == digest(spawned(1))
+        assert digest(reseeded(1)) == digest(np.random.default_rng(1))
+
+    def test_drawing(self) -> None:
+        one, other = np.random.default_rng(1), np.random.default_rng(1)
+        before = digest(one)
+        assert one.random() == other.random()
+        assert digest(one) == digest(other) != before
+
+    @pytest.mark.parametrize("seed", [0, 2**200, [1, 2], np.int64(3), np.random.SeedSequence(4)])
+    def test_seeds(self, seed: Any) -> None:
+        rng = np.random.default_rng(seed)
+        before = digest(rng)
+        assert FORGETS_SEEDS or digest(copy.deepcopy(rng)) == before
+        rng.spawn(1)
+        assert digest(rng) != before
+        assert FORGETS_SEEDS or digest(copy.deepcopy(rng)) == digest(rng)
+
+    @pytest.mark.parametrize("kind", ["PCG64", "PCG64DXSM", "MT19937", "Philox", "SFC64"])
+    def test_bit_generators(self, kind: str) -> None:
+        make = getattr(np.random, kind)
+        assert digest(make(1)) == digest(make(1)) != digest(make(2))
+        assert FORGETS_SEEDS or digest(pickle.loads(pickle.dumps(make(1)))) == digest(make(1))
+        assert digest(np.random.Generator(make(1))) != digest(np.random.Generator(make(2)))
+        parent = make(1)
+        parent.spawn(1)
+        assert digest(parent) != digest(make(1))
+        assert digest(np.random.Generator(parent)) != digest(np.random.Generator(make(1)))
+
+    def test_keyed(self) -> None:
+        """Philox may have a key instead of a seed."""
+        one, same, other = (np.random.Philox(key=key) for key in (1, 1, 2))
+        assert digest(one) == digest(same) != digest(other)
+        assert digest(np.random.Generator(one)) != digest(np.random.Generator(other))
+
+    def test_seed_sequences(self) -> None:
+        one, other = np.random.SeedSequence(1), np.random.SeedSequence(1)
+        assert digest(one) == digest(other)
+        children = other.spawn(2)
+        assert len(set(map(digest, (one, other, *children)))) == 4
+
+    @pytest.mark.parametrize(
+        "make", [lambda: Labelled(np.random.PCG64(1)), lambda: LabelledState(1)]
+    )
+    def test_subclasses(self, make: Any) -> None:
+        """The class counts, and every attribute."""
+        plain, one, other = make(), make(), make()
+        one.label, other.label = "a", "b"
+        named = make()
+        named.state = "a"  # as numpy calls a part of what it pickles
+        base = np.random.default_rng(1) if type(plain) is Labelled else np.random.RandomState(1)
+        assert len(set(map(digest, (plain, one, other, named, base)))) == 5
+        assert digest(make()) == digest(plain)
 
 
 def test_memory_maps(tmp_path: Any) -> None:

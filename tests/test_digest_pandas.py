@@ -229,8 +229,197 @@ def test_accessors_leave_no_trace() -> None:
 
 
 def test_attributes_count() -> None:
-    """What somebody has hung on a frame is part of it."""
+    """What somebody has hung on a frame is part of it, be it private or not."""
     frame = PAIR.copy()
     with pytest.warns(UserWarning, match="attribute"):
         frame.note = [1]
-    assert digest(frame) != digest(PAIR)
+    other = PAIR.copy()
+    other._note = 1
+    assert len({digest(frame), digest(other), digest(PAIR)}) == 3
+
+
+class Measured(pd.DataFrame):
+    """A frame with an attribute that has a default."""
+
+    unit = "eV"
+
+    @property
+    def _constructor(self) -> Any:
+        return Measured
+
+
+class Slotted(pd.Series):
+    __slots__ = ("unit",)
+
+
+class Labels(pd.Index):
+    pass
+
+
+def labels() -> Any:
+    found = object.__new__(Labels)  # the constructor makes a plain one
+    vars(found).update(vars(pd.Index([1, 2])))
+    return found
+
+
+@pytest.mark.parametrize("name", ["unit", "_unit", "other"])
+@pytest.mark.parametrize("make", [lambda: Measured({"a": [1]}), labels])
+def test_attributes_of_subclasses(make: Any, name: str) -> None:
+    """An attribute counts under any name, with or without a default in the class."""
+    plain, one, other = make(), make(), make()
+    object.__setattr__(one, name, "K")
+    object.__setattr__(other, name, "Pa")
+    assert len({digest(plain), digest(one), digest(other)}) == 3
+    assert digest(make()) == digest(plain)
+
+
+def test_slots() -> None:
+    one, other = Slotted([1]), Slotted([1])
+    object.__setattr__(one, "unit", "eV")
+    object.__setattr__(other, "unit", "K")
+    assert digest(one) != digest(other)
+
+
+def test_attributes_of_indexes() -> None:
+    index = pd.Index([1, 2])
+    before = digest(index)
+    index.unit = "eV"
+    assert digest(index) != before
+
+
+class Span(pd.Timedelta):
+    unit_of: str
+
+
+class Month(pd.Period):
+    unit_of: str
+
+
+class Range(pd.Interval):
+    unit_of: str
+
+
+@pytest.mark.parametrize(
+    ("cls", "make"),
+    [
+        (Span, lambda cls: cls("1h")),
+        (Month, lambda cls: cls("2020", "D")),
+        (Range, lambda cls: cls(0, 1)),
+    ],
+)
+def test_scalar_subclasses(cls: Any, make: Any) -> None:
+    """The class counts, and every attribute."""
+    plain, one, other = make(cls), make(cls), make(cls)
+    one.unit_of, other.unit_of = "a", "b"
+    base = make(cls.__mro__[1])
+    assert len({digest(plain), digest(one), digest(other), digest(base)}) == 4
+
+
+def lab(hours: int) -> dt.timezone:
+    """The zone of a laboratory, which calls it as every other does."""
+    return dt.timezone(dt.timedelta(hours=hours), "LAB")
+
+
+class TestZones:
+    """A zone is known by its name only where the name says all."""
+
+    NOON = pd.Timestamp("2020-01-01T12", tz="UTC")
+
+    def test_timestamps(self) -> None:
+        assert digest(self.NOON.tz_convert(lab(1))) == digest(self.NOON.tz_convert(lab(1)))
+        assert digest(self.NOON.tz_convert(lab(1))) != digest(self.NOON.tz_convert(lab(2)))
+
+    @pytest.mark.parametrize("wrap", [pd.Series, pd.DatetimeIndex, pd.array])
+    def test_arrays(self, wrap: Any) -> None:
+        def build(hours: int) -> Any:
+            return wrap([self.NOON.tz_convert(lab(hours))])
+
+        assert digest(build(1)) == digest(build(1)) != digest(build(2))
+
+    def test_unnamed(self) -> None:
+        """A zone without a name of its own is its offset, and no name can be taken for it."""
+        plain = dt.timezone(dt.timedelta(hours=1))
+        named = dt.timezone(dt.timedelta(hours=2), str(plain))
+        assert digest(self.NOON.tz_convert(plain)) != digest(self.NOON.tz_convert(named))
+        assert digest(self.NOON.tz_convert(plain)) != digest(self.NOON.tz_convert(lab(1)))
+
+    def test_own_zones(self) -> None:
+        """A zone that somebody has programmed counts by what it holds, not by its text."""
+
+        class Zone(dt.tzinfo):
+            key = "Europe/Berlin"
+
+            def __init__(self, hours: int) -> None:
+                self.hours = hours
+
+            def utcoffset(self, _: Any) -> Any:
+                return dt.timedelta(hours=self.hours)
+
+            def dst(self, _: Any) -> Any:
+                return dt.timedelta(0)
+
+            def __str__(self) -> str:
+                return "Europe/Berlin"
+
+        found = {digest(self.NOON.tz_convert(zone)) for zone in (Zone(1), Zone(2), "Europe/Berlin")}
+        assert len(found) == 3
+
+    def test_dateutil(self) -> None:
+        zones = pytest.importorskip("dateutil.tz")
+        local = digest(self.NOON.tz_convert(zones.tzlocal()))
+        assert digest(self.NOON.tz_convert(zones.tzoffset("LAB", 3600))) != digest(
+            self.NOON.tz_convert(zones.tzoffset("LAB", 7200))
+        )
+        assert local == digest(self.NOON.tz_convert(zones.tzlocal()))
+        if (berlin := zones.gettz("Europe/Berlin")) is not None:
+            assert digest(self.NOON.tz_convert(berlin)) != local
+
+
+class TestFrequencies:
+    """A frequency counts with all that it says."""
+
+    @staticmethod
+    def build(freq: Any) -> Any:
+        return pd.date_range("2020-01-01", periods=2, freq=freq)
+
+    def test_holidays(self) -> None:
+        custom = pd.offsets.CustomBusinessDay
+        one, other = self.build(custom()), self.build(custom(holidays=["2020-01-03"]))
+        assert one.equals(other)
+        assert one.shift(1)[-1] != other.shift(1)[-1]
+        assert digest(one) != digest(other)
+        assert digest(other) == digest(self.build(custom(holidays=["2020-01-03"])))
+        assert digest(other) != digest(self.build(custom(holidays=["2020-01-06"])))
+
+    def test_without_a_code(self) -> None:
+        months = [pd.offsets.DateOffset(months=1, days=days) for days in (1, 2)]
+        assert digest(self.build(months[0])) != digest(self.build(months[1]))
+
+    def test_written_out(self) -> None:
+        """It does not matter how a plain frequency was written."""
+        assert digest(self.build("D")) == digest(self.build(pd.offsets.Day(1)))
+        assert digest(self.build("2h")) != digest(self.build("3h"))
+
+
+def test_using_leaves_no_trace() -> None:
+    """Neither frames nor indexes show that somebody has looked at them."""
+    for make in (FRAME.copy, FRAME["c"].copy, lambda: Measured({"a": [1, 2]})):
+        value = make()
+        before = digest(value)
+        assert value.iloc[0] is not None
+        assert value.T is not None
+        assert repr(value)
+        if value.ndim == 1:
+            assert value.str.upper() is not None
+        else:
+            assert value.groupby("a").size() is not None
+            assert value["a"].loc[0] == 1
+        assert digest(value) == before
+    for index in (with_freq("D"), LEVELS.copy(), pd.Index(["a"]), pd.RangeIndex(3)):
+        before = digest(index)
+        assert index.is_unique
+        assert index.get_loc(index[0]) == 0
+        assert (index.hasnans if index.nlevels == 1 else None) in (False, None)
+        if index.dtype != "int64" and index.nlevels == 1:
+            assert index.map(str).str.upper() is not None
+        assert digest(index) == before

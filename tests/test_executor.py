@@ -17,6 +17,7 @@ import pytest
 
 import fleche as package
 from fleche import BoundWrapper, Cache, Runtime, cache, fleche, state, tags, wrap_executor
+from fleche.caches import CacheStack, LayerPolicy
 from fleche.decorator import FlecheWarning
 from fleche.storage import CallFile, CallMemory, ValueFile, ValueMemory
 
@@ -344,3 +345,21 @@ class Brittle(Cache):
 
 def shatter() -> None:
     raise OSError("brittle")
+
+
+@pytest.mark.parametrize("write_through", [False, True])
+def test_a_stack_whose_first_layer_is_memory(
+    processes: ProcessPoolExecutor, tmp_path: Path, write_through: bool
+) -> None:
+    """What a worker saves there is gone with it: unless it goes further, it is saved here."""
+    root = str(tmp_path)
+    policy = LayerPolicy(write_through=write_through)
+    further = Cache(ValueFile(root), CallFile(root), policy=policy)
+    near = memory()
+    with cache(CacheStack([near, further])), wrap_executor(processes) as workers:
+        found = [workers.submit(where, x).result(60) for x in (1, 2)]
+        assert [x for x, _ in found] == [1, 2]
+        assert os.getpid() not in {process for _, process in found}
+        assert where.contains(1)
+        assert where(2) == found[1]
+    assert further.query().count() == (2 if write_through else 0)

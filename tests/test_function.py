@@ -55,6 +55,10 @@ class Thing:
         return y
 
 
+class Derived(Thing):
+    def loud(self, x: int, log: Ignored[Any] = iter([])) -> None: ...  # noqa: B008
+
+
 def bind(function: Any, *args: Any, **kwargs: Any) -> dict[str, Any]:
     return inspect_function(function).bind(args, kwargs)
 
@@ -91,6 +95,13 @@ class TestBind:
     def test_ignored(self) -> None:
         """Ignored parameters are left out, whether passed or not."""
         assert bind(loud, 1, verbose=True, log=print) == bind(loud, 1) == {"x": 1}
+
+    def test_ignored_is_the_parameter(self) -> None:
+        """A keyword of the same name that goes into `**kwargs` is another thing."""
+        info = inspect_function(everything, ignore=("a", "args"))
+        found = info.bind((1, 2), {"d": 0, "a": 5, "args": 6})
+        assert "a" not in found
+        assert found["kwargs"] == {"a": 5, "args": 6}
 
     def test_methods(self) -> None:
         """`self` is an argument."""
@@ -375,6 +386,47 @@ async def async_generator() -> Any:
     yield
 
 
+class Calls:
+    """Objects whose call is a coroutine or a generator."""
+
+    class Coroutine:
+        async def __call__(self) -> None: ...
+
+    class Generator:
+        def __call__(self) -> Any:
+            yield
+
+    class AsyncGenerator:
+        async def __call__(self) -> Any:
+            yield
+
+
+def times(n: int) -> Any:
+    def decorate(function: Any) -> Any:
+        @functools.wraps(function)
+        def wrapper(*args: Any) -> Any:
+            return n * function(*args)
+
+        return wrapper
+
+    return decorate
+
+
+def renamed(n: int) -> Any:
+    def scale(x: int) -> int:
+        return n * x
+
+    scale.__qualname__ = "scale"
+    return scale
+
+
+def labelled(x: int) -> int:
+    return x
+
+
+labelled.__wrapped__ = plain  # type: ignore[attr-defined]
+
+
 class TestFacts:
     """Name, module, kind and code."""
 
@@ -393,6 +445,11 @@ class TestFacts:
             (functools.partial(coroutine), (True, False, False)),
             (functools.partial(generator), (False, True, False)),
             (Thing().method, (False, False, False)),
+            (Thing(), (False, False, False)),
+            (Calls.Coroutine(), (True, False, False)),
+            (Calls.Generator(), (False, True, False)),
+            (functools.partial(Calls.AsyncGenerator()), (False, True, True)),
+            (Calls.Generator, (False, False, False)),
         ],
     )
     def test_kinds(self, function: Any, facts: tuple[bool, ...]) -> None:
@@ -428,6 +485,11 @@ class TestFacts:
             (functools.partial(plain), False),
             (Thing(), False),
             ("a".join, False),
+            (times(2)(plain), False),
+            (times(2)(Thing.method), False),
+            (renamed(2), False),
+            (labelled, False),
+            (functools.lru_cache(plain), False),
         ],
     )
     def test_is_named(self, function: Any, named: bool) -> None:
@@ -449,6 +511,34 @@ class TestFacts:
 
     def test_code(self) -> None:
         assert inspect_function(plain).code == code_digest(plain)
+
+    def test_code_of_bound_methods(self) -> None:
+        """The object counts, as does the class; the same objects make the same code."""
+        digests = [inspect_function(Thing(n).method).code for n in (1, 1, 2)]
+        assert digests[0] == digests[1] != digests[2]
+        assert code_digest(Thing.make) != code_digest(Derived.make)
+        assert digests[0] != code_digest(Thing.method)
+        cached = functools.lru_cache(Thing.method).__get__(Thing())
+        assert code_digest(cached) == digest(cached)
+
+    def test_code_of_bound_methods_with_ignored_parameters(self) -> None:
+        """The default of an ignored parameter counts no more than it does in a function."""
+        assert inspect_function(Derived().loud).code.is_full
+
+    def test_code_of_generic_functions(self) -> None:
+        """A function with implementations by type is all of them, and not what it has looked up."""
+
+        def build(second: Any) -> Any:
+            generic = functools.singledispatch(plain)
+            generic.register(str, second)
+            return generic
+
+        one, two = build(loud), build(everything)
+        before = inspect_function(one).code
+        one(1, 2)
+        assert inspect_function(one).code == before == code_digest(build(loud))
+        assert before != code_digest(two)
+        assert not inspect_function(one).is_named
 
     def test_code_is_read_anew(self) -> None:
         box = 1
@@ -490,7 +580,15 @@ class TestFacts:
     def test_pickle_without_code(self) -> None:
         def f(x: Any = iter([])) -> None: ...  # noqa: B008
 
-        assert inspect_function(f).__reduce__()[1][-1] is None
+        assert inspect_function(f).__reduce__()[1][6] is None
+
+        class Odd:
+            def __digest__(self) -> Any:
+                raise RuntimeError("not today")
+
+        def g(x: Any = Odd()) -> None: ...  # noqa: B008
+
+        assert inspect_function(g).__reduce__()[1][6] is None
 
     def test_frozen(self) -> None:
         with pytest.raises(AttributeError):

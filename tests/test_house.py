@@ -23,7 +23,7 @@ PACKAGE = "fleche"
 
 # Ground floor first; on each floor the most basic room first. "fleche" itself is "".
 FLOORS: tuple[tuple[str, ...], ...] = (
-    ("version", "errors", "batches", "redaction", "capabilities"),
+    ("version", "errors", "batches", "redaction", "capabilities", "settings", "callers"),
     ("digest", "claims", "parcel"),
     ("function", "call"),
     (
@@ -34,7 +34,8 @@ FLOORS: tuple[tuple[str, ...], ...] = (
         *("caches.primitives", "caches.pending", "caches.values", "caches.upkeep", "caches.base"),
         *("remote.frames", "remote.messages", "remote.session"),
         *("remote.failures", "remote.compression", "remote.greeting"),
-        *("remote.streams", "remote.uploads", "remote.outbox", "remote.link", "remote.workers"),
+        *("remote.streams", "remote.uploads"),
+        *("remote.inbox", "remote.outbox", "remote.pulse", "remote.link", "remote.workers"),
         *(
             "remote.pipes",
             "remote.wakeable",
@@ -45,6 +46,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ),
     (
         *("caches.layers", "caches.tables", "caches.garbage", "caches.housekeeping"),
+        "caches.survey",
         *(
             "caches.local",
             "caches.views",
@@ -54,11 +56,11 @@ FLOORS: tuple[tuple[str, ...], ...] = (
             "caches",
         ),
         *(
+            "remote.info",
             "remote.line",
             "remote.reports",
             "remote.client",
             "remote.configured",
-            "remote.info",
             "remote.handlers",
             "remote.server",
             "remote",

@@ -15,7 +15,20 @@ from typing import Any
 import numpy as np
 import pytest
 
-from fleche import Cache, Environment, Git, MetaData, Runtime, Tags, cache, fleche, meta, state
+from fleche import (
+    Cache,
+    Environment,
+    Git,
+    MetaData,
+    Runtime,
+    Tags,
+    cache,
+    fleche,
+    meta,
+    state,
+    tags,
+)
+from fleche.call import between, one_of, where
 from fleche.errors import ConfigError
 from fleche.metadata import Collecting, git, metadata_class, metadata_names
 from fleche.metadata.environment import imported_by
@@ -234,6 +247,14 @@ class TestOwn:
 
         assert metadata_class("heaven") is Sky
 
+    def test_reserved_name(self) -> None:
+        """What fleche itself records of a call is under "fleche"; no collector takes its place."""
+        with pytest.raises(ConfigError, match="'fleche' is reserved"):
+            type("Fleche", (MetaData,), {})
+        with pytest.raises(ConfigError, match="Weather"):
+            type("Weather", (MetaData,), {"name": "fleche"})
+        assert "fleche" not in metadata_names()
+
     def test_imported_by_name(self) -> None:
         assert metadata_class("fleche.metadata.git:Git") is Git
 
@@ -247,6 +268,37 @@ class TestOwn:
     def test_unfinished(self) -> None:
         with pytest.raises(NotImplementedError):
             MetaData().finish()
+
+
+class TestTags:
+    @pytest.mark.parametrize(
+        ("tag", "stored"),
+        [
+            (np.float64(300.5), 300.5),
+            (np.float32(0.1), float(np.float32(0.1))),
+            (np.int64(2**53 + 1), 2**53 + 1),
+            (np.uint8(7), 7),
+            (np.bool_(True), True),
+            (np.str_("abc"), "abc"),
+        ],
+        ids=repr,
+    )
+    def test_scalars_of_numpy(self, active: Cache, tag: Any, stored: Any) -> None:
+        """They are recorded as the numbers that they are, and found by numbers of either kind."""
+
+        @fleche(hash_code=False)
+        def plain(x: int) -> int:
+            return x
+
+        with tags(t=tag, other="kept"):
+            plain(1)
+        found = plain.load(1).metadata["tags"]
+        assert found == {"t": stored, "other": "kept"}
+        assert type(found["t"]) is type(stored)
+        for wanted in (tag, stored, where("=", tag), one_of(tag), between(tag, tag)):
+            calls = active.query(metadata={"tags": {"t": wanted}})
+            expected = not (isinstance(stored, bool) and getattr(wanted, "op", "") == "between")
+            assert bool(calls) is expected, wanted
 
 
 class TestCollecting:

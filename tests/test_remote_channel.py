@@ -133,7 +133,7 @@ class TestSubprocess:
         channel = LocalSubprocessChannel(cache_name="shared", arguments=["--read-only"])
         assert channel.command() == [
             *(sys.executable, "-m", "fleche", "remote", "--serve"),
-            *("--cache", "shared", "--read-only"),
+            *("--cache=shared", "--read-only"),
         ]
 
     def test_surroundings(self, tmp_path: Path) -> None:
@@ -154,14 +154,12 @@ class TestSsh:
             SshChannel(host)
 
     def test_options_stand_before_the_host(self) -> None:
-        """The words in between are the user's, verbatim."""
+        """The user's words come first, verbatim: of what is said twice, ssh takes the first."""
         words = list(SshChannel("me@bigpc", ssh_options=["-o", "ControlMaster=auto"]).command())
-        assert words[words.index("ssh") :][:5] == [
-            "ssh",
-            "-o",
-            "ControlMaster=auto",
-            "--",
-            "me@bigpc",
+        assert words[words.index("ssh") : -1] == [
+            *("ssh", "-o", "ControlMaster=auto"),
+            *("-o", "RequestTTY=no", "-o", "RemoteCommand=none"),
+            *("--", "me@bigpc"),
         ]
 
     def test_remote_command(self) -> None:
@@ -174,7 +172,7 @@ class TestSsh:
         )
         assert command == (
             "cd ~/project && module load python/3.11 && source ~/.venv/bin/activate"
-            " && exec python3 -m fleche remote --serve --cache shared"
+            " && exec python3 -m fleche remote --serve --cache=shared"
         )
 
     @pytest.mark.parametrize(

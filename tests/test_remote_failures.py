@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ import pytest
 from fleche.caches import CacheStack, CacheView
 from fleche.digest import Digest, digest
 from fleche.errors import RemoteConnectionError, StorageError
+from fleche.parcel import Buffer, Parcel
 from fleche.remote import LocalSubprocessChannel, RemoteCache
 from tests.helpers.layers import in_memory
 from tests.helpers.serving import Serving
@@ -106,6 +107,32 @@ class TestSize:
         found = raised(serving, lambda: StorageError("x" * 20_000_000))
         assert isinstance(found, StorageError)
         assert len(str(found)) < 1_000_000
+
+
+class Dying(Parcel):
+    """A parcel whose bytes cannot be read to the end."""
+
+    def chunks(self, size: int = 1 << 20) -> Iterator[Buffer]:
+        yield from list(super().chunks(size))[:2]
+        error = OSError("the disk is gone")
+        error.report = b"x" * 3_000_000  # type: ignore[attr-defined]
+        raise error
+
+
+def test_in_the_middle_of_a_value(serving: Serving) -> None:
+    """A failure that takes several frames, where bytes are due."""
+
+    class Served(CacheView):
+        def load_parcel(self, digest: Digest) -> Parcel:
+            return Dying(super().load_parcel(digest).source)
+
+    inner = in_memory()
+    wanted = inner.save_value("x" * 5_000_000)
+    with RemoteCache(serving.channel("pipe", lambda: Served(inner)), timeout=30) as remote:
+        with pytest.raises(OSError, match="the disk is gone") as caught:
+            remote.load_parcel(wanted)
+        assert len(caught.value.report) == 3_000_000  # type: ignore[attr-defined]
+        assert remote.contains(wanted)
 
 
 @pytest.mark.parametrize("near", [False, True], ids=["alone", "in a stack"])

@@ -76,13 +76,25 @@ class TestNoise:
 
 
 def test_endless_noise() -> None:
-    """Beyond a bound the client gives up and quotes what it saw, made harmless."""
+    """Beyond a bound the client gives up; what it saw can be quoted, made harmless."""
     client = _client()
-    with pytest.raises(ProtocolError, match="Password expired·") as caught:
+    with pytest.raises(ProtocolError, match=f"{NOISE_LIMIT} bytes came"):
         for _ in range(NOISE_LIMIT // 1000 + 2):
             client.feed(b"Password expired\x1b" + b"." * 1000)
-    assert "\x1b" not in str(caught.value)
-    assert len(str(caught.value)) < 1000
+    assert "Password expired·" in client.noise
+    assert "\x1b" not in client.noise
+    assert len(client.noise) < 1000
+
+
+def test_noise_is_what_came_before_the_answer() -> None:
+    """The answer is none, whole or not; nor is nothing."""
+    client = _client()
+    assert client.noise == ""
+    client.feed(_answer(client)[:60])
+    assert client.noise == ""
+    client = _client()
+    client.feed(b"Welcome!" + _answer(client)[:60])
+    assert client.noise == "'Welcome!'"
 
 
 def test_an_endless_answer() -> None:
@@ -161,4 +173,7 @@ def test_any_bytes(data: bytes) -> None:
 def test_mask() -> None:
     """Foreign output becomes one harmless, bounded line."""
     assert mask(b"a\x1b[31mb\nc") == "'a·[31mb ⏎ c'"
-    assert len(mask(b"x" * 10_000)) < 400
+    long = mask(b"Welcome!" + b"x" * 10_000 + b"Go away.")
+    assert long.startswith("'Welcome!")
+    assert long.endswith("Go away.'")
+    assert len(long) < 400

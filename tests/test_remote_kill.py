@@ -220,7 +220,7 @@ class Victim:
         if kind == "subprocess":
             return f"LocalSubprocessChannel(python={channel._python!r})"
         sshd = serving._request.getfixturevalue("sshd")
-        python = channel._remote.split()[1]
+        python = channel.command()[-1].split()[1]
         return f"SshChannel({sshd.host!r}, python={python!r}, ssh_options={sshd.ssh_options!r})"
 
     def kill(self) -> float:

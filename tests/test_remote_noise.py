@@ -99,6 +99,41 @@ class TestEndlessNoise:
         assert time.monotonic() - began < 10
 
 
+REFUSALS = {
+    "on standard output": "echo 'This account is currently not available.'; exit 1",
+    "behind a banner": "yes 'Welcome to the cluster.' | head -n 1000; printf 'This account is "
+    "currently \\033[31mnot available.'; exit 1",
+    "by one who listens": "read line; echo 'This account is currently not available.'",
+}
+
+
+@pytest.mark.parametrize("kind", PROCESSES)
+@pytest.mark.parametrize("how", REFUSALS)
+def test_a_refusal(serving: Serving, tmp_path: Path, kind: str, how: str) -> None:
+    """What is said in place of a greeting, before the end, is told with the end; at once."""
+    python = _script(tmp_path / "python", f"#!/bin/sh\n{REFUSALS[how]}\n")
+    remote = serving.cache(_channel(serving, kind, python), connect_timeout=None)
+    with pytest.raises(RemoteConnectionError) as caught:
+        remote.info()
+    text = str(caught.value)
+    assert "so far it said: '" in text
+    assert "This account is currently" in text
+    assert "not available." in text
+    assert text.count("This account") == 1
+    assert "Broken pipe" not in text
+    assert "\x1b" not in text
+    assert len(text) < 1000
+
+
+def test_a_refusal_of_which_nothing_is_said(serving: Serving, tmp_path: Path) -> None:
+    """An end without a word quotes none."""
+    python = _script(tmp_path / "python", "#!/bin/sh\nexit 1\n")
+    remote = serving.cache(_channel(serving, "subprocess", python))
+    with pytest.raises(RemoteConnectionError, match=r"closed the connection.*status 1") as told:
+        remote.info()
+    assert "said" not in str(told.value)
+
+
 def _make_chatty(root: str) -> BaseCache:
     """Return a file cache that prints in every way while it works."""
     cache = make_cache("file", root)

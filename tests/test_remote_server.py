@@ -33,7 +33,6 @@ def _talk(cache: Any, *frames: Frame) -> list[Frame]:
     """Return what a server answers to a greeting and `frames`, over streams in memory."""
     greeting = ClientGreeting((1, 1), (), "test")
     output = io.BytesIO()
-    output.close = lambda: None  # type: ignore[method-assign]
     said = greeting.opening + b"".join(map(encode_frame, frames))
     serve(io.BytesIO(said), output, cache)
     leftover = greeting.feed(output.getvalue())
@@ -353,5 +352,6 @@ def test_no_unpickle_refuses(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     cache = cache_factory("memory", tmp_path)()
     monkeypatch.setattr(type(cache.values), "capabilities", Capabilities(opens_parcels=True))  # type: ignore[attr-defined]
     monkeypatch.setattr("fleche.config.load_cache_config", lambda name: cache)
+    server = command._Server(io.BytesIO(), io.BytesIO())  # type: ignore[arg-type]
     with pytest.raises(ConfigError, match="--no-unpickle"):
-        command._serve(io.BytesIO(), io.BytesIO(), None, False, True)  # type: ignore[arg-type]
+        server.serve(None, read_only=False, no_unpickle=True)

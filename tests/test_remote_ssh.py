@@ -20,7 +20,7 @@ import fleche
 from fleche import wrap_executor
 from fleche.config import load_cache_config
 from fleche.errors import Rejected, RemoteConnectionError
-from fleche.remote import SshCache
+from fleche.remote import SshCache, SshChannel
 from fleche.testing.caches import example_call
 from tests.helpers.sshd import Sshd
 
@@ -132,6 +132,47 @@ class TestNoise:
         """So does an interpreter that is not there."""
         with pytest.raises(RemoteConnectionError, match="python9"):
             remote(python="python9").info()
+
+
+class TestTheConfigurationOfSsh:
+    """What stands in the user's `~/.ssh/config` for other uses of the same host."""
+
+    @pytest.fixture
+    def options(self, sshd: Sshd, tmp_path: Path) -> list[str]:
+        """Options to read a configuration that is made for people at a terminal."""
+        config = tmp_path / "config"
+        config.write_text(
+            "Host *\n"
+            "    RequestTTY force\n"
+            "    RemoteCommand tmux attach\n"
+            "    EscapeChar ~\n"
+            f"Include {sshd.ssh_options[1]}\n"
+        )
+        return ["-F", str(config)]
+
+    def test_it_does_not_garble(
+        self, options: list[str], remote: Callable[..., SshCache], tmp_path: Path
+    ) -> None:
+        """No terminal changes bytes, no other command is run, and no byte means anything to ssh."""
+        value = b"\n~.\n~?\r~.\r\n\x03\x04\x11\x13" + bytes(range(256))
+        cache = remote(ssh_options=options, compression="none")
+        assert cache.load(cache.save(example_call(result=value))).result == value
+
+    def test_what_is_asked_for_here_is_done(self, options: list[str]) -> None:
+        """The options of the cache itself are the user's last word."""
+        asked = ["-tt", "-o", "RemoteCommand=mine"]
+        assert resolved([*options, *asked])["requesttty"] == "force"
+        assert resolved([*options, *asked])["remotecommand"] == "mine"
+        assert resolved(options)["requesttty"] == "false"
+        assert resolved(options).get("remotecommand", "none") == "none"
+
+
+def resolved(options: list[str]) -> dict[str, str]:
+    """What ssh makes of these options, by name, as it says itself."""
+    words = list(SshChannel("h", ssh_options=options).command())
+    words = words[words.index("ssh") + 1 : words.index("--")]
+    done = subprocess.run(["ssh", "-G", *words, "h"], capture_output=True, text=True, check=True)
+    return dict(line.partition(" ")[::2] for line in done.stdout.splitlines())
 
 
 def test_unreachable(sshd: Sshd) -> None:

@@ -97,7 +97,7 @@ class TestReports:
         assert report.rekeyed == (record.key,)
 
     def test_redigest_opens_nothing(self, remote: RemoteCache, tmp_path: Path) -> None:
-        """Who may write to a server must not make it run code: what needs opening stays as it is."""
+        """Who may write to a server must not make it run code; what needs opening stays."""
         old, proof = digest("of another scheme"), tmp_path / "proof"
         remote.save_parcel(old, remote.packing.pack(Touching(proof), old))
         record = Call(name="f", arguments={"x": 1}, result=2).seal()

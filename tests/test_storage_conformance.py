@@ -4,29 +4,34 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from fleche.call import QueryCall
+from fleche.caches import Cache
+from fleche.call import QueryCall, decode_record
 from fleche.digest import Digest
+from fleche.errors import CorruptParcel, SignatureError, StorageError, UnpackError
 from fleche.parcel import Parcel
 from fleche.parcel.source import MemorySource
 from fleche.storage import (
     CallFile,
     CallMemory,
     CallVoid,
+    Capabilities,
     Sql,
     ValueFile,
     ValueMemory,
     ValueVoid,
     register_storage,
 )
-from fleche.storage.base import CallStorage, Entry, ValueStorage
+from fleche.storage.base import CallStorage, Entry, Table, ValueStorage
 from fleche.storage.hdf5 import ValueHdf5
 from fleche.testing import check_call_storage, check_value_storage
+from fleche.testing.contract import NEAR
 from tests.helpers.postgres import postgres, postgres_server  # noqa: F401
 
 
@@ -86,6 +91,10 @@ class DictCalls(CallStorage):
     def entry(self, key: Digest) -> Entry:
         return Entry(key, len(repr(self.held[key])), self.ages[key])
 
+    def renew(self, key: Digest) -> bool:
+        self.ages[key] = time.time()
+        return key in self.held
+
     def to_config(self) -> dict[str, Any]:
         return {"type": "test-dict"}
 
@@ -138,6 +147,57 @@ def test_void_storages() -> None:
     """Void storages keep a contract of their own."""
     check_value_storage(ValueVoid, void=True)
     check_call_storage(CallVoid, void=True)
+
+
+class TestDefaults:
+    """What a backend gets for nothing is right for entries that cannot be read, too."""
+
+    def test_the_damaged_are_listed(self) -> None:
+        class Values(DictValues):
+            entry = ValueStorage.entry
+
+        class Calls(DictCalls):
+            entry = CallStorage.entry
+            get = lambda self, key: decode_record(self.held[key])  # noqa: E731
+
+        for storage in (Values(), Calls()):
+            storage.held[NEAR] = b"nonsense"
+            ((key, size, modified),) = storage.entries()
+            assert (key, size) == (NEAR, 0)
+            assert abs(modified - time.time()) < 60
+            assert not storage.delete_older(NEAR, time.time() - 60)
+        values = Values()
+        values.held[NEAR] = b"nonsense"
+        assert values.table(NEAR) == Table()
+        with pytest.raises(CorruptParcel):
+            values.check(NEAR)
+
+    def test_what_cannot_be_made_here_is_whole(self) -> None:
+        class Opening(DictValues):
+            capabilities = Capabilities(opens_parcels=True)
+
+            def get(self, key: Digest) -> Parcel:
+                raise UnpackError("no such module")
+
+        storage = Opening()
+        storage.held[NEAR] = b""
+        assert storage.check(NEAR) == storage.table(NEAR) == Table()
+
+    def test_what_nobody_here_can_read(self) -> None:
+        """Without the head of an untrusted parcel, nobody knows what it needs."""
+
+        class Distrusting(DictValues):
+            def get(self, key: Digest) -> Parcel:
+                raise SignatureError("whose is it?")
+
+        storage = Distrusting()
+        storage.held[NEAR] = b""
+        storage.ages[NEAR] = 0.0
+        with pytest.raises(SignatureError):
+            storage.table(NEAR)
+        with pytest.raises(StorageError, match=r"no buffer was removed.*whose is it\?"):
+            Cache(storage, CallMemory()).gc()
+        assert storage.contains(NEAR)
 
 
 @dataclass
@@ -200,6 +260,19 @@ BROKEN_VALUES = {
             "get": lambda self, key: Parcel(MemorySource(self.held[key])),
             "entry": lambda self, key: Entry(key, int(bool(self.held[key])), self.ages[key]),
         },
+    ),
+    "says that nothing is needed": Broken(
+        "who needs which shared buffer", {"table": lambda *_: Table()}
+    ),
+    "tells of what is gone": Broken(
+        "tables() is wrong",
+        {"tables": lambda self, keys: ((key, Table()) for key in keys)},
+    ),
+    "checks nothing": Broken(
+        "check() accepts what is whole", {"check": lambda self, key, _=(): self.table(key)}
+    ),
+    "hides what goes wrong": Broken(
+        "whatever goes wrong in it gets out", {"removing": lambda _self: suppress(Exception)}
     ),
     "keeps the damaged": Broken(
         "proves damaged",

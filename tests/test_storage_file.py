@@ -14,6 +14,8 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
+from io import FileIO
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +24,7 @@ import pytest
 from fleche.call import QueryCall
 from fleche.digest import Digest, digest
 from fleche.errors import CorruptParcel, SignatureError, StorageError
-from fleche.parcel import Parcel, pack, verify
+from fleche.parcel import Parcel, pack, source, verify
 from fleche.storage import CallFile, ValueFile
 from fleche.storage.file import Shards
 from fleche.testing.corpus import Block, a_record
@@ -291,6 +293,42 @@ class TestErrors:
             with pytest.raises(StorageError, match="cannot list"):
                 list(values.keys())
         (open_directory / "root").chmod(0o755)
+
+    def test_a_directory_that_may_be_listed_and_not_entered(self, open_directory: Path) -> None:
+        """What is in it cannot be counted, and the message names it."""
+        root = open_directory / "root"
+        values = ValueFile(root)
+        values.put(KEY, parcel())
+        (root / KEY[:2]).chmod(0o744)
+        with as_somebody():
+            assert list(values.keys()) == [KEY]
+            with pytest.raises(StorageError, match=rf"{KEY[2:]}\.value: cannot read: Permission"):
+                list(values.entries())
+        (root / KEY[:2]).chmod(0o755)
+
+    @pytest.mark.parametrize("mmap", [False, True])
+    def test_a_disk_that_fails_later(
+        self, tmp_path: Path, mmap: bool, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """A large value is read when it is opened; what fails then is told as at any other time."""
+        values = ValueFile(tmp_path, mmap=mmap)
+        values.put(KEY, parcel(Block(bytes(1 << 20))))
+        failure = OSError(errno.EIO, "Input/output error")
+
+        class Failing(FileIO):
+            def readinto(self, buffer: Any) -> int:
+                if self.tell() or len(buffer) > 1 << 16:
+                    raise failure
+                return super().readinto(buffer)
+
+        def fail(*_: Any, **__: Any) -> Any:
+            raise failure
+
+        monkeypatch.setattr(source, "FileIO", Failing)
+        monkeypatch.setattr(source._mmap, "mmap", fail)
+        for use in (values.packing.unpack, Parcel.tobytes, partial(verify, digest=KEY)):
+            with pytest.raises(StorageError, match=r"\.value: cannot read: .*see the system log"):
+                use(values.get(KEY))
 
     def test_a_full_disk(self, tmp_path: Path, values: ValueFile, path: Path) -> None:
         """A full disk is named, and the half-written file is gone."""

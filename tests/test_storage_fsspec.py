@@ -334,6 +334,91 @@ class TestRequests:
         other.close()
 
 
+class TestUse:
+    """A record that was used is young again, and what it says is left alone."""
+
+    def test_nothing_is_brought_back(
+        self, memory: Callable[[], str], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """A record that somebody puts while the old one is renewed is the one that stays."""
+        url = memory()
+        calls, other = CallFsspec(url), CallFsspec(url)
+        records = [a_record(x=number) for number in range(10)]
+        put = [records.pop()]
+        calls.put(KEY, put[0])
+        cls = type(fsspec.filesystem("memory"))
+        read = cls.cat_file
+
+        def read_then_replaced(self: Any, path: str, *args: Any, **options: Any) -> Any:
+            found = read(self, path, *args, **options)
+            put.append(records.pop())
+            other.put(KEY, put[-1])
+            return found
+
+        with monkeypatch.context() as patch:
+            patch.setattr(cls, "cat_file", read_then_replaced)
+            assert calls.renew(KEY)
+        assert len(put) > 1
+        assert calls.get(KEY) == put[-1]
+
+    @on_s3
+    def test_no_record_is_written_on_s3(self, faulty_s3: FaultyS3, s3: S3Server) -> None:
+        """Not even by a copy onto itself, which may have read what was there before."""
+        calls = storage(CallFsspec, faulty_s3, s3.url())
+        calls.put(KEY, a_record())
+        before = calls.entry(KEY)
+        faulty_s3.requests.clear()
+        assert calls.renew(KEY)
+        written = [path for method, path in faulty_s3.requests if method == "PUT"]
+        assert len(written) == 1
+        assert ".call.used" in written[0]
+        assert calls.entry(KEY).modified >= before.modified
+        assert list(calls.keys()) == [KEY]
+        calls.close()
+
+    @pytest.fixture
+    def used(self, memory: Callable[[], str]) -> tuple[CallFsspec, dict[str, Any]]:
+        """Two records of long ago, the first of them used just now; and the objects by path."""
+        calls, held = CallFsspec(memory()), fsspec.filesystem("memory").store
+        for key in (KEY, OTHER):
+            calls.put(key, a_record())
+        for found in held.values():
+            found.created = found.modified = datetime(2020, 1, 1, tzinfo=timezone.utc)
+        assert calls.renew(KEY)
+        return calls, held
+
+    def test_age(self, used: tuple[CallFsspec, dict[str, Any]]) -> None:
+        """It is that of the last use, for one and for all."""
+        calls, _ = used
+        ages = {entry.key: entry.modified for entry in calls.entries()}
+        assert ages == {key: calls.entry(key).modified for key in (KEY, OTHER)}
+        assert ages[OTHER] < ages[KEY] - 1e6
+        assert not calls.delete_older(KEY, ages[KEY] - 1)
+        assert calls.delete_older(OTHER, ages[OTHER])
+        assert list(calls.keys()) == [KEY]
+
+    @pytest.mark.parametrize("how", ["delete", "delete_older"])
+    def test_nothing_stays(self, used: tuple[CallFsspec, dict[str, Any]], how: str) -> None:
+        """What tells of the last use of a record goes with it."""
+        calls, held = used
+        calls.delete(OTHER)
+        if how == "delete":
+            calls.delete(KEY)
+        else:
+            assert calls.delete_older(KEY, time.time() + 10)
+        assert held == {}
+
+    def test_what_is_left_is_swept(self, used: tuple[CallFsspec, dict[str, Any]]) -> None:
+        """Where another process has removed the record, which knew of no use."""
+        calls, held = used
+        CallFsspec(calls.to_config()["url"]).delete(KEY)
+        assert len(held) == 2
+        assert calls.sweep() == 0
+        assert calls.sweep(-10) == 1
+        assert list(calls.keys()) == [OTHER]
+        assert len(held) == 1
+
+
 class TestLarge:
     @on_s3
     def test_parts_and_ranges(self, faulty_s3: FaultyS3, s3: S3Server) -> None:
@@ -872,6 +957,7 @@ class TestFilesystems:
         def touch(self: Any, path: str, truncate: bool = True, **_: Any) -> None:
             raise NotImplementedError
 
+        monkeypatch.setattr(local, "local_file", False)
         monkeypatch.setattr(local, "mv", move)
         monkeypatch.setattr(local, "touch", touch)
         values, calls = ValueFsspec(str(tmp_path)), CallFsspec(str(tmp_path))
@@ -884,6 +970,35 @@ class TestFilesystems:
             assert held.renew(KEY)
             assert held.entry(KEY).modified > 1
             assert not held.renew(OTHER)
+
+    def test_an_entry_that_vanishes_during_a_listing(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Some filesystems then say that the directory is not there, and it is listed again."""
+        calls = CallFsspec(str(tmp_path / "x"))
+        assert list(calls.keys()) == []
+        calls.put_many({KEY: a_record(), OTHER: a_record()})
+        local = type(fsspec.filesystem("file"))
+        real, failures = local.ls, ["one", "two", "three"]
+
+        def ls(self: Any, path: str, *args: Any, **options: Any) -> Any:
+            if failures:
+                raise FileNotFoundError(errno.ENOENT, "No such file", failures.pop())
+            return real(self, path, *args, **options)
+
+        monkeypatch.setattr(local, "ls", ls)
+        assert sorted(calls.keys()) == sorted([KEY, OTHER])
+        assert list(calls.matching(digest("elsewhere"))) == []
+
+    def test_a_rename_never_is_a_copy(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """On files an entry appears at once, whatever this fsspec takes for moving."""
+        monkeypatch.setattr(type(fsspec.filesystem("file")), "mv", None)
+        calls = CallFsspec(str(tmp_path))
+        for x in range(2):
+            calls.put(KEY, a_record(x=x))
+        assert calls.get(KEY) == a_record(x=1)
 
     def test_chained_urls(self, tmp_path: Path) -> None:
         """A filesystem over another is used as any other."""

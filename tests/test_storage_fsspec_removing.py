@@ -15,10 +15,12 @@ import pytest
 
 pytest.importorskip("fsspec")
 
-from fleche.digest import Digest, digest
+from fleche.caches import Cache, SizeLimitedCache
+from fleche.call import Call
+from fleche.digest import D, Digest, digest
 from fleche.errors import StorageError
 from fleche.parcel import Parcel, pack
-from fleche.storage import CallFsspec, ValueFsspec
+from fleche.storage import CallFsspec, CallMemory, ValueFsspec
 from fleche.storage.fsspec import notices
 from fleche.storage.fsspec.source import BLOCK
 from fleche.testing.corpus import Block, a_record
@@ -242,6 +244,81 @@ class TestAnnouncing:
         values.close()
         assert self.names(make()) == [f"{OTHER[:2]}/{OTHER[2:]}.value"]
 
+    def notices(self, values: ValueFsspec) -> int:
+        return sum("notice" in name for name in self.names(values))
+
+    def fill(self, values: ValueFsspec) -> list[Digest]:
+        keys = [digest(number) for number in range(3)]
+        values.put_many({key: parcel(1, key) for key in keys})
+        return keys
+
+    def test_several_at_once(self, make: Callable[[], ValueFsspec]) -> None:
+        """The notice goes at the end of them, so that nobody goes on taking care in vain."""
+        values = make()
+        first, second, third = self.fill(values)
+        with values.removing():
+            assert self.notices(values) == 0
+            with values.removing():
+                values.delete_older(first, time.time() + 60)
+            values.delete_older(second, time.time() + 60)
+            assert self.notices(values) == 1, "each block has one of its own"
+        assert self.notices(values) == 0
+        assert values._remover.calm() > time.monotonic()
+        with values.removing():
+            assert values.delete_older(third, time.time() + 60)
+        assert self.notices(values) == 0
+
+    def test_a_removal_that_may_still_happen(
+        self, make: Callable[[], ValueFsspec], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """The notice stays: whoever writes looks at what he has written."""
+        values = make()
+        key, *_ = self.fill(values)
+
+        def remove(key: Any) -> None:
+            raise StorageError("timed out")
+
+        monkeypatch.setattr(values._objects, "remove", remove)
+        with pytest.raises(StorageError), values.removing():
+            values.delete_older(key, time.time() + 60)
+        assert self.notices(values) == 1
+
+    def test_two_threads(self, make: Callable[[], ValueFsspec]) -> None:
+        """What the one has done does not end what the other announced."""
+        values = make()
+        first, second, _ = self.fill(values)
+        with ThreadPoolExecutor(1) as pool, values.removing():
+            values.delete_older(first, time.time() + 60)
+
+            def another() -> None:
+                with values.removing():
+                    values.delete_older(second, time.time() + 60)
+                    assert self.notices(values) == 2
+
+            pool.submit(another).result(60)
+            assert self.notices(values) == 1
+
+    @pytest.mark.parametrize("how", ["gc", "make_room", "repair"])
+    def test_keeping_house(self, make: Callable[[], ValueFsspec], how: str) -> None:
+        """Whoever removes values, whatever for, takes his notice away at the end."""
+        values = make()
+        cache = Cache(values, CallMemory())
+        keys = [cache.save(Call(name="f", arguments={"x": x}, result=[x])) for x in range(3)]
+        before = len(list(values.keys()))
+        time.sleep(6.1)  # younger ones may be in use
+        assert cache.calls.renew_many(map(D, keys)) == []
+        if how == "gc":
+            cache.evict(keys[0])
+            assert cache.gc(0).removed == 2
+        elif how == "make_room":
+            assert SizeLimitedCache(cache, max_size=1).make_room() == 2
+        else:
+            values._objects.connection.fs.pipe_file(values._objects.path(digest([0])), b"nonsense")
+            time.sleep(6.1)
+            assert cache.verify(repair=True).removed == 2
+        assert len(list(values.keys())) < before
+        assert self.notices(values) == 0
+
     def test_written_while_it_is_removed(
         self, make: Callable[[], ValueFsspec], monkeypatch: pytest.MonkeyPatch
     ) -> None:
@@ -313,7 +390,9 @@ class TestAnnouncing:
         assert writer._remover.calm() > time.monotonic()
         assert self.names(writer) == []
 
-    def test_one_notice_for_many(self, make: Callable[[], ValueFsspec]) -> None:
+    def test_one_notice_for_many(
+        self, make: Callable[[], ValueFsspec], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
         """And one for the child of a fork, who leaves that of its parent alone."""
         values = make()
         keys = [digest(number) for number in range(4)]
@@ -321,7 +400,7 @@ class TestAnnouncing:
         for key in keys[:3]:
             assert values.delete_older(key, time.time() + 60)
         (notice,) = [name for name in self.names(values) if "notice" in name]
-        values._remover._said = (os.getppid(), time.monotonic())  # as after a fork
+        monkeypatch.setattr(notices.os, "getpid", os.getppid)  # as after a fork
         assert values.delete_older(keys[3], time.time() + 60)
         assert len(self.names(values)) == 2
         values.close()

@@ -25,6 +25,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from fleche.caches import Cache
+from fleche.call import Call
 from fleche.digest import digest
 from fleche.errors import (
     ConfigError,
@@ -35,8 +37,8 @@ from fleche.errors import (
     UnpackError,
 )
 from fleche.parcel import Packing, Parcel, pack, verify
-from fleche.storage import storage_from_config
-from fleche.storage.base import Capabilities
+from fleche.storage import CallMemory, storage_from_config
+from fleche.storage.base import Capabilities, Table
 from fleche.testing import check_value_storage
 from fleche.testing.corpus import values
 from tests.golden import values as golden
@@ -657,6 +659,22 @@ class TestOpening:
         assert "chemistry_of_mine" in caplog.text
         assert held.get(KEY).tobytes() == parcel.tobytes()
 
+    def test_checking_needs_no_module(
+        self, held: ValueHdf5, atom: Any, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Every byte is checked without opening the value, and without HDF5."""
+        key, path = digest(atom), put(held, atom)
+        cache = Cache(held, CallMemory())
+        cache.save(Call(name="f", arguments={"x": 1}, result=atom))
+        self.lose_module()
+        monkeypatch.setattr(storage, "read_document", None)
+        assert held.check(key) == held.table(key) == Table()
+        report = cache.verify(repair=True)
+        assert (report.values, report.calls, report.ok) == (2, 1, True)
+        assert held.contains(key)
+        path.write_bytes(path.read_bytes()[:-1] + b"?")
+        assert cache.verify().corrupt == (key,)
+
     def test_a_newer_layout(self, held: ValueHdf5) -> None:
         """What a later version calls a type is no miss."""
         rewrite(put(held, 1), lambda file: file["value"].attrs.__setitem__("type", "quaternion"))
@@ -695,11 +713,15 @@ class TestSecrets:
         put(plain, 1)
         with pytest.raises(SignatureError, match="not signed"):
             signed.get(digest(1))
+        for store, secrets in ((signed, ()), (plain, (b"new",))):
+            with pytest.raises(SignatureError, match="not signed"):
+                store.check(digest(1), secrets)
         assert not signed.renew(digest(1))
         with pytest.raises(SignatureError):
             signed.put(KEY, pack(1, digest=KEY))
         put(signed, 1)
         assert load(signed, 1) == load(plain, 1) == 1
+        assert signed.check(digest(1), (b"new", b"old")) == Table()
         with pytest.raises(SignatureError, match="not configured here"):
             foreign.get(digest(1))
         put(signed, value := {"opaque": len, "n": 1})
@@ -712,6 +734,13 @@ DAMAGED = {"a": 1, "b": [1.5, 2.5], "c": "text", "d": np.arange(4), "e": Custom(
 class TestDamage:
     def is_refused(self, held: ValueHdf5, key: Any) -> bool:
         """Tell whether the file is known to be damaged; otherwise it had better be whole."""
+        try:
+            held.check(key)
+        except CorruptParcel as error:
+            if str(path_of(held, key)) not in str(error):
+                return False
+        else:
+            held.get(key).close()
         try:
             found = held.packing.unpack(held.get(key), key)
         except CorruptParcel as error:
@@ -769,6 +798,8 @@ class TestDamage:
         shutil.copy(put(held, 1), other)
         with pytest.raises(CorruptParcel, match="holds"):
             load(held, 2)
+        with pytest.raises(CorruptParcel, match="holds"):
+            held.check(digest(2))
         assert not held.renew(digest(2))
 
     def test_a_damaged_parcel_is_not_stored(self, held: ValueHdf5) -> None:

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import logging
 import pickle
 import time
 from typing import Any
 
 import pytest
 
-from fleche.call import CallRecord
+from fleche.call import CallRecord, QueryCall, encode_record
 from fleche.digest import digest
-from fleche.errors import SignatureError
+from fleche.errors import CorruptParcel, SignatureError
 from fleche.parcel import Packing, pack
 from fleche.storage import CallMemory, CallVoid, ValueMemory, ValueVoid
 from fleche.testing.corpus import a_record
@@ -47,14 +48,58 @@ def test_an_entry_renewed_while_it_is_being_collected_stays(
     limit = time.time() + 10
 
     class Renewing(dict[Any, Any]):
-        def get(self, key: Any, default: Any = None) -> Any:
+        def pop(self, key: Any, default: Any = None) -> Any:
             found = super().get(key, default)
-            self[key] = found._replace(modified=limit + 1)
-            return found
+            found.modified = limit + 1
+            return super().pop(key, default)
 
     storage._held = Renewing(storage._held)
     assert not storage.delete_older(KEY, limit)
     assert storage.contains(KEY)
+
+
+def test_renewing_brings_nothing_back() -> None:
+    """A record that another thread puts while the old one is renewed is the one that stays."""
+    storage = CallMemory()
+    storage.put(KEY, a_record(x=1))
+
+    class Replacing(dict[Any, Any]):
+        def get(self, key: Any, default: Any = None) -> Any:
+            found = super().get(key, default)
+            if found.data == encode_record(a_record(x=1)):
+                storage.put(KEY, a_record(x=2))
+            return found
+
+    storage._held = Replacing(storage._held)
+    assert storage.renew(KEY)
+    assert storage.get(KEY) == a_record(x=2)
+
+
+def test_renewing_what_was_just_removed() -> None:
+    """An entry that goes while it is renewed is gone: whoever asked puts it again."""
+    storage = CallMemory()
+    storage.put(KEY, a_record(x=1))
+
+    class Removing(dict[Any, Any]):
+        def get(self, key: Any, default: Any = None) -> Any:
+            return self.pop(key, default)
+
+    storage._held = Removing(storage._held)
+    assert not storage.renew(KEY)
+
+
+def test_queries_skip_damaged_records(caplog: pytest.LogCaptureFixture) -> None:
+    """One record that nobody can read hides no other: get() names it, query() warns once."""
+    storage = CallMemory()
+    sound = {digest(number): a_record(x=number) for number in range(2)}
+    storage.put_many(sound)
+    damaged = a_record(x=3).replace(name=3)  # nothing checks what is encoded
+    storage.put_many({digest("a"): damaged, digest("b"): damaged})
+    with pytest.raises(CorruptParcel, match=digest("a")[:12]):
+        storage.get(digest("a"))
+    with caplog.at_level(logging.WARNING, "fleche.storage"):
+        assert dict(storage.query(QueryCall())) == sound
+    assert len(caplog.records) == 1
 
 
 @pytest.mark.parametrize("cls", [ValueMemory, CallMemory, ValueVoid, CallVoid])

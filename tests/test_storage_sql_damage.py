@@ -16,7 +16,7 @@ from fleche.call import encode_record
 from fleche.digest import digest
 from fleche.errors import StorageError
 from fleche.storage import Sql, ValueFile
-from fleche.storage.sql import database
+from fleche.storage.sql import sqlite
 from fleche.table import Row
 from fleche.testing.corpus import a_record
 
@@ -114,13 +114,13 @@ def patient(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> Patient:
     caplog.set_level(logging.CRITICAL, "fleche")
-    real = database._use_wal
+    real = sqlite._use_wal
 
     def use_wal(connection: Any) -> None:
         real(connection)
         connection.execute("PRAGMA synchronous = OFF")  # thousands of times to wait for a disk
 
-    monkeypatch.setattr(database, "_use_wal", use_wal)
+    monkeypatch.setattr(sqlite, "_use_wal", use_wal)
     return Patient(tmp_path)
 
 

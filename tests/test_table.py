@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import builtins
 import datetime as dt
+import math
 import sys
 from html.parser import HTMLParser
 from typing import Any
@@ -28,6 +29,12 @@ def lazy(name: str = "f", result: Any = 4, runtime: Any = RUNTIME, **arguments: 
     metadata = {"runtime": runtime} if runtime else {}
     record = Call(name=name, arguments=arguments, result=result, metadata=metadata).seal()
     return LazyCall(record.key, record, in_memory())
+
+
+def in_the_clear(call: LazyCall, x: Any) -> LazyCall:
+    """The same call, as if another program had written ``x`` in the clear."""
+    record = call.record.replace(literals={**call.record.literals, "x": x})
+    return LazyCall(call.key, record, in_memory())
 
 
 class TestRows:
@@ -178,6 +185,74 @@ class TestPandas:
         assert frame["arguments.y"][1] == "a"
         assert frame["started"][0] == pd.Timestamp("2024-05-01T12:00:00Z")
         assert pd.isna(frame["started"][1])
+
+    def test_values_are_exact(self) -> None:
+        """No number is rounded and no type is changed, whatever else is in the column."""
+        pytest.importorskip("pandas")
+        large, larger = 2**53 + 1, 2**62 + 1
+        found: list[Any] = [large, 0.5, None, larger]
+        frame = Table([lazy(x=value, result=value) for value in found]).to_pandas()
+        for column in ("arguments.x", "result"):
+            values = frame[column].tolist()
+            assert [(type(value), value) for value in values] == [
+                (type(value), value) for value in found
+            ]
+        assert frame[frame["arguments.x"] == large]["result"].tolist() == [large]
+
+    def test_no_calls(self) -> None:
+        pytest.importorskip("pandas")
+        assert Table([]).to_pandas().empty
+
+    def test_versions_are_exact(self) -> None:
+        """A version stays a whole number beside calls of functions without one."""
+        pytest.importorskip("pandas")
+        records = [lazy(x=x).record.replace(version=version) for x, version in enumerate((1, None))]
+        table = Table([LazyCall(record.key, record, in_memory()) for record in records])
+        first, second = table.to_pandas()["version"]
+        assert (type(first), first, second) == (int, 1, None)
+
+    @pytest.mark.parametrize(
+        ("values", "dtype"),
+        [
+            ([1, 2**53 + 1], "int64"),
+            ([0.5, math.nan], "float64"),
+            ([True, False], "bool"),
+            ([1, 0.5], "object"),
+            ([True, 1], "object"),
+            ([0.5, None], "object"),
+            ([2**53 + 1, "a"], "object"),
+        ],
+    )
+    def test_columns_of_one_kind_are_numeric(self, values: list[Any], dtype: str) -> None:
+        """Whole numbers alone, floats alone and truth values alone can be computed with."""
+        pytest.importorskip("pandas")
+        frame = Table([lazy(x=value, y=n) for n, value in enumerate(values)]).to_pandas()
+        assert frame["arguments.x"].dtype == dtype
+
+    @pytest.mark.parametrize(
+        ("values", "dtype"),
+        [
+            ([1, 2**53 + 1], "Int64"),
+            ([0.5, 2.5], "float64"),
+            ([True, False], "boolean"),
+            ([0.5, math.nan], "object"),
+            ([1, None], "object"),
+            ([2**63, 1], "object"),
+            (["a", "b"], "object"),
+        ],
+    )
+    def test_calls_without_the_argument(self, values: list[Any], dtype: str) -> None:
+        """They have a gap, which is neither ``None`` nor the NaN of another call."""
+        pd = pytest.importorskip("pandas")
+        calls = [in_the_clear(lazy(x=value, y=n), value) for n, value in enumerate(values)]
+        column = Table([*calls, lazy("other", y=1)]).to_pandas()["arguments.x"]
+        *given, gap = column.tolist()
+        assert column.dtype == dtype
+        assert [(type(value), repr(value)) for value in given] == [
+            (type(value), repr(value)) for value in values
+        ]
+        assert pd.isna(gap)
+        assert gap is not None
 
     def test_not_installed(self, monkeypatch: pytest.MonkeyPatch) -> None:
         """The error names the command that mends it."""

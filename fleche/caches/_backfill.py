@@ -6,10 +6,17 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import Protocol
 
-from fleche.digest import Digest
+from fleche.call import CallRecord, Scalar
+from fleche.digest import Digest, digest
 from fleche.parcel import Packing, Parcel, inline, verify
 
-__all__ = ["made_storable"]
+__all__ = ["made_storable", "plain_arguments"]
+
+
+def plain_arguments(record: CallRecord) -> dict[Digest, Scalar]:
+    """Return by their digest the arguments that ``record`` holds in the clear, and truly."""
+    plain = {record.arguments[name]: value for name, value in record.literals.items()}
+    return {key: value for key, value in plain.items() if digest(value) == key}
 
 
 class _Source(Protocol):

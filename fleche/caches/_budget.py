@@ -7,6 +7,7 @@ from threading import Lock
 
 __all__ = ["Budget"]
 
+_SHARE = 10
 _LOOK_AGAIN = 60.0
 """Seconds after which others may have filled what was free."""
 
@@ -14,7 +15,7 @@ _LOOK_AGAIN = 60.0
 class Budget:
     """What may be saved before somebody must look how full the cache is.
 
-    It is half of what was free when somebody looked: others save too.
+    It is a tenth of what was free when somebody looked: others save too.
     """
 
     def __init__(self) -> None:
@@ -30,7 +31,7 @@ class Budget:
             return self._calls >= 0 and self._bytes >= 0 and time.monotonic() < self._until
 
     def renew(self, calls: float, size: float) -> None:
-        """Set the budget to half of what is free."""
+        """Set the budget to a tenth of what is free."""
         with self._lock:
-            self._calls, self._bytes = calls / 2, size / 2
+            self._calls, self._bytes = calls / _SHARE, size / _SHARE
             self._until = time.monotonic() + _LOOK_AGAIN

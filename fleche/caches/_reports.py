@@ -70,7 +70,8 @@ class VerifyReport(Report):
         values: how many values there are.
         calls: how many finished calls.
         corrupt: values and records that are damaged.
-        untrusted: values and records that are not signed by a known key; they are never removed.
+        untrusted: values and records that are not signed by a known key, or that only a newer
+            fleche can read; they are never removed.
         broken: values that refer to a shared buffer which is gone or corrupt.
         dangling: calls whose result is gone, corrupt or broken.
         incomplete: calls whose result is here, but not all of their arguments.

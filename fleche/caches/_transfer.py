@@ -1,49 +1,31 @@
 """Copying calls from cache to cache, as parcels.
 
 Only what the target lacks is read from the source at all, and all of it is checked before it goes
-on: damage does not travel, and does not keep the rest from travelling.
+on: damage does not travel, and does not keep the rest from travelling. Nor does what the target
+refuses.
 """
 
 from __future__ import annotations
 
 import itertools
 import logging
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import Protocol, TypeVar
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 from fleche.batches import batched
+from fleche.caches._gaps import gaps, records_of
+from fleche.caches._lease import Lease
+from fleche.caches._shipment import Shipment
+from fleche.caches._side import Side
+from fleche.caches._sound import sound_records
 from fleche.call import CallRecord
 from fleche.digest import Digest
-from fleche.errors import ParcelError
-from fleche.parcel import Packing, Parcel, inline, verify
+from fleche.errors import Rejected
 
 __all__ = ["Side", "copy_call", "transfer"]
 
 log = logging.getLogger("fleche.caches")
 
-T = TypeVar("T")
-
 _BATCH = 1024
-_HELD = 1 << 16
-"""Up to this size, a parcel that waits for its buffers is kept in memory."""
-
-
-class Side(Protocol):
-    """What a transfer needs of either cache."""
-
-    packing: Packing
-
-    @property
-    def opens_parcels(self) -> bool: ...
-    def load_record(self, key: Digest) -> CallRecord: ...
-    def load_records(self, keys: Iterable[Digest]) -> Iterator[tuple[Digest, CallRecord]]: ...
-    def load_parcel(self, digest: Digest) -> Parcel: ...
-    def load_parcels(self, digests: Iterable[Digest]) -> Iterator[tuple[Digest, Parcel]]: ...
-    def save_parcels(self, parcels: Iterable[tuple[Digest, Parcel]]) -> None: ...
-    def save_records(self, records: Mapping[Digest, CallRecord]) -> None: ...
-    def missing(self, digests: Iterable[Digest]) -> list[Digest]: ...
-    def contains_many(self, keys: Iterable[Digest]) -> list[bool]: ...
-    def count(self, event: str, number: int = 1) -> None: ...
 
 
 def transfer(
@@ -52,21 +34,21 @@ def transfer(
     keys: Iterable[Digest],
     progress: Callable[[int], None] | None,
 ) -> int:
-    """Copy those calls of ``keys`` that ``target`` lacks and ``source`` has; return how many.
+    """Copy those calls of ``keys`` that ``target`` lacks, or lacks a part of, and ``source`` has.
 
     Buffers go before the values that refer to them, and values before the records that stand on
-    them, in batches: whenever it is interrupted, what has arrived is whole, and need not be sent
-    again.
+    them, in portions: whenever it is interrupted, what has arrived is whole, and need not be sent
+    again. A lease keeps it until its record has arrived, too.
+
+    Returns:
+        How many calls were copied, or completed.
     """
     copied = 0
     for batch in batched(keys, _BATCH):
-        there = target.contains_many(batch)
-        lacking = list(itertools.compress(batch, (not known for known in there)))
-        found = _sound(source, source.load_records, source.load_record, lacking)
-        new = len(_copy(source, target, dict(found)))
-        copied += new
-        if progress is not None and new:
-            progress(copied)
+        for number in _copy_batch(source, target, batch):
+            copied += number
+            if progress is not None and number:
+                progress(copied)
     return copied
 
 
@@ -75,167 +57,97 @@ def copy_call(source: Side, target: Side, key: Digest, record: CallRecord) -> No
 
     Raises:
         KeyError: the result is not in ``source``, or damaged there.
+        Rejected: ``target`` refuses it.
+        ParcelError: ``target`` refuses a value.
     """
-    if not _copy(source, target, {key: record}):
-        raise KeyError(record.result)
+    with Lease(target) as lease:
+        shipment = Shipment(source, target, record.digests(), lease)
+        shipment.send_all()
+        for error in shipment.refused.values():
+            raise error
+        if record.result in shipment.absent:
+            raise KeyError(record.result)
+        target.save_record(key, record)
+
+
+def _copy_batch(source: Side, target: Side, keys: Sequence[Digest]) -> Iterator[int]:
+    """Copy calls, and yield how many were copied each time that some were."""
+    there = target.contains_many(keys)
+    known = records_of(source, target, itertools.compress(keys, there))
+    lacking = itertools.compress(keys, (not answered for answered in there))
+    new = dict(sound_records(source, lacking))
+    copied: dict[Digest, CallRecord] = {}
+    sent: set[Digest] = set()
+    if new:
+        with Lease(target) as lease:
+            values = _values_of(new)
+            lease.hold(values)
+            shipment = Shipment(source, target, values, lease)
+            sent.update(shipment.lacking)
+            for portion in _copy(source, target, new, shipment):
+                copied.update(portion)
+                yield len(portion)
+    absent = gaps(source, target, {**known, **copied}, sent)
+    arrived = _fill(source, target, {part for parts in absent.values() for part in parts})
+    yield sum(not arrived.isdisjoint(parts) for key, parts in absent.items() if key in known)
+
+
+def _values_of(records: Mapping[Digest, CallRecord]) -> dict[Digest, None]:
+    return dict.fromkeys(value for record in records.values() for value in record.digests())
 
 
 def _copy(
+    source: Side, target: Side, records: Mapping[Digest, CallRecord], shipment: Shipment
+) -> Iterator[dict[Digest, CallRecord]]:
+    """Copy records, each after its values; yield those copied together."""
+    rest = dict(records)
+    while rest:
+        shipment.send_some()
+        ready = {
+            key: record
+            for key, record in rest.items()
+            if shipment.lacking.keys().isdisjoint(record.digests())
+        }
+        rest = {key: record for key, record in rest.items() if key not in ready}
+        if ready:
+            yield _save_records(source, target, _answerable(source, ready, shipment))
+
+
+def _answerable(
+    source: Side, records: Mapping[Digest, CallRecord], shipment: Shipment
+) -> dict[Digest, CallRecord]:
+    """Return the records whose results have arrived."""
+    found = {key: each for key, each in records.items() if each.result not in shipment.absent}
+    for key in records.keys() - found.keys():
+        if records[key].result not in shipment.refused:
+            source.count("dangling")
+        log.warning("call %s: its result is gone, damaged or refused, not copied", key[:12])
+    return found
+
+
+def _save_records(
     source: Side, target: Side, records: Mapping[Digest, CallRecord]
 ) -> dict[Digest, CallRecord]:
-    """Copy records and the values that ``target`` lacks; return the records that were copied."""
-    values = dict.fromkeys(value for record in records.values() for value in record.digests())
-    absent = _copy_values(source, target, list(values))
-    whole = {key: record for key, record in records.items() if record.result not in absent}
-    for key in records.keys() - whole.keys():
-        source.count("dangling")
-        log.warning("call %s: its result is gone or damaged, not copied", key[:12])
-    target.save_records(whole)
-    return whole
-
-
-def _copy_values(source: Side, target: Side, values: list[Digest]) -> set[Digest]:
-    """Copy the values that ``target`` lacks; return those that ``source`` lacks too."""
-    lacking = target.missing(values) if values else []
-    absent = set(lacking)
-    waiting = _Waiting(source)
-
-    def arriving() -> Iterator[tuple[Digest, Parcel]]:
-        for digest, parcel in _sound_parcels(source, lacking):
-            if parcel.references:
-                waiting.add(digest, parcel)
-                continue
-            yield digest, parcel
-            absent.discard(digest)
-
-    target.save_parcels(arriving())
-    if waiting.references:
-        deliver = _deliver_whole if target.opens_parcels else _deliver_parts
-        absent -= deliver(source, target, waiting)
-    return absent
-
-
-class _Waiting:
-    """Parcels whose buffers are to be copied first; large ones are asked for once more."""
-
-    def __init__(self, source: Side) -> None:
-        self._source = source
-        self._held: dict[Digest, Parcel] = {}
-        self.references: dict[Digest, tuple[Digest, ...]] = {}
-
-    def add(self, digest: Digest, parcel: Parcel) -> None:
-        self.references[digest] = parcel.references
-        if parcel.nbytes <= _HELD:
-            self._held[digest] = parcel
-        else:
-            parcel.close()
-
-    def take(self, wanted: Iterable[Digest]) -> Iterator[tuple[Digest, Parcel]]:
-        again = []
-        for digest in wanted:
-            if digest in self._held:
-                yield digest, self._held.pop(digest)
-            else:
-                again.append(digest)
-        if again:
-            yield from _sound_parcels(self._source, again)
-
-
-def _deliver_parts(source: Side, target: Side, waiting: _Waiting) -> set[Digest]:
-    """Copy the buffers that ``target`` lacks, then the values; return those that are whole."""
-    needed = dict.fromkeys(key for keys in waiting.references.values() for key in keys)
-    lacking = target.missing(needed)
-    sent: set[Digest] = set()
-    if lacking:
-        target.save_parcels(_noting(_sound_parcels(source, lacking), sent))
-    gone = set(lacking) - sent
-    whole = [key for key, needs in waiting.references.items() if gone.isdisjoint(needs)]
-    delivered: set[Digest] = set()
-    target.save_parcels(_noting(waiting.take(whole), delivered))
-    return delivered
-
-
-def _deliver_whole(source: Side, target: Side, waiting: _Waiting) -> set[Digest]:
-    """Copy values with their buffers inside; return those that are whole."""
-
-    def parcels() -> Iterator[tuple[Digest, Parcel]]:
-        for digest, parcel in waiting.take(list(waiting.references)):
-            buffers = dict(_sound_parcels(source, parcel.references))
+    """Save records, one by one if one is refused; return those that are not."""
+    saved = dict(records)
+    try:
+        target.save_records(records)
+    except Rejected:
+        for key, record in records.items():
             try:
-                if len(buffers) == len(parcel.references):
-                    yield digest, inline(parcel, buffers, target.packing.keys)
-            finally:
-                for each in (parcel, *buffers.values()):
-                    each.close()
-
-    delivered: set[Digest] = set()
-    target.save_parcels(_noting(parcels(), delivered))
-    return delivered
+                target.save_record(key, record)
+            except Rejected as error:
+                del saved[key]
+                source.count("refused")
+                log.warning("call %s: refused, not copied: %s", key[:12], error)
+    return saved
 
 
-def _noting(
-    parcels: Iterable[tuple[Digest, Parcel]], taken: set[Digest]
-) -> Iterator[tuple[Digest, Parcel]]:
-    """Yield ``parcels``, and note each that has been taken."""
-    for digest, parcel in parcels:
-        yield digest, parcel
-        taken.add(digest)
-
-
-# -- what is damaged stays where it is -------------------------------------------------------------
-
-
-def _sound_parcels(source: Side, digests: Iterable[Digest]) -> Iterator[tuple[Digest, Parcel]]:
-    """Yield those of the parcels that ``source`` has whole."""
-    for digest, parcel in _sound(source, source.load_parcels, source.load_parcel, digests):
-        try:
-            if not parcel.checked:
-                verify(parcel, digest=digest)
-                parcel.checked = True
-        except KeyError:  # gone while it was read
-            parcel.close()
-        except ParcelError as error:
-            parcel.close()
-            _note(source, digest, error)
-        else:
-            yield digest, parcel
-
-
-def _sound(
-    source: Side,
-    load_many: Callable[[Iterable[Digest]], Iterator[tuple[Digest, T]]],
-    load: Callable[[Digest], T],
-    keys: Iterable[Digest],
-) -> Iterator[tuple[Digest, T]]:
-    """Yield what ``load_many`` finds, past whatever is damaged."""
-    rest = dict.fromkeys(keys)
-    while rest:
-        try:
-            for key, item in load_many(list(rest)):
-                del rest[key]
-                yield key, item
-        except ParcelError:
-            yield from _up_to_the_damage(source, load, rest)
-        else:
-            return
-
-
-def _up_to_the_damage(
-    source: Side, load: Callable[[Digest], T], rest: dict[Digest, None]
-) -> Iterator[tuple[Digest, T]]:
-    """Load one by one until it is known what is damaged; take what was looked at from ``rest``."""
-    for key in list(rest):
-        del rest[key]
-        try:
-            item = load(key)
-        except KeyError:
-            continue
-        except ParcelError as error:
-            _note(source, key, error)
-            return
-        yield key, item
-
-
-def _note(source: Side, key: Digest, error: ParcelError) -> None:
-    source.count(f"errors.{error.code}")
-    log.warning("%s: damaged, not copied: %s", key[:12], error)
+def _fill(source: Side, target: Side, values: set[Digest]) -> set[Digest]:
+    """Copy values that calls in ``target`` need; return those that it has then."""
+    if not values:
+        return values
+    with Lease(target) as lease:
+        shipment = Shipment(source, target, values, lease)
+        shipment.send_all()
+    return values - shipment.absent

@@ -188,7 +188,9 @@ class BaseCache(Upkeep):
         """Copy calls with all their values to ``target``, as parcels.
 
         What ``target`` holds is not sent again, and an interrupted transfer, begun anew, goes on
-        where it was. A call whose result is gone or damaged is left out, counted and logged.
+        where it was. Of a call that ``target`` can answer, it gets the arguments and the buffers
+        that it lacks. A call whose result is gone, damaged, or refused by ``target`` is left out,
+        and so is an argument: counted and logged. The rest is copied.
 
         Args:
             target: any other cache.
@@ -197,7 +199,7 @@ class BaseCache(Upkeep):
             progress: called with the number of calls copied so far.
 
         Returns:
-            The number of calls that were not in ``target`` before.
+            The number of calls that were not in ``target`` before, or not with all their values.
 
         Raises:
             Rejected: ``target`` is read-only.

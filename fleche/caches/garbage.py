@@ -3,7 +3,8 @@
 Why :func:`collect` takes nothing that is needed:
 
 - A value that is stored, or found to be here already, during the last ``grace`` seconds is left
-  alone. Whoever saves a call without a lease has this long from the first value to the record.
+  alone. Whoever saves a call without a lease has this long from the first value to the record, and
+  whoever has a lease, which names the arguments, from the result to the record.
 - A call that runs for longer holds a lease, which was there before its arguments were. The lease
   goes only after the record has come, and the collector reads all records twice: a call that was
   running when the first reading began shows its lease there, or its record in the second. A call
@@ -14,25 +15,23 @@ Why :func:`collect` takes nothing that is needed:
 - A shared buffer goes only if no value that is left refers to it. The tables are read after the
   garbage among the values has gone: a value that somebody renewed in time is left, and speaks for
   its buffers, and one that is stored from then on had its buffers stored or renewed before, which
-  makes them too young. If the table of a value that is left cannot be read, no buffer goes.
+  makes them too young. A value that is not trusted here speaks for its buffers all the same; one
+  whose head is damaged can never be opened, and needs none. If only a newer fleche can read what a
+  value needs, no buffer goes.
 """
 
 from __future__ import annotations
 
-import logging
 import time
 from collections.abc import Callable, Iterable, Iterator
 
 from fleche.caches._reports import GcReport
-from fleche.caches.tables import read_table
 from fleche.call import CallRecord
 from fleche.digest import Digest
-from fleche.errors import ParcelError, SignatureError, StorageError
-from fleche.storage.base import CallStorage, Entry, ValueStorage
+from fleche.errors import CorruptParcel, ParcelError, SignatureError, StorageError
+from fleche.storage.base import CallStorage, Entry, Table, ValueStorage
 
 __all__ = ["Steps", "collect"]
-
-log = logging.getLogger("fleche.caches")
 
 Progress = Callable[[int], None]
 
@@ -71,7 +70,8 @@ def collect(
         progress: called with the number of entries looked at so far.
 
     Raises:
-        StorageError: a record cannot be read, so nothing was removed.
+        StorageError: a record cannot be read, so nothing was removed; or a value of a newer fleche,
+            so no buffer was.
     """
     steps = Steps(progress)
     now = time.time()
@@ -80,16 +80,17 @@ def collect(
     roots, expired = _roots(calls, now - lease_age, steps)
     old = [entry for entry in entries if entry.modified <= limit and entry.key not in roots]
     doomed, buffers = _sorted_out(values, old)
-    if not dry_run:
-        expired = [lease for lease in expired if calls.delete_older(lease, now - lease_age)]
-        doomed = [entry for entry in doomed if _remove(values, entry, limit, steps)]
-    if buffers:
-        gone = {entry.key for entry in (*doomed, *buffers)}
-        needed = _needed_buffers(values, (e.key for e in entries if e.key not in gone))
-        garbage = [] if needed is None else [e for e in buffers if e.key not in needed]
+    with values.removing():
         if not dry_run:
-            garbage = [entry for entry in garbage if _remove(values, entry, limit, steps)]
-        doomed += garbage
+            expired = [lease for lease in expired if calls.delete_older(lease, now - lease_age)]
+            doomed = [entry for entry in doomed if _remove(values, entry, limit, steps)]
+        if buffers:
+            gone = {entry.key for entry in (*doomed, *buffers)}
+            needed = _needed_buffers(values, (e.key for e in entries if e.key not in gone))
+            garbage = [entry for entry in buffers if entry.key not in needed]
+            if not dry_run:
+                garbage = [entry for entry in garbage if _remove(values, entry, limit, steps)]
+            doomed += garbage
     return GcReport(
         removed=len(doomed),
         freed=sum(entry.size for entry in doomed),
@@ -98,39 +99,30 @@ def collect(
     )
 
 
-def _sorted_out(values: ValueStorage, entries: Iterable[Entry]) -> tuple[list[Entry], list[Entry]]:
-    """Return the entries that are values, and those that are, or may be, shared buffers."""
+def _sorted_out(values: ValueStorage, entries: list[Entry]) -> tuple[list[Entry], list[Entry]]:
+    """Return the entries that are values, and those that are shared buffers."""
+    tables = dict(_tables(values, (entry.key for entry in entries)))
     doomed: list[Entry] = []
     buffers: list[Entry] = []
     for entry in entries:
-        try:
-            is_buffer = read_table(values, entry.key).is_buffer
-        except KeyError:
-            continue
-        except ParcelError:
-            is_buffer = True
-        (buffers if is_buffer else doomed).append(entry)
+        if entry.key in tables:
+            (buffers if tables[entry.key].is_buffer else doomed).append(entry)
     return doomed, buffers
 
 
-def _needed_buffers(values: ValueStorage, keys: Iterable[Digest]) -> set[Digest] | None:
-    """Return the buffers that some values refer to; None if that cannot be told."""
-    needed: set[Digest] = set()
-    for key in keys:
-        try:
-            table = read_table(values, key)
-        except KeyError:
-            continue
-        except ParcelError as error:
-            log.warning(
-                "value %s cannot be read, so nobody knows which buffers it needs; none was "
-                "removed. verify(repair=True) removes damaged values. (%s)",
-                key[:12],
-                error,
-            )
-            return None
-        needed.update(table.references)
-    return needed
+def _needed_buffers(values: ValueStorage, keys: Iterable[Digest]) -> set[Digest]:
+    """Return the buffers that some values refer to."""
+    return {needed for _, table in _tables(values, keys) for needed in table.references}
+
+
+def _tables(values: ValueStorage, keys: Iterable[Digest]) -> Iterator[tuple[Digest, Table]]:
+    try:
+        yield from values.tables(keys)
+    except ParcelError as error:
+        raise StorageError(
+            "a value cannot be read, so nobody knows which buffers it needs; no buffer was "
+            f"removed. {_remedy(error)} ({error})"
+        ) from error
 
 
 def _remove(values: ValueStorage, entry: Entry, limit: float, steps: Steps) -> bool:
@@ -180,6 +172,10 @@ def _is_older(calls: CallStorage, key: Digest, limit: float) -> bool:
 
 
 def _remedy(error: ParcelError) -> str:
+    if isinstance(error, CorruptParcel) and error.newer:
+        return (
+            "Upgrade fleche, or evict() what is in verify().untrusted if nobody uses a newer one."
+        )
     if isinstance(error, SignatureError):
         return (
             "Use the secret that signed it, or evict() what is in verify().untrusted if nobody "

@@ -5,17 +5,17 @@ Everything here may run while others, in this process and elsewhere, save and lo
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from typing import Any
 
 from fleche.caches._reports import RedigestReport, StatsReport, VerifyReport
 from fleche.caches.garbage import Steps, collect
-from fleche.caches.tables import Table, open_stored, save_stored, table_of
+from fleche.caches.tables import open_stored, save_stored
 from fleche.call import CallRecord
 from fleche.digest import SCHEME, Digest, digest
 from fleche.errors import CorruptParcel, ParcelError, SignatureError
 from fleche.parcel import Packing
-from fleche.parcel import verify as verify_parcel
-from fleche.storage.base import CallStorage, ValueStorage
+from fleche.storage.base import CallStorage, Storage, Table, ValueStorage
 
 __all__ = ["collect", "measure", "redigest", "verify"]
 
@@ -63,6 +63,8 @@ def verify(
 ) -> VerifyReport:
     """Check every byte of every entry, without opening a value.
 
+    A repair removes nothing that was stored, or found to be here, after the check began.
+
     Args:
         values: where the values are.
         calls: where the records are.
@@ -71,39 +73,58 @@ def verify(
         progress: called with the number of entries looked at so far.
     """
     steps = Steps(progress)
-    report, tables = _verify_values(values, keys, steps)
-    unusable = {*report.corrupt, *report.broken}
-    of_calls, used = _verify_calls(values, calls, unusable, steps)
+    ages_of_values = {entry.key: entry.modified for entry in values.entries()}
+    of_values, tables = _verify_values(values, ages_of_values, keys, steps)
+    ages_of_calls = {entry.key: entry.modified for entry in calls.entries()}
+    unusable = {*of_values.corrupt, *of_values.broken}
+    of_calls, used = _verify_calls(values, calls, ages_of_calls, unusable, steps)
     for key in used & tables.keys():
         used = used.union(tables[key].references)
-    report = report + of_calls + VerifyReport(orphaned=len(tables.keys() - used))
+    report = of_values + of_calls + VerifyReport(orphaned=len(tables.keys() - used))
     if not repair:
         return report
-    for key in (*report.corrupt, *report.broken):
-        values.delete(key)
-    for key in (*report.corrupt, *report.dangling):
-        calls.delete(key)
-    removed = len(report.corrupt) + len(report.broken) + len(report.dangling)
+    removed = _remove(values, ages_of_values, of_values.corrupt)
+    removed += _remove(calls, ages_of_calls, of_calls.corrupt)
+    # somebody may have stored a buffer or a result again; then what stands on it is whole
+    broken = list(_broken(values, {key: tables[key] for key in of_values.broken}, ()))
+    removed += _remove(values, ages_of_values, broken)
+    dangling = [key for key in of_calls.dangling if _is_dangling(values, calls, key)]
+    removed += _remove(calls, ages_of_calls, dangling)
     return report + VerifyReport(removed=removed)
 
 
+def _remove(storage: Storage[Any], ages: Mapping[Digest, float], keys: Iterable[Digest]) -> int:
+    """Remove those entries that are as old as they were; return how many."""
+    with storage.removing():
+        return sum(storage.delete_older(key, ages[key]) for key in keys)
+
+
+def _is_dangling(values: ValueStorage, calls: CallStorage, key: Digest) -> bool:
+    try:
+        result = calls.get(key).result
+    except (KeyError, ParcelError):
+        return False
+    return result is not None and not values.contains(result)
+
+
 def _verify_values(
-    values: ValueStorage, keys: Sequence[bytes], steps: Steps
+    values: ValueStorage, digests: Iterable[Digest], keys: Sequence[bytes], steps: Steps
 ) -> tuple[VerifyReport, dict[Digest, Table]]:
-    """Return what is wrong with the values, and the tables of all that are not corrupt."""
+    """Return what is wrong with some values, and the tables of all that are not corrupt."""
     corrupt, untrusted = [], []
     tables: dict[Digest, Table] = {}
-    for key in list(values.keys()):
+    for key in digests:
         steps.step()
         try:
-            tables[key] = _verify_value(values, key, keys)
+            tables[key] = values.check(key, keys)
         except KeyError:
             continue
-        except SignatureError:
+        except (CorruptParcel, SignatureError) as error:
+            if _is_ours(error):
+                corrupt.append(key)
+                continue
             untrusted.append(key)
-            tables[key] = Table()
-        except CorruptParcel:
-            corrupt.append(key)
+            tables[key] = _table_of_untrusted(error)
     report = VerifyReport(
         values=len(tables) + len(corrupt),
         corrupt=tuple(corrupt),
@@ -113,13 +134,15 @@ def _verify_values(
     return report, tables
 
 
-def _verify_value(values: ValueStorage, key: Digest, keys: Sequence[bytes]) -> Table:
-    parcel = values.get(key)
-    try:
-        verify_parcel(parcel, digest=key, keys=keys)
-        return table_of(parcel)
-    finally:
-        parcel.close()
+def _is_ours(error: ParcelError) -> bool:
+    """Tell damage from what others may trust, or a newer fleche read."""
+    return not (isinstance(error, SignatureError) or getattr(error, "newer", False))
+
+
+def _table_of_untrusted(error: ParcelError) -> Table:
+    """Return what is known of a value that somebody else may trust, or a newer fleche read."""
+    head = getattr(error, "head", None)
+    return Table() if head is None else Table.of(head)
 
 
 def _broken(
@@ -134,22 +157,25 @@ def _broken(
 
 
 def _verify_calls(
-    values: ValueStorage, calls: CallStorage, unusable: Collection[Digest], steps: Steps
+    values: ValueStorage,
+    calls: CallStorage,
+    keys: Iterable[Digest],
+    unusable: Collection[Digest],
+    steps: Steps,
 ) -> tuple[VerifyReport, set[Digest]]:
-    """Return what is wrong with the calls, and the values that they refer to."""
+    """Return what is wrong with some calls, and the values that they refer to."""
     used: set[Digest] = set()
-    damaged, untrusted, dangling, incomplete, misfiled, finished = [], [], [], [], [], 0
-    for key in list(calls.keys()):
+    damaged: list[Digest] = []
+    untrusted: list[Digest] = []
+    dangling, incomplete, misfiled, finished = [], [], [], 0
+    for key in keys:
         steps.step()
         try:
             record = calls.get(key)
         except KeyError:
             continue
-        except SignatureError:
-            untrusted.append(key)
-            continue
-        except ParcelError:
-            damaged.append(key)
+        except ParcelError as error:
+            (damaged if _is_ours(error) else untrusted).append(key)
             continue
         used.update(record.digests())
         if record.result is None:

@@ -43,10 +43,17 @@ class Layers:
         self._noted: set[tuple[str, int]] = set()
         self._lock = Lock()
 
-    def capabilities(self, *, read_only: bool) -> Capabilities:
-        """Return what they are together."""
+    def capabilities(
+        self, *, read_only: bool, of: Iterable[BaseCache] | None = None
+    ) -> Capabilities:
+        """Return what they are together.
+
+        Args:
+            read_only: whether they refuse every save.
+            of: only some of them; the others are not asked.
+        """
         found = []
-        for layer in self.caches:
+        for layer in self.caches if of is None else of:
             with self.tolerating(layer):
                 found.append(layer.capabilities)
         return Capabilities(
@@ -76,20 +83,30 @@ class Layers:
         level = logging.DEBUG if known else logging.WARNING
         log.log(level, "%s: %s, going on without it: %s", layer, event, error)
 
-    def ask(self, question: Callable[[BaseCache], T]) -> Iterator[T]:
-        """Yield the answers of those that have one, in order, each asked when it is its turn."""
-        for layer in self.caches:
+    def ask(self, question: Callable[[BaseCache], T], *, first_last: bool = False) -> Iterator[T]:
+        """Yield the answers of those that have one, in order, each asked when it is its turn.
+
+        Args:
+            question: a :class:`KeyError` is no answer.
+            first_last: ask the first layer last: what it has is not to be trusted.
+        """
+        for layer in self._order(first_last=first_last):
             with self.tolerating(layer), suppress(KeyError):
                 answer = question(layer)
                 yield answer
 
-    def first(self, key: Digest, question: Callable[[BaseCache], T]) -> T:
-        """Return the first answer to a question about ``key``.
+    def _order(self, *, first_last: bool) -> tuple[BaseCache, ...]:
+        return (*self.caches[1:], self.caches[0]) if first_last else self.caches
+
+    def first(
+        self, key: Digest, question: Callable[[BaseCache], T], *, first_last: bool = False
+    ) -> T:
+        """Return the first answer to a question about ``key``; see :meth:`ask`.
 
         Raises:
             KeyError: there is none.
         """
-        for answer in self.ask(question):
+        for answer in self.ask(question, first_last=first_last):
             return answer
         raise KeyError(key)
 
@@ -100,9 +117,9 @@ class Layers:
 
         Args:
             digests: what is wanted.
-            first_last: ask the first layer last: what it has is not to be trusted.
+            first_last: as for :meth:`ask`.
         """
-        order = (*self.caches[1:], self.caches[0]) if first_last else self.caches
+        order = self._order(first_last=first_last)
         return self._load(digests, order, lambda layer, rest: layer.load_parcels(rest))
 
     def load_records(self, keys: Iterable[Digest]) -> Iterator[tuple[Digest, CallRecord]]:
@@ -126,6 +143,17 @@ class Layers:
     def contains(self, key: Digest) -> bool:
         """Tell whether one of them contains ``key``."""
         return any(self.ask(lambda layer: layer.contains(key)))
+
+    def contains_many(self, keys: Iterable[Digest]) -> list[bool]:
+        """Tell for each key whether one of them contains it, each asked once for the rest."""
+        wanted = list(keys)
+        found: set[Digest] = set()
+        for layer in self.caches:
+            rest = [key for key in wanted if key not in found]
+            with self.tolerating(layer):
+                there = layer.contains_many(rest) if rest else []
+                found.update(key for key, known in zip(rest, there, strict=True) if known)
+        return [key in found for key in wanted]
 
     def expand(self, key: Digest | str) -> Digest:
         """Return the one complete digest that ``key`` stands for in all of them together.

@@ -3,50 +3,26 @@
 from __future__ import annotations
 
 import logging
-from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
-from threading import Lock
-from typing import TypeAlias
+import os
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import suppress
+from typing import Any
 
-from fleche.caches._budget import Budget
+from fleche.caches._ledger import Ledger
 from fleche.caches.local import Cache
 from fleche.caches.pending import PendingCall
-from fleche.caches.tables import Table, read_table
+from fleche.caches.survey import Candidate, Eviction, Survey, least_recently_used
 from fleche.caches.views import CacheView
 from fleche.call import Call, CallRecord
-from fleche.digest import Digest
+from fleche.digest import BufferDigests, Digest
 from fleche.errors import ParcelError, Rejected, StorageError
 from fleche.parcel import Parcel
-from fleche.storage.base import CallStorage, ValueStorage
+from fleche.storage.base import Entry
 
 __all__ = ["Candidate", "Eviction", "SizeLimitedCache", "least_recently_used"]
 
 log = logging.getLogger("fleche.caches")
-
-
-@dataclass(frozen=True)
-class Candidate:
-    """A call that may be evicted.
-
-    Attributes:
-        key: its key.
-        record: what is known of it: name, metadata such as how long it took, and so on.
-        used: when it was last saved or loaded, in seconds since the epoch.
-    """
-
-    key: Digest
-    record: CallRecord
-    used: float
-
-
-Eviction: TypeAlias = Callable[[Sequence[Candidate]], Iterable[Candidate]]
-"""Brings candidates into the order in which they go, the first to go first."""
-
-
-def least_recently_used(candidates: Sequence[Candidate]) -> Iterable[Candidate]:
-    """Let go first what was not used for longest."""
-    return sorted(candidates, key=lambda call: call.used)
 
 
 class SizeLimitedCache(CacheView):
@@ -55,14 +31,23 @@ class SizeLimitedCache(CacheView):
     A call is used when it is saved or loaded. Several processes may share the storages, as long as
     all of them keep to the same limits: sizes and times of use are those of the storages. Never
     evicted are the call that was just saved, so that one call may exceed the limits, and what a
-    running call has stored. A value that is larger than the whole cache is refused. Buffers that
-    values share count once, and go with the last value that needs them.
+    running call has stored, which comes on top of them. A value that is larger than the whole cache
+    is refused. Buffers that values share count once, and go with the last value that needs them.
 
-    Room is made a tenth at a time, so that it need not be made at every save.
+    What no call needs (any more) goes before any call does: at once what was left behind by calls
+    that this process has evicted, replaced or given up, and the rest when it is old enough for
+    :meth:`gc`. Until then it does not count against the calls.
+
+    Room is made a tenth at a time, so that it need not be made at every save. Nor does a process
+    look at every save how full the cache is, but when it has used up a tenth of what was free, or
+    after a minute. So the limits are exact for one process, and nearly so for several that save all
+    the time. At worst, each of them adds the tenth that it still had when others filled the rest.
+
+    A call may be evicted at any time, even one whose key :meth:`save` is about to return.
 
     Attributes:
         max_size: how many calls are kept; ``None`` for any number.
-        max_bytes: how many bytes their values and records may take; ``None`` for any number.
+        max_bytes: how many bytes their records and values may take; ``None`` for any number.
     """
 
     def __init__(
@@ -78,7 +63,7 @@ class SizeLimitedCache(CacheView):
         Args:
             inner: a local cache.
             max_size: how many calls are kept.
-            max_bytes: how many bytes their values and records may take.
+            max_bytes: how many bytes their records and values may take.
             eviction: which calls go first. What it leaves out stays.
 
         Raises:
@@ -92,8 +77,15 @@ class SizeLimitedCache(CacheView):
         self.max_bytes = max_bytes
         self.eviction = eviction
         self._values, self._calls = inner.values, inner.calls
-        self._budget = Budget()
-        self._making_room = Lock()
+        self._ledgers: dict[int, Ledger] = {}
+
+    @property
+    def _here(self) -> Ledger:
+        """What this process knows. A forked child begins anew, with locks that nobody holds."""
+        process = os.getpid()
+        return self._ledgers.get(process) or self._ledgers.setdefault(process, Ledger())
+
+    # -- calls and values --------------------------------------------------------------------------
 
     def fetch(self, key: Digest) -> tuple[CallRecord, Parcel | None]:
         """Return a record and, where that costs nothing extra, the parcel of its result."""
@@ -103,17 +95,50 @@ class SizeLimitedCache(CacheView):
         return found
 
     def save_parcel(self, digest: Digest, parcel: Parcel) -> None:
-        """Store the parcel of a value, unless there can never be room for it."""
-        if self.max_bytes is not None and parcel.nbytes > self.max_bytes:
+        """Store the parcel of a value, unless there can never be room for it and its buffers."""
+        try:
+            self._check_size(digest, self._size(parcel))
+        except Rejected:
+            self._here.leave(parcel.references, time.time())
+            raise
+        super().save_parcel(digest, parcel)
+        self._here.budget.spend(size=parcel.nbytes)
+
+    def save_values(
+        self, values: Mapping[Digest, Any], buffers: BufferDigests | None = None
+    ) -> None:
+        """Store values. One alone that is too large is refused before any of it is stored."""
+        if buffers is not None and len(values) == 1 and self.packing.compression is None:
+            sizes = {found: nbytes for (_, nbytes), found in buffers.digests.items()}
+            self._check_size(next(iter(values)), sum(sizes.values()))
+        super().save_values(values, buffers)
+
+    def _size(self, parcel: Parcel) -> int:
+        """Return the size of a parcel with its buffers, which have come before it."""
+        most = parcel.nbytes + sum(part.size for part in parcel.head.buffers if not part.inline)
+        if self.max_bytes is None or most <= self.max_bytes:
+            return most
+        # compressed they are smaller than their content, and one may be there several times
+        return parcel.nbytes + sum(entry.size for entry in self._entries(parcel.references))
+
+    def _check_size(self, digest: Digest, size: int) -> None:
+        if self.max_bytes is not None and size > self.max_bytes:
             raise Rejected(
-                f"{self}: value {digest[:12]} takes {parcel.nbytes} bytes, "
+                f"{self}: value {digest[:12]} takes {size} bytes, "
                 f"and max_bytes is {self.max_bytes}; not saved"
             )
-        super().save_parcel(digest, parcel)
-        self._budget.spend(size=parcel.nbytes)
+
+    def _entries(self, digests: Iterable[Digest]) -> Iterator[Entry]:
+        for digest in digests:
+            with suppress(KeyError):
+                yield self._values.entry(digest)
 
     def prepare(self, call: Call, *, lease: bool = True) -> PendingCall:  # noqa: ARG002
-        """Store the arguments of a call, always with a lease: others may be making room."""
+        """Store the arguments of a call, always with a lease: others may be making room.
+
+        Whoever saves without one, as :meth:`save` of a view or a stack does, may find afterwards
+        that an argument is gone. The result is looked at again in any case.
+        """
         return super().prepare(call, lease=True)
 
     def save_record(self, key: Digest, record: CallRecord) -> None:
@@ -122,20 +147,25 @@ class SizeLimitedCache(CacheView):
         Until now, nothing but its age has kept the result, and others who had used it may have
         evicted it. Then the call goes, too.
         """
-        super().save_record(key, record)
         if record.result is None:
+            super().save_record(key, record)
+            self._here.begin(key, record)
             return
+        digests, used = self._last(key)
+        super().save_record(key, record)
+        self._here.leave(digests.difference(record.digests()), used)
         if not self._keeps(record.result):
             self.inner.drop(key)
             return
+        self._here.finish(key)
         self._calls.renew(key)  # a call is no older than its values, or they would outlive it
-        if not self._budget.spend(calls=1):
+        if not self._here.budget.spend(calls=1):
             self.make_room(key)
 
     def _keeps(self, result: Digest) -> bool:
         """Tell whether a value is here with its buffers, and make sure that they stay."""
         try:
-            needed = read_table(self._values, result).references
+            needed = self._values.table(result).references
         except KeyError:
             return False
         except ParcelError:
@@ -145,36 +175,109 @@ class SizeLimitedCache(CacheView):
             self.inner.drop(result)  # nothing can be made of it
         return not gone
 
+    # -- what calls leave behind -------------------------------------------------------------------
+
+    def evict(self, key: Digest | str) -> None:
+        """Forget a call, or a value. The values of a call go when room is made, if not before."""
+        self.check_writable("evict")
+        self._forget(self.complete(key), self.inner.evict)
+
+    def drop(self, key: Digest) -> None:
+        """Remove an entry, as :meth:`evict` does."""
+        self.check_writable("evict")
+        self._forget(key, self.inner.drop)
+
+    def _forget(self, key: Digest, remove: Callable[[Digest], None]) -> None:
+        unneeded = self._here.end(key)
+        if unneeded is None:
+            digests, used = self._last(key)
+            remove(key)
+            self._here.leave(digests, used)
+            return
+        remove(key)
+        if unneeded:  # its function raised
+            self._here.leave(unneeded, time.time())
+            if not self._here.budget.spend():
+                self.make_room()
+
+    def _last(self, key: Digest) -> tuple[frozenset[Digest], float]:
+        """Return what the call needs that is here under ``key``, and when it was last used."""
+        try:
+            used = self._calls.entry(key).modified
+            return frozenset(self._calls.get(key).digests()), used
+        except (KeyError, ParcelError):
+            return frozenset(), 0.0
+
+    # -- making room -------------------------------------------------------------------------------
+
     def make_room(self, keep: Digest | None = None) -> int:
         """Evict until the limits hold; return how many calls went.
 
         Args:
             keep: a call that stays in any case.
         """
-        with self._making_room:
-            survey = _Survey(self._values, self._calls)
-            evicted = 0
-            if survey.exceeds(self.max_size, self.max_bytes):
-                if self._collect():
-                    survey = _Survey(self._values, self._calls)
-                evicted = self._evict_oldest(survey, keep)
-            self._budget.renew(*survey.free(self.max_size, self.max_bytes))
+        here = self._here
+        with here.making_room:
+            free, evicted = self._look(), 0
+            if min(free) < 0:
+                try:
+                    with self._values.removing():
+                        free, evicted = self._evict(keep)
+                except ParcelError as error:
+                    self._warn(
+                        "no room is made, since nobody knows which buffers a value needs; "
+                        f"evict() what is in verify().untrusted if nobody uses it ({error})"
+                    )
+                    free = (float("inf"), float("inf"))
+            here.budget.renew(*free)
         self.count("evicted", evicted)
         return evicted
+
+    def _look(self) -> tuple[float, float]:
+        """Return how much is free if all that is here counts; no entry is read for that."""
+        calls = 0 if self.max_size is None else len(list(self._calls.keys()))
+        nbytes = 0 if self.max_bytes is None else self.inner.measure().bytes
+        return self._free(calls, nbytes)
+
+    def _free(self, calls: int, nbytes: int) -> tuple[float, float]:
+        """Return for how many more calls and bytes there is room."""
+        endless = float("inf")
+        return (
+            endless if self.max_size is None else self.max_size - calls,
+            endless if self.max_bytes is None else self.max_bytes - nbytes,
+        )
+
+    def _evict(self, keep: Digest | None) -> tuple[tuple[float, float], int]:
+        """Remove what nobody needs, then evict; return what is free then, and how many went."""
+        survey = Survey(self._values, self._calls)
+        for digest, limit in self._here.take_leftovers().items():
+            survey.remove(digest, limit)
+        if self._collect():
+            survey = Survey(self._values, self._calls)
+        evicted = 0
+        if min(self._free(len(survey.finished), survey.bytes)) < 0:
+            evicted = self._evict_oldest(survey, keep)
+        return self._free(len(survey.finished), survey.bytes), evicted
 
     def _collect(self) -> int:
         """Remove what nobody refers to, if that can be told; return how much it was."""
         try:
             return self.inner.gc().removed
         except StorageError as error:
-            log.warning("%s: %s", self, error)
+            self._warn(f"what nobody needs is not collected: {error}")
             return 0
 
-    def _evict_oldest(self, survey: _Survey, keep: Digest | None) -> int:
+    def _warn(self, text: str) -> None:
+        """Log what is wrong, the first time as a warning."""
+        level = logging.WARNING if self._here.is_new(text) else logging.DEBUG
+        log.log(level, "%s: %s", self, text)
+
+    def _evict_oldest(self, survey: Survey, keep: Digest | None) -> int:
+        """Evict until a tenth is free; return how many calls went."""
         evicted = 0
-        size, nbytes = _tenth_below(self.max_size), _tenth_below(self.max_bytes)
         for key in [call.key for call in self.eviction(survey.candidates(keep))]:
-            if not survey.exceeds(size, nbytes):
+            calls, nbytes = self._free(len(survey.finished), survey.bytes)
+            if calls >= (self.max_size or 0) // 10 and nbytes >= (self.max_bytes or 0) // 10:
                 break
             evicted += survey.evict(key)
         return evicted
@@ -184,99 +287,3 @@ class SizeLimitedCache(CacheView):
         limits = {"max_size": self.max_size, "max_bytes": self.max_bytes}
         table: dict[str, object] = self.inner.to_config()
         return {**table, **{name: limit for name, limit in limits.items() if limit is not None}}
-
-
-def _tenth_below(limit: int | None) -> int | None:
-    return None if limit is None else limit - limit // 10
-
-
-class _Survey:
-    """What is in a pair of storages, and who refers to what: calls to values, values to buffers."""
-
-    def __init__(self, values: ValueStorage, calls: CallStorage) -> None:
-        self._value_storage, self._call_storage = values, calls
-        self.values = {entry.key: entry for entry in values.entries()}
-        self.calls = {entry.key: entry for entry in calls.entries()}
-        self.finished: dict[Digest, CallRecord] = {}
-        self.references: Counter[Digest] = Counter()
-        self.bytes = sum(entry.size for entry in (*self.values.values(), *self.calls.values()))
-        self.tables: dict[Digest, Table] = {}
-        self._all_known = True
-        for key in self.values:
-            self._read_table(key)
-        for table in self.tables.values():
-            self.references.update(table.references)
-        for key, record in self._records(self.calls):
-            self.references.update(record.digests())
-            if record.result is not None:
-                self.finished[key] = record
-        # calls that were running a moment ago may have exchanged their lease for a record
-        for _, record in self._records(set(calls.keys()) - self.calls.keys()):
-            self.references.update(record.digests())
-
-    def _read_table(self, key: Digest) -> None:
-        try:
-            self.tables[key] = read_table(self._value_storage, key)
-        except KeyError:
-            pass
-        except ParcelError:
-            self._all_known = False
-
-    def _records(self, keys: Iterable[Digest]) -> Iterator[tuple[Digest, CallRecord]]:
-        for key in keys:
-            try:
-                record = self._call_storage.get(key)
-            except (KeyError, ParcelError):
-                continue
-            yield key, record
-
-    def exceeds(self, max_size: int | None, max_bytes: int | None) -> bool:
-        """Tell whether there is more than that."""
-        return min(self.free(max_size, max_bytes)) < 0
-
-    def free(self, max_size: int | None, max_bytes: int | None) -> tuple[float, float]:
-        """Return how many calls and bytes there is room for."""
-        endless = float("inf")
-        return (
-            endless if max_size is None else max_size - len(self.finished),
-            endless if max_bytes is None else max_bytes - self.bytes,
-        )
-
-    def candidates(self, keep: Digest | None) -> list[Candidate]:
-        """Return the finished calls, except ``keep``."""
-        return [
-            Candidate(key, record, self.calls[key].modified)
-            for key, record in self.finished.items()
-            if key != keep
-        ]
-
-    def evict(self, key: Digest) -> bool:
-        """Remove a call and the values that only it refers to; tell whether it went.
-
-        What is used, stored or found to be here since this survey stays. So does a value that is
-        younger than the call: somebody has found it here who has not left a record yet.
-        """
-        call = self.calls[key]
-        if not self._call_storage.delete_older(key, call.modified):
-            return False
-        self.bytes -= call.size
-        digests = self.finished.pop(key).digests()
-        self.references.subtract(digests)
-        for digest in digests:
-            self._remove_value(digest, call.modified)
-        return True
-
-    def _remove_value(self, key: Digest, limit: float) -> None:
-        """Remove a value if nothing refers to it, and then the buffers that only it needed."""
-        entry, table = self.values.get(key), self.tables.get(key, Table())
-        if entry is None or self.references[key] or entry.modified > limit:
-            return
-        if table.is_buffer and not self._all_known:
-            return
-        if not self._value_storage.delete_older(key, entry.modified):
-            return
-        del self.values[key]
-        self.bytes -= entry.size
-        self.references.subtract(table.references)
-        for buffer in table.references:
-            self._remove_value(buffer, limit)

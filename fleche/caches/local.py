@@ -74,6 +74,11 @@ class Cache(BaseCache):
             raise KeyError(key)
         return record
 
+    def load_records(self, keys: Iterable[Digest]) -> Iterator[tuple[Digest, CallRecord]]:
+        """Yield the records of those finished calls that are here, read in batches."""
+        found = self.calls.get_many(keys)
+        return ((key, record) for key, record in found if record.result is not None)
+
     def save_record(self, key: Digest, record: CallRecord) -> None:
         """Store a record, or a lease."""
         self.check_writable("save")
@@ -87,6 +92,10 @@ class Cache(BaseCache):
     def load_parcel(self, digest: Digest) -> Parcel:
         """Return the parcel of a value."""
         return self.values.get(digest)
+
+    def references(self, digests: Iterable[Digest]) -> Iterator[tuple[Digest, tuple[Digest, ...]]]:
+        """Yield which buffers values need, as their tables tell; nothing else of them is read."""
+        return ((digest, table.references) for digest, table in self.values.tables(digests))
 
     def save_parcel(self, digest: Digest, parcel: Parcel) -> None:
         """Store the parcel of a value."""

@@ -184,6 +184,16 @@ class Primitives(ABC):
         """Yield the parcels of those values that are here; whoever takes one closes it."""
         return _present(self.load_parcel, digests)
 
+    def references(self, digests: Iterable[Digest]) -> Iterator[tuple[Digest, tuple[Digest, ...]]]:
+        """Yield, for those values that are here, which buffers kept apart they need.
+
+        Raises:
+            ParcelError: what one needs cannot be told.
+        """
+        for digest, parcel in self.load_parcels(digests):
+            parcel.close()
+            yield digest, parcel.references
+
     def save_parcels(self, parcels: Iterable[tuple[Digest, Parcel]]) -> None:
         """Store parcels, and close each.
 

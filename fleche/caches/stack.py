@@ -5,14 +5,20 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
-from fleche.caches._backfill import made_storable
+from fleche.caches._backfill import made_storable, plain_arguments
 from fleche.caches._flights import Flights
 from fleche.caches.base import BaseCache
 from fleche.caches.layers import Layers
 from fleche.caches.upkeep import Upkeep
 from fleche.call import CallRecord, LazyCall, QueryCall
-from fleche.digest import Digest, digest
-from fleche.errors import ParcelError, Rejected, RemoteConnectionError, StorageError
+from fleche.digest import Digest
+from fleche.errors import (
+    ParcelError,
+    Rejected,
+    RemoteConnectionError,
+    SignatureError,
+    StorageError,
+)
 from fleche.parcel import Parcel, verify
 from fleche.storage.base import Capabilities
 
@@ -52,8 +58,9 @@ class CacheStack(BaseCache):
 
     @property
     def capabilities(self) -> Capabilities:
-        """Read-only if the first layer is; otherwise what any layer is."""
-        return self._layers.capabilities(read_only=self.read_only)
+        """What those layers are together that receive saves; others are not even asked."""
+        receiving = (self.first, *self._written_through())
+        return self._layers.capabilities(read_only=self.read_only, of=receiving)
 
     @property
     def read_only(self) -> bool:
@@ -73,7 +80,11 @@ class CacheStack(BaseCache):
 
     def load_parcel(self, digest: Digest) -> Parcel:
         """Return the parcel of the nearest layer that has one."""
-        return self._layers.first(digest, lambda layer: layer.load_parcel(digest))
+        return self._layers.first(
+            digest,
+            lambda layer: layer.load_parcel(digest),
+            first_last=digest in self._damaged,
+        )
 
     def load_parcels(self, digests: Iterable[Digest]) -> Iterator[tuple[Digest, Parcel]]:
         """Yield the parcels that a layer has, each layer asked once, the nearest first."""
@@ -132,20 +143,27 @@ class CacheStack(BaseCache):
         elif result in self._damaged or not layer.contains(result):
             dangling.append(record)
             raise KeyError(result)
+        if parcel is None:
+            return record, None
+        if self.packing.keys:  # what would not be opened here is not copied down either
+            parcel.check_signature(self.packing.keys)
         for nearer in reversed(self.layers[:depth]):
             self._copy_down(nearer, key, record, parcel)
-        return record, parcel
+        if not layer.stores():
+            return record, parcel
+        parcel.close()  # it is at hand, and would hold a file open until it is used
+        return record, None
 
     def _copy_down(
-        self, nearer: BaseCache, key: Digest, record: CallRecord, parcel: Parcel | None
+        self, nearer: BaseCache, key: Digest, record: CallRecord, parcel: Parcel
     ) -> None:
         """Give a nearer layer what a further one has; that it may refuse is no error."""
         try:
-            if record.result is not None and parcel is not None:
+            if record.result is not None:
                 self._copy_result(nearer, record.result, parcel)
-            self._restore_arguments(nearer, record)
+            nearer.save_values(plain_arguments(record))
             nearer.save_record(key, record)
-        except (Rejected, StorageError, RemoteConnectionError) as error:
+        except (Rejected, SignatureError, StorageError, RemoteConnectionError) as error:
             self._layers.note("refused", nearer, error)
         except KeyError:
             self.count("dangling")
@@ -162,11 +180,6 @@ class CacheStack(BaseCache):
         self._damaged.discard(result)
         self._incomplete.discard(result)
 
-    def _restore_arguments(self, nearer: BaseCache, record: CallRecord) -> None:
-        """Store the arguments that the record holds in the clear, as a save would."""
-        plain = {record.arguments[name]: value for name, value in record.literals.items()}
-        nearer.save_values({key: value for key, value in plain.items() if digest(value) == key})
-
     def contains(self, key: Digest | str) -> bool:
         """Tell whether a layer can answer ``key``."""
         try:
@@ -176,14 +189,7 @@ class CacheStack(BaseCache):
 
     def contains_many(self, keys: Iterable[Digest]) -> list[bool]:
         """Ask each layer once for all that those before it lack."""
-        wanted = list(keys)
-        found: set[Digest] = set()
-        for layer in self.layers:
-            rest = [key for key in wanted if key not in found]
-            with self._layers.tolerating(layer):
-                there = layer.contains_many(rest) if rest else []
-                found.update(key for key, known in zip(rest, there, strict=True) if known)
-        return [key in found for key in wanted]
+        return self._layers.contains_many(keys)
 
     def expand(self, key: Digest | str) -> Digest:
         """Expand over all layers together."""
@@ -209,9 +215,11 @@ class CacheStack(BaseCache):
         """Store in the first layer; then a finished call in those that are written through."""
         self.first.save_record(key, record)
         if record.result is not None:
-            for layer in self.layers[1:]:
-                if layer.policy.write_through:
-                    self._write_through(layer, key, record)
+            for layer in self._written_through():
+                self._write_through(layer, key, record)
+
+    def _written_through(self) -> list[BaseCache]:
+        return [layer for layer in self.layers[1:] if layer.policy.write_through]
 
     def _write_through(self, layer: BaseCache, key: Digest, record: CallRecord) -> None:
         try:

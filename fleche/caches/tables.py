@@ -1,45 +1,14 @@
-"""What the table of a stored parcel says, and values by way of it, straight from a storage."""
+"""Values with the buffers that their tables name, straight from a storage and back."""
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import Any
 
 from fleche.digest import Digest
-from fleche.parcel import BUFFER, Packing, Parcel
+from fleche.parcel import Packing, Parcel
 from fleche.storage.base import ValueStorage
 
-__all__ = ["Table", "open_stored", "read_table", "save_stored", "table_of"]
-
-
-class Table(NamedTuple):
-    """What matters of a table: whether this is a shared buffer, and which ones it refers to."""
-
-    is_buffer: bool = False
-    references: tuple[Digest, ...] = ()
-
-
-def table_of(parcel: Parcel) -> Table:
-    """Return what the table of ``parcel`` says."""
-    return Table(parcel.head.serializer == BUFFER, parcel.references)
-
-
-def read_table(values: ValueStorage, key: Digest) -> Table:
-    """Return what the table of a stored parcel says; nothing else of it is looked at.
-
-    A storage that opens parcels keeps no references.
-
-    Raises:
-        KeyError: there is none.
-        ParcelError: it is damaged or not trusted.
-        StorageError: it could not be read.
-    """
-    if values.capabilities.opens_parcels:
-        return Table()
-    parcel = values.get(key)
-    try:
-        return table_of(parcel)
-    finally:
-        parcel.close()
+__all__ = ["open_stored", "save_stored"]
 
 
 def open_stored(values: ValueStorage, packing: Packing, key: Digest) -> Any:

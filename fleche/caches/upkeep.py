@@ -60,7 +60,9 @@ class Upkeep(Values):
 
         Args:
             grace: seconds for which a value is left alone after it was stored or found to be here
-                already; more than the clocks of the machines that share the cache differ by.
+                already; more than the clocks of the machines that share the cache differ by, and
+                than a save takes from the first value to the record. Until that is there, nothing
+                else keeps a result; with 0, it may go, and is computed again.
             lease_age: seconds after which a call that has neither returned nor failed is given up.
             dry_run: only tell.
             progress: called with the number of entries looked at so far.

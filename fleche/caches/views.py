@@ -78,6 +78,10 @@ class CacheView(BaseCache):
         """Yield the parcels of those that are here."""
         return self.inner.load_parcels(digests)
 
+    def references(self, digests: Iterable[Digest]) -> Iterator[tuple[Digest, tuple[Digest, ...]]]:
+        """Yield which buffers values need."""
+        return self.inner.references(digests)
+
     def missing(self, digests: Iterable[Digest]) -> list[Digest]:
         """Return those that are not here."""
         return self.inner.missing(digests)
@@ -164,6 +168,16 @@ class ReadOnlyCache(CacheView):
     def read_only(self) -> bool:
         """Always true; nobody need ask the inner cache."""
         return True
+
+    def missing(self, digests: Iterable[Digest]) -> list[Digest]:
+        """Return those that are not here; the others stay as old as they are.
+
+        To ask the inner cache what is missing would make them younger: a change, and of use only to
+        who stores something.
+        """
+        wanted = list(digests)
+        here = self.inner.contains_many(wanted)
+        return [digest for digest, is_here in zip(wanted, here, strict=True) if not is_here]
 
     def fetch_many(
         self, keys: Iterable[Digest]

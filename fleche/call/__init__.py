@@ -13,9 +13,11 @@ from fleche.call.record import (
     Scalar,
     Version,
     as_literal,
+    as_plain,
     decode_record,
     encode_record,
     plain_metadata,
+    plain_version,
 )
 from fleche.call.template import Condition, QueryCall, between, like, one_of, where
 
@@ -32,12 +34,14 @@ __all__ = [
     "Scalar",
     "Version",
     "as_literal",
+    "as_plain",
     "between",
     "decode_record",
     "encode_record",
     "like",
     "one_of",
     "plain_metadata",
+    "plain_version",
     "split_digests",
     "where",
 ]

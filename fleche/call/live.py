@@ -9,7 +9,13 @@ from typing import TYPE_CHECKING, Any, Final, Protocol
 
 import msgspec
 
-from fleche.call.record import CallRecord, Version, as_literal, plain_metadata
+from fleche.call.record import (
+    CallRecord,
+    Version,
+    as_literal,
+    plain_metadata,
+    plain_version,
+)
 from fleche.digest import SCHEME, BufferDigests, Digest, digest, digest_arguments
 
 if TYPE_CHECKING:
@@ -65,13 +71,14 @@ class Call:
 
         Raises:
             Indigestible: an argument or the result has no digest.
-            TypeError: the metadata is not plain data.
+            TypeError: the metadata is not plain data, or the version is no number or string.
+            ValueError: no record can hold the version.
         """
         done = self.result is not MISSING
         return CallRecord(
             name=self.name,
             module=self.module,
-            version=self.version,
+            version=plain_version(self.version),
             code=self.code,
             arguments=digest_arguments(self.arguments, buffers),
             result=digest(self.result) if done else None,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping
 from datetime import date, datetime
 from typing import Any, TypeAlias
@@ -17,15 +18,18 @@ __all__ = [
     "Scalar",
     "Version",
     "as_literal",
+    "as_plain",
     "decode_record",
     "encode_record",
     "plain_metadata",
+    "plain_version",
 ]
 
 Scalar: TypeAlias = bool | int | float | str | None
 Version: TypeAlias = int | float | str | None
 
 LITERAL_LENGTH = 200
+_SMALLEST, _LARGEST = -(1 << 63), (1 << 63) - 1
 KEY_PARTS = ("module", "version", "code")
 
 
@@ -84,12 +88,22 @@ class CallRecord(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         return self.replace(metadata=plain_metadata(metadata))
 
 
-_encoder = msgspec.msgpack.Encoder(enc_hook=str)
+def _encodable(value: Any) -> str:
+    if isinstance(value, str):  # a Digest
+        return str.__str__(value)
+    raise TypeError(f"{type(value).__name__} in the record of a call is not plain data")
+
+
+_encoder = msgspec.msgpack.Encoder(enc_hook=_encodable)
 _decoder = msgspec.msgpack.Decoder(CallRecord, dec_hook=lambda kind, value: kind(value))
 
 
 def encode_record(record: CallRecord) -> bytes:
-    """Return ``record`` as msgpack, the form in which it is stored and sent."""
+    """Return ``record`` as msgpack, the form in which it is stored and sent.
+
+    Raises:
+        TypeError: something in it is not plain data.
+    """
     return _encoder.encode(record)
 
 
@@ -110,7 +124,7 @@ def as_literal(value: Any) -> Scalar | msgspec.UnsetType:
     kind = type(value)
     if value is None or kind is bool or kind is float:
         return value  # type: ignore[no-any-return]
-    if kind is int and -(1 << 63) <= value < 1 << 63:
+    if kind is int and _SMALLEST <= value <= _LARGEST:
         return value  # type: ignore[no-any-return]
     if kind is str and len(value) <= LITERAL_LENGTH and not _has_surrogates(value):
         return value  # type: ignore[no-any-return]
@@ -121,8 +135,49 @@ def _has_surrogates(text: str) -> bool:
     return any("\ud800" <= character <= "\udfff" for character in text)
 
 
+def as_plain(value: Any) -> Any:
+    """Return the builtin text, number or truth value that equals ``value``, else ``value`` itself.
+
+    Scalars of numpy become builtins, and so do objects of classes that derive from ``str``, ``int``
+    or ``float``. Nothing is rounded.
+    """
+    if value is None or isinstance(value, bool):
+        return value
+    if isinstance(value, str):
+        return str.__str__(value)  # what it holds; an Enum would give its name
+    if isinstance(value, int):
+        return int.__int__(value)
+    if isinstance(value, float):
+        return float.__float__(value)
+    # whoever passes a scalar of numpy has imported numpy
+    scalar = getattr(sys.modules.get("numpy"), "generic", ())
+    if isinstance(value, scalar) and value.dtype.kind in "biuf":
+        return value.item()
+    return value
+
+
+def plain_version(version: Any) -> Version:
+    """Return a version as a record holds it, and gives it back.
+
+    Raises:
+        TypeError: it is not a number or a string.
+        ValueError: no record can hold it.
+    """
+    plain: Version = as_plain(version)
+    if plain is not None and type(plain) not in (int, float, str):
+        raise TypeError(f"version={version!r}: a number or a string, not {type(version).__name__}")
+    is_large = isinstance(plain, int) and not _SMALLEST <= plain <= _LARGEST
+    if is_large or (isinstance(plain, str) and _has_surrogates(plain)):
+        raise ValueError(
+            f"version={version!r}: a number of up to 64 bits, or text without surrogates"
+        )
+    return plain
+
+
 def plain_metadata(value: Any, path: str = "metadata") -> Any:
-    """Return ``value`` as plain data: scalars, dates, lists and string-keyed dicts.
+    """Return ``value`` as plain data: text, numbers, truth values, lists and string-keyed dicts.
+
+    Scalars of other classes become builtins, as in :func:`as_plain`; dates become ISO-8601 text.
 
     Raises:
         TypeError: something inside is of another type; the message names the place.
@@ -130,16 +185,24 @@ def plain_metadata(value: Any, path: str = "metadata") -> Any:
     if isinstance(value, datetime | date):
         return value.isoformat()
     if isinstance(value, Mapping):
-        return {str(key): plain_metadata(item, f"{path}[{key!r}]") for key, item in value.items()}
+        return {
+            _legible(str(as_plain(key))): plain_metadata(item, f"{path}[{key!r}]")
+            for key, item in value.items()
+        }
     if isinstance(value, list | tuple | set | frozenset):
         items = sorted(value, key=repr) if isinstance(value, set | frozenset) else value
         return [plain_metadata(item, f"{path}[{index}]") for index, item in enumerate(items)]
-    if isinstance(value, str):
-        return str(value).encode("utf-8", "backslashreplace").decode("utf-8")
-    if value is None or isinstance(value, bool | float):
-        return value
-    if isinstance(value, int):
-        return int(value) if -(1 << 63) <= value < 1 << 63 else str(value)
+    plain = as_plain(value)
+    if type(plain) is str:
+        return _legible(plain)
+    if type(plain) is int and not _SMALLEST <= plain <= _LARGEST:
+        return str(plain)
+    if plain is None or type(plain) in (bool, int, float):
+        return plain
     raise TypeError(
         f"{path}: {type(value).__name__} is not plain data (text, numbers, lists, dicts)"
     )
+
+
+def _legible(text: str) -> str:
+    return text.encode("utf-8", "backslashreplace").decode("utf-8")

@@ -13,13 +13,14 @@ from typing import Any, Literal, TypeAlias
 
 import msgspec
 
-from fleche.call.record import CallRecord, Scalar, Version, as_literal, plain_metadata
+from fleche.call.record import CallRecord, Scalar, Version, as_plain, plain_metadata
 from fleche.digest import Digest, digest
 
 __all__ = ["Condition", "Operator", "QueryCall", "between", "like", "one_of", "where"]
 
 Operator: TypeAlias = Literal["=", "!=", "<", "<=", ">", ">=", "between", "in", "like", "digest"]
 
+_SCALARS = (type(None), bool, int, float, str)
 _COMPARE = {"<": operator.lt, "<=": operator.le, ">": operator.gt, ">=": operator.ge}
 
 
@@ -30,10 +31,25 @@ class Condition(msgspec.Struct, frozen=True, array_like=True):
     ``"<"``, ``"<="``, ``">"``, ``">="``, ``"between"`` (both ends included), ``"in"``, or
     ``"like"`` (a pattern with ``*`` and ``?``). All but ``"digest"`` look at values in the clear:
     numbers compare with numbers, text with text, and everything else does not match.
+
+    Scalars of other classes, those of numpy among them, become the builtins that they equal.
+
+    Raises:
+        TypeError: ``value`` is of another type.
     """
 
     op: Operator
     value: Scalar | list[Scalar]
+
+    def __post_init__(self) -> None:
+        value: Any = self.value
+        several = isinstance(value, list | tuple)
+        items = [as_plain(item) for item in (value if several else [value])]
+        if wrong := [item for item in items if type(item) not in _SCALARS]:
+            raise TypeError(
+                f"a condition compares with text, numbers, True, False and None, not {wrong[0]!r}"
+            )
+        msgspec.structs.force_setattr(self, "value", items if several else items[0])
 
     def matches(self, found: Any) -> bool:
         """Tell whether the plain value ``found`` meets the condition."""
@@ -45,7 +61,7 @@ class Condition(msgspec.Struct, frozen=True, array_like=True):
         if self.op == "digest":
             return isinstance(found, str) and found.startswith(str(self.value))
         if self.op == "like":
-            return isinstance(found, str) and fnmatchcase(found, str(self.value))
+            return isinstance(found, str) and _fits(found, str(self.value))
         if self.op in ("=", "!="):
             return _same(found, self.value) is (self.op == "=")
         compare: Any = _COMPARE[self.op]
@@ -68,7 +84,10 @@ def one_of(*values: Scalar) -> Condition:
 
 
 def like(pattern: str) -> Condition:
-    """Return the condition that a text matches a pattern with ``*`` and ``?``."""
+    """Return the condition that a text matches ``pattern``.
+
+    ``*`` stands for any text, ``?`` for any character, and every other character for itself.
+    """
     return Condition("like", pattern)
 
 
@@ -132,7 +151,7 @@ class QueryCall(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         return cls(
             name=name,
             module=module,
-            version=version,
+            version=as_plain(version),
             code=code,
             arguments={key: _by_digest(value) for key, value in (arguments or {}).items()},
             result=None if result is msgspec.UNSET else _by_digest(result),
@@ -165,7 +184,12 @@ class QueryCall(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 def _pattern(pattern: str | None, found: str | None) -> bool:
-    return pattern is None or (found is not None and fnmatchcase(found, pattern))
+    return pattern is None or (found is not None and _fits(found, pattern))
+
+
+def _fits(found: str, pattern: str) -> bool:
+    # [ would begin a set of characters
+    return fnmatchcase(found, pattern.replace("[", "[[]"))
 
 
 def _meets(wanted: Condition, found: Digest, literal: Any) -> bool:
@@ -184,6 +208,6 @@ def _by_value(value: Any) -> Condition:
     if isinstance(value, Condition):
         return value
     plain = plain_metadata(value)
-    if as_literal(plain) is msgspec.UNSET and not isinstance(plain, str):
+    if isinstance(plain, list | dict):
         raise TypeError(f"a metadata field is compared with a plain value, not {value!r}")
     return Condition("=", plain)

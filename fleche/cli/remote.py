@@ -5,12 +5,26 @@ from __future__ import annotations
 import io
 import logging
 import os
+import select
+import signal
 import sys
+import time
+from contextlib import suppress
+from threading import Thread, main_thread
 from typing import NoReturn
 
+from fleche.caches import BaseCache
 from fleche.errors import ConfigError, FlecheError
 
-__all__ = ["serve_standard_streams"]
+__all__ = ["guard_standard_streams", "serve_standard_streams"]
+
+log = logging.getLogger("fleche.remote.server")
+
+PATIENCE = 3.0
+"""Seconds that the server has to end by itself after its input, before it is told to."""
+
+CLOSING = 4.0
+"""Seconds that the cache has to close."""
 
 
 def serve_standard_streams(
@@ -18,27 +32,41 @@ def serve_standard_streams(
 ) -> int:
     """Serve a cache of this machine's configuration on standard input and output, then exit.
 
+    What there is to say goes to standard error. The process ends with its input, a few seconds
+    later at most, whatever the cache is waiting for then.
+
     Args:
         cache_name: which cache; the default one, if ``None``.
         read_only: refuse every save and every evict.
         no_unpickle: refuse a cache that opens the values it is sent.
 
-    Raises:
-        ConfigError: the configuration is broken, or such a cache may not be served.
+    Returns:
+        The exit status, if one of the standard streams is missing; otherwise it does not return.
     """
+    names = {"input": sys.__stdin__, "output": sys.__stdout__, "error": sys.__stderr__}
+    if closed := [name for name, stream in names.items() if stream is None]:
+        _complain(f"standard {' and '.join(closed)}: closed, and a server needs all three")
+        return 2
     if os.isatty(0):
         sys.stderr.write(
             "fleche: this speaks a binary protocol and is started by SshCache, not by hand; "
             "Ctrl-D ends it\n"
         )
-    reader, writer = guard_standard_streams()
+    server = _Server(*guard_standard_streams())
     logging.basicConfig(stream=sys.stderr, level=logging.WARNING, format="%(name)s: %(message)s")
+    server.watch()
     try:
-        _serve(reader, writer, cache_name, read_only, no_unpickle)
+        server.serve(cache_name, read_only=read_only, no_unpickle=no_unpickle)
+        status = 0
     except FlecheError as error:
-        sys.stderr.write(f"fleche remote: {error}\n")
-        _exit(2)
-    _exit(0)
+        _complain(str(error))
+        status = 2
+    except SystemExit as told:
+        status = int(told.code or 0)
+    except BaseException:
+        log.exception("the server failed")
+        status = 1
+    return server.exit(status)
 
 
 def guard_standard_streams() -> tuple[io.FileIO, io.FileIO]:
@@ -57,26 +85,82 @@ def guard_standard_streams() -> tuple[io.FileIO, io.FileIO]:
     return reader, writer
 
 
-def _serve(
-    reader: io.FileIO, writer: io.FileIO, cache_name: str | None, read_only: bool, no_unpickle: bool
-) -> None:
-    from fleche.config import load_cache_config
-    from fleche.remote.server import serve
+class _Server:
+    """This process."""
 
-    cache = load_cache_config(cache_name)
-    if no_unpickle and cache.capabilities.opens_parcels:
-        raise ConfigError(
-            f"cache {cache_name or 'default'}: it opens the values it is sent, and --no-unpickle "
-            "forbids that; serve another cache, or store values as files"
-        )
-    served = cache.readonly() if read_only else cache
-    try:
-        serve(reader, writer, served, cache_name=cache_name)
-    finally:
-        cache.close()
+    def __init__(self, reader: io.FileIO, writer: io.FileIO) -> None:
+        self._reader, self._writer = reader, writer
+        self._cache: BaseCache | None = None
+        self._input_is_over = False
+
+    def serve(self, cache_name: str | None, *, read_only: bool, no_unpickle: bool) -> None:
+        """Serve until the input ends.
+
+        Raises:
+            ConfigError: the configuration is broken, or such a cache may not be served.
+            FlecheError: the cache cannot be opened, or whoever is at the other end is no client.
+        """
+        from fleche.config import load_cache_config
+        from fleche.remote.server import serve
+
+        cache = self._cache = load_cache_config(cache_name)
+        if no_unpickle and cache.capabilities.opens_parcels:
+            raise ConfigError(
+                f"cache {cache_name or 'default'}: it opens the values it is sent, and "
+                "--no-unpickle forbids that; serve another cache, or store values as files"
+            )
+        served = cache.readonly() if read_only else cache
+        serve(self._reader, self._writer, served, cache_name=cache_name)
+
+    def watch(self) -> None:
+        """Have this process end in order when it is told to, and soon after its input has ended.
+
+        The loop of the server sees the end of the input too; but before there is a loop, the cache
+        is opened and asked what it is, for which it may have to wait for another machine. And
+        afterwards it is closed. So the system is asked, in another thread.
+        """
+        signal.signal(signal.SIGTERM, self._stop)
+        if hasattr(select, "poll"):
+            Thread(target=self._follow, name="fleche server watch", daemon=True).start()
+
+    def _stop(self, number: int, _: object) -> NoReturn:
+        raise SystemExit(0 if self._input_is_over else 128 + number)
+
+    def _follow(self) -> None:
+        poll = select.poll()
+        poll.register(self._reader, select.POLLHUP | getattr(select, "POLLRDHUP", 0))
+        poll.poll()
+        self._input_is_over = True
+        time.sleep(PATIENCE)
+        signal.pthread_kill(main_thread().ident or 0, signal.SIGTERM)
+        time.sleep(CLOSING + PATIENCE)
+        os._exit(0)
+
+    def exit(self, status: int) -> NoReturn:
+        """Close the cache, and with it what it has started, but not for long; then end.
+
+        A request that is still being worked on has nobody left to answer.
+        """
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        try:
+            self._writer.close()
+            closing = Thread(target=self._close, name="fleche server close", daemon=True)
+            closing.start()
+            closing.join(CLOSING)
+            sys.stderr.flush()
+        finally:
+            os._exit(status)
+
+    def _close(self) -> None:
+        try:
+            if self._cache is not None:
+                self._cache.close()
+        except Exception:
+            log.exception("the cache could not be closed")
 
 
-def _exit(status: int) -> NoReturn:
-    """Exit at once: a request that is still being worked on has nobody left to answer."""
-    sys.stderr.flush()
-    os._exit(status)
+def _complain(message: str) -> None:
+    """Say it on standard error, if that is there and somebody reads it."""
+    if sys.stderr is not None:
+        with suppress(OSError):
+            sys.stderr.write(f"fleche remote: {message}\n")

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 import msgspec
 
-from fleche.caches import BaseCache, Cache, CachePool, CacheStack, ReadOnlyCache
+from fleche.caches import BaseCache, Cache, CachePool, CacheStack
 from fleche.config.find import ALWAYS, FILENAME, Config, load_config, working_directory
 from fleche.config.place import Place, unknown_name
 from fleche.config.schema import (
@@ -50,8 +50,9 @@ _LIMITS = ("max_size", "max_bytes")
 def load_cache_config(name: str | None = None, *, start: PathLike | None = None) -> BaseCache:
     """Return a configured cache, new with every call.
 
-    ``memory``, ``void`` and ``default`` need no configuration. Without any, ``default`` keeps its
-    results in files below ``$XDG_DATA_HOME/fleche``, and says so in the log.
+    ``memory``, ``void`` and ``default`` need no configuration. Where no default is configured,
+    results are kept in files below ``$XDG_DATA_HOME/fleche``, and the log says so; it warns if
+    caches are configured all the same.
 
     Args:
         name: which cache; the one that ``[default]`` names, if not given.
@@ -171,7 +172,16 @@ class _Builder:
         if isinstance(chosen, str) and chosen != "default":
             return self.named(chosen, self._config.place_of_default("cache"))
         root = _data_directory() / "fleche" / "default"
-        log.info("no [default] cache is configured; results are kept in %s", root)
+        if chosen is msgspec.UNSET and self._config.tables:
+            log.warning(
+                "%s: none of its caches is the default, so results are kept in %s; to use one, say "
+                '[default] and below it cache = "%s"',
+                ", ".join(map(str, self._config.files)),
+                root,
+                next(iter(self._config.tables)),
+            )
+        else:
+            log.info("no [default] cache is configured; results are kept in %s", root)
         table = {"template": "cloudpickle", "root": str(root)}
         return self.build(parse(table, Place("default", root.parent)))
 
@@ -198,7 +208,7 @@ class _Builder:
             if limits:
                 cache = self._keep(_limited(cache, limits, layer.place))
             if layer.table.read_only is True:
-                cache = self._keep(ReadOnlyCache(cache))
+                cache = self._keep(cache.readonly())
         return cache
 
     # -- one for each kind of table ----------------------------------------------------------------

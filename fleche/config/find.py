@@ -13,6 +13,7 @@ from typing import Any
 
 import msgspec
 
+from fleche.config.apart import check_apart
 from fleche.config.place import Place, suggestion
 from fleche.config.schema import DefaultTable, Layer, Spec, Stack, parse
 from fleche.config.validate import convert, kind_of
@@ -130,6 +131,7 @@ def load_config(start: str | os.PathLike[str] | None = None) -> Config:
             value = getattr(file.default, key)
             if value is not msgspec.UNSET and key not in default:
                 default[key], default_files[key] = value, file.path
+    check_apart(table.spec for table in tables.values())
     return Config(
         start=directory,
         files=tuple(file.path for file in files),

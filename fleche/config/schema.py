@@ -13,8 +13,10 @@ from typing import Annotated, Any, ClassVar, Literal, TypeAlias, get_args
 import msgspec
 from msgspec import UNSET, UnsetType
 
+from fleche.caches import OnError
 from fleche.config.place import Place, enumerated, suggestion
 from fleche.config.validate import convert, kind_of, unknown_key
+from fleche.settings import Content, Host, Seconds, Text, Variable, WireCodec
 
 __all__ = [
     "DefaultTable",
@@ -34,8 +36,6 @@ __all__ = [
 ]
 
 Count: TypeAlias = Annotated[int, msgspec.Meta(ge=1)]
-Text: TypeAlias = Annotated[str, msgspec.Meta(min_length=1)]
-Seconds: TypeAlias = Annotated[float, msgspec.Meta(gt=0)]
 Template: TypeAlias = Literal[
     "cloudpickle", "pickle", "dill", "sql", "hdf5", "fsspec", "memory", "void"
 ]
@@ -67,7 +67,7 @@ class LayerTable(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     label: ClassVar[str] = "a cache"
 
     read_only: bool | UnsetType = UNSET
-    on_error: Literal["raise", "miss"] | UnsetType = UNSET
+    on_error: OnError | UnsetType = UNSET
     write_through: bool | UnsetType = UNSET
 
 
@@ -101,36 +101,35 @@ class TemplateTable(LimitedTable, frozen=True, kw_only=True):
     root: Text | UnsetType = UNSET
 
 
-class SshTable(LayerTable, frozen=True, kw_only=True):
+class RemoteTable(LayerTable, frozen=True, kw_only=True):
+    """The keys that a cache behind a server takes; its constructor explains them."""
+
+    cache_name: Text | UnsetType = UNSET
+    python: Text | UnsetType = UNSET
+    workdir: Text | UnsetType = UNSET
+    timeout: Seconds | UnsetType = UNSET
+    connect_timeout: Seconds | UnsetType = UNSET
+    compression: WireCodec | UnsetType = UNSET
+
+
+class SshTable(RemoteTable, frozen=True, kw_only=True):
     """A cache on another machine."""
 
     label: ClassVar[str] = "an ssh cache"
 
     type: Literal["ssh"]
-    host: Text
-    cache_name: str | UnsetType = UNSET
-    python: str | UnsetType = UNSET
-    ssh_options: list[str] | UnsetType = UNSET
-    setup_commands: list[str] | UnsetType = UNSET
-    workdir: str | UnsetType = UNSET
-    timeout: Seconds | UnsetType = UNSET
-    connect_timeout: Seconds | UnsetType = UNSET
-    compression: Literal["auto", "none", "zlib", "zstd"] | UnsetType = UNSET
+    host: Host
+    ssh_options: list[Text] | UnsetType = UNSET
+    setup_commands: list[Text] | UnsetType = UNSET
 
 
-class SubprocessTable(LayerTable, frozen=True, kw_only=True):
+class SubprocessTable(RemoteTable, frozen=True, kw_only=True):
     """A cache in an interpreter of its own on this machine."""
 
     label: ClassVar[str] = "a subprocess cache"
 
     type: Literal["subprocess"]
-    python: str | UnsetType = UNSET
-    workdir: str | UnsetType = UNSET
-    cache_name: str | UnsetType = UNSET
-    env: dict[str, str] | UnsetType = UNSET
-    timeout: Seconds | UnsetType = UNSET
-    connect_timeout: Seconds | UnsetType = UNSET
-    compression: Literal["auto", "none", "zlib", "zstd"] | UnsetType = UNSET
+    env: dict[Variable, Content] | UnsetType = UNSET
 
 
 class PoolTable(LayerTable, frozen=True, kw_only=True):
@@ -239,6 +238,10 @@ def _struct_of(table: dict[str, Any], place: Place) -> type[LayerTable]:
     if not kinds:
         raise _undecided(table, place)
     key = next(iter(kinds.values()))
+    if key == "template" and table["template"] in list(_TYPES):
+        name = table["template"]
+        hint = f'did you mean type = "{name}"?'
+        raise place.key("template").error(f"unknown template {name!r}, {hint}")
     return _KINDS[key] if key != "type" else _struct_of_type(table["type"], place.key("type"))
 
 

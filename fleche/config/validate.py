@@ -103,7 +103,11 @@ def _fault(value: Any, kind: Any, place: Place) -> ConfigError | None:
         found = (_fault(item, arguments[0], place.index(n)) for n, item in enumerate(value))
         return next(filter(None, found), None)
     if isinstance(value, dict) and get_origin(kind) is dict:
-        found = (_fault(item, arguments[1], place.key(name)) for name, item in value.items())
+        found = (
+            _fault(part, argument, place.key(name))
+            for name, item in value.items()
+            for part, argument in zip((name, item), arguments, strict=True)
+        )
         return next(filter(None, found), None)
     return _fault_of_leaf(value, kind, place)
 
@@ -158,13 +162,16 @@ def _describe(kind: Any) -> str:
     if origin in (Union, types.UnionType):
         return enumerated(map(_describe, arguments))
     if origin is list:
-        return "an array" if arguments[0] is Any else f"an array of {_describe(arguments[0])}"
+        inner = _describe(_without_limits(arguments[0]))
+        return "an array" if arguments[0] is Any else f"an array of {inner}"
     if origin is dict or kind is dict:
         return "a table"
     return _NAMES.get(kind) or str(getattr(kind, "__name__", kind))
 
 
 def _limits(meta: Any) -> str:
+    if meta.extra and "said" in meta.extra:
+        return str(meta.extra["said"])
     if getattr(meta, "min_length", None):
         return "that is not empty"
     words = {"gt": "above", "ge": "of at least", "lt": "below", "le": "of at most"}

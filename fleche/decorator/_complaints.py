@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import sys
 import warnings
 from collections.abc import Callable
 from threading import Lock
-from types import FrameType
 from typing import Any
 
-__all__ = ["Complaints", "FlecheWarning"]
+from fleche.callers import calling_frame
 
-_OURS = ("fleche.", "asyncio.", "concurrent.futures.", "threading.", "contextlib.")
+__all__ = ["Complaints", "FlecheWarning"]
 
 
 class FlecheWarning(UserWarning):
@@ -30,13 +28,18 @@ class Complaints:
         self._made: set[str] = set()
         self._lock = Lock()
 
+    def is_new(self, reason: str) -> bool:
+        """Tell whether nobody has asked this about ``reason``; from now on somebody has."""
+        with self._lock:
+            was_made = reason in self._made
+            self._made.add(reason)
+            return not was_made
+
     def make(self, reason: str, message: str) -> None:
         """Warn, unless there was a warning for the same reason."""
-        with self._lock:
-            if reason in self._made:
-                return
-            self._made.add(reason)
-        frame = _caller()
+        if not self.is_new(reason):
+            return
+        frame = calling_frame()
         code = frame.f_code if frame else getattr(self._function, "__code__", None)
         filename = code.co_filename if code else "<unknown>"
         line = frame.f_lineno if frame else getattr(code, "co_firstlineno", 1)
@@ -49,13 +52,3 @@ class Complaints:
             f"{step}:{type(error).__name__}",
             f"{self._name}(): {what}: {type(error).__name__}: {error}. {advice}",
         )
-
-
-def _caller() -> FrameType | None:
-    frame: FrameType | None = sys._getframe(2)  # noqa: SLF001 (public in all but name)
-    while frame is not None:
-        name = frame.f_globals.get("__name__") or ""
-        if not f"{name}.".startswith(_OURS):
-            return frame
-        frame = frame.f_back
-    return None

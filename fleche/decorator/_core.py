@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import inspect
+import sys
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeAlias
 
 import msgspec
@@ -12,7 +16,6 @@ from fleche import state
 from fleche.call import Call, CallRecord, Version, as_literal
 from fleche.decorator._complaints import Complaints
 from fleche.digest import BufferDigests, Digest, call_key, digest_arguments
-from fleche.errors import Indigestible
 from fleche.function import FunctionInfo
 
 if TYPE_CHECKING:
@@ -22,6 +25,12 @@ if TYPE_CHECKING:
 __all__ = ["Coalesce", "Core", "Options", "Seal", "SealedCall"]
 
 Coalesce: TypeAlias = Literal["threads", "processes"]
+
+_INWARD = ("__wrapped__", "__func__", "fget")
+"""Where a decorator keeps what it decorates."""
+
+_DEEPEST = 100
+"""How many decorators above this one are looked through."""
 
 
 @dataclass(frozen=True)
@@ -34,7 +43,7 @@ class Options:
         isolate: neither arguments nor results are shared with the function.
         hash_version: the version is part of the key.
         hash_module: the module is part of the key.
-        hash_code: the code is part of the key.
+        hash_code: the code is part of the key; ``None`` leaves it to :attr:`Core.hashes_code`.
         cache: used instead of the active cache.
         coalesce: who computes identical calls only once: the ``"threads"`` of each process, or all
             ``"processes"`` that share the cache.
@@ -45,7 +54,7 @@ class Options:
     isolate: bool = False
     hash_version: bool = True
     hash_module: bool = True
-    hash_code: bool = False
+    hash_code: bool | None = None
     cache: BaseCache | str | None = None
     coalesce: Coalesce = "threads"
 
@@ -98,6 +107,7 @@ class Core:
         options: what was said where it was decorated.
         is_async: whether a call has to be awaited.
         gathering: the names of ``*args`` and ``**kwargs``.
+        digest_by_default: whether the default of a parameter is a digest.
         complaints: what it has been warned of.
     """
 
@@ -112,15 +122,44 @@ class Core:
             for name, parameter in info.signature.parameters.items()
             if parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD)
         )
+        self.digest_by_default = any(
+            isinstance(parameter.default, Digest) for parameter in info.own.parameters.values()
+        )
         self._first_code: Digest | None = None
         self._fixed: dict[str, Any] = {
             "name": info.name,
             "module": info.module if options.hash_module else None,
             "version": options.version if options.hash_version else None,
         }
-        known = {"module": not options.hash_module, "code": not options.hash_code}
-        known["version"] = options.version is not None and not options.hash_version
-        self._unhashed = tuple(sorted(part for part, is_out in known.items() if is_out))
+
+    @cached_property
+    def hashes_code(self) -> bool:
+        """Whether the code is part of the key: unless module and name lead here, and only here.
+
+        That is decided when it is first needed, for a function has its name only after it is
+        decorated.
+        """
+        said = self.options.hash_code
+        return said if said is not None else not (self.info.is_named or self._is_found())
+
+    def _is_found(self) -> bool:
+        """Tell whether this is what the module has under the name, other decorators apart."""
+        found = None if self.info.is_main else sys.modules.get(self.info.module)
+        with suppress(Exception):  # whatever a foreign decorator does when it is asked
+            for name in self.info.name.split("."):
+                found = inspect.getattr_static(found, name)
+            for _ in range(_DEEPEST):
+                if getattr(found, "core", None) is self:
+                    return True
+                found = next(getattr(found, way) for way in _INWARD if hasattr(found, way))
+        return False
+
+    @cached_property
+    def unhashed(self) -> tuple[str, ...]:
+        """The parts of a call that are recorded, and are no part of the key."""
+        known = {"module": not self.options.hash_module, "code": not self.hashes_code}
+        known["version"] = self.options.version is not None and not self.options.hash_version
+        return tuple(sorted(part for part, is_out in known.items() if is_out))
 
     def cache(self) -> BaseCache:
         """Return the cache that counts for a call made now.
@@ -180,7 +219,7 @@ class Core:
         """
         buffers = BufferDigests()
         digests = digest_arguments(arguments, buffers)
-        code = self.info.code if self.options.hash_code else None
+        code = self.info.code if self.hashes_code else None
         key = call_key(arguments=digests, code=code, **self._fixed)
         return Seal(key, digests, code, buffers)
 
@@ -191,8 +230,8 @@ class Core:
             arguments=dict(arguments),
             module=self.info.module,
             version=self.options.version,
-            code=self.info.code if self.options.hash_code else self.first_code(),
-            unhashed=self._unhashed,
+            code=self.info.code if self.hashes_code else self.first_code(),
+            unhashed=self.unhashed,
         )
 
     def make_sealed_call(self, arguments: dict[str, Any], seal: Seal) -> SealedCall:
@@ -203,7 +242,7 @@ class Core:
             module=self.info.module,
             version=self.options.version,
             code=seal.code or self.first_code(),
-            unhashed=self._unhashed,
+            unhashed=self.unhashed,
             digests=seal.digests,
             buffers=seal.buffers,
         )
@@ -213,13 +252,13 @@ class Core:
         if self._first_code is None:
             try:
                 self._first_code = self.info.code
-            except Indigestible:
+            except Exception:  # noqa: BLE001 (what an object raises when it is looked into)
                 return None
         return self._first_code
 
     def check_code(self, record: CallRecord) -> None:
         """Warn if ``record`` holds the result of other code, which the key does not tell."""
-        if self.options.hash_code or record.code is None:
+        if self.hashes_code or record.code is None:
             return
         now = self.first_code()
         if now is not None and now != record.code:
@@ -231,4 +270,4 @@ class Core:
             )
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return Core, (self.info, self.options)
+        return Core, (self.info, replace(self.options, hash_code=self.hashes_code))

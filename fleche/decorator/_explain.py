@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import reprlib
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from itertools import islice
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 from fleche.call import KEY_PARTS, CallRecord, LazyCall
 from fleche.decorator._core import Core
-from fleche.errors import Indigestible
+from fleche.digest import Digest
+from fleche.errors import Indigestible, ParcelError
 
 if TYPE_CHECKING:
     from fleche.caches import BaseCache
 
 __all__ = ["Explanation", "Reason", "explain"]
 
-Reason: TypeAlias = Literal["hit", "uncached", "evicted", "changed", "arguments", "never"]
+Reason: TypeAlias = Literal[
+    "hit", "uncached", "unusable", "evicted", "changed", "arguments", "never"
+]
 
 MANY = 10_000
 """How many stored calls are compared at most."""
@@ -27,8 +31,9 @@ class Explanation:
     """Whether a call would hit, and why; true if it would.
 
     Attributes:
-        reason: ``"hit"``; ``"uncached"``, if this call is none to be cached; ``"evicted"``, if the
-            call is known and its result gone; ``"changed"``, if the same arguments were computed
+        reason: ``"hit"``; ``"uncached"``, if this call is none to be cached; ``"unusable"``, if
+            what is stored of it is damaged or not to be trusted; ``"evicted"``, if the call is
+            known and its result gone; ``"changed"``, if the same arguments were computed
             with another version, module or code; ``"arguments"``, if others were; ``"never"``, if
             nothing was.
         text: all of it in a sentence.
@@ -59,7 +64,12 @@ def explain(
         KeyError: a digest among the arguments stands for no value.
     """
     name = f"{core.info.name}()"
-    arguments = core.info.bind(args, kwargs)
+    try:
+        arguments = core.info.bind(args, kwargs)
+    except TypeError as error:
+        if not core.info.borrowed:
+            raise
+        return Explanation("uncached", f"{name} runs uncached: {error}")
     lacking = core.info.missing_required(arguments, core.info.explicit(args, kwargs))
     if lacking:
         return Explanation(
@@ -70,14 +80,16 @@ def explain(
     except Indigestible as error:
         return Explanation("uncached", f"{name} runs uncached: {error}")
     key, wanted = seal.key, core.make_sealed_call(arguments, seal).seal()
-    if cache.contains(key):
-        return Explanation("hit", f"{name} is stored ({key[:12]})", nearest=cache.load(key))
     try:
-        gone = cache.load(key)
+        stored = cache.load(key)
     except KeyError:
-        return _compare(name, wanted, _stored(core, cache))
+        return _compare(name, wanted, arguments, _stored(core, cache))
+    except ParcelError as error:
+        return Explanation("unusable", f"{name} would be computed: what is stored of it: {error}")
+    if cache.contains(key):
+        return Explanation("hit", f"{name} is stored ({key[:12]})", nearest=stored)
     return Explanation(
-        "evicted", f"{name} was computed, and its result is no longer stored", nearest=gone
+        "evicted", f"{name} was computed, and its result is no longer stored", nearest=stored
     )
 
 
@@ -85,7 +97,9 @@ def _stored(core: Core, cache: BaseCache) -> Iterator[LazyCall]:
     return islice(cache.query(name=core.info.name), MANY)
 
 
-def _compare(name: str, wanted: CallRecord, stored: Iterator[LazyCall]) -> Explanation:
+def _compare(
+    name: str, wanted: CallRecord, arguments: Mapping[str, Any], stored: Iterator[LazyCall]
+) -> Explanation:
     compared = ((call, _differences(wanted, call.record)) for call in stored)
 
     def weight(pair: tuple[LazyCall, tuple[str, ...]]) -> tuple[int, str]:
@@ -95,10 +109,10 @@ def _compare(name: str, wanted: CallRecord, stored: Iterator[LazyCall]) -> Expla
 
     best = min(compared, key=weight, default=None)
     if best is None:
-        return Explanation("never", f"{name} was never computed with this cache")
+        return Explanation("never", f"no result of {name} is stored in this cache")
     call, differing = best
     same_arguments = not any(part in wanted.arguments for part in differing)
-    shown = " and ".join(_show(part, wanted, call.record) for part in differing)
+    shown = " and ".join(_show(part, wanted, call.record, arguments) for part in differing)
     return Explanation(
         "changed" if same_arguments else "arguments",
         f"{name} would be computed: in the nearest stored call ({call.key[:12]}) {shown}",
@@ -118,17 +132,30 @@ def _part(record: CallRecord, part: str) -> Any:
     return None if part in record.unhashed else getattr(record, part)
 
 
-def _show(part: str, wanted: CallRecord, stored: CallRecord) -> str:
+def _show(part: str, wanted: CallRecord, stored: CallRecord, arguments: Mapping[str, Any]) -> str:
     if part in KEY_PARTS:
         if part == "code":
             return "the code was different"
         return f"the {part} was {_part(stored, part)!r}, not {_part(wanted, part)!r}"
     if part not in wanted.arguments and part not in stored.arguments:
         return f"the {part} was {stored.scheme}, not {wanted.scheme}"
-    return f"{part} was {_value(stored, part)}, not {_value(wanted, part)}"
+    now = _described(arguments[part], wanted, part) if part in arguments else "not passed"
+    return f"{part} was {_value(stored, part)}, not {now}"
 
 
 def _value(record: CallRecord, name: str) -> str:
     if name in record.literals:
         return repr(record.literals[name])
     return f"<{record.arguments[name][:8]}>" if name in record.arguments else "not passed"
+
+
+def _described(value: Any, record: CallRecord, name: str) -> str:
+    """Return an argument at hand as a person knows it again."""
+    if isinstance(value, Digest) or name in record.literals:
+        return _value(record, name)
+    kind, shape = type(value).__name__, getattr(value, "shape", None)
+    if isinstance(shape, tuple) and shape:
+        of = getattr(value, "dtype", "")
+        return " ".join(filter(None, (kind, str(of), str(shape), _value(record, name))))
+    text = reprlib.repr(value)
+    return text if kind in text or type(value).__module__ == "builtins" else f"{kind} {text}"

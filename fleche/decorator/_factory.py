@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Iterable
-from dataclasses import replace
+from dataclasses import fields, replace
 from typing import TYPE_CHECKING, Any, ParamSpec, Protocol, TypeVar, cast, get_args, overload
 
+from msgspec import UNSET
+
 from fleche import state
-from fleche.call import Version
+from fleche.call import Version, as_literal, as_plain
 from fleche.decorator._core import Coalesce, Core, Options
-from fleche.decorator.wrapper import Wrapper
+from fleche.decorator.wrapper import BoundMethod, Wrapper
 from fleche.function import FunctionInfo, inspect_function
 
 if TYPE_CHECKING:
@@ -83,16 +85,19 @@ def fleche(
     functions; the value of ``self`` counts as an argument.
 
     Args:
-        function: what is decorated.
+        function: what is decorated. A function that is decorated already keeps what is not said
+            anew: each option that is left at its default, and the parameters that were named.
         version: change it when the function computes something else: a number or a string.
         meta: collectors for this function, beside the active ones.
         isolate: give the function copies of its arguments, and the caller a copy of its result, as
-            a hit does: what either of them changes later, the other does not see.
+            a hit does: what either of them changes later, the other does not see. Ignored arguments
+            are not copied.
         hash_version: let the version count.
         hash_module: let the module count; without, the function may move.
-        hash_code: let the code count. By default it does where module and name do not identify the
-            function: in ``__main__`` (scripts, notebooks), for lambdas and functions inside
-            functions. Elsewhere a hit on the result of other code is a warning.
+        hash_code: let the code count. By default it does where module and name do not lead to this
+            function: in ``__main__`` (scripts, notebooks), for lambdas, functions inside functions,
+            bound methods, and what another decorator made of a function and is known by another
+            name. Elsewhere a hit on the result of other code is a warning.
         require: parameters that must be passed and not be ``None`` for the call to be cached.
         ignore: parameters that do not count and are not stored.
         cache: a cache, or its name, instead of the active one.
@@ -102,35 +107,74 @@ def fleche(
 
     Raises:
         TypeError: this cannot be decorated.
-        ValueError: an option names a parameter that the function does not have, or ``coalesce`` is
-            something else.
+        ValueError: an option names a parameter that the function does not have, the version is too
+            large a number, or ``coalesce`` is something else.
         ConfigError: there is no metadata of this name.
     """
-    if not isinstance(version, int | float | str | None):
-        raise TypeError(f"version={version!r}: a number or a string, not {type(version).__name__}")
     if isinstance(meta, str | type) or not isinstance(meta, Iterable):
         meta = (meta,)
     if coalesce not in get_args(Coalesce):
         raise ValueError(f"coalesce={coalesce!r}: 'threads' or 'processes'")
     options = Options(
-        version=version,
+        version=_plain_version(version),
         meta=state.collectors(meta),
         isolate=isolate,
         hash_version=hash_version,
         hash_module=hash_module,
+        hash_code=hash_code,
         cache=cache,
         coalesce=coalesce,
     )
+    ignored, required = _names(ignore), _names(require)
 
     def decorate(function: Callable[..., Any], /) -> Any:
         if isinstance(function, staticmethod | classmethod):
             return type(function)(decorate(function.__func__))
-        plain = function.__wrapped__ if isinstance(function, Wrapper) else function
-        info = _inspect(plain, ignore, require)
-        by_code = not info.is_named if hash_code is None else hash_code
-        return Wrapper(Core(info, replace(options, hash_code=by_code)))
+        if isinstance(function, BoundMethod):
+            return BoundMethod(decorate(function.__func__), function.__self__)
+        if isinstance(function, Wrapper):
+            return Wrapper(_renewed(function.core, options, ignored, required))
+        info = _inspect(function, ignored, required)
+        return Wrapper(Core(info, options))
 
     return decorate if function is None else decorate(function)
+
+
+def _plain_version(version: Any) -> Version:
+    """Return a version as a record gives it back.
+
+    Raises:
+        TypeError: it is not a number or a string.
+        ValueError: no record can hold it.
+    """
+    plain: Version = as_plain(version)
+    if plain is not None and type(plain) not in (int, float, str):
+        raise TypeError(f"version={version!r}: a number or a string, not {type(version).__name__}")
+    if isinstance(plain, int) and as_literal(plain) is UNSET:
+        raise ValueError(f"version={version!r}: a number of up to 64 bits, or a string")
+    if isinstance(plain, str):
+        try:
+            plain.encode()
+        except UnicodeEncodeError as error:
+            raise ValueError(f"version={version!r}: {error}") from None
+    return plain
+
+
+def _names(names: str | Iterable[str]) -> frozenset[str]:
+    return frozenset([names] if isinstance(names, str) else names)
+
+
+def _renewed(
+    core: Core,
+    options: Options,
+    ignored: frozenset[str],
+    required: frozenset[str],
+) -> Core:
+    """Return the same function with other options, as far as they are given."""
+    info = _inspect(core.function, core.info.ignored | ignored, core.info.required | required)
+    given = ((option, getattr(options, option.name)) for option in fields(Options))
+    changed = {option.name: value for option, value in given if value != option.default}
+    return Core(info, replace(core.options, **changed))
 
 
 def _inspect(function: Any, ignore: Any, require: Any) -> FunctionInfo:

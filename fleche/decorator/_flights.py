@@ -42,7 +42,10 @@ class Flight:
     result is a future (see :attr:`deferred`).
 
     Attributes:
-        result: what it returned; ``MISSING`` until it has landed, and for good if it failed.
+        result: what it returned, for the caller who began it; ``MISSING`` until it has landed, and
+            for good if it failed.
+        spare: a copy of that for the others, who get copies in turn, if they need one.
+        joined: whether there have ever been others.
         landed: whether it is over.
         deferred: what a later caller joins where the body returned a future.
         error: what ended it, if it failed.
@@ -57,6 +60,8 @@ class Flight:
         self.slot = slot
         self.parent = parent
         self.result: Any = MISSING
+        self.spare: Any = MISSING
+        self.joined = False
         self.landed = False
         self.deferred: Any = None
         self.error: BaseException | None = None
@@ -126,6 +131,7 @@ class Flights:
             else:
                 role = Role.WAIT
                 flight.riders += 1
+                flight.joined = True
             if around:
                 around[-1].waits.add(flight)
             return role, flight
@@ -147,14 +153,18 @@ class Flights:
         _call(callbacks)
 
     def land(
-        self, flight: Flight, result: Any = MISSING, error: BaseException | None = None
+        self,
+        flight: Flight,
+        result: Any = MISSING,
+        error: BaseException | None = None,
+        spare: Any = MISSING,
     ) -> None:
         """End a flight, with its result or without one. Idempotent."""
         with self._lock:
             if flight.landed:
                 return
             flight.landed = True
-            flight.result, flight.error = result, error
+            flight.result, flight.error, flight.spare = result, error, spare
             callbacks = self._settle(flight)
             if self._active.get(flight.slot) is flight:
                 del self._active[flight.slot]

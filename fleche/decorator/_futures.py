@@ -1,7 +1,9 @@
 """Functions that return futures: the result is stored when it is there.
 
 Every caller gets a future of his own, of the same kind, which is done when the result has been
-stored. Only when all of them are cancelled, the function's own future is cancelled too.
+stored. Only when all of them are cancelled, the function's own future is cancelled too. One caller
+gets the very result, the others what is stored of it, or copies, or, where neither can be had, what
+they compute themselves.
 """
 
 from __future__ import annotations
@@ -9,15 +11,17 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass
-from threading import Lock
+from contextvars import Context, copy_context
+from dataclasses import dataclass, field
+from functools import partial
+from threading import Lock, Thread
 from typing import TYPE_CHECKING, Any
 
 from fleche.call import MISSING, LazyCall
 from fleche.decorator._flights import flights
 
 if TYPE_CHECKING:
-    from fleche.decorator._journey import Work
+    from fleche.decorator._work import Work
 
 __all__ = ["ASYNCIO", "CONCURRENT", "Deferred", "kind_of", "revive"]
 
@@ -53,6 +57,21 @@ def _new_future(kind: str) -> Any:
     return get_running_loop().create_future()
 
 
+@dataclass(eq=False)
+class Caller:
+    """Who waits for a computation.
+
+    Attributes:
+        future: what the caller has got.
+        alone: what computes for this caller only.
+        context: the settings of the call.
+    """
+
+    future: Any
+    alone: Callable[[], Any]
+    context: Context = field(default_factory=copy_context)
+
+
 class Deferred:
     """A computation that goes on after its body, in a future.
 
@@ -69,28 +88,32 @@ class Deferred:
         self._inner = inner
         self._kind = kind
         self._lock = Lock()
-        self._outer: list[Any] = []
+        self._callers: list[Caller] = []
         self._outcome: Outcome | None = None
 
-    def start(self) -> Any:
+    def start(self, alone: Callable[[], Any]) -> Any:
         """Watch the function's own future, and return that of the first caller."""
-        first = self.join()
+        first = self.join(alone)
         flights.defer(self._work.flight, self)
         self._inner.add_done_callback(self._finish)
         return first
 
-    def join(self) -> Any:
-        """Return a future for one more caller."""
-        future = self._new_future()
+    def join(self, alone: Callable[[], Any]) -> Any:
+        """Return a future for one more caller.
+
+        Args:
+            alone: what computes for this caller only, if there is nothing to share.
+        """
+        caller = Caller(self._new_future(), alone)
         with self._lock:
             outcome = self._outcome
             if outcome is None:
-                self._outer.append(future)
+                self._callers.append(caller)
         if outcome is None:
-            future.add_done_callback(self._leave)
+            caller.future.add_done_callback(self._leave)
         else:
-            self._settle(future, outcome.again(self._work))
-        return future
+            self._share(caller, outcome)
+        return caller.future
 
     def _new_future(self) -> Any:
         try:
@@ -102,33 +125,63 @@ class Deferred:
         if not future.cancelled():
             return
         with self._lock:
-            self._outer = [other for other in self._outer if other is not future]
-            alone = not self._outer and self._outcome is None
-        if alone and self._kind == ASYNCIO:
+            self._callers = [caller for caller in self._callers if caller.future is not future]
+            is_last = not self._callers and self._outcome is None
+        if is_last and self._kind == ASYNCIO:
             _in_loop(self._inner.get_loop(), self._inner.cancel)
-        elif alone:
+        elif is_last:
             self._inner.cancel()
 
     def _finish(self, inner: Any) -> None:
         outcome = self._store(inner)
         with self._lock:
             self._outcome = outcome
-            waiting, self._outer = self._outer, []
-        for index, future in enumerate(waiting):
-            self._settle(future, outcome.again(self._work) if index else outcome)
+            callers, self._callers = self._callers, []
+        for index, caller in enumerate(callers):
+            if index:
+                self._share(caller, outcome)
+            else:
+                self._settle(caller.future, outcome)
+
+    def _share(self, caller: Caller, outcome: Outcome) -> None:
+        """Settle the future of a caller who must not have the very result."""
+        if outcome.result is MISSING:
+            self._settle(caller.future, outcome)
+            return
+        try:
+            result = self._work.journey.share(self._work.flight)
+        except Exception as error:  # noqa: BLE001 (a cache that is strict; the caller hears it)
+            self._settle(caller.future, Outcome(error=error))
+            return
+        if result is not MISSING:
+            self._settle(caller.future, Outcome(result))
+        elif self._kind == ASYNCIO:
+            _in_loop(caller.future.get_loop(), partial(caller.context.run, self._compute, caller))
+        else:  # not here: the function might wait for the very thread that calls back
+            run = partial(caller.context.run, self._compute, caller)
+            Thread(target=run, name="fleche-alone").start()
+
+    def _compute(self, caller: Caller) -> None:
+        """Compute for one caller only."""
+        try:
+            result = caller.alone()
+        except BaseException as error:  # noqa: BLE001 (it is told to the caller)
+            self._settle(caller.future, Outcome(error=error))
+            return
+        if kind_of(result):
+            result.add_done_callback(lambda inner: self._settle(caller.future, outcome_of(inner)))
+        else:
+            self._settle(caller.future, Outcome(result))
 
     def _store(self, inner: Any) -> Outcome:
-        if inner.cancelled():
-            self._work.fail(RuntimeError("cancelled"))
-            return Outcome(cancelled=True)
-        error = inner.exception()
-        if error is None:
+        outcome = outcome_of(inner)
+        if outcome.result is not MISSING:
             try:
-                return Outcome(self._work.succeed(inner.result(), self._returns))
+                return Outcome(self._work.succeed(outcome.result, self._returns))
             except Exception as failure:  # noqa: BLE001 (warnings may be errors; the callers hear it)
-                error = failure
-        self._work.fail(error)
-        return Outcome(error=error)
+                outcome = Outcome(error=failure)
+        self._work.fail(outcome.error or RuntimeError("cancelled"))
+        return outcome
 
     def _settle(self, future: Any, outcome: Outcome) -> None:
         if self._kind == ASYNCIO:
@@ -148,11 +201,6 @@ class Outcome:
     error: BaseException | None = None
     cancelled: bool = False
 
-    def again(self, work: Work) -> Outcome:
-        """Return the same with a result that shares nothing with this one, if it can be copied."""
-        copied = MISSING if self.result is MISSING else work.journey.copy(self.result)
-        return self if copied is MISSING else Outcome(copied)
-
     def tell(self, future: Any) -> None:
         """End another future in the same way, unless it has been cancelled."""
         if future.done():
@@ -163,6 +211,14 @@ class Outcome:
             future.set_exception(self.error)
         else:
             future.set_result(self.result)
+
+
+def outcome_of(future: Any) -> Outcome:
+    """Return how a future that is done has ended."""
+    if future.cancelled():
+        return Outcome(cancelled=True)
+    error = future.exception()
+    return Outcome(future.result()) if error is None else Outcome(error=error)
 
 
 def _in_loop(loop: Any, callback: Callable[[], object]) -> None:

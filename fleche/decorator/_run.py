@@ -3,27 +3,30 @@
 from __future__ import annotations
 
 from contextlib import suppress
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from fleche.call import MISSING, LazyCall
 from fleche.decorator._core import Core
 from fleche.decorator._flights import Flight, Role, flights
 from fleche.decorator._futures import Deferred, kind_of, revive
-from fleche.decorator._journey import Journey, Work, depart
+from fleche.decorator._journey import Journey, depart
+from fleche.decorator._passage import Passage
 from fleche.decorator._turns import Turn, take_turn, take_turn_async
+from fleche.decorator._work import Work
 
 if TYPE_CHECKING:
     from fleche.caches import BaseCache
 
-__all__ = ["compute", "compute_async", "run", "run_async"]
+__all__ = ["alone", "compute", "compute_async", "run", "run_async"]
 
 
 def run(core: Core, cache: BaseCache, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     """Answer a call of a plain function."""
     while True:
         journey = depart(core, cache, args, kwargs)
-        if journey is None:
-            return core.function(*args, **kwargs)
+        if not isinstance(journey, Journey):
+            return alone(journey)
         since = flights.clock
         hit = journey.look()
         if hit is not None:
@@ -39,10 +42,10 @@ def run(core: Core, cache: BaseCache, args: tuple[Any, ...], kwargs: dict[str, A
                 return result
 
 
-def alone(journey: Journey) -> Any:
+def alone(passage: Passage) -> Any:
     """Call the function as if there were no cache."""
-    args, kwargs = journey.body_arguments()
-    return journey.core.function(*args, **kwargs)
+    args, kwargs = passage.body_arguments()
+    return passage.core.function(*args, **kwargs)
 
 
 def compute_in_turn(journey: Journey, flight: Flight) -> Any:
@@ -68,7 +71,9 @@ def compute(journey: Journey, flight: Flight, turn: Turn | None = None) -> Any:
             args, kwargs = work.begin()
             result = journey.core.function(*args, **kwargs)
         kind = kind_of(result)
-        return Deferred(work, result, kind, kind).start() if kind else work.succeed(result)
+        if kind:
+            return Deferred(work, result, kind, kind).start(partial(alone, journey))
+        return work.succeed(result)
     except BaseException as error:
         work.fail(error)
         raise
@@ -81,8 +86,8 @@ def wait(journey: Journey, flight: Flight) -> Any:
     finally:
         flights.leave(flight)
     if flight.deferred is not None:
-        return flight.deferred.join()
-    return MISSING if flight.result is MISSING else journey.share(flight.result)
+        return flight.deferred.join(partial(alone, journey))
+    return MISSING if flight.result is MISSING else journey.share(flight)
 
 
 async def run_async(
@@ -91,8 +96,8 @@ async def run_async(
     """Answer a call of a coroutine function."""
     while True:
         journey = depart(core, cache, args, kwargs)
-        if journey is None:
-            return await core.function(*args, **kwargs)
+        if not isinstance(journey, Journey):
+            return await alone(journey)
         since = flights.clock
         hit = journey.look()
         if hit is not None:
@@ -104,7 +109,7 @@ async def run_async(
             return await alone(journey)
         if role is Role.WAIT:
             await ride(flight)
-            result = MISSING if flight.result is MISSING else journey.share(flight.result)
+            result = MISSING if flight.result is MISSING else journey.share(flight)
             if result is not MISSING:
                 return result
 

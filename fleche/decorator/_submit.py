@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from fleche.decorator._flights import Flight, Role, flights
 from fleche.decorator._futures import CONCURRENT, Deferred
-from fleche.decorator._journey import Journey, Work, depart
+from fleche.decorator._journey import Journey, depart
+from fleche.decorator._passage import Passage
 from fleche.decorator._surface import Surface
+from fleche.decorator._work import Work
 from fleche.decorator.bound import BoundWrapper, void_cache
 
 __all__ = ["submit"]
@@ -41,8 +44,9 @@ def submit(
         return submit(BoundWrapper(function), *args, **kwargs)
     while True:
         journey = depart(core, cache, (*function.lead, *args), kwargs)
-        if journey is None:
-            return submit(BoundWrapper(function, cache=void_cache()), *args, **kwargs)
+        alone = partial(_compute_alone, submit, function, journey)
+        if not isinstance(journey, Journey):
+            return alone()
         since = flights.clock
         hit = journey.look()
         if hit is not None:
@@ -51,56 +55,52 @@ def submit(
         role, flight = flights.join(("executor", id(submit), journey.slot), since)
         if role is Role.COMPUTE:
             there = not journey.lost and (shares_memory or cache.capabilities.shared)
-            begin = _compute_there if there else _compute_for_here
-            return begin(submit, function, journey, flight, args, kwargs)
+            return _compute(submit, function, journey, flight, alone, there=there)
         if role is Role.WAIT:
-            joined = _join(flight)
+            joined = _join(flight, alone)
             if joined is not None:
                 return joined
 
 
-def _compute_there(
+def _compute(
     submit: Submit,
     function: Surface[..., Any],
     journey: Journey,
     flight: Flight,
-    args: tuple[Any, ...],
-    kwargs: dict[str, Any],
+    alone: Callable[[], Any],
+    *,
+    there: bool,
 ) -> Any:
-    work = Work(journey, flight, keep=False)
+    work = Work(journey, flight, keep=not there)
     try:
-        inner = submit(BoundWrapper(function, cache=journey.cache), *args, **kwargs)
-        return Deferred(work, inner, CONCURRENT, "").start()
+        if there:
+            args = journey.args[len(function.lead) :]
+            inner = submit(BoundWrapper(function, cache=journey.cache), *args, **journey.kwargs)
+        else:
+            inner = _submit_uncached(submit, function, *work.begin())
+        return Deferred(work, inner, CONCURRENT, "").start(alone)
     except BaseException as error:
         work.fail(error)
         raise
 
 
-def _compute_for_here(
-    submit: Submit,
-    function: Surface[..., Any],
-    journey: Journey,
-    flight: Flight,
-    args: tuple[Any, ...],
-    kwargs: dict[str, Any],
+def _compute_alone(submit: Submit, function: Surface[..., Any], passage: Passage) -> Any:
+    return _submit_uncached(submit, function, *passage.body_arguments())
+
+
+def _submit_uncached(
+    submit: Submit, function: Surface[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
 ) -> Any:
-    work = Work(journey, flight)
-    try:
-        args, kwargs = work.begin()
-        bound = BoundWrapper(function, cache=void_cache())
-        inner = submit(bound, *args[len(function.lead) :], **kwargs)
-        return Deferred(work, inner, CONCURRENT, "").start()
-    except BaseException as error:
-        work.fail(error)
-        raise
+    bound = BoundWrapper(function, cache=void_cache())
+    return submit(bound, *args[len(function.lead) :], **kwargs)
 
 
-def _join(flight: Flight) -> Any:
+def _join(flight: Flight, alone: Callable[[], Any]) -> Any:
     try:
         flight.wait()
     finally:
         flights.leave(flight)
-    return None if flight.deferred is None else flight.deferred.join()
+    return None if flight.deferred is None else flight.deferred.join(alone)
 
 
 def _done(result: Any) -> Any:

@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar
 from fleche.call import Call, LazyCall
 from fleche.decorator._core import Core
 from fleche.decorator._flights import Flight
-from fleche.decorator._journey import depart
-from fleche.decorator._run import compute, compute_async, run, run_async
+from fleche.decorator._journey import Journey, depart
+from fleche.decorator._run import alone, compute, compute_async, run, run_async
 from fleche.digest import Digest
+from fleche.function import Transparent
 
 if TYPE_CHECKING:
     from fleche.caches import BaseCache
@@ -24,7 +25,7 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 
-class Surface(Generic[P, R]):
+class Surface(Transparent, Generic[P, R]):
     """A function whose results are kept.
 
     Every method that takes arguments takes those of the function.
@@ -37,7 +38,7 @@ class Surface(Generic[P, R]):
     core: Core
     lead: tuple[Any, ...] = ()
 
-    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
+    def __call__(self, /, *args: P.args, **kwargs: P.kwargs) -> R:
         """Return the stored result, or compute it and store it."""
         core = self.core
         answer = run_async if core.is_async else run
@@ -48,11 +49,11 @@ class Surface(Generic[P, R]):
         answer = run_async if self.core.is_async else run
         return answer(self.core, cache, (*self.lead, *args), kwargs)  # type: ignore[return-value]
 
-    def call(self, *args: P.args, **kwargs: P.kwargs) -> Call:
+    def call(self, /, *args: P.args, **kwargs: P.kwargs) -> Call:
         """Return the :class:`~fleche.call.Call` that these arguments make, without running it."""
         return self.core.make_call(self.core.info.bind((*self.lead, *args), kwargs))
 
-    def digest(self, *args: P.args, **kwargs: P.kwargs) -> Digest:
+    def digest(self, /, *args: P.args, **kwargs: P.kwargs) -> Digest:
         """Return the key of a call.
 
         Raises:
@@ -63,11 +64,11 @@ class Surface(Generic[P, R]):
         arguments = core.info.bind((*self.lead, *args), kwargs)
         return core.seal(core.expanded(arguments, core.cache())).key
 
-    def contains(self, *args: P.args, **kwargs: P.kwargs) -> bool:
+    def contains(self, /, *args: P.args, **kwargs: P.kwargs) -> bool:
         """Tell whether the active cache has the result, without loading it."""
         return self.core.cache().contains(self.digest(*args, **kwargs))
 
-    def load(self, *args: P.args, **kwargs: P.kwargs) -> LazyCall:
+    def load(self, /, *args: P.args, **kwargs: P.kwargs) -> LazyCall:
         """Return the stored call.
 
         Raises:
@@ -81,16 +82,16 @@ class Surface(Generic[P, R]):
                 f"{self.core.info.name}(): no result is stored for these arguments (key {key[:12]})"
             ) from None
 
-    def rerun(self, *args: P.args, **kwargs: P.kwargs) -> R:
+    def rerun(self, /, *args: P.args, **kwargs: P.kwargs) -> R:
         """Compute, whatever is stored, and replace it by the new result."""
         core = self.core
         journey = depart(core, core.cache(), (*self.lead, *args), kwargs)
-        if journey is None:
-            return core.function(*self.lead, *args, **kwargs)  # type: ignore[no-any-return]
+        if not isinstance(journey, Journey):
+            return alone(journey)  # type: ignore[no-any-return]
         begin = compute_async if core.is_async else compute
         return begin(journey, Flight())  # type: ignore[return-value]
 
-    def query(self, **fields: Any) -> QueryIterator:
+    def query(self, /, **fields: Any) -> QueryIterator:
         """Return the stored calls of this function: ``query(arguments={"x": 3})``.
 
         Args:
@@ -118,7 +119,7 @@ class Surface(Generic[P, R]):
 
         return BoundWrapper(self, cache=cache, meta=meta)
 
-    def explain(self, *args: P.args, **kwargs: P.kwargs) -> Explanation:
+    def explain(self, /, *args: P.args, **kwargs: P.kwargs) -> Explanation:
         """Say, without computing, whether a call would hit, and if not, why."""
         from fleche.decorator._explain import explain
 

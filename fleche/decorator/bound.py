@@ -53,14 +53,14 @@ class BoundWrapper(Generic[P, R]):
         self.meta = state.meta() if meta is None else meta
         self.tags = state.tags()
 
-    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
+    def __call__(self, /, *args: P.args, **kwargs: P.kwargs) -> R:
         """Call the function as if all of this were active."""
         if self.function.core.is_async:
             return self._call_async(*args, **kwargs)  # type: ignore[return-value]
         with state.holding(self.cache, self.meta, self.tags):
             return self.function.call_with(self.cache, *args, **kwargs)
 
-    async def _call_async(self, *args: Any, **kwargs: Any) -> Any:
+    async def _call_async(self, /, *args: Any, **kwargs: Any) -> Any:
         with state.holding(self.cache, self.meta, self.tags):
             return await self.function.call_with(self.cache, *args, **kwargs)  # type: ignore[misc]
 

@@ -9,8 +9,12 @@ from typing import Any, Concatenate, ParamSpec, TypeVar, cast, overload
 
 from fleche.decorator._core import Core
 from fleche.decorator._surface import Surface
+from fleche.function import FunctionInfo
 
 __all__ = ["BoundMethod", "Wrapper"]
+
+_LIKE_A_COROUTINE = ("__code__", "__defaults__", "__kwdefaults__")
+_OURS = ("core", "_is_coroutine", "_is_coroutine_marker", *_LIKE_A_COROUTINE)
 
 P = ParamSpec("P")
 Q = ParamSpec("Q")
@@ -31,12 +35,19 @@ class Wrapper(Surface[P, R]):
     __qualname__: str
 
     def __init__(self, core: Core) -> None:
+        self._look_like(core.function, core.info)
         self.core = core
-        functools.update_wrapper(self, core.function)
         if core.is_async:
             self._look_like_a_coroutine_function()
         if core.info.is_main:
             _teach_cloudpickle()
+
+    def _look_like(self, function: Callable[..., Any], info: FunctionInfo) -> None:
+        self.__module__, self.__qualname__ = info.module, info.name
+        self.__name__ = info.name.rpartition(".")[2]
+        theirs = getattr(function, "__dict__", {})
+        vars(self).update({name: theirs[name] for name in theirs if not _is_ours(name)})
+        functools.update_wrapper(self, function, updated=())
 
     def _look_like_a_coroutine_function(self) -> None:
         import asyncio
@@ -45,7 +56,7 @@ class Wrapper(Surface[P, R]):
         if sys.version_info >= (3, 12):
             inspect.markcoroutinefunction(self)
         else:  # what inspect and asyncio look at
-            for name in ("__code__", "__defaults__", "__kwdefaults__"):
+            for name in _LIKE_A_COROUTINE:
                 setattr(self, name, getattr(self.core.function, name, None))
             self._is_coroutine = getattr(asyncio.coroutines, "_is_coroutine", None)
 
@@ -107,6 +118,11 @@ class BoundMethod(Surface[P, R]):
 
     def __repr__(self) -> str:
         return f"<fleche method {self.__func__.__qualname__} of {self.__self__!r}>"
+
+
+def _is_ours(name: str) -> bool:
+    """Tell whether a wrapper has a use of its own for an attribute of this name."""
+    return name in _OURS or hasattr(Wrapper, name)
 
 
 def reduce_by_value(wrapper: Wrapper[..., Any]) -> Any:

@@ -21,7 +21,7 @@ from ._syntax import without_docstring
 if TYPE_CHECKING:
     from ._walk import Walk
 
-__all__ = ["FunctionCode"]
+__all__ = ["FunctionCode", "captured_by"]
 
 MANY = 10_000
 

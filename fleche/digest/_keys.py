@@ -81,7 +81,8 @@ def code_digest(function: Callable[..., Any], *, ignored: Collection[str] = ()) 
 
     For a plain function that is the syntax tree of its source (no docstring, comments, positions,
     decorators), its defaults and the values that it has captured; its bytecode where no source is
-    to be had. Any other callable is digested as a value.
+    to be had. For a bound method it is that and the object. Any other callable is digested as a
+    value.
 
     Args:
         function: the callable.
@@ -90,9 +91,21 @@ def code_digest(function: Callable[..., Any], *, ignored: Collection[str] = ()) 
     Raises:
         Indigestible: if a default or a captured value has no digest.
     """
+    return digest_of_token(Walk().token(code_of(function, ignored), "code"))
+
+
+def code_of(function: Any, ignored: Collection[str]) -> Any:
+    """Return the value whose digest is that of the code of a callable."""
     plain = getattr(function, "__func__", function)
-    subject = FunctionCode(plain, ignored) if isinstance(plain, types.FunctionType) else function
-    return digest_of_token(Walk().token(subject, "code"))
+    if not isinstance(plain, types.FunctionType) or is_generic(plain):
+        return function
+    code = FunctionCode(plain, ignored)
+    return (code, function.__self__) if isinstance(function, types.MethodType) else code
+
+
+def is_generic(function: types.FunctionType) -> bool:
+    """Whether this is of :func:`functools.singledispatch`, which captures what it has looked up."""
+    return hasattr(function, "registry") and function.__globals__.get("__name__") == "functools"
 
 
 def call_key(

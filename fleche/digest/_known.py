@@ -31,6 +31,7 @@ STDLIB = {
         "partial": "describe_partial",
         "cached_property": "describe_cached_property",
         "_lru_cache_wrapper": "describe_lru_cache",
+        "singledispatchmethod": "describe_generic_method",
     },
     "re": {"Pattern": "describe_pattern"},
     "uuid": {"UUID": "describe_uuid"},
@@ -44,6 +45,7 @@ for module in ("pathlib", "pathlib._local"):
     for name in ("PurePosixPath", "PureWindowsPath", "PosixPath", "WindowsPath"):
         register_name(module, name, "_stdlib:describe_path")
 
+register_name("typing", "TypeVar", "_classes:describe_type_variable")
 register_name("ast", "AST", "_syntax:describe_syntax", subclasses=True)
 register_name("_ast", "AST", "_syntax:describe_syntax", subclasses=True)
 
@@ -56,8 +58,15 @@ NUMPY = {
 }
 for name, function in NUMPY.items():
     register_name("numpy.*", name, f"_numpy:{function}", subclasses=True)
-register_name("numpy.*", "Generator", "_numpy:describe_generator")
-register_name("numpy.*", "RandomState", "_numpy:describe_random_state")
+
+NUMPY_RANDOM = {
+    "Generator": "describe_generator",
+    "RandomState": "describe_random_state",
+    "SeedSequence": "describe_seed_sequence",
+}
+for name, function in NUMPY_RANDOM.items():
+    register_name("numpy.*", name, f"_numpy_random:{function}")
+register_name("numpy.*", "BitGenerator", "_numpy_random:describe_bit_generator", subclasses=True)
 
 PANDAS = {
     "DataFrame": "describe_frame",
@@ -79,3 +88,7 @@ PANDAS_SCALARS = {
 }
 for name, function in PANDAS_SCALARS.items():
     register_name("pandas.*", name, f"_pandas:{function}")
+
+for name in ("_spbase", "spmatrix"):
+    register_name("scipy.*", name, "_libraries:describe_sparse", subclasses=True)
+register_name("pydantic.*", "Decorator", "_libraries:describe_validator")

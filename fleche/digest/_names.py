@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import types
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
@@ -42,7 +43,7 @@ def find_name(obj: Any) -> tuple[str, str] | None:
     if not isinstance(module, str) or not isinstance(name, str) or module == "__main__":
         return None
     if look_up(load(module), name) is not obj:
-        return None
+        return find_in_types(obj) if module == "builtins" else None
     parts = module.split(".")
     for length in range(1, len(parts)):
         if parts[length].startswith("_") or parts[0] in REORGANISED:
@@ -50,6 +51,12 @@ def find_name(obj: Any) -> tuple[str, str] | None:
             if look_up(public, name) is obj:
                 return public, name
     return module, name
+
+
+def find_in_types(obj: object) -> tuple[str, str] | None:
+    """Return the name of a type of Python's own that is not among the builtins, such as None's."""
+    names = [name for name, value in vars(types).items() if value is obj]
+    return ("types", min(names)) if names else None
 
 
 def load(module: str) -> str:

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from typing import TYPE_CHECKING, Any
 
 from fleche.errors import Indigestible
 
 from ._builtin import UNSET, Attributes, Raw, shape_token
+from ._instances import attributes_of
 from ._names import find_name, look_up
-from ._registry import Node, node, register
+from ._registry import Node, node, package_of, register
 from ._tokens import global_token, text_token
 
 if TYPE_CHECKING:
@@ -19,25 +20,24 @@ if TYPE_CHECKING:
 __all__ = [
     "describe_array",
     "describe_dtype",
-    "describe_generator",
     "describe_masked",
-    "describe_random_state",
     "describe_scalar",
     "describe_ufunc",
 ]
 
 PLAIN_KINDS = "biufcmMSUV"
 CHUNK = 4 * 1024 * 1024
+MEMORY_MAP_STATE = ("_mmap", "filename", "mode", "offset")
 MASK_STATE = (
     "_mask",
     "_fill_value",
     "_hardmask",
     "_sharedmask",
     "_isfield",
-    "_baseclass",
-    "_optinfo",
     "_basedict",
 )
+IS_HARD = False
+"""Every mask counts as a soft one: it says how to write to the array, and pickling loses it."""
 
 
 def numpy() -> Any:
@@ -50,14 +50,18 @@ def describe_array(obj: Any, walk: Walk) -> Node:
     base = numpy().ndarray
     if type(obj) is base:
         return describe_base_array(obj, walk)
-    return node(b"derived array", (type(obj), obj.view(base), extras_of(obj)))
+    content = obj.view(base)
+    if isinstance(obj, numpy().recarray) and obj.dtype.type is numpy().record:
+        content = content.view(numpy().dtype((numpy().void, obj.dtype)))  # goes without saying
+    # Where a memory map lives does not matter.
+    skipped = MEMORY_MAP_STATE if isinstance(obj, numpy().memmap) else ()
+    return node(b"derived array", (type(obj), content, extras_of(obj, skipped)))
 
 
-def extras_of(obj: Any) -> Attributes:
-    """Return the attributes of an array subclass; where a memory map lives is none of them."""
-    if isinstance(obj, numpy().memmap):
-        return Attributes({})
-    return Attributes(dict(getattr(obj, "__dict__", {})))
+def extras_of(obj: Any, skipped: Collection[str]) -> Attributes:
+    """Return the attributes of an object of a subclass, but for those that numpy has made."""
+    attributes = attributes_of(obj).items()
+    return Attributes({name: value for name, value in attributes if name not in skipped})
 
 
 def describe_base_array(obj: Any, walk: Walk) -> Node:
@@ -156,14 +160,15 @@ def long_double(array: Any, walk: Walk) -> tuple[Any, ...]:
 
 
 def describe_scalar(obj: Any, _walk: Walk) -> Node:
-    """Describe a scalar as an array without dimensions of its own kind."""
-    return node(
-        b"numpy scalar", (type(obj) if is_foreign(type(obj)) else None, numpy().asarray(obj))
-    )
+    """Describe a scalar as an array without dimensions; of a subclass, with what it has beyond."""
+    array = numpy().asarray(obj)
+    if not is_foreign(type(obj)):
+        return node(b"numpy scalar", (None, array))
+    return node(b"numpy scalar", (type(obj), array, extras_of(obj, ())))
 
 
 def is_foreign(cls: type) -> bool:
-    return cls.__module__.partition(".")[0] != "numpy"
+    return cls.__module__ != "numpy" and package_of(cls) != "numpy"
 
 
 def describe_dtype(obj: Any, _walk: Walk) -> bytes | Node:
@@ -171,10 +176,11 @@ def describe_dtype(obj: Any, _walk: Walk) -> bytes | Node:
         return node(b"numpy subarray", (obj.base, shape_token(obj.shape)))
     if obj.names is not None:
         fields = tuple((name, *obj.fields[name]) for name in obj.names)
-        return node(b"numpy structure", (fields, obj.itemsize))
+        kind = () if obj.type is numpy().void else (obj.type,)
+        return node(b"numpy structure", (fields, obj.itemsize, *kind))
     if obj.kind == "T":
         return node(b"numpy strings", (getattr(obj, "na_object", UNSET), bool(obj.coerce)))
-    if is_foreign(obj.type):
+    if is_foreign(obj.type) or obj.type is numpy().record:
         return node(b"foreign dtype", (obj.type, obj.str))
     return b"n" + text_token(obj.str)
 
@@ -184,11 +190,10 @@ def describe_masked(obj: Any, _walk: Walk) -> bytes | Node:
     masked = sys.modules["numpy.ma"]
     if obj is masked.masked:
         return global_token("numpy.ma", "masked")
-    extras = {
-        name: value
-        for name, value in getattr(obj, "__dict__", {}).items()
-        if name not in MASK_STATE
-    }
+    extras = extras_of(obj, MASK_STATE)
+    for name, usual in (("_baseclass", numpy().ndarray), ("_optinfo", {})):
+        if extras.values.get(name) == usual:
+            del extras.values[name]
     return node(
         b"masked array",
         (
@@ -196,8 +201,8 @@ def describe_masked(obj: Any, _walk: Walk) -> bytes | Node:
             obj.data.view(numpy().ndarray),
             masked.getmaskarray(obj),
             obj.view().fill_value,
-            bool(obj.hardmask),
-            Attributes(extras),
+            IS_HARD,
+            extras,
         ),
     )
 
@@ -208,14 +213,6 @@ def describe_ufunc(obj: Any, _walk: Walk) -> bytes:
     if (place := find_name(obj)) is None:
         raise Indigestible(f"the ufunc {name!r} is not found under its name")
     return global_token(*place)
-
-
-def describe_generator(obj: Any, _walk: Walk) -> Node:
-    return node(b"numpy Generator", (obj.bit_generator.state,))
-
-
-def describe_random_state(obj: Any, _walk: Walk) -> Node:
-    return node(b"numpy RandomState", (obj.get_state(legacy=False),))
 
 
 register(Elements, describe_elements)

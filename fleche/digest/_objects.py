@@ -1,24 +1,21 @@
-"""Handlers for classes, and for objects of classes that are not known one by one."""
+"""Handlers for objects of classes that are not known one by one."""
 
 from __future__ import annotations
 
 import copyreg
+import sys
 import types
-from collections.abc import Callable
+from collections import OrderedDict
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
 from fleche.errors import Indigestible
 
 from ._builtin import UNSET, Attributes
+from ._enums import choose_enum
+from ._instances import attributes_of, derived, find_content
 from ._names import Named, look_up
-from ._registry import (
-    Handler,
-    Node,
-    describe_type,
-    is_genuine,
-    node,
-    register_fallback,
-)
+from ._registry import Handler, Node, describe_type, node, package_of, register_fallback
 from ._tokens import global_token
 
 if TYPE_CHECKING:
@@ -26,79 +23,32 @@ if TYPE_CHECKING:
 
 __all__: list[str] = []
 
-PICKLING = ("__reduce__", "__reduce_ex__", "__getstate__")
-
-
-def attributes_of(obj: object) -> dict[str, Any]:
-    """Return what is in the ``__dict__`` and the slots of an object; unset slots are left out."""
-    found = dict(getattr(obj, "__dict__", {}))
-    for base in type(obj).__mro__:
-        for name, slot in vars(base).items():
-            if isinstance(slot, types.MemberDescriptorType) and slot.__objclass__ is base:
-                try:
-                    found[name] = slot.__get__(obj)
-                except AttributeError:
-                    continue
-    return found
-
-
-def choose_enum(cls: type) -> Handler | None:
-    for base in cls.__mro__:
-        if base.__module__ == "enum" and base.__qualname__ == "Flag":
-            return describe_flag
-        if base.__module__ == "enum" and base.__qualname__ == "Enum":
-            return describe_enum
-    return None
-
-
-def describe_enum(obj: Any, _walk: Walk) -> Node:
-    return node(b"enum", (type(obj), obj._name_, obj._value_))
-
-
-def describe_flag(obj: Any, _walk: Walk) -> Node:
-    """Describe flags by their value; the name of a combination depends on the Python version."""
-    return node(b"flag", (type(obj), obj._value_))
-
-
-CONTENTS: dict[tuple[str, str], Callable[[Any, Any], Any]] = {
-    ("collections", "OrderedDict"): lambda base, obj: base(base.items(obj)),
-    ("collections", "defaultdict"): lambda base, obj: base(obj.default_factory, base.items(obj)),
-    ("collections", "deque"): lambda base, obj: base(base.__iter__(obj), obj.maxlen),
-    ("builtins", "list"): lambda base, obj: base(base.__iter__(obj)),
-    ("builtins", "tuple"): lambda base, obj: base(base.__iter__(obj)),
-    ("builtins", "dict"): lambda base, obj: base(base.items(obj)),
-    ("builtins", "set"): lambda base, obj: base(base.__iter__(obj)),
-    ("builtins", "frozenset"): lambda base, obj: base(base.__iter__(obj)),
-    ("builtins", "str"): lambda base, obj: base.__str__(obj),
-    ("builtins", "bytes"): lambda _, obj: bytes(memoryview(obj)),
-    ("builtins", "bytearray"): lambda _, obj: bytearray(memoryview(obj)),
-    ("builtins", "int"): lambda base, obj: base.__int__(obj),
-    ("builtins", "float"): lambda base, obj: base.__float__(obj),
-    ("builtins", "complex"): lambda base, obj: base.__pos__(obj),
-}
-"""How to see an object of a subclass as one of its base, whatever the subclass overrides."""
+PICKLING = ("__reduce_ex__", "__reduce__", "__getstate__")  # in the order that pickle asks
+STDLIB = sys.stdlib_module_names
 
 
 def choose_container(cls: type) -> Handler | None:
-    """Choose content and attributes for a subclass of a builtin type that leaves pickling alone."""
+    """Choose content and attributes for a subclass of a known type that leaves pickling alone."""
     for base in cls.__mro__:
-        contents = CONTENTS.get((base.__module__, base.__qualname__))
-        if contents is not None and is_genuine(base):
-            return make_container_handler(base, contents)
+        content = find_content(base)
+        if content is not None:
+            return make_container_handler(base, content)
         if any(method in vars(base) for method in PICKLING):
             return None
     return None
 
 
-def make_container_handler(base: Any, contents: Callable[[Any, Any], Any]) -> Handler:
+def make_container_handler(base: Any, content: Callable[[Any, Any], Any]) -> Handler:
     def describe(obj: Any, _walk: Walk) -> Node:
-        return node(b"derived", (type(obj), contents(base, obj), Attributes(attributes_of(obj))))
+        return derived(obj, base, content(base, obj))
 
     return describe
 
 
 def choose_fields(cls: type) -> Handler | None:
-    """Choose the fields for a dataclass or an attrs class."""
+    """Choose the fields for a dataclass or an attrs class, unless a base has content of its own."""
+    if is_forgetful(cls):
+        return None
     if "__dataclass_fields__" in dir(cls):
         return describe_dataclass
     if hasattr(cls, "__attrs_attrs__"):
@@ -123,8 +73,66 @@ def describe_fields(label: bytes, obj: Any, names: list[str]) -> Node:
     return node(label, (type(obj), Attributes(values)))
 
 
-def choose_reduce(_cls: type) -> Handler:
-    return describe_reduced
+def inherited_reducer(cls: type) -> tuple[type, Any] | None:
+    """Return the base from which a class has what pickle asks about its objects, and that method.
+
+    There is none if the class has it from its own author: the class itself says what to pickle, or
+    it is one of Python's own as much as the base.
+    """
+    if cls in copyreg.dispatch_table or package_of(cls) in STDLIB:
+        return None
+    for method in PICKLING:
+        for base in cls.__mro__[:-1]:
+            if method in vars(base):
+                return None if base is cls else (base, vars(base)[method])
+    return None
+
+
+def is_forgetful(cls: type) -> bool:
+    """Whether objects are pickled by a method of a base that knows nothing of other attributes.
+
+    So it is with the types of Python itself, and with types that are written in C. Whoever
+    writes such a method in Python may mean to leave something out.
+    """
+    if (inherited := inherited_reducer(cls)) is None:
+        return False
+    base, method = inherited
+    is_own = isinstance(method, types.FunctionType) and package_of(base) not in STDLIB
+    return callable(method) and not is_own
+
+
+def choose_reduce(cls: type) -> Handler:
+    if (inherited := inherited_reducer(cls)) is None:
+        return describe_reduced
+    return make_inherited_handler(inherited[0], is_forgetful(cls))
+
+
+def make_inherited_handler(base: type, forgetful: bool) -> Handler:
+    """Return the handler for a class that has inherited its reducer, which may forget things.
+
+    It adds the class, if the reducer does not name it, and the attributes that are left out.
+    """
+
+    def describe(obj: Any, _walk: Walk) -> bytes | Node:
+        reduced = reduce(obj)
+        if isinstance(reduced, str):
+            return describe_global(obj, reduced)
+        rebuild, args, state = (*reduced, None)[:3]
+        cls = type(obj)
+        added: list[Any] = []
+        if rebuild is not cls and not (args and args[0] is cls):
+            added.append(cls)
+        if forgetful:
+            kept = state if type(state) is dict else {}
+            attributes = attributes_of(obj, beyond=base).items()
+            left_out = {
+                name: value for name, value in attributes if kept.get(name, UNSET) is not value
+            }
+            if left_out:
+                added.append(Attributes(left_out))
+        return node(b"object", (*parts_of(obj, reduced), *added))
+
+    return describe
 
 
 def describe_reduced(obj: Any, _walk: Walk) -> bytes | Node:
@@ -132,16 +140,28 @@ def describe_reduced(obj: Any, _walk: Walk) -> bytes | Node:
     reduced = reduce(obj)
     if isinstance(reduced, str):
         return describe_global(obj, reduced)
+    return node(b"object", parts_of(obj, reduced))
+
+
+def parts_of(obj: Any, reduced: tuple[Any, ...]) -> tuple[Any, ...]:
+    """Return what an object is rebuilt from: class or function, arguments, state and items."""
     rebuild, args, state, items, pairs, *setter = (*reduced, None, None, None, None)[:6]
     head: tuple[Any, ...] = (Named(rebuild), args)
     if rebuild is vars(copyreg)["__newobj__"]:
         head = (args[0], args[1:])
     tail = (
         tuple(items) if items is not None else None,
-        dict(pairs) if pairs is not None else None,
+        pairs_of(obj, pairs) if pairs is not None else None,
         *(Named(part) for part in setter if part is not None),
     )
-    return node(b"object", (*head, state_of(state), *tail))
+    return (*head, state_of(state), *tail)
+
+
+def pairs_of(obj: Any, pairs: Iterable[tuple[Any, Any]]) -> Any:
+    """Return the pairs that are put into an object; for a dict alone their order means nothing."""
+    if isinstance(obj, dict) and not isinstance(obj, OrderedDict):
+        return dict(pairs)
+    return tuple(pairs)
 
 
 def reduce(obj: Any) -> str | tuple[Any, ...]:
@@ -163,9 +183,12 @@ def reduce(obj: Any) -> str | tuple[Any, ...]:
 
 
 def state_of(state: Any) -> Any:
-    """Show the attributes of an object as such, if that is what its state consists of."""
+    """Show the attributes of an object as such, if that is what its state consists of.
+
+    Having no attributes is no state: some objects show an empty dict once somebody has asked.
+    """
     if type(state) is dict:
-        return attributes_or_dict(state)
+        return attributes_or_dict(state) if state else None
     if type(state) is tuple and len(state) == 2 and type(state[1]) is dict:
         return tuple(map(state_of, state))
     return state

@@ -6,12 +6,15 @@ indexes and arrays are reduced to numpy arrays and plain values through the publ
 
 from __future__ import annotations
 
+import datetime as dt
+import sys
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from ._builtin import Attributes
-from ._objects import describe_reduced
-from ._registry import Node, node
+from ._instances import attributes_of, key_of_zone
+from ._objects import choose_reduce
+from ._registry import Node, is_genuine, module_of, node, package_of
 
 if TYPE_CHECKING:
     from ._walk import Walk
@@ -30,9 +33,19 @@ __all__ = [
 ]
 
 
+ACCESSORS = ("Accessor", "CachedAccessor")
+INTERNAL = frozenset(
+    [
+        *("_attrs", "_cache", "_codes", "_data", "_freq", "_id", "_levels", "_name", "_names"),
+        *("_range", "_references", "_typ", "sortorder"),
+    ]
+)
+"""What pandas keeps in an index for its own use, and in a frame beside what it lists itself."""
+
+
 def is_own(cls: type) -> bool:
     """Whether a class comes with pandas."""
-    return cls.__module__.partition(".")[0] == "pandas"
+    return package_of(cls) == "pandas"
 
 
 def class_of(obj: Any) -> Any:
@@ -40,13 +53,24 @@ def class_of(obj: Any) -> Any:
     return type(obj).__name__ if is_own(type(obj)) else type(obj)
 
 
+def attributes_beyond(obj: Any) -> dict[str, Any]:
+    """Return what somebody has hung on a frame or an index, or a subclass keeps there."""
+    internal = getattr(sys.modules["pandas"].DataFrame, "_internal_names", ())
+    return {
+        name: value
+        for name, value in attributes_of(obj).items()
+        if name not in INTERNAL and name not in internal and not is_accessor(type(obj), name)
+    }
+
+
+def is_accessor(cls: type, name: str) -> bool:
+    """Whether pandas keeps under this name what it has made on demand, such as ``series.str``."""
+    return any(type(vars(base).get(name)).__name__ in ACCESSORS for base in cls.__mro__)
+
+
 def extras_of(obj: Any) -> Attributes:
     """Return what a frame has beside its data: flags, attrs and a subclass's own state."""
-    extras = {
-        name: value
-        for name, value in vars(obj).items()
-        if not name.startswith("_") and not hasattr(type(obj), name)  # such as a cached accessor
-    }
+    extras = attributes_beyond(obj)
     if not is_own(type(obj)):
         extras.update({name: getattr(obj, name, None) for name in getattr(obj, "_metadata", ())})
     extras["unique labels"] = not obj.flags.allows_duplicate_labels
@@ -78,18 +102,41 @@ def describe_series(obj: Any, _walk: Walk) -> Node:
 def describe_index(obj: Any, _walk: Walk) -> Node:
     kind = class_of(obj)
     names = tuple(obj.names)
+    attributes = attributes_beyond(obj)
+    beyond = (Attributes(attributes),) if attributes else ()
     if hasattr(obj, "levels"):
         levels = [obj.get_level_values(level) for level in range(obj.nlevels)]
-        return node(b"MultiIndex", (kind, names, *levels))
+        return node(b"MultiIndex", (kind, names, *levels, *beyond))
     if kind == "RangeIndex":
-        return node(b"RangeIndex", (names, obj.start, obj.stop, obj.step))
-    freq = getattr(obj, "freq", None)
-    return node(b"Index", (kind, names, None if freq is None else freq.freqstr, obj.array))
+        return node(b"RangeIndex", (names, obj.start, obj.stop, obj.step, *beyond))
+    freq = frequency_of(getattr(obj, "freq", None))
+    return node(b"Index", (kind, names, freq, obj.array, *beyond))
+
+
+def frequency_of(freq: Any) -> Any:
+    """Return the code of a frequency if that says all, else the frequency: it may have holidays."""
+    if freq is None:
+        return None
+    try:
+        spelled = sys.modules["pandas"].tseries.frequencies.to_offset(freq.freqstr)
+    except ValueError:
+        return freq
+    return freq.freqstr if spelled == freq else freq
+
+
+def zone_of(zone: Any) -> Any:
+    """Return the name of a time zone if that says all, else the zone: two may be called "LAB"."""
+    kind = type(zone)
+    if (module_of(kind), kind.__qualname__) == ("zoneinfo", "ZoneInfo") and is_genuine(kind):
+        return key_of_zone(zone)
+    is_offset = kind is dt.timezone and len(zone.__getinitargs__()) == 1
+    is_public = package_of(kind) == "pytz" and getattr(zone, "zone", None) is not None
+    return str(zone) if is_offset or is_public else zone
 
 
 def describe_extension_array(obj: Any, walk: Walk) -> Any:
     if not is_own(type(obj)):
-        return describe_reduced(obj, walk)
+        return choose_reduce(type(obj))(obj, walk)
     describe = ARRAYS.get(type(obj).__name__)
     if describe is not None:
         return describe(obj)
@@ -104,7 +151,7 @@ def describe_times(obj: Any) -> Node:
     """Describe points in time: a numpy array, in UTC and beside the zone if there is one."""
     if getattr(obj, "tz", None) is None:
         return describe_numpy_array(obj)
-    return node(b"pandas times", (obj.dtype.unit, str(obj.tz), obj.asi8))
+    return node(b"pandas times", (obj.dtype.unit, zone_of(obj.tz), obj.asi8))
 
 
 def describe_periods(obj: Any) -> Node:
@@ -149,8 +196,7 @@ ARRAYS: dict[str, Callable[[Any], Node]] = {
 
 
 def describe_timestamp(obj: Any, _walk: Walk) -> Node:
-    zone = None if obj.tz is None else str(obj.tz)
-    return node(b"Timestamp", (obj.asm8, zone, obj.fold))
+    return node(b"Timestamp", (obj.asm8, zone_of(obj.tz), obj.fold))
 
 
 def describe_timedelta(obj: Any, _walk: Walk) -> Node:

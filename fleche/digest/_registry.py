@@ -39,8 +39,10 @@ __all__ = [
     "is_genuine",
     "item_step",
     "key_step",
+    "module_of",
     "no_step",
     "node",
+    "package_of",
     "register",
     "register_fallback",
     "register_name",
@@ -182,9 +184,9 @@ def find_hook(cls: type) -> Callable[[Any], Any] | None:
 def find_registered(base: type, is_exact: bool) -> Handler | None:
     if base in inherited:
         return inherited[base]
-    package = base.__module__.partition(".")[0] + ".*"
+    package = package_of(base) + ".*"
     name = base.__qualname__
-    target, subclasses = named.get((base.__module__, name)) or named.get((package, name), NOT_NAMED)
+    target, subclasses = named.get((module_of(base), name)) or named.get((package, name), NOT_NAMED)
     if target and (is_exact or subclasses) and is_genuine(base):
         module, _, function = target.partition(":")
         return getattr(import_module(f".{module}", __package__), function)  # type: ignore[no-any-return]
@@ -193,14 +195,24 @@ def find_registered(base: type, is_exact: bool) -> Handler | None:
 
 def is_genuine(cls: type) -> bool:
     """Whether the class is what one finds under its name, rather than one that borrowed it."""
-    return getattr(sys.modules.get(cls.__module__), cls.__qualname__, None) is cls
+    return getattr(sys.modules.get(module_of(cls)), cls.__qualname__, None) is cls
+
+
+def module_of(cls: type) -> str:
+    """Return the module that a class claims to be from; "" if it claims none."""
+    module = getattr(cls, "__module__", None)
+    return module if isinstance(module, str) else ""
+
+
+def package_of(cls: type) -> str:
+    """Return the top level package that a class claims to be from; "" if it claims none."""
+    return module_of(cls).partition(".")[0]
 
 
 def describe_type(cls: type) -> str:
     """Name a type for a person."""
-    return (
-        cls.__qualname__ if cls.__module__ == "builtins" else f"{cls.__module__}.{cls.__qualname__}"
-    )
+    module = module_of(cls)
+    return cls.__qualname__ if module in ("", "builtins") else f"{module}.{cls.__qualname__}"
 
 
 def ask_for_digest(obj: Any) -> Any:

@@ -8,9 +8,8 @@ from __future__ import annotations
 import sys
 from typing import TYPE_CHECKING, Any
 
-from fleche.errors import Indigestible
-
 from ._builtin import Attributes, Raw
+from ._instances import derived, key_of_zone
 from ._registry import Node, key_step, node
 from ._tokens import ORDERED
 
@@ -27,6 +26,7 @@ __all__ = [
     "describe_default_dict",
     "describe_deque",
     "describe_fraction",
+    "describe_generic_method",
     "describe_lru_cache",
     "describe_ordered_dict",
     "describe_partial",
@@ -45,6 +45,9 @@ def describe_deque(obj: Any, _walk: Walk) -> Node:
 
 
 def describe_ordered_dict(obj: Any, _walk: Walk) -> Node:
+    """Describe an OrderedDict, which may have attributes although it is no subclass."""
+    if vars(obj):
+        return derived(obj, type(obj), type(obj)(obj))
     children = [part for item in obj.items() for part in item]
     return (ORDERED, b"OrderedDict", children, key_step)
 
@@ -81,6 +84,11 @@ def describe_cached_property(obj: Any, _walk: Walk) -> Node:
 
 def describe_lru_cache(obj: Any, _walk: Walk) -> Node:
     return node(b"lru_cache", (obj.__wrapped__,))
+
+
+def describe_generic_method(obj: Any, _walk: Walk) -> Node:
+    """Describe a method with implementations by type; since Python 3.13 it also notes look-ups."""
+    return node(b"singledispatchmethod", (obj.func, obj.dispatcher))
 
 
 def describe_decimal(obj: Any, _walk: Walk) -> Node:
@@ -122,9 +130,7 @@ def describe_timezone(obj: Any, _walk: Walk) -> Node:
 
 
 def describe_zoneinfo(obj: Any, _walk: Walk) -> Node:
-    if obj.key is None:
-        raise Indigestible("a ZoneInfo that was read from a file without a key has no digest")
-    return node(b"ZoneInfo", (obj.key,))
+    return node(b"ZoneInfo", (key_of_zone(obj),))
 
 
 def describe_path(obj: Any, _walk: Walk) -> Node:

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 from ._info import FunctionInfo, inspect_function
 from ._markers import IGNORED, REQUIRED, Ignored, Marker, Required
+from ._signature import Transparent
 
 __all__ = [
     "IGNORED",
@@ -23,5 +24,6 @@ __all__ = [
     "Ignored",
     "Marker",
     "Required",
+    "Transparent",
     "inspect_function",
 ]

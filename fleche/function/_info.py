@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import inspect
+import sys
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
+from types import FunctionType
 from typing import Any
 
 from fleche.digest import Digest, code_digest
 
-from ._markers import IGNORED, REQUIRED, find_markers, unwrap_partial
+from ._markers import IGNORED, REQUIRED, find_markers
+from ._signature import OMITTED, entry_of, find_signatures, unwrap_partial
+from ._unbind import find_kind, unbind
 
 __all__ = ["FunctionInfo", "inspect_function"]
 
@@ -24,11 +29,13 @@ class FunctionInfo:
         function: the callable itself.
         name: its qualified name.
         module: the module that defines it.
-        signature: its parameters.
+        signature: the parameters by which its calls are told apart.
         ignored: parameters that are no part of the key.
         required: parameters without which a call is not cached.
         pinned_code: the code digest from the process that first inspected the function; set when
             the record travels to another process, where the source may be missing.
+        borrowed: whether the signature is that of a function inside a wrapper that takes anything;
+            the wrapper may then accept a call that does not fit it.
     """
 
     function: Callable[..., Any]
@@ -38,6 +45,7 @@ class FunctionInfo:
     ignored: frozenset[str] = frozenset()
     required: frozenset[str] = frozenset()
     pinned_code: Digest | None = field(default=None, repr=False)
+    borrowed: bool = False
 
     @property
     def code(self) -> Digest:
@@ -51,7 +59,7 @@ class FunctionInfo:
     def __reduce__(self) -> tuple[Any, ...]:
         try:
             code = self.code
-        except TypeError:
+        except Exception:  # noqa: BLE001 (what an object raises when it is looked into)
             code = None
         values = (
             self.function,
@@ -61,7 +69,7 @@ class FunctionInfo:
             self.ignored,
             self.required,
         )
-        return (FunctionInfo, (*values, code))
+        return (FunctionInfo, (*values, code, self.borrowed))
 
     @property
     def is_main(self) -> bool:
@@ -73,52 +81,86 @@ class FunctionInfo:
         """Whether module and name lead to this function alone.
 
         They do not for functions of ``__main__``, lambdas, functions defined inside functions,
-        partial and bound functions and other callable objects. Two of those may share a name, so
-        their code has to be in the key.
+        functions that bear the name of another, as what :func:`functools.wraps` makes does, partial
+        and bound functions and other callable objects. Two of those may share a name, so their code
+        has to be in the key.
         """
         if self.is_main or "<" in self.name:
             return False
         function = self.function
         if inspect.isbuiltin(function):
             return inspect.ismodule(function.__self__)
-        return inspect.isfunction(function) or inspect.isclass(function)
+        if isinstance(function, FunctionType):
+            return has_own_name(function)
+        return inspect.isclass(function)
 
     @property
     def is_generator(self) -> bool:
         """Whether a call returns a generator or an async generator, which cannot be stored."""
-        function = unwrap_partial(self.function)
-        return inspect.isgeneratorfunction(function) or self.is_async_generator
+        return inspect.isgeneratorfunction(self.entry) or self.is_async_generator
 
     @property
     def is_async_generator(self) -> bool:
         """Whether a call returns an async generator."""
-        return inspect.isasyncgenfunction(unwrap_partial(self.function))
+        return inspect.isasyncgenfunction(self.entry)
 
     @property
     def is_coroutine(self) -> bool:
         """Whether a call has to be awaited."""
-        return inspect.iscoroutinefunction(unwrap_partial(self.function))
+        function, entry = unwrap_partial(self.function), self.entry
+        if entry is function and hasattr(function, "__wrapped__"):
+            # whatever mark of a coroutine function it may have taken over from that one
+            return bool(function.__code__.co_flags & inspect.CO_COROUTINE)
+        return any(map(inspect.iscoroutinefunction, (function, entry)))
+
+    @property
+    def entry(self) -> Any:
+        """The Python function that a call enters, be it that of a class; if there is one."""
+        return entry_of(unwrap_partial(self.function))
+
+    @cached_property
+    def own(self) -> inspect.Signature:
+        """What the callable itself accepts; a wrapper may show the signature of another."""
+        return find_signatures(self.function).own if self.borrowed else self.signature
+
+    @cached_property
+    def ignored_keywords(self) -> frozenset[str]:
+        """The ignored names that are no parameters, and may be passed by ``**kwargs``."""
+        return self.ignored.difference(self.signature.parameters)
 
     def bind(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> dict[str, Any]:
         """Return the arguments of a call in their one canonical form.
 
         Parameters come in the order of the signature, ``self`` included, with defaults for what was
         not passed. ``*args`` is one tuple and ``**kwargs`` one dict, sorted by name, each under the
-        name of its parameter. Ignored parameters are left out.
+        name of its parameter. Ignored parameters are left out, and so are those that are not passed
+        if only the function inside a wrapper has a default for them.
 
         Raises:
-            TypeError: if the function cannot be called so; the message is that of the call.
+            TypeError: if the function cannot be called so; the message is that of the call. If the
+                signature is borrowed, the call may be right all the same.
         """
         bound = self.bind_signature(args, kwargs)
         bound.apply_defaults()
         arguments: dict[str, Any] = {}
         for name, value in bound.arguments.items():
-            if name in self.ignored:
+            if name in self.ignored or value is OMITTED:
                 continue
             if self.signature.parameters[name].kind is PARAMETER.VAR_KEYWORD:
-                value = {key: value[key] for key in sorted(value) if key not in self.ignored}
+                ignored = self.ignored_keywords
+                value = {key: value[key] for key in sorted(value) if key not in ignored}
             arguments[name] = value
         return arguments
+
+    def bind_own(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> inspect.BoundArguments:
+        """Bind a call by what the callable itself accepts, with its own defaults.
+
+        Raises:
+            TypeError: if the function cannot be called so.
+        """
+        bound = self.bind_signature(args, kwargs, self.own)
+        bound.apply_defaults()
+        return bound
 
     def explicit(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> frozenset[str]:
         """Return the names of the parameters that a call passes, keywords of ``**kwargs`` included.
@@ -141,7 +183,7 @@ class FunctionInfo:
         if not self.required:
             return ()
         given = set(explicit)
-        extra = self.find_kind(PARAMETER.VAR_KEYWORD)
+        extra = find_kind(self.signature, PARAMETER.VAR_KEYWORD)
         values = {**arguments.get(extra, {}), **arguments} if extra else arguments
         return tuple(
             sorted(name for name in self.required if name not in given or values.get(name) is None)
@@ -155,75 +197,23 @@ class FunctionInfo:
         Raises:
             TypeError: if a name is not a parameter, or one without a default is not given.
         """
-        parameters = self.signature.parameters
-        if unknown := sorted(set(arguments) - set(parameters)):
-            raise TypeError(f"{self.name}() has no parameter {unknown[0]!r}")
-        last = self.last_positional(arguments)
-        args: list[Any] = []
-        kwargs: dict[str, Any] = {}
-        for index, (name, parameter) in enumerate(parameters.items()):
-            if parameter.kind is PARAMETER.VAR_POSITIONAL:
-                args += arguments.get(name, ())
-            elif parameter.kind is PARAMETER.VAR_KEYWORD:
-                kwargs.update(arguments.get(name, {}))
-            elif index <= last:
-                args.append(self.value_of(name, arguments))
-            elif name in arguments or parameter.default is PARAMETER.empty:
-                kwargs[name] = self.value_of(name, arguments)
-        return tuple(args), kwargs
-
-    def last_positional(self, arguments: Mapping[str, Any]) -> int:
-        """Return the index of the last parameter that has to be passed by position, or -1."""
-        extra = self.find_kind(PARAMETER.VAR_POSITIONAL)
-        last = -1
-        for index, (name, parameter) in enumerate(self.signature.parameters.items()):
-            if parameter.kind is PARAMETER.POSITIONAL_ONLY:
-                last = index if name in arguments else last
-            elif (
-                parameter.kind is PARAMETER.POSITIONAL_OR_KEYWORD and extra and arguments.get(extra)
-            ):
-                last = index
-        return last
-
-    def value_of(self, name: str, arguments: Mapping[str, Any]) -> Any:
-        """Return the given value of a parameter, or its default.
-
-        Raises:
-            TypeError: if there is neither.
-        """
-        default = self.signature.parameters[name].default
-        if name in arguments:
-            return arguments[name]
-        if default is PARAMETER.empty:
-            why = (
-                "is ignored, so it was not stored, and"
-                if name in self.ignored
-                else "is not given and"
-            )
-            raise TypeError(
-                f"{self.name}() cannot be called: the parameter {name!r} {why} has no default"
-            )
-        return default
+        return unbind(self.name, self.signature, self.ignored, arguments)
 
     def bind_signature(
-        self, args: tuple[Any, ...], kwargs: Mapping[str, Any]
+        self,
+        args: tuple[Any, ...],
+        kwargs: Mapping[str, Any],
+        signature: inspect.Signature | None = None,
     ) -> inspect.BoundArguments:
-        """Bind without defaults; errors name the function.
+        """Bind without defaults, by another signature if one is given; errors name the function.
 
         Raises:
             TypeError: if the function cannot be called so.
         """
         try:
-            return self.signature.bind(*args, **kwargs)
+            return (signature or self.signature).bind(*args, **kwargs)
         except TypeError as error:
             raise TypeError(f"{self.name}() {error}") from None
-
-    def find_kind(self, kind: Any) -> str | None:
-        """Return the name of the parameter of a kind of which there is at most one."""
-        for name, parameter in self.signature.parameters.items():
-            if parameter.kind is kind:
-                return name
-        return None
 
 
 def inspect_function(
@@ -250,7 +240,7 @@ def inspect_function(
         subject = type(subject)
     name = subject.__qualname__
     try:
-        signature = inspect.signature(function)
+        _, signature, borrowed = find_signatures(function)
     except ValueError as error:
         raise TypeError(f"{name} does not say which parameters it has ({error})") from error
     marked = find_markers(function, signature)
@@ -265,7 +255,19 @@ def inspect_function(
         signature,
         ignored,
         required,
+        borrowed=borrowed,
     )
+
+
+def has_own_name(function: FunctionType) -> bool:
+    """Whether the name of a function is the one that it was defined by, outside of functions."""
+    if hasattr(function, "__wrapped__"):
+        return False
+    code = function.__code__
+    if sys.version_info >= (3, 11):
+        return code.co_qualname == function.__qualname__
+    nested = code.co_flags & inspect.CO_NESTED
+    return not nested and code.co_name == function.__qualname__.rpartition(".")[2]
 
 
 def check_names(

@@ -5,12 +5,13 @@ from __future__ import annotations
 import ast
 import inspect
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import partial
 from typing import Annotated, Any, TypeVar, get_args, get_origin
 
-__all__ = ["IGNORED", "REQUIRED", "Ignored", "Marker", "Required", "find_markers", "unwrap_partial"]
+from ._signature import unwrap_partial
+
+__all__ = ["IGNORED", "REQUIRED", "Ignored", "Marker", "Required", "find_markers"]
 
 T = TypeVar("T")
 
@@ -31,25 +32,33 @@ Ignored = Annotated[T, IGNORED]
 Required = Annotated[T, REQUIRED]
 """``Required[T]`` is ``T`` to a type checker; fleche caches only calls that pass the parameter."""
 
+VARIABLE = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
 MARKERS = {marker.name: marker for marker in (IGNORED, REQUIRED)}
-
-
-def unwrap_partial(function: Any) -> Any:
-    """Return the callable below any number of partials and bound methods."""
-    while isinstance(function, partial) or inspect.ismethod(function):
-        function = function.func if isinstance(function, partial) else function.__func__
-    return function
 
 
 def find_markers(
     function: Callable[..., Any], signature: inspect.Signature
 ) -> dict[Marker, frozenset[str]]:
-    """Return the parameters that are annotated with each marker."""
+    """Return the parameters that are annotated with each marker.
+
+    Those of a function inside a wrapper count too, where a call may pass them through it.
+    """
+    parameters = dict(signature.parameters)
+    if any(parameter.kind in VARIABLE for parameter in parameters.values()):
+        parameters = {**shown_parameters(function), **parameters}
     found: dict[Marker, set[str]] = {marker: set() for marker in MARKERS.values()}
-    for name, parameter in signature.parameters.items():
+    for name, parameter in parameters.items():
         for marker in markers_of(parameter.annotation, function):
             found[marker].add(name)
     return {marker: frozenset(names) for marker, names in found.items()}
+
+
+def shown_parameters(function: Callable[..., Any]) -> Mapping[str, inspect.Parameter]:
+    """Return the parameters of the innermost function, if it says which it has."""
+    try:
+        return inspect.signature(function).parameters
+    except (TypeError, ValueError):
+        return {}
 
 
 def markers_of(annotation: Any, function: Callable[..., Any]) -> list[Marker]:

@@ -14,14 +14,15 @@ if TYPE_CHECKING:
 __all__ = ["Collecting", "MetaData", "metadata_class", "metadata_names"]
 
 _classes: dict[str, type[MetaData]] = {}
+_RESERVED = "fleche"
 
 
 class MetaData:
     """One kind of metadata: collected with each call that is computed, not one that is loaded.
 
     A subclass is known by its name in lowercase, which is also where its data appear in a record,
-    and may then be named in ``fleche.toml``. It overrides :meth:`finish`, and :meth:`start` if
-    something has to be noted before the function runs::
+    and may then be named in ``fleche.toml``; the name ``fleche`` is reserved. It overrides
+    :meth:`finish`, and :meth:`start` if something has to be noted before the function runs::
 
         class Memory(MetaData):
             def start(self):
@@ -46,6 +47,11 @@ class MetaData:
         super().__init_subclass__(**options)
         if "name" not in vars(cls):
             cls.name = cls.__name__.lower()
+        if cls.name == _RESERVED:
+            raise ConfigError(
+                f"the name {_RESERVED!r} is reserved for what fleche itself records; "
+                f'rename the metadata {cls.__qualname__}, or give it a name = "..."'
+            )
         _classes[cls.name] = cls
 
     def start(self) -> None:

@@ -38,11 +38,11 @@ import msgspec
 from blake3 import blake3
 
 from fleche.digest import Digest, hash_threads
-from fleche.errors import CorruptParcel
+from fleche.errors import CorruptParcel, SignatureError
 from fleche.parcel.signatures import SIGNATURE, check_signature, sign
 from fleche.parcel.source import Buffer, FileSource, MemorySource, Source
 
-__all__ = ["ALIGNMENT", "MAGIC", "VERSION", "Head", "Parcel", "Section", "assemble"]
+__all__ = ["ALIGNMENT", "MAGIC", "VERSION", "Head", "Parcel", "Section", "assemble", "length_of"]
 
 MAGIC = b"\x89fleche\n"
 VERSION = 1
@@ -211,10 +211,14 @@ class Parcel:
         """Check that one of ``keys`` signed this parcel.
 
         Raises:
-            SignatureError: it is not signed, or none of ``keys`` did it.
+            SignatureError: it is not signed, or none of ``keys`` did it; with the head.
         """
         end = len(self._preamble) - (SIGNATURE if self.signed else 0)
-        check_signature(self._preamble[:end], self._preamble[end:], keys, self.source.name)
+        try:
+            check_signature(self._preamble[:end], self._preamble[end:], keys, self.source.name)
+        except SignatureError as error:
+            error.head = self.head
+            raise
 
     def close(self) -> None:
         """Give up the bytes (a file is closed). Idempotent."""
@@ -249,6 +253,12 @@ def assemble(head: Head, contents: Sequence[Buffer], keys: Sequence[bytes] = ())
     return Parcel(MemorySource([memoryview(piece).cast("B") for piece in pieces if len(piece)]))
 
 
+def length_of(begun: Buffer) -> int:
+    """Return how many bytes a parcel has, by what its first 32 bytes say; nothing is checked."""
+    _, _, _, _, total = _PROLOGUE.unpack(begun[: _PROLOGUE.size])
+    return int(total)
+
+
 def _read_prologue(source: Source) -> tuple[int, bool, int]:
     """Return the length of the head, whether a signature follows, and that of the parcel."""
     prologue = bytes(source.read(0, _PROLOGUE.size))
@@ -258,9 +268,11 @@ def _read_prologue(source: Source) -> tuple[int, bool, int]:
     if magic != MAGIC:
         raise CorruptParcel(f"{source.name}: not a parcel (it begins with {magic!r})")
     if version != VERSION:
-        raise CorruptParcel(
+        error = CorruptParcel(
             f"{source.name}: parcel layout {version}, this fleche reads {VERSION}; upgrade fleche"
         )
+        error.newer = version > VERSION
+        raise error
     if total != source.size or length > min(source.size, _MAX_HEAD):
         raise CorruptParcel(f"{source.name}: {source.size} bytes where the parcel says {total}")
     return length, bool(flags & _SIGNED), total

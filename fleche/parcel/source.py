@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from io import FileIO
 from typing import Protocol, TypeAlias
 
+from fleche.parcel.failures import explained
 from fleche.parcel.memory import allocate
 
 __all__ = ["Buffer", "FileSource", "MemorySource", "Source"]
@@ -109,7 +110,7 @@ class FileSource:
     """Bytes in an open file.
 
     The file may be unlinked or replaced meanwhile: fleche never alters a file in place, so that an
-    open one keeps its content.
+    open one keeps its content. A disk that fails while it is read is a :class:`StorageError`.
     """
 
     def __init__(self, path: str, *, mmap: bool = False) -> None:
@@ -122,13 +123,14 @@ class FileSource:
     def read(self, offset: int, size: int) -> Buffer:
         """Return a fresh, writable buffer."""
         buffer = allocate(max(0, min(size, self.size - offset)))
-        self._file.seek(offset)
         done = 0
-        while done < len(buffer):
-            count = self._file.readinto(buffer[done : done + (1 << 30)])
-            if not count:
-                break
-            done += count
+        with explained("read", self.name):
+            self._file.seek(offset)
+            while done < len(buffer):
+                count = self._file.readinto(buffer[done : done + (1 << 30)])
+                if not count:
+                    break
+                done += count
         return buffer[:done]
 
     def take(self, offset: int, size: int) -> Buffer:
@@ -136,9 +138,10 @@ class FileSource:
         if not self.mapped or not size:
             return self.read(offset, size)
         lead = offset % _mmap.ALLOCATIONGRANULARITY
-        pages = _mmap.mmap(
-            self._file.fileno(), size + lead, access=_mmap.ACCESS_COPY, offset=offset - lead
-        )
+        with explained("read", self.name):
+            pages = _mmap.mmap(
+                self._file.fileno(), size + lead, access=_mmap.ACCESS_COPY, offset=offset - lead
+            )
         return memoryview(pages)[lead:]
 
     def chunks(self, size: int) -> Iterator[Buffer]:

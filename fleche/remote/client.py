@@ -4,13 +4,10 @@ from __future__ import annotations
 
 import logging
 import os
-import warnings
 import weakref
 from collections.abc import Iterable, Iterator, Mapping
 from math import inf
 from typing import Any, TypeVar
-
-import cloudpickle
 
 from fleche.caches.base import GRACE, LEASE_AGE, BaseCache, LayerPolicy, OnError, Progress
 from fleche.caches.upkeep import GcReport, RedigestReport, Report, StatsReport, VerifyReport
@@ -22,12 +19,12 @@ from fleche.remote import messages as m
 from fleche.remote.channel import Channel
 from fleche.remote.compression import WireCodec
 from fleche.remote.connection import Connection, Exchange
-from fleche.remote.greeting import printable
+from fleche.remote.info import read_capabilities, warn_of_skew
 from fleche.remote.line import Line
 from fleche.remote.reports import read_report
 from fleche.remote.uploads import batches, groups, uploads
+from fleche.settings import as_choice, as_seconds
 from fleche.storage.base import Capabilities
-from fleche.version import __version__
 
 __all__ = ["RemoteCache"]
 
@@ -69,13 +66,17 @@ class RemoteCache(BaseCache):
             compression: of what is sent: ``"auto"``, ``"none"``, ``"zlib"`` or ``"zstd"``.
             on_error: what a stack makes of this layer when it is unreachable: ``"raise"`` or
                 ``"miss"``.
+
+        Raises:
+            TypeError: a setting is of the wrong kind.
+            ValueError: a setting is impossible.
         """
         super().__init__()
         self.packing = self.packing.with_environment()
-        self.policy = LayerPolicy(on_error=on_error)
-        self.timeout = None if timeout == inf else timeout
-        self.connect_timeout = None if connect_timeout == inf else connect_timeout
-        self.compression: WireCodec = compression
+        self.policy = LayerPolicy(on_error=as_choice("on_error", on_error, OnError))
+        self.timeout = as_seconds("timeout", timeout)
+        self.connect_timeout = as_seconds("connect_timeout", connect_timeout)
+        self.compression: WireCodec = as_choice("compression", compression, WireCodec)
         self._channel = channel
         self._line = Line()
         _living.add(self)
@@ -128,19 +129,7 @@ class RemoteCache(BaseCache):
 
     def _warn_on_version_skew(self) -> None:
         """Warn, once for each connection, if the server runs another fleche or cloudpickle."""
-        info = self._line.info or {}
-        ours = {"fleche": __version__, "cloudpickle": cloudpickle.__version__}
-        skewed = [
-            f"{name} {printable(info.get(f'{name}_version'))} there, {version} here"
-            for name, version in ours.items()
-            if info.get(f"{name}_version") != version
-        ]
-        if skewed:
-            warnings.warn(
-                f"{self._channel.name}: {', '.join(skewed)}; if values cannot be opened, "
-                "install the same versions at both ends",
-                stacklevel=5,
-            )
+        warn_of_skew(self._channel.name, self._line.info or {})
 
     def reconnect(self) -> None:
         """Drop the connection, dead or alive; the next operation makes a new one.
@@ -168,14 +157,7 @@ class RemoteCache(BaseCache):
     @property
     def capabilities(self) -> Capabilities:
         """What the cache on the other side is; the first call connects."""
-        told = self._cached_info()
-        known = told.get("capabilities") or {}
-        return Capabilities(
-            read_only=bool(told.get("read_only")),
-            persistent=bool(known.get("persistent", True)),
-            shared=bool(known.get("shared", True)),
-            opens_parcels=bool(known.get("opens_parcels")),
-        )
+        return read_capabilities(self._cached_info())
 
     def load_record(self, key: Digest) -> CallRecord:
         """Return a record from the server."""

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import zlib
-from typing import Any, Literal, TypeAlias
+from typing import Any
 
 from fleche.errors import MissingExtra, ProtocolError
 from fleche.parcel import Buffer, zstd_available
 from fleche.remote.frames import MAX_PAYLOAD, Flag, Frame
+from fleche.settings import WireCodec
 
 __all__ = ["Compression", "WireCodec", "available_codecs", "choose_codec", "decompress_payload"]
-
-WireCodec: TypeAlias = Literal["auto", "none", "zlib", "zstd"]
 
 _SMALLEST = 1 << 10
 _SAMPLE = 1 << 12
@@ -39,9 +38,8 @@ def choose_codec(wanted: WireCodec, peer: tuple[str, ...], *, local: bool) -> st
     if wanted not in available_codecs():
         raise MissingExtra('compression "zstd" needs zstandard here: pip install "fleche[zstd]"')
     if wanted not in peer:
-        raise MissingExtra(
-            'compression "zstd" needs zstandard on the remote machine: pip install "fleche[zstd]"'
-        )
+        advice = ': pip install "fleche[zstd]"' if wanted == "zstd" else ""
+        raise MissingExtra(f'the remote machine lacks compression "{wanted}"{advice}')
     return wanted
 
 

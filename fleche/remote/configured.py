@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any, ClassVar
 
-from fleche.caches.base import LayerPolicy, OnError
+from fleche.caches.base import BaseCache, LayerPolicy, OnError
+from fleche.digest import Digest
 from fleche.remote.channel import LocalSubprocessChannel, SshChannel
 from fleche.remote.client import RemoteCache
 from fleche.remote.compression import WireCodec
+from fleche.settings import as_flag
+from fleche.storage.base import Capabilities
 
 __all__ = ["SshCache", "SubprocessCache"]
 
@@ -17,13 +21,45 @@ class _Configured(RemoteCache):
     """A remote cache that compares, copies and pickles as its configuration."""
 
     config_type: ClassVar[str]
+    _read_only: bool
 
     def _settings(self) -> dict[str, Any]:
         """Return the arguments of the constructor."""
         raise NotImplementedError
 
     def _all_settings(self) -> dict[str, Any]:
-        return {**self._settings(), **self._limits()}
+        only = {"read_only": True} if self._read_only else {}
+        return {**self._settings(), **self._limits(), **only}
+
+    # -- read-only because it was told so ----------------------------------------------------------
+
+    @property
+    def capabilities(self) -> Capabilities:
+        """What the cache on the other side is to this one; the first call connects."""
+        there = super().capabilities
+        return replace(there, read_only=True) if self._read_only else there
+
+    @property
+    def read_only(self) -> bool:
+        """Whether every save and every evict is refused, here or on the other side."""
+        return self._read_only or super().read_only
+
+    def missing(self, digests: Iterable[Digest]) -> list[Digest]:
+        """Ask the server which values it lacks; if read-only, without renewing the others."""
+        if not self._read_only:
+            return super().missing(digests)
+        wanted = list(digests)
+        there = self.contains_many(wanted)
+        return [digest for digest, is_there in zip(wanted, there, strict=True) if not is_there]
+
+    def readonly(self) -> BaseCache:
+        """Return this cache, over the same connection, as one that refuses saves and evicts."""
+        view = _rebuild(type(self), {**self._all_settings(), "read_only": True}, self.policy)
+        view._channel, view._line = self._channel, self._line  # noqa: SLF001 (of its own kind)
+        view.packing = self.packing
+        return view
+
+    # -- as a configuration ------------------------------------------------------------------------
 
     def to_config(self) -> dict[str, Any]:
         """Return the table of ``fleche.toml`` for this cache."""
@@ -75,13 +111,14 @@ class SshCache(_Configured):
         connect_timeout: float | None = None,
         compression: WireCodec = "auto",
         on_error: OnError = "raise",
+        read_only: bool = False,
     ) -> None:
         """Configure; nothing is started.
 
         Args:
             host: target of ssh: ``"user@host"`` or an alias of ``~/.ssh/config``.
             cache_name: which cache of the remote ``fleche.toml`` to use; its default, if not given.
-            python: the remote interpreter.
+            python: the remote interpreter: a path, or a name that is on the ``PATH`` there.
             ssh_options: arguments put between ``ssh`` and the host, such as
                 ``("-o", "ControlMaster=auto")``.
             setup_commands: shell snippets that run on the remote before the server, joined with
@@ -94,19 +131,19 @@ class SshCache(_Configured):
             connect_timeout: see :class:`RemoteCache`.
             compression: see :class:`RemoteCache`.
             on_error: see :class:`RemoteCache`.
+            read_only: refuse every save and every evict, before anything is sent.
 
         Raises:
-            ValueError: ``host`` is empty or begins with ``-``.
+            TypeError: a setting is of the wrong kind.
+            ValueError: a setting is impossible: a ``host`` that begins with ``-``, say, which ssh
+                would take for an option.
         """
-        self.host = host
-        self.cache_name = cache_name
-        self.python = python
-        self.ssh_options = tuple(ssh_options)
-        self.setup_commands = tuple(setup_commands)
-        self.workdir = workdir
-        channel = SshChannel(
-            host, cache_name, python, self.ssh_options, self.setup_commands, workdir
-        )
+        channel = SshChannel(host, cache_name, python, ssh_options, setup_commands, workdir)
+        self.host, self.cache_name, self.python = channel.host, channel.cache_name, channel.python
+        self.ssh_options = channel.ssh_options
+        self.setup_commands = channel.setup_commands
+        self.workdir = channel.workdir
+        self._read_only = as_flag("read_only", read_only)
         super().__init__(
             channel,
             timeout=timeout,
@@ -143,6 +180,7 @@ class SubprocessCache(_Configured):
         connect_timeout: float | None = None,
         compression: WireCodec = "auto",
         on_error: OnError = "raise",
+        read_only: bool = False,
     ) -> None:
         """Configure; nothing is started.
 
@@ -155,13 +193,18 @@ class SubprocessCache(_Configured):
             connect_timeout: see :class:`RemoteCache`.
             compression: see :class:`RemoteCache`.
             on_error: see :class:`RemoteCache`.
+            read_only: refuse every save and every evict, before anything is sent.
+
+        Raises:
+            TypeError: a setting is of the wrong kind.
+            ValueError: a setting is impossible.
         """
-        self.python = python
-        self.workdir = workdir
-        self.cache_name = cache_name
-        self.env = dict(env or {})
+        channel = LocalSubprocessChannel(python, workdir, cache_name, env)
+        self.python, self.workdir = channel.python, channel.workdir
+        self.cache_name, self.env = channel.cache_name, channel.env
+        self._read_only = as_flag("read_only", read_only)
         super().__init__(
-            LocalSubprocessChannel(python, workdir, cache_name, self.env),
+            channel,
             timeout=timeout,
             connect_timeout=connect_timeout,
             compression=compression,

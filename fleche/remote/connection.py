@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections import deque
 from collections.abc import Iterable, Iterator
+from threading import RLock
 from typing import NoReturn, TypeVar
 
 from fleche.errors import CorruptParcel, ProtocolError
@@ -12,7 +13,7 @@ from fleche.parcel import Buffer, Parcel, allocate, receive
 from fleche.remote.channel import Channel
 from fleche.remote.compression import Compression, WireCodec, available_codecs, choose_codec
 from fleche.remote.failures import from_failure
-from fleche.remote.frames import Kind
+from fleche.remote.frames import Frame, Kind
 from fleche.remote.greeting import ClientGreeting, Hello
 from fleche.remote.link import Link
 from fleche.remote.messages import (
@@ -34,6 +35,9 @@ log = logging.getLogger("fleche.remote")
 
 AHEAD = 64
 """How many requests are sent before the first of them is answered."""
+
+UNHEARD_GRACE = 0.1
+"""Seconds that a server has to end by itself if it has not said anything yet."""
 
 T = TypeVar("T")
 
@@ -67,9 +71,13 @@ class Exchange:
             self._stream.break_off(f"it answered {type(found).__name__}, not {kind.__name__}")
         return found
 
-    def next_answer(self) -> Answer | None:
-        """Return the next answer, or ``None`` after the last; raises as :meth:`answer`."""
-        data = self._stream.receive_message()
+    def next_answer(self, begun: Frame | None = None) -> Answer | None:
+        """Return the next answer, or ``None`` after the last; raises as :meth:`answer`.
+
+        Args:
+            begun: its first frame, if that has been received already.
+        """
+        data = self._stream.receive_message(begun)
         if data is None:
             return None
         try:
@@ -110,7 +118,7 @@ class Exchange:
         while position < len(memory) and (frame := self._stream.receive()) is not None:
             payload = frame.payload
             if frame.kind is not Kind.DATA:
-                self._raise_failure(payload)
+                self._raise_failure(frame)
             part = memory[position : position + len(payload)]
             if not (isinstance(payload, memoryview) and payload.obj is memory.obj):
                 if len(part) != len(payload):
@@ -119,10 +127,8 @@ class Exchange:
             position += len(part)
             yield part
 
-    def _raise_failure(self, payload: Buffer) -> NoReturn:
-        failure = decode_answer(payload)
-        if isinstance(failure, Failure):
-            raise from_failure(failure, unpickle=self._unpickle)
+    def _raise_failure(self, begun: Frame) -> NoReturn:
+        self.next_answer(begun)
         self._stream.break_off("a message came in the middle of a parcel")
 
     def cancel(self) -> None:
@@ -137,13 +143,7 @@ class Exchange:
 
 
 class Connection:
-    """A channel that was opened and greeted.
-
-    Attributes:
-        hello: what the server said of itself.
-    """
-
-    hello: Hello
+    """A channel that was opened, and greeted; what the server answers is for :meth:`wait`."""
 
     def __init__(
         self,
@@ -154,7 +154,7 @@ class Connection:
         compression: WireCodec,
         unpickle: bool = True,
     ) -> None:
-        """Connect.
+        """Open the channel and greet.
 
         Args:
             channel: what to open.
@@ -164,44 +164,63 @@ class Connection:
             unpickle: whether pickled exceptions of the server are opened.
 
         Raises:
-            RemoteConnectionError: the server cannot be reached, or is none.
+            RemoteConnectionError: the channel cannot be opened.
+            MissingExtra: the compression that is asked for is not there.
         """
         self.channel = channel
+        self._connect_timeout = connect_timeout
+        self._compression = compression
         self._unpickle = unpickle
-        protocols = (PROTOCOL, PROTOCOL)
+        self._ending = RLock()
+        self._ended = False
         offered = available_codecs()
         wanted = choose_codec(compression, offered, local=channel.local)
         features = (*offered, f"compress={wanted}")
-        greeting = ClientGreeting(protocols, features, __version__)
-        session = Session("client")
-        reader, writer = channel.open()
+        self._greeting = ClientGreeting((PROTOCOL, PROTOCOL), features, __version__)
+        try:
+            reader, writer = channel.open()
+        except BaseException:
+            channel.close(0)
+            raise
         self._link = Link(
-            session,
+            Session("client"),
             reader,
             writer,
             name=channel.name,
             timeout=timeout,
-            greeting=greeting,
+            greeting=self._greeting,
             explain=self._explain,
         )
         try:
             self._link.start()
-            self._link.wait_greeting(connect_timeout)
-            assert greeting.hello is not None
-            self.hello = greeting.hello
-            self._compress(compression)
         except BaseException:
             self.close(0)
             raise
 
-    def _compress(self, wanted: WireCodec) -> None:
-        codec = choose_codec(wanted, self.hello.features, local=self.channel.local)
+    def wait(self) -> None:
+        """Wait until the server has answered the greeting; many threads may.
+
+        Raises:
+            RemoteConnectionError: it is none, it has not in time, or the connection was closed.
+            MissingExtra: it lacks the compression that is asked for.
+        """
+        self._link.wait_greeting(self._connect_timeout)
+        codec = choose_codec(self._compression, self.hello.features, local=self.channel.local)
         self._link.compression = Compression(codec)
+
+    @property
+    def hello(self) -> Hello:
+        """What the server said of itself, once it has."""
+        assert self._greeting.hello is not None
+        return self._greeting.hello
 
     def _explain(self, reason: str) -> str:
         """Tell the whole story of a death, and make sure that it is one."""
-        found = self.channel.diagnose()
-        self.channel.close(0)
+        with self._ending:
+            if self._ended:
+                return reason
+            found = self.channel.diagnose()
+            self.channel.close(0)
         story = f"{self.channel.name}: {reason}"
         if found:
             story += f" ({found})" if "\n" not in found else f"\n{found}"
@@ -256,10 +275,15 @@ class Connection:
         self.channel.forget()
 
     def close(self, grace: float = 2.0) -> None:
-        """Close; bounded and idempotent."""
+        """Close; bounded and idempotent. Whoever waits for the server learns of it at once."""
         self._link.close()
-        if not grace:
-            self._link.fail("closed")
-        self.channel.close(grace)
-        if not self._link.join(grace or 1.0):
+        if self._greeting.hello is None:
+            # nothing is under way, and whoever is at a prompt does not look at its input
+            grace = min(grace, UNHEARD_GRACE)
+            self._link.fail(f"{self.channel.name}: the connection was closed")
+        with self._ending:
+            if not self._ended:
+                self._ended = True  # from here on, the channel may be another connection's
+                self.channel.close(grace)
+        if not self._link.join(max(grace, 1.0)):
             log.warning("%s: a thread of the connection does not end", self.channel.name)

@@ -66,8 +66,9 @@ class ClientGreeting:
 
     @property
     def noise(self) -> str:
-        """What came before any answer, masked and shortened, for messages."""
-        return mask(bytes(self._seen[1:]))
+        """What came before any answer, masked and shortened, for messages; empty if nothing did."""
+        end = None if self._answer_at is None else self._answer_at - len(self._mark)
+        return mask(bytes(self._seen[1:end])) if self._seen[1:end] else ""
 
     def feed(self, data: bytes | bytearray | memoryview) -> bytes | None:
         """Take what was read; return what follows the answer once it is there, else ``None``.
@@ -82,8 +83,7 @@ class ClientGreeting:
             if found < 0:
                 if len(self._seen) > NOISE_LIMIT:
                     raise ProtocolError(
-                        f"{NOISE_LIMIT} bytes came, and no answer of a fleche server; "
-                        f"they begin with: {self.noise}"
+                        f"{NOISE_LIMIT} bytes came, and no answer of a fleche server"
                     )
                 return None
             self._answer_at = found + len(self._mark)
@@ -154,10 +154,11 @@ class ServerGreeting:
 
 
 def mask(data: bytes, limit: int = 300) -> str:
-    """Return the first bytes of foreign output as one harmless line."""
-    text = data[:limit].decode("utf-8", "replace")
-    shown = "".join(c if c.isprintable() else "·" if c != "\n" else " ⏎ " for c in text)
-    return repr(shown + ("…" if len(data) > limit else ""))
+    """Return foreign output as one harmless line; of a long one, its beginning and its end."""
+    if len(data) > limit:
+        data = data[: limit // 2] + "…".encode() + data[-limit // 2 :]
+    text = data.decode("utf-8", "replace")
+    return repr("".join(c if c.isprintable() else "·" if c != "\n" else " ⏎ " for c in text))
 
 
 def printable(word: object) -> str:

@@ -6,15 +6,19 @@ import logging
 import os
 import platform
 import socket
+from collections.abc import Mapping
 from typing import Any
 
 import cloudpickle
 
 from fleche.caches.base import BaseCache
+from fleche.callers import warn_caller
 from fleche.redaction import redact
+from fleche.remote.greeting import printable
+from fleche.storage.base import Capabilities
 from fleche.version import __version__
 
-__all__ = ["server_info"]
+__all__ = ["read_capabilities", "server_info", "warn_of_skew"]
 
 log = logging.getLogger("fleche.remote.server")
 
@@ -26,8 +30,7 @@ def server_info(cache: BaseCache, cache_name: str | None) -> dict[str, Any]:
         "cache": redact(_described(cache)),
         "cache_name": cache_name,
         "read_only": capabilities.read_only,
-        "fleche_version": __version__,
-        "cloudpickle_version": cloudpickle.__version__,
+        **_versions(),
         "cwd": os.getcwd(),
         "hostname": socket.gethostname(),
         "python": platform.python_version(),
@@ -38,6 +41,44 @@ def server_info(cache: BaseCache, cache_name: str | None) -> dict[str, Any]:
             "opens_parcels": capabilities.opens_parcels,
         },
     }
+
+
+def read_capabilities(info: Mapping[str, Any]) -> Capabilities:
+    """Return what the cache behind a server is, by the server's ``info``.
+
+    What is neither true nor false counts as not said: it is a server of other habits, or none to be
+    trusted, and refuses what it does not want.
+    """
+    told = info.get("capabilities")
+    known = told if isinstance(told, Mapping) else {}
+    return Capabilities(
+        read_only=_flag(info, "read_only", unless_said=False),
+        persistent=_flag(known, "persistent", unless_said=True),
+        shared=_flag(known, "shared", unless_said=True),
+        opens_parcels=_flag(known, "opens_parcels", unless_said=False),
+    )
+
+
+def _flag(told: Mapping[str, Any], name: str, *, unless_said: bool) -> bool:
+    said = told.get(name)
+    return said if isinstance(said, bool) else unless_said
+
+
+def warn_of_skew(name: str, info: Mapping[str, Any]) -> None:
+    """Warn whoever called if the server called ``name`` is of other versions, by its ``info``."""
+    skew = ", ".join(
+        f"{each.removesuffix('_version')} {printable(info.get(each))} there, {version} here"
+        for each, version in _versions().items()
+        if info.get(each) != version
+    )
+    if skew:
+        warn_caller(
+            f"{name}: {skew}; if values cannot be opened, install the same versions at both ends"
+        )
+
+
+def _versions() -> dict[str, str]:
+    return {"fleche_version": __version__, "cloudpickle_version": cloudpickle.__version__}
 
 
 def _described(cache: BaseCache) -> Any:

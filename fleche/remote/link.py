@@ -11,14 +11,17 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from threading import Condition, RLock, Thread, current_thread
 
 from fleche.errors import ProtocolError, RemoteConnectionError
 from fleche.parcel import Buffer
 from fleche.remote.compression import Compression
-from fleche.remote.frames import Flag, Frame, FrameDecoder, Kind, encode_frame
+from fleche.remote.frames import Flag, Frame, Kind, encode_frame
 from fleche.remote.greeting import ClientGreeting
+from fleche.remote.inbox import Inbox
 from fleche.remote.outbox import Outbox
+from fleche.remote.pulse import Pulse
 from fleche.remote.session import WINDOW, Cancelled, Credited, Heard, Received, Session
 from fleche.remote.streams import (
     ByteReader,
@@ -31,6 +34,9 @@ from fleche.remote.streams import (
 __all__ = ["Link"]
 
 log = logging.getLogger("fleche.remote")
+
+LAST_WORDS = 1.0
+"""Seconds in which the input may still end after writing has failed."""
 
 
 class Link:
@@ -53,6 +59,7 @@ class Link:
         greeting: ClientGreeting | None = None,
         leftover: bytes = b"",
         on_request: Callable[[Stream], None] | None = None,
+        waiting: Callable[[], AbstractContextManager[None]] = nullcontext,
         explain: Callable[[str], str] | None = None,
     ) -> None:
         """Prepare; nothing runs before :meth:`start`.
@@ -68,6 +75,7 @@ class Link:
             greeting: the client's greeting, to be answered before frames come.
             leftover: bytes that were read already.
             on_request: called with each new exchange (server); must not block.
+            waiting: entered by a thread while it waits for the peer.
             explain: turns the bare reason of death into the whole story, once.
         """
         self.lock = RLock()
@@ -78,17 +86,17 @@ class Link:
         self.greeting = greeting
         self._session = session
         self._reader, self._writer = reader, writer
-        self._decoder = FrameDecoder(self._allocate)
-        self._leftover = leftover
+        self._inbox = Inbox(reader, greeting=greeting, leftover=leftover, allocate=self._allocate)
         self._on_request = on_request
+        self._waiting = waiting
         self._explain = explain or (lambda reason: reason)
         self._streams: dict[int, Stream] = {}
         self._outbox = Outbox(self.lock)
-        self._greeted = Condition(self.lock)
+        self._changed = Condition(self.lock)
+        self._pulse = Pulse()
         self._closing = False
         self._dying = False
         self._input_over = False
-        self._heard = self._pinged = time.monotonic()
         self._threads: list[Thread] = []
         if greeting is not None:
             with self.lock:
@@ -124,12 +132,10 @@ class Link:
                 if self.greeting.hello is not None:
                     return
                 left = remind if timeout is None else began + timeout - time.monotonic()
-                if left > 0:
-                    self._greeted.wait(min(left, remind))
+                self._changed.wait(min(max(left, 0.01), remind))  # 0.01: a failure is being told
             waited = time.monotonic() - began
             if timeout is not None and waited >= timeout:
-                seen = f"; so far it said: {self.greeting.noise}"
-                self.fail(f"no answer from a fleche server within {timeout:g} s{seen}")
+                self.fail(f"no answer from a fleche server within {timeout:g} s")
             elif waited >= remind and self.greeting.hello is None and self.failure is None:
                 log.warning("%s: still waiting for the server after %.0f s", self.name, waited)
 
@@ -139,11 +145,18 @@ class Link:
             if self._dying:
                 return
             self._dying = True
-        story = reason if self._closing else self._explain(reason)
+            self._changed.notify_all()
+        story = reason if self._closing else self._explain(reason + self._said_instead())
         with self.lock:
             self.failure = story
             self._outbox.discard()
             self._notify_all()
+
+    def _said_instead(self) -> str:
+        """Quote what came in place of a greeting: mostly it says why there is none."""
+        if self.greeting is None or self.greeting.hello is not None or not self.greeting.noise:
+            return ""
+        return f"; so far it said: {self.greeting.noise}"
 
     def close(self) -> None:
         """Say nothing more: what is queued is written, then the writer is closed."""
@@ -165,8 +178,8 @@ class Link:
         _close_quietly(self._writer)
 
     def _notify_all(self) -> None:
-        self._greeted.notify_all()
-        for stream in self._streams.values():
+        self._changed.notify_all()
+        for stream in list(self._streams.values()):  # garbage may be collected, and cancel some
             stream.changed.notify_all()
 
     # -- what streams do ---------------------------------------------------------------------------
@@ -175,15 +188,25 @@ class Link:
         """Open an exchange with a request and return its stream.
 
         Raises:
+            Rejected: the request is too long to be sent.
             RemoteConnectionError: the connection is dead.
         """
-        with self.lock:
+        pieces = message_pieces(request, end=end)
+        first, flags = next(pieces)
+        with self.lock:  # numbers are to be sent in their order
             self._check_alive()
             stream = Stream(self, self._session.open())
             self._streams[stream.exchange] = stream
-            for piece, flags in message_pieces(request, end=end):
-                frame = self._session.send(stream.exchange, Kind.MESSAGE, piece, flags)
-                self._outbox.add(encode_frame(frame), urgent=True)
+            frame = self._session.send(stream.exchange, Kind.MESSAGE, first, flags)
+            self._outbox.add(encode_frame(frame), urgent=True)
+        try:
+            for piece, flags in pieces:
+                self.send(stream, Kind.MESSAGE, piece, flags)
+        except StreamCancelled:
+            log.debug("the server answered before it had all of a request")
+        except BaseException:
+            self.cancel(stream)
+            raise
         return stream
 
     def send(
@@ -237,7 +260,9 @@ class Link:
 
     def _await_peer(self, stream: Stream, ready: Callable[[], object]) -> None:
         """Wait for what only the peer can do, and not if it has closed its side."""
-        self._await(stream.changed, lambda: ready() or self._input_over)
+        if not (ready() or self._input_over):
+            with self._waiting():
+                self._await(stream.changed, lambda: ready() or self._input_over)
         if not ready():
             raise RemoteConnectionError(f"{self.name}: the other side has said its last word")
 
@@ -252,16 +277,14 @@ class Link:
 
     def _check_silence(self, began: float) -> None:
         assert self.timeout is not None
-        now = time.monotonic()
-        silent = now - max(self._heard, began)
+        silent = self._pulse.silence(began)
         if silent >= self.timeout:
             self.lock.release()
             try:
                 self.fail(f"the server was silent for {silent:.0f} s while an answer was due")
             finally:
                 self.lock.acquire()
-        elif silent >= self.timeout / 4 and now - self._pinged >= self.timeout / 4:
-            self._pinged = now
+        elif silent >= self.timeout / 4 and self._pulse.shall_ask(self.timeout / 4):
             self._queue_control(Frame(Kind.PING, 0))
 
     # -- threads -----------------------------------------------------------------------------------
@@ -271,9 +294,10 @@ class Link:
 
     def _run_writer(self) -> None:
         try:
-            while (data := self._outbox.take()) is not None:
-                _write_all(self._writer, data)
+            self._outbox.write_to(self._writer)
         except (OSError, ValueError) as error:
+            with self.lock:  # if the input ends as well, that is the better story: it has an end
+                self._changed.wait_for(lambda: self._dying or self._input_over, LAST_WORDS)
             self.fail(f"the connection broke while writing ({error})")
         except BaseException as error:
             self.fail(f"writing failed with {error!r}")
@@ -284,11 +308,8 @@ class Link:
     def run_reader(self) -> None:
         """Read until the end; everything that comes is handed on."""
         try:
-            if self._leftover:
-                self._handle(self._decoder.feed(self._leftover))
-            while count := self._reader.readinto(self._target()):
-                self._heard = time.monotonic()
-                self._handle(self._received(count))
+            while self._handle_next():
+                pass
             self._end_input()
         except ProtocolError as error:
             log.warning("%s: %s", self.name, error)
@@ -318,30 +339,28 @@ class Link:
             self._input_over = True
             self._notify_all()
 
-    def _target(self) -> memoryview:
-        self._view = self._decoder.buffer()
-        return self._view
-
-    def _received(self, count: int) -> list[Frame]:
-        if self.greeting is None or self.greeting.hello is not None:
-            return self._decoder.received(count)
-        leftover = self.greeting.feed(self._view[:count])
-        if leftover is None:
-            return []
+    def _handle_next(self) -> bool:
+        """Wait for bytes and hand on what they complete, of which nothing is kept here."""
+        frames = self._inbox.read()
+        if frames is None:
+            return False
+        self._pulse.hear()
         with self.lock:
-            self._greeted.notify_all()
-        return self._decoder.feed(leftover)
+            self._changed.notify_all()
+            self._handle(frames)
+            if self._session.side == "server" and not self._inbox.idle and self._pulse.shall_tell():
+                self._outbox.add_if_room(encode_frame(Frame(Kind.PONG, 0)))
+        return True
 
     def _handle(self, frames: list[Frame]) -> None:
-        with self.lock:
-            for frame in frames:
-                event = self._session.receive(frame)
-                if isinstance(event, Received):
-                    self._handle_content(event)
-                elif isinstance(event, Credited | Cancelled):
-                    self._handle_change(event)
-                elif isinstance(event, Heard) and event.reply is not None:
-                    self._outbox.add_if_room(encode_frame(event.reply))
+        for frame in frames:
+            event = self._session.receive(frame)
+            if isinstance(event, Received):
+                self._handle_content(event)
+            elif isinstance(event, Credited | Cancelled):
+                self._handle_change(event)
+            elif isinstance(event, Heard) and event.reply is not None:
+                self._outbox.add_if_room(encode_frame(event.reply))
 
     def _handle_content(self, event: Received) -> None:
         if event.opening:
@@ -363,13 +382,6 @@ class Link:
         if stream is not None:
             stream.cancelled = stream.cancelled or isinstance(event, Cancelled)
             stream.changed.notify_all()
-
-
-def _write_all(writer: ByteWriter, data: Buffer) -> None:
-    view = memoryview(data)
-    while view:
-        view = view[writer.write(view) or 0 :]
-    writer.flush()
 
 
 def _close_quietly(stream: ByteReader | ByteWriter) -> None:

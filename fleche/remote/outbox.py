@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections import deque
 from threading import Condition, RLock
 
+from fleche.remote.streams import ByteWriter
+
 __all__ = ["Outbox"]
 
 FULL = 4
@@ -16,7 +18,8 @@ class Outbox:
     """Frames on their way to the one thread that writes.
 
     Requests, credits and the like are urgent, and go before the bulk of values. Small frames are
-    written together. All methods but :meth:`take` are called with the lock held.
+    written together. All methods but :meth:`take` and :meth:`write_to` are called with the lock
+    held.
 
     Attributes:
         room: notified when there may be room again.
@@ -70,6 +73,20 @@ class Outbox:
                 self._work.wait()
             self.room.notify_all()
             return self._gather()
+
+    def write_to(self, writer: ByteWriter) -> None:
+        """Write everything, as it comes, until the outbox is closed; raises what ``writer`` does.
+
+        Raises:
+            BlockingIOError: it does not wait until it can take more.
+        """
+        while (data := self.take()) is not None:
+            view = memoryview(data)
+            while view:
+                if not (count := writer.write(view)):
+                    raise BlockingIOError("the stream is full, and does not wait")
+                view = view[count:]
+            writer.flush()
 
     def _gather(self) -> bytes:
         found: list[bytes] = []

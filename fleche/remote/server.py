@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from typing import Any
 
 from fleche.caches.base import BaseCache
+from fleche.parcel import Buffer
 from fleche.remote.compression import Compression, available_codecs
 from fleche.remote.greeting import ServerGreeting
 from fleche.remote.handlers import Handlers
@@ -17,6 +19,8 @@ from fleche.version import __version__
 
 __all__ = ["serve"]
 
+log = logging.getLogger("fleche.remote.server")
+
 DRAIN = 1.0
 
 
@@ -27,7 +31,7 @@ def serve(
     *,
     cache_name: str | None = None,
 ) -> None:
-    """Answer requests until ``input_stream`` ends.
+    """Answer requests until ``input_stream`` ends. Both streams stay open, for who called.
 
     An exception of the cache goes to the client as itself, or, if it cannot be pickled, as a
     :class:`RuntimeError` that carries its repr and traceback.
@@ -41,25 +45,30 @@ def serve(
     Raises:
         ProtocolError: whoever is at the other end is no client of fleche.
     """
-    reader = _Reader(input_stream)
+    reader, writer = _Input(input_stream), _Output(output_stream)
     greeting = ServerGreeting((PROTOCOL, PROTOCOL))
     leftover = _read_greeting(reader, greeting)
     if leftover is None or greeting.hello is None:
         return
     info = server_info(cache, cache_name)
     features = (*FEATURES, *available_codecs())
-    output_stream.write(greeting.answer(features, __version__, info))
-    output_stream.flush()
+    try:
+        writer.write(greeting.answer(features, __version__, info))
+        writer.flush()
+    except OSError as error:
+        log.debug("the client is gone before it had its answer: %s", error)
+        return
     workers = Workers("fleche server")
     handlers = Handlers(cache, cache_name)
     link = Link(
         Session("server"),
         reader,
-        output_stream,
+        writer,
         name="server",
         compression=Compression(_shared_codec(greeting.hello.features)),
         leftover=leftover,
-        on_request=lambda stream: workers.run(lambda: handlers.handle(stream)),
+        on_request=lambda stream: workers.run(lambda: handlers.handle(stream, workers.check_room)),
+        waiting=workers.waiting,
     )
     link.start(reader_thread=False)
     link.run_reader()
@@ -73,7 +82,7 @@ def _shared_codec(offered: tuple[str, ...]) -> str:
     return wanted if wanted in available_codecs() else ""
 
 
-def _read_greeting(reader: _Reader, greeting: ServerGreeting) -> bytes | None:
+def _read_greeting(reader: _Input, greeting: ServerGreeting) -> bytes | None:
     buffer = memoryview(bytearray(1 << 16))
     while count := reader.readinto(buffer):
         leftover = greeting.feed(buffer[:count])
@@ -82,17 +91,24 @@ def _read_greeting(reader: _Reader, greeting: ServerGreeting) -> bytes | None:
     return None
 
 
-class _Reader:
-    """A readable stream whose ``readinto`` returns as soon as there is something."""
+class _Input:
+    """The input: ``readinto`` returns as soon as there is something; its owner closes it."""
 
     def __init__(self, stream: Any) -> None:
-        self._stream = stream
-        self._readinto: Callable[[memoryview], int | None] = getattr(
+        self.readinto: Callable[[memoryview], int | None] = getattr(
             stream, "readinto1", stream.readinto
         )
 
-    def readinto(self, buffer: memoryview, /) -> int | None:
-        return self._readinto(buffer)
+    def close(self) -> None:
+        """Leave it open."""
+
+
+class _Output:
+    """The output; its owner closes it."""
+
+    def __init__(self, stream: Any) -> None:
+        self.write: Callable[[Buffer], int | None] = stream.write
+        self.flush: Callable[[], None] = stream.flush
 
     def close(self) -> None:
-        self._stream.close()
+        """Leave it open."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import os
 from collections import deque
-from threading import Thread
+from threading import Thread, current_thread
 from typing import IO
 
 from fleche.remote.wakeable import WakeableReader
@@ -42,10 +42,14 @@ class StderrTail:
         return "\n".join([*self._lines, *([_text(self._partial)] if self._partial else [])])
 
     def close(self) -> str:
-        """Read what is there, stop, and return the last lines."""
+        """Read what is there, stop, and return the last lines.
+
+        In the thread itself (where whatever handles a log record may collect garbage, and so close
+        a cache) return those so far; it stops when it goes on.
+        """
         self._reader.wake()
-        self._thread.join()
-        self._reader.close()
+        if self._thread is not current_thread():
+            self._thread.join()
         return self.tail()
 
     def forget(self) -> None:
@@ -54,8 +58,11 @@ class StderrTail:
 
     def _run(self) -> None:
         buffer = memoryview(bytearray(1 << 16))
-        while count := self._reader.readinto(buffer):
-            self._take(bytes(buffer[:count]))
+        try:
+            while count := self._reader.readinto(buffer):
+                self._take(bytes(buffer[:count]))
+        finally:
+            self._reader.close()
 
     def _take(self, data: bytes) -> None:
         *whole, self._partial = (self._partial + data).split(b"\n")

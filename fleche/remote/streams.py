@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from threading import Condition, RLock
 from typing import NoReturn, Protocol
 
-from fleche.errors import ProtocolError, RemoteConnectionError
+from fleche.errors import ProtocolError, Rejected, RemoteConnectionError
 from fleche.parcel import Buffer
 from fleche.remote.compression import decompress_payload
 from fleche.remote.frames import CHUNK, Flag, Frame, Kind
@@ -23,8 +23,8 @@ __all__ = [
     "message_pieces",
 ]
 
-MESSAGE_LIMIT = 1 << 24
-"""Bytes of the longest message that is put together."""
+MESSAGE_LIMIT = 1 << 26
+"""Bytes that a message has at most: who has a longer one does not begin to send it."""
 
 
 class ByteReader(Protocol):
@@ -60,7 +60,16 @@ class StreamCancelled(Exception):
 
 
 def message_pieces(data: bytes, *, end: bool) -> Iterator[tuple[bytes, Flag]]:
-    """Yield the payloads of the frames that a message takes, with their flags."""
+    """Yield the payloads of the frames that a message takes, with their flags.
+
+    Raises:
+        Rejected: it is too long; not even the first of them is yielded.
+    """
+    if len(data) > MESSAGE_LIMIT:
+        raise Rejected(
+            f"a message of {len(data)} bytes is too long, {MESSAGE_LIMIT} is the most: arguments "
+            "and results may be as large as they like, metadata may not"
+        )
     for start in range(0, max(len(data), 1), CHUNK):
         last = start + CHUNK >= len(data)
         yield data[start : start + CHUNK], (Flag.END if end else Flag.NONE) if last else Flag.MORE
@@ -142,6 +151,7 @@ class Stream:
             ahead: how much may be under way before the other side has used it.
 
         Raises:
+            Rejected: it is too long; nothing of it has been sent.
             StreamCancelled: the other side does not want it.
             RemoteConnectionError: the connection is dead.
         """
@@ -179,24 +189,30 @@ class Stream:
             self.place.memory = memory
             self.place.message = self.place.messages_taken
 
-    def receive_message(self) -> bytes | None:
+    def receive_message(self, begun: Frame | None = None) -> Buffer | None:
         """Wait for the next message and return it whole; ``None`` after the last one.
 
+        Args:
+            begun: its first frame, if that has been received already.
+
         Raises:
-            ProtocolError: data came where a message was due.
+            ProtocolError: data came where a message was due, or a message that is too long.
             StreamCancelled, RemoteConnectionError: as :meth:`receive`.
         """
-        parts: list[Buffer] = []
-        while (frame := self.receive()) is not None:
-            if frame.kind is not Kind.MESSAGE:
-                if frame.end and not frame.payload:
-                    continue
+        message = bytearray()
+        frame = begun or self.receive()
+        while frame is not None:
+            if frame.kind is Kind.MESSAGE:
+                if not message and not frame.flags & Flag.MORE:
+                    return frame.payload
+                message += frame.payload
+                if len(message) > MESSAGE_LIMIT:
+                    raise ProtocolError(f"a message of more than {MESSAGE_LIMIT} bytes")
+                if not frame.flags & Flag.MORE:
+                    return message
+            elif frame.payload or not frame.end:
                 raise ProtocolError("data came where a message was due")
-            parts.append(frame.payload)
-            if not frame.flags & Flag.MORE:
-                return b"".join(parts)
-            if len(parts) * CHUNK > MESSAGE_LIMIT:
-                raise ProtocolError(f"a message of more than {MESSAGE_LIMIT} bytes")
+            frame = self.receive()
         return None
 
     def break_off(self, reason: str) -> NoReturn:

@@ -12,14 +12,22 @@ import time
 from abc import ABC, abstractmethod
 from bisect import bisect_left
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, closing, nullcontext
 from typing import Any, Generic, NamedTuple, TypeVar
 
 from fleche.call import CallRecord, QueryCall
 from fleche.capabilities import Capabilities
 from fleche.claims import Claims
 from fleche.digest import Digest
-from fleche.errors import AmbiguousDigestError, ParcelError
-from fleche.parcel import Packing, Parcel
+from fleche.errors import (
+    AmbiguousDigestError,
+    CorruptParcel,
+    ParcelError,
+    SignatureError,
+    UnpackError,
+)
+from fleche.parcel import BUFFER, Head, Packing, Parcel
+from fleche.parcel import verify as verify_parcel
 from fleche.redaction import redact
 
 __all__ = [
@@ -28,6 +36,7 @@ __all__ = [
     "Capabilities",
     "Entry",
     "Storage",
+    "Table",
     "ValueStorage",
     "expand_among",
     "shrink_among",
@@ -52,6 +61,18 @@ class Entry(NamedTuple):
     key: Digest
     size: int
     modified: float
+
+
+class Table(NamedTuple):
+    """What the head of a parcel says of buffers: whether it is a shared one, and which it needs."""
+
+    is_buffer: bool = False
+    references: tuple[Digest, ...] = ()
+
+    @classmethod
+    def of(cls, head: Head) -> Table:
+        """Return what ``head`` says."""
+        return cls(head.serializer == BUFFER, head.references)
 
 
 class Storage(ABC, Generic[T]):
@@ -100,16 +121,12 @@ class Storage(ABC, Generic[T]):
     def renew(self, key: Digest) -> bool:
         """Make an entry as young as if it had just been put; tell whether there is one.
 
-        A cache says so of every value that it relies on instead of storing it again: neither a
-        :meth:`delete_older` that has begun already nor a later one may then take it. Where nothing
-        can be written, it only tells.
+        A cache says so of every value that it relies on instead of storing it again, and of calls
+        that were used: neither a :meth:`delete_older` that has begun already nor a later one may
+        then take it. Where nothing can be written, it only tells; and so it does by default, for
+        what is read here and then put again may be older than what somebody has put meanwhile.
         """
-        try:
-            item = self.get(key)
-        except KeyError:
-            return False
-        self.put(key, item)
-        return True
+        return self.contains(key)
 
     def renew_many(self, keys: Iterable[Digest]) -> list[Digest]:
         """:meth:`renew` several entries; return those of ``keys`` that have none."""
@@ -156,7 +173,11 @@ class Storage(ABC, Generic[T]):
         Raises:
             KeyError: there is none.
         """
-        return Entry(key, len(repr(self.get(key))), time.time())
+        try:
+            size = len(repr(self.get(key)))
+        except ParcelError:  # it is there all the same
+            size = 0
+        return Entry(key, size, time.time())
 
     def entries(self) -> Iterator[Entry]:
         """Yield the :meth:`entry` of every key; those that vanish meanwhile are left out."""
@@ -175,6 +196,13 @@ class Storage(ABC, Generic[T]):
             return False
         self.delete(key)
         return True
+
+    def removing(self) -> AbstractContextManager[None]:
+        """Surround several :meth:`delete_older` of one thread.
+
+        What a storage does to prepare for them it then does once, and undoes at the end.
+        """
+        return nullcontext()
 
     def close(self) -> None:
         """Give back what the storage holds open. Idempotent."""
@@ -200,19 +228,76 @@ class ValueStorage(Storage[Parcel]):
             parcel = self.get(key)
         except KeyError:
             return False
-        try:
+        with closing(parcel):
             self.put(key, parcel)
-        finally:
-            parcel.close()
         return True
 
     def entry(self, key: Digest) -> Entry:
         """Return the size and age of a parcel."""
-        parcel = self.get(key)
         try:
-            return Entry(key, parcel.nbytes, time.time())
-        finally:
-            parcel.close()
+            with closing(self.get(key)) as parcel:
+                size = parcel.nbytes
+        except ParcelError:  # it is there all the same
+            size = 0
+        return Entry(key, size, time.time())
+
+    def table(self, key: Digest) -> Table:
+        """Return what the head of a parcel says of buffers; whoever signed it, and if anybody did.
+
+        What one refers to that is not trusted here is left to those who trust it. One whose head is
+        damaged can never be opened, and needs nothing. A storage that opens parcels keeps no
+        buffers apart.
+
+        Raises:
+            KeyError: there is none.
+            ParcelError: nobody knows; a newer fleche has put it there.
+            StorageError: it could not be read.
+        """
+        if self.capabilities.opens_parcels:
+            if not self.contains(key):
+                raise KeyError(key)
+            return Table()
+        try:
+            parcel = self.get(key)
+        except SignatureError as error:
+            if error.head is None:
+                raise
+            return Table.of(error.head)
+        except CorruptParcel as error:
+            if error.newer:
+                raise
+            return Table()
+        with closing(parcel):
+            return Table.of(parcel.head)
+
+    def tables(self, keys: Iterable[Digest]) -> Iterator[tuple[Digest, Table]]:
+        """Yield the :meth:`table` of those that are there."""
+        for key in keys:
+            try:
+                yield key, self.table(key)
+            except KeyError:
+                continue
+
+    def check(self, key: Digest, secrets: Sequence[bytes] = ()) -> Table:
+        """Check every byte of a parcel without opening the value; return its :meth:`table`.
+
+        Args:
+            key: the digest of the value.
+            secrets: if there are any, one of them must have signed it.
+
+        Raises:
+            KeyError: there is none.
+            CorruptParcel: it is damaged, or another value's.
+            SignatureError: none of ``secrets``, or of those of this storage, signed it.
+            StorageError: it could not be read.
+        """
+        try:
+            parcel = self.get(key)
+        except UnpackError:  # the bytes are sound, says who raises it
+            return Table()
+        with closing(parcel):
+            verify_parcel(parcel, digest=key, keys=secrets)
+            return Table.of(parcel.head)
 
 
 class CallStorage(Storage[CallRecord]):

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, Any, ClassVar, Generic, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
 
 import msgspec
 
 from fleche.call import CallRecord, QueryCall, decode_record, encode_record
 from fleche.digest import Digest
+from fleche.errors import CorruptParcel
 from fleche.parcel import Packing, Parcel
-from fleche.storage.base import CallStorage, Entry, Storage, ValueStorage
+from fleche.storage.base import CallStorage, Entry, Storage, ValueStorage, sound_matches
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -25,16 +26,21 @@ class MemoryOptions(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     """The table of a ``memory`` storage in ``fleche.toml``: nothing but its ``type``."""
 
 
-class _Held(NamedTuple):
-    data: bytes
-    modified: float
+class _Held:
+    """The bytes of an entry, which stay as they are, and its age, which does not."""
+
+    __slots__ = ("data", "modified")
+
+    def __init__(self, data: bytes) -> None:
+        self.data = data
+        self.modified = time.time()
 
 
 class _Memory(Storage[T], Generic[T]):
     """Bytes in a dict.
 
-    There is no lock: each method is one operation on the dict, which is atomic by itself, so that a
-    forked child never inherits a lock that nobody will release.
+    There is no lock: what a method does to the dict is one operation, which is atomic by itself, so
+    that a forked child never inherits a lock that nobody will release.
     """
 
     Options: ClassVar[type[msgspec.Struct]] = MemoryOptions
@@ -70,15 +76,23 @@ class _Memory(Storage[T], Generic[T]):
 
     def entry(self, key: Digest) -> Entry:
         """Return the size and age of an entry."""
-        data, modified = self._held[key]
-        return Entry(key, len(data), modified)
+        held = self._held[key]
+        return Entry(key, len(held.data), held.modified)
 
     def renew(self, key: Digest) -> bool:
-        """Make the entry as young as if it had just been put; tell whether there is one."""
+        """Make the entry as young as if it had just been put; tell whether there is one.
+
+        The age alone is set: to put the entry again could bring it back over one that another
+        thread has put meanwhile. One that has just been taken out counts as gone.
+        """
         held = self._held.get(key)
-        if held is not None:
-            self._hold(key, held.data)
-        return held is not None
+        while held is not None:
+            held.modified = time.time()
+            current = self._held.get(key)
+            if current is held:
+                return True
+            held = current
+        return False
 
     def delete_older(self, key: Digest, limit: float) -> bool:
         """Remove the entry unless it was renewed after ``limit``; tell whether it went."""
@@ -86,7 +100,7 @@ class _Memory(Storage[T], Generic[T]):
         if held is None or held.modified > limit:
             return False
         taken = self._held.pop(key, None)
-        if taken is not None and taken.modified > limit:  # put again between the two lines
+        if taken is not None and taken.modified > limit:  # put or renewed since the first look
             self._held.setdefault(key, taken)
             return False
         return taken is not None
@@ -96,7 +110,7 @@ class _Memory(Storage[T], Generic[T]):
         return {"type": "memory"}
 
     def _hold(self, key: Digest, data: bytes) -> None:
-        self._held[key] = _Held(data, time.time())
+        self._held[key] = _Held(data)
 
 
 class ValueMemory(_Memory[Parcel], ValueStorage):
@@ -137,12 +151,17 @@ class CallMemory(_Memory[CallRecord], CallStorage):
 
         Raises:
             KeyError: there is none.
+            CorruptParcel: it is none that can be read.
         """
-        return decode_record(self._held[key].data)
+        return _opened(key, self._held[key])
 
     def query(self, template: QueryCall) -> Iterator[tuple[Digest, CallRecord]]:
-        """Yield the finished calls that match ``template``."""
-        for key, held in list(self._held.items()):
-            record = decode_record(held.data)
-            if template.matches(record):
-                yield key, record
+        """Yield the finished calls that match; damaged records are skipped with a warning."""
+        return sound_matches(template, list(self._held.items()), _opened)
+
+
+def _opened(key: Digest, held: _Held) -> CallRecord:
+    try:
+        return decode_record(held.data)
+    except CorruptParcel as error:
+        raise CorruptParcel(f"memory: call {key[:12]}: {error}") from None

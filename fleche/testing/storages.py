@@ -5,16 +5,18 @@ Plain asserts, no framework needed. A failure names the rule that broke.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from itertools import islice
 from typing import Any
 
 from fleche.call import QueryCall, encode_record
 from fleche.digest import digest
-from fleche.errors import CorruptParcel
+from fleche.errors import CorruptParcel, SignatureError
 from fleche.parcel import IncomingParcel, StreamSource
-from fleche.storage.base import CallStorage, ValueStorage
+from fleche.storage.base import CallStorage, Table, ValueStorage
 from fleche.testing.contract import (
+    ALIKE,
     COMMON_RULES,
     FAR,
     NEAR,
@@ -90,6 +92,54 @@ def _keeps_values(storage: ValueStorage, _items: Items) -> None:
         assert found.head.digest == key, f"the parcel of {str(value)[:60]} has another digest"
         assert digest(storage.packing.unpack(found, key)) == key, f"not equal: {str(value)[:60]}"
         assert storage.entry(key).size > 0, "an entry of no bytes"
+
+
+def _tells_tables(storage: ValueStorage, _items: Items) -> None:
+    """table() tells who needs which shared buffer; a storage that opens parcels keeps none."""
+    content = bytearray(range(256)) * 1024
+    packed = storage.packing.pack_parts(Block(content), NEAR)
+    ((name, buffer),) = packed.buffers.items()
+    if storage.capabilities.opens_parcels:
+        storage.put(NEAR, storage.packing.pack(Block(content), NEAR))
+        expected = {NEAR: Table()}
+    else:
+        storage.put(name, storage.packing.pack_buffer(buffer, name))
+        storage.put(NEAR, packed.main)
+        expected = {NEAR: Table(references=(name,)), name: Table(is_buffer=True)}
+    for key, table in expected.items():
+        assert storage.table(key) == table, "table() is wrong"
+    found = dict(storage.tables([FAR, *expected]))
+    assert found == expected, "tables() is wrong"
+    assert_raises(KeyError, storage.table, FAR)
+
+
+def _checks(storage: ValueStorage, _items: Items) -> None:
+    """check() accepts what is whole, and refuses what is another value's or not there."""
+    for value in (1, "x" * 300_000):
+        key = digest(value)
+        storage.put(key, storage.packing.pack(value, key))
+        assert storage.check(key, storage.packing.keys) == storage.table(key), "check() is wrong"
+        assert_raises(SignatureError, storage.check, key, (b"nobody's",))
+    assert_raises(KeyError, storage.check, FAR)
+    storage.put(NEAR, storage.packing.pack(2, digest(2)))
+    assert_raises(CorruptParcel, storage.check, NEAR)
+
+
+def _removes_several(storage: ValueStorage, items: Items) -> None:
+    """removing() surrounds removals, one in another too, and whatever goes wrong in it gets out."""
+    for key in ALIKE:
+        storage.put(key, items.make(storage, key))
+    with storage.removing():
+        with storage.removing():
+            assert storage.delete_older(ALIKE[0], time.time() + 60), "it left an old entry"
+        assert storage.delete_older(ALIKE[1], time.time() + 60), "it left an old entry"
+    assert list(storage.keys()) == ALIKE[2:], "other entries are left"
+
+    def fail() -> None:
+        with storage.removing():
+            raise LookupError
+
+    assert_raises(LookupError, fail)
 
 
 def _keeps_no_memory(storage: ValueStorage, _items: Items) -> None:
@@ -172,5 +222,13 @@ def _queries_while_written(storage: CallStorage, _items: Items) -> None:
     assert list(storage.query(QueryCall())) == [], "some were not deleted"
 
 
-_VALUE_RULES = (_keeps_values, _keeps_no_memory, _gives_parcels, _refuses_damage)
+_VALUE_RULES = (
+    _keeps_values,
+    _keeps_no_memory,
+    _gives_parcels,
+    _refuses_damage,
+    _tells_tables,
+    _checks,
+    _removes_several,
+)
 _CALL_RULES = (_keeps_records, _answers_queries, _queries_while_written)

@@ -26,11 +26,12 @@ import types
 import uuid
 import zoneinfo
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any, Generic, NamedTuple, Optional, TypeVar
 
 from fleche.digest import SCHEME, D, Digest, call_key, code_digest, digest
 from tests.golden import functions
 
+T = TypeVar("T")
 SECTIONS = ("core", "code", "numpy", "pandas", "attrs", "keys")
 
 
@@ -90,6 +91,30 @@ class Loop(list[Any]):
     pass
 
 
+class Amount(decimal.Decimal):
+    unit: str
+
+
+class Ratio(fractions.Fraction):
+    unit: str
+
+
+class Moment(dt.datetime):
+    unit: str
+
+
+class Place(pathlib.PurePosixPath):
+    unit: str
+
+
+class Tally(collections.Counter[str]):
+    unit: str
+
+
+class Zone(zoneinfo.ZoneInfo):
+    unit: str
+
+
 def build_tree() -> Node:
     root = Node()
     root.children = [Node(root), Node(root)]
@@ -100,6 +125,42 @@ def build_loop() -> list[Any]:
     loop: list[Any] = [1]
     loop.append(loop)
     return loop
+
+
+def with_unit(value: Any) -> Any:
+    value.unit = "m"
+    return value
+
+
+def build_enum() -> Any:
+    class Local(int, enum.Enum):
+        ONE = 1
+        UNO = 1  # noqa: PIE796
+        TWO = 2
+
+        def __call__(self) -> int:
+            return 1
+
+    return Local
+
+
+def build_generic() -> Any:
+    class Local(Generic[T]):
+        pass
+
+    class Derived(Local[int]):
+        pass
+
+    return Derived
+
+
+def build_dataclass() -> Any:
+    @dataclasses.dataclass(frozen=True)
+    class Local:
+        b: int = dataclasses.field(default=1, metadata={"unit": "m"})
+        a: int = 2
+
+    return Local
 
 
 def build_names() -> Names:
@@ -194,6 +255,18 @@ def core() -> dict[str, Any]:
         "union": int | str,
         "operator": operator.itemgetter(1),
         "digest inside": [D("ab" * 32)],
+        "OrderedDict with an attribute": with_unit(collections.OrderedDict(b=1, a=2)),
+        "Counter subclass": with_unit(Tally("abca")),
+        "Decimal subclass": with_unit(Amount("1.00")),
+        "Fraction subclass": with_unit(Ratio(1, 3)),
+        "datetime subclass": with_unit(Moment(2024, 10, 27, 2, 30, fold=1)),
+        "path subclass": with_unit(Place("a/b")),
+        "zone subclass": with_unit(Zone.no_cache("UTC")),
+        "exception with an attribute": with_unit(ValueError("a", 1)),
+        "class of None": type(None),
+        "optional": Optional[int],  # noqa: UP045 - another type than int | None
+        "union with None": int | None,
+        "type variable": T,
     }
 
 
@@ -203,11 +276,22 @@ def code() -> dict[str, Any]:
     found["closure"] = functions.make_adder(3)
     found["recursive closure"] = functions.make_recursive()
     found["bound method"] = functions.Shape(2.0).area
+    found["local enum"] = build_enum()
+    found["local enum member"] = build_enum().TWO
+    found["local generic"] = build_generic()
+    found["local dataclass"] = build_dataclass()
+    found["local dataclass instance"] = build_dataclass()(3)
     return found
 
 
 def numpy() -> dict[str, Any]:
     import numpy as np
+
+    spawned = np.random.default_rng(1)
+    spawned.bit_generator.seed_seq.spawn(2)  # type: ignore[attr-defined]
+    drawn = np.random.default_rng(1)
+    drawn.random(3)
+    records = np.array([(1, 2.0)], [("a", "<i4"), ("b", "<f8")]).view(np.recarray)
 
     plain = np.arange(6, dtype="<i8").reshape(2, 3)
     padded = np.zeros(
@@ -243,6 +327,18 @@ def numpy() -> dict[str, Any]:
         "ufunc": np.sin,
         "generator": np.random.default_rng(1),
         "inside": {"a": [np.ones(2)]},
+        "masked hard": np.ma.array([1.0, 2.0], mask=[True, False], hard_mask=True),
+        "masked of another class": np.ma.array(np.zeros(2, [("a", "<i4")]).view(np.recarray)),
+        "record": records[0],
+        "record dtype": records.dtype,
+        "array of records": records.view(np.ndarray),
+        "generator that has spawned": spawned,
+        "generator that has drawn": drawn,
+        "generator of two seeds": np.random.default_rng([1, 2]),
+        "bit generator": np.random.Philox(1),
+        "bit generator with a key": np.random.Philox(key=1),
+        "seed sequence": np.random.SeedSequence(1, spawn_key=(2,)),
+        "random state": np.random.RandomState(1),
     }
 
 
@@ -256,7 +352,11 @@ def pandas() -> dict[str, Any]:
         index=labels,
     )
     frame.columns = pd.Index(["x", 1, "z"], dtype=object)
+    moment = np.datetime64("2020-01-01", "ns")
     times = pd.DatetimeIndex(np.array(["2020-01-01", "2020-01-02"], dtype="M8[ns]"), freq="D")
+    hour = dt.timezone(dt.timedelta(hours=1))
+    lab = dt.timezone(dt.timedelta(hours=1), "LAB")
+    holidays = pd.offsets.CustomBusinessDay(holidays=["2020-01-03"])
     return {
         "frame": frame,
         "series": pd.Series(np.array([1, 2], dtype="<i8"), name="s"),
@@ -276,6 +376,10 @@ def pandas() -> dict[str, Any]:
         "period": pd.Period("2020-01-01", freq="D"),
         "interval": pd.Interval(0, 1),
         "missing": [pd.NA, pd.NaT],
+        "zone of one's own": pd.DatetimeIndex(times, freq=None).tz_localize(lab),
+        "timestamp in a zone of one's own": pd.Timestamp(moment).tz_localize(lab),
+        "zone without a name": pd.DatetimeIndex(times, freq=None).tz_localize(hour),
+        "holidays": pd.DatetimeIndex(list(times), freq=holidays),
     }
 
 

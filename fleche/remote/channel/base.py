@@ -24,6 +24,8 @@ class Channel(ABC):
     def open(self) -> tuple[ByteReader, ByteWriter]:
         """Connect and return the two streams, which belong to the caller, who closes them.
 
+        It does not wait for the server: whoever calls does that, who can be told to stop.
+
         Raises:
             RemoteConnectionError: it cannot be started.
         """

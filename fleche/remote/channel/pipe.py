@@ -25,7 +25,7 @@ class PipeChannel(Channel):
         self.name = name
         self._serve = serve
         self._thread: Thread | None = None
-        self._input: WakeableReader | None = None
+        self._ends: tuple[WakeableReader, FileIO] | None = None
         self._error: BaseException | None = None
 
     def open(self) -> tuple[ByteReader, ByteWriter]:
@@ -33,12 +33,9 @@ class PipeChannel(Channel):
         down_read, down_write = os.pipe()
         up_read, up_write = os.pipe()
         self._error = None
-        self._input = WakeableReader(down_read)
+        self._ends = WakeableReader(down_read), FileIO(up_write, "wb")
         self._thread = Thread(
-            target=self._run,
-            args=(self._input, FileIO(up_write, "wb")),
-            name=f"fleche {self.name} server",
-            daemon=True,
+            target=self._run, args=self._ends, name=f"fleche {self.name} server", daemon=True
         )
         self._thread.start()
         return FileIO(up_read, "rb"), FileIO(down_write, "wb")
@@ -53,16 +50,19 @@ class PipeChannel(Channel):
             writer.close()
 
     def forget(self) -> None:
-        """Forget the thread, which is the parent's."""
-        self._thread = self._input = None
+        """Forget the thread, which is the parent's, and close the copies of its streams."""
+        ends, self._ends, self._thread = self._ends, None, None
+        for end in ends or ():
+            end.close()
 
     def close(self, grace: float = 2.0) -> None:
         """Wait for the thread; then make it see the end of its input, and wait once more."""
         thread, self._thread = self._thread, None
-        if thread is None or self._input is None:
+        if thread is None or self._ends is None:
             return
+        reader, _ = self._ends
         thread.join(grace)
-        self._input.wake()
+        reader.wake()
         thread.join(max(grace, 1.0))
 
     def diagnose(self) -> str:

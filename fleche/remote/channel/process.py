@@ -15,6 +15,7 @@ from fleche.remote.channel.base import Channel
 from fleche.remote.pipes import widen
 from fleche.remote.stderr import StderrTail
 from fleche.remote.streams import ByteReader, ByteWriter
+from fleche.settings import as_environment, as_texts, maybe_text
 
 __all__ = ["LocalSubprocessChannel", "ProcessChannel"]
 
@@ -108,7 +109,11 @@ class ProcessChannel(Channel):
 
 
 class LocalSubprocessChannel(ProcessChannel):
-    """``python -m fleche remote --serve`` on this machine, in an interpreter of its own."""
+    """``python -m fleche remote --serve`` on this machine, in an interpreter of its own.
+
+    The attributes are what it was told: ``python``, ``workdir``, ``cache_name``, ``env`` and
+    ``arguments``.
+    """
 
     def __init__(
         self,
@@ -126,24 +131,30 @@ class LocalSubprocessChannel(ProcessChannel):
             cache_name: which of its caches it serves; default: its default.
             env: variables added to the environment.
             arguments: further arguments of the server, such as ``--read-only``.
+
+        Raises:
+            TypeError: one of them is of the wrong kind.
+            ValueError: one of them is impossible.
         """
-        super().__init__(f"subprocess {python or 'python'}")
-        self._python = os.path.expanduser(python) if python else sys.executable
-        self._workdir = os.path.expanduser(workdir) if workdir else None
-        self._cache_name = cache_name
-        self._env = dict(env or {})
-        self._arguments = tuple(arguments)
+        self.python = maybe_text("python", python)
+        self.workdir = maybe_text("workdir", workdir)
+        self.cache_name = maybe_text("cache_name", cache_name)
+        self.env = as_environment("env", env)
+        self.arguments = as_texts("arguments", arguments)
+        super().__init__(f"subprocess {self.python or 'python'}")
+        self._python = os.path.expanduser(self.python) if self.python else sys.executable
+        self._workdir = os.path.expanduser(self.workdir) if self.workdir else None
 
     def command(self) -> Sequence[str]:
         """Return the server's command."""
-        named = ["--cache", self._cache_name] if self._cache_name else []
-        return [self._python, "-m", "fleche", "remote", "--serve", *named, *self._arguments]
+        named = [f"--cache={self.cache_name}"] if self.cache_name else []
+        return [self._python, "-m", "fleche", "remote", "--serve", *named, *self.arguments]
 
     def options(self) -> dict[str, object]:
         """Run in a session of its own, so that Ctrl-C in the terminal does not reach it."""
         return {
             "cwd": self._workdir,
-            "env": {**os.environ, **self._env},
+            "env": {**os.environ, **self.env},
             "start_new_session": True,
         }
 

@@ -6,12 +6,20 @@ import shlex
 from collections.abc import Sequence
 
 from fleche.remote.channel.process import ProcessChannel
+from fleche.settings import as_host, as_text, as_texts, maybe_text
 
 __all__ = ["SshChannel", "remote_command"]
 
+_OURS = ("-o", "RequestTTY=no", "-o", "RemoteCommand=none")
+"""What must not come from ``~/.ssh/config``: a terminal changes bytes, and the command is ours."""
+
 
 class SshChannel(ProcessChannel):
-    """``python -m fleche remote --serve`` on another machine, through the ``ssh`` of this one."""
+    """``python -m fleche remote --serve`` on another machine, through the ``ssh`` of this one.
+
+    The attributes are what it was told: ``host``, ``cache_name``, ``python``, ``ssh_options``,
+    ``setup_commands`` and ``workdir``.
+    """
 
     local = False
 
@@ -27,27 +35,35 @@ class SshChannel(ProcessChannel):
         """Configure; nothing starts before :meth:`open`. The fields are those of ``SshCache``.
 
         Raises:
-            ValueError: ``host`` is empty or begins with ``-``, and ssh would take it for an option.
+            TypeError: a field is of the wrong kind.
+            ValueError: a field is impossible: a ``host`` that begins with ``-``, say, which ssh
+                would take for an option.
         """
-        if not host or host.startswith("-"):
-            raise ValueError(
-                f"host {host!r}: a name or user@name is needed; it may not begin with '-'"
-            )
-        super().__init__(f"ssh {host}")
-        self._host = host
-        self._ssh_options = tuple(ssh_options)
-        self._remote = remote_command(
-            python=python, cache_name=cache_name, setup_commands=setup_commands, workdir=workdir
-        )
+        self.host = as_host("host", host)
+        self.cache_name = maybe_text("cache_name", cache_name)
+        self.python = as_text("python", python)
+        self.ssh_options = as_texts("ssh_options", ssh_options, split=str.split)
+        self.setup_commands = as_texts("setup_commands", setup_commands)
+        self.workdir = maybe_text("workdir", workdir)
+        super().__init__(f"ssh {self.host}")
 
     def command(self) -> Sequence[str]:
         """Return the command of the local ssh.
+
+        Of what is said twice ssh takes the first, so that the user's options come before ours, and
+        ours before the configuration.
 
         A Ctrl-C in the terminal goes to ssh too, and must not end it. It cannot leave the
         terminal's process group, for it may have to prompt there; so it is started with that signal
         ignored. While it prompts, ssh handles the signal itself.
         """
-        ssh = ["ssh", *self._ssh_options, "--", self._host, self._remote]
+        remote = remote_command(
+            python=self.python,
+            cache_name=self.cache_name,
+            setup_commands=self.setup_commands,
+            workdir=self.workdir,
+        )
+        ssh = ["ssh", *self.ssh_options, *_OURS, "--", self.host, remote]
         return ["/bin/sh", "-c", 'trap "" INT; exec "$@"', "sh", *ssh]
 
 
@@ -60,11 +76,11 @@ def remote_command(
 ) -> str:
     """Return the command line for the remote shell.
 
-    ``workdir`` and ``python`` are quoted, except for a leading ``~``, which the remote shell
+    ``workdir`` and ``python`` are paths, quoted except for a leading ``~``, which the remote shell
     expands; ``setup_commands`` are verbatim. Everything is joined by ``&&``, so that a failure ends
     it.
     """
-    named = f" --cache {shlex.quote(cache_name)}" if cache_name else ""
+    named = " " + shlex.quote(f"--cache={cache_name}") if cache_name else ""
     steps = [f"cd {_quote_path(workdir)}"] if workdir else []
     steps += setup_commands
     steps.append(f"exec {_quote_path(python)} -m fleche remote --serve{named}")
@@ -72,7 +88,9 @@ def remote_command(
 
 
 def _quote_path(path: str) -> str:
-    """Quote ``path`` for a shell, its leading ``~`` or ``~user`` excepted."""
+    """Quote ``path`` for a shell, its leading ``~`` or ``~user`` excepted, so that it is a path."""
+    if path.startswith("-"):
+        path = f"./{path}"  # neither an option nor, as "-" alone is to cd, the place before
     home, slash, rest = path.partition("/")
     plain = home.startswith("~") and home[1:].replace("-", "").replace("_", "").isalnum()
     if home != "~" and not plain:

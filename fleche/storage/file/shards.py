@@ -7,19 +7,18 @@ step; what a killed writer leaves behind is listed by nobody and swept later.
 
 from __future__ import annotations
 
-import errno
 import os
 import re
 import secrets
 import time
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
 from fleche.digest import Digest
-from fleche.errors import StorageError
 from fleche.parcel import Buffer
+from fleche.parcel.failures import explained
 
 __all__ = ["STALE", "SUFFIXES", "TEMPORARY", "Found", "Shards", "explained"]
 
@@ -33,22 +32,6 @@ TEMPORARY = ".tmp"
 _SHARD = re.compile("[0-9a-f]{2}")
 _REST = 62
 
-_MAKE_ROOM = "free some space, or remove results that nobody needs (gc)"
-_ASK = "ask its owner for permission, or set read_only = true for this cache"
-
-_HINTS = {
-    errno.ENOSPC: f"the disk is full; {_MAKE_ROOM}",
-    errno.EDQUOT: f"your quota is used up; {_MAKE_ROOM}",
-    errno.EACCES: _ASK,
-    errno.EPERM: _ASK,
-    errno.EROFS: "the file system is mounted read-only; set read_only = true for this cache",
-    errno.EMFILE: "too many files are open; raise the limit (ulimit -n)",
-    errno.ENOTDIR: "a file stands where a directory is needed; move it, or choose another root",
-    errno.EISDIR: "a directory stands where a file is needed; move it away",
-    errno.ESTALE: "the network file system has lost the file; try again",
-    errno.EIO: "the disk or the network file system fails; see the system log",
-}
-
 
 class Found(NamedTuple):
     """A file: its digest, its size in bytes, and when it was modified (seconds since the epoch)."""
@@ -56,21 +39,6 @@ class Found(NamedTuple):
     key: Digest
     size: int
     modified: float
-
-
-@contextmanager
-def explained(action: str, path: Path) -> Iterator[None]:
-    """Turn an :class:`OSError` into a :class:`StorageError` that says what to do."""
-    try:
-        yield
-    except StorageError:
-        raise
-    except OSError as error:
-        hint = _HINTS.get(error.errno or 0)
-        reason = error.strerror or str(error)
-        raise StorageError(
-            f"{path}: cannot {action}: {reason}{f' ({hint})' if hint else ''}"
-        ) from error
 
 
 class Shards:
@@ -208,9 +176,12 @@ class Shards:
     def all(self) -> Iterator[Found]:
         """Yield the size and age of every file; those that vanish meanwhile are left out."""
         for key, entry in self._scan(""):
-            with suppress(FileNotFoundError):
-                status = entry.stat()
-                yield Found(key, status.st_size, status.st_mtime)
+            with explained("read", entry.path):
+                try:
+                    status = entry.stat()
+                except FileNotFoundError:
+                    continue
+            yield Found(key, status.st_size, status.st_mtime)
 
     def sweep(self, older: float = STALE) -> int:
         """Remove temporary files that nobody has written to for ``older`` seconds; count them."""

@@ -11,10 +11,13 @@ from fleche.digest import Digest
 from fleche.errors import CorruptParcel, StorageError
 from fleche.parcel import Parcel, pack_bytes, read_bytes
 from fleche.parcel.source import MemorySource
-from fleche.storage.base import CallStorage, sound_matches
+from fleche.storage.base import CallStorage, Entry, sound_matches
+from fleche.storage.file import SUFFIXES
 from fleche.storage.fsspec.recent import Recent
 from fleche.storage.fsspec.source import BLOCK
 from fleche.storage.fsspec.stored import Stored
+from fleche.storage.fsspec.uses import UsedObjects
+from fleche.storage.fsspec.writing import STALE
 
 __all__ = ["CallFsspec"]
 
@@ -31,10 +34,14 @@ class CallFsspec(Stored[CallRecord], CallStorage):
     """
 
     _kind = "calls"
+    _objects: UsedObjects
 
     def __init__(self, *args: Any, **fields: Any) -> None:
         super().__init__(*args, **fields)
         self._recent = Recent(_KEPT)
+
+    def _make_objects(self) -> UsedObjects:
+        return UsedObjects(self._connection, SUFFIXES[self._kind])
 
     def close(self) -> None:
         """Close the connections, unless another storage uses them. Idempotent."""
@@ -73,20 +80,32 @@ class CallFsspec(Stored[CallRecord], CallStorage):
                     yield key, self._decoded(key, data)
 
     def renew(self, key: Digest) -> bool:
-        """Make the entry as young as if it had just been put; tell whether there is one."""
+        """Make the entry as young as if it had just been put; tell whether there is one.
+
+        The record is not written again: that could undo what somebody else puts at this moment.
+        """
         if not self.contains(key):
             return False
         until = self._remover.calm()
         try:
-            return self._made_young(key) and self._remover.lasts(key, until)
+            if not self._writer.touch_in_place(key):
+                self._objects.use(key)
+            return self._remover.lasts(key, until)
+        except KeyError:
+            return False
         except StorageError as error:
             return self._is_there(key, error)
 
-    def _made_young(self, key: Digest) -> bool:
-        try:
-            return self._writer.touch(key) or super().renew(key)
-        except KeyError:
-            return False
+    def entries(self) -> Iterator[Entry]:
+        """Yield the size of every entry, and its age since it was put or renewed."""
+        return map(self._entry, self._objects.in_use())
+
+    def sweep(self, older: float = STALE) -> int:
+        """Remove what was left behind ``older`` seconds ago; return how many objects.
+
+        That is what killed writers leave, and what tells of the last use of a record that is gone.
+        """
+        return super().sweep(older) + self._objects.sweep(older)
 
     def query(self, template: QueryCall) -> Iterator[tuple[Digest, CallRecord]]:
         """Yield the finished calls that match; damaged records are skipped with a warning.

@@ -5,7 +5,8 @@ whoever removes says so beforehand, twice:
 
 - It leaves a *notice*, an object that says that something is going to be removed here, and begins
   :data:`WARNING` seconds later. Writers look for notices this often, and no more often. While there
-  is none, what they write needs no further care: a removal that begins later finds it young.
+  is none, what they write needs no further care: a removal that begins later finds it young. Each
+  thread has a notice of its own, so that none ends what another has announced.
 - It leaves a *mark* beside the one object that is next, looks at the age of that object once more,
   removes it, and takes the mark away. A writer who knows of a notice looks at the object when it is
   written: where there is no mark, every removal that has begun is over, or yet to look at the age.
@@ -20,10 +21,11 @@ from __future__ import annotations
 import math
 import os
 import secrets
+import threading
 import time
-from collections.abc import Mapping
-from contextlib import suppress
-from typing import Any
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from typing import Any, NamedTuple
 
 from fleche.digest import Digest
 from fleche.storage.fsspec.failures import explained
@@ -41,9 +43,13 @@ _MARK = ".removing-"  # sorts before the suffix of values: a listing that shows 
 # the object, has seen the object after every removal that had begun
 _FRESH = 300.0
 _LAPSED = 1500.0  # a store refuses those whose clock is wrong by more than a quarter of an hour
-_NEVER = (0, -math.inf)
 _PATIENCE = 20.0
 _POLL = 0.05
+
+
+class _Notice(NamedTuple):
+    path: str
+    left: float
 
 
 class Announcing(Remover):
@@ -51,8 +57,8 @@ class Announcing(Remover):
 
     def __init__(self, objects: Objects) -> None:
         super().__init__(objects)
-        self._own = ""
-        self._said = _NEVER
+        self._notices: dict[tuple[int, int], _Notice] = {}
+        self._removing: set[tuple[int, int]] = set()
         self._looked = (-math.inf, False)
 
     # -- removing ----------------------------------------------------------------------------------
@@ -72,22 +78,47 @@ class Announcing(Remover):
         return goes
 
     def _announce(self) -> None:
-        """See to it that a notice has been there for long enough, and will be."""
-        process, said = self._said
-        before = time.monotonic()
-        if process == os.getpid() and before - said < _FRESH:
+        """See to it that a notice of this thread has been there for long enough, and will be."""
+        here, before = _here(), time.monotonic()
+        notice = self._notices.get(here)
+        if notice is None:
+            root = self._objects.connection.root
+            path = f"{root}/{_PLACE}/{_NOTICE}{secrets.token_hex(8)}"
+        elif before - notice.left < _FRESH:
             return
-        if process != os.getpid():  # a parent has its own
-            self._own = f"{self._objects.connection.root}/{_PLACE}/{_NOTICE}{secrets.token_hex(8)}"
-        self._leave(self._own)
+        else:
+            path = notice.path
+        self._leave(path)
+        self._notices[here] = _Notice(path, before)
         time.sleep(WARNING)
-        self._said = os.getpid(), before
+
+    @contextmanager
+    def removing(self) -> Iterator[None]:
+        """Surround the removals of one thread; its notice goes after them.
+
+        If one has failed, the store may still come to it. Then the notice stays.
+        """
+        here = _here()
+        outermost = here not in self._removing
+        self._removing.add(here)
+        try:
+            yield
+            if outermost:
+                self._take_back(here)
+        finally:
+            if outermost:
+                self._removing.discard(here)
 
     def close(self) -> None:
-        """Take the notice away. Idempotent."""
-        process, self._said = self._said[0], _NEVER
-        if process == os.getpid():
-            self._take(self._own)
+        """Take the notices of this process away. Idempotent."""
+        for here in list(self._notices):
+            if here[0] == os.getpid():  # a parent has its own
+                self._take_back(here)
+
+    def _take_back(self, here: tuple[int, int]) -> None:
+        notice = self._notices.pop(here, None)
+        if notice is not None:
+            self._take(notice.path)
 
     # -- writing -----------------------------------------------------------------------------------
 
@@ -129,6 +160,10 @@ class Announcing(Remover):
     def _take(self, path: str) -> None:
         with suppress(Exception):  # gone meanwhile, or not ours to remove; it lapses
             self._objects.connection.fs.rm_file(path)
+
+
+def _here() -> tuple[int, int]:
+    return os.getpid(), threading.get_ident()
 
 
 def _is_whole(info: Mapping[str, Any] | None) -> bool:

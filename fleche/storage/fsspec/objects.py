@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -141,13 +142,32 @@ class Objects:
             with explained("remove", name, key):
                 self.connection.fs.rm_file(path)
 
+    def rename(self, source: str, target: str) -> None:
+        """Give the object at the path ``source`` the name ``target``."""
+        fs = self.connection.fs
+        if getattr(fs, "local_file", False):  # mv() may copy, of which others see the half
+            os.replace(source, target)
+        else:
+            fs.mv(source, target)
+
     def listed(self, prefix: str = "") -> Iterator[Found]:
         """Yield the objects whose digests begin with ``prefix``, with size and age."""
         for info in self.infos(prefix):
-            key = self._key(info["name"])
-            if key is not None and key.startswith(prefix) and info["size"]:
-                tag = str(info.get("ETag") or "").strip('"')
-                yield Found(key, info["size"], self.modified(info), tag)
+            found = self.found(info)
+            if found is not None and found.key.startswith(prefix):
+                yield found
+
+    def found(self, info: Mapping[str, Any]) -> Found | None:
+        """Return the object that ``info`` tells of; none if it is another's, or empty."""
+        head, _, name = str(info["name"]).rpartition("/")
+        shard, rest = head.rpartition("/")[2], name[:_REST]
+        ours = _SHARD.fullmatch(shard) and name == f"{rest}{self._suffix}" and len(rest) == _REST
+        if not ours or not info["size"]:
+            return None
+        tag = str(info.get("ETag") or "").strip('"')
+        with suppress(ValueError):  # a name that only looks like ours
+            return Found(Digest(shard + rest), info["size"], self.modified(info), tag)
+        return None
 
     def infos(self, prefix: str) -> Iterator[Mapping[str, Any]]:
         """Yield what the filesystem tells of everything that may begin with ``prefix``."""
@@ -212,10 +232,19 @@ class Objects:
                     fs.invalidate_cache(path)
                     return list(fs.ls(path, detail=True))
                 except FileNotFoundError:
-                    return []
+                    if self._is_gone(path):
+                        return []
                 except KeyError:  # memory:// where an entry vanishes meanwhile
                     continue
             raise TimeoutError("the directory changes faster than it can be listed")
+
+    def _is_gone(self, path: str) -> bool:
+        """Tell whether there is no such directory; or only something in it vanished meanwhile."""
+        try:
+            self.connection.fs.info(path)
+        except FileNotFoundError:
+            return True
+        return False
 
     def _cat(self, paths: list[str], ranges: Sequence[tuple[int, int]]) -> list[Any]:
         """Return bytes, or the exception, for each path and range."""
@@ -242,14 +271,6 @@ class Objects:
         """Return when an object was modified; in whole seconds if the store counts so at times."""
         modified = modified_of(info)
         return float(int(modified)) if self.connection.traits.whole_seconds else modified
-
-    def _key(self, path: str) -> Digest | None:
-        head, _, name = str(path).rpartition("/")
-        shard, rest = head.rpartition("/")[2], name[:_REST]
-        if _SHARD.fullmatch(shard) and name == f"{rest}{self._suffix}" and len(rest) == _REST:
-            with suppress(ValueError):  # a name that only looks like ours
-                return Digest(shard + rest)
-        return None
 
     def _tail(self, key: Digest) -> str:
         if not key.is_full:

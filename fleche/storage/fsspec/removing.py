@@ -10,7 +10,7 @@ import math
 import os
 import secrets
 import time
-from contextlib import suppress
+from contextlib import AbstractContextManager, nullcontext, suppress
 
 from fleche.digest import Digest
 from fleche.storage.fsspec.failures import explained
@@ -45,6 +45,10 @@ class Remover:
             return False
         self._objects.remove(key)
         return True
+
+    def removing(self) -> AbstractContextManager[None]:
+        """Surround several removals of one thread."""
+        return nullcontext()
 
     def calm(self) -> float:
         """Return the moment up to which nothing is removed that is written from now on.

@@ -91,7 +91,7 @@ class Stored(Storage[T], Generic[T]):
         self.packing = Packing(serializer, compress, keys_of(secret_key))
         stays = self._connection.traits.persistent
         self.capabilities = Capabilities(persistent=stays, shared=stays)
-        self._objects = Objects(self._connection, SUFFIXES[self._kind])
+        self._objects = self._make_objects()
         self._writer = Writer(self._objects, SUFFIXES[self._kind])
         self._remover = self._make_remover()
 
@@ -110,6 +110,9 @@ class Stored(Storage[T], Generic[T]):
     def __reduce__(self) -> tuple[Any, ...]:
         """Pickle as the configuration."""
         return _restore, (type(self), msgspec.structs.asdict(self._options))
+
+    def _make_objects(self) -> Objects:
+        return Objects(self._connection, SUFFIXES[self._kind])
 
     def _make_remover(self) -> Remover:
         """Return what removes old entries; on stores, that is for entries nobody relies on."""

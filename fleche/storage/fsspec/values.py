@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import closing
+from contextlib import AbstractContextManager, closing, suppress
 from functools import partial
 
 from fleche.batches import batched
 from fleche.digest import Digest
-from fleche.errors import ParcelError, StorageError
+from fleche.errors import CorruptParcel, ParcelError, StorageError
 from fleche.parcel import Parcel
+from fleche.parcel.layout import length_of
 from fleche.parcel.source import MemorySource
-from fleche.storage.base import ValueStorage
+from fleche.storage.base import Table, ValueStorage
 from fleche.storage.fsspec.notices import Announcing
 from fleche.storage.fsspec.removing import Remover
 from fleche.storage.fsspec.source import BLOCK, ObjectSource
@@ -22,7 +23,10 @@ __all__ = ["ValueFsspec"]
 _WHOLE = 4 << 20
 """Values smaller than this are read in one request, when they are asked for."""
 _HEAD = 1 << 16
+_TABLE = 1 << 12
+"""So much of each value is read where nothing but its table matters; few heads are longer."""
 _BATCH = 16
+_TABLES = 128
 _ATTEMPTS = 5
 
 
@@ -61,6 +65,10 @@ class ValueFsspec(Stored[Parcel], ValueStorage):
             self._write_many({key: items[key].tobytes() for key in batch})
         for key in items.keys() - set(small):
             self.put(key, items[key])
+
+    def removing(self) -> AbstractContextManager[None]:
+        """Surround several :meth:`delete_older` of one thread; on stores, writers are told."""
+        return self._remover.removing()
 
     def _make_remover(self) -> Remover:
         if self._connection.traits.narrows:
@@ -107,6 +115,29 @@ class ValueFsspec(Stored[Parcel], ValueStorage):
                 if data:
                     yield key, self._parcel(key, data, _WHOLE)
 
+    def table(self, key: Digest) -> Table:
+        """Return what the head of a parcel says of buffers; nothing else of it is fetched."""
+        for _, found in self.tables([key]):
+            return found
+        raise KeyError(key)
+
+    def tables(self, keys: Iterable[Digest]) -> Iterator[tuple[Digest, Table]]:
+        """Yield the :meth:`table` of those that are there; many are fetched at once."""
+        for batch in batched(keys, _TABLES):
+            for key, begun in self._objects.read_many(batch, _TABLE):
+                with suppress(KeyError):
+                    yield key, self._table(key, begun)
+
+    def _table(self, key: Digest, begun: bytes) -> Table:
+        try:
+            size = length_of(begun) if len(begun) == _TABLE else len(begun)
+            with closing(self._begun(key, begun, size)) as parcel:
+                return Table.of(parcel.head)
+        except CorruptParcel as error:
+            if error.newer:
+                raise
+            return Table()
+
     def renew(self, key: Digest) -> bool:
         """Make the entry as young as if it had just been put; tell whether there is a sound one."""
         if not self._is_sound(key):
@@ -141,17 +172,20 @@ class ValueFsspec(Stored[Parcel], ValueStorage):
 
     def _parcel(self, key: Digest, begun: bytes, asked: int) -> Parcel:
         """Return the parcel that begins with ``begun``, of which ``asked`` bytes were asked for."""
-        if not begun:
-            raise KeyError(key)
-        name = self._objects.name(key)
-        if len(begun) < asked:
-            memory = MemorySource((memoryview(bytearray(begun)),), owned=True)
-            memory.name = name
-            parcel = Parcel(memory)
-        else:
-            size = self._objects.find(key).size
-            fetch = partial(self._objects.read_ranges, key)
-            parcel = Parcel(ObjectSource(name, size, begun, fetch))
+        size = len(begun) if len(begun) < asked else self._objects.find(key).size
+        parcel = self._begun(key, begun, size)
         if self.packing.keys:
             parcel.check_signature(self.packing.keys)
         return parcel
+
+    def _begun(self, key: Digest, begun: bytes, size: int) -> Parcel:
+        """Return the parcel of ``size`` bytes that begins with ``begun``; nobody signed it yet."""
+        if not begun:
+            raise KeyError(key)
+        name = self._objects.name(key)
+        if len(begun) < size:
+            fetch = partial(self._objects.read_ranges, key)
+            return Parcel(ObjectSource(name, size, begun, fetch))
+        memory = MemorySource((memoryview(bytearray(begun)),), owned=True)
+        memory.name = name
+        return Parcel(memory)

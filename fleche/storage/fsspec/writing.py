@@ -80,22 +80,35 @@ class Writer:
     def touch(self, key: Digest) -> bool:
         """Make the object young where it is; tell whether this store can do that.
 
+        Only for objects whose content never changes: where that is a copy onto itself, it may undo
+        what somebody writes meanwhile.
+
         Raises:
             KeyError: there is none.
             StorageError: it could not be written.
         """
         path, copies = self._objects.path(key), self._connection.traits.copies
+        if copies is None:
+            return self.touch_in_place(key)
         with explained("renew", self._objects.name(key), key):
-            if copies is not None:
-                self._connection.fs.cp_file(path, path, **copies)
-                return True
-            if self._connection.traits.atomic:
-                return False
+            self._connection.fs.cp_file(path, path, **copies)
+        return True
+
+    def touch_in_place(self, key: Digest) -> bool:
+        """Make the object young and leave its content alone; tell whether this store can do that.
+
+        Raises:
+            KeyError: there is none.
+            StorageError: it could not be written.
+        """
+        if self._connection.traits.atomic:
+            return False
+        with explained("renew", self._objects.name(key), key):
             try:
-                self._connection.fs.touch(path, truncate=False)
+                self._connection.fs.touch(self._objects.path(key), truncate=False)
             except (NotImplementedError, ValueError):
                 return False
-            return True
+        return True
 
     def sweep(self, older: float) -> int:
         """Remove temporary files that nobody has written to for ``older`` seconds; count them."""
@@ -149,12 +162,11 @@ class Writer:
             self._made.add(shard)
 
     def _move(self, temporary: str, path: str) -> None:
-        fs = self._connection.fs
         try:
-            fs.mv(temporary, path)
+            self._objects.rename(temporary, path)
         except FileExistsError:  # where a rename replaces nothing
-            fs.rm_file(path)
-            fs.mv(temporary, path)
+            self._connection.fs.rm_file(path)
+            self._objects.rename(temporary, path)
 
     def _removed(self, path: str) -> bool:
         with suppress(Exception):  # gone meanwhile, never made, or not ours to remove

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from io import BytesIO
 from pathlib import Path
@@ -13,14 +13,14 @@ from typing import TYPE_CHECKING, Annotated, Any, BinaryIO, ClassVar, Literal, T
 import msgspec
 
 from fleche.digest import Digest
-from fleche.errors import ParcelError
+from fleche.errors import CorruptParcel, ParcelError
 from fleche.parcel import Packing, Parcel
-from fleche.storage.base import Capabilities, ValueStorage
+from fleche.storage.base import Capabilities, Table, ValueStorage
 from fleche.storage.file.entries import FileEntries
 from fleche.storage.file.shards import Shards, explained
 from fleche.storage.hdf5.document import read_document, write_document
 from fleche.storage.hdf5.scratch import Scratch
-from fleche.storage.hdf5.seal import BLOCK, check_body, read_seal, sealed
+from fleche.storage.hdf5.seal import BLOCK, Seal, check_body, read_seal, sealed
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -122,11 +122,16 @@ class ValueHdf5(FileEntries[Parcel], ValueStorage):
             UnpackError: the value cannot be made here: a module is missing.
             StorageError: it could not be read.
         """
-        path = self._files.path(key)
-        with self._opened(key, path) as file:
-            seal = read_seal(file.read(BLOCK), str(path), self.packing.keys)
-            check_body(file, seal, str(path))
-            return read_document(file, str(path), seal.digest, self.packing)
+        with self._checked(key, self.packing.keys) as (file, seal):
+            return read_document(file, str(self._files.path(key)), seal.digest, self.packing)
+
+    def check(self, key: Digest, secrets: Sequence[bytes] = ()) -> Table:
+        """Check every byte of a file; HDF5 sees none of it, and the value is not made."""
+        with self._checked(key, secrets or self.packing.keys) as (_, seal):
+            if seal.digest != key:
+                name = self._files.path(key)
+                raise CorruptParcel(f"{name}: holds {seal.digest[:12]}, not {key[:12]}")
+        return Table()
 
     def renew(self, key: Digest) -> bool:
         """Make the entry as young as if it had just been put; tell whether there is a sound one."""
@@ -159,6 +164,15 @@ class ValueHdf5(FileEntries[Parcel], ValueStorage):
             with tempfile.TemporaryFile(dir=self._files.root, buffering=0) as file:
                 scratch = Scratch(file)
                 yield cast("BinaryIO", scratch)
+
+    @contextmanager
+    def _checked(self, key: Digest, secrets: Sequence[bytes]) -> Iterator[tuple[BinaryIO, Seal]]:
+        """Give the file of ``key`` after all of its bytes were checked, and its seal."""
+        path = self._files.path(key)
+        with self._opened(key, path) as file:
+            seal = read_seal(file.read(BLOCK), str(path), secrets)
+            check_body(file, seal, str(path))
+            yield file, seal
 
     @contextmanager
     def _opened(self, key: Digest, path: Path) -> Iterator[BinaryIO]:

@@ -92,9 +92,7 @@ class SqlClaims(Claims):
     def _make_ready(self) -> None:
         if self._is_ready:
             return
-        with self._database.read() as connection:
-            there = sa.inspect(connection).has_table(claims.name)
-        if not there:
+        if not self._database.look(lambda found: sa.inspect(found).has_table(claims.name)):
             self._database.change(_create)
         self._is_ready = True
 

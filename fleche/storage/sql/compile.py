@@ -27,8 +27,7 @@ from fleche.storage.sql.schema import (
 __all__ = ["begins_with", "filters_of"]
 
 _MANY = 1000  # a list of more values than this is left to the last word
-_WILD = re.compile(r"[*?\[\0\ud800-\udfff]")
-_GLOB = re.compile(r"\[(?:!.|[^!])[^]]*\]|.", re.DOTALL)
+_WILD = re.compile(r"[*?\0\ud800-\udfff]")  # the last ones no column can hold
 _LAST = 0x10FFFF
 
 Filter = sa.ColumnElement[bool]
@@ -174,7 +173,7 @@ def _double(number: float) -> float:
 
 
 def _matches_glob(column: sa.ColumnElement[Any], pattern: str) -> Filter:
-    """Return the condition that ``column`` matches a pattern of :func:`fnmatch.fnmatchcase`."""
+    """Return the condition that ``column`` matches a pattern with ``*`` and ``?``."""
     if len(pattern) > LONGEST_TEXT:
         return begins_with(column, pattern[:LONGEST_TEXT])
     if not _WILD.search(pattern):
@@ -182,17 +181,17 @@ def _matches_glob(column: sa.ColumnElement[Any], pattern: str) -> Filter:
     begins = begins_with(column, pattern)
     if pattern[-1] == "*" and not _WILD.search(pattern[:-1]):
         return begins
-    like = "".join(_as_like(part) for part in _GLOB.findall(pattern))
+    like = "".join(map(_as_like, pattern))
     shortened = sa.func.length(column) >= LONGEST_TEXT
     return sa.and_(begins, sa.or_(column.like(like, escape="\\"), shortened))
 
 
-def _as_like(part: str) -> str:
-    if part == "*":
+def _as_like(character: str) -> str:
+    if character == "*":
         return "%"
-    if part in "%_\\":
-        return f"\\{part}"
-    return "_" if _WILD.match(part) and part != "[" else part
+    if character in "%_\\":
+        return f"\\{character}"
+    return "_" if _WILD.match(character) else character
 
 
 def _successor(text: str) -> str | None:

@@ -1,18 +1,11 @@
-"""A database: where it is, and connections to it.
-
-SQLite is set up so that many threads and processes may write at once: transactions that write say
-so when they begin (``BEGIN IMMEDIATE``) and wait for each other.
-"""
+"""A database: where it is, and connections to it."""
 
 from __future__ import annotations
 
 import os
-import sqlite3
-import time
 import weakref
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from pathlib import Path
 from threading import Lock, RLock
 from typing import Any, TypeVar
 
@@ -21,49 +14,26 @@ import sqlalchemy as sa
 from fleche.errors import StorageError
 from fleche.storage.sql.failures import explained, is_broken_connection
 from fleche.storage.sql.migrations import SCHEMA, migrate, stored_version
-from fleche.storage.sql.urls import as_it_is, is_in_memory, parse, redacted
+from fleche.storage.sql.sqlite import engine_of, undisturbed, until_undisturbed
+from fleche.storage.sql.urls import is_in_memory, parse, redacted
 
-__all__ = ["Database", "is_local"]
+__all__ = ["Database"]
 
 T = TypeVar("T")
 
 _PATIENCE = 60.0
-"""Seconds to wait for others who write."""
+"""Seconds to wait for a connection, where there are as many as there may be."""
 
-_NETWORK = (
-    "nfs",
-    "cifs",
-    "smb",
-    "lustre",
-    "gpfs",
-    "beegfs",
-    "ceph",
-    "afs",
-    "9p",
-    "fuse.",
-    "glusterfs",
-)
+_ISOLATION = "READ COMMITTED"
+"""Who writes waits for others who do, and then sees what they wrote; whatever the server's default.
+
+Where transactions are isolated further, all but one of those who write the same record fail.
+"""
 
 _NO_PERMISSION = ("readonly", "must be owner", "permission denied")
 _LET_SOMEBODY = "let somebody who may write to it open it once with this fleche"
 
 _inherited: list[Any] = []  # engines of a parent process, kept so that nothing here closes them
-
-
-def is_local(path: Path) -> bool:
-    """Tell whether ``path`` is on a file system of this machine, as far as that can be known."""
-    try:
-        mounts = Path("/proc/self/mounts").read_text(encoding="utf-8", errors="replace")
-    except OSError:
-        return True
-    kinds = {}
-    for line in mounts.splitlines():
-        _, place, kind, *_ = line.split(" ")
-        kinds[place.replace("\\040", " ")] = kind
-    for parent in (path, *path.parents):
-        if str(parent) in kinds:
-            return not kinds[str(parent)].startswith(_NETWORK)
-    return True
 
 
 class Database:
@@ -82,14 +52,18 @@ class Database:
 
     @contextmanager
     def read(self) -> Iterator[sa.Connection]:
-        """Give a connection for a short look.
+        """Give a connection for a short look; :meth:`look` has one that never is in vain.
 
         Raises:
             StorageError: the database failed.
         """
         with explained(self.shown, "read"):
             live = self._connect()
-            with live.alone, live.engine.connect() as connection:
+            with (
+                live.alone,
+                live.engine.connect() as connection,
+                undisturbed(connection, self.shown),
+            ):
                 yield connection
 
     @contextmanager
@@ -112,12 +86,23 @@ class Database:
         Raises:
             StorageError: the database failed.
         """
+        return self.look(lambda connection: connection.execute(statement, parameters).all())
 
-        def look() -> Sequence[sa.Row[Any]]:
+    def look(self, work: Callable[[sa.Connection], T]) -> T:
+        """Return what ``work`` returns, called with a connection to read from.
+
+        It is called once more if the connection breaks, and again if somebody has written to a file
+        that was read as it is.
+
+        Raises:
+            StorageError: the database failed.
+        """
+
+        def act() -> T:
             with self.read() as connection:
-                return connection.execute(statement, parameters).all()
+                return work(connection)
 
-        return _at_most_twice(look)
+        return until_undisturbed(lambda: _at_most_twice(act))
 
     def change(self, work: Callable[[sa.Connection], T]) -> T:
         """Return what ``work`` returns, called with a connection inside a transaction.
@@ -156,8 +141,7 @@ class Database:
     def _open(self) -> _Live:
         live = _Live(self._url, in_memory=self.in_memory)
         try:
-            with live.engine.connect() as connection:
-                version = stored_version(connection, self.shown)
+            version = until_undisturbed(lambda: self._stored_version(live))
             if version != SCHEMA:
                 self._migrate(live, version)
         except BaseException:
@@ -165,6 +149,10 @@ class Database:
             raise
         weakref.finalize(self, live.close)
         return live
+
+    def _stored_version(self, live: _Live) -> int:
+        with live.engine.connect() as connection, undisturbed(connection, self.shown):
+            return stored_version(connection, self.shown)
 
     def _migrate(self, live: _Live, version: int) -> None:
         action = f"bring its tables from schema {version} to {SCHEMA}"
@@ -203,10 +191,12 @@ class _Live:
         self.alone: AbstractContextManager[Any] = RLock() if in_memory else nullcontext()
         self.writing: AbstractContextManager[Any] = nullcontext()
         if url.get_backend_name() != "sqlite":
-            self.engine = sa.create_engine(url, pool_pre_ping=True, pool_timeout=_PATIENCE)
+            self.engine = sa.create_engine(
+                url, pool_pre_ping=True, pool_timeout=_PATIENCE, isolation_level=_ISOLATION
+            )
             return
         self.writing = Lock() if not in_memory else nullcontext()
-        self.engine = _sqlite_engine(url, in_memory=in_memory)
+        self.engine = engine_of(url, in_memory=in_memory)
 
     @contextmanager
     def begin(self) -> Iterator[sa.Connection]:
@@ -218,71 +208,3 @@ class _Live:
     def close(self) -> None:
         if self.pid == os.getpid():
             self.engine.dispose()
-
-
-def _sqlite_engine(url: sa.URL, *, in_memory: bool) -> sa.Engine:
-    arguments: dict[str, Any] = {"check_same_thread": False}
-    if "timeout" not in url.query:
-        arguments["timeout"] = _PATIENCE
-    wal = False
-    if in_memory:
-        pool: dict[str, Any] = {"poolclass": sa.StaticPool}
-    else:
-        pool = {"poolclass": sa.QueuePool, "max_overflow": -1}
-        path = Path(url.database or "")
-        if _is_out_of_reach(path):
-            url, pool = as_it_is(url, path), {"poolclass": sa.NullPool}
-        elif not str(path).startswith("file:"):
-            path.parent.mkdir(parents=True, exist_ok=True)
-            wal = is_local(path.parent.resolve())
-    engine = sa.create_engine(url, connect_args=arguments, **pool)
-
-    @sa.event.listens_for(engine, "connect")
-    def prepare(connection: Any, _record: Any) -> None:
-        connection.isolation_level = None  # transactions begin below, not behind our back
-        connection.text_factory = _as_text
-        connection.execute("PRAGMA foreign_keys = ON")
-        if wal:
-            _use_wal(connection)
-
-    @sa.event.listens_for(engine, "begin")
-    def begin(connection: sa.Connection) -> None:
-        writes = connection.get_execution_options().get("fleche_write")
-        connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
-
-    return engine
-
-
-def _as_text(data: bytes) -> str:
-    """Return a text even if it is damaged: no fault of the other rows that are read with it."""
-    return data.decode("utf-8", "replace")
-
-
-def _is_out_of_reach(path: Path) -> bool:
-    """Tell whether nobody writes the file at ``path``, and this process may not."""
-    log = path.with_name(f"{path.name}-wal")
-    ours = os.access in os.supports_effective_ids
-    return (
-        path.exists()
-        and not log.exists()
-        and not os.access(path.parent, os.W_OK, effective_ids=ours)
-    )
-
-
-def _use_wal(connection: Any) -> None:
-    """Keep a write-ahead log, so that readers and a writer do not wait for each other.
-
-    Where that cannot be (a read-only file, perhaps), the journal that is there does as well.
-    """
-    deadline = time.monotonic() + _PATIENCE
-    while (mode := _try_wal(connection)) == "locked" and time.monotonic() < deadline:
-        time.sleep(0.02)
-    if mode == "wal":
-        connection.execute("PRAGMA synchronous = NORMAL")
-
-
-def _try_wal(connection: Any) -> str:
-    try:
-        return str(connection.execute("PRAGMA journal_mode = WAL").fetchone()[0])
-    except sqlite3.OperationalError as error:
-        return "locked" if "locked" in str(error) else ""

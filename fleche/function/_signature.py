@@ -1,0 +1,176 @@
+"""Signatures: what a callable accepts, and what tells its calls apart.
+
+The two differ for a wrapper, such as a decorator makes with :func:`functools.wraps`. Which calls it
+accepts, and what it takes for an argument that is not passed, only its own code says. If that takes
+anything (``*args, **kwargs``), the function inside lends the names, but never the defaults: the
+wrapper may pass something else.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from functools import partial
+from types import FunctionType, MethodType
+from typing import Any, Final, NamedTuple
+
+__all__ = ["OMITTED", "Signatures", "Transparent", "find_signatures", "unwrap_partial"]
+
+PARAMETER = inspect.Parameter
+POSITIONAL = (PARAMETER.POSITIONAL_ONLY, PARAMETER.POSITIONAL_OR_KEYWORD)
+ANYTHING = [PARAMETER.VAR_POSITIONAL, PARAMETER.VAR_KEYWORD]
+
+
+class _Omitted:
+    """The type of :data:`OMITTED`."""
+
+    def __repr__(self) -> str:
+        return "..."
+
+    def __reduce__(self) -> str:
+        return "OMITTED"
+
+
+OMITTED: Final = _Omitted()
+"""The default of a parameter whose real default is not known."""
+
+
+class Transparent:
+    """A callable object that calls its ``__wrapped__`` with the very arguments that it gets."""
+
+
+class Signatures(NamedTuple):
+    """The signatures of one callable.
+
+    Attributes:
+        own: that of the callable itself.
+        canonical: that by which its calls are told apart.
+        borrowed: whether the latter is that of a function inside, which may accept other calls.
+    """
+
+    own: inspect.Signature
+    canonical: inspect.Signature
+    borrowed: bool
+
+
+def unwrap_partial(function: Any) -> Any:
+    """Return the callable below any number of partials and bound methods."""
+    while isinstance(function, partial) or inspect.ismethod(function):
+        function = function.func if isinstance(function, partial) else function.__func__
+    return function
+
+
+def find_signatures(function: Callable[..., Any]) -> Signatures:
+    """Find out how a callable is called.
+
+    Raises:
+        ValueError: it does not say which parameters it has.
+    """
+    base = unwrap_partial(function)
+    entry = entry_of(base)
+    if hasattr(base, "__wrapped__") and not inspect.isclass(base):
+        inspect.unwrap(base)  # raises if that never ends
+        found = signatures_of_wrapper(base, entry)
+    elif entry is not base and hasattr(entry, "__wrapped__"):
+        found = find_signatures(MethodType(entry, base))
+    else:
+        own = inspect.signature(function)
+        return Signatures(own, own, borrowed=False)
+    own = refit(function, found.own)
+    try:
+        return Signatures(own, refit(function, found.canonical), found.borrowed)
+    except ValueError:  # a partial passes what only the wrapper takes
+        return Signatures(own, own, borrowed=False)
+
+
+def entry_of(function: Any) -> Any:
+    """Return the function with code that a call enters: this one, or that of its class, or None."""
+    if inspect.isclass(function):
+        return None
+    entry = function if has_code(function) else type(function).__call__
+    return entry if has_code(entry) else None
+
+
+def has_code(function: Any) -> bool:
+    """Whether this is a function of Python, or of a compiler that makes the same."""
+    return hasattr(type(function), "__code__")
+
+
+def signatures_of_wrapper(wrapper: Any, entry: Any) -> Signatures:
+    """Find out how what has a ``__wrapped__`` is called, and ask that too if need be."""
+    if entry is None or isinstance(wrapper, Transparent):  # such as functools.lru_cache
+        return find_signatures(wrapper.__wrapped__)
+    own = signature_of_code(entry)
+    if entry is not wrapper:
+        own = inspect.signature(MethodType(stand_in(own), wrapper))
+    try:
+        inner = find_signatures(wrapper.__wrapped__).canonical
+    except (TypeError, ValueError):
+        return Signatures(own, own, borrowed=False)
+    if not passes_on(own, inner):
+        return Signatures(own, own, borrowed=False)
+    return Signatures(own, without_defaults(inner), borrowed=True)
+
+
+def signature_of_code(function: Any) -> inspect.Signature:
+    """Return the signature that a function really has, whatever its attributes pretend."""
+    if not isinstance(function, FunctionType):
+        return inspect.signature(function, follow_wrapped=False)
+    bare = FunctionType(
+        function.__code__,
+        function.__globals__,
+        function.__name__,
+        function.__defaults__,
+        function.__closure__,
+    )
+    bare.__kwdefaults__ = function.__kwdefaults__
+    bare.__annotations__ = function.__annotations__
+    return inspect.signature(bare)
+
+
+def passes_on(own: inspect.Signature, inner: inspect.Signature) -> bool:
+    """Whether a wrapper takes anything, except that it may name the first parameters as well."""
+    parameters = list(own.parameters.values())
+    if [parameter.kind for parameter in parameters[-2:]] != ANYTHING:
+        return False
+    leading = parameters[:-2]
+    within = list(inner.parameters.values())[: len(leading)]
+    same = [outer.name for outer in leading] == [
+        parameter.name for parameter in within if parameter.kind in POSITIONAL
+    ]
+    return same and all(outer.default is PARAMETER.empty for outer in leading)
+
+
+def without_defaults(signature: inspect.Signature) -> inspect.Signature:
+    """Return the same with defaults that are not known."""
+    parameters = signature.parameters.values()
+    return signature.replace(
+        parameters=[
+            parameter
+            if parameter.default is PARAMETER.empty
+            else parameter.replace(default=OMITTED)
+            for parameter in parameters
+        ]
+    )
+
+
+def refit(function: Any, signature: inspect.Signature) -> inspect.Signature:
+    """Return the signature of partials and bound methods round a callable that has this one.
+
+    Raises:
+        ValueError: it does not take what they pass.
+    """
+    if isinstance(function, partial):
+        inner = stand_in(refit(function.func, signature))
+        return inspect.signature(partial(inner, *function.args, **function.keywords))
+    if inspect.ismethod(function):
+        inner = stand_in(refit(function.__func__, signature))
+        return inspect.signature(MethodType(inner, function.__self__))
+    return signature
+
+
+def stand_in(signature: inspect.Signature) -> Any:
+    """Return something that has a signature."""
+    shown: Any = lambda: None  # noqa: E731
+    shown.__signature__ = signature
+    return shown

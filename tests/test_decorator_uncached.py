@@ -1,0 +1,136 @@
+"""Calls that are not cached: the function gets what it would get if they were."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import pytest
+
+from fleche import Cache, Digest, Ignored, Required, cache, fleche, state, wrap_executor
+from fleche.storage import CallMemory, ValueMemory
+
+pytestmark = pytest.mark.filterwarnings("ignore::fleche.FlecheWarning")
+
+
+@pytest.fixture(autouse=True)
+def active() -> Iterator[Cache]:
+    made = Cache(ValueMemory(), CallMemory())
+    cache(made)
+    yield made
+    state.reset()
+
+
+@pytest.fixture
+def big(active: Cache) -> Digest:
+    """Stands for a list of three."""
+    return active.save_value([0.5, 1.5, 2.5])
+
+
+@fleche
+def length(numbers: Any, log: Any = None) -> int:
+    return len(numbers)
+
+
+@fleche
+def total(*numbers: Any, log: Any = None, **more: Any) -> int:
+    return sum(map(len, numbers)) + sum(map(len, more.values()))
+
+
+@fleche
+def sample(numbers: Any, seed: Required[int | None] = None) -> int:
+    return len(numbers)
+
+
+@fleche
+def described(x: Any, numbers: Ignored[Any] = None) -> int:
+    return len(numbers)
+
+
+@fleche
+async def measured(numbers: Any, log: Any = None) -> int:
+    return len(numbers)
+
+
+class Body:
+    def __init__(self, handle: Any = None) -> None:
+        self.handle = handle
+
+    @fleche
+    def length(self, numbers: Any) -> int:
+        return len(numbers)
+
+
+class TestDigests:
+    """A digest stands for its value, also where the call is none to be cached."""
+
+    def test_beside_what_has_no_digest(self, big: Digest) -> None:
+        assert length(big) == length(big, iter("")) == length(numbers=big, log=iter("")) == 3
+        assert total(big, Digest(big[:9]), log=iter(""), more=big) == 9
+        assert Body(iter("")).length(big) == 3
+
+    def test_without_what_is_required(self, big: Digest) -> None:
+        assert sample(big, 1) == sample(big) == 3
+
+    def test_in_an_ignored_parameter(self, big: Digest, active: Cache) -> None:
+        """The body gets the value, and the key is still none of its business."""
+        assert described(1, big) == described(1) == 3
+        assert active.query().count() == 1
+
+    def test_rerun(self, big: Digest) -> None:
+        assert length.rerun(big, iter("")) == 3
+
+    def test_coroutines(self, big: Digest) -> None:
+        assert asyncio.run(measured(big, iter(""))) == 3
+        assert asyncio.run(measured.rerun(big, iter(""))) == 3
+
+    def test_executors(self, big: Digest) -> None:
+        """Whoever submits still has the cache that the worker has not."""
+        with wrap_executor(ThreadPoolExecutor(1)) as pool:
+            assert pool.submit(length, big, iter("")).result(30) == 3
+            assert pool.submit(sample, big).result(30) == 3
+            assert pool.submit(Body(iter("")).length, big).result(30) == 3
+
+    def test_of_nothing(self) -> None:
+        """It is an error, as it is in a call that is cached."""
+        for call in (lambda x: length(x, iter("")), sample, lambda x: described(1, x)):
+            with pytest.raises(KeyError, match="holds no such value"):
+                call(Digest("0" * 64))
+
+    def test_as_a_default(self, big: Digest) -> None:
+        def defaulted(log: Any, numbers: Any = None) -> int:
+            return len(numbers)
+
+        defaulted.__defaults__ = (big,)
+        assert fleche(defaulted)(iter("")) == fleche(defaulted)(1) == 3
+
+
+class TestIsolation:
+    def test_arguments(self) -> None:
+        """Copies are given whatever becomes of the result."""
+
+        @fleche(isolate=True)
+        def drain(items: list[int], log: Any = None, *more: list[int], **named: list[int]) -> int:
+            for each in (items, *more, *named.values()):
+                each.clear()
+            return 0
+
+        mine = [1]
+        drain(mine, None, mine, other=mine)
+        drain(mine, iter(""), mine, other=mine)
+        assert mine == [1]
+
+    def test_ignored_arguments(self) -> None:
+        """They are left alone: a log is there to be written to."""
+
+        @fleche(isolate=True, ignore=("log", "also", "a"))
+        def noting(a: Any, /, x: int, log: list[str], **more: list[str]) -> int:
+            for each in (a, log, *more.values()):
+                each.append("seen")
+            return x
+
+        lists: list[list[str]] = [[], [], [], []]
+        noting(lists[0], 1, lists[1], also=lists[2], a=lists[3])
+        assert lists == [["seen"], ["seen"], ["seen"], []]

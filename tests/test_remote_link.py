@@ -1,0 +1,641 @@
+"""A connection at work: long messages, signs of life, unfinished requests, ends of all kinds."""
+
+from __future__ import annotations
+
+import gc
+import io
+import logging
+import os
+import random
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from io import FileIO
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from fleche.call import CallRecord
+from fleche.digest import Digest, digest
+from fleche.errors import Rejected, RemoteConnectionError
+from fleche.parcel import Buffer, pack
+from fleche.remote import LocalSubprocessChannel, PipeChannel, RemoteCache, serve
+from fleche.remote import messages as m
+from fleche.remote.frames import Flag, Frame, FrameDecoder, Kind
+from fleche.remote.link import Link
+from fleche.remote.outbox import Outbox
+from fleche.remote.session import WINDOW, Session
+from fleche.remote.streams import MESSAGE_LIMIT, Stream
+from fleche.remote.workers import Workers
+from tests.helpers.caches import cache_factory
+from tests.helpers.leaks import check_leaks
+from tests.helpers.peers import Wire, hostile_server
+from tests.helpers.serving import CHANNELS, Serving
+from tests.helpers.taps import TappedChannel
+
+MIB = 1 << 20
+KEY = Digest("ab" * 32)
+ABSENT = "0" * 64
+
+
+def _wait(ready: Callable[[], object], complaint: str, seconds: float = 20) -> None:
+    deadline = time.monotonic() + seconds
+    while not ready():
+        assert time.monotonic() < deadline, complaint
+        time.sleep(0.01)
+
+
+def _link(remote: RemoteCache) -> Link:
+    return remote._connected()._link
+
+
+def _record(size: int) -> CallRecord:
+    """Return a record whose metadata has `size` bytes."""
+    return CallRecord(
+        name="f", module="m", result=Digest("cd" * 32), metadata={"Notes": {"text": "x" * size}}
+    )
+
+
+@contextmanager
+def _joined(answer: Callable[[Stream], None], **options: Any) -> Iterator[Link]:
+    """A client's link to a server's whose requests `answer` answers, each in a thread."""
+    down_read, down_write = os.pipe()
+    up_read, up_write = os.pipe()
+    workers = Workers("test")
+    server = Link(
+        Session("server"),
+        FileIO(down_read, "rb"),
+        FileIO(up_write, "wb"),
+        name="server",
+        on_request=lambda stream: workers.run(lambda: answer(stream)),
+    )
+    client = Link(
+        Session("client"), FileIO(up_read, "rb"), FileIO(down_write, "wb"), name="x", **options
+    )
+    with check_leaks():
+        server.start()
+        client.start()
+        try:
+            yield client
+        finally:
+            client.close()
+            server.close()
+            assert client.join(10)
+            assert server.join(10)
+            workers.finish(10)
+
+
+# -- messages --------------------------------------------------------------------------------------
+
+
+class TestLongMessages:
+    """A message may be longer than the window, and has one limit."""
+
+    @pytest.mark.parametrize("kind", CHANNELS)
+    def test_a_large_record(self, serving: Serving, tmp_path: Path, kind: str) -> None:
+        """A record of more than the window is saved, loaded and listed."""
+        remote = serving(kind, cache_factory("file", tmp_path / "served"))
+        record = _record(WINDOW + 5 * MIB)
+        remote.save_record(record.key, record)
+        assert remote.load_record(record.key) == record
+        assert [call.record for call in remote.query()] == [record]
+        _wait(lambda: not len(_link(remote)._session), "an exchange is left")
+
+    @pytest.mark.parametrize("size", [0, 1, MIB - 1, MIB, MIB + 1, WINDOW, WINDOW + MIB + 1])
+    def test_any_length(self, size: int) -> None:
+        """A request and its answer arrive whole, however many frames they take."""
+        request = random.Random(size).randbytes(size)
+
+        def echo(stream: Stream) -> None:
+            stream.send_message(bytes(stream.receive_message() or b""), end=True)
+
+        with _joined(echo) as link:
+            stream = link.open(request)
+            assert stream.receive_message() == request
+            assert stream.receive_message() is None
+            assert not len(link._session)
+
+    def test_other_requests_go_on_beside_it(self) -> None:
+        """While a long request waits for room, others are answered."""
+        go_on = threading.Event()
+
+        def answer(stream: Stream) -> None:
+            if stream.exchange == 1:
+                assert go_on.wait(20)
+            data = stream.receive_message() or b""
+            stream.send_message(b"%d" % len(data), end=True)
+
+        with _joined(answer) as link:
+            lengths: list[Any] = []
+            long = threading.Thread(
+                target=lambda: lengths.append(link.open(bytes(2 * WINDOW)).receive_message())
+            )
+            long.start()
+            _wait(lambda: 1 in link._streams, "the long request is not under way")
+            for _ in range(20):
+                assert link.open(b"short").receive_message() == b"5"
+            go_on.set()
+            long.join(20)
+            assert lengths == [b"%d" % (2 * WINDOW)]
+
+    def test_a_record_beyond_the_limit(self, tmp_path: Path) -> None:
+        """What is too long is refused before anything of it is sent, and nothing is left of it."""
+        served = cache_factory("memory", tmp_path)()
+        tap = TappedChannel(PipeChannel(lambda i, o: serve(i, o, served)))
+        record = _record(MESSAGE_LIMIT)
+        with check_leaks(), RemoteCache(tap, timeout=20) as remote:
+            assert remote.contains(ABSENT) is False
+            tap.clear_sent()
+            with pytest.raises(Rejected, match=rf"67\d{{6}} bytes.* {MESSAGE_LIMIT} "):
+                remote.save_record(KEY, record)
+            assert tap.sent_bytes == 0
+            assert not len(_link(remote)._session)
+            assert remote.contains(ABSENT) is False
+
+    def test_an_answer_beyond_the_limit(self, tmp_path: Path) -> None:
+        """A server that holds such a record says so, once, and the connection goes on."""
+        served = cache_factory("memory", tmp_path)()
+        record = _record(MESSAGE_LIMIT)
+        served.save_record(record.key, record)
+        channel = PipeChannel(lambda i, o: serve(i, o, served))
+        with check_leaks(), RemoteCache(channel, timeout=20) as remote:
+            for _ in range(2):
+                with pytest.raises(Rejected, match=f" {MESSAGE_LIMIT} "):
+                    remote.load_record(record.key)
+            assert remote.contains(ABSENT) is False
+            assert not len(_link(remote)._session)
+
+    def test_bytes_count_not_frames(self) -> None:
+        """A message in very many small frames is no longer than its bytes."""
+        data = m.encode(m.Flags([True] * 100_000))
+        pieces = [data[start : start + 1000] for start in range(0, len(data), 1000)]
+        assert len(pieces) > 64
+
+        def act(wire: Wire) -> None:
+            exchange, _ = wire.request()
+            for piece in pieces[:-1]:
+                wire.write(Frame(Kind.MESSAGE, exchange, Flag.MORE, piece))
+            wire.write(Frame(Kind.MESSAGE, exchange, Flag.END, pieces[-1]))
+
+        with check_leaks(), RemoteCache(hostile_server(act), timeout=20) as remote:
+            assert remote._connected().ask(m.Contains([KEY]), m.Flags).flags == [True] * 100_000
+
+    def test_a_refusal_comes_early(self) -> None:
+        """A server may answer before it has all of a request; the rest is not sent."""
+
+        def refuse(stream: Stream) -> None:
+            stream.send_message(b"no", end=True)
+
+        with _joined(refuse) as link:
+            for _ in range(3):
+                assert link.open(bytes(MESSAGE_LIMIT)).receive_message() == b"no"
+            assert not len(link._session)
+
+    def test_memory_is_let_go(self) -> None:
+        """Once a frame is used up, nobody here holds on to its memory."""
+
+        def answer(stream: Stream) -> None:
+            stream.receive_message()
+            for _ in range(3):
+                stream.send_data(b"x" * MIB)
+            stream.end()
+
+        with _joined(answer) as link:
+            memory = bytearray(3 * MIB)
+            stream = link.open(b"")
+            stream.expect(memoryview(memory))
+            while stream.receive() is not None:
+                pass
+            del stream
+            assert memory == b"x" * len(memory)
+
+            def is_free() -> bool:
+                try:
+                    memory.clear()
+                except BufferError:
+                    return False
+                return True
+
+            _wait(is_free, "the memory is held")
+
+    def test_an_interrupt(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """A request that is interrupted half-way is cancelled, here and there."""
+        cancelled = threading.Event()
+
+        def answer(stream: Stream) -> None:
+            try:
+                stream.receive_message()
+            except BaseException:
+                cancelled.set()
+                stream.end()
+                raise
+            stream.send_message(b"yes", end=True)
+
+        with _joined(answer) as link:
+            send, sent = link.send, 0
+
+            def interrupted(*args: Any) -> None:
+                nonlocal sent
+                sent += 1
+                if sent == 3:
+                    raise KeyboardInterrupt
+                send(*args)
+
+            monkeypatch.setattr(link, "send", interrupted)
+            with pytest.raises(KeyboardInterrupt):
+                link.open(bytes(20 * MIB))
+            assert cancelled.wait(20)
+            _wait(lambda: not len(link._session), "the exchange is left")
+            assert not link._streams
+            assert link.open(b"more").receive_message() == b"yes"
+
+
+# -- life ------------------------------------------------------------------------------------------
+
+
+class _SlowWriter:
+    """Takes a few bytes at a time."""
+
+    def __init__(self, writer: Any, piece: int, pause: float) -> None:
+        self._writer, self._piece, self._pause = writer, piece, pause
+        self.slow = False
+
+    def write(self, data: Buffer, /) -> int | None:
+        if not self.slow:
+            return self._writer.write(data)  # type: ignore[no-any-return]
+        time.sleep(self._pause)
+        return self._writer.write(memoryview(data)[: self._piece])  # type: ignore[no-any-return]
+
+    def flush(self) -> None:
+        self._writer.flush()
+
+    def close(self) -> None:
+        self._writer.close()
+
+
+class _SlowChannel(PipeChannel):
+    """A pipe whose way up is slow while `writer.slow`."""
+
+    writer: _SlowWriter
+
+    def open(self) -> tuple[Any, Any]:
+        reader, writer = super().open()
+        self.writer = _SlowWriter(writer, 8192, 0.06)
+        return reader, self.writer
+
+
+class TestSlowness:
+    """`timeout` is silence, whichever way the bytes go."""
+
+    def test_a_frame_that_takes_longer_than_the_timeout(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """A server that receives a frame slowly says now and then that it lives."""
+        monkeypatch.setattr("fleche.remote.pulse.TELL_SECONDS", 0.1)
+        served = cache_factory("memory", tmp_path)()
+        channel = _SlowChannel(lambda i, o: serve(i, o, served))
+        value = random.Random(1).randbytes(MIB)
+        name = digest(value)
+        with check_leaks(), RemoteCache(channel, timeout=3, compression="none") as remote:
+            remote.info()
+            channel.writer.slow = True
+            began = time.monotonic()
+            remote.save_parcel(name, pack(value, digest=name))
+            assert time.monotonic() - began > 2 * 3, "it was too fast to prove anything"
+            channel.writer.slow = False
+            assert remote.load_value(name) == value
+
+    def test_nothing_is_told_without_need(self, tmp_path: Path) -> None:
+        """What comes in whole frames, or at once, is not commented."""
+        served = cache_factory("memory", tmp_path)()
+        tap = TappedChannel(PipeChannel(lambda i, o: serve(i, o, served)))
+        with check_leaks(), RemoteCache(tap, timeout=60, compression="none") as remote:
+            remote.info()
+            tap.clear()
+            for _ in range(20):
+                assert remote.contains(ABSENT) is False
+            told = FrameDecoder().feed(tap.received)
+            assert {frame.kind for frame in told} == {Kind.MESSAGE}
+
+    def test_a_peer_that_neither_reads_nor_speaks(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """It is found when the time is up, however much is still to be written."""
+        down_read, down_write = os.pipe()
+        up_read, up_write = os.pipe()
+        client = Link(
+            Session("client"),
+            FileIO(up_read, "rb"),
+            FileIO(down_write, "wb"),
+            name="x",
+            timeout=0.5,
+            explain=lambda reason: (os.close(down_read), os.close(up_write), reason)[2],
+        )
+        with check_leaks():
+            client.start()
+            began = time.monotonic()
+            with pytest.raises(RemoteConnectionError, match="silent"):
+                client.open(bytes(4 * WINDOW))
+            assert time.monotonic() - began < 15
+            assert client.join(10)
+
+
+# -- the end ---------------------------------------------------------------------------------------
+
+
+class _Ended:
+    """A stream for reading that ends when it is told to."""
+
+    def __init__(self) -> None:
+        self.end = threading.Event()
+
+    def readinto(self, buffer: memoryview, /) -> int:
+        assert self.end.wait(20)
+        return 0
+
+    def close(self) -> None:
+        self.end.set()
+
+
+class _Broken:
+    """A stream for writing that nobody reads."""
+
+    def __init__(self, reader: _Ended, *, ends: bool) -> None:
+        self._reader, self._ends = reader, ends
+
+    def write(self, data: Buffer, /) -> int:
+        if self._ends:
+            threading.Timer(0.05, self._reader.end.set).start()
+        raise BrokenPipeError(32, "Broken pipe")
+
+    def flush(self) -> None: ...
+
+    def close(self) -> None: ...
+
+
+class TestEnds:
+    """How a connection may end, and what is said of it."""
+
+    @pytest.mark.parametrize("ends", [True, False])
+    def test_a_broken_pipe(self, ends: bool) -> None:
+        """It is the story only if the input does not end as well: that comes with last words."""
+        reader = _Ended()
+        link = Link(Session("client"), reader, _Broken(reader, ends=ends), name="x")
+        with check_leaks():
+            link.start()
+            stream = link.open(b"request")
+            expected = "closed the connection" if ends else "broke while writing"
+            with pytest.raises(RemoteConnectionError, match=expected):
+                stream.receive()
+            reader.end.set()
+            assert link.join(10)
+
+    def test_a_reader_that_does_not_wait(self) -> None:
+        """To have nothing just now is an error, and not the end."""
+        down_read, down_write = os.pipe()
+        os.set_blocking(down_read, False)
+        output = io.BytesIO()
+        link = Link(Session("client"), FileIO(down_read, "rb"), output, name="x")
+        link.start()
+        with pytest.raises(RemoteConnectionError, match=r"while reading.*does not wait"):
+            link.open(b"request").receive()
+        link.close()
+        assert link.join(10)
+        os.close(down_write)
+
+    def test_a_writer_that_does_not_wait(self) -> None:
+        """To be full just now is an error, and not a reason to try again and again."""
+        down_read, down_write = os.pipe()
+        os.set_blocking(down_write, False)
+        lock = threading.RLock()
+        outbox = Outbox(lock)
+        with lock:
+            outbox.add(bytes(4 * MIB))
+            outbox.close()
+        with FileIO(down_write, "wb") as writer, pytest.raises(OSError, match="does not wait"):
+            outbox.write_to(writer)
+        os.close(down_read)
+
+    def test_a_cancel_while_everybody_is_told(self) -> None:
+        """Garbage may be collected, and a query given up, in the midst of telling the waiting."""
+        reader = _Ended()
+        link = Link(Session("client"), reader, io.BytesIO(), name="x")
+        streams = [link.open(b"x") for _ in range(3)]
+
+        class Collecting(threading.Condition):
+            def notify_all(self) -> None:
+                streams[-1].cancel()
+                super().notify_all()
+
+        streams[0].changed = Collecting(link.lock)
+        link.fail("over")
+        assert link.failure == "over"
+        reader.close()
+
+
+# -- work ------------------------------------------------------------------------------------------
+
+
+def _full_of_calls(root: Path, count: int = 400) -> Any:
+    """Return a memory cache whose listing is longer than what is sent ahead."""
+    cache = cache_factory("memory", root)()
+    records = [
+        CallRecord(name="f", module="m", arguments={"x": digest(number)}, result=KEY)
+        for number in range(count)
+    ]
+    note = {"Notes": {"text": "y" * 8000}}
+    cache.save_records({r.key: CallRecord(**{**_fields(r), "metadata": note}) for r in records})
+    return cache
+
+
+def _fields(record: CallRecord) -> dict[str, Any]:
+    return {name: getattr(record, name) for name in record.__struct_fields__}
+
+
+class TestUnfinishedRequests:
+    """Requests that their client does not finish."""
+
+    @pytest.fixture
+    def remote(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[RemoteCache]:
+        """A cache whose server works on four requests at a time."""
+        monkeypatch.setattr("fleche.remote.workers.MOST", 4)
+        served = _full_of_calls(tmp_path)
+        channel = PipeChannel(lambda i, o: serve(i, o, served))
+        with check_leaks(), RemoteCache(channel, timeout=30) as remote:
+            yield remote
+
+    def _begin(self, remote: RemoteCache) -> Any:
+        listing = iter(remote.query())
+        next(listing)
+        return listing
+
+    def test_they_stop_nobody(self, remote: RemoteCache) -> None:
+        """As long as there are few, other requests find workers."""
+        listings = [self._begin(remote) for _ in range(3)]
+        for _ in range(10):
+            assert remote.contains(ABSENT) is False
+        assert [len(list(listing)) for listing in listings] == [399] * 3
+
+    def test_too_many(self, remote: RemoteCache) -> None:
+        """When there are too many, a request is refused with the reason, until some are closed."""
+        listings = [self._begin(remote) for _ in range(4)]
+
+        def refused() -> bool:
+            try:
+                assert remote.contains(ABSENT) is False
+            except Rejected as error:
+                return "unfinished requests" in str(error) and "finish or close" in str(error)
+            return False
+
+        _wait(refused, "the listings do not wait for their reader")
+        for _ in range(10):
+            assert refused()
+        listings.pop().close()
+        _wait(lambda: not refused(), "nothing goes on")
+        assert [len(list(listing)) for listing in listings] == [399] * 3
+        assert remote.contains(ABSENT) is False
+        _wait(lambda: not len(_link(remote)._session), "an exchange is left")
+
+    def test_a_crowd(self, remote: RemoteCache) -> None:
+        """More requests at once than workers are no trouble: each has its turn."""
+        connection = remote._connected()
+        exchanges = [connection.request(m.Contains([ABSENT])) for _ in range(200)]
+        assert all(exchange.answer(m.Flags).flags == [False] for exchange in exchanges)
+
+    def test_a_crowd_that_uploads(self, remote: RemoteCache) -> None:
+        """Nor are more uploads at once than workers."""
+        values = [random.Random(number).randbytes(70_000) for number in range(40)]
+        parcels = [(digest(value), pack(value, digest=digest(value))) for value in values]
+        threads = [
+            threading.Thread(target=remote.save_parcels, args=(parcels[start::2],))
+            for start in range(2)
+        ]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join(30)
+        assert remote.missing([name for name, _ in parcels]) == []
+
+
+class TestWorkers:
+    """Threads for jobs."""
+
+    def test_a_job_that_raises(self, caplog: pytest.LogCaptureFixture) -> None:
+        """It is logged, and its thread goes on: none is lost to the count."""
+        workers = Workers("test")
+        done: list[int] = []
+        raised: list[type[BaseException]] = [ValueError, SystemExit, KeyboardInterrupt]
+
+        def fail(kind: type[BaseException]) -> None:
+            raise kind("of a job")
+
+        with check_leaks():
+            for number in range(30):
+                workers.run(lambda number=number: fail(raised[number % 3]))  # type: ignore[misc]
+                workers.run(lambda number=number: done.append(number))  # type: ignore[misc]
+            _wait(lambda: len(done) == 30, "a job was lost")
+            workers.finish(20)
+            assert workers._threads == 0
+        assert len([r for r in caplog.records if r.exc_info]) == 30
+
+    def test_no_thread_to_be_had(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """A thread that cannot be started is not counted."""
+        workers = Workers("test")
+
+        def refuse(thread: threading.Thread) -> None:
+            raise RuntimeError("can't start new thread")
+
+        with monkeypatch.context() as patch:
+            patch.setattr(threading.Thread, "start", refuse)
+            with pytest.raises(RuntimeError):
+                workers.run(lambda: None)
+        assert workers._threads == 0
+
+    def test_who_waits_does_not_count(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Jobs that wait for their client keep no others waiting, and are bounded."""
+        monkeypatch.setattr("fleche.remote.workers.MOST", 2)
+        workers = Workers("test")
+        go_on, waiting, ran = threading.Event(), threading.Semaphore(0), threading.Event()
+
+        def wait() -> None:
+            with workers.waiting():
+                waiting.release()
+                go_on.wait(20)
+
+        with check_leaks():
+            workers.check_room()
+            for _ in range(2):
+                workers.run(wait)
+                assert waiting.acquire(timeout=20)
+            with pytest.raises(Rejected, match=r"\(2\)"):
+                workers.check_room()
+            workers.run(ran.set)
+            assert ran.wait(20)
+            go_on.set()
+            workers.finish(20)
+            workers.check_room()
+
+    def test_who_begins_to_wait_makes_room(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """A job that was queued since all were at work runs as soon as one of them waits."""
+        monkeypatch.setattr("fleche.remote.workers.MOST", 1)
+        workers = Workers("test")
+        begin, ran = threading.Event(), threading.Event()
+
+        def job() -> None:
+            assert begin.wait(20)
+            with workers.waiting():
+                assert ran.wait(20)
+
+        with check_leaks():
+            workers.run(job)
+            workers.run(ran.set)
+            begin.set()
+            assert ran.wait(20)
+            workers.finish(20)
+
+
+# -- standard error --------------------------------------------------------------------------------
+
+
+class _Talkative(LocalSubprocessChannel):
+    """A server beside which something writes to standard error, now and then."""
+
+    def command(self) -> list[str]:
+        talk = "(while echo hi >&2; do sleep 0.05; done) >/dev/null </dev/null &"
+        return ["/bin/sh", "-c", f'{talk} exec "$@"', "sh", *super().command()]
+
+
+def test_collected_in_the_thread_that_reads_standard_error(tmp_path: Path) -> None:
+    """A cache that is collected there is closed as anywhere else, and leaves nothing."""
+    (tmp_path / "fleche.toml").write_text(
+        '[default]\ncache = "c"\nroot = true\n[c]\ntemplate = "memory"\n'
+    )
+    collected: list[str] = []
+
+    class Collecting(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            if dropped.is_set() and not collected:
+                collected.append(threading.current_thread().name)
+                gc.collect()
+
+    dropped, handler = threading.Event(), Collecting()
+    log = logging.getLogger("fleche.remote.stderr")
+    level = log.level
+    with check_leaks():
+        gc.collect()
+        gc.disable()
+        log.addHandler(handler)
+        log.setLevel(logging.INFO)
+        try:
+            remote = RemoteCache(_Talkative(workdir=str(tmp_path)), connect_timeout=30)
+            assert remote.contains(ABSENT) is False
+            cycle: list[Any] = [remote]
+            cycle.append(cycle)
+            del remote, cycle
+            dropped.set()
+            _wait(lambda: collected, "nothing was logged")
+            assert "stderr" in collected[0]
+        finally:
+            log.removeHandler(handler)
+            log.setLevel(level)
+            gc.enable()

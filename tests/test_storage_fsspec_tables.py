@@ -1,0 +1,161 @@
+"""Heads of objects are read without the rest: keeping house must not fetch what it only counts."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+pytest.importorskip("fsspec")
+
+from fleche.caches import Cache, SizeLimitedCache
+from fleche.call import Call
+from fleche.digest import D, Digest, digest
+from fleche.errors import CorruptParcel, StorageError
+from fleche.parcel import pack
+from fleche.storage import CallFsspec, CallMemory, ValueFsspec
+from fleche.storage.base import Table
+from fleche.storage.fsspec import values as module
+from fleche.testing.corpus import Block
+
+KEY = digest("key")
+
+
+class Traffic:
+    """What was fetched from the objects of a storage."""
+
+    def __init__(self, values: ValueFsspec, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.nbytes = self.requests = 0
+        real = values._objects._cat
+
+        def cat(paths: list[str], ranges: Any) -> list[Any]:
+            found = real(paths, ranges)
+            self.requests += 1
+            self.nbytes += sum(len(each) for each in found if isinstance(each, bytes))
+            return found
+
+        def find(key: Digest) -> Any:
+            raise AssertionError("another request for each")
+
+        monkeypatch.setattr(values._objects, "_cat", cat)
+        monkeypatch.setattr(values._objects, "find", find)
+
+
+@pytest.fixture(params=["memory", "file", pytest.param("s3", marks=pytest.mark.s3)])
+def place(request: pytest.FixtureRequest, tmp_path: Path) -> tuple[str, dict[str, Any]]:
+    if request.param == "s3":
+        server = request.getfixturevalue("s3")
+        return server.url(), server.options
+    return f"{request.param}://{tmp_path}/{request.param}", {}
+
+
+@pytest.fixture
+def make(place: tuple[str, dict[str, Any]]) -> Iterator[Callable[..., ValueFsspec]]:
+    """Open the same values each time it is called."""
+    opened: list[ValueFsspec] = []
+
+    def open_it(**options: Any) -> ValueFsspec:
+        opened.append(ValueFsspec(*place, **options))
+        return opened[-1]
+
+    yield open_it
+    for each in opened:
+        each.close()
+
+
+def missing(key: Digest, *_: Any) -> Any:
+    raise KeyError(key)
+
+
+def alter(values: ValueFsspec, key: Digest, position: int) -> None:
+    fs, path = values._objects.connection.fs, values._objects.path(key)
+    content = bytearray(fs.cat_file(path))
+    content[position] ^= 3
+    fs.pipe_file(path, bytes(content))
+
+
+class TestTables:
+    @pytest.mark.parametrize("size", [10, 5000, 100_000, 5_000_000])
+    def test_size_makes_no_difference(
+        self, make: Callable[..., ValueFsspec], size: int, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        values = make()
+        values.put(KEY, pack(Block(bytes(size)), digest=KEY))
+        traffic = Traffic(values, monkeypatch)
+        assert values.table(KEY) == Table()
+        assert list(values.tables([digest("none"), KEY])) == [(KEY, Table())]
+        assert traffic.requests == 2
+        assert traffic.nbytes <= 10_000
+
+    def test_a_long_head(
+        self, make: Callable[..., ValueFsspec], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """It is fetched to its end."""
+        monkeypatch.setattr(module, "_TABLE", 100)
+        values = make()
+        cache = Cache(values, CallMemory())
+        key = cache.save_value([np.full(20_000, x) for x in range(3)])
+        assert len(values.table(key).references) == 3
+        monkeypatch.setattr(values._objects, "read_ranges", missing)
+        assert list(values.tables([key])) == []
+
+    def test_what_is_damaged_needs_nothing(self, make: Callable[..., ValueFsspec]) -> None:
+        values = make()
+        values.put(KEY, pack(1, digest=KEY))
+        for position in (3, 20, 40):
+            alter(values, KEY, position)
+            assert values.table(KEY) == Table()
+            alter(values, KEY, position)
+        alter(values, KEY, 8)
+        with pytest.raises(CorruptParcel, match=str(values._objects.name(KEY))):
+            values.table(KEY)
+
+    def test_whoever_signed_it(self, make: Callable[..., ValueFsspec]) -> None:
+        theirs, ours = make(secret_key="theirs"), make(secret_key="ours")
+        cache = Cache(theirs, CallMemory())
+        key = cache.save_value({"array": np.arange(20_000)})
+        needed = theirs.table(key)
+        assert len(needed.references) == 1
+        assert ours.table(key) == needed
+        assert ours.table(needed.references[0]) == Table(is_buffer=True)
+
+
+class TestHousekeeping:
+    @pytest.fixture
+    def cache(
+        self, make: Callable[..., ValueFsspec], place: tuple[str, dict[str, Any]]
+    ) -> Iterator[Cache]:
+        with Cache(make(), CallFsspec(*place)) as cache:
+            yield cache
+
+    def test_little_is_fetched(self, cache: Cache, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Whether garbage is looked for, or room is to be made."""
+        for x in range(6):
+            result = [np.full(600_000, x), b"x" * 100_000]
+            cache.save(Call(name="f", arguments={"x": x}, result=result))
+        assert cache.stats().bytes > 25_000_000
+        assert isinstance(cache.values, ValueFsspec)
+        cache.evict(next(iter(cache.query())).key)
+        traffic = Traffic(cache.values, monkeypatch)
+        assert cache.gc(-10, dry_run=True).removed == 3
+        assert traffic.nbytes < 100_000
+        traffic.nbytes = 0
+        SizeLimitedCache(cache, max_size=1, eviction=lambda _: []).make_room()
+        assert traffic.nbytes < 200_000
+
+    def test_a_store_that_fails(self, cache: Cache, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Nothing is taken for damaged that was not read."""
+        key = D(cache.save(Call(name="f", arguments={"x": 1}, result=[np.ones(20_000)])))
+        assert isinstance(cache.values, ValueFsspec)
+
+        def fail(*_: Any) -> Any:
+            return [OSError("the network is down")]
+
+        with monkeypatch.context() as patched:
+            patched.setattr(cache.values._objects, "_cat", fail)
+            with pytest.raises(StorageError, match="the network is down"):
+                cache.values.table(digest(1))
+        assert cache.load(key).result[0][0] == 1
