@@ -38,7 +38,8 @@ APART = {
     ),
     "other serializers": ('type = "dill", root = "values"', CALLS, FILES, SQL),
     "other spellings": ('type = "dill", root = "./x/../values/"', CALLS, FILES, SQL),
-    "a url of files": ('type = "fsspec", url = "values"', CALLS, FILES, SQL),
+    "a url of files": ('type = "fsspec", url = "file:///x"', CALLS, FILES[:-8] + '"/x"', SQL),
+    "a path for objects": ('type = "fsspec", url = "values"', CALLS, FILES, SQL),
     "in memory": (FILES, CALLS, FILES, MEMORY),
     "both in memory": (FILES, MEMORY, FILES, 'type = "sql"'),
     "hdf5": (HDF5, SQL, HDF5, CALLS),
@@ -67,6 +68,10 @@ def test_refused(file: Path, name: str, stacked: bool) -> None:
 TOGETHER = {
     "the same calls": (FILES, CALLS, FILES, CALLS),
     "the same, otherwise spelt": (FILES, SQL, FILES, 'type = "sql", url = "sqlite:///calls.db"'),
+    "a url of the same files": (
+        *(FILES, 'type = "cloudpickle", root = "/x"'),
+        *(FILES, 'type = "fsspec", url = "file:///x/"'),
+    ),
     "other values": (FILES, CALLS, OTHER, SQL),
     "other files": (FILES, CALLS, HDF5, SQL),
     "another login": (

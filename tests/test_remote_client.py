@@ -391,8 +391,8 @@ class TestInterrupt:
         pid = remote.info()["pid"]
         main = threading.main_thread().ident or 0
         timer = threading.Timer(0.1, signal.pthread_kill, (main, signal.SIGINT))
-        timer.start()
         with pytest.raises(KeyboardInterrupt):
+            timer.start()
             while True:
                 _ = remote.load(large).result
         timer.join()

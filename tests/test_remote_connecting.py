@@ -253,8 +253,8 @@ class TestInterrupt:
             signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
 
         thread = threading.Thread(target=interrupt)
-        thread.start()
         with pytest.raises(KeyboardInterrupt):
+            thread.start()
             rig.remote.contains(ABSENT)
         thread.join()
 

@@ -91,9 +91,9 @@ def _interrupted(ready: Callable[[], object]) -> Iterator[list[float]]:
         signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
 
     thread = threading.Thread(target=interrupt)
-    thread.start()
     try:
         with pytest.raises(KeyboardInterrupt):
+            thread.start()
             yield sent
             over.set()
             thread.join()
@@ -160,8 +160,8 @@ def test_ctrl_c_at_any_moment(serving: Serving, tmp_path: Path) -> None:
     for _ in range(60):
         over.clear()
         thread = threading.Thread(target=interrupt, args=(numbers.uniform(0, 0.02),))
-        thread.start()
         try:
+            thread.start()
             for _ in range(30):
                 rig.remote.load_parcel(rig.value)
                 assert rig.remote.contains(rig.small)

@@ -201,7 +201,7 @@ def test_much_standard_error(serving: Serving, tmp_path: Path, kind: str) -> Non
     began = time.monotonic()
     assert remote.contains(key)
     assert remote.load(key).result == 4
-    assert time.monotonic() - began < 15
+    assert time.monotonic() - began < 40
     began = time.monotonic()
     remote.close()
     assert time.monotonic() - began < 8

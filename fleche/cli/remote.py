@@ -86,7 +86,7 @@ def guard_standard_streams() -> tuple[io.FileIO, io.FileIO]:
 
 
 class _Server:
-    """This process."""
+    """This process, and how it ends."""
 
     def __init__(self, reader: io.FileIO, writer: io.FileIO) -> None:
         self._reader, self._writer = reader, writer
@@ -115,9 +115,9 @@ class _Server:
     def watch(self) -> None:
         """Have this process end in order when it is told to, and soon after its input has ended.
 
-        The loop of the server sees the end of the input too; but before there is a loop, the cache
-        is opened and asked what it is, for which it may have to wait for another machine. And
-        afterwards it is closed. So the system is asked, in another thread.
+        The loop of the server sees the end of the input too. But before there is a loop, the cache
+        is opened and asked what it is, for which it may have to wait for another machine. So
+        another thread asks the system.
         """
         signal.signal(signal.SIGTERM, self._stop)
         if hasattr(select, "poll"):
@@ -134,7 +134,7 @@ class _Server:
         time.sleep(PATIENCE)
         signal.pthread_kill(main_thread().ident or 0, signal.SIGTERM)
         time.sleep(CLOSING + PATIENCE)
-        os._exit(0)
+        os._exit(0)  # it is in code that does not let itself be interrupted
 
     def exit(self, status: int) -> NoReturn:
         """Close the cache, and with it what it has started, but not for long; then end.

@@ -81,10 +81,10 @@ def _where_values(table: Mapping[str, Any], place: Place) -> Where:
     match table:
         case {"type": "hdf5", "root": str(root)}:
             return _resolved("hdf5", root, place)
-        case {"type": "fsspec", "url": str(url)} if "://" in url:
+        case {"type": "fsspec", "url": str(url)} if "://" in url.removeprefix("file://"):
             return "objects", url.rstrip("/"), repr(table.get("options", {}))
-        case {"type": "fsspec", "url": str(root)}:
-            return _resolved("files", root, place)
+        case {"type": "fsspec", "url": str(url)}:
+            return _resolved("files", url.removeprefix("file://"), place)
         case {"type": str(name), "root": str(root)} if name in _FILES:
             return _resolved("files", root, place)
     return None
@@ -94,7 +94,7 @@ def _where_calls(table: Mapping[str, Any], place: Place) -> Where:
     match table:
         case {"type": "sql", "url": str(url)}:
             return _where_database(url, place)
-        case {"type": "fsspec", "url": str(url)} if "://" in url:
+        case {"type": "fsspec", "url": str(url)} if "://" in url.removeprefix("file://"):
             return "objects", url.rstrip("/")
         case {"type": "memory" | "void"}:
             return "memory", str(place)  # nobody else sees them
