@@ -7,10 +7,8 @@ from collections.abc import Callable, Iterable
 from dataclasses import fields, replace
 from typing import TYPE_CHECKING, Any, ParamSpec, Protocol, TypeVar, cast, get_args, overload
 
-from msgspec import UNSET
-
 from fleche import state
-from fleche.call import Version, as_literal, as_plain
+from fleche.call import Version, plain_version
 from fleche.decorator._core import Coalesce, Core, Options
 from fleche.decorator.wrapper import BoundMethod, Wrapper
 from fleche.function import FunctionInfo, inspect_function
@@ -116,7 +114,7 @@ def fleche(
     if coalesce not in get_args(Coalesce):
         raise ValueError(f"coalesce={coalesce!r}: 'threads' or 'processes'")
     options = Options(
-        version=_plain_version(version),
+        version=plain_version(version),
         meta=state.collectors(meta),
         isolate=isolate,
         hash_version=hash_version,
@@ -138,26 +136,6 @@ def fleche(
         return Wrapper(Core(info, options))
 
     return decorate if function is None else decorate(function)
-
-
-def _plain_version(version: Any) -> Version:
-    """Return a version as a record gives it back.
-
-    Raises:
-        TypeError: it is not a number or a string.
-        ValueError: no record can hold it.
-    """
-    plain: Version = as_plain(version)
-    if plain is not None and type(plain) not in (int, float, str):
-        raise TypeError(f"version={version!r}: a number or a string, not {type(version).__name__}")
-    if isinstance(plain, int) and as_literal(plain) is UNSET:
-        raise ValueError(f"version={version!r}: a number of up to 64 bits, or a string")
-    if isinstance(plain, str):
-        try:
-            plain.encode()
-        except UnicodeEncodeError as error:
-            raise ValueError(f"version={version!r}: {error}") from None
-    return plain
 
 
 def _names(names: str | Iterable[str]) -> frozenset[str]:
