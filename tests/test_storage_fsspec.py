@@ -78,7 +78,12 @@ def in_objects(server: S3Server) -> Cache:
 def memory() -> Iterator[Callable[[], str]]:
     """A new url of the memory of this process each time it is called."""
     numbers = itertools.count()
+    _empty_memory()  # other tests of this process use it too
     yield lambda: f"memory://test-{next(numbers)}/values"
+    _empty_memory()
+
+
+def _empty_memory() -> None:
     fsspec.filesystem("memory").store.clear()
     fsspec.filesystem("memory").pseudo_dirs[:] = [""]
 
