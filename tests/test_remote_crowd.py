@@ -306,7 +306,7 @@ def test_forks(serving: Serving, tmp_path: Path, kind: str) -> None:
         shown = f"LocalSubprocessChannel(python={channel._python!r})"
     else:
         sshd = serving._request.getfixturevalue("sshd")
-        python = channel._remote.split()[1]
+        python = channel.python
         shown = f"SshChannel({sshd.host!r}, python={python!r}, ssh_options={sshd.ssh_options!r})"
     code = _FORKING.format(root=str(Path(__file__).parents[1]), channel=shown)
     done = subprocess.run(
