@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import getpass
+import grp
 import logging
 import os
+import pwd
 from pathlib import Path
 
 import pytest
@@ -147,35 +150,142 @@ class TestLinks:
         assert load_config().tables["near"].file == link
 
 
+def as_foreign(path: Path, uid: int = 4711) -> None:
+    """Give ``path`` to another user."""
+    if os.geteuid() != 0:
+        pytest.skip("only root can give files away")
+    os.chown(path, uid, uid, follow_symlinks=False)
+
+
 class TestTrust:
-    """A configuration names programs to run."""
+    """A configuration names programs to run: only files that no other user can have written count.
 
-    @pytest.fixture
-    def planted(self, tmp_home: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-        """A file that belongs to somebody else."""
-        path = write(tmp_home / "work", NEAR)
-        real = Path.lstat
+    The same must be true of every directory above the file.
+    """
 
-        def lstat(self: Path) -> os.stat_result:
-            found = list(real(self))
-            if self == path:
-                found[4] = os.geteuid() + 4711
-            return os.stat_result(found)
-
-        monkeypatch.setattr(Path, "lstat", lstat)
-        return path
-
-    def test_a_file_of_a_stranger_in_a_directory_of_everybody(
-        self, planted: Path, caplog: pytest.LogCaptureFixture
-    ) -> None:
-        planted.parent.chmod(0o1777)
+    def refused(self, caplog: pytest.LogCaptureFixture) -> str:
+        """What is said of the one file that is found and not used."""
+        caplog.clear()
         with caplog.at_level(logging.WARNING, "fleche.config"):
             assert find_config_files() == []
-        assert f"{planted}: not used" in caplog.text
+        (record,) = caplog.records
+        return record.getMessage()
 
-    def test_a_file_of_a_colleague_in_a_directory_of_a_group(self, planted: Path) -> None:
-        planted.parent.chmod(0o2775)
-        assert find_config_files() == [planted]
+    def test_a_file_of_another_user(
+        self, tmp_home: Path, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        """The message names the file, its owner, its mode, and the line that would trust it."""
+        path = write(tmp_home / "work", NEAR)
+        path.chmod(0o644)
+        as_foreign(path)
+        text = self.refused(caplog)
+        assert f"{path}: not used" in text
+        assert "belongs to user 4711 (mode 0644)" in text
+        assert f'trust = ["{path.parent}"]' in text
+        assert f"FLECHE_TRUST={path.parent}" in text
+
+    @pytest.mark.parametrize("mode", [0o755, 0o700, 0o2775, 0o1777])
+    def test_an_own_file_in_a_directory_of_another_user(
+        self, tmp_home: Path, caplog: pytest.LogCaptureFixture, mode: int
+    ) -> None:
+        """The other user could have moved it there, and what it names by relative paths is theirs."""
+        path = write(tmp_home / "work", NEAR)
+        path.parent.chmod(mode)
+        as_foreign(path.parent)
+        assert f"{path.parent} belongs to user 4711" in self.refused(caplog)
+
+    def test_a_file_below_a_directory_of_another_user(
+        self, tmp_home: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """One `mkdir` of an attacker makes no directory safe."""
+        directory = tmp_home / "work" / "data" / "run"
+        path = write(directory, NEAR)
+        as_foreign(directory.parent)
+        monkeypatch.chdir(directory)
+        assert f"{directory.parent} belongs to user 4711" in self.refused(caplog)
+        assert path.exists()
+
+    @pytest.mark.parametrize("mode", [0o666, 0o646])
+    def test_a_file_that_all_can_write(
+        self, tmp_home: Path, caplog: pytest.LogCaptureFixture, mode: int
+    ) -> None:
+        path = write(tmp_home / "work", NEAR)
+        path.chmod(mode)
+        assert f"can be written by others (mode 0{mode:o})" in self.refused(caplog)
+
+    def test_a_file_that_a_group_can_write(
+        self, tmp_home: Path, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        path = write(tmp_home / "work", NEAR)
+        path.chmod(0o664)
+        if os.geteuid() == 0:
+            os.chown(path, 0, 4712)
+        elif grp.getgrgid(path.stat().st_gid).gr_name == getpass.getuser():
+            pytest.skip("this group is private to the user")
+        assert "can be written by others (mode 0664)" in self.refused(caplog)
+
+    def test_a_file_of_the_private_group_of_the_user(self, tmp_home: Path) -> None:
+        """A group without other members is as good as the user: many systems have umask 002."""
+        path = write(tmp_home / "work", NEAR)
+        user = pwd.getpwuid(os.geteuid())
+        if grp.getgrgid(user.pw_gid).gr_name != user.pw_name:
+            pytest.skip("this user has no group of their own")
+        os.chown(path, user.pw_uid, user.pw_gid)
+        path.chmod(0o664)
+        assert find_config_files() == [path]
+
+    @pytest.mark.parametrize("mode", [0o777, 0o2777])
+    def test_a_directory_that_all_can_write(
+        self, tmp_home: Path, caplog: pytest.LogCaptureFixture, mode: int
+    ) -> None:
+        path = write(tmp_home / "work", NEAR)
+        path.parent.chmod(mode)
+        assert f"{path.parent} can be written by others" in self.refused(caplog)
+
+    def test_an_own_file_in_a_sticky_directory(self, tmp_home: Path) -> None:
+        """Others can add files there, and cannot replace this one."""
+        path = write(tmp_home / "work", NEAR)
+        path.parent.chmod(0o1777)
+        assert find_config_files() == [path]
+
+    def test_a_link_to_a_file_of_another_user(
+        self, tmp_home: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        """The link and what it leads to both have to be safe."""
+        target = write(tmp_path / "elsewhere", NEAR)
+        as_foreign(target)
+        (tmp_home / "work" / "fleche.toml").symlink_to(target)
+        assert "belongs to user 4711" in self.refused(caplog)
+
+    def test_a_root_of_a_stranger_does_not_stop_the_search(
+        self, tmp_home: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        own = write(tmp_home, NEAR)
+        planted = write(tmp_home / "work", "[default]\nroot = true\n")
+        as_foreign(planted)
+        assert find_config_files() == [own]
+
+    def test_the_environment_trusts_a_directory(
+        self, tmp_home: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        path = write(tmp_home / "work", NEAR)
+        path.chmod(0o666)
+        monkeypatch.setenv("FLECHE_TRUST", f"/nowhere{os.pathsep}{tmp_home / 'work'}")
+        assert find_config_files() == [path]
+
+    def test_the_own_file_trusts_a_directory(self, tmp_home: Path) -> None:
+        """A lab's directory is one line in the file of each of its members."""
+        own = write(tmp_home / ".config" / "fleche", '[default]\ntrust = ["~/work"]\n', "cache.toml")
+        path = write(tmp_home / "work", NEAR)
+        path.chmod(0o666)
+        assert find_config_files() == [path, own]
+
+    def test_a_file_on_the_way_cannot_trust_itself(
+        self, tmp_home: Path, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        path = write(tmp_home / "work", f'[default]\ntrust = ["{tmp_home}"]\n')
+        path.chmod(0o666)
+        assert "can be written by others" in self.refused(caplog)
 
     def test_a_file_that_cannot_be_asked(
         self, tmp_home: Path, monkeypatch: pytest.MonkeyPatch
@@ -187,11 +297,6 @@ class TestTrust:
             raise OSError(116, "Stale file handle")
 
         monkeypatch.setattr(Path, "lstat", lstat)
-        assert find_config_files() == [path]
-
-    def test_an_own_file_in_a_directory_of_everybody(self, tmp_home: Path) -> None:
-        path = write(tmp_home / "work", NEAR)
-        path.parent.chmod(0o1777)
         assert find_config_files() == [path]
 
 

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import logging
 import os
-import stat
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
+from fleche.config._trust import distrust
 from fleche.config.apart import check_apart
 from fleche.config.place import Place, suggestion
 from fleche.config.schema import DefaultTable, Layer, Spec, Stack, parse
@@ -164,8 +164,10 @@ def _directory(start: str | os.PathLike[str] | None) -> Path:
 
 
 def _read_files(directory: Path) -> Iterator[_File]:
-    for path in _candidates(directory):
-        if not os.path.lexists(path) or not _is_trusted(path):
+    candidates = list(_candidates(directory))
+    trusted = _own_trust(candidates)
+    for path in candidates:
+        if not os.path.lexists(path) or not _is_trusted(path, trusted):
             continue
         file = _read(path)
         yield file
@@ -193,19 +195,31 @@ def _home() -> Path | None:
         return None
 
 
-def _is_trusted(path: Path) -> bool:
-    """Whether this user, the system or a colleague wrote it, and not just anyone.
-
-    A configuration names programs to run, and the search may pass through ``/tmp``.
-    """
+def _is_trusted(path: Path, trusted: Sequence[str]) -> bool:
+    """Return whether a file may configure fleche; the log says why one may not."""
     try:
-        owner, mode = path.lstat().st_uid, path.parent.stat().st_mode
+        fault = distrust(path, trusted)
     except OSError:
         return True  # reading it tells what is the matter
-    if owner in (0, os.geteuid()) or not mode & stat.S_IWOTH:
-        return True
-    log.warning("%s: not used, another user put it where anyone may write", path)
-    return False
+    if fault:
+        log.log(logging.DEBUG if fault in _told else logging.WARNING, "%s", fault)
+        _told.add(fault)
+    return not fault
+
+
+_told: set[str] = set()  # a configuration is read several times
+
+
+def _own_trust(candidates: Sequence[Path]) -> list[str]:
+    """Return the directories that the user's own file trusts.
+
+    No other file is asked: one that is found on the way could trust itself.
+    """
+    own = candidates[-1]
+    if own.name == FILENAME or not os.path.lexists(own) or not _is_trusted(own, ()):
+        return []
+    found = _read(own).default.trust
+    return [] if found is msgspec.UNSET else [_place_in(own).resolve(each) for each in found]
 
 
 def _read(path: Path) -> _File:

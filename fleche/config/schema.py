@@ -48,11 +48,14 @@ class DefaultTable(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
         cache: name of a cache.
         metadata: names of what is collected with every call.
         root: look no further for configuration.
+        trust: directories that other users can write, and below which every ``fleche.toml`` counts
+            all the same. It is read in the user's own file only.
     """
 
     cache: str | UnsetType = UNSET
     metadata: list[str] | UnsetType = UNSET
     root: bool | UnsetType = UNSET
+    trust: list[str] | UnsetType = UNSET
 
 
 class LayerTable(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
