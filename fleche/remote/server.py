@@ -15,7 +15,7 @@ from fleche.remote.info import server_info
 from fleche.remote.link import Link
 from fleche.remote.session import FEATURES, PROTOCOL, Session
 from fleche.remote.workers import Workers
-from fleche.version import __version__
+from fleche._util import __version__
 
 __all__ = ["serve"]
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
-from fleche.batches import batched
+from fleche._util import batched
 from fleche.digest import Digest
 from fleche.errors import ProtocolError
 from fleche.parcel import Buffer, Parcel

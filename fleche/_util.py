@@ -1,12 +1,35 @@
-"""Who called: the line of the user's that a warning is about, however deep it was found."""
+"""Small helpers that every layer may use: versions, batches, warnings at the caller's line."""
 
 from __future__ import annotations
 
 import sys
 import warnings
+from collections.abc import Iterable, Iterator
+from itertools import islice
 from types import FrameType
+from typing import TYPE_CHECKING, Any, TypeVar
 
-__all__ = ["calling_frame", "warn_caller"]
+__all__ = ["__version__", "batched", "calling_frame", "override", "warn_caller"]
+
+__version__ = "0.1.0"
+
+T = TypeVar("T")
+
+if TYPE_CHECKING:
+    from typing_extensions import override
+else:
+
+    def override(method: Any) -> Any:
+        """Mark a method that implements or replaces one of a base class, for type checkers."""
+        return method
+
+
+def batched(items: Iterable[T], size: int) -> Iterator[list[T]]:
+    """Yield ``items`` in lists of ``size``, the last one shorter; no more is taken than yielded."""
+    rest = iter(items)
+    while batch := list(islice(rest, size)):
+        yield batch
+
 
 _OURS = ("fleche.", "asyncio.", "concurrent.futures.", "threading.", "contextlib.")
 
