@@ -17,7 +17,6 @@ from fleche.storage._base import (
     ValueStorage,
 )
 from fleche.storage._locks import Lock, LockTable
-from fleche.storage.file import CallFile, ValueFile
 from fleche.storage._memory import CallMemory, CallVoid, ValueMemory, ValueVoid
 from fleche.storage._registry import (
     register_storage,
@@ -27,6 +26,7 @@ from fleche.storage._registry import (
 )
 
 if TYPE_CHECKING:
+    from fleche.storage.file import CallFile, ValueFile
     from fleche.storage.sql import Sql
 
 __all__ = [
@@ -52,6 +52,8 @@ __all__ = [
 ]
 
 _LAZY = {
+    "ValueFile": ("cloudpickle", "values"),
+    "CallFile": ("cloudpickle", "calls"),
     "Sql": ("sql", "calls"),
     "ValueHdf5": ("hdf5", "values"),
     "ValueFsspec": ("fsspec", "values"),
