@@ -88,7 +88,7 @@ class CacheBackend(ABC):
     def load(
         self, keys: Sequence[Digest], *, inline: int = INLINE
     ) -> Iterator[tuple[Digest, CallEntry | ParcelError]]:
-        """Yield the entries of those finished calls that are here, in the order of ``keys``.
+        """Yield the entries of those finished calls that are here, each once, in any order.
 
         Args:
             keys: of the calls.
@@ -100,7 +100,7 @@ class CacheBackend(ABC):
     def load_values(
         self, addresses: Iterable[Address]
     ) -> Iterator[tuple[Address, Parcel | ParcelError]]:
-        """Yield the parcels of those values that are here; the caller closes each.
+        """Yield the parcels of those values that are here, in any order; the caller closes each.
 
         An address without a variant stands for the oldest form that is kept, or for a shared
         buffer. It comes back as it was asked for.

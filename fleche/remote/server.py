@@ -6,7 +6,7 @@ import logging
 from collections.abc import Callable
 from typing import Any
 
-from fleche.caches.base import BaseCache
+from fleche.caches import BaseCache
 from fleche.parcel import Buffer
 from fleche.remote.compression import Compression, available_codecs
 from fleche.remote.greeting import ServerGreeting
