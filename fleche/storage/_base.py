@@ -12,12 +12,12 @@ Keys are short ASCII strings: the 64 hexadecimal characters of a call's key in a
 from __future__ import annotations
 
 import logging
-import time
 from abc import ABC, abstractmethod
 from bisect import bisect_left
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
+from os.path import commonprefix
 from typing import Any, Generic, NamedTuple, TypeVar
 
 from fleche._util import batched, override
@@ -124,6 +124,8 @@ class Storage(ABC, Generic[T]):
 
         Raises:
             StorageError: one could not be stored; those before it may be there, the rest is not.
+            ParcelError: likewise, since one proved damaged while it was read, or is not signed by a
+                secret of this storage.
         """
 
     @abstractmethod
@@ -169,11 +171,11 @@ class Storage(ABC, Generic[T]):
         Args:
             limits: for each key the time, in seconds since the epoch, up to which it may be taken.
         """
+        common = commonprefix(list(limits))  # one walk, however many keys there are
         gone = {
-            key
-            for key, limit in limits.items()
-            for entry in self.entries(key)
-            if entry.key == key and entry.modified <= limit
+            entry.key
+            for entry in self.entries(common)
+            if entry.key in limits and entry.modified <= limits[entry.key]
         }
         self.delete_many(gone)
         return gone
