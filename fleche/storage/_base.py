@@ -5,8 +5,8 @@ A backend writes five batched methods over finished bytes (``put_many``, ``get_m
 Everything else here is correct for any backend and may be replaced by something faster.
 
 Keys are short ASCII strings: the 64 hexadecimal characters of a call's key in a
-:class:`CallStorage`, and an :class:`~fleche.digest.Address` (a digest, perhaps followed by a dot and
-32 more hexadecimal characters) in a :class:`ValueStorage`.
+:class:`CallStorage`, and an :class:`~fleche.digest.Address` (a digest, perhaps followed by a dot
+and 32 more hexadecimal characters) in a :class:`ValueStorage`.
 """
 
 from __future__ import annotations
@@ -17,7 +17,6 @@ from bisect import bisect_left
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
-from os.path import commonprefix
 from typing import Any, Generic, NamedTuple, TypeVar
 
 from fleche._util import batched, override
@@ -171,10 +170,10 @@ class Storage(ABC, Generic[T]):
         Args:
             limits: for each key the time, in seconds since the epoch, up to which it may be taken.
         """
-        common = commonprefix(list(limits))  # one walk, however many keys there are
+        prefix = next(iter(limits)) if len(limits) == 1 else ""  # one walk, however many there are
         gone = {
             entry.key
-            for entry in self.entries(common)
+            for entry in (self.entries(prefix) if limits else ())
             if entry.key in limits and entry.modified <= limits[entry.key]
         }
         self.delete_many(gone)
@@ -321,7 +320,7 @@ def matching_entries(
 
 
 def refs_of_unusable(error: ParcelError) -> BufferRefs | ParcelError:
-    """Return which buffers a parcel needs that cannot be used here, or the error if that is unknown.
+    """Return which buffers a parcel needs that cannot be used here, or the error if it is unknown.
 
     Args:
         error: why it cannot be used.
