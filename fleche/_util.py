@@ -1,15 +1,23 @@
-"""Small helpers that every layer may use: versions, batches, warnings at the caller's line."""
+"""Small helpers that every layer may use: batches, paths, warnings at the caller's line."""
 
 from __future__ import annotations
 
+import os
+import re
+import os
+import re
 import sys
 import warnings
 from collections.abc import Iterable, Iterator
 from itertools import islice
+from pathlib import Path
+from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Any, TypeVar
 
-__all__ = ["__version__", "batched", "calling_frame", "override", "warn_caller"]
+from fleche.errors import ConfigError
+
+__all__ = ["__version__", "batched", "calling_frame", "expand_path", "override", "warn_caller"]
 
 __version__ = "0.1.0"
 
@@ -29,6 +37,32 @@ def batched(items: Iterable[T], size: int) -> Iterator[list[T]]:
     rest = iter(items)
     while batch := list(islice(rest, size)):
         yield batch
+
+
+_VARIABLE = re.compile(r"\$(?:\{(\w+)\}|([A-Za-z_]\w*))")
+
+
+def expand_path(path: str | os.PathLike[str]) -> Path:
+    """Return ``path`` with a leading ``~`` and environment variables (``$NAME``) expanded.
+
+    Raises:
+        ConfigError: a variable is not set, or there is no home directory of that name.
+    """
+
+    def value_of(found: re.Match[str]) -> str:
+        name = found[1] or found[2]
+        if name not in os.environ:
+            raise ConfigError(
+                f"{os.fspath(path)}: the environment variable {name} is not set here; "
+                "set it, or write the path in full"
+            )
+        return os.environ[name]
+
+    expanded = Path(_VARIABLE.sub(value_of, os.fspath(path)))
+    try:
+        return expanded.expanduser()
+    except RuntimeError:
+        raise ConfigError(f"{os.fspath(path)}: no such home directory is known") from None
 
 
 _OURS = ("fleche.", "asyncio.", "concurrent.futures.", "threading.", "contextlib.")
@@ -68,3 +102,18 @@ def warn_caller(message: str, category: type[Warning] = UserWarning) -> None:
         frame.f_globals.get("__name__") or "<unknown>",
         frame.f_globals.setdefault("__warningregistry__", {}),
     )
+
+
+def expand_path(path: str) -> str:
+    """Return ``path`` with a leading ``~`` and environment variables (``$NAME``) expanded.
+
+    Raises:
+        ValueError: a variable is not set, or no home directory is known for ``~name``.
+    """
+    expanded = os.path.expandvars(path)
+    if unset := re.search(r"\$(\w+|\{[^}]*\})", expanded):
+        raise ValueError(f"{path!r}: the environment variable {unset[0]} is not set")
+    try:
+        return str(Path(expanded).expanduser())
+    except RuntimeError:
+        raise ValueError(f"no home directory is known for {path!r}") from None
