@@ -4,13 +4,10 @@ from __future__ import annotations
 
 import os
 import re
-import os
-import re
 import sys
 import warnings
 from collections.abc import Iterable, Iterator
 from itertools import islice
-from pathlib import Path
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -102,18 +99,3 @@ def warn_caller(message: str, category: type[Warning] = UserWarning) -> None:
         frame.f_globals.get("__name__") or "<unknown>",
         frame.f_globals.setdefault("__warningregistry__", {}),
     )
-
-
-def expand_path(path: str) -> str:
-    """Return ``path`` with a leading ``~`` and environment variables (``$NAME``) expanded.
-
-    Raises:
-        ValueError: a variable is not set, or no home directory is known for ``~name``.
-    """
-    expanded = os.path.expandvars(path)
-    if unset := re.search(r"\$(\w+|\{[^}]*\})", expanded):
-        raise ValueError(f"{path!r}: the environment variable {unset[0]} is not set")
-    try:
-        return str(Path(expanded).expanduser())
-    except RuntimeError:
-        raise ValueError(f"no home directory is known for {path!r}") from None
