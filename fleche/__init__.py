@@ -11,7 +11,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from fleche.state import set_loader as _set_loader
-from fleche.version import __version__
+from fleche._util import __version__
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

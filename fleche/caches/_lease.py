@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping
 from types import TracebackType
 from typing import TYPE_CHECKING, Protocol
 
-from fleche.batches import batched
+from fleche._util import batched
 from fleche.call import CallRecord
 from fleche.digest import Digest, digest
 from fleche.errors import FlecheError, Rejected

@@ -11,7 +11,7 @@ import itertools
 import logging
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
-from fleche.batches import batched
+from fleche._util import batched
 from fleche.caches._gaps import gaps, records_of
 from fleche.caches._lease import Lease
 from fleche.caches._shipment import Shipment

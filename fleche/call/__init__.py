@@ -1,16 +1,19 @@
 """Calls: live, as a record of digests, bound to a cache, and as a template to search by.
 
-``Call`` is what happened, with real objects. Sealing it gives a :class:`CallRecord`, which names
-every object by its digest and is all that a call storage keeps or the wire carries. A
-:class:`LazyCall` is a record together with the cache that can load what the digests stand for. A
-:class:`QueryCall` is a template that records match or not.
+``Call`` is what happened, with real objects. :meth:`Call.to_record` gives a :class:`CallRecord`,
+which refers to every object by its digest. A :class:`CallEntry` is a record with the small parcels
+that travel with it: what a call storage keeps and the wire carries. A :class:`LazyCall` is an entry
+together with the cache that can load what the references stand for. A :class:`QueryCall` is a
+template that records match or not.
 """
 
-from fleche.call.live import MISSING, Call, LazyArguments, LazyCall, Opener, split_digests
-from fleche.call.record import (
+from fleche.call._entry import SMALL, CallEntry, decode_entry, encode_entry
+from fleche.call._live import MISSING, Call, LazyArguments, LazyCall, Opener, refer
+from fleche.call._record import (
     KEY_PARTS,
     CallRecord,
     Scalar,
+    ValueRef,
     Version,
     as_literal,
     as_plain,
@@ -19,12 +22,14 @@ from fleche.call.record import (
     plain_metadata,
     plain_version,
 )
-from fleche.call.template import Condition, QueryCall, between, like, one_of, where
+from fleche.call._template import Condition, QueryCall, between, like, one_of, where
 
 __all__ = [
     "KEY_PARTS",
     "MISSING",
+    "SMALL",
     "Call",
+    "CallEntry",
     "CallRecord",
     "Condition",
     "LazyArguments",
@@ -32,16 +37,19 @@ __all__ = [
     "Opener",
     "QueryCall",
     "Scalar",
+    "ValueRef",
     "Version",
     "as_literal",
     "as_plain",
     "between",
+    "decode_entry",
     "decode_record",
+    "encode_entry",
     "encode_record",
     "like",
     "one_of",
     "plain_metadata",
     "plain_version",
-    "split_digests",
+    "refer",
     "where",
 ]

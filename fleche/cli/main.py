@@ -7,7 +7,7 @@ import sys
 from collections.abc import Sequence
 
 from fleche.errors import FlecheError
-from fleche.version import __version__
+from fleche._util import __version__
 
 __all__ = ["main"]
 

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from threading import Lock
 from typing import Any
 
-from fleche.callers import calling_frame
+from fleche._util import calling_frame
 
 __all__ = ["Complaints", "FlecheWarning"]
 

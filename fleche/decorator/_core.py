@@ -10,10 +10,8 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeAlias
 
-import msgspec
-
 from fleche import state
-from fleche.call import Call, CallRecord, Version, as_literal
+from fleche.call import Call, CallRecord, Version, plain_version, refer
 from fleche.decorator._complaints import Complaints
 from fleche.digest import BufferDigests, Digest, call_key, digest_arguments
 from fleche.function import FunctionInfo
@@ -87,15 +85,21 @@ class SealedCall(Call):
     digests: dict[str, Digest] = field(default_factory=dict)
     buffers: BufferDigests = field(default_factory=BufferDigests)
 
-    def seal(self, buffers: BufferDigests | None = None) -> CallRecord:
+    def to_record(self, buffers: BufferDigests | None = None) -> CallRecord:
         """Return the record, without digesting anything again."""
         if buffers is not None:
             buffers.update(self.buffers)
-        named = {item: getattr(self, item) for item in ("name", "module", "version", "code")}
-        record = Call(**named, arguments=dict(self.digests), unhashed=self.unhashed).seal()
-        literals = {name: as_literal(value) for name, value in self.arguments.items()}
-        known = {key: value for key, value in literals.items() if value is not msgspec.UNSET}
-        return record.replace(literals=known)
+        return CallRecord(
+            name=self.name,
+            module=self.module,
+            version=plain_version(self.version),
+            code=self.code,
+            dependencies=self.dependencies,
+            arguments={
+                name: refer(self.digests[name], value) for name, value in self.arguments.items()
+            },
+            unhashed=self.unhashed,
+        )
 
 
 class Core:

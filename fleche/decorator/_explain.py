@@ -79,7 +79,7 @@ def explain(
         seal = core.seal(core.expanded(arguments, cache))
     except Indigestible as error:
         return Explanation("uncached", f"{name} runs uncached: {error}")
-    key, wanted = seal.key, core.make_sealed_call(arguments, seal).seal()
+    key, wanted = seal.key, core.make_sealed_call(arguments, seal).to_record()
     try:
         stored = cache.load(key)
     except KeyError:
@@ -124,8 +124,13 @@ def _compare(
 def _differences(wanted: CallRecord, stored: CallRecord) -> tuple[str, ...]:
     parts = [part for part in KEY_PARTS if _part(wanted, part) != _part(stored, part)]
     names = dict.fromkeys((*wanted.arguments, *stored.arguments))
-    parts += [item for item in names if wanted.arguments.get(item) != stored.arguments.get(item)]
+    parts += [item for item in names if _digest(wanted, item) != _digest(stored, item)]
     return tuple(parts) or ("scheme",)
+
+
+def _digest(record: CallRecord, name: str) -> str | None:
+    found = record.arguments.get(name)
+    return None if found is None else found.digest
 
 
 def _part(record: CallRecord, part: str) -> Any:
@@ -144,14 +149,15 @@ def _show(part: str, wanted: CallRecord, stored: CallRecord, arguments: Mapping[
 
 
 def _value(record: CallRecord, name: str) -> str:
-    if name in record.literals:
-        return repr(record.literals[name])
-    return f"<{record.arguments[name][:8]}>" if name in record.arguments else "not passed"
+    found = record.arguments.get(name)
+    if found is None:
+        return "not passed"
+    return repr(found.literal) if found.is_literal else f"<{found.digest[:8]}>"
 
 
 def _described(value: Any, record: CallRecord, name: str) -> str:
     """Return an argument at hand as a person knows it again."""
-    if isinstance(value, Digest) or name in record.literals:
+    if isinstance(value, Digest) or record.arguments[name].is_literal:
         return _value(record, name)
     kind, shape = type(value).__name__, getattr(value, "shape", None)
     if isinstance(shape, tuple) and shape:

@@ -1,6 +1,6 @@
 """Turns: of several processes that want the same result at the same time, one computes.
 
-Whoever computes holds a claim (:mod:`fleche.claims`), which a thread renews until the result is
+Whoever computes holds a claim (:class:`~fleche.storage.LockTable`), which a thread renews until the result is
 stored. The others wait until it is gone, look the result up, and find it. They take over a claim
 that is renewed no more, and compute without one where waiting in line would only take longer: when
 the owner has failed, or could not store what it computed.
@@ -18,9 +18,9 @@ from enum import Enum
 from threading import Event, Thread
 
 from fleche.call import LazyCall
-from fleche.claims import Claim, Claims
 from fleche.decorator._journey import LOUD, Journey
 from fleche.digest import Digest
+from fleche.storage import Lock, LockTable
 
 __all__ = ["Turn", "take_turn", "take_turn_async"]
 
@@ -45,8 +45,8 @@ class Turn:
     The claim belongs to the process that made it: in a forked child, releasing it does nothing.
     """
 
-    def __init__(self, claims: Claims, key: Digest, owner: str) -> None:
-        self._claims, self._key, self._owner = claims, key, owner
+    def __init__(self, locks: LockTable, key: Digest, owner: str) -> None:
+        self._locks, self._key, self._owner = locks, key, owner
         self._pid = os.getpid()
         self._over = Event()
         _owners.add(owner)
@@ -54,7 +54,7 @@ class Turn:
         try:
             Thread(
                 target=_keep_alive,
-                args=(forgotten, self._over, claims, key, owner),
+                args=(forgotten, self._over, locks, key, owner),
                 name="fleche-claim",
                 daemon=True,
             ).start()
@@ -67,12 +67,12 @@ class Turn:
         if self._over.is_set() or self._pid != os.getpid():
             return
         self._over.set()
-        _release(self._claims, self._key, self._owner)
+        _release(self._locks, self._key, self._owner)
 
 
-def _release(claims: Claims, key: Digest, owner: str) -> None:
+def _release(locks: LockTable, key: Digest, owner: str) -> None:
     try:
-        claims.release(key, owner)
+        locks.release(key, owner)
     except Exception as error:  # noqa: BLE001 (of any cache)
         log.warning("call %s: others wait for it a little longer: %s", key[:12], error)
     else:
@@ -80,14 +80,14 @@ def _release(claims: Claims, key: Digest, owner: str) -> None:
 
 
 def _keep_alive(
-    turn: weakref.ref[Turn], over: Event, claims: Claims, key: Digest, owner: str
+    turn: weakref.ref[Turn], over: Event, locks: LockTable, key: Digest, owner: str
 ) -> None:
     while not over.wait(BEAT):
         if turn() is None:  # an interrupt came between the claim and the computing
-            _release(claims, key, owner)
+            _release(locks, key, owner)
             return
         try:
-            if not claims.renew(key, owner):
+            if not locks.heartbeat(key, owner):
                 return
         except Exception as error:  # noqa: BLE001 (of any cache; it may recover)
             log.debug("call %s: no sign of life: %s", key[:12], error)
@@ -108,32 +108,32 @@ class _Watch:
     process decides: a claim that does not change for so long is dead, whatever time others have.
     """
 
-    def __init__(self, claims: Claims, key: Digest) -> None:
-        self._claims, self._key = claims, key
-        self._seen = Claim("", 0.0)
+    def __init__(self, locks: LockTable, key: Digest) -> None:
+        self._locks, self._key = locks, key
+        self._seen = Lock("", 0.0)
         self._since = 0.0
 
-    def is_dead(self, found: Claim) -> bool:
+    def is_dead(self, found: Lock) -> bool:
         """Look at the claim; tell whether nobody keeps it alive any more."""
         now = time.monotonic()
         if found == self._seen:
             return now - self._since > PATIENCE
         is_new = found.owner != self._seen.owner
         self._seen, self._since = found, now
-        return is_new and self._claims.now(self._key) - found.beat > PATIENCE
+        return is_new and self._locks.now(self._key) - found.heartbeat > PATIENCE
 
 
-def _claim(claims: Claims, key: Digest, owner: str) -> Generator[float, None, _Claimed | None]:
+def _claim(locks: LockTable, key: Digest, owner: str) -> Generator[float, None, _Claimed | None]:
     """Claim ``key``; yield how many seconds to wait before the next attempt.
 
     Returns ``None`` if a caller in this very process has it: waiting for oneself never ends.
     """
-    watch, pause, outcome = _Watch(claims, key), _FIRST_PAUSE, _Claimed.FIRST
-    while (found := claims.take(key, owner)) is not None:
+    watch, pause, outcome = _Watch(locks, key), _FIRST_PAUSE, _Claimed.FIRST
+    while (found := locks.acquire(key, owner)) is not None:
         if found.owner in _owners:
             return None
         if watch.is_dead(found):
-            if claims.take_over(key, owner, found):
+            if locks.steal(key, owner, found):
                 return _Claimed.HEIR
             continue
         yield pause
@@ -145,11 +145,11 @@ def _negotiate(journey: Journey) -> Generator[float, None, Turn | LazyCall | Non
     """Wait for one's turn; return it, or the stored call, or ``None`` to compute without."""
     claimed = turn = None
     try:
-        claims = journey.cache.claims
-        if claims.shared and not journey.cache.read_only:
+        locks = journey.cache.locks
+        if locks.shared and not journey.cache.read_only:
             owner = secrets.token_hex(16)
-            claimed = yield from _claim(claims, journey.key, owner)
-            turn = Turn(claims, journey.key, owner) if claimed else None
+            claimed = yield from _claim(locks, journey.key, owner)
+            turn = Turn(locks, journey.key, owner) if claimed else None
     except LOUD:
         raise
     except Exception as error:  # noqa: BLE001 (of any cache, a user's too)

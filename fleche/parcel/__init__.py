@@ -16,6 +16,7 @@ from fleche.parcel.packing import (
 )
 from fleche.parcel.serializers import BUFFER_MIN, SERIALIZERS
 from fleche.parcel.shared import BUFFER, SHARED_MAX, Packed, inline, pack_buffer
+from fleche.parcel.signatures import check_signature, sign
 from fleche.parcel.source import Buffer
 
 __all__ = [
@@ -37,6 +38,7 @@ __all__ = [
     "Section",
     "StreamSource",
     "allocate",
+    "check_signature",
     "inline",
     "pack",
     "pack_buffer",
@@ -44,6 +46,7 @@ __all__ = [
     "pack_parts",
     "read_bytes",
     "receive",
+    "sign",
     "unpack",
     "verify",
     "zstd_available",

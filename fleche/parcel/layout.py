@@ -110,6 +110,11 @@ class Parcel:
 
     __slots__ = ("_offsets", "_preamble", "checked", "head", "nbytes", "signed", "source")
 
+    @property
+    def variant(self) -> str:
+        """The variant of the form that is packed: 32 hexadecimal characters from its stream."""
+        return "" if self.head.serializer == "buffer" else self.head.stream.blake3[:16].hex()
+
     def __init__(self, source: Source) -> None:
         """Read and check the head of what lies in ``source``.
 

@@ -1,40 +1,16 @@
-"""The client: a cache that forwards every operation to a server."""
+"""The remote cache: the facade that people use, over a backend that asks a server."""
 
 from __future__ import annotations
 
-import logging
-import os
-import weakref
-from collections.abc import Iterable, Iterator, Mapping
 from math import inf
-from typing import Any, TypeVar
+from typing import Any
 
-from fleche.caches.base import GRACE, LEASE_AGE, BaseCache, LayerPolicy, OnError, Progress
-from fleche.caches.upkeep import GcReport, RedigestReport, Report, StatsReport, VerifyReport
-from fleche.call import CallRecord, LazyCall, QueryCall, decode_record, encode_record
-from fleche.digest import Digest
-from fleche.errors import CorruptParcel, ProtocolError, Rejected
-from fleche.parcel import Buffer, Parcel
-from fleche.remote import messages as m
+from fleche.caches import BaseCache, OnError
+from fleche.remote.backend import RemoteBackend
 from fleche.remote.channel import Channel
 from fleche.remote.compression import WireCodec
-from fleche.remote.connection import Connection, Exchange
-from fleche.remote.info import read_capabilities, warn_of_skew
-from fleche.remote.line import Line
-from fleche.remote.reports import read_report
-from fleche.remote.uploads import batches, groups, uploads
-from fleche.settings import as_choice, as_seconds
-from fleche.storage.base import Capabilities
 
 __all__ = ["RemoteCache"]
-
-log = logging.getLogger("fleche.remote")
-
-INLINE = 1 << 20
-
-T = TypeVar("T")
-R = TypeVar("R", bound=Report)
-_living: weakref.WeakSet[RemoteCache] = weakref.WeakSet()
 
 
 class RemoteCache(BaseCache):
@@ -46,6 +22,8 @@ class RemoteCache(BaseCache):
     connection. A forked child makes its own.
     """
 
+    backend: RemoteBackend
+
     def __init__(
         self,
         channel: Channel,
@@ -54,6 +32,7 @@ class RemoteCache(BaseCache):
         connect_timeout: float | None = None,
         compression: WireCodec = "auto",
         on_error: OnError = "raise",
+        read_only: bool = False,
     ) -> None:
         """Configure; nothing is started.
 
@@ -66,48 +45,49 @@ class RemoteCache(BaseCache):
             compression: of what is sent: ``"auto"``, ``"none"``, ``"zlib"`` or ``"zstd"``.
             on_error: what a stack makes of this layer when it is unreachable: ``"raise"`` or
                 ``"miss"``.
+            read_only: refuse every save and every evict, before anything is sent.
 
         Raises:
             TypeError: a setting is of the wrong kind.
             ValueError: a setting is impossible.
         """
-        super().__init__()
-        self.packing = self.packing.with_environment()
-        self.policy = LayerPolicy(on_error=as_choice("on_error", on_error, OnError))
-        self.timeout = as_seconds("timeout", timeout)
-        self.connect_timeout = as_seconds("connect_timeout", connect_timeout)
-        self.compression: WireCodec = as_choice("compression", compression, WireCodec)
-        self._channel = channel
-        self._line = Line()
-        _living.add(self)
+        backend = RemoteBackend(
+            channel,
+            timeout=timeout,
+            connect_timeout=connect_timeout,
+            compression=compression,
+            on_error=on_error,
+            read_only=read_only,
+        )
+        super().__init__(backend)
+
+    @property
+    def timeout(self) -> float | None:
+        """Seconds of silence after which the server is given up; ``None``: never."""
+        return self.backend.timeout
+
+    @property
+    def connect_timeout(self) -> float | None:
+        """Seconds to the server's first word."""
+        return self.backend.connect_timeout
+
+    @property
+    def compression(self) -> WireCodec:
+        """How what is sent is compressed."""
+        return self.backend.compression
 
     @property
     def on_error(self) -> OnError:
         """What a stack makes of this layer when it is unreachable."""
-        return self.policy.on_error
-
-    # -- connection --------------------------------------------------------------------------------
-
-    def _connected(self) -> Connection:
-        return self._line.connected(self._connect, self._warn_on_version_skew)
-
-    def _connect(self) -> Connection:
-        return Connection(
-            self._channel,
-            timeout=self.timeout,
-            connect_timeout=self.connect_timeout,
-            compression=self.compression,
-            unpickle=not self.packing.keys,
-        )
+        return self.backend.policy.on_error
 
     def _ensure_handshake(self) -> None:
         """Connect and greet, if that has not been done on this connection."""
-        self._connected()
+        self.backend.connected()
 
     def _cached_info(self) -> dict[str, Any]:
         """Return the server's info as it was last told; the first call connects."""
-        self._ensure_handshake()
-        return self._line.info or {}
+        return self.backend.info(refresh=False)
 
     def info(self, *, refresh: bool = True) -> dict[str, Any]:
         """Return the server's view of itself.
@@ -123,13 +103,7 @@ class RemoteCache(BaseCache):
         Raises:
             RemoteConnectionError: the server cannot be reached.
         """
-        if refresh:
-            self._line.info = self._ask(m.Info(), m.InfoAnswer).info
-        return dict(self._cached_info())
-
-    def _warn_on_version_skew(self) -> None:
-        """Warn, once for each connection, if the server runs another fleche or cloudpickle."""
-        warn_of_skew(self._channel.name, self._line.info or {})
+        return self.backend.info(refresh=refresh)
 
     def reconnect(self) -> None:
         """Drop the connection, dead or alive; the next operation makes a new one.
@@ -137,222 +111,11 @@ class RemoteCache(BaseCache):
         Use it when the server hangs, or when the remote machine needs a new authentication. It is
         never done by itself.
         """
-        self._line.reset()
-
-    def close(self) -> None:
-        """End the connection and its process; bounded and idempotent. The next use connects."""
-        self._line.close()
+        self.backend.line.reset()
 
     def forget(self) -> None:
         """In a forked child: leave the connection to the parent."""
-        self._line.forget()
-
-    # -- primitives --------------------------------------------------------------------------------
-
-    def _ask(
-        self, message: m.Request, kind: type[T], *, upload: Iterable[Buffer] | None = None
-    ) -> T:
-        return self._connected().ask(message, kind, upload=upload)
-
-    @property
-    def capabilities(self) -> Capabilities:
-        """What the cache on the other side is; the first call connects."""
-        return read_capabilities(self._cached_info())
-
-    def load_record(self, key: Digest) -> CallRecord:
-        """Return a record from the server."""
-        return self.fetch(key, inline=0)[0]
-
-    def fetch(self, key: Digest, inline: int = INLINE) -> tuple[CallRecord, Parcel | None]:
-        """Return a record, and its result if it is small, in one round trip."""
-        _check_full(key)
-        with self._connected().request(m.Load([key], inline)) as exchange:
-            found = exchange.answer(m.Found)
-            if found.record is None:
-                raise KeyError(key)
-            return decode_record(found.record), self._enclosed(exchange, found, key)
-
-    def _enclosed(self, exchange: Exchange, found: m.Found, key: Digest) -> Parcel | None:
-        """Return the result that follows its record, if one does; a damaged one is none.
-
-        Whoever opens the result asks for it alone, and learns of the damage then.
-        """
-        if found.size is None:
-            return None
-        try:
-            return exchange.download(found, self._name("the result", key))
-        except CorruptParcel as error:
-            log.debug("%s", error)
-            return None
-
-    def _name(self, what: str, digest: Digest) -> str:
-        return f"{self._channel.name}: {what} {digest[:12]}"
-
-    def save_record(self, key: Digest, record: CallRecord) -> None:
-        """Store a record on the server."""
-        self.save_records({key: record})
-
-    def load_parcel(self, digest: Digest) -> Parcel:
-        """Return a parcel from the server, checked."""
-        _check_full(digest)
-        with self._connected().request(m.LoadParcel([digest])) as exchange:
-            found = exchange.answer(m.Found)
-            if found.size is None:
-                raise KeyError(digest)
-            return exchange.download(found, self._name("value", digest))
-
-    def save_parcel(self, digest: Digest, parcel: Parcel) -> None:
-        """Store a parcel on the server, which never opens it."""
-        self.check_writable("save")
-        self._ask(m.SaveParcels([(digest, parcel.nbytes)]), m.Done, upload=parcel.chunks())
-
-    def fetch_many(
-        self, keys: Iterable[Digest]
-    ) -> Iterator[tuple[Digest, CallRecord, Parcel | None]]:
-        """Yield the records that the server has, with small results, in few round trips."""
-        return self._fetch_many(keys, INLINE)
-
-    def load_records(self, keys: Iterable[Digest]) -> Iterator[tuple[Digest, CallRecord]]:
-        """Yield the records that the server has, in few round trips."""
-        return ((key, record) for key, record, _ in self._fetch_many(keys, inline=0))
-
-    def _fetch_many(
-        self, keys: Iterable[Digest], inline: int
-    ) -> Iterator[tuple[Digest, CallRecord, Parcel | None]]:
-        for batch in batches(key for key in keys if Digest(key).is_full):
-            with self._connected().request(m.Load(batch, inline)) as exchange:
-                for key in batch:
-                    found = exchange.answer(m.Found)
-                    if found.record is not None:
-                        parcel = self._enclosed(exchange, found, Digest(key))
-                        yield Digest(key), decode_record(found.record), parcel
-
-    def load_parcels(self, digests: Iterable[Digest]) -> Iterator[tuple[Digest, Parcel]]:
-        """Yield the parcels that the server has, in few round trips."""
-        for batch in batches(digest for digest in digests if Digest(digest).is_full):
-            with self._connected().request(m.LoadParcel(batch)) as exchange:
-                for digest in batch:
-                    found = exchange.answer(m.Found)
-                    if found.size is not None:
-                        name = self._name("value", Digest(digest))
-                        yield Digest(digest), exchange.download(found, name)
-
-    def save_parcels(self, parcels: Iterable[tuple[Digest, Parcel]]) -> None:
-        """Send parcels without waiting for each to be stored, small ones together."""
-        self.check_writable("save")
-        self._connected().pipeline(uploads(parcels))
-
-    def save_records(self, records: Mapping[Digest, CallRecord]) -> None:
-        """Send records without waiting for each to be stored, many together."""
-        self.check_writable("save")
-        encoded = ((str(key), encode_record(record)) for key, record in records.items())
-        self._connected().pipeline((m.SaveRecords(group), None) for group in groups(encoded))
-
-    def missing(self, digests: Iterable[Digest]) -> list[Digest]:
-        """Ask the server which values it lacks."""
-        found: list[Digest] = []
-        for batch in batches(digests):
-            lacking = set(self._ask(m.Missing(batch), m.Digests).digests)
-            # nothing that was not asked: whoever uploads what is missing must not be led to more
-            found += (Digest(key) for key in batch if key in lacking)
-        return found
-
-    def contains_many(self, keys: Iterable[Digest]) -> list[bool]:
-        """Ask the server which of many calls or values it has, in few round trips."""
-        return [
-            flag
-            for batch in batches(keys)
-            for flag in _exactly(len(batch), self._ask(m.Contains(batch), m.Flags).flags)
-        ]
-
-    def contains(self, key: Digest | str) -> bool:
-        """Ask the server whether it has a call or a value."""
-        (flag,) = _exactly(1, self._ask(m.Contains([Digest(key)]), m.Flags).flags)
-        return flag
-
-    def evict(self, key: Digest | str) -> None:
-        """Make the server forget a call or a value."""
-        self.check_writable("evict")
-        self._ask(m.Evict(Digest(key)), m.Done)
-
-    def expand(self, key: Digest | str) -> Digest:
-        """Expand a short digest to its full length, as the server knows it."""
-        (full,) = _exactly(1, self._ask(m.Expand(Digest(key)), m.Digests).digests)
-        return Digest(full)
-
-    def _shrink(self, *keys: Digest | str) -> tuple[Digest, ...]:
-        """Shrink all keys to what is unambiguous on the server."""
-        return tuple(
-            Digest(short)
-            for batch in batches(Digest(key) for key in keys)
-            for short in _exactly(len(batch), self._ask(m.Shrink(batch), m.Digests).digests)
-        )
-
-    def _query(self, call: QueryCall) -> Iterator[LazyCall]:
-        """Yield matching calls as the server finds them; stopping early stops the server."""
-        for key, record in self._listed(m.Query(call)):
-            yield LazyCall(key, decode_record(record), self)
-
-    def call_keys(self, template: QueryCall) -> Iterator[Digest]:
-        """Yield the keys of the calls that match; the records stay where they are."""
-        return (key for key, _ in self._listed(m.Query(template, keys_only=True)))
-
-    def _listed(self, request: m.Query) -> Iterator[tuple[Digest, bytes]]:
-        with self._connected().request(request) as exchange:
-            while (listed := exchange.next_answer()) is not None:
-                if not isinstance(listed, m.Listed) or not listed.calls:
-                    kind = type(listed).__name__
-                    raise ProtocolError(f"a query was answered with {kind}, or with nothing")
-                for key, record in listed.calls:
-                    yield Digest(key), record
-
-    # -- keeping house there -----------------------------------------------------------------------
-
-    def gc(
-        self,
-        grace: float = GRACE,
-        *,
-        lease_age: float = LEASE_AGE,
-        dry_run: bool = False,
-        progress: Progress | None = None,
-    ) -> GcReport:
-        """Have the server collect its garbage; see :meth:`BaseCache.gc`."""
-        self.check_writable("gc")
-        return self._keep_house(m.Gc(grace, lease_age, dry_run), GcReport, progress)
-
-    def verify(self, repair: bool = False, *, progress: Progress | None = None) -> VerifyReport:
-        """Have the server check everything; see :meth:`BaseCache.verify`."""
-        if repair:
-            self.check_writable("repair")
-        return self._keep_house(m.Verify(repair), VerifyReport, progress)
-
-    def redigest(
-        self, *, unpickle: bool = True, progress: Progress | None = None
-    ) -> RedigestReport:
-        """Have the server file calls anew, as far as that goes without opening a value.
-
-        See :meth:`BaseCache.redigest`. Values are opened on their own machine alone, by somebody
-        who trusts them, so ``unpickle`` makes no difference here.
-        """
-        del unpickle
-        self.check_writable("redigest")
-        return self._keep_house(m.Redigest(), RedigestReport, progress)
-
-    def measure(self, progress: Progress | None = None) -> StatsReport:
-        """Have the server count entries and bytes; see :meth:`BaseCache.measure`."""
-        return self._keep_house(m.Measure(), StatsReport, progress)
-
-    def _keep_house(self, request: m.Request, kind: type[R], progress: Progress | None) -> R:
-        connection = self._connected()
-        if "upkeep" not in connection.hello.features:
-            raise Rejected(
-                f"{self}: fleche {connection.hello.version} there keeps house only when it is "
-                "asked on that machine; upgrade it, or ask there"
-            )
-        with connection.request(request) as exchange:
-            return read_report(exchange.next_answer, kind, progress)
-
-    # -- configuration -----------------------------------------------------------------------------
+        self.backend.forget()
 
     def _limits(self) -> dict[str, Any]:
         """Return the settings that differ from their defaults, for :meth:`to_config`."""
@@ -363,35 +126,5 @@ class RemoteCache(BaseCache):
             table["timeout"] = inf
         return table
 
-    def to_config(self) -> dict[str, Any]:
-        """Return the table of ``fleche.toml`` for this cache.
-
-        Raises:
-            Rejected: the channel is of a kind that has none.
-        """
-        raise Rejected(f"{self}: a cache over {self._channel!r} has no form in fleche.toml")
-
     def __repr__(self) -> str:
-        return f"<{type(self).__name__} {self._channel.name}>"
-
-
-def _check_full(key: Digest) -> None:
-    """Raise the miss that a short digest is where only complete ones name anything."""
-    if not Digest(key).is_full:
-        raise KeyError(key)
-
-
-def _exactly(count: int, found: list[T]) -> list[T]:
-    """Return ``found``, which must answer ``count`` questions."""
-    if len(found) != count:
-        raise ProtocolError(f"the server gave {len(found)} answers to {count} questions")
-    return found
-
-
-def _forget_all() -> None:
-    for cache in list(_living):
-        cache.forget()
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_forget_all)
+        return f"<{type(self).__name__} {self.backend.channel.name}>"

@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
-from fleche.caches.base import BaseCache, LayerPolicy, OnError
-from fleche.digest import Digest
+from fleche.caches import BaseCache, LayerPolicy, OnError
 from fleche.remote.channel import LocalSubprocessChannel, SshChannel
 from fleche.remote.client import RemoteCache
 from fleche.remote.compression import WireCodec
-from fleche.settings import as_flag
-from fleche.storage.base import Capabilities
 
 __all__ = ["SshCache", "SubprocessCache"]
 
@@ -21,45 +17,21 @@ class _Configured(RemoteCache):
     """A remote cache that compares, copies and pickles as its configuration."""
 
     config_type: ClassVar[str]
-    _read_only: bool
 
     def _settings(self) -> dict[str, Any]:
-        """Return the arguments of the constructor."""
+        """Return the arguments of the constructor that are about the channel."""
         raise NotImplementedError
 
     def _all_settings(self) -> dict[str, Any]:
-        only = {"read_only": True} if self._read_only else {}
+        only = {"read_only": True} if self.backend.told_read_only else {}
         return {**self._settings(), **self._limits(), **only}
-
-    # -- read-only because it was told so ----------------------------------------------------------
-
-    @property
-    def capabilities(self) -> Capabilities:
-        """What the cache on the other side is to this one; the first call connects."""
-        there = super().capabilities
-        return replace(there, read_only=True) if self._read_only else there
-
-    @property
-    def read_only(self) -> bool:
-        """Whether every save and every evict is refused, here or on the other side."""
-        return self._read_only or super().read_only
-
-    def missing(self, digests: Iterable[Digest]) -> list[Digest]:
-        """Ask the server which values it lacks; if read-only, without renewing the others."""
-        if not self._read_only:
-            return super().missing(digests)
-        wanted = list(digests)
-        there = self.contains_many(wanted)
-        return [digest for digest, is_there in zip(wanted, there, strict=True) if not is_there]
 
     def readonly(self) -> BaseCache:
         """Return this cache, over the same connection, as one that refuses saves and evicts."""
         view = _rebuild(type(self), {**self._all_settings(), "read_only": True}, self.policy)
-        view._channel, view._line = self._channel, self._line  # noqa: SLF001 (of its own kind)
-        view.packing = self.packing
+        view.backend.channel, view.backend.line = self.backend.channel, self.backend.line
+        view.backend.packing = self.packing
         return view
-
-    # -- as a configuration ------------------------------------------------------------------------
 
     def to_config(self) -> dict[str, Any]:
         """Return the table of ``fleche.toml`` for this cache."""
@@ -79,12 +51,12 @@ class _Configured(RemoteCache):
         return bool(self.__reduce__() == other.__reduce__())
 
     def __hash__(self) -> int:
-        return hash((type(self), self._channel.name))
+        return hash((type(self), self.backend.channel.name))
 
 
 def _rebuild(kind: type[_Configured], settings: dict[str, Any], policy: LayerPolicy) -> _Configured:
     cache = kind(**settings)
-    cache.policy = policy
+    cache.backend.policy = policy
     return cache
 
 
@@ -143,13 +115,13 @@ class SshCache(_Configured):
         self.ssh_options = channel.ssh_options
         self.setup_commands = channel.setup_commands
         self.workdir = channel.workdir
-        self._read_only = as_flag("read_only", read_only)
         super().__init__(
             channel,
             timeout=timeout,
             connect_timeout=connect_timeout,
             compression=compression,
             on_error=on_error,
+            read_only=read_only,
         )
 
     def _settings(self) -> dict[str, Any]:
@@ -202,13 +174,13 @@ class SubprocessCache(_Configured):
         channel = LocalSubprocessChannel(python, workdir, cache_name, env)
         self.python, self.workdir = channel.python, channel.workdir
         self.cache_name, self.env = channel.cache_name, channel.env
-        self._read_only = as_flag("read_only", read_only)
         super().__init__(
             channel,
             timeout=timeout,
             connect_timeout=connect_timeout,
             compression=compression,
             on_error=on_error,
+            read_only=read_only,
         )
 
     def _settings(self) -> dict[str, Any]:

@@ -27,7 +27,7 @@ from fleche.remote.messages import (
 )
 from fleche.remote.session import PROTOCOL, Session
 from fleche.remote.streams import Stream, StreamCancelled
-from fleche.version import __version__
+from fleche._util import __version__
 
 __all__ = ["Connection", "Exchange"]
 

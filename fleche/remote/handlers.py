@@ -8,14 +8,12 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterator
-from contextlib import suppress
 from typing import Any
 
-from fleche.caches.base import BaseCache
-from fleche.caches.upkeep import Report
-from fleche.call import CallRecord, decode_record, encode_record
-from fleche.digest import Digest
-from fleche.errors import ParcelError, ProtocolError, RemoteConnectionError
+from fleche.caches import BaseCache, CacheBackend, Report
+from fleche.call import CallEntry, ValueRef, decode_record, encode_record
+from fleche.digest import Address, Digest
+from fleche.errors import ProtocolError, RemoteConnectionError
 from fleche.parcel import IncomingParcel, Parcel, StreamSource
 from fleche.remote import messages as m
 from fleche.remote.failures import to_failure
@@ -23,7 +21,7 @@ from fleche.remote.frames import CHUNK
 from fleche.remote.info import server_info
 from fleche.remote.reports import Telling, parts
 from fleche.remote.streams import Stream, StreamCancelled
-from fleche.remote.uploads import Upload
+from fleche.remote.uploads import Upload, from_wire, to_wire
 
 __all__ = ["Handlers"]
 
@@ -40,23 +38,20 @@ class Handlers:
 
     def __init__(self, cache: BaseCache, cache_name: str | None) -> None:
         self._cache = cache
+        self._backend: CacheBackend = cache.backend
         self._cache_name = cache_name
         self._handlers: dict[type, Callable[[Any, Stream], None]] = {
             m.Info: self._info,
             m.Load: self._load,
-            m.LoadParcel: self._load_parcel,
-            m.SaveRecords: self._save_records,
-            m.SaveParcels: self._save_parcels,
-            m.Missing: self._missing,
+            m.LoadValues: self._load_values,
+            m.Save: self._save,
+            m.Lacking: self._lacking,
             m.Contains: self._contains,
             m.Evict: self._evict,
             m.Expand: self._expand,
             m.Shrink: self._shrink,
             m.Query: self._query,
-            m.Gc: self._gc,
-            m.Verify: self._verify,
-            m.Redigest: self._redigest,
-            m.Measure: self._measure,
+            m.Maintain: self._maintain,
         }
 
     def handle(self, stream: Stream, check_room: Callable[[], None]) -> None:
@@ -94,111 +89,107 @@ class Handlers:
         _answer(stream, m.InfoAnswer(m.legible(info)))
 
     def _load(self, request: m.Load, stream: Stream) -> None:
-        for key in request.keys:
-            try:
-                record, parcel = self._fetch(Digest(key), request.inline)
-            except KeyError:
-                _answer(stream, m.Found(), end=False)
-                continue
-            found = encode_record(record)
-            if parcel is None:
-                _answer(stream, m.Found(found), end=False)
+        keys = [Digest(key) for key in request.keys]
+        for key, entry in self._backend.load(keys, inline=request.inline):
+            if isinstance(entry, CallEntry):
+                self._send_entry(stream, key, entry, request.inline)
             else:
-                _send_parcel(stream, m.Found(found, parcel.nbytes), parcel)
+                _answer(stream, m.Found(key, failure=to_failure(entry)), end=False)
         stream.end()
 
-    def _fetch(self, key: Digest, limit: int) -> tuple[CallRecord, Parcel | None]:
-        """Return a record with its result, if that has at most ``limit`` bytes.
+    def _send_entry(self, stream: Stream, key: Digest, entry: CallEntry, limit: int) -> None:
+        """Send an entry and, if it has at most ``limit`` bytes, the result that is kept apart.
 
-        With a limit this is a hit, and counts as one: a stack copies it down, a limited cache keeps
-        it longer. A result that is gone or damaged is none: who asks for it alone is told.
+        A result that is gone or damaged does not follow: a client that asks for it alone is told.
         """
-        if not limit:
-            return self._cache.load_record(key), None
-        record, parcel = self._cache.fetch(key)
-        if parcel is None and record.result is not None:
-            with suppress(KeyError, ParcelError):
-                parcel = self._cache.load_parcel(record.result)
-        if parcel is not None and parcel.nbytes > limit:
+        wire = to_wire(key, entry)
+        result = _apart(entry)
+        parcel = None
+        if result is not None and result.size <= limit:
+            for _, found in self._backend.load_values([result.address]):
+                parcel = found if isinstance(found, Parcel) else None
+        if parcel is None:
+            _answer(stream, m.Found(key, wire), end=False)
+        elif parcel.nbytes > limit:
             parcel.close()
-            parcel = None
-        return record, parcel
+            _answer(stream, m.Found(key, wire), end=False)
+        else:
+            _send_parcel(stream, m.Found(key, wire, parcel.nbytes), parcel)
 
-    def _load_parcel(self, request: m.LoadParcel, stream: Stream) -> None:
-        for digest in request.digests:
-            try:
-                parcel = self._cache.load_parcel(Digest(digest))
-            except KeyError:
-                _answer(stream, m.Found(), end=False)
+    def _load_values(self, request: m.LoadValues, stream: Stream) -> None:
+        addresses = [_address(each) for each in request.addresses]
+        for at, parcel in self._backend.load_values(addresses):
+            if isinstance(parcel, Parcel):
+                _send_parcel(stream, m.Found(at, size=parcel.nbytes), parcel)
             else:
-                _send_parcel(stream, m.Found(None, parcel.nbytes), parcel)
+                _answer(stream, m.Found(at, failure=to_failure(parcel)), end=False)
         stream.end()
 
-    def _save_records(self, request: m.SaveRecords, stream: Stream) -> None:
-        records = {Digest(key): decode_record(record) for key, record in request.records}
-        self._cache.save_records(records)
-        _answer(stream, m.Done())
-
-    def _save_parcels(self, request: m.SaveParcels, stream: Stream) -> None:
-        """Store parcels as they arrive, one chunk in memory at a time.
-
-        A storage does not read what it has already. That is skipped to get at the next one; after
-        the last one there is the answer at once, which ends the upload.
-        """
+    def _save(self, request: m.Save, stream: Stream) -> None:
+        """Store parcels as they arrive, one chunk in memory at a time, then the entries."""
         data = Upload(stream)
-        for digest, size in request.parcels:
-            data.skip()
-            incoming = IncomingParcel(StreamSource(size, data.take(size)))
-            self._cache.save_parcel(Digest(digest), incoming)
+
+        def arriving() -> Iterator[tuple[Address, Parcel]]:
+            for address, size in request.parcels:
+                data.skip()  # what the storage has not read of the one before
+                yield _address(address), IncomingParcel(StreamSource(size, data.take(size)))
+
+        self._backend.save(
+            dict(map(from_wire, request.entries)),
+            arriving(),
+            unpin=[Digest(key) for key in request.unpin],
+        )
         _answer(stream, m.Done())
 
-    def _missing(self, request: m.Missing, stream: Stream) -> None:
-        found = self._cache.missing([Digest(digest) for digest in request.digests])
-        _answer(stream, m.Digests([str(digest) for digest in found]))
+    def _lacking(self, request: m.Lacking, stream: Stream) -> None:
+        wanted = [_address(each) for each in request.addresses]
+        found = self._backend.lacking(wanted, keep=request.keep)
+        _answer(stream, m.Digests([str(address) for address in found]))
 
     def _contains(self, request: m.Contains, stream: Stream) -> None:
-        _answer(stream, m.Flags(self._cache.contains_many([Digest(key) for key in request.keys])))
+        _answer(stream, m.Flags(self._backend.contains([_name(key) for key in request.keys])))
 
     def _evict(self, request: m.Evict, stream: Stream) -> None:
-        self._cache.evict(request.key)
-        _answer(stream, m.Done())
+        _answer(stream, m.Flags(self._backend.evict([_name(key) for key in request.keys])))
 
     def _expand(self, request: m.Expand, stream: Stream) -> None:
-        _answer(stream, m.Digests([str(self._cache.expand(request.key))]))
+        found = self._backend.expand(request.prefixes)
+        _answer(stream, m.Expanded([[str(each) for each in full] for full in found]))
 
     def _shrink(self, request: m.Shrink, stream: Stream) -> None:
-        _answer(stream, m.Digests([str(key) for key in self._cache.shrink(*request.keys)]))
+        found = self._backend.shrink([Digest(key) for key in request.keys])
+        _answer(stream, m.Digests(["" if each is None else str(each) for each in found]))
 
     def _query(self, request: m.Query, stream: Stream) -> None:
-        for batch in _batched(self._found(request)):
+        found = self._backend.query(request.template, keys_only=request.keys_only)
+        wire = (
+            m.WireEntry(str(key), b"") if entry is None else to_wire(key, entry)
+            for key, entry in found
+        )
+        for batch in _batched(wire):
             stream.send_message(m.encode(m.Listed(batch)), ahead=LISTED_AHEAD)
         stream.end()
 
-    def _found(self, request: m.Query) -> Iterator[tuple[str, bytes]]:
-        if request.keys_only:
-            return ((str(key), b"") for key in self._cache.call_keys(request.template))
-        found = self._cache.query(request.template)
-        return ((str(call.key), encode_record(call.record)) for call in found)
-
-    # -- keeping house -----------------------------------------------------------------------------
-
-    def _gc(self, request: m.Gc, stream: Stream) -> None:
-        options: dict[str, Any] = {"lease_age": request.lease_age, "dry_run": request.dry_run}
-        telling = _telling(stream)
-        _report(stream, self._cache.gc(request.grace, progress=telling, **options))
-
-    def _verify(self, request: m.Verify, stream: Stream) -> None:
-        _report(stream, self._cache.verify(request.repair, progress=_telling(stream)))
-
-    def _redigest(self, _: m.Redigest, stream: Stream) -> None:
-        _report(stream, self._cache.redigest(unpickle=False, progress=_telling(stream)))
-
-    def _measure(self, _: m.Measure, stream: Stream) -> None:
-        _report(stream, self._cache.measure(_telling(stream)))
+    def _maintain(self, request: m.Maintain, stream: Stream) -> None:
+        telling = Telling(lambda answer: _answer(stream, answer, end=False))
+        _report(stream, self._backend.maintain(request.task, telling))
 
 
-def _telling(stream: Stream) -> Telling:
-    return Telling(lambda answer: _answer(stream, answer, end=False))
+def _name(text: str) -> Digest | Address:
+    """Return the key or the address that a validated text is."""
+    return _address(text) if "." in text else Digest(text)
+
+
+def _address(text: str) -> Address:
+    return str.__new__(Address, text)
+
+
+def _apart(entry: CallEntry) -> ValueRef | None:
+    """Return the result of a call whose parcel does not travel with the record, if there is one."""
+    result = entry.record.result
+    if result is None or not result.variant or result.address in entry.parcels:
+        return None
+    return result
 
 
 def _report(stream: Stream, report: Report) -> None:
@@ -207,13 +198,13 @@ def _report(stream: Stream, report: Report) -> None:
     stream.end()
 
 
-def _batched(calls: Iterator[tuple[str, bytes]]) -> Iterator[list[tuple[str, bytes]]]:
+def _batched(calls: Iterator[m.WireEntry]) -> Iterator[list[m.WireEntry]]:
     """Yield calls in batches: small first, so that the first are there soon, never too large."""
-    batch: list[tuple[str, bytes]] = []
+    batch: list[m.WireEntry] = []
     size, most = 0, 8
     for call in calls:
         batch.append(call)
-        size += len(call[1])
+        size += len(call.record) + sum(map(len, call.parcels.values()))
         if len(batch) >= most or size >= LISTED_BYTES:
             yield batch
             batch, size, most = [], 0, min(LISTED, most * 2)

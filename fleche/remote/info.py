@@ -11,12 +11,12 @@ from typing import Any
 
 import cloudpickle
 
-from fleche.caches.base import BaseCache
-from fleche.callers import warn_caller
+from fleche.caches import BaseCache
+from fleche._util import warn_caller
 from fleche.redaction import redact
 from fleche.remote.greeting import printable
-from fleche.storage.base import Capabilities
-from fleche.version import __version__
+from fleche.storage import Capabilities
+from fleche._util import __version__
 
 __all__ = ["read_capabilities", "server_info", "warn_of_skew"]
 

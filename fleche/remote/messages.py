@@ -1,7 +1,8 @@
 """Messages: what client and server say to each other, as validated structs.
 
-A request opens an exchange; the answer is one message or several, some followed by the bytes of a
-parcel. Unknown fields are ignored in both directions, so that newer peers may say more.
+They are the operations of :class:`~fleche.caches.CacheBackend`. A request opens a stream; the
+answer is one message or several, some followed by the bytes of parcels. Unknown fields are ignored
+in both directions, so that newer peers may say more.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from typing import Annotated, Any, TypeAlias
 
 import msgspec
 
+from fleche.caches import Task
 from fleche.call import QueryCall
 from fleche.errors import ProtocolError
 
@@ -20,27 +22,25 @@ __all__ = [
     "Done",
     "Evict",
     "Expand",
+    "Expanded",
     "Failure",
     "Flags",
     "Found",
-    "Gc",
     "Info",
     "InfoAnswer",
+    "Lacking",
     "Listed",
     "Load",
-    "LoadParcel",
-    "Measure",
+    "LoadValues",
+    "Maintain",
     "Message",
-    "Missing",
     "Progressed",
     "Query",
-    "Redigest",
     "Reported",
     "Request",
-    "SaveParcels",
-    "SaveRecords",
+    "Save",
     "Shrink",
-    "Verify",
+    "WireEntry",
     "decode_answer",
     "decode_request",
     "encode",
@@ -48,8 +48,17 @@ __all__ = [
 ]
 
 Key: TypeAlias = Annotated[str, msgspec.Meta(pattern="^[0-9a-f]{64}$")]
+Place: TypeAlias = Annotated[str, msgspec.Meta(pattern=r"^[0-9a-f]{64}(\.[0-9a-f]{32})?$")]
 Prefix: TypeAlias = Annotated[str, msgspec.Meta(pattern="^[0-9a-f]{4,64}$")]
 Size: TypeAlias = Annotated[int, msgspec.Meta(ge=0, lt=1 << 62)]
+
+
+class WireEntry(msgspec.Struct, frozen=True, array_like=True):
+    """The entry of a call: its key, its record in msgpack, and the parcels that travel with it."""
+
+    key: Key
+    record: bytes
+    parcels: dict[Place, bytes] = {}
 
 
 class Message(msgspec.Struct, frozen=True, tag_field="op", omit_defaults=True):
@@ -61,94 +70,77 @@ class Info(Message, frozen=True, tag="info"):
 
 
 class Load(Message, frozen=True, tag="load"):
-    """Ask for records. Answer: a :class:`Found` for each key, in order.
+    """Ask for entries. Answer: a :class:`Found` for each call that is there, in any order.
 
-    A result whose parcel has at most ``inline`` bytes follows its record.
+    A result of at most ``inline`` bytes that does not travel with its record follows it.
     """
 
     keys: list[Key]
     inline: Size = 0
 
 
-class LoadParcel(Message, frozen=True, tag="load_parcel"):
-    """Ask for parcels. Answer: a :class:`Found` for each digest, in order, with the parcel."""
+class LoadValues(Message, frozen=True, tag="load_values"):
+    """Ask for parcels. Answer: a :class:`Found` for each that is there, and its bytes."""
 
-    digests: list[Key]
-
-
-class SaveRecords(Message, frozen=True, tag="save_records"):
-    """Store records: the key and the msgpack bytes of each. Answer: :class:`Done`."""
-
-    records: list[tuple[Key, bytes]]
+    addresses: list[Place]
 
 
-class SaveParcels(Message, frozen=True, tag="save_parcels"):
-    """Store parcels, whose bytes follow: the digest and size of each. Answer: :class:`Done`."""
+class Save(Message, frozen=True, tag="save"):
+    """Store parcels, whose bytes follow, then entries; then remove pins. Answer: :class:`Done`.
 
-    parcels: list[tuple[Key, Size]]
+    ``parcels`` gives the address and size of each, in the order in which their bytes follow.
+    """
+
+    entries: list[WireEntry] = []
+    parcels: list[tuple[Place, Size]] = []
+    unpin: list[Key] = []
 
 
-class Missing(Message, frozen=True, tag="missing"):
-    """Ask which values are not there. Answer: :class:`Digests`."""
+class Lacking(Message, frozen=True, tag="lacking"):
+    """Ask which values are not there, and keep the others. Answer: :class:`Digests`."""
 
-    digests: list[Key]
+    addresses: list[Place]
+    keep: bool = False
 
 
 class Contains(Message, frozen=True, tag="contains"):
     """Ask which calls or values are there. Answer: :class:`Flags`, in order."""
 
-    keys: list[Prefix]
+    keys: list[Place]
 
 
 class Evict(Message, frozen=True, tag="evict"):
-    """Forget a call or a value. Answer: :class:`Done`."""
+    """Forget calls or values. Answer: :class:`Flags`: which of them were there, in order."""
 
-    key: Prefix
+    keys: list[Place]
 
 
 class Expand(Message, frozen=True, tag="expand"):
-    """Ask for the complete digest. Answer: :class:`Digests` with one."""
+    """Ask what prefixes may stand for. Answer: :class:`Expanded`, in order."""
 
-    key: Prefix
+    prefixes: list[Prefix]
 
 
 class Shrink(Message, frozen=True, tag="shrink"):
-    """Ask for short digests. Answer: :class:`Digests`, in order."""
+    """Ask for short digests. Answer: :class:`Digests`, in order; empty for what is not there."""
 
-    keys: list[Prefix]
+    keys: list[Key]
 
 
 class Query(Message, frozen=True, tag="query"):
     """Ask for matching calls. Answer: any number of :class:`Listed`.
 
-    With ``keys_only``, records are left empty, and calls that are still running may be among them;
-    a server that does not know the word sends the records all the same.
+    With ``keys_only``, records are left empty, and pins and damaged entries may be among them.
     """
 
     template: QueryCall
     keys_only: bool = False
 
 
-class Gc(Message, frozen=True, tag="gc"):
-    """Ask for a garbage collection. Answer: as for :class:`Measure`."""
+class Maintain(Message, frozen=True, tag="maintain"):
+    """Ask for housekeeping. Answer: any number of :class:`Progressed` and :class:`Reported`."""
 
-    grace: float
-    lease_age: float
-    dry_run: bool = False
-
-
-class Verify(Message, frozen=True, tag="verify"):
-    """Ask for everything to be checked. Answer: as for :class:`Measure`."""
-
-    repair: bool = False
-
-
-class Redigest(Message, frozen=True, tag="redigest"):
-    """Ask for calls to be filed anew. Answer: as for :class:`Measure`."""
-
-
-class Measure(Message, frozen=True, tag="measure"):
-    """Ask for a count. Answer: any number of :class:`Progressed` and of :class:`Reported`."""
+    task: Task
 
 
 class InfoAnswer(Message, frozen=True, tag="info_answer"):
@@ -157,17 +149,44 @@ class InfoAnswer(Message, frozen=True, tag="info_answer"):
     info: dict[str, Any]
 
 
-class Found(Message, frozen=True, tag="found"):
-    """An entry: a record, or the ``size`` of a parcel that follows, or both, or none (a miss)."""
+class Failure(Message, frozen=True, tag="failure"):
+    """An exception of the server, instead of the rest of an answer.
 
-    record: bytes | None = None
+    ``code`` is the wire code of an error of fleche, ``"key"`` for a :class:`KeyError`,
+    ``"pickled"`` for an exception that travels in ``pickled``, ``"other"`` for one that could not
+    be pickled.
+    """
+
+    code: str
+    message: str = ""
+    type: str = ""
+    pickled: bytes | None = None
+    traceback: str = ""
+
+
+class Found(Message, frozen=True, tag="found"):
+    """What was found of the key or address ``at``.
+
+    ``size`` announces a parcel whose bytes follow: the value that was asked for, or the result of
+    the call in ``entry``. ``failure`` is in place of what is damaged or not trusted.
+    """
+
+    at: Place
+    entry: WireEntry | None = None
     size: Size | None = None
+    failure: Failure | None = None
 
 
 class Digests(Message, frozen=True, tag="digests"):
-    """Digests, complete or short, as asked."""
+    """Digests or addresses, complete or short, as asked."""
 
-    digests: list[Prefix]
+    digests: list[str]
+
+
+class Expanded(Message, frozen=True, tag="expanded"):
+    """The complete digests that begin with each prefix, some of them if there are many."""
+
+    found: list[list[Key]]
 
 
 class Flags(Message, frozen=True, tag="flags"):
@@ -177,9 +196,9 @@ class Flags(Message, frozen=True, tag="flags"):
 
 
 class Listed(Message, frozen=True, tag="listed"):
-    """Some of the calls that match: keys and records, which are empty if only keys were asked."""
+    """Some of the calls that match; records are empty if only keys were asked."""
 
-    calls: list[tuple[Key, bytes]]
+    calls: list[WireEntry]
 
 
 class Progressed(Message, frozen=True, tag="progressed"):
@@ -198,40 +217,21 @@ class Done(Message, frozen=True, tag="done"):
     """It is done."""
 
 
-class Failure(Message, frozen=True, tag="failure"):
-    """An exception of the server, instead of the rest of an answer.
-
-    ``code`` is the wire code of an error of fleche, ``"key"`` for a :class:`KeyError`,
-    ``"pickled"`` for an exception that travels in ``pickled``, ``"other"`` for one that could not
-    be pickled.
-    """
-
-    code: str
-    message: str = ""
-    type: str = ""
-    pickled: bytes | None = None
-    traceback: str = ""
-
-
 Request: TypeAlias = (
     Info
     | Load
-    | LoadParcel
-    | SaveRecords
-    | SaveParcels
-    | Missing
+    | LoadValues
+    | Save
+    | Lacking
     | Contains
     | Evict
     | Expand
     | Shrink
     | Query
-    | Gc
-    | Verify
-    | Redigest
-    | Measure
+    | Maintain
 )
 Answer: TypeAlias = (
-    InfoAnswer | Found | Digests | Flags | Listed | Progressed | Reported | Done | Failure
+    InfoAnswer | Found | Digests | Expanded | Flags | Listed | Progressed | Reported | Done | Failure
 )
 
 _encoder = msgspec.msgpack.Encoder(enc_hook=lambda found: legible(str(found)))

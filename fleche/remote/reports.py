@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 
 import msgspec
 
-from fleche.caches.upkeep import Progress, Report
+from fleche.caches import Progress, Report
 from fleche.errors import ProtocolError
 from fleche.remote import messages as m
 

@@ -1,22 +1,24 @@
-"""How values and records are put together to be sent, and taken apart where they arrive.
+"""What goes up: entries and parcels as requests of bounded size, and back on the other side.
 
-Over a distance, what counts is how often one waits for an answer. Small things travel together in
-one request, a large value in one of its own.
+Small things travel together in one request, a large value in one of its own.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import closing
+from typing import TypeVar
 
-from fleche.batches import batched
-from fleche.digest import Digest
+from fleche._util import batched
+from fleche.call import CallEntry, decode_record, encode_record
+from fleche.digest import Address, Digest
 from fleche.errors import ProtocolError
 from fleche.parcel import Buffer, Parcel
 from fleche.remote import messages as m
 from fleche.remote.frames import Kind
 from fleche.remote.streams import Stream
 
-__all__ = ["BATCH", "Upload", "batches", "groups", "uploads"]
+__all__ = ["BATCH", "Upload", "batches", "entry_groups", "from_wire", "parcel_requests", "to_wire"]
 
 BATCH = 4096
 """How many digests one request names at most."""
@@ -25,52 +27,86 @@ SMALL = 1 << 16
 GROUP = 1 << 19
 GROUPED = 1000
 
+T = TypeVar("T")
 
-def batches(digests: Iterable[Digest]) -> Iterator[list[str]]:
+
+def batches(digests: Iterable[str]) -> Iterator[list[str]]:
     """Yield digests as plain text, as many as one request names at most."""
     return batched(map(str, digests), BATCH)
 
 
-def uploads(
-    parcels: Iterable[tuple[Digest, Parcel]],
-) -> Iterator[tuple[m.Request, Iterable[Buffer]]]:
-    """Yield the requests that store ``parcels``: a large one alone, small ones together."""
+def to_wire(key: Digest, entry: CallEntry) -> m.WireEntry:
+    """Return an entry as it travels."""
+    parcels = {str(at): bytes(data) for at, data in entry.parcels.items()}
+    return m.WireEntry(str(key), encode_record(entry.record), parcels)
+
+
+def from_wire(wire: m.WireEntry) -> tuple[Digest, CallEntry]:
+    """Return the key and the entry that :func:`to_wire` wrote.
+
+    Raises:
+        CorruptParcel: its record is none.
+    """
+    parcels: dict[Address, Buffer] = {
+        str.__new__(Address, at): data for at, data in wire.parcels.items()
+    }
+    return Digest(wire.key), CallEntry(decode_record(wire.record), parcels)
+
+
+def parcel_requests(
+    parcels: Iterable[tuple[Address, Parcel]],
+) -> Iterator[tuple[m.Save, Iterable[Buffer]]]:
+    """Yield the requests that store ``parcels``: a large one alone, small ones together.
+
+    What follows a request closes its parcel at the end, so that the next request may be looked for
+    before this one is sent.
+    """
 
     def small() -> Iterator[tuple[str, bytes]]:
-        for digest, parcel in parcels:
+        for address, parcel in parcels:
             if parcel.nbytes > SMALL:
-                large.append((digest, parcel))
+                large.append((address, parcel))
                 return
-            yield str(digest), parcel.tobytes()
+            yield str(address), parcel.tobytes()
             parcel.close()
 
-    large: list[tuple[Digest, Parcel]] = []
+    large: list[tuple[Address, Parcel]] = []
     parcels = iter(parcels)
     while True:
-        for group in groups(small()):
-            yield (
-                m.SaveParcels([(key, len(data)) for key, data in group]),
-                [b"".join(data for _, data in group)],
-            )
+        for group in _grouped(small(), lambda item: len(item[1])):
+            sizes = [(at, len(data)) for at, data in group]
+            yield m.Save(parcels=sizes), [b"".join(data for _, data in group)]
         if not large:
             return
-        digest, parcel = large.pop()
-        try:
-            yield m.SaveParcels([(digest, parcel.nbytes)]), parcel.chunks()
-        finally:
-            parcel.close()
+        address, parcel = large.pop()
+        yield m.Save(parcels=[(str(address), parcel.nbytes)]), _closing_chunks(parcel)
 
 
-def groups(items: Iterable[tuple[str, bytes]]) -> Iterator[list[tuple[str, bytes]]]:
+def _closing_chunks(parcel: Parcel) -> Iterator[Buffer]:
+    with closing(parcel):
+        yield from parcel.chunks()
+
+
+def entry_groups(entries: Mapping[Digest, CallEntry]) -> list[list[m.WireEntry]]:
+    """Return ``entries`` as they travel, in groups that each fit well into a frame; at least one."""
+    wire = (to_wire(key, entry) for key, entry in entries.items())
+    return list(_grouped(wire, _size)) or [[]]
+
+
+def _size(entry: m.WireEntry) -> int:
+    return len(entry.record) + sum(map(len, entry.parcels.values()))
+
+
+def _grouped(items: Iterable[T], size_of: Callable[[T], int]) -> Iterator[list[T]]:
     """Yield items in groups that each fit well into a frame."""
-    group: list[tuple[str, bytes]] = []
+    group: list[T] = []
     size = 0
     for item in items:
-        if group and (size + len(item[1]) > GROUP or len(group) >= GROUPED):
+        if group and (size + size_of(item) > GROUP or len(group) >= GROUPED):
             yield group
             group, size = [], 0
         group.append(item)
-        size += len(item[1])
+        size += size_of(item)
     if group:
         yield group
 

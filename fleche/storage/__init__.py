@@ -8,33 +8,37 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from fleche.storage.base import (
+from fleche.storage._base import (
+    BufferRefs,
     CallStorage,
     Capabilities,
     Entry,
     Storage,
     ValueStorage,
 )
-from fleche.storage.file import CallFile, ValueFile
-from fleche.storage.memory import CallMemory, ValueMemory
-from fleche.storage.registry import (
+from fleche.storage._locks import Lock, LockTable
+from fleche.storage._memory import CallMemory, CallVoid, ValueMemory, ValueVoid
+from fleche.storage._registry import (
     register_storage,
     storage_class,
     storage_from_config,
     storage_names,
 )
-from fleche.storage.void import CallVoid, ValueVoid
 
 if TYPE_CHECKING:
+    from fleche.storage.file import CallFile, ValueFile
     from fleche.storage.sql import Sql
 
 __all__ = [
+    "BufferRefs",
     "CallFile",
     "CallMemory",
     "CallStorage",
     "CallVoid",
     "Capabilities",
     "Entry",
+    "Lock",
+    "LockTable",
     "Sql",
     "Storage",
     "ValueFile",
@@ -48,6 +52,8 @@ __all__ = [
 ]
 
 _LAZY = {
+    "ValueFile": ("cloudpickle", "values"),
+    "CallFile": ("cloudpickle", "calls"),
     "Sql": ("sql", "calls"),
     "ValueHdf5": ("hdf5", "values"),
     "ValueFsspec": ("fsspec", "values"),

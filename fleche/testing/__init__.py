@@ -1,11 +1,23 @@
-"""Conformance suites: whoever writes a backend or a channel runs the same ones as fleche does.
+"""Conformance suites: the author of a backend or a channel runs the same ones as fleche does.
 
-Plain functions with plain asserts; no test framework is needed.
+Plain functions with plain asserts; no test framework is needed. A suite is imported when it is
+asked for.
 """
 
-from fleche.testing.caches import CACHE_CHECKS, check_cache, check_read_only_cache, example_call
-from fleche.testing.channels import CHANNEL_CHECKS, check_channel
-from fleche.testing.storages import check_call_storage, check_value_storage
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from fleche.testing.caches import (
+        CACHE_CHECKS,
+        check_cache,
+        check_read_only_cache,
+        example_call,
+    )
+    from fleche.testing.channels import CHANNEL_CHECKS, check_channel
+    from fleche.testing.storages import check_call_storage, check_value_storage
 
 __all__ = [
     "CACHE_CHECKS",
@@ -17,3 +29,24 @@ __all__ = [
     "check_value_storage",
     "example_call",
 ]
+
+_MODULES = {
+    "CACHE_CHECKS": "caches",
+    "CHANNEL_CHECKS": "channels",
+    "check_cache": "caches",
+    "check_call_storage": "storages",
+    "check_channel": "channels",
+    "check_read_only_cache": "caches",
+    "check_value_storage": "storages",
+    "example_call": "caches",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _MODULES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{_MODULES[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

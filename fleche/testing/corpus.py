@@ -1,4 +1,4 @@
-"""Values, records and templates that are awkward in every way that has mattered somewhere."""
+"""Values, calls and templates that are awkward in every way that has mattered somewhere."""
 
 from __future__ import annotations
 
@@ -8,12 +8,22 @@ import pickle
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-import msgspec
+from fleche.call import (
+    CallEntry,
+    CallRecord,
+    Condition,
+    QueryCall,
+    ValueRef,
+    between,
+    like,
+    one_of,
+    refer,
+    where,
+)
+from fleche.digest import Address, Digest, digest
+from fleche.parcel import Buffer, pack
 
-from fleche.call import CallRecord, Condition, QueryCall, as_literal, between, like, one_of, where
-from fleche.digest import Digest, digest
-
-__all__ = ["Block", "a_record", "records", "templates", "values"]
+__all__ = ["Block", "a_pin", "a_record", "an_entry", "entries", "records", "templates", "values"]
 
 
 class Block:
@@ -77,28 +87,60 @@ _LITERALS: tuple[Any, ...] = (
 
 
 def a_record(name: str = "f", result: Any = 0, **arguments: Any) -> CallRecord:
-    """Return the record of a finished call ``name(**arguments)``."""
+    """Return the record of a finished call ``name(**arguments)``, without parcels."""
     return CallRecord(
         name=name,
         module="m",
-        arguments={key: digest(value) for key, value in arguments.items()},
-        literals={key: value for key, value in arguments.items() if _is_literal(value)},
-        result=digest(result),
-        literal=as_literal(result),
+        arguments={each: refer(digest(value), value) for each, value in arguments.items()},
+        result=refer(digest(result), result),
     )
 
 
-def _is_literal(value: Any) -> bool:
-    return as_literal(value) is not msgspec.UNSET
+def a_pin(*addresses: Address) -> CallEntry:
+    """Return the entry of a pin that protects ``addresses``."""
+    held = {f"value{number}": at for number, at in enumerate(addresses)}
+    references = {name: ValueRef(at.digest, at.variant) for name, at in held.items()}
+    return CallEntry(CallRecord(name="pin", arguments=references))
+
+
+def an_entry(name: str = "f", result: Any = 0, **arguments: Any) -> CallEntry:
+    """Return the entry of a finished call; what is no literal travels with it as a parcel."""
+    parcels: dict[Address, Buffer] = {}
+
+    def refer_to(value: Any) -> ValueRef:
+        reference = refer(digest(value), value)
+        if reference.is_literal:
+            return reference
+        parcel = pack(value, digest=reference.digest)
+        parcels[Address.of(reference.digest, parcel.variant)] = parcel.tobytes()
+        return ValueRef(reference.digest, parcel.variant, parcel.nbytes)
+
+    record = a_record(name).replace(
+        arguments={each: refer_to(value) for each, value in arguments.items()},
+        result=refer_to(result),
+    )
+    return CallEntry(record, parcels)
+
+
+def entries() -> dict[Digest, CallEntry]:
+    """Return entries by key: :func:`records`, calls that bring parcels along, and pins."""
+    found = {key: CallEntry(record) for key, record in records().items()}
+    bringing = [
+        an_entry("p", result=[1, 2], x=(3, 4), y=(3, 4)),
+        an_entry("p", result={"a": b"\0" * 10_000}, x="y" * 300),
+        an_entry("p", x={}, y=b""),
+    ]
+    found |= {digest(("entry", number)): entry for number, entry in enumerate(bringing)}
+    found[digest("pin")] = a_pin(Address.of(digest(1), "0" * 32), Address.of(digest(2)))
+    return found
 
 
 def records() -> dict[Digest, CallRecord]:
-    """Return records by key, two leases among them."""
-    found = [*_by_name(), *_by_value(), *_by_metadata()]
+    """Return records by key, two pins among them."""
+    found = [*_by_name(), *_by_value(), *_by_metadata(), *_unusual()]
     finished = {digest(("record", number)): record for number, record in enumerate(found)}
-    leases = [a_record("f", x=1).replace(result=None, literal=msgspec.UNSET), found[0]]
-    leases[1] = leases[1].replace(result=None, literal=msgspec.UNSET)
-    return finished | {digest(("lease", number)): lease for number, lease in enumerate(leases)}
+    pins = [a_record("f", x=1).replace(result=None), found[0].replace(result=None)]
+    return finished | {digest(("a pin", number)): record for number, record in enumerate(pins)}
 
 
 def _by_name() -> Iterator[CallRecord]:
@@ -130,6 +172,21 @@ def _by_metadata() -> Iterator[CallRecord]:
         yield a_record("k", x=1).replace(metadata={"run": {"field": field, "host": "h"}})
     yield a_record("k", x=2).replace(metadata={"run": {}, "tags": {"field": 1}})
     yield a_record("k", x=3).replace(metadata={"tags": {"n" * 700: 1, "strange %_\0": "x"}})
+
+
+def _unusual() -> Iterator[CallRecord]:
+    """Yield what only some calls have: errors, states, summaries, children, dependencies."""
+    number = ValueRef(digest(2.5), "1" * 32, 200, summary=2.5, type="numpy.float64")
+    shape = ValueRef(digest(b"array"), "2" * 32, 1 << 40, summary="float64[12, 3]")
+    yield a_record("s", y=1).replace(result=number, arguments={"x": number, "y": shape})
+    yield a_record("s", x=1).replace(result=None, error=ValueRef(digest("error"), "3" * 32, 300))
+    yield a_record("s", x=3).replace(states={"rng": ValueRef(digest("state"), "4" * 32)})
+    yield a_record("s", x=2.5).replace(
+        dependencies={"function helpers.area": digest("area"), "value helpers.\0": digest(3)},
+        children=(digest("child"), digest("other child")),
+        duration=0.25,
+        scheme=2**40,
+    )
 
 
 def templates(*, every: bool = False) -> Iterator[QueryCall]:

@@ -19,7 +19,7 @@ from fleche.remote import Channel, PipeChannel
 from fleche.remote.frames import Flag, Frame, FrameDecoder, Kind, encode_frame
 from fleche.remote.greeting import ClientGreeting
 from fleche.remote.messages import Answer, Request, decode_answer, decode_request, encode
-from fleche.version import __version__
+from fleche._util import __version__
 
 __all__ = ["INFO", "Wire", "hostile_server", "message", "raw_client", "rss", "seal"]
 

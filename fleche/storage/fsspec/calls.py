@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
-from fleche.batches import batched
+from fleche._util import batched
 from fleche.call import CallRecord, QueryCall, decode_record, encode_record
 from fleche.digest import Digest
 from fleche.errors import CorruptParcel, StorageError

@@ -11,7 +11,7 @@ from contextlib import suppress
 from datetime import datetime, timezone
 from typing import Any, NamedTuple
 
-from fleche.batches import batched
+from fleche._util import batched
 from fleche.digest import Digest
 from fleche.storage.fsspec.connection import Connection
 from fleche.storage.fsspec.failures import explained, failure, is_absent, is_empty_range

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, closing, suppress
 from functools import partial
 
-from fleche.batches import batched
+from fleche._util import batched
 from fleche.digest import Digest
 from fleche.errors import CorruptParcel, ParcelError, StorageError
 from fleche.parcel import Parcel

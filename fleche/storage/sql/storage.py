@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import msgspec
 import sqlalchemy as sa
 
-from fleche.batches import batched
+from fleche._util import batched
 from fleche.call import CallRecord, QueryCall, decode_record
 from fleche.digest import Digest
 from fleche.errors import CorruptParcel, StorageError

@@ -5,23 +5,23 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from threading import RLock
-from typing import TYPE_CHECKING, Any, Final, Protocol
+from typing import Any, Final, Protocol
 
 import msgspec
 
-from fleche.call.record import (
+from fleche.call._entry import CallEntry
+from fleche.call._record import (
     CallRecord,
+    Scalar,
+    ValueRef,
     Version,
     as_literal,
     plain_metadata,
     plain_version,
 )
-from fleche.digest import SCHEME, BufferDigests, Digest, digest, digest_arguments
+from fleche.digest import BufferDigests, Digest, digest, digest_arguments
 
-if TYPE_CHECKING:
-    from fleche.parcel import Parcel
-
-__all__ = ["MISSING", "Call", "LazyArguments", "LazyCall", "Opener", "split_digests"]
+__all__ = ["MISSING", "Call", "LazyArguments", "LazyCall", "Opener", "refer"]
 
 
 class _Missing:
@@ -48,7 +48,8 @@ class Call:
             ignored left out. A :class:`~fleche.digest.Digest` stands for the value that it names.
         module: module of the function.
         version: what the author of the function declared.
-        code: digest of the function's code.
+        code: digest of the function's code and of the code that it depends on.
+        dependencies: the digest of each part of that code, by its label.
         result: what the function returned, or :data:`MISSING`.
         metadata: plain data by the name of what collected it.
         unhashed: which of module, version, code are known but are no part of the key.
@@ -59,55 +60,54 @@ class Call:
     module: str | None = None
     version: Version = None
     code: Digest | None = None
+    dependencies: dict[str, str] = field(default_factory=dict)
     result: Any = MISSING
     metadata: dict[str, dict[str, Any]] = field(default_factory=dict)
     unhashed: tuple[str, ...] = ()
 
-    def seal(self, buffers: BufferDigests | None = None) -> CallRecord:
+    def to_record(self, buffers: BufferDigests | None = None) -> CallRecord:
         """Digest the arguments (and the result, if there is one) and return the record.
 
         Args:
-            buffers: where to note the digests of large buffers, for packing the arguments.
+            buffers: receives the digests of large buffers, for packing the arguments.
 
         Raises:
             Indigestible: an argument or the result has no digest.
             TypeError: the metadata is not plain data, or the version is no number or string.
             ValueError: no record can hold the version.
         """
+        digests = digest_arguments(self.arguments, buffers)
         done = self.result is not MISSING
         return CallRecord(
             name=self.name,
             module=self.module,
             version=plain_version(self.version),
             code=self.code,
-            arguments=digest_arguments(self.arguments, buffers),
-            result=digest(self.result) if done else None,
-            literals={
-                name: literal
-                for name, value in self.arguments.items()
-                if not isinstance((literal := as_literal(value)), msgspec.UnsetType)
-            },
-            literal=as_literal(self.result) if done else msgspec.UNSET,
+            dependencies=dict(self.dependencies),
+            arguments={name: refer(digests[name], each) for name, each in self.arguments.items()},
+            result=refer(digest(self.result), self.result) if done else None,
             metadata=plain_metadata(self.metadata),
             unhashed=tuple(self.unhashed),
-            scheme=SCHEME,
         )
 
     @property
     def key(self) -> Digest:
         """The digest of the call, from its arguments as they are now."""
-        return self.seal().key
+        return self.to_record().key
+
+
+def refer(found: Digest, value: Any) -> ValueRef:
+    """Return the reference to ``value``, whose digest is ``found``, before its parcel is stored."""
+    if isinstance(value, Digest):
+        return ValueRef(found)
+    return ValueRef(found, literal=as_literal(value))
 
 
 class Opener(Protocol):
     """What a :class:`LazyCall` needs of a cache."""
 
-    def load_value(self, digest: Digest | str) -> Any:
-        """Return the value of ``digest``."""
-        ...
-
-    def open_parcel(self, parcel: Parcel, digest: Digest) -> Any:
-        """Return the value inside ``parcel``."""
+    def open_ref(self, ref: ValueRef, entry: CallEntry) -> Any:
+        """Return the value that ``ref`` of a loaded entry stands for."""
         ...
 
     def evict(self, key: Digest | str) -> None:
@@ -118,22 +118,26 @@ class Opener(Protocol):
 class LazyArguments(Mapping[str, Any]):
     """The arguments of a stored call; each is loaded when it is asked for."""
 
-    def __init__(self, digests: Mapping[str, Digest], cache: Opener) -> None:
-        self.digests = digests
+    def __init__(self, entry: CallEntry, cache: Opener) -> None:
+        self._entry = entry
         self._cache = cache
 
+    @property
+    def digests(self) -> dict[str, Digest]:
+        """The digest of each argument."""
+        return {name: Digest(ref.digest) for name, ref in self._entry.record.arguments.items()}
+
     def __getitem__(self, name: str) -> Any:
-        return self._cache.load_value(self.digests[name])
+        return self._cache.open_ref(self._entry.record.arguments[name], self._entry)
 
     def __iter__(self) -> Iterator[str]:
-        return iter(self.digests)
+        return iter(self._entry.record.arguments)
 
     def __len__(self) -> int:
-        return len(self.digests)
+        return len(self._entry.record.arguments)
 
     def __repr__(self) -> str:
-        inner = ", ".join(f"{name}={value[:8]}" for name, value in self.digests.items())
-        return f"LazyArguments({inner})"
+        return f"LazyArguments({_shown(self._entry.record)})"
 
 
 class LazyCall:
@@ -143,15 +147,19 @@ class LazyCall:
     value.
     """
 
-    def __init__(
-        self, key: Digest, record: CallRecord, cache: Opener, parcel: Parcel | None = None
-    ) -> None:
+    __slots__ = ("_cache", "_lock", "_result", "entry", "key")
+
+    def __init__(self, key: Digest, entry: CallEntry, cache: Opener) -> None:
         self.key = key
-        self.record = record
+        self.entry = entry
         self._cache = cache
-        self._parcel = parcel
         self._result: Any = MISSING
         self._lock = RLock()
+
+    @property
+    def record(self) -> CallRecord:
+        """What is stored of the call."""
+        return self.entry.record
 
     @property
     def name(self) -> str:
@@ -169,7 +177,7 @@ class LazyCall:
         return self.record.version
 
     @property
-    def code(self) -> Digest | None:
+    def code(self) -> str | None:
         """Digest of the function's code when the call ran."""
         return self.record.code
 
@@ -181,7 +189,7 @@ class LazyCall:
     @property
     def arguments(self) -> LazyArguments:
         """The arguments by name; each is loaded when asked for."""
-        return LazyArguments(self.record.arguments, self._cache)
+        return LazyArguments(self.entry, self._cache)
 
     @property
     def result(self) -> Any:
@@ -193,16 +201,11 @@ class LazyCall:
         """
         with self._lock:
             if self._result is MISSING:
-                self._result = self._load_result()
+                ref = self.record.result
+                if ref is None:
+                    raise KeyError(self.key)
+                self._result = self._cache.open_ref(ref, self.entry)
             return self._result
-
-    def _load_result(self) -> Any:
-        if self.record.result is None:
-            raise KeyError(self.key)
-        if self._parcel is None:
-            return self._cache.load_value(self.record.result)
-        parcel, self._parcel = self._parcel, None
-        return self._cache.open_parcel(parcel, self.record.result)
 
     def load(self) -> Call:
         """Return the live call, with all its values loaded."""
@@ -212,7 +215,8 @@ class LazyCall:
             arguments=dict(self.arguments),
             module=record.module,
             version=record.version,
-            code=record.code,
+            code=None if record.code is None else Digest(record.code),
+            dependencies=record.dependencies,
             result=self.result,
             metadata=record.metadata,
             unhashed=record.unhashed,
@@ -220,7 +224,7 @@ class LazyCall:
 
     def bind(self, cache: Opener) -> LazyCall:
         """Return the same call, bound to another cache."""
-        return LazyCall(self.key, self.record, cache, self._parcel)
+        return LazyCall(self.key, self.entry, cache)
 
     def evict(self) -> None:
         """Remove the call from its cache."""
@@ -235,17 +239,15 @@ class LazyCall:
         return hash(self.key)
 
     def __repr__(self) -> str:
-        shown = ", ".join(
-            f"{name}={self.record.literals[name]!r}"
-            if name in self.record.literals
-            else f"{name}=<{value[:8]}>"
-            for name, value in self.record.arguments.items()
-        )
-        return f"<LazyCall {self.key[:8]} {self.name}({shown})>"
+        return f"<LazyCall {self.key[:8]} {self.name}({_shown(self.record)})>"
 
 
-def split_digests(arguments: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Digest]]:
-    """Part ``arguments`` into live values and digests that stand for values."""
-    live = {name: value for name, value in arguments.items() if not isinstance(value, Digest)}
-    named = {name: value for name, value in arguments.items() if isinstance(value, Digest)}
-    return live, named
+def _shown(record: CallRecord) -> str:
+    return ", ".join(f"{name}={_shown_ref(ref)}" for name, ref in record.arguments.items())
+
+
+def _shown_ref(ref: ValueRef) -> str:
+    shown: Scalar | msgspec.UnsetType = ref.shown
+    if ref.is_literal:
+        return repr(shown)
+    return f"<{ref.digest[:8]}>" if shown is msgspec.UNSET else str(shown)

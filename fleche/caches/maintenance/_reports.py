@@ -1,11 +1,13 @@
-"""What housekeeping found and did."""
+"""Tasks of housekeeping, and the reports of what they found and did: plain data, as the wire wants."""
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, fields
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+import msgspec
 
 from fleche.digest import Digest
 
@@ -13,13 +15,71 @@ if TYPE_CHECKING:
     from typing_extensions import Self
 
 __all__ = [
+    "GRACE",
+    "PIN_AGE",
+    "Gc",
     "GcReport",
-    "RedigestReport",
+    "Measure",
     "Report",
     "StatsReport",
     "SyncReport",
+    "Task",
+    "Verify",
     "VerifyReport",
 ]
+
+
+GRACE = 3600.0
+"""Seconds for which a value is left alone after it was stored, or found to be here already."""
+
+PIN_AGE = 7 * 86400.0
+"""Seconds after which a call that has neither returned nor failed is given up."""
+
+
+class Gc(msgspec.Struct, frozen=True, tag="gc"):
+    """Remove the values that no call refers to. Answer: :class:`GcReport`.
+
+    Attributes:
+        grace: seconds for which a value is left alone.
+        pin_age: seconds after which a pin is dropped.
+        dry_run: change nothing.
+    """
+
+    grace: float = GRACE
+    pin_age: float = PIN_AGE
+    dry_run: bool = False
+
+    @property
+    def changes(self) -> bool:
+        """Whether the task removes anything."""
+        return not self.dry_run
+
+
+class Verify(msgspec.Struct, frozen=True, tag="verify"):
+    """Check every byte of every entry, opening no value. Answer: :class:`VerifyReport`.
+
+    Attributes:
+        repair: remove what is corrupt, and calls whose result is gone.
+    """
+
+    repair: bool = False
+
+    @property
+    def changes(self) -> bool:
+        """Whether the task removes anything."""
+        return self.repair
+
+
+class Measure(msgspec.Struct, frozen=True, tag="measure"):
+    """Count entries and bytes. Answer: :class:`StatsReport`."""
+
+    @property
+    def changes(self) -> bool:
+        """Whether the task removes anything."""
+        return False
+
+
+Task: TypeAlias = Gc | Verify | Measure
 
 
 @dataclass(frozen=True)
@@ -53,13 +113,13 @@ class GcReport(Report):
         removed: values that no call refers to.
         freed: their size in bytes.
         kept: values that stay.
-        leases: marks of calls that began too long ago to be running still.
+        pins: pins that are too old for their call to be running still.
     """
 
     removed: int = 0
     freed: int = 0
     kept: int = 0
-    leases: int = 0
+    pins: int = 0
 
 
 @dataclass(frozen=True)
@@ -96,22 +156,6 @@ class VerifyReport(Report):
         """Whether every stored call can be answered."""
         wrong = (self.corrupt, self.untrusted, self.broken, self.dangling, self.misfiled)
         return not any(wrong)
-
-
-@dataclass(frozen=True)
-class RedigestReport(Report):
-    """What became of calls whose key did not match.
-
-    Attributes:
-        calls: how many finished calls there are.
-        rekeyed: the new keys.
-        failed: the keys of calls that stay as they are: a value of theirs is gone or cannot be
-            opened here, or an older scheme digested the code that is part of the key.
-    """
-
-    calls: int = 0
-    rekeyed: tuple[Digest, ...] = ()
-    failed: tuple[Digest, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,7 @@ from typing import Any, Literal, TypeAlias
 import msgspec
 
 from fleche.errors import ConfigError
-from fleche.storage.base import CallStorage, Storage, ValueStorage
+from fleche.storage._base import CallStorage, Storage, ValueStorage
 
 __all__ = [
     "Kind",
@@ -35,8 +35,8 @@ _BASES: dict[Kind, Any] = {"values": ValueStorage, "calls": CallStorage}
 
 _BUILT_IN: dict[Kind, dict[str, str]] = {
     "values": {
-        "memory": "fleche.storage.memory:ValueMemory",
-        "void": "fleche.storage.void:ValueVoid",
+        "memory": "fleche.storage:ValueMemory",
+        "void": "fleche.storage:ValueVoid",
         "cloudpickle": "fleche.storage.file:ValueFile",
         "pickle": "fleche.storage.file:ValueFile",
         "dill": "fleche.storage.file:ValueFile",
@@ -44,8 +44,8 @@ _BUILT_IN: dict[Kind, dict[str, str]] = {
         "fsspec": "fleche.storage.fsspec:ValueFsspec",
     },
     "calls": {
-        "memory": "fleche.storage.memory:CallMemory",
-        "void": "fleche.storage.void:CallVoid",
+        "memory": "fleche.storage:CallMemory",
+        "void": "fleche.storage:CallVoid",
         "cloudpickle": "fleche.storage.file:CallFile",
         "pickle": "fleche.storage.file:CallFile",
         "dill": "fleche.storage.file:CallFile",

@@ -13,7 +13,7 @@ from typing import Any, Literal, TypeAlias
 
 import msgspec
 
-from fleche.call.record import CallRecord, Scalar, Version, as_plain, plain_metadata
+from fleche.call._record import CallRecord, Scalar, ValueRef, Version, as_plain, plain_metadata
 from fleche.digest import Digest, digest
 
 __all__ = ["Condition", "Operator", "QueryCall", "between", "like", "one_of", "where"]
@@ -164,17 +164,19 @@ class QueryCall(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     def matches(self, record: CallRecord) -> bool:
         """Tell whether ``record``, a finished call, matches."""
         return (
-            record.result is not None
+            not record.is_pin
             and _pattern(self.name, record.name)
             and _pattern(self.module, record.module)
             and (self.version is msgspec.UNSET or _same(record.version, self.version))
             and (self.code is None or (record.code or "").startswith(self.code))
             and all(
-                name in record.arguments
-                and _meets(wanted, record.arguments[name], record.literals.get(name, msgspec.UNSET))
+                name in record.arguments and _meets(wanted, record.arguments[name])
                 for name, wanted in self.arguments.items()
             )
-            and (self.result is None or _meets(self.result, record.result, record.literal))
+            and (
+                self.result is None
+                or (record.result is not None and _meets(self.result, record.result))
+            )
             and all(
                 wanted.matches(record.metadata.get(collector, {}).get(field))
                 for collector, fields in self.metadata.items()
@@ -192,10 +194,11 @@ def _fits(found: str, pattern: str) -> bool:
     return fnmatchcase(found, pattern.replace("[", "[[]"))
 
 
-def _meets(wanted: Condition, found: Digest, literal: Any) -> bool:
+def _meets(wanted: Condition, found: ValueRef) -> bool:
     if wanted.op == "digest":
-        return found.startswith(str(wanted.value))
-    return literal is not msgspec.UNSET and wanted.matches(literal)
+        return found.digest.startswith(str(wanted.value))
+    shown = found.shown
+    return shown is not msgspec.UNSET and wanted.matches(shown)
 
 
 def _by_digest(value: Any) -> Condition:

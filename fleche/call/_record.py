@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from datetime import date, datetime
 from typing import Any, TypeAlias
 
 import msgspec
 
-from fleche.digest import Digest, call_key
+from fleche.digest import SCHEME, Address, Digest, call_key
 from fleche.errors import CorruptParcel
 
 __all__ = [
     "KEY_PARTS",
     "CallRecord",
     "Scalar",
+    "ValueRef",
     "Version",
     "as_literal",
     "as_plain",
@@ -33,47 +34,124 @@ _SMALLEST, _LARGEST = -(1 << 63), (1 << 63) - 1
 KEY_PARTS = ("module", "version", "code")
 
 
+class ValueRef(
+    msgspec.Struct,
+    frozen=True,
+    omit_defaults=True,
+    rename={
+        "digest": "d",
+        "variant": "v",
+        "size": "n",
+        "literal": "l",
+        "summary": "s",
+        "type": "t",
+    },
+):
+    """One argument or result in a record: what it is, and where its parcel is.
+
+    Attributes:
+        digest: the digest of the value, 64 hexadecimal characters.
+        variant: the variant of the parcel that was stored; empty if none was: the literal is the
+            value, or another call has stored it, or it is a secret.
+        size: bytes of the parcel, the shared buffers that it refers to included.
+        literal: the value itself if it is small and plain, else ``UNSET``. It is complete: a value
+            with a literal needs no parcel.
+        summary: what a person sees of any other value: the plain number of a numpy scalar, or a
+            short text such as ``float64[12, 3]``.
+        type: the type of the value where :attr:`summary` is its plain number.
+    """
+
+    digest: str
+    variant: str = ""
+    size: int = 0
+    literal: Scalar | msgspec.UnsetType = msgspec.UNSET
+    summary: Scalar = None
+    type: str = ""
+
+    @property
+    def address(self) -> Address:
+        """Where the parcel is; without a variant, that of any parcel of this digest."""
+        return Address.of(self.digest, self.variant)
+
+    @property
+    def is_literal(self) -> bool:
+        """Whether the record holds the value itself."""
+        return self.literal is not msgspec.UNSET
+
+    @property
+    def shown(self) -> Scalar | msgspec.UnsetType:
+        """The plain value to show, sort and search by: the literal, or the summary, or ``UNSET``."""
+        if self.literal is not msgspec.UNSET:
+            return self.literal
+        return msgspec.UNSET if self.summary is None else self.summary
+
+
 class CallRecord(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """One call, with digests in place of objects.
+    """One call, with references in place of objects.
 
     Attributes:
         name: qualified name of the function.
         module: module of the function.
         version: what the author of the function declared.
-        code: digest of the function's code.
-        arguments: the digest of each argument, in the order of the signature.
-        result: digest of the result; ``None`` marks a lease, a call that is still running.
-        literals: the arguments that are small plain values, in the clear.
-        literal: the result, if it is a small plain value.
+        code: digest of the function's code and of the code that it depends on.
+        dependencies: the digest of each function, class and value that :attr:`code` covers, by a
+            label such as ``function helpers.area``.
+        arguments: each argument, in the order of the signature.
+        result: the result; ``None`` in a pin (see :attr:`is_pin`) and in a record of an error.
+        error: the exception, for a function whose exceptions are kept.
+        states: what the call left its mutable arguments in, by the name of the argument; random
+            generators only.
+        children: the keys of the cached calls that were made while this one ran, hits included, in
+            order, each once.
         metadata: plain data by the name of what collected it; never part of the key.
         unhashed: which of module, version, code are known but are no part of the key.
+        duration: seconds that the body took.
         scheme: version of the digest scheme that made the digests.
     """
 
     name: str
     module: str | None = None
     version: Version = None
-    code: Digest | None = None
-    arguments: dict[str, Digest] = {}
-    result: Digest | None = None
-    literals: dict[str, Scalar] = {}
-    literal: Scalar | msgspec.UnsetType = msgspec.UNSET
+    code: str | None = None
+    dependencies: dict[str, str] = {}
+    arguments: dict[str, ValueRef] = {}
+    result: ValueRef | None = None
+    error: ValueRef | None = None
+    states: dict[str, ValueRef] = {}
+    children: tuple[str, ...] = ()
     metadata: dict[str, dict[str, Any]] = {}
     unhashed: tuple[str, ...] = ()
-    scheme: int = 1
+    duration: float | None = None
+    scheme: int = SCHEME
 
     @property
     def key(self) -> Digest:
-        """The digest of the call: of everything but result, literals and metadata."""
-        parts = {part: None if part in self.unhashed else getattr(self, part) for part in KEY_PARTS}
-        return call_key(name=self.name, arguments=self.arguments, **parts)
+        """The digest of the call, from the parts of the record that identify it."""
+        parts: dict[str, Any] = {
+            part: None if part in self.unhashed else getattr(self, part) for part in KEY_PARTS
+        }
+        if parts["code"] is not None:
+            parts["code"] = Digest(parts["code"])
+        digests = {name: Digest(found.digest) for name, found in self.arguments.items()}
+        return call_key(name=self.name, arguments=digests, **parts)
 
-    def digests(self) -> tuple[Digest, ...]:
-        """Every value this record stands on: the arguments and the result, each once."""
-        found = dict.fromkeys(self.arguments.values())
+    @property
+    def is_pin(self) -> bool:
+        """Whether this protects values that are on their way from ``gc()``, and is no call yet."""
+        return self.result is None and self.error is None
+
+    def values(self) -> Iterator[ValueRef]:
+        """Yield the arguments, then the result or error, then the states."""
+        yield from self.arguments.values()
         if self.result is not None:
-            found[self.result] = None
-        return tuple(found)
+            yield self.result
+        if self.error is not None:
+            yield self.error
+        yield from self.states.values()
+
+    def addresses(self) -> tuple[Address, ...]:
+        """Where the parcels of this call are, each once; values without a parcel are left out."""
+        return tuple(dict.fromkeys(found.address for found in self.values() if found.variant))
 
     def replace(self, **changes: Any) -> CallRecord:
         """Return a copy with some fields changed."""
@@ -95,7 +173,7 @@ def _encodable(value: Any) -> str:
 
 
 _encoder = msgspec.msgpack.Encoder(enc_hook=_encodable)
-_decoder = msgspec.msgpack.Decoder(CallRecord, dec_hook=lambda kind, value: kind(value))
+_decoder = msgspec.msgpack.Decoder(CallRecord)
 
 
 def encode_record(record: CallRecord) -> bytes:

@@ -1,0 +1,234 @@
+"""The contract of a cache: a dozen batched operations over entries and parcels.
+
+A local cache answers them from its storages, a remote one over the wire (they are the wire's
+messages), a stack or a view from the caches behind it. Nothing in the contract is singular: what
+people call (:class:`~fleche.caches.BaseCache`) is written once above it, and costs through any
+wrapper the round trips that it costs at the remote cache alone.
+
+Conventions of all operations:
+
+- Keys of calls are complete digests, addresses are complete too (with or without a variant), unless
+  a parameter is called ``prefix``.
+- What is not there is left out of an answer; nothing raises :class:`KeyError`.
+- What is damaged or not trusted comes as the :class:`~fleche.errors.ParcelError` that says so, in
+  place of the entry or the parcel, so that one bad entry does not cost the rest of a batch.
+- Iterators hold no transaction and no lock while the caller's code runs.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from threading import Lock
+from typing import Any, Literal, TypeAlias
+
+from fleche.caches.maintenance import Report, Task
+from fleche.call import CallEntry, QueryCall
+from fleche.digest import Address, Digest
+from fleche.errors import ParcelError, Rejected
+from fleche.parcel import Packing, Parcel
+from fleche.storage import Capabilities, LockTable
+
+__all__ = ["INLINE", "CacheBackend", "LayerPolicy", "OnError", "Progress"]
+
+OnError: TypeAlias = Literal["raise", "miss"]
+Progress: TypeAlias = Callable[[int], None]
+
+INLINE = 1 << 20
+"""A result of up to so many bytes is sent and loaded along with its record."""
+
+
+@dataclass(frozen=True)
+class LayerPolicy:
+    """How a stack treats a cache that is one of its layers.
+
+    Attributes:
+        write_through: saves go to this layer too, after the first; a failure is a counted warning.
+        on_error: ``"miss"`` makes an unreachable layer a counted, once-warned miss.
+    """
+
+    write_through: bool = False
+    on_error: OnError = "raise"
+
+    def to_config(self) -> dict[str, Any]:
+        """Return those fields that differ from the defaults."""
+        return {name: value for name, value in asdict(self).items() if value != _DEFAULTS[name]}
+
+
+_DEFAULTS = asdict(LayerPolicy())
+
+
+class CacheBackend(ABC):
+    """What a cache does. Every method may be called from any thread.
+
+    Attributes:
+        packing: how values born here are packed, and whose signatures count when one is opened.
+        policy: how a stack treats this cache.
+        locks: which process computes which call, where there is a way to know.
+    """
+
+    packing: Packing = Packing()
+    policy: LayerPolicy = LayerPolicy()
+    locks: LockTable = LockTable()
+
+    def __init__(self) -> None:
+        self._counts: Counter[str] = Counter()
+        self._counts_lock = Lock()
+
+    # -- the contract ------------------------------------------------------------------------------
+
+    @property
+    @abstractmethod
+    def capabilities(self) -> Capabilities:
+        """What this cache is."""
+
+    @abstractmethod
+    def load(
+        self, keys: Sequence[Digest], *, inline: int = INLINE
+    ) -> Iterator[tuple[Digest, CallEntry | ParcelError]]:
+        """Yield the entries of those finished calls that are here, each once, in any order.
+
+        Args:
+            keys: of the calls.
+            inline: a result of up to so many bytes may come with the entry, where that saves a
+                round trip; 0: nothing but what is stored with the record.
+        """
+
+    @abstractmethod
+    def load_values(
+        self, addresses: Iterable[Address]
+    ) -> Iterator[tuple[Address, Parcel | ParcelError]]:
+        """Yield the parcels of those values that are here, in any order; the caller closes each.
+
+        An address without a variant stands for the oldest form that is kept, or for a shared
+        buffer. It comes back as it was asked for.
+        """
+
+    @abstractmethod
+    def save(
+        self,
+        entries: Mapping[Digest, CallEntry],
+        parcels: Iterable[tuple[Address, Parcel]] = (),
+        *,
+        unpin: Sequence[Digest] = (),
+    ) -> None:
+        """Store parcels, in order, then entries; then remove pins. Each parcel is closed.
+
+        Whenever it is interrupted, what is here is whole: shared buffers come before the values
+        that refer to them, and all of them before the entries. What is there under an address
+        already is replaced.
+
+        Args:
+            entries: calls, or pins, by their key.
+            parcels: what does not travel with the entries.
+            unpin: keys of pins that have done their work. One that is not there is passed over.
+
+        Raises:
+            Rejected: this cache refuses it.
+            StorageError: it could not be stored.
+        """
+
+    @abstractmethod
+    def lacking(self, addresses: Iterable[Address], *, keep: bool = False) -> list[Address]:
+        """Return those of ``addresses`` that have no parcel where saves go.
+
+        Args:
+            addresses: of values; one without a variant is there if any form is.
+            keep: the others count as stored just now: the caller relies on them instead of storing
+                them again, so that no ``gc()`` may take them before a record refers to them.
+        """
+
+    @abstractmethod
+    def contains(self, keys: Sequence[Digest | Address]) -> list[bool]:
+        """Return for each key whether it is a call that can be answered from here, or a value here.
+
+        Args:
+            keys: of calls, or addresses of values.
+        """
+
+    @abstractmethod
+    def evict(self, keys: Sequence[Digest | Address]) -> list[bool]:
+        """Forget calls, or values (of a bare digest, every form); return what there was to forget.
+
+        Large values that a forgotten call leaves behind stay until they are collected: other calls
+        may use them.
+
+        Raises:
+            Rejected: this cache is read-only.
+        """
+
+    @abstractmethod
+    def expand(self, prefixes: Sequence[str]) -> list[tuple[Digest, ...]]:
+        """Return for each prefix the complete digests of calls and values that begin with it.
+
+        Of more than :data:`~fleche.caches.MOST_EXPANDED` only so many are returned.
+        """
+
+    @abstractmethod
+    def shrink(self, keys: Sequence[Digest]) -> list[Digest | None]:
+        """Return for each key the shortest beginning that stands for it alone here.
+
+        ``None`` stands for a key that is not here.
+        """
+
+    @abstractmethod
+    def query(
+        self, template: QueryCall, *, keys_only: bool = False
+    ) -> Iterator[tuple[Digest, CallEntry | None]]:
+        """Yield the finished calls that match, as they are found.
+
+        Args:
+            template: what to look for.
+            keys_only: the entries are not wanted, and may be ``None``; keys of pins and of damaged
+                entries may then be among them.
+        """
+
+    @abstractmethod
+    def maintain(self, task: Task, progress: Progress | None = None) -> Report:
+        """Carry out a task of housekeeping; return what it found and did.
+
+        A remote cache that is only a layer of another is left alone: it may be large, and is used
+        by others.
+
+        Args:
+            task: what to do.
+            progress: called with the number of entries looked at so far.
+
+        Raises:
+            Rejected: the task changes something, and this cache is read-only.
+        """
+
+    @abstractmethod
+    def to_config(self) -> Any:
+        """Return what ``fleche.toml`` says to get this cache: a table, or an array for a stack."""
+
+    def close(self) -> None:  # noqa: B027 (most have nothing to give back)
+        """Give back what the cache holds open. Idempotent."""
+
+    # -- what it is and how it fared ---------------------------------------------------------------
+
+    @property
+    def read_only(self) -> bool:
+        """Whether every save and every evict is refused."""
+        return self.capabilities.read_only
+
+    def check_writable(self, action: str) -> None:
+        """Refuse ``action`` if this cache is read-only.
+
+        Raises:
+            Rejected: it is.
+        """
+        if self.read_only:
+            raise Rejected(f"{self}: read-only, {action} refused")
+
+    def count(self, event: str, number: int = 1) -> None:
+        """Add to the counter of ``event`` (``"hits"``, ``"misses"``, ``"errors.corrupt"``, ...)."""
+        with self._counts_lock:
+            self._counts[event] += number
+
+    def counts(self) -> dict[str, int]:
+        """Return how often each event happened to this object since it was made."""
+        with self._counts_lock:
+            return dict(self._counts)

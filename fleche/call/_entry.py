@@ -1,0 +1,179 @@
+r"""Entries: a record together with the small parcels that travel with it, and their bytes at rest.
+
+Every storage that keeps bytes (a file, a row, an object) keeps an entry in the same form. All
+integers are little-endian::
+
+    offset  size  what
+    0       4     magic: 89 66 63 65  ("\x89fce")
+    4       1     layout version (1)
+    5       1     flags (bit 0: a signature follows the checksum)
+    6       2     zero
+    8       4     length of the record, r
+    12      4     length of the table of parcels, t
+    16      16    XXH3-128 of the key and of everything behind the checksum and signature;
+                  of an entry that is signed, the first 16 bytes of its BLAKE3
+    32      32    HMAC-SHA256 of "fleche entry 1\n" and the BLAKE3 (only where flag bit 0 is set)
+    ...     r     the record, in msgpack
+    ...     t     the table: msgpack, a list of (address, size)
+    ...           the parcels, one after the other
+
+The key is part of what the checksum covers, so that an entry cannot pass for that of another call.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Mapping, Sequence
+from typing import Annotated, NamedTuple, TypeAlias
+
+import msgspec
+from blake3 import blake3
+from xxhash import xxh3_128_digest
+
+from fleche.call._record import CallRecord, decode_record, encode_record
+from fleche.digest import Address
+from fleche.errors import CorruptParcel
+from fleche.parcel import Buffer, Parcel, check_signature, sign
+
+__all__ = ["SMALL", "CallEntry", "decode_entry", "encode_entry"]
+
+SMALL = 1 << 14
+"""So many bytes of parcels, together, travel with a record."""
+
+_MAGIC = b"\x89fce"
+_VERSION = 1
+_SIGNED = 1
+_PROLOGUE = struct.Struct("<4sBB2xII")
+_CHECKSUM = 16
+_SIGNATURE = 32
+_SIGNED_KIND = b"fleche entry 1\n"
+
+_encode_table = msgspec.msgpack.Encoder().encode
+_Size: TypeAlias = Annotated[int, msgspec.Meta(ge=0)]
+_decode_table = msgspec.msgpack.Decoder(list[tuple[str, _Size]]).decode
+
+
+class CallEntry(NamedTuple):
+    """What a call storage keeps under one key.
+
+    Attributes:
+        record: the call, or a pin.
+        parcels: the bytes of the parcels that travel with the record, by their address. Together
+            they have at most :data:`SMALL` bytes where an entry is stored; an entry that a remote
+            cache has loaded may bring a larger result along.
+    """
+
+    record: CallRecord
+    parcels: Mapping[Address, Buffer] = {}
+
+    def parcel(self, address: Address) -> Parcel | None:
+        """Return a parcel that travels with the record; of a bare digest, that of any variant.
+
+        Raises:
+            CorruptParcel: its bytes are damaged.
+        """
+        data = self.parcels.get(address)
+        if data is None and not address.variant:
+            found = (each for each in self.parcels if each.digest == address)
+            data = self.parcels.get(next(found, address))
+        return None if data is None else Parcel.from_bytes(data)
+
+
+def encode_entry(key: str, entry: CallEntry, secrets: Sequence[bytes] = ()) -> bytes:
+    """Return the bytes in which ``entry`` is stored under ``key``.
+
+    Args:
+        key: the key of the call.
+        entry: the record and its parcels.
+        secrets: the first one, if there is any, signs.
+
+    Raises:
+        TypeError: something in the record is not plain data.
+    """
+    record = encode_record(entry.record)
+    parcels = entry.parcels
+    table = _encode_table([(str(at), len(data)) for at, data in parcels.items()]) if parcels else b""
+    body = b"".join((record, table, *parcels.values()))
+    flags = _SIGNED if secrets else 0
+    prologue = _PROLOGUE.pack(_MAGIC, _VERSION, flags, len(record), len(table))
+    return b"".join((prologue, *_seal(key, prologue, body, secrets), body))
+
+
+def decode_entry(
+    key: str, data: Buffer, secrets: Sequence[bytes] = (), *, place: str = ""
+) -> CallEntry:
+    """Return the entry that :func:`encode_entry` wrote, after every check.
+
+    Args:
+        key: the key under which it was found.
+        data: its bytes.
+        secrets: if there are any, one of them must have signed it.
+        place: where it was found, for the message of an error.
+
+    Raises:
+        CorruptParcel: the bytes are truncated or altered, or another call's.
+        SignatureError: ``secrets`` are given, and none of them signed it.
+    """
+    where = f"{place}: call {key[:12]}" if place else f"call {key[:12]}"
+    try:
+        magic, version, flags, record_size, table_size = _PROLOGUE.unpack_from(data)
+    except struct.error:
+        raise CorruptParcel(f"{where}: truncated") from None
+    if magic != _MAGIC:
+        raise CorruptParcel(f"{where}: not an entry of fleche")
+    if version != _VERSION:
+        raise CorruptParcel(
+            f"{where}: layout {version}, written by a newer fleche; upgrade this one", newer=True
+        )
+    view = memoryview(data)
+    start = _PROLOGUE.size + _CHECKSUM + (_SIGNATURE if flags & _SIGNED else 0)
+    body = view[start:]
+    _check_seal(key, view[: _PROLOGUE.size], view[_PROLOGUE.size : start], body, secrets, where)
+    record = decode_record(body[:record_size])
+    if not table_size:
+        return CallEntry(record)
+    return CallEntry(record, _parcels(body[record_size:], table_size, where))
+
+
+def _parcels(body: memoryview, table_size: int, where: str) -> dict[Address, Buffer]:
+    try:
+        table = _decode_table(body[:table_size])
+    except (msgspec.MsgspecError, ValueError) as error:
+        raise CorruptParcel(f"{where}: its table of parcels is damaged: {error}") from None
+    parcels: dict[Address, Buffer] = {}
+    start = table_size
+    for address, size in table:
+        parcels[str.__new__(Address, address)] = body[start : start + size]
+        start += size
+    if start != len(body):
+        raise CorruptParcel(f"{where}: its table of parcels does not fit its length")
+    return parcels
+
+
+def _seal(
+    key: str, prologue: Buffer, body: Buffer, secrets: Sequence[bytes]
+) -> tuple[bytes, ...]:
+    """Return the checksum and, where there are secrets, the signature."""
+    content = b"".join((key.encode(), prologue, body))
+    if not secrets:
+        return (xxh3_128_digest(content),)
+    strong = blake3(content).digest()
+    return strong[:_CHECKSUM], sign(_SIGNED_KIND + strong, secrets)
+
+
+def _check_seal(
+    key: str,
+    prologue: Buffer,
+    seal: memoryview,
+    body: Buffer,
+    secrets: Sequence[bytes],
+    where: str,
+) -> None:
+    content = b"".join((key.encode(), prologue, body))
+    checksum, signature = bytes(seal[:_CHECKSUM]), bytes(seal[_CHECKSUM:])
+    strong = blake3(content).digest() if signature else b""
+    expected = strong[:_CHECKSUM] if signature else xxh3_128_digest(content)
+    if checksum != expected:
+        raise CorruptParcel(f"{where}: altered bytes, or another call's")
+    if secrets:
+        check_signature(_SIGNED_KIND + strong, signature, secrets, where)

@@ -1,0 +1,352 @@
+"""The client's side: a backend that asks a server for every operation."""
+
+from __future__ import annotations
+
+import logging
+import os
+import weakref
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from typing import Any, TypeVar
+
+from fleche._util import override
+from fleche.caches import (
+    INLINE,
+    CacheBackend,
+    Gc,
+    GcReport,
+    LayerPolicy,
+    Measure,
+    OnError,
+    Progress,
+    Report,
+    StatsReport,
+    Task,
+    Verify,
+    VerifyReport,
+)
+from fleche.call import CallEntry, QueryCall
+from fleche.digest import Address, Digest
+from fleche.errors import CorruptParcel, ParcelError, ProtocolError, Rejected
+from fleche.parcel import Buffer, Parcel
+from fleche.remote import messages as m
+from fleche.remote.channel import Channel
+from fleche.remote.compression import WireCodec
+from fleche.remote.connection import Connection, Exchange
+from fleche.remote.failures import from_failure
+from fleche.remote.info import read_capabilities, warn_of_skew
+from fleche.remote.line import Line
+from fleche.remote.reports import read_report
+from fleche.remote.uploads import batches, entry_groups, from_wire, parcel_requests
+from fleche.settings import as_choice, as_flag, as_seconds
+from fleche.storage import Capabilities
+
+__all__ = ["RemoteBackend"]
+
+log = logging.getLogger("fleche.remote")
+
+T = TypeVar("T")
+_living: weakref.WeakSet[RemoteBackend] = weakref.WeakSet()
+
+
+class RemoteBackend(CacheBackend):
+    """What a server answers, over any channel.
+
+    Args:
+        channel: how to reach the server.
+        timeout: seconds of silence, while an answer is due, after which the server is given up;
+            ``None`` or infinity: never.
+        connect_timeout: seconds to the server's first word.
+        compression: of what is sent: ``"auto"``, ``"none"``, ``"zlib"`` or ``"zstd"``.
+        on_error: what a stack makes of this layer when it is unreachable.
+        read_only: refuse every save and every evict, before anything is sent.
+        line: the connection of another backend, to be shared.
+
+    Raises:
+        TypeError: a setting is of the wrong kind.
+        ValueError: a setting is impossible.
+    """
+
+    def __init__(
+        self,
+        channel: Channel,
+        *,
+        timeout: float | None,
+        connect_timeout: float | None,
+        compression: WireCodec,
+        on_error: OnError,
+        read_only: bool = False,
+        line: Line | None = None,
+    ) -> None:
+        super().__init__()
+        self.packing = self.packing.with_environment()
+        self.policy = LayerPolicy(on_error=as_choice("on_error", on_error, OnError))
+        self.timeout = as_seconds("timeout", timeout)
+        self.connect_timeout = as_seconds("connect_timeout", connect_timeout)
+        self.compression: WireCodec = as_choice("compression", compression, WireCodec)
+        self.told_read_only = as_flag("read_only", read_only)
+        self.channel = channel
+        self.line = Line() if line is None else line
+        _living.add(self)
+
+    # -- connection --------------------------------------------------------------------------------
+
+    def connected(self) -> Connection:
+        """Return the connection, greeted; made if there is none yet.
+
+        Raises:
+            RemoteConnectionError: it cannot be made, or has died.
+        """
+        return self.line.connected(self._connect, self._warn_on_version_skew)
+
+    def _connect(self) -> Connection:
+        return Connection(
+            self.channel,
+            timeout=self.timeout,
+            connect_timeout=self.connect_timeout,
+            compression=self.compression,
+            unpickle=not self.packing.keys,
+        )
+
+    def _warn_on_version_skew(self) -> None:
+        """Warn, once for each connection, if the server runs another fleche or cloudpickle."""
+        warn_of_skew(self.channel.name, self.line.info or {})
+
+    def info(self, *, refresh: bool) -> dict[str, Any]:
+        """Return the server's view of itself, asked for anew if ``refresh``."""
+        if refresh:
+            self.line.info = self._ask(m.Info(), m.InfoAnswer).info
+        self.connected()
+        return dict(self.line.info or {})
+
+    def _ask(
+        self, message: m.Request, kind: type[T], *, upload: Iterable[Buffer] | None = None
+    ) -> T:
+        return self.connected().ask(message, kind, upload=upload)
+
+    # -- the contract ------------------------------------------------------------------------------
+
+    @property
+    @override
+    def capabilities(self) -> Capabilities:
+        there = read_capabilities(self.info(refresh=False))
+        return replace(there, read_only=True) if self.told_read_only else there
+
+    @property
+    @override
+    def read_only(self) -> bool:
+        return self.told_read_only or self.capabilities.read_only
+
+    @override
+    def load(
+        self, keys: Sequence[Digest], *, inline: int = INLINE
+    ) -> Iterator[tuple[Digest, CallEntry | ParcelError]]:
+        for batch in batches(keys):
+            with self.connected().request(m.Load(batch, inline)) as exchange:
+                for found in self._found(exchange, batch):
+                    yield Digest(found.at), self._entry(exchange, found)
+
+    def _found(self, exchange: Exchange, asked: list[str]) -> Iterator[m.Found]:
+        """Yield what the server has of what was asked, and nothing else, each once."""
+        due = set(asked)
+        while (found := exchange.next_answer()) is not None:
+            if not isinstance(found, m.Found) or found.at not in due:
+                raise ProtocolError(f"the server answered with {type(found).__name__}, unasked")
+            due.discard(found.at)
+            yield found
+
+    def _entry(self, exchange: Exchange, found: m.Found) -> CallEntry | ParcelError:
+        """Return the entry that came, with the result that follows it, if one does.
+
+        A damaged result is left out: it is asked for alone when it is opened, and the damage is
+        told then.
+        """
+        if found.failure is not None:
+            return _as_damage(found.failure)
+        if found.entry is None or found.entry.key != found.at:
+            raise ProtocolError("the server sent no entry, or that of another call")
+        try:
+            _, entry = from_wire(found.entry)
+        except ParcelError as error:
+            entry = error
+        if found.size is None:
+            return entry
+        try:
+            parcel = exchange.download(found, self._name("the result of call", found.at))
+        except CorruptParcel as error:
+            log.debug("%s", error)
+            return entry
+        if isinstance(entry, ParcelError) or entry.record.result is None:
+            return entry
+        return CallEntry(
+            entry.record, {**entry.parcels, entry.record.result.address: parcel.tobytes()}
+        )
+
+    def _name(self, what: str, at: str) -> str:
+        return f"{self.channel.name}: {what} {at[:12]}"
+
+    @override
+    def load_values(
+        self, addresses: Iterable[Address]
+    ) -> Iterator[tuple[Address, Parcel | ParcelError]]:
+        for batch in batches(dict.fromkeys(addresses)):
+            with self.connected().request(m.LoadValues(batch)) as exchange:
+                for found in self._found(exchange, batch):
+                    yield str.__new__(Address, found.at), self._parcel(exchange, found)
+
+    def _parcel(self, exchange: Exchange, found: m.Found) -> Parcel | ParcelError:
+        if found.failure is not None:
+            return _as_damage(found.failure)
+        if found.size is None:
+            raise ProtocolError("the server sent neither a value nor why there is none")
+        try:
+            return exchange.download(found, self._name("value", found.at))
+        except CorruptParcel as error:
+            return error
+
+    @override
+    def save(
+        self,
+        entries: Mapping[Digest, CallEntry],
+        parcels: Iterable[tuple[Address, Parcel]] = (),
+        *,
+        unpin: Sequence[Digest] = (),
+    ) -> None:
+        """Send everything; in one request if it fits.
+
+        Requests that are under way at once are stored in any order. So the last of the parcels goes
+        with the first of the entries, when all others have arrived, and the pins with the last.
+        """
+        self.check_writable("save")
+        connection = self.connected()
+        last: list[tuple[m.Save, Iterable[Buffer]]] = []
+
+        def all_but_last() -> Iterator[tuple[m.Save, Iterable[Buffer]]]:
+            for request in parcel_requests(parcels):
+                if last:
+                    yield last.pop()
+                last.append(request)
+
+        connection.pipeline(all_but_last())
+        message, upload = last.pop() if last else (m.Save(), None)
+        *groups, final = entry_groups(entries)
+        ends = [str(key) for key in unpin]
+        if not groups:
+            connection.ask(m.Save(final, message.parcels, ends), m.Done, upload=upload)
+            return
+        connection.ask(m.Save(groups[0], message.parcels), m.Done, upload=upload)
+        connection.pipeline((m.Save(group), None) for group in groups[1:])
+        connection.ask(m.Save(final, unpin=ends), m.Done)
+
+    @override
+    def lacking(self, addresses: Iterable[Address], *, keep: bool = False) -> list[Address]:
+        keep = keep and not self.told_read_only
+        found: list[Address] = []
+        for batch in batches(dict.fromkeys(addresses)):
+            absent = set(self._ask(m.Lacking(batch, keep), m.Digests).digests)
+            # nothing that was not asked: a client that uploads must not be led to send more
+            found += (str.__new__(Address, each) for each in batch if each in absent)
+        return found
+
+    @override
+    def contains(self, keys: Sequence[Digest | Address]) -> list[bool]:
+        return [
+            flag
+            for batch in batches(keys)
+            for flag in _exactly(len(batch), self._ask(m.Contains(batch), m.Flags).flags)
+        ]
+
+    @override
+    def evict(self, keys: Sequence[Digest | Address]) -> list[bool]:
+        self.check_writable("evict")
+        return [
+            flag
+            for batch in batches(keys)
+            for flag in _exactly(len(batch), self._ask(m.Evict(batch), m.Flags).flags)
+        ]
+
+    @override
+    def expand(self, prefixes: Sequence[str]) -> list[tuple[Digest, ...]]:
+        return [
+            tuple(map(Digest, found))
+            for batch in batches(prefixes)
+            for found in _exactly(len(batch), self._ask(m.Expand(batch), m.Expanded).found)
+        ]
+
+    @override
+    def shrink(self, keys: Sequence[Digest]) -> list[Digest | None]:
+        return [
+            Digest(short) if short else None
+            for batch in batches(keys)
+            for short in _exactly(len(batch), self._ask(m.Shrink(batch), m.Digests).digests)
+        ]
+
+    @override
+    def query(
+        self, template: QueryCall, *, keys_only: bool = False
+    ) -> Iterator[tuple[Digest, CallEntry | None]]:
+        with self.connected().request(m.Query(template, keys_only)) as exchange:
+            while (listed := exchange.next_answer()) is not None:
+                if not isinstance(listed, m.Listed) or not listed.calls:
+                    kind = type(listed).__name__
+                    raise ProtocolError(f"a query was answered with {kind}, or with nothing")
+                for wire in listed.calls:
+                    yield from_wire(wire) if wire.record else (Digest(wire.key), None)
+
+    @override
+    def maintain(self, task: Task, progress: Progress | None = None) -> Report:
+        if task.changes:
+            self.check_writable(type(task).__name__.lower())
+        kind = _REPORTS[type(task)]
+        with self.connected().request(m.Maintain(task)) as exchange:
+            return read_report(exchange.next_answer, kind, progress)
+
+    @override
+    def to_config(self) -> dict[str, Any]:
+        raise Rejected(f"{self}: a cache over {self.channel!r} has no form in fleche.toml")
+
+    @override
+    def close(self) -> None:
+        self.line.close()
+
+    def forget(self) -> None:
+        """In a forked child: leave the connection to the parent."""
+        self.line.forget()
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self.channel.name}>"
+
+
+_REPORTS: dict[type[Any], type[Report]] = {
+    Gc: GcReport,
+    Measure: StatsReport,
+    Verify: VerifyReport,
+}
+
+
+def _as_damage(failure: m.Failure) -> ParcelError:
+    """Return the error that stands for a damaged entry.
+
+    Raises:
+        ProtocolError: the failure is of another kind, which ends the request instead.
+    """
+    error = from_failure(failure, unpickle=False)
+    if isinstance(error, ParcelError):
+        return error
+    raise ProtocolError(f"the server sent {type(error).__name__} in place of an entry: {error}")
+
+
+def _exactly(count: int, found: list[T]) -> list[T]:
+    """Return ``found``, which must answer ``count`` questions."""
+    if len(found) != count:
+        raise ProtocolError(f"the server gave {len(found)} answers to {count} questions")
+    return found
+
+
+def _forget_all() -> None:
+    for backend in list(_living):
+        backend.forget()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forget_all)

@@ -1,0 +1,365 @@
+"""The contracts of storages: what a backend must do, and what it gets for free.
+
+A backend writes five batched methods over finished bytes (``put_many``, ``get_many``,
+``contains_many``, ``delete_many``, ``entries``) and says what it is in its :class:`Capabilities`.
+Everything else here is correct for any backend and may be replaced by something faster.
+
+Keys are short ASCII strings: the 64 hexadecimal characters of a call's key in a
+:class:`CallStorage`, and an :class:`~fleche.digest.Address` (a digest, perhaps followed by a dot
+and 32 more hexadecimal characters) in a :class:`ValueStorage`.
+"""
+
+from __future__ import annotations
+
+import logging
+from abc import ABC, abstractmethod
+from bisect import bisect_left
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from typing import Any, Generic, NamedTuple, TypeVar
+
+from fleche._util import batched, override
+from fleche.call import CallEntry, QueryCall
+from fleche.digest import Address, Digest
+from fleche.errors import CorruptParcel, ParcelError, SignatureError, UnpackError
+from fleche.parcel import BUFFER, Head, Packing, Parcel
+from fleche.parcel import verify as verify_parcel
+from fleche.redaction import redact
+from fleche.storage._locks import LockTable
+
+__all__ = [
+    "SHORTEST",
+    "BufferRefs",
+    "CallStorage",
+    "Capabilities",
+    "Entry",
+    "Storage",
+    "ValueStorage",
+    "keys_of",
+    "shrink_among",
+    "shrink_sorted",
+]
+
+log = logging.getLogger("fleche.storage")
+
+SHORTEST = 4
+"""The fewest characters that may stand for a digest."""
+
+_BATCH = 500
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Capabilities:
+    """What a storage or a cache is, as data.
+
+    Attributes:
+        read_only: every save and every evict is refused.
+        persistent: entries outlive the process.
+        shared: several processes may use the same entries at the same time.
+        opens_parcels: values are taken apart and made again, which needs the user's modules.
+        keeps_all: every value is kept by the value storage, also those that could travel with the
+            record of their call.
+    """
+
+    read_only: bool = False
+    persistent: bool = False
+    shared: bool = False
+    opens_parcels: bool = False
+    keeps_all: bool = False
+
+
+class Entry(NamedTuple):
+    """What a storage knows of an entry without reading it.
+
+    Attributes:
+        key: its key.
+        size: bytes.
+        modified: when it was last put or touched, in seconds since the epoch.
+    """
+
+    key: str
+    size: int
+    modified: float
+
+
+class BufferRefs(NamedTuple):
+    """What the head of a parcel says of buffers.
+
+    Attributes:
+        is_buffer: whether it is itself a buffer that values share.
+        references: the shared buffers that it needs.
+    """
+
+    is_buffer: bool = False
+    references: tuple[Address, ...] = ()
+
+    @classmethod
+    def of(cls, head: Head) -> BufferRefs:
+        """Return what ``head`` says."""
+        found = tuple(Address.of(each) for each in head.references)
+        return cls(head.serializer == BUFFER, found)
+
+
+class Storage(ABC, Generic[T]):
+    """Entries by key. Every method may be called from any thread.
+
+    Writes are atomic and idempotent: a reader, in any process, sees an entry whole or not at all.
+    No method leaves a transaction open, or a lock held, while the caller's code runs between two
+    items of an iterator.
+    """
+
+    capabilities: Capabilities = Capabilities()
+
+    # -- the five methods of a backend -------------------------------------------------------------
+
+    @abstractmethod
+    def put_many(self, items: Iterable[tuple[str, T]]) -> None:
+        """Store entries, in order, each in place of one that is there.
+
+        Nothing of an item is kept in memory that belongs to others after this returns.
+
+        Raises:
+            StorageError: one could not be stored; those before it may be there, the rest is not.
+            ParcelError: likewise, since one proved damaged while it was read, or is not signed by a
+                secret of this storage.
+        """
+
+    @abstractmethod
+    def get_many(self, keys: Iterable[str]) -> Iterator[tuple[str, T | ParcelError]]:
+        """Yield those of the entries that are there, in the order of ``keys``.
+
+        In place of an entry that is damaged or not trusted comes the error that says so.
+
+        Raises:
+            StorageError: the storage could not be read.
+        """
+
+    @abstractmethod
+    def contains_many(self, keys: Iterable[str]) -> set[str]:
+        """Return those of ``keys`` that have an entry, without reading it."""
+
+    @abstractmethod
+    def delete_many(self, keys: Iterable[str]) -> None:
+        """Remove entries; a key without an entry is passed over."""
+
+    @abstractmethod
+    def entries(self, prefix: str = "") -> Iterator[Entry]:
+        """Yield the key, size and time of the last write of every entry, in any order.
+
+        Args:
+            prefix: only those whose key begins with it.
+        """
+
+    # -- what follows from them --------------------------------------------------------------------
+
+    def touch_many(self, keys: Iterable[str]) -> set[str]:
+        """Make entries as young as if they had just been put; return the keys that have one.
+
+        A cache touches every value that it relies on instead of storing it again, and calls that
+        were used: neither a :meth:`delete_older` that has begun already nor a later one may then
+        take it. A storage that cannot be written to only looks.
+        """
+        return self.contains_many(keys)
+
+    def delete_older(self, limits: Mapping[str, float]) -> set[str]:
+        """Remove entries unless they were put or touched after a time of each; return what went.
+
+        Args:
+            limits: for each key the time, in seconds since the epoch, up to which it may be taken.
+        """
+        prefix = next(iter(limits)) if len(limits) == 1 else ""  # one walk, however many there are
+        gone = {
+            entry.key
+            for entry in (self.entries(prefix) if limits else ())
+            if entry.key in limits and entry.modified <= limits[entry.key]
+        }
+        self.delete_many(gone)
+        return gone
+
+    def to_config(self) -> dict[str, Any]:
+        """Return the table of ``fleche.toml`` that describes this storage."""
+        return {"type": f"{type(self).__module__}:{type(self).__qualname__}"}
+
+    def close(self) -> None:
+        """Give back what the storage holds open. Idempotent."""
+
+    def __repr__(self) -> str:
+        inner = ", ".join(f"{name}={value!r}" for name, value in redact(self.to_config()).items())
+        return f"{type(self).__name__}({inner})"
+
+
+class ValueStorage(Storage[Parcel]):
+    """Parcels by their address.
+
+    ``packing`` says how a value is packed that is born into this storage, and whose signatures
+    count. The storage itself neither packs nor opens, unless its capabilities say
+    ``opens_parcels``. A shared buffer is an entry whose address has no variant.
+    """
+
+    packing: Packing = Packing()
+
+    @override
+    def touch_many(self, keys: Iterable[str]) -> set[str]:
+        found: set[str] = set()
+        for key, parcel in self.get_many(keys):
+            found.add(key)
+            if isinstance(parcel, Parcel):
+                with closing(parcel):
+                    self.put_many([(key, parcel)])
+        return found
+
+    def buffer_refs(self, keys: Iterable[str]) -> Iterator[tuple[str, BufferRefs | ParcelError]]:
+        """Yield what the heads of those parcels say of buffers that are there.
+
+        A parcel that is not trusted here still says what it refers to, for those who trust it. One
+        whose head is damaged can never be opened, and needs nothing; of one that only a newer
+        fleche can read, what it needs is not known, and the error comes in its place.
+        """
+        for key, parcel in self.get_many(keys):
+            if isinstance(parcel, Parcel):
+                with closing(parcel):
+                    yield key, BufferRefs.of(parcel.head)
+            else:
+                yield key, refs_of_unusable(parcel)
+
+    def check_many(
+        self, keys: Iterable[str], secrets: Sequence[bytes] = ()
+    ) -> Iterator[tuple[str, BufferRefs | ParcelError]]:
+        """Check every byte of parcels without opening a value; yield as :meth:`buffer_refs` does.
+
+        Args:
+            keys: the addresses of the parcels.
+            secrets: if there are any, one of them must have signed each parcel.
+
+        Yields:
+            The error of a parcel that is damaged, another value's, or not trusted.
+        """
+        for key, parcel in self.get_many(keys):
+            if isinstance(parcel, ParcelError):
+                yield key, BufferRefs() if isinstance(parcel, UnpackError) else parcel
+                continue
+            with closing(parcel):
+                try:
+                    verify_parcel(parcel, digest=Address.of(key).digest, keys=secrets)
+                except ParcelError as error:
+                    yield key, error
+                else:
+                    yield key, BufferRefs.of(parcel.head)
+
+
+class CallStorage(Storage[CallEntry]):
+    """Entries of calls, and pins, by key. Putting a key again replaces its entry.
+
+    An entry is a record with the small parcels that travel with it. Pins (records without a
+    result) are entries like others, except that no query yields them.
+
+    ``locks`` tells other processes which calls are being computed, if the storage can.
+    """
+
+    locks: LockTable = LockTable()
+
+    def query(
+        self, template: QueryCall, *, keys_only: bool = False
+    ) -> Iterator[tuple[str, CallEntry | None]]:
+        """Yield the finished calls that match ``template``, as they are found.
+
+        Damaged entries are skipped with one warning.
+
+        Args:
+            template: what to look for.
+            keys_only: yield no entries, where that is cheaper; pins and damaged entries may then be
+                among the keys if every call matches.
+        """
+        everything = keys_only and template == QueryCall()
+        for batch in batched((entry.key for entry in self.entries()), _BATCH):
+            if everything:
+                yield from ((key, None) for key in batch)
+            else:
+                yield from matching_entries(template, self.get_many(batch))
+
+    def holders(self, prefix: str) -> Iterator[tuple[Address, str]]:
+        """Yield the values that entries hold themselves, each with the key of its entry.
+
+        These are the parcels that travel with records, and the literals, whose addresses have no
+        variant.
+
+        Args:
+            prefix: only values whose address begins with it.
+        """
+        for batch in batched((entry.key for entry in self.entries()), _BATCH):
+            for key, entry in self.get_many(batch):
+                if isinstance(entry, CallEntry):
+                    yield from (
+                        (address, key)
+                        for address in held_addresses(entry)
+                        if address.startswith(prefix)
+                    )
+
+
+def held_addresses(entry: CallEntry) -> dict[Address, None]:
+    """Return where the values are that an entry holds itself: its parcels and its literals."""
+    literals = (Address.of(ref.digest) for ref in entry.record.values() if ref.is_literal)
+    return dict.fromkeys((*entry.parcels, *literals))
+
+
+def matching_entries(
+    template: QueryCall, found: Iterable[tuple[str, CallEntry | ParcelError]]
+) -> Iterator[tuple[str, CallEntry]]:
+    """Yield the finished calls of ``found`` that match; damaged ones are skipped with a warning."""
+    warned = False
+    for key, entry in found:
+        if isinstance(entry, ParcelError):
+            level = logging.DEBUG if warned else logging.WARNING
+            log.log(level, "query skips a damaged record: %s", entry)
+            warned = True
+        elif template.matches(entry.record):
+            yield key, entry
+
+
+def refs_of_unusable(error: ParcelError) -> BufferRefs | ParcelError:
+    """Return which buffers a parcel needs that cannot be used here, or the error if it is unknown.
+
+    Args:
+        error: why it cannot be used.
+    """
+    if isinstance(error, SignatureError) and error.head is not None:
+        return BufferRefs.of(error.head)
+    if isinstance(error, CorruptParcel) and not error.newer:
+        return BufferRefs()
+    return BufferRefs() if isinstance(error, UnpackError) else error
+
+
+def keys_of(secret_key: str | list[str] | None) -> tuple[bytes, ...]:
+    """Return the secrets of a storage: the first signs, all are accepted.
+
+    Args:
+        secret_key: one secret or several; if there are none, those of ``FLECHE_SECRET_KEY`` count.
+
+    Raises:
+        ValueError: one of them is empty.
+    """
+    secrets = [secret_key] if isinstance(secret_key, str) else secret_key or []
+    if "" in secrets:
+        raise ValueError("secret_key: an empty secret signs nothing; leave it out")
+    return Packing(keys=tuple(map(str.encode, secrets))).with_environment().keys
+
+
+def shrink_among(key: str, found: Iterable[str]) -> Digest:
+    """Return the shortest beginning of ``key``, of 4 or more, that no other of ``found`` has."""
+    length = SHORTEST
+    for other in found:
+        if other != key:
+            while length < len(key) and other.startswith(key[:length]):
+                length += 1
+    return Digest(key[:length])
+
+
+def shrink_sorted(key: str, everything: Sequence[str]) -> Digest:
+    """Return the same, where ``everything`` is sorted: only the neighbours can be alike."""
+    place = bisect_left(everything, key)
+    here = place < len(everything) and everything[place] == key
+    near = (*everything[max(place - 1, 0) : place], *everything[place + here : place + here + 1])
+    return shrink_among(key, near)
