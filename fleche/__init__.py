@@ -5,18 +5,13 @@ Importing this package imports next to nothing; its names are loaded when they a
 
 from __future__ import annotations
 
-import sys
 from importlib import import_module
-from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
-from fleche.state import set_loader as _set_loader
 from fleche._util import __version__
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
-
-    from fleche.caches import BaseCache, Cache, CachePool, CacheStack
+    from fleche.caches import Cache, CachePool, CacheStack
     from fleche.call import Call, LazyCall, QueryCall
     from fleche.decorator import BoundWrapper, FlecheWarning, Wrapper, fleche
     from fleche.digest import D, Digest, add_hook, digest
@@ -103,7 +98,7 @@ _HOME_OF.update(dict.fromkeys(_ERRORS, "fleche.errors"))
 
 
 def __getattr__(name: str) -> Any:
-    if name == "digest":
+    if name == "digest":  # the package of that name, which can be called
         return import_module("fleche.digest")
     if name not in _HOME_OF:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
@@ -114,51 +109,3 @@ def __getattr__(name: str) -> Any:
 
 def __dir__() -> list[str]:
     return sorted({*globals(), *__all__})
-
-
-class _Package(ModuleType):
-    """This package; its ``digest`` is the module of that name, which can be called."""
-
-    def __setattr__(self, name: str, value: Any) -> None:
-        if name == "digest" and isinstance(value, ModuleType):
-            value.__class__ = _Digest
-        super().__setattr__(name, value)
-
-
-class _Digest(ModuleType):
-    """The module ``fleche.digest``, which is also what ``from fleche import digest`` gives."""
-
-    def __call__(self, obj: object) -> Digest:
-        """Return the digest of a value; see :func:`fleche.digest.digest`."""
-        found: Digest = self.digest(obj)
-        return found
-
-
-sys.modules[__name__].__class__ = _Package
-
-
-def _load_cache(name: str | None) -> BaseCache:
-    from fleche.config import load_cache_config
-
-    return load_cache_config(name)
-
-
-def _load_metadata() -> Iterable[MetaData]:
-    from fleche.config import load_default_metadata
-
-    return load_default_metadata()
-
-
-def _rebuild_cache(config: Any) -> BaseCache:
-    from fleche.config import cache_from_config
-
-    return cache_from_config(config)
-
-
-def _default_name() -> str | None:
-    from fleche.config import default_cache_name
-
-    return default_cache_name()
-
-
-_set_loader(_load_cache, _load_metadata, _rebuild_cache, _default_name)

@@ -157,6 +157,20 @@ def as_foreign(path: Path, uid: int = 4711) -> None:
     os.chown(path, uid, uid, follow_symlinks=False)
 
 
+class TestWorkingDirectory:
+    def test_one_that_is_gone(
+        self, tmp_home: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        """A job whose directory is removed goes on with the user's own configuration."""
+        own = write(tmp_home / ".config" / "fleche", NEAR, "cache.toml")
+        gone = tmp_home / "work" / "scratch"
+        gone.mkdir()
+        monkeypatch.chdir(gone)
+        gone.rmdir()
+        assert find_config_files() == [own]
+        assert "the working directory is gone" in caplog.text
+
+
 class TestTrust:
     """A configuration names programs to run: only files that no other user can have written count.
 

@@ -4,19 +4,19 @@ The composition root: everything below takes finished objects, and only this pac
 configuration names them.
 """
 
-from fleche.config.build import (
+from fleche.config._build import (
     cache_from_config,
     cache_to_config,
     default_cache_name,
     load_cache_config,
+    load_default_metadata,
 )
-from fleche.config.find import Config, Table, find_config_files, load_config
-from fleche.config.metadata import load_default_metadata
+from fleche.config._find import CacheEntry, Config, find_config_files, load_config
 from fleche.redaction import redact
 
 __all__ = [
+    "CacheEntry",
     "Config",
-    "Table",
     "cache_from_config",
     "cache_to_config",
     "default_cache_name",

@@ -8,6 +8,9 @@ value that can be told from outside (an open file, an iterator, a lock) is
 
 from __future__ import annotations
 
+import sys
+from types import ModuleType
+
 from ._buffers import BufferDigests
 from ._digest import Address, D, Digest
 from ._keys import call_key, code_digest, digest, digest_arguments, digest_with_buffers
@@ -29,3 +32,18 @@ __all__ = [
     "digest_with_buffers",
     "hash_threads",
 ]
+
+
+class _CallablePackage(ModuleType):
+    """This package, which is also the function that ``from fleche import digest`` gives.
+
+    Importing any module of it makes it the attribute ``digest`` of ``fleche``, so that no function
+    could keep that place.
+    """
+
+    def __call__(self, obj: object) -> Digest:
+        """Return the digest of a value; see :func:`fleche.digest.digest`."""
+        return digest(obj)
+
+
+sys.modules[__name__].__class__ = _CallablePackage

@@ -16,7 +16,7 @@ line at the top of a module or of a notebook's cell counts as the main thread ev
 notebook, an event loop runs it.
 """
 
-from fleche.state.active import (
+from fleche.state._active import (
     cache,
     collectors,
     holding,
@@ -25,10 +25,9 @@ from fleche.state.active import (
     project,
     rebuild_cache,
     reset,
-    set_loader,
     tags,
 )
-from fleche.state.variable import Setting
+from fleche.state._variable import Setting
 
 __all__ = [
     "Setting",
@@ -40,6 +39,5 @@ __all__ = [
     "project",
     "rebuild_cache",
     "reset",
-    "set_loader",
     "tags",
 ]

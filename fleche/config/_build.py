@@ -13,9 +13,8 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import msgspec
 
 from fleche.caches import BaseCache, Cache, CachePool, CacheStack
-from fleche.config.find import ALWAYS, FILENAME, Config, load_config, working_directory
-from fleche.config.place import Place, unknown_name
-from fleche.config.schema import (
+from fleche.config._find import ALWAYS, FILENAME, Config, load_config, working_directory
+from fleche.config._schema import (
     Layer,
     LayerTable,
     NestedTable,
@@ -27,17 +26,25 @@ from fleche.config.schema import (
     StoragesTable,
     SubprocessTable,
     TemplateTable,
+    expand_template,
     parse,
 )
-from fleche.config.storages import expand_template, make_storage
-from fleche.config.validate import given, kind_of, plain
+from fleche.config._validate import ConfigPath, convert, given, kind_of, plain, unknown_name
 from fleche.errors import ConfigError
+from fleche.metadata import MetaData, metadata_class, metadata_names
 from fleche.redaction import redact as hide_secrets
+from fleche.storage import storage_class
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-__all__ = ["cache_from_config", "cache_to_config", "default_cache_name", "load_cache_config"]
+__all__ = [
+    "cache_from_config",
+    "cache_to_config",
+    "default_cache_name",
+    "load_cache_config",
+    "load_default_metadata",
+]
 
 log = logging.getLogger("fleche.config")
 
@@ -99,7 +106,7 @@ def cache_from_config(
         MissingExtra: a package that the cache needs is not installed.
     """
     directory = working_directory() if base is None else Path(base).expanduser().absolute()
-    place = Place(where, directory)
+    place = ConfigPath(where, directory)
     data = plain(table_or_array)
     if not isinstance(data, dict | list):
         raise place.error(f"expected a table or an array of tables, got {kind_of(data)}")
@@ -141,7 +148,7 @@ class _Builder:
         for cache in reversed(self._built):
             cache.close()
 
-    def named(self, name: str, place: Place | None, *, shared: bool = True) -> BaseCache:
+    def named(self, name: str, place: ConfigPath | None, *, shared: bool = True) -> BaseCache:
         """The cache called ``name``, which ``place`` asks for; if not ``shared``, a copy of it."""
         if shared and name in self._named:
             return self._named[name]
@@ -155,13 +162,13 @@ class _Builder:
             self._named[name] = cache
         return cache
 
-    def _make_named(self, name: str, place: Place | None) -> BaseCache:
+    def _make_named(self, name: str, place: ConfigPath | None) -> BaseCache:
         if name == "default":
             return self._make_default()
         if name in self._config.tables:
             return self.build(self._config.tables[name].spec)
         if name in ALWAYS:
-            return self.build(parse({"template": name}, Place(name, Path())))
+            return self.build(parse({"template": name}, ConfigPath(name, Path())))
         message = unknown_name("cache", name, self._config.names())
         if place is None:
             message += f" ({_where_it_looked(self._config)})"
@@ -183,7 +190,7 @@ class _Builder:
         else:
             log.info("no [default] cache is configured; results are kept in %s", root)
         table = {"template": "cloudpickle", "root": str(root)}
-        return self.build(parse(table, Place("default", root.parent)))
+        return self.build(parse(table, ConfigPath("default", root.parent)))
 
     def build(self, spec: Spec) -> BaseCache:
         """The cache that ``spec`` describes."""
@@ -221,10 +228,10 @@ class _Builder:
         assert isinstance(layer.table, TemplateTable)
         return self._cache(*expand_template(layer.table), layer.place)
 
-    def _cache(self, values: Any, calls: Any, place: Place) -> BaseCache:
-        value_storage = make_storage(values, "values", place.key("values"))
+    def _cache(self, values: Any, calls: Any, place: ConfigPath) -> BaseCache:
+        value_storage = _make_storage(values, "values", place.key("values"))
         try:
-            call_storage = make_storage(calls, "calls", place.key("calls"))
+            call_storage = _make_storage(calls, "calls", place.key("calls"))
         except BaseException:
             value_storage.close()
             raise
@@ -271,8 +278,8 @@ _MAKERS: dict[type[LayerTable], Callable[[_Builder, Layer], BaseCache]] = {
 }
 
 
-def _limited(cache: BaseCache, limits: dict[str, Any], place: Place) -> BaseCache:
-    from fleche.caches.limited import SizeLimitedCache
+def _limited(cache: BaseCache, limits: dict[str, Any], place: ConfigPath) -> BaseCache:
+    from fleche.caches import SizeLimitedCache
 
     if not isinstance(cache, Cache):
         wrong = place.key(next(iter(limits)))
@@ -296,10 +303,64 @@ def _data_directory() -> Path:
     return configured if configured.is_absolute() else Path.home() / ".local" / "share"
 
 
-def _error(place: Place | None, message: str) -> ConfigError:
+def _error(place: ConfigPath | None, message: str) -> ConfigError:
     return ConfigError(message) if place is None else place.error(message)
 
 
 def _where_it_looked(config: Config) -> str:
     files = ", ".join(map(str, config.files))
     return files or f"no {FILENAME} was found from {config.start} upward"
+
+
+def _make_storage(table: dict[str, Any], kind: Any, place: ConfigPath) -> Any:
+    """Return the storage that ``table``, which stands at ``place``, describes.
+
+    Raises:
+        ConfigError: something is wrong with it.
+        MissingExtra: a package that the storage needs is not installed.
+    """
+    options = dict(table)
+    name = options.pop("type", None)
+    if name is None:
+        raise place.error("missing required key 'type'")
+    if not isinstance(name, str):
+        raise place.key("type").error(f"expected str, got {kind_of(name)}")
+    with place.key("type").blamed():
+        cls: Any = storage_class(name, kind)
+    schema = getattr(cls, "Options", None)
+    if schema is None:
+        with place.blamed():
+            return cls(**options)
+    typed = convert(options, schema, place, label=f"{name!r} for {kind}")
+    with place.blamed():
+        return cls.from_options(name, typed, place.resolve)
+
+
+# -- metadata ----------------------------------------------------------------------------------------
+
+UNCONFIGURED = ("runtime", "environment")
+"""What is collected unless told: when, where and with what a call ran."""
+
+
+def load_default_metadata(*, start: str | os.PathLike[str] | None = None) -> tuple[MetaData, ...]:
+    """Return the collectors that ``[default] metadata`` names, ready for use.
+
+    Args:
+        start: the directory to look for ``fleche.toml`` from; the working directory, if not given.
+
+    Raises:
+        ConfigError: there is no such collector, or something is wrong with the configuration.
+    """
+    config = load_config(start)
+    names = config.default.metadata
+    if not isinstance(names, list):
+        return tuple(metadata_class(name)() for name in UNCONFIGURED)
+    place = config.place_of_default("metadata")
+    return tuple(_collector(name, place.index(number)) for number, name in enumerate(names))
+
+
+def _collector(name: str, place: ConfigPath) -> MetaData:
+    if ":" not in name and name not in metadata_names():
+        raise place.error(unknown_name("metadata", name, metadata_names()))
+    with place.blamed():
+        return metadata_class(name)()

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+import os
+import threading
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, overload
 
-from fleche.state.configured import Configured
-from fleche.state.variable import UNSET, Setting, Variable
+from fleche.state._variable import UNSET, Setting, Variable
 
 if TYPE_CHECKING:
     from fleche.caches import BaseCache
@@ -22,30 +23,66 @@ __all__ = [
     "project",
     "rebuild_cache",
     "reset",
-    "set_loader",
     "tags",
 ]
 
-_configured = Configured()
+class _Configured:
+    """What comes from the configuration; each thing once, when it is first needed."""
+
+    def __init__(self) -> None:
+        self.caches: dict[str | None, BaseCache] = {}
+        self.metadata: tuple[MetaData, ...] | None = None
+        self.lock = threading.RLock()
+        os.register_at_fork(after_in_child=self.renew_lock)
+
+    def renew_lock(self) -> None:
+        """Forget who held the lock in the parent of this process."""
+        self.lock = threading.RLock()
+
+    def cache(self, name: str | None = None) -> BaseCache:
+        """Return the cache of a name, or the default one."""
+        name = None if name == "default" else name
+        found = self.caches.get(name)
+        if found is None:
+            with self.lock:
+                found = self.caches.get(name)
+                if found is None:
+                    found = self.caches[name] = self._build(name)
+        return found
+
+    def _build(self, name: str | None) -> BaseCache:
+        """Build a cache; the default one and the one of its name are the same object."""
+        from fleche.config import default_cache_name, load_cache_config
+
+        default = default_cache_name()
+        twin = {None: default, default: None}.get(name, name)
+        if twin != name and twin in self.caches:
+            return self.caches[twin]
+        return load_cache_config(name)
+
+    def collectors(self) -> tuple[MetaData, ...]:
+        """Return the default metadata."""
+        found = self.metadata
+        if found is None:
+            with self.lock:
+                found = self.metadata = self._collectors()
+        return found
+
+    def _collectors(self) -> tuple[MetaData, ...]:
+        from fleche.config import load_default_metadata
+
+        return load_default_metadata()
+
+    def forget(self) -> None:
+        """Close and forget everything."""
+        with self.lock:
+            built, self.caches = {id(each): each for each in self.caches.values()}, {}
+            self.metadata = None
+        for each in built.values():
+            each.close()
 
 
-def set_loader(
-    load_cache: Callable[[str | None], BaseCache],
-    load_metadata: Callable[[], Iterable[MetaData]],
-    rebuild_cache: Callable[[Any], BaseCache],
-    default_name: Callable[[], str | None] = lambda: None,
-) -> None:
-    """Say where configured things come from.
-
-    Args:
-        load_cache: the cache of a name; of ``None``, the default one.
-        load_metadata: the default metadata.
-        rebuild_cache: the cache that has described itself with ``to_config()``.
-        default_name: the name under which the default cache is configured, if it has one.
-    """
-    _configured.loaders.update(
-        cache=load_cache, metadata=load_metadata, rebuild=rebuild_cache, name=default_name
-    )
+_configured = _Configured()
 
 
 def named_cache(name: str | None = None) -> BaseCache:
@@ -59,8 +96,9 @@ def named_cache(name: str | None = None) -> BaseCache:
 
 def rebuild_cache(config: Any) -> BaseCache:
     """Return the cache that ``config``, from its ``to_config()``, describes."""
-    rebuilt: BaseCache = _configured.loaders["rebuild"](config)
-    return rebuilt
+    from fleche.config import cache_from_config
+
+    return cache_from_config(config)
 
 
 _cache: Variable[BaseCache] = Variable("cache", _configured.cache)

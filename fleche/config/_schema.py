@@ -7,6 +7,7 @@ checked but for what only a storage itself can tell.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar, Literal, TypeAlias, get_args
 
@@ -14,8 +15,7 @@ import msgspec
 from msgspec import UNSET, UnsetType
 
 from fleche.caches import OnError
-from fleche.config.place import Place, enumerated, suggestion
-from fleche.config.validate import convert, kind_of, unknown_key
+from fleche.config._validate import ConfigPath, convert, enumerated, kind_of, suggestion, unknown_key
 from fleche.settings import Content, Host, Seconds, Text, Variable, WireCodec
 
 __all__ = [
@@ -32,6 +32,7 @@ __all__ = [
     "StoragesTable",
     "SubprocessTable",
     "TemplateTable",
+    "expand_template",
     "parse",
 ]
 
@@ -155,7 +156,7 @@ class NestedTable(LimitedTable, frozen=True, kw_only=True):
 class Reference:
     """The name of a cache that is configured elsewhere."""
 
-    place: Place
+    place: ConfigPath
     name: str
 
 
@@ -163,7 +164,7 @@ class Reference:
 class Stack:
     """Several layers, the nearest first."""
 
-    place: Place
+    place: ConfigPath
     layers: tuple[Spec, ...]
 
 
@@ -171,7 +172,7 @@ class Stack:
 class Layer:
     """One table; ``inner`` are the caches that it is made of."""
 
-    place: Place
+    place: ConfigPath
     table: LayerTable
     inner: tuple[Spec, ...] = ()
 
@@ -192,7 +193,7 @@ _EVERY_KEY = {
 }
 
 
-def parse(spec: Any, place: Place) -> Spec:
+def parse(spec: Any, place: ConfigPath) -> Spec:
     """Return ``spec`` (plain data) checked and typed.
 
     Raises:
@@ -209,13 +210,13 @@ def parse(spec: Any, place: Place) -> Spec:
     )
 
 
-def _parse_all(specs: list[Any], place: Place, if_empty: str) -> tuple[Spec, ...]:
+def _parse_all(specs: list[Any], place: ConfigPath, if_empty: str) -> tuple[Spec, ...]:
     if not specs:
         raise place.error(f"{if_empty}, and this is empty")
     return tuple(parse(spec, place.index(number)) for number, spec in enumerate(specs))
 
 
-def _parse_table(table: dict[str, Any], place: Place) -> Layer:
+def _parse_table(table: dict[str, Any], place: ConfigPath) -> Layer:
     cls = _struct_of(table, place)
     if not issubclass(cls, LimitedTable):
         _check_unlimited(table, place)
@@ -229,7 +230,7 @@ def _parse_table(table: dict[str, Any], place: Place) -> Layer:
     return Layer(place, typed)
 
 
-def _struct_of(table: dict[str, Any], place: Place) -> type[LayerTable]:
+def _struct_of(table: dict[str, Any], place: ConfigPath) -> type[LayerTable]:
     """The struct of a table, which exactly one key decides."""
     kinds: dict[object, str] = {}
     for key in _DECISIVE:
@@ -248,7 +249,7 @@ def _struct_of(table: dict[str, Any], place: Place) -> type[LayerTable]:
     return _KINDS[key] if key != "type" else _struct_of_type(table["type"], place.key("type"))
 
 
-def _struct_of_type(name: Any, place: Place) -> type[LayerTable]:
+def _struct_of_type(name: Any, place: ConfigPath) -> type[LayerTable]:
     if not isinstance(name, str):
         raise place.error(f"expected str, got {kind_of(name)}")
     if name in _TYPES:
@@ -260,7 +261,7 @@ def _struct_of_type(name: Any, place: Place) -> type[LayerTable]:
     raise place.error(f"unknown type {name!r}{hint}")
 
 
-def _undecided(table: dict[str, Any], place: Place) -> Exception:
+def _undecided(table: dict[str, Any], place: ConfigPath) -> Exception:
     for key in table:
         near = suggestion(key, _DECISIVE)
         if key not in _EVERY_KEY and near is not None:
@@ -269,7 +270,7 @@ def _undecided(table: dict[str, Any], place: Place) -> Exception:
     return place.error(f"does not say what cache this is: expected one of the keys {choice}")
 
 
-def _check_unlimited(table: dict[str, Any], place: Place) -> None:
+def _check_unlimited(table: dict[str, Any], place: ConfigPath) -> None:
     for key in ("max_size", "max_bytes"):
         if key in table:
             raise place.key(key).error(
@@ -277,7 +278,7 @@ def _check_unlimited(table: dict[str, Any], place: Place) -> None:
             )
 
 
-def _check_sense(table: LayerTable, place: Place) -> None:
+def _check_sense(table: LayerTable, place: ConfigPath) -> None:
     """Refuse keys that are fine each on its own but contradict each other."""
     if isinstance(table, TemplateTable):
         kept = table.template not in ("memory", "void")
@@ -285,3 +286,46 @@ def _check_sense(table: LayerTable, place: Place) -> None:
             raise place.error("missing required key 'root'")
         if not kept and table.root is not UNSET:
             raise place.key("root").error(f"template {table.template!r} keeps nothing on disk")
+
+
+# -- templates: a usual pair of storages ------------------------------------------------------------
+
+Pair: TypeAlias = "tuple[dict[str, Any], dict[str, Any]]"
+
+
+def expand_template(table: TemplateTable) -> Pair:
+    """Return the tables of the values and of the calls that a template stands for."""
+    if not isinstance(table.root, str):
+        return {"type": table.template}, {"type": table.template}
+    return _TEMPLATES[table.template](table.root.rstrip("/"))
+
+
+def _in_files(kind: str) -> Callable[[str], Pair]:
+    def make(root: str) -> Pair:
+        return {"type": kind, "root": f"{root}/values"}, {"type": kind, "root": f"{root}/calls"}
+
+    return make
+
+
+def _with_database(root: str) -> Pair:
+    values = {"type": "cloudpickle", "root": f"{root}/values"}
+    return values, {"type": "sql", "url": f"{root}/calls.db"}
+
+
+def _in_hdf5(root: str) -> Pair:
+    values = {"type": "hdf5", "root": f"{root}/values"}
+    return values, {"type": "cloudpickle", "root": f"{root}/calls"}
+
+
+def _in_fsspec(root: str) -> Pair:
+    return {"type": "fsspec", "url": f"{root}/values"}, {"type": "fsspec", "url": f"{root}/calls"}
+
+
+_TEMPLATES: dict[str, Callable[[str], Pair]] = {
+    "cloudpickle": _in_files("cloudpickle"),
+    "pickle": _in_files("pickle"),
+    "dill": _in_files("dill"),
+    "sql": _with_database,
+    "hdf5": _in_hdf5,
+    "fsspec": _in_fsspec,
+}

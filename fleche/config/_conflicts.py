@@ -10,12 +10,19 @@ import os
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, NamedTuple, TypeAlias
 
-from fleche.config.place import Place
-from fleche.config.schema import Layer, Reference, Spec, Stack, StoragesTable, TemplateTable
-from fleche.config.storages import expand_template
+from fleche.config._schema import (
+    Layer,
+    Reference,
+    Spec,
+    Stack,
+    StoragesTable,
+    TemplateTable,
+    expand_template,
+)
+from fleche.config._validate import ConfigPath
 from fleche.errors import ConfigError
 
-__all__ = ["check_apart"]
+__all__ = ["check_conflicts"]
 
 _FILES = ("cloudpickle", "pickle", "dill")
 _PATHS = ("files", "hdf5", "database")
@@ -27,13 +34,13 @@ Where: TypeAlias = "tuple[str, ...] | None"
 class _Kept(NamedTuple):
     """Where a cache keeps what."""
 
-    place: Place
+    place: ConfigPath
     values: tuple[str, ...]
     calls: tuple[str, ...]
     read_only: bool
 
 
-def check_apart(specs: Iterable[Spec]) -> None:
+def check_conflicts(specs: Iterable[Spec]) -> None:
     """Check that no two of some caches share their values and nothing else.
 
     Raises:
@@ -77,7 +84,7 @@ def _storages(layer: Layer) -> tuple[Mapping[str, Any], Mapping[str, Any]]:
     return expand_template(layer.table)
 
 
-def _where_values(table: Mapping[str, Any], place: Place) -> Where:
+def _where_values(table: Mapping[str, Any], place: ConfigPath) -> Where:
     match table:
         case {"type": "hdf5", "root": str(root)}:
             return _resolved("hdf5", root, place)
@@ -90,7 +97,7 @@ def _where_values(table: Mapping[str, Any], place: Place) -> Where:
     return None
 
 
-def _where_calls(table: Mapping[str, Any], place: Place) -> Where:
+def _where_calls(table: Mapping[str, Any], place: ConfigPath) -> Where:
     match table:
         case {"type": "sql", "url": str(url)}:
             return _where_database(url, place)
@@ -103,7 +110,7 @@ def _where_calls(table: Mapping[str, Any], place: Place) -> Where:
     return _where_values(table, place)
 
 
-def _where_database(url: str, place: Place) -> Where:
+def _where_database(url: str, place: ConfigPath) -> Where:
     """Return the file, or of a server, which has many names, the database alone."""
     scheme, _, rest = url.rpartition("://")
     path = rest.partition("?")[0]
@@ -121,7 +128,7 @@ def _followed(where: tuple[str, ...]) -> tuple[str, ...]:
     return (kind, os.path.realpath(name)) if kind in _PATHS else where
 
 
-def _resolved(kind: str, path: str, place: Place) -> Where:
+def _resolved(kind: str, path: str, place: ConfigPath) -> Where:
     try:
         return kind, place.resolve(path)
     except ConfigError:  # nobody of that name; whoever opens it is told

@@ -13,10 +13,9 @@ from typing import Any
 import msgspec
 
 from fleche.config._trust import distrust
-from fleche.config.apart import check_apart
-from fleche.config.place import Place, suggestion
-from fleche.config.schema import DefaultTable, Layer, Spec, Stack, parse
-from fleche.config.validate import convert, kind_of
+from fleche.config._conflicts import check_conflicts
+from fleche.config._schema import DefaultTable, Layer, Spec, Stack, parse
+from fleche.config._validate import ConfigPath, convert, kind_of, suggestion
 from fleche.errors import ConfigError
 
 if sys.version_info >= (3, 11):
@@ -28,7 +27,7 @@ __all__ = [
     "ALWAYS",
     "FILENAME",
     "Config",
-    "Table",
+    "CacheEntry",
     "find_config_files",
     "load_config",
     "working_directory",
@@ -44,7 +43,7 @@ ALWAYS = ("default", "memory", "void")
 
 
 @dataclass(frozen=True)
-class Table:
+class CacheEntry:
     """One configured cache.
 
     Attributes:
@@ -74,7 +73,7 @@ class Config:
 
     start: Path = Path()
     files: tuple[Path, ...] = ()
-    tables: Mapping[str, Table] = field(default_factory=dict)
+    tables: Mapping[str, CacheEntry] = field(default_factory=dict)
     default: DefaultTable = field(default_factory=DefaultTable)
     default_files: Mapping[str, Path] = field(default_factory=dict)
 
@@ -82,7 +81,7 @@ class Config:
         """Return the names of all caches that can be loaded, sorted."""
         return sorted({*self.tables, *ALWAYS})
 
-    def place_of_default(self, key: str) -> Place:
+    def place_of_default(self, key: str) -> ConfigPath:
         """Return where ``[default]`` sets ``key``."""
         return _place_in(self.default_files[key]).key("default").key(key)
 
@@ -121,7 +120,7 @@ def load_config(start: str | os.PathLike[str] | None = None) -> Config:
     """
     directory = _directory(start)
     files = list(_read_files(directory))
-    tables: dict[str, Table] = {}
+    tables: dict[str, CacheEntry] = {}
     default: dict[str, Any] = {}
     default_files: dict[str, Path] = {}
     for file in files:
@@ -131,7 +130,7 @@ def load_config(start: str | os.PathLike[str] | None = None) -> Config:
             value = getattr(file.default, key)
             if value is not msgspec.UNSET and key not in default:
                 default[key], default_files[key] = value, file.path
-    check_apart(table.spec for table in tables.values())
+    check_conflicts(table.spec for table in tables.values())
     return Config(
         start=directory,
         files=tuple(file.path for file in files),
@@ -154,9 +153,16 @@ def working_directory() -> Path:
 
 
 def _directory(start: str | os.PathLike[str] | None) -> Path:
-    """The real directory to begin in: links in the way to it do not change what is found."""
+    """The real directory to begin in: links in the way to it do not change what is found.
+
+    A job whose working directory has been removed goes on with the user's own configuration.
+    """
     if start is None:
-        return working_directory()
+        try:
+            return working_directory()
+        except ConfigError as error:
+            log.warning("%s; %s is not looked for", error, FILENAME)
+            return _home() or Path("/")
     path = Path(start).expanduser().resolve()
     if not path.is_dir():
         raise ConfigError(f"{path}: no directory to look for {FILENAME} in")
@@ -246,20 +252,20 @@ def _parse_toml(path: Path) -> dict[str, Any]:
         raise ConfigError(f"{path}: cannot be read: {error.strerror}") from None
 
 
-def _parse_default(table: Any, place: Place) -> DefaultTable:
+def _parse_default(table: Any, place: ConfigPath) -> DefaultTable:
     return convert(table, DefaultTable, place, label="[default]")
 
 
-def _parse_tables(file: _File) -> dict[str, Table]:
+def _parse_tables(file: _File) -> dict[str, CacheEntry]:
     place = _place_in(file.path)
     found = {}
     for name, data in file.tables.items():
         spec = _parse_top(name, data, place.key(name))
-        found[name] = Table(name, file.path, data, spec)
+        found[name] = CacheEntry(name, file.path, data, spec)
     return found
 
 
-def _parse_top(name: str, data: Any, place: Place) -> Layer | Stack:
+def _parse_top(name: str, data: Any, place: ConfigPath) -> Layer | Stack:
     if isinstance(data, dict | list):
         return parse(data, place)  # type: ignore[return-value]
     known = DefaultTable.__struct_fields__
@@ -268,5 +274,5 @@ def _parse_top(name: str, data: Any, place: Place) -> Layer | Stack:
     raise place.error(f"expected a table or an array of tables, got {kind_of(data)}{hint}")
 
 
-def _place_in(file: Path) -> Place:
-    return Place(f"{file}: ", file.parent)
+def _place_in(file: Path) -> ConfigPath:
+    return ConfigPath(f"{file}: ", file.parent)

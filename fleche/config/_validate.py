@@ -1,29 +1,131 @@
-"""Plain data to msgspec structs, with errors for people.
+"""Plain data to msgspec structs, with errors that name the exact place.
 
 msgspec decides what is valid. What it refuses is walked again here, field by field, to name the
-exact place, what was expected, and what was probably meant.
+place in the file, what was expected, and what was probably meant.
 """
 
 from __future__ import annotations
 
+import re
 import types
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from difflib import get_close_matches
 from os import PathLike, fspath
+from os.path import normpath
+from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin
 
 import msgspec
 
-from fleche.config.place import Place, enumerated, suggestion
-from fleche.errors import ConfigError
+from fleche._util import expand_path
+from fleche.errors import ConfigError, FlecheError, MissingExtra
 
-__all__ = ["convert", "given", "kind_of", "plain", "unknown_key"]
+__all__ = [
+    "ConfigPath",
+    "convert",
+    "enumerated",
+    "given",
+    "kind_of",
+    "plain",
+    "suggestion",
+    "unknown_key",
+    "unknown_name",
+]
 
 T = TypeVar("T", bound=msgspec.Struct)
+
+_BARE = re.compile(r"[A-Za-z0-9_-]+")
+
+
+@dataclass(frozen=True)
+class ConfigPath:
+    """A spot in a configuration, printed as ``/home/you/fleche.toml: shared[1].host``.
+
+    Attributes:
+        where: the file, and the path inside it.
+        base: the directory that relative paths are relative to.
+    """
+
+    where: str
+    base: Path
+
+    def __str__(self) -> str:
+        return self.where.removesuffix(": ")
+
+    def key(self, name: str) -> ConfigPath:
+        """The value of ``name`` in the table that stands here."""
+        shown = name if _BARE.fullmatch(name) else f"{name!r}"
+        joint = "" if self.where.endswith(": ") else "."
+        return replace(self, where=f"{self.where}{joint}{shown}")
+
+    def index(self, number: int) -> ConfigPath:
+        """The item ``number`` of the array that stands here."""
+        return replace(self, where=f"{self.where}[{number}]")
+
+    def error(self, message: str) -> ConfigError:
+        """Return the error that says ``message`` about this place."""
+        return ConfigError(f"{self}: {message}")
+
+    def resolve(self, path: str) -> str:
+        """Return ``path`` absolute: ``~`` and ``$NAME`` expanded, relative to the declaring file.
+
+        Raises:
+            ConfigError: ``~name`` of no known user, or a variable that is not set.
+        """
+        with self.blamed():
+            return normpath(self.base / expand_path(path))
+
+    @contextmanager
+    def blamed(self) -> Iterator[None]:
+        """Say of whatever goes wrong in the block that it is about this place.
+
+        Raises:
+            ConfigError: the block raised one, or a ``ValueError``, ``TypeError`` or ``OSError``.
+            MissingExtra: the block raised one.
+        """
+        try:
+            yield
+        except MissingExtra as error:
+            raise MissingExtra(self._prefixed(error)) from None
+        except (FlecheError, ValueError, OSError) as error:
+            raise ConfigError(self._prefixed(error)) from None
+        except TypeError as error:
+            raise ConfigError(self._prefixed(error)) from error
+
+    def _prefixed(self, error: Exception) -> str:
+        message = str(error)
+        return message if message.startswith(str(self)) else f"{self}: {message}"
+
+
+def suggestion(wrong: str, known: Iterable[str]) -> str | None:
+    """Return the one of ``known`` that ``wrong`` was probably meant to be."""
+    by_folded = {name.casefold(): name for name in known}
+    near = get_close_matches(wrong.casefold(), by_folded, n=1)
+    return by_folded[near[0]] if near else None
+
+
+def unknown_name(what: str, name: str, known: Iterable[str]) -> str:
+    """Return the sentence about a ``name`` that is none of the ``known`` ones."""
+    names = list(known)
+    near = suggestion(name, names)
+    hint = f", did you mean {near!r}? Known" if near else "; known"
+    return f"no {what} is named {name!r}{hint} are {', '.join(names)}"
+
+
+def enumerated(names: Iterable[str], joint: str = "or") -> str:
+    """Return ``a, b or c``."""
+    *most, last = names
+    return f"{', '.join(most)} {joint} {last}" if most else last
+
+
+# -- structs -----------------------------------------------------------------------------------------
 
 _NAMES: dict[Any, str] = {dict: "table", list: "array", types.NoneType: "nothing"}
 
 
-def convert(table: Mapping[str, Any], cls: type[T], place: Place, *, label: str = "") -> T:
+def convert(table: Mapping[str, Any], cls: type[T], place: ConfigPath, *, label: str = "") -> T:
     """Return ``table`` as a ``cls``.
 
     Args:
@@ -64,7 +166,7 @@ def kind_of(value: Any) -> str:
     return _NAMES.get(type(value), type(value).__name__)
 
 
-def unknown_key(key: str, known: list[str], place: Place, label: str = "") -> ConfigError:
+def unknown_key(key: str, known: list[str], place: ConfigPath, label: str = "") -> ConfigError:
     """Return the error about ``key`` in the table at ``place``, which takes the ``known`` ones."""
     near = suggestion(key, known)
     if near is not None:
@@ -77,7 +179,7 @@ def unknown_key(key: str, known: list[str], place: Place, label: str = "") -> Co
 
 
 def _fault_of_struct(
-    table: Any, cls: type[msgspec.Struct], place: Place, label: str = ""
+    table: Any, cls: type[msgspec.Struct], place: ConfigPath, label: str = ""
 ) -> ConfigError | None:
     if not isinstance(table, Mapping):
         return place.error(f"expected a table, got {kind_of(table)}")
@@ -93,7 +195,7 @@ def _fault_of_struct(
     return None
 
 
-def _fault(value: Any, kind: Any, place: Place) -> ConfigError | None:
+def _fault(value: Any, kind: Any, place: ConfigPath) -> ConfigError | None:
     """Return what is wrong with ``value`` as a ``kind``, innermost first."""
     kind = _stripped(kind, value)
     if isinstance(kind, type) and issubclass(kind, msgspec.Struct):
@@ -112,7 +214,7 @@ def _fault(value: Any, kind: Any, place: Place) -> ConfigError | None:
     return _fault_of_leaf(value, kind, place)
 
 
-def _fault_of_leaf(value: Any, kind: Any, place: Place) -> ConfigError | None:
+def _fault_of_leaf(value: Any, kind: Any, place: ConfigPath) -> ConfigError | None:
     if _fits(value, kind):
         return None
     bare = _without_limits(kind)
