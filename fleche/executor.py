@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from functools import partial
+from inspect import signature
 from typing import Any, ParamSpec, TypeVar
 
-from fleche.decorator import BoundMethod, Wrapper, submit
+from fleche.decorator import BoundMethod, BoundWrapper, Wrapper, submit
 
 __all__ = ["CachedExecutor", "wrap_executor"]
 
@@ -26,27 +27,60 @@ class CachedExecutor(Executor):
         self.inner = inner
         self._submit = inner.submit  # one object, by which identical submits are known
         self._shares_memory = isinstance(inner, ThreadPoolExecutor)
+        self._own_keywords = _keywords_of(inner.submit)
 
     def submit(self, fn: Callable[P, R], /, *args: P.args, **kwargs: P.kwargs) -> Future[R]:
         """Return the future of a call; done already if the result is stored.
 
-        Identical calls of a decorated function that are under way at the same time run once. What
-        is not decorated is submitted as it is.
+        Identical calls of a decorated function that are under way at the same time run once. Any
+        other function is submitted with the active settings, which count for what it calls.
+
+        Keywords that the inner executor's own ``submit`` names (``resource_dict`` of executorlib,
+        ``resources`` and ``workers`` of dask) are for the executor; they reach it, and are no part
+        of the call's key.
         """
-        function, given, named = _unwrap(fn, args, kwargs)
+        function, given, named = _unwrap(fn, args, dict(kwargs))
+        own = {name: named.pop(name) for name in self._own_keywords & named.keys()}
+        run = partial(self._submit, **own) if own else self._submit
         if not isinstance(function, Wrapper | BoundMethod):
-            return self._submit(fn, *args, **kwargs)
+            bound = function if isinstance(function, BoundWrapper) else BoundWrapper(function)
+            return run(bound, *given, **named)
         future: Future[R] = submit(
-            self._submit, function, given, named, shares_memory=self._shares_memory
+            run,
+            function,
+            given,
+            named,
+            place=self._submit,
+            shares_memory=self._shares_memory,
         )
         return future
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
-        """Shut the inner executor down."""
-        self.inner.shutdown(wait=wait, cancel_futures=cancel_futures)
+        """Shut the inner executor down.
+
+        ``cancel_futures`` reaches it only if it is true: not every executor knows the word.
+        """
+        if cancel_futures:
+            self.inner.shutdown(wait=wait, cancel_futures=True)
+        else:
+            self.inner.shutdown(wait=wait)
 
     def __repr__(self) -> str:
         return f"CachedExecutor({self.inner!r})"
+
+
+def _keywords_of(submit: Callable[..., Any]) -> frozenset[str]:
+    """Return the keywords that a ``submit`` takes for itself, besides those of the function."""
+    try:
+        parameters = [*signature(submit).parameters.values()]
+    except (TypeError, ValueError):  # of a builtin, say
+        return frozenset()
+    # the first is the function, under whatever name
+    return frozenset(
+        each.name
+        for each in parameters[1:]
+        if each.kind in (each.KEYWORD_ONLY, each.POSITIONAL_OR_KEYWORD)
+    )
 
 
 def _unwrap(
@@ -60,6 +94,9 @@ def _unwrap(
 
 def wrap_executor(executor: Executor) -> CachedExecutor:
     """Return an executor that takes the active cache, metadata and tags along with every call.
+
+    That is so for plain functions, too: decorated functions that they call in the worker use what
+    is active where they are submitted.
 
     ``submit`` and ``map`` answer what is stored without submitting anything. What has to be
     computed runs in ``executor`` with the settings that were active where it was submitted, nested

@@ -84,6 +84,25 @@ def plain(x: int) -> int:
     return x + 1
 
 
+def calls_where(x: Any) -> Any:
+    return where(x)
+
+
+class Older(Executor):
+    """An executor with the `shutdown` of old, and a keyword of its own."""
+
+    def __init__(self) -> None:
+        self.inner = ThreadPoolExecutor(1)
+        self.resources: list[Any] = []
+
+    def submit(self, fn: Any, /, *args: Any, resources: Any = None, **kwargs: Any) -> Any:
+        self.resources.append(resources)
+        return self.inner.submit(fn, *args, **kwargs)
+
+    def shutdown(self, wait: bool = True) -> None:  # type: ignore[override]
+        self.inner.shutdown(wait)
+
+
 class Body:
     def __init__(self, mass: int) -> None:
         self.mass = mass
@@ -150,6 +169,14 @@ class TestEveryExecutor:
 
     def test_not_decorated(self, executor: Executor) -> None:
         assert wrap_executor(executor).submit(plain, 1).result(30) == 2
+
+    def test_a_plain_function_takes_the_settings_along(
+        self, executor: Executor, tmp_path: Path
+    ) -> None:
+        """Decorated functions that it calls use the active cache, not the default of the worker."""
+        with cache(files(tmp_path)), tags(sample=7):
+            wrap_executor(executor).submit(calls_where, 9).result(30)
+            assert where.query(metadata={"tags": {"sample": 7}}).count() == 1
 
     def test_methods_and_partials(self, executor: Executor, tmp_path: Path) -> None:
         with cache(files(tmp_path)):
@@ -248,6 +275,47 @@ def plain_draw(seed: int | None = None) -> int | None:
     return seed
 
 
+class TestForeignExecutors:
+    def test_one_that_does_not_know_cancel_futures(self) -> None:
+        """It is said only where it was asked for."""
+        with cache(memory()), wrap_executor(Older()) as pool:
+            assert list(pool.map(plain, range(3))) == [1, 2, 3]
+
+    def test_keywords_for_the_executor(self) -> None:
+        """They reach it, and are no part of the key."""
+        inner = Older()
+        with cache(memory()), wrap_executor(inner) as pool:
+            assert pool.submit(where, 1, resources={"gpu": 1}).result(30)[0] == 1
+            assert pool.submit(plain, 1, resources={"gpu": 2}).result(30) == 2
+            assert where.contains(1)
+        assert inner.resources == [{"gpu": 1}, {"gpu": 2}]
+
+    def test_loky(self, tmp_path: Path) -> None:
+        loky = pytest.importorskip("loky")
+        with cache(files(tmp_path)), wrap_executor(loky.ProcessPoolExecutor(1)) as pool:
+            assert pool.submit(where, 1).result(60)[0] == 1
+            assert where.contains(1)
+            assert list(pool.map(calls_where, [1])) == [where(1)]
+
+    def test_dask(self, tmp_path: Path) -> None:
+        distributed = pytest.importorskip("distributed")
+        cluster = distributed.LocalCluster(
+            n_workers=1, threads_per_worker=1, dashboard_address=None, processes=True
+        )
+        with cluster, distributed.Client(cluster) as client, cache(files(tmp_path)):
+            with wrap_executor(client.get_executor()) as pool:
+                assert pool.submit(where, 1).result(60)[0] == 1
+                assert where.contains(1)
+
+    def test_executorlib(self, tmp_path: Path) -> None:
+        executorlib = pytest.importorskip("executorlib")
+        with cache(files(tmp_path)):
+            with wrap_executor(executorlib.SingleNodeExecutor(max_workers=1)) as pool:
+                future = pool.submit(where, 1, resource_dict={"cores": 1})
+                assert future.result(60)[0] == 1
+                assert where.contains(1)
+
+
 class TestBoundWrapper:
     def test_freezes(self) -> None:
         """What is active when it is called does not matter."""
@@ -308,9 +376,17 @@ class TestBoundWrapper:
             assert not function.contains(1)
             pickle.dumps(bound)
 
-    def test_only_decorated_functions(self) -> None:
-        with pytest.raises(TypeError, match="not decorated"):
-            BoundWrapper(plain)  # type: ignore[arg-type]
+    def test_only_functions(self) -> None:
+        with pytest.raises(TypeError, match="not a function"):
+            BoundWrapper(3)  # type: ignore[arg-type]
+
+    def test_plain_functions(self, tmp_path: Path) -> None:
+        """What a plain function calls uses the cache, metadata and tags that go along."""
+        with cache(files(tmp_path)) as mine, tags(sample=7):
+            bound = BoundWrapper(calls_where)
+        with cache("void"):
+            assert pickle.loads(pickle.dumps(bound))(3) == where.__wrapped__(3)
+        assert mine.query(metadata={"tags": {"sample": 7}}).only().name == "where"
 
     def test_caches_of_a_worker_are_few(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

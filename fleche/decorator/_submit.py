@@ -25,6 +25,7 @@ def submit(
     args: tuple[Any, ...],
     kwargs: dict[str, Any],
     *,
+    place: object,
     shares_memory: bool,
 ) -> Any:
     """Return a future of a call, submitted only if its result is not stored and not under way.
@@ -33,10 +34,11 @@ def submit(
     it arrives.
 
     Args:
-        submit: the executor's own.
+        submit: the executor's own, perhaps with keywords for the executor.
         function: a decorated function or method.
         args: its positional arguments.
         kwargs: its keyword arguments.
+        place: an object of the executor, by which identical calls in it are known.
         shares_memory: whether the workers are threads of this process.
     """
     core, cache = function.core, function.core.cache()
@@ -52,7 +54,7 @@ def submit(
         if hit is not None:
             return _done(hit.result)
         # the worker may be a thread that asks for the same result as the owner of the plain slot
-        role, flight = flights.join(("executor", id(submit), journey.slot), since)
+        role, flight = flights.join(("executor", id(place), journey.slot), since)
         if role is Role.COMPUTE:
             there = not journey.lost and (shares_memory or cache.capabilities.shared)
             return _compute(submit, function, journey, flight, alone, there=there)

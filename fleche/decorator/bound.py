@@ -1,13 +1,16 @@
-"""A decorated function that takes cache, metadata and tags along, to a thread or a process."""
+"""A function that takes cache, metadata and tags along, to a thread or a process."""
 
 from __future__ import annotations
 
 from collections import OrderedDict
+from collections.abc import Callable
 from dataclasses import dataclass
+from inspect import iscoroutinefunction
 from threading import Lock
 from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar
 
 from fleche import state
+from fleche.decorator._complaints import Complaints
 from fleche.decorator._surface import Surface
 from fleche.errors import ConfigError, MissingExtra
 
@@ -25,7 +28,7 @@ KEPT = 16
 
 
 class BoundWrapper(Generic[P, R]):
-    """A decorated function with the cache, the metadata and the tags it is to be called with.
+    """A function with the cache, the metadata and the tags it is to be called with.
 
     It pickles: the function by reference, or by value if it is of ``__main__`` or has no name to
     find it by; the cache as its configuration. A cache in the memory of this process means nothing
@@ -33,36 +36,47 @@ class BoundWrapper(Generic[P, R]):
     (:func:`fleche.wrap_executor` stores its results all the same.)
 
     Args:
-        function: a decorated function or method.
+        function: a decorated function or method, or a plain function, whose own calls of decorated
+            functions then use all of this.
         cache: the cache, or its name; the active one, if not given.
         meta: the collectors; the active ones, if not given.
+
+    Raises:
+        TypeError: ``function`` cannot be called.
     """
 
     def __init__(
         self,
-        function: Surface[P, R],
+        function: Callable[P, R],
         *,
         cache: BaseCache | str | None = None,
         meta: tuple[MetaData, ...] | None = None,
     ) -> None:
-        if not isinstance(function, Surface):
-            raise TypeError(f"{function!r} is not decorated with @fleche")
+        if not callable(function):
+            raise TypeError(f"{function!r} is not a function")
         self.function = function
-        chosen = function.core.cache() if cache is None else cache
-        self.cache = state.named_cache(chosen) if isinstance(chosen, str) else chosen
+        if cache is None:
+            cache = function.core.cache() if isinstance(function, Surface) else state.cache()
+        self.cache = state.named_cache(cache) if isinstance(cache, str) else cache
         self.meta = state.meta() if meta is None else meta
         self.tags = state.tags()
 
     def __call__(self, /, *args: P.args, **kwargs: P.kwargs) -> R:
         """Call the function as if all of this were active."""
-        if self.function.core.is_async:
+        if _is_async(self.function):
             return self._call_async(*args, **kwargs)  # type: ignore[return-value]
         with state.holding(self.cache, self.meta, self.tags):
-            return self.function.call_with(self.cache, *args, **kwargs)
+            return self._called(*args, **kwargs)
 
     async def _call_async(self, /, *args: Any, **kwargs: Any) -> Any:
         with state.holding(self.cache, self.meta, self.tags):
-            return await self.function.call_with(self.cache, *args, **kwargs)  # type: ignore[misc]
+            return await self._called(*args, **kwargs)  # type: ignore[misc]
+
+    def _called(self, /, *args: Any, **kwargs: Any) -> R:
+        if isinstance(self.function, Surface):
+            answer: R = self.function.call_with(self.cache, *args, **kwargs)
+            return answer
+        return self.function(*args, **kwargs)
 
     def __reduce__(self) -> Any:
         import cloudpickle
@@ -70,9 +84,9 @@ class BoundWrapper(Generic[P, R]):
         cache = None
         if self.cache.capabilities.shared:
             cache = _freeze_cache(self.cache)
-        elif not _is_void(self.cache):
-            name = self.function.core.info.name
-            self.function.core.complaints.make(
+        elif isinstance(self.function, Surface) and not _is_void(self.cache):
+            name, complaints = _known_as(self.function)
+            complaints.make(
                 "pickle",
                 f"{name}(): runs uncached in the other process, which cannot share {self.cache!r}. "
                 "Activate a cache that is kept in files or in a database: fleche.cache(...)",
@@ -107,7 +121,8 @@ class BoundWrapper(Generic[P, R]):
         except (ConfigError, MissingExtra):
             raise
         except Exception as error:  # noqa: BLE001 (of any cache)
-            self.function.core.complaints.about(
+            _, complaints = _known_as(self.function)
+            complaints.about(
                 "thaw",
                 error,
                 "runs uncached, since the cache cannot be opened in this process",
@@ -117,6 +132,20 @@ class BoundWrapper(Generic[P, R]):
 
     def __repr__(self) -> str:
         return f"BoundWrapper({self.function!r}, cache={self.cache!r})"
+
+
+def _is_async(function: Any) -> bool:
+    if isinstance(function, Surface):
+        return function.core.is_async
+    return iscoroutinefunction(function)
+
+
+def _known_as(function: Any) -> tuple[str, Complaints]:
+    """Return the name of a function, and what has been said of it."""
+    if isinstance(function, Surface):
+        return function.core.info.name, function.core.complaints
+    name = getattr(function, "__qualname__", type(function).__qualname__)
+    return name, Complaints(function, name)
 
 
 def void_cache() -> BaseCache:
