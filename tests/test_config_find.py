@@ -185,9 +185,7 @@ class TestTrust:
         (record,) = caplog.records
         return record.getMessage()
 
-    def test_a_file_of_another_user(
-        self, tmp_home: Path, caplog: pytest.LogCaptureFixture
-    ) -> None:
+    def test_a_file_of_another_user(self, tmp_home: Path, caplog: pytest.LogCaptureFixture) -> None:
         """The message names the file, its owner, its mode, and the line that would trust it."""
         path = write(tmp_home / "work", NEAR)
         path.chmod(0o644)
@@ -289,7 +287,9 @@ class TestTrust:
 
     def test_the_own_file_trusts_a_directory(self, tmp_home: Path) -> None:
         """A lab's directory is one line in the file of each of its members."""
-        own = write(tmp_home / ".config" / "fleche", '[default]\ntrust = ["~/work"]\n', "cache.toml")
+        own = write(
+            tmp_home / ".config" / "fleche", '[default]\ntrust = ["~/work"]\n', "cache.toml"
+        )
         path = write(tmp_home / "work", NEAR)
         path.chmod(0o666)
         assert find_config_files() == [path, own]

@@ -22,6 +22,7 @@ from fleche.call._record import (
     plain_metadata,
     plain_version,
 )
+from fleche.call._summary import Summary, add_summary, summarize
 from fleche.call._template import Condition, QueryCall, between, like, one_of, where
 
 __all__ = [
@@ -37,8 +38,10 @@ __all__ = [
     "Opener",
     "QueryCall",
     "Scalar",
+    "Summary",
     "ValueRef",
     "Version",
+    "add_summary",
     "as_literal",
     "as_plain",
     "between",
@@ -51,5 +54,6 @@ __all__ = [
     "plain_metadata",
     "plain_version",
     "refer",
+    "summarize",
     "where",
 ]

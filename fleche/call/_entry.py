@@ -92,7 +92,9 @@ def encode_entry(key: str, entry: CallEntry, secrets: Sequence[bytes] = ()) -> b
     """
     record = encode_record(entry.record)
     parcels = entry.parcels
-    table = _encode_table([(str(at), len(data)) for at, data in parcels.items()]) if parcels else b""
+    table = (
+        _encode_table([(str(at), len(data)) for at, data in parcels.items()]) if parcels else b""
+    )
     body = b"".join((record, table, *parcels.values()))
     flags = _SIGNED if secrets else 0
     prologue = _PROLOGUE.pack(_MAGIC, _VERSION, flags, len(record), len(table))
@@ -150,9 +152,7 @@ def _parcels(body: memoryview, table_size: int, where: str) -> dict[Address, Buf
     return parcels
 
 
-def _seal(
-    key: str, prologue: Buffer, body: Buffer, secrets: Sequence[bytes]
-) -> tuple[bytes, ...]:
+def _seal(key: str, prologue: Buffer, body: Buffer, secrets: Sequence[bytes]) -> tuple[bytes, ...]:
     """Return the checksum and, where there are secrets, the signature."""
     content = b"".join((key.encode(), prologue, body))
     if not secrets:

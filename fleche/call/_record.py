@@ -80,7 +80,7 @@ class ValueRef(
 
     @property
     def shown(self) -> Scalar | msgspec.UnsetType:
-        """The plain value to show, sort and search by: the literal, or the summary, or ``UNSET``."""
+        """What to show, sort and search by: the literal, or the summary, or ``UNSET``."""
         if self.literal is not msgspec.UNSET:
             return self.literal
         return msgspec.UNSET if self.summary is None else self.summary

@@ -336,7 +336,7 @@ def _make_storage(table: dict[str, Any], kind: Any, place: ConfigPath) -> Any:
         return cls.from_options(name, typed, place.resolve)
 
 
-# -- metadata ----------------------------------------------------------------------------------------
+# -- metadata --------------------------------------------------------------------------------------
 
 UNCONFIGURED = ("runtime", "environment")
 """What is collected unless told: when, where and with what a call ran."""

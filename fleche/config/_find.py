@@ -12,9 +12,9 @@ from typing import Any
 
 import msgspec
 
-from fleche.config._trust import distrust
 from fleche.config._conflicts import check_conflicts
 from fleche.config._schema import DefaultTable, Layer, Spec, Stack, parse
+from fleche.config._trust import distrust
 from fleche.config._validate import ConfigPath, convert, kind_of, suggestion
 from fleche.errors import ConfigError
 
@@ -26,8 +26,8 @@ else:
 __all__ = [
     "ALWAYS",
     "FILENAME",
-    "Config",
     "CacheEntry",
+    "Config",
     "find_config_files",
     "load_config",
     "working_directory",

@@ -15,7 +15,14 @@ import msgspec
 from msgspec import UNSET, UnsetType
 
 from fleche.caches import OnError
-from fleche.config._validate import ConfigPath, convert, enumerated, kind_of, suggestion, unknown_key
+from fleche.config._validate import (
+    ConfigPath,
+    convert,
+    enumerated,
+    kind_of,
+    suggestion,
+    unknown_key,
+)
 from fleche.settings import Content, Host, Seconds, Text, Variable, WireCodec
 
 __all__ = [
@@ -288,7 +295,7 @@ def _check_sense(table: LayerTable, place: ConfigPath) -> None:
             raise place.key("root").error(f"template {table.template!r} keeps nothing on disk")
 
 
-# -- templates: a usual pair of storages ------------------------------------------------------------
+# -- templates: a usual pair of storages -----------------------------------------------------------
 
 Pair: TypeAlias = "tuple[dict[str, Any], dict[str, Any]]"
 

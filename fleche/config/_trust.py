@@ -3,9 +3,9 @@
 A configuration names programs to run and pickles to open, and the search for ``fleche.toml`` goes
 upward from the working directory, which may be below a directory of somebody else. So a file counts
 only if the user or root owns it and no other user can write it, and if the same is true of every
-directory above it. (In a sticky directory such as ``/tmp``, others can add entries but not replace
-those of the user.) A directory that is shared on purpose is named once, in the environment
-variable ``FLECHE_TRUST`` or under ``trust`` in the user's own file; everything below it counts then.
+directory above it. (In a sticky directory such as ``/tmp``, others can add entries but not
+replace those of the user.) A directory that is shared on purpose is named once, in the environment
+variable ``FLECHE_TRUST`` or under ``trust`` in the user's own file; then everything below it counts.
 
 The same idea protects ``~/.ssh`` (``StrictModes`` of sshd_config(5)) and ``/etc/sudoers``.
 """
@@ -44,7 +44,7 @@ def distrust(path: Path, trusted: Iterable[str] = ()) -> str:
 
 
 def _fault(path: Path) -> str:
-    """Return which of ``path`` and the directories above it others can write, and how to trust it."""
+    """Return what others can write of ``path`` and the directories above it; empty if nothing."""
     entry = path
     for place in (path, *path.parents):
         status = place.lstat()

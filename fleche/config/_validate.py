@@ -120,7 +120,7 @@ def enumerated(names: Iterable[str], joint: str = "or") -> str:
     return f"{', '.join(most)} {joint} {last}" if most else last
 
 
-# -- structs -----------------------------------------------------------------------------------------
+# -- structs ---------------------------------------------------------------------------------------
 
 _NAMES: dict[Any, str] = {dict: "table", list: "array", types.NoneType: "nothing"}
 

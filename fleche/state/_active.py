@@ -26,6 +26,7 @@ __all__ = [
     "tags",
 ]
 
+
 class _Configured:
     """What comes from the configuration; each thing once, when it is first needed."""
 
