@@ -31,7 +31,7 @@ from fleche import (
 from fleche.call import between, one_of, where
 from fleche.errors import ConfigError
 from fleche.metadata import Collecting, git, metadata_class, metadata_names
-from fleche.metadata.environment import imported_by
+from fleche.metadata._environment import imported_by
 from fleche.storage import CallMemory, ValueMemory
 
 grid = np.array([1.0])
@@ -154,6 +154,26 @@ class TestGit:
         found = collect(Git(), about=function)["git"]
         assert (found["branch"], found["dirty"]) == (None, True)
 
+    @pytest.mark.parametrize("ignored", [False, True])
+    def test_dirty_where_the_file_of_the_function_is_not_tracked(
+        self, repository: Path, ignored: bool
+    ) -> None:
+        """The commit does not hold the code that ran."""
+        (repository / "inner" / "code.py").rename(repository / "inner" / "other.py")
+        run_git(repository, "add", "-A")
+        if ignored:
+            (repository / ".gitignore").write_text("code.py\n")
+            run_git(repository, "add", "-A")
+        run_git(repository, "commit", "-m", "second")
+        (repository / "inner" / "code.py").write_text("def function():\n    pass\n")
+        assert collect(Git(), about=self.function_of(repository))["git"]["dirty"] is True
+
+    def test_a_file_elsewhere_that_is_not_tracked(self, repository: Path) -> None:
+        """It leaves the state clean: notes and results lie about in every repository."""
+        function = self.function_of(repository)
+        (repository / "notes.txt").write_text("nothing")
+        assert collect(Git(), about=function)["git"]["dirty"] is False
+
     def test_before_the_first_commit(self, tmp_path: Path) -> None:
         run_git(tmp_path, "init", "-b", "main")
         assert git.describe(tmp_path)["commit"] is None
@@ -256,10 +276,10 @@ class TestOwn:
         assert "fleche" not in metadata_names()
 
     def test_imported_by_name(self) -> None:
-        assert metadata_class("fleche.metadata.git:Git") is Git
+        assert metadata_class("fleche.metadata._git:Git") is Git
 
     @pytest.mark.parametrize(
-        "name", ["nope", "no_such_module:A", "fleche.metadata.git:Nope", "os.path:join"]
+        "name", ["nope", "no_such_module:A", "fleche.metadata._git:Nope", "os.path:join"]
     )
     def test_unknown_name(self, name: str) -> None:
         with pytest.raises(ConfigError, match="metadata"):

@@ -4,10 +4,10 @@ A collector is a :class:`MetaData`. It starts before the function's body, finish
 returns plain data. Nothing that a collector returns is part of a call's key.
 """
 
-from fleche.metadata.base import Collecting, MetaData, metadata_class, metadata_names
-from fleche.metadata.environment import Environment
-from fleche.metadata.git import Git
-from fleche.metadata.runtime import Runtime, Tags
+from fleche.metadata._base import Collecting, MetaData, metadata_class, metadata_names
+from fleche.metadata._environment import Environment
+from fleche.metadata._git import Git
+from fleche.metadata._runtime import Runtime, Tags
 
 __all__ = [
     "Collecting",

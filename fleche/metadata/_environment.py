@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable
 from types import ModuleType
 from typing import Any
 
-from fleche.metadata.base import MetaData
+from fleche.metadata._base import MetaData
 
 __all__ = ["Environment"]
 

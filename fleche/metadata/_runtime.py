@@ -8,7 +8,7 @@ import time
 from datetime import datetime, timezone
 from typing import Any
 
-from fleche.metadata.base import MetaData
+from fleche.metadata._base import MetaData
 
 __all__ = ["Runtime", "Tags"]
 
