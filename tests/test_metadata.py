@@ -30,7 +30,8 @@ from fleche import (
 )
 from fleche.call import between, one_of, where
 from fleche.errors import ConfigError
-from fleche.metadata import Collecting, git, metadata_class, metadata_names
+from fleche.metadata import Collecting, metadata_class, metadata_names
+from fleche.metadata import _git as git
 from fleche.metadata._environment import imported_by
 from fleche.storage import CallMemory, ValueMemory
 
@@ -77,7 +78,7 @@ class TestRuntime:
 
     def test_user_without_a_name(self, monkeypatch: pytest.MonkeyPatch) -> None:
         """In a container the user may have a number only."""
-        from fleche.metadata import runtime
+        from fleche.metadata import _runtime as runtime
 
         monkeypatch.delenv("LOGNAME", raising=False)
         monkeypatch.delenv("USER", raising=False)
