@@ -1,35 +1,28 @@
 """Caches: where calls and their values are kept and found again."""
 
-from fleche.caches._reports import GcReport, RedigestReport, StatsReport, SyncReport, VerifyReport
-from fleche.caches.base import BaseCache, LayerPolicy, OnError, PendingCall
-from fleche.caches.limited import Candidate, Eviction, SizeLimitedCache, least_recently_used
-from fleche.caches.local import Cache
-from fleche.caches.pool import CachePool
-from fleche.caches.stack import CacheStack
-from fleche.caches.views import CacheView, FilteredCache, ReadOnlyCache, RefreshingCache
+from fleche.caches._backend import (
+    INLINE,
+    MOST_EXPANDED,
+    CacheBackend,
+    LayerPolicy,
+    OnError,
+    Progress,
+    split_entry,
+)
+from fleche.caches._base import BaseCache
+from fleche.caches._local import Cache, LocalBackend
+from fleche.caches._pending import PendingCall, Pin
+from fleche.caches.maintenance import (
+    GRACE,
+    PIN_AGE,
+    Gc,
+    GcReport,
+    Measure,
+    Report,
+    StatsReport,
+    SyncReport,
+    Task,
+    Verify,
+    VerifyReport,
+)
 from fleche.errors import AmbiguousDigestError, Rejected
-
-__all__ = [
-    "AmbiguousDigestError",
-    "BaseCache",
-    "Cache",
-    "CachePool",
-    "CacheStack",
-    "CacheView",
-    "Candidate",
-    "Eviction",
-    "FilteredCache",
-    "GcReport",
-    "LayerPolicy",
-    "OnError",
-    "PendingCall",
-    "ReadOnlyCache",
-    "RedigestReport",
-    "RefreshingCache",
-    "Rejected",
-    "SizeLimitedCache",
-    "StatsReport",
-    "SyncReport",
-    "VerifyReport",
-    "least_recently_used",
-]
