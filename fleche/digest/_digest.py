@@ -1,8 +1,8 @@
-"""The name of a value: :class:`Digest`."""
+"""The name of a value, :class:`Digest`, and the place of its bytes, :class:`Address`."""
 
 from __future__ import annotations
 
-__all__ = ["D", "Digest"]
+__all__ = ["Address", "D", "Digest"]
 
 FULL = 64
 SHORTEST = 4
@@ -46,6 +46,39 @@ class Digest(str):
 
 
 D = Digest
+
+
+class Address(str):
+    """Where the parcel of a value is kept: the value's digest and the variant of its form.
+
+    Two objects with one digest may differ in form (Fortran order, shared parts, a hardened mask);
+    the variant, 32 hexadecimal characters made from the pickle stream, keeps their parcels apart.
+    An address is the text ``digest.variant``. An address without a variant (the digest alone)
+    stands for the oldest form that is kept; shared buffers have no other.
+    """
+
+    __slots__ = ()
+
+    @classmethod
+    def of(cls, digest: str, variant: str = "") -> Address:
+        """Return the address of one form of a value; without ``variant``, of any."""
+        return str.__new__(cls, f"{digest}.{variant}" if variant else digest)
+
+    @property
+    def digest(self) -> Digest:
+        """The digest of the value."""
+        return Digest(self[:FULL])
+
+    @property
+    def variant(self) -> str:
+        """The variant of the form; empty in the address of any form, or of a shared buffer."""
+        return self[FULL + 1 :]
+
+    def __repr__(self) -> str:
+        return f"Address({str.__str__(self)!r})"
+
+    def __str__(self) -> str:
+        return str.__str__(self)
 
 
 def find_problem(value: str) -> str:

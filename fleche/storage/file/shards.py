@@ -17,8 +17,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from fleche.digest import Digest
-from fleche.parcel import Buffer
-from fleche.parcel.failures import explained
+from fleche.parcel import Buffer, explained
 
 __all__ = ["STALE", "SUFFIXES", "TEMPORARY", "Found", "Shards", "explained"]
 

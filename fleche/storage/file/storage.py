@@ -12,8 +12,7 @@ import msgspec
 from fleche.call import CallRecord, QueryCall, decode_record, encode_record
 from fleche.digest import Digest
 from fleche.errors import CorruptParcel, ParcelError
-from fleche.parcel import Packing, Parcel, pack_bytes, read_bytes
-from fleche.parcel.source import MemorySource
+from fleche.parcel import MemorySource, Packing, Parcel, pack_bytes, read_bytes
 from fleche.storage.base import CallStorage, ValueStorage, sound_matches
 from fleche.storage.file.claims import FileClaims
 from fleche.storage.file.entries import FileEntries

@@ -17,7 +17,7 @@ from collections.abc import Sequence
 from blake3 import blake3
 
 from fleche.errors import CorruptParcel
-from fleche.parcel.signatures import check_signature, sign
+from fleche.parcel import check_signature, sign
 
 __all__ = ["check_seal", "seal"]
 
