@@ -15,8 +15,7 @@ from fleche.caches import Cache
 from fleche.call import QueryCall, decode_record
 from fleche.digest import Digest
 from fleche.errors import CorruptParcel, SignatureError, StorageError, UnpackError
-from fleche.parcel import Parcel
-from fleche.parcel.source import MemorySource
+from fleche.parcel import MemorySource, Parcel
 from fleche.storage import (
     CallFile,
     CallMemory,

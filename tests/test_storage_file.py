@@ -24,7 +24,7 @@ import pytest
 from fleche.call import QueryCall
 from fleche.digest import Digest, digest
 from fleche.errors import CorruptParcel, SignatureError, StorageError
-from fleche.parcel import Parcel, pack, source, verify
+from fleche.parcel import Parcel, _source, pack, verify
 from fleche.storage import CallFile, ValueFile
 from fleche.storage.file import Shards
 from fleche.testing.corpus import Block, a_record
@@ -324,8 +324,8 @@ class TestErrors:
         def fail(*_: Any, **__: Any) -> Any:
             raise failure
 
-        monkeypatch.setattr(source, "FileIO", Failing)
-        monkeypatch.setattr(source._mmap, "mmap", fail)
+        monkeypatch.setattr(_source, "FileIO", Failing)
+        monkeypatch.setattr(_source._mmap, "mmap", fail)
         for use in (values.packing.unpack, Parcel.tobytes, partial(verify, digest=KEY)):
             with pytest.raises(StorageError, match=r"\.value: cannot read: .*see the system log"):
                 use(values.get(KEY))
@@ -341,7 +341,7 @@ class TestErrors:
             Shards(path.parent.parent, ".value").write(KEY, chunks())
         assert str(caught.value) == (
             f"{path}: cannot write: No space left on device "
-            "(the disk is full; free some space, or remove results that nobody needs (gc))"
+            "(the disk is full; free some space, or remove results that are not needed (gc))"
         )
         assert files(path.parent.parent) == []
 

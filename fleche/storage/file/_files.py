@@ -19,8 +19,7 @@ from functools import partial
 from pathlib import PurePath
 
 from fleche.errors import CorruptParcel
-from fleche.parcel import Buffer
-from fleche.parcel.failures import explained
+from fleche.parcel import Buffer, explained
 from fleche.storage._base import Entry
 
 __all__ = ["STALE", "SUFFIXES", "TEMPORARY", "Files", "explained"]

@@ -13,8 +13,7 @@ from fleche._util import batched, expand_path, override
 from fleche.call import CallEntry, QueryCall, decode_entry, encode_entry
 from fleche.digest import Address
 from fleche.errors import ParcelError, StorageError
-from fleche.parcel import Buffer, Packing, Parcel
-from fleche.parcel.source import MemorySource
+from fleche.parcel import Buffer, MemorySource, Packing, Parcel
 from fleche.storage._base import (
     BufferRefs,
     CallStorage,

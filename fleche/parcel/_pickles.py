@@ -7,12 +7,14 @@ import io
 import pickle
 import types
 from collections import ChainMap
+from dataclasses import dataclass
 from typing import Any
 
 from fleche.errors import MissingExtra
-from fleche.parcel.source import Buffer
+from fleche.parcel._layout import ClassName
+from fleche.parcel._source import Buffer
 
-__all__ = ["BUFFER_MIN", "SERIALIZERS", "deserialize", "serialize"]
+__all__ = ["BUFFER_MIN", "SERIALIZERS", "Pickled", "deserialize", "serialize"]
 
 SERIALIZERS = ("cloudpickle", "pickle", "dill")
 BUFFER_MIN = 1 << 16
@@ -20,10 +22,29 @@ _PROTOCOL = 5
 _PLAIN = frozenset({type(None), bool, int, float, complex, str, bytes})
 
 
-def serialize(serializer: str, obj: Any) -> tuple[Buffer, list[memoryview], bool]:
-    """Return the pickle stream, the large buffers kept out of it, and whether it holds bytecode."""
+@dataclass(frozen=True)
+class Pickled:
+    """What pickling an object gave.
+
+    Attributes:
+        stream: the pickle stream.
+        buffers: the large buffers that are not in it, in their order.
+        code: whether the stream itself holds bytecode.
+        classes: the classes and functions that are only named in the stream.
+        definitions: those by value, pickled; empty if there are none.
+    """
+
+    stream: Buffer
+    buffers: list[memoryview]
+    code: bool = False
+    classes: tuple[ClassName, ...] = ()
+    definitions: bytes = b""
+
+
+def serialize(serializer: str, obj: Any) -> Pickled:
+    """Pickle ``obj``, its large buffers apart."""
     if type(obj) in _PLAIN:
-        return pickle.dumps(obj, protocol=_PROTOCOL), [], False
+        return Pickled(pickle.dumps(obj, protocol=_PROTOCOL), [])
     buffers: list[memoryview] = []
 
     def keep(buffer: pickle.PickleBuffer) -> bool:
@@ -35,7 +56,7 @@ def serialize(serializer: str, obj: Any) -> tuple[Buffer, list[memoryview], bool
 
     file = io.BytesIO()
     code = _WRITERS[serializer](obj, file, keep)
-    return file.getvalue(), buffers, code
+    return Pickled(file.getvalue(), buffers, code)
 
 
 def deserialize(serializer: str, stream: Buffer, buffers: list[Buffer]) -> Any:
