@@ -500,7 +500,7 @@ _VALUE_RULES: tuple[Rule, ...] = (
 
 def _keeps_entries(storage: CallStorage, _items: Items) -> None:
     """Entries come back as they were put, parcels and pins too; a new one replaces the old."""
-    corpus: dict[str, CallEntry] = {**entries()}
+    corpus = entries()
     storage.put_many(corpus.items())
     for key, entry in storage.get_many(corpus):
         assert isinstance(entry, CallEntry), f"in place of an entry comes {entry!r}"
@@ -517,7 +517,7 @@ def _keeps_entries(storage: CallStorage, _items: Items) -> None:
 
 def _answers_queries(storage: CallStorage, _items: Items) -> None:
     """query() yields what QueryCall.matches() accepts, each once, and never a pin."""
-    corpus: dict[str, CallEntry] = {**entries()}
+    corpus = entries()
     storage.put_many(corpus.items())
     for template in templates():
         expected = sorted(key for key, entry in corpus.items() if template.matches(entry.record))
