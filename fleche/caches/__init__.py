@@ -12,6 +12,14 @@ from fleche.caches._backend import (
 from fleche.caches._base import BaseCache
 from fleche.caches._local import Cache, LocalBackend
 from fleche.caches._pending import PendingCall, Pin
+from fleche.caches._stack import CachePool, CacheStack
+from fleche.caches._views import (
+    CacheView,
+    FilteredCache,
+    ReadOnlyCache,
+    RefreshingCache,
+    ViewBackend,
+)
 from fleche.caches.maintenance import (
     GRACE,
     PIN_AGE,

@@ -225,7 +225,7 @@ class CacheBackend(ABC):
 
         Args:
             key: of the call.
-            record: what is known of it before its function runs: a record without a result.
+            record: what is known of it: before its function has run, a record without a result.
 
         Raises:
             Rejected: this cache is read-only, or takes no such calls.
@@ -252,6 +252,11 @@ class CacheBackend(ABC):
     def read_only(self) -> bool:
         """Whether every save and every evict is refused."""
         return self.capabilities.read_only
+
+    @property
+    def opens_parcels(self) -> bool:
+        """Whether values that are saved here are taken apart, so that each must be whole."""
+        return self.capabilities.opens_parcels
 
     def check_writable(self, action: str) -> None:
         """Refuse ``action`` if this cache is read-only.

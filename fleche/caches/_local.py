@@ -24,7 +24,7 @@ from fleche.caches._base import BaseCache
 from fleche.caches.maintenance import Gc, Report, Task, Verify, collect, measure, verify
 from fleche.call import SMALL, CallEntry, QueryCall, ValueRef
 from fleche.digest import Address, Digest
-from fleche.errors import AmbiguousDigestError, ParcelError
+from fleche.errors import AmbiguousFormError, ParcelError
 from fleche.parcel import Parcel
 from fleche.storage import CallStorage, Capabilities, Entry, ValueStorage
 
@@ -100,9 +100,17 @@ class LocalBackend(CacheBackend):
         """Yield the oldest form of a value that is kept, or that an entry holds."""
         forms = sorted(self.values.entries(address), key=lambda entry: entry.modified)
         if forms:
-            self._check_alike(address, forms)
-            for _, parcel in self.values.get_many([forms[0].key]):
-                yield address, parcel
+            if not self._are_alike(forms):
+                yield (
+                    address,
+                    AmbiguousFormError(
+                        f"{address[:12]} is kept in {len(forms)} forms whose classes differ; load "
+                        "the call that has the one that is meant"
+                    ),
+                )
+                return
+            for _, found in self.values.get_many([forms[0].key]):
+                yield address, found
             return
         for held, key in self.calls.holders(address):
             for _, entry in self.calls.get_many([key]):
@@ -121,24 +129,16 @@ class LocalBackend(CacheBackend):
                 return self.packing.pack(ref.literal, ref.digest)
         return None
 
-    def _check_alike(self, address: Address, forms: Sequence[Entry]) -> None:
-        """Refuse to choose between forms of one value that differ in their classes.
-
-        Raises:
-            AmbiguousDigestError: they do.
-        """
+    def _are_alike(self, forms: Sequence[Entry]) -> bool:
+        """Return whether forms of one value are of the same classes."""
         if len(forms) < 2:
-            return
+            return True
         classes = set()
         for _, parcel in self.values.get_many(entry.key for entry in forms):
             if isinstance(parcel, Parcel):
                 with closing(parcel):
                     classes.add(getattr(parcel, "classes", ()))
-        if len(classes) > 1:
-            raise AmbiguousDigestError(
-                f"{address[:12]} is kept in {len(forms)} forms, whose classes differ; load the "
-                "call that has the one that is meant"
-            )
+        return len(classes) < 2
 
     @override
     def save(
@@ -208,7 +208,8 @@ class LocalBackend(CacheBackend):
         return here
 
     def _is_held(self, address: Address) -> bool:
-        return any(True for _ in self.calls.holders(address))
+        """Return whether an entry holds a value of which any form will do."""
+        return not address.variant and any(True for _ in self.calls.holders(address))
 
     @override
     def evict(self, keys: Sequence[Digest | Address]) -> list[bool]:
@@ -237,22 +238,22 @@ class LocalBackend(CacheBackend):
 
     @override
     def expand(self, prefixes: Sequence[str]) -> list[tuple[Digest, ...]]:
-        return [self._expand(prefix) for prefix in prefixes]
-
-    def _expand(self, prefix: str) -> tuple[Digest, ...]:
-        """Return the calls and the values that begin with ``prefix``.
+        """Return for each prefix the calls and the values that begin with it.
 
         What only entries hold counts where nothing else begins so: to look through them may take
         reading them all.
         """
-        found = dict.fromkeys(islice(self._matching(prefix), MOST_EXPANDED + 1))
-        if not found:
-            held = (address.digest for address, _ in self.calls.holders(prefix))
-            for digest in held:
-                found[digest] = None
-                if len(found) >= MOST_EXPANDED:
-                    break
-        return tuple(found)[:MOST_EXPANDED]
+        found = [
+            dict.fromkeys(islice(self._matching(prefix), MOST_EXPANDED)) for prefix in prefixes
+        ]
+        rest = [place for place, digests in enumerate(found) if not digests]
+        if rest:
+            common = prefixes[rest[0]] if len(rest) == 1 else ""
+            for address, _ in self.calls.holders(common):
+                for place in rest:
+                    if address.startswith(prefixes[place]) and len(found[place]) < MOST_EXPANDED:
+                        found[place][address.digest] = None
+        return [tuple(digests) for digests in found]
 
     def _matching(self, prefix: str) -> Iterator[Digest]:
         calls = [entry.key for entry in self.calls.entries(prefix)]

@@ -38,7 +38,7 @@ from fleche.parcel import Packing, Parcel
 if TYPE_CHECKING:
     from fleche.caches._base import BaseCache
 
-__all__ = ["PendingCall", "Pin", "new_pin", "save_value"]
+__all__ = ["PendingCall", "Pin", "save_value"]
 
 log = logging.getLogger("fleche.caches")
 
@@ -167,11 +167,6 @@ class Pin:
         return {self.key: CallEntry(self.record)}
 
 
-def new_pin(name: str, addresses: Iterable[Address]) -> Pin:
-    """Return a pin that is not stored yet."""
-    return Pin(name, addresses)
-
-
 class PendingCall:
     """A call whose key is known and whose arguments are packed, while its function runs.
 
@@ -197,7 +192,7 @@ class PendingCall:
         self._cache = cache
         self._pin: Pin | None = None
         self._is_over = False
-        self._parts = _Parts(cache.packing, whole=cache.capabilities.opens_parcels)
+        self._parts = _Parts(cache.packing, whole=cache.backend.opens_parcels)
         arguments = dict(record.arguments)
         for name, value in call.arguments.items():
             if not arguments[name].is_literal and not isinstance(value, Digest):
@@ -232,7 +227,7 @@ class PendingCall:
             return
         large = self._parts.take_large()
         self._parts.freeze()
-        self._pin = new_pin(self.record.name, large.addresses())
+        self._pin = Pin(self.record.name, large.addresses())
         try:
             self._cache.backend.save(self._pin.entries)
             _store(self._cache, large)
@@ -338,7 +333,7 @@ def save_value(cache: BaseCache, value: Any) -> Digest:
     found, buffers = digest_with_buffers(value)
     if isinstance(value, Digest):
         return found
-    parts = _Parts(cache.packing, whole=cache.capabilities.opens_parcels)
+    parts = _Parts(cache.packing, whole=cache.backend.opens_parcels)
     parts.add(value, ValueRef(found), buffers)
     _store(cache, parts)
     return found
@@ -356,7 +351,7 @@ def _store(
     size = parts.size
     pins = list(unpin)
     if size > _LONG:
-        pin = new_pin("save", addresses)
+        pin = Pin("save", addresses)
         cache.backend.save(pin.entries)
         pins.append(pin.key)
     if size > INLINE:
