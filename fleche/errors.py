@@ -89,7 +89,7 @@ class UnpackError(ParcelError):
 
 
 class AmbiguousFormError(ParcelError, AmbiguousDigestError):
-    """A digest stands for values whose classes differ: equal in digest, and not in what they are."""
+    """A digest stands for values of different classes: equal in digest, and not in what they are."""
 
     code = "ambiguous-form"
 

@@ -21,8 +21,8 @@ __all__ = ["Key", "QueryIterator", "Source"]
 T = TypeVar("T")
 
 Key: TypeAlias = "str | Callable[[LazyCall], Any]"
-"""A function of a call, or the name of one of its attributes (``"name"``, ``"version"``, ...), or of
-an argument, which counts as far as its record shows it."""
+"""A function of a call, or the name of one of its attributes (``"name"``, ``"version"``, ...) or of
+one of its arguments, which counts as far as the record shows it."""
 
 _ATTRIBUTES = ("arguments", "code", "key", "metadata", "module", "name", "record", "version")
 

@@ -10,6 +10,12 @@ from fleche.caches._backend import (
     split_entry,
 )
 from fleche.caches._base import BaseCache
+from fleche.caches._limited import (
+    Candidate,
+    Eviction,
+    SizeLimitedCache,
+    least_recently_used,
+)
 from fleche.caches._local import Cache, LocalBackend
 from fleche.caches._pending import PendingCall, Pin
 from fleche.caches._stack import CachePool, CacheStack
@@ -34,3 +40,42 @@ from fleche.caches.maintenance import (
     VerifyReport,
 )
 from fleche.errors import AmbiguousDigestError, Rejected
+
+__all__ = [
+    "GRACE",
+    "INLINE",
+    "MOST_EXPANDED",
+    "PIN_AGE",
+    "AmbiguousDigestError",
+    "BaseCache",
+    "Cache",
+    "CacheBackend",
+    "CachePool",
+    "CacheStack",
+    "CacheView",
+    "Candidate",
+    "Eviction",
+    "FilteredCache",
+    "Gc",
+    "GcReport",
+    "LayerPolicy",
+    "LocalBackend",
+    "Measure",
+    "OnError",
+    "PendingCall",
+    "Pin",
+    "Progress",
+    "ReadOnlyCache",
+    "RefreshingCache",
+    "Rejected",
+    "Report",
+    "SizeLimitedCache",
+    "StatsReport",
+    "SyncReport",
+    "Task",
+    "Verify",
+    "VerifyReport",
+    "ViewBackend",
+    "least_recently_used",
+    "split_entry",
+]

@@ -281,7 +281,7 @@ class CacheBackend(ABC):
 def split_entry(
     entry: CallEntry, most: int = SMALL
 ) -> tuple[CallEntry, list[tuple[Address, Parcel]]]:
-    """Return ``entry`` with at most ``most`` bytes of parcels, and the other parcels, largest first.
+    """Return ``entry`` with at most ``most`` bytes of parcels, and the others, largest first.
 
     Raises:
         CorruptParcel: a parcel that is taken out is damaged.

@@ -137,7 +137,7 @@ class LocalBackend(CacheBackend):
         for _, parcel in self.values.get_many(entry.key for entry in forms):
             if isinstance(parcel, Parcel):
                 with closing(parcel):
-                    classes.add(getattr(parcel, "classes", ()))
+                    classes.add(parcel.classes)
         return len(classes) < 2
 
     @override
@@ -306,8 +306,7 @@ class LocalBackend(CacheBackend):
         found: dict[Digest, Digest] = {}
         for key in keys:
             if key in here:
-                among = {each for each in self._matching(key[:_SHORTEST])}
-                short = shrink_among(key, among)
+                short = shrink_among(key, set(self._matching(key[:_SHORTEST])))
                 found[key] = max(short, shrink_sorted(key, held), key=len)
         return found
 
@@ -420,7 +419,7 @@ def _without(entry: CallEntry, address: Address) -> CallEntry:
     """Return ``entry`` without the value of ``address`` (without a variant: in any form)."""
 
     def is_meant(found: Address) -> bool:
-        return found == address or (not address.variant and found.digest == address)
+        return found == address or (not address.variant and found.startswith(address))
 
     def forget(ref: ValueRef | None) -> ValueRef | None:
         if ref is None or not ref.is_literal or not is_meant(Address.of(ref.digest)):

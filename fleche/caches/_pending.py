@@ -188,7 +188,7 @@ class PendingCall:
         buffers = BufferDigests()
         record = replace(call, result=MISSING).to_record(buffers)
         self.key = record.key
-        cache.backend.check_accepts(self.key, record)
+        cache.check_writable("save")
         self._cache = cache
         self._pin: Pin | None = None
         self._is_over = False
@@ -198,6 +198,7 @@ class PendingCall:
             if not arguments[name].is_literal and not isinstance(value, Digest):
                 arguments[name] = self._pack(call, name, value, arguments[name], buffers)
         self.record = record.replace(arguments=arguments)
+        cache.backend.check_accepts(self.key, self.record)
         if begins and self._parts.mains:
             self._set_aside()
 

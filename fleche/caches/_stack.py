@@ -255,7 +255,7 @@ class Layers:
             assert progress is not None
             progress(done + number)
 
-        total = _EMPTY[type(task)]()
+        total: Report = _EMPTY[type(task)]()
         writes = task.changes or isinstance(task, Gc)
         for layer in self.all:
             if layer.local and not (writes and layer.read_only):

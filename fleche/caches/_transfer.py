@@ -2,8 +2,8 @@
 
 Only what the target lacks is read from the source at all, and all of it is checked before it goes
 on: damage does not travel, and does not keep the rest from travelling. Nor does what the target
-refuses. The operations are those of the batched contract, so that a transfer costs through a view, a
-stack or a pool what it costs at the cache behind it.
+refuses. The operations are those of the batched contract, so that a transfer costs through a view,
+a stack or a pool what it costs at the cache behind it.
 """
 
 from __future__ import annotations
@@ -107,7 +107,7 @@ def copy_entries(
                 if values.lacking.keys().isdisjoint(needs[key])
             }
             rest = {key: entry for key, entry in rest.items() if key not in ready}
-            whole = _answerable(source, ready, needs, values)
+            whole = _answerable(source, ready, values)
             unpin = () if rest else pins.take()
             if whole or unpin:
                 yield _save_entries(source, target, whole, unpin)
@@ -213,7 +213,6 @@ def _lightened(entry: CallEntry, held: dict[Address, Buffer]) -> CallEntry:
 def _answerable(
     source: CacheBackend,
     entries: Mapping[Digest, CallEntry],
-    needs: Mapping[Digest, Sequence[Address]],
     values: ValueTransfer,
 ) -> dict[Digest, CallEntry]:
     """Return the entries whose results have arrived."""
@@ -278,15 +277,7 @@ def _complete(source: CacheBackend, target: CacheBackend, keys: Sequence[Digest]
         target: can answer them.
         keys: of the calls.
     """
-    entries = _entries_nearby(source, target, keys)
-    needs: dict[Digest, dict[Address, None]] = {}
-    for key, (entry, is_own) in entries.items():
-        needed = dict.fromkeys(needs_of(entry))
-        if not is_own:  # the result of the target may be another one
-            for address in _result_needs(entry):
-                needed.pop(address, None)
-        if needed:
-            needs[key] = needed
+    needs = _needs_nearby(source, target, keys)
     wanted = dict.fromkeys(address for needed in needs.values() for address in needed)
     if not wanted:
         return 0
@@ -312,22 +303,20 @@ def _complete(source: CacheBackend, target: CacheBackend, keys: Sequence[Digest]
     return sum(not arrived.isdisjoint(parts) for parts in absent.values())
 
 
-def _entries_nearby(
+def _needs_nearby(
     source: CacheBackend, target: CacheBackend, keys: Sequence[Digest]
-) -> dict[Digest, tuple[CallEntry, bool]]:
-    """Return entries of calls that both have, from this machine if they are here.
+) -> dict[Digest, set[Address]]:
+    """Return what calls need that both have, from their entries on this machine if they are here.
 
-    Each comes with whether it is that of the target.
+    The two agree in the arguments; of the result counts what the target says of its own.
     """
-    found: dict[Digest, tuple[CallEntry, bool]] = {}
+    found: dict[Digest, set[Address]] = {}
     if target.local:
         for key, entry in _sound_entries(target, keys).items():
-            found[key] = entry, True
-    rest = [key for key in keys if key not in found]
-    if rest:
-        for key, entry in _sound_entries(source, rest).items():
-            found[key] = entry, False
-    return found
+            found[key] = set(needs_of(entry))
+    for key, entry in _sound_entries(source, [key for key in keys if key not in found]).items():
+        found[key] = set(needs_of(entry)) - _result_needs(entry)
+    return {key: needed for key, needed in found.items() if needed}
 
 
 def _references(

@@ -141,8 +141,7 @@ class ViewBackend(CacheBackend):
         self.inner.close()
 
     def __repr__(self) -> str:
-        name = type(self).__name__.removesuffix("Backend")
-        return f"{name if name.endswith('Cache') else f'{name}Cache'}({self.inner!r})"
+        return f"{type(self).__name__.removesuffix('Backend')}Cache({self.inner!r})"
 
 
 class CacheView(BaseCache):

@@ -272,7 +272,7 @@ _MAKERS: dict[type[LayerTable], Callable[[_Builder, Layer], BaseCache]] = {
 
 
 def _limited(cache: BaseCache, limits: dict[str, Any], place: Place) -> BaseCache:
-    from fleche.caches.limited import SizeLimitedCache
+    from fleche.caches import SizeLimitedCache
 
     if not isinstance(cache, Cache):
         wrong = place.key(next(iter(limits)))
