@@ -11,6 +11,7 @@ from typing import Any, ClassVar
 
 __all__ = [
     "AmbiguousDigestError",
+    "AmbiguousFormError",
     "ConfigError",
     "CorruptParcel",
     "FlecheError",
@@ -85,6 +86,12 @@ class UnpackError(ParcelError):
     """The bytes are sound, but the object cannot be made here (a missing module, say)."""
 
     code = "unpack"
+
+
+class AmbiguousFormError(ParcelError, AmbiguousDigestError):
+    """A digest stands for values of different classes: equal in digest, and not in what they are."""
+
+    code = "ambiguous-form"
 
 
 class Rejected(FlecheError):

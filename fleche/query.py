@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import builtins
 import itertools
-from collections.abc import Callable, Generator, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import closing
 from datetime import datetime, timezone
 from operator import attrgetter
 from typing import Any, Protocol, TypeAlias, TypeVar
+
+import msgspec
 
 from fleche.call import LazyCall
 from fleche.digest import Digest
@@ -19,20 +21,32 @@ __all__ = ["Key", "QueryIterator", "Source"]
 T = TypeVar("T")
 
 Key: TypeAlias = "str | Callable[[LazyCall], Any]"
-"""A function of a call, or the name of one of its attributes (``"name"``, ``"version"``, ...)."""
+"""A function of a call, or the name of one of its attributes (``"name"``, ``"version"``, ...) or of
+one of its arguments, which counts as far as the record shows it."""
+
+_ATTRIBUTES = ("arguments", "code", "key", "metadata", "module", "name", "record", "version")
 
 _DAWN = datetime.min.replace(tzinfo=timezone.utc)
+
+
+class Shortener(Protocol):
+    """What a table needs of the cache whose calls it shows."""
+
+    def shrink(self, keys: Sequence[Digest]) -> list[Digest | None]:
+        """Return for each key the beginning that stands for it alone, if it is there."""
+        ...
 
 
 class Source(Protocol):
     """What a query needs of the cache that answers it."""
 
-    def shrink(self, *keys: Digest | str) -> tuple[Digest, ...]:
-        """Return for each key the beginning that stands for it alone."""
+    @property
+    def backend(self) -> Shortener:
+        """What shortens keys."""
         ...
 
-    def evict(self, key: Digest | str) -> None:
-        """Forget a call."""
+    def evict_many(self, keys: Iterable[Digest]) -> int:
+        """Forget calls; return how many there were."""
         ...
 
     def transfer(
@@ -166,9 +180,26 @@ class QueryIterator:
         return self._derive(lambda calls: filter(predicate, calls))
 
     def sorted(self, key: Key | None = None, *, reverse: bool = False) -> QueryIterator:
-        """Return the calls in order of ``key`` (default: when they began, the undated first)."""
-        order = _when if key is None else _selector(key)
-        return self._derive(lambda calls: builtins.sorted(calls, key=order, reverse=reverse))
+        """Return the calls in order of ``key`` (default: when they began, the undated first).
+
+        By the name of an attribute or an argument, calls that lack it come first, then numbers,
+        then text.
+
+        Raises:
+            ValueError: when it is iterated: no call has an attribute or argument of that name.
+        """
+        if not isinstance(key, str):
+            order = _when if key is None else key
+            return self._derive(lambda calls: builtins.sorted(calls, key=order, reverse=reverse))
+        select = _selector(key)
+
+        def ordered(calls: Iterable[LazyCall]) -> list[LazyCall]:
+            found = [(select(call), call) for call in calls]
+            _check_known(key, found)
+            found.sort(key=lambda each: _rank(each[0]), reverse=reverse)
+            return [call for _, call in found]
+
+        return self._derive(ordered)
 
     def unique(self, key: Key = "key") -> QueryIterator:
         """Return the first call of each ``key``, which must be hashable."""
@@ -187,9 +218,11 @@ class QueryIterator:
     def groupby(self, key: Key) -> dict[Any, QueryIterator]:
         """Return the calls by ``key``, which must be hashable; each key occurs once."""
         select = _selector(key)
+        pairs = [(select(call), call) for call in self]
+        _check_known(key, pairs)
         groups: dict[Any, list[LazyCall]] = {}
-        for call in self:
-            groups.setdefault(select(call), []).append(call)
+        for found, call in pairs:
+            groups.setdefault(None if found is _ABSENT else found, []).append(call)
         return {
             found: QueryIterator(lambda calls=calls: calls, self._cache)  # type: ignore[misc]
             for found, calls in groups.items()
@@ -214,14 +247,7 @@ class QueryIterator:
         Raises:
             Rejected: the cache is read-only.
         """
-        cache, evicted = self._bound(), 0
-        for key in [call.key for call in self]:
-            try:
-                cache.evict(key)
-            except KeyError:
-                continue  # somebody else was faster
-            evicted += 1
-        return evicted
+        return self._bound().evict_many([call.key for call in self])
 
     def transfer(self, target: Any, *, progress: Callable[[int], None] | None = None) -> int:
         """Copy the calls with their values to the cache ``target``; return how many were new there.
@@ -233,7 +259,7 @@ class QueryIterator:
 
     def table(self) -> Table:
         """Return the calls as a table for people, without loading a value."""
-        return Table(self, self._cache.shrink if self._cache is not None else None)
+        return Table(self, self._cache.backend.shrink if self._cache is not None else None)
 
     def _bound(self) -> Source:
         if self._cache is None:
@@ -244,8 +270,46 @@ class QueryIterator:
         return f"<QueryIterator over {self._cache!r}>"
 
 
+_ABSENT = object()
+"""What a call has that has no attribute or argument of the name that is asked for."""
+
+
 def _selector(key: Key) -> Callable[[LazyCall], Any]:
-    return attrgetter(key) if isinstance(key, str) else key
+    if not isinstance(key, str):
+        if not callable(key):
+            raise TypeError(f"{key!r}: a function of a call is wanted, or the name of an attribute")
+        return key
+    if key in _ATTRIBUTES or key == "result":
+        return attrgetter(key)
+    name = key.removeprefix("arguments.")
+
+    def shown(call: LazyCall) -> Any:
+        ref = call.record.arguments.get(name)
+        if ref is None:
+            return _ABSENT
+        return Digest(ref.digest) if ref.shown is msgspec.UNSET else ref.shown
+
+    return shown
+
+
+def _check_known(key: Key, found: Sequence[tuple[Any, LazyCall]]) -> None:
+    if found and all(value is _ABSENT for value, _ in found):
+        names = dict.fromkeys(name for _, call in found for name in call.record.arguments)
+        raise ValueError(
+            f"{key!r}: calls have no such attribute ({', '.join(_ATTRIBUTES)}, result), "
+            f"and none of these such an argument ({', '.join(names) or 'they have none'})"
+        )
+
+
+def _rank(value: Any) -> tuple[int, Any]:
+    """Return what sorts before and after values of other kinds."""
+    if value is None or value is _ABSENT:
+        return 0, 0
+    if isinstance(value, bool | int | float):
+        return 1, value
+    if isinstance(value, str):
+        return 2, value
+    return 3, value
 
 
 def _when(call: LazyCall) -> datetime:

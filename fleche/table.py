@@ -16,7 +16,7 @@ from typing import Any
 
 import msgspec
 
-from fleche.call import CallRecord, LazyCall, Scalar
+from fleche.call import CallRecord, LazyCall, Scalar, ValueRef
 from fleche.digest import Digest
 from fleche.errors import MissingExtra
 
@@ -58,7 +58,7 @@ class Row:
         name: qualified name of the function.
         module: module of the function.
         version: version that the function declared.
-        arguments: small plain arguments in the clear, others as their digest.
+        arguments: small plain arguments and summaries in the clear, others as their digest.
         result: likewise.
         started: when the call began (UTC).
         seconds: how long it took.
@@ -82,19 +82,18 @@ class Row:
     def of(cls, key: Digest, record: CallRecord, short: str = "") -> Row:
         """Read a row off a record."""
         runtime = record.metadata.get("runtime", {})
-        literal = record.literal
         return cls(
             key=key,
             short=key[: max(SHORT, len(short))],
             name=record.name,
             module=record.module,
             version=record.version,
-            arguments={
-                name: record.literals.get(name, value) for name, value in record.arguments.items()
-            },
-            result=record.result if isinstance(literal, msgspec.UnsetType) else literal,
+            arguments={name: _shown(ref) for name, ref in record.arguments.items()},
+            result=None if record.result is None else _shown(record.result),
             started=started(record),
-            seconds=_number(runtime.get("seconds")),
+            seconds=_number(
+                runtime.get("seconds") if record.duration is None else record.duration
+            ),
             host=_text(runtime.get("host")),
             user=_text(runtime.get("user")),
         )
@@ -130,18 +129,20 @@ class Table:
     def __init__(
         self,
         calls: Iterable[LazyCall],
-        shorten: Callable[..., tuple[Digest, ...]] | None = None,
+        shorten: Callable[[Sequence[Digest]], Sequence[Digest | None]] | None = None,
     ) -> None:
         """Read the rows off ``calls``.
 
         Args:
             calls: the calls, in the order of the rows.
-            shorten: returns for each of several keys the beginning that stands for it alone.
+            shorten: returns for each of several keys the beginning that stands for it alone, or
+                ``None`` if it is gone.
         """
         found = {call.key: call.record for call in calls}
-        shorts = shorten(*found) if shorten is not None and found else [""] * len(found)
+        none: list[Digest | None] = [None] * len(found)
+        shorts = shorten(list(found)) if shorten is not None and found else none
         self.rows: tuple[Row, ...] = tuple(
-            Row.of(key, record, short)
+            Row.of(key, record, short or "")
             for (key, record), short in zip(found.items(), shorts, strict=True)
         )
 
@@ -215,6 +216,11 @@ class Table:
         """Return the columns that are not empty throughout, and the cells of every row."""
         lines = [row.cells() for row in self.rows]
         return [column for column in _COLUMNS if any(line[column] for line in lines)], lines
+
+
+def _shown(ref: ValueRef) -> Scalar | Digest:
+    shown = ref.shown
+    return Digest(ref.digest) if isinstance(shown, msgspec.UnsetType) else shown
 
 
 def _show(value: Scalar | Digest) -> str:

@@ -228,7 +228,7 @@ class TestValuesThatCannotBeRead:
         age(root, 2 * HOUR)
         (path,) = root.rglob(f"*{key[8:]}.call")
         content = bytearray(path.read_bytes())
-        content[8] = 2
+        content[8] = 3
         path.write_bytes(content)
         with pytest.raises(StorageError, match=r"nothing was removed\. Upgrade fleche"):
             cache.gc()

@@ -134,7 +134,7 @@ class TestVerify:
         for path in root.rglob(f"*{digest([4])[8:]}*"), root.rglob(f"*{key[8:]}*"):
             (file,) = path
             content = bytearray(file.read_bytes())
-            content[8] = 2
+            content[8] = 3
             file.write_bytes(content)
         report = cache.verify(repair=True)
         assert set(report.untrusted) == {digest([4]), key}

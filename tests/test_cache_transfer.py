@@ -495,10 +495,10 @@ class TestInterruptions:
         gone = digest({"result": 2})
         real = Parcel.checked_chunks
 
-        def vanishing(parcel: Parcel, size: int = 1 << 20) -> Any:
+        def vanishing(parcel: Parcel, *args: Any, **options: Any) -> Any:
             if parcel.head.digest == gone:
                 raise KeyError(gone)
-            return real(parcel, size)
+            return real(parcel, *args, **options)
 
         with monkeypatch.context() as patch:
             patch.setattr(Parcel, "checked_chunks", vanishing)

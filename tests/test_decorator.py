@@ -968,7 +968,7 @@ class TestLargeArguments:
 
     def test_hashed_once(self, monkeypatch: pytest.MonkeyPatch) -> None:
         hashed: list[int] = []
-        for place in ("fleche.digest._walk.buffer_digest", "fleche.parcel.sections.hash_bytes"):
+        for place in ("fleche.digest._walk.buffer_digest", "fleche.parcel._packing.hash_bytes"):
             module, _, name = place.rpartition(".")
             real = getattr(importlib.import_module(module), name)
 

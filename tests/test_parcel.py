@@ -16,6 +16,7 @@ import pytest
 from blake3 import blake3
 from hypothesis import given
 from hypothesis import strategies as st
+from xxhash import xxh3_128, xxh3_128_digest
 
 from fleche.digest import digest
 from fleche.errors import CorruptParcel, MissingExtra, SignatureError, UnpackError
@@ -38,6 +39,7 @@ from fleche.parcel import (
     verify,
     zstd_available,
 )
+from fleche.parcel._layout import assemble
 from fleche.testing.corpus import Block
 
 KEY = str(digest("key"))
@@ -69,7 +71,7 @@ def again(parcel: Parcel, **options: Any) -> Parcel:
 def offsets(data: bytes) -> list[int]:
     """Where each section begins, worked out from the bytes alone."""
     flags, length = struct.unpack_from("<HI", data, 10)
-    position = 32 + length + 32 + (32 if flags & 1 else 0)
+    position = 32 + length + (64 if flags & 1 else 16)
     found = []
     head = msgspec.msgpack.decode(data[32 : 32 + length])
     for _size, stored, *_ in (head["stream"], *head.get("buffers", ())):
@@ -91,13 +93,17 @@ class TestLayout:
         assert data[24:32] == bytes(8)
         head = msgspec.msgpack.decode(data[32 : 32 + length])
         assert (head["serializer"], head["python"], head["digest"]) == ("cloudpickle", PYTHON, KEY)
-        assert data[32 + length : 64 + length] == blake3(data[: 32 + length]).digest()
+        covered = data[: 32 + length]
+        expected = blake3(covered).digest() if keys else xxh3_128_digest(covered)
+        assert data[32 + length :].startswith(expected)
         stream, buffer = offsets(data)
         assert stream % ALIGNMENT == buffer % ALIGNMENT == 0
         assert data[buffer:] == bytes(block().data)
         (size, stored, codec, checksum, *_) = head["buffers"][0]
         assert (size, stored, codec) == (LARGE, LARGE, "")
-        assert checksum == blake3(data[buffer:]).digest()
+        assert checksum == (blake3 if keys else xxh3_128)(data[buffer:]).digest()
+        content = data[stream : stream + head["stream"][0]]
+        assert head["variant"] == xxh3_128_digest(content)
         assert pickle.loads(data[stream : stream + head["stream"][0]], buffers=[b"x"]).data == b"x"
 
     def test_the_head_says_it_without_opening(self) -> None:
@@ -135,6 +141,38 @@ class TestLayout:
             assert max(map(len, chunks)) <= size
             assert b"".join(chunks) == parcel.tobytes()
         assert repr(parcel) == f"<Parcel ? cloudpickle {parcel.nbytes} bytes>"
+
+
+class TestAddresses:
+    """A result is found by its digest and by the form in which it was returned."""
+
+    @pytest.mark.parametrize("keys", [(), (b"s",)], ids=["unsigned", "signed"])
+    @pytest.mark.parametrize("compression", [None, "zlib"])
+    def test_the_variant_is_that_of_the_stream(
+        self, keys: tuple[bytes, ...], compression: str | None
+    ) -> None:
+        """The head tells it without opening; compressing and signing do not change it."""
+        value = ["text" * 100, {"a": 1}]
+        plain = pack(value)
+        parcel = again(pack(value, digest=KEY, compression=compression, keys=keys))
+        assert parcel.variant == plain.variant == xxh3_128(bytes(plain.stored(0))).hexdigest()
+        assert parcel.address == f"{KEY}.{parcel.variant}"
+        verify(parcel, keys=keys)
+
+    def test_a_variant_that_lies(self) -> None:
+        """Neither opening nor verify() takes a stream for that of another variant."""
+        for keys, compression in (((), "zlib"), ((b"s",), None)):
+            parcel = pack(["text" * 100, Bomb()], "pickle", compression=compression, keys=keys)
+            head = msgspec.structs.replace(parcel.head, variant=bytes(16))
+            lying = again(assemble(head, [parcel.stored(0)], keys))
+            for action in (unpack, verify):
+                with pytest.raises(CorruptParcel, match="not that of its variant"):
+                    action(lying, keys=keys)
+        parcel = pack(Bomb(), "pickle")
+        head = msgspec.structs.replace(parcel.head, variant=bytes(16))
+        with pytest.raises(CorruptParcel, match="disagree"):
+            again(assemble(head, [parcel.stored(0)]))
+        assert opened == []
 
 
 class TestDamage:
@@ -196,8 +234,8 @@ class TestDamage:
         with pytest.raises(CorruptParcel, match="not a parcel"):
             Parcel.from_bytes(pickle.dumps("x" * 100))
         data = bytearray(pack(1).tobytes())
-        data[8] = 2
-        with pytest.raises(CorruptParcel, match="parcel layout 2, this fleche reads 1; upgrade"):
+        data[8] = 3
+        with pytest.raises(CorruptParcel, match="parcel layout 3, this fleche reads 2; upgrade"):
             Parcel.from_bytes(data)
 
     def test_a_head_that_lies(self) -> None:
@@ -205,11 +243,11 @@ class TestDamage:
 
         def with_head(head: Any) -> bytes:
             encoded = msgspec.msgpack.encode(head)
-            total = 64 + len(encoded)
-            covered = struct.pack("<8sHHIQ8x", MAGIC, 1, 0, len(encoded), total) + encoded
-            return covered + blake3(covered).digest()
+            total = 48 + len(encoded)
+            covered = struct.pack("<8sHHIQ8x", MAGIC, VERSION, 0, len(encoded), total) + encoded
+            return covered + xxh3_128_digest(covered)
 
-        section = [10, 10, "", bytes(32)]
+        section = [10, 10, "", bytes(16)]
         with pytest.raises(CorruptParcel, match="disagree"):
             Parcel.from_bytes(with_head({"serializer": "pickle", "stream": section}))
         for head in (
@@ -238,7 +276,7 @@ class TestDamage:
 
 def _end_of_head(data: bytes) -> int:
     flags, length = struct.unpack_from("<HI", data, 10)
-    return 64 + length + (32 if flags & 1 else 0)
+    return 32 + length + (64 if flags & 1 else 16)
 
 
 class TestSignatures:
@@ -322,11 +360,19 @@ class TestCompression:
     @pytest.mark.parametrize("codec", ["zlib", "zstd"])
     def test_a_section_that_lies_about_its_size(self, codec: str) -> None:
         """A small section that claims, or holds, more than it says is refused: no bombs."""
-        from fleche.parcel.codecs import compress, decompress
+        from fleche.parcel._codecs import Decompressor, compress
 
         if codec == "zstd":
             pytest.importorskip("zstandard")
         _, stored = compress(codec, bytes(20_000_000))
+
+        def decompress(codec: str, stored: bytes, size: int) -> int:
+            found: list[int] = []
+            with Decompressor(codec, size, lambda piece: found.append(len(piece))) as decompressor:
+                for start in range(0, len(stored), 1000):
+                    decompressor.feed(stored[start : start + 1000])
+            return sum(found)
+
         tracemalloc.start()
         try:
             with pytest.raises(CorruptParcel, match="holds"):
@@ -334,6 +380,7 @@ class TestCompression:
             assert tracemalloc.get_traced_memory()[1] < 5_000_000
         finally:
             tracemalloc.stop()
+        assert decompress(codec, stored, 20_000_000) == 20_000_000
         for size in (20_000_001, 19_999_999):
             with pytest.raises(CorruptParcel, match=f"not {size}"):
                 decompress(codec, stored, size)
@@ -692,7 +739,7 @@ def test_any_bytes(data: bytes) -> None:
     for found in (
         data,
         MAGIC + data,
-        struct.pack("<8sHHIQ8x", MAGIC, 1, 0, 9, 40 + len(data)) + data,
+        struct.pack("<8sHHIQ8x", MAGIC, VERSION, 0, 9, 40 + len(data)) + data,
     ):
         with pytest.raises(CorruptParcel):
             Parcel.from_bytes(found)

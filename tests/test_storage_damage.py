@@ -15,7 +15,7 @@ from fleche import D, cache, fleche
 from fleche.caches import Cache
 from fleche.digest import Digest, digest
 from fleche.errors import CorruptParcel, ParcelError, SignatureError
-from fleche.parcel import packing
+from fleche.parcel import _packing as packing
 from fleche.storage import CallFile, Sql, ValueFile
 from tests.helpers.layers import call
 

@@ -8,6 +8,7 @@ import os
 import pickle
 import random
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
@@ -22,21 +23,28 @@ from typing import Any
 import pytest
 
 from fleche.call import QueryCall
-from fleche.digest import Digest, digest
-from fleche.errors import CorruptParcel, SignatureError, StorageError
-from fleche.parcel import Parcel, pack, source, verify
-from fleche.storage import CallFile, ValueFile
-from fleche.storage.file import Shards
-from fleche.testing.corpus import Block, a_record
+from fleche.digest import Address, Digest, digest
+from fleche.errors import ConfigError, CorruptParcel, SignatureError, StorageError
+from fleche.parcel import Parcel, _source, pack, verify
+from fleche.storage import BufferRefs, CallFile, ValueFile, storage_from_config
+from fleche.storage.file import Files
+from fleche.testing.corpus import Block, an_entry
 from tests.helpers.permissions import as_somebody
+from tests.helpers.storing import delete, entry, get, has, keys, put, take_older, touch
+from tests.helpers.syscalls import Syscalls
 
 KEY = digest("key")
 OTHER = digest("other")
+FORM = Address.of(KEY, "0123456789abcdef" * 2)
 Cls = Any
 
 
 def parcel(value: Any = 1, key: Digest = KEY, **options: Any) -> Parcel:
     return pack(value, digest=key, **options)
+
+
+def path_of(root: Path, key: str, kind: str = "value") -> Path:
+    return root / key[:2] / f"{key[2:]}.{kind}"
 
 
 def files(root: Path) -> list[str]:
@@ -56,7 +64,7 @@ def values(tmp_path: Path) -> ValueFile:
 @pytest.fixture
 def path(values: ValueFile) -> Path:
     """Where the values keep KEY."""
-    return Path(values.to_config()["root"]) / KEY[:2] / f"{KEY[2:]}.value"
+    return path_of(Path(values.to_config()["root"]), KEY)
 
 
 @pytest.fixture
@@ -71,64 +79,73 @@ class TestNames:
     def test_values_and_calls_share_a_root(self, tmp_path: Path) -> None:
         """Their files differ in the suffix, so that one directory may hold both."""
         values, calls = ValueFile(tmp_path), CallFile(tmp_path)
-        values.put(KEY, parcel())
-        calls.put(KEY, a_record())
-        calls.put(OTHER, a_record())
-        assert f"{KEY[:2]}/{KEY[2:]}.value" in files(tmp_path)
-        assert f"{KEY[:2]}/{KEY[2:]}.call" in files(tmp_path)
-        assert list(values.keys()) == [KEY]
-        assert sorted(calls.keys()) == sorted([KEY, OTHER])
-        values.delete(KEY)
-        assert calls.contains(KEY)
+        put(values, KEY, parcel())
+        put(calls, KEY, an_entry())
+        put(calls, OTHER, an_entry())
+        put(values, FORM, parcel())
+        for key, kind in ((KEY, "value"), (KEY, "call"), (FORM, "value"), (OTHER, "call")):
+            assert path_of(tmp_path, key, kind).is_file()
+        assert len(files(tmp_path)) == 4
+        assert sorted(keys(values)) == [KEY, FORM]
+        assert sorted(keys(calls)) == sorted([KEY, OTHER])
+        delete(values, KEY)
+        assert has(calls, KEY)
+        assert keys(values) == [FORM]
 
     def test_names_are_lowercase(self, values: ValueFile, path: Path) -> None:
         """File systems that fold case keep all keys apart."""
-        values.put(KEY, parcel())
+        put(values, KEY, parcel())
         assert path.exists()
         assert str(path.name) == str(path.name).lower()
 
     def test_other_files_are_nobodys(self, values: ValueFile, path: Path) -> None:
         """Files and directories of other names are not listed and not touched."""
-        values.put(KEY, parcel())
+        put(values, KEY, parcel())
         root = path.parent.parent
-        for name in ("README", "ab.value", f"{KEY[:2]}/{'g' * 62}.value", f"{KEY[:2]}/x.tmp"):
+        names = ("README", "ab.value", "g" * 62 + ".value", f"{KEY[2:]}.short.value", "x.tmp")
+        for name in (*names, *(f"{KEY[:2]}/{name}" for name in names)):
             (root / name).parent.mkdir(exist_ok=True)
             (root / name).write_text("mine")
             age(root / name, 1e6)
         (root / "zz").mkdir()
         (root / "zz" / f"{KEY[2:]}.value").write_text("mine")
         before = files(root)
-        assert list(values.keys()) == [KEY]
+        assert keys(values) == [KEY]
         assert [entry.key for entry in values.entries()] == [KEY]
         assert values.sweep(0) == 0
         assert files(root) == before
 
     def test_a_short_key_is_a_miss(self, values: ValueFile) -> None:
         """No file has a short name, and asking for one is no way out of the directory."""
-        values.put(KEY, parcel())
-        short = Digest(KEY[:8])
-        assert not values.contains(short)
-        values.delete(short)
-        with pytest.raises(KeyError):
-            values.get(short)
-        assert list(values.matching("..")) == []
+        put(values, KEY, parcel())
+        for short in (KEY[:8], "", "..", "../" * 20 + "x" * 64, f"{KEY}.short", f"{FORM}0"):
+            assert not has(values, short)
+            delete(values, short)
+            with pytest.raises(KeyError):
+                get(values, short)
+            assert not touch(values, short)
+            assert not take_older(values, short, time.time() + 10)
+            with pytest.raises(ValueError, match="no complete key"):
+                put(values, short, parcel())
+        assert list(values.entries("..")) == []
+        assert keys(values) == [KEY]
 
     def test_nothing_is_made_before_it_is_needed(self, values: ValueFile, path: Path) -> None:
         """A storage that was only read from leaves no directory."""
-        assert not values.contains(KEY)
-        assert list(values.keys()) == list(values.entries()) == []
+        assert not has(values, KEY)
+        assert list(values.entries()) == list(values.entries("ab")) == []
         assert values.sweep() == 0
         assert not path.parent.parent.exists()
 
     def test_only_the_shard_of_a_prefix_is_read(
         self, values: ValueFile, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        """Expanding a short digest costs one directory, not 256."""
+        """To find what a short digest stands for costs one directory, not 256."""
         for number in range(100):
-            values.put(digest(number), parcel(number, digest(number)))
+            put(values, digest(number), parcel(number, digest(number)))
         real, listed = os.scandir, []
         monkeypatch.setattr(os, "scandir", lambda path: (listed.append(path), real(path))[1])
-        assert values.expand(digest(7)[:8]) == digest(7)
+        assert [found.key for found in values.entries(digest(7)[:8])] == [digest(7)]
         assert len(listed) == 1
 
 
@@ -143,14 +160,14 @@ class TestWriting:
             yield b"x" * 100_000
             raise Breaking
 
-        shards = Shards(path.parent.parent, ".value")
+        made = Files(str(path.parent.parent), ".value")
         with pytest.raises(Breaking):
-            shards.write(KEY, chunks())
+            made.write(KEY, chunks())
         assert files(path.parent.parent) == []
-        values.put(KEY, parcel())
+        put(values, KEY, parcel())
         with pytest.raises(Breaking):
-            shards.write(KEY, chunks())
-        assert values.packing.unpack(values.get(KEY), KEY) == 1
+            made.write(KEY, chunks())
+        assert values.packing.unpack(get(values, KEY), KEY) == 1
         assert len(files(path.parent.parent)) == 1
 
     def test_an_interrupt_leaves_no_trace(self, path: Path) -> None:
@@ -161,20 +178,17 @@ class TestWriting:
             raise KeyboardInterrupt
 
         with pytest.raises(KeyboardInterrupt):
-            Shards(path.parent.parent, ".value").write(KEY, chunks())
+            Files(str(path.parent.parent), ".value").write(KEY, chunks())
         assert files(path.parent.parent) == []
 
-    def test_putting_again_renews(self, values: ValueFile, path: Path) -> None:
-        """A value that is there is not written again; its file becomes young."""
-        values.put(KEY, parcel())
+    def test_touching(self, values: ValueFile, path: Path) -> None:
+        """A value that is there need not be written again: its file becomes young."""
+        put(values, KEY, parcel())
         age(path, 1000)
         before = path.stat().st_ino
-        values.put(KEY, parcel())
+        assert touch(values, KEY)
         assert path.stat().st_ino == before
-        assert abs(path.stat().st_mtime - time.time()) < 10
-        age(path, 1000)
-        assert values.renew(KEY)
-        assert abs(values.entry(KEY).modified - time.time()) < 10
+        assert abs(entry(values, KEY).modified - time.time()) < 10
 
     @pytest.mark.parametrize(
         "damage",
@@ -191,19 +205,20 @@ class TestWriting:
     def test_a_damaged_file_is_replaced(
         self, values: ValueFile, path: Path, damage: Callable[[bytes], bytes]
     ) -> None:
-        """What is damaged is no reason not to write; and renewing it says that it is not there."""
-        values.put(KEY, parcel())
+        """Touching what is damaged says that it is not there, and then it is written anew."""
+        put(values, KEY, parcel())
         path.write_bytes(damage(path.read_bytes()))
-        assert not values.renew(KEY)
-        values.put(KEY, parcel())
-        assert values.packing.unpack(values.get(KEY), KEY) == 1
+        assert not touch(values, KEY)
+        put(values, KEY, parcel())
+        assert values.packing.unpack(get(values, KEY), KEY) == 1
 
     def test_an_empty_file_is_not_there(self, values: ValueFile, path: Path) -> None:
         """An empty file is what a power failure leaves of a new one."""
-        values.put(KEY, parcel())
+        put(values, KEY, parcel())
         path.write_bytes(b"")
-        assert not values.contains(KEY)
-        assert values.missing([KEY]) == [KEY]
+        assert not has(values, KEY)
+        with pytest.raises(CorruptParcel, match="an empty file"):
+            get(values, KEY)
 
     def test_a_large_value_is_not_collected_in_memory(self, values: ValueFile) -> None:
         """Writing and copying takes a chunk at a time."""
@@ -213,10 +228,10 @@ class TestWriting:
         large = parcel(block)
         tracemalloc.start()
         try:
-            values.put(KEY, large)
-            other = values.get(KEY)
-            values.delete(KEY)
-            values.put(KEY, other)
+            put(values, KEY, large)
+            other = get(values, KEY)
+            delete(values, KEY)
+            put(values, KEY, other)
             other.close()
             assert tracemalloc.get_traced_memory()[1] < 8_000_000
         finally:
@@ -233,32 +248,32 @@ class TestWriting:
             "fsync",
             lambda fd: (synced.append(Path(f"/proc/self/fd/{fd}").readlink().suffix), real(fd)),
         )
-        ValueFile(tmp_path).put(KEY, parcel())
+        put(ValueFile(tmp_path), KEY, parcel())
         assert synced == []
-        ValueFile(tmp_path / "d", durable=True).put(KEY, parcel())
+        put(ValueFile(tmp_path / "d", durable=True), KEY, parcel())
         assert synced == ["", ".tmp", ""]
 
-    def test_a_read_only_entry_is_renewed_by_nobody(self, open_directory: Path) -> None:
-        """Where nothing can be written, renewing only tells whether there is an entry."""
+    def test_where_nothing_can_be_written(self, open_directory: Path) -> None:
+        """There, touching only says whether there is an entry."""
         values, calls = ValueFile(open_directory), CallFile(open_directory)
-        values.put(KEY, parcel())
-        calls.put(KEY, a_record())
+        put(values, KEY, parcel())
+        put(calls, KEY, an_entry())
         for found in open_directory.rglob("*"):
             found.chmod(0o555 if found.is_dir() else 0o444)
         open_directory.chmod(0o555)
         with as_somebody():
-            assert values.renew(KEY)
-            assert calls.renew(KEY)
-            assert not values.renew(OTHER)
-            assert not calls.renew(OTHER)
+            assert touch(values, KEY)
+            assert touch(calls, KEY)
+            assert not touch(values, OTHER)
+            assert not touch(calls, OTHER)
 
 
 class TestErrors:
     def test_a_read_only_directory_is_read(self, open_directory: Path) -> None:
         """Everything that reads works; everything that writes says what to do."""
         values, calls = ValueFile(open_directory), CallFile(open_directory)
-        values.put(KEY, parcel())
-        calls.put(KEY, a_record())
+        put(values, KEY, parcel())
+        put(calls, KEY, an_entry())
         shard = open_directory / KEY[:2]
         stale = shard / f"{KEY[2:]}.value.0123.tmp"
         stale.write_text("x")
@@ -266,44 +281,43 @@ class TestErrors:
         shard.chmod(0o555)
         open_directory.chmod(0o555)
         with as_somebody():
-            assert values.packing.unpack(values.get(KEY), KEY) == 1
-            assert calls.get(KEY) == a_record()
-            assert list(values.keys()) == [KEY]
+            assert values.packing.unpack(get(values, KEY), KEY) == 1
+            assert get(calls, KEY) == an_entry()
+            assert keys(values) == [KEY]
             assert len(list(calls.query(QueryCall()))) == 1
             assert values.sweep() == 0
             with pytest.raises(StorageError, match="read_only = true"):
-                values.put(OTHER, parcel(1, OTHER))
+                put(values, OTHER, parcel(1, OTHER))
             with pytest.raises(StorageError, match="read_only = true"):
-                values.delete(KEY)
+                delete(values, KEY)
             with pytest.raises(StorageError, match="read_only = true"):
-                calls.delete_older(KEY, time.time() + 10)
-        assert values.contains(KEY)
+                take_older(calls, KEY, time.time() + 10)
+        assert has(values, KEY)
         for found in (shard, open_directory):
             found.chmod(0o755)
 
     def test_a_directory_that_may_not_be_entered(self, open_directory: Path) -> None:
         """A missing permission is no miss."""
         values = ValueFile(open_directory / "root")
-        values.put(KEY, parcel())
+        put(values, KEY, parcel())
         (open_directory / "root").chmod(0)
         with as_somebody():
-            for action in (values.get, values.contains, values.entry):
+            for action in (get, has):
                 with pytest.raises(StorageError, match="ermission"):
-                    action(KEY)
+                    action(values, KEY)
             with pytest.raises(StorageError, match="cannot list"):
-                list(values.keys())
+                keys(values)
         (open_directory / "root").chmod(0o755)
 
     def test_a_directory_that_may_be_listed_and_not_entered(self, open_directory: Path) -> None:
         """What is in it cannot be counted, and the message names it."""
         root = open_directory / "root"
         values = ValueFile(root)
-        values.put(KEY, parcel())
+        put(values, KEY, parcel())
         (root / KEY[:2]).chmod(0o744)
-        with as_somebody():
-            assert list(values.keys()) == [KEY]
-            with pytest.raises(StorageError, match=rf"{KEY[2:]}\.value: cannot read: Permission"):
-                list(values.entries())
+        denied = rf"{KEY[2:]}\.value: cannot read: Permission"
+        with as_somebody(), pytest.raises(StorageError, match=denied):
+            list(values.entries())
         (root / KEY[:2]).chmod(0o755)
 
     @pytest.mark.parametrize("mmap", [False, True])
@@ -312,7 +326,7 @@ class TestErrors:
     ) -> None:
         """A large value is read when it is opened; what fails then is told as at any other time."""
         values = ValueFile(tmp_path, mmap=mmap)
-        values.put(KEY, parcel(Block(bytes(1 << 20))))
+        put(values, KEY, parcel(Block(bytes(1 << 20))))
         failure = OSError(errno.EIO, "Input/output error")
 
         class Failing(FileIO):
@@ -324,11 +338,11 @@ class TestErrors:
         def fail(*_: Any, **__: Any) -> Any:
             raise failure
 
-        monkeypatch.setattr(source, "FileIO", Failing)
-        monkeypatch.setattr(source._mmap, "mmap", fail)
+        monkeypatch.setattr(_source, "FileIO", Failing)
+        monkeypatch.setattr(_source._mmap, "mmap", fail)
         for use in (values.packing.unpack, Parcel.tobytes, partial(verify, digest=KEY)):
             with pytest.raises(StorageError, match=r"\.value: cannot read: .*see the system log"):
-                use(values.get(KEY))
+                use(get(values, KEY))
 
     def test_a_full_disk(self, tmp_path: Path, values: ValueFile, path: Path) -> None:
         """A full disk is named, and the half-written file is gone."""
@@ -338,10 +352,10 @@ class TestErrors:
             raise OSError(errno.ENOSPC, "No space left on device")
 
         with pytest.raises(StorageError) as caught:
-            Shards(path.parent.parent, ".value").write(KEY, chunks())
+            Files(str(path.parent.parent), ".value").write(KEY, chunks())
         assert str(caught.value) == (
             f"{path}: cannot write: No space left on device "
-            "(the disk is full; free some space, or remove results that nobody needs (gc))"
+            "(the disk is full; free some space, or remove results that are not needed (gc))"
         )
         assert files(path.parent.parent) == []
 
@@ -350,19 +364,17 @@ class TestErrors:
         self, values: ValueFile, path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         """The kernel's own refusal to write ends the same way."""
-        monkeypatch.setattr(Shards, "_temporary", lambda _self, path: path.with_suffix(".tmp"))
-        path.parent.mkdir(parents=True)
-        real = Path.open
+        real = os.open
 
-        def full(self: Path, mode: str = "r", *args: Any, **options: Any) -> Any:
-            if mode == "xb":
-                self.touch()
-                return Path("/dev/full").open("wb")
-            return real(self, mode, *args, **options)
+        def full(path: Any, flags: int, *args: Any) -> int:
+            if flags & os.O_CREAT:
+                os.close(real(path, flags, *args))
+                return real("/dev/full", os.O_WRONLY)
+            return real(path, flags, *args)
 
-        monkeypatch.setattr(Path, "open", full)
+        monkeypatch.setattr(os, "open", full)
         with pytest.raises(StorageError, match="the disk is full"):
-            values.put(KEY, parcel(Block(bytes(200_000))))
+            put(values, KEY, parcel(Block(bytes(200_000))))
         assert files(path.parent.parent) == []
 
     def test_a_root_that_is_a_file(self, tmp_path: Path) -> None:
@@ -370,39 +382,29 @@ class TestErrors:
         (tmp_path / "root").write_text("")
         values = ValueFile(tmp_path / "root")
         with pytest.raises(StorageError, match="a file stands where a directory is needed"):
-            values.put(KEY, parcel())
+            put(values, KEY, parcel())
 
     @pytest.mark.parametrize("cls", [ValueFile, CallFile])
     def test_damage_is_reported_with_its_path(self, cls: Cls, tmp_path: Path) -> None:
         """A damaged entry is neither a miss nor a value; the message names the file."""
         storage = cls(tmp_path)
-        storage.put(KEY, parcel() if cls is ValueFile else a_record())
+        put(storage, KEY, parcel() if cls is ValueFile else an_entry())
         (found,) = [path for path in tmp_path.rglob("*") if path.is_file()]
         found.write_bytes(found.read_bytes()[:-1])
         with pytest.raises(CorruptParcel) as caught:
-            storage.get(KEY)
+            get(storage, KEY)
         assert str(found) in str(caught.value)
 
     def test_a_record_cannot_pass_for_another(self, tmp_path: Path) -> None:
         """A record whose file was moved to another key is refused, as a value's is."""
         calls = CallFile(tmp_path, secret_key="s")
-        calls.put(KEY, a_record("f"))
-        calls.put(OTHER, a_record("g"))
-        source, target = (tmp_path / key[:2] / f"{key[2:]}.call" for key in (KEY, OTHER))
-        source.replace(target)
-        with pytest.raises(CorruptParcel, match=f"holds {KEY[:12]}, not {OTHER[:12]}"):
-            calls.get(OTHER)
-
-    def test_a_parcel_that_holds_no_record(self, tmp_path: Path) -> None:
-        """Sound bytes that are no record are refused too."""
-        from fleche.parcel import pack_bytes
-
-        calls = CallFile(tmp_path)
-        calls.put(KEY, a_record())
-        (found,) = [path for path in tmp_path.rglob("*") if path.is_file()]
-        found.write_bytes(pack_bytes(b"\xc1", "record", digest=KEY).tobytes())
-        with pytest.raises(CorruptParcel, match=r"\.call: not a call record"):
-            calls.get(KEY)
+        put(calls, KEY, an_entry("f"))
+        put(calls, OTHER, an_entry("g"))
+        target = path_of(tmp_path, OTHER, "call")
+        path_of(tmp_path, KEY, "call").replace(target)
+        with pytest.raises(CorruptParcel) as caught:
+            get(calls, OTHER)
+        assert str(caught.value) == f"{target}: call {OTHER[:12]}: altered bytes, or another call's"
 
     def test_a_query_skips_damage_with_one_warning(
         self, tmp_path: Path, caplog: pytest.LogCaptureFixture
@@ -410,55 +412,289 @@ class TestErrors:
         """Damaged records do not end a query, and do not go unmentioned."""
         calls = CallFile(tmp_path)
         for number in range(5):
-            calls.put(digest(number), a_record(x=number))
+            put(calls, digest(number), an_entry(x=number))
         for number in range(2):
             key = digest(number)
-            (tmp_path / key[:2] / f"{key[2:]}.call").write_bytes(b"damaged")
+            path_of(tmp_path, key, "call").write_bytes(b"damaged")
         with caplog.at_level(logging.WARNING, "fleche.storage"):
             assert len(list(calls.query(QueryCall()))) == 3
         assert len(caplog.records) == 1
-        assert "skips damaged records" in caplog.text
+        assert "skips a damaged record" in caplog.text
+
+
+class TestWhatIsNoFile:
+    """Something else in the place of a file is damage: it is called what it is, and replaced."""
+
+    @pytest.mark.timeout(20)
+    @pytest.mark.parametrize("cls", [ValueFile, CallFile])
+    @pytest.mark.parametrize("what", ["a named pipe", "a socket", "a device", "a link to nowhere"])
+    def test_it_is_replaced(self, cls: Cls, what: str, open_directory: Path) -> None:
+        """Nothing waits for it, and a new entry takes its place."""
+        storage = cls(open_directory)
+        item = parcel() if cls is ValueFile else an_entry()
+        found = path_of(open_directory, KEY, "value" if cls is ValueFile else "call")
+        found.parent.mkdir()
+        if what == "a named pipe":
+            os.mkfifo(found)
+        elif what == "a device":
+            found.symlink_to("/dev/zero")
+        elif what == "a socket":
+            with socket.socket(socket.AF_UNIX) as listening:
+                listening.bind(str(found))
+        else:
+            found.symlink_to(open_directory / "gone")
+        assert not has(storage, KEY)
+        with pytest.raises((CorruptParcel, StorageError)) as caught:
+            get(storage, KEY)
+        if what == "a link to nowhere":
+            assert f"{found}: a link to {open_directory / 'gone'}, which does not exist" in str(
+                caught.value
+            )
+        elif what != "a socket":
+            assert str(caught.value) == f"{found}: {what} stands where a file is needed; remove it"
+        assert [known.key for known in storage.entries()] == [KEY]
+        if cls is ValueFile:
+            assert not touch(storage, KEY)
+            if what != "a socket":
+                assert dict(storage.buffer_refs([KEY])) == {KEY: BufferRefs()}
+        put(storage, KEY, item)
+        assert get(storage, KEY) is not None
+        assert found.is_file()
+        assert not found.is_symlink()
+
+    def test_a_link_to_a_file(self, values: ValueFile, path: Path, tmp_path: Path) -> None:
+        """An entry that was moved to another disk is read through its link."""
+        put(values, KEY, parcel())
+        path.rename(tmp_path / "elsewhere")
+        path.symlink_to(tmp_path / "elsewhere")
+        assert values.packing.unpack(get(values, KEY), KEY) == 1
+        assert has(values, KEY)
+        assert touch(values, KEY)
+
+    @pytest.mark.parametrize("level", ["root", "parent", "shard"])
+    def test_a_directory_that_is_a_link_to_nowhere(self, tmp_path: Path, level: str) -> None:
+        """Nothing can be written below it, and the message says where it leads."""
+        link = {
+            "root": tmp_path / "root",
+            "parent": tmp_path / "parent",
+            "shard": tmp_path / "root" / KEY[:2],
+        }[level]
+        link.parent.mkdir(exist_ok=True)
+        link.symlink_to(tmp_path / "unmounted")
+        values = ValueFile(tmp_path / "parent" / "root" if level == "parent" else tmp_path / "root")
+        assert not has(values, KEY)
+        with pytest.raises(StorageError) as caught:
+            put(values, KEY, parcel())
+        assert f"a link to {tmp_path / 'unmounted'}, which does not exist" in str(caught.value)
+        (tmp_path / "unmounted").mkdir()
+        put(values, KEY, parcel())
+        assert has(values, KEY)
+
+
+class TestPaths:
+    """Paths are those that a shell would mean."""
+
+    def test_variables(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        """`$NAME` and `${NAME}` stand for what the environment says, in a configuration too."""
+        monkeypatch.setenv("SCRATCH", str(tmp_path))
+        for written in ("$SCRATCH/store", "${SCRATCH}/store"):
+            storages: list[Any] = [
+                ValueFile(written),
+                CallFile(Path(written)),
+                storage_from_config({"type": "cloudpickle", "root": written}, "values"),
+            ]
+            for storage in storages:
+                assert storage.to_config()["root"] == str(tmp_path / "store")
+
+    @pytest.mark.parametrize("kind", ["values", "calls"])
+    def test_a_variable_that_is_not_set(self, kind: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+        """It is refused by name: no directory called `$SCRATCH` is ever made."""
+        monkeypatch.delenv("SCRATCH", raising=False)
+        with pytest.raises(ConfigError, match=r"\$SCRATCH/store: the environment variable SCRATCH"):
+            storage_from_config({"type": "cloudpickle", "root": "$SCRATCH/store"}, kind)
+        assert not Path("$SCRATCH").exists()
+
+    def test_a_home_directory_that_is_not_known(self) -> None:
+        with pytest.raises(ConfigError, match="no such home directory"):
+            ValueFile("~no-such-user/store")
+
+
+class TestEconomy:
+    """A small call is one write and one read."""
+
+    @pytest.fixture
+    def calls(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Syscalls:
+        return Syscalls(tmp_path / "root", monkeypatch)
+
+    def test_a_small_call(self, tmp_path: Path, calls: Syscalls) -> None:
+        """Its record and its parcels are one file, which takes its name in one step."""
+        storage = CallFile(tmp_path / "root")
+        held = an_entry(x=[1, 2], y="z" * 3000, result={"a": 1})
+        put(storage, OTHER, an_entry())
+        put(storage, KEY, an_entry())  # the directories are there now
+        calls.arm()
+        put(storage, KEY, held)
+        assert calls.seen == {"create": 1, "write": 1, "close": 1, "replace": 1}
+        assert len(files(tmp_path / "root")) == 2
+        calls.arm()
+        assert get(storage, KEY) == held
+        assert calls.seen == {"open": 1, "fstat": 1, "read": 1, "close": 1}
+        calls.arm()
+        with pytest.raises(KeyError):
+            get(storage, digest("miss"))
+        assert calls.seen == {"open": 1}
+
+    def test_a_value(self, tmp_path: Path, calls: Syscalls) -> None:
+        """So is a parcel of up to 256 KiB, however many buffers it has."""
+        storage = ValueFile(tmp_path / "root")
+        put(storage, KEY, parcel())
+        item = parcel([Block(bytes(70_000)), Block(b"x" * 70_000)])
+        calls.arm()
+        put(storage, KEY, item)
+        assert calls.seen == {"create": 1, "write": 1, "close": 1, "replace": 1}
+        calls.arm()
+        get(storage, KEY)
+        assert calls.seen == {"open": 1, "fstat": 1, "read": 1, "close": 1}
+        calls.arm()
+        assert has(storage, KEY)
+        assert calls.seen == {"stat": 1}
+
+    def test_a_query_opens_each_file_once(self, tmp_path: Path, calls: Syscalls) -> None:
+        """It lists directories, and looks at no file without reading it."""
+        storage = CallFile(tmp_path / "root")
+        storage.put_many((digest(number), an_entry(x=number)) for number in range(20))
+        calls.arm()
+        assert len(list(storage.query(QueryCall()))) == 20
+        assert (calls.seen["open"], calls.seen["read"], calls.seen["stat"]) == (20, 20, 0)
+        calls.arm()
+        assert len(list(storage.query(QueryCall(), keys_only=True))) == 20
+        assert set(calls.seen) == {"scandir"}
+
+
+class TestHolders:
+    """Which entries hold which small values is known without reading all files each time."""
+
+    @pytest.fixture
+    def calls(self, tmp_path: Path) -> CallFile:
+        calls = CallFile(tmp_path)
+        calls.put_many((digest(number), an_entry(x=[number])) for number in range(50))
+        return calls
+
+    def held(self, storage: CallFile, value: Any) -> set[str]:
+        return {key for at, key in storage.holders(digest(value)) if at.variant}
+
+    def test_a_file_is_read_once(
+        self, calls: CallFile, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Later looks read what is new, and where nothing has changed list nothing."""
+        seen = Syscalls(tmp_path, monkeypatch)
+        assert self.held(calls, [7]) == {digest(7)}
+        assert seen.seen["read"] == 50
+        seen.arm()
+        put(calls, KEY, an_entry(x=[7]))
+        seen.arm()
+        assert self.held(calls, [7]) == {digest(7), KEY}
+        assert seen.seen["read"] == 1
+        later = time.monotonic() + 10
+        monkeypatch.setattr(time, "monotonic", lambda: later)
+        assert self.held(calls, [7]) == {digest(7), KEY}
+        seen.arm()
+        assert self.held(calls, [8]) == {digest(8)}
+        assert set(seen.seen) == {"scandir", "stat"}
+        assert seen.seen["scandir"] == 1
+
+    def test_what_other_processes_do_is_seen(self, calls: CallFile, tmp_path: Path) -> None:
+        """Entries that come, change and go by another hand are followed."""
+        assert self.held(calls, [7]) == {digest(7)}
+        other = CallFile(tmp_path)
+        put(other, KEY, an_entry(x=[7]))
+        assert self.held(calls, [7]) == {digest(7), KEY}
+        put(other, digest(7), an_entry(x=[8]))
+        assert self.held(calls, [7]) == {KEY}
+        assert self.held(calls, [8]) == {digest(7), digest(8)}
+        delete(other, KEY)
+        assert self.held(calls, [7]) == set()
+        assert take_older(other, digest(8), time.time() + 10)
+        assert self.held(calls, [8]) == {digest(7)}
+
+    def test_two_changes_in_one_tick(
+        self, calls: CallFile, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """A change that leaves the time of a directory as it was is seen all the same."""
+        assert self.held(calls, [7]) == {digest(7)}
+        shard = path_of(tmp_path, digest(7), "call").parent
+        then = shard.stat()
+        key = Digest(digest(7)[:2] + KEY[2:])
+        put(CallFile(tmp_path), key, an_entry(x=[7]))
+        os.utime(shard, ns=(then.st_atime_ns, then.st_mtime_ns))
+        assert self.held(calls, [7]) == {digest(7), key}
+
+    def test_damaged_entries_hold_nothing(self, calls: CallFile, tmp_path: Path) -> None:
+        """And hide no other."""
+        path_of(tmp_path, digest(7), "call").write_bytes(b"damaged")
+        assert self.held(calls, [7]) == set()
+        assert self.held(calls, [8]) == {digest(8)}
+
+    def test_threads_and_forks(self, calls: CallFile) -> None:
+        """Many look at once, and a child that was forked meanwhile looks too."""
+
+        def look() -> None:
+            for number in range(50):
+                assert self.held(calls, [number]) == {digest(number)}
+
+        threads = [threading.Thread(target=look) for _ in range(4)]
+        for each in threads:
+            each.start()
+        child = os.fork()
+        if not child:
+            try:
+                look()
+            finally:
+                os._exit(0 if self.held(calls, [1]) == {digest(1)} else 1)
+        for each in threads:
+            each.join()
+        assert os.waitpid(child, 0)[1] == 0
 
 
 class TestSecrets:
     def test_unsigned_values_are_refused(self, tmp_path: Path) -> None:
         """A storage with secrets neither takes nor gives what they did not sign."""
         plain, signed = ValueFile(tmp_path), ValueFile(tmp_path, secret_key="s")
-        plain.put(KEY, parcel())
+        put(plain, KEY, parcel())
         with pytest.raises(SignatureError, match="not signed"):
-            signed.get(KEY)
+            get(signed, KEY)
         with pytest.raises(SignatureError, match="not signed"):
-            signed.put(OTHER, parcel(1, OTHER))
-        assert not signed.renew(KEY)
+            put(signed, OTHER, parcel(1, OTHER))
+        assert not touch(signed, KEY)
 
     def test_a_signed_value_replaces_an_unsigned_one(self, tmp_path: Path) -> None:
         """An entry that would be refused is as good as none."""
         plain, signed = ValueFile(tmp_path), ValueFile(tmp_path, secret_key="s")
-        plain.put(KEY, parcel())
-        signed.put(KEY, signed.packing.pack(1, KEY))
-        assert signed.packing.unpack(signed.get(KEY), KEY) == 1
-        assert plain.packing.unpack(plain.get(KEY), KEY) == 1
+        put(plain, KEY, parcel())
+        put(signed, KEY, signed.packing.pack(1, KEY))
+        assert signed.packing.unpack(get(signed, KEY), KEY) == 1
+        assert plain.packing.unpack(get(plain, KEY), KEY) == 1
 
     def test_secrets_rotate(self, tmp_path: Path) -> None:
         """The first signs, all are accepted: entries outlive the change of a secret."""
         old, new = CallFile(tmp_path, secret_key="old"), CallFile(tmp_path, secret_key="new")
         both = CallFile(tmp_path, secret_key=["new", "old"])
-        old.put(KEY, a_record())
-        assert both.get(KEY) == a_record()
+        put(old, KEY, an_entry())
+        assert get(both, KEY) == an_entry()
         with pytest.raises(SignatureError, match="a key that is not configured here"):
-            new.get(KEY)
-        both.put(KEY, a_record())
-        assert new.get(KEY) == a_record()
+            get(new, KEY)
+        put(both, KEY, an_entry())
+        assert get(new, KEY) == an_entry()
 
     def test_unsigned_records_are_refused(
         self, tmp_path: Path, caplog: pytest.LogCaptureFixture
     ) -> None:
         """get() refuses them; a query passes them over with a warning."""
         plain, signed = CallFile(tmp_path), CallFile(tmp_path, secret_key="s")
-        plain.put(KEY, a_record())
-        plain.put(OTHER, a_record())
+        put(plain, KEY, an_entry())
+        put(plain, OTHER, an_entry())
         with pytest.raises(SignatureError, match="not signed"):
-            signed.get(KEY)
+            get(signed, KEY)
         with caplog.at_level(logging.WARNING, "fleche.storage"):
             assert list(signed.query(QueryCall())) == []
         assert len(caplog.records) == 1
@@ -489,13 +725,13 @@ class TestOpening:
         np = pytest.importorskip("numpy")
         values = ValueFile(tmp_path, mmap=True)
         array = np.arange(1_000_000)
-        values.put(KEY, parcel(array))
-        found = values.packing.unpack(values.get(KEY), KEY)
+        put(values, KEY, parcel(array))
+        found = values.packing.unpack(get(values, KEY), KEY)
         found[:] = 0
-        again = values.packing.unpack(values.get(KEY), KEY)
+        again = values.packing.unpack(get(values, KEY), KEY)
         assert (again == array).all()
         assert (found == 0).all()
-        values.delete(KEY)
+        delete(values, KEY)
         assert again[-1] == 999_999
 
     @pytest.mark.parametrize("size", [10, 200_000, 300_000])
@@ -503,14 +739,14 @@ class TestOpening:
         """An array comes back as writable as it was, small or large."""
         np = pytest.importorskip("numpy")
         values = ValueFile(tmp_path)
-        values.put(KEY, parcel(np.zeros(size, dtype="int8")))
-        values.packing.unpack(values.get(KEY), KEY)[0] = 1
+        put(values, KEY, parcel(np.zeros(size, dtype="int8")))
+        values.packing.unpack(get(values, KEY), KEY)[0] = 1
 
     def test_small_values_hold_no_descriptor(self, values: ValueFile) -> None:
         """Thousands of small parcels may be held at once."""
-        values.put(KEY, parcel())
+        put(values, KEY, parcel())
         before = len(list(Path("/proc/self/fd").iterdir()))
-        held = [values.get(KEY) for _ in range(50)]
+        held = [get(values, KEY) for _ in range(50)]
         assert len(list(Path("/proc/self/fd").iterdir())) == before
         assert len(held) == 50
 
@@ -527,7 +763,7 @@ class TestOpening:
 class TestSweeping:
     def test_leftovers_are_ignored_and_swept(self, values: ValueFile, path: Path) -> None:
         """What a killed writer left is never listed; after an hour it goes."""
-        values.put(KEY, parcel())
+        put(values, KEY, parcel())
         young = path.with_name(f"{path.name}.0123456789abcdef.tmp")
         old = path.with_name(f"{path.name}.fedcba9876543210.tmp")
         young.write_text("x")
@@ -536,7 +772,7 @@ class TestSweeping:
         assert values.sweep() == 1
         assert young.exists()
         age(young, 4000)
-        assert list(values.keys()) == [KEY]
+        assert keys(values) == [KEY]
         assert files(path.parent.parent) == [f"{KEY[:2]}/{path.name}"]
 
     def test_each_kind_sweeps_its_own(self, tmp_path: Path) -> None:
@@ -548,9 +784,9 @@ class TestSweeping:
         assert ValueFile(tmp_path).sweep(0) == 0
         assert CallFile(tmp_path).sweep(0) == 1
 
-    def test_collecting_loses_to_renewing(self, values: ValueFile, path: Path) -> None:
+    def test_collecting_loses_to_touching(self, values: ValueFile, path: Path) -> None:
         """An entry that a writer has found is there afterwards, whoever collects meanwhile."""
-        values.put(KEY, parcel())
+        put(values, KEY, parcel())
         for _ in range(300):
             age(path, 1000)
             limit = time.time() - 500
@@ -558,38 +794,39 @@ class TestSweeping:
 
             def collect(start: threading.Barrier = start, limit: float = limit) -> None:
                 start.wait()
-                values.delete_older(KEY, limit)
+                take_older(values, KEY, limit)
 
             collector = threading.Thread(target=collect)
             collector.start()
             start.wait()
-            values.put(KEY, parcel())
+            if not touch(values, KEY):
+                put(values, KEY, parcel())
             collector.join()
-            assert values.contains(KEY)
+            assert has(values, KEY)
         assert len(files(path.parent.parent)) == 1
 
     @pytest.mark.parametrize("links", [True, False])
-    def test_what_was_renewed_in_the_last_moment_is_put_back(
+    def test_what_was_touched_in_the_last_moment_is_put_back(
         self, values: ValueFile, path: Path, monkeypatch: pytest.MonkeyPatch, links: bool
     ) -> None:
         """Between the first look and the removal, a renewal still counts, with or without links."""
-        values.put(KEY, parcel())
+        put(values, KEY, parcel())
         age(path, 1000)
-        real = Path.rename
+        real = os.rename
 
-        def renew_first(self: Path, target: Path) -> Path:
-            if self == path:
-                os.utime(self)
-            return real(self, target)
+        def touch_first(source: str, target: str) -> None:
+            if source == str(path):
+                os.utime(source)
+            real(source, target)
 
-        def no_links(self: Path, target: Path) -> None:
+        def no_links(source: str, target: str) -> None:
             raise PermissionError(errno.EPERM, "no links here")
 
-        monkeypatch.setattr(Path, "rename", renew_first)
+        monkeypatch.setattr(os, "rename", touch_first)
         if not links:
-            monkeypatch.setattr(Path, "hardlink_to", no_links)
-        assert not values.delete_older(KEY, time.time() - 500)
-        assert values.packing.unpack(values.get(KEY), KEY) == 1
+            monkeypatch.setattr(os, "link", no_links)
+        assert not take_older(values, KEY, time.time() - 500)
+        assert values.packing.unpack(get(values, KEY), KEY) == 1
         assert len(files(path.parent.parent)) == 1
 
     def test_a_newer_file_is_not_put_back_over(
@@ -597,70 +834,68 @@ class TestSweeping:
     ) -> None:
         """A record written while the older one was set aside stays."""
         calls = CallFile(tmp_path)
-        calls.put(KEY, a_record("old"))
-        found = tmp_path / KEY[:2] / f"{KEY[2:]}.call"
-        age(found, 1000)
-        real = Path.rename
+        put(calls, KEY, an_entry("old"))
+        age(path_of(tmp_path, KEY, "call"), 1000)
+        real = os.rename
 
-        def write_after(self: Path, target: Path) -> Path:
-            os.utime(self)
-            aside = real(self, target)
-            calls.put(KEY, a_record("new"))
-            return aside
+        def write_after(source: str, target: str) -> None:
+            os.utime(source)
+            real(source, target)
+            put(calls, KEY, an_entry("new"))
 
-        monkeypatch.setattr(Path, "rename", write_after)
-        assert not calls.delete_older(KEY, time.time() - 500)
-        assert calls.get(KEY) == a_record("new")
+        monkeypatch.setattr(os, "rename", write_after)
+        assert not take_older(calls, KEY, time.time() - 500)
+        assert get(calls, KEY) == an_entry("new")
         assert len(files(tmp_path)) == 1
 
     def test_collected_meanwhile(
         self, values: ValueFile, path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         """Of two who collect the same entry, one says so."""
-        values.put(KEY, parcel())
-        real = Path.rename
+        put(values, KEY, parcel())
+        real = os.rename
 
-        def too_late(self: Path, target: Path) -> Path:
-            self.unlink()
-            return real(self, target)
+        def too_late(source: str, target: str) -> None:
+            os.unlink(source)
+            real(source, target)
 
-        monkeypatch.setattr(Path, "rename", too_late)
-        assert not values.delete_older(KEY, time.time() + 500)
+        monkeypatch.setattr(os, "rename", too_late)
+        assert not take_older(values, KEY, time.time() + 500)
 
     def test_swept_while_it_is_set_aside(
         self, values: ValueFile, path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         """For its age, whoever lists the directory takes it for the leftover of a crash."""
-        values.put(KEY, parcel())
+        put(values, KEY, parcel())
         age(path, 4000)
-        real = Path.rename
+        real = os.rename
 
-        def list_after(self: Path, target: Path) -> Path:
-            aside = real(self, target)
-            assert list(values.keys()) == []
-            return aside
+        def list_after(source: str, target: str) -> None:
+            real(source, target)
+            assert keys(values) == []
 
-        monkeypatch.setattr(Path, "rename", list_after)
-        assert values.delete_older(KEY, time.time() - 500)
+        monkeypatch.setattr(os, "rename", list_after)
+        assert take_older(values, KEY, time.time() - 500)
         assert files(path.parent.parent) == []
 
 
 WRITER = """
-import os, sys
+import sys
 from fleche.digest import digest
 from fleche.parcel import pack
 from fleche.storage import CallFile, ValueFile
-from fleche.testing.corpus import Block, a_record
+from fleche.testing.corpus import Block, an_entry
 root, seed = sys.argv[1], int(sys.argv[2])
 values, calls = ValueFile(root), CallFile(root)
 print("ready", flush=True)
 number = seed
 while True:
     key = digest(number)
-    values.put(key, pack(Block(bytes([number % 256]) * (number * 7919 % 400_000)), digest=key))
-    calls.put(key, a_record(x=number))
+    block = Block(bytes([number % 256]) * (number * 7919 % 400_000))
+    values.put_many([(key, pack(block, digest=key))])
+    calls.put_many([(key, an_entry(x=number, y=[number]))])
     if number % 5 == 0:
-        values.delete(digest(number - 3))
+        values.delete_many([digest(number - 3)])
     number += 1
     if len(sys.argv) > 3 and number == seed + int(sys.argv[3]):
         break
@@ -678,13 +913,13 @@ def start_writer(root: Path, *arguments: int) -> subprocess.Popen[str]:
 def check_every_entry(root: Path) -> int:
     values, calls = ValueFile(root), CallFile(root)
     count = 0
-    for key in list(values.keys()):
-        found = values.get(key)
+    for key in keys(values):
+        found = get(values, key)
         verify(found, digest=key)
         found.close()
         count += 1
-    for key in list(calls.keys()):
-        assert calls.get(key).name == "f"
+    for key in keys(calls):
+        assert get(calls, key).record.name == "f"
         count += 1
     return count
 

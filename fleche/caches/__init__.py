@@ -1,35 +1,81 @@
 """Caches: where calls and their values are kept and found again."""
 
-from fleche.caches._reports import GcReport, RedigestReport, StatsReport, SyncReport, VerifyReport
-from fleche.caches.base import BaseCache, LayerPolicy, OnError, PendingCall
-from fleche.caches.limited import Candidate, Eviction, SizeLimitedCache, least_recently_used
-from fleche.caches.local import Cache
-from fleche.caches.pool import CachePool
-from fleche.caches.stack import CacheStack
-from fleche.caches.views import CacheView, FilteredCache, ReadOnlyCache, RefreshingCache
+from fleche.caches._backend import (
+    INLINE,
+    MOST_EXPANDED,
+    CacheBackend,
+    LayerPolicy,
+    OnError,
+    Progress,
+    split_entry,
+)
+from fleche.caches._base import BaseCache
+from fleche.caches._limited import (
+    Candidate,
+    Eviction,
+    SizeLimitedCache,
+    least_recently_used,
+)
+from fleche.caches._local import Cache, LocalBackend
+from fleche.caches._pending import PendingCall, Pin
+from fleche.caches._stack import CachePool, CacheStack
+from fleche.caches._views import (
+    CacheView,
+    FilteredCache,
+    ReadOnlyCache,
+    RefreshingCache,
+    ViewBackend,
+)
+from fleche.caches.maintenance import (
+    GRACE,
+    PIN_AGE,
+    Gc,
+    GcReport,
+    Measure,
+    Report,
+    StatsReport,
+    SyncReport,
+    Task,
+    Verify,
+    VerifyReport,
+)
 from fleche.errors import AmbiguousDigestError, Rejected
 
 __all__ = [
+    "GRACE",
+    "INLINE",
+    "MOST_EXPANDED",
+    "PIN_AGE",
     "AmbiguousDigestError",
     "BaseCache",
     "Cache",
+    "CacheBackend",
     "CachePool",
     "CacheStack",
     "CacheView",
     "Candidate",
     "Eviction",
     "FilteredCache",
+    "Gc",
     "GcReport",
     "LayerPolicy",
+    "LocalBackend",
+    "Measure",
     "OnError",
     "PendingCall",
+    "Pin",
+    "Progress",
     "ReadOnlyCache",
-    "RedigestReport",
     "RefreshingCache",
     "Rejected",
+    "Report",
     "SizeLimitedCache",
     "StatsReport",
     "SyncReport",
+    "Task",
+    "Verify",
     "VerifyReport",
+    "ViewBackend",
     "least_recently_used",
+    "split_entry",
 ]

@@ -25,19 +25,30 @@ from threading import Lock
 from typing import Any, Literal, TypeAlias
 
 from fleche.caches.maintenance import Report, Task
-from fleche.call import CallEntry, QueryCall
+from fleche.call import SMALL, CallEntry, CallRecord, QueryCall
 from fleche.digest import Address, Digest
 from fleche.errors import ParcelError, Rejected
 from fleche.parcel import Packing, Parcel
 from fleche.storage import Capabilities, LockTable
 
-__all__ = ["INLINE", "CacheBackend", "LayerPolicy", "OnError", "Progress"]
+__all__ = [
+    "INLINE",
+    "MOST_EXPANDED",
+    "CacheBackend",
+    "LayerPolicy",
+    "OnError",
+    "Progress",
+    "split_entry",
+]
 
 OnError: TypeAlias = Literal["raise", "miss"]
 Progress: TypeAlias = Callable[[int], None]
 
 INLINE = 1 << 20
 """A result of up to so many bytes is sent and loaded along with its record."""
+
+MOST_EXPANDED = 100
+"""So many complete digests at most stand for one prefix in an answer."""
 
 
 @dataclass(frozen=True)
@@ -67,8 +78,11 @@ class CacheBackend(ABC):
         packing: how values born here are packed, and whose signatures count when one is opened.
         policy: how a stack treats this cache.
         locks: which process computes which call, where there is a way to know.
+        local: whether what it keeps is on this machine. What is not keeps house when it is asked
+            itself, never as a layer of another cache: it may be large, and is used by others.
     """
 
+    local: bool = True
     packing: Packing = Packing()
     policy: LayerPolicy = LayerPolicy()
     locks: LockTable = LockTable()
@@ -189,8 +203,7 @@ class CacheBackend(ABC):
     def maintain(self, task: Task, progress: Progress | None = None) -> Report:
         """Carry out a task of housekeeping; return what it found and did.
 
-        A remote cache that is only a layer of another is left alone: it may be large, and is used
-        by others.
+        Layers that are not :attr:`local` are left alone.
 
         Args:
             task: what to do.
@@ -207,12 +220,43 @@ class CacheBackend(ABC):
     def close(self) -> None:  # noqa: B027 (most have nothing to give back)
         """Give back what the cache holds open. Idempotent."""
 
+    def check_accepts(self, key: Digest, record: CallRecord) -> None:
+        """Refuse a call that is about to begin, if it is known already that a save would be.
+
+        Args:
+            key: of the call.
+            record: what is known of it: before its function has run, a record without a result.
+
+        Raises:
+            Rejected: this cache is read-only, or takes no such calls.
+        """
+        del key, record
+        self.check_writable("save")
+
+    def note_damage(self, key: Digest, addresses: Sequence[Address]) -> bool:
+        """Take note that values of a call that came from here cannot be used.
+
+        Args:
+            key: of the call.
+            addresses: where the values are.
+
+        Returns:
+            Whether :meth:`load` and :meth:`load_values` have another copy to try.
+        """
+        del key, addresses
+        return False
+
     # -- what it is and how it fared ---------------------------------------------------------------
 
     @property
     def read_only(self) -> bool:
         """Whether every save and every evict is refused."""
         return self.capabilities.read_only
+
+    @property
+    def opens_parcels(self) -> bool:
+        """Whether values that are saved here are taken apart, so that each must be whole."""
+        return self.capabilities.opens_parcels
 
     def check_writable(self, action: str) -> None:
         """Refuse ``action`` if this cache is read-only.
@@ -232,3 +276,25 @@ class CacheBackend(ABC):
         """Return how often each event happened to this object since it was made."""
         with self._counts_lock:
             return dict(self._counts)
+
+
+def split_entry(
+    entry: CallEntry, most: int = SMALL
+) -> tuple[CallEntry, list[tuple[Address, Parcel]]]:
+    """Return ``entry`` with at most ``most`` bytes of parcels, and the others, largest first.
+
+    Raises:
+        CorruptParcel: a parcel that is taken out is damaged.
+    """
+    size = sum(len(data) for data in entry.parcels.values())
+    if size <= most:
+        return entry, []
+    kept = dict(entry.parcels)
+    taken: list[tuple[Address, Parcel]] = []
+    for address in sorted(kept, key=lambda each: -len(kept[each])):
+        if size <= most:
+            break
+        data = kept.pop(address)
+        size -= len(data)
+        taken.append((address, Parcel.from_bytes(data)))
+    return CallEntry(entry.record, kept), taken

@@ -9,6 +9,7 @@ from __future__ import annotations
 import operator
 from collections.abc import Mapping
 from fnmatch import fnmatchcase
+from functools import partial
 from typing import Any, Literal, TypeAlias
 
 import msgspec
@@ -127,6 +128,25 @@ class QueryCall(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     result: Condition | None = None
     metadata: dict[str, dict[str, Condition]] = {}
 
+    def __post_init__(self) -> None:
+        for name in ("name", "module", "code"):
+            given = getattr(self, name)
+            if not (given is None or isinstance(given, str)):
+                raise TypeError(f"{name}={given!r}: the {name} of a function is text")
+        _check_mapping("arguments", self.arguments, "a parameter, {'x': 3}")
+        _check_mapping("metadata", self.metadata, "a collector, {'runtime': {'host': 'bigpc'}}")
+        for collector, fields in self.metadata.items():
+            _check_mapping(f"metadata[{collector!r}]", fields, "a field, {'host': 'bigpc'}")
+        change = partial(msgspec.structs.force_setattr, self)
+        change("arguments", {name: _by_digest(each) for name, each in self.arguments.items()})
+        if self.result is not None:
+            change("result", _by_digest(self.result))
+        metadata = {
+            collector: {field: _by_value(value) for field, value in fields.items()}
+            for collector, fields in self.metadata.items()
+        }
+        change("metadata", metadata)
+
     @classmethod
     def of(
         cls,
@@ -153,13 +173,26 @@ class QueryCall(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
             module=module,
             version=as_plain(version),
             code=code,
-            arguments={key: _by_digest(value) for key, value in (arguments or {}).items()},
+            arguments={} if arguments is None else arguments,  # type: ignore[arg-type]
             result=None if result is msgspec.UNSET else _by_digest(result),
-            metadata={
-                collector: {field: _by_value(value) for field, value in fields.items()}
-                for collector, fields in (metadata or {}).items()
-            },
+            metadata={} if metadata is None else metadata,  # type: ignore[arg-type]
         )
+
+    def merged(self, other: QueryCall) -> QueryCall:
+        """Return the template that asks for all that this one and ``other`` ask for.
+
+        Raises:
+            ValueError: both say something, and not the same, of one field.
+        """
+        changes: dict[str, Any] = {}
+        for name in ("name", "module", "version", "code", "result"):
+            changes[name] = _either(name, getattr(self, name), getattr(other, name))
+        changes["arguments"] = _both("arguments", self.arguments, other.arguments)
+        metadata = dict(self.metadata)
+        for collector, fields in other.metadata.items():
+            path = f"metadata[{collector!r}]"
+            metadata[collector] = _both(path, metadata.get(collector, {}), fields)
+        return msgspec.structs.replace(self, **changes, metadata=metadata)
 
     def matches(self, record: CallRecord) -> bool:
         """Tell whether ``record``, a finished call, matches."""
@@ -199,6 +232,26 @@ def _meets(wanted: Condition, found: ValueRef) -> bool:
         return found.digest.startswith(str(wanted.value))
     shown = found.shown
     return shown is not msgspec.UNSET and wanted.matches(shown)
+
+
+def _either(name: str, one: Any, other: Any) -> Any:
+    if other is None or other is msgspec.UNSET or one == other:
+        return one
+    if one is None or one is msgspec.UNSET:
+        return other
+    raise ValueError(f"{name} is given twice, as {one!r} and as {other!r}; leave one of them out")
+
+
+def _both(path: str, one: Mapping[str, Any], other: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        name: _either(f"{path}[{name!r}]", one.get(name), other.get(name))
+        for name in (*one, *(name for name in other if name not in one))
+    }
+
+
+def _check_mapping(name: str, given: object, example: str) -> None:
+    if not isinstance(given, Mapping):
+        raise TypeError(f"{name}={given!r}: a dictionary by the name of {example}, is wanted")
 
 
 def _by_digest(value: Any) -> Condition:

@@ -1,23 +1,47 @@
 """Parcels: a value, serialized once, as the bytes that every layer keeps and carries."""
 
-from fleche.parcel.codecs import CODECS, zstd_available
-from fleche.parcel.incoming import IncomingParcel, StreamSource, receive
-from fleche.parcel.layout import ALIGNMENT, MAGIC, VERSION, Head, Parcel, Section
-from fleche.parcel.memory import allocate
-from fleche.parcel.packing import (
+from fleche.parcel._codecs import CODECS, zstd_available
+from fleche.parcel._layout import (
+    ALIGNMENT,
+    BUFFER,
+    MAGIC,
+    VERSION,
+    ClassName,
+    Head,
+    Parcel,
+    Section,
+    check_signature,
+    hash_bytes,
+    length_of,
+    sign,
+)
+from fleche.parcel._packing import (
     PYTHON,
+    SHARED_MAX,
+    IncomingParcel,
+    Packed,
     Packing,
+    inline,
     pack,
+    pack_buffer,
     pack_bytes,
     pack_parts,
     read_bytes,
+    receive,
     unpack,
     verify,
 )
-from fleche.parcel.serializers import BUFFER_MIN, SERIALIZERS
-from fleche.parcel.shared import BUFFER, SHARED_MAX, Packed, inline, pack_buffer
-from fleche.parcel.signatures import check_signature, sign
-from fleche.parcel.source import Buffer
+from fleche.parcel._pickles import BUFFER_MIN, SERIALIZERS
+from fleche.parcel._source import (
+    Buffer,
+    FileSource,
+    MemorySource,
+    Seen,
+    Source,
+    StreamSource,
+    allocate,
+    explained,
+)
 
 __all__ = [
     "ALIGNMENT",
@@ -30,16 +54,24 @@ __all__ = [
     "SHARED_MAX",
     "VERSION",
     "Buffer",
+    "ClassName",
+    "FileSource",
     "Head",
     "IncomingParcel",
+    "MemorySource",
     "Packed",
     "Packing",
     "Parcel",
     "Section",
+    "Seen",
+    "Source",
     "StreamSource",
     "allocate",
     "check_signature",
+    "explained",
+    "hash_bytes",
     "inline",
+    "length_of",
     "pack",
     "pack_buffer",
     "pack_bytes",

@@ -24,9 +24,9 @@ from fleche.storage._registry import (
     storage_from_config,
     storage_names,
 )
+from fleche.storage.file import CallFile, ValueFile
 
 if TYPE_CHECKING:
-    from fleche.storage.file import CallFile, ValueFile
     from fleche.storage.sql import Sql
 
 __all__ = [
@@ -52,8 +52,6 @@ __all__ = [
 ]
 
 _LAZY = {
-    "ValueFile": ("cloudpickle", "values"),
-    "CallFile": ("cloudpickle", "calls"),
     "Sql": ("sql", "calls"),
     "ValueHdf5": ("hdf5", "values"),
     "ValueFsspec": ("fsspec", "values"),

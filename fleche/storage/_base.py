@@ -12,8 +12,8 @@ and 32 more hexadecimal characters) in a :class:`ValueStorage`.
 from __future__ import annotations
 
 import logging
+import time
 from abc import ABC, abstractmethod
-from bisect import bisect_left
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
@@ -37,8 +37,6 @@ __all__ = [
     "Storage",
     "ValueStorage",
     "keys_of",
-    "shrink_among",
-    "shrink_sorted",
 ]
 
 log = logging.getLogger("fleche.storage")
@@ -178,6 +176,17 @@ class Storage(ABC, Generic[T]):
         }
         self.delete_many(gone)
         return gone
+
+    def now(self) -> float:
+        """Return the time by the clock that tells :attr:`Entry.modified`, in seconds.
+
+        Where another machine keeps the time (a file server, an object store), that is not the clock
+        of this one; the default is.
+
+        Raises:
+            StorageError: the storage could not be asked.
+        """
+        return time.time()
 
     def to_config(self) -> dict[str, Any]:
         """Return the table of ``fleche.toml`` that describes this storage."""
@@ -345,21 +354,3 @@ def keys_of(secret_key: str | list[str] | None) -> tuple[bytes, ...]:
     if "" in secrets:
         raise ValueError("secret_key: an empty secret signs nothing; leave it out")
     return Packing(keys=tuple(map(str.encode, secrets))).with_environment().keys
-
-
-def shrink_among(key: str, found: Iterable[str]) -> Digest:
-    """Return the shortest beginning of ``key``, of 4 or more, that no other of ``found`` has."""
-    length = SHORTEST
-    for other in found:
-        if other != key:
-            while length < len(key) and other.startswith(key[:length]):
-                length += 1
-    return Digest(key[:length])
-
-
-def shrink_sorted(key: str, everything: Sequence[str]) -> Digest:
-    """Return the same, where ``everything`` is sorted: only the neighbours can be alike."""
-    place = bisect_left(everything, key)
-    here = place < len(everything) and everything[place] == key
-    near = (*everything[max(place - 1, 0) : place], *everything[place + here : place + here + 1])
-    return shrink_among(key, near)

@@ -35,6 +35,7 @@ _BASES: dict[Kind, Any] = {"values": ValueStorage, "calls": CallStorage}
 
 _BUILT_IN: dict[Kind, dict[str, str]] = {
     "values": {
+        "local": "fleche.storage.local:ValueLocal",
         "memory": "fleche.storage:ValueMemory",
         "void": "fleche.storage:ValueVoid",
         "cloudpickle": "fleche.storage.file:ValueFile",
@@ -44,6 +45,7 @@ _BUILT_IN: dict[Kind, dict[str, str]] = {
         "fsspec": "fleche.storage.fsspec:ValueFsspec",
     },
     "calls": {
+        "local": "fleche.storage.local:CallLocal",
         "memory": "fleche.storage:CallMemory",
         "void": "fleche.storage:CallVoid",
         "cloudpickle": "fleche.storage.file:CallFile",

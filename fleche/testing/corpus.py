@@ -122,9 +122,9 @@ def an_entry(name: str = "f", result: Any = 0, **arguments: Any) -> CallEntry:
     return CallEntry(record, parcels)
 
 
-def entries() -> dict[Digest, CallEntry]:
+def entries() -> dict[str, CallEntry]:
     """Return entries by key: :func:`records`, calls that bring parcels along, and pins."""
-    found = {key: CallEntry(record) for key, record in records().items()}
+    found: dict[str, CallEntry] = {key: CallEntry(each) for key, each in records().items()}
     bringing = [
         an_entry("p", result=[1, 2], x=(3, 4), y=(3, 4)),
         an_entry("p", result={"a": b"\0" * 10_000}, x="y" * 300),

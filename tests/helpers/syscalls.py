@@ -11,15 +11,15 @@ import pytest
 
 __all__ = ["Syscalls"]
 
-# What storages of files use. Methods of Path are patched as such: Python 3.10 has bound the
-# functions of `os` before anybody could patch those.
-_PATH = ("mkdir", "replace", "rename", "unlink", "stat", "hardlink_to")
-_OS = ("fsync", "utime", "scandir", "open", "fstat", "write")
-_FILE = ("write", "flush", "close")
+# What storages of files use.
+_CALLS = (
+    *("open", "read", "write", "close", "fstat", "fsync"),
+    *("stat", "utime", "scandir", "mkdir", "replace", "rename", "link", "unlink"),
+)
 
 
 class Syscalls:
-    """Counts the calls below `root`, and lets one fail.
+    """Counts the calls below `root`, and lets one fail. `open` of a new file is called `create`.
 
     Attributes:
         seen: how often each was made since the last :meth:`arm`.
@@ -31,28 +31,18 @@ class Syscalls:
         self.seen: Counter[str] = Counter()
         self.struck = False
         self._fault: tuple[str, int, int, bool] | None = None
-        for name in _PATH:
-            self._patch(monkeypatch, Path, name)
-        for name in _OS:
-            self._patch(monkeypatch, os, name)
-        real_open = Path.open
+        for name in _CALLS:
+            self._patch(monkeypatch, name)
 
-        def open_(path: Path, mode: str = "r", *args: Any, **options: Any) -> Any:
-            kind = "create" if mode == "xb" else "read"
-            self._pass(kind, path)
-            file = real_open(path, mode, *args, **options)
-            return _File(self, file, path) if mode == "xb" else file
-
-        monkeypatch.setattr(Path, "open", open_)
-
-    def _patch(self, monkeypatch: pytest.MonkeyPatch, owner: Any, name: str) -> None:
-        real = getattr(owner, name)
+    def _patch(self, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+        real = getattr(os, name)
 
         def call(*args: Any, **options: Any) -> Any:
-            self._pass(name, args[0])
+            creates = name == "open" and args[1] & os.O_CREAT
+            self._pass("create" if creates else name, args[0])
             return real(*args, **options)
 
-        monkeypatch.setattr(owner, name, call)
+        monkeypatch.setattr(os, name, call)
 
     def arm(self, name: str = "", turn: int = 0, error: int = 0, *, lasting: bool = False) -> None:
         """Count from here; let call number ``turn`` fail, and the later ones too if it lasts."""
@@ -79,34 +69,3 @@ class Syscalls:
             except OSError:
                 return False
         return str(where).startswith(self.root)
-
-    def strike(self, name: str, path: Path) -> None:
-        """Let a call of an open file pass, or fail."""
-        self._pass(f"file.{name}", path)
-
-
-class _File:
-    """An open file whose calls are counted."""
-
-    def __init__(self, calls: Syscalls, file: Any, path: Path) -> None:
-        self._calls, self._file, self._path = calls, file, path
-
-    def __getattr__(self, name: str) -> Any:
-        found = getattr(self._file, name)
-        if name not in _FILE:
-            return found
-
-        def call(*args: Any) -> Any:
-            self._calls.strike(name, self._path)
-            return found(*args)
-
-        return call
-
-    def __enter__(self) -> _File:
-        return self
-
-    def __exit__(self, *reason: object) -> None:
-        try:
-            self._calls.strike("close", self._path)
-        finally:
-            self._file.close()

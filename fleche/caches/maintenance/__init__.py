@@ -1,5 +1,7 @@
 """Keeping house: tasks and reports as data, and what carries them out over a pair of storages."""
 
+from fleche.caches.maintenance._gc import collect
+from fleche.caches.maintenance._index import ReferenceIndex, needs_of
 from fleche.caches.maintenance._reports import (
     GRACE,
     PIN_AGE,
@@ -13,6 +15,7 @@ from fleche.caches.maintenance._reports import (
     Verify,
     VerifyReport,
 )
+from fleche.caches.maintenance._verify import measure, verify
 
 __all__ = [
     "GRACE",
@@ -20,10 +23,15 @@ __all__ = [
     "Gc",
     "GcReport",
     "Measure",
+    "ReferenceIndex",
     "Report",
     "StatsReport",
     "SyncReport",
     "Task",
     "Verify",
     "VerifyReport",
+    "collect",
+    "measure",
+    "needs_of",
+    "verify",
 ]

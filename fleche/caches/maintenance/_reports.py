@@ -1,4 +1,4 @@
-"""Tasks of housekeeping, and the reports of what they found and did: plain data, as the wire wants."""
+"""Tasks of housekeeping, and the reports of what they found and did: plain data, for the wire."""
 
 from __future__ import annotations
 

@@ -1,8 +1,15 @@
 """Storages in a directory: a file for each entry, safe for many processes and machines."""
 
-from fleche.storage.file.entries import FileEntries
-from fleche.storage.file.options import FileOptions
-from fleche.storage.file.shards import SUFFIXES, Shards
-from fleche.storage.file.storage import CallFile, ValueFile
+from fleche.storage.file._files import SUFFIXES, Files
+from fleche.storage.file._locks import FileLockTable
+from fleche.storage.file._storage import CallFile, FileEntries, FileOptions, ValueFile
 
-__all__ = ["SUFFIXES", "CallFile", "FileEntries", "FileOptions", "Shards", "ValueFile"]
+__all__ = [
+    "SUFFIXES",
+    "CallFile",
+    "FileEntries",
+    "FileLockTable",
+    "FileOptions",
+    "Files",
+    "ValueFile",
+]

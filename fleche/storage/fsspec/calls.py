@@ -9,8 +9,7 @@ from fleche._util import batched
 from fleche.call import CallRecord, QueryCall, decode_record, encode_record
 from fleche.digest import Digest
 from fleche.errors import CorruptParcel, StorageError
-from fleche.parcel import Parcel, pack_bytes, read_bytes
-from fleche.parcel.source import MemorySource
+from fleche.parcel import MemorySource, Parcel, pack_bytes, read_bytes
 from fleche.storage.base import CallStorage, Entry, sound_matches
 from fleche.storage.file import SUFFIXES
 from fleche.storage.fsspec.recent import Recent

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import TypeAlias
 
 from fleche.errors import CorruptParcel
-from fleche.parcel import Buffer
+from fleche.parcel import Buffer, Seen
 
 __all__ = ["BLOCK", "Fetch", "ObjectSource"]
 
@@ -46,11 +46,13 @@ class ObjectSource:
             return self._begun[offset : offset + size]
         return self.take(offset, size)
 
-    def take(self, offset: int, size: int) -> Buffer:
+    def take(self, offset: int, size: int, seen: Seen | None = None) -> Buffer:
         """Return the same in fresh memory, fetched in several requests at once."""
         memory = bytearray(max(0, min(size, self.size - offset)))
         position = 0
         for piece in self._pieces(offset, offset + len(memory)):
+            if seen:
+                seen(piece)
             memory[position : position + len(piece)] = piece
             position += len(piece)
         return memory

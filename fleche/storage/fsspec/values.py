@@ -9,9 +9,7 @@ from functools import partial
 from fleche._util import batched
 from fleche.digest import Digest
 from fleche.errors import CorruptParcel, ParcelError, StorageError
-from fleche.parcel import Parcel
-from fleche.parcel.layout import length_of
-from fleche.parcel.source import MemorySource
+from fleche.parcel import MemorySource, Parcel, length_of
 from fleche.storage.base import Table, ValueStorage
 from fleche.storage.fsspec.notices import Announcing
 from fleche.storage.fsspec.removing import Remover

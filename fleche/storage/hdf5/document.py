@@ -10,8 +10,7 @@ import h5py
 
 from fleche.digest import digest
 from fleche.errors import ParcelError, StorageError, UnpackError
-from fleche.parcel import Buffer, Packing, Parcel
-from fleche.parcel.source import MemorySource
+from fleche.parcel import Buffer, MemorySource, Packing, Parcel
 from fleche.storage.hdf5 import words
 from fleche.storage.hdf5.plain import Filters, read_bytes, write_bytes
 from fleche.storage.hdf5.read import Reader

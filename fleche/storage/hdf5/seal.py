@@ -20,7 +20,7 @@ import msgspec
 from blake3 import blake3
 
 from fleche.errors import CorruptParcel, SignatureError
-from fleche.parcel.signatures import sign
+from fleche.parcel import sign
 
 __all__ = ["BLOCK", "Seal", "check_body", "read_seal", "sealed"]
 

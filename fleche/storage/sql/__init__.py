@@ -1,17 +1,7 @@
-"""Records of calls in a database, through SQLAlchemy: SQLite and PostgreSQL.
+"""Calls in a database: SQLite with the standard library alone, PostgreSQL through SQLAlchemy."""
 
-Importing this package needs ``pip install "fleche[sql]"``.
-"""
+from fleche.storage.sql._database import Connection, Database
+from fleche.storage.sql._sqlite import SqliteFile, is_local
+from fleche.storage.sql._storage import Sql, SqlCalls, SqlOptions
 
-from fleche.errors import MissingExtra
-
-try:
-    import sqlalchemy as _sqlalchemy  # noqa: F401
-except ImportError:
-    raise MissingExtra(
-        'calls of type "sql" need the package sqlalchemy: pip install "fleche[sql]"'
-    ) from None
-
-from fleche.storage.sql.storage import Sql, SqlOptions
-
-__all__ = ["Sql", "SqlOptions"]
+__all__ = ["Connection", "Database", "Sql", "SqlCalls", "SqlOptions", "SqliteFile", "is_local"]

@@ -1,0 +1,684 @@
+"""The facade of every cache: what people call, written once over the batched operations."""
+
+from __future__ import annotations
+
+import logging
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from threading import Lock
+from types import TracebackType
+from typing import TYPE_CHECKING, Any
+
+from fleche.caches._backend import CacheBackend, LayerPolicy, Progress
+from fleche.caches._pending import PendingCall, save_value
+from fleche.caches.maintenance import (
+    GRACE,
+    PIN_AGE,
+    Gc,
+    GcReport,
+    Measure,
+    StatsReport,
+    SyncReport,
+    Verify,
+    VerifyReport,
+)
+from fleche.call import MISSING, Call, CallEntry, LazyCall, QueryCall, ValueRef
+from fleche.digest import Address, Digest
+from fleche.errors import AmbiguousDigestError, CorruptParcel, ParcelError, SignatureError
+from fleche.parcel import Packing, Parcel
+from fleche.query import QueryIterator
+from fleche.storage import Capabilities, LockTable
+from fleche.table import Table
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
+__all__ = ["BaseCache"]
+
+log = logging.getLogger("fleche.caches")
+
+_SHORTEST = 4
+
+
+class BaseCache:
+    """A cache of calls. Every method may be called from any thread.
+
+    A key is the digest of a call or of a value, or the beginning of one, of at least 4 characters,
+    that stands for it alone.
+
+    Attributes:
+        backend: answers the batched operations.
+    """
+
+    def __init__(self, backend: CacheBackend) -> None:
+        """Make what ``backend`` does convenient."""
+        self.backend = backend
+        self._damaged: set[Address] = set()
+        self._told: set[object] = set()
+        self._told_lock = Lock()
+
+    # -- one call ----------------------------------------------------------------------------------
+
+    def save(self, call: Call) -> str:
+        """Store a finished call with its values and return its key.
+
+        Raises:
+            Indigestible: an argument or the result has no digest.
+            Rejected: this cache refuses it.
+            StorageError: it could not be stored.
+            ValueError: the call has no result.
+        """
+        if call.result is MISSING:
+            raise ValueError(f"{call.name}: a call without a result cannot be saved")
+        return PendingCall(self, call, begins=False).commit(call.result)
+
+    def prepare(self, call: Call) -> PendingCall:
+        """Digest the arguments of a call that is about to run, and pack them.
+
+        What the function then does to its arguments changes neither the key nor what is stored.
+
+        Args:
+            call: a call without a result.
+
+        Raises:
+            Indigestible: an argument has no digest.
+            Rejected: this cache refuses the call.
+        """
+        return PendingCall(self, call)
+
+    def load(self, key: Digest | str) -> LazyCall:
+        """Return the stored call of ``key``.
+
+        Raises:
+            KeyError: there is none.
+            AmbiguousDigestError: the short key stands for several entries.
+            ParcelError: the entry is damaged, or not trusted.
+        """
+        return self._load(self.complete(key))
+
+    def _load(self, key: Digest) -> LazyCall:
+        for _, found in self.backend.load((key,)):
+            if isinstance(found, ParcelError):
+                raise found
+            return LazyCall(key, found, self)
+        raise KeyError(key)
+
+    def load_many(self, keys: Iterable[Digest]) -> Iterator[LazyCall]:
+        """Yield those of the calls that are here, in order; damaged ones are counted and left out.
+
+        Args:
+            keys: complete keys.
+        """
+        for key, found in self.backend.load(list(keys)):
+            if isinstance(found, ParcelError):
+                self.backend.count(f"errors.{found.code}")
+                log.warning("call %s: left out: %s", key[:12], found)
+            else:
+                yield LazyCall(key, found, self)
+
+    def lookup(self, key: Digest, *, strict: bool = False) -> LazyCall | None:
+        """Return the stored call with its result already opened, or ``None`` for a miss.
+
+        A value that is gone is a miss; one that is damaged, not trusted or impossible to make here
+        is a counted, logged miss, unless ``strict``. A damaged value is replaced when it is saved
+        again.
+
+        Args:
+            key: a complete key.
+            strict: raise what is wrong with the stored result.
+
+        Raises:
+            ParcelError: only if ``strict``.
+        """
+        call = None
+        try:
+            call = self._load(key)
+            _ = call.result
+        except KeyError:
+            self.backend.count("misses")
+            if call is not None:
+                self.backend.count("dangling")
+            return None
+        except ParcelError as error:
+            self.backend.count(f"errors.{error.code}")
+            if self._note_damage(call, error):
+                return self.lookup(key, strict=strict)
+            if strict:
+                raise
+            self.backend.count("misses")
+            log.warning("call %s: stored result not usable, computing again: %s", key[:12], error)
+            return None
+        self.backend.count("hits")
+        return call
+
+    def lookup_many(self, keys: Iterable[Digest]) -> dict[Digest, LazyCall]:
+        """Return by its key every call that is here with its result, each opened already.
+
+        All keys are looked up at once. What is damaged, or cannot be used here, is a counted,
+        logged miss, as for :meth:`lookup`.
+
+        Args:
+            keys: complete keys.
+        """
+        wanted = list(dict.fromkeys(keys))
+        found: dict[Digest, LazyCall] = {}
+        for call in self.load_many(wanted):
+            try:
+                _ = call.result
+            except KeyError:
+                self.backend.count("dangling")
+            except ParcelError as error:
+                self.backend.count(f"errors.{error.code}")
+                self._note_damage(call, error)
+                log.warning("call %s: stored result not usable: %s", call.key[:12], error)
+            else:
+                found[call.key] = call
+        self.backend.count("hits", len(found))
+        self.backend.count("misses", len(wanted) - len(found))
+        return found
+
+    def _note_damage(self, call: LazyCall | None, error: ParcelError) -> bool:
+        """Remember that a result must be stored anew; return whether there is another copy."""
+        if call is None or call.record.result is None:
+            return False
+        if not isinstance(error, CorruptParcel | SignatureError):
+            return False
+        address = call.record.result.address
+        addresses = [address]
+        with_parcel = call.entry.parcel(address) if address in call.entry.parcels else None
+        if with_parcel is not None:
+            addresses += map(Address.of, with_parcel.references)
+        else:
+            addresses += self._references(address)
+        self._damaged.update(addresses)
+        return self.backend.note_damage(call.key, addresses)
+
+    def _references(self, address: Address) -> list[Address]:
+        found: list[Address] = []
+        for _, parcel in self.backend.load_values((address,)):
+            if isinstance(parcel, Parcel):
+                found += map(Address.of, parcel.references)
+                parcel.close()
+        return found
+
+    def contains(self, key: Digest | str) -> bool:
+        """Return whether ``key`` is a call that can be answered from here, or a value here."""
+        try:
+            full = self.complete(key)
+        except KeyError:
+            return False
+        if self.backend.contains((full,))[0]:
+            return True
+        return self.backend.contains((Address.of(full),))[0]
+
+    def contains_many(self, keys: Iterable[Digest]) -> list[bool]:
+        """Return for each key whether it is a call that can be answered from here.
+
+        Args:
+            keys: complete keys of calls.
+        """
+        return self.backend.contains(list(keys))
+
+    def evict(self, key: Digest | str) -> None:
+        """Forget the call, or else the value, of ``key``.
+
+        Large values that a forgotten call leaves behind stay until they are collected: other calls
+        may use them.
+
+        Raises:
+            KeyError: there is none.
+            Rejected: this cache is read-only.
+        """
+        self.check_writable("evict")
+        full = self.complete(key)
+        if not self.backend.evict((full,))[0] and not self.backend.evict((Address.of(full),))[0]:
+            raise KeyError(key)
+
+    def evict_many(self, keys: Iterable[Digest]) -> int:
+        """Forget calls; return how many there were.
+
+        Args:
+            keys: complete keys of calls.
+
+        Raises:
+            Rejected: this cache is read-only.
+        """
+        self.check_writable("evict")
+        return sum(self.backend.evict(list(keys)))
+
+    # -- values ------------------------------------------------------------------------------------
+
+    def load_value(self, digest: Digest | str) -> Any:
+        """Return the value of a digest.
+
+        Raises:
+            KeyError: the value, or a part of it, is not here.
+            AmbiguousDigestError: the digest is short and stands for several entries, or the value
+                is kept in forms of different classes.
+            ParcelError: it is damaged, not trusted, or cannot be made here.
+        """
+        full = self.complete(digest)
+        return self.open_parcel(self._load_parcel(Address.of(full)), full)
+
+    def save_value(self, value: Any) -> Digest:
+        """Store ``value`` and return its digest.
+
+        Raises:
+            Indigestible: it has no digest.
+            Rejected: this cache refuses it.
+        """
+        self.check_writable("save")
+        return save_value(self, value)
+
+    def open_ref(self, ref: ValueRef, entry: CallEntry) -> Any:
+        """Return the value that ``ref`` of a loaded entry stands for.
+
+        Raises:
+            KeyError: the value is gone.
+            ParcelError: it is damaged, not trusted, or cannot be made here.
+        """
+        if ref.is_literal:
+            return ref.literal
+        address = ref.address
+        parcel = entry.parcel(address) or self._load_parcel(address)
+        return self.open_parcel(parcel, ref.digest)
+
+    def open_parcel(self, parcel: Parcel, digest: str) -> Any:
+        """Return the value inside ``parcel``, which must be that of ``digest``.
+
+        The buffers that it refers to are loaded from here, all at once. The parcel is closed.
+
+        Raises:
+            KeyError: a buffer is gone.
+            ParcelError: it is damaged, not trusted, another value's, or cannot be made here.
+        """
+        packing = self.packing
+        buffers: dict[Digest, Parcel] = {}
+        try:
+            needed = parcel.references
+            if not needed:
+                return packing.unpack(parcel, digest)
+            if packing.keys:
+                parcel.check_signature(packing.keys)
+            for address, found in self.backend.load_values(list(map(Address.of, needed))):
+                if isinstance(found, ParcelError):
+                    raise found
+                buffers[address.digest] = found
+            gone = [each for each in needed if each not in buffers]
+            if gone:
+                raise KeyError(gone[0])
+            return packing.unpack(parcel, digest, buffers)
+        finally:
+            for each in (parcel, *buffers.values()):
+                each.close()
+
+    def _load_parcel(self, address: Address) -> Parcel:
+        for _, found in self.backend.load_values((address,)):
+            if isinstance(found, ParcelError):
+                raise found
+            return found
+        raise KeyError(address.digest)
+
+    # -- names -------------------------------------------------------------------------------------
+
+    def complete(self, key: Digest | str) -> Digest:
+        """Return ``key`` itself if it is complete, else :meth:`expand` it."""
+        found = _as_digest(key)
+        return found if found.is_full else self.expand(found)
+
+    def expand(self, key: Digest | str) -> Digest:
+        """Return the complete digest of the one call or value that begins with ``key``.
+
+        Raises:
+            KeyError: there is none, or ``key`` has fewer than 4 characters.
+            AmbiguousDigestError: there are several.
+        """
+        prefix = _as_digest(key)
+        (found,) = self.backend.expand((prefix,))
+        if not found:
+            raise KeyError(key)
+        if len(found) > 1:
+            examples = ", ".join(each[: len(prefix) + 8] for each in found[:3])
+            raise AmbiguousDigestError(
+                f"{prefix!r} stands for {len(found)} entries or more ({examples}); "
+                "give more characters"
+            )
+        return found[0]
+
+    def shrink(self, key: Digest | str, *more: Digest | str) -> Any:
+        """Return the shortest beginning that stands for ``key`` alone here.
+
+        Returns:
+            A digest for one key, a tuple of as many for several.
+
+        Raises:
+            KeyError: one of them is not here.
+        """
+        found = self._shrink(key, *more)
+        return found if more else found[0]
+
+    def _shrink(self, *keys: Digest | str) -> tuple[Digest, ...]:
+        """Return for each key what :meth:`shrink` does, always as a tuple."""
+        full = [self.complete(key) for key in keys]
+        found = self.backend.shrink(full) if full else []
+        for key, short in zip(keys, found, strict=True):
+            if short is None:
+                raise KeyError(key)
+        return tuple(short for short in found if short is not None)
+
+    # -- many calls --------------------------------------------------------------------------------
+
+    def query(self, template: QueryCall | None = None, **fields: Any) -> QueryIterator:
+        """Return the calls that match, lazily and as often as it is iterated.
+
+        Args:
+            template: a ready template.
+            fields: further conditions, the arguments of :meth:`QueryCall.of`: ``name=``,
+                ``module=``, ``version=``, ``code=``, ``arguments={...}``, ``result=``,
+                ``metadata={...}``.
+
+        Raises:
+            TypeError: ``template`` is no template, or a field is not what it should be.
+            ValueError: ``template`` and ``fields`` both say something of the same field.
+        """
+        wanted = _combined(template, fields)
+        return QueryIterator(lambda: self._query(wanted), cache=self)
+
+    def _query(self, call: QueryCall) -> Iterable[LazyCall]:
+        """Yield the finished calls that match, bound to this cache, as they are found."""
+        for key, entry in self.backend.query(call):
+            if entry is not None:
+                yield LazyCall(key, entry, self)
+
+    def table(self, template: QueryCall | None = None, **fields: Any) -> Table:
+        """Return the table of the matching calls: ``query(...).table()``."""
+        return self.query(template, **fields).table()
+
+    def transfer(
+        self,
+        target: BaseCache,
+        calls: QueryCall | Iterable[LazyCall] | None = None,
+        *,
+        progress: Progress | None = None,
+    ) -> int:
+        """Copy calls with all their values to ``target``, as parcels.
+
+        What ``target`` holds is not sent again, and an interrupted transfer, begun anew, goes on
+        where it was. Of a call that ``target`` can answer, it gets the arguments and the buffers
+        that it lacks. A call whose result is gone, damaged, or refused by ``target`` is left out,
+        and so is an argument: counted and logged. The rest is copied.
+
+        Args:
+            target: any other cache.
+            calls: which calls of this cache: those that match a template, or these; all, if not
+                given.
+            progress: called with the number of calls copied so far.
+
+        Returns:
+            The number of calls that were not in ``target`` before, or not with all their values.
+
+        Raises:
+            Rejected: ``target`` is read-only.
+        """
+        from fleche.caches._transfer import transfer
+
+        _check_is_cache(target)
+        target.check_writable("transfer")
+        if calls is None or isinstance(calls, QueryCall):
+            found = self.backend.query(calls or QueryCall(), keys_only=True)
+            keys: Iterable[Digest] = (key for key, _ in found)
+        else:
+            keys = (call.key for call in calls)
+        return transfer(self.backend, target.backend, keys, progress)
+
+    def sync(
+        self,
+        other: BaseCache,
+        template: QueryCall | None = None,
+        *,
+        progress: Progress | None = None,
+        **fields: Any,
+    ) -> SyncReport:
+        """Copy to ``other`` what it lacks, and from there what this cache lacks.
+
+        A call that both have stays as it is in either. Interrupted, it goes on where it was when it
+        is called again.
+
+        Args:
+            other: any other cache.
+            template: which calls, as for :meth:`query`.
+            fields: likewise; all calls, if nothing is given.
+            progress: called with the number of calls copied so far, both ways together.
+
+        Raises:
+            Rejected: one of them is read-only; nothing has been copied.
+        """
+        _check_is_cache(other)
+        for cache in (self, other):
+            cache.check_writable("sync")
+        wanted = _combined(template, fields)
+        sent = self.transfer(other, wanted, progress=progress)
+
+        def count_on(received: int) -> None:
+            if progress is not None:
+                progress(sent + received)
+
+        return SyncReport(sent, other.transfer(self, wanted, progress=count_on))
+
+    def push(self, target: BaseCache | None = None, **fields: Any) -> int:
+        """Copy the matching calls onward: to ``target``, or for a stack to its further layers.
+
+        Returns:
+            The number of calls copied.
+        """
+        if target is None:
+            raise TypeError("push() needs a target, push(other); only a stack knows where to push")
+        return self.transfer(target, QueryCall.of(**fields))
+
+    # -- views -------------------------------------------------------------------------------------
+
+    def readonly(self) -> BaseCache:
+        """Return this cache as one that refuses every save and every evict."""
+        from fleche.caches._views import ReadOnlyCache
+
+        return ReadOnlyCache(self)
+
+    def filter(
+        self, rule: QueryCall | Callable[[LazyCall], Any] | None = None, **fields: Any
+    ) -> BaseCache:
+        """Return this cache as one that shows and takes only some calls.
+
+        Args:
+            rule: a template, or a function that is true for the calls that count.
+            fields: the arguments of :meth:`QueryCall.of`, as for :meth:`query`; with a function,
+                none.
+        """
+        from fleche.caches._views import FilteredCache
+
+        if rule is None or isinstance(rule, QueryCall):
+            return FilteredCache(self, _combined(rule, fields))
+        if fields:
+            raise TypeError("filter() takes a function or fields, not both")
+        return FilteredCache(self, rule)
+
+    # -- keeping house -----------------------------------------------------------------------------
+
+    def gc(
+        self,
+        grace: float = GRACE,
+        *,
+        pin_age: float = PIN_AGE,
+        dry_run: bool = False,
+        progress: Progress | None = None,
+    ) -> GcReport:
+        """Remove the values that no call refers to.
+
+        Safe at any time, while others use the cache, and safe to interrupt.
+
+        Args:
+            grace: seconds for which a value is left alone after it was stored or found to be here
+                already, by the clock of the storage; more than a save takes from the first value to
+                the record. Until that is there, nothing else keeps a result; with 0, it may go, and
+                is computed again.
+            pin_age: seconds after which a call that has neither returned nor failed is given up.
+            dry_run: change nothing.
+            progress: called with the number of entries looked at so far.
+
+        Raises:
+            Rejected: this cache is read-only.
+        """
+        self.check_writable("gc")
+        report = self.backend.maintain(Gc(grace, pin_age, dry_run), progress)
+        assert isinstance(report, GcReport)
+        return report
+
+    def verify(self, repair: bool = False, *, progress: Progress | None = None) -> VerifyReport:
+        """Check every byte of every entry, without opening a value.
+
+        Args:
+            repair: remove what is corrupt, and calls whose result is gone.
+            progress: called with the number of entries looked at so far.
+
+        Raises:
+            Rejected: this cache is read-only, and ``repair`` was asked for.
+        """
+        if repair:
+            self.check_writable("repair")
+        report = self.backend.maintain(Verify(repair), progress)
+        assert isinstance(report, VerifyReport)
+        return report
+
+    def stats(self, *, progress: Progress | None = None) -> StatsReport:
+        """Count entries and bytes, and how often what happened to this object since it was made.
+
+        Where only the events are of interest, :meth:`counts` has them without looking at storages.
+
+        Args:
+            progress: called with the number of entries looked at so far.
+        """
+        report = self.backend.maintain(Measure(), progress)
+        assert isinstance(report, StatsReport)
+        return report + StatsReport(events=Counter(self.counts()))
+
+    def counts(self) -> dict[str, int]:
+        """Return how often each event happened to this object since it was made."""
+        return self.backend.counts()
+
+    # -- what it is --------------------------------------------------------------------------------
+
+    @property
+    def capabilities(self) -> Capabilities:
+        """What this cache is."""
+        return self.backend.capabilities
+
+    @property
+    def read_only(self) -> bool:
+        """Whether every save and every evict is refused."""
+        return self.backend.read_only
+
+    @property
+    def packing(self) -> Packing:
+        """How values born here are packed, and whose signatures count when one is opened."""
+        return self.backend.packing
+
+    @property
+    def policy(self) -> LayerPolicy:
+        """How a stack treats this cache."""
+        return self.backend.policy
+
+    @property
+    def locks(self) -> LockTable:
+        """Which process computes which call, where there is a way to know."""
+        return self.backend.locks
+
+    def check_writable(self, action: str) -> None:
+        """Refuse ``action`` if this cache is read-only.
+
+        Raises:
+            Rejected: it is.
+        """
+        self.backend.check_writable(action)
+
+    def to_config(self) -> Any:
+        """Return what ``fleche.toml`` says to get this cache: a table, or an array for a stack."""
+        return self.backend.to_config()
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickle, and copy, as what it is made from; what is in memory arrives empty."""
+        return type(self), self._made_from()
+
+    def _made_from(self) -> tuple[Any, ...]:
+        """Return the arguments of the constructor."""
+        return (self.backend,)
+
+    # -- life --------------------------------------------------------------------------------------
+
+    def close(self) -> None:
+        """Give back what the cache holds open. Idempotent."""
+        self.backend.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        return repr(self.backend)
+
+    # -- for pending calls -------------------------------------------------------------------------
+
+    def is_new(self, event: object) -> bool:
+        """Return whether ``event`` has not been asked for before: what is said once is said now."""
+        with self._told_lock:
+            known = event in self._told
+            self._told.add(event)
+        return not known
+
+    def lacking(self, addresses: Sequence[Address]) -> list[Address]:
+        """Return what must be sent: what is not where saves go, and what has proved damaged.
+
+        The others count as stored just now.
+        """
+        damaged = self._damaged
+        unusable = [each for each in addresses if each in damaged]
+        rest = [each for each in addresses if each not in damaged]
+        return [*unusable, *(self.backend.lacking(rest, keep=True) if rest else ())]
+
+    def mend(self, addresses: Iterable[Address]) -> None:
+        """Forget that values were damaged: they have been stored anew."""
+        self._damaged.difference_update(addresses)
+
+
+def _as_digest(key: Digest | str) -> Digest:
+    if isinstance(key, str) and len(key) < _SHORTEST:
+        raise KeyError(
+            f"{key!r} is too short: a key, or the beginning of one, has {_SHORTEST} characters "
+            "or more"
+        )
+    return Digest(key)
+
+
+def _combined(template: object, fields: dict[str, Any]) -> QueryCall:
+    """Return the template that asks for what ``template`` and ``fields`` ask for together."""
+    if template is None:
+        return QueryCall.of(**fields)
+    if not isinstance(template, QueryCall):
+        raise TypeError(
+            f"{template!r} is no template; the fields of one go by name: query(name={template!r})"
+        )
+    if not fields:
+        return template
+    return template.merged(QueryCall.of(**fields))
+
+
+def _check_is_cache(found: object) -> None:
+    if not isinstance(found, BaseCache):
+        raise TypeError(
+            f"{found!r} is not a cache; one that is configured: load_cache_config(name)"
+        )

@@ -1,0 +1,463 @@
+"""The cache on this machine: one storage for values, one for calls."""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import closing
+from functools import partial
+from itertools import islice
+from typing import Any
+
+import msgspec
+
+from fleche._util import override
+from fleche.caches._backend import (
+    INLINE,
+    MOST_EXPANDED,
+    CacheBackend,
+    LayerPolicy,
+    Progress,
+    split_entry,
+)
+from fleche.caches._base import BaseCache
+from fleche.caches.maintenance import Gc, Report, Task, Verify, collect, measure, verify
+from fleche.call import SMALL, CallEntry, QueryCall, ValueRef
+from fleche.digest import Address, Digest
+from fleche.errors import AmbiguousFormError, ParcelError
+from fleche.parcel import Parcel
+from fleche.storage import CallStorage, Capabilities, Entry, ValueStorage
+
+__all__ = ["Cache", "LocalBackend"]
+
+_MANY = 500
+"""To shrink so many keys, it is quicker to list everything once."""
+
+_SHORTEST = 4
+
+_digest = partial(str.__new__, Digest)
+_address = partial(str.__new__, Address)
+
+
+class LocalBackend(CacheBackend):
+    """Entries of calls in one storage, and the parcels that do not travel with them in another.
+
+    Attributes:
+        values: parcels by address.
+        calls: entries by the key of the call.
+    """
+
+    def __init__(
+        self, values: ValueStorage, calls: CallStorage, policy: LayerPolicy | None = None
+    ) -> None:
+        """Keep values in ``values`` and calls in ``calls``; see :class:`Cache`."""
+        super().__init__()
+        self.values = values
+        self.calls = calls
+        self.locks = calls.locks
+        self.packing = values.packing.with_environment()
+        if policy is not None:
+            self.policy = policy
+        keeps = values.capabilities
+        self._inline = 0 if keeps.keeps_all or keeps.opens_parcels else SMALL
+
+    @property
+    @override
+    def capabilities(self) -> Capabilities:
+        values, calls = self.values.capabilities, self.calls.capabilities
+        return Capabilities(
+            read_only=values.read_only or calls.read_only,
+            persistent=values.persistent and calls.persistent,
+            shared=values.shared and calls.shared,
+            opens_parcels=values.opens_parcels or calls.opens_parcels,
+            keeps_all=values.keeps_all,
+        )
+
+    # -- calls and values --------------------------------------------------------------------------
+
+    @override
+    def load(
+        self, keys: Sequence[Digest], *, inline: int = INLINE
+    ) -> Iterator[tuple[Digest, CallEntry | ParcelError]]:
+        for key, found in self.calls.get_many(keys):
+            if isinstance(found, ParcelError) or not found.record.is_pin:
+                yield _digest(key), found
+
+    @override
+    def load_values(
+        self, addresses: Iterable[Address]
+    ) -> Iterator[tuple[Address, Parcel | ParcelError]]:
+        wanted = dict.fromkeys(addresses)
+        rest = dict(wanted)
+        for key, parcel in self.values.get_many(wanted):
+            rest.pop(_address(key), None)
+            yield _address(key), parcel
+        for address in rest:
+            if not address.variant:
+                yield from self._load_any(address)
+
+    def _load_any(self, address: Address) -> Iterator[tuple[Address, Parcel | ParcelError]]:
+        """Yield the oldest form of a value that is kept, or that an entry holds."""
+        forms = sorted(self.values.entries(address), key=lambda entry: entry.modified)
+        if forms:
+            if not self._are_alike(forms):
+                yield (
+                    address,
+                    AmbiguousFormError(
+                        f"{address[:12]} is kept in {len(forms)} forms whose classes differ; load "
+                        "the call that has the one that is meant"
+                    ),
+                )
+                return
+            for _, found in self.values.get_many([forms[0].key]):
+                yield address, found
+            return
+        for held, key in self.calls.holders(address):
+            for _, entry in self.calls.get_many([key]):
+                parcel = None if isinstance(entry, ParcelError) else self._held(held, entry)
+                if parcel is not None:
+                    yield address, parcel
+                    return
+
+    def _held(self, address: Address, entry: CallEntry) -> Parcel | None:
+        """Return the parcel of a value that ``entry`` holds itself, as a parcel or a literal."""
+        parcel = entry.parcel(address)
+        if parcel is not None:
+            return parcel
+        for ref in entry.record.values():
+            if ref.digest == address.digest and ref.is_literal:
+                return self.packing.pack(ref.literal, ref.digest)
+        return None
+
+    def _are_alike(self, forms: Sequence[Entry]) -> bool:
+        """Return whether forms of one value are of the same classes."""
+        if len(forms) < 2:
+            return True
+        classes = set()
+        for _, parcel in self.values.get_many(entry.key for entry in forms):
+            if isinstance(parcel, Parcel):
+                with closing(parcel):
+                    classes.add(parcel.classes)
+        return len(classes) < 2
+
+    @override
+    def save(
+        self,
+        entries: Mapping[Digest, CallEntry],
+        parcels: Iterable[tuple[Address, Parcel]] = (),
+        *,
+        unpin: Sequence[Digest] = (),
+    ) -> None:
+        self.check_writable("save")
+        kept: dict[Digest, CallEntry] = {}
+        spilled: list[tuple[Address, Parcel]] = []
+        for key, entry in entries.items():
+            kept[key], large = split_entry(entry, self._inline)
+            spilled += large
+        self.values.put_many(_closing(parcels))
+        if spilled:
+            self.values.put_many(_closing(reversed(spilled)))
+        if kept:
+            self.calls.put_many(kept.items())
+        if unpin:
+            self.calls.delete_many(unpin)
+
+    @override
+    def lacking(self, addresses: Iterable[Address], *, keep: bool = False) -> list[Address]:
+        wanted = list(dict.fromkeys(addresses))
+        if keep and not self.read_only:
+            here = self.values.touch_many(wanted)
+        else:
+            here = self.values.contains_many(wanted)
+        return [each for each in wanted if each not in here and not self._has_form(each, keep)]
+
+    def _has_form(self, address: Address, keep: bool) -> bool:
+        """Return whether a value is here in some form, where any will do."""
+        if address.variant:
+            return False
+        forms = [entry.key for entry in self.values.entries(address)]
+        if keep and forms and not self.read_only:
+            return bool(self.values.touch_many(forms))
+        return bool(forms)
+
+    @override
+    def contains(self, keys: Sequence[Digest | Address]) -> list[bool]:
+        calls = [key for key in keys if not isinstance(key, Address)]
+        here = self._answerable(calls) if calls else set()
+        asked = [key for key in keys if isinstance(key, Address)]
+        if asked:
+            absent = set(self.lacking(asked))
+            here.update(each for each in asked if each not in absent or self._is_held(each))
+        return [key in here for key in keys]
+
+    def _answerable(self, keys: Sequence[Digest]) -> set[str]:
+        """Return the finished calls whose result is here with the buffers that it needs."""
+        here: set[str] = set()
+        needs: dict[Digest, tuple[Address, ...]] = {}
+        for key, entry in self.load(keys, inline=0):
+            if isinstance(entry, ParcelError):
+                continue
+            needed = needed_by(entry)
+            if needed:
+                needs[key] = needed
+            elif needed is not None:
+                here.add(key)
+        if needs:
+            absent = set(self.lacking(each for needed in needs.values() for each in needed))
+            here.update(key for key, needed in needs.items() if absent.isdisjoint(needed))
+        return here
+
+    def _is_held(self, address: Address) -> bool:
+        """Return whether an entry holds a value of which any form will do."""
+        return not address.variant and any(True for _ in self.calls.holders(address))
+
+    @override
+    def evict(self, keys: Sequence[Digest | Address]) -> list[bool]:
+        self.check_writable("evict")
+        calls = [key for key in keys if not isinstance(key, Address)]
+        there: set[str] = set()
+        if calls:
+            there |= self.calls.contains_many(calls)
+            self.calls.delete_many(calls)
+        for key in keys:
+            if isinstance(key, Address) and self._evict_value(key):
+                there.add(key)
+        return [key in there for key in keys]
+
+    def _evict_value(self, address: Address) -> bool:
+        """Remove a value wherever it is: by itself, and from the entries that hold it."""
+        forms = [entry.key for entry in self.values.entries(address)]
+        self.values.delete_many(forms)
+        holders = {key for _, key in self.calls.holders(address)}
+        for key, entry in self.calls.get_many(holders):
+            if isinstance(entry, CallEntry):
+                self.calls.put_many([(key, _without(entry, address))])
+        return bool(forms or holders)
+
+    # -- short digests -----------------------------------------------------------------------------
+
+    @override
+    def expand(self, prefixes: Sequence[str]) -> list[tuple[Digest, ...]]:
+        """Return for each prefix the calls and the values that begin with it.
+
+        What only entries hold counts where nothing else begins so: to look through them may take
+        reading them all.
+        """
+        found = [
+            dict.fromkeys(islice(self._matching(prefix), MOST_EXPANDED)) for prefix in prefixes
+        ]
+        rest = [place for place, digests in enumerate(found) if not digests]
+        if rest:
+            common = prefixes[rest[0]] if len(rest) == 1 else ""
+            for address, _ in self.calls.holders(common):
+                for place in rest:
+                    if address.startswith(prefixes[place]) and len(found[place]) < MOST_EXPANDED:
+                        found[place][address.digest] = None
+        return [tuple(digests) for digests in found]
+
+    def _matching(self, prefix: str) -> Iterator[Digest]:
+        calls = [entry.key for entry in self.calls.entries(prefix)]
+        for key, _ in self.load([_digest(key) for key in calls], inline=0):
+            yield key
+        for entry in self.values.entries(prefix):
+            yield _address(entry.key).digest
+
+    @override
+    def shrink(self, keys: Sequence[Digest]) -> list[Digest | None]:
+        if len(keys) < _MANY:
+            found = {key: self._shrink_one(key) for key in dict.fromkeys(keys)}
+        else:
+            found = self._shrink_many(keys)
+        rest = [key for key in found if found[key] is None]
+        if rest:
+            found.update(self._shrink_held(rest))
+        return [found[key] for key in keys]
+
+    def _shrink_one(self, key: Digest) -> Digest | None:
+        prefix = key[:_SHORTEST]
+        near = {entry.key[:64] for entry in self.calls.entries(prefix)}
+        near |= {entry.key[:64] for entry in self.values.entries(prefix)}
+        if key not in near:
+            return None
+        short = shrink_among(key, near)
+        if len(short) == _SHORTEST and len(near) == 1 and self._is_settled(key):
+            return short
+        # pins stand in the way of no key, but to tell them from calls takes reading them
+        exact = set(self._matching(prefix))
+        return shrink_among(key, exact) if key in exact else None
+
+    def _is_settled(self, key: Digest) -> bool:
+        """Return whether ``key``, which is here, is more than a pin."""
+        if key not in self.calls.contains_many([key]):
+            return True
+        return any(True for _ in self.load([key], inline=0))
+
+    def _shrink_many(self, keys: Sequence[Digest]) -> dict[Digest, Digest | None]:
+        everything = sorted(
+            {entry.key for entry in self.calls.entries()}
+            | {entry.key[:64] for entry in self.values.entries()}
+        )
+        here = set(everything)
+        return {key: shrink_sorted(key, everything) if key in here else None for key in keys}
+
+    def _shrink_held(self, keys: Sequence[Digest]) -> dict[Digest, Digest]:
+        held = sorted({address[:64] for address, _ in self.calls.holders("")})
+        here = set(held)
+        found: dict[Digest, Digest] = {}
+        for key in keys:
+            if key in here:
+                short = shrink_among(key, set(self._matching(key[:_SHORTEST])))
+                found[key] = max(short, shrink_sorted(key, held), key=len)
+        return found
+
+    # -- searching and keeping house ---------------------------------------------------------------
+
+    @override
+    def query(
+        self, template: QueryCall, *, keys_only: bool = False
+    ) -> Iterator[tuple[Digest, CallEntry | None]]:
+        for key, entry in self.calls.query(template, keys_only=keys_only):
+            yield _digest(key), entry
+
+    @override
+    def maintain(self, task: Task, progress: Progress | None = None) -> Report:
+        if task.changes:
+            self.check_writable("gc" if isinstance(task, Gc) else "repair")
+        elif isinstance(task, Gc):
+            self.check_writable("gc")
+        if isinstance(task, Gc):
+            return collect(self.values, self.calls, task, progress)
+        if isinstance(task, Verify):
+            return verify(self.values, self.calls, self.packing.keys, task, progress)
+        return measure(self.values, self.calls, progress)
+
+    @override
+    def to_config(self) -> dict[str, Any]:
+        return {
+            "values": self.values.to_config(),
+            "calls": self.calls.to_config(),
+            **self.policy.to_config(),
+        }
+
+    @override
+    def close(self) -> None:
+        try:
+            self.values.close()
+        finally:
+            self.calls.close()
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return LocalBackend, (self.values, self.calls, self.policy)
+
+    def __repr__(self) -> str:
+        return f"Cache({self.values!r}, {self.calls!r})"
+
+
+class Cache(BaseCache):
+    """Calls in one storage, their large values in another.
+
+    Attributes:
+        values: parcels by address.
+        calls: entries by the key of the call.
+    """
+
+    backend: LocalBackend
+
+    def __init__(
+        self, values: ValueStorage, calls: CallStorage, *, policy: LayerPolicy | None = None
+    ) -> None:
+        """Keep values in ``values`` and calls in ``calls``.
+
+        Args:
+            values: says how values are packed, and whose signatures count.
+            calls: may be of another kind.
+            policy: how a stack treats this cache.
+        """
+        super().__init__(LocalBackend(values, calls, policy))
+
+    @property
+    def values(self) -> ValueStorage:
+        """The storage of values."""
+        return self.backend.values
+
+    @property
+    def calls(self) -> CallStorage:
+        """The storage of calls."""
+        return self.backend.calls
+
+    @override
+    def _made_from(self) -> tuple[Any, ...]:
+        return (self.backend,)
+
+    @override
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _cache_over, (type(self), self.backend)
+
+
+def _cache_over(kind: type[Cache], backend: LocalBackend) -> Cache:
+    return kind(backend.values, backend.calls, policy=backend.policy)
+
+
+def needed_by(entry: CallEntry) -> tuple[Address, ...] | None:
+    """Return which values the result of a call needs beside its entry; ``None``: it has no result.
+
+    What cannot be read of a parcel that travels with the record is left to those who open it.
+    """
+    result: Any = entry.record.result or entry.record.error
+    if result is None:
+        return None
+    if result.is_literal:
+        return ()
+    try:
+        parcel = entry.parcel(result.address)
+    except ParcelError:
+        return ()
+    return (result.address,) if parcel is None else tuple(map(Address.of, parcel.references))
+
+
+def _without(entry: CallEntry, address: Address) -> CallEntry:
+    """Return ``entry`` without the value of ``address`` (without a variant: in any form)."""
+
+    def is_meant(found: Address) -> bool:
+        return found == address or (not address.variant and found.startswith(address))
+
+    def forget(ref: ValueRef | None) -> ValueRef | None:
+        if ref is None or not ref.is_literal or not is_meant(Address.of(ref.digest)):
+            return ref
+        return msgspec.structs.replace(ref, literal=msgspec.UNSET)
+
+    record = entry.record
+    changed = record.replace(
+        arguments={name: forget(ref) for name, ref in record.arguments.items()},
+        states={name: forget(ref) for name, ref in record.states.items()},
+        result=forget(record.result),
+        error=forget(record.error),
+    )
+    return CallEntry(changed, {at: each for at, each in entry.parcels.items() if not is_meant(at)})
+
+
+def _closing(
+    parcels: Iterable[tuple[Address, Parcel]],
+) -> Iterator[tuple[Address, Parcel]]:
+    """Yield parcels, and close each when the next one is asked for, or nothing more."""
+    for address, parcel in parcels:
+        with closing(parcel):
+            yield address, parcel
+
+
+def shrink_among(key: str, found: Iterable[str]) -> Digest:
+    """Return the shortest beginning of ``key``, of 4 or more, that no other of ``found`` has."""
+    length = _SHORTEST
+    for other in found:
+        if other != key:
+            while length < len(key) and other.startswith(key[:length]):
+                length += 1
+    return Digest(key[:length])
+
+
+def shrink_sorted(key: str, everything: Sequence[str]) -> Digest:
+    """Return the same, where ``everything`` is sorted: only the neighbours can be alike."""
+    place = bisect_left(everything, key)
+    here = place < len(everything) and everything[place] == key
+    near = (*everything[max(place - 1, 0) : place], *everything[place + here : place + here + 1])
+    return shrink_among(key, near)

@@ -1,0 +1,361 @@
+"""A call between its arguments and its result, and how values get into a cache.
+
+The arguments are packed before the function runs, which may change them, and their bytes are kept
+until its result is there; then arguments, result and record are stored in one operation. So most
+calls write once, need no pin, and leave nothing behind when their process is killed. What is too
+large to be kept meanwhile is stored first, under a pin: an entry without a result, which tells
+``gc()`` what to leave alone. It comes before what it protects and goes with the operation that
+stores the record, so that at every moment one of the two speaks for the arguments.
+"""
+
+from __future__ import annotations
+
+import logging
+import secrets
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from fleche._util import warn_caller
+from fleche.caches._backend import INLINE
+from fleche.call import (
+    MISSING,
+    SMALL,
+    Call,
+    CallEntry,
+    CallRecord,
+    Scalar,
+    ValueRef,
+    as_plain,
+    refer,
+)
+from fleche.digest import Address, BufferDigests, Digest, digest_with_buffers
+from fleche.errors import FlecheError
+from fleche.parcel import Packing, Parcel
+
+if TYPE_CHECKING:
+    from fleche.caches._base import BaseCache
+
+__all__ = ["PendingCall", "Pin", "save_value"]
+
+log = logging.getLogger("fleche.caches")
+
+KEPT_CALL = 1 << 20
+"""So many bytes of arguments are kept in memory while the function of one call runs."""
+
+KEPT_PROCESS = 64 << 20
+"""So many bytes of arguments, of all running calls of the process together."""
+
+_LONG = 64 << 20
+"""What takes more bytes may take longer to arrive than ``gc()`` leaves young values alone."""
+
+_kept: dict[int, int] = {}  # bytes by the id of the pending call; single operations need no lock
+
+
+def summarize(value: Any) -> tuple[Scalar, str]:
+    """Return what a person sees of a value that is no literal, and its type if that is a number.
+
+    Scalars of numpy and of classes that derive from numbers are shown as the number.
+    """
+    plain = as_plain(value)
+    if plain is not value and type(plain) in (bool, int, float):
+        return plain, type(value).__name__
+    return None, ""
+
+
+class _Parts:
+    """Values as parcels: a main parcel each, and the buffers that those refer to."""
+
+    def __init__(self, packing: Packing, *, whole: bool) -> None:
+        """Pack as ``packing`` says.
+
+        Args:
+            packing: the serializer, the compression and the secrets.
+            whole: leave buffers inside the main parcels: their storage takes them apart itself.
+        """
+        self._packing = packing
+        self._whole = whole
+        self.mains: dict[Address, Parcel] = {}
+        self.buffers: dict[Digest, memoryview] = {}
+
+    def add(self, value: Any, ref: ValueRef, buffers: BufferDigests) -> ValueRef:
+        """Pack ``value``; return ``ref`` with the variant and size of its parcel."""
+        if self._whole:
+            main, shared = self._packing.pack(value, ref.digest, buffers), {}
+        else:
+            packed = self._packing.pack_parts(value, ref.digest, buffers)
+            main, shared = packed.main, dict(packed.buffers)
+        size = main.nbytes + sum(each.nbytes for each in shared.values())
+        variant = main.variant
+        self.mains[Address.of(ref.digest, variant)] = main
+        self.buffers.update(shared)
+        summary, kind = summarize(value)
+        return msgspec.structs.replace(
+            ref, variant=variant, size=size, summary=summary, type=kind
+        )
+
+    @property
+    def size(self) -> int:
+        """Bytes of everything."""
+        buffers = sum(each.nbytes for each in self.buffers.values())
+        return buffers + sum(each.nbytes for each in self.mains.values())
+
+    def freeze(self) -> None:
+        """Copy what still is memory of live objects."""
+        self.mains = {at: Parcel.from_bytes(each.tobytes()) for at, each in self.mains.items()}
+        self.buffers = {name: memoryview(bytes(each)) for name, each in self.buffers.items()}
+
+    def take_large(self) -> _Parts:
+        """Return, and give up, what does not travel with a record."""
+        large = _Parts(self._packing, whole=self._whole)
+        large.buffers, self.buffers = self.buffers, {}
+        large.mains = {at: each for at, each in self.mains.items() if each.nbytes > SMALL}
+        self.mains = {at: each for at, each in self.mains.items() if at not in large.mains}
+        return large
+
+    def take_small(self, first: Iterable[Address]) -> dict[Address, bytes]:
+        """Return, and give up, what travels with a record: ``first``, then the smallest."""
+        order = dict.fromkeys((*first, *sorted(self.mains, key=lambda at: self.mains[at].nbytes)))
+        room, taken = SMALL, {}
+        for address in order:
+            parcel = self.mains.get(address)
+            if parcel is not None and parcel.nbytes <= room:
+                taken[address] = self.mains.pop(address).tobytes()
+                room -= len(taken[address])
+        return taken
+
+    def addresses(self) -> list[Address]:
+        """Where everything goes, buffers first."""
+        return [*map(Address.of, self.buffers), *self.mains]
+
+    def parcels(self, wanted: Iterable[Address]) -> Iterator[tuple[Address, Parcel]]:
+        """Yield those parcels that are wanted, buffers first."""
+        chosen = set(wanted)
+        for name, content in self.buffers.items():
+            address = Address.of(name)
+            if address in chosen:
+                yield address, self._packing.pack_buffer(content, name)
+        for address, parcel in self.mains.items():
+            if address in chosen:
+                yield address, parcel
+
+
+class Pin:
+    """Protects values from ``gc()`` while no record refers to them yet.
+
+    Attributes:
+        key: of the entry that protects them.
+        record: that entry: a record without a result, whose arguments are what is protected.
+    """
+
+    def __init__(self, name: str, addresses: Iterable[Address]) -> None:
+        """Pin what is, or will be, under ``addresses``; ``name`` says for what."""
+        self.key = Digest(secrets.token_hex(32))
+        self.record = CallRecord(
+            name=name,
+            arguments={
+                str(number): ValueRef(address.digest, address.variant)
+                for number, address in enumerate(addresses)
+            },
+        )
+
+    @property
+    def entries(self) -> dict[Digest, CallEntry]:
+        """What is saved to pin them."""
+        return {self.key: CallEntry(self.record)}
+
+
+class PendingCall:
+    """A call whose key is known and whose arguments are packed, while its function runs.
+
+    It is committed once, or abandoned.
+
+    Attributes:
+        key: the key of the call, whatever becomes of its arguments.
+        record: the record so far.
+    """
+
+    def __init__(self, cache: BaseCache, call: Call, *, begins: bool = True) -> None:
+        """Digest and pack the arguments of ``call`` for ``cache``.
+
+        Args:
+            cache: where the call will be stored.
+            call: its result does not count.
+            begins: its function is about to run, and may change the arguments.
+        """
+        buffers = BufferDigests()
+        record = replace(call, result=MISSING).to_record(buffers)
+        self.key = record.key
+        cache.check_writable("save")
+        self._cache = cache
+        self._pin: Pin | None = None
+        self._is_over = False
+        self._parts = _Parts(cache.packing, whole=cache.backend.opens_parcels)
+        arguments = dict(record.arguments)
+        for name, value in call.arguments.items():
+            if not arguments[name].is_literal and not isinstance(value, Digest):
+                arguments[name] = self._pack(call, name, value, arguments[name], buffers)
+        self.record = record.replace(arguments=arguments)
+        cache.backend.check_accepts(self.key, self.record)
+        if begins and self._parts.mains:
+            self._set_aside()
+
+    def _pack(
+        self, call: Call, name: str, value: Any, ref: ValueRef, buffers: BufferDigests
+    ) -> ValueRef:
+        """Pack an argument; one that cannot be packed is left out, which is said once."""
+        try:
+            return self._parts.add(value, ref, buffers)
+        except (FlecheError, MemoryError):
+            raise
+        except Exception as error:  # noqa: BLE001 (whatever the pickling of an object raises)
+            if self._cache.is_new(("unpicklable", call.module, call.name, name)):
+                warn_caller(
+                    f"{call.name}(): the argument {name!r} has a digest, but cannot be pickled "
+                    f"({type(error).__name__}: {error}). Results are stored and found, and the "
+                    "value of this argument is left out of what is stored"
+                )
+            return ref
+
+    def _set_aside(self) -> None:
+        """Keep the bytes of the arguments, or store them first if that would be too many."""
+        size = self._parts.size
+        if size <= KEPT_CALL and sum(list(_kept.values())) + size <= KEPT_PROCESS:
+            _kept[id(self)] = size
+            self._parts.freeze()
+            return
+        large = self._parts.take_large()
+        self._parts.freeze()
+        self._pin = Pin(self.record.name, large.addresses())
+        try:
+            self._cache.backend.save(self._pin.entries)
+            _store(self._cache, large)
+        except BaseException:
+            self._unpin(logging.DEBUG)  # perhaps it was never there; the exception says enough
+            raise
+
+    def commit(
+        self,
+        result: Any,
+        metadata: Mapping[str, Any] | None = None,
+        *,
+        states: Mapping[str, Any] | None = None,
+        **fields: Any,
+    ) -> str:
+        """Store arguments, result and record in one operation; return the key.
+
+        Args:
+            result: what the function returned.
+            metadata: replaces that of the call.
+            states: what the call left its mutable arguments in, by the name of the argument.
+            fields: further fields of the record: ``duration``, ``children``, ...
+
+        Raises:
+            Indigestible: the result has no digest.
+            Rejected: the cache refuses it.
+            StorageError: it could not be stored.
+            RuntimeError: the call has been committed or abandoned already.
+        """
+        if self._is_over:
+            raise RuntimeError(
+                f"{self.record.name} {self.key[:12]}: a pending call is committed once, and this "
+                "one was committed or abandoned already; prepare() another"
+            )
+        try:
+            return self._commit(result, metadata, states or {}, fields)
+        finally:
+            self.abandon()
+
+    def _commit(
+        self,
+        result: Any,
+        metadata: Mapping[str, Any] | None,
+        states: Mapping[str, Any],
+        fields: Mapping[str, Any],
+    ) -> str:
+        found = self._pack_value(result)
+        record = self.record.replace(
+            result=found,
+            states={name: self._pack_value(value) for name, value in states.items()},
+            **fields,
+        )
+        if metadata is not None:
+            record = record.with_metadata(metadata)
+        inline = self._parts.take_small([found.address])
+        pin, self._pin = self._pin, None
+        try:
+            _store(
+                self._cache,
+                self._parts,
+                {self.key: CallEntry(record, inline)},
+                unpin=[pin.key] if pin else [],
+            )
+        except BaseException:
+            self._pin = pin
+            raise
+        self._cache.mend(inline)
+        return self.key
+
+    def _pack_value(self, value: Any) -> ValueRef:
+        found, buffers = digest_with_buffers(value)
+        ref = refer(found, value)
+        if ref.is_literal or isinstance(value, Digest):
+            return ref
+        return self._parts.add(value, ref, buffers)
+
+    def abandon(self) -> None:
+        """Give the call up (its function raised); nothing of it is listed. Idempotent."""
+        self._is_over = True
+        _kept.pop(id(self), None)
+        self._unpin(logging.WARNING)
+
+    def _unpin(self, level: int) -> None:
+        pin, self._pin = self._pin, None
+        if pin is None:
+            return
+        try:
+            self._cache.backend.save({}, unpin=[pin.key])
+        except FlecheError as error:
+            log.log(level, "pin %s stays until it is too old: %s", pin.key[:12], error)
+
+    def __del__(self) -> None:
+        _kept.pop(id(self), None)
+
+
+def save_value(cache: BaseCache, value: Any) -> Digest:
+    """Store ``value`` in ``cache`` by itself, and return its digest.
+
+    Raises:
+        Indigestible: it has no digest.
+        Rejected: the cache refuses it.
+    """
+    found, buffers = digest_with_buffers(value)
+    if isinstance(value, Digest):
+        return found
+    parts = _Parts(cache.packing, whole=cache.backend.opens_parcels)
+    parts.add(value, ValueRef(found), buffers)
+    _store(cache, parts)
+    return found
+
+
+def _store(
+    cache: BaseCache,
+    parts: _Parts,
+    entries: Mapping[Digest, CallEntry] | None = None,
+    unpin: Sequence[Digest] = (),
+) -> None:
+    """Save parts, then entries. Of large parts, only what the cache lacks is sent."""
+    entries = entries or {}
+    addresses = wanted = parts.addresses()
+    size = parts.size
+    pins = list(unpin)
+    if size > _LONG:
+        pin = Pin("save", addresses)
+        cache.backend.save(pin.entries)
+        pins.append(pin.key)
+    if size > INLINE:
+        wanted = cache.lacking(addresses)
+    cache.backend.save(entries, parts.parcels(wanted), unpin=pins)
+    cache.mend(wanted)

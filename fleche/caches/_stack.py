@@ -1,0 +1,778 @@
+"""Several caches as one: a stack, near layers first, and a pool to read from."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from itertools import chain
+from threading import Event, Lock
+from typing import Any, TypeVar
+
+from fleche._util import batched, override
+from fleche.caches._backend import INLINE, MOST_EXPANDED, CacheBackend, Progress
+from fleche.caches._base import BaseCache
+from fleche.caches._local import needed_by
+from fleche.caches._transfer import copy_strictly
+from fleche.caches.maintenance import (
+    Gc,
+    GcReport,
+    Measure,
+    Report,
+    StatsReport,
+    Task,
+    Verify,
+    VerifyReport,
+)
+from fleche.call import CallEntry, CallRecord, QueryCall
+from fleche.digest import Address, Digest
+from fleche.errors import (
+    ParcelError,
+    Rejected,
+    RemoteConnectionError,
+    SignatureError,
+    StorageError,
+)
+from fleche.parcel import Parcel, verify
+from fleche.storage import Capabilities
+
+__all__ = ["CachePool", "CacheStack", "Flights", "PoolBackend", "StackBackend"]
+
+log = logging.getLogger("fleche.caches")
+
+T = TypeVar("T")
+K = TypeVar("K", bound=str)
+
+_BATCH = 1024
+_TOGETHER = 64 << 20
+"""So many bytes of results may come along with the calls that are looked up at once."""
+
+
+class Flights:
+    """Keeps several threads from doing the same work at the same time.
+
+    The first thread to take a key leads. Others wait until it is through and then go on all at
+    once: they find what the leader left, or have the same work to do each for itself. A forked
+    child has none of the threads that lead in its parent, and waits for none.
+    """
+
+    def __init__(self) -> None:
+        # without a lock, which a child could inherit closed: each step is atomic by itself
+        self._flying: dict[tuple[int, Hashable], Event] = {}
+
+    @contextmanager
+    def join(self, keys: Iterable[Hashable]) -> Iterator[dict[Hashable, Event]]:
+        """Lead those of ``keys`` that no other thread leads, for as long as the block lasts.
+
+        Yields:
+            For each of the other keys what to wait for, after the block: two threads that waited
+            for each other inside it would wait for ever.
+        """
+        mine, process = Event(), os.getpid()
+        led: list[tuple[int, Hashable]] = []
+        others: dict[Hashable, Event] = {}
+        try:  # from here on, so that no thread waits for a leader that was interrupted
+            for key in keys:
+                led.append((process, key))
+                landed = self._flying.setdefault((process, key), mine)
+                if landed is not mine:
+                    led.pop()
+                    others[key] = landed
+            yield others
+        finally:
+            mine.set()
+            for place in led:
+                if self._flying.get(place) is mine:
+                    del self._flying[place]
+
+
+class Layers:
+    """Backends in the order in which they are asked.
+
+    An unreachable one whose policy says ``on_error = "miss"`` has nothing; that is counted as
+    ``unreachable`` and logged once, and once more after it has answered in between.
+    """
+
+    def __init__(self, backends: Iterable[CacheBackend], count: Callable[[str], None]) -> None:
+        """Put ``backends`` together; ``count`` counts an event by its name."""
+        self.all = tuple(backends)
+        if not self.all:
+            raise ValueError("a stack or pool is made of at least one cache")
+        self._count = count
+        self._noted: set[tuple[str, int]] = set()
+        self._lock = Lock()
+
+    @contextmanager
+    def tolerating(self, layer: CacheBackend) -> Iterator[None]:
+        """Leave the block quietly if ``layer`` is unreachable and its policy allows that."""
+        try:
+            yield
+        except RemoteConnectionError as error:
+            if layer.policy.on_error != "miss":
+                raise
+            self.note("unreachable", layer, error)
+        else:
+            self.settle("unreachable", layer)
+
+    def note(self, event: str, layer: CacheBackend, error: Exception) -> None:
+        """Count what happened to ``layer``; log it the first time."""
+        self._count(event)
+        mark = (event, id(layer))
+        with self._lock:
+            known = mark in self._noted
+            self._noted.add(mark)
+        level = logging.DEBUG if known else logging.WARNING
+        log.log(level, "%s: %s, going on without it: %s", layer, event, error)
+
+    def settle(self, event: str, layer: CacheBackend) -> None:
+        """Take note that ``layer`` is well again, so that the next ``event`` is logged."""
+        if self._noted:
+            with self._lock:
+                self._noted.discard((event, id(layer)))
+
+    def capabilities(self, *, read_only: bool, of: Iterable[CacheBackend]) -> Capabilities:
+        """Return what some of them are together; the others are not asked."""
+        found = []
+        for layer in of:
+            with self.tolerating(layer):
+                found.append(layer.capabilities)
+        return Capabilities(
+            read_only=read_only,
+            persistent=any(each.persistent for each in found),
+            shared=any(each.shared for each in found),
+            opens_parcels=any(each.opens_parcels for each in found),
+        )
+
+    def load_values(
+        self, addresses: Iterable[Address], *, first_last: bool = False
+    ) -> Iterator[tuple[Address, Parcel | ParcelError]]:
+        """Yield the parcels that one of them has, each layer asked once for what is still wanted.
+
+        Damage counts only where no layer has a sound one.
+
+        Args:
+            addresses: what is wanted.
+            first_last: ask the first layer last: what it has is not to be trusted.
+        """
+        order = (*self.all[1:], self.all[0]) if first_last else self.all
+        return self._load(addresses, order, lambda layer, rest: layer.load_values(rest))
+
+    def load(
+        self, keys: Sequence[Digest], inline: int
+    ) -> Iterator[tuple[Digest, CallEntry | ParcelError]]:
+        """Yield the entries that one of them has, each layer asked once for the rest."""
+        return self._load(keys, self.all, lambda layer, rest: layer.load(rest, inline=inline))
+
+    def _load(
+        self,
+        wanted: Iterable[K],
+        order: Iterable[CacheBackend],
+        load: Callable[[CacheBackend, list[K]], Iterator[tuple[K, T | ParcelError]]],
+    ) -> Iterator[tuple[K, T | ParcelError]]:
+        rest = dict.fromkeys(wanted)
+        damage: dict[K, ParcelError] = {}
+        for layer in order:
+            if not rest:
+                return
+            with self.tolerating(layer):
+                for key, item in load(layer, list(rest)):
+                    if isinstance(item, ParcelError):
+                        damage.setdefault(key, item)
+                        continue
+                    del rest[key]
+                    yield key, item
+        yield from ((key, error) for key, error in damage.items() if key in rest)
+
+    def contains(self, keys: Sequence[Digest | Address]) -> list[bool]:
+        """Return for each key whether one of them contains it, each asked once for the rest."""
+        found: set[tuple[type, str]] = set()
+        for layer in self.all:
+            rest = [key for key in keys if (type(key), key) not in found]
+            if not rest:
+                break
+            with self.tolerating(layer):
+                there = layer.contains(rest)
+                found.update((type(k), k) for k, known in zip(rest, there, strict=True) if known)
+        return [(type(key), key) in found for key in keys]
+
+    def expand(self, prefixes: Sequence[str]) -> list[tuple[Digest, ...]]:
+        """Return for each prefix what it stands for in all of them together."""
+        found: list[dict[Digest, None]] = [{} for _ in prefixes]
+        for layer in self.all:
+            # a complete digest that one layer has stands for itself; no further one is asked
+            asked = [
+                place
+                for place, prefix in enumerate(prefixes)
+                if not (len(prefix) == 64 and found[place])
+            ]
+            if not asked:
+                break
+            with self.tolerating(layer):
+                answers = layer.expand([prefixes[place] for place in asked])
+                for place, answer in zip(asked, answers, strict=True):
+                    found[place].update(dict.fromkeys(answer))
+        return [tuple(each)[:MOST_EXPANDED] for each in found]
+
+    def shrink(self, keys: Sequence[Digest]) -> list[Digest | None]:
+        """Return for each key the beginning that stands for it alone in every one of them."""
+        known: list[dict[CacheBackend, Digest]] = [{} for _ in keys]
+        foreign: list[list[Digest]] = [[] for _ in keys]
+        for layer in self.all:
+            with self.tolerating(layer):
+                for place, short in enumerate(layer.shrink(keys)):
+                    if short is not None:
+                        known[place][layer] = short
+                # where a layer lacks the key, others of it may begin alike
+                lacked = [place for place, each in enumerate(known) if layer not in each]
+                prefixes = [keys[place][:_SHORTEST] for place in lacked]
+                for place, others in zip(lacked, layer.expand(prefixes), strict=True):
+                    foreign[place] += others
+        return [
+            max((*each.values(), _apart(key, others)), key=len) if each else None
+            for key, each, others in zip(keys, known, foreign, strict=True)
+        ]
+
+    def query(
+        self, template: QueryCall, *, keys_only: bool
+    ) -> Iterator[tuple[Digest, CallEntry | None]]:
+        """Yield the matching calls; of several with one key, the first."""
+        seen: set[Digest] = set()
+        for layer in self.all:
+            with self.tolerating(layer):
+                for key, entry in layer.query(template, keys_only=keys_only):
+                    if key not in seen:
+                        seen.add(key)
+                        yield key, entry
+
+    def maintain(self, task: Task, progress: Progress | None) -> Report:
+        """Carry out a task in those that are on this machine and, if it changes them, writable."""
+        done, latest = 0, 0
+
+        def step(number: int) -> None:
+            nonlocal latest
+            latest = number
+            assert progress is not None
+            progress(done + number)
+
+        total: Report = _EMPTY[type(task)]()
+        writes = task.changes or isinstance(task, Gc)
+        for layer in self.all:
+            if layer.local and not (writes and layer.read_only):
+                latest = 0
+                total = total + layer.maintain(task, None if progress is None else step)
+                done += latest
+        return total
+
+    def close(self) -> None:
+        """Close all of them, even if one fails."""
+        with ExitStack() as stack:
+            for layer in self.all:
+                stack.callback(layer.close)
+
+
+_SHORTEST = 4
+_EMPTY: dict[type, Callable[[], Any]] = {
+    Gc: GcReport,
+    Measure: StatsReport,
+    Verify: VerifyReport,
+}
+
+
+def _apart(key: Digest, others: Iterable[Digest]) -> Digest:
+    length = _SHORTEST
+    for other in others:
+        while other != key and length < len(key) and other.startswith(key[:length]):
+            length += 1
+    return Digest(key[:length])
+
+
+class StackBackend(CacheBackend):
+    """Layers one behind the other; see :class:`CacheStack`."""
+
+    def __init__(self, layers: Iterable[CacheBackend]) -> None:
+        """Put ``layers`` together, the nearest first."""
+        super().__init__()
+        self._layers = Layers(layers, self.count)
+        self._flights = Flights()
+        self._damaged: set[Address] = set()
+        self.layers = self._layers.all
+        self.first = self.layers[0]
+        self.packing = self.first.packing
+        self.locks = self.first.locks
+        self.local = any(layer.local for layer in self.layers)
+
+    @property
+    @override
+    def capabilities(self) -> Capabilities:
+        receiving = (self.first, *self._written_through())
+        return self._layers.capabilities(read_only=self.read_only, of=receiving)
+
+    @property
+    @override
+    def read_only(self) -> bool:
+        return self.first.read_only
+
+    @property
+    @override
+    def opens_parcels(self) -> bool:
+        return self.first.opens_parcels
+
+    # -- looking up --------------------------------------------------------------------------------
+
+    @override
+    def load(
+        self, keys: Sequence[Digest], *, inline: int = INLINE
+    ) -> Iterator[tuple[Digest, CallEntry | ParcelError]]:
+        for batch in batched(keys, _BATCH):
+            search = _Search(self, batch, inline)
+            with self._flights.join(search.rest) as others:
+                search.postpone(others)  # what other threads look for is theirs to copy down
+                search.ask_all()
+            for landed in others.values():
+                landed.wait()
+            search.resume()
+            search.ask_all()
+            yield from search.answers(batch)
+
+    @override
+    def load_values(
+        self, addresses: Iterable[Address]
+    ) -> Iterator[tuple[Address, Parcel | ParcelError]]:
+        wanted = list(addresses)
+        damaged = [each for each in wanted if each in self._damaged]
+        if len(damaged) < len(wanted):
+            yield from self._layers.load_values(each for each in wanted if each not in damaged)
+        if damaged:
+            yield from self._layers.load_values(damaged, first_last=True)
+
+    @override
+    def note_damage(self, key: Digest, addresses: Sequence[Address]) -> bool:
+        known = self._damaged.issuperset(addresses)
+        self._damaged.update(addresses)
+        if known:
+            return False
+        for layer in self.layers[1:]:
+            with self._layers.tolerating(layer):
+                if layer.contains([key])[0]:
+                    return True
+        return False
+
+    def is_damaged(self, entry: CallEntry) -> bool:
+        """Return whether the result of ``entry`` is known to be of no use in the first layer."""
+        ref = entry.record.result
+        return bool(self._damaged) and ref is not None and ref.address in self._damaged
+
+    def mended(self, addresses: Iterable[Address]) -> None:
+        """Take note that values have been stored anew in the first layer."""
+        self._damaged.difference_update(addresses)
+
+    @override
+    def contains(self, keys: Sequence[Digest | Address]) -> list[bool]:
+        return self._layers.contains(keys)
+
+    @override
+    def expand(self, prefixes: Sequence[str]) -> list[tuple[Digest, ...]]:
+        return self._layers.expand(prefixes)
+
+    @override
+    def shrink(self, keys: Sequence[Digest]) -> list[Digest | None]:
+        return self._layers.shrink(keys)
+
+    @override
+    def query(
+        self, template: QueryCall, *, keys_only: bool = False
+    ) -> Iterator[tuple[Digest, CallEntry | None]]:
+        return self._layers.query(template, keys_only=keys_only)
+
+    # -- copying down ------------------------------------------------------------------------------
+
+    def copy_down(self, depth: int, entries: Mapping[Digest, CallEntry]) -> None:
+        """Give nearer layers what the layer at ``depth`` has; that one may refuse is no error."""
+        for nearer in reversed(self.layers[:depth]):
+            if nearer.read_only:
+                self._layers.note("refused", nearer, Rejected(f"{nearer}: read-only"))
+                continue
+            try:
+                self._copy(self.layers[depth], nearer, entries)
+            except (Rejected, SignatureError, StorageError, RemoteConnectionError) as error:
+                if len(entries) == 1:
+                    self._layers.note("refused", nearer, error)
+                    continue
+                self._copy_each(self.layers[depth], nearer, entries)
+            except (KeyError, ParcelError):
+                if len(entries) == 1:
+                    self.count("dangling")
+                    continue
+                self._copy_each(self.layers[depth], nearer, entries)
+
+    def _copy_each(
+        self, source: CacheBackend, nearer: CacheBackend, entries: Mapping[Digest, CallEntry]
+    ) -> None:
+        """Copy calls one by one, since one of them cannot be copied."""
+        for key, entry in entries.items():
+            try:
+                self._copy(source, nearer, {key: entry})
+            except (Rejected, SignatureError, StorageError, RemoteConnectionError) as error:
+                self._layers.note("refused", nearer, error)
+            except (KeyError, ParcelError):
+                self.count("dangling")
+
+    def _copy(
+        self, source: CacheBackend, nearer: CacheBackend, entries: Mapping[Digest, CallEntry]
+    ) -> None:
+        """Copy calls with their results; larger arguments stay where they are."""
+        secrets = self.packing.keys
+        again = set(self._damaged) if nearer is self.first else set()
+        copy_strictly(source, nearer, entries, secrets, again, results_only=True)
+        self._damaged -= again
+        self._layers.settle("refused", nearer)
+        self.count("copied", len(entries))
+
+    # -- changing ----------------------------------------------------------------------------------
+
+    def _written_through(self) -> list[CacheBackend]:
+        return [layer for layer in self.layers[1:] if layer.policy.write_through]
+
+    @override
+    def save(
+        self,
+        entries: Mapping[Digest, CallEntry],
+        parcels: Iterable[tuple[Address, Parcel]] = (),
+        *,
+        unpin: Sequence[Digest] = (),
+    ) -> None:
+        if not self._damaged:
+            self.first.save(entries, parcels, unpin=unpin)
+        else:
+            stored: set[Address] = set()
+            self.first.save(entries, _noting(parcels, stored), unpin=unpin)
+            stored.update(chain.from_iterable(entry.parcels for entry in entries.values()))
+            self.mended(stored)
+        finished = {key: each for key, each in entries.items() if not each.record.is_pin}
+        if finished:
+            for layer in self._written_through():
+                self._write_through(layer, finished)
+
+    def _write_through(self, layer: CacheBackend, entries: Mapping[Digest, CallEntry]) -> None:
+        try:
+            copy_strictly(self.first, layer, entries)
+        except Exception as error:  # noqa: BLE001 (the result is safe in the first layer)
+            self._layers.note("errors.write_through", layer, error)
+        else:
+            self._layers.settle("errors.write_through", layer)
+            self.count("written_through", len(entries))
+
+    @override
+    def lacking(self, addresses: Iterable[Address], *, keep: bool = False) -> list[Address]:
+        return self.first.lacking(addresses, keep=keep)
+
+    @override
+    def check_accepts(self, key: Digest, record: CallRecord) -> None:
+        self.first.check_accepts(key, record)
+
+    @override
+    def evict(self, keys: Sequence[Digest | Address]) -> list[bool]:
+        gone: set[int] = set()
+        for layer in self.layers:
+            with self._layers.tolerating(layer):
+                if not layer.read_only:
+                    there = layer.evict(keys)
+                    gone.update(place for place, was in enumerate(there) if was)
+        kept = [place for place in range(len(keys)) if place not in gone]
+        if kept:
+            still = self._layers.contains([keys[place] for place in kept])
+            for place, here in zip(kept, still, strict=True):
+                if here:
+                    raise Rejected(
+                        f"{self}: only read-only layers have {keys[place][:12]}, evict refused"
+                    )
+        return [place in gone for place in range(len(keys))]
+
+    # -- the whole ---------------------------------------------------------------------------------
+
+    @override
+    def maintain(self, task: Task, progress: Progress | None = None) -> Report:
+        return self._layers.maintain(task, progress)
+
+    @override
+    def to_config(self) -> list[Any]:
+        tables: list[Any] = []
+        for layer in self.layers:
+            config = layer.to_config()
+            tables += config if isinstance(config, list) else [config]
+        return tables
+
+    @override
+    def close(self) -> None:
+        self._layers.close()
+
+    def __repr__(self) -> str:
+        return f"CacheStack({', '.join(map(repr, self.layers))})"
+
+
+class _Search:
+    """The look-up of some calls in the layers of a stack, the nearest first.
+
+    Attributes:
+        rest: the keys for which no answer has been found.
+    """
+
+    def __init__(self, stack: StackBackend, keys: Sequence[Digest], inline: int) -> None:
+        self._stack = stack
+        self._inline = min(inline, _TOGETHER // max(len(keys), 1))
+        self.rest = list(dict.fromkeys(keys))
+        self._later: list[Digest] = []
+        self._found: dict[Digest, CallEntry] = {}
+        self._dangling: dict[Digest, CallEntry] = {}
+        self._damage: dict[Digest, ParcelError] = {}
+
+    def postpone(self, keys: Iterable[Hashable]) -> None:
+        """Leave out some keys until :meth:`resume`."""
+        left_out = set(keys)
+        self._later = [key for key in self.rest if key in left_out]
+        self.rest = [key for key in self.rest if key not in left_out]
+
+    def resume(self) -> None:
+        """Turn to the keys that were left out."""
+        self.rest, self._later = self._later, []
+
+    def ask_all(self) -> None:
+        """Look in one layer after the other, and copy down what is found."""
+        for depth in range(len(self._stack.layers)):
+            if self.rest:
+                self._ask(depth)
+
+    def _ask(self, depth: int) -> None:
+        stack = self._stack
+        layer = stack.layers[depth]
+        with stack._layers.tolerating(layer):  # noqa: SLF001 (one room)
+            here: dict[Digest, CallEntry] = {}
+            for key, entry in layer.load(self.rest, inline=self._inline):
+                if isinstance(entry, ParcelError):
+                    self._damage.setdefault(key, entry)
+                elif depth == 0 and stack.is_damaged(entry):
+                    self._dangling.setdefault(key, entry)
+                elif self._is_trusted(key, entry, strictly=depth > 0):
+                    here[key] = entry
+            is_last = depth == len(stack.layers) - 1
+            whole = here if depth and is_last else self._with_result(layer, here)
+            for key in here.keys() - whole.keys():
+                self._dangling.setdefault(key, here[key])
+            if depth and whole:
+                stack.copy_down(depth, whole)
+            self._found.update(whole)
+            self.rest = [key for key in self.rest if key not in whole]
+
+    def _is_trusted(self, key: Digest, entry: CallEntry, *, strictly: bool) -> bool:
+        """Return whether the result that came along would be opened here.
+
+        What comes from further up is checked before it is copied down.
+        """
+        ref = entry.record.result
+        if not strictly or ref is None or ref.is_literal:
+            return True
+        try:
+            parcel = entry.parcel(ref.address)
+            if parcel is not None:
+                verify(parcel, digest=ref.digest, keys=self._stack.packing.keys)
+        except ParcelError as error:
+            self._damage.setdefault(key, error)
+            return False
+        return True
+
+    def _with_result(
+        self, layer: CacheBackend, entries: Mapping[Digest, CallEntry]
+    ) -> dict[Digest, CallEntry]:
+        """Return those of the entries whose result is in ``layer``."""
+        needs = {key: needed_by(entry) for key, entry in entries.items()}
+        asked = dict.fromkeys(address for needed in needs.values() for address in needed or ())
+        if not asked:
+            return dict(entries)
+        there = layer.contains(list(asked))
+        absent = {address for address, here in zip(asked, there, strict=True) if not here}
+        return {
+            key: entry
+            for key, entry in entries.items()
+            if absent.isdisjoint(needs[key] or ())
+        }
+
+    def answers(
+        self, keys: Iterable[Digest]
+    ) -> Iterator[tuple[Digest, CallEntry | ParcelError]]:
+        """Yield what has been found, in order; an entry without its result counts last but one."""
+        for key in dict.fromkeys(keys):
+            found: CallEntry | ParcelError | None = self._found.get(key)
+            found = found or self._dangling.get(key) or self._damage.get(key)
+            if found is not None:
+                yield key, found
+
+
+def _noting(
+    parcels: Iterable[tuple[Address, Parcel]], stored: set[Address]
+) -> Iterator[tuple[Address, Parcel]]:
+    for address, parcel in parcels:
+        stored.add(address)
+        yield address, parcel
+
+
+class PoolBackend(CacheBackend):
+    """Members of which the first that can answer does; see :class:`CachePool`."""
+
+    def __init__(self, members: Iterable[CacheBackend]) -> None:
+        """Unite ``members``, asked in this order."""
+        super().__init__()
+        self._members = Layers(members, self.count)
+        self.members = self._members.all
+        self.packing = self.members[0].packing
+        self.local = any(member.local for member in self.members)
+
+    @property
+    @override
+    def capabilities(self) -> Capabilities:
+        return self._members.capabilities(read_only=True, of=self.members)
+
+    @property
+    @override
+    def read_only(self) -> bool:
+        return True  # without asking a member
+
+    @override
+    def load(
+        self, keys: Sequence[Digest], *, inline: int = INLINE
+    ) -> Iterator[tuple[Digest, CallEntry | ParcelError]]:
+        return self._members.load(keys, inline)
+
+    @override
+    def load_values(
+        self, addresses: Iterable[Address]
+    ) -> Iterator[tuple[Address, Parcel | ParcelError]]:
+        return self._members.load_values(addresses)
+
+    @override
+    def save(
+        self,
+        entries: Mapping[Digest, CallEntry],
+        parcels: Iterable[tuple[Address, Parcel]] = (),
+        *,
+        unpin: Sequence[Digest] = (),
+    ) -> None:
+        self.check_writable("save")
+
+    @override
+    def lacking(self, addresses: Iterable[Address], *, keep: bool = False) -> list[Address]:
+        absent = list(dict.fromkeys(addresses))
+        for member in self.members:
+            with self._members.tolerating(member):
+                absent = member.lacking(absent) if absent else absent
+        return absent
+
+    @override
+    def contains(self, keys: Sequence[Digest | Address]) -> list[bool]:
+        return self._members.contains(keys)
+
+    @override
+    def evict(self, keys: Sequence[Digest | Address]) -> list[bool]:
+        self.check_writable("evict")
+        return [False] * len(keys)
+
+    @override
+    def expand(self, prefixes: Sequence[str]) -> list[tuple[Digest, ...]]:
+        return self._members.expand(prefixes)
+
+    @override
+    def shrink(self, keys: Sequence[Digest]) -> list[Digest | None]:
+        return self._members.shrink(keys)
+
+    @override
+    def query(
+        self, template: QueryCall, *, keys_only: bool = False
+    ) -> Iterator[tuple[Digest, CallEntry | None]]:
+        return self._members.query(template, keys_only=keys_only)
+
+    @override
+    def maintain(self, task: Task, progress: Progress | None = None) -> Report:
+        if task.changes:
+            self.check_writable(type(task).__name__.lower())
+        return self._members.maintain(task, progress)
+
+    @override
+    def to_config(self) -> dict[str, Any]:
+        return {"pool": [member.to_config() for member in self.members]}
+
+    @override
+    def close(self) -> None:
+        self._members.close()
+
+    def __repr__(self) -> str:
+        return f"CachePool({', '.join(map(repr, self.members))})"
+
+
+class CacheStack(BaseCache):
+    """Caches one behind the other.
+
+    Saves go to the first layer, and to those further ones whose policy says ``write_through``. A
+    call is looked for from the first layer on, and no layer is asked if one before it can answer. A
+    hit further up is copied down as it is: the record, what travels with it, and the result. Larger
+    arguments stay where they are, since the caller of the function holds them already; they are
+    loaded from there when asked for. A value that is asked for by itself is not copied down, for
+    nothing here would refer to it.
+
+    Values are packed, signed and opened as the first layer says.
+
+    Attributes:
+        layers: the caches, the nearest first.
+    """
+
+    backend: StackBackend
+
+    def __init__(self, layers: Iterable[BaseCache]) -> None:
+        """Put ``layers`` together, the nearest first."""
+        self.layers = tuple(layers)
+        super().__init__(StackBackend(layer.backend for layer in self.layers))
+
+    @property
+    def first(self) -> BaseCache:
+        """The layer that saves go to."""
+        return self.layers[0]
+
+    @override
+    def push(self, target: BaseCache | None = None, **fields: Any) -> int:
+        """Copy the matching calls to ``target``, or those of the first layer to all further ones.
+
+        Returns:
+            The number of copies made.
+        """
+        if target is not None:
+            return super().push(target, **fields)
+        further = [layer for layer in self.layers[1:] if not layer.read_only]
+        return sum(self.first.transfer(layer, QueryCall.of(**fields)) for layer in further)
+
+    @override
+    def _made_from(self) -> tuple[Any, ...]:
+        return (self.layers,)
+
+    def __repr__(self) -> str:
+        return f"CacheStack({', '.join(map(repr, self.layers))})"
+
+
+class CachePool(BaseCache):
+    """Several caches as one that can only be read: the first that can answer does.
+
+    Attributes:
+        members: the caches, in the order in which they are asked.
+    """
+
+    backend: PoolBackend
+
+    def __init__(self, members: Iterable[BaseCache]) -> None:
+        """Unite ``members``, asked in this order."""
+        self.members = tuple(members)
+        super().__init__(PoolBackend(member.backend for member in self.members))
+
+    @override
+    def _made_from(self) -> tuple[Any, ...]:
+        return (self.members,)
+
+    def __repr__(self) -> str:
+        return f"CachePool({', '.join(map(repr, self.members))})"

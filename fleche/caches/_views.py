@@ -1,0 +1,405 @@
+"""Caches that show another cache in a different light.
+
+Each is a backend over a backend, which answers every operation with as many of the one behind it,
+and a facade over that.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from datetime import datetime, timezone
+from typing import Any, TypeAlias
+
+import msgspec
+
+from fleche._util import override
+from fleche.caches._backend import INLINE, CacheBackend, Progress
+from fleche.caches._base import BaseCache
+from fleche.caches.maintenance import Report, Task
+from fleche.call import CallEntry, CallRecord, LazyCall, QueryCall, ValueRef
+from fleche.digest import Address, Digest
+from fleche.errors import ParcelError, Rejected
+from fleche.parcel import Parcel
+from fleche.storage import Capabilities, LockTable
+from fleche.table import started
+
+__all__ = [
+    "CacheView",
+    "FilteredCache",
+    "ReadOnlyCache",
+    "RefreshingCache",
+    "Rule",
+    "ViewBackend",
+]
+
+Rule: TypeAlias = "QueryCall | Callable[[LazyCall], Any]"
+
+
+class ViewBackend(CacheBackend):
+    """Another backend, unaltered: what the views below have in common.
+
+    Attributes:
+        inner: what is viewed.
+    """
+
+    def __init__(self, inner: CacheBackend) -> None:
+        """View ``inner``."""
+        super().__init__()
+        self.inner = inner
+        self.packing = inner.packing
+        self.policy = inner.policy
+        self.locks = inner.locks
+        self.local = inner.local
+
+    @property
+    @override
+    def capabilities(self) -> Capabilities:
+        return self.inner.capabilities
+
+    @property
+    @override
+    def read_only(self) -> bool:
+        return self.inner.read_only
+
+    @property
+    @override
+    def opens_parcels(self) -> bool:
+        return self.inner.opens_parcels
+
+    @override
+    def load(
+        self, keys: Sequence[Digest], *, inline: int = INLINE
+    ) -> Iterator[tuple[Digest, CallEntry | ParcelError]]:
+        return self.inner.load(keys, inline=inline)
+
+    @override
+    def load_values(
+        self, addresses: Iterable[Address]
+    ) -> Iterator[tuple[Address, Parcel | ParcelError]]:
+        return self.inner.load_values(addresses)
+
+    @override
+    def save(
+        self,
+        entries: Mapping[Digest, CallEntry],
+        parcels: Iterable[tuple[Address, Parcel]] = (),
+        *,
+        unpin: Sequence[Digest] = (),
+    ) -> None:
+        self.check_writable("save")
+        self.inner.save(entries, parcels, unpin=unpin)
+
+    @override
+    def lacking(self, addresses: Iterable[Address], *, keep: bool = False) -> list[Address]:
+        return self.inner.lacking(addresses, keep=keep)
+
+    @override
+    def contains(self, keys: Sequence[Digest | Address]) -> list[bool]:
+        return self.inner.contains(keys)
+
+    @override
+    def evict(self, keys: Sequence[Digest | Address]) -> list[bool]:
+        self.check_writable("evict")
+        return self.inner.evict(keys)
+
+    @override
+    def expand(self, prefixes: Sequence[str]) -> list[tuple[Digest, ...]]:
+        return self.inner.expand(prefixes)
+
+    @override
+    def shrink(self, keys: Sequence[Digest]) -> list[Digest | None]:
+        return self.inner.shrink(keys)
+
+    @override
+    def query(
+        self, template: QueryCall, *, keys_only: bool = False
+    ) -> Iterator[tuple[Digest, CallEntry | None]]:
+        return self.inner.query(template, keys_only=keys_only)
+
+    @override
+    def maintain(self, task: Task, progress: Progress | None = None) -> Report:
+        if task.changes:
+            self.check_writable(type(task).__name__.lower())
+        return self.inner.maintain(task, progress)
+
+    @override
+    def check_accepts(self, key: Digest, record: CallRecord) -> None:
+        self.check_writable("save")
+        self.inner.check_accepts(key, record)
+
+    @override
+    def note_damage(self, key: Digest, addresses: Sequence[Address]) -> bool:
+        return self.inner.note_damage(key, addresses)
+
+    @override
+    def to_config(self) -> Any:
+        return self.inner.to_config()
+
+    @override
+    def close(self) -> None:
+        self.inner.close()
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__.removesuffix('Backend')}Cache({self.inner!r})"
+
+
+class CacheView(BaseCache):
+    """Another cache, unaltered; its configuration is that of the other, for a view has none.
+
+    Attributes:
+        inner: the cache that is viewed.
+    """
+
+    def __init__(self, inner: BaseCache) -> None:
+        """View ``inner``."""
+        super().__init__(self._make_backend(inner.backend))
+        self.inner = inner
+
+    def _make_backend(self, inner: CacheBackend) -> CacheBackend:
+        return ViewBackend(inner)
+
+    @override
+    def _made_from(self) -> tuple[Any, ...]:
+        return (self.inner,)
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self.inner!r})"
+
+
+class ReadOnlyBackend(ViewBackend):
+    """Refuses every save and every evict."""
+
+    @property
+    @override
+    def capabilities(self) -> Capabilities:
+        return replace(self.inner.capabilities, read_only=True)
+
+    @property
+    @override
+    def read_only(self) -> bool:
+        return True  # without asking the inner one, which may be far away
+
+    @override
+    def lacking(self, addresses: Iterable[Address], *, keep: bool = False) -> list[Address]:
+        # what a reader only looks at stays as old as it is
+        return self.inner.lacking(addresses)
+
+    @override
+    def to_config(self) -> Any:
+        config = self.inner.to_config()
+        tables = config if isinstance(config, list) else [config]
+        marked = [{**table, "read_only": True} for table in tables]
+        return marked if isinstance(config, list) else marked[0]
+
+
+class ReadOnlyCache(CacheView):
+    """A cache that refuses every save and every evict."""
+
+    @override
+    def _make_backend(self, inner: CacheBackend) -> CacheBackend:
+        return ReadOnlyBackend(inner)
+
+
+class FilteredBackend(ViewBackend):
+    """Shows some calls, and accepts no others. Values are not filtered.
+
+    Attributes:
+        rule: a template, or a function that is true for the calls that count.
+    """
+
+    def __init__(self, inner: CacheBackend, rule: Rule) -> None:
+        """Filter ``inner`` by ``rule``."""
+        super().__init__(inner)
+        self.rule = rule
+        self._opener = BaseCache(inner)
+
+    def _shows(self, key: Digest, entry: CallEntry) -> bool:
+        if isinstance(self.rule, QueryCall):
+            return self.rule.matches(entry.record)
+        return bool(self.rule(LazyCall(key, entry, self._opener)))
+
+    @override
+    def check_accepts(self, key: Digest, record: CallRecord) -> None:
+        super().check_accepts(key, record)
+        if isinstance(self.rule, QueryCall):
+            rule = self.rule
+            if record.is_pin:  # the result and the metadata are known later
+                rule = msgspec.structs.replace(rule, result=None, metadata={})
+                record = record.replace(result=ValueRef(key))
+            if not rule.matches(record):
+                self._refuse(key, record)
+
+    def _refuse(self, key: Digest, record: CallRecord) -> None:
+        raise Rejected(f"{self}: {record.name} {key[:12]} does not match the filter, save refused")
+
+    @override
+    def load(
+        self, keys: Sequence[Digest], *, inline: int = INLINE
+    ) -> Iterator[tuple[Digest, CallEntry | ParcelError]]:
+        for key, entry in self.inner.load(keys, inline=inline):
+            if isinstance(entry, ParcelError) or self._shows(key, entry):
+                yield key, entry
+
+    @override
+    def save(
+        self,
+        entries: Mapping[Digest, CallEntry],
+        parcels: Iterable[tuple[Address, Parcel]] = (),
+        *,
+        unpin: Sequence[Digest] = (),
+    ) -> None:
+        self.check_writable("save")
+        for key, entry in entries.items():
+            if not entry.record.is_pin and not self._shows(key, entry):
+                self._refuse(key, entry.record)
+        self.inner.save(entries, parcels, unpin=unpin)
+
+    @override
+    def contains(self, keys: Sequence[Digest | Address]) -> list[bool]:
+        here = self.inner.contains(keys)
+        hidden = self._hidden([key for key, found in zip(keys, here, strict=True) if found])
+        return [found and key not in hidden for key, found in zip(keys, here, strict=True)]
+
+    def _hidden(self, keys: Iterable[Digest | Address]) -> set[str]:
+        """Return which of ``keys`` are calls that do not match."""
+        calls = [key for key in keys if not isinstance(key, Address)]
+        if not calls:
+            return set()
+        return {
+            key
+            for key, entry in self.inner.load(calls, inline=0)
+            if isinstance(entry, CallEntry) and not self._shows(key, entry)
+        }
+
+    @override
+    def evict(self, keys: Sequence[Digest | Address]) -> list[bool]:
+        self.check_writable("evict")
+        hidden = self._hidden(keys)
+        shown = [key for key in keys if key not in hidden]
+        there = dict(zip(shown, self.inner.evict(shown), strict=True)) if shown else {}
+        return [there.get(key, False) for key in keys]
+
+    @override
+    def query(
+        self, template: QueryCall, *, keys_only: bool = False
+    ) -> Iterator[tuple[Digest, CallEntry | None]]:
+        if isinstance(self.rule, QueryCall):
+            try:
+                both = template.merged(self.rule)
+            except ValueError:  # two conditions on one field
+                pass
+            else:
+                yield from self.inner.query(both, keys_only=keys_only)
+                return
+        for key, entry in self.inner.query(template):
+            if entry is not None and self._shows(key, entry):
+                yield key, entry
+
+
+class FilteredCache(CacheView):
+    """A cache of which only some calls are visible, and which accepts no others.
+
+    Values are not filtered: a digest is enough to get one.
+
+    Attributes:
+        rule: a template, or a function that is true for the calls that count.
+    """
+
+    def __init__(self, inner: BaseCache, rule: Rule) -> None:
+        """Filter ``inner``.
+
+        Args:
+            inner: any cache.
+            rule: a template, or a function that is true for the calls that count. It is asked
+                often, and had better not load values.
+        """
+        self.rule = rule
+        super().__init__(inner)
+
+    @override
+    def _make_backend(self, inner: CacheBackend) -> CacheBackend:
+        return FilteredBackend(inner, self.rule)
+
+    @override
+    def _made_from(self) -> tuple[Any, ...]:
+        return self.inner, self.rule
+
+
+class RefreshingBackend(ViewBackend):
+    """Hides what it knew; a call is missing until it has been saved through this view."""
+
+    def __init__(self, inner: CacheBackend, older_than: datetime | None = None) -> None:
+        """Refresh ``inner``; see :class:`RefreshingCache`."""
+        super().__init__(inner)
+        self.locks = LockTable()  # what others compute meanwhile would be hidden as well
+        self.older_than = older_than.astimezone(timezone.utc) if older_than else None
+        self._fresh: set[Digest] = set()
+
+    def _is_fresh(self, key: Digest, entry: CallEntry) -> bool:
+        if key in self._fresh:
+            return True
+        when = started(entry.record)
+        return self.older_than is not None and when is not None and when >= self.older_than
+
+    @override
+    def load(
+        self, keys: Sequence[Digest], *, inline: int = INLINE
+    ) -> Iterator[tuple[Digest, CallEntry | ParcelError]]:
+        if self.older_than is None:
+            keys = [key for key in keys if key in self._fresh]
+        for key, entry in self.inner.load(keys, inline=inline) if keys else ():
+            if isinstance(entry, ParcelError) or self._is_fresh(key, entry):
+                yield key, entry
+
+    @override
+    def save(
+        self,
+        entries: Mapping[Digest, CallEntry],
+        parcels: Iterable[tuple[Address, Parcel]] = (),
+        *,
+        unpin: Sequence[Digest] = (),
+    ) -> None:
+        super().save(entries, parcels, unpin=unpin)
+        self._fresh.update(key for key, entry in entries.items() if not entry.record.is_pin)
+
+    @override
+    def contains(self, keys: Sequence[Digest | Address]) -> list[bool]:
+        here = self.inner.contains(keys)
+        calls = [
+            key
+            for key, found in zip(keys, here, strict=True)
+            if found and not isinstance(key, Address)
+        ]
+        fresh: set[str] = {key for key, _ in self.load(calls, inline=0)} if calls else set()
+        return [
+            found and (isinstance(key, Address) or key in fresh)
+            for key, found in zip(keys, here, strict=True)
+        ]
+
+
+class RefreshingCache(CacheView):
+    """A cache that hides what it knew, so that results are computed anew and replace the old ones.
+
+    A call is missing until it has been saved through this view; from then on it is found. Queries
+    see everything.
+    """
+
+    def __init__(self, inner: BaseCache, older_than: datetime | None = None) -> None:
+        """Refresh ``inner``.
+
+        Args:
+            inner: any cache.
+            older_than: refresh only calls that began before this time (local, if it has no zone) or
+                do not say when they began.
+        """
+        self.older_than = older_than
+        super().__init__(inner)
+
+    @override
+    def _make_backend(self, inner: CacheBackend) -> CacheBackend:
+        return RefreshingBackend(inner, self.older_than)
+
+    @override
+    def _made_from(self) -> tuple[Any, ...]:
+        return self.inner, self.older_than

@@ -1,0 +1,155 @@
+"""Which entries need which values: read once, for collecting, checking, limits and transfers.
+
+A call needs, of the storage of values, the parcels that do not travel with its record, and the
+shared buffers that those need which do. A pin needs whatever it names, here or not yet. Buffers
+that parcels in the storage need are known from their heads.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from functools import partial
+from typing import TYPE_CHECKING
+
+from fleche._util import batched
+from fleche.call import CallEntry, CallRecord
+from fleche.digest import Address
+from fleche.errors import CorruptParcel, ParcelError, SignatureError
+from fleche.storage import CallStorage
+
+if TYPE_CHECKING:
+    from fleche.caches._backend import Progress
+
+__all__ = ["ReferenceIndex", "Steps", "advise", "needs_of"]
+
+_BATCH = 500
+
+address_of = partial(str.__new__, Address)
+
+
+class Steps:
+    """Counts entries, for the one who watches."""
+
+    def __init__(self, progress: Progress | None) -> None:
+        self._progress = progress
+        self._done = 0
+
+    def step(self) -> None:
+        """Count one more."""
+        self._done += 1
+        if self._progress is not None:
+            self._progress(self._done)
+
+
+def needs_of(entry: CallEntry) -> tuple[Address, ...]:
+    """Return what an entry needs of the storage of values; an address without a variant: any form.
+
+    A parcel that travels with the record and whose head is damaged needs nothing: it can never be
+    opened.
+    """
+    record, parcels = entry
+    if record.is_pin:
+        return tuple(ref.address for ref in record.values())
+    found: dict[Address, None] = {}
+    for ref in record.values():
+        if not ref.is_literal and ref.address not in parcels:
+            found[ref.address] = None
+    for address in parcels:
+        try:
+            parcel = entry.parcel(address)
+        except ParcelError:
+            continue
+        if parcel is not None:
+            found.update(dict.fromkeys(map(Address.of, parcel.references)))
+    return tuple(found)
+
+
+class ReferenceIndex:
+    """What the entries of a storage of calls need.
+
+    Attributes:
+        needs: what each entry needs, by its key.
+        records: the records of the finished calls, by key; empty unless they are to be kept.
+        finished: how many calls have finished.
+        pins: the keys of the pins.
+        unreadable: the errors of entries that cannot be read, by key.
+    """
+
+    def __init__(
+        self, calls: CallStorage, steps: Steps | None = None, *, keep_records: bool = False
+    ) -> None:
+        """Prepare to read ``calls``.
+
+        Args:
+            calls: the entries and pins.
+            steps: counts the entries.
+            keep_records: whether :attr:`records` is wanted.
+        """
+        self._calls = calls
+        self._steps = steps or Steps(None)
+        self._keep_records = keep_records
+        self._counts: Counter[str] = Counter()  # by address; a bare one stands for every form
+        self.needs: dict[str, tuple[Address, ...]] = {}
+        self.records: dict[str, CallRecord] = {}
+        self.finished = 0
+        self.pins: set[str] = set()
+        self.unreadable: dict[str, ParcelError] = {}
+
+    def read(self, keys: Iterable[str] | None = None) -> None:
+        """Read all entries that have not been read yet, or those of ``keys``."""
+        for _ in self.walk(keys):
+            pass
+
+    def walk(self, keys: Iterable[str] | None = None) -> Iterator[tuple[str, CallEntry]]:
+        """Do what :meth:`read` does, and yield the entries that can be read."""
+        if keys is None:
+            keys = [entry.key for entry in self._calls.entries()]
+        unread = [key for key in keys if key not in self.needs and key not in self.unreadable]
+        for batch in batched(unread, _BATCH):
+            for key, entry in self._calls.get_many(batch):
+                self._steps.step()
+                if isinstance(entry, ParcelError):
+                    self.unreadable[key] = entry
+                else:
+                    self._add(key, entry)
+                    yield key, entry
+
+    def _add(self, key: str, entry: CallEntry) -> None:
+        needs = needs_of(entry)
+        self.needs[key] = needs
+        self._counts.update(needs)
+        if entry.record.is_pin:
+            self.pins.add(key)
+            return
+        self.finished += 1
+        if self._keep_records:
+            self.records[key] = entry.record
+
+    def discard(self, key: str) -> tuple[Address, ...]:
+        """Forget an entry; return what it has needed."""
+        needs = self.needs.pop(key, ())
+        self._counts.subtract(needs)
+        self.pins.discard(key)
+        self.finished -= self.records.pop(key, None) is not None
+        return needs
+
+    def is_needed(self, address: str) -> bool:
+        """Return whether an entry needs what is stored under ``address``."""
+        return self._counts[address] > 0 or (
+            len(address) > 64 and self._counts[address[:64]] > 0
+        )
+
+
+def advise(error: ParcelError) -> str:
+    """Return what to do about an entry that cannot be read."""
+    if isinstance(error, CorruptParcel) and error.newer:
+        return (
+            "Upgrade fleche, or evict() what is in verify().untrusted if no newer one is in use."
+        )
+    if isinstance(error, SignatureError):
+        return (
+            "Use the secret that signed it, or evict() what is in verify().untrusted if that is "
+            "trusted no more."
+        )
+    return "verify(repair=True) removes damaged records."

@@ -1,0 +1,253 @@
+"""Checking every byte in a pair of storages, and counting what is there.
+
+All of it may run while others, in this process and elsewhere, save and load. No value is opened.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from fleche.caches.maintenance._index import ReferenceIndex, Steps, address_of
+from fleche.caches.maintenance._reports import StatsReport, Verify, VerifyReport
+from fleche.call import CallEntry
+from fleche.digest import SCHEME, Address, Digest
+from fleche.errors import CorruptParcel, ParcelError, SignatureError
+from fleche.parcel import verify as verify_parcel
+from fleche.storage import BufferRefs, CallStorage, ValueStorage
+
+if TYPE_CHECKING:
+    from fleche.caches._backend import Progress
+
+__all__ = ["measure", "verify"]
+
+
+def measure(
+    values: ValueStorage, calls: CallStorage, progress: Progress | None = None
+) -> StatsReport:
+    """Count entries and bytes without reading an entry.
+
+    Args:
+        values: where the values are.
+        calls: where the entries are.
+        progress: called with the number of entries looked at so far.
+    """
+    steps = Steps(progress)
+    number_of_values, value_bytes = _count(values, steps)
+    number_of_calls, call_bytes = _count(calls, steps)
+    return StatsReport(number_of_values, number_of_calls, value_bytes + call_bytes)
+
+
+def _count(storage: ValueStorage | CallStorage, steps: Steps) -> tuple[int, int]:
+    number, size = 0, 0
+    for entry in storage.entries():
+        steps.step()
+        number += 1
+        size += entry.size
+    return number, size
+
+
+def verify(
+    values: ValueStorage,
+    calls: CallStorage,
+    secrets: Sequence[bytes],
+    task: Verify,
+    progress: Progress | None = None,
+) -> VerifyReport:
+    """Check every byte of every entry.
+
+    A repair removes nothing that was stored, or found to be here, after the check began.
+
+    Args:
+        values: where the values are.
+        calls: where the entries are.
+        secrets: if there are any, one of them must have signed each value.
+        task: whether to remove what is corrupt, and calls whose result is gone.
+        progress: called with the number of entries looked at so far.
+    """
+    steps = Steps(progress)
+    ages = {each.key: each.modified for each in values.entries()}
+    found = _check_values(values, ages, secrets, steps)
+    ages_of_calls = {each.key: each.modified for each in calls.entries()}
+    index = ReferenceIndex(calls, steps)
+    of_calls = _check_calls(values, index, ages_of_calls, found, secrets)
+    orphaned = _count_orphans(index, found.refs)
+    report = VerifyReport(
+        values=len(found.refs) + len(found.corrupt),
+        corrupt=_digests(found.corrupt),
+        untrusted=_digests(found.untrusted),
+        broken=_digests(found.broken),
+        orphaned=orphaned,
+    )
+    report += of_calls
+    if not task.repair:
+        return report
+    removed = _remove(values, ages, found.corrupt)
+    removed += _remove(calls, ages_of_calls, of_calls.corrupt)
+    # a buffer or a result may have been stored again meanwhile; then what stands on it is whole
+    broken = list(_find_broken(values, {key: found.refs[key] for key in found.broken}, ()))
+    removed += _remove(values, ages, broken)
+    dangling = [key for key in of_calls.dangling if _is_dangling(values, calls, key)]
+    removed += _remove(calls, ages_of_calls, dangling)
+    return report + VerifyReport(removed=removed)
+
+
+@dataclass
+class _Values:
+    """What is known of the values after each was checked.
+
+    Attributes:
+        refs: the buffers that each needs, of all that are not corrupt.
+        corrupt, untrusted, broken: addresses.
+    """
+
+    refs: dict[str, BufferRefs] = field(default_factory=dict)
+    corrupt: list[str] = field(default_factory=list)
+    untrusted: list[str] = field(default_factory=list)
+    broken: list[str] = field(default_factory=list)
+
+    def has(self, address: Address) -> bool:
+        """Return whether a value that is neither corrupt nor broken is there."""
+        return address in self._usable or (not address.variant and address in self._digests)
+
+    def settle(self) -> None:
+        """Take note that everything has been looked at."""
+        self._usable = self.refs.keys() - set(self.broken)
+        self._digests = {key[:64] for key in self._usable}
+
+
+def _check_values(
+    values: ValueStorage, keys: Iterable[str], secrets: Sequence[bytes], steps: Steps
+) -> _Values:
+    found = _Values()
+    for key, refs in values.check_many(keys, secrets):
+        steps.step()
+        if not isinstance(refs, ParcelError):
+            found.refs[key] = refs
+        elif _is_damage(refs):
+            found.corrupt.append(key)
+        else:
+            found.untrusted.append(key)
+            head = getattr(refs, "head", None)
+            found.refs[key] = BufferRefs() if head is None else BufferRefs.of(head)
+    found.broken = list(_find_broken(values, found.refs, set(found.corrupt)))
+    found.settle()
+    return found
+
+
+def _is_damage(error: ParcelError) -> bool:
+    """Return whether it is damage, and not what others may trust, or a newer fleche read."""
+    return not (isinstance(error, SignatureError) or getattr(error, "newer", False))
+
+
+def _find_broken(
+    values: ValueStorage, refs: Mapping[str, BufferRefs], corrupt: Collection[str]
+) -> Iterator[str]:
+    """Yield the values that refer to a buffer which is gone or corrupt."""
+    wanted = {each for found in refs.values() for each in found.references if each not in refs}
+    here = values.contains_many(wanted - set(corrupt)) if wanted else set()
+    for key, found in refs.items():
+        if any(each not in refs and each not in here for each in found.references):
+            yield key
+
+
+def _check_calls(
+    values: ValueStorage,
+    index: ReferenceIndex,
+    keys: Iterable[str],
+    found: _Values,
+    secrets: Sequence[bytes],
+) -> VerifyReport:
+    damaged: list[str] = []
+    untrusted: list[str] = []
+    dangling, incomplete, misfiled = [], [], []
+    for key, entry in index.walk(keys):
+        record = entry.record
+        if record.is_pin:
+            continue
+        flaw = _flaw_of_parcels(entry, secrets)
+        if flaw is not None:
+            (damaged if _is_damage(flaw) else untrusted).append(key)
+        gone = {each for each in index.needs[key] if not found.has(each)}
+        gone = {each for each in gone if not _came_since(values, each, found)}
+        if not gone.isdisjoint(_result_needs(entry)):
+            dangling.append(key)
+        elif gone:
+            incomplete.append(key)
+        if record.scheme != SCHEME or record.key != key:
+            misfiled.append(key)
+    for key, error in index.unreadable.items():
+        (damaged if _is_damage(error) else untrusted).append(key)
+    return VerifyReport(
+        calls=index.finished,
+        corrupt=_digests(damaged),
+        untrusted=_digests(untrusted),
+        dangling=_digests(dangling),
+        incomplete=_digests(incomplete),
+        misfiled=_digests(misfiled),
+    )
+
+
+def _came_since(values: ValueStorage, address: Address, found: _Values) -> bool:
+    """Return whether a value is there that was not when the values were listed."""
+    if address in found.corrupt or address in found.broken:
+        return False
+    if address.variant:
+        return bool(values.contains_many([address]))
+    return any(each.key not in found.refs for each in values.entries(address))
+
+
+def _flaw_of_parcels(entry: CallEntry, secrets: Sequence[bytes]) -> ParcelError | None:
+    """Return what is wrong with a parcel that travels with the record, if anything is."""
+    for address in entry.parcels:
+        try:
+            parcel = entry.parcel(address)
+            if parcel is not None:
+                verify_parcel(parcel, digest=address.digest, keys=secrets)
+        except (CorruptParcel, SignatureError) as error:
+            return error
+    return None
+
+
+def _result_needs(entry: CallEntry) -> set[Address]:
+    """Return what the result (or error) of a call needs of the storage of values."""
+    ref = entry.record.result or entry.record.error
+    if ref is None or ref.is_literal:
+        return set()
+    try:
+        parcel = entry.parcel(ref.address)
+    except ParcelError:
+        return set()
+    return {ref.address} if parcel is None else set(map(Address.of, parcel.references))
+
+
+def _is_dangling(values: ValueStorage, calls: CallStorage, key: str) -> bool:
+    for _, entry in calls.get_many([key]):
+        if isinstance(entry, CallEntry):
+            needed = _result_needs(entry)
+            here = values.contains_many(needed)
+            return any(
+                each not in here and (each.variant or not any(values.entries(each)))
+                for each in needed
+            )
+    return False
+
+
+def _count_orphans(index: ReferenceIndex, refs: Mapping[str, BufferRefs]) -> int:
+    """Return how many values no entry refers to, and no value that one refers to."""
+    used = {key for key in refs if index.is_needed(key)}
+    for key in list(used):
+        used.update(refs[key].references)
+    return len(refs.keys() - used)
+
+
+def _remove(
+    storage: ValueStorage | CallStorage, ages: Mapping[str, float], keys: Iterable[str]
+) -> int:
+    """Remove those entries that are as old as they were; return how many."""
+    return len(storage.delete_older({str(key): ages[key] for key in keys}))
+
+
+def _digests(keys: Iterable[str]) -> tuple[Digest, ...]:
+    return tuple(dict.fromkeys(address_of(key).digest for key in keys))

@@ -1,0 +1,150 @@
+"""Compression of the sections of a parcel, by the name that the table gives it."""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from fleche.errors import CorruptParcel, MissingExtra
+from fleche.parcel._source import Buffer
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
+__all__ = ["CODECS", "Decompressor", "compress", "zstd_available"]
+
+CODECS = ("zlib", "zstd")
+_SMALLEST = 128
+_PIECE = 1 << 18
+_WINDOW = 8 << 20
+"""Bytes of history that a zstd frame may ask for; the level used here needs a quarter of it."""
+
+
+def zstd_available() -> bool:
+    """Return whether the ``zstd`` codec can be used here."""
+    try:
+        import zstandard  # noqa: F401
+    except ImportError:
+        return False
+    return True
+
+
+def compress(codec: str, content: Buffer) -> tuple[str, Buffer]:
+    """Compress ``content`` where that makes it smaller.
+
+    Returns:
+        The codec that was applied (empty for none) and the bytes.
+
+    Raises:
+        MissingExtra: ``codec`` needs a package that is not installed.
+    """
+    size = memoryview(content).nbytes
+    if not codec or size < _SMALLEST:
+        return "", content
+    packed = (
+        zlib.compress(content, 6)
+        if codec == "zlib"
+        else _zstandard().ZstdCompressor(level=3).compress(content)
+    )
+    return (codec, packed) if len(packed) < size else ("", content)
+
+
+class Decompressor:
+    """Decompresses a section that comes in pieces, in bounded memory, under the size it claims.
+
+    As a context it is finished at the end, unless an exception is on its way.
+
+    Args:
+        codec: ``"zlib"`` or ``"zstd"``.
+        size: how many bytes the content must have; not one more is ever handed out.
+        sink: is called with each piece of the content.
+        name: where the section comes from, for the error.
+
+    Raises:
+        CorruptParcel: the codec is unknown.
+        MissingExtra: the codec needs a package that is not installed.
+    """
+
+    def __init__(
+        self, codec: str, size: int, sink: Callable[[Buffer], object], name: str = "parcel"
+    ) -> None:
+        self._size = size
+        self._sink = sink
+        self._name = name
+        self._done = 0
+        self._errors: tuple[type[Exception], ...]
+        if codec == "zlib":
+            self._feed: Callable[[Buffer], object] = self._feed_zlib
+            self._zlib = zlib.decompressobj()
+            self._errors = (zlib.error,)
+        elif codec == "zstd":
+            module = _zstandard()
+            decompressor = module.ZstdDecompressor(max_window_size=_WINDOW)
+            self._feed = decompressor.stream_writer(self, write_size=_PIECE, closefd=False).write
+            self._errors = (module.ZstdError,)
+        else:
+            raise CorruptParcel(f"{name}: unknown compression {codec!r}; upgrade fleche")
+
+    def feed(self, stored: Buffer) -> None:
+        """Take the next bytes of the section.
+
+        Raises:
+            CorruptParcel: they are damaged, or hold more than the section claims.
+        """
+        try:
+            self._feed(stored)
+        except self._errors as error:
+            raise CorruptParcel(
+                f"{self._name}: a compressed section is damaged ({error})"
+            ) from None
+
+    def write(self, piece: Buffer) -> int:
+        """Take a piece of the content; called from below."""
+        self._done += len(piece)
+        if self._done > self._size:
+            raise CorruptParcel(
+                f"{self._name}: a compressed section holds {self._done} bytes or more, "
+                f"not {self._size}"
+            )
+        self._sink(piece)
+        return len(piece)
+
+    def finish(self) -> None:
+        """Check that everything has come.
+
+        Raises:
+            CorruptParcel: less than the section claims.
+        """
+        if self._done != self._size:
+            raise CorruptParcel(
+                f"{self._name}: a compressed section holds {self._done} bytes, not {self._size}"
+            )
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        if kind is None:
+            self.finish()
+
+    def _feed_zlib(self, stored: Buffer) -> None:
+        rest: Buffer = stored
+        while rest and not self._zlib.eof:
+            piece = self._zlib.decompress(rest, _PIECE)
+            rest = self._zlib.unconsumed_tail
+            if piece:
+                self.write(piece)
+        # zlib may hold back what it has decompressed already
+        while not self._zlib.eof and (piece := self._zlib.decompress(b"", _PIECE)):
+            self.write(piece)
+
+
+def _zstandard() -> Any:
+    try:
+        import zstandard
+    except ImportError:
+        raise MissingExtra(
+            'compression "zstd" needs the package zstandard: pip install "fleche[zstd]"'
+        ) from None
+    return zstandard

@@ -1,0 +1,519 @@
+"""Objects to parcels and back: the only place where values are serialized and opened.
+
+A value in parts keeps its large buffers apart, each in a parcel of its own under the BLAKE3 of its
+content, so that other values can share them. The table of the value's parcel then refers to the
+buffer instead of holding it. A buffer's parcel has the kind :data:`BUFFER` where others have a
+serializer; its only section is the buffer. Nothing is pickled in it, and it is kept, carried,
+signed and checked like any other.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import msgspec
+
+from fleche._util import override
+from fleche.digest import BufferDigests, Digest
+from fleche.errors import CorruptParcel, UnpackError
+from fleche.parcel._codecs import CODECS, compress
+from fleche.parcel._layout import (
+    BUFFER,
+    Head,
+    Parcel,
+    Section,
+    assemble,
+    checksum,
+    hash_bytes,
+    variant_of,
+)
+from fleche.parcel._pickles import SERIALIZERS, Pickled, deserialize, serialize
+from fleche.parcel._source import Buffer, StreamSource
+
+__all__ = [
+    "PYTHON",
+    "SHARED_MAX",
+    "IncomingParcel",
+    "Packed",
+    "Packing",
+    "inline",
+    "pack",
+    "pack_buffer",
+    "pack_bytes",
+    "pack_parts",
+    "read_bytes",
+    "receive",
+    "unpack",
+    "verify",
+]
+
+PYTHON = f"{sys.version_info[0]}.{sys.version_info[1]}"
+
+SHARED_MAX = 16
+"""How many buffers of one value are kept apart, the largest: file systems run out of inodes."""
+
+
+@dataclass(frozen=True)
+class Packed:
+    """A value in parts.
+
+    Attributes:
+        main: the parcel of the value, which may refer to buffers.
+        buffers: the content of those buffers by their BLAKE3; the memory is that of the value.
+    """
+
+    main: Parcel
+    buffers: Mapping[Digest, memoryview]
+
+
+def pack(
+    obj: Any,
+    serializer: str = "cloudpickle",
+    *,
+    digest: str = "",
+    compression: str | None = None,
+    keys: Sequence[bytes] = (),
+    buffers: BufferDigests | None = None,
+) -> Parcel:
+    """Serialize ``obj`` once.
+
+    Buffers of 64 KiB and more (of numpy arrays, for one) are not copied: the parcel refers to their
+    memory, and must be written or sent before they change.
+
+    Args:
+        obj: any object that the serializer takes.
+        serializer: ``"cloudpickle"``, ``"pickle"`` or ``"dill"``.
+        digest: the digest of ``obj``, kept in the head so that a parcel cannot pass for another.
+        compression: ``"zlib"`` or ``"zstd"``; a section that does not shrink is left as it is.
+        keys: secrets; the first one signs.
+        buffers: what digesting ``obj`` has found out about its buffers. Should one have changed
+            since, a signed parcel will not open: it is not the value of ``digest``.
+
+    Raises:
+        MissingExtra: a package that is needed is not installed.
+        Exception: whatever the serializer raises for an object it cannot take.
+    """
+    pickled = serialize(serializer, obj)
+    strong = bool(keys)
+    parts = [
+        _store(each, compression, strong=strong, known=_known(each, buffers) if strong else None)
+        for each in pickled.buffers
+    ]
+    return _assembled(pickled, parts, serializer, digest, compression, keys)
+
+
+def pack_parts(
+    obj: Any,
+    serializer: str = "cloudpickle",
+    *,
+    digest: str = "",
+    compression: str | None = None,
+    keys: Sequence[bytes] = (),
+    buffers: BufferDigests | None = None,
+) -> Packed:
+    """Serialize ``obj`` once, its largest buffers apart, so that other values can share them.
+
+    Small buffers, and those beyond the 16 largest, are in the main parcel. Arguments and exceptions
+    are those of :func:`pack`.
+    """
+    pickled = serialize(serializer, obj)
+    names = [_known(each, buffers) or Digest(hash_bytes(each).hex()) for each in pickled.buffers]
+    apart = _largest(dict(zip(names, pickled.buffers, strict=True)), SHARED_MAX)
+    parts: list[tuple[Section, Buffer]] = []
+    for name, content in zip(names, pickled.buffers, strict=True):
+        if name in apart:
+            section = Section(content.nbytes, 0, "", bytes.fromhex(name), inline=False)
+            parts.append((section, b""))
+        else:
+            parts.append(_store(content, compression, strong=bool(keys), known=name))
+    return Packed(_assembled(pickled, parts, serializer, digest, compression, keys), apart)
+
+
+def _assembled(
+    pickled: Pickled,
+    buffers: list[tuple[Section, Buffer]],
+    serializer: str,
+    digest: str,
+    compression: str | None,
+    keys: Sequence[bytes],
+) -> Parcel:
+    strong = bool(keys)
+    variant = variant_of(pickled.stream)
+    stream = _store(pickled.stream, compression, strong=strong, weak=variant)
+    parts = [stream, *buffers]
+    definitions = None
+    if pickled.definitions:
+        parts.append(_store(pickled.definitions, compression, strong=strong))
+        definitions = parts[-1][0]
+    head = Head(
+        serializer=serializer,
+        python=PYTHON,
+        digest=str(digest),
+        variant=variant,
+        code=pickled.code,
+        classes=pickled.classes,
+        stream=stream[0],
+        buffers=tuple(section for section, _ in buffers),
+        definitions=definitions,
+    )
+    return assemble(head, [stored for section, stored in parts if section.inline], keys)
+
+
+def _largest(contents: Mapping[Digest, memoryview], most: int) -> dict[Digest, memoryview]:
+    """Return the ``most`` largest of some buffers, in their order."""
+    ranked = sorted(contents, key=lambda found: -contents[found].nbytes)
+    kept = set(ranked[:most])
+    return {found: content for found, content in contents.items() if found in kept}
+
+
+def _known(content: memoryview, buffers: BufferDigests | None) -> Digest | None:
+    return buffers.find(content) if buffers else None
+
+
+def _store(
+    content: Buffer,
+    compression: str | None,
+    *,
+    strong: bool,
+    known: str | None = None,
+    weak: bytes | None = None,
+) -> tuple[Section, Buffer]:
+    """Return the entry of a section and the bytes to be stored for it.
+
+    Args:
+        content: what the section holds.
+        compression: the codec, applied where it makes the content smaller.
+        strong: whether the checksum is the BLAKE3.
+        known: the BLAKE3 of ``content`` in hexadecimal, if it has been computed already.
+        weak: the XXH3-128 of ``content``, likewise.
+    """
+    codec, stored = compress(compression or "", content)
+    size, stored_size = memoryview(content).nbytes, memoryview(stored).nbytes
+    found = None
+    if not codec:
+        found = bytes.fromhex(known) if strong and known else weak if not strong else None
+    return Section(size, stored_size, codec, found or checksum(stored, strong=strong)), stored
+
+
+def pack_buffer(
+    content: Buffer, digest: str, *, compression: str | None = None, keys: Sequence[bytes] = ()
+) -> Parcel:
+    """Return the parcel of a buffer, without copying it.
+
+    Args:
+        content: contiguous memory, which must be written or sent before it changes.
+        digest: the BLAKE3 of ``content``.
+        compression: ``"zlib"`` or ``"zstd"``; what does not shrink is left as it is.
+        keys: secrets; the first one signs.
+    """
+    section, stored = _store(content, compression, strong=bool(keys), known=digest)
+    return assemble(Head(serializer=BUFFER, digest=str(digest), stream=section), [stored], keys)
+
+
+def pack_bytes(
+    content: bytes,
+    kind: str,
+    *,
+    digest: str = "",
+    compression: str | None = None,
+    keys: Sequence[bytes] = (),
+) -> Parcel:
+    """Put ``content`` as it is into a parcel whose serializer is ``kind``.
+
+    :func:`read_bytes` reads it. ``digest`` is the name under which it will be kept, so that it
+    cannot pass for another. A ``kind`` that is a serializer makes it the stream of a value.
+    """
+    section, stored = _store(content, compression, strong=bool(keys))
+    variant = variant_of(content) if kind in SERIALIZERS else b""
+    head = Head(serializer=kind, digest=str(digest), variant=variant, stream=section)
+    return assemble(head, [stored], keys)
+
+
+def read_bytes(
+    parcel: Parcel, kind: str, keys: Sequence[bytes] = (), *, digest: str = ""
+) -> Buffer:
+    """Return, checked, what :func:`pack_bytes` put in.
+
+    Raises:
+        CorruptParcel: damaged, not of ``kind``, or of another ``digest`` (empty: any).
+        SignatureError: ``keys`` are given and none of them signed it.
+    """
+    if keys:
+        parcel.check_signature(keys)
+    if parcel.head.serializer != kind:
+        raise CorruptParcel(f"{parcel.source.name}: holds {parcel.head.serializer!r}, not {kind!r}")
+    parcel.check_digest(digest)
+    return parcel.content(0)
+
+
+def unpack(
+    parcel: Parcel,
+    *,
+    digest: str = "",
+    keys: Sequence[bytes] = (),
+    buffers: Mapping[Digest, Parcel] | None = None,
+) -> Any:
+    """Make the object again, after every check.
+
+    The checksums of all sections are verified first, except of buffers that are memory-mapped:
+    those are loaded when they are touched, and :func:`verify` checks them.
+
+    Args:
+        parcel: what :func:`pack` returned, from wherever it has been. It may be spent by this.
+        digest: the digest that the value must have (empty: any).
+        keys: secrets; if there are any, one of them must have signed the parcel and its buffers.
+        buffers: the parcels of the buffers that it refers to; they may be spent by this.
+
+    Raises:
+        CorruptParcel: altered bytes, another value's parcel, or a buffer is not given.
+        SignatureError: not signed by one of ``keys``.
+        UnpackError: the bytes are sound, but this process cannot make the object.
+    """
+    if keys:
+        parcel.check_signature(keys)
+    head = parcel.head
+    parcel.check_digest(digest)
+    if head.serializer == BUFFER:
+        raise UnpackError(f"{head.digest[:12]} is a buffer that values share, not a value")
+    if head.serializer not in SERIALIZERS:
+        raise UnpackError(f"value {head.digest[:12]}: unknown serializer {head.serializer!r}")
+    if head.code and head.python != PYTHON:
+        raise _other_python(head)
+    held = buffers or {}
+    try:
+        shared = _take_shared(parcel, held, keys)
+        stream = parcel.content(0)
+        contents = [
+            shared[index] if index in shared else parcel.content(index, lazy=True)
+            for index in range(1, len(head.buffers) + 1)
+        ]
+    except MemoryError:
+        size = sum(entry.size for entry in head.sections)
+        raise UnpackError(
+            f"value {head.digest[:12]} needs {size} bytes of memory, more than there are"
+        ) from None
+    obj = _loads(head, stream, contents)
+    for spent in (parcel, *held.values()):
+        spent.source.opened()
+    return obj
+
+
+def _other_python(head: Head) -> UnpackError:
+    return UnpackError(
+        f"value {head.digest[:12]} holds code (a function or class of __main__) compiled by "
+        f"Python {head.python}, and this is Python {PYTHON}; "
+        "define it in a module that both can import"
+    )
+
+
+def _loads(head: Head, stream: Buffer, buffers: list[Buffer]) -> Any:
+    try:
+        return deserialize(head.serializer, stream, buffers)
+    except Exception as error:
+        hint = ""
+        if isinstance(error, ImportError):
+            hint = f"; it needs the module {error.name!r}, which cannot be imported here"
+        raise UnpackError(
+            f"value {head.digest[:12]} (written by Python {head.python}, {head.serializer}) "
+            f"cannot be opened here: {type(error).__name__}: {error}{hint}"
+        ) from error
+
+
+def verify(parcel: Parcel, *, digest: str = "", keys: Sequence[bytes] = ()) -> None:
+    """Check every byte of ``parcel`` without unpickling anything; it is not spent.
+
+    What is compressed is decompressed in small pieces, under the size it claims.
+
+    Raises:
+        CorruptParcel: altered bytes, another value's parcel, a size that lies, or a buffer that is
+            not that of its name.
+        SignatureError: not signed by one of ``keys``.
+    """
+    if keys:
+        parcel.check_signature(keys)
+    parcel.check_digest(digest)
+    for _ in parcel.checked_chunks(names=True):
+        pass
+
+
+def inline(parcel: Parcel, buffers: Mapping[Digest, Parcel], keys: Sequence[bytes] = ()) -> Parcel:
+    """Return ``parcel`` with the buffers that it refers to inside, without opening anything.
+
+    Args:
+        parcel: refers to buffers; one that does not is returned as it is.
+        buffers: their parcels, which are to stay open as long as the new one is used.
+        keys: secrets; if there are any, one of them must have signed each, and the first signs.
+
+    Raises:
+        CorruptParcel: a buffer is not there, or not the one that is meant.
+        SignatureError: not signed by one of ``keys``.
+    """
+    if not parcel.references:
+        return parcel
+    if keys:
+        parcel.check_signature(keys)
+    strong = bool(keys)
+    sections: list[Section] = []
+    contents: list[Buffer] = []
+    for index, entry in enumerate(parcel.head.sections):
+        held = parcel if entry.inline else _held(parcel, entry, buffers, keys)
+        section = entry if entry.inline else held.head.stream
+        content = held.stored(index if entry.inline else 0)
+        if held.signed != strong:
+            found = checksum(content, strong=strong)
+            section = msgspec.structs.replace(section, checksum=found)
+        sections.append(section)
+        contents.append(content)
+    count = len(parcel.head.buffers) + 1
+    head = msgspec.structs.replace(
+        parcel.head,
+        stream=sections[0],
+        buffers=tuple(sections[1:count]),
+        definitions=sections[count] if len(sections) > count else None,
+    )
+    return assemble(head, contents, keys)
+
+
+def _take_shared(
+    parcel: Parcel, buffers: Mapping[Digest, Parcel], keys: Sequence[bytes]
+) -> dict[int, Buffer]:
+    """Return the content of every entry of ``parcel`` that is a reference, by its index.
+
+    Every entry has memory of its own, even where two refer to the same buffer.
+
+    Raises:
+        CorruptParcel: a buffer is not there, damaged, or not the one that is meant.
+        SignatureError: not signed by one of ``keys``.
+    """
+    taken: dict[bytes, Buffer] = {}
+    contents: dict[int, Buffer] = {}
+    for index, entry in enumerate(parcel.head.sections):
+        if entry.inline:
+            continue
+        held = _held(parcel, entry, buffers, keys)
+        if entry.checksum in taken and not held.source.mapped:
+            contents[index] = bytearray(taken[entry.checksum])
+        else:
+            contents[index] = taken[entry.checksum] = held.content(0, lazy=True)
+    return contents
+
+
+def _held(
+    parcel: Parcel, entry: Section, buffers: Mapping[Digest, Parcel], keys: Sequence[bytes]
+) -> Parcel:
+    """Return the parcel of the buffer that ``entry`` refers to, if it is what it should be."""
+    name = Digest(entry.checksum.hex())
+    held = buffers.get(name)
+    if held is None:
+        raise CorruptParcel(f"{parcel.source.name}: refers to a buffer that is kept elsewhere")
+    if keys:
+        held.check_signature(keys)
+    stream = held.head.stream
+    held.check_digest(name)
+    if held.head.serializer != BUFFER or stream.size != entry.size:
+        raise CorruptParcel(f"{held.source.name}: not the buffer {name[:12]}")
+    if held.signed and not stream.codec and stream.checksum != entry.checksum:
+        raise CorruptParcel(
+            f"{held.source.name}: its content is not that of the buffer {name[:12]}"
+        )
+    return held
+
+
+class IncomingParcel(Parcel):
+    """A parcel that comes from elsewhere, and checks its bytes as they are taken.
+
+    Nothing altered is ever stored, nor a buffer under the name of another.
+    """
+
+    __slots__ = ()
+
+    @override
+    def chunks(self, size: int = 1 << 20) -> Iterator[Buffer]:
+        """Yield all bytes in order, once.
+
+        Raises:
+            CorruptParcel: they are not those that the head names.
+        """
+        return self.checked_chunks(size, names=True)
+
+
+def receive(memory: memoryview, filled: Iterable[Buffer], name: str = "incoming parcel") -> Parcel:
+    """Return the parcel that ``memory`` will hold, checked and owned.
+
+    Args:
+        memory: of exactly the size of the parcel, held by nothing else.
+        filled: yields consecutive parts of ``memory``, as soon as they are filled.
+        name: what it is, for error messages.
+
+    Raises:
+        CorruptParcel: the bytes are not those of one sound parcel.
+    """
+    source = StreamSource(len(memory), filled, name)
+    for _ in Parcel(source).checked_chunks():
+        pass
+    parcel = Parcel.from_bytes(memory, owned=True)
+    parcel.checked = True
+    return parcel
+
+
+@dataclass(frozen=True)
+class Packing:
+    """How one cache packs and opens values: its serializer, compression and secrets."""
+
+    serializer: str = "cloudpickle"
+    compression: str | None = None
+    keys: tuple[bytes, ...] = field(default=(), repr=False)
+
+    def __post_init__(self) -> None:
+        if self.serializer not in SERIALIZERS:
+            raise ValueError(f"serializer {self.serializer!r}: one of {', '.join(SERIALIZERS)}")
+        if self.compression is not None and self.compression not in CODECS:
+            raise ValueError(f"compress {self.compression!r}: one of {', '.join(CODECS)}")
+
+    def with_environment(self) -> Packing:
+        """Return the same, with the secrets in ``FLECHE_SECRET_KEY`` (by commas) if it has none."""
+        secrets = os.environ.get("FLECHE_SECRET_KEY", "")
+        if self.keys or not secrets:
+            return self
+        return replace(self, keys=tuple(part.encode() for part in secrets.split(",") if part))
+
+    def pack(self, obj: Any, digest: str = "", buffers: BufferDigests | None = None) -> Parcel:
+        """Pack as :func:`pack` does."""
+        return pack(
+            obj,
+            self.serializer,
+            digest=digest,
+            compression=self.compression,
+            keys=self.keys,
+            buffers=buffers,
+        )
+
+    def pack_parts(
+        self, obj: Any, digest: str = "", buffers: BufferDigests | None = None
+    ) -> Packed:
+        """Pack as :func:`pack_parts` does."""
+        return pack_parts(
+            obj,
+            self.serializer,
+            digest=digest,
+            compression=self.compression,
+            keys=self.keys,
+            buffers=buffers,
+        )
+
+    def pack_buffer(self, content: Buffer, digest: str) -> Parcel:
+        """Pack one of the buffers of :meth:`pack_parts`, to be kept apart."""
+        return pack_buffer(content, digest, compression=self.compression, keys=self.keys)
+
+    def unpack(
+        self,
+        parcel: Parcel,
+        digest: str = "",
+        buffers: Mapping[Digest, Parcel] | None = None,
+    ) -> Any:
+        """Open as :func:`unpack` does."""
+        return unpack(parcel, digest=digest, keys=self.keys, buffers=buffers)

@@ -1,0 +1,331 @@
+"""Where the bytes of a parcel are: in memory, in a file, or still arriving."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import mmap as _mmap
+import os
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from io import FileIO
+from typing import Protocol, TypeAlias
+
+from fleche._util import override
+from fleche.errors import CorruptParcel, StorageError
+
+__all__ = [
+    "LARGE",
+    "Buffer",
+    "FileSource",
+    "MemorySource",
+    "Seen",
+    "Source",
+    "StreamSource",
+    "allocate",
+    "explained",
+]
+
+Buffer: TypeAlias = bytes | bytearray | memoryview
+Seen: TypeAlias = Callable[[Buffer], object]
+"""Is called with each piece of what is read, while it is hot."""
+
+_HOT = 1 << 18
+"""Bytes that are read and checked at a time: they are still in the cache of a core."""
+
+LARGE = 4 << 20
+"""Bytes from which on large pages are asked for."""
+
+
+def allocate(size: int) -> memoryview:
+    """Return ``size`` writable zero bytes that nothing else holds.
+
+    Touching fresh memory page by page costs more than the copy into it, so that large blocks come
+    in large pages (Linux's transparent huge pages), if there are any.
+
+    Raises:
+        MemoryError: there is not so much.
+    """
+    if size < LARGE or not hasattr(_mmap, "MADV_HUGEPAGE"):
+        return memoryview(bytearray(size))
+    try:
+        pages = _mmap.mmap(-1, size, flags=_mmap.MAP_PRIVATE | _mmap.MAP_ANONYMOUS)
+    except (OSError, OverflowError):
+        raise MemoryError(f"no memory for a value of {size} bytes") from None
+    with contextlib.suppress(OSError):
+        pages.madvise(_mmap.MADV_HUGEPAGE)
+    return memoryview(pages)
+
+
+_MAKE_ROOM = "free some space, or remove results that are not needed (gc)"
+_ASK = "ask its owner for permission, or set read_only = true for this cache"
+
+_HINTS = {
+    errno.ENOSPC: f"the disk is full; {_MAKE_ROOM}",
+    errno.EDQUOT: f"your quota is used up; {_MAKE_ROOM}",
+    errno.EACCES: _ASK,
+    errno.EPERM: _ASK,
+    errno.EROFS: "the file system is mounted read-only; set read_only = true for this cache",
+    errno.EMFILE: "too many files are open; raise the limit (ulimit -n)",
+    errno.ENOTDIR: "a file stands where a directory is needed; move it, or choose another root",
+    errno.EISDIR: "a directory stands where a file is needed; move it away",
+    errno.ESTALE: "the network file system has lost the file; try again",
+    errno.EIO: "the disk or the network file system fails; see the system log",
+}
+
+
+@contextlib.contextmanager
+def explained(action: str, path: str | os.PathLike[str]) -> Iterator[None]:
+    """Turn an :class:`OSError` into a :class:`StorageError` that says what to do.
+
+    Args:
+        action: a verb: "read", "write".
+        path: the file or directory.
+    """
+    try:
+        yield
+    except StorageError:
+        raise
+    except OSError as error:
+        hint = _HINTS.get(error.errno or 0)
+        reason = error.strerror or str(error)
+        raise StorageError(
+            f"{os.fspath(path)}: cannot {action}: {reason}{f' ({hint})' if hint else ''}"
+        ) from error
+
+
+class Source(Protocol):
+    """Readable bytes of a known size, for one reader at a time.
+
+    ``name`` is for error messages. ``mapped`` says that bytes are pages of a file, loaded when
+    touched.
+    """
+
+    name: str
+    size: int
+    mapped: bool
+
+    def read(self, offset: int, size: int) -> Buffer:
+        """Return up to ``size`` bytes from ``offset``, contiguous; fewer only at the end."""
+        ...
+
+    def take(self, offset: int, size: int, seen: Seen | None = None) -> Buffer:
+        """Return the same as writable memory of its own, to be part of a live object.
+
+        ``seen`` is given every byte in order, in one pass with reading.
+        """
+        ...
+
+    def chunks(self, size: int) -> Iterator[Buffer]:
+        """Yield everything in order in pieces of at most ``size`` bytes."""
+        ...
+
+    def opened(self) -> None:
+        """Say that an object was made of what :meth:`take` returned."""
+        ...
+
+    def close(self) -> None:
+        """Release the bytes. Idempotent."""
+        ...
+
+
+class MemorySource(Source):
+    """Bytes in memory, as a sequence of pieces that need not lie side by side.
+
+    ``owned`` says that nothing else holds the pieces: :meth:`take` then hands them out without a
+    copy, and the source is spent as soon as an object was made of them.
+    """
+
+    name = "parcel"
+    mapped = False
+
+    def __init__(self, pieces: Sequence[memoryview], *, owned: bool = False) -> None:
+        self._pieces: tuple[memoryview, ...] | None = tuple(pieces)
+        self.size = sum(piece.nbytes for piece in pieces)
+        self._owned = owned and not any(piece.readonly for piece in pieces)
+
+    def _held(self) -> tuple[memoryview, ...]:
+        if self._pieces is None:
+            raise ValueError("this parcel is spent: its memory became part of the object it held")
+        return self._pieces
+
+    def read(self, offset: int, size: int) -> Buffer:
+        """Return a view where the bytes lie in one piece, a copy where they do not."""
+        found: list[memoryview] = []
+        for piece in self._held():
+            if offset < piece.nbytes:
+                part = piece[offset : offset + size]
+                found.append(part)
+                size -= part.nbytes
+                if not size:
+                    break
+            offset = max(0, offset - piece.nbytes)
+        return found[0] if len(found) == 1 else b"".join(found)
+
+    @override
+    def take(self, offset: int, size: int, seen: Seen | None = None) -> Buffer:
+        """Return the memory itself where it is owned, a copy where it is not."""
+        found = self.read(offset, size)
+        if self._owned:
+            if seen:
+                seen(found)
+            return found
+        memory = allocate(len(found))
+        for start in range(0, len(found), _HOT):
+            piece = memoryview(found)[start : start + _HOT]
+            if seen:
+                seen(piece)
+            memory[start : start + len(piece)] = piece
+        return memory
+
+    def chunks(self, size: int) -> Iterator[Buffer]:
+        """Yield views of the pieces."""
+        for piece in self._held():
+            for start in range(0, piece.nbytes, size):
+                yield piece[start : start + size]
+
+    def opened(self) -> None:
+        """Spend the memory if it was handed out."""
+        if self._owned:
+            self.close()
+
+    def close(self) -> None:
+        """Drop the references to the memory."""
+        self._pieces = None
+
+
+class FileSource(Source):
+    """Bytes in an open file.
+
+    The file may be unlinked or replaced meanwhile: fleche never alters a file in place, so that an
+    open one keeps its content. A disk that fails while it is read is a :class:`StorageError`.
+    """
+
+    def __init__(self, path: str, *, mmap: bool = False) -> None:
+        """Open ``path``; with ``mmap``, :meth:`take` returns copy-on-write pages of the file."""
+        self.name = path
+        self.mapped = mmap
+        self._file = FileIO(path, "rb")
+        self.size = os.fstat(self._file.fileno()).st_size
+
+    @override
+    def read(self, offset: int, size: int, seen: Seen | None = None) -> Buffer:
+        """Return a fresh, writable buffer."""
+        buffer = allocate(max(0, min(size, self.size - offset)))
+        portion = _HOT if seen else 1 << 30
+        done = 0
+        with explained("read", self.name):
+            self._file.seek(offset)
+            while done < len(buffer):
+                count = self._file.readinto(buffer[done : done + portion])
+                if not count:
+                    break
+                if seen:
+                    seen(buffer[done : done + count])
+                done += count
+        return buffer[:done]
+
+    @override
+    def take(self, offset: int, size: int, seen: Seen | None = None) -> Buffer:
+        """Return a fresh buffer, or pages of the file."""
+        if not self.mapped or not size:
+            return self.read(offset, size, seen)
+        lead = offset % _mmap.ALLOCATIONGRANULARITY
+        with explained("read", self.name):
+            pages = _mmap.mmap(
+                self._file.fileno(), size + lead, access=_mmap.ACCESS_COPY, offset=offset - lead
+            )
+        view = memoryview(pages)[lead:]
+        if seen:
+            seen(view)
+        return view
+
+    def chunks(self, size: int) -> Iterator[Buffer]:
+        """Yield fresh buffers, one at a time in memory."""
+        for offset in range(0, self.size, size):
+            yield self.read(offset, min(size, self.size - offset))
+
+    def opened(self) -> None:
+        """Close the file; the object has what it needs."""
+        self.close()
+
+    def close(self) -> None:
+        """Close the file; objects over its pages stay valid."""
+        self._file.close()
+
+    def __del__(self) -> None:
+        if hasattr(self, "_file"):
+            self.close()
+
+
+class StreamSource(Source):
+    """Bytes that come in pieces, once.
+
+    Taken in order with :meth:`chunks`, one piece at a time is in memory. Any other order collects
+    everything in memory first.
+    """
+
+    mapped = False
+
+    def __init__(self, size: int, pieces: Iterable[Buffer], name: str = "incoming parcel") -> None:
+        """Expect exactly ``size`` bytes from ``pieces``; no more than needed is ever asked for."""
+        self.name = name
+        self.size = size
+        self._pieces = self._bounded(pieces)
+        self._begun = bytearray()
+        self._memory: MemorySource | None = None
+
+    def _bounded(self, pieces: Iterable[Buffer]) -> Iterator[Buffer]:
+        done = 0
+        for piece in pieces:
+            done += len(piece)
+            if done > self.size:
+                raise CorruptParcel(f"{self.name}: more than the {self.size} bytes announced")
+            yield piece
+            if done == self.size:
+                return
+        raise CorruptParcel(f"{self.name}: ended after {done} of {self.size} bytes")
+
+    def _extend(self, end: int) -> None:
+        while len(self._begun) < min(end, self.size):
+            self._begun += next(self._pieces)
+
+    def read(self, offset: int, size: int) -> Buffer:
+        """Return bytes, waiting for them; what comes before them is kept."""
+        if self._memory is not None:
+            return self._memory.read(offset, size)
+        self._extend(offset + size)
+        return bytes(self._begun[offset : offset + size])
+
+    @override
+    def take(self, offset: int, size: int, seen: Seen | None = None) -> Buffer:
+        """Return memory of the whole parcel, collected."""
+        if self._memory is None:
+            self._extend(self.size)
+            self._memory = MemorySource((memoryview(self._begun),), owned=True)
+        return self._memory.take(offset, size, seen)
+
+    def chunks(self, size: int) -> Iterator[Buffer]:
+        """Yield what has come, then what comes; it is not kept."""
+        if self._memory is not None:
+            yield from self._memory.chunks(size)
+            return
+        begun, self._begun = self._begun, bytearray()
+        yield from _cut(begun, size)
+        if len(begun) < self.size:
+            for piece in self._pieces:
+                yield from _cut(piece, size)
+
+    def opened(self) -> None:
+        """Spend the memory."""
+        self.close()
+
+    def close(self) -> None:
+        """Drop what was collected."""
+        self._begun = bytearray()
+        if self._memory is not None:
+            self._memory.close()
+
+
+def _cut(piece: Buffer, size: int) -> Iterator[Buffer]:
+    view = memoryview(piece)
+    return (view[start : start + size] for start in range(0, len(view), size))

@@ -1,0 +1,380 @@
+"""Files by key in 256 directories, written atomically: ``root/ab/cdef....value``.
+
+Names are lowercase hexadecimal, so that file systems which fold case keep them apart. A writer
+fills a file of its own, ``cdef....value.<random>.tmp``, beside the one that it then replaces in one
+step; what a killed writer leaves behind is not listed, and is swept later. No file is ever altered
+in place: an open one keeps its content.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import secrets
+import stat
+import time
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
+from functools import partial
+from pathlib import PurePath
+
+from fleche.errors import CorruptParcel
+from fleche.parcel import Buffer, explained
+from fleche.storage._base import Entry
+
+__all__ = ["STALE", "SUFFIXES", "TEMPORARY", "Files", "explained"]
+
+STALE = 3600.0
+"""Seconds after which a temporary file that nothing writes to is the leftover of a crash."""
+
+SUFFIXES = {"values": ".value", "calls": ".call"}
+TEMPORARY = ".tmp"
+"""How the names of files end that no listing shows."""
+
+_NEW = os.O_CREAT | os.O_EXCL | os.O_WRONLY | getattr(os, "O_CLOEXEC", 0)
+# Not to wait for a writer where a named pipe stands in the place of a file.
+_READ = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_CLOEXEC", 0)
+_NO_LINK = getattr(os, "O_NOFOLLOW", 0)
+
+_SHARD = re.compile("[0-9a-f]{2}")
+_KEY = re.compile(r"[0-9a-f]{64}(?:\.[0-9a-f]{32})?")
+_REST = re.compile(r"[0-9a-f]{62}(?:\.[0-9a-f]{32})?")
+_SHORTEST_REST = 62
+
+_KINDS = {
+    stat.S_IFDIR: "a directory",
+    stat.S_IFIFO: "a named pipe",
+    stat.S_IFCHR: "a device",
+    stat.S_IFBLK: "a device",
+    stat.S_IFSOCK: "a socket",
+}
+
+
+class Files:
+    """The files below ``root`` whose names end in ``suffix``.
+
+    Args:
+        root: the directory; it is made when the first file is written.
+        suffix: tells these files from others in the same directory.
+        durable: a file that was written survives a power failure.
+    """
+
+    def __init__(self, root: str, suffix: str, *, durable: bool = False) -> None:
+        self.root = root
+        self._suffix = suffix
+        self._durable = durable
+
+    def path(self, key: str) -> str:
+        """Return where the file of ``key`` is, or would be.
+
+        Raises:
+            ValueError: ``key`` is not complete; no file has such a name.
+        """
+        if not _KEY.fullmatch(key):
+            raise ValueError(f"{key[:80]!r} is no complete key")
+        return f"{self.root}/{key[:2]}/{key[2:]}{self._suffix}"
+
+    # -- writing -----------------------------------------------------------------------------------
+
+    def write(self, key: str, chunks: Iterable[Buffer]) -> None:
+        """Write the file, or replace it, in one step; a failure leaves no trace.
+
+        Args:
+            key: whose file it is.
+            chunks: its content; each is one write.
+
+        Raises:
+            StorageError: it could not be written.
+        """
+        path = self.path(key)
+        temporary = self._temporary(path)
+        with explained("write", path):
+            try:
+                self._fill(temporary, chunks)
+                os.replace(temporary, path)
+            except BaseException:
+                with suppress(OSError):
+                    os.unlink(temporary)
+                raise
+            if self._durable:
+                _sync_directory(os.path.dirname(path))
+
+    def _fill(self, temporary: str, chunks: Iterable[Buffer]) -> None:
+        descriptor = self.create(temporary)
+        try:
+            for chunk in chunks:
+                write_all(descriptor, chunk)
+            if self._durable:
+                os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+    def create(self, path: str) -> int:
+        """Make a new file, and its directory if there is none; return its descriptor.
+
+        Raises:
+            FileExistsError: it is there already.
+        """
+        try:
+            return os.open(path, _NEW, 0o666)
+        except FileNotFoundError:
+            self._make_directory(os.path.dirname(path))
+            return os.open(path, _NEW, 0o666)
+
+    def _make_directory(self, shard: str) -> None:
+        try:
+            os.makedirs(shard, exist_ok=True)
+        except (FileExistsError, FileNotFoundError):
+            for place in (shard, *map(str, PurePath(shard).parents)):
+                if os.path.islink(place) and not os.path.exists(place):
+                    raise FileNotFoundError(None, _dangling(place)) from None
+            raise
+        if self._durable:
+            _sync_directory(os.path.dirname(shard))
+
+    def _temporary(self, path: str) -> str:
+        return f"{path}.{secrets.token_hex(8)}{TEMPORARY}"
+
+    def touch(self, key: str) -> None:
+        """Set the age of the file to zero.
+
+        Raises:
+            OSError: that is not possible here.
+        """
+        os.utime(self.path(key))
+
+    # -- reading -----------------------------------------------------------------------------------
+
+    def read(self, key: str, most: int | None = None) -> bytes | None:
+        """Return the content of a file, or ``None`` if there is none.
+
+        Args:
+            key: whose file it is.
+            most: of a larger file no byte is read, and the result is empty.
+
+        Raises:
+            CorruptParcel: what stands there is no file, or an empty one.
+            StorageError: it could not be read.
+        """
+        if not _KEY.fullmatch(key):
+            return None
+        path = self.path(key)
+        with explained("read", path):
+            descriptor = _open(path)
+            if descriptor is None:
+                return None
+            try:
+                size = _size(path, descriptor)
+                return b"" if most is not None and size > most else _read_all(descriptor, size)
+            finally:
+                os.close(descriptor)
+
+    def find(self, key: str) -> Entry | None:
+        """Return the size and age of a file that is there and not empty.
+
+        A power failure may leave empty ones.
+        """
+        if not _KEY.fullmatch(key):
+            return None
+        path = self.path(key)
+        with explained("read", path):
+            try:
+                status = os.stat(path)
+            except FileNotFoundError:
+                return None
+        if not status.st_size or not stat.S_ISREG(status.st_mode):
+            return None
+        return Entry(key, status.st_size, status.st_mtime)
+
+    def entries(self, prefix: str = "") -> Iterator[Entry]:
+        """Yield the size and age of every file; those that vanish meanwhile are left out."""
+        for key, entry in self._scan(prefix):
+            with explained("read", entry.path):
+                try:
+                    status = entry.stat(follow_symlinks=not _is_dangling(entry))
+                except FileNotFoundError:
+                    continue
+            if not stat.S_ISDIR(status.st_mode):
+                size = status.st_size if stat.S_ISREG(status.st_mode) else 0
+                yield Entry(key, size, status.st_mtime)
+
+    def walk(self) -> Iterator[str]:
+        """Yield the keys of all files, without looking at the files themselves."""
+        return (key for key, _ in self._scan(""))
+
+    # -- removing ----------------------------------------------------------------------------------
+
+    def remove(self, key: str) -> None:
+        """Remove the file if it exists."""
+        if not _KEY.fullmatch(key):
+            return
+        path = self.path(key)
+        with explained("remove", path), suppress(FileNotFoundError):
+            os.unlink(path)
+
+    def remove_older(self, key: str, limit: float) -> bool:
+        """Remove the file unless it was modified after ``limit``; return whether it went.
+
+        The file is set aside before its age counts, so that a writer who touches it at this moment
+        either does so in time, and it is put back, or finds it gone and writes it again.
+        """
+        found = self.find(key)
+        if found is None or found.modified > limit:
+            return False
+        path = self.path(key)
+        aside = self._temporary(path)
+        with explained("remove", path):
+            try:
+                os.rename(path, aside)
+            except FileNotFoundError:
+                return False
+            try:
+                touched = os.stat(aside).st_mtime > limit
+            except FileNotFoundError:  # swept, for its age
+                return True
+            if touched:
+                _put_back(aside, path)
+            with suppress(FileNotFoundError):
+                os.unlink(aside)
+        return not touched
+
+    def sweep(self, older: float = STALE) -> int:
+        """Remove temporary files that nothing has written to for ``older`` seconds; count them."""
+        return sum(
+            _remove_stale(entry, older)
+            for shard in self.shards()
+            for entry in listed(shard)
+            if self._is_temporary(entry.name)
+        )
+
+    # -- listing -----------------------------------------------------------------------------------
+
+    def shards(self, prefix: str = "") -> Iterator[str]:
+        """Yield the directories that hold files whose keys begin with ``prefix``."""
+        if len(prefix) >= 2:
+            if _SHARD.fullmatch(prefix[:2]):
+                yield f"{self.root}/{prefix[:2]}"
+            return
+        for entry in listed(self.root):
+            if _SHARD.fullmatch(entry.name) and entry.name.startswith(prefix):
+                yield entry.path
+
+    def key(self, shard: str, name: str) -> str | None:
+        """Return the key of the file ``name`` in a directory, or ``None`` if it is not of ours."""
+        rest = name.removesuffix(self._suffix)
+        if rest == name or not _REST.fullmatch(rest):
+            return None
+        return shard[-2:] + rest
+
+    def _scan(self, prefix: str) -> Iterator[tuple[str, os.DirEntry[str]]]:
+        for shard in self.shards(prefix):
+            for entry in listed(shard):
+                if (key := self.key(shard, entry.name)) is not None:
+                    if key.startswith(prefix):
+                        yield key, entry
+                elif self._is_temporary(entry.name):
+                    _remove_stale(entry, STALE)
+
+    def _is_temporary(self, name: str) -> bool:
+        begun, _, _ = name.partition(self._suffix)
+        return name.endswith(TEMPORARY) and begun != name and bool(_REST.fullmatch(begun))
+
+
+def listed(directory: str) -> list[os.DirEntry[str]]:
+    """Return what is in ``directory``; nothing if there is no such directory."""
+    with explained("list", directory):
+        try:
+            with os.scandir(directory) as entries:
+                return list(entries)
+        except FileNotFoundError:
+            return []
+
+
+def write_all(descriptor: int, data: Buffer) -> None:
+    """Write every byte: a disk that is nearly full takes the first part of them and says so."""
+    done = os.write(descriptor, data)
+    if done < len(data):
+        view = memoryview(data).cast("B")
+        while done < len(view):
+            done += os.write(descriptor, view[done:])
+
+
+def _read_all(descriptor: int, size: int) -> bytes:
+    data = os.read(descriptor, size)
+    if len(data) == size:
+        return data
+    rest = iter(partial(os.read, descriptor, size), b"")
+    return b"".join((data, *rest))
+
+
+def _open(path: str) -> int | None:
+    """Open the file at ``path``; ``None`` if there is none.
+
+    Raises:
+        CorruptParcel: a link stands there that leads nowhere.
+    """
+    try:
+        return os.open(path, _READ | _NO_LINK)
+    except FileNotFoundError:
+        return None
+    except OSError:
+        if not os.path.islink(path):
+            raise
+    try:
+        return os.open(path, _READ)
+    except FileNotFoundError:
+        raise CorruptParcel(f"{path}: {_dangling(path)}") from None
+
+
+def _size(path: str, descriptor: int) -> int:
+    """Return how many bytes an open file has.
+
+    Raises:
+        CorruptParcel: none, or it is no file.
+    """
+    status = os.fstat(descriptor)
+    if not stat.S_ISREG(status.st_mode):
+        kind = _KINDS.get(stat.S_IFMT(status.st_mode), "something else")
+        raise CorruptParcel(f"{path}: {kind} stands where a file is needed; remove it")
+    if not status.st_size:
+        raise CorruptParcel(f"{path}: an empty file, as a power failure may leave one")
+    return status.st_size
+
+
+def _dangling(link: str) -> str:
+    try:
+        target = os.readlink(link)
+    except OSError:
+        target = "?"
+    return f"a link to {target}, which does not exist; mount or make that, or remove the link"
+
+
+def _is_dangling(entry: os.DirEntry[str]) -> bool:
+    return entry.is_symlink() and not os.path.exists(entry.path)
+
+
+def _remove_stale(entry: os.DirEntry[str], older: float) -> bool:
+    with suppress(OSError):  # gone meanwhile, or not ours to remove
+        if entry.stat().st_mtime < time.time() - older:
+            os.unlink(entry.path)
+            return True
+    return False
+
+
+def _put_back(aside: str, path: str) -> None:
+    """Give ``aside`` its name back unless a newer file has it by now."""
+    try:
+        os.link(aside, path)
+    except FileExistsError:
+        pass
+    except OSError:  # a file system without hard links
+        if not os.path.exists(path):
+            os.rename(aside, path)
+
+
+def _sync_directory(path: str) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

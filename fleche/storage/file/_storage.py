@@ -1,0 +1,336 @@
+"""Values and calls as files."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, Literal, TypeVar
+
+import msgspec
+
+from fleche._util import batched, expand_path, override
+from fleche.call import CallEntry, QueryCall, decode_entry, encode_entry
+from fleche.digest import Address
+from fleche.errors import ParcelError, StorageError
+from fleche.parcel import Buffer, MemorySource, Packing, Parcel
+from fleche.storage._base import (
+    BufferRefs,
+    CallStorage,
+    Capabilities,
+    Entry,
+    Storage,
+    ValueStorage,
+    held_addresses,
+    keys_of,
+    matching_entries,
+    refs_of_unusable,
+)
+from fleche.storage.file._files import STALE, SUFFIXES, Files, explained
+from fleche.storage.file._holders import HolderIndex
+from fleche.storage.file._locks import FileLockTable
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
+__all__ = ["CallFile", "FileEntries", "FileOptions", "ValueFile"]
+
+T = TypeVar("T")
+
+_SMALL = 1 << 18
+"""Files up to this size are read at once, and closed, when they are asked for."""
+
+_BATCH = 500
+
+
+class FileOptions(msgspec.Struct, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
+    """The table of a file storage in ``fleche.toml``.
+
+    Attributes:
+        root: the directory; ``~`` and environment variables are expanded.
+        compress: compress what is written, if that makes it smaller.
+        secret_key: one secret or several: the first signs, all of them are accepted.
+        mmap: load the large buffers of a value when they are touched, copy-on-write.
+        durable: what was written survives a power failure; slower.
+    """
+
+    root: str
+    compress: Literal["zlib", "zstd"] | None = None
+    secret_key: str | list[str] | None = None
+    mmap: bool = False
+    durable: bool = False
+
+
+class FileEntries(Storage[T], Generic[T]):
+    """Entries that are files: all that can be said, and done, without opening one.
+
+    Args:
+        files: where they are.
+    """
+
+    capabilities = Capabilities(persistent=True, shared=True)
+
+    def __init__(self, files: Files) -> None:
+        self._files = files
+
+    @override
+    def contains_many(self, keys: Iterable[str]) -> set[str]:
+        return {key for key in keys if self._files.find(key) is not None}
+
+    @override
+    def delete_many(self, keys: Iterable[str]) -> None:
+        for key in keys:
+            self._files.remove(key)
+
+    @override
+    def entries(self, prefix: str = "") -> Iterator[Entry]:
+        return self._files.entries(prefix)
+
+    @override
+    def delete_older(self, limits: Mapping[str, float]) -> set[str]:
+        return {key for key, limit in limits.items() if self._files.remove_older(key, limit)}
+
+    def sweep(self, older: float = STALE) -> int:
+        """Remove what killed writers left behind ``older`` seconds ago; return how many files."""
+        return self._files.sweep(older)
+
+
+class _Configured(FileEntries[T], Generic[T]):
+    """Files below one root, which values and calls may share.
+
+    Args:
+        root: the directory, ``~`` and environment variables expanded; made when the first entry is
+            put.
+        serializer: ``"cloudpickle"``, ``"pickle"`` or ``"dill"``.
+        compress: ``"zlib"`` or ``"zstd"``.
+        secret_key: secrets: the first signs, all are accepted, and an entry that none of them
+            signed is refused. By default those of ``FLECHE_SECRET_KEY``, if there are any.
+        mmap: load the large buffers of a value when they are touched.
+        durable: sync files and directories to the disk.
+    """
+
+    Options: ClassVar[type[msgspec.Struct]] = FileOptions
+    _kind: ClassVar[Literal["values", "calls"]]
+
+    def __init__(
+        self,
+        root: str | os.PathLike[str],
+        serializer: str = "cloudpickle",
+        *,
+        compress: Literal["zlib", "zstd"] | None = None,
+        secret_key: str | list[str] | None = None,
+        mmap: bool = False,
+        durable: bool = False,
+    ) -> None:
+        path = str(expand_path(root).absolute())
+        self._options = FileOptions(
+            root=path, compress=compress, secret_key=secret_key, mmap=mmap, durable=durable
+        )
+        self._serializer = serializer
+        self._packing = Packing(serializer, compress, keys_of(secret_key))
+        super().__init__(Files(path, SUFFIXES[self._kind], durable=durable))
+
+    @classmethod
+    def from_options(
+        cls, type_name: str, options: FileOptions, resolve: Callable[[str], str]
+    ) -> Self:
+        """Return the storage that a table of ``fleche.toml`` describes."""
+        fields = msgspec.structs.asdict(options)
+        root = resolve(str(expand_path(fields.pop("root"))))
+        return cls(root, type_name, **fields)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickle as the configuration."""
+        return _restore, (type(self), self._serializer, self._options)
+
+    @override
+    def to_config(self) -> dict[str, Any]:
+        """Return the table of ``fleche.toml`` that describes this storage, its secrets included."""
+        return {"type": self._serializer, **msgspec.to_builtins(self._options)}
+
+    @override
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self._options.root!r}, {self._serializer!r})"
+
+
+class ValueFile(_Configured[Parcel], ValueStorage):
+    """Parcels as files.
+
+    The parameters are those of the table in ``fleche.toml``, see :class:`FileOptions`;
+    ``serializer`` is its ``type``.
+    """
+
+    _kind = "values"
+
+    def __init__(self, *args: Any, **fields: Any) -> None:
+        super().__init__(*args, **fields)
+        self.packing = self._packing
+
+    @override
+    def put_many(self, items: Iterable[tuple[str, Parcel]]) -> None:
+        for key, parcel in items:
+            if self.packing.keys:
+                parcel.check_signature(self.packing.keys)
+            small = parcel.nbytes <= _SMALL
+            self._files.write(key, (parcel.tobytes(),) if small else parcel.chunks())
+
+    @override
+    def get_many(self, keys: Iterable[str]) -> Iterator[tuple[str, Parcel | ParcelError]]:
+        return self._opened(keys, _SMALL)
+
+    @override
+    def touch_many(self, keys: Iterable[str]) -> set[str]:
+        return {key for key in keys if self._touch(key)}
+
+    def _touch(self, key: str) -> bool:
+        """Set the age of a parcel to zero; one whose head is damaged, or not trusted, is none."""
+        if not self._is_sound(key):
+            return False
+        try:
+            self._files.touch(key)
+        except FileNotFoundError:
+            return False
+        except PermissionError:  # a colleague's file, perhaps in a directory that all may write to
+            try:
+                return key in super().touch_many([key])
+            except StorageError:
+                return True
+        except OSError:
+            return self._files.find(key) is not None
+        return True
+
+    def _is_sound(self, key: str) -> bool:
+        with suppress(StorageError):
+            for _, parcel in self._opened([key], 0):
+                if isinstance(parcel, Parcel):
+                    parcel.close()
+                    return parcel.head.digest == Address.of(key).digest
+        return False
+
+    @override
+    def buffer_refs(self, keys: Iterable[str]) -> Iterator[tuple[str, BufferRefs | ParcelError]]:
+        for key, parcel in self._opened(keys, 0):
+            if isinstance(parcel, ParcelError):
+                yield key, refs_of_unusable(parcel)
+            else:
+                parcel.close()
+                yield key, BufferRefs.of(parcel.head)
+
+    def _opened(
+        self, keys: Iterable[str], small: int
+    ) -> Iterator[tuple[str, Parcel | ParcelError]]:
+        """Yield parcels; of a file larger than ``small`` only the head is read."""
+        for key in keys:
+            try:
+                data = self._files.read(key, small)
+                if data is None:
+                    continue
+                parcel = self._parcel(self._files.path(key), data)
+                if parcel is None:
+                    continue
+                self._check_signature(parcel)
+            except ParcelError as error:
+                yield key, error
+            else:
+                yield key, parcel
+
+    def _parcel(self, path: str, data: bytes) -> Parcel | None:
+        if data:
+            source = MemorySource((memoryview(bytearray(data)),), owned=True)
+            source.name = path
+            return Parcel(source)
+        with explained("read", path):
+            try:
+                return Parcel.from_file(path, mmap=self._options.mmap)
+            except FileNotFoundError:  # removed since it was seen
+                return None
+
+    def _check_signature(self, parcel: Parcel) -> None:
+        if not self.packing.keys:
+            return
+        try:
+            parcel.check_signature(self.packing.keys)
+        except ParcelError:
+            parcel.close()
+            raise
+
+
+class CallFile(_Configured[CallEntry], CallStorage):
+    """Entries of calls as files, each written and read at once.
+
+    The parameters are those of :class:`ValueFile`, so that one table of ``fleche.toml`` describes
+    both. ``serializer`` and ``mmap`` make no difference to records, and nor does ``compress``: the
+    small parcels that travel with a record are compressed where they were packed.
+    """
+
+    _kind = "calls"
+
+    def __init__(self, *args: Any, **fields: Any) -> None:
+        super().__init__(*args, **fields)
+        self.locks = FileLockTable(self._files)
+        self._holders = HolderIndex(self._files, self._held_by)
+
+    @override
+    def put_many(self, items: Iterable[tuple[str, CallEntry]]) -> None:
+        for key, entry in items:
+            self._files.write(key, (encode_entry(key, entry, self._packing.keys),))
+
+    @override
+    def get_many(self, keys: Iterable[str]) -> Iterator[tuple[str, CallEntry | ParcelError]]:
+        for key in keys:
+            try:
+                entry = self._get(key)
+            except ParcelError as error:
+                yield key, error
+            else:
+                if entry is not None:
+                    yield key, entry
+
+    def _get(self, key: str) -> CallEntry | None:
+        data: Buffer | None = self._files.read(key)
+        if data is None:
+            return None
+        return decode_entry(key, data, self._packing.keys, place=self._files.path(key))
+
+    @override
+    def touch_many(self, keys: Iterable[str]) -> set[str]:
+        return {key for key in keys if self._touch(key)}
+
+    def _touch(self, key: str) -> bool:
+        try:
+            self._files.touch(key)
+        except FileNotFoundError:
+            return False
+        except (OSError, ValueError):  # nothing can be written here, or the key is short
+            return self._files.find(key) is not None
+        return True
+
+    @override
+    def query(
+        self, template: QueryCall, *, keys_only: bool = False
+    ) -> Iterator[tuple[str, CallEntry | None]]:
+        if keys_only and template == QueryCall():
+            return ((key, None) for key in self._files.walk())
+        return self._matching(template)
+
+    def _matching(self, template: QueryCall) -> Iterator[tuple[str, CallEntry]]:
+        for batch in batched(self._files.walk(), _BATCH):
+            yield from matching_entries(template, self.get_many(batch))
+
+    @override
+    def holders(self, prefix: str) -> Iterator[tuple[Address, str]]:
+        return self._holders.find(prefix)
+
+    def _held_by(self, key: str) -> tuple[Address, ...]:
+        """Return which values an entry holds itself; none if it is gone or cannot be used."""
+        try:
+            entry = self._get(key)
+        except ParcelError:
+            return ()
+        return () if entry is None else tuple(held_addresses(entry))
+
+
+def _restore(
+    cls: type[_Configured[Any]], serializer: str, options: FileOptions
+) -> _Configured[Any]:
+    return cls.from_options(serializer, options, str)

@@ -1,0 +1,393 @@
+"""Calls in an SQLite file, and large values as files that the same SQLite file knows of.
+
+``<root>/fleche.db`` holds the entries of calls, and for each large value a row with its size, its
+age and the shared buffers that it needs; ``<root>/values`` holds the files. The file is the truth
+for what a value is, the row for how old it is.
+
+The row is written before the file and again after it. So whatever a writer that is killed leaves
+behind is known by a row and can be collected, and a collector that looks at the moment between sees
+that the value is new. A file is removed inside the transaction that removes its row.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
+
+import msgspec
+
+from fleche._util import batched, expand_path, override
+from fleche.digest import Address
+from fleche.errors import ParcelError, StorageError
+from fleche.parcel import Parcel
+from fleche.storage._base import (
+    BufferRefs,
+    CallStorage,
+    Capabilities,
+    Entry,
+    Storage,
+    ValueStorage,
+    keys_of,
+)
+from fleche.storage.file import CallFile, ValueFile
+from fleche.storage.local._layout import DATABASE, layout_of, write_layout
+from fleche.storage.sql import Connection, SqlCalls, SqliteFile
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
+__all__ = ["CallLocal", "LocalOptions", "ValueLocal", "local_storages"]
+
+log = logging.getLogger("fleche.storage")
+
+_BATCH = 400  # keys in a statement; SQLite takes 999 parameters before version 3.32
+_PAGE = 1000
+_SERIALIZER = "cloudpickle"
+
+_NOTE = (
+    "INSERT INTO fleche_values (address, size, modified, is_buffer, buffers)"
+    " VALUES (:address, :size, :now, :is_buffer, :buffers)"
+    " ON CONFLICT (address) DO UPDATE SET size = excluded.size, modified = excluded.modified,"
+    " is_buffer = excluded.is_buffer, buffers = excluded.buffers"
+)
+_TOUCH = "UPDATE fleche_values SET modified = :now WHERE address = :address"
+_FORGET = "DELETE FROM fleche_values WHERE address = :address"
+_IS_OLD = "SELECT 1 FROM fleche_values WHERE address = :address AND modified <= :limit"
+_IS_KNOWN = "SELECT 1 FROM fleche_values WHERE address = :address"
+_ENTRIES = (
+    "SELECT address, size, modified FROM fleche_values WHERE address > :last AND address < :end"
+    " ORDER BY address LIMIT :size"
+)
+_AFTER_ALL = "g"  # addresses are hexadecimal
+
+
+class LocalOptions(msgspec.Struct, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
+    """The table of a ``local`` cache in ``fleche.toml``.
+
+    Attributes:
+        root: the directory; ``~`` and environment variables are expanded.
+        compress: compress values, if that makes them smaller.
+        secret_key: one secret or several: the first signs, all of them are accepted.
+        mmap: load the large buffers of a value when they are touched, copy-on-write.
+        durable: what was written survives a power failure; slower.
+    """
+
+    root: str
+    compress: Literal["zlib", "zstd"] | None = None
+    secret_key: str | list[str] | None = None
+    mmap: bool = False
+    durable: bool = False
+
+
+def _options_of(root: str | os.PathLike[str], fields: Mapping[str, Any]) -> LocalOptions:
+    path = str(expand_path(root).absolute())
+    return msgspec.convert({**fields, "root": path}, LocalOptions)
+
+
+def _database_of(options: LocalOptions) -> SqliteFile:
+    """Return the database of a root.
+
+    Raises:
+        StorageError: what is there has another format.
+    """
+    root = Path(options.root)
+    if layout_of(root) != "sqlite":
+        raise StorageError(
+            f"{root}: this cache is made of files, for a network file system; use "
+            'type = "local" for the whole cache, or CallFile and ValueFile'
+        )
+    return SqliteFile(
+        root / DATABASE,
+        durable=options.durable,
+        before_making=lambda: write_layout(root, "sqlite"),
+    )
+
+
+class _Local:
+    """What both halves of a local store have in common."""
+
+    Options: ClassVar[type[msgspec.Struct]] = LocalOptions
+    _options: LocalOptions
+
+    @classmethod
+    def from_options(
+        cls,
+        type_name: str,  # noqa: ARG003
+        options: LocalOptions,
+        resolve: Callable[[str], str],
+    ) -> Self:
+        """Return the storage that a table of ``fleche.toml`` describes."""
+        fields = msgspec.structs.asdict(options)
+        make: Any = cls
+        return make(resolve(str(expand_path(fields.pop("root")))), **fields)  # type: ignore[no-any-return]
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickle as the configuration."""
+        return _restore, (type(self), self._options)
+
+    def to_config(self) -> dict[str, Any]:
+        """Return the table of ``fleche.toml`` that describes this storage, its secrets included."""
+        return {"type": "local", **msgspec.to_builtins(self._options)}
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self._options.root!r})"
+
+
+class CallLocal(_Local, SqlCalls):
+    """Calls in the SQLite file of a local store.
+
+    The parameters are the fields of :class:`LocalOptions`.
+
+    Raises:
+        StorageError: a newer fleche has made what is there, or it is of another format.
+    """
+
+    def __init__(
+        self,
+        root: str | os.PathLike[str],
+        *,
+        database: SqliteFile | None = None,
+        **fields: Any,
+    ) -> None:
+        self._options = _options_of(root, fields)
+        database = database or _database_of(self._options)
+        SqlCalls.__init__(self, database, keys_of(self._options.secret_key))
+
+
+class ValueLocal(_Local, ValueStorage):
+    """Large values of a local store.
+
+    The parameters are the fields of :class:`LocalOptions`.
+
+    Raises:
+        StorageError: a newer fleche has made what is there, or it is of another format.
+    """
+
+    capabilities = Capabilities(persistent=True, shared=True)
+
+    def __init__(
+        self,
+        root: str | os.PathLike[str],
+        *,
+        database: SqliteFile | None = None,
+        **fields: Any,
+    ) -> None:
+        self._options = options = _options_of(root, fields)
+        self._database = database or _database_of(options)
+        self._files = ValueFile(
+            Path(options.root) / "values",
+            _SERIALIZER,
+            compress=options.compress,
+            secret_key=options.secret_key,
+            mmap=options.mmap,
+            durable=options.durable,
+        )
+        self.packing = self._files.packing
+
+    # -- the five methods --------------------------------------------------------------------------
+
+    @override
+    def put_many(self, items: Iterable[tuple[str, Parcel]]) -> None:
+        if isinstance(items, list | tuple):
+            self._put(items)
+            return
+        for item in items:
+            self._put([item])
+
+    def _put(self, items: Sequence[tuple[str, Parcel]]) -> None:
+        if not items:
+            return
+        rows = [_row_of(key, parcel) for key, parcel in items]
+        self._note(rows)
+        try:
+            self._files.put_many(items)
+        except BaseException:
+            with suppress(StorageError):
+                self._forget_absent([key for key, _ in items])
+            raise
+        self._note(rows)
+
+    def _forget_absent(self, keys: Sequence[str]) -> None:
+        """Remove the rows of values that have no file."""
+
+        def forget(connection: Connection) -> None:
+            gone = set(keys) - self._files.contains_many(keys)
+            connection.executemany(_FORGET, [{"address": str(key)} for key in gone])
+
+        self._database.change(forget, frees=True)
+
+    def _note(self, rows: Sequence[dict[str, Any]]) -> None:
+        now = time.time()
+        timed = [{**row, "now": now} for row in rows]
+        self._database.change(lambda connection: connection.executemany(_NOTE, timed))
+
+    @override
+    def get_many(self, keys: Iterable[str]) -> Iterator[tuple[str, Parcel | ParcelError]]:
+        return self._files.get_many(keys)
+
+    @override
+    def contains_many(self, keys: Iterable[str]) -> set[str]:
+        return self._files.contains_many(keys)
+
+    @override
+    def delete_many(self, keys: Iterable[str]) -> None:
+        for batch in batched(keys, _BATCH):
+
+            def delete(connection: Connection, batch: Sequence[str] = batch) -> None:
+                self._files.delete_many(batch)  # first, so that a full disk has room for the rest
+                connection.executemany(_FORGET, [{"address": str(key)} for key in batch])
+
+            if self._known(batch) or self._files.contains_many(batch):
+                self._database.change(delete, frees=True)
+
+    @override
+    def entries(self, prefix: str = "") -> Iterator[Entry]:
+        last, end = prefix, f"{prefix}{_AFTER_ALL}"
+        first = self._database.fetch(
+            "SELECT address, size, modified FROM fleche_values WHERE address = :address",
+            {"address": prefix},
+        )
+        yield from (Entry(*row) for row in first)
+        while True:
+            rows = self._database.fetch(_ENTRIES, {"last": last, "end": end, "size": _PAGE})
+            yield from (Entry(*row) for row in rows)
+            if len(rows) < _PAGE:
+                return
+            last = rows[-1][0]
+
+    # -- what the database does better -------------------------------------------------------------
+
+    @override
+    def touch_many(self, keys: Iterable[str]) -> set[str]:
+        there = self._files.touch_many(keys)
+        if not there:
+            return there
+        unknown = there - self._known(there)
+        rows = [
+            _noted(key, 0, refs if isinstance(refs, BufferRefs) else BufferRefs())
+            for key, refs in self._files.buffer_refs(unknown)
+        ]
+
+        def touch(connection: Connection) -> None:
+            now = time.time()
+            connection.executemany(_TOUCH, [{"address": str(key), "now": now} for key in there])
+            connection.executemany(_NOTE, [{**row, "now": now} for row in rows])
+
+        try:
+            self._database.change(touch)
+        except StorageError:  # where nothing can be written
+            log.debug("%s: values are not touched", self._database.shown, exc_info=True)
+        # A collector may have been faster; what it has taken is to be stored again.
+        return self._files.contains_many(there)
+
+    @override
+    def delete_older(self, limits: Mapping[str, float]) -> set[str]:
+        gone: set[str] = set()
+        for batch in batched(limits, _BATCH):
+
+            def delete(connection: Connection, batch: Sequence[str] = batch) -> set[str]:
+                known = {key for key in batch if self._has(connection, _IS_KNOWN, key)}
+                old = {
+                    key
+                    for key in batch
+                    if key not in known or self._has(connection, _IS_OLD, key, limits[key])
+                }
+                taken = self._files.delete_older({key: limits[key] for key in old})
+                for key in (old & known) - taken - self._files.contains_many(old):
+                    list(self._files.entries(key))  # sweeps what a killed writer has left of it
+                    taken.add(key)
+                connection.executemany(_FORGET, [{"address": str(key)} for key in taken])
+                return taken
+
+            gone |= self._database.change(delete, frees=True)
+        return gone
+
+    @staticmethod
+    def _has(connection: Connection, statement: str, key: str, limit: float = 0.0) -> bool:
+        return bool(connection.execute(statement, {"address": str(key), "limit": limit}).fetchall())
+
+    @override
+    def buffer_refs(self, keys: Iterable[str]) -> Iterator[tuple[str, BufferRefs | ParcelError]]:
+        for batch in batched(keys, _BATCH):
+            known = self._rows(batch, "address, is_buffer, buffers")
+            found = {row[0]: BufferRefs(bool(row[1]), _addresses(row[2])) for row in known}
+            rest = [key for key in batch if str(key) not in found]
+            others = dict(self._files.buffer_refs(rest)) if rest else {}
+            for key in batch:
+                refs = found.get(str(key), others.get(key))
+                if refs is not None:
+                    yield key, refs
+
+    @override
+    def check_many(
+        self, keys: Iterable[str], secrets: Sequence[bytes] = ()
+    ) -> Iterator[tuple[str, BufferRefs | ParcelError]]:
+        return self._files.check_many(keys, secrets)
+
+    @override
+    def close(self) -> None:
+        self._database.close()
+
+    def _known(self, keys: Iterable[str]) -> set[str]:
+        """Return those of ``keys`` that have a row."""
+        return {row[0] for batch in batched(keys, _BATCH) for row in self._rows(batch, "address")}
+
+    def _rows(self, keys: Sequence[str], columns: str) -> list[Any]:
+        names = {f"k{number}": str(key) for number, key in enumerate(keys)}
+        places = ", ".join(f":{name}" for name in names)
+        return self._database.fetch(
+            f"SELECT {columns} FROM fleche_values WHERE address IN ({places})", names
+        )
+
+
+def _row_of(key: str, parcel: Parcel) -> dict[str, Any]:
+    return _noted(key, parcel.nbytes, BufferRefs.of(parcel.head))
+
+
+def _noted(key: str, size: int, refs: BufferRefs) -> dict[str, Any]:
+    return {
+        "address": str(key),
+        "size": size,
+        "is_buffer": int(refs.is_buffer),
+        "buffers": " ".join(refs.references),
+    }
+
+
+def _addresses(text: str) -> tuple[Address, ...]:
+    return tuple(map(Address.of, text.split()))
+
+
+def local_storages(root: str | os.PathLike[str], **fields: Any) -> tuple[ValueStorage, CallStorage]:
+    """Return the two halves of the store in ``root``: values and calls.
+
+    Args:
+        root: the directory, ``~`` and environment variables expanded; made when the first entry is
+            put, or at once on a network file system, where both are made of files.
+        fields: the other fields of :class:`LocalOptions`.
+
+    Raises:
+        StorageError: what is there was made by a newer fleche, or cannot be used from this machine.
+    """
+    options = _options_of(root, fields)
+    place = Path(options.root)
+    if layout_of(place) == "files":
+        try:
+            write_layout(place, "files")
+        except StorageError:
+            if layout_of(place) != "files":
+                raise
+        return ValueFile(place, _SERIALIZER, **fields), CallFile(place, _SERIALIZER, **fields)
+    database = _database_of(options)
+    return (
+        ValueLocal(place, database=database, **fields),
+        CallLocal(place, database=database, **fields),
+    )
+
+
+def _restore(cls: type[Any], options: LocalOptions) -> Storage[Any]:
+    return cls.from_options("local", options, str)  # type: ignore[no-any-return]

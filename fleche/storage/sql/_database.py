@@ -1,0 +1,243 @@
+"""What every database is to the storages above it, and what happens to its connections at a fork.
+
+A connection is used by one thread at a time, and only for as long as one statement or one
+transaction takes: none stays in use while a caller's code runs. Before this process forks, the
+connections in use are waited for and all are closed, so that the child inherits none. A child that
+inherits one all the same (the wait is limited, and a library may fork without asking Python) never
+touches it: to close it would harm the parent.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+import weakref
+from abc import ABC, abstractmethod
+from collections import deque
+from collections.abc import Callable, Iterable, Mapping
+from threading import Lock
+from typing import Any, ClassVar, Protocol, TypeVar
+
+__all__ = ["Connection", "Database", "Pooled"]
+
+T = TypeVar("T")
+
+_FORK_PATIENCE = 5.0
+"""Seconds for which a fork waits for transactions that other threads have begun."""
+
+NO_PARAMETERS: Mapping[str, Any] = {}
+
+
+class Cursor(Protocol):
+    """What executing a statement returns."""
+
+    @property
+    def rowcount(self) -> int:
+        """How many rows the statement changed."""
+        ...
+
+    def fetchall(self) -> list[Any]:
+        """Return the rows that the statement selects."""
+        ...
+
+
+class Connection(Protocol):
+    """What a connection can do, of SQLite or of a server."""
+
+    def execute(self, sql: str, parameters: Any = ..., /) -> Cursor:
+        """Execute a statement; ``parameters`` are by name."""
+        ...
+
+    def executemany(self, sql: str, rows: Iterable[Any], /) -> Any:
+        """Execute a statement for each of several rows of parameters."""
+        ...
+
+    def close(self) -> None:
+        """Close it."""
+        ...
+
+
+class Database(ABC):
+    """A database that keeps calls. Every method may be called from any thread.
+
+    Attributes:
+        kind: ``"sqlite"`` or ``"postgresql"``.
+        shown: where it is, for people, without passwords.
+        in_memory: it is gone with this object.
+    """
+
+    kind: ClassVar[str]
+    shown: str
+    in_memory: bool = False
+
+    @abstractmethod
+    def fetch(self, sql: str, parameters: Mapping[str, Any] = NO_PARAMETERS) -> list[Any]:
+        """Return the rows that a statement selects.
+
+        Raises:
+            StorageError: the database failed.
+        """
+
+    @abstractmethod
+    def change(self, work: Callable[[Connection], T], *, frees: bool = False) -> T:
+        """Return what ``work`` returns, called with a connection inside a transaction that writes.
+
+        It may be called more than once, where the transaction did not get through, or where it is
+        not known whether it did. So ``work`` must do no harm when it is done twice.
+
+        Args:
+            work: what to do. It must not use this database in any other way.
+            frees: it only removes, and must work where the disk is full.
+
+        Raises:
+            StorageError: the database failed; unless it was the connection, it is as it was.
+        """
+
+    @abstractmethod
+    def close(self) -> None:
+        """Close the connections; the next use opens new ones. Idempotent."""
+
+    @abstractmethod
+    def retire(self) -> None:
+        """Close the connections that are idle; the others are closed when they are given back."""
+
+    @abstractmethod
+    def is_busy(self) -> bool:
+        """Return whether a connection is open."""
+
+    @abstractmethod
+    def after_fork(self, *, in_child: bool) -> None:
+        """Go on after a fork of this process."""
+
+
+class Pooled(Database):
+    """A database with a connection for each thread that uses it at the same time."""
+
+    def __init__(self) -> None:
+        self._idle: deque[Any] = deque()
+        self._open: set[Any] = set()
+        self._pid = os.getpid()
+        self._inherited = False
+        self._finalizer = weakref.finalize(self, _close_all, self._idle, self._open)
+        register(self)
+
+    def take(self) -> tuple[deque[Any], Any]:
+        """Return a connection, and where to give it back."""
+        if self._pid != os.getpid():
+            self.after_fork(in_child=True)  # of a fork that Python was not told of
+        idle = self._idle
+        try:
+            return idle, idle.pop()
+        except IndexError:
+            pass
+        opening = object()
+        with _gate:  # which is shut while this process forks
+            idle, opened = self._idle, self._open
+            opened.add(opening)
+        try:
+            connection = self.connect()
+            opened.add(connection)
+        finally:
+            opened.discard(opening)
+        return idle, connection
+
+    def give_back(self, idle: deque[Any], connection: Any) -> None:
+        """Give a connection to the next who needs one, unless all were closed meanwhile."""
+        idle.append(connection)
+        if self._idle is not idle:
+            _drain(idle, self._open)
+
+    def discard(self, connection: Any) -> None:
+        """Close a connection that is of no use any more."""
+        connection.close()
+        self._open.discard(connection)
+
+    @abstractmethod
+    def connect(self) -> Any:
+        """Open a connection."""
+
+    def close(self) -> None:
+        """Close the connections; the next use opens new ones. Idempotent."""
+        if self._pid == os.getpid():
+            self.retire()
+
+    def retire(self) -> None:
+        """Close the connections that are idle; the others are closed when they are given back."""
+        self._finalizer.detach()
+        idle, self._idle = self._idle, deque()
+        self._finalizer = weakref.finalize(self, _close_all, self._idle, self._open)
+        _drain(idle, self._open)
+
+    def is_busy(self) -> bool:
+        """Return whether a connection is open."""
+        return bool(self._open)
+
+    def after_fork(self, *, in_child: bool) -> None:
+        """Go on after a fork of this process."""
+        if not in_child:
+            return
+        self._pid = os.getpid()
+        if self._open:
+            self._inherited = True
+            _kept.append((self._idle, self._open))
+        self._finalizer.detach()
+        self._idle, self._open = deque(), set()
+        self._finalizer = weakref.finalize(self, _close_all, self._idle, self._open)
+
+
+def _drain(idle: deque[Any], opened: set[Any]) -> None:
+    while True:
+        try:
+            connection = idle.pop()
+        except IndexError:
+            return
+        connection.close()
+        opened.discard(connection)
+
+
+def _close_all(idle: deque[Any], opened: set[Any]) -> None:
+    _drain(idle, opened)
+
+
+# -- forks -----------------------------------------------------------------------------------------
+
+_gate = Lock()
+_databases: weakref.WeakSet[Database] = weakref.WeakSet()
+_kept: list[Any] = []
+"""Connections of a parent process, kept so that nothing here closes them."""
+
+
+def register(database: Database) -> None:
+    """Look after the connections of ``database`` when this process forks."""
+    with _gate:
+        _databases.add(database)
+
+
+def _before_fork() -> None:
+    _gate.acquire()
+    deadline = time.monotonic() + _FORK_PATIENCE
+    databases = list(_databases)
+    for database in databases:
+        database.retire()
+    while any(database.is_busy() for database in databases) and time.monotonic() < deadline:
+        time.sleep(0.001)
+
+
+def _after_fork_in_parent() -> None:
+    for database in list(_databases):
+        database.after_fork(in_child=False)
+    _gate.release()
+
+
+def _after_fork_in_child() -> None:
+    for database in list(_databases):
+        database.after_fork(in_child=True)
+    _gate.release()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(
+        before=_before_fork,
+        after_in_parent=_after_fork_in_parent,
+        after_in_child=_after_fork_in_child,
+    )

@@ -1,0 +1,67 @@
+"""What goes wrong with a database, in words for a person."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from fleche.errors import StorageError
+from fleche.storage.sql._schema import SCHEMA
+
+__all__ = ["DAMAGED", "Disturbed", "as_storage_error", "wrong_version"]
+
+DAMAGED = "the database is damaged; move it away, or restore a copy"
+
+_HINTS = {
+    "locked": "another process has been writing for more than a minute",
+    "readonly": "no permission to write; set read_only = true for this cache",
+    "unable to open": "check that the directory exists and may be written to",
+    "disk is full": "free some space, or remove results that nobody needs (gc)",
+    "not a database": "the file is something else, or damaged; choose another url",
+    "malformed": DAMAGED,
+    "decode": DAMAGED,
+    "does not exist": "make it first; only the tables are made by themselves",
+    "connection": "check the host, the port and that the server runs",
+    "password": "check the user and the password in the url",
+}
+
+
+class Disturbed(StorageError):
+    """A file was written to while it was read without its locks, so the look was in vain."""
+
+
+def as_storage_error(
+    shown: str,
+    action: str,
+    cause: BaseException,
+    hints: Mapping[str, str] | None = None,
+    otherwise: str = "",
+) -> StorageError:
+    """Return the error that says what happened to which database, and what to do next.
+
+    Args:
+        shown: the database, without passwords.
+        action: what was done to it: "read" or "write".
+        cause: what the driver raised.
+        hints: what to do, by a word of what the driver says, where it is known better.
+        otherwise: what to do where no word is known.
+    """
+    reason = str(cause).strip() or type(cause).__name__
+    known = {**(hints or {}), **_HINTS}
+    hint = next((hint for word, hint in known.items() if word in reason.lower()), otherwise)
+    return StorageError(f"{shown}: cannot {action}: {reason}{f' ({hint})' if hint else ''}")
+
+
+def wrong_version(shown: str, version: Any) -> StorageError:
+    """Return the error that refuses tables of another version."""
+    if isinstance(version, int) and version > SCHEMA:
+        return StorageError(
+            f"{shown}: made by a newer fleche (schema {version}, this one knows {SCHEMA}); "
+            "upgrade fleche here, or use another database"
+        )
+    if isinstance(version, int):
+        return StorageError(
+            f"{shown}: its tables are of schema {version}, this fleche knows {SCHEMA}; "
+            "move it away, or use another database"
+        )
+    return StorageError(f"{shown}: the version of its tables is {version!r} ({DAMAGED})")

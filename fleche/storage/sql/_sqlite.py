@@ -1,0 +1,593 @@
+"""SQLite: one file, to which many threads and processes write, or which may only be looked at.
+
+On a local file system SQLite keeps a write-ahead log and its index beside the file (``-wal``,
+``-shm``) while it is open, so that readers and a writer do not wait for each other. They belong to
+the account that opened the file first. So whoever only looks at the file of another account does
+it in ways that make neither of them: with the log, while somebody has the file open who keeps one;
+and as it is, with no regard for anybody, while nobody does. Which of the two it is must be asked
+each time, and a look at the file as it is counts only if the file is still the same afterwards.
+
+The lowest version of SQLite that works is 3.24 (``ON CONFLICT DO UPDATE``).
+"""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import time
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from pathlib import Path
+from threading import Lock, RLock
+from typing import Any, TypeVar
+
+from fleche._util import override, warn_caller
+from fleche.errors import StorageError
+from fleche.storage.sql._database import NO_PARAMETERS, Connection, Database, Pooled, register
+from fleche.storage.sql._errors import DAMAGED, Disturbed, as_storage_error, wrong_version
+from fleche.storage.sql._schema import SCHEMA, tables_of
+from fleche.storage.sql._urls import immutable, read_only
+
+__all__ = ["SqliteFile", "SqliteMemory", "is_local"]
+
+T = TypeVar("T")
+
+_PATIENCE = 60.0
+"""Seconds to wait for others who write."""
+
+_BUSY = 0.2
+"""Seconds for which SQLite itself waits; in between, a fork can have its way."""
+
+_ATTEMPTS = 20
+_CACHED_STATEMENTS = 256
+_SETTLED = 0.05
+"""Seconds after which a file that changes again has another time of modification for certain."""
+
+_RESERVE = 1 << 19
+"""Bytes that are kept back on the disk, so that a full one can be tidied up."""
+
+_LOGGING = b"\2"
+_LOGGING_AT = 18  # where the header of a file says whether it has a log
+
+_FULL = ("disk is full", "disk i/o error", "unable to open")
+
+_NETWORK = (
+    "nfs",
+    "cifs",
+    "smb",
+    "lustre",
+    "gpfs",
+    "beegfs",
+    "ceph",
+    "afs",
+    "9p",
+    "fuse.",
+    "glusterfs",
+)
+
+
+def is_local(path: Path) -> bool:
+    """Return whether ``path`` is on a file system of this machine, as far as that can be known."""
+    try:
+        mounts = Path("/proc/self/mounts").read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return True
+    kinds = {}
+    for line in mounts.splitlines():
+        _, place, kind, *_ = line.split(" ")
+        kinds[place.replace("\\040", " ")] = kind
+    for parent in (path, *path.parents):
+        if str(parent) in kinds:
+            return not kinds[str(parent)].startswith(_NETWORK)
+    return True
+
+
+class SqliteMemory(Database):
+    """A database in memory: one connection for all threads of this process, one at a time."""
+
+    kind = "sqlite"
+    shown = "sqlite://"
+    in_memory = True
+
+    def __init__(self) -> None:
+        self._lock = RLock()
+        self._connection: sqlite3.Connection | None = None
+        self._is_held = False
+        register(self)
+
+    @override
+    def fetch(self, sql: str, parameters: Mapping[str, Any] = NO_PARAMETERS) -> list[Any]:
+        with self._lock:
+            try:
+                return self._connect().execute(sql, parameters).fetchall()
+            except sqlite3.Error as error:
+                raise as_storage_error(self.shown, "read", error) from error
+
+    @override
+    def change(self, work: Callable[[Connection], T], *, frees: bool = False) -> T:
+        with self._lock:
+            try:
+                return _transact(self._connect(), work)
+            except (sqlite3.Error, OSError) as error:
+                if isinstance(error, StorageError):
+                    raise
+                raise as_storage_error(self.shown, "write", error) from error
+
+    def _connect(self) -> sqlite3.Connection:
+        if self._connection is None:
+            self._connection = sqlite3.connect(
+                ":memory:", isolation_level=None, check_same_thread=False
+            )
+            _prepare(self._connection)
+            _transact(self._connection, lambda found: _make_tables(found, self.shown))
+        return self._connection
+
+    @override
+    def close(self) -> None:
+        with self._lock:
+            connection, self._connection = self._connection, None
+            if connection is not None:
+                connection.close()
+
+    def __del__(self) -> None:
+        if self._connection is not None:
+            self._connection.close()
+
+    @override
+    def retire(self) -> None:
+        self._is_held = self._lock.acquire(timeout=1.0)
+
+    @override
+    def is_busy(self) -> bool:
+        return False
+
+    @override
+    def after_fork(self, *, in_child: bool) -> None:
+        if in_child:
+            self._lock = RLock()
+        elif self._is_held:
+            self._lock.release()
+
+
+class SqliteFile(Pooled):
+    """A database in a file.
+
+    Args:
+        path: of the file, absolute.
+        only_read: it may only be read.
+        patience: seconds to wait for others who write; a minute if nothing is said.
+        durable: what was written survives a power failure.
+        before_making: called when the file is about to be made.
+    """
+
+    kind = "sqlite"
+
+    def __init__(
+        self,
+        path: Path,
+        *,
+        only_read: bool = False,
+        patience: float | None = None,
+        durable: bool = False,
+        before_making: Callable[[], None] | None = None,
+    ) -> None:
+        super().__init__()
+        self.path = path
+        self.shown = str(path)
+        self._only_read = only_read
+        self._patience = _PATIENCE if patience is None else patience
+        self._durable = durable
+        self._before_making = before_making
+        self._is_ready = False
+        self._writing = Lock()
+        self._looking = Lock()
+        self._look: tuple[tuple[int, ...], sqlite3.Connection] | None = None
+        self._has_warned = False
+
+    # -- the contract ------------------------------------------------------------------------------
+
+    @override
+    def fetch(self, sql: str, parameters: Mapping[str, Any] = NO_PARAMETERS) -> list[Any]:
+        idle = self._idle
+        try:
+            connection = idle.pop()
+        except IndexError:
+            return self._fetch(sql, parameters)
+        if self._pid != os.getpid():
+            idle.append(connection)
+            return self._fetch(sql, parameters)
+        try:
+            return connection.execute(sql, parameters).fetchall()  # type: ignore[no-any-return]
+        except sqlite3.Error as error:
+            if not _is_busy(error):
+                raise self._explained("read", error) from error
+        finally:
+            self.give_back(idle, connection)
+        return self._fetch(sql, parameters)
+
+    def _fetch(self, sql: str, parameters: Mapping[str, Any]) -> list[Any]:
+        """Return what is selected, by whatever way the file can be read just now."""
+
+        def select(connection: Any) -> list[Any]:
+            return connection.execute(sql, parameters).fetchall()  # type: ignore[no-any-return]
+
+        if not self._idle:
+            try:
+                status = self.path.stat()
+            except FileNotFoundError:
+                return []
+            except OSError as error:
+                raise self._explained("read", error) from error
+            if status.st_size == 0:
+                return []
+            if self._is_guest(status):
+                return self._look_at(select)
+        return self._patiently("read", select)
+
+    @override
+    def change(self, work: Callable[[Connection], T], *, frees: bool = False) -> T:
+        if self._only_read:
+            raise self._explained("write", sqlite3.OperationalError("readonly database"))
+        with self._writing:
+            try:
+                return self._patiently("write", lambda found: _transact(found, work))
+            except StorageError as error:
+                if not (frees and _says_full(error) and self._free_reserve()):
+                    raise
+            try:
+                return self._patiently("write", lambda found: _transact(found, work))
+            finally:
+                self._keep_reserve()
+
+    def _patiently(self, action: str, work: Callable[[Any], T]) -> T:
+        """Return what ``work`` returns, called with a connection again while others write."""
+        deadline = time.monotonic() + self._patience
+        while True:
+            try:
+                idle, connection = self.take()
+                try:
+                    return work(connection)
+                finally:
+                    self.give_back(idle, connection)
+            except sqlite3.Error as error:
+                if not _is_busy(error) or time.monotonic() > deadline:
+                    raise self._explained(action, error) from error
+            except StorageError:
+                raise
+            except (OSError, UnicodeError) as error:
+                raise self._explained(action, error) from error
+
+    # -- connections -------------------------------------------------------------------------------
+
+    @override
+    def connect(self) -> sqlite3.Connection:
+        if self._inherited:
+            raise StorageError(
+                f"{self.shown}: cannot be used in this process, which was forked while another "
+                "thread had it in use; start workers by spawn or forkserver"
+            )
+        path = self.path
+        if not path.exists():
+            self._make_file()
+        connection = sqlite3.connect(
+            path,
+            timeout=min(_BUSY, self._patience),
+            isolation_level=None,
+            check_same_thread=False,
+            cached_statements=_CACHED_STATEMENTS,
+        )
+        try:
+            _prepare(connection)
+            self._choose_journal(connection)
+            self._make_ready(connection)
+            self._share_side_files()
+        except BaseException:
+            connection.close()
+            raise
+        return connection
+
+    def _make_file(self) -> None:
+        """Make the file, with the mode that the umask gives; SQLite's own would be 0644."""
+        if self._before_making is not None:
+            self._before_making()
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        os.close(os.open(self.path, os.O_CREAT | os.O_WRONLY, 0o666))
+        self._keep_reserve()
+
+    def _choose_journal(self, connection: sqlite3.Connection) -> None:
+        if is_local(self.path.parent.resolve()):
+            if connection.execute("PRAGMA journal_mode = WAL").fetchone()[0] == "wal":
+                level = "FULL" if self._durable else "NORMAL"
+                connection.execute(f"PRAGMA synchronous = {level}")
+            return
+        # The index of a log is shared memory, which machines do not share.
+        connection.execute("PRAGMA locking_mode = EXCLUSIVE")
+        connection.execute("PRAGMA journal_mode = DELETE")
+        connection.execute("PRAGMA locking_mode = NORMAL")
+        connection.execute("SELECT count(*) FROM sqlite_master").fetchone()  # gives up the lock
+        if not self._has_warned:
+            self._has_warned = True
+            warn_caller(
+                f"{self.shown}: on a network file system SQLite is slow, and is only as safe as "
+                'the locks of that file system; use files, or type = "ssh" to the machine that '
+                "has the disk"
+            )
+
+    def _make_ready(self, connection: sqlite3.Connection) -> None:
+        if self._is_ready:
+            return
+        if _stored_version(connection) != SCHEMA:
+            _transact(connection, lambda found: _make_tables(found, self.shown))
+        self._is_ready = True
+
+    @override
+    def after_fork(self, *, in_child: bool) -> None:
+        super().after_fork(in_child=in_child)
+        if in_child:
+            self._writing, self._looking = Lock(), Lock()
+
+    @override
+    def retire(self) -> None:
+        super().retire()
+        with self._looking:
+            self._forget_look()
+
+    # -- a file that is somebody else's ------------------------------------------------------------
+
+    def _is_guest(self, status: os.stat_result) -> bool:
+        """Return whether nothing may be left beside the file: it is not ours, or not writable."""
+        if self._only_read or status.st_uid != os.geteuid():
+            return True
+        ours = os.access in os.supports_effective_ids
+        return not (
+            os.access(self.path, os.W_OK, effective_ids=ours)
+            and os.access(self.path.parent, os.W_OK, effective_ids=ours)
+        )
+
+    def _look_at(self, look: Callable[[Any], T]) -> T:
+        """Return what ``look`` returns, called again as long as it is disturbed.
+
+        Raises:
+            Disturbed: it always is.
+            StorageError: the file cannot be read.
+        """
+        deadline = time.monotonic() + self._patience
+        attempts = 0
+        while attempts < _ATTEMPTS:
+            attempts += 1
+            failure: Exception | None = None
+            with self._looking:
+                try:
+                    stamp = None if is_written_to(self.path) else stamp_of(self.path)
+                except OSError as error:
+                    raise self._explained("read", error) from error
+                try:
+                    result = look(self._guest_connection(stamp))
+                except sqlite3.Error as error:
+                    failure = error
+                if stamp is None:
+                    self._forget_look()
+                in_vain = self._was_in_vain(stamp, failed=failure is not None)
+                if in_vain:
+                    self._forget_look()
+            if in_vain:
+                continue
+            if failure is None:
+                return result
+            if not _is_busy(failure) or time.monotonic() > deadline:
+                raise self._explained("read", failure) from failure
+            attempts -= 1
+        raise Disturbed(f"{self.shown}: cannot read: somebody writes to it (try again)")
+
+    def _was_in_vain(self, stamp: tuple[int, ...] | None, *, failed: bool) -> bool:
+        """Return whether somebody has come meanwhile, or gone with the log."""
+        try:
+            if stamp is None:
+                return failed and not is_written_to(self.path)
+            return is_written_to(self.path) or stamp_of(self.path) != stamp
+        except OSError:
+            return True
+
+    def _guest_connection(self, stamp: tuple[int, ...] | None) -> sqlite3.Connection:
+        """Return a connection that leaves nothing behind; one to a file at rest is kept."""
+        kept = self._look
+        if kept is not None and stamp is not None and kept[0] == stamp:
+            return kept[1]
+        self._forget_look()
+        place = read_only(self.path) if stamp is None else immutable(self.path)
+        connection = sqlite3.connect(
+            place,
+            uri=True,
+            timeout=min(_BUSY, self._patience),
+            isolation_level=None,
+            check_same_thread=False,
+        )
+        self._open.add(connection)
+        connection.text_factory = _as_text
+        # A file that has just changed may change once more with the same time of modification.
+        known = stamp if stamp is not None and _is_settled(stamp) else ()
+        self._look = known, connection
+        if not self._is_ready:
+            version = _stored_version(connection)
+            if version != SCHEMA:
+                raise wrong_version(self.shown, version)
+            self._is_ready = True
+        return connection
+
+    def _forget_look(self) -> None:
+        look, self._look = self._look, None
+        if look is not None:
+            self.discard(look[1])
+
+    def _share_side_files(self) -> None:
+        """Give the log the group of the file, so that a group which shares the file shares both."""
+        with suppress(OSError):
+            status = self.path.stat()
+            if status.st_uid == os.geteuid():
+                return
+            for side in self._side_files():
+                found = side.stat()
+                if found.st_uid == os.geteuid() and found.st_gid != status.st_gid:
+                    os.chown(side, -1, status.st_gid)
+
+    def _side_files(self) -> list[Path]:
+        sides = (self.path.with_name(f"{self.path.name}{end}") for end in ("-wal", "-shm"))
+        return [side for side in sides if side.exists()]
+
+    # -- what goes wrong ---------------------------------------------------------------------------
+
+    def _explained(self, action: str, error: BaseException) -> StorageError:
+        if isinstance(error, StorageError):
+            return error
+        reason = str(error).lower()
+        refused = isinstance(error, PermissionError)
+        if refused or any(word in reason for word in ("readonly", "unable to open", "permission")):
+            with suppress(OSError):
+                if said := self._foreign_side_file():
+                    return StorageError(f"{self.shown}: cannot {action}: {said}")
+        perhaps = f"perhaps {DAMAGED}" if isinstance(error, sqlite3.DatabaseError) else ""
+        return as_storage_error(self.shown, action, error, otherwise=perhaps)
+
+    def _foreign_side_file(self) -> str:
+        """Return what a log that somebody else has left means, and how it is mended."""
+        if not os.access(self.path, os.W_OK):
+            return ""
+        for side in self._side_files():
+            if os.access(side, os.W_OK):
+                continue
+            owner = _account(side.stat().st_uid)
+            log = self.path.with_name(f"{self.path.name}-wal")
+            if log.exists() and log.stat().st_size:
+                cure = (
+                    f"ask {owner} to open the cache once more, or to let you write to it "
+                    f"(chmod g+w {side}); it holds calls that are not in the file yet"
+                )
+            else:
+                cure = (
+                    f"it is empty: when {owner} has no process left that uses the cache, remove "
+                    f"{self.path.name}-wal and {self.path.name}-shm"
+                )
+            return f"{side} belongs to {owner} and may not be written to ({cure})"
+        return ""
+
+    # -- a full disk -------------------------------------------------------------------------------
+
+    def _reserve(self) -> Path:
+        return self.path.with_name(f"{self.path.name}-reserve")
+
+    def _free_reserve(self) -> bool:
+        """Give the disk back what was kept for this moment; return whether there was any."""
+        try:
+            self._reserve().unlink()
+        except OSError:
+            return False
+        return True
+
+    def _keep_reserve(self) -> None:
+        """Keep some room on the disk; without it, a full one has no room for removing anything."""
+        with suppress(OSError, StorageError, sqlite3.Error):
+            if self._open:
+                self._patiently(
+                    "write", lambda found: found.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+                )
+        place = self._reserve()
+        try:
+            with place.open("xb") as file:
+                file.write(bytes(_RESERVE))
+        except FileExistsError:
+            pass
+        except OSError:
+            with suppress(OSError):
+                place.unlink(missing_ok=True)
+
+
+# -- what connections have in common ---------------------------------------------------------------
+
+
+def _prepare(connection: sqlite3.Connection) -> None:
+    connection.text_factory = _as_text
+    connection.execute("PRAGMA foreign_keys = ON")
+
+
+def _as_text(data: bytes) -> str:
+    """Return a text even if it is damaged: no fault of the other rows that are read with it."""
+    return data.decode("utf-8", "replace")
+
+
+def _transact(connection: Any, work: Callable[[Any], T]) -> T:
+    """Return what ``work`` returns, called inside a transaction that writes."""
+    connection.execute("BEGIN IMMEDIATE")
+    try:
+        result = work(connection)
+        connection.execute("COMMIT")
+    except BaseException:
+        with suppress(sqlite3.Error):  # SQLite may have rolled back already
+            connection.execute("ROLLBACK")
+        raise
+    return result
+
+
+def _stored_version(connection: sqlite3.Connection) -> Any:
+    """Return the version of the tables that are there; 0 if there are none."""
+    try:
+        query = "SELECT value FROM fleche_meta WHERE name = 'schema'"
+        row = connection.execute(query).fetchone()
+    except sqlite3.OperationalError as error:
+        if "no such table" not in str(error):
+            raise
+        row = None
+    if row is None:
+        query = "SELECT 1 FROM sqlite_master WHERE name = 'fleche_calls'"
+        return 0 if connection.execute(query).fetchone() is None else None
+    text = row[0]
+    if isinstance(text, str) and text.isascii() and text.isdigit():
+        return int(text)
+    return text
+
+
+def _make_tables(connection: Any, shown: str) -> None:
+    version = _stored_version(connection)
+    if version == SCHEMA:
+        return
+    if version != 0 or version is None:
+        raise wrong_version(shown, version)
+    for statement in tables_of("sqlite"):
+        connection.execute(statement)
+    connection.execute(f"INSERT INTO fleche_meta (name, value) VALUES ('schema', '{SCHEMA}')")
+
+
+def _is_busy(error: Exception) -> bool:
+    return isinstance(error, sqlite3.OperationalError) and "locked" in str(error)
+
+
+def _says_full(error: StorageError) -> bool:
+    reason = str(error).lower()
+    return any(word in reason for word in _FULL)
+
+
+def stamp_of(path: Path) -> tuple[int, ...]:
+    """Return by what a change of a file at rest is known."""
+    found = path.stat()
+    return found.st_ino, found.st_size, found.st_mtime_ns
+
+
+def is_written_to(path: Path) -> bool:
+    """Return whether the file has a log just now, or is of a kind that never has one."""
+    if path.with_name(f"{path.name}-wal").exists():
+        return True
+    with path.open("rb") as file:
+        file.seek(_LOGGING_AT)
+        return file.read(1) != _LOGGING
+
+
+def _is_settled(stamp: tuple[int, ...]) -> bool:
+    return time.time_ns() - stamp[2] > _SETTLED * 1e9
+
+
+def _account(number: int) -> str:
+    try:
+        import pwd
+
+        return pwd.getpwuid(number).pw_name
+    except (ImportError, KeyError):
+        return f"account {number}"

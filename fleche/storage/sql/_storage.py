@@ -1,0 +1,459 @@
+"""Calls in the tables of a database."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import msgspec
+
+from fleche._util import batched, override
+from fleche.call import CallEntry, QueryCall, decode_entry, encode_entry
+from fleche.digest import Address
+from fleche.errors import ParcelError, StorageError
+from fleche.storage._base import CallStorage, Capabilities, Entry, keys_of, matching_entries
+from fleche.storage.sql._database import Connection, Database
+from fleche.storage.sql._errors import DAMAGED
+from fleche.storage.sql._locks import SqlLocks
+from fleche.storage.sql._query import Plan, begins_with, plan_of
+from fleche.storage.sql._schema import facts_of, shortened
+from fleche.storage.sql._sqlite import SqliteFile, SqliteMemory
+from fleche.storage.sql._urls import backend_of, locate, parse_sqlite, redacted
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
+__all__ = ["Sql", "SqlCalls", "SqlOptions", "open_database"]
+
+log = logging.getLogger("fleche.storage")
+
+_FIRST_PAGE = 100  # rows; few, so that the first answer comes early
+_LARGEST_PAGE = 64_000
+_BATCH = 400  # keys in a statement; SQLite takes 999 parameters before version 3.32
+_BATCH_BYTES = 1 << 22
+_PROBE = 1000
+_LAST_ID = (1 << 63) - 1
+
+_ENTRY = "SELECT key, entry FROM fleche_calls WHERE key = :key"
+_UPSERT = (
+    "INSERT INTO fleche_calls (key, name, module, code, pin, created, modified, size, entry)"
+    " VALUES (:key, :name, :module, :code, :pin, :now, :now, :size, :entry)"
+    " ON CONFLICT (key) DO UPDATE SET name = excluded.name, module = excluded.module,"
+    " code = excluded.code, pin = excluded.pin, modified = excluded.modified,"
+    " size = excluded.size, entry = excluded.entry"
+)
+_ID = "SELECT id FROM fleche_calls WHERE key = :key"
+_FORGET_FACTS = "DELETE FROM fleche_facts WHERE call = :id"
+_INSERT_FACT = (
+    "INSERT INTO fleche_facts (call, field, digest, variant, held, kind, number, text)"
+    " VALUES (:call, :field, :digest, :variant, :held, :kind, :number, :text)"
+)
+_DELETE = "DELETE FROM fleche_calls WHERE key = :key"
+_DELETE_OLDER = "DELETE FROM fleche_calls WHERE key = :key AND modified <= :limit"
+
+
+class SqlCalls(CallStorage):
+    """Calls in ``database``.
+
+    Args:
+        database: SQLite or a server.
+        secrets: the first signs, all are accepted.
+    """
+
+    def __init__(self, database: Database, secrets: Sequence[bytes] = ()) -> None:
+        self._database = database
+        self._secrets = secrets
+        stays = not database.in_memory
+        self.capabilities = Capabilities(persistent=stays, shared=stays)
+        if stays:
+            self.locks = SqlLocks(database)
+
+    # -- the five methods --------------------------------------------------------------------------
+
+    @override
+    def put_many(self, items: Iterable[tuple[str, CallEntry]]) -> None:
+        """Store entries, each in place of one that is there.
+
+        Each batch is one transaction; what comes in one batch is stored together, or not at all.
+        """
+        batch: dict[str, tuple[CallEntry, bytes]] = {}
+        size = 0
+        for key, entry in items:
+            data = encode_entry(key, entry, self._secrets)
+            batch[str(key)] = entry, data
+            size += len(data)
+            if len(batch) >= _BATCH or size >= _BATCH_BYTES:
+                self._put(batch)
+                batch, size = {}, 0
+        if batch:
+            self._put(batch)
+
+    def _put(self, batch: Mapping[str, tuple[CallEntry, bytes]]) -> None:
+        # In order of the keys, so that no two writers of the same calls wait for each other.
+        ordered = sorted(batch.items()) if len(batch) > 1 else list(batch.items())
+        rows = [_row_of(key, entry, data) for key, (entry, data) in ordered]
+
+        def put(connection: Connection) -> None:
+            for row, (_, (entry, _)) in zip(rows, ordered, strict=True):
+                connection.execute(_UPSERT, row)
+                call = connection.execute(_ID, row).fetchall()[0][0]
+                connection.execute(_FORGET_FACTS, {"id": call})
+                connection.executemany(_INSERT_FACT, facts_of(call, entry))
+
+        self._database.change(put)
+
+    @override
+    def get_many(self, keys: Iterable[str]) -> Iterator[tuple[str, CallEntry | ParcelError]]:
+        wanted = list(keys)
+        if len(wanted) == 1:
+            key = wanted[0]
+            rows = self._database.fetch(_ENTRY, {"key": str(key)})
+            return iter([(key, self._opened(key, rows[0][1]))] if rows else [])
+        return self._get_batches(wanted)
+
+    def _get_batches(self, keys: Sequence[str]) -> Iterator[tuple[str, CallEntry | ParcelError]]:
+        for batch in batched(keys, _BATCH):
+            found = dict(self._among("SELECT key, entry FROM fleche_calls WHERE key", batch))
+            for key in batch:
+                data = found.get(str(key))
+                if data is not None:
+                    yield key, self._opened(key, data)
+
+    @override
+    def contains_many(self, keys: Iterable[str]) -> set[str]:
+        found: set[str] = set()
+        for batch in batched(keys, _BATCH):
+            rows = self._among("SELECT key FROM fleche_calls WHERE key", batch)
+            there = {row[0] for row in rows}
+            found.update(key for key in batch if str(key) in there)
+        return found
+
+    @override
+    def delete_many(self, keys: Iterable[str]) -> None:
+        for batch in batched(keys, _BATCH):
+            gone = [{"key": str(key)} for key in sorted(batch)]
+            if self.contains_many(batch):
+                self._database.change(
+                    lambda connection, gone=gone: connection.executemany(_DELETE, gone),  # type: ignore[misc]
+                    frees=True,
+                )
+
+    @override
+    def entries(self, prefix: str = "") -> Iterator[Entry]:
+        condition, parameters = begins_with("key", prefix) if prefix else ("1 = 1", {})
+        pages = self._pages(
+            f"SELECT id, key, size, modified FROM fleche_calls WHERE {condition} AND id < :last"
+            " ORDER BY id DESC LIMIT :size",
+            parameters,
+        )
+        return (
+            _entry_of(key, size, modified)
+            for _, key, size, modified in pages
+            if key.startswith(prefix)
+        )
+
+    # -- what a database does better ---------------------------------------------------------------
+
+    @override
+    def touch_many(self, keys: Iterable[str]) -> set[str]:
+        wanted = list(keys)
+        found: set[str] = set()
+        for batch in batched(wanted, _BATCH):
+            there = self.contains_many(batch)
+            names = {f"k{number}": str(key) for number, key in enumerate(sorted(there))}
+            change = (
+                "UPDATE fleche_calls SET modified = :now WHERE key IN"
+                f" ({', '.join(f':{name}' for name in names)})"
+            )
+            if names:
+                try:
+                    self._database.change(
+                        lambda connection, names=names, change=change: connection.execute(  # type: ignore[misc]
+                            change, {**names, "now": time.time()}
+                        )
+                    )
+                except StorageError:  # where nothing can be written
+                    log.debug("%s: calls are not touched", self._database.shown, exc_info=True)
+            found |= self.contains_many(there)
+        return found
+
+    @override
+    def delete_older(self, limits: Mapping[str, float]) -> set[str]:
+        """Remove entries unless they are younger; return what went.
+
+        If the connection to a server breaks, one may have gone where this says that it has not.
+        """
+
+        def delete(connection: Connection, batch: Sequence[str]) -> set[str]:
+            return {
+                key
+                for key in batch
+                if connection.execute(
+                    _DELETE_OLDER, {"key": str(key), "limit": limits[key]}
+                ).rowcount
+                > 0
+            }
+
+        gone: set[str] = set()
+        for batch in batched(sorted(limits), _BATCH):
+            gone |= self._database.change(
+                lambda connection, batch=batch: delete(connection, batch),  # type: ignore[misc]
+                frees=True,
+            )
+        return gone
+
+    @override
+    def query(
+        self, template: QueryCall, *, keys_only: bool = False
+    ) -> Iterator[tuple[str, CallEntry | None]]:
+        """Yield the finished calls that match, those that were first stored last come first.
+
+        They are fetched in pages, between which no transaction is open: the database may be written
+        to, by the same thread too, before the last one is taken. What is stored meanwhile is not
+        seen. Damaged entries are skipped with a warning.
+        """
+        if keys_only and template == QueryCall():
+            return ((entry.key, None) for entry in self.entries())
+        return matching_entries(template, self._candidates(plan_of(template)))
+
+    def _candidates(self, plan: Plan) -> Iterator[tuple[str, CallEntry | ParcelError]]:
+        lead = self._lead_of(plan)
+        last = "c.id" if lead is None or lead < 0 else "f.call"
+        statement = (
+            f"{plan.select('c.id', lead)} AND {last} < :last ORDER BY {last} DESC LIMIT :size"
+        )
+        found = self._pages(statement, plan.parameters)
+        for batch in batched((row[0] for row in found), _BATCH):
+            yield from self._by_id(batch)
+
+    def _by_id(self, batch: Sequence[int]) -> Iterator[tuple[str, CallEntry | ParcelError]]:
+        rows = self._among("SELECT id, key, entry FROM fleche_calls WHERE id", batch)
+        for _, key, data in sorted(rows, key=lambda row: row[0], reverse=True):
+            if _is_key(key):
+                yield key, self._opened(key, data)
+
+    def _lead_of(self, plan: Plan) -> int | None:
+        """Return the condition that leaves the fewest rows over; a server knows that by itself."""
+        if not plan.steps or self._database.kind != "sqlite":
+            return None
+        if len(plan.steps) == 1:
+            return plan.steps[0]
+        counts = [(self._count(plan, step), number, step) for number, step in enumerate(plan.steps)]
+        return min(counts)[2]
+
+    def _count(self, plan: Plan, step: int) -> int:
+        rows = self._database.fetch(plan.probe(step, _PROBE), plan.parameters)
+        return int(rows[0][0]) if rows else 0
+
+    @override
+    def holders(self, prefix: str) -> Iterator[tuple[Address, str]]:
+        condition, parameters = begins_with("f.digest", prefix[:64])
+        if not prefix:
+            condition = "f.digest IS NOT NULL"
+        pages = self._pages(
+            "SELECT f.call, c.key, f.digest, f.variant FROM fleche_facts f"
+            " JOIN fleche_calls c ON c.id = f.call"
+            f" WHERE {condition} AND f.held = 1 AND f.call < :last"
+            " ORDER BY f.call DESC LIMIT :size",
+            parameters,
+            whole=True,
+        )
+        for _, key, digest, variant in pages:
+            address = Address.of(digest, variant or "")
+            if address.startswith(prefix):
+                yield address, key
+
+    def references(self) -> Iterator[tuple[Address, str]]:
+        """Yield the values that entries need from a value storage, each with the key of its entry.
+
+        Pins are among them. An address comes once for each place that has it.
+        """
+        pages = self._pages(
+            "SELECT f.call, c.key, f.digest, f.variant FROM fleche_facts f"
+            " JOIN fleche_calls c ON c.id = f.call"
+            " WHERE f.variant IS NOT NULL AND f.held = 0 AND f.call < :last"
+            " ORDER BY f.call DESC LIMIT :size",
+            {},
+            whole=True,
+        )
+        return ((Address.of(digest, variant), key) for _, key, digest, variant in pages)
+
+    # -- what it is --------------------------------------------------------------------------------
+
+    @override
+    def close(self) -> None:
+        """Close the connections; a database in memory is gone. Idempotent."""
+        self._database.close()
+
+    # -- statements --------------------------------------------------------------------------------
+
+    def _among(self, statement: str, values: Sequence[Any]) -> list[Any]:
+        """Return the rows of a statement that ends where the list of values begins."""
+        names = {
+            f"k{number}": value if isinstance(value, int) else str(value)
+            for number, value in enumerate(values)
+        }
+        places = ", ".join(f":{name}" for name in names)
+        return self._database.fetch(f"{statement} IN ({places})", names)
+
+    def _pages(
+        self, statement: str, parameters: Mapping[str, Any], *, whole: bool = False
+    ) -> Iterator[Any]:
+        """Yield rows whose first column falls, fetched in pages that grow.
+
+        Args:
+            statement: with the parameters ``last`` and ``size``.
+            parameters: the others.
+            whole: rows may share their first column. The last such group of a page is left to the
+                next one, so that none is torn.
+        """
+        last, size = _LAST_ID, _FIRST_PAGE
+        while True:
+            rows = self._database.fetch(statement, {**parameters, "last": last, "size": size})
+            is_end = len(rows) < size
+            if whole and not is_end:
+                rest = [row for row in rows if row[0] != rows[-1][0]]
+                if not rest:  # one group is larger than a page
+                    size *= 4
+                    continue
+                rows = rest
+            if rows and not all(isinstance(row[0], int) and row[0] < last for row in rows):
+                raise StorageError(f"{self._database.shown}: rows in disorder ({DAMAGED})")
+            sound = [row for row in rows if len(row) == 1 or _is_key(row[1])]
+            if len(sound) < len(rows):
+                log.warning("%s: calls whose key is damaged are passed over", self._database.shown)
+            yield from sound
+            if is_end:
+                return
+            last, size = rows[-1][0], min(16 * size, _LARGEST_PAGE)
+
+    def _opened(self, key: str, data: Any) -> CallEntry | ParcelError:
+        """Return the entry in a row, after every check, or the error that refuses it."""
+        whole = data if isinstance(data, bytes) else b""  # a damaged file holds anything
+        try:
+            return decode_entry(key, whole, self._secrets, place=self._database.shown)
+        except ParcelError as error:
+            return error
+
+
+def _row_of(key: str, entry: CallEntry, data: bytes) -> dict[str, Any]:
+    record = entry.record
+    return {
+        "key": key,
+        "name": shortened(record.name),
+        "module": None if record.module is None else shortened(record.module),
+        "code": None if record.code is None else shortened(str(record.code)),
+        "pin": int(record.is_pin),
+        "now": time.time(),
+        "size": len(data),
+        "entry": data,
+    }
+
+
+_HEX = frozenset("0123456789abcdef")
+
+
+def _is_key(text: Any) -> bool:
+    return isinstance(text, str) and len(text) == 64 and _HEX.issuperset(text)
+
+
+def _entry_of(key: str, size: Any, modified: Any) -> Entry:
+    """Return the size and age in a row; of what is damaged, that it is small and young."""
+    return Entry(
+        key,
+        size if isinstance(size, int) else 0,
+        modified if isinstance(modified, float) else time.time(),
+    )
+
+
+# -- as a storage of its own -----------------------------------------------------------------------
+
+
+class SqlOptions(msgspec.Struct, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
+    """The table of a ``sql`` storage in ``fleche.toml``.
+
+    Attributes:
+        url: an SQLAlchemy URL, or the path of an SQLite file; by default a database in memory.
+        secret_key: one secret or several: the first signs, all of them are accepted.
+    """
+
+    url: str | None = None
+    secret_key: str | list[str] | None = None
+
+
+class Sql(SqlCalls):
+    """Calls in a database, where queries run.
+
+    Args:
+        url: an SQLAlchemy URL (``postgresql+psycopg://user@host/name``, ``sqlite:///calls.db``) or
+            the path of an SQLite file, ``~`` expanded. By default an SQLite database in memory, for
+            all threads of this process.
+        secret_key: secrets: the first signs, all are accepted, and an entry that none of them
+            signed is refused. By default those of ``FLECHE_SECRET_KEY``, if there are any.
+
+    Raises:
+        StorageError: ``url`` is no URL, or that of a database that is not supported. The database
+            itself is first opened when it is used.
+        MissingExtra: it is that of a server, and SQLAlchemy is not installed.
+        ValueError: a secret is empty.
+    """
+
+    Options: ClassVar[type[msgspec.Struct]] = SqlOptions
+
+    def __init__(
+        self, url: str | Path | None = None, *, secret_key: str | list[str] | None = None
+    ) -> None:
+        place = None if url is None else locate(str(url), _absolute)
+        self._options = SqlOptions(url=place, secret_key=secret_key)
+        super().__init__(open_database(place), keys_of(secret_key))
+
+    @classmethod
+    def from_options(
+        cls,
+        type_name: str,  # noqa: ARG003
+        options: SqlOptions,
+        resolve: Callable[[str], str],
+    ) -> Self:
+        """Return the storage that a table of ``fleche.toml`` describes."""
+        url = None if options.url is None else locate(options.url, resolve)
+        return cls(url, secret_key=options.secret_key)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickle as the configuration; a database in memory arrives empty."""
+        return _restore, (type(self), self._options)
+
+    @override
+    def to_config(self) -> dict[str, Any]:
+        return {"type": "sql", **msgspec.to_builtins(self._options)}
+
+    @override
+    def __repr__(self) -> str:
+        url = self._options.url
+        return f"{type(self).__name__}({'' if url is None else repr(redacted(url))})"
+
+
+def open_database(url: str | None) -> Database:
+    """Return the database that ``url`` names, which is opened when it is first used.
+
+    Args:
+        url: an SQLAlchemy URL, or the absolute path of an SQLite file; ``None``: in memory.
+    """
+    if url is not None and backend_of(url) != "sqlite":
+        from fleche.storage.sql._server import Server
+
+        return Server(url)
+    place = parse_sqlite(url or "sqlite://")
+    if not place.path:
+        return SqliteMemory()
+    return SqliteFile(Path(place.path), only_read=place.read_only, patience=place.patience)
+
+
+def _restore(cls: type[Sql], options: SqlOptions) -> Sql:
+    return cls.from_options("sql", options, str)
+
+
+def _absolute(path: str) -> str:
+    return str(Path(path).expanduser().absolute())

@@ -1,0 +1,163 @@
+"""Database urls: where the database is, with absolute paths and hidden passwords.
+
+They are taken apart here and not by SQLAlchemy, which only servers need.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+from urllib.parse import parse_qsl, quote, unquote, urlencode
+
+from fleche.errors import StorageError
+
+__all__ = [
+    "SqliteUrl",
+    "backend_of",
+    "immutable",
+    "locate",
+    "parse_sqlite",
+    "read_only",
+    "redacted",
+]
+
+_URL = re.compile(r"(?P<name>[a-z][a-z0-9]*)(?:\+\w+)?://(?P<rest>.*)", re.DOTALL)
+_SHOWN = "***"
+_SERVERS = ("postgresql", "postgres")
+_PURE_MYSQL = ("mysql", "mariadb")
+_OPTIONS = frozenset({"cache", "check_same_thread", "immutable", "mode", "timeout", "uri"})
+
+
+class SqliteUrl(NamedTuple):
+    """What an SQLite url says.
+
+    Attributes:
+        path: of the file; empty for a database in memory.
+        read_only: the url says that the file may only be read.
+        patience: seconds to wait for others who write, where the url says so.
+    """
+
+    path: str = ""
+    read_only: bool = False
+    patience: float | None = None
+
+
+def backend_of(url: str) -> str:
+    """Return ``"sqlite"`` or ``"postgresql"``.
+
+    Args:
+        url: an SQLAlchemy URL, or the path of an SQLite file.
+
+    Raises:
+        StorageError: it is no URL, or that of another database.
+    """
+    if "://" not in url:
+        return "sqlite"
+    found = _URL.fullmatch(url)
+    if found is None:
+        raise StorageError(
+            f"{url.partition('://')[0]}://...: not a database url; "
+            "write sqlite:///path, postgresql+psycopg://user@host/name, or the path of a file"
+        )
+    name = found["name"]
+    if name == "sqlite":
+        return name
+    if name in _SERVERS:
+        return "postgresql"
+    called = "MySQL and MariaDB" if name in _PURE_MYSQL else f"a database of type {name!r}"
+    raise StorageError(
+        f"{redacted(url)}: {called} cannot keep calls; use PostgreSQL "
+        "(postgresql+psycopg://user@host/name) or SQLite (sqlite:///path)"
+    )
+
+
+def locate(url: str, resolve: Callable[[str], str]) -> str:
+    """Return ``url`` with the path of an SQLite file made absolute by ``resolve``.
+
+    Args:
+        url: an SQLAlchemy URL, or the path of an SQLite file.
+        resolve: makes a path absolute and expands its ``~``.
+
+    Raises:
+        StorageError: it is no URL, or that of a database that is not supported.
+    """
+    if backend_of(url) != "sqlite" or url == ":memory:":
+        return url
+    if "://" not in url:
+        return resolve(url)
+    start, path, query = _parts(url)
+    if path in ("", ":memory:") or path.startswith("file:"):
+        return url
+    return f"{start}/{resolve(path)}{query}"
+
+
+def redacted(url: str) -> str:
+    """Return ``url`` without its passwords."""
+    found = _URL.fullmatch(url)
+    if found is None or found["name"] == "sqlite":
+        return url
+    start = url[: found.start("rest")]
+    rest, mark, query = found["rest"].partition("?")
+    place, slash, name = rest.partition("/")
+    user, at, host = place.rpartition("@")
+    if ":" in user:
+        user = f"{user.partition(':')[0]}:{_SHOWN}"
+    if mark:
+        pairs = parse_qsl(query, keep_blank_values=True)
+        query = urlencode(
+            [(key, _SHOWN if "pass" in key else value) for key, value in pairs], safe="*/"
+        )
+    return f"{start}{user}{at}{host}{slash}{name}{mark}{query}"
+
+
+def parse_sqlite(url: str) -> SqliteUrl:
+    """Return what an SQLite url says.
+
+    Args:
+        url: the url, or the path of a file.
+
+    Raises:
+        StorageError: it says something that is not understood here.
+    """
+    if "://" not in url:
+        return SqliteUrl("" if url == ":memory:" else url)
+    _, path, query = _parts(url)
+    options = dict(parse_qsl(query[1:], keep_blank_values=True))
+    if unknown := sorted(options.keys() - _OPTIONS):
+        raise StorageError(
+            f"{url}: unknown option {unknown[0]!r}; an SQLite url may say mode=ro and timeout"
+        )
+    if path in ("", ":memory:") or options.get("mode") == "memory":
+        return SqliteUrl()
+    if path.startswith("file:"):
+        path = unquote(path.removeprefix("file:"))
+        if path.startswith("//"):
+            path = f"/{path.lstrip('/')}"
+    try:
+        patience = float(options["timeout"]) if "timeout" in options else None
+    except ValueError:
+        raise StorageError(f"{url}: timeout={options['timeout']!r}: not a number") from None
+    read_only = options.get("mode") == "ro" or options.get("immutable") in ("1", "true")
+    return SqliteUrl(path, read_only, patience)
+
+
+def immutable(path: Path) -> str:
+    """Return the URI that reads a file without the locks and logs that need write permission."""
+    return f"file:{quote(str(path))}?mode=ro&immutable=1"
+
+
+def read_only(path: Path) -> str:
+    """Return the URI that reads a file, with its locks."""
+    return f"file:{quote(str(path))}?mode=ro"
+
+
+def _parts(url: str) -> tuple[str, str, str]:
+    """Return what stands before the path, the path, and the query with its question mark."""
+    start, _, rest = url.partition("://")
+    rest, mark, query = rest.partition("?")
+    host, _, path = rest.partition("/")
+    if host:
+        raise StorageError(f"{url}: an SQLite url has three slashes: sqlite:///path")
+    return f"{start}://", path, f"{mark}{query}"
