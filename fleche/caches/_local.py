@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from bisect import bisect_left
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from functools import partial
 from itertools import islice
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 
@@ -28,7 +29,7 @@ from fleche.errors import AmbiguousFormError, ParcelError
 from fleche.parcel import Parcel
 from fleche.storage import CallStorage, Capabilities, Entry, ValueStorage
 
-__all__ = ["Cache", "LocalBackend"]
+__all__ = ["Cache", "Local", "LocalBackend"]
 
 _MANY = 500
 """To shrink so many keys, it is quicker to list everything once."""
@@ -333,11 +334,10 @@ class LocalBackend(CacheBackend):
 
     @override
     def to_config(self) -> dict[str, Any]:
-        return {
-            "values": self.values.to_config(),
-            "calls": self.calls.to_config(),
-            **self.policy.to_config(),
-        }
+        values, calls = self.values.to_config(), self.calls.to_config()
+        whole = values == calls and values.get("type") == "local"
+        table = values if whole else {"values": values, "calls": calls}
+        return {**table, **self.policy.to_config()}
 
     @override
     def close(self) -> None:
@@ -396,6 +396,54 @@ class Cache(BaseCache):
 
 def _cache_over(kind: type[Cache], backend: LocalBackend) -> Cache:
     return kind(backend.values, backend.calls, policy=backend.policy)
+
+
+class Local(Cache):
+    """The embedded store: calls in one SQLite file, large values as files beside it.
+
+    It is the default. One call is one transaction, one hit is one ``SELECT``; sizes, ages and times
+    of use are known to the database. Many processes may use it at the same time. On a network file
+    system, where SQLite is not safe, it is made of files instead.
+    """
+
+    def __init__(
+        self,
+        root: str | os.PathLike[str],
+        *,
+        compress: Literal["zlib", "zstd"] | None = None,
+        secret_key: str | list[str] | None = None,
+        mmap: bool = False,
+        durable: bool = False,
+        policy: LayerPolicy | None = None,
+    ) -> None:
+        """Keep everything in the directory ``root``, which is made when it is needed.
+
+        Args:
+            root: the directory; ``~`` and environment variables are expanded.
+            compress: compress values, if that makes them smaller.
+            secret_key: one secret or several: the first signs, all are accepted.
+            mmap: load the large buffers of a value when they are touched, copy-on-write.
+            durable: what was written survives a power failure; slower.
+            policy: how a stack treats this cache.
+
+        Raises:
+            StorageError: what is in ``root`` was made by a newer fleche, or must not be used from
+                this machine.
+        """
+        from fleche.storage.local import local_storages
+
+        options = {"compress": compress, "secret_key": secret_key, "mmap": mmap, "durable": durable}
+        super().__init__(*local_storages(root, **options), policy=policy)
+
+    @override
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _local_over, (self.backend,)
+
+
+def _local_over(backend: LocalBackend) -> Local:
+    made = Local.__new__(Local)
+    BaseCache.__init__(made, backend)
+    return made
 
 
 def needed_by(entry: CallEntry) -> tuple[Address, ...] | None:

@@ -12,11 +12,12 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 import msgspec
 
-from fleche.caches import BaseCache, Cache, CachePool, CacheStack
+from fleche.caches import BaseCache, Cache, CachePool, CacheStack, Local
 from fleche.config._find import ALWAYS, FILENAME, Config, load_config, working_directory
 from fleche.config._schema import (
     Layer,
     LayerTable,
+    LocalTable,
     NestedTable,
     PoolTable,
     Reference,
@@ -189,7 +190,7 @@ class _Builder:
             )
         else:
             log.info("no [default] cache is configured; results are kept in %s", root)
-        table = {"template": "cloudpickle", "root": str(root)}
+        table = {"type": "local", "root": str(root)}
         return self.build(parse(table, ConfigPath("default", root.parent)))
 
     def build(self, spec: Spec) -> BaseCache:
@@ -226,6 +227,10 @@ class _Builder:
 
     def template(self, layer: Layer) -> BaseCache:
         assert isinstance(layer.table, TemplateTable)
+        if layer.table.template == "local":
+            assert isinstance(layer.table.root, str)
+            with layer.place.blamed():
+                return self._keep(Local(layer.place.key("root").resolve(layer.table.root)))
         return self._cache(*expand_template(layer.table), layer.place)
 
     def _cache(self, values: Any, calls: Any, place: ConfigPath) -> BaseCache:
@@ -237,6 +242,14 @@ class _Builder:
             raise
         with place.blamed():
             return self._keep(Cache(value_storage, call_storage))
+
+    def local(self, layer: Layer) -> BaseCache:
+        options, place = _arguments(layer.table), layer.place
+        for name in (*_LIMITS, *_POLICY):
+            options.pop(name, None)
+        root = place.key("root").resolve(options.pop("root"))
+        with place.blamed():
+            return self._keep(Local(root, **options))
 
     def ssh(self, layer: Layer) -> BaseCache:
         from fleche.remote import SshCache
@@ -271,6 +284,7 @@ class _Builder:
 _MAKERS: dict[type[LayerTable], Callable[[_Builder, Layer], BaseCache]] = {
     StoragesTable: _Builder.storages,
     TemplateTable: _Builder.template,
+    LocalTable: _Builder.local,
     SshTable: _Builder.ssh,
     SubprocessTable: _Builder.subprocess,
     PoolTable: _Builder.pool,

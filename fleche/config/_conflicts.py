@@ -25,7 +25,7 @@ from fleche.errors import ConfigError
 __all__ = ["check_conflicts"]
 
 _FILES = ("cloudpickle", "pickle", "dill")
-_PATHS = ("files", "hdf5", "database")
+_PATHS = ("files", "hdf5", "local", "database")
 
 Where: TypeAlias = "tuple[str, ...] | None"
 """What kind of place it is, and its name there. None where that cannot be told."""
@@ -86,8 +86,8 @@ def _storages(layer: Layer) -> tuple[Mapping[str, Any], Mapping[str, Any]]:
 
 def _where_values(table: Mapping[str, Any], place: ConfigPath) -> Where:
     match table:
-        case {"type": "hdf5", "root": str(root)}:
-            return _resolved("hdf5", root, place)
+        case {"type": "hdf5" | "local" as kind, "root": str(root)}:
+            return _resolved(kind, root, place)
         case {"type": "fsspec", "url": str(url)} if "://" in url.removeprefix("file://"):
             return "objects", url.rstrip("/"), repr(table.get("options", {}))
         case {"type": "fsspec", "url": str(url)}:

@@ -30,6 +30,7 @@ __all__ = [
     "Layer",
     "LayerTable",
     "LimitedTable",
+    "LocalTable",
     "NestedTable",
     "PoolTable",
     "Reference",
@@ -45,7 +46,7 @@ __all__ = [
 
 Count: TypeAlias = Annotated[int, msgspec.Meta(ge=1)]
 Template: TypeAlias = Literal[
-    "cloudpickle", "pickle", "dill", "sql", "hdf5", "fsspec", "memory", "void"
+    "local", "cloudpickle", "pickle", "dill", "sql", "hdf5", "fsspec", "memory", "void"
 ]
 
 
@@ -110,6 +111,19 @@ class TemplateTable(LimitedTable, frozen=True, kw_only=True):
 
     template: Template
     root: Text | UnsetType = UNSET
+
+
+class LocalTable(LimitedTable, frozen=True, kw_only=True):
+    """The embedded store; its options are explained by the class."""
+
+    label: ClassVar[str] = "a local cache"
+
+    type: Literal["local"]
+    root: Text
+    compress: Literal["zlib", "zstd"] | UnsetType = UNSET
+    secret_key: str | list[str] | UnsetType = UNSET
+    mmap: bool | UnsetType = UNSET
+    durable: bool | UnsetType = UNSET
 
 
 class RemoteTable(LayerTable, frozen=True, kw_only=True):
@@ -186,7 +200,11 @@ class Layer:
 
 Spec: TypeAlias = "Reference | Stack | Layer"
 
-_TYPES: dict[str, type[LayerTable]] = {"ssh": SshTable, "subprocess": SubprocessTable}
+_TYPES: dict[str, type[LayerTable]] = {
+    "local": LocalTable,
+    "ssh": SshTable,
+    "subprocess": SubprocessTable,
+}
 _KINDS: dict[str, type[LayerTable]] = {
     "template": TemplateTable,
     "values": StoragesTable,
@@ -249,7 +267,7 @@ def _struct_of(table: dict[str, Any], place: ConfigPath) -> type[LayerTable]:
     if not kinds:
         raise _undecided(table, place)
     key = next(iter(kinds.values()))
-    if key == "template" and table["template"] in list(_TYPES):
+    if key == "template" and table["template"] in {*_TYPES} - {*get_args(Template)}:
         name = table["template"]
         hint = f'did you mean type = "{name}"?'
         raise place.key("template").error(f"unknown template {name!r}, {hint}")
@@ -328,7 +346,12 @@ def _in_fsspec(root: str) -> Pair:
     return {"type": "fsspec", "url": f"{root}/values"}, {"type": "fsspec", "url": f"{root}/calls"}
 
 
+def _in_store(root: str) -> Pair:
+    return {"type": "local", "root": root}, {"type": "local", "root": root}
+
+
 _TEMPLATES: dict[str, Callable[[str], Pair]] = {
+    "local": _in_store,
     "cloudpickle": _in_files("cloudpickle"),
     "pickle": _in_files("pickle"),
     "dill": _in_files("dill"),
