@@ -8,9 +8,8 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from fleche._util import __version__
-
 if TYPE_CHECKING:
+    from fleche._util import __version__
     from fleche.caches import Cache, CachePool, CacheStack
     from fleche.call import Call, LazyCall, QueryCall
     from fleche.decorator import BoundWrapper, FlecheWarning, Wrapper, fleche
@@ -79,6 +78,7 @@ __all__ = [
 ]
 
 _HOMES = {
+    "fleche._util": ("__version__",),
     "fleche.caches": ("Cache", "CachePool", "CacheStack"),
     "fleche.call": ("Call", "LazyCall", "QueryCall"),
     "fleche.decorator": ("BoundWrapper", "FlecheWarning", "Wrapper", "fleche"),

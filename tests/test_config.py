@@ -15,8 +15,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fleche.caches import Cache, CachePool, CacheStack, ReadOnlyCache
-from fleche.caches.base import BaseCache, LayerPolicy
-from fleche.caches.limited import SizeLimitedCache
+from fleche.caches import BaseCache, LayerPolicy
+from fleche.caches import SizeLimitedCache
 from fleche.config import (
     cache_from_config,
     cache_to_config,
@@ -25,8 +25,8 @@ from fleche.config import (
     load_default_metadata,
     redact,
 )
-from fleche.config.schema import TemplateTable
-from fleche.config.storages import expand_template
+from fleche.config._schema import TemplateTable, expand_template
+
 from fleche.errors import MissingExtra
 from fleche.metadata import Environment, Git, MetaData, Runtime
 from fleche.remote import SshCache, SubprocessCache

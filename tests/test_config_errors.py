@@ -14,8 +14,8 @@ from fleche.config import (
     load_default_metadata,
 )
 from fleche.errors import ConfigError, MissingExtra, StorageError
-from fleche.storage.memory import ValueMemory
-from fleche.storage.registry import register_storage
+from fleche.storage import ValueMemory
+from fleche.storage import register_storage
 
 CASES = Path(__file__).with_suffix(".txt").read_text(encoding="utf-8").split("\n\n")[1:]
 BROKEN = [tuple(case.strip().split("\n=> ")) for case in CASES]

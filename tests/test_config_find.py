@@ -64,16 +64,6 @@ class TestSearch:
         with pytest.raises(ConfigError, match=r"nowhere: no directory to look for fleche\.toml in"):
             find_config_files(tmp_home / "nowhere")
 
-    def test_the_working_directory_is_gone(
-        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        gone = tmp_path / "gone"
-        gone.mkdir()
-        monkeypatch.chdir(gone)
-        gone.rmdir()
-        with pytest.raises(ConfigError, match="the working directory is gone"):
-            find_config_files()
-        assert find_config_files(tmp_path) == []
 
     def test_root_stops_the_walk_and_keeps_xdg_out(self, tmp_home: Path) -> None:
         write(tmp_home, NEAR)

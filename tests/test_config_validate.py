@@ -8,11 +8,10 @@ from typing import Annotated, Any, Literal
 import msgspec
 import pytest
 
-from fleche.config.place import Place, enumerated, suggestion
-from fleche.config.validate import convert, plain
+from fleche.config._validate import ConfigPath, convert, enumerated, plain, suggestion
 from fleche.errors import ConfigError
 
-HERE = Place("here", Path("/"))
+HERE = ConfigPath("here", Path("/"))
 
 
 class Inner(msgspec.Struct, frozen=True):
@@ -100,7 +99,7 @@ def test_enumerated() -> None:
 
 class TestPlace:
     def test_path(self) -> None:
-        file = Place("/etc/fleche.toml: ", Path("/etc"))
+        file = ConfigPath("/etc/fleche.toml: ", Path("/etc"))
         assert str(file) == "/etc/fleche.toml"
         assert str(file.key("a").index(1).key("b.c")) == "/etc/fleche.toml: a[1].'b.c'"
 
@@ -109,8 +108,8 @@ class TestPlace:
         [("x", "/base/x"), ("../x", "/x"), ("/x", "/x"), ("./a//b/", "/base/a/b"), (".", "/base")],
     )
     def test_resolve(self, path: str, expected: str) -> None:
-        assert Place("p", Path("/base")).resolve(path) == expected
+        assert ConfigPath("p", Path("/base")).resolve(path) == expected
 
     def test_resolve_home(self, tmp_home: Path) -> None:
-        assert Place("p", Path("/base")).resolve("~/x") == str(tmp_home / "x")
-        assert Place("p", Path("/base")).resolve("a/~/x") == "/base/a/~/x"
+        assert ConfigPath("p", Path("/base")).resolve("~/x") == str(tmp_home / "x")
+        assert ConfigPath("p", Path("/base")).resolve("a/~/x") == "/base/a/~/x"

@@ -23,7 +23,7 @@ import pytest
 
 from fleche import cache, fleche, state, wrap_executor
 from fleche.caches import BaseCache, Cache
-from fleche.claims import Claim, Claims
+from fleche.storage import Lock, LockTable
 from fleche.decorator import FlecheWarning, _turns
 from fleche.digest import Digest
 from fleche.errors import ConfigError, StorageError
@@ -185,15 +185,15 @@ class Other:
     """Another process that computes: all that is seen of it is its claim."""
 
     def __init__(self, found: BaseCache, key: Digest) -> None:
-        self.claims, self.key = found.claims, key
+        self.locks, self.key = found.locks, key
         self._over = threading.Event()
-        assert self.claims.take(key, "other") is None
+        assert self.locks.acquire(key, "other") is None
         self._thread = threading.Thread(target=self._beat)
         self._thread.start()
 
     def _beat(self) -> None:
         while not self._over.wait(0.05):
-            assert self.claims.renew(self.key, "other")
+            assert self.locks.heartbeat(self.key, "other")
 
     def die(self) -> None:
         self._over.set()
@@ -201,7 +201,7 @@ class Other:
 
     def release(self) -> None:
         self.die()
-        self.claims.release(self.key, "other")
+        self.locks.release(self.key, "other")
 
 
 @pytest.fixture(params=["file", "sql"])
@@ -238,7 +238,7 @@ class TestWaiting:
             assert waiting.result(10) == 8
         assert runs == [4]
         assert function.contains(4)
-        assert shared.claims.take(function.digest(4), "next") is None
+        assert shared.locks.acquire(function.digest(4), "next") is None
 
     def test_for_the_dead(self, shared: Cache) -> None:
         """A claim without signs of life is taken over, also while one waits for it."""
@@ -250,7 +250,7 @@ class TestWaiting:
             other.die()
             assert waiting.result(10) == 8
         assert runs == [4]
-        assert shared.claims.take(function.digest(4), "next") is None
+        assert shared.locks.acquire(function.digest(4), "next") is None
 
     def test_a_claim_that_is_old_at_first_sight(
         self, shared: Cache, monkeypatch: pytest.MonkeyPatch
@@ -329,15 +329,15 @@ class TestComputing:
         @fleche(coalesce="processes", hash_code=False)
         def look(x: int) -> int:
             for _ in range(2):
-                seen.append(active.claims.take(look.digest(x), "other"))
+                seen.append(active.locks.acquire(look.digest(x), "other"))
                 time.sleep(0.3)
             return x
 
         assert look(1) == 1
         first, second = seen
         assert first.owner == second.owner
-        assert second.beat > first.beat
-        assert active.claims.take(look.digest(1), "other") is None
+        assert second.heartbeat > first.heartbeat
+        assert active.locks.acquire(look.digest(1), "other") is None
 
     @pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt, SystemExit])
     def test_a_body_that_raises(self, active: Cache, error: type[BaseException]) -> None:
@@ -349,17 +349,17 @@ class TestComputing:
 
         with pytest.raises(error):
             fail(1)
-        assert active.claims.take(fail.digest(1), "other") is None
+        assert active.locks.acquire(fail.digest(1), "other") is None
 
     def test_forgotten(self, active: Cache) -> None:
         """A claim to which nobody refers any more (an interrupt at the worst moment) ends."""
         key = fresh().digest(1)
-        assert active.claims.take(key, "mine") is None
-        turn = _turns.Turn(active.claims, key, "mine")
-        assert active.claims.take(key, "other") is not None
+        assert active.locks.acquire(key, "mine") is None
+        turn = _turns.Turn(active.locks, key, "mine")
+        assert active.locks.acquire(key, "other") is not None
         del turn
         gc.collect()
-        soon(lambda: active.claims.take(key, "other") is None)
+        soon(lambda: active.locks.acquire(key, "other") is None)
 
     def test_lost(self, no_leaks: None, active: Cache) -> None:
         """Who was taken for dead computes to the end, and takes nothing from his heir."""
@@ -367,14 +367,14 @@ class TestComputing:
         @fleche(coalesce="processes", hash_code=False)
         def slow(x: int) -> int:
             key = slow.digest(x)
-            found = active.claims.take(key, "heir")
-            while not active.claims.take_over(key, "heir", found):
-                found = active.claims.take(key, "heir")
+            found = active.locks.acquire(key, "heir")
+            while not active.locks.steal(key, "heir", found):
+                found = active.locks.acquire(key, "heir")
             time.sleep(0.3)
             return x
 
         assert slow(1) == 1
-        found = active.claims.take(slow.digest(1), "other")
+        found = active.locks.acquire(slow.digest(1), "other")
         assert found is not None
         assert found.owner == "heir"
 
@@ -389,7 +389,7 @@ class TestComputing:
             if not child:
                 raise SystemExit
             os.waitpid(child, 0)
-            return active.claims.take(forks.digest(x), "other")
+            return active.locks.acquire(forks.digest(x), "other")
 
         parent = os.getpid()
         try:
@@ -439,7 +439,7 @@ class TestComputing:
         def broken(key: Digest, owner: str) -> None:
             raise ConfigError("no")
 
-        monkeypatch.setattr(active.claims, "take", broken)
+        monkeypatch.setattr(active.locks, "take", broken)
         with pytest.raises(ConfigError):
             asyncio.run(work(1))  # type: ignore[arg-type]
 
@@ -452,10 +452,10 @@ class TestComputing:
             return inner
 
         outer = begin(1)
-        assert active.claims.take(begin.digest(1), "other") is not None
+        assert active.locks.acquire(begin.digest(1), "other") is not None
         inner.set_result(5)
         assert outer.result(5) == 5
-        assert active.claims.take(begin.digest(1), "other") is None
+        assert active.locks.acquire(begin.digest(1), "other") is None
         assert begin(1).result(5) == 5
 
     def test_a_future_that_another_process_has_stored(self, active: Cache) -> None:
@@ -476,8 +476,8 @@ class TestComputing:
             assert [found.result(10).result(5) for found in waiting] == [1, 1]
 
 
-class Broken(Claims):
-    """Claims that fail where they are told to."""
+class Broken(LockTable):
+    """LockTable that fail where they are told to."""
 
     shared = True
 
@@ -488,19 +488,19 @@ class Broken(Claims):
         if place == self._place:
             raise self._error
 
-    def take(self, key: Digest, owner: str) -> Claim | None:
+    def acquire(self, key: Digest, owner: str) -> Lock | None:
         self._fail("take")
-        return None if self._place in ("release", "renew") else Claim("other", 0.0)
+        return None if self._place in ("release", "renew") else Lock("other", 0.0)
 
     def now(self, key: Digest) -> float:
         self._fail("now")
         return 1e9
 
-    def take_over(self, key: Digest, owner: str, old: Claim) -> bool:
+    def steal(self, key: Digest, owner: str, old: Lock) -> bool:
         self._fail("take_over")
         return True
 
-    def renew(self, key: Digest, owner: str) -> bool:
+    def heartbeat(self, key: Digest, owner: str) -> bool:
         self._fail("renew")
         return True
 
@@ -518,7 +518,7 @@ class TestFailures:
         self, place: str, error: Exception, active: Cache, no_leaks: None
     ) -> None:
         """They never stop a function: it computes and stores, with one warning at most."""
-        active.claims = Broken(place, error)
+        active.locks = Broken(place, error)
 
         @fleche(coalesce="processes", hash_code=False)
         def slow(x: int) -> int:
@@ -552,7 +552,7 @@ class TestFailures:
         monkeypatch.setattr(active, "lookup", lookup)
         with pytest.warns(FlecheWarning, match="without looking"):
             assert function(4) == 8
-        assert active.claims.take(function.digest(4), "other") is None
+        assert active.locks.acquire(function.digest(4), "other") is None
 
     def test_a_strict_cache_is_obeyed(self, active: Cache, monkeypatch: pytest.MonkeyPatch) -> None:
         function, looks = fresh(), []
@@ -565,7 +565,7 @@ class TestFailures:
         monkeypatch.setattr(active, "lookup", lookup)
         with pytest.raises(ConfigError):
             function(4)
-        assert active.claims.take(function.digest(4), "other") is None
+        assert active.locks.acquire(function.digest(4), "other") is None
 
     def test_no_thread_to_be_had(self, active: Cache, monkeypatch: pytest.MonkeyPatch) -> None:
         """A claim that nobody can keep alive is given back."""
@@ -577,7 +577,7 @@ class TestFailures:
         monkeypatch.setattr(threading.Thread, "start", start)
         with pytest.warns(FlecheWarning, match="can't start new thread"):
             assert function(4) == 8
-        assert active.claims.take(function.digest(4), "other") is None
+        assert active.locks.acquire(function.digest(4), "other") is None
 
     def test_a_read_only_directory(self, active: Cache) -> None:
         """Where no claim can be made, no result can be stored either; the function runs."""

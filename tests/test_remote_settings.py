@@ -17,8 +17,8 @@ import pytest
 import fleche
 from fleche.caches import BaseCache, CachePool, CacheStack, ReadOnlyCache
 from fleche.config import cache_from_config, cache_to_config
-from fleche.config.place import Place
-from fleche.config.schema import parse
+from fleche.config._validate import ConfigPath
+from fleche.config._schema import parse
 from fleche.digest import digest
 from fleche.errors import ConfigError, Rejected, RemoteConnectionError
 from fleche.remote import (
@@ -38,7 +38,7 @@ from tests.helpers.serving import Serving
 
 NUL = "a\0b"
 ABSENT = digest("a value that nobody has stored")
-HERE = Place("here", Path("/"))
+HERE = ConfigPath("here", Path("/"))
 
 TEXT = ["", NUL, 3, ["x"]]
 SECONDS = [0, -1, -math.inf, math.nan, "60", True, [1]]

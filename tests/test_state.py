@@ -18,7 +18,7 @@ import pytest
 import fleche as package
 from fleche import Cache, CacheStack, Git, Runtime, Tags, cache, digest, meta, project, state, tags
 from fleche.errors import ConfigError
-from fleche.state import active
+from fleche.state import _active as active
 from fleche.storage import CallMemory, ValueMemory
 
 
