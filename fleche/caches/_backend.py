@@ -24,6 +24,7 @@ from dataclasses import asdict, dataclass
 from threading import Lock
 from typing import Any, Literal, TypeAlias
 
+from fleche._util import renewed_after_fork
 from fleche.caches.maintenance import Report, Task
 from fleche.call import SMALL, CallEntry, CallRecord, QueryCall
 from fleche.digest import Address, Digest
@@ -89,7 +90,7 @@ class CacheBackend(ABC):
 
     def __init__(self) -> None:
         self._counts: Counter[str] = Counter()
-        self._counts_lock = Lock()
+        self._counts_lock = renewed_after_fork(Lock())
 
     # -- the contract ------------------------------------------------------------------------------
 
