@@ -92,9 +92,7 @@ class _Parts:
         self.mains[Address.of(ref.digest, variant)] = main
         self.buffers.update(shared)
         summary, kind = summarize(value)
-        return msgspec.structs.replace(
-            ref, variant=variant, size=size, summary=summary, type=kind
-        )
+        return msgspec.structs.replace(ref, variant=variant, size=size, summary=summary, type=kind)
 
     @property
     def size(self) -> int:
