@@ -117,7 +117,7 @@ class TestTheSuiteFindsFaults:
     def test_results_mixed_up(self) -> None:
         class MixedUp(Wrong):
             def load_values(self, addresses: Iterable[Address]) -> Any:
-                for address, parcel in super().load_values(addresses):
+                for address, _ in super().load_values(addresses):
                     yield address, self.packing.pack("something else", address.digest)
 
         assert is_refused(MixedUp)
