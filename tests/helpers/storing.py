@@ -51,6 +51,7 @@ def keys(storage: Any) -> list[str]:
 
 def entry(storage: Any, key: str) -> Entry:
     """What is known of an entry without reading it; raise `KeyError` if there is none."""
+    found: Entry
     for found in storage.entries(key):
         if found.key == key:
             return found
