@@ -270,8 +270,9 @@ class CacheBackend(ABC):
 
     def count(self, event: str, number: int = 1) -> None:
         """Add to the counter of ``event`` (``"hits"``, ``"misses"``, ``"errors.corrupt"``, ...)."""
-        with self._counts_lock:
-            self._counts[event] += number
+        if number:
+            with self._counts_lock:
+                self._counts[event] += number
 
     def counts(self) -> dict[str, int]:
         """Return how often each event happened to this object since it was made."""

@@ -355,5 +355,5 @@ def _store(
         pins.append(pin.key)
     if size > INLINE:
         wanted = cache.lacking(addresses)
-    cache.backend.save(entries, parts.parcels(wanted), unpin=pins)
+    cache.backend.save(entries, parts.parcels(wanted) if wanted else (), unpin=pins)
     cache.mend(wanted)
