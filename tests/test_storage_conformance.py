@@ -30,6 +30,7 @@ from fleche.storage import (
     ValueStorage,
     ValueVoid,
 )
+from fleche.storage.hdf5 import ValueHdf5
 from fleche.storage.local import CallLocal, ValueLocal
 from fleche.testing import check_call_storage, check_value_storage
 from tests.helpers.postgres import postgres, postgres_server  # noqa: F401
@@ -112,6 +113,8 @@ VALUES: dict[str, Callable[[Path], ValueStorage]] = {
     "file, zlib": lambda root: ValueFile(root, compress="zlib"),
     "file, zstd, mmap": lambda root: ValueFile(root, compress="zstd", mmap=True),
     "file, signed, durable": lambda root: ValueFile(root, secret_key=["a", "b"], durable=True),
+    "hdf5": ValueHdf5,
+    "hdf5, gzip": lambda root: ValueHdf5(root, compress="gzip"),
     "local": ValueLocal,
     "local, signed": lambda root: ValueLocal(root, secret_key="a"),
 }
