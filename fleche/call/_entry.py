@@ -74,7 +74,7 @@ class CallEntry(NamedTuple):
         """
         data = self.parcels.get(address)
         if data is None and not address.variant:
-            found = (each for each in self.parcels if each.digest == address)
+            found = (each for each in self.parcels if each.startswith(address))
             data = self.parcels.get(next(found, address))
         return None if data is None else Parcel.from_bytes(data)
 
@@ -92,7 +92,9 @@ def encode_entry(key: str, entry: CallEntry, secrets: Sequence[bytes] = ()) -> b
     """
     record = encode_record(entry.record)
     parcels = entry.parcels
-    table = _encode_table([(str(at), len(data)) for at, data in parcels.items()]) if parcels else b""
+    table = (
+        _encode_table([(str(at), len(data)) for at, data in parcels.items()]) if parcels else b""
+    )
     body = b"".join((record, table, *parcels.values()))
     flags = _SIGNED if secrets else 0
     prologue = _PROLOGUE.pack(_MAGIC, _VERSION, flags, len(record), len(table))
@@ -122,9 +124,11 @@ def decode_entry(
     if magic != _MAGIC:
         raise CorruptParcel(f"{where}: not an entry of fleche")
     if version != _VERSION:
-        raise CorruptParcel(
-            f"{where}: layout {version}, written by a newer fleche; upgrade this one", newer=True
+        error = CorruptParcel(
+            f"{where}: layout {version}, this fleche reads {_VERSION}; upgrade it"
         )
+        error.newer = version > _VERSION
+        raise error
     view = memoryview(data)
     start = _PROLOGUE.size + _CHECKSUM + (_SIGNATURE if flags & _SIGNED else 0)
     body = view[start:]
@@ -150,9 +154,7 @@ def _parcels(body: memoryview, table_size: int, where: str) -> dict[Address, Buf
     return parcels
 
 
-def _seal(
-    key: str, prologue: Buffer, body: Buffer, secrets: Sequence[bytes]
-) -> tuple[bytes, ...]:
+def _seal(key: str, prologue: Buffer, body: Buffer, secrets: Sequence[bytes]) -> tuple[bytes, ...]:
     """Return the checksum and, where there are secrets, the signature."""
     content = b"".join((key.encode(), prologue, body))
     if not secrets:
