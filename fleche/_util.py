@@ -6,6 +6,7 @@ import os
 import re
 import sys
 import warnings
+import weakref
 from collections.abc import Iterable, Iterator
 from itertools import islice
 from pathlib import Path
@@ -14,11 +15,47 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from fleche.errors import ConfigError
 
-__all__ = ["__version__", "batched", "calling_frame", "expand_path", "override", "warn_caller"]
+__all__ = [
+    "__version__",
+    "batched",
+    "calling_frame",
+    "expand_path",
+    "override",
+    "renewed_after_fork",
+    "warn_caller",
+]
 
 __version__ = "0.1.0"
 
 T = TypeVar("T")
+
+# -- forks -----------------------------------------------------------------------------------------
+
+_renewed: weakref.WeakSet[Any] = weakref.WeakSet()
+
+
+def renewed_after_fork(lock: T) -> T:
+    """Return ``lock``, which from now on a forked child always finds open.
+
+    Args:
+        lock: a lock, condition or event of :mod:`threading`. Another thread may hold it in the
+            moment of a fork; in the child there is no such thread, and nothing would release it.
+            What it guards must be sound at any moment, or be mended in the child.
+    """
+    _renewed.add(lock)
+    return lock
+
+
+def _renew_locks() -> None:
+    for lock in list(_renewed):
+        lock._at_fork_reinit()  # noqa: SLF001 (what the standard library does with its own locks)
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_renew_locks)
+
+
+# -- typing and iterating --------------------------------------------------------------------------
 
 if TYPE_CHECKING:
     from typing_extensions import override

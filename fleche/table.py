@@ -91,9 +91,7 @@ class Row:
             arguments={name: _shown(ref) for name, ref in record.arguments.items()},
             result=None if record.result is None else _shown(record.result),
             started=started(record),
-            seconds=_number(
-                runtime.get("seconds") if record.duration is None else record.duration
-            ),
+            seconds=_number(runtime.get("seconds") if record.duration is None else record.duration),
             host=_text(runtime.get("host")),
             user=_text(runtime.get("user")),
         )

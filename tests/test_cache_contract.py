@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+import datetime as dt
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,29 +16,27 @@ from fleche.caches import (
     CacheStack,
     CacheView,
     FilteredCache,
+    GcReport,
     LayerPolicy,
     ReadOnlyCache,
     RefreshingCache,
     SizeLimitedCache,
+    ViewBackend,
 )
-from fleche.call import LazyCall, QueryCall
-from fleche.digest import Digest
-from fleche.parcel import Parcel
-from fleche.storage import Sql, ValueFile
-from fleche.testing.caches import (
-    CACHE_CHECKS,
-    check_cache,
-    check_read_only_cache,
-    example_call,
-)
-from tests.helpers.layers import Layer, in_files, in_memory
+from fleche.call import Call, QueryCall
+from fleche.digest import Address, D, Digest
+from fleche.storage import CallMemory, ValueFile, ValueMemory
+from fleche.testing import CACHE_CHECKS, check_cache, check_read_only_cache, example_call
+from tests.helpers.layers import Layer, call, in_files, in_memory
+
+WRITABLE_VIEWS = ("itself", "view", "filter", "filter by function", "refreshing", "stack, first")
 
 NAMED = {check.__name__: check for check in CACHE_CHECKS}
 
 WRITABLE: dict[str, Callable[[Path], BaseCache]] = {
     "memory": lambda root: in_memory(),
     "files": in_files,
-    "files and sql": lambda root: Cache(ValueFile(root), Sql(root / "calls.db")),
+    "files and memory": lambda root: Cache(ValueFile(root), CallMemory()),
     "stack": lambda root: CacheStack([in_memory(), in_files(root)]),
     "stack of three": lambda root: CacheStack([in_memory(), in_files(root), in_memory()]),
     "stack of one": lambda root: CacheStack([in_files(root)]),
@@ -94,59 +93,185 @@ def test_each_check_has_a_fresh_cache() -> None:
     assert len(made) == len(CACHE_CHECKS)
 
 
+class Wrong(ViewBackend):
+    """A backend with a fault, over one without."""
+
+    def __init__(self) -> None:
+        super().__init__(in_memory().backend)
+
+
+def is_refused(kind: type[Wrong]) -> bool:
+    try:
+        check_cache(lambda: BaseCache(kind()))
+    except (AssertionError, KeyError, IndexError, ValueError, TypeError, RuntimeError):
+        return True
+    return False
+
+
 class TestTheSuiteFindsFaults:
     """A suite that passes everything proves nothing."""
 
-    def test_results_mixed_up(self) -> None:
-        class Wrong(CacheView):
-            def load_parcel(self, digest: Digest) -> Parcel:
-                parcel = super().load_parcel(digest)
-                return self.packing.pack("something else", parcel.head.digest)
+    def test_none(self) -> None:
+        assert not is_refused(Wrong)
 
-        with pytest.raises(AssertionError):
-            NAMED["check_digest_as_argument"](Wrong(in_memory()))
+    def test_results_mixed_up(self) -> None:
+        class MixedUp(Wrong):
+            def load_values(self, addresses: Iterable[Address]) -> Any:
+                for address, _ in super().load_values(addresses):
+                    yield address, self.packing.pack("something else", address.digest)
+
+        assert is_refused(MixedUp)
 
     def test_contained_without_result(self) -> None:
-        class Wrong(CacheView):
-            def contains(self, key: Digest | str) -> bool:
-                return bool(self.load_record(Digest(key)))
+        class Dangling(Wrong):
+            def contains(self, keys: Sequence[Digest | Address]) -> list[bool]:
+                there = dict(self.load([key for key in keys if not isinstance(key, Address)]))
+                here = super().contains(keys)
+                return [found or key in there for key, found in zip(keys, here, strict=True)]
 
-        with pytest.raises(AssertionError):
-            NAMED["check_result_gone"](Wrong(in_memory()))
+        assert is_refused(Dangling)
 
     @pytest.mark.parametrize(
-        "broken",
+        ("broken", "answer"),
         [
-            "save_record",
-            "save_parcel",
-            "missing",
-            "evict",
-            "expand",
-            "_shrink",
-            "_query",
-            "contains",
+            ("load", lambda keys, **_: iter(())),
+            ("load_values", lambda addresses: iter(())),
+            ("save", lambda *args, **options: None),
+            ("lacking", lambda addresses, **_: []),
+            ("contains", lambda keys: [True] * len(keys)),
+            ("contains", lambda keys: [False] * len(keys)),
+            ("evict", lambda keys: [True] * len(keys)),
+            ("expand", lambda prefixes: [()] * len(prefixes)),
+            ("shrink", lambda keys: [Digest(key[:4]) for key in keys]),
+            ("query", lambda template, **_: iter(())),
+            ("maintain", lambda task, progress: GcReport()),
         ],
     )
-    def test_a_primitive_that_does_nothing(self, broken: str) -> None:
-        def nothing(self: BaseCache, *args: Any) -> Any:
-            return {"expand": Digest("0" * 64), "missing": [], "_query": []}.get(broken, ())
+    def test_an_operation_that_does_nothing(self, broken: str, answer: Any) -> None:
+        kind = type("Broken", (Wrong,), {broken: lambda self, *args, **kw: answer(*args, **kw)})
+        assert is_refused(kind)
 
-        wrong = type("Wrong", (CacheView,), {broken: nothing})
-        with pytest.raises((AssertionError, KeyError, IndexError, ValueError)):
-            check_cache(lambda: wrong(in_memory()))
+    def test_pins_listed(self) -> None:
+        class Listing(Wrong):
+            def query(self, template: QueryCall, *, keys_only: bool = False) -> Any:
+                calls = self.inner.calls  # type: ignore[attr-defined]
+                for entry in list(calls.entries()):
+                    yield from calls.get_many([entry.key])
 
-    def test_leases_listed(self) -> None:
-        class Wrong(Cache):
-            def _query(self, call: QueryCall) -> Iterable[LazyCall]:
-                for key in list(self.calls.keys()):
-                    yield LazyCall(key, self.calls.get(key), self)
-
-        inner = in_memory()
-        with pytest.raises(AssertionError):
-            check_cache(lambda: Wrong(type(inner.values)(), type(inner.calls)()))
+        assert is_refused(Listing)
 
     def test_a_cache_that_fails_at_random(self) -> None:
         layer = Layer()
         layer.error = OSError("no more")
         with pytest.raises(OSError, match="no more"):
             check_cache(lambda: layer)
+
+
+# -- what it costs ---------------------------------------------------------------------------------
+
+VIEWS: dict[str, Callable[[BaseCache], BaseCache]] = {
+    "itself": lambda layer: layer,
+    "view": CacheView,
+    "read-only": ReadOnlyCache,
+    "filter": lambda layer: layer.filter(name="f"),
+    "filter by function": lambda layer: layer.filter(lambda call: call.name == "f"),
+    "refreshing": lambda layer: RefreshingCache(layer, dt.datetime(2000, 1, 1)),
+    "pool": lambda layer: CachePool([in_memory(), layer]),
+    "stack": lambda layer: CacheStack([in_memory(), layer]),
+    "stack, first": lambda layer: CacheStack([layer, in_memory()]),
+    "filtered stack of a read-only view": lambda layer: CacheStack(
+        [in_memory(), layer.readonly()]
+    ).filter(name="f"),
+}
+
+LARGE = "large " * 5000
+
+
+def filled(number: int = 100) -> tuple[Layer, list[Digest]]:
+    """Return a cache that is far away, with many calls, every second of them a large one."""
+    layer = Layer(local=False)
+    calls = [
+        call(x, result=[x, LARGE if x % 2 else ""], started="2024-01-01T00:00:00")
+        for x in range(number)
+    ]
+    return layer, [D(layer.inner.save(each)) for each in calls]
+
+
+class TestOperations:
+    """Through every wrapper, many keys cost the few operations that they cost at the cache itself.
+
+    An operation is a round trip where the cache is far away.
+    """
+
+    @pytest.mark.parametrize("view", VIEWS.values(), ids=VIEWS)
+    def test_out_of(self, view: Callable[[BaseCache], BaseCache]) -> None:
+        layer, _ = filled()
+        target = in_memory()
+        assert view(layer).transfer(target) == 100
+        assert layer.asked.total() <= 4, layer.asked
+        assert target.query().count() == 100
+
+    @pytest.mark.parametrize(
+        "view", [view for name, view in VIEWS.items() if name in WRITABLE_VIEWS]
+    )
+    def test_into(self, view: Callable[[BaseCache], BaseCache]) -> None:
+        source, layer = in_memory(), Layer(local=False)
+        for x in range(100):
+            source.save(call(x, result=[x, LARGE if x % 2 else ""]))
+        assert source.transfer(view(layer)) == 100
+        assert layer.asked.total() <= 6, layer.asked
+        assert layer.inner.query().count() == 100
+        assert layer.inner.verify().incomplete == ()
+
+    def test_small_calls_need_one_save(self) -> None:
+        source, layer = in_memory(), Layer(local=False)
+        for x in range(100):
+            source.save(call(x, result=[x]))
+        assert source.transfer(layer) == 100
+        assert layer.asked == {"contains": 1, "save": 1}
+
+    @pytest.mark.parametrize("view", VIEWS.values(), ids=VIEWS)
+    def test_many(self, view: Callable[[BaseCache], BaseCache]) -> None:
+        layer, keys = filled()
+        layer.inlines = True
+        shown = view(layer)
+        assert shown.contains_many(keys) == [True] * 100
+        assert layer.asked.total() <= 3, layer.asked
+        layer.asked.clear()
+        assert [each.key for each in shown.load_many(keys)] == keys
+        assert layer.asked.total() <= 2, layer.asked
+        layer.asked.clear()
+        assert {key: each.result[0] for key, each in shown.lookup_many(keys).items()} == dict(
+            zip(keys, range(100), strict=True)
+        )
+        assert layer.asked.total() <= 2, layer.asked
+
+    @pytest.mark.parametrize(
+        "view", [view for name, view in VIEWS.items() if name in WRITABLE_VIEWS]
+    )
+    def test_a_call_is_one_save(self, view: Callable[[BaseCache], BaseCache]) -> None:
+        """A miss is one look-up and one save, a hit is one look-up."""
+        layer = Layer(local=False)
+        cache = view(layer)
+        pending = cache.prepare(Call(name="f", arguments={"x": [1], "y": 2}))
+        assert layer.asked == {}
+        pending.commit([3], {"runtime": {"started": "2024-01-01T00:00:00"}})
+        assert layer.asked == {"save": 1}
+        layer.asked.clear()
+        assert cache.lookup(pending.key) is not None
+        assert layer.asked == {"load": 1}
+
+    def test_a_limited_cache(self) -> None:
+        """It touches what it hands out, all at once."""
+        touched: list[list[str]] = []
+
+        class Calls(CallMemory):
+            def touch_many(self, keys: Iterable[str]) -> set[str]:
+                touched.append(list(keys))
+                return super().touch_many(keys)
+
+        cache = SizeLimitedCache(Cache(ValueMemory(), Calls()), max_size=1000)
+        keys = [D(cache.save(call(x))) for x in range(100)]
+        touched.clear()
+        assert len(cache.lookup_many(keys)) == 100
+        assert touched == [keys]

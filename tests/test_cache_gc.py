@@ -16,11 +16,20 @@ import pytest
 from blake3 import blake3
 
 from fleche.caches import Cache, CacheStack, CacheView, GcReport, Rejected
-from fleche.call import Call
-from fleche.digest import D, Digest, digest
+from fleche.call import Call, CallEntry, decode_entry, encode_entry
+from fleche.digest import Address, D, Digest, digest
 from fleche.errors import StorageError
-from fleche.storage import CallFile, ValueFile
-from tests.helpers.layers import call, in_files, in_memory
+from fleche.parcel import Parcel
+from fleche.storage import (
+    CallFile,
+    CallMemory,
+    CallStorage,
+    Entry,
+    ValueFile,
+    ValueMemory,
+    ValueStorage,
+)
+from tests.helpers.layers import Layer, call, in_files, in_memory, load_parcel, result_of
 
 HOUR = 3600.0
 DAY = 24 * HOUR
@@ -32,6 +41,21 @@ def age(root: Path, seconds: float) -> None:
         if path.is_file():
             before = path.stat().st_mtime
             os.utime(path, (before - seconds, before - seconds))
+
+
+LARGE = "large " * 5000
+HUGE = "huge " * 500_000
+"""An argument that is stored before its function runs, under a pin."""
+
+
+def large(value: object) -> list[object]:
+    """Return a value that does not travel with the record of its call."""
+    return [value, LARGE]
+
+
+def contains(cache: Cache, value: object) -> bool:
+    """Return whether a value is in the storage of values."""
+    return cache.backend.lacking([Address.of(digest(value))]) == []
 
 
 def buffer_of(array: Any) -> Digest:
@@ -53,24 +77,31 @@ def cache(root: Path) -> Iterator[Cache]:
 class TestWhatGoes:
     def test_values_of_no_call(self, cache: Cache, root: Path) -> None:
         """What evicted calls leave behind goes; what another call needs stays."""
-        gone, kept = cache.save(call(x=[1], result=[2])), cache.save(call(x=[2], result=[3]))
+        gone = cache.save(call(x=large(1), result=large(2)))
+        kept = cache.save(call(x=large(2), result=large(3)))
         cache.evict(gone)
-        size = cache.load_parcel(digest([1])).nbytes
+        size = load_parcel(cache, digest(large(1))).nbytes
         age(root, 2 * HOUR)
-        assert cache.gc() == GcReport(removed=1, freed=size, kept=2, leases=0)
-        assert not cache.contains(digest([1]))
-        assert cache.load(kept).arguments["x"] == [2]
-        assert cache.load(kept).result == [3]
+        assert cache.gc() == GcReport(removed=1, freed=size, kept=2, pins=0)
+        assert not contains(cache, large(1))
+        assert cache.load(kept).arguments["x"] == large(2)
+        assert cache.load(kept).result == large(3)
 
-    def test_dry_run_only_tells(self, cache: Cache, root: Path) -> None:
+    def test_small_calls_leave_nothing(self, cache: Cache) -> None:
+        """Their values go with them."""
+        cache.evict(cache.save(call(x=[1], result=[2])))
+        assert cache.gc(grace=-1) == GcReport()
+        assert cache.stats().bytes == 0
+
+    def test_dry_run_changes_nothing(self, cache: Cache, root: Path) -> None:
         cache.save_value([1])
-        cache.prepare(Call(name="f", arguments={"x": [2]}))
+        cache.prepare(Call(name="f", arguments={"x": HUGE}))
         age(root, 8 * DAY)
         report = cache.gc(dry_run=True)
-        assert (report.removed, report.kept, report.leases) == (2, 0, 1)
-        assert cache.contains(digest([1]))
+        assert (report.removed, report.kept, report.pins) == (2, 0, 1)
+        assert contains(cache, [1])
         assert cache.gc() == report
-        assert not cache.contains(digest([1]))
+        assert not contains(cache, [1])
 
     def test_young_values_stay(self, cache: Cache, root: Path) -> None:
         """For ``grace`` seconds a value is left alone: the record may be on its way."""
@@ -80,18 +111,57 @@ class TestWhatGoes:
         assert cache.gc(grace=60).kept == 1
         assert cache.gc(grace=40).removed == 1
 
-    @pytest.mark.parametrize("how", ["save_value", "missing", "save_parcel"])
+    @pytest.mark.parametrize("how", ["save_value", "lacking", "any form", "save"])
     def test_values_found_again_are_young(self, cache: Cache, root: Path, how: str) -> None:
-        """Whoever finds a value here and does not store it again may rely on it."""
+        """A value that was found here, and so not stored again, may be relied on."""
         key = cache.save_value([1])
+        parcel = load_parcel(cache, key)
+        address = Address.of(key, parcel.variant)
         age(root, 2 * HOUR)
         if how == "save_value":
             cache.save_value([1])
-        elif how == "missing":
-            assert cache.missing([key]) == []
+        elif how == "lacking":
+            assert cache.backend.lacking([address], keep=True) == []
+        elif how == "any form":
+            assert cache.backend.lacking([Address.of(key)], keep=True) == []
         else:
-            cache.save_parcel(key, cache.load_parcel(key))
+            cache.backend.save({}, [(address, parcel)])
         assert cache.gc().kept == 1
+
+    def test_what_is_only_looked_at_grows_old(self, cache: Cache, root: Path) -> None:
+        key = cache.save_value([1])
+        age(root, 2 * HOUR)
+        assert cache.contains(key)
+        assert cache.backend.lacking([Address.of(key)]) == []
+        assert cache.load_value(key) == [1]
+        assert cache.gc().removed == 1
+
+    def test_what_a_digest_stands_for_stays(self, cache: Cache, root: Path) -> None:
+        """An argument that was given as a digest is needed in whatever form it is here."""
+        named = cache.save_value(large(1))
+        key = cache.save(call(x=named, result=2))
+        age(root, 2 * HOUR)
+        assert cache.gc().removed == 0
+        assert cache.load(key).arguments["x"] == large(1)
+
+    def test_the_clock_of_the_storage_counts(self) -> None:
+        """A machine whose clock is ahead takes nothing that is fresh there."""
+
+        class Elsewhere(ValueMemory):
+            def now(self) -> float:
+                return time.time() - 2 * HOUR
+
+            def entries(self, prefix: str = "") -> Any:
+                for each in super().entries(prefix):
+                    yield each._replace(modified=each.modified - 2 * HOUR)
+
+            def delete_older(self, limits: Any) -> set[str]:
+                return super().delete_older({key: at + 2 * HOUR for key, at in limits.items()})
+
+        cache = Cache(Elsewhere(), CallMemory())
+        cache.save_value([1])
+        assert cache.gc().kept == 1
+        assert cache.gc(grace=-1).removed == 1
 
     def test_an_empty_cache(self, cache: Cache) -> None:
         assert cache.gc() == GcReport()
@@ -103,6 +173,26 @@ class TestWhatGoes:
         assert cache.gc(grace=-1).removed == 1
         assert cache.load(key).result == 4
 
+    def test_a_storage_of_five_methods(self) -> None:
+        """Nothing more is needed to collect in it."""
+        values, calls = FiveValues(), FiveCalls()
+        cache = Cache(values, calls)
+        array = np.arange(200_000)
+        gone = [cache.save(call(x=x, result=[large(x), array])) for x in range(2)]
+        kept = cache.save(call(x="kept", result=large(3)))
+        assert cache.evict_many(map(D, gone)) == 2
+        cache.prepare(Call(name="f", arguments={"x": HUGE}))
+        size = sum(entry.size for entry in values.entries())
+        assert cache.gc().removed == 0
+        for storage in (values, calls):
+            for key, (data, modified) in storage.held.items():
+                storage.held[key] = data, modified - 8 * DAY
+        report = cache.gc()
+        (left,) = values.entries()
+        assert report == GcReport(removed=4, freed=size - left.size, kept=1, pins=1)
+        assert cache.load(kept).result == large(3)
+        assert cache.verify().ok
+
     def test_progress(self, cache: Cache, root: Path) -> None:
         seen: list[int] = []
         cache.save(call())
@@ -112,28 +202,74 @@ class TestWhatGoes:
         assert seen == [1, 2]
 
 
-class TestLeases:
+class Five:
+    """What a storage must do, and nothing else."""
+
+    def __init__(self) -> None:
+        self.held: dict[str, tuple[bytes, float]] = {}
+
+    def put_many(self, items: Any) -> None:
+        for key, item in items:
+            self.held[key] = self.encode(key, item), time.time()
+
+    def get_many(self, keys: Any) -> Any:
+        return ((key, self.decode(key, self.held[key][0])) for key in keys if key in self.held)
+
+    def contains_many(self, keys: Any) -> set[str]:
+        return {key for key in keys if key in self.held}
+
+    def delete_many(self, keys: Any) -> None:
+        for key in keys:
+            self.held.pop(key, None)
+
+    def entries(self, prefix: str = "") -> Any:
+        return (
+            Entry(key, len(data), modified)
+            for key, (data, modified) in list(self.held.items())
+            if key.startswith(prefix)
+        )
+
+
+class FiveValues(Five, ValueStorage):
+    def encode(self, key: str, item: Parcel) -> bytes:
+        return item.tobytes()
+
+    def decode(self, key: str, data: bytes) -> Parcel:
+        return Parcel.from_bytes(data)
+
+
+class FiveCalls(Five, CallStorage):
+    def encode(self, key: str, item: CallEntry) -> bytes:
+        return encode_entry(key, item)
+
+    def decode(self, key: str, data: bytes) -> CallEntry:
+        return decode_entry(key, data)
+
+
+class TestPins:
     def test_a_running_call_keeps_its_arguments(self, cache: Cache, root: Path) -> None:
-        """However long it takes, up to ``lease_age``; in whatever process."""
-        pending = cache.prepare(Call(name="f", arguments={"x": [1]}))
+        """However long it takes, up to ``pin_age``; in any process."""
+        array = np.arange(500_000)
+        pending = cache.prepare(Call(name="f", arguments={"x": HUGE, "array": [array]}))
         age(root, 6 * DAY)
         with in_files(root) as other:
-            assert other.gc() == GcReport(kept=1)
-        key = pending.commit([2])
-        assert cache.load(key).arguments["x"] == [1]
+            assert other.gc().removed == 0
+        key = pending.commit(large(2))
+        assert cache.load(key).arguments["x"] == HUGE
+        assert cache.load(key).arguments["array"][0][7] == 7
 
     def test_a_call_given_up(self, cache: Cache, root: Path) -> None:
-        """The marks of processes that died are dropped, and what they kept goes."""
-        cache.prepare(Call(name="f", arguments={"x": [1]}))
+        """The pins of processes that died are dropped, and what they kept goes."""
+        cache.prepare(Call(name="f", arguments={"x": HUGE}))
         age(root, 2 * DAY)
         assert cache.gc() == GcReport(kept=1)
-        report = cache.gc(lease_age=DAY)
-        assert (report.removed, report.leases) == (1, 1)
-        assert list(cache.calls.keys()) == []
+        report = cache.gc(pin_age=DAY)
+        assert (report.removed, report.pins) == (1, 1)
+        assert list(cache.calls.entries()) == []
 
-    def test_a_call_that_outlives_its_lease(self, cache: Cache, root: Path) -> None:
+    def test_a_call_that_outlives_its_pin(self, cache: Cache, root: Path) -> None:
         """Its result is stored all the same."""
-        pending = cache.prepare(Call(name="f", arguments={"x": [1]}))
+        pending = cache.prepare(Call(name="f", arguments={"x": HUGE}))
         age(root, 8 * DAY)
         cache.gc()
         key = pending.commit([2])
@@ -142,8 +278,8 @@ class TestLeases:
 
 class TestRefusals:
     def test_unreadable_records(self, cache: Cache, root: Path) -> None:
-        """Nobody knows what a damaged record refers to, so nothing goes."""
-        key = D(cache.save(call()))
+        """It is not known what a damaged record refers to, so nothing goes."""
+        key = D(cache.save(call(x=large(1), result=large(2))))
         cache.save_value([1])
         age(root, 2 * HOUR)
         (path,) = root.rglob(f"*{key[8:]}*")
@@ -151,20 +287,20 @@ class TestRefusals:
         path.write_bytes(b"nonsense")
         with pytest.raises(StorageError, match=r"nothing was removed. verify\(repair=True\)"):
             cache.gc()
-        assert cache.contains(digest([1]))
+        assert contains(cache, [1])
         cache.verify(repair=True)
         assert cache.gc(grace=-1).removed == 3
 
     def test_a_failing_disk(self, root: Path) -> None:
         class Failing(CallFile):
-            def get(self, key: Digest) -> Any:
+            def get_many(self, keys: Any) -> Any:
                 raise StorageError("input/output error")
 
         cache = Cache(ValueFile(root), Failing(root))
-        cache.save(call())
+        cache.save(call(result=large(4)))
         with pytest.raises(StorageError, match="input/output error"):
             cache.gc(grace=-1)
-        assert cache.contains(digest(4))
+        assert contains(cache, large(4))
 
     def test_read_only(self, cache: Cache) -> None:
         with pytest.raises(Rejected, match="gc refused"):
@@ -172,63 +308,71 @@ class TestRefusals:
 
 
 class TestValuesThatCannotBeRead:
-    """Large buffers go with the last value that needs them, whoever can read that value."""
+    """Large buffers go with the last value that needs them, whether it can be read here or not."""
 
-    def garble(self, root: Path, key: str, position: int) -> None:
-        (path,) = root.rglob(f"*{key[8:]}.value")
+    def garble(self, root: Path, key: str, position: int, change: int = 3) -> None:
+        (path,) = [each for each in root.rglob("*.value") if key[8:64] in each.name]
         content = bytearray(path.read_bytes())
-        content[position] ^= 3
+        content[position] ^= change
         path.chmod(0o644)
         path.write_bytes(content)
 
+    def array(self, number: int = 1) -> Any:
+        return np.full(200_000, number, float)
+
     def garbage(self, cache: Cache) -> Digest:
         """Leave a value with a buffer of its own that no call refers to; return the buffer."""
-        array = np.arange(20_000)
+        array = np.arange(200_000)
         cache.save_value({"garbage": array})
         return buffer_of(array)
 
+    def is_here(self, cache: Cache, buffer: Digest) -> bool:
+        return cache.backend.lacking([Address.of(buffer)]) == []
+
     def test_a_damaged_one_needs_no_buffers(self, cache: Cache, root: Path) -> None:
         """It can never be opened, so what it referred to goes, too."""
-        array = np.ones(20_000)
-        damaged = D(cache.save(call(result={"array": array})))
-        kept = D(cache.save(call(x="other", result=[np.zeros(20_000)])))
+        value = {"array": self.array(), "large": LARGE}
+        damaged = D(cache.save(call(result=value)))
+        kept = D(cache.save(call(x="other", result=[self.array(0)])))
         buffer = self.garbage(cache)
-        self.garble(root, cache.load(damaged).record.result or "", 40)
+        self.garble(root, result_of(cache, damaged), 40)
         age(root, 2 * HOUR)
         assert cache.gc().removed == 3
-        assert not cache.contains(buffer)
-        assert not cache.contains(buffer_of(array))
+        assert not self.is_here(cache, buffer)
+        assert not self.is_here(cache, buffer_of(self.array()))
         assert cache.load(kept).result[0][0] == 0
 
-    def test_one_of_another_secret_speaks_for_its_buffers(self, root: Path) -> None:
-        """Whoever trusts it may need it; the rest of the garbage goes."""
+    @pytest.mark.parametrize("filling", [LARGE, ""], ids=["by itself", "with its record"])
+    def test_one_of_another_secret_speaks_for_its_buffers(self, root: Path, filling: str) -> None:
+        """It may be trusted elsewhere; the rest of the garbage goes."""
         theirs = Cache(ValueFile(root, secret_key="theirs"), CallFile(root))
         ours = Cache(ValueFile(root, secret_key="ours"), CallFile(root))
-        key = D(theirs.save(call(x=[1], result={"array": np.ones(20_000)})))
+        value = {"array": self.array(), "filling": filling}
+        key = D(theirs.save(call(x=[1], result=value)))
         buffer, other = self.garbage(ours), self.garbage(theirs)
         assert buffer == other
         age(root, 2 * HOUR)
         assert ours.gc().removed == 2
-        assert not ours.contains(buffer)
+        assert not self.is_here(ours, buffer)
         assert theirs.load(key).result["array"][0] == 1
 
     def test_one_of_a_newer_fleche_may_need_any(self, cache: Cache, root: Path) -> None:
-        """Nobody knows how to read it, so no buffer goes."""
-        newer = D(cache.save(call(result={"array": np.ones(20_000)})))
+        """What it needs is not known, so no buffer goes."""
+        newer = D(cache.save(call(result={"array": self.array(), "large": LARGE})))
         buffer = self.garbage(cache)
-        self.garble(root, cache.load(newer).record.result or "", 8)
+        self.garble(root, result_of(cache, newer), 8, change=1)
         age(root, 2 * HOUR)
         with pytest.raises(StorageError, match=r"no buffer was removed.*upgrade fleche"):
             cache.gc()
-        assert cache.contains(buffer)
-        assert cache.contains(buffer_of(np.ones(20_000)))
+        assert self.is_here(cache, buffer)
+        assert self.is_here(cache, buffer_of(self.array()))
 
     def test_a_record_of_a_newer_fleche(self, cache: Cache, root: Path) -> None:
-        key = D(cache.save(call()))
+        key = D(cache.save(call(result=large(1))))
         age(root, 2 * HOUR)
         (path,) = root.rglob(f"*{key[8:]}.call")
         content = bytearray(path.read_bytes())
-        content[8] = 3
+        content[4] = 2
         path.write_bytes(content)
         with pytest.raises(StorageError, match=r"nothing was removed\. Upgrade fleche"):
             cache.gc()
@@ -241,7 +385,17 @@ class TestLayers:
         for each in (near, far, guarded):
             each.save_value([1])
         assert stack.gc(grace=-1).removed == 2
-        assert guarded.contains(digest([1]))
+        assert contains(guarded, [1])
+
+    def test_what_is_far_away_keeps_house_itself(self) -> None:
+        """It is used by others; asked for itself, it is collected."""
+        near, far = in_memory(), Layer(local=False)
+        stack = CacheStack([near, far])
+        for each in (near, far.inner):
+            each.save_value([1])
+        assert stack.gc(grace=-1).removed == 1
+        assert stack.stats().values == 0
+        assert far.gc(grace=-1).removed == 1
 
 
 # -- races -----------------------------------------------------------------------------------------
@@ -259,30 +413,34 @@ class Hooked:
                 action()
 
         class Values(ValueFile):
-            def entries(self) -> Any:
-                found = list(super().entries())
-                step()
+            def entries(self, prefix: str = "") -> Any:
+                found = list(super().entries(prefix))
+                if not prefix:
+                    step()
                 return iter(found)
 
-            def delete_older(self, key: Digest, limit: float) -> bool:
+            def delete_older(self, limits: Any) -> set[str]:
                 step()
-                return super().delete_older(key, limit)
+                return super().delete_older(limits)
 
         class Calls(CallFile):
-            def keys(self) -> Any:
-                step()
-                found = list(super().keys())
-                step()
+            def entries(self, prefix: str = "") -> Any:
+                if not prefix:
+                    step()
+                found = list(super().entries(prefix))
+                if not prefix:
+                    step()
                 return iter(found)
 
-            def get(self, key: Digest) -> Any:
-                step()
-                return super().get(key)
+            def get_many(self, keys: Any) -> Any:
+                for key in keys:
+                    step()
+                    yield from super().get_many([key])
 
         self.cache = Cache(Values(root), Calls(root))
 
 
-ARGUMENT, RESULT = ["argument"], ["result"]
+ARGUMENT, RESULT = ["argument", HUGE], ["result", LARGE]
 
 
 class Save:
@@ -333,7 +491,7 @@ def test_at_any_moment(cache: Cache, root: Path, kind: type[Save], moment: int) 
     cache.save_value(ARGUMENT)
     cache.save_value(RESULT)
     cache.save_value("garbage")
-    cache.save(call(x="other"))
+    cache.save(call(x="other", result=large("other")))
     action.before(cache)
     age(root, 2 * HOUR)
     hooked = Hooked(root, moment, lambda: action.during(cache))
@@ -345,11 +503,11 @@ def test_at_any_moment(cache: Cache, root: Path, kind: type[Save], moment: int) 
     assert cache.load(key).arguments["x"] == ARGUMENT
     assert cache.load(key).result == RESULT
     assert cache.contains(call(x="other").key)
-    assert not cache.contains(digest("garbage"))
+    assert not contains(cache, "garbage")
 
 
 def test_moments_are_all_covered(cache: Cache, root: Path) -> None:
-    cache.save(call(x="other"))
+    cache.save(call(x="other", result=large("other")))
     cache.prepare(Call(name="f", arguments={"x": ARGUMENT}))
     for value in (ARGUMENT, RESULT, "garbage"):
         cache.save_value(value)
@@ -362,7 +520,9 @@ def test_moments_are_all_covered(cache: Cache, root: Path) -> None:
 def use(cache: Cache, number: int, turns: int = 200) -> None:
     """Call functions of values that were garbage for a while, and leave them as garbage again."""
     for turn in range(turns):
-        x, y = [turn % 90], [turn % 89, "result"]
+        x, y = large(turn % 90), large([turn % 89, "result"])
+        if turn % 2:  # too large to be kept in memory: stored first, under a pin
+            x.append(HUGE)
         pending = cache.prepare(Call(name=f"f{number}", arguments={"x": x}))
         time.sleep(0.02)
         key = pending.commit(y)

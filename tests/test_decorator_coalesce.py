@@ -182,7 +182,7 @@ class TestProcesses:
 
 
 class Other:
-    """Another process that computes: all that is seen of it is its claim."""
+    """Another process that computes: all that is seen of it is its lock."""
 
     def __init__(self, found: BaseCache, key: Digest) -> None:
         self.locks, self.key = found.locks, key
@@ -241,7 +241,7 @@ class TestWaiting:
         assert shared.locks.acquire(function.digest(4), "next") is None
 
     def test_for_the_dead(self, shared: Cache) -> None:
-        """A claim without signs of life is taken over, also while one waits for it."""
+        """A lock without signs of life is taken over, also while one waits for it."""
         function = fresh()
         other = Other(shared, function.digest(4))
         with ThreadPoolExecutor(1) as pool:
@@ -252,7 +252,7 @@ class TestWaiting:
         assert runs == [4]
         assert shared.locks.acquire(function.digest(4), "next") is None
 
-    def test_a_claim_that_is_old_at_first_sight(
+    def test_a_lock_that_is_old_at_first_sight(
         self, shared: Cache, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         """Nobody waits for one who died long ago."""
@@ -262,12 +262,12 @@ class TestWaiting:
         monkeypatch.setattr(_turns.time, "sleep", None)
         assert function(4) == 8
 
-    def test_a_claim_from_the_future(self, active: Cache, tmp_path: Path) -> None:
+    def test_a_lock_from_the_future(self, active: Cache, tmp_path: Path) -> None:
         """If the clock is of no use, one's own patience decides."""
         function = fresh()
         Other(active, function.digest(4)).die()
-        (claim,) = (tmp_path / "cache").rglob("*.claim.tmp")
-        os.utime(claim, (time.time() + 86400,) * 2)
+        (lock,) = (tmp_path / "cache").rglob("*.lock.tmp")
+        os.utime(lock, (time.time() + 86400,) * 2)
         begun = time.monotonic()
         assert function(4) == 8
         assert 0.9 < time.monotonic() - begun < 20
@@ -287,7 +287,7 @@ class TestWaiting:
         other.release()
         assert function(4) == 8
 
-    def test_the_claim_of_this_very_process(self, active: Cache, tmp_path: Path) -> None:
+    def test_the_lock_of_this_very_process(self, active: Cache, tmp_path: Path) -> None:
         """A body that asks for its own result through another cache does not wait for itself."""
         again = in_files(tmp_path / "cache")
 
@@ -323,7 +323,7 @@ class TestWaiting:
 
 class TestComputing:
     def test_others_see_it(self, no_leaks: None, active: Cache) -> None:
-        """While the body runs there is a claim, which is renewed; afterwards there is none."""
+        """While the body runs there is a lock, which is renewed; afterwards there is none."""
         seen = []
 
         @fleche(coalesce="processes", hash_code=False)
@@ -341,7 +341,7 @@ class TestComputing:
 
     @pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt, SystemExit])
     def test_a_body_that_raises(self, active: Cache, error: type[BaseException]) -> None:
-        """The claim is gone with it."""
+        """The lock is gone with it."""
 
         @fleche(coalesce="processes", hash_code=False)
         def fail(x: int) -> int:
@@ -352,7 +352,7 @@ class TestComputing:
         assert active.locks.acquire(fail.digest(1), "other") is None
 
     def test_forgotten(self, active: Cache) -> None:
-        """A claim to which nobody refers any more (an interrupt at the worst moment) ends."""
+        """A lock to which nobody refers any more (an interrupt at the worst moment) ends."""
         key = fresh().digest(1)
         assert active.locks.acquire(key, "mine") is None
         turn = _turns.Turn(active.locks, key, "mine")
@@ -379,7 +379,7 @@ class TestComputing:
         assert found.owner == "heir"
 
     def test_a_fork_owns_nothing(self, active: Cache) -> None:
-        """A child that the body forks does not end the claim of its parent."""
+        """A child that the body forks does not end the lock of its parent."""
 
         @fleche(coalesce="processes", hash_code=False)
         def forks(x: int) -> Any:
@@ -439,12 +439,12 @@ class TestComputing:
         def broken(key: Digest, owner: str) -> None:
             raise ConfigError("no")
 
-        monkeypatch.setattr(active.locks, "take", broken)
+        monkeypatch.setattr(active.locks, "acquire", broken)
         with pytest.raises(ConfigError):
             asyncio.run(work(1))  # type: ignore[arg-type]
 
     def test_futures(self, active: Cache) -> None:
-        """The claim of a function that returns a future lasts as long as that."""
+        """The lock of a function that returns a future lasts as long as that."""
         inner: Future[int] = Future()
 
         @fleche(coalesce="processes", hash_code=False)
@@ -477,7 +477,7 @@ class TestComputing:
 
 
 class Broken(LockTable):
-    """LockTable that fail where they are told to."""
+    """Locks that fail where they are told to."""
 
     shared = True
 
@@ -489,19 +489,19 @@ class Broken(LockTable):
             raise self._error
 
     def acquire(self, key: Digest, owner: str) -> Lock | None:
-        self._fail("take")
-        return None if self._place in ("release", "renew") else Lock("other", 0.0)
+        self._fail("acquire")
+        return None if self._place in ("release", "heartbeat") else Lock("other", 0.0)
 
     def now(self, key: Digest) -> float:
         self._fail("now")
         return 1e9
 
     def steal(self, key: Digest, owner: str, old: Lock) -> bool:
-        self._fail("take_over")
+        self._fail("steal")
         return True
 
     def heartbeat(self, key: Digest, owner: str) -> bool:
-        self._fail("renew")
+        self._fail("heartbeat")
         return True
 
     def release(self, key: Digest, owner: str) -> None:
@@ -513,12 +513,12 @@ ERRORS = [StorageError("the disk is full"), OSError("input/output error"), ZeroD
 
 class TestFailures:
     @pytest.mark.parametrize("error", ERRORS, ids=lambda error: type(error).__name__)
-    @pytest.mark.parametrize("place", ["take", "now", "take_over", "renew", "release"])
-    def test_claims_that_fail(
+    @pytest.mark.parametrize("place", ["acquire", "now", "steal", "heartbeat", "release"])
+    def test_locks_that_fail(
         self, place: str, error: Exception, active: Cache, no_leaks: None
     ) -> None:
         """They never stop a function: it computes and stores, with one warning at most."""
-        active.locks = Broken(place, error)
+        active.backend.locks = Broken(place, error)
 
         @fleche(coalesce="processes", hash_code=False)
         def slow(x: int) -> int:
@@ -529,17 +529,17 @@ class TestFailures:
             warnings.simplefilter("always")
             assert slow(1) == 1
             assert slow(2) == 2
-        assert len(caught) == (0 if place in ("renew", "release") else 1)
+        assert len(caught) == (0 if place in ("heartbeat", "release") else 1)
         if caught:
             assert f"{type(error).__name__}: {error}" in str(caught[0].message)
             assert "does not wait for other processes" in str(caught[0].message)
         assert slow.contains(1)
         assert slow.contains(2)
 
-    def test_a_cache_that_fails_after_the_claim(
+    def test_a_cache_that_fails_after_the_lock(
         self, active: Cache, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        """The claim does not outlive it."""
+        """The lock does not outlive it."""
         function, looks = fresh(), []
         real = active.lookup
 
@@ -568,7 +568,7 @@ class TestFailures:
         assert active.locks.acquire(function.digest(4), "other") is None
 
     def test_no_thread_to_be_had(self, active: Cache, monkeypatch: pytest.MonkeyPatch) -> None:
-        """A claim that nobody can keep alive is given back."""
+        """A lock that nobody can keep alive is given back."""
 
         def start(self: threading.Thread) -> None:
             raise RuntimeError("can't start new thread")
@@ -580,7 +580,7 @@ class TestFailures:
         assert active.locks.acquire(function.digest(4), "other") is None
 
     def test_a_read_only_directory(self, active: Cache) -> None:
-        """Where no claim can be made, no result can be stored either; the function runs."""
+        """Where no lock can be made, no result can be stored either; the function runs."""
         function = fresh()
         root = Path(active.calls.to_config()["root"])
         root.parent.mkdir(exist_ok=True)

@@ -25,7 +25,7 @@ from fleche.caches import BaseCache, CacheStack
 from fleche.call import Call
 from fleche.errors import RemoteConnectionError, UnpackError
 from fleche.remote import PipeChannel, RemoteCache, SshCache, SubprocessCache, serve, server_info
-from fleche.testing.caches import example_call
+from fleche.testing import example_call
 from tests.helpers.caches import cache_factory
 from tests.helpers.processes import children
 from tests.helpers.serving import Serving

@@ -19,7 +19,7 @@ from fleche.digest import Digest, digest
 from fleche.errors import AmbiguousDigestError
 from fleche.parcel import pack
 from fleche.remote import RemoteCache
-from fleche.testing.caches import example_call
+from fleche.testing import example_call
 from tests.helpers.caches import cache_factory
 from tests.helpers.serving import CHANNELS, Serving
 
@@ -215,7 +215,7 @@ import gc, os, sys, threading, time, warnings
 warnings.simplefilter("ignore", DeprecationWarning)
 sys.path.insert(0, {root!r})
 from fleche.remote import LocalSubprocessChannel, RemoteCache, SshChannel
-from fleche.testing.caches import example_call
+from fleche.testing import example_call
 
 cache = RemoteCache({channel}, timeout=30, connect_timeout=30)
 key = cache.save(example_call())

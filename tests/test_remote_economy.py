@@ -16,7 +16,7 @@ from fleche.digest import Digest
 from fleche.remote import RemoteCache
 from fleche.remote import messages as m
 from fleche.remote.frames import Kind
-from fleche.testing.caches import example_call
+from fleche.testing import example_call
 from tests.helpers.caches import cache_factory
 from tests.helpers.serving import Serving
 from tests.helpers.taps import TappedChannel

@@ -19,7 +19,7 @@ from fleche.errors import RemoteConnectionError
 from fleche.parcel import pack
 from fleche.remote import PipeChannel, RemoteCache, serve
 from fleche.remote.frames import HEADER
-from fleche.testing.caches import example_call
+from fleche.testing import example_call
 from tests.helpers.caches import cache_factory
 from tests.helpers.faults import Fault, FaultyChannel
 from tests.helpers.leaks import check_leaks

@@ -37,7 +37,7 @@ from fleche.remote import messages as m
 from fleche.remote.frames import HEADER, MAX_PAYLOAD, Flag, Frame, FrameDecoder, Kind, encode_frame
 from fleche.remote.greeting import ClientGreeting, ServerGreeting
 from fleche.remote.session import WINDOW, Session, cost
-from fleche.testing.caches import example_call
+from fleche.testing import example_call
 from tests.helpers.caches import cache_factory
 from tests.helpers.leaks import check_leaks
 from tests.helpers.peers import Wire, hostile_server, message, raw_client, rss, seal

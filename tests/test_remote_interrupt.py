@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from fleche.digest import Digest
-from fleche.testing.caches import example_call
+from fleche.testing import example_call
 from tests.helpers.caches import cache_factory
 from tests.helpers.peers import rss
 from tests.helpers.serving import Serving

@@ -22,7 +22,7 @@ from fleche.caches import BaseCache
 from fleche.errors import RemoteConnectionError
 from fleche.remote import RemoteCache
 from fleche.remote.channel import ProcessChannel
-from fleche.testing.caches import example_call
+from fleche.testing import example_call
 from tests.helpers.caches import cache_factory, make_cache
 from tests.helpers.serving import Serving
 
@@ -190,7 +190,7 @@ _CLIENT = """\
 import sys, threading, time
 sys.path.insert(0, {root!r})
 from fleche.remote import RemoteCache, SshChannel, LocalSubprocessChannel
-from fleche.testing.caches import example_call
+from fleche.testing import example_call
 channel = {channel}
 cache = RemoteCache(channel, timeout=60)
 key = "{key}"

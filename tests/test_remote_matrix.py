@@ -16,7 +16,7 @@ from fleche.call import Call
 from fleche.digest import Digest
 from fleche.errors import AmbiguousDigestError, Rejected
 from fleche.remote import RemoteCache
-from fleche.testing.caches import CACHE_CHECKS, check_read_only_cache, example_call
+from fleche.testing import CACHE_CHECKS, check_read_only_cache, example_call
 from tests.helpers.caches import READ_ONLY, WRITABLE, cache_factory
 from tests.helpers.serving import CHANNELS, Faulty, Serving, faulty
 from tests.helpers.taps import TappedChannel

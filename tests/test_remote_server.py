@@ -22,7 +22,7 @@ from fleche.remote import LocalSubprocessChannel, RemoteCache, SubprocessCache, 
 from fleche.remote import messages as m
 from fleche.remote.frames import Flag, Frame, FrameDecoder, Kind, encode_frame
 from fleche.remote.greeting import ClientGreeting
-from fleche.testing.caches import example_call
+from fleche.testing import example_call
 from tests.helpers.caches import cache_factory
 from tests.helpers.serving import Serving
 

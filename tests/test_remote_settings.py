@@ -31,7 +31,7 @@ from fleche.remote import (
     serve,
 )
 from fleche.remote.info import server_info
-from fleche.testing.caches import check_read_only_cache, example_call
+from fleche.testing import check_read_only_cache, example_call
 from tests.helpers.caches import cache_factory
 from tests.helpers.peers import INFO, Wire, hostile_server
 from tests.helpers.serving import Serving

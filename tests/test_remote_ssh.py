@@ -21,7 +21,7 @@ from fleche import wrap_executor
 from fleche.config import load_cache_config
 from fleche.errors import Rejected, RemoteConnectionError
 from fleche.remote import SshCache, SshChannel
-from fleche.testing.caches import example_call
+from fleche.testing import example_call
 from tests.helpers.sshd import Sshd
 
 SERVED = '[default]\ncache = "shared"\n[shared]\ntemplate = "cloudpickle"\nroot = "~/served"\n'

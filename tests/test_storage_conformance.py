@@ -23,13 +23,17 @@ from fleche.storage import (
     CallVoid,
     Capabilities,
     Entry,
+    Sql,
     Storage,
     ValueFile,
     ValueMemory,
     ValueStorage,
     ValueVoid,
 )
+from fleche.storage.hdf5 import ValueHdf5
+from fleche.storage.local import CallLocal, ValueLocal
 from fleche.testing import check_call_storage, check_value_storage
+from tests.helpers.postgres import postgres, postgres_server  # noqa: F401
 
 NEAR = Address.of("abce" + "0" * 60)
 
@@ -109,12 +113,20 @@ VALUES: dict[str, Callable[[Path], ValueStorage]] = {
     "file, zlib": lambda root: ValueFile(root, compress="zlib"),
     "file, zstd, mmap": lambda root: ValueFile(root, compress="zstd", mmap=True),
     "file, signed, durable": lambda root: ValueFile(root, secret_key=["a", "b"], durable=True),
+    "hdf5": ValueHdf5,
+    "hdf5, gzip": lambda root: ValueHdf5(root, compress="gzip"),
+    "local": ValueLocal,
+    "local, signed": lambda root: ValueLocal(root, secret_key="a"),
 }
 CALLS: dict[str, Callable[[Path], CallStorage]] = {
     "memory": lambda _: CallMemory(),
     "dict": lambda _: DictCalls(),
     "file": CallFile,
     "file, signed, durable": lambda root: CallFile(root, secret_key="a", durable=True),
+    "local": CallLocal,
+    "local, signed": lambda root: CallLocal(root, secret_key="a"),
+    "sql in memory": lambda _: Sql(),
+    "sql file": lambda root: Sql(root / "calls.db"),
 }
 
 
@@ -128,6 +140,12 @@ def test_value_storages(name: str, fresh: Callable[[], Path], no_leaks: None) ->
 def test_call_storages(name: str, fresh: Callable[[], Path], no_leaks: None) -> None:
     """Every call storage keeps the contract and leaves nothing open."""
     check_call_storage(lambda: CALLS[name](fresh()))
+
+
+@pytest.mark.postgres
+def test_postgres(postgres: Callable[[], str], no_leaks: None) -> None:  # noqa: F811
+    """A real PostgreSQL keeps the contract."""
+    check_call_storage(lambda: Sql(postgres()))
 
 
 def test_void_storages() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import logging
+import mmap as mmap_module
 import os
 import pickle
 import random
@@ -138,15 +139,14 @@ class TestNames:
         assert not path.parent.parent.exists()
 
     def test_only_the_shard_of_a_prefix_is_read(
-        self, values: ValueFile, monkeypatch: pytest.MonkeyPatch
+        self, values: ValueFile, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         """To find what a short digest stands for costs one directory, not 256."""
         for number in range(100):
             put(values, digest(number), parcel(number, digest(number)))
-        real, listed = os.scandir, []
-        monkeypatch.setattr(os, "scandir", lambda path: (listed.append(path), real(path))[1])
+        seen = Syscalls(tmp_path, monkeypatch)
         assert [found.key for found in values.entries(digest(7)[:8])] == [digest(7)]
-        assert len(listed) == 1
+        assert seen.seen["scandir"] == 1
 
 
 class TestWriting:
@@ -243,11 +243,12 @@ class TestWriting:
         """With ``durable`` the bytes are on the disk before the name, and the name after."""
         synced: list[str] = []
         real = os.fsync
-        monkeypatch.setattr(
-            os,
-            "fsync",
-            lambda fd: (synced.append(Path(f"/proc/self/fd/{fd}").readlink().suffix), real(fd)),
-        )
+
+        def fsync(fd: int) -> None:
+            synced.append(Path(f"/proc/self/fd/{fd}").readlink().suffix)
+            real(fd)
+
+        monkeypatch.setattr(os, "fsync", fsync)
         put(ValueFile(tmp_path), KEY, parcel())
         assert synced == []
         put(ValueFile(tmp_path / "d", durable=True), KEY, parcel())
@@ -339,7 +340,7 @@ class TestErrors:
             raise failure
 
         monkeypatch.setattr(_source, "FileIO", Failing)
-        monkeypatch.setattr(_source._mmap, "mmap", fail)
+        monkeypatch.setattr(mmap_module, "mmap", fail)
         for use in (values.packing.unpack, Parcel.tobytes, partial(verify, digest=KEY)):
             with pytest.raises(StorageError, match=r"\.value: cannot read: .*see the system log"):
                 use(get(values, KEY))

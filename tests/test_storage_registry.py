@@ -32,9 +32,9 @@ def run(code: str) -> str:
 @pytest.fixture(autouse=True)
 def no_registrations(monkeypatch: pytest.MonkeyPatch) -> None:
     """A test's own registrations are forgotten."""
-    from fleche.storage import registry
+    from fleche.storage import _registry
 
-    monkeypatch.setattr(registry, "_registered", {"values": {}, "calls": {}})
+    monkeypatch.setattr(_registry, "_registered", {"values": {}, "calls": {}})
 
 
 @pytest.mark.parametrize("module", ["sqlalchemy", "numpy", "h5py", "fsspec", "dill"])
@@ -61,7 +61,7 @@ def test_built_in_names(name: str, kind: Any, cls: type) -> None:
 
 
 def test_sql_is_there_when_it_is_asked_for() -> None:
-    """``fleche.storage.Sql`` is imported by the first who names it."""
+    """``fleche.storage.Sql`` is imported when it is first named."""
     assert storage_class("sql", "calls") is fleche.storage.Sql
     assert "Sql" in dir(fleche.storage)
     with pytest.raises(AttributeError, match="Nothing"):
@@ -69,15 +69,15 @@ def test_sql_is_there_when_it_is_asked_for() -> None:
 
 
 def test_a_missing_extra_is_named() -> None:
-    """Without SQLAlchemy, the error says how to get it."""
+    """Without h5py, the error says how to get it."""
     code = (
-        "import sys; sys.modules['sqlalchemy'] = None\n"
+        "import sys; sys.modules['h5py'] = None\n"
         "from fleche.storage import storage_class\n"
-        "try: storage_class('sql', 'calls')\n"
+        "try: storage_class('hdf5', 'values')\n"
         "except ImportError as error: print(type(error).__name__, error)"
     )
     assert run(code) == (
-        'MissingExtra calls of type "sql" need the package sqlalchemy: pip install "fleche[sql]"'
+        'MissingExtra values of type "hdf5" need the package h5py: pip install "fleche[hdf5]"'
     )
     assert issubclass(MissingExtra, ImportError)
 
@@ -85,7 +85,7 @@ def test_a_missing_extra_is_named() -> None:
 @pytest.mark.parametrize(
     ("name", "kind", "message"),
     [
-        ("cloudpikle", "values", "did you mean 'cloudpickle'?; known are memory, void, "),
+        ("cloudpikle", "values", "did you mean 'cloudpickle'?; known are local, memory, "),
         ("sql", "values", "'sql' holds calls, not values"),
         ("hdf5", "calls", "'hdf5' holds values, not calls"),
         ("zzz", "calls", "type 'zzz': unknown storage of calls; known are "),
@@ -125,7 +125,7 @@ class Colored(ValueStorage):
     def __init__(self, color: str) -> None:
         self.color = color
 
-    put = get = contains = delete = keys = to_config = None  # type: ignore[assignment]
+    put_many = get_many = contains_many = delete_many = entries = None  # type: ignore[assignment]
 
 
 def test_a_class_without_options_receives_its_table() -> None:
@@ -136,8 +136,8 @@ def test_a_class_without_options_receives_its_table() -> None:
 
 
 def test_an_import_path_is_a_name() -> None:
-    """A configuration may name a class that nobody registered."""
-    path = "fleche.storage.memory:ValueMemory"
+    """A configuration may name a class that was not registered."""
+    path = "fleche.storage:ValueMemory"
     assert storage_class(path, "values") is ValueMemory
     register_storage("lazy", "values", path)
     assert storage_class("lazy", "values") is ValueMemory
@@ -157,7 +157,7 @@ def test_what_cannot_be_registered() -> None:
 @pytest.mark.parametrize(
     ("table", "message"),
     [
-        ({}, "a storage needs a type: one of memory"),
+        ({}, "a storage needs a type: one of local, memory"),
         ({"type": "cloudpickle"}, "missing required field `root`"),
         ({"type": "cloudpickle", "root": "x", "rot": 1}, "unknown field `rot`"),
         ({"type": "cloudpickle", "root": "x", "compress": "gz"}, "'gz'"),
@@ -172,7 +172,7 @@ def test_broken_tables(table: dict[str, Any], message: str) -> None:
 
 
 def test_paths_are_resolved(tmp_path: Path) -> None:
-    """Whoever reads a configuration says what its paths are relative to."""
+    """The reader of a configuration says what its paths are relative to."""
 
     def resolve(path: str) -> str:
         return str(tmp_path / path)

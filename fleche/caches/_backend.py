@@ -24,6 +24,7 @@ from dataclasses import asdict, dataclass
 from threading import Lock
 from typing import Any, Literal, TypeAlias
 
+from fleche._util import renewed_after_fork
 from fleche.caches.maintenance import Report, Task
 from fleche.call import SMALL, CallEntry, CallRecord, QueryCall
 from fleche.digest import Address, Digest
@@ -89,7 +90,7 @@ class CacheBackend(ABC):
 
     def __init__(self) -> None:
         self._counts: Counter[str] = Counter()
-        self._counts_lock = Lock()
+        self._counts_lock = renewed_after_fork(Lock())
 
     # -- the contract ------------------------------------------------------------------------------
 
@@ -269,8 +270,9 @@ class CacheBackend(ABC):
 
     def count(self, event: str, number: int = 1) -> None:
         """Add to the counter of ``event`` (``"hits"``, ``"misses"``, ``"errors.corrupt"``, ...)."""
-        with self._counts_lock:
-            self._counts[event] += number
+        if number:
+            with self._counts_lock:
+                self._counts[event] += number
 
     def counts(self) -> dict[str, int]:
         """Return how often each event happened to this object since it was made."""

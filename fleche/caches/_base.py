@@ -9,6 +9,7 @@ from threading import Lock
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
+from fleche._util import renewed_after_fork
 from fleche.caches._backend import CacheBackend, LayerPolicy, Progress
 from fleche.caches._pending import PendingCall, save_value
 from fleche.caches.maintenance import (
@@ -55,7 +56,7 @@ class BaseCache:
         self.backend = backend
         self._damaged: set[Address] = set()
         self._told: set[object] = set()
-        self._told_lock = Lock()
+        self._told_lock = renewed_after_fork(Lock())
 
     # -- one call ----------------------------------------------------------------------------------
 

@@ -23,7 +23,7 @@ from dataclasses import dataclass
 from threading import Lock
 from typing import Any, TypeAlias
 
-from fleche._util import override
+from fleche._util import override, renewed_after_fork
 from fleche.caches._backend import INLINE, CacheBackend
 from fleche.caches._local import Cache, LocalBackend, needed_by
 from fleche.caches._views import CacheView, ViewBackend
@@ -84,7 +84,7 @@ class Headroom:
     def __init__(self) -> None:
         self._calls = self._bytes = 0.0
         self._until = 0.0
-        self._lock = Lock()
+        self._lock = renewed_after_fork(Lock())
 
     def spend(self, *, calls: int = 0, size: int = 0) -> bool:
         """Take from it; return whether it lasts."""
@@ -113,11 +113,11 @@ class EvictionState:
 
     def __init__(self) -> None:
         self.headroom = Headroom()
-        self.making_room = Lock()
+        self.making_room = renewed_after_fork(Lock())
         self._pinned: dict[Digest, tuple[Address, ...]] = {}
         self._leftovers: dict[str, float] = {}
         self._warnings: set[str] = set()
-        self._lock = Lock()
+        self._lock = renewed_after_fork(Lock())
 
     def begin(self, pin: Digest, needs: tuple[Address, ...]) -> None:
         """Remember what a pin protects."""
@@ -325,9 +325,7 @@ class SizeLimitedBackend(ViewBackend):
             self._here.leave(left, used)
         return there
 
-    def _last(
-        self, keys: Iterable[Digest]
-    ) -> dict[Digest, tuple[tuple[Address, ...], float]]:
+    def _last(self, keys: Iterable[Digest]) -> dict[Digest, tuple[tuple[Address, ...], float]]:
         """Return what the calls need that are here under ``keys``, and when each was last used."""
         found: dict[Digest, tuple[tuple[Address, ...], float]] = {}
         for key, entry in self.inner.load(list(keys), inline=0):

@@ -7,7 +7,7 @@ from bisect import bisect_left
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from functools import partial
-from itertools import islice
+from itertools import chain, islice
 from typing import Any, Literal
 
 import msgspec
@@ -155,9 +155,8 @@ class LocalBackend(CacheBackend):
         for key, entry in entries.items():
             kept[key], large = split_entry(entry, self._inline)
             spilled += large
-        self.values.put_many(_closing(parcels))
-        if spilled:
-            self.values.put_many(_closing(reversed(spilled)))
+        if parcels or spilled:
+            self.values.put_many(_closing(chain(parcels, reversed(spilled))))
         if kept:
             self.calls.put_many(kept.items())
         if unpin:

@@ -92,9 +92,7 @@ class _Parts:
         self.mains[Address.of(ref.digest, variant)] = main
         self.buffers.update(shared)
         summary, kind = summarize(value)
-        return msgspec.structs.replace(
-            ref, variant=variant, size=size, summary=summary, type=kind
-        )
+        return msgspec.structs.replace(ref, variant=variant, size=size, summary=summary, type=kind)
 
     @property
     def size(self) -> int:
@@ -357,5 +355,5 @@ def _store(
         pins.append(pin.key)
     if size > INLINE:
         wanted = cache.lacking(addresses)
-    cache.backend.save(entries, parts.parcels(wanted), unpin=pins)
+    cache.backend.save(entries, parts.parcels(wanted) if wanted else (), unpin=pins)
     cache.mend(wanted)

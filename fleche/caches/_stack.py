@@ -10,7 +10,7 @@ from itertools import chain
 from threading import Event, Lock
 from typing import Any, TypeVar
 
-from fleche._util import batched, override
+from fleche._util import batched, override, renewed_after_fork
 from fleche.caches._backend import INLINE, MOST_EXPANDED, CacheBackend, Progress
 from fleche.caches._base import BaseCache
 from fleche.caches._local import needed_by
@@ -101,7 +101,7 @@ class Layers:
             raise ValueError("a stack or pool is made of at least one cache")
         self._count = count
         self._noted: set[tuple[str, int]] = set()
-        self._lock = Lock()
+        self._lock = renewed_after_fork(Lock())
 
     @contextmanager
     def tolerating(self, layer: CacheBackend) -> Iterator[None]:
@@ -591,15 +591,9 @@ class _Search:
             return dict(entries)
         there = layer.contains(list(asked))
         absent = {address for address, here in zip(asked, there, strict=True) if not here}
-        return {
-            key: entry
-            for key, entry in entries.items()
-            if absent.isdisjoint(needs[key] or ())
-        }
+        return {key: entry for key, entry in entries.items() if absent.isdisjoint(needs[key] or ())}
 
-    def answers(
-        self, keys: Iterable[Digest]
-    ) -> Iterator[tuple[Digest, CallEntry | ParcelError]]:
+    def answers(self, keys: Iterable[Digest]) -> Iterator[tuple[Digest, CallEntry | ParcelError]]:
         """Yield what has been found, in order; an entry without its result counts last but one."""
         for key in dict.fromkeys(keys):
             found: CallEntry | ParcelError | None = self._found.get(key)

@@ -418,9 +418,7 @@ class ValueTransfer:
         wanted = dict.fromkeys(addresses)
         asked = [each for each in wanted if each not in self._again]
         lacking = target.lacking(asked, keep=True) if asked else []
-        self.lacking = dict.fromkeys(
-            [*(each for each in wanted if each in self._again), *lacking]
-        )
+        self.lacking = dict.fromkeys([*(each for each in wanted if each in self._again), *lacking])
         self.absent: set[Address] = set()
         self.refused: dict[Address, Rejected | ParcelError] = {}
 
@@ -474,9 +472,7 @@ class ValueTransfer:
         def filled(addresses: Iterable[Address]) -> Iterator[tuple[Address, Parcel]]:
             for address, parcel in waiting.take(addresses):
                 references = parcel.references
-                buffers = {
-                    at.digest: each for at, each in self._load(map(Address.of, references))
-                }
+                buffers = {at.digest: each for at, each in self._load(map(Address.of, references))}
                 try:
                     if len(buffers) == len(references):
                         yield address, inline(parcel, buffers, self._target.packing.keys)
@@ -648,6 +644,3 @@ def sound_parcels(
 def _note(source: CacheBackend, key: str, error: ParcelError) -> None:
     source.count(f"errors.{error.code}")
     log.warning("%s: damaged, not copied: %s", key[:12], error)
-
-
-

@@ -74,7 +74,7 @@ class CallEntry(NamedTuple):
         """
         data = self.parcels.get(address)
         if data is None and not address.variant:
-            found = (each for each in self.parcels if each.digest == address)
+            found = (each for each in self.parcels if each.startswith(address))
             data = self.parcels.get(next(found, address))
         return None if data is None else Parcel.from_bytes(data)
 
@@ -124,9 +124,11 @@ def decode_entry(
     if magic != _MAGIC:
         raise CorruptParcel(f"{where}: not an entry of fleche")
     if version != _VERSION:
-        raise CorruptParcel(
-            f"{where}: layout {version}, written by a newer fleche; upgrade this one", newer=True
+        error = CorruptParcel(
+            f"{where}: layout {version}, this fleche reads {_VERSION}; upgrade it"
         )
+        error.newer = version > _VERSION
+        raise error
     view = memoryview(data)
     start = _PROLOGUE.size + _CHECKSUM + (_SIGNATURE if flags & _SIGNED else 0)
     body = view[start:]

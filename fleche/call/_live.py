@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from threading import RLock
 from typing import Any, Final, Protocol
 
 import msgspec
@@ -147,14 +146,13 @@ class LazyCall:
     value.
     """
 
-    __slots__ = ("_cache", "_lock", "_result", "entry", "key")
+    __slots__ = ("_cache", "_opened", "entry", "key")
 
     def __init__(self, key: Digest, entry: CallEntry, cache: Opener) -> None:
         self.key = key
         self.entry = entry
         self._cache = cache
-        self._result: Any = MISSING
-        self._lock = RLock()
+        self._opened: dict[str, Any] = {}
 
     @property
     def record(self) -> CallRecord:
@@ -199,13 +197,14 @@ class LazyCall:
             KeyError: the value has been evicted.
             ParcelError: the value is damaged, not trusted, or cannot be made here.
         """
-        with self._lock:
-            if self._result is MISSING:
-                ref = self.record.result
-                if ref is None:
-                    raise KeyError(self.key)
-                self._result = self._cache.open_ref(ref, self.entry)
-            return self._result
+        if "result" in self._opened:
+            return self._opened["result"]
+        ref = self.record.result
+        if ref is None:
+            raise KeyError(self.key)
+        # Without a lock, which a forked child could inherit closed. Of two threads that open it at
+        # the same time, both get what one of them has made.
+        return self._opened.setdefault("result", self._cache.open_ref(ref, self.entry))
 
     def load(self) -> Call:
         """Return the live call, with all its values loaded."""

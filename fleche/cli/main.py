@@ -6,8 +6,8 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-from fleche.errors import FlecheError
 from fleche._util import __version__
+from fleche.errors import FlecheError
 
 __all__ = ["main"]
 

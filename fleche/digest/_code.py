@@ -13,6 +13,8 @@ import types
 from collections.abc import Callable, Collection
 from typing import TYPE_CHECKING, Any
 
+from fleche._util import renewed_after_fork
+
 from ._builtin import UNSET, Attributes, Raw
 from ._registry import Node, node, register
 from ._source import find_definition
@@ -101,7 +103,7 @@ def content_of(cell: types.CellType) -> Any:
 
 
 known: dict[int, tuple[types.CodeType, bytes]] = {}
-lock = threading.Lock()
+lock = renewed_after_fork(threading.Lock())
 
 
 def token_of_code(code: types.CodeType, namespace: dict[str, Any], walk: Walk) -> bytes:

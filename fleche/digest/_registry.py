@@ -16,12 +16,14 @@ the type: an object that has the type proves that its module is loaded.
 
 from __future__ import annotations
 
+import os
 import sys
 import threading
 from collections.abc import Callable, Sequence
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from fleche._util import renewed_after_fork
 from fleche.errors import Indigestible
 
 if TYPE_CHECKING:
@@ -237,8 +239,12 @@ class Extensions:
     """
 
     def __init__(self) -> None:
-        self.lock = threading.RLock()
+        self.lock = renewed_after_fork(threading.RLock())
         self.loaded = False
+        self.loading = False
+
+    def forget_loading(self) -> None:
+        """Begin anew in a forked child: the thread that was loading is not there."""
         self.loading = False
 
     def load(self) -> None:
@@ -276,3 +282,6 @@ class Extensions:
 
 
 extensions = Extensions()
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=extensions.forget_loading)

@@ -6,6 +6,8 @@ import threading
 import types
 from typing import Any
 
+from fleche._util import renewed_after_fork
+
 __all__ = ["find_definition"]
 
 MANY_FILES = 64
@@ -44,7 +46,7 @@ class Source:
 
 
 sources: dict[tuple[str, int], Source | None] = {}
-lock = threading.Lock()
+lock = renewed_after_fork(threading.Lock())
 
 
 def find_definition(code: types.CodeType, namespace: dict[str, Any]) -> Any | None:

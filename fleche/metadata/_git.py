@@ -10,6 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from fleche._util import renewed_after_fork
 from fleche.metadata._base import MetaData
 
 __all__ = ["Git"]
@@ -21,7 +22,7 @@ TIMEOUT = 5.0
 """Seconds after which a git that does not answer is given up."""
 
 _answers: dict[Path, tuple[float, dict[str, Any]]] = {}
-_lock = threading.Lock()
+_lock = renewed_after_fork(threading.Lock())
 
 
 class Git(MetaData):

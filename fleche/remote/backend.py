@@ -86,6 +86,7 @@ class RemoteBackend(CacheBackend):
         self.compression: WireCodec = as_choice("compression", compression, WireCodec)
         self.told_read_only = as_flag("read_only", read_only)
         self.channel = channel
+        self.table: dict[str, Any] | None = None
         self.line = Line() if line is None else line
         _living.add(self)
 
@@ -303,7 +304,9 @@ class RemoteBackend(CacheBackend):
 
     @override
     def to_config(self) -> dict[str, Any]:
-        raise Rejected(f"{self}: a cache over {self.channel!r} has no form in fleche.toml")
+        if self.table is None:
+            raise Rejected(f"{self}: a cache over {self.channel!r} has no form in fleche.toml")
+        return {**self.table, **self.policy.to_config()}
 
     @override
     def close(self) -> None:

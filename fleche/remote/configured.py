@@ -33,14 +33,14 @@ class _Configured(RemoteCache):
         view.backend.packing = self.packing
         return view
 
-    def to_config(self) -> dict[str, Any]:
-        """Return the table of ``fleche.toml`` for this cache."""
+    def _table(self) -> dict[str, Any]:
+        """Return the table of ``fleche.toml`` for this cache, without its policy in a stack."""
         table = {
             name: list(value) if isinstance(value, tuple) else value
             for name, value in self._all_settings().items()
             if value not in (None, (), {})
         }
-        return {"type": self.config_type, **table, **self.policy.to_config()}
+        return {"type": self.config_type, **table}
 
     def __reduce__(self) -> Any:
         return _rebuild, (type(self), self._all_settings(), self.policy)
@@ -123,6 +123,7 @@ class SshCache(_Configured):
             on_error=on_error,
             read_only=read_only,
         )
+        self.backend.table = self._table()
 
     def _settings(self) -> dict[str, Any]:
         """Return the arguments of the constructor."""
@@ -182,6 +183,7 @@ class SubprocessCache(_Configured):
             on_error=on_error,
             read_only=read_only,
         )
+        self.backend.table = self._table()
 
     def _settings(self) -> dict[str, Any]:
         """Return the arguments of the constructor."""

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator
 from threading import RLock
 from typing import NoReturn, TypeVar
 
+from fleche._util import __version__
 from fleche.errors import CorruptParcel, ProtocolError
 from fleche.parcel import Buffer, Parcel, allocate, receive
 from fleche.remote.channel import Channel
@@ -27,7 +28,6 @@ from fleche.remote.messages import (
 )
 from fleche.remote.session import PROTOCOL, Session
 from fleche.remote.streams import Stream, StreamCancelled
-from fleche._util import __version__
 
 __all__ = ["Connection", "Exchange"]
 

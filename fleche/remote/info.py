@@ -11,12 +11,11 @@ from typing import Any
 
 import cloudpickle
 
+from fleche._util import __version__, warn_caller
 from fleche.caches import BaseCache
-from fleche._util import warn_caller
 from fleche.redaction import redact
 from fleche.remote.greeting import printable
 from fleche.storage import Capabilities
-from fleche._util import __version__
 
 __all__ = ["read_capabilities", "server_info", "warn_of_skew"]
 

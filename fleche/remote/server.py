@@ -6,6 +6,7 @@ import logging
 from collections.abc import Callable
 from typing import Any
 
+from fleche._util import __version__
 from fleche.caches import BaseCache
 from fleche.parcel import Buffer
 from fleche.remote.compression import Compression, available_codecs
@@ -15,7 +16,6 @@ from fleche.remote.info import server_info
 from fleche.remote.link import Link
 from fleche.remote.session import FEATURES, PROTOCOL, Session
 from fleche.remote.workers import Workers
-from fleche._util import __version__
 
 __all__ = ["serve"]
 

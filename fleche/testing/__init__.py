@@ -10,7 +10,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from fleche.testing.caches import (
+    from fleche.testing._caches import (
         CACHE_CHECKS,
         check_cache,
         check_read_only_cache,
@@ -31,14 +31,14 @@ __all__ = [
 ]
 
 _MODULES = {
-    "CACHE_CHECKS": "caches",
+    "CACHE_CHECKS": "_caches",
     "CHANNEL_CHECKS": "channels",
-    "check_cache": "caches",
+    "check_cache": "_caches",
     "check_call_storage": "storages",
     "check_channel": "channels",
-    "check_read_only_cache": "caches",
+    "check_read_only_cache": "_caches",
     "check_value_storage": "storages",
-    "example_call": "caches",
+    "example_call": "_caches",
 }
 
 

@@ -1,19 +1,32 @@
-"""Caches that misbehave on demand, and that tell what was asked of them."""
+"""Caches that misbehave on demand, and that say what was asked of them."""
 
 from __future__ import annotations
 
 import threading
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
-from fleche.caches import BaseCache, Cache, CacheView, LayerPolicy
-from fleche.call import Call, CallRecord
-from fleche.digest import Digest
+from fleche.caches import (
+    INLINE,
+    BaseCache,
+    Cache,
+    CacheBackend,
+    CacheView,
+    LayerPolicy,
+    Progress,
+    Report,
+    Task,
+    ViewBackend,
+)
+from fleche.call import Call, CallEntry, QueryCall
+from fleche.digest import Address, Digest
+from fleche.errors import ParcelError
 from fleche.parcel import Parcel
 from fleche.storage import CallFile, CallMemory, ValueFile, ValueMemory
 
-__all__ = ["Layer", "call", "in_files", "in_memory"]
+__all__ = ["Layer", "LayerBackend", "call", "in_files", "in_memory", "load_parcel", "result_of"]
 
 
 def in_memory(policy: LayerPolicy | None = None) -> Cache:
@@ -29,25 +42,40 @@ def call(x: object = 2, result: object = 4, name: str = "f", started: str | None
     return Call(name=name, arguments={"x": x}, result=result, metadata=metadata)
 
 
-class Layer(CacheView):
-    """A cache that counts what it is asked, and fails when told to.
+def load_parcel(cache: BaseCache, digest: str) -> Parcel:
+    """Return the parcel of a value that is kept in some form."""
+    ((_, parcel),) = cache.backend.load_values([Address.of(digest)])
+    assert isinstance(parcel, Parcel)
+    return parcel
+
+
+def result_of(cache: BaseCache, key: str) -> Address:
+    """Return where the result of a call is kept."""
+    result = cache.load(key).record.result
+    assert result is not None
+    return result.address
+
+
+class LayerBackend(ViewBackend):
+    """Counts what it is asked, and fails when told to.
 
     Attributes:
-        asked: how often each primitive was used.
-        error: raised by every primitive while it is set.
+        asked: how often each operation was used.
+        error: raised by every operation while it is set.
         refuses: raised by saves while it is set.
-        piggyback: whether a fetch brings the result along, as a remote cache does.
-        pause: called at the beginning of every fetch.
+        inlines: whether results come along with their calls, as from a remote cache.
+        pause: called at the beginning of every load.
     """
 
-    def __init__(self, inner: BaseCache | None = None, policy: LayerPolicy | None = None) -> None:
-        super().__init__(inner or in_memory())
-        self.policy = policy or self.inner.policy
+    def __init__(self, inner: CacheBackend, policy: LayerPolicy | None, *, local: bool) -> None:
+        super().__init__(inner)
+        self.local = local
+        self.policy = policy or inner.policy
         self.asked: Counter[str] = Counter()
         self.error: Exception | None = None
         self.refuses: Exception | None = None
-        self.piggyback = False
-        self.pause: Callable[[], None] = lambda: None
+        self.inlines = False
+        self.pause: Callable[[], object] = lambda: None
         self._lock = threading.Lock()
 
     def _note(self, what: str) -> None:
@@ -55,57 +83,102 @@ class Layer(CacheView):
             self.asked[what] += 1
         if self.error is not None:
             raise self.error
-        if self.refuses is not None and what.startswith("save"):
+        if self.refuses is not None and what == "save":
             raise self.refuses
 
-    @property
-    def read_only(self) -> bool:
-        return self.inner.read_only
-
-    def load_record(self, key: Digest) -> CallRecord:
-        self._note("load_record")
-        return super().load_record(key)
-
-    def fetch(self, key: Digest) -> tuple[CallRecord, Parcel | None]:
-        self._note("fetch")
+    def load(
+        self, keys: Sequence[Digest], *, inline: int = INLINE
+    ) -> Iterator[tuple[Digest, CallEntry | ParcelError]]:
+        self._note("load")
         self.pause()
-        record, parcel = self.inner.fetch(key)
-        if self.piggyback and record.result is not None:
-            parcel = self.inner.load_parcel(record.result)
-        return record, parcel
+        for key, entry in super().load(keys, inline=inline):
+            if self.inlines and isinstance(entry, CallEntry):
+                entry = self._inlined(entry, inline)
+            yield key, entry
 
-    def load_parcel(self, digest: Digest) -> Parcel:
-        self._note("load_parcel")
-        return super().load_parcel(digest)
+    def _inlined(self, entry: CallEntry, most: int) -> CallEntry:
+        result = entry.record.result
+        assert result is not None
+        if result.is_literal or result.address in entry.parcels:
+            return entry
+        for address, parcel in self.inner.load_values([result.address]):
+            if isinstance(parcel, Parcel) and parcel.nbytes <= most:
+                return CallEntry(entry.record, {**entry.parcels, address: parcel.tobytes()})
+        return entry
 
-    def save_record(self, key: Digest, record: CallRecord) -> None:
-        self._note("save_record")
-        super().save_record(key, record)
+    def load_values(
+        self, addresses: Iterable[Address]
+    ) -> Iterator[tuple[Address, Parcel | ParcelError]]:
+        self._note("load_values")
+        yield from super().load_values(addresses)
 
-    def save_parcel(self, digest: Digest, parcel: Parcel) -> None:
-        self._note("save_parcel")
-        super().save_parcel(digest, parcel)
+    def save(
+        self,
+        entries: Mapping[Digest, CallEntry],
+        parcels: Iterable[tuple[Address, Parcel]] = (),
+        *,
+        unpin: Sequence[Digest] = (),
+    ) -> None:
+        self._note("save")
+        super().save(entries, parcels, unpin=unpin)
 
-    def missing(self, digests: Iterable[Digest]) -> list[Digest]:
-        self._note("missing")
-        return super().missing(digests)
+    def lacking(self, addresses: Iterable[Address], *, keep: bool = False) -> list[Address]:
+        self._note("lacking")
+        return super().lacking(addresses, keep=keep)
 
-    def contains(self, key: Digest | str) -> bool:
+    def contains(self, keys: Sequence[Digest | Address]) -> list[bool]:
         self._note("contains")
-        return super().contains(key)
+        return super().contains(keys)
 
-    def evict(self, key: Digest | str) -> None:
+    def evict(self, keys: Sequence[Digest | Address]) -> list[bool]:
         self._note("evict")
-        super().evict(key)
+        return super().evict(keys)
 
-    def expand(self, key: Digest | str) -> Digest:
+    def expand(self, prefixes: Sequence[str]) -> list[tuple[Digest, ...]]:
         self._note("expand")
-        return super().expand(key)
+        return super().expand(prefixes)
 
-    def _shrink(self, *keys: Digest | str) -> tuple[Digest, ...]:
+    def shrink(self, keys: Sequence[Digest]) -> list[Digest | None]:
         self._note("shrink")
-        return super()._shrink(*keys)
+        return super().shrink(keys)
 
-    def _query(self, call):  # type: ignore[no-untyped-def]
+    def query(
+        self, template: QueryCall, *, keys_only: bool = False
+    ) -> Iterator[tuple[Digest, CallEntry | None]]:
         self._note("query")
-        return super()._query(call)
+        yield from super().query(template, keys_only=keys_only)
+
+    def maintain(self, task: Task, progress: Progress | None = None) -> Report:
+        self._note("maintain")
+        return super().maintain(task, progress)
+
+
+class Layer(CacheView):
+    """A cache over a :class:`LayerBackend`, with the attributes of that."""
+
+    backend: LayerBackend
+
+    def __init__(
+        self,
+        inner: BaseCache | None = None,
+        policy: LayerPolicy | None = None,
+        *,
+        local: bool = True,
+    ) -> None:
+        self._options = policy, local
+        super().__init__(inner or in_memory())
+
+    def _make_backend(self, inner: CacheBackend) -> CacheBackend:
+        policy, local = self._options
+        return LayerBackend(inner, policy, local=local)
+
+    def __getattr__(self, name: str) -> Any:
+        if name in ("asked", "error", "refuses", "inlines", "pause"):
+            return getattr(self.backend, name)
+        raise AttributeError(name)
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if name in ("error", "refuses", "inlines", "pause"):
+            setattr(self.backend, name, value)
+        else:
+            super().__setattr__(name, value)

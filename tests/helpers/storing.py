@@ -7,7 +7,7 @@ from typing import Any
 from fleche.errors import ParcelError
 from fleche.storage import Entry
 
-__all__ = ["delete", "entry", "get", "has", "keys", "put", "take_older", "touch"]
+__all__ = ["check", "delete", "entry", "get", "has", "keys", "put", "take_older", "touch"]
 
 
 def put(storage: Any, key: str, item: Any) -> None:
@@ -18,6 +18,15 @@ def put(storage: Any, key: str, item: Any) -> None:
 def get(storage: Any, key: str) -> Any:
     """Return an entry; raise `KeyError` if there is none, or the error that comes in its place."""
     for _, found in storage.get_many([key]):
+        if isinstance(found, ParcelError):
+            raise found
+        return found
+    raise KeyError(key)
+
+
+def check(storage: Any, key: str, secrets: Any = ()) -> Any:
+    """Check a parcel; return its `BufferRefs`, or raise the error that comes in their place."""
+    for _, found in storage.check_many([key], secrets):
         if isinstance(found, ParcelError):
             raise found
         return found
@@ -51,6 +60,7 @@ def keys(storage: Any) -> list[str]:
 
 def entry(storage: Any, key: str) -> Entry:
     """What is known of an entry without reading it; raise `KeyError` if there is none."""
+    found: Entry
     for found in storage.entries(key):
         if found.key == key:
             return found

@@ -136,17 +136,13 @@ class ReferenceIndex:
 
     def is_needed(self, address: str) -> bool:
         """Return whether an entry needs what is stored under ``address``."""
-        return self._counts[address] > 0 or (
-            len(address) > 64 and self._counts[address[:64]] > 0
-        )
+        return self._counts[address] > 0 or (len(address) > 64 and self._counts[address[:64]] > 0)
 
 
 def advise(error: ParcelError) -> str:
     """Return what to do about an entry that cannot be read."""
     if isinstance(error, CorruptParcel) and error.newer:
-        return (
-            "Upgrade fleche, or evict() what is in verify().untrusted if no newer one is in use."
-        )
+        return "Upgrade fleche, or evict() what is in verify().untrusted if no newer one is in use."
     if isinstance(error, SignatureError):
         return (
             "Use the secret that signed it, or evict() what is in verify().untrusted if that is "

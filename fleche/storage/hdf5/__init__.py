@@ -12,6 +12,6 @@ except ImportError:
         'values of type "hdf5" need the package h5py: pip install "fleche[hdf5]"'
     ) from None
 
-from fleche.storage.hdf5.storage import Hdf5Options, ValueHdf5
+from fleche.storage.hdf5._storage import Hdf5Options, ValueHdf5
 
 __all__ = ["Hdf5Options", "ValueHdf5"]

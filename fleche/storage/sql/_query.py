@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import msgspec
@@ -32,48 +33,41 @@ class Plan(NamedTuple):
     """The conditions that every matching call meets. That it is no pin is not among them.
 
     Attributes:
-        calls: conditions on a row ``c`` of ``fleche_calls``.
+        functions: conditions on a row of ``fleche_functions``.
         facts: conditions on a row ``f`` of ``fleche_facts``; for each of them the call has one.
         parameters: what the conditions name.
-        steps: the conditions that an index answers, as places in :attr:`facts`; -1 is that on the
-            name of the function.
+        steps: the conditions that an index answers, as places in :attr:`facts`.
     """
 
-    calls: list[str]
+    functions: list[str]
     facts: list[str]
     parameters: dict[str, Any]
     steps: list[int]
 
-    def select(self, columns: str, lead: int | None = None) -> str:
-        """Return the statement that selects from the calls which match, up to an ``ORDER BY``.
+    def of_functions(self) -> str:
+        """Return the statement that selects the ids of the functions which match."""
+        return f"SELECT id FROM fleche_functions WHERE {' AND '.join(self.functions) or _ANY}"
+
+    def select(self, calls: Sequence[str], first: int | None = None) -> str:
+        """Return the statement that selects the ids of calls which match, up to an ``ORDER BY``.
 
         Args:
-            columns: of ``c``.
-            lead: which of :attr:`facts` to begin with; ``None`` begins with the calls.
+            calls: conditions on a row ``c`` of ``fleche_calls``.
+            first: which of :attr:`facts` to begin with; ``None`` begins with the calls.
         """
-        first = None if lead is None or lead < 0 else lead
         where = [
             f"EXISTS (SELECT 1 FROM fleche_facts f WHERE f.call = c.id AND {fact})"
             for number, fact in enumerate(self.facts)
             if number != first
         ]
-        where = [*self.calls, *where]
+        where = [*calls, *where]
         if first is None:
-            return f"SELECT {columns} FROM fleche_calls c WHERE {' AND '.join(where) or _ANY}"
+            return f"SELECT c.id FROM fleche_calls c WHERE {' AND '.join(where) or _ANY}"
         # SQLite takes the tables of a CROSS JOIN in the order in which they are written.
         where = ["c.id = f.call", self.facts[first], *where]
         return (
-            f"SELECT {columns} FROM fleche_facts f CROSS JOIN fleche_calls c"
-            f" WHERE {' AND '.join(where)}"
+            f"SELECT c.id FROM fleche_facts f CROSS JOIN fleche_calls c WHERE {' AND '.join(where)}"
         )
-
-    def probe(self, step: int, limit: int) -> str:
-        """Return the statement that counts, up to ``limit``, what a step leaves over."""
-        if step < 0:
-            source, where = "fleche_calls c", self.calls[0]
-        else:
-            source, where = "fleche_facts f", self.facts[step]
-        return f"SELECT count(*) FROM (SELECT 1 FROM {source} WHERE {where} LIMIT {limit}) found"
 
 
 def plan_of(template: QueryCall) -> Plan:
@@ -106,16 +100,14 @@ class _Compiler:
 
     def compile(self, template: QueryCall) -> Plan:
         """Return the conditions of a template."""
-        calls: list[str] = []
-        steps: list[int] = []
+        functions: list[str] = []
         if template.name is not None:
-            calls.append(self.matches_glob("c.name", template.name))
-            if not template.name.startswith(("*", "?")):
-                steps.append(-1)
+            functions.append(self.matches_glob("name", template.name))
         if template.module is not None:
-            calls.append(self.matches_glob("c.module", template.module))
+            functions.append(self.matches_glob("module", template.module))
         if template.code:
-            calls.append(self.begins_with("c.code", template.code))
+            functions.append(self.begins_with("code", template.code))
+        steps: list[int] = []
         facts: list[str] = []
         for field, condition in _conditions(template):
             if len(self.parameters) > _MOST_PARAMETERS:
@@ -123,7 +115,7 @@ class _Compiler:
             if condition.op != "!=":
                 steps.append(len(facts))
             facts.append(f"f.field = {self.bind(field)} AND {self.meets_fact(condition)}")
-        return Plan(calls, facts, self.parameters, steps)
+        return Plan(functions, facts, self.parameters, steps)
 
     def meets_fact(self, wanted: Condition) -> str:
         """Return the condition on a fact; one by digest is on what is no plain value, too."""

@@ -2,9 +2,13 @@
 
 The entry of a call is kept whole in ``fleche_calls.entry``, with its checksum; that is the truth.
 Everything else is there to search by, in columns that any SQL client can read: a row of
-``fleche_calls`` for each call, and one of ``fleche_facts`` for each argument, result and field of
-metadata. A plain value takes three columns: its kind, its number and its text (see
-:func:`columns_of`).
+``fleche_functions`` for each function, and one of ``fleche_facts`` for each argument, result and
+field of metadata of a call. A plain value takes three columns: its kind, its number and its text
+(see :func:`columns_of`).
+
+In SQLite the facts of calls are written for many calls at once, which costs a small part of what
+they would cost with each call. ``fleche_meta`` says up to which call they are there (``indexed``);
+the few calls behind it are looked at one by one.
 
 The text of every statement is one, in the subset that SQLite (3.24 and newer) and PostgreSQL (10
 and newer) share; the few words that differ are in :data:`WORDS`.
@@ -67,20 +71,24 @@ _TABLES = (
         name {text} PRIMARY KEY,
         value {text} NOT NULL
     )""",
+    """CREATE TABLE IF NOT EXISTS fleche_functions (
+        id {id},
+        name {text} NOT NULL,
+        module {text} NOT NULL,
+        code {text} NOT NULL,
+        UNIQUE (name, module, code)
+    )""",
     """CREATE TABLE IF NOT EXISTS fleche_calls (
         id {id},
         key {text} NOT NULL UNIQUE,
-        name {text} NOT NULL,
-        module {text},
-        code {text},
+        function BIGINT NOT NULL,
         pin SMALLINT NOT NULL,
-        created DOUBLE PRECISION NOT NULL,
         modified DOUBLE PRECISION NOT NULL,
         size BIGINT NOT NULL,
         entry {bytes} NOT NULL
     )""",
     """CREATE TABLE IF NOT EXISTS fleche_facts (
-        call BIGINT NOT NULL REFERENCES fleche_calls (id) ON DELETE CASCADE,
+        call BIGINT NOT NULL,
         field {text} NOT NULL,
         digest {text},
         variant {text},
@@ -107,9 +115,7 @@ _TABLES = (
 # (name, table, columns, which rows). A text condition lets "other" through, too: each half of that
 # OR has its index.
 _INDEXES = (
-    ("calls_name", "calls", "name, id", ""),
-    ("calls_module", "calls", "module, id", ""),
-    ("calls_code", "calls", "code, id", "code IS NOT NULL"),
+    ("calls_function", "calls", "function, id", ""),
     ("facts_digest", "facts", "digest, field, call", "digest IS NOT NULL"),
     ("facts_number", "facts", "field, number, call", "number IS NOT NULL"),
     ("facts_text", "facts", "field, text, call", "text IS NOT NULL"),

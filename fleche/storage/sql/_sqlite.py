@@ -506,7 +506,6 @@ class SqliteFile(Pooled):
 
 def _prepare(connection: sqlite3.Connection) -> None:
     connection.text_factory = _as_text
-    connection.execute("PRAGMA foreign_keys = ON")
 
 
 def _as_text(data: bytes) -> str:
@@ -553,7 +552,9 @@ def _make_tables(connection: Any, shown: str) -> None:
         raise wrong_version(shown, version)
     for statement in tables_of("sqlite"):
         connection.execute(statement)
-    connection.execute(f"INSERT INTO fleche_meta (name, value) VALUES ('schema', '{SCHEMA}')")
+    connection.execute(
+        f"INSERT INTO fleche_meta (name, value) VALUES ('schema', '{SCHEMA}'), ('indexed', '0')"
+    )
 
 
 def _is_busy(error: Exception) -> bool:

@@ -6,15 +6,22 @@ import logging
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias
 
 import msgspec
 
 from fleche._util import batched, override
-from fleche.call import CallEntry, QueryCall, decode_entry, encode_entry
+from fleche.call import CallEntry, CallRecord, QueryCall, decode_entry, encode_entry
 from fleche.digest import Address
 from fleche.errors import ParcelError, StorageError
-from fleche.storage._base import CallStorage, Capabilities, Entry, keys_of, matching_entries
+from fleche.storage._base import (
+    CallStorage,
+    Capabilities,
+    Entry,
+    held_addresses,
+    keys_of,
+    matching_entries,
+)
 from fleche.storage.sql._database import Connection, Database
 from fleche.storage.sql._errors import DAMAGED
 from fleche.storage.sql._locks import SqlLocks
@@ -37,22 +44,44 @@ _BATCH_BYTES = 1 << 22
 _PROBE = 1000
 _LAST_ID = (1 << 63) - 1
 
+_TAIL = 256
+"""After so many calls without facts, those of all of them are written."""
+
 _ENTRY = "SELECT key, entry FROM fleche_calls WHERE key = :key"
 _UPSERT = (
-    "INSERT INTO fleche_calls (key, name, module, code, pin, created, modified, size, entry)"
-    " VALUES (:key, :name, :module, :code, :pin, :now, :now, :size, :entry)"
-    " ON CONFLICT (key) DO UPDATE SET name = excluded.name, module = excluded.module,"
-    " code = excluded.code, pin = excluded.pin, modified = excluded.modified,"
-    " size = excluded.size, entry = excluded.entry"
+    "INSERT INTO fleche_calls (key, function, pin, modified, size, entry)"
+    " VALUES (:key, :function, :pin, :now, :size, :entry)"
+    " ON CONFLICT (key) DO UPDATE SET function = excluded.function, pin = excluded.pin,"
+    " modified = excluded.modified, size = excluded.size, entry = excluded.entry"
 )
-_ID = "SELECT id FROM fleche_calls WHERE key = :key"
+_INDEXED = "SELECT value FROM fleche_meta WHERE name = 'indexed'"
+_PLACE = f"SELECT id, ({_INDEXED}) FROM fleche_calls WHERE key = :key"
+_FUNCTION = (
+    "SELECT id FROM fleche_functions WHERE name = :name AND module = :module AND code = :code"
+)
+_INSERT_FUNCTION = (
+    "INSERT INTO fleche_functions (name, module, code) VALUES (:name, :module, :code)"
+    " ON CONFLICT (name, module, code) DO NOTHING"
+)
 _FORGET_FACTS = "DELETE FROM fleche_facts WHERE call = :id"
 _INSERT_FACT = (
     "INSERT INTO fleche_facts (call, field, digest, variant, held, kind, number, text)"
     " VALUES (:call, :field, :digest, :variant, :held, :kind, :number, :text)"
 )
-_DELETE = "DELETE FROM fleche_calls WHERE key = :key"
-_DELETE_OLDER = "DELETE FROM fleche_calls WHERE key = :key AND modified <= :limit"
+_BEHIND = "SELECT id, key, entry FROM fleche_calls WHERE id > :indexed ORDER BY id"
+_SET_INDEXED = "UPDATE fleche_meta SET value = :value WHERE name = 'indexed'"
+# The id of a call that was removed may be given to another one, which has no facts yet.
+_LOWER_INDEXED = (
+    "UPDATE fleche_meta SET value = (SELECT CAST(COALESCE(MAX(id), 0) AS TEXT) FROM fleche_calls)"
+    " WHERE name = 'indexed'"
+    " AND CAST(value AS BIGINT) > (SELECT COALESCE(MAX(id), 0) FROM fleche_calls)"
+)
+_DELETE = "DELETE FROM fleche_calls WHERE id = :id"
+_DELETE_OLDER = "DELETE FROM fleche_calls WHERE id = :id AND modified <= :limit"
+
+_IDS = "SELECT c.id FROM fleche_calls c WHERE 1 = 1"
+
+_Function: TypeAlias = tuple[str, str, str]
 
 
 class SqlCalls(CallStorage):
@@ -66,6 +95,8 @@ class SqlCalls(CallStorage):
     def __init__(self, database: Database, secrets: Sequence[bytes] = ()) -> None:
         self._database = database
         self._secrets = secrets
+        self._functions: dict[_Function, int] = {}
+        self._indexes_later = database.kind == "sqlite"  # where calls get their ids in order
         stays = not database.in_memory
         self.capabilities = Capabilities(persistent=stays, shared=stays)
         if stays:
@@ -95,15 +126,45 @@ class SqlCalls(CallStorage):
         # In order of the keys, so that no two writers of the same calls wait for each other.
         ordered = sorted(batch.items()) if len(batch) > 1 else list(batch.items())
         rows = [_row_of(key, entry, data) for key, (entry, data) in ordered]
+        functions = [_function_of(entry.record) for _, (entry, _) in ordered]
+        new: dict[_Function, int] = {}
 
         def put(connection: Connection) -> None:
-            for row, (_, (entry, _)) in zip(rows, ordered, strict=True):
+            last = indexed = 0
+            for row, function, (_, (entry, _)) in zip(rows, functions, ordered, strict=True):
+                number = self._functions.get(function) or new.get(function)
+                if number is None:
+                    number = new[function] = _make_function(connection, function)
+                row["function"] = number
                 connection.execute(_UPSERT, row)
-                call = connection.execute(_ID, row).fetchall()[0][0]
-                connection.execute(_FORGET_FACTS, {"id": call})
-                connection.executemany(_INSERT_FACT, facts_of(call, entry))
+                last, value = connection.execute(_PLACE, row).fetchall()[0]
+                indexed = _as_number(value)
+                if not self._indexes_later or last <= indexed:  # it replaces another
+                    connection.execute(_FORGET_FACTS, {"id": last})
+                    connection.executemany(_INSERT_FACT, facts_of(last, entry))
+            if self._indexes_later and last - indexed >= _TAIL:
+                self._index(connection, indexed)
 
         self._database.change(put)
+        if new:
+            self._functions.update(new)
+
+    def _index(self, connection: Connection, indexed: int) -> None:
+        """Write the facts of the calls that have none."""
+        rows = connection.execute(_BEHIND, {"indexed": indexed}).fetchall()
+        for call, key, data in rows:
+            entry = self._opened(key, data)
+            if isinstance(entry, CallEntry):
+                connection.executemany(_INSERT_FACT, facts_of(call, entry))
+        if rows:
+            connection.execute(_SET_INDEXED, {"value": str(rows[-1][0])})
+
+    def _indexed(self) -> int:
+        """Return the last call whose facts are there."""
+        if not self._indexes_later:
+            return _LAST_ID - 1
+        rows = self._database.fetch(_INDEXED)
+        return _as_number(rows[0][0]) if rows else 0
 
     @override
     def get_many(self, keys: Iterable[str]) -> Iterator[tuple[str, CallEntry | ParcelError]]:
@@ -134,12 +195,20 @@ class SqlCalls(CallStorage):
     @override
     def delete_many(self, keys: Iterable[str]) -> None:
         for batch in batched(keys, _BATCH):
-            gone = [{"key": str(key)} for key in sorted(batch)]
-            if self.contains_many(batch):
-                self._database.change(
-                    lambda connection, gone=gone: connection.executemany(_DELETE, gone),  # type: ignore[misc]
-                    frees=True,
-                )
+            self._delete(batch, {})
+
+    def _delete(self, batch: Sequence[str], limits: Mapping[str, float]) -> set[str]:
+        """Remove calls, those that have a limit only if they are as old; return what went."""
+        if not self.contains_many(batch):
+            return set()
+
+        def delete(connection: Connection) -> set[str]:
+            gone = {key for key in sorted(batch) if _delete_one(connection, key, limits.get(key))}
+            if gone and self._indexes_later:
+                connection.execute(_LOWER_INDEXED)
+            return gone
+
+        return self._database.change(delete, frees=True)
 
     @override
     def entries(self, prefix: str = "") -> Iterator[Entry]:
@@ -186,23 +255,9 @@ class SqlCalls(CallStorage):
 
         If the connection to a server breaks, one may have gone where this says that it has not.
         """
-
-        def delete(connection: Connection, batch: Sequence[str]) -> set[str]:
-            return {
-                key
-                for key in batch
-                if connection.execute(
-                    _DELETE_OLDER, {"key": str(key), "limit": limits[key]}
-                ).rowcount
-                > 0
-            }
-
         gone: set[str] = set()
-        for batch in batched(sorted(limits), _BATCH):
-            gone |= self._database.change(
-                lambda connection, batch=batch: delete(connection, batch),  # type: ignore[misc]
-                frees=True,
-            )
+        for batch in batched(limits, _BATCH):
+            gone |= self._delete(batch, limits)
         return gone
 
     @override
@@ -220,14 +275,37 @@ class SqlCalls(CallStorage):
         return matching_entries(template, self._candidates(plan_of(template)))
 
     def _candidates(self, plan: Plan) -> Iterator[tuple[str, CallEntry | ParcelError]]:
-        lead = self._lead_of(plan)
-        last = "c.id" if lead is None or lead < 0 else "f.call"
-        statement = (
-            f"{plan.select('c.id', lead)} AND {last} < :last ORDER BY {last} DESC LIMIT :size"
-        )
-        found = self._pages(statement, plan.parameters)
-        for batch in batched((row[0] for row in found), _BATCH):
+        indexed = self._indexed()
+        calls, names = self._of_functions(plan)
+        if plan.functions and not names:
+            return
+        if self._indexes_later:
+            behind = f"{plan._replace(facts=[]).select(calls)} AND c.id > {indexed}"
+            for batch in batched(self._ids(behind, "c.id", names), _BATCH):
+                yield from self._by_id(batch)
+        first = self._first_of(plan)
+        last = "c.id" if first is None else "f.call"
+        found = self._ids(plan.select(calls, first), last, {**plan.parameters, **names}, indexed)
+        for batch in batched(found, _BATCH):
             yield from self._by_id(batch)
+
+    def _ids(
+        self, select: str, last: str, names: Mapping[str, Any], indexed: int = _LAST_ID - 1
+    ) -> Iterator[int]:
+        statement = f"{select} AND {last} < :last ORDER BY {last} DESC LIMIT :size"
+        return (row[0] for row in self._pages(statement, names, indexed + 1))
+
+    def _of_functions(self, plan: Plan) -> tuple[list[str], dict[str, Any]]:
+        """Return the condition that a call is of a function which matches, and its parameters."""
+        if not plan.functions:
+            return [], {}
+        rows = self._database.fetch(plan.of_functions(), plan.parameters)
+        if len(rows) > _BATCH:
+            return [f"c.function IN ({plan.of_functions()})"], plan.parameters
+        names = {f"f{number}": row[0] for number, row in enumerate(rows)}
+        if len(names) == 1:
+            return ["c.function = :f0"], names
+        return [f"c.function IN ({', '.join(f':{name}' for name in names)})"], names
 
     def _by_id(self, batch: Sequence[int]) -> Iterator[tuple[str, CallEntry | ParcelError]]:
         rows = self._among("SELECT id, key, entry FROM fleche_calls WHERE id", batch)
@@ -235,57 +313,82 @@ class SqlCalls(CallStorage):
             if _is_key(key):
                 yield key, self._opened(key, data)
 
-    def _lead_of(self, plan: Plan) -> int | None:
+    def _first_of(self, plan: Plan) -> int | None:
         """Return the condition that leaves the fewest rows over; a server knows that by itself."""
         if not plan.steps or self._database.kind != "sqlite":
             return None
-        if len(plan.steps) == 1:
+        if len(plan.steps) == 1 and not plan.functions:
             return plan.steps[0]
-        counts = [(self._count(plan, step), number, step) for number, step in enumerate(plan.steps)]
-        return min(counts)[2]
+        counts = [
+            (self._count(f"fleche_facts f WHERE {plan.facts[step]}", plan.parameters), step)
+            for step in plan.steps
+        ]
+        fewest, step = min(counts)
+        if plan.functions and fewest == _PROBE:
+            calls, names = self._of_functions(plan)
+            if self._count(f"fleche_calls c WHERE {calls[0]}", names) < fewest:
+                return None
+        return step
 
-    def _count(self, plan: Plan, step: int) -> int:
-        rows = self._database.fetch(plan.probe(step, _PROBE), plan.parameters)
+    def _count(self, where: str, names: Mapping[str, Any]) -> int:
+        """Return how many rows there are, or :data:`_PROBE` if there are more."""
+        query = f"SELECT count(*) FROM (SELECT 1 FROM {where} LIMIT {_PROBE}) found"
+        rows = self._database.fetch(query, names)
         return int(rows[0][0]) if rows else 0
 
     @override
     def holders(self, prefix: str) -> Iterator[tuple[Address, str]]:
-        condition, parameters = begins_with("f.digest", prefix[:64])
-        if not prefix:
-            condition = "f.digest IS NOT NULL"
-        pages = self._pages(
-            "SELECT f.call, c.key, f.digest, f.variant FROM fleche_facts f"
-            " JOIN fleche_calls c ON c.id = f.call"
-            f" WHERE {condition} AND f.held = 1 AND f.call < :last"
-            " ORDER BY f.call DESC LIMIT :size",
-            parameters,
-            whole=True,
-        )
-        for _, key, digest, variant in pages:
-            address = Address.of(digest, variant or "")
+        indexed = self._indexed()
+        for key, entry in self._behind(indexed):
+            yield from ((held, key) for held in held_addresses(entry) if held.startswith(prefix))
+        condition, names = begins_with("f.digest", prefix[:64])
+        for address, key in self._facts(f"{condition} AND f.held = 1", names, indexed):
             if address.startswith(prefix):
                 yield address, key
 
     def references(self) -> Iterator[tuple[Address, str]]:
         """Yield the values that entries need from a value storage, each with the key of its entry.
 
-        Pins are among them. An address comes once for each place that has it.
+        Those of pins are among them. An address comes once for each place that has it.
         """
+        indexed = self._indexed()
+        for key, entry in self._behind(indexed):
+            yield from (
+                (address, key)
+                for address in entry.record.addresses()
+                if address not in entry.parcels
+            )
+        yield from self._facts("f.variant IS NOT NULL AND f.held = 0", {}, indexed)
+
+    def _behind(self, indexed: int) -> Iterator[tuple[str, CallEntry]]:
+        """Yield the sound entries that have no facts yet."""
+        if not self._indexes_later:
+            return
+        for batch in batched(self._ids(f"{_IDS} AND c.id > {indexed}", "c.id", {}), _BATCH):
+            for key, entry in self._by_id(batch):
+                if isinstance(entry, CallEntry):
+                    yield key, entry
+
+    def _facts(
+        self, condition: str, names: Mapping[str, Any], indexed: int
+    ) -> Iterator[tuple[Address, str]]:
+        """Yield the addresses in facts, each with the key of its call."""
         pages = self._pages(
             "SELECT f.call, c.key, f.digest, f.variant FROM fleche_facts f"
-            " JOIN fleche_calls c ON c.id = f.call"
-            " WHERE f.variant IS NOT NULL AND f.held = 0 AND f.call < :last"
+            f" JOIN fleche_calls c ON c.id = f.call WHERE {condition} AND f.call < :last"
             " ORDER BY f.call DESC LIMIT :size",
-            {},
+            names,
+            indexed + 1,
             whole=True,
         )
-        return ((Address.of(digest, variant), key) for _, key, digest, variant in pages)
+        return ((Address.of(digest, variant or ""), key) for _, key, digest, variant in pages)
 
     # -- what it is --------------------------------------------------------------------------------
 
     @override
     def close(self) -> None:
         """Close the connections; a database in memory is gone. Idempotent."""
+        self._functions.clear()
         self._database.close()
 
     # -- statements --------------------------------------------------------------------------------
@@ -300,17 +403,23 @@ class SqlCalls(CallStorage):
         return self._database.fetch(f"{statement} IN ({places})", names)
 
     def _pages(
-        self, statement: str, parameters: Mapping[str, Any], *, whole: bool = False
+        self,
+        statement: str,
+        parameters: Mapping[str, Any],
+        last: int = _LAST_ID,
+        *,
+        whole: bool = False,
     ) -> Iterator[Any]:
         """Yield rows whose first column falls, fetched in pages that grow.
 
         Args:
             statement: with the parameters ``last`` and ``size``.
             parameters: the others.
+            last: the first column is less than this.
             whole: rows may share their first column. The last such group of a page is left to the
                 next one, so that none is torn.
         """
-        last, size = _LAST_ID, _FIRST_PAGE
+        size = _FIRST_PAGE
         while True:
             rows = self._database.fetch(statement, {**parameters, "last": last, "size": size})
             is_end = len(rows) < size
@@ -340,17 +449,42 @@ class SqlCalls(CallStorage):
 
 
 def _row_of(key: str, entry: CallEntry, data: bytes) -> dict[str, Any]:
-    record = entry.record
     return {
         "key": key,
-        "name": shortened(record.name),
-        "module": None if record.module is None else shortened(record.module),
-        "code": None if record.code is None else shortened(str(record.code)),
-        "pin": int(record.is_pin),
+        "pin": int(entry.record.is_pin),
         "now": time.time(),
         "size": len(data),
         "entry": data,
     }
+
+
+def _function_of(record: CallRecord) -> _Function:
+    """Return by what a function is searched: its name, its module and the digest of its code."""
+    return record.name, record.module or "", record.code or ""
+
+
+def _make_function(connection: Connection, function: _Function) -> int:
+    """Return the id of a function, which is written down if it is new."""
+    names = dict(zip(("name", "module", "code"), map(shortened, function), strict=True))
+    rows = connection.execute(_FUNCTION, names).fetchall()
+    if not rows:
+        connection.execute(_INSERT_FUNCTION, names)
+        rows = connection.execute(_FUNCTION, names).fetchall()
+    return int(rows[0][0])
+
+
+def _delete_one(connection: Connection, key: str, limit: float | None) -> bool:
+    """Remove a call with its facts, unless it is younger than ``limit``; return whether it went."""
+    for call, _ in connection.execute(_PLACE, {"key": str(key)}).fetchall():
+        statement = _DELETE if limit is None else _DELETE_OLDER
+        if connection.execute(statement, {"id": call, "limit": limit}).rowcount > 0:
+            connection.execute(_FORGET_FACTS, {"id": call})
+            return True
+    return False
+
+
+def _as_number(value: Any) -> int:
+    return int(value) if isinstance(value, str) and value.isascii() and value.isdigit() else 0
 
 
 _HEX = frozenset("0123456789abcdef")

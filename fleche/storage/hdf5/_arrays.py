@@ -9,7 +9,7 @@ from typing import Any
 import h5py
 import numpy as np
 
-from fleche.storage.hdf5.words import DTYPE, ORDER, NotNative
+from fleche.storage.hdf5._layout import DTYPE, ORDER, NotNative
 
 __all__ = ["copy_in", "from_dataset", "to_native"]
 

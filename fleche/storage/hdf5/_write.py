@@ -2,22 +2,29 @@
 
 from __future__ import annotations
 
+import io
+import pickle
+from collections.abc import Container
 from typing import Any
 
+import cloudpickle
 import numpy as np
 
-from fleche.storage.hdf5 import classes, words
-from fleche.storage.hdf5.arrays import to_native
-from fleche.storage.hdf5.opaque import refers_to
-from fleche.storage.hdf5.plain import (
+from fleche.storage.hdf5 import _layout as layout
+from fleche.storage.hdf5._arrays import to_native
+from fleche.storage.hdf5._layout import NotNative, is_link_name
+from fleche.storage.hdf5._plain import (
     PLAIN,
     Filters,
+    class_name,
+    is_namedtuple,
+    is_native,
     plain_type,
+    state_of,
     write_data,
     write_plain,
     write_uniform,
 )
-from fleche.storage.hdf5.words import NotNative, is_link_name
 
 __all__ = ["Cyclic", "Writer"]
 
@@ -47,7 +54,7 @@ class Writer:
         self.opaque: list[Any] = []
         self._file = file
         self._filters = filters
-        self._left = words.BUDGET
+        self._left = layout.BUDGET
         self._paths: dict[int, str] = {}
         self._changeable: set[int] = set()
         self._kept: list[object] = []
@@ -64,7 +71,7 @@ class Writer:
             Cyclic: it contains itself.
             Exception: whatever HDF5 says of something that is beyond it.
         """
-        self._add(self._file, f"/{words.VALUE}", value, 0)
+        self._add(self._file, f"/{layout.VALUE}", value, 0)
 
     def _add(self, group: Any, path: str, obj: Any, depth: int) -> None:
         name = path.rpartition("/")[2]
@@ -75,7 +82,7 @@ class Writer:
                 raise Cyclic
             if known:
                 group[name] = self._file[known]
-                self._file.attrs[words.SHARED] = True
+                self._file.attrs[layout.SHARED] = True
                 return
             self._paths[id(obj)] = _OPEN
         try:
@@ -109,15 +116,15 @@ class Writer:
         cls = type(obj)
         number = np.array(len(self.opaque), np.int64)
         dataset = write_data(group, name, number, "opaque", self._filters)
-        dataset.attrs[words.CLASS] = f"{cls.__module__}:{cls.__qualname__}"
+        dataset.attrs[layout.CLASS] = f"{cls.__module__}:{cls.__qualname__}"
         self.opaque.append(obj)
 
     def _add_group(self, parent: Any, path: str, kind: str, count: int, depth: int) -> Any:
-        if depth > words.DEEPEST or count > self._left:
+        if depth > layout.DEEPEST or count > self._left:
             raise NotNative(f"{count} parts, {depth} levels deep")
         self._left -= count
         group = parent.create_group(path.rpartition("/")[2], track_order=True)
-        group.attrs[words.TYPE] = kind
+        group.attrs[layout.TYPE] = kind
         return group
 
     def _add_items(self, parent: Any, path: str, items: list[Any], kind: str, depth: int) -> None:
@@ -141,20 +148,20 @@ class Writer:
         keys, values = list(obj), list(obj.values())
         self._kept += [keys, values]
         group = self._add_group(parent, path, "dict", 2, depth)
-        group.attrs[words.LAYOUT] = "items"
+        group.attrs[layout.LAYOUT] = "items"
         self._add_members(group, path, {"keys": keys, "values": values}, depth)
 
     def _add_instance(self, parent: Any, path: str, obj: Any, depth: int) -> None:
         cls = type(obj)
-        named = classes.is_namedtuple(cls)
-        if not classes.is_native(cls) or (named and getattr(obj, "__dict__", None)):
+        named = is_namedtuple(cls)
+        if not is_native(cls) or (named and getattr(obj, "__dict__", None)):
             raise NotNative(cls)
-        state = classes.state_of(obj)
+        state = state_of(obj)
         if not all(map(is_link_name, state)):
             raise NotNative(cls)
         kind = "namedtuple" if named else "dataclass"
         group = self._add_group(parent, path, kind, len(state), depth)
-        group.attrs[words.CLASS] = classes.class_name(cls)
+        group.attrs[layout.CLASS] = class_name(cls)
         self._add_members(group, path, state, depth)
 
     def _add_array(self, group: Any, name: str, array: np.ndarray[Any, Any], kind: str) -> None:
@@ -166,9 +173,9 @@ class Writer:
         items = array.ravel().tolist()
         self._kept.append(items)
         group = self._add_group(parent, path, "numpy.ndarray", 1, depth)
-        group.attrs[words.SHAPE] = np.array(array.shape, np.int64)
+        group.attrs[layout.SHAPE] = np.array(array.shape, np.int64)
         if array.ndim > 1 and array.flags.f_contiguous and not array.flags.c_contiguous:
-            group.attrs[words.ORDER] = "F"
+            group.attrs[layout.ORDER] = "F"
         self._add(group, f"{path}/items", items, depth + 1)
 
 
@@ -177,3 +184,34 @@ def _is_shared(obj: object) -> bool:
     if isinstance(obj, _CONSTANT):
         return len(obj) > (_LONG if isinstance(obj, str | bytes) else 0)
     return type(obj) not in _UNSHARED and not isinstance(obj, np.generic)
+
+
+def refers_to(parts: list[Any], others: Container[int]) -> bool:
+    """Tell whether pickling ``parts`` meets an object whose id is among ``others``.
+
+    Such a value is not to be taken apart: the object would come back twice.
+    """
+
+    class Seeker(cloudpickle.Pickler):  # type: ignore[misc]
+        def persistent_id(self, obj: Any) -> None:
+            if id(obj) in others:
+                raise _Met
+
+    try:
+        Seeker(_Nowhere(), protocol=5, buffer_callback=_ignore).dump(parts)
+    except _Met:
+        return True
+    return False
+
+
+class _Met(Exception):
+    pass
+
+
+class _Nowhere(io.RawIOBase):
+    def write(self, data: Any) -> int:
+        return memoryview(data).nbytes
+
+
+def _ignore(_buffer: pickle.PickleBuffer) -> None:
+    """Leave large buffers out of the stream."""
