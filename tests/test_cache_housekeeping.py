@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from fleche.storage.base import Table
 
 from fleche.caches import (
     Cache,
@@ -23,7 +24,6 @@ from fleche.call import Call, CallRecord
 from fleche.digest import SCHEME, D, Digest, digest
 from fleche.errors import StorageError
 from fleche.storage import CallFile, Sql, ValueFile
-from fleche.storage.base import Table
 from tests.helpers.layers import call, in_files, in_memory
 
 

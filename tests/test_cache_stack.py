@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from fleche.caches._flights import Flights
 
 from fleche.caches import BaseCache, Cache, CachePool, CacheStack, LayerPolicy, Rejected
-from fleche.caches._flights import Flights
 from fleche.call import Call
 from fleche.digest import D, Digest, digest
 from fleche.errors import (

@@ -14,9 +14,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fleche.caches import Cache, CachePool, CacheStack, ReadOnlyCache
-from fleche.caches import BaseCache, LayerPolicy
-from fleche.caches import SizeLimitedCache
+from fleche.caches import (
+    BaseCache,
+    Cache,
+    CachePool,
+    CacheStack,
+    LayerPolicy,
+    ReadOnlyCache,
+    SizeLimitedCache,
+)
 from fleche.config import (
     cache_from_config,
     cache_to_config,
@@ -26,7 +32,6 @@ from fleche.config import (
     redact,
 )
 from fleche.config._schema import TemplateTable, expand_template
-
 from fleche.errors import MissingExtra
 from fleche.metadata import Environment, Git, MetaData, Runtime
 from fleche.remote import SshCache, SubprocessCache
@@ -116,8 +121,7 @@ class TestAlwaysThere:
         root = tmp_home / ".local" / "share" / "fleche" / "default"
         config = cache_to_config(cache)
         assert cache.capabilities.persistent
-        assert config["values"]["root"] == str(root / "values")
-        assert config["calls"] == {**config["values"], "root": str(root / "calls")}
+        assert config == {"type": "local", "root": str(root)}
         (line,) = caplog.messages
         assert str(root) in line
 
@@ -138,13 +142,13 @@ class TestAlwaysThere:
         self, tmp_home: Path, monkeypatch: pytest.MonkeyPatch, value: str, used: bool
     ) -> None:
         monkeypatch.setenv("XDG_DATA_HOME", value)
-        root = cache_to_config(load_cache_config())["values"]["root"]
-        assert root == str(tmp_home / ".local" / "share" / "fleche" / "default" / "values")
+        root = cache_to_config(load_cache_config())["root"]
+        assert root == str(tmp_home / ".local" / "share" / "fleche" / "default")
 
     def test_xdg_data_home(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "data"))
-        root = cache_to_config(load_cache_config())["values"]["root"]
-        assert root == str(tmp_path / "data" / "fleche" / "default" / "values")
+        root = cache_to_config(load_cache_config())["root"]
+        assert root == str(tmp_path / "data" / "fleche" / "default")
 
     def test_they_can_be_configured(self, write: Callable[..., Path]) -> None:
         write('[memory]\ntemplate = "memory"\nmax_size = 3\n')
@@ -379,7 +383,7 @@ class TestMetadata:
 class TestOwnStorages:
     @pytest.fixture(autouse=True)
     def _forget(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        from fleche.storage import registry
+        from fleche.storage import _registry as registry
 
         known = {kind: dict(names) for kind, names in registry._registered.items()}
         monkeypatch.setattr(registry, "_registered", known)
@@ -400,11 +404,11 @@ class TestOwnStorages:
         assert cache_to_config(cache_from_config(table)) == table
 
     def test_a_missing_extra_says_what_to_install(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """A database server needs SQLAlchemy; SQLite does not."""
         monkeypatch.setitem(sys.modules, "sqlalchemy", None)
-        for name in [name for name in sys.modules if name.startswith("fleche.storage.sql")]:
-            monkeypatch.delitem(sys.modules, name)
-        table = {"values": MEMORY, "calls": {"type": "sql"}}
-        with pytest.raises(MissingExtra, match=r"^config\.calls\.type: .*fleche\[sql\]"):
+        cache_from_config({"values": MEMORY, "calls": {"type": "sql"}}).close()
+        table = {"values": MEMORY, "calls": {"type": "sql", "url": "postgresql://me@here/x"}}
+        with pytest.raises(MissingExtra, match=r"^config\.calls: .*fleche\[sql\]"):
             cache_from_config(table)
 
 

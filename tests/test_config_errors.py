@@ -14,8 +14,7 @@ from fleche.config import (
     load_default_metadata,
 )
 from fleche.errors import ConfigError, MissingExtra, StorageError
-from fleche.storage import ValueMemory
-from fleche.storage import register_storage
+from fleche.storage import ValueMemory, register_storage
 
 CASES = Path(__file__).with_suffix(".txt").read_text(encoding="utf-8").split("\n\n")[1:]
 BROKEN = [tuple(case.strip().split("\n=> ")) for case in CASES]
@@ -76,7 +75,7 @@ class TestStorages:
     @pytest.fixture
     def storage(self, monkeypatch: pytest.MonkeyPatch) -> Any:
         """Register a class without Options that raises what it is told to."""
-        from fleche.storage import registry
+        from fleche.storage import _registry as registry
 
         registered = {kind: dict(known) for kind, known in registry._registered.items()}
         monkeypatch.setattr(registry, "_registered", registered)

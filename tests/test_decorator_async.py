@@ -119,7 +119,7 @@ class TestCoroutines:
             assert runs == ["cleaned"]
 
         asyncio.run(main())
-        assert list(active.calls.keys()) == []
+        assert [entry.key for entry in active.calls.entries()] == []
 
     def test_what_a_cancelled_body_returns_is_not_stored(self, active: Cache) -> None:
         """Half a result is no result."""
@@ -138,7 +138,7 @@ class TestCoroutines:
 
         asyncio.run(main())
         assert not stubborn.contains(1)
-        assert list(active.calls.keys()) == []
+        assert [entry.key for entry in active.calls.entries()] == []
 
     def test_cancelled_across_loops(self) -> None:
         """The last caller may sit in another loop than the computation."""
@@ -278,7 +278,7 @@ class TestCoroutines:
 
         with pytest.raises(KeyboardInterrupt):
             asyncio.run(interrupted(1))
-        assert list(active.calls.keys()) == []
+        assert [entry.key for entry in active.calls.entries()] == []
 
 
 pool: ThreadPoolExecutor
@@ -346,7 +346,7 @@ class TestConcurrentFutures:
             with pytest.raises(ValueError, match="fail"):
                 future.result(5)
         assert not later.contains("fail")
-        assert list(active.calls.keys()) == []
+        assert [entry.key for entry in active.calls.entries()] == []
         with pytest.raises(ValueError, match="fail"):
             later("fail").result(5)
         assert runs == ["fail", "fail"]
@@ -363,7 +363,7 @@ class TestConcurrentFutures:
         assert only.cancel()
         wait(blockers)
         assert runs == []
-        assert list(active.calls.keys()) == []
+        assert [entry.key for entry in active.calls.entries()] == []
         assert later(1).result(5) == [1]
 
     def test_functions_own_is_cancelled(self) -> None:
@@ -407,7 +407,7 @@ class TestConcurrentFutures:
         def fail(*args: Any, **kwargs: Any) -> Any:
             raise OSError("gone")
 
-        monkeypatch.setattr(active, "save_parcel", fail)
+        monkeypatch.setattr(active.backend, "save", fail)
         with pytest.raises(FlecheWarning, match="gone"):
             later([1]).result(5)
 
@@ -444,7 +444,7 @@ class TestAsyncioFutures:
             assert [str(result) for result in results] == ["fail", "fail"]
 
         asyncio.run(main())
-        assert list(active.calls.keys()) == []
+        assert [entry.key for entry in active.calls.entries()] == []
 
     def test_cancelling(self, active: Cache) -> None:
         async def main() -> None:
@@ -456,7 +456,7 @@ class TestAsyncioFutures:
             await asyncio.sleep(0.1)
 
         asyncio.run(main())
-        assert list(active.calls.keys()) == [soon.digest(1)]
+        assert [entry.key for entry in active.calls.entries()] == [soon.digest(1)]
 
     def test_joined_when_just_done(self) -> None:
         """Who comes when the function's own future is done, and not yet stored, gets it too."""

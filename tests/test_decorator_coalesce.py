@@ -23,11 +23,10 @@ import pytest
 
 from fleche import cache, fleche, state, wrap_executor
 from fleche.caches import BaseCache, Cache
-from fleche.storage import Lock, LockTable
 from fleche.decorator import FlecheWarning, _turns
 from fleche.digest import Digest
 from fleche.errors import ConfigError, StorageError
-from fleche.storage import CallFile, CallMemory, Sql, ValueFile, ValueMemory
+from fleche.storage import CallFile, CallMemory, Lock, LockTable, Sql, ValueFile, ValueMemory
 from tests.helpers.layers import in_files, in_memory
 from tests.helpers.postgres import postgres, postgres_server  # noqa: F401
 

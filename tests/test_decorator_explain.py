@@ -51,10 +51,13 @@ def test_never() -> None:
 
 def test_evicted(active: Cache) -> None:
     """The call is known, and its result is gone."""
-    grow = decorated()
-    grow(1)
-    active.values.delete(digest(2))
-    assert grow.explain(1).reason == "evicted"
+    @fleche
+    def zeros(number: int) -> bytes:
+        return bytes(number)
+
+    zeros(100_000)
+    active.values.delete_many([entry.key for entry in active.values.entries()])
+    assert zeros.explain(100_000).reason == "evicted"
 
 
 @pytest.mark.parametrize(

@@ -149,7 +149,7 @@ class TestEveryExecutor:
             pool = wrap_executor(executor)
             with pytest.raises(ValueError, match="fail"):
                 pool.submit(where, "fail").result(30)
-            assert list(active.calls.keys()) == []
+            assert [entry.key for entry in active.calls.entries()] == []
 
     def test_nested_calls(self, executor: Executor, tmp_path: Path) -> None:
         """Calls inside the call use the same cache."""

@@ -346,8 +346,9 @@ class TestCommandLine:
 
 def test_no_unpickle_refuses(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A cache that must open values is not served with `--no-unpickle`."""
-    from fleche.cli import remote as command
     from fleche.storage.base import Capabilities
+
+    from fleche.cli import remote as command
 
     cache = cache_factory("memory", tmp_path)()
     monkeypatch.setattr(type(cache.values), "capabilities", Capabilities(opens_parcels=True))  # type: ignore[attr-defined]

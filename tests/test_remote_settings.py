@@ -17,8 +17,8 @@ import pytest
 import fleche
 from fleche.caches import BaseCache, CachePool, CacheStack, ReadOnlyCache
 from fleche.config import cache_from_config, cache_to_config
-from fleche.config._validate import ConfigPath
 from fleche.config._schema import parse
+from fleche.config._validate import ConfigPath
 from fleche.digest import digest
 from fleche.errors import ConfigError, Rejected, RemoteConnectionError
 from fleche.remote import (

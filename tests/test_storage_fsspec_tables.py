@@ -11,13 +11,14 @@ import pytest
 
 pytest.importorskip("fsspec")
 
+from fleche.storage.base import Table
+
 from fleche.caches import Cache, SizeLimitedCache
 from fleche.call import Call
 from fleche.digest import D, Digest, digest
 from fleche.errors import CorruptParcel, StorageError
 from fleche.parcel import pack
 from fleche.storage import CallFsspec, CallMemory, ValueFsspec
-from fleche.storage.base import Table
 from fleche.storage.fsspec import values as module
 from fleche.testing.corpus import Block
 

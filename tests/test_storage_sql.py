@@ -22,6 +22,7 @@ from typing import Any
 
 import pytest
 import sqlalchemy as sa
+from fleche.storage.sql.seals import seal
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -31,7 +32,6 @@ from fleche.errors import CorruptParcel, MissingExtra, SignatureError, StorageEr
 from fleche.redaction import redact
 from fleche.storage import Sql, storage_from_config
 from fleche.storage.sql import compile, schema, sqlite, statements
-from fleche.storage.sql.seals import seal
 from fleche.testing.corpus import a_record, records, templates
 from tests.helpers.permissions import as_somebody
 from tests.helpers.postgres import postgres, postgres_server  # noqa: F401

@@ -9,11 +9,11 @@ from typing import Any
 
 import pytest
 import sqlalchemy as sa
+from fleche.claims import Claim
 
 from fleche import FlecheWarning, cache, fleche
 from fleche.caches import Cache
 from fleche.call import QueryCall
-from fleche.claims import Claim
 from fleche.digest import digest
 from fleche.errors import StorageError
 from fleche.storage import Sql, ValueMemory

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from typing import Any
 
 from fleche._util import override
@@ -14,6 +13,12 @@ __all__ = ["SqlLocks"]
 
 _LEFT = 86400.0
 """Seconds after which nobody waits for a lock any more; a process that died has left it."""
+
+_CLOCKS = {
+    "sqlite": "((julianday('now') - 2440587.5) * 86400.0)",
+    "postgresql": WORDS["postgresql"]["now"],
+}
+"""The time by the clock of the database, in seconds since the epoch."""
 
 _FIND = "SELECT owner, heartbeat FROM fleche_locks WHERE key = :key"
 _SWEEP = "DELETE FROM fleche_locks WHERE heartbeat < {now} - :left"
@@ -36,7 +41,7 @@ class SqlLocks(LockTable):
 
     def __init__(self, database: Database) -> None:
         self._database = database
-        now = WORDS[database.kind]["now"]
+        self._now = now = _CLOCKS[database.kind]
         self._sweep, self._insert, self._steal, self._renew = (
             statement.format(now=now) for statement in (_SWEEP, _INSERT, _STEAL, _RENEW)
         )
@@ -50,9 +55,8 @@ class SqlLocks(LockTable):
         return None if found.owner == owner else found
 
     def _acquire(self, connection: Connection, names: dict[str, Any]) -> Lock:
-        timed = {**names, "now": time.time()}
-        connection.execute(self._sweep, timed)
-        connection.execute(self._insert, timed)
+        connection.execute(self._sweep, names)
+        connection.execute(self._insert, names)
         rows = connection.execute(_FIND, names).fetchall()
         return Lock(*rows[0]) if rows else Lock("", 0.0)  # released in this very moment
 
@@ -61,7 +65,7 @@ class SqlLocks(LockTable):
         names = {"key": str(key), "owner": owner, "old": old.owner, "seen": old.heartbeat}
 
         def steal(connection: Connection) -> bool:
-            connection.execute(self._steal, {**names, "now": time.time()})
+            connection.execute(self._steal, names)
             # the rows that it changed are none when it is done for the second time
             rows = connection.execute(_FIND, names).fetchall()
             return bool(rows) and rows[0][0] == owner
@@ -70,7 +74,7 @@ class SqlLocks(LockTable):
 
     @override
     def heartbeat(self, key: str, owner: str) -> bool:
-        names = {"key": str(key), "owner": owner, "now": time.time()}
+        names = {"key": str(key), "owner": owner}
         return self._database.change(lambda found: found.execute(self._renew, names).rowcount > 0)
 
     @override
@@ -80,9 +84,7 @@ class SqlLocks(LockTable):
 
     @override
     def now(self, key: str) -> float:
-        if self._database.kind == "sqlite":  # its clock is that of this machine
-            return time.time()
-        return float(self._database.fetch(f"SELECT {WORDS[self._database.kind]['now']}")[0][0])
+        return float(self._database.fetch(f"SELECT {self._now}")[0][0])
 
     def _find(self, names: dict[str, Any]) -> Lock | None:
         rows = self._database.fetch(_FIND, names)
