@@ -578,7 +578,7 @@ class _Search:
             if parcel is not None:
                 verify(parcel, digest=ref.digest, keys=secrets)
             elif ref.is_literal and not ref.variant:
-                raise SignatureError(f"call {key[:12]}: its result is not signed")  # noqa: TRY301
+                raise SignatureError(f"call {key[:12]}: its result is not signed")
         except ParcelError as error:
             self._damage.setdefault(key, error)
             return False
