@@ -76,25 +76,33 @@ def batched(items: Iterable[T], size: int) -> Iterator[list[T]]:
 _VARIABLE = re.compile(r"\$(?:\{(\w+)\}|([A-Za-z_]\w*))")
 
 
-def expand_path(path: str | os.PathLike[str]) -> Path:
-    """Return ``path`` with a leading ``~`` and environment variables (``$NAME``) expanded.
+def expand_variables(text: str) -> str:
+    """Return ``text`` with environment variables (``$NAME``, ``${NAME}``) expanded.
 
     Raises:
-        ConfigError: a variable is not set, or there is no home directory of that name.
+        ConfigError: a variable is not set.
     """
 
     def value_of(found: re.Match[str]) -> str:
         name = found[1] or found[2]
         if name not in os.environ:
             raise ConfigError(
-                f"{os.fspath(path)}: the environment variable {name} is not set here; "
-                "set it, or write the path in full"
+                f"{text}: the environment variable {name} is not set here; "
+                "set it, or write out what it stands for"
             )
         return os.environ[name]
 
-    expanded = Path(_VARIABLE.sub(value_of, os.fspath(path)))
+    return _VARIABLE.sub(value_of, text)
+
+
+def expand_path(path: str | os.PathLike[str]) -> Path:
+    """Return ``path`` with a leading ``~`` and environment variables (``$NAME``) expanded.
+
+    Raises:
+        ConfigError: a variable is not set, or there is no home directory of that name.
+    """
     try:
-        return expanded.expanduser()
+        return Path(expand_variables(os.fspath(path))).expanduser()
     except RuntimeError:
         raise ConfigError(f"{os.fspath(path)}: no such home directory is known") from None
 

@@ -189,7 +189,7 @@ class QueryIterator:
             ValueError: when it is iterated: no call has an attribute or argument of that name.
         """
         if not isinstance(key, str):
-            order = _when if key is None else key
+            order = _when if key is None else _selector(key)
             return self._derive(lambda calls: builtins.sorted(calls, key=order, reverse=reverse))
         select = _selector(key)
 

@@ -404,7 +404,7 @@ class TestLayers:
 class Hooked:
     """A cache that does something else at one moment of a collection."""
 
-    def __init__(self, root: Path, moment: int, action: Callable[[], object]) -> None:
+    def __init__(self, root: Path, moment: int, action: Callable[[], object]) -> None:  # noqa: C901
         self.steps = 0
 
         def step() -> None:

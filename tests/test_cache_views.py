@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import datetime as dt
 import time
+from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
@@ -13,14 +15,20 @@ from fleche.caches import (
     CacheStack,
     CacheView,
     FilteredCache,
+    Gc,
+    GcReport,
     ReadOnlyCache,
     RefreshingCache,
     Rejected,
+    StatsReport,
+    Verify,
 )
 from fleche.call import Call, QueryCall
-from fleche.digest import D, digest
+from fleche.digest import Address, D, digest
 from fleche.errors import RemoteConnectionError
 from tests.helpers.layers import Layer, call, in_memory
+
+LARGE = "large " * 5000
 
 
 @pytest.fixture
@@ -49,10 +57,9 @@ class TestEveryView:
         view = CacheView(cache)
         view.save(call())
         view.save_value([1])
-        assert view.stores() == (view,)
         assert view.verify().orphaned == 1
         assert view.gc(grace=-1).removed == 1
-        assert view.redigest().calls == 1
+        assert view.stats().calls == 1
         assert view.to_config() == cache.to_config()
 
     def test_calls_are_bound_to_the_view(self, cache: Cache) -> None:
@@ -69,20 +76,22 @@ class TestReadOnly:
         with pytest.raises(Rejected, match=r"ReadOnlyCache\(Cache\(.*read-only, save refused"):
             cache.readonly().save(call())
 
-    @pytest.mark.parametrize(
-        "act",
-        [
-            lambda cache: cache.save_record(digest("x"), call().seal()),
-            lambda cache: cache.save_parcel(digest(1), cache.packing.pack(1, digest(1))),
-            lambda cache: cache.drop(digest("x")),
-            lambda cache: cache.redigest(),
-        ],
-    )
-    def test_every_primitive_refuses(self, cache: Cache, act: object) -> None:
-        with pytest.raises(Rejected):
-            act(cache.readonly())  # type: ignore[operator]
+    def test_every_operation_refuses(self, cache: Cache) -> None:
+        key = D(cache.save(call()))
+        backend = cache.readonly().backend
+        for act in (
+            lambda: backend.save({}),
+            lambda: backend.evict([key]),
+            lambda: backend.check_accepts(key, call().to_record()),
+            lambda: backend.maintain(Gc()),
+            lambda: backend.maintain(Verify(repair=True)),
+        ):
+            with pytest.raises(Rejected):
+                act()
+        assert backend.maintain(Gc(dry_run=True)) == GcReport()
+        assert cache.contains(key)
 
-    def test_nobody_need_ask_the_inner_cache(self) -> None:
+    def test_the_inner_cache_is_not_asked(self) -> None:
         layer = Layer()
         layer.error = RemoteConnectionError("down")
         assert layer.readonly().read_only
@@ -90,15 +99,16 @@ class TestReadOnly:
             layer.readonly().save(call())
         assert layer.asked == {}
 
-    def test_to_ask_what_is_missing_renews_nothing(self, cache: Cache) -> None:
+    def test_to_ask_what_is_lacking_touches_nothing(self, cache: Cache) -> None:
         """What a reader only looks at stays as old as it is, and goes when it is due."""
-        key, absent = digest(1), digest("absent")
-        cache.save_parcel(key, cache.packing.pack(1, key))
+        cache.save_value(1)
+        (entry,) = cache.values.entries()
+        here, absent = Address.of(entry.key), Address.of(digest("absent"))
         view = CacheStack([cache]).readonly()
         begun = time.time()
-        assert view.missing([key, absent, key]) == [absent]
-        assert view.missing([]) == []
-        assert cache.values.delete_older(key, begun)
+        assert view.backend.lacking([here, absent, here], keep=True) == [absent]
+        assert view.backend.lacking([], keep=True) == []
+        assert cache.values.delete_older({entry.key: begun}) == {entry.key}
 
     def test_config(self, cache: Cache) -> None:
         table = cache.to_config()
@@ -115,7 +125,10 @@ class TestFiltered:
         assert view.contains(shown)
         assert not view.contains(hidden)
         assert view.lookup(hidden) is None
-        for operation in (view.load, view.load_record, view.evict):
+        assert view.contains_many([D(shown), hidden]) == [True, False]
+        assert [each.key for each in view.load_many([D(shown), hidden])] == [shown]
+        assert view.evict_many([hidden]) == 0
+        for operation in (view.load, view.evict):
             with pytest.raises(KeyError):
                 operation(hidden)
         view.evict(shown)
@@ -137,12 +150,12 @@ class TestFiltered:
         assert cache.query().only().name == "f"
 
     def test_refused_before_the_function_runs(self, cache: Cache) -> None:
-        """What can be told from the arguments is told before they are stored."""
+        """What is known from the arguments is said before they are stored."""
         view = cache.filter(arguments={"x": 1})
-        with pytest.raises(Rejected):
-            view.prepare(Call(name="f", arguments={"x": 2}))
-        assert not cache.contains(digest(2))
-        assert list(cache.calls.keys()) == []
+        for outer in (view, CacheView(view), CacheStack([view, in_memory()])):
+            with pytest.raises(Rejected):
+                outer.prepare(Call(name="f", arguments={"x": 2, "y": "huge " * 500_000}))
+        assert cache.stats() == StatsReport()
 
     def test_results_and_metadata_are_known_later(self, cache: Cache) -> None:
         view = cache.filter(result=4, metadata={"tags": {"a": 1}})
@@ -151,10 +164,18 @@ class TestFiltered:
         with pytest.raises(Rejected):
             view.prepare(Call(name="f", arguments={"x": 3})).commit(5, {"tags": {"a": 1}})
         assert cache.query().count() == 1
-        assert len(list(cache.calls.keys())) == 1
+        assert len(list(cache.calls.entries())) == 1
+
+    def test_a_pin_is_no_call(self, cache: Cache) -> None:
+        """What takes long to arrive is protected behind a filter, too."""
+        view = cache.filter(name="f")
+        pending = view.prepare(Call(name="f", arguments={"x": "huge " * 500_000}))
+        assert view.gc(grace=-1).removed == 0
+        key = pending.commit(4)
+        assert len(view.load(key).arguments["x"]) == 2_500_000
 
     def test_by_a_function(self, cache: Cache) -> None:
-        view = cache.filter(lambda call: call.record.literals["x"] < 3)
+        view = cache.filter(lambda call: call.record.arguments["x"].shown < 3)
         view.save(call(x=1))
         with pytest.raises(Rejected):
             view.save(call(x=5))
@@ -164,6 +185,27 @@ class TestFiltered:
     def test_by_a_template(self, cache: Cache) -> None:
         cache.save(call(name="f"))
         assert cache.filter(QueryCall(name="g")).query().empty()
+
+    def test_the_filter_goes_along_with_a_query(self) -> None:
+        """A database, or a cache far away, does not send what the filter would leave out."""
+        layer = Layer()
+        for name in ("f", "g"):
+            for x in range(2):
+                layer.inner.save(call(x=x, name=name))
+        sent: list[str] = []
+        query = layer.backend.inner.query
+
+        def noting(template: QueryCall, *, keys_only: bool = False) -> Iterator[Any]:
+            for key, entry in query(template, keys_only=keys_only):
+                sent.append(key)
+                yield key, entry
+
+        layer.backend.inner.query = noting  # type: ignore[method-assign]
+        view = layer.filter(name="f")
+        assert view.query(arguments={"x": 1}).count() == 1
+        assert len(sent) == 1
+        assert view.query(name="g").empty()
+        assert view.query(name="f*").count() == 2
 
 
 class TestRefreshing:
@@ -175,12 +217,12 @@ class TestRefreshing:
         assert not view.contains(key)
         with pytest.raises(KeyError):
             view.load(key)
-        with pytest.raises(KeyError):
-            view.load_record(key)
+        assert view.lookup_many([key]) == {}
         assert view.query().count() == 1
         view.save(call(result="new"))
         assert view.contains(key)
-        assert view.load(key).result == view.load_record(key).literal == "new"
+        assert view.contains_many([key]) == [True]
+        assert view.load(key).result == "new"
         assert cache.load(key).result == "new"
         assert RefreshingCache(cache).lookup(key) is None
 
@@ -207,16 +249,17 @@ class TestPool:
         key = D(first.inner.save(call(result="first")))
         second.inner.save(call(result="second"))
         assert pool.load(key).result == "first"
-        assert pool.load_record(key).literal == "first"
         assert pool.query().only().result == "first"
         assert second.asked == {"query": 1}
+        assert first.asked == {"load": 1, "query": 1}
 
     def test_every_member_counts(self) -> None:
         first, second = in_memory(), in_memory()
         pool = CachePool([first, second])
         one, two = first.save_value([1]), second.save_value([2])
-        assert pool.missing([one, two, digest("x")]) == [digest("x")]
-        assert pool.missing([one]) == []
+        addresses = [Address.of(each) for each in (one, two, digest("x"))]
+        assert pool.backend.lacking(addresses) == addresses[2:]
+        assert pool.backend.lacking(addresses[:1]) == []
         assert pool.load_value(one) == [1]
         assert pool.load_value(two) == [2]
         assert pool.contains(two)
@@ -226,23 +269,25 @@ class TestPool:
 
     def test_a_record_without_its_value_falls_through(self) -> None:
         first, second = in_memory(), in_memory()
-        key = D(first.save(call(result=[4])))
-        second.save(call(result=[4]))
-        first.evict(digest([4]))
+        key = D(first.save(call(result=LARGE)))
+        second.save(call(result=LARGE))
+        first.evict(digest(LARGE))
         pool = CachePool([first, second])
         assert pool.contains(key)
-        assert pool.load(key).result == [4]
+        assert pool.load(key).result == LARGE
 
     def test_refuses(self) -> None:
         pool = CachePool([in_memory()])
         assert pool.read_only
         assert pool.capabilities.read_only
         for act in (
-            lambda: pool.save_record(digest("x"), call().seal()),
-            lambda: pool.save_parcel(digest(1), pool.packing.pack(1, digest(1))),
+            lambda: pool.save(call()),
+            lambda: pool.backend.save({}),
+            lambda: pool.save_value(1),
             lambda: pool.evict(digest("x")),
+            lambda: pool.backend.evict([digest("x")]),
         ):
-            with pytest.raises(Rejected, match="a pool is read-only"):
+            with pytest.raises(Rejected, match=r"CachePool\(.*read-only"):
                 act()
 
     def test_config(self) -> None:

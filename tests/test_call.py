@@ -26,7 +26,7 @@ from fleche.call import (
     plain_metadata,
     where,
 )
-from fleche.digest import Digest, digest
+from fleche.digest import digest
 from fleche.testing.corpus import a_record
 from tests.helpers.caches import cache_factory
 from tests.helpers.serving import Serving
@@ -112,10 +112,12 @@ class TestPlainData:
 
 class TestRecords:
     def test_digests_are_text(self) -> None:
-        """They come back as digests."""
+        """They come back as text, and are equal to digests."""
         record = a_record(x=1).replace(code=digest("code"))
-        assert decode_record(encode_record(record)) == record
-        assert type(decode_record(encode_record(record)).code) is Digest
+        found = decode_record(encode_record(record))
+        assert found == record
+        assert found.key == record.key
+        assert found.code == digest("code")
 
     @pytest.mark.parametrize("stranger", [np.float64(1.5), np.int64(1), Fraction(1, 3), object()])
     def test_nothing_turns_into_text(self, stranger: Any) -> None:
@@ -126,22 +128,22 @@ class TestRecords:
 
     @pytest.mark.parametrize(("version", "expected"), [s for s in SCALARS if s[1] not in (0, 1)])
     def test_versions(self, version: Any, expected: Any) -> None:
-        """The version of a sealed call is a builtin, so that its key is that of its record."""
-        record = Call(name="f", version=version, result=1).seal()
+        """The version of a record is a builtin, so that its key is that of its record."""
+        record = Call(name="f", version=version, result=1).to_record()
         assert is_exactly(record.version, expected)
         assert decode_record(encode_record(record)).key == record.key
 
     @pytest.mark.parametrize("version", [True, np.bool_(False), 1j])
     def test_what_is_no_version(self, version: Any) -> None:
-        """A record with it would be one that nobody can read."""
+        """A record with it could not be read."""
         with pytest.raises(TypeError, match="a number or a string, not"):
-            Call(name="f", version=version).seal()
+            Call(name="f", version=version).to_record()
 
     @pytest.mark.parametrize("version", [2**63, -(2**70), "half \ud800"])
     def test_versions_that_no_record_holds(self, version: Any) -> None:
         """They are refused before anything is stored."""
         with pytest.raises(ValueError, match="version="):
-            Call(name="f", version=version).seal()
+            Call(name="f", version=version).to_record()
 
 
 class TestConditions:
@@ -177,6 +179,69 @@ class TestConditions:
         for value in ([1], {"a": 1}, (1, 2)):
             with pytest.raises(TypeError, match="compared with a plain value"):
                 QueryCall.of(metadata={"tags": {"t": value}})
+
+
+class TestTemplates:
+    """A template says what it was given, or what is wrong with it, at once."""
+
+    @pytest.mark.parametrize("make", [QueryCall, QueryCall.of])
+    def test_plain_values(self, make: Any) -> None:
+        """They mean the same however the template is made."""
+        wanted = make(
+            arguments={"x": 1, "y": where("<", 3)}, result=[4], metadata={"tags": {"t": "a"}}
+        )
+        assert wanted == QueryCall(
+            arguments={"x": Condition("digest", digest(1)), "y": where("<", 3)},
+            result=Condition("digest", digest([4])),
+            metadata={"tags": {"t": where("=", "a")}},
+        )
+        assert wanted.matches(
+            Call("f", {"x": 1, "y": 2}, result=[4], metadata={"tags": {"t": "a"}}).to_record()
+        )
+        assert msgspec.msgpack.decode(msgspec.msgpack.encode(wanted), type=QueryCall) == wanted
+
+    @pytest.mark.parametrize("make", [QueryCall, QueryCall.of])
+    @pytest.mark.parametrize(
+        ("fields", "message"),
+        [
+            ({"arguments": "x"}, "arguments='x': a dictionary"),
+            ({"arguments": ["x"]}, "arguments=.*: a dictionary"),
+            ({"metadata": "t"}, "metadata='t': a dictionary"),
+            ({"metadata": {"tags": "t"}}, r"metadata\['tags'\]='t': a dictionary"),
+            ({"name": 3}, "name=3: the name of a function is text"),
+            ({"module": len}, "module=.*: the module"),
+            ({"code": b"ab"}, "code=b'ab': the code"),
+        ],
+    )
+    def test_what_is_none(self, make: Any, fields: dict[str, Any], message: str) -> None:
+        with pytest.raises(TypeError, match=message):
+            make(**fields)
+
+    def test_two_together(self) -> None:
+        """They ask for what each of them asks for."""
+        one = QueryCall(name="f", arguments={"x": 1}, metadata={"tags": {"a": 1}})
+        other = QueryCall.of(version=2, arguments={"y": 2}, metadata={"tags": {"b": 2}})
+        both = QueryCall.of(
+            name="f",
+            version=2,
+            arguments={"x": 1, "y": 2},
+            metadata={"tags": {"a": 1, "b": 2}},
+        )
+        assert one.merged(other) == other.merged(one) == both
+        assert one.merged(one) == one.merged(QueryCall()) == QueryCall().merged(one) == one
+
+    @pytest.mark.parametrize(
+        ("fields", "name"),
+        [
+            ({"name": "g"}, "name"),
+            ({"arguments": {"x": 2}}, r"arguments\['x'\]"),
+            ({"metadata": {"tags": {"a": 2}}}, r"metadata\['tags'\]\['a'\]"),
+        ],
+    )
+    def test_two_that_disagree(self, fields: dict[str, Any], name: str) -> None:
+        one = QueryCall(name="f", arguments={"x": 1}, metadata={"tags": {"a": 1}})
+        with pytest.raises(ValueError, match=f"{name} is given twice"):
+            one.merged(QueryCall(**fields))
 
 
 PATTERNS = [

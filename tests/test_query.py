@@ -1,22 +1,23 @@
-"""Queries: lazy, re-iterable, and never holding on to a stream that nobody reads."""
+"""Queries: lazy, re-iterable, and never holding on to a stream that is not read."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import suppress
+from typing import Any
 
 import pytest
 
-from fleche.call import Call, LazyCall
+from fleche.call import Call, CallEntry, LazyCall
 from fleche.query import QueryIterator
 from tests.helpers.layers import in_memory
 
 
-def lazy(x: int, name: str = "f", started: str | None = None) -> LazyCall:
+def lazy(x: Any, name: str = "f", started: str | None = None) -> LazyCall:
     metadata = {"runtime": {"started": started}} if started else {}
-    call = Call(name=name, arguments={"x": x}, result=x * x, metadata=metadata)
-    record = call.seal()
-    return LazyCall(record.key, record, in_memory())
+    call = Call(name=name, arguments={"x": x}, result=[x, x], metadata=metadata)
+    record = call.to_record()
+    return LazyCall(record.key, CallEntry(record), in_memory())
 
 
 class Stream:
@@ -47,7 +48,7 @@ def query(stream: Stream) -> QueryIterator:
 
 
 def numbers(calls: object) -> list[object]:
-    return [call.record.literals["x"] for call in calls]  # type: ignore[attr-defined]
+    return [call.record.arguments["x"].shown for call in calls]  # type: ignore[attr-defined]
 
 
 class TestLaziness:
@@ -81,7 +82,7 @@ class TestLaziness:
     def test_an_abandoned_search_is_closed(
         self, query: QueryIterator, stream: Stream, leave_early: object
     ) -> None:
-        """Whoever leaves early closes the stream, at once."""
+        """To leave early closes the stream, at once."""
         with suppress(KeyError):  # the calls of this test are stored nowhere
             leave_early(query)  # type: ignore[operator]
         assert stream.begun == stream.closed == 1
@@ -177,14 +178,38 @@ class TestFurtherQueries:
         assert numbers(query.take(99)) == [0, 1, 2, 3, 4]
 
     def test_filter(self, query: QueryIterator) -> None:
-        assert numbers(query.filter(lambda call: call.record.literals["x"] % 2)) == [1, 3]
+        assert numbers(query.filter(lambda call: call.record.arguments["x"].shown % 2)) == [1, 3]
 
     def test_sorted(self, query: QueryIterator) -> None:
         """By a function or by the name of an attribute."""
-        assert numbers(query.sorted(lambda call: -call.record.literals["x"])) == [4, 3, 2, 1, 0]
+        assert numbers(query.sorted(lambda call: -call.record.arguments["x"].shown)) == [
+            4,
+            3,
+            2,
+            1,
+            0,
+        ]
         named = QueryIterator(lambda: [lazy(1, "b"), lazy(2, "a")])
         assert numbers(named.sorted("name")) == [2, 1]
         assert numbers(named.sorted("name", reverse=True)) == [1, 2]
+
+    def test_by_an_argument(self) -> None:
+        """By its name; what is of another kind, or lacks it, has its place."""
+        query = QueryIterator(lambda: [lazy(3), lazy(1), lazy("b"), lazy(None), lazy(2), lazy("a")])
+        assert numbers(query.sorted("x")) == [None, 1, 2, 3, "a", "b"]
+        assert numbers(query.sorted("arguments.x", reverse=True)) == ["b", "a", 3, 2, 1, None]
+        assert list(query.groupby("x")) == [3, 1, "b", None, 2, "a"]
+        assert query.unique("x").count() == 6
+        assert numbers(query.sorted("version")) == numbers(query)
+
+    @pytest.mark.parametrize("act", ["sorted", "groupby"])
+    def test_by_what_no_call_has(self, query: QueryIterator, act: str) -> None:
+        """The message says what there is."""
+        with pytest.raises(ValueError, match=r"'volume': .*attribute \(.*name.*argument \(x\)"):
+            list(getattr(query, act)("volume"))
+        assert list(getattr(query.take(0), act)("volume")) == []
+        with pytest.raises(TypeError, match="3: a function of a call"):
+            list(getattr(query, act)(3))
 
     def test_unique(self) -> None:
         """The first call of each key."""
@@ -208,7 +233,7 @@ class TestWithACache:
         assert sorted(cache.query().results()) == [0, 1, 4]
 
     def test_evict(self) -> None:
-        """What somebody else evicts meanwhile is no error and does not count."""
+        """What is evicted elsewhere meanwhile is no error and does not count."""
         cache = in_memory()
         keys = [cache.save(Call(name="f", arguments={"x": x}, result=x)) for x in range(3)]
         gone = [*cache.query(), *cache.query(arguments={"x": 1})]

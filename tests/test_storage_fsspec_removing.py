@@ -1,4 +1,4 @@
-"""Removing old objects while others make them young: nothing that somebody relies on goes."""
+"""Removing old objects while others make them young: nothing that a writer relies on goes."""
 
 from __future__ import annotations
 
@@ -17,14 +17,15 @@ pytest.importorskip("fsspec")
 
 from fleche.caches import Cache, SizeLimitedCache
 from fleche.call import Call
-from fleche.digest import D, Digest, digest
+from fleche.digest import Address, D, digest
 from fleche.errors import StorageError
 from fleche.parcel import Parcel, pack
 from fleche.storage import CallFsspec, CallMemory, ValueFsspec
-from fleche.storage.fsspec import notices
-from fleche.storage.fsspec.source import BLOCK
-from fleche.testing.corpus import Block, a_record
+from fleche.storage.fsspec import _deletion
+from fleche.storage.fsspec._objects import BLOCK
+from fleche.testing.corpus import Block, an_entry
 from tests.helpers.s3 import S3Server
+from tests.helpers.storing import delete, entry, get, has, keys, put, take_older, touch
 
 KEY = digest("key")
 OTHER = digest("other")
@@ -35,26 +36,26 @@ def parcel(value: Any = 1, key: Any = KEY) -> Parcel:
 
 
 Act = Callable[[ValueFsspec], bool]
-"""Makes the entry young, and tells whether it is there then."""
+"""Makes the entry young, and returns whether it is there then."""
 
 
-def put(values: ValueFsspec) -> bool:
-    values.put(KEY, parcel())
+def put_one(values: ValueFsspec) -> bool:
+    put(values, KEY, parcel())
     return True
 
 
 def put_many(values: ValueFsspec) -> bool:
-    values.put_many({KEY: parcel(), OTHER: parcel(2, OTHER)})
+    values.put_many({KEY: parcel(), OTHER: parcel(2, OTHER)}.items())
     return True
 
 
 def put_anew(values: ValueFsspec) -> bool:
-    values.delete(KEY)
-    return put(values)
+    delete(values, KEY)
+    return put_one(values)
 
 
-def renew(values: ValueFsspec) -> bool:
-    return values.renew(KEY)
+def touch_it(values: ValueFsspec) -> bool:
+    return touch(values, KEY)
 
 
 class TestEverywhere:
@@ -63,7 +64,7 @@ class TestEverywhere:
         self, request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> Iterator[Callable[[], ValueFsspec]]:
         """Open the same values each time it is called, as another process would."""
-        monkeypatch.setattr(notices, "WARNING", 0.3)
+        monkeypatch.setattr(_deletion, "WARNING", 0.3)
         opened: list[ValueFsspec] = []
         url, options = f"file://{tmp_path}/values", {}
         if request.param == "s3":
@@ -78,14 +79,14 @@ class TestEverywhere:
         for values in opened:
             values.close()
 
-    @pytest.mark.parametrize("act", [put, put_many, put_anew, renew])
+    @pytest.mark.parametrize("act", [put_one, put_many, put_anew, touch_it])
     @pytest.mark.parametrize("after", [1, 2])
     def test_made_young_at_any_moment(
         self, make: Callable[[], ValueFsspec], act: Act, after: int, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        """After a look at its age: it stays, or whoever relies on it knows that it is gone."""
+        """After a look at its age: it stays, or the writer that relies on it knows it is gone."""
         remover, other = make(), make()
-        other.put(KEY, parcel())
+        put(other, KEY, parcel())
         pause = 2.1 if remover._connection.traits.whole_seconds else 0.1
         time.sleep(pause)
         is_old, looks = remover._remover._is_old, itertools.count(1)
@@ -93,7 +94,7 @@ class TestEverywhere:
 
         with ThreadPoolExecutor(1) as pool:
 
-            def look(key: Digest, limit: float) -> bool:
+            def look(key: str, limit: float) -> bool:
                 found = is_old(key, limit)
                 if next(looks) == after:
                     done.append(pool.submit(act, other))
@@ -101,28 +102,28 @@ class TestEverywhere:
                 return found
 
             monkeypatch.setattr(remover._remover, "_is_old", look)
-            remover.delete_older(KEY, time.time() - pause / 2)
+            take_older(remover, KEY, time.time() - pause / 2)
             if done and done[0].result(20):
-                assert other.packing.unpack(other.get(KEY), KEY) == 1
+                assert other.packing.unpack(get(other, KEY), KEY) == 1
         assert done or (after == 2 and remover._connection.traits.renames)
 
     def test_the_young_are_not_taken_for_old(
         self, make: Callable[[], ValueFsspec], monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        """In whole seconds, what was renewed a moment ago looks as it did before."""
+        """In whole seconds, what was touched a moment ago looks as it did before."""
         values = make()
-        values.put(KEY, parcel())
-        seen = values.entry(KEY).modified
+        put(values, KEY, parcel())
+        seen = entry(values, KEY).modified
         time.sleep(0.02)
-        assert values.renew(KEY)
-        assert not values.delete_older(KEY, seen)
-        monkeypatch.setattr("fleche.storage.fsspec.stored._YOUNG", 0.0)
+        assert touch(values, KEY)
+        assert not take_older(values, KEY, seen)
+        monkeypatch.setattr("fleche.storage.fsspec._storage._YOUNG", 0.0)
         time.sleep(2.1)
         ((_, _, seen),) = values.entries()
-        assert values.delete_older(KEY, seen)
+        assert take_older(values, KEY, seen)
 
 
-class TestSettingAside:
+class TestRenaming:
     """On filesystems that can rename: the object leaves its place before its age counts."""
 
     @pytest.fixture
@@ -151,64 +152,64 @@ class TestSettingAside:
         return when
 
     def test_an_old_one_goes(self, values: ValueFsspec) -> None:
-        values.put(KEY, parcel())
-        assert not values.delete_older(KEY, time.time() - 60)
-        assert values.contains(KEY)
-        assert values.delete_older(KEY, time.time() + 60)
-        assert not values.contains(KEY)
-        assert not values.delete_older(KEY, time.time() + 60)
+        put(values, KEY, parcel())
+        assert not take_older(values, KEY, time.time() - 60)
+        assert has(values, KEY)
+        assert take_older(values, KEY, time.time() + 60)
+        assert not has(values, KEY)
+        assert not take_older(values, KEY, time.time() + 60)
 
-    @pytest.mark.parametrize("how", ["put", "renew"])
+    @pytest.mark.parametrize("how", ["put", "touch"])
     def test_made_young_in_time(
         self, values: ValueFsspec, after_the_look: Any, how: str, tmp_path: Path
     ) -> None:
-        """Whoever renews it before it is set aside keeps it."""
-        values.put(KEY, parcel())
+        """A writer that touches it before it is set aside keeps it."""
+        put(values, KEY, parcel())
         time.sleep(0.02)
         limit = time.time()
         time.sleep(0.02)
         other = ValueFsspec(f"file://{tmp_path}")
-        after_the_look(lambda: other.put(KEY, parcel()) if how == "put" else other.renew(KEY))
-        assert not values.delete_older(KEY, limit)
-        assert values.packing.unpack(values.get(KEY), KEY) == 1
+        after_the_look(lambda: put(other, KEY, parcel()) if how == "put" else touch(other, KEY))
+        assert not take_older(values, KEY, limit)
+        assert values.packing.unpack(get(values, KEY), KEY) == 1
         other.close()
 
     def test_gone_before(self, values: ValueFsspec, after_the_look: Any) -> None:
-        values.put(KEY, parcel())
-        after_the_look(lambda: values.delete(KEY))
-        assert not values.delete_older(KEY, time.time() + 60)
+        put(values, KEY, parcel())
+        after_the_look(lambda: delete(values, KEY))
+        assert not take_older(values, KEY, time.time() + 60)
 
     def test_written_anew_while_it_is_aside(
         self, values: ValueFsspec, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
     ) -> None:
         """The old one goes, the new one stays."""
-        values.put(KEY, parcel())
+        put(values, KEY, parcel())
         other = ValueFsspec(f"file://{tmp_path}")
         real = values._remover._rename  # type: ignore[attr-defined]
 
         def rename(source: str, target: str) -> None:
             real(source, target)
             if target.endswith(".tmp"):
-                assert not other.renew(KEY)
-                other.put(KEY, parcel())
+                assert not touch(other, KEY)
+                put(other, KEY, parcel())
 
         limit = time.time() + 0.01
         time.sleep(0.02)
         monkeypatch.setattr(values._remover, "_rename", rename)
-        assert values.delete_older(KEY, limit)
+        assert take_older(values, KEY, limit)
         monkeypatch.undo()
-        assert other.packing.unpack(other.get(KEY), KEY) == 1
+        assert other.packing.unpack(get(other, KEY), KEY) == 1
         other.close()
 
 
 @pytest.mark.s3
-class TestAnnouncing:
-    """On object stores: whoever removes says so beforehand, and writers look out for that."""
+class TestCoordinated:
+    """On object stores: a process that removes says so beforehand, and writers look out for it."""
 
     @pytest.fixture(autouse=True)
     def soon(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(notices, "WARNING", 0.1)
-        monkeypatch.setattr(notices, "_PATIENCE", 2.0)
+        monkeypatch.setattr(_deletion, "WARNING", 0.1)
+        monkeypatch.setattr(_deletion, "_PATIENCE", 2.0)
 
     @pytest.fixture
     def make(self, s3: S3Server) -> Iterator[Callable[[], ValueFsspec]]:
@@ -234,44 +235,50 @@ class TestAnnouncing:
     def test_an_old_one_goes(self, make: Callable[[], ValueFsspec]) -> None:
         """And nothing stays behind."""
         values = make()
-        values.put(KEY, parcel())
-        values.put(OTHER, parcel(2, OTHER))
-        assert not values.delete_older(KEY, time.time() - 60)
+        put(values, KEY, parcel())
+        put(values, OTHER, parcel(2, OTHER))
+        assert not take_older(values, KEY, time.time() - 60)
         assert len(self.names(values)) == 2, "a notice, although there is nothing to remove"
-        assert values.delete_older(KEY, time.time() + 60)
-        assert list(values.keys()) == [OTHER]
-        assert len(self.names(values)) == 2, "no notice"
+        assert take_older(values, KEY, time.time() + 60)
+        assert keys(values) == [OTHER]
+        assert len(self.names(values)) == 1, "the notice, or a mark"
         values.close()
         assert self.names(make()) == [f"{OTHER[:2]}/{OTHER[2:]}.value"]
 
     def notices(self, values: ValueFsspec) -> int:
         return sum("notice" in name for name in self.names(values))
 
-    def fill(self, values: ValueFsspec) -> list[Digest]:
-        keys = [digest(number) for number in range(3)]
-        values.put_many({key: parcel(1, key) for key in keys})
-        return keys
+    def fill(self, values: ValueFsspec) -> list[str]:
+        stored: list[str] = [digest(number) for number in range(3)]
+        values.put_many((key, parcel(1, key)) for key in stored)
+        return stored
 
-    def test_several_at_once(self, make: Callable[[], ValueFsspec]) -> None:
-        """The notice goes at the end of them, so that nobody goes on taking care in vain."""
+    def test_several_at_once(
+        self, make: Callable[[], ValueFsspec], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """One notice is for all, and goes at the end, so that writers need no more care."""
         values = make()
-        first, second, third = self.fill(values)
-        with values.removing():
-            assert self.notices(values) == 0
-            with values.removing():
-                values.delete_older(first, time.time() + 60)
-            values.delete_older(second, time.time() + 60)
-            assert self.notices(values) == 1, "each block has one of its own"
+        stored = self.fill(values)
+        seen: list[int] = []
+        remove = values._objects.remove
+
+        def count(key: str) -> None:
+            seen.append(self.notices(values))
+            remove(key)
+
+        monkeypatch.setattr(values._objects, "remove", count)
+        limits = dict.fromkeys((*stored[:2], OTHER), time.time() + 60)
+        assert values.delete_older(limits) == set(stored[:2])
+        assert seen == [1, 1]
         assert self.notices(values) == 0
-        assert values._remover.calm() > time.monotonic()
-        with values.removing():
-            assert values.delete_older(third, time.time() + 60)
+        assert values._remover.safe_until() > time.monotonic()
+        assert take_older(values, stored[2], time.time() + 60)
         assert self.notices(values) == 0
 
     def test_a_removal_that_may_still_happen(
         self, make: Callable[[], ValueFsspec], monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        """The notice stays: whoever writes looks at what he has written."""
+        """The notice stays: a writer looks at what it has written."""
         values = make()
         key, *_ = self.fill(values)
 
@@ -279,44 +286,55 @@ class TestAnnouncing:
             raise StorageError("timed out")
 
         monkeypatch.setattr(values._objects, "remove", remove)
-        with pytest.raises(StorageError), values.removing():
-            values.delete_older(key, time.time() + 60)
+        with pytest.raises(StorageError):
+            take_older(values, key, time.time() + 60)
         assert self.notices(values) == 1
 
-    def test_two_threads(self, make: Callable[[], ValueFsspec]) -> None:
+    def test_two_threads(
+        self, make: Callable[[], ValueFsspec], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
         """What the one has done does not end what the other announced."""
         values = make()
         first, second, _ = self.fill(values)
-        with ThreadPoolExecutor(1) as pool, values.removing():
-            values.delete_older(first, time.time() + 60)
+        remove, seen = values._objects.remove, list[int]()
 
-            def another() -> None:
-                with values.removing():
-                    values.delete_older(second, time.time() + 60)
-                    assert self.notices(values) == 2
+        def count(key: str) -> None:
+            if key == first:
+                with ThreadPoolExecutor(1) as pool:
+                    assert pool.submit(take_older, values, second, time.time() + 60).result(60)
+            seen.append(self.notices(values))
+            remove(key)
 
-            pool.submit(another).result(60)
-            assert self.notices(values) == 1
+        monkeypatch.setattr(values._objects, "remove", count)
+        assert take_older(values, first, time.time() + 60)
+        assert seen == [2, 1]
+        assert self.notices(values) == 0
 
     @pytest.mark.parametrize("how", ["gc", "make_room", "repair"])
     def test_keeping_house(self, make: Callable[[], ValueFsspec], how: str) -> None:
-        """Whoever removes values, whatever for, takes his notice away at the end."""
+        """Values that are removed for any reason leave no notice at the end."""
         values = make()
         cache = Cache(values, CallMemory())
-        keys = [cache.save(Call(name="f", arguments={"x": x}, result=[x])) for x in range(3)]
-        before = len(list(values.keys()))
+        results = [bytes([x]) * 50_000 for x in range(3)]
+        saved = [
+            cache.save(Call(name="f", arguments={"x": x}, result=result))
+            for x, result in enumerate(results)
+        ]
+        stored = {Address(found.key).digest: found.key for found in values.entries()}
+        assert len(stored) == 3
         time.sleep(6.1)  # younger ones may be in use
-        assert cache.calls.renew_many(map(D, keys)) == []
+        assert cache.calls.touch_many(map(D, saved)) == set(saved)
         if how == "gc":
-            cache.evict(keys[0])
-            assert cache.gc(0).removed == 2
+            cache.evict(saved[0])
+            assert cache.gc(0).removed == 1
         elif how == "make_room":
             assert SizeLimitedCache(cache, max_size=1).make_room() == 2
         else:
-            values._objects.connection.fs.pipe_file(values._objects.path(digest([0])), b"nonsense")
+            path = values._objects.path(stored[digest(results[0])])
+            values._objects.connection.fs.pipe_file(path, b"nonsense")
             time.sleep(6.1)
             assert cache.verify(repair=True).removed == 2
-        assert len(list(values.keys())) < before
+        assert len(keys(values)) < 3
         assert self.notices(values) == 0
 
     def test_written_while_it_is_removed(
@@ -324,11 +342,11 @@ class TestAnnouncing:
     ) -> None:
         """The writer waits until the removal is over, and writes again."""
         remover, writer = make(), make()
-        remover.put(KEY, parcel())
+        put(remover, KEY, parcel())
         real, done = remover._objects.remove, threading.Event()
 
         def write() -> None:
-            writer.put(KEY, parcel())
+            put(writer, KEY, parcel())
             done.set()
 
         thread = threading.Thread(target=write)
@@ -339,42 +357,42 @@ class TestAnnouncing:
             real(key)
 
         monkeypatch.setattr(remover._objects, "remove", remove)
-        assert remover.delete_older(KEY, time.time() + 60)
+        assert take_older(remover, KEY, time.time() + 60)
         thread.join(20)
         assert done.is_set()
-        assert writer.packing.unpack(writer.get(KEY), KEY) == 1
+        assert writer.packing.unpack(get(writer, KEY), KEY) == 1
 
-    def test_renewed_before_the_second_look(
+    def test_touched_before_the_second_look(
         self, make: Callable[[], ValueFsspec], monkeypatch: pytest.MonkeyPatch
     ) -> None:
         """It stays; the writer has not been kept waiting for long."""
         remover, writer = make(), make()
-        remover.put(KEY, parcel())
+        put(remover, KEY, parcel())
         limit = time.time()
         time.sleep(2.1)  # the store counts in seconds
         real = remover._remover._leave
 
         def leave(path: str) -> None:
             if "/removing/" not in path:
-                writer.put(KEY, parcel())
+                put(writer, KEY, parcel())
             real(path)
 
         monkeypatch.setattr(remover._remover, "_leave", leave)
-        assert not remover.delete_older(KEY, limit + 1)
-        assert writer.contains(KEY)
+        assert not take_older(remover, KEY, limit + 1)
+        assert has(writer, KEY)
 
     def test_the_mark_of_the_killed(self, make: Callable[[], ValueFsspec]) -> None:
-        """It delays a writer once, who takes it away."""
+        """It delays a writer once, which takes it away."""
         dead, writer = make(), make()
         dead._remover._announce()
         fs, place = dead._objects.connection.fs, dead._objects.place(KEY)
         fs.pipe_file(f"{place}.removing-0123", b"1")
         began = time.monotonic()
-        writer.put(KEY, parcel())
+        put(writer, KEY, parcel())
         assert time.monotonic() - began > 1.5
-        assert writer.contains(KEY)
+        assert has(writer, KEY)
         began = time.monotonic()
-        writer.put(KEY, parcel())
+        put(writer, KEY, parcel())
         assert time.monotonic() - began < 1.5
         assert not [name for name in self.names(writer) if "0123" in name]
 
@@ -384,46 +402,53 @@ class TestAnnouncing:
         """It lapses."""
         dead, writer = make(), make()
         dead._remover._announce()
-        assert writer._remover.calm() < time.monotonic()
-        monkeypatch.setattr(notices, "_LAPSED", -5.0)
+        assert writer._remover.safe_until() < time.monotonic()
+        monkeypatch.setattr(_deletion, "_LAPSED", -5.0)
         time.sleep(0.2)
-        assert writer._remover.calm() > time.monotonic()
+        assert writer._remover.safe_until() > time.monotonic()
         assert self.names(writer) == []
 
-    def test_one_notice_for_many(
-        self, make: Callable[[], ValueFsspec], monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        """And one for the child of a fork, who leaves that of its parent alone."""
+    def test_a_fork(self, make: Callable[[], ValueFsspec], monkeypatch: pytest.MonkeyPatch) -> None:
+        """A child leaves the notice of its parent alone."""
         values = make()
-        keys = [digest(number) for number in range(4)]
-        values.put_many({key: parcel(1, key) for key in keys})
-        for key in keys[:3]:
-            assert values.delete_older(key, time.time() + 60)
+        first, second, _ = self.fill(values)
+        values._remover._announce()
         (notice,) = [name for name in self.names(values) if "notice" in name]
-        monkeypatch.setattr(notices.os, "getpid", os.getppid)  # as after a fork
-        assert values.delete_older(keys[3], time.time() + 60)
-        assert len(self.names(values)) == 2
+        monkeypatch.setattr(_deletion.os, "getpid", os.getppid)  # as after a fork
+        values.delete_older(dict.fromkeys((first, second), time.time() + 60))
         values.close()
-        assert self.names(make()) == [notice]
+        assert [name for name in self.names(make()) if "notice" in name] == [notice]
+
+    def test_marks_of_another_form(self, make: Callable[[], ValueFsspec]) -> None:
+        """The removal of one form of a value is no matter of the others."""
+        dead, writer = make(), make()
+        dead._remover._announce()
+        form = Address.of(KEY, "0123456789abcdef" * 2)
+        fs, place = dead._objects.connection.fs, dead._objects.place(form)
+        fs.pipe_file(f"{place}.removing-0123", b"1")
+        began = time.monotonic()
+        put(writer, KEY, parcel())
+        assert time.monotonic() - began < 1.5
+        assert has(writer, KEY)
 
     def test_removed_for_ever(
         self, make: Callable[[], ValueFsspec], monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        """Whoever cannot get it stored says so."""
+        """What cannot be stored is an error."""
         values = make()
-        monkeypatch.setattr(values._remover, "lasts", lambda key, until: False)
+        monkeypatch.setattr(values._remover, "survived", lambda key, until: False)
         with pytest.raises(StorageError, match="removed again at once"):
-            values.put(KEY, parcel())
+            put(values, KEY, parcel())
         with pytest.raises(StorageError, match="removed again at once"):
-            values.put_many({KEY: parcel()})
+            values.put_many({KEY: parcel()}.items())
         with pytest.raises(StorageError, match="removed again at once"):
-            values.put(KEY, parcel(Block(bytes(BLOCK))))
+            put(values, KEY, parcel(Block(bytes(BLOCK))))
 
     def test_records_need_none_of_this(self, s3: S3Server) -> None:
-        """A record is written last, and nobody relies on one that is there."""
+        """An entry is written last, and no writer relies on one that is there."""
         calls = CallFsspec(s3.url(), s3.options)
-        calls.put(KEY, a_record())
-        assert calls.delete_older(KEY, time.time() + 60)
-        assert list(calls.keys()) == []
+        put(calls, KEY, an_entry())
+        assert take_older(calls, KEY, time.time() + 60)
+        assert keys(calls) == []
         assert calls._objects.connection.fs.find(calls._objects.connection.root) == []
         calls.close()

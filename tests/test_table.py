@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from fleche.call import Call, LazyCall
+from fleche.call import Call, CallEntry, LazyCall, ValueRef
 from fleche.digest import Digest, digest
 from fleche.errors import MissingExtra
 from fleche.table import Row, Table, started
@@ -27,14 +27,16 @@ RUNTIME = {
 
 def lazy(name: str = "f", result: Any = 4, runtime: Any = RUNTIME, **arguments: Any) -> LazyCall:
     metadata = {"runtime": runtime} if runtime else {}
-    record = Call(name=name, arguments=arguments, result=result, metadata=metadata).seal()
-    return LazyCall(record.key, record, in_memory())
+    made = Call(name=name, arguments=arguments, result=result, metadata=metadata)
+    found = made.to_record()
+    return LazyCall(found.key, CallEntry(found), in_memory())
 
 
 def in_the_clear(call: LazyCall, x: Any) -> LazyCall:
     """The same call, as if another program had written ``x`` in the clear."""
-    record = call.record.replace(literals={**call.record.literals, "x": x})
-    return LazyCall(call.key, record, in_memory())
+    known = call.record.arguments
+    record = call.record.replace(arguments={**known, "x": ValueRef(digest(x), literal=x)})
+    return LazyCall(call.key, CallEntry(record), in_memory())
 
 
 class TestRows:
@@ -48,6 +50,8 @@ class TestRows:
         assert row.result == 4
         assert row.started == dt.datetime(2024, 5, 1, 12, tzinfo=dt.timezone.utc)
         assert (row.seconds, row.host, row.user) == (1.23456, "bigpc", "marvin")
+        timed = LazyCall(call.key, CallEntry(call.record.replace(duration=2.5)), in_memory())
+        assert Table([timed]).rows[0].seconds == 2.5
         assert row.where == "marvin@bigpc"
 
     def test_a_result_that_is_no_plain_value(self) -> None:
@@ -67,14 +71,27 @@ class TestRows:
         """At least 8 characters, and more where 8 stand for several."""
         call = lazy()
         shorts = [call.key[:5], call.key[:11]]
-        tables = [Table([call], lambda *keys, s=short: (Digest(s),)) for short in shorts]
+        tables = [Table([call], lambda keys, s=short: [Digest(s)]) for short in shorts]
         assert [table.rows[0].short for table in tables] == [call.key[:8], call.key[:11]]
+
+    def test_a_key_that_has_gone(self) -> None:
+        """It was there when the calls were found."""
+        call = lazy()
+        assert Table([call], lambda keys: [None]).rows[0].short == call.key[:8]
+
+    def test_summaries(self) -> None:
+        """Numbers of numpy are shown as what they are."""
+        np = pytest.importorskip("numpy")
+        cache = in_memory()
+        cache.save(Call(name="f", arguments={"x": np.float64(2.5)}, result=np.int64(7)))
+        (row,) = cache.table()
+        assert row.arguments == {"x": 2.5}
+        assert row.result == 7
 
     def test_no_value_is_loaded(self) -> None:
         """Not even of a cache far away: the records and one question for the short keys will do."""
         layer = Layer()
-        layer.save(Call(name="f", arguments={"x": [1]}, result=[2]))
-        layer.asked.clear()
+        layer.inner.save(Call(name="f", arguments={"x": [1]}, result=[2]))
         str(layer.table())
         assert layer.asked == {"query": 1, "shrink": 1}
 
@@ -123,7 +140,9 @@ class TestText:
     def test_versions_are_shown(self) -> None:
         """Two rows that differ in nothing else differ in their version."""
         record = lazy(x=1).record.replace(version=2)
-        assert "version" in Table([LazyCall(record.key, record, in_memory())]).to_text(200)
+        assert "version" in Table([LazyCall(record.key, CallEntry(record), in_memory())]).to_text(
+            200
+        )
 
     def test_too_narrow_for_anything(self) -> None:
         """The key is never cut: it is what one copies."""
@@ -207,7 +226,7 @@ class TestPandas:
         """A version stays a whole number beside calls of functions without one."""
         pytest.importorskip("pandas")
         records = [lazy(x=x).record.replace(version=version) for x, version in enumerate((1, None))]
-        table = Table([LazyCall(record.key, record, in_memory()) for record in records])
+        table = Table([LazyCall(record.key, CallEntry(record), in_memory()) for record in records])
         first, second = table.to_pandas()["version"]
         assert (type(first), first, second) == (int, 1, None)
 

@@ -278,7 +278,7 @@ class BaseCache:
             KeyError: the value is gone.
             ParcelError: it is damaged, not trusted, or cannot be made here.
         """
-        if ref.is_literal:
+        if ref.is_literal and not self.packing.keys:
             return ref.literal
         address = ref.address
         parcel = entry.parcel(address) or self._load_parcel(address)

@@ -125,6 +125,8 @@ class LocalBackend(CacheBackend):
         parcel = entry.parcel(address)
         if parcel is not None:
             return parcel
+        if self.packing.keys:  # a record does not say who vouches for its literals
+            return None
         for ref in entry.record.values():
             if ref.digest == address.digest and ref.is_literal:
                 return self.packing.pack(ref.literal, ref.digest)
@@ -153,6 +155,7 @@ class LocalBackend(CacheBackend):
         kept: dict[Digest, CallEntry] = {}
         spilled: list[tuple[Address, Parcel]] = []
         for key, entry in entries.items():
+            self._check_signatures(entry)
             kept[key], large = split_entry(entry, self._inline)
             spilled += large
         if parcels or spilled:
@@ -161,6 +164,16 @@ class LocalBackend(CacheBackend):
             self.calls.put_many(kept.items())
         if unpin:
             self.calls.delete_many(unpin)
+
+    def _check_signatures(self, entry: CallEntry) -> None:
+        """Refuse an entry with a parcel that would not be opened here.
+
+        Raises:
+            SignatureError: it has one.
+        """
+        if self.packing.keys:
+            for data in entry.parcels.values():
+                Parcel.from_bytes(data).check_signature(self.packing.keys)
 
     @override
     def lacking(self, addresses: Iterable[Address], *, keep: bool = False) -> list[Address]:
@@ -197,7 +210,7 @@ class LocalBackend(CacheBackend):
         for key, entry in self.load(keys, inline=0):
             if isinstance(entry, ParcelError):
                 continue
-            needed = needed_by(entry)
+            needed = needed_by(entry, signed=bool(self.packing.keys))
             if needed:
                 needs[key] = needed
             elif needed is not None:
@@ -445,15 +458,19 @@ def _local_over(backend: LocalBackend) -> Local:
     return made
 
 
-def needed_by(entry: CallEntry) -> tuple[Address, ...] | None:
+def needed_by(entry: CallEntry, *, signed: bool = False) -> tuple[Address, ...] | None:
     """Return which values the result of a call needs beside its entry; ``None``: it has no result.
 
     What cannot be read of a parcel that travels with the record is left to those who open it.
+
+    Args:
+        entry: of the call.
+        signed: a literal does not count, since only parcels are signed.
     """
-    result: Any = entry.record.result or entry.record.error
+    result = entry.record.result or entry.record.error
     if result is None:
         return None
-    if result.is_literal:
+    if result.is_literal and not signed:
         return ()
     try:
         parcel = entry.parcel(result.address)

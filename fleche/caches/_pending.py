@@ -193,12 +193,21 @@ class PendingCall:
         self._parts = _Parts(cache.packing, whole=cache.backend.opens_parcels)
         arguments = dict(record.arguments)
         for name, value in call.arguments.items():
-            if not arguments[name].is_literal and not isinstance(value, Digest):
+            if self._needs_parcel(arguments[name], value):
                 arguments[name] = self._pack(call, name, value, arguments[name], buffers)
         self.record = record.replace(arguments=arguments)
         cache.backend.check_accepts(self.key, self.record)
         if begins and self._parts.mains:
             self._set_aside()
+
+    def _needs_parcel(self, ref: ValueRef, value: Any) -> bool:
+        """Return whether a value is more than its record says.
+
+        Where values are signed, so are literals: a record may come from elsewhere.
+        """
+        if isinstance(value, Digest):
+            return False
+        return not ref.is_literal or bool(self._cache.packing.keys)
 
     def _pack(
         self, call: Call, name: str, value: Any, ref: ValueRef, buffers: BufferDigests
@@ -299,7 +308,7 @@ class PendingCall:
     def _pack_value(self, value: Any) -> ValueRef:
         found, buffers = digest_with_buffers(value)
         ref = refer(found, value)
-        if ref.is_literal or isinstance(value, Digest):
+        if not self._needs_parcel(ref, value):
             return ref
         return self._parts.add(value, ref, buffers)
 

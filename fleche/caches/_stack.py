@@ -570,12 +570,15 @@ class _Search:
         What comes from further up is checked before it is copied down.
         """
         ref = entry.record.result
-        if not strictly or ref is None or ref.is_literal:
+        secrets = self._stack.packing.keys
+        if not strictly or ref is None or (ref.is_literal and not secrets):
             return True
         try:
             parcel = entry.parcel(ref.address)
             if parcel is not None:
-                verify(parcel, digest=ref.digest, keys=self._stack.packing.keys)
+                verify(parcel, digest=ref.digest, keys=secrets)
+            elif ref.is_literal and not ref.variant:
+                raise SignatureError(f"call {key[:12]}: its result is not signed")
         except ParcelError as error:
             self._damage.setdefault(key, error)
             return False
@@ -585,7 +588,8 @@ class _Search:
         self, layer: CacheBackend, entries: Mapping[Digest, CallEntry]
     ) -> dict[Digest, CallEntry]:
         """Return those of the entries whose result is in ``layer``."""
-        needs = {key: needed_by(entry) for key, entry in entries.items()}
+        signed = bool(self._stack.packing.keys)
+        needs = {key: needed_by(entry, signed=signed) for key, entry in entries.items()}
         asked = dict.fromkeys(address for needed in needs.values() for address in needed or ())
         if not asked:
             return dict(entries)

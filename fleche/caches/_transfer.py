@@ -19,7 +19,7 @@ from fleche.caches._pending import Pin
 from fleche.caches.maintenance import needs_of
 from fleche.call import CallEntry
 from fleche.digest import Address, Digest
-from fleche.errors import FlecheError, ParcelError, Rejected
+from fleche.errors import FlecheError, ParcelError, Rejected, SignatureError
 from fleche.parcel import Buffer, Parcel, inline, verify
 
 __all__ = ["ValueTransfer", "copy_entries", "copy_strictly", "transfer"]
@@ -172,23 +172,29 @@ def _checked(
         source.count("refused")
         log.warning("call %s: refused, not copied: %s", key[:12], error)
         return None
-    damaged = set()
+    unfit = set()
     for address in entry.parcels:
         try:
             parcel = entry.parcel(address)
             if parcel is not None:
                 verify(parcel, digest=address.digest)
+                if target.packing.keys:
+                    parcel.check_signature(target.packing.keys)
+        except SignatureError as error:
+            source.count("refused")
+            log.warning("value %s: refused, not copied: %s", address[:12], error)
+            unfit.add(address)
         except ParcelError as error:
             _note(source, address, error)
-            damaged.add(address)
-    if not damaged:
+            unfit.add(address)
+    if not unfit:
         return entry
     result = entry.record.result
-    if result is not None and result.address in damaged:
-        log.warning("call %s: its result is damaged, not copied", key[:12])
+    if result is not None and result.address in unfit:
+        log.warning("call %s: its result is damaged or refused, not copied", key[:12])
         return None
     return CallEntry(
-        entry.record, {at: data for at, data in entry.parcels.items() if at not in damaged}
+        entry.record, {at: data for at, data in entry.parcels.items() if at not in unfit}
     )
 
 
@@ -247,12 +253,12 @@ def _save_entries(
     """Save entries, one by one if one is refused; return the keys of those that are not."""
     try:
         target.save(entries, unpin=unpin)
-    except Rejected:
+    except (Rejected, ParcelError):
         saved = []
         for key, entry in entries.items():
             try:
                 target.save({key: entry})
-            except Rejected as error:
+            except (Rejected, ParcelError) as error:
                 source.count("refused")
                 log.warning("call %s: refused, not copied: %s", key[:12], error)
             else:

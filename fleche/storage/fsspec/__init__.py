@@ -13,8 +13,6 @@ except ImportError:
         'storages of type "fsspec" need the package fsspec: pip install "fleche[fsspec]"'
     ) from None
 
-from fleche.storage.fsspec.calls import CallFsspec
-from fleche.storage.fsspec.stored import FsspecOptions
-from fleche.storage.fsspec.values import ValueFsspec
+from fleche.storage.fsspec._storage import CallFsspec, FsspecOptions, ValueFsspec
 
 __all__ = ["CallFsspec", "FsspecOptions", "ValueFsspec"]

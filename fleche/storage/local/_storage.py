@@ -34,7 +34,7 @@ from fleche.storage._base import (
     ValueStorage,
     keys_of,
 )
-from fleche.storage.file import CallFile, ValueFile
+from fleche.storage.file import STALE, CallFile, ValueFile
 from fleche.storage.local._layout import DATABASE, layout_of, write_layout
 from fleche.storage.sql import Connection, SqlCalls, SqliteFile
 
@@ -328,6 +328,10 @@ class ValueLocal(_Local, ValueStorage):
         self, keys: Iterable[str], secrets: Sequence[bytes] = ()
     ) -> Iterator[tuple[str, BufferRefs | ParcelError]]:
         return self._files.check_many(keys, secrets)
+
+    def sweep(self, older: float = STALE) -> int:
+        """Remove what killed writers left behind ``older`` seconds ago; return how many files."""
+        return self._files.sweep(older)
 
     @override
     def close(self) -> None:

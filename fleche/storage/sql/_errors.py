@@ -8,7 +8,7 @@ from typing import Any
 from fleche.errors import StorageError
 from fleche.storage.sql._schema import SCHEMA
 
-__all__ = ["DAMAGED", "Disturbed", "as_storage_error", "wrong_version"]
+__all__ = ["DAMAGED", "DiskFull", "Disturbed", "as_storage_error", "wrong_version"]
 
 DAMAGED = "the database is damaged; move it away, or restore a copy"
 
@@ -30,6 +30,10 @@ class Disturbed(StorageError):
     """A file was written to while it was read without its locks, so the look was in vain."""
 
 
+class DiskFull(StorageError):
+    """There is no room for what was to be done; less at a time may still go."""
+
+
 def as_storage_error(
     shown: str,
     action: str,
@@ -49,7 +53,8 @@ def as_storage_error(
     reason = str(cause).strip() or type(cause).__name__
     known = {**(hints or {}), **_HINTS}
     hint = next((hint for word, hint in known.items() if word in reason.lower()), otherwise)
-    return StorageError(f"{shown}: cannot {action}: {reason}{f' ({hint})' if hint else ''}")
+    kind = DiskFull if "disk is full" in reason.lower() else StorageError
+    return kind(f"{shown}: cannot {action}: {reason}{f' ({hint})' if hint else ''}")
 
 
 def wrong_version(shown: str, version: Any) -> StorageError:

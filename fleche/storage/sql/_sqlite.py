@@ -43,8 +43,11 @@ _CACHED_STATEMENTS = 256
 _SETTLED = 0.05
 """Seconds after which a file that changes again has another time of modification for certain."""
 
-_RESERVE = 1 << 19
-"""Bytes that are kept back on the disk, so that a full one can be tidied up."""
+_LOG_PAGES = 500
+"""Pages of 4 KiB after which what is in the log is brought into the file."""
+
+_RESERVE = 1 << 21
+"""Bytes that are kept back on the disk, so that a full one can be tidied up: room for the log."""
 
 _LOGGING = b"\2"
 _LOGGING_AT = 18  # where the header of a file says whether it has a log
@@ -222,7 +225,12 @@ class SqliteFile(Pooled):
                 return []
             if self._is_guest(status):
                 return self._look_at(select)
-        return self._patiently("read", select)
+        try:
+            return self._patiently("read", select)
+        except StorageError as error:
+            if not _says_full(error):
+                raise
+        return self._look_at(select)  # there is no room for a log, and none is needed
 
     @override
     def change(self, work: Callable[[Connection], T], *, frees: bool = False) -> T:
@@ -232,12 +240,17 @@ class SqliteFile(Pooled):
             try:
                 return self._patiently("write", lambda found: _transact(found, work))
             except StorageError as error:
-                if not (frees and _says_full(error) and self._free_reserve()):
+                if not (_says_full(error) and self._free_reserve()):
                     raise
+                full = error
             try:
-                return self._patiently("write", lambda found: _transact(found, work))
+                self._empty_log()
+                if frees:
+                    return self._patiently("write", lambda found: _transact(found, work))
             finally:
+                self._empty_log()
                 self._keep_reserve()
+            raise full
 
     def _patiently(self, action: str, work: Callable[[Any], T]) -> T:
         """Return what ``work`` returns, called with a connection again while others write."""
@@ -299,6 +312,7 @@ class SqliteFile(Pooled):
             if connection.execute("PRAGMA journal_mode = WAL").fetchone()[0] == "wal":
                 level = "FULL" if self._durable else "NORMAL"
                 connection.execute(f"PRAGMA synchronous = {level}")
+                connection.execute(f"PRAGMA wal_autocheckpoint = {_LOG_PAGES}")
             return
         # The index of a log is shared memory, which machines do not share.
         connection.execute("PRAGMA locking_mode = EXCLUSIVE")
@@ -358,7 +372,7 @@ class SqliteFile(Pooled):
             failure: Exception | None = None
             with self._looking:
                 try:
-                    stamp = None if is_written_to(self.path) else stamp_of(self.path)
+                    stamp = None if is_written_to(self.path) else settled_stamp_of(self.path)
                 except OSError as error:
                     raise self._explained("read", error) from error
                 try:
@@ -404,9 +418,7 @@ class SqliteFile(Pooled):
         )
         self._open.add(connection)
         connection.text_factory = _as_text
-        # A file that has just changed may change once more with the same time of modification.
-        known = stamp if stamp is not None and _is_settled(stamp) else ()
-        self._look = known, connection
+        self._look = stamp or (), connection
         if not self._is_ready:
             version = _stored_version(connection)
             if version != SCHEMA:
@@ -483,13 +495,15 @@ class SqliteFile(Pooled):
             return False
         return True
 
+    def _empty_log(self) -> None:
+        """Bring what is in the log into the file, so that it needs no room twice."""
+        with suppress(StorageError):
+            self._patiently(
+                "write", lambda found: found.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+            )
+
     def _keep_reserve(self) -> None:
         """Keep some room on the disk; without it, a full one has no room for removing anything."""
-        with suppress(OSError, StorageError, sqlite3.Error):
-            if self._open:
-                self._patiently(
-                    "write", lambda found: found.execute("PRAGMA wal_checkpoint(TRUNCATE)")
-                )
         place = self._reserve()
         try:
             with place.open("xb") as file:
@@ -573,16 +587,23 @@ def stamp_of(path: Path) -> tuple[int, ...]:
 
 
 def is_written_to(path: Path) -> bool:
-    """Return whether the file has a log just now, or is of a kind that never has one."""
-    if path.with_name(f"{path.name}-wal").exists():
-        return True
+    """Return whether there is something in a log just now, or the file never has one."""
+    with suppress(FileNotFoundError):
+        if path.with_name(f"{path.name}-wal").stat().st_size:
+            return True
     with path.open("rb") as file:
         file.seek(_LOGGING_AT)
         return file.read(1) != _LOGGING
 
 
-def _is_settled(stamp: tuple[int, ...]) -> bool:
-    return time.time_ns() - stamp[2] > _SETTLED * 1e9
+def settled_stamp_of(path: Path) -> tuple[int, ...]:
+    """Return the stamp of a file that would have another one if it changed from now on."""
+    stamp = stamp_of(path)
+    age = time.time() - stamp[2] / 1e9
+    if abs(age) > _SETTLED:
+        return stamp
+    time.sleep(_SETTLED)
+    return stamp_of(path)
 
 
 def _account(number: int) -> str:

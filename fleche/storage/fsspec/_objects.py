@@ -1,40 +1,52 @@
-"""Objects by digest below a url: ``url/ab/cdef....value``, the names that files have, too."""
+"""Objects by key below a url: ``url/ab/cdef....value``, the names that files have, too."""
 
 from __future__ import annotations
 
 import os
 import re
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from datetime import datetime, timezone
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
-from fleche._util import batched
-from fleche.digest import Digest
-from fleche.storage.fsspec.connection import Connection
-from fleche.storage.fsspec.failures import explained, failure, is_absent, is_empty_range
+from fleche._util import batched, override
+from fleche.errors import CorruptParcel
+from fleche.parcel import Buffer, Seen, Source
+from fleche.storage.fsspec._filesystem import (
+    Connection,
+    explained,
+    failure,
+    is_absent,
+    is_empty_range,
+)
 
-__all__ = ["Found", "Objects", "modified_of"]
+__all__ = ["BLOCK", "TEMPORARY", "Fetch", "Found", "ObjectSource", "Objects", "modified_of"]
+
+TEMPORARY = ".tmp"
+"""How the names of files end that no listing shows."""
 
 _SHARD = re.compile("[0-9a-f]{2}")
-_REST = 62
+_KEY = re.compile(r"[0-9a-f]{64}(?:\.[0-9a-f]{32})?")
+_REST = re.compile(r"[0-9a-f]{62}(?:\.[0-9a-f]{32})?")
 _HEX = "0123456789abcdef"
+_PREFIX = frozenset(_HEX + ".")
 _LISTINGS_ABREAST = 4
 _LITTLE = 4000
 _PROBES = 256
+_REMOVED = 1000  # that many keys are in one request of S3
 _ATTEMPTS = 100
 _AGES = ("LastModified", "mtime", "last_modified", "modified", "updated", "created")
 
 
 class Found(NamedTuple):
-    """An object: its digest, its size in bytes, and when it was modified (since the epoch).
+    """An object: its key, its size in bytes, and when it was modified (since the epoch).
 
     ``tag`` changes with its content; empty where the filesystem has no such thing.
     """
 
-    key: Digest
+    key: str
     size: int
     modified: float
     tag: str = ""
@@ -53,23 +65,23 @@ class Objects:
         self._suffix = suffix
         self._size: int | None = None  # about how many there are, once that was seen
 
-    def path(self, key: Digest) -> str:
+    def path(self, key: str) -> str:
         """Return the path of the object of ``key`` on the filesystem.
 
         Raises:
-            KeyError: ``key`` is not complete; no object has such a name.
+            ValueError: ``key`` is not complete; no object has such a name.
         """
         return f"{self.connection.root}/{self._tail(key)}"
 
-    def place(self, key: Digest) -> str:
+    def place(self, key: str) -> str:
         """Return the path without the suffix; what else begins so belongs to the same object."""
         return self.path(key).removesuffix(self._suffix)
 
-    def name(self, key: Digest) -> str:
+    def name(self, key: str) -> str:
         """Return the url of the object, for messages."""
         return f"{self.connection.name}/{self._tail(key)}"
 
-    def read(self, key: Digest, begin: int, end: int) -> bytes:
+    def read(self, key: str, begin: int, end: int) -> bytes:
         """Return the bytes from ``begin`` to ``end``, fewer where the object ends before.
 
         Raises:
@@ -79,7 +91,7 @@ class Objects:
         (found,) = self.read_ranges(key, [(begin, end)])
         return found
 
-    def read_ranges(self, key: Digest, ranges: Sequence[tuple[int, int]]) -> list[bytes]:
+    def read_ranges(self, key: str, ranges: Sequence[tuple[int, int]]) -> list[bytes]:
         """Return the bytes of several ranges of one object, all asked for at once.
 
         Raises:
@@ -92,34 +104,35 @@ class Objects:
             for (begin, _), data in zip(ranges, found, strict=True)
         ]
 
-    def read_many(self, keys: Iterable[Digest], end: int) -> Iterator[tuple[Digest, bytes]]:
+    def read_many(self, keys: Iterable[str], end: int) -> Iterator[tuple[str, bytes]]:
         """Yield the first ``end`` bytes of those that are there, all asked for at once."""
-        wanted = [key for key in keys if key.is_full]
+        wanted = [key for key in keys if _KEY.fullmatch(key)]
         ranges = [(0, end)] * len(wanted)
         found = self._cat([self.path(key) for key in wanted], ranges) if wanted else []
         for key, data in zip(wanted, found, strict=True):
             with suppress(KeyError):
                 yield key, self._bytes(key, data, at_start=True)
 
-    def contains(self, key: Digest) -> bool:
-        """Tell whether the object is there; an empty one is not."""
-        return not self.missing([key])
+    def contains(self, key: str) -> bool:
+        """Return whether the object is there; an empty one is not."""
+        return bool(self.present([key]))
 
-    def missing(self, keys: Iterable[Digest]) -> list[Digest]:
-        """Return those of ``keys`` that have no object, or an empty one."""
-        absent: list[Digest] = []
-        for batch in batched(keys, _PROBES):
-            there = {key for key, data in self.read_many(dict.fromkeys(batch), 1) if data}
-            absent += [key for key in batch if key not in there]
-        return absent
+    def present(self, keys: Iterable[str]) -> set[str]:
+        """Return those of ``keys`` that have an object; an empty one, of no byte, is none."""
+        found: set[str] = set()
+        for batch in batched(dict.fromkeys(keys), _PROBES):
+            found.update(key for key, data in self.read_many(batch, 1) if data)
+        return found
 
-    def find(self, key: Digest) -> Found:
+    def find(self, key: str) -> Found:
         """Return the size and age of an object.
 
         Raises:
             KeyError: there is none.
             StorageError: the store does not tell.
         """
+        if not _KEY.fullmatch(key):
+            raise KeyError(key)
         path, name = self.path(key), self.name(key)
         with explained("read", name, key):
             self.connection.fs.invalidate_cache(path.rpartition("/")[0])
@@ -135,12 +148,27 @@ class Objects:
         """Return the latest moment that ``modified`` may stand for."""
         return modified + 1 if self.connection.traits.whole_seconds else modified
 
-    def remove(self, key: Digest) -> None:
-        """Remove the object; none there is no error."""
-        with suppress(KeyError):
-            path, name = self.path(key), self.name(key)
-            with explained("remove", name, key):
-                self.connection.fs.rm_file(path)
+    def remove(self, key: str) -> None:
+        """Remove the object if it exists."""
+        if _KEY.fullmatch(key):
+            with suppress(KeyError), explained("remove", self.name(key), key):
+                self.connection.fs.rm_file(self.path(key))
+
+    def remove_many(self, keys: Iterable[str]) -> None:
+        """Remove the objects that exist, many in one request where the filesystem can do that."""
+        for batch in batched((key for key in keys if _KEY.fullmatch(key)), _REMOVED):
+            if len(batch) == 1 or not self.connection.is_async or not self._remove_all(batch):
+                for key in batch:
+                    self.remove(key)
+
+    def _remove_all(self, keys: Sequence[str]) -> bool:
+        """Remove objects at once; return whether the filesystem has come to all of them."""
+        with explained("remove", self.connection.name):
+            try:
+                self.connection.fs.rm([self.path(key) for key in keys])
+            except FileNotFoundError:
+                return False
+        return True
 
     def rename(self, source: str, target: str) -> None:
         """Give the object at the path ``source`` the name ``target``."""
@@ -151,7 +179,7 @@ class Objects:
             fs.mv(source, target)
 
     def listed(self, prefix: str = "") -> Iterator[Found]:
-        """Yield the objects whose digests begin with ``prefix``, with size and age."""
+        """Yield the objects whose keys begin with ``prefix``, with size and age."""
         for info in self.infos(prefix):
             found = self.found(info)
             if found is not None and found.key.startswith(prefix):
@@ -160,18 +188,22 @@ class Objects:
     def found(self, info: Mapping[str, Any]) -> Found | None:
         """Return the object that ``info`` tells of; none if it is another's, or empty."""
         head, _, name = str(info["name"]).rpartition("/")
-        shard, rest = head.rpartition("/")[2], name[:_REST]
-        ours = _SHARD.fullmatch(shard) and name == f"{rest}{self._suffix}" and len(rest) == _REST
+        shard, rest = head.rpartition("/")[2], name.removesuffix(self._suffix)
+        ours = rest != name and _SHARD.fullmatch(shard) and _REST.fullmatch(rest)
         if not ours or not info["size"]:
             return None
         tag = str(info.get("ETag") or "").strip('"')
-        with suppress(ValueError):  # a name that only looks like ours
-            return Found(Digest(shard + rest), info["size"], self.modified(info), tag)
-        return None
+        return Found(shard + rest, info["size"], self.modified(info), tag)
+
+    def is_temporary(self, path: str) -> bool:
+        """Return whether a path is that of a file which a writer of these objects fills."""
+        name = path.rpartition("/")[2]
+        rest = name.partition(self._suffix)[0]
+        return name.endswith(TEMPORARY) and rest != name and bool(_REST.fullmatch(rest))
 
     def infos(self, prefix: str) -> Iterator[Mapping[str, Any]]:
         """Yield what the filesystem tells of everything that may begin with ``prefix``."""
-        if not set(prefix) <= set(_HEX):
+        if not _PREFIX.issuperset(prefix):
             return iter(())
         if not self.connection.traits.narrows:
             return self._in_shards(prefix)
@@ -239,7 +271,7 @@ class Objects:
             raise TimeoutError("the directory changes faster than it can be listed")
 
     def _is_gone(self, path: str) -> bool:
-        """Tell whether there is no such directory; or only something in it vanished meanwhile."""
+        """Return whether there is no such directory; or only something in it vanished meanwhile."""
         try:
             self.connection.fs.info(path)
         except FileNotFoundError:
@@ -258,7 +290,7 @@ class Objects:
             except Exception as error:  # noqa: BLE001 - the caller explains it
                 return [error]
 
-    def _bytes(self, key: Digest, found: Any, *, at_start: bool) -> bytes:
+    def _bytes(self, key: str, found: Any, *, at_start: bool) -> bytes:
         if not isinstance(found, BaseException):
             return bytes(found)
         if is_absent(found):
@@ -272,9 +304,9 @@ class Objects:
         modified = modified_of(info)
         return float(int(modified)) if self.connection.traits.whole_seconds else modified
 
-    def _tail(self, key: Digest) -> str:
-        if not key.is_full:
-            raise KeyError(key)
+    def _tail(self, key: str) -> str:
+        if not _KEY.fullmatch(key):
+            raise ValueError(f"{key[:80]!r} is no complete key")
         return f"{key[:2]}/{key[2:]}{self._suffix}"
 
 
@@ -282,7 +314,7 @@ def modified_of(info: Mapping[str, Any]) -> float:
     """Return when an object was modified, in seconds since the epoch.
 
     Filesystems agree neither on the name of this nor on its type. Where one does not tell, the
-    object counts as new, so that nobody takes it for old.
+    object counts as new, so that it is never taken for old.
     """
     for name in _AGES:
         value = info.get(name)
@@ -295,3 +327,90 @@ def modified_of(info: Mapping[str, Any]) -> float:
         if isinstance(value, int | float):
             return float(value)
     return time.time()
+
+
+# -- the bytes of a large object -------------------------------------------------------------------
+
+BLOCK = 8 << 20
+"""Bytes of one request."""
+
+_ABREAST = 4
+
+Fetch: TypeAlias = Callable[[Sequence[tuple[int, int]]], list[bytes]]
+"""Returns the bytes of each range (begin, end), all asked for at once."""
+
+
+class ObjectSource(Source):
+    """An object whose beginning is in memory already, and the rest at the other end of a network.
+
+    No more than a few blocks are in memory at a time, besides what :meth:`take` returns. Nothing is
+    open between two requests, so that an object which is removed meanwhile is a :class:`KeyError`.
+
+    Args:
+        name: the url, for error messages.
+        size: of the whole object, in bytes.
+        begun: its first bytes.
+        fetch: gets ranges of it.
+    """
+
+    mapped = False
+
+    def __init__(self, name: str, size: int, begun: bytes, fetch: Fetch) -> None:
+        self.name = name
+        self.size = size
+        self._begun = memoryview(begun)
+        self._fetch: Fetch | None = fetch
+
+    def read(self, offset: int, size: int) -> Buffer:
+        """Return up to ``size`` bytes from ``offset``."""
+        if offset + size <= len(self._begun):
+            return self._begun[offset : offset + size]
+        return self.take(offset, size)
+
+    def take(self, offset: int, size: int, seen: Seen | None = None) -> Buffer:
+        """Return the same in fresh memory, fetched in several requests at once."""
+        memory = bytearray(max(0, min(size, self.size - offset)))
+        position = 0
+        for piece in self._pieces(offset, offset + len(memory)):
+            if seen:
+                seen(piece)
+            memory[position : position + len(piece)] = piece
+            position += len(piece)
+        return memory
+
+    def chunks(self, size: int) -> Iterator[Buffer]:
+        """Yield everything in order."""
+        for piece in self._pieces(0, self.size):
+            for start in range(0, len(piece), size):
+                yield piece[start : start + size]
+
+    @override
+    def opened(self) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Fetch no more. Idempotent."""
+        self._fetch = None
+        self._begun = memoryview(b"")
+
+    def _pieces(self, begin: int, end: int) -> Iterator[memoryview]:
+        if self._fetch is None:
+            raise ValueError(f"{self.name}: this parcel was closed")
+        held = self._begun[begin:end]
+        if held:
+            yield held
+        blocks = [
+            (start, min(start + BLOCK, end)) for start in range(begin + len(held), end, BLOCK)
+        ]
+        for first in range(0, len(blocks), _ABREAST):
+            yield from self._fetched(blocks[first : first + _ABREAST])
+
+    def _fetched(self, ranges: list[tuple[int, int]]) -> Iterator[memoryview]:
+        if self._fetch is None:
+            raise ValueError(f"{self.name}: this parcel was closed")
+        for (begin, end), data in zip(ranges, self._fetch(ranges), strict=True):
+            if len(data) != end - begin:
+                raise CorruptParcel(
+                    f"{self.name}: ends after {begin + len(data)} of {self.size} bytes"
+                )
+            yield memoryview(data)

@@ -1,26 +1,24 @@
-"""Writing objects: whole or in parts, never half, and making old ones young."""
+"""Writing objects: whole or in parts, never half; and making old ones young."""
 
 from __future__ import annotations
 
+import math
 import secrets
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from typing import Any
 
-from fleche.digest import Digest
+from fleche._util import override
 from fleche.parcel import Buffer
-from fleche.storage.fsspec.failures import explained
-from fleche.storage.fsspec.objects import Objects, modified_of
-from fleche.storage.fsspec.removing import TEMPORARY
-from fleche.storage.fsspec.source import BLOCK
+from fleche.storage.fsspec._filesystem import Connection, explained
+from fleche.storage.fsspec._objects import BLOCK, TEMPORARY, Found, Objects, modified_of
 
-__all__ = ["STALE", "Writer"]
+__all__ = ["STALE", "AccessTimes", "Writer"]
 
 STALE = 3600.0
-"""Seconds after which a temporary file that nobody writes to is the leftover of a crash."""
+"""Seconds after which a temporary file that nothing writes to is the leftover of a crash."""
 
-_REST = 62
 _MOST_PARTS = 9000  # S3 takes 10,000
 
 
@@ -32,13 +30,12 @@ class Writer:
     name.
     """
 
-    def __init__(self, objects: Objects, suffix: str) -> None:
+    def __init__(self, objects: Objects) -> None:
         self._objects = objects
         self._connection = objects.connection
-        self._suffix = suffix
         self._made: set[str] = set()
 
-    def write(self, key: Digest, data: bytes) -> None:
+    def write(self, key: str, data: bytes) -> None:
         """Write the object, or replace it, in one step; a failure leaves no trace.
 
         Raises:
@@ -50,7 +47,7 @@ class Writer:
         with explained("write", self._objects.name(key)):
             self._connection.fs.pipe_file(self._objects.path(key), data)
 
-    def write_many(self, items: Mapping[Digest, bytes]) -> None:
+    def write_many(self, items: Mapping[str, bytes]) -> None:
         """Write several objects, at once where the store allows it.
 
         Raises:
@@ -63,7 +60,7 @@ class Writer:
         with explained("write", self._connection.name):
             self._connection.fs.pipe({self._objects.path(key): data for key, data in items.items()})
 
-    def write_chunks(self, key: Digest, size: int, chunks: Iterable[Buffer]) -> None:
+    def write_chunks(self, key: str, size: int, chunks: Iterable[Buffer]) -> None:
         """Write an object of ``size`` bytes; a few blocks of it are in memory at a time.
 
         Raises:
@@ -77,11 +74,11 @@ class Writer:
         else:
             self.write(key, b"".join(chunks))
 
-    def touch(self, key: Digest) -> bool:
-        """Make the object young where it is; tell whether this store can do that.
+    def touch(self, key: str) -> bool:
+        """Make the object young where it is; return whether this store can do that.
 
         Only for objects whose content never changes: where that is a copy onto itself, it may undo
-        what somebody writes meanwhile.
+        what another process writes meanwhile.
 
         Raises:
             KeyError: there is none.
@@ -90,12 +87,15 @@ class Writer:
         path, copies = self._objects.path(key), self._connection.traits.copies
         if copies is None:
             return self.touch_in_place(key)
-        with explained("renew", self._objects.name(key), key):
+        with explained("touch", self._objects.name(key), key):
             self._connection.fs.cp_file(path, path, **copies)
         return True
 
-    def touch_in_place(self, key: Digest) -> bool:
-        """Make the object young and leave its content alone; tell whether this store can do that.
+    def touch_in_place(self, key: str) -> bool:
+        """Make the object young and leave its content alone, if this store can do that.
+
+        Returns:
+            Whether it can.
 
         Raises:
             KeyError: there is none.
@@ -103,7 +103,7 @@ class Writer:
         """
         if self._connection.traits.atomic:
             return False
-        with explained("renew", self._objects.name(key), key):
+        with explained("touch", self._objects.name(key), key):
             try:
                 self._connection.fs.touch(self._objects.path(key), truncate=False)
             except (NotImplementedError, ValueError):
@@ -111,18 +111,18 @@ class Writer:
         return True
 
     def sweep(self, older: float) -> int:
-        """Remove temporary files that nobody has written to for ``older`` seconds; count them."""
+        """Remove temporary files that nothing has written to for ``older`` seconds; count them."""
         if self._connection.traits.atomic:
             return 0
         limit = time.time() - older
         stale = [
             str(info["name"])
             for info in self._objects.infos("")
-            if self._is_temporary(str(info["name"])) and modified_of(info) < limit
+            if self._objects.is_temporary(str(info["name"])) and modified_of(info) < limit
         ]
         return sum(self._removed(path) for path in stale)
 
-    def _upload(self, key: Digest, size: int, chunks: Iterable[Buffer]) -> None:
+    def _upload(self, key: str, size: int, chunks: Iterable[Buffer]) -> None:
         block = max(BLOCK, -(-size // _MOST_PARTS))
         name = self._objects.name(key)
         with explained("write", name):
@@ -139,7 +139,7 @@ class Writer:
                 file.discard()
             raise
 
-    def _replace(self, key: Digest, chunks: Iterable[Buffer]) -> None:
+    def _replace(self, key: str, chunks: Iterable[Buffer]) -> None:
         path, name = self._objects.path(key), self._objects.name(key)
         temporary = f"{path}.{secrets.token_hex(8)}{TEMPORARY}"
         self._make_shard(path.rpartition("/")[0], name)
@@ -151,7 +151,7 @@ class Writer:
             with explained("write", name):
                 self._move(temporary, path)
         except BaseException:
-            self._made.clear()  # somebody may have removed a directory
+            self._made.clear()  # another process may have removed a directory
             self._removed(temporary)
             raise
 
@@ -174,10 +174,6 @@ class Writer:
             return True
         return False
 
-    def _is_temporary(self, path: str) -> bool:
-        name = path.rpartition("/")[2]
-        return name.endswith(TEMPORARY) and name[_REST:].startswith(self._suffix)
-
 
 @contextmanager
 def _closing(file: Any, name: str) -> Iterator[None]:
@@ -196,3 +192,91 @@ def _pour(file: Any, chunks: Iterable[Buffer], name: str) -> None:
     for chunk in chunks:
         with explained("write", name):
             file.write(bytes(chunk))
+
+
+# -- the time of the last use ----------------------------------------------------------------------
+
+_TRACE = ".used"
+
+
+class AccessTimes(Objects):
+    """Objects that are as old as their last use, which need not be when they were written.
+
+    No store makes an object young without writing it. But to write an entry again because it was
+    used may bring it back over one that another process has written meanwhile. So a use leaves a
+    *trace*: a small object beside the entry, ``cdef....call.used``, of which nothing but the age is
+    of interest.
+
+    Traces are looked for and removed only where this process has seen one: most caches have none.
+
+    Args:
+        connection: the filesystem and the path on it.
+        suffix: tells these objects from others below the same url.
+    """
+
+    def __init__(self, connection: Connection, suffix: str) -> None:
+        super().__init__(connection, suffix)
+        self._traces = Objects(connection, f"{suffix}{_TRACE}")
+        self._writer = Writer(self._traces)
+        self._has_traces = False
+
+    def use(self, key: str) -> None:
+        """Make the object as young as if it had just been written.
+
+        Raises:
+            StorageError: it could not be written.
+        """
+        self._has_traces = True
+        self._writer.write(key, b"1")
+
+    @override
+    def find(self, key: str) -> Found:
+        """Return the size of an object, and when it was written or used last."""
+        found = super().find(key)
+        try:
+            used = self._traces.find(key).modified
+        except KeyError:
+            return found
+        self._has_traces = True
+        return found._replace(modified=max(found.modified, used))
+
+    def in_use(self, prefix: str) -> Iterator[Found]:
+        """Yield what :meth:`listed` does, with the age of the last use."""
+        written, used = self._listed_with_traces(prefix)
+        for found in written:
+            yield found._replace(modified=max(found.modified, used.get(found.key, -math.inf)))
+
+    @override
+    def remove(self, key: str) -> None:
+        super().remove(key)
+        if self._has_traces:
+            self._traces.remove(key)
+
+    @override
+    def remove_many(self, keys: Iterable[str]) -> None:
+        gone = list(keys)
+        super().remove_many(gone)
+        if self._has_traces:
+            self._traces.remove_many(gone)
+
+    def sweep(self, older: float) -> int:
+        """Remove traces of what is gone that are ``older`` seconds old; count them."""
+        limit = time.time() - older
+        written, used = self._listed_with_traces("")
+        left = used.keys() - {found.key for found in written}
+        stale = [key for key in left if used[key] < limit]
+        for key in stale:
+            self._traces.remove(key)
+        return len(stale)
+
+    def _listed_with_traces(self, prefix: str) -> tuple[list[Found], dict[str, float]]:
+        written: list[Found] = []
+        used: dict[str, float] = {}
+        for info in self.infos(prefix):
+            if (found := self.found(info)) is not None:
+                if found.key.startswith(prefix):
+                    written.append(found)
+            elif (trace := self._traces.found(info)) is not None:
+                used[trace.key] = trace.modified
+        self._has_traces = self._has_traces or bool(used)
+        return written, used

@@ -1,0 +1,546 @@
+"""Values and calls as objects, one for each value and for each small call."""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing, suppress
+from functools import partial
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, Literal, TypeVar
+
+import msgspec
+
+from fleche._util import batched, expand_path, override
+from fleche.call import CallEntry, QueryCall, decode_entry, encode_entry
+from fleche.digest import Address
+from fleche.errors import ParcelError, StorageError
+from fleche.parcel import MemorySource, Packing, Parcel, length_of
+from fleche.storage._base import (
+    BufferRefs,
+    CallStorage,
+    Capabilities,
+    Entry,
+    Storage,
+    ValueStorage,
+    held_addresses,
+    keys_of,
+    matching_entries,
+    refs_of_unusable,
+)
+from fleche.storage.file import SUFFIXES
+from fleche.storage.fsspec._deletion import CoordinatedRemover, Remover, RenamingRemover
+from fleche.storage.fsspec._filesystem import Connection, is_path
+from fleche.storage.fsspec._objects import BLOCK, Found, Objects, ObjectSource
+from fleche.storage.fsspec._writing import STALE, AccessTimes, Writer
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
+__all__ = ["CallFsspec", "FsspecOptions", "FsspecStorage", "ValueFsspec"]
+
+T = TypeVar("T")
+
+_ABREAST = 16
+_READ_ONLY = (errno.EACCES, errno.EPERM, errno.EROFS)
+_YOUNG = 5.0
+"""Seconds in which, on a store that counts in whole seconds, an entry may be in use unnoticed."""
+
+_WHOLE = 4 << 20
+"""Values smaller than this are read in one request, when they are asked for."""
+_HEAD = 1 << 16
+_REFS = 1 << 12
+"""So much of each value is read where nothing but its head matters; few heads are longer."""
+_VALUES = 16
+_HEADS = 128
+_CALLS = 128
+_ATTEMPTS = 5
+_KEPT = 32 << 20
+
+
+class FsspecOptions(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
+    """The table of an ``fsspec`` storage in ``fleche.toml``.
+
+    Attributes:
+        url: what fsspec calls one (``s3://bucket/path``), or the path of a directory; ``~`` and
+            environment variables are expanded.
+        options: what the filesystem takes; credentials among them.
+        serializer: ``"cloudpickle"``, ``"pickle"`` or ``"dill"``.
+        compress: compress what is written, if that makes it smaller.
+        secret_key: one secret or several: the first signs, all of them are accepted.
+    """
+
+    url: str
+    options: dict[str, Any] = {}
+    serializer: Literal["cloudpickle", "pickle", "dill"] = "cloudpickle"
+    compress: Literal["zlib", "zstd"] | None = None
+    secret_key: str | list[str] | None = None
+
+
+class FsspecStorage(Storage[T], Generic[T]):
+    """Entries as objects below one url, which values and calls may share.
+
+    Args:
+        url: what fsspec calls one, or the path of a directory.
+        options: what the filesystem takes: ``key``, ``secret``, ``endpoint_url``, ``anon``, ...
+        serializer: ``"cloudpickle"``, ``"pickle"`` or ``"dill"``.
+        compress: ``"zlib"`` or ``"zstd"``.
+        secret_key: secrets: the first signs, all are accepted, and an entry that none of them
+            signed is refused. By default those of ``FLECHE_SECRET_KEY``, if there are any.
+
+    Raises:
+        ConfigError: fsspec knows no filesystem of that name.
+        MissingExtra: the package that speaks the protocol is not installed.
+    """
+
+    Options: ClassVar[type[msgspec.Struct]] = FsspecOptions
+    _kind: ClassVar[Literal["values", "calls"]]
+
+    def __init__(
+        self,
+        url: str,
+        options: Mapping[str, Any] | None = None,
+        *,
+        serializer: Literal["cloudpickle", "pickle", "dill"] = "cloudpickle",
+        compress: Literal["zlib", "zstd"] | None = None,
+        secret_key: str | list[str] | None = None,
+    ) -> None:
+        self._connection = Connection(url, options or {})
+        self._options = FsspecOptions(
+            url=self._connection.url,
+            options=dict(options or {}),
+            serializer=serializer,
+            compress=compress,
+            secret_key=secret_key,
+        )
+        self.packing = Packing(serializer, compress, keys_of(secret_key))
+        stays = self._connection.traits.persistent
+        self.capabilities = Capabilities(persistent=stays, shared=stays)
+        self._objects = self._make_objects()
+        self._writer = Writer(self._objects)
+        self._remover = self._make_remover()
+
+    @classmethod
+    def from_options(
+        cls,
+        type_name: str,  # noqa: ARG003
+        options: FsspecOptions,
+        resolve: Callable[[str], str],
+    ) -> Self:
+        """Return the storage that a table of ``fleche.toml`` describes."""
+        fields = msgspec.structs.asdict(options)
+        url = fields.pop("url")
+        return cls(resolve(str(expand_path(url))) if is_path(url) else url, **fields)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickle as the configuration."""
+        return _restore, (type(self), msgspec.structs.asdict(self._options))
+
+    def _make_objects(self) -> Objects:
+        return Objects(self._connection, SUFFIXES[self._kind])
+
+    def _make_remover(self) -> Remover:
+        """Return what removes old entries; on stores, that is for entries no writer relies on."""
+        return (RenamingRemover if self._connection.traits.renames else Remover)(self._objects)
+
+    @override
+    def contains_many(self, keys: Iterable[str]) -> set[str]:
+        """Return those of ``keys`` that have an entry; one byte of each is read, many at once."""
+        return self._objects.present(keys)
+
+    @override
+    def touch_many(self, keys: Iterable[str]) -> set[str]:
+        wanted = list(dict.fromkeys(keys))
+        if len(wanted) < 2 or not self._connection.is_async:
+            return {key for key in wanted if self._touch(key)}
+        self._remover.safe_until()  # so that one looks for notices, and not every thread
+        with ThreadPoolExecutor(min(_ABREAST, len(wanted)), "fleche-touching") as pool:
+            touched = list(pool.map(self._touch, wanted))
+        return {key for key, there in zip(wanted, touched, strict=True) if there}
+
+    def _touch(self, key: str) -> bool:
+        """Make one entry as young as if it had just been put; return whether there is one."""
+        raise NotImplementedError
+
+    @override
+    def delete_many(self, keys: Iterable[str]) -> None:
+        self._objects.remove_many(keys)
+
+    @override
+    def entries(self, prefix: str = "") -> Iterator[Entry]:
+        """Yield the key, size and age of entries, as the listing gives them.
+
+        The age is by the clock of the store. S3 gives it in whole seconds: an entry that is a few
+        seconds old may have been touched after it was looked at, and look the same. So its age is
+        given in such a way that :meth:`delete_older` does not take it.
+        """
+        return map(self._entry, self._objects.listed(prefix))
+
+    def _entry(self, found: Found) -> Entry:
+        latest = self._objects.latest(found.modified)
+        given = latest if latest < time.time() - _YOUNG else found.modified
+        return Entry(found.key, found.size, given)
+
+    @override
+    def delete_older(self, limits: Mapping[str, float]) -> set[str]:
+        """Remove entries unless they were put or touched after a time of each; return what went.
+
+        On stores, writers are told before the first one is removed, and when it is over.
+        """
+        with self._remover.removing():
+            return {key for key, limit in limits.items() if self._remover.remove_older(key, limit)}
+
+    def sweep(self, older: float = STALE) -> int:
+        """Remove what killed writers left behind ``older`` seconds ago; return how many files.
+
+        Object stores show nothing of an upload that was not finished; let them remove it by a
+        rule for incomplete multipart uploads.
+        """
+        return self._writer.sweep(older)
+
+    @override
+    def close(self) -> None:
+        """Close the connections, unless another storage uses them. Idempotent."""
+        self._remover.close()
+        self._connection.close()
+
+    @override
+    def to_config(self) -> dict[str, Any]:
+        """Return the table of ``fleche.toml`` that describes this storage, its secrets included."""
+        table = msgspec.structs.asdict(self._options)
+        default = msgspec.structs.asdict(FsspecOptions(url=""))
+        given = {name: value for name, value in table.items() if value != default[name]}
+        return {"type": "fsspec", **given}
+
+    @override
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self._connection.name!r})"
+
+    def _is_there(self, key: str, error: StorageError) -> bool:
+        """Return whether there is an entry, where ``error`` says that nothing may be written.
+
+        Raises:
+            StorageError: it says something else.
+        """
+        if getattr(error.__cause__, "errno", None) in _READ_ONLY or isinstance(
+            error.__cause__, PermissionError
+        ):
+            return self._objects.contains(key)
+        raise error
+
+
+# -- values ----------------------------------------------------------------------------------------
+
+
+class ValueFsspec(FsspecStorage[Parcel], ValueStorage):
+    """Parcels as objects.
+
+    The parameters are those of the table in ``fleche.toml``, see :class:`FsspecOptions`.
+    """
+
+    _kind = "values"
+
+    @override
+    def _make_remover(self) -> Remover:
+        if self._connection.traits.narrows:
+            return CoordinatedRemover(self._objects)
+        return super()._make_remover()
+
+    @override
+    def put_many(self, items: Iterable[tuple[str, Parcel]]) -> None:
+        """Store parcels: several small ones at once, but a buffer before what refers to it."""
+        small: dict[str, bytes] = {}
+        for key, parcel in items:
+            if self.packing.keys:
+                parcel.check_signature(self.packing.keys)
+            if not small.keys().isdisjoint(parcel.references):
+                self._write_many(small)
+                small = {}
+            if parcel.nbytes > _WHOLE:
+                self._write_many(small)
+                small = {}
+                self._write_large(key, parcel)
+                continue
+            small[key] = parcel.tobytes()
+            if len(small) == _VALUES:
+                self._write_many(small)
+                small = {}
+        self._write_many(small)
+
+    def _write_large(self, key: str, parcel: Parcel) -> None:
+        if parcel.nbytes <= BLOCK:
+            self._write(key, parcel.tobytes())
+            return
+        until = self._remover.safe_until()
+        self._writer.write_chunks(key, parcel.nbytes, parcel.chunks())
+        if not self._remover.survived(key, until):
+            raise self._removed(key)
+
+    def _write(self, key: str, data: bytes) -> None:
+        """Write an entry, again if it is removed at this moment."""
+        for _ in range(_ATTEMPTS):
+            until = self._remover.safe_until()
+            self._writer.write(key, data)
+            if self._remover.survived(key, until):
+                return
+        raise self._removed(key)
+
+    def _write_many(self, items: Mapping[str, bytes]) -> None:
+        if len(items) < 2:
+            for key, data in items.items():
+                self._write(key, data)
+            return
+        until = self._remover.safe_until()
+        self._writer.write_many(items)
+        for key in items:
+            if not self._remover.survived(key, until):
+                self._write(key, items[key])
+
+    def _removed(self, key: str) -> StorageError:
+        name = self._objects.name(key)
+        return StorageError(f"{name}: cannot write: it was removed again at once; try again")
+
+    @override
+    def get_many(self, keys: Iterable[str]) -> Iterator[tuple[str, Parcel | ParcelError]]:
+        """Yield parcels, several fetched at once; the rest of a large one when it is opened.
+
+        If it is removed until then, opening it raises :class:`KeyError`: it is gone.
+        """
+        for batch in batched(keys, _VALUES):
+            for key, begun in self._objects.read_many(batch, _WHOLE):
+                try:
+                    parcel = self._parcel(key, begun, _WHOLE)
+                except KeyError:  # an empty object, or one that has just gone
+                    continue
+                except ParcelError as error:
+                    yield key, error
+                else:
+                    yield key, parcel
+
+    @override
+    def buffer_refs(self, keys: Iterable[str]) -> Iterator[tuple[str, BufferRefs | ParcelError]]:
+        """Yield what heads say of buffers: little else is fetched, of many values at once."""
+        for batch in batched(keys, _HEADS):
+            for key, begun in self._objects.read_many(batch, _REFS):
+                if begun:
+                    with suppress(KeyError):
+                        yield key, self._refs(key, begun)
+
+    def _refs(self, key: str, begun: bytes) -> BufferRefs | ParcelError:
+        try:
+            size = length_of(begun) if len(begun) == _REFS else len(begun)
+            with closing(self._begun(key, begun, size)) as parcel:
+                return BufferRefs.of(parcel.head)
+        except ParcelError as error:
+            return refs_of_unusable(error)
+
+    @override
+    def _touch(self, key: str) -> bool:
+        """Make a parcel young; one whose head is damaged, or not trusted, is none."""
+        if not self._is_sound(key):
+            return False
+        try:
+            until = self._remover.safe_until()
+            return self._made_young(key) and self._remover.survived(key, until)
+        except StorageError as error:
+            return self._is_there(key, error)
+
+    def _made_young(self, key: str) -> bool:
+        try:
+            if not self._writer.touch(key):
+                with closing(self._parcel(key, self._objects.read(key, 0, _WHOLE), _WHOLE)) as held:
+                    self._writer.write_chunks(key, held.nbytes, held.chunks())
+        except KeyError:
+            return False
+        return True
+
+    def _is_sound(self, key: str) -> bool:
+        for _, begun in self._objects.read_many([key], _HEAD):
+            with suppress(KeyError, ParcelError), closing(self._parcel(key, begun, _HEAD)) as held:
+                return held.head.digest == Address.of(key).digest
+        return False
+
+    def _parcel(self, key: str, begun: bytes, asked: int) -> Parcel:
+        """Return the parcel that begins with ``begun``, of which ``asked`` bytes were asked for.
+
+        Raises:
+            KeyError: there is none.
+            ParcelError: it is damaged, or not trusted.
+        """
+        size = len(begun) if len(begun) < asked else self._objects.find(key).size
+        parcel = self._begun(key, begun, size)
+        if self.packing.keys:
+            parcel.check_signature(self.packing.keys)
+        return parcel
+
+    def _begun(self, key: str, begun: bytes, size: int) -> Parcel:
+        """Return the parcel of ``size`` bytes that begins with ``begun``; trusted or not."""
+        if not begun:
+            raise KeyError(key)
+        name = self._objects.name(key)
+        if len(begun) < size:
+            fetch = partial(self._objects.read_ranges, key)
+            return Parcel(ObjectSource(name, size, begun, fetch))
+        memory = MemorySource((memoryview(bytearray(begun)),), owned=True)
+        memory.name = name
+        return Parcel(memory)
+
+
+# -- calls -----------------------------------------------------------------------------------------
+
+
+class CallFsspec(FsspecStorage[CallEntry], CallStorage):
+    """Entries of calls as objects, each written and read in one request.
+
+    The parameters are those of :class:`ValueFsspec`, so that one table of ``fleche.toml`` describes
+    both; ``serializer`` and ``compress`` make no difference to records.
+    """
+
+    _kind = "calls"
+    _objects: AccessTimes
+
+    def __init__(self, *args: Any, **fields: Any) -> None:
+        super().__init__(*args, **fields)
+        self._known = EtagCache(_KEPT)
+
+    @override
+    def _make_objects(self) -> AccessTimes:
+        return AccessTimes(self._connection, SUFFIXES[self._kind])
+
+    @override
+    def close(self) -> None:
+        self._known.clear()
+        super().close()
+
+    @override
+    def put_many(self, items: Iterable[tuple[str, CallEntry]]) -> None:
+        keys = self.packing.keys
+        for batch in batched(items, _CALLS):
+            encoded = {key: encode_entry(key, entry, keys) for key, entry in batch}
+            if len(encoded) == 1:
+                ((key, data),) = encoded.items()
+                self._writer.write(key, data)
+            else:
+                self._writer.write_many(encoded)
+
+    @override
+    def get_many(self, keys: Iterable[str]) -> Iterator[tuple[str, CallEntry | ParcelError]]:
+        for batch in batched(keys, _CALLS):
+            for key, data in self._objects.read_many(batch, BLOCK):
+                if data:
+                    yield key, self._decoded(key, data)
+
+    def _decoded(self, key: str, data: bytes) -> CallEntry | ParcelError:
+        try:
+            return decode_entry(key, data, self.packing.keys, place=self._objects.name(key))
+        except ParcelError as error:
+            return error
+
+    @override
+    def _touch(self, key: str) -> bool:
+        """Make an entry young without writing it: that could undo what another process puts."""
+        if not self._objects.contains(key):
+            return False
+        until = self._remover.safe_until()
+        try:
+            if not self._writer.touch_in_place(key):
+                self._objects.use(key)
+            return self._remover.survived(key, until)
+        except KeyError:
+            return False
+        except StorageError as error:
+            return self._is_there(key, error)
+
+    @override
+    def entries(self, prefix: str = "") -> Iterator[Entry]:
+        """Yield the key and size of entries, and their age since they were put or touched."""
+        return map(self._entry, self._objects.in_use(prefix))
+
+    @override
+    def sweep(self, older: float = STALE) -> int:
+        """Remove what was left behind ``older`` seconds ago; return how many objects.
+
+        That is what killed writers leave, and what gives the last use of an entry that is gone.
+        """
+        return super().sweep(older) + self._objects.sweep(older)
+
+    @override
+    def query(
+        self, template: QueryCall, *, keys_only: bool = False
+    ) -> Iterator[tuple[str, CallEntry | None]]:
+        """Yield the finished calls that match.
+
+        Every entry is read, many at once; on S3 only those that have changed since the last time.
+        """
+        if keys_only and template == QueryCall():
+            return ((found.key, None) for found in self._objects.listed())
+        found = ((key, self._decoded(key, data)) for key, data in self._scan())
+        return matching_entries(template, found)
+
+    @override
+    def holders(self, prefix: str) -> Iterator[tuple[Address, str]]:
+        """Yield the values that entries hold themselves; entries are read as by :meth:`query`."""
+        for key, data in self._scan():
+            entry = self._decoded(key, data)
+            if isinstance(entry, CallEntry):
+                yield from (
+                    (address, key)
+                    for address in held_addresses(entry)
+                    if address.startswith(prefix)
+                )
+
+    def _scan(self) -> Iterator[tuple[str, bytes]]:
+        """Yield every entry that is there, and fetch those that are not known already."""
+        for batch in batched(self._objects.listed(), _CALLS):
+            known = {found.key: self._known.get(found.tag) for found in batch}
+            yield from ((key, data) for key, data in known.items() if data is not None)
+            tags = {found.key: found.tag for found in batch if known[found.key] is None}
+            for key, data in self._objects.read_many(tags, BLOCK):
+                if data:
+                    self._known.keep(tags[key], data)
+                    yield key, data
+
+
+_LARGEST = 1 << 16
+
+
+class EtagCache:
+    """Contents of small objects by their MD5, up to so many bytes.
+
+    S3 names it in every listing, so that a scan need not fetch again what has not changed. An
+    object whose tag is no MD5 of its content (encrypted ones, and those uploaded in parts) is not
+    kept. What is found here is what the listing spoke of, so that nothing can be out of date.
+
+    Args:
+        most: bytes to keep; when they are used up, everything is dropped.
+    """
+
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self._held: dict[str, bytes] = {}
+        self._size = 0
+
+    def get(self, tag: str) -> bytes | None:
+        """Return the content that has this tag, if it is known."""
+        return self._held.get(tag) if tag else None
+
+    def keep(self, tag: str, content: bytes) -> None:
+        """Remember the content, if the tag is its MD5."""
+        if not tag or len(content) > _LARGEST or tag in self._held:
+            return
+        if hashlib.md5(content, usedforsecurity=False).hexdigest() != tag:
+            return
+        if self._size + len(content) > self._most:
+            self.clear()
+        self._held[tag] = content
+        self._size += len(content)
+
+    def clear(self) -> None:
+        """Forget everything."""
+        self._held, self._size = {}, 0
+
+
+def _restore(cls: type[FsspecStorage[Any]], fields: dict[str, Any]) -> FsspecStorage[Any]:
+    return cls(**fields)
