@@ -177,7 +177,7 @@ class TestValuesThatCannotBeRead:
     def garble(self, root: Path, key: str, position: int) -> None:
         (path,) = root.rglob(f"*{key[8:]}.value")
         content = bytearray(path.read_bytes())
-        content[position] ^= 3
+        content[position] ^= 1
         path.chmod(0o644)
         path.write_bytes(content)
 

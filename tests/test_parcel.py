@@ -635,6 +635,7 @@ sys.stdout.buffer.write(pack({what}, {serializer!r}).tobytes())
             ("double", True),
             ("[double]", True),
             ("lambda: 0", True),
+            ("double.__code__", True),
             ("Point(1)", True),
             ("len", False),
             ("'_create_code'", False),
@@ -643,9 +644,14 @@ sys.stdout.buffer.write(pack({what}, {serializer!r}).tobytes())
         ],
     )
     def test_code_is_declared(self, serializer: str, what: str, code: bool) -> None:
-        """The head says whether the stream holds bytecode, and is not misled by texts."""
+        """The head says whether there is bytecode, and is not misled by texts.
+
+        A function or class of ``__main__`` is defined beside the stream; in it stand code objects
+        alone.
+        """
         parcel = self.packed(sys.executable, what, serializer)
-        assert parcel.head.code is code
+        assert (parcel.head.code or parcel.head.definitions is not None) is code
+        assert parcel.head.code is (what == "double.__code__")
         unpack(parcel)
 
     def test_code_of_another_python_is_refused(self, pythons: Any) -> None:

@@ -9,6 +9,7 @@ value that can be told from outside (an open file, an iterator, a lock) is
 from __future__ import annotations
 
 from ._buffers import BufferDigests
+from ._classes import members_of, told_to
 from ._digest import Address, D, Digest
 from ._keys import call_key, code_digest, digest, digest_arguments, digest_with_buffers
 from ._registry import add_hook
@@ -28,4 +29,6 @@ __all__ = [
     "digest_arguments",
     "digest_with_buffers",
     "hash_threads",
+    "members_of",
+    "told_to",
 ]
