@@ -116,31 +116,39 @@ def _class_code(cls: type) -> str:
     body = {
         name: _digest_of(value, name in written)
         for name, value in sorted(members.items())
-        if not (name in written and not callable(value))
+        if name != "__annotations__" and not (name in written and not callable(value))
     }
     bases = [_code_of_class(base) for base in cls.__bases__ if base is not object]
     told = [(name, _digest_of(value)) for name, value in sorted(told_to(cls, made).items())]
-    return str(digest(["class", cls.__qualname__, type(cls).__qualname__, bases, told, body]))
+    meta = type(cls)
+    kind = "EnumMeta" if meta.__module__ == "enum" else meta.__qualname__  # renamed in Python 3.11
+    return str(digest(["class", cls.__qualname__, kind, bases, told, body]))
 
 
 def _code_of_class(cls: type) -> str:
-    name = f"{cls.__module__}:{cls.__qualname__}"
-    return code_of(cls) if is_interactive(cls) else name
+    return code_of(cls) if is_interactive(cls) else f"{cls.__module__}:{cls.__qualname__}"
+
+
+def _module_of(obj: Built) -> str:
+    """Return the module of a class or function; the main one has one name in all processes."""
+    module = obj.__module__
+    return "__main__" if module in MAIN or not module else str(module)
 
 
 def _digest_of(value: Any, is_state: bool = False) -> str:
     """Return the digest of something in a namespace; that of its type if it has no other."""
+    kind = type(value).__qualname__
     if isinstance(value, type):
-        return f"{value.__module__}:{value.__qualname__}"
+        return f"{_module_of(value)}:{value.__qualname__}"
+    functions = list(_functions_in(value))
+    if functions:
+        return " ".join([kind, *map(_function_code, functions)])
     if is_state or isinstance(value, (dict, list, set)):
-        return f"a {type(value).__qualname__}"
+        return f"a {kind}"
     try:
         return str(digest(value))
     except Exception:  # noqa: BLE001 - whatever it raises, it has no digest
-        function = getattr(value, "__func__", getattr(value, "fget", value))
-        if isinstance(function, types.FunctionType):
-            return _function_code(function)
-        return f"a {type(value).__qualname__}"
+        return f"a {kind}"
 
 
 def _assigned_names(cls: type) -> set[str]:
@@ -158,13 +166,19 @@ def _assigned_names(cls: type) -> set[str]:
 
 def _functions_of(cls: type) -> Iterator[types.FunctionType]:
     for value in vars(cls).values():
-        for function in (
+        yield from _functions_in(value)
+
+
+def _functions_in(value: Any) -> Iterator[types.FunctionType]:
+    """Yield a function, and those of a method or property."""
+    yield from (
+        found
+        for found in (
             value,
-            getattr(value, "__func__", None),
-            *(getattr(value, name, None) for name in ("fget", "fset", "fdel")),
-        ):
-            if isinstance(function, types.FunctionType):
-                yield function
+            *(getattr(value, name, None) for name in ("__func__", "fget", "fset", "fdel")),
+        )
+        if isinstance(found, types.FunctionType)
+    )
 
 
 def _seen_of(cls: type) -> Any:
@@ -196,8 +210,7 @@ class Named:
         """Return how a pickler writes ``obj``: by its name if it is interactive."""
         if not is_interactive(obj):
             return _reduce_type(obj) if obj.__module__ == "builtins" else NotImplemented
-        module = "__main__" if obj.__module__ in MAIN or not obj.__module__ else obj.__module__
-        name = ClassName(module, obj.__qualname__, code_of(obj))
+        name = ClassName(_module_of(obj), obj.__qualname__, code_of(obj))
         self._found[name] = obj
         if isinstance(obj, type):
             _seen[name] = obj
