@@ -13,7 +13,6 @@ import io
 import pickle
 import re
 import types
-from collections import ChainMap
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any, ClassVar
@@ -70,12 +69,21 @@ def serialize(serializer: str, obj: Any) -> Pickled:
         return Pickled(pickle.dumps(obj, protocol=_PROTOCOL), [])
     if serializer == "dill":
         return _write(_dill_pickler(), obj)
-    pickler = _pickler() if serializer == "pickle" else _cloud_pickler()
+    try:
+        return _write_exactly(_pickler(), _ExactPickler, obj)
+    except (pickle.PicklingError, TypeError, AttributeError):
+        if serializer == "pickle":
+            raise
+    # cloudpickle is imported only for what pickle itself cannot take
+    return _write_exactly(_cloud_pickler(), _exact_cloud_pickler(), obj)
+
+
+def _write_exactly(pickler: Any, exact: Any, obj: Any) -> Pickled:
     written = _write_unless_accidents(pickler, obj)
     if written is not None:
         return written
     try:
-        return _write(_exact_pickler(serializer), obj)
+        return _write(exact, obj)
     except RecursionError:  # it nests deeper than Python can follow, and C can
         return _write(pickler, obj)
 
@@ -157,17 +165,29 @@ def _cloud_pickler() -> Any:
     return CloudPickler
 
 
-def _dispatch_table(notes: _Notes) -> Any:
+@functools.cache
+def _exact_cloud_pickler() -> Any:
+    class ExactCloudPickler(_ExactPickler):
+        def __init__(self, notes: _Notes) -> None:
+            super().__init__(notes)
+            self.dispatch_table = _dispatch_table(notes)
+
+    return ExactCloudPickler
+
+
+def _dispatch_table(notes: _Notes) -> dict[type, Callable[[Any], Any]]:
     """Return cloudpickle's ways to reduce things, noting whether bytecode is written."""
     import cloudpickle
 
-    table = cloudpickle.Pickler.dispatch_table
+    table = dict(cloudpickle.Pickler.dispatch_table)
+    reduce_code = table[types.CodeType]
 
     def note_code(code: types.CodeType) -> Any:
         notes.code = True
-        return table[types.CodeType](code)
+        return reduce_code(code)
 
-    return ChainMap({types.CodeType: note_code}, table)
+    table[types.CodeType] = note_code
+    return table
 
 
 _PythonPickler: Any = pickle._Pickler  # noqa: SLF001 - the one that Python's own tests use, too
@@ -248,6 +268,28 @@ class _ExactPickler(_Reducing, _PythonPickler):  # type: ignore[misc]
         self.write(pickle.FROZENSET)
         self.memoize(obj)
 
+    def save_buffer(self, obj: pickle.PickleBuffer) -> None:
+        """Write a buffer; pickle's own way fails where a small one is an object that is shared."""
+        with obj.raw() as view:
+            if not self.notes.keep(obj):
+                self.write(pickle.NEXT_BUFFER + (pickle.READONLY_BUFFER if view.readonly else b""))
+                return
+            size = view.nbytes
+            if not view.readonly:
+                header = pickle.BYTEARRAY8 + size.to_bytes(8, "little")
+            elif size < 1 << 8:
+                header = pickle.SHORT_BINBYTES + size.to_bytes(1, "little")
+            elif size < 1 << 32:
+                header = pickle.BINBYTES + size.to_bytes(4, "little")
+            else:
+                header = pickle.BINBYTES8 + size.to_bytes(8, "little")
+            if size < BUFFER_MIN:
+                self.write(header + view)
+            else:
+                self._write_large_bytes(header, view)
+            self.memoize(obj)
+
+    dispatch[pickle.PickleBuffer] = save_buffer
     dispatch[str] = dispatch[bytes] = save_text
     dispatch[list] = save_list
     dispatch[dict] = save_dict
@@ -265,16 +307,6 @@ def _in_order(members: Iterable[Any]) -> list[Any]:
         return sorted(found, key=digest)
     except Exception:  # noqa: BLE001 - a member has no digest, and so the value has none
         return found
-
-
-def _exact_pickler(serializer: str) -> Any:
-    def pickler(notes: _Notes) -> Any:
-        made = _ExactPickler(notes)
-        if serializer == "cloudpickle":
-            made.dispatch_table = _dispatch_table(notes)
-        return made
-
-    return pickler
 
 
 @functools.cache
@@ -299,6 +331,7 @@ def _dill_pickler() -> Any:
             dill.Pickler.dispatch[types.CodeType](self, code)
 
         dispatch[types.CodeType] = save_code
+        dispatch[pickle.PickleBuffer] = _ExactPickler.save_buffer
         dispatch[str] = dispatch[bytes] = _ExactPickler.save_text
         dispatch[set] = _ExactPickler.save_set
         dispatch[frozenset] = _ExactPickler.save_frozenset
