@@ -8,12 +8,13 @@ streams so; where it does not, the stream is written again by :class:`_ExactPick
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import io
 import pickle
 import re
 import types
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -392,14 +393,24 @@ class _Finding:
         try:
             return find(_moved(module), name)
         except (ImportError, AttributeError):
-            public = ".".join(part for part in module.split(".") if not part.startswith("_"))
-            if not public or public == module:
-                raise
-            try:
-                return find(public, name)
-            except (ImportError, AttributeError):
-                pass
+            for place in _other_places(module, name):
+                with contextlib.suppress(ImportError, AttributeError):
+                    return find(*place)
             raise
+
+
+def _other_places(module: str, name: str) -> Iterator[tuple[str, str]]:
+    """Yield where else a name may be in other versions of a package.
+
+    That is in the public module round a private one (``pathlib._local``), or in what is no module
+    but an attribute of one (``numpy.rec``).
+    """
+    public = ".".join(part for part in module.split(".") if not part.startswith("_"))
+    if public and public != module:
+        yield public, name
+    package, dot, attribute = module.rpartition(".")
+    if dot:
+        yield package, f"{attribute}.{name}"
 
 
 def _moved(module: str) -> str:
