@@ -7,7 +7,9 @@ import struct
 import subprocess
 import sys
 import tracemalloc
-from collections.abc import Iterable, Iterator
+import zlib
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +20,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from xxhash import xxh3_128, xxh3_128_digest
 
-from fleche.digest import digest
+from fleche.digest import Digest, digest
 from fleche.errors import CorruptParcel, MissingExtra, SignatureError, UnpackError
 from fleche.parcel import (
     ALIGNMENT,
@@ -32,6 +34,7 @@ from fleche.parcel import (
     StreamSource,
     allocate,
     pack,
+    pack_buffer,
     pack_bytes,
     read_bytes,
     receive,
@@ -635,6 +638,7 @@ sys.stdout.buffer.write(pack({what}, {serializer!r}).tobytes())
             ("double", True),
             ("[double]", True),
             ("lambda: 0", True),
+            ("double.__code__", True),
             ("Point(1)", True),
             ("len", False),
             ("'_create_code'", False),
@@ -643,9 +647,14 @@ sys.stdout.buffer.write(pack({what}, {serializer!r}).tobytes())
         ],
     )
     def test_code_is_declared(self, serializer: str, what: str, code: bool) -> None:
-        """The head says whether the stream holds bytecode, and is not misled by texts."""
+        """The head says whether there is bytecode, and is not misled by texts.
+
+        A function or class of ``__main__`` is defined beside the stream; in it stand code objects
+        alone.
+        """
         parcel = self.packed(sys.executable, what, serializer)
-        assert parcel.head.code is code
+        assert (parcel.head.code or parcel.head.definitions is not None) is code
+        assert parcel.head.code is (what == "double.__code__")
         unpack(parcel)
 
     def test_code_of_another_python_is_refused(self, pythons: Any) -> None:
@@ -743,3 +752,188 @@ def test_any_bytes(data: bytes) -> None:
     ):
         with pytest.raises(CorruptParcel):
             Parcel.from_bytes(found)
+
+
+def forged(head: dict[str, Any], body: bytes = b"", *, total: int | None = None) -> bytes:
+    """Return an unsigned parcel whose checksums are right, whatever its head says."""
+    encoded = msgspec.msgpack.encode(head)
+    start = 32 + len(encoded) + 16
+    padding = -start % 64 if body else 0
+    size = start + padding + len(body) if total is None else total
+    covered = struct.pack("<8sHHIQ8x", MAGIC, VERSION, 0, len(encoded), size) + encoded
+    return covered + xxh3_128_digest(covered) + bytes(padding) + body
+
+
+def uses(data: bytes) -> Iterator[Callable[[], Any]]:
+    """Everything that is done with bytes that may be a parcel."""
+    yield lambda: unpack(Parcel.from_bytes(data))
+    yield lambda: unpack(Parcel.from_bytes(bytearray(data), owned=True))
+    yield lambda: verify(Parcel.from_bytes(data))
+    yield lambda: read_bytes(Parcel.from_bytes(data), "kind")
+    yield lambda: list(IncomingParcel(StreamSource(len(data), [data])).chunks())
+    yield lambda: unpack(receive(memoryview(bytearray(data)), [data]))
+
+
+class TestSizesThatLie:
+    """What a head says is not believed: neither obeyed, nor paid for in memory."""
+
+    SIZES = (-(2**63), -5, -1, 0, 1, 3 << 30, 2**63 - 1, 2**63, 2**64 - 1)
+
+    @pytest.fixture
+    def little_memory(self) -> Iterator[None]:
+        tracemalloc.start()
+        yield
+        peak = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        assert peak < 30_000_000
+
+    @pytest.mark.parametrize("serializer", ["buffer", "pickle", "kind"])
+    @pytest.mark.parametrize("codec", ["", "zlib", "zstd"])
+    @pytest.mark.parametrize("size", SIZES)
+    def test_the_size_of_the_content(
+        self, serializer: str, codec: str, size: int, little_memory: None
+    ) -> None:
+        """It is damage, and nothing else, wherever it is met."""
+        if codec == "zstd":
+            pytest.importorskip("zstandard")
+        content = pickle.dumps("x" * 1000)
+        stored = compressed(codec, content)
+        section = [size, len(stored), codec, xxh3_128_digest(stored)]
+        head = {"serializer": serializer, "digest": blake3(content).hexdigest(), "stream": section}
+        data = forged(head, stored)
+        for use in uses(data):
+            with pytest.raises((CorruptParcel, UnpackError)) as caught:
+                use()
+            assert caught.type is CorruptParcel or serializer != "pickle"  # of another kind
+
+    @pytest.mark.parametrize("stored", SIZES)
+    def test_the_size_of_what_is_stored(self, stored: int, little_memory: None) -> None:
+        for codec in ("", "zlib"):
+            for size in (stored, 10):
+                section = [size, stored, codec, bytes(16)]
+                for total in (None, min(max(stored, 0), 2**64 - 1)):
+                    data = forged({"serializer": "pickle", "stream": section}, total=total)
+                    with pytest.raises(CorruptParcel):
+                        unpack(Parcel.from_bytes(data))
+
+    @pytest.mark.parametrize("size", SIZES)
+    def test_the_size_of_a_shared_buffer(self, size: int, little_memory: None) -> None:
+        """A reference that lies about it does not get the buffer."""
+        content = bytes(100_000)
+        name = blake3(content).digest()
+        stream = pickle.dumps(1)
+        head = {
+            "serializer": "pickle",
+            "variant": xxh3_128_digest(stream),
+            "stream": [len(stream), len(stream), "", xxh3_128_digest(stream)],
+            "buffers": [[size, 0, "", name, False]],
+        }
+        held = {Digest(name.hex()): pack_buffer(content, name.hex())}
+        with pytest.raises(CorruptParcel):
+            unpack(Parcel.from_bytes(forged(head, stream)), buffers=held)
+
+    @pytest.mark.parametrize("codec", ["zlib", "zstd"])
+    def test_a_bomb_that_tells_its_size(self, codec: str, little_memory: None) -> None:
+        """verify() and an upload look into it in small pieces."""
+        if codec == "zstd":
+            pytest.importorskip("zstandard")
+        size = 400_000_000
+        stored = compressed(codec, bytes(size))
+        assert len(stored) < 1_000_000
+        digest_of_zeros = blake3(bytes(size)).hexdigest()
+        tracemalloc.reset_peak()
+        section = [size, len(stored), codec, xxh3_128_digest(stored)]
+        for name in (digest_of_zeros, KEY):
+            data = forged({"serializer": "buffer", "digest": name, "stream": section}, stored)
+            for use in list(uses(data))[2:6:2]:
+                if name == KEY:
+                    with pytest.raises(CorruptParcel, match="not that of the buffer"):
+                        use()
+                else:
+                    use()
+
+    def test_a_window_that_lies(self) -> None:
+        """A few bytes of zstd may not ask for gigabytes of history."""
+        pytest.importorskip("zstandard")
+        stored = bytes.fromhex("28b52ffd") + b"\x00" + b"\xa8" + b"\x01\x00\x00"  # 2 GiB
+        section = [1 << 20, len(stored), "zstd", xxh3_128_digest(stored)]
+        data = forged({"serializer": "buffer", "digest": KEY, "stream": section}, stored)
+        with pytest.raises(CorruptParcel, match="damaged"):
+            verify(Parcel.from_bytes(data))
+
+    def test_a_head_that_is_too_long(self) -> None:
+        """No head of a value needs megabytes."""
+        section = [0, 0, "", xxh3_128_digest(b"")]
+        data = forged({"serializer": "x" * (5 << 20), "stream": section})
+        with pytest.raises(CorruptParcel):
+            Parcel.from_bytes(data)
+
+    def test_the_most_buffers(self) -> None:
+        """However many buffers a value has, its head stays within that bound."""
+        many = [Block(bytes(BUFFER_MIN)) for _ in range(40)]
+        assert len(pack(many).head.buffers) == 40
+        assert 32_768 * len(msgspec.msgpack.encode(pack(many).head.buffers[0])) < 4 << 20
+
+
+def compressed(codec: str, content: bytes) -> bytes:
+    if codec == "zlib":
+        return zlib.compress(content)
+    if codec == "zstd":
+        import zstandard
+
+        return bytes(memoryview(zstandard.ZstdCompressor().compress(content)))
+    return content
+
+
+NUMBERS = st.sampled_from(TestSizesThatLie.SIZES) | st.integers(-10, 200)
+SECTIONS = st.tuples(
+    NUMBERS,
+    NUMBERS,
+    st.sampled_from(["", "zlib", "zstd", "lzma"]),
+    st.binary(max_size=40) | st.just(bytes(16)) | st.just(bytes(32)),
+    st.booleans(),
+)
+HEADS = st.fixed_dictionaries(
+    {"serializer": st.sampled_from(["pickle", "buffer", "dill", "kind"]), "stream": SECTIONS},
+    optional={
+        "digest": st.sampled_from(["", KEY]),
+        "variant": st.binary(max_size=20),
+        "buffers": st.lists(SECTIONS, max_size=3),
+        "definitions": SECTIONS,
+        "classes": st.lists(st.tuples(st.text(), st.text(), st.text()), max_size=2),
+        "python": st.text(max_size=4),
+    },
+)
+
+
+@given(HEADS, st.binary(max_size=200), st.none() | NUMBERS.filter(lambda n: 0 <= n < 2**64))
+def test_any_head(head: dict[str, Any], body: bytes, total: int | None) -> None:
+    """A head that is sound by its checksum, and nonsense, is damage: whatever it says."""
+    for use in uses(forged(head, body, total=total)):
+        with suppress(CorruptParcel, UnpackError):
+            use()
+
+
+@given(
+    st.sampled_from([None, "zlib", "zstd"]),
+    st.lists(st.tuples(st.integers(0, 10**6), st.binary(max_size=4)), min_size=1, max_size=3),
+    st.integers(0, 10**6),
+    st.booleans(),
+)
+def test_any_damage(
+    compression: str | None, changes: list[tuple[int, bytes]], length: int, cut: bool
+) -> None:
+    """Bytes are changed, cut out and put in; what is opened all the same is the value itself."""
+    value = ["text" * 50, {"a": 1}, Block(bytes(70_000))]
+    data = bytearray(pack(value, digest=KEY, compression=compression).tobytes())
+    for position, new in changes:
+        position %= len(data)
+        data[position : position + len(new)] = new
+    if cut:
+        del data[length % len(data) :]
+    for use in uses(bytes(data)):
+        with suppress(CorruptParcel):
+            found = use()
+            if isinstance(found, list) and len(found) == 3 and isinstance(found[2], Block):
+                assert found[:2] == value[:2]
+                assert found[2].data == bytes(70_000)

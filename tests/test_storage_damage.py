@@ -9,13 +9,16 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 from fleche import D, cache, fleche
 from fleche.caches import Cache
 from fleche.digest import Digest, digest
 from fleche.errors import CorruptParcel, ParcelError, SignatureError
+from fleche.parcel import Parcel
 from fleche.parcel import _packing as packing
+from fleche.parcel._layout import assemble
 from fleche.storage import CallFile, Sql, ValueFile
 from tests.helpers.layers import call
 
@@ -239,6 +242,29 @@ def test_somebody_elses_record_in_a_database(tmp_path: Path, theirs: str | None)
         assert list(ours.query()) == []
         assert measure(7) == SMALL
         assert ours.lookup(key) is not None
+
+
+@pytest.mark.parametrize("codec", ["zlib", "zstd"])
+@pytest.mark.parametrize("size", [-5, -1, 3 << 30, 2**64 - 1])
+def test_a_size_that_lies(tmp_path: Path, codec: str, size: int) -> None:
+    """A parcel that claims an impossible size is damage, which verify() finds and removes."""
+    if codec == "zstd":
+        pytest.importorskip("zstandard")
+    with Cache(ValueFile(tmp_path, compress=codec), CallFile(tmp_path)) as made:
+        key = made.save_value(["text" * 1000])
+        path = file_of(made, key, "value")
+        sound = Parcel.from_bytes(path.read_bytes())
+        section = msgspec.structs.replace(sound.head.stream, size=size)
+        head = msgspec.structs.replace(sound.head, stream=section)
+        path.write_bytes(assemble(head, [sound.stored(0)]).tobytes())
+        with pytest.raises((CorruptParcel, KeyError)):
+            made.load_value(key)
+        report = made.verify()
+        assert not report.ok
+        made.verify(repair=True)
+        assert not path.exists()
+        assert made.verify().ok
+        made.gc(grace=0)
 
 
 class TestSignatures:

@@ -12,6 +12,7 @@ import sys
 from types import ModuleType
 
 from ._buffers import BufferDigests
+from ._classes import members_of, told_to
 from ._digest import Address, D, Digest
 from ._keys import call_key, code_digest, digest, digest_arguments, digest_with_buffers
 from ._registry import add_hook
@@ -31,6 +32,8 @@ __all__ = [
     "digest_arguments",
     "digest_with_buffers",
     "hash_threads",
+    "members_of",
+    "told_to",
 ]
 
 

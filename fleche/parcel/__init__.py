@@ -1,6 +1,17 @@
 """Parcels: a value, serialized once, as the bytes that every layer keeps and carries."""
 
 from fleche.parcel._codecs import CODECS, zstd_available
+from fleche.parcel._definitions import born as born
+from fleche.parcel._definitions import class_named as class_named
+from fleche.parcel._definitions import function_named as function_named
+from fleche.parcel._definitions import type_named as type_named
+from fleche.parcel._forms import bit_generator as bit_generator
+from fleche.parcel._forms import masked_array as masked_array
+from fleche.parcel._forms import memory_view as memory_view
+from fleche.parcel._forms import random_generator as random_generator
+from fleche.parcel._forms import random_state as random_state
+from fleche.parcel._forms import seed_sequence as seed_sequence
+from fleche.parcel._forms import transposed as transposed
 from fleche.parcel._layout import (
     ALIGNMENT,
     BUFFER,
@@ -43,6 +54,7 @@ from fleche.parcel._source import (
     explained,
 )
 
+# What is imported under its own name again is not for users: streams name it.
 __all__ = [
     "ALIGNMENT",
     "BUFFER",

@@ -19,7 +19,7 @@ import msgspec
 
 from fleche._util import override
 from fleche.digest import BufferDigests, Digest
-from fleche.errors import CorruptParcel, UnpackError
+from fleche.errors import CorruptParcel, ParcelError, UnpackError
 from fleche.parcel._codecs import CODECS, compress
 from fleche.parcel._layout import (
     BUFFER,
@@ -296,7 +296,7 @@ def unpack(
         raise UnpackError(
             f"value {head.digest[:12]} needs {size} bytes of memory, more than there are"
         ) from None
-    obj = _loads(head, stream, contents)
+    obj = _loads(parcel, stream, contents)
     for spent in (parcel, *held.values()):
         spent.source.opened()
     return obj
@@ -310,9 +310,20 @@ def _other_python(head: Head) -> UnpackError:
     )
 
 
-def _loads(head: Head, stream: Buffer, buffers: list[Buffer]) -> Any:
+def _loads(parcel: Parcel, stream: Buffer, buffers: list[Buffer]) -> Any:
+    head = parcel.head
+
+    def definitions() -> Buffer:
+        if head.definitions is None:
+            return b""
+        if head.python != PYTHON:
+            raise _other_python(head)
+        return parcel.content(len(head.sections) - 1)
+
     try:
-        return deserialize(head.serializer, stream, buffers)
+        return deserialize(head.serializer, stream, buffers, definitions)
+    except ParcelError:
+        raise
     except Exception as error:
         hint = ""
         if isinstance(error, ImportError):

@@ -30,13 +30,17 @@ if sys.version_info >= (3, 11):
 else:
     import tomli as tomllib
 
-__all__ = ["PYTHON_VERSIONS", "Pythons", "pythons"]
+__all__ = ["NUMPY_1", "PYTHON_VERSIONS", "Pythons", "pythons"]
 
 PYTHON_VERSIONS = ("3.10", "3.11", "3.12", "3.13")
+
+NUMPY_1 = "numpy 1"
+"""What to ask `pythons` for to get an interpreter with numpy 1.26, and pandas."""
 
 _ROOT = Path(__file__).parents[2]
 _CACHE = _ROOT / ".venv" / "pythons"
 _EXTRAS = ["dill", "numpy", "pandas"]
+_OTHERS = {NUMPY_1: ("3.11", ["numpy==1.26.4", "pandas>=3"])}
 _BUILD_TIMEOUT = 600.0
 
 
@@ -57,21 +61,22 @@ class Pythons:
     def prepare_all(self) -> None:
         """Build every environment at once; nothing is raised here, only where one is asked for."""
         with ThreadPoolExecutor(2) as pool:
-            list(pool.map(self._prepare, PYTHON_VERSIONS))
+            list(pool.map(self._prepare, (*PYTHON_VERSIONS, *_OTHERS)))
 
-    def _prepare(self, version: str) -> None:
-        if version == _version(sys.version_info):
-            self._paths[version] = sys.executable
+    def _prepare(self, name: str) -> None:
+        if name == _version(sys.version_info):
+            self._paths[name] = sys.executable
             return
+        version, extras = _OTHERS.get(name, (name, _EXTRAS))
         interpreter = _find(version)
         if interpreter is None:
-            self._reasons[version] = f"no Python {version} on PATH or under pyenv"
+            self._reasons[name] = f"no Python {version} on PATH or under pyenv"
             return
         try:
-            self._paths[version] = str(_environment(version, interpreter))
+            self._paths[name] = str(_environment(name, interpreter, extras))
         except subprocess.SubprocessError as error:
             last = str(getattr(error, "stderr", "") or error).strip().splitlines()[-1]
-            self._reasons[version] = f"no environment for Python {version}: {last}"
+            self._reasons[name] = f"no environment for Python {name}: {last}"
 
 
 _PYTHONS = Pythons()
@@ -121,14 +126,14 @@ def _candidates(version: str) -> Iterator[str]:
             yield found.stdout.strip()
 
 
-def _environment(version: str, interpreter: str) -> Path:
-    """The interpreter of an environment for `version`, built if need be."""
+def _environment(name: str, interpreter: str, extras: list[str]) -> Path:
+    """The interpreter of an environment called `name`, built if need be."""
     project = tomllib.loads((_ROOT / "pyproject.toml").read_text())["project"]
-    packages = [*project["dependencies"], *_EXTRAS]
+    packages = [*project["dependencies"], *extras]
     key = hashlib.sha256(repr((str(_ROOT), interpreter, packages)).encode()).hexdigest()
-    home = _CACHE / version
+    home = _CACHE / name.replace(" ", "-")
     stamp = home / "fleche-stamp"
-    with _locked(_CACHE / f"{version}.lock"):
+    with _locked(_CACHE / f"{home.name}.lock"):
         if not stamp.exists() or stamp.read_text() != key:
             _build(home, interpreter, packages)
             stamp.write_text(key)

@@ -1,0 +1,169 @@
+"""Forms that pickle would lose: what a stream says of views, arrays and generators of numbers.
+
+The functions here are named in streams. They are written so that numpy 1.26 and 2 read what the
+other has written.
+"""
+
+from __future__ import annotations
+
+import pickle
+import sys
+from collections.abc import Callable
+from typing import Any
+
+__all__ = [
+    "bit_generator",
+    "masked_array",
+    "memory_view",
+    "random_generator",
+    "random_state",
+    "reducers",
+    "seed_sequence",
+    "transposed",
+]
+
+Reducer = Callable[[Any], Any]
+
+_known: dict[type, Reducer] = {}
+
+
+def reducers() -> dict[type, Reducer]:
+    """Return how objects of some types are reduced, by the exact type; numpy's once it is here."""
+    if len(_known) < 2 and "numpy" in sys.modules:
+        _known.update(_numpy_reducers())
+    return _known
+
+
+def _numpy_reducers() -> dict[type, Reducer]:
+    import numpy as np
+
+    found: dict[type, Reducer] = {
+        np.ndarray: _reduce_array,
+        np.ma.MaskedArray: _reduce_masked,
+        np.random.Generator: lambda obj: (random_generator, (obj.bit_generator,)),
+        np.random.RandomState: _reduce_random_state,
+        np.random.SeedSequence: _reduce_seed_sequence,
+    }
+    names = ("MT19937", "PCG64", "PCG64DXSM", "Philox", "SFC64")
+    found.update((getattr(np.random, name), _reduce_bit_generator) for name in names)
+    return found
+
+
+def _reduce_view(view: memoryview) -> Any:
+    if len(view.format) != 1:
+        return NotImplemented
+    content = pickle.PickleBuffer(view) if view.c_contiguous else view.tobytes()
+    return memory_view, (content, view.format, view.shape, view.readonly)
+
+
+def memory_view(content: Any, form: str, shape: tuple[int, ...], readonly: bool) -> memoryview:
+    """Return a view of that format and shape of contiguous bytes."""
+    view = memoryview(content if readonly or content.__class__ is not bytes else bytearray(content))
+    if view.nbytes and (form, shape) != (view.format, view.shape):
+        view = view.cast("B").cast(form, list(shape))  # type: ignore[call-overload]
+    return view.toreadonly() if readonly else view
+
+
+def _reduce_array(array: Any) -> Any:
+    """Keep the order of the axes in memory, of which pickle knows C and Fortran only."""
+    if array.flags.forc or array.ndim < 2:
+        return NotImplemented
+    axes = sorted(range(array.ndim), key=lambda axis: -abs(array.strides[axis]))
+    if axes == sorted(axes):
+        return NotImplemented
+    inverse = tuple(sorted(range(array.ndim), key=axes.__getitem__))
+    return transposed, (array.transpose(axes).copy("C"), inverse)
+
+
+def transposed(array: Any, axes: tuple[int, ...]) -> Any:
+    """Return an array with its axes in another order."""
+    return array.transpose(axes)
+
+
+def _reduce_masked(array: Any) -> Any:
+    """Keep a hardened mask, and the absence of one."""
+    import numpy as np
+
+    parts = vars(array)
+    mask = parts["_mask"]
+    mask = None if mask is np.ma.nomask else np.asarray(mask)
+    return masked_array, (array.data, mask, parts.get("_fill_value"), bool(array.hardmask))
+
+
+def masked_array(data: Any, mask: Any, fill_value: Any, hard: bool) -> Any:
+    """Return a masked array over ``data``; a mask of None is none."""
+    import numpy as np
+
+    found: Any = np.ma.MaskedArray(
+        data, mask=np.ma.nomask if mask is None else mask, hard_mask=hard, copy=False
+    )
+    if fill_value is not None:
+        found.fill_value = fill_value
+    return found
+
+
+def random_generator(bits: Any) -> Any:
+    """Return numpy's generator over a source of random bits."""
+    import numpy as np
+
+    return np.random.Generator(bits)
+
+
+def _reduce_random_state(state: Any) -> Any:
+    bits = getattr(state, "_bit_generator")  # noqa: B009 - there is no public name
+    return random_state, (bits, state.get_state(legacy=False))
+
+
+def random_state(bits: Any, state: dict[str, Any]) -> Any:
+    """Return numpy's older kind of generator."""
+    import numpy as np
+
+    found = np.random.RandomState(bits)
+    found.set_state(state)
+    return found
+
+
+def _reduce_bit_generator(bits: Any) -> Any:
+    seed = getattr(bits, "seed_seq", None) or getattr(bits, "_seed_seq", None)
+    return bit_generator, (type(bits).__name__, bits.state, seed)
+
+
+def bit_generator(name: str, state: dict[str, Any], seed: Any) -> Any:
+    """Return a source of random bits in the given state."""
+    import numpy as np
+
+    found = getattr(np.random, name)(0 if seed is None else seed)
+    found.state = state
+    return found
+
+
+def _reduce_seed_sequence(seed: Any) -> Any:
+    return (
+        seed_sequence,
+        (seed.entropy, seed.spawn_key, seed.pool_size, seed.n_children_spawned),
+    )
+
+
+def seed_sequence(
+    entropy: Any, spawn_key: tuple[int, ...], pool_size: int, n_children_spawned: int
+) -> Any:
+    """Return numpy's sequence of seeds."""
+    import numpy as np
+
+    return np.random.SeedSequence(
+        entropy, spawn_key=spawn_key, pool_size=pool_size, n_children_spawned=n_children_spawned
+    )
+
+
+_known[memoryview] = _reduce_view
+
+for _function in (
+    bit_generator,
+    masked_array,
+    memory_view,
+    random_generator,
+    random_state,
+    seed_sequence,
+    transposed,
+):
+    _function.__module__ = "fleche.parcel"

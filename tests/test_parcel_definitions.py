@@ -1,0 +1,427 @@
+"""Classes and functions of a script: opening a value finds them again, and changes none."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import textwrap
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from fleche.errors import UnpackError
+from fleche.parcel import SERIALIZERS, Parcel, pack, unpack
+
+DEFINITIONS = """
+import enum
+import dataclasses
+
+K = 1
+
+def helper(x):
+    return K * x
+
+class Base:
+    def who(self):
+        return "base"
+
+class Model(Base):
+    scale = 2
+    count = 0
+    cache = {}
+
+    def __init__(self, x):
+        super().__init__()
+        self.x = x
+        Model.count += 1
+        self.cache[x] = 1
+
+    def energy(self):
+        return helper(self.x) * self.scale
+
+class Status(enum.Enum):
+    CONVERGED = 1
+    FAILED = 2
+
+    @property
+    def good(self):
+        return self is Status.CONVERGED
+
+@dataclasses.dataclass
+class Point:
+    x: int
+    y: int = 0
+
+def even(n):
+    return n == 0 or odd(n - 1)
+
+def odd(n):
+    return n != 0 and even(n - 1)
+"""
+
+WRITE = """
+import sys
+from fleche.parcel import pack
+value = [Model(3), Status.CONVERGED, Point(1), helper, even, Model]
+parcel = pack(value, sys.argv[2])
+with open(sys.argv[1], "wb") as file:
+    file.write(parcel.tobytes())
+print(parcel.variant)
+"""
+
+READ = """
+import sys, warnings
+from fleche.parcel import Parcel, unpack
+def opened():
+    return unpack(Parcel.from_file(sys.argv[1]))
+"""
+
+
+class Script:
+    """Runs texts as scripts, each in a process of its own."""
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+        self.file = directory / "value.parcel"
+
+    def run(
+        self, *texts: str, serializer: str = "cloudpickle", seed: int = 0, python: str = ""
+    ) -> list[str]:
+        path = self.directory / "script.py"
+        path.write_text("".join(map(textwrap.dedent, texts)))
+        done = subprocess.run(
+            [python or sys.executable, str(path), str(self.file), serializer],
+            capture_output=True,
+            text=True,
+            cwd=self.directory,
+            env={**os.environ, "PYTHONHASHSEED": str(seed)},
+        )
+        assert done.returncode == 0, done.stderr
+        return done.stdout.splitlines()
+
+
+@pytest.fixture
+def script(tmp_path: Path) -> Script:
+    return Script(tmp_path)
+
+
+@pytest.fixture(params=SERIALIZERS)
+def serializer(request: pytest.FixtureRequest) -> str:
+    if request.param == "dill":
+        pytest.importorskip("dill")
+    return str(request.param)
+
+
+class TestTheNextRun:
+    """The same script, run again, gets its own classes and functions back."""
+
+    def test_they_are_the_very_ones(self, script: Script, serializer: str) -> None:
+        """`is`, `isinstance`, `==` and `match` hold, whatever the serializer and the hash seed."""
+        script.run(DEFINITIONS, WRITE, serializer=serializer)
+        found = script.run(
+            DEFINITIONS,
+            READ,
+            """
+            model, status, point, function, recursive, cls = opened()
+            print(type(model) is Model, cls is Model, isinstance(model, Base), model.energy())
+            print(status is Status.CONVERGED, status == Status.CONVERGED, point == Point(1))
+            print(function is helper, recursive is even)
+            """,
+            seed=7,
+        )
+        assert found == ["True True True 6", "True True True", "True True"]
+
+    def test_the_stream_is_the_same(self, script: Script) -> None:
+        """Equal objects give equal streams in every process, and wherever the lines stand.
+
+        So it is with every serializer.
+        """
+        found = {
+            *script.run(DEFINITIONS, WRITE),
+            *script.run("# a comment\n\n", DEFINITIONS, WRITE, seed=3),
+            *script.run(DEFINITIONS, WRITE, serializer="pickle", seed=9),
+        }
+        assert len(found) == 1
+
+    def test_another_body_is_another_stream(self, script: Script) -> None:
+        """A class that has changed is told by the address, not only when it is opened."""
+        one = script.run(DEFINITIONS, WRITE)
+        assert script.run(DEFINITIONS.replace('"base"', '"other"'), WRITE) != one
+
+    def test_what_changes_while_a_program_runs(self, script: Script) -> None:
+        """Counters and caches in a class are no part of its definition; globals are none."""
+        script.run(DEFINITIONS, WRITE)
+        found = script.run(
+            DEFINITIONS,
+            READ,
+            """
+            K = 10
+            for x in range(5):
+                Model(x)
+            model, *_ = opened()
+            print(type(model) is Model, Model.count, model.energy())
+            """,
+        )
+        assert found == ["True 5 60"]
+
+    @pytest.mark.parametrize("version", ["3.10", "3.12", "3.13"])
+    def test_in_another_python(self, script: Script, pythons: Any, version: str) -> None:
+        """Data of a script's classes travel between versions: no code needs to travel."""
+        script.run(DEFINITIONS, WRITE)
+        found = script.run(
+            DEFINITIONS,
+            READ,
+            "model, status, *_ = opened()\nprint(type(model) is Model, status.good)\n",
+            python=pythons[version],
+        )
+        assert found == ["True True"]
+
+
+class TestElsewhere:
+    """Where the definitions are not, or are others, they are built by value, apart."""
+
+    def test_built_once(self, script: Script, serializer: str) -> None:
+        """Two values that are opened one after the other are of one class."""
+        script.run(DEFINITIONS, WRITE, serializer=serializer)
+        found = script.run(
+            READ,
+            """
+            warnings.simplefilter("error")  # there is nothing to tell: no name is taken
+            one, other = opened(), opened()
+            print(type(one[0]) is type(other[0]), one[1] is other[1], one[2] == other[2])
+            print(one[0].energy(), one[0].who(), one[1].good, one[3](5), one[4](10), one[5](2).x)
+            print(type(one[0]).__module__, "Model" in globals())
+            """,
+        )
+        assert found == ["True True True", "6 base True 5 True 2", "__main__ False"]
+
+    def test_changed(self, script: Script, serializer: str) -> None:
+        """One warning names what has changed; nothing that is alive changes."""
+        script.run(DEFINITIONS, WRITE, serializer=serializer)
+        found = script.run(
+            DEFINITIONS.replace('"base"', '"other"'),
+            READ,
+            """
+            def looks():
+                return [dict(vars(cls)) for cls in (Base, Model, Status, Point)]
+            Model(1)
+            before = looks()
+            with warnings.catch_warnings(record=True) as caught:
+                warnings.simplefilter("always")
+                model, status, *_ = opened()
+                again, *_ = opened()
+            print(len(caught), *(name in str(caught[0].message) for name in ("'Model'", "'Base'")))
+            print(caught[0].filename == __file__)
+            print(model.who(), Model.who(1), isinstance(model, Model), type(again) is type(model))
+            print(status is Status.CONVERGED)
+            K = 5
+            model.energy()
+            print(all(one == two for one, two in zip(before, looks())))
+            print(Model(1).energy())
+            """,
+        )
+        assert found == [
+            "1 True True",
+            "True",
+            "base other False True",
+            "True",
+            "True",
+            "10",
+        ]
+
+    def test_what_cannot_be_built(self, script: Script) -> None:
+        """A class of a script that cannot be stored by value is of use in that script only."""
+        definition = """
+        import threading
+        LOCK = threading.Lock()
+        class Model:
+            def energy(self):
+                with LOCK:
+                    return 1
+        """
+        write = "value = Model()\n" + WRITE.replace("value = [", "_ = lambda: [")
+        script.run(definition, write)
+        assert script.run(definition, READ, "print(opened().energy())") == ["1"]
+        with pytest.raises(UnpackError, match="needs 'Model' of __main__, which is not here"):
+            unpack(Parcel.from_file(str(script.file)))
+
+    def test_it_stays_alive_with_its_values_only(self, script: Script) -> None:
+        """What was built goes when nothing uses it."""
+        script.run(DEFINITIONS, WRITE)
+        found = script.run(
+            READ,
+            """
+            import gc, weakref
+            cls = weakref.ref(type(opened()[0]))
+            gc.collect()
+            print(cls() is None)
+            """,
+        )
+        assert found == ["True"]
+
+    def test_one_for_all_threads(self, script: Script) -> None:
+        """Threads that open values at once get one class."""
+        script.run(DEFINITIONS, WRITE)
+        found = script.run(
+            READ,
+            """
+            from concurrent.futures import ThreadPoolExecutor
+            with ThreadPoolExecutor(8) as pool:
+                values = [each.result() for each in [pool.submit(opened) for _ in range(40)]]
+            print(len({type(value[0]) for value in values}), len({value[1] for value in values}))
+            """,
+        )
+        assert found == ["1 1"]
+
+
+class TestCells:
+    """A notebook: one process, whose definitions are made again and again."""
+
+    def test_an_unchanged_cell(self, script: Script) -> None:
+        """What is opened after a cell was run again is of the class that the cell made last."""
+        found = script.run(
+            """
+            import sys, types
+            from fleche.parcel import pack, unpack
+            text = "class Model:\\n    def __init__(self, x): self.x = x\\n"
+            exec(compile(text, "<cell 1>", "exec"), globals())
+            parcel = pack(Model(1))
+            old = Model
+            exec(compile(text, "<cell 2>", "exec"), globals())
+            print(old is Model, type(unpack(parcel)) is Model)
+            """
+        )
+        assert found == ["False True"]
+
+    def test_a_changed_cell(self, script: Script) -> None:
+        """What was stored before the change keeps its class as long as that is alive."""
+        found = script.run(
+            """
+            import warnings
+            from fleche.parcel import pack, unpack
+            text = "class Model:\\n    def who(self): return 1\\n"
+            exec(compile(text, "<cell 1>", "exec"), globals())
+            parcel, old = pack(Model()), Model
+            exec(compile(text.replace("1", "2"), "<cell 2>", "exec"), globals())
+            with warnings.catch_warnings(record=True) as caught:
+                warnings.simplefilter("always")
+                found = unpack(parcel)
+            print(type(found) is old, found.who(), Model().who(), len(caught))
+            """
+        )
+        assert found == ["True 1 2 1"]
+
+
+class TestLocals:
+    """Classes and functions that stand in a function."""
+
+    def test_a_class_is_found_again(self, serializer: str) -> None:
+        """Without a name, by its code: wherever in the process it is."""
+
+        class Model:
+            def __init__(self, x: int) -> None:
+                self.x = x
+
+        parcel = pack(Model(1), serializer)
+        assert type(unpack(parcel)) is Model
+
+    def test_in_the_next_run(self, script: Script) -> None:
+        """The class that the function has made anew is the one."""
+        text = """
+        from fleche.parcel import pack, unpack, Parcel
+        import sys
+        def make():
+            class Model:
+                def __init__(self, x): self.x = x
+            return Model
+        """
+        script.run(text, "value = make()(1)\n" + WRITE.replace("value = [", "_ = lambda: ["))
+        found = script.run(text, READ, "Local = make()\nprint(type(opened()) is Local)")
+        assert found == ["True"]
+
+    @pytest.mark.parametrize("make", [lambda n: lambda x: n * x], ids=["a lambda"])
+    def test_a_function_keeps_what_it_captured(
+        self, make: Callable[[int], Callable[[int], int]], serializer: str
+    ) -> None:
+        """Two of one name that captured different values stay apart."""
+        two, three = (unpack(pack(make(n), serializer)) for n in (2, 3))
+        assert (two(5), three(5)) == (10, 15)
+
+    def test_what_cannot_travel(self, serializer: str) -> None:
+        """A local function that nothing can store is refused where it is packed."""
+        lock = __import__("threading").Lock()
+        with pytest.raises(TypeError, match=r"cannot pickle|can't pickle"):
+            pack(lambda: lock, serializer)
+
+
+class TestWholeCaches:
+    """The same under the decorator."""
+
+    SCRIPT = """
+    import os, sys
+    from fleche import fleche, cache
+    from fleche.config import cache_from_config
+    cache(cache_from_config({"template": sys.argv[2], "root": os.path.dirname(__file__) + "/c"}))
+    class Model:
+        def __init__(self, x): self.x = x
+        def double(self): return 2 * self.x
+    """
+
+    def test_a_chain_hits(self, script: Script, serializer: str) -> None:
+        """In the second run the loaded model is an argument that is known."""
+        text = """
+        @fleche
+        def build(x):
+            return Model(x)
+        @fleche
+        def energy(model):
+            print("runs")
+            return model.double()
+        print(energy(build(2)), type(build(2)) is Model, energy.digest(build(2)))
+        """
+        first = script.run(self.SCRIPT, text, serializer=serializer)
+        assert first[0] == "runs"
+        assert script.run(self.SCRIPT, text, serializer=serializer) == first[1:]
+
+    def test_isolated(self, script: Script) -> None:
+        """A copy that a function gets for itself is of the caller's class."""
+        text = """
+        @fleche(isolate=True)
+        def same(model):
+            return isinstance(model, Model), model
+        known, model = same(Model(1))
+        print(known, type(model) is Model)
+        """
+        assert script.run(self.SCRIPT, text) == ["True True"]
+
+    def test_in_workers(self, script: Script) -> None:
+        """A worker that runs the same script by another name has the same class."""
+        text = """
+        from concurrent.futures import ProcessPoolExecutor
+        import multiprocessing
+        from fleche.parcel import Parcel, pack, unpack
+        def check(data):
+            model = unpack(Parcel.from_bytes(data))
+            return type(model) is Model, pack(model).tobytes()
+        if __name__ == "__main__":
+            spawn = multiprocessing.get_context("spawn")
+            with ProcessPoolExecutor(1, mp_context=spawn) as pool:
+                known, data = pool.submit(check, pack(Model(1)).tobytes()).result()
+            print(known, type(unpack(Parcel.from_bytes(data))) is Model)
+        """
+        assert script.run(self.SCRIPT, text) == ["True True"]
+
+
+def test_the_head_names_them(script: Script) -> None:
+    """Which classes a value needs, and of which code, is told without opening it."""
+    script.run(DEFINITIONS, WRITE)
+    parcel = Parcel.from_file(str(script.file))
+    names = [each.qualname for each in parcel.classes]
+    assert names == ["Model", "Point", "Status", "even", "helper"]
+    assert {each.module for each in parcel.classes} == {"__main__"}
+    assert all(len(each.code) == 64 for each in parcel.classes)
+    assert pack([1, "x", len, Path()]).classes == ()
+    parcel.close()
