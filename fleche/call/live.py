@@ -48,7 +48,8 @@ class Call:
             ignored left out. A :class:`~fleche.digest.Digest` stands for the value that it names.
         module: module of the function.
         version: what the author of the function declared.
-        code: digest of the function's code.
+        code: digest of the function's code and of all that it depends on.
+        dependencies: the digest of each thing that it depends on, by name.
         result: what the function returned, or :data:`MISSING`.
         metadata: plain data by the name of what collected it.
         unhashed: which of module, version, code are known but are no part of the key.
@@ -62,6 +63,7 @@ class Call:
     result: Any = MISSING
     metadata: dict[str, dict[str, Any]] = field(default_factory=dict)
     unhashed: tuple[str, ...] = ()
+    dependencies: dict[str, Digest] = field(default_factory=dict)
 
     def seal(self, buffers: BufferDigests | None = None) -> CallRecord:
         """Digest the arguments (and the result, if there is one) and return the record.
@@ -80,6 +82,7 @@ class Call:
             module=self.module,
             version=plain_version(self.version),
             code=self.code,
+            dependencies=dict(self.dependencies),
             arguments=digest_arguments(self.arguments, buffers),
             result=digest(self.result) if done else None,
             literals={
@@ -174,6 +177,11 @@ class LazyCall:
         return self.record.code
 
     @property
+    def dependencies(self) -> dict[str, Digest]:
+        """Digest of each thing that the function depended on when the call ran, by name."""
+        return self.record.dependencies
+
+    @property
     def metadata(self) -> dict[str, dict[str, Any]]:
         """Plain data by the name of what collected it."""
         return self.record.metadata
@@ -216,6 +224,7 @@ class LazyCall:
             result=self.result,
             metadata=record.metadata,
             unhashed=record.unhashed,
+            dependencies=record.dependencies,
         )
 
     def bind(self, cache: Opener) -> LazyCall:

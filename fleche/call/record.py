@@ -40,7 +40,8 @@ class CallRecord(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         name: qualified name of the function.
         module: module of the function.
         version: what the author of the function declared.
-        code: digest of the function's code.
+        code: digest of the function's code and of all that it depends on.
+        dependencies: the digest of each thing that it depends on, by name.
         arguments: the digest of each argument, in the order of the signature.
         result: digest of the result; ``None`` marks a lease, a call that is still running.
         literals: the arguments that are small plain values, in the clear.
@@ -54,6 +55,7 @@ class CallRecord(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     module: str | None = None
     version: Version = None
     code: Digest | None = None
+    dependencies: dict[str, Digest] = {}
     arguments: dict[str, Digest] = {}
     result: Digest | None = None
     literals: dict[str, Scalar] = {}

@@ -9,9 +9,10 @@ from itertools import islice
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 from fleche.call import KEY_PARTS, CallRecord, LazyCall
-from fleche.decorator._core import Core
+from fleche.decorator._core import Core, Seal, describe_changes
 from fleche.digest import Digest
 from fleche.errors import Indigestible, ParcelError
+from fleche.function import Change
 
 if TYPE_CHECKING:
     from fleche.caches import BaseCache
@@ -40,12 +41,14 @@ class Explanation:
         differing: what differs from the nearest stored call: names of arguments, or ``version``,
             ``module``, ``code``.
         nearest: the stored call that differs least.
+        changes: what has changed of the code since that call, with the difference of the sources.
     """
 
     reason: Reason
     text: str
     differing: tuple[str, ...] = ()
     nearest: LazyCall | None = None
+    changes: tuple[Change, ...] = ()
 
     def __bool__(self) -> bool:
         return self.reason == "hit"
@@ -80,14 +83,15 @@ def explain(
     except Indigestible as error:
         return Explanation("uncached", f"{name} runs uncached: {error}")
     key, wanted = seal.key, core.make_sealed_call(arguments, seal).seal()
+    comparison = _Comparison(core, seal, wanted, arguments)
     try:
         stored = cache.load(key)
     except KeyError:
-        return _compare(name, wanted, arguments, _stored(core, cache))
+        return comparison.with_nearest(_stored(core, cache))
     except ParcelError as error:
         return Explanation("unusable", f"{name} would be computed: what is stored of it: {error}")
     if cache.contains(key):
-        return Explanation("hit", f"{name} is stored ({key[:12]})", nearest=stored)
+        return comparison.of_hit(stored)
     return Explanation(
         "evicted", f"{name} was computed, and its result is no longer stored", nearest=stored
     )
@@ -97,28 +101,68 @@ def _stored(core: Core, cache: BaseCache) -> Iterator[LazyCall]:
     return islice(cache.query(name=core.info.name), MANY)
 
 
-def _compare(
-    name: str, wanted: CallRecord, arguments: Mapping[str, Any], stored: Iterator[LazyCall]
-) -> Explanation:
-    compared = ((call, _differences(wanted, call.record)) for call in stored)
+@dataclass(frozen=True)
+class _Comparison:
+    """A call that is asked for, to be compared with stored ones."""
 
-    def weight(pair: tuple[LazyCall, tuple[str, ...]]) -> tuple[int, str]:
-        # a changed part says more than a changed argument; of equals, any, but always the same
-        call, differing = pair
-        return len(differing) + sum(part in wanted.arguments for part in differing), call.key
+    core: Core
+    seal: Seal
+    wanted: CallRecord
+    arguments: Mapping[str, Any]
 
-    best = min(compared, key=weight, default=None)
-    if best is None:
-        return Explanation("never", f"no result of {name} is stored in this cache")
-    call, differing = best
-    same_arguments = not any(part in wanted.arguments for part in differing)
-    shown = " and ".join(_show(part, wanted, call.record, arguments) for part in differing)
-    return Explanation(
-        "changed" if same_arguments else "arguments",
-        f"{name} would be computed: in the nearest stored call ({call.key[:12]}) {shown}",
-        differing,
-        call,
-    )
+    @property
+    def name(self) -> str:
+        return f"{self.core.info.name}()"
+
+    def of_hit(self, stored: LazyCall) -> Explanation:
+        text = f"{self.name} is stored ({stored.key[:12]})"
+        changes = self.changes_since(stored)
+        if changes:
+            text += f", but {describe_changes(self.core.info.name, changes)} since"
+        return Explanation("hit", _with_diffs(text, changes), nearest=stored, changes=(*changes,))
+
+    def changes_since(self, stored: LazyCall) -> list[Change]:
+        if stored.record.code == self.seal.code:
+            return []
+        return self.core.changes_since(stored.record, self.seal.closure)
+
+    def with_nearest(self, stored: Iterator[LazyCall]) -> Explanation:
+        compared = ((call, _differences(self.wanted, call.record)) for call in stored)
+
+        def weight(pair: tuple[LazyCall, tuple[str, ...]]) -> tuple[int, str]:
+            # a changed part says more than a changed argument; of equals, any, but always the same
+            call, differing = pair
+            changed = sum(part in self.wanted.arguments for part in differing)
+            return len(differing) + changed, call.key
+
+        best = min(compared, key=weight, default=None)
+        if best is None:
+            return Explanation("never", f"no result of {self.name} is stored in this cache")
+        call, differing = best
+        changes = self.changes_since(call) if "code" in differing else []
+        same_arguments = not any(part in self.wanted.arguments for part in differing)
+        shown = " and ".join(self.show(part, call.record, changes) for part in differing)
+        return Explanation(
+            "changed" if same_arguments else "arguments",
+            _with_diffs(
+                f"{self.name} would be computed: in the nearest stored call ({call.key[:12]}) "
+                f"{shown}",
+                changes,
+            ),
+            differing,
+            call,
+            tuple(changes),
+        )
+
+    def show(self, part: str, stored: CallRecord, changes: list[Change]) -> str:
+        if part == "code" and changes:
+            said = describe_changes(self.core.info.name, changes)
+            return f"the code was different: {said} since"
+        return _show(part, self.wanted, stored, self.arguments)
+
+
+def _with_diffs(text: str, changes: list[Change]) -> str:
+    return "\n".join([text, *(change.diff for change in changes if change.diff)])
 
 
 def _differences(wanted: CallRecord, stored: CallRecord) -> tuple[str, ...]:

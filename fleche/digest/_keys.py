@@ -9,6 +9,7 @@ from typing import Any
 from . import _builtin, _classes, _known, _objects  # noqa: F401 - they register what they handle
 from ._buffers import BufferDigests
 from ._builtin import Raw
+from ._classes import ClassCode
 from ._code import FunctionCode
 from ._digest import Digest
 from ._tokens import (
@@ -76,31 +77,35 @@ def digest_at(obj: object, name: str, buffers: BufferDigests | None) -> Digest:
     return digest_of_token(Walk(buffers).token(obj, name))
 
 
-def code_digest(function: Callable[..., Any], *, ignored: Collection[str] = ()) -> Digest:
-    """Return the digest of what a callable does, without its name and module.
+def code_digest(obj: Callable[..., Any], *, ignored: Collection[str] = ()) -> Digest:
+    """Return the digest of what a callable does by itself, without its name and module.
 
-    For a plain function that is the syntax tree of its source (no docstring, comments, positions,
-    decorators), its defaults and the values that it has captured; its bytecode where no source is
-    to be had. For a bound method it is that and the object. Any other callable is digested as a
-    value.
+    For a plain function that is the syntax of its source (no docstring, comments, positions,
+    decorators), its defaults, its attributes and the values that it has captured; its bytecode
+    where no source is to be had. For a class it is its methods and namespace, and those of bases
+    that no module has under their name; here the name does count. For a bound method it is the
+    function and the object. Any other callable is digested as a value. What the code uses is not
+    followed: :mod:`fleche.function` does that.
 
     Args:
-        function: the callable.
+        obj: the function, class or other callable.
         ignored: parameters whose defaults do not count.
 
     Raises:
         Indigestible: if a default or a captured value has no digest.
     """
-    return digest_of_token(Walk().token(code_of(function, ignored), "code"))
+    return digest_of_token(Walk().token(code_of(obj, ignored), "code"))
 
 
-def code_of(function: Any, ignored: Collection[str]) -> Any:
+def code_of(obj: Any, ignored: Collection[str]) -> Any:
     """Return the value whose digest is that of the code of a callable."""
-    plain = getattr(function, "__func__", function)
+    if isinstance(obj, type):
+        return ClassCode(obj)
+    plain = getattr(obj, "__func__", obj)
     if not isinstance(plain, types.FunctionType) or is_generic(plain):
-        return function
+        return obj
     code = FunctionCode(plain, ignored)
-    return (code, function.__self__) if isinstance(function, types.MethodType) else code
+    return (code, obj.__self__) if isinstance(obj, types.MethodType) else code
 
 
 def is_generic(function: types.FunctionType) -> bool:

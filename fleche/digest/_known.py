@@ -46,8 +46,6 @@ for module in ("pathlib", "pathlib._local"):
         register_name(module, name, "_stdlib:describe_path")
 
 register_name("typing", "TypeVar", "_classes:describe_type_variable")
-register_name("ast", "AST", "_syntax:describe_syntax", subclasses=True)
-register_name("_ast", "AST", "_syntax:describe_syntax", subclasses=True)
 
 NUMPY = {
     "ndarray": "describe_array",

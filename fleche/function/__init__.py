@@ -13,17 +13,44 @@ or by name, with ``require=`` and ``ignore=`` of the decorator.
 
 from __future__ import annotations
 
+from ._code import pack_knowledge, take_knowledge
+from ._dependencies import (
+    Change,
+    CodeTracker,
+    Dependencies,
+    Dependency,
+    Depends,
+    changes_between,
+    find_code,
+    save_texts,
+    version_of,
+)
 from ._info import FunctionInfo, inspect_function
 from ._markers import IGNORED, REQUIRED, Ignored, Marker, Required
+from ._resolve import Closure, Node, digest_of_nodes
 from ._signature import Transparent
 
 __all__ = [
     "IGNORED",
     "REQUIRED",
+    "Change",
+    "Closure",
+    "CodeTracker",
+    "Dependencies",
+    "Dependency",
+    "Depends",
     "FunctionInfo",
     "Ignored",
     "Marker",
+    "Node",
     "Required",
     "Transparent",
+    "changes_between",
+    "digest_of_nodes",
+    "find_code",
     "inspect_function",
+    "pack_knowledge",
+    "save_texts",
+    "take_knowledge",
+    "version_of",
 ]
