@@ -7,10 +7,10 @@ from __future__ import annotations
 
 import shutil
 import subprocess
-import sys
 import sysconfig
 from pathlib import Path
-from typing import Any, NamedTuple
+from textwrap import dedent
+from typing import NamedTuple
 
 import pytest
 
@@ -194,9 +194,7 @@ ANEW = {
         "* 2",
         "* 20",
     ),
-    "a default": Edit(
-        "@fleche\ndef f(x, n=2):\n    return x * n\n\nprint(f(3))\n", "n=2", "n=5"
-    ),
+    "a default": Edit("@fleche\ndef f(x, n=2):\n    return x * n\n\nprint(f(3))\n", "n=2", "n=5"),
     "a captured value": Edit(
         """
         def make(n):
@@ -227,7 +225,10 @@ class TestAnew:
         assert first != second == fresh
 
     def test_a_variable_of_a_loop_in_a_notebook(self, tmp_path: Path) -> None:
-        cells = ("@fleche\ndef f(x):\n    return K * x\n", "for K in (1, 2, 3):\n    print(f(10))\n")
+        cells = (
+            "@fleche\ndef f(x):\n    return K * x\n",
+            "for K in (1, 2, 3):\n    print(f(10))\n",
+        )
         assert run_cells(tmp_path, *cells) == "10\n20\n30\n"
 
     def test_an_attribute_of_a_class_at_run_time(self, tmp_path: Path) -> None:
@@ -271,9 +272,7 @@ class TestAnew:
 
     def test_two_scripts_with_one_text_of_a_function(self, tmp_path: Path) -> None:
         script = "K = {}\n@fleche\ndef f(x):\n    return K * x\nprint(f(3))\n"
-        found = [
-            run_script(tmp_path, script.format(k), name=f"script{k}.py") for k in (2, 5)
-        ]
+        found = [run_script(tmp_path, script.format(k), name=f"script{k}.py") for k in (2, 5)]
         assert found == ["6\n", "15\n"]
 
     def test_code_swapped_in_place(self, tmp_path: Path) -> None:
@@ -355,13 +354,19 @@ KEPT = {
     "a comment": ("# a comment", "# another one\n        # in two lines"),
     "a docstring": ("def area(x):", 'def area(x):\n        """The area."""'),
     "formatting": ("return area(x) + n", "return (area( x )\n            + n)"),
-    "an annotation of a parameter": ("def energy(x, n=1):", "def energy(x: int, n: int = 1) -> int:"),
+    "an annotation of a parameter": (
+        "def energy(x, n=1):",
+        "def energy(x: int, n: int = 1) -> int:",
+    ),
     "a line moved": ("    K = 2", "\n\n    K = 2"),
     "the order of imports": (
         "import os\n    import helpers\n",
         "import helpers\n    import os\n",
     ),
-    "a new function beside": ("def unrelated(y):", "def new():\n        return 5\n\n    def unrelated(y):"),
+    "a new function beside": (
+        "def unrelated(y):",
+        "def new():\n        return 5\n\n    def unrelated(y):",
+    ),
     "a local of another function renamed": ("total", "amount"),
 }
 
@@ -375,11 +380,20 @@ class TestKept:
         assert old in SOURCE
         assert run_script(tmp_path, SOURCE.replace(old, new), HELPERS) == "13\n"
 
-    CELL = "def area(x):\n    return x * 2\n\n@fleche\ndef f(x):\n    print('ran')\n    return area(x)\n"
+    CELL = """\
+def area(x):
+    return x * 2
+
+@fleche
+def f(x):
+    print('ran')
+    return area(x)
+"""
 
     def test_a_cell_run_again(self, tmp_path: Path) -> None:
         """A cell that is run again unchanged makes new functions, which are the same ones."""
-        assert run_cells(tmp_path, self.CELL, "print(f(3))", self.CELL, "print(f(3))") == "ran\n6\n6\n"
+        cells = (self.CELL, "print(f(3))") * 2
+        assert run_cells(tmp_path, *cells) == "ran\n6\n6\n"
         assert run_cells(tmp_path, "\n\n" + self.CELL, "print(f(3))") == "6\n"
 
     def test_a_magic_on_a_cell(self, tmp_path: Path) -> None:
@@ -537,17 +551,7 @@ def test_programs_hit_in_their_next_run(tmp_path: Path, name: str) -> None:
     """Ten programs as they are written hit in the second call and in the second process."""
     if name in NEEDED:
         pytest.importorskip(NEEDED[name])
-    script = FRAME + PROGRAMS[name] + "\n        print(f(3), f(3))\n".replace("        ", "")
-    script = "".join(map(str, [dedented(FRAME), dedented(PROGRAMS[name]), "print(f(3), f(3))\n"]))
+    script = dedent(FRAME) + dedent(PROGRAMS[name]) + "print(f(3), f(3))\n"
     first = run_script(tmp_path, script)
     assert first.count("ran") == 1
     assert run_script(tmp_path, script, seed="7") == first.replace("ran\n", "")
-
-
-def dedented(text: str) -> str:
-    import textwrap
-
-    return textwrap.dedent(text)
-
-
-_: Any = sys

@@ -431,15 +431,25 @@ class TestClasses:
             return dataclasses.make_dataclass("Local", [("x", int, x)], **options)
 
         assert class_code(build()) == class_code(build()) != class_code(build(2))
-        assert class_code(build()) != class_code(build(frozen=True)) != class_code(build(order=True))
+        assert (
+            class_code(build()) != class_code(build(frozen=True)) != class_code(build(order=True))
+        )
         assert class_code(build()(5)) != class_code(build(2)(5))
 
     def test_attrs_classes(self) -> None:
         def build(**options: Any) -> Any:
             return attrs.make_class("Local", {"x": attrs.field(**options)})
 
-        assert class_code(build(default=1)) == class_code(build(default=1)) != class_code(build(default=2))
-        assert class_code(build()) != class_code(build(converter=int)) != class_code(build(converter=float))
+        assert (
+            class_code(build(default=1))
+            == class_code(build(default=1))
+            != class_code(build(default=2))
+        )
+        assert (
+            class_code(build())
+            != class_code(build(converter=int))
+            != class_code(build(converter=float))
+        )
         assert class_code(build()(5)) == class_code(build()(5)) != class_code(build(default=1)(5))
 
     def test_named_tuples(self) -> None:
@@ -467,7 +477,11 @@ class TestClasses:
             return type("Local", (), {"f": kind(lambda *_: n)})
 
         for kind in (property, staticmethod, classmethod, functools.cached_property):
-            assert class_code(build(kind, 1)) == class_code(build(kind, 1)) != class_code(build(kind, 2))
+            assert (
+                class_code(build(kind, 1))
+                == class_code(build(kind, 1))
+                != class_code(build(kind, 2))
+            )
         assert class_code(build(staticmethod, 1)) != class_code(build(classmethod, 1))
 
     def test_bases(self) -> None:

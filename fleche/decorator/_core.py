@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeAlias
 
@@ -36,6 +36,7 @@ if TYPE_CHECKING:
 __all__ = ["Coalesce", "Core", "Options", "Seal", "SealedCall"]
 
 Coalesce: TypeAlias = Literal["threads", "processes"]
+
 
 @dataclass(frozen=True)
 class Options:
@@ -238,9 +239,7 @@ class Core:
         key = call_key(arguments=digests, code=code if self.counts_code else None, **self._fixed)
         return Seal(key, digests, code, closure, buffers)
 
-    def _look_at_code(
-        self, arguments: Mapping[str, Any]
-    ) -> tuple[Closure | None, Digest | None]:
+    def _look_at_code(self, arguments: Mapping[str, Any]) -> tuple[Closure | None, Digest | None]:
         """Return what the code depends on, and its digest as it counts or is recorded."""
         try:
             closure = self.tracker.closure(find_code(arguments.values()))
@@ -332,7 +331,7 @@ def describe_changes(name: str, changes: list[Change]) -> str:
     """Say what has changed, as in "energy() uses helper `area`, which has changed"."""
     shown = [change for change in changes if change.name != name]
     if len(shown) < len(changes):
-        return f"{name}(): the code has changed" + (f", and so has {listed(shown)}," if shown else "")
+        return f"{name}(): the code has changed" + (f", with {listed(shown)}," if shown else "")
     last = {"changed": "has changed", "new": "is new", "gone": "is gone"}
     what = {change.what for change in shown}
     verb = last[what.pop()] if len(what) == 1 and len(shown) == 1 else "have changed"

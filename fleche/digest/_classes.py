@@ -98,9 +98,7 @@ def describe_class_code(obj: ClassCode, _walk: Walk) -> Node:
     members, made = members_of(cls)
     told = told_to(cls, made)
     bases = tuple(
-        base if find_name(base) else ClassCode(base)
-        for base in cls.__bases__
-        if base is not object
+        base if find_name(base) else ClassCode(base) for base in cls.__bases__ if base is not object
     )
     parts = (own_module(cls), cls.__qualname__, metaclass_of(cls), bases, Attributes(members))
     return node(

@@ -54,7 +54,6 @@ def describe_function_code(obj: FunctionCode, _walk: Walk) -> Node:
             Attributes(captured_by(function)),
             Attributes(attributes_of_function(function)),
         ),
-        step=lambda _, index: "",
     )
 
 

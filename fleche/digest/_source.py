@@ -17,7 +17,14 @@ from typing import Any
 
 from ._syntax import dump_definition
 
-__all__ = ["Definition", "Source", "find_definition", "interactive_sources", "read_source", "remember_file"]
+__all__ = [
+    "Definition",
+    "Source",
+    "find_definition",
+    "interactive_sources",
+    "read_source",
+    "remember_file",
+]
 
 MANY_TEXTS = 2000
 """How many parsed texts are remembered; beyond that the oldest is forgotten."""
@@ -109,8 +116,7 @@ class Source:
                 self.classes.setdefault(prefix + item.name, []).append(item)
                 method_of, owner = prefix + item.name, item.name
                 prefix = f"{prefix}{item.name}."
-            for child in children_of(item):
-                pending.append((child, prefix, owner, method_of))
+            pending.extend((child, prefix, owner, method_of) for child in children_of(item))
 
     def find(self, code: types.CodeType) -> Definition | None:
         """Return the definition of ``code`` if it was compiled from this text."""

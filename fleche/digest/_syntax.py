@@ -82,7 +82,7 @@ def parts_of(item: Any) -> list[Any]:
             if name == "ClassDef":
                 value = [Field(part) if is_annotated(part) else part for part in value]
         elif field == "values" and name == "JoinedStr":
-            value = merge_literals(value)
+            value = merge_literals(value or [])
         if not is_empty(value):
             parts += (b" " + field.encode() + b" ", value)
     parts.append(b")")
@@ -158,4 +158,3 @@ def merge_literals(values: list[Any]) -> list[Any]:
         elif literal:
             merged.append(literal)
     return merged
-

@@ -170,7 +170,10 @@ class CodeTracker:
         nodes = {**closure.nodes, **self.extras()}
         found = [
             Dependency(
-                label, node.kind, digest_of_nodes({label: node}), closure.notes.get(label, ""),
+                label,
+                node.kind,
+                digest_of_nodes({label: node}),
+                closure.notes.get(label, ""),
                 node.text,
             )
             for label, node in nodes.items()
@@ -222,22 +225,29 @@ def parts_of(value: Any, kind: type, found: dict[int, Any]) -> Iterator[Any]:
     elif isinstance(value, FunctionType):
         if is_own_namespace(value.__globals__) or value.__closure__:
             found[id(value)] = value
-    elif isinstance(value, Transparent):
-        yield from (value.core.function, *value.lead)  # type: ignore[attr-defined]
-    elif isinstance(value, MethodType):
-        yield from (value.__func__, value.__self__)
-    elif isinstance(value, partial):
-        yield from (value.func, value.args, value.keywords)
     elif isinstance(value, CONTAINERS):
         if isinstance(value, dict):
             if set(map(type, value.values())) - PLAIN or set(map(type, value)) - PLAIN:
                 yield from (part for item in value.items() for part in item)
         elif set(map(type, value)) - PLAIN:
             yield from value
+    else:
+        yield from made_of(value)
     if is_own_object(kind):
         found[id(kind)] = kind
         with suppress(Exception):
             yield from attributes_of(value).values()
+
+
+def made_of(value: Any) -> tuple[Any, ...]:
+    """Return what a callable object is made of."""
+    if isinstance(value, Transparent):
+        return (value.core.function, *value.lead)  # type: ignore[attr-defined]
+    if isinstance(value, MethodType):
+        return (value.__func__, value.__self__)
+    if isinstance(value, partial):
+        return (value.func, value.args, value.keywords)
+    return ()
 
 
 @dataclass(frozen=True)
@@ -279,8 +289,8 @@ def changes_between(
         code: the digest under which the sources of then were kept.
     """
     now = closure.record()
-    labels = sorted({*stored, *now}, key=lambda label: (label not in stored, label not in now, label))
-    changed = [label for label in labels if stored.get(label) != now.get(label)]
+    labels = {label for label in (*stored, *now) if stored.get(label) != now.get(label)}
+    changed = sorted(labels, key=lambda label: (label not in stored, label not in now, label))
     old = load_texts(code) if changed and code is not None else {}
     found: list[Change] = []
     for label in changed:

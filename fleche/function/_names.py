@@ -19,10 +19,29 @@ __all__ = ["Chain", "Facts", "Import", "facts_of_bytecode", "facts_of_syntax", "
 Chain: TypeAlias = tuple[str, ...]
 
 MUTATORS = frozenset(
-    (
-        "add append appendleft clear discard extend extendleft fill insert pop popitem popleft put "
-        "remove resize reverse rotate setdefault sort subtract update"
-    ).split()
+    [
+        "add",
+        "append",
+        "appendleft",
+        "clear",
+        "discard",
+        "extend",
+        "extendleft",
+        "fill",
+        "insert",
+        "pop",
+        "popitem",
+        "popleft",
+        "put",
+        "remove",
+        "resize",
+        "reverse",
+        "rotate",
+        "setdefault",
+        "sort",
+        "subtract",
+        "update",
+    ]
 )
 """Methods by which builtin containers are changed."""
 
@@ -49,7 +68,7 @@ class Facts:
 
     Attributes:
         loads: chains that begin with a global name.
-        named: chains that stand where a class only selects: in ``isinstance``, ``except``, ``case``.
+        named: chains where a class only selects: in ``isinstance``, ``except`` and ``case``.
         captured: chains that begin with a captured variable.
         lazy: chains that begin with a name that an import in the body binds.
         attributes: names that are used as attributes of anything.
@@ -91,7 +110,9 @@ def mangle(name: str, owner: str) -> str:
 class Scope:
     """A function, comprehension or class body, and the names that it binds."""
 
-    __slots__ = ("bound", "first", "globals", "imported", "is_class", "nonlocals", "owner", "parent")
+    __slots__ = (
+        *("bound", "first", "globals", "imported", "is_class", "nonlocals", "owner", "parent"),
+    )
 
     def __init__(self, syntax: Any, parent: Scope | None, owner: str) -> None:
         kind = type(syntax).__name__
@@ -316,8 +337,8 @@ class Reader:
     def read_assignment(self, item: Any, scope: Scope) -> None:
         for target in getattr(item, "targets", None) or [item.target]:
             self.write(target, scope)
-        parts = [part for part in children_of(item) if part is not getattr(item, "annotation", None)]
-        self.pending += [(part, scope) for part in parts]
+        annotation = getattr(item, "annotation", None)
+        self.pending += [(part, scope) for part in children_of(item) if part is not annotation]
 
     def read_with_item(self, item: Any, scope: Scope) -> None:
         if item.optional_vars is not None:
@@ -340,9 +361,7 @@ class Reader:
         elif kind in ("Attribute", "Subscript"):
             self.change(target, scope, is_item=kind == "Subscript")
 
-    def change(
-        self, target: Any, scope: Scope, *, is_item: bool, by_method: bool = False
-    ) -> None:
+    def change(self, target: Any, scope: Scope, *, is_item: bool, by_method: bool = False) -> None:
         """Note that an item or attribute of an object is set, or that it is changed in place."""
         while type(target).__name__ == "Subscript":
             target, is_item = target.value, True
@@ -445,7 +464,7 @@ def constant_text(item: Any) -> str | None:
 
 
 def prefix_of(item: Any) -> str:
-    """Return what text made at run time begins with, in ``f"do_{x}"``, ``"do_" + x``, ``"do_%s"``."""
+    """Return what text made at run time begins with: ``f"do_{x}"``, ``"do_" + x``, ``"do_%s"``."""
     kind = type(item).__name__
     if kind == "JoinedStr" and item.values:
         return constant_text(item.values[0]) or ""
@@ -494,5 +513,3 @@ def facts_of_bytecode(code: CodeType) -> Facts:
 def keep(facts: Facts, chain: list[str], captured: frozenset[str]) -> None:
     if chain:
         (facts.captured if chain[0] in captured else facts.loads).add(tuple(chain))
-
-

@@ -79,9 +79,7 @@ class Checks:
         self.parts = [(get, tuple(map(get, functions))) for get in PARTS]
         spaces = [function.__dict__ for function in functions]
         self.sizes = tuple(map(len, spaces))
-        self.attributes = [
-            compile_names(space, dict(space)) for space in spaces if space
-        ]
+        self.attributes = [compile_names(space, dict(space)) for space in spaces if space]
         cells = [cell for function in functions for cell in function.__closure__ or ()]
         self.cells = tuple(filter(is_filled, cells))
         self.contents = tuple(map(CONTENT, self.cells))

@@ -29,7 +29,7 @@ from fleche.digest import (
     told_to,
 )
 from fleche.function._code import KnownCode, code_of
-from fleche.function._names import Chain, Import, mangle
+from fleche.function._names import Chain, Import
 from fleche.function._own import (
     extension_file,
     is_own_module,
@@ -51,8 +51,20 @@ LONGEST = 1.0
 
 ROUNDS = 8
 OF_MODULE = frozenset(
-    "__name__ __file__ __doc__ __spec__ __package__ __loader__ __path__ __builtins__ __debug__ "
-    "__cached__ __annotations__ __class__".split()
+    [
+        "__name__",
+        "__file__",
+        "__doc__",
+        "__spec__",
+        "__package__",
+        "__loader__",
+        "__path__",
+        "__builtins__",
+        "__debug__",
+        "__cached__",
+        "__annotations__",
+        "__class__",
+    ]
 )
 """Names that say where a module is, and nothing about what it does."""
 
@@ -279,7 +291,7 @@ class Resolver:
         self.put(label, "function", known.token, known.text)
         self.checks.function(function)
         self.parts_of(function, label, known)
-        self.writes_of(function, label, known, module)
+        self.writes_of(function, known, module)
         self.uses_of(known, module)
         namespace = function.__globals__
         captured = captured_by(function)
@@ -319,10 +331,10 @@ class Resolver:
         self.use(facts.attributes)
         if facts.looks_into_itself and known.method_of:
             self.whole_classes.add(self.label(module, known.method_of))
-            self.revisit(lambda _: True)
+            self.revisit("")
         for prefix in facts.prefixes - self.prefixes:
             self.prefixes.add(prefix)
-            self.revisit(lambda name, prefix=prefix: name.startswith(prefix))
+            self.revisit(prefix)
 
     def use(self, names: Iterable[str]) -> None:
         """Let the members of classes and modules that have one of these names count."""
@@ -333,10 +345,10 @@ class Resolver:
             for module in list(self.modules.values()):
                 self.code.append((self.do_attribute, (module, name)))
 
-    def revisit(self, wanted: Callable[[str], bool]) -> None:
+    def revisit(self, prefix: str) -> None:
         for cls, label, members in self.classes:
             for name, value in members.items():
-                if wanted(name) and self.takes(cls, label, name):
+                if name.startswith(prefix) and self.takes(cls, name):
                     self.code.append((self.do_member, (cls, label, name, value)))
 
     # names
@@ -421,7 +433,11 @@ class Resolver:
             if not item.name:
                 bound = module if "." in item.bound or item.bound == base else None
                 top = sys.modules.get(base.partition(".")[0])
-                found[item.bound] = (bound or (module if item.bound != base.partition(".")[0] else top), "", None)
+                found[item.bound] = (
+                    bound or (module if item.bound != base.partition(".")[0] else top),
+                    "",
+                    None,
+                )
             elif item.name != "*":
                 found[item.bound] = (take_from(module, item.name), item.name, vars(module))
         return found
@@ -461,7 +477,7 @@ class Resolver:
 
     def installed_source(self, namespace: Mapping[str, Any], name: str, value: Any) -> str:
         """Return where a name is imported from, if that is installed, and still has it."""
-        if isinstance(value, (int, float, str, bool)) and not isinstance(value, type):
+        if type(value) in (int, float, str, bool):
             return ""
         found = imported_as(namespace, name)
         if found is None or found[0] is None or is_own_module(found[0]):
@@ -511,9 +527,7 @@ class Resolver:
 
         return lambda value: Values(refer, here).token(value)
 
-    def writes_of(
-        self, function: FunctionType, label: str, known: KnownCode, module: str
-    ) -> None:
+    def writes_of(self, function: FunctionType, known: KnownCode, module: str) -> None:
         """Note which variables a function writes."""
         facts, namespace = known.facts, function.__globals__
         if new := facts.class_writes - self.class_writes:
@@ -567,12 +581,12 @@ class Resolver:
         self.checks.cls(cls)
         self.classes.append((cls, label, members))
         for name, value in sorted(members.items()):
-            if self.takes(cls, label, name):
+            if self.takes(cls, name):
                 self.do_member(cls, label, name, value, namespace)
             else:
                 self.waiting.setdefault(name, []).append((cls, label, value))
 
-    def takes(self, cls: Any, label: str, name: str) -> bool:
+    def takes(self, cls: Any, name: str) -> bool:
         """Whether a member counts."""
         if name in self.used or (name.startswith("__") and name.endswith("__")):
             return True

@@ -29,18 +29,30 @@ from fleche.function._signature import Transparent
 
 __all__ = ["IMMUTABLE", "Values", "is_callable_code"]
 
-IMMUTABLE = frozenset([type(None), bool, int, float, complex, bytes, type(...), type(NotImplemented)])
+IMMUTABLE = frozenset(
+    [type(None), bool, int, float, complex, bytes, type(...), type(NotImplemented)]
+)
 PLAIN = IMMUTABLE | {str}
 CONTAINERS = (dict, list, tuple, set, frozenset)
 DEEPEST = 60
 
 BY_TYPE = frozenset(
-    (
-        "_thread.lock _thread.RLock _thread._local _io.TextIOWrapper _io.BufferedReader "
-        "_io.BufferedWriter _io.FileIO _contextvars.ContextVar weakref.WeakKeyDictionary "
-        "weakref.WeakValueDictionary _weakrefset.WeakSet weakref.WeakSet weakref.ReferenceType "
-        "functools._lru_list_elem"
-    ).split()
+    [
+        "_thread.lock",
+        "_thread.RLock",
+        "_thread._local",
+        "_io.TextIOWrapper",
+        "_io.BufferedReader",
+        "_io.BufferedWriter",
+        "_io.FileIO",
+        "_contextvars.ContextVar",
+        "weakref.WeakKeyDictionary",
+        "weakref.WeakValueDictionary",
+        "_weakrefset.WeakSet",
+        "weakref.WeakSet",
+        "weakref.ReferenceType",
+        "functools._lru_list_elem",
+    ]
 )
 """Types that say all there is to say of their objects."""
 
@@ -52,11 +64,20 @@ BY_TYPE_WITH_BASES = (
 )
 
 FROZEN = frozenset(
-    (
-        "decimal.Decimal fractions.Fraction datetime.date datetime.time datetime.datetime "
-        "datetime.timedelta datetime.timezone uuid.UUID builtins.range builtins.slice "
-        "zoneinfo.ZoneInfo numpy.dtype"
-    ).split()
+    [
+        "decimal.Decimal",
+        "fractions.Fraction",
+        "datetime.date",
+        "datetime.time",
+        "datetime.datetime",
+        "datetime.timedelta",
+        "datetime.timezone",
+        "uuid.UUID",
+        "builtins.range",
+        "builtins.slice",
+        "zoneinfo.ZoneInfo",
+        "numpy.dtype",
+    ]
 )
 """Types of other immutable values."""
 
@@ -141,30 +162,15 @@ class Values:
         return f"str {value!r}" if len(value) <= 200 else f"str {digest(value)!s}"
 
     def described(self, value: Any, kind: type) -> str:
-        if isinstance(value, (FunctionType, type)):
+        if isinstance(value, (FunctionType, type, ModuleType)):
             return self.refer(value)
         if isinstance(value, Transparent):
             return self.decorated(value)
-        if isinstance(value, MethodType):
-            return f"method {self.token(value.__func__)} {self.token(value.__self__)}"
-        if isinstance(value, (staticmethod, classmethod)):
-            return f"{kind.__name__} {self.token(value.__func__)}"
-        if kind is property:
-            return self.joined("property", (value.fget, value.fset, value.fdel))
-        if kind is cached_property:
-            return f"cached {self.token(value.func)}"
-        if isinstance(value, partial):
-            return self.joined("partial", (value.func, value.args, value.keywords))
-        if isinstance(value, ModuleType):
-            return self.refer(value)
-        if isinstance(value, BuiltinFunctionType):
-            return self.builtin(value)
+        for cls, describe in BY_CLASS:
+            if isinstance(value, cls):
+                return describe(self, value)
         if kind in CONTAINERS or full_name(kind).startswith("collections."):
             return self.container(value, kind)
-        if kind is MappingProxyType:
-            return f"proxy {self.container(dict(value), dict)}"
-        if kind is SimpleNamespace:
-            return f"namespace {self.container(vars(value), dict)}"
         return self.instance(value, kind)
 
     def joined(self, label: str, parts: Iterable[Any]) -> str:
@@ -270,7 +276,7 @@ class Values:
             return hashed("object", cls, *told)
         for plain in (dict, list, tuple, set, frozenset, str, int, float, bytes):
             if issubclass(kind, plain):
-                content: Any = plain.items(value) if plain is dict else plain(value)  # type: ignore[call-overload]
+                content: Any = plain.items(value) if plain is dict else plain(value)
                 content = dict(content) if plain is dict else content
                 return hashed("object", cls, self.token(content), *told)
         if issubclass(base, BaseException):
@@ -290,6 +296,20 @@ class Values:
         except Exception:  # noqa: BLE001 (what an object raises when it is looked into)
             self.opaque.append(full_name(kind))
             return f"type {full_name(kind)}"
+
+
+BY_CLASS: tuple[tuple[type, Callable[[Values, Any], str]], ...] = (
+    (MethodType, lambda values, one: values.joined("method", (one.__func__, one.__self__))),
+    (staticmethod, lambda values, one: values.joined("static", (one.__func__,))),
+    (classmethod, lambda values, one: values.joined("class", (one.__func__,))),
+    (property, lambda values, one: values.joined("property", (one.fget, one.fset, one.fdel))),
+    (cached_property, lambda values, one: values.joined("cached", (one.func,))),
+    (partial, lambda values, one: values.joined("partial", (one.func, one.args, one.keywords))),
+    (BuiltinFunctionType, lambda values, one: values.builtin(one)),
+    (MappingProxyType, lambda values, one: values.joined("proxy", (dict(one),))),
+    (SimpleNamespace, lambda values, one: values.joined("namespace", (vars(one),))),
+)
+"""How to describe what is made of other things."""
 
 
 def is_interface(cls: type) -> bool:
