@@ -8,11 +8,11 @@ value that can be told from outside (an open file, an iterator, a lock) is
 
 from __future__ import annotations
 
-from ._buffers import BufferDigests
 from ._digest import D, Digest
 from ._keys import call_key, code_digest, digest, digest_arguments, digest_with_buffers
+from ._plain import _Marker  # noqa: F401 - the encoding of plain data calls it by this name
 from ._registry import add_hook
-from ._tokens import SCHEME, buffer_digest, hash_threads
+from ._tokens import SCHEME, BufferDigests, buffer_digest, hash_threads
 
 __all__ = [
     "SCHEME",

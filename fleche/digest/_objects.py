@@ -158,7 +158,7 @@ def parts_of(obj: Any, reduced: tuple[Any, ...]) -> tuple[Any, ...]:
 
 
 def pairs_of(obj: Any, pairs: Iterable[tuple[Any, Any]]) -> Any:
-    """Return the pairs that are put into an object; for a dict alone their order means nothing."""
+    """Return the pairs that are put into an object: a dict for one of a kind of dict."""
     if isinstance(obj, dict) and not isinstance(obj, OrderedDict):
         return dict(pairs)
     return tuple(pairs)
@@ -210,7 +210,8 @@ def describe_global(obj: Any, name: str) -> bytes:
 
 
 def register_fallbacks() -> None:
-    for choose in (choose_enum, choose_container, choose_fields, choose_reduce):
+    register_fallback(choose_enum, familiar=True)
+    for choose in (choose_container, choose_fields, choose_reduce):
         register_fallback(choose)
 
 

@@ -37,6 +37,7 @@ __all__ = [
     "add_hook",
     "find_handler",
     "is_genuine",
+    "is_unfamiliar",
     "item_step",
     "key_step",
     "module_of",
@@ -45,6 +46,7 @@ __all__ = [
     "package_of",
     "register",
     "register_fallback",
+    "register_leaf",
     "register_name",
 ]
 
@@ -56,6 +58,7 @@ Handler = Callable[[Any, "Walk"], "bytes | Node"]
 LEAVES: dict[type, Callable[[Any], bytes]] = {}
 """Types whose objects are leaves, with their token functions: the fast path of the walk."""
 
+PLAIN = (type(None), bool, int, float, str, bytes, list, tuple, dict)
 ENTRY_POINTS = "fleche.digest"
 MANY_TYPES = 20_000
 NOT_NAMED = ("", False)
@@ -63,9 +66,10 @@ NOT_NAMED = ("", False)
 exact: dict[type, Handler] = {}
 inherited: dict[type, Handler] = {}
 named: dict[tuple[str, str], tuple[str, bool]] = {}
-fallbacks: list[Callable[[type], Handler | None]] = []
+fallbacks: list[tuple[Callable[[type], Handler | None], bool]] = []
 hooks: dict[type, Callable[[Any], Any]] = {}
 resolved: dict[type, Handler] = {}
+unfamiliar: set[type] = set()
 
 
 def item_step(_children: Sequence[Any], index: int) -> str:
@@ -75,7 +79,11 @@ def item_step(_children: Sequence[Any], index: int) -> str:
 
 def key_step(children: Sequence[Any], index: int) -> str:
     """Name a child of a mapping, whose children are keys and values in turn, by its key."""
-    text = repr(children[index - index % 2])
+    key = children[index - index % 2]
+    try:
+        text = repr(key)
+    except Exception:  # noqa: BLE001 - an integer of 5,000 digits, or an object that is broken
+        text = f"<{describe_type(type(key))}>"
     return f"[{text if len(text) <= 60 else text[:57] + '...'}]"
 
 
@@ -104,9 +112,14 @@ def register_name(module: str, qualname: str, target: str, *, subclasses: bool =
     named[module, qualname] = (target, subclasses)
 
 
-def register_fallback(choose: Callable[[type], Handler | None]) -> None:
-    """Add a rule for the types that no handler is registered for; rules are asked in order."""
-    fallbacks.append(choose)
+def register_fallback(choose: Callable[[type], Handler | None], *, familiar: bool = False) -> None:
+    """Add a rule for the types that no handler is registered for; rules are asked in order.
+
+    Args:
+        choose: returns the handler for a type, or None.
+        familiar: whether the rule knows all that there is to know about such types.
+    """
+    fallbacks.append((choose, familiar))
 
 
 def add_hook(cls: type[T], function: Callable[[T], object]) -> None:
@@ -120,15 +133,38 @@ def add_hook(cls: type[T], function: Callable[[T], object]) -> None:
     Register hooks when the program starts: digests that were made before do not change.
 
     Raises:
-        TypeError: if ``cls`` is no class, is ``object``, or ``function`` is not callable.
+        TypeError: if ``cls`` is no class, is ``object`` or a type of plain data, or ``function``
+            is not callable.
     """
     if not isinstance(cls, type) or cls is object:
         raise TypeError(f"a hook needs a class other than object, not {cls!r}")
+    if cls in PLAIN:
+        raise TypeError(
+            f"{cls.__name__} is plain data, which counts as it is; hook a subclass of your own"
+        )
     if not callable(function):
         raise TypeError(f"the hook of {cls.__qualname__} is not callable: {function!r}")
     hooks[cls] = function
-    LEAVES.pop(cls, None)
+    for leaf in [leaf for leaf in LEAVES if cls in leaf.__mro__]:
+        del LEAVES[leaf]
+    forget()
+
+
+def forget() -> None:
+    """Look for the handler of every type anew."""
     resolved.clear()
+    unfamiliar.clear()
+
+
+def is_unfamiliar(cls: type) -> bool:
+    """Whether the handler of a type is only the general one, which knows nothing of the class."""
+    return cls in unfamiliar
+
+
+def register_leaf(cls: type, function: Callable[[Any], bytes]) -> None:
+    """Make the objects of exactly this type leaves, unless a hook says what they stand for."""
+    if find_hook(cls) is None:
+        LEAVES[cls] = function
 
 
 def find_handler(cls: type) -> Handler:
@@ -142,7 +178,7 @@ def find_handler(cls: type) -> Handler:
     if handler is None:
         handler = resolve(cls)
         if len(resolved) >= MANY_TYPES:
-            resolved.clear()
+            forget()
         resolved[cls] = handler
     return handler
 
@@ -164,9 +200,11 @@ def resolve(cls: type) -> Handler:
         handler = find_registered(base, is_exact=base is cls)
         if handler is not None:
             return handler
-    for choose in fallbacks:
+    for choose, familiar in fallbacks:
         handler = choose(cls)
         if handler is not None:
+            if not familiar:
+                unfamiliar.add(cls)
             return handler
     raise Indigestible(f"nothing is known about {describe_type(cls)}")
 
