@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from ._digest import D, Digest
 from ._keys import call_key, code_digest, digest, digest_arguments, digest_with_buffers
-from ._plain import _Marker  # noqa: F401 - the encoding of plain data calls it by this name
+from ._plain import PlainMarker  # noqa: F401 - the encoding of plain data calls it by this name
 from ._registry import add_hook
 from ._tokens import SCHEME, BufferDigests, buffer_digest, hash_threads
 

@@ -6,7 +6,7 @@ import types
 from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
-from . import _builtin, _classes, _known, _objects  # noqa: F401 - they register what they handle
+from . import _builtin, _classes, _objects  # noqa: F401 - they register what they handle
 from ._builtin import Raw
 from ._code import FunctionCode
 from ._digest import Digest

@@ -12,8 +12,7 @@ from typing import TYPE_CHECKING, Any
 from fleche.errors import Indigestible
 
 from ._builtin import UNSET, Attributes
-from ._enums import choose_enum
-from ._instances import attributes_of, derived, find_content
+from ._instances import attributes_of, choose_enum, derived, find_content
 from ._names import Named, look_up
 from ._registry import Handler, Node, describe_type, node, package_of, register_fallback
 from ._tokens import global_token
@@ -21,7 +20,7 @@ from ._tokens import global_token
 if TYPE_CHECKING:
     from ._walk import Walk
 
-__all__: list[str] = []
+__all__ = ["choose_reduce", "describe_validator"]
 
 PICKLING = ("__reduce_ex__", "__reduce__", "__getstate__")  # in the order that pickle asks
 STDLIB = sys.stdlib_module_names
@@ -207,6 +206,13 @@ def describe_global(obj: Any, name: str) -> bytes:
         f"{describe_type(type(obj))} is known by its name {name!r} only, and that does not lead to "
         "it from everywhere; define it in a module that can be imported"
     )
+
+
+def describe_validator(obj: Any, _walk: Walk) -> Node:
+    """Describe what pydantic has noted of a validator, without the address of its class."""
+    attributes = attributes_of(obj)
+    attributes.pop("cls_ref", None)
+    return node(b"pydantic", (type(obj), Attributes(attributes)))
 
 
 def register_fallbacks() -> None:

@@ -3,7 +3,7 @@ r"""The plain door: trees of Python's plain data, encoded by CPython's own C.
 A *tree of plain data* consists of ``None``, ``bool``, ``int``, ``float``, ``str``, ``bytes``,
 ``list``, ``tuple`` and ``dict``, of exactly these types. Its encoding is what the C pickler writes
 at protocol 3 with ``fast = True``, that is without memo, so that sharing leaves no trace. An object
-of any other type stands in it as a call of :class:`_Marker`, a global that plain data cannot
+of any other type stands in it as a call of :class:`PlainMarker`, a global that plain data cannot
 contain, with the token of the object as argument. The format::
 
     tree    = 0x80 0x03 value "."
@@ -18,7 +18,7 @@ contain, with the token of the object as argument. The format::
             | ("(" (value value) * "u") *                     (batches of 1000; where the number of
                                                                entries is 1000 k, an empty last one)
     tuple   = ")" | value 0x85 | value value 0x86 | value value value 0x87 | "(" value * "t"
-    other   = "cfleche.digest\\n_Marker\\n" token 0x85 "R"      (the token as a value of type bytes)
+    other   = "cfleche.digest\\nPlainMarker\\n" token 0x85 "R"     (the token as a value of bytes)
 
 Lengths and integers are little endian and as short as they can be. The encoder in this module that
 is written in Python writes the same bytes. It serves where C cannot: beyond the depth that the
@@ -76,14 +76,14 @@ FIRST_LOOK = 10_000
 STRIDE = 100_000  # nodes that C reads within some 5 ms, after which Python may handle a signal
 
 HEADER = b"\x80\x03"
-OPEN_MARKER = b"cfleche.digest\n_Marker\n"
+OPEN_MARKER = b"cfleche.digest\nPlainMarker\n"
 
 
-class _Marker:
+class PlainMarker:
     """Stands for another object in a tree of plain data; ``__module__`` is part of the format."""
 
 
-_Marker.__module__ = "fleche.digest"
+PlainMarker.__module__ = "fleche.digest"
 
 
 class Refused(Exception):
@@ -151,11 +151,11 @@ if Pickler is not None:
             self.resolve = resolve
 
         def reducer_override(self, obj: Any) -> Any:
-            if obj is _Marker:
+            if obj is PlainMarker:
                 return NotImplemented
             if obj is set or obj is frozenset or obj is bytearray:
                 raise Refused
-            return (_Marker, (self.resolve(obj),))
+            return (PlainMarker, (self.resolve(obj),))
 
 
 def encode_by_c(root: Any, resolve: Callable[[Any], bytes]) -> tuple[bytes, bool]:

@@ -61,6 +61,7 @@ LEAVES: dict[type, Callable[[Any], bytes]] = {}
 PLAIN = (type(None), bool, int, float, str, bytes, list, tuple, dict)
 ENTRY_POINTS = "fleche.digest"
 MANY_TYPES = 20_000
+PATHS = ("PurePosixPath", "PureWindowsPath", "PosixPath", "WindowsPath")
 NOT_NAMED = ("", False)
 
 exact: dict[type, Handler] = {}
@@ -314,3 +315,107 @@ class Extensions:
 
 
 extensions = Extensions()
+
+
+TABLE: tuple[tuple[str, bool, dict[str, str]], ...] = (
+    ("array _stdlib", False, {"array": "array"}),
+    (
+        "collections _stdlib",
+        False,
+        {
+            "deque": "deque",
+            "OrderedDict": "ordered_dict",
+            "defaultdict": "default_dict",
+            "Counter": "counter",
+        },
+    ),
+    (
+        "datetime _stdlib",
+        False,
+        {
+            "date": "date",
+            "time": "time",
+            "datetime": "datetime",
+            "timedelta": "timedelta",
+            "timezone": "timezone",
+        },
+    ),
+    ("decimal _stdlib", False, {"Decimal": "decimal"}),
+    ("fractions _stdlib", False, {"Fraction": "fraction"}),
+    (
+        "functools _stdlib",
+        False,
+        {
+            "partial": "partial",
+            "cached_property": "cached_property",
+            "_lru_cache_wrapper": "lru_cache",
+            "singledispatchmethod": "generic_method",
+        },
+    ),
+    ("pathlib _stdlib", False, dict.fromkeys(PATHS, "path")),
+    ("pathlib._local _stdlib", False, dict.fromkeys(PATHS, "path")),
+    ("re _stdlib", False, {"Pattern": "pattern"}),
+    ("uuid _stdlib", False, {"UUID": "uuid"}),
+    ("zoneinfo _stdlib", False, {"ZoneInfo": "zoneinfo"}),
+    ("typing _classes", False, {"TypeVar": "type_variable"}),
+    ("ast _syntax", True, {"AST": "syntax"}),
+    ("_ast _syntax", True, {"AST": "syntax"}),
+    (
+        "numpy.* _numpy",
+        True,
+        {
+            "ndarray": "array",
+            "generic": "scalar",
+            "dtype": "dtype",
+            "ufunc": "ufunc",
+            "vectorize": "vectorize",
+            "MaskedArray": "masked",
+            "BitGenerator": "bit_generator",
+        },
+    ),
+    (
+        "numpy.* _numpy",
+        False,
+        {
+            "Generator": "generator",
+            "RandomState": "random_state",
+            "SeedSequence": "seed_sequence",
+        },
+    ),
+    (
+        "pandas.* _pandas",
+        True,
+        {
+            "DataFrame": "frame",
+            "Series": "series",
+            "Index": "index",
+            "ExtensionArray": "extension_array",
+        },
+    ),
+    (
+        "pandas.* _pandas",
+        False,
+        {
+            "Timestamp": "timestamp",
+            "Timedelta": "timedelta",
+            "NaTType": "missing",
+            "NAType": "missing",
+            "Period": "period",
+            "Interval": "interval",
+            "CategoricalDtype": "categorical_dtype",
+        },
+    ),
+    ("scipy.* _numpy", True, {"_spbase": "sparse", "spmatrix": "sparse"}),
+    ("pydantic.* _objects", False, {"Decorator": "validator"}),
+)
+"""Types known by name: their module and the room of their handlers, whether subclasses are meant,
+and for each name the handler without its ``describe_``.
+
+A type of numpy or pandas may live in any module of the package, since that differs between
+versions.
+"""
+
+for place, with_subclasses, rows in TABLE:
+    home, room = place.split()
+    for qualname, handler_name in rows.items():
+        register_name(home, qualname, f"{room}:describe_{handler_name}", subclasses=with_subclasses)
