@@ -53,6 +53,7 @@ class Call:
         result: what the function returned, or :data:`MISSING`.
         metadata: plain data by the name of what collected it.
         unhashed: which of module, version, code are known but are no part of the key.
+        unordered: the arguments in which the order of dicts does not count.
     """
 
     name: str
@@ -64,6 +65,7 @@ class Call:
     metadata: dict[str, dict[str, Any]] = field(default_factory=dict)
     unhashed: tuple[str, ...] = ()
     dependencies: dict[str, Digest] = field(default_factory=dict)
+    unordered: frozenset[str] = frozenset()
 
     def seal(self, buffers: BufferDigests | None = None) -> CallRecord:
         """Digest the arguments (and the result, if there is one) and return the record.
@@ -83,7 +85,7 @@ class Call:
             version=plain_version(self.version),
             code=self.code,
             dependencies=dict(self.dependencies),
-            arguments=digest_arguments(self.arguments, buffers),
+            arguments=digest_arguments(self.arguments, buffers, unordered=self.unordered),
             result=digest(self.result) if done else None,
             literals={
                 name: literal

@@ -14,6 +14,7 @@ from fleche import state
 from fleche.call import Call, CallRecord, Version, as_literal
 from fleche.decorator._complaints import Complaints
 from fleche.digest import BufferDigests, Digest, call_key, digest_arguments
+from fleche.errors import Indigestible
 from fleche.function import (
     Change,
     Closure,
@@ -23,7 +24,7 @@ from fleche.function import (
     FunctionInfo,
     changes_between,
     digest_of_nodes,
-    find_code,
+    own_code,
     pack_knowledge,
     save_texts,
     take_knowledge,
@@ -234,15 +235,19 @@ class Core:
             Indigestible: an argument has no digest.
         """
         buffers = BufferDigests()
-        digests = digest_arguments(arguments, buffers)
-        closure, code = self._look_at_code(arguments)
+        digests = digest_arguments(arguments, buffers, unordered=self.info.unordered)
+        closure, code = self._look_at_code(buffers)
         key = call_key(arguments=digests, code=code if self.counts_code else None, **self._fixed)
         return Seal(key, digests, code, closure, buffers)
 
-    def _look_at_code(self, arguments: Mapping[str, Any]) -> tuple[Closure | None, Digest | None]:
-        """Return what the code depends on, and its digest as it counts or is recorded."""
+    def _look_at_code(self, met: BufferDigests) -> tuple[Closure | None, Digest | None]:
+        """Return what the code depends on, and its digest as it counts or is recorded.
+
+        Args:
+            met: what was met in the arguments.
+        """
         try:
-            closure = self.tracker.closure(find_code(arguments.values()))
+            closure = self.tracker.closure(own_code(met.code))
         except Exception:
             if self.hashes_code:
                 raise
@@ -255,7 +260,7 @@ class Core:
     def make_call(self, arguments: Mapping[str, Any]) -> Call:
         """Return the call with these arguments, not sealed."""
         try:
-            closure, code = self._look_at_code(arguments)
+            closure, code = self._look_at_code(self._meet(arguments))
         except Exception:
             if self.counts_code:
                 raise
@@ -268,6 +273,7 @@ class Core:
             code=code,
             unhashed=self.unhashed,
             dependencies={} if closure is None else closure.record(),
+            unordered=self.info.unordered,
         )
 
     def make_sealed_call(self, arguments: dict[str, Any], seal: Seal) -> SealedCall:
@@ -280,13 +286,23 @@ class Core:
             code=seal.code,
             unhashed=self.unhashed,
             dependencies=seal.dependencies,
+            unordered=self.info.unordered,
             digests=seal.digests,
             buffers=seal.buffers,
         )
 
     def dependencies(self, arguments: Mapping[str, Any]) -> Dependencies:
         """Return what the results depend on, with what occurs in ``arguments``."""
-        return self.tracker.listing(self.tracker.closure(find_code(arguments.values())))
+        met = self._meet(arguments)
+        return self.tracker.listing(self.tracker.closure(own_code(met.code)))
+
+    def _meet(self, arguments: Mapping[str, Any]) -> BufferDigests:
+        """Return what is met in arguments, some of which may have no digest."""
+        met = BufferDigests()
+        for name, value in arguments.items():
+            with suppress(Indigestible):
+                digest_arguments({name: value}, met)
+        return met
 
     def changes_since(self, record: CallRecord, closure: Closure | None) -> list[Change]:
         """Return what has changed of the code since a record was made."""

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 from fleche.call import KEY_PARTS, CallRecord, LazyCall
 from fleche.decorator._core import Core, Seal, describe_changes
-from fleche.digest import Digest
+from fleche.digest import Digest, digest
 from fleche.errors import Indigestible, ParcelError
 from fleche.function import Change
 
@@ -60,7 +60,7 @@ class Explanation:
 def explain(
     core: Core, cache: BaseCache, args: tuple[Any, ...], kwargs: dict[str, Any]
 ) -> Explanation:
-    """Explain a call; nothing is computed and no value is loaded.
+    """Explain a call; nothing is computed, and only an argument is loaded, to be compared.
 
     Raises:
         TypeError: the function cannot be called so.
@@ -141,7 +141,7 @@ class _Comparison:
         call, differing = best
         changes = self.changes_since(call) if "code" in differing else []
         same_arguments = not any(part in self.wanted.arguments for part in differing)
-        shown = " and ".join(self.show(part, call.record, changes) for part in differing)
+        shown = " and ".join(self.show(part, call, changes) for part in differing)
         return Explanation(
             "changed" if same_arguments else "arguments",
             _with_diffs(
@@ -154,11 +154,11 @@ class _Comparison:
             tuple(changes),
         )
 
-    def show(self, part: str, stored: CallRecord, changes: list[Change]) -> str:
+    def show(self, part: str, call: LazyCall, changes: list[Change]) -> str:
         if part == "code" and changes:
             said = describe_changes(self.core.info.name, changes)
             return f"the code was different: {said} since"
-        return _show(part, self.wanted, stored, self.arguments)
+        return _show(part, self.wanted, call, self.arguments)
 
 
 def _with_diffs(text: str, changes: list[Change]) -> str:
@@ -176,20 +176,33 @@ def _part(record: CallRecord, part: str) -> Any:
     return None if part in record.unhashed else getattr(record, part)
 
 
-def _show(part: str, wanted: CallRecord, stored: CallRecord, arguments: Mapping[str, Any]) -> str:
+def _show(part: str, wanted: CallRecord, call: LazyCall, arguments: Mapping[str, Any]) -> str:
+    stored = call.record
     if part in KEY_PARTS:
         if part == "code":
             return "the code was different"
         return f"the {part} was {_part(stored, part)!r}, not {_part(wanted, part)!r}"
     if part not in wanted.arguments and part not in stored.arguments:
         return f"the {part} was {stored.scheme}, not {wanted.scheme}"
+    if part in arguments and _differs_only_in_order(call, part, arguments[part]):
+        return f"{part} differs only in order (Unordered[...] says that this does not matter)"
     now = _described(arguments[part], wanted, part) if part in arguments else "not passed"
     return f"{part} was {_value(stored, part)}, not {now}"
 
 
+def _differs_only_in_order(call: LazyCall, name: str, value: Any) -> bool:
+    """Whether a container at hand is the stored one but for the order of its dicts."""
+    if name in call.record.literals or not hasattr(type(value), "__len__"):
+        return False
+    try:
+        return digest(call.arguments[name], unordered=True) == digest(value, unordered=True)
+    except Exception:  # noqa: BLE001 (what cannot be opened is not explained so closely)
+        return False
+
+
 def _value(record: CallRecord, name: str) -> str:
     if name in record.literals:
-        return repr(record.literals[name])
+        return _shortened(record.literals[name])
     return f"<{record.arguments[name][:8]}>" if name in record.arguments else "not passed"
 
 
@@ -201,5 +214,13 @@ def _described(value: Any, record: CallRecord, name: str) -> str:
     if isinstance(shape, tuple) and shape:
         of = getattr(value, "dtype", "")
         return " ".join(filter(None, (kind, str(of), str(shape), _value(record, name))))
-    text = reprlib.repr(value)
+    text = _shortened(value)
     return text if kind in text or type(value).__module__ == "builtins" else f"{kind} {text}"
+
+
+def _shortened(value: Any) -> str:
+    """Return a short text for a value; an integer of thousands of digits has no decimal form."""
+    try:
+        return repr(value) if isinstance(value, str) else reprlib.repr(value)
+    except ValueError:
+        return f"<{type(value).__name__}>"

@@ -8,13 +8,13 @@ value that can be told from outside (an open file, an iterator, a lock) is
 
 from __future__ import annotations
 
-from ._buffers import BufferDigests
 from ._classes import members_of, told_to
 from ._code import attributes_of_function, bytecode_of, captured_by, defaults_of
 from ._digest import D, Digest
 from ._instances import attributes_of
 from ._keys import call_key, code_digest, digest, digest_arguments, digest_with_buffers
 from ._names import find_name
+from ._plain import PlainMarker  # noqa: F401 - the encoding of plain data calls it by this name
 from ._registry import add_hook
 from ._source import (
     Definition,
@@ -25,7 +25,7 @@ from ._source import (
     remember_file,
 )
 from ._syntax import dump_syntax, is_type_checking
-from ._tokens import SCHEME, buffer_digest, hash_threads
+from ._tokens import SCHEME, BufferDigests, buffer_digest, hash_threads
 
 __all__ = [
     "SCHEME",

@@ -11,19 +11,16 @@ import difflib
 import json
 import os
 import tempfile
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
-from functools import partial
 from threading import Lock
-from types import FunctionType, MethodType
+from types import FunctionType
 from typing import Any, TypeAlias
 
-from fleche.digest import Digest, attributes_of, digest
+from fleche.digest import Digest, digest
 from fleche.function._own import is_own_namespace, is_own_object
 from fleche.function._resolve import Closure, Node, digest_of_nodes, resolve
-from fleche.function._signature import Transparent
-from fleche.function._values import PLAIN
 
 __all__ = [
     "Change",
@@ -32,7 +29,7 @@ __all__ = [
     "Dependency",
     "Depends",
     "changes_between",
-    "find_code",
+    "own_code",
 ]
 
 Depends: TypeAlias = "Callable[[], Any] | str"
@@ -203,51 +200,15 @@ def version_of(distribution: str) -> str:
         ) from None
 
 
-def find_code(values: Iterable[Any]) -> list[Any]:
-    """Return the functions and classes of the user's own that occur in values, each once."""
-    found: dict[int, Any] = {}
-    pending = list(values)[::-1]
-    seen: set[int] = set()
-    while pending and len(seen) < MANY_PARTS:
-        value = pending.pop()
-        kind = type(value)
-        if kind in PLAIN or kind is Digest or id(value) in seen:
-            continue
-        seen.add(id(value))
-        pending += [part for part in parts_of(value, kind, found) if type(part) not in PLAIN][::-1]
-    return list(found.values())
+def own_code(met: Iterable[Any]) -> list[Any]:
+    """Return the functions and classes of the user's own among those that were met in values."""
+    return [obj for obj in met if is_own_code(obj)]
 
 
-def parts_of(value: Any, kind: type, found: dict[int, Any]) -> Iterator[Any]:
-    if isinstance(value, type):
-        if is_own_object(value):
-            found[id(value)] = value
-    elif isinstance(value, FunctionType):
-        if is_own_namespace(value.__globals__) or value.__closure__:
-            found[id(value)] = value
-    elif isinstance(value, CONTAINERS):
-        if isinstance(value, dict):
-            if set(map(type, value.values())) - PLAIN or set(map(type, value)) - PLAIN:
-                yield from (part for item in value.items() for part in item)
-        elif set(map(type, value)) - PLAIN:
-            yield from value
-    else:
-        yield from made_of(value)
-    if is_own_object(kind):
-        found[id(kind)] = kind
-        with suppress(Exception):
-            yield from attributes_of(value).values()
-
-
-def made_of(value: Any) -> tuple[Any, ...]:
-    """Return what a callable object is made of."""
-    if isinstance(value, Transparent):
-        return (value.core.function, *value.lead)  # type: ignore[attr-defined]
-    if isinstance(value, MethodType):
-        return (value.__func__, value.__self__)
-    if isinstance(value, partial):
-        return (value.func, value.args, value.keywords)
-    return ()
+def is_own_code(obj: Any) -> bool:
+    if isinstance(obj, FunctionType):  # an installed decorator may have wrapped what is one's own
+        return is_own_namespace(obj.__globals__) or bool(obj.__closure__ or obj.__dict__)
+    return isinstance(obj, type) and is_own_object(obj)
 
 
 @dataclass(frozen=True)
