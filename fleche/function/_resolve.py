@@ -590,6 +590,8 @@ class Resolver:
         """Whether a member counts."""
         if name in self.used or (name.startswith("__") and name.endswith("__")):
             return True
+        if name in ("_fields", "_field_defaults") and issubclass(cls, tuple):
+            return True
         if any(name.startswith(prefix) for prefix in self.prefixes):
             return True
         if any(name in vars(base) for base in cls.__mro__[1:-1] if not is_own_object(base)):
