@@ -383,19 +383,27 @@ def make_class(n: int) -> Any:
     return Local
 
 
+def class_code(obj: Any) -> Any:
+    """The code digest of a class; that of the class of an object with the digest of the object."""
+    return code_digest(obj) if isinstance(obj, type) else (code_digest(type(obj)), digest(obj))
+
+
 class TestClasses:
-    """Classes are known by name, or by what they are made of."""
+    """Classes are known by name as values, and as code by what they are made of."""
 
     def test_by_name(self) -> None:
+        """The digest of a value names its class only."""
         assert digest(functions.Shape) == digest(functions.Shape)
+        assert digest(make_class(1)) == digest(make_class(2))
+        assert digest(make_class(1)()) == digest(make_class(2)())
 
     def test_local(self) -> None:
-        """The name of a class inside a function does not identify it."""
+        """The code of a class inside a function is what it is made of."""
         assert make_class(1) is not make_class(1)
-        assert digest(make_class(1)) == digest(make_class(1))
-        assert digest(make_class(1)) != digest(make_class(2))
-        assert digest(make_class(1)()) == digest(make_class(1)())
-        assert digest(make_class(1)()) != digest(make_class(2)())
+        assert class_code(make_class(1)) == class_code(make_class(1))
+        assert class_code(make_class(1)) != class_code(make_class(2))
+        assert class_code(make_class(1)()) == class_code(make_class(1)())
+        assert class_code(make_class(1)()) != class_code(make_class(2)())
 
     def test_enumerations(self) -> None:
         """Members with their values, aliases and methods count."""
@@ -411,10 +419,10 @@ class TestClasses:
 
             return Colour
 
-        assert digest(build(1)) == digest(build(1)) != digest(build(2))
-        assert digest(build(1, 2)) != digest(build(1, 3))
-        assert digest(build(1).RED) == digest(build(1).CRIMSON) != digest(build(2).RED)
-        assert digest(build(1).RED) != digest(build(1).BLUE)
+        assert class_code(build(1)) == class_code(build(1)) != class_code(build(2))
+        assert class_code(build(1, 2)) != class_code(build(1, 3))
+        assert class_code(build(1).RED) == class_code(build(1).CRIMSON) != class_code(build(2).RED)
+        assert class_code(build(1).RED) != class_code(build(1).BLUE)
 
     def test_dataclasses(self) -> None:
         """Fields, defaults and options count, and what dataclass makes of them does not."""
@@ -422,25 +430,35 @@ class TestClasses:
         def build(x: Any = 1, **options: Any) -> Any:
             return dataclasses.make_dataclass("Local", [("x", int, x)], **options)
 
-        assert digest(build()) == digest(build()) != digest(build(2))
-        assert digest(build()) != digest(build(frozen=True)) != digest(build(order=True))
-        assert digest(build()(5)) != digest(build(2)(5))
+        assert class_code(build()) == class_code(build()) != class_code(build(2))
+        assert (
+            class_code(build()) != class_code(build(frozen=True)) != class_code(build(order=True))
+        )
+        assert class_code(build()(5)) != class_code(build(2)(5))
 
     def test_attrs_classes(self) -> None:
         def build(**options: Any) -> Any:
             return attrs.make_class("Local", {"x": attrs.field(**options)})
 
-        assert digest(build(default=1)) == digest(build(default=1)) != digest(build(default=2))
-        assert digest(build()) != digest(build(converter=int)) != digest(build(converter=float))
-        assert digest(build()(5)) == digest(build()(5)) != digest(build(default=1)(5))
+        assert (
+            class_code(build(default=1))
+            == class_code(build(default=1))
+            != class_code(build(default=2))
+        )
+        assert (
+            class_code(build())
+            != class_code(build(converter=int))
+            != class_code(build(converter=float))
+        )
+        assert class_code(build()(5)) == class_code(build()(5)) != class_code(build(default=1)(5))
 
     def test_named_tuples(self) -> None:
         def build(names: str, **options: Any) -> Any:
             return collections.namedtuple("Local", names, **options)
 
-        assert digest(build("x y")) == digest(build("x y")) != digest(build("y x"))
-        assert digest(build("x")(1)) != digest(build("y")(1))
-        assert digest(build("x")) != digest(build("x", defaults=[1]))
+        assert class_code(build("x y")) == class_code(build("x y")) != class_code(build("y x"))
+        assert class_code(build("x")(1)) != class_code(build("y")(1))
+        assert class_code(build("x")) != class_code(build("x", defaults=[1]))
 
     def test_annotations(self) -> None:
         """Annotations count by what they say, not by where their objects lie in memory."""
@@ -448,9 +466,9 @@ class TestClasses:
         def build(kind: Any) -> Any:
             return type("Local", (), {"__annotations__": {"x": kind}})
 
-        assert digest(build(object())) == digest(build(object()))
-        assert digest(build(int)) == digest(build(int)) != digest(build(float))
-        assert digest(build("int")) != digest(build("float"))
+        assert class_code(build(object())) == class_code(build(object()))
+        assert class_code(build(int)) == class_code(build(int)) != class_code(build(float))
+        assert class_code(build("int")) != class_code(build("float"))
 
     def test_members(self) -> None:
         """Properties, static methods and class methods count."""
@@ -459,16 +477,20 @@ class TestClasses:
             return type("Local", (), {"f": kind(lambda *_: n)})
 
         for kind in (property, staticmethod, classmethod, functools.cached_property):
-            assert digest(build(kind, 1)) == digest(build(kind, 1)) != digest(build(kind, 2))
-        assert digest(build(staticmethod, 1)) != digest(build(classmethod, 1))
+            assert (
+                class_code(build(kind, 1))
+                == class_code(build(kind, 1))
+                != class_code(build(kind, 2))
+            )
+        assert class_code(build(staticmethod, 1)) != class_code(build(classmethod, 1))
 
     def test_bases(self) -> None:
         def build(*bases: Any, **options: Any) -> Any:
             return types.new_class("Local", bases, options)
 
-        assert digest(build(int)) != digest(build(float))
-        assert digest(build(build())) == digest(build(build()))
-        assert digest(build()) != digest(build(metaclass=abc.ABCMeta))
+        assert class_code(build(int)) != class_code(build(float))
+        assert class_code(build(build())) == class_code(build(build()))
+        assert class_code(build()) != class_code(build(metaclass=abc.ABCMeta))
 
     def test_cached_properties(self) -> None:
         """The lock of a cached property is no part of a class; a lock in its body is."""
@@ -481,9 +503,9 @@ class TestClasses:
         class Locked:
             lock = threading.Lock()
 
-        assert digest(Fine()) == digest(Fine())
-        with pytest.raises(Indigestible, match=r"object<class .*Locked>\.lock: "):
-            digest(Locked())
+        assert class_code(Fine()) == class_code(Fine())
+        with pytest.raises(Indigestible, match=r"code<class .*Locked>\.lock: "):
+            class_code(Locked())
 
     def test_names_in_main(self, monkeypatch: pytest.MonkeyPatch) -> None:
         """What is nothing but a name has no digest where names identify nothing."""
@@ -492,13 +514,6 @@ class TestClasses:
         monkeypatch.setattr(sys.modules["__main__"], "number", number, raising=False)
         with pytest.raises(Indigestible, match="does not lead to it from everywhere"):
             digest(number)
-
-    def test_replaced(self, make: Callable[..., Any]) -> None:
-        """A class whose name now leads to another is known by what it is made of."""
-        old = make("class A:\n    def f(self): return 1\n", "A", module="made_reloaded")
-        value = old()
-        new = make("class A:\n    def f(self): return 2\n", "A", module="made_reloaded")
-        assert digest(value) != digest(new())
 
     def test_public_names(self) -> None:
         """A class that moves to a private module between versions keeps its digest."""
@@ -517,7 +532,7 @@ class TestClasses:
 
 SCRIPT = """
 import dataclasses, enum, sys, typing
-from fleche.digest import digest
+from fleche.digest import code_digest, digest
 @dataclasses.dataclass
 class Config:
     x: int = {x}
@@ -546,7 +561,11 @@ def function(a):
 values = [Config(1), Config, Colour.RED, Colour, Point(1, 2), Point]
 values += [Child(), function, Config(1).area]
 values += [Frozen(1), Frozen, Plain(), Plain, Shape]
-print("\\n".join(str(digest(value)) for value in values))
+def whole(value):
+    cls = value if isinstance(value, type) else type(value)
+    own = cls.__module__ == "__main__"
+    return f"{{code_digest(cls) if own else ''}}{{digest(value)}}"
+print("\\n".join(map(whole, values)))
 """
 
 
@@ -556,9 +575,9 @@ def test_pickling_leaves_no_trace() -> None:
     class Local:
         __slots__ = ("a",)
 
-    before = digest(Local)
+    before = code_digest(Local)
     Local().__reduce_ex__(4)
-    assert digest(Local) == before
+    assert code_digest(Local) == before
 
 
 class TestMain:

@@ -15,13 +15,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import fleche.function
-from fleche.digest import code_digest, digest
-from fleche.errors import Indigestible
-from fleche.function import FunctionInfo, Ignored, inspect_function
+from fleche.digest import digest
+from fleche.function import FunctionInfo, Ignored, Unordered, inspect_function
 
 if TYPE_CHECKING:
     from nowhere import Ignored as Skipped
     from nowhere import Missing
+
+
+def unordered(a: Unordered[dict[str, int]]) -> None: ...
 
 
 def plain(a: int, b: int = 2) -> int:
@@ -79,10 +81,10 @@ class TestBind:
         assert list(found) == ["a", "b", "c", "args", "d", "e", "kwargs"]
 
     def test_variable_arguments(self) -> None:
-        """`*args` is a tuple and `**kwargs` a dict sorted by name, each under its own name."""
+        """`*args` is a tuple and `**kwargs` a dict as passed, each under its own name."""
         found = bind(everything, 1, 2, 3, 4, 5, d=6, z=1, y=2)
         assert found["args"] == (4, 5)
-        assert list(found["kwargs"].items()) == [("y", 2), ("z", 1)]
+        assert list(found["kwargs"].items()) == [("z", 1), ("y", 2)]
         assert bind(everything, 1, 2, d=0)["args"] == ()
         assert bind(everything, 1, 2, d=0)["kwargs"] == {}
 
@@ -222,7 +224,7 @@ class TestUnbind:
 
 
 class TestMarkers:
-    """`Ignored[T]` and `Required[T]`."""
+    """`Ignored[T]`, `Required[T]` and `Unordered[T]`."""
 
     def test_types_show_through(self) -> None:
         """To everybody else the annotation is the type itself."""
@@ -247,6 +249,15 @@ class TestMarkers:
         info = inspect_function(f)
         assert info.ignored == {"a", "b", "c"}
         assert info.required == {"d"}
+
+    def test_unordered(self) -> None:
+        """`Unordered[T]` is exported beside the others, and found as they are."""
+
+        def f(a: fleche.Unordered[dict[str, int]], b: Unordered[dict[str, int]] | None = None): ...
+
+        info = inspect_function(f)
+        assert info.unordered == {"a", "b"}
+        assert pickle.loads(pickle.dumps(inspect_function(unordered))).unordered == {"a"}
 
     def test_unions(self) -> None:
         def f(a: Ignored[int] | None, b: Ignored[str] | None, c: list[Ignored[int]]) -> None: ...
@@ -471,35 +482,6 @@ class TestFacts:
         info = inspect_function(function)
         assert info.name == name
         assert info.module in (__name__, "math")
-        assert info.code.is_full
-
-    @pytest.mark.parametrize(
-        ("function", "named"),
-        [
-            (plain, True),
-            (Thing.method, True),
-            (Thing, True),
-            (math.sin, True),
-            (lambda: 0, False),
-            (Thing().method, False),
-            (functools.partial(plain), False),
-            (Thing(), False),
-            ("a".join, False),
-            (times(2)(plain), False),
-            (times(2)(Thing.method), False),
-            (renamed(2), False),
-            (labelled, False),
-            (functools.lru_cache(plain), False),
-        ],
-    )
-    def test_is_named(self, function: Any, named: bool) -> None:
-        """Only where the name leads to one function can the code stay out of the key."""
-        assert inspect_function(function).is_named is named
-
-    def test_inner_functions_are_not_named(self) -> None:
-        def inner() -> None: ...
-
-        assert not inspect_function(inner).is_named
 
     def test_main(self) -> None:
         def f() -> None: ...
@@ -507,88 +489,12 @@ class TestFacts:
         f.__module__, f.__qualname__ = "__main__", "f"
         info = inspect_function(f)
         assert info.is_main
-        assert not info.is_named
-
-    def test_code(self) -> None:
-        assert inspect_function(plain).code == code_digest(plain)
-
-    def test_code_of_bound_methods(self) -> None:
-        """The object counts, as does the class; the same objects make the same code."""
-        digests = [inspect_function(Thing(n).method).code for n in (1, 1, 2)]
-        assert digests[0] == digests[1] != digests[2]
-        assert code_digest(Thing.make) != code_digest(Derived.make)
-        assert digests[0] != code_digest(Thing.method)
-        cached = functools.lru_cache(Thing.method).__get__(Thing())
-        assert code_digest(cached) == digest(cached)
-
-    def test_code_of_bound_methods_with_ignored_parameters(self) -> None:
-        """The default of an ignored parameter counts no more than it does in a function."""
-        assert inspect_function(Derived().loud).code.is_full
-
-    def test_code_of_generic_functions(self) -> None:
-        """A function with implementations by type is all of them, and not what it has looked up."""
-
-        def build(second: Any) -> Any:
-            generic = functools.singledispatch(plain)
-            generic.register(str, second)
-            return generic
-
-        one, two = build(loud), build(everything)
-        before = inspect_function(one).code
-        one(1, 2)
-        assert inspect_function(one).code == before == code_digest(build(loud))
-        assert before != code_digest(two)
-        assert not inspect_function(one).is_named
-
-    def test_code_is_read_anew(self) -> None:
-        box = 1
-
-        def f() -> int:
-            return box
-
-        info = inspect_function(f)
-        before = info.code
-        box = 2
-        assert info.code != before
-
-    def test_defaults_of_ignored_parameters(self) -> None:
-        def f(x: int, log: Ignored[Any] = iter([])) -> None: ...  # noqa: B008
-
-        assert inspect_function(f).code.is_full
-        with pytest.raises(Indigestible):
-            code_digest(f)
-
-    def test_is_lazy(self) -> None:
-        """Looking at a function whose code has no digest is no error."""
-        iterator = iter([])
-
-        def f() -> Any:
-            return iterator
-
-        info = inspect_function(f)
-        with pytest.raises(Indigestible):
-            _ = info.code
 
     def test_pickle(self) -> None:
-        """The code digest travels along, since the source may not."""
         info = pickle.loads(pickle.dumps(inspect_function(loud, ignore="x")))
-        assert info.pinned_code == info.code == code_digest(loud, ignored=("x", "verbose", "log"))
         assert info.bind((1,), {}) == {}
         assert info.function is loud
         assert copy.copy(info).name == "loud"
-
-    def test_pickle_without_code(self) -> None:
-        def f(x: Any = iter([])) -> None: ...  # noqa: B008
-
-        assert inspect_function(f).__reduce__()[1][6] is None
-
-        class Odd:
-            def __digest__(self) -> Any:
-                raise RuntimeError("not today")
-
-        def g(x: Any = Odd()) -> None: ...  # noqa: B008
-
-        assert inspect_function(g).__reduce__()[1][6] is None
 
     def test_frozen(self) -> None:
         with pytest.raises(AttributeError):

@@ -52,6 +52,7 @@ class Call:
         result: what the function returned, or :data:`MISSING`.
         metadata: plain data by the name of what collected it.
         unhashed: which of module, version, code are known but are no part of the key.
+        unordered: the arguments in which the order of dicts does not count.
     """
 
     name: str
@@ -63,6 +64,7 @@ class Call:
     result: Any = MISSING
     metadata: dict[str, dict[str, Any]] = field(default_factory=dict)
     unhashed: tuple[str, ...] = ()
+    unordered: frozenset[str] = frozenset()
 
     def to_record(self, buffers: BufferDigests | None = None) -> CallRecord:
         """Digest the arguments (and the result, if there is one) and return the record.
@@ -75,7 +77,7 @@ class Call:
             TypeError: the metadata is not plain data, or the version is no number or string.
             ValueError: no record can hold the version.
         """
-        digests = digest_arguments(self.arguments, buffers)
+        digests = digest_arguments(self.arguments, buffers, unordered=self.unordered)
         done = self.result is not MISSING
         return CallRecord(
             name=self.name,
@@ -178,6 +180,11 @@ class LazyCall:
     def code(self) -> str | None:
         """Digest of the function's code when the call ran."""
         return self.record.code
+
+    @property
+    def dependencies(self) -> dict[str, Digest]:
+        """Digest of each thing that the function depended on when the call ran, by name."""
+        return self.record.dependencies
 
     @property
     def metadata(self) -> dict[str, dict[str, Any]]:

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import inspect
-import sys
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeAlias
 
@@ -14,7 +12,21 @@ from fleche import state
 from fleche.call import Call, CallRecord, Version, plain_version, refer
 from fleche.decorator._complaints import Complaints
 from fleche.digest import BufferDigests, Digest, call_key, digest_arguments
-from fleche.function import FunctionInfo
+from fleche.errors import Indigestible
+from fleche.function import (
+    Change,
+    Closure,
+    CodeTracker,
+    Dependencies,
+    Depends,
+    FunctionInfo,
+    changes_between,
+    digest_of_nodes,
+    own_code,
+    pack_knowledge,
+    save_texts,
+    take_knowledge,
+)
 
 if TYPE_CHECKING:
     from fleche.caches import BaseCache
@@ -23,12 +35,6 @@ if TYPE_CHECKING:
 __all__ = ["Coalesce", "Core", "Options", "Seal", "SealedCall"]
 
 Coalesce: TypeAlias = Literal["threads", "processes"]
-
-_INWARD = ("__wrapped__", "__func__", "fget")
-"""Where a decorator keeps what it decorates."""
-
-_DEEPEST = 100
-"""How many decorators above this one are looked through."""
 
 
 @dataclass(frozen=True)
@@ -41,7 +47,9 @@ class Options:
         isolate: neither arguments nor results are shared with the function.
         hash_version: the version is part of the key.
         hash_module: the module is part of the key.
-        hash_code: the code is part of the key; ``None`` leaves it to :attr:`Core.hashes_code`.
+        hash_code: the code is part of the key; ``None``: it is where no version is given.
+        depends: what counts besides the code.
+        ignore_globals: variables that do not count.
         cache: used instead of the active cache.
         coalesce: who computes identical calls only once: the ``"threads"`` of each process, or all
             ``"processes"`` that share the cache.
@@ -53,6 +61,8 @@ class Options:
     hash_version: bool = True
     hash_module: bool = True
     hash_code: bool | None = None
+    depends: tuple[Depends, ...] = ()
+    ignore_globals: tuple[str, ...] = ()
     cache: BaseCache | str | None = None
     coalesce: Coalesce = "threads"
 
@@ -63,14 +73,21 @@ class Seal(NamedTuple):
     Attributes:
         key: the key of the call.
         digests: the digest of each argument.
-        code: the digest of the code, if it is part of the key.
+        code: the digest of the code and what it depends on; None if that cannot be told.
+        closure: what the code depends on, as far as that can be told.
         buffers: the digests of the large buffers inside, for whoever packs the arguments next.
     """
 
     key: Digest
     digests: dict[str, Digest]
     code: Digest | None
+    closure: Closure | None
     buffers: BufferDigests
+
+    @property
+    def dependencies(self) -> dict[str, Digest]:
+        """The digest of each thing that the code depends on."""
+        return {} if self.closure is None else self.closure.record()
 
 
 @dataclass
@@ -129,7 +146,13 @@ class Core:
         self.digest_by_default = any(
             isinstance(parameter.default, Digest) for parameter in info.own.parameters.values()
         )
-        self._first_code: Digest | None = None
+        self.tracker = CodeTracker(
+            info.function,
+            info.module,
+            ignored=info.ignored,
+            depends=options.depends,
+            ignore_globals=options.ignore_globals,
+        )
         self._fixed: dict[str, Any] = {
             "name": info.name,
             "module": info.module if options.hash_module else None,
@@ -138,30 +161,23 @@ class Core:
 
     @cached_property
     def hashes_code(self) -> bool:
-        """Whether the code is part of the key: unless module and name lead here, and only here.
-
-        That is decided when it is first needed, for a function has its name only after it is
-        decorated.
-        """
+        """Whether the code is part of the key: where no version speaks for it."""
         said = self.options.hash_code
-        return said if said is not None else not (self.info.is_named or self._is_found())
+        return said if said is not None else self.options.version is None
 
-    def _is_found(self) -> bool:
-        """Tell whether this is what the module has under the name, other decorators apart."""
-        found = None if self.info.is_main else sys.modules.get(self.info.module)
-        with suppress(Exception):  # whatever a foreign decorator does when it is asked
-            for name in self.info.name.split("."):
-                found = inspect.getattr_static(found, name)
-            for _ in range(_DEEPEST):
-                if getattr(found, "core", None) is self:
-                    return True
-                found = next(getattr(found, way) for way in _INWARD if hasattr(found, way))
-        return False
+    @cached_property
+    def counts_code(self) -> bool:
+        """Whether the key has a part for code: the code itself, or what ``depends=`` adds."""
+        return self.hashes_code or bool(self.options.depends)
+
+    def extra_tokens(self) -> list[str]:
+        """Return what ``depends=`` adds, for functions that use this one."""
+        return [node.token for node in self.tracker.extras().values()]
 
     @cached_property
     def unhashed(self) -> tuple[str, ...]:
         """The parts of a call that are recorded, and are no part of the key."""
-        known = {"module": not self.options.hash_module, "code": not self.hashes_code}
+        known = {"module": not self.options.hash_module, "code": not self.counts_code}
         known["version"] = self.options.version is not None and not self.options.hash_version
         return tuple(sorted(part for part, is_out in known.items() if is_out))
 
@@ -222,20 +238,45 @@ class Core:
             Indigestible: an argument has no digest.
         """
         buffers = BufferDigests()
-        digests = digest_arguments(arguments, buffers)
-        code = self.info.code if self.hashes_code else None
-        key = call_key(arguments=digests, code=code, **self._fixed)
-        return Seal(key, digests, code, buffers)
+        digests = digest_arguments(arguments, buffers, unordered=self.info.unordered)
+        closure, code = self._look_at_code(buffers)
+        key = call_key(arguments=digests, code=code if self.counts_code else None, **self._fixed)
+        return Seal(key, digests, code, closure, buffers)
+
+    def _look_at_code(self, met: BufferDigests) -> tuple[Closure | None, Digest | None]:
+        """Return what the code depends on, and its digest as it counts or is recorded.
+
+        Args:
+            met: what was met in the arguments.
+        """
+        try:
+            closure = self.tracker.closure(own_code(met.code))
+        except Exception:
+            if self.hashes_code:
+                raise
+            closure = None  # a version speaks for the code, whatever is the matter with it
+        if not self.options.depends:
+            return closure, None if closure is None else closure.digest
+        nodes = dict(closure.nodes) if closure is not None and self.hashes_code else {}
+        return closure, digest_of_nodes({**nodes, **self.tracker.extras()})
 
     def make_call(self, arguments: Mapping[str, Any]) -> Call:
         """Return the call with these arguments, not sealed."""
+        try:
+            closure, code = self._look_at_code(self._meet(arguments))
+        except Exception:
+            if self.counts_code:
+                raise
+            closure = code = None
         return Call(
             name=self.info.name,
             arguments=dict(arguments),
             module=self.info.module,
             version=self.options.version,
-            code=self.info.code if self.hashes_code else self.first_code(),
+            code=code,
             unhashed=self.unhashed,
+            dependencies={} if closure is None else closure.record(),
+            unordered=self.info.unordered,
         )
 
     def make_sealed_call(self, arguments: dict[str, Any], seal: Seal) -> SealedCall:
@@ -245,33 +286,79 @@ class Core:
             arguments=arguments,
             module=self.info.module,
             version=self.options.version,
-            code=seal.code or self.first_code(),
+            code=seal.code,
             unhashed=self.unhashed,
+            dependencies=seal.dependencies,
+            unordered=self.info.unordered,
             digests=seal.digests,
             buffers=seal.buffers,
         )
 
-    def first_code(self) -> Digest | None:
-        """Return the digest of the code as it was when it was first asked for, if it has one."""
-        if self._first_code is None:
-            try:
-                self._first_code = self.info.code
-            except Exception:  # noqa: BLE001 (what an object raises when it is looked into)
-                return None
-        return self._first_code
+    def dependencies(self, arguments: Mapping[str, Any]) -> Dependencies:
+        """Return what the results depend on, with what occurs in ``arguments``."""
+        met = self._meet(arguments)
+        return self.tracker.listing(self.tracker.closure(own_code(met.code)))
 
-    def check_code(self, record: CallRecord) -> None:
-        """Warn if ``record`` holds the result of other code, which the key does not tell."""
-        if self.hashes_code or record.code is None:
+    def _meet(self, arguments: Mapping[str, Any]) -> BufferDigests:
+        """Return what is met in arguments, some of which may have no digest."""
+        met = BufferDigests()
+        for name, value in arguments.items():
+            with suppress(Indigestible):
+                digest_arguments({name: value}, met)
+        return met
+
+    def changes_since(self, record: CallRecord, closure: Closure | None) -> list[Change]:
+        """Return what has changed of the code since a record was made."""
+        if closure is None or not record.dependencies:
+            return []
+        return changes_between(record.dependencies, closure, record.code)
+
+    def check_code(self, record: CallRecord, seal: Seal) -> None:
+        """Warn if ``record`` holds the result of other code, which the key does not tell.
+
+        Each change is told once.
+        """
+        if self.hashes_code or record.code is None or seal.closure is None:
             return
-        now = self.first_code()
-        if now is not None and now != record.code:
+        if record.code == seal.code and not self.options.depends:
+            return
+        if changes := self.changes_since(record, seal.closure):
             self.complaints.make(
-                "code",
-                f"{self.info.name}(): the code has changed since this result was stored. If it now "
-                "computes something else, give it another version: @fleche(version=...), or "
-                f"compute anew with {self.info.name}.rerun(...)",
+                f"code:{record.code}:{seal.closure.digest}",
+                f"{describe_changes(self.info.name, changes)} since this result was stored. "
+                "If it now computes something else, give it another version: "
+                f"@fleche(version=...), or compute anew with {self.info.name}.rerun(...)",
             )
 
+    def keep_sources(self, seal: Seal) -> None:
+        """Keep the sources of what a result depends on, to show what has changed later."""
+        if seal.closure is not None and seal.code is not None:
+            save_texts(seal.code, seal.closure)
+
     def __reduce__(self) -> tuple[Any, ...]:
-        return Core, (self.info, replace(self.options, hash_code=self.hashes_code))
+        with suppress(Exception):  # what an object raises when it is looked into
+            self.tracker.closure()
+        return _rebuild, (self.info, self.options, pack_knowledge(self.info.module))
+
+
+def _rebuild(info: FunctionInfo, options: Options, knowledge: dict[str, Any]) -> Core:
+    take_knowledge(knowledge)
+    return Core(info, options)
+
+
+def describe_changes(name: str, changes: list[Change]) -> str:
+    """Say what has changed, as in "energy() uses helper `area`, which has changed"."""
+    shown = [change for change in changes if change.name != name]
+    if len(shown) < len(changes):
+        return f"{name}(): the code has changed" + (f", with {listed(shown)}," if shown else "")
+    last = {"changed": "has changed", "new": "is new", "gone": "is gone"}
+    what = {change.what for change in shown}
+    verb = last[what.pop()] if len(what) == 1 and len(shown) == 1 else "have changed"
+    return f"{name}() uses {listed(shown)}, which {verb}"
+
+
+def listed(changes: list[Change]) -> str:
+    names = [str(change) for change in changes[:3]]
+    if len(changes) > 3:
+        names.append(f"{len(changes) - 3} more")
+    return " and ".join(filter(None, (", ".join(names[:-1]), names[-1])))

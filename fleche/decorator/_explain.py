@@ -9,9 +9,10 @@ from itertools import islice
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 from fleche.call import KEY_PARTS, CallRecord, LazyCall
-from fleche.decorator._core import Core
-from fleche.digest import Digest
+from fleche.decorator._core import Core, Seal, describe_changes
+from fleche.digest import Digest, digest
 from fleche.errors import Indigestible, ParcelError
+from fleche.function import Change
 
 if TYPE_CHECKING:
     from fleche.caches import BaseCache
@@ -40,12 +41,14 @@ class Explanation:
         differing: what differs from the nearest stored call: names of arguments, or ``version``,
             ``module``, ``code``.
         nearest: the stored call that differs least.
+        changes: what has changed of the code since that call, with the difference of the sources.
     """
 
     reason: Reason
     text: str
     differing: tuple[str, ...] = ()
     nearest: LazyCall | None = None
+    changes: tuple[Change, ...] = ()
 
     def __bool__(self) -> bool:
         return self.reason == "hit"
@@ -57,7 +60,7 @@ class Explanation:
 def explain(
     core: Core, cache: BaseCache, args: tuple[Any, ...], kwargs: dict[str, Any]
 ) -> Explanation:
-    """Explain a call; nothing is computed and no value is loaded.
+    """Explain a call; nothing is computed, and only an argument is loaded, to be compared.
 
     Raises:
         TypeError: the function cannot be called so.
@@ -80,14 +83,15 @@ def explain(
     except Indigestible as error:
         return Explanation("uncached", f"{name} runs uncached: {error}")
     key, wanted = seal.key, core.make_sealed_call(arguments, seal).to_record()
+    comparison = _Comparison(core, seal, wanted, arguments)
     try:
         stored = cache.load(key)
     except KeyError:
-        return _compare(name, wanted, arguments, _stored(core, cache))
+        return comparison.with_nearest(_stored(core, cache))
     except ParcelError as error:
         return Explanation("unusable", f"{name} would be computed: what is stored of it: {error}")
     if cache.contains(key):
-        return Explanation("hit", f"{name} is stored ({key[:12]})", nearest=stored)
+        return comparison.of_hit(stored)
     return Explanation(
         "evicted", f"{name} was computed, and its result is no longer stored", nearest=stored
     )
@@ -97,28 +101,68 @@ def _stored(core: Core, cache: BaseCache) -> Iterator[LazyCall]:
     return islice(cache.query(name=core.info.name), MANY)
 
 
-def _compare(
-    name: str, wanted: CallRecord, arguments: Mapping[str, Any], stored: Iterator[LazyCall]
-) -> Explanation:
-    compared = ((call, _differences(wanted, call.record)) for call in stored)
+@dataclass(frozen=True)
+class _Comparison:
+    """A call that is asked for, to be compared with stored ones."""
 
-    def weight(pair: tuple[LazyCall, tuple[str, ...]]) -> tuple[int, str]:
-        # a changed part says more than a changed argument; of equals, any, but always the same
-        call, differing = pair
-        return len(differing) + sum(part in wanted.arguments for part in differing), call.key
+    core: Core
+    seal: Seal
+    wanted: CallRecord
+    arguments: Mapping[str, Any]
 
-    best = min(compared, key=weight, default=None)
-    if best is None:
-        return Explanation("never", f"no result of {name} is stored in this cache")
-    call, differing = best
-    same_arguments = not any(part in wanted.arguments for part in differing)
-    shown = " and ".join(_show(part, wanted, call.record, arguments) for part in differing)
-    return Explanation(
-        "changed" if same_arguments else "arguments",
-        f"{name} would be computed: in the nearest stored call ({call.key[:12]}) {shown}",
-        differing,
-        call,
-    )
+    @property
+    def name(self) -> str:
+        return f"{self.core.info.name}()"
+
+    def of_hit(self, stored: LazyCall) -> Explanation:
+        text = f"{self.name} is stored ({stored.key[:12]})"
+        changes = self.changes_since(stored)
+        if changes:
+            text += f", but {describe_changes(self.core.info.name, changes)} since"
+        return Explanation("hit", _with_diffs(text, changes), nearest=stored, changes=(*changes,))
+
+    def changes_since(self, stored: LazyCall) -> list[Change]:
+        if stored.record.code == self.seal.code:
+            return []
+        return self.core.changes_since(stored.record, self.seal.closure)
+
+    def with_nearest(self, stored: Iterator[LazyCall]) -> Explanation:
+        compared = ((call, _differences(self.wanted, call.record)) for call in stored)
+
+        def weight(pair: tuple[LazyCall, tuple[str, ...]]) -> tuple[int, str]:
+            # a changed part says more than a changed argument; of equals, any, but always the same
+            call, differing = pair
+            changed = sum(part in self.wanted.arguments for part in differing)
+            return len(differing) + changed, call.key
+
+        best = min(compared, key=weight, default=None)
+        if best is None:
+            return Explanation("never", f"no result of {self.name} is stored in this cache")
+        call, differing = best
+        changes = self.changes_since(call) if "code" in differing else []
+        same_arguments = not any(part in self.wanted.arguments for part in differing)
+        shown = " and ".join(self.show(part, call, changes) for part in differing)
+        return Explanation(
+            "changed" if same_arguments else "arguments",
+            _with_diffs(
+                f"{self.name} would be computed: in the nearest stored call ({call.key[:12]}) "
+                f"{shown}",
+                changes,
+            ),
+            differing,
+            call,
+            tuple(changes),
+        )
+
+    def show(self, part: str, call: LazyCall, changes: list[Change]) -> str:
+        if part == "code" and changes:
+            said = describe_changes(self.core.info.name, changes)
+            return f"the code was different: {said} since"
+        return _show(part, self.wanted, call, self.arguments)
+
+
+def _with_diffs(text: str, changes: list[Change]) -> str:
+    return "\n".join([text, *(change.diff for change in changes if change.diff)])
 
 
 def _differences(wanted: CallRecord, stored: CallRecord) -> tuple[str, ...]:
@@ -137,22 +181,35 @@ def _part(record: CallRecord, part: str) -> Any:
     return None if part in record.unhashed else getattr(record, part)
 
 
-def _show(part: str, wanted: CallRecord, stored: CallRecord, arguments: Mapping[str, Any]) -> str:
+def _show(part: str, wanted: CallRecord, call: LazyCall, arguments: Mapping[str, Any]) -> str:
+    stored = call.record
     if part in KEY_PARTS:
         if part == "code":
             return "the code was different"
         return f"the {part} was {_part(stored, part)!r}, not {_part(wanted, part)!r}"
     if part not in wanted.arguments and part not in stored.arguments:
         return f"the {part} was {stored.scheme}, not {wanted.scheme}"
+    if part in arguments and _differs_only_in_order(call, part, arguments[part]):
+        return f"{part} differs only in order (Unordered[...] says that this does not matter)"
     now = _described(arguments[part], wanted, part) if part in arguments else "not passed"
     return f"{part} was {_value(stored, part)}, not {now}"
+
+
+def _differs_only_in_order(call: LazyCall, name: str, value: Any) -> bool:
+    """Whether a container at hand is the stored one but for the order of its dicts."""
+    if call.record.arguments[name].is_literal or not hasattr(type(value), "__len__"):
+        return False
+    try:
+        return digest(call.arguments[name], unordered=True) == digest(value, unordered=True)
+    except Exception:  # noqa: BLE001 (what cannot be opened is not explained so closely)
+        return False
 
 
 def _value(record: CallRecord, name: str) -> str:
     found = record.arguments.get(name)
     if found is None:
         return "not passed"
-    return repr(found.literal) if found.is_literal else f"<{found.digest[:8]}>"
+    return _shortened(found.literal) if found.is_literal else f"<{found.digest[:8]}>"
 
 
 def _described(value: Any, record: CallRecord, name: str) -> str:
@@ -163,5 +220,13 @@ def _described(value: Any, record: CallRecord, name: str) -> str:
     if isinstance(shape, tuple) and shape:
         of = getattr(value, "dtype", "")
         return " ".join(filter(None, (kind, str(of), str(shape), _value(record, name))))
-    text = reprlib.repr(value)
+    text = _shortened(value)
     return text if kind in text or type(value).__module__ == "builtins" else f"{kind} {text}"
+
+
+def _shortened(value: Any) -> str:
+    """Return a short text for a value; an integer of thousands of digits has no decimal form."""
+    try:
+        return repr(value) if isinstance(value, str) else reprlib.repr(value)
+    except ValueError:
+        return f"<{type(value).__name__}>"

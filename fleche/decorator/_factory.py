@@ -11,7 +11,8 @@ from fleche import state
 from fleche.call import Version, plain_version
 from fleche.decorator._core import Coalesce, Core, Options
 from fleche.decorator.wrapper import BoundMethod, Wrapper
-from fleche.function import FunctionInfo, inspect_function
+from fleche.digest import remember_file
+from fleche.function import Depends, FunctionInfo, inspect_function, version_of
 
 if TYPE_CHECKING:
     from fleche.caches import BaseCache
@@ -46,6 +47,8 @@ def fleche(
     hash_code: bool | None = None,
     require: str | Iterable[str] = (),
     ignore: str | Iterable[str] = (),
+    depends: Depends | Iterable[Depends] = (),
+    ignore_globals: str | Iterable[str] = (),
     cache: BaseCache | str | None = None,
     coalesce: Coalesce = "threads",
 ) -> Decorator: ...
@@ -63,6 +66,8 @@ def fleche(
     hash_code: bool | None = None,
     require: str | Iterable[str] = (),
     ignore: str | Iterable[str] = (),
+    depends: Depends | Iterable[Depends] = (),
+    ignore_globals: str | Iterable[str] = (),
     cache: BaseCache | str | None = None,
     coalesce: Coalesce = "threads",
 ) -> Any:
@@ -70,8 +75,9 @@ def fleche(
 
     A call whose result is in the active cache returns that result; any other runs the function and
     stores what it returns, ``None`` too, with the arguments as they were before. What tells calls
-    apart is the name, module and version of the function and the values of its arguments, however
-    they are passed. An exception is not a result: it is passed on, and nothing is stored.
+    apart is the name and module of the function, its version or, without one, its code and all of
+    the user's own code and data that it depends on, and the values of its arguments, however they
+    are passed. An exception is not a result: it is passed on, and nothing is stored.
 
     A :class:`~fleche.digest.Digest` among the arguments stands for its value, which is only loaded
     if the function has to run. Identical calls at the same time, in threads or tasks of one
@@ -92,12 +98,14 @@ def fleche(
             are not copied.
         hash_version: let the version count.
         hash_module: let the module count; without, the function may move.
-        hash_code: let the code count. By default it does where module and name do not lead to this
-            function: in ``__main__`` (scripts, notebooks), for lambdas, functions inside functions,
-            bound methods, and what another decorator made of a function and is known by another
-            name. Elsewhere a hit on the result of other code is a warning.
+        hash_code: let the code count, and what it depends on. By default it does where no version
+            is given; a version speaks for the code, and a hit on the result of other code is then a
+            warning that names what has changed.
         require: parameters that must be passed and not be ``None`` for the call to be cached.
         ignore: parameters that do not count and are not stored.
+        depends: what else the results depend on, and no code shows: functions without parameters,
+            whose values count at each call, and names of distributions, whose versions count.
+        ignore_globals: variables of modules that do not count, as ``name`` or ``module.name``.
         cache: a cache, or its name, instead of the active one.
         coalesce: with ``"processes"``, identical calls at the same time compute once in all
             processes that share a cache in files, SQLite or PostgreSQL, not only in the threads of
@@ -105,8 +113,9 @@ def fleche(
 
     Raises:
         TypeError: this cannot be decorated.
-        ValueError: an option names a parameter that the function does not have, the version is too
-            large a number, or ``coalesce`` is something else.
+        ValueError: an option names a parameter that the function does not have, or a distribution
+            that is not installed, the version is too large a number, or ``coalesce`` is something
+            else.
         ConfigError: there is no metadata of this name.
     """
     if isinstance(meta, str | type) or not isinstance(meta, Iterable):
@@ -120,6 +129,8 @@ def fleche(
         hash_version=hash_version,
         hash_module=hash_module,
         hash_code=hash_code,
+        depends=_depends(depends),
+        ignore_globals=tuple(sorted(_names(ignore_globals))),
         cache=cache,
         coalesce=coalesce,
     )
@@ -133,13 +144,33 @@ def fleche(
         if isinstance(function, Wrapper):
             return Wrapper(_renewed(function.core, options, ignored, required))
         info = _inspect(function, ignored, required)
+        _read_source(function)
         return Wrapper(Core(info, options))
 
     return decorate if function is None else decorate(function)
 
 
+def _read_source(function: Any) -> None:
+    """Read the file of a function while it still says what has been imported."""
+    code = getattr(function, "__code__", None)
+    if code is not None:
+        remember_file(code.co_filename, getattr(function, "__globals__", None))
+
+
 def _names(names: str | Iterable[str]) -> frozenset[str]:
     return frozenset([names] if isinstance(names, str) else names)
+
+
+def _depends(depends: Any) -> tuple[Depends, ...]:
+    found = (depends,) if isinstance(depends, str) or callable(depends) else tuple(depends)
+    for item in found:
+        if isinstance(item, str):
+            version_of(item)
+        elif not callable(item):
+            raise TypeError(
+                f"depends={item!r}: a function without parameters, or the name of a distribution"
+            )
+    return found
 
 
 def _renewed(

@@ -114,7 +114,7 @@ class Journey(Passage):
             self.lost = True
             return None
         if hit is not None:
-            self.core.check_code(hit.record)
+            self.core.check_code(hit.record, self.seal)
         return hit
 
     def share(self, flight: Flight) -> Any:

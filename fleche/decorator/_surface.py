@@ -10,7 +10,7 @@ from fleche.decorator._flights import Flight
 from fleche.decorator._journey import Journey, depart
 from fleche.decorator._run import alone, compute, compute_async, run, run_async
 from fleche.digest import Digest
-from fleche.function import Transparent
+from fleche.function import Dependencies, Transparent
 
 if TYPE_CHECKING:
     from fleche.caches import BaseCache
@@ -125,6 +125,18 @@ class Surface(Transparent, Generic[P, R]):
 
         core = self.core
         return explain(core, core.cache(), (*self.lead, *args), kwargs)
+
+    def dependencies(self, /, *args: P.args, **kwargs: P.kwargs) -> Dependencies:
+        """Return what results depend on besides the arguments: names, kinds and digests.
+
+        Args:
+            args: those of a call, whose functions and objects bring code of their own, or none.
+            kwargs: likewise.
+        """
+        core = self.core
+        given = (*self.lead, *args)
+        arguments = core.info.bind(given, kwargs) if args or kwargs else {"": given}
+        return core.dependencies(arguments)
 
     def __digest__(self) -> Any:
         """Return what tells this function from others: itself as written, and its version."""

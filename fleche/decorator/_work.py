@@ -105,16 +105,38 @@ class Work:
         if self._pending is None or self._collecting is None:
             return
         pending, self._pending = self._pending, None
+        if self._has_changed_globals():
+            self._abandon(pending)
+            return
         try:
             _check_storable(result)
             metadata = self._collecting.finish()
             if returns:
                 metadata["fleche"] = {"returns": returns}
             pending.commit(result, metadata)
+            self.core.keep_sources(self.journey.seal)
         except Exception as error:  # noqa: BLE001 (as in _prepare; the result must get to the caller)
             self._complain("save", error)
         finally:
             self._abandon(pending)
+
+    def _has_changed_globals(self) -> bool:
+        """Whether data that the key speaks of is not what it was, through the body or beside it."""
+        closure = self.journey.seal.closure
+        if closure is None or not self.core.hashes_code:
+            return False
+        changed = closure.changed_data()
+        if changed:
+            names = " and ".join(f"`{name}`" for name in changed)
+            plain = changed[0].rpartition(":")[2]
+            self.core.complaints.make(
+                f"globals:{names}",
+                f"{self.core.info.name}(): {_UNSTORED}, since {names} changed while it ran, and a "
+                "hit would not repeat that. Pass it as an argument, make it anew inside the "
+                "function, or, if the result does not depend on it, say "
+                f"@fleche(ignore_globals={plain!r})",
+            )
+        return bool(changed)
 
     def fail(self, error: BaseException) -> None:
         """Forget the call, whose body has raised, and let the flight land without a result."""

@@ -11,28 +11,54 @@ from __future__ import annotations
 import sys
 from types import ModuleType
 
-from ._buffers import BufferDigests
 from ._classes import members_of, told_to
+from ._code import attributes_of_function, bytecode_of, captured_by, defaults_of
 from ._digest import Address, D, Digest
+from ._instances import attributes_of
 from ._keys import call_key, code_digest, digest, digest_arguments, digest_with_buffers
+from ._names import find_name
+from ._plain import PlainMarker  # noqa: F401 - the encoding of plain data calls it by this name
 from ._registry import add_hook
-from ._tokens import SCHEME, buffer_digest, hash_threads
+from ._source import (
+    Definition,
+    Source,
+    find_definition,
+    interactive_sources,
+    read_source,
+    remember_file,
+)
+from ._syntax import dump_syntax, is_type_checking
+from ._tokens import SCHEME, BufferDigests, buffer_digest, hash_threads
 
 __all__ = [
     "SCHEME",
     "Address",
     "BufferDigests",
     "D",
+    "Definition",
     "Digest",
+    "Source",
     "add_hook",
+    "attributes_of",
+    "attributes_of_function",
     "buffer_digest",
+    "bytecode_of",
     "call_key",
+    "captured_by",
     "code_digest",
+    "defaults_of",
     "digest",
     "digest_arguments",
     "digest_with_buffers",
+    "dump_syntax",
+    "find_definition",
+    "find_name",
     "hash_threads",
+    "interactive_sources",
+    "is_type_checking",
     "members_of",
+    "read_source",
+    "remember_file",
     "told_to",
 ]
 

@@ -1,4 +1,4 @@
-"""Classes: by name where the name leads back to them, else by what they consist of.
+"""Classes: as values by name, as code by what they consist of.
 
 A class consists of all that is found in it, but for what is derived from the rest: by Python, by a
 decorator or by a metaclass. Only what is known to be derived is left out.
@@ -12,21 +12,23 @@ from typing import TYPE_CHECKING, Any
 
 from ._builtin import Attributes
 from ._code import captured_by
-from ._enums import is_enum, members_of_enum, written_in_enum
-from ._instances import attributes_of
-from ._names import find_name
+from ._instances import attributes_of, is_enum, members_of_enum, written_in_enum
+from ._names import find_name, own_module
 from ._registry import Node, module_of, node, register
 from ._tokens import global_token
 
 if TYPE_CHECKING:
     from ._walk import Walk
 
-__all__ = ["describe_type_variable"]
+__all__ = ["ClassCode", "describe_type_variable", "members_of", "told_to"]
 
 SKIPPED_TYPES = (
-    *("CField", "getset_descriptor", "member_descriptor", "_tuplegetter"),
-    "LazyClassAttribute",  # of pydantic: a signature
+    *(("builtins", name) for name in ("getset_descriptor", "member_descriptor")),
+    ("_ctypes", "CField"),
+    *((module, "_tuplegetter") for module in ("_collections", "collections")),
+    ("pydantic._internal._utils", "LazyClassAttribute"),  # a signature
 )
+"""Types of descriptors, by module and name, that only lead to what is known anyway."""
 MACHINERY = ("abc", "dataclasses", "typing")
 DERIVED = frozenset(
     [
@@ -77,18 +79,31 @@ DERIVED_OF_FIELDS = ("_field_type", "doc", "name", "type")
 """What is seen elsewhere of a dataclass and its fields, and in no version of Python otherwise."""
 
 
-def describe_class(obj: Any, _walk: Walk) -> bytes | Node:
-    name = find_name(obj)
-    if name is not None:
-        return global_token(*name)
-    members, made = members_of(obj)
-    told = told_to(obj, made)
-    bases = tuple(base for base in obj.__bases__ if base is not object)
-    parts = (obj.__module__, obj.__qualname__, metaclass_of(obj), bases, Attributes(members))
+class ClassCode:
+    """What a class consists of, apart from what its bases that have a name consist of."""
+
+    __slots__ = ("cls",)
+
+    def __init__(self, cls: type) -> None:
+        self.cls = cls
+
+
+def describe_class(obj: Any, _walk: Walk) -> bytes:
+    return global_token(*(find_name(obj) or (own_module(obj), obj.__qualname__)))
+
+
+def describe_class_code(obj: ClassCode, _walk: Walk) -> Node:
+    cls = obj.cls
+    members, made = members_of(cls)
+    told = told_to(cls, made)
+    bases = tuple(
+        base if find_name(base) else ClassCode(base) for base in cls.__bases__ if base is not object
+    )
+    parts = (own_module(cls), cls.__qualname__, metaclass_of(cls), bases, Attributes(members))
     return node(
         b"class",
         (*parts, Attributes(told)) if told else parts,
-        step=lambda _, index: f"<class {obj.__qualname__}>" if index > 3 else "",
+        step=lambda _, index: f"<class {cls.__qualname__}>" if index > 3 else "",
     )
 
 
@@ -102,7 +117,7 @@ def members_of(cls: Any) -> tuple[dict[str, Any], list[str]]:
     members: dict[str, Any] = {}
     made: list[str] = []
     for name, value in vars(cls).items():
-        if name in DERIVED or type(value).__name__ in SKIPPED_TYPES:
+        if name in DERIVED or (type(value).__module__, type(value).__name__) in SKIPPED_TYPES:
             continue
         if is_made(cls, value):
             made.append(name)
@@ -220,3 +235,4 @@ def is_made(cls: type, value: Any) -> bool:
 
 
 register(type, describe_class, subclasses=True)
+register(ClassCode, describe_class_code)

@@ -1,31 +1,25 @@
-"""What a function does: the syntax tree of its source, its defaults and what it has captured.
+"""What a function does: the syntax of its source, its defaults, attributes, and captured values.
 
 A function whose source is not to be had is known by its bytecode, which differs between versions of
-Python. "Its source" is what compiles to the very code that the function runs: a file that was
-edited after its import, or a function that some tool has rewritten, is not taken for the source.
+Python.
 """
 
 from __future__ import annotations
 
 import sys
-import threading
 import types
 from collections.abc import Callable, Collection
 from typing import TYPE_CHECKING, Any
 
-from fleche._util import renewed_after_fork
-
-from ._builtin import UNSET, Attributes, Raw
+from ._builtin import UNSET, Attributes
+from ._names import own_module
 from ._registry import Node, node, register
 from ._source import find_definition
-from ._syntax import without_docstring
 
 if TYPE_CHECKING:
     from ._walk import Walk
 
-__all__ = ["FunctionCode", "captured_by"]
-
-MANY = 10_000
+__all__ = ["FunctionCode", "attributes_of_function", "bytecode_of", "captured_by", "defaults_of"]
 
 
 class FunctionCode:
@@ -43,39 +37,22 @@ class FunctionCode:
         self.ignored = frozenset(ignored)
 
 
-class Definition:
-    """A function or lambda in a syntax tree, without its name, decorators and docstring."""
-
-    __slots__ = ("syntax",)
-
-    def __init__(self, syntax: Any) -> None:
-        self.syntax = syntax
-
-
-class Bytecode:
-    """A code object that has to do without a source."""
-
-    __slots__ = ("code",)
-
-    def __init__(self, code: types.CodeType) -> None:
-        self.code = code
-
-
 def describe_function(obj: types.FunctionType, _walk: Walk) -> Node:
     registry = getattr(obj, "registry", None)
     if registry is not None and obj.__globals__.get("__name__") == "functools":
         return node(b"singledispatch", (obj.__module__, obj.__qualname__, dict(registry)))
-    return node(b"function", (obj.__module__, obj.__qualname__, FunctionCode(obj)))
+    return node(b"function", (own_module(obj), obj.__qualname__, FunctionCode(obj)))
 
 
-def describe_function_code(obj: FunctionCode, walk: Walk) -> Node:
+def describe_function_code(obj: FunctionCode, _walk: Walk) -> Node:
     function = obj.function
     return node(
         b"code",
         (
-            Raw(token_of_code(function.__code__, function.__globals__, walk)),
+            token_of_code(function.__code__, function.__globals__),
             Attributes(defaults_of(function, obj.ignored)),
             Attributes(captured_by(function)),
+            Attributes(attributes_of_function(function)),
         ),
     )
 
@@ -102,69 +79,59 @@ def content_of(cell: types.CellType) -> Any:
         return UNSET
 
 
-known: dict[int, tuple[types.CodeType, bytes]] = {}
-lock = renewed_after_fork(threading.Lock())
+def attributes_of_function(function: types.FunctionType) -> dict[str, Any]:
+    """Return what was set on a function, but for copies of what is known of it anyway."""
+    found: dict[str, Any] = {}
+    for name, value in function.__dict__.items():
+        if name == "__wrapped__":
+            if not any(value is captured for captured in captured_by(function).values()):
+                found[name] = value
+        elif not name.startswith("__") and value is not function.__doc__:
+            found[name] = value
+    return found
 
 
-def token_of_code(code: types.CodeType, namespace: dict[str, Any], walk: Walk) -> bytes:
-    """Return the token of a code object, which is made once: neither it nor its source change."""
-    found = known.get(id(code))
-    if found is None:
-        definition = find_definition(code, namespace)
-        subject = Bytecode(code) if definition is None else Definition(definition)
-        found = (code, walk.subtoken(subject))
-        with lock:
-            if len(known) >= MANY:
-                known.clear()
-            known[id(code)] = found
-    return found[1]
-
-
-def describe_definition(obj: Definition, _walk: Walk) -> Node:
-    syntax = obj.syntax
-    body = syntax.body if isinstance(syntax.body, list) else [syntax.body]
-    if isinstance(syntax.body, list):
-        body = without_docstring(body)
-    return node(
-        b"definition",
-        (
-            type(syntax).__name__,
-            syntax.args,
-            body,
-            getattr(syntax, "returns", None),
-            getattr(syntax, "type_params", []),
-        ),
-    )
+def token_of_code(code: types.CodeType, namespace: dict[str, Any]) -> bytes:
+    """Return what a code object says, by its source if that is to be had."""
+    definition = find_definition(code, namespace)
+    return bytecode_of(code) if definition is None else definition.dump
 
 
 def describe_code(obj: types.CodeType, _walk: Walk) -> Node:
-    return node(b"code object", (Bytecode(obj), obj.co_name))
+    return node(b"code object", (bytecode_of(obj), obj.co_name))
 
 
-def describe_bytecode(obj: Bytecode, _walk: Walk) -> Node:
-    code = obj.code
-    return node(
-        b"bytecode",
-        (
-            sys.implementation.cache_tag,
-            code.co_code,
-            code.co_consts,
-            code.co_names,
-            code.co_varnames,
-            code.co_freevars,
-            code.co_cellvars,
-            (code.co_argcount, code.co_posonlyargcount, code.co_kwonlyargcount, code.co_flags),
-            getattr(code, "co_exceptiontable", b""),
-        ),
-    )
+def bytecode_of(code: types.CodeType) -> bytes:
+    """Return what a code object says without its source: equal only under one Python version."""
+    written: list[bytes] = [sys.implementation.cache_tag.encode()]
+    pending: list[Any] = [code]
+    while pending:
+        item = pending.pop()
+        if isinstance(item, types.CodeType):
+            written.append(b"(code")
+            counts = (item.co_argcount, item.co_posonlyargcount, item.co_kwonlyargcount)
+            pending += [
+                *(item.co_consts, item.co_names, item.co_varnames, item.co_freevars),
+                *(item.co_cellvars, (*counts, item.co_flags), item.co_code),
+                getattr(item, "co_exceptiontable", b""),
+            ]
+        elif isinstance(item, tuple):
+            written.append(b"(%d" % len(item))
+            pending += item
+        elif isinstance(item, frozenset):
+            written.append(b"{%d" % len(item))
+            pending += sorted(item, key=lambda part: (type(part).__name__, repr(part)))
+        else:
+            shown = hex(item) if type(item) is int else repr(item)
+            raw = shown.encode("utf-8", "surrogatepass")
+            written.append(b"%b %d:%b" % (type(item).__name__.encode(), len(raw), raw))
+    return b" ".join(written)
 
 
 PAIRS: tuple[tuple[type, Callable[[Any, Any], Node]], ...] = (
     (types.FunctionType, describe_function),
     (types.CodeType, describe_code),
     (FunctionCode, describe_function_code),
-    (Definition, describe_definition),
-    (Bytecode, describe_bytecode),
 )
 for cls, handler in PAIRS:
     register(cls, handler)

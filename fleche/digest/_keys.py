@@ -6,14 +6,15 @@ import types
 from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
-from . import _builtin, _classes, _known, _objects  # noqa: F401 - they register what they handle
-from ._buffers import BufferDigests
+from . import _builtin, _classes, _objects  # noqa: F401 - they register what they handle
 from ._builtin import Raw
+from ._classes import ClassCode
 from ._code import FunctionCode
 from ._digest import Digest
 from ._tokens import (
     ORDERED,
     SCHEME,
+    BufferDigests,
     digest_of_token,
     digest_token,
     hash_node,
@@ -26,34 +27,45 @@ from ._walk import Walk
 __all__ = ["call_key", "code_digest", "digest", "digest_arguments", "digest_with_buffers"]
 
 
-def digest(obj: object) -> Digest:
+def digest(obj: object, *, unordered: bool = False) -> Digest:
     """Return the digest of a value: 64 hexadecimal characters that stand for its type and content.
 
     The digest of a full :class:`Digest` is itself. The object is only read, never changed or
     consumed.
 
+    Args:
+        obj: the value.
+        unordered: whether the order of dicts, and of what is built on them, is not to count, at
+            any depth. Such a digest is never equal to one for which it counts. Two values that
+            have the same unordered digest, and not the same digest, differ only in order.
+
     Raises:
         Indigestible: if some part of the object has no digest; the message names the path to it.
     """
-    return digest_at(obj, "object", None)
+    return digest_at(obj, "object", None, unordered=unordered)
 
 
 def digest_arguments(
-    arguments: Mapping[str, object], buffers: BufferDigests | None = None
+    arguments: Mapping[str, object],
+    buffers: BufferDigests | None = None,
+    *,
+    unordered: Collection[str] = (),
 ) -> dict[str, Digest]:
     """Return the digest of each argument of a call, in the given order.
 
     Args:
         arguments: values by parameter name.
-        buffers: where to note the digests of large buffers, for packing the same arguments
-            afterwards.
+        buffers: where to note what is found out on the way: the digests of large buffers, for
+            packing the same arguments afterwards, and the functions and classes in them.
+        unordered: the parameters whose order does not count (:data:`fleche.Unordered`).
 
     Raises:
         Indigestible: naming the path to the part without a digest, such as
             ``arguments['cfg'].handle``.
     """
     return {
-        name: digest_at(value, f"arguments[{name!r}]", buffers) for name, value in arguments.items()
+        name: digest_at(value, f"arguments[{name!r}]", buffers, unordered=name in unordered)
+        for name, value in arguments.items()
     }
 
 
@@ -70,37 +82,44 @@ def digest_with_buffers(obj: object) -> tuple[Digest, BufferDigests]:
     return digest_at(obj, "object", buffers), buffers
 
 
-def digest_at(obj: object, name: str, buffers: BufferDigests | None) -> Digest:
+def digest_at(
+    obj: object, name: str, buffers: BufferDigests | None, *, unordered: bool = False
+) -> Digest:
     if isinstance(obj, Digest) and obj.is_full:
         return obj
-    return digest_of_token(Walk(buffers).token(obj, name))
+    walk = Walk(buffers, unordered=unordered)
+    return digest_of_token(walk.token(obj, name), walk.key)
 
 
-def code_digest(function: Callable[..., Any], *, ignored: Collection[str] = ()) -> Digest:
-    """Return the digest of what a callable does, without its name and module.
+def code_digest(obj: Callable[..., Any], *, ignored: Collection[str] = ()) -> Digest:
+    """Return the digest of what a callable does by itself, without its name and module.
 
-    For a plain function that is the syntax tree of its source (no docstring, comments, positions,
-    decorators), its defaults and the values that it has captured; its bytecode where no source is
-    to be had. For a bound method it is that and the object. Any other callable is digested as a
-    value.
+    For a plain function that is the syntax of its source (no docstring, comments, positions,
+    decorators), its defaults, its attributes and the values that it has captured; its bytecode
+    where no source is to be had. For a class it is its methods and namespace, and those of bases
+    that no module has under their name; here the name does count. For a bound method it is the
+    function and the object. Any other callable is digested as a value. What the code uses is not
+    followed: :mod:`fleche.function` does that.
 
     Args:
-        function: the callable.
+        obj: the function, class or other callable.
         ignored: parameters whose defaults do not count.
 
     Raises:
         Indigestible: if a default or a captured value has no digest.
     """
-    return digest_of_token(Walk().token(code_of(function, ignored), "code"))
+    return digest_of_token(Walk().token(code_of(obj, ignored), "code"))
 
 
-def code_of(function: Any, ignored: Collection[str]) -> Any:
+def code_of(obj: Any, ignored: Collection[str]) -> Any:
     """Return the value whose digest is that of the code of a callable."""
-    plain = getattr(function, "__func__", function)
+    if isinstance(obj, type):
+        return ClassCode(obj)
+    plain = getattr(obj, "__func__", obj)
     if not isinstance(plain, types.FunctionType) or is_generic(plain):
-        return function
+        return obj
     code = FunctionCode(plain, ignored)
-    return (code, function.__self__) if isinstance(function, types.MethodType) else code
+    return (code, obj.__self__) if isinstance(obj, types.MethodType) else code
 
 
 def is_generic(function: types.FunctionType) -> bool:

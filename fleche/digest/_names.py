@@ -13,7 +13,7 @@ from ._tokens import global_token
 if TYPE_CHECKING:
     from ._walk import Walk
 
-__all__ = ["Named", "find_name", "look_up"]
+__all__ = ["Named", "find_name", "look_up", "own_module"]
 
 
 REORGANISED = ("numpy", "pandas")
@@ -29,6 +29,12 @@ class Named:
 
     def __init__(self, obj: object) -> None:
         self.obj = obj
+
+
+def own_module(obj: Any) -> str:
+    """Return the module that a function or class says it is from; the main one has one name."""
+    module = getattr(obj, "__module__", None)
+    return "__main__" if module == "__mp_main__" else str(module)
 
 
 def find_name(obj: Any) -> tuple[str, str] | None:
@@ -80,8 +86,9 @@ def look_up(module: str, name: str) -> object:
     return found
 
 
-def describe_named(obj: Named, _walk: Walk) -> bytes | Node:
+def describe_named(obj: Named, walk: Walk) -> bytes | Node:
     name = find_name(obj.obj)
+    walk.note_code(obj.obj)
     return global_token(*name) if name else node(b"unnamed", (obj.obj,))
 
 

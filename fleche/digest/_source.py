@@ -1,41 +1,99 @@
-"""From a code object back to the syntax tree that it was compiled from."""
+"""From a code object back to the text that it was compiled from.
+
+A text counts only if it compiles to the very code that runs: a file that was edited after its
+import, or a function that some tool has rewritten, is not taken for the source. Texts are read once
+and remembered, so an edit while a program runs changes nothing; only code that no remembered text
+explains makes a file be read again.
+"""
 
 from __future__ import annotations
 
+import sys
 import threading
 import types
+from collections.abc import Iterator, Mapping
+from functools import cached_property
 from typing import Any
 
 from fleche._util import renewed_after_fork
 
-__all__ = ["find_definition"]
+from ._syntax import dump_definition
 
-MANY_FILES = 64
+__all__ = [
+    "Definition",
+    "Source",
+    "find_definition",
+    "interactive_sources",
+    "read_source",
+    "remember_file",
+]
+
+MANY_TEXTS = 2000
+"""How many parsed texts are remembered; beyond that the oldest is forgotten."""
+
+MANY_STATES = 8
+"""How many states of one file are remembered."""
+
+MANY_CODES = 50_000
 FEATURES = ~0xFFFF  # the lower flags of a code object say other things
 
 
-class Source:
-    """A parsed file: its definitions by name and first line, and all code compiled from it."""
+class Definition:
+    """A function or lambda in a source.
 
-    def __init__(self, text: str, filename: str, features: int) -> None:
+    Attributes:
+        syntax: its node of the syntax tree.
+        qualname: its qualified name, as Python 3.11 and later give it to code objects.
+        owner: the innermost class whose body it stands in, however deep; "" if there is none.
+        method_of: the qualified name of the class that it is a method of; "" if it is none.
+        source: the text that it stands in.
+    """
+
+    __slots__ = ("__dict__", "method_of", "owner", "qualname", "source", "syntax")
+
+    def __init__(self, syntax: Any, qualname: str, owner: str, method_of: str, source: Source):
+        self.syntax = syntax
+        self.qualname = qualname
+        self.owner = owner
+        self.method_of = method_of
+        self.source = source
+
+    @cached_property
+    def dump(self) -> bytes:
+        """The canonical dump, without name and decorators."""
+        return dump_definition(self.syntax)
+
+    @property
+    def text(self) -> str:
+        """The lines that it stands on, without its decorators."""
+        syntax = self.syntax
+        lines = self.source.text.splitlines()[syntax.lineno - 1 : syntax.end_lineno]
+        import textwrap
+
+        return textwrap.dedent("\n".join(lines))
+
+
+class Source:
+    """A parsed text: its definitions by name and first line, and all code compiled from it."""
+
+    def __init__(self, text: str, filename: str, features: int = 0) -> None:
         import ast
         import warnings
 
         flags = features | ast.PyCF_ALLOW_TOP_LEVEL_AWAIT
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            tree = compile(text, filename, "exec", flags | ast.PyCF_ONLY_AST, dont_inherit=True)
+            self.tree: Any = compile(
+                text, filename, "exec", flags | ast.PyCF_ONLY_AST, dont_inherit=True
+            )
             module = compile(text, filename, "exec", flags, dont_inherit=True)
         self.text = text
+        self.features = features
         self.codes: set[types.CodeType] = set()
-        self.definitions: dict[tuple[str, int], list[Any]] = {}
+        self.definitions: dict[tuple[str, int], list[Definition]] = {}
+        self.classes: dict[str, list[Any]] = {}
         self.collect_codes(module)
-        for node in ast.walk(tree):
-            if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
-                first = min([node.lineno, *(item.lineno for item in node.decorator_list)])
-                self.definitions.setdefault((node.name, first), []).append(node)
-            elif isinstance(node, ast.Lambda):
-                self.definitions.setdefault(("<lambda>", node.lineno), []).append(node)
+        self.collect_definitions()
 
     def collect_codes(self, module: types.CodeType) -> None:
         pending = [module]
@@ -44,72 +102,87 @@ class Source:
             self.codes.add(code)
             pending += [const for const in code.co_consts if isinstance(const, types.CodeType)]
 
+    def collect_definitions(self) -> None:
+        """Index what is defined, with a stack of (node, prefix of names, class, method of)."""
+        pending: list[tuple[Any, str, str, str]] = [(self.tree, "", "", "")]
+        while pending:
+            item, prefix, owner, method_of = pending.pop()
+            kind = type(item).__name__
+            if kind in ("FunctionDef", "AsyncFunctionDef", "Lambda"):
+                name = "<lambda>" if kind == "Lambda" else item.name
+                first = min([item.lineno, *(d.lineno for d in getattr(item, "decorator_list", ()))])
+                found = Definition(item, prefix + name, owner, method_of, self)
+                self.definitions.setdefault((name, first), []).append(found)
+                prefix, method_of = f"{prefix}{name}.<locals>.", ""
+            elif kind == "ClassDef":
+                self.classes.setdefault(prefix + item.name, []).append(item)
+                method_of, owner = prefix + item.name, item.name
+                prefix = f"{prefix}{item.name}."
+            pending.extend((child, prefix, owner, method_of) for child in children_of(item))
 
-sources: dict[tuple[str, int], Source | None] = {}
-lock = renewed_after_fork(threading.Lock())
-
-
-def find_definition(code: types.CodeType, namespace: dict[str, Any]) -> Any | None:
-    """Return the FunctionDef, AsyncFunctionDef or Lambda that ``code`` was compiled from, or None.
-
-    Args:
-        code: the code of a function.
-        namespace: its globals, for modules whose loader knows their source.
-    """
-    source = read_source(code, namespace)
-    if source is None:
-        return None
-    candidates = source.definitions.get((code.co_name, code.co_firstlineno), [])
-    if len(candidates) > 1:
-        candidates = [node for node in candidates if holds(node, code)]
-        candidates = [node for node in candidates if not any(map(is_inside(node), candidates))]
-    return candidates[0] if len(candidates) == 1 else None
-
-
-def read_source(code: types.CodeType, namespace: dict[str, Any]) -> Source | None:
-    """Return the file of ``code`` if it still compiles to it, as remembered or as it is now."""
-    import linecache
-
-    for refresh in (False, True):
-        if refresh:
-            linecache.checkcache(code.co_filename)
-        text = "".join(linecache.getlines(code.co_filename, namespace))
-        source = parse(text, code.co_filename, code.co_flags) if text else None
-        if source is not None and code in source.codes:
-            return source
-    return None
+    def find(self, code: types.CodeType) -> Definition | None:
+        """Return the definition of ``code`` if it was compiled from this text."""
+        if code not in self.codes:
+            return None
+        candidates = self.definitions.get((code.co_name, code.co_firstlineno), [])
+        if len(candidates) > 1:
+            candidates = narrow(candidates, code)
+        return candidates[0] if len(candidates) == 1 else None
 
 
-def parse(text: str, filename: str, code_flags: int) -> Source | None:
-    import __future__
-
-    features = 0
-    for name in __future__.all_feature_names:
-        features |= getattr(__future__, name).compiler_flag & code_flags & FEATURES
-    with lock:
-        found = sources.get((filename, features))
-        if found is None or found.text != text:
-            try:
-                found = Source(text, filename, features)
-            except (SyntaxError, ValueError, RecursionError, MemoryError):
-                return None
-            if len(sources) >= MANY_FILES:
-                sources.clear()
-            sources[filename, features] = found
-        return found
+def children_of(item: Any) -> Iterator[Any]:
+    for field in item._fields:
+        value = getattr(item, field, None)
+        if isinstance(value, list):
+            yield from (part for part in value if hasattr(part, "_fields"))
+        elif hasattr(value, "_fields"):
+            yield value
 
 
-def holds(node: Any, code: types.CodeType) -> bool:
-    """Whether all instructions of ``code`` were compiled from the body of a lambda.
+def narrow(candidates: list[Definition], code: types.CodeType) -> list[Definition]:
+    """Return the one of several lambdas on a line that is meant, in a list; or several."""
+    if hasattr(code, "co_positions"):
+        inside = [found for found in candidates if holds(found.syntax, code)]
+        nodes = [found.syntax for found in inside]
+        inside = [found for found in inside if not any(map(is_inside(found.syntax), nodes))]
+    else:
+        names = names_in_code(code)
+        inside = [found for found in candidates if names_in_syntax(found.syntax) == names]
+    same = {found.dump for found in inside}
+    return inside[:1] if len(same) == 1 and not hasattr(code, "co_positions") else inside
 
-    Only Python 3.11 and later know the columns; elsewhere the answer is no.
-    """
-    body = node.body
-    if isinstance(body, list) or not hasattr(code, "co_positions"):
+
+def names_in_code(code: types.CodeType) -> set[Any]:
+    found: set[Any] = set()
+    pending = [code]
+    while pending:
+        item = pending.pop()
+        found.update(item.co_names, item.co_varnames, item.co_freevars, item.co_cellvars)
+        pending += [const for const in item.co_consts if isinstance(const, types.CodeType)]
+    return {name for name in found if not name.startswith(".")}
+
+
+def names_in_syntax(syntax: Any) -> set[str]:
+    import ast
+
+    found: set[str] = set()
+    for item in ast.walk(syntax):
+        found.update(
+            name
+            for field in ("id", "arg", "attr")
+            if isinstance(name := getattr(item, field, None), str)
+        )
+    return found
+
+
+def holds(syntax: Any, code: types.CodeType) -> bool:
+    """Whether all instructions of ``code`` were compiled from the body of a lambda."""
+    body = syntax.body
+    if isinstance(body, list):
         return False
     start, end = (body.lineno, body.col_offset), (body.end_lineno, body.end_col_offset)
     seen = False
-    for line, end_line, column, end_column in code.co_positions():
+    for line, end_line, column, end_column in code.co_positions():  # type: ignore[attr-defined]
         if line is None or column is None or end_line is None or end_column in (None, 0):
             continue
         seen = True
@@ -128,3 +201,156 @@ def is_inside(outer: Any) -> Any:
         )
 
     return test
+
+
+lock = renewed_after_fork(threading.Lock())
+texts: dict[tuple[str, int], list[Source]] = {}
+"""What is known of a file under some set of ``__future__`` features, the latest state last."""
+
+seen: dict[str, str] = {}
+"""Files of which the text has been read, and need not have been parsed."""
+
+known: dict[int, tuple[types.CodeType, Definition]] = {}
+
+
+def remember_file(filename: str, namespace: Mapping[str, Any] | None = None) -> str:
+    """Return the text of a file, which is read when it is first seen; "" if there is none."""
+    text = seen.get(filename)
+    if text is None:
+        text = read(filename, namespace)
+        if text:
+            if len(seen) >= MANY_TEXTS:
+                seen.clear()
+            seen[filename] = text
+    return text
+
+
+def read(filename: str, namespace: Mapping[str, Any] | None) -> str:
+    import linecache
+
+    found = dict(namespace) if namespace else None
+    return "".join(linecache.getlines(filename, found))
+
+
+def find_definition(code: types.CodeType, namespace: Mapping[str, Any]) -> Definition | None:
+    """Return the definition that ``code`` was compiled from, or None.
+
+    Args:
+        code: the code of a function.
+        namespace: its globals, for modules whose loader knows their source.
+    """
+    found = known.get(id(code))
+    if found is not None:
+        return found[1]
+    for source in sources_of(code, namespace):
+        definition = source.find(code)
+        if definition is not None:
+            with lock:
+                if len(known) >= MANY_CODES:
+                    known.clear()
+                known[id(code)] = (code, definition)
+            return definition
+    return None
+
+
+def sources_of(code: types.CodeType, namespace: Mapping[str, Any]) -> Iterator[Source]:
+    """Yield the texts that may explain ``code``: remembered ones, the file, cells."""
+    filename, features = code.co_filename, features_of(code)
+    yield from reversed(texts.get((filename, features), []))
+    text = remember_file(filename, namespace)
+    yield from parsed(text, filename, features)
+    import linecache
+
+    linecache.checkcache(filename)
+    fresh = read(filename, namespace)
+    if fresh != text:
+        for source in parsed(fresh, filename, features):
+            if code in source.codes:
+                seen[filename] = fresh  # the module has been loaded anew
+            yield source
+    if filename.startswith("<"):
+        for body in magic_bodies():
+            yield from parsed(body, filename, features)
+
+
+def features_of(code: types.CodeType) -> int:
+    """Return the ``__future__`` features that a code object was compiled with."""
+    import __future__
+
+    features = 0
+    for name in __future__.all_feature_names:
+        features |= getattr(__future__, name).compiler_flag & code.co_flags & FEATURES
+    return features
+
+
+def parsed(text: str, filename: str, features: int = 0) -> Iterator[Source]:
+    """Yield the parsed text, if it is any; it is remembered."""
+    if not text:
+        return
+    states = texts.get((filename, features), [])
+    for source in states:
+        if source.text == text:
+            yield source
+            return
+    try:
+        source = Source(text, filename, features)
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
+        return
+    with lock:
+        while len(texts) >= MANY_TEXTS:
+            del texts[next(iter(texts))]
+        texts[filename, features] = [*states[1 - MANY_STATES :], source]
+    yield source
+
+
+def read_source(filename: str, namespace: Mapping[str, Any] | None = None) -> Source | None:
+    """Return the text of a file as it was when it was first seen, parsed; None if there is none."""
+    states = [state for key, found in list(texts.items()) if key[0] == filename for state in found]
+    text = remember_file(filename, namespace)
+    for state in states:
+        if state.text == text:
+            return state
+    return next(parsed(text, filename), None)
+
+
+def interactive_sources() -> Iterator[Source]:
+    """Yield what was typed at a prompt or in a notebook, the latest first.
+
+    Python keeps such texts in the line cache, without a time of modification.
+    """
+    for filename, text in interactive_texts():
+        yield from parsed(text, filename)
+    for body in magic_bodies():
+        yield from parsed(body, "<magic>")
+
+
+def interactive_texts() -> Iterator[tuple[str, str]]:
+    import linecache
+
+    for filename, entry in reversed(list(linecache.cache.items())):
+        if len(entry) == 4 and entry[1] is None:
+            yield filename, "".join(entry[2])
+
+
+def magic_bodies() -> Iterator[str]:
+    """Yield what stands below magics such as ``%%time`` in cells of IPython, the latest first.
+
+    Such a cell is kept as the call ``get_ipython().run_cell_magic("time", "", body)``.
+    """
+    import ast
+
+    shell_of = getattr(sys.modules.get("IPython"), "get_ipython", None)
+    shell = shell_of() if shell_of else None
+    for _, text in interactive_texts():
+        if "run_cell_magic(" not in text:
+            continue
+        try:
+            tree = ast.parse(text)
+        except (SyntaxError, ValueError, RecursionError, MemoryError):
+            continue
+        for call in ast.walk(tree):
+            if getattr(getattr(call, "func", None), "attr", "") != "run_cell_magic":
+                continue
+            body = getattr(call.args[-1], "value", None)  # type: ignore[attr-defined]
+            if isinstance(body, str):
+                yield shell.transform_cell(body) if shell is not None else body

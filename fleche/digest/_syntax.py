@@ -1,41 +1,117 @@
-"""Abstract syntax trees: what a piece of source says, however it is laid out.
+"""The canonical dump of a syntax tree: what a piece of source says, however it is laid out.
 
-The tree of one source is the same under all versions of Python, apart from fields that only some of
-them have and from the way they cut the literal parts of f-strings; both are smoothed out.
+The dump of one source is the same under all supported versions of Python. Positions, comments,
+docstrings, ``pass``, the annotations of parameters, returns and local variables, and what stands
+under ``if TYPE_CHECKING`` say nothing about what code does, so they are left out. In the body of a
+class annotations make fields, so there they count.
+
+Grammar of the dump: a node is ``(Name field value ...)`` with its fields in alphabetical order and
+empty ones left out, a list is ``[...]``, and text is ``length:text``. The tree is walked with a
+stack of this module's own, so depth is bounded by memory alone.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from ._registry import Node, no_step, node
-from ._tokens import ORDERED
+__all__ = ["dump_definition", "dump_syntax", "is_type_checking", "statements"]
 
-if TYPE_CHECKING:
-    from ._walk import Walk
+SKIPPED = frozenset(["ctx", "kind", "simple", "type_comment", "type_ignores", "type_params"])
+"""Fields that say nothing, or that only some versions of Python have."""
 
-__all__ = ["describe_syntax", "without_docstring"]
+FUNCTIONS = ("AsyncFunctionDef", "FunctionDef")
+DOCUMENTED = (*FUNCTIONS, "ClassDef")
+BODIES = ("body", "finalbody", "orelse")
 
 
-def describe_syntax(obj: Any, _walk: Walk) -> Node:
-    """Describe a node of an abstract syntax tree without its positions.
+def dump_definition(definition: Any) -> bytes:
+    """Return the dump of a function or lambda without its name and its decorators."""
+    kind = type(definition).__name__
+    body = definition.body
+    shown = statements(definition) if isinstance(body, list) else body
+    return b" ".join((kind.encode(), dump_syntax(definition.args), dump_syntax(shown)))
 
-    Empty fields are left out, so that fields which only later versions of Python have do not
-    matter.
-    """
-    name = type(obj).__name__
+
+def dump_syntax(syntax: Any) -> bytes:
+    """Return the dump of a node of a syntax tree, or of a list of nodes."""
+    written: list[bytes] = []
+    pending: list[Any] = [syntax]
+    while pending:
+        item = pending.pop()
+        kind = type(item)
+        if kind is bytes:
+            written.append(item)
+        elif kind is list:
+            pending.append(b"]")
+            pending.extend(reversed(item))
+            written.append(b"[")
+        elif kind is str:
+            written.append(text(item))
+        elif hasattr(item, "_fields"):
+            pending.extend(reversed(parts_of(item)))
+        else:
+            written.append(constant(item))
+    return b"".join(written)
+
+
+def text(value: str) -> bytes:
+    raw = value.encode("utf-8", "surrogatepass")
+    return b"%d:%b" % (len(raw), raw)
+
+
+def constant(value: Any) -> bytes:
+    # repr() refuses integers of many digits
+    shown = hex(value) if type(value) is int else repr(value)
+    return b"<%b %b>" % (type(value).__name__.encode(), text(shown))
+
+
+def parts_of(item: Any) -> list[Any]:
+    """Return what a node is written as: pieces of bytes, and what is still to be dumped."""
+    name = type(item).__name__
     if name in ("Constant", "MatchSingleton"):
-        return node(name.encode(), (obj.value,))
-    children: list[Any] = []
-    for field in sorted(obj._fields):
-        value: Any = getattr(obj, field, None)
-        if field == "body" and name in ("FunctionDef", "AsyncFunctionDef", "ClassDef"):
-            value = without_docstring(value)
+        return [constant(item.value)]
+    if name == "AnnAssign":
+        return parts_of_annotated(item)
+    parts: list[Any] = [b"(", name.encode()]
+    for field in sorted(item._fields):
+        value = getattr(item, field, None)
+        if field in SKIPPED or is_annotation(name, field):
+            continue
+        if field in BODIES and isinstance(value, list):
+            value = statements(item, field)
+            if name == "ClassDef":
+                value = [Field(part) if is_annotated(part) else part for part in value]
         elif field == "values" and name == "JoinedStr":
-            value = merge_literals(value)
-        if field not in ("ctx", "type_comment", "type_ignores", "kind") and not is_empty(value):
-            children += (field, value)
-    return (ORDERED, b"ast." + name.encode(), children, no_step)
+            value = merge_literals(value or [])
+        if not is_empty(value):
+            parts += (b" " + field.encode() + b" ", value)
+    parts.append(b")")
+    return parts
+
+
+class Field:
+    """An annotated name in the body of a class, whose annotation counts."""
+
+    _fields = ("annotation", "target", "value")
+
+    def __init__(self, statement: Any) -> None:
+        self.annotation, self.target = statement.annotation, statement.target
+        self.value = statement.value
+
+
+def parts_of_annotated(item: Any) -> list[Any]:
+    """Show ``x: int = 1`` as ``x = 1``; without a value it still makes a name local."""
+    if item.value is None:
+        return [b"(Declare ", item.target, b")"]
+    return [b"(Assign targets ", [item.target], b" value ", item.value, b")"]
+
+
+def is_annotated(statement: Any) -> bool:
+    return type(statement).__name__ == "AnnAssign"
+
+
+def is_annotation(name: str, field: str) -> bool:
+    return (name == "arg" and field == "annotation") or (name in FUNCTIONS and field == "returns")
 
 
 def is_empty(value: Any) -> bool:
@@ -45,24 +121,40 @@ def is_empty(value: Any) -> bool:
     return value is None or (isinstance(value, list) and not value)
 
 
-def without_docstring(body: Any) -> Any:
-    """Return the statements of a function or class without its documentation."""
-    first: Any = body[0] if body else None
-    if type(first).__name__ != "Expr":
-        return body
-    is_text = isinstance(getattr(getattr(first, "value", None), "value", None), str)
-    return body[1:] if is_text else body
+def statements(item: Any, field: str = "body") -> list[Any]:
+    """Return the statements of a block that do something."""
+    block: list[Any] = getattr(item, field)
+    if field == "body" and type(item).__name__ in DOCUMENTED and block and is_text(block[0]):
+        block = block[1:]
+    found: list[Any] = []
+    for statement in block:
+        kind = type(statement).__name__
+        if kind == "If" and is_type_checking(statement.test):
+            found += statements(statement, "orelse")
+        elif kind != "Pass":
+            found.append(statement)
+    return found
 
 
-def merge_literals(values: Any) -> list[Any]:
+def is_text(statement: Any) -> bool:
+    value = getattr(statement, "value", None)
+    return type(statement).__name__ == "Expr" and isinstance(getattr(value, "value", None), str)
+
+
+def is_type_checking(test: Any) -> bool:
+    """Whether this is the condition that only type checkers hold for true."""
+    return "TYPE_CHECKING" in (getattr(test, "id", None), getattr(test, "attr", None))
+
+
+def merge_literals(values: list[Any]) -> list[Any]:
     """Join the neighbouring literal parts of an f-string; where they are cut is up to Python."""
     merged: list[Any] = []
     for value in values:
-        text = value.value if type(value).__name__ == "Constant" else None
-        if text is None:
+        literal = value.value if type(value).__name__ == "Constant" else None
+        if literal is None:
             merged.append(value)
         elif merged and isinstance(merged[-1], str):
-            merged[-1] += text
-        elif text:
-            merged.append(text)
+            merged[-1] += literal
+        elif literal:
+            merged.append(literal)
     return merged

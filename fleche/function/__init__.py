@@ -9,21 +9,51 @@ or by name, with ``require=`` and ``ignore=`` of the decorator.
 * An *ignored* parameter is no part of the key and is not stored.
 * A *required* parameter must be passed, and must not be None, for a call to be cached; a call
   without it runs as if it had not been decorated.
+* In an *unordered* parameter the order of dicts, and of what is built on them, does not count.
 """
 
 from __future__ import annotations
 
+from ._code import pack_knowledge, take_knowledge
+from ._dependencies import (
+    Change,
+    CodeTracker,
+    Dependencies,
+    Dependency,
+    Depends,
+    changes_between,
+    own_code,
+    save_texts,
+    version_of,
+)
 from ._info import FunctionInfo, inspect_function
-from ._markers import IGNORED, REQUIRED, Ignored, Marker, Required
+from ._markers import IGNORED, REQUIRED, UNORDERED, Ignored, Marker, Required, Unordered
+from ._resolve import Closure, Node, digest_of_nodes
 from ._signature import Transparent
 
 __all__ = [
     "IGNORED",
     "REQUIRED",
+    "UNORDERED",
+    "Change",
+    "Closure",
+    "CodeTracker",
+    "Dependencies",
+    "Dependency",
+    "Depends",
     "FunctionInfo",
     "Ignored",
     "Marker",
+    "Node",
     "Required",
     "Transparent",
+    "Unordered",
+    "changes_between",
+    "digest_of_nodes",
     "inspect_function",
+    "own_code",
+    "pack_knowledge",
+    "save_texts",
+    "take_knowledge",
+    "version_of",
 ]

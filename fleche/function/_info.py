@@ -3,16 +3,12 @@
 from __future__ import annotations
 
 import inspect
-import sys
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
-from types import FunctionType
 from typing import Any
 
-from fleche.digest import Digest, code_digest
-
-from ._markers import IGNORED, REQUIRED, find_markers
+from ._markers import IGNORED, REQUIRED, UNORDERED, find_markers
 from ._signature import OMITTED, entry_of, find_signatures, unwrap_partial
 from ._unbind import find_kind, unbind
 
@@ -32,10 +28,9 @@ class FunctionInfo:
         signature: the parameters by which its calls are told apart.
         ignored: parameters that are no part of the key.
         required: parameters without which a call is not cached.
-        pinned_code: the code digest from the process that first inspected the function; set when
-            the record travels to another process, where the source may be missing.
         borrowed: whether the signature is that of a function inside a wrapper that takes anything;
             the wrapper may then accept a call that does not fit it.
+        unordered: parameters in which the order of dicts does not count.
     """
 
     function: Callable[..., Any]
@@ -44,55 +39,13 @@ class FunctionInfo:
     signature: inspect.Signature
     ignored: frozenset[str] = frozenset()
     required: frozenset[str] = frozenset()
-    pinned_code: Digest | None = field(default=None, repr=False)
     borrowed: bool = False
-
-    @property
-    def code(self) -> Digest:
-        """The digest of what the function does, taken anew since captured values may change.
-
-        Raises:
-            Indigestible: if a default or a captured value has no digest.
-        """
-        return self.pinned_code or code_digest(self.function, ignored=self.ignored)
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        try:
-            code = self.code
-        except Exception:  # noqa: BLE001 (what an object raises when it is looked into)
-            code = None
-        values = (
-            self.function,
-            self.name,
-            self.module,
-            self.signature,
-            self.ignored,
-            self.required,
-        )
-        return (FunctionInfo, (*values, code, self.borrowed))
+    unordered: frozenset[str] = frozenset()
 
     @property
     def is_main(self) -> bool:
         """Whether it was defined in a script or notebook, whose module name identifies nothing."""
         return self.module == "__main__"
-
-    @property
-    def is_named(self) -> bool:
-        """Whether module and name lead to this function alone.
-
-        They do not for functions of ``__main__``, lambdas, functions defined inside functions,
-        functions that bear the name of another, as what :func:`functools.wraps` makes does, partial
-        and bound functions and other callable objects. Two of those may share a name, so their code
-        has to be in the key.
-        """
-        if self.is_main or "<" in self.name:
-            return False
-        function = self.function
-        if inspect.isbuiltin(function):
-            return inspect.ismodule(function.__self__)
-        if isinstance(function, FunctionType):
-            return has_own_name(function)
-        return inspect.isclass(function)
 
     @property
     def is_generator(self) -> bool:
@@ -132,9 +85,9 @@ class FunctionInfo:
         """Return the arguments of a call in their one canonical form.
 
         Parameters come in the order of the signature, ``self`` included, with defaults for what was
-        not passed. ``*args`` is one tuple and ``**kwargs`` one dict, sorted by name, each under the
-        name of its parameter. Ignored parameters are left out, and so are those that are not passed
-        if only the function inside a wrapper has a default for them.
+        not passed. ``*args`` is one tuple and ``**kwargs`` one dict, in the order in which they
+        were passed, each under the name of its parameter. Ignored parameters are left out, and so
+        are those that are not passed if only the function inside a wrapper has a default for them.
 
         Raises:
             TypeError: if the function cannot be called so; the message is that of the call. If the
@@ -148,7 +101,7 @@ class FunctionInfo:
                 continue
             if self.signature.parameters[name].kind is PARAMETER.VAR_KEYWORD:
                 ignored = self.ignored_keywords
-                value = {key: value[key] for key in sorted(value) if key not in ignored}
+                value = {key: part for key, part in value.items() if key not in ignored}
             arguments[name] = value
         return arguments
 
@@ -256,18 +209,8 @@ def inspect_function(
         ignored,
         required,
         borrowed=borrowed,
+        unordered=marked[UNORDERED],
     )
-
-
-def has_own_name(function: FunctionType) -> bool:
-    """Whether the name of a function is the one that it was defined by, outside of functions."""
-    if hasattr(function, "__wrapped__"):
-        return False
-    code = function.__code__
-    if sys.version_info >= (3, 11):
-        return code.co_qualname == function.__qualname__
-    nested = code.co_flags & inspect.CO_NESTED
-    return not nested and code.co_name == function.__qualname__.rpartition(".")[2]
 
 
 def check_names(

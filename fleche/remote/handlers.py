@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from fleche.caches import BaseCache, CacheBackend, Report
-from fleche.call import CallEntry, ValueRef, decode_record, encode_record
+from fleche.call import CallEntry, ValueRef
 from fleche.digest import Address, Digest
 from fleche.errors import ProtocolError, RemoteConnectionError
 from fleche.parcel import IncomingParcel, Parcel, StreamSource

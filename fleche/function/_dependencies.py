@@ -1,0 +1,309 @@
+"""What a function depends on, as people and records see it.
+
+A :class:`CodeTracker` belongs to one function. It resolves the closure when the function is first
+called, and at each further call looks whether it still holds. The sources of what a stored result
+depended on are kept in the user's cache directory, so that a later change can be shown as a diff.
+"""
+
+from __future__ import annotations
+
+import difflib
+import json
+import os
+import tempfile
+from collections.abc import Callable, Collection, Iterable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from threading import Lock
+from types import FunctionType
+from typing import Any, TypeAlias
+
+from fleche.digest import Digest, digest
+from fleche.function._own import is_own_namespace, is_own_object
+from fleche.function._resolve import Closure, Node, digest_of_nodes, resolve
+
+__all__ = [
+    "Change",
+    "CodeTracker",
+    "Dependencies",
+    "Dependency",
+    "Depends",
+    "changes_between",
+    "own_code",
+]
+
+Depends: TypeAlias = "Callable[[], Any] | str"
+
+MANY_CLOSURES = 256
+MANY_PARTS = 100_000
+CONTAINERS = (dict, list, tuple, set, frozenset)
+
+
+@dataclass(frozen=True)
+class Dependency:
+    """One thing that the results of a function depend on.
+
+    Attributes:
+        name: what it is called; without the module if that is the function's own.
+        kind: ``"function"``, ``"class"``, ``"data"``, ``"state"`` (a variable that the code itself
+            writes, which counts as it is defined), ``"name"`` (what a name stands for),
+            ``"installed"`` (a name that leads into an installed package), ``"absent"``,
+            ``"file"``, ``"package"``, ``"version"``, ``"extra"`` (of ``depends=``), or
+            ``"ignored"``.
+        digest: what it counts by; None if it does not count.
+        note: why it counts in part only, or not at all; "" else.
+        text: its source, or a short text that shows it.
+    """
+
+    name: str
+    kind: str
+    digest: Digest | None
+    note: str = ""
+    text: str = ""
+
+    def __str__(self) -> str:
+        digest = self.digest[:12] if self.digest else "-" * 12
+        shown = self.note or (self.text if "\n" not in self.text else "")
+        return f"{digest}  {self.kind:<9}  {self.name}" + (f"  ({shown})" if shown else "")
+
+
+class Dependencies(tuple[Dependency, ...]):
+    """All that the results of a function depend on, in the order of the names."""
+
+    __slots__ = ()
+
+    def __getitem__(self, key: Any) -> Any:
+        """Return the dependency of a name, or at an index."""
+        if isinstance(key, str):
+            for found in self:
+                if found.name == key:
+                    return found
+            raise KeyError(key)
+        return super().__getitem__(key)
+
+    def __contains__(self, key: object) -> bool:
+        return any(found.name == key or found == key for found in self)
+
+    def __str__(self) -> str:
+        return "\n".join(map(str, self))
+
+
+class CodeTracker:
+    """Knows at each call what a function depends on.
+
+    Args:
+        function: the function as it was written.
+        module: its module.
+        ignored: parameters whose defaults do not count.
+        depends: what counts besides: functions without parameters whose values count, and names of
+            distributions whose versions count.
+        ignore_globals: variables that do not count.
+
+    Raises:
+        ValueError: no distribution of a name in ``depends`` is installed.
+    """
+
+    def __init__(
+        self,
+        function: Callable[..., Any],
+        module: str,
+        *,
+        ignored: Collection[str] = (),
+        depends: tuple[Depends, ...] = (),
+        ignore_globals: Collection[str] = (),
+    ) -> None:
+        self.function = function
+        self.module = "__main__" if module == "__mp_main__" else module
+        self.ignored = ignored
+        self.depends = depends
+        self.ignore_globals = ignore_globals
+        self._closures: dict[tuple[int, ...], tuple[Closure, tuple[Any, ...]]] = {}
+        self._lock = Lock()
+
+    def closure(self, roots: Iterable[Any] = ()) -> Closure:
+        """Return what the function depends on now.
+
+        Args:
+            roots: functions and classes that occur in the arguments of a call.
+        """
+        kept = tuple(roots)
+        place = tuple(map(id, kept))
+        found = self._closures.get(place)
+        if found is not None and found[0].is_current():
+            return found[0]
+        closure = resolve(
+            self.function,
+            home=self.module,
+            roots=kept,
+            ignored=self.ignored,
+            ignore_globals=self.ignore_globals,
+        )
+        with self._lock:
+            if len(self._closures) >= MANY_CLOSURES:
+                self._closures.clear()
+            self._closures[place] = (closure, kept)
+        return closure
+
+    def extras(self) -> dict[str, Node]:
+        """Return what ``depends=`` adds, as it is now.
+
+        Raises:
+            Indigestible: a value has no digest.
+            Exception: whatever one of the functions raises.
+        """
+        found: dict[str, Node] = {}
+        for index, item in enumerate(self.depends):
+            if isinstance(item, str):
+                version = version_of(item)
+                found[f"depends[{item}]"] = Node("version", version, version)
+            else:
+                value = item()
+                token = str(value if isinstance(value, Digest) else digest(value))
+                found[f"depends[{index}]"] = Node("extra", token)
+        return found
+
+    def listing(self, closure: Closure) -> Dependencies:
+        """Return a closure and what is added, for people."""
+        nodes = {**closure.nodes, **self.extras()}
+        found = [
+            Dependency(
+                label,
+                node.kind,
+                digest_of_nodes({label: node}),
+                closure.notes.get(label, ""),
+                node.text,
+            )
+            for label, node in nodes.items()
+        ]
+        found += [
+            Dependency(label, "ignored", None, note)
+            for label, note in closure.notes.items()
+            if label not in nodes
+        ]
+        return Dependencies(sorted(found, key=lambda one: one.name))
+
+
+def version_of(distribution: str) -> str:
+    """Return the version of an installed distribution.
+
+    Raises:
+        ValueError: it is not installed.
+    """
+    from importlib import metadata
+
+    try:
+        return metadata.version(distribution)
+    except (metadata.PackageNotFoundError, ValueError):
+        raise ValueError(
+            f"depends={distribution!r}: no distribution of this name is installed; name it as "
+            "pip does, or pass a function that returns what counts"
+        ) from None
+
+
+def own_code(met: Iterable[Any]) -> list[Any]:
+    """Return the functions and classes of the user's own among those that were met in values."""
+    return [obj for obj in met if is_own_code(obj)]
+
+
+def is_own_code(obj: Any) -> bool:
+    if isinstance(obj, FunctionType):  # an installed decorator may have wrapped what is one's own
+        return is_own_namespace(obj.__globals__) or bool(obj.__closure__ or obj.__dict__)
+    return isinstance(obj, type) and is_own_object(obj)
+
+
+@dataclass(frozen=True)
+class Change:
+    """What has changed of one dependency between a stored result and now.
+
+    Attributes:
+        name: what it is called.
+        kind: what it is now, or was.
+        what: "changed", "new" or "gone".
+        diff: the difference of the sources, if both are known.
+    """
+
+    name: str
+    kind: str
+    what: str
+    diff: str = ""
+
+    def __str__(self) -> str:
+        if self.name == "<names>":
+            return "what some names stand for"
+        name = self.name.rpartition("<locals>.")[2].replace(":", ".")
+        if name.endswith("]"):
+            return f"the captured value `{name[name.rindex('[') + 1 : -1]}`"
+        if name.endswith(")"):
+            return f"the default of `{name[name.rindex('(') + 1 : -1]}`"
+        noun = {"data": "variable", "state": "variable", "class": "class"}.get(self.kind, "helper")
+        return f"{noun} `{name}`"
+
+
+def changes_between(
+    stored: Mapping[str, str], closure: Closure, code: str | None = None
+) -> list[Change]:
+    """Return what has changed since a result was stored, what matters most first.
+
+    Args:
+        stored: the dependencies in the record of the result.
+        closure: what there is now.
+        code: the digest under which the sources of then were kept.
+    """
+    now = closure.record()
+    labels = {label for label in (*stored, *now) if stored.get(label) != now.get(label)}
+    changed = sorted(labels, key=lambda label: (label not in stored, label not in now, label))
+    old = load_texts(code) if changed and code is not None else {}
+    found: list[Change] = []
+    for label in changed:
+        node = closure.nodes.get(label)
+        kind, text = old.get(label, ("", ""))
+        what = "changed" if label in stored and label in now else "new" if label in now else "gone"
+        diff = diff_of(label, text, node.text if node else "") if text or what != "changed" else ""
+        found.append(Change(label, node.kind if node else kind, what, diff))
+    return found
+
+
+def diff_of(label: str, before: str, after: str) -> str:
+    if before == after or not (before or after):
+        return ""
+    lines = difflib.unified_diff(
+        before.splitlines(), after.splitlines(), f"{label} (stored)", f"{label} (now)", lineterm=""
+    )
+    return "\n".join(lines)
+
+
+def texts_file(code: str) -> str:
+    base = os.environ.get("XDG_CACHE_HOME") or os.path.join(os.path.expanduser("~"), ".cache")
+    return os.path.join(base, "fleche", "code", code[:2], f"{code[2:]}.json")
+
+
+written: set[str] = set()
+
+
+def save_texts(code: str, closure: Closure) -> None:
+    """Keep the sources of a closure in the user's cache directory, once; best effort."""
+    if code in written:
+        return
+    if len(written) > MANY_PARTS:
+        written.clear()
+    written.add(code)
+    path = texts_file(code)
+    with suppress(OSError, UnicodeError):
+        if os.path.exists(path):
+            return
+        os.makedirs(os.path.dirname(path), exist_ok=True)
+        texts = {label: [node.kind, node.text] for label, node in closure.nodes.items()}
+        handle, temporary = tempfile.mkstemp(dir=os.path.dirname(path))
+        with os.fdopen(handle, "w", encoding="utf-8") as file:
+            json.dump(texts, file)
+        os.replace(temporary, path)
+
+
+def load_texts(code: str) -> dict[str, tuple[str, str]]:
+    """Return kind and source of each dependency of then, as far as they are known here."""
+    try:
+        with open(texts_file(code), encoding="utf-8") as file:
+            found = json.load(file)
+        return {str(label): (str(kind), str(text)) for label, (kind, text) in found.items()}
+    except (OSError, ValueError, TypeError, AttributeError):
+        return {}

@@ -1,0 +1,515 @@
+"""Facts about a piece of code: which names it loads, which it writes, what it imports.
+
+They are read from the syntax tree with the scopes that Python gives to names, or, where there is no
+source, from the bytecode. A *chain* is a name with attributes behind it: ``a.b.c`` is
+``("a", "b", "c")``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
+from types import CodeType
+from typing import Any, NamedTuple, TypeAlias
+
+from fleche.digest import is_type_checking
+
+__all__ = ["Chain", "Facts", "Import", "facts_of_bytecode", "facts_of_syntax", "mangle"]
+
+Chain: TypeAlias = tuple[str, ...]
+
+MUTATORS = frozenset(
+    [
+        "add",
+        "append",
+        "appendleft",
+        "clear",
+        "discard",
+        "extend",
+        "extendleft",
+        "fill",
+        "insert",
+        "pop",
+        "popitem",
+        "popleft",
+        "put",
+        "remove",
+        "resize",
+        "reverse",
+        "rotate",
+        "setdefault",
+        "sort",
+        "subtract",
+        "update",
+    ]
+)
+"""Methods by which builtin containers are changed."""
+
+NAMED_ACCESS = ("getattr", "hasattr", "setattr", "delattr")
+UNSEEN = ("eval", "exec", "globals", "vars", "locals", "__import__", "import_module")
+GETTERS = ("attrgetter", "methodcaller")
+FUNCTIONS = ("FunctionDef", "AsyncFunctionDef", "Lambda")
+COMPREHENSIONS = ("ListComp", "SetComp", "DictComp", "GeneratorExp")
+SCOPED = (*FUNCTIONS, *COMPREHENSIONS, "ClassDef")
+
+
+class Import(NamedTuple):
+    """``from module import name as bound``, or ``import module as bound`` if ``name`` is empty."""
+
+    level: int
+    module: str
+    name: str
+    bound: str
+
+
+@dataclass
+class Facts:
+    """What one definition does with names.
+
+    Attributes:
+        loads: chains that begin with a global name.
+        named: chains where a class only selects: in ``isinstance``, ``except`` and ``case``.
+        captured: chains that begin with a captured variable.
+        lazy: chains that begin with a name that an import in the body binds.
+        attributes: names that are used as attributes of anything.
+        prefixes: beginnings of attribute names that are made at run time.
+        dynamic: chains whose attributes are looked up by a name that is made at run time.
+        looks_into_itself: ``getattr(self, name)`` with a name that is made at run time.
+        writes: chains that begin with a global name, and are assigned to.
+        mutated: chains that begin with a global name, of which a mutating method is called.
+        captured_writes: captured variables of which that holds.
+        class_writes: attributes that are changed in place through ``self``, or set through ``cls``.
+        imports: imports in the body.
+        unseen: ways of access that no reading of the source follows.
+    """
+
+    loads: set[Chain] = field(default_factory=set)
+    named: set[Chain] = field(default_factory=set)
+    captured: set[Chain] = field(default_factory=set)
+    lazy: set[Chain] = field(default_factory=set)
+    attributes: set[str] = field(default_factory=set)
+    prefixes: set[str] = field(default_factory=set)
+    dynamic: set[Chain] = field(default_factory=set)
+    looks_into_itself: bool = False
+    writes: set[Chain] = field(default_factory=set)
+    mutated: set[Chain] = field(default_factory=set)
+    captured_writes: set[str] = field(default_factory=set)
+    class_writes: set[str] = field(default_factory=set)
+    imports: set[Import] = field(default_factory=set)
+    unseen: set[str] = field(default_factory=set)
+
+
+def mangle(name: str, owner: str) -> str:
+    """Return the name under which a private name is kept in the class ``owner``."""
+    if not owner or not name.startswith("__") or name.endswith("__") or "." in name:
+        return name
+    stripped = owner.lstrip("_")
+    return f"_{stripped}{name}" if stripped else name
+
+
+class Scope:
+    """A function, comprehension or class body, and the names that it binds."""
+
+    __slots__ = (
+        *("bound", "first", "globals", "imported", "is_class", "nonlocals", "owner", "parent"),
+    )
+
+    def __init__(self, syntax: Any, parent: Scope | None, owner: str) -> None:
+        kind = type(syntax).__name__
+        self.parent = parent
+        self.owner = owner
+        self.is_class = kind == "ClassDef"
+        self.bound: set[str] = set()
+        self.globals: set[str] = set()
+        self.nonlocals: set[str] = set()
+        self.imported: set[str] = set()
+        self.first = ""
+        if kind in FUNCTIONS:
+            self.bind_parameters(syntax.args)
+            self.collect(syntax.body if isinstance(syntax.body, list) else [syntax.body])
+        elif kind in COMPREHENSIONS:
+            for generator in syntax.generators:
+                self.collect([generator.target])
+        else:
+            self.collect(syntax.body)
+        self.bound -= self.globals | self.nonlocals
+
+    def bind_parameters(self, args: Any) -> None:
+        positional = [*args.posonlyargs, *args.args]
+        self.first = positional[0].arg if positional else ""
+        extra = [arg for arg in (args.vararg, args.kwarg) if arg is not None]
+        self.bound.update(arg.arg for arg in (*positional, *args.kwonlyargs, *extra))
+
+    def collect(self, syntax: list[Any]) -> None:
+        """Note what is bound here, but not in scopes within."""
+        pending = list(syntax)
+        while pending:
+            item = pending.pop()
+            kind = type(item).__name__
+            if kind in COMPREHENSIONS:
+                self.collect_walruses(item)
+                continue
+            if kind in SCOPED:
+                if kind != "Lambda":
+                    self.bound.add(item.name)
+                continue
+            self.bind(kind, item)
+            pending += children_of(item)
+
+    def bind(self, kind: str, item: Any) -> None:
+        if kind == "Name":
+            if type(item.ctx).__name__ != "Load":
+                self.bound.add(item.id)
+        elif kind == "Global":
+            self.globals.update(item.names)
+        elif kind == "Nonlocal":
+            self.nonlocals.update(item.names)
+        elif kind in ("Import", "ImportFrom"):
+            names = {(alias.asname or alias.name).partition(".")[0] for alias in item.names}
+            self.bound |= names
+            self.imported |= names
+        elif kind in ("ExceptHandler", "MatchAs", "MatchStar", "MatchMapping"):
+            name = item.rest if kind == "MatchMapping" else item.name
+            if name:
+                self.bound.add(name)
+
+    def collect_walruses(self, comprehension: Any) -> None:
+        pending = [comprehension]
+        while pending:
+            item = pending.pop()
+            if type(item).__name__ == "NamedExpr":
+                self.bound.add(item.target.id)
+            if type(item).__name__ != "Lambda":
+                pending += children_of(item)
+
+    def find(self, name: str) -> tuple[str, Scope | None]:
+        """Return whether a name is "local", "global" or "free", and the scope that binds it."""
+        scope: Scope | None = self
+        while scope is not None:
+            if name in scope.globals:
+                return "global", None
+            if name in scope.bound and (scope is self or not scope.is_class):
+                return "local", scope
+            scope = scope.parent
+        return "free", None
+
+
+def children_of(item: Any) -> Iterator[Any]:
+    for name in item._fields:
+        value = getattr(item, name, None)
+        if isinstance(value, list):
+            yield from (part for part in value if hasattr(part, "_fields"))
+        elif hasattr(value, "_fields"):
+            yield value
+
+
+def facts_of_syntax(syntax: Any, owner: str, captured: Iterable[str]) -> Facts:
+    """Return the facts of a function or lambda.
+
+    Args:
+        syntax: its node of the syntax tree.
+        owner: the innermost class that it stands in, which private names belong to.
+        captured: its captured variables.
+    """
+    reader = Reader(captured)
+    scope = Scope(syntax, None, owner)
+    reader.first = scope.first
+    body = syntax.body if isinstance(syntax.body, list) else [syntax.body]
+    reader.read([(item, scope) for item in body])
+    return reader.facts
+
+
+Step: TypeAlias = "tuple[Any, Scope]"
+
+
+class Reader:
+    """Walks over a syntax tree with a stack of (node, scope)."""
+
+    def __init__(self, captured: Iterable[str]) -> None:
+        self.facts = Facts()
+        self.captured = frozenset(captured)
+        self.first = ""
+        self.pending: list[Step] = []
+
+    def read(self, steps: list[Step]) -> None:
+        self.pending += steps
+        while self.pending:
+            item, scope = self.pending.pop()
+            handler = HANDLERS.get(type(item).__name__)
+            if handler is None:
+                self.go_on(item, scope)
+            else:
+                handler(self, item, scope)
+
+    def go_on(self, item: Any, scope: Scope) -> None:
+        self.pending += [(child, scope) for child in children_of(item)]
+
+    def enter_function(self, item: Any, scope: Scope) -> None:
+        outside = [*getattr(item, "decorator_list", ()), *item.args.defaults]
+        outside += [default for default in item.args.kw_defaults if default is not None]
+        self.pending += [(part, scope) for part in outside]
+        inner = Scope(item, scope, scope.owner)
+        body = item.body if isinstance(item.body, list) else [item.body]
+        self.pending += [(part, inner) for part in body]
+
+    def enter_class(self, item: Any, scope: Scope) -> None:
+        outside = [*item.decorator_list, *item.bases, *(word.value for word in item.keywords)]
+        self.pending += [(part, scope) for part in outside]
+        inner = Scope(item, scope, item.name)
+        self.pending += [(part, inner) for part in item.body]
+
+    def enter_comprehension(self, item: Any, scope: Scope) -> None:
+        first = item.generators[0]
+        self.pending.append((first.iter, scope))
+        inner = Scope(item, scope, scope.owner)
+        parts = [item.key, item.value] if hasattr(item, "key") else [item.elt]
+        for generator in item.generators:
+            parts += [generator.target, *generator.ifs]
+            if generator is not first:
+                parts.append(generator.iter)
+        self.pending += [(part, inner) for part in parts]
+
+    def read_name(self, item: Any, scope: Scope) -> None:
+        if type(item.ctx).__name__ == "Load":
+            self.load((item.id,), scope)
+
+    def read_attribute(self, item: Any, scope: Scope) -> None:
+        chain = chain_of(item)
+        if chain is None:
+            self.facts.attributes.add(mangle(item.attr, scope.owner))
+            self.pending.append((item.value, scope))
+        else:
+            self.load(chain, scope)
+
+    def load(self, chain: Chain, scope: Scope) -> None:
+        facts = self.facts
+        root, *tail = (mangle(name, scope.owner) for name in chain)
+        where, binding = scope.find(root)
+        if where == "local":
+            if binding is not None and root in binding.imported:
+                facts.lazy.add((root, *tail))
+            else:
+                facts.attributes.update(tail)
+        elif where == "free" and root in self.captured:
+            facts.captured.add((root, *tail))
+        elif root != "__class__":
+            facts.loads.add((root, *tail))
+
+    def read_import(self, item: Any, _scope: Scope) -> None:
+        for alias in item.names:
+            if type(item).__name__ == "Import":
+                whole = alias.name if alias.asname else alias.name.partition(".")[0]
+                self.facts.imports.add(Import(0, alias.name, "", alias.asname or whole))
+            else:
+                bound = alias.asname or alias.name
+                self.facts.imports.add(Import(item.level, item.module or "", alias.name, bound))
+
+    def read_if(self, item: Any, scope: Scope) -> None:
+        if is_type_checking(item.test):
+            self.pending += [(part, scope) for part in item.orelse]
+        else:
+            self.go_on(item, scope)
+
+    def read_handler(self, item: Any, scope: Scope) -> None:
+        self.select(item.type, scope)
+        self.pending += [(part, scope) for part in item.body]
+
+    def read_case(self, item: Any, scope: Scope) -> None:
+        self.select(item.cls, scope)
+        self.facts.attributes.update(item.kwd_attrs)
+        if item.patterns:
+            self.facts.attributes.add("__match_args__")
+        self.pending += [(part, scope) for part in (*item.patterns, *item.kwd_patterns)]
+
+    def select(self, item: Any, scope: Scope) -> None:
+        """Read what a class may be selected by."""
+        if item is None:
+            return
+        for part in item.elts if type(item).__name__ == "Tuple" else [item]:
+            chain = chain_of(part)
+            if chain is None:
+                self.pending.append((part, scope))
+            elif scope.find(chain[0])[0] != "local" and chain[0] not in self.captured:
+                self.facts.named.add(chain)
+            else:
+                self.load(chain, scope)
+
+    def read_assignment(self, item: Any, scope: Scope) -> None:
+        for target in getattr(item, "targets", None) or [item.target]:
+            self.write(target, scope)
+        annotation = getattr(item, "annotation", None)
+        self.pending += [(part, scope) for part in children_of(item) if part is not annotation]
+
+    def read_with_item(self, item: Any, scope: Scope) -> None:
+        if item.optional_vars is not None:
+            self.write(item.optional_vars, scope)
+        self.go_on(item, scope)
+
+    def write(self, target: Any, scope: Scope) -> None:
+        """Note what an assignment to ``target`` changes."""
+        kind = type(target).__name__
+        if kind in ("Tuple", "List"):
+            for element in target.elts:
+                self.write(element, scope)
+        elif kind == "Starred":
+            self.write(target.value, scope)
+        elif kind == "Name":
+            if scope.find(target.id)[0] == "global":
+                self.facts.writes.add((target.id,))
+            elif scope.find(target.id)[0] == "free" and target.id in self.captured:
+                self.facts.captured_writes.add(target.id)
+        elif kind in ("Attribute", "Subscript"):
+            self.change(target, scope, is_item=kind == "Subscript")
+
+    def change(self, target: Any, scope: Scope, *, is_item: bool, by_method: bool = False) -> None:
+        """Note that an item or attribute of an object is set, or that it is changed in place."""
+        while type(target).__name__ == "Subscript":
+            target, is_item = target.value, True
+            by_method = False
+        through = ""
+        if type(target).__name__ == "Attribute" and is_class_of_self(target.value):
+            self.facts.class_writes.add(mangle(target.attr, scope.owner))
+            return
+        chain = chain_of(target)
+        if chain is None:
+            return
+        root, *tail = (mangle(name, scope.owner) for name in chain)
+        where, binding = scope.find(root)
+        if where == "local":
+            through = root if binding is not None and root == binding.first else ""
+            if through and scope.owner and tail and (is_item or root != "self" or len(tail) > 1):
+                self.facts.class_writes.add(tail[0])
+        elif where == "free" and root in self.captured:
+            self.facts.captured_writes.add(root)
+        elif by_method:
+            self.facts.mutated.add((root, *tail))
+        else:
+            self.facts.writes.add((root, *tail))
+
+    def read_call(self, item: Any, scope: Scope) -> None:
+        function = item.func
+        name = getattr(function, "id", getattr(function, "attr", ""))
+        if hasattr(function, "attr") and name in MUTATORS:
+            self.change(function.value, scope, is_item=True, by_method=True)
+        if name in UNSEEN:
+            self.facts.unseen.add(name)
+        if name in GETTERS:
+            for text in filter(None, map(constant_text, item.args)):
+                self.facts.attributes.update(text.split("."))
+        if hasattr(function, "id") and name in NAMED_ACCESS and len(item.args) > 1:
+            self.read_named_access(name, item, scope)
+        if name in ("isinstance", "issubclass") and len(item.args) == 2:
+            self.select(item.args[1], scope)
+            self.pending.append((item.args[0], scope))
+        else:
+            self.go_on(item, scope)
+
+    def read_named_access(self, name: str, item: Any, scope: Scope) -> None:
+        target, attribute = item.args[:2]
+        chain = chain_of(target)
+        if (text := constant_text(attribute)) is not None:
+            self.facts.attributes.add(text)
+            if chain and name in ("getattr", "hasattr") and scope.find(chain[0])[0] != "local":
+                self.load((*chain, text), scope)
+            return
+        self.facts.unseen.add(name)
+        if name != "getattr":
+            return
+        if prefix := prefix_of(attribute):
+            self.facts.prefixes.add(prefix)
+        elif chain and scope.find(chain[0])[0] == "local" and len(chain) == 1:
+            if chain[0] == self.first or chain[0] == scope.first:
+                self.facts.looks_into_itself = True
+        elif chain:
+            self.facts.dynamic.add(tuple(mangle(part, scope.owner) for part in chain))
+
+
+HANDLERS: dict[str, Callable[[Reader, Any, Scope], None]] = {
+    **dict.fromkeys(FUNCTIONS, Reader.enter_function),
+    **dict.fromkeys(COMPREHENSIONS, Reader.enter_comprehension),
+    **dict.fromkeys(("Import", "ImportFrom"), Reader.read_import),
+    **dict.fromkeys(
+        ("Assign", "AnnAssign", "AugAssign", "For", "AsyncFor", "Delete"), Reader.read_assignment
+    ),
+    "ClassDef": Reader.enter_class,
+    "Name": Reader.read_name,
+    "Attribute": Reader.read_attribute,
+    "If": Reader.read_if,
+    "ExceptHandler": Reader.read_handler,
+    "MatchClass": Reader.read_case,
+    "withitem": Reader.read_with_item,
+    "Call": Reader.read_call,
+}
+
+
+def chain_of(item: Any) -> Chain | None:
+    """Return the chain that an expression is, or None."""
+    tail: list[str] = []
+    while type(item).__name__ == "Attribute":
+        tail.append(item.attr)
+        item = item.value
+    return (item.id, *reversed(tail)) if type(item).__name__ == "Name" else None
+
+
+def is_class_of_self(item: Any) -> bool:
+    """Whether this is ``type(self)`` or ``self.__class__``."""
+    if type(item).__name__ == "Call":
+        return getattr(item.func, "id", "") == "type" and len(item.args) == 1
+    return type(item).__name__ == "Attribute" and item.attr == "__class__"
+
+
+def constant_text(item: Any) -> str | None:
+    value = getattr(item, "value", None)
+    return value if type(item).__name__ == "Constant" and isinstance(value, str) else None
+
+
+def prefix_of(item: Any) -> str:
+    """Return what text made at run time begins with: ``f"do_{x}"``, ``"do_" + x``, ``"do_%s"``."""
+    kind = type(item).__name__
+    if kind == "JoinedStr" and item.values:
+        return constant_text(item.values[0]) or ""
+    if kind == "BinOp":
+        return (constant_text(item.left) or "").partition("%")[0]
+    return ""
+
+
+def facts_of_bytecode(code: CodeType) -> Facts:
+    """Return what can be told without a source."""
+    import dis
+
+    facts = Facts()
+    pending = [code]
+    outermost = frozenset(code.co_freevars)
+    while pending:
+        item = pending.pop()
+        pending += [const for const in item.co_consts if isinstance(const, CodeType)]
+        chain: list[str] = []
+        module, level = "", 0
+        for step in dis.get_instructions(item):
+            name = step.argval if isinstance(step.argval, str) else ""
+            kind = step.opname
+            if kind.startswith(("LOAD_ATTR", "LOAD_METHOD", "LOAD_SUPER_ATTR")):
+                facts.attributes.add(name)
+                if chain:
+                    chain.append(name)
+                continue
+            keep(facts, chain, outermost)
+            chain = []
+            if kind in ("LOAD_GLOBAL", "LOAD_NAME"):
+                chain = [name]
+            elif kind in ("LOAD_DEREF", "LOAD_CLASSDEREF", "LOAD_FROM_DICT_OR_DEREF"):
+                chain = [name] if name in outermost else []
+            elif kind in ("STORE_GLOBAL", "DELETE_GLOBAL"):
+                facts.writes.add((name,))
+            elif kind == "IMPORT_NAME":
+                module, level = name, 0
+                facts.imports.add(Import(level, module, "", name.partition(".")[0]))
+            elif kind == "IMPORT_FROM":
+                facts.imports.add(Import(level, module, name, name))
+        keep(facts, chain, outermost)
+    return facts
+
+
+def keep(facts: Facts, chain: list[str], captured: frozenset[str]) -> None:
+    if chain:
+        (facts.captured if chain[0] in captured else facts.loads).add(tuple(chain))

@@ -1,0 +1,111 @@
+"""Whose code it is: the user's own, or installed.
+
+That is decided by place. Installed is what lies in the standard library or in a directory of
+installed packages (``site-packages`` and its kin, wherever they are), and what has no file but
+belongs to Python. All else is the user's own, editable installs included. A function is judged by
+its globals, never by its ``__module__``, which decorators copy from what they wrap.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Mapping
+from functools import cache
+from importlib import util as importlib_util
+from importlib.machinery import EXTENSION_SUFFIXES
+from types import ModuleType
+from typing import Any
+
+__all__ = ["extension_file", "is_own_module", "is_own_namespace", "is_own_object", "module_name"]
+
+PACKAGE = __name__.partition(".")[0]
+INSTALLED = frozenset(["site-packages", "dist-packages"])
+MAIN = ("__main__", "__mp_main__")
+
+
+def module_name(namespace: Mapping[str, Any]) -> str:
+    """Return the name of the module whose globals these are; the main module has one name."""
+    name = namespace.get("__name__")
+    if not isinstance(name, str):
+        return "?"
+    return "__main__" if name == "__mp_main__" else name
+
+
+def is_own_namespace(namespace: Mapping[str, Any]) -> bool:
+    """Whether code with these globals is the user's own."""
+    name = namespace.get("__name__")
+    file = namespace.get("__file__")
+    if not isinstance(name, str):
+        return True  # made by exec
+    if not isinstance(file, str):
+        spec = namespace.get("__spec__")
+        file = getattr(spec, "origin", None)
+        if getattr(spec, "submodule_search_locations", None) and file is None:
+            file = next(iter(spec.submodule_search_locations), None)  # type: ignore[union-attr]
+    return is_own(name, file if isinstance(file, str) else "")
+
+
+def is_own_module(name: str) -> bool:
+    """Whether a module, which need not be loaded, is the user's own."""
+    module = sys.modules.get(name)
+    if module is not None:
+        return is_own_namespace(vars(module))
+    if name.partition(".")[0] in sys.stdlib_module_names:
+        return False
+    try:
+        spec = importlib_util.find_spec(name)
+    except (ImportError, AttributeError, ValueError):
+        return False
+    if spec is None:
+        return False
+    return is_own(name, spec.origin or next(iter(spec.submodule_search_locations or ()), ""))
+
+
+def is_own_object(obj: Any) -> bool:
+    """Whether a class or another object that names its module is the user's own."""
+    module = getattr(obj, "__module__", None)
+    if not isinstance(module, str):
+        return False
+    if module in MAIN:
+        return True
+    loaded = sys.modules.get(module)
+    if loaded is None:
+        return module.partition(".")[0] not in sys.stdlib_module_names
+    return is_own_namespace(vars(loaded))
+
+
+@cache
+def is_own(name: str, file: str) -> bool:
+    top = name.partition(".")[0]
+    if top == PACKAGE:
+        return False
+    if name in MAIN and not file:
+        return True
+    if not file or file in ("built-in", "frozen"):
+        return top not in sys.stdlib_module_names and top not in sys.builtin_module_names
+    if INSTALLED.intersection(file.split(os.sep)):
+        return False
+    path = os.path.abspath(file)
+    return not path.startswith(installed_roots())
+
+
+@cache
+def installed_roots() -> tuple[str, ...]:
+    """Return the directories of the standard library and of installed packages."""
+    import site
+    import sysconfig
+
+    paths = {sysconfig.get_path(kind) for kind in ("stdlib", "platstdlib", "purelib", "platlib")}
+    paths.add(site.getusersitepackages())
+    with_links = {os.path.realpath(path) for path in paths if path}
+    absolute = {os.path.abspath(path) for path in paths if path}
+    return tuple(sorted(os.path.join(path, "") for path in with_links | absolute))
+
+
+def extension_file(module: ModuleType | None) -> str:
+    """Return the file of a module that was compiled to machine code; "" if it is none."""
+    file = getattr(module, "__file__", None)
+    if isinstance(file, str) and file.endswith(tuple(EXTENSION_SUFFIXES)):
+        return file
+    return ""

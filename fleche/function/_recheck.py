@@ -1,0 +1,153 @@
+"""The look at each call: whether what a function depends on is still what it was.
+
+Names are compared by identity, a namespace at a time and in C, some 0.1 us a name. Of functions
+count the code object, the defaults, the cells and the attributes, of classes the bases, the number
+of their members and those members that are used. Data that can change in place is digested again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from operator import attrgetter, is_, itemgetter
+from types import CellType, FunctionType
+from typing import Any, NamedTuple
+
+__all__ = ["Checks", "Datum"]
+
+PARTS = tuple(attrgetter(name) for name in ("__code__", "__defaults__", "__kwdefaults__"))
+CONTENT = attrgetter("cell_contents")
+ATTRIBUTES = attrgetter("__dict__")
+BASES = attrgetter("__bases__")
+
+
+class Datum(NamedTuple):
+    """Data that can change in place.
+
+    Attributes:
+        label: what it is called.
+        value: the data.
+        token: its token when it was looked at.
+        retake: makes the token anew.
+    """
+
+    label: str
+    value: Any
+    token: str
+    retake: Callable[[Any], str]
+
+    def has_changed(self) -> bool:
+        """Whether the data is not what it was."""
+        return self.retake(self.value) != self.token
+
+
+class Checks:
+    """What to compare; filled while a closure is resolved, then :meth:`compile` is called once."""
+
+    def __init__(self) -> None:
+        self.data: list[Datum] = []
+        self._names: dict[int, tuple[Mapping[str, Any], dict[str, Any]]] = {}
+        self._absent: dict[int, tuple[Mapping[str, Any], set[str]]] = {}
+        self._classes: dict[int, type] = {}
+        self._functions: dict[int, FunctionType] = {}
+
+    def name(self, namespace: Mapping[str, Any], name: str, value: Any) -> None:
+        """Expect a name to stand for the very same object."""
+        self._names.setdefault(id(namespace), (namespace, {}))[1][name] = value
+
+    def member(self, cls: type, name: str, value: Any) -> None:
+        """Expect a class to have the very same object as a member."""
+        self._names.setdefault(id(cls), (vars(cls), {}))[1][name] = value
+
+    def absent(self, namespace: Mapping[str, Any], name: str) -> None:
+        """Expect a name not to be there."""
+        self._absent.setdefault(id(namespace), (namespace, set()))[1].add(name)
+
+    def cls(self, cls: type) -> None:
+        """Expect a class to have the same bases, and as many members."""
+        self._classes[id(cls)] = cls
+
+    def function(self, function: FunctionType) -> None:
+        """Expect the parts of a function to be the very same objects."""
+        self._functions[id(function)] = function
+
+    def compile(self) -> None:
+        """Arrange the comparisons so that they run in C."""
+        self.names = [compile_names(*found) for found in self._names.values()]
+        self.missing = [(space.keys(), frozenset(names)) for space, names in self._absent.values()]
+        functions = tuple(self._functions.values())
+        self.functions = functions
+        self.parts = [(get, tuple(map(get, functions))) for get in PARTS]
+        spaces = [function.__dict__ for function in functions]
+        self.sizes = tuple(map(len, spaces))
+        self.attributes = [compile_names(space, dict(space)) for space in spaces if space]
+        cells = [cell for function in functions for cell in function.__closure__ or ()]
+        self.cells = tuple(filter(is_filled, cells))
+        self.contents = tuple(map(CONTENT, self.cells))
+        self.empty = tuple(cell for cell in cells if not is_filled(cell))
+        classes = tuple(self._classes.values())
+        self.classes = classes
+        self.members = tuple(vars(cls) for cls in classes)
+        self.counts = tuple(map(len, self.members))
+        self.bases = tuple(map(BASES, classes))
+
+    def hold(self) -> bool:
+        """Whether nothing has changed."""
+        try:
+            return self._code_holds() and not any(datum.has_changed() for datum in self.data)
+        except (KeyError, ValueError, AttributeError):
+            return False
+
+    def _code_holds(self) -> bool:
+        for get, namespace, values in self.names:
+            if not all(map(is_, get(namespace), values)):
+                return False
+        for keys, names in self.missing:
+            if not keys.isdisjoint(names):
+                return False
+        functions = self.functions
+        for part, found in self.parts:
+            if not all(map(is_, map(part, functions), found)):
+                return False
+        if tuple(map(len, map(ATTRIBUTES, functions))) != self.sizes:
+            return False
+        for get, namespace, values in self.attributes:
+            if not all(map(is_, get(namespace), values)):
+                return False
+        return self._cells_hold() and self._classes_hold()
+
+    def _cells_hold(self) -> bool:
+        if not all(map(is_, map(CONTENT, self.cells), self.contents)):
+            return False
+        return not any(map(is_filled, self.empty))
+
+    def _classes_hold(self) -> bool:
+        if tuple(map(len, self.members)) != self.counts:
+            return False
+        return all(map(is_, map(BASES, self.classes), self.bases))
+
+    def changed_data(self) -> Iterable[str]:
+        """Yield the labels of data that has changed in place."""
+        for datum in self.data:
+            try:
+                changed = datum.has_changed()
+            except Exception:  # noqa: BLE001 (what an object raises when it is looked into)
+                changed = True
+            if changed:
+                yield datum.label
+
+
+def compile_names(
+    namespace: Mapping[str, Any], expected: Mapping[str, Any]
+) -> tuple[Callable[[Any], tuple[Any, ...]], Mapping[str, Any], tuple[Any, ...]]:
+    names = list(expected)
+    if len(names) == 1:  # with one name, itemgetter would return the bare object
+        names *= 2
+    return itemgetter(*names), namespace, tuple(expected[name] for name in names)
+
+
+def is_filled(cell: CellType) -> bool:
+    try:
+        _ = cell.cell_contents
+    except ValueError:
+        return False
+    return True

@@ -1,0 +1,357 @@
+"""Values of variables, as tokens: text that is equal for equal values.
+
+A value that is data counts by its digest. Containers of functions, classes and objects of the
+user's own are looked into, since a digest of the whole would not see through them: what is found
+counts as code. What has no digest counts by its type.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable, Iterable
+from functools import cached_property, partial
+from types import (
+    BuiltinFunctionType,
+    FunctionType,
+    MappingProxyType,
+    MethodType,
+    ModuleType,
+    SimpleNamespace,
+)
+from typing import Any
+
+from blake3 import blake3
+
+from fleche.digest import attributes_of, captured_by, digest, find_name
+from fleche.function._own import is_own_namespace, is_own_object
+from fleche.function._signature import Transparent
+
+__all__ = ["IMMUTABLE", "Values", "is_callable_code"]
+
+IMMUTABLE = frozenset(
+    [type(None), bool, int, float, complex, bytes, type(...), type(NotImplemented)]
+)
+PLAIN = IMMUTABLE | {str}
+CONTAINERS = (dict, list, tuple, set, frozenset)
+DEEPEST = 60
+
+BY_TYPE = frozenset(
+    [
+        "_thread.lock",
+        "_thread.RLock",
+        "_thread._local",
+        "_io.TextIOWrapper",
+        "_io.BufferedReader",
+        "_io.BufferedWriter",
+        "_io.FileIO",
+        "_contextvars.ContextVar",
+        "weakref.WeakKeyDictionary",
+        "weakref.WeakValueDictionary",
+        "_weakrefset.WeakSet",
+        "weakref.WeakSet",
+        "weakref.ReferenceType",
+        "functools._lru_list_elem",
+    ]
+)
+"""Types that say all there is to say of their objects."""
+
+BY_TYPE_WITH_BASES = (
+    ("logging", ("Logger", "LoggerAdapter", "Handler", "Formatter")),
+    ("threading", ("Thread", "Condition", "Event", "Semaphore", "Barrier")),
+    ("queue", ("Queue",)),
+    ("warnings", ("catch_warnings",)),
+)
+
+FROZEN = frozenset(
+    [
+        "decimal.Decimal",
+        "fractions.Fraction",
+        "datetime.date",
+        "datetime.time",
+        "datetime.datetime",
+        "datetime.timedelta",
+        "datetime.timezone",
+        "uuid.UUID",
+        "builtins.range",
+        "builtins.slice",
+        "zoneinfo.ZoneInfo",
+        "numpy.dtype",
+    ]
+)
+"""Types of other immutable values."""
+
+INWARD = ("__wrapped__", "py_func", "pyfunc", "func", "fget", "__func__")
+"""Where objects of installed packages keep the function that they are made of."""
+
+
+def is_callable_code(value: Any) -> bool:
+    """Whether a value is code rather than data: a function, a class, or what stands for one."""
+    kinds = (FunctionType, type, MethodType, staticmethod, classmethod, property, partial)
+    if isinstance(value, (*kinds, Transparent, cached_property, BuiltinFunctionType)):
+        return True
+    return inner_function(value) is not None and not is_own_object(type(value))
+
+
+def inner_function(value: Any) -> Any:
+    """Return the function that an object of an installed class is made of, or None."""
+    if isinstance(value, (ModuleType, *CONTAINERS)) or type(value) in PLAIN:
+        return None
+    for name in INWARD:
+        try:
+            found = getattr(value, name, None)
+        except Exception:  # noqa: BLE001 (what an object raises when it is looked into)
+            continue
+        if isinstance(found, FunctionType):
+            return found
+    return None
+
+
+def full_name(cls: type) -> str:
+    return f"{cls.__module__}.{cls.__qualname__}"
+
+
+def hashed(*parts: str) -> str:
+    raw = "\0".join(f"{len(part)}:{part}" for part in parts)
+    return blake3(raw.encode("utf-8", "surrogatepass")).hexdigest()
+
+
+class Values:
+    """Makes tokens.
+
+    Args:
+        refer: returns the token of a function, class or module of the user's own.
+        here: the directory that paths are taken relative to; "" for none.
+
+    Attributes:
+        mutable: whether something was met that can change in place.
+        opaque: the types of what has no digest.
+    """
+
+    def __init__(self, refer: Callable[[Any], str], here: str = "") -> None:
+        self.refer = refer
+        self.here = here
+        self.mutable = False
+        self.opaque: list[str] = []
+        self._active: list[int] = []
+
+    def token(self, value: Any) -> str:
+        """Return the token of a value."""
+        kind = type(value)
+        if kind is str:
+            return self.text(value)
+        if kind in IMMUTABLE:
+            if kind is bytes and len(value) > 200:
+                return f"bytes {digest(value)!s}"
+            return f"{kind.__name__} {hex(value) if kind is int else repr(value)}"
+        if id(value) in self._active:
+            return f"again {len(self._active) - self._active.index(id(value))}"
+        if len(self._active) > DEEPEST:
+            return self.leaf(value)
+        self._active.append(id(value))
+        try:
+            return self.described(value, kind)
+        finally:
+            self._active.pop()
+
+    def text(self, value: str) -> str:
+        if self.here and value.startswith(self.here):
+            rest = value[len(self.here) :]
+            if not rest or rest.startswith(os.sep):
+                return f"here {rest}"
+        return f"str {value!r}" if len(value) <= 200 else f"str {digest(value)!s}"
+
+    def described(self, value: Any, kind: type) -> str:
+        if isinstance(value, (FunctionType, type, ModuleType)):
+            return self.refer(value)
+        if isinstance(value, Transparent):
+            return self.decorated(value)
+        for cls, describe in BY_CLASS:
+            if isinstance(value, cls):
+                return describe(self, value)
+        if kind in CONTAINERS or full_name(kind).startswith("collections."):
+            return self.container(value, kind)
+        return self.instance(value, kind)
+
+    def joined(self, label: str, parts: Iterable[Any]) -> str:
+        return hashed(label, *map(self.token, parts))
+
+    def decorated(self, value: Any) -> str:
+        """Return what the key of a decorated function says of it: its version, or its code."""
+        core = value.core
+        lead = self.joined("lead", value.lead)
+        if core.hashes_code:
+            return hashed("fleche", self.token(core.function), lead, *core.extra_tokens())
+        name = f"{core.info.module}.{core.info.name}"
+        return hashed("version", name, repr(core.options.version), lead, *core.extra_tokens())
+
+    def builtin(self, value: Any) -> str:
+        owner = value.__self__
+        if owner is None or isinstance(owner, ModuleType):
+            module = value.__module__ or getattr(owner, "__name__", "")
+            if isinstance(owner, ModuleType) and is_own_namespace(vars(owner)):
+                return hashed("native", self.refer(owner), value.__qualname__)
+            return f"name {module}.{value.__qualname__}"
+        return f"method {self.token(owner)} {value.__name__}"
+
+    def container(self, value: Any, kind: type) -> str:
+        if kind not in (tuple, frozenset):
+            self.mutable = True
+        items = value.items() if isinstance(value, dict) else value
+        if kind in CONTAINERS and self.is_plain(value):
+            return f"{kind.__name__} {digest(value)!s}"
+        if isinstance(value, dict):
+            extra = [getattr(value, "default_factory", None)]
+            parts = [self.token(part) for item in list(items) for part in item]
+            return hashed(full_name(kind), *map(self.token, extra), *parts)
+        parts = list(map(self.token, list(items)))
+        if isinstance(value, (set, frozenset)):
+            parts.sort()
+        return hashed(full_name(kind), *parts)
+
+    def is_plain(self, value: Any) -> bool:
+        """Whether a container holds plain data only, and no text that may be a path."""
+        pending, seen = [value], set()
+        while pending:
+            item = pending.pop()
+            if id(item) in seen:
+                continue
+            seen.add(id(item))
+            parts = [*item, *item.values()] if type(item) is dict else item
+            kinds = set(map(type, parts))
+            if str in kinds and self.here and any(self.is_here(part) for part in parts):
+                return False
+            if not kinds - PLAIN:
+                continue
+            if not kinds - PLAIN - {*CONTAINERS}:
+                nested = [part for part in parts if type(part) in CONTAINERS]
+                if any(type(part) not in (tuple, frozenset) for part in nested):
+                    self.mutable = True
+                pending += nested
+                continue
+            return False
+        return True
+
+    def is_here(self, value: Any) -> bool:
+        return type(value) is str and value.startswith(self.here)
+
+    def instance(self, value: Any, kind: type) -> str:
+        """Return the token of an object of a class."""
+        enum = sys.modules.get("enum")
+        if enum is not None and isinstance(value, enum.Enum):
+            return f"enum {self.token(kind)} {value._name_} {self.token(value._value_)}"
+        pathlib = sys.modules.get("pathlib")
+        if pathlib is not None and isinstance(value, pathlib.PurePath) and not is_own_object(kind):
+            return f"{kind.__name__} {self.text(str(value))}"
+        if is_by_type(value, kind):
+            return f"type {full_name(kind)}"
+        if kind.__module__ == "re" and kind.__name__ == "Pattern":
+            return self.joined("pattern", (value.pattern, int(value.flags)))
+        registry = getattr(value, "registry", None)
+        if kind.__name__ == "singledispatchmethod":
+            registry = value.dispatcher.registry
+        if isinstance(registry, MappingProxyType):
+            return self.joined(kind.__name__, (dict(registry),))
+        inner = inner_function(value)
+        if inner is not None and not is_own_object(kind):
+            return hashed(full_name(kind), self.token(inner))
+        if is_own_object(kind):
+            return self.own_instance(value, kind)
+        return self.leaf(value)
+
+    def own_instance(self, value: Any, kind: type) -> str:
+        """Return class and attributes, without what cached properties have left there."""
+        self.mutable = True
+        cls = self.refer(kind)
+        if "__digest__" in dir(kind):
+            return hashed(cls, self.leaf(value))
+        base = next(b for b in kind.__mro__ if b is object or not is_own_object(b))
+        attributes = {
+            name: part
+            for name, part in sorted(attributes_of(value).items())
+            if name != "__doc__" and not isinstance(getattr(kind, name, None), cached_property)
+        }
+        told = [hashed(name, self.token(part)) for name, part in attributes.items()]
+        if base is object or is_interface(base):
+            return hashed("object", cls, *told)
+        for plain in (dict, list, tuple, set, frozenset, str, int, float, bytes):
+            if issubclass(kind, plain):
+                content: Any = plain.items(value) if plain is dict else plain(value)
+                content = dict(content) if plain is dict else content
+                return hashed("object", cls, self.token(content), *told)
+        if issubclass(base, BaseException):
+            return hashed("object", cls, self.token(value.args), *told)
+        return hashed("object", cls, self.leaf(value))
+
+    def leaf(self, value: Any) -> str:
+        """Return the digest of a value, or its type if it has none."""
+        kind = type(value)
+        numpy = sys.modules.get("numpy")
+        frozen = full_name(kind) in FROZEN or (
+            numpy is not None and isinstance(value, (numpy.generic, numpy.dtype, numpy.ufunc))
+        )
+        self.mutable = self.mutable or not frozen
+        try:
+            return f"{full_name(kind)} {digest(value)!s}"
+        except Exception:  # noqa: BLE001 (what an object raises when it is looked into)
+            self.opaque.append(full_name(kind))
+            return f"type {full_name(kind)}"
+
+
+BY_CLASS: tuple[tuple[type, Callable[[Values, Any], str]], ...] = (
+    (MethodType, lambda values, one: values.joined("method", (one.__func__, one.__self__))),
+    (staticmethod, lambda values, one: values.joined("static", (one.__func__,))),
+    (classmethod, lambda values, one: values.joined("class", (one.__func__,))),
+    (property, lambda values, one: values.joined("property", (one.fget, one.fset, one.fdel))),
+    (cached_property, lambda values, one: values.joined("cached", (one.func,))),
+    (partial, lambda values, one: values.joined("partial", (one.func, one.args, one.keywords))),
+    (BuiltinFunctionType, lambda values, one: values.builtin(one)),
+    (MappingProxyType, lambda values, one: values.joined("proxy", (dict(one),))),
+    (SimpleNamespace, lambda values, one: values.joined("namespace", (vars(one),))),
+)
+"""How to describe what is made of other things."""
+
+
+def is_interface(cls: type) -> bool:
+    """Whether a base of the library says what its subclasses can do, and holds nothing."""
+    return cls.__module__ in ("abc", "typing", "collections.abc", "typing_extensions")
+
+
+def is_by_type(value: Any, kind: type) -> bool:
+    if full_name(kind) in BY_TYPE:
+        return True
+    for module, names in BY_TYPE_WITH_BASES:
+        loaded = sys.modules.get(module)
+        if loaded is not None and isinstance(value, tuple(getattr(loaded, n) for n in names)):
+            return True
+    return False
+
+
+def name_of(obj: Any) -> str:
+    """Return the name of a function or class of an installed package."""
+    try:
+        found = find_name(obj)
+    except Exception:  # noqa: BLE001 (what an object raises when it is looked into)
+        found = None
+    module, name = found or (getattr(obj, "__module__", "?"), getattr(obj, "__qualname__", "?"))
+    return f"{module}.{name}"
+
+
+def token_of_installed(function: FunctionType, values: Values) -> str:
+    """Return the name of an installed function, and what of the user's own it wraps."""
+    registry = function.__dict__.get("registry")
+    if isinstance(registry, MappingProxyType):
+        return values.joined("singledispatch", (dict(registry),))
+    parts: list[Any] = []
+    if isinstance(wrapped := function.__dict__.get("__wrapped__"), (FunctionType, Transparent)):
+        parts.append(wrapped)
+    for _, value in sorted(captured_by(function).items()):
+        if type(value) in PLAIN or (
+            isinstance(value, (FunctionType, type, Transparent)) and value is not wrapped
+        ):
+            parts.append(value)
+    code = function.__code__
+    name = f"{function.__globals__.get('__name__')}.{getattr(code, 'co_name', '')}"
+    if any(type(part) not in PLAIN for part in parts):
+        return values.joined(f"wrapper {name}", parts)
+    return f"name {name_of(function)}"

@@ -1,0 +1,752 @@
+"""What a function depends on: rule by rule, on modules of a user."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import os
+import subprocess
+import sys
+import textwrap
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from fleche.digest import dump_syntax
+from fleche.function import CodeTracker
+from tests.golden.code import collect
+from tests.helpers.pythons import PYTHON_VERSIONS, Pythons
+
+ROOT = Path(__file__).parents[1]
+GOLDEN = ROOT / "tests" / "golden" / "code.json"
+
+
+class Project:
+    """Modules of a user, imported anew from a directory of their own."""
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+        self.count = 0
+        self.names: set[str] = set()
+
+    def load(self, files: dict[str, str], module: str = "entry") -> Any:
+        """Write the files into a new directory and import a module from there."""
+        self.forget()
+        self.count += 1
+        place = self.directory / str(self.count)
+        for name, text in files.items():
+            path = place / f"{name}.py"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(textwrap.dedent(text))
+            self.names.add(name.partition("/")[0])
+        sys.path.insert(0, str(place))
+        importlib.invalidate_caches()
+        return importlib.import_module(module)
+
+    def forget(self) -> None:
+        for name in list(sys.modules):
+            if name.partition(".")[0] in self.names:
+                del sys.modules[name]
+        sys.path[:] = [path for path in sys.path if not path.startswith(str(self.directory))]
+
+    def tracker(self, files: dict[str, str], name: str = "f", **options: Any) -> CodeTracker:
+        module = self.load(files)
+        return CodeTracker(getattr(module, name), "entry", **options)
+
+    def digest(self, files: dict[str, str], name: str = "f", **options: Any) -> Any:
+        return self.tracker(files, name, **options).closure().digest
+
+    def counts(self, files: dict[str, str] | str, old: str, new: str, **options: Any) -> bool:
+        """Whether replacing a text in the files changes what `f` of `entry` depends on."""
+        files = {"entry": files} if isinstance(files, str) else files
+        edited = {name: text.replace(old, new) for name, text in files.items()}
+        assert edited != files
+        before = self.digest(files, **options)
+        assert before == self.digest(files, **options), "not the same in a second import"
+        return bool(before != self.digest(edited, **options))
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Iterator[Project]:
+    made = Project(tmp_path / "project")
+    yield made
+    made.forget()
+
+
+def nodes(tracker: CodeTracker) -> dict[str, str]:
+    return {label: node.kind for label, node in tracker.closure().nodes.items()}
+
+
+class TestOwn:
+    """Own code is followed, installed code counts by its name."""
+
+    def test_installed_functions_count_by_name(self, project: Project) -> None:
+        found = nodes(project.tracker({"entry": "import json\ndef f(x): return json.dumps(x)"}))
+        assert found == {"f": "function", "json": "installed"}
+
+    def test_another_installed_function_counts(self, project: Project) -> None:
+        source = "from math import sin as g\ndef f(x): return g(x)"
+        assert project.counts(source, "sin", "cos")
+
+    def test_a_function_is_judged_by_its_globals(self, project: Project) -> None:
+        """What an installed decorator makes claims to be from the module of what it wraps."""
+        source = """
+            import contextlib
+            @contextlib.contextmanager
+            def opened(x):
+                yield x * 2
+            def f(x):
+                with opened(x) as y:
+                    return y
+        """
+        tracker = project.tracker({"entry": source})
+        assert nodes(tracker)["opened"] == "function"
+        assert project.counts(source, "x * 2", "x * 3")
+
+    def test_a_package_beside_the_script(self, project: Project) -> None:
+        files = {"entry": "import lib.sub\ndef f(x): return lib.sub.g(x)", "lib/__init__": ""}
+        files["lib/sub"] = "def g(x): return x + 1"
+        assert project.counts(files, "x + 1", "x + 2")
+
+
+NAMES = {
+    "a comprehension has a scope of its own": (
+        "K = 1\ndef f(x): return [K for K in range(3)] + [K]",
+        "K = 1\n",
+        "K = 2\n",
+    ),
+    "a name that a nested function loads": (
+        "K = 1\ndef f(x):\n    def g(): return K\n    return g()",
+        "K = 1\n",
+        "K = 2\n",
+    ),
+    "a name in the body of a nested class": (
+        "K = 1\ndef f(x):\n    class A:\n        k = K\n    return A.k",
+        "K = 1\n",
+        "K = 2\n",
+    ),
+    "a default of a nested function": (
+        "K = 1\ndef f(x):\n    return (lambda y=K: y)()",
+        "K = 1\n",
+        "K = 2\n",
+    ),
+    "a private name of a class": (
+        "class A:\n    __k = 1\n    def g(self): return self.__k\ndef f(x): return A().g()",
+        "__k = 1",
+        "__k = 2",
+    ),
+    "a chain through modules": (
+        {"entry": "import a as b\ndef f(x): return b.c.K", "a": "import c", "c": "K = 1"},
+        "K = 1",
+        "K = 2",
+    ),
+    "a star import": ({"entry": "from a import *\ndef f(x): return K", "a": "K = 1"}, "1", "2"),
+    "a conditional import": (
+        {
+            "entry": "try:\n    from b import g\nexcept ImportError:\n    from a import g\n"
+            "def f(x): return g(x)",
+            "a": "def g(x): return x + 1",
+        },
+        "x + 1",
+        "x + 2",
+    ),
+    "an import in the body": (
+        {"entry": "def f(x):\n    from a import g\n    return g(x)", "a": "def g(x): return x + 1"},
+        "x + 1",
+        "x + 2",
+    ),
+    "an import of a module in the body": (
+        {
+            "entry": "def f(x):\n    import a.b\n    return a.b.g(x)",
+            "a/__init__": "",
+            "a/b": "def g(x): return x + 1",
+        },
+        "x + 1",
+        "x + 2",
+    ),
+    "a relative import in the body": (
+        {
+            "entry": "from p.m import f",
+            "p/__init__": "",
+            "p/m": "def f(x):\n    from .n import K\n    return K",
+            "p/n": "K = 1",
+        },
+        "K = 1",
+        "K = 2",
+    ),
+    "what two names stand for": (
+        "def a(x): return 1\ndef b(x): return 2\none, two = a, b\ndef f(x): return one(x), two(x)",
+        "one, two = a, b",
+        "one, two = b, a",
+    ),
+    "a name that getattr gets": (
+        {"entry": "import a\ndef f(x): return getattr(a, 'K')", "a": "K = 1"},
+        "K = 1",
+        "K = 2",
+    ),
+    "a recursion": (
+        "def even(n): return n == 0 or odd(n - 1)\ndef odd(n): return n != 0 and even(n - 1)\n"
+        "def f(x): return even(x)",
+        "n != 0",
+        "n != 1",
+    ),
+}
+
+
+@pytest.mark.parametrize(("files", "old", "new"), NAMES.values(), ids=NAMES)
+def test_names_are_followed(project: Project, files: Any, old: str, new: str) -> None:
+    assert project.counts(files, old, new)
+
+
+UNUSED = {
+    "a local of the same name": ("K = 1\ndef f(x):\n    K = 2\n    return K", "K = 1", "K = 3"),
+    "a parameter of the same name": ("K = 1\ndef f(K): return K", "K = 1", "K = 3"),
+    "an annotation": ("K = int\ndef f(x: K) -> K:\n    y: K = x\n    return y", "int", "float"),
+    "an import for type checkers": (
+        {
+            "entry": "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    from a import K\n"
+            "def f(x):\n    if TYPE_CHECKING:\n        import a\n    return x",
+            "a": "K = 1",
+        },
+        "K = 1",
+        "K = 2",
+    ),
+    "a class that only selects": (
+        "class A:\n    def g(self): return 1\ndef f(x):\n    return isinstance(x, A)",
+        "return 1",
+        "return 2",
+    ),
+    "an exception that is caught": (
+        "class A(Exception):\n    def g(self): return 1\ndef f(x):\n"
+        "    try:\n        return x\n    except A:\n        return 0",
+        "return 1",
+        "return 2",
+    ),
+    "a method of a name that nothing uses": (
+        "class A:\n    def g(self): return 1\n    def h(self): return 2\ndef f(x): return A().g()",
+        "return 2",
+        "return 3",
+    ),
+    "a decorator that leaves nothing behind": (
+        "def mark(g):\n    return g\n@mark\ndef g(x): return x\ndef f(x): return g(x)",
+        "    return g\n@",
+        "    print(g)\n    return g\n@",
+    ),
+    "an attribute that repeats the documentation": (
+        "def g(x):\n    '''One.'''\n    return x\ng.help = g.__doc__\ndef f(x): return g(x)",
+        "One.",
+        "Two.",
+    ),
+}
+
+
+@pytest.mark.parametrize(("files", "old", "new"), UNUSED.values(), ids=UNUSED)
+def test_what_is_not_used_does_not_count(project: Project, files: Any, old: str, new: str) -> None:
+    assert not project.counts(files, old, new)
+
+
+FUNCTIONS = {
+    "an attribute": ("def g(x): return g.k\ng.k = 1\ndef f(x): return g(x)", "k = 1", "k = 2"),
+    "a default": ("K = 1\ndef g(x, k=K): return k\ndef f(x): return g(x)", "K = 1", "K = 2"),
+    "a captured value": (
+        "def make(k):\n    def g(x): return k\n    return g\ng = make(1)\ndef f(x): return g(x)",
+        "make(1)",
+        "make(2)",
+    ),
+    "a partial": (
+        "import functools\ndef g(k, x): return k\nh = functools.partial(g, 1)\n"
+        "def f(x): return h(x)",
+        "g, 1",
+        "g, 2",
+    ),
+    "a function below lru_cache": (
+        "import functools\n@functools.lru_cache\ndef g(x): return 1\ndef f(x): return g(x)",
+        "return 1",
+        "return 2",
+    ),
+    "an implementation by type": (
+        "import functools\n@functools.singledispatch\ndef g(x): return 1\n"
+        "@g.register\ndef _(x: int): return 2\ndef f(x): return g(x)",
+        "return 2",
+        "return 3",
+    ),
+    "a bound method": (
+        "class A:\n    def __init__(self, k): self.k = k\n    def g(self, x): return self.k\n"
+        "h = A(1).g\ndef f(x): return h(x)",
+        "A(1)",
+        "A(2)",
+    ),
+    "a lambda among others on its line": (
+        "g, h = (lambda x: x + 1), (lambda x: x + 2)\ndef f(x): return h(x)",
+        "x + 2",
+        "x + 3",
+    ),
+    "a function in a dict": (
+        "def g(x): return 1\nTABLE = {'g': [g]}\ndef f(x): return TABLE['g'][0](x)",
+        "return 1",
+        "return 2",
+    ),
+    "an object that is called": (
+        "class A:\n    def __call__(self, x): return 1\na = A()\ndef f(x): return a(x)",
+        "return 1",
+        "return 2",
+    ),
+}
+
+
+@pytest.mark.parametrize(("files", "old", "new"), FUNCTIONS.values(), ids=FUNCTIONS)
+def test_functions(project: Project, files: Any, old: str, new: str) -> None:
+    """Defaults, captured values, attributes, and what a decorator has made."""
+    assert project.counts(files, old, new)
+
+
+CLASSES = {
+    "an attribute": ("class A:\n    k = 1\ndef f(x): return A.k", "k = 1", "k = 2"),
+    "a method through self": (
+        "class A:\n    def g(self): return self.h()\n    def h(self): return 1\n"
+        "def f(x): return A().g()",
+        "return 1",
+        "return 2",
+    ),
+    "a method through super()": (
+        "class B:\n    def g(self): return 1\nclass A(B):\n    def g(self): return super().g()\n"
+        "def f(x): return A().g()",
+        "return 1",
+        "return 2",
+    ),
+    "a property": (
+        "class A:\n    @property\n    def k(self): return 1\ndef f(x): return A().k",
+        "return 1",
+        "return 2",
+    ),
+    "a special method": (
+        "class A:\n    def __add__(self, o): return 1\ndef f(x): return A() + x",
+        "return 1",
+        "return 2",
+    ),
+    "a metaclass": (
+        "class M(type):\n    def __call__(cls, x): return 1\nclass A(metaclass=M): pass\n"
+        "def f(x): return A(x)",
+        "return 1",
+        "return 2",
+    ),
+    "the order of bases": (
+        "class A: k = 1\nclass B: k = 2\nclass C(A, B): pass\ndef f(x): return C.k",
+        "C(A, B)",
+        "C(B, A)",
+    ),
+    "members whose names are made at run time": (
+        "class A:\n    def do_g(self): return 1\n    def run(self, n):\n"
+        "        return getattr(self, f'do_{n}')()\ndef f(x): return A().run(x)",
+        "return 1",
+        "return 2",
+    ),
+    "members that a variable names": (
+        "class A:\n    def g(self): return 1\n    def run(self, n): return getattr(self, n)()\n"
+        "def f(x): return A().run(x)",
+        "return 1",
+        "return 2",
+    ),
+    "what overrides a method of an installed base": (
+        "import json\nclass E(json.JSONEncoder):\n    def default(self, o): return 1\n"
+        "def f(x): return json.dumps(x, cls=E)",
+        "return 1",
+        "return 2",
+    ),
+    "a field of a dataclass": (
+        "import dataclasses\n@dataclasses.dataclass\nclass A:\n    k: int = 1\n"
+        "def f(x): return A().k",
+        "= 1",
+        "= 2",
+    ),
+    "the order of fields": (
+        "import dataclasses\n@dataclasses.dataclass\nclass A:\n    a: int\n    b: int\n"
+        "def f(x): return A(1, x)",
+        "    a: int\n    b: int",
+        "    b: int\n    a: int",
+    ),
+    "a default of a named tuple": (
+        "import typing\nclass A(typing.NamedTuple):\n    k: int = 1\ndef f(x): return A().k",
+        "= 1",
+        "= 2",
+    ),
+    "a member of an enumeration": (
+        "import enum\nclass A(enum.Enum):\n    K = 1\ndef f(x): return A.K.value",
+        "K = 1",
+        "K = 2",
+    ),
+}
+
+
+@pytest.mark.parametrize(("files", "old", "new"), CLASSES.values(), ids=CLASSES)
+def test_classes(project: Project, files: Any, old: str, new: str) -> None:
+    """Bases, special methods, and the members whose names are used."""
+    assert project.counts(files, old, new)
+
+
+VALUES = {
+    "an object of one's own": (
+        "class A:\n    def __init__(self, k): self.k = k\na = A({'k': [1]})\ndef f(x): return a.k",
+        "[1]",
+        "[2]",
+    ),
+    "a class of an object": (
+        "class A:\n    def g(self): return 1\na = [A()]\ndef f(x): return a[0].g()",
+        "return 1",
+        "return 2",
+    ),
+    "an array": (
+        "import numpy as np\na = np.arange(3) + 1\ndef f(x): return a * x",
+        "+ 1",
+        "+ 2",
+    ),
+    "the order of a dict": (
+        "d = {'a': 1, 'b': 2}\ndef f(x): return list(d)",
+        "'a': 1, 'b': 2",
+        "'b': 2, 'a': 1",
+    ),
+    "a pattern": ("import re\np = re.compile('a')\ndef f(x): return p.match(x)", "'a'", "'b'"),
+    "the type of a number": ("K = 1\ndef f(x): return K", "K = 1", "K = True"),
+    "a module that is passed on": (
+        {"entry": "import a\ndef g(m): return m.K\ndef f(x): return g(a)", "a": "K = 1"},
+        "K = 1",
+        "K = 2",
+    ),
+    "a function of a module by a name made at run time": (
+        {"entry": "import a\ndef f(x): return getattr(a, x)()", "a": "def g(): return 1"},
+        "return 1",
+        "return 2",
+    ),
+}
+
+
+@pytest.mark.parametrize(("files", "old", "new"), VALUES.values(), ids=VALUES)
+def test_values(project: Project, files: Any, old: str, new: str) -> None:
+    """Data counts by digest, and what is code in it as code."""
+    assert project.counts(files, old, new)
+
+
+class TestStable:
+    """What does not decide a result does not change its key."""
+
+    def test_what_cached_properties_leave(self, project: Project) -> None:
+        source = """
+            import functools
+            class A:
+                @functools.cached_property
+                def k(self): return [1]
+            a = A()
+            def f(x): return a.k
+        """
+        tracker = project.tracker({"entry": source})
+        before = tracker.closure().digest
+        assert tracker.function(1) == [1]
+        assert tracker.closure().digest == before
+
+    def test_a_path_of_the_project(self, project: Project) -> None:
+        """A checkout elsewhere has the same keys."""
+        source = """
+            import os, pathlib
+            HERE = pathlib.Path(__file__).parent / "data"
+            TABLE = {"root": os.path.join(os.path.dirname(__file__), "table.txt")}
+            def f(x): return HERE, TABLE["root"]
+        """
+        assert project.digest({"entry": source}) == project.digest({"entry": source})
+        assert project.counts(source, "table.txt", "other.txt")
+
+    @pytest.mark.parametrize(
+        "call", ["time.time()", "uuid.uuid4().hex", "random.random()", "socket.gethostname()",
+                 "datetime.datetime.now()"]
+    )  # fmt: skip
+    def test_what_the_clock_says(self, project: Project, call: str) -> None:
+        source = (
+            f"import time, uuid, random, socket, datetime\nSTART = {call}\ndef f(x): return START"
+        )
+        tracker = project.tracker({"entry": source})
+        assert nodes(tracker)["START"] == "state"
+        assert tracker.closure().digest == project.digest({"entry": source})
+        assert "counts as it is written" in tracker.listing(tracker.closure())["START"].note
+
+    def test_locks_and_logs(self, project: Project) -> None:
+        source = """
+            import logging, threading, weakref
+            log, lock = logging.getLogger("a"), threading.RLock()
+            live = weakref.WeakValueDictionary()
+            def f(x):
+                with lock:
+                    log.info(x, live)
+        """
+        assert project.digest({"entry": source}) == project.digest({"entry": source})
+
+    def test_dataclasses_generate_nothing_that_counts(self, project: Project) -> None:
+        source = """
+            import dataclasses
+            @dataclasses.dataclass(order=True)
+            class A:
+                k: int = 1
+            def f(x): return A() < A(x)
+        """
+        found = nodes(project.tracker({"entry": source}))
+        assert [label for label, kind in found.items() if kind == "function"] == ["f"]
+
+
+STATE = {
+    "global": "N = 1\ndef g():\n    global N\n    N += 1\ndef f(x):\n    g()\n    return N",
+    "an item": "N = {'a': 1}\ndef f(x):\n    N[x] = 1\n    return N",
+    "an attribute": "class A: pass\nN = A()\nN.k = 1\ndef f(x):\n    N.k = x\n    return N.k",
+    "del": "N = {1: 1}\ndef f(x):\n    del N[x]\n    return N",
+    "a method": "N = [1]\ndef f(x):\n    N.append(x)\n    return N",
+    "through a module": "import entry\nN = [1]\ndef f(x):\n    entry.N.append(x)\n    return entry.N",
+}
+
+
+class TestState:
+    """A variable that the code itself writes counts by its definition, not by its value."""
+
+    @pytest.mark.parametrize("source", STATE.values(), ids=STATE)
+    def test_writing_leaves_the_key(self, project: Project, source: str) -> None:
+        tracker = project.tracker({"entry": source})
+        assert nodes(tracker)["N"] == "state"
+        before = tracker.closure().digest
+        tracker.function(1)
+        assert tracker.closure().digest == before
+
+    def test_an_edit_of_the_definition_counts(self, project: Project) -> None:
+        assert project.counts(STATE["an item"], "'a': 1", "'a': 2")
+
+    def test_data_of_a_class(self, project: Project) -> None:
+        source = """
+            class A:
+                made = []
+                count = 0
+                def __init__(self):
+                    self.made.append(1)
+                    type(self).count += 1
+            def f(x): return A().made, A.count
+        """
+        tracker = project.tracker({"entry": source})
+        found = nodes(tracker)
+        assert (found["A.made"], found["A.count"]) == ("state", "state")
+        before = tracker.closure().digest
+        tracker.function(1)
+        assert tracker.closure().digest == before
+        assert project.counts(source, "made = []", "made = [5]")
+
+    def test_a_captured_variable(self, project: Project) -> None:
+        source = """
+            def make():
+                memo = {}
+                def g(x):
+                    memo[x] = x
+                    return memo[x]
+                return g
+            f = make()
+        """
+        tracker = project.tracker({"entry": source})
+        before = tracker.closure().digest
+        tracker.function(1)
+        assert tracker.closure().digest == before
+
+    def test_what_other_code_writes_counts(self, project: Project) -> None:
+        """A setter that the function does not call changes what it depends on."""
+        source = "P = {'k': 1}\ndef set_k(k):\n    P['k'] = k\ndef f(x): return P['k']"
+        module = project.load({"entry": source})
+        tracker = CodeTracker(module.f, "entry")
+        before = tracker.closure().digest
+        module.set_k(2)
+        assert tracker.closure().digest != before
+        module.set_k(1)
+        assert tracker.closure().digest == before
+
+
+def replace_code(module: Any) -> None:
+    module.g.__code__ = module.other.__code__
+
+
+LIVE: dict[str, Callable[[Any], Any]] = {
+    "a name": lambda m: setattr(m, "K", 2),
+    "a name of equal value": lambda m: setattr(m, "K", True),
+    "a helper": lambda m: setattr(m, "g", m.other),
+    "the code of a helper": replace_code,
+    "a default of a helper": lambda m: setattr(m.g, "__defaults__", (5,)),
+    "a keyword default": lambda m: setattr(m.g, "__kwdefaults__", {"z": 5}),
+    "an attribute of a helper": lambda m: setattr(m.g, "mark", 1),
+    "an item of a dict": lambda m: m.TABLE.update(a=2),
+    "an attribute of an object": lambda m: setattr(m.thing, "k", 2),
+    "an attribute of a class": lambda m: setattr(m.A, "k", 2),
+    "a method": lambda m: setattr(m.A, "h", lambda self: 5),
+    "an override that is new": lambda m: setattr(m.A, "late", lambda self: 5),
+    "a base class": lambda m: setattr(m.A, "__bases__", (m.C,)),
+    "a builtin that is shadowed": lambda m: setattr(m, "len", lambda x: 5),
+    "a name that did not exist": lambda m: setattr(m, "later", lambda: 5),
+    "a captured variable": lambda m: m.set_inner(5),
+}
+LIVE_SOURCE = """
+    K = 1
+    TABLE = {"a": 1}
+
+    def other(x, y=1, *, z=1):
+        return 7
+
+    def g(x, y=1, *, z=1):
+        return K + y + z
+
+    class B:
+        def late(self):
+            return 1
+
+    class C(B):
+        pass
+
+    class A(B):
+        k = 1
+        def h(self):
+            return 1
+
+    class Thing:
+        def __init__(self):
+            self.k = 1
+
+    thing = Thing()
+
+    def make():
+        inner = 1
+        def get():
+            return inner
+        def set(value):
+            nonlocal inner
+            inner = value
+        return get, set
+
+    get_inner, set_inner = make()
+
+    def f(x):
+        if x is later:
+            return later()
+        a = A()
+        return g(x), a.h(), a.late(), a.k, thing.k, TABLE["a"], len(x), get_inner()
+"""
+
+
+class TestAtEachCall:
+    """What has changed in the running process is seen at the next call."""
+
+    @pytest.mark.parametrize("change", LIVE.values(), ids=LIVE)
+    def test_a_change_is_seen(self, project: Project, change: Callable[[Any], Any]) -> None:
+        module = project.load({"entry": LIVE_SOURCE})
+        tracker = CodeTracker(module.f, "entry")
+        before = tracker.closure()
+        assert tracker.closure() is before
+        change(module)
+        assert tracker.closure().digest != before.digest
+
+    def test_reload(self, project: Project) -> None:
+        module = project.load({"entry": "K = 1\ndef f(x): return K"})
+        tracker = CodeTracker(module.f, "entry")
+        before = tracker.closure().digest
+        Path(module.__file__).write_text("K = 25\ndef f(x): return K")
+        importlib.reload(module)
+        assert tracker.closure().digest != before
+
+    def test_an_edit_of_the_file_alone_changes_nothing(self, project: Project) -> None:
+        """What runs is what was imported."""
+        module = project.load({"entry": "def g(x): return 1\ndef f(x): return g(x)"})
+        tracker = CodeTracker(module.f, "entry")
+        before = tracker.closure().digest
+        Path(module.__file__).write_text("def g(x): return 25\ndef f(x): return g(x)")
+        module.extra = 1
+        assert CodeTracker(module.f, "entry").closure().digest == before
+
+
+class TestArguments:
+    """Functions and classes that occur in arguments bring their code along."""
+
+    def test_a_method_that_the_function_uses(self, project: Project) -> None:
+        def found(text: str) -> Any:
+            source = "class A:\n    def g(self): return 1\n    def h(self): return 2\n"
+            module = project.load({"entry": (source + "def f(a): return a.g()").replace(*text)})
+            return CodeTracker(module.f, "entry").closure([module.A]).digest
+
+        same = found(("return 1", "return 1"))
+        assert same == found(("return 2", "return 3"))
+        assert same != found(("return 1", "return 3"))
+
+    def test_generated_functions(self, project: Project) -> None:
+        """Functions without a module are followed through the dict that they have."""
+        module = project.load({"entry": "def f(g): return g(1)"})
+        tracker = CodeTracker(module.f, "entry")
+
+        def made(k: int) -> Any:
+            space: dict[str, Any] = {"K": k}
+            exec("def g(x): return x + K", space)
+            return space["g"]
+
+        one, again, other = (tracker.closure([made(k)]).digest for k in (1, 1, 2))
+        assert one == again != other
+
+    def test_two_functions_of_one_name(self, project: Project) -> None:
+        module = project.load({"entry": "def f(gs): return gs"})
+        tracker = CodeTracker(module.f, "entry")
+        one, two = (eval(f"lambda x: x + {n}", {"__name__": "entry"}) for n in (1, 2))
+        assert tracker.closure([one, two]).digest != tracker.closure([two, one]).digest
+
+
+def test_what_has_no_source(project: Project) -> None:
+    """Bytecode tells which names are loaded, too."""
+    space: dict[str, Any] = {"__name__": "entry", "K": {"a": 1}}
+    exec("def g(x):\n    return K['a'] + x\ndef f(x):\n    return [g(y) for y in x]", space)
+    tracker = CodeTracker(space["f"], "entry")
+    before = tracker.closure().digest
+    assert {"f", "g", "K"} <= set(nodes(tracker))
+    space["K"]["a"] = 2
+    assert tracker.closure().digest != before
+
+
+def test_too_much_to_follow(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Beyond a limit whole packages count, by the syntax of their files."""
+    from fleche.function import _resolve
+
+    monkeypatch.setattr(_resolve, "MANY_FUNCTIONS", 5)
+    body = "\n".join(f"def g{n}(x): return g{n + 1}(x)" for n in range(20))
+    files = {
+        "entry": "import lib\ndef f(x): return lib.g0(x)",
+        "lib": body + "\ndef g20(x): return 1",
+    }
+    tracker = project.tracker(files)
+    assert nodes(tracker) == {"entry": "package", "lib": "package"}
+    assert project.counts(files, "return 1", "return 2")
+    assert not project.counts(files, "return 1", "return 1  # one")
+
+
+def test_deep_syntax() -> None:
+    """The depth of a syntax tree is bounded by memory alone."""
+    import ast
+
+    tree: Any = ast.Name("x", ast.Load())
+    for _ in range(50_000):
+        tree = ast.UnaryOp(ast.USub(), tree)
+    assert dump_syntax(tree).count(b"UnaryOp") == 50_000
+    while isinstance(tree, ast.UnaryOp):  # taken apart here: the interpreter would recurse
+        tree = tree.operand
+
+
+class TestGolden:
+    """What code says has one digest under all versions of Python."""
+
+    def test_here(self) -> None:
+        assert collect() == json.loads(GOLDEN.read_text())
+
+    @pytest.mark.parametrize("version", PYTHON_VERSIONS)
+    def test_versions(self, version: str, pythons: Pythons) -> None:
+        script = "import json\nfrom tests.golden.code import collect\nprint(json.dumps(collect()))"
+        done = subprocess.run(
+            [pythons[version], "-c", script],
+            env={**os.environ, "PYTHONPATH": str(ROOT), "PYTHONHASHSEED": "3"},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == 0, done.stderr
+        assert json.loads(done.stdout) == json.loads(GOLDEN.read_text())
