@@ -9,7 +9,6 @@ import warnings
 import weakref
 from collections.abc import Iterable, Iterator
 from itertools import islice
-from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -58,6 +57,8 @@ if hasattr(os, "register_at_fork"):
 # -- typing and iterating --------------------------------------------------------------------------
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from typing_extensions import override
 else:
 
