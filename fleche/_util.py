@@ -102,6 +102,8 @@ def expand_path(path: str | os.PathLike[str]) -> Path:
     Raises:
         ConfigError: a variable is not set, or there is no home directory of that name.
     """
+    from pathlib import Path  # slow to import, and needed by no hit
+
     try:
         return Path(expand_variables(os.fspath(path))).expanduser()
     except RuntimeError:
