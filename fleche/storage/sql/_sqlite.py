@@ -508,8 +508,14 @@ class SqliteFile(Pooled):
             with suppress(OSError):
                 if said := self._foreign_side_file():
                     return StorageError(f"{self.shown}: cannot {action}: {said}")
+        hints = {}
+        ours = os.access in os.supports_effective_ids
+        if self.path.exists() and not os.access(self.path.parent, os.W_OK, effective_ids=ours):
+            hints = {
+                "unable to open": "no permission to write; set read_only = true for this cache"
+            }
         perhaps = f"perhaps {DAMAGED}" if isinstance(error, sqlite3.DatabaseError) else ""
-        return as_storage_error(self.shown, action, error, otherwise=perhaps)
+        return as_storage_error(self.shown, action, error, hints, perhaps)
 
     def _foreign_side_file(self) -> str:
         """Return what a log that somebody else has left means, and how it is mended."""
