@@ -1,4 +1,4 @@
-"""Limits: what was not used for longest goes, and nothing that somebody needs."""
+"""Limits: what was not used for longest goes, and nothing that is needed."""
 
 from __future__ import annotations
 
@@ -23,11 +23,19 @@ from fleche.caches import (
     SizeLimitedCache,
     least_recently_used,
 )
-from fleche.call import Call
-from fleche.digest import D, Digest, digest
+from fleche.call import Call, CallEntry
+from fleche.digest import Address, D, buffer_digest, digest
 from fleche.errors import StorageError
-from fleche.storage import CallFile, CallMemory, Capabilities, Sql, ValueFile, ValueMemory
-from tests.helpers.layers import call, in_files, in_memory
+from fleche.storage import (
+    CallFile,
+    CallMemory,
+    Capabilities,
+    Entry,
+    Sql,
+    ValueFile,
+    ValueMemory,
+)
+from tests.helpers.layers import call, in_files, in_memory, result_of
 
 
 @pytest.fixture(params=["memory", "files", "sql"])
@@ -49,11 +57,24 @@ def save(cache: SizeLimitedCache, x: object, size: int = 10) -> str:
 def garble(root: Path, key: str | None, position: int) -> None:
     """Alter one byte of a stored value."""
     assert key is not None
-    (path,) = root.rglob(f"*{key[8:]}.value")
+    (path,) = [each for each in root.rglob("*.value") if key[8:64] in each.name]
     content = bytearray(path.read_bytes())
-    content[position] ^= 3
+    content[position] ^= 1
     path.chmod(0o644)
     path.write_bytes(content)
+
+
+PAD = "." * 20_000
+"""What keeps a value from travelling with the record of its call."""
+
+
+def large(value: object) -> list[object]:
+    return [value, PAD]
+
+
+def is_here(cache: BaseCache, value: object) -> bool:
+    """Return whether a value is in the storage of values."""
+    return cache.backend.lacking([Address.of(digest(value))]) == []
 
 
 def held(cache: BaseCache) -> int:
@@ -73,8 +94,8 @@ class TestEntries:
         """Whoever knows better what to keep says in which order calls go, and which never."""
 
         def cheapest_first(calls: Sequence[Candidate]) -> list[Candidate]:
-            dear = [call for call in calls if call.record.literals["x"] != 0]
-            return sorted(dear, key=lambda call: -float(call.record.literals["x"] or 0))
+            dear = [call for call in calls if call.record.arguments["x"].shown != 0]
+            return sorted(dear, key=lambda call: -float(call.record.arguments["x"].shown or 0))
 
         cache = SizeLimitedCache(inner, max_size=3, eviction=cheapest_first)
         keys = [save(cache, x) for x in range(5)]
@@ -83,10 +104,11 @@ class TestEntries:
     def test_its_values_go_too(self, inner: Cache) -> None:
         """Except those that another call needs."""
         cache = SizeLimitedCache(inner, max_size=1)
-        cache.save(Call(name="f", arguments={"x": 1, "y": 2}, result=3))
+        one, two, three, four, five = map(large, range(1, 6))
+        cache.save(Call(name="f", arguments={"x": one, "y": two}, result=three))
         time.sleep(0.01)
-        cache.save(Call(name="f", arguments={"x": 2, "y": 4}, result=5))
-        left = {value for value in range(1, 6) if inner.contains(digest(value))}
+        cache.save(Call(name="f", arguments={"x": two, "y": four}, result=five))
+        left = {value for value in range(1, 6) if is_here(inner, large(value))}
         assert left == {2, 4, 5}
         assert cache.verify().ok
 
@@ -154,7 +176,7 @@ class TestBytes:
         """Each of them would fit, all of them do not: the calls that are here stay."""
         cache = SizeLimitedCache(inner, max_bytes=1_000_000)
         keys = [save(cache, x) for x in range(20)]
-        large = call(x="large", result=[np.full(50_000, x) for x in range(5)])
+        large = call(x="large", result=[np.full(50_000, float(x)) for x in range(5)])
         if how == "transfer":
             other = in_memory()
             other.save(large)
@@ -175,14 +197,14 @@ class TestBytes:
         """A value that comes alone, as results do, is not written first."""
         cache = SizeLimitedCache(inner, max_bytes=1_000_000)
         with pytest.raises(Rejected):
-            cache.save(call(x=1, result=[np.full(50_000, x) for x in range(5)]))
+            cache.save(call(x=1, result=[np.full(50_000, float(x)) for x in range(5)]))
         assert held(inner) < 10_000
 
     def test_small_when_compressed(self, tmp_path: Path) -> None:
         """What counts is what is stored."""
         inner = Cache(ValueFile(tmp_path, compress="zlib"), CallFile(tmp_path))
         cache = SizeLimitedCache(inner, max_bytes=1_000_000)
-        key = cache.save(call(result=[np.full(50_000, x) for x in range(5)]))
+        key = cache.save(call(result=[np.full(50_000, float(x)) for x in range(5)]))
         assert cache.load(key).result[4][0] == 4
 
     def test_the_last_call_stays(self, inner: Cache) -> None:
@@ -200,7 +222,7 @@ class TestBytes:
                 os.utime(path, (1, 1))
         keys = [save(cache, x, size=20_000) for x in range(3)]
         assert all(map(cache.contains, keys))
-        assert not cache.contains(digest("." * 80_000))
+        assert not is_here(inner, "." * 80_000)
 
     def test_garbage_stays_if_a_record_cannot_be_read(
         self, tmp_path: Path, caplog: pytest.LogCaptureFixture
@@ -239,30 +261,30 @@ class TestValuesThatCannotBeRead:
     @pytest.mark.parametrize("position", [3, 40])
     def test_a_damaged_one(self, root: Path, position: int) -> None:
         cache = self.limited(root)
-        key = cache.save(call(result=["to be damaged"], name="first"))
-        garble(root, cache.load(key).record.result, position)
+        key = cache.save(call(result=large("to be damaged"), name="first"))
+        garble(root, result_of(cache, key), position)
         assert self.fill(cache) > 5
         assert held(cache.inner) <= 1_500_000
 
     def test_one_of_another_secret(self, root: Path) -> None:
-        self.limited(root, "retired").save(call(result=[np.ones(20_000)], name="first"))
+        self.limited(root, "retired").save(call(result=[np.ones(20_000), PAD], name="first"))
         cache = self.limited(root, "new")
         assert self.fill(cache) > 5
         assert held(cache.inner) <= 1_700_000
         assert len(list(cache.inner.values.entries())) < 30
 
     def test_one_of_a_newer_fleche(self, root: Path, caplog: pytest.LogCaptureFixture) -> None:
-        """Nobody knows which buffers it needs, so none can go, and no call is evicted in vain."""
+        """It is not known which buffers it needs, so none can go, and no call goes in vain."""
         cache = self.limited(root)
-        key = cache.save(call(result=["of the future"], name="first"))
-        garble(root, cache.load(key).record.result, 8)
+        key = cache.save(call(result=large("of the future"), name="first"))
+        garble(root, result_of(cache, key), 8)
         assert self.fill(cache) == 20
         (warning,) = caplog.messages
         assert "no room is made" in warning
         assert "upgrade fleche" in warning
 
 
-class TestWhatNobodyNeeds:
+class TestWhatNothingNeeds:
     """It makes room before any call does, and no call goes for it in vain."""
 
     def limited(self, inner: Cache) -> SizeLimitedCache:
@@ -317,24 +339,25 @@ class TestWhatNobodyNeeds:
         assert cache.verify().ok
 
     def test_what_was_found_since_stays(self, inner: Cache) -> None:
-        """Somebody may be about to save a call with the values that an evicted one has left."""
+        """A call may be about to be saved with the values that an evicted one has left."""
         cache = self.limited(inner)
-        key = cache.save(call(x="one", result=self.big(0)))
-        found = cache.load(key).record.result
-        assert found is not None
+        key = cache.save(call(x="one", result=[self.big(0), PAD]))
+        found = result_of(cache, key)
+        buffer = Address.of(buffer_digest(self.big(0).data.cast("B")))
         cache.evict(key)
         time.sleep(0.01)
-        assert inner.missing([found]) == []
+        assert inner.backend.lacking([found, buffer], keep=True) == []
         for number in range(1, 8):
             cache.evict(cache.save(call(x=number, result=self.big(number))))
-        assert cache.load_value(found)[0] == 0
+        assert cache.load_value(found.digest)[0][0] == 0
 
     def test_functions_that_raise(self, inner: Cache) -> None:
         """What was stored for them goes, although no call is saved."""
         cache = self.limited(inner)
         for number in range(20):
-            cache.prepare(Call(name="f", arguments={"x": self.big(number)})).abandon()
-            assert held(inner) <= 2_500_000
+            arguments = {"x": np.full(200_000, number, float)}
+            cache.prepare(Call(name="f", arguments=arguments)).abandon()
+            assert held(inner) <= 2_000_000 + 2 * 1_600_000
         cache.save(call(x="last"))
         assert self.left(cache) == 20
         assert held(inner) <= 2_000_000
@@ -364,68 +387,76 @@ class TestWhatNobodyNeeds:
 
     def test_no_more_is_remembered_than_needed(self) -> None:
         cache = SizeLimitedCache(in_memory(), max_size=10**6)
-        pending = [cache.prepare(Call(name="f", arguments={"x": x})) for x in range(5)]
+        state = cache.backend._here
+        pending = [
+            cache.prepare(Call(name="f", arguments={"x": [x, "." * 2_000_000]})) for x in range(5)
+        ]
         for number, each in enumerate(pending):
             each.abandon() if number % 2 else each.commit(number)
-        assert not cache._here._running
-        assert set(cache._here.take_leftovers()) == {digest(1), digest(3)}
-        cache._here.leave(map(digest, range(20_000)), 1.0)
-        assert len(cache._here.take_leftovers()) == 10_000
-        assert not cache._here.take_leftovers()
+        assert not state._pinned
+        left = {Address.of(address).digest for address in state.take_leftovers()}
+        assert left == {digest([x, "." * 2_000_000]) for x in (1, 3)}
+        state.leave(map(str, range(20_000)), 1.0)
+        assert len(state.take_leftovers()) == 10_000
+        assert not state.take_leftovers()
 
 
 class TestOthers:
     def test_what_a_running_call_needs_stays(self, inner: Cache) -> None:
         cache = SizeLimitedCache(inner, max_size=1)
-        save(cache, [1])
-        pending = SizeLimitedCache(inner, max_size=1).prepare(Call(name="f", arguments={"x": [1]}))
+        argument = [1, "." * 2_000_000]
+        save(cache, argument)
+        pending = SizeLimitedCache(inner, max_size=1).prepare(
+            Call(name="f", arguments={"x": argument})
+        )
         for x in range(5):
             save(cache, x)
         key = pending.commit("done")
-        assert cache.load(key).arguments["x"] == [1]
+        assert cache.load(key).arguments["x"] == argument
 
     def test_a_value_found_meanwhile_stays(self, inner: Cache) -> None:
-        """Somebody has found it here, and his record is on its way."""
+        """It has been found here, and a record that needs it is on its way."""
         cache = SizeLimitedCache(inner, max_size=1)
-        save(cache, 1)
-        result = ["result", 1, "." * 10]
-        assert inner.missing([digest(result)]) == []
+        save(cache, large(1), 20_000)
+        result = ["result", large(1), "." * 20_000]
+        assert inner.backend.lacking([Address.of(digest(result))], keep=True) == []
         save(cache, 2)
-        assert inner.contains(digest(result))
-        assert not inner.contains(digest(1))
+        assert is_here(inner, result)
+        assert not is_here(inner, large(1))
 
-    @pytest.mark.parametrize("method", ["save_parcel", "save_record"])
+    @pytest.mark.parametrize("filling", [PAD, ""], ids=["by itself", "with its record"])
+    @pytest.mark.parametrize("moment", ["values", "calls"])
     def test_found_before_others_have_used_it(
-        self, inner: Cache, method: str, monkeypatch: pytest.MonkeyPatch
+        self, inner: Cache, moment: str, filling: str, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        """What is evicted after he has found it takes his record along, and nothing dangles."""
+        """What is evicted after it was found here takes the record along, and nothing dangles."""
         cache, other = (SizeLimitedCache(inner, max_size=1) for _ in range(2))
-        array = np.arange(20_000)
-        key = D(other.save(call(x=1, result={"array": array})))
-        save_anyway, started = getattr(inner, method), []
+        array = np.arange(200_000)
+        key = D(other.save(call(x=1, result={"array": array, "filling": filling})))
+        storage = getattr(inner, moment)
+        put_anyway, begun = storage.put_many, []
 
-        def save_late(digest: Digest, item: Any) -> None:
-            if not started and getattr(item, "result", digest) == found:
-                started.append(digest)
+        def put_late(items: Iterable[Any]) -> None:
+            if not begun:
+                begun.append(True)
                 time.sleep(0.01)
                 assert other.lookup(key) is not None
                 time.sleep(0.01)
                 save(other, 2)
-            save_anyway(digest, item)
+            put_anyway(items)
 
-        result = {"array": array} if method == "save_record" else {"same array": array}
-        found = digest(result)
-        monkeypatch.setattr(inner, method, save_late)
+        result = {"array": array, "filling": filling, "more": "." * 30_000}
+        monkeypatch.setattr(storage, "put_many", put_late)
         cache.save(call(x=3, result=result))
-        assert started
+        assert begun
         assert not inner.contains(key)
         report = inner.verify()
         assert report.ok, report
         saved = D(cache.save(call(x=3, result=result)))
-        assert np.array_equal(next(iter(cache.load(saved).result.values())), array)
+        assert np.array_equal(cache.load(saved).result["array"], array)
 
     def test_filled_by_others(self, inner: Cache, monkeypatch: pytest.MonkeyPatch) -> None:
-        """Now and then everybody looks how full the cache has become."""
+        """Now and then each looks how full the cache has become."""
         cache = SizeLimitedCache(inner, max_size=20)
         save(cache, "first")
         for x in range(40):
@@ -433,7 +464,7 @@ class TestOthers:
         save(cache, "second")
         assert cache.query().count() == 42
         now = time.monotonic() + 61
-        monkeypatch.setattr("fleche.caches._budget.time.monotonic", lambda: now)
+        monkeypatch.setattr("fleche.caches._limited.time.monotonic", lambda: now)
         save(cache, "third")
         assert cache.query().count() == 18
 
@@ -447,11 +478,11 @@ class TestOthers:
 
         cache.eviction = late
         for x in range(30):
-            inner.save(call(x=x, result=[x]))
+            inner.save(call(x=x, result=large(x)))
         assert cache.make_room() == 0
         assert inner.query().count() == 18
         assert inner.verify().ok
-        assert len(list(inner.values.keys())) == 36
+        assert len(list(inner.values.entries())) == 18
 
     @pytest.mark.parametrize("number", [2, 8])
     def test_many_that_save_at_once(self, inner: Cache, number: int) -> None:
@@ -460,7 +491,7 @@ class TestOthers:
         counts = []
         for x in range(160):
             caches[x % number].save(call(x=x))
-            counts.append(len(list(inner.calls.keys())))
+            counts.append(len(list(inner.calls.entries())))
         assert max(counts) <= 55
         assert min(counts[60:]) >= 45
 
@@ -483,21 +514,21 @@ class TestOthers:
     @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
     @pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
     def test_a_child_of_a_fork(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        """It waits for nobody who makes room in its parent, and looks for itself what is free."""
+        """It waits for no thread that makes room in its parent, and looks itself what is free."""
         inner = in_memory()
         cache = SizeLimitedCache(inner, max_size=10)
         for x in range(8):
             cache.save(call(x=x))
         parent, begun, done = os.getpid(), threading.Event(), threading.Event()
-        real = inner.calls.keys
+        real = inner.calls.entries
 
-        def keys() -> Iterator[Digest]:
+        def entries(prefix: str = "") -> Iterator[Entry]:
             if os.getpid() == parent:
                 begun.set()
                 assert done.wait(60)
-            return real()
+            return real(prefix)
 
-        monkeypatch.setattr(inner.calls, "keys", keys)
+        monkeypatch.setattr(inner.calls, "entries", entries)
         thread = threading.Thread(target=cache.make_room)
         thread.start()
         try:
@@ -522,14 +553,13 @@ class TestOthers:
         class ReadOnly(CallMemory):
             capabilities = Capabilities(read_only=True)
 
-            def renew(self, key: Digest) -> bool:
+            def touch_many(self, keys: Iterable[str]) -> set[str]:
                 raise StorageError("read-only file system")
 
         calls = ReadOnly()
         inner = Cache(ValueMemory(), calls)
-        record = call().seal()
-        calls.put(record.key, record)
-        inner.values.put(digest(4), inner.packing.pack(4, digest(4)))
+        record = call().to_record()
+        calls.put_many([(record.key, CallEntry(record))])
         cache = SizeLimitedCache(inner, max_size=2)
         assert cache.lookup(record.key) is not None
         with pytest.raises(Rejected):
@@ -541,6 +571,10 @@ class TestTheWhole:
     def test_limits_are_positive(self, limits: dict[str, int]) -> None:
         with pytest.raises(ValueError, match="is at least 1"):
             SizeLimitedCache(in_memory(), **limits)
+
+    def test_only_what_is_local(self) -> None:
+        with pytest.raises(TypeError, match="only a cache with storages of its own"):
+            SizeLimitedCache(CacheStack([in_memory()]), max_size=3)  # type: ignore[arg-type]
 
     def test_config(self) -> None:
         inner = in_memory()

@@ -346,7 +346,8 @@ class TestRunningCalls:
                 raise StorageError("read error")
 
         cache = Cache(ValueMemory(), Stuck())
-        cache.prepare(Call(name="f", arguments={"x": HUGE})).abandon()
+        key = cache.prepare(Call(name="f", arguments={"x": HUGE})).commit(2)
+        assert cache.load(key).result == 2
         assert "stays until it is too old: read error" in caplog.text
 
     def test_a_pin_that_never_was(self, caplog: pytest.LogCaptureFixture) -> None:

@@ -16,7 +16,7 @@ import pytest
 
 from fleche.caches import BaseCache, Cache, CachePool, CacheStack, LayerPolicy, SizeLimitedCache
 from fleche.call import Call
-from fleche.digest import D, Digest, buffer_digest, digest, digest_with_buffers
+from fleche.digest import Address, D, Digest, buffer_digest, digest, digest_with_buffers
 from fleche.errors import CorruptParcel, SignatureError, UnpackError
 from fleche.parcel import (
     BUFFER,
@@ -40,6 +40,9 @@ from tests.helpers.taps import TappedChannel
 __all__ = ["serving"]
 
 SIZE = 1 << 18  # bytes of one array
+
+LARGE = "large " * 5000
+"""What keeps a value from travelling with the record of its call."""
 
 
 @dataclass
@@ -70,6 +73,17 @@ def stored_bytes(root: Path) -> int:
 
 def value_files(root: Path) -> int:
     return len(list(root.rglob("*.value")))
+
+
+def path_of(root: Path, digest: str) -> Path:
+    """Return the file of the value, or the buffer, of a digest."""
+    (path,) = [each for each in root.rglob("*.value") if digest[8:64] in each.name]
+    return path
+
+
+def is_here(cache: BaseCache, digest: Digest) -> bool:
+    """Return whether a value, or a buffer, is in the storage of values."""
+    return cache.backend.lacking([Address.of(digest)]) == []
 
 
 def old(cache: Cache, root: Path, seconds: float = 7200.0) -> None:
@@ -246,8 +260,9 @@ class TestStoredOnce:
         with in_files(tmp_path) as cache:
             for number in range(20):
                 cache.save(call(x={"data": data, "number": number}, result=number))
-            assert stored_bytes(tmp_path) < SIZE + 20 * 4000
-            assert value_files(tmp_path) == 1 + 20 + 20
+            assert stored_bytes(tmp_path) < SIZE + 4000
+            assert value_files(tmp_path) == 1
+            assert len(list(tmp_path.rglob("*.call"))) == 20
 
     def test_result_that_contains_the_argument(self, tmp_path: Path) -> None:
         data = array()
@@ -261,7 +276,7 @@ class TestStoredOnce:
         with in_files(tmp_path) as cache:
             many = [array(seed, 70_000) for seed in range(200)]
             key = cache.save(call(x=1, result=many))
-            assert value_files(tmp_path) <= 2 + SHARED_MAX
+            assert value_files(tmp_path) == 1 + SHARED_MAX
             assert same(cache.load(key).result, many)
 
     @pytest.mark.parametrize("options", [{"compress": "zlib"}, {"secret_key": "s"}, {"mmap": True}])
@@ -286,9 +301,9 @@ class TestStoredOnce:
         value = {"a": array()}
         key = digest(value)
         with in_files(tmp_path) as cache:
-            cache.save_parcel(key, cache.packing.pack(value, key))
+            whole = cache.packing.pack(value, key)
+            cache.backend.save({}, [(Address.of(key, whole.variant), whole)])
             assert same(cache.load_value(key), value)
-            cache.save_value(value)
             assert value_files(tmp_path) == 1
 
 
@@ -306,6 +321,7 @@ class TestEviction:
         with in_files(tmp_path) as cache:
             key = D(cache.save(finished))
             cache.evict(name_of(data))
+            assert not cache.contains(key)
             with pytest.raises(KeyError):
                 _ = cache.load(key).result
             assert cache.lookup(key) is None
@@ -322,8 +338,7 @@ class TestEviction:
         finished = call(x=1, result=[data])
         with in_files(tmp_path) as cache:
             key = D(cache.save(finished))
-            name = name_of(data)
-            path = tmp_path / name[:2] / f"{name[2:]}.value"
+            path = path_of(tmp_path, name_of(data))
             content = bytearray(path.read_bytes())
             content[position] ^= 1
             path.write_bytes(content)
@@ -352,35 +367,38 @@ class TestEviction:
                 cache.save(call(x=number, result={"data": other, "n": number}))
                 old(cache.inner, tmp_path)  # type: ignore[arg-type]
             cache.make_room()
-            assert not cache.contains(name_of(data))
-            assert cache.contains(name_of(other))
+            assert not is_here(cache, name_of(data))
+            assert is_here(cache, name_of(other))
 
 
 class TestHousekeeping:
-    def test_gc_keeps_what_is_needed(self, tmp_path: Path) -> None:
+    @pytest.mark.parametrize("filling", ["", LARGE], ids=["with records", "by themselves"])
+    def test_gc_keeps_what_is_needed(self, tmp_path: Path, filling: str) -> None:
+        """Whether the values that refer to buffers travel with their records or not."""
         one, other = array(1), array(2)
         with in_files(tmp_path) as cache:
-            first = cache.save(call(x=1, result=[one, other]))
-            second = cache.save(call(x=2, result={"only": one}))
+            first = cache.save(call(x=1, result=[one, other, filling]))
+            second = cache.save(call(x=2, result={"only": one, "filling": filling}))
             old(cache, tmp_path)
             assert cache.gc().removed == 0
             cache.evict(first)
-            assert cache.gc(dry_run=True).removed == 3
+            gone = 1 + bool(filling)  # the result, and the buffer that only it needed
+            assert cache.gc(dry_run=True).removed == gone
             report = cache.gc()
-            assert report.removed == 3  # x=1, the result, and the buffer that only it needed
+            assert report.removed == gone
             assert report.freed > SIZE
-            assert same(cache.load(second).result, {"only": one})
+            assert same(cache.load(second).result["only"], one)
             cache.evict(second)
             cache.gc()
             assert value_files(tmp_path) == 0
 
     def test_gc_keeps_buffers_of_what_is_too_young(self, tmp_path: Path) -> None:
-        """A value found here by somebody who saves speaks for its buffers."""
+        """A value that was found here by one who saves speaks for its buffers."""
         data = array()
         with in_files(tmp_path) as cache:
             key = cache.save_value([data])
             old(cache, tmp_path)
-            assert cache.missing([key]) == []
+            assert cache.backend.lacking([Address.of(key)], keep=True) == []
             assert cache.gc().removed == 0
             assert same(cache.load_value(key), [data])
 
@@ -389,28 +407,29 @@ class TestHousekeeping:
         with in_files(tmp_path) as cache:
             key = cache.save_value([data])
             old(cache, tmp_path)
-            assert cache.missing([name_of(data)]) == []
+            assert cache.backend.lacking([Address.of(name_of(data))], keep=True) == []
             assert cache.gc().removed == 1
-            assert not cache.contains(key)
-            assert cache.contains(name_of(data))
+            assert not is_here(cache, key)
+            assert is_here(cache, name_of(data))
 
     def test_gc_while_a_call_runs(self, tmp_path: Path) -> None:
-        data = array()
+        data = array(nbytes=8 * SIZE)
         with in_files(tmp_path) as cache:
             pending = cache.prepare(Call(name="f", arguments={"x": [data]}))
+            assert is_here(cache, name_of(data))
             old(cache, tmp_path)
             assert cache.gc().removed == 0
             key = pending.commit(1)
             assert same(cache.load(key).arguments["x"], [data])
 
-    def test_renewed_between(self, tmp_path: Path) -> None:
-        """A value that is renewed after it was chosen keeps its buffers."""
+    def test_touched_between(self, tmp_path: Path) -> None:
+        """A value that is touched after it was chosen keeps its buffers."""
         data = array()
 
         class Racing(ValueFile):
-            def delete_older(self, key: Digest, limit: float) -> bool:
-                self.renew(digest([data]))
-                return super().delete_older(key, limit)
+            def delete_older(self, limits: Any) -> set[str]:
+                self.touch_many([entry.key for entry in self.entries(digest([data]))])
+                return super().delete_older(limits)
 
         with Cache(Racing(tmp_path), CallFile(tmp_path)) as cache:
             key = cache.save_value([data])
@@ -422,30 +441,31 @@ class TestHousekeeping:
         """It can never be opened."""
         data = array()
         with in_files(tmp_path) as cache:
-            cache.save(call(x=1, result=[data]))
+            value = [data, LARGE]
+            cache.save(call(x=1, result=value))
             cache.save_value(array(3))
-            key = digest([data])
-            path = tmp_path / key[:2] / f"{key[2:]}.value"
+            path = path_of(tmp_path, digest(value))
             path.write_bytes(path.read_bytes()[:-1])
             old(cache, tmp_path)
             assert cache.gc().removed == 3
-            assert not cache.contains(name_of(data))
-            assert not cache.contains(name_of(array(3)))
+            assert not is_here(cache, name_of(data))
+            assert not is_here(cache, name_of(array(3)))
 
     def test_verify(self, tmp_path: Path) -> None:
-        data = array()
+        data, value = array(), [array(), LARGE]
         with in_files(tmp_path) as cache:
-            key = cache.save(call(x=1, result=[data]))
+            keys = [cache.save(call(x=x, result=each)) for x, each in enumerate((value, [data]))]
             report = cache.verify()
             assert report.ok
-            assert (report.values, report.orphaned) == (3, 0)
+            assert (report.values, report.orphaned) == (2, 0)
             cache.evict(name_of(data))
             report = cache.verify()
             assert not report.ok
-            assert (report.broken, report.dangling) == ((digest([data]),), (key,))
-            assert cache.verify(repair=True).removed == 2
+            assert report.broken == (digest(value),)
+            assert set(report.dangling) == set(keys)
+            assert cache.verify(repair=True).removed == 3
             assert cache.verify().ok
-            assert not cache.contains(digest([data]))
+            assert not is_here(cache, digest(value))
 
     def test_verify_tells_orphans(self, tmp_path: Path) -> None:
         with in_files(tmp_path) as cache:
@@ -468,7 +488,7 @@ class TestCopying:
                 source.save(call(x=number, result={"data": data, "n": number}))
             asked = Layer(target)
             assert source.transfer(asked) == 10
-            assert asked.asked["missing"] == 2
+            assert asked.asked == {"contains": 1, "lacking": 1, "save": 3}
             assert stored_bytes(tmp_path / "b") == stored_bytes(tmp_path / "a")
             for found in target.query():
                 assert same(found.result["data"], data)
@@ -545,8 +565,7 @@ class TestCopying:
         with in_files(tmp_path / "near") as near, in_files(tmp_path / "far") as far:
             key = D(near.save(finished))
             far.save(finished)
-            name = name_of(array())
-            path = tmp_path / "near" / name[:2] / f"{name[2:]}.value"
+            path = path_of(tmp_path / "near", name_of(array()))
             path.write_bytes(path.read_bytes()[:-3] + b"abc")
             found = CacheStack([near, far]).lookup(key)
             assert found is not None
@@ -639,7 +658,7 @@ class TestRemote:
     def test_server_that_opens_parcels(self, kind: str, serving: Serving, tmp_path: Path) -> None:
         pytest.importorskip("h5py")
         remote = serving(kind, partial(make_hdf5, str(tmp_path / "there")))
-        assert remote.opens_parcels
+        assert remote.capabilities.opens_parcels
         key = remote.save(call(x=[array()], result={"a": array(1)}))
         assert same(remote.load(key).result, {"a": array(1)})
         with in_memory() as source:

@@ -17,6 +17,7 @@ from typing import Any
 import pytest
 
 from fleche.caches import Cache
+from fleche.call import QueryCall
 from fleche.digest import Digest
 from tests.helpers.jobs import (
     DIFFERENT,
@@ -34,6 +35,7 @@ from tests.helpers.postgres import postgres, postgres_server  # noqa: F401
 pytestmark = pytest.mark.timeout(240)
 
 KINDS = [
+    "local",
     "file",
     "sql",
     "hdf5",
@@ -63,11 +65,13 @@ def kind(request: pytest.FixtureRequest) -> str:
 
 @pytest.fixture
 def where(kind: str, request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
-    """A cache of that kind, for whichever process opens it; it leaves nothing unfinished."""
+    """A cache of that kind, for any process to open; it leaves nothing unfinished."""
     root = str(tmp_path / "root")
     values: dict[str, Any] = {"type": "cloudpickle", "root": root}
     calls = values
-    if kind == "sql":
+    if kind == "local":
+        values = calls = {"type": "local", "root": root}
+    elif kind == "sql":
         calls = {"type": "sql", "url": str(tmp_path / "calls.db")}
     elif kind == "postgres":
         calls = {"type": "sql", "url": request.getfixturevalue("postgres")()}
@@ -138,7 +142,7 @@ def test_killed_writers(kind: str, where: str, kills: int) -> None:
     with open_cache(where) as cache:
         check(cache, committed)
         assert len(committed) > kills / 2
-        cache.gc(0, lease_age=0)
+        cache.gc(0, pin_age=0)
         for storage in (cache.values, cache.calls):
             if hasattr(storage, "sweep"):
                 storage.sweep(0)
@@ -189,9 +193,11 @@ def watched(where: str) -> Iterator[None]:
 
 
 def dangling(cache: Cache) -> Iterator[Digest]:
-    for key, record in cache.calls.get_many(cache.calls.keys()):
-        if cache.values.missing(record.digests()) and cache.calls.contains(key):
-            yield key
+    for key, entry in list(cache.calls.query(QueryCall())):
+        assert entry is not None
+        needed = set(entry.record.addresses()) - set(entry.parcels)
+        if needed - cache.values.contains_many(needed) and cache.calls.contains_many([key]):
+            yield Digest(key)
 
 
 TURNS = [

@@ -5,38 +5,53 @@ from __future__ import annotations
 import logging
 import random
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-import msgspec
 import pytest
 
-from fleche import D, cache, fleche
 from fleche.caches import Cache
-from fleche.digest import Digest, digest
+from fleche.call import Call, CallEntry
+from fleche.digest import Digest
 from fleche.errors import CorruptParcel, ParcelError, SignatureError
-from fleche.parcel import Parcel
-from fleche.parcel import _packing as packing
-from fleche.parcel._layout import assemble
-from fleche.storage import CallFile, Sql, ValueFile
+from fleche.parcel import _packing
+from fleche.storage import CallFile, CallStorage, Sql, ValueFile
+from fleche.storage.local import CallLocal, ValueLocal
 from tests.helpers.layers import call
 
-SMALL = {"energy": -1.25, "label": "fcc", "steps": [1, 2, 3]}
+RESULTS: dict[str, Any] = {
+    "small": {"energy": -1.25, "label": "fcc", "steps": [1, 2, 3]},
+    "large": {"label": "fcc", "data": random.Random(0).randbytes(17_000)},
+}
 PADDING = 64  # bytes before each section of a parcel, which mean nothing
 
-runs: list[Any] = []
+
+def made(what: str) -> Call:
+    return Call(name="measure", arguments={"x": what}, result=RESULTS[what])
 
 
-@fleche
-def measure(x: Any) -> Any:
-    """A small result, or a large one."""
-    runs.append(x)
-    if x == "large":
-        import numpy as np
+class Measure:
+    """A function whose results are kept: looked up, or else computed and saved.
 
-        return np.arange(100_000)
-    return dict(SMALL)
+    Attributes:
+        runs: how often it was computed.
+    """
+
+    def __init__(self, cache: Cache) -> None:
+        self.cache = cache
+        self.runs = 0
+
+    def key(self, what: str) -> Digest:
+        return made(what).to_record().key
+
+    def __call__(self, what: str) -> Any:
+        hit = self.cache.lookup(self.key(what))
+        if hit is not None:
+            return hit.result
+        self.runs += 1
+        self.cache.save(made(what))
+        return made(what).result
 
 
 class Opened:
@@ -44,13 +59,13 @@ class Opened:
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.times = 0
-        real = packing.deserialize
+        real = _packing.deserialize
 
         def deserialize(*args: Any) -> Any:
             self.times += 1
             return real(*args)
 
-        monkeypatch.setattr(packing, "deserialize", deserialize)
+        monkeypatch.setattr(_packing, "deserialize", deserialize)
 
 
 @pytest.fixture(autouse=True)
@@ -73,35 +88,33 @@ OPTIONS: dict[str, dict[str, Any]] = {
 
 @pytest.fixture(params=OPTIONS)
 def stored(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Cache]:
-    """A cache of files, active, that holds one call."""
+    """A cache of files that holds a small call, and one with a large result."""
     options, root = OPTIONS[request.param], tmp_path / "cache"
-    made = Cache(ValueFile(root, **options), CallFile(root, **options))
-    runs.clear()
-    with made, cache(made):
-        measure(7)
-        yield made
+    with Cache(ValueFile(root, **options), CallFile(root, **options)) as cache:
+        for what in RESULTS:
+            cache.save(made(what))
+        yield cache
 
 
-def file_of(found: Cache, key: Digest | str, kind: str) -> Path:
-    return Path(found.values.to_config()["root"]) / key[:2] / f"{key[2:]}.{kind}"
+def entry_file(root: Path, key: str) -> Path:
+    return root / key[:2] / f"{key[2:]}.call"
 
 
-def sample(found: Cache, x: Any = 7) -> dict[str, Path]:
-    """The files that answer a call."""
-    lazy = measure.load(x)
-    assert lazy.record.result is not None
-    return {
-        "value": file_of(found, lazy.record.result, "value"),
-        "call": file_of(found, lazy.key, "call"),
-    }
+def file_that_answers(root: Path, which: str) -> Path:
+    """The file of the small call, or that of the large value."""
+    if which == "small":
+        return entry_file(root, made(which).to_record().key)
+    (found,) = root.rglob("*.value")
+    return found
 
 
 class Prober:
     """Puts bytes in the place of a file, and looks the call up."""
 
-    def __init__(self, found: Cache, opened: Opened, path: Path) -> None:
-        self.cache, self.opened, self.path = found, opened, path
-        self.key = measure.digest(7)
+    def __init__(self, cache: Cache, opened: Opened, path: Path, what: str) -> None:
+        self.cache, self.opened, self.path, self.what = cache, opened, path, what
+        self.measure = Measure(cache)
+        self.key = self.measure.key(what)
         self.sound = path.read_bytes()
 
     def is_hit(self, data: bytes) -> bool:
@@ -111,7 +124,7 @@ class Prober:
         hit = self.cache.lookup(self.key)
         after = self.cache.counts()
         if hit is not None:
-            assert hit.result == SMALL
+            assert hit.result == RESULTS[self.what]
             return True
         assert self.opened.times == opened, "damaged bytes were unpickled"
         assert after["misses"] == before.get("misses", 0) + 1
@@ -124,22 +137,27 @@ class Prober:
 
     def heal(self) -> None:
         """Call the function: it computes, and everything is as it was."""
-        before = len(runs)
-        assert measure(7) == SMALL
-        assert len(runs) == before + 1
-        assert measure(7) == SMALL
-        assert len(runs) == before + 1
+        before = self.measure.runs
+        assert self.measure(self.what) == RESULTS[self.what]
+        assert self.measure.runs == before + 1
+        assert self.measure(self.what) == RESULTS[self.what]
+        assert self.measure.runs == before + 1
         report = self.cache.verify()
         assert report.ok, report
         assert report.incomplete == ()
 
 
-@pytest.mark.parametrize("which", ["value", "call"])
+@pytest.mark.parametrize("which", RESULTS)
 class TestEveryFile:
+    @pytest.fixture
+    def prober(self, stored: Cache, opened: Opened, which: str, tmp_path: Path) -> Prober:
+        return Prober(stored, opened, file_that_answers(tmp_path / "cache", which), which)
+
     @pytest.mark.parametrize("step", [9, pytest.param(1, marks=pytest.mark.slow)])
-    def test_every_bit(self, stored: Cache, opened: Opened, which: str, step: int) -> None:
-        """Whichever bit is flipped, it is a miss, unless it lies where the layout pads."""
-        prober = Prober(stored, opened, sample(stored)[which])
+    def test_every_bit(self, prober: Prober, step: int) -> None:
+        """The flip of any bit makes it a miss, unless it lies where the layout pads."""
+        if len(prober.sound) > 10_000 and step > 1:
+            step = 97
         harmless = set()
         for bit in range(0, 8 * len(prober.sound), step):
             data = bytearray(prober.sound)
@@ -150,18 +168,17 @@ class TestEveryFile:
         assert len(harmless) < PADDING
         assert not harmless or max(harmless) - min(harmless) < PADDING
 
-    def test_every_length(self, stored: Cache, opened: Opened, which: str) -> None:
+    def test_every_length(self, prober: Prober) -> None:
         """So it is with a file that ends early, or goes on."""
-        prober = Prober(stored, opened, sample(stored)[which])
-        for length in range(len(prober.sound)):
+        step = 1 if len(prober.sound) < 10_000 else 13
+        for length in (*range(0, len(prober.sound), step), len(prober.sound) - 1):
             assert not prober.is_hit(prober.sound[:length]), length
         for more in (b"\0", b"x" * PADDING, prober.sound):
             assert not prober.is_hit(prober.sound + more)
         assert not prober.is_hit(bytes(len(prober.sound)))
 
-    def test_it_heals(self, stored: Cache, opened: Opened, which: str) -> None:
+    def test_it_heals(self, prober: Prober, which: str) -> None:
         """A result that is computed again takes the place of what was damaged."""
-        prober = Prober(stored, opened, sample(stored)[which])
         chance = random.Random(which)
         for _ in range(40):
             data = bytearray(prober.sound)
@@ -173,98 +190,69 @@ class TestEveryFile:
             prober.heal()
 
 
-def test_a_large_buffer(stored: Cache, opened: Opened) -> None:
+@pytest.mark.parametrize("kind", ["file", "local"])
+def test_a_large_buffer(tmp_path: Path, opened: Opened, kind: str) -> None:
     """A flip anywhere in a large value is found before it is unpickled, and heals."""
-    pytest.importorskip("numpy")
-    measure("large")
-    key, root = measure.digest("large"), sample(stored, "large")["value"].parents[1]
-    files = [path for path in root.rglob("*") if path.is_file()]
-    path = max(files, key=lambda path: path.stat().st_size)  # wherever the buffer itself is
-    sound, chance = path.read_bytes(), random.Random(0)
-    for turn in range(200):
-        data = bytearray(sound)
-        data[chance.randrange(len(data) // 2, len(data))] ^= 1 << chance.randrange(8)
-        path.write_bytes(data if turn % 2 else data[: chance.randrange(len(data))])
-        before = opened.times
-        assert stored.lookup(key) is None
-        assert opened.times == before
-        if turn % 20 == 0:
-            assert measure("large").sum() == 4_999_950_000
-            assert stored.verify().ok
-            assert stored.lookup(key) is not None
+    np = pytest.importorskip("numpy")
+    values = ValueFile(tmp_path) if kind == "file" else ValueLocal(tmp_path)
+    calls = CallFile(tmp_path) if kind == "file" else CallLocal(tmp_path)
+    saved = call(x=1, result=np.arange(100_000))
+    with Cache(values, calls) as cache:
+        key = Digest(cache.save(saved))
+        path = max(tmp_path.rglob("*.value"), key=lambda path: path.stat().st_size)
+        sound, chance = path.read_bytes(), random.Random(0)
+        for turn in range(200):
+            data = bytearray(sound)
+            data[chance.randrange(len(data) // 2, len(data))] ^= 1 << chance.randrange(8)
+            path.write_bytes(data if turn % 2 else data[: chance.randrange(len(data))])
+            before = opened.times
+            assert cache.lookup(key) is None
+            assert opened.times == before
+            if turn % 20 == 0:
+                cache.save(saved)
+                assert cache.verify().ok
+                hit = cache.lookup(key)
+                assert hit is not None
+                assert hit.result.sum() == 4_999_950_000
 
 
+DATABASES: dict[str, Callable[[Path], tuple[CallStorage, Path]]] = {
+    "sql": lambda root: (Sql(root / "calls.db"), root / "calls.db"),
+    "local": lambda root: (CallLocal(root), root / "fleche.db"),
+}
+
+
+@pytest.mark.parametrize("kind", DATABASES)
 @pytest.mark.parametrize("step", [9, pytest.param(1, marks=pytest.mark.slow)])
-def test_every_bit_of_a_record_in_a_database(tmp_path: Path, step: int) -> None:
-    """A record in a row is checked as one in a file is: whatever is flipped, it is a miss."""
-    url = tmp_path / "calls.db"
-    made = Cache(ValueFile(tmp_path / "values"), Sql(url))
-    with made, cache(made), sqlite3.connect(url, isolation_level=None) as other:
+def test_every_bit_of_an_entry_in_a_database(tmp_path: Path, kind: str, step: int) -> None:
+    """An entry in a row is checked as one in a file is: any flip makes it a miss."""
+    calls, path = DATABASES[kind](tmp_path)
+    find = "SELECT entry FROM fleche_calls WHERE key = ?"
+    with Cache(ValueFile(tmp_path / "values"), calls) as cache:
+        measure = Measure(cache)
+        measure("small")
+        key = str(measure.key("small"))
+        other = sqlite3.connect(path, isolation_level=None)
         other.execute("PRAGMA synchronous = OFF")
-        measure(7)
-        key = measure.digest(7)
-        find = "SELECT record FROM fleche_calls WHERE key = ?"
-        sound = other.execute(find, (str(key),)).fetchone()[0]
+        sound = other.execute(find, (key,)).fetchone()[0]
 
         def change(data: bytes) -> None:
-            other.execute("UPDATE fleche_calls SET record = ? WHERE key = ?", (data, str(key)))
+            other.execute("UPDATE fleche_calls SET entry = ? WHERE key = ?", (data, key))
 
         for bit in range(0, 8 * len(sound), step):
             data = bytearray(sound)
             data[bit // 8] ^= 1 << bit % 8
             change(bytes(data))
-            assert made.lookup(key) is None
+            assert cache.lookup(Digest(key)) is None
             with pytest.raises(CorruptParcel):
-                made.lookup(key, strict=True)
+                cache.lookup(Digest(key), strict=True)
         for length in range(len(sound)):
             change(sound[:length])
-            assert made.lookup(key) is None
-        assert measure(7) == SMALL
-        assert made.verify().ok
-        assert other.execute(find, (str(key),)).fetchone()[0] != sound[:-1]
-    other.close()
-
-
-@pytest.mark.parametrize("theirs", [None, "theirs"], ids=["unsigned", "foreign"])
-def test_somebody_elses_record_in_a_database(tmp_path: Path, theirs: str | None) -> None:
-    """A row that somebody slips in is a miss, and is replaced."""
-    url, values = tmp_path / "calls.db", ValueFile(tmp_path / "values", secret_key="ours")
-    with Cache(values, Sql(url, secret_key="ours")) as ours, cache(ours):
-        measure(7)
-        key = measure.digest(7)
-        foreign = Sql(url, secret_key=theirs)
-        foreign.put(key, measure.load(7).record)
-        foreign.close()
-        assert ours.lookup(key) is None
-        with pytest.raises(SignatureError, match=f"calls.db: call {key[:12]}: "):
-            ours.lookup(key, strict=True)
-        assert ours.counts()["errors.signature"] == 2
-        assert list(ours.query()) == []
-        assert measure(7) == SMALL
-        assert ours.lookup(key) is not None
-
-
-@pytest.mark.parametrize("codec", ["zlib", "zstd"])
-@pytest.mark.parametrize("size", [-5, -1, 3 << 30, 2**64 - 1])
-def test_a_size_that_lies(tmp_path: Path, codec: str, size: int) -> None:
-    """A parcel that claims an impossible size is damage, which verify() finds and removes."""
-    if codec == "zstd":
-        pytest.importorskip("zstandard")
-    with Cache(ValueFile(tmp_path, compress=codec), CallFile(tmp_path)) as made:
-        key = made.save_value(["text" * 1000])
-        path = file_of(made, key, "value")
-        sound = Parcel.from_bytes(path.read_bytes())
-        section = msgspec.structs.replace(sound.head.stream, size=size)
-        head = msgspec.structs.replace(sound.head, stream=section)
-        path.write_bytes(assemble(head, [sound.stored(0)]).tobytes())
-        with pytest.raises((CorruptParcel, KeyError)):
-            made.load_value(key)
-        report = made.verify()
-        assert not report.ok
-        made.verify(repair=True)
-        assert not path.exists()
-        assert made.verify().ok
-        made.gc(grace=0)
+            assert cache.lookup(Digest(key)) is None
+        assert measure("small") == RESULTS["small"]
+        assert cache.verify().ok
+        assert other.execute(find, (key,)).fetchone()[0] == sound
+        other.close()
 
 
 class TestSignatures:
@@ -278,53 +266,64 @@ class TestSignatures:
         return Cache(ValueFile(root, secret_key=secret), CallFile(root, secret_key=secret))
 
     @pytest.mark.parametrize("theirs", [None, "theirs"], ids=["unsigned", "foreign"])
-    @pytest.mark.parametrize("which", ["value", "call", "both"])
-    def test_somebody_elses(
+    @pytest.mark.parametrize("which", RESULTS)
+    def test_of_others(
         self, root: Path, tmp_path: Path, opened: Opened, which: str, theirs: str | None
     ) -> None:
-        """A value or a record that somebody slips in is a miss, and is replaced."""
-        with self.opened_by(root, "ours") as ours, cache(ours):
-            measure(7)
-            for name, path in sample(ours).items():
-                if which in (name, "both"):
-                    path.unlink()
-            foreign = self.opened_by(tmp_path / "foreign", theirs)
-            with foreign, cache(foreign):
-                measure(7)
-                files = sample(foreign)
-            for name, path in sample_paths(ours, files).items():
-                if which in (name, "both"):
-                    path.write_bytes(files[name].read_bytes())
+        """A file that is slipped in is a miss, and is replaced."""
+        with self.opened_by(root, "ours") as ours:
+            measure = Measure(ours)
+            measure(which)
+            with self.opened_by(tmp_path / "foreign", theirs) as foreign:
+                foreign.save(made(which))
+            slipped = file_that_answers(tmp_path / "foreign", which)
+            file_that_answers(root, which).write_bytes(slipped.read_bytes())
             before = opened.times
-            assert ours.lookup(measure.digest(7)) is None
+            assert ours.lookup(measure.key(which)) is None
             with pytest.raises(SignatureError):
-                ours.lookup(measure.digest(7), strict=True)
+                ours.lookup(measure.key(which), strict=True)
             assert opened.times == before
             assert ours.counts()["errors.signature"] >= 1
-            assert measure(7) == SMALL
-            assert ours.lookup(measure.digest(7)) is not None
+            assert measure(which) == RESULTS[which]
+            assert ours.lookup(measure.key(which)) is not None
+
+    @pytest.mark.parametrize("theirs", [None, "theirs"], ids=["unsigned", "foreign"])
+    def test_of_others_in_a_database(self, tmp_path: Path, theirs: str | None) -> None:
+        """A row that is slipped in is a miss, and is replaced."""
+        url, values = tmp_path / "calls.db", ValueFile(tmp_path / "values", secret_key="ours")
+        with Cache(values, Sql(url, secret_key="ours")) as ours:
+            measure = Measure(ours)
+            measure("small")
+            key = measure.key("small")
+            foreign = Sql(url, secret_key=theirs)
+            foreign.put_many([(key, CallEntry(ours.load(key).record))])
+            foreign.close()
+            assert ours.lookup(key) is None
+            with pytest.raises(SignatureError, match=f"calls.db: call {key[:12]}: "):
+                ours.lookup(key, strict=True)
+            assert ours.counts()["errors.signature"] == 2
+            assert list(ours.query()) == []
+            assert measure("small") == RESULTS["small"]
+            assert ours.lookup(key) is not None
 
     def test_replayed(self, root: Path, opened: Opened) -> None:
         """A file that is signed, but for another key, does not pass for this one."""
+        results = [bytes([number]) * 20_000 for number in (1, 2)]
         with self.opened_by(root, "ours") as ours:
-            one = D(ours.save(call(x=1, result=["one"])))
-            two = D(ours.save(call(x=2, result=["two"])))
-            kinds = [("value", digest(["one"]), digest(["two"])), ("call", one, two)]
-            for kind, source, target in kinds:
-                path = file_of(ours, target, kind)
-                sound = path.read_bytes()
-                path.write_bytes(file_of(ours, source, kind).read_bytes())
+            one, two = (
+                Digest(ours.save(call(x=number, result=result)))
+                for number, result in enumerate(results)
+            )
+            by_value = {path.read_bytes()[-100]: path for path in root.rglob("*.value")}
+            pairs = [(by_value[1], by_value[2]), (entry_file(root, one), entry_file(root, two))]
+            for source, target in pairs:
+                sound = target.read_bytes()
+                target.write_bytes(source.read_bytes())
                 assert ours.lookup(two) is None
                 with pytest.raises(CorruptParcel):
                     ours.lookup(two, strict=True)
                 with pytest.raises(ParcelError):
                     _ = ours.load(two).result
                 assert opened.times == 0
-                path.write_bytes(sound)
-            assert ours.load(two).result == ["two"]
-
-
-def sample_paths(found: Cache, like: dict[str, Path]) -> dict[str, Path]:
-    """Where ``found`` keeps the files that another cache keeps at ``like``."""
-    root = Path(found.values.to_config()["root"])
-    return {name: root / path.parent.name / path.name for name, path in like.items()}
+                target.write_bytes(sound)
+            assert ours.load(two).result == results[1]

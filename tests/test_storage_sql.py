@@ -1,4 +1,4 @@
-"""Records in a database: what queries mean, many writers, older and newer schemas, errors."""
+"""Calls in a database: what queries mean, many writers, errors, files of somebody else."""
 
 from __future__ import annotations
 
@@ -15,26 +15,24 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing
+from contextlib import closing, contextmanager
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
-import sqlalchemy as sa
-from fleche.storage.sql.seals import seal
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fleche.call import Condition, QueryCall, encode_record, like, one_of, where
-from fleche.digest import D, Digest, digest
+from fleche.call import CallEntry, Condition, QueryCall, encode_entry, like, one_of, where
+from fleche.digest import digest
 from fleche.errors import CorruptParcel, MissingExtra, SignatureError, StorageError
 from fleche.redaction import redact
-from fleche.storage import Sql, storage_from_config
-from fleche.storage.sql import compile, schema, sqlite, statements
-from fleche.testing.corpus import a_record, records, templates
+from fleche.storage import storage_from_config
+from fleche.storage.sql import Sql, _query, _sqlite, _urls
+from fleche.testing.corpus import a_record, an_entry, entries, templates
 from tests.helpers.permissions import as_somebody
 from tests.helpers.postgres import postgres, postgres_server  # noqa: F401
+from tests.helpers.storing import delete, entry, get, has, keys, put, take_older, touch
 
 KEY = digest("key")
 OTHER = digest("other")
@@ -72,21 +70,49 @@ def file(tmp_path: Path) -> Iterator[Sql]:
     storage.close()
 
 
-def count_statements(storage: Sql, action: Callable[[], Any]) -> int:
-    """The number of statements that ``action`` executes, transactions apart."""
-    seen: list[str] = []
+def a_call(name: str = "f", result: Any = 0, **arguments: Any) -> CallEntry:
+    """The entry of a call without parcels."""
+    return CallEntry(a_record(name, result, **arguments))
 
-    def note(*arguments: Any) -> None:
-        seen.append(arguments[2])
 
-    with storage._database.read() as connection:
-        engine = connection.engine
-    sa.event.listen(engine, "before_cursor_execute", note)
+def with_metadata(entry: CallEntry, **fields: Any) -> CallEntry:
+    """The same, computed at some place."""
+    return entry._replace(record=entry.record.replace(metadata={"run": fields}))
+
+
+def statements_of(storage: Sql, action: Callable[[], Any]) -> tuple[int, int]:
+    """How often `action` reads from the database, and how many transactions it makes."""
+    database, seen = storage._database, [0, 0]
+    real = database.fetch, database.change
+
+    def fetch(*arguments: Any) -> Any:
+        seen[0] += 1
+        return real[0](*arguments)
+
+    def change(*arguments: Any, **options: Any) -> Any:
+        seen[1] += 1
+        return real[1](*arguments, **options)
+
+    database.fetch, database.change = fetch, change  # type: ignore[method-assign]
     try:
         action()
     finally:
-        sa.event.remove(engine, "before_cursor_execute", note)
-    return len([text for text in seen if not text.startswith(("BEGIN", "PRAGMA"))])
+        del database.fetch, database.change
+    return seen[0], seen[1]
+
+
+def alter(storage: Sql, statement: str, **parameters: Any) -> None:
+    """Change what is in the tables behind the storage's back."""
+    storage._database.change(lambda connection: connection.execute(statement, parameters))
+
+
+def rows(storage: Sql, statement: str) -> list[tuple[Any, ...]]:
+    return [tuple(row) for row in storage._database.fetch(statement)]
+
+
+def index(storage: Sql) -> None:
+    """Have all facts written."""
+    storage._indexed()
 
 
 INDEXED = [
@@ -103,25 +129,60 @@ INDEXED = [
 ]
 
 
+def candidates(storage: Sql, template: QueryCall) -> list[Any]:
+    """The ids of what the database returns before the last word is spoken."""
+    plan = _query.plan_of(template)
+    calls, names = storage._of_functions(plan)
+    if plan.functions and not names:
+        return []
+    select = plan.select(calls, storage._first_of(plan))
+    return storage._database.fetch(select, {**plan.parameters, **names})
+
+
 class TestQueries:
     def test_every_template_means_the_same(self, make: Make) -> None:
-        """The database and QueryCall.matches() agree on every operator, field and awkward value."""
-        storage, corpus = make(), records()
-        storage.put_many(corpus)
-        for template in templates(every=True):
-            expected = sorted(key for key, record in corpus.items() if template.matches(record))
-            assert [key for key, _ in storage.query(template)] == expected, template
+        """The database and QueryCall.matches() agree on every operator, field and awkward value.
 
-    def test_filters_leave_little_to_the_last_word(self, file: Sql) -> None:
+        It makes no difference whether their facts are written already.
+        """
+        storage, corpus = make(), entries()
+        for turn in range(2):
+            storage.put_many(list(corpus.items()))
+            if turn:
+                index(storage)
+            for template in templates(every=True):
+                expected = sorted(
+                    key for key, each in corpus.items() if template.matches(each.record)
+                )
+                assert sorted(key for key, _ in storage.query(template)) == expected, template
+
+    def test_the_latest_come_first(self, make: Make) -> None:
+        """Whoever takes the first of many has those that were stored last."""
+        storage = make()
+        numbers = list(range(700))
+        storage.put_many([(digest(number), a_call(x=number)) for number in numbers])
+        found = [each.record.arguments["x"].literal for _, each in storage.query(QueryCall())]
+        assert sorted(found) == numbers
+        assert sorted(found[:300]) == numbers[400:]
+        put(storage, digest("last"), a_call(x=-1))
+        assert next(storage.query(QueryCall()))[1] == a_call(x=-1)
+        assert next(storage.query(QueryCall.of(name="f")))[1] == a_call(x=-1)
+
+    def test_filters_leave_little_to_the_last_word(self, make: Make) -> None:
         """Each kind of condition is the database's work: what it returns is nearly what matches."""
-        corpus = {
-            digest(number): a_record("f", x=number, y=f"t{number:03}") for number in range(100)
-        }
-        corpus = {
-            key: record.replace(name=f"f{number % 10}", metadata={"run": {"host": f"h{number}"}})
-            for number, (key, record) in enumerate(corpus.items())
-        }
-        file.put_many(corpus)
+        storage = make()
+        storage.put_many(
+            [
+                (
+                    digest(number),
+                    with_metadata(
+                        a_call(f"f{number % 10}", x=number, y=f"t{number:03}"), host=f"h{number}"
+                    ),
+                )
+                for number in range(100)
+            ]
+        )
+        index(storage)
         for template, most in [
             (QueryCall.of(name="f1"), 10),
             (QueryCall.of(name="f[12]*"), 0),
@@ -132,83 +193,183 @@ class TestQueries:
             (QueryCall.of(arguments={"y": like("t01*")}), 10),
             (QueryCall.of(arguments={"y": where("digest", str(digest("t005"))[:12])}), 1),
             (QueryCall.of(metadata={"run": {"host": "h5"}}), 1),
+            (QueryCall.of(name="f5", arguments={"x": 5}, metadata={"run": {"host": "h5"}}), 1),
             (QueryCall.of(code="abcd"), 0),
             (QueryCall.of(version=1), 0),
             (QueryCall.of(result=1), 0),
         ]:
-            with file._database.read() as connection:
-                rows = connection.execute(
-                    sa.select(schema.calls.c.key).where(*compile.filters_of(template))
-                ).all()
-            assert len(rows) <= most, template
+            assert len(candidates(storage, template)) <= most, template
 
     @pytest.mark.parametrize("template", INDEXED, ids=str)
     def test_queries_use_indexes(self, file: Sql, template: QueryCall) -> None:
         """No condition makes the database read everything there is."""
-        statement = sa.select(schema.calls.c.key).where(*compile.filters_of(template))
-        with file._database.read() as connection:
-            text = statement.compile(connection, compile_kwargs={"literal_binds": True})
-            plan = connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {text}").all()
-        steps = [row[3] for row in plan]
-        assert not [step for step in steps if step.startswith("SCAN fleche_")], steps
+        put(file, KEY, a_call("f", 1))
+        index(file)
+        plan = _query.plan_of(template)
+        steps = []
+        if plan.functions:
+            explain = f"EXPLAIN QUERY PLAN {plan.of_functions()}"
+            steps += [row[3] for row in file._database.fetch(explain, plan.parameters)]
+        calls = ["c.function = :f0"] if plan.functions else []
+        select = plan.select(calls, file._first_of(plan))
+        last = "f.call" if plan.facts else "c.id"
+        paged = f"{select} AND {last} < 99 ORDER BY {last} DESC LIMIT 9"
+        names = {**plan.parameters, "f0": 1}
+        steps += [row[3] for row in file._database.fetch(f"EXPLAIN QUERY PLAN {paged}", names)]
+        assert steps
+        few = "SCAN fleche_functions"  # a row for each function, however many calls there are
+        scanned = [step for step in steps if step.startswith("SCAN") and not step.startswith(few)]
+        assert scanned == [], steps
+        assert not [step for step in steps if "(rowid<?)" in step], steps
 
     @pytest.mark.postgres
     def test_queries_use_indexes_of_postgres(self, postgres: Callable[[], str]) -> None:  # noqa: F811
         """Nor there, where something is known of how the values are spread."""
         storage = Sql(postgres())
         storage.put_many(
-            {
-                digest(number): a_record(f"f{number}", number, x=number, y=f"ab{number}").replace(
-                    module=f"m.{number}",
-                    code=digest(f"code {number}"),
-                    metadata={"run": {"host": f"h{number}"}},
+            [
+                (
+                    digest(number),
+                    CallEntry(
+                        a_record(f"f{number}", number, x=number, y=f"ab{number}").replace(
+                            module=f"m.{number}",
+                            code=digest(f"code {number}"),
+                            metadata={"run": {"host": f"h{number}"}},
+                        )
+                    ),
                 )
                 for number in range(3000)
-            }
+            ]
         )
+
+        def explain(connection: Any, statement: str, names: Any) -> list[str]:
+            connection.execute("SET LOCAL enable_seqscan = off")
+            found = connection.execute(f"EXPLAIN {statement}", names).fetchall()
+            return [row[0] for row in found]
+
+        storage._database.change(lambda connection: connection.execute("ANALYZE"))
         for template in INDEXED:
-            statement = sa.select(schema.calls.c.key).where(*compile.filters_of(template))
-            with storage._database.write() as connection:
-                connection.exec_driver_sql("ANALYZE")
-                connection.exec_driver_sql("SET LOCAL enable_seqscan = off")
-                text = statement.compile(connection, compile_kwargs={"literal_binds": True})
-                plan = connection.exec_driver_sql(f"EXPLAIN {text}".replace("%", "%%")).scalars()
-                steps = list(plan)
+            plan = _query.plan_of(template)
+            statement = plan.of_functions() if plan.functions else plan.select([])
+            names = plan.parameters
+            steps = storage._database.change(
+                lambda connection, s=statement, n=names: explain(connection, s, n)
+            )
             assert not [step for step in steps if "Seq Scan on fleche_" in step], (template, steps)
-            conditions = [step for step in steps if "Index Cond" in step]
-            assert conditions, (template, steps)
+            assert [step for step in steps if "Index Cond" in step], (template, steps)
         storage.close()
 
     def test_no_statement_for_each_row(self, make: Make) -> None:
         """A query of a thousand calls is a few statements; so are the other batched forms."""
         storage = make()
-        corpus = {digest(number): a_record("f", x=number) for number in range(1000)}
+        corpus = [(digest(number), a_call("f", x=number)) for number in range(1000)]
+        wanted = [key for key, _ in corpus]
         storage.put_many(corpus)
-        assert count_statements(storage, lambda: list(storage.query(QueryCall.of(name="f")))) <= 4
-        assert count_statements(storage, lambda: list(storage.get_many(corpus))) == 2
-        assert count_statements(storage, lambda: storage.missing(corpus)) == 2
-        assert count_statements(storage, lambda: list(storage.keys())) <= 3
-        assert count_statements(storage, lambda: storage.put_many(corpus)) <= 10
+        index(storage)
+        assert statements_of(storage, lambda: list(storage.query(QueryCall.of(name="f")))) <= (
+            10,
+            0,
+        )
+        assert statements_of(storage, lambda: list(storage.get_many(wanted))) == (3, 0)
+        assert statements_of(storage, lambda: storage.contains_many(wanted)) == (3, 0)
+        assert statements_of(storage, lambda: keys(storage)) <= (3, 0)
+        assert statements_of(storage, lambda: storage.put_many(corpus)) == (0, 3)
+
+    def test_one_statement_a_hit_and_one_transaction_a_miss(self, make: Make) -> None:
+        """What is small travels with the record, so that nothing else is asked for."""
+        storage = make()
+        found = an_entry("f", result=[1, 2], x={"a": 1})
+        assert statements_of(storage, lambda: put(storage, KEY, found)) == (0, 1)
+        assert statements_of(storage, lambda: get(storage, KEY)) == (1, 0)
+        assert statements_of(storage, lambda: list(storage.get_many([OTHER]))) == (1, 0)
 
     def test_the_first_answer_comes_early(self, make: Make) -> None:
         """Whoever takes one answer does not wait for all."""
         storage = make()
-        storage.put_many({digest(number): a_record("f", x=number) for number in range(1000)})
+        storage.put_many([(digest(number), a_call("f", x=number)) for number in range(1000)])
+        index(storage)
         answers = storage.query(QueryCall())
-        assert count_statements(storage, lambda: next(answers)) == 2
+        assert statements_of(storage, lambda: next(answers))[0] <= 4
 
-    def test_damaged_records(self, file: Sql, caplog: pytest.LogCaptureFixture) -> None:
-        """A damaged record is named by get() and skipped by query(), with one warning."""
-        file.put_many({digest(number): a_record(x=number) for number in range(4)})
+    def test_no_transaction_while_the_caller_works(self, file: Sql, tmp_path: Path) -> None:
+        """Between two answers another process writes without waiting."""
+        file.put_many([(digest(number), a_call(x=number)) for number in range(1000)])
+        other = Sql(f"sqlite:///{tmp_path}/calls.db?timeout=0.1")
+        for answers in (file.query(QueryCall()), file.entries(), file.holders("")):
+            next(answers)
+            put(other, KEY, a_call())
+            with closing(sqlite3.connect(tmp_path / "calls.db")) as raw:
+                checkpoint = raw.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+            assert checkpoint[0] == 0, "a reader is in the way"
+        other.close()
+
+    def test_damaged_entries(self, file: Sql, caplog: pytest.LogCaptureFixture) -> None:
+        """A damaged entry is named by get_many() and skipped by query(), with one warning."""
+        file.put_many([(digest(number), a_call(x=number)) for number in range(4)])
         bad = [str(digest(0)), str(digest(1))]
-        with file._database.write() as connection:
-            broken = sa.update(schema.calls).where(schema.calls.c.key.in_(bad))
-            connection.execute(broken.values(record=b"\xc1"))
+        for key in bad:
+            broken = "UPDATE fleche_calls SET entry = :bytes WHERE key = :key"
+            alter(file, broken, bytes=encode_entry(OTHER, a_call()), key=key)
         with pytest.raises(CorruptParcel, match=f"calls.db: call {bad[0][:12]}: altered bytes"):
-            file.get(digest(0))
+            get(file, digest(0))
         with caplog.at_level(logging.WARNING, "fleche.storage"):
             assert len(list(file.query(QueryCall()))) == 2
         assert len(caplog.records) == 1
+
+
+class TestHolders:
+    @pytest.mark.parametrize("written", [False, True])
+    def test_who_holds_what(self, make: Make, written: bool) -> None:
+        """Parcels that travel with records, and literals, are found by how a digest begins."""
+        storage = make()
+        held = an_entry("f", result=[1, 2], x={"a": 1}, n=5)
+        put(storage, KEY, held)
+        if written:
+            index(storage)
+        everything = {str(address) for address in held.parcels} | {str(digest(5))}
+        assert {str(address) for address, _ in storage.holders("")} == everything
+        for address in everything:
+            assert list(storage.holders(address)) == [(address, KEY)]
+            assert list(storage.holders(address[:8])) == [(address, KEY)]
+        assert list(storage.holders("0" * 64)) == []
+
+    @pytest.mark.parametrize("written", [False, True])
+    def test_who_refers_to_what(self, make: Make, written: bool) -> None:
+        """What entries need from a value storage, pins included."""
+        storage = make()
+        travelling = an_entry("f", result=[1, 2])
+        large = travelling._replace(parcels={})
+        put(storage, KEY, travelling)
+        put(storage, OTHER, large)
+        if written:
+            index(storage)
+        (address,) = travelling.parcels
+        assert list(storage.references()) == [(address, OTHER)]
+
+    def test_replaced(self, make: Make) -> None:
+        """An entry that takes another's place is found by what it has, and by nothing else."""
+        storage = make()
+        put(storage, KEY, an_entry("f", result=[1]))
+        index(storage)
+        put(storage, KEY, an_entry("f", result=[2]))
+        assert [address.digest for address, _ in storage.holders("") if address.variant] == [
+            digest([2])
+        ]
+        delete(storage, KEY)
+        assert list(storage.holders("")) == []
+
+    def test_a_place_that_is_used_again(self, make: Make) -> None:
+        """Whatever is removed, what is stored afterwards is found."""
+        storage = make()
+        for turn in range(4):
+            storage.put_many(
+                [(digest((turn, number)), a_call(x=(number))) for number in range(300)]
+            )
+            index(storage)
+            storage.delete_many([digest((turn, number)) for number in range(20, 300)])
+            put(storage, digest(turn), a_call("g", x=turn))
+            found = [key for key, _ in storage.query(QueryCall.of(arguments={"x": turn}, name="g"))]
+            assert found == [digest(turn)]
 
 
 LITERALS = st.none() | st.booleans() | st.integers(-(2**63), 2**63 - 1) | st.floats() | st.text()
@@ -234,194 +395,189 @@ def module_storage() -> Iterator[Sql]:
     name=st.none() | PATTERNS,
     argument=st.none() | CONDITIONS,
     field=st.none() | CONDITIONS,
+    written=st.booleans(),
 )
 @settings(max_examples=150)
 def test_any_query_means_the_same(
-    module_storage: Sql, found: list[Any], name: Any, argument: Any, field: Any
+    module_storage: Sql, found: list[Any], name: Any, argument: Any, field: Any, written: bool
 ) -> None:
     """Whatever the records and the template, the database and QueryCall.matches() agree."""
-    for key in list(module_storage.keys()):
-        module_storage.delete(key)
+    module_storage.delete_many(keys(module_storage))
     corpus = {
-        digest(number): a_record(text, x=x).replace(metadata={"run": {"field": y}})
+        digest(number): with_metadata(a_call(text, x=x), field=y)
         for number, (text, x, y) in enumerate(found)
     }
-    module_storage.put_many(corpus)
+    module_storage.put_many(list(corpus.items()))
+    if written:
+        index(module_storage)
     template = QueryCall(
         name=name,
         arguments={} if argument is None else {"x": argument},
         metadata={} if field is None else {"run": {"field": field}},
     )
-    expected = sorted(key for key, record in corpus.items() if template.matches(record))
-    assert [key for key, _ in module_storage.query(template)] == expected
+    expected = sorted(key for key, each in corpus.items() if template.matches(each.record))
+    assert sorted(key for key, _ in module_storage.query(template)) == expected
 
 
 class TestRecords:
-    def test_replacing_keeps_when_it_was_created(self, make: Make) -> None:
+    def test_replacing(self, make: Make) -> None:
         """Putting a key again renews it and replaces everything else."""
         storage = make()
-        storage.put(KEY, a_record("f", x=1, y=2).replace(metadata={"run": {"a": 1, "b": 2}}))
-        with storage._database.read() as connection:
-            before = connection.execute(sa.select(schema.calls)).one()
-        time.sleep(0.01)
-        storage.put(KEY, a_record("g", x=3))
-        with storage._database.read() as connection:
-            after = connection.execute(sa.select(schema.calls)).one()
-            rows = connection.execute(sa.select(schema.arguments.c.name, schema.arguments.c.number))
-            assert [tuple(row) for row in rows] == [("x", 3.0)]
-            assert connection.execute(sa.select(schema.metadata)).all() == []
-        assert after.created == before.created
-        assert after.modified > before.modified
-        assert (before.name, after.name) == ("f", "g")
-
-    def test_a_database_that_cannot_update(
-        self, make: Make, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        """Where there is no ON CONFLICT, the old rows are deleted first."""
-        statements._upsert.cache_clear()
-        monkeypatch.setattr(statements, "_upsert", lambda _dialect: None)
-        storage = make()
-        storage.put(KEY, a_record("f", x=1, y=2))
-        storage.put(KEY, a_record("g", x=3))
-        assert [key for key, _ in storage.query(QueryCall.of(arguments={"x": 3}))] == [KEY]
-        assert list(storage.query(QueryCall.of(arguments={"y": 2}))) == []
+        put(storage, KEY, with_metadata(a_call("f", x=1, y=2), a=1, b=2))
+        index(storage)
+        before = entry(storage, KEY)
+        put(storage, KEY, a_call("g", x=3))
+        assert entry(storage, KEY).modified > before.modified
+        fields = rows(storage, "SELECT field, number FROM fleche_facts ORDER BY field")
+        assert fields == [("argument/x", 3.0), ("result", 0.0)]
+        assert list(storage.query(QueryCall.of(name="f"))) == []
+        assert list(storage.query(QueryCall.of(name="g"))) == [(KEY, a_call("g", x=3))]
 
     def test_deleting_takes_everything_along(self, make: Make) -> None:
-        """No row of a deleted record stays in any table."""
+        """No row of a deleted record stays but that of its function."""
         storage = make()
-        storage.put(KEY, a_record(x=1).replace(metadata={"run": {"a": 1}}))
-        storage.delete(KEY)
-        storage.put(OTHER, a_record(x=1).replace(metadata={"run": {"a": 1}}))
-        storage.delete_older(OTHER, time.time() + 10)
-        with storage._database.read() as connection:
-            for table in (schema.calls, schema.arguments, schema.metadata):
-                assert connection.execute(sa.select(table)).all() == []
+        for key in (KEY, OTHER):
+            put(storage, key, with_metadata(a_call(x=1), a=1))
+        index(storage)
+        delete(storage, KEY)
+        assert take_older(storage, OTHER, time.time() + 10)
+        for table in ("calls", "facts"):
+            assert rows(storage, f"SELECT * FROM fleche_{table}") == []
 
-    def test_a_batch_is_all_or_nothing(self, make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_a_batch_is_all_or_nothing(self, make: Make) -> None:
         """What breaks off in the middle leaves the database as it was."""
         storage = make()
-        storage.put(KEY, a_record("old"))
-        real = sa.Connection.execute
+        put(storage, KEY, a_call("old"))
+        real = storage._database.change
 
-        def failing(self: sa.Connection, statement: Any, *arguments: Any) -> Any:
-            if getattr(statement, "table", None) is schema.metadata:
+        def failing(work: Any, **options: Any) -> Any:
+            def half(connection: Any) -> Any:
+                work(connection)
                 raise OSError("the cable was pulled")
-            return real(self, statement, *arguments)
 
-        with monkeypatch.context() as patch:
-            patch.setattr(sa.Connection, "execute", failing)
+            return real(half, **options)
+
+        storage._database.change = failing  # type: ignore[method-assign]
+        try:
             with pytest.raises(StorageError, match="cannot write: the cable was pulled"):
-                storage.put_many({KEY: a_record("new"), OTHER: a_record("new")})
-        assert storage.get(KEY) == a_record("old")
-        assert not storage.contains(OTHER)
+                storage.put_many([(KEY, a_call("new")), (OTHER, a_call("new"))])
+        finally:
+            del storage._database.change
+        assert get(storage, KEY) == a_call("old")
+        assert not has(storage, OTHER)
 
-    def test_the_record_is_the_truth(self, make: Make) -> None:
-        """What is too long or too strange for a column is in the record all the same."""
+    def test_items_that_are_made_on_the_way(self, make: Make) -> None:
+        """The caller's code runs outside of every transaction, and may use the storage."""
         storage = make()
-        record = a_record("n" * 3000, x="a\0b").replace(
+
+        def items() -> Iterator[tuple[str, CallEntry]]:
+            for number in range(900):
+                assert not has(storage, digest(("other", number)))
+                yield digest(number), a_call(x=number)
+
+        storage.put_many(items())
+        assert len(keys(storage)) == 900
+
+    def test_the_entry_is_the_truth(self, make: Make) -> None:
+        """What is too long or too strange for a column is in the entry all the same."""
+        storage = make()
+        record = a_record("n" * 3000, **{"a\0" * 300: 1}, x="a\0b").replace(
             module="m\0", metadata={"tags": {"long": "x" * 10_000, "k" * 5000: 1, "nul": "\0"}}
         )
-        storage.put(KEY, record)
-        assert encode_record(storage.get(KEY)) == encode_record(record)
+        put(storage, KEY, CallEntry(record))
+        index(storage)
+        assert get(storage, KEY) == CallEntry(record)
         wanted = QueryCall.of(metadata={"tags": {"long": "x" * 10_000}}, name="n" * 3000)
         assert [key for key, _ in storage.query(wanted)] == [KEY]
+        assert [address for address, _ in storage.holders(digest(1))] == [digest(1)]
 
     def test_people_can_read_the_tables(self, file: Sql, tmp_path: Path) -> None:
         """Any SQL client shows names, arguments, results and metadata."""
-        file.put(KEY, a_record("f", 5, x=3).replace(metadata={"run": {"host": "h"}}))
+        put(file, KEY, with_metadata(a_call("f", 5, x=3), host="h"))
+        index(file)
         file.close()
-        with sqlite3.connect(tmp_path / "calls.db") as connection:
+        with closing(sqlite3.connect(tmp_path / "calls.db")) as connection:
             query = (
-                "SELECT c.name, a.name, a.number, c.result_number, c.metadata FROM fleche_calls c"
-                " JOIN fleche_arguments a ON a.key = c.key"
+                "SELECT n.name, n.module, f.field, f.number, f.text FROM fleche_calls c"
+                " JOIN fleche_functions n ON n.id = c.function"
+                " JOIN fleche_facts f ON f.call = c.id ORDER BY f.field"
             )
-            rows = connection.execute(query).fetchall()
-        connection.close()
-        assert rows == [("f", "x", 3.0, 5.0, '{"run":{"host":"h"}}')]
-
-
-SEAL = "d19b5085087f6ab1b52f30963038e96969aca4fd9b53fe35f14ff531bce64d31"
-SIGNATURE = "06d23b26ae2e1ad0909a32a41f490ae0f82038354ab3c9384172139ecdf12605"
+            found = connection.execute(query).fetchall()
+        assert found == [
+            ("f", "m", "argument/x", 3.0, None),
+            ("f", "m", "metadata/run/host", None, "h"),
+            ("f", "m", "result", 5.0, None),
+        ]
 
 
 class TestSeals:
-    """Every record has a checksum in its row and, where there are secrets, a signature."""
-
-    def test_what_it_is(self) -> None:
-        """Its bytes stay as they are, or no record that is stored could be read."""
-        assert seal("ab" * 32, b"a record").hex() == SEAL
-        assert seal("ab" * 32, b"a record", [b"secret", b"old"]).hex() == SEAL + SIGNATURE
+    """Every entry has a checksum and, where there are secrets, a signature."""
 
     def test_columns_to_search_by_are_not_believed(self, make: Make) -> None:
         """What a query finds is what the sealed record says, whatever stands beside it."""
         storage = make()
-        storage.put(KEY, a_record("f", 5, x=3))
-        with storage._database.write() as connection:
-            connection.execute(sa.update(schema.calls).values(name="g", result_number=6.0))
-            connection.execute(sa.update(schema.arguments).values(number=4.0))
-        assert storage.get(KEY) == a_record("f", 5, x=3)
-        for wanted in ({"name": "g"}, {"arguments": {"x": 4}}, {"result": 6}):
+        put(storage, KEY, a_call("f", 5, x=3))
+        index(storage)
+        alter(storage, "UPDATE fleche_functions SET name = 'g'")
+        alter(storage, "UPDATE fleche_facts SET number = 4.0")
+        assert get(storage, KEY) == a_call("f", 5, x=3)
+        for wanted in ({"name": "g"}, {"arguments": {"x": 4}}, {"result": where("=", 4)}):
             assert list(storage.query(QueryCall.of(**wanted))) == []
 
-    @pytest.mark.parametrize("forged", [{"seal": b""}, {"seal": None}, {"record": b""}])
-    def test_altered(self, make: Make, forged: dict[str, Any]) -> None:
+    def test_altered(self, make: Make) -> None:
         storage = make()
-        storage.put(KEY, a_record())
-        with storage._database.write() as connection:
-            connection.execute(sa.update(schema.calls).values(**forged))
-        with pytest.raises(CorruptParcel, match=f"call {KEY[:12]}"):
-            storage.get(KEY)
+        put(storage, KEY, a_call())
+        for data in (b"", b"\xc1", encode_entry(KEY, a_call())[:-1]):
+            alter(storage, "UPDATE fleche_calls SET entry = :data", data=data)
+            with pytest.raises(CorruptParcel, match=f"call {KEY[:12]}"):
+                get(storage, KEY)
 
     def test_what_may_stand_in_a_damaged_row(
         self, file: Sql, tmp_path: Path, caplog: pytest.LogCaptureFixture
     ) -> None:
         """SQLite keeps anything in any column: of that, nothing is taken for what it is not."""
-        file.put_many({digest(number): a_record("f", x=number) for number in range(6)})
-        keys = [str(digest(number)) for number in range(6)]
-        raw = sqlite3.connect(tmp_path / "calls.db")
-        with raw:
+        file.put_many([(digest(number), a_call("f", x=number)) for number in range(6)])
+        all_keys = [str(digest(number)) for number in range(6)]
+        with closing(sqlite3.connect(tmp_path / "calls.db")) as raw, raw:
             change = "UPDATE fleche_calls SET {} = {} WHERE key = ?"
-            raw.execute("PRAGMA foreign_keys = OFF")
-            raw.execute(change.format("key", "x'ff00'"), keys[:1])
-            raw.execute(change.format("key", "CAST(x'6162ff64' AS TEXT)"), keys[1:2])
-            raw.execute(change.format("record", "1e12"), keys[2:3])
-            raw.execute(change.format("record", "CAST(x'ff' AS TEXT)"), keys[3:4])
-            raw.execute(change.format("modified", "'yesterday'"), keys[4:5])
-        raw.close()
-        assert sorted(file.keys()) == sorted(keys[2:])
+            raw.execute(change.format("key", "x'ff00'"), all_keys[:1])
+            raw.execute(change.format("key", "CAST(x'6162ff64' AS TEXT)"), all_keys[1:2])
+            raw.execute(change.format("entry", "1e12"), all_keys[2:3])
+            raw.execute(change.format("entry", "CAST(x'ff' AS TEXT)"), all_keys[3:4])
+            raw.execute(change.format("modified", "'yesterday'"), all_keys[4:5])
+        assert sorted(keys(file)) == sorted(all_keys[2:])
         assert "whose key is damaged" in caplog.text
-        for key in keys[2:4]:
+        for key in all_keys[2:4]:
             with pytest.raises(CorruptParcel):
-                file.get(D(key))
-        assert abs(file.entry(D(keys[4])).modified - time.time()) < 60
-        assert sorted(entry.key for entry in file.entries()) == sorted(keys[2:])
-        assert sorted(key for key, _ in file.query(QueryCall())) == sorted(keys[4:])
+                get(file, key)
+        assert abs(entry(file, all_keys[4]).modified - time.time()) < 60
+        assert sorted(key for key, _ in file.query(QueryCall())) == sorted(all_keys[4:])
 
-    def test_keys_in_disorder(self, file: Sql, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_rows_in_disorder(self, file: Sql, monkeypatch: pytest.MonkeyPatch) -> None:
         """Where pages do not lead on, it ends with an error and not never."""
         for size in ("_FIRST_PAGE", "_LARGEST_PAGE"):
-            monkeypatch.setattr(f"fleche.storage.sql.storage.{size}", 2)
-        for page in ([digest(1), digest(2)], ["x", "y"]):
-            rows = [SimpleNamespace(key=key) for key in page]
-            monkeypatch.setattr(file._database, "fetch", lambda _, rows=rows: rows)
-            with pytest.raises(StorageError, match=r"keys in disorder \(the database is damaged"):
-                list(file.keys())
+            monkeypatch.setattr(f"fleche.storage.sql._storage.{size}", 2)
+        put(file, KEY, a_call())
+        row = (1, KEY, 100, 1.0)
+        for page in ([row, row], [("x", KEY, 100, 1.0), row]):
+            monkeypatch.setattr(file._database, "fetch", lambda *_, page=page: page)
+            with pytest.raises(StorageError, match=r"rows in disorder .the database is damaged"):
+                keys(file)
 
     def test_under_another_key(self, file: Sql, tmp_path: Path) -> None:
-        """A row that is put in another's place does not pass for it, signed or not."""
+        """An entry that is put in another's place does not pass for it, signed or not."""
         signed = Sql(tmp_path / "signed.db", secret_key="ours")
         for storage in (file, signed):
-            storage.put_many({KEY: a_record("one"), OTHER: a_record("two")})
-            with storage._database.write() as connection:
-                one = connection.execute(
-                    sa.select(schema.calls.c.record, schema.calls.c.seal).where(
-                        schema.calls.c.key == str(KEY)
-                    )
-                ).one()
-                other = sa.update(schema.calls).where(schema.calls.c.key == str(OTHER))
-                connection.execute(other.values(record=one.record, seal=one.seal))
+            storage.put_many([(KEY, a_call("one")), (OTHER, a_call("two"))])
+            alter(
+                storage,
+                "UPDATE fleche_calls SET entry = (SELECT entry FROM fleche_calls WHERE key = :key)"
+                " WHERE key = :other",
+                key=str(KEY),
+                other=str(OTHER),
+            )
             with pytest.raises(CorruptParcel, match="another call's"):
-                storage.get(OTHER)
+                get(storage, OTHER)
             assert [key for key, _ in storage.query(QueryCall())] == [KEY]
         signed.close()
 
@@ -432,18 +588,18 @@ class TestSeals:
             Sql(place, secret_key=keys)
             for keys in ("old", "new", ["new", "old"], ["foreign"], None)
         )
-        old.put(KEY, a_record("old"))
-        both.put(OTHER, a_record("new"))
+        put(old, KEY, a_call("old"))
+        put(both, OTHER, a_call("new"))
         for reader in (both, none):
-            assert reader.get(KEY) == a_record("old")
-            assert reader.get(OTHER) == a_record("new")
-        assert new.get(OTHER) == a_record("new")
+            assert get(reader, KEY) == a_call("old")
+            assert get(reader, OTHER) == a_call("new")
+        assert get(new, OTHER) == a_call("new")
         with pytest.raises(SignatureError, match=f"call {KEY[:12]}: signed by a key that is not"):
-            new.get(KEY)
-        none.put(KEY, a_record("unsigned"))
+            get(new, KEY)
+        put(none, KEY, a_call("unsigned"))
         for refusing in (old, both, foreign):
             with pytest.raises(SignatureError):
-                refusing.get(KEY)
+                get(refusing, KEY)
         with caplog.at_level(logging.WARNING, "fleche.storage"):
             assert list(foreign.query(QueryCall())) == []
         assert len(caplog.records) == 1
@@ -453,14 +609,14 @@ class TestSeals:
 
     def test_from_the_environment(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         plain = Sql(tmp_path / "calls.db")
-        plain.put(KEY, a_record())
+        put(plain, KEY, a_call())
         monkeypatch.setenv("FLECHE_SECRET_KEY", "new,old")
         signed = Sql(tmp_path / "calls.db")
         with pytest.raises(SignatureError, match="not signed"):
-            signed.get(KEY)
-        signed.put(KEY, a_record())
+            get(signed, KEY)
+        put(signed, KEY, a_call())
         new = Sql(tmp_path / "calls.db", secret_key="new")
-        assert new.get(KEY) == a_record()
+        assert get(new, KEY) == a_call()
         for storage in (plain, signed, new):
             storage.close()
 
@@ -485,11 +641,11 @@ class TestWhere:
     def test_home_is_expanded(self, url: str, tmp_home: Path) -> None:
         """``~`` works in a path and in a url; the directory is made."""
         storage = Sql(url)
-        storage.put(KEY, a_record())
+        put(storage, KEY, a_call())
         storage.close()
         assert (tmp_home / "a b" / "calls.db").exists()
         again = storage_from_config(storage.to_config(), "calls")
-        assert again.contains(KEY)
+        assert has(again, KEY)
         again.close()
 
     @pytest.mark.parametrize("url", ["sub/calls.db", "sqlite:///sub/calls.db"])
@@ -498,7 +654,7 @@ class TestWhere:
         table = {"type": "sql", "url": url}
         storage = storage_from_config(table, "calls", lambda path: str(tmp_path / path))
         assert str(tmp_path / "sub" / "calls.db") in storage.to_config()["url"]
-        storage.put(KEY, a_record())
+        put(storage, KEY, a_call())
         storage.close()
         assert (tmp_path / "sub" / "calls.db").exists()
         assert str(Path.cwd() / "sub") in Sql(url).to_config()["url"]
@@ -507,15 +663,15 @@ class TestWhere:
     def test_in_memory(self, url: str | None, no_leaks: None) -> None:
         """Without a place, the database is this object's own, shared by all threads."""
         storage = Sql(url)
-        thread = threading.Thread(target=storage.put, args=(KEY, a_record()))
+        thread = threading.Thread(target=put, args=(storage, KEY, a_call()))
         thread.start()
         thread.join()
-        assert storage.contains(KEY)
-        assert not Sql(url).contains(KEY)
+        assert has(storage, KEY)
+        assert not has(Sql(url), KEY)
         assert not storage.capabilities.persistent
         assert storage.to_config() == {"type": "sql"} | ({} if url is None else {"url": url})
         storage.close()
-        assert not storage.contains(KEY)
+        assert not has(storage, KEY)
         storage.close()
 
     def test_passwords_are_not_shown(self) -> None:
@@ -524,7 +680,7 @@ class TestWhere:
         storage = Sql(url)
         assert storage.to_config() == {"type": "sql", "url": url}
         with pytest.raises(StorageError) as caught:
-            storage.get(KEY)
+            get(storage, KEY)
         for shown in (repr(storage), str(caught.value)):
             assert "secret" not in shown
             assert "hidden" not in shown
@@ -533,19 +689,19 @@ class TestWhere:
 
     def test_pickles_as_its_configuration(self, file: Sql) -> None:
         """Another process that receives the storage opens connections of its own."""
-        file.put(KEY, a_record())
+        put(file, KEY, a_call())
         again = pickle.loads(pickle.dumps(file))
-        assert again.get(KEY) == a_record()
+        assert get(again, KEY) == a_call()
         again.close()
 
     def test_open_to_be_read_only(self, tmp_path: Path) -> None:
         """A url may say how SQLite opens its file."""
-        Sql(tmp_path / "c.db").put(KEY, a_record())
+        put(Sql(tmp_path / "c.db"), KEY, a_call())
         storage = Sql(f"sqlite:///file:{tmp_path}/c.db?mode=ro&uri=true")
-        assert storage.get(KEY) == a_record()
-        assert storage.renew(KEY)
+        assert get(storage, KEY) == a_call()
+        assert touch(storage, KEY)
         with pytest.raises(StorageError, match="set read_only = true"):
-            storage.put(KEY, a_record())
+            put(storage, KEY, a_call())
         storage.close()
 
     def test_a_directory_that_may_only_be_read(self) -> None:
@@ -553,58 +709,146 @@ class TestWhere:
         with tempfile.TemporaryDirectory() as place:
             path = Path(place) / "c #1.db"
             mine = Sql(path)
-            mine.put(KEY, a_record())
+            put(mine, KEY, a_call())
             mine.close()
             Path(place).chmod(0o555)
             path.chmod(0o444)
             with as_somebody():
                 storage = Sql(path)
-                assert storage.get(KEY) == a_record()
+                assert get(storage, KEY) == a_call()
                 assert [key for key, _ in storage.query(QueryCall())] == [KEY]
-                assert storage.renew(KEY)
+                assert touch(storage, KEY)
                 with pytest.raises(StorageError, match="set read_only = true"):
-                    storage.put(KEY, a_record())
+                    put(storage, KEY, a_call())
                 storage.close()
-            assert [found.name for found in Path(place).iterdir()] == ["c #1.db"]
+            names = sorted(found.name for found in Path(place).iterdir())
+            assert names == ["c #1.db", "c #1.db-reserve"]
             Path(place).chmod(0o755)
+
+    @pytest.mark.parametrize(
+        "url", ["mysql+pymysql://me:secret@host/db", "mariadb://host/db", "oracle://host/db"]
+    )
+    def test_other_databases_are_refused_by_name(self, url: str) -> None:
+        """At once, with what there is instead; nothing is called damaged, no password is shown."""
+        with pytest.raises(StorageError, match="cannot keep calls; use PostgreSQL") as caught:
+            Sql(url)
+        assert url.partition("+")[0].partition(":")[0] in str(caught.value).lower()
+        assert "secret" not in str(caught.value)
+        assert "damaged" not in str(caught.value)
+
+    def test_an_option_that_is_not_known(self) -> None:
+        with pytest.raises(StorageError, match="unknown option 'vfs'"):
+            Sql("sqlite:////tmp/c.db?vfs=unix-none")
+
+    def test_sqlite_needs_no_package(self, tmp_path: Path) -> None:
+        """Neither a path nor an SQLite url imports SQLAlchemy."""
+        script = (
+            "import sys; from fleche.storage.sql import Sql\n"
+            "for url in (None, sys.argv[1], 'sqlite:///' + sys.argv[1]):\n"
+            "    storage = Sql(url); list(storage.entries()); storage.close()\n"
+            "assert 'sqlalchemy' not in sys.modules"
+        )
+        place = str(tmp_path / "c.db")
+        subprocess.run([sys.executable, "-c", script, place], check=True)
+
+    def test_a_look_makes_nothing(self, tmp_path: Path) -> None:
+        """Where there is no database, there are no calls, and still no database afterwards."""
+        storage = Sql(tmp_path / "sub" / "calls.db")
+        assert not has(storage, KEY)
+        assert list(storage.query(QueryCall())) == list(storage.entries()) == []
+        assert list(storage.holders("")) == []
+        storage.delete_many([KEY])
+        assert storage.touch_many([KEY]) == storage.delete_older({KEY: 1e12}) == set()
+        assert list(tmp_path.glob("sub")) == []
+
+
+KILLED = """
+import os, sys
+from fleche.digest import digest
+from fleche.storage.sql import Sql
+from fleche.testing.corpus import an_entry
+storage = Sql(sys.argv[1])
+for number in range(20):
+    storage.put_many([(digest(number), an_entry(x=number))])
+os.kill(os.getpid(), 9)
+"""
 
 
 class TestOfSomebodyElse:
-    """A database in a directory where the reader may write nothing."""
+    """A database that the reader may not write to, or not beside."""
 
     @pytest.fixture
     def path(self) -> Iterator[Path]:
-        """One with a record in it, whose owner is away."""
+        """One with a call in it, whose owner is away."""
         with tempfile.TemporaryDirectory() as place:
-            path = Path(place) / "calls.db"
+            path = Path(place) / "calls #1.db"
             self.write(path, KEY)
             Path(place).chmod(0o555)
-            path.chmod(0o644)
+            path.chmod(0o444)
             yield path
             Path(place).chmod(0o755)
 
-    def write(self, path: Path, *keys: Digest) -> None:
+    def write(self, path: Path, *keys: str) -> None:
         """Come as the owner, write, and go."""
         owner = Sql(path)
-        owner.put_many({key: a_record() for key in keys})
+        owner.put_many([(key, a_call()) for key in keys])
         owner.close()
+
+    def beside(self, path: Path) -> set[str]:
+        return {found.name for found in path.parent.iterdir()} - {f"{path.name}-reserve"}
+
+    def test_nothing_is_left_behind(self, path: Path) -> None:
+        """It is read, with no file of SQLite's own beside it; it cannot be written."""
+        with as_somebody():
+            reader = Sql(path)
+            assert get(reader, KEY) == a_call()
+            assert [key for key, _ in reader.query(QueryCall())] == [KEY]
+            assert touch(reader, KEY)
+            assert self.beside(path) == {path.name}
+            with pytest.raises(StorageError, match="set read_only = true"):
+                put(reader, KEY, a_call())
+            reader.close()
+        assert self.beside(path) == {path.name}
 
     @pytest.mark.skipif(os.geteuid() != 0, reason="nobody else can be played")
     def test_the_owner_comes_and_goes(self, path: Path) -> None:
         """What is there is seen each time, however the file was opened before."""
-        keys = [digest(number) for number in range(500)]
         with as_somebody():
             reader = Sql(path)
-            assert list(reader.keys()) == [KEY]
+            assert keys(reader) == [KEY]
         owner = Sql(path)
-        owner.put_many({key: a_record() for key in keys})
+        owner.put_many([(digest(number), a_call()) for number in range(500)])
         with as_somebody():
-            assert len(list(reader.keys())) == len(list(Sql(path).keys())) == 501
+            assert len(keys(reader)) == len(keys(Sql(path))) == 501
         owner.close()
         self.write(path, OTHER)
         with as_somebody():
-            assert len(list(reader.keys())) == 502
+            assert len(keys(reader)) == 502
             reader.close()
+        assert self.beside(path) == {path.name}
+
+    @pytest.mark.skipif(os.geteuid() != 0, reason="nobody else can be played")
+    @pytest.mark.parametrize("index", ["whole", "empty", "gone"])
+    def test_the_owner_was_killed(self, path: Path, index: str) -> None:
+        """What is only in the log that was left behind is seen, and the log stays the owner's."""
+        command = [sys.executable, "-c", KILLED, str(path)]
+        assert subprocess.run(command, check=False).returncode == -signal.SIGKILL
+        assert path.with_name(f"{path.name}-wal").stat().st_size
+        if index == "empty":
+            path.with_name(f"{path.name}-shm").write_bytes(b"")
+        elif index == "gone":
+            path.with_name(f"{path.name}-shm").unlink()
+        left = {name: (path.parent / name).read_bytes() for name in self.beside(path)}
+        with as_somebody():
+            reader = Sql(path)
+            seen = keys(reader)
+            assert sorted(seen) == sorted([KEY, *(digest(number) for number in range(20))])
+            reader.close()
+        now = {name: (path.parent / name).read_bytes() for name in self.beside(path)}
+        log = f"{path.name}-wal"
+        assert now.keys() == left.keys()
+        assert now[log] == left[log]
+        assert sorted(keys(Sql(path))) == sorted(seen)
 
     @pytest.mark.skipif(os.geteuid() != 0, reason="nobody else can be played")
     @pytest.mark.parametrize("stays", [True, False])
@@ -612,28 +856,24 @@ class TestOfSomebodyElse:
         self, path: Path, stays: bool, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         """A look at a file that changes is worth nothing, whatever came of it: it is repeated."""
-        with as_somebody():
-            reader = Sql(path)
-            assert reader.contains(KEY)
-        real, owners, looks = sqlite.as_it_is, [], []
+        real, owners, looks = _sqlite.immutable, [], []
 
-        def as_it_is(*arguments: Any) -> Any:
-            looks.append(arguments)
+        def immutable(place: Path) -> str:
+            looks.append(place)
             if len(looks) == 1:
                 os.seteuid(0)
                 owner = Sql(path)
-                owner.put(OTHER, a_record())
-                with owner._database.read() as connection:
-                    connection.connection.execute("PRAGMA wal_checkpoint")
+                put(owner, OTHER, a_call())
                 owners.append(owner)
                 if not stays:
                     owner.close()
                 os.seteuid(65534)
-            return real(*arguments)
+            return real(place)
 
-        monkeypatch.setattr(sqlite, "as_it_is", as_it_is)
+        monkeypatch.setattr(_sqlite, "immutable", immutable)
         with as_somebody():
-            assert reader.contains(OTHER)
+            reader = Sql(path)
+            assert has(reader, OTHER)
             reader.close()
         assert len(looks) == (1 if stays else 2)
         owners[0].close()
@@ -641,34 +881,82 @@ class TestOfSomebodyElse:
     def test_always_disturbed(self, path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         """Where somebody always is in the way, that is what is said, and not that it is damaged."""
         stamps = iter(range(1000))
-        monkeypatch.setattr(sqlite, "_may_write_beside", lambda _: False)
-        monkeypatch.setattr(sqlite, "_stamp", lambda _: (next(stamps),))
+        monkeypatch.setattr(_sqlite, "settled_stamp_of", lambda _: (next(stamps),))
+        monkeypatch.setattr(_sqlite, "stamp_of", lambda _: (next(stamps),))
+        reader = Sql(f"sqlite:///file:{_urls.quote(str(path))}?mode=ro&uri=true")
         with pytest.raises(StorageError, match="somebody writes to it"):
-            Sql(path).get(KEY)
+            get(reader, KEY)
 
     def test_the_log_goes_with_the_owner(self, path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         """Between the look for it and the opening, which then fails."""
-        real, answers = sqlite._is_written_to, [True]
+        real, answers = _sqlite.is_written_to, [True]
 
         def is_written_to(path: Path) -> bool:
             return answers.pop() if answers else real(path)
 
-        monkeypatch.setattr(sqlite, "_is_written_to", is_written_to)
+        monkeypatch.setattr(_sqlite, "is_written_to", is_written_to)
         with as_somebody():
-            reader = Sql(path)
-            assert reader.contains(KEY)
+            reader = Sql(f"sqlite:///file:{_urls.quote(str(path))}?mode=ro&uri=true")
+            assert has(reader, KEY)
             reader.close()
         assert answers == []
 
     def test_without_a_log(self, path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         """A file with SQLite's own journal is read with its locks, as anywhere."""
-        with closing(sqlite3.connect(path)) as connection:
-            connection.execute("PRAGMA journal_mode = DELETE")
-        monkeypatch.setattr(sqlite, "_may_write_beside", lambda _: False)
-        monkeypatch.setattr(sqlite, "as_it_is", None)
-        reader = Sql(path)
-        assert reader.contains(KEY)
+        with as_root(), closing(sqlite3.connect(path)) as connection:
+            path.parent.chmod(0o755)
+            path.chmod(0o644)
+            assert connection.execute("PRAGMA journal_mode = DELETE").fetchone() == ("delete",)
+        monkeypatch.setattr(_sqlite, "immutable", None)
+        reader = Sql(f"sqlite:///file:{_urls.quote(str(path))}?mode=ro&uri=true")
+        assert has(reader, KEY)
         reader.close()
+
+    @pytest.mark.skipif(os.geteuid() != 0, reason="nobody else can be played")
+    @pytest.mark.parametrize("filled", [False, True])
+    def test_a_log_of_somebody_else(self, path: Path, filled: bool) -> None:
+        """Where it keeps the owner from writing, it is named, with its owner and the cure."""
+        path.parent.chmod(0o755)
+        path.chmod(0o666)
+        log, index = (path.with_name(f"{path.name}{end}") for end in ("-wal", "-shm"))
+        if filled:
+            foreign = Sql(path)
+            put(foreign, OTHER, a_call())
+        else:
+            log.touch()
+            index.touch()
+        for side in (log, index):
+            side.chmod(0o644)
+        with as_somebody():
+            with pytest.raises(StorageError, match="belongs to root and may not be") as caught:
+                put(Sql(path), KEY, a_call())
+            said = str(caught.value)
+        assert "read_only" not in said
+        if filled:
+            assert "chmod g+w" in said
+            foreign.close()
+        else:
+            assert f"remove {path.name}-wal and {path.name}-shm" in said
+
+    @pytest.mark.parametrize(("umask", "mode"), [(0o002, 0o664), (0o022, 0o644), (0o077, 0o600)])
+    def test_the_mode_is_what_the_umask_gives(self, tmp_path: Path, umask: int, mode: int) -> None:
+        """A group that shares a directory shares the database, with everything beside it."""
+        before = os.umask(umask)
+        try:
+            storage = Sql(tmp_path / "shared" / "calls.db")
+            put(storage, KEY, a_call())
+            found = {file.name: file.stat().st_mode & 0o777 for file in tmp_path.glob("shared/*")}
+            storage.close()
+        finally:
+            os.umask(before)
+        assert len(found) == 4
+        assert set(found.values()) == {mode}
+
+
+@contextmanager
+def as_root() -> Iterator[None]:
+    """Who owns the file in the fixture, whatever was played before."""
+    yield
 
 
 class TestErrors:
@@ -676,7 +964,7 @@ class TestErrors:
         """SQLite's own words, the path, and what to do."""
         (tmp_path / "c.db").write_text("hello " * 1000)
         with pytest.raises(StorageError) as caught:
-            Sql(tmp_path / "c.db").get(KEY)
+            get(Sql(tmp_path / "c.db"), KEY)
         assert str(tmp_path / "c.db") in str(caught.value)
         assert "choose another url" in str(caught.value)
 
@@ -684,7 +972,7 @@ class TestErrors:
         """A directory that cannot be made is named."""
         (tmp_path / "file").write_text("")
         with pytest.raises(StorageError, match="cannot write"):
-            Sql(tmp_path / "file" / "c.db").put(KEY, a_record())
+            put(Sql(tmp_path / "file" / "c.db"), KEY, a_call())
 
     def test_no_url(self) -> None:
         """What is no url is said so at once, without repeating a password."""
@@ -694,50 +982,79 @@ class TestErrors:
 
     def test_a_missing_driver(self) -> None:
         """A driver that is not installed is named with its command."""
-        with pytest.raises(MissingExtra, match="pip install"):
-            Sql("mysql+pymysql://host/db").get(KEY)
+        with pytest.raises(MissingExtra, match="pip install pg8000"):
+            get(Sql("postgresql+pg8000://host/db"), KEY)
 
-    def test_a_database_that_stays_locked(
-        self, file: Sql, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-    ) -> None:
+    def test_a_missing_sqlalchemy(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Only a server needs it, and says so at once."""
+        monkeypatch.setitem(sys.modules, "sqlalchemy", None)
+        monkeypatch.delitem(sys.modules, "fleche.storage.sql._server", raising=False)
+        with pytest.raises(MissingExtra, match=r'pip install "fleche\[sql\]"'):
+            Sql("postgresql+psycopg://host/db")
+        monkeypatch.delitem(sys.modules, "fleche.storage.sql._server", raising=False)
+
+    def test_a_database_that_stays_locked(self, file: Sql, tmp_path: Path) -> None:
         """Whoever holds a lock for too long is blamed for it."""
-        file.put(KEY, a_record())
+        put(file, KEY, a_call())
         impatient = Sql(f"sqlite:///{tmp_path}/calls.db?timeout=0.1")
-        with file._database.write():
+
+        def meanwhile(_connection: Any) -> None:
             with pytest.raises(StorageError, match="another process has been writing"):
-                impatient.put(KEY, a_record())
-            assert impatient.get(KEY) == a_record()
+                put(impatient, KEY, a_call())
+            assert get(impatient, KEY) == a_call()
+
+        file._database.change(meanwhile)
         impatient.close()
 
     def test_a_server_that_is_not_there(self) -> None:
         """An unreachable server is no miss."""
         with pytest.raises(StorageError, match="check the host"):
-            Sql("postgresql+psycopg://me@127.0.0.1:9/db").contains(KEY)
+            has(Sql("postgresql+psycopg://me@127.0.0.1:9/db"), KEY)
 
 
 class TestSqlite:
     def test_readers_do_not_wait(self, file: Sql) -> None:
         """On a local file system SQLite keeps a write-ahead log."""
-        file.put(KEY, a_record())
-        with file._database.write():
-            assert Sql(file.to_config()["url"]).get(KEY) == a_record()
-        with file._database.read() as connection:
-            assert connection.exec_driver_sql("PRAGMA journal_mode").scalar() == "wal"
-            assert connection.exec_driver_sql("PRAGMA busy_timeout").scalar() == 60_000
+        put(file, KEY, a_call())
+        other = Sql(file.to_config()["url"])
+
+        def meanwhile(_connection: Any) -> None:
+            assert get(other, KEY) == a_call()
+
+        file._database.change(meanwhile)
+        assert rows(file, "PRAGMA journal_mode") == [("wal",)]
+        other.close()
 
     def test_no_log_on_a_network_file_system(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        """There it would lose data, so SQLite's own journal stays; writers still wait."""
-        monkeypatch.setattr(sqlite, "is_local", lambda _path: False)
+        """There it would lose data, so SQLite's own journal stays; one warning says so."""
+        monkeypatch.setattr(_sqlite, "is_local", lambda _path: False)
         storage = Sql(tmp_path / "c.db")
-        storage.put(KEY, a_record())
-        with storage._database.read() as connection:
-            assert connection.exec_driver_sql("PRAGMA journal_mode").scalar() == "delete"
-        for key, _ in storage.query(QueryCall()):
-            storage.delete(key)
-        assert not storage.contains(KEY)
+        with pytest.warns(UserWarning, match='on a network file system .* type = "ssh"'):
+            put(storage, KEY, a_call())
         storage.close()
+        put(storage, OTHER, a_call())  # a second warning would be an error
+        assert rows(storage, "PRAGMA journal_mode") == [("delete",)]
+        assert not list(tmp_path.glob("*-wal"))
+        for key, _ in storage.query(QueryCall()):
+            delete(storage, key)
+        assert not has(storage, KEY)
+        storage.close()
+
+    def test_a_log_is_given_up_on_a_network_file_system(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """A file that had one on the disk of its machine goes on without."""
+        storage = Sql(tmp_path / "c.db")
+        put(storage, KEY, a_call())
+        storage.close()
+        monkeypatch.setattr(_sqlite, "is_local", lambda _path: False)
+        again = Sql(tmp_path / "c.db")
+        with pytest.warns(UserWarning, match="on a network file system"):
+            assert has(again, KEY)
+        assert rows(again, "PRAGMA journal_mode") == [("delete",)]
+        again.close()
 
     @pytest.mark.parametrize(
         ("mounts", "path", "local"),
@@ -753,7 +1070,7 @@ class TestSqlite:
     ) -> None:
         """The file system is that of the nearest mount point."""
         monkeypatch.setattr(Path, "read_text", lambda *_, **__: mounts)
-        assert sqlite.is_local(Path(path)) is local
+        assert _sqlite.is_local(Path(path)) is local
 
     def test_elsewhere_every_file_system_is_taken_for_local(
         self, monkeypatch: pytest.MonkeyPatch
@@ -764,27 +1081,7 @@ class TestSqlite:
             raise FileNotFoundError
 
         monkeypatch.setattr(Path, "read_text", fail)
-        assert sqlite.is_local(Path("/x"))
-
-    def test_a_log_that_cannot_be(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        """Where SQLite refuses the log, it goes on without; where it is busy, it is asked again."""
-        answers = ["database is locked", "database is locked", "wal"]
-
-        class Busy:
-            def execute(self, statement: str) -> Any:
-                if "journal_mode" not in statement:
-                    return None
-                if (answer := answers.pop(0)) != "wal":
-                    raise sqlite3.OperationalError(answer)
-                return self
-
-            def fetchone(self) -> tuple[str]:
-                return ("wal",)
-
-        sqlite._use_wal(Busy())
-        assert answers == []
-        answers.append("attempt to write a readonly database")
-        sqlite._use_wal(Busy())
+        assert _sqlite.is_local(Path("/x"))
 
 
 @pytest.mark.postgres
@@ -797,46 +1094,21 @@ def test_a_server_that_isolates_more_than_is_needed(
     """
     isolated = "options=-c%20default_transaction_isolation%3Drepeatable%5C%20read"
     storage = Sql(f"{postgres()}?{isolated}")
-    storage.put(KEY, a_record(x=1))
+    put(storage, KEY, a_call(x=1))
     with ThreadPoolExecutor(1) as pool:
-        with storage._database.write() as connection:
-            connection.execute(sa.update(schema.calls).values(modified=1.0))
-            other = pool.submit(storage.put, KEY, a_record(x=2))
-            while not _is_waiting(storage):
-                assert not other.done()
+        others: list[Any] = []
+
+        def meanwhile(connection: Any) -> None:
+            connection.execute("UPDATE fleche_calls SET modified = 1.0")
+            others.append(pool.submit(put, storage, KEY, a_call(x=2)))
+            while not rows(storage, "SELECT 1 FROM pg_locks WHERE NOT granted"):
+                assert not others[0].done()
                 time.sleep(0.01)
-        other.result(60)
-    assert storage.get(KEY) == a_record(x=2)
+
+        storage._database.change(meanwhile)
+        others[0].result(60)
+    assert get(storage, KEY) == a_call(x=2)
     storage.close()
-
-
-def _is_waiting(storage: Sql) -> bool:
-    """Tell whether a session of the server waits for a lock."""
-    waiting = sa.text("SELECT count(*) FROM pg_locks WHERE NOT granted")
-    return bool(storage._database.fetch(waiting)[0][0])
-
-
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
-@pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
-def test_a_forked_child_has_its_own_connections(make: Make) -> None:
-    """A child that uses the storage of its parent harms neither."""
-    storage = make()
-    storage.put(KEY, a_record())
-    pid = os.fork()
-    if pid == 0:
-        status = 1
-        try:
-            if storage.capabilities.persistent:
-                assert storage.get(KEY) == a_record()
-            storage.put(OTHER, a_record("child"))
-            assert storage.get(OTHER) == a_record("child")
-            storage.close()
-            status = 0
-        finally:
-            os._exit(status)
-    assert os.waitpid(pid, 0)[1] == 0
-    assert storage.get(KEY) == a_record()
-    assert storage.contains(OTHER) == storage.capabilities.persistent
 
 
 def test_threads_share_a_storage(make: Make) -> None:
@@ -846,7 +1118,7 @@ def test_threads_share_a_storage(make: Make) -> None:
     def work(number: int) -> None:
         try:
             for turn in range(10):
-                storage.put(digest((number, turn)), a_record("f", x=number))
+                put(storage, digest((number, turn)), a_call("f", x=number))
                 list(storage.query(QueryCall.of(arguments={"x": number})))
         except Exception as error:  # noqa: BLE001 (told below)
             failures.append(error)
@@ -862,8 +1134,9 @@ def test_threads_share_a_storage(make: Make) -> None:
 
 WRITER = """
 import sys
-from fleche.digest import D, Digest, digest
-from fleche.storage import Sql
+from fleche.call import CallEntry
+from fleche.digest import digest
+from fleche.storage.sql import Sql
 from fleche.testing.corpus import a_record
 url, seed, count = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
 print("ready", flush=True)
@@ -871,12 +1144,12 @@ sys.stdin.readline()
 storage = Sql(url)
 number = seed
 while count < 0 or number < seed + count:
-    key = digest(number)
-    storage.put(key, a_record(x=number, y="y" * 100).replace(metadata={"run": {"pid": number}}))
+    record = a_record(x=number, y="y" * 100).replace(metadata={"run": {"pid": number}})
+    storage.put_many([(digest(number), CallEntry(record))])
     if number % 5 == 0:
-        storage.delete(digest(number - 3))
+        storage.delete_many([digest(number - 3)])
     if number % 7 == 0:
-        list(storage.matching("ab"))
+        list(storage.entries("ab"))
         storage.close()
     number += 1
 """
@@ -900,11 +1173,12 @@ def release(processes: list[subprocess.Popen[str]]) -> None:
 
 
 def check_database(storage: Sql) -> int:
-    """Every record is whole, and so are its rows to search by."""
+    """Every entry is whole, and is found by what it has."""
     found = dict(storage.query(QueryCall.of(arguments={"y": "y" * 100}, metadata={"run": {}})))
-    assert sorted(found) == sorted(storage.keys())
-    for record in found.values():
-        number = record.literals["x"]
+    assert sorted(found) == sorted(keys(storage))
+    for each in list(found.values())[:50]:
+        assert each is not None
+        number = each.record.arguments["x"].literal
         wanted = QueryCall.of(arguments={"x": number}, metadata={"run": {"pid": number}})
         assert len(list(storage.query(wanted))) == 1
     return len(found)

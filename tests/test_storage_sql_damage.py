@@ -1,4 +1,4 @@
-"""A damaged database file under a whole cache: never a wrong word, and functions run on."""
+"""A damaged database file: never a wrong word, and what cannot be used is said."""
 
 from __future__ import annotations
 
@@ -10,118 +10,132 @@ from typing import Any
 
 import pytest
 
-from fleche import Runtime, cache, fleche
-from fleche.caches import Cache
-from fleche.call import encode_record
+from fleche.call import CallEntry, QueryCall, encode_entry
 from fleche.digest import digest
-from fleche.errors import StorageError
-from fleche.storage import Sql, ValueFile
-from fleche.storage.sql import sqlite
-from fleche.table import Row
-from fleche.testing.corpus import a_record
+from fleche.errors import ParcelError, StorageError
+from fleche.storage import CallStorage
+from fleche.storage.local import CallLocal
+from fleche.storage.sql import Sql, _sqlite
+from fleche.testing.corpus import a_pin, an_entry
 
-pytestmark = pytest.mark.filterwarnings("ignore::fleche.decorator.FlecheWarning")
-
-SMALL = {"energy": -1.25, "label": "fcc", "steps": [1, 2, 3]}
 PAGE = 4096
 SLOW = [pytest.mark.slow, pytest.mark.timeout(1800)]
 
 
-@fleche(meta=Runtime())
-def measure(x: float, label: str = "fcc") -> Any:
-    """A result that its record shows, or one that it does not."""
-    return x if x < 0 else {**SMALL, "label": label}
+def made() -> dict[str, CallEntry]:
+    """Three calls and a pin."""
+    return {
+        digest("seven"): an_entry("measure", {"energy": -1.25, "steps": [1, 2]}, x=7.0, label="a"),
+        digest("small"): an_entry("measure", -2.5, x=-2.5, label="fcc"),
+        digest("other"): an_entry("measure", {"energy": 3.5}, x=7.0, label="bcc"),
+        digest("pin"): a_pin(),
+    }
 
 
 class Patient:
-    """A database file with three calls and a lease, and the cache above it.
+    """A database file with three calls and a pin.
 
     Attributes:
         sound: the bytes of the file as it was closed.
         hurt: how often a look at it failed, and how often it found nothing.
     """
 
-    def __init__(self, root: Path) -> None:
-        self.path = root / "calls.db"
-        self.values = ValueFile(root / "values")
-        with self.open() as made, cache(made):
-            measure(7.0)
-            measure(-2.5)
-            measure(7.0, "bcc")
-            made.calls.put(digest("lease"), a_record("running", x=1).replace(result=None))
-            self.records = {call.key: call.record for call in made.query()}
-        self.rows = {key: Row.of(key, record) for key, record in self.records.items()}
-        self.encoded = {key: encode_record(record) for key, record in self.records.items()}
-        self.key = measure.digest(7.0)
+    def __init__(self, root: Path, kind: str) -> None:
+        self.root, self.kind = root, kind
+        self.path = root / ("fleche.db" if kind == "local" else "calls.db")
+        self.entries = made()
+        self.encoded = {key: encode_entry(key, each) for key, each in self.entries.items()}
+        storage = self.open()
+        storage.put_many(list(self.entries.items()))
+        list(storage.holders(""))  # writes what calls are searched by
+        storage.close()
+        self.key = digest("seven")
         self.sound = self.path.read_bytes()
         self.hurt = 0
 
-    def open(self) -> Cache:
-        return Cache(self.values, Sql(self.path))
+    def open(self) -> CallStorage:
+        return CallLocal(self.root) if self.kind == "local" else Sql(self.path)
 
     def survives(self, data: bytes) -> None:
         """Put ``data`` in place of the file and do to it what people do."""
         for name in ("", "-wal", "-shm", "-journal"):
-            self.path.with_name(f"calls.db{name}").unlink(missing_ok=True)
+            self.path.with_name(f"{self.path.name}{name}").unlink(missing_ok=True)
         self.path.write_bytes(data)
-        with self.open() as made, cache(made):
-            for look in (self.look_up, self.query, self.keep_house):
-                said = self.complaint(look, made)
+        storage = self.open()
+        try:
+            for look in (self.look_up, self.query, self.list, self.remove, self.store):
+                said = self.complaint(look, storage)
                 assert said is None or (
                     str(self.path) in said and said.endswith((")", "another database"))
                 ), said
-            assert measure(7.0) == SMALL
-            assert measure(-2.5) == -2.5
+        finally:
+            storage.close()
 
-    def complaint(self, look: Callable[[Cache], None], made: Cache) -> str | None:
+    def complaint(self, look: Callable[[Any], None], storage: CallStorage) -> str | None:
         """Look, and return what is said if the database cannot be used."""
         try:
-            look(made)
+            look(storage)
         except StorageError as error:
             self.hurt += 1
             return str(error)
         return None
 
-    def look_up(self, made: Cache) -> None:
-        """A right result, or a counted miss."""
-        hit = made.lookup(self.key)
-        if hit is None:
-            assert made.counts()["misses"] == 1
+    def look_up(self, storage: CallStorage) -> None:
+        """What was stored, an error in its place, or nothing."""
+        found = list(storage.get_many([self.key]))
+        if not found or isinstance(found[0][1], ParcelError):
             self.hurt += 1
             return
-        assert hit.result == SMALL
-        assert encode_record(hit.record) == self.encoded[self.key]
+        ((key, entry),) = found
+        assert encode_entry(key, entry) == self.encoded[self.key]
 
-    def query(self, made: Cache) -> None:
+    def query(self, storage: CallStorage) -> None:
         """What is found is right."""
-        for call in made.query():
-            assert encode_record(call.record) == self.encoded[call.key]
-        for found in (made.query(arguments={"x": 7.0}), made.query(name="*measure")):
-            for row in found.table():
-                assert Row.of(row.key, self.records[row.key]).cells() == self.rows[row.key].cells()
-                assert row.arguments == self.rows[row.key].arguments
-                assert row.result == self.rows[row.key].result
-        list(made.calls.entries())
+        for template in (
+            QueryCall(),
+            QueryCall.of(arguments={"x": 7.0}),
+            QueryCall.of(name="*measure"),
+            QueryCall.of(name="measure", arguments={"label": "bcc"}),
+        ):
+            for key, entry in storage.query(template):
+                assert entry is not None
+                assert encode_entry(key, entry) == self.encoded[key]
+                assert template.matches(entry.record)
 
-    def keep_house(self, made: Cache) -> None:
+    def list(self, storage: CallStorage) -> None:
         """It works, or says why not."""
-        made.verify()
-        made.gc(dry_run=True)
+        list(storage.entries())
+        list(storage.entries("ab"))
+        list(storage.holders(""))
+
+    def remove(self, storage: CallStorage) -> None:
+        storage.delete_many([digest("other")])
+        storage.delete_older({digest("pin"): 1e12})
+
+    def store(self, storage: CallStorage) -> None:
+        """What is stored now is there now."""
+        key, entry = digest("new"), an_entry("measure", [1], x=1.0)
+        storage.put_many([(key, entry)])
+        found = dict(storage.get_many([key]))
+        assert encode_entry(key, found[key]) == encode_entry(key, entry)  # type: ignore[arg-type]
 
 
-@pytest.fixture
+@pytest.fixture(params=["sqlite", "local"])
 def patient(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+    request: pytest.FixtureRequest,
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> Patient:
     caplog.set_level(logging.CRITICAL, "fleche")
-    real = sqlite._use_wal
+    real = _sqlite._prepare
 
-    def use_wal(connection: Any) -> None:
+    def prepare(connection: Any) -> None:
         real(connection)
         connection.execute("PRAGMA synchronous = OFF")  # thousands of times to wait for a disk
 
-    monkeypatch.setattr(sqlite, "_use_wal", use_wal)
-    return Patient(tmp_path)
+    monkeypatch.setattr(_sqlite, "_prepare", prepare)
+    return Patient(tmp_path, request.param)
 
 
 def flipped(data: bytes, bit: int) -> bytes:
@@ -131,12 +145,12 @@ def flipped(data: bytes, bit: int) -> bytes:
 
 
 def row_of(patient: Patient) -> range:
-    """The bits of a row: its header, the columns, the record, the seal."""
-    record = patient.encoded[patient.key]
-    begin = patient.sound.index(record)
-    assert patient.sound.count(record) == 1
+    """The bits of a row: its header, the columns, the entry."""
+    data = patient.encoded[patient.key]
+    begin = patient.sound.index(data)
+    assert patient.sound.count(data) == 1
     first = patient.sound.rindex(str(patient.key).encode(), 0, begin)
-    return range(8 * (first - 40), 8 * (begin + len(record) + 32))
+    return range(8 * (first - 40), 8 * (begin + len(data)))
 
 
 def overwritten(data: bytes, chance: random.Random, places: list[int]) -> bytes:

@@ -9,20 +9,17 @@ from typing import Any
 
 import pytest
 import sqlalchemy as sa
-from fleche.claims import Claim
 
-from fleche import FlecheWarning, cache, fleche
-from fleche.caches import Cache
-from fleche.call import QueryCall
+from fleche.call import CallEntry, QueryCall
 from fleche.digest import digest
 from fleche.errors import StorageError
-from fleche.storage import Sql, ValueMemory
+from fleche.storage import Lock
+from fleche.storage.sql import Sql
 from fleche.testing.corpus import a_record
 from tests.helpers.postgres import PostgresServer, own_postgres  # noqa: F401
+from tests.helpers.storing import delete, get, has, put, touch
 
 pytestmark = [pytest.mark.postgres, pytest.mark.timeout(120)]
-
-runs: list[int] = []
 
 KEY = digest("key")
 OTHER = digest("other")
@@ -40,38 +37,42 @@ def storage(server: PostgresServer) -> Iterator[Sql]:
     storage.close()
 
 
+def a_call(name: str = "f", **arguments: Any) -> CallEntry:
+    return CallEntry(a_record(name, **arguments))
+
+
 @pytest.mark.parametrize("mode", ["fast", "immediate"])
 class TestRestarts:
     def test_idle_connections(self, server: PostgresServer, storage: Sql, mode: str) -> None:
         """Nobody notices, however many connections were waiting to be used."""
-        storage.put_many({digest(number): a_record("f", x=number) for number in range(40)})
+        storage.put_many([(digest(number), a_call("f", x=number)) for number in range(40)])
         together = threading.Barrier(8)
 
         def look(number: int) -> bool:
             together.wait(30)
-            return storage.contains(digest(number))
+            return has(storage, digest(number))
 
         with ThreadPoolExecutor(8) as pool:
             assert all(pool.map(look, range(8)))
-            assert storage.claims.take(KEY, "me") is None
+            assert storage.locks.acquire(KEY, "me") is None
             server.stop(mode)
             server.start()
             assert all(pool.map(look, range(8)))
         server.stop(mode)
         server.start()
-        storage.put(KEY, a_record("g"))
+        put(storage, KEY, a_call("g"))
         server.stop(mode)
         server.start()
-        assert storage.get(KEY) == a_record("g")
-        assert storage.missing([KEY, OTHER]) == [OTHER]
-        assert storage.claims.renew(KEY, "me")
+        assert get(storage, KEY) == a_call("g")
+        assert storage.contains_many([KEY, OTHER]) == {KEY}
+        assert storage.locks.heartbeat(KEY, "me")
         assert len(list(storage.query(QueryCall.of(name="f")))) == 40
 
     def test_in_the_middle_of_a_query(
         self, server: PostgresServer, storage: Sql, mode: str
     ) -> None:
         """It goes on where it was."""
-        storage.put_many({digest(number): a_record("f", x=number) for number in range(2000)})
+        storage.put_many([(digest(number), a_call("f", x=number)) for number in range(2000)])
         found = storage.query(QueryCall())
         seen = [next(found)[0] for _ in range(700)]
         server.stop(mode)
@@ -83,13 +84,13 @@ class TestRestarts:
 class TestDown:
     def test_one_clear_error(self, server: PostgresServer, storage: Sql) -> None:
         """While it is away, every operation says so; when it is back, the same object works."""
-        storage.put(KEY, a_record())
+        put(storage, KEY, a_call())
         server.stop()
         actions: list[Callable[[], Any]] = [
-            lambda: storage.put(OTHER, a_record()),
-            lambda: storage.get(KEY),
+            lambda: put(storage, OTHER, a_call()),
+            lambda: get(storage, KEY),
             lambda: list(storage.query(QueryCall())),
-            lambda: storage.claims.take(KEY, "me"),
+            lambda: storage.locks.acquire(KEY, "me"),
         ]
         try:
             for action in actions:
@@ -97,29 +98,16 @@ class TestDown:
                     action()
         finally:
             server.start()
-        storage.put(OTHER, a_record("new"))
-        assert storage.get(KEY) == a_record()
-        assert storage.get(OTHER) == a_record("new")
+        put(storage, OTHER, a_call("new"))
+        assert get(storage, KEY) == a_call()
+        assert get(storage, OTHER) == a_call("new")
 
-    def test_functions_run_on(self, server: PostgresServer, storage: Sql) -> None:
-        """What could not be stored is computed again when it is."""
 
-        @fleche
-        def twice(x: int) -> int:
-            runs.append(x)
-            return 2 * x
-
-        with cache(Cache(ValueMemory(), storage)):
-            assert twice(1) == 2
-            server.stop()
-            try:
-                with pytest.warns(FlecheWarning, match="runs without looking"):
-                    assert twice(2) == 4
-            finally:
-                server.start()
-            assert [twice(1), twice(2), twice(2)] == [2, 4, 4]
-        assert runs == [1, 2, 2]
-        runs.clear()
+def engine_of(storage: Sql) -> sa.Engine:
+    """What makes the connections of a storage."""
+    has(storage, KEY)
+    engine: sa.Engine = storage._database._engine  # type: ignore[attr-defined]
+    return engine
 
 
 class Breaking:
@@ -127,9 +115,8 @@ class Breaking:
 
     def __init__(self, server: PostgresServer, storage: Sql, word: str, *, after: bool) -> None:
         self.server, self.word, self.struck = server, word, False
-        with storage._database.read() as connection:
-            self.engine = connection.engine
-            self.url = self.engine.url.render_as_string(hide_password=False)
+        self.engine = engine_of(storage)
+        self.url = self.engine.url.render_as_string(hide_password=False)
         self.event = "after_cursor_execute" if after else "before_cursor_execute"
 
     def __enter__(self) -> Breaking:
@@ -150,8 +137,7 @@ class Losing:
     """Breaks a connection when its transaction has been committed, before anybody hears of it."""
 
     def __init__(self, storage: Sql, monkeypatch: pytest.MonkeyPatch) -> None:
-        with storage._database.read() as connection:
-            dialect = connection.dialect
+        dialect = engine_of(storage).dialect
         self.left, self.commit = 0, dialect.do_commit
         monkeypatch.setattr(dialect, "do_commit", self._commit)
 
@@ -176,76 +162,76 @@ class TestBrokenInTheMidst:
 
     @pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
     @pytest.mark.parametrize(
-        "word", ["INSERT INTO fleche_calls", "DELETE FROM fleche_arg", "INSERT INTO fleche_meta"]
+        "word", ["INSERT INTO fleche_calls", "DELETE FROM fleche_facts", "INSERT INTO fleche_facts"]
     )
     def test_a_put(self, server: PostgresServer, storage: Sql, word: str, after: bool) -> None:
-        storage.put(KEY, a_record("old", x=1))
+        put(storage, KEY, a_call("old", x=1))
         record = a_record("new", x=2).replace(metadata={"run": {"host": "h"}})
         with Breaking(server, storage, word, after=after):
-            storage.put_many({KEY: record, OTHER: record})
-        assert storage.get(KEY) == storage.get(OTHER) == record
+            storage.put_many([(KEY, CallEntry(record)), (OTHER, CallEntry(record))])
+        assert get(storage, KEY) == get(storage, OTHER) == CallEntry(record)
         assert len(list(storage.query(QueryCall.of(arguments={"x": 2})))) == 2
 
     @pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
     def test_other_changes(self, server: PostgresServer, storage: Sql, after: bool) -> None:
-        storage.put(KEY, a_record())
+        put(storage, KEY, a_call())
         with Breaking(server, storage, "UPDATE", after=after):
-            assert storage.renew(KEY)
+            assert touch(storage, KEY)
         with Breaking(server, storage, "SELECT", after=after):
-            assert storage.get(KEY) == a_record()
+            assert get(storage, KEY) == a_call()
         with Breaking(server, storage, "DELETE", after=after):
-            storage.delete(KEY)
-        assert not storage.contains(KEY)
+            delete(storage, KEY)
+        assert not has(storage, KEY)
 
     @pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
-    def test_claims(self, server: PostgresServer, storage: Sql, after: bool) -> None:
+    def test_locks(self, server: PostgresServer, storage: Sql, after: bool) -> None:
         """One has it, and the other does not, whenever it broke."""
-        claims = storage.claims
-        assert claims.take(OTHER, "me") is None  # makes the table
-        with Breaking(server, storage, "INSERT INTO fleche_claims", after=after):
-            assert claims.take(KEY, "me") is None
-        found = claims.take(KEY, "you")
+        locks = storage.locks
+        assert locks.acquire(OTHER, "me") is None
+        with Breaking(server, storage, "INSERT INTO fleche_locks", after=after):
+            assert locks.acquire(KEY, "me") is None
+        found = locks.acquire(KEY, "you")
         assert found is not None
         assert found.owner == "me"
-        with Breaking(server, storage, "UPDATE fleche_claims", after=after):
-            assert claims.take_over(KEY, "you", found)
-        assert not claims.take_over(KEY, "third", found)
-        assert not claims.take_over(KEY, "me", Claim("me", found.beat))
-        with Breaking(server, storage, "UPDATE fleche_claims", after=after):
-            assert claims.renew(KEY, "you")
-        with Breaking(server, storage, "DELETE FROM fleche_claims", after=after):
-            claims.release(KEY, "you")
-        assert claims.take(KEY, "third") is None
+        with Breaking(server, storage, "UPDATE fleche_locks", after=after):
+            assert locks.steal(KEY, "you", found)
+        assert not locks.steal(KEY, "third", found)
+        assert not locks.steal(KEY, "me", Lock("me", found.heartbeat))
+        with Breaking(server, storage, "UPDATE fleche_locks", after=after):
+            assert locks.heartbeat(KEY, "you")
+        with Breaking(server, storage, "DELETE FROM fleche_locks", after=after):
+            locks.release(KEY, "you")
+        assert locks.acquire(KEY, "third") is None
 
     def test_the_answer_is_lost(self, storage: Sql, monkeypatch: pytest.MonkeyPatch) -> None:
         """What was committed before the connection broke does no harm when it is done again."""
-        claims = storage.claims
-        assert claims.take(OTHER, "me") is None  # makes the table
+        locks = storage.locks
+        assert locks.acquire(OTHER, "me") is None
         lose = Losing(storage, monkeypatch)
         with lose:
-            storage.put(KEY, a_record("new"))
-        assert storage.get(KEY) == a_record("new")
+            put(storage, KEY, a_call("new"))
+        assert get(storage, KEY) == a_call("new")
         with lose:
-            assert storage.renew(KEY)
+            assert touch(storage, KEY)
         with lose:
-            storage.delete(KEY)
-        assert not storage.contains(KEY)
+            delete(storage, KEY)
+        assert not has(storage, KEY)
         with lose:
-            assert claims.take(KEY, "me") is None
-        found = claims.take(KEY, "you")
+            assert locks.acquire(KEY, "me") is None
+        found = locks.acquire(KEY, "you")
         assert found is not None
         with lose:
-            assert claims.take_over(KEY, "you", found)
-        assert not claims.take_over(KEY, "third", found)
+            assert locks.steal(KEY, "you", found)
+        assert not locks.steal(KEY, "third", found)
         with lose:
-            assert claims.renew(KEY, "you")
+            assert locks.heartbeat(KEY, "you")
         with lose:
-            claims.release(KEY, "you")
-        assert claims.take(KEY, "third") is None
+            locks.release(KEY, "you")
+        assert locks.acquire(KEY, "third") is None
 
     def test_again_and_again(self, server: PostgresServer, storage: Sql) -> None:
         """Twice is enough; who breaks it for ever is named."""
-        storage.put(KEY, a_record("old"))
+        put(storage, KEY, a_call("old"))
         with Breaking(server, storage, "INSERT", after=False) as breaking:
 
             def once_more(*arguments: Any) -> None:
@@ -253,6 +239,6 @@ class TestBrokenInTheMidst:
 
             sa.event.listen(breaking.engine, "begin", once_more)
             with pytest.raises(StorageError, match="cannot write"):
-                storage.put(KEY, a_record("new"))
+                put(storage, KEY, a_call("new"))
             sa.event.remove(breaking.engine, "begin", once_more)
-        assert storage.get(KEY) == a_record("old")
+        assert get(storage, KEY) == a_call("old")

@@ -40,6 +40,9 @@ log = logging.getLogger("fleche.caches")
 
 _SHORTEST = 4
 
+_REMEMBERED = 10_000
+"""So many values that were sent are remembered."""
+
 
 class BaseCache:
     """A cache of calls. Every method may be called from any thread.
@@ -55,6 +58,7 @@ class BaseCache:
         """Make what ``backend`` does convenient."""
         self.backend = backend
         self._damaged: set[Address] = set()
+        self._sent: dict[Address, None] = {}
         self._told: set[object] = set()
         self._told_lock = renewed_after_fork(Lock())
 
@@ -650,6 +654,18 @@ class BaseCache:
         unusable = [each for each in addresses if each in damaged]
         rest = [each for each in addresses if each not in damaged]
         return [*unusable, *(self.backend.lacking(rest, keep=True) if rest else ())]
+
+    def has_sent(self, addresses: Iterable[Address]) -> bool:
+        """Return whether one of the values was sent, or found to be there, not long ago."""
+        return not self._sent.keys().isdisjoint(addresses)
+
+    def note_sent(self, addresses: Iterable[Address]) -> None:
+        """Remember that values were sent, or found to be there."""
+        for address in addresses:
+            self._sent.pop(address, None)
+            self._sent[address] = None
+        while len(self._sent) > _REMEMBERED:
+            self._sent.pop(next(iter(self._sent), None), None)  # type: ignore[arg-type]
 
     def mend(self, addresses: Iterable[Address]) -> None:
         """Forget that values were damaged: they have been stored anew."""

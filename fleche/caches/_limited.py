@@ -582,10 +582,6 @@ class SizeLimitedCache(CacheView):
     the time. At worst, each of them adds the tenth that it still had when others filled the rest.
 
     A call may be evicted at any time, even one whose key :meth:`save` is about to return.
-
-    Attributes:
-        max_size: how many calls are kept; ``None`` for any number.
-        max_bytes: how many bytes their records and values may take; ``None`` for any number.
     """
 
     inner: Cache
@@ -613,15 +609,32 @@ class SizeLimitedCache(CacheView):
         """
         if not isinstance(inner, Cache):
             raise TypeError(f"only a cache with storages of its own can be limited, not {inner!r}")
-        self.max_size = max_size
-        self.max_bytes = max_bytes
-        self.eviction = eviction
+        self._limits = max_size, max_bytes, eviction
         super().__init__(inner)
 
     @override
     def _make_backend(self, inner: CacheBackend) -> CacheBackend:
         assert isinstance(inner, LocalBackend)
-        return SizeLimitedBackend(inner, self.max_size, self.max_bytes, self.eviction)
+        return SizeLimitedBackend(inner, *self._limits)
+
+    @property
+    def max_size(self) -> int | None:
+        """How many calls are kept; ``None`` for any number."""
+        return self.backend.max_size
+
+    @property
+    def max_bytes(self) -> int | None:
+        """How many bytes their records and values may take; ``None`` for any number."""
+        return self.backend.max_bytes
+
+    @property
+    def eviction(self) -> Eviction:
+        """Which calls go first."""
+        return self.backend.eviction
+
+    @eviction.setter
+    def eviction(self, eviction: Eviction) -> None:
+        self.backend.eviction = eviction
 
     def make_room(self) -> int:
         """Evict until the limits hold; return how many calls went."""

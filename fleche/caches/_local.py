@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from bisect import bisect_left
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -25,11 +26,13 @@ from fleche.caches._base import BaseCache
 from fleche.caches.maintenance import Gc, Report, Task, Verify, collect, measure, verify
 from fleche.call import SMALL, CallEntry, QueryCall, ValueRef
 from fleche.digest import Address, Digest
-from fleche.errors import AmbiguousFormError, ParcelError
+from fleche.errors import AmbiguousFormError, ParcelError, StorageError
 from fleche.parcel import Parcel
 from fleche.storage import CallStorage, Capabilities, Entry, ValueStorage
 
 __all__ = ["Cache", "Local", "LocalBackend"]
+
+log = logging.getLogger("fleche.caches")
 
 _MANY = 500
 """To shrink so many keys, it is quicker to list everything once."""
@@ -163,7 +166,10 @@ class LocalBackend(CacheBackend):
         if kept:
             self.calls.put_many(kept.items())
         if unpin:
-            self.calls.delete_many(unpin)
+            try:
+                self.calls.delete_many(unpin)
+            except StorageError as error:  # what they protect is safe, and they end by their age
+                log.warning("pin %s stays until it is too old: %s", unpin[0][:12], error)
 
     def _check_signatures(self, entry: CallEntry) -> None:
         """Refuse an entry with a parcel that would not be opened here.

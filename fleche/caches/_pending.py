@@ -51,6 +51,9 @@ KEPT_PROCESS = 64 << 20
 _LONG = 64 << 20
 """What takes more bytes may take longer to arrive than ``gc()`` leaves young values alone."""
 
+_WORTH_ASKING = 1 << 16
+"""What has been sent before is asked for again, instead of sent again, if it has more bytes."""
+
 _kept: dict[int, int] = {}  # bytes by the id of the pending call; single operations need no lock
 
 
@@ -235,12 +238,13 @@ class PendingCall:
             return
         large = self._parts.take_large()
         self._parts.freeze()
-        self._pin = Pin(self.record.name, large.addresses())
+        pin = Pin(self.record.name, large.addresses())
+        self._cache.backend.save(pin.entries)
+        self._pin = pin
         try:
-            self._cache.backend.save(self._pin.entries)
             _store(self._cache, large)
         except BaseException:
-            self._unpin(logging.DEBUG)  # perhaps it was never there; the exception says enough
+            self._unpin()
             raise
 
     def commit(
@@ -316,16 +320,16 @@ class PendingCall:
         """Give the call up (its function raised); nothing of it is listed. Idempotent."""
         self._is_over = True
         _kept.pop(id(self), None)
-        self._unpin(logging.WARNING)
+        self._unpin()
 
-    def _unpin(self, level: int) -> None:
+    def _unpin(self) -> None:
         pin, self._pin = self._pin, None
         if pin is None:
             return
         try:
             self._cache.backend.save({}, unpin=[pin.key])
         except FlecheError as error:
-            log.log(level, "pin %s stays until it is too old: %s", pin.key[:12], error)
+            log.warning("pin %s stays until it is too old: %s", pin.key[:12], error)
 
     def __del__(self) -> None:
         _kept.pop(id(self), None)
@@ -353,7 +357,11 @@ def _store(
     entries: Mapping[Digest, CallEntry] | None = None,
     unpin: Sequence[Digest] = (),
 ) -> None:
-    """Save parts, then entries. Of large parts, only what the cache lacks is sent."""
+    """Save parts, then entries.
+
+    What the cache has is not sent again. It is asked for where that is worth a round trip: if there
+    is much to send, or if some of it has gone this way before.
+    """
     entries = entries or {}
     addresses = wanted = parts.addresses()
     size = parts.size
@@ -362,7 +370,9 @@ def _store(
         pin = Pin("save", addresses)
         cache.backend.save(pin.entries)
         pins.append(pin.key)
-    if size > INLINE:
+    if size > INLINE or (size > _WORTH_ASKING and cache.has_sent(addresses)):
         wanted = cache.lacking(addresses)
     cache.backend.save(entries, parts.parcels(wanted) if wanted else (), unpin=pins)
     cache.mend(wanted)
+    if size > _WORTH_ASKING:
+        cache.note_sent(addresses)

@@ -253,7 +253,7 @@ class RemoteBackend(CacheBackend):
     def contains(self, keys: Sequence[Digest | Address]) -> list[bool]:
         return [
             flag
-            for batch in batches(keys)
+            for batch in batches(map(_name, keys))
             for flag in _exactly(len(batch), self._ask(m.Contains(batch), m.Flags).flags)
         ]
 
@@ -262,7 +262,7 @@ class RemoteBackend(CacheBackend):
         self.check_writable("evict")
         return [
             flag
-            for batch in batches(keys)
+            for batch in batches(map(_name, keys))
             for flag in _exactly(len(batch), self._ask(m.Evict(batch), m.Flags).flags)
         ]
 
@@ -337,6 +337,12 @@ def _as_damage(failure: m.Failure) -> ParcelError:
     if isinstance(error, ParcelError):
         return error
     raise ProtocolError(f"the server sent {type(error).__name__} in place of an entry: {error}")
+
+
+def _name(key: Digest | Address) -> str:
+    """Return a key or an address so that the server can tell one from the other."""
+    is_bare = isinstance(key, Address) and not key.variant
+    return f"{key}." if is_bare else str(key)
 
 
 def _exactly(count: int, found: list[T]) -> list[T]:

@@ -177,7 +177,7 @@ class Handlers:
 
 def _name(text: str) -> Digest | Address:
     """Return the key or the address that a validated text is."""
-    return _address(text) if "." in text else Digest(text)
+    return _address(text.removesuffix(".")) if "." in text else Digest(text)
 
 
 def _address(text: str) -> Address:

@@ -49,6 +49,8 @@ __all__ = [
 
 Key: TypeAlias = Annotated[str, msgspec.Meta(pattern="^[0-9a-f]{64}$")]
 Place: TypeAlias = Annotated[str, msgspec.Meta(pattern=r"^[0-9a-f]{64}(\.[0-9a-f]{32})?$")]
+Name: TypeAlias = Annotated[str, msgspec.Meta(pattern=r"^[0-9a-f]{64}(\.([0-9a-f]{32})?)?$")]
+"""The key of a call, or an address; that of a value in any form ends with the dot."""
 Prefix: TypeAlias = Annotated[str, msgspec.Meta(pattern="^[0-9a-f]{4,64}$")]
 Size: TypeAlias = Annotated[int, msgspec.Meta(ge=0, lt=1 << 62)]
 
@@ -106,13 +108,13 @@ class Lacking(Message, frozen=True, tag="lacking"):
 class Contains(Message, frozen=True, tag="contains"):
     """Ask which calls or values are there. Answer: :class:`Flags`, in order."""
 
-    keys: list[Place]
+    keys: list[Name]
 
 
 class Evict(Message, frozen=True, tag="evict"):
     """Forget calls or values. Answer: :class:`Flags`: which of them were there, in order."""
 
-    keys: list[Place]
+    keys: list[Name]
 
 
 class Expand(Message, frozen=True, tag="expand"):

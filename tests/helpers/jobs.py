@@ -17,8 +17,8 @@ import numpy as np
 
 from fleche.caches import BaseCache, Cache, SizeLimitedCache
 from fleche.call import Call
-from fleche.config import cache_from_config
 from fleche.digest import Digest
+from fleche.storage import storage_from_config
 
 __all__ = [
     "DIFFERENT",
@@ -46,7 +46,7 @@ GRACE = 5.0
 _CONTEXT = multiprocessing.get_context("forkserver")
 # What a job imports is imported once, by the process that all of them are forked from.
 _CONTEXT.set_forkserver_preload(
-    ["fleche.config", "fleche.caches", "numpy", "h5py", "sqlalchemy", "s3fs", "fleche.storage.hdf5"]
+    ["fleche.caches", "numpy", "h5py", "sqlalchemy", "s3fs", "fleche.storage.hdf5"]
 )
 
 
@@ -70,13 +70,14 @@ def described(values: Mapping[str, Any], calls: Mapping[str, Any]) -> str:
 
 def open_cache(where: str) -> Cache:
     """Return the cache that is described so."""
-    cache = cache_from_config(json.loads(where))
-    assert isinstance(cache, Cache)
-    return cache
+    tables = json.loads(where)
+    values: Any = storage_from_config(tables["values"], "values")
+    calls: Any = storage_from_config(tables["calls"], "calls")
+    return Cache(values, calls)
 
 
 def expected(number: int) -> list[Any]:
-    """The result of call number so-and-so; some are large, some share one of a few arrays."""
+    """The result of call number so-and-so; some are small, some large, some share an array."""
     text = "x" * (number * 7919 % 90_000)
     held = {"array": np.full(10_000, number % 5, float)} if number % 3 == 0 else {}
     return [number, text, held]
@@ -102,7 +103,7 @@ def write(where: str, number: int, tell: Connection) -> None:
 
 
 def work(where: str, seed: int, turns: int, way: str, tell: Connection) -> None:
-    """Save and evict the same few calls as everybody else, and tell what went wrong.
+    """Save and evict the same few calls as all others, and tell what went wrong.
 
     Args:
         where: the cache.

@@ -304,7 +304,8 @@ class ValueLocal(_Local, ValueStorage):
                 connection.executemany(_FORGET, [{"address": str(key)} for key in taken])
                 return taken
 
-            gone |= self._database.change(delete, frees=True)
+            if self._known(batch) or self._files.contains_many(batch):
+                gone |= self._database.change(delete, frees=True)
         return gone
 
     @staticmethod

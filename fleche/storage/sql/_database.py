@@ -79,7 +79,13 @@ class Database(ABC):
         """
 
     @abstractmethod
-    def change(self, work: Callable[[Connection], T], *, frees: bool = False) -> T:
+    def change(
+        self,
+        work: Callable[[Connection], T],
+        *,
+        frees: bool = False,
+        patience: float | None = None,
+    ) -> T:
         """Return what ``work`` returns, called with a connection inside a transaction that writes.
 
         It may be called more than once, where the transaction did not get through, or where it is
@@ -88,10 +94,15 @@ class Database(ABC):
         Args:
             work: what to do. It must not use this database in any other way.
             frees: it only removes, and must work where the disk is full.
+            patience: seconds to wait for others who write; by default what suits the database.
 
         Raises:
             StorageError: the database failed; unless it was the connection, it is as it was.
         """
+
+    def is_ours(self) -> bool:
+        """Return whether a look at it may write as well: it is no file of another account."""
+        return True
 
     @abstractmethod
     def close(self) -> None:

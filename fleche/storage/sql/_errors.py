@@ -51,7 +51,8 @@ def as_storage_error(
         otherwise: what to do where no word is known.
     """
     reason = str(cause).strip() or type(cause).__name__
-    known = {**(hints or {}), **_HINTS}
+    first = hints or {}
+    known = {**first, **_HINTS, **first}
     hint = next((hint for word, hint in known.items() if word in reason.lower()), otherwise)
     kind = DiskFull if "disk is full" in reason.lower() else StorageError
     return kind(f"{shown}: cannot {action}: {reason}{f' ({hint})' if hint else ''}")

@@ -90,7 +90,13 @@ class Server(Pooled):
         return self._at_most_twice("read", select)
 
     @override
-    def change(self, work: Callable[[Connection], T], *, frees: bool = False) -> T:
+    def change(
+        self,
+        work: Callable[[Connection], T],
+        *,
+        frees: bool = False,
+        patience: float | None = None,
+    ) -> T:
         def act(session: _Session) -> T:
             with session.connection.begin():
                 return work(session)

@@ -13,10 +13,12 @@ The lowest version of SQLite that works is 3.24 (``ON CONFLICT DO UPDATE``).
 from __future__ import annotations
 
 import os
+import shutil
 import sqlite3
+import tempfile
 import time
 from collections.abc import Callable, Mapping
-from contextlib import suppress
+from contextlib import closing, suppress
 from pathlib import Path
 from threading import Lock, RLock
 from typing import Any, TypeVar
@@ -37,6 +39,9 @@ _PATIENCE = 60.0
 
 _BUSY = 0.2
 """Seconds for which SQLite itself waits; in between, a fork can have its way."""
+
+_LOOK = 1.0
+"""Seconds to wait for another thread that looks at a file."""
 
 _ATTEMPTS = 20
 _CACHED_STATEMENTS = 256
@@ -107,7 +112,13 @@ class SqliteMemory(Database):
                 raise as_storage_error(self.shown, "read", error) from error
 
     @override
-    def change(self, work: Callable[[Connection], T], *, frees: bool = False) -> T:
+    def change(
+        self,
+        work: Callable[[Connection], T],
+        *,
+        frees: bool = False,
+        patience: float | None = None,
+    ) -> T:
         with self._lock:
             try:
                 return _transact(self._connect(), work)
@@ -233,16 +244,23 @@ class SqliteFile(Pooled):
         return self._look_at(select)  # there is no room for a log, and none is needed
 
     @override
-    def change(self, work: Callable[[Connection], T], *, frees: bool = False) -> T:
+    def change(
+        self,
+        work: Callable[[Connection], T],
+        *,
+        frees: bool = False,
+        patience: float | None = None,
+    ) -> T:
         if self._only_read:
             raise self._explained("write", sqlite3.OperationalError("readonly database"))
         with self._writing:
             try:
-                return self._patiently("write", lambda found: _transact(found, work))
+                return self._patiently("write", lambda found: _transact(found, work), patience)
             except StorageError as error:
-                if not (_says_full(error) and self._free_reserve()):
+                if not _says_full(error):
                     raise
                 full = error
+            self._free_reserve()
             try:
                 self._empty_log()
                 if frees:
@@ -252,9 +270,16 @@ class SqliteFile(Pooled):
                 self._keep_reserve()
             raise full
 
-    def _patiently(self, action: str, work: Callable[[Any], T]) -> T:
+    @override
+    def is_ours(self) -> bool:
+        try:
+            return bool(self._idle) or not self._is_guest(self.path.stat())
+        except OSError:
+            return False
+
+    def _patiently(self, action: str, work: Callable[[Any], T], patience: float | None = None) -> T:
         """Return what ``work`` returns, called with a connection again while others write."""
-        deadline = time.monotonic() + self._patience
+        deadline = time.monotonic() + (self._patience if patience is None else patience)
         while True:
             try:
                 idle, connection = self.take()
@@ -343,8 +368,11 @@ class SqliteFile(Pooled):
     @override
     def retire(self) -> None:
         super().retire()
-        with self._looking:
-            self._forget_look()
+        if self._looking.acquire(timeout=_LOOK):
+            try:
+                self._forget_look()
+            finally:
+                self._looking.release()
 
     # -- a file that is somebody else's ------------------------------------------------------------
 
@@ -376,8 +404,10 @@ class SqliteFile(Pooled):
                 except OSError as error:
                     raise self._explained("read", error) from error
                 try:
-                    result = look(self._guest_connection(stamp))
-                except sqlite3.Error as error:
+                    result = self._look_once(look, stamp)
+                except (sqlite3.Error, OSError) as error:
+                    if isinstance(error, StorageError):
+                        raise
                     failure = error
                 if stamp is None:
                     self._forget_look()
@@ -392,6 +422,27 @@ class SqliteFile(Pooled):
                 raise self._explained("read", failure) from failure
             attempts -= 1
         raise Disturbed(f"{self.shown}: cannot read: somebody writes to it (try again)")
+
+    def _look_once(self, look: Callable[[Any], T], stamp: tuple[int, ...] | None) -> T:
+        try:
+            return look(self._guest_connection(stamp))
+        except sqlite3.OperationalError as error:
+            if stamp is not None or _is_busy(error):
+                raise
+        # What a killed process leaves of a log is sometimes not to be read without being mended.
+        with tempfile.TemporaryDirectory(prefix="fleche-") as place:
+            copy = Path(place, "copy.db")
+            before = self._stamps()
+            for end in ("", "-wal"):
+                shutil.copyfile(f"{self.path}{end}", f"{copy}{end}")
+            if self._stamps() != before:
+                raise sqlite3.OperationalError("database is locked: it is being written to")
+            with closing(sqlite3.connect(copy, isolation_level=None)) as connection:
+                connection.text_factory = _as_text
+                return look(connection)
+
+    def _stamps(self) -> list[tuple[int, ...]]:
+        return [stamp_of(Path(f"{self.path}{end}")) for end in ("", "-wal")]
 
     def _was_in_vain(self, stamp: tuple[int, ...] | None, *, failed: bool) -> bool:
         """Return whether somebody has come meanwhile, or gone with the log."""
@@ -457,15 +508,22 @@ class SqliteFile(Pooled):
             with suppress(OSError):
                 if said := self._foreign_side_file():
                     return StorageError(f"{self.shown}: cannot {action}: {said}")
+        hints = {}
+        ours = os.access in os.supports_effective_ids
+        if self.path.exists() and not os.access(self.path.parent, os.W_OK, effective_ids=ours):
+            hints = {
+                "unable to open": "no permission to write; set read_only = true for this cache"
+            }
         perhaps = f"perhaps {DAMAGED}" if isinstance(error, sqlite3.DatabaseError) else ""
-        return as_storage_error(self.shown, action, error, otherwise=perhaps)
+        return as_storage_error(self.shown, action, error, hints, perhaps)
 
     def _foreign_side_file(self) -> str:
         """Return what a log that somebody else has left means, and how it is mended."""
-        if not os.access(self.path, os.W_OK):
+        ours = os.access in os.supports_effective_ids
+        if not os.access(self.path, os.W_OK, effective_ids=ours):
             return ""
         for side in self._side_files():
-            if os.access(side, os.W_OK):
+            if os.access(side, os.W_OK, effective_ids=ours):
                 continue
             owner = _account(side.stat().st_uid)
             log = self.path.with_name(f"{self.path.name}-wal")
@@ -487,13 +545,10 @@ class SqliteFile(Pooled):
     def _reserve(self) -> Path:
         return self.path.with_name(f"{self.path.name}-reserve")
 
-    def _free_reserve(self) -> bool:
-        """Give the disk back what was kept for this moment; return whether there was any."""
-        try:
-            self._reserve().unlink()
-        except OSError:
-            return False
-        return True
+    def _free_reserve(self) -> None:
+        """Give the disk back what was kept for this moment."""
+        with suppress(OSError):
+            self._reserve().unlink(missing_ok=True)
 
     def _empty_log(self) -> None:
         """Bring what is in the log into the file, so that it needs no room twice."""
@@ -504,15 +559,10 @@ class SqliteFile(Pooled):
 
     def _keep_reserve(self) -> None:
         """Keep some room on the disk; without it, a full one has no room for removing anything."""
-        place = self._reserve()
-        try:
-            with place.open("xb") as file:
-                file.write(bytes(_RESERVE))
-        except FileExistsError:
-            pass
-        except OSError:
-            with suppress(OSError):
-                place.unlink(missing_ok=True)
+        part = bytes(_RESERVE // 32)
+        with suppress(OSError), self._reserve().open("xb", buffering=0) as file:
+            for _ in range(32):  # as much of it as there is room for
+                file.write(part)
 
 
 # -- what connections have in common ---------------------------------------------------------------

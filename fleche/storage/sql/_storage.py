@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias
@@ -14,7 +15,7 @@ import msgspec
 from fleche._util import batched, override
 from fleche.call import CallEntry, CallRecord, QueryCall, decode_entry, encode_entry
 from fleche.digest import Address
-from fleche.errors import ParcelError, StorageError
+from fleche.errors import CorruptParcel, ParcelError, StorageError
 from fleche.storage._base import (
     CallStorage,
     Capabilities,
@@ -49,6 +50,9 @@ _LAST_ID = (1 << 63) - 1
 _TAIL = 256
 """After so many calls without facts, those of all of them are written."""
 
+_CATCH_UP = 0.1
+"""Seconds for which a query waits for others who write, to write the facts that are missing."""
+
 _ENTRY = "SELECT key, entry FROM fleche_calls WHERE key = :key"
 _UPSERT = (
     "INSERT INTO fleche_calls (key, function, pin, modified, size, entry)"
@@ -57,6 +61,9 @@ _UPSERT = (
     " modified = excluded.modified, size = excluded.size, entry = excluded.entry"
 )
 _INDEXED = "SELECT value FROM fleche_meta WHERE name = 'indexed'"
+_PROGRESS = (
+    "SELECT value, (SELECT MAX(id) FROM fleche_calls) FROM fleche_meta WHERE name = 'indexed'"
+)
 _PLACE = f"SELECT id, ({_INDEXED}) FROM fleche_calls WHERE key = :key"
 _FUNCTION = (
     "SELECT id FROM fleche_functions WHERE name = :name AND module = :module AND code = :code"
@@ -151,22 +158,34 @@ class SqlCalls(CallStorage):
         if new:
             self._functions.update(new)
 
-    def _index(self, connection: Connection, indexed: int) -> None:
-        """Write the facts of the calls that have none."""
+    def _index(self, connection: Connection, indexed: int) -> int:
+        """Write the facts of the calls that have none; return the last of them."""
         rows = connection.execute(_BEHIND, {"indexed": indexed}).fetchall()
         for call, key, data in rows:
             entry = self._opened(key, data)
             if isinstance(entry, CallEntry):
                 connection.executemany(_INSERT_FACT, facts_of(call, entry))
-        if rows:
-            connection.execute(_SET_INDEXED, {"value": str(rows[-1][0])})
+        if not rows:
+            return indexed
+        connection.execute(_SET_INDEXED, {"value": str(rows[-1][0])})
+        return int(rows[-1][0])
 
     def _indexed(self) -> int:
-        """Return the last call whose facts are there."""
+        """Return the last call whose facts are there; write what is missing, where that is easy."""
         if not self._indexes_later:
             return _LAST_ID - 1
-        rows = self._database.fetch(_INDEXED)
-        return _as_number(rows[0][0]) if rows else 0
+        rows = self._database.fetch(_PROGRESS)
+        if not rows:
+            return 0
+        indexed, last = _as_number(rows[0][0]), rows[0][1]
+        if isinstance(last, int) and last > indexed and self._database.is_ours():
+            with suppress(StorageError):
+                return self._database.change(self._catch_up, patience=_CATCH_UP)
+        return indexed
+
+    def _catch_up(self, connection: Connection) -> int:
+        rows = connection.execute(_INDEXED).fetchall()
+        return self._index(connection, _as_number(rows[0][0]) if rows else 0)
 
     @override
     def get_many(self, keys: Iterable[str]) -> Iterator[tuple[str, CallEntry | ParcelError]]:
@@ -465,6 +484,8 @@ class SqlCalls(CallStorage):
 
     def _opened(self, key: str, data: Any) -> CallEntry | ParcelError:
         """Return the entry in a row, after every check, or the error that refuses it."""
+        if not _is_key(key):
+            return CorruptParcel(f"{self._database.shown}: the key of a call is damaged")
         whole = data if isinstance(data, bytes) else b""  # a damaged file holds anything
         try:
             return decode_entry(key, whole, self._secrets, place=self._database.shown)

@@ -149,8 +149,8 @@ def immutable(path: Path) -> str:
 
 
 def read_only(path: Path) -> str:
-    """Return the URI that reads a file, with its locks."""
-    return f"file:{quote(str(path))}?mode=ro"
+    """Return the URI that reads a file with its locks and its log, and makes none of them."""
+    return f"file:{quote(str(path))}?mode=ro&readonly_shm=1"
 
 
 def _parts(url: str) -> tuple[str, str, str]:
