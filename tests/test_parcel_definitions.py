@@ -62,10 +62,11 @@ def odd(n):
     return n != 0 and even(n - 1)
 """
 
+VALUE = "value = [Model(3), Status.CONVERGED, Point(1), helper, even, Model]\n"
+
 WRITE = """
 import sys
 from fleche.parcel import pack
-value = [Model(3), Status.CONVERGED, Point(1), helper, even, Model]
 parcel = pack(value, sys.argv[2])
 with open(sys.argv[1], "wb") as file:
     file.write(parcel.tobytes())
@@ -120,7 +121,7 @@ class TestTheNextRun:
 
     def test_they_are_the_very_ones(self, script: Script, serializer: str) -> None:
         """`is`, `isinstance`, `==` and `match` hold, whatever the serializer and the hash seed."""
-        script.run(DEFINITIONS, WRITE, serializer=serializer)
+        script.run(DEFINITIONS, VALUE, WRITE, serializer=serializer)
         found = script.run(
             DEFINITIONS,
             READ,
@@ -140,20 +141,20 @@ class TestTheNextRun:
         So it is with every serializer.
         """
         found = {
-            *script.run(DEFINITIONS, WRITE),
-            *script.run("# a comment\n\n", DEFINITIONS, WRITE, seed=3),
-            *script.run(DEFINITIONS, WRITE, serializer="pickle", seed=9),
+            *script.run(DEFINITIONS, VALUE, WRITE),
+            *script.run("# a comment\n\n", DEFINITIONS, VALUE, WRITE, seed=3),
+            *script.run(DEFINITIONS, VALUE, WRITE, serializer="pickle", seed=9),
         }
         assert len(found) == 1
 
     def test_another_body_is_another_stream(self, script: Script) -> None:
         """A class that has changed is told by the address, not only when it is opened."""
-        one = script.run(DEFINITIONS, WRITE)
-        assert script.run(DEFINITIONS.replace('"base"', '"other"'), WRITE) != one
+        one = script.run(DEFINITIONS, VALUE, WRITE)
+        assert script.run(DEFINITIONS.replace('"base"', '"other"'), VALUE, WRITE) != one
 
     def test_what_changes_while_a_program_runs(self, script: Script) -> None:
         """Counters and caches in a class are no part of its definition; globals are none."""
-        script.run(DEFINITIONS, WRITE)
+        script.run(DEFINITIONS, VALUE, WRITE)
         found = script.run(
             DEFINITIONS,
             READ,
@@ -170,7 +171,7 @@ class TestTheNextRun:
     @pytest.mark.parametrize("version", ["3.10", "3.12", "3.13"])
     def test_in_another_python(self, script: Script, pythons: Any, version: str) -> None:
         """Data of a script's classes travel between versions: no code needs to travel."""
-        script.run(DEFINITIONS, WRITE)
+        script.run(DEFINITIONS, VALUE, WRITE)
         found = script.run(
             DEFINITIONS,
             READ,
@@ -185,7 +186,7 @@ class TestElsewhere:
 
     def test_built_once(self, script: Script, serializer: str) -> None:
         """Two values that are opened one after the other are of one class."""
-        script.run(DEFINITIONS, WRITE, serializer=serializer)
+        script.run(DEFINITIONS, VALUE, WRITE, serializer=serializer)
         found = script.run(
             READ,
             """
@@ -200,7 +201,7 @@ class TestElsewhere:
 
     def test_changed(self, script: Script, serializer: str) -> None:
         """One warning names what has changed; nothing that is alive changes."""
-        script.run(DEFINITIONS, WRITE, serializer=serializer)
+        script.run(DEFINITIONS, VALUE, WRITE, serializer=serializer)
         found = script.run(
             DEFINITIONS.replace('"base"', '"other"'),
             READ,
@@ -242,15 +243,14 @@ class TestElsewhere:
                 with LOCK:
                     return 1
         """
-        write = "value = Model()\n" + WRITE.replace("value = [", "_ = lambda: [")
-        script.run(definition, write)
+        script.run(definition, "value = Model()\n", WRITE)
         assert script.run(definition, READ, "print(opened().energy())") == ["1"]
         with pytest.raises(UnpackError, match="needs 'Model' of __main__, which is not here"):
             unpack(Parcel.from_file(str(script.file)))
 
     def test_it_stays_alive_with_its_values_only(self, script: Script) -> None:
         """What was built goes when nothing uses it."""
-        script.run(DEFINITIONS, WRITE)
+        script.run(DEFINITIONS, VALUE, WRITE)
         found = script.run(
             READ,
             """
@@ -264,7 +264,7 @@ class TestElsewhere:
 
     def test_one_for_all_threads(self, script: Script) -> None:
         """Threads that open values at once get one class."""
-        script.run(DEFINITIONS, WRITE)
+        script.run(DEFINITIONS, VALUE, WRITE)
         found = script.run(
             READ,
             """
@@ -338,7 +338,7 @@ class TestLocals:
                 def __init__(self, x): self.x = x
             return Model
         """
-        script.run(text, "value = make()(1)\n" + WRITE.replace("value = [", "_ = lambda: ["))
+        script.run(text, "value = make()(1)\n", WRITE)
         found = script.run(text, READ, "Local = make()\nprint(type(opened()) is Local)")
         assert found == ["True"]
 
@@ -415,9 +415,122 @@ class TestWholeCaches:
         assert script.run(self.SCRIPT, text) == ["True True"]
 
 
+KINDS = """
+import abc, collections, dataclasses, enum, functools, typing
+T = typing.TypeVar("T")
+Pair = collections.namedtuple("Pair", "a b")
+class Typed(typing.NamedTuple):
+    a: int
+    b: str = "x"
+class Abstract(abc.ABC):
+    @abc.abstractmethod
+    def f(self): ...
+class Concrete(Abstract):
+    def f(self): return 1
+class Box(typing.Generic[T]):
+    def __init__(self, v): self.v = v
+class IntBox(Box[int]): pass
+class Slots:
+    __slots__ = ("a", "__weakref__")
+    def __init__(self): self.a = 1
+class Color(enum.IntFlag):
+    R = 1
+    G = 2
+class Level(enum.IntEnum):
+    LOW = 1
+class Rich:
+    K = 3
+    @property
+    def p(self): return self.K
+    @classmethod
+    def c(cls): return cls.K
+    @staticmethod
+    def s(): return 4
+    @functools.cached_property
+    def cached(self): return 5
+    class Inner:
+        def g(self): return 6
+    def inner(self): return Rich.Inner().g()
+@dataclasses.dataclass(frozen=True, slots=True)
+class Frozen:
+    x: int = 1
+    items: list = dataclasses.field(default_factory=list)
+class Meta(type):
+    def hello(cls): return "hi"
+class WithMeta(metaclass=Meta):
+    pass
+class Hook:
+    subs = []
+    def __init_subclass__(cls, **options): Hook.subs.append(cls)
+class Sub(Hook): pass
+class Failed(Exception):
+    def __init__(self, code):
+        super().__init__(code)
+        self.code = code
+class Equal:
+    def __init__(self, x): self.x = x
+    def __eq__(self, other): return isinstance(other, Equal) and self.x == other.x
+    __hash__ = None
+class Mapped(dict): pass
+@functools.total_ordering
+class Ordered:
+    def __init__(self, x): self.x = x
+    def __eq__(self, other): return self.x == other.x
+    def __lt__(self, other): return self.x < other.x
+def keyword(a, *, b=2): return a + b
+def generate(): yield 1
+def decorate(f):
+    @functools.wraps(f)
+    def wrapper(*a): return f(*a) + 1
+    return wrapper
+@decorate
+def wrapped(x): return x
+values = dict(
+    pair=Pair(1, 2), typed=Typed(1), concrete=Concrete(), box=Box(1), intbox=IntBox(2),
+    slots=Slots(), both=Color.R | Color.G, red=Color.R, level=Level.LOW, rich=Rich(),
+    inner=Rich.Inner(), frozen=Frozen(), meta=WithMeta(), sub=Sub(), failed=Failed(3),
+    equal=Equal(1), mapped=Mapped(a=1), ordered=Ordered(1), keyword=keyword, generate=generate,
+    wrapped=wrapped, method=Rich().inner, part=functools.partial(keyword, 1), bound=Rich.c,
+)
+"""
+
+CHECKS = """
+checks = {
+    "pair": "pair.a == 1 and pair._asdict() == {'a': 1, 'b': 2}",
+    "typed": "typed.b == 'x'",
+    "concrete": "concrete.f() == 1",
+    "box": "box.v == 1 and intbox.v == 2 and slots.a == 1",
+    "both": "both == 3 and red in both and level == 1",
+    "rich": "(rich.p, rich.c(), rich.s(), rich.cached, rich.inner()) == (3, 3, 4, 5, 6)",
+    "inner": "inner.g() == 6 and type(rich).Inner is type(inner)",
+    "frozen": "frozen.x == 1 and frozen.items == [] and frozen == type(frozen)()",
+    "meta": "type(meta).hello() == 'hi'",
+    "failed": "failed.code == 3 and isinstance(failed, Exception)",
+    "equal": "equal == type(equal)(1) and mapped == {'a': 1}",
+    "ordered": "ordered < type(ordered)(2) and ordered >= type(ordered)(0)",
+    "functions": "keyword(1) == 3 and list(generate()) == [1] and wrapped(1) == 2",
+    "bound": "method() == 6 and part() == 3 and bound() == 3",
+}
+found = opened()
+print(*(name for name, check in checks.items() if not eval(check, dict(found))))
+"""
+
+
+def test_every_kind_of_class_and_function(script: Script, serializer: str) -> None:
+    """All of them are the script's own in its next run, and do what they did elsewhere."""
+    script.run(KINDS, "value = values\n", WRITE, serializer=serializer)
+    assert script.run(READ, 'warnings.simplefilter("error")', CHECKS) == [""]
+    own = """
+    print(*(name for name in values if type(found[name]) is not type(values[name])))
+    print(*(found[n] is values[n] for n in ("red", "level", "keyword", "generate", "wrapped")))
+    """
+    found = script.run(KINDS, READ, CHECKS, own)
+    assert found == ["", "", "True True True True True"]
+
+
 def test_the_head_names_them(script: Script) -> None:
     """Which classes a value needs, and of which code, is told without opening it."""
-    script.run(DEFINITIONS, WRITE)
+    script.run(DEFINITIONS, VALUE, WRITE)
     parcel = Parcel.from_file(str(script.file))
     names = [each.qualname for each in parcel.classes]
     assert names == ["Model", "Point", "Status", "even", "helper"]

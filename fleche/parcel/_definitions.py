@@ -36,6 +36,7 @@ __all__ = [
     "Loader",
     "Named",
     "born",
+    "cached_property",
     "class_named",
     "function_named",
     "type_named",
@@ -274,6 +275,8 @@ def _definition_pickler() -> Any:
             if obj is self._root:
                 make, args, *rest = _reduce_by_value(self, obj)
                 return born, (tuple(self._name), make, args), *rest
+            if type(obj) is functools.cached_property:  # which has a lock in some versions
+                return cached_property, (obj.func, obj.attrname)
             if isinstance(obj, (type, types.FunctionType)) and not self._is_method(obj):
                 reduced = self._named.reduce(obj)
                 if reduced is not NotImplemented:
@@ -445,10 +448,17 @@ def type_named(name: str) -> Any:
     return getattr(types, name)
 
 
+def cached_property(function: Callable[[Any], Any], name: str) -> Any:
+    """Return a cached property of that name; a definition names it so."""
+    found: Any = functools.cached_property(function)
+    found.attrname = name
+    return found
+
+
 def born(name: tuple[str, str, str], make: Callable[..., Any], args: Any) -> Any:  # noqa: ARG001
     """Make a class or function; a definition names it so."""
     return make(*args)
 
 
-for _function in (class_named, function_named, type_named, born):
+for _function in (born, cached_property, class_named, function_named, type_named):
     _function.__module__ = "fleche.parcel"

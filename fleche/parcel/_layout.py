@@ -81,6 +81,8 @@ SIGNATURE = 32
 _SIGNED = 1
 _PROLOGUE = struct.Struct("<8sHHIQ8x")
 _WEAK, _STRONG = 16, 32
+_BEGUN = 1024
+"""Bytes that are read first; few heads are longer."""
 _MAX_HEAD = 4 << 20
 
 
@@ -161,6 +163,7 @@ class _Assembled(NamedTuple):
     """What a parcel knows of its bytes."""
 
     head: Head
+    sections: tuple[Section, ...]
     signed: bool
     preamble: bytes
     offsets: list[int]
@@ -175,7 +178,16 @@ class Parcel:
     memory that nothing else holds, so that opening need not do it again.
     """
 
-    __slots__ = ("_offsets", "_preamble", "checked", "head", "nbytes", "signed", "source")
+    __slots__ = (
+        "_offsets",
+        "_preamble",
+        "checked",
+        "head",
+        "nbytes",
+        "sections",
+        "signed",
+        "source",
+    )
 
     def __init__(self, source: Source, assembled: _Assembled | None = None) -> None:
         """Read and check the head of what lies in ``source``.
@@ -189,8 +201,14 @@ class Parcel:
         """
         self.source = source
         self.checked = False
-        found = assembled or _read(source)
-        self.head, self.signed, self._preamble, self._offsets, self.nbytes = found
+        (
+            self.head,
+            self.sections,
+            self.signed,
+            self._preamble,
+            self._offsets,
+            self.nbytes,
+        ) = assembled or _read(source)
 
     @classmethod
     def from_bytes(cls, data: Buffer, *, owned: bool = False) -> Parcel:
@@ -235,7 +253,7 @@ class Parcel:
 
     def stored(self, index: int) -> Buffer:
         """Return the stored bytes of entry ``index``, perhaps as a view of them."""
-        return self.source.read(self._offsets[index], self.head.sections[index].stored)
+        return self.source.read(self._offsets[index], self.sections[index].stored)
 
     def content(self, index: int, *, lazy: bool = False) -> Buffer:
         """Return the content of one section, checked, as memory that an object may own.
@@ -247,30 +265,27 @@ class Parcel:
         Raises:
             CorruptParcel: the bytes are damaged, or not here.
         """
-        entry, name = self.head.sections[index], self.source.name
+        entry, source = self.sections[index], self.source
         if not entry.inline:
-            raise CorruptParcel(f"{name}: refers to a buffer that is kept elsewhere")
-        if self.checked or (lazy and self.source.mapped and not entry.codec):
-            stored = self.source.take(self._offsets[index], entry.stored)
+            raise CorruptParcel(f"{source.name}: refers to a buffer that is kept elsewhere")
+        if self.checked or (lazy and source.mapped and not entry.codec):
+            stored = source.take(self._offsets[index], entry.stored)
         else:
-            stored = self._take_checked(index, entry)
-        if not entry.codec:
-            content = stored
-        else:
+            hasher: Hasher = (
+                blake3(max_threads=hash_threads(entry.stored)) if self.signed else xxh3_128()
+            )
+            stored = source.take(self._offsets[index], entry.stored, hasher.update)
+            if len(stored) != entry.stored or hasher.digest() != entry.checksum:
+                part = f"buffer {index}" if index else "the pickle stream"
+                raise CorruptParcel(f"{source.name}: the checksum of {part} does not match")
+        content = stored
+        if entry.codec:
             content = bytearray()
-            with Decompressor(entry.codec, entry.size, content.extend, name) as decompressor:
+            with Decompressor(entry.codec, entry.size, content.extend, source.name) as decompressor:
                 decompressor.feed(stored)
-        if not index and (entry.codec or self.signed):
-            self._check_variant(variant_of(content) if self.head.variant else b"")
+        if not index and self.head.variant and (entry.codec or self.signed):
+            self._check_variant(variant_of(content))
         return content
-
-    def _take_checked(self, index: int, entry: Section) -> Buffer:
-        hasher = _hasher(entry.stored, strong=self.signed)
-        stored = self.source.take(self._offsets[index], entry.stored, hasher.update)
-        if memoryview(stored).nbytes != entry.stored or hasher.digest() != entry.checksum:
-            part = f"buffer {index}" if index else "the pickle stream"
-            raise CorruptParcel(f"{self.source.name}: the checksum of {part} does not match")
-        return stored
 
     def _check_variant(self, found: bytes) -> None:
         if found != self.head.variant:
@@ -295,7 +310,7 @@ class Parcel:
         checks = [
             _SectionCheck(self, index, offset, names=names)
             for index, offset in enumerate(self._offsets)
-            if self.head.sections[index].inline
+            if self.sections[index].inline
         ]
         position = 0
         for chunk in self.source.chunks(size):
@@ -350,7 +365,7 @@ class _SectionCheck:
     __slots__ = ("_content", "_decompressor", "_hasher", "_parcel", "begin", "end", "index")
 
     def __init__(self, parcel: Parcel, index: int, offset: int, *, names: bool) -> None:
-        entry = parcel.head.sections[index]
+        entry = parcel.sections[index]
         self._parcel = parcel
         self.index = index
         self.begin, self.end = offset, offset + entry.stored
@@ -381,7 +396,7 @@ class _SectionCheck:
 
     def _finish(self) -> None:
         head, name = self._parcel.head, self._parcel.source.name
-        if self._hasher.digest() != head.sections[self.index].checksum:
+        if self._hasher.digest() != self._parcel.sections[self.index].checksum:
             raise CorruptParcel(f"{name}: altered bytes: a checksum does not match")
         if self._decompressor:
             self._decompressor.finish()
@@ -422,7 +437,7 @@ def assemble(head: Head, contents: Sequence[Buffer], keys: Sequence[bytes] = ())
             pieces.append(content)
         position = offset + size
     source = MemorySource([memoryview(piece).cast("B") for piece in pieces])
-    return Parcel(source, _Assembled(head, bool(keys), preamble, offsets, total))
+    return Parcel(source, _Assembled(head, sections, bool(keys), preamble, offsets, total))
 
 
 def length_of(begun: Buffer) -> int:
@@ -481,30 +496,10 @@ def _hasher(size: int, *, strong: bool) -> Hasher:
 
 def _read(source: Source) -> _Assembled:
     """Read and check everything before the first section."""
-    length, signed, nbytes = _read_prologue(source)
-    body = _PROLOGUE.size + length
-    end = body + (_STRONG + SIGNATURE if signed else _WEAK)
-    preamble = bytes(source.read(0, end))
-    expected = preamble[body : body + (_STRONG if signed else _WEAK)]
-    if checksum(preamble[:body], strong=signed) != expected:
-        raise CorruptParcel(f"{source.name}: the checksum of the head does not match")
-    try:
-        head = _decode_head(preamble[_PROLOGUE.size : body])
-    except (msgspec.MsgspecError, RecursionError, UnicodeDecodeError) as error:
-        raise CorruptParcel(f"{source.name}: the head cannot be read ({error})") from None
-    _check_table(head, source.name, signed=signed)
-    offsets, total = _lay_out(end, head.sections)
-    if total != nbytes:
-        raise CorruptParcel(f"{source.name}: the table and the length {nbytes} disagree")
-    return _Assembled(head, signed, preamble, offsets, nbytes)
-
-
-def _read_prologue(source: Source) -> tuple[int, bool, int]:
-    """Return the length of the head, whether the parcel is signed, and its length."""
-    prologue = bytes(source.read(0, _PROLOGUE.size))
-    if len(prologue) < _PROLOGUE.size:
-        raise CorruptParcel(f"{source.name}: {len(prologue)} bytes are too few for a parcel")
-    magic, version, flags, length, total = _PROLOGUE.unpack(prologue)
+    begun = bytes(source.read(0, _BEGUN))
+    if len(begun) < _PROLOGUE.size:
+        raise CorruptParcel(f"{source.name}: {len(begun)} bytes are too few for a parcel")
+    magic, version, flags, length, nbytes = _PROLOGUE.unpack_from(begun)
     if magic != MAGIC:
         raise CorruptParcel(f"{source.name}: not a parcel (it begins with {magic!r})")
     if version != VERSION:
@@ -513,20 +508,44 @@ def _read_prologue(source: Source) -> tuple[int, bool, int]:
         )
         error.newer = version > VERSION
         raise error
-    if total != source.size or length > min(source.size, _MAX_HEAD):
-        raise CorruptParcel(f"{source.name}: {source.size} bytes where the parcel says {total}")
-    return length, bool(flags & _SIGNED), total
+    if nbytes != source.size or length > min(source.size, _MAX_HEAD):
+        raise CorruptParcel(f"{source.name}: {source.size} bytes where the parcel says {nbytes}")
+    signed = bool(flags & _SIGNED)
+    body = _PROLOGUE.size + length
+    end = body + (_STRONG + SIGNATURE if signed else _WEAK)
+    preamble = begun[:end] if end <= len(begun) else bytes(source.read(0, end))
+    expected = preamble[body : body + (_STRONG if signed else _WEAK)]
+    if checksum(preamble[:body], strong=signed) != expected:
+        raise CorruptParcel(f"{source.name}: the checksum of the head does not match")
+    try:
+        head = _decode_head(preamble[_PROLOGUE.size : body])
+    except (msgspec.MsgspecError, RecursionError, UnicodeDecodeError) as error:
+        raise CorruptParcel(f"{source.name}: the head cannot be read ({error})") from None
+    sections = head.sections
+    _check_table(head, sections, source.name, signed=signed)
+    offsets, total = _lay_out(end, sections)
+    if total != nbytes:
+        raise CorruptParcel(f"{source.name}: the table and the length {nbytes} disagree")
+    return _Assembled(head, sections, signed, preamble, offsets, nbytes)
 
 
-def _check_table(head: Head, name: str, *, signed: bool) -> None:
+def _check_table(head: Head, sections: Sequence[Section], name: str, *, signed: bool) -> None:
     """Check every bound of a head, before anything is done by its numbers.
 
     Raises:
         CorruptParcel: an entry cannot be.
     """
-    expected = _STRONG if signed else _WEAK
-    if not all(_is_possible(entry, expected) for entry in head.sections):
-        raise CorruptParcel(f"{name}: the table has an impossible entry")
+    size = _STRONG if signed else _WEAK
+    for entry in sections:
+        possible = 0 <= entry.stored <= sys.maxsize and 0 <= entry.size <= sys.maxsize
+        if not entry.inline:
+            possible &= len(entry.checksum) == _STRONG and not entry.stored and not entry.codec
+        elif entry.codec:
+            possible &= len(entry.checksum) == size and entry.codec in CODECS
+        else:
+            possible &= len(entry.checksum) == size and entry.size == entry.stored
+        if not possible:
+            raise CorruptParcel(f"{name}: the table has an impossible entry")
     if not head.stream.inline or (head.definitions and not head.definitions.inline):
         raise CorruptParcel(f"{name}: the stream or the definitions are not in it")
     if len(head.variant) not in (0, _WEAK):
@@ -534,16 +553,6 @@ def _check_table(head: Head, name: str, *, signed: bool) -> None:
     plain = not signed and not head.stream.codec
     if plain and head.variant and head.variant != head.stream.checksum:
         raise CorruptParcel(f"{name}: the variant and the checksum of the stream disagree")
-
-
-def _is_possible(entry: Section, checksum_size: int) -> bool:
-    if not (0 <= entry.stored <= sys.maxsize and 0 <= entry.size <= sys.maxsize):
-        return False
-    if not entry.inline:
-        return len(entry.checksum) == _STRONG and not entry.stored and not entry.codec
-    if len(entry.checksum) != checksum_size:
-        return False
-    return entry.codec in CODECS if entry.codec else entry.size == entry.stored
 
 
 def _lay_out(start: int, sections: Sequence[Section]) -> tuple[list[int], int]:

@@ -285,14 +285,14 @@ def unpack(
         raise _other_python(head)
     held = buffers or {}
     try:
-        shared = _take_shared(parcel, held, keys)
+        shared = _take_shared(parcel, held, keys) if parcel.references else {}
         stream = parcel.content(0)
         contents = [
             shared[index] if index in shared else parcel.content(index, lazy=True)
             for index in range(1, len(head.buffers) + 1)
         ]
     except MemoryError:
-        size = sum(entry.size for entry in head.sections)
+        size = sum(entry.size for entry in parcel.sections)
         raise UnpackError(
             f"value {head.digest[:12]} needs {size} bytes of memory, more than there are"
         ) from None
@@ -318,7 +318,7 @@ def _loads(parcel: Parcel, stream: Buffer, buffers: list[Buffer]) -> Any:
             return b""
         if head.python != PYTHON:
             raise _other_python(head)
-        return parcel.content(len(head.sections) - 1)
+        return parcel.content(len(parcel.sections) - 1)
 
     try:
         return deserialize(head.serializer, stream, buffers, definitions)
@@ -370,7 +370,7 @@ def inline(parcel: Parcel, buffers: Mapping[Digest, Parcel], keys: Sequence[byte
     strong = bool(keys)
     sections: list[Section] = []
     contents: list[Buffer] = []
-    for index, entry in enumerate(parcel.head.sections):
+    for index, entry in enumerate(parcel.sections):
         held = parcel if entry.inline else _held(parcel, entry, buffers, keys)
         section = entry if entry.inline else held.head.stream
         content = held.stored(index if entry.inline else 0)
@@ -402,7 +402,7 @@ def _take_shared(
     """
     taken: dict[bytes, Buffer] = {}
     contents: dict[int, Buffer] = {}
-    for index, entry in enumerate(parcel.head.sections):
+    for index, entry in enumerate(parcel.sections):
         if entry.inline:
             continue
         held = _held(parcel, entry, buffers, keys)

@@ -140,8 +140,8 @@ class MemorySource(Source):
 
     def __init__(self, pieces: Sequence[memoryview], *, owned: bool = False) -> None:
         self._pieces: tuple[memoryview, ...] | None = tuple(pieces)
-        self.size = sum(piece.nbytes for piece in pieces)
-        self._owned = owned and not any(piece.readonly for piece in pieces)
+        self.size = sum([piece.nbytes for piece in pieces])
+        self._owned = owned and True not in [piece.readonly for piece in pieces]
 
     def _held(self) -> tuple[memoryview, ...]:
         if self._pieces is None:
@@ -150,8 +150,11 @@ class MemorySource(Source):
 
     def read(self, offset: int, size: int) -> Buffer:
         """Return a view where the bytes lie in one piece, a copy where they do not."""
+        pieces = self._held()
+        if len(pieces) == 1:
+            return pieces[0][offset : offset + size]
         found: list[memoryview] = []
-        for piece in self._held():
+        for piece in pieces:
             if offset < piece.nbytes:
                 part = piece[offset : offset + size]
                 found.append(part)
