@@ -8,6 +8,7 @@ value that can be told from outside (an open file, an iterator, a lock) is
 
 from __future__ import annotations
 
+from ._difference import Difference, find_difference
 from ._digest import D, Digest
 from ._keys import call_key, code_digest, digest, digest_arguments, digest_with_buffers
 from ._plain import PlainMarker  # noqa: F401 - the encoding of plain data calls it by this name
@@ -18,6 +19,7 @@ __all__ = [
     "SCHEME",
     "BufferDigests",
     "D",
+    "Difference",
     "Digest",
     "add_hook",
     "buffer_digest",
@@ -26,5 +28,6 @@ __all__ = [
     "digest",
     "digest_arguments",
     "digest_with_buffers",
+    "find_difference",
     "hash_threads",
 ]
