@@ -13,6 +13,7 @@ from types import ModuleType
 
 from ._classes import members_of, told_to
 from ._code import attributes_of_function, bytecode_of, captured_by, defaults_of
+from ._difference import Difference, find_difference
 from ._digest import Address, D, Digest
 from ._instances import attributes_of
 from ._keys import call_key, code_digest, digest, digest_arguments, digest_with_buffers
@@ -36,6 +37,7 @@ __all__ = [
     "BufferDigests",
     "D",
     "Definition",
+    "Difference",
     "Digest",
     "Source",
     "add_hook",
@@ -52,6 +54,7 @@ __all__ = [
     "digest_with_buffers",
     "dump_syntax",
     "find_definition",
+    "find_difference",
     "find_name",
     "hash_threads",
     "interactive_sources",
