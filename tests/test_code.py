@@ -1,3 +1,4 @@
+# ruff: noqa: ISC004
 """What a function depends on: rule by rule, on modules of a user."""
 
 from __future__ import annotations
@@ -321,6 +322,11 @@ CLASSES = {
         "return 1",
         "return 2",
     ),
+    "what a decorator makes of a method": (
+        "class A:\n    @staticmethod\n    def g(*a): return a\ndef f(x): return A().g()",
+        "@staticmethod",
+        "@classmethod",
+    ),
     "a special method": (
         "class A:\n    def __add__(self, o): return 1\ndef f(x): return A() + x",
         "return 1",
@@ -498,7 +504,7 @@ STATE = {
     "an attribute": "class A: pass\nN = A()\nN.k = 1\ndef f(x):\n    N.k = x\n    return N.k",
     "del": "N = {1: 1}\ndef f(x):\n    del N[x]\n    return N",
     "a method": "N = [1]\ndef f(x):\n    N.append(x)\n    return N",
-    "through a module": "import entry\nN = [1]\ndef f(x):\n    entry.N.append(x)\n    return entry.N",
+    "a module": "import entry\nN = [1]\ndef f(x):\n    entry.N.append(x)\n    return entry.N",
 }
 
 

@@ -45,6 +45,7 @@ class Checks:
 
     def __init__(self) -> None:
         self.data: list[Datum] = []
+        self.variables: list[tuple[Mapping[str, Any], str, Datum]] = []
         self._names: dict[int, tuple[Mapping[str, Any], dict[str, Any]]] = {}
         self._absent: dict[int, tuple[Mapping[str, Any], set[str]]] = {}
         self._classes: dict[int, type] = {}
@@ -126,13 +127,17 @@ class Checks:
         return all(map(is_, map(BASES, self.classes), self.bases))
 
     def changed_data(self) -> Iterable[str]:
-        """Yield the labels of data that has changed in place."""
+        """Yield the labels of data that has changed in place, and of variables set anew."""
         for datum in self.data:
             try:
                 changed = datum.has_changed()
             except Exception:  # noqa: BLE001 (what an object raises when it is looked into)
                 changed = True
             if changed:
+                yield datum.label
+        for namespace, name, datum in self.variables:
+            value = namespace.get(name)
+            if value is not datum.value and datum.retake(value) != datum.token:
                 yield datum.label
 
 

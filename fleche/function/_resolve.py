@@ -244,6 +244,12 @@ class Resolver:
     def label(self, module: str, path: str) -> str:
         return path if module == self.home else f"{module}:{path}"
 
+    def beside(self, label: str) -> str:
+        """Return the label of what a name stands for, beside a function or class so called."""
+        found = f"{label}~" if label in self.taken else label
+        self.taken.add(found)
+        return found
+
     def fresh_label(self, module: str, path: str) -> str:
         label, number = self.label(module, path), 1
         while label in self.taken:
@@ -471,7 +477,10 @@ class Resolver:
         elif is_callable_code(value):
             token = self.values.token(value)
             if token != f"@{label}":
-                self.put(label, "name", token, token.lstrip("@"))
+                shown = token[1:] if token.startswith("@") else ""
+                self.put(self.beside(label), "name", token, shown)
+            if isinstance(value, Transparent) and value.core.options.depends:  # type: ignore[attr-defined]
+                self.checks.data.append(Datum(label, value, token, self.retake("")))
         else:
             self.data.append((label, value, namespace, name))
 
@@ -503,11 +512,14 @@ class Resolver:
             return
         values = Values(self.refer, here)
         token = values.token(value)
-        self.put(label, "data", token, show(value))
+        self.put(self.beside(label), "data", token, show(value))
         if values.opaque:
             self.notes[label] = f"counts by type: {', '.join(sorted(set(values.opaque)))}"
+        retake = self.retake(here)
         if values.mutable:
-            self.checks.data.append(Datum(label, value, token, self.retake(here)))
+            self.checks.data.append(Datum(label, value, token, retake))
+        elif namespace is not None and namespace.get(name) is value:
+            self.checks.variables.append((namespace, name, Datum(label, value, token, retake)))
 
     def state(self, label: str, namespace: Mapping[str, Any] | None, name: str) -> None:
         syntax = defining_syntax(namespace, name) if namespace is not None else b""
