@@ -1,3 +1,4 @@
+# ruff: noqa: ISC004
 """What a function depends on: rule by rule, on modules of a user."""
 
 from __future__ import annotations
@@ -321,6 +322,11 @@ CLASSES = {
         "return 1",
         "return 2",
     ),
+    "what a decorator makes of a method": (
+        "class A:\n    @staticmethod\n    def g(*a): return a\ndef f(x): return A().g()",
+        "@staticmethod",
+        "@classmethod",
+    ),
     "a special method": (
         "class A:\n    def __add__(self, o): return 1\ndef f(x): return A() + x",
         "return 1",
@@ -498,7 +504,7 @@ STATE = {
     "an attribute": "class A: pass\nN = A()\nN.k = 1\ndef f(x):\n    N.k = x\n    return N.k",
     "del": "N = {1: 1}\ndef f(x):\n    del N[x]\n    return N",
     "a method": "N = [1]\ndef f(x):\n    N.append(x)\n    return N",
-    "through a module": "import entry\nN = [1]\ndef f(x):\n    entry.N.append(x)\n    return entry.N",
+    "a module": "import entry\nN = [1]\ndef f(x):\n    entry.N.append(x)\n    return entry.N",
 }
 
 
@@ -575,6 +581,12 @@ LIVE: dict[str, Callable[[Any], Any]] = {
     "an attribute of a helper": lambda m: setattr(m.g, "mark", 1),
     "an item of a dict": lambda m: m.TABLE.update(a=2),
     "an attribute of an object": lambda m: setattr(m.thing, "k", 2),
+    "an item behind a proxy": lambda m: m.hidden.update(a=2),
+    "an attribute of a namespace": lambda m: setattr(m.space, "k", [2]),
+    "an item of a nested list": lambda m: m.MIXED["a"].append(m.g),
+    "an element of an array": lambda m: m.ARRAY.__setitem__(0, 5),
+    "a member of a set of functions": lambda m: m.SET.add(m.other),
+    "an item of a dict of one's own": lambda m: m.OWN.update(a=2),
     "an attribute of a class": lambda m: setattr(m.A, "k", 2),
     "a method": lambda m: setattr(m.A, "h", lambda self: 5),
     "an override that is new": lambda m: setattr(m.A, "late", lambda self: 5),
@@ -584,14 +596,28 @@ LIVE: dict[str, Callable[[Any], Any]] = {
     "a captured variable": lambda m: m.set_inner(5),
 }
 LIVE_SOURCE = """
+    import types
+    import numpy
     K = 1
     TABLE = {"a": 1}
+    hidden = {"a": 1}
+    proxy = types.MappingProxyType(hidden)
+    space = types.SimpleNamespace(k=[1])
+    ARRAY = numpy.zeros(3)
+
+    class Dict(dict):
+        pass
+
+    OWN = Dict(a=1)
 
     def other(x, y=1, *, z=1):
         return 7
 
     def g(x, y=1, *, z=1):
         return K + y + z
+
+    MIXED = {"a": [g]}
+    SET = {g}
 
     class B:
         def late(self):
@@ -626,7 +652,8 @@ LIVE_SOURCE = """
         if x is later:
             return later()
         a = A()
-        return g(x), a.h(), a.late(), a.k, thing.k, TABLE["a"], len(x), get_inner()
+        data = proxy, space, MIXED, ARRAY, SET, OWN
+        return g(x), a.h(), a.late(), a.k, thing.k, TABLE["a"], len(x), get_inner(), data
 """
 
 

@@ -61,7 +61,8 @@ def defaults_of(function: types.FunctionType, ignored: Collection[str]) -> dict[
     code = function.__code__
     positional = code.co_varnames[: code.co_argcount]
     defaults = function.__defaults__ or ()
-    found = dict(zip(positional[len(positional) - len(defaults) :], defaults, strict=True))
+    # a tool may have set more defaults than there are parameters; the last ones count
+    found = dict(zip(reversed(positional), reversed(defaults), strict=False))
     found.update(function.__kwdefaults__ or {})
     return {name: value for name, value in found.items() if name not in ignored}
 

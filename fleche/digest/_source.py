@@ -313,23 +313,35 @@ def read_source(filename: str, namespace: Mapping[str, Any] | None = None) -> So
     return next(parsed(text, filename), None)
 
 
-def interactive_sources() -> Iterator[Source]:
-    """Yield what was typed at a prompt or in a notebook, the latest first.
+typed: list[tuple[list[Any], list[Source]]] = []
+"""The entries of the line cache when it was last looked through, and their sources."""
+
+
+def interactive_sources() -> list[Source]:
+    """Return what was typed at a prompt or in a notebook, the latest first.
 
     Python keeps such texts in the line cache, without a time of modification.
     """
-    for filename, text in interactive_texts():
-        yield from parsed(text, filename)
+    entries = [entry for _, entry in interactive_entries()]
+    if typed and len(typed[0][0]) == len(entries):
+        before, sources = typed[0]
+        if all(one is other for one, other in zip(before, entries, strict=True)):
+            return sources
+    sources = []
+    for filename, entry in interactive_entries():
+        sources += parsed("".join(entry[2]), filename)
     for body in magic_bodies():
-        yield from parsed(body, "<magic>")
+        sources += parsed(body, "<magic>")
+    typed[:] = [(entries, sources)]
+    return sources
 
 
-def interactive_texts() -> Iterator[tuple[str, str]]:
+def interactive_entries() -> Iterator[tuple[str, Any]]:
     import linecache
 
     for filename, entry in reversed(list(linecache.cache.items())):
         if len(entry) == 4 and entry[1] is None:
-            yield filename, "".join(entry[2])
+            yield filename, entry
 
 
 def magic_bodies() -> Iterator[str]:
@@ -341,7 +353,8 @@ def magic_bodies() -> Iterator[str]:
 
     shell_of = getattr(sys.modules.get("IPython"), "get_ipython", None)
     shell = shell_of() if shell_of else None
-    for _, text in interactive_texts():
+    for _, entry in interactive_entries():
+        text = "".join(entry[2])
         if "run_cell_magic(" not in text:
             continue
         try:

@@ -72,21 +72,37 @@ def parts_of(item: Any) -> list[Any]:
         return [constant(item.value)]
     if name == "AnnAssign":
         return parts_of_annotated(item)
-    parts: list[Any] = [b"(", name.encode()]
-    for field in sorted(item._fields):
+    parts: list[Any] = [b"(" + name.encode()]
+    for field, written in fields_of(type(item), name):
         value = getattr(item, field, None)
-        if field in SKIPPED or is_annotation(name, field):
+        if value is None or value == []:
             continue
         if field in BODIES and isinstance(value, list):
             value = statements(item, field)
             if name == "ClassDef":
                 value = [Field(part) if is_annotated(part) else part for part in value]
         elif field == "values" and name == "JoinedStr":
-            value = merge_literals(value or [])
+            value = merge_literals(value)
         if not is_empty(value):
-            parts += (b" " + field.encode() + b" ", value)
+            parts += (written, value)
     parts.append(b")")
     return parts
+
+
+known_fields: dict[type, tuple[tuple[str, bytes], ...]] = {}
+
+
+def fields_of(kind: type, name: str) -> tuple[tuple[str, bytes], ...]:
+    """Return the fields of a kind of node that say something, and how they are written."""
+    found = known_fields.get(kind)
+    if found is None:
+        fields: list[str] = sorted(kind._fields)  # type: ignore[attr-defined]
+        found = known_fields[kind] = tuple(
+            (field, b" " + field.encode() + b" ")
+            for field in fields
+            if field not in SKIPPED and not is_annotation(name, field)
+        )
+    return found
 
 
 class Field:

@@ -35,8 +35,7 @@ __all__ = [
 Depends: TypeAlias = "Callable[[], Any] | str"
 
 MANY_CLOSURES = 256
-MANY_PARTS = 100_000
-CONTAINERS = (dict, list, tuple, set, frozenset)
+MANY_PATHS = 100_000
 
 
 @dataclass(frozen=True)
@@ -230,7 +229,7 @@ class Change:
     def __str__(self) -> str:
         if self.name == "<names>":
             return "what some names stand for"
-        name = self.name.rpartition("<locals>.")[2].replace(":", ".")
+        name = self.name.rpartition("<locals>.")[2].replace(":", ".").rstrip("~")
         if name.endswith("]"):
             return f"the captured value `{name[name.rindex('[') + 1 : -1]}`"
         if name.endswith(")"):
@@ -282,12 +281,12 @@ written: set[str] = set()
 
 def save_texts(code: str, closure: Closure) -> None:
     """Keep the sources of a closure in the user's cache directory, once; best effort."""
-    if code in written:
-        return
-    if len(written) > MANY_PARTS:
-        written.clear()
-    written.add(code)
     path = texts_file(code)
+    if path in written:
+        return
+    if len(written) > MANY_PATHS:
+        written.clear()
+    written.add(path)
     with suppress(OSError, UnicodeError):
         if os.path.exists(path):
             return

@@ -7,17 +7,53 @@ of their members and those members that are used. Data that can change in place 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from operator import attrgetter, is_, itemgetter
 from types import CellType, FunctionType
 from typing import Any, NamedTuple
 
-__all__ = ["Checks", "Datum"]
+__all__ = ["Checks", "Datum", "Snapshot"]
 
 PARTS = tuple(attrgetter(name) for name in ("__code__", "__defaults__", "__kwdefaults__"))
 CONTENT = attrgetter("cell_contents")
 ATTRIBUTES = attrgetter("__dict__")
 BASES = attrgetter("__bases__")
+
+
+class Snapshot:
+    """What the containers in some data held, for a look that is faster than a new token.
+
+    Attributes:
+        leaves: what else can change in place, with the token of each.
+    """
+
+    __slots__ = ("leaves", "mappings", "objects", "sequences")
+
+    def __init__(self) -> None:
+        self.mappings: list[tuple[Mapping[Any, Any], tuple[Any, ...], tuple[Any, ...]]] = []
+        self.sequences: list[tuple[Sequence[Any], tuple[Any, ...]]] = []
+        self.objects: list[tuple[Any, type]] = []
+        self.leaves: list[tuple[Any, str]] = []
+
+    def mapping(self, value: Mapping[Any, Any]) -> None:
+        """Note what a mapping holds."""
+        self.mappings.append((value, tuple(value), tuple(value.values())))
+
+    def sequence(self, value: Sequence[Any]) -> None:
+        """Note what a sequence holds."""
+        self.sequences.append((value, tuple(value)))
+
+    def holds(self) -> bool:
+        """Whether all containers hold the very same objects, leaves apart."""
+        for mapping, keys, values in self.mappings:
+            if len(mapping) != len(keys) or not all(map(is_, mapping, keys)):
+                return False
+            if not all(map(is_, mapping.values(), values)):
+                return False
+        for sequence, items in self.sequences:
+            if len(sequence) != len(items) or not all(map(is_, sequence, items)):
+                return False
+        return all(type(value) is cls for value, cls in self.objects)
 
 
 class Datum(NamedTuple):
@@ -28,16 +64,22 @@ class Datum(NamedTuple):
         value: the data.
         token: its token when it was looked at.
         retake: makes the token anew.
+        snapshot: what its containers held.
     """
 
     label: str
     value: Any
     token: str
     retake: Callable[[Any], str]
+    snapshot: Snapshot | None = None
 
     def has_changed(self) -> bool:
         """Whether the data is not what it was."""
-        return self.retake(self.value) != self.token
+        snapshot, retake = self.snapshot, self.retake
+        if snapshot is not None and snapshot.holds():
+            if all(retake(leaf) == token for leaf, token in snapshot.leaves):
+                return False
+        return retake(self.value) != self.token
 
 
 class Checks:
@@ -45,6 +87,7 @@ class Checks:
 
     def __init__(self) -> None:
         self.data: list[Datum] = []
+        self.variables: list[tuple[Mapping[str, Any], str, Datum]] = []
         self._names: dict[int, tuple[Mapping[str, Any], dict[str, Any]]] = {}
         self._absent: dict[int, tuple[Mapping[str, Any], set[str]]] = {}
         self._classes: dict[int, type] = {}
@@ -126,13 +169,17 @@ class Checks:
         return all(map(is_, map(BASES, self.classes), self.bases))
 
     def changed_data(self) -> Iterable[str]:
-        """Yield the labels of data that has changed in place."""
+        """Yield the labels of data that has changed in place, and of variables set anew."""
         for datum in self.data:
             try:
                 changed = datum.has_changed()
             except Exception:  # noqa: BLE001 (what an object raises when it is looked into)
                 changed = True
             if changed:
+                yield datum.label
+        for namespace, name, datum in self.variables:
+            value = namespace.get(name)
+            if value is not datum.value and datum.retake(value) != datum.token:
                 yield datum.label
 
 

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import builtins
 import sys
-import time
 from collections import deque
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
@@ -46,8 +45,8 @@ from fleche.function._whole import digest_of_file, digest_of_package
 __all__ = ["Closure", "Node", "resolve"]
 
 MANY_FUNCTIONS = 2000
-LONGEST = 1.0
-"""Beyond so many functions, or seconds, whole packages count."""
+"""Beyond so many functions and classes whole packages count. A limit in seconds would let the key
+depend on how busy the machine is."""
 
 ROUNDS = 8
 OF_MODULE = frozenset(
@@ -158,9 +157,8 @@ def resolve(
         ignore_globals: variables that do not count, as ``name`` or ``module.name``.
     """
     states: set[str] = set()
-    limit = time.perf_counter() + LONGEST
     for _ in range(ROUNDS):
-        resolver = Resolver(home, ignored, ignore_globals, states, limit)
+        resolver = Resolver(home, ignored, ignore_globals, states)
         try:
             resolver.run(entry, roots)
         except TooMuch:
@@ -180,13 +178,11 @@ class Resolver:
         ignored: Collection[str],
         ignore_globals: Collection[str],
         states: set[str],
-        limit: float,
     ) -> None:
         self.home = home
         self.ignored = ignored
         self.ignore_globals = frozenset(ignore_globals)
         self.states = states
-        self.limit = limit
         self.must_restart = False
         self.nodes: dict[str, Node] = {}
         self.notes: dict[str, str] = {}
@@ -223,7 +219,7 @@ class Resolver:
             while self.code:
                 function, args = self.code.popleft()
                 function(*args)
-                if time.perf_counter() > self.limit or len(self.kept) > MANY_FUNCTIONS:
+                if len(self.kept) > MANY_FUNCTIONS:
                     raise TooMuch
             if self.data:
                 self.do_data(*self.data.popleft())
@@ -243,6 +239,12 @@ class Resolver:
 
     def label(self, module: str, path: str) -> str:
         return path if module == self.home else f"{module}:{path}"
+
+    def beside(self, label: str) -> str:
+        """Return the label of what a name stands for, beside a function or class so called."""
+        found = f"{label}~" if label in self.taken else label
+        self.taken.add(found)
+        return found
 
     def fresh_label(self, module: str, path: str) -> str:
         label, number = self.label(module, path), 1
@@ -471,7 +473,10 @@ class Resolver:
         elif is_callable_code(value):
             token = self.values.token(value)
             if token != f"@{label}":
-                self.put(label, "name", token, token.lstrip("@"))
+                shown = token[1:] if token.startswith("@") else ""
+                self.put(self.beside(label), "name", token, shown)
+            if isinstance(value, Transparent) and value.core.options.depends:  # type: ignore[attr-defined]
+                self.checks.data.append(Datum(label, value, token, self.retake("")))
         else:
             self.data.append((label, value, namespace, name))
 
@@ -503,11 +508,14 @@ class Resolver:
             return
         values = Values(self.refer, here)
         token = values.token(value)
-        self.put(label, "data", token, show(value))
+        self.put(self.beside(label), "data", token, show(value))
         if values.opaque:
             self.notes[label] = f"counts by type: {', '.join(sorted(set(values.opaque)))}"
+        retake = self.retake(here)
         if values.mutable:
-            self.checks.data.append(Datum(label, value, token, self.retake(here)))
+            self.checks.data.append(Datum(label, value, token, retake, values.snapshot))
+        elif namespace is not None and namespace.get(name) is value:
+            self.checks.variables.append((namespace, name, Datum(label, value, token, retake)))
 
     def state(self, label: str, namespace: Mapping[str, Any] | None, name: str) -> None:
         syntax = defining_syntax(namespace, name) if namespace is not None else b""

@@ -25,6 +25,7 @@ from blake3 import blake3
 
 from fleche.digest import attributes_of, captured_by, digest, find_name
 from fleche.function._own import is_own_namespace, is_own_object
+from fleche.function._recheck import Snapshot
 from fleche.function._signature import Transparent
 
 __all__ = ["IMMUTABLE", "Values", "is_callable_code"]
@@ -85,6 +86,10 @@ INWARD = ("__wrapped__", "py_func", "pyfunc", "func", "fget", "__func__")
 """Where objects of installed packages keep the function that they are made of."""
 
 
+class Unseen:
+    """Stands among leaves for what a snapshot does not see; it never equals its token."""
+
+
 def is_callable_code(value: Any) -> bool:
     """Whether a value is code rather than data: a function, a class, or what stands for one."""
     kinds = (FunctionType, type, MethodType, staticmethod, classmethod, property, partial)
@@ -126,6 +131,7 @@ class Values:
     Attributes:
         mutable: whether something was met that can change in place.
         opaque: the types of what has no digest.
+        snapshot: what the containers held that were looked into.
     """
 
     def __init__(self, refer: Callable[[Any], str], here: str = "") -> None:
@@ -133,6 +139,7 @@ class Values:
         self.here = here
         self.mutable = False
         self.opaque: list[str] = []
+        self.snapshot = Snapshot()
         self._active: list[int] = []
 
     def token(self, value: Any) -> str:
@@ -176,6 +183,12 @@ class Values:
     def joined(self, label: str, parts: Iterable[Any]) -> str:
         return hashed(label, *map(self.token, parts))
 
+    def copied(self, label: str, content: Any) -> str:
+        """Return the token of what is looked at as a copy, which no snapshot can follow."""
+        self.snapshot.leaves.append((Unseen(), ""))
+        self.mutable = True
+        return self.joined(label, (content,))
+
     def decorated(self, value: Any) -> str:
         """Return what the key of a decorated function says of it: its version, or its code."""
         core = value.core
@@ -199,15 +212,26 @@ class Values:
             self.mutable = True
         items = value.items() if isinstance(value, dict) else value
         if kind in CONTAINERS and self.is_plain(value):
-            return f"{kind.__name__} {digest(value)!s}"
+            return self.plain(value, kind)
         if isinstance(value, dict):
+            self.snapshot.mapping(value)
             extra = [getattr(value, "default_factory", None)]
             parts = [self.token(part) for item in list(items) for part in item]
             return hashed(full_name(kind), *map(self.token, extra), *parts)
         parts = list(map(self.token, list(items)))
         if isinstance(value, (set, frozenset)):
             parts.sort()
+            self.snapshot.leaves.append((value, hashed(full_name(kind), *parts)))
+        elif kind is not tuple:
+            self.snapshot.sequence(value)
         return hashed(full_name(kind), *parts)
+
+    def plain(self, value: Any, kind: type) -> str:
+        """Return the token of plain data, which the digest reads faster than a snapshot could."""
+        token = f"{kind.__name__} {digest(value)!s}"
+        if kind not in (tuple, frozenset) or self.mutable:
+            self.snapshot.leaves.append((value, token))
+        return token
 
     def is_plain(self, value: Any) -> bool:
         """Whether a container holds plain data only, and no text that may be a path."""
@@ -251,7 +275,7 @@ class Values:
         if kind.__name__ == "singledispatchmethod":
             registry = value.dispatcher.registry
         if isinstance(registry, MappingProxyType):
-            return self.joined(kind.__name__, (dict(registry),))
+            return self.copied(kind.__name__, dict(registry))
         inner = inner_function(value)
         if inner is not None and not is_own_object(kind):
             return hashed(full_name(kind), self.token(inner))
@@ -264,6 +288,7 @@ class Values:
         self.mutable = True
         cls = self.refer(kind)
         if "__digest__" in dir(kind):
+            self.snapshot.leaves.append((Unseen(), ""))
             return hashed(cls, self.leaf(value))
         base = next(b for b in kind.__mro__ if b is object or not is_own_object(b))
         attributes = {
@@ -271,6 +296,12 @@ class Values:
             for name, part in sorted(attributes_of(value).items())
             if name != "__doc__" and not isinstance(getattr(kind, name, None), cached_property)
         }
+        self.snapshot.objects.append((value, kind))
+        own = getattr(value, "__dict__", None)
+        if type(own) is dict:
+            self.snapshot.mapping(own)
+        if len(own or ()) < len(attributes):  # there are slots, of which no container is at hand
+            self.snapshot.leaves.append((Unseen(), ""))
         told = [hashed(name, self.token(part)) for name, part in attributes.items()]
         if base is object or is_interface(base):
             return hashed("object", cls, *told)
@@ -278,8 +309,10 @@ class Values:
             if issubclass(kind, plain):
                 content: Any = plain.items(value) if plain is dict else plain(value)
                 content = dict(content) if plain is dict else content
+                self.snapshot.leaves.append((Unseen(), ""))
                 return hashed("object", cls, self.token(content), *told)
         if issubclass(base, BaseException):
+            self.snapshot.leaves.append((Unseen(), ""))
             return hashed("object", cls, self.token(value.args), *told)
         return hashed("object", cls, self.leaf(value))
 
@@ -290,12 +323,15 @@ class Values:
         frozen = full_name(kind) in FROZEN or (
             numpy is not None and isinstance(value, (numpy.generic, numpy.dtype, numpy.ufunc))
         )
-        self.mutable = self.mutable or not frozen
         try:
-            return f"{full_name(kind)} {digest(value)!s}"
+            token = f"{full_name(kind)} {digest(value)!s}"
         except Exception:  # noqa: BLE001 (what an object raises when it is looked into)
             self.opaque.append(full_name(kind))
-            return f"type {full_name(kind)}"
+            token = f"type {full_name(kind)}"
+        if not frozen:
+            self.mutable = True
+            self.snapshot.leaves.append((value, token))
+        return token
 
 
 BY_CLASS: tuple[tuple[type, Callable[[Values, Any], str]], ...] = (
@@ -306,7 +342,7 @@ BY_CLASS: tuple[tuple[type, Callable[[Values, Any], str]], ...] = (
     (cached_property, lambda values, one: values.joined("cached", (one.func,))),
     (partial, lambda values, one: values.joined("partial", (one.func, one.args, one.keywords))),
     (BuiltinFunctionType, lambda values, one: values.builtin(one)),
-    (MappingProxyType, lambda values, one: values.joined("proxy", (dict(one),))),
+    (MappingProxyType, lambda values, one: values.copied("proxy", dict(one))),
     (SimpleNamespace, lambda values, one: values.joined("namespace", (vars(one),))),
 )
 """How to describe what is made of other things."""

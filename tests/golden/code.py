@@ -70,7 +70,7 @@ CONFIG = Config(names=["a"])
 SHAPES = {"shape": Shape, "base": Base}
 
 
-@functools.lru_cache(maxsize=None)
+@functools.cache
 def helper(x: int) -> int:
     return memo.setdefault(x, x * x)
 
@@ -93,7 +93,8 @@ def entry(x: int) -> Any:
         return Colour.RED
     parts = [CONFIG.total(y) for y in (x, SCALE, math.pi) if y]
     total = SHAPES["shape"]().area() + helper(x) + decorated(x) + Point(x).y
-    return NAMES["a"], parts, total, (lambda z: z * SCALE)(x)
+    scaled = lambda z: z * SCALE  # noqa: E731
+    return NAMES["a"], parts, total, scaled(x)
 
 
 def method_entry(shape: Shape) -> Any:

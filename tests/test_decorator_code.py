@@ -1,0 +1,374 @@
+"""The code in the key: what counts, what is said of changes, and what is not stored."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from fleche import Cache, cache, fleche, state
+from fleche.decorator import FlecheWarning
+from fleche.storage import CallMemory, ValueMemory
+from tests.helpers.scripts import run_cells, run_script
+
+
+@pytest.fixture(autouse=True)
+def active() -> Iterator[Cache]:
+    made = Cache(ValueMemory(), CallMemory())
+    cache(made)
+    yield made
+    state.reset()
+
+
+SOURCE = """
+runs = []
+SCALE = 2
+TABLE = {"a": 1}
+
+class Shape:
+    def __init__(self, side):
+        self.side = side
+
+    def area(self):
+        return self.side * SCALE
+
+def area(x):
+    return x * SCALE
+
+def energy(x):
+    runs.append(x)
+    return area(x) + TABLE["a"]
+
+def of_shape(shape):
+    return shape.area()
+
+def draw(x):
+    table = TABLE
+    table["a"] += 1
+    runs.append(x)
+    return x
+
+def rebind(x):
+    setattr(__import__(__name__), "SCALE", 5)
+    return SCALE * x
+"""
+
+
+@pytest.fixture
+def module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+    (tmp_path / "user_module.py").write_text(SOURCE)
+    monkeypatch.syspath_prepend(tmp_path)
+    importlib.invalidate_caches()
+    yield importlib.import_module("user_module")
+    del sys.modules["user_module"]
+
+
+class TestHashCode:
+    """Code counts where no version speaks for it; `hash_code` overrules."""
+
+    @pytest.mark.parametrize(
+        ("options", "counts"),
+        [
+            ({}, True),
+            ({"version": 1}, False),
+            ({"version": 1, "hash_code": True}, True),
+            ({"hash_code": False}, False),
+        ],
+    )
+    @pytest.mark.filterwarnings("ignore::fleche.decorator.FlecheWarning")
+    def test_counts(self, module: Any, options: dict[str, Any], counts: bool) -> None:
+        energy = fleche(**options)(module.energy)
+        before = energy.digest(3)
+        module.SCALE = 5
+        assert (energy.digest(3) != before) == counts
+        assert energy.contains(3) is False
+        assert energy(3) == 16
+
+    def test_helpers_with_a_version_count_by_it(self, module: Any) -> None:
+        """A decorated helper counts by what its own key says."""
+        energy = fleche(module.energy)
+        for version, scale in ((1, 2), (1, 5), (2, 5)):
+            module.SCALE = scale
+            undecorated = getattr(module.area, "__wrapped__", module.area)
+            module.area = fleche(version=version)(undecorated)
+            energy.digest(3)
+        keys = set()
+        for version, scale in ((1, 2), (1, 5), (2, 5)):
+            module.SCALE = scale
+            module.area = fleche(version=version)(module.area.__wrapped__)
+            keys.add(energy.digest(3))
+        assert len(keys) == 2
+
+
+class TestChangesUnderAVersion:
+    """Each change is one warning that names what has changed and what to do."""
+
+    def test_a_helper(self, module: Any) -> None:
+        energy = fleche(version=1)(module.energy)
+        assert energy(3) == 7
+        space: dict[str, Any] = {}
+        exec("def area(x): return x * SCALE + 100", space)
+        module.area.__code__ = space["area"].__code__
+        with pytest.warns(FlecheWarning) as caught:
+            assert energy(3) == 7
+        assert len(caught) == 1
+        text = str(caught[0].message)
+        assert "energy() uses helper `area`, which has changed since this result was stored" in text
+        assert "@fleche(version=...)" in text
+        assert "energy.rerun(...)" in text
+        assert caught[0].filename == __file__
+        assert energy(3) == 7  # said once
+
+    def test_each_change_once(self, module: Any) -> None:
+        energy = fleche(version=1)(module.energy)
+        energy(3)
+        for scale, table in ((5, 1), (5, 2), (6, 2)):
+            module.SCALE, module.TABLE["a"] = scale, table
+            with pytest.warns(FlecheWarning) as caught:
+                energy(3)
+            assert len(caught) == 1
+            energy(3)
+        assert "`SCALE`" in str(caught[0].message)
+        assert "`TABLE`" in str(caught[0].message)
+
+    def test_a_class_of_an_argument(self, module: Any) -> None:
+        of_shape = fleche(version=1)(module.of_shape)
+        assert of_shape(module.Shape(2)) == 4
+        module.Shape.area = lambda self: 100
+        with pytest.warns(FlecheWarning, match=r"of_shape\(\) uses helper `Shape.area`"):
+            assert of_shape(module.Shape(2)) == 4
+
+    def test_itself(self, module: Any) -> None:
+        energy = fleche(version=1)(module.energy)
+        energy(3)
+        module.energy.__code__ = module.area.__code__
+        with pytest.warns(FlecheWarning, match=r"energy\(\): the code has changed"):
+            assert energy(3) == 7
+
+
+class TestExplain:
+    """`explain()` names what has changed, and shows the difference of the sources."""
+
+    def test_a_variable(self, module: Any) -> None:
+        energy = fleche(module.energy)
+        energy(3)
+        module.SCALE = 5
+        found = energy.explain(3)
+        assert (found.reason, found.differing) == ("changed", ("code",))
+        assert "energy() uses variable `SCALE`, which has changed since" in found.text
+        assert "-2\n+5" in found.text
+        assert [change.name for change in found.changes] == ["SCALE"]
+
+    def test_a_helper(self, module: Any) -> None:
+        energy = fleche(module.energy)
+        energy(3)
+        path = Path(module.__file__)
+        path.write_text(SOURCE.replace("return x * SCALE", "return x * SCALE + 100"))
+        reloaded = importlib.reload(module)
+        found = fleche(reloaded.energy).explain(3)
+        assert "uses helper `area`" in found.text
+        assert "-    return x * SCALE\n+    return x * SCALE + 100" in found.text
+
+    def test_a_hit_under_a_version(self, module: Any) -> None:
+        energy = fleche(version=1)(module.energy)
+        energy(3)
+        module.SCALE = 5
+        found = energy.explain(3)
+        assert found
+        assert "is stored" in found.text
+        assert "`SCALE`" in found.text
+
+    def test_sources_that_are_not_known_here(self, module: Any, tmp_home: Path) -> None:
+        energy = fleche(module.energy)
+        energy(3)
+        for path in (tmp_home / ".cache" / "fleche").rglob("*.json"):
+            assert json.loads(path.read_text())["area"] == [
+                "function",
+                "def area(x):\n    return x * SCALE",
+            ]
+            path.write_text("no json")
+        module.SCALE = 5
+        assert "`SCALE`" in energy.explain(3).text
+
+
+class TestDependencies:
+    """What a function depends on can be looked at, and is in the record."""
+
+    def test_listing(self, module: Any) -> None:
+        energy = fleche(module.energy)
+        found = energy.dependencies()
+        kinds = {one.name: one.kind for one in found}
+        assert kinds == {
+            "energy": "function", "area": "function", "SCALE": "data", "TABLE": "data",
+            "runs": "state",
+        }  # fmt: skip
+        assert found["SCALE"].digest.is_full
+        assert found["SCALE"].text == "2"
+        assert "counts as it is defined" in found["runs"].note
+        assert "area" in found
+        assert "function   area" in str(found)
+
+    def test_of_a_call(self, module: Any) -> None:
+        of_shape = fleche(module.of_shape)
+        assert "Shape.area" not in of_shape.dependencies()
+        assert "Shape.area" in of_shape.dependencies(module.Shape(1))
+
+    def test_record(self, module: Any) -> None:
+        energy = fleche(module.energy)
+        energy(3)
+        call = energy.load(3)
+        assert set(call.dependencies) == {"energy", "area", "SCALE", "TABLE", "runs"}
+        listed = {one.name: one.digest for one in energy.dependencies()}
+        assert call.dependencies == call.record.dependencies == listed
+
+    def test_a_listing_is_a_tuple(self, module: Any) -> None:
+        found = fleche(module.energy).dependencies()
+        assert found[0] is next(iter(found))
+        with pytest.raises(KeyError):
+            found["nothing"]
+
+
+class TestGlobalsThatChange:
+    """What the body changes, although its syntax does not show it, is not stored."""
+
+    def test_through_an_alias(self, module: Any, active: Cache) -> None:
+        draw = fleche(module.draw)
+        with pytest.warns(FlecheWarning) as caught:
+            assert draw(3) == 3
+        assert len(caught) == 1
+        text = str(caught[0].message)
+        assert "draw(): the result is not stored, since `TABLE` changed while it ran" in text
+        assert "ignore_globals='TABLE'" in text
+        assert draw(3) == 3  # said once
+        assert module.runs == [3, 3]
+        assert active.query(name="draw").count() == 0
+
+    def test_a_variable_set_anew(self, module: Any) -> None:
+        rebind = fleche(module.rebind)
+        with pytest.warns(FlecheWarning, match="`SCALE` changed while it ran"):
+            assert rebind(3) == 15
+        assert not rebind.query().count()
+
+    def test_ignored(self, module: Any) -> None:
+        draw = fleche(ignore_globals="TABLE")(module.draw)
+        assert (draw(3), draw(3)) == (3, 3)
+        assert module.runs == [3]
+        assert "ignore_globals" in draw.dependencies()["TABLE"].note
+
+    def test_ignored_by_the_name_of_the_module(self, module: Any) -> None:
+        energy = fleche(ignore_globals=["user_module.SCALE"])(module.energy)
+        before = energy.digest(3)
+        module.SCALE = 5
+        assert energy.digest(3) == before
+
+    def test_with_a_version(self, module: Any) -> None:
+        """A version speaks for the data of the module, too."""
+        draw = fleche(version=1)(module.draw)
+        assert draw(3) == 3
+        with pytest.warns(FlecheWarning, match="`TABLE`"):
+            assert draw(3) == 3
+        assert module.runs == [3]
+
+
+class TestDepends:
+    """`depends=` adds what no code shows."""
+
+    @pytest.mark.parametrize("version", [None, 1])
+    def test_a_value(self, module: Any, version: Any) -> None:
+        precision = [15]
+        energy = fleche(version=version, depends=lambda: precision[0])(module.area)
+        before = energy.digest(3)
+        assert energy(3) == 6
+        precision[0] = 30
+        assert energy.digest(3) != before
+        assert energy(3) == 6
+        assert energy.load(3).record.key == energy.digest(3) == energy.call(3).key
+        assert energy.query().count() == 2
+
+    def test_a_distribution(self, module: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+        from importlib import metadata
+
+        area = fleche(depends=["msgspec"])(module.area)
+        before = area.digest(3)
+        assert area.dependencies()["depends[msgspec]"].text == metadata.version("msgspec")
+        monkeypatch.setattr(metadata, "version", lambda name: "0.0.1")
+        assert area.digest(3) != before
+
+    def test_of_a_helper(self, module: Any) -> None:
+        precision = [15]
+        energy = fleche(module.energy)
+        module.area = fleche(depends=lambda: precision[0])(module.area)
+        before = energy.digest(3)
+        precision[0] = 30
+        assert energy.digest(3) != before
+
+    @pytest.mark.parametrize(
+        ("depends", "error"), [("no-such-thing", ValueError), ([5], TypeError)]
+    )
+    def test_mistakes(self, depends: Any, error: type[Exception]) -> None:
+        with pytest.raises(error, match="depends="):
+            fleche(depends=depends)
+
+    def test_what_fails(self, module: Any) -> None:
+        """The function runs uncached, with a warning."""
+        area = fleche(depends=lambda: 1 / 0)(module.area)
+        with pytest.warns(FlecheWarning, match="ZeroDivisionError"):
+            assert area(3) == 6
+
+
+def test_a_function_of_an_installed_package() -> None:
+    """It counts by its own code, and by the version of its distribution."""
+    import attrs
+
+    found = fleche(attrs.asdict).dependencies()
+    assert found["attr"].kind in ("version", "installed") or found["attrs"].kind == "version"
+
+
+def test_a_class_of_a_notebook_in_a_worker(tmp_path: Path) -> None:
+    """Code that travels by value, without a file, has in a worker the keys that it has here."""
+    cells = (
+        """
+        import fleche as package
+        from concurrent.futures import ProcessPoolExecutor
+        import multiprocessing
+        K = {"a": 2}
+        class Model:
+            def __init__(self, x):
+                self.x = x
+            def energy(self):
+                return self.x * K["a"]
+        @fleche
+        def energy(model):
+            return model.energy()
+        """,
+        """
+        context = multiprocessing.get_context("fork")
+        with package.wrap_executor(ProcessPoolExecutor(1, mp_context=context)) as pool:
+            print(pool.submit(energy, Model(3)).result())
+        print(energy.contains(Model(3)), energy(Model(3)))
+        """,
+    )
+    assert run_cells(tmp_path, *cells) == "6\nTrue 6\n"
+
+
+def test_keys_are_the_same_when_code_travels_by_value(tmp_path: Path) -> None:
+    script = """
+        import subprocess, cloudpickle
+        K = {"a": 2}
+        def area(x):
+            return x * K["a"]
+        @fleche
+        def energy(x):
+            return area(x)
+        data = cloudpickle.dumps(energy)
+        print(energy.digest(3), flush=True)
+        code = "import sys, pickle; print(pickle.load(sys.stdin.buffer).digest(3))"
+        subprocess.run([sys.executable, "-c", code], input=data, check=True)
+    """
+    here, there = run_script(tmp_path, script).split()
+    assert here == there
