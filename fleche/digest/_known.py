@@ -7,6 +7,7 @@ versions.
 from __future__ import annotations
 
 from ._registry import register_name
+from .science import register_rows
 
 __all__: list[str] = []
 
@@ -89,6 +90,6 @@ PANDAS_SCALARS = {
 for name, function in PANDAS_SCALARS.items():
     register_name("pandas.*", name, f"_pandas:{function}")
 
-for name in ("_spbase", "spmatrix"):
-    register_name("scipy.*", name, "_libraries:describe_sparse", subclasses=True)
 register_name("pydantic.*", "Decorator", "_libraries:describe_validator")
+
+register_rows()
