@@ -54,7 +54,6 @@ NUMPY = {
     "ndarray": "describe_array",
     "generic": "describe_scalar",
     "dtype": "describe_dtype",
-    "ufunc": "describe_ufunc",
     "MaskedArray": "describe_masked",
 }
 for name, function in NUMPY.items():

@@ -10,7 +10,6 @@ from fleche.errors import Indigestible
 
 from ._builtin import UNSET, Attributes, Raw, shape_token
 from ._instances import attributes_of
-from ._names import find_name, look_up
 from ._registry import Node, node, package_of, register
 from ._tokens import global_token, text_token
 
@@ -22,7 +21,6 @@ __all__ = [
     "describe_dtype",
     "describe_masked",
     "describe_scalar",
-    "describe_ufunc",
 ]
 
 PLAIN_KINDS = "biufcmMSUV"
@@ -171,7 +169,30 @@ def is_foreign(cls: type) -> bool:
     return cls.__module__ != "numpy" and package_of(cls) != "numpy"
 
 
-def describe_dtype(obj: Any, _walk: Walk) -> bytes | Node:
+def describe_dtype(obj: Any, walk: Walk) -> bytes | Node:
+    """Describe a dtype, with the metadata in which h5py keeps what it means."""
+    if not obj.metadata:
+        return describe_plain_dtype(obj, walk)
+    return node(b"dtype with metadata", (bare(obj), dict(obj.metadata)))
+
+
+def bare(dtype: Any) -> Any:
+    """Return a dtype without its metadata."""
+    if dtype.subdtype is not None:
+        return numpy().dtype((dtype.base, dtype.shape))
+    if dtype.names is not None:
+        spec = {
+            "names": dtype.names,
+            "formats": [dtype.fields[name][0] for name in dtype.names],
+            "offsets": [dtype.fields[name][1] for name in dtype.names],
+            "titles": [(*dtype.fields[name], None)[2] for name in dtype.names],
+            "itemsize": dtype.itemsize,
+        }
+        return numpy().dtype((dtype.type, numpy().dtype(spec)))
+    return numpy().dtype(dtype.str)
+
+
+def describe_plain_dtype(obj: Any, _walk: Walk) -> bytes | Node:
     if obj.subdtype is not None:
         return node(b"numpy subarray", (obj.base, shape_token(obj.shape)))
     if obj.names is not None:
@@ -205,14 +226,6 @@ def describe_masked(obj: Any, _walk: Walk) -> bytes | Node:
             extras,
         ),
     )
-
-
-def describe_ufunc(obj: Any, _walk: Walk) -> bytes:
-    if look_up("numpy", name := obj.__name__) is obj:
-        return global_token("numpy", name)
-    if (place := find_name(obj)) is None:
-        raise Indigestible(f"the ufunc {name!r} is not found under its name")
-    return global_token(*place)
 
 
 register(Elements, describe_elements)

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from fleche.digest._registry import Handler
     from fleche.digest._walk import Walk
 
-__all__ = ["CLASS", "Named", "Parts", "filled", "find_name", "parts", "refuse", "without"]
+__all__ = ["CLASS", "Named", "Parts", "filled", "find_name", "parts", "refuse", "uncached", "without"]
 
 Parts = dict[str, Any]
 
@@ -39,6 +39,17 @@ def parts(function: Callable[[Any], Parts]) -> Handler:
 def without(obj: object, *names: str) -> Parts:
     """Return the attributes of an object, in its dict and its slots, but for some."""
     return {name: value for name, value in attributes_of(obj).items() if name not in names}
+
+
+def uncached(obj: object) -> Parts:
+    """Return the attributes of an object, but for what a ``cached_property`` has put there."""
+    caches = {
+        name
+        for base in type(obj).__mro__
+        for name, value in vars(base).items()
+        if type(value).__name__ in ("cached_property", "lazyproperty")
+    }
+    return without(obj, *caches)
 
 
 def filled(obj: Any, kind: str) -> Parts:

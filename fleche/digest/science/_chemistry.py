@@ -1,0 +1,158 @@
+"""Molecules of rdkit, atoms and calculators of ASE."""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+from fleche.digest._builtin import Attributes
+from fleche.digest._registry import package_of
+
+from ._parts import Parts, parts, refuse, without
+
+NOTES_OF_CALCULATORS = ("atoms", "results", "get_spin_polarized", "use_cache")
+
+
+def properties(obj: Any) -> Attributes:
+    """Return the properties that somebody has given to a molecule, an atom or a bond.
+
+    What rdkit has worked out is left out, and so are its private notes but for the name.
+    """
+    names = [name for name in obj.GetPropNames(True, False) if is_given(name)]
+    found = obj.GetPropsAsDict(True, False)
+    return Attributes({name: found.get(name, None) for name in names})
+
+
+def is_given(name: str) -> bool:
+    return not name.startswith("_") or name == "_Name" or name.startswith("_MolFile")
+
+
+@parts
+def molecule(obj: Any) -> Parts:
+    """Describe a molecule by its atoms, bonds, conformers and properties.
+
+    Rings, valences and the like, which rdkit works out when they are asked for, do not count.
+    """
+    chem = sys.modules["rdkit.Chem.rdchem"]
+    return {
+        "atoms": [describe_atom(atom) for atom in obj.GetAtoms()],
+        "bonds": [describe_bond(bond) for bond in obj.GetBonds()],
+        "conformers": [
+            (conformer.GetId(), conformer.Is3D(), conformer.GetPositions(), properties(conformer))
+            for conformer in obj.GetConformers()
+        ],
+        "stereo": [describe_stereo(group) for group in obj.GetStereoGroups()],
+        "groups": [describe_group(group) for group in chem.GetMolSubstanceGroups(obj)],
+        "properties": properties(obj),
+        "attributes": Attributes(without(obj)),
+    }
+
+
+def describe_atom(atom: Any) -> Any:
+    residue = atom.GetMonomerInfo()
+    return (
+        *(atom.GetAtomicNum(), atom.GetFormalCharge(), atom.GetIsotope(), atom.GetAtomMapNum()),
+        *(atom.GetNumExplicitHs(), atom.GetNoImplicit(), atom.GetNumRadicalElectrons()),
+        *(str(atom.GetChiralTag()), str(atom.GetHybridization()), atom.GetIsAromatic()),
+        (atom.GetSmarts(), atom.DescribeQuery()) if atom.HasQuery() else None,
+        residue and describe_residue(residue),
+        properties(atom),
+    )
+
+
+def describe_residue(residue: Any) -> Any:
+    """Return what a record of a PDB file says of an atom."""
+    getters = sorted(name for name in dir(type(residue)) if name.startswith("Get"))
+    return [(name, plain(getattr(residue, name)())) for name in getters]
+
+
+def plain(value: Any) -> Any:
+    return value if isinstance(value, (bool, int, float, str)) else str(value)
+
+
+def describe_bond(bond: Any) -> Any:
+    return (
+        *(bond.GetBeginAtomIdx(), bond.GetEndAtomIdx(), str(bond.GetBondType())),
+        *(str(bond.GetBondDir()), str(bond.GetStereo()), list(bond.GetStereoAtoms())),
+        *(bond.GetIsAromatic(), bond.GetIsConjugated()),
+        bond.GetSmarts() if bond.HasQuery() else None,
+        properties(bond),
+    )
+
+
+def describe_stereo(group: Any) -> Any:
+    atoms = sorted(atom.GetIdx() for atom in group.GetAtoms())
+    bonds = sorted(bond.GetIdx() for bond in group.GetBonds())
+    return (str(group.GetGroupType()), group.GetReadId(), atoms, bonds)
+
+
+def describe_group(group: Any) -> Any:
+    members = (group.GetAtoms(), group.GetBonds(), group.GetParentAtoms())
+    return (*map(list, members), properties(group))
+
+
+@parts
+def conformer(obj: Any) -> Parts:
+    return {
+        "id": obj.GetId(),
+        "3d": obj.Is3D(),
+        "positions": obj.GetPositions(),
+        "properties": properties(obj),
+    }
+
+
+@parts
+def reaction(obj: Any) -> Parts:
+    return {
+        "reactants": list(obj.GetReactants()),
+        "agents": list(obj.GetAgents()),
+        "products": list(obj.GetProducts()),
+        "properties": properties(obj),
+    }
+
+
+@parts
+def part_of_molecule(obj: Any) -> Parts:
+    raise refuse(
+        obj,
+        "it belongs to a molecule",
+        "pass the molecule and the index",
+    )
+
+
+@parts
+def ase_atoms(obj: Any) -> Parts:
+    """Describe atoms by their arrays, cell, boundary conditions, info, constraints, calculator."""
+    return {
+        **without(obj, "_calc"),
+        "arrays": Attributes(obj.arrays),
+        "calculator": obj.calc,
+    }
+
+
+@parts
+def ase_calculator(obj: Any) -> Parts:
+    """Describe a calculator by its parameters, not by what it was last asked for.
+
+    One that only keeps results is these results; one of the user's own is all that it holds.
+    """
+    if hasattr(obj, "name") and type(obj).__name__.startswith("SinglePoint"):
+        atoms = obj.atoms
+        fields = (atoms.arrays, atoms.cell, atoms.pbc) if atoms is not None else None
+        return {"results": Attributes(known(obj.results)), "of": fields, "rest": rest(obj)}
+    if package_of(type(obj)) == "ase":
+        return {"parameters": Attributes(dict(obj.parameters)), "directory": obj.directory}
+    return {"attributes": Attributes(rest(obj))}
+
+
+def known(results: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in results.items() if value is not None}
+
+
+def rest(obj: Any) -> Parts:
+    return without(obj, *NOTES_OF_CALCULATORS)
+
+
+@parts
+def ase_symbols(obj: Any) -> Parts:
+    return {"numbers": obj.numbers}
