@@ -3,25 +3,46 @@
 from __future__ import annotations
 
 import copy
+import io
 import json
 import os
+import pickle
 import sys
 import tempfile
 import warnings
 from collections.abc import Callable
 from typing import Any
 
+import cloudpickle
+
 from fleche.digest import digest
+from fleche.digest.science import find_reducer
 from fleche.errors import Indigestible
-from fleche.parcel import pack, unpack
 
 from . import Case, Refused
 from .libraries import LIBRARIES
 
+
+
+class Pickler(cloudpickle.Pickler):
+    """The pickler of a parcel."""
+
+    def reducer_override(self, obj: Any) -> Any:
+        reduce = find_reducer(type(obj))
+        found = NotImplemented if reduce is None else reduce(obj)
+        return super().reducer_override(obj) if found is NotImplemented else found
+
+
+def through_parcel(value: Any) -> Any:
+    file = io.BytesIO()
+    Pickler(file, protocol=5).dump(value)
+    return pickle.loads(file.getvalue())
+
+
 WAYS: dict[str, Callable[[Any], Any]] = {
     "copy": copy.copy,
     "deepcopy": copy.deepcopy,
-    "parcel": lambda value: unpack(pack(value)),
+    "parcel": through_parcel,
 }
 
 

@@ -150,13 +150,13 @@ def numba() -> Cases:
             lambda: reflected(1.0, 2.0),
             [lambda: reflected(2.0, 1.0), lambda: numba.typed.List([1, 2]), lambda: [1.0, 2.0]],
             use=lambda value: (len(value), value[0], str(value)),
-            copies=UNCOPIED,
+            copies=("copy", "parcel"),
         ),
         "dict": Case(
             lambda: table(a=1.0),
             [lambda: table(a=2.0), lambda: table(b=1.0)],
             use=lambda value: (len(value), value["a"]),
-            copies=UNCOPIED,
+            copies=("copy", "parcel"),
         ),
         "type": Case(
             lambda: numba.float64[:], [lambda: numba.float64, lambda: numba.float32[:]]
@@ -280,6 +280,7 @@ def scipy() -> Cases:
             lambda: stats.Normal(mu=0.0, sigma=1.0),
             [lambda: stats.Normal(mu=0.0, sigma=2.0), lambda: stats.Uniform(a=0.0, b=1.0)],
             use=lambda value: (value.mean(), value.cdf(0.1), value.entropy(), value.sample(2)),
+            copies=("parcel",),
         ),
         "sobol": Case(
             lambda: stats.qmc.Sobol(2, rng=1),

@@ -122,6 +122,9 @@ def torch() -> Cases:
             lambda: torch.tensor([1 + 2j]).conj(), equal=[lambda: torch.tensor([1 - 2j])]
         ),
         "empty": Case(lambda: torch.empty(0), [lambda: torch.empty(0, 1)]),
+        "gradient": Case(
+            with_grad, [lambda: tensor(requires_grad=True)], copies=("deepcopy", "parcel")
+        ),
         "scalar": Case(lambda: torch.tensor(1.5), [lambda: torch.tensor([1.5]), lambda: 1.5]),
         "minus zero": Case(lambda: torch.tensor(0.0), [lambda: torch.tensor(-0.0)]),
         "large": Case(lambda: torch.arange(1e5), [lambda: torch.arange(1e5) + 1]),

@@ -10,11 +10,16 @@ class enters the digest beside the parts. A function raises
 
 from __future__ import annotations
 
-from fleche.digest._registry import register_name
+from collections.abc import Callable
+from importlib import import_module
+from typing import Any
 
-__all__ = ["ROWS", "register_rows"]
+from fleche.digest._registry import is_genuine, package_of, register_name
+
+__all__ = ["REDUCERS", "ROWS", "find_reducer", "register_rows"]
 
 EXACT, SUBCLASSES = False, True
+MANY_TYPES = 20_000
 
 ROWS: tuple[tuple[str, str, str, bool], ...] = (
     # torch
@@ -123,6 +128,7 @@ ROWS: tuple[tuple[str, str, str, bool], ...] = (
     ("rdkit", "Atom Bond", "_chemistry:part_of_molecule", SUBCLASSES),
     ("ase", "Atoms", "_chemistry:ase_atoms", SUBCLASSES),
     ("ase", "BaseCalculator", "_chemistry:ase_calculator", SUBCLASSES),
+    ("ase", "FixConstraint", "_chemistry:ase_constraint", SUBCLASSES),
     ("ase", "Symbols", "_chemistry:ase_symbols", EXACT),
     # names of files
     ("zarr", "Array Group AsyncArray AsyncGroup", "_files:stored_array", SUBCLASSES),
@@ -140,9 +146,49 @@ ROWS: tuple[tuple[str, str, str, bool], ...] = (
     ("fsspec", "OpenFile FSMap AbstractBufferedFile LocalFileOpener", "_files:file_handle", SUBCLASSES),
 )
 
+REDUCERS: dict[tuple[str, str], str] = {
+    ("numba", "List"): "reduce_numba_list",
+    ("numba", "Dict"): "reduce_numba_dict",
+    ("numpy", "vectorize"): "reduce_vectorized",
+    ("rdkit", "Mol"): "reduce_molecule",
+    ("scipy", "UnivariateDistribution"): "reduce_random_variable",
+    ("scipy", "multi_rv_generic"): "reduce_distribution",
+    ("scipy", "rv_generic"): "reduce_distribution",
+    ("torch", "Tensor"): "reduce_tensor",
+    ("xarray", "DataArray"): "reduce_opened",
+    ("xarray", "Dataset"): "reduce_opened",
+    ("xarray", "NamedArray"): "reduce_variable",
+}
+"""Types whose library does not write, or does not read back, all that counts in their digest."""
+
+Reducer = Callable[[Any], Any]
+
+found: dict[type, Reducer | None] = {}
+
 
 def register_rows() -> None:
     """Enter the table into the registry."""
     for package, names, target, subclasses in ROWS:
         for name in names.split():
             register_name(f"{package}.*", name, f"science.{target}", subclasses=subclasses)
+
+
+def find_reducer(cls: type) -> Reducer | None:
+    """Return how to pickle objects of a class for a parcel, where its own way loses something.
+
+    The reducer takes an object and returns what ``reducer_override`` of a pickler may return:
+    NotImplemented if the library's own way serves.
+    """
+    if cls not in found:
+        if len(found) >= MANY_TYPES:
+            found.clear()
+        found[cls] = choose_reducer(cls)
+    return found[cls]
+
+
+def choose_reducer(cls: type) -> Reducer | None:
+    for base in cls.__mro__:
+        name = REDUCERS.get((package_of(base), base.__qualname__))
+        if name is not None and is_genuine(base):
+            return getattr(import_module("._reducers", __package__), name)  # type: ignore[no-any-return]
+    return None

@@ -19,7 +19,7 @@ def properties(obj: Any) -> Attributes:
     What rdkit has worked out is left out, and so are its private notes but for the name.
     """
     names = [name for name in obj.GetPropNames(True, False) if is_given(name)]
-    found = obj.GetPropsAsDict(True, False)
+    found = obj.GetPropsAsDict(True, False, False)  # a text stays one, even if it is a number
     return Attributes({name: found.get(name, None) for name in names})
 
 
@@ -151,6 +151,15 @@ def known(results: dict[str, Any]) -> dict[str, Any]:
 
 def rest(obj: Any) -> Parts:
     return without(obj, *NOTES_OF_CALCULATORS)
+
+
+@parts
+def ase_constraint(obj: Any) -> Parts:
+    """Describe a constraint by what ASE would make it from, not by the forces that it has found."""
+    if package_of(type(obj)) == "ase" and hasattr(obj, "todict"):
+        made = obj.todict()
+        return {"name": made["name"], "from": Attributes(made["kwargs"])}
+    return without(obj)
 
 
 @parts

@@ -22,8 +22,14 @@ def xarray_variable(obj: Any) -> Parts:
         "dtype": str(obj.dtype),
         "values": values_of(obj),
         "attrs": dict(obj._attrs or {}),  # noqa: SLF001 - asking for attrs makes them
-        "encoding": Attributes(dict(getattr(obj, "_encoding", None) or {})),
+        "encoding": encoding_of(obj),
     }
+
+
+def encoding_of(obj: Any) -> Attributes:
+    """Return how values are to be written; the path that they were read from does not matter."""
+    encoding = getattr(obj, "_encoding", None) or {}
+    return Attributes({name: value for name, value in encoding.items() if name != "source"})
 
 
 def values_of(variable: Any) -> Any:
@@ -49,7 +55,7 @@ def xarray_array(obj: Any) -> Parts:
     return {
         "name": obj.name,
         "variable": obj.variable,
-        "coords": dict(obj._coords),  # noqa: SLF001
+        "coords": list(obj._coords.items()),  # noqa: SLF001
         "indexes": kinds_of(obj._indexes),  # noqa: SLF001
     }
 
@@ -57,10 +63,10 @@ def xarray_array(obj: Any) -> Parts:
 @parts
 def xarray_dataset(obj: Any) -> Parts:
     return {
-        "variables": dict(obj._variables),  # noqa: SLF001
+        "variables": list(obj._variables.items()),  # noqa: SLF001 - in their order
         "coords": sorted(map(str, obj._coord_names)),  # noqa: SLF001
         "attrs": dict(obj._attrs or {}),  # noqa: SLF001
-        "encoding": Attributes(dict(obj._encoding or {})),  # noqa: SLF001
+        "encoding": encoding_of(obj),
         "indexes": kinds_of(obj._indexes),  # noqa: SLF001
     }
 

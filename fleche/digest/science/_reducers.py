@@ -9,13 +9,19 @@ from __future__ import annotations
 import sys
 from typing import Any
 
+from fleche.digest._registry import package_of
+
 from ._numerics import own_generator
 
 __all__ = [
     "reduce_distribution",
+    "reduce_molecule",
     "reduce_numba_dict",
     "reduce_numba_list",
+    "reduce_opened",
+    "reduce_random_variable",
     "reduce_tensor",
+    "reduce_variable",
     "reduce_vectorized",
 ]
 
@@ -23,12 +29,8 @@ __all__ = [
 def reduce_vectorized(obj: Any) -> Any:
     """Leave out the ufunc that it has made for itself, which cannot be pickled."""
     rebuild, args, state, *rest = obj.__reduce_ex__(4)
-    kept = {name: value for name, value in state.items() if name != "_ufunc"}
-    if getattr(obj, "otypes", None) is None:
-        kept["_ufunc"] = {}
-    else:
-        kept["_ufunc"] = None
-    return (rebuild, args, kept, *rest)
+    unmade = {} if isinstance(state["_ufunc"], dict) else None
+    return (rebuild, args, {**state, "_ufunc": unmade}, *rest)
 
 
 def reduce_distribution(obj: Any) -> Any:
@@ -74,7 +76,9 @@ def reduce_numba_list(obj: Any) -> Any:
 
 def restore_numba_list(kind: Any, items: list[Any]) -> Any:
     """Make a typed list."""
-    found = sys.modules["numba.typed"].List.empty_list(kind)
+    from numba import typed
+
+    found = typed.List.empty_list(kind)
     found.extend(items)
     return found
 
@@ -88,7 +92,45 @@ def reduce_numba_dict(obj: Any) -> Any:
 
 def restore_numba_dict(key: Any, value: Any, items: list[tuple[Any, Any]]) -> Any:
     """Make a typed dict."""
-    found = sys.modules["numba.typed"].Dict.empty(key, value)
+    from numba import typed
+
+    found = typed.Dict.empty(key, value)
     for name, item in items:
         found[name] = item
     return found
+
+
+def reduce_random_variable(obj: Any) -> Any:
+    """Make a bare object of the class: scipy's own way makes a standard normal of any other."""
+    _, _, state, *rest = obj.__reduce_ex__(4)
+    return (make_bare, (type(obj),), state, *rest)
+
+
+def make_bare(cls: type) -> Any:
+    """Make an object of a class without asking the class."""
+    return object.__new__(cls)
+
+
+def reduce_molecule(obj: Any) -> Any:
+    """Keep all properties of a molecule, and its coordinates in double precision."""
+    options = sys.modules["rdkit.Chem.rdchem"].PropertyPickleOptions
+    flags = int(options.AllProps) | int(options.CoordsAsDouble)
+    attributes = vars(obj) or None
+    return (type(obj), (obj.ToBinary(flags),), attributes)
+
+
+def reduce_variable(obj: Any) -> Any:
+    """Read the values of a variable that still lie in a file."""
+    data = obj._data  # noqa: SLF001
+    if package_of(type(data)) != "xarray" or type(data).__name__.startswith("Pandas"):
+        return NotImplemented
+    return obj._replace(data=obj.values).__reduce_ex__(4)  # noqa: SLF001
+
+
+def reduce_opened(obj: Any) -> Any:
+    """Leave the file behind from which a dataset was opened."""
+    rebuild, args, state, *rest = obj.__reduce_ex__(4)
+    attributes, slots = state
+    if slots.get("_close") is None:
+        return NotImplemented
+    return (rebuild, args, (attributes, {**slots, "_close": None}), *rest)

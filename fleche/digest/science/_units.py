@@ -10,11 +10,13 @@ from fleche.digest._builtin import Attributes
 
 from ._parts import CLASS, Parts, parts, refuse, uncached, without
 
-NOTES = ("info", "cache", "representation_info")
-NOTES_OF_ARRAYS = ("info", "indices", "_parent_table", "_checked_units", "__doc__")
+NOTES = ("info", "cache", "representation_info", "SCALES", "_id_cache")
+WRITTEN = ("name", "format", "description", "meta")
+MASK = ("_mask", "_fill_value", "_hardmask", "_sharedmask", "_isfield", "_basedict")
+NOTES_OF_ARRAYS = ("info", "_unit", "indices", "_parent_table", "_checked_units", "__doc__")
 NOTES_OF_TABLES = (
     *("formatter", "columns", "_copy_indices", "_init_indices", "_column_class", "_meta"),
-    *("info", "_meta_in_table"),
+    *("info", "_groups", "_first_colname", "pprint_include_names", "pprint_exclude_names"),
 )
 DELTAS = ("_delta_ut1_utc", "_delta_tdb_tt")
 NOTES_OF_MODELS = (
@@ -35,9 +37,8 @@ def without_empty(attributes: Parts) -> Parts:
 
 def told(obj: Any) -> Parts:
     """Return what somebody has written into the info of an object."""
-    info = vars(obj).get("info")
-    written = {**getattr(info, "_attrs", {})}
-    return without_empty({name: written[name] for name in written if name != "indices"})
+    written = getattr(vars(obj).get("info"), "_attrs", None) or {}
+    return without_empty({name: written.get(name) for name in WRITTEN})
 
 
 @parts
@@ -45,20 +46,24 @@ def astropy_unit(obj: Any) -> Parts:
     """Describe a unit by its names and what they stand for, or by its scale and its parts."""
     if hasattr(obj, "_names"):
         return {"names": (obj.name, sorted(obj.names)), "of": getattr(obj, "_represents", None)}
-    return {"scale": obj.scale, "units": list(zip(obj.bases, obj.powers, strict=True))}
+    units = sorted(zip(obj.bases, obj.powers, strict=True), key=lambda pair: pair[0].name)
+    return {"scale": obj.scale, "units": units}
 
 
 @parts
 def astropy_array(obj: Any) -> Parts:
-    """Describe an array with a unit, a mask or a name; what `info` says only if it says something."""
+    """Describe an array with a unit, a mask or a name; what `info` says only if it says something.
+
+    A constant works out its unit when it is asked for it.
+    """
     numpy = sys.modules["numpy"]
     found = without_empty(without(obj, *NOTES_OF_ARRAYS))
+    found.update({"unit": getattr(obj, "unit", None), "info": Attributes(told(obj))})
     if isinstance(obj, numpy.ma.MaskedArray):
-        names = ("_mask", "_fill_value", "_hardmask", "_sharedmask", "_isfield", "_basedict")
-        found = {name: value for name, value in found.items() if name not in names}
-        return {**found, "info": Attributes(told(obj)), "values": obj.data.view(numpy.ndarray),
-                "mask": numpy.ma.getmaskarray(obj), "fill": obj.fill_value}  # fmt: skip
-    return {**found, "info": Attributes(told(obj)), "values": obj.view(numpy.ndarray)}
+        kept = {name: value for name, value in found.items() if name not in MASK}
+        fill, mask = obj.fill_value, numpy.ma.getmaskarray(obj)
+        return {**kept, "values": obj.data.view(numpy.ndarray), "mask": mask, "fill": fill}
+    return {**found, "values": obj.view(numpy.ndarray)}
 
 
 @parts
@@ -105,9 +110,18 @@ def astropy_table(obj: Any) -> Parts:
     return {
         **without_empty(without(obj, *NOTES_OF_TABLES)),
         "columns": [(name, obj[name]) for name in obj.colnames],
+        "groups": groups_of(obj),
         "length": len(obj),
         "meta": dict(obj.meta),
     }
+
+
+def groups_of(table: Any) -> Any:
+    """Return where the groups of a table begin, and by what it was grouped."""
+    groups = vars(table).get("_groups")
+    if groups is None or groups.keys is None:
+        return None
+    return (groups.indices, groups.keys)
 
 
 @parts
@@ -126,7 +140,8 @@ def astropy_model(obj: Any) -> Parts:
     """Describe a model by its parameters, its constraints and what it was made with."""
     found = without_empty(without(obj, *NOTES_OF_MODELS))
     values = [(name, getattr(obj, name)) for name in obj.param_names]
-    own = {name: value for name, value in found.items() if name not in obj.param_names}
+    parameter = sys.modules["astropy.modeling"].Parameter  # larger models leave theirs in the class
+    own = {name: value for name, value in found.items() if not isinstance(value, parameter)}
     return {**own, "parameters": values}
 
 
@@ -210,11 +225,12 @@ def lmfit_parameter(obj: Any) -> Parts:
 def lmfit_parameters(obj: Any) -> Parts:
     """Describe parameters in their order, with the names that their expressions may use."""
     usual = type(obj)()._asteval.symtable  # noqa: SLF001
-    table = obj._asteval.symtable  # noqa: SLF001
+    interpreter = obj._asteval  # noqa: SLF001
     added = {
         name: value
-        for name, value in table.items()
-        if name not in obj and usual.get(name) is not value and is_added(name, value, usual)
+        for name, value in interpreter.symtable.items()
+        if name not in obj and getattr(value, "__self__", None) is not interpreter
+        if usual.get(name) is not value and is_added(name, value, usual)
     }
     return {"parameters": list(obj.values()), "symbols": Attributes(added)}
 
