@@ -445,10 +445,20 @@ def test_path_into_fields() -> None:
         digest(array)
 
 
-def test_unknown_ufuncs() -> None:
-    """A ufunc that was made on the fly has no name, hence no digest."""
+def test_made_ufuncs() -> None:
+    """A ufunc that was made from a function counts by it; one without a name has no digest."""
+
+    def double(x: float) -> float:
+        return 2 * x
+
+    def same(x: float) -> float:
+        return x
+
+    made = np.frompyfunc(double, 1, 1)
+    assert digest(made) == digest(np.frompyfunc(double, 1, 1))
+    assert digest(made) != digest(np.frompyfunc(same, 1, 1))
     with pytest.raises(Indigestible, match="not found under its name"):
-        digest(np.frompyfunc(lambda x: x, 1, 1))
+        digest(np.frompyfunc(max, 2, 1))
 
 
 def test_variable_strings() -> None:
