@@ -108,7 +108,7 @@ def test_libraries_are_not_imported() -> None:
     """Digesting plain data loads no library, and none of the handlers."""
     script = (
         "import sys, fleche.digest as f; f.digest([1.0, {'a': print}, f.Digest]);"
-        "print([m for m in sys.modules if m in sys.argv[1:] or m.startswith('fleche.digest.science.')])"
+        "print([m for m in sys.modules if m in sys.argv[1:] or 'digest.science.' in m])"
     )
     command = [sys.executable, "-c", script, *LIBRARIES]
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}

@@ -15,22 +15,12 @@ from ._registry import Node, node
 if TYPE_CHECKING:
     from ._walk import Walk
 
-__all__ = ["describe_sparse", "describe_validator"]
-
-FOUND_OUT = ("_has_canonical_format", "_has_sorted_indices", "has_canonical_format")
+__all__ = ["describe_validator"]
 
 
 def without(obj: Any, names: Collection[str]) -> dict[str, Any]:
     """Return the attributes of an object, but for some."""
     return {name: value for name, value in attributes_of(obj).items() if name not in names}
-
-
-def describe_sparse(obj: Any, _walk: Walk) -> Node:
-    """Describe a sparse matrix of scipy; whether its entries are in order is seen from them."""
-    attributes = without(obj, (*FOUND_OUT, "_dict"))
-    if obj.format == "dok":
-        attributes["entries"] = dict(obj.items())
-    return node(b"scipy sparse", (type(obj), Attributes(attributes)))
 
 
 def describe_validator(obj: Any, _walk: Walk) -> Node:

@@ -23,7 +23,6 @@ from . import Case, Refused
 from .libraries import LIBRARIES
 
 
-
 class Pickler(cloudpickle.Pickler):
     """The pickler of a parcel."""
 

@@ -32,10 +32,18 @@ def rdkit() -> Cases:
 
     def used(m: Any) -> object:
         return (
-            *(Descriptors.MolWt(m), Chem.MolToSmiles(m), Chem.MolToMolBlock(m), m.GetRingInfo().NumRings()),
+            *(
+                Descriptors.MolWt(m),
+                Chem.MolToSmiles(m),
+                Chem.MolToMolBlock(m),
+                m.GetRingInfo().NumRings(),
+            ),
             rdFingerprintGenerator.GetMorganGenerator().GetFingerprint(m),
             *(m.GetSubstructMatch(m), Chem.FindMolChiralCenters(m), Descriptors.TPSA(m)),
-            *(Chem.rdMolDescriptors.CalcMolFormula(m), AllChem.ComputeGasteigerCharges(Chem.Mol(m))),
+            *(
+                Chem.rdMolDescriptors.CalcMolFormula(m),
+                AllChem.ComputeGasteigerCharges(Chem.Mol(m)),
+            ),
             Chem.AssignStereochemistry(m, cleanIt=False, force=True),
         )
 
@@ -76,21 +84,34 @@ def rdkit() -> Cases:
         ),
         "aromatic": Case(
             lambda: molecule("c1ccccc1C=CF"),
-            [lambda: molecule("c1ccccc1/C=C/F"), lambda: molecule("c1ccccc1/C=C\\F"), lambda: molecule("C1CCCCC1C=CF")],
+            [
+                lambda: molecule("c1ccccc1/C=C/F"),
+                lambda: molecule("c1ccccc1/C=C\\F"),
+                lambda: molecule("C1CCCCC1C=CF"),
+            ],
             use=used,
         ),
         "query": Case(
             lambda: Chem.MolFromSmarts("[C;R]"),
-            [lambda: Chem.MolFromSmarts("[C;!R]"), lambda: Chem.MolFromSmarts("C"), lambda: molecule("C")],
+            [
+                lambda: Chem.MolFromSmarts("[C;!R]"),
+                lambda: Chem.MolFromSmarts("C"),
+                lambda: molecule("C"),
+            ],
             use=lambda q: molecule("C1CC1").GetSubstructMatches(q),
         ),
         "residue": Case(
             lambda: Chem.MolFromPDBBlock(pdb),
-            [lambda: Chem.MolFromPDBBlock(pdb.replace("ALA", "GLY")), lambda: Chem.MolFromPDBBlock(pdb.replace("1.000", "1.001"))],
+            [
+                lambda: Chem.MolFromPDBBlock(pdb.replace("ALA", "GLY")),
+                lambda: Chem.MolFromPDBBlock(pdb.replace("1.000", "1.001")),
+            ],
             use=used,
         ),
         "enhanced stereo": Case(
-            lambda: molecule("C[C@H](O)N |o1:1|"), [lambda: molecule("C[C@H](O)N |&1:1|"), molecule], use=used
+            lambda: molecule("C[C@H](O)N |o1:1|"),
+            [lambda: molecule("C[C@H](O)N |&1:1|"), molecule],
+            use=used,
         ),
         "reaction": Case(
             lambda: AllChem.ReactionFromSmarts("[C:1]O>>[C:1]N"),
@@ -135,7 +156,14 @@ def ase() -> Cases:
 
     def used(a: Any) -> object:
         return (
-            *(repr(a), a.get_masses(), a.symbols, len(a), a.get_all_distances(), a.get_scaled_positions()),
+            *(
+                repr(a),
+                a.get_masses(),
+                a.symbols,
+                len(a),
+                a.get_all_distances(),
+                a.get_scaled_positions(),
+            ),
             *(a.cell.lengths(), a.get_volume(), a.get_center_of_mass(), a[0], a.todict(), list(a)),
         )
 
@@ -173,10 +201,13 @@ def ase() -> Cases:
             lambda: atoms(LennardJones(sigma=2.0)), use=simulated, copies=("deepcopy", "parcel")
         ),
         "results": Case(
-            lambda: computed(1.0), use=lambda a: (used(a), a.get_potential_energy()), copies=("deepcopy", "parcel")
+            lambda: computed(1.0),
+            use=lambda a: (used(a), a.get_potential_energy()),
+            copies=("deepcopy", "parcel"),
         ),
         "constraint": Case(
-            changed(lambda a: a.set_constraint(FixAtoms([0]))), use=lambda a: (used(a), a.constraints)
+            changed(lambda a: a.set_constraint(FixAtoms([0]))),
+            use=lambda a: (used(a), a.constraints),
         ),
         "bond": Case(
             lambda: atoms(EMT(), lambda a: a.set_constraint(FixBondLength(0, 1))),
@@ -188,7 +219,9 @@ def ase() -> Cases:
             [lambda: (atoms() * 2).cell],
             use=lambda c: (c.lengths(), c.get_bravais_lattice(), repr(c)),
         ),
-        "atom": Case(lambda: ase.Atom("H"), [lambda: ase.Atom("He")], use=lambda a: (a.mass, repr(a))),
+        "atom": Case(
+            lambda: ase.Atom("H"), [lambda: ase.Atom("He")], use=lambda a: (a.mass, repr(a))
+        ),
         "database": Refused(lambda: ase.db.connect("data.db"), "rows"),
         "trajectory": Refused(lambda: ase.io.Trajectory("data.traj"), "frames"),
     }

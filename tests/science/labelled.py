@@ -47,7 +47,9 @@ def xarray() -> Cases:
 
     def stacked(*labels: Any) -> Any:
         index = pd.MultiIndex.from_product([["a", "b"], labels], names=["one", "two"])
-        return xr.DataArray(np.arange(4.0), coords=xr.Coordinates.from_pandas_multiindex(index, "x"))
+        return xr.DataArray(
+            np.arange(4.0), coords=xr.Coordinates.from_pandas_multiindex(index, "x")
+        )
 
     times = pd.date_range("2020-01-01", periods=2)
     return {
@@ -102,12 +104,29 @@ def xarray() -> Cases:
                 lambda: array(attrs={"unit": "eV"}),
                 lambda: xr.DataArray([1.0, 2.0], dims="y"),
             ],
-            use=lambda a: (a.attrs, a.encoding, repr(a), a.sum(), a.copy(), a.values, a.coords, a.T),
+            use=lambda a: (
+                a.attrs,
+                a.encoding,
+                repr(a),
+                a.sum(),
+                a.copy(),
+                a.values,
+                a.coords,
+                a.T,
+            ),
         ),
         "coordinates": Case(
             lambda: array(coords={"x": times}),
-            [lambda: array(coords={"x": times + pd.Timedelta("1D")}), lambda: array(coords={"x": list("ab")})],
-            use=lambda a: (a.sel(x="2020-01-01"), a.indexes, a.resample(x="1D").mean(), a.x.dt.year),
+            [
+                lambda: array(coords={"x": times + pd.Timedelta("1D")}),
+                lambda: array(coords={"x": list("ab")}),
+            ],
+            use=lambda a: (
+                a.sel(x="2020-01-01"),
+                a.indexes,
+                a.resample(x="1D").mean(),
+                a.x.dt.year,
+            ),
         ),
         "levels": Case(
             lambda: stacked(1, 2),
@@ -134,7 +153,16 @@ def networkx() -> Cases:
         return found
 
     def used(g: Any) -> object:
-        looked = (g.adj, g.nodes, g.edges, g.degree, len(g), list(g["a"]), str(g), g.edges["a", "b"])
+        looked = (
+            g.adj,
+            g.nodes,
+            g.edges,
+            g.degree,
+            len(g),
+            list(g["a"]),
+            str(g),
+            g.edges["a", "b"],
+        )
         return (looked, nx.shortest_path(g, "a", "c"), nx.to_numpy_array(g), nx.pagerank(g))
 
     def used_graph(g: Any) -> object:
@@ -168,15 +196,27 @@ def networkx() -> Cases:
         "directed": Case(
             lambda: graph(nx.DiGraph),
             [lambda: graph(nx.DiGraph).reverse(), lambda: graph(nx.DiGraph, first=("c",))],
-            use=lambda g: (used(g), g.pred, g.succ, g.in_edges, g.in_degree, nx.topological_sort(g)),
+            use=lambda g: (
+                used(g),
+                g.pred,
+                g.succ,
+                g.in_edges,
+                g.in_degree,
+                nx.topological_sort(g),
+            ),
         ),
         "multigraph": Case(
             lambda: nx.MultiGraph([("a", "b"), ("a", "b")]),
-            [lambda: nx.MultiGraph([("a", "b")]), lambda: nx.MultiGraph([("a", "b", "k"), ("a", "b")])],
+            [
+                lambda: nx.MultiGraph([("a", "b")]),
+                lambda: nx.MultiGraph([("a", "b", "k"), ("a", "b")]),
+            ],
             use=lambda g: (g.adj, g.nodes, list(g.edges(keys=True)), g.number_of_edges()),
         ),
         "frozen": Case(
-            lambda: nx.freeze(graph()), use=lambda g: (g.adj, g.nodes, nx.is_frozen(g)), copies=("deepcopy",)
+            lambda: nx.freeze(graph()),
+            use=lambda g: (g.adj, g.nodes, nx.is_frozen(g)),
+            copies=("deepcopy",),
         ),
         "view": Case(
             lambda: graph().subgraph(["a", "b"]),
@@ -188,6 +228,7 @@ def networkx() -> Cases:
 
 
 def pyarrow() -> Cases:
+    import datetime as dt
     import decimal
 
     import numpy as np
@@ -226,7 +267,7 @@ def pyarrow() -> Cases:
     def chunks(*parts: list[Any]) -> Any:
         return pa.chunked_array(parts, pa.int64())
 
-    day = __import__("datetime").datetime(2020, 1, 1)
+    day = dt.datetime(2020, 1, 1)
     person = pa.struct([("name", pa.string()), ("age", pa.int8())])
     return {
         "int": of(pa.int64(), 1, None, 3),
@@ -249,7 +290,14 @@ def pyarrow() -> Cases:
             lambda: numbers(1, 2, 1).dictionary_encode(),
             [lambda: numbers(1, 2, 2).dictionary_encode(), lambda: numbers(1, 2, 1)],
             use=lambda a: (a.to_pylist(), repr(a)),
-            equal=[lambda: numbers(2, 1, 2, 1).dictionary_encode()[1:].dictionary_decode().dictionary_encode()],
+            equal=[
+                lambda: (
+                    numbers(2, 1, 2, 1)
+                    .dictionary_encode()[1:]
+                    .dictionary_decode()
+                    .dictionary_encode()
+                )
+            ],
         ),
         "types": Case(
             lambda: numbers(1, 2),
@@ -304,9 +352,14 @@ def pyarrow() -> Cases:
             ],
         ),
         "scalar": Case(
-            lambda: pa.scalar(1), [lambda: pa.scalar(2), lambda: pa.scalar(None, pa.int64()), lambda: pa.scalar("1")]
+            lambda: pa.scalar(1),
+            [lambda: pa.scalar(2), lambda: pa.scalar(None, pa.int64()), lambda: pa.scalar("1")],
         ),
-        "buffer": Case(lambda: pa.py_buffer(b"ab"), [lambda: pa.py_buffer(b"ac"), lambda: b"ab"], copies=("parcel",)),
+        "buffer": Case(
+            lambda: pa.py_buffer(b"ab"),
+            [lambda: pa.py_buffer(b"ac"), lambda: b"ab"],
+            copies=("parcel",),
+        ),
         "dataset": Refused(lambda: pyarrow.dataset.dataset("data.parquet"), "to_table"),
         "scanner": Refused(lambda: pyarrow.dataset.dataset("data.parquet").scanner(), "to_table"),
         "file": Refused(lambda: pyarrow.parquet.ParquetFile("data.parquet"), "read"),
@@ -314,7 +367,7 @@ def pyarrow() -> Cases:
 
 
 def polars() -> Cases:
-    import datetime
+    import datetime as dt
     import decimal
 
     import polars as pl
@@ -322,7 +375,7 @@ def polars() -> Cases:
     frame = pl.DataFrame({"a": [1, 2, None], "b": ["x", None, "zz"]})
     frame.write_parquet("data.parquet")
     frame.write_csv("data.csv")
-    day = datetime.datetime(2020, 1, 1)
+    day = dt.datetime(2020, 1, 1)
 
     def of(kind: Any, *items: Any) -> Case:
         def make() -> Any:
@@ -330,8 +383,18 @@ def polars() -> Cases:
 
         return Case(
             make,
-            [lambda: make()[:-1], lambda: make().alias("b"), lambda: make().reverse(), lambda: make().clear()],
-            use=lambda s: (s.to_list(), s.null_count(), repr(s), s.is_sorted() if s.dtype.is_numeric() else 0),
+            [
+                lambda: make()[:-1],
+                lambda: make().alias("b"),
+                lambda: make().reverse(),
+                lambda: make().clear(),
+            ],
+            use=lambda s: (
+                s.to_list(),
+                s.null_count(),
+                repr(s),
+                s.is_sorted() if s.dtype.is_numeric() else 0,
+            ),
             equal=[lambda: make().head(1).append(make().tail(-1)), lambda: make().rechunk()],
         )
 
@@ -343,11 +406,13 @@ def polars() -> Cases:
         "bytes": of(pl.Binary, b"a", None, b"longer"),
         "time": of(pl.Datetime("ns", "UTC"), day, None, day.replace(year=2021)),
         "date": of(pl.Date, day.date(), None, day.date().replace(year=2021)),
-        "duration": of(pl.Duration, datetime.timedelta(1), None, datetime.timedelta(2)),
+        "duration": of(pl.Duration, dt.timedelta(1), None, dt.timedelta(2)),
         "decimal": of(pl.Decimal(10, 2), decimal.Decimal("1.5"), None, decimal.Decimal(2)),
         "list": of(pl.List(pl.Int64), [1, 2], None, [], [None], [3]),
         "array": of(pl.Array(pl.Int64, 2), [1, 2], None, [3, None]),
-        "struct": of(pl.Struct({"n": pl.String, "m": pl.Int8}), {"n": "a", "m": 1}, None, {"n": None, "m": 2}),
+        "struct": of(
+            pl.Struct({"n": pl.String, "m": pl.Int8}), {"n": "a", "m": 1}, None, {"n": None, "m": 2}
+        ),
         "category": of(pl.Categorical, "a", None, "b"),
         "enum": of(pl.Enum(["a", "b"]), "a", None, "b"),
         "types": Case(
@@ -378,12 +443,24 @@ def polars() -> Cases:
                 lambda: pl.concat([frame.head(1), frame.tail(2)], rechunk=False),
                 lambda: pl.read_parquet("data.parquet"),
             ],
-            use=lambda f: (repr(f), f.sort("a"), f.to_dicts(), f.estimated_size(), f.describe(), f.schema),
+            use=lambda f: (
+                repr(f),
+                f.sort("a"),
+                f.to_dicts(),
+                f.estimated_size(),
+                f.describe(),
+                f.schema,
+            ),
         ),
         "expression": Case(
-            lambda: pl.col("a").sum(), [lambda: pl.col("b").sum(), lambda: pl.col("a").mean()], use=repr
+            lambda: pl.col("a").sum(),
+            [lambda: pl.col("b").sum(), lambda: pl.col("a").mean()],
+            use=repr,
         ),
-        "dtype": Case(lambda: pl.Int64, [lambda: pl.Int8, lambda: pl.Datetime("us"), lambda: pl.Datetime("ms")]),
+        "dtype": Case(
+            lambda: pl.Int64,
+            [lambda: pl.Int8, lambda: pl.Datetime("us"), lambda: pl.Datetime("ms")],
+        ),
         "plan": Refused(lambda: pl.scan_parquet("data.parquet"), "collect"),
         "plan of csv": Refused(lambda: pl.scan_csv("data.csv").filter(pl.col("a") > 1), "collect"),
     }
@@ -409,7 +486,11 @@ def pandas() -> Cases:
         ),
         "arrow storage": Case(
             lambda: texts(pd.StringDtype("pyarrow")),
-            equal=[lambda: pd.concat([texts(pd.StringDtype("pyarrow"))[:1], texts(pd.StringDtype("pyarrow"))[1:]])],
+            equal=[
+                lambda: pd.concat(
+                    [texts(pd.StringDtype("pyarrow"))[:1], texts(pd.StringDtype("pyarrow"))[1:]]
+                )
+            ],
             use=lambda s: (s.str.upper(), repr(s), s.isna(), s.to_numpy()),
         ),
         "dtype": Case(
@@ -428,7 +509,10 @@ def pandas() -> Cases:
         ),
         "arrow numbers": Case(
             lambda: pd.Series([1, None], dtype="int64[pyarrow]"),
-            [lambda: pd.Series([1, None], dtype="Int64"), lambda: pd.Series([1, 2], dtype="int64[pyarrow]")],
+            [
+                lambda: pd.Series([1, None], dtype="Int64"),
+                lambda: pd.Series([1, 2], dtype="int64[pyarrow]"),
+            ],
             use=lambda s: (s.sum(), repr(s)),
         ),
     }
@@ -453,12 +537,17 @@ def h5py() -> Cases:
         ),
         "text": Case(
             h5py.string_dtype,
-            [lambda: h5py.string_dtype("ascii"), lambda: np.dtype("O"), lambda: h5py.vlen_dtype("f8")],
+            [
+                lambda: h5py.string_dtype("ascii"),
+                lambda: np.dtype("O"),
+                lambda: h5py.vlen_dtype("f8"),
+            ],
             use=h5py.check_string_dtype,
         ),
         "reference": Case(lambda: h5py.ref_dtype, [lambda: h5py.regionref_dtype]),
         "array": Case(
-            lambda: np.ones(2, enum({"RED": 1})), [lambda: np.ones(2, enum({"BLUE": 1})), lambda: np.ones(2, "i8")]
+            lambda: np.ones(2, enum({"RED": 1})),
+            [lambda: np.ones(2, enum({"BLUE": 1})), lambda: np.ones(2, "i8")],
         ),
         "structure": Case(
             lambda: np.zeros(2, [("c", enum({"RED": 1})), ("x", "f8")]),

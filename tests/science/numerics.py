@@ -139,7 +139,10 @@ def numba() -> Cases:
         ),
         "callback": Case(
             lambda: numba.cfunc("float64(float64)")(double),
-            [lambda: numba.cfunc("float64(float64)")(triple), lambda: numba.cfunc("i8(i8)")(double)],
+            [
+                lambda: numba.cfunc("float64(float64)")(triple),
+                lambda: numba.cfunc("i8(i8)")(double),
+            ],
             use=lambda value: (value.ctypes, value.address),
             copies=UNCOPIED,
         ),
@@ -158,9 +161,7 @@ def numba() -> Cases:
             use=lambda value: (len(value), value["a"]),
             copies=("copy", "parcel"),
         ),
-        "type": Case(
-            lambda: numba.float64[:], [lambda: numba.float64, lambda: numba.float32[:]]
-        ),
+        "type": Case(lambda: numba.float64[:], [lambda: numba.float64, lambda: numba.float32[:]]),
         "instance": Refused(box, "__digest__"),
     }
 
@@ -227,7 +228,9 @@ def scipy() -> Cases:
     eye = np.diag([1.0, 2.0, 3.0])
     normal = stats.multivariate_normal
     return {
-        "ufunc": Case(lambda: special.erfc, [lambda: special.erf, lambda: np.sin, lambda: special.jv]),
+        "ufunc": Case(
+            lambda: special.erfc, [lambda: special.erf, lambda: np.sin, lambda: special.jv]
+        ),
         "frozen": Case(
             lambda: stats.norm(0, 1),
             [
@@ -254,7 +257,9 @@ def scipy() -> Cases:
             [lambda: stats.rv_histogram((np.array([1, 3]), np.array([0.0, 1, 2])))],
             use=lambda value: (drawing(value), value.cdf(0.5)),
         ),
-        "family": Case(lambda: stats.gamma, [lambda: stats.beta], use=lambda value: value.cdf(1, 2)),
+        "family": Case(
+            lambda: stats.gamma, [lambda: stats.beta], use=lambda value: value.cdf(1, 2)
+        ),
         "own family": Case(
             lambda: Slope(a=0, b=1, name="slope"),
             [lambda: Slope(a=0, b=0.5, name="slope")],
@@ -299,7 +304,11 @@ def scipy() -> Cases:
                 lambda: spatial.KDTree(points, boxsize=2),
                 lambda: spatial.cKDTree(points),
             ],
-            use=lambda value: (value.query([0, 0]), value.tree, value.sparse_distance_matrix(value, 1)),
+            use=lambda value: (
+                value.query([0, 0]),
+                value.tree,
+                value.sparse_distance_matrix(value, 1),
+            ),
         ),
         "old tree": Case(
             lambda: spatial.cKDTree(points),
@@ -440,7 +449,14 @@ def sympy() -> Cases:
     f = s.Function("f")
 
     def used(value: Any) -> object:
-        return (hash(value), value.diff(x), s.simplify(value), value.evalf(), value.is_real, str(value))
+        return (
+            hash(value),
+            value.diff(x),
+            s.simplify(value),
+            value.evalf(),
+            value.is_real,
+            str(value),
+        )
 
     def in_context(digits: int) -> Any:
         with mpmath.workdps(digits):
@@ -537,7 +553,13 @@ def sympy() -> Cases:
                 lambda: s.Array([[1, x], [0, 2]]),
                 lambda: s.MutableDenseNDimArray([[1, x], [0, 2]]),
             ],
-            use=lambda value: (value.det(), value.inv(), value.eigenvals(), value.rref(), value * 0.5),
+            use=lambda value: (
+                value.det(),
+                value.inv(),
+                value.eigenvals(),
+                value.rref(),
+                value * 0.5,
+            ),
         ),
         "polynomial": Case(
             lambda: s.Poly(x**2 + y, x, y),
@@ -561,7 +583,12 @@ def sympy() -> Cases:
         ),
         "mpf": Case(
             lambda: mpmath.mpf(1) / 3,
-            [lambda: in_context(40), lambda: mpmath.mpc(1) / 3, lambda: mpmath.iv.mpf(1), lambda: 1 / 3],
+            [
+                lambda: in_context(40),
+                lambda: mpmath.mpc(1) / 3,
+                lambda: mpmath.iv.mpf(1),
+                lambda: 1 / 3,
+            ],
             use=lambda value: (value + 1, str(value)),
         ),
         "mpmath matrix": Case(

@@ -89,7 +89,9 @@ def astropy() -> Cases:
         "magnitude": Case(
             lambda: 3 * u.mag(u.ct), [lambda: 4 * u.mag(u.ct)], use=lambda q: (q.physical, repr(q))
         ),
-        "constant": Case(lambda: constants.c, [lambda: constants.G], use=lambda c: (c.cgs, c.si, c * 2)),
+        "constant": Case(
+            lambda: constants.c, [lambda: constants.G], use=lambda c: (c.cgs, c.si, c * 2)
+        ),
         "masked": Case(
             lambda: Masked([1.0, 2.0] * u.m, mask=[True, False]),
             [
@@ -100,7 +102,10 @@ def astropy() -> Cases:
         ),
         "angle": Case(
             lambda: coordinates.Longitude("200d"),
-            [lambda: coordinates.Longitude("200d", wrap_angle="180d"), lambda: coordinates.Angle("200d")],
+            [
+                lambda: coordinates.Longitude("200d", wrap_angle="180d"),
+                lambda: coordinates.Angle("200d"),
+            ],
             use=lambda q: (q.hms, q.wrap_at("180d"), repr(q), q.info),
         ),
         "sky": Case(
@@ -112,7 +117,15 @@ def astropy() -> Cases:
                 lambda: sky(obstime="J2010"),
                 lambda: sky().icrs.frame,
             ],
-            use=lambda c: (repr(c), c.galactic, c.separation(c), c.cartesian, c.ra.hms, c.info, len(c)),
+            use=lambda c: (
+                repr(c),
+                c.galactic,
+                c.separation(c),
+                c.cartesian,
+                c.ra.hms,
+                c.info,
+                len(c),
+            ),
         ),
         "frame": Case(
             lambda: sky().frame,
@@ -134,7 +147,17 @@ def astropy() -> Cases:
                 lambda: time.Time(2458849.5, format="jd"),
                 lambda: corrected(0.25),
             ],
-            use=lambda t: (t.jd, t.tai, t.tdb, t.ut1, t.iso, t.info, repr(t), t + 1 * u.s, t.datetime),
+            use=lambda t: (
+                t.jd,
+                t.tai,
+                t.tdb,
+                t.ut1,
+                t.iso,
+                t.info,
+                repr(t),
+                t + 1 * u.s,
+                t.datetime,
+            ),
         ),
         "times": Case(
             lambda: time.Time([50000.0, 50001.0], format="mjd"),
@@ -143,7 +166,10 @@ def astropy() -> Cases:
         ),
         "duration": Case(
             lambda: time.TimeDelta(1.0, format="jd"),
-            [lambda: time.TimeDelta(2.0, format="jd"), lambda: time.TimeDelta(86400.0, format="sec")],
+            [
+                lambda: time.TimeDelta(2.0, format="jd"),
+                lambda: time.TimeDelta(86400.0, format="sec"),
+            ],
             use=lambda t: (t.sec, t.to("h"), repr(t)),
         ),
         "table": Case(
@@ -160,7 +186,15 @@ def astropy() -> Cases:
                 lambda: plain()[:1],
                 lambda: table.Table({"a": [1, 2], "c": [1.5, 2.5]}),
             ],
-            use=lambda t: (repr(t), t.info, t["a"].info, t[0], t.group_by("a"), t.meta, t.to_pandas()),
+            use=lambda t: (
+                repr(t),
+                t.info,
+                t["a"].info,
+                t[0],
+                t.group_by("a"),
+                t.meta,
+                t.to_pandas(),
+            ),
         ),
         "quantity table": Case(
             lambda: table.QTable({"a": [1.0, 2.0] * u.m, "t": moment() + [0, 1] * u.s}),
@@ -182,7 +216,13 @@ def astropy() -> Cases:
                 lambda: cosmology.Planck18,
                 lambda: cosmology.wCDM(70.0, 0.3, 0.7, w0=-0.9),
             ],
-            use=lambda c: (c.age(1), c.hubble_time, c.comoving_distance(2.0), repr(c), c.critical_density0),
+            use=lambda c: (
+                c.age(1),
+                c.hubble_time,
+                c.comoving_distance(2.0),
+                repr(c),
+                c.critical_density0,
+            ),
         ),
         "massive neutrinos": Case(
             lambda: flat(70.0, 0.3, Tcmb0=2.7, m_nu=[0.0, 0.0, 0.06] * u.eV),
@@ -198,7 +238,15 @@ def astropy() -> Cases:
                 lambda: gauss() + gauss(),
                 lambda: gauss() * gauss(),
             ],
-            use=lambda m: (m(1.0), m.parameters, m.fixed, m.bounds, repr(m), m.param_names, m.mean.value),
+            use=lambda m: (
+                m(1.0),
+                m.parameters,
+                m.fixed,
+                m.bounds,
+                repr(m),
+                m.param_names,
+                m.mean.value,
+            ),
         ),
         "compound model": Case(
             lambda: gauss() + modeling.models.Const1D(1.0),
@@ -207,7 +255,10 @@ def astropy() -> Cases:
         ),
         "polynomial": Case(
             lambda: modeling.models.Polynomial1D(2, c0=1.0),
-            [lambda: modeling.models.Polynomial1D(3, c0=1.0), lambda: modeling.models.Polynomial1D(2, c1=1.0)],
+            [
+                lambda: modeling.models.Polynomial1D(3, c0=1.0),
+                lambda: modeling.models.Polynomial1D(2, c1=1.0),
+            ],
             use=lambda m: (m(1.0), m.parameters),
         ),
         "projection": Case(
@@ -217,7 +268,10 @@ def astropy() -> Cases:
         ),
         "image": Case(
             lambda: nddata.CCDData(np.ones((2, 2)), unit="m"),
-            [lambda: nddata.CCDData(np.ones((2, 2)), unit="s"), lambda: nddata.CCDData(np.ones((2, 3)), unit="m")],
+            [
+                lambda: nddata.CCDData(np.ones((2, 2)), unit="s"),
+                lambda: nddata.CCDData(np.ones((2, 3)), unit="m"),
+            ],
             use=lambda i: (i.header, repr(i), i.shape, i.meta),
         ),
         "fits": Case(
@@ -263,7 +317,14 @@ def pint() -> Cases:
                 lambda: ureg.Quantity(3, "delta_degC"),
                 lambda: 3,
             ],
-            use=lambda q: (q.to("km"), q.dimensionality, hash(q), repr(q), f"{q:~P}", q.to_base_units()),
+            use=lambda q: (
+                q.to("km"),
+                q.dimensionality,
+                hash(q),
+                repr(q),
+                f"{q:~P}",
+                q.to_base_units(),
+            ),
             equal=[lambda: 3 * registry().meter, lambda: registry().Quantity(3, "m")],
         ),
         "array": Case(
@@ -342,7 +403,14 @@ def lmfit() -> Cases:
                 lambda: with_symbol(triple),
                 turned,
             ],
-            use=lambda p: (p.valuesdict(), p["y"].value, repr(p), p.pretty_repr(), p.dumps(), p.eval("x")),
+            use=lambda p: (
+                p.valuesdict(),
+                p["y"].value,
+                repr(p),
+                p.pretty_repr(),
+                p.dumps(),
+                p.eval("x"),
+            ),
         ),
         "parameter": Case(
             lambda: parameters()["x"],

@@ -143,7 +143,12 @@ ROWS: tuple[tuple[str, str, str, bool], ...] = (
     ("pyarrow", "ParquetFile ParquetDataset ORCFile", "_files:open_table", SUBCLASSES),
     ("ase", "Database", "_files:database", SUBCLASSES),
     ("ase", "TrajectoryReader TrajectoryWriter", "_files:trajectory", SUBCLASSES),
-    ("fsspec", "OpenFile FSMap AbstractBufferedFile LocalFileOpener", "_files:file_handle", SUBCLASSES),
+    (
+        "fsspec",
+        "OpenFile FSMap AbstractBufferedFile LocalFileOpener",
+        "_files:file_handle",
+        SUBCLASSES,
+    ),
 )
 
 REDUCERS: dict[tuple[str, str], str] = {

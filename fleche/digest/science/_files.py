@@ -42,7 +42,9 @@ def lazy_graph(obj: Any) -> Parts:
 
 @parts
 def lazy_table(obj: Any) -> Parts:
-    raise refuse(obj, "it only names files", f"pass the table that it reads, .to_table(), {CONTENT}")
+    raise refuse(
+        obj, "it only names files", f"pass the table that it reads, .to_table(), {CONTENT}"
+    )
 
 
 @parts

@@ -8,7 +8,7 @@ from typing import Any
 from fleche.digest._builtin import Attributes
 from fleche.digest._registry import package_of
 
-from ._parts import Parts, parts, uncached, without
+from ._parts import Parts, parts, uncached
 
 GRAPH = ("_adj", "_node", "_succ", "_pred", "_graph", "_NODE_OK", "_EDGE_OK", "graph")
 GRAPH_CACHE = "__networkx_cache__"
@@ -101,7 +101,10 @@ def neighbours(graph: Any, adjacency: Any) -> list[Any]:
     def data(edge: Any) -> Any:
         return [(key, dict(value)) for key, value in edge.items()] if many else dict(edge)
 
-    return [(node, [(end, data(edge)) for end, edge in ends.items()]) for node, ends in adjacency.items()]
+    return [
+        (node, [(end, data(edge)) for end, edge in ends.items()])
+        for node, ends in adjacency.items()
+    ]
 
 
 @parts
@@ -157,7 +160,12 @@ def load_compute() -> Any:
 def is_text(types: Any, kind: Any) -> bool:
     return any(
         check(kind)
-        for check in (types.is_string, types.is_large_string, types.is_binary, types.is_large_binary)
+        for check in (
+            types.is_string,
+            types.is_large_string,
+            types.is_binary,
+            types.is_large_binary,
+        )
     )
 
 
@@ -249,7 +257,7 @@ def polars_values(series: Any) -> Any:
     polars = sys.modules["polars"]
     kind = series.dtype
     if kind == polars.Boolean:
-        return series.fill_null(False).to_numpy()  # noqa: FBT003
+        return series.fill_null(False).to_numpy()
     if kind.is_temporal() or (kind.is_numeric() and not isinstance(kind, polars.Decimal)):
         return series.to_physical().fill_null(0).to_numpy()
     if isinstance(kind, polars.List):

@@ -17,7 +17,17 @@ if TYPE_CHECKING:
     from fleche.digest._registry import Handler
     from fleche.digest._walk import Walk
 
-__all__ = ["CLASS", "Named", "Parts", "filled", "find_name", "parts", "refuse", "uncached", "without"]
+__all__ = [
+    "CLASS",
+    "Named",
+    "Parts",
+    "filled",
+    "find_name",
+    "parts",
+    "refuse",
+    "uncached",
+    "without",
+]
 
 Parts = dict[str, Any]
 

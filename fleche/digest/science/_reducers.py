@@ -29,7 +29,7 @@ __all__ = [
 def reduce_vectorized(obj: Any) -> Any:
     """Leave out the ufunc that it has made for itself, which cannot be pickled."""
     rebuild, args, state, *rest = obj.__reduce_ex__(4)
-    unmade = {} if isinstance(state["_ufunc"], dict) else None
+    unmade: Any = {} if isinstance(state["_ufunc"], dict) else None
     return (rebuild, args, {**state, "_ufunc": unmade}, *rest)
 
 
@@ -124,7 +124,7 @@ def reduce_variable(obj: Any) -> Any:
     data = obj._data  # noqa: SLF001
     if package_of(type(data)) != "xarray" or type(data).__name__.startswith("Pandas"):
         return NotImplemented
-    return obj._replace(data=obj.values).__reduce_ex__(4)  # noqa: SLF001
+    return obj._replace(data=obj.values).__reduce_ex__(4)
 
 
 def reduce_opened(obj: Any) -> Any:

@@ -96,6 +96,4 @@ def mpmath_matrix(obj: Any) -> Parts:
 
 @parts
 def mpmath_context(obj: Any) -> Parts:
-    raise refuse(
-        obj, "its precision changes while it is used", "pass the precision, mpmath.mp.dps"
-    )
+    raise refuse(obj, "its precision changes while it is used", "pass the precision, mpmath.mp.dps")

@@ -69,7 +69,12 @@ def astropy_array(obj: Any) -> Parts:
 @parts
 def astropy_masked(obj: Any) -> Parts:
     """Describe a masked array, whose class is made for the class of what is masked."""
-    return {CLASS: "Masked", "mask": obj.mask, "values": obj.unmasked, "info": Attributes(told(obj))}
+    return {
+        CLASS: "Masked",
+        "mask": obj.mask,
+        "values": obj.unmasked,
+        "info": Attributes(told(obj)),
+    }
 
 
 @parts
@@ -148,7 +153,9 @@ def astropy_model(obj: Any) -> Parts:
 @parts
 def astropy_parameter(obj: Any) -> Parts:
     found = without_empty(without(obj, *NOTES_OF_MODELS, "_value", "_internal_value"))
-    bound = {name: value for name, value in found.items() if not name.endswith(("_model_required",))}
+    bound = {
+        name: value for name, value in found.items() if not name.endswith(("_model_required",))
+    }
     return {**bound, "value": obj.value}
 
 
