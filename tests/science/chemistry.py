@@ -69,6 +69,7 @@ def rdkit() -> Cases:
                 charged(0.1),
                 charged(0.2),
                 changed(lambda m: m.GetBondWithIdx(0).SetProp("note", "x")),
+                changed(lambda m: m.GetAtomWithIdx(0).SetProp("_TriposAtomName", "C1")),
                 lambda: Chem.RWMol(molecule()),
                 lambda: Chem.AddHs(molecule()),
                 placed,
@@ -133,9 +134,12 @@ def ase() -> Cases:
     import ase.db
     import ase.io
     import numpy as np
+    from ase.calculators.calculator import Calculator
     from ase.calculators.emt import EMT
     from ase.calculators.lj import LennardJones
+    from ase.calculators.mixing import SumCalculator
     from ase.calculators.singlepoint import SinglePointCalculator
+    from ase.calculators.tip3p import TIP3P
     from ase.constraints import FixAtoms, FixBondLength
 
     def atoms(calculator: Any = None, change: Any = None) -> Any:
@@ -170,6 +174,17 @@ def ase() -> Cases:
     def simulated(a: Any) -> object:
         return (used(a), a.get_potential_energy(), a.get_forces(), a.get_stress())
 
+    class Spring(Calculator):  # type: ignore[misc]
+        implemented_properties = ("energy",)
+
+        def __init__(self, strength: float) -> None:
+            super().__init__()
+            self.strength = strength
+
+        def calculate(self, *arguments: Any) -> None:
+            super().calculate(*arguments)
+            self.results["energy"] = self.strength * float((self.atoms.positions**2).sum())
+
     ase.io.write("data.traj", [atoms(), atoms()])
     return {
         "atoms": Case(
@@ -203,6 +218,18 @@ def ase() -> Cases:
         "results": Case(
             lambda: computed(1.0),
             use=lambda a: (used(a), a.get_potential_energy()),
+            copies=("deepcopy", "parcel"),
+        ),
+        "own calculator": Case(
+            lambda: atoms(Spring(1.0)),
+            [lambda: atoms(Spring(2.0)), lambda: atoms(SumCalculator([Spring(1.0), EMT()]))],
+            use=lambda a: a.get_potential_energy(),
+            copies=("deepcopy",),
+        ),
+        "mixed": Case(
+            lambda: atoms(SumCalculator([LennardJones(), EMT()])),
+            [lambda: atoms(SumCalculator([EMT(), EMT()])), lambda: atoms(TIP3P(rc=5.0))],
+            use=simulated,
             copies=("deepcopy", "parcel"),
         ),
         "constraint": Case(

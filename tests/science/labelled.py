@@ -168,6 +168,14 @@ def networkx() -> Cases:
     def used_graph(g: Any) -> object:
         return (used(g), list(nx.connected_components(g)), nx.to_directed(g), g.subgraph(["a"]))
 
+    class Net(nx.Graph):  # type: ignore[misc]
+        unit = "eV"
+
+    def net(unit: str) -> Any:
+        found = Net()
+        found.unit = unit
+        return found
+
     def changed(change: Any) -> Any:
         def made() -> Any:
             found = graph()
@@ -189,6 +197,8 @@ def networkx() -> Cases:
                 changed(lambda g: g.nodes["a"].update(mass=1)),
                 changed(lambda g: g.edges["a", "b"].update(weight=2.0)),
                 lambda: nx.freeze(graph()),
+                lambda: net("eV"),
+                lambda: net("K"),
                 lambda: nx.Graph(),
             ],
             use=used_graph,

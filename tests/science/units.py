@@ -280,6 +280,21 @@ def astropy() -> Cases:
             use=lambda h: (h.header, h.data, h.header["NAXIS"], h.shape, repr(h.header)),
             copies=("copy",),
         ),
+        "fits table": Case(
+            lambda: fits.BinTableHDU(plain()),
+            [lambda: fits.BinTableHDU(plain()[:1]), lambda: fits.BinTableHDU(plain()["a",])],
+            use=lambda h: (h.columns, h.data["a"], h.header["NAXIS"], repr(h.data)),
+            copies=("copy",),
+        ),
+        "fits file": Case(
+            lambda: fits.HDUList([image(1.0), fits.BinTableHDU(plain())]),
+            [
+                lambda: fits.HDUList([image(2.0), fits.BinTableHDU(plain())]),
+                lambda: fits.HDUList([]),
+            ],
+            use=lambda hdus: (hdus[0].data, hdus[1].columns, len(hdus)),
+            copies=("copy",),
+        ),
         "header": Case(
             lambda: fits.Header([("A", 1, "one")]),
             [lambda: fits.Header([("A", 2, "one")]), lambda: fits.Header([("A", 1, "two")])],

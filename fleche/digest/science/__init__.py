@@ -90,6 +90,7 @@ ROWS: tuple[tuple[str, str, str, bool], ...] = (
     ("astropy", "Parameter", "_units:astropy_parameter", SUBCLASSES),
     ("astropy", "Header", "_units:fits_header", EXACT),
     ("astropy", "_BaseHDU", "_units:fits_unit", SUBCLASSES),
+    ("astropy", "HDUList", "_units:fits_file", EXACT),
     ("astropy", "FITS_rec", "_units:fits_records", EXACT),
     ("pint", "PlainQuantity", "_units:pint_quantity", SUBCLASSES),
     ("pint", "PlainUnit", "_units:pint_unit", SUBCLASSES),

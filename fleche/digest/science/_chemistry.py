@@ -10,13 +10,25 @@ from fleche.digest._registry import package_of
 
 from ._parts import Parts, parts, refuse, without
 
-NOTES_OF_CALCULATORS = ("atoms", "results", "get_spin_polarized", "use_cache")
+PERCEIVED = frozenset(
+    [
+        *("__computedProps", "_ChiralityPossible", "_CIPRank", "_StereochemDone"),
+        *("_ringStereoAtoms", "_ringStereochemCand", "_ringStereoOtherAtom"),
+        *("_smilesAtomOutputOrder", "_smilesBondOutputOrder"),
+    ]
+)
+NOTES_OF_CALCULATORS = (
+    *("atoms", "results", "get_spin_polarized", "use_cache", "implemented_properties"),
+    *("nl", "neighbor_list", "energy", "energies", "forces", "stress", "stresses", "virials"),
+)
+NOTES_BY_CALCULATOR = {"EMT": ("rc", "rc_list", "acut", "ia2iz", "par", "chi", "deds")}
+"""What a calculator works out from the atoms that it was last used with."""
 
 
 def properties(obj: Any) -> Attributes:
     """Return the properties that somebody has given to a molecule, an atom or a bond.
 
-    What rdkit has worked out is left out, and so are its private notes but for the name.
+    What rdkit has worked out is left out, and so are its notes on the way there.
     """
     names = [name for name in obj.GetPropNames(True, False) if is_given(name)]
     found = obj.GetPropsAsDict(True, False, False)  # a text stays one, even if it is a number
@@ -24,7 +36,8 @@ def properties(obj: Any) -> Attributes:
 
 
 def is_given(name: str) -> bool:
-    return not name.startswith("_") or name == "_Name" or name.startswith("_MolFile")
+    """Whether a property says more than what rdkit has seen when it looked for stereochemistry."""
+    return name not in PERCEIVED
 
 
 @parts
@@ -132,25 +145,19 @@ def ase_atoms(obj: Any) -> Parts:
 
 @parts
 def ase_calculator(obj: Any) -> Parts:
-    """Describe a calculator by its parameters, not by what it was last asked for.
+    """Describe a calculator by what it was made with, not by what it was last asked for.
 
-    One that only keeps results is these results; one of the user's own is all that it holds.
+    One that only keeps results is these results, and the atoms that they belong to.
     """
-    if hasattr(obj, "name") and type(obj).__name__.startswith("SinglePoint"):
+    kind = type(obj)
+    notes = NOTES_BY_CALCULATOR.get(kind.__name__, ()) if package_of(kind) == "ase" else ()
+    found = {"attributes": Attributes(without(obj, *NOTES_OF_CALCULATORS, *notes))}
+    if kind.__name__.startswith("SinglePoint"):
         atoms = obj.atoms
-        fields = (atoms.arrays, atoms.cell, atoms.pbc) if atoms is not None else None
-        return {"results": Attributes(known(obj.results)), "of": fields, "rest": rest(obj)}
-    if package_of(type(obj)) == "ase":
-        return {"parameters": Attributes(dict(obj.parameters)), "directory": obj.directory}
-    return {"attributes": Attributes(rest(obj))}
-
-
-def known(results: dict[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in results.items() if value is not None}
-
-
-def rest(obj: Any) -> Parts:
-    return without(obj, *NOTES_OF_CALCULATORS)
+        known = {name: value for name, value in obj.results.items() if value is not None}
+        found["results"] = Attributes(known)
+        found["of"] = None if atoms is None else (atoms.arrays, atoms.cell, atoms.pbc)
+    return found
 
 
 @parts

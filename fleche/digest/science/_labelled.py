@@ -83,7 +83,7 @@ def graph(obj: Any) -> Parts:
     extras = {
         name: value
         for name, value in found.items()
-        if name not in (*GRAPH, GRAPH_CACHE) and not hasattr(type(obj), name)
+        if name not in (*GRAPH, GRAPH_CACHE) and getattr(value, "__name__", "") != "frozen"
     }
     return {
         "graph": obj.graph,

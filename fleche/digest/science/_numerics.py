@@ -6,12 +6,17 @@ import gc
 import sys
 import types
 from importlib.machinery import EXTENSION_SUFFIXES
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from fleche.digest._builtin import Attributes
 from fleche.digest._names import look_up
+from fleche.digest._registry import Node, node
+from fleche.digest._tokens import global_token
 
 from ._parts import Parts, parts, refuse, uncached, without
+
+if TYPE_CHECKING:
+    from fleche.digest._walk import Walk
 
 FOUND_OUT = ("_has_canonical_format", "_has_sorted_indices", "has_canonical_format")
 ON_DEMAND = ("_transform", "_vertex_to_simplex", "_vertex_neighbor_vertices", "_ridge_dict")
@@ -19,11 +24,10 @@ MADE_AGAIN = ("__doc__", "_dist", "vecentropy")
 ON_DEMAND_OF_HULL = ("_vertices",)
 
 
-@parts
-def ufunc(obj: Any) -> Parts:
+def ufunc(obj: Any, _walk: Walk) -> bytes | Node:
     """Describe a ufunc by its name, or by the Python function that it was made from."""
     if (place := home_of(obj)) is not None:
-        return {"name": (place, obj.__name__)}
+        return global_token(place, obj.__name__)
     functions = [part for part in gc.get_referents(obj) if isinstance(part, types.FunctionType)]
     if len(functions) != 1:
         raise refuse(
@@ -31,7 +35,7 @@ def ufunc(obj: Any) -> Parts:
             f"{obj.__name__!r} is not found under its name in any module",
             "pass the function that it was made from",
         )
-    return {"function": functions[0], "shape": (obj.nin, obj.nout, obj.identity)}
+    return node(b"made ufunc", (functions[0], obj.nin, obj.nout, obj.identity))
 
 
 def home_of(obj: Any) -> str | None:

@@ -22,7 +22,7 @@ DELTAS = ("_delta_ut1_utc", "_delta_tdb_tt")
 NOTES_OF_MODELS = (
     *("_parameters", "_parameters_", "_param_metrics", "_constraints_cache", "_leaflist"),
     *("_tdict", "_param_map", "_param_map_inverse", "_param_names", "_model", "__doc__"),
-    *("n_left_params", "_mconstraints", "_fittable"),
+    *("n_left_params", "_fittable"),
 )
 
 
@@ -169,6 +169,12 @@ def fits_unit(obj: Any) -> Parts:
     """Describe an HDU; reading the data removes keywords from the header, so they come first."""
     data = obj.data
     return {"data": data, "header": obj.header}
+
+
+@parts
+def fits_file(obj: Any) -> Parts:
+    """Describe the units of a FITS file, which are read now as far as they were not."""
+    return {"units": list(obj)}
 
 
 @parts
