@@ -128,7 +128,7 @@ ROWS: tuple[tuple[str, str, str, bool], ...] = (
     ("rdkit", "ChemicalReaction", "_chemistry:reaction", EXACT),
     ("rdkit", "Atom Bond", "_chemistry:part_of_molecule", SUBCLASSES),
     ("ase", "Atoms", "_chemistry:ase_atoms", SUBCLASSES),
-    ("ase", "BaseCalculator", "_chemistry:ase_calculator", SUBCLASSES),
+    ("ase", "BaseCalculator Mixer", "_chemistry:ase_calculator", SUBCLASSES),
     ("ase", "FixConstraint", "_chemistry:ase_constraint", SUBCLASSES),
     ("ase", "Symbols", "_chemistry:ase_symbols", EXACT),
     # names of files

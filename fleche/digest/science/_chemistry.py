@@ -151,7 +151,7 @@ def ase_calculator(obj: Any) -> Parts:
     """
     kind = type(obj)
     notes = NOTES_BY_CALCULATOR.get(kind.__name__, ()) if package_of(kind) == "ase" else ()
-    found = {"attributes": Attributes(without(obj, *NOTES_OF_CALCULATORS, *notes))}
+    found: Parts = {"attributes": Attributes(without(obj, *NOTES_OF_CALCULATORS, *notes))}
     if kind.__name__.startswith("SinglePoint"):
         atoms = obj.atoms
         known = {name: value for name, value in obj.results.items() if value is not None}
