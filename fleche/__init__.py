@@ -36,7 +36,7 @@ if TYPE_CHECKING:
         UnpackError,
     )
     from fleche.executor import wrap_executor
-    from fleche.function import Ignored, Required
+    from fleche.function import Ignored, Required, Unordered
     from fleche.metadata import Environment, Git, MetaData, Runtime, Tags
     from fleche.state import cache, meta, project, tags
 
@@ -70,6 +70,7 @@ __all__ = [
     "SignatureError",
     "StorageError",
     "Tags",
+    "Unordered",
     "UnpackError",
     "Wrapper",
     "__version__",
@@ -89,7 +90,7 @@ _HOMES = {
     "fleche.decorator": ("BoundWrapper", "FlecheWarning", "Wrapper", "fleche"),
     "fleche.digest": ("D", "Digest", "add_hook"),
     "fleche.executor": ("wrap_executor",),
-    "fleche.function": ("Ignored", "Required"),
+    "fleche.function": ("Ignored", "Required", "Unordered"),
     "fleche.metadata": ("Environment", "Git", "MetaData", "Runtime", "Tags"),
     "fleche.state": ("cache", "meta", "project", "tags"),
 }

@@ -326,7 +326,7 @@ def test_many_short_keys_are_found_together(cache: Cache) -> None:
     asked = [*keys, *values, keys[0], values[3][:20]]
     together = cache.shrink(*asked)
     assert together == tuple(cache.shrink(key)[0] for key in asked)
-    assert {len(short) for short in together} == {4, 5}
+    assert {4, 5} <= {len(short) for short in together}
     assert [cache.expand(short) for short in together[:700]] == keys
     with pytest.raises(KeyError):
         cache.shrink(*asked, "0" * 8)

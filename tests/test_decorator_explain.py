@@ -121,6 +121,30 @@ def test_what_is_at_hand_is_shown(active: Cache, value: Any, shown: str) -> None
     assert re.search(shown, grow.explain(value).text)
 
 
+def test_order() -> None:
+    """A difference in order alone is told as such, with what to do about it."""
+
+    @fleche
+    def first(table: Any) -> Any:
+        return next(iter(table))
+
+    first({"a": 1, "b": [{"c": 1, "d": 2}]})
+    found = first.explain({"b": [{"d": 2, "c": 1}], "a": 1})
+    assert found.reason == "arguments"
+    assert re.search(r"table differs only in order \(Unordered\[", str(found))
+    assert "only in order" not in str(first.explain({"b": 1, "a": 1}))
+
+
+def test_long_integers() -> None:
+    """Python refuses to write thousands of digits; a call with them is explained all the same."""
+    grow = decorated()
+    assert grow.explain(10**5000).reason == "never"
+    grow(10**5000)
+    assert grow.explain(10**5000)
+    assert grow.explain(10**5000 + 1).reason == "arguments"
+    assert grow.explain([10**5000]).reason == "arguments"
+
+
 class TestUnusable:
     """What is stored would not be used, and why."""
 

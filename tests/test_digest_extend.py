@@ -258,10 +258,10 @@ class TestPaths:
 
     def test_endless(self, monkeypatch: pytest.MonkeyPatch) -> None:
         """An object that shows a new part of itself each time is an error, not a full memory."""
-        from fleche.digest import _cycles, _walk
+        from fleche.digest import _graph, _walk
 
         monkeypatch.setattr(_walk, "DEEPEST", 1000)
-        monkeypatch.setattr(_cycles, "DEEPEST", 1000)
+        monkeypatch.setattr(_graph, "DEEPEST", 1000)
         with pytest.raises(Indigestible, match="without end"):
             digest(Endless())
         loop: list[Any] = []
@@ -375,13 +375,23 @@ class TestHooks:
         assert digest(Own("a")) == digest(Own("b"))
 
     def test_wins_over_what_is_built_in(self) -> None:
-        arrays, numbers, lists = digest(np.ones(2)), digest([1.25]), digest([])
+        arrays, numbers, lists = digest(np.ones(2)), digest([1.25j]), digest([])
+        scalars = digest(np.float64(1.25))
         add_hook(np.ndarray, lambda value: value.tolist())
-        add_hook(float, lambda value: str(round(value, 1)))
+        add_hook(complex, lambda value: str(round(value.imag, 1)))
+        add_hook(np.floating, lambda value: str(round(float(value), 1)))
         assert digest(np.ones(2)) != arrays
-        assert digest([1.25]) != numbers
-        assert digest([1.21]) == digest([1.19])
+        assert digest([1.25j]) != numbers
+        assert digest([1.21j]) == digest([1.19j])
+        assert digest(np.float64(1.25)) != scalars
+        assert digest([np.float64(1.21)]) == digest([np.float64(1.19)])
         assert digest([]) == lists
+
+    @pytest.mark.parametrize("cls", [bool, int, float, str, bytes, list, tuple, dict, type(None)])
+    def test_plain_data(self, cls: type) -> None:
+        """Plain data counts as it is, for C reads it without asking."""
+        with pytest.raises(TypeError, match=f"{cls.__name__} is plain data.*subclass"):
+            add_hook(cls, str)
 
     def test_exceptions_name_the_value(self) -> None:
         add_hook(Opaque, lambda value: 1 / 0)
@@ -442,11 +452,11 @@ class TestEntryPoints:
 
     def test_may_not_touch_builtins(self, monkeypatch: pytest.MonkeyPatch) -> None:
         """A hook that comes late must not change digests that were made before."""
-        before = digest([1])
-        self.install(monkeypatch, Entry("late", lambda: add_hook(list, len)))
-        with pytest.raises(Indigestible, match="extension 'late' hooks list"):
+        before = digest({1})
+        self.install(monkeypatch, Entry("late", lambda: add_hook(set, len)))
+        with pytest.raises(Indigestible, match="extension 'late' hooks set"):
             digest(Opaque("a"))
-        assert digest([1]) == before
+        assert digest({1}) == before
 
 
 class TestProcesses:

@@ -169,7 +169,6 @@ EQUAL: list[tuple[Any, Any]] = [
     (blocks(True), blocks(False)),
     (LEVELS[2:], pd.MultiIndex.from_tuples([(2, "x"), (2, "y")], names=["n", "s"])),
     (PAIR.iloc[::2], pd.DataFrame({"a": [1], "b": [3]}, index=pd.RangeIndex(0, 2, 2))),
-    (with_attrs(a=1, b=2), with_attrs(b=2, a=1)),
     (table("m"), table("m").copy()),
     (
         pd.Timestamp("2020", tz="Europe/Berlin"),

@@ -17,11 +17,14 @@ from hypothesis import strategies as st
 import fleche.function
 from fleche.digest import code_digest, digest
 from fleche.errors import Indigestible
-from fleche.function import FunctionInfo, Ignored, inspect_function
+from fleche.function import FunctionInfo, Ignored, Unordered, inspect_function
 
 if TYPE_CHECKING:
     from nowhere import Ignored as Skipped
     from nowhere import Missing
+
+
+def unordered(a: Unordered[dict[str, int]]) -> None: ...
 
 
 def plain(a: int, b: int = 2) -> int:
@@ -79,10 +82,10 @@ class TestBind:
         assert list(found) == ["a", "b", "c", "args", "d", "e", "kwargs"]
 
     def test_variable_arguments(self) -> None:
-        """`*args` is a tuple and `**kwargs` a dict sorted by name, each under its own name."""
+        """`*args` is a tuple and `**kwargs` a dict as passed, each under its own name."""
         found = bind(everything, 1, 2, 3, 4, 5, d=6, z=1, y=2)
         assert found["args"] == (4, 5)
-        assert list(found["kwargs"].items()) == [("y", 2), ("z", 1)]
+        assert list(found["kwargs"].items()) == [("z", 1), ("y", 2)]
         assert bind(everything, 1, 2, d=0)["args"] == ()
         assert bind(everything, 1, 2, d=0)["kwargs"] == {}
 
@@ -222,7 +225,7 @@ class TestUnbind:
 
 
 class TestMarkers:
-    """`Ignored[T]` and `Required[T]`."""
+    """`Ignored[T]`, `Required[T]` and `Unordered[T]`."""
 
     def test_types_show_through(self) -> None:
         """To everybody else the annotation is the type itself."""
@@ -247,6 +250,15 @@ class TestMarkers:
         info = inspect_function(f)
         assert info.ignored == {"a", "b", "c"}
         assert info.required == {"d"}
+
+    def test_unordered(self) -> None:
+        """`Unordered[T]` is exported beside the others, and found as they are."""
+
+        def f(a: fleche.Unordered[dict[str, int]], b: Unordered[dict[str, int]] | None = None): ...
+
+        info = inspect_function(f)
+        assert info.unordered == {"a", "b"}
+        assert pickle.loads(pickle.dumps(inspect_function(unordered))).unordered == {"a"}
 
     def test_unions(self) -> None:
         def f(a: Ignored[int] | None, b: Ignored[str] | None, c: list[Ignored[int]]) -> None: ...

@@ -52,6 +52,7 @@ class Call:
         result: what the function returned, or :data:`MISSING`.
         metadata: plain data by the name of what collected it.
         unhashed: which of module, version, code are known but are no part of the key.
+        unordered: the arguments in which the order of dicts does not count.
     """
 
     name: str
@@ -62,6 +63,7 @@ class Call:
     result: Any = MISSING
     metadata: dict[str, dict[str, Any]] = field(default_factory=dict)
     unhashed: tuple[str, ...] = ()
+    unordered: frozenset[str] = frozenset()
 
     def seal(self, buffers: BufferDigests | None = None) -> CallRecord:
         """Digest the arguments (and the result, if there is one) and return the record.
@@ -80,7 +82,7 @@ class Call:
             module=self.module,
             version=plain_version(self.version),
             code=self.code,
-            arguments=digest_arguments(self.arguments, buffers),
+            arguments=digest_arguments(self.arguments, buffers, unordered=self.unordered),
             result=digest(self.result) if done else None,
             literals={
                 name: literal

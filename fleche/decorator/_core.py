@@ -218,7 +218,7 @@ class Core:
             Indigestible: an argument has no digest.
         """
         buffers = BufferDigests()
-        digests = digest_arguments(arguments, buffers)
+        digests = digest_arguments(arguments, buffers, unordered=self.info.unordered)
         code = self.info.code if self.hashes_code else None
         key = call_key(arguments=digests, code=code, **self._fixed)
         return Seal(key, digests, code, buffers)
@@ -232,6 +232,7 @@ class Core:
             version=self.options.version,
             code=self.info.code if self.hashes_code else self.first_code(),
             unhashed=self.unhashed,
+            unordered=self.info.unordered,
         )
 
     def make_sealed_call(self, arguments: dict[str, Any], seal: Seal) -> SealedCall:
@@ -243,6 +244,7 @@ class Core:
             version=self.options.version,
             code=seal.code or self.first_code(),
             unhashed=self.unhashed,
+            unordered=self.info.unordered,
             digests=seal.digests,
             buffers=seal.buffers,
         )

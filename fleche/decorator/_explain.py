@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 from fleche.call import KEY_PARTS, CallRecord, LazyCall
 from fleche.decorator._core import Core
-from fleche.digest import Digest
+from fleche.digest import Digest, digest
 from fleche.errors import Indigestible, ParcelError
 
 if TYPE_CHECKING:
@@ -57,7 +57,7 @@ class Explanation:
 def explain(
     core: Core, cache: BaseCache, args: tuple[Any, ...], kwargs: dict[str, Any]
 ) -> Explanation:
-    """Explain a call; nothing is computed and no value is loaded.
+    """Explain a call; nothing is computed, and only an argument is loaded, to be compared.
 
     Raises:
         TypeError: the function cannot be called so.
@@ -112,7 +112,7 @@ def _compare(
         return Explanation("never", f"no result of {name} is stored in this cache")
     call, differing = best
     same_arguments = not any(part in wanted.arguments for part in differing)
-    shown = " and ".join(_show(part, wanted, call.record, arguments) for part in differing)
+    shown = " and ".join(_show(part, wanted, call, arguments) for part in differing)
     return Explanation(
         "changed" if same_arguments else "arguments",
         f"{name} would be computed: in the nearest stored call ({call.key[:12]}) {shown}",
@@ -132,20 +132,33 @@ def _part(record: CallRecord, part: str) -> Any:
     return None if part in record.unhashed else getattr(record, part)
 
 
-def _show(part: str, wanted: CallRecord, stored: CallRecord, arguments: Mapping[str, Any]) -> str:
+def _show(part: str, wanted: CallRecord, call: LazyCall, arguments: Mapping[str, Any]) -> str:
+    stored = call.record
     if part in KEY_PARTS:
         if part == "code":
             return "the code was different"
         return f"the {part} was {_part(stored, part)!r}, not {_part(wanted, part)!r}"
     if part not in wanted.arguments and part not in stored.arguments:
         return f"the {part} was {stored.scheme}, not {wanted.scheme}"
+    if part in arguments and _differs_only_in_order(call, part, arguments[part]):
+        return f"{part} differs only in order (Unordered[...] says that this does not matter)"
     now = _described(arguments[part], wanted, part) if part in arguments else "not passed"
     return f"{part} was {_value(stored, part)}, not {now}"
 
 
+def _differs_only_in_order(call: LazyCall, name: str, value: Any) -> bool:
+    """Whether a container at hand is the stored one but for the order of its dicts."""
+    if name in call.record.literals or not hasattr(type(value), "__len__"):
+        return False
+    try:
+        return digest(call.arguments[name], unordered=True) == digest(value, unordered=True)
+    except Exception:  # noqa: BLE001 (what cannot be opened is not explained so closely)
+        return False
+
+
 def _value(record: CallRecord, name: str) -> str:
     if name in record.literals:
-        return repr(record.literals[name])
+        return _shortened(record.literals[name])
     return f"<{record.arguments[name][:8]}>" if name in record.arguments else "not passed"
 
 
@@ -157,5 +170,13 @@ def _described(value: Any, record: CallRecord, name: str) -> str:
     if isinstance(shape, tuple) and shape:
         of = getattr(value, "dtype", "")
         return " ".join(filter(None, (kind, str(of), str(shape), _value(record, name))))
-    text = reprlib.repr(value)
+    text = _shortened(value)
     return text if kind in text or type(value).__module__ == "builtins" else f"{kind} {text}"
+
+
+def _shortened(value: Any) -> str:
+    """Return a short text for a value; an integer of thousands of digits has no decimal form."""
+    try:
+        return repr(value) if isinstance(value, str) else reprlib.repr(value)
+    except ValueError:
+        return f"<{type(value).__name__}>"

@@ -9,7 +9,7 @@ from fleche.errors import Indigestible
 
 from ._digest import Digest
 from ._names import look_up
-from ._registry import LEAVES, Node, describe_type, item_step, key_step, node, register
+from ._registry import LEAVES, Node, describe_type, item_step, key_step, no_step, node, register
 from ._tokens import (
     MAPPING,
     ORDERED,
@@ -80,7 +80,7 @@ def describe_dict(obj: dict[Any, Any], _walk: Walk) -> Node:
 
 
 def describe_mapping(label: bytes, obj: Any) -> Node:
-    """Describe anything with ``items()`` as a mapping whose order means nothing."""
+    """Describe anything with ``items()`` as a mapping; its order counts as that of a dict does."""
     return (MAPPING, label, [part for item in obj.items() for part in item], key_step)
 
 
@@ -93,8 +93,12 @@ def attribute_step(children: Any, index: int) -> str:
 
 
 def describe_attributes(obj: Attributes, _walk: Walk) -> Node:
-    children = [part for item in obj.values.items() for part in item]
-    return (MAPPING, b"attributes", children, attribute_step)
+    values = obj.values
+    try:
+        children = [part for name in sorted(values) for part in (name, values[name])]
+    except TypeError:  # somebody has put other things than names into a __dict__
+        return (UNORDERED, b"attributes", list(values.items()), no_step)
+    return (ORDERED, b"attributes", children, attribute_step)
 
 
 def describe_namespace(obj: types.SimpleNamespace, _walk: Walk) -> Node:

@@ -12,8 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from ._builtin import Attributes
 from ._code import captured_by
-from ._enums import is_enum, members_of_enum, written_in_enum
-from ._instances import attributes_of
+from ._instances import attributes_of, is_enum, members_of_enum, written_in_enum
 from ._names import find_name
 from ._registry import Node, module_of, node, register
 from ._tokens import global_token

@@ -6,14 +6,14 @@ import types
 from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
-from . import _builtin, _classes, _known, _objects  # noqa: F401 - they register what they handle
-from ._buffers import BufferDigests
+from . import _builtin, _classes, _objects  # noqa: F401 - they register what they handle
 from ._builtin import Raw
 from ._code import FunctionCode
 from ._digest import Digest
 from ._tokens import (
     ORDERED,
     SCHEME,
+    BufferDigests,
     digest_of_token,
     digest_token,
     hash_node,
@@ -26,34 +26,45 @@ from ._walk import Walk
 __all__ = ["call_key", "code_digest", "digest", "digest_arguments", "digest_with_buffers"]
 
 
-def digest(obj: object) -> Digest:
+def digest(obj: object, *, unordered: bool = False) -> Digest:
     """Return the digest of a value: 64 hexadecimal characters that stand for its type and content.
 
     The digest of a full :class:`Digest` is itself. The object is only read, never changed or
     consumed.
 
+    Args:
+        obj: the value.
+        unordered: whether the order of dicts, and of what is built on them, is not to count, at
+            any depth. Such a digest is never equal to one for which it counts. Two values that
+            have the same unordered digest, and not the same digest, differ only in order.
+
     Raises:
         Indigestible: if some part of the object has no digest; the message names the path to it.
     """
-    return digest_at(obj, "object", None)
+    return digest_at(obj, "object", None, unordered=unordered)
 
 
 def digest_arguments(
-    arguments: Mapping[str, object], buffers: BufferDigests | None = None
+    arguments: Mapping[str, object],
+    buffers: BufferDigests | None = None,
+    *,
+    unordered: Collection[str] = (),
 ) -> dict[str, Digest]:
     """Return the digest of each argument of a call, in the given order.
 
     Args:
         arguments: values by parameter name.
-        buffers: where to note the digests of large buffers, for packing the same arguments
-            afterwards.
+        buffers: where to note what is found out on the way: the digests of large buffers, for
+            packing the same arguments afterwards, and the functions and classes in them.
+        unordered: the parameters whose order does not count (:data:`fleche.Unordered`).
 
     Raises:
         Indigestible: naming the path to the part without a digest, such as
             ``arguments['cfg'].handle``.
     """
     return {
-        name: digest_at(value, f"arguments[{name!r}]", buffers) for name, value in arguments.items()
+        name: digest_at(value, f"arguments[{name!r}]", buffers, unordered=name in unordered)
+        for name, value in arguments.items()
     }
 
 
@@ -70,10 +81,13 @@ def digest_with_buffers(obj: object) -> tuple[Digest, BufferDigests]:
     return digest_at(obj, "object", buffers), buffers
 
 
-def digest_at(obj: object, name: str, buffers: BufferDigests | None) -> Digest:
+def digest_at(
+    obj: object, name: str, buffers: BufferDigests | None, *, unordered: bool = False
+) -> Digest:
     if isinstance(obj, Digest) and obj.is_full:
         return obj
-    return digest_of_token(Walk(buffers).token(obj, name))
+    walk = Walk(buffers, unordered=unordered)
+    return digest_of_token(walk.token(obj, name), walk.key)
 
 
 def code_digest(function: Callable[..., Any], *, ignored: Collection[str] = ()) -> Digest:

@@ -80,8 +80,9 @@ def look_up(module: str, name: str) -> object:
     return found
 
 
-def describe_named(obj: Named, _walk: Walk) -> bytes | Node:
+def describe_named(obj: Named, walk: Walk) -> bytes | Node:
     name = find_name(obj.obj)
+    walk.note_code(obj.obj)
     return global_token(*name) if name else node(b"unnamed", (obj.obj,))
 
 

@@ -1,29 +1,58 @@
-"""Handlers for numpy, which is never imported here: whose array arrives is loaded already."""
+"""Handlers for numpy, and for sparse matrices of scipy, which are made of its arrays.
+
+Neither is ever imported here: what an object comes from is loaded already.
+
+A random generator is what it will draw next and what it will spawn: the state of its bit generator,
+and the seed sequence that it came from, which counts the children that it has spawned.
+"""
 
 from __future__ import annotations
 
+import gc
 import sys
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
+from importlib.machinery import EXTENSION_SUFFIXES
 from typing import TYPE_CHECKING, Any
 
 from fleche.errors import Indigestible
 
 from ._builtin import UNSET, Attributes, Raw, shape_token
 from ._instances import attributes_of
-from ._registry import Node, node, package_of, register
-from ._tokens import global_token, text_token
+from ._names import find_name, look_up
+from ._registry import Node, node, package_of, register, register_leaf
+from ._tokens import (
+    BIG,
+    ORDERED,
+    bytes_token,
+    global_token,
+    hash_node,
+    node_token,
+    raw_token,
+    size,
+    text_token,
+)
 
 if TYPE_CHECKING:
     from ._walk import Walk
 
 __all__ = [
     "describe_array",
+    "describe_bit_generator",
     "describe_dtype",
+    "describe_generator",
     "describe_masked",
+    "describe_random_state",
     "describe_scalar",
+    "describe_seed_sequence",
+    "describe_sparse",
+    "describe_ufunc",
+    "describe_vectorize",
 ]
 
 PLAIN_KINDS = "biufcmMSUV"
+SIMPLE = "?bBhHiIlLqQefdFDSU"
+"""Characters of the types whose arrays are exactly their bytes."""
+NUMBERS = "?bBhHiIlLqQefdFD"
 CHUNK = 4 * 1024 * 1024
 MEMORY_MAP_STATE = ("_mmap", "filename", "mode", "offset")
 MASK_STATE = (
@@ -34,6 +63,8 @@ MASK_STATE = (
     "_isfield",
     "_basedict",
 )
+DERIVED_OF_VECTORIZE = ("__doc__", "__name__", "_doc", "_in_and_out_core_dims", "_ufunc")
+FOUND_OUT = ("_has_canonical_format", "_has_sorted_indices", "has_canonical_format", "_dict")
 IS_HARD = False
 """Every mask counts as a soft one: it says how to write to the array, and pickling loses it."""
 
@@ -43,7 +74,7 @@ def numpy() -> Any:
     return sys.modules["numpy"]
 
 
-def describe_array(obj: Any, walk: Walk) -> Node:
+def describe_array(obj: Any, walk: Walk) -> bytes | Node:
     """Describe an array by dtype, shape and content; a subclass by its class and attributes too."""
     base = numpy().ndarray
     if type(obj) is base:
@@ -62,7 +93,9 @@ def extras_of(obj: Any, skipped: Collection[str]) -> Attributes:
     return Attributes({name: value for name, value in attributes if name not in skipped})
 
 
-def describe_base_array(obj: Any, walk: Walk) -> Node:
+def describe_base_array(obj: Any, walk: Walk) -> bytes | Node:
+    if obj.dtype.char in SIMPLE and obj.nbytes < BIG and obj.dtype.metadata is None:
+        return token_of_small(obj, walk)
     if obj.dtype.kind in "mM" and not obj.dtype.isnative:
         obj = obj.astype(obj.dtype.newbyteorder("="))  # pickling does not keep this byte order
     dtype = obj.dtype
@@ -75,7 +108,8 @@ def describe_base_array(obj: Any, walk: Walk) -> Node:
             step=lambda _, index: f"[{dtype.names[index - 2]!r}]" if index > 1 else "",
         )
     if dtype.kind in "OT":
-        return node(b"object array", (dtype, shape, Elements(obj)))
+        elements = obj.tolist() if obj.ndim else [obj.item()]
+        return node(b"object array", (dtype, shape, elements))
     if dtype.char in "gG":
         return node(b"array", (dtype, shape, *long_double(obj, walk)))
     if dtype.kind not in PLAIN_KINDS:
@@ -83,23 +117,14 @@ def describe_base_array(obj: Any, walk: Walk) -> Node:
     return node(b"array", (dtype, shape, Raw(content(obj, walk))))
 
 
-class Elements:
-    """The elements of an array of objects, in C order."""
-
-    __slots__ = ("array",)
-
-    def __init__(self, array: Any) -> None:
-        self.array = array
-
-
-def describe_elements(obj: Elements, _walk: Walk) -> Node:
-    array = obj.array
-    shape = array.shape
-
-    def step(_: Any, index: int) -> str:
-        return str([int(part) for part in numpy().unravel_index(index, shape)]) if shape else "[()]"
-
-    return node(b"elements", array.ravel(order="C").tolist(), step=step)
+def token_of_small(array: Any, walk: Walk) -> bytes:
+    """Return the token of a small array at once: the same as that of the node for a large one."""
+    parts = [
+        b"n" + text_token(array.dtype.str),
+        raw_token(b"".join(map(size, array.shape))),
+        bytes_token(array.tobytes()),
+    ]
+    return node_token(hash_node(ORDERED, b"array", parts, walk.key))
 
 
 def is_packed(dtype: Any) -> bool:
@@ -157,42 +182,62 @@ def long_double(array: Any, walk: Walk) -> tuple[Any, ...]:
         return (int(precision), Raw(walk.buffer(view)))
 
 
-def describe_scalar(obj: Any, _walk: Walk) -> Node:
-    """Describe a scalar as an array without dimensions; of a subclass, with what it has beyond."""
+def describe_scalar(obj: Any, _walk: Walk) -> bytes | Node:
+    """Describe a number by its type and bytes, any other scalar as an array without dimensions.
+
+    Of a subclass counts what it has beyond.
+    """
+    if token_of := number_tokens().get(type(obj)):
+        return token_of(obj)
     array = numpy().asarray(obj)
     if not is_foreign(type(obj)):
         return node(b"numpy scalar", (None, array))
     return node(b"numpy scalar", (type(obj), array, extras_of(obj, ())))
 
 
+known_numbers: dict[type, Callable[[Any], bytes]] = {}
+
+
+def number_tokens() -> dict[type, Callable[[Any], bytes]]:
+    """Return the token functions of numpy's numbers, which are leaves from now on."""
+    if not known_numbers:
+        for char in NUMBERS:
+            dtype = numpy().dtype(char).newbyteorder("<")
+            known_numbers[dtype.type] = make_number_token(dtype)
+        for cls, function in known_numbers.items():
+            register_leaf(cls, function)
+    return known_numbers
+
+
+def make_number_token(dtype: Any) -> Callable[[Any], bytes]:
+    prefix = b"z" + text_token(dtype.str)
+    if sys.byteorder == "big":
+        return lambda obj: prefix + numpy().asarray(obj, dtype).tobytes()
+    return lambda obj: prefix + obj.tobytes()
+
+
 def is_foreign(cls: type) -> bool:
     return cls.__module__ != "numpy" and package_of(cls) != "numpy"
 
 
+class Bare:
+    """A dtype without its metadata."""
+
+    __slots__ = ("dtype",)
+
+    def __init__(self, dtype: Any) -> None:
+        self.dtype = dtype
+
+
 def describe_dtype(obj: Any, walk: Walk) -> bytes | Node:
-    """Describe a dtype, with the metadata in which h5py keeps what it means."""
-    if not obj.metadata:
-        return describe_plain_dtype(obj, walk)
-    return node(b"dtype with metadata", (bare(obj), dict(obj.metadata)))
+    """Describe a dtype; its metadata may be what it means, as that of h5py is."""
+    if obj.metadata is not None:
+        return node(b"numpy dtype", (Bare(obj), dict(obj.metadata)))
+    return describe_bare_dtype(Bare(obj), walk)
 
 
-def bare(dtype: Any) -> Any:
-    """Return a dtype without its metadata."""
-    if dtype.subdtype is not None:
-        return numpy().dtype((dtype.base, dtype.shape))
-    if dtype.names is not None:
-        spec = {
-            "names": dtype.names,
-            "formats": [dtype.fields[name][0] for name in dtype.names],
-            "offsets": [dtype.fields[name][1] for name in dtype.names],
-            "titles": [(*dtype.fields[name], None)[2] for name in dtype.names],
-            "itemsize": dtype.itemsize,
-        }
-        return numpy().dtype((dtype.type, numpy().dtype(spec)))
-    return numpy().dtype(dtype.str)
-
-
-def describe_plain_dtype(obj: Any, _walk: Walk) -> bytes | Node:
+def describe_bare_dtype(bare: Bare, _walk: Walk) -> bytes | Node:
+    obj = bare.dtype
     if obj.subdtype is not None:
         return node(b"numpy subarray", (obj.base, shape_token(obj.shape)))
     if obj.names is not None:
@@ -228,4 +273,96 @@ def describe_masked(obj: Any, _walk: Walk) -> bytes | Node:
     )
 
 
-register(Elements, describe_elements)
+def describe_ufunc(obj: Any, _walk: Walk) -> bytes | Node:
+    """Describe a ufunc by its name, or by the function that `numpy.frompyfunc` has made it from."""
+    if (place := place_of_ufunc(obj)) is not None:
+        return global_token(*place)
+    inside = [found for found in gc.get_referents(obj) if callable(found)]
+    if len(inside) == 1:
+        return node(b"numpy frompyfunc", (obj.nin, obj.nout, obj.identity, inside[0]))
+    raise Indigestible(
+        f"the ufunc {obj.__name__!r} is not found under its name, and does not show what it calls; "
+        "pass a function that calls it"
+    )
+
+
+def place_of_ufunc(obj: Any) -> tuple[str, str] | None:
+    """Return the module and name of a ufunc, which knows nothing but its name by itself.
+
+    That is the extension module in which it was made, or the outermost package of it that offers
+    the same under the same name; so it does not matter who else has imported it.
+    """
+    name = obj.__name__
+    if look_up("numpy", name) is obj:
+        return "numpy", name
+    if (place := find_name(obj)) is not None:
+        return place
+    homes = [
+        module
+        for module, loaded in list(sys.modules.items())
+        if getattr(loaded, "__dict__", {}).get(name) is obj and is_extension(loaded)
+    ]
+    if not homes:
+        return None
+    parts = min(homes).split(".")
+    offers = (".".join(parts[:length]) for length in range(1, len(parts) + 1))
+    return next(module for module in offers if look_up(module, name) is obj), name
+
+
+def is_extension(module: Any) -> bool:
+    origin = getattr(getattr(module, "__spec__", None), "origin", None)
+    return isinstance(origin, str) and origin.endswith(tuple(EXTENSION_SUFFIXES))
+
+
+def describe_vectorize(obj: Any, _walk: Walk) -> Node:
+    """Describe what `numpy.vectorize` has made, without what it has worked out while in use."""
+    return node(b"numpy vectorize", (type(obj), extras_of(obj, DERIVED_OF_VECTORIZE)))
+
+
+def describe_generator(obj: Any, walk: Walk) -> Node:
+    """Describe a generator by its bit generator; by the state alone if the seed tells that."""
+    source = obj.bit_generator
+    part = source.state if is_as_seeded(source, walk) else source
+    return node(b"numpy Generator", (part,))
+
+
+def is_as_seeded(source: Any, walk: Walk) -> bool:
+    """Whether a bit generator of numpy's own is as a plain number has made it."""
+    seed = seed_of(source)
+    entropy = getattr(seed, "entropy", None)
+    if type(entropy) is not int or package_of(type(source)) != "numpy":
+        return False
+    fresh = type(source)(entropy)
+    plain = seed_of(fresh)
+    if type(seed) is not type(plain) or seed.state != plain.state:
+        return False
+    return walk.subtoken(fresh.state) == walk.subtoken(source.state)
+
+
+def seed_of(source: Any) -> Any:
+    """Return the seed sequence of a bit generator; before numpy 1.25 it was none of the public."""
+    return getattr(source, "seed_seq", None) or getattr(source, "_seed_seq", None)
+
+
+def describe_bit_generator(obj: Any, _walk: Walk) -> Node:
+    state, attributes = obj.state, Attributes(attributes_of(obj))
+    return node(b"numpy bit generator", (type(obj), state, seed_of(obj), attributes))
+
+
+def describe_seed_sequence(obj: Any, _walk: Walk) -> Node:
+    return node(b"numpy SeedSequence", (obj.state,))
+
+
+def describe_random_state(obj: Any, _walk: Walk) -> Node:
+    return node(b"numpy RandomState", (obj.get_state(legacy=False),))
+
+
+def describe_sparse(obj: Any, _walk: Walk) -> Node:
+    """Describe a sparse matrix of scipy; whether its entries are in order is seen from them."""
+    attributes = extras_of(obj, FOUND_OUT).values
+    if obj.format == "dok":
+        attributes["entries"] = dict(obj.items())
+    return node(b"scipy sparse", (type(obj), Attributes(attributes)))
+
+
+register(Bare, describe_bare_dtype)

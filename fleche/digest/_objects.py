@@ -12,8 +12,7 @@ from typing import TYPE_CHECKING, Any
 from fleche.errors import Indigestible
 
 from ._builtin import UNSET, Attributes
-from ._enums import choose_enum
-from ._instances import attributes_of, derived, find_content
+from ._instances import attributes_of, choose_enum, derived, find_content
 from ._names import Named, look_up
 from ._registry import Handler, Node, describe_type, node, package_of, register_fallback
 from ._tokens import global_token
@@ -21,7 +20,7 @@ from ._tokens import global_token
 if TYPE_CHECKING:
     from ._walk import Walk
 
-__all__: list[str] = []
+__all__ = ["choose_reduce", "describe_validator"]
 
 PICKLING = ("__reduce_ex__", "__reduce__", "__getstate__")  # in the order that pickle asks
 STDLIB = sys.stdlib_module_names
@@ -158,7 +157,7 @@ def parts_of(obj: Any, reduced: tuple[Any, ...]) -> tuple[Any, ...]:
 
 
 def pairs_of(obj: Any, pairs: Iterable[tuple[Any, Any]]) -> Any:
-    """Return the pairs that are put into an object; for a dict alone their order means nothing."""
+    """Return the pairs that are put into an object: a dict for one of a kind of dict."""
     if isinstance(obj, dict) and not isinstance(obj, OrderedDict):
         return dict(pairs)
     return tuple(pairs)
@@ -209,8 +208,16 @@ def describe_global(obj: Any, name: str) -> bytes:
     )
 
 
+def describe_validator(obj: Any, _walk: Walk) -> Node:
+    """Describe what pydantic has noted of a validator, without the address of its class."""
+    attributes = attributes_of(obj)
+    attributes.pop("cls_ref", None)
+    return node(b"pydantic", (type(obj), Attributes(attributes)))
+
+
 def register_fallbacks() -> None:
-    for choose in (choose_enum, choose_container, choose_fields, choose_reduce):
+    register_fallback(choose_enum, familiar=True)
+    for choose in (choose_container, choose_fields, choose_reduce):
         register_fallback(choose)
 
 

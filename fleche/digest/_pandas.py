@@ -65,7 +65,8 @@ def attributes_beyond(obj: Any) -> dict[str, Any]:
 
 def is_accessor(cls: type, name: str) -> bool:
     """Whether pandas keeps under this name what it has made on demand, such as ``series.str``."""
-    return any(type(vars(base).get(name)).__name__ in ACCESSORS for base in cls.__mro__)
+    kinds = (type(vars(base).get(name)) for base in cls.__mro__)
+    return any(is_own(kind) and kind.__name__ in ACCESSORS for kind in kinds)
 
 
 def extras_of(obj: Any) -> Attributes:

@@ -37,6 +37,7 @@ __all__ = [
     "add_hook",
     "find_handler",
     "is_genuine",
+    "is_unfamiliar",
     "item_step",
     "key_step",
     "module_of",
@@ -45,6 +46,7 @@ __all__ = [
     "package_of",
     "register",
     "register_fallback",
+    "register_leaf",
     "register_name",
 ]
 
@@ -56,16 +58,19 @@ Handler = Callable[[Any, "Walk"], "bytes | Node"]
 LEAVES: dict[type, Callable[[Any], bytes]] = {}
 """Types whose objects are leaves, with their token functions: the fast path of the walk."""
 
+PLAIN = (type(None), bool, int, float, str, bytes, list, tuple, dict)
 ENTRY_POINTS = "fleche.digest"
 MANY_TYPES = 20_000
+PATHS = ("PurePosixPath", "PureWindowsPath", "PosixPath", "WindowsPath")
 NOT_NAMED = ("", False)
 
 exact: dict[type, Handler] = {}
 inherited: dict[type, Handler] = {}
 named: dict[tuple[str, str], tuple[str, bool]] = {}
-fallbacks: list[Callable[[type], Handler | None]] = []
+fallbacks: list[tuple[Callable[[type], Handler | None], bool]] = []
 hooks: dict[type, Callable[[Any], Any]] = {}
 resolved: dict[type, Handler] = {}
+unfamiliar: set[type] = set()
 
 
 def item_step(_children: Sequence[Any], index: int) -> str:
@@ -75,7 +80,11 @@ def item_step(_children: Sequence[Any], index: int) -> str:
 
 def key_step(children: Sequence[Any], index: int) -> str:
     """Name a child of a mapping, whose children are keys and values in turn, by its key."""
-    text = repr(children[index - index % 2])
+    key = children[index - index % 2]
+    try:
+        text = repr(key)
+    except Exception:  # noqa: BLE001 - an integer of 5,000 digits, or an object that is broken
+        text = f"<{describe_type(type(key))}>"
     return f"[{text if len(text) <= 60 else text[:57] + '...'}]"
 
 
@@ -104,9 +113,14 @@ def register_name(module: str, qualname: str, target: str, *, subclasses: bool =
     named[module, qualname] = (target, subclasses)
 
 
-def register_fallback(choose: Callable[[type], Handler | None]) -> None:
-    """Add a rule for the types that no handler is registered for; rules are asked in order."""
-    fallbacks.append(choose)
+def register_fallback(choose: Callable[[type], Handler | None], *, familiar: bool = False) -> None:
+    """Add a rule for the types that no handler is registered for; rules are asked in order.
+
+    Args:
+        choose: returns the handler for a type, or None.
+        familiar: whether the rule knows all that there is to know about such types.
+    """
+    fallbacks.append((choose, familiar))
 
 
 def add_hook(cls: type[T], function: Callable[[T], object]) -> None:
@@ -120,15 +134,38 @@ def add_hook(cls: type[T], function: Callable[[T], object]) -> None:
     Register hooks when the program starts: digests that were made before do not change.
 
     Raises:
-        TypeError: if ``cls`` is no class, is ``object``, or ``function`` is not callable.
+        TypeError: if ``cls`` is no class, is ``object`` or a type of plain data, or ``function``
+            is not callable.
     """
     if not isinstance(cls, type) or cls is object:
         raise TypeError(f"a hook needs a class other than object, not {cls!r}")
+    if cls in PLAIN:
+        raise TypeError(
+            f"{cls.__name__} is plain data, which counts as it is; hook a subclass of your own"
+        )
     if not callable(function):
         raise TypeError(f"the hook of {cls.__qualname__} is not callable: {function!r}")
     hooks[cls] = function
-    LEAVES.pop(cls, None)
+    for leaf in [leaf for leaf in LEAVES if cls in leaf.__mro__]:
+        del LEAVES[leaf]
+    forget()
+
+
+def forget() -> None:
+    """Look for the handler of every type anew."""
     resolved.clear()
+    unfamiliar.clear()
+
+
+def is_unfamiliar(cls: type) -> bool:
+    """Whether the handler of a type is only the general one, which knows nothing of the class."""
+    return cls in unfamiliar
+
+
+def register_leaf(cls: type, function: Callable[[Any], bytes]) -> None:
+    """Make the objects of exactly this type leaves, unless a hook says what they stand for."""
+    if find_hook(cls) is None:
+        LEAVES[cls] = function
 
 
 def find_handler(cls: type) -> Handler:
@@ -142,7 +179,7 @@ def find_handler(cls: type) -> Handler:
     if handler is None:
         handler = resolve(cls)
         if len(resolved) >= MANY_TYPES:
-            resolved.clear()
+            forget()
         resolved[cls] = handler
     return handler
 
@@ -164,9 +201,11 @@ def resolve(cls: type) -> Handler:
         handler = find_registered(base, is_exact=base is cls)
         if handler is not None:
             return handler
-    for choose in fallbacks:
+    for choose, familiar in fallbacks:
         handler = choose(cls)
         if handler is not None:
+            if not familiar:
+                unfamiliar.add(cls)
             return handler
     raise Indigestible(f"nothing is known about {describe_type(cls)}")
 
@@ -276,3 +315,107 @@ class Extensions:
 
 
 extensions = Extensions()
+
+
+TABLE: tuple[tuple[str, bool, dict[str, str]], ...] = (
+    ("array _stdlib", False, {"array": "array"}),
+    (
+        "collections _stdlib",
+        False,
+        {
+            "deque": "deque",
+            "OrderedDict": "ordered_dict",
+            "defaultdict": "default_dict",
+            "Counter": "counter",
+        },
+    ),
+    (
+        "datetime _stdlib",
+        False,
+        {
+            "date": "date",
+            "time": "time",
+            "datetime": "datetime",
+            "timedelta": "timedelta",
+            "timezone": "timezone",
+        },
+    ),
+    ("decimal _stdlib", False, {"Decimal": "decimal"}),
+    ("fractions _stdlib", False, {"Fraction": "fraction"}),
+    (
+        "functools _stdlib",
+        False,
+        {
+            "partial": "partial",
+            "cached_property": "cached_property",
+            "_lru_cache_wrapper": "lru_cache",
+            "singledispatchmethod": "generic_method",
+        },
+    ),
+    ("pathlib _stdlib", False, dict.fromkeys(PATHS, "path")),
+    ("pathlib._local _stdlib", False, dict.fromkeys(PATHS, "path")),
+    ("re _stdlib", False, {"Pattern": "pattern"}),
+    ("uuid _stdlib", False, {"UUID": "uuid"}),
+    ("zoneinfo _stdlib", False, {"ZoneInfo": "zoneinfo"}),
+    ("typing _classes", False, {"TypeVar": "type_variable"}),
+    ("ast _syntax", True, {"AST": "syntax"}),
+    ("_ast _syntax", True, {"AST": "syntax"}),
+    (
+        "numpy.* _numpy",
+        True,
+        {
+            "ndarray": "array",
+            "generic": "scalar",
+            "dtype": "dtype",
+            "ufunc": "ufunc",
+            "vectorize": "vectorize",
+            "MaskedArray": "masked",
+            "BitGenerator": "bit_generator",
+        },
+    ),
+    (
+        "numpy.* _numpy",
+        False,
+        {
+            "Generator": "generator",
+            "RandomState": "random_state",
+            "SeedSequence": "seed_sequence",
+        },
+    ),
+    (
+        "pandas.* _pandas",
+        True,
+        {
+            "DataFrame": "frame",
+            "Series": "series",
+            "Index": "index",
+            "ExtensionArray": "extension_array",
+        },
+    ),
+    (
+        "pandas.* _pandas",
+        False,
+        {
+            "Timestamp": "timestamp",
+            "Timedelta": "timedelta",
+            "NaTType": "missing",
+            "NAType": "missing",
+            "Period": "period",
+            "Interval": "interval",
+            "CategoricalDtype": "categorical_dtype",
+        },
+    ),
+    ("scipy.* _numpy", True, {"_spbase": "sparse", "spmatrix": "sparse"}),
+    ("pydantic.* _objects", False, {"Decorator": "validator"}),
+)
+"""Types known by name: their module and the room of their handlers, whether subclasses are meant,
+and for each name the handler without its ``describe_``.
+
+A type of numpy or pandas may live in any module of the package, since that differs between
+versions.
+"""
+
+for place, with_subclasses, rows in TABLE:
+    home, room = place.split()
+    for qualname, handler_name in rows.items():
+        register_name(home, qualname, f"{room}:describe_{handler_name}", subclasses=with_subclasses)

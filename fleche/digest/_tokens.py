@@ -5,15 +5,20 @@ declares, so a sequence of tokens can be taken apart in one way only, and the en
 
 * A *leaf* (a number, a string, a name, ...) is a token that holds the value itself.
 * A *node* (a container, an array, an object) is hashed by itself, and its token is its hash.
+* A tree of *plain data* is hashed in the format of :mod:`fleche.digest._plain`, and its token is
+  that hash.
 
-Hashes of encodings are keyed, hence never equal to the plain BLAKE3 of any buffer.
+Hashes of encodings are keyed with the scheme and the door (plain, walk, unordered), hence never
+equal to one another by construction, nor to the plain BLAKE3 of any buffer.
 """
 
 from __future__ import annotations
 
 import os
 import struct
+import sys
 from collections.abc import Iterable
+from typing import Any
 
 from blake3 import blake3
 
@@ -22,11 +27,15 @@ from ._digest import Digest
 __all__ = [
     "BIG",
     "DEEPEST",
-    "KEY",
     "MAPPING",
     "ORDERED",
+    "PARALLEL",
+    "PLAIN_KEY",
     "SCHEME",
     "UNORDERED",
+    "UNORDERED_KEY",
+    "WALK_KEY",
+    "BufferDigests",
     "Hasher",
     "big_token",
     "buffer_digest",
@@ -34,6 +43,7 @@ __all__ = [
     "complex_token",
     "digest_of_token",
     "digest_token",
+    "feed",
     "float_token",
     "global_token",
     "hash_node",
@@ -42,23 +52,31 @@ __all__ = [
     "node_token",
     "open_node",
     "order",
+    "plain_token",
     "raw_token",
     "size",
     "text_token",
     "unset_token",
 ]
 
-SCHEME: int = 1
+SCHEME: int = 2
 """Version of the encoding. It is part of every digest and of every call key."""
 
-KEY = blake3(b"fleche.digest scheme %d" % SCHEME).digest()
+PLAIN_KEY = blake3(b"fleche.digest scheme %d plain" % SCHEME).digest()
+WALK_KEY = blake3(b"fleche.digest scheme %d walk" % SCHEME).digest()
+UNORDERED_KEY = blake3(b"fleche.digest scheme %d unordered" % SCHEME).digest()
+"""One key for each door, so that no two doors share a hash."""
+
 BIG = 64 * 1024
 PARALLEL = 1024 * 1024
-DEEPEST = 200_000
+AT_ONCE = 128 * 1024 * 1024  # hashed within some 0.1 s, after which Python may handle a signal
+DEEPEST = 1_000_000
 
 ORDERED = b"o"
 UNORDERED = b"u"
 MAPPING = b"m"
+"""Kinds of nodes: the children of a mapping are keys and values in turn, and keep their order
+unless the walk is one without order."""
 
 Hasher = blake3
 
@@ -96,9 +114,23 @@ def size(number: int) -> bytes:
     return number.to_bytes(8, "little")
 
 
+def feed(hasher: Hasher, data: bytes | bytearray | memoryview) -> None:
+    """Feed a buffer of single bytes to a hasher, in pieces between which signals are handled."""
+    if len(data) <= AT_ONCE:
+        hasher.update(data)
+        return
+    with memoryview(data) as view:
+        for start in range(0, len(view), AT_ONCE):
+            hasher.update(view[start : start + AT_ONCE])
+
+
 def plain_hash(data: bytes | bytearray | memoryview) -> bytes:
     """Return the BLAKE3 of a buffer of single bytes, hashed where it is."""
-    return blake3(data, max_threads=hash_threads(len(data))).digest()
+    if len(data) < PARALLEL:
+        return blake3(data).digest()
+    hasher = blake3(max_threads=hash_threads(len(data)))
+    feed(hasher, data)
+    return hasher.digest()
 
 
 def buffer_digest(view: memoryview | bytes | bytearray) -> Digest:
@@ -178,28 +210,98 @@ def node_token(hashed: bytes) -> bytes:
     return b"D" + hashed
 
 
+def plain_token(hashed: bytes) -> bytes:
+    """Encode a tree of plain data by its hash."""
+    return b"P" + hashed
+
+
 def open_node(kind: bytes, label: bytes) -> bytes:
     """Return the bytes with which the encoding of a node begins."""
     return kind + size(len(label)) + label
 
 
-def order(kind: bytes, tokens: list[bytes]) -> Iterable[bytes]:
+def order(kind: bytes, tokens: list[bytes], key: bytes = WALK_KEY) -> Iterable[bytes]:
     """Put the tokens of a node in their canonical order."""
-    if kind == ORDERED:
-        return tokens
     if kind == UNORDERED:
         return sorted(tokens)
-    return sorted(map(b"".join, zip(tokens[::2], tokens[1::2], strict=True)))
+    if kind == MAPPING and key == UNORDERED_KEY:
+        return sorted(map(b"".join, zip(tokens[::2], tokens[1::2], strict=True)))
+    return tokens
 
 
-def hash_node(kind: bytes, label: bytes, tokens: list[bytes]) -> bytes:
+def hash_node(kind: bytes, label: bytes, tokens: list[bytes], key: bytes = WALK_KEY) -> bytes:
     """Return the hash of a node from the tokens of its children."""
-    data = open_node(kind, label) + b"".join(order(kind, tokens))
-    return blake3(data, key=KEY).digest()
+    data = open_node(kind, label) + b"".join(order(kind, tokens, key))
+    return blake3(data, key=key).digest()
 
 
-def digest_of_token(token: bytes) -> Digest:
+def digest_of_token(token: bytes, key: bytes = WALK_KEY) -> Digest:
     """Return the digest of the value that has this token."""
-    if token[:1] == b"D":
+    if token[:1] in (b"D", b"P"):
         return Digest(token[1:].hex())
-    return Digest(blake3(token, key=KEY).hexdigest())
+    return Digest(blake3(token, key=key).hexdigest())
+
+
+class BufferDigests:
+    """What digesting values has found out about them, beside their digests.
+
+    The large buffers inside are kept alive, so an address means one buffer as long as this object
+    lives. Its answers hold as long as nothing writes to the buffers.
+
+    Attributes:
+        code: the functions and classes that were met in the values, each once, in the order in
+            which they were met; those of Python itself are left out. What a value *does* depends
+            on their code, of which the digest of a value says no more than the name.
+        unfamiliar: the classes of objects that no handler or hook knows, and whose digests are
+            therefore worth checking once (:func:`fleche.digest.find_difference`).
+    """
+
+    def __init__(self) -> None:
+        self.digests: dict[tuple[int, int], Digest] = {}
+        self.owners: list[object] = []
+        self.code: list[Any] = []
+        self.unfamiliar: set[type] = set()
+        self._met: set[int] = set()
+
+    def __len__(self) -> int:
+        return len(self.digests)
+
+    def note(self, address: int, nbytes: int, found: Digest, owner: object) -> None:
+        """Remember the digest of the bytes at ``address``, which ``owner`` keeps there."""
+        self.digests[address, nbytes] = found
+        self.owners.append(owner)
+
+    def note_code(self, obj: Any) -> None:
+        """Remember a function or class that was met."""
+        if id(obj) not in self._met:
+            self._met.add(id(obj))
+            self.code.append(obj)
+
+    def update(self, other: BufferDigests) -> None:
+        """Take over what ``other`` knows."""
+        self.digests.update(other.digests)
+        self.owners += other.owners
+        self.unfamiliar |= other.unfamiliar
+        for obj in other.code:
+            self.note_code(obj)
+
+    def clear(self) -> None:
+        """Forget everything, and let go of the buffers and the code."""
+        self.digests.clear()
+        self.owners.clear()
+        self.code.clear()
+        self.unfamiliar.clear()
+        self._met.clear()
+
+    def find(self, view: memoryview) -> Digest | None:
+        """Return the plain BLAKE3 of a contiguous buffer if it is known, else None."""
+        if not self.digests or view.nbytes < BIG:
+            return None
+        numpy = sys.modules.get("numpy")
+        if numpy is None:
+            return None
+        with view.cast("B") if view.c_contiguous else memoryview(b"") as flat:
+            if not flat.nbytes:
+                return None
+            address = numpy.frombuffer(flat, dtype="u1").__array_interface__["data"][0]
+        return self.digests.get((address, view.nbytes))

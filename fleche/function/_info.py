@@ -12,7 +12,7 @@ from typing import Any
 
 from fleche.digest import Digest, code_digest
 
-from ._markers import IGNORED, REQUIRED, find_markers
+from ._markers import IGNORED, REQUIRED, UNORDERED, find_markers
 from ._signature import OMITTED, entry_of, find_signatures, unwrap_partial
 from ._unbind import find_kind, unbind
 
@@ -36,6 +36,7 @@ class FunctionInfo:
             the record travels to another process, where the source may be missing.
         borrowed: whether the signature is that of a function inside a wrapper that takes anything;
             the wrapper may then accept a call that does not fit it.
+        unordered: parameters in which the order of dicts does not count.
     """
 
     function: Callable[..., Any]
@@ -46,6 +47,7 @@ class FunctionInfo:
     required: frozenset[str] = frozenset()
     pinned_code: Digest | None = field(default=None, repr=False)
     borrowed: bool = False
+    unordered: frozenset[str] = frozenset()
 
     @property
     def code(self) -> Digest:
@@ -69,7 +71,7 @@ class FunctionInfo:
             self.ignored,
             self.required,
         )
-        return (FunctionInfo, (*values, code, self.borrowed))
+        return (FunctionInfo, (*values, code, self.borrowed, self.unordered))
 
     @property
     def is_main(self) -> bool:
@@ -132,9 +134,9 @@ class FunctionInfo:
         """Return the arguments of a call in their one canonical form.
 
         Parameters come in the order of the signature, ``self`` included, with defaults for what was
-        not passed. ``*args`` is one tuple and ``**kwargs`` one dict, sorted by name, each under the
-        name of its parameter. Ignored parameters are left out, and so are those that are not passed
-        if only the function inside a wrapper has a default for them.
+        not passed. ``*args`` is one tuple and ``**kwargs`` one dict, in the order in which they
+        were passed, each under the name of its parameter. Ignored parameters are left out, and so
+        are those that are not passed if only the function inside a wrapper has a default for them.
 
         Raises:
             TypeError: if the function cannot be called so; the message is that of the call. If the
@@ -148,7 +150,7 @@ class FunctionInfo:
                 continue
             if self.signature.parameters[name].kind is PARAMETER.VAR_KEYWORD:
                 ignored = self.ignored_keywords
-                value = {key: value[key] for key in sorted(value) if key not in ignored}
+                value = {key: part for key, part in value.items() if key not in ignored}
             arguments[name] = value
         return arguments
 
@@ -256,6 +258,7 @@ def inspect_function(
         ignored,
         required,
         borrowed=borrowed,
+        unordered=marked[UNORDERED],
     )
 
 

@@ -1,4 +1,4 @@
-"""``Ignored[T]`` and ``Required[T]``, and how to find them in annotations."""
+"""``Ignored[T]``, ``Required[T]`` and ``Unordered[T]``, and how to find them in annotations."""
 
 from __future__ import annotations
 
@@ -11,7 +11,16 @@ from typing import Annotated, Any, TypeVar, get_args, get_origin
 
 from ._signature import unwrap_partial
 
-__all__ = ["IGNORED", "REQUIRED", "Ignored", "Marker", "Required", "find_markers"]
+__all__ = [
+    "IGNORED",
+    "REQUIRED",
+    "UNORDERED",
+    "Ignored",
+    "Marker",
+    "Required",
+    "Unordered",
+    "find_markers",
+]
 
 T = TypeVar("T")
 
@@ -25,6 +34,7 @@ class Marker:
 
 IGNORED = Marker("Ignored")
 REQUIRED = Marker("Required")
+UNORDERED = Marker("Unordered")
 
 Ignored = Annotated[T, IGNORED]
 """``Ignored[T]`` is ``T`` to a type checker; fleche leaves the parameter out of the key."""
@@ -32,8 +42,15 @@ Ignored = Annotated[T, IGNORED]
 Required = Annotated[T, REQUIRED]
 """``Required[T]`` is ``T`` to a type checker; fleche caches only calls that pass the parameter."""
 
+Unordered = Annotated[T, UNORDERED]
+"""``Unordered[T]`` is ``T`` to a type checker; the order of dicts in the argument does not count.
+
+That holds at any depth, and for what is built on dicts as well.
+"""
+
 VARIABLE = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
-MARKERS = {marker.name: marker for marker in (IGNORED, REQUIRED)}
+MARKERS = {marker.name: marker for marker in (IGNORED, REQUIRED, UNORDERED)}
+GENERICS = {"Ignored": Ignored, "Required": Required, "Unordered": Unordered}
 
 
 def find_markers(
@@ -109,7 +126,7 @@ def mentions(annotation: str, name: str, namespace: dict[str, Any]) -> bool:
         tree = ast.parse(annotation, mode="eval")
     except SyntaxError:
         return False
-    generic = {"Ignored": Ignored, "Required": Required}[name]
+    generic = GENERICS[name]
     for part in ast.walk(tree):
         if isinstance(part, ast.Subscript):
             head = ast.unparse(part.value)

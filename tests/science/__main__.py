@@ -15,8 +15,7 @@ from typing import Any
 
 import cloudpickle
 
-from fleche.digest import digest
-from fleche.digest.science import find_reducer
+from fleche.digest import digest, find_reducer
 from fleche.errors import Indigestible
 
 from . import Case, Refused

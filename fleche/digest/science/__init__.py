@@ -39,9 +39,6 @@ ROWS: tuple[tuple[str, str, str, bool], ...] = (
     ("jax", "PRNGKeyArray", "_tensors:jax_keys", EXACT),
     ("jax", "custom_jvp custom_vjp ufunc", "_tensors:jax_wrapper", EXACT),
     ("jax", "Tracer", "_tensors:jax_tracer", SUBCLASSES),
-    # numpy
-    ("numpy", "ufunc", "_numerics:ufunc", EXACT),
-    ("numpy", "vectorize", "_numerics:vectorized", SUBCLASSES),
     # numba
     ("numba", "Dispatcher", "_numerics:numba_function", SUBCLASSES),
     ("numba", "DUFunc", "_numerics:numba_ufunc", EXACT),
@@ -52,7 +49,6 @@ ROWS: tuple[tuple[str, str, str, bool], ...] = (
     ("numba", "Dict", "_numerics:numba_dict", EXACT),
     ("numba", "Type", "_numerics:numba_type", SUBCLASSES),
     # scipy
-    ("scipy", "_spbase spmatrix", "_numerics:sparse", SUBCLASSES),
     ("scipy", "LinearOperator", "_numerics:linear_operator", SUBCLASSES),
     ("scipy", "cKDTree KDTree", "_numerics:kd_tree", SUBCLASSES),
     ("scipy", "_QhullUser", "_numerics:triangulation", SUBCLASSES),

@@ -1,68 +1,17 @@
-"""Functions over arrays of numpy and numba, and what scipy has fitted, drawn or triangulated."""
+"""Functions that numba has compiled, and what scipy has fitted, drawn or triangulated."""
 
 from __future__ import annotations
 
-import gc
 import sys
-import types
-from importlib.machinery import EXTENSION_SUFFIXES
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from fleche.digest._builtin import Attributes
-from fleche.digest._names import look_up
-from fleche.digest._registry import Node, node
-from fleche.digest._tokens import global_token
 
-from ._parts import Parts, parts, refuse, uncached, without
+from ._parts import Parts, parts, uncached, without
 
-if TYPE_CHECKING:
-    from fleche.digest._walk import Walk
-
-FOUND_OUT = ("_has_canonical_format", "_has_sorted_indices", "has_canonical_format")
 ON_DEMAND = ("_transform", "_vertex_to_simplex", "_vertex_neighbor_vertices", "_ridge_dict")
 MADE_AGAIN = ("__doc__", "_dist", "vecentropy")
 ON_DEMAND_OF_HULL = ("_vertices",)
-
-
-def ufunc(obj: Any, _walk: Walk) -> bytes | Node:
-    """Describe a ufunc by its name, or by the Python function that it was made from."""
-    if (place := home_of(obj)) is not None:
-        return global_token(place, obj.__name__)
-    functions = [part for part in gc.get_referents(obj) if isinstance(part, types.FunctionType)]
-    if len(functions) != 1:
-        raise refuse(
-            obj,
-            f"{obj.__name__!r} is not found under its name in any module",
-            "pass the function that it was made from",
-        )
-    return node(b"made ufunc", (functions[0], obj.nin, obj.nout, obj.identity))
-
-
-def home_of(obj: Any) -> str | None:
-    """Return the outermost package that offers a ufunc written in C, if there is one.
-
-    A ufunc does not know its module. Of the modules that have it the compiled one has made it;
-    which others are loaded, and have imported it, differs between processes.
-    """
-    name = obj.__name__
-    if look_up("numpy", name) is obj:
-        return "numpy"
-    homes = sorted(
-        module
-        for module, loaded in list(sys.modules.items())
-        if str(getattr(loaded, "__file__", None) or "").endswith(tuple(EXTENSION_SUFFIXES))
-        and vars(loaded).get(name) is obj
-    )
-    if not homes:
-        return None
-    packages = homes[0].split(".")
-    outward = [".".join(packages[:length]) for length in range(1, len(packages))]
-    return next((package for package in outward if look_up(package, name) is obj), homes[0])
-
-
-@parts
-def vectorized(obj: Any) -> Parts:
-    return without(obj, "_ufunc", "_doc", "__doc__", "_in_and_out_core_dims")
 
 
 @parts
@@ -127,15 +76,6 @@ def numba_dict(obj: Any) -> Parts:
 @parts
 def numba_type(obj: Any) -> Parts:
     return {"name": obj.name}
-
-
-@parts
-def sparse(obj: Any) -> Parts:
-    """Describe a sparse matrix; whether its entries are in order is seen from them."""
-    found = without(obj, *FOUND_OUT, "_dict")
-    if obj.format == "dok":
-        found["entries"] = dict(obj.items())
-    return found
 
 
 @parts
