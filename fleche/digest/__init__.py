@@ -30,6 +30,7 @@ from ._source import (
 )
 from ._syntax import dump_syntax, is_type_checking
 from ._tokens import SCHEME, BufferDigests, buffer_digest, hash_threads
+from .science import find_reducer, register_rows
 
 __all__ = [
     "SCHEME",
@@ -56,6 +57,7 @@ __all__ = [
     "find_definition",
     "find_difference",
     "find_name",
+    "find_reducer",
     "hash_threads",
     "interactive_sources",
     "is_type_checking",
@@ -79,3 +81,4 @@ class _CallablePackage(ModuleType):
 
 
 sys.modules[__name__].__class__ = _CallablePackage
+register_rows()

@@ -203,7 +203,10 @@ def parts_of_arrow(strings: Any) -> tuple[Any, ...]:
 
 
 def describe_elementwise(obj: Any) -> Node:
-    return node(b"pandas elements", (str(obj.dtype), obj.to_numpy(dtype=object)))
+    dtype = obj.dtype
+    kept = (getattr(dtype, "storage", None), getattr(dtype, "na_value", None))
+    kind = kept if type(dtype).__name__ == "StringDtype" else ()
+    return node(b"pandas elements", (str(dtype), obj.to_numpy(dtype=object), *kind))
 
 
 ARRAYS: dict[str, Callable[[Any], Node]] = {

@@ -1,0 +1,136 @@
+"""How objects are pickled for a parcel whose library would lose, or could not write, a part.
+
+Each function takes an object and returns what ``__reduce_ex__`` would, or NotImplemented where the
+library's own way serves.
+"""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+from fleche.digest._registry import package_of
+
+from ._numerics import own_generator
+
+__all__ = [
+    "reduce_distribution",
+    "reduce_molecule",
+    "reduce_numba_dict",
+    "reduce_numba_list",
+    "reduce_opened",
+    "reduce_random_variable",
+    "reduce_tensor",
+    "reduce_variable",
+    "reduce_vectorized",
+]
+
+
+def reduce_vectorized(obj: Any) -> Any:
+    """Leave out the ufunc that it has made for itself, which cannot be pickled."""
+    rebuild, args, state, *rest = obj.__reduce_ex__(4)
+    unmade: Any = {} if isinstance(state["_ufunc"], dict) else None
+    return (rebuild, args, {**state, "_ufunc": unmade}, *rest)
+
+
+def reduce_distribution(obj: Any) -> Any:
+    """Name the generator of all of numpy in place of a snapshot of it."""
+    rebuild, args, state, *_ = obj.__reduce_ex__(4)
+    if "_random_state" not in state or own_generator(state["_random_state"]) is not None:
+        return NotImplemented
+    kept = {name: value for name, value in state.items() if name != "_random_state"}
+    return (rebuild, args, kept, None, None, restore_distribution)
+
+
+def restore_distribution(obj: Any, state: dict[str, Any]) -> None:
+    """Give a distribution its state, and the generator of this process."""
+    from numpy.random import mtrand
+
+    full = {**state, "_random_state": vars(mtrand)["_rand"]}
+    if hasattr(obj, "__setstate__"):
+        obj.__setstate__(full)
+    else:
+        vars(obj).update(full)
+
+
+def reduce_tensor(obj: Any) -> Any:
+    """Keep the gradient of a leaf."""
+    if not obj.is_leaf or obj.grad is None:
+        return NotImplemented
+    rebuild, args, *rest = obj.__reduce_ex__(4)
+    return (restore_tensor, (rebuild, args, obj.grad), *rest)
+
+
+def restore_tensor(rebuild: Any, args: Any, grad: Any) -> Any:
+    """Make a tensor, and give it its gradient."""
+    tensor = rebuild(*args)
+    tensor.grad = grad
+    return tensor
+
+
+def reduce_numba_list(obj: Any) -> Any:
+    if not obj._typed:  # noqa: SLF001
+        return (type(obj), ())
+    return (restore_numba_list, (obj._list_type.item_type, list(obj)))  # noqa: SLF001
+
+
+def restore_numba_list(kind: Any, items: list[Any]) -> Any:
+    """Make a typed list."""
+    from numba import typed
+
+    found = typed.List.empty_list(kind)
+    found.extend(items)
+    return found
+
+
+def reduce_numba_dict(obj: Any) -> Any:
+    if not obj._typed:  # noqa: SLF001
+        return (type(obj), ())
+    kinds = obj._dict_type  # noqa: SLF001
+    return (restore_numba_dict, (kinds.key_type, kinds.value_type, list(obj.items())))
+
+
+def restore_numba_dict(key: Any, value: Any, items: list[tuple[Any, Any]]) -> Any:
+    """Make a typed dict."""
+    from numba import typed
+
+    found = typed.Dict.empty(key, value)
+    for name, item in items:
+        found[name] = item
+    return found
+
+
+def reduce_random_variable(obj: Any) -> Any:
+    """Make a bare object of the class: scipy's own way makes a standard normal of any other."""
+    _, _, state, *rest = obj.__reduce_ex__(4)
+    return (make_bare, (type(obj),), state, *rest)
+
+
+def make_bare(cls: type) -> Any:
+    """Make an object of a class without asking the class."""
+    return object.__new__(cls)
+
+
+def reduce_molecule(obj: Any) -> Any:
+    """Keep all properties of a molecule, and its coordinates in double precision."""
+    options = sys.modules["rdkit.Chem.rdchem"].PropertyPickleOptions
+    flags = int(options.AllProps) | int(options.CoordsAsDouble)
+    attributes = vars(obj) or None
+    return (type(obj), (obj.ToBinary(flags),), attributes)
+
+
+def reduce_variable(obj: Any) -> Any:
+    """Read the values of a variable that still lie in a file."""
+    data = obj._data  # noqa: SLF001
+    if package_of(type(data)) != "xarray" or type(data).__name__.startswith("Pandas"):
+        return NotImplemented
+    return obj._replace(data=obj.values).__reduce_ex__(4)
+
+
+def reduce_opened(obj: Any) -> Any:
+    """Leave the file behind from which a dataset was opened."""
+    rebuild, args, state, *rest = obj.__reduce_ex__(4)
+    attributes, slots = state
+    if slots.get("_close") is None:
+        return NotImplemented
+    return (rebuild, args, (attributes, {**slots, "_close": None}), *rest)

@@ -1,0 +1,99 @@
+"""Expressions of sympy and numbers of mpmath."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ._parts import CLASS, Parts, parts, refuse
+
+
+@parts
+def expression(obj: Any) -> Parts:
+    """Describe an expression by what sympy compares of it."""
+    return {"content": obj._hashable_content()}  # noqa: SLF001 - what equality is made of
+
+
+@parts
+def floating(obj: Any) -> Parts:
+    return {"value": integers(obj._mpf_), "precision": obj._prec}  # noqa: SLF001
+
+
+def integers(value: tuple[Any, ...]) -> tuple[Any, ...]:
+    """Return the integers of a number as Python's, whatever library computes with them."""
+    return tuple(integers(part) if isinstance(part, tuple) else int(part) for part in value)
+
+
+@parts
+def rational(obj: Any) -> Parts:
+    return {"value": (int(obj.p), int(obj.q))}
+
+
+@parts
+def dummy(obj: Any) -> Parts:
+    raise refuse(obj, "a dummy symbol is equal to itself only", "use a Symbol with a name")
+
+
+@parts
+def undefined_function(obj: Any) -> Parts:
+    """Describe `Function("f")`, a class that is made anew each time, by name and assumptions."""
+    own = vars(obj)
+    given = own.get("_kwargs", {})
+    return {
+        CLASS: type(obj),
+        "name": obj.__name__,
+        "assumptions": sorted(given.items()),
+        "arguments": own.get("_nargs"),
+        "implementation": getattr(own.get("_imp_"), "__func__", own.get("_imp_")),
+    }
+
+
+@parts
+def matrix(obj: Any) -> Parts:
+    """Describe a matrix by its entries; how they are kept changes while it is used."""
+    return {"shape": (obj.rows, obj.cols), "entries": obj.flat()}
+
+
+@parts
+def array(obj: Any) -> Parts:
+    return {"shape": tuple(map(int, obj.shape)), "entries": list(obj.reshape(len(obj)))}
+
+
+@parts
+def polynomial(obj: Any) -> Parts:
+    return {"expression": obj.as_expr(), "gens": obj.gens, "domain": str(obj.domain)}
+
+
+@parts
+def ring(obj: Any) -> Parts:
+    """Describe a ring or a field by what it was made from; it also keeps its elements' classes."""
+    return {"symbols": obj.symbols, "domain": str(obj.domain), "order": str(obj.order)}
+
+
+@parts
+def ring_element(obj: Any) -> Parts:
+    return {CLASS: "PolyElement", "ring": obj.ring, "terms": obj.terms()}
+
+
+@parts
+def field_element(obj: Any) -> Parts:
+    return {CLASS: "FracElement", "parts": (obj.numer, obj.denom)}
+
+
+@parts
+def mpmath_number(obj: Any) -> Parts:
+    """Describe a number by its class's name: each context has a class of its own."""
+    for name in ("_mpf_", "_mpc_", "_mpi_", "_mpci_"):
+        if (value := getattr(obj, name, None)) is not None:
+            return {CLASS: type(obj).__name__, name: integers(value)}
+    raise refuse(obj, "it has no value of its own", "call it first, +mpmath.pi")
+
+
+@parts
+def mpmath_matrix(obj: Any) -> Parts:
+    entries = [obj[i, j] for i in range(obj.rows) for j in range(obj.cols)]
+    return {CLASS: type(obj).__name__, "shape": (obj.rows, obj.cols), "entries": entries}
+
+
+@parts
+def mpmath_context(obj: Any) -> Parts:
+    raise refuse(obj, "its precision changes while it is used", "pass the precision, mpmath.mp.dps")

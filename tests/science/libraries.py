@@ -1,0 +1,21 @@
+"""The cases of each library, by its name on the package index."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from . import Cases
+from .chemistry import ase, rdkit
+from .files import dask, fsspec, h5netcdf, zarr
+from .labelled import h5py, networkx, pandas, polars, pyarrow, xarray
+from .numerics import numba, numpy, scipy, sympy
+from .tensors import jax, torch
+from .units import astropy, lmfit, pint, uncertainties
+
+__all__ = ["LIBRARIES"]
+
+TABLES: tuple[Callable[[], Cases], ...] = (
+    *(ase, astropy, dask, fsspec, h5netcdf, h5py, jax, lmfit, networkx, numba, numpy, pandas, pint),
+    *(polars, pyarrow, rdkit, scipy, sympy, torch, uncertainties, xarray, zarr),
+)
+LIBRARIES = {table.__name__: table for table in TABLES}
