@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from fleche.digest import digest
+from fleche.digest import digest, find_reducer
 from fleche.errors import MissingExtra
 from fleche.parcel._definitions import Loader, Named
 from fleche.parcel._forms import reducers
@@ -142,7 +142,7 @@ class _Reducing:
         kind = type(obj)
         if kind is types.FunctionType or issubclass(kind, type):
             return self.notes.named.reduce(obj)
-        reducer = reducers().get(kind)
+        reducer = reducers().get(kind) or find_reducer(kind)
         return NotImplemented if reducer is None else reducer(obj)
 
 
