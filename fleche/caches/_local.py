@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 from bisect import bisect_left
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
@@ -28,8 +29,9 @@ from fleche.digest import Address, Digest
 from fleche.errors import AmbiguousFormError, ParcelError, StorageError
 from fleche.parcel import Parcel
 from fleche.storage import CallStorage, Capabilities, Entry, ValueStorage
+from fleche.storage.local import LocalOptions, local_storages, options_of
 
-__all__ = ["Cache", "LocalBackend"]
+__all__ = ["Cache", "Local", "LocalBackend", "LocalStore"]
 
 log = logging.getLogger("fleche.caches")
 
@@ -410,6 +412,73 @@ class Cache(BaseCache):
     @override
     def __reduce__(self) -> tuple[Any, ...]:
         return _cache_over, (type(self), self.backend)
+
+
+class LocalStore(LocalBackend):
+    """A whole cache in one directory.
+
+    Attributes:
+        options: the directory, and how values are kept in it.
+    """
+
+    def __init__(self, options: LocalOptions, policy: LayerPolicy | None = None) -> None:
+        """Keep everything where ``options`` say; see :class:`Local`."""
+        self.options = options
+        super().__init__(*local_storages(**msgspec.structs.asdict(options)), policy)
+
+    @override
+    def to_config(self) -> dict[str, Any]:
+        options = msgspec.to_builtins(self.options)
+        return {"type": "local", **options, **self.policy.to_config()}
+
+    @override
+    def __reduce__(self) -> tuple[Any, ...]:
+        return LocalStore, (self.options, self.policy)
+
+    @override
+    def __repr__(self) -> str:
+        return f"Local({self.options.root!r})"
+
+
+class Local(Cache):
+    """A whole cache in one directory of this machine: an SQLite file, and files for what is large.
+
+    On a network file system it is made of files alone; what is there says which of the two it is.
+    """
+
+    backend: LocalStore
+
+    def __init__(
+        self,
+        root: str | os.PathLike[str],
+        *,
+        policy: LayerPolicy | None = None,
+        **options: Any,
+    ) -> None:
+        """Keep everything below ``root``.
+
+        Args:
+            root: the directory, ``~`` and environment variables expanded. It is made when the first
+                call is stored.
+            policy: how a stack treats this cache.
+            options: the other fields of :class:`~fleche.storage.local.LocalOptions`: ``compress``,
+                ``secret_key``, ``mmap``, ``durable``.
+
+        Raises:
+            StorageError: what is there was made by a newer fleche, or cannot be used from this
+                machine.
+            TypeError: an option is unknown, or of the wrong type.
+        """
+        BaseCache.__init__(self, LocalStore(options_of(root, options), policy))
+
+    @override
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _local_over, (type(self), self.backend.options, self.backend.policy)
+
+
+def _local_over(kind: type[Local], options: LocalOptions, policy: LayerPolicy) -> Local:
+    fields = msgspec.structs.asdict(options)
+    return kind(fields.pop("root"), policy=policy, **fields)
 
 
 def _cache_over(kind: type[Cache], backend: LocalBackend) -> Cache:
