@@ -20,7 +20,7 @@ from fleche.call import CallRecord, LazyCall, Scalar, ValueRef
 from fleche.digest import Digest
 from fleche.errors import MissingExtra
 
-__all__ = ["Row", "Table", "started"]
+__all__ = ["Described", "Row", "Table", "started"]
 
 SHORT = 8
 _NARROWEST = {"arguments": 22}
@@ -216,12 +216,22 @@ class Table:
         return [column for column in _COLUMNS if any(line[column] for line in lines)], lines
 
 
+class Described(str):
+    """A summary of a value, as opposed to a text that is the value."""
+
+    __slots__ = ()
+
+
 def _shown(ref: ValueRef) -> Scalar | Digest:
     shown = ref.shown
-    return Digest(ref.digest) if isinstance(shown, msgspec.UnsetType) else shown
+    if isinstance(shown, msgspec.UnsetType):
+        return Digest(ref.digest)
+    return Described(shown) if isinstance(shown, str) and not ref.is_literal else shown
 
 
 def _show(value: Scalar | Digest) -> str:
+    if isinstance(value, Described):
+        return str(value)
     return f"<{value[:SHORT]}>" if isinstance(value, Digest) else repr(value)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import pickle
 import random
 import signal
 import sqlite3
@@ -16,6 +17,8 @@ from typing import Any
 
 import pytest
 
+from fleche.caches import Local
+from fleche.call import Call
 from fleche.digest import Address, digest
 from fleche.errors import StorageError
 from fleche.parcel import Parcel
@@ -310,6 +313,8 @@ values.put_many([(sys.argv[2], values.packing.pack(value, digest(value)))])
 
 KILL_LOOP = """
 import sys
+from fleche.caches import Local
+from fleche.call import Call
 from fleche.digest import Address, digest
 from fleche.storage.local import local_storages
 from fleche.testing.corpus import an_entry
@@ -475,6 +480,30 @@ def test_both_halves_share_a_database(root: Path) -> None:
     assert not list(root.glob("*-wal"))
     assert entry(calls, KEY).size > 0
     values.close()
+
+
+class TestWholeCache:
+    def test_a_call_comes_back(self, root: Path) -> None:
+        """Small and large results, in one directory."""
+        with Local(root) as cache:
+            for number in (1, 20_000):
+                call = Call(name="f", arguments={"n": number}, result=list(range(number)))
+                key = cache.save(call)
+                assert cache.load(key).result == list(range(number))
+            assert len(files_of(root)) == 1
+
+    def test_describes_itself(self, root: Path) -> None:
+        """As one table, and so it travels to another process."""
+        cache = Local(root, compress="zlib")
+        assert cache.to_config() == {"type": "local", "root": str(root), "compress": "zlib"}
+        again = pickle.loads(pickle.dumps(cache))
+        assert isinstance(again, Local)
+        assert again.to_config() == cache.to_config()
+        assert str(root) in repr(cache)
+
+    def test_what_it_cannot_be(self, root: Path) -> None:
+        with pytest.raises(TypeError, match="colour"):
+            Local(root, colour="red")
 
 
 def test_two_objects_of_one_store(root: Path) -> None:

@@ -16,7 +16,7 @@ from fleche.caches._limited import (
     SizeLimitedCache,
     least_recently_used,
 )
-from fleche.caches._local import Cache, Local, LocalBackend
+from fleche.caches._local import Cache, Local, LocalBackend, LocalStore
 from fleche.caches._pending import PendingCall, Pin
 from fleche.caches._stack import CachePool, CacheStack
 from fleche.caches._views import (
@@ -61,6 +61,7 @@ __all__ = [
     "LayerPolicy",
     "Local",
     "LocalBackend",
+    "LocalStore",
     "Measure",
     "OnError",
     "PendingCall",

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from functools import partial
 from itertools import chain, islice
-from typing import Any, Literal
+from typing import Any
 
 import msgspec
 
@@ -29,8 +29,9 @@ from fleche.digest import Address, Digest
 from fleche.errors import AmbiguousFormError, ParcelError, StorageError
 from fleche.parcel import Parcel
 from fleche.storage import CallStorage, Capabilities, Entry, ValueStorage
+from fleche.storage.local import LocalOptions, local_storages, options_of
 
-__all__ = ["Cache", "Local", "LocalBackend"]
+__all__ = ["Cache", "Local", "LocalBackend", "LocalStore"]
 
 log = logging.getLogger("fleche.caches")
 
@@ -352,10 +353,11 @@ class LocalBackend(CacheBackend):
 
     @override
     def to_config(self) -> dict[str, Any]:
-        values, calls = self.values.to_config(), self.calls.to_config()
-        whole = values == calls and values.get("type") == "local"
-        table = values if whole else {"values": values, "calls": calls}
-        return {**table, **self.policy.to_config()}
+        return {
+            "values": self.values.to_config(),
+            "calls": self.calls.to_config(),
+            **self.policy.to_config(),
+        }
 
     @override
     def close(self) -> None:
@@ -412,56 +414,75 @@ class Cache(BaseCache):
         return _cache_over, (type(self), self.backend)
 
 
-def _cache_over(kind: type[Cache], backend: LocalBackend) -> Cache:
-    return kind(backend.values, backend.calls, policy=backend.policy)
+class LocalStore(LocalBackend):
+    """A whole cache in one directory.
+
+    Attributes:
+        options: the directory, and how values are kept in it.
+    """
+
+    def __init__(self, options: LocalOptions, policy: LayerPolicy | None = None) -> None:
+        """Keep everything where ``options`` say; see :class:`Local`."""
+        self.options = options
+        super().__init__(*local_storages(**msgspec.structs.asdict(options)), policy)
+
+    @override
+    def to_config(self) -> dict[str, Any]:
+        options = msgspec.to_builtins(self.options)
+        return {"type": "local", **options, **self.policy.to_config()}
+
+    @override
+    def __reduce__(self) -> tuple[Any, ...]:
+        return LocalStore, (self.options, self.policy)
+
+    @override
+    def __repr__(self) -> str:
+        return f"Local({self.options.root!r})"
 
 
 class Local(Cache):
-    """The embedded store: calls in one SQLite file, large values as files beside it.
+    """A whole cache in one directory of this machine: an SQLite file, and files for what is large.
 
-    It is the default. One call is one transaction, one hit is one ``SELECT``; sizes, ages and times
-    of use are known to the database. Many processes may use it at the same time. On a network file
-    system, where SQLite is not safe, it is made of files instead.
+    On a network file system it is made of files alone; what is there says which of the two it is.
     """
+
+    backend: LocalStore
 
     def __init__(
         self,
         root: str | os.PathLike[str],
         *,
-        compress: Literal["zlib", "zstd"] | None = None,
-        secret_key: str | list[str] | None = None,
-        mmap: bool = False,
-        durable: bool = False,
         policy: LayerPolicy | None = None,
+        **options: Any,
     ) -> None:
-        """Keep everything in the directory ``root``, which is made when it is needed.
+        """Keep everything below ``root``.
 
         Args:
-            root: the directory; ``~`` and environment variables are expanded.
-            compress: compress values, if that makes them smaller.
-            secret_key: one secret or several: the first signs, all are accepted.
-            mmap: load the large buffers of a value when they are touched, copy-on-write.
-            durable: what was written survives a power failure; slower.
+            root: the directory, ``~`` and environment variables expanded. It is made when the first
+                call is stored.
             policy: how a stack treats this cache.
+            options: the other fields of :class:`~fleche.storage.local.LocalOptions`: ``compress``,
+                ``secret_key``, ``mmap``, ``durable``.
 
         Raises:
-            StorageError: what is in ``root`` was made by a newer fleche, or must not be used from
-                this machine.
+            StorageError: what is there was made by a newer fleche, or cannot be used from this
+                machine.
+            TypeError: an option is unknown, or of the wrong type.
         """
-        from fleche.storage.local import local_storages
-
-        options = {"compress": compress, "secret_key": secret_key, "mmap": mmap, "durable": durable}
-        super().__init__(*local_storages(root, **options), policy=policy)
+        BaseCache.__init__(self, LocalStore(options_of(root, options), policy))
 
     @override
     def __reduce__(self) -> tuple[Any, ...]:
-        return _local_over, (self.backend,)
+        return _local_over, (type(self), self.backend.options, self.backend.policy)
 
 
-def _local_over(backend: LocalBackend) -> Local:
-    made = Local.__new__(Local)
-    BaseCache.__init__(made, backend)
-    return made
+def _local_over(kind: type[Local], options: LocalOptions, policy: LayerPolicy) -> Local:
+    fields = msgspec.structs.asdict(options)
+    return kind(fields.pop("root"), policy=policy, **fields)
+
+
+def _cache_over(kind: type[Cache], backend: LocalBackend) -> Cache:
+    return kind(backend.values, backend.calls, policy=backend.policy)
 
 
 def needed_by(entry: CallEntry, *, signed: bool = False) -> tuple[Address, ...] | None:

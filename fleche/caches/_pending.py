@@ -26,12 +26,17 @@ from fleche.call import (
     Call,
     CallEntry,
     CallRecord,
-    Scalar,
     ValueRef,
-    as_plain,
     refer,
+    summarize,
 )
-from fleche.digest import Address, BufferDigests, Digest, digest_with_buffers
+from fleche.digest import (
+    Address,
+    BufferDigests,
+    Digest,
+    digest_with_buffers,
+    find_difference,
+)
 from fleche.errors import FlecheError
 from fleche.parcel import Packing, Parcel
 
@@ -57,15 +62,38 @@ _WORTH_ASKING = 1 << 16
 _kept: dict[int, int] = {}  # bytes by the id of the pending call; single operations need no lock
 
 
-def summarize(value: Any) -> tuple[Scalar, str]:
-    """Return what a person sees of a value that is no literal, and its type if that is a number.
+_checked: set[type] = set()
+"""Classes that no handler knows, of which a value has been opened and digested again."""
 
-    Scalars of numpy and of classes that derive from numbers are shown as the number.
+CHECKED = 1 << 24
+"""Up to so many bytes, the first value of such a class is checked."""
+
+
+def check_stable(
+    packing: Packing, value: Any, ref: ValueRef, main: Parcel, unfamiliar: Iterable[type]
+) -> None:
+    """Warn if a value comes back with another digest, so that calls with it never hit.
+
+    It is opened and digested again the first time in a process that its class is met.
     """
-    plain = as_plain(value)
-    if plain is not value and type(plain) in (bool, int, float):
-        return plain, type(value).__name__
-    return None, ""
+    fresh = set(unfamiliar) - _checked
+    if not fresh or main.references or main.nbytes > CHECKED:
+        return
+    _checked.update(fresh)
+    try:
+        copy = packing.unpack(Parcel.from_bytes(main.tobytes()), ref.digest)
+        difference = find_difference(value, copy)
+    except Exception as error:  # noqa: BLE001 (of any class; who opens the value is told)
+        log.debug("%s: not checked: %r", type(value).__qualname__, error)
+        return
+    if difference is not None:
+        cls = f"{difference.cls.__module__}.{difference.cls.__qualname__}"
+        warn_caller(
+            f"never hits: a {type(value).__qualname__} that comes back from a cache has another "
+            f"digest, since {cls} keeps something that pickling changes"
+            f"{f' (at {difference.path})' if difference.path else ''}. Give the class a __digest__ "
+            "method that returns what counts, or fleche.add_hook() a function that does"
+        )
 
 
 class _Parts:
@@ -94,6 +122,7 @@ class _Parts:
         variant = main.variant
         self.mains[Address.of(ref.digest, variant)] = main
         self.buffers.update(shared)
+        check_stable(self._packing, value, ref, main, buffers.unfamiliar)
         summary, kind = summarize(value)
         return msgspec.structs.replace(ref, variant=variant, size=size, summary=summary, type=kind)
 

@@ -41,7 +41,7 @@ from fleche.storage.sql import Connection, SqlCalls, SqliteFile
 if TYPE_CHECKING:
     from typing_extensions import Self
 
-__all__ = ["CallLocal", "LocalOptions", "ValueLocal", "local_storages"]
+__all__ = ["CallLocal", "LocalOptions", "ValueLocal", "local_storages", "options_of"]
 
 log = logging.getLogger("fleche.storage")
 
@@ -84,9 +84,21 @@ class LocalOptions(msgspec.Struct, kw_only=True, forbid_unknown_fields=True, omi
     durable: bool = False
 
 
-def _options_of(root: str | os.PathLike[str], fields: Mapping[str, Any]) -> LocalOptions:
+def options_of(root: str | os.PathLike[str], fields: Mapping[str, Any]) -> LocalOptions:
+    """Return the options of a store.
+
+    Args:
+        root: the directory; it is made absolute.
+        fields: the others.
+
+    Raises:
+        TypeError: one is unknown, or of the wrong type.
+    """
     path = str(expand_path(root).absolute())
-    return msgspec.convert({**fields, "root": path}, LocalOptions)
+    try:
+        return msgspec.convert({**fields, "root": path}, LocalOptions)
+    except msgspec.ValidationError as error:
+        raise TypeError(f"local store in {path}: {error}") from None
 
 
 def _database_of(options: LocalOptions) -> SqliteFile:
@@ -154,7 +166,7 @@ class CallLocal(_Local, SqlCalls):
         database: SqliteFile | None = None,
         **fields: Any,
     ) -> None:
-        self._options = _options_of(root, fields)
+        self._options = options_of(root, fields)
         database = database or _database_of(self._options)
         SqlCalls.__init__(self, database, keys_of(self._options.secret_key))
 
@@ -177,7 +189,7 @@ class ValueLocal(_Local, ValueStorage):
         database: SqliteFile | None = None,
         **fields: Any,
     ) -> None:
-        self._options = options = _options_of(root, fields)
+        self._options = options = options_of(root, fields)
         self._database = database or _database_of(options)
         self._files = ValueFile(
             Path(options.root) / "values",
@@ -378,7 +390,7 @@ def local_storages(root: str | os.PathLike[str], **fields: Any) -> tuple[ValueSt
     Raises:
         StorageError: what is there was made by a newer fleche, or cannot be used from this machine.
     """
-    options = _options_of(root, fields)
+    options = options_of(root, fields)
     place = Path(options.root)
     if layout_of(place) == "files":
         try:
