@@ -31,7 +31,7 @@ from fleche.remote.streams import MESSAGE_LIMIT, Stream
 from fleche.remote.workers import Workers
 from tests.helpers.caches import cache_factory
 from tests.helpers.leaks import check_leaks
-from tests.helpers.peers import Wire, hostile_server
+from tests.helpers.peers import Wire, hostile_server, message
 from tests.helpers.serving import CHANNELS, Serving
 from tests.helpers.taps import TappedChannel
 
@@ -453,12 +453,13 @@ def _fields(record: CallRecord) -> dict[str, Any]:
 
 
 class TestUnfinishedRequests:
-    """Requests that their client does not finish."""
+    """A server has a limited number of requests open at once, and tells its clients how many."""
 
     @pytest.fixture
     def remote(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[RemoteCache]:
-        """A cache whose server works on four requests at a time."""
-        monkeypatch.setattr("fleche.remote.workers.MOST", 4)
+        """A cache whose server has four requests open at a time."""
+        monkeypatch.setattr("fleche.remote.session.MAX_REQUESTS", 4)
+        monkeypatch.setattr("fleche.remote.link.PATIENCE", 0.2)
         served = _full_of_calls(tmp_path)
         channel = PipeChannel(lambda i, o: serve(i, o, served))
         with check_leaks(), RemoteCache(channel, timeout=30) as remote:
@@ -470,31 +471,106 @@ class TestUnfinishedRequests:
         return listing
 
     def test_they_stop_nobody(self, remote: RemoteCache) -> None:
-        """As long as there are few, other requests find workers."""
+        """As long as there are few, other requests are answered."""
         listings = [self._begin(remote) for _ in range(3)]
         for _ in range(10):
             assert remote.contains(ABSENT) is False
         assert [len(list(listing)) for listing in listings] == [399] * 3
 
     def test_too_many(self, remote: RemoteCache) -> None:
-        """When there are too many, a request is refused with the reason, until some are closed."""
+        """When all are taken up by what is not read, the next one fails here, and says why."""
         listings = [self._begin(remote) for _ in range(4)]
-
-        def refused() -> bool:
-            try:
-                assert remote.contains(ABSENT) is False
-            except Rejected as error:
-                return "unfinished requests" in str(error) and "finish or close" in str(error)
-            return False
-
-        _wait(refused, "the listings do not wait for their reader")
-        for _ in range(10):
-            assert refused()
+        for _ in range(2):
+            with pytest.raises(Rejected, match=r"4 requests are unfinished.*finish or close some"):
+                remote.contains(ABSENT)
         listings.pop().close()
-        _wait(lambda: not refused(), "nothing goes on")
+        assert remote.contains(ABSENT) is False
         assert [len(list(listing)) for listing in listings] == [399] * 3
         assert remote.contains(ABSENT) is False
         _wait(lambda: not len(_link(remote)._session), "an exchange is left")
+
+    def test_the_next_one_waits(self, remote: RemoteCache) -> None:
+        """While those that are open wait for the server, the next one is held back, not refused."""
+        link = _link(remote)
+        values = [random.Random(number).randbytes(100) for number in range(12)]
+        parcels = [pack(value, digest=digest(value)).tobytes() for value in values]
+        begun = threading.Semaphore(0)
+        go_on = threading.Event()
+        failures: list[BaseException] = []
+
+        def upload(value: bytes, parcel: bytes) -> None:
+            """Say what comes, and let it come only when all have said so that may."""
+
+            def chunks() -> Iterator[Buffer]:
+                begun.release()
+                assert go_on.wait(20)
+                yield parcel
+
+            request = m.SaveParcels([(str(digest(value)), len(parcel))])
+            try:
+                remote._connected().ask(request, m.Done, upload=chunks)
+            except Exception as error:  # noqa: BLE001 (the test judges it)
+                failures.append(error)
+
+        threads = [
+            threading.Thread(target=upload, args=each) for each in zip(values, parcels, strict=True)
+        ]
+        for thread in threads:
+            thread.start()
+        for _ in range(4):
+            assert begun.acquire(timeout=20)
+        assert not begun.acquire(timeout=1), "more requests are open than the server allows"
+        assert len(link._session) == 4
+        go_on.set()
+        for thread in threads:
+            thread.join(20)
+        assert not failures
+        assert remote.missing([digest(value) for value in values]) == []
+
+    def test_what_is_refused_is_sent_again(self) -> None:
+        """A request that a server has no room for is not lost, nor is what follows it."""
+        value = random.Random(1).randbytes(100)
+        refused: list[m.Request] = []
+        data: list[bytes] = []
+
+        def act(wire: Wire) -> None:
+            for turn in range(6):
+                exchange, request = wire.request()
+                if turn % 3 < 2:
+                    refused.append(request)
+                    wire.write(message(exchange, m.Failure("busy", message="no room")))
+                    continue
+                if isinstance(request, m.SaveParcels):
+                    while (frame := wire.read()) is not None and not frame.end:
+                        data.append(bytes(frame.payload))
+                    wire.write(message(exchange, m.Done()))
+                else:
+                    wire.write(message(exchange, m.Flags([True])))
+
+        with check_leaks(), RemoteCache(hostile_server(act), timeout=20) as remote:
+            assert remote.contains(KEY) is True
+            parcel = pack(value, digest=digest(value))
+            remote.save_parcels([(digest(value), parcel)])
+        assert [type(request) for request in refused] == [m.Contains] * 2 + [m.SaveParcels] * 2
+        assert data == [pack(value, digest=digest(value)).tobytes()]
+
+    def test_who_does_not_count_is_told(self, tmp_path: Path) -> None:
+        """A server answers even what it was never ready to take, and goes on."""
+        served = _full_of_calls(tmp_path, 1)
+        go_on = threading.Event()
+        served.contains_many = lambda keys: [go_on.wait(20)]
+        channel = PipeChannel(lambda i, o: serve(i, o, served))
+        with check_leaks(), RemoteCache(channel, timeout=30) as remote:
+            connection, link = remote._connected(), _link(remote)
+            limit = link._session.limit
+            open_ = [connection.request(m.Contains([ABSENT])) for _ in range(limit)]
+            link.allow(limit + 1)
+            one_more = link.open(m.encode(m.Contains([ABSENT])))
+            refusal = m.decode_answer(one_more.receive_message() or b"")
+            assert isinstance(refusal, m.Failure)
+            assert (refusal.code, str(limit) in refusal.message) == ("busy", True)
+            go_on.set()
+            assert all(each.answer(m.Flags).flags == [True] for each in open_)
 
     def test_a_crowd(self, remote: RemoteCache) -> None:
         """More requests at once than workers are no trouble: each has its turn."""
@@ -550,48 +626,6 @@ class TestWorkers:
             with pytest.raises(RuntimeError):
                 workers.run(lambda: None)
         assert workers._threads == 0
-
-    def test_who_waits_does_not_count(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        """Jobs that wait for their client keep no others waiting, and are bounded."""
-        monkeypatch.setattr("fleche.remote.workers.MOST", 2)
-        workers = Workers("test")
-        go_on, waiting, ran = threading.Event(), threading.Semaphore(0), threading.Event()
-
-        def wait() -> None:
-            with workers.waiting():
-                waiting.release()
-                go_on.wait(20)
-
-        with check_leaks():
-            workers.check_room()
-            for _ in range(2):
-                workers.run(wait)
-                assert waiting.acquire(timeout=20)
-            with pytest.raises(Rejected, match=r"\(2\)"):
-                workers.check_room()
-            workers.run(ran.set)
-            assert ran.wait(20)
-            go_on.set()
-            workers.finish(20)
-            workers.check_room()
-
-    def test_who_begins_to_wait_makes_room(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        """A job that was queued since all were at work runs as soon as one of them waits."""
-        monkeypatch.setattr("fleche.remote.workers.MOST", 1)
-        workers = Workers("test")
-        begin, ran = threading.Event(), threading.Event()
-
-        def job() -> None:
-            assert begin.wait(20)
-            with workers.waiting():
-                assert ran.wait(20)
-
-        with check_leaks():
-            workers.run(job)
-            workers.run(ran.set)
-            begin.set()
-            assert ran.wait(20)
-            workers.finish(20)
 
 
 # -- standard error --------------------------------------------------------------------------------

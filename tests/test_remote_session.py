@@ -12,12 +12,13 @@ from fleche.errors import ProtocolError
 from fleche.remote.frames import Flag, Frame, Kind
 from fleche.remote.session import (
     FRAME_COST,
-    MAX_EXCHANGES,
+    MAX_REQUESTS,
     WINDOW,
     Cancelled,
     Credited,
     Heard,
     Received,
+    Refused,
     Session,
     State,
     cost,
@@ -87,12 +88,39 @@ class TestExchange:
         assert server.receive(_credit(exchange, 1)) is None
 
     def test_too_many(self) -> None:
-        """The number of exchanges at once is bounded."""
-        server = Session("server")
-        for number in range(1, MAX_EXCHANGES + 1):
+        """A server takes as many at once as it says, and the next one is to be told."""
+        server = Session("server", 3)
+        for number in range(1, 4):
             server.receive(Frame(Kind.MESSAGE, number))
-        with pytest.raises(ProtocolError, match="at once"):
-            server.receive(Frame(Kind.MESSAGE, MAX_EXCHANGES + 1))
+        assert server.receive(Frame(Kind.MESSAGE, 4)) == Refused(4)
+        assert server.receive(Frame(Kind.DATA, 4, 0, b"late")) is None
+        server.send(2, Kind.DATA, b"", Flag.END)
+        assert isinstance(server.receive(Frame(Kind.MESSAGE, 5)), Received)
+
+    def test_a_client_counts_along(self) -> None:
+        """To a client an exchange is open until its END has come, when the server has forgotten it.
+
+        So a client that keeps to the limit is never refused, however late things arrive.
+        """
+        client, server = Session("client", 2), Session("server", 2)
+        for _ in range(2):
+            server.receive(client.send(client.open(), Kind.MESSAGE, b"", Flag.END))
+        assert not client.has_room
+        with pytest.raises(ProtocolError, match="no room"):
+            client.open()
+        cancelled = client.cancel(1)
+        assert cancelled is not None
+        server.receive(cancelled)
+        assert not client.has_room
+        end = server.send(1, Kind.DATA, b"", Flag.END)
+        assert server.has_room
+        assert not client.has_room
+        client.receive(end)
+        assert client.has_room
+
+    def test_the_usual_limit(self) -> None:
+        """What is not said is a default."""
+        assert Session("server").limit == Session("client").limit == MAX_REQUESTS
 
 
 PIECE = bytes((1 << 20) - FRAME_COST)

@@ -14,11 +14,11 @@ from fleche.caches.upkeep import GcReport, RedigestReport, Report, StatsReport, 
 from fleche.call import CallRecord, LazyCall, QueryCall, decode_record, encode_record
 from fleche.digest import Digest
 from fleche.errors import CorruptParcel, ProtocolError, Rejected
-from fleche.parcel import Buffer, Parcel
+from fleche.parcel import Parcel
 from fleche.remote import messages as m
 from fleche.remote.channel import Channel
 from fleche.remote.compression import WireCodec
-from fleche.remote.connection import Connection, Exchange
+from fleche.remote.connection import Connection, Exchange, Outgoing, Upload
 from fleche.remote.info import read_capabilities, warn_of_skew
 from fleche.remote.line import Line
 from fleche.remote.reports import read_report
@@ -149,9 +149,7 @@ class RemoteCache(BaseCache):
 
     # -- primitives --------------------------------------------------------------------------------
 
-    def _ask(
-        self, message: m.Request, kind: type[T], *, upload: Iterable[Buffer] | None = None
-    ) -> T:
+    def _ask(self, message: m.Request, kind: type[T], *, upload: Upload | None = None) -> T:
         return self._connected().ask(message, kind, upload=upload)
 
     @property
@@ -204,7 +202,7 @@ class RemoteCache(BaseCache):
     def save_parcel(self, digest: Digest, parcel: Parcel) -> None:
         """Store a parcel on the server, which never opens it."""
         self.check_writable("save")
-        self._ask(m.SaveParcels([(digest, parcel.nbytes)]), m.Done, upload=parcel.chunks())
+        self._ask(m.SaveParcels([(digest, parcel.nbytes)]), m.Done, upload=parcel.chunks)
 
     def fetch_many(
         self, keys: Iterable[Digest]
@@ -246,7 +244,7 @@ class RemoteCache(BaseCache):
         """Send records without waiting for each to be stored, many together."""
         self.check_writable("save")
         encoded = ((str(key), encode_record(record)) for key, record in records.items())
-        self._connected().pipeline((m.SaveRecords(group), None) for group in groups(encoded))
+        self._connected().pipeline(Outgoing(m.SaveRecords(group)) for group in groups(encoded))
 
     def missing(self, digests: Iterable[Digest]) -> list[Digest]:
         """Ask the server which values it lacks."""

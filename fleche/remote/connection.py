@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import logging
+import time
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
 from threading import RLock
-from typing import NoReturn, TypeVar
+from typing import NoReturn, TypeAlias, TypeVar
 
 from fleche.errors import CorruptParcel, ProtocolError
 from fleche.parcel import Buffer, Parcel, allocate, receive
 from fleche.remote.channel import Channel
 from fleche.remote.compression import Compression, WireCodec, available_codecs, choose_codec
-from fleche.remote.failures import from_failure
+from fleche.remote.failures import Busy, from_failure
 from fleche.remote.frames import Frame, Kind
 from fleche.remote.greeting import ClientGreeting, Hello
 from fleche.remote.link import Link
@@ -29,35 +31,90 @@ from fleche.remote.session import PROTOCOL, Session
 from fleche.remote.streams import Stream, StreamCancelled
 from fleche.version import __version__
 
-__all__ = ["Connection", "Exchange"]
+__all__ = ["Connection", "Exchange", "Outgoing", "Upload"]
 
 log = logging.getLogger("fleche.remote")
 
 AHEAD = 64
 """How many requests are sent before the first of them is answered."""
 
+AHEAD_BYTES = 1 << 24
+"""How many bytes follow them at most, the last of them excepted."""
+
+BUSY_PAUSE = 0.02
+"""Seconds before a request that the server had no room for is sent again for the first time."""
+
 UNHEARD_GRACE = 0.1
 """Seconds that a server has to end by itself if it has not said anything yet."""
 
+Upload: TypeAlias = Callable[[], Iterable[Buffer]]
 T = TypeVar("T")
 
 
+@dataclass
+class Outgoing:
+    """A request to be sent, with what follows it.
+
+    Attributes:
+        message: the request.
+        upload: returns the bytes that follow it, anew each time.
+        nbytes: how many these are.
+        close: called when it is done, or given up.
+    """
+
+    message: Request
+    upload: Upload | None = None
+    nbytes: int = 0
+    close: Callable[[], None] = lambda: None
+
+
+def exponential(first: float, most: float = 1.0) -> Iterator[float]:
+    """Yield ever longer pauses, up to ``most`` seconds."""
+    while True:
+        yield first
+        first = min(2 * first, most)
+
+
 class Exchange:
-    """A request under way and the answers that come."""
+    """A request under way and the answers that come.
 
-    def __init__(self, stream: Stream, *, unpickle: bool) -> None:
-        """Work on ``stream``; ``unpickle`` says whether exceptions of the server are opened."""
-        self._stream = stream
+    A request that the server has no room for is sent again, a little later.
+    """
+
+    def __init__(
+        self, link: Link, request: bytes, upload: Upload | None = None, *, unpickle: bool
+    ) -> None:
+        """Send the request and what follows it.
+
+        Args:
+            link: where to.
+            request: the message.
+            upload: returns the bytes that follow it, anew each time.
+            unpickle: whether exceptions of the server are opened.
+
+        Raises:
+            RemoteConnectionError: the connection is dead.
+        """
+        self._link = link
+        self._request = request
+        self._upload = upload
         self._unpickle = unpickle
+        self._pauses = exponential(BUSY_PAUSE)
+        self._stream = self._sent()
 
-    def upload(self, chunks: Iterable[Buffer]) -> None:
-        """Send bytes after the request, unless it has been answered already."""
-        try:
-            for chunk in chunks:
-                self._stream.send_data(chunk)
-            self._stream.end()
-        except StreamCancelled:
-            log.debug("the server answered before it had all of a parcel")
+    def _sent(self) -> Stream:
+        stream = self._link.open(self._request, end=self._upload is None)
+        if self._upload is not None:
+            try:
+                for chunk in self._upload():
+                    stream.send_data(chunk)
+                stream.end()
+            except StreamCancelled:
+                log.debug("the server answered before it had all of a parcel")
+            except BaseException:
+                stream.cancel()
+                raise
+        return stream
 
     def answer(self, kind: type[T]) -> T:
         """Return the next answer, which must be a ``kind``.
@@ -85,7 +142,12 @@ class Exchange:
         except ProtocolError as error:
             self._stream.break_off(str(error))
         if isinstance(found, Failure):
-            raise from_failure(found, unpickle=self._unpickle)
+            raised = from_failure(found, unpickle=self._unpickle)
+            if not isinstance(raised, Busy):
+                raise raised
+            time.sleep(next(self._pauses))
+            self._stream = self._sent()
+            return self.next_answer()
         return found
 
     def download(self, found: Found, name: str) -> Parcel:
@@ -207,6 +269,7 @@ class Connection:
         self._link.wait_greeting(self._connect_timeout)
         codec = choose_codec(self._compression, self.hello.features, local=self.channel.local)
         self._link.compression = Compression(codec)
+        self._link.allow(self.hello.requests)
 
     @property
     def hello(self) -> Hello:
@@ -234,40 +297,46 @@ class Connection:
         """Why the connection is dead, once it is."""
         return self._link.failure
 
-    def request(self, message: Request, *, upload: Iterable[Buffer] | None = None) -> Exchange:
+    def request(self, message: Request, *, upload: Upload | None = None) -> Exchange:
         """Send a request, with the bytes that follow it, and return the exchange.
 
         Raises:
             RemoteConnectionError: the connection is dead.
         """
-        stream = self._link.open(encode(message), end=upload is None)
-        exchange = Exchange(stream, unpickle=self._unpickle)
-        if upload is not None:
-            try:
-                exchange.upload(upload)
-            except BaseException:
-                exchange.cancel()
-                raise
-        return exchange
+        return Exchange(self._link, encode(message), upload, unpickle=self._unpickle)
 
-    def ask(self, message: Request, kind: type[T], *, upload: Iterable[Buffer] | None = None) -> T:
+    def ask(self, message: Request, kind: type[T], *, upload: Upload | None = None) -> T:
         """Send a request and return its one answer; raises as :meth:`Exchange.answer`."""
         with self.request(message, upload=upload) as exchange:
             return exchange.answer(kind)
 
-    def pipeline(self, requests: Iterable[tuple[Request, Iterable[Buffer] | None]]) -> None:
-        """Send requests whose answer is :class:`Done`, a bounded number ahead of the answers."""
-        under_way: deque[Exchange] = deque()
+    def pipeline(self, requests: Iterable[Outgoing]) -> None:
+        """Send requests whose answer is :class:`Done`, a bounded number ahead of the answers.
+
+        What has no answer yet is kept, since it may have to be sent again. So little of it is.
+        """
+        under_way: deque[tuple[Exchange, Outgoing]] = deque()
+
+        def finish_first() -> None:
+            exchange, sent = under_way[0]
+            exchange.answer(Done)
+            under_way.popleft()
+            sent.close()
+
         try:
-            for message, upload in requests:
-                under_way.append(self.request(message, upload=upload))
-                if len(under_way) >= AHEAD:
-                    under_way.popleft().answer(Done)
+            for each in requests:
+                under_way.append((self.request(each.message, upload=each.upload), each))
+                while (
+                    len(under_way) >= AHEAD
+                    or sum(sent.nbytes for _, sent in under_way) > AHEAD_BYTES
+                ):
+                    finish_first()
             while under_way:
-                under_way.popleft().answer(Done)
+                finish_first()
         finally:
-            for exchange in under_way:
+            for exchange, sent in under_way:
                 exchange.cancel()
+                sent.close()
 
     def forget(self) -> None:
         """In a forked child: drop the copies of what is the parent's; tell the server nothing."""

@@ -6,14 +6,25 @@ import pickle
 import traceback
 from collections.abc import Callable
 
-from fleche.errors import ProtocolError, error_classes
+from fleche.errors import ProtocolError, Rejected, error_classes
 from fleche.remote.messages import Failure, legible
 
-__all__ = ["from_failure", "to_failure"]
+__all__ = ["Busy", "from_failure", "no_room", "to_failure"]
 
 
 _LONGEST_TEXT = 1 << 18
 _LARGEST_PICKLE = 1 << 23
+
+
+class Busy(Rejected):
+    """The server has no room for one more request now; nothing of it was done."""
+
+    code = "busy"
+
+
+def no_room(limit: int) -> Busy:
+    """Return what a client is told whose request comes while ``limit`` others are unfinished."""
+    return Busy(f"{limit} requests are unfinished on this connection; send it again later")
 
 
 def to_failure(error: BaseException) -> Failure:

@@ -19,6 +19,7 @@ from typing import Any
 from zlib import crc32
 
 from fleche.errors import ProtocolError
+from fleche.remote.session import MAX_REQUESTS
 
 __all__ = [
     "LINE_LIMIT",
@@ -42,12 +43,17 @@ _REPLY = b"\nfleche-remote! "
 
 @dataclass(frozen=True)
 class Hello:
-    """What the peer said of itself: its protocol, what it can, and for a server its info."""
+    """What the peer said of itself: its protocol, what it can; a server also its info and limit.
+
+    Attributes:
+        requests: how many requests the server has open at once.
+    """
 
     protocol: int
     features: tuple[str, ...]
     version: str = ""
     info: dict[str, Any] | None = None
+    requests: int = MAX_REQUESTS
 
 
 class ClientGreeting:
@@ -145,11 +151,24 @@ class ServerGreeting:
         )
         return bytes(self._seen[end + 1 :])
 
-    def answer(self, features: tuple[str, ...], version: str, info: dict[str, Any]) -> bytes:
-        """Return the line to write."""
+    def answer(
+        self,
+        features: tuple[str, ...],
+        version: str,
+        info: dict[str, Any],
+        *,
+        requests: int = MAX_REQUESTS,
+    ) -> bytes:
+        """Return the line to write; ``requests`` is how many may be open at once."""
         assert self.hello is not None
         protocol = max(self.hello.protocol, self._protocols[0])
-        body = {"protocol": protocol, "features": list(features), "version": version, "info": info}
+        body = {
+            "protocol": protocol,
+            "features": list(features),
+            "version": version,
+            "requests": requests,
+            "info": info,
+        }
         return _REPLY + self._token + b" " + _seal(body) + b"\n"
 
 
@@ -188,7 +207,11 @@ def _hello(body: dict[str, Any]) -> Hello:
     protocol, info = body.get("protocol"), body.get("info")
     if not isinstance(protocol, int) or not isinstance(info, dict):
         raise ProtocolError("the answer of the server lacks its protocol or its info")
-    return Hello(protocol, _words(body.get("features")), printable(body.get("version", "")), info)
+    requests = body.get("requests", MAX_REQUESTS)
+    if not isinstance(requests, int) or requests < 1:
+        raise ProtocolError("the answer of the server allows no requests")
+    features, version = _words(body.get("features")), printable(body.get("version", ""))
+    return Hello(protocol, features, version, info, requests)
 
 
 def _range(value: Any) -> tuple[int, int]:

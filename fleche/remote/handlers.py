@@ -59,10 +59,9 @@ class Handlers:
             m.Measure: self._measure,
         }
 
-    def handle(self, stream: Stream, check_room: Callable[[], None]) -> None:
-        """Answer one exchange, whatever happens; what ``check_room`` raises is an answer, too."""
+    def handle(self, stream: Stream) -> None:
+        """Answer one exchange, whatever happens."""
         try:
-            check_room()
             data = stream.receive_message()
             request = m.decode_request(data or b"")
             self._handlers[type(request)](request, stream)

@@ -11,10 +11,10 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
+from math import inf
 from threading import Condition, RLock, Thread, current_thread
 
-from fleche.errors import ProtocolError, RemoteConnectionError
+from fleche.errors import ProtocolError, Rejected, RemoteConnectionError
 from fleche.parcel import Buffer
 from fleche.remote.compression import Compression
 from fleche.remote.frames import Flag, Frame, Kind, encode_frame
@@ -22,7 +22,15 @@ from fleche.remote.greeting import ClientGreeting
 from fleche.remote.inbox import Inbox
 from fleche.remote.outbox import Outbox
 from fleche.remote.pulse import Pulse
-from fleche.remote.session import WINDOW, Cancelled, Credited, Heard, Received, Session
+from fleche.remote.session import (
+    WINDOW,
+    Cancelled,
+    Credited,
+    Heard,
+    Received,
+    Refused,
+    Session,
+)
 from fleche.remote.streams import (
     ByteReader,
     ByteWriter,
@@ -37,6 +45,9 @@ log = logging.getLogger("fleche.remote")
 
 LAST_WORDS = 1.0
 """Seconds in which the input may still end after writing has failed."""
+
+PATIENCE = 5.0
+"""Seconds that a request waits for room while all that take it up wait for this side."""
 
 
 class Link:
@@ -59,7 +70,7 @@ class Link:
         greeting: ClientGreeting | None = None,
         leftover: bytes = b"",
         on_request: Callable[[Stream], None] | None = None,
-        waiting: Callable[[], AbstractContextManager[None]] = nullcontext,
+        refusal: bytes = b"",
         explain: Callable[[str], str] | None = None,
     ) -> None:
         """Prepare; nothing runs before :meth:`start`.
@@ -75,7 +86,7 @@ class Link:
             greeting: the client's greeting, to be answered before frames come.
             leftover: bytes that were read already.
             on_request: called with each new exchange (server); must not block.
-            waiting: entered by a thread while it waits for the peer.
+            refusal: the message that answers a request for which there is no room (server).
             explain: turns the bare reason of death into the whole story, once.
         """
         self.lock = RLock()
@@ -88,7 +99,8 @@ class Link:
         self._reader, self._writer = reader, writer
         self._inbox = Inbox(reader, greeting=greeting, leftover=leftover, allocate=self._allocate)
         self._on_request = on_request
-        self._waiting = waiting
+        self._refusal = refusal
+        self._taken = 0
         self._explain = explain or (lambda reason: reason)
         self._streams: dict[int, Stream] = {}
         self._outbox = Outbox(self.lock)
@@ -139,6 +151,12 @@ class Link:
             elif waited >= remind and self.greeting.hello is None and self.failure is None:
                 log.warning("%s: still waiting for the server after %.0f s", self.name, waited)
 
+    def allow(self, limit: int) -> None:
+        """Take note of how many exchanges the server has open at once."""
+        with self.lock:
+            self._session.limit = limit
+            self._changed.notify_all()
+
     def fail(self, reason: str) -> None:
         """Declare the connection dead: everything pending and to come raises."""
         with self.lock:
@@ -187,14 +205,17 @@ class Link:
     def open(self, request: bytes, *, end: bool = True) -> Stream:
         """Open an exchange with a request and return its stream.
 
+        It waits for room: the server has told how many exchanges it has open at once.
+
         Raises:
-            Rejected: the request is too long to be sent.
+            Rejected: the request is too long to be sent, or there is no room, nor will be before
+                some of the answers are read.
             RemoteConnectionError: the connection is dead.
         """
         pieces = message_pieces(request, end=end)
         first, flags = next(pieces)
         with self.lock:  # numbers are to be sent in their order
-            self._check_alive()
+            self._await_room()
             stream = Stream(self, self._session.open())
             self._streams[stream.exchange] = stream
             frame = self._session.send(stream.exchange, Kind.MESSAGE, first, flags)
@@ -238,6 +259,7 @@ class Link:
                 raise StreamCancelled
             if not stream.frames:
                 return None
+            self._taken += 1
             frame = stream.frames.popleft()
             if (credit := self._session.consumed(frame)) is not None:
                 self._queue_control(credit)
@@ -261,19 +283,47 @@ class Link:
     def _await_peer(self, stream: Stream, ready: Callable[[], object]) -> None:
         """Wait for what only the peer can do, and not if it has closed its side."""
         if not (ready() or self._input_over):
-            with self._waiting():
-                self._await(stream.changed, lambda: ready() or self._input_over)
+            self._await(stream.changed, lambda: ready() or self._input_over)
         if not ready():
             raise RemoteConnectionError(f"{self.name}: the other side has said its last word")
+
+    def _await_room(self) -> None:
+        """Wait until one more exchange may be open.
+
+        The server ends one by itself, unless it has to wait until its answer is read here. If that
+        is so of all, and nothing is read, there is nothing to wait for.
+        """
+        began = since = time.monotonic()
+        taken = self._taken
+        while not self._session.has_room:
+            if self._taken != taken or not self._all_wait_here():
+                taken, since = self._taken, time.monotonic()
+            elif time.monotonic() - since >= PATIENCE:
+                raise Rejected(
+                    f"{self.name}: {self._session.limit} requests are unfinished on this "
+                    "connection, such as listings of which the rest is not read; finish or close "
+                    "some"
+                )
+            self._wait_a_while(self._changed, began, PATIENCE / 4)
+        self._check_alive()
+
+    def _all_wait_here(self) -> bool:
+        """Whether of every open exchange some answer has come that is not read."""
+        streams = self._streams.values()
+        return len(streams) == len(self._session) and all(stream.frames for stream in streams)
 
     def _await(self, condition: Condition, ready: Callable[[], object]) -> None:
         """Wait, the lock held, until ``ready()``; ping a silent peer, give up on a dead one."""
         began = time.monotonic()
         while not ready():
-            self._check_alive()
-            condition.wait(None if self.timeout is None else self.timeout / 4)
-            if self.timeout is not None and not ready():
-                self._check_silence(began)
+            self._wait_a_while(condition, began)
+
+    def _wait_a_while(self, condition: Condition, began: float, most: float = inf) -> None:
+        self._check_alive()
+        if self.timeout is not None:
+            most = min(most, self.timeout / 4)
+        if not condition.wait(None if most == inf else most) and self.timeout is not None:
+            self._check_silence(began)
 
     def _check_silence(self, began: float) -> None:
         assert self.timeout is not None
@@ -359,6 +409,9 @@ class Link:
                 self._handle_content(event)
             elif isinstance(event, Credited | Cancelled):
                 self._handle_change(event)
+            elif isinstance(event, Refused):
+                refusal = Frame(Kind.MESSAGE, event.exchange, Flag.END, self._refusal)
+                self._outbox.add_if_room(encode_frame(refusal))
             elif isinstance(event, Heard) and event.reply is not None:
                 self._outbox.add_if_room(encode_frame(event.reply))
 

@@ -9,10 +9,12 @@ from typing import Any
 from fleche.caches.base import BaseCache
 from fleche.parcel import Buffer
 from fleche.remote.compression import Compression, available_codecs
+from fleche.remote.failures import no_room, to_failure
 from fleche.remote.greeting import ServerGreeting
 from fleche.remote.handlers import Handlers
 from fleche.remote.info import server_info
 from fleche.remote.link import Link
+from fleche.remote.messages import encode
 from fleche.remote.session import FEATURES, PROTOCOL, Session
 from fleche.remote.workers import Workers
 from fleche.version import __version__
@@ -52,8 +54,9 @@ def serve(
         return
     info = server_info(cache, cache_name)
     features = (*FEATURES, *available_codecs())
+    session = Session("server")
     try:
-        writer.write(greeting.answer(features, __version__, info))
+        writer.write(greeting.answer(features, __version__, info, requests=session.limit))
         writer.flush()
     except OSError as error:
         log.debug("the client is gone before it had its answer: %s", error)
@@ -61,14 +64,14 @@ def serve(
     workers = Workers("fleche server")
     handlers = Handlers(cache, cache_name)
     link = Link(
-        Session("server"),
+        session,
         reader,
         writer,
         name="server",
         compression=Compression(_shared_codec(greeting.hello.features)),
         leftover=leftover,
-        on_request=lambda stream: workers.run(lambda: handlers.handle(stream, workers.check_room)),
-        waiting=workers.waiting,
+        on_request=lambda stream: workers.run(lambda: handlers.handle(stream)),
+        refusal=encode(to_failure(no_room(session.limit))),
     )
     link.start(reader_thread=False)
     link.run_reader()

@@ -41,7 +41,7 @@ from fleche.remote.frames import Flag, Frame, Kind
 __all__ = [
     "FEATURES",
     "FRAME_COST",
-    "MAX_EXCHANGES",
+    "MAX_REQUESTS",
     "PROTOCOL",
     "WINDOW",
     "Cancelled",
@@ -49,6 +49,7 @@ __all__ = [
     "Event",
     "Heard",
     "Received",
+    "Refused",
     "Session",
     "Side",
     "State",
@@ -68,7 +69,9 @@ FRAME_COST = 1 << 10
 GRANT = 1 << 16
 """The receiver says how much it has consumed when it is so much."""
 
-MAX_EXCHANGES = 4096
+MAX_REQUESTS = 256
+"""How many exchanges a server has open at once, unless it says otherwise in its greeting."""
+
 MAX_PING = 64
 _COUNT = struct.Struct("<I")
 
@@ -116,25 +119,44 @@ class Cancelled:
 
 
 @dataclass(frozen=True)
+class Refused:
+    """A request has come for which there is no room; the client is to be told to send it again."""
+
+    exchange: int
+
+
+@dataclass(frozen=True)
 class Heard:
     """The peer is alive; ``reply`` is to be sent, if there is one."""
 
     reply: Frame | None = None
 
 
-Event: TypeAlias = Received | Credited | Cancelled | Heard
+Event: TypeAlias = Received | Credited | Cancelled | Refused | Heard
 
 
 class Session:
-    """The state of all exchanges of one connection, as one side sees it."""
+    """The state of all exchanges of one connection, as one side sees it.
 
-    def __init__(self, side: Side) -> None:
+    Attributes:
+        limit: how many exchanges may be open at once, as the server has told in its greeting. An
+            exchange counts until the server has ended it. The server forgets it before that END
+            goes out, so that a client that counts along is never refused.
+    """
+
+    def __init__(self, side: Side, limit: int | None = None) -> None:
         self.side: Side = side
+        self.limit = MAX_REQUESTS if limit is None else limit
         self._exchanges: dict[int, _Exchange] = {}
         self._highest = 0
 
     def __len__(self) -> int:
         return len(self._exchanges)
+
+    @property
+    def has_room(self) -> bool:
+        """Whether one more exchange may be opened now."""
+        return len(self._exchanges) < self.limit
 
     def state(self, exchange: int) -> State | None:
         """Return the state of an exchange; ``None`` if it is over or never was."""
@@ -147,6 +169,8 @@ class Session:
         """Begin an exchange (client only) and return its number; its request is to be sent next."""
         if self.side != "client":
             raise ProtocolError("only the client opens exchanges")
+        if not self.has_room:
+            raise ProtocolError(f"{self.limit} exchanges are open, and the server has no room")
         self._highest += 1
         self._exchanges[self._highest] = _Exchange(State.OPEN)
         return self._highest
@@ -235,9 +259,9 @@ class Session:
             raise ProtocolError(
                 f"a {frame.kind.name} frame for exchange {frame.exchange}, never opened"
             )
-        if len(self._exchanges) >= MAX_EXCHANGES:
-            raise ProtocolError(f"more than {MAX_EXCHANGES} exchanges at once")
         self._highest = frame.exchange
+        if not self.has_room:
+            return Refused(frame.exchange)
         opened = _Exchange(State.OPEN, peer_ended=frame.end)
         opened.receive_credit -= cost(frame.flags, frame.payload)
         self._exchanges[frame.exchange] = opened

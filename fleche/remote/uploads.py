@@ -7,12 +7,14 @@ one request, a large value in one of its own.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from functools import partial
 
 from fleche.batches import batched
 from fleche.digest import Digest
 from fleche.errors import ProtocolError
 from fleche.parcel import Buffer, Parcel
 from fleche.remote import messages as m
+from fleche.remote.connection import Outgoing
 from fleche.remote.frames import Kind
 from fleche.remote.streams import Stream
 
@@ -31,9 +33,7 @@ def batches(digests: Iterable[Digest]) -> Iterator[list[str]]:
     return batched(map(str, digests), BATCH)
 
 
-def uploads(
-    parcels: Iterable[tuple[Digest, Parcel]],
-) -> Iterator[tuple[m.Request, Iterable[Buffer]]]:
+def uploads(parcels: Iterable[tuple[Digest, Parcel]]) -> Iterator[Outgoing]:
     """Yield the requests that store ``parcels``: a large one alone, small ones together."""
 
     def small() -> Iterator[tuple[str, bytes]]:
@@ -48,17 +48,18 @@ def uploads(
     parcels = iter(parcels)
     while True:
         for group in groups(small()):
-            yield (
-                m.SaveParcels([(key, len(data)) for key, data in group]),
-                [b"".join(data for _, data in group)],
-            )
+            joined = b"".join(data for _, data in group)
+            sizes = [(key, len(data)) for key, data in group]
+            yield Outgoing(m.SaveParcels(sizes), partial(_alone, joined), len(joined))
         if not large:
             return
         digest, parcel = large.pop()
-        try:
-            yield m.SaveParcels([(digest, parcel.nbytes)]), parcel.chunks()
-        finally:
-            parcel.close()
+        request = m.SaveParcels([(str(digest), parcel.nbytes)])
+        yield Outgoing(request, parcel.chunks, parcel.nbytes, parcel.close)
+
+
+def _alone(data: bytes) -> list[Buffer]:
+    return [data]
 
 
 def groups(items: Iterable[tuple[str, bytes]]) -> Iterator[list[tuple[str, bytes]]]:

@@ -5,26 +5,21 @@ from __future__ import annotations
 import logging
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from threading import Condition, Lock, Thread
-
-from fleche.errors import Rejected
 
 __all__ = ["Workers"]
 
 log = logging.getLogger("fleche.remote.server")
 
 IDLE_SECONDS = 5.0
-MOST = 256
 
 
 class Workers:
-    """A pool without a fixed size: a job starts at once, on an idle thread or a new one.
+    """A pool without a size: a job starts at once, on an idle thread or a new one.
 
-    At most :data:`MOST` jobs work at a time; more have their turn as those end. A job that waits
-    for its client, as long as that likes, is not at work: it keeps nobody waiting. When there are
-    :data:`MOST` of that kind, :meth:`check_room` refuses further ones.
+    Whoever brings the jobs bounds their number. So a job may wait, for its client say, as long as
+    it likes: it keeps no other waiting.
     """
 
     def __init__(self, name: str) -> None:
@@ -33,7 +28,6 @@ class Workers:
         self._changed = Condition(Lock())
         self._threads = 0
         self._idle = 0
-        self._waiting = 0
         self._finishing = False
 
     def run(self, job: Callable[[], None]) -> None:
@@ -44,32 +38,11 @@ class Workers:
         """
         with self._changed:
             self._jobs.append(job)
-            self._find_thread()
-
-    @contextmanager
-    def waiting(self) -> Iterator[None]:
-        """In a job: wait for the client inside."""
-        try:
-            with self._changed:
-                self._waiting += 1
-                if self._jobs:
-                    self._find_thread()
-            yield
-        finally:
-            with self._changed:
-                self._waiting -= 1
-
-    def check_room(self) -> None:
-        """Allow one more job that may have to wait for its client.
-
-        Raises:
-            Rejected: too many of them wait.
-        """
-        if self._waiting >= MOST:
-            raise Rejected(
-                f"too many unfinished requests on this connection ({MOST}), such as listings of "
-                "which nobody takes the rest; finish or close some"
-            )
+            if self._idle >= len(self._jobs):
+                self._changed.notify()
+                return
+            Thread(target=self._work, name=f"{self._name} worker", daemon=True).start()
+            self._threads += 1
 
     def finish(self, timeout: float) -> None:
         """Wait for the jobs to end, but not longer than ``timeout`` seconds."""
@@ -79,14 +52,6 @@ class Workers:
             self._changed.notify_all()
             while self._threads and (left := deadline - time.monotonic()) > 0:
                 self._changed.wait(left)
-
-    def _find_thread(self) -> None:
-        """Find one for the job that came last, if there may be one more."""
-        if self._idle >= len(self._jobs):
-            self._changed.notify()
-        elif self._threads - self._waiting < MOST:
-            Thread(target=self._work, name=f"{self._name} worker", daemon=True).start()
-            self._threads += 1
 
     def _work(self) -> None:
         while (job := self._next()) is not None:
