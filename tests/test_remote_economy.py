@@ -14,8 +14,8 @@ from fleche.caches import BaseCache, CacheStack
 from fleche.call import Call
 from fleche.digest import Digest
 from fleche.remote import RemoteCache
-from fleche.remote import messages as m
-from fleche.remote.frames import Kind
+from fleche.remote import _messages as m
+from fleche.remote._frames import Kind
 from fleche.testing.caches import example_call
 from tests.helpers.caches import cache_factory
 from tests.helpers.serving import Serving

@@ -30,7 +30,7 @@ from fleche.remote import (
     SubprocessCache,
     serve,
 )
-from fleche.remote.info import server_info
+from fleche.remote._handshake import server_info
 from fleche.testing.caches import check_read_only_cache, example_call
 from tests.helpers.caches import cache_factory
 from tests.helpers.peers import INFO, Wire, hostile_server
@@ -295,7 +295,7 @@ class TestSkew:
         """Make caches whose server is of another version."""
         other = {"fleche_version": "99"}
         monkeypatch.setattr(
-            "fleche.remote.server.server_info", lambda *args: {**server_info(*args), **other}
+            "fleche.remote._server.server_info", lambda *args: {**server_info(*args), **other}
         )
         served = cache_factory("file", tmp_path)()
         return lambda: RemoteCache(PipeChannel(lambda i, o: serve(i, o, served)))

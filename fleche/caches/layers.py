@@ -72,6 +72,9 @@ class Layers:
             if layer.policy.on_error != "miss":
                 raise
             self.note("unreachable", layer, error)
+        else:
+            if self._noted:  # it is back: the next time is news
+                self._noted.discard(("unreachable", id(layer)))
 
     def note(self, event: str, layer: BaseCache, error: Exception) -> None:
         """Count what befell ``layer``; log it the first time."""

@@ -16,6 +16,7 @@ from fleche.caches import BaseCache, Cache, CachePool, CacheStack
 from fleche.config.find import ALWAYS, FILENAME, Config, load_config, working_directory
 from fleche.config.place import Place, unknown_name
 from fleche.config.schema import (
+    ChannelTable,
     Layer,
     LayerTable,
     NestedTable,
@@ -248,6 +249,13 @@ class _Builder:
         with place.blamed():
             return self._keep(SubprocessCache(**arguments))
 
+    def channel(self, layer: Layer) -> BaseCache:
+        from fleche.remote import ChannelCache
+
+        assert isinstance(layer.table, ChannelTable)
+        with layer.place.blamed():
+            return self._keep(ChannelCache(layer.table.type, **_arguments(layer.table)))
+
     def pool(self, layer: Layer) -> BaseCache:
         caches = tuple(map(self.build, layer.inner))
         with layer.place.blamed():
@@ -266,6 +274,7 @@ _MAKERS: dict[type[LayerTable], Callable[[_Builder, Layer], BaseCache]] = {
     TemplateTable: _Builder.template,
     SshTable: _Builder.ssh,
     SubprocessTable: _Builder.subprocess,
+    ChannelTable: _Builder.channel,
     PoolTable: _Builder.pool,
     NestedTable: _Builder.nested,
 }

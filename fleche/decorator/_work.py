@@ -111,6 +111,7 @@ class Work:
             if returns:
                 metadata["fleche"] = {"returns": returns}
             pending.commit(result, metadata)
+            self.core.complaints.settle("prepare", "save", "abandon")
         except Exception as error:  # noqa: BLE001 (as in _prepare; the result must get to the caller)
             self._complain("save", error)
         finally:

@@ -22,13 +22,13 @@ from fleche.digest import Digest, digest
 from fleche.errors import Rejected, RemoteConnectionError
 from fleche.parcel import Buffer, pack
 from fleche.remote import LocalSubprocessChannel, PipeChannel, RemoteCache, serve
-from fleche.remote import messages as m
-from fleche.remote.frames import Flag, Frame, FrameDecoder, Kind
-from fleche.remote.link import Link
-from fleche.remote.outbox import Outbox
-from fleche.remote.session import WINDOW, Session
-from fleche.remote.streams import MESSAGE_LIMIT, Stream
-from fleche.remote.workers import Workers
+from fleche.remote import _messages as m
+from fleche.remote._connection import PendingRequest
+from fleche.remote._frames import CHUNK, Flag, Frame, FrameDecoder, Kind
+from fleche.remote._multiplexer import Multiplexer
+from fleche.remote._protocol import MESSAGE_LIMIT, WINDOW, Protocol
+from fleche.remote._server import _Workers
+from fleche.remote._streams import Stream, StreamCancelled, Wakeup
 from tests.helpers.caches import cache_factory
 from tests.helpers.leaks import check_leaks
 from tests.helpers.peers import Wire, hostile_server, message
@@ -47,8 +47,8 @@ def _wait(ready: Callable[[], object], complaint: str, seconds: float = 20) -> N
         time.sleep(0.01)
 
 
-def _link(remote: RemoteCache) -> Link:
-    return remote._connected()._link
+def _mux(remote: RemoteCache) -> Multiplexer:
+    return remote._connected()._mux
 
 
 def _record(size: int) -> CallRecord:
@@ -59,20 +59,20 @@ def _record(size: int) -> CallRecord:
 
 
 @contextmanager
-def _joined(answer: Callable[[Stream], None], **options: Any) -> Iterator[Link]:
-    """A client's link to a server's whose requests `answer` answers, each in a thread."""
+def _joined(answer: Callable[[Stream], None], **options: Any) -> Iterator[Multiplexer]:
+    """A client's mux to a server's whose requests `answer` answers, each in a thread."""
     down_read, down_write = os.pipe()
     up_read, up_write = os.pipe()
-    workers = Workers("test")
-    server = Link(
-        Session("server"),
+    workers = _Workers("test")
+    server = Multiplexer(
+        Protocol("server"),
         FileIO(down_read, "rb"),
         FileIO(up_write, "wb"),
         name="server",
         on_request=lambda stream: workers.run(lambda: answer(stream)),
     )
-    client = Link(
-        Session("client"), FileIO(up_read, "rb"), FileIO(down_write, "wb"), name="x", **options
+    client = Multiplexer(
+        Protocol("client"), FileIO(up_read, "rb"), FileIO(down_write, "wb"), name="x", **options
     )
     with check_leaks():
         server.start()
@@ -95,15 +95,15 @@ class TestLongMessages:
 
     @pytest.mark.parametrize("kind", CHANNELS)
     def test_a_large_record(self, serving: Serving, tmp_path: Path, kind: str) -> None:
-        """A record of more than the window is saved, loaded and listed."""
+        """A record of many frames is saved, loaded and listed."""
         remote = serving(kind, cache_factory("file", tmp_path / "served"))
-        record = _record(WINDOW + 5 * MIB)
+        record = _record(MESSAGE_LIMIT - 4096)
         remote.save_record(record.key, record)
         assert remote.load_record(record.key) == record
         assert [call.record for call in remote.query()] == [record]
-        _wait(lambda: not len(_link(remote)._session), "an exchange is left")
+        _wait(lambda: not len(_mux(remote)._protocol), "an exchange is left")
 
-    @pytest.mark.parametrize("size", [0, 1, MIB - 1, MIB, MIB + 1, WINDOW, WINDOW + MIB + 1])
+    @pytest.mark.parametrize("size", [0, 1, CHUNK - 1, CHUNK, CHUNK + 1, MIB, MESSAGE_LIMIT])
     def test_any_length(self, size: int) -> None:
         """A request and its answer arrive whole, however many frames they take."""
         request = random.Random(size).randbytes(size)
@@ -111,34 +111,39 @@ class TestLongMessages:
         def echo(stream: Stream) -> None:
             stream.send_message(bytes(stream.receive_message() or b""), end=True)
 
-        with _joined(echo) as link:
-            stream = link.open(request)
+        with _joined(echo) as mux:
+            stream = mux.open(request)
             assert stream.receive_message() == request
             assert stream.receive_message() is None
-            assert not len(link._session)
+            assert not len(mux._protocol)
 
     def test_other_requests_go_on_beside_it(self) -> None:
-        """While a long request waits for room, others are answered."""
+        """While an upload waits for room, others are answered."""
         go_on = threading.Event()
 
         def answer(stream: Stream) -> None:
-            if stream.exchange == 1:
-                assert go_on.wait(20)
             data = stream.receive_message() or b""
-            stream.send_message(b"%d" % len(data), end=True)
+            if stream.stream_id == 1:
+                assert go_on.wait(20)
+            length = len(data)
+            while (piece := stream.receive_data()) is not None:
+                length += len(piece)
+            stream.send_message(b"%d" % length, end=True)
 
-        with _joined(answer) as link:
-            lengths: list[Any] = []
-            long = threading.Thread(
-                target=lambda: lengths.append(link.open(bytes(2 * WINDOW)).receive_message())
-            )
-            long.start()
-            _wait(lambda: 1 in link._streams, "the long request is not under way")
+        with _joined(answer) as mux:
+            upload = mux.open(b"", end=False)
+
+            def send() -> None:
+                upload.send_data(bytes(2 * WINDOW))
+                upload.end()
+
+            sending = threading.Thread(target=send)
+            sending.start()
             for _ in range(20):
-                assert link.open(b"short").receive_message() == b"5"
+                assert mux.open(b"short").receive_message() == b"5"
             go_on.set()
-            long.join(20)
-            assert lengths == [b"%d" % (2 * WINDOW)]
+            assert upload.receive_message() == b"%d" % (2 * WINDOW)
+            sending.join(20)
 
     def test_a_record_beyond_the_limit(self, tmp_path: Path) -> None:
         """What is too long is refused before anything of it is sent, and nothing is left of it."""
@@ -148,10 +153,10 @@ class TestLongMessages:
         with check_leaks(), RemoteCache(tap, timeout=20) as remote:
             assert remote.contains(ABSENT) is False
             tap.clear_sent()
-            with pytest.raises(Rejected, match=rf"67\d{{6}} bytes.* {MESSAGE_LIMIT} "):
+            with pytest.raises(Rejected, match=rf"8\d{{6}} bytes.* {MESSAGE_LIMIT} "):
                 remote.save_record(KEY, record)
             assert tap.sent_bytes == 0
-            assert not len(_link(remote)._session)
+            assert not len(_mux(remote)._protocol)
             assert remote.contains(ABSENT) is False
 
     def test_an_answer_beyond_the_limit(self, tmp_path: Path) -> None:
@@ -165,7 +170,7 @@ class TestLongMessages:
                 with pytest.raises(Rejected, match=f" {MESSAGE_LIMIT} "):
                     remote.load_record(record.key)
             assert remote.contains(ABSENT) is False
-            assert not len(_link(remote)._session)
+            assert not len(_mux(remote)._protocol)
 
     def test_bytes_count_not_frames(self) -> None:
         """A message in very many small frames is no longer than its bytes."""
@@ -188,10 +193,10 @@ class TestLongMessages:
         def refuse(stream: Stream) -> None:
             stream.send_message(b"no", end=True)
 
-        with _joined(refuse) as link:
+        with _joined(refuse) as mux:
             for _ in range(3):
-                assert link.open(bytes(MESSAGE_LIMIT)).receive_message() == b"no"
-            assert not len(link._session)
+                assert mux.open(bytes(MESSAGE_LIMIT)).receive_message() == b"no"
+            assert not len(mux._protocol)
 
     def test_memory_is_let_go(self) -> None:
         """Once a frame is used up, nobody here holds on to its memory."""
@@ -202,9 +207,9 @@ class TestLongMessages:
                 stream.send_data(b"x" * MIB)
             stream.end()
 
-        with _joined(answer) as link:
+        with _joined(answer) as mux:
             memory = bytearray(3 * MIB)
-            stream = link.open(b"")
+            stream = mux.open(b"")
             stream.expect(memoryview(memory))
             while stream.receive() is not None:
                 pass
@@ -220,36 +225,33 @@ class TestLongMessages:
 
             _wait(is_free, "the memory is held")
 
-    def test_an_interrupt(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        """A request that is interrupted half-way is cancelled, here and there."""
+    def test_an_interrupt(self) -> None:
+        """An upload that is interrupted half-way is cancelled, here and there."""
         cancelled = threading.Event()
 
         def answer(stream: Stream) -> None:
+            stream.receive_message()
             try:
-                stream.receive_message()
-            except BaseException:
+                while stream.receive_data() is not None:
+                    pass
+            except StreamCancelled:
                 cancelled.set()
                 stream.end()
-                raise
-            stream.send_message(b"yes", end=True)
+            else:
+                stream.send_message(b"yes", end=True)
 
-        with _joined(answer) as link:
-            send, sent = link.send, 0
+        def chunks() -> Iterator[Buffer]:
+            for _ in range(3):
+                yield bytes(CHUNK)
+            raise KeyboardInterrupt
 
-            def interrupted(*args: Any) -> None:
-                nonlocal sent
-                sent += 1
-                if sent == 3:
-                    raise KeyboardInterrupt
-                send(*args)
-
-            monkeypatch.setattr(link, "send", interrupted)
+        with _joined(answer) as mux:
             with pytest.raises(KeyboardInterrupt):
-                link.open(bytes(20 * MIB))
+                PendingRequest(mux, b"", chunks, unpickle=False)
             assert cancelled.wait(20)
-            _wait(lambda: not len(link._session), "the exchange is left")
-            assert not link._streams
-            assert link.open(b"more").receive_message() == b"yes"
+            _wait(lambda: not len(mux._protocol), "the stream is left")
+            assert not mux._streams
+            assert mux.open(b"more").receive_message() == b"yes"
 
 
 # -- life ------------------------------------------------------------------------------------------
@@ -293,7 +295,7 @@ class TestSlowness:
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         """A server that receives a frame slowly says now and then that it lives."""
-        monkeypatch.setattr("fleche.remote.pulse.TELL_SECONDS", 0.1)
+        monkeypatch.setattr("fleche.remote._multiplexer.TELL_SECONDS", 0.1)
         served = cache_factory("memory", tmp_path)()
         channel = _SlowChannel(lambda i, o: serve(i, o, served))
         value = random.Random(1).randbytes(MIB)
@@ -319,12 +321,12 @@ class TestSlowness:
             told = FrameDecoder().feed(tap.received)
             assert {frame.kind for frame in told} == {Kind.MESSAGE}
 
-    def test_a_peer_that_neither_reads_nor_speaks(self, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_a_peer_that_neither_reads_nor_speaks(self) -> None:
         """It is found when the time is up, however much is still to be written."""
         down_read, down_write = os.pipe()
         up_read, up_write = os.pipe()
-        client = Link(
-            Session("client"),
+        client = Multiplexer(
+            Protocol("client"),
             FileIO(up_read, "rb"),
             FileIO(down_write, "wb"),
             name="x",
@@ -335,7 +337,7 @@ class TestSlowness:
             client.start()
             began = time.monotonic()
             with pytest.raises(RemoteConnectionError, match="silent"):
-                client.open(bytes(4 * WINDOW))
+                client.open(b"", end=False).send_data(bytes(4 * WINDOW))
             assert time.monotonic() - began < 15
             assert client.join(10)
 
@@ -380,56 +382,58 @@ class TestEnds:
     def test_a_broken_pipe(self, ends: bool) -> None:
         """It is the story only if the input does not end as well: that comes with last words."""
         reader = _Ended()
-        link = Link(Session("client"), reader, _Broken(reader, ends=ends), name="x")
+        mux = Multiplexer(Protocol("client"), reader, _Broken(reader, ends=ends), name="x")
         with check_leaks():
-            link.start()
-            stream = link.open(b"request")
+            mux.start()
+            stream = mux.open(b"request")
             expected = "closed the connection" if ends else "broke while writing"
             with pytest.raises(RemoteConnectionError, match=expected):
                 stream.receive()
             reader.end.set()
-            assert link.join(10)
+            assert mux.join(10)
 
     def test_a_reader_that_does_not_wait(self) -> None:
         """To have nothing just now is an error, and not the end."""
         down_read, down_write = os.pipe()
         os.set_blocking(down_read, False)
         output = io.BytesIO()
-        link = Link(Session("client"), FileIO(down_read, "rb"), output, name="x")
-        link.start()
+        mux = Multiplexer(Protocol("client"), FileIO(down_read, "rb"), output, name="x")
+        mux.start()
         with pytest.raises(RemoteConnectionError, match=r"while reading.*does not wait"):
-            link.open(b"request").receive()
-        link.close()
-        assert link.join(10)
+            mux.open(b"request").receive()
+        mux.close()
+        assert mux.join(10)
         os.close(down_write)
 
     def test_a_writer_that_does_not_wait(self) -> None:
         """To be full just now is an error, and not a reason to try again and again."""
-        down_read, down_write = os.pipe()
+        reader, (down_read, down_write) = _Ended(), os.pipe()
         os.set_blocking(down_write, False)
-        lock = threading.RLock()
-        outbox = Outbox(lock)
-        with lock:
-            outbox.add(bytes(4 * MIB))
-            outbox.close()
-        with FileIO(down_write, "wb") as writer, pytest.raises(OSError, match="does not wait"):
-            outbox.write_to(writer)
-        os.close(down_read)
+        mux = Multiplexer(Protocol("client"), reader, FileIO(down_write, "wb"), name="x")
+        with check_leaks():
+            mux.start()
+            stream = mux.open(bytes(MESSAGE_LIMIT))
+            reader.end.wait(0.1)
+            with pytest.raises(RemoteConnectionError, match=r"writing.*does not wait"):
+                stream.receive()
+            reader.end.set()
+            assert mux.join(10)
+            os.close(down_read)
 
     def test_a_cancel_while_everybody_is_told(self) -> None:
         """Garbage may be collected, and a query given up, in the midst of telling the waiting."""
         reader = _Ended()
-        link = Link(Session("client"), reader, io.BytesIO(), name="x")
-        streams = [link.open(b"x") for _ in range(3)]
+        mux = Multiplexer(Protocol("client"), reader, io.BytesIO(), name="x")
+        streams = [mux.open(b"x") for _ in range(3)]
 
-        class Collecting(threading.Condition):
-            def notify_all(self) -> None:
+        class Collecting(Wakeup):
+            def set(self) -> None:
                 streams[-1].cancel()
-                super().notify_all()
+                super().set()
 
-        streams[0].changed = Collecting(link.lock)
-        link.fail("over")
-        assert link.failure == "over"
+        streams[0].changed = Collecting()
+        mux.fail("over")
+        assert mux.failure == "over"
         reader.close()
 
 
@@ -458,8 +462,8 @@ class TestUnfinishedRequests:
     @pytest.fixture
     def remote(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[RemoteCache]:
         """A cache whose server has four requests open at a time."""
-        monkeypatch.setattr("fleche.remote.session.MAX_REQUESTS", 4)
-        monkeypatch.setattr("fleche.remote.link.PATIENCE", 0.2)
+        monkeypatch.setattr("fleche.remote._protocol.MAX_STREAMS", 4)
+        monkeypatch.setattr("fleche.remote._multiplexer.PATIENCE", 0.2)
         served = _full_of_calls(tmp_path)
         channel = PipeChannel(lambda i, o: serve(i, o, served))
         with check_leaks(), RemoteCache(channel, timeout=30) as remote:
@@ -487,11 +491,11 @@ class TestUnfinishedRequests:
         assert remote.contains(ABSENT) is False
         assert [len(list(listing)) for listing in listings] == [399] * 3
         assert remote.contains(ABSENT) is False
-        _wait(lambda: not len(_link(remote)._session), "an exchange is left")
+        _wait(lambda: not len(_mux(remote)._protocol), "a stream is left")
 
     def test_the_next_one_waits(self, remote: RemoteCache) -> None:
         """While those that are open wait for the server, the next one is held back, not refused."""
-        link = _link(remote)
+        mux = _mux(remote)
         values = [random.Random(number).randbytes(100) for number in range(12)]
         parcels = [pack(value, digest=digest(value)).tobytes() for value in values]
         begun = threading.Semaphore(0)
@@ -517,10 +521,10 @@ class TestUnfinishedRequests:
         ]
         for thread in threads:
             thread.start()
-        for _ in range(4):
+        for _ in threads:
             assert begun.acquire(timeout=20)
-        assert not begun.acquire(timeout=1), "more requests are open than the server allows"
-        assert len(link._session) == 4
+        _wait(lambda: len(mux._protocol) == 4, "too few requests are open")
+        assert len(mux._queue.openings) == 8, "more are open than the server allows"
         go_on.set()
         for thread in threads:
             thread.join(20)
@@ -561,11 +565,11 @@ class TestUnfinishedRequests:
         served.contains_many = lambda keys: [go_on.wait(20)]
         channel = PipeChannel(lambda i, o: serve(i, o, served))
         with check_leaks(), RemoteCache(channel, timeout=30) as remote:
-            connection, link = remote._connected(), _link(remote)
-            limit = link._session.limit
+            connection, mux = remote._connected(), _mux(remote)
+            limit = mux._protocol.limit
             open_ = [connection.request(m.Contains([ABSENT])) for _ in range(limit)]
-            link.allow(limit + 1)
-            one_more = link.open(m.encode(m.Contains([ABSENT])))
+            mux.allow(limit + 1)
+            one_more = mux.open(m.encode(m.Contains([ABSENT])))
             refusal = m.decode_answer(one_more.receive_message() or b"")
             assert isinstance(refusal, m.Failure)
             assert (refusal.code, str(limit) in refusal.message) == ("busy", True)
@@ -598,7 +602,7 @@ class TestWorkers:
 
     def test_a_job_that_raises(self, caplog: pytest.LogCaptureFixture) -> None:
         """It is logged, and its thread goes on: none is lost to the count."""
-        workers = Workers("test")
+        workers = _Workers("test")
         done: list[int] = []
         raised: list[type[BaseException]] = [ValueError, SystemExit, KeyboardInterrupt]
 
@@ -616,7 +620,7 @@ class TestWorkers:
 
     def test_no_thread_to_be_had(self, monkeypatch: pytest.MonkeyPatch) -> None:
         """A thread that cannot be started is not counted."""
-        workers = Workers("test")
+        workers = _Workers("test")
 
         def refuse(thread: threading.Thread) -> None:
             raise RuntimeError("can't start new thread")

@@ -5,24 +5,32 @@ from __future__ import annotations
 import logging
 import os
 import weakref
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from functools import partial
 from math import inf
 from typing import Any, TypeVar
 
-from fleche.caches.base import GRACE, LEASE_AGE, BaseCache, LayerPolicy, OnError, Progress
-from fleche.caches.upkeep import GcReport, RedigestReport, Report, StatsReport, VerifyReport
+import msgspec
+
+from fleche.batches import batched
+from fleche.caches.base import GRACE, LEASE_AGE, BaseCache, LayerPolicy, OnError
+from fleche.caches.upkeep import (
+    GcReport,
+    Progress,
+    RedigestReport,
+    Report,
+    StatsReport,
+    VerifyReport,
+)
 from fleche.call import CallRecord, LazyCall, QueryCall, decode_record, encode_record
 from fleche.digest import Digest
 from fleche.errors import CorruptParcel, ProtocolError, Rejected
-from fleche.parcel import Parcel
-from fleche.remote import messages as m
+from fleche.parcel import Buffer, Parcel
+from fleche.remote import _messages as m
+from fleche.remote._compression import WireCodec
+from fleche.remote._connection import Connection, LazyConnection, Outgoing, PendingRequest, Upload
+from fleche.remote._handshake import read_capabilities, warn_of_skew
 from fleche.remote.channel import Channel
-from fleche.remote.compression import WireCodec
-from fleche.remote.connection import Connection, Exchange, Outgoing, Upload
-from fleche.remote.info import read_capabilities, warn_of_skew
-from fleche.remote.line import Line
-from fleche.remote.reports import read_report
-from fleche.remote.uploads import batches, groups, uploads
 from fleche.settings import as_choice, as_seconds
 from fleche.storage.base import Capabilities
 
@@ -31,6 +39,16 @@ __all__ = ["RemoteCache"]
 log = logging.getLogger("fleche.remote")
 
 INLINE = 1 << 20
+
+CONNECT_TIMEOUT = 60.0
+"""Seconds to the server's first word where nobody can be asked for anything."""
+
+BATCH = 4096
+"""How many digests one request names at most."""
+
+SMALL = 1 << 16
+GROUP = 1 << 19
+GROUPED = 1000
 
 T = TypeVar("T")
 R = TypeVar("R", bound=Report)
@@ -61,8 +79,9 @@ class RemoteCache(BaseCache):
             channel: how to reach the server.
             timeout: seconds of silence, while an answer is due, after which the server is given up;
                 ``None`` or infinity: never.
-            connect_timeout: seconds to the server's first word; none by default, since a person may
-                be typing a code.
+            connect_timeout: seconds to the server's first word; infinity: no limit. By default
+                there is none at a terminal, where a person may be typing a code, and 60 without
+                one.
             compression: of what is sent: ``"auto"``, ``"none"``, ``"zlib"`` or ``"zstd"``.
             on_error: what a stack makes of this layer when it is unreachable: ``"raise"`` or
                 ``"miss"``.
@@ -75,10 +94,12 @@ class RemoteCache(BaseCache):
         self.packing = self.packing.with_environment()
         self.policy = LayerPolicy(on_error=as_choice("on_error", on_error, OnError))
         self.timeout = as_seconds("timeout", timeout)
-        self.connect_timeout = as_seconds("connect_timeout", connect_timeout)
+        self.connect_timeout = connect_timeout
+        if as_seconds("connect_timeout", connect_timeout) is None and connect_timeout is not None:
+            self.connect_timeout = inf
         self.compression: WireCodec = as_choice("compression", compression, WireCodec)
         self._channel = channel
-        self._line = Line()
+        self._lazy = LazyConnection()
         _living.add(self)
 
     @property
@@ -89,16 +110,21 @@ class RemoteCache(BaseCache):
     # -- connection --------------------------------------------------------------------------------
 
     def _connected(self) -> Connection:
-        return self._line.connected(self._connect, self._warn_on_version_skew)
+        return self._lazy.connected(self._connect, self._warn_on_version_skew)
 
     def _connect(self) -> Connection:
         return Connection(
             self._channel,
             timeout=self.timeout,
-            connect_timeout=self.connect_timeout,
+            connect_timeout=self._patience_to_connect(),
             compression=self.compression,
             unpickle=not self.packing.keys,
         )
+
+    def _patience_to_connect(self) -> float | None:
+        if self.connect_timeout is None:
+            return None if _has_terminal() else CONNECT_TIMEOUT
+        return None if self.connect_timeout == inf else self.connect_timeout
 
     def _ensure_handshake(self) -> None:
         """Connect and greet, if that has not been done on this connection."""
@@ -107,7 +133,7 @@ class RemoteCache(BaseCache):
     def _cached_info(self) -> dict[str, Any]:
         """Return the server's info as it was last told; the first call connects."""
         self._ensure_handshake()
-        return self._line.info or {}
+        return self._lazy.info or {}
 
     def info(self, *, refresh: bool = True) -> dict[str, Any]:
         """Return the server's view of itself.
@@ -124,12 +150,12 @@ class RemoteCache(BaseCache):
             RemoteConnectionError: the server cannot be reached.
         """
         if refresh:
-            self._line.info = self._ask(m.Info(), m.InfoAnswer).info
+            self._lazy.info = self._ask(m.Info(), m.InfoAnswer).info
         return dict(self._cached_info())
 
     def _warn_on_version_skew(self) -> None:
         """Warn, once for each connection, if the server runs another fleche or cloudpickle."""
-        warn_of_skew(self._channel.name, self._line.info or {})
+        warn_of_skew(self._channel.name, self._lazy.info or {})
 
     def reconnect(self) -> None:
         """Drop the connection, dead or alive; the next operation makes a new one.
@@ -137,15 +163,15 @@ class RemoteCache(BaseCache):
         Use it when the server hangs, or when the remote machine needs a new authentication. It is
         never done by itself.
         """
-        self._line.reset()
+        self._lazy.reset()
 
     def close(self) -> None:
         """End the connection and its process; bounded and idempotent. The next use connects."""
-        self._line.close()
+        self._lazy.close()
 
     def forget(self) -> None:
         """In a forked child: leave the connection to the parent."""
-        self._line.forget()
+        self._lazy.forget()
 
     # -- primitives --------------------------------------------------------------------------------
 
@@ -164,13 +190,13 @@ class RemoteCache(BaseCache):
     def fetch(self, key: Digest, inline: int = INLINE) -> tuple[CallRecord, Parcel | None]:
         """Return a record, and its result if it is small, in one round trip."""
         _check_full(key)
-        with self._connected().request(m.Load([key], inline)) as exchange:
-            found = exchange.answer(m.Found)
+        with self._connected().request(m.Load([key], inline)) as pending:
+            found = pending.answer(m.Found)
             if found.record is None:
                 raise KeyError(key)
-            return decode_record(found.record), self._enclosed(exchange, found, key)
+            return decode_record(found.record), self._enclosed(pending, found, key)
 
-    def _enclosed(self, exchange: Exchange, found: m.Found, key: Digest) -> Parcel | None:
+    def _enclosed(self, pending: PendingRequest, found: m.Found, key: Digest) -> Parcel | None:
         """Return the result that follows its record, if one does; a damaged one is none.
 
         Whoever opens the result asks for it alone, and learns of the damage then.
@@ -178,7 +204,7 @@ class RemoteCache(BaseCache):
         if found.size is None:
             return None
         try:
-            return exchange.download(found, self._name("the result", key))
+            return pending.download(found, self._name("the result", key))
         except CorruptParcel as error:
             log.debug("%s", error)
             return None
@@ -193,11 +219,11 @@ class RemoteCache(BaseCache):
     def load_parcel(self, digest: Digest) -> Parcel:
         """Return a parcel from the server, checked."""
         _check_full(digest)
-        with self._connected().request(m.LoadParcel([digest])) as exchange:
-            found = exchange.answer(m.Found)
+        with self._connected().request(m.LoadParcel([digest])) as pending:
+            found = pending.answer(m.Found)
             if found.size is None:
                 raise KeyError(digest)
-            return exchange.download(found, self._name("value", digest))
+            return pending.download(found, self._name("value", digest))
 
     def save_parcel(self, digest: Digest, parcel: Parcel) -> None:
         """Store a parcel on the server, which never opens it."""
@@ -218,22 +244,22 @@ class RemoteCache(BaseCache):
         self, keys: Iterable[Digest], inline: int
     ) -> Iterator[tuple[Digest, CallRecord, Parcel | None]]:
         for batch in batches(key for key in keys if Digest(key).is_full):
-            with self._connected().request(m.Load(batch, inline)) as exchange:
+            with self._connected().request(m.Load(batch, inline)) as pending:
                 for key in batch:
-                    found = exchange.answer(m.Found)
+                    found = pending.answer(m.Found)
                     if found.record is not None:
-                        parcel = self._enclosed(exchange, found, Digest(key))
+                        parcel = self._enclosed(pending, found, Digest(key))
                         yield Digest(key), decode_record(found.record), parcel
 
     def load_parcels(self, digests: Iterable[Digest]) -> Iterator[tuple[Digest, Parcel]]:
         """Yield the parcels that the server has, in few round trips."""
         for batch in batches(digest for digest in digests if Digest(digest).is_full):
-            with self._connected().request(m.LoadParcel(batch)) as exchange:
+            with self._connected().request(m.LoadParcel(batch)) as pending:
                 for digest in batch:
-                    found = exchange.answer(m.Found)
+                    found = pending.answer(m.Found)
                     if found.size is not None:
                         name = self._name("value", Digest(digest))
-                        yield Digest(digest), exchange.download(found, name)
+                        yield Digest(digest), pending.download(found, name)
 
     def save_parcels(self, parcels: Iterable[tuple[Digest, Parcel]]) -> None:
         """Send parcels without waiting for each to be stored, small ones together."""
@@ -296,8 +322,9 @@ class RemoteCache(BaseCache):
         return (key for key, _ in self._listed(m.Query(template, keys_only=True)))
 
     def _listed(self, request: m.Query) -> Iterator[tuple[Digest, bytes]]:
-        with self._connected().request(request) as exchange:
-            while (listed := exchange.next_answer()) is not None:
+        m.check_template(request.template)
+        with self._connected().request(request) as pending:
+            while (listed := pending.next_answer()) is not None:
                 if not isinstance(listed, m.Listed) or not listed.calls:
                     kind = type(listed).__name__
                     raise ProtocolError(f"a query was answered with {kind}, or with nothing")
@@ -347,8 +374,8 @@ class RemoteCache(BaseCache):
                 f"{self}: fleche {connection.hello.version} there keeps house only when it is "
                 "asked on that machine; upgrade it, or ask there"
             )
-        with connection.request(request) as exchange:
-            return read_report(exchange.next_answer, kind, progress)
+        with connection.request(request) as pending:
+            return read_report(pending.next_answer, kind, progress)
 
     # -- configuration -----------------------------------------------------------------------------
 
@@ -386,6 +413,15 @@ def _exactly(count: int, found: list[T]) -> list[T]:
     return found
 
 
+def _has_terminal() -> bool:
+    """Return whether ssh could ask a person: it opens the terminal by itself."""
+    try:
+        os.close(os.open("/dev/tty", os.O_RDWR | os.O_NOCTTY))
+    except OSError:
+        return False
+    return True
+
+
 def _forget_all() -> None:
     for cache in list(_living):
         cache.forget()
@@ -393,3 +429,82 @@ def _forget_all() -> None:
 
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_forget_all)
+
+
+def read_report(
+    answers: Callable[[], m.Answer | None], kind: type[R], progress: Progress | None
+) -> R:
+    """Return the report that ``answers`` bring.
+
+    Args:
+        answers: returns the next answer, ``None`` after the last.
+        kind: of the report.
+        progress: called with the number of entries that the server has looked at.
+
+    Raises:
+        ProtocolError: they bring something else.
+    """
+    report = kind()
+    while (answer := answers()) is not None:
+        if isinstance(answer, m.Reported):
+            report = report + _decoded(answer.report, kind)
+        elif not isinstance(answer, m.Progressed):
+            raise ProtocolError(f"a report was asked for, and {type(answer).__name__} came")
+        elif progress is not None:
+            progress(answer.entries)
+    return report
+
+
+def _decoded(plain: dict[str, Any], kind: type[R]) -> R:
+    try:
+        return msgspec.convert(plain, kind, dec_hook=lambda wanted, value: wanted(value))
+    except (msgspec.ValidationError, ValueError) as error:
+        raise ProtocolError(f"not a {kind.__name__}: {error}") from None
+
+
+def batches(digests: Iterable[Digest]) -> Iterator[list[str]]:
+    """Yield digests as plain text, as many as one request names at most."""
+    return batched(map(str, digests), BATCH)
+
+
+def uploads(parcels: Iterable[tuple[Digest, Parcel]]) -> Iterator[Outgoing]:
+    """Yield the requests that store ``parcels``: a large one alone, small ones together."""
+
+    def small() -> Iterator[tuple[str, bytes]]:
+        for digest, parcel in parcels:
+            if parcel.nbytes > SMALL:
+                large.append((digest, parcel))
+                return
+            yield str(digest), parcel.tobytes()
+            parcel.close()
+
+    large: list[tuple[Digest, Parcel]] = []
+    parcels = iter(parcels)
+    while True:
+        for group in groups(small()):
+            joined = b"".join(data for _, data in group)
+            sizes = [(key, len(data)) for key, data in group]
+            yield Outgoing(m.SaveParcels(sizes), partial(_alone, joined), len(joined))
+        if not large:
+            return
+        digest, parcel = large.pop()
+        request = m.SaveParcels([(str(digest), parcel.nbytes)])
+        yield Outgoing(request, parcel.chunks, parcel.nbytes, parcel.close)
+
+
+def _alone(data: bytes) -> list[Buffer]:
+    return [data]
+
+
+def groups(items: Iterable[tuple[str, bytes]]) -> Iterator[list[tuple[str, bytes]]]:
+    """Yield items in groups that each fit well into a frame."""
+    group: list[tuple[str, bytes]] = []
+    size = 0
+    for item in items:
+        if group and (size + len(item[1]) > GROUP or len(group) >= GROUPED):
+            yield group
+            group, size = [], 0
+        group.append(item)
+        size += len(item[1])
+    if group:
+        yield group
