@@ -5,6 +5,10 @@ Importing this package imports next to nothing; its names are loaded when they a
 
 from __future__ import annotations
 
+from fleche._path import set_working_directory_aside
+
+set_working_directory_aside()
+
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 

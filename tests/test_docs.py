@@ -158,11 +158,11 @@ def wire_names() -> dict[str, object]:
 
     from fleche import call, parcel
     from fleche.digest import Digest
-    from fleche.remote import frames, greeting, messages
+    from fleche.remote import _frames, _handshake, _messages
 
-    modules = (call, parcel, messages, greeting, frames)
+    modules = (call, parcel, _messages, _handshake, _frames)
     names = {name: getattr(module, name) for module in modules for name in module.__all__}
-    asked = greeting.ClientGreeting((1, 1), ("zlib", "compress="), "0.1.0").opening
+    asked = _handshake.ClientGreeting((1, 1), ("zlib", "compress="), "0.1.0").opening
     token = asked.split()[1]
     return {**names, "Digest": Digest, "struct": struct, "ASKED": asked.replace(token, b"0" * 32)}
 

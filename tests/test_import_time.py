@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from fleche.remote.greeting import ClientGreeting
+from fleche.remote._handshake import ClientGreeting
 
 RUNS = 20
 ALLOWED = 0.060  # seconds more than bare Python

@@ -2,19 +2,27 @@
 
 from __future__ import annotations
 
+import pickle
 import shlex
 import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 
-from fleche.errors import RemoteConnectionError
-from fleche.remote import LocalSubprocessChannel, PipeChannel, RemoteCache, SshChannel
+from fleche.config import cache_from_config, cache_to_config
+from fleche.errors import ConfigError, RemoteConnectionError
+from fleche.remote import (
+    LocalSubprocessChannel,
+    PipeChannel,
+    RemoteCache,
+    SshChannel,
+    register_channel,
+)
 from fleche.remote.channel import ProcessChannel, remote_command
-from fleche.remote.stderr import LINES
+from fleche.remote.channel._process import LINES
 from fleche.testing.channels import CHANNEL_CHECKS
 from tests.helpers.caches import cache_factory
 from tests.helpers.leaks import check_leaks
@@ -201,3 +209,78 @@ class TestSsh:
         shown = subprocess.run(["sh", "-c", command], capture_output=True, text=True, check=True)
         assert shlex.join(["-m", "fleche", "remote", "--serve", "--cache"]) in shown.stdout
         assert shown.stdout.endswith("a b'c\n")
+
+
+# -- channels of the user's ------------------------------------------------------------------------
+
+
+class NiceChannel(ProcessChannel):
+    """A server that lets others go first."""
+
+    def __init__(self, cache_name: str, level: int = 10) -> None:
+        super().__init__(f"nice {cache_name}")
+        self._words = [
+            "nice",
+            "-n",
+            str(level),
+            sys.executable,
+            "-m",
+            "fleche",
+            "remote",
+            "--serve",
+        ]
+        self._words.append(f"--cache={cache_name}")
+
+    def command(self) -> list[str]:
+        return self._words
+
+
+class TestByName:
+    """A configuration names a channel as it names a storage."""
+
+    TABLE: ClassVar = {"cache_name": "memory", "level": 5, "timeout": 30.0, "on_error": "miss"}
+
+    @pytest.fixture(params=["nice", f"{__name__}:NiceChannel"])
+    def named(self, request: pytest.FixtureRequest) -> str:
+        """The name of the channel: registered, or its import path."""
+        if ":" not in request.param:
+            register_channel(request.param, NiceChannel)
+        return str(request.param)
+
+    def test_it_works(self, named: str) -> None:
+        """The keys that are not those of every remote cache are the channel's."""
+        with check_leaks(), cache_from_config({"type": named, **self.TABLE}) as remote:
+            assert isinstance(remote, RemoteCache)
+            assert remote.info()["cache_name"] == "memory"
+            assert (remote.timeout, remote.on_error) == (30.0, "miss")
+
+    def test_it_is_its_configuration(self, named: str) -> None:
+        """It comes back from its table, and from a pickle."""
+        remote = cache_from_config({"type": named, **self.TABLE})
+        assert cache_to_config(remote) == {"type": named, **self.TABLE}
+        assert cache_from_config(cache_to_config(remote)) == remote
+        assert pickle.loads(pickle.dumps(remote)) == remote
+
+    @pytest.mark.parametrize(
+        ("table", "said"),
+        [
+            ({"type": "nice"}, "cache_name"),
+            ({"type": "nice", "cache_name": "m", "levl": 5}, "levl"),
+            ({"type": "nicer"}, "did you mean 'nice'"),
+            ({"type": "nowhere:Channel"}, "No module named 'nowhere'"),
+            ({"type": "fleche.remote:SshCache"}, "no subclass of Channel"),
+            ({"type": "nice", "cache_name": "m", "timeout": "x"}, "timeout"),
+        ],
+    )
+    def test_what_is_wrong(self, table: dict[str, Any], said: str) -> None:
+        """A mistake is one error that says where it is."""
+        register_channel("nice", NiceChannel)
+        with pytest.raises(ConfigError, match=said):
+            cache_from_config(table)
+
+    def test_what_cannot_be_registered(self) -> None:
+        """A name that is taken, and what is no channel."""
+        with pytest.raises(ValueError, match="built in"):
+            register_channel("ssh", NiceChannel)
+        with pytest.raises(TypeError, match="no subclass"):
+            register_channel("odd", dict)  # type: ignore[arg-type]

@@ -305,7 +305,7 @@ class TestSkew:
         """One warning for a connection, naming both versions; the cache works."""
         other = {"fleche_version": "99", "cloudpickle_version": "0"}
         monkeypatch.setattr(
-            "fleche.remote.server.server_info",
+            "fleche.remote._server.server_info",
             lambda *args: {**server_info(*args), **other},
         )
         remote = RemoteCache(PipeChannel(lambda i, o: serve(i, o, file_cache())))

@@ -20,8 +20,8 @@ import pytest
 
 from fleche.errors import MissingExtra, ProtocolError, RemoteConnectionError
 from fleche.remote import Channel, PipeChannel, RemoteCache, SshChannel, serve, server_info
+from fleche.remote._handshake import ClientGreeting
 from fleche.remote.channel import ProcessChannel
-from fleche.remote.greeting import ClientGreeting
 from tests.helpers.caches import cache_factory
 from tests.helpers.sshd import Sshd
 from tests.helpers.taps import TappedChannel
@@ -88,7 +88,7 @@ class Rig:
 
     @property
     def waiting(self) -> int:
-        return self.remote._line._waiting
+        return self.remote._lazy._waiting
 
     def join(self) -> list[object]:
         """Wait for all threads, and return what they found."""
@@ -141,7 +141,7 @@ class TestConnecting:
     def test_told_once(self, rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
         """And one warning is given, if there is something to warn of."""
         monkeypatch.setattr(
-            "fleche.remote.server.server_info",
+            "fleche.remote._server.server_info",
             lambda *given: {**server_info(*given), "fleche_version": "99"},
         )
         with warnings.catch_warnings(record=True) as caught:
@@ -261,7 +261,7 @@ class TestInterrupt:
     def test_alone(self, rig: Rig) -> None:
         """A connection that nobody waits for any more is given up, and the next use makes one."""
         self._interrupt(rig)
-        assert rig.remote._line.connection is None
+        assert rig.remote._lazy.connection is None
         rig.served.set()
         assert rig.ask() is False
         assert rig.tap.opened == 2
@@ -291,7 +291,7 @@ class TestFailing:
     ) -> None:
         """A server that lacks what is asked for is asked once."""
         pytest.importorskip("zstandard")
-        monkeypatch.setattr("fleche.remote.server.available_codecs", lambda: ("zlib",))
+        monkeypatch.setattr("fleche.remote._server.available_codecs", lambda: ("zlib",))
         cache = cache_factory("memory", tmp_path)()
         tap = TappedChannel(PipeChannel(lambda r, w: serve(r, w, cache)))
         with RemoteCache(tap, compression="zstd") as remote:
@@ -336,7 +336,7 @@ class TestFailing:
                 remote.contains(ABSENT)
             assert str(error) in str(caught.value)
         assert len(opened) == 1
-        kept = remote._line._failure
+        kept = remote._lazy._failure
         assert kept is not None
         assert kept.__traceback__ is None, "it holds everything that was on its way"
         remote.reconnect()

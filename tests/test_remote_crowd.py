@@ -130,10 +130,10 @@ def _check_crowd(remote: RemoteCache, threads: int, turns: int, seconds: float) 
     with ThreadPoolExecutor(threads) as pool:
         people = [pool.submit(Person(remote, seed).work, turns) for seed in range(threads)]
         assert sum(person.result(seconds) for person in people) == threads * turns
-    assert remote._line.connection is not None
-    link = remote._line.connection._link
+    assert remote._lazy.connection is not None
+    link = remote._lazy.connection._mux
     deadline = time.monotonic() + 5
-    while len(link._session) + len(link._streams):
+    while len(link._protocol) + len(link._streams):
         assert time.monotonic() < deadline, "an exchange is left"
         time.sleep(0.01)
 

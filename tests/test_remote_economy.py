@@ -14,9 +14,9 @@ from fleche.caches import BaseCache, CacheStack
 from fleche.call import Call
 from fleche.digest import Digest
 from fleche.remote import RemoteCache
-from fleche.remote import messages as m
-from fleche.remote.frames import Kind
-from fleche.testing import example_call
+from fleche.remote import _messages as m
+from fleche.remote._frames import Kind
+from fleche.testing.caches import example_call
 from tests.helpers.caches import cache_factory
 from tests.helpers.serving import Serving
 from tests.helpers.taps import TappedChannel

@@ -18,8 +18,8 @@ from fleche.digest import digest
 from fleche.errors import RemoteConnectionError
 from fleche.parcel import pack
 from fleche.remote import PipeChannel, RemoteCache, serve
-from fleche.remote.frames import HEADER
-from fleche.testing import example_call
+from fleche.remote._frames import HEADER
+from fleche.testing.caches import example_call
 from tests.helpers.caches import cache_factory
 from tests.helpers.faults import Fault, FaultyChannel
 from tests.helpers.leaks import check_leaks
@@ -75,8 +75,8 @@ class Bench:
         self._set_timeout(silence)
 
     def _set_timeout(self, silence: float) -> None:
-        assert self.remote._line.connection is not None
-        self.remote._line.connection._link.timeout = silence
+        assert self.remote._lazy.connection is not None
+        self.remote._lazy.connection._mux.timeout = silence
 
     def check(self, operation: Operation, fault: Fault) -> bool:
         """Run `operation` under `fault`; return whether the fault struck."""

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fleche.errors import ProtocolError
-from fleche.remote.frames import HEADER, MAX_PAYLOAD, Flag, Frame, FrameDecoder, Kind, encode_frame
+from fleche.remote._frames import HEADER, MAX_PAYLOAD, Flag, Frame, FrameDecoder, Kind, encode_frame
 
 # (frame, its bytes): the specification, byte for byte.
 TABLE = [

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import random
 import signal
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -14,12 +15,20 @@ from typing import Any
 
 import pytest
 
-from fleche.digest import Digest
-from fleche.testing import example_call
+from fleche.digest import Digest, digest
+from fleche.errors import RemoteConnectionError
+from fleche.parcel import pack
+from fleche.remote import PipeChannel, RemoteCache, serve
+from fleche.remote import _messages as m
+from fleche.remote._frames import Kind
+from fleche.testing.caches import example_call
 from tests.helpers.caches import cache_factory
-from tests.helpers.peers import rss
+from tests.helpers.leaks import check_leaks
+from tests.helpers.peers import Wire, hostile_server, message, rss
 from tests.helpers.serving import Serving
 
+ABSENT = "0" * 64
+NINE = digest(9)
 PROCESSES = ("subprocess", pytest.param("ssh", marks=pytest.mark.ssh))
 MIB = 1 << 20
 SMALL = 64 * MIB
@@ -61,9 +70,9 @@ class Rig:
 
     def open_exchanges(self) -> int:
         """Return how many exchanges the client still keeps account of."""
-        assert self.remote._line.connection is not None
-        link = self.remote._line.connection._link
-        return len(link._session) + len(link._streams)
+        assert self.remote._lazy.connection is not None
+        link = self.remote._lazy.connection._mux
+        return len(link._protocol) + len(link._streams)
 
     def settle(self) -> None:
         """Wait until nothing of what was given up is left on either side."""
@@ -179,7 +188,7 @@ def test_ctrl_c_at_any_moment(serving: Serving, tmp_path: Path) -> None:
 @contextmanager
 def _begun(rig: Rig) -> Iterator[Any]:
     """A load of which the first part has come, and that is then given up."""
-    from fleche.remote.messages import Found, LoadParcel
+    from fleche.remote._messages import Found, LoadParcel
 
     with rig.remote._connected().request(LoadParcel([str(rig.value)])) as exchange:
         found = exchange.answer(Found)
@@ -250,3 +259,109 @@ def test_queries_that_are_given_up(serving: Serving, tmp_path: Path) -> None:
         next(iter(rig.remote.query()))
     rig.check()
     rig.settle()
+
+
+# -- what interrupts may use the cache -------------------------------------------------------------
+
+WAYS: dict[str, Callable[[RemoteCache], Any]] = {
+    "a question": lambda cache: cache.contains(ABSENT),
+    "a listing": lambda cache: list(cache.query(name="nothing")),
+    "an upload": lambda cache: cache.save_parcel(NINE, pack(9, digest=NINE)),
+}
+
+
+def _interrupted(cache: RemoteCache, act: Callable[[RemoteCache], Any], line: int) -> bool:
+    """Do `act`, and ask something else when it comes to its `line`-th line below the cache.
+
+    That is what a signal handler does, or a finalizer. Returns whether it came so far.
+    """
+    left = line
+
+    def at_each_line(frame: Any, event: str, _: Any) -> Any:
+        nonlocal left
+        if f"{os.sep}remote{os.sep}" not in frame.f_code.co_filename:
+            return None
+        if event == "line":
+            left -= 1
+            if left == 0:
+                sys.settrace(None)
+                assert cache.contains(ABSENT) is False
+                return None
+        return at_each_line
+
+    tracing = sys.gettrace()
+    sys.settrace(at_each_line)
+    try:
+        act(cache)
+    finally:
+        sys.settrace(tracing)
+    return left <= 0
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_a_handler_that_uses_the_cache(tmp_path: Path, way: str) -> None:
+    """Wherever an operation is interrupted, the handler may use the same connection, and both end.
+
+    Requests are numbered as they are written, so that neither is lost.
+    """
+    served = cache_factory("memory", tmp_path)()
+    channel = PipeChannel(lambda i, o: serve(i, o, served))
+    with check_leaks(), RemoteCache(channel, timeout=20) as cache:
+        assert cache.contains(ABSENT) is False
+        line = 1
+        while _interrupted(cache, WAYS[way], line):
+            line += 1
+        assert line > 50, "it was not interrupted where it counts"
+        assert cache.contains(ABSENT) is False
+
+
+def test_a_finalizer_in_a_thread_of_the_connection(tmp_path: Path) -> None:
+    """There it would wait for itself: it is told so, and the connection goes on."""
+    served = cache_factory("memory", tmp_path)()
+    told: list[str] = []
+
+    class Collecting:
+        """Writes, and the second time something is collected that uses the cache."""
+
+        def __init__(self, writer: Any) -> None:
+            self._writer, self._writes = writer, 0
+            self.flush, self.close = writer.flush, writer.close
+
+        def write(self, data: Any) -> Any:
+            self._writes += 1
+            if self._writes == 2:
+                try:
+                    cache.contains(ABSENT)
+                except RemoteConnectionError as error:
+                    told.append(str(error))
+            return self._writer.write(data)
+
+    class Channel(PipeChannel):
+        def open(self) -> Any:
+            reader, writer = super().open()
+            return reader, Collecting(writer)
+
+    with check_leaks():
+        cache = RemoteCache(Channel(lambda i, o: serve(i, o, served)), timeout=20)
+        with cache:
+            assert cache.contains(ABSENT) is False
+            assert cache.contains(ABSENT) is False
+    assert ["finalizer" in text for text in told] == [True]
+
+
+def test_a_request_that_a_server_does_not_know(tmp_path: Path) -> None:
+    """A client that waits asks about that very request; what a server has lost is sent again."""
+
+    def act(wire: Wire) -> None:
+        lost, request = wire.request()
+        while (frame := wire.read()) is not None and frame.kind is not Kind.PING:
+            pass
+        assert frame is not None
+        assert frame.stream_id == lost
+        wire.write(message(lost, m.Failure("busy")))
+        again, repeated = wire.request()
+        assert repeated == request
+        wire.write(message(again, m.Flags([True])))
+
+    with check_leaks(), RemoteCache(hostile_server(act), timeout=2) as cache:
+        assert cache.contains(ABSENT) is True

@@ -19,10 +19,10 @@ from fleche.call import CallRecord, LazyCall, QueryCall
 from fleche.errors import ConfigError, ProtocolError, Rejected, RemoteConnectionError
 from fleche.parcel import pack
 from fleche.remote import LocalSubprocessChannel, RemoteCache, SubprocessCache, serve
-from fleche.remote import messages as m
-from fleche.remote.frames import Flag, Frame, FrameDecoder, Kind, encode_frame
-from fleche.remote.greeting import ClientGreeting
-from fleche.testing import example_call
+from fleche.remote import _messages as m
+from fleche.remote._frames import Flag, Frame, FrameDecoder, Kind, encode_frame
+from fleche.remote._handshake import ClientGreeting
+from fleche.testing.caches import example_call
 from tests.helpers.caches import cache_factory
 from tests.helpers.serving import Serving
 
@@ -42,7 +42,7 @@ def _talk(cache: Any, *frames: Frame) -> list[Frame]:
 
 def _ask(cache: Any, *requests: bytes) -> list[Any]:
     frames = [Frame(Kind.MESSAGE, n, Flag.END, data) for n, data in enumerate(requests, 1)]
-    answers = {frame.exchange: frame for frame in _talk(cache, *frames) if frame.payload}
+    answers = {frame.stream_id: frame for frame in _talk(cache, *frames) if frame.payload}
     return [m.decode_answer(answers[number].payload) for number in range(1, len(requests) + 1)]
 
 
@@ -346,9 +346,8 @@ class TestCommandLine:
 
 def test_no_unpickle_refuses(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A cache that must open values is not served with `--no-unpickle`."""
-    from fleche.storage.base import Capabilities
-
     from fleche.cli import remote as command
+    from fleche.storage import Capabilities
 
     cache = cache_factory("memory", tmp_path)()
     monkeypatch.setattr(type(cache.values), "capabilities", Capabilities(opens_parcels=True))  # type: ignore[attr-defined]

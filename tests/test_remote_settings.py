@@ -17,8 +17,8 @@ import pytest
 import fleche
 from fleche.caches import BaseCache, CachePool, CacheStack, ReadOnlyCache
 from fleche.config import cache_from_config, cache_to_config
-from fleche.config._schema import parse
-from fleche.config._validate import ConfigPath
+from fleche.config.place import Place
+from fleche.config.schema import parse
 from fleche.digest import digest
 from fleche.errors import ConfigError, Rejected, RemoteConnectionError
 from fleche.remote import (
@@ -30,15 +30,15 @@ from fleche.remote import (
     SubprocessCache,
     serve,
 )
-from fleche.remote.info import server_info
-from fleche.testing import check_read_only_cache, example_call
+from fleche.remote._handshake import server_info
+from fleche.testing.caches import check_read_only_cache, example_call
 from tests.helpers.caches import cache_factory
 from tests.helpers.peers import INFO, Wire, hostile_server
 from tests.helpers.serving import Serving
 
 NUL = "a\0b"
 ABSENT = digest("a value that nobody has stored")
-HERE = ConfigPath("here", Path("/"))
+HERE = Place("here", Path("/"))
 
 TEXT = ["", NUL, 3, ["x"]]
 SECONDS = [0, -1, -math.inf, math.nan, "60", True, [1]]
@@ -295,7 +295,7 @@ class TestSkew:
         """Make caches whose server is of another version."""
         other = {"fleche_version": "99"}
         monkeypatch.setattr(
-            "fleche.remote.server.server_info", lambda *args: {**server_info(*args), **other}
+            "fleche.remote._server.server_info", lambda *args: {**server_info(*args), **other}
         )
         served = cache_factory("file", tmp_path)()
         return lambda: RemoteCache(PipeChannel(lambda i, o: serve(i, o, served)))

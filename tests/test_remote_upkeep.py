@@ -15,8 +15,8 @@ from fleche.caches import BaseCache, CacheStack, CacheView, StatsReport, VerifyR
 from fleche.call import Call
 from fleche.digest import D, Digest, digest
 from fleche.errors import ProtocolError, Rejected, StorageError
-from fleche.remote import RemoteCache, reports
-from fleche.remote import messages as m
+from fleche.remote import RemoteCache
+from fleche.remote import _messages as m
 from tests.helpers.layers import call, in_files, in_memory
 from tests.helpers.peers import Wire, hostile_server, message
 from tests.helpers.serving import Serving
@@ -139,10 +139,10 @@ class Slow(CacheView):
 class TestProgress:
     @pytest.fixture(autouse=True)
     def often(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(reports, "_TELL", 0.02)
+        monkeypatch.setattr("fleche.remote._server.TELL_SECONDS", 0.02)
 
     def test_it_is_told(self, serving: Serving, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(reports, "_TELL", 0.0)
+        monkeypatch.setattr("fleche.remote._server.TELL_SECONDS", 0.0)
         cache = in_memory()
         for x in range(20):
             cache.save(call(x=x))

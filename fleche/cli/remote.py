@@ -101,7 +101,7 @@ class _Server:
             FlecheError: the cache cannot be opened, or whoever is at the other end is no client.
         """
         from fleche.config import load_cache_config
-        from fleche.remote.server import serve
+        from fleche.remote import serve
 
         cache = self._cache = load_cache_config(cache_name)
         if no_unpickle and cache.capabilities.opens_parcels:

@@ -15,6 +15,7 @@ import msgspec
 from fleche.caches import BaseCache, Cache, CachePool, CacheStack, Local
 from fleche.config._find import ALWAYS, FILENAME, Config, load_config, working_directory
 from fleche.config._schema import (
+    ChannelTable,
     Layer,
     LayerTable,
     LocalTable,
@@ -268,6 +269,13 @@ class _Builder:
         with place.blamed():
             return self._keep(SubprocessCache(**arguments))
 
+    def channel(self, layer: Layer) -> BaseCache:
+        from fleche.remote import ChannelCache
+
+        assert isinstance(layer.table, ChannelTable)
+        with layer.place.blamed():
+            return self._keep(ChannelCache(layer.table.type, **_arguments(layer.table)))
+
     def pool(self, layer: Layer) -> BaseCache:
         caches = tuple(map(self.build, layer.inner))
         with layer.place.blamed():
@@ -287,6 +295,7 @@ _MAKERS: dict[type[LayerTable], Callable[[_Builder, Layer], BaseCache]] = {
     LocalTable: _Builder.local,
     SshTable: _Builder.ssh,
     SubprocessTable: _Builder.subprocess,
+    ChannelTable: _Builder.channel,
     PoolTable: _Builder.pool,
     NestedTable: _Builder.nested,
 }

@@ -157,6 +157,23 @@ class SubprocessTable(RemoteTable, frozen=True, kw_only=True):
     env: dict[Variable, Content] | UnsetType = UNSET
 
 
+class ChannelTable(LayerTable, frozen=True, kw_only=True):
+    """A cache behind a server that is reached over a channel of any class.
+
+    Attributes:
+        type: the name of the channel, or ``"package.module:Class"``.
+        options: all keys that are not named here: the arguments of that class.
+    """
+
+    label: ClassVar[str] = "a cache over a channel"
+
+    type: Text
+    timeout: Seconds | UnsetType = UNSET
+    connect_timeout: Seconds | UnsetType = UNSET
+    compression: WireCodec | UnsetType = UNSET
+    options: dict[str, Any] = {}
+
+
 class PoolTable(LayerTable, frozen=True, kw_only=True):
     """Several caches read as one."""
 
@@ -245,6 +262,8 @@ def _parse_table(table: dict[str, Any], place: ConfigPath) -> Layer:
     cls = _struct_of(table, place)
     if not issubclass(cls, LimitedTable):
         _check_unlimited(table, place)
+    if cls is ChannelTable:
+        table = _with_options(table)
     typed = convert(table, cls, place, label=cls.label)
     _check_sense(typed, place)
     if isinstance(typed, PoolTable):
@@ -253,6 +272,13 @@ def _parse_table(table: dict[str, Any], place: ConfigPath) -> Layer:
     if isinstance(typed, NestedTable):
         return Layer(place, typed, (parse(typed.cache, place.key("cache")),))
     return Layer(place, typed)
+
+
+def _with_options(table: dict[str, Any]) -> dict[str, Any]:
+    """Put the keys of a channel's own apart."""
+    known = {*ChannelTable.__struct_fields__} - {"options"}
+    ours = {key: value for key, value in table.items() if key in known}
+    return {**ours, "options": {key: table[key] for key in table if key not in known}}
 
 
 def _struct_of(table: dict[str, Any], place: ConfigPath) -> type[LayerTable]:
@@ -279,11 +305,21 @@ def _struct_of_type(name: Any, place: ConfigPath) -> type[LayerTable]:
         raise place.error(f"expected str, got {kind_of(name)}")
     if name in _TYPES:
         return _TYPES[name]
-    near = suggestion(name, _TYPES)
-    hint = f", did you mean {near!r}?" if near else f"; known are {enumerated(_TYPES, 'and')}"
+    channels = _channel_names()
+    if ":" in name or name in channels:
+        return ChannelTable
+    known = [*_TYPES, *channels]
+    near = suggestion(name, known)
+    hint = f", did you mean {near!r}?" if near else f"; known are {enumerated(known, 'and')}"
     if name in get_args(Template):
         hint = f', did you mean template = "{name}"?'
     raise place.error(f"unknown type {name!r}{hint}")
+
+
+def _channel_names() -> tuple[str, ...]:
+    from fleche.remote import channel_names
+
+    return channel_names()
 
 
 def _undecided(table: dict[str, Any], place: ConfigPath) -> Exception:

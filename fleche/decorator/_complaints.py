@@ -8,6 +8,7 @@ from threading import Lock
 from typing import Any
 
 from fleche._util import calling_frame
+from fleche.errors import RemoteConnectionError
 
 __all__ = ["Complaints", "FlecheWarning"]
 
@@ -26,6 +27,7 @@ class Complaints:
         self._function = function
         self._name = name
         self._made: set[str] = set()
+        self._outages: set[str] = set()  # those of them that may be over one day
         self._lock = Lock()
 
     def is_new(self, reason: str) -> bool:
@@ -34,6 +36,14 @@ class Complaints:
             was_made = reason in self._made
             self._made.add(reason)
             return not was_made
+
+    def settle(self, *steps: str) -> None:
+        """Take note that ``steps`` have succeeded: the next outage is news."""
+        if self._outages:
+            with self._lock:
+                over = {reason for reason in self._outages if reason.partition(":")[0] in steps}
+                self._outages -= over
+                self._made -= over
 
     def make(self, reason: str, message: str) -> None:
         """Warn, unless there was a warning for the same reason."""
@@ -48,7 +58,10 @@ class Complaints:
 
     def about(self, step: str, error: BaseException, what: str, advice: str) -> None:
         """Warn of ``what`` came of ``error``; the reason is ``step`` and the class of the error."""
+        reason = f"{step}:{type(error).__name__}"
+        if isinstance(error, OSError | RemoteConnectionError):
+            self._outages.add(reason)
         self.make(
-            f"{step}:{type(error).__name__}",
+            reason,
             f"{self._name}(): {what}: {type(error).__name__}: {error}. {advice}",
         )

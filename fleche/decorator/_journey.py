@@ -113,6 +113,7 @@ class Journey(Passage):
             )
             self.lost = True
             return None
+        self.core.complaints.settle("lookup")
         if hit is not None:
             self.core.check_code(hit.record, self.seal)
         return hit

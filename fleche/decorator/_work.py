@@ -115,6 +115,7 @@ class Work:
                 metadata["fleche"] = {"returns": returns}
             pending.commit(result, metadata)
             self.core.keep_sources(self.journey.seal)
+            self.core.complaints.settle("prepare", "save", "abandon")
         except Exception as error:  # noqa: BLE001 (as in _prepare; the result must get to the caller)
             self._complain("save", error)
         finally:

@@ -6,20 +6,27 @@ does the same over any :class:`Channel`.
 """
 
 from fleche.errors import ProtocolError, RemoteConnectionError
+from fleche.remote._cache import RemoteCache
+from fleche.remote._handshake import ClientGreeting, server_info
+from fleche.remote._protocol import PROTOCOL
+from fleche.remote._server import serve
+from fleche.remote._ssh import ChannelCache, SshCache, SubprocessCache
 from fleche.remote.channel import (
     Channel,
     LocalSubprocessChannel,
     PipeChannel,
     ProcessChannel,
     SshChannel,
+    channel_class,
+    channel_names,
+    register_channel,
 )
-from fleche.remote.client import RemoteCache
-from fleche.remote.configured import SshCache, SubprocessCache
-from fleche.remote.info import server_info
-from fleche.remote.server import serve
 
 __all__ = [
+    "PROTOCOL",
     "Channel",
+    "ChannelCache",
+    "ClientGreeting",
     "LocalSubprocessChannel",
     "PipeChannel",
     "ProcessChannel",
@@ -29,6 +36,9 @@ __all__ = [
     "SshCache",
     "SshChannel",
     "SubprocessCache",
+    "channel_class",
+    "channel_names",
+    "register_channel",
     "serve",
     "server_info",
 ]

@@ -15,9 +15,13 @@ from typing import Any
 
 from fleche.digest import digest
 from fleche.parcel import pack
-from fleche.remote import Channel, RemoteCache, RemoteConnectionError
-from fleche.remote.greeting import ClientGreeting
-from fleche.remote.session import PROTOCOL
+from fleche.remote import (
+    PROTOCOL,
+    Channel,
+    ClientGreeting,
+    RemoteCache,
+    RemoteConnectionError,
+)
 
 __all__ = ["CHANNEL_CHECKS", "check_channel"]
 

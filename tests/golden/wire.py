@@ -21,8 +21,8 @@ from fleche.call import CallRecord, Condition, QueryCall, encode_record
 from fleche.digest import Digest, digest
 from fleche.parcel import Parcel, pack_bytes
 from fleche.remote import PipeChannel, RemoteCache, serve
-from fleche.remote.frames import Flag, Frame, FrameDecoder, Kind, encode_frame
-from fleche.remote.session import FEATURES, PROTOCOL
+from fleche.remote._frames import Flag, Frame, FrameDecoder, Kind, encode_frame
+from fleche.remote._protocol import FEATURES, PROTOCOL
 from fleche.storage import CallMemory, ValueMemory
 from tests.helpers.peers import seal
 from tests.helpers.taps import TappedChannel
@@ -142,10 +142,9 @@ def run(operation: Callable[[RemoteCache], Any], remote: RemoteCache) -> str:
 
 CODA = (
     Frame(Kind.MESSAGE, 1, Flag.END, b"\x81\xa2op\xa7nothing"),
-    Frame(Kind.CANCEL, 2),
     Frame(Kind.PING, 0, 0, b"?"),
 )
-"""What no ordinary client says: an unknown request, a cancel without one, a ping."""
+"""What no ordinary client says: an unknown request, a ping."""
 
 
 class Transcript:
@@ -170,7 +169,7 @@ def by_exchange(data: bytes) -> dict[int, list[Frame]]:
     for frame in FrameDecoder().feed(data):
         if frame.kind is not Kind.CREDIT:
             plain = frame._replace(payload=bytes(frame.payload))
-            found.setdefault(frame.exchange, []).append(plain)
+            found.setdefault(frame.stream_id, []).append(plain)
     return found
 
 

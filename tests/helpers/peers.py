@@ -13,13 +13,13 @@ from threading import Event, Thread
 from typing import Any
 from zlib import crc32
 
-from fleche._util import __version__
 from fleche.errors import ProtocolError
 from fleche.parcel import Buffer
 from fleche.remote import Channel, PipeChannel
-from fleche.remote.frames import Flag, Frame, FrameDecoder, Kind, encode_frame
-from fleche.remote.greeting import ClientGreeting
-from fleche.remote.messages import Answer, Request, decode_answer, decode_request, encode
+from fleche.remote._frames import Flag, Frame, FrameDecoder, Kind, encode_frame
+from fleche.remote._handshake import ClientGreeting
+from fleche.remote._messages import Answer, Request, decode_answer, decode_request, encode
+from fleche._util import __version__
 
 __all__ = ["INFO", "Wire", "hostile_server", "message", "raw_client", "rss", "seal"]
 
@@ -48,7 +48,10 @@ class Wire:
     Attributes:
         over: set when the other side says no more.
         seen: room for whoever must keep frames.
+        pid: the process at the other end, if it is one.
     """
+
+    pid = 0
 
     def __init__(self, reader: Any, writer: Any, leftover: bytes = b"") -> None:
         self._reader, self._writer = reader, writer
@@ -79,13 +82,13 @@ class Wire:
         """Return the number and the message of the next request."""
         while (frame := self.read()) is not None:
             if frame.kind is Kind.MESSAGE:
-                return frame.exchange, decode_request(frame.payload)
+                return frame.stream_id, decode_request(frame.payload)
         raise BrokenPipeError("no more requests")
 
     def answers(self, exchange: int) -> Iterator[Answer | bytes]:
         """Yield messages, and data as bytes, until the other side ends the exchange."""
         while (frame := self.read()) is not None:
-            if frame.exchange != exchange:
+            if frame.stream_id != exchange:
                 continue
             if frame.payload:
                 is_message = frame.kind is Kind.MESSAGE
@@ -167,6 +170,7 @@ def raw_client(command: Sequence[str], directory: Path, **env: str) -> Iterator[
             assert data, "no server"
             leftover = greeting.feed(data)
         wire = Wire(process.stdout, process.stdin, leftover)
+        wire.pid = process.pid
         try:
             yield wire
         finally:
@@ -176,9 +180,9 @@ def raw_client(command: Sequence[str], directory: Path, **env: str) -> Iterator[
             process.wait(10)
 
 
-def rss(pid: int) -> int:
-    """Return the resident memory of a process in bytes."""
+def rss(pid: int, *, peak: bool = False) -> int:
+    """Return the resident memory of a process in bytes, now or at its `peak`."""
     for line in Path(f"/proc/{pid}/status").read_text().splitlines():
-        if line.startswith("VmRSS:"):
+        if line.startswith("VmHWM:" if peak else "VmRSS:"):
             return int(line.split()[1]) << 10
     return 0

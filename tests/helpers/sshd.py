@@ -43,7 +43,7 @@ UsePAM no
 UseDNS no
 PrintMotd no
 LogLevel VERBOSE
-MaxStartups 200
+MaxStartups {startups}
 MaxSessions 200
 AcceptEnv *
 SetEnv {environment}
@@ -83,7 +83,8 @@ class Sshd:
 
     host = "fleche-sshd"
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, startups: str = "200") -> None:
+        self.startups = startups
         self.directory = directory
         self.home = directory / "home"
         self.log_path = directory / "sshd.log"
@@ -202,6 +203,7 @@ class Sshd:
         text = _SERVER.format(
             port=self.port,
             directory=self.directory,
+            startups=self.startups,
             environment=" ".join(f"{name}={value}" for name, value in environment.items()),
         )
         config.write_text(text + _NO_PENALTIES)
@@ -227,11 +229,11 @@ def sshd() -> Iterator[Sshd]:
 
 
 @contextmanager
-def running_sshd() -> Iterator[Sshd]:
-    """A server for the time of the block; not only for tests."""
+def running_sshd(startups: str = "200") -> Iterator[Sshd]:
+    """A server for the time of the block; not only for tests. `startups` is its MaxStartups."""
     # Not tmp_path: a ControlPath may have 108 bytes at most.
     with tempfile.TemporaryDirectory(prefix="fl-", ignore_cleanup_errors=True) as directory:
-        server = Sshd(Path(directory))
+        server = Sshd(Path(directory), startups)
         server.start()
         try:
             yield server

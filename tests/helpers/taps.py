@@ -7,8 +7,8 @@ from typing import Any
 
 from fleche.parcel import Buffer
 from fleche.remote import Channel
-from fleche.remote.frames import Frame, FrameDecoder, Kind
-from fleche.remote.messages import Request, decode_request
+from fleche.remote._frames import Flag, Frame, FrameDecoder, Kind
+from fleche.remote._messages import Request, decode_request
 
 __all__ = ["TappedChannel"]
 
@@ -99,10 +99,11 @@ class TappedChannel(Channel):
 
     def requests(self) -> list[Request]:
         """Return the requests that the client has sent."""
-        seen: set[int] = set()
+        begun: dict[int, bytes] = {}
         found = []
         for frame in self.sent_frames():
-            if frame.kind is Kind.MESSAGE and frame.exchange not in seen:
-                seen.add(frame.exchange)
-                found.append(decode_request(frame.payload))
+            if frame.kind is Kind.MESSAGE:
+                begun[frame.stream_id] = begun.get(frame.stream_id, b"") + frame.payload
+                if not frame.flags & Flag.MORE:
+                    found.append(decode_request(begun[frame.stream_id]))
         return found

@@ -1,12 +1,19 @@
 """Channels: how bytes reach a server and come back. They know nothing of caches.
 
-Whoever writes another one runs :func:`fleche.testing.check_channel` over it.
+Another one is one class, which :func:`fleche.testing.check_channel` proves and
+:func:`register_channel` names.
 """
 
-from fleche.remote.channel.base import Channel
-from fleche.remote.channel.pipe import PipeChannel, Serve
-from fleche.remote.channel.process import LocalSubprocessChannel, ProcessChannel
-from fleche.remote.channel.ssh import SshChannel, remote_command
+from fleche.remote.channel._base import (
+    Channel,
+    PipeChannel,
+    Serve,
+    channel_class,
+    channel_names,
+    register_channel,
+)
+from fleche.remote.channel._process import LocalSubprocessChannel, ProcessChannel
+from fleche.remote.channel._ssh import SshChannel, remote_command
 
 __all__ = [
     "Channel",
@@ -15,5 +22,8 @@ __all__ = [
     "ProcessChannel",
     "Serve",
     "SshChannel",
+    "channel_class",
+    "channel_names",
+    "register_channel",
     "remote_command",
 ]

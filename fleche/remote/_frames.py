@@ -5,7 +5,7 @@ bytes::
 
     offset  size  what
     0       4     length of the payload
-    4       4     number of the exchange (0: about the connection itself)
+    4       4     number of the stream (0: the connection itself)
     8       1     kind, see :class:`Kind`
     9       1     flags, see :class:`Flag`
     10      2     the lower half of the CRC-32 of bytes 0 to 9
@@ -37,10 +37,12 @@ __all__ = [
     "encode_frame",
 ]
 
-CHUNK = 1 << 20
-"""Bytes of a parcel that one frame carries at most."""
+CHUNK = 1 << 18
+"""Bytes that this side puts into one frame at most: a small answer waits for no more than that."""
 
-MAX_PAYLOAD = CHUNK + (1 << 12)
+MAX_PAYLOAD = (1 << 20) + (1 << 12)
+"""Bytes that a frame may have, before and after decompression."""
+
 HEADER = struct.Struct("<IIBBHI")
 _CHECKED = struct.Struct("<IIBB")
 _STAGE = 1 << 16
@@ -54,13 +56,13 @@ class Kind(IntEnum):
     DATA = 2
     """A piece of a parcel."""
     CREDIT = 3
-    """The receiver has consumed frames: the payload is their number (4 bytes)."""
+    """The receiver has used frames up: the payload is what they have cost (4 bytes)."""
     CANCEL = 4
-    """Nobody waits for the rest of this exchange."""
+    """The client does not want the rest of this stream."""
     PING = 5
-    """Are you there? The payload comes back."""
+    """Are you there, and is this stream open? The payload comes back."""
     PONG = 6
-    """I am here."""
+    """Yes."""
 
 
 class Flag(IntFlag):
@@ -68,13 +70,13 @@ class Flag(IntFlag):
 
     NONE = 0
     END = 1
-    """The last frame of this side in this exchange."""
+    """The last frame of this side in this stream."""
     ZLIB = 2
     """The payload is compressed with zlib."""
     ZSTD = 4
     """The payload is compressed with zstd."""
     MORE = 8
-    """The message goes on in the next frame of this exchange."""
+    """The message goes on in the next MESSAGE frame of this stream."""
 
 
 _KINDS = {int(kind): kind for kind in Kind}
@@ -85,13 +87,13 @@ class Frame(NamedTuple):
     """One frame; ``payload`` is memory that belongs to the frame alone."""
 
     kind: Kind
-    exchange: int
+    stream_id: int
     flags: int = 0
     payload: Buffer = b""
 
     @property
     def end(self) -> bool:
-        """Whether this is the sender's last frame in the exchange."""
+        """Whether this is the sender's last frame in the stream."""
         return bool(self.flags & Flag.END)
 
 
@@ -105,7 +107,7 @@ def encode_frame(frame: Frame) -> bytes:
     length = len(payload)
     if length > MAX_PAYLOAD:
         raise ValueError(f"a payload of {length} bytes is too long for a frame")
-    checked = (length, frame.exchange, frame.kind, frame.flags)
+    checked = (length, frame.stream_id, frame.kind, frame.flags)
     short = crc32(_CHECKED.pack(*checked)) & 0xFFFF
     return b"".join((HEADER.pack(*checked, short, crc32(payload)), payload))
 
@@ -116,19 +118,18 @@ Allocate: TypeAlias = Callable[[Kind, int, int, int], "memoryview | None"]
 class FrameDecoder:
     """Bytes in, frames out, however the bytes arrive.
 
-    Whoever reads asks for :meth:`buffer`, fills a beginning of it and says how much with
-    :meth:`received`. Large payloads are so read to where they stay: to memory that ``allocate``
-    gives for a header, or else to memory of their own. That is bounded by one frame whatever the
-    bytes claim. After a :class:`~fleche.errors.ProtocolError` the decoder is of no
-    more use.
+    A reader fills a beginning of :meth:`buffer` and reports its length to :meth:`received`. Large
+    payloads are thus read to where they stay: to memory that ``allocate`` gives for a header, or
+    else to memory of their own, of at most one frame whatever the bytes claim. After a
+    :class:`~fleche.errors.ProtocolError` the decoder is of no more use.
     """
 
     def __init__(self, allocate: Allocate | None = None) -> None:
         """Begin.
 
         Args:
-            allocate: returns memory of exactly the length of a payload, or nothing, when its
-                header has come (kind, number of the exchange, flags, length).
+            allocate: called when a header has come, with kind, number of the stream, flags and
+                length; returns memory of exactly that length for the payload, or ``None``.
         """
         self._allocate = allocate or (lambda *_: None)
         self._stage = bytearray(_STAGE)
@@ -173,7 +174,7 @@ class FrameDecoder:
         return frames
 
     def feed(self, data: Buffer) -> list[Frame]:
-        """Take ``data`` and return the frames now complete: for those who have bytes, not a stream.
+        """Take ``data`` and return the frames now complete.
 
         Raises:
             ProtocolError: the bytes are no frames.
@@ -194,9 +195,9 @@ class FrameDecoder:
             return None
         self._header = _check_header(HEADER.unpack_from(self._stage, self._start))
         self._start += HEADER.size
-        length, exchange, kind, flags, _, _ = self._header
+        length, stream_id, kind, flags, _, _ = self._header
         have = min(length, self._end - self._start)
-        payload = self._allocate(_KINDS[kind], exchange, flags, length)
+        payload = self._allocate(_KINDS[kind], stream_id, flags, length)
         if payload is None:
             payload = memoryview(bytearray(length))
         payload[:have] = memoryview(self._stage)[self._start : self._start + have]
@@ -208,13 +209,13 @@ class FrameDecoder:
 
     def _finish(self, payload: memoryview) -> Frame:
         assert self._header is not None
-        _, exchange, kind, flags, _, check = self._header
+        _, stream_id, kind, flags, _, check = self._header
         self._header = self._payload = None
         if crc32(payload) != check:
             raise ProtocolError(
                 "a frame arrived damaged: the checksum of its payload does not match"
             )
-        return Frame(_KINDS[kind], exchange, flags, payload)
+        return Frame(_KINDS[kind], stream_id, flags, payload)
 
 
 def _check_header(

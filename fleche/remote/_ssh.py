@@ -6,11 +6,11 @@ from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
 from fleche.caches import BaseCache, LayerPolicy, OnError
-from fleche.remote.channel import LocalSubprocessChannel, SshChannel
-from fleche.remote.client import RemoteCache
-from fleche.remote.compression import WireCodec
+from fleche.remote._cache import RemoteCache
+from fleche.remote._compression import WireCodec
+from fleche.remote.channel import LocalSubprocessChannel, SshChannel, channel_class
 
-__all__ = ["SshCache", "SubprocessCache"]
+__all__ = ["ChannelCache", "SshCache", "SubprocessCache"]
 
 
 class _Configured(RemoteCache):
@@ -29,7 +29,7 @@ class _Configured(RemoteCache):
     def readonly(self) -> BaseCache:
         """Return this cache, over the same connection, as one that refuses saves and evicts."""
         view = _rebuild(type(self), {**self._all_settings(), "read_only": True}, self.policy)
-        view.backend.channel, view.backend.line = self.backend.channel, self.backend.line
+        view.backend.channel, view.backend.lazy = self.backend.channel, self.backend.lazy
         view.backend.packing = self.packing
         return view
 
@@ -40,7 +40,10 @@ class _Configured(RemoteCache):
             for name, value in self._all_settings().items()
             if value not in (None, (), {})
         }
-        return {"type": self.config_type, **table}
+        return {**self._kind(), **table}
+
+    def _kind(self) -> dict[str, Any]:
+        return {"type": self.config_type}
 
     def __reduce__(self) -> Any:
         return _rebuild, (type(self), self._all_settings(), self.policy)
@@ -193,3 +196,58 @@ class SubprocessCache(_Configured):
             "cache_name": self.cache_name,
             "env": self.env,
         }
+
+
+class ChannelCache(_Configured):
+    """A cache behind a server that is reached over a channel of any class."""
+
+    def __init__(
+        self,
+        type: str,
+        options: Mapping[str, Any] | None = None,
+        *,
+        timeout: float | None = 60.0,
+        connect_timeout: float | None = None,
+        compression: WireCodec = "auto",
+        on_error: OnError = "raise",
+        read_only: bool = False,
+    ) -> None:
+        """Configure; nothing is started.
+
+        Args:
+            type: a name that was given to :func:`register_channel`, or ``"package.module:Class"``.
+            options: the arguments of that class.
+            timeout: see :class:`RemoteCache`.
+            connect_timeout: see :class:`RemoteCache`.
+            compression: see :class:`RemoteCache`.
+            on_error: see :class:`RemoteCache`.
+            read_only: refuse every save and every evict, before anything is sent.
+
+        Raises:
+            ConfigError: there is no such class.
+            TypeError: an argument is missing, of the wrong kind, or not known to the class.
+            ValueError: a setting is impossible.
+        """
+        self.type = type
+        self.options = dict(options or {})
+        super().__init__(
+            channel_class(type)(**self.options),
+            timeout=timeout,
+            connect_timeout=connect_timeout,
+            compression=compression,
+            on_error=on_error,
+            read_only=read_only,
+        )
+        self.backend.table = self._table()
+
+    def _settings(self) -> dict[str, Any]:
+        """Return the arguments of the constructor."""
+        return {"type": self.type, "options": self.options}
+
+    def _kind(self) -> dict[str, Any]:
+        return {"type": self.type, **self.options}
+
+    def _table(self) -> dict[str, Any]:
+        table = super()._table()
+        table.pop("options", None)
+        return table

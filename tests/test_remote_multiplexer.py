@@ -22,16 +22,16 @@ from fleche.digest import Digest, digest
 from fleche.errors import Rejected, RemoteConnectionError
 from fleche.parcel import Buffer, pack
 from fleche.remote import LocalSubprocessChannel, PipeChannel, RemoteCache, serve
-from fleche.remote import messages as m
-from fleche.remote.frames import Flag, Frame, FrameDecoder, Kind
-from fleche.remote.link import Link
-from fleche.remote.outbox import Outbox
-from fleche.remote.session import WINDOW, Session
-from fleche.remote.streams import MESSAGE_LIMIT, Stream
-from fleche.remote.workers import Workers
+from fleche.remote import _messages as m
+from fleche.remote._connection import PendingRequest
+from fleche.remote._frames import CHUNK, Flag, Frame, FrameDecoder, Kind
+from fleche.remote._multiplexer import Multiplexer
+from fleche.remote._protocol import MESSAGE_LIMIT, WINDOW, Protocol
+from fleche.remote._server import _Workers
+from fleche.remote._streams import Stream, StreamCancelled, Wakeup
 from tests.helpers.caches import cache_factory
 from tests.helpers.leaks import check_leaks
-from tests.helpers.peers import Wire, hostile_server
+from tests.helpers.peers import Wire, hostile_server, message
 from tests.helpers.serving import CHANNELS, Serving
 from tests.helpers.taps import TappedChannel
 
@@ -47,8 +47,8 @@ def _wait(ready: Callable[[], object], complaint: str, seconds: float = 20) -> N
         time.sleep(0.01)
 
 
-def _link(remote: RemoteCache) -> Link:
-    return remote._connected()._link
+def _mux(remote: RemoteCache) -> Multiplexer:
+    return remote._connected()._mux
 
 
 def _record(size: int) -> CallRecord:
@@ -59,20 +59,20 @@ def _record(size: int) -> CallRecord:
 
 
 @contextmanager
-def _joined(answer: Callable[[Stream], None], **options: Any) -> Iterator[Link]:
-    """A client's link to a server's whose requests `answer` answers, each in a thread."""
+def _joined(answer: Callable[[Stream], None], **options: Any) -> Iterator[Multiplexer]:
+    """A client's mux to a server's whose requests `answer` answers, each in a thread."""
     down_read, down_write = os.pipe()
     up_read, up_write = os.pipe()
-    workers = Workers("test")
-    server = Link(
-        Session("server"),
+    workers = _Workers("test")
+    server = Multiplexer(
+        Protocol("server"),
         FileIO(down_read, "rb"),
         FileIO(up_write, "wb"),
         name="server",
         on_request=lambda stream: workers.run(lambda: answer(stream)),
     )
-    client = Link(
-        Session("client"), FileIO(up_read, "rb"), FileIO(down_write, "wb"), name="x", **options
+    client = Multiplexer(
+        Protocol("client"), FileIO(up_read, "rb"), FileIO(down_write, "wb"), name="x", **options
     )
     with check_leaks():
         server.start()
@@ -95,15 +95,15 @@ class TestLongMessages:
 
     @pytest.mark.parametrize("kind", CHANNELS)
     def test_a_large_record(self, serving: Serving, tmp_path: Path, kind: str) -> None:
-        """A record of more than the window is saved, loaded and listed."""
+        """A record of many frames is saved, loaded and listed."""
         remote = serving(kind, cache_factory("file", tmp_path / "served"))
-        record = _record(WINDOW + 5 * MIB)
+        record = _record(MESSAGE_LIMIT - 4096)
         remote.save_record(record.key, record)
         assert remote.load_record(record.key) == record
         assert [call.record for call in remote.query()] == [record]
-        _wait(lambda: not len(_link(remote)._session), "an exchange is left")
+        _wait(lambda: not len(_mux(remote)._protocol), "an exchange is left")
 
-    @pytest.mark.parametrize("size", [0, 1, MIB - 1, MIB, MIB + 1, WINDOW, WINDOW + MIB + 1])
+    @pytest.mark.parametrize("size", [0, 1, CHUNK - 1, CHUNK, CHUNK + 1, MIB, MESSAGE_LIMIT])
     def test_any_length(self, size: int) -> None:
         """A request and its answer arrive whole, however many frames they take."""
         request = random.Random(size).randbytes(size)
@@ -111,34 +111,39 @@ class TestLongMessages:
         def echo(stream: Stream) -> None:
             stream.send_message(bytes(stream.receive_message() or b""), end=True)
 
-        with _joined(echo) as link:
-            stream = link.open(request)
+        with _joined(echo) as mux:
+            stream = mux.open(request)
             assert stream.receive_message() == request
             assert stream.receive_message() is None
-            assert not len(link._session)
+            assert not len(mux._protocol)
 
     def test_other_requests_go_on_beside_it(self) -> None:
-        """While a long request waits for room, others are answered."""
+        """While an upload waits for room, others are answered."""
         go_on = threading.Event()
 
         def answer(stream: Stream) -> None:
-            if stream.exchange == 1:
-                assert go_on.wait(20)
             data = stream.receive_message() or b""
-            stream.send_message(b"%d" % len(data), end=True)
+            if stream.stream_id == 1:
+                assert go_on.wait(20)
+            length = len(data)
+            while (piece := stream.receive_data()) is not None:
+                length += len(piece)
+            stream.send_message(b"%d" % length, end=True)
 
-        with _joined(answer) as link:
-            lengths: list[Any] = []
-            long = threading.Thread(
-                target=lambda: lengths.append(link.open(bytes(2 * WINDOW)).receive_message())
-            )
-            long.start()
-            _wait(lambda: 1 in link._streams, "the long request is not under way")
+        with _joined(answer) as mux:
+            upload = mux.open(b"", end=False)
+
+            def send() -> None:
+                upload.send_data(bytes(2 * WINDOW))
+                upload.end()
+
+            sending = threading.Thread(target=send)
+            sending.start()
             for _ in range(20):
-                assert link.open(b"short").receive_message() == b"5"
+                assert mux.open(b"short").receive_message() == b"5"
             go_on.set()
-            long.join(20)
-            assert lengths == [b"%d" % (2 * WINDOW)]
+            assert upload.receive_message() == b"%d" % (2 * WINDOW)
+            sending.join(20)
 
     def test_a_record_beyond_the_limit(self, tmp_path: Path) -> None:
         """What is too long is refused before anything of it is sent, and nothing is left of it."""
@@ -148,10 +153,10 @@ class TestLongMessages:
         with check_leaks(), RemoteCache(tap, timeout=20) as remote:
             assert remote.contains(ABSENT) is False
             tap.clear_sent()
-            with pytest.raises(Rejected, match=rf"67\d{{6}} bytes.* {MESSAGE_LIMIT} "):
+            with pytest.raises(Rejected, match=rf"8\d{{6}} bytes.* {MESSAGE_LIMIT} "):
                 remote.save_record(KEY, record)
             assert tap.sent_bytes == 0
-            assert not len(_link(remote)._session)
+            assert not len(_mux(remote)._protocol)
             assert remote.contains(ABSENT) is False
 
     def test_an_answer_beyond_the_limit(self, tmp_path: Path) -> None:
@@ -165,7 +170,7 @@ class TestLongMessages:
                 with pytest.raises(Rejected, match=f" {MESSAGE_LIMIT} "):
                     remote.load_record(record.key)
             assert remote.contains(ABSENT) is False
-            assert not len(_link(remote)._session)
+            assert not len(_mux(remote)._protocol)
 
     def test_bytes_count_not_frames(self) -> None:
         """A message in very many small frames is no longer than its bytes."""
@@ -188,10 +193,10 @@ class TestLongMessages:
         def refuse(stream: Stream) -> None:
             stream.send_message(b"no", end=True)
 
-        with _joined(refuse) as link:
+        with _joined(refuse) as mux:
             for _ in range(3):
-                assert link.open(bytes(MESSAGE_LIMIT)).receive_message() == b"no"
-            assert not len(link._session)
+                assert mux.open(bytes(MESSAGE_LIMIT)).receive_message() == b"no"
+            assert not len(mux._protocol)
 
     def test_memory_is_let_go(self) -> None:
         """Once a frame is used up, nobody here holds on to its memory."""
@@ -202,9 +207,9 @@ class TestLongMessages:
                 stream.send_data(b"x" * MIB)
             stream.end()
 
-        with _joined(answer) as link:
+        with _joined(answer) as mux:
             memory = bytearray(3 * MIB)
-            stream = link.open(b"")
+            stream = mux.open(b"")
             stream.expect(memoryview(memory))
             while stream.receive() is not None:
                 pass
@@ -220,36 +225,33 @@ class TestLongMessages:
 
             _wait(is_free, "the memory is held")
 
-    def test_an_interrupt(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        """A request that is interrupted half-way is cancelled, here and there."""
+    def test_an_interrupt(self) -> None:
+        """An upload that is interrupted half-way is cancelled, here and there."""
         cancelled = threading.Event()
 
         def answer(stream: Stream) -> None:
+            stream.receive_message()
             try:
-                stream.receive_message()
-            except BaseException:
+                while stream.receive_data() is not None:
+                    pass
+            except StreamCancelled:
                 cancelled.set()
                 stream.end()
-                raise
-            stream.send_message(b"yes", end=True)
+            else:
+                stream.send_message(b"yes", end=True)
 
-        with _joined(answer) as link:
-            send, sent = link.send, 0
+        def chunks() -> Iterator[Buffer]:
+            for _ in range(3):
+                yield bytes(CHUNK)
+            raise KeyboardInterrupt
 
-            def interrupted(*args: Any) -> None:
-                nonlocal sent
-                sent += 1
-                if sent == 3:
-                    raise KeyboardInterrupt
-                send(*args)
-
-            monkeypatch.setattr(link, "send", interrupted)
+        with _joined(answer) as mux:
             with pytest.raises(KeyboardInterrupt):
-                link.open(bytes(20 * MIB))
+                PendingRequest(mux, b"", chunks, unpickle=False)
             assert cancelled.wait(20)
-            _wait(lambda: not len(link._session), "the exchange is left")
-            assert not link._streams
-            assert link.open(b"more").receive_message() == b"yes"
+            _wait(lambda: not len(mux._protocol), "the stream is left")
+            assert not mux._streams
+            assert mux.open(b"more").receive_message() == b"yes"
 
 
 # -- life ------------------------------------------------------------------------------------------
@@ -293,7 +295,7 @@ class TestSlowness:
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         """A server that receives a frame slowly says now and then that it lives."""
-        monkeypatch.setattr("fleche.remote.pulse.TELL_SECONDS", 0.1)
+        monkeypatch.setattr("fleche.remote._multiplexer.TELL_SECONDS", 0.1)
         served = cache_factory("memory", tmp_path)()
         channel = _SlowChannel(lambda i, o: serve(i, o, served))
         value = random.Random(1).randbytes(MIB)
@@ -319,12 +321,12 @@ class TestSlowness:
             told = FrameDecoder().feed(tap.received)
             assert {frame.kind for frame in told} == {Kind.MESSAGE}
 
-    def test_a_peer_that_neither_reads_nor_speaks(self, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_a_peer_that_neither_reads_nor_speaks(self) -> None:
         """It is found when the time is up, however much is still to be written."""
         down_read, down_write = os.pipe()
         up_read, up_write = os.pipe()
-        client = Link(
-            Session("client"),
+        client = Multiplexer(
+            Protocol("client"),
             FileIO(up_read, "rb"),
             FileIO(down_write, "wb"),
             name="x",
@@ -335,7 +337,7 @@ class TestSlowness:
             client.start()
             began = time.monotonic()
             with pytest.raises(RemoteConnectionError, match="silent"):
-                client.open(bytes(4 * WINDOW))
+                client.open(b"", end=False).send_data(bytes(4 * WINDOW))
             assert time.monotonic() - began < 15
             assert client.join(10)
 
@@ -380,56 +382,58 @@ class TestEnds:
     def test_a_broken_pipe(self, ends: bool) -> None:
         """It is the story only if the input does not end as well: that comes with last words."""
         reader = _Ended()
-        link = Link(Session("client"), reader, _Broken(reader, ends=ends), name="x")
+        mux = Multiplexer(Protocol("client"), reader, _Broken(reader, ends=ends), name="x")
         with check_leaks():
-            link.start()
-            stream = link.open(b"request")
+            mux.start()
+            stream = mux.open(b"request")
             expected = "closed the connection" if ends else "broke while writing"
             with pytest.raises(RemoteConnectionError, match=expected):
                 stream.receive()
             reader.end.set()
-            assert link.join(10)
+            assert mux.join(10)
 
     def test_a_reader_that_does_not_wait(self) -> None:
         """To have nothing just now is an error, and not the end."""
         down_read, down_write = os.pipe()
         os.set_blocking(down_read, False)
         output = io.BytesIO()
-        link = Link(Session("client"), FileIO(down_read, "rb"), output, name="x")
-        link.start()
+        mux = Multiplexer(Protocol("client"), FileIO(down_read, "rb"), output, name="x")
+        mux.start()
         with pytest.raises(RemoteConnectionError, match=r"while reading.*does not wait"):
-            link.open(b"request").receive()
-        link.close()
-        assert link.join(10)
+            mux.open(b"request").receive()
+        mux.close()
+        assert mux.join(10)
         os.close(down_write)
 
     def test_a_writer_that_does_not_wait(self) -> None:
         """To be full just now is an error, and not a reason to try again and again."""
-        down_read, down_write = os.pipe()
+        reader, (down_read, down_write) = _Ended(), os.pipe()
         os.set_blocking(down_write, False)
-        lock = threading.RLock()
-        outbox = Outbox(lock)
-        with lock:
-            outbox.add(bytes(4 * MIB))
-            outbox.close()
-        with FileIO(down_write, "wb") as writer, pytest.raises(OSError, match="does not wait"):
-            outbox.write_to(writer)
-        os.close(down_read)
+        mux = Multiplexer(Protocol("client"), reader, FileIO(down_write, "wb"), name="x")
+        with check_leaks():
+            mux.start()
+            stream = mux.open(bytes(MESSAGE_LIMIT))
+            reader.end.wait(0.1)
+            with pytest.raises(RemoteConnectionError, match=r"writing.*does not wait"):
+                stream.receive()
+            reader.end.set()
+            assert mux.join(10)
+            os.close(down_read)
 
     def test_a_cancel_while_everybody_is_told(self) -> None:
         """Garbage may be collected, and a query given up, in the midst of telling the waiting."""
         reader = _Ended()
-        link = Link(Session("client"), reader, io.BytesIO(), name="x")
-        streams = [link.open(b"x") for _ in range(3)]
+        mux = Multiplexer(Protocol("client"), reader, io.BytesIO(), name="x")
+        streams = [mux.open(b"x") for _ in range(3)]
 
-        class Collecting(threading.Condition):
-            def notify_all(self) -> None:
+        class Collecting(Wakeup):
+            def set(self) -> None:
                 streams[-1].cancel()
-                super().notify_all()
+                super().set()
 
-        streams[0].changed = Collecting(link.lock)
-        link.fail("over")
-        assert link.failure == "over"
+        streams[0].changed = Collecting()
+        mux.fail("over")
+        assert mux.failure == "over"
         reader.close()
 
 
@@ -453,12 +457,13 @@ def _fields(record: CallRecord) -> dict[str, Any]:
 
 
 class TestUnfinishedRequests:
-    """Requests that their client does not finish."""
+    """A server has a limited number of requests open at once, and tells its clients how many."""
 
     @pytest.fixture
     def remote(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[RemoteCache]:
-        """A cache whose server works on four requests at a time."""
-        monkeypatch.setattr("fleche.remote.workers.MOST", 4)
+        """A cache whose server has four requests open at a time."""
+        monkeypatch.setattr("fleche.remote._protocol.MAX_STREAMS", 4)
+        monkeypatch.setattr("fleche.remote._multiplexer.PATIENCE", 0.2)
         served = _full_of_calls(tmp_path)
         channel = PipeChannel(lambda i, o: serve(i, o, served))
         with check_leaks(), RemoteCache(channel, timeout=30) as remote:
@@ -470,31 +475,106 @@ class TestUnfinishedRequests:
         return listing
 
     def test_they_stop_nobody(self, remote: RemoteCache) -> None:
-        """As long as there are few, other requests find workers."""
+        """As long as there are few, other requests are answered."""
         listings = [self._begin(remote) for _ in range(3)]
         for _ in range(10):
             assert remote.contains(ABSENT) is False
         assert [len(list(listing)) for listing in listings] == [399] * 3
 
     def test_too_many(self, remote: RemoteCache) -> None:
-        """When there are too many, a request is refused with the reason, until some are closed."""
+        """When all are taken up by what is not read, the next one fails here, and says why."""
         listings = [self._begin(remote) for _ in range(4)]
-
-        def refused() -> bool:
-            try:
-                assert remote.contains(ABSENT) is False
-            except Rejected as error:
-                return "unfinished requests" in str(error) and "finish or close" in str(error)
-            return False
-
-        _wait(refused, "the listings do not wait for their reader")
-        for _ in range(10):
-            assert refused()
+        for _ in range(2):
+            with pytest.raises(Rejected, match=r"4 requests are unfinished.*finish or close some"):
+                remote.contains(ABSENT)
         listings.pop().close()
-        _wait(lambda: not refused(), "nothing goes on")
+        assert remote.contains(ABSENT) is False
         assert [len(list(listing)) for listing in listings] == [399] * 3
         assert remote.contains(ABSENT) is False
-        _wait(lambda: not len(_link(remote)._session), "an exchange is left")
+        _wait(lambda: not len(_mux(remote)._protocol), "a stream is left")
+
+    def test_the_next_one_waits(self, remote: RemoteCache) -> None:
+        """While those that are open wait for the server, the next one is held back, not refused."""
+        mux = _mux(remote)
+        values = [random.Random(number).randbytes(100) for number in range(12)]
+        parcels = [pack(value, digest=digest(value)).tobytes() for value in values]
+        begun = threading.Semaphore(0)
+        go_on = threading.Event()
+        failures: list[BaseException] = []
+
+        def upload(value: bytes, parcel: bytes) -> None:
+            """Say what comes, and let it come only when all have said so that may."""
+
+            def chunks() -> Iterator[Buffer]:
+                begun.release()
+                assert go_on.wait(20)
+                yield parcel
+
+            request = m.SaveParcels([(str(digest(value)), len(parcel))])
+            try:
+                remote._connected().ask(request, m.Done, upload=chunks)
+            except Exception as error:  # noqa: BLE001 (the test judges it)
+                failures.append(error)
+
+        threads = [
+            threading.Thread(target=upload, args=each) for each in zip(values, parcels, strict=True)
+        ]
+        for thread in threads:
+            thread.start()
+        for _ in threads:
+            assert begun.acquire(timeout=20)
+        _wait(lambda: len(mux._protocol) == 4, "too few requests are open")
+        assert len(mux._queue.openings) == 8, "more are open than the server allows"
+        go_on.set()
+        for thread in threads:
+            thread.join(20)
+        assert not failures
+        assert remote.missing([digest(value) for value in values]) == []
+
+    def test_what_is_refused_is_sent_again(self) -> None:
+        """A request that a server has no room for is not lost, nor is what follows it."""
+        value = random.Random(1).randbytes(100)
+        refused: list[m.Request] = []
+        data: list[bytes] = []
+
+        def act(wire: Wire) -> None:
+            for turn in range(6):
+                exchange, request = wire.request()
+                if turn % 3 < 2:
+                    refused.append(request)
+                    wire.write(message(exchange, m.Failure("busy", message="no room")))
+                    continue
+                if isinstance(request, m.SaveParcels):
+                    while (frame := wire.read()) is not None and not frame.end:
+                        data.append(bytes(frame.payload))
+                    wire.write(message(exchange, m.Done()))
+                else:
+                    wire.write(message(exchange, m.Flags([True])))
+
+        with check_leaks(), RemoteCache(hostile_server(act), timeout=20) as remote:
+            assert remote.contains(KEY) is True
+            parcel = pack(value, digest=digest(value))
+            remote.save_parcels([(digest(value), parcel)])
+        assert [type(request) for request in refused] == [m.Contains] * 2 + [m.SaveParcels] * 2
+        assert data == [pack(value, digest=digest(value)).tobytes()]
+
+    def test_who_does_not_count_is_told(self, tmp_path: Path) -> None:
+        """A server answers even what it was never ready to take, and goes on."""
+        served = _full_of_calls(tmp_path, 1)
+        go_on = threading.Event()
+        served.contains_many = lambda keys: [go_on.wait(20)]
+        channel = PipeChannel(lambda i, o: serve(i, o, served))
+        with check_leaks(), RemoteCache(channel, timeout=30) as remote:
+            connection, mux = remote._connected(), _mux(remote)
+            limit = mux._protocol.limit
+            open_ = [connection.request(m.Contains([ABSENT])) for _ in range(limit)]
+            mux.allow(limit + 1)
+            one_more = mux.open(m.encode(m.Contains([ABSENT])))
+            refusal = m.decode_answer(one_more.receive_message() or b"")
+            assert isinstance(refusal, m.Failure)
+            assert (refusal.code, str(limit) in refusal.message) == ("busy", True)
+            go_on.set()
+            assert all(each.answer(m.Flags).flags == [True] for each in open_)
 
     def test_a_crowd(self, remote: RemoteCache) -> None:
         """More requests at once than workers are no trouble: each has its turn."""
@@ -522,7 +602,7 @@ class TestWorkers:
 
     def test_a_job_that_raises(self, caplog: pytest.LogCaptureFixture) -> None:
         """It is logged, and its thread goes on: none is lost to the count."""
-        workers = Workers("test")
+        workers = _Workers("test")
         done: list[int] = []
         raised: list[type[BaseException]] = [ValueError, SystemExit, KeyboardInterrupt]
 
@@ -540,7 +620,7 @@ class TestWorkers:
 
     def test_no_thread_to_be_had(self, monkeypatch: pytest.MonkeyPatch) -> None:
         """A thread that cannot be started is not counted."""
-        workers = Workers("test")
+        workers = _Workers("test")
 
         def refuse(thread: threading.Thread) -> None:
             raise RuntimeError("can't start new thread")
@@ -550,48 +630,6 @@ class TestWorkers:
             with pytest.raises(RuntimeError):
                 workers.run(lambda: None)
         assert workers._threads == 0
-
-    def test_who_waits_does_not_count(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        """Jobs that wait for their client keep no others waiting, and are bounded."""
-        monkeypatch.setattr("fleche.remote.workers.MOST", 2)
-        workers = Workers("test")
-        go_on, waiting, ran = threading.Event(), threading.Semaphore(0), threading.Event()
-
-        def wait() -> None:
-            with workers.waiting():
-                waiting.release()
-                go_on.wait(20)
-
-        with check_leaks():
-            workers.check_room()
-            for _ in range(2):
-                workers.run(wait)
-                assert waiting.acquire(timeout=20)
-            with pytest.raises(Rejected, match=r"\(2\)"):
-                workers.check_room()
-            workers.run(ran.set)
-            assert ran.wait(20)
-            go_on.set()
-            workers.finish(20)
-            workers.check_room()
-
-    def test_who_begins_to_wait_makes_room(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        """A job that was queued since all were at work runs as soon as one of them waits."""
-        monkeypatch.setattr("fleche.remote.workers.MOST", 1)
-        workers = Workers("test")
-        begin, ran = threading.Event(), threading.Event()
-
-        def job() -> None:
-            assert begin.wait(20)
-            with workers.waiting():
-                assert ran.wait(20)
-
-        with check_leaks():
-            workers.run(job)
-            workers.run(ran.set)
-            begin.set()
-            assert ran.wait(20)
-            workers.finish(20)
 
 
 # -- standard error --------------------------------------------------------------------------------

@@ -5,9 +5,12 @@ from __future__ import annotations
 import logging
 import os
 import weakref
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from math import inf
 from typing import Any, TypeVar
+
+import msgspec
 
 from fleche._util import override
 from fleche.caches import (
@@ -28,16 +31,20 @@ from fleche.caches import (
 from fleche.call import CallEntry, QueryCall
 from fleche.digest import Address, Digest
 from fleche.errors import CorruptParcel, ParcelError, ProtocolError, Rejected
-from fleche.parcel import Buffer, Parcel
-from fleche.remote import messages as m
+from fleche.parcel import Parcel
+from fleche.remote import _messages as m
+from fleche.remote._compression import WireCodec
+from fleche.remote._connection import (
+    Connection,
+    LazyConnection,
+    Outgoing,
+    PendingRequest,
+    Upload,
+)
+from fleche.remote._entries import batches, entry_groups, from_wire, parcel_requests
+from fleche.remote._errors import from_failure
+from fleche.remote._handshake import read_capabilities, warn_of_skew
 from fleche.remote.channel import Channel
-from fleche.remote.compression import WireCodec
-from fleche.remote.connection import Connection, Exchange
-from fleche.remote.failures import from_failure
-from fleche.remote.info import read_capabilities, warn_of_skew
-from fleche.remote.line import Line
-from fleche.remote.reports import read_report
-from fleche.remote.uploads import batches, entry_groups, from_wire, parcel_requests
 from fleche.settings import as_choice, as_flag, as_seconds
 from fleche.storage import Capabilities
 
@@ -45,7 +52,11 @@ __all__ = ["RemoteBackend"]
 
 log = logging.getLogger("fleche.remote")
 
+CONNECT_TIMEOUT = 60.0
+"""Seconds to the server's first word where nobody can be asked for anything."""
+
 T = TypeVar("T")
+R = TypeVar("R", bound=Report)
 _living: weakref.WeakSet[RemoteBackend] = weakref.WeakSet()
 
 
@@ -60,7 +71,7 @@ class RemoteBackend(CacheBackend):
         compression: of what is sent: ``"auto"``, ``"none"``, ``"zlib"`` or ``"zstd"``.
         on_error: what a stack makes of this layer when it is unreachable.
         read_only: refuse every save and every evict, before anything is sent.
-        line: the connection of another backend, to be shared.
+        lazy: the connection of another backend, to be shared.
 
     Raises:
         TypeError: a setting is of the wrong kind.
@@ -76,18 +87,20 @@ class RemoteBackend(CacheBackend):
         compression: WireCodec,
         on_error: OnError,
         read_only: bool = False,
-        line: Line | None = None,
+        lazy: LazyConnection | None = None,
     ) -> None:
         super().__init__()
         self.packing = self.packing.with_environment()
         self.policy = LayerPolicy(on_error=as_choice("on_error", on_error, OnError))
         self.timeout = as_seconds("timeout", timeout)
-        self.connect_timeout = as_seconds("connect_timeout", connect_timeout)
+        self.connect_timeout = connect_timeout
+        if as_seconds("connect_timeout", connect_timeout) is None and connect_timeout is not None:
+            self.connect_timeout = inf
         self.compression: WireCodec = as_choice("compression", compression, WireCodec)
         self.told_read_only = as_flag("read_only", read_only)
         self.channel = channel
         self.table: dict[str, Any] | None = None
-        self.line = Line() if line is None else line
+        self.lazy = LazyConnection() if lazy is None else lazy
         _living.add(self)
 
     # -- connection --------------------------------------------------------------------------------
@@ -98,31 +111,34 @@ class RemoteBackend(CacheBackend):
         Raises:
             RemoteConnectionError: it cannot be made, or has died.
         """
-        return self.line.connected(self._connect, self._warn_on_version_skew)
+        return self.lazy.connected(self._connect, self._warn_on_version_skew)
 
     def _connect(self) -> Connection:
         return Connection(
             self.channel,
             timeout=self.timeout,
-            connect_timeout=self.connect_timeout,
+            connect_timeout=self._patience_to_connect(),
             compression=self.compression,
             unpickle=not self.packing.keys,
         )
 
+    def _patience_to_connect(self) -> float | None:
+        if self.connect_timeout is None:
+            return None if _has_terminal() else CONNECT_TIMEOUT
+        return None if self.connect_timeout == inf else self.connect_timeout
+
     def _warn_on_version_skew(self) -> None:
         """Warn, once for each connection, if the server runs another fleche or cloudpickle."""
-        warn_of_skew(self.channel.name, self.line.info or {})
+        warn_of_skew(self.channel.name, self.lazy.info or {})
 
     def info(self, *, refresh: bool) -> dict[str, Any]:
         """Return the server's view of itself, asked for anew if ``refresh``."""
         if refresh:
-            self.line.info = self._ask(m.Info(), m.InfoAnswer).info
+            self.lazy.info = self._ask(m.Info(), m.InfoAnswer).info
         self.connected()
-        return dict(self.line.info or {})
+        return dict(self.lazy.info or {})
 
-    def _ask(
-        self, message: m.Request, kind: type[T], *, upload: Iterable[Buffer] | None = None
-    ) -> T:
+    def _ask(self, message: m.Request, kind: type[T], *, upload: Upload | None = None) -> T:
         return self.connected().ask(message, kind, upload=upload)
 
     # -- the contract ------------------------------------------------------------------------------
@@ -143,20 +159,20 @@ class RemoteBackend(CacheBackend):
         self, keys: Sequence[Digest], *, inline: int = INLINE
     ) -> Iterator[tuple[Digest, CallEntry | ParcelError]]:
         for batch in batches(keys):
-            with self.connected().request(m.Load(batch, inline)) as exchange:
-                for found in self._found(exchange, batch):
-                    yield Digest(found.at), self._entry(exchange, found)
+            with self.connected().request(m.Load(batch, inline)) as pending:
+                for found in self._found(pending, batch):
+                    yield Digest(found.at), self._entry(pending, found)
 
-    def _found(self, exchange: Exchange, asked: list[str]) -> Iterator[m.Found]:
+    def _found(self, pending: PendingRequest, asked: list[str]) -> Iterator[m.Found]:
         """Yield what the server has of what was asked, and nothing else, each once."""
         due = set(asked)
-        while (found := exchange.next_answer()) is not None:
+        while (found := pending.next_answer()) is not None:
             if not isinstance(found, m.Found) or found.at not in due:
                 raise ProtocolError(f"the server answered with {type(found).__name__}, unasked")
             due.discard(found.at)
             yield found
 
-    def _entry(self, exchange: Exchange, found: m.Found) -> CallEntry | ParcelError:
+    def _entry(self, pending: PendingRequest, found: m.Found) -> CallEntry | ParcelError:
         """Return the entry that came, with the result that follows it, if one does.
 
         A damaged result is left out: it is asked for alone when it is opened, and the damage is
@@ -173,7 +189,7 @@ class RemoteBackend(CacheBackend):
         if found.size is None:
             return entry
         try:
-            parcel = exchange.download(found, self._name("the result of call", found.at))
+            parcel = pending.download(found, self._name("the result of call", found.at))
         except CorruptParcel as error:
             log.debug("%s", error)
             return entry
@@ -191,17 +207,17 @@ class RemoteBackend(CacheBackend):
         self, addresses: Iterable[Address]
     ) -> Iterator[tuple[Address, Parcel | ParcelError]]:
         for batch in batches(dict.fromkeys(addresses)):
-            with self.connected().request(m.LoadValues(batch)) as exchange:
-                for found in self._found(exchange, batch):
-                    yield str.__new__(Address, found.at), self._parcel(exchange, found)
+            with self.connected().request(m.LoadValues(batch)) as pending:
+                for found in self._found(pending, batch):
+                    yield str.__new__(Address, found.at), self._parcel(pending, found)
 
-    def _parcel(self, exchange: Exchange, found: m.Found) -> Parcel | ParcelError:
+    def _parcel(self, pending: PendingRequest, found: m.Found) -> Parcel | ParcelError:
         if found.failure is not None:
             return _as_damage(found.failure)
         if found.size is None:
             raise ProtocolError("the server sent neither a value nor why there is none")
         try:
-            return exchange.download(found, self._name("value", found.at))
+            return pending.download(found, self._name("value", found.at))
         except CorruptParcel as error:
             return error
 
@@ -220,24 +236,28 @@ class RemoteBackend(CacheBackend):
         """
         self.check_writable("save")
         connection = self.connected()
-        last: list[tuple[m.Save, Iterable[Buffer]]] = []
+        last: list[Outgoing] = []
 
-        def all_but_last() -> Iterator[tuple[m.Save, Iterable[Buffer]]]:
+        def all_but_last() -> Iterator[Outgoing]:
             for request in parcel_requests(parcels):
                 if last:
                     yield last.pop()
                 last.append(request)
 
         connection.pipeline(all_but_last())
-        message, upload = last.pop() if last else (m.Save(), None)
+        held = last.pop() if last else Outgoing(m.Save())
+        assert isinstance(held.message, m.Save)
         *groups, final = entry_groups(entries)
         ends = [str(key) for key in unpin]
-        if not groups:
-            connection.ask(m.Save(final, message.parcels, ends), m.Done, upload=upload)
-            return
-        connection.ask(m.Save(groups[0], message.parcels), m.Done, upload=upload)
-        connection.pipeline((m.Save(group), None) for group in groups[1:])
-        connection.ask(m.Save(final, unpin=ends), m.Done)
+        first, done = (groups[0], []) if groups else (final, ends)
+        try:
+            request = m.Save(first, held.message.parcels, done)
+            connection.ask(request, m.Done, upload=held.upload)
+        finally:
+            held.close()
+        if groups:
+            connection.pipeline(Outgoing(m.Save(group)) for group in groups[1:])
+            connection.ask(m.Save(final, unpin=ends), m.Done)
 
     @override
     def lacking(self, addresses: Iterable[Address], *, keep: bool = False) -> list[Address]:
@@ -286,8 +306,9 @@ class RemoteBackend(CacheBackend):
     def query(
         self, template: QueryCall, *, keys_only: bool = False
     ) -> Iterator[tuple[Digest, CallEntry | None]]:
-        with self.connected().request(m.Query(template, keys_only)) as exchange:
-            while (listed := exchange.next_answer()) is not None:
+        m.check_template(template)
+        with self.connected().request(m.Query(template, keys_only)) as pending:
+            while (listed := pending.next_answer()) is not None:
                 if not isinstance(listed, m.Listed) or not listed.calls:
                     kind = type(listed).__name__
                     raise ProtocolError(f"a query was answered with {kind}, or with nothing")
@@ -299,8 +320,8 @@ class RemoteBackend(CacheBackend):
         if task.changes:
             self.check_writable(type(task).__name__.lower())
         kind = _REPORTS[type(task)]
-        with self.connected().request(m.Maintain(task)) as exchange:
-            return read_report(exchange.next_answer, kind, progress)
+        with self.connected().request(m.Maintain(task)) as pending:
+            return _read_report(pending.next_answer, kind, progress)
 
     @override
     def to_config(self) -> dict[str, Any]:
@@ -310,11 +331,11 @@ class RemoteBackend(CacheBackend):
 
     @override
     def close(self) -> None:
-        self.line.close()
+        self.lazy.close()
 
     def forget(self) -> None:
         """In a forked child: leave the connection to the parent."""
-        self.line.forget()
+        self.lazy.forget()
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.channel.name}>"
@@ -350,6 +371,46 @@ def _exactly(count: int, found: list[T]) -> list[T]:
     if len(found) != count:
         raise ProtocolError(f"the server gave {len(found)} answers to {count} questions")
     return found
+
+
+def _has_terminal() -> bool:
+    """Return whether ssh could ask a person: it opens the terminal by itself."""
+    try:
+        os.close(os.open("/dev/tty", os.O_RDWR | os.O_NOCTTY))
+    except OSError:
+        return False
+    return True
+
+
+def _read_report(
+    answers: Callable[[], m.Answer | None], kind: type[R], progress: Progress | None
+) -> R:
+    """Return the report that ``answers`` bring.
+
+    Args:
+        answers: returns the next answer, ``None`` after the last.
+        kind: of the report.
+        progress: called with the number of entries that the server has looked at.
+
+    Raises:
+        ProtocolError: they bring something else.
+    """
+    report = kind()
+    while (answer := answers()) is not None:
+        if isinstance(answer, m.Reported):
+            report = report + _decoded(answer.report, kind)
+        elif not isinstance(answer, m.Progressed):
+            raise ProtocolError(f"a report was asked for, and {type(answer).__name__} came")
+        elif progress is not None:
+            progress(answer.entries)
+    return report
+
+
+def _decoded(plain: dict[str, Any], kind: type[R]) -> R:
+    try:
+        return msgspec.convert(plain, kind, dec_hook=lambda wanted, value: wanted(value))
+    except (msgspec.ValidationError, ValueError) as error:
+        raise ProtocolError(f"not a {kind.__name__}: {error}") from None
 
 
 def _forget_all() -> None:

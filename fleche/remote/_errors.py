@@ -6,14 +6,25 @@ import pickle
 import traceback
 from collections.abc import Callable
 
-from fleche.errors import ProtocolError, error_classes
-from fleche.remote.messages import Failure, legible
+from fleche.errors import ProtocolError, Rejected, error_classes
+from fleche.remote._messages import Failure, legible
 
-__all__ = ["from_failure", "to_failure"]
+__all__ = ["Busy", "from_failure", "masked", "no_room", "to_failure"]
 
 
 _LONGEST_TEXT = 1 << 18
-_LARGEST_PICKLE = 1 << 23
+_LARGEST_PICKLE = 1 << 20
+
+
+class Busy(Rejected):
+    """The server has no room for one more request now; nothing of it was done."""
+
+    code = "busy"
+
+
+def no_room(limit: int) -> Busy:
+    """Return what a client is told whose request comes while ``limit`` others are unfinished."""
+    return Busy(f"{limit} requests are unfinished on this connection; send it again later")
 
 
 def to_failure(error: BaseException) -> Failure:
@@ -38,30 +49,32 @@ def to_failure(error: BaseException) -> Failure:
     )
 
 
-def from_failure(failure: Failure, *, unpickle: bool = True) -> Exception:
-    """Return the exception to raise for ``failure``.
+def from_failure(failure: Failure, host: str = "", *, unpickle: bool = True) -> Exception:
+    """Return the exception to raise for ``failure``, which says where it came from.
 
     Args:
-        failure: what the server sent.
+        failure: what the server sent. Its texts are masked, since they may be shown in a terminal.
+        host: the name of the server.
         unpickle: open a pickled exception; else it is told in a :class:`RuntimeError`. Exceptions
             are not signed, so whoever trusts only signed values does not open them.
     """
+    message = masked(failure.message)
     if failure.code == "key":
-        return KeyError(failure.message)
+        return KeyError(message)
     known = error_classes().get(failure.code)
     if known is not None:
-        return known(failure.message)
+        return known(f"{host}: {message}" if host else message)
     if unpickle and failure.code == "pickled" and failure.pickled is not None:
         error = _unpickle(failure.pickled)
         if error is not None:
-            return _with_note(error, failure.traceback)
+            return _with_note(_located(error, host), masked(failure.traceback))
     if failure.code not in ("pickled", "other"):
         return ProtocolError(
-            f"the server failed with an unknown {failure.code!r}: {failure.message}"
+            f"the server failed with an unknown {masked(failure.code)!r}: {message}"
         )
     return RuntimeError(
-        f"the remote cache raised {failure.type}: {failure.message}\n\n"
-        f"remote traceback:\n{failure.traceback}"
+        f"{host or 'the remote cache'} raised {masked(failure.type)}: {message}\n\n"
+        f"remote traceback:\n{masked(failure.traceback)}"
     )
 
 
@@ -82,6 +95,19 @@ def _unpickle(data: bytes) -> Exception | None:
     except Exception:  # noqa: BLE001 (its class may not be importable here)
         return None
     return error if isinstance(error, Exception) else None
+
+
+def _located(error: Exception, host: str) -> Exception:
+    """Say in ``error`` on which machine a file is, and mask its texts."""
+    error.args = tuple(masked(arg) if isinstance(arg, str) else arg for arg in error.args)
+    if host and isinstance(error, OSError) and isinstance(error.filename, str):
+        error.filename = f"{host}:{masked(error.filename)}"
+    return error
+
+
+def masked(text: str) -> str:
+    """Return ``text`` of another machine without what a terminal would obey."""
+    return "".join(c if c.isprintable() or c in "\n\t" else "·" for c in text)
 
 
 def _with_note(error: Exception, trace: str) -> Exception:

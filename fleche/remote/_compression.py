@@ -7,7 +7,7 @@ from typing import Any
 
 from fleche.errors import MissingExtra, ProtocolError
 from fleche.parcel import Buffer, zstd_available
-from fleche.remote.frames import MAX_PAYLOAD, Flag, Frame
+from fleche.remote._frames import MAX_PAYLOAD, Flag, Frame
 from fleche.settings import WireCodec
 
 __all__ = ["Compression", "WireCodec", "available_codecs", "choose_codec", "decompress_payload"]
@@ -15,6 +15,8 @@ __all__ = ["Compression", "WireCodec", "available_codecs", "choose_codec", "deco
 _SMALLEST = 1 << 10
 _SAMPLE = 1 << 12
 _WORTH = 0.9
+_ZSTD_WINDOW = 1 << 23
+_PACKED = int(Flag.ZLIB | Flag.ZSTD)
 
 
 def available_codecs() -> tuple[str, ...]:
@@ -72,19 +74,24 @@ def decompress_payload(frame: Frame) -> Frame:
     Raises:
         ProtocolError: the payload is damaged, too large, or cannot be decompressed here.
     """
-    if not frame.flags & (Flag.ZLIB | Flag.ZSTD):
+    if not frame.flags & _PACKED:
         return frame
     try:
         if frame.flags & Flag.ZLIB:
             payload = zlib.decompressobj().decompress(frame.payload, MAX_PAYLOAD + 1)
         else:
-            with _zstandard().ZstdDecompressor().stream_reader(frame.payload) as reader:
+            with _decompressor().stream_reader(frame.payload) as reader:
                 payload = reader.read(MAX_PAYLOAD + 1)
     except Exception as error:  # noqa: BLE001 (two libraries, each with errors of its own)
         raise ProtocolError(f"a compressed frame cannot be read: {error}") from None
     if len(payload) > MAX_PAYLOAD:
         raise ProtocolError("a compressed frame is larger than a frame may be")
-    return frame._replace(payload=payload)
+    return frame._replace(payload=payload, flags=frame.flags & ~_PACKED)
+
+
+def _decompressor() -> Any:
+    # a frame may claim that it needs a window of 128 MiB, which would be allocated
+    return _zstandard().ZstdDecompressor(max_window_size=_ZSTD_WINDOW)
 
 
 def _zstandard() -> Any:

@@ -13,7 +13,8 @@ import msgspec
 
 from fleche.caches import Task
 from fleche.call import QueryCall
-from fleche.errors import ProtocolError
+from fleche.errors import ProtocolError, Rejected
+from fleche.parcel import Buffer
 
 __all__ = [
     "Answer",
@@ -41,6 +42,8 @@ __all__ = [
     "Save",
     "Shrink",
     "WireEntry",
+    "check_items",
+    "check_template",
     "decode_answer",
     "decode_request",
     "encode",
@@ -55,12 +58,27 @@ Prefix: TypeAlias = Annotated[str, msgspec.Meta(pattern="^[0-9a-f]{4,64}$")]
 Size: TypeAlias = Annotated[int, msgspec.Meta(ge=0, lt=1 << 62)]
 
 
+# msgspec looks at the length of an array before it makes anything of its items
+_NAMED = msgspec.Meta(max_length=4096)
+_CARRIED = msgspec.Meta(max_length=1024)
+_ENTRY = msgspec.Meta(max_length=256)
+
+MAX_ITEMS = 1 << 15
+"""Values that a request has at most, each of which takes some 100 bytes once it is decoded."""
+
+MAX_CONDITIONS = 256
+MAX_CHOICES = 4096
+
+_UNCHECKED = 1 << 12
+"""A message of so few bytes cannot hold too much."""
+
+
 class WireEntry(msgspec.Struct, frozen=True, array_like=True):
     """The entry of a call: its key, its record in msgpack, and the parcels that travel with it."""
 
     key: Key
     record: bytes
-    parcels: dict[Place, bytes] = {}
+    parcels: Annotated[dict[Place, bytes], _ENTRY] = {}
 
 
 class Message(msgspec.Struct, frozen=True, tag_field="op", omit_defaults=True):
@@ -77,14 +95,14 @@ class Load(Message, frozen=True, tag="load"):
     A result of at most ``inline`` bytes that does not travel with its record follows it.
     """
 
-    keys: list[Key]
+    keys: Annotated[list[Key], _NAMED]
     inline: Size = 0
 
 
 class LoadValues(Message, frozen=True, tag="load_values"):
     """Ask for parcels. Answer: a :class:`Found` for each that is there, and its bytes."""
 
-    addresses: list[Place]
+    addresses: Annotated[list[Place], _NAMED]
 
 
 class Save(Message, frozen=True, tag="save"):
@@ -93,40 +111,40 @@ class Save(Message, frozen=True, tag="save"):
     ``parcels`` gives the address and size of each, in the order in which their bytes follow.
     """
 
-    entries: list[WireEntry] = []
-    parcels: list[tuple[Place, Size]] = []
-    unpin: list[Key] = []
+    entries: Annotated[list[WireEntry], _CARRIED] = []
+    parcels: Annotated[list[tuple[Place, Size]], _CARRIED] = []
+    unpin: Annotated[list[Key], _NAMED] = []
 
 
 class Lacking(Message, frozen=True, tag="lacking"):
     """Ask which values are not there, and keep the others. Answer: :class:`Digests`."""
 
-    addresses: list[Place]
+    addresses: Annotated[list[Place], _NAMED]
     keep: bool = False
 
 
 class Contains(Message, frozen=True, tag="contains"):
     """Ask which calls or values are there. Answer: :class:`Flags`, in order."""
 
-    keys: list[Name]
+    keys: Annotated[list[Name], _NAMED]
 
 
 class Evict(Message, frozen=True, tag="evict"):
     """Forget calls or values. Answer: :class:`Flags`: which of them were there, in order."""
 
-    keys: list[Name]
+    keys: Annotated[list[Name], _NAMED]
 
 
 class Expand(Message, frozen=True, tag="expand"):
     """Ask what prefixes may stand for. Answer: :class:`Expanded`, in order."""
 
-    prefixes: list[Prefix]
+    prefixes: Annotated[list[Prefix], _NAMED]
 
 
 class Shrink(Message, frozen=True, tag="shrink"):
     """Ask for short digests. Answer: :class:`Digests`, in order; empty for what is not there."""
 
-    keys: list[Key]
+    keys: Annotated[list[Key], _NAMED]
 
 
 class Query(Message, frozen=True, tag="query"):
@@ -233,7 +251,16 @@ Request: TypeAlias = (
     | Maintain
 )
 Answer: TypeAlias = (
-    InfoAnswer | Found | Digests | Expanded | Flags | Listed | Progressed | Reported | Done | Failure
+    InfoAnswer
+    | Found
+    | Digests
+    | Expanded
+    | Flags
+    | Listed
+    | Progressed
+    | Reported
+    | Done
+    | Failure
 )
 
 _encoder = msgspec.msgpack.Encoder(enc_hook=lambda found: legible(str(found)))
@@ -260,20 +287,123 @@ def encode(message: Request | Answer) -> bytes:
     return _encoder.encode(message)
 
 
-def decode_request(data: bytes | bytearray | memoryview) -> Request:
+def decode_request(data: Buffer) -> Request:
     """Return the request that ``data`` holds.
 
     Raises:
         ProtocolError: it holds none.
+        Rejected: it holds more than a server takes; nothing of it was decoded.
     """
+    if len(data) > _UNCHECKED:
+        check_items(data, MAX_ITEMS, "a request")
     try:
         found: Request = _requests.decode(data)
     except (msgspec.MsgspecError, ValueError, RecursionError) as error:
         raise ProtocolError(f"not a request: {error}") from None
+    if isinstance(found, Query):
+        check_template(found.template)
     return found
 
 
-def decode_answer(data: bytes | bytearray | memoryview) -> Answer:
+def check_template(template: QueryCall) -> None:
+    """Refuse a query that asks for too much at once.
+
+    Raises:
+        Rejected: it has too many conditions, or one of them has.
+    """
+    fields = [field for fields in template.metadata.values() for field in fields.values()]
+    conditions = [*template.arguments.values(), *fields]
+    if len(conditions) > MAX_CONDITIONS:
+        raise Rejected(
+            f"a query of {len(conditions)} conditions: {MAX_CONDITIONS} is the most; ask for less, "
+            "and filter what comes"
+        )
+    if any(isinstance(c.value, list) and len(c.value) > MAX_CHOICES for c in conditions):
+        raise Rejected(f"a condition with more than {MAX_CHOICES} values: ask in several queries")
+
+
+def check_items(data: Buffer, most: int, what: str) -> int:
+    """Return how many values there are in msgpack, those in arrays and maps included.
+
+    A value of one byte may become an object of a hundred, so that bytes alone say little about the
+    memory that is needed. What is no msgpack is left to the decoder.
+
+    Args:
+        data: the msgpack.
+        most: how many are allowed.
+        what: it is, for the message.
+
+    Raises:
+        Rejected: there are more.
+    """
+    view = memoryview(data)
+    position, left, count = 0, 1, 0
+    try:
+        while left:
+            left -= 1
+            count += 1
+            if count > most:
+                raise Rejected(f"{what} holds more than {most} values; nothing was done")
+            first = view[position]
+            position += 1
+            if first < 0x80 or first >= 0xE0:  # small integers
+                continue
+            if first < 0x90:
+                left += 2 * (first & 0x0F)
+            elif first < 0xA0:
+                left += first & 0x0F
+            elif first < 0xC0:
+                position += first & 0x1F
+            elif first in _FIXED:
+                position += _FIXED[first]
+            else:
+                width, header, items = _COUNTED[first]
+                length = int.from_bytes(view[position : position + width], "big")
+                position += width + header + (0 if items else length)
+                left += length * items
+    except (IndexError, KeyError):
+        pass
+    return count
+
+
+# https://github.com/msgpack/msgpack/blob/master/spec.md: after the first byte come so many others,
+_FIXED = {
+    **dict.fromkeys((0xC0, 0xC2, 0xC3), 0),
+    0xCA: 4,
+    0xCB: 8,
+    0xCC: 1,
+    0xCD: 2,
+    0xCE: 4,
+    0xCF: 8,
+    0xD0: 1,
+    0xD1: 2,
+    0xD2: 4,
+    0xD3: 8,
+    0xD4: 2,
+    0xD5: 3,
+    0xD6: 5,
+    0xD7: 9,
+    0xD8: 17,
+}
+# or a length of so many bytes, and so many others; each of the length is a byte (0) or values
+_COUNTED = {
+    0xC4: (1, 0, 0),
+    0xC5: (2, 0, 0),
+    0xC6: (4, 0, 0),
+    0xC7: (1, 1, 0),
+    0xC8: (2, 1, 0),
+    0xC9: (4, 1, 0),
+    0xD9: (1, 0, 0),
+    0xDA: (2, 0, 0),
+    0xDB: (4, 0, 0),
+    0xDC: (2, 0, 1),
+    0xDD: (4, 0, 1),
+    0xDE: (2, 0, 2),
+    0xDF: (4, 0, 2),
+}
+
+
+def decode_answer(data: Buffer) -> Answer:
     """Return the answer that ``data`` holds.
 
     Raises:

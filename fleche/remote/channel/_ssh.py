@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 from collections.abc import Sequence
 
-from fleche.remote.channel.process import ProcessChannel
+from fleche.remote.channel._process import ProcessChannel
 from fleche.settings import as_host, as_text, as_texts, maybe_text
 
 __all__ = ["SshChannel", "remote_command"]
+
+_REFUSED = re.compile(r"^(kex|ssh)_exchange_identification: ", re.MULTILINE)
+_MAX_STARTUPS = (
+    "The sshd there closed the connection before any authentication: it takes only so many at once "
+    "that are not authenticated yet (MaxStartups in sshd_config), or refuses this address. Start "
+    "fewer workers at once, or let them share one connection (ControlMaster)."
+)
 
 _OURS = ("-o", "RequestTTY=no", "-o", "RemoteCommand=none")
 """What must not come from ``~/.ssh/config``: a terminal changes bytes, and the command is ours."""
@@ -22,6 +30,18 @@ class SshChannel(ProcessChannel):
     """
 
     local = False
+
+    def was_refused(self) -> bool:
+        """Return whether the server's sshd closed the connection before any authentication.
+
+        Behind a jump host or another ``ProxyCommand`` nobody knows what that has asked for.
+        """
+        return bool(_REFUSED.search(self._ended)) and "UNKNOWN port" not in self._ended
+
+    def diagnose(self) -> str:
+        """Return the exit status and the last lines of standard error."""
+        found = super().diagnose()
+        return f"{found}\n{_MAX_STARTUPS}" if self.was_refused() else found
 
     def __init__(
         self,
@@ -80,7 +100,7 @@ def remote_command(
     expands; ``setup_commands`` are verbatim. Everything is joined by ``&&``, so that a failure ends
     it.
     """
-    named = " " + shlex.quote(f"--cache={cache_name}") if cache_name else ""
+    named = " " + _quote(f"--cache={cache_name}") if cache_name else ""
     steps = [f"cd {_quote_path(workdir)}"] if workdir else []
     steps += setup_commands
     steps.append(f"exec {_quote_path(python)} -m fleche remote --serve{named}")
@@ -94,5 +114,11 @@ def _quote_path(path: str) -> str:
     home, slash, rest = path.partition("/")
     plain = home.startswith("~") and home[1:].replace("-", "").replace("_", "").isalnum()
     if home != "~" and not plain:
-        return shlex.quote(path)
-    return home + slash + (shlex.quote(rest) if rest else "")
+        return _quote(path)
+    return home + slash + (_quote(rest) if rest else "")
+
+
+def _quote(text: str) -> str:
+    """Quote ``text`` for any shell: tcsh replaces a ``!`` by earlier commands even in quotes."""
+    parts = text.split("!")
+    return "\\!".join(shlex.quote(part) if part or len(parts) == 1 else "" for part in parts)

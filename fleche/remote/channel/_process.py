@@ -1,20 +1,22 @@
-"""A server in another process."""
+"""A server in another process, on its standard streams."""
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import shlex
 import subprocess
 import sys
 from abc import abstractmethod
+from collections import deque
 from collections.abc import Mapping, Sequence
+from threading import Thread, current_thread
+from typing import IO
 
 from fleche.errors import RemoteConnectionError
-from fleche.remote.channel.base import Channel
-from fleche.remote.pipes import widen
-from fleche.remote.stderr import StderrTail
-from fleche.remote.streams import ByteReader, ByteWriter
+from fleche.remote._streams import ByteReader, ByteWriter
+from fleche.remote.channel._base import Channel, WakeableReader
 from fleche.settings import as_environment, as_texts, maybe_text
 
 __all__ = ["LocalSubprocessChannel", "ProcessChannel"]
@@ -96,6 +98,11 @@ class ProcessChannel(Channel):
         if stderr is not None:
             stderr.forget()
 
+    def overheard(self) -> str:
+        """Return the last lines of standard error so far."""
+        stderr = self._stderr
+        return stderr.tail() if stderr else ""
+
     def diagnose(self) -> str:
         """Return the exit status and the last lines of standard error."""
         process = self._process
@@ -173,3 +180,83 @@ def _ends_within(process: subprocess.Popen[bytes], seconds: float) -> bool:
     except subprocess.TimeoutExpired:
         return False
     return True
+
+
+stderr_log = logging.getLogger("fleche.remote.stderr")
+
+LINES = 20
+LINE_LENGTH = 500
+LAST_READS = 64
+"""How often it is read once more when nobody wants more: a child may never stop talking."""
+
+
+class StderrTail:
+    """A thread that reads a child's standard error for as long as it is wanted.
+
+    The end of the child need not be the end of the stream: a ControlMaster that ssh leaves behind
+    may hold it open. So :meth:`close` does not wait for it.
+    """
+
+    def __init__(self, stream: IO[bytes], name: str) -> None:
+        """Read ``stream``, which is taken over, in a thread; log it under ``name``."""
+        self._reader = WakeableReader(os.dup(stream.fileno()), last_reads=LAST_READS)
+        stream.close()
+        self._name = name
+        self._lines: deque[str] = deque(maxlen=LINES)
+        self._partial = b""
+        self._thread = Thread(target=self._run, name=f"fleche {name} stderr", daemon=True)
+        self._thread.start()
+
+    def tail(self) -> str:
+        """Return the last lines so far."""
+        return "\n".join([*self._lines, *([_text(self._partial)] if self._partial else [])])
+
+    def close(self) -> str:
+        """Read what is there, stop, and return the last lines.
+
+        In the thread itself (where whatever handles a log record may collect garbage, and so close
+        a cache) return those so far; it stops when it goes on.
+        """
+        self._reader.wake()
+        if self._thread is not current_thread():
+            self._thread.join()
+        return self.tail()
+
+    def forget(self) -> None:
+        """In a forked child: close the copies; the thread is the parent's."""
+        self._reader.close()
+
+    def _run(self) -> None:
+        buffer = memoryview(bytearray(1 << 16))
+        try:
+            while count := self._reader.readinto(buffer):
+                self._take(bytes(buffer[:count]))
+        finally:
+            self._reader.close()
+
+    def _take(self, data: bytes) -> None:
+        *whole, self._partial = (self._partial + data).split(b"\n")
+        self._partial = self._partial[-LINE_LENGTH:]
+        for line in whole:
+            text = _text(line[-LINE_LENGTH:])
+            self._lines.append(text)
+            stderr_log.info("%s: %s", self._name, text)
+
+
+def _text(line: bytes) -> str:
+    text = line.decode("utf-8", "replace").rstrip("\r")
+    return "".join(c if c.isprintable() or c == "\t" else "·" for c in text)
+
+
+PIPE_SIZE = 1 << 20
+"""Bytes that a pipe should hold: each switch between reader and writer costs more than copying."""
+
+
+def widen(descriptor: int) -> None:
+    """Enlarge a pipe, if this system can and allows it; what is no pipe is left alone."""
+    try:
+        from fcntl import F_SETPIPE_SZ, fcntl
+    except ImportError:
+        return
+    with contextlib.suppress(OSError):
+        fcntl(descriptor, F_SETPIPE_SZ, PIPE_SIZE)

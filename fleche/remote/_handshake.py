@@ -1,4 +1,4 @@
-"""The first words of a connection, without I/O.
+"""The first words of a connection, without I/O, and what a server says of itself.
 
 The client writes one line, the server answers with one line, and frames follow::
 
@@ -13,21 +13,38 @@ shell start-up files and of ``module load``, whole lines or not.
 from __future__ import annotations
 
 import json
+import logging
+import os
+import platform
 import secrets
+import socket
+import sys
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 from zlib import crc32
 
+import cloudpickle
+
+from fleche._util import __version__, warn_caller
+from fleche.caches import BaseCache
 from fleche.errors import ProtocolError
+from fleche.redaction import redact
+from fleche.remote._protocol import MAX_STREAMS
+from fleche.storage import Capabilities
 
 __all__ = [
     "LINE_LIMIT",
     "NOISE_LIMIT",
+    "NOT_GREETED",
     "ClientGreeting",
     "Hello",
     "ServerGreeting",
     "mask",
     "printable",
+    "read_capabilities",
+    "server_info",
+    "warn_of_skew",
 ]
 
 NOISE_LIMIT = 1 << 20
@@ -36,18 +53,32 @@ NOISE_LIMIT = 1 << 20
 LINE_LIMIT = 1 << 20
 """Bytes that one line of the greeting may have."""
 
+NOT_GREETED = b"\nfleche-remote: no greeting has come\n"
+"""What a server says that has waited for its greeting for a while, before it waits on."""
+
+_SWALLOWED = (
+    "\nWhat was sent to the server has gone to another program there: a start-up file of the "
+    "account (~/.bashrc, ~/.profile, ~/.zshenv, ~/.cshrc) or a setup command reads standard input "
+    "(read, cat, exec of another shell). Let it do so in interactive shells only, or give it "
+    "</dev/null"
+)
 _ASK = b"fleche-remote? "
 _REPLY = b"\nfleche-remote! "
 
 
 @dataclass(frozen=True)
 class Hello:
-    """What the peer said of itself: its protocol, what it can, and for a server its info."""
+    """What the peer said of itself: its protocol, what it can; a server also its info and limit.
+
+    Attributes:
+        requests: how many requests the server has open at once.
+    """
 
     protocol: int
     features: tuple[str, ...]
     version: str = ""
     info: dict[str, Any] | None = None
+    requests: int = MAX_STREAMS
 
 
 class ClientGreeting:
@@ -63,6 +94,24 @@ class ClientGreeting:
         self.hello: Hello | None = None
         body = {"protocol": list(protocols), "features": list(features), "version": version}
         self.opening = _ASK + self._token + b" " + _seal(body) + b"\n"
+
+    def instead(self, told: str = "") -> str:
+        """Return what came in place of an answer, as the end of a sentence; empty if nothing did.
+
+        Args:
+            told: what is known from elsewhere, such as standard error.
+        """
+        said = f"; so far it said: {self.noise}" if self.noise else ""
+        return said + (_SWALLOWED if self.is_swallowed(told) else "")
+
+    def is_swallowed(self, told: str = "") -> bool:
+        """Return whether the greeting went to something that is no server of fleche.
+
+        It came back (the echo of a terminal, which is followed by an answer, or of ``cat``), or a
+        shell complains of it (in ``told``), or the server says that none came.
+        """
+        came_back = self._token in self._seen and self._answer_at is None
+        return came_back or NOT_GREETED in self._seen or _ASK.strip().decode() in told
 
     @property
     def noise(self) -> str:
@@ -145,11 +194,24 @@ class ServerGreeting:
         )
         return bytes(self._seen[end + 1 :])
 
-    def answer(self, features: tuple[str, ...], version: str, info: dict[str, Any]) -> bytes:
-        """Return the line to write."""
+    def answer(
+        self,
+        features: tuple[str, ...],
+        version: str,
+        info: dict[str, Any],
+        *,
+        requests: int = MAX_STREAMS,
+    ) -> bytes:
+        """Return the line to write; ``requests`` is how many may be open at once."""
         assert self.hello is not None
         protocol = max(self.hello.protocol, self._protocols[0])
-        body = {"protocol": protocol, "features": list(features), "version": version, "info": info}
+        body = {
+            "protocol": protocol,
+            "features": list(features),
+            "version": version,
+            "requests": requests,
+            "info": info,
+        }
         return _REPLY + self._token + b" " + _seal(body) + b"\n"
 
 
@@ -188,7 +250,11 @@ def _hello(body: dict[str, Any]) -> Hello:
     protocol, info = body.get("protocol"), body.get("info")
     if not isinstance(protocol, int) or not isinstance(info, dict):
         raise ProtocolError("the answer of the server lacks its protocol or its info")
-    return Hello(protocol, _words(body.get("features")), printable(body.get("version", "")), info)
+    requests = body.get("requests", MAX_STREAMS)
+    if not isinstance(requests, int) or requests < 1:
+        raise ProtocolError("the answer of the server allows no requests")
+    features, version = _words(body.get("features")), printable(body.get("version", ""))
+    return Hello(protocol, features, version, info, requests)
 
 
 def _range(value: Any) -> tuple[int, int]:
@@ -200,3 +266,72 @@ def _range(value: Any) -> tuple[int, int]:
 
 def _words(value: Any) -> tuple[str, ...]:
     return tuple(str(item) for item in value) if isinstance(value, list) else ()
+
+
+log = logging.getLogger("fleche.remote.server")
+
+
+def server_info(cache: BaseCache, cache_name: str | None) -> dict[str, Any]:
+    """Return what the server says of itself; credentials are hidden."""
+    capabilities = cache.capabilities
+    return {
+        "cache": redact(_described(cache)),
+        "cache_name": cache_name,
+        "read_only": capabilities.read_only,
+        **_versions(),
+        "cwd": os.getcwd(),
+        "hostname": socket.gethostname(),
+        "python": f"{platform.python_version()} ({sys.executable})",
+        "pid": os.getpid(),
+        "capabilities": {
+            "persistent": capabilities.persistent,
+            "shared": capabilities.shared,
+            "opens_parcels": capabilities.opens_parcels,
+        },
+    }
+
+
+def read_capabilities(info: Mapping[str, Any]) -> Capabilities:
+    """Return what the cache behind a server is, by the server's ``info``.
+
+    What is neither true nor false counts as not said: it is a server of other habits, or none to be
+    trusted, and refuses what it does not want.
+    """
+    told = info.get("capabilities")
+    known = told if isinstance(told, Mapping) else {}
+    return Capabilities(
+        read_only=_flag(info, "read_only", unless_said=False),
+        persistent=_flag(known, "persistent", unless_said=True),
+        shared=_flag(known, "shared", unless_said=True),
+        opens_parcels=_flag(known, "opens_parcels", unless_said=False),
+    )
+
+
+def _flag(told: Mapping[str, Any], name: str, *, unless_said: bool) -> bool:
+    said = told.get(name)
+    return said if isinstance(said, bool) else unless_said
+
+
+def warn_of_skew(name: str, info: Mapping[str, Any]) -> None:
+    """Warn whoever called if the server called ``name`` is of other versions, by its ``info``."""
+    skew = ", ".join(
+        f"{each.removesuffix('_version')} {printable(info.get(each))} there, {version} here"
+        for each, version in _versions().items()
+        if info.get(each) != version
+    )
+    if skew:
+        warn_caller(
+            f"{name}: {skew}; if values cannot be opened, install the same versions at both ends"
+        )
+
+
+def _versions() -> dict[str, str]:
+    return {"fleche_version": __version__, "cloudpickle_version": cloudpickle.__version__}
+
+
+def _described(cache: BaseCache) -> Any:
+    try:
+        return cache.to_config()
+    except Exception as error:  # noqa: BLE001 (a cache without a configuration can be served too)
+        log.debug("the cache has no configuration: %s", error)
+        return {"type": type(cache).__name__}

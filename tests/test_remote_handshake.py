@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fleche.errors import ProtocolError
-from fleche.remote.greeting import NOISE_LIMIT, ClientGreeting, ServerGreeting, mask
+from fleche.remote._handshake import NOISE_LIMIT, ClientGreeting, ServerGreeting, mask
 
 INFO = {"hostname": "bigpc", "pid": 7, "cache": {"type": "memory"}}
 

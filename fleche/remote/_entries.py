@@ -1,24 +1,19 @@
-"""What goes up: entries and parcels as requests of bounded size, and back on the other side.
-
-Small things travel together in one request, a large value in one of its own.
-"""
+"""Entries and parcels as they travel: small things together in one request, a large value alone."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import closing
+from functools import partial
 from typing import TypeVar
 
 from fleche._util import batched
 from fleche.call import CallEntry, decode_record, encode_record
 from fleche.digest import Address, Digest
-from fleche.errors import ProtocolError
 from fleche.parcel import Buffer, Parcel
-from fleche.remote import messages as m
-from fleche.remote.frames import Kind
-from fleche.remote.streams import Stream
+from fleche.remote import _messages as m
+from fleche.remote._connection import Outgoing
 
-__all__ = ["BATCH", "Upload", "batches", "entry_groups", "from_wire", "parcel_requests", "to_wire"]
+__all__ = ["BATCH", "batches", "entry_groups", "from_wire", "parcel_requests", "to_wire"]
 
 BATCH = 4096
 """How many digests one request names at most."""
@@ -53,14 +48,8 @@ def from_wire(wire: m.WireEntry) -> tuple[Digest, CallEntry]:
     return Digest(wire.key), CallEntry(decode_record(wire.record), parcels)
 
 
-def parcel_requests(
-    parcels: Iterable[tuple[Address, Parcel]],
-) -> Iterator[tuple[m.Save, Iterable[Buffer]]]:
-    """Yield the requests that store ``parcels``: a large one alone, small ones together.
-
-    What follows a request closes its parcel at the end, so that the next request may be looked for
-    before this one is sent.
-    """
+def parcel_requests(parcels: Iterable[tuple[Address, Parcel]]) -> Iterator[Outgoing]:
+    """Yield the requests that store ``parcels``: a large one alone, small ones together."""
 
     def small() -> Iterator[tuple[str, bytes]]:
         for address, parcel in parcels:
@@ -74,21 +63,22 @@ def parcel_requests(
     parcels = iter(parcels)
     while True:
         for group in _grouped(small(), lambda item: len(item[1])):
+            joined = b"".join(data for _, data in group)
             sizes = [(at, len(data)) for at, data in group]
-            yield m.Save(parcels=sizes), [b"".join(data for _, data in group)]
+            yield Outgoing(m.Save(parcels=sizes), partial(_alone, joined), len(joined))
         if not large:
             return
         address, parcel = large.pop()
-        yield m.Save(parcels=[(str(address), parcel.nbytes)]), _closing_chunks(parcel)
+        request = m.Save(parcels=[(str(address), parcel.nbytes)])
+        yield Outgoing(request, parcel.chunks, parcel.nbytes, parcel.close)
 
 
-def _closing_chunks(parcel: Parcel) -> Iterator[Buffer]:
-    with closing(parcel):
-        yield from parcel.chunks()
+def _alone(data: bytes) -> list[Buffer]:
+    return [data]
 
 
 def entry_groups(entries: Mapping[Digest, CallEntry]) -> list[list[m.WireEntry]]:
-    """Return ``entries`` as they travel, in groups that each fit well into a frame; at least one."""
+    """Return ``entries`` as they travel, in groups that each fit a frame; at least one."""
     wire = (to_wire(key, entry) for key, entry in entries.items())
     return list(_grouped(wire, _size)) or [[]]
 
@@ -109,35 +99,3 @@ def _grouped(items: Iterable[T], size_of: Callable[[T], int]) -> Iterator[list[T
         size += size_of(item)
     if group:
         yield group
-
-
-class Upload:
-    """The bytes that follow a request, parcel by parcel."""
-
-    def __init__(self, stream: Stream) -> None:
-        self._stream = stream
-        self._rest = memoryview(b"")
-        self._left = 0
-
-    def take(self, size: int) -> Iterator[Buffer]:
-        """Yield the next ``size`` bytes; fewer if the upload ends early."""
-        self._left = size
-        while self._left and (self._rest or self._receive()):
-            piece = self._rest[: self._left]
-            self._rest = self._rest[len(piece) :]
-            self._left -= len(piece)
-            yield piece
-
-    def skip(self) -> None:
-        """Pass over what is left of the parcel that was taken last."""
-        for _ in self.take(self._left):
-            pass
-
-    def _receive(self) -> bool:
-        while (frame := self._stream.receive()) is not None:
-            if frame.kind is not Kind.DATA:
-                raise ProtocolError("a message came in the middle of a parcel")
-            if frame.payload:
-                self._rest = memoryview(frame.payload)
-                return True
-        return False

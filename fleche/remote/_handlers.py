@@ -1,4 +1,4 @@
-"""What a server does with each request.
+"""What a server does with each request, to any cache.
 
 It never opens a parcel and never unpickles anything that a client sends: values pass through as
 bytes.
@@ -7,21 +7,24 @@ bytes.
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Callable, Iterator
+from contextlib import nullcontext
+from dataclasses import fields
+from threading import Lock
 from typing import Any
 
 from fleche.caches import BaseCache, CacheBackend, Report
 from fleche.call import CallEntry, ValueRef
 from fleche.digest import Address, Digest
-from fleche.errors import ProtocolError, RemoteConnectionError
-from fleche.parcel import IncomingParcel, Parcel, StreamSource
-from fleche.remote import messages as m
-from fleche.remote.failures import to_failure
-from fleche.remote.frames import CHUNK
-from fleche.remote.info import server_info
-from fleche.remote.reports import Telling, parts
-from fleche.remote.streams import Stream, StreamCancelled
-from fleche.remote.uploads import Upload, from_wire, to_wire
+from fleche.errors import ProtocolError, Rejected, RemoteConnectionError
+from fleche.parcel import Buffer, IncomingParcel, Parcel, StreamSource
+from fleche.remote import _messages as m
+from fleche.remote._entries import from_wire, to_wire
+from fleche.remote._errors import Busy, to_failure
+from fleche.remote._frames import CHUNK
+from fleche.remote._handshake import server_info
+from fleche.remote._streams import Stream, StreamCancelled
 
 __all__ = ["Handlers"]
 
@@ -33,6 +36,20 @@ LISTED_AHEAD = 1 << 20
 """How much of a listing is sent before the reader has used it: it may want no more."""
 
 
+TELL_SECONDS = 0.2
+"""Seconds between two words on how far the keeping of house is."""
+
+REPORTED = 4096
+"""So many digests are in one part of a report."""
+
+RECORD_ITEMS = 1 << 18
+"""Values in all records of one request; more than that of an ordinary request, one at a time."""
+
+SMALL_HEAD = 1 << 16
+HEAD_LIMIT = 1 << 22
+"""Bytes of the head of a parcel; there is an entry of some 40 in it for each 64 KiB or more."""
+
+
 class Handlers:
     """What each request does to the cache that is served."""
 
@@ -40,6 +57,8 @@ class Handlers:
         self._cache = cache
         self._backend: CacheBackend = cache.backend
         self._cache_name = cache_name
+        self._heavy = Lock()
+        self._large_head = Lock()
         self._handlers: dict[type, Callable[[Any, Stream], None]] = {
             m.Info: self._info,
             m.Load: self._load,
@@ -54,12 +73,10 @@ class Handlers:
             m.Maintain: self._maintain,
         }
 
-    def handle(self, stream: Stream, check_room: Callable[[], None]) -> None:
-        """Answer one exchange, whatever happens; what ``check_room`` raises is an answer, too."""
+    def handle(self, stream: Stream) -> None:
+        """Answer one request, whatever happens."""
         try:
-            check_room()
-            data = stream.receive_message()
-            request = m.decode_request(data or b"")
+            request = m.decode_request(stream.receive_message() or b"")
             self._handlers[type(request)](request, stream)
         except StreamCancelled:
             self._end(stream)
@@ -71,10 +88,12 @@ class Handlers:
             log.warning("malformed request: %s", error)
         try:
             stream.send_message(m.encode(to_failure(error)), end=True)
-        except StreamCancelled:
-            self._end(stream)
         except RemoteConnectionError as gone:
             log.debug("the client is gone (%s); its failure was %r", gone, error)
+        except BaseException as another:  # noqa: BLE001 (a stream that is not ended waits for ever)
+            if not isinstance(another, StreamCancelled):
+                log.warning("a failure cannot be told: %r", another)
+            self._end(stream)
 
     def _end(self, stream: Stream) -> None:
         try:
@@ -127,19 +146,27 @@ class Handlers:
 
     def _save(self, request: m.Save, stream: Stream) -> None:
         """Store parcels as they arrive, one chunk in memory at a time, then the entries."""
-        data = Upload(stream)
-
-        def arriving() -> Iterator[tuple[Address, Parcel]]:
-            for address, size in request.parcels:
-                data.skip()  # what the storage has not read of the one before
-                yield _address(address), IncomingParcel(StreamSource(size, data.take(size)))
-
-        self._backend.save(
-            dict(map(from_wire, request.entries)),
-            arriving(),
-            unpin=[Digest(key) for key in request.unpin],
-        )
+        self._backend.check_writable("save")
+        left = RECORD_ITEMS
+        for wire in request.entries:
+            left -= m.check_items(wire.record, left, "records that are sent together")
+        heavy = left < RECORD_ITEMS - m.MAX_ITEMS
+        with self._heavy if heavy else nullcontext():
+            self._backend.save(
+                dict(map(from_wire, request.entries)),
+                self._arriving(request, stream),
+                unpin=[Digest(key) for key in request.unpin],
+            )
         _answer(stream, m.Done())
+
+    def _arriving(self, request: m.Save, stream: Stream) -> Iterator[tuple[Address, Parcel]]:
+        data = _Upload(stream)
+        for address, size in request.parcels:
+            data.skip()  # what the storage has not read of the one before
+            with _Head(data.take(size), self._large_head) as pieces:
+                incoming = IncomingParcel(StreamSource(size, pieces))
+                pieces.complete = True
+                yield _address(address), incoming
 
     def _lacking(self, request: m.Lacking, stream: Stream) -> None:
         wanted = [_address(each) for each in request.addresses]
@@ -171,8 +198,8 @@ class Handlers:
         stream.end()
 
     def _maintain(self, request: m.Maintain, stream: Stream) -> None:
-        telling = Telling(lambda answer: _answer(stream, answer, end=False))
-        _report(stream, self._backend.maintain(request.task, telling))
+        reporter = _ProgressReporter(lambda answer: _answer(stream, answer, end=False))
+        _report(stream, self._backend.maintain(request.task, reporter))
 
 
 def _name(text: str) -> Digest | Address:
@@ -193,7 +220,7 @@ def _apart(entry: CallEntry) -> ValueRef | None:
 
 
 def _report(stream: Stream, report: Report) -> None:
-    for part in parts(report):
+    for part in _parts(report):
         _answer(stream, part, end=False)
     stream.end()
 
@@ -224,3 +251,104 @@ def _send_parcel(stream: Stream, found: m.Found, parcel: Parcel) -> None:
             stream.send_data(chunk)
     finally:
         parcel.close()
+
+
+class _Head:
+    """The bytes of a parcel, of which those of the head are collected before anything is stored.
+
+    Small heads are free. Of a large one, which takes memory for as long as the parcel is on its
+    way, there is one at a time: another one is refused, and sent again later. It does not wait,
+    since what follows it would take the room of the one it waits for.
+    """
+
+    def __init__(self, pieces: Iterator[Buffer], large: Lock) -> None:
+        self._pieces = pieces
+        self._large = large
+        self._is_large = False
+        self._taken = 0
+        self.complete = False
+
+    def __enter__(self) -> _Head:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._is_large:
+            self._large.release()
+
+    def __iter__(self) -> Iterator[Buffer]:
+        for piece in self._pieces:
+            if self.complete:
+                yield piece
+                continue
+            view = memoryview(piece)
+            for start in range(0, len(view), SMALL_HEAD):  # no more is collected than is needed
+                self._check()
+                self._taken += SMALL_HEAD
+                yield view[start : start + SMALL_HEAD]
+
+    def _check(self) -> None:
+        if self.complete or self._taken < SMALL_HEAD:
+            return
+        if self._taken >= HEAD_LIMIT:
+            raise Rejected(f"a value whose table of parts has more than {HEAD_LIMIT} bytes")
+        if not self._is_large:
+            self._is_large = self._large.acquire(blocking=False)
+            if not self._is_large:
+                raise Busy("a value with a large table of parts is on its way; send this one later")
+
+
+class _Upload:
+    """The bytes that follow a request, parcel by parcel."""
+
+    def __init__(self, stream: Stream) -> None:
+        self._stream = stream
+        self._rest = memoryview(b"")
+        self._left = 0
+
+    def take(self, size: int) -> Iterator[Buffer]:
+        """Yield the next ``size`` bytes; fewer if the upload ends early."""
+        self._left = size
+        while self._left and (self._rest or self._receive()):
+            piece = self._rest[: self._left]
+            self._rest = self._rest[len(piece) :]
+            self._left -= len(piece)
+            yield piece
+
+    def skip(self) -> None:
+        """Pass over what is left of the parcel that was taken last."""
+        for _ in self.take(self._left):
+            pass
+
+    def _receive(self) -> bool:
+        data = self._stream.receive_data()
+        if data is not None:
+            self._rest = memoryview(data)
+        return data is not None
+
+
+class _ProgressReporter:
+    """Tells, now and then, how many entries have been looked at.
+
+    That is also when a server learns that nobody wants to know any more.
+    """
+
+    def __init__(self, send: Callable[[m.Answer], None]) -> None:
+        self._send = send
+        self._next = time.monotonic() + TELL_SECONDS
+
+    def __call__(self, entries: int) -> None:
+        """Tell, if it is time."""
+        now = time.monotonic()
+        if now >= self._next:
+            self._next = now + TELL_SECONDS
+            self._send(m.Progressed(entries))
+
+
+def _parts(report: Report) -> Iterator[m.Reported]:
+    """Yield ``report`` as parts that add up to it, each small enough for a message."""
+    plain = {each.name: getattr(report, each.name) for each in fields(report)}
+    lists = {name: value for name, value in plain.items() if isinstance(value, tuple)}
+    yield m.Reported({name: value for name, value in plain.items() if name not in lists})
+    for name, digests in lists.items():
+        for start in range(0, len(digests), REPORTED):
+            yield m.Reported({name: digests[start : start + REPORTED]})

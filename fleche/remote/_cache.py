@@ -6,9 +6,9 @@ from math import inf
 from typing import Any
 
 from fleche.caches import BaseCache, OnError
-from fleche.remote.backend import RemoteBackend
+from fleche.remote._backend import RemoteBackend
+from fleche.remote._compression import WireCodec
 from fleche.remote.channel import Channel
-from fleche.remote.compression import WireCodec
 
 __all__ = ["RemoteCache"]
 
@@ -40,8 +40,9 @@ class RemoteCache(BaseCache):
             channel: how to reach the server.
             timeout: seconds of silence, while an answer is due, after which the server is given up;
                 ``None`` or infinity: never.
-            connect_timeout: seconds to the server's first word; none by default, since a person may
-                be typing a code.
+            connect_timeout: seconds to the server's first word; infinity: no limit. By default
+                there is none at a terminal, where a person may be typing a code, and 60 without
+                one.
             compression: of what is sent: ``"auto"``, ``"none"``, ``"zlib"`` or ``"zstd"``.
             on_error: what a stack makes of this layer when it is unreachable: ``"raise"`` or
                 ``"miss"``.
@@ -111,7 +112,7 @@ class RemoteCache(BaseCache):
         Use it when the server hangs, or when the remote machine needs a new authentication. It is
         never done by itself.
         """
-        self.backend.line.reset()
+        self.backend.lazy.reset()
 
     def forget(self) -> None:
         """In a forked child: leave the connection to the parent."""

@@ -1,30 +1,29 @@
-"""Streams: what a thread sees of the exchange it works on, and what it needs of the link below."""
+"""Streams: what a thread sees of the one request that it makes, or answers."""
 
 from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterator
-from threading import Condition, RLock
-from typing import NoReturn, Protocol
+from contextlib import suppress
+from threading import Lock, RLock
+from typing import NamedTuple, NoReturn, Protocol
 
 from fleche.errors import ProtocolError, Rejected, RemoteConnectionError
 from fleche.parcel import Buffer
-from fleche.remote.compression import decompress_payload
-from fleche.remote.frames import CHUNK, Flag, Frame, Kind
-from fleche.remote.session import WINDOW
+from fleche.remote._frames import CHUNK, Flag, Frame, Kind
+from fleche.remote._protocol import MESSAGE_LIMIT, WINDOW
 
 __all__ = [
     "ByteReader",
     "ByteWriter",
-    "Place",
+    "Piece",
+    "ReceiveBuffer",
     "Stream",
     "StreamCancelled",
     "Transport",
+    "Wakeup",
     "message_pieces",
 ]
-
-MESSAGE_LIMIT = 1 << 26
-"""Bytes that a message has at most: who has a longer one does not begin to send it."""
 
 
 class ByteReader(Protocol):
@@ -56,7 +55,21 @@ class ByteWriter(Protocol):
 
 
 class StreamCancelled(Exception):
-    """The other side no longer wants this exchange."""
+    """The other side no longer wants this stream."""
+
+
+class Piece(NamedTuple):
+    """What becomes one frame: ``size`` is the length of ``payload`` before compression."""
+
+    kind: Kind
+    payload: Buffer
+    flags: Flag
+    size: int
+
+    @property
+    def bare_end(self) -> bool:
+        """Whether it is nothing but an END."""
+        return self.flags is Flag.END and not self.payload
 
 
 def message_pieces(data: bytes, *, end: bool) -> Iterator[tuple[bytes, Flag]]:
@@ -75,11 +88,12 @@ def message_pieces(data: bytes, *, end: bool) -> Iterator[tuple[bytes, Flag]]:
         yield data[start : start + CHUNK], (Flag.END if end else Flag.NONE) if last else Flag.MORE
 
 
-class Place:
+class ReceiveBuffer:
     """Where the data of a parcel is wanted, while its frames arrive.
 
-    The reader thread runs ahead of whoever takes the frames. So it counts, from each message on,
-    the bytes of data that came, to know where in the expected memory the next ones belong.
+    The reader thread runs ahead of the thread that takes the frames. So it counts, from each
+    message on, the bytes of data that came, to know where in the expected memory the next ones
+    belong.
     """
 
     def __init__(self) -> None:
@@ -97,7 +111,7 @@ class Place:
             return None
         begin = self._data_come
         packed = flags & (Flag.ZLIB | Flag.ZSTD)
-        self._data_come += CHUNK * CHUNK if packed else length  # out of reach: nobody knows
+        self._data_come += 1 << 62 if packed else length  # its size is not known: out of reach
         wanted = self.memory
         if wanted is None or packed or self.message != self._messages_come:
             return None
@@ -106,7 +120,7 @@ class Place:
 
 
 class Transport(Protocol):
-    """What a stream needs of its link."""
+    """What a stream needs of its multiplexer."""
 
     lock: RLock
     failure: str | None
@@ -114,7 +128,7 @@ class Transport(Protocol):
     def send(
         self, stream: Stream, kind: Kind, payload: Buffer, flags: Flag, ahead: int = WINDOW
     ) -> None:
-        """Queue a frame, when there is room."""
+        """Send a frame, and return when its payload is no longer needed."""
         ...
 
     def take(self, stream: Stream) -> Frame | None:
@@ -122,7 +136,7 @@ class Transport(Protocol):
         ...
 
     def cancel(self, stream: Stream) -> None:
-        """Give an exchange up."""
+        """Give a stream up."""
         ...
 
     def fail(self, reason: str) -> None:
@@ -130,24 +144,67 @@ class Transport(Protocol):
         ...
 
 
-class Stream:
-    """One exchange of a link, for the one thread that works on it."""
+class Wakeup:
+    """A flag that one thread waits for and others set.
 
-    def __init__(self, link: Transport, exchange: int) -> None:
-        self._link = link
-        self.exchange = exchange
-        self.changed = Condition(link.lock)
+    No lock is held while Python code runs, unlike in a :class:`threading.Event`: a thread may be
+    interrupted anywhere by code that waits for another one to set it. And what is set before the
+    wait is not lost, unlike with a :class:`threading.Condition`, whose lock such code has to give
+    up.
+    """
+
+    def __init__(self) -> None:
+        self._unset = Lock()
+        self._unset.acquire()
+
+    def set(self) -> None:
+        """Wake the thread that waits, or will."""
+        with suppress(RuntimeError):  # it is set
+            self._unset.release()
+
+    def clear(self) -> None:
+        """Forget that it was set."""
+        self._unset.acquire(blocking=False)
+
+    def wait(self, timeout: float | None = None) -> bool:
+        """Wait until it is set, and clear it; return whether it was."""
+        return self._unset.acquire(timeout=-1 if timeout is None else timeout)
+
+
+class Stream:
+    """One stream of a connection, for the one thread that works on it.
+
+    Attributes:
+        stream_id: its number; 0 until its first frame is written.
+        changed: set when anything of this changes.
+        frames: received and not taken yet.
+        outgoing: to be sent.
+        ahead: how much may be under way before the other side has used it.
+        ended: the other side has sent its END.
+        cancelled: one of the sides does not want the rest.
+        buffer: where its data is wanted.
+    """
+
+    def __init__(self, transport: Transport, stream_id: int = 0) -> None:
+        self._transport = transport
+        self.stream_id = stream_id
+        self.changed = Wakeup()
         self.frames: deque[Frame] = deque()
+        self.outgoing: deque[Piece] = deque()
+        self.ahead = WINDOW
         self.ended = False
         self.cancelled = False
-        self.place = Place()
+        self.buffer = ReceiveBuffer()
+        self.using: Frame | None = None
+
+    # -- sending -----------------------------------------------------------------------------------
 
     def send_message(self, data: bytes, *, end: bool = False, ahead: int = WINDOW) -> None:
         """Send a message, in several frames where it is long.
 
         Args:
             data: the message.
-            end: it is the last thing that is sent in this exchange.
+            end: it is the last thing that is sent in this stream.
             ahead: how much may be under way before the other side has used it.
 
         Raises:
@@ -156,38 +213,42 @@ class Stream:
             RemoteConnectionError: the connection is dead.
         """
         for piece, flags in message_pieces(data, end=end):
-            self._link.send(self, Kind.MESSAGE, piece, flags, ahead)
+            self._transport.send(self, Kind.MESSAGE, piece, flags, ahead)
 
     def send_data(self, chunk: Buffer) -> None:
-        """Send at most :data:`CHUNK` bytes of a parcel; raises as :meth:`send_message`."""
-        self._link.send(self, Kind.DATA, chunk, Flag.NONE)
+        """Send bytes of a parcel; raises as :meth:`send_message`."""
+        view = memoryview(chunk)
+        for start in range(0, len(view), CHUNK):
+            self._transport.send(self, Kind.DATA, view[start : start + CHUNK], Flag.NONE)
 
     def end(self) -> None:
         """Send nothing more; raises as :meth:`send_message`."""
-        self._link.send(self, Kind.DATA, b"", Flag.END)
+        self._transport.send(self, Kind.DATA, b"", Flag.END)
+
+    # -- receiving ---------------------------------------------------------------------------------
 
     def receive(self) -> Frame | None:
-        """Wait for the next frame and return it, decompressed; ``None`` after the last one.
+        """Wait for the next frame and return it; ``None`` after the last one.
+
+        The memory of the one before counts as free from now on.
 
         Raises:
-            StreamCancelled: the other side gave the exchange up.
+            StreamCancelled: the other side gave the stream up.
             RemoteConnectionError: the connection is dead, or was silent for too long.
         """
-        frame = self._link.take(self)
-        if frame is None:
-            return None
-        if frame.kind is Kind.MESSAGE:
-            self.place.messages_taken += 1
-        return decompress_payload(frame)
+        frame = self._transport.take(self)
+        if frame is not None and frame.kind is Kind.MESSAGE:
+            self.buffer.messages_taken += 1
+        return frame
 
     def expect(self, memory: memoryview) -> None:
         """Let the data that follows the message just received be read into ``memory`` directly.
 
         What has arrived already, and what is compressed, comes in memory of its own all the same.
         """
-        with self._link.lock:
-            self.place.memory = memory
-            self.place.message = self.place.messages_taken
+        with self._transport.lock:
+            self.buffer.memory = memory
+            self.buffer.message = self.buffer.messages_taken
 
     def receive_message(self, begun: Frame | None = None) -> Buffer | None:
         """Wait for the next message and return it whole; ``None`` after the last one.
@@ -196,7 +257,7 @@ class Stream:
             begun: its first frame, if that has been received already.
 
         Raises:
-            ProtocolError: data came where a message was due, or a message that is too long.
+            ProtocolError: data came where a message was due.
             StreamCancelled, RemoteConnectionError: as :meth:`receive`.
         """
         message = bytearray()
@@ -206,8 +267,6 @@ class Stream:
                 if not message and not frame.flags & Flag.MORE:
                     return frame.payload
                 message += frame.payload
-                if len(message) > MESSAGE_LIMIT:
-                    raise ProtocolError(f"a message of more than {MESSAGE_LIMIT} bytes")
                 if not frame.flags & Flag.MORE:
                     return message
             elif frame.payload or not frame.end:
@@ -215,15 +274,31 @@ class Stream:
             frame = self.receive()
         return None
 
+    def receive_data(self) -> Buffer | None:
+        """Wait for the next bytes of a parcel and return them; ``None`` after the last ones.
+
+        Raises:
+            ProtocolError: a message came where data was due.
+            StreamCancelled, RemoteConnectionError: as :meth:`receive`.
+        """
+        while (frame := self.receive()) is not None:
+            if frame.kind is not Kind.DATA:
+                raise ProtocolError("a message came in the middle of a parcel")
+            if frame.payload:
+                return frame.payload
+        return None
+
+    # -- the end -----------------------------------------------------------------------------------
+
     def break_off(self, reason: str) -> NoReturn:
         """End the whole connection: the peer breaks the protocol.
 
         Raises:
             RemoteConnectionError: always.
         """
-        self._link.fail(reason)
-        raise RemoteConnectionError(self._link.failure or reason)
+        self._transport.fail(reason)
+        raise RemoteConnectionError(self._transport.failure or reason)
 
     def cancel(self) -> None:
-        """Give the exchange up; what still comes is dropped. Idempotent, never raises."""
-        self._link.cancel(self)
+        """Give the stream up; what still comes is dropped. Idempotent, never raises."""
+        self._transport.cancel(self)

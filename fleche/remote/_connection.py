@@ -1,0 +1,540 @@
+"""The one connection of a remote cache: made when it is first needed, greeted, and kept."""
+
+from __future__ import annotations
+
+import logging
+import random
+import time
+import weakref
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from copy import copy
+from dataclasses import dataclass
+from threading import RLock
+from typing import Any, NoReturn, TypeAlias, TypeVar
+
+from fleche._util import __version__
+from fleche.errors import CorruptParcel, ProtocolError, RemoteConnectionError
+from fleche.parcel import Buffer, Parcel, allocate, receive
+from fleche.remote._compression import Compression, WireCodec, available_codecs, choose_codec
+from fleche.remote._errors import Busy, from_failure
+from fleche.remote._frames import Frame, Kind
+from fleche.remote._handshake import ClientGreeting, Hello
+from fleche.remote._messages import (
+    Answer,
+    Done,
+    Failure,
+    Found,
+    Request,
+    decode_answer,
+    encode,
+)
+from fleche.remote._multiplexer import Multiplexer
+from fleche.remote._protocol import PROTOCOL, Protocol
+from fleche.remote._streams import Stream, StreamCancelled
+from fleche.remote.channel import Channel
+
+__all__ = ["Connection", "LazyConnection", "Outgoing", "PendingRequest", "Upload"]
+
+log = logging.getLogger("fleche.remote")
+
+AHEAD = 16
+"""How many requests are sent before the first of them is answered."""
+
+AHEAD_BYTES = 1 << 24
+"""How many bytes follow them at most, the last of them excepted."""
+
+BUSY_PAUSE = 0.02
+"""Seconds before a request that the server had no room for is sent again for the first time."""
+
+UNHEARD_GRACE = 0.1
+"""Seconds that a server has to end by itself if it has not said anything yet."""
+
+Upload: TypeAlias = Callable[[], Iterable[Buffer]]
+T = TypeVar("T")
+
+
+@dataclass
+class Outgoing:
+    """A request to be sent, with what follows it.
+
+    Attributes:
+        message: the request.
+        upload: returns the bytes that follow it, anew each time.
+        nbytes: how many these are.
+        close: called when it is done, or given up.
+    """
+
+    message: Request
+    upload: Upload | None = None
+    nbytes: int = 0
+    close: Callable[[], None] = lambda: None
+
+
+def exponential(first: float, most: float = 1.0) -> Iterator[float]:
+    """Yield ever longer pauses, up to ``most`` seconds."""
+    while True:
+        yield first
+        first = min(2 * first, most)
+
+
+class PendingRequest:
+    """A request under way and the answers that come.
+
+    A request that the server has no room for is sent again, a little later.
+    """
+
+    def __init__(
+        self, mux: Multiplexer, request: bytes, upload: Upload | None = None, *, unpickle: bool
+    ) -> None:
+        """Send the request and what follows it.
+
+        Args:
+            mux: where to.
+            request: the message.
+            upload: returns the bytes that follow it, anew each time.
+            unpickle: whether exceptions of the server are opened.
+
+        Raises:
+            RemoteConnectionError: the connection is dead.
+        """
+        self._mux = mux
+        self._request = request
+        self._upload = upload
+        self._unpickle = unpickle
+        self._pauses = exponential(BUSY_PAUSE)
+        self._stream = self._sent()
+
+    def _sent(self) -> Stream:
+        stream = self._mux.open(self._request, end=self._upload is None)
+        if self._upload is not None:
+            try:
+                for chunk in self._upload():
+                    stream.send_data(chunk)
+                stream.end()
+            except StreamCancelled:
+                log.debug("the server answered before it had all of a parcel")
+            except BaseException:
+                stream.cancel()
+                raise
+        return stream
+
+    def answer(self, kind: type[T]) -> T:
+        """Return the next answer, which must be a ``kind``.
+
+        Raises:
+            RemoteConnectionError: the connection is dead, or broken off since it is another.
+            Exception: what the server raised.
+        """
+        found = self.next_answer()
+        if not isinstance(found, kind):
+            self._stream.break_off(f"it answered {type(found).__name__}, not {kind.__name__}")
+        return found
+
+    def next_answer(self, begun: Frame | None = None) -> Answer | None:
+        """Return the next answer, or ``None`` after the last; raises as :meth:`answer`.
+
+        Args:
+            begun: its first frame, if that has been received already.
+        """
+        data = self._stream.receive_message(begun)
+        if data is None:
+            return None
+        try:
+            found = decode_answer(data)
+        except ProtocolError as error:
+            self._stream.break_off(str(error))
+        if isinstance(found, Failure):
+            raised = from_failure(found, self._mux.name, unpickle=self._unpickle)
+            if not isinstance(raised, Busy):
+                raise raised
+            time.sleep(next(self._pauses))
+            self._stream = self._sent()
+            return self.next_answer()
+        return found
+
+    def download(self, found: Found, name: str) -> Parcel:
+        """Return the parcel that follows ``found``, checked.
+
+        Args:
+            found: what announced it.
+            name: what it is, for error messages.
+
+        Raises:
+            CorruptParcel: it arrived, or is kept, damaged; the request goes on after it.
+        """
+        assert found.size is not None
+        try:
+            memory = allocate(found.size)
+        except MemoryError:
+            self._stream.break_off(f"it announced a value of {found.size} bytes")
+        filled = self._filled(memory)
+        try:
+            return receive(memory, filled, name)
+        except CorruptParcel:
+            for _ in filled:  # the rest of it
+                pass
+            raise
+
+    def _filled(self, memory: memoryview) -> Iterator[Buffer]:
+        """Yield consecutive parts of ``memory`` as they are filled."""
+        self._stream.expect(memory)
+        position = 0
+        while position < len(memory) and (frame := self._stream.receive()) is not None:
+            payload = frame.payload
+            if frame.kind is not Kind.DATA:
+                self._raise_failure(frame)
+            part = memory[position : position + len(payload)]
+            if not (isinstance(payload, memoryview) and payload.obj is memory.obj):
+                if len(part) != len(payload):
+                    self._stream.break_off(f"it sent more than the {len(memory)} bytes announced")
+                part[:] = payload
+            position += len(part)
+            yield part
+
+    def _raise_failure(self, begun: Frame) -> NoReturn:
+        self.next_answer(begun)
+        self._stream.break_off("a message came in the middle of a parcel")
+
+    def cancel(self) -> None:
+        """Give it up; no effect on a request that is over."""
+        self._stream.cancel()
+
+    def __enter__(self) -> PendingRequest:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.cancel()
+
+
+class Connection:
+    """A channel that was opened, and greeted; what the server answers is for :meth:`wait`."""
+
+    def __init__(
+        self,
+        channel: Channel,
+        *,
+        timeout: float | None,
+        connect_timeout: float | None,
+        compression: WireCodec,
+        unpickle: bool = True,
+    ) -> None:
+        """Open the channel and greet.
+
+        Args:
+            channel: what to open.
+            timeout: see :class:`~fleche.remote.RemoteCache`.
+            connect_timeout: likewise.
+            compression: likewise.
+            unpickle: whether pickled exceptions of the server are opened.
+
+        Raises:
+            RemoteConnectionError: the channel cannot be opened.
+            MissingExtra: the compression that is asked for is not there.
+        """
+        self.channel = channel
+        self._connect_timeout = connect_timeout
+        self._compression = compression
+        self._unpickle = unpickle
+        self._ending = RLock()
+        self._ended = False
+        self.was_refused = False
+        offered = available_codecs()
+        wanted = choose_codec(compression, offered, local=channel.local)
+        features = (*offered, f"compress={wanted}")
+        self._greeting = ClientGreeting((PROTOCOL, PROTOCOL), features, __version__)
+        try:
+            reader, writer = channel.open()
+        except BaseException:
+            channel.close(0)
+            raise
+        self._mux = Multiplexer(
+            Protocol("client"),
+            reader,
+            writer,
+            name=channel.name,
+            timeout=timeout,
+            greeting=self._greeting,
+            explain=self._explain,
+            overheard=channel.overheard,
+        )
+        try:
+            self._mux.start()
+        except BaseException:
+            self.close(0)
+            raise
+
+    def wait(self) -> None:
+        """Wait until the server has answered the greeting; many threads may.
+
+        Raises:
+            RemoteConnectionError: it is none, it has not in time, or the connection was closed.
+            MissingExtra: it lacks the compression that is asked for.
+        """
+        self._mux.wait_greeting(self._connect_timeout)
+        codec = choose_codec(self._compression, self.hello.features, local=self.channel.local)
+        self._mux.compression = Compression(codec)
+        self._mux.allow(self.hello.requests)
+
+    @property
+    def hello(self) -> Hello:
+        """What the server said of itself, once it has."""
+        assert self._greeting.hello is not None
+        return self._greeting.hello
+
+    def _explain(self, reason: str) -> str:
+        """Tell the whole story of a death, and make sure that it is one."""
+        with self._ending:
+            if self._ended:
+                return reason
+            found = self.channel.diagnose()
+            self.was_refused = self._greeting.hello is None and self.channel.was_refused()
+            self.channel.close(0)
+        if self._greeting.hello is None and found == "exit status 0":
+            found += (
+                ": it ended in order before it was greeted. Either its input was at an end "
+                "(ssh -n, a start-up file that reads it), or another command was run in its place"
+            )
+        story = f"{self.channel.name}: {reason}"
+        if found:
+            story += f" ({found})" if "\n" not in found else f"\n{found}"
+        return (
+            f"{story}\nEvery operation on this remote cache raises this error until reconnect() "
+            "is called."
+        )
+
+    @property
+    def failure(self) -> str | None:
+        """Why the connection is dead, once it is."""
+        return self._mux.failure
+
+    def request(self, message: Request, *, upload: Upload | None = None) -> PendingRequest:
+        """Send a request, with the bytes that follow it, and return it, pending.
+
+        Raises:
+            RemoteConnectionError: the connection is dead.
+        """
+        return PendingRequest(self._mux, encode(message), upload, unpickle=self._unpickle)
+
+    def ask(self, message: Request, kind: type[T], *, upload: Upload | None = None) -> T:
+        """Send a request and return its one answer; raises as :meth:`PendingRequest.answer`."""
+        with self.request(message, upload=upload) as pending:
+            return pending.answer(kind)
+
+    def pipeline(self, requests: Iterable[Outgoing]) -> None:
+        """Send requests whose answer is :class:`Done`, a bounded number ahead of the answers.
+
+        What has no answer yet is kept, since it may have to be sent again. So little of it is.
+        """
+        under_way: deque[tuple[PendingRequest, Outgoing]] = deque()
+
+        def finish_first() -> None:
+            pending, sent = under_way[0]
+            pending.answer(Done)
+            under_way.popleft()
+            sent.close()
+
+        try:
+            for each in requests:
+                under_way.append((self.request(each.message, upload=each.upload), each))
+                while (
+                    len(under_way) >= AHEAD
+                    or sum(sent.nbytes for _, sent in under_way) > AHEAD_BYTES
+                ):
+                    finish_first()
+            while under_way:
+                finish_first()
+        finally:
+            for pending, sent in under_way:
+                pending.cancel()
+                sent.close()
+
+    def forget(self) -> None:
+        """In a forked child: drop the copies of what is the parent's; tell the server nothing."""
+        self._mux.forget()
+        self.channel.forget()
+
+    def close(self, grace: float = 2.0) -> None:
+        """Close; bounded and idempotent. Whoever waits for the server learns of it at once."""
+        self._mux.close()
+        if self._greeting.hello is None:
+            # nothing is under way, and whoever is at a prompt does not look at its input
+            grace = min(grace, UNHEARD_GRACE)
+            self._mux.fail(f"{self.channel.name}: the connection was closed")
+        with self._ending:
+            if not self._ended:
+                self._ended = True  # from here on, the channel may be another connection's
+                self.channel.close(grace)
+        if not self._mux.join(max(grace, 1.0)):
+            log.warning("%s: a thread of the connection does not end", self.channel.name)
+
+
+class LazyConnection:
+    """A connection that is never made again by itself once it has died, or could not be made.
+
+    To connect may ask a person for a second factor, so it is done once, and after :meth:`reset`. A
+    connection that was refused before anything could be asked is tried again a few times.
+
+    The connection is here from the moment its channel is open, so that whoever closes, or forks,
+    finds it. The lock is held to open and to close it, which is soon done; not to wait for the
+    server's first word, which takes as long as a person types. Everybody waits for that outside.
+
+    Attributes:
+        connection: the connection, while there is one: in the making, alive or dead.
+        info: what the server said of itself, or ``None`` while it has said nothing.
+    """
+
+    def __init__(self) -> None:
+        self.info: dict[str, Any] | None = None
+        self.connection: Connection | None = None
+        self._failure: Exception | None = None
+        self._greeted = False
+        self._waiting = 0
+        self._connecting = False
+        self._lock = RLock()
+
+    def connected(
+        self, connect: Callable[[], Connection], greeted: Callable[[], None]
+    ) -> Connection:
+        """Return the connection, made by ``connect`` if there is none, once it is greeted.
+
+        Args:
+            connect: makes a connection.
+            greeted: called once for each connection that was made.
+
+        Raises:
+            RemoteConnectionError: the server cannot be reached, or could not be the last time, or
+                the connection was closed meanwhile.
+            Exception: what else ``connect`` or the waiting raised, now or the last time.
+        """
+        tries = iter(_pauses())
+        while True:
+            connection, greeted_before = self._current(connect)
+            if greeted_before:
+                return connection
+            try:
+                connection.wait()
+            except BaseException as error:
+                if connection.was_refused and (pause := next(tries, None)) is not None:
+                    self._try_again(connection, pause)
+                    continue
+                self._give_up(connection, error)
+                raise
+            if self._is_first(connection):
+                greeted()
+            return connection
+
+    def _current(self, connect: Callable[[], Connection]) -> tuple[Connection, bool]:
+        """Return the connection, made if there is none, and whether it was greeted before."""
+        with self._lock:
+            if self.connection is None:
+                if self._connecting:  # this thread: it was interrupted by what wants to connect now
+                    raise RemoteConnectionError("the connection is just being made")
+                self._connecting = True
+                try:
+                    self.connection = self._made(connect)
+                finally:
+                    self._connecting = False
+            if not self._greeted:
+                self._waiting += 1
+            return self.connection, self._greeted
+
+    def _try_again(self, connection: Connection, pause: float) -> None:
+        """Let go of a connection that was refused before anything was asked, and wait a little.
+
+        The first of the threads that wait for it does so, and says it.
+        """
+        with self._lock:
+            if self.connection is connection:
+                self.connection = None
+                self._finalizer.detach()
+                connection.close(0)
+                log.warning(
+                    "%s: refused before authentication, perhaps by MaxStartups; trying again",
+                    connection.channel.name,
+                )
+        time.sleep(pause)
+
+    def _made(self, connect: Callable[[], Connection]) -> Connection:
+        if self._failure is not None:
+            raise _again(self._failure)
+        try:
+            connection = connect()
+        except Exception as error:
+            self._failure = _again(error)
+            raise
+        self._greeted, self._waiting = False, 0
+        self._finalizer = weakref.finalize(self, connection.close)
+        return connection
+
+    def _is_first(self, connection: Connection) -> bool:
+        """Take note that ``connection`` is greeted; tell whether nobody has done so before."""
+        with self._lock:
+            if self.connection is not connection:
+                return False
+            self._waiting -= 1
+            if self._greeted:
+                return False
+            self._greeted = True
+            self.info = connection.hello.info
+            return True
+
+    def _give_up(self, connection: Connection, error: BaseException) -> None:
+        """End ``connection`` if nobody else waits for it; an interrupt is no failure."""
+        with self._lock:
+            if self.connection is not connection:
+                return
+            self._waiting -= 1
+            if self._waiting or self._greeted:
+                return
+            if isinstance(error, Exception):
+                self._failure = _again(error)
+            self._end(connection)
+
+    def close(self) -> None:
+        """End the connection; bounded and idempotent. The next use connects, unless it has died.
+
+        Whoever waits for it to be made learns of it at once.
+        """
+        with self._lock:
+            if self.connection is not None:
+                self._end(self.connection)
+
+    def _end(self, connection: Connection) -> None:
+        if connection.failure is not None:
+            self._failure = RemoteConnectionError(connection.failure)
+        self.connection = self.info = None
+        self._finalizer.detach()
+        connection.close()
+
+    def reset(self) -> None:
+        """End the connection, dead or alive; the next use makes a new one."""
+        with self._lock:
+            self.close()
+            self._failure = None
+
+    def forget(self) -> None:
+        """In a forked child: leave the connection to the parent."""
+        self._lock = RLock()
+        self._connecting = False
+        connection, self.connection = self.connection, None
+        if connection is not None:
+            self._finalizer.detach()
+            connection.forget()
+        self.info = None
+
+
+def _pauses() -> Iterator[float]:
+    """Yield random pauses before one more try, some 12 seconds together: others try, too."""
+    for longest in (1.0, 2.0, 4.0, 8.0):
+        yield random.uniform(longest / 2, longest)
+
+
+def _again(error: Exception) -> Exception:
+    """Return an error like ``error``, which itself would hold what it met on its way up."""
+    if isinstance(error, RemoteConnectionError):
+        return RemoteConnectionError(str(error))
+    try:
+        return copy(error)
+    except Exception:  # noqa: BLE001 (a class whose arguments are not those of its instances)
+        return RemoteConnectionError(f"{type(error).__name__}: {error}")

@@ -1,0 +1,691 @@
+"""A connection at work: many streams over two streams of bytes.
+
+Two threads do all of the reading and writing. Other threads queue what they have to send and wait
+for what is to come, and learn of silence, cancellation and death while they wait.
+
+The writer thread decides what is written next: signs of life and credits first, then requests, then
+the bulk of values, one frame of each stream in turn. It alone numbers streams and charges windows,
+at the moment at which a frame is written. So a thread may be interrupted anywhere, by a signal
+handler or by the collection of garbage, that uses the same connection: what it has queued is
+complete, and the order of numbers is the order on the wire.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections import deque
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from math import inf
+from threading import Condition, RLock, Thread, current_thread
+from typing import Any
+
+from fleche.errors import ProtocolError, Rejected, RemoteConnectionError
+from fleche.parcel import Buffer
+from fleche.remote._compression import Compression, decompress_payload
+from fleche.remote._frames import Flag, Frame, FrameDecoder, Kind, encode_frame
+from fleche.remote._handshake import ClientGreeting, mask
+from fleche.remote._protocol import WINDOW, Cancelled, Credited, Heard, Protocol, Received, Refused
+from fleche.remote._streams import (
+    ByteReader,
+    ByteWriter,
+    Piece,
+    Stream,
+    StreamCancelled,
+    message_pieces,
+)
+
+__all__ = ["Multiplexer"]
+
+log = logging.getLogger("fleche.remote")
+
+LAST_WORDS = 1.0
+"""Seconds in which the input may still end after writing has failed."""
+
+PATIENCE = 5.0
+"""Seconds that a request waits for room while all that take it up wait for this side."""
+
+REMIND_SECONDS = 15.0
+"""Seconds between log lines while a server is not heard of."""
+
+SWALLOWED_SECONDS = 8.0
+"""Seconds in which a server may still answer a greeting that something else seems to have taken."""
+
+TELL_SECONDS = 1.0
+"""Seconds between two signs of life that a server gives while a long frame arrives."""
+
+MOST_CONTROLS = 4096
+GATHER = 1 << 16
+
+
+class Multiplexer:
+    """A live connection.
+
+    Attributes:
+        lock: guards the protocol and all streams.
+        failure: why the connection is dead, once it is.
+    """
+
+    def __init__(
+        self,
+        protocol: Protocol,
+        reader: ByteReader,
+        writer: ByteWriter,
+        *,
+        name: str,
+        timeout: float | None = None,
+        compression: Compression | None = None,
+        greeting: ClientGreeting | None = None,
+        leftover: bytes = b"",
+        on_request: Callable[[Stream], None] | None = None,
+        refusal: bytes = b"",
+        explain: Callable[[str], str] | None = None,
+        overheard: Callable[[], str] = str,
+    ) -> None:
+        """Prepare; nothing runs before :meth:`start`.
+
+        Args:
+            protocol: the rules, on one side.
+            reader: where the peer's bytes come from.
+            writer: where the bytes for the peer go.
+            name: for messages and threads.
+            timeout: seconds without a byte, while something is awaited, after which the peer is
+                dead.
+            compression: what to do to payloads.
+            greeting: the client's greeting, to be answered before frames come.
+            leftover: bytes that were read already.
+            on_request: called with each new stream (server); must not block.
+            refusal: the message that answers a request that cannot be taken (server).
+            explain: turns the bare reason of death into the whole story, once.
+            overheard: returns what the other side has said beside the stream so far.
+        """
+        self.lock = RLock()
+        self.failure: str | None = None
+        self.name = name
+        self.timeout = timeout
+        self.compression = compression or Compression()
+        self.greeting = greeting
+        self._protocol = protocol
+        self._reader, self._writer = reader, writer
+        self._decoder = FrameDecoder(self._allocate)
+        self._leftover = leftover
+        self._on_request = on_request
+        self._refusal = refusal
+        self._explain = explain or (lambda reason: reason)
+        self._overheard = overheard
+        self._streams: dict[int, Stream] = {}
+        self._queue = _Queue(protocol, self._streams)
+        self._changed = Condition(self.lock)
+        self._work = Condition(self.lock)
+        self._keepalive = _Keepalive()
+        self._taken = 0
+        self._closing = False
+        self._dying = False
+        self._input_over = False
+        self._threads: list[Thread] = []
+        if greeting is not None:
+            self._queue.controls.append(greeting.opening)
+
+    # -- life --------------------------------------------------------------------------------------
+
+    def start(self, *, reader_thread: bool = True) -> None:
+        """Start the threads; without ``reader_thread`` the caller runs :meth:`run_reader`."""
+        targets = [self._run_writer] + ([self.run_reader] if reader_thread else [])
+        for target in targets:
+            kind = target.__name__.rpartition("_")[2]
+            thread = Thread(target=target, name=f"fleche {self.name} {kind}", daemon=True)
+            self._threads.append(thread)
+            thread.start()
+
+    def wait_greeting(self, timeout: float | None) -> None:
+        """Wait until the server has answered the greeting, and say now and then that it has not.
+
+        Args:
+            timeout: seconds; ``None`` waits for as long as a person types.
+
+        Raises:
+            RemoteConnectionError: it has not, or not in time, or something else has taken it.
+        """
+        assert self.greeting is not None
+        began = time.monotonic()
+        reminded, swallowed = began, inf
+        while True:
+            with self.lock:
+                if self.failure is not None:
+                    raise RemoteConnectionError(self.failure)
+                if self.greeting.hello is not None:
+                    return
+                left = REMIND_SECONDS if timeout is None else began + timeout - time.monotonic()
+                self._changed.wait(min(max(left, 0.01), REMIND_SECONDS, SWALLOWED_SECONDS / 4))
+            if self._is_decided():
+                continue
+            now = time.monotonic()
+            if self.greeting.is_swallowed(self._overheard()):
+                swallowed = min(swallowed, now)
+            if timeout is not None and now - began >= timeout:
+                self.fail(f"no answer from a fleche server within {timeout:g} s")
+            elif now - swallowed >= SWALLOWED_SECONDS:
+                self.fail("no answer from a fleche server")
+            elif now - reminded >= REMIND_SECONDS:
+                reminded = now
+                log.warning(
+                    "%s: still waiting for the server after %.0f s%s",
+                    self.name,
+                    now - began,
+                    self._heard_so_far(),
+                )
+
+    def _is_decided(self) -> bool:
+        return self.failure is not None or self.greeting is None or bool(self.greeting.hello)
+
+    def allow(self, limit: int) -> None:
+        """Take note of how many streams the server has open at once."""
+        with self.lock:
+            self._protocol.limit = limit
+            self._work.notify_all()
+
+    def fail(self, reason: str) -> None:
+        """Declare the connection dead: everything pending and to come raises."""
+        with self.lock:
+            if self._dying:
+                return
+            self._dying = True
+            self._changed.notify_all()
+        story = reason if self._closing else self._explain(reason + self._said_instead())
+        with self.lock:
+            self.failure = story
+            waiting = self._queue.waiting()
+            self._queue.clear()
+            self._notify(waiting)
+
+    def _said_instead(self) -> str:
+        """Quote what came in place of a greeting: mostly it says why there is none."""
+        if self.greeting is None or self.greeting.hello is not None:
+            return ""
+        return self.greeting.instead(self._overheard())
+
+    def _heard_so_far(self) -> str:
+        overheard = self._overheard()
+        beside = f"; on standard error: {mask(overheard.encode())}" if overheard else ""
+        return (self._said_instead() + beside) or "; it has not said anything"
+
+    def close(self) -> None:
+        """Say nothing more: what is queued is written, then the writer is closed."""
+        with self.lock:
+            self._closing = True
+            self._work.notify_all()
+
+    def join(self, timeout: float) -> bool:
+        """Wait for the threads to end; return whether they did."""
+        deadline = time.monotonic() + timeout
+        for thread in self._threads:
+            if thread is not current_thread():
+                thread.join(max(0.0, deadline - time.monotonic()))
+        return not any(thread.is_alive() for thread in self._threads)
+
+    def forget(self) -> None:
+        """In a forked child, which has no threads and may not wait for locks: close the streams."""
+        _close_quietly(self._reader)
+        _close_quietly(self._writer)
+
+    def _notify(self, waiting: list[Stream]) -> None:
+        self._changed.notify_all()
+        self._work.notify_all()
+        for stream in waiting:  # a list: garbage may be collected meanwhile, and cancel some
+            stream.changed.set()
+
+    # -- what streams do ---------------------------------------------------------------------------
+
+    def open(self, request: bytes, *, end: bool = True) -> Stream:
+        """Queue a request and return its stream.
+
+        It is written when the server has room: that has told how many streams it has open at once.
+
+        Raises:
+            Rejected: the request is too long to be sent.
+            RemoteConnectionError: the connection is dead.
+        """
+        stream = Stream(self)
+        pieces = [
+            self._piece(Kind.MESSAGE, piece, flags)
+            for piece, flags in message_pieces(request, end=end)
+        ]
+        with self.lock:
+            self._check_usable()
+            stream.outgoing.extend(pieces)
+            self._queue.openings.append(stream)
+            self._work.notify_all()
+        return stream
+
+    def send(
+        self, stream: Stream, kind: Kind, payload: Buffer, flags: Flag, ahead: int = WINDOW
+    ) -> None:
+        """Send a frame, and return when its payload is no longer needed."""
+        piece = self._piece(kind, payload, flags)
+        with self.lock:
+            if self._is_over(stream, piece):
+                raise StreamCancelled
+            self._check_usable()
+            stream.ahead = ahead
+            stream.outgoing.append(piece)
+            self._queue.add(stream)
+            self._work.notify_all()
+            try:
+                self._await(stream, lambda: not stream.outgoing or self._is_over(stream, piece))
+            finally:
+                unsent = bool(stream.outgoing)
+                stream.outgoing.clear()
+            if unsent:
+                raise StreamCancelled
+
+    def _is_over(self, stream: Stream, piece: Piece) -> bool:
+        """Whether nothing more of ``stream`` is wanted; a cancelled one has yet to be ended."""
+        ended = stream.ended and self._protocol.side == "client"
+        return ended or (stream.cancelled and not piece.bare_end)
+
+    def _piece(self, kind: Kind, payload: Buffer, flags: Flag) -> Piece:
+        packed, flag = self.compression.apply(payload)
+        return Piece(kind, packed, flags | flag, len(payload))
+
+    def take(self, stream: Stream) -> Frame | None:
+        """Return the next frame of a stream, when it is there; the one before is used up."""
+        with self.lock:
+            used, stream.using = stream.using, None
+            if used is not None:
+                self._protocol.release(used)
+                self._work.notify_all()
+            self._await(stream, lambda: stream.frames or stream.ended or stream.cancelled)
+            if stream.cancelled:
+                raise StreamCancelled
+            if not stream.frames:
+                return None
+            self._taken += 1
+            stream.using = stream.frames.popleft()
+            return stream.using
+
+    def cancel(self, stream: Stream) -> None:
+        """Give a stream up."""
+        with self.lock:
+            stream.cancelled = True
+            stream.frames.clear()
+            stream.outgoing.clear()
+            stream.using = None
+            self._queue.discard(stream)
+            self._streams.pop(stream.stream_id, None)
+            if self.failure is None and (frame := self._protocol.cancel(stream.stream_id)):
+                self._queue_control(frame)
+
+    # -- waiting -----------------------------------------------------------------------------------
+
+    def _check_usable(self) -> None:
+        if self.failure is not None:
+            raise RemoteConnectionError(self.failure)
+        if self._closing:
+            raise RemoteConnectionError(f"{self.name}: the connection was closed")
+        if current_thread() in self._threads:
+            # garbage was collected in one of the two threads for which it would have to wait
+            raise RemoteConnectionError(
+                f"{self.name}: a finalizer uses the connection in a thread of that connection"
+            )
+
+    def _await(self, stream: Stream, ready: Callable[[], object]) -> None:
+        """Wait, the lock held, until ``ready()``; ping a silent peer, give up on a dead one."""
+        began = since = time.monotonic()
+        taken, most = self._taken, inf if self.timeout is None else self.timeout / 4
+        while True:
+            stream.changed.clear()
+            if ready():
+                return
+            self._check_usable()
+            if self._input_over and not self._can_go_out(stream):
+                raise RemoteConnectionError(f"{self.name}: the other side has said its last word")
+            held_back = self._protocol.side == "client" and not stream.stream_id
+            if not held_back or self._taken != taken or not self._all_wait_here():
+                taken, since = self._taken, time.monotonic()
+            elif time.monotonic() - since >= PATIENCE:
+                raise Rejected(
+                    f"{self.name}: {self._protocol.limit} requests are unfinished on this "
+                    "connection, such as listings of which the rest is not read; finish or close "
+                    "some"
+                )
+            patience = min(most, PATIENCE / 4) if held_back else most
+            with self._unlocked():
+                in_time = stream.changed.wait(None if patience == inf else patience)
+            if not in_time:
+                self._check_silence(stream, began)
+
+    @contextmanager
+    def _unlocked(self) -> Iterator[None]:
+        """Let others have the lock, however often this thread has taken it."""
+        lock: Any = self.lock
+        taken = lock._release_save()  # noqa: SLF001 (what a Condition does, too)
+        try:
+            yield
+        finally:
+            lock._acquire_restore(taken)  # noqa: SLF001
+
+    def _can_go_out(self, stream: Stream) -> bool:
+        return bool(stream.outgoing) and self._queue.may_go(stream)
+
+    def _all_wait_here(self) -> bool:
+        """Whether of every open stream something has come that is not read.
+
+        The server ends a stream by itself, unless it has to wait until its answer is read here. If
+        that is so of all, and nothing is read, a request has nothing to wait for.
+        """
+        streams, opened = self._streams.values(), len(self._protocol)
+        full = opened >= self._protocol.limit and opened == len(streams)
+        return full and all(stream.frames for stream in streams)
+
+    def _check_silence(self, stream: Stream, began: float) -> None:
+        if self.timeout is None:
+            return
+        silent = self._keepalive.silence(began)
+        if silent >= self.timeout:
+            with self._unlocked():
+                self.fail(f"the server was silent for {silent:.0f} s while an answer was due")
+        elif self._protocol.state(stream.stream_id) is not None:
+            # about this very stream: a server that does not know it says so
+            self._queue_control(Frame(Kind.PING, stream.stream_id))
+        elif self._keepalive.ping_due(began, self.timeout / 4):
+            self._queue_control(Frame(Kind.PING, 0))
+
+    def _queue_control(self, frame: Frame) -> None:
+        self._queue.controls.append(encode_frame(frame))
+        self._work.notify_all()
+
+    def _queue_reply(self, frame: Frame) -> None:
+        """Queue a frame that the peer can do without, if it reads what it asks for."""
+        if len(self._queue.controls) < MOST_CONTROLS:
+            self._queue_control(frame)
+
+    # -- the thread that writes --------------------------------------------------------------------
+
+    def _run_writer(self) -> None:
+        try:
+            while (data := self._next_bytes()) is not None:
+                self._write(data)
+        except (OSError, ValueError) as error:
+            with self.lock:  # if the input ends as well, that is the better story: it has an end
+                self._changed.wait_for(lambda: self._dying or self._input_over, LAST_WORDS)
+            self.fail(f"the connection broke while writing ({error})")
+        except BaseException as error:
+            self.fail(f"writing failed with {error!r}")
+            raise
+        finally:
+            _close_quietly(self._writer)
+
+    def _next_bytes(self) -> bytes | None:
+        """Wait for something to write and return it; ``None`` when there will be nothing more."""
+        with self.lock:
+            while not (found := self._queue.take()):
+                if self._closing or self.failure is not None:
+                    return None
+                self._work.wait()
+            return found
+
+    def _write(self, data: bytes) -> None:
+        view = memoryview(data)
+        while view:
+            if not (count := self._writer.write(view)):
+                raise BlockingIOError("the stream is full, and does not wait")
+            view = view[count:]
+        self._writer.flush()
+
+    # -- the thread that reads ---------------------------------------------------------------------
+
+    def run_reader(self) -> None:
+        """Read until the end; everything that comes is handed on."""
+        try:
+            while self._handle_next():
+                pass
+            self._end_input()
+        except ProtocolError as error:
+            log.warning("%s: %s", self.name, error)
+            self.fail(str(error))
+        except (OSError, ValueError) as error:
+            self.fail(f"the connection broke while reading ({error})")
+        except BaseException as error:
+            self.fail(f"reading failed with {error!r}")
+            raise
+        finally:
+            _close_quietly(self._reader)
+
+    def _allocate(self, kind: Kind, stream_id: int, flags: int, length: int) -> memoryview | None:
+        """Return where the payload of a frame whose header has come is wanted."""
+        with self.lock:
+            stream = self._streams.get(stream_id)
+            if stream is None or kind not in (Kind.MESSAGE, Kind.DATA):
+                return None
+            return stream.buffer.allocate(kind, flags, length)
+
+    def _end_input(self) -> None:
+        """Take note of the end: the death of a server; of a client only that it asks no more."""
+        if self._protocol.side == "client":
+            self.fail("the other side closed the connection")
+            return
+        with self.lock:
+            self._input_over = True
+            self._notify(self._queue.waiting())
+
+    def _handle_next(self) -> bool:
+        """Wait for bytes and hand on what they complete, of which nothing is kept here."""
+        frames = self._read()
+        if frames is None:
+            return False
+        self._keepalive.hear()
+        for frame in frames:
+            whole = decompress_payload(frame)  # one at a time, each of which is counted
+            with self.lock:
+                self._handle(whole)
+        with self.lock:
+            self._changed.notify_all()
+            arriving = self._protocol.side == "server" and not self._decoder.idle
+            if arriving and self._keepalive.sign_due():
+                self._queue_reply(Frame(Kind.PONG, 0))
+        return True
+
+    def _read(self) -> list[Frame] | None:
+        """Wait for bytes and return the frames that they complete; ``None`` after the last byte."""
+        if self._leftover:
+            leftover, self._leftover = self._leftover, b""
+            return self._decoder.feed(leftover)
+        view = self._decoder.buffer()
+        count = self._reader.readinto(view)
+        if count is None:
+            raise BlockingIOError("the stream is empty, and does not wait")
+        if not count:
+            return None
+        if self.greeting is None or self.greeting.hello is not None:
+            return self._decoder.received(count)
+        return self._decoder.feed(self.greeting.feed(view[:count]) or b"")
+
+    def _handle(self, frame: Frame) -> None:
+        event = self._protocol.receive(frame)
+        if isinstance(event, Received):
+            self._handle_content(event)
+        elif isinstance(event, Credited):
+            self._work.notify_all()
+        elif isinstance(event, Cancelled):
+            self._handle_cancel(event.stream_id)
+        elif isinstance(event, Refused):
+            refusal = Frame(Kind.MESSAGE, event.stream_id, Flag.END, self._refusal)
+            self._queue_reply(refusal)
+        elif isinstance(event, Heard) and event.reply is not None:
+            self._queue_reply(event.reply)
+        if self._queue.openings:
+            self._work.notify_all()  # one may have ended, and make room
+
+    def _handle_content(self, event: Received) -> None:
+        if event.opening:
+            stream = self._streams[event.stream_id] = Stream(self, event.stream_id)
+        elif (known := self._streams.get(event.stream_id)) is not None:
+            stream = known
+        else:
+            return
+        stream.ended = stream.ended or event.frame.end
+        if not stream.cancelled:
+            stream.frames.append(event.frame)
+        if stream.ended and self._protocol.side == "client":
+            self._streams.pop(event.stream_id, None)
+        stream.changed.set()
+        if event.opening and self._on_request is not None:
+            self._on_request(stream)
+
+    def _handle_cancel(self, stream_id: int) -> None:
+        stream = self._streams.get(stream_id)
+        if stream is not None:
+            stream.cancelled = True
+            stream.frames.clear()
+            stream.changed.set()
+
+
+class _Queue:
+    """What is to be written, in order of urgency. All methods are called with the lock held."""
+
+    def __init__(self, protocol: Protocol, streams: dict[int, Stream]) -> None:
+        self._protocol = protocol
+        self._streams = streams
+        self.controls: deque[bytes] = deque()
+        self.openings: deque[Stream] = deque()
+        self._opening: Stream | None = None
+        self._senders: deque[Stream] = deque()
+
+    def add(self, stream: Stream) -> None:
+        """Take note that ``stream`` has something to send."""
+        if stream not in self._senders:
+            self._senders.append(stream)
+
+    def discard(self, stream: Stream) -> None:
+        """Send nothing of ``stream``."""
+        if self._opening is stream:
+            self._opening = None
+        for queue in (self.openings, self._senders):
+            if stream in queue:
+                queue.remove(stream)
+
+    def clear(self) -> None:
+        """Send nothing."""
+        self.controls.clear()
+        self.openings.clear()
+        self._senders.clear()
+        self._opening = None
+
+    def waiting(self) -> list[Stream]:
+        """Return the streams for which a thread may wait."""
+        return [*self._streams.values(), *self.openings, *self._senders]
+
+    def take(self) -> bytes:
+        """Return the bytes to write next, several small frames together; empty: none, for now."""
+        found: list[bytes] = []
+        size = 0
+        while size < GATHER and (data := self._next()):
+            found.append(data)
+            size += len(data)
+        return b"".join(found) if len(found) != 1 else found[0]
+
+    def _next(self) -> bytes:
+        if self.controls:
+            return self.controls.popleft()
+        if credits := self._protocol.credits_due():
+            return b"".join(map(encode_frame, credits))
+        frame = self._next_of_a_request() or self._next_of_the_bulk()
+        return b"" if frame is None else encode_frame(frame)
+
+    def _next_of_a_request(self) -> Frame | None:
+        """Return the next frame of the one request that has begun, or begin one."""
+        while (stream := self._opening or self._begin_one()) is not None:
+            if not self._is_open(stream):
+                self._opening = None
+                stream.changed.set()
+                continue
+            piece = stream.outgoing.popleft()
+            if not piece.flags & Flag.MORE:
+                self._opening = None
+                if stream.outgoing:
+                    self.add(stream)
+            return self._sent(stream, piece)
+        return None
+
+    def _begin_one(self) -> Stream | None:
+        if not self.openings or not self._protocol.may_open:
+            return None
+        stream = self._opening = self.openings.popleft()
+        stream.stream_id = self._protocol.open()
+        self._streams[stream.stream_id] = stream
+        return stream
+
+    def _next_of_the_bulk(self) -> Frame | None:
+        for _ in range(len(self._senders)):
+            stream = self._senders.popleft()
+            if not stream.outgoing or not self._is_open(stream):
+                stream.changed.set()
+            elif stream is self._opening or not stream.stream_id or not self.may_go(stream):
+                self._senders.append(stream)
+            else:
+                piece = stream.outgoing.popleft()
+                if stream.outgoing:
+                    self._senders.append(stream)
+                return self._sent(stream, piece)
+        return None
+
+    def may_go(self, stream: Stream) -> bool:
+        """Return whether the next piece of ``stream`` may be sent now."""
+        return self._is_open(stream) and self._protocol.may_send(
+            stream.stream_id, bare_end=stream.outgoing[0].bare_end, ahead=stream.ahead
+        )
+
+    def _is_open(self, stream: Stream) -> bool:
+        return self._protocol.state(stream.stream_id) is not None
+
+    def _sent(self, stream: Stream, piece: Piece) -> Frame:
+        frame = self._protocol.send(
+            stream.stream_id, piece.kind, piece.payload, piece.flags, piece.size
+        )
+        if frame.end and self._protocol.side == "server":
+            self._streams.pop(stream.stream_id, None)
+        stream.changed.set()
+        return frame
+
+
+class _Keepalive:
+    """When signs of life went each way.
+
+    A client asks a silent server for one with a PING. It would wait for an answer in vain while a
+    long frame is on its slow way to the server: the PING is queued behind it. So a server says by
+    itself, now and then, that bytes arrive.
+    """
+
+    def __init__(self) -> None:
+        self._heard = self._asked = self._given = time.monotonic()
+
+    def hear(self) -> None:
+        """Take note that bytes have come."""
+        self._heard = time.monotonic()
+
+    def silence(self, began: float) -> float:
+        """Return for how many seconds nothing has come to a thread that waits since ``began``."""
+        return time.monotonic() - max(self._heard, began)
+
+    def ping_due(self, began: float, every: float) -> bool:
+        """Return whether to ask now: once in ``every`` seconds of waiting at most."""
+        now = time.monotonic()
+        if now - max(self._asked, began) < every:
+            return False
+        self._asked = now
+        return True
+
+    def sign_due(self) -> bool:
+        """Return whether it is time to say that bytes come."""
+        if self._heard - self._given < TELL_SECONDS:
+            return False
+        self._given = self._heard
+        return True
+
+
+def _close_quietly(stream: ByteReader | ByteWriter) -> None:
+    try:
+        stream.close()
+    except (OSError, ValueError) as error:
+        log.debug("closing a stream: %s", error)

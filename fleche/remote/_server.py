@@ -1,0 +1,198 @@
+"""The server: a loop that takes requests, and threads that answer them."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections import deque
+from collections.abc import Callable
+from contextlib import suppress
+from threading import Condition, Lock, Thread, Timer
+from typing import Any
+
+from fleche._util import __version__
+from fleche.caches import BaseCache
+from fleche.parcel import Buffer
+from fleche.remote._compression import Compression, available_codecs
+from fleche.remote._errors import no_room, to_failure
+from fleche.remote._handlers import Handlers
+from fleche.remote._handshake import NOT_GREETED, ServerGreeting, server_info
+from fleche.remote._messages import encode
+from fleche.remote._multiplexer import Multiplexer
+from fleche.remote._protocol import FEATURES, PROTOCOL, Protocol
+
+__all__ = ["serve"]
+
+log = logging.getLogger("fleche.remote.server")
+
+DRAIN = 1.0
+
+GREETING_SECONDS = 3.0
+"""Seconds without a greeting after which a server says that it has had none."""
+IDLE_SECONDS = 5.0
+
+
+def serve(
+    input_stream: Any,
+    output_stream: Any,
+    cache: BaseCache,
+    *,
+    cache_name: str | None = None,
+) -> None:
+    """Answer requests until ``input_stream`` ends. Both streams stay open, for who called.
+
+    An exception of the cache goes to the client as itself, or, if it cannot be pickled, as a
+    :class:`RuntimeError` that carries its repr and traceback.
+
+    Args:
+        input_stream: binary readable stream, such as ``sys.stdin.buffer``.
+        output_stream: binary writable stream, such as ``sys.stdout.buffer``.
+        cache: the cache to serve. It must not write to ``output_stream``.
+        cache_name: the name the server was started with, told to clients for their information.
+
+    Raises:
+        ProtocolError: whoever is at the other end is no client of fleche.
+    """
+    reader, writer = _Input(input_stream), _Output(output_stream)
+    greeting = ServerGreeting((PROTOCOL, PROTOCOL))
+    notice = Timer(GREETING_SECONDS, _say_not_greeted, (writer,))
+    notice.daemon = True
+    notice.start()
+    try:
+        leftover = _read_greeting(reader, greeting)
+    finally:
+        notice.cancel()
+        notice.join()
+    if leftover is None or greeting.hello is None:
+        log.warning("the input ended before a greeting came")
+        return
+    info = server_info(cache, cache_name)
+    features = (*FEATURES, *available_codecs())
+    protocol = Protocol("server")
+    try:
+        writer.write(greeting.answer(features, __version__, info, requests=protocol.limit))
+        writer.flush()
+    except OSError as error:
+        log.debug("the client is gone before it had its answer: %s", error)
+        return
+    workers = _Workers("fleche server")
+    handlers = Handlers(cache, cache_name)
+    mux = Multiplexer(
+        protocol,
+        reader,
+        writer,
+        name="server",
+        compression=Compression(_shared_codec(greeting.hello.features)),
+        leftover=leftover,
+        on_request=lambda stream: workers.run(lambda: handlers.handle(stream)),
+        refusal=encode(to_failure(no_room(protocol.limit))),
+    )
+    mux.start(reader_thread=False)
+    mux.run_reader()
+    workers.finish(DRAIN)
+    mux.close()
+    mux.join(DRAIN)
+
+
+def _say_not_greeted(writer: _Output) -> None:
+    """Tell a client whose greeting was taken by something else that this is a server, and waits."""
+    with suppress(OSError, ValueError):
+        writer.write(NOT_GREETED)
+        writer.flush()
+
+
+def _shared_codec(offered: tuple[str, ...]) -> str:
+    wanted = next((word[9:] for word in offered if word.startswith("compress=")), "")
+    return wanted if wanted in available_codecs() else ""
+
+
+def _read_greeting(reader: _Input, greeting: ServerGreeting) -> bytes | None:
+    buffer = memoryview(bytearray(1 << 16))
+    while count := reader.readinto(buffer):
+        leftover = greeting.feed(buffer[:count])
+        if leftover is not None:
+            return leftover
+    return None
+
+
+class _Input:
+    """The input: ``readinto`` returns as soon as there is something; its owner closes it."""
+
+    def __init__(self, stream: Any) -> None:
+        self.readinto: Callable[[memoryview], int | None] = getattr(
+            stream, "readinto1", stream.readinto
+        )
+
+    def close(self) -> None:
+        """Leave it open."""
+
+
+class _Output:
+    """The output; its owner closes it."""
+
+    def __init__(self, stream: Any) -> None:
+        self.write: Callable[[Buffer], int | None] = stream.write
+        self.flush: Callable[[], None] = stream.flush
+
+    def close(self) -> None:
+        """Leave it open."""
+
+
+class _Workers:
+    """A pool without a size: a job starts at once, on an idle thread or a new one.
+
+    Whoever brings the jobs bounds their number. So a job may wait, for its client say, as long as
+    it likes: it keeps no other waiting.
+    """
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+        self._jobs: deque[Callable[[], None]] = deque()
+        self._changed = Condition(Lock())
+        self._threads = 0
+        self._idle = 0
+        self._finishing = False
+
+    def run(self, job: Callable[[], None]) -> None:
+        """Run ``job`` in a thread; what it raises is logged.
+
+        Raises:
+            RuntimeError: the system allows no more threads.
+        """
+        with self._changed:
+            self._jobs.append(job)
+            if self._idle >= len(self._jobs):
+                self._changed.notify()
+                return
+            Thread(target=self._work, name=f"{self._name} worker", daemon=True).start()
+            self._threads += 1
+
+    def finish(self, timeout: float) -> None:
+        """Wait for the jobs to end, but not longer than ``timeout`` seconds."""
+        deadline = time.monotonic() + timeout
+        with self._changed:
+            self._finishing = True
+            self._changed.notify_all()
+            while self._threads and (left := deadline - time.monotonic()) > 0:
+                self._changed.wait(left)
+
+    def _work(self) -> None:
+        while (job := self._next()) is not None:
+            try:
+                job()
+            except BaseException:
+                log.exception("a job of the server failed")
+
+    def _next(self) -> Callable[[], None] | None:
+        """Return the next job; ``None`` when this thread is to end."""
+        with self._changed:
+            self._idle += 1
+            while not self._jobs:
+                if self._finishing or not self._changed.wait(IDLE_SECONDS):
+                    break
+            self._idle -= 1
+            if self._jobs:
+                return self._jobs.popleft()
+            self._threads -= 1
+            self._changed.notify_all()
+            return None

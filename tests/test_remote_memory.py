@@ -1,0 +1,202 @@
+"""The memory of a server under a client that keeps no rules: little, whatever comes.
+
+Each test sends what would take hundreds of MiB or some GiB if it was believed, to a server in a
+process of its own, and looks at the most that this process has ever held.
+"""
+
+from __future__ import annotations
+
+import os
+import struct
+import sys
+import time
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+
+from fleche.call import CallRecord, encode_record
+from fleche.digest import digest
+from fleche.errors import Rejected
+from fleche.parcel import pack
+from fleche.remote import PipeChannel, RemoteCache, serve
+from fleche.remote import _messages as m
+from fleche.remote._frames import Flag, Frame, Kind
+from tests.helpers.caches import cache_factory
+from tests.helpers.leaks import check_leaks
+from tests.helpers.peers import Wire, message, raw_client, rss
+
+MIB = 1 << 20
+KEY = "ab" * 32
+ZEROS = zlib.compress(bytes(MIB), 9)
+READ_ONLY = ("--read-only", "--no-unpickle")
+
+pytestmark = pytest.mark.skipif(
+    not Path("/proc/self/status").exists(), reason="no way to see the memory of a process"
+)
+
+
+@contextmanager
+def _little_memory(tmp_path: Path, *arguments: str, most: int = 128 * MIB) -> Iterator[Wire]:
+    """A greeted client of a server whose memory may not grow by more than `most`.
+
+    The server may end the connection.
+    """
+    (tmp_path / "fleche.toml").write_text(
+        '[default]\ncache = "c"\n[c]\ntemplate = "cloudpickle"\nroot = "store"\n'
+    )
+    command = [sys.executable, "-m", "fleche", "remote", "--serve", *arguments]
+    with check_leaks(), raw_client(command, tmp_path) as wire:
+        wire.write(message(1, m.Info()))
+        while (frame := wire.read()) is not None and not frame.end:
+            pass
+        idle = rss(wire.pid, peak=True)
+        with suppress(OSError):
+            yield wire
+        peak = _settled(wire)
+        assert peak - idle < most, f"{(peak - idle) >> 20} MiB"
+
+
+def _settled(wire: Wire) -> int:
+    """Return the most memory that the server has held, when it is done with what came."""
+    peak, used = 0, -1.0
+    while not wire.over.wait(0.3):
+        status = Path(f"/proc/{wire.pid}/stat").read_text().rpartition(")")[2].split()
+        peak, before, used = max(peak, rss(wire.pid, peak=True)), used, sum(map(int, status[11:13]))
+        if used == before:
+            break
+    return peak
+
+
+def _zeros(stream: int, *, kind: Kind = Kind.DATA, flags: Flag = Flag.NONE) -> Frame:
+    return Frame(kind, stream, flags | Flag.ZLIB, ZEROS)
+
+
+def _upload(stream: int, size: int = 1 << 40) -> Frame:
+    return message(stream, m.SaveParcels([(KEY, size)]), end=False)
+
+
+@pytest.mark.parametrize("arguments", [READ_ONLY, ()])
+def test_compressed_data(tmp_path: Path, arguments: tuple[str, ...]) -> None:
+    """A window counts bytes as they are after decompression."""
+    with _little_memory(tmp_path, *arguments) as wire:
+        for stream in range(2, 60):
+            wire.write(_upload(stream), *[_zeros(stream)] * 15)
+
+
+@pytest.mark.parametrize("streams", [1, 60])
+@pytest.mark.parametrize("arguments", [READ_ONLY, ()])
+def test_heads(tmp_path: Path, arguments: tuple[str, ...], streams: int) -> None:
+    """The head of a parcel is not collected beyond what a head may be, nor if it is in vain."""
+    prologue = struct.pack("<8sHHIQ8x", b"\x89fleche\n", 1, 0, 255 * MIB, 1 << 40)
+    with _little_memory(tmp_path, *arguments) as wire:
+        for stream in range(2, 2 + streams):
+            wire.write(_upload(stream), Frame(Kind.DATA, stream, 0, prologue))
+            for _ in range(15 if streams > 1 else 250):
+                wire.write(_zeros(stream))
+                if streams == 1:
+                    time.sleep(0.002)  # so that there is credit, as for a client that keeps rules
+
+
+@pytest.mark.parametrize("streams", [2, 256])
+def test_messages_without_an_end(tmp_path: Path, streams: int) -> None:
+    """Messages that go on and on do not pile up."""
+    with _little_memory(tmp_path, *READ_ONLY) as wire:
+        for stream in range(2, 2 + streams):
+            wire.write(*[_zeros(stream, kind=Kind.MESSAGE, flags=Flag.MORE)] * 63)
+
+
+def test_first_halves_of_messages(tmp_path: Path) -> None:
+    """Nor do those that stay below every bound."""
+    with _little_memory(tmp_path, *READ_ONLY) as wire:
+        for stream in range(2, 60):
+            wire.write(*[_zeros(stream, kind=Kind.MESSAGE, flags=Flag.MORE)] * 7)
+
+
+@pytest.mark.parametrize("op", ["contains", "load", "missing", "nothing"])
+def test_long_lists(tmp_path: Path, op: str) -> None:
+    """A list is as long as it says, and refused before there is anything of it."""
+    count = 13_000_000
+    field = {"load": b"\xa4keys", "contains": b"\xa4keys"}.get(op, b"\xa7digests")
+    begin = b"\x82\xa2op" + msgspec.msgpack.encode(op) + field + b"\xdd" + struct.pack(">I", count)
+    body = memoryview(begin + b"\xa4abcd" * count)
+    with _little_memory(tmp_path, *READ_ONLY) as wire:
+        for start in range(0, len(body), MIB):
+            piece = zlib.compress(body[start : start + MIB], 1)
+            flags = Flag.ZLIB | (Flag.MORE if start + MIB < len(body) else Flag.END)
+            wire.write(Frame(Kind.MESSAGE, 2, flags, piece))
+
+
+def _nested(items: int) -> Any:
+    return {"op": "query", "template": {"arguments": {str(i): ["=", 0] for i in range(items)}}}
+
+
+BOMBS: dict[str, bytes] = {
+    "empty lists": b"\x82\xa2op\xa5query\xa8template\x81\xa4name\xdd\x00\x70\x00\x00"
+    + b"\x90" * 0x700000,
+    "conditions": msgspec.msgpack.encode(_nested(700_000)),
+    "choices": msgspec.msgpack.encode(
+        {"op": "query", "template": {"result": ["in", [0] * 7_000_000]}}
+    ),
+}
+
+
+@pytest.mark.parametrize("bomb", BOMBS)
+@pytest.mark.parametrize("streams", [1, 60])
+def test_small_bytes_that_become_large_objects(tmp_path: Path, bomb: str, streams: int) -> None:
+    """What a message holds is counted before it is decoded."""
+    body = BOMBS[bomb]
+    with _little_memory(tmp_path, *READ_ONLY) as wire:
+        for stream in range(2, 2 + streams):
+            for start in range(0, len(body), MIB):
+                flags = Flag.MORE if start + MIB < len(body) else Flag.END
+                piece = zlib.compress(body[start : start + MIB], 1)
+                wire.write(Frame(Kind.MESSAGE, stream, Flag.ZLIB | flags, piece))
+
+
+def test_records_that_become_large_objects(tmp_path: Path) -> None:
+    """What records hold is counted before they are decoded."""
+    note = CallRecord(name="f", metadata={"notes": {"x": "@"}})
+    record = encode_record(note).replace(b"\xa1@", b"\xdd\x00\x00\x20\x00" + b"\x90" * 0x2000)
+    request = m.SaveRecords([(str(note.key), record)] * 900)
+    body = m.encode(request)
+    with _little_memory(tmp_path) as wire:
+        for stream in range(2, 20):
+            for start in range(0, len(body), MIB):
+                flags = Flag.MORE if start + MIB < len(body) else Flag.END
+                piece = zlib.compress(body[start : start + MIB], 1)
+                wire.write(Frame(Kind.MESSAGE, stream, Flag.ZLIB | flags, piece))
+
+
+def test_answers_that_are_not_read(tmp_path: Path) -> None:
+    """However many values are asked for at once, little of them is in memory."""
+    value = os.urandom(64 * MIB)
+    with cache_factory("file", tmp_path / "store")() as local:
+        local.save_parcel(digest(value), pack(value, digest=digest(value)))
+    with _little_memory(tmp_path, *READ_ONLY) as wire, suppress(Exception):
+        for stream in range(2, 60):
+            wire.write(message(stream, m.LoadParcel([str(digest(value))])))
+
+
+def test_zstandard_windows(tmp_path: Path) -> None:
+    """A compressed frame cannot make the decompressor allocate more than a frame needs."""
+    zstandard = pytest.importorskip("zstandard")
+    parameters = zstandard.ZstdCompressionParameters(window_log=27, write_content_size=False)
+    compressor = zstandard.ZstdCompressor(compression_params=parameters).compressobj()
+    frame = compressor.compress(bytes(MIB)) + compressor.flush()
+    with _little_memory(tmp_path, *READ_ONLY, most=64 * MIB) as wire:
+        wire.write(_upload(2), *[Frame(Kind.DATA, 2, Flag.ZSTD, frame)] * 10)
+
+
+def test_a_query_of_many_conditions(tmp_path: Path) -> None:
+    """It is refused for what it is; the connection goes on."""
+    served = cache_factory("memory", tmp_path)()
+    channel = PipeChannel(lambda i, o: serve(i, o, served))
+    with check_leaks(), RemoteCache(channel, timeout=20) as remote:
+        with pytest.raises(Rejected, match="5000 conditions"):
+            list(remote.query(arguments={f"x{i}": i for i in range(5000)}))
+        assert remote.contains(KEY) is False

@@ -1,0 +1,300 @@
+"""What keeps a server from starting, or from being greeted: found out, and said."""
+
+from __future__ import annotations
+
+import logging
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import time
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from fleche import cache, fleche
+from fleche.config import cache_from_config
+from fleche.errors import Rejected, RemoteConnectionError, StorageError
+from fleche.remote import (
+    LocalSubprocessChannel,
+    PipeChannel,
+    ProcessChannel,
+    RemoteCache,
+    SshCache,
+    SshChannel,
+    SubprocessCache,
+    serve,
+)
+from tests.helpers.caches import cache_factory
+from tests.helpers.leaks import check_leaks
+from tests.helpers.serving import faulty
+from tests.helpers.sshd import running_sshd
+
+ABSENT = "0" * 64
+SERVER = [sys.executable, "-m", "fleche", "remote", "--serve", "--cache=memory"]
+
+
+class _After(ProcessChannel):
+    """A server that a shell starts after a start-up file."""
+
+    def __init__(self, startup: str, shell: str = "/bin/sh") -> None:
+        super().__init__("started")
+        self._command = [shell, "-c", f'{startup}\nexec "$0" "$@"', *SERVER]
+
+    def command(self) -> list[str]:
+        return self._command
+
+
+class TestSwallowed:
+    """A start-up file that reads standard input takes the greeting."""
+
+    @pytest.fixture(autouse=True)
+    def _impatient(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr("fleche.remote._multiplexer.SWALLOWED_SECONDS", 1.0)
+
+    @pytest.mark.parametrize("startup", ["read line", "cat", "exec sh"])
+    def test_it_is_explained(self, startup: str) -> None:
+        """Whether it comes back, is gone, or is taken for a command: it ends, with a reason."""
+        with check_leaks(), RemoteCache(_After(startup), connect_timeout=30) as remote:
+            began = time.monotonic()
+            with pytest.raises(RemoteConnectionError, match=r"start-up file.*reads standard input"):
+                remote.contains(ABSENT)
+            assert time.monotonic() - began < 20, "it waited for the time to be up"
+
+    def test_an_echo_is_no_harm(self) -> None:
+        """A greeting that comes back and is answered all the same is noise."""
+        # as a terminal does
+        twice = """{ read -r line; echo "$line" >&5; echo "$line"; exec cat; }"""
+        channel = _After(f"""exec 5>&1; {twice} | "$0" "$@"; exit""")
+        with check_leaks(), RemoteCache(channel, connect_timeout=30) as remote:
+            assert remote.contains(ABSENT) is False
+
+
+class TestPatience:
+    """How long a client waits for the first word."""
+
+    def test_what_was_heard_is_quoted(
+        self, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """The line that says that it waits says what came instead, on both streams."""
+        monkeypatch.setattr("fleche.remote._multiplexer.REMIND_SECONDS", 0.5)
+        channel = _After("echo Enter your code:; echo module not found >&2; sleep 30")
+        expected = pytest.raises(RemoteConnectionError, match="Enter your code")
+        with check_leaks(), RemoteCache(channel, connect_timeout=2) as remote, expected:
+            remote.contains(ABSENT)
+        told = [r.getMessage() for r in caplog.records if "still waiting" in r.getMessage()]
+        assert told
+        assert "Enter your code:" in told[-1]
+        assert "module not found" in told[-1]
+
+    @pytest.mark.parametrize(
+        ("given", "terminal", "expected"),
+        [
+            (None, True, None),
+            (None, False, 60.0),
+            (5, True, 5),
+            (5, False, 5),
+            (float("inf"), False, None),
+        ],
+    )
+    def test_without_a_terminal_it_ends(
+        self, monkeypatch: pytest.MonkeyPatch, given: Any, terminal: bool, expected: float | None
+    ) -> None:
+        """A person may be typing a code for as long as it takes; in a batch job there is nobody."""
+        monkeypatch.setattr("fleche.remote._cache._has_terminal", lambda: terminal)
+        remote = SshCache("host", connect_timeout=given)
+        assert remote._patience_to_connect() == expected
+        again = cache_from_config(remote.to_config())
+        assert isinstance(again, SshCache)
+        assert again._patience_to_connect() == expected
+
+    def test_an_end_before_a_greeting(self, tmp_path: Path) -> None:
+        """A command that ends in order and says nothing has not been a server."""
+        remote = RemoteCache(_After("exit 0"), connect_timeout=30)
+        expected = pytest.raises(RemoteConnectionError, match="before it was greeted")
+        with check_leaks(), remote, expected:
+            remote.contains(ABSENT)
+
+    def test_an_input_that_is_over(self) -> None:
+        """A server whose input is at its end says so."""
+        done = subprocess.run(
+            SERVER, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False
+        )
+        assert "input ended before a greeting" in done.stderr
+
+
+@pytest.mark.ssh
+class TestRefusedBySshd:
+    """An sshd takes a limited number of connections that are not authenticated yet."""
+
+    @contextmanager
+    def _crowded(self) -> Iterator[tuple[RemoteCache, list[socket.socket]]]:
+        """A remote cache behind an sshd that is full of connections that do not authenticate."""
+        with running_sshd(startups="3:100:3") as sshd, check_leaks():
+            crowd = [socket.create_connection(("127.0.0.1", sshd.port)) for _ in range(3)]
+            for each in crowd:
+                assert each.recv(4) == b"SSH-"
+            remote = SshCache(
+                sshd.host,
+                "memory",
+                sys.executable,
+                ssh_options=sshd.ssh_options,
+                connect_timeout=60,
+            )
+            try:
+                with remote:
+                    yield remote, crowd
+            finally:
+                for each in crowd:
+                    each.close()
+
+    def test_it_is_tried_again(self, caplog: pytest.LogCaptureFixture) -> None:
+        """What was refused before anybody was asked for anything is tried again, and logged."""
+
+        class Leaving(logging.Handler):
+            def emit(self, record: logging.LogRecord) -> None:
+                if "trying again" in record.getMessage():
+                    for each in crowd:
+                        each.close()
+
+        handler, log = Leaving(), logging.getLogger("fleche.remote")
+        with self._crowded() as (remote, crowd):
+            log.addHandler(handler)
+            try:
+                assert remote.contains(ABSENT) is False
+            finally:
+                log.removeHandler(handler)
+        assert "MaxStartups" in caplog.text
+
+    def test_not_for_ever(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """After a few times the reason is told, with what to do; then it is dead as any other."""
+        monkeypatch.setattr("fleche.remote._connection._pauses", lambda: [0.05, 0.05])
+        with self._crowded() as (remote, _):
+            for _ in range(2):
+                with pytest.raises(RemoteConnectionError, match=r"MaxStartups[\s\S]*ControlMaster"):
+                    remote.contains(ABSENT)
+
+
+def test_connecting_while_it_is_interrupted_by_who_connects(tmp_path: Path) -> None:
+    """There is one connection; the interrupting use is told that it is just being made."""
+    served = cache_factory("memory", tmp_path)()
+    told: list[str] = []
+
+    class Channel(PipeChannel):
+        def open(self) -> Any:
+            try:
+                remote.contains(ABSENT)
+            except RemoteConnectionError as error:
+                told.append(str(error))
+            return super().open()
+
+    with check_leaks():
+        remote = RemoteCache(Channel(lambda i, o: serve(i, o, served)), timeout=20)
+        with remote:
+            assert remote.contains(ABSENT) is False
+    assert told == ["the connection is just being made"]
+
+
+def test_modules_of_the_user_do_not_stop_a_server(tmp_path: Path) -> None:
+    """Whatever lies in its working directory, a server takes its own modules from their place.
+
+    Modules of the user that nothing else is called like are found there all the same.
+    """
+    for name in ("random", "struct", "json", "typing", "select", "zlib", "msgspec"):
+        (tmp_path / f"{name}.py").write_text("raise SystemExit('shadowed')\n")
+    (tmp_path / "own_storage.py").write_text(
+        "from fleche.storage import ValueMemory\nclass Own(ValueMemory):\n    pass\n"
+    )
+    (tmp_path / "fleche.toml").write_text(
+        '[default]\ncache = "c"\nroot = true\n[c]\nvalues.type = "own_storage:Own"\n'
+        'calls.type = "memory"\n'
+    )
+    with check_leaks(), SubprocessCache(workdir=str(tmp_path)) as remote:
+        assert remote.contains(ABSENT) is False
+        info = remote.info()
+    assert info["python"].split() == [sys.version.split()[0], f"({sys.executable})"]
+
+
+@pytest.mark.skipif(shutil.which("tcsh") is None, reason="tcsh is not installed")
+def test_an_exclamation_mark_in_tcsh(tmp_path: Path) -> None:
+    """A shell that replaces it even in quotes leaves it alone."""
+    self_check_quoting("tcsh", tmp_path)
+
+
+def test_an_exclamation_mark(tmp_path: Path) -> None:
+    """Other shells see the same path."""
+    self_check_quoting("sh", tmp_path)
+
+
+def self_check_quoting(shell: str, tmp_path: Path) -> None:
+    place = tmp_path / "here! it's !! (mine)"
+    place.mkdir()
+    channel = SshChannel("h", python="pwd #", workdir=str(place))
+    remote_command = channel.command()[-1].partition(" && ")[0]
+    done = subprocess.run(
+        [shell, "-c", f"{remote_command} && pwd"], capture_output=True, text=True, check=False
+    )
+    assert done.stdout.rstrip("\n") == str(place), done.stderr
+
+
+class TestFailures:
+    """What a server's failure says, and of whom."""
+
+    def _failing(self, tmp_path: Path, error: BaseException) -> RemoteCache:
+        served = faulty(cache_factory("memory", tmp_path), lambda: error)()
+        return RemoteCache(PipeChannel(lambda i, o: serve(i, o, served), "ssh bigpc"), timeout=20)
+
+    @pytest.mark.parametrize(
+        "error",
+        [
+            StorageError("disk full"),
+            Rejected("read-only"),
+            PermissionError(13, "Permission denied", "/data/results"),
+        ],
+    )
+    def test_they_name_the_host(self, tmp_path: Path, error: Exception) -> None:
+        """Nobody looks for the path of another machine on this one."""
+        expected = pytest.raises(type(error), match="ssh bigpc")
+        with check_leaks(), self._failing(tmp_path, error) as remote, expected:
+            remote.load(ABSENT)
+
+    @pytest.mark.parametrize("kind", [StorageError, ValueError, RuntimeError])
+    def test_control_characters_are_masked(self, tmp_path: Path, kind: type[Exception]) -> None:
+        """A server cannot take over the terminal in which its failure is shown."""
+        error = kind("\x1b[2J\x07 no\r such thing")
+        expected = pytest.raises(kind)
+        with check_leaks(), self._failing(tmp_path, error) as remote, expected as caught:
+            remote.load(ABSENT)
+        assert all(c.isprintable() for c in str(caught.value))
+        assert "such thing" in str(caught.value)
+
+
+def test_every_outage_is_told(tmp_path: Path) -> None:
+    """A warning that was given is given again after the cache has worked meanwhile."""
+    (tmp_path / "fleche.toml").write_text('[default]\ncache = "memory"\nroot = true\n')
+
+    @fleche
+    def work(x: int) -> int:
+        return x
+
+    remote = RemoteCache(LocalSubprocessChannel(workdir=str(tmp_path)), timeout=20)
+    told: list[int] = []
+    with check_leaks(), cache(remote), warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        for outage in range(2):
+            work(outage * 10)
+            os.kill(remote.info()["pid"], 9)
+            before = len(caught)
+            deadline = time.monotonic() + 20
+            while len(caught) == before and time.monotonic() < deadline:
+                work(outage * 10 + 1)
+            work(outage * 10 + 2)
+            told.append(len(caught) - before)
+            remote.reconnect()
+        remote.close()
+    assert told == [1, 1]
