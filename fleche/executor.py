@@ -41,10 +41,12 @@ class CachedExecutor(Executor):
         """
         function, given, named = _unwrap(fn, args, dict(kwargs))
         own = {name: named.pop(name) for name in self._own_keywords & named.keys()}
-        run = partial(self._submit, **own) if own else self._submit
+        run: Any = partial(self._submit, **own) if own else self._submit
         if not isinstance(function, Wrapper | BoundMethod):
-            bound = function if isinstance(function, BoundWrapper) else BoundWrapper(function)
-            return run(bound, *given, **named)
+            is_bound = isinstance(function, BoundWrapper)
+            bound: Any = function if is_bound else BoundWrapper(function)
+            done: Future[R] = run(bound, *given, **named)
+            return done
         future: Future[R] = submit(
             run,
             function,

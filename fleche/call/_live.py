@@ -60,7 +60,7 @@ class Call:
     module: str | None = None
     version: Version = None
     code: Digest | None = None
-    dependencies: dict[str, str] = field(default_factory=dict)
+    dependencies: Mapping[str, str] = field(default_factory=dict)
     result: Any = MISSING
     metadata: dict[str, dict[str, Any]] = field(default_factory=dict)
     unhashed: tuple[str, ...] = ()
@@ -182,7 +182,7 @@ class LazyCall:
         return self.record.code
 
     @property
-    def dependencies(self) -> dict[str, Digest]:
+    def dependencies(self) -> dict[str, str]:
         """Digest of each thing that the function depended on when the call ran, by name."""
         return self.record.dependencies
 

@@ -111,7 +111,7 @@ class SealedCall(Call):
             module=self.module,
             version=plain_version(self.version),
             code=self.code,
-            dependencies=self.dependencies,
+            dependencies=dict(self.dependencies),
             arguments={
                 name: refer(self.digests[name], value) for name, value in self.arguments.items()
             },
@@ -275,7 +275,7 @@ class Core:
             version=self.options.version,
             code=code,
             unhashed=self.unhashed,
-            dependencies={} if closure is None else closure.record(),
+            dependencies={} if closure is None else dict(closure.record()),
             unordered=self.info.unordered,
         )
 

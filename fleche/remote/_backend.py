@@ -182,6 +182,7 @@ class RemoteBackend(CacheBackend):
             return _as_damage(found.failure)
         if found.entry is None or found.entry.key != found.at:
             raise ProtocolError("the server sent no entry, or that of another call")
+        entry: CallEntry | ParcelError
         try:
             _, entry = from_wire(found.entry)
         except ParcelError as error:

@@ -13,8 +13,6 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-from fleche.digest import digest
-from fleche.parcel import pack
 from fleche.remote import (
     PROTOCOL,
     Channel,
@@ -52,23 +50,17 @@ def check_bytes(channel: Channel) -> None:
     with _remote(channel) as remote:
         for size in (0, 1, 255, 256, 4096, 65_537, 3_000_000):
             sent = bytes(range(256)) + numbers.randbytes(size)
-            key = digest(sent)
-            remote.save_parcel(key, pack(sent, digest=key))
+            key = remote.save_value(sent)
             assert remote.load_value(key) == sent, f"{size} bytes came back altered"
 
 
 def check_both_directions(channel: Channel) -> None:
     """Both directions are in use at the same time without waiting for each other."""
     values = [random.Random(seed).randbytes(2_000_000) for seed in range(4)]
-    keys = [digest(value) for value in values]
     with _remote(channel) as remote, ThreadPoolExecutor(8) as pool:
-        for key, value in zip(keys[:2], values[:2], strict=True):
-            remote.save_parcel(key, pack(value, digest=key))
-        saves: list[Any] = [
-            pool.submit(remote.save_parcel, key, pack(value, digest=key))
-            for key, value in zip(keys[2:], values[2:], strict=True)
-        ]
-        loads = [pool.submit(remote.load_value, key) for key in keys[:2]]
+        keys = [remote.save_value(value) for value in values[:2]]
+        saves: list[Any] = [pool.submit(remote.save_value, value) for value in values[2:]]
+        loads = [pool.submit(remote.load_value, key) for key in keys]
         for done in saves:
             done.result(PATIENCE)
         assert [load.result(PATIENCE) for load in loads] == values[:2]

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from functools import partial
 
 from fleche import Cache, Call, Digest
-from fleche.call import CallRecord
+from fleche.call import CallEntry
 from fleche.storage.file import CallFile, ValueFile
 from scripts.benchmarks.measure import Benchmark, Contender, Setting
 from scripts.benchmarks.peers import PEERS
@@ -31,14 +31,14 @@ def query(find: Callable[[Cache], object], title: str) -> Callable[[Setting], Be
         for name, storage in storages.items():
             cache = Cache(values, storage)
             setting.stack.callback(cache.close)
-            storage.put_many(filling)
+            storage.put_many(filling.items())
             contenders.append(Contender(name, partial(find, cache), note=PEERS[name].note))
         return Benchmark(f"{title}, of {number} calls", contenders, "fleche", rounds=7)
 
     return build
 
 
-def records(number: int) -> Iterator[tuple[Digest, CallRecord]]:
+def records(number: int) -> Iterator[tuple[Digest, CallEntry]]:
     """Yield the records of so many finished calls of two functions."""
     for index in range(number):
         call = Call(
@@ -48,8 +48,8 @@ def records(number: int) -> Iterator[tuple[Digest, CallRecord]]:
             result=index / 2,
             metadata={"runtime": {"started": "2025-06-01T12:00:00+00:00", "seconds": 0.5}},
         )
-        record = call.seal()
-        yield record.key, record
+        record = call.to_record()
+        yield record.key, CallEntry(record)
 
 
 def find_all(cache: Cache) -> int:

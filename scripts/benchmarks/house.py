@@ -168,7 +168,7 @@ def _local_tables() -> Iterator[tuple[str, dict[str, Any]]]:
 def _both(fleche: Any, cache: Any, where: str) -> Iterator[tuple[str, str]]:
     counter = iter(range(1_000_000))
 
-    @fleche.fleche(version=1)
+    @fleche.fleche(version=1)  # type: ignore[untyped-decorator]
     def twice(number: int) -> int:
         return 2 * number
 

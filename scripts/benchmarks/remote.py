@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from fleche.caches import Cache
-from fleche.call import Call
+from fleche.call import Call, CallEntry, ValueRef
 from fleche.digest import Digest, digest
 from fleche.parcel import pack
 from fleche.remote import LocalSubprocessChannel, RemoteCache, SshChannel
@@ -123,6 +123,8 @@ def _save(over: Callable[[Setting], tuple[RemoteCache, Fetch]], setting: Setting
     if command[0] != "ssh":
         command = ["sh", "-c", command[-1]]
 
+    backend = remote.backend
+
     def forget() -> None:
         if remote.contains(found):
             remote.evict(found)
@@ -131,7 +133,7 @@ def _save(over: Callable[[Setting], tuple[RemoteCache, Fetch]], setting: Setting
         f"save an array of {array.nbytes // MIB} MiB",
         [
             Contender("cat", partial(_feed, command, memoryview(array).cast("B"))),
-            Contender("save_parcel", partial(remote.save_parcel, found, parcel), before=forget),
+            Contender("save", lambda: backend.save({}, [(parcel.address, parcel)]), before=forget),
         ],
         reference="cat",
         rounds=7,
@@ -300,8 +302,9 @@ def _query(setting: Setting) -> Benchmark:
     local = Cache(ValueMemory(), CallMemory())
     result = local.save_value(0)
     remote.save_value(0)
-    calls = (Call("f", {"x": x}).seal().replace(result=result) for x in range(number))
-    remote.save_records({record.key: record for record in calls})
+    shared = ValueRef(result)
+    calls = (Call("f", {"x": x}).to_record().replace(result=shared) for x in range(number))
+    remote.backend.save({record.key: CallEntry(record) for record in calls})
     return Benchmark(
         f"a query over {number} calls",
         [
