@@ -89,7 +89,7 @@ class UnpackError(ParcelError):
 
 
 class AmbiguousFormError(ParcelError, AmbiguousDigestError):
-    """A digest stands for values of different classes: equal in digest, and not in what they are."""
+    """A digest stands for values of different classes that are equal in digest alone."""
 
     code = "ambiguous-form"
 

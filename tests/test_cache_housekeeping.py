@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from fleche.storage.base import Table
 
 from fleche.caches import (
     BaseCache,

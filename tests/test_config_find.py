@@ -64,7 +64,6 @@ class TestSearch:
         with pytest.raises(ConfigError, match=r"nowhere: no directory to look for fleche\.toml in"):
             find_config_files(tmp_home / "nowhere")
 
-
     def test_root_stops_the_walk_and_keeps_xdg_out(self, tmp_home: Path) -> None:
         write(tmp_home, NEAR)
         write(tmp_home / ".config" / "fleche", NEAR, "cache.toml")
@@ -190,7 +189,7 @@ class TestTrust:
     def test_an_own_file_in_a_directory_of_another_user(
         self, tmp_home: Path, caplog: pytest.LogCaptureFixture, mode: int
     ) -> None:
-        """The other user could have moved it there, and what it names by relative paths is theirs."""
+        """The other user could have moved it there; what its relative paths name is theirs."""
         path = write(tmp_home / "work", NEAR)
         path.parent.chmod(mode)
         as_foreign(path.parent)

@@ -51,6 +51,7 @@ def test_never() -> None:
 
 def test_evicted(active: Cache) -> None:
     """The call is known, and its result is gone."""
+
     @fleche
     def zeros(number: int) -> bytes:
         return bytes(number)

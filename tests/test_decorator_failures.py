@@ -326,7 +326,7 @@ class TestArguments:
             assert len(fresh()(Odd())) > 0
 
     def test_that_does_not_pickle(self) -> None:
-        """It may have a digest all the same; then its value is left out, and the result is stored."""
+        """It may have a digest all the same; its value is left out, and the result is stored."""
 
         class Handle:
             def __init__(self) -> None:

@@ -302,18 +302,21 @@ class TestForeignExecutors:
         cluster = distributed.LocalCluster(
             n_workers=1, threads_per_worker=1, dashboard_address=None, processes=True
         )
-        with cluster, distributed.Client(cluster) as client, cache(files(tmp_path)):
-            with wrap_executor(client.get_executor()) as pool:
-                assert pool.submit(where, 1).result(60)[0] == 1
-                assert where.contains(1)
+        with (
+            cluster,
+            distributed.Client(cluster) as client,
+            cache(files(tmp_path)),
+            wrap_executor(client.get_executor()) as pool,
+        ):
+            assert pool.submit(where, 1).result(60)[0] == 1
+            assert where.contains(1)
 
     def test_executorlib(self, tmp_path: Path) -> None:
         executorlib = pytest.importorskip("executorlib")
-        with cache(files(tmp_path)):
-            with wrap_executor(executorlib.SingleNodeExecutor(max_workers=1)) as pool:
-                future = pool.submit(where, 1, resource_dict={"cores": 1})
-                assert future.result(60)[0] == 1
-                assert where.contains(1)
+        inner = executorlib.SingleNodeExecutor(max_workers=1)
+        with cache(files(tmp_path)), wrap_executor(inner) as pool:
+            assert pool.submit(where, 1, resource_dict={"cores": 1}).result(60)[0] == 1
+            assert where.contains(1)
 
 
 class TestBoundWrapper:

@@ -92,7 +92,7 @@ def _imports_of(module: str) -> Iterator[Import]:
 
 
 def _top_level(tree: ast.Module) -> Iterator[ast.stmt]:
-    """The statements that run when a module is imported: not in functions, not for type checkers."""
+    """The statements that run when a module is imported, not those for type checkers."""
     for node in tree.body:
         if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test):
             yield from node.orelse

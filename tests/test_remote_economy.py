@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from fleche.testing.caches import example_call
 
 from fleche.caches import BaseCache, CacheStack
 from fleche.call import Call
@@ -16,7 +17,6 @@ from fleche.digest import Digest
 from fleche.remote import RemoteCache
 from fleche.remote import _messages as m
 from fleche.remote._frames import Kind
-from fleche.testing.caches import example_call
 from tests.helpers.caches import cache_factory
 from tests.helpers.serving import Serving
 from tests.helpers.taps import TappedChannel

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from fleche.testing.caches import example_call
 
 from fleche.caches import BaseCache
 from fleche.call import Call
@@ -19,7 +20,6 @@ from fleche.errors import RemoteConnectionError
 from fleche.parcel import pack
 from fleche.remote import PipeChannel, RemoteCache, serve
 from fleche.remote._frames import HEADER
-from fleche.testing.caches import example_call
 from tests.helpers.caches import cache_factory
 from tests.helpers.faults import Fault, FaultyChannel
 from tests.helpers.leaks import check_leaks

@@ -18,6 +18,7 @@ from typing import Any, get_args
 
 import msgspec
 import pytest
+from fleche.testing.caches import example_call
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -37,7 +38,6 @@ from fleche.remote import _messages as m
 from fleche.remote._frames import HEADER, MAX_PAYLOAD, Flag, Frame, FrameDecoder, Kind, encode_frame
 from fleche.remote._handshake import ClientGreeting, ServerGreeting
 from fleche.remote._protocol import WINDOW, Protocol, cost
-from fleche.testing.caches import example_call
 from tests.helpers.caches import cache_factory
 from tests.helpers.leaks import check_leaks
 from tests.helpers.peers import Wire, hostile_server, message, raw_client, rss, seal

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from fleche.testing.caches import example_call
 
 from fleche.digest import Digest, digest
 from fleche.errors import RemoteConnectionError
@@ -21,7 +22,6 @@ from fleche.parcel import pack
 from fleche.remote import PipeChannel, RemoteCache, serve
 from fleche.remote import _messages as m
 from fleche.remote._frames import Kind
-from fleche.testing.caches import example_call
 from tests.helpers.caches import cache_factory
 from tests.helpers.leaks import check_leaks
 from tests.helpers.peers import Wire, hostile_server, message, rss

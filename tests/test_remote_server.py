@@ -14,6 +14,7 @@ from typing import Any
 
 import msgspec
 import pytest
+from fleche.testing.caches import example_call
 
 from fleche.call import CallRecord, LazyCall, QueryCall
 from fleche.errors import ConfigError, ProtocolError, Rejected, RemoteConnectionError
@@ -22,7 +23,6 @@ from fleche.remote import LocalSubprocessChannel, RemoteCache, SubprocessCache, 
 from fleche.remote import _messages as m
 from fleche.remote._frames import Flag, Frame, FrameDecoder, Kind, encode_frame
 from fleche.remote._handshake import ClientGreeting
-from fleche.testing.caches import example_call
 from tests.helpers.caches import cache_factory
 from tests.helpers.serving import Serving
 

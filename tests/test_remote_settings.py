@@ -13,12 +13,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from fleche.config.place import Place
+from fleche.config.schema import parse
+from fleche.testing.caches import check_read_only_cache, example_call
 
 import fleche
 from fleche.caches import BaseCache, CachePool, CacheStack, ReadOnlyCache
 from fleche.config import cache_from_config, cache_to_config
-from fleche.config.place import Place
-from fleche.config.schema import parse
 from fleche.digest import digest
 from fleche.errors import ConfigError, Rejected, RemoteConnectionError
 from fleche.remote import (
@@ -31,7 +32,6 @@ from fleche.remote import (
     serve,
 )
 from fleche.remote._handshake import server_info
-from fleche.testing.caches import check_read_only_cache, example_call
 from tests.helpers.caches import cache_factory
 from tests.helpers.peers import INFO, Wire, hostile_server
 from tests.helpers.serving import Serving

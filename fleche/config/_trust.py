@@ -5,7 +5,7 @@ upward from the working directory, which may be below a directory of somebody el
 only if the user or root owns it and no other user can write it, and if the same is true of every
 directory above it. (In a sticky directory such as ``/tmp``, others can add entries but not
 replace those of the user.) A directory that is shared on purpose is named once, in the environment
-variable ``FLECHE_TRUST`` or under ``trust`` in the user's own file; then everything below it counts.
+variable ``FLECHE_TRUST`` or under ``trust`` in the user's own file; then all below it counts.
 
 The same idea protects ``~/.ssh`` (``StrictModes`` of sshd_config(5)) and ``/etc/sudoers``.
 """

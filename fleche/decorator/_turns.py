@@ -1,9 +1,9 @@
 """Turns: of several processes that want the same result at the same time, one computes.
 
-Whoever computes holds a claim (:class:`~fleche.storage.LockTable`), which a thread renews until the result is
-stored. The others wait until it is gone, look the result up, and find it. They take over a claim
-that is renewed no more, and compute without one where waiting in line would only take longer: when
-the owner has failed, or could not store what it computed.
+The one that computes holds a lock (:class:`~fleche.storage.LockTable`), which a thread renews until
+the result is stored. The others wait until it is gone, look the result up, and find it. They take
+over a lock whose heartbeat has stopped, and compute without one where waiting in line would only
+take longer: when the owner has failed, or could not store what it computed.
 """
 
 from __future__ import annotations

@@ -13,13 +13,13 @@ from threading import Event, Thread
 from typing import Any
 from zlib import crc32
 
+from fleche._util import __version__
 from fleche.errors import ProtocolError
 from fleche.parcel import Buffer
 from fleche.remote import Channel, PipeChannel
 from fleche.remote._frames import Flag, Frame, FrameDecoder, Kind, encode_frame
 from fleche.remote._handshake import ClientGreeting
 from fleche.remote._messages import Answer, Request, decode_answer, decode_request, encode
-from fleche._util import __version__
 
 __all__ = ["INFO", "Wire", "hostile_server", "message", "raw_client", "rss", "seal"]
 
