@@ -110,6 +110,47 @@ class TestEnvironment:
         found = collect(Environment(["attr"]))["environment"]["packages"]
         assert found == {"attr": attr.__version__}
 
+    def test_where_it_ran(self) -> None:
+        found = collect(Environment())["environment"]
+        assert (found["executable"], found["cwd"]) == (sys.executable, os.getcwd())
+
+    def test_a_working_directory_that_is_gone(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        gone = tmp_path / "gone"
+        gone.mkdir()
+        monkeypatch.chdir(gone)
+        gone.rmdir()
+        assert "cwd" not in {
+            key for key, value in collect(Environment())["environment"].items() if value
+        }
+
+    def test_packages_that_are_imported_in_the_body(self) -> None:
+        def function() -> None:
+            import hypothesis
+            from pandas.api import types
+
+            del hypothesis, types
+
+        assert {"hypothesis", "pandas"} <= set(imported_by(function))
+
+    def test_packages_of_the_own_modules_behind_the_function(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """What one's own helpers use was used; their own names are none of a package."""
+        monkeypatch.syspath_prepend(tmp_path)
+        (tmp_path / "own_helpers.py").write_text(
+            "import own_deep\ndef help():\n    return own_deep.deep()\n"
+        )
+        (tmp_path / "own_deep.py").write_text("def deep():\n    import h5py\n    return h5py\n")
+        scope: dict[str, Any] = {"__name__": "own_script"}
+        exec("import own_helpers\ndef function():\n    return own_helpers.help()", scope)
+        try:
+            assert imported_by(scope["function"]) == ["h5py"]
+        finally:
+            for name in ("own_helpers", "own_deep"):
+                sys.modules.pop(name, None)
+
     def test_without_a_function(self) -> None:
         assert imported_by(None) == []
         assert collect(Environment(), about=None)["environment"]["packages"] == {}

@@ -28,6 +28,7 @@ from ._dependencies import (
 )
 from ._info import FunctionInfo, inspect_function
 from ._markers import IGNORED, REQUIRED, UNORDERED, Ignored, Marker, Required, Unordered
+from ._own import is_own_module
 from ._resolve import Closure, Node, digest_of_nodes
 from ._signature import Transparent
 
@@ -51,6 +52,7 @@ __all__ = [
     "changes_between",
     "digest_of_nodes",
     "inspect_function",
+    "is_own_module",
     "own_code",
     "pack_knowledge",
     "save_texts",

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import functools
+import inspect
+import os
 import sys
-from collections.abc import Callable, Iterable
-from types import ModuleType
+from collections.abc import Callable, Iterable, Mapping
+from types import CodeType, FunctionType, ModuleType
 from typing import Any
 
+from fleche.function import is_own_module
 from fleche.metadata._base import MetaData
 
 __all__ = ["Environment"]
@@ -16,12 +19,13 @@ __all__ = ["Environment"]
 class Environment(MetaData):
     """The interpreter and the versions of packages.
 
-    Its data are ``python``, ``implementation``, ``platform`` and ``packages``, a dict of versions.
+    Its data are ``python``, ``implementation``, ``platform``, ``executable``, ``cwd`` (the working
+    directory) and ``packages``, a dict of versions.
 
     Args:
         packages: names of the packages, as they are installed or as they are imported; if not
-            given, those that the module of the function has imported, as far as they are not of
-            the standard library.
+            given, those that the function and the user's own code behind it import, at the top of
+            modules or in bodies, as far as they are not of the standard library.
     """
 
     def __init__(self, packages: Iterable[str] | None = None) -> None:
@@ -35,18 +39,65 @@ class Environment(MetaData):
             "python": ".".join(map(str, sys.version_info[:3])),
             "implementation": sys.implementation.name,
             "platform": _platform(),
+            "executable": sys.executable,
+            "cwd": _working_directory(),
             "packages": {name: version for name, version in versions.items() if version},
         }
 
 
 def imported_by(function: Callable[..., Any] | None) -> list[str]:
-    """Return the packages, other than the standard library, in the globals of ``function``."""
+    """Return the installed packages that a function, and the user's own code behind it, imports.
+
+    These are the packages that the function's module imports, those that its functions import in
+    their bodies, and the same for every module of the user's own that these lead to.
+    """
+    plain = inspect.unwrap(function) if callable(function) else None
+    code = getattr(plain, "__code__", None)
+    found = {name.partition(".")[0] for name in _imports_of_code(code)} if code else set()
+    pending: list[Mapping[str, Any]] = [getattr(plain, "__globals__", {})]
+    seen: set[int] = set()
+    while pending:
+        namespace = pending.pop()
+        if id(namespace) in seen:
+            continue
+        seen.add(id(namespace))
+        for name in _modules_in(namespace):
+            if is_own_module(name):
+                pending.append(vars(sys.modules.get(name, sys)))
+            else:
+                found.add(name.partition(".")[0])
+    return sorted(name for name in found if name not in _NO_PACKAGES and not is_own_module(name))
+
+
+_NO_PACKAGES = {"", "__main__", "__mp_main__", *sys.stdlib_module_names}
+
+
+def _modules_in(namespace: Mapping[str, Any]) -> set[str]:
+    """Return the names of the modules that a namespace refers to, or imports in its functions."""
     found: set[str] = set()
-    for value in list(getattr(function, "__globals__", {}).values()):
-        module = value.__name__ if isinstance(value, ModuleType) else _module_of(value)
-        found.add(module.partition(".")[0])
-    own = (getattr(function, "__module__", None) or "").partition(".")[0]
-    return sorted(found - {"", "__main__", own} - sys.stdlib_module_names)
+    for value in list(namespace.values()):
+        found.add(value.__name__ if isinstance(value, ModuleType) else _module_of(value))
+        if getattr(value, "__globals__", None) is namespace:
+            found.update(_imports_of_code(inspect.unwrap(value).__code__))
+        elif isinstance(value, type) and value.__module__ == namespace.get("__name__"):
+            for member in list(vars(value).values()):
+                if isinstance(member, FunctionType):
+                    found.update(_imports_of_code(member.__code__))
+    return found - {namespace.get("__name__")}
+
+
+@functools.lru_cache(maxsize=4096)
+def _imports_of_code(code: CodeType) -> frozenset[str]:
+    """Return the modules that code imports in its body; relative imports stay in the package."""
+    import dis
+
+    found = {
+        str(step.argval) for step in dis.get_instructions(code) if step.opname == "IMPORT_NAME"
+    }
+    for constant in code.co_consts:
+        if isinstance(constant, CodeType):
+            found |= _imports_of_code(constant)
+    return frozenset(found - {""})
 
 
 def _module_of(value: Any) -> str:
@@ -58,15 +109,29 @@ def _module_of(value: Any) -> str:
     return module if isinstance(module, str) else ""
 
 
-@functools.cache
+def _working_directory() -> str | None:
+    try:
+        return os.getcwd()
+    except OSError:  # it has been removed
+        return None
+
+
+_versions: dict[str, str] = {}
+
+
 def _version(name: str) -> str | None:
+    """Return the version of a package; that of one that is not there may be known later."""
     from importlib.metadata import PackageNotFoundError, version
 
-    try:
-        return version(name)
-    except (PackageNotFoundError, ValueError):
-        found = getattr(sys.modules.get(name), "__version__", None)
-        return found if isinstance(found, str) else None
+    if name not in _versions:
+        try:
+            found: Any = version(name)
+        except (PackageNotFoundError, ValueError):
+            found = getattr(sys.modules.get(name), "__version__", None)
+        if not isinstance(found, str):
+            return None
+        _versions[name] = found
+    return _versions[name]
 
 
 @functools.cache
