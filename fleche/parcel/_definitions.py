@@ -12,7 +12,6 @@ was there before.
 from __future__ import annotations
 
 import builtins
-import dis
 import functools
 import importlib
 import io
@@ -154,6 +153,8 @@ def _digest_of(value: Any, is_state: bool = False) -> str:
 
 def _assigned_names(cls: type) -> set[str]:
     """Return the names of attributes that the methods of a class assign."""
+    import dis
+
     data = {name for name, value in vars(cls).items() if not callable(value)}
     found: set[str] = set()
     for function in _functions_of(cls):
