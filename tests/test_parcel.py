@@ -162,6 +162,16 @@ class TestAddresses:
         assert parcel.address == f"{KEY}.{parcel.variant}"
         verify(parcel, keys=keys)
 
+    def test_another_form(self) -> None:
+        """What is asked for by its address is refused in another form; by its digest it is not."""
+        one, part = pack([[1], [1]], digest=KEY), [1]
+        other = pack([part, part], digest=KEY)
+        for action in (unpack, verify):
+            action(other, digest=other.address)
+            action(other, digest=KEY)
+            with pytest.raises(CorruptParcel, match=rf"holds {KEY[:12]}\.\w+, not {KEY[:12]}\.\w+"):
+                action(other, digest=one.address)
+
     def test_a_variant_that_lies(self) -> None:
         """Neither opening nor verify() takes a stream for that of another variant."""
         for keys, compression in (((), "zlib"), ((b"s",), None)):

@@ -233,6 +233,39 @@ class TestElsewhere:
             "10",
         ]
 
+    def test_registers_of_classes(self, script: Script) -> None:
+        """A base or metaclass of the program that notes its classes does not note one built apart.
+
+        Other bases are the program's own.
+        """
+        text = """
+        class Plain: pass
+        class Hook:
+            known = []
+            def __init_subclass__(cls, **options): Hook.known.append(cls)
+        class Meta(type):
+            known = []
+            def __init__(cls, *args):
+                super().__init__(*args)
+                Meta.known.append(cls)
+        class One(Plain, Hook):
+            def who(self): return 1
+        class Two(Plain, metaclass=Meta):
+            def who(self): return 1
+        """
+        script.run(text, "value = [One(), Two()]\n", WRITE)
+        found = script.run(
+            text.replace("return 1", "return 2"),
+            READ,
+            """
+            warnings.simplefilter("ignore")
+            one, two = opened()
+            print(one.who(), two.who(), isinstance(one, Plain), isinstance(two, Plain))
+            print(Hook.known == [One], Meta.known == [Two])
+            """,
+        )
+        assert found == ["1 1 True True", "True True"]
+
     def test_what_cannot_be_built(self, script: Script) -> None:
         """A class of a script that cannot be stored by value is of use in that script only."""
         definition = """

@@ -3,6 +3,7 @@
 from fleche.parcel._codecs import CODECS, zstd_available
 from fleche.parcel._definitions import born as born
 from fleche.parcel._definitions import cached_property as cached_property
+from fleche.parcel._definitions import class_apart as class_apart
 from fleche.parcel._definitions import class_named as class_named
 from fleche.parcel._definitions import function_named as function_named
 from fleche.parcel._definitions import type_named as type_named

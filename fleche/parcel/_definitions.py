@@ -12,7 +12,6 @@ was there before.
 from __future__ import annotations
 
 import builtins
-import dis
 import functools
 import importlib
 import io
@@ -37,6 +36,7 @@ __all__ = [
     "Named",
     "born",
     "cached_property",
+    "class_apart",
     "class_named",
     "function_named",
     "type_named",
@@ -154,6 +154,8 @@ def _digest_of(value: Any, is_state: bool = False) -> str:
 
 def _assigned_names(cls: type) -> set[str]:
     """Return the names of attributes that the methods of a class assign."""
+    import dis
+
     data = {name for name, value in vars(cls).items() if not callable(value)}
     found: set[str] = set()
     for function in _functions_of(cls):
@@ -279,9 +281,16 @@ def _definition_pickler() -> Any:
                 return cached_property, (obj.func, obj.attrname)
             if isinstance(obj, (type, types.FunctionType)) and not self._is_method(obj):
                 reduced = self._named.reduce(obj)
-                if reduced is not NotImplemented:
-                    return reduced
+                if reduced is not NotImplemented and reduced[0] is not type_named:
+                    return (class_apart, reduced[1]) if self._would_notice(obj) else reduced
             return super().reducer_override(obj)
+
+        def _would_notice(self, obj: Any) -> bool:
+            """Return whether making the class runs code of ``obj``, which may keep a register."""
+            root = self._root
+            if not (isinstance(root, type) and isinstance(obj, type)):
+                return False
+            return obj is type(root) or (obj in root.__mro__ and _acts_on_subclasses(obj))
 
         def _is_method(self, obj: Any) -> bool:
             """Return whether a function belongs to the body of the class."""
@@ -292,6 +301,12 @@ def _definition_pickler() -> Any:
             )
 
     return DefinitionPickler
+
+
+def _acts_on_subclasses(cls: type) -> bool:
+    """Return whether code of the program runs when a class is derived from ``cls``."""
+    acting = (base for base in cls.__mro__ if "__init_subclass__" in vars(base))
+    return is_interactive(type(cls)) or any(map(is_interactive, acting))
 
 
 def _reduce_by_value(pickler: Any, obj: Built) -> Any:
@@ -346,18 +361,23 @@ class Loader:
         self._building: dict[ClassName, Any] = {}
         self._different: list[ClassName] = []
 
-    def find(self, name: ClassName, is_class: bool) -> Any:
+    def find(self, name: ClassName, is_class: bool, *, apart: bool = False) -> Any:
         """Return the class or function of that name and code.
+
+        Args:
+            name: of it.
+            is_class: whether it is a class.
+            apart: do not take one that the program itself has made.
 
         Raises:
             UnpackError: it is not here, and the parcel does not hold it by value.
         """
-        live = _live(name, is_class)
+        live = None if apart else _live(name, is_class)
         if live is not None and code_of(live) == name.code:
             return live
         with _Lock.held:
             found = self._building.get(name, _built.get(name))
-            if found is None and is_class:
+            if found is None and is_class and not apart:
                 found = _search(name)
             if found is None:
                 found = self._build(name)
@@ -438,6 +458,11 @@ def class_named(module: str, qualname: str, code: str) -> Any:
     return Loader(bytes).find(ClassName(module, qualname, code), is_class=True)
 
 
+def class_apart(module: str, qualname: str, code: str) -> Any:
+    """Return a class that nothing of the program uses; a definition names a base so."""
+    return Loader(bytes).find(ClassName(module, qualname, code), is_class=True, apart=True)
+
+
 def function_named(module: str, qualname: str, code: str) -> Any:
     """Return a function of this process; a stream names it so."""
     return Loader(bytes).find(ClassName(module, qualname, code), is_class=False)
@@ -460,5 +485,12 @@ def born(name: tuple[str, str, str], make: Callable[..., Any], args: Any) -> Any
     return make(*args)
 
 
-for _function in (born, cached_property, class_named, function_named, type_named):
+for _function in (
+    born,
+    cached_property,
+    class_apart,
+    class_named,
+    function_named,
+    type_named,
+):
     _function.__module__ = "fleche.parcel"

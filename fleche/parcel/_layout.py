@@ -327,14 +327,18 @@ class Parcel:
         return b"".join(self.chunks())
 
     def check_digest(self, digest: str) -> None:
-        """Check that the head says that this is the value of ``digest`` (empty: any).
+        """Check that the head says that this is the value of ``digest``.
+
+        Args:
+            digest: a full digest (any variant will do), an address, or empty: anything.
 
         Raises:
             CorruptParcel: it says something else.
         """
-        if digest and self.head.digest != digest:
+        held: str = self.address if "." in digest else self.head.digest
+        if digest and held != digest:
             raise CorruptParcel(
-                f"{self.source.name}: holds {self.head.digest[:12] or '?'}, not {digest[:12]}"
+                f"{self.source.name}: holds {_short(held) or '?'}, not {_short(digest)}"
             )
 
     def check_signature(self, keys: Sequence[bytes]) -> None:
@@ -438,6 +442,11 @@ def assemble(head: Head, contents: Sequence[Buffer], keys: Sequence[bytes] = ())
         position = offset + size
     source = MemorySource([memoryview(piece).cast("B") for piece in pieces])
     return Parcel(source, _Assembled(head, sections, bool(keys), preamble, offsets, total))
+
+
+def _short(address: str) -> str:
+    digest, dot, variant = address.partition(".")
+    return digest[:12] + dot + variant[:8]
 
 
 def length_of(begun: Buffer) -> int:

@@ -264,7 +264,7 @@ def unpack(
 
     Args:
         parcel: what :func:`pack` returned, from wherever it has been. It may be spent by this.
-        digest: the digest that the value must have (empty: any).
+        digest: the digest or address that the value must have (empty: any).
         keys: secrets; if there are any, one of them must have signed the parcel and its buffers.
         buffers: the parcels of the buffers that it refers to; they may be spent by this.
 

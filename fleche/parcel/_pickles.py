@@ -387,6 +387,8 @@ class _Finding:
                 return lambda *args: self.loader.find(ClassName(*args), is_class=True)
             if name == "function_named":
                 return lambda *args: self.loader.find(ClassName(*args), is_class=False)
+            if name == "class_apart":
+                return lambda *args: self.loader.find(ClassName(*args), is_class=True, apart=True)
             if name == "born":
                 return self.loader.born
         find = super().find_class  # type: ignore[misc]
