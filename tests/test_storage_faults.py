@@ -230,9 +230,9 @@ def test_a_full_disk(small_disk: Path) -> None:
         assert found.verify().ok
         assert blob(10_000) == small
         size = 50_000
-        while blob.contains(size) or size == 50_000:
-            blob(size := size + 1)  # until it is full to the brim
         with caught():
+            while blob.contains(size) or size == 50_000:
+                blob(size := size + 1)  # until it is full to the brim
             for size in range(60_000, 60_010):
                 assert len(blob(size)) == size
         assert leftovers(root) == []
@@ -264,7 +264,7 @@ def test_a_full_disk_under_a_database(small_disk: Path, tmp_path: Path, kind: st
             for number in range(2, 60):
                 assert function([number]) == [2 * number]
         assert [each for each in warned if "not stored" in str(each.message)] == warned
-        assert len(warned) == 1
+        assert 1 <= len(warned) <= 10  # again where one was stored in between
         assert "the disk is full" in str(warned[0].message) or "free some space" in str(
             warned[0].message
         )
