@@ -407,6 +407,16 @@ class TestErrors:
             get(calls, OTHER)
         assert str(caught.value) == f"{target}: call {OTHER[:12]}: altered bytes, or another call's"
 
+    def test_an_entry_that_holds_no_record(self, tmp_path: Path) -> None:
+        """Sound bytes that are no record are refused too, with the path."""
+        calls = CallFile(tmp_path)
+        entry = an_entry()
+        put(calls, KEY, entry._replace(record=entry.record.replace(name=3)))
+        with pytest.raises(CorruptParcel) as caught:
+            get(calls, KEY)
+        where = f"{path_of(tmp_path, KEY, 'call')}: call {KEY[:12]}: not a call record"
+        assert str(caught.value).startswith(where)
+
     def test_a_query_skips_damage_with_one_warning(
         self, tmp_path: Path, caplog: pytest.LogCaptureFixture
     ) -> None:

@@ -21,7 +21,7 @@ from typing import Any, Generic, NamedTuple, TypeVar
 
 from fleche._util import batched, override
 from fleche.call import CallEntry, QueryCall
-from fleche.digest import Address, Digest
+from fleche.digest import Address
 from fleche.errors import CorruptParcel, ParcelError, SignatureError, UnpackError
 from fleche.parcel import BUFFER, Head, Packing, Parcel
 from fleche.parcel import verify as verify_parcel
