@@ -268,6 +268,21 @@ class TestWriting:
             assert not touch(values, OTHER)
             assert not touch(calls, OTHER)
 
+    def test_the_file_of_a_colleague(self, open_directory: Path) -> None:
+        """Where only its owner may set its age, a value that others rely on is written again."""
+        values = ValueFile(open_directory)
+        put(values, KEY, parcel())
+        found = path_of(open_directory, KEY)
+        age(found, 1000)
+        found.chmod(0o644)
+        for place in (found.parent, open_directory):
+            place.chmod(0o777)
+        with as_somebody():
+            assert touch(values, KEY)
+            assert abs(entry(values, KEY).modified - time.time()) < 100
+            assert values.packing.unpack(get(values, KEY), KEY) == 1
+        assert len(files(open_directory)) == 1
+
 
 class TestErrors:
     def test_a_read_only_directory_is_read(self, open_directory: Path) -> None:
