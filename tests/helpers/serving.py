@@ -131,13 +131,13 @@ class Faulty:
 
 
 def make_faulty(factory: Factory, error: Callable[[], BaseException]) -> BaseCache:
-    """Return the cache of `factory`, whose `load_record` raises `error()`."""
+    """Return the cache of `factory`, whose backend raises `error()` when calls are loaded."""
     cache = factory()
 
-    def fail(key: object) -> Any:
+    def fail(keys: object, *, inline: int = 0) -> Any:
         raise error()
 
-    cache.load_record = fail  # type: ignore[method-assign]
+    cache.backend.load = fail  # type: ignore[method-assign]
     return cache
 
 
