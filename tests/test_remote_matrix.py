@@ -13,7 +13,7 @@ import pytest
 
 from fleche.caches import BaseCache, CacheStack
 from fleche.call import Call
-from fleche.digest import Digest
+from fleche.digest import Address
 from fleche.errors import AmbiguousDigestError, Rejected
 from fleche.remote import RemoteCache
 from fleche.testing import CACHE_CHECKS, check_read_only_cache, example_call
@@ -143,7 +143,8 @@ class TestErrors:
         pid = remote.info()["pid"]
         with pytest.raises(RuntimeError):
             remote.load("0" * 64)
-        assert remote.contains_many([Digest("0" * 64)]) == [False]
+        absent = [Address.of("0" * 64)]
+        assert remote.backend.lacking(absent) == absent
         assert remote.info()["pid"] == pid
 
 
