@@ -582,3 +582,17 @@ def test_with_processes(root: Path) -> None:
         assert child.communicate(timeout=30) == ("done\n", "")
         assert child.returncode == 0
     assert removed > 50
+
+
+def test_the_clock_of_a_file_server_counts(
+    cache: Cache, root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A machine whose clock is ahead of that of the files takes nothing that is fresh."""
+    cache.save_value([1])
+    now = time.time()
+    monkeypatch.setattr(time, "time", lambda: now + 2 * HOUR)
+    assert cache.gc().kept == 1
+    assert cache.values.now() < now + HOUR
+    assert len([path for path in root.rglob("*") if path.is_file()]) == 1
+    age(root, 2 * HOUR)
+    assert cache.gc().removed == 1

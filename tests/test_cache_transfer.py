@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack
+from datetime import datetime
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -14,9 +15,11 @@ from fleche.caches import (
     BaseCache,
     Cache,
     CacheBackend,
+    CachePool,
     CacheStack,
     CacheView,
     Gc,
+    RefreshingCache,
     SizeLimitedCache,
     SyncReport,
     ViewBackend,
@@ -707,6 +710,91 @@ class TestSync:
         with one, two:
             assert one.sync(two) == SyncReport(sent=1, received=1)
             assert state(one) == state(two)
+
+
+VIEWS: dict[str, Callable[[BaseCache], BaseCache]] = {
+    "itself": lambda remote: remote,
+    "filter": lambda remote: remote.filter(name="f"),
+    "filter by function": lambda remote: remote.filter(lambda call: call.name == "f"),
+    "read-only": BaseCache.readonly,
+    "pool": lambda remote: CachePool([in_memory(), remote]),
+    "stack": lambda remote: CacheStack([in_memory(), remote]),
+    "stack, first": lambda remote: CacheStack([remote, in_memory()]),
+    "refreshing": lambda remote: RefreshingCache(remote, datetime(2000, 1, 1)),
+}
+WRITABLE = ("itself", "filter", "filter by function", "stack, first", "refreshing")
+
+
+class TestRequests:
+    """A hundred keys cost a remote cache a few requests, through whatever they go."""
+
+    @pytest.fixture(params=[False, True], ids=["small", "large"])
+    def is_large(self, request: pytest.FixtureRequest) -> bool:
+        return bool(request.param)
+
+    def calls(self, is_large: bool) -> Iterator[Call]:
+        for x in range(100):
+            result = [x, LARGE] if is_large else [x]
+            yield call(x=[x], result=result, started="2024-01-01T00:00:00")
+
+    @pytest.fixture
+    def served(
+        self, serving: Serving, tmp_path: Path, is_large: bool
+    ) -> Iterator[tuple[RemoteCache, TappedChannel, Cache]]:
+        """A remote cache, what crosses the wire, and the cache that is served."""
+        far = in_files(tmp_path / "far")
+        tap = TappedChannel(serving.channel("pipe", lambda: far))
+        with RemoteCache(tap) as remote:
+            remote.contains_many([digest(0)])
+            yield remote, tap, far
+
+    @pytest.mark.parametrize("view", VIEWS.values(), ids=VIEWS)
+    def test_out_of(
+        self,
+        served: tuple[RemoteCache, TappedChannel, Cache],
+        view: Callable[[BaseCache], BaseCache],
+        is_large: bool,
+    ) -> None:
+        remote, tap, far = served
+        for each in self.calls(is_large):
+            far.save(each)
+        target, before = in_memory(), len(tap.requests())
+        assert view(remote).transfer(target) == 100
+        assert len(tap.requests()) - before <= 3 + is_large
+        assert state(target) == state(far)
+
+    @pytest.mark.parametrize("name", WRITABLE)
+    def test_into(
+        self, served: tuple[RemoteCache, TappedChannel, Cache], name: str, is_large: bool
+    ) -> None:
+        remote, tap, far = served
+        source = in_memory()
+        for each in self.calls(is_large):
+            source.save(each)
+        before = len(tap.requests())
+        assert source.transfer(VIEWS[name](remote)) == 100
+        # large values are pinned and asked for first, and go up in groups of half a megabyte
+        assert len(tap.requests()) - before <= (12 if is_large else 2)
+        assert state(far) == state(source)
+
+    @pytest.mark.parametrize("view", VIEWS.values(), ids=VIEWS)
+    def test_many(
+        self,
+        served: tuple[RemoteCache, TappedChannel, Cache],
+        view: Callable[[BaseCache], BaseCache],
+        is_large: bool,
+    ) -> None:
+        remote, tap, far = served
+        keys = [D(far.save(each)) for each in self.calls(is_large)]
+        shown, before = view(remote), len(tap.requests())
+        assert shown.contains_many(keys) == [True] * 100
+        assert len(tap.requests()) - before <= 2
+        before = len(tap.requests())
+        assert [each.key for each in shown.load_many(keys)] == keys
+        assert len(tap.requests()) - before == 1
+        before = len(tap.requests())
+        assert len(shown.lookup_many(keys)) == 100
+        assert len(tap.requests()) - before <= 1
 
 
 class TestEconomy:

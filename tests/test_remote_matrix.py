@@ -13,7 +13,7 @@ import pytest
 
 from fleche.caches import BaseCache, CacheStack
 from fleche.call import Call
-from fleche.digest import Digest
+from fleche.digest import Address
 from fleche.errors import AmbiguousDigestError, Rejected
 from fleche.remote import RemoteCache
 from fleche.testing import CACHE_CHECKS, check_read_only_cache, example_call
@@ -122,7 +122,7 @@ class TestErrors:
             remote.load("0" * 64)
         told = "".join(getattr(caught.value, "__notes__", [str(caught.value.__cause__)]))
         assert "remote traceback" in told
-        assert "load_record" in told
+        assert "in fail" in told
 
     def test_an_unpicklable_exception(
         self, serving: Serving, channel_kind: str, file_cache: Any
@@ -132,7 +132,7 @@ class TestErrors:
         with pytest.raises(RuntimeError) as caught:
             remote.load("0" * 64)
         assert type(caught.value) is RuntimeError
-        for part in ("Unpicklable('a frame')", "Traceback", "load_record"):
+        for part in ("Unpicklable('a frame')", "Traceback", "in fail"):
             assert part in str(caught.value)
 
     def test_the_connection_survives(
@@ -143,7 +143,8 @@ class TestErrors:
         pid = remote.info()["pid"]
         with pytest.raises(RuntimeError):
             remote.load("0" * 64)
-        assert remote.missing([Digest("0" * 64)]) == ["0" * 64]
+        absent = [Address.of("0" * 64)]
+        assert remote.backend.lacking(absent) == absent
         assert remote.info()["pid"] == pid
 
 

@@ -9,13 +9,15 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 from fleche.caches import Cache
 from fleche.call import Call, CallEntry
 from fleche.digest import Digest
 from fleche.errors import CorruptParcel, ParcelError, SignatureError
-from fleche.parcel import _packing
+from fleche.parcel import Parcel, _packing
+from fleche.parcel._layout import assemble
 from fleche.storage import CallFile, CallStorage, Sql, ValueFile
 from fleche.storage.local import CallLocal, ValueLocal
 from tests.helpers.layers import call
@@ -253,6 +255,28 @@ def test_every_bit_of_an_entry_in_a_database(tmp_path: Path, kind: str, step: in
         assert cache.verify().ok
         assert other.execute(find, (key,)).fetchone()[0] == sound
         other.close()
+
+
+@pytest.mark.parametrize("codec", ["zlib", "zstd"])
+@pytest.mark.parametrize("size", [-5, -1, 3 << 30, 2**64 - 1])
+def test_a_size_that_lies(tmp_path: Path, codec: Any, size: int) -> None:
+    """A parcel that claims an impossible size is damage, which verify() finds and removes."""
+    if codec == "zstd":
+        pytest.importorskip("zstandard")
+    with Cache(ValueFile(tmp_path, compress=codec), CallFile(tmp_path)) as cache:
+        key = cache.save_value(["text" * 1000])
+        (path,) = tmp_path.rglob("*.value")
+        sound = Parcel.from_bytes(path.read_bytes())
+        section = msgspec.structs.replace(sound.head.stream, size=size)
+        head = msgspec.structs.replace(sound.head, stream=section)
+        path.write_bytes(assemble(head, [sound.stored(0)]).tobytes())
+        with pytest.raises((CorruptParcel, KeyError)):
+            cache.load_value(key)
+        assert not cache.verify().ok
+        cache.verify(repair=True)
+        assert not path.exists()
+        assert cache.verify().ok
+        cache.gc(grace=0)
 
 
 class TestSignatures:

@@ -268,6 +268,21 @@ class TestWriting:
             assert not touch(values, OTHER)
             assert not touch(calls, OTHER)
 
+    def test_the_file_of_a_colleague(self, open_directory: Path) -> None:
+        """Where only its owner may set its age, a value that others rely on is written again."""
+        values = ValueFile(open_directory)
+        put(values, KEY, parcel())
+        found = path_of(open_directory, KEY)
+        age(found, 1000)
+        found.chmod(0o644)
+        for place in (found.parent, open_directory):
+            place.chmod(0o777)
+        with as_somebody():
+            assert touch(values, KEY)
+            assert abs(entry(values, KEY).modified - time.time()) < 100
+            assert values.packing.unpack(get(values, KEY), KEY) == 1
+        assert len(files(open_directory)) == 1
+
 
 class TestErrors:
     def test_a_read_only_directory_is_read(self, open_directory: Path) -> None:
@@ -406,6 +421,16 @@ class TestErrors:
         with pytest.raises(CorruptParcel) as caught:
             get(calls, OTHER)
         assert str(caught.value) == f"{target}: call {OTHER[:12]}: altered bytes, or another call's"
+
+    def test_an_entry_that_holds_no_record(self, tmp_path: Path) -> None:
+        """Sound bytes that are no record are refused too, with the path."""
+        calls = CallFile(tmp_path)
+        entry = an_entry()
+        put(calls, KEY, entry._replace(record=entry.record.replace(name=3)))
+        with pytest.raises(CorruptParcel) as caught:
+            get(calls, KEY)
+        where = f"{path_of(tmp_path, KEY, 'call')}: call {KEY[:12]}: not a call record"
+        assert str(caught.value).startswith(where)
 
     def test_a_query_skips_damage_with_one_warning(
         self, tmp_path: Path, caplog: pytest.LogCaptureFixture

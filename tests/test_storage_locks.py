@@ -17,12 +17,14 @@ from fleche.digest import Digest, digest
 from fleche.storage import (
     CallFile,
     CallMemory,
+    CallStorage,
     CallVoid,
     Lock,
     LockTable,
     Sql,
     ValueMemory,
 )
+from fleche.storage.local import CallLocal
 from fleche.testing.corpus import an_entry
 from tests.helpers.layers import in_files, in_memory
 from tests.helpers.postgres import postgres, postgres_server  # noqa: F401
@@ -31,13 +33,14 @@ from tests.helpers.storing import delete, has, keys, put, touch
 KEY = digest("key")
 OTHER = digest("other")
 
-KINDS = ["file", "sql", pytest.param("postgres", marks=pytest.mark.postgres)]
+KINDS = ["file", "local", "sql", pytest.param("postgres", marks=pytest.mark.postgres)]
 
 
 @pytest.fixture(params=KINDS)
-def storage(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[CallFile | Sql]:
-    made: dict[str, Callable[[], CallFile | Sql]] = {
+def storage(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[CallStorage]:
+    made: dict[str, Callable[[], CallStorage]] = {
         "file": lambda: CallFile(tmp_path / "calls"),
+        "local": lambda: CallLocal(tmp_path / "calls"),
         "sql": lambda: Sql(tmp_path / "calls.db"),
         "postgres": lambda: Sql(request.getfixturevalue("postgres")()),
     }
@@ -47,7 +50,7 @@ def storage(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[CallFile
 
 
 @pytest.fixture
-def locks(storage: CallFile | Sql) -> LockTable:
+def locks(storage: CallStorage) -> LockTable:
     return storage.locks
 
 
@@ -171,7 +174,7 @@ class TestLockTable:
         assert locks.acquire(KEY, "new") is None
         locks.release(KEY, "new")
 
-    def test_no_entry(self, storage: CallFile | Sql) -> None:
+    def test_no_entry(self, storage: CallStorage) -> None:
         """A lock is no call: it is not listed, found, touched or removed as one."""
         put(storage, OTHER, an_entry())
         locked(storage.locks)

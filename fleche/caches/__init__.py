@@ -18,7 +18,8 @@ from fleche.caches._limited import (
 )
 from fleche.caches._local import Cache, Local, LocalBackend, LocalStore
 from fleche.caches._pending import PendingCall, Pin
-from fleche.caches._stack import CachePool, CacheStack
+from fleche.caches._pool import CachePool
+from fleche.caches._stack import CacheStack
 from fleche.caches._views import (
     CacheView,
     FilteredCache,

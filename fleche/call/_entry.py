@@ -133,7 +133,10 @@ def decode_entry(
     start = _PROLOGUE.size + _CHECKSUM + (_SIGNATURE if flags & _SIGNED else 0)
     body = view[start:]
     _check_seal(key, view[: _PROLOGUE.size], view[_PROLOGUE.size : start], body, secrets, where)
-    record = decode_record(body[:record_size])
+    try:
+        record = decode_record(body[:record_size])
+    except CorruptParcel as error:
+        raise CorruptParcel(f"{where}: {error}") from None
     if not table_size:
         return CallEntry(record)
     return CallEntry(record, _parcels(body[record_size:], table_size, where))

@@ -131,7 +131,7 @@ class Faulty:
 
 
 def make_faulty(factory: Factory, error: Callable[[], BaseException]) -> BaseCache:
-    """Return the cache of `factory`, whose lookups raise `error()`."""
+    """Return the cache of `factory`, whose backend raises `error()` when calls are loaded."""
     cache = factory()
 
     def fail(keys: object, *, inline: int = 0) -> Any:

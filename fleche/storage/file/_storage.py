@@ -90,6 +90,10 @@ class FileEntries(Storage[T], Generic[T]):
     def delete_older(self, limits: Mapping[str, float]) -> set[str]:
         return {key for key, limit in limits.items() if self._files.remove_older(key, limit)}
 
+    @override
+    def now(self) -> float:
+        return self._files.now()
+
     def sweep(self, older: float = STALE) -> int:
         """Remove what killed writers left behind ``older`` seconds ago; return how many files."""
         return self._files.sweep(older)

@@ -251,7 +251,8 @@ class SqliteFile(Pooled):
         frees: bool = False,
         patience: float | None = None,
     ) -> T:
-        if self._only_read:
+        # To try would leave a log behind that is ours, and would keep the owner from writing.
+        if self._only_read or not (self._idle or self._may_write()):
             raise self._explained("write", sqlite3.OperationalError("readonly database"))
         with self._writing:
             try:
@@ -380,8 +381,12 @@ class SqliteFile(Pooled):
         """Return whether nothing may be left beside the file: it is not ours, or not writable."""
         if self._only_read or status.st_uid != os.geteuid():
             return True
+        return not self._may_write()
+
+    def _may_write(self) -> bool:
+        """Return whether the file, and a log beside it, may be written to, or are to be made."""
         ours = os.access in os.supports_effective_ids
-        return not (
+        return not self.path.exists() or (
             os.access(self.path, os.W_OK, effective_ids=ours)
             and os.access(self.path.parent, os.W_OK, effective_ids=ours)
         )
@@ -508,14 +513,8 @@ class SqliteFile(Pooled):
             with suppress(OSError):
                 if said := self._foreign_side_file():
                     return StorageError(f"{self.shown}: cannot {action}: {said}")
-        hints = {}
-        ours = os.access in os.supports_effective_ids
-        if self.path.exists() and not os.access(self.path.parent, os.W_OK, effective_ids=ours):
-            hints = {
-                "unable to open": "no permission to write; set read_only = true for this cache"
-            }
         perhaps = f"perhaps {DAMAGED}" if isinstance(error, sqlite3.DatabaseError) else ""
-        return as_storage_error(self.shown, action, error, hints, perhaps)
+        return as_storage_error(self.shown, action, error, otherwise=perhaps)
 
     def _foreign_side_file(self) -> str:
         """Return what a log that somebody else has left means, and how it is mended."""

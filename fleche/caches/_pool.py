@@ -1,0 +1,341 @@
+"""Several caches as one: layers that are asked in turn, and a pool of them to read from."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from threading import Lock
+from typing import Any, TypeVar
+
+from fleche._util import override, renewed_after_fork
+from fleche.caches._backend import INLINE, MOST_EXPANDED, CacheBackend, Progress
+from fleche.caches._base import BaseCache
+from fleche.caches._local import shrink_among
+from fleche.caches.maintenance import (
+    Gc,
+    GcReport,
+    Measure,
+    Report,
+    StatsReport,
+    Task,
+    Verify,
+    VerifyReport,
+)
+from fleche.call import CallEntry, QueryCall
+from fleche.digest import Address, Digest
+from fleche.errors import ParcelError, RemoteConnectionError
+from fleche.parcel import Parcel
+from fleche.storage import Capabilities
+
+__all__ = ["CachePool", "Layers", "PoolBackend"]
+
+log = logging.getLogger("fleche.caches")
+
+T = TypeVar("T")
+K = TypeVar("K", bound=str)
+
+_SHORTEST = 4
+_EMPTY: dict[type, Callable[[], Any]] = {
+    Gc: GcReport,
+    Measure: StatsReport,
+    Verify: VerifyReport,
+}
+
+
+class Layers:
+    """Backends in the order in which they are asked.
+
+    An unreachable one whose policy says ``on_error = "miss"`` has nothing; that is counted as
+    ``unreachable`` and logged once, and once more after it has answered in between.
+    """
+
+    def __init__(self, backends: Iterable[CacheBackend], count: Callable[[str], None]) -> None:
+        """Put ``backends`` together; ``count`` counts an event by its name."""
+        self.all = tuple(backends)
+        if not self.all:
+            raise ValueError("a stack or pool is made of at least one cache")
+        self._count = count
+        self._noted: set[tuple[str, int]] = set()
+        self._lock = renewed_after_fork(Lock())
+
+    @contextmanager
+    def tolerating(self, layer: CacheBackend) -> Iterator[None]:
+        """Leave the block quietly if ``layer`` is unreachable and its policy allows that."""
+        try:
+            yield
+        except RemoteConnectionError as error:
+            if layer.policy.on_error != "miss":
+                raise
+            self.note("unreachable", layer, error)
+        else:
+            self.settle("unreachable", layer)
+
+    def note(self, event: str, layer: CacheBackend, error: Exception) -> None:
+        """Count what happened to ``layer``; log it the first time."""
+        self._count(event)
+        mark = (event, id(layer))
+        with self._lock:
+            known = mark in self._noted
+            self._noted.add(mark)
+        level = logging.DEBUG if known else logging.WARNING
+        log.log(level, "%s: %s, going on without it: %s", layer, event, error)
+
+    def settle(self, event: str, layer: CacheBackend) -> None:
+        """Take note that ``layer`` is well again, so that the next ``event`` is logged."""
+        if self._noted:
+            with self._lock:
+                self._noted.discard((event, id(layer)))
+
+    def capabilities(self, *, read_only: bool, of: Iterable[CacheBackend]) -> Capabilities:
+        """Return what some of them are together; the others are not asked."""
+        found = []
+        for layer in of:
+            with self.tolerating(layer):
+                found.append(layer.capabilities)
+        return Capabilities(
+            read_only=read_only,
+            persistent=any(each.persistent for each in found),
+            shared=any(each.shared for each in found),
+            opens_parcels=any(each.opens_parcels for each in found),
+        )
+
+    def load_values(
+        self, addresses: Iterable[Address], *, first_last: bool = False
+    ) -> Iterator[tuple[Address, Parcel | ParcelError]]:
+        """Yield the parcels that one of them has, each layer asked once for what is still wanted.
+
+        Damage counts only where no layer has a sound one.
+
+        Args:
+            addresses: what is wanted.
+            first_last: ask the first layer last: what it has is not to be trusted.
+        """
+        order = (*self.all[1:], self.all[0]) if first_last else self.all
+        return self._load(addresses, order, lambda layer, rest: layer.load_values(rest))
+
+    def load(
+        self, keys: Sequence[Digest], inline: int
+    ) -> Iterator[tuple[Digest, CallEntry | ParcelError]]:
+        """Yield the entries that one of them has, each layer asked once for the rest."""
+        return self._load(keys, self.all, lambda layer, rest: layer.load(rest, inline=inline))
+
+    def _load(
+        self,
+        wanted: Iterable[K],
+        order: Iterable[CacheBackend],
+        load: Callable[[CacheBackend, list[K]], Iterator[tuple[K, T | ParcelError]]],
+    ) -> Iterator[tuple[K, T | ParcelError]]:
+        rest = dict.fromkeys(wanted)
+        damage: dict[K, ParcelError] = {}
+        for layer in order:
+            if not rest:
+                return
+            with self.tolerating(layer):
+                for key, item in load(layer, list(rest)):
+                    if isinstance(item, ParcelError):
+                        damage.setdefault(key, item)
+                        continue
+                    del rest[key]
+                    yield key, item
+        yield from ((key, error) for key, error in damage.items() if key in rest)
+
+    def contains(self, keys: Sequence[Digest | Address]) -> list[bool]:
+        """Return for each key whether one of them contains it, each asked once for the rest."""
+        found: set[tuple[type, str]] = set()
+        for layer in self.all:
+            rest = [key for key in keys if (type(key), key) not in found]
+            if not rest:
+                break
+            with self.tolerating(layer):
+                there = layer.contains(rest)
+                found.update((type(k), k) for k, known in zip(rest, there, strict=True) if known)
+        return [(type(key), key) in found for key in keys]
+
+    def expand(self, prefixes: Sequence[str]) -> list[tuple[Digest, ...]]:
+        """Return for each prefix what it stands for in all of them together."""
+        found: list[dict[Digest, None]] = [{} for _ in prefixes]
+        for layer in self.all:
+            # a complete digest that one layer has stands for itself; no further one is asked
+            asked = [
+                place
+                for place, prefix in enumerate(prefixes)
+                if not (len(prefix) == 64 and found[place])
+            ]
+            if not asked:
+                break
+            with self.tolerating(layer):
+                answers = layer.expand([prefixes[place] for place in asked])
+                for place, answer in zip(asked, answers, strict=True):
+                    found[place].update(dict.fromkeys(answer))
+        return [tuple(each)[:MOST_EXPANDED] for each in found]
+
+    def shrink(self, keys: Sequence[Digest]) -> list[Digest | None]:
+        """Return for each key the beginning that stands for it alone in every one of them."""
+        known: list[dict[CacheBackend, Digest]] = [{} for _ in keys]
+        foreign: list[list[Digest]] = [[] for _ in keys]
+        for layer in self.all:
+            with self.tolerating(layer):
+                for place, short in enumerate(layer.shrink(keys)):
+                    if short is not None:
+                        known[place][layer] = short
+                # where a layer lacks the key, others of it may begin alike
+                lacked = [place for place, each in enumerate(known) if layer not in each]
+                prefixes = [keys[place][:_SHORTEST] for place in lacked]
+                for place, others in zip(lacked, layer.expand(prefixes), strict=True):
+                    foreign[place] += others
+        return [
+            max((*each.values(), shrink_among(key, others)), key=len) if each else None
+            for key, each, others in zip(keys, known, foreign, strict=True)
+        ]
+
+    def query(
+        self, template: QueryCall, *, keys_only: bool
+    ) -> Iterator[tuple[Digest, CallEntry | None]]:
+        """Yield the matching calls; of several with one key, the first."""
+        seen: set[Digest] = set()
+        for layer in self.all:
+            with self.tolerating(layer):
+                for key, entry in layer.query(template, keys_only=keys_only):
+                    if key not in seen:
+                        seen.add(key)
+                        yield key, entry
+
+    def maintain(self, task: Task, progress: Progress | None) -> Report:
+        """Carry out a task in those that are on this machine and, if it changes them, writable."""
+        done, latest = 0, 0
+
+        def step(number: int) -> None:
+            nonlocal latest
+            latest = number
+            assert progress is not None
+            progress(done + number)
+
+        total: Report = _EMPTY[type(task)]()
+        writes = task.changes or isinstance(task, Gc)
+        for layer in self.all:
+            if layer.local and not (writes and layer.read_only):
+                latest = 0
+                total = total + layer.maintain(task, None if progress is None else step)
+                done += latest
+        return total
+
+    def close(self) -> None:
+        """Close all of them, even if one fails."""
+        with ExitStack() as stack:
+            for layer in self.all:
+                stack.callback(layer.close)
+
+
+class PoolBackend(CacheBackend):
+    """Members of which the first that can answer does; see :class:`CachePool`."""
+
+    def __init__(self, members: Iterable[CacheBackend]) -> None:
+        """Unite ``members``, asked in this order."""
+        super().__init__()
+        self._members = Layers(members, self.count)
+        self.members = self._members.all
+        self.packing = self.members[0].packing
+        self.local = any(member.local for member in self.members)
+
+    @property
+    @override
+    def capabilities(self) -> Capabilities:
+        return self._members.capabilities(read_only=True, of=self.members)
+
+    @property
+    @override
+    def read_only(self) -> bool:
+        return True  # without asking a member
+
+    @override
+    def load(
+        self, keys: Sequence[Digest], *, inline: int = INLINE
+    ) -> Iterator[tuple[Digest, CallEntry | ParcelError]]:
+        return self._members.load(keys, inline)
+
+    @override
+    def load_values(
+        self, addresses: Iterable[Address]
+    ) -> Iterator[tuple[Address, Parcel | ParcelError]]:
+        return self._members.load_values(addresses)
+
+    @override
+    def save(
+        self,
+        entries: Mapping[Digest, CallEntry],
+        parcels: Iterable[tuple[Address, Parcel]] = (),
+        *,
+        unpin: Sequence[Digest] = (),
+    ) -> None:
+        self.check_writable("save")
+
+    @override
+    def lacking(self, addresses: Iterable[Address], *, keep: bool = False) -> list[Address]:
+        absent = list(dict.fromkeys(addresses))
+        for member in self.members:
+            with self._members.tolerating(member):
+                absent = member.lacking(absent) if absent else absent
+        return absent
+
+    @override
+    def contains(self, keys: Sequence[Digest | Address]) -> list[bool]:
+        return self._members.contains(keys)
+
+    @override
+    def evict(self, keys: Sequence[Digest | Address]) -> list[bool]:
+        self.check_writable("evict")
+        return [False] * len(keys)
+
+    @override
+    def expand(self, prefixes: Sequence[str]) -> list[tuple[Digest, ...]]:
+        return self._members.expand(prefixes)
+
+    @override
+    def shrink(self, keys: Sequence[Digest]) -> list[Digest | None]:
+        return self._members.shrink(keys)
+
+    @override
+    def query(
+        self, template: QueryCall, *, keys_only: bool = False
+    ) -> Iterator[tuple[Digest, CallEntry | None]]:
+        return self._members.query(template, keys_only=keys_only)
+
+    @override
+    def maintain(self, task: Task, progress: Progress | None = None) -> Report:
+        if task.changes:
+            self.check_writable(type(task).__name__.lower())
+        return self._members.maintain(task, progress)
+
+    @override
+    def to_config(self) -> dict[str, Any]:
+        return {"pool": [member.to_config() for member in self.members]}
+
+    @override
+    def close(self) -> None:
+        self._members.close()
+
+    def __repr__(self) -> str:
+        return f"CachePool({', '.join(map(repr, self.members))})"
+
+
+class CachePool(BaseCache):
+    """Several caches as one that can only be read: the first that can answer does.
+
+    Attributes:
+        members: the caches, in the order in which they are asked.
+    """
+
+    backend: PoolBackend
+
+    def __init__(self, members: Iterable[BaseCache]) -> None:
+        """Unite ``members``, asked in this order."""
+        self.members = tuple(members)
+        super().__init__(PoolBackend(member.backend for member in self.members))
+
+    @override
+    def _made_from(self) -> tuple[Any, ...]:
+        return (self.members,)
+
+    def __repr__(self) -> str:
+        return f"CachePool({', '.join(map(repr, self.members))})"
