@@ -59,7 +59,7 @@ from ._tokens import (
     plain_token,
 )
 
-__all__ = ["Walk"]
+__all__ = ["Walk", "token_of_scalar"]
 
 BATCH = 4096
 OPEN = b""
@@ -190,6 +190,18 @@ class PlainFrame:
         return self.encoder.path()
 
 
+def token_of_scalar(obj: object, name: str) -> bytes:
+    """Return the token of a tree of plain data that consists of one scalar.
+
+    Raises:
+        Indigestible: it is an integer of more than 2 GiB.
+    """
+    try:
+        return plain_token(hash_scalar(obj))
+    except Indigestible as error:
+        raise Indigestible(f"{name}: {error}") from None
+
+
 class Walk:
     """One walk over one value; handlers use it to hash buffers.
 
@@ -215,12 +227,8 @@ class Walk:
         Raises:
             Indigestible: naming the path from ``name`` to the part that has no digest.
         """
-        kind = type(obj)
-        if kind in SCALARS and not self.unordered:
-            try:
-                return plain_token(hash_scalar(obj))
-            except Indigestible as error:
-                raise Indigestible(f"{name}: {error}") from None
+        if type(obj) in SCALARS and not self.unordered:
+            return token_of_scalar(obj, name)
         try:
             return self.root_token(obj)
         except Cyclic:
