@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from ._classes import members_of, told_to
 from ._code import attributes_of_function, bytecode_of, captured_by, defaults_of
+from ._difference import Difference, find_difference
 from ._digest import D, Digest
 from ._instances import attributes_of
 from ._keys import call_key, code_digest, digest, digest_arguments, digest_with_buffers
@@ -32,6 +33,7 @@ __all__ = [
     "BufferDigests",
     "D",
     "Definition",
+    "Difference",
     "Digest",
     "Source",
     "add_hook",
@@ -48,6 +50,7 @@ __all__ = [
     "digest_with_buffers",
     "dump_syntax",
     "find_definition",
+    "find_difference",
     "find_name",
     "hash_threads",
     "interactive_sources",

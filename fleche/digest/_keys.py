@@ -11,6 +11,7 @@ from ._builtin import Raw
 from ._classes import ClassCode
 from ._code import FunctionCode
 from ._digest import Digest
+from ._plain import SCALARS
 from ._tokens import (
     ORDERED,
     SCHEME,
@@ -22,7 +23,7 @@ from ._tokens import (
     node_token,
     text_token,
 )
-from ._walk import Walk
+from ._walk import Walk, token_of_scalar
 
 __all__ = ["call_key", "code_digest", "digest", "digest_arguments", "digest_with_buffers"]
 
@@ -85,6 +86,8 @@ def digest_with_buffers(obj: object) -> tuple[Digest, BufferDigests]:
 def digest_at(
     obj: object, name: str, buffers: BufferDigests | None, *, unordered: bool = False
 ) -> Digest:
+    if type(obj) in SCALARS and not unordered:
+        return digest_of_token(token_of_scalar(obj, name))
     if isinstance(obj, Digest) and obj.is_full:
         return obj
     walk = Walk(buffers, unordered=unordered)

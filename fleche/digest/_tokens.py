@@ -22,7 +22,7 @@ from typing import Any
 
 from blake3 import blake3
 
-from ._digest import Digest
+from ._digest import Digest, digest_of_hash
 
 __all__ = [
     "BIG",
@@ -140,12 +140,12 @@ def buffer_digest(view: memoryview | bytes | bytearray) -> Digest:
     """
     if isinstance(view, memoryview):
         if not view.c_contiguous:
-            return Digest(plain_hash(view.tobytes()).hex())
+            return digest_of_hash(plain_hash(view.tobytes()))
         if view.nbytes == 0:
-            return Digest(plain_hash(b"").hex())
+            return digest_of_hash(plain_hash(b""))
         with view.cast("B") as flat:
-            return Digest(plain_hash(flat).hex())
-    return Digest(plain_hash(view).hex())
+            return digest_of_hash(plain_hash(flat))
+    return digest_of_hash(plain_hash(view))
 
 
 def int_token(value: int) -> bytes:
@@ -238,8 +238,8 @@ def hash_node(kind: bytes, label: bytes, tokens: list[bytes], key: bytes = WALK_
 def digest_of_token(token: bytes, key: bytes = WALK_KEY) -> Digest:
     """Return the digest of the value that has this token."""
     if token[:1] in (b"D", b"P"):
-        return Digest(token[1:].hex())
-    return Digest(blake3(token, key=key).hexdigest())
+        return digest_of_hash(token[1:])
+    return digest_of_hash(blake3(token, key=key).digest())
 
 
 class BufferDigests:

@@ -18,12 +18,13 @@ from __future__ import annotations
 
 import sys
 import types
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
 from typing import Any
 
 from fleche.errors import Indigestible
 
+from ._builtin import Attributes, describe_attributes
 from ._graph import token_of_cyclic
 from ._plain import (
     CONTAINERS,
@@ -35,6 +36,7 @@ from ._plain import (
     Undecided,
     encode_by_c,
     hash_scalar,
+    hash_small,
 )
 from ._registry import LEAVES, Handler, Node, describe_type, find_handler, is_unfamiliar
 from ._tokens import (
@@ -57,12 +59,13 @@ from ._tokens import (
     plain_token,
 )
 
-__all__ = ["Walk"]
+__all__ = ["Walk", "token_of_scalar"]
 
 BATCH = 4096
 OPEN = b""
 REFUSED = b"refused"
 NESTED = 8
+FEW = 32
 STDLIB = sys.stdlib_module_names
 
 
@@ -187,6 +190,18 @@ class PlainFrame:
         return self.encoder.path()
 
 
+def token_of_scalar(obj: object, name: str) -> bytes:
+    """Return the token of a tree of plain data that consists of one scalar.
+
+    Raises:
+        Indigestible: it is an integer of more than 2 GiB.
+    """
+    try:
+        return plain_token(hash_scalar(obj))
+    except Indigestible as error:
+        raise Indigestible(f"{name}: {error}") from None
+
+
 class Walk:
     """One walk over one value; handlers use it to hash buffers.
 
@@ -212,12 +227,8 @@ class Walk:
         Raises:
             Indigestible: naming the path from ``name`` to the part that has no digest.
         """
-        kind = type(obj)
-        if kind in SCALARS and not self.unordered:
-            try:
-                return plain_token(hash_scalar(obj))
-            except Indigestible as error:
-                raise Indigestible(f"{name}: {error}") from None
+        if type(obj) in SCALARS and not self.unordered:
+            return token_of_scalar(obj, name)
         try:
             return self.root_token(obj)
         except Cyclic:
@@ -303,8 +314,48 @@ class Walk:
         described = self.describe(obj)
         if isinstance(described, bytes):
             return described
+        if not plain and (token := self.token_at_once(obj, described)):
+            return token
         self.open(obj, described)
         return None
+
+    def token_at_once(self, obj: Any, described: Node) -> bytes | None:
+        """Return the token of a node all of whose children have theirs at hand, else None."""
+        if self.careful or self.unordered:
+            return None
+        try:
+            tokens = self.tokens_at_once(described[2])
+        except (ValueError, OverflowError):
+            return None
+        if tokens is None:
+            return None
+        token = node_token(hash_node(described[0], described[1], tokens, self.key))
+        self.tokens[id(obj)] = token
+        self.kept.append(obj)
+        return token
+
+    def tokens_at_once(self, children: Sequence[Any]) -> list[bytes] | None:
+        if len(children) > FEW:
+            return None
+        tokens: list[bytes] = []
+        for child in children:
+            kind = type(child)
+            token: bytes | None
+            if (leaf := LEAVES.get(kind)) is not None:
+                token = leaf(child)
+            elif kind in CONTAINERS:
+                hashed = hash_small(child)
+                token = None if hashed is None else plain_token(hashed)
+            elif kind is Attributes:
+                described = describe_attributes(child, self)
+                inner = self.tokens_at_once(described[2])
+                token = node_token(hash_node(*described[:2], inner)) if inner is not None else None
+            else:
+                token = self.tokens.get(id(child))
+            if not token:
+                return None
+            tokens.append(token)
+        return tokens
 
     def open(self, obj: Any, described: Node) -> None:
         """Open a frame for a node."""
@@ -330,6 +381,8 @@ class Walk:
             if known is OPEN:
                 raise Cyclic
             return known
+        if (hashed := hash_small(obj)) is not None:
+            return plain_token(hashed)
         self.doors[id(obj)] = OPEN
         if not self.careful:
             try:
@@ -384,6 +437,8 @@ class Walk:
         described = self.describe(obj)
         if isinstance(described, bytes):
             return described
+        if token := self.token_at_once(obj, described):
+            return token
         if self.nesting > NESTED:
             raise Undecided
         self.open(obj, described)
