@@ -522,6 +522,30 @@ class TestState:
     def test_an_edit_of_the_definition_counts(self, project: Project) -> None:
         assert project.counts(STATE["an item"], "'a': 1", "'a': 2")
 
+    def test_under_another_name(self, project: Project) -> None:
+        """The very object counts so, whatever names of whatever modules lead to it."""
+        files = {
+            "entry": "from lib import MEMO, put\ndef f(x):\n    put(x)\n    return MEMO",
+            "lib": "MEMO = {'a': 1}\ndef put(x):\n    MEMO[x] = x",
+        }
+        tracker = project.tracker(files)
+        assert nodes(tracker)["MEMO"] == "state"
+        before = tracker.closure().digest
+        tracker.function(1)
+        assert tracker.closure().digest == before
+        assert project.counts(files, "'a': 1", "'a': 2")
+
+    def test_a_variable_called_like_data_of_a_class(self, project: Project) -> None:
+        source = """
+            made = [1]
+            class A:
+                made = []
+                def __init__(self):
+                    self.made.append(1)
+            def f(x): return A(), made
+        """
+        assert nodes(project.tracker({"entry": source}))["made"] == "data"
+
     def test_data_of_a_class(self, project: Project) -> None:
         source = """
             class A:
