@@ -771,6 +771,24 @@ def test_too_much_to_follow(project: Project, monkeypatch: pytest.MonkeyPatch) -
     assert not project.counts(files, "return 1", "return 1  # one")
 
 
+def test_a_large_package_is_read_once(
+    project: Project, monkeypatch: pytest.MonkeyPatch, tmp_home: Path
+) -> None:
+    """Its files are remembered from process to process, as long as they do not change."""
+    from fleche.function import _resolve, _whole
+
+    monkeypatch.setattr(_resolve, "MANY_FUNCTIONS", 2)
+    body = "\n".join(f"def g{n}(x): return g{n + 1}(x)" for n in range(5))
+    files = {"entry": "import lib\ndef f(x): return lib.g0(x)", "lib/__init__": body}
+    tracker = project.tracker(files)
+    before = tracker.closure().digest
+    _whole.known.clear()
+    read: list[str] = []
+    monkeypatch.setattr(_whole, "dump_syntax", lambda tree: read.append("read") or b"")
+    assert CodeTracker(tracker.function, "entry").closure().digest != before  # entry is no package
+    assert len(read) == 1
+
+
 def test_deep_syntax() -> None:
     """The depth of a syntax tree is bounded by memory alone."""
     import ast
