@@ -522,6 +522,30 @@ class TestState:
     def test_an_edit_of_the_definition_counts(self, project: Project) -> None:
         assert project.counts(STATE["an item"], "'a': 1", "'a': 2")
 
+    def test_under_another_name(self, project: Project) -> None:
+        """The very object counts so, whatever names of whatever modules lead to it."""
+        files = {
+            "entry": "from lib import MEMO, put\ndef f(x):\n    put(x)\n    return MEMO",
+            "lib": "MEMO = {'a': 1}\ndef put(x):\n    MEMO[x] = x",
+        }
+        tracker = project.tracker(files)
+        assert nodes(tracker)["MEMO"] == "state"
+        before = tracker.closure().digest
+        tracker.function(1)
+        assert tracker.closure().digest == before
+        assert project.counts(files, "'a': 1", "'a': 2")
+
+    def test_a_variable_called_like_data_of_a_class(self, project: Project) -> None:
+        source = """
+            made = [1]
+            class A:
+                made = []
+                def __init__(self):
+                    self.made.append(1)
+            def f(x): return A(), made
+        """
+        assert nodes(project.tracker({"entry": source}))["made"] == "data"
+
     def test_data_of_a_class(self, project: Project) -> None:
         source = """
             class A:
@@ -745,6 +769,24 @@ def test_too_much_to_follow(project: Project, monkeypatch: pytest.MonkeyPatch) -
     assert nodes(tracker) == {"entry": "package", "lib": "package"}
     assert project.counts(files, "return 1", "return 2")
     assert not project.counts(files, "return 1", "return 1  # one")
+
+
+def test_a_large_package_is_read_once(
+    project: Project, monkeypatch: pytest.MonkeyPatch, tmp_home: Path
+) -> None:
+    """Its files are remembered from process to process, as long as they do not change."""
+    from fleche.function import _resolve, _whole
+
+    monkeypatch.setattr(_resolve, "MANY_FUNCTIONS", 2)
+    body = "\n".join(f"def g{n}(x): return g{n + 1}(x)" for n in range(5))
+    files = {"entry": "import lib\ndef f(x): return lib.g0(x)", "lib/__init__": body}
+    tracker = project.tracker(files)
+    before = tracker.closure().digest
+    _whole.known.clear()
+    read: list[str] = []
+    monkeypatch.setattr(_whole, "dump_syntax", lambda tree: read.append("read") or b"")
+    assert CodeTracker(tracker.function, "entry").closure().digest != before  # entry is no package
+    assert len(read) == 1
 
 
 def test_deep_syntax() -> None:

@@ -155,7 +155,7 @@ class _Comparison:
         )
 
     def show(self, part: str, call: LazyCall, changes: list[Change]) -> str:
-        if part == "code" and changes:
+        if part == "code" and any(change.name != self.core.info.name for change in changes):
             said = describe_changes(self.core.info.name, changes)
             return f"the code was different: {said} since"
         return _show(part, self.wanted, call, self.arguments)

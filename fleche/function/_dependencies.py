@@ -10,9 +10,7 @@ from __future__ import annotations
 import difflib
 import json
 import os
-import tempfile
 from collections.abc import Callable, Collection, Iterable, Mapping
-from contextlib import suppress
 from dataclasses import dataclass
 from threading import Lock
 from types import FunctionType
@@ -21,6 +19,7 @@ from typing import Any, TypeAlias
 from fleche.digest import Digest, digest
 from fleche.function._own import is_own_namespace, is_own_object
 from fleche.function._resolve import Closure, Node, digest_of_nodes, resolve
+from fleche.function._whole import cache_directory, write_json
 
 __all__ = [
     "Change",
@@ -272,8 +271,7 @@ def diff_of(label: str, before: str, after: str) -> str:
 
 
 def texts_file(code: str) -> str:
-    base = os.environ.get("XDG_CACHE_HOME") or os.path.join(os.path.expanduser("~"), ".cache")
-    return os.path.join(base, "fleche", "code", code[:2], f"{code[2:]}.json")
+    return cache_directory(code[:2], f"{code[2:]}.json")
 
 
 written: set[str] = set()
@@ -287,15 +285,8 @@ def save_texts(code: str, closure: Closure) -> None:
     if len(written) > MANY_PATHS:
         written.clear()
     written.add(path)
-    with suppress(OSError, UnicodeError):
-        if os.path.exists(path):
-            return
-        os.makedirs(os.path.dirname(path), exist_ok=True)
-        texts = {label: [node.kind, node.text] for label, node in closure.nodes.items()}
-        handle, temporary = tempfile.mkstemp(dir=os.path.dirname(path))
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
-            json.dump(texts, file)
-        os.replace(temporary, path)
+    if not os.path.exists(path):
+        write_json(path, {label: [node.kind, node.text] for label, node in closure.nodes.items()})
 
 
 def load_texts(code: str) -> dict[str, tuple[str, str]]:

@@ -76,9 +76,12 @@ class Datum(NamedTuple):
     def has_changed(self) -> bool:
         """Whether the data is not what it was."""
         snapshot, retake = self.snapshot, self.retake
-        if snapshot is not None and snapshot.holds():
-            if all(retake(leaf) == token for leaf, token in snapshot.leaves):
-                return False
+        if (
+            snapshot is not None
+            and snapshot.holds()
+            and all(retake(leaf) == token for leaf, token in snapshot.leaves)
+        ):
+            return False
         return retake(self.value) != self.token
 
 

@@ -12,6 +12,7 @@ import builtins
 import sys
 from collections import deque
 from collections.abc import Callable, Collection, Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from importlib import import_module
 from types import FunctionType, ModuleType
@@ -195,7 +196,6 @@ class Resolver:
         self.variables: set[str] = set()
         self.used: set[str] = set()
         self.prefixes: set[str] = set()
-        self.class_writes: set[str] = set()
         self.classes: list[tuple[type, str, dict[str, Any]]] = []
         self.waiting: dict[str, list[tuple[type, str, Any]]] = {}
         self.members: set[str] = set()
@@ -420,9 +420,13 @@ class Resolver:
 
     def imported_inside(
         self, known: KnownCode, namespace: Mapping[str, Any]
-    ) -> dict[str, tuple[Any, str, Mapping[str, Any] | None]]:
-        """Import the own modules that a body imports; return what its imports bind."""
-        found: dict[str, tuple[Any, str, Mapping[str, Any] | None]] = {}
+    ) -> dict[str, tuple[ModuleType, str]]:
+        """Import the own modules that a body imports.
+
+        Returns:
+            By each name that an import binds, the module, and the name that is taken from it.
+        """
+        found: dict[str, tuple[ModuleType, str]] = {}
         for item in sorted(known.facts.imports):
             base = absolute(item, namespace)
             if not base or not is_own_module(base):
@@ -432,28 +436,23 @@ class Resolver:
             except Exception:  # noqa: BLE001 (what a module raises when it is imported)
                 self.put(base, "absent", "import fails")
                 continue
-            if not item.name:
-                bound = module if "." in item.bound or item.bound == base else None
-                top = sys.modules.get(base.partition(".")[0])
-                found[item.bound] = (
-                    bound or (module if item.bound != base.partition(".")[0] else top),
-                    "",
-                    None,
-                )
+            top = base.partition(".")[0]
+            if not item.name:  # `import a.b` binds a, and `import a.b as c` binds a.b
+                found[item.bound] = (sys.modules[top] if item.bound == top else module, "")
             elif item.name != "*":
-                found[item.bound] = (take_from(module, item.name), item.name, vars(module))
+                take_from(module, item.name)
+                found[item.bound] = (module, item.name)
         return found
 
-    def load_lazily(
-        self, found: tuple[Any, str, Mapping[str, Any] | None] | None, chain: Chain
-    ) -> None:
+    def load_lazily(self, found: tuple[ModuleType, str] | None, chain: Chain) -> None:
+        """Follow a chain that begins with a name that an import in the body binds."""
         if found is None:
             return
-        value, name, namespace = found
-        if isinstance(value, ModuleType):
-            self.follow(value, "import", chain[0], chain[1:])
-        elif namespace is not None:
-            self.load(namespace, module_name(namespace), (name, *chain[1:]))
+        module, name = found
+        if name:
+            self.load(vars(module), module_name(vars(module)), (name, *chain[1:]))
+        else:
+            self.follow(module, "import", chain[0], chain[1:])
 
     # variables and data
 
@@ -494,10 +493,12 @@ class Resolver:
         self, label: str, value: Any, namespace: Mapping[str, Any] | None, name: str
     ) -> None:
         """Let data count: by its definition if the code writes it, else by its value."""
-        if label in self.states or name.rpartition(".")[2] in self.class_writes:
+        owner, _, last = name.rpartition(".")
+        marks = {label, mark_of(value), f"*.{last}" if owner else ""} - {""}
+        if marks & self.states:
             self.state(label, namespace, name)
             return
-        self.walked.add(label)
+        self.walked |= marks
         here = directory_of(namespace) if namespace is not None else ""
         simple = isinstance(value, (int, float, str, bytes, tuple)) or not hasattr(
             value, "__dict__"
@@ -518,6 +519,9 @@ class Resolver:
             self.checks.variables.append((namespace, name, Datum(label, value, token, retake)))
 
     def state(self, label: str, namespace: Mapping[str, Any] | None, name: str) -> None:
+        while namespace is not None and (found := imported_as(namespace, name)) is not None:
+            module = sys.modules.get(found[0] or "")
+            namespace, name = (vars(module) if module else None), found[1]
         syntax = defining_syntax(namespace, name) if namespace is not None else b""
         self.put(label, "state", blake3(syntax).hexdigest())
         self.notes[label] = "written by the code itself: counts as it is defined"
@@ -538,20 +542,23 @@ class Resolver:
     def writes_of(self, function: FunctionType, known: KnownCode, module: str) -> None:
         """Note which variables a function writes."""
         facts, namespace = known.facts, function.__globals__
-        if new := facts.class_writes - self.class_writes:
-            self.class_writes |= new
-            self.must_restart |= any(name.rpartition(".")[2] in new for name in self.walked)
+        for name in facts.class_writes:
+            self.write(f"*.{name}")
         for chain in facts.writes:
-            self.write(self.find_variable(namespace, module, chain)[0])
+            label, value = self.find_variable(namespace, module, chain)
+            self.write(label)
+            self.write(mark_of(value))
         for chain in facts.mutated:
-            target, value = self.find_variable(namespace, module, chain)
+            label, value = self.find_variable(namespace, module, chain)
             if type(value).__module__.partition(".")[0] in BUILT_IN:
-                self.write(target)
+                self.write(label)
+                self.write(mark_of(value))
 
-    def write(self, label: str) -> None:
-        if label and label not in self.states:
-            self.states.add(label)
-            self.must_restart |= label in self.walked
+    def write(self, mark: str) -> None:
+        """Note that a variable is written: its label, an object, or a name of class data."""
+        if mark and mark not in self.states:
+            self.states.add(mark)
+            self.must_restart |= mark in self.walked
 
     def find_variable(
         self, namespace: Mapping[str, Any], module: str, chain: Chain
@@ -683,13 +690,17 @@ def absolute(item: Import, namespace: Mapping[str, Any]) -> str:
     return ".".join([*kept, *([item.module] if item.module else [])])
 
 
-def take_from(module: ModuleType, name: str) -> Any:
+def take_from(module: ModuleType, name: str) -> None:
+    """Import a submodule that ``from module import name`` would import."""
     if not hasattr(module, name):
-        try:
+        with suppress(Exception):  # what a module raises when it is imported
             import_module(f"{module.__name__}.{name}")
-        except Exception:  # noqa: BLE001 (what a module raises when it is imported)
-            return None
-    return getattr(module, name, None)
+
+
+def mark_of(value: Any) -> str:
+    """Return what an object that can change is known by, whatever names lead to it."""
+    immutable = (int, float, complex, str, bytes, tuple, frozenset, type, FunctionType, type(None))
+    return "" if isinstance(value, immutable) else f"object {id(value)}"
 
 
 def has_types(cls: type) -> bool:

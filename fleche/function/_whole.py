@@ -1,13 +1,17 @@
 """Files and packages that count as a whole.
 
 Machine code counts by the bytes of its file; a package too large to be followed by the syntax of
-its files. Both are remembered by what the file system says of the files.
+its files. Both are remembered by what the file system says of the files, the latter in the user's
+cache directory as well: reading all of a large package takes seconds.
 """
 
 from __future__ import annotations
 
+import json
 import os
+import tempfile
 import threading
+from contextlib import suppress
 from types import ModuleType
 
 from blake3 import blake3
@@ -15,7 +19,7 @@ from blake3 import blake3
 from fleche._util import renewed_after_fork
 from fleche.digest import dump_syntax
 
-__all__ = ["digest_of_file", "digest_of_package"]
+__all__ = ["cache_directory", "digest_of_file", "digest_of_package", "write_json"]
 
 Stamp = tuple[str, int, int, int, int]
 
@@ -45,6 +49,9 @@ def digest_of_package(module: ModuleType) -> str:
     if not places:
         return syntax_of_file(file) if isinstance(file, str) else ""
     hasher = blake3()
+    memory = cache_directory(f"syntax-{blake3(repr(places).encode()).hexdigest()[:32]}.json")
+    recall(memory)
+    before = len(known)
     for place in places:
         for directory, folders, files in os.walk(place):
             folders.sort()
@@ -53,7 +60,33 @@ def digest_of_package(module: ModuleType) -> str:
                     path = os.path.join(directory, name)
                     hasher.update(os.path.relpath(path, place).encode())
                     hasher.update(syntax_of_file(path).encode())
+    if len(known) > before:
+        prefixes = tuple(os.path.join(place, "") for place in places)
+        write_json(memory, [[*k, v] for k, v in known.items() if k[0].startswith(prefixes)])
     return hasher.hexdigest()
+
+
+def cache_directory(*parts: str) -> str:
+    """Return a path below the user's cache directory."""
+    base = os.environ.get("XDG_CACHE_HOME") or os.path.join(os.path.expanduser("~"), ".cache")
+    return os.path.join(base, "fleche", "code", *parts)
+
+
+def write_json(path: str, content: object) -> None:
+    """Write a file as a whole or not at all; a failure does no harm."""
+    with suppress(OSError, UnicodeError):
+        os.makedirs(os.path.dirname(path), exist_ok=True)
+        handle, temporary = tempfile.mkstemp(dir=os.path.dirname(path))
+        with os.fdopen(handle, "w", encoding="utf-8") as file:
+            json.dump(content, file)
+        os.replace(temporary, path)
+
+
+def recall(path: str) -> None:
+    """Take up what an earlier process has found out of files that have not changed since."""
+    with suppress(OSError, ValueError, TypeError), open(path, encoding="utf-8") as file:
+        for name, device, inode, size, modified, found in json.load(file):
+            known.setdefault((name, device, inode, size, modified), str(found))
 
 
 def syntax_of_file(path: str) -> str:
