@@ -26,7 +26,9 @@ def numpy() -> Cases:
     unit = {"unit": "eV"}
     return {
         "ufunc": Case(
-            lambda: np.sin, [lambda: np.cos, lambda: np.add.reduce, lambda: np.add], copies=()
+            lambda: np.sin,
+            [lambda: np.cos, lambda: np.add.reduce, lambda: np.add],
+            copies=("parcel",),
         ),
         "made ufunc": Case(
             lambda: np.frompyfunc(double, 1, 1),
@@ -36,7 +38,7 @@ def numpy() -> Cases:
                 lambda: np.frompyfunc(lambda x, y: x, 2, 1, identity=0),
             ],
             use=lambda value: value(rows),
-            copies=(),
+            copies=("parcel",),
         ),
         "vectorize": Case(
             lambda: np.vectorize(double),

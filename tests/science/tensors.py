@@ -308,7 +308,7 @@ def jax() -> Cases:
             lambda: jnp.sin,
             [lambda: jnp.cos, lambda: jnp.add, lambda: jax.nn.relu],
             use=lambda value: value(1.0),
-            copies=(),
+            copies=("parcel",),
         ),
         "tree": Case(
             lambda: jax.tree_util.tree_structure([1, {"a": 2}]),

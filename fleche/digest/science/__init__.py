@@ -84,6 +84,7 @@ ROWS: tuple[tuple[str, str, str, bool], ...] = (
     ("astropy", "Cosmology", "_units:astropy_cosmology", SUBCLASSES),
     ("astropy", "Model", "_units:astropy_model", SUBCLASSES),
     ("astropy", "Parameter", "_units:astropy_parameter", SUBCLASSES),
+    ("astropy", "WCS", "_units:astropy_projection", SUBCLASSES),
     ("astropy", "Header", "_units:fits_header", EXACT),
     ("astropy", "_BaseHDU", "_units:fits_unit", SUBCLASSES),
     ("astropy", "HDUList", "_units:fits_file", EXACT),
@@ -149,9 +150,13 @@ ROWS: tuple[tuple[str, str, str, bool], ...] = (
 )
 
 REDUCERS: dict[tuple[str, str], str] = {
+    ("jax", "custom_jvp"): "reduce_jax_function",
+    ("jaxlib", "PjitFunction"): "reduce_jax_function",
     ("numba", "List"): "reduce_numba_list",
     ("numba", "Dict"): "reduce_numba_dict",
+    ("numpy", "ufunc"): "reduce_ufunc",
     ("numpy", "vectorize"): "reduce_vectorized",
+    ("rdkit", "ChemicalReaction"): "reduce_reaction",
     ("rdkit", "Mol"): "reduce_molecule",
     ("scipy", "UnivariateDistribution"): "reduce_random_variable",
     ("scipy", "multi_rv_generic"): "reduce_distribution",

@@ -6,24 +6,65 @@ library's own way serves.
 
 from __future__ import annotations
 
+import gc
 import sys
+from importlib import import_module
 from typing import Any
 
+from fleche.digest._names import find_name
+from fleche.digest._numpy import place_of_ufunc
 from fleche.digest._registry import package_of
 
 from ._numerics import own_generator
 
 __all__ = [
     "reduce_distribution",
+    "reduce_jax_function",
     "reduce_molecule",
     "reduce_numba_dict",
     "reduce_numba_list",
     "reduce_opened",
     "reduce_random_variable",
+    "reduce_reaction",
     "reduce_tensor",
+    "reduce_ufunc",
     "reduce_variable",
     "reduce_vectorized",
 ]
+
+
+def reduce_ufunc(obj: Any) -> Any:
+    """Name the module that a ufunc is from, or make it again from its function."""
+    if (place := place_of_ufunc(obj)) is not None:
+        return (load_name, place)
+    functions = [part for part in gc.get_referents(obj) if callable(part)]
+    if len(functions) != 1:
+        return NotImplemented
+    return (make_ufunc, (functions[0], obj.nin, obj.nout, obj.identity))
+
+
+def load_name(module: str, name: str) -> Any:
+    """Return what a module has under a name."""
+    return getattr(import_module(module), name)
+
+
+def make_ufunc(function: Any, nin: int, nout: int, identity: Any) -> Any:
+    """Make a ufunc of a Python function."""
+    import numpy as np
+
+    options = {} if identity is None else {"identity": identity}
+    return np.frompyfunc(function, nin, nout, **options)
+
+
+def reduce_jax_function(obj: Any) -> Any:
+    """Name a function of jax itself; others are compiled again by jax's own way."""
+    place = find_name(obj)
+    return NotImplemented if place is None else (load_name, place)
+
+
+def reduce_reaction(obj: Any) -> Any:
+    """Keep all properties of a reaction and of the molecules in it."""
+    return (type(obj), (obj.ToBinary(flags_of_molecules()),))
 
 
 def reduce_vectorized(obj: Any) -> Any:
@@ -113,10 +154,12 @@ def make_bare(cls: type) -> Any:
 
 def reduce_molecule(obj: Any) -> Any:
     """Keep all properties of a molecule, and its coordinates in double precision."""
+    return (type(obj), (obj.ToBinary(flags_of_molecules()),), vars(obj) or None)
+
+
+def flags_of_molecules() -> int:
     options = sys.modules["rdkit.Chem.rdchem"].PropertyPickleOptions
-    flags = int(options.AllProps) | int(options.CoordsAsDouble)
-    attributes = vars(obj) or None
-    return (type(obj), (obj.ToBinary(flags),), attributes)
+    return int(options.AllProps) | int(options.CoordsAsDouble)
 
 
 def reduce_variable(obj: Any) -> Any:

@@ -160,6 +160,13 @@ def astropy_parameter(obj: Any) -> Parts:
 
 
 @parts
+def astropy_projection(obj: Any) -> Parts:
+    """Describe a projection by the FITS file as which it is pickled."""
+    _, attributes, file = obj.__reduce__()[1]
+    return {"attributes": Attributes(attributes), "file": file}
+
+
+@parts
 def fits_header(obj: Any) -> Parts:
     return {"cards": obj.tostring(sep="\n")}
 
