@@ -59,13 +59,13 @@ class TestTexts:
         path = os.fsdecode(b"/data/caf\xe9")
         found = raised(serving, lambda: StorageError(f"cannot write {path}"))
         assert isinstance(found, StorageError)
-        assert str(found) == r"cannot write /data/caf\udce9"
+        assert str(found) == r"pipe: cannot write /data/caf\udce9"
 
     def test_of_a_foreign_exception(self, serving: Serving) -> None:
         """It arrives as itself; what is told of it besides is made legible."""
         found = raised(serving, lambda: FileNotFoundError(2, "no such file", "caf\udce9"))
         assert isinstance(found, FileNotFoundError)
-        assert found.filename == "caf\udce9"
+        assert found.filename == "pipe:caf\udce9"
 
     def test_that_cannot_be_told(self, serving: Serving) -> None:
         found = raised(serving, lambda: Untold(threading.Lock()))

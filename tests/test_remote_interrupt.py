@@ -270,7 +270,7 @@ WAYS: dict[str, Callable[[RemoteCache], Any]] = {
 }
 
 
-def _interrupted(cache: RemoteCache, act: Callable[[RemoteCache], Any], line: int) -> bool:
+def _interrupted_at(cache: RemoteCache, act: Callable[[RemoteCache], Any], line: int) -> bool:
     """Do `act`, and ask something else when it comes to its `line`-th line below the cache.
 
     That is what a signal handler does, or a finalizer. Returns whether it came so far.
@@ -309,7 +309,7 @@ def test_a_handler_that_uses_the_cache(tmp_path: Path, way: str) -> None:
     with check_leaks(), RemoteCache(channel, timeout=20) as cache:
         assert cache.contains(ABSENT) is False
         line = 1
-        while _interrupted(cache, WAYS[way], line):
+        while _interrupted_at(cache, WAYS[way], line):
             line += 1
         assert line > 50, "it was not interrupted where it counts"
         assert cache.contains(ABSENT) is False

@@ -431,7 +431,7 @@ class TestEnds:
                 streams[-1].cancel()
                 super().set()
 
-        streams[0].changed = Collecting()
+        streams[0].waiting.append(Collecting())
         mux.fail("over")
         assert mux.failure == "over"
         reader.close()

@@ -313,7 +313,7 @@ class TestCommandLine:
             assert remote.load(remote.save(example_call())).result == 4
 
     def test_it_exits_with_its_input(self, tmp_path: Path) -> None:
-        """The end of input ends the server, with status 0 and nothing said."""
+        """The end of input ends the server, with status 0; that nobody greeted it is said."""
         done = subprocess.run(
             [sys.executable, "-m", "fleche", "remote", "--serve"],
             input=b"",
@@ -321,7 +321,8 @@ class TestCommandLine:
             cwd=_configured(tmp_path),
             timeout=30,
         )
-        assert (done.returncode, done.stdout, done.stderr) == (0, b"", b"")
+        assert (done.returncode, done.stdout) == (0, b"")
+        assert b"input ended before a greeting" in done.stderr
 
     def test_a_stranger(self, tmp_path: Path) -> None:
         """Who is no client is told so on standard error, with status 2."""

@@ -83,7 +83,7 @@ class TestPatience:
     ) -> None:
         """The line that says that it waits says what came instead, on both streams."""
         monkeypatch.setattr("fleche.remote._multiplexer.REMIND_SECONDS", 0.5)
-        channel = _After("echo Enter your code:; echo module not found >&2; sleep 30")
+        channel = _After("echo Enter your code:; echo module not found >&2; exec sleep 30")
         expected = pytest.raises(RemoteConnectionError, match="Enter your code")
         with check_leaks(), RemoteCache(channel, connect_timeout=2) as remote, expected:
             remote.contains(ABSENT)

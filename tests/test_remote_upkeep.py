@@ -139,10 +139,10 @@ class Slow(CacheView):
 class TestProgress:
     @pytest.fixture(autouse=True)
     def often(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr("fleche.remote._server.TELL_SECONDS", 0.02)
+        monkeypatch.setattr("fleche.remote._handlers.TELL_SECONDS", 0.02)
 
     def test_it_is_told(self, serving: Serving, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr("fleche.remote._server.TELL_SECONDS", 0.0)
+        monkeypatch.setattr("fleche.remote._handlers.TELL_SECONDS", 0.0)
         cache = in_memory()
         for x in range(20):
             cache.save(call(x=x))

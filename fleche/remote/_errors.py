@@ -13,7 +13,7 @@ __all__ = ["Busy", "from_failure", "masked", "no_room", "to_failure"]
 
 
 _LONGEST_TEXT = 1 << 18
-_LARGEST_PICKLE = 1 << 20
+_LARGEST_PICKLE = 1 << 22
 
 
 class Busy(Rejected):
@@ -107,7 +107,10 @@ def _located(error: Exception, host: str) -> Exception:
 
 def masked(text: str) -> str:
     """Return ``text`` of another machine without what a terminal would obey."""
-    return "".join(c if c.isprintable() or c in "\n\t" else "·" for c in text)
+    return "".join(
+        c if c.isprintable() or c in "\n\t" or "\ud800" <= c <= "\udfff" else "·"
+        for c in text  # half a surrogate pair is a byte of a path that is not UTF-8
+    )
 
 
 def _with_note(error: Exception, trace: str) -> Exception:

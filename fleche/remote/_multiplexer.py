@@ -16,7 +16,7 @@ import logging
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from math import inf
 from threading import Condition, RLock, Thread, current_thread
 from typing import Any
@@ -33,6 +33,7 @@ from fleche.remote._streams import (
     Piece,
     Stream,
     StreamCancelled,
+    Wakeup,
     message_pieces,
 )
 
@@ -56,6 +57,7 @@ TELL_SECONDS = 1.0
 """Seconds between two signs of life that a server gives while a long frame arrives."""
 
 MOST_CONTROLS = 4096
+MOST_QUEUED = 16
 GATHER = 1 << 16
 
 
@@ -233,7 +235,7 @@ class Multiplexer:
         self._changed.notify_all()
         self._work.notify_all()
         for stream in waiting:  # a list: garbage may be collected meanwhile, and cancel some
-            stream.changed.set()
+            stream.wake()
 
     # -- what streams do ---------------------------------------------------------------------------
 
@@ -261,16 +263,24 @@ class Multiplexer:
     def send(
         self, stream: Stream, kind: Kind, payload: Buffer, flags: Flag, ahead: int = WINDOW
     ) -> None:
-        """Send a frame, and return when its payload is no longer needed."""
-        piece = self._piece(kind, payload, flags)
+        """Send a frame.
+
+        Much data is sent, and no longer needed, when this returns: it may be memory of somebody
+        else's. Small pieces are queued, to be written together.
+        """
+        small = len(payload) <= GATHER
+        piece = self._piece(kind, bytes(payload) if small else payload, flags)
         with self.lock:
+            self._check_usable()
+            self._await(stream, lambda: self._has_turn(stream, piece))
             if self._is_over(stream, piece):
                 raise StreamCancelled
-            self._check_usable()
             stream.ahead = ahead
             stream.outgoing.append(piece)
             self._queue.add(stream)
             self._work.notify_all()
+            if kind is Kind.MESSAGE or small:
+                return
             try:
                 self._await(stream, lambda: not stream.outgoing or self._is_over(stream, piece))
             finally:
@@ -278,6 +288,12 @@ class Multiplexer:
                 stream.outgoing.clear()
             if unsent:
                 raise StreamCancelled
+
+    def _has_turn(self, stream: Stream, piece: Piece) -> bool:
+        # a copy, as everywhere: an interrupt that waits lets others have the lock
+        queued = sum(len(each.payload) for each in tuple(stream.outgoing))
+        fits = queued + len(piece.payload) <= GATHER and len(stream.outgoing) < MOST_QUEUED
+        return not queued or fits or piece.bare_end or self._is_over(stream, piece)
 
     def _is_over(self, stream: Stream, piece: Piece) -> bool:
         """Whether nothing more of ``stream`` is wanted; a cancelled one has yet to be ended."""
@@ -331,10 +347,20 @@ class Multiplexer:
 
     def _await(self, stream: Stream, ready: Callable[[], object]) -> None:
         """Wait, the lock held, until ``ready()``; ping a silent peer, give up on a dead one."""
+        if ready():
+            return
+        wakeup = Wakeup()
+        stream.waiting.append(wakeup)  # before it is looked again: then nothing is missed
+        try:
+            self._await_change(stream, wakeup, ready)
+        finally:
+            stream.waiting.remove(wakeup)
+
+    def _await_change(self, stream: Stream, wakeup: Wakeup, ready: Callable[[], object]) -> None:
         began = since = time.monotonic()
         taken, most = self._taken, inf if self.timeout is None else self.timeout / 4
         while True:
-            stream.changed.clear()
+            wakeup.clear()
             if ready():
                 return
             self._check_usable()
@@ -351,7 +377,7 @@ class Multiplexer:
                 )
             patience = min(most, PATIENCE / 4) if held_back else most
             with self._unlocked():
-                in_time = stream.changed.wait(None if patience == inf else patience)
+                in_time = wakeup.wait(None if patience == inf else patience)
             if not in_time:
                 self._check_silence(stream, began)
 
@@ -374,7 +400,7 @@ class Multiplexer:
         The server ends a stream by itself, unless it has to wait until its answer is read here. If
         that is so of all, and nothing is read, a request has nothing to wait for.
         """
-        streams, opened = self._streams.values(), len(self._protocol)
+        streams, opened = list(self._streams.values()), len(self._protocol)
         full = opened >= self._protocol.limit and opened == len(streams)
         return full and all(stream.frames for stream in streams)
 
@@ -529,7 +555,7 @@ class Multiplexer:
             stream.frames.append(event.frame)
         if stream.ended and self._protocol.side == "client":
             self._streams.pop(event.stream_id, None)
-        stream.changed.set()
+        stream.wake()
         if event.opening and self._on_request is not None:
             self._on_request(stream)
 
@@ -538,7 +564,12 @@ class Multiplexer:
         if stream is not None:
             stream.cancelled = True
             stream.frames.clear()
-            stream.changed.set()
+            ending = any(piece.flags & Flag.END for piece in stream.outgoing)
+            stream.outgoing.clear()  # there may never be room for it
+            if ending:
+                stream.outgoing.append(Piece(Kind.DATA, b"", Flag.END, 0))
+                self._work.notify_all()
+            stream.wake()
 
 
 class _Queue:
@@ -598,9 +629,13 @@ class _Queue:
         while (stream := self._opening or self._begin_one()) is not None:
             if not self._is_open(stream):
                 self._opening = None
-                stream.changed.set()
+                stream.wake()
                 continue
-            piece = stream.outgoing.popleft()
+            try:
+                piece = stream.outgoing.popleft()
+            except IndexError:  # garbage was collected, and it was cancelled just now
+                self._opening = None
+                continue
             if not piece.flags & Flag.MORE:
                 self._opening = None
                 if stream.outgoing:
@@ -617,10 +652,11 @@ class _Queue:
         return stream
 
     def _next_of_the_bulk(self) -> Frame | None:
-        for _ in range(len(self._senders)):
-            stream = self._senders.popleft()
+        for stream in list(self._senders):
+            with suppress(ValueError):  # garbage was collected, and it was cancelled just now
+                self._senders.remove(stream)
             if not stream.outgoing or not self._is_open(stream):
-                stream.changed.set()
+                stream.wake()
             elif stream is self._opening or not stream.stream_id or not self.may_go(stream):
                 self._senders.append(stream)
             else:
@@ -645,7 +681,7 @@ class _Queue:
         )
         if frame.end and self._protocol.side == "server":
             self._streams.pop(stream.stream_id, None)
-        stream.changed.set()
+        stream.wake()
         return frame
 
 

@@ -145,7 +145,7 @@ class Transport(Protocol):
 
 
 class Wakeup:
-    """A flag that one thread waits for and others set.
+    """A flag that one thread waits for, and others set.
 
     No lock is held while Python code runs, unlike in a :class:`threading.Event`: a thread may be
     interrupted anywhere by code that waits for another one to set it. And what is set before the
@@ -176,7 +176,7 @@ class Stream:
 
     Attributes:
         stream_id: its number; 0 until its first frame is written.
-        changed: set when anything of this changes.
+        waiting: of threads that wait for a change of it: one at a time sends, one receives.
         frames: received and not taken yet.
         outgoing: to be sent.
         ahead: how much may be under way before the other side has used it.
@@ -188,7 +188,7 @@ class Stream:
     def __init__(self, transport: Transport, stream_id: int = 0) -> None:
         self._transport = transport
         self.stream_id = stream_id
-        self.changed = Wakeup()
+        self.waiting: list[Wakeup] = []
         self.frames: deque[Frame] = deque()
         self.outgoing: deque[Piece] = deque()
         self.ahead = WINDOW
@@ -196,6 +196,11 @@ class Stream:
         self.cancelled = False
         self.buffer = ReceiveBuffer()
         self.using: Frame | None = None
+
+    def wake(self) -> None:
+        """Let the threads look at it that wait for a change of it."""
+        for wakeup in tuple(self.waiting):
+            wakeup.set()
 
     # -- sending -----------------------------------------------------------------------------------
 
