@@ -88,7 +88,7 @@ class Rig:
 
     @property
     def waiting(self) -> int:
-        return self.remote._lazy._waiting
+        return self.remote.backend.lazy._waiting
 
     def join(self) -> list[object]:
         """Wait for all threads, and return what they found."""
@@ -261,7 +261,7 @@ class TestInterrupt:
     def test_alone(self, rig: Rig) -> None:
         """A connection that nobody waits for any more is given up, and the next use makes one."""
         self._interrupt(rig)
-        assert rig.remote._lazy.connection is None
+        assert rig.remote.backend.lazy.connection is None
         rig.served.set()
         assert rig.ask() is False
         assert rig.tap.opened == 2
@@ -336,7 +336,7 @@ class TestFailing:
                 remote.contains(ABSENT)
             assert str(error) in str(caught.value)
         assert len(opened) == 1
-        kept = remote._lazy._failure
+        kept = remote.backend.lazy._failure
         assert kept is not None
         assert kept.__traceback__ is None, "it holds everything that was on its way"
         remote.reconnect()

@@ -20,6 +20,7 @@ from fleche.errors import AmbiguousDigestError
 from fleche.parcel import pack
 from fleche.remote import RemoteCache
 from fleche.testing import example_call
+from tests.helpers.backends import lacking, load_parcel, load_record, save_parcel
 from tests.helpers.caches import cache_factory
 from tests.helpers.serving import CHANNELS, Serving
 
@@ -92,7 +93,7 @@ class Person:
     def _value(self, turn: int) -> None:
         value = self._bytes(turn)
         name = digest(value)
-        self._remote.save_parcel(name, pack(value, digest=name))
+        save_parcel(self._remote, name, pack(value, digest=name))
         assert self._remote.load_value(name) == value
 
     def _absent(self, turn: int) -> None:
@@ -100,8 +101,8 @@ class Person:
         with pytest.raises(KeyError, match=absent):
             self._remote.load(absent)
         with pytest.raises(KeyError, match=absent):
-            self._remote.load_parcel(absent)
-        assert self._remote.missing([absent]) == [absent]
+            load_parcel(self._remote, absent)
+        assert lacking(self._remote, [absent]) == [absent]
 
     def _names(self, turn: int) -> None:
         key, _ = self._some(turn)
@@ -110,7 +111,7 @@ class Person:
 
     def _query(self, turn: int) -> None:
         key, value = self._some(turn)
-        x = self._remote.load_record(key).arguments["x"]
+        x = load_record(self._remote, key).arguments["x"]
         (call,) = self._remote.query(name="square", arguments={"x": Digest(x)})
         assert (call.key, call.result) == (key, value)
 
@@ -130,8 +131,8 @@ def _check_crowd(remote: RemoteCache, threads: int, turns: int, seconds: float) 
     with ThreadPoolExecutor(threads) as pool:
         people = [pool.submit(Person(remote, seed).work, turns) for seed in range(threads)]
         assert sum(person.result(seconds) for person in people) == threads * turns
-    assert remote._lazy.connection is not None
-    link = remote._lazy.connection._mux
+    assert remote.backend.lazy.connection is not None
+    link = remote.backend.lazy.connection._mux
     deadline = time.monotonic() + 5
     while len(link._protocol) + len(link._streams):
         assert time.monotonic() < deadline, "an exchange is left"
@@ -161,7 +162,7 @@ def _check_overtaking(serving: Serving, kind: str, root: Path, size: int) -> Non
     factory = cache_factory("file", root)
     with factory() as local:
         large = local.save(example_call(x="large", result=bytes(size)))
-        value = local.load_record(large).result
+        value = load_record(local, large).result
         small = local.save(example_call(x="small", result=b"s" * 1024))
     remote = serving(kind, factory, timeout=120)
     remote.load(small)
@@ -170,7 +171,7 @@ def _check_overtaking(serving: Serving, kind: str, root: Path, size: int) -> Non
     def load() -> None:
         began = time.monotonic()
         while len(waits) < 20:  # a fast machine may need it more than once
-            remote.load_parcel(value)  # type: ignore[arg-type]
+            load_parcel(remote, value)  # type: ignore[arg-type]
             took.append(time.monotonic() - began)
             began = time.monotonic()
 
@@ -220,7 +221,7 @@ from fleche.testing import example_call
 cache = RemoteCache({channel}, timeout=30, connect_timeout=30)
 key = cache.save(example_call())
 large = cache.save(example_call(x="large", result=os.urandom(40 << 20)))
-value = cache.load_record(large).result
+value = load_record(cache, large).result
 pid = cache.info()["pid"]
 
 
@@ -270,7 +271,7 @@ users = (used, used_and_collected, forked_again)
 
 def work():
     while not stop.is_set():
-        cache.load_parcel(value)
+        load_parcel(cache, value)
 
 for busy in (False, True):
     if busy:

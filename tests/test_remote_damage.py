@@ -15,6 +15,7 @@ from fleche.caches import BaseCache, CacheStack, SizeLimitedCache
 from fleche.digest import Digest, digest
 from fleche.errors import CorruptParcel
 from fleche.remote import RemoteCache
+from tests.helpers.backends import load_record
 from tests.helpers.layers import call, in_files, in_memory
 from tests.helpers.serving import Serving
 
@@ -130,7 +131,7 @@ class TestHits:
         near, far = in_memory(), in_memory()
         key = Digest(far.save(call()))
         with self.served(serving, CacheStack([near, far])) as remote:
-            assert remote.load_record(key).name == "f"
+            assert load_record(remote, key).name == "f"
         assert not near.contains(key)
 
     def test_a_limited_cache_keeps_what_is_used(self, serving: Serving) -> None:

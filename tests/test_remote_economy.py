@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from fleche.testing.caches import example_call
 
 from fleche.caches import BaseCache, CacheStack
 from fleche.call import Call
@@ -17,6 +16,8 @@ from fleche.digest import Digest
 from fleche.remote import RemoteCache
 from fleche.remote import _messages as m
 from fleche.remote._frames import Kind
+from fleche.testing import example_call
+from tests.helpers.backends import save_parcel, save_records
 from tests.helpers.caches import cache_factory
 from tests.helpers.serving import Serving
 from tests.helpers.taps import TappedChannel
@@ -139,7 +140,7 @@ class TestBytes:
         with factory() as local:
             local.save_value(array)
         tap.clear_sent()
-        remote.save_parcel(key, pack(array, digest=key))
+        save_parcel(remote, key, pack(array, digest=key))
         assert tap.sent_bytes < array.nbytes / 2
 
     def test_a_listing_that_nobody_reads_on(
@@ -148,8 +149,8 @@ class TestBytes:
         """`take(10)` transfers no more than what is sent ahead of a reader."""
         with factory() as local:
             value = local.save_value(0)
-            calls = (Call("f", {"x": x}).seal().replace(result=value) for x in range(12_000))
-            local.save_records({record.key: record for record in calls})
+            calls = (Call("f", {"x": x}).to_record().replace(result=value) for x in range(12_000))
+            save_records(local, {record.key: record for record in calls})
         assert len(list(remote.query(name="f").take(10))) == 10
         assert tap.received_bytes < 2 << 20
 

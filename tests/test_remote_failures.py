@@ -16,6 +16,7 @@ from fleche.digest import Digest, digest
 from fleche.errors import RemoteConnectionError, StorageError
 from fleche.parcel import Buffer, Parcel
 from fleche.remote import LocalSubprocessChannel, RemoteCache
+from tests.helpers.backends import lacking, load_parcel
 from tests.helpers.layers import in_memory
 from tests.helpers.serving import Serving
 
@@ -40,7 +41,7 @@ def raised(serving: Serving, make: Callable[[], BaseException]) -> BaseException
             remote.contains_many([KEY])
         except Exception as error:  # noqa: BLE001 (whatever arrives)
             found = error
-        assert remote.missing([KEY]) == [KEY]
+        assert lacking(remote, [KEY]) == [KEY]
     return found
 
 
@@ -130,7 +131,7 @@ def test_in_the_middle_of_a_value(serving: Serving) -> None:
     wanted = inner.save_value("x" * 5_000_000)
     with RemoteCache(serving.channel("pipe", lambda: Served(inner)), timeout=30) as remote:
         with pytest.raises(OSError, match="the disk is gone") as caught:
-            remote.load_parcel(wanted)
+            load_parcel(remote, wanted)
         assert len(caught.value.report) == 3_000_000  # type: ignore[attr-defined]
         assert remote.contains(wanted)
 

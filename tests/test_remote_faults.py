@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from fleche.testing.caches import example_call
 
 from fleche.caches import BaseCache
 from fleche.call import Call
@@ -20,6 +19,8 @@ from fleche.errors import RemoteConnectionError
 from fleche.parcel import pack
 from fleche.remote import PipeChannel, RemoteCache, serve
 from fleche.remote._frames import HEADER
+from fleche.testing import example_call
+from tests.helpers.backends import lacking, save_parcel
 from tests.helpers.caches import cache_factory
 from tests.helpers.faults import Fault, FaultyChannel
 from tests.helpers.leaks import check_leaks
@@ -46,7 +47,7 @@ OPERATIONS = {
     "load_value": Operation(lambda c, key: c.load_value(digest(VALUE)), lambda c, key: VALUE),
     "contains": Operation(lambda c, key: c.contains(key), lambda c, key: True),
     "missing": Operation(
-        lambda c, key: c.missing([digest(1), digest(4)]), lambda c, key: [digest(1)]
+        lambda c, key: lacking(c, [digest(1), digest(4)]), lambda c, key: [digest(1)]
     ),
     "expand": Operation(lambda c, key: c.expand(key[:10]), lambda c, key: key),
     "shrink": Operation(lambda c, key: c.shrink(key), lambda c, key: (key[:4],)),
@@ -55,7 +56,7 @@ OPERATIONS = {
     ),
     "evict": Operation(lambda c, key: c.evict(key), lambda c, key: None),
     "save_parcel": Operation(
-        lambda c, key: c.save_parcel(digest("new"), pack("new", digest=digest("new"))),
+        lambda c, key: save_parcel(c, digest("new"), pack("new", digest=digest("new"))),
         lambda c, key: None,
     ),
     "save": Operation(_save, lambda c, key: Call("saved", {"x": VALUE}).key),
@@ -75,8 +76,8 @@ class Bench:
         self._set_timeout(silence)
 
     def _set_timeout(self, silence: float) -> None:
-        assert self.remote._lazy.connection is not None
-        self.remote._lazy.connection._mux.timeout = silence
+        assert self.remote.backend.lazy.connection is not None
+        self.remote.backend.lazy.connection._mux.timeout = silence
 
     def check(self, operation: Operation, fault: Fault) -> bool:
         """Run `operation` under `fault`; return whether the fault struck."""

@@ -18,7 +18,6 @@ from typing import Any, get_args
 
 import msgspec
 import pytest
-from fleche.testing.caches import example_call
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -38,6 +37,16 @@ from fleche.remote import _messages as m
 from fleche.remote._frames import HEADER, MAX_PAYLOAD, Flag, Frame, FrameDecoder, Kind, encode_frame
 from fleche.remote._handshake import ClientGreeting, ServerGreeting
 from fleche.remote._protocol import WINDOW, Protocol, cost
+from fleche.testing import example_call
+from tests.helpers.backends import (
+    lacking,
+    load_parcel,
+    load_parcels,
+    load_record,
+    save_parcel,
+    save_parcels,
+    save_record,
+)
 from tests.helpers.caches import cache_factory
 from tests.helpers.leaks import check_leaks
 from tests.helpers.peers import Wire, hostile_server, message, raw_client, rss, seal
@@ -126,16 +135,16 @@ OPERATIONS: dict[str, Callable[[RemoteCache], Any]] = {
     "info": lambda c: c.info(),
     "fetch": lambda c: c.fetch(KEY),
     "load": lambda c: c.load(KEY).result,
-    "load_record": lambda c: c.load_record(KEY),
-    "load_parcel": lambda c: c.load_parcel(KEY),
+    "load_record": lambda c: load_record(c, KEY),
+    "load_parcel": lambda c: load_parcel(c, KEY),
     "load_value": lambda c: c.load_value(KEY),
     "fetch_many": lambda c: list(c.fetch_many([KEY])),
-    "load_parcels": lambda c: list(c.load_parcels([KEY])),
+    "load_parcels": lambda c: list(load_parcels(c, [KEY])),
     "save": lambda c: c.save(example_call()),
-    "save_record": lambda c: c.save_record(KEY, CallRecord(name="f")),
-    "save_parcel": lambda c: c.save_parcel(ASKED, pack("asked", digest=ASKED)),
-    "save_parcels": lambda c: c.save_parcels([(ASKED, pack("asked", digest=ASKED))]),
-    "missing": lambda c: c.missing([KEY]),
+    "save_record": lambda c: save_record(c, KEY, CallRecord(name="f")),
+    "save_parcel": lambda c: save_parcel(c, ASKED, pack("asked", digest=ASKED)),
+    "save_parcels": lambda c: save_parcels(c, [(ASKED, pack("asked", digest=ASKED))]),
+    "missing": lambda c: lacking(c, [KEY]),
     "contains": lambda c: c.contains(KEY),
     "contains_many": lambda c: c.contains_many([KEY, ASKED]),
     "evict": lambda c: c.evict(KEY),
@@ -208,7 +217,7 @@ def test_the_answer_to_another_question(answer: str) -> None:
 def test_nothing_is_asked_for_that_was_not_offered() -> None:
     """A server cannot make a client upload other values than those it asked about."""
     answer = m.Digests([str(digest("secret")), str(ASKED), "abcd"])
-    found = _talk(_answering(message(0, answer)), lambda c: c.missing([ASKED, KEY]))
+    found = _talk(_answering(message(0, answer)), lambda c: lacking(c, [ASKED, KEY]))
     assert found == [ASKED]
 
 
@@ -221,7 +230,7 @@ class TestSizes:
         before = rss(os.getpid())
         found = _talk(
             _answering(message(0, m.Found(None, size), end=False), _data(b"x" * 100, end=True)),
-            lambda c: c.load_parcel(KEY),
+            lambda c: load_parcel(c, KEY),
         )
         assert isinstance(found, FlecheError), found
         assert rss(os.getpid()) - before < 64 * MIB
@@ -235,7 +244,7 @@ class TestSizes:
                 _data(parcel + b"more"),
                 _data(b"", end=True),
             ),
-            lambda c: c.load_parcel(KEY),
+            lambda c: load_parcel(c, KEY),
         )
         assert isinstance(found, FlecheError), found
 
@@ -249,7 +258,7 @@ class TestSizes:
                 message(0, m.Found(None, len(lying)), end=False), _data(bytes(lying), end=True)
             )
             with _bounded(16 * MIB):
-                found = _talk(act, lambda c: c.load_parcel(KEY))
+                found = _talk(act, lambda c: load_parcel(c, KEY))
             assert isinstance(found, CorruptParcel), found
 
     def test_a_message_without_an_end(self) -> None:
@@ -361,7 +370,7 @@ class TestCredit:
 
         value = os.urandom(100 * MIB)
         parcel = pack(value, digest=ASKED)
-        found = _talk(act, lambda c: c.save_parcel(ASKED, parcel))
+        found = _talk(act, lambda c: save_parcel(c, ASKED, parcel))
         assert isinstance(found, FlecheError), found
         assert "enough" in str(found)
 
@@ -370,7 +379,7 @@ class TestCredit:
         parcel = pack(os.urandom(40 * MIB), digest=ASKED)
         remote = RemoteCache(hostile_server(_silent), timeout=0.6, connect_timeout=10)
         with check_leaks(), remote, pytest.raises(RemoteConnectionError, match="silent"):
-            remote.save_parcel(ASKED, parcel)
+            save_parcel(remote, ASKED, parcel)
 
 
 class TestParcels:
@@ -501,7 +510,7 @@ def transcripts(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[byt
 def _served(root: Path) -> BaseCache:
     cache = cache_factory("memory", root)()
     cache.save(example_call())
-    cache.save_parcel(KEY, pack(Poison(), digest=KEY))
+    save_parcel(cache, KEY, pack(Poison(), digest=KEY))
     return cache
 
 
@@ -604,9 +613,9 @@ any_frames = st.builds(
                 for request in (
                     m.Info(),
                     m.Load([str(KEY)], 1 << 20),
-                    m.LoadParcel([str(KEY)]),
-                    m.SaveParcels([(str(KEY), 10)]),
-                    m.SaveRecords([(str(KEY), encode_record(CallRecord(name="f")))]),
+                    m.LoadValues([str(KEY)]),
+                    m.Save(parcels=[(str(KEY), 10)]),
+                    m.Save([m.WireEntry(str(KEY), encode_record(CallRecord(name="f")))]),
                     m.Query(QueryCall()),
                     m.Contains(["abcd"]),
                 )
@@ -804,7 +813,7 @@ class TestFloods:
         """A parcel of any announced size costs what comes of it."""
         cache = cache_factory("file", tmp_path)()
         said = self._said(
-            message(1, m.SaveParcels([(str(KEY), size)]), end=False),
+            message(1, m.Save(parcels=[(str(KEY), size)]), end=False),
             _data(pack_bytes(b"x", "pickle", digest=KEY).tobytes())._replace(stream_id=1),
             _data(b"", end=True)._replace(stream_id=1),
         )
@@ -847,7 +856,7 @@ def _server(tmp_path: Path, *arguments: str) -> Iterator[Wire]:
 
 def _upload(exchange: int, name: str, parcel: bytes) -> tuple[Frame, ...]:
     return (
-        message(exchange, m.SaveParcels([(name, len(parcel))]), end=False),
+        message(exchange, m.Save(parcels=[(name, len(parcel))]), end=False),
         _data(parcel)._replace(stream_id=exchange),
         _data(b"", end=True)._replace(stream_id=exchange),
     )
@@ -857,7 +866,7 @@ def test_read_only_holds(tmp_path: Path) -> None:
     """A client that has not read its greeting cannot write, and is told so; the server goes on."""
     with _server(tmp_path, "--read-only") as wire:
         wire.write(*_upload(1, str(KEY), pack(1, digest=KEY).tobytes()))
-        wire.write(message(2, m.SaveRecords([(str(KEY), encode_record(CallRecord(name="f")))])))
+        wire.write(message(2, m.Save([m.WireEntry(str(KEY), encode_record(CallRecord(name="f")))])))
         wire.write(message(3, m.Evict(str(KEY))))
         for exchange in (1, 2, 3):
             (failure,) = _all_answers(wire, exchange)
@@ -896,10 +905,10 @@ def test_a_server_never_unpickles(tmp_path: Path, arguments: tuple[str, ...]) ->
         wire.write(*_upload(1, str(KEY), parcel))
         assert _all_answers(wire, 1) == [m.Done()]
         requests: tuple[m.Request, ...] = (
-            m.SaveRecords([(str(record.key), encode_record(record))]),
+            m.Save([m.WireEntry(str(record.key), encode_record(record))]),
             m.Load([str(record.key)], MIB),
             m.Contains([str(record.key), str(KEY)]),
-            m.Missing([str(KEY)]),
+            m.Lacking([str(KEY)]),
             m.Shrink([str(KEY)]),
             m.Expand(KEY[:8]),
             m.Query(QueryCall(name="f")),

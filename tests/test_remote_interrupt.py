@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from fleche.testing.caches import example_call
 
 from fleche.digest import Digest, digest
 from fleche.errors import RemoteConnectionError
@@ -22,6 +21,8 @@ from fleche.parcel import pack
 from fleche.remote import PipeChannel, RemoteCache, serve
 from fleche.remote import _messages as m
 from fleche.remote._frames import Kind
+from fleche.testing import example_call
+from tests.helpers.backends import load_parcel, load_record, save_parcel
 from tests.helpers.caches import cache_factory
 from tests.helpers.leaks import check_leaks
 from tests.helpers.peers import Wire, hostile_server, message, rss
@@ -43,7 +44,7 @@ class Rig:
         with factory() as local:
             self.large = local.save(example_call(x="large", result=os.urandom(size)))
             self.small = local.save(example_call(x="small", result="small"))
-            self.value: Digest = local.load_record(self.large).result  # type: ignore[assignment]
+            self.value: Digest = load_record(local, self.large).result  # type: ignore[assignment]
         self.remote = serving(kind, factory, timeout=60)
         self.server: int = self.remote.info()["pid"]
 
@@ -70,8 +71,8 @@ class Rig:
 
     def open_exchanges(self) -> int:
         """Return how many exchanges the client still keeps account of."""
-        assert self.remote._lazy.connection is not None
-        link = self.remote._lazy.connection._mux
+        assert self.remote.backend.lazy.connection is not None
+        link = self.remote.backend.lazy.connection._mux
         return len(link._protocol) + len(link._streams)
 
     def settle(self) -> None:
@@ -116,7 +117,7 @@ def _interrupted(ready: Callable[[], object]) -> Iterator[list[float]]:
 def _check_interrupt(rig: Rig, size: int) -> None:
     before = rig.read_bytes()
     with _interrupted(lambda: rig.read_bytes() > before + 2 * MIB):
-        rig.remote.load_parcel(rig.value)
+        load_parcel(rig.remote, rig.value)
         rig.remote.load(rig.large)
     rig.check()
     rig.settle()
@@ -172,7 +173,7 @@ def test_ctrl_c_at_any_moment(serving: Serving, tmp_path: Path) -> None:
         try:
             thread.start()
             for _ in range(30):
-                rig.remote.load_parcel(rig.value)
+                load_parcel(rig.remote, rig.value)
                 assert rig.remote.contains(rig.small)
                 assert [call.key for call in rig.remote.query(name="square").take(1)]
             over.set()
@@ -190,7 +191,7 @@ def _begun(rig: Rig) -> Iterator[Any]:
     """A load of which the first part has come, and that is then given up."""
     from fleche.remote._messages import Found, LoadParcel
 
-    with rig.remote._connected().request(LoadParcel([str(rig.value)])) as exchange:
+    with rig.remote.backend.connected().request(LoadParcel([str(rig.value)])) as exchange:
         found = exchange.answer(Found)
         assert found.size
         yield exchange
@@ -266,7 +267,7 @@ def test_queries_that_are_given_up(serving: Serving, tmp_path: Path) -> None:
 WAYS: dict[str, Callable[[RemoteCache], Any]] = {
     "a question": lambda cache: cache.contains(ABSENT),
     "a listing": lambda cache: list(cache.query(name="nothing")),
-    "an upload": lambda cache: cache.save_parcel(NINE, pack(9, digest=NINE)),
+    "an upload": lambda cache: save_parcel(cache, NINE, pack(9, digest=NINE)),
 }
 
 

@@ -23,6 +23,7 @@ from fleche.errors import RemoteConnectionError
 from fleche.remote import RemoteCache
 from fleche.remote.channel import ProcessChannel
 from fleche.testing import example_call
+from tests.helpers.backends import load_record
 from tests.helpers.caches import cache_factory, make_cache
 from tests.helpers.serving import Serving
 
@@ -333,7 +334,7 @@ def test_the_client_is_killed_while_the_server_writes(
     with cache_factory("file", root)() as local:
         key = local.save(example_call(x="large", result=os.urandom(200 << 20)))
     action = """
-    record = cache.load_record(key)
+    record = load_record(cache, key)
     threading.Thread(target=cache.load_parcel, args=(record.result,), daemon=True).start()
     time.sleep(60)
     """

@@ -26,6 +26,7 @@ from fleche.parcel import pack
 from fleche.remote import PipeChannel, RemoteCache, serve
 from fleche.remote import _messages as m
 from fleche.remote._frames import Flag, Frame, Kind
+from tests.helpers.backends import save_parcel
 from tests.helpers.caches import cache_factory
 from tests.helpers.leaks import check_leaks
 from tests.helpers.peers import Wire, message, raw_client, rss
@@ -77,7 +78,7 @@ def _zeros(stream: int, *, kind: Kind = Kind.DATA, flags: Flag = Flag.NONE) -> F
 
 
 def _upload(stream: int, size: int = 1 << 40) -> Frame:
-    return message(stream, m.SaveParcels([(KEY, size)]), end=False)
+    return message(stream, m.Save(parcels=[(KEY, size)]), end=False)
 
 
 @pytest.mark.parametrize("arguments", [READ_ONLY, ()])
@@ -176,10 +177,10 @@ def test_answers_that_are_not_read(tmp_path: Path) -> None:
     """However many values are asked for at once, little of them is in memory."""
     value = os.urandom(64 * MIB)
     with cache_factory("file", tmp_path / "store")() as local:
-        local.save_parcel(digest(value), pack(value, digest=digest(value)))
+        save_parcel(local, digest(value), pack(value, digest=digest(value)))
     with _little_memory(tmp_path, *READ_ONLY) as wire, suppress(Exception):
         for stream in range(2, 60):
-            wire.write(message(stream, m.LoadParcel([str(digest(value))])))
+            wire.write(message(stream, m.LoadValues([str(digest(value))])))
 
 
 def test_zstandard_windows(tmp_path: Path) -> None:

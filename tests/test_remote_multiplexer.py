@@ -29,6 +29,14 @@ from fleche.remote._multiplexer import Multiplexer
 from fleche.remote._protocol import MESSAGE_LIMIT, WINDOW, Protocol
 from fleche.remote._server import _Workers
 from fleche.remote._streams import Stream, StreamCancelled, Wakeup
+from tests.helpers.backends import (
+    lacking,
+    load_record,
+    save_parcel,
+    save_parcels,
+    save_record,
+    save_records,
+)
 from tests.helpers.caches import cache_factory
 from tests.helpers.leaks import check_leaks
 from tests.helpers.peers import Wire, hostile_server, message
@@ -48,7 +56,7 @@ def _wait(ready: Callable[[], object], complaint: str, seconds: float = 20) -> N
 
 
 def _mux(remote: RemoteCache) -> Multiplexer:
-    return remote._connected()._mux
+    return remote.backend.connected()._mux
 
 
 def _record(size: int) -> CallRecord:
@@ -98,8 +106,8 @@ class TestLongMessages:
         """A record of many frames is saved, loaded and listed."""
         remote = serving(kind, cache_factory("file", tmp_path / "served"))
         record = _record(MESSAGE_LIMIT - 4096)
-        remote.save_record(record.key, record)
-        assert remote.load_record(record.key) == record
+        save_record(remote, record.key, record)
+        assert load_record(remote, record.key) == record
         assert [call.record for call in remote.query()] == [record]
         _wait(lambda: not len(_mux(remote)._protocol), "an exchange is left")
 
@@ -154,7 +162,7 @@ class TestLongMessages:
             assert remote.contains(ABSENT) is False
             tap.clear_sent()
             with pytest.raises(Rejected, match=rf"8\d{{6}} bytes.* {MESSAGE_LIMIT} "):
-                remote.save_record(KEY, record)
+                save_record(remote, KEY, record)
             assert tap.sent_bytes == 0
             assert not len(_mux(remote)._protocol)
             assert remote.contains(ABSENT) is False
@@ -163,12 +171,12 @@ class TestLongMessages:
         """A server that holds such a record says so, once, and the connection goes on."""
         served = cache_factory("memory", tmp_path)()
         record = _record(MESSAGE_LIMIT)
-        served.save_record(record.key, record)
+        save_record(served, record.key, record)
         channel = PipeChannel(lambda i, o: serve(i, o, served))
         with check_leaks(), RemoteCache(channel, timeout=20) as remote:
             for _ in range(2):
                 with pytest.raises(Rejected, match=f" {MESSAGE_LIMIT} "):
-                    remote.load_record(record.key)
+                    load_record(remote, record.key)
             assert remote.contains(ABSENT) is False
             assert not len(_mux(remote)._protocol)
 
@@ -185,7 +193,7 @@ class TestLongMessages:
             wire.write(Frame(Kind.MESSAGE, exchange, Flag.END, pieces[-1]))
 
         with check_leaks(), RemoteCache(hostile_server(act), timeout=20) as remote:
-            assert remote._connected().ask(m.Contains([KEY]), m.Flags).flags == [True] * 100_000
+            assert remote.backend.connected().ask(m.Contains([KEY]), m.Flags).flags == [True] * 100_000
 
     def test_a_refusal_comes_early(self) -> None:
         """A server may answer before it has all of a request; the rest is not sent."""
@@ -304,7 +312,7 @@ class TestSlowness:
             remote.info()
             channel.writer.slow = True
             began = time.monotonic()
-            remote.save_parcel(name, pack(value, digest=name))
+            save_parcel(remote, name, pack(value, digest=name))
             assert time.monotonic() - began > 2 * 3, "it was too fast to prove anything"
             channel.writer.slow = False
             assert remote.load_value(name) == value
@@ -448,7 +456,7 @@ def _full_of_calls(root: Path, count: int = 400) -> Any:
         for number in range(count)
     ]
     note = {"Notes": {"text": "y" * 8000}}
-    cache.save_records({r.key: CallRecord(**{**_fields(r), "metadata": note}) for r in records})
+    save_records(cache, {r.key: CallRecord(**{**_fields(r), "metadata": note}) for r in records})
     return cache
 
 
@@ -510,9 +518,9 @@ class TestUnfinishedRequests:
                 assert go_on.wait(20)
                 yield parcel
 
-            request = m.SaveParcels([(str(digest(value)), len(parcel))])
+            request = m.Save(parcels=[(str(digest(value)), len(parcel))])
             try:
-                remote._connected().ask(request, m.Done, upload=chunks)
+                remote.backend.connected().ask(request, m.Done, upload=chunks)
             except Exception as error:  # noqa: BLE001 (the test judges it)
                 failures.append(error)
 
@@ -529,7 +537,7 @@ class TestUnfinishedRequests:
         for thread in threads:
             thread.join(20)
         assert not failures
-        assert remote.missing([digest(value) for value in values]) == []
+        assert lacking(remote, [digest(value) for value in values]) == []
 
     def test_what_is_refused_is_sent_again(self) -> None:
         """A request that a server has no room for is not lost, nor is what follows it."""
@@ -554,7 +562,7 @@ class TestUnfinishedRequests:
         with check_leaks(), RemoteCache(hostile_server(act), timeout=20) as remote:
             assert remote.contains(KEY) is True
             parcel = pack(value, digest=digest(value))
-            remote.save_parcels([(digest(value), parcel)])
+            save_parcels(remote, [(digest(value), parcel)])
         assert [type(request) for request in refused] == [m.Contains] * 2 + [m.SaveParcels] * 2
         assert data == [pack(value, digest=digest(value)).tobytes()]
 
@@ -565,7 +573,7 @@ class TestUnfinishedRequests:
         served.contains_many = lambda keys: [go_on.wait(20)]
         channel = PipeChannel(lambda i, o: serve(i, o, served))
         with check_leaks(), RemoteCache(channel, timeout=30) as remote:
-            connection, mux = remote._connected(), _mux(remote)
+            connection, mux = remote.backend.connected(), _mux(remote)
             limit = mux._protocol.limit
             open_ = [connection.request(m.Contains([ABSENT])) for _ in range(limit)]
             mux.allow(limit + 1)
@@ -578,7 +586,7 @@ class TestUnfinishedRequests:
 
     def test_a_crowd(self, remote: RemoteCache) -> None:
         """More requests at once than workers are no trouble: each has its turn."""
-        connection = remote._connected()
+        connection = remote.backend.connected()
         exchanges = [connection.request(m.Contains([ABSENT])) for _ in range(200)]
         assert all(exchange.answer(m.Flags).flags == [False] for exchange in exchanges)
 
@@ -594,7 +602,7 @@ class TestUnfinishedRequests:
             thread.start()
         for thread in threads:
             thread.join(30)
-        assert remote.missing([name for name, _ in parcels]) == []
+        assert lacking(remote, [name for name, _ in parcels]) == []
 
 
 class TestWorkers:

@@ -12,12 +12,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from fleche.testing.caches import example_call
 
 from fleche.caches import BaseCache
 from fleche.errors import RemoteConnectionError
 from fleche.remote import Channel, LocalSubprocessChannel, SshChannel
 from fleche.remote._handshake import NOISE_LIMIT
+from fleche.testing import example_call
 from tests.helpers.caches import make_cache
 from tests.helpers.serving import Serving
 

@@ -14,7 +14,6 @@ from typing import Any
 
 import msgspec
 import pytest
-from fleche.testing.caches import example_call
 
 from fleche.call import CallRecord, LazyCall, QueryCall
 from fleche.errors import ConfigError, ProtocolError, Rejected, RemoteConnectionError
@@ -23,6 +22,7 @@ from fleche.remote import LocalSubprocessChannel, RemoteCache, SubprocessCache, 
 from fleche.remote import _messages as m
 from fleche.remote._frames import Flag, Frame, FrameDecoder, Kind, encode_frame
 from fleche.remote._handshake import ClientGreeting
+from fleche.testing import example_call
 from tests.helpers.caches import cache_factory
 from tests.helpers.serving import Serving
 
@@ -106,7 +106,7 @@ class TestLoop:
         """What is no parcel, or another one than announced, is never stored."""
         cache = cache_factory("file", tmp_path)()
         frames = [
-            Frame(Kind.MESSAGE, 1, 0, m.encode(m.SaveParcels([(ABSENT, size)]))),
+            Frame(Kind.MESSAGE, 1, 0, m.encode(m.Save(parcels=[(ABSENT, size)]))),
             Frame(Kind.DATA, 1, 0, b"0123456789"),
             Frame(Kind.DATA, 1, Flag.END, b""),
         ]
@@ -122,7 +122,7 @@ class TestLoop:
         data = bytearray(pack(list(range(1000)), digest=ABSENT).tobytes())
         data[-5] ^= 4
         frames = [
-            Frame(Kind.MESSAGE, 1, 0, m.encode(m.SaveParcels([(ABSENT, len(data))]))),
+            Frame(Kind.MESSAGE, 1, 0, m.encode(m.Save(parcels=[(ABSENT, len(data))]))),
             Frame(Kind.DATA, 1, Flag.END, data),
         ]
         answers = [frame for frame in _talk(cache, *frames) if frame.payload]

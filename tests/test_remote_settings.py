@@ -13,13 +13,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from fleche.config.place import Place
-from fleche.config.schema import parse
-from fleche.testing.caches import check_read_only_cache, example_call
 
 import fleche
 from fleche.caches import BaseCache, CachePool, CacheStack, ReadOnlyCache
 from fleche.config import cache_from_config, cache_to_config
+from fleche.config._schema import parse
+from fleche.config._validate import ConfigPath
 from fleche.digest import digest
 from fleche.errors import ConfigError, Rejected, RemoteConnectionError
 from fleche.remote import (
@@ -32,13 +31,15 @@ from fleche.remote import (
     serve,
 )
 from fleche.remote._handshake import server_info
+from fleche.testing import check_read_only_cache, example_call
+from tests.helpers.backends import lacking, save_parcels, save_record, save_records
 from tests.helpers.caches import cache_factory
 from tests.helpers.peers import INFO, Wire, hostile_server
 from tests.helpers.serving import Serving
 
 NUL = "a\0b"
 ABSENT = digest("a value that nobody has stored")
-HERE = Place("here", Path("/"))
+HERE = ConfigPath("here", Path("/"))
 
 TEXT = ["", NUL, 3, ["x"]]
 SECONDS = [0, -1, -math.inf, math.nan, "60", True, [1]]
@@ -395,9 +396,9 @@ class TestReadOnly:
             lambda cache: cache.save(example_call()),
             lambda cache: cache.prepare(example_call()),
             lambda cache: cache.save_value(1),
-            lambda cache: cache.save_record(ABSENT, example_call().seal()),
-            lambda cache: cache.save_records({ABSENT: example_call().seal()}),
-            lambda cache: cache.save_parcels([]),
+            lambda cache: save_record(cache, ABSENT, example_call().to_record()),
+            lambda cache: save_records(cache, {ABSENT: example_call().to_record()}),
+            lambda cache: save_parcels(cache, []),
             lambda cache: cache.evict(ABSENT),
             lambda cache: cache.drop(ABSENT),
             lambda cache: cache.gc(),
@@ -418,7 +419,7 @@ class TestReadOnly:
         """Whoever only asks what is missing does not make the rest younger."""
         before = snapshot(project)
         with cache_from_config(configured) as remote:
-            assert remote.missing([digest(4), ABSENT]) == [ABSENT]
+            assert lacking(remote, [digest(4), ABSENT]) == [ABSENT]
         assert snapshot(project) == before
 
     def test_there_and_back(self, configured: dict[str, Any]) -> None:
@@ -467,7 +468,7 @@ class TestReadOnly:
         before = snapshot(project)
         with CachePool([cache_from_config(configured)]) as pool:
             assert pool.query().only().result == 4
-            assert pool.missing([digest(4), ABSENT]) == [ABSENT]
+            assert lacking(pool, [digest(4), ABSENT]) == [ABSENT]
         assert snapshot(project) == before
 
 
@@ -483,7 +484,7 @@ def test_a_read_only_server(serving: Serving, tmp_path: Path, channel_kind: str)
         local.save(example_call())
     before = snapshot(tmp_path)
     remote = serving(channel_kind, cache_factory("read-only", tmp_path))
-    assert remote.missing([digest(4), ABSENT]) == [ABSENT]
+    assert lacking(remote, [digest(4), ABSENT]) == [ABSENT]
     after = snapshot(tmp_path)
     assert {name: after[name] for name in before} == before
 

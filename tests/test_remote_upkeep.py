@@ -17,6 +17,7 @@ from fleche.digest import D, Digest, digest
 from fleche.errors import ProtocolError, Rejected, StorageError
 from fleche.remote import RemoteCache
 from fleche.remote import _messages as m
+from tests.helpers.backends import save_parcel, save_record
 from tests.helpers.layers import call, in_files, in_memory
 from tests.helpers.peers import Wire, hostile_server, message
 from tests.helpers.serving import Serving
@@ -92,16 +93,16 @@ class TestReports:
 
     def test_redigest(self, remote: RemoteCache) -> None:
         record = next(iter(remote.query())).record
-        remote.save_record(digest("wrong"), record)
+        save_record(remote, digest("wrong"), record)
         report = remote.redigest()
         assert report.rekeyed == (record.key,)
 
     def test_redigest_opens_nothing(self, remote: RemoteCache, tmp_path: Path) -> None:
         """Who may write to a server must not make it run code; what needs opening stays."""
         old, proof = digest("of another scheme"), tmp_path / "proof"
-        remote.save_parcel(old, remote.packing.pack(Touching(proof), old))
-        record = Call(name="f", arguments={"x": 1}, result=2).seal()
-        remote.save_record(old, record.replace(result=old, scheme=record.scheme - 1))
+        save_parcel(remote, old, remote.packing.pack(Touching(proof), old))
+        record = Call(name="f", arguments={"x": 1}, result=2).to_record()
+        save_record(remote, old, record.replace(result=old, scheme=record.scheme - 1))
         assert remote.redigest(unpickle=True).failed == (old,)
         assert not proof.exists()
 

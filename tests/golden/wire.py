@@ -24,6 +24,16 @@ from fleche.remote import PipeChannel, RemoteCache, serve
 from fleche.remote._frames import Flag, Frame, FrameDecoder, Kind, encode_frame
 from fleche.remote._protocol import FEATURES, PROTOCOL
 from fleche.storage import CallMemory, ValueMemory
+from tests.helpers.backends import (
+    lacking,
+    load_parcel,
+    load_parcels,
+    load_record,
+    save_parcel,
+    save_parcels,
+    save_record,
+    save_records,
+)
 from tests.helpers.peers import seal
 from tests.helpers.taps import TappedChannel
 
@@ -80,9 +90,9 @@ def make_served() -> BaseCache:
     """Return the cache that is served in the session."""
     cache = Cache(ValueMemory(), CallMemory())
     for name, data in ((digest(4), _FOUR), (digest(9), _NINE), (LONG_NAME, _LONG)):
-        cache.save_parcel(name, Parcel.from_bytes(data))
+        save_parcel(cache, name, Parcel.from_bytes(data))
     for record in (THREE, WIDE):
-        cache.save_record(record.key, record)
+        save_record(cache, record.key, record)
     return cache
 
 
@@ -97,31 +107,31 @@ def _fetched(found: Any) -> Any:
 
 OPERATIONS: dict[str, Callable[[RemoteCache], Any]] = {
     "info": lambda c: sorted(c.info()),
-    "load a record": lambda c: _short(encode_record(c.load_record(THREE.key))),
+    "load a record": lambda c: _short(encode_record(load_record(c, THREE.key))),
     "load with a small result": lambda c: _fetched(c.fetch(THREE.key)),
     "load with a large result": lambda c: _fetched(c.fetch(WIDE.key, 100)),
-    "load what is not there": lambda c: c.load_record(ABSENT),
+    "load what is not there": lambda c: load_record(c, ABSENT),
     "load many": lambda c: [key for key, _, _ in c.fetch_many([THREE.key, ABSENT, WIDE.key])],
-    "load a parcel": lambda c: _short(c.load_parcel(LONG_NAME).tobytes()),
+    "load a parcel": lambda c: _short(load_parcel(c, LONG_NAME).tobytes()),
     "load a value": lambda c: c.load_value(digest(9)),
-    "load a parcel that is not there": lambda c: c.load_parcel(ABSENT),
+    "load a parcel that is not there": lambda c: load_parcel(c, ABSENT),
     "load parcels": lambda c: [
         (key, _short(parcel.tobytes()))
-        for key, parcel in c.load_parcels([digest(4), ABSENT, digest(9)])
+        for key, parcel in load_parcels(c, [digest(4), ABSENT, digest(9)])
     ],
     "contains": lambda c: c.contains_many([THREE.key, ABSENT, digest(9)]),
-    "missing": lambda c: c.missing([digest(1), digest(4)]),
+    "missing": lambda c: lacking(c, [digest(1), digest(4)]),
     "expand": lambda c: c.expand(THREE.key[:10]),
     "expand what is not there": lambda c: c.expand(ABSENT),
     "shrink": lambda c: c.shrink(THREE.key, WIDE.key),
     "query": lambda c: [call.key for call in c.query(TEMPLATE)],
     "query for nothing": lambda c: [call.key for call in c.query(name="cube")],
-    "save a parcel": lambda c: c.save_parcel(LONG_NAME, Parcel.from_bytes(_LONG)),
-    "save parcels": lambda c: c.save_parcels(
+    "save a parcel": lambda c: save_parcel(c, LONG_NAME, Parcel.from_bytes(_LONG)),
+    "save parcels": lambda c: save_parcels(c, 
         [(digest(4), Parcel.from_bytes(_FOUR)), (digest(9), Parcel.from_bytes(_NINE))]
     ),
-    "save a record": lambda c: c.save_record(TWO.key, TWO),
-    "save records": lambda c: c.save_records({TWO.key: TWO, THREE.key: THREE}),
+    "save a record": lambda c: save_record(c, TWO.key, TWO),
+    "save records": lambda c: save_records(c, {TWO.key: TWO, THREE.key: THREE}),
     "evict": lambda c: c.evict(THREE.key),
     "evict what is not there": lambda c: c.evict(ABSENT),
     "query for keys": lambda c: list(c.call_keys(QueryCall())),
