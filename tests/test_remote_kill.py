@@ -23,7 +23,6 @@ from fleche.errors import RemoteConnectionError
 from fleche.remote import RemoteCache
 from fleche.remote.channel import ProcessChannel
 from fleche.testing import example_call
-from tests.helpers.backends import load_record
 from tests.helpers.caches import cache_factory, make_cache
 from tests.helpers.serving import Serving
 
