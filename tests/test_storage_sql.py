@@ -1006,6 +1006,12 @@ class TestErrors:
         file._database.change(meanwhile)
         impatient.close()
 
+    def test_an_sqlite_that_is_too_old(self, file: Sql, monkeypatch: pytest.MonkeyPatch) -> None:
+        """It is named, with what would do."""
+        monkeypatch.setattr(sqlite3, "sqlite_version_info", (3, 7, 17))
+        with pytest.raises(StorageError, match=r"is too old, 3\.24\.0 is the oldest"):
+            put(file, KEY, a_call())
+
     def test_a_server_that_is_not_there(self) -> None:
         """An unreachable server is no miss."""
         with pytest.raises(StorageError, match="check the host"):

@@ -54,6 +54,8 @@ _LOG_PAGES = 500
 _RESERVE = 1 << 21
 """Bytes that are kept back on the disk, so that a full one can be tidied up: room for the log."""
 
+_OLDEST = (3, 24, 0)
+
 _LOGGING = b"\2"
 _LOGGING_AT = 18  # where the header of a file says whether it has a log
 
@@ -193,6 +195,7 @@ class SqliteFile(Pooled):
         self._durable = durable
         self._before_making = before_making
         self._is_ready = False
+        self._identity: tuple[int, int] | None = None
         self._writing = Lock()
         self._looking = Lock()
         self._look: tuple[tuple[int, ...], sqlite3.Connection] | None = None
@@ -255,6 +258,7 @@ class SqliteFile(Pooled):
         if self._only_read or not (self._idle or self._may_write()):
             raise self._explained("write", sqlite3.OperationalError("readonly database"))
         with self._writing:
+            self._notice_removal()
             try:
                 return self._patiently("write", lambda found: _transact(found, work), patience)
             except StorageError as error:
@@ -270,6 +274,24 @@ class SqliteFile(Pooled):
                 self._empty_log()
                 self._keep_reserve()
             raise full
+
+    def _notice_removal(self) -> None:
+        """Forget the file that was opened if another one, or none, has its name by now.
+
+        To go on writing to a file without a name would lose everything, and nobody would be told.
+        """
+        if self._identity is None:
+            return
+        try:
+            status = os.stat(self.path)
+        except FileNotFoundError:
+            status = None
+        except OSError:
+            return
+        if status is None or (status.st_dev, status.st_ino) != self._identity:
+            self.close()
+            self._is_ready, self._identity = False, None
+            self.generation += 1
 
     @override
     def is_ours(self) -> bool:
@@ -305,6 +327,11 @@ class SqliteFile(Pooled):
                 f"{self.shown}: cannot be used in this process, which was forked while another "
                 "thread had it in use; start workers by spawn or forkserver"
             )
+        if sqlite3.sqlite_version_info < _OLDEST:
+            raise StorageError(
+                f"{self.shown}: SQLite {sqlite3.sqlite_version} is too old, "
+                f"{'.'.join(map(str, _OLDEST))} is the oldest that works; keep calls in files"
+            )
         path = self.path
         if not path.exists():
             self._make_file()
@@ -320,6 +347,9 @@ class SqliteFile(Pooled):
             self._choose_journal(connection)
             self._make_ready(connection)
             self._share_side_files()
+            if self._identity is None:
+                status = path.stat()
+                self._identity = status.st_dev, status.st_ino
         except BaseException:
             connection.close()
             raise
@@ -365,6 +395,7 @@ class SqliteFile(Pooled):
         super().after_fork(in_child=in_child)
         if in_child:
             self._writing, self._looking = Lock(), Lock()
+            self._look = None
 
     @override
     def retire(self) -> None:

@@ -105,6 +105,7 @@ class SqlCalls(CallStorage):
         self._database = database
         self._secrets = secrets
         self._functions: dict[_Function, int] = {}
+        self._generation = database.generation
         self._indexes_later = database.kind == "sqlite"  # where calls get their ids in order
         stays = not database.in_memory
         self.capabilities = Capabilities(persistent=stays, shared=stays)
@@ -139,6 +140,9 @@ class SqlCalls(CallStorage):
         new: dict[_Function, int] = {}
 
         def put(connection: Connection) -> None:
+            if self._generation != self._database.generation:
+                self._functions, self._generation = {}, self._database.generation
+                new.clear()
             last = indexed = 0
             for row, function, (_, (entry, _)) in zip(rows, functions, ordered, strict=True):
                 number = self._functions.get(function) or new.get(function)
