@@ -95,7 +95,7 @@ class NotNative(Exception):
 
 
 def is_plain_text(text: str) -> bool:
-    """Tell whether ``text`` can be an HDF5 string: no NUL, no lone surrogate."""
+    """Return whether ``text`` can be an HDF5 string: no NUL, no lone surrogate."""
     try:
         return b"\0" not in text.encode()
     except UnicodeEncodeError:
@@ -103,7 +103,7 @@ def is_plain_text(text: str) -> bool:
 
 
 def is_link_name(name: str) -> bool:
-    """Tell whether ``name`` can be the name of a member of a group."""
+    """Return whether ``name`` can be the name of a member of a group."""
     fits = 0 < len(name) <= _LONGEST_NAME and "/" not in name and name != "."
     return fits and is_plain_text(name)
 
