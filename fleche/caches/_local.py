@@ -353,11 +353,12 @@ class LocalBackend(CacheBackend):
 
     @override
     def to_config(self) -> dict[str, Any]:
-        return {
-            "values": self.values.to_config(),
-            "calls": self.calls.to_config(),
-            **self.policy.to_config(),
-        }
+        values, calls, policy = (
+            each.to_config() for each in (self.values, self.calls, self.policy)
+        )
+        if values == calls and values.get("type") == "local":  # one store holds both
+            return {**values, **policy}
+        return {"values": values, "calls": calls, **policy}
 
     @override
     def close(self) -> None:
