@@ -105,7 +105,9 @@ class _Parts:
 
     def freeze(self) -> None:
         """Copy what still is memory of live objects."""
-        self.mains = {at: Parcel.from_bytes(each.tobytes()) for at, each in self.mains.items()}
+        for address, main in self.mains.items():
+            if any(section.inline for section in main.head.buffers):
+                self.mains[address] = Parcel.from_bytes(main.tobytes())
         self.buffers = {name: memoryview(bytes(each)) for name, each in self.buffers.items()}
 
     def take_large(self) -> _Parts:
