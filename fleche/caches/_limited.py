@@ -153,6 +153,10 @@ class EvictionState:
         self._warnings.add(warning)
         return not known
 
+    def settle(self) -> None:
+        """Take note that all is well again, so that the next warning is said."""
+        self._warnings.clear()
+
 
 class SizeLimitedBackend(ViewBackend):
     """A local backend that stays within limits; see :class:`SizeLimitedCache`."""
@@ -396,6 +400,7 @@ class SizeLimitedBackend(ViewBackend):
             self._warn(f"what nothing needs is not collected: {error}")
             return 0
         assert isinstance(report, GcReport)
+        self._here.settle()
         return report.removed
 
     def _warn(self, text: str) -> None:
