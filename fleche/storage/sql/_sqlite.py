@@ -226,6 +226,8 @@ class SqliteFile(Pooled):
         """Return what is selected, by whatever way the file can be read just now."""
 
         def select(connection: Any) -> list[Any]:
+            if not self._has_tables(connection):
+                return []
             return connection.execute(sql, parameters).fetchall()  # type: ignore[no-any-return]
 
         if not self._idle:
@@ -245,6 +247,21 @@ class SqliteFile(Pooled):
             if not _says_full(error):
                 raise
         return self._look_at(select)  # there is no room for a log, and none is needed
+
+    def _has_tables(self, connection: sqlite3.Connection) -> bool:
+        """Return whether the tables are there; another process may be about to make them.
+
+        Raises:
+            StorageError: another fleche has made them.
+        """
+        if not self._is_ready:
+            version = _stored_version(connection)
+            if version == 0:
+                return False
+            if version != SCHEMA:
+                raise wrong_version(self.shown, version)
+            self._is_ready = True
+        return True
 
     @override
     def change(
@@ -506,11 +523,6 @@ class SqliteFile(Pooled):
         self._open.add(connection)
         connection.text_factory = _as_text
         self._look = stamp or (), connection
-        if not self._is_ready:
-            version = _stored_version(connection)
-            if version != SCHEMA:
-                raise wrong_version(self.shown, version)
-            self._is_ready = True
         return connection
 
     def _forget_look(self) -> None:

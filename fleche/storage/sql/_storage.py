@@ -143,24 +143,38 @@ class SqlCalls(CallStorage):
             if self._generation != self._database.generation:
                 self._functions, self._generation = {}, self._database.generation
                 new.clear()
-            last = indexed = 0
-            for row, function, (_, (entry, _)) in zip(rows, functions, ordered, strict=True):
+            for row, function in zip(rows, functions, strict=True):
                 number = self._functions.get(function) or new.get(function)
                 if number is None:
                     number = new[function] = _make_function(connection, function)
                 row["function"] = number
-                connection.execute(_UPSERT, row)
-                last, value = connection.execute(_PLACE, row).fetchall()[0]
-                indexed = _as_number(value)
-                if not self._indexes_later or last <= indexed:  # it replaces another
-                    connection.execute(_FORGET_FACTS, {"id": last})
-                    connection.executemany(_INSERT_FACT, facts_of(last, entry))
-            if self._indexes_later and last - indexed >= _TAIL:
-                self._index(connection, indexed)
+            connection.executemany(_UPSERT, rows)
+            self._put_facts(connection, [(key, entry) for key, (entry, _) in ordered])
 
         self._database.change(put)
         if new:
             self._functions.update(new)
+
+    def _put_facts(self, connection: Connection, stored: Sequence[tuple[str, CallEntry]]) -> None:
+        """Write by what calls are searched that have just been stored, now or with later ones."""
+        if len(stored) == 1:
+            found = connection.execute(_PLACE, {"key": stored[0][0]}).fetchall()
+            ids, indexed = {stored[0][0]: found[0][0]}, _as_number(found[0][1])
+        else:
+            select, names = _among("SELECT key, id FROM fleche_calls WHERE key", dict(stored))
+            ids = dict(tuple(row) for row in connection.execute(select, names).fetchall())
+            found = connection.execute(_INDEXED).fetchall()
+            indexed = _as_number(found[0][0]) if found else 0
+        if not self._indexes_later:
+            indexed = _LAST_ID
+        # Up to there, they take the place of others.
+        now = [(ids[key], entry) for key, entry in stored if ids[key] <= indexed]
+        if now:
+            connection.executemany(_FORGET_FACTS, [{"id": call} for call, _ in now])
+            facts = [fact for call, entry in now for fact in facts_of(call, entry)]
+            connection.executemany(_INSERT_FACT, facts)
+        if max(ids.values()) - indexed >= _TAIL:
+            self._index(connection, indexed)
 
     def _index(self, connection: Connection, indexed: int) -> int:
         """Write the facts of the calls that have none; return the last of them."""
@@ -440,14 +454,9 @@ class SqlCalls(CallStorage):
 
     # -- statements --------------------------------------------------------------------------------
 
-    def _among(self, statement: str, values: Sequence[Any]) -> list[Any]:
+    def _among(self, statement: str, values: Iterable[Any]) -> list[Any]:
         """Return the rows of a statement that ends where the list of values begins."""
-        names = {
-            f"k{number}": value if isinstance(value, int) else str(value)
-            for number, value in enumerate(values)
-        }
-        places = ", ".join(f":{name}" for name in names)
-        return self._database.fetch(f"{statement} IN ({places})", names)
+        return self._database.fetch(*_among(statement, values))
 
     def _pages(
         self,
@@ -495,6 +504,16 @@ class SqlCalls(CallStorage):
             return decode_entry(key, whole, self._secrets, place=self._database.shown)
         except ParcelError as error:
             return error
+
+
+def _among(statement: str, values: Iterable[Any]) -> tuple[str, dict[str, Any]]:
+    """Return a statement with the list of values at its end, and their names."""
+    names = {
+        f"k{number}": value if isinstance(value, int) else str(value)
+        for number, value in enumerate(values)
+    }
+    places = ", ".join(f":{name}" for name in names)
+    return f"{statement} IN ({places})", names
 
 
 def _row_of(key: str, entry: CallEntry, data: bytes) -> dict[str, Any]:
