@@ -8,7 +8,7 @@ from typing import Any, TypeAlias
 from fleche.config.place import Place
 from fleche.config.schema import TemplateTable
 from fleche.config.validate import convert, kind_of
-from fleche.storage.registry import Kind, storage_class
+from fleche.storage import Kind, storage_class
 
 __all__ = ["expand_template", "make_storage"]
 
