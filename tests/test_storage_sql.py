@@ -333,19 +333,6 @@ class TestHolders:
             assert list(storage.holders(address[:8])) == [(address, KEY)]
         assert list(storage.holders("0" * 64)) == []
 
-    @pytest.mark.parametrize("written", [False, True])
-    def test_who_refers_to_what(self, make: Make, written: bool) -> None:
-        """What entries need from a value storage, pins included."""
-        storage = make()
-        travelling = an_entry("f", result=[1, 2])
-        large = travelling._replace(parcels={})
-        put(storage, KEY, travelling)
-        put(storage, OTHER, large)
-        if written:
-            index(storage)
-        (address,) = travelling.parcels
-        assert list(storage.references()) == [(address, OTHER)]
-
     def test_replaced(self, make: Make) -> None:
         """An entry that takes another's place is found by what it has, and by nothing else."""
         storage = make()

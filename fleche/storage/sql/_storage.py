@@ -408,20 +408,6 @@ class SqlCalls(CallStorage):
             if address.startswith(prefix):
                 yield address, key
 
-    def references(self) -> Iterator[tuple[Address, str]]:
-        """Yield the values that entries need from a value storage, each with the key of its entry.
-
-        Those of pins are among them. An address comes once for each place that has it.
-        """
-        indexed = self._indexed()
-        for key, entry in self._behind(indexed):
-            yield from (
-                (address, key)
-                for address in entry.record.addresses()
-                if address not in entry.parcels
-            )
-        yield from self._facts("f.variant IS NOT NULL AND f.held = 0", {}, indexed)
-
     def _behind(self, indexed: int) -> Iterator[tuple[str, CallEntry]]:
         """Yield the sound entries that have no facts yet."""
         if not self._indexes_later:
