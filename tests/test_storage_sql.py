@@ -18,6 +18,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import pytest
 from hypothesis import given, settings
@@ -28,7 +29,7 @@ from fleche.digest import digest
 from fleche.errors import CorruptParcel, MissingExtra, SignatureError, StorageError
 from fleche.redaction import redact
 from fleche.storage import storage_from_config
-from fleche.storage.sql import Sql, _query, _sqlite, _urls
+from fleche.storage.sql import Sql, _query, _sqlite
 from fleche.testing.corpus import a_record, an_entry, entries, templates
 from tests.helpers.permissions import as_somebody
 from tests.helpers.postgres import postgres, postgres_server  # noqa: F401
@@ -870,7 +871,7 @@ class TestOfSomebodyElse:
         stamps = iter(range(1000))
         monkeypatch.setattr(_sqlite, "settled_stamp_of", lambda _: (next(stamps),))
         monkeypatch.setattr(_sqlite, "stamp_of", lambda _: (next(stamps),))
-        reader = Sql(f"sqlite:///file:{_urls.quote(str(path))}?mode=ro&uri=true")
+        reader = Sql(f"sqlite:///file:{quote(str(path))}?mode=ro&uri=true")
         with pytest.raises(StorageError, match="somebody writes to it"):
             get(reader, KEY)
 
@@ -883,7 +884,7 @@ class TestOfSomebodyElse:
 
         monkeypatch.setattr(_sqlite, "is_written_to", is_written_to)
         with as_somebody():
-            reader = Sql(f"sqlite:///file:{_urls.quote(str(path))}?mode=ro&uri=true")
+            reader = Sql(f"sqlite:///file:{quote(str(path))}?mode=ro&uri=true")
             assert has(reader, KEY)
             reader.close()
         assert answers == []
@@ -895,7 +896,7 @@ class TestOfSomebodyElse:
             path.chmod(0o644)
             assert connection.execute("PRAGMA journal_mode = DELETE").fetchone() == ("delete",)
         monkeypatch.setattr(_sqlite, "immutable", None)
-        reader = Sql(f"sqlite:///file:{_urls.quote(str(path))}?mode=ro&uri=true")
+        reader = Sql(f"sqlite:///file:{quote(str(path))}?mode=ro&uri=true")
         assert has(reader, KEY)
         reader.close()
 

@@ -13,9 +13,7 @@ The lowest version of SQLite that works is 3.24 (``ON CONFLICT DO UPDATE``).
 from __future__ import annotations
 
 import os
-import shutil
 import sqlite3
-import tempfile
 import time
 from collections.abc import Callable, Mapping
 from contextlib import closing, suppress
@@ -482,6 +480,9 @@ class SqliteFile(Pooled):
         except sqlite3.OperationalError as error:
             if stamp is not None or _is_busy(error):
                 raise
+        import shutil
+        import tempfile
+
         # What a killed process leaves of a log is sometimes not to be read without being mended.
         with tempfile.TemporaryDirectory(prefix="fleche-") as place:
             copy = Path(place, "copy.db")

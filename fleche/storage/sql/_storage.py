@@ -146,7 +146,13 @@ class SqlCalls(CallStorage):
             for row, function in zip(rows, functions, strict=True):
                 number = self._functions.get(function) or new.get(function)
                 if number is None:
-                    number = new[function] = _make_function(connection, function)
+                    number = _make_function(connection, function)
+                    if number is None:
+                        raise StorageError(
+                            f"{self._database.shown}: a function that has just been stored is not"
+                            f" there ({DAMAGED})"
+                        )
+                    new[function] = number
                 row["function"] = number
             connection.executemany(_UPSERT, rows)
             self._put_facts(connection, [(key, entry) for key, (entry, _) in ordered])
@@ -159,7 +165,8 @@ class SqlCalls(CallStorage):
         """Write by what calls are searched that have just been stored, now or with later ones."""
         if len(stored) == 1:
             found = connection.execute(_PLACE, {"key": stored[0][0]}).fetchall()
-            ids, indexed = {stored[0][0]: found[0][0]}, _as_number(found[0][1])
+            ids = dict(zip((stored[0][0],), (row[0] for row in found), strict=False))
+            indexed = _as_number(found[0][1]) if found else 0
         else:
             select, names = _among("SELECT key, id FROM fleche_calls WHERE key", dict(stored))
             ids = dict(tuple(row) for row in connection.execute(select, names).fetchall())
@@ -167,6 +174,10 @@ class SqlCalls(CallStorage):
             indexed = _as_number(found[0][0]) if found else 0
         if not self._indexes_later:
             indexed = _LAST_ID
+        if not all(type(ids.get(key)) is int for key, _ in stored):
+            raise StorageError(
+                f"{self._database.shown}: what has just been stored is not there ({DAMAGED})"
+            )
         # Up to there, they take the place of others.
         now = [(ids[key], entry) for key, entry in stored if ids[key] <= indexed]
         if now:
@@ -178,7 +189,8 @@ class SqlCalls(CallStorage):
 
     def _index(self, connection: Connection, indexed: int) -> int:
         """Write the facts of the calls that have none; return the last of them."""
-        rows = connection.execute(_BEHIND, {"indexed": indexed}).fetchall()
+        found = connection.execute(_BEHIND, {"indexed": indexed}).fetchall()
+        rows = [row for row in found if type(row[0]) is int]
         for call, key, data in rows:
             entry = self._opened(key, data)
             if isinstance(entry, CallEntry):
@@ -517,14 +529,14 @@ def _function_of(record: CallRecord) -> _Function:
     return record.name, record.module or "", record.code or ""
 
 
-def _make_function(connection: Connection, function: _Function) -> int:
-    """Return the id of a function, which is written down if it is new."""
+def _make_function(connection: Connection, function: _Function) -> int | None:
+    """Return the id of a function, which is written down if it is new; ``None``: of no use."""
     names = dict(zip(("name", "module", "code"), map(shortened, function), strict=True))
     rows = connection.execute(_FUNCTION, names).fetchall()
     if not rows:
         connection.execute(_INSERT_FUNCTION, names)
         rows = connection.execute(_FUNCTION, names).fetchall()
-    return int(rows[0][0])
+    return rows[0][0] if rows and type(rows[0][0]) is int else None
 
 
 def _delete_one(connection: Connection, key: str, limit: float | None) -> bool:
