@@ -7,7 +7,7 @@ from collections.abc import Callable
 from threading import Lock
 from typing import Any
 
-from fleche._util import calling_frame
+from fleche._util import calling_frame, renewed_after_fork
 
 __all__ = ["Complaints", "FlecheWarning"]
 
@@ -26,7 +26,7 @@ class Complaints:
         self._function = function
         self._name = name
         self._made: set[str] = set()
-        self._lock = Lock()
+        self._lock = renewed_after_fork(Lock())
 
     def is_new(self, reason: str) -> bool:
         """Tell whether nobody has asked this about ``reason``; from now on somebody has."""
