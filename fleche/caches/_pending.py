@@ -33,7 +33,7 @@ from fleche.call import (
     refer,
 )
 from fleche.digest import Address, BufferDigests, Digest, digest_with_buffers
-from fleche.errors import FlecheError
+from fleche.errors import FlecheError, FlecheWarning
 from fleche.parcel import Packing, Parcel
 
 if TYPE_CHECKING:
@@ -281,7 +281,8 @@ class PendingCall:
                 warn_caller(
                     f"{call.name}(): the argument {name!r} has a digest, but cannot be pickled "
                     f"({type(error).__name__}: {error}). Results are stored and found, and the "
-                    "value of this argument is left out of what is stored"
+                    "value of this argument is left out of what is stored",
+                    FlecheWarning,
                 )
             return ref
 

@@ -8,15 +8,9 @@ from threading import Lock
 from typing import Any
 
 from fleche._util import calling_frame, renewed_after_fork
+from fleche.errors import FlecheWarning
 
 __all__ = ["Complaints", "FlecheWarning"]
-
-
-class FlecheWarning(UserWarning):
-    """The cache could not do its part for a function: what it was, and what to do about it.
-
-    The function itself has run as if it were not decorated.
-    """
 
 
 class Complaints:
