@@ -91,7 +91,7 @@ class TestEntries:
         assert cache.counts()["evicted"] == 2
 
     def test_another_policy(self, inner: Cache) -> None:
-        """Whoever knows better what to keep says in which order calls go, and which never."""
+        """A function may say in which order calls go, and which never."""
 
         def cheapest_first(calls: Sequence[Candidate]) -> list[Candidate]:
             dear = [call for call in calls if call.record.arguments["x"].shown != 0]
