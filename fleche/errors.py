@@ -1,4 +1,4 @@
-"""Every exception of the package.
+"""Every exception of the package, and its warning.
 
 Each class has a ``code``: a short, stable word by which the remote protocol names the error, so
 that it arrives on the other side as the same class, whatever the versions of Python at the two
@@ -15,6 +15,7 @@ __all__ = [
     "ConfigError",
     "CorruptParcel",
     "FlecheError",
+    "FlecheWarning",
     "Indigestible",
     "MissingExtra",
     "ParcelError",
@@ -128,6 +129,13 @@ class RemoteConnectionError(FlecheError, RuntimeError):
     """The process of a remote cache cannot be reached or has died."""
 
     code = "connection"
+
+
+class FlecheWarning(UserWarning):
+    """The cache could not do its part for a function: what it was, and what to do about it.
+
+    The function itself has run as if it were not decorated.
+    """
 
 
 def error_classes() -> dict[str, type[FlecheError]]:

@@ -162,7 +162,7 @@ class QueryIterator:
         return sum(1 for _ in self)
 
     def empty(self) -> bool:
-        """Tell whether no call matches."""
+        """Return whether no call matches."""
         return self.any() is None
 
     # -- further queries ---------------------------------------------------------------------------

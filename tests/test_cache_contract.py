@@ -25,7 +25,16 @@ from fleche.caches import (
 )
 from fleche.call import Call, QueryCall
 from fleche.digest import Address, D, Digest
-from fleche.storage import CallMemory, ValueFile, ValueMemory
+from fleche.storage import (
+    CallFile,
+    CallMemory,
+    Capabilities,
+    Sql,
+    ValueFile,
+    ValueHdf5,
+    ValueMemory,
+)
+from fleche.storage.local import local_storages
 from fleche.testing import CACHE_CHECKS, check_cache, check_read_only_cache, example_call
 from tests.helpers.layers import Layer, call, in_files, in_memory
 
@@ -33,10 +42,26 @@ WRITABLE_VIEWS = ("itself", "view", "filter", "filter by function", "refreshing"
 
 NAMED = {check.__name__: check for check in CACHE_CHECKS}
 
+
+class KeepsAll(ValueMemory):
+    """A storage that keeps what could travel with records, too."""
+
+    capabilities = Capabilities(keeps_all=True)
+
+
 WRITABLE: dict[str, Callable[[Path], BaseCache]] = {
     "memory": lambda root: in_memory(),
     "files": in_files,
-    "files and memory": lambda root: Cache(ValueFile(root), CallMemory()),
+    "files and sql": lambda root: Cache(ValueFile(root), Sql(root / "calls.db")),
+    "local": lambda root: Cache(*local_storages(root)),
+    "hdf5 and files": lambda root: Cache(ValueHdf5(root), CallFile(root)),
+    "all by itself": lambda root: Cache(KeepsAll(), CallMemory()),
+    "stack of local and files": lambda root: CacheStack(
+        [Cache(*local_storages(root)), in_files(root / "files")]
+    ),
+    "signed": lambda root: Cache(
+        ValueFile(root, secret_key="hush"), CallFile(root, secret_key="hush")
+    ),
     "stack": lambda root: CacheStack([in_memory(), in_files(root)]),
     "stack of three": lambda root: CacheStack([in_memory(), in_files(root), in_memory()]),
     "stack of one": lambda root: CacheStack([in_files(root)]),

@@ -1,4 +1,4 @@
-"""Collecting garbage: what nobody needs goes, and what somebody needs stays, whatever happens."""
+"""Collecting garbage: what is not needed goes, and what is needed stays, whatever happens."""
 
 from __future__ import annotations
 

@@ -91,7 +91,7 @@ class TestEntries:
         assert cache.counts()["evicted"] == 2
 
     def test_another_policy(self, inner: Cache) -> None:
-        """Whoever knows better what to keep says in which order calls go, and which never."""
+        """A function may say in which order calls go, and which never."""
 
         def cheapest_first(calls: Sequence[Candidate]) -> list[Candidate]:
             dear = [call for call in calls if call.record.arguments["x"].shown != 0]
@@ -239,6 +239,17 @@ class TestBytes:
         assert cache.query().count() == 2
         first = [text for text in caplog.messages if "nothing was removed" in text]
         assert len(first) == 1, "it is told again and again"
+        cache.verify(repair=True)
+        for x in range(10, 14):
+            save(cache, x)
+        bad = save(cache, 14)
+        (path,) = tmp_path.rglob(f"*{bad[8:]}*")
+        path.chmod(0o644)
+        path.write_bytes(b"nonsense")
+        for x in range(15, 20):
+            save(cache, x)
+        again = [text for text in caplog.messages if "nothing was removed" in text]
+        assert len(again) == 2, "the second time is not told"
 
 
 class TestValuesThatCannotBeRead:

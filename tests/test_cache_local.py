@@ -37,6 +37,7 @@ from fleche.errors import (
 )
 from fleche.parcel import PYTHON, Packing, Parcel
 from fleche.storage import CallFile, CallMemory, Capabilities, ValueFile, ValueMemory
+from fleche.storage.local import local_storages
 from tests.helpers.layers import call, in_files, in_memory, load_parcel, result_of
 
 
@@ -97,6 +98,12 @@ class TestWhatItIs:
         assert in_memory().to_config() == {
             "values": {"type": "memory"},
             "calls": {"type": "memory"},
+        }
+        whole = Cache(*local_storages(tmp_path / "local"), policy=LayerPolicy(write_through=True))
+        assert whole.to_config() == {
+            "type": "local",
+            "root": str(tmp_path / "local"),
+            "write_through": True,
         }
 
     def test_its_name_tells_no_secret(self, tmp_path: Path) -> None:
@@ -620,6 +627,15 @@ WRAPPERS: dict[str, Callable[[BaseCache], BaseCache]] = {
     "refreshing": RefreshingCache,
     "limited": lambda cache: SizeLimitedCache(cache, max_size=3),  # type: ignore[arg-type]
 }
+
+
+def test_the_local_store_is_found_elsewhere(tmp_path: Path) -> None:
+    """Its two halves go together."""
+    cache = Cache(*local_storages(tmp_path))
+    key = cache.save(call(x=[1], result=LARGE))
+    for again in (pickle.loads(pickle.dumps(cache)), copy.deepcopy(cache)):
+        assert again.to_config() == cache.to_config()
+        assert again.load(key).result == LARGE
 
 
 @pytest.mark.parametrize("wrap", WRAPPERS.values(), ids=WRAPPERS)

@@ -349,7 +349,7 @@ class TestCopyingDown:
         assert found.result == result
 
     def test_what_is_not_trusted_is_not_copied(self, tmp_path: Path, far: Layer) -> None:
-        """A layer further up may have the same call from somebody who is."""
+        """A layer further up may have the same call with a signature that counts."""
         near, farthest = (
             Cache(ValueFile(tmp_path / name, secret_key="hush"), CallFile(tmp_path / name))
             for name in ("near", "farthest")
@@ -385,7 +385,7 @@ class TestCopyingDown:
 
 class TestOpenFiles:
     def test_none_stays_open(self, tmp_path: Path) -> None:
-        """A call whose result nobody has asked for holds no file, however large the result."""
+        """A call whose result has not been asked for holds no file, however large the result."""
         far = in_files(tmp_path)
         keys = [far.save(call(x=x, result=f"{x}" * 300_000)) for x in range(8)]
         for near in (in_memory(), in_memory().readonly()):
@@ -476,7 +476,7 @@ class TestOnceForAllThreads:
             assert found.result(30) == [4]
 
     def test_an_interruption_frees_the_others(self) -> None:
-        """Wherever it comes, nobody waits for a leader who has gone."""
+        """Wherever it comes, no thread waits for a leader that has gone."""
         flights = Flights()
 
         class Interrupting(dict[Any, Any]):

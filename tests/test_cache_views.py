@@ -20,6 +20,7 @@ from fleche.caches import (
     ReadOnlyCache,
     RefreshingCache,
     Rejected,
+    SizeLimitedCache,
     StatsReport,
     Verify,
 )
@@ -109,6 +110,28 @@ class TestReadOnly:
         assert view.backend.lacking([here, absent, here], keep=True) == [absent]
         assert view.backend.lacking([], keep=True) == []
         assert cache.values.delete_older({entry.key: begun}) == {entry.key}
+
+    def test_to_look_changes_nothing(self) -> None:
+        """A stack copies nothing down, and no call counts as used, however deep it is."""
+        near, far = in_memory(), SizeLimitedCache(in_memory(), max_size=10)
+        small, large = (D(far.save(call(x=x, result=x))) for x in ([1], LARGE))
+        (before,) = far.inner.calls.entries(small)
+        time.sleep(0.01)
+        stack = CacheStack([near, far])
+        for view in (
+            stack.readonly(),
+            CacheView(stack).readonly(),
+            stack.filter(name="f").readonly(),
+            CachePool([stack]).readonly(),
+        ):
+            for key in (small, large):
+                found = view.lookup(key)
+                assert found is not None
+                assert found.result == found.arguments["x"]
+        assert near.stats() == StatsReport()
+        assert list(far.inner.calls.entries(small)) == [before]
+        assert stack.lookup(small) is not None
+        assert near.stats().calls == 1
 
     def test_config(self, cache: Cache) -> None:
         table = cache.to_config()

@@ -326,7 +326,7 @@ class TestArguments:
             assert len(fresh()(Odd())) > 0
 
     def test_that_does_not_pickle(self) -> None:
-        """It may have a digest all the same; its value is left out, and the result is stored."""
+        """It may have a digest all the same; then the result is stored, and it is left out."""
 
         class Handle:
             def __init__(self) -> None:
@@ -339,7 +339,7 @@ class TestArguments:
                 return "h"
 
         function = fresh()
-        with pytest.warns(UserWarning, match="'x'.*pickl"):
+        with pytest.warns(FlecheWarning, match="argument 'x' has a digest, but cannot be pickled"):
             assert function(Handle()) == "hh"
         assert function(Handle()) == "hh"
         assert len(runs) == 1

@@ -302,15 +302,18 @@ class TestRequests:
         assert first | second == set(keys(values))
 
     @on_s3
-    def test_many_are_touched_at_once(self, faulty_s3: FaultyS3, s3: S3Server) -> None:
+    def test_many_are_touched_at_once(
+        self, faulty_s3: FaultyS3, s3: S3Server, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
         """A transfer that finds its values there does not wait for one after the other."""
+        monkeypatch.setattr(_deletion, "WARNING", 60)
         values = storage(ValueFsspec, faulty_s3, s3.url())
         wanted = [digest(number) for number in range(30)]
         values.put_many({key: parcel(1, key) for key in wanted}.items())
         faulty_s3.requests.clear()
         faulty_s3.most = 0
         assert values.touch_many([OTHER, *wanted, KEY]) == set(wanted)
-        assert len(faulty_s3.requests) <= 3 * 32 + 16  # some look for notices, too
+        assert len(faulty_s3.requests) <= 3 * 32
         assert faulty_s3.most > 3, "they were not touched at once"
         values.close()
 
@@ -986,6 +989,31 @@ def find(name: str) -> bool:
 
 class TestFilesystems:
     """What differs from one filesystem to the next."""
+
+    @on_s3
+    def test_the_clock_of_the_store(
+        self, faulty_s3: FaultyS3, s3: S3Server, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """It is asked, since that of this machine may be wrong; and nothing is left of that."""
+        values = storage(ValueFsspec, faulty_s3, s3.url(), **QUICK)
+        put(values, KEY, parcel())
+        before = time.time()
+        with monkeypatch.context() as patch:
+            patch.setattr("fleche.storage.fsspec._writing.time.time", lambda: 0.0)
+            assert abs(values.now() - before) < 10
+            faulty_s3.fault = lambda method, path: 403 if method == "PUT" else None
+            assert values.now() == 0.0, "where nothing may be written, it is that of this machine"
+        faulty_s3.fault = lambda method, path: None
+        root = values._objects.connection.root
+        assert values._objects.connection.fs.find(root) == [values._objects.path(KEY)]
+        values.close()
+
+    def test_the_clock_of_this_machine(self, tmp_path: Path, memory: Callable[[], str]) -> None:
+        """Files and memory have no other, and nothing is written."""
+        for values in (ValueFsspec(str(tmp_path / "x")), ValueFsspec(memory())):
+            assert abs(values.now() - time.time()) < 5
+            assert keys(values) == []
+        assert not (tmp_path / "x").exists()
 
     def test_ages(self) -> None:
         """Filesystems give it in their own ways; one that does not has young entries."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import pickle
 import random
+import shutil
 import signal
 import sqlite3
 import subprocess
@@ -18,7 +19,7 @@ from typing import Any
 import pytest
 
 from fleche.caches import Local
-from fleche.call import Call
+from fleche.call import Call, QueryCall
 from fleche.digest import Address, digest
 from fleche.errors import StorageError
 from fleche.parcel import Parcel
@@ -314,7 +315,7 @@ values.put_many([(sys.argv[2], values.packing.pack(value, digest(value)))])
 KILL_LOOP = """
 import sys
 from fleche.caches import Local
-from fleche.call import Call
+from fleche.call import Call, QueryCall
 from fleche.digest import Address, digest
 from fleche.storage.local import local_storages
 from fleche.testing.corpus import an_entry
@@ -480,6 +481,38 @@ def test_both_halves_share_a_database(root: Path) -> None:
     assert not list(root.glob("*-wal"))
     assert entry(calls, KEY).size > 0
     values.close()
+
+
+class TestRemoved:
+    """Somebody removes the whole directory while it is in use."""
+
+    def test_what_is_stored_afterwards_is_there(self, root: Path) -> None:
+        """In a new store: nothing is written to files that have no name any more."""
+        values, calls = local_storages(root)
+        put(calls, KEY, an_entry("f", x=1))
+        store(values, LARGE)
+        shutil.rmtree(root)
+        put(calls, OTHER, an_entry("g", x=2))
+        address = store(values, LARGE)
+        fresh = local_storages(root)
+        assert keys(fresh[1]) == [OTHER]
+        assert keys(fresh[0]) == [address]
+        assert [key for key, _ in fresh[1].query(QueryCall.of(name="g"))] == [OTHER]
+        assert keys(calls) == [OTHER]
+        for each in (values, calls, *fresh):
+            each.close()
+
+    def test_and_another_process_makes_it_anew(self, root: Path) -> None:
+        _, calls = local_storages(root)
+        put(calls, KEY, an_entry("f", x=1))
+        shutil.rmtree(root)
+        other = CallLocal(root)
+        put(other, digest("first"), an_entry("g", x=1))
+        put(calls, OTHER, an_entry("f", x=2))
+        found = [key for key, _ in other.query(QueryCall.of(name="f"))]
+        assert found == [OTHER]
+        other.close()
+        calls.close()
 
 
 class TestWholeCache:

@@ -18,6 +18,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import pytest
 from hypothesis import given, settings
@@ -28,7 +29,7 @@ from fleche.digest import digest
 from fleche.errors import CorruptParcel, MissingExtra, SignatureError, StorageError
 from fleche.redaction import redact
 from fleche.storage import storage_from_config
-from fleche.storage.sql import Sql, _query, _sqlite, _urls
+from fleche.storage.sql import Sql, _query, _sqlite
 from fleche.testing.corpus import a_record, an_entry, entries, templates
 from tests.helpers.permissions import as_somebody
 from tests.helpers.postgres import postgres, postgres_server  # noqa: F401
@@ -332,19 +333,6 @@ class TestHolders:
             assert list(storage.holders(address)) == [(address, KEY)]
             assert list(storage.holders(address[:8])) == [(address, KEY)]
         assert list(storage.holders("0" * 64)) == []
-
-    @pytest.mark.parametrize("written", [False, True])
-    def test_who_refers_to_what(self, make: Make, written: bool) -> None:
-        """What entries need from a value storage, pins included."""
-        storage = make()
-        travelling = an_entry("f", result=[1, 2])
-        large = travelling._replace(parcels={})
-        put(storage, KEY, travelling)
-        put(storage, OTHER, large)
-        if written:
-            index(storage)
-        (address,) = travelling.parcels
-        assert list(storage.references()) == [(address, OTHER)]
 
     def test_replaced(self, make: Make) -> None:
         """An entry that takes another's place is found by what it has, and by nothing else."""
@@ -883,7 +871,7 @@ class TestOfSomebodyElse:
         stamps = iter(range(1000))
         monkeypatch.setattr(_sqlite, "settled_stamp_of", lambda _: (next(stamps),))
         monkeypatch.setattr(_sqlite, "stamp_of", lambda _: (next(stamps),))
-        reader = Sql(f"sqlite:///file:{_urls.quote(str(path))}?mode=ro&uri=true")
+        reader = Sql(f"sqlite:///file:{quote(str(path))}?mode=ro&uri=true")
         with pytest.raises(StorageError, match="somebody writes to it"):
             get(reader, KEY)
 
@@ -896,7 +884,7 @@ class TestOfSomebodyElse:
 
         monkeypatch.setattr(_sqlite, "is_written_to", is_written_to)
         with as_somebody():
-            reader = Sql(f"sqlite:///file:{_urls.quote(str(path))}?mode=ro&uri=true")
+            reader = Sql(f"sqlite:///file:{quote(str(path))}?mode=ro&uri=true")
             assert has(reader, KEY)
             reader.close()
         assert answers == []
@@ -908,7 +896,7 @@ class TestOfSomebodyElse:
             path.chmod(0o644)
             assert connection.execute("PRAGMA journal_mode = DELETE").fetchone() == ("delete",)
         monkeypatch.setattr(_sqlite, "immutable", None)
-        reader = Sql(f"sqlite:///file:{_urls.quote(str(path))}?mode=ro&uri=true")
+        reader = Sql(f"sqlite:///file:{quote(str(path))}?mode=ro&uri=true")
         assert has(reader, KEY)
         reader.close()
 
@@ -1005,6 +993,12 @@ class TestErrors:
 
         file._database.change(meanwhile)
         impatient.close()
+
+    def test_an_sqlite_that_is_too_old(self, file: Sql, monkeypatch: pytest.MonkeyPatch) -> None:
+        """It is named, with what would do."""
+        monkeypatch.setattr(sqlite3, "sqlite_version_info", (3, 7, 17))
+        with pytest.raises(StorageError, match=r"is too old, 3\.24\.0 is the oldest"):
+            put(file, KEY, a_call())
 
     def test_a_server_that_is_not_there(self) -> None:
         """An unreachable server is no miss."""

@@ -247,6 +247,13 @@ class CacheBackend(ABC):
         del key, addresses
         return False
 
+    def looking_only(self) -> CacheBackend:
+        """Return the same cache to load from, without the changes that loading makes otherwise.
+
+        Such changes are copies in nearer layers, and times of use.
+        """
+        return self
+
     # -- what it is and how it fared ---------------------------------------------------------------
 
     @property

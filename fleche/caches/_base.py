@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from threading import Lock
+from collections.abc import Callable, Iterable, Iterator
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
-from fleche._util import renewed_after_fork
 from fleche.caches._backend import CacheBackend, LayerPolicy, Progress
-from fleche.caches._pending import PendingCall, save_value
+from fleche.caches._pending import PendingCall, Sender, save_value
 from fleche.caches.maintenance import (
     GRACE,
     PIN_AGE,
@@ -40,9 +38,6 @@ log = logging.getLogger("fleche.caches")
 
 _SHORTEST = 4
 
-_REMEMBERED = 10_000
-"""So many values that were sent are remembered."""
-
 
 class BaseCache:
     """A cache of calls. Every method may be called from any thread.
@@ -52,15 +47,13 @@ class BaseCache:
 
     Attributes:
         backend: answers the batched operations.
+        sender: knows what this object has saved, and what must be saved anew.
     """
 
     def __init__(self, backend: CacheBackend) -> None:
         """Make what ``backend`` does convenient."""
         self.backend = backend
-        self._damaged: set[Address] = set()
-        self._sent: dict[Address, None] = {}
-        self._told: set[object] = set()
-        self._told_lock = renewed_after_fork(Lock())
+        self.sender = Sender(backend)
 
     # -- one call ----------------------------------------------------------------------------------
 
@@ -195,7 +188,7 @@ class BaseCache:
             addresses += map(Address.of, with_parcel.references)
         else:
             addresses += self._references(address)
-        self._damaged.update(addresses)
+        self.sender.note_damage(addresses)
         return self.backend.note_damage(call.key, addresses)
 
     def _references(self, address: Address) -> list[Address]:
@@ -635,41 +628,6 @@ class BaseCache:
 
     def __repr__(self) -> str:
         return repr(self.backend)
-
-    # -- for pending calls -------------------------------------------------------------------------
-
-    def is_new(self, event: object) -> bool:
-        """Return whether ``event`` has not been asked for before: what is said once is said now."""
-        with self._told_lock:
-            known = event in self._told
-            self._told.add(event)
-        return not known
-
-    def lacking(self, addresses: Sequence[Address]) -> list[Address]:
-        """Return what must be sent: what is not where saves go, and what has proved damaged.
-
-        The others count as stored just now.
-        """
-        damaged = self._damaged
-        unusable = [each for each in addresses if each in damaged]
-        rest = [each for each in addresses if each not in damaged]
-        return [*unusable, *(self.backend.lacking(rest, keep=True) if rest else ())]
-
-    def has_sent(self, addresses: Iterable[Address]) -> bool:
-        """Return whether one of the values was sent, or found to be there, not long ago."""
-        return not self._sent.keys().isdisjoint(addresses)
-
-    def note_sent(self, addresses: Iterable[Address]) -> None:
-        """Remember that values were sent, or found to be there."""
-        for address in addresses:
-            self._sent.pop(address, None)
-            self._sent[address] = None
-        while len(self._sent) > _REMEMBERED:
-            self._sent.pop(next(iter(self._sent), None), None)  # type: ignore[arg-type]
-
-    def mend(self, addresses: Iterable[Address]) -> None:
-        """Forget that values were damaged: they have been stored anew."""
-        self._damaged.difference_update(addresses)
 
 
 def _as_digest(key: Digest | str) -> Digest:

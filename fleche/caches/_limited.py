@@ -23,7 +23,7 @@ from dataclasses import dataclass
 from threading import Lock
 from typing import Any, TypeAlias
 
-from fleche._util import override, renewed_after_fork
+from fleche._util import batched, override, renewed_after_fork
 from fleche.caches._backend import INLINE, CacheBackend
 from fleche.caches._local import Cache, LocalBackend, needed_by
 from fleche.caches._views import CacheView, ViewBackend
@@ -45,6 +45,7 @@ __all__ = [
 log = logging.getLogger("fleche.caches")
 
 _ENDLESS = float("inf")
+_BATCH = 500
 
 
 @dataclass(frozen=True)
@@ -152,6 +153,10 @@ class EvictionState:
         self._warnings.add(warning)
         return not known
 
+    def settle(self) -> None:
+        """Take note that all is well again, so that the next warning is said."""
+        self._warnings.clear()
+
 
 class SizeLimitedBackend(ViewBackend):
     """A local backend that stays within limits; see :class:`SizeLimitedCache`."""
@@ -188,15 +193,16 @@ class SizeLimitedBackend(ViewBackend):
     def load(
         self, keys: Sequence[Digest], *, inline: int = INLINE
     ) -> Iterator[tuple[Digest, CallEntry | ParcelError]]:
-        used: list[Digest] = []
-        try:
-            for key, entry in self.inner.load(keys, inline=inline):
-                if isinstance(entry, CallEntry):
-                    used.append(key)
-                yield key, entry
-        finally:
+        for batch in batched(keys, _BATCH):
+            found = list(self.inner.load(batch, inline=inline))
+            used = [key for key, entry in found if isinstance(entry, CallEntry)]
             if used and inline and not self.read_only:  # else it is only looked at
                 self._calls.touch_many(used)
+            yield from found
+
+    @override
+    def looking_only(self) -> CacheBackend:
+        return self.inner
 
     @override
     def check_accepts(self, key: Digest, record: CallRecord) -> None:
@@ -394,6 +400,7 @@ class SizeLimitedBackend(ViewBackend):
             self._warn(f"what nothing needs is not collected: {error}")
             return 0
         assert isinstance(report, GcReport)
+        self._here.settle()
         return report.removed
 
     def _warn(self, text: str) -> None:

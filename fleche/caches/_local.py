@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from functools import partial
 from itertools import chain, islice
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
@@ -29,7 +29,9 @@ from fleche.digest import Address, Digest
 from fleche.errors import AmbiguousFormError, ParcelError, StorageError
 from fleche.parcel import Parcel
 from fleche.storage import CallStorage, Capabilities, Entry, ValueStorage
-from fleche.storage.local import LocalOptions, local_storages, options_of
+
+if TYPE_CHECKING:
+    from fleche.storage.local import LocalOptions
 
 __all__ = ["Cache", "Local", "LocalBackend", "LocalStore"]
 
@@ -353,11 +355,12 @@ class LocalBackend(CacheBackend):
 
     @override
     def to_config(self) -> dict[str, Any]:
-        return {
-            "values": self.values.to_config(),
-            "calls": self.calls.to_config(),
-            **self.policy.to_config(),
-        }
+        values, calls, policy = (
+            each.to_config() for each in (self.values, self.calls, self.policy)
+        )
+        if values == calls and values.get("type") == "local":  # one store holds both
+            return {**values, **policy}
+        return {"values": values, "calls": calls, **policy}
 
     @override
     def close(self) -> None:
@@ -423,6 +426,8 @@ class LocalStore(LocalBackend):
 
     def __init__(self, options: LocalOptions, policy: LayerPolicy | None = None) -> None:
         """Keep everything where ``options`` say; see :class:`Local`."""
+        from fleche.storage.local import local_storages  # imports sqlite3
+
         self.options = options
         super().__init__(*local_storages(**msgspec.structs.asdict(options)), policy)
 
@@ -469,6 +474,8 @@ class Local(Cache):
                 machine.
             TypeError: an option is unknown, or of the wrong type.
         """
+        from fleche.storage.local import options_of
+
         BaseCache.__init__(self, LocalStore(options_of(root, options), policy))
 
     @override

@@ -13,13 +13,14 @@ from __future__ import annotations
 import logging
 import secrets
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 
 from fleche._util import warn_caller
-from fleche.caches._backend import INLINE
+from fleche.caches._backend import INLINE, CacheBackend
 from fleche.call import (
     MISSING,
     SMALL,
@@ -37,13 +38,13 @@ from fleche.digest import (
     digest_with_buffers,
     find_difference,
 )
-from fleche.errors import FlecheError
+from fleche.errors import FlecheError, FlecheWarning
 from fleche.parcel import Packing, Parcel
 
 if TYPE_CHECKING:
     from fleche.caches._base import BaseCache
 
-__all__ = ["PendingCall", "Pin", "save_value"]
+__all__ = ["PendingCall", "Pin", "Sender", "save_value"]
 
 log = logging.getLogger("fleche.caches")
 
@@ -96,6 +97,59 @@ def check_stable(
         )
 
 
+class Sender:
+    """What one cache object knows of what it has sent to its backend.
+
+    So nothing large is sent twice, and what has proved damaged is sent again.
+    """
+
+    REMEMBERED = 10_000
+    """So many values that were sent are remembered."""
+
+    def __init__(self, backend: CacheBackend) -> None:
+        """Send to ``backend``."""
+        self.backend = backend
+        self._damaged: set[Address] = set()
+        self._sent: dict[Address, None] = {}
+        self._told: set[object] = set()
+
+    def lacking(self, addresses: Sequence[Address]) -> list[Address]:
+        """Return what must be sent: what is not where saves go, and what has proved damaged.
+
+        The others count as stored just now.
+        """
+        unusable = [each for each in addresses if each in self._damaged]
+        rest = [each for each in addresses if each not in self._damaged]
+        return [*unusable, *(self.backend.lacking(rest, keep=True) if rest else ())]
+
+    def note_damage(self, addresses: Iterable[Address]) -> None:
+        """Remember that values must be stored anew."""
+        self._damaged.update(addresses)
+
+    def note_mended(self, addresses: Iterable[Address]) -> None:
+        """Forget that values were damaged: they have been stored anew."""
+        self._damaged.difference_update(addresses)
+
+    def has_sent(self, addresses: Iterable[Address]) -> bool:
+        """Return whether one of the values was sent, or found to be there, not long ago."""
+        return any(each in self._sent for each in addresses)
+
+    def note_sent(self, addresses: Iterable[Address]) -> None:
+        """Remember that values were sent, or found to be there."""
+        for address in addresses:
+            self._sent.pop(address, None)
+            self._sent[address] = None
+        while len(self._sent) > self.REMEMBERED:
+            with suppress(RuntimeError, StopIteration):  # another thread is at it
+                self._sent.pop(next(iter(self._sent)), None)
+
+    def is_new(self, warning: object) -> bool:
+        """Return whether this has not been asked before: what is said once is said now."""
+        known = len(self._told)
+        self._told.add(warning)
+        return len(self._told) > known
+
+
 class _Parts:
     """Values as parcels: a main parcel each, and the buffers that those refer to."""
 
@@ -134,7 +188,9 @@ class _Parts:
 
     def freeze(self) -> None:
         """Copy what still is memory of live objects."""
-        self.mains = {at: Parcel.from_bytes(each.tobytes()) for at, each in self.mains.items()}
+        for address, main in self.mains.items():
+            if any(section.inline for section in main.head.buffers):
+                self.mains[address] = Parcel.from_bytes(main.tobytes())
         self.buffers = {name: memoryview(bytes(each)) for name, each in self.buffers.items()}
 
     def take_large(self) -> _Parts:
@@ -250,11 +306,12 @@ class PendingCall:
         except (FlecheError, MemoryError):
             raise
         except Exception as error:  # noqa: BLE001 (whatever the pickling of an object raises)
-            if self._cache.is_new(("unpicklable", call.module, call.name, name)):
+            if self._cache.sender.is_new(("unpicklable", call.module, call.name, name)):
                 warn_caller(
                     f"{call.name}(): the argument {name!r} has a digest, but cannot be pickled "
                     f"({type(error).__name__}: {error}). Results are stored and found, and the "
-                    "value of this argument is left out of what is stored"
+                    "value of this argument is left out of what is stored",
+                    FlecheWarning,
                 )
             return ref
 
@@ -335,7 +392,7 @@ class PendingCall:
         except BaseException:
             self._pin = pin
             raise
-        self._cache.mend(inline)
+        self._cache.sender.note_mended(inline)
         return self.key
 
     def _pack_value(self, value: Any) -> ValueRef:
@@ -399,9 +456,9 @@ def _store(
         pin = Pin("save", addresses)
         cache.backend.save(pin.entries)
         pins.append(pin.key)
-    if size > INLINE or (size > _WORTH_ASKING and cache.has_sent(addresses)):
-        wanted = cache.lacking(addresses)
+    if size > INLINE or (size > _WORTH_ASKING and cache.sender.has_sent(addresses)):
+        wanted = cache.sender.lacking(addresses)
     cache.backend.save(entries, parts.parcels(wanted) if wanted else (), unpin=pins)
-    cache.mend(wanted)
+    cache.sender.note_mended(wanted)
     if size > _WORTH_ASKING:
-        cache.note_sent(addresses)
+        cache.sender.note_sent(addresses)

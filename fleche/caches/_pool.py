@@ -302,6 +302,10 @@ class PoolBackend(CacheBackend):
         return self._members.query(template, keys_only=keys_only)
 
     @override
+    def looking_only(self) -> CacheBackend:
+        return PoolBackend(member.looking_only() for member in self.members)
+
+    @override
     def maintain(self, task: Task, progress: Progress | None = None) -> Report:
         if task.changes:
             self.check_writable(type(task).__name__.lower())

@@ -76,9 +76,15 @@ class Flights:
 class StackBackend(CacheBackend):
     """Layers one behind the other; see :class:`CacheStack`."""
 
-    def __init__(self, layers: Iterable[CacheBackend]) -> None:
-        """Put ``layers`` together, the nearest first."""
+    def __init__(self, layers: Iterable[CacheBackend], *, copies: bool = True) -> None:
+        """Put ``layers`` together, the nearest first.
+
+        Args:
+            layers: at least one.
+            copies: copy down what is found in further layers.
+        """
         super().__init__()
+        self._copies = copies
         self._layers = Layers(layers, self.count)
         self._flights = Flights()
         self._damaged: set[Address] = set()
@@ -175,6 +181,8 @@ class StackBackend(CacheBackend):
 
     def copy_down(self, depth: int, entries: Mapping[Digest, CallEntry]) -> None:
         """Give nearer layers what the layer at ``depth`` has; that one may refuse is no error."""
+        if not self._copies:
+            return
         for nearer in reversed(self.layers[:depth]):
             if nearer.read_only:
                 self._layers.note("refused", nearer, Rejected(f"{nearer}: read-only"))
@@ -275,6 +283,10 @@ class StackBackend(CacheBackend):
                     )
         return [place in gone for place in range(len(keys))]
 
+    @override
+    def looking_only(self) -> CacheBackend:
+        return StackBackend((layer.looking_only() for layer in self.layers), copies=False)
+
     # -- the whole ---------------------------------------------------------------------------------
 
     @override
@@ -342,7 +354,7 @@ class _Search:
                 elif self._is_trusted(key, entry, strictly=depth > 0):
                     here[key] = entry
             is_last = depth == len(stack.layers) - 1
-            whole = here if depth and is_last else self._with_result(layer, here)
+            whole = here if is_last else self._with_result(layer, here)
             for key in here.keys() - whole.keys():
                 self._dangling.setdefault(key, here[key])
             if depth and whole:

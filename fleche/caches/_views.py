@@ -6,6 +6,7 @@ and a facade over that.
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime, timezone
@@ -133,6 +134,12 @@ class ViewBackend(CacheBackend):
         return self.inner.note_damage(key, addresses)
 
     @override
+    def looking_only(self) -> CacheBackend:
+        twin = copy.copy(self)
+        twin.inner = self.inner.looking_only()
+        return twin
+
+    @override
     def to_config(self) -> Any:
         return self.inner.to_config()
 
@@ -168,7 +175,28 @@ class CacheView(BaseCache):
 
 
 class ReadOnlyBackend(ViewBackend):
-    """Refuses every save and every evict."""
+    """Refuses every save and every evict, and changes nothing by itself."""
+
+    def __init__(self, inner: CacheBackend) -> None:
+        """View ``inner``."""
+        super().__init__(inner)
+        self._shown = inner.looking_only()
+
+    @override
+    def load(
+        self, keys: Sequence[Digest], *, inline: int = INLINE
+    ) -> Iterator[tuple[Digest, CallEntry | ParcelError]]:
+        return self._shown.load(keys, inline=inline)
+
+    @override
+    def note_damage(self, key: Digest, addresses: Sequence[Address]) -> bool:
+        return self._shown.note_damage(key, addresses)
+
+    @override
+    def load_values(
+        self, addresses: Iterable[Address]
+    ) -> Iterator[tuple[Address, Parcel | ParcelError]]:
+        return self._shown.load_values(addresses)
 
     @property
     @override
@@ -194,7 +222,10 @@ class ReadOnlyBackend(ViewBackend):
 
 
 class ReadOnlyCache(CacheView):
-    """A cache that refuses every save and every evict."""
+    """A cache that refuses every save and every evict.
+
+    Nothing changes by looking, either: a stack copies nothing down, and no call counts as used.
+    """
 
     @override
     def _make_backend(self, inner: CacheBackend) -> CacheBackend:

@@ -53,7 +53,7 @@ class Condition(msgspec.Struct, frozen=True, array_like=True):
         msgspec.structs.force_setattr(self, "value", items if several else items[0])
 
     def matches(self, found: Any) -> bool:
-        """Tell whether the plain value ``found`` meets the condition."""
+        """Return whether the plain value ``found`` meets the condition."""
         if self.op == "between":
             low, high = self.value  # type: ignore[misc, str-unpack]
             return Condition(">=", low).matches(found) and Condition("<=", high).matches(found)
@@ -195,7 +195,7 @@ class QueryCall(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         return msgspec.structs.replace(self, **changes, metadata=metadata)
 
     def matches(self, record: CallRecord) -> bool:
-        """Tell whether ``record``, a finished call, matches."""
+        """Return whether ``record``, a finished call, matches."""
         return (
             not record.is_pin
             and _pattern(self.name, record.name)

@@ -7,17 +7,10 @@ from collections.abc import Callable
 from threading import Lock
 from typing import Any
 
-from fleche._util import calling_frame
-from fleche.errors import RemoteConnectionError
+from fleche._util import calling_frame, renewed_after_fork
+from fleche.errors import FlecheWarning, RemoteConnectionError
 
 __all__ = ["Complaints", "FlecheWarning"]
-
-
-class FlecheWarning(UserWarning):
-    """The cache could not do its part for a function: what it was, and what to do about it.
-
-    The function itself has run as if it were not decorated.
-    """
 
 
 class Complaints:
@@ -28,7 +21,7 @@ class Complaints:
         self._name = name
         self._made: set[str] = set()
         self._outages: set[str] = set()  # those of them that may be over one day
-        self._lock = Lock()
+        self._lock = renewed_after_fork(Lock())
 
     def is_new(self, reason: str) -> bool:
         """Tell whether nobody has asked this about ``reason``; from now on somebody has."""

@@ -10,6 +10,7 @@ from threading import Lock
 from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar
 
 from fleche import state
+from fleche._util import renewed_after_fork
 from fleche.decorator._complaints import Complaints
 from fleche.decorator._surface import Surface
 from fleche.errors import ConfigError, MissingExtra
@@ -163,7 +164,7 @@ def _is_void(cache: BaseCache) -> bool:
 
 
 _caches: OrderedDict[bytes, BaseCache] = OrderedDict()
-_caches_lock = Lock()
+_caches_lock = renewed_after_fork(Lock())
 
 
 def _freeze_cache(cache: BaseCache) -> bytes:

@@ -19,6 +19,7 @@ from fleche.storage._base import (
 from fleche.storage._locks import Lock, LockTable
 from fleche.storage._memory import CallMemory, CallVoid, ValueMemory, ValueVoid
 from fleche.storage._registry import (
+    Kind,
     register_storage,
     storage_class,
     storage_from_config,
@@ -37,6 +38,7 @@ __all__ = [
     "CallVoid",
     "Capabilities",
     "Entry",
+    "Kind",
     "Lock",
     "LockTable",
     "Sql",

@@ -19,7 +19,7 @@ __all__ = ["Account", "Team", "team"]
 
 # Read before the process becomes another user, who may not be allowed to read the interpreter.
 _PRELOAD = """
-import os, pwd, shutil, sqlite3, sys, tempfile, time, warnings
+import os, pwd, shutil, sqlite3, sys, tempfile, time, urllib.parse, warnings
 import fleche.caches, fleche.storage.file, fleche.storage.local, fleche.storage.sql
 import fleche.testing.corpus
 from fleche.digest import digest

@@ -192,6 +192,16 @@ class FsspecStorage(Storage[T], Generic[T]):
         with self._remover.removing():
             return {key for key, limit in limits.items() if self._remover.remove_older(key, limit)}
 
+    @override
+    def now(self) -> float:
+        """Return the time by the clock of the store: the age of a new object.
+
+        Where none can be made, it is that of this machine.
+        """
+        if not self.capabilities.shared or getattr(self._connection.fs, "local_file", False):
+            return time.time()
+        return self._writer.now()
+
     def sweep(self, older: float = STALE) -> int:
         """Remove what killed writers left behind ``older`` seconds ago; return how many files.
 

@@ -110,6 +110,18 @@ class Writer:
                 return False
         return True
 
+    def now(self) -> float:
+        """Return when an object was modified that is written for this, and removed again."""
+        fs = self._connection.fs
+        probe = f"{self._connection.root}/clock-{secrets.token_hex(8)}{TEMPORARY}"
+        with suppress(Exception):  # nothing may be written here
+            fs.pipe_file(probe, b"1")
+            try:
+                return self._objects.modified(fs.info(probe))
+            finally:
+                fs.rm_file(probe)
+        return time.time()
+
     def sweep(self, older: float) -> int:
         """Remove temporary files that nothing has written to for ``older`` seconds; count them."""
         if self._connection.traits.atomic:

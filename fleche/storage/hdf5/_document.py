@@ -82,7 +82,7 @@ def read_document(file: BinaryIO, name: str, digest_: str, packing: Packing) -> 
 def _write_native(
     file: BinaryIO, value: Any, name: str, packing: Packing, filters: Filters
 ) -> bool:
-    """Write the objects of ``value``; tell whether they give the same value again."""
+    """Write the objects of ``value``; return whether they give the same value again."""
     try:
         with _created(file) as root:
             writer = Writer(root, filters)

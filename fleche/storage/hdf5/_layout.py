@@ -36,8 +36,10 @@ The first 512 bytes are the seal, which vouches for the rest. HDF5 leaves them t
 (they are its *user block*). They are two lines of text, then zero bytes::
 
     fleche hdf5 1 <BLAKE3 of the rest of the block> <HMAC-SHA256, or 64 hyphens>
-    {"digest": "<of the value>", "size": <bytes after the block>, "blake3": "<of those bytes>"}
+    {"digest": "<of the value>", "size": <bytes after the block>, "checksum": "<of those bytes>"}
 
+The checksum is XXH3-128; of a file that is signed, BLAKE3, since a signature over a weak sum
+protects nothing.
 It is checked before anything of a file is given to the HDF5 library, which must not be trusted
 with damaged files.
 """
@@ -50,6 +52,7 @@ from typing import BinaryIO
 
 import msgspec
 from blake3 import blake3
+from xxhash import xxh3_128
 
 from fleche.errors import CorruptParcel, SignatureError
 from fleche.parcel import sign
@@ -95,7 +98,7 @@ class NotNative(Exception):
 
 
 def is_plain_text(text: str) -> bool:
-    """Tell whether ``text`` can be an HDF5 string: no NUL, no lone surrogate."""
+    """Return whether ``text`` can be an HDF5 string: no NUL, no lone surrogate."""
     try:
         return b"\0" not in text.encode()
     except UnicodeEncodeError:
@@ -103,7 +106,7 @@ def is_plain_text(text: str) -> bool:
 
 
 def is_link_name(name: str) -> bool:
-    """Tell whether ``name`` can be the name of a member of a group."""
+    """Return whether ``name`` can be the name of a member of a group."""
     fits = 0 < len(name) <= _LONGEST_NAME and "/" not in name and name != "."
     return fits and is_plain_text(name)
 
@@ -118,11 +121,16 @@ _PIECE = 1 << 20
 
 
 class Seal(msgspec.Struct, frozen=True):
-    """What a file says of itself: the digest of its value; size and BLAKE3 of what follows."""
+    """What a file says of itself: the digest of its value; size and checksum of what follows."""
 
     digest: str
     size: int
-    blake3: str
+    checksum: str
+
+    @property
+    def strong(self) -> bool:
+        """Whether the checksum is BLAKE3."""
+        return len(self.checksum) == _HEX
 
 
 def sealed(file: BinaryIO, digest: str, keys: Sequence[bytes]) -> Iterator[bytes]:
@@ -133,7 +141,7 @@ def sealed(file: BinaryIO, digest: str, keys: Sequence[bytes]) -> Iterator[bytes
         digest: the digest of the value.
         keys: secrets; the first signs.
     """
-    size, found = _hash(file)
+    size, found = _hash(file, strong=bool(keys))
     yield _encode(Seal(digest, size, found), keys)
     file.seek(BLOCK)
     yield from _pieces(file)
@@ -166,16 +174,16 @@ def check_body(file: BinaryIO, seal: Seal, name: str) -> None:
     Raises:
         CorruptParcel: there are fewer, more or others than the seal says.
     """
-    size, found = _hash(file)
+    size, found = _hash(file, strong=seal.strong)
     if size != seal.size:
         raise CorruptParcel(f"{name}: {size} bytes where the seal says {seal.size}")
-    if found != seal.blake3:
+    if found != seal.checksum:
         raise CorruptParcel(f"{name}: altered bytes: the checksum does not match")
 
 
-def _hash(file: BinaryIO) -> tuple[int, str]:
+def _hash(file: BinaryIO, *, strong: bool) -> tuple[int, str]:
     file.seek(BLOCK)
-    hasher, size = blake3(max_threads=blake3.AUTO), 0
+    hasher, size = blake3(max_threads=blake3.AUTO) if strong else xxh3_128(), 0
     for piece in _pieces(file):
         hasher.update(piece)
         size += len(piece)

@@ -113,7 +113,7 @@ def read_uniform(dataset: Any, word: str) -> list[Any]:
 
 
 def _repeats_itself(items: Sequence[str]) -> bool:
-    """Tell whether long strings would be stored many times, which HDF5 does to strings."""
+    """Return whether long strings would be stored many times, which HDF5 does to strings."""
     if sum(map(len, items)) <= _REPEATED:
         return False
     return len(set(map(id, items))) < len(items)
@@ -208,7 +208,7 @@ _REDUCING = ("__reduce__", "__reduce_ex__")
 
 
 def is_native(cls: type) -> bool:
-    """Tell whether instances of ``cls`` are no more than their attributes, and it has a name.
+    """Return whether instances of ``cls`` are no more than their attributes, and it has a name.
 
     A class that says itself how it is pickled knows better, and one of ``__main__`` or of a
     function is not found by others.
@@ -223,7 +223,7 @@ def is_native(cls: type) -> bool:
 
 
 def is_namedtuple(cls: type) -> bool:
-    """Tell whether ``cls`` is a named tuple."""
+    """Return whether ``cls`` is a named tuple."""
     fields = getattr(cls, "_fields", None)
     return issubclass(cls, tuple) and isinstance(fields, tuple) and hasattr(cls, "_make")
 
@@ -297,7 +297,7 @@ def _state_is_custom(cls: type) -> bool:
 
 
 def _is_generated(method: Any) -> bool:
-    """Tell whether a method is what :mod:`dataclasses` or :mod:`collections` gives to classes."""
+    """Return whether a method is what :mod:`dataclasses` or :mod:`collections` gives to classes."""
     code = getattr(method, "__code__", None)
     return code is not None and code.co_filename in _GENERATORS
 

@@ -47,7 +47,7 @@ class Writer:
         filters: what ``create_dataset`` is told for data that may be compressed.
 
     Attributes:
-        opaque: what HDF5 has no form for, by number, for whoever writes ``/opaque``.
+        opaque: what HDF5 has no form for, by number, to be written to ``/opaque``.
     """
 
     def __init__(self, file: Any, filters: Filters) -> None:
@@ -60,7 +60,7 @@ class Writer:
         self._kept: list[object] = []
 
     def is_whole(self) -> bool:
-        """Tell whether the opaque parts share nothing that can change with the others."""
+        """Return whether the opaque parts share nothing that can change with the others."""
         others = self._changeable.difference(map(id, self.opaque))
         return not self.opaque or not refers_to(self.opaque, others)
 
@@ -180,14 +180,14 @@ class Writer:
 
 
 def _is_shared(obj: object) -> bool:
-    """Tell whether it matters that an object is met again: it can change, or it is large."""
+    """Return whether it matters that an object is met again: it can change, or it is large."""
     if isinstance(obj, _CONSTANT):
         return len(obj) > (_LONG if isinstance(obj, str | bytes) else 0)
     return type(obj) not in _UNSHARED and not isinstance(obj, np.generic)
 
 
 def refers_to(parts: list[Any], others: Container[int]) -> bool:
-    """Tell whether pickling ``parts`` meets an object whose id is among ``others``.
+    """Return whether pickling ``parts`` meets an object whose id is among ``others``.
 
     Such a value is not to be taken apart: the object would come back twice.
     """

@@ -64,11 +64,14 @@ class Database(ABC):
         kind: ``"sqlite"`` or ``"postgresql"``.
         shown: where it is, for people, without passwords.
         in_memory: it is gone with this object.
+        generation: grows when what was read from it may not be so any more, since it may be another
+            database by now.
     """
 
     kind: ClassVar[str]
     shown: str
     in_memory: bool = False
+    generation: int = 0
 
     @abstractmethod
     def fetch(self, sql: str, parameters: Mapping[str, Any] = NO_PARAMETERS) -> list[Any]:
@@ -207,7 +210,11 @@ def _drain(idle: deque[Any], opened: set[Any]) -> None:
 
 
 def _close_all(idle: deque[Any], opened: set[Any]) -> None:
+    """Close what a database that is gone has left open."""
     _drain(idle, opened)
+    for connection in list(opened):
+        if hasattr(connection, "close"):
+            connection.close()
 
 
 # -- forks -----------------------------------------------------------------------------------------

@@ -115,6 +115,7 @@ class Server(Pooled):
             if not getattr(error.__cause__, "connection_invalidated", False):
                 raise
         self.close()  # the others were made before the server went away, too
+        self.generation += 1
         return self._act(action, work)
 
     def _act(self, action: str, work: Callable[[_Session], T]) -> T:

@@ -13,9 +13,7 @@ The lowest version of SQLite that works is 3.24 (``ON CONFLICT DO UPDATE``).
 from __future__ import annotations
 
 import os
-import shutil
 import sqlite3
-import tempfile
 import time
 from collections.abc import Callable, Mapping
 from contextlib import closing, suppress
@@ -53,6 +51,8 @@ _LOG_PAGES = 500
 
 _RESERVE = 1 << 21
 """Bytes that are kept back on the disk, so that a full one can be tidied up: room for the log."""
+
+_OLDEST = (3, 24, 0)
 
 _LOGGING = b"\2"
 _LOGGING_AT = 18  # where the header of a file says whether it has a log
@@ -193,6 +193,7 @@ class SqliteFile(Pooled):
         self._durable = durable
         self._before_making = before_making
         self._is_ready = False
+        self._identity: tuple[int, int] | None = None
         self._writing = Lock()
         self._looking = Lock()
         self._look: tuple[tuple[int, ...], sqlite3.Connection] | None = None
@@ -223,6 +224,8 @@ class SqliteFile(Pooled):
         """Return what is selected, by whatever way the file can be read just now."""
 
         def select(connection: Any) -> list[Any]:
+            if not self._has_tables(connection):
+                return []
             return connection.execute(sql, parameters).fetchall()  # type: ignore[no-any-return]
 
         if not self._idle:
@@ -243,6 +246,21 @@ class SqliteFile(Pooled):
                 raise
         return self._look_at(select)  # there is no room for a log, and none is needed
 
+    def _has_tables(self, connection: sqlite3.Connection) -> bool:
+        """Return whether the tables are there; another process may be about to make them.
+
+        Raises:
+            StorageError: another fleche has made them.
+        """
+        if not self._is_ready:
+            version = _stored_version(connection)
+            if version == 0:
+                return False
+            if version != SCHEMA:
+                raise wrong_version(self.shown, version)
+            self._is_ready = True
+        return True
+
     @override
     def change(
         self,
@@ -255,6 +273,7 @@ class SqliteFile(Pooled):
         if self._only_read or not (self._idle or self._may_write()):
             raise self._explained("write", sqlite3.OperationalError("readonly database"))
         with self._writing:
+            self._notice_removal()
             try:
                 return self._patiently("write", lambda found: _transact(found, work), patience)
             except StorageError as error:
@@ -270,6 +289,24 @@ class SqliteFile(Pooled):
                 self._empty_log()
                 self._keep_reserve()
             raise full
+
+    def _notice_removal(self) -> None:
+        """Forget the file that was opened if another one, or none, has its name by now.
+
+        To go on writing to a file without a name would lose everything, and nobody would be told.
+        """
+        if self._identity is None:
+            return
+        try:
+            status = os.stat(self.path)
+        except FileNotFoundError:
+            status = None
+        except OSError:
+            return
+        if status is None or (status.st_dev, status.st_ino) != self._identity:
+            self.close()
+            self._is_ready, self._identity = False, None
+            self.generation += 1
 
     @override
     def is_ours(self) -> bool:
@@ -305,6 +342,11 @@ class SqliteFile(Pooled):
                 f"{self.shown}: cannot be used in this process, which was forked while another "
                 "thread had it in use; start workers by spawn or forkserver"
             )
+        if sqlite3.sqlite_version_info < _OLDEST:
+            raise StorageError(
+                f"{self.shown}: SQLite {sqlite3.sqlite_version} is too old, "
+                f"{'.'.join(map(str, _OLDEST))} is the oldest that works; keep calls in files"
+            )
         path = self.path
         if not path.exists():
             self._make_file()
@@ -320,6 +362,9 @@ class SqliteFile(Pooled):
             self._choose_journal(connection)
             self._make_ready(connection)
             self._share_side_files()
+            if self._identity is None:
+                status = path.stat()
+                self._identity = status.st_dev, status.st_ino
         except BaseException:
             connection.close()
             raise
@@ -365,6 +410,7 @@ class SqliteFile(Pooled):
         super().after_fork(in_child=in_child)
         if in_child:
             self._writing, self._looking = Lock(), Lock()
+            self._look = None
 
     @override
     def retire(self) -> None:
@@ -434,6 +480,9 @@ class SqliteFile(Pooled):
         except sqlite3.OperationalError as error:
             if stamp is not None or _is_busy(error):
                 raise
+        import shutil
+        import tempfile
+
         # What a killed process leaves of a log is sometimes not to be read without being mended.
         with tempfile.TemporaryDirectory(prefix="fleche-") as place:
             copy = Path(place, "copy.db")
@@ -475,11 +524,6 @@ class SqliteFile(Pooled):
         self._open.add(connection)
         connection.text_factory = _as_text
         self._look = stamp or (), connection
-        if not self._is_ready:
-            version = _stored_version(connection)
-            if version != SCHEMA:
-                raise wrong_version(self.shown, version)
-            self._is_ready = True
         return connection
 
     def _forget_look(self) -> None:

@@ -105,6 +105,7 @@ class SqlCalls(CallStorage):
         self._database = database
         self._secrets = secrets
         self._functions: dict[_Function, int] = {}
+        self._generation = database.generation
         self._indexes_later = database.kind == "sqlite"  # where calls get their ids in order
         stays = not database.in_memory
         self.capabilities = Capabilities(persistent=stays, shared=stays)
@@ -139,28 +140,57 @@ class SqlCalls(CallStorage):
         new: dict[_Function, int] = {}
 
         def put(connection: Connection) -> None:
-            last = indexed = 0
-            for row, function, (_, (entry, _)) in zip(rows, functions, ordered, strict=True):
+            if self._generation != self._database.generation:
+                self._functions, self._generation = {}, self._database.generation
+                new.clear()
+            for row, function in zip(rows, functions, strict=True):
                 number = self._functions.get(function) or new.get(function)
                 if number is None:
-                    number = new[function] = _make_function(connection, function)
+                    number = _make_function(connection, function)
+                    if number is None:
+                        raise StorageError(
+                            f"{self._database.shown}: a function that has just been stored is not"
+                            f" there ({DAMAGED})"
+                        )
+                    new[function] = number
                 row["function"] = number
-                connection.execute(_UPSERT, row)
-                last, value = connection.execute(_PLACE, row).fetchall()[0]
-                indexed = _as_number(value)
-                if not self._indexes_later or last <= indexed:  # it replaces another
-                    connection.execute(_FORGET_FACTS, {"id": last})
-                    connection.executemany(_INSERT_FACT, facts_of(last, entry))
-            if self._indexes_later and last - indexed >= _TAIL:
-                self._index(connection, indexed)
+            connection.executemany(_UPSERT, rows)
+            self._put_facts(connection, [(key, entry) for key, (entry, _) in ordered])
 
         self._database.change(put)
         if new:
             self._functions.update(new)
 
+    def _put_facts(self, connection: Connection, stored: Sequence[tuple[str, CallEntry]]) -> None:
+        """Write by what calls are searched that have just been stored, now or with later ones."""
+        if len(stored) == 1:
+            found = connection.execute(_PLACE, {"key": stored[0][0]}).fetchall()
+            ids = dict(zip((stored[0][0],), (row[0] for row in found), strict=False))
+            indexed = _as_number(found[0][1]) if found else 0
+        else:
+            select, names = _among("SELECT key, id FROM fleche_calls WHERE key", dict(stored))
+            ids = dict(tuple(row) for row in connection.execute(select, names).fetchall())
+            found = connection.execute(_INDEXED).fetchall()
+            indexed = _as_number(found[0][0]) if found else 0
+        if not self._indexes_later:
+            indexed = _LAST_ID
+        if not all(type(ids.get(key)) is int for key, _ in stored):
+            raise StorageError(
+                f"{self._database.shown}: what has just been stored is not there ({DAMAGED})"
+            )
+        # Up to there, they take the place of others.
+        now = [(ids[key], entry) for key, entry in stored if ids[key] <= indexed]
+        if now:
+            connection.executemany(_FORGET_FACTS, [{"id": call} for call, _ in now])
+            facts = [fact for call, entry in now for fact in facts_of(call, entry)]
+            connection.executemany(_INSERT_FACT, facts)
+        if max(ids.values()) - indexed >= _TAIL:
+            self._index(connection, indexed)
+
     def _index(self, connection: Connection, indexed: int) -> int:
         """Write the facts of the calls that have none; return the last of them."""
-        rows = connection.execute(_BEHIND, {"indexed": indexed}).fetchall()
+        found = connection.execute(_BEHIND, {"indexed": indexed}).fetchall()
+        rows = [row for row in found if type(row[0]) is int]
         for call, key, data in rows:
             entry = self._opened(key, data)
             if isinstance(entry, CallEntry):
@@ -390,20 +420,6 @@ class SqlCalls(CallStorage):
             if address.startswith(prefix):
                 yield address, key
 
-    def references(self) -> Iterator[tuple[Address, str]]:
-        """Yield the values that entries need from a value storage, each with the key of its entry.
-
-        Those of pins are among them. An address comes once for each place that has it.
-        """
-        indexed = self._indexed()
-        for key, entry in self._behind(indexed):
-            yield from (
-                (address, key)
-                for address in entry.record.addresses()
-                if address not in entry.parcels
-            )
-        yield from self._facts("f.variant IS NOT NULL AND f.held = 0", {}, indexed)
-
     def _behind(self, indexed: int) -> Iterator[tuple[str, CallEntry]]:
         """Yield the sound entries that have no facts yet."""
         if not self._indexes_later:
@@ -436,14 +452,9 @@ class SqlCalls(CallStorage):
 
     # -- statements --------------------------------------------------------------------------------
 
-    def _among(self, statement: str, values: Sequence[Any]) -> list[Any]:
+    def _among(self, statement: str, values: Iterable[Any]) -> list[Any]:
         """Return the rows of a statement that ends where the list of values begins."""
-        names = {
-            f"k{number}": value if isinstance(value, int) else str(value)
-            for number, value in enumerate(values)
-        }
-        places = ", ".join(f":{name}" for name in names)
-        return self._database.fetch(f"{statement} IN ({places})", names)
+        return self._database.fetch(*_among(statement, values))
 
     def _pages(
         self,
@@ -493,6 +504,16 @@ class SqlCalls(CallStorage):
             return error
 
 
+def _among(statement: str, values: Iterable[Any]) -> tuple[str, dict[str, Any]]:
+    """Return a statement with the list of values at its end, and their names."""
+    names = {
+        f"k{number}": value if isinstance(value, int) else str(value)
+        for number, value in enumerate(values)
+    }
+    places = ", ".join(f":{name}" for name in names)
+    return f"{statement} IN ({places})", names
+
+
 def _row_of(key: str, entry: CallEntry, data: bytes) -> dict[str, Any]:
     return {
         "key": key,
@@ -508,14 +529,14 @@ def _function_of(record: CallRecord) -> _Function:
     return record.name, record.module or "", record.code or ""
 
 
-def _make_function(connection: Connection, function: _Function) -> int:
-    """Return the id of a function, which is written down if it is new."""
+def _make_function(connection: Connection, function: _Function) -> int | None:
+    """Return the id of a function, which is written down if it is new; ``None``: of no use."""
     names = dict(zip(("name", "module", "code"), map(shortened, function), strict=True))
     rows = connection.execute(_FUNCTION, names).fetchall()
     if not rows:
         connection.execute(_INSERT_FUNCTION, names)
         rows = connection.execute(_FUNCTION, names).fetchall()
-    return int(rows[0][0])
+    return rows[0][0] if rows and type(rows[0][0]) is int else None
 
 
 def _delete_one(connection: Connection, key: str, limit: float | None) -> bool:

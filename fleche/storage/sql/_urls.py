@@ -1,6 +1,7 @@
 """Database urls: where the database is, with absolute paths and hidden passwords.
 
-They are taken apart here and not by SQLAlchemy, which only servers need.
+They are taken apart here and not by SQLAlchemy, which only servers need. ``urllib`` is imported
+where a url is at hand: the path of a file needs none of it, and is opened that much sooner.
 """
 
 from __future__ import annotations
@@ -9,7 +10,6 @@ import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
-from urllib.parse import parse_qsl, quote, unquote, urlencode
 
 from fleche.errors import StorageError
 
@@ -105,6 +105,8 @@ def redacted(url: str) -> str:
     if ":" in user:
         user = f"{user.partition(':')[0]}:{_SHOWN}"
     if mark:
+        from urllib.parse import parse_qsl, urlencode
+
         pairs = parse_qsl(query, keep_blank_values=True)
         query = urlencode(
             [(key, _SHOWN if "pass" in key else value) for key, value in pairs], safe="*/"
@@ -123,6 +125,8 @@ def parse_sqlite(url: str) -> SqliteUrl:
     """
     if "://" not in url:
         return SqliteUrl("" if url == ":memory:" else url)
+    from urllib.parse import parse_qsl, unquote
+
     _, path, query = _parts(url)
     options = dict(parse_qsl(query[1:], keep_blank_values=True))
     if unknown := sorted(options.keys() - _OPTIONS):
@@ -145,12 +149,18 @@ def parse_sqlite(url: str) -> SqliteUrl:
 
 def immutable(path: Path) -> str:
     """Return the URI that reads a file without the locks and logs that need write permission."""
-    return f"file:{quote(str(path))}?mode=ro&immutable=1"
+    return f"file:{_quoted(path)}?mode=ro&immutable=1"
 
 
 def read_only(path: Path) -> str:
     """Return the URI that reads a file with its locks and its log, and makes none of them."""
-    return f"file:{quote(str(path))}?mode=ro&readonly_shm=1"
+    return f"file:{_quoted(path)}?mode=ro&readonly_shm=1"
+
+
+def _quoted(path: Path) -> str:
+    from urllib.parse import quote
+
+    return quote(str(path))
 
 
 def _parts(url: str) -> tuple[str, str, str]:
