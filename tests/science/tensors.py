@@ -208,7 +208,9 @@ def torch() -> Cases:
             use=lambda value: value(torch.ones(2)),
             copies=("parcel",),
         ),
-        "lazy": Case(lambda: nn.LazyLinear(2), [lambda: nn.LazyLinear(3)]),
+        "lazy": Case(
+            lambda: nn.LazyLinear(2), [lambda: nn.LazyLinear(3)], copies=("deepcopy", "parcel")
+        ),
         "traced": Case(
             seeded(lambda: torch.fx.symbolic_trace(nn.Linear(1, 1))),
             [seeded(lambda: torch.fx.symbolic_trace(nn.Linear(1, 1)), 2)],
