@@ -478,9 +478,10 @@ class TestUfuncs:
         before = digest(made)
         assert made([1, 2]).tolist() == [2, 3]
         assert digest(made) == before == digest(np.vectorize(shift))
-        others = [np.vectorize(abs), np.vectorize(shift, otypes=[float]), np.vectorize(shift, "d")]
+        others = [np.vectorize(abs), np.vectorize(shift, otypes=[float]), np.vectorize(shift, "f")]
         others += [np.vectorize(shift, excluded={0}), np.vectorize(shift, signature="(n)->(n)")]
         assert len({before, *map(digest, others)}) == 6
+        assert digest(np.vectorize(shift, otypes="d")) == digest(others[1])
 
     def test_in_plain_data(self) -> None:
         assert digest([np.sin, {"f": np.cos}]) != digest([np.cos, {"f": np.sin}])

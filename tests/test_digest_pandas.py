@@ -422,3 +422,55 @@ def test_using_leaves_no_trace() -> None:
         if index.dtype != "int64" and index.nlevels == 1:
             assert index.map(str).str.upper() is not None
         assert digest(index) == before
+
+
+STORED = ["string[python]", "string[pyarrow]", "str"]
+
+
+class TestStrings:
+    """Arrays of strings, which pandas keeps as objects or in the format of Arrow."""
+
+    @staticmethod
+    def array(dtype: str, *values: Any) -> Any:
+        try:
+            found = pd.array(list(values), dtype=dtype)
+        except (ImportError, TypeError):
+            pytest.skip(f"no {dtype}")
+        if not hasattr(found.dtype, "storage"):
+            pytest.skip(f"{dtype} means objects")
+        return found
+
+    @pytest.mark.parametrize("dtype", STORED)
+    def test_content(self, dtype: str) -> None:
+        """Each string, its place, its ends, and where there is none count."""
+        variants = [("a", "bc"), ("ab", "c"), ("bc", "a"), ("a", None), (None, "a"), ("", None)]
+        variants += [(None, ""), (), ("a",), ("", ""), (None,), ("",), ("\xe9", "\u20ac")]
+        arrays = [self.array(dtype, *values) for values in variants]
+        assert len({digest(pd.Series(values)) for values in arrays}) == len(variants)
+        for values, array in zip(variants, arrays, strict=True):
+            assert digest(array) == digest(self.array(dtype, *values)) == digest(array.copy())
+            assert digest(pickle.loads(pickle.dumps(array))) == digest(array)
+
+    @pytest.mark.parametrize("dtype", STORED)
+    def test_layout(self, dtype: str) -> None:
+        """Slices and chunks mean nothing."""
+        whole = self.array(dtype, "x", "a", None, "bc", "y")
+        part = self.array(dtype, "a", None, "bc")
+        assert digest(whole[1:4]) == digest(part) == digest(whole[[1, 2, 3]])
+        assert digest(whole[::-1][1:4][::-1]) == digest(part)
+        joined = pd.concat([pd.Series(part[:1]), pd.Series(part[1:])], ignore_index=True)
+        assert digest(joined) == digest(pd.Series(part))
+        assert digest(whole[:0]) == digest(self.array(dtype))
+
+    def test_storage(self) -> None:
+        """How strings are kept shows in the dtype, so it counts."""
+        python, arrow = (self.array(dtype, "a", None) for dtype in STORED[:2])
+        assert python.dtype != arrow.dtype
+        assert digest(python) != digest(arrow)
+
+    def test_large(self) -> None:
+        values = [f"text {i}" for i in range(50_000)]
+        arrays = [self.array("string[pyarrow]", *values) for _ in range(2)]
+        assert digest(arrays[0]) == digest(arrays[1])
+        arrays[1][40_000] = "other"
+        assert digest(arrays[0]) != digest(arrays[1])

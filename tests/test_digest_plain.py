@@ -494,7 +494,7 @@ class TestInterrupts:
 import signal, sys, threading, time
 from fleche.digest import digest
 {value}
-class Found(Exception): pass
+class Found(BaseException): pass
 def handler(*_): raise Found
 signal.signal(signal.SIGALRM, handler)
 gaps, running = [], True
@@ -521,7 +521,8 @@ finally:
             "value = [[i, 1.5] for i in range(2_000_000)]",
             "value = [float(i) for i in range(9_000_000)]",
             "value = bytes(600_000_000)",
-            "value = [{i} for i in range(1_000_000)]",
+            "value = [{i} for i in range(500_000)]",
+            "value = set(map(str, range(1_000_000)))",
         ],
     )
     def test_answered(self, value: str) -> None:
@@ -563,3 +564,80 @@ def test_iterators_stay_whole(make: Any) -> None:
             digest(wrap(value))
     if make is not generated:
         assert len(list(value)) == 1
+
+
+members = st.integers(0, 3) | st.text("ab", max_size=1) | st.tuples(st.integers(0, 2))
+mixed = st.recursive(
+    scalars | others | st.frozensets(members, max_size=3) | st.sets(members, max_size=2),
+    lambda inner: (
+        st.lists(inner, max_size=4)
+        | st.lists(inner, max_size=4).map(tuple)
+        | st.dictionaries(members, inner, max_size=3)
+        | st.builds(Bag, a=inner)
+        | st.builds(Bag, a=inner, b=inner)
+        | inner.map(lambda it: [it, it])
+        | inner.map(lambda it: (it, Bag(c=it), {"k": it}))
+        | inner.map(lambda it: nest(12, Bag(d=it)))
+    ),
+    max_leaves=12,
+)
+
+
+def unshared(value: Any) -> Any:
+    """A copy in which no two places hold one object."""
+    kind = type(value)
+    if kind in (list, tuple, set, frozenset):
+        return kind([unshared(part) for part in value])
+    if kind is dict:
+        return {unshared(key): unshared(part) for key, part in value.items()}
+    if kind is Bag:
+        return Bag(**{name: unshared(part) for name, part in vars(value).items()})
+    return value
+
+
+@settings(max_examples=200)
+@given(mixed)
+def test_how_it_is_read_leaves_no_trace(value: Any) -> None:
+    """Sharing, and everything that decides who encodes what, are no part of a digest."""
+    expected = digest(value)
+    assert digest(unshared(value)) == expected
+    for name, setting in (("NESTED", 0), ("NESTED", 1), ("FEW", 0)):
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(f"fleche.digest._walk.{name}", setting)
+            assert digest(value) == expected
+    for name, setting in (("SMALL", -1), ("WORTH_KEEPING", 0), ("FIRST_LOOK", 1)):
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(plain, name, setting)
+            assert digest(value) == expected
+    with pytest.MonkeyPatch.context() as patch:
+        only_in_python(patch)
+        assert digest(value) == expected
+
+
+@settings(max_examples=200)
+@given(mixed)
+def test_sharing_on_either_side_of_the_bound(value: Any) -> None:
+    """Where the bound is low, it is still the value alone that decides."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(plain, "MOST_NODES", 12)
+        expected = digest(value)
+        assert digest(unshared(value)) == expected
+        only_in_python(patch)
+        assert digest(value) == expected
+
+
+@settings(max_examples=200)
+@given(mixed)
+def test_beside_a_ring(value: Any) -> None:
+    """The same holds for what stands beside a cycle, or hangs on one."""
+
+    def build(part: Any, other: Any) -> Any:
+        bag = Bag(one=part, other=[other])
+        bag.me = bag
+        return [part, (bag, other), {"k": [other, bag]}]
+
+    expected = digest(build(value, value))
+    assert digest(build(unshared(value), unshared(value))) == expected
+    with pytest.MonkeyPatch.context() as patch:
+        only_in_python(patch)
+        assert digest(build(value, unshared(value))) == expected

@@ -10,6 +10,7 @@ from . import _builtin, _classes, _objects  # noqa: F401 - they register what th
 from ._builtin import Raw
 from ._code import FunctionCode
 from ._digest import Digest
+from ._plain import SCALARS
 from ._tokens import (
     ORDERED,
     SCHEME,
@@ -21,7 +22,7 @@ from ._tokens import (
     node_token,
     text_token,
 )
-from ._walk import Walk
+from ._walk import Walk, token_of_scalar
 
 __all__ = ["call_key", "code_digest", "digest", "digest_arguments", "digest_with_buffers"]
 
@@ -84,6 +85,8 @@ def digest_with_buffers(obj: object) -> tuple[Digest, BufferDigests]:
 def digest_at(
     obj: object, name: str, buffers: BufferDigests | None, *, unordered: bool = False
 ) -> Digest:
+    if type(obj) in SCALARS and not unordered:
+        return digest_of_token(token_of_scalar(obj, name))
     if isinstance(obj, Digest) and obj.is_full:
         return obj
     walk = Walk(buffers, unordered=unordered)

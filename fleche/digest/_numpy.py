@@ -316,7 +316,10 @@ def is_extension(module: Any) -> bool:
 
 def describe_vectorize(obj: Any, _walk: Walk) -> Node:
     """Describe what `numpy.vectorize` has made, without what it has worked out while in use."""
-    return node(b"numpy vectorize", (type(obj), extras_of(obj, DERIVED_OF_VECTORIZE)))
+    extras = extras_of(obj, DERIVED_OF_VECTORIZE)
+    if (kinds := extras.values.get("otypes")) is not None:  # before numpy 2 as one string
+        extras.values["otypes"] = [numpy().dtype(kind) for kind in kinds]
+    return node(b"numpy vectorize", (type(obj), extras))
 
 
 def describe_generator(obj: Any, walk: Walk) -> Node:

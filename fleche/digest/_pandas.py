@@ -177,11 +177,33 @@ def describe_nullable(obj: Any) -> Node:
     return node(b"pandas nullable", (str(obj.dtype), values, obj.isna()))
 
 
-def describe_elementwise(obj: Any) -> Node:
+def describe_strings(obj: Any) -> Node:
+    """Describe an array of strings by how it is stored, what stands for none, and the strings."""
     dtype = obj.dtype
-    kept = (getattr(dtype, "storage", None), getattr(dtype, "na_value", None))
-    kind = kept if type(dtype).__name__ == "StringDtype" else ()
-    return node(b"pandas elements", (str(dtype), obj.to_numpy(dtype=object), *kind))
+    head = (str(dtype), getattr(dtype, "storage", None), getattr(dtype, "na_value", None))
+    if not type(obj).__name__.startswith("Arrow"):
+        return node(b"pandas strings", (*head, obj.to_numpy(dtype=object)))
+    return node(b"pandas arrow strings", (*head, *parts_of_arrow(obj.__arrow_array__())))
+
+
+def parts_of_arrow(strings: Any) -> tuple[Any, ...]:
+    """Return lengths, bytes and gaps of strings of pyarrow, however they lie in chunks."""
+    numpy, pyarrow = sys.modules["numpy"], sys.modules["pyarrow"]
+    gaps = strings.is_null().to_numpy(zero_copy_only=False) if strings.null_count else None
+    whole = strings.cast(pyarrow.large_string()).fill_null("")
+    if hasattr(whole, "combine_chunks"):
+        whole = whole.combine_chunks()
+        whole = whole if hasattr(whole, "buffers") else pyarrow.concat_arrays(whole.chunks)
+    _, ends, texts = whole.buffers()
+    if len(whole) == 0 or ends is None:
+        return (numpy.zeros(0, "<i8"), numpy.zeros(0, "u1"), gaps)
+    offsets = numpy.frombuffer(ends, "<i8")[whole.offset : whole.offset + len(whole) + 1]
+    content = numpy.frombuffer(texts or b"", "u1")[offsets[0] : offsets[-1]]
+    return (numpy.diff(offsets), content, gaps)
+
+
+def describe_elementwise(obj: Any) -> Node:
+    return node(b"pandas elements", (str(obj.dtype), obj.to_numpy(dtype=object)))
 
 
 ARRAYS: dict[str, Callable[[Any], Node]] = {
@@ -196,6 +218,10 @@ ARRAYS: dict[str, Callable[[Any], Node]] = {
     "IntegerArray": describe_nullable,
     "FloatingArray": describe_nullable,
     "BooleanArray": describe_nullable,
+    "StringArray": describe_strings,
+    "StringArrayNumpySemantics": describe_strings,
+    "ArrowStringArray": describe_strings,
+    "ArrowStringArrayNumpySemantics": describe_strings,
 }
 
 

@@ -309,10 +309,14 @@ SCALARS: dict[type, Callable[[Any], bytes]] = {
     bytes: encode_bytes,
 }
 """The types of plain data that contain nothing, with their encodings."""
+LENGTHY = (encode_text, encode_bytes)
 
 
 def hash_scalar(value: Any) -> bytes:
     """Return the hash of a tree that consists of one scalar."""
+    encode = SCALARS[type(value)]
+    if encode not in LENGTHY or len(value) <= PARALLEL:
+        return Hasher(HEADER + encode(value) + b".", key=PLAIN_KEY).digest()
     sink = Sink()
     sink.put(HEADER)
     put_scalar(value, sink)
@@ -364,9 +368,6 @@ def hash_small(container: Any) -> bytes | None:
     batch = b"(" if level.stride else b""
     raw = b"".join((HEADER, level.open(), batch, *encoded, level.close, b"."))
     return Hasher(raw, key=PLAIN_KEY).digest()
-
-
-LENGTHY = (encode_text, encode_bytes)
 
 
 class Level:

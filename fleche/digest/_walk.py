@@ -59,14 +59,14 @@ from ._tokens import (
     plain_token,
 )
 
-__all__ = ["Walk"]
+__all__ = ["Walk", "token_of_scalar"]
 
 BATCH = 4096
 OPEN = b""
 REFUSED = b"refused"
 NESTED = 8
 FEW = 32
-STDLIB = sys.stdlib_module_names
+STDLIB = sys.stdlib_module_names - {"__main__"}
 
 
 class Frame:
@@ -190,6 +190,18 @@ class PlainFrame:
         return self.encoder.path()
 
 
+def token_of_scalar(obj: object, name: str) -> bytes:
+    """Return the token of a tree of plain data that consists of one scalar.
+
+    Raises:
+        Indigestible: it is an integer of more than 2 GiB.
+    """
+    try:
+        return plain_token(hash_scalar(obj))
+    except Indigestible as error:
+        raise Indigestible(f"{name}: {error}") from None
+
+
 class Walk:
     """One walk over one value; handlers use it to hash buffers.
 
@@ -215,12 +227,8 @@ class Walk:
         Raises:
             Indigestible: naming the path from ``name`` to the part that has no digest.
         """
-        kind = type(obj)
-        if kind in SCALARS and not self.unordered:
-            try:
-                return plain_token(hash_scalar(obj))
-            except Indigestible as error:
-                raise Indigestible(f"{name}: {error}") from None
+        if type(obj) in SCALARS and not self.unordered:
+            return token_of_scalar(obj, name)
         try:
             return self.root_token(obj)
         except Cyclic:
@@ -466,7 +474,7 @@ class Walk:
         """Note a function or class on which the value depends, unless it is Python's own."""
         if self.buffers is not None:
             module = getattr(obj, "__module__", None)
-            if not isinstance(module, str) or module.partition(".")[0] not in STDLIB - {"__main__"}:
+            if not isinstance(module, str) or module.partition(".")[0] not in STDLIB:
                 self.buffers.note_code(obj)
 
     def buffer(self, view: memoryview, owner: object = None, address: int | None = None) -> bytes:

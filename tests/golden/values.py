@@ -32,7 +32,7 @@ from fleche.digest import SCHEME, D, Digest, call_key, code_digest, digest
 from tests.golden import functions
 
 T = TypeVar("T")
-SECTIONS = ("core", "code", "numpy", "pandas", "attrs", "keys")
+SECTIONS = ("core", "plain", "graphs", "unordered", "code", "numpy", "pandas", "attrs", "keys")
 
 
 class Colour(enum.Enum):
@@ -270,6 +270,89 @@ def core() -> dict[str, Any]:
     }
 
 
+class Neighbour:
+    """An object that knows its neighbours."""
+
+    def __init__(self, **values: Any) -> None:
+        self.__dict__.update(values)
+
+
+def plain() -> dict[str, Any]:
+    """Plain data, around every number at which its encoding changes."""
+    numbers = [0, 255, 256, 65535, 65536, 2**31 - 1, 2**31, -1, -(2**31), -(2**31) - 1]
+    numbers += [2**39, -(2**39), -(2**39) - 1, 2**2039 - 1, 2**2040, -(2**2039)]
+    shared: list[Any] = [1, "a"]
+    deep: Any = None
+    for _ in range(3_000):
+        deep = [deep]
+    doubled: list[Any] = []
+    for _ in range(60):
+        doubled = [doubled, doubled]
+    return {
+        "integers": numbers,
+        "texts": ["", "a", "\xe9" * 200, "\ud800", "x" * 70_000],
+        "long text": "\xe9" * (9 * 1024 * 1024),
+        "bytes": [b"", b"x" * 255, b"x" * 256, b"x" * 70_000],
+        **{f"list of {n}": list(range(n)) for n in (0, 1, 2, 999, 1000, 1001, 2000, 2001)},
+        **{f"dict of {n}": {i: str(i) for i in range(n)} for n in (1, 2, 999, 1000, 1001, 2000)},
+        **{f"tuple of {n}": tuple(range(n)) for n in (0, 1, 2, 3, 4, 1001)},
+        "order": [{"a": 1, "b": 2}, {"b": 2, "a": 1}],
+        "shared": [shared, shared, {"k": shared}],
+        "other objects": [1j, Level.LOW, Point(1, 2), {"k": (fractions.Fraction(1, 2), ...)}],
+        "deep": deep,
+        "deep with a set": [deep, {1}],
+        "unfolds beyond all bounds": doubled,
+        "a set inside": [shared, {"k": {1, "a", (2,)}}],
+        "a set inside an object": [shared, Neighbour(a={1, "a"}), Neighbour(b=[{"a": 1, "b": 2}])],
+        "counter": collections.Counter("abac"),
+        "default dict": collections.defaultdict(list, b=1, a=2),
+    }
+
+
+def ring(length: int, near: Any = list) -> list[Neighbour]:
+    nodes = [Neighbour(element="C") for _ in range(length)]
+    for i, node in enumerate(nodes):
+        node.near = near((nodes[i - 1], nodes[(i + 1) % length]))
+    return nodes
+
+
+def graphs() -> dict[str, Any]:
+    """Objects that know one another."""
+    first = last = Neighbour(before=None, after=None)
+    for _ in range(100):
+        last.after = Neighbour(before=last, after=None)
+        last = last.after
+    members = Neighbour(name="owner")
+    members.all = {Neighbour(name=name, owner=members) for name in "abcdef"}
+    one = ring(3)
+    return {
+        "ring of six": ring(6),
+        "two rings of three": ring(3) + ring(3),
+        "one ring twice": [one, one[1], (one[2],)],
+        "ring in sets": ring(5, set),
+        "chain": first,
+        "members": members,
+        "list in itself": loop(),
+    }
+
+
+def loop() -> list[Any]:
+    found: list[Any] = [1, {"k": []}]
+    found.append(found)
+    return found
+
+
+def unordered() -> dict[str, Digest]:
+    """Digests for which order does not count."""
+    values = {
+        "dict": {"b": 1, "a": {"d": 2, "c": 3}},
+        "list": [{"b": 1, "a": 2}, Neighbour(a={"b": 1, "a": 2})],
+        "counter": collections.Counter("abac"),
+        "number": 1,
+    }
+    return {name: digest(value, unordered=True) for name, value in values.items()}
+
+
 def code() -> dict[str, Any]:
     found = {name: getattr(functions, name) for name in functions.__all__}
     found["partial"] = functools.partial(functions.annotated, 1, key=2)
@@ -332,6 +415,11 @@ def numpy() -> dict[str, Any]:
         "record": records[0],
         "record dtype": records.dtype,
         "array of records": records.view(np.ndarray),
+        "numbers": [np.dtype(kind).type(1) for kind in "?bBhHiIqQefdFD"],
+        "dtype with metadata": np.dtype("<i4", metadata={"unit": "m"}),
+        "objects in two dimensions": np.array([[{"b": 1, "a": 2}, [1]], [None, 1j]], dtype=object),
+        "frompyfunc": np.frompyfunc(max, 2, 1),
+        "vectorize": np.vectorize(math.sin, otypes=[float]),
         "generator that has spawned": spawned,
         "generator that has drawn": drawn,
         "generator of two seeds": np.random.default_rng([1, 2]),
@@ -406,7 +494,8 @@ def keys() -> dict[str, Digest]:
 
 
 BUILDERS: dict[str, Callable[[], dict[str, Any]]] = {
-    "core": core, "code": code, "numpy": numpy, "pandas": pandas, "attrs": attrs, "keys": keys,
+    "core": core, "plain": plain, "graphs": graphs, "unordered": unordered, "code": code,
+    "numpy": numpy, "pandas": pandas, "attrs": attrs, "keys": keys,
 }  # fmt: skip
 
 
