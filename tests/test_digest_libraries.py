@@ -184,7 +184,6 @@ print(*(digest(value) for value in (f, g, f(x), g(x), f(y), f(x).diff(x), sympy.
 class TestSympy:
     """A function without a definition claims to be from no module."""
 
-    @pytest.mark.xfail(reason="a class attribute of sympy is a dict in the order of a set")
     def test_undefined_functions(self) -> None:
         pytest.importorskip("sympy")
         first = run(SYMBOLS)

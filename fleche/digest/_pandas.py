@@ -203,10 +203,7 @@ def parts_of_arrow(strings: Any) -> tuple[Any, ...]:
 
 
 def describe_elementwise(obj: Any) -> Node:
-    dtype = obj.dtype
-    kept = (getattr(dtype, "storage", None), getattr(dtype, "na_value", None))
-    kind = kept if type(dtype).__name__ == "StringDtype" else ()
-    return node(b"pandas elements", (str(dtype), obj.to_numpy(dtype=object), *kind))
+    return node(b"pandas elements", (str(obj.dtype), obj.to_numpy(dtype=object)))
 
 
 ARRAYS: dict[str, Callable[[Any], Node]] = {

@@ -410,6 +410,7 @@ def polars() -> Cases:
 
     return {
         "int": of(pl.Int64, 1, None, 3),
+        "wide int": of(pl.Int128, 1, None, 3),
         "bool": of(pl.Boolean, True, None, False),
         "float": of(pl.Float64, 1.5, None, 2.5),
         "text": of(pl.String, "a", None, "longer"),

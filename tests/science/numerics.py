@@ -374,6 +374,9 @@ def scipy() -> Cases:
         ),
         "linear": curve(interpolate.interp1d),
         "rational": curve(interpolate.AAA, lambda value: (value(1.5), value.poles())),
+        "rational without poles": curve(
+            interpolate.FloaterHormannInterpolator, lambda value: (value(1.5), value.poles())
+        ),
         "grid": Case(
             lambda: interpolate.RegularGridInterpolator((x, x), np.outer(y, y), method="cubic"),
             [
@@ -445,7 +448,7 @@ def scipy() -> Cases:
 def sympy() -> Cases:
     import mpmath
     import sympy as s
-    from sympy.physics import units
+    from sympy.physics import mechanics, units
 
     x, y = s.symbols("x y")
     f = s.Function("f")
@@ -572,6 +575,19 @@ def sympy() -> Cases:
             ],
             use=lambda value: (value.factor_list(), value.diff(x), hash(value)),
         ),
+        "polynomial of a field": Case(
+            lambda: s.Poly(x**2 + 1, x, modulus=5),
+            [lambda: s.Poly(x**2 + 1, x, modulus=7), lambda: s.Poly(x**2 + 1, x)],
+            use=lambda value: value.factor_list(),
+            copies=("parcel",),
+        ),
+        "domain": Case(
+            lambda: s.RR,
+            [lambda: s.QQ, lambda: s.GF(5)],
+            use=lambda value: value(1.5),
+            copies=("copy",),
+        ),
+        "frame": Refused(lambda: mechanics.ReferenceFrame("N").x, "components"),
         "units": Case(
             lambda: 3 * units.meter,
             [lambda: 3 * units.second, lambda: 3 * s.Symbol("meter")],

@@ -11,6 +11,8 @@ __all__ = ["jax", "torch"]
 
 def torch() -> Cases:
     import torch
+    import torch.fx
+    import torch.nn.utils.prune
     from torch import distributions, nn
 
     def tensor(**options: Any) -> Any:
@@ -79,6 +81,7 @@ def torch() -> Cases:
             torch.rand(2, generator=generator)
         return generator
 
+    pruned = nn.utils.prune.l1_unstructured
     linear = seeded(lambda: nn.Linear(3, 2))
     flat = tensor().reshape(2, 3)
     dtypes = ("float64", "float16", "bfloat16", "int64", "int8", "bool", "complex64")
@@ -198,6 +201,25 @@ def torch() -> Cases:
             [seeded(normed, 2), seeded(lambda: nn.Linear(2, 2))],
             use=lambda value: value(torch.ones(2)),
             copies=("deepcopy",),
+        ),
+        "pruned": Case(
+            seeded(lambda: pruned(nn.Linear(2, 2), "weight", amount=1)),
+            [seeded(lambda: pruned(nn.Linear(2, 2), "weight", amount=2))],
+            use=lambda value: value(torch.ones(2)),
+            copies=("parcel",),
+        ),
+        "lazy": Case(
+            lambda: nn.LazyLinear(2), [lambda: nn.LazyLinear(3)], copies=("deepcopy", "parcel")
+        ),
+        "traced": Case(
+            seeded(lambda: torch.fx.symbolic_trace(nn.Linear(1, 1))),
+            [seeded(lambda: torch.fx.symbolic_trace(nn.Linear(1, 1)), 2)],
+            use=lambda value: value(torch.ones(1)),
+        ),
+        "limits": Case(
+            lambda: torch.finfo(torch.float32),
+            [lambda: torch.finfo(torch.float64), lambda: torch.iinfo(torch.int8)],
+            copies=(),
         ),
         "hooks": Case(
             hooked(print, repr), [hooked(repr, print), hooked(print), hooked()], copies=()

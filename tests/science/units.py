@@ -14,6 +14,7 @@ def astropy() -> Cases:
     import numpy as np
     from astropy import constants, coordinates, cosmology, modeling, nddata, table, time, wcs
     from astropy.io import fits
+    from astropy.uncertainty import Distribution
     from astropy.utils.masked import Masked
 
     def named(name: str) -> Any:
@@ -99,6 +100,11 @@ def astropy() -> Cases:
                 lambda: Masked([1.0, 2.0], mask=[True, False]),
             ],
             use=lambda q: (q.sum(), q.info, repr(q)),
+        ),
+        "samples": Case(
+            lambda: Distribution([[1.0, 2.0]] * u.m),
+            [lambda: Distribution([[1.0, 3.0]] * u.m), lambda: Distribution([[1.0, 2.0]])],
+            use=lambda d: (d.pdf_mean(), repr(d), d + 1 * u.m),
         ),
         "angle": Case(
             lambda: coordinates.Longitude("200d"),

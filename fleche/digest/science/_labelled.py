@@ -11,6 +11,7 @@ from fleche.digest._registry import package_of
 from ._parts import Parts, parts, uncached
 
 GRAPH = ("_adj", "_node", "_succ", "_pred", "_graph", "_NODE_OK", "_EDGE_OK", "graph")
+WIDE = ("Decimal", "Int128", "UInt128")
 GRAPH_CACHE = "__networkx_cache__"
 
 
@@ -258,7 +259,7 @@ def polars_values(series: Any) -> Any:
     kind = series.dtype
     if kind == polars.Boolean:
         return series.fill_null(False).to_numpy()
-    if kind.is_temporal() or (kind.is_numeric() and not isinstance(kind, polars.Decimal)):
+    if kind.is_temporal() or (kind.is_numeric() and not str(kind).startswith(WIDE)):
         return series.to_physical().fill_null(0).to_numpy()
     if isinstance(kind, polars.List):
         sizes = series.list.len()

@@ -172,6 +172,11 @@ def barycentric(obj: Any) -> Parts:
 
 
 @parts
+def rational_interpolant(obj: Any) -> Parts:
+    return without(obj, "_poles", "_residues", "_roots")
+
+
+@parts
 def short_time_fft(obj: Any) -> Parts:
     found = {name: value for name, value in uncached(obj).items() if "_cache_" not in name}
     return {**found, "_dual_win": obj.dual_win}

@@ -24,6 +24,7 @@ __all__ = [
     "reduce_numba_dict",
     "reduce_numba_list",
     "reduce_opened",
+    "reduce_polynomial",
     "reduce_random_variable",
     "reduce_reaction",
     "reduce_tensor",
@@ -150,6 +151,16 @@ def reduce_random_variable(obj: Any) -> Any:
 def make_bare(cls: type) -> Any:
     """Make an object of a class without asking the class."""
     return object.__new__(cls)
+
+
+def reduce_polynomial(obj: Any) -> Any:
+    """Keep the domain of a polynomial."""
+    return (make_polynomial, (type(obj), obj.as_expr(), obj.gens, obj.domain))
+
+
+def make_polynomial(cls: Any, expression: Any, gens: Any, domain: Any) -> Any:
+    """Make a polynomial over a domain."""
+    return cls(expression, *gens, domain=domain)
 
 
 def reduce_molecule(obj: Any) -> Any:

@@ -34,6 +34,16 @@ def dummy(obj: Any) -> Parts:
 
 
 @parts
+def frame(obj: Any) -> Parts:
+    raise refuse(obj, "a frame is equal to itself only", "pass components, vector.to_matrix(frame)")
+
+
+@parts
+def domain(obj: Any) -> Parts:
+    return {"name": str(obj), "precision": getattr(obj, "precision", None)}
+
+
+@parts
 def undefined_function(obj: Any) -> Parts:
     """Describe `Function("f")`, a class that is made anew each time, by name and assumptions."""
     own = vars(obj)

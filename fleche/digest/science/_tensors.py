@@ -8,6 +8,7 @@ from typing import Any
 from ._parts import CLASS, Named, Parts, filled, find_name, parts, refuse, without
 
 HOOKS = "_hooks"
+STATE = ("_parameters", "_buffers", "_modules", "training")
 FLAT = ("_flat_weights", "_flat_weight_refs")
 """What a recurrent layer keeps of its parameters in another order."""
 
@@ -20,6 +21,8 @@ def torch() -> Any:
 @parts
 def torch_tensor(obj: Any) -> Parts:
     """Describe a tensor by its values, and by what autograd is to do with it."""
+    if torch().nn.parameter.is_lazy(obj):
+        return {"dtype": str(obj.dtype), "device": str(obj.device)}
     if obj.requires_grad and not obj.is_leaf:
         raise refuse(
             obj,
@@ -108,7 +111,14 @@ def torch_module(obj: Any) -> Parts:
             ]
         elif name in marked:
             del found[name]
+        elif {f"{name}_orig", f"{name}_g"} & {*state["_parameters"]} or is_handle(value):
+            del found[name]  # a hook makes such a weight from the parameters, each time anew
     return {CLASS: kind, **found}
+
+
+def is_handle(value: object) -> bool:
+    """Whether an attribute is only there to take a hook away again."""
+    return type(value).__name__ == "RemovableHandle"
 
 
 def is_mark(name: str) -> bool:
@@ -120,6 +130,13 @@ def is_mark(name: str) -> bool:
 def torch_compiled(obj: Any) -> Parts:
     """Describe a compiled module by the module: how fast it runs does not matter."""
     return {"module": vars(obj)["_modules"]["_orig_mod"]}
+
+
+@parts
+def torch_traced(obj: Any) -> Parts:
+    """Describe a traced module by its code and its state; each has a class of its own."""
+    state = {name: value for name, value in vars(obj).items() if name in STATE}
+    return {CLASS: "GraphModule", "code": obj.code, **state}
 
 
 @parts

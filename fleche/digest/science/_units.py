@@ -67,6 +67,12 @@ def astropy_array(obj: Any) -> Parts:
 
 
 @parts
+def astropy_samples(obj: Any) -> Parts:
+    """Describe an uncertain quantity by its samples; its class is made for theirs."""
+    return {CLASS: "Distribution", "samples": obj.distribution}
+
+
+@parts
 def astropy_masked(obj: Any) -> Parts:
     """Describe a masked array, whose class is made for the class of what is masked."""
     return {
