@@ -64,11 +64,10 @@ class Definition:
     @property
     def text(self) -> str:
         """The lines that it stands on, without its decorators."""
-        syntax = self.syntax
-        lines = self.source.text.splitlines()[syntax.lineno - 1 : syntax.end_lineno]
         import textwrap
 
-        return textwrap.dedent("\n".join(lines))
+        syntax = self.syntax
+        return textwrap.dedent("\n".join(self.source.lines[syntax.lineno - 1 : syntax.end_lineno]))
 
 
 class Source:
@@ -92,6 +91,11 @@ class Source:
         self.classes: dict[str, list[Any]] = {}
         self.collect_codes(module)
         self.collect_definitions()
+
+    @cached_property
+    def lines(self) -> list[str]:
+        """The lines of the text."""
+        return self.text.split("\n")
 
     def collect_codes(self, module: types.CodeType) -> None:
         pending = [module]
