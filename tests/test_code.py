@@ -289,6 +289,16 @@ FUNCTIONS = {
         "return 1",
         "return 2",
     ),
+    "an attribute of a decorated function": (
+        "from fleche import fleche\n@fleche\ndef g(x): return g.k\ng.k = 1\ndef f(x): return g(x)",
+        "k = 1",
+        "k = 2",
+    ),
+    "a function in something that does not show it": (
+        "import numpy\ndef g(x): return 1\nh = numpy.frompyfunc(g, 1, 1)\ndef f(x): return h(x)",
+        "return 1",
+        "return 2",
+    ),
     "an object that is called": (
         "class A:\n    def __call__(self, x): return 1\na = A()\ndef f(x): return a(x)",
         "return 1",
@@ -578,6 +588,19 @@ class TestState:
         before = tracker.closure().digest
         tracker.function(1)
         assert tracker.closure().digest == before
+
+    def test_a_memo_in_a_default(self, project: Project) -> None:
+        source = """
+            def g(x, memo={}):
+                memo[x] = x
+                return memo
+            def f(x): return g(x)
+        """
+        tracker = project.tracker({"entry": source})
+        before = tracker.closure().digest
+        tracker.function(1)
+        assert tracker.closure().digest == before
+        assert project.counts(source, "memo={}", "memo={5: 5}")
 
     def test_what_other_code_writes_counts(self, project: Project) -> None:
         """A setter that the function does not call changes what it depends on."""

@@ -66,11 +66,10 @@ class Definition:
     @property
     def text(self) -> str:
         """The lines that it stands on, without its decorators."""
-        syntax = self.syntax
-        lines = self.source.text.splitlines()[syntax.lineno - 1 : syntax.end_lineno]
         import textwrap
 
-        return textwrap.dedent("\n".join(lines))
+        syntax = self.syntax
+        return textwrap.dedent("\n".join(self.source.lines[syntax.lineno - 1 : syntax.end_lineno]))
 
 
 class Source:
@@ -94,6 +93,11 @@ class Source:
         self.classes: dict[str, list[Any]] = {}
         self.collect_codes(module)
         self.collect_definitions()
+
+    @cached_property
+    def lines(self) -> list[str]:
+        """The lines of the text."""
+        return self.text.split("\n")
 
     def collect_codes(self, module: types.CodeType) -> None:
         pending = [module]
@@ -207,6 +211,9 @@ lock = renewed_after_fork(threading.Lock())
 texts: dict[tuple[str, int], list[Source]] = {}
 """What is known of a file under some set of ``__future__`` features, the latest state last."""
 
+latest: dict[str, Source] = {}
+"""The source that :func:`read_source` gave for a file."""
+
 seen: dict[str, str] = {}
 """Files of which the text has been read, and need not have been parsed."""
 
@@ -305,12 +312,21 @@ def parsed(text: str, filename: str, features: int = 0) -> Iterator[Source]:
 
 def read_source(filename: str, namespace: Mapping[str, Any] | None = None) -> Source | None:
     """Return the text of a file as it was when it was first seen, parsed; None if there is none."""
-    states = [state for key, found in list(texts.items()) if key[0] == filename for state in found]
     text = remember_file(filename, namespace)
-    for state in states:
-        if state.text == text:
-            return state
-    return next(parsed(text, filename), None)
+    found = latest.get(filename)
+    if found is not None and found.text is text:
+        return found
+    for key, states in list(texts.items()):
+        if key[0] == filename:
+            found = next((state for state in states if state.text == text), found)
+    if found is None or found.text != text:
+        found = next(parsed(text, filename), None)
+    if found is not None:
+        found.text = text  # the very object, so that the next look is a comparison of addresses
+        if len(latest) >= MANY_TEXTS:
+            latest.clear()
+        latest[filename] = found
+    return found
 
 
 typed: list[tuple[list[Any], list[Source]]] = []

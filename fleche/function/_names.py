@@ -14,7 +14,15 @@ from typing import Any, NamedTuple, TypeAlias
 
 from fleche.digest import is_type_checking
 
-__all__ = ["Chain", "Facts", "Import", "facts_of_bytecode", "facts_of_syntax", "mangle"]
+__all__ = [
+    "Chain",
+    "Facts",
+    "Import",
+    "facts_of_bytecode",
+    "facts_of_expression",
+    "facts_of_syntax",
+    "mangle",
+]
 
 Chain: TypeAlias = tuple[str, ...]
 
@@ -78,6 +86,7 @@ class Facts:
         writes: chains that begin with a global name, and are assigned to.
         mutated: chains that begin with a global name, of which a mutating method is called.
         captured_writes: captured variables of which that holds.
+        parameter_writes: parameters whose values are changed in place.
         class_writes: attributes that are changed in place through ``self``, or set through ``cls``.
         imports: imports in the body.
         unseen: ways of access that no reading of the source follows.
@@ -94,6 +103,7 @@ class Facts:
     writes: set[Chain] = field(default_factory=set)
     mutated: set[Chain] = field(default_factory=set)
     captured_writes: set[str] = field(default_factory=set)
+    parameter_writes: set[str] = field(default_factory=set)
     class_writes: set[str] = field(default_factory=set)
     imports: set[Import] = field(default_factory=set)
     unseen: set[str] = field(default_factory=set)
@@ -217,6 +227,14 @@ def facts_of_syntax(syntax: Any, owner: str, captured: Iterable[str]) -> Facts:
     body = syntax.body if isinstance(syntax.body, list) else [syntax.body]
     reader.read([(item, scope) for item in body])
     return reader.facts
+
+
+def facts_of_expression(syntax: Any) -> Facts:
+    """Return the facts of an expression at the top of a module."""
+    import ast
+
+    nothing = ast.arguments([], [], None, [], [], None, [])
+    return facts_of_syntax(ast.Lambda(nothing, syntax), "", ())
 
 
 Step: TypeAlias = "tuple[Any, Scope]"
@@ -377,6 +395,8 @@ class Reader:
         where, binding = scope.find(root)
         if where == "local":
             through = root if binding is not None and root == binding.first else ""
+            if binding is not None and binding.parent is None and (is_item or tail):
+                self.facts.parameter_writes.add(root)
             if through and scope.owner and tail and (is_item or root != "self" or len(tail) > 1):
                 self.facts.class_writes.add(tail[0])
         elif where == "free" and root in self.captured:

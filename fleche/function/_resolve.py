@@ -29,7 +29,7 @@ from fleche.digest import (
     told_to,
 )
 from fleche.function._code import KnownCode, code_of
-from fleche.function._names import Chain, Import
+from fleche.function._names import Chain, Import, facts_of_expression
 from fleche.function._own import (
     extension_file,
     is_own_module,
@@ -39,7 +39,13 @@ from fleche.function._own import (
 )
 from fleche.function._recheck import Checks, Datum
 from fleche.function._signature import Transparent
-from fleche.function._state import defining_syntax, directory_of, imported_as, is_from_clock
+from fleche.function._state import (
+    defining_statements,
+    defining_syntax,
+    directory_of,
+    imported_as,
+    is_from_clock,
+)
 from fleche.function._values import Values, is_callable_code, name_of, token_of_installed
 from fleche.function._whole import digest_of_file, digest_of_package
 
@@ -319,7 +325,10 @@ class Resolver:
         """Let defaults, captured values and attributes count."""
         ignored = self.ignored if label == function.__qualname__ else ()
         for name, value in sorted(defaults_of(function, ignored).items()):
-            self.variable(f"{label}({name})", value)
+            if name in known.facts.parameter_writes and mark_of(value):  # a memo in a default
+                self.put(f"{label}({name})", "state", type(value).__name__)
+            else:
+                self.variable(f"{label}({name})", value)
         for name, value in sorted(captured_by(function).items()):
             if name in known.facts.captured_writes:
                 self.put(f"{label}[{name}]", "state", type(value).__name__)
@@ -474,10 +483,29 @@ class Resolver:
             if token != f"@{label}":
                 shown = token[1:] if token.startswith("@") else ""
                 self.put(self.beside(label), "name", token, shown)
+            if isinstance(value, Transparent):
+                self.attributes_of_decorated(label, value)
             if isinstance(value, Transparent) and value.core.options.depends:  # type: ignore[attr-defined]
                 self.checks.data.append(Datum(label, value, token, self.retake("")))
         else:
             self.data.append((label, value, namespace, name))
+
+    def attributes_of_decorated(self, label: str, value: Any) -> None:
+        """Let what was set on a decorated function count, as it does on a plain one."""
+        own = vars(value)
+        theirs = getattr(value.core.function, "__dict__", {})
+        for name in sorted(own):
+            if (
+                name.startswith("_")
+                or name in ("core", "lead")
+                or own[name] is theirs.get(name, own)
+            ):
+                continue
+            self.checks.name(own, name, own[name])
+            self.variable(f"{label}.{name}", own[name])
+        for name in self.used - set(own):
+            if not hasattr(type(value), name):
+                self.checks.absent(own, name)
 
     def installed_source(self, namespace: Mapping[str, Any], name: str, value: Any) -> str:
         """Return where a name is imported from, if that is installed, and still has it."""
@@ -509,14 +537,28 @@ class Resolver:
             return
         values = Values(self.refer, here)
         token = values.token(value)
-        self.put(self.beside(label), "data", token, show(value))
         if values.opaque:
             self.notes[label] = f"counts by type: {', '.join(sorted(set(values.opaque)))}"
+            token = f"{token} {self.definition_of(namespace, name)}"
+        self.put(self.beside(label), "data", token, show(value))
         retake = self.retake(here)
         if values.mutable:
-            self.checks.data.append(Datum(label, value, token, retake, values.snapshot))
+            plain = values.token(value) if values.opaque else token
+            self.checks.data.append(Datum(label, value, plain, retake, values.snapshot))
         elif namespace is not None and namespace.get(name) is value:
             self.checks.variables.append((namespace, name, Datum(label, value, token, retake)))
+
+    def definition_of(self, namespace: Mapping[str, Any] | None, name: str) -> str:
+        """Return the syntax by which something without a digest is made, and follow its names."""
+        if namespace is None or "." in name:
+            return ""
+        for statement in defining_statements(namespace, name):
+            expression = getattr(statement, "value", None)
+            if expression is not None:
+                facts = facts_of_expression(expression)
+                for chain in sorted(facts.loads - {(name,)}):
+                    self.load(namespace, module_name(namespace), chain)
+        return blake3(defining_syntax(namespace, name)).hexdigest()
 
     def state(self, label: str, namespace: Mapping[str, Any] | None, name: str) -> None:
         while namespace is not None and (found := imported_as(namespace, name)) is not None:

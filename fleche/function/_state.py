@@ -14,7 +14,7 @@ from weakref import WeakKeyDictionary
 from fleche.digest import Source, dump_syntax, interactive_sources, is_type_checking, read_source
 from fleche.function._own import module_name
 
-__all__ = ["defining_syntax", "directory_of", "imported_as", "is_from_clock"]
+__all__ = ["defining_statements", "defining_syntax", "directory_of", "imported_as", "is_from_clock"]
 
 BLOCKS = ("body", "orelse", "finalbody", "handlers")
 ASSIGNMENTS = ("Assign", "AnnAssign", "AugAssign", "For", "AsyncFor", "With")
@@ -96,6 +96,11 @@ def sources_of(namespace: Mapping[str, Any]) -> Iterator[Source]:
 
 def defining_syntax(namespace: Mapping[str, Any], path: str) -> bytes:
     """Return the dump of the assignments that define a variable, or an attribute of a class."""
+    return b"\n".join(map(dump_statement, defining_statements(namespace, path)))
+
+
+def defining_statements(namespace: Mapping[str, Any], path: str) -> list[Any]:
+    """Return the assignments that define a variable, or an attribute of a class."""
     owner, _, name = path.rpartition(".")
     for source in sources_of(namespace):
         if not owner:
@@ -104,8 +109,8 @@ def defining_syntax(namespace: Mapping[str, Any], path: str) -> bytes:
             bodies = [item.body for item in source.classes.get(owner, [])]
             found = [part for body in bodies for part in Names(body).assignments.get(name, [])]
         if found:
-            return b"\n".join(map(dump_statement, found))
-    return b""
+            return found
+    return []
 
 
 def dump_statement(statement: Any) -> bytes:
