@@ -13,6 +13,7 @@ import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
+from importlib import import_module
 from pathlib import Path
 
 import pytest
@@ -21,7 +22,7 @@ ROOT = Path(__file__).parents[1]
 PACKAGE = "fleche"
 
 LAYERS: tuple[tuple[str, ...], ...] = (
-    ("_util", "errors", "_redact", "_settings"),
+    ("_path", "_util", "errors", "_redact", "_settings"),
     ("digest",),
     ("parcel",),
     ("function", "call"),
@@ -237,13 +238,18 @@ def test_modules_make_no_circles() -> None:
 
 
 def test_public_class_names_are_unique() -> None:
-    """One word for one thing: no two public classes share a name."""
-    places: dict[str, list[str]] = {}
-    for name, tree in modules().items():
-        for node in tree.body:
-            if isinstance(node, ast.ClassDef) and not is_private(node.name):
-                places.setdefault(node.name, []).append(name)
-    assert {name: found for name, found in places.items() if len(found) > 1} == {}
+    """One word for one thing: no two classes are offered under one name."""
+    offered: dict[str, set[str]] = {}
+    for name in public_modules():
+        try:
+            module = import_module(f"{PACKAGE}.{name}".rstrip("."))
+        except ImportError:  # of an optional package
+            continue
+        for each in getattr(module, "__all__", ()):
+            found = getattr(module, each)
+            if isinstance(found, type):
+                offered.setdefault(each, set()).add(f"{found.__module__}.{found.__qualname__}")
+    assert {name: homes for name, homes in offered.items() if len(homes) > 1} == {}
 
 
 @pytest.mark.parametrize("module", public_modules())

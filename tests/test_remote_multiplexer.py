@@ -193,7 +193,9 @@ class TestLongMessages:
             wire.write(Frame(Kind.MESSAGE, exchange, Flag.END, pieces[-1]))
 
         with check_leaks(), RemoteCache(hostile_server(act), timeout=20) as remote:
-            assert remote.backend.connected().ask(m.Contains([KEY]), m.Flags).flags == [True] * 100_000
+            assert (
+                remote.backend.connected().ask(m.Contains([KEY]), m.Flags).flags == [True] * 100_000
+            )
 
     def test_a_refusal_comes_early(self) -> None:
         """A server may answer before it has all of a request; the rest is not sent."""

@@ -16,7 +16,20 @@ from typing import Any
 import pytest
 
 import fleche as package
-from fleche import Cache, CacheStack, Git, Runtime, Tags, cache, digest, meta, project, state, tags
+from fleche import (
+    Cache,
+    CacheStack,
+    Git,
+    Runtime,
+    Tags,
+    cache,
+    config,
+    digest,
+    meta,
+    project,
+    state,
+    tags,
+)
 from fleche.errors import ConfigError
 from fleche.state import _active as active
 from fleche.storage import CallMemory, ValueMemory
@@ -32,6 +45,7 @@ class Loaders:
     def __init__(self) -> None:
         self.names: list[str | None] = []
         self.metadata = 0
+        self.default: str | None = None
 
     def cache(self, name: str | None) -> Cache:
         if name == "unknown":
@@ -45,14 +59,14 @@ class Loaders:
 
 
 @pytest.fixture(autouse=True)
-def loaders() -> Iterator[Loaders]:
-    before = dict(active._configured.loaders)
+def loaders(monkeypatch: pytest.MonkeyPatch) -> Iterator[Loaders]:
     made = Loaders()
     state.reset()
-    state.set_loader(made.cache, made.meta, lambda config: memory())
+    monkeypatch.setattr(config, "load_cache_config", made.cache)
+    monkeypatch.setattr(config, "load_default_metadata", lambda: tuple(made.meta()))
+    monkeypatch.setattr(config, "default_cache_name", lambda: made.default)
     yield made
     state.reset()
-    active._configured.loaders.update(before)
 
 
 def in_thread(function: Callable[[], Any]) -> Any:

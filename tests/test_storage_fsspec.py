@@ -21,6 +21,7 @@ import pytest
 
 fsspec = pytest.importorskip("fsspec")
 
+from fleche._redact import redact  # noqa: E402
 from fleche.caches import Cache  # noqa: E402
 from fleche.call import Call, QueryCall  # noqa: E402
 from fleche.digest import Address, Digest, digest  # noqa: E402
@@ -32,7 +33,6 @@ from fleche.errors import (  # noqa: E402
     StorageError,
 )
 from fleche.parcel import IncomingParcel, Parcel, StreamSource, pack, verify  # noqa: E402
-from fleche.redaction import redact  # noqa: E402
 from fleche.storage import (  # noqa: E402
     CallFsspec,
     CallMemory,

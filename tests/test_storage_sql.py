@@ -24,10 +24,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from fleche._redact import redact
 from fleche.call import CallEntry, Condition, QueryCall, encode_entry, like, one_of, where
 from fleche.digest import digest
 from fleche.errors import CorruptParcel, MissingExtra, SignatureError, StorageError
-from fleche.redaction import redact
 from fleche.storage import storage_from_config
 from fleche.storage.sql import Sql, _query, _sqlite
 from fleche.testing.corpus import a_record, an_entry, entries, templates

@@ -11,10 +11,10 @@ from typing import Any
 
 import pytest
 
+from fleche.caches import Row, Table, started
 from fleche.call import Call, CallEntry, LazyCall, ValueRef
 from fleche.digest import Digest, digest
 from fleche.errors import MissingExtra
-from fleche.table import Row, Table, started
 from tests.helpers.layers import Layer, in_memory
 
 RUNTIME = {

@@ -19,7 +19,9 @@ from fleche.caches._limited import (
 from fleche.caches._local import Cache, Local, LocalBackend, LocalStore
 from fleche.caches._pending import PendingCall, Pin
 from fleche.caches._pool import CachePool
+from fleche.caches._query import QueryIterator
 from fleche.caches._stack import CacheStack
+from fleche.caches._table import Described, Row, Table, started
 from fleche.caches._views import (
     CacheView,
     FilteredCache,
@@ -55,6 +57,7 @@ __all__ = [
     "CacheStack",
     "CacheView",
     "Candidate",
+    "Described",
     "Eviction",
     "FilteredCache",
     "Gc",
@@ -68,17 +71,21 @@ __all__ = [
     "PendingCall",
     "Pin",
     "Progress",
+    "QueryIterator",
     "ReadOnlyCache",
     "RefreshingCache",
     "Rejected",
     "Report",
+    "Row",
     "SizeLimitedCache",
     "StatsReport",
     "SyncReport",
+    "Table",
     "Task",
     "Verify",
     "VerifyReport",
     "ViewBackend",
     "least_recently_used",
     "split_entry",
+    "started",
 ]

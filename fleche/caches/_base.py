@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 from fleche.caches._backend import CacheBackend, LayerPolicy, Progress
 from fleche.caches._pending import PendingCall, Sender, save_value
+from fleche.caches._query import QueryIterator
+from fleche.caches._table import Table
 from fleche.caches.maintenance import (
     GRACE,
     PIN_AGE,
@@ -25,9 +27,7 @@ from fleche.call import MISSING, Call, CallEntry, LazyCall, QueryCall, ValueRef
 from fleche.digest import Address, Digest
 from fleche.errors import AmbiguousDigestError, CorruptParcel, ParcelError, SignatureError
 from fleche.parcel import Packing, Parcel
-from fleche.query import QueryIterator
 from fleche.storage import Capabilities, LockTable
-from fleche.table import Table
 
 if TYPE_CHECKING:
     from typing_extensions import Self

@@ -17,13 +17,13 @@ import msgspec
 from fleche._util import override
 from fleche.caches._backend import INLINE, CacheBackend, Progress
 from fleche.caches._base import BaseCache
+from fleche.caches._table import started
 from fleche.caches.maintenance import Report, Task
 from fleche.call import CallEntry, CallRecord, LazyCall, QueryCall, ValueRef
 from fleche.digest import Address, Digest
 from fleche.errors import ParcelError, Rejected
 from fleche.parcel import Parcel
 from fleche.storage import Capabilities, LockTable
-from fleche.table import started
 
 __all__ = [
     "CacheView",

@@ -4,6 +4,7 @@ The composition root: everything below takes finished objects, and only this pac
 configuration names them.
 """
 
+from fleche._redact import redact
 from fleche.config._build import (
     cache_from_config,
     cache_to_config,
@@ -12,7 +13,6 @@ from fleche.config._build import (
     load_default_metadata,
 )
 from fleche.config._find import CacheEntry, Config, find_config_files, load_config
-from fleche.redaction import redact
 
 __all__ = [
     "CacheEntry",

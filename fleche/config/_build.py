@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 import msgspec
 
+from fleche._redact import redact as hide_secrets
 from fleche.caches import BaseCache, Cache, CachePool, CacheStack, Local
 from fleche.config._find import ALWAYS, FILENAME, Config, load_config, working_directory
 from fleche.config._schema import (
@@ -34,7 +35,6 @@ from fleche.config._schema import (
 from fleche.config._validate import ConfigPath, convert, given, kind_of, plain, unknown_name
 from fleche.errors import ConfigError
 from fleche.metadata import MetaData, metadata_class, metadata_names
-from fleche.redaction import redact as hide_secrets
 from fleche.storage import storage_class
 
 if TYPE_CHECKING:

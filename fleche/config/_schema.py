@@ -14,6 +14,7 @@ from typing import Annotated, Any, ClassVar, Literal, TypeAlias, get_args
 import msgspec
 from msgspec import UNSET, UnsetType
 
+from fleche._settings import Content, Host, Seconds, Text, Variable, WireCodec
 from fleche.caches import OnError
 from fleche.config._validate import (
     ConfigPath,
@@ -23,7 +24,6 @@ from fleche.config._validate import (
     suggestion,
     unknown_key,
 )
-from fleche.settings import Content, Host, Seconds, Text, Variable, WireCodec
 
 __all__ = [
     "DefaultTable",

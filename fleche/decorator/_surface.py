@@ -13,11 +13,10 @@ from fleche.digest import Digest
 from fleche.function import Dependencies, Transparent
 
 if TYPE_CHECKING:
-    from fleche.caches import BaseCache
+    from fleche.caches import BaseCache, QueryIterator
     from fleche.decorator._explain import Explanation
     from fleche.decorator.bound import BoundWrapper
     from fleche.metadata import MetaData
-    from fleche.query import QueryIterator
 
 __all__ = ["Surface"]
 

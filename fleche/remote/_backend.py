@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 
 import msgspec
 
+from fleche._settings import as_choice, as_flag, as_seconds
 from fleche._util import override
 from fleche.caches import (
     INLINE,
@@ -45,7 +46,6 @@ from fleche.remote._entries import batches, entry_groups, from_wire, parcel_requ
 from fleche.remote._errors import from_failure
 from fleche.remote._handshake import read_capabilities, warn_of_skew
 from fleche.remote.channel import Channel
-from fleche.settings import as_choice, as_flag, as_seconds
 from fleche.storage import Capabilities
 
 __all__ = ["RemoteBackend"]

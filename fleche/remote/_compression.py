@@ -5,10 +5,10 @@ from __future__ import annotations
 import zlib
 from typing import Any
 
+from fleche._settings import WireCodec
 from fleche.errors import MissingExtra, ProtocolError
 from fleche.parcel import Buffer, zstd_available
 from fleche.remote._frames import MAX_PAYLOAD, Flag, Frame
-from fleche.settings import WireCodec
 
 __all__ = ["Compression", "WireCodec", "available_codecs", "choose_codec", "decompress_payload"]
 

@@ -26,10 +26,10 @@ from zlib import crc32
 
 import cloudpickle
 
+from fleche._redact import redact
 from fleche._util import __version__, warn_caller
 from fleche.caches import BaseCache
 from fleche.errors import ProtocolError
-from fleche.redaction import redact
 from fleche.remote._protocol import MAX_STREAMS
 from fleche.storage import Capabilities
 

@@ -19,13 +19,13 @@ from contextlib import closing
 from dataclasses import dataclass
 from typing import Any, Generic, NamedTuple, TypeVar
 
+from fleche._redact import redact
 from fleche._util import batched, override
 from fleche.call import CallEntry, QueryCall
 from fleche.digest import Address
 from fleche.errors import CorruptParcel, ParcelError, SignatureError, UnpackError
 from fleche.parcel import BUFFER, Head, Packing, Parcel
 from fleche.parcel import verify as verify_parcel
-from fleche.redaction import redact
 from fleche.storage._locks import LockTable
 
 __all__ = [

@@ -127,8 +127,8 @@ OPERATIONS: dict[str, Callable[[RemoteCache], Any]] = {
     "query": lambda c: [call.key for call in c.query(TEMPLATE)],
     "query for nothing": lambda c: [call.key for call in c.query(name="cube")],
     "save a parcel": lambda c: save_parcel(c, LONG_NAME, Parcel.from_bytes(_LONG)),
-    "save parcels": lambda c: save_parcels(c,
-        [(digest(4), Parcel.from_bytes(_FOUR)), (digest(9), Parcel.from_bytes(_NINE))]
+    "save parcels": lambda c: save_parcels(
+        c, [(digest(4), Parcel.from_bytes(_FOUR)), (digest(9), Parcel.from_bytes(_NINE))]
     ),
     "save a record": lambda c: save_record(c, TWO.key, TWO),
     "save records": lambda c: save_records(c, {TWO.key: TWO, THREE.key: THREE}),

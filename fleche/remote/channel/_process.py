@@ -14,10 +14,10 @@ from collections.abc import Mapping, Sequence
 from threading import Thread, current_thread
 from typing import IO
 
+from fleche._settings import as_environment, as_texts, maybe_text
 from fleche.errors import RemoteConnectionError
 from fleche.remote._streams import ByteReader, ByteWriter
 from fleche.remote.channel._base import Channel, WakeableReader
-from fleche.settings import as_environment, as_texts, maybe_text
 
 __all__ = ["LocalSubprocessChannel", "ProcessChannel"]
 

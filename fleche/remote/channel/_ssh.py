@@ -6,8 +6,8 @@ import re
 import shlex
 from collections.abc import Sequence
 
+from fleche._settings import as_host, as_text, as_texts, maybe_text
 from fleche.remote.channel._process import ProcessChannel
-from fleche.settings import as_host, as_text, as_texts, maybe_text
 
 __all__ = ["SshChannel", "remote_command"]
 

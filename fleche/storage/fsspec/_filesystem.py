@@ -18,9 +18,9 @@ from weakref import WeakValueDictionary
 import fsspec
 from fsspec.asyn import AsyncFileSystem
 
+from fleche._redact import redact
 from fleche._util import expand_path, expand_variables
 from fleche.errors import ConfigError, FlecheError, MissingExtra, StorageError
-from fleche.redaction import redact
 
 __all__ = [
     "Connection",

@@ -12,9 +12,9 @@ from typing import Any, Protocol, TypeAlias, TypeVar
 
 import msgspec
 
+from fleche.caches._table import Table, started
 from fleche.call import LazyCall
 from fleche.digest import Digest
-from fleche.table import Table, started
 
 __all__ = ["Key", "QueryIterator", "Source"]
 
