@@ -31,7 +31,7 @@ from blake3 import blake3
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fleche.digest import D, Digest, buffer_digest, call_key, digest, digest_arguments
+from fleche.digest import D, Digest, _tokens, buffer_digest, call_key, digest, digest_arguments
 from fleche.errors import Indigestible
 
 FULL = "0123456789abcdef" * 4
@@ -851,6 +851,14 @@ def test_insertion_order(value: dict[Any, Any]) -> None:
     other = dict(list(value.items())[::-1])
     assert digest(other) != digest(value)
     assert digest([Bag(a=other)]) != digest([Bag(a=value)])
+
+
+@given(st.lists(st.binary(max_size=3)), st.integers(1, 10))
+def test_sets_of_any_size(tokens: list[bytes], limit: int) -> None:
+    """Very many members are sorted by parts, to the same end."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(_tokens, "SORTED_AT_ONCE", limit)
+        assert _tokens.sort_tokens(tokens) == sorted(tokens)
 
 
 class TestUnordered:

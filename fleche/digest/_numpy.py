@@ -201,10 +201,12 @@ known_numbers: dict[type, Callable[[Any], bytes]] = {}
 def number_tokens() -> dict[type, Callable[[Any], bytes]]:
     """Return the token functions of numpy's numbers, which are leaves from now on."""
     if not known_numbers:
+        found: dict[type, Callable[[Any], bytes]] = {}
         for char in NUMBERS:
             dtype = numpy().dtype(char).newbyteorder("<")
-            known_numbers[dtype.type] = make_number_token(dtype)
-        for cls, function in known_numbers.items():
+            found[dtype.type] = make_number_token(dtype)
+        known_numbers.update(found)  # all at once: a thread may be asking, a signal may come
+        for cls, function in found.items():
             register_leaf(cls, function)
     return known_numbers
 

@@ -252,10 +252,17 @@ def count_shared(root: Any, most: int) -> int | None:
 
 
 def children_of(container: Any) -> Any:
-    """Return the parts of a container in their order, keys and values of a dict in turn."""
-    if type(container) is dict:
+    """Return the parts of a container in their order, keys and values of a dict in turn.
+
+    Raises:
+        ChangedError: a dict was changed by another thread meanwhile.
+    """
+    if type(container) is not dict:
+        return container
+    try:
         return [part for item in container.items() for part in item]
-    return container
+    except RuntimeError as error:
+        raise ChangedError(f"it was changed while it was read ({error})") from error
 
 
 def encode_int(value: int) -> bytes:

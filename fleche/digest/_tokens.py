@@ -17,6 +17,7 @@ from __future__ import annotations
 import os
 import struct
 import sys
+from bisect import bisect_right
 from collections.abc import Iterable
 from typing import Any
 
@@ -55,6 +56,7 @@ __all__ = [
     "plain_token",
     "raw_token",
     "size",
+    "sort_tokens",
     "text_token",
     "unset_token",
 ]
@@ -70,6 +72,7 @@ UNORDERED_KEY = blake3(b"fleche.digest scheme %d unordered" % SCHEME).digest()
 BIG = 64 * 1024
 PARALLEL = 1024 * 1024
 AT_ONCE = 128 * 1024 * 1024  # hashed within some 0.1 s, after which Python may handle a signal
+SORTED_AT_ONCE = 100_000
 DEEPEST = 1_000_000
 
 ORDERED = b"o"
@@ -223,10 +226,22 @@ def open_node(kind: bytes, label: bytes) -> bytes:
 def order(kind: bytes, tokens: list[bytes], key: bytes = WALK_KEY) -> Iterable[bytes]:
     """Put the tokens of a node in their canonical order."""
     if kind == UNORDERED:
-        return sorted(tokens)
+        return sort_tokens(tokens)
     if kind == MAPPING and key == UNORDERED_KEY:
-        return sorted(map(b"".join, zip(tokens[::2], tokens[1::2], strict=True)))
+        return sort_tokens([*map(b"".join, zip(tokens[::2], tokens[1::2], strict=True))])
     return tokens
+
+
+def sort_tokens(tokens: list[bytes]) -> list[bytes]:
+    """Sort tokens; very many of them by parts, between which signals are handled."""
+    if len(tokens) <= SORTED_AT_ONCE:
+        return sorted(tokens)
+    step = max(1, SORTED_AT_ONCE // 2)
+    pivots = sorted(tokens[::step])  # as good as random: the tokens come in the order of a hash
+    parts: list[list[bytes]] = [[] for _ in range(len(pivots) + 1)]
+    for token in tokens:
+        parts[bisect_right(pivots, token)].append(token)
+    return [token for part in parts for token in sorted(part)]
 
 
 def hash_node(kind: bytes, label: bytes, tokens: list[bytes], key: bytes = WALK_KEY) -> bytes:

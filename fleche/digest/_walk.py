@@ -66,7 +66,7 @@ OPEN = b""
 REFUSED = b"refused"
 NESTED = 8
 FEW = 32
-STDLIB = sys.stdlib_module_names
+STDLIB = sys.stdlib_module_names - {"__main__"}
 
 
 class Frame:
@@ -474,7 +474,7 @@ class Walk:
         """Note a function or class on which the value depends, unless it is Python's own."""
         if self.buffers is not None:
             module = getattr(obj, "__module__", None)
-            if not isinstance(module, str) or module.partition(".")[0] not in STDLIB - {"__main__"}:
+            if not isinstance(module, str) or module.partition(".")[0] not in STDLIB:
                 self.buffers.note_code(obj)
 
     def buffer(self, view: memoryview, owner: object = None, address: int | None = None) -> bytes:
