@@ -474,16 +474,24 @@ class TestStable:
 
     @pytest.mark.parametrize(
         "call", ["time.time()", "uuid.uuid4().hex", "random.random()", "socket.gethostname()",
-                 "datetime.datetime.now()"]
+                 "datetime.datetime.now()", "tempfile.mkdtemp()", "f'run-{NOW}'"]
     )  # fmt: skip
     def test_what_the_clock_says(self, project: Project, call: str) -> None:
-        source = (
-            f"import time, uuid, random, socket, datetime\nSTART = {call}\ndef f(x): return START"
-        )
+        source = "import time, uuid, random, socket, datetime, tempfile\nNOW = time.time()\n"
+        source += f"START = {call}\ndef f(x): return START"
         tracker = project.tracker({"entry": source})
         assert nodes(tracker)["START"] == "state"
         assert tracker.closure().digest == project.digest({"entry": source})
         assert "counts as it is written" in tracker.listing(tracker.closure())["START"].note
+
+    def test_what_else_goes_into_it(self, project: Project) -> None:
+        source = """
+            import uuid
+            BASE = "runs"
+            OUT = f"{BASE}/{uuid.uuid4()}"
+            def f(x): return OUT
+        """
+        assert project.counts(source, '"runs"', '"other"')
 
     def test_locks_and_logs(self, project: Project) -> None:
         source = """

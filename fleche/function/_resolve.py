@@ -533,6 +533,7 @@ class Resolver:
         )
         if namespace is not None and simple and is_from_clock(namespace, name):
             self.state(label, namespace, name)
+            self.definition_of(namespace, name)
             self.notes[label] = "made by the clock, or by chance: counts as it is written"
             return
         values = Values(self.refer, here)

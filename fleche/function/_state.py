@@ -26,8 +26,15 @@ CLOCKS = {
     "socket": ("gethostname", "getfqdn", "gethostbyname"),
     "getpass": ("getuser",),
     "datetime": ("now", "utcnow", "today"),
+    "tempfile": ("gettempdir", "mkdtemp", "mkstemp", "mktemp"),
+    "os": ("getpid", "getppid", "urandom"),
+    "posix": ("getpid", "getppid", "urandom"),
 }
 """Modules whose functions return something else in each run, and which functions do."""
+
+
+PLAIN = (int, float, str, bytes)
+"""Types of what a clock or chance gives, and other variables may be made from."""
 
 
 class Names:
@@ -133,21 +140,24 @@ def imported_as(namespace: Mapping[str, Any], name: str) -> tuple[str, str] | No
     return None
 
 
-def is_from_clock(namespace: Mapping[str, Any], name: str) -> bool:
-    """Whether a variable is bound by a call that returns something else in each run."""
+def is_from_clock(namespace: Mapping[str, Any], name: str, depth: int = 4) -> bool:
+    """Whether a variable is made by a call that returns something else in each run."""
     for source in sources_of(namespace):
         found = names_of(source).assignments.get(name)
         if found:
-            return any(calls_clock(getattr(part, "value", None), namespace) for part in found)
+            values = [getattr(part, "value", None) for part in found]
+            return any(calls_clock(value, namespace, depth) for value in values if value)
     return False
 
 
-def calls_clock(expression: Any, namespace: Mapping[str, Any]) -> bool:
-    if expression is None:
-        return False
+def calls_clock(expression: Any, namespace: Mapping[str, Any], depth: int) -> bool:
     import ast
 
     for item in ast.walk(expression):
+        if type(item).__name__ == "Name" and depth:
+            name = item.id  # type: ignore[attr-defined]
+            if type(namespace.get(name)) in PLAIN and is_from_clock(namespace, name, depth - 1):
+                return True
         if type(item).__name__ != "Call":
             continue
         function, last = item.func, ""  # type: ignore[attr-defined]
