@@ -22,7 +22,8 @@ ROOT = Path(__file__).parents[1]
 PACKAGE = "fleche"
 
 LAYERS: tuple[tuple[str, ...], ...] = (
-    ("_path", "_util", "errors", "_redact", "_settings"),
+    ("_path", "errors", "_redact"),
+    ("_util", "_settings"),
     ("digest",),
     ("parcel",),
     ("function", "call"),

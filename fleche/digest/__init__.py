@@ -22,7 +22,7 @@ from ._plain import PlainMarker  # noqa: F401 - the encoding of plain data calls
 from ._registry import add_hook
 from ._source import (
     Definition,
-    Source,
+    SourceText,
     find_definition,
     interactive_sources,
     read_source,
@@ -40,7 +40,7 @@ __all__ = [
     "Definition",
     "Difference",
     "Digest",
-    "Source",
+    "SourceText",
     "add_hook",
     "attributes_of",
     "attributes_of_function",

@@ -21,7 +21,7 @@ from ._syntax import dump_definition
 
 __all__ = [
     "Definition",
-    "Source",
+    "SourceText",
     "find_definition",
     "interactive_sources",
     "read_source",
@@ -51,7 +51,7 @@ class Definition:
 
     __slots__ = ("__dict__", "method_of", "owner", "qualname", "source", "syntax")
 
-    def __init__(self, syntax: Any, qualname: str, owner: str, method_of: str, source: Source):
+    def __init__(self, syntax: Any, qualname: str, owner: str, method_of: str, source: SourceText):
         self.syntax = syntax
         self.qualname = qualname
         self.owner = owner
@@ -72,7 +72,7 @@ class Definition:
         return textwrap.dedent("\n".join(self.source.lines[syntax.lineno - 1 : syntax.end_lineno]))
 
 
-class Source:
+class SourceText:
     """A parsed text: its definitions by name and first line, and all code compiled from it."""
 
     def __init__(self, text: str, filename: str, features: int = 0) -> None:
@@ -208,10 +208,10 @@ def is_inside(outer: Any) -> Any:
 
 
 lock = renewed_after_fork(threading.Lock())
-texts: dict[tuple[str, int], list[Source]] = {}
+texts: dict[tuple[str, int], list[SourceText]] = {}
 """What is known of a file under some set of ``__future__`` features, the latest state last."""
 
-latest: dict[str, Source] = {}
+latest: dict[str, SourceText] = {}
 """The source that :func:`read_source` gave for a file."""
 
 seen: dict[str, str] = {}
@@ -260,7 +260,7 @@ def find_definition(code: types.CodeType, namespace: Mapping[str, Any]) -> Defin
     return None
 
 
-def sources_of(code: types.CodeType, namespace: Mapping[str, Any]) -> Iterator[Source]:
+def sources_of(code: types.CodeType, namespace: Mapping[str, Any]) -> Iterator[SourceText]:
     """Yield the texts that may explain ``code``: remembered ones, the file, cells."""
     filename, features = code.co_filename, features_of(code)
     yield from reversed(texts.get((filename, features), []))
@@ -290,7 +290,7 @@ def features_of(code: types.CodeType) -> int:
     return features
 
 
-def parsed(text: str, filename: str, features: int = 0) -> Iterator[Source]:
+def parsed(text: str, filename: str, features: int = 0) -> Iterator[SourceText]:
     """Yield the parsed text, if it is any; it is remembered."""
     if not text:
         return
@@ -300,7 +300,7 @@ def parsed(text: str, filename: str, features: int = 0) -> Iterator[Source]:
             yield source
             return
     try:
-        source = Source(text, filename, features)
+        source = SourceText(text, filename, features)
     except (SyntaxError, ValueError, RecursionError, MemoryError):
         return
     with lock:
@@ -310,7 +310,7 @@ def parsed(text: str, filename: str, features: int = 0) -> Iterator[Source]:
     yield source
 
 
-def read_source(filename: str, namespace: Mapping[str, Any] | None = None) -> Source | None:
+def read_source(filename: str, namespace: Mapping[str, Any] | None = None) -> SourceText | None:
     """Return the text of a file as it was when it was first seen, parsed; None if there is none."""
     text = remember_file(filename, namespace)
     found = latest.get(filename)
@@ -329,11 +329,11 @@ def read_source(filename: str, namespace: Mapping[str, Any] | None = None) -> So
     return found
 
 
-typed: list[tuple[list[Any], list[Source]]] = []
+typed: list[tuple[list[Any], list[SourceText]]] = []
 """The entries of the line cache when it was last looked through, and their sources."""
 
 
-def interactive_sources() -> list[Source]:
+def interactive_sources() -> list[SourceText]:
     """Return what was typed at a prompt or in a notebook, the latest first.
 
     Python keeps such texts in the line cache, without a time of modification.

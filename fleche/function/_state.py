@@ -11,7 +11,13 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 from weakref import WeakKeyDictionary
 
-from fleche.digest import Source, dump_syntax, interactive_sources, is_type_checking, read_source
+from fleche.digest import (
+    SourceText,
+    dump_syntax,
+    interactive_sources,
+    is_type_checking,
+    read_source,
+)
 from fleche.function._own import module_name
 
 __all__ = ["defining_statements", "defining_syntax", "directory_of", "imported_as", "is_from_clock"]
@@ -80,17 +86,17 @@ def bound_by(statement: Any) -> Iterator[str]:
             pending.append(target.value)
 
 
-tops: WeakKeyDictionary[Source, Names] = WeakKeyDictionary()
+tops: WeakKeyDictionary[SourceText, Names] = WeakKeyDictionary()
 
 
-def names_of(source: Source) -> Names:
+def names_of(source: SourceText) -> Names:
     found = tops.get(source)
     if found is None:
         found = tops[source] = Names(source.tree.body)
     return found
 
 
-def sources_of(namespace: Mapping[str, Any]) -> Iterator[Source]:
+def sources_of(namespace: Mapping[str, Any]) -> Iterator[SourceText]:
     """Yield what defines the names of a module, the latest text first."""
     if module_name(namespace) == "__main__":
         yield from interactive_sources()
