@@ -11,7 +11,15 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, NamedTuple, TypeAlias
 
 from fleche.config.place import Place
-from fleche.config.schema import Layer, Reference, Spec, Stack, StoragesTable, TemplateTable
+from fleche.config.schema import (
+    Layer,
+    LocalTable,
+    Reference,
+    Spec,
+    Stack,
+    StoragesTable,
+    TemplateTable,
+)
 from fleche.config.storages import expand_template
 from fleche.errors import ConfigError
 
@@ -63,6 +71,14 @@ def _kept(spec: Spec, *, read_only: bool) -> Iterator[_Kept]:
     read_only = read_only or spec.table.read_only is True
     for inner in spec.inner:
         yield from _kept(inner, read_only=read_only)
+    if isinstance(spec.table, LocalTable):
+        root = spec.table.root.rstrip("/")
+        local = (
+            _resolved("files", f"{root}/values", spec.place),
+            _resolved("database", f"{root}/fleche.db", spec.place),
+        )
+        if local[0] is not None and local[1] is not None:
+            yield _Kept(spec.place, local[0], local[1], read_only)
     if isinstance(spec.table, StoragesTable | TemplateTable):
         tables = _storages(spec)
         values, calls = _where_values(tables[0], spec.place), _where_calls(tables[1], spec.place)

@@ -12,12 +12,13 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 import msgspec
 
-from fleche.caches import BaseCache, Cache, CachePool, CacheStack
+from fleche.caches import BaseCache, Cache, CachePool, CacheStack, Local
 from fleche.config.find import ALWAYS, FILENAME, Config, load_config, working_directory
 from fleche.config.place import Place, unknown_name
 from fleche.config.schema import (
     Layer,
     LayerTable,
+    LocalTable,
     NestedTable,
     PoolTable,
     Reference,
@@ -231,6 +232,12 @@ class _Builder:
         with place.blamed():
             return self._keep(Cache(value_storage, call_storage))
 
+    def local(self, layer: Layer) -> BaseCache:
+        arguments = _arguments(layer.table, but=(*_LIMITS, *_POLICY))
+        root = layer.place.key("root").resolve(arguments.pop("root"))
+        with layer.place.blamed():
+            return self._keep(Local(root, **arguments))
+
     def ssh(self, layer: Layer) -> BaseCache:
         from fleche.remote import SshCache
 
@@ -264,6 +271,7 @@ class _Builder:
 _MAKERS: dict[type[LayerTable], Callable[[_Builder, Layer], BaseCache]] = {
     StoragesTable: _Builder.storages,
     TemplateTable: _Builder.template,
+    LocalTable: _Builder.local,
     SshTable: _Builder.ssh,
     SubprocessTable: _Builder.subprocess,
     PoolTable: _Builder.pool,
@@ -280,9 +288,9 @@ def _limited(cache: BaseCache, limits: dict[str, Any], place: Place) -> BaseCach
     return SizeLimitedCache(cache, **limits)
 
 
-def _arguments(table: LayerTable) -> dict[str, Any]:
-    """What the constructor of a remote cache is given: all but what wraps it."""
-    others = {"type", "read_only", "write_through"}
+def _arguments(table: LayerTable, but: Sequence[str] = ()) -> dict[str, Any]:
+    """What the constructor of a cache is given: all but what wraps it, and what ``but`` names."""
+    others = {"type", "read_only", "write_through", *but}
     return {name: value for name, value in given(table).items() if name not in others}
 
 

@@ -23,6 +23,7 @@ __all__ = [
     "Layer",
     "LayerTable",
     "LimitedTable",
+    "LocalTable",
     "NestedTable",
     "PoolTable",
     "Reference",
@@ -101,6 +102,19 @@ class TemplateTable(LimitedTable, frozen=True, kw_only=True):
     root: Text | UnsetType = UNSET
 
 
+class LocalTable(LimitedTable, frozen=True, kw_only=True):
+    """A whole cache in one directory; :class:`fleche.storage.local.LocalOptions` has its keys."""
+
+    label: ClassVar[str] = "a local cache"
+
+    type: Literal["local"]
+    root: Text
+    compress: Literal["zlib", "zstd"] | UnsetType = UNSET
+    secret_key: str | list[str] | UnsetType = UNSET
+    mmap: bool | UnsetType = UNSET
+    durable: bool | UnsetType = UNSET
+
+
 class RemoteTable(LayerTable, frozen=True, kw_only=True):
     """The keys that a cache behind a server takes; its constructor explains them."""
 
@@ -175,7 +189,11 @@ class Layer:
 
 Spec: TypeAlias = "Reference | Stack | Layer"
 
-_TYPES: dict[str, type[LayerTable]] = {"ssh": SshTable, "subprocess": SubprocessTable}
+_TYPES: dict[str, type[LayerTable]] = {
+    "local": LocalTable,
+    "ssh": SshTable,
+    "subprocess": SubprocessTable,
+}
 _KINDS: dict[str, type[LayerTable]] = {
     "template": TemplateTable,
     "values": StoragesTable,
