@@ -204,7 +204,7 @@ class _Builder:
         """Add what the table says beyond what the cache is."""
         limits, policy = _chosen(layer.table, _LIMITS), _chosen(layer.table, _POLICY)
         if policy:
-            cache.policy = replace(cache.policy, **policy)
+            cache.backend.policy = replace(cache.policy, **policy)
         with layer.place.blamed():
             if limits:
                 cache = self._keep(_limited(cache, limits, layer.place))
