@@ -41,7 +41,7 @@ PACKAGE = Path(util.__file__).parent
 KINDS = ["local", "sqlite", pytest.param("postgres", marks=pytest.mark.postgres)]
 
 COMMON = """
-import os, signal, sys, threading, time
+import os, signal, sys, threading, time, warnings
 from fleche.digest import digest
 from fleche.storage.local import CallLocal
 from fleche.storage.sql import Sql
@@ -50,6 +50,7 @@ from fleche.testing.corpus import an_entry
 def open_it(url):
     return CallLocal(url.removeprefix("local:")) if url.startswith("local:") else Sql(url)
 
+warnings.simplefilter("ignore", DeprecationWarning)  # of a fork where there are threads
 calls = open_it(sys.argv[1])
 
 def save(*which):

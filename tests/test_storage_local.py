@@ -20,8 +20,9 @@ import pytest
 
 from fleche.caches import Local
 from fleche.call import Call, QueryCall
+from fleche.config import cache_from_config, load_cache_config
 from fleche.digest import Address, digest
-from fleche.errors import StorageError
+from fleche.errors import ConfigError, StorageError
 from fleche.parcel import Parcel
 from fleche.storage import BufferRefs, CallFile, CallStorage, ValueFile, ValueStorage
 from fleche.storage.local import CallLocal, ValueLocal, _layout, layout_of, local_storages
@@ -316,6 +317,7 @@ KILL_LOOP = """
 import sys
 from fleche.caches import Local
 from fleche.call import Call, QueryCall
+from fleche.config import cache_from_config, load_cache_config
 from fleche.digest import Address, digest
 from fleche.storage.local import local_storages
 from fleche.testing.corpus import an_entry
@@ -533,6 +535,21 @@ class TestWholeCache:
         assert isinstance(again, Local)
         assert again.to_config() == cache.to_config()
         assert str(root) in repr(cache)
+
+    def test_in_the_configuration(self, tmp_path: Path) -> None:
+        """One table: relative to its file, and with limits and such as for any other cache."""
+        file = tmp_path / "fleche.toml"
+        file.write_text('[results]\ntype = "local"\nroot = "sub"\ndurable = true\nmax_size = 3\n')
+        with load_cache_config("results", start=tmp_path) as cache:
+            table = {"type": "local", "root": str(tmp_path / "sub"), "durable": True, "max_size": 3}
+            assert cache.to_config() == table
+            for number in range(6):
+                cache.save(Call(name="f", arguments={"n": number}, result=number))
+            assert cache.query().count() <= 3
+            with cache_from_config(table) as again:
+                assert again.to_config() == table
+        with pytest.raises(ConfigError, match="roof: unknown key, did you mean 'root'"):
+            cache_from_config({"type": "local", "roof": "x"})
 
     def test_what_it_cannot_be(self, root: Path) -> None:
         with pytest.raises(TypeError, match="colour"):
