@@ -34,7 +34,7 @@ if TYPE_CHECKING:
         UnpackError,
     )
     from fleche.executor import wrap_executor
-    from fleche.function import Ignored, Required, Unordered
+    from fleche.function import Content, Ignored, Required, Unordered
     from fleche.metadata import Environment, Git, MetaData, Runtime, Tags
     from fleche.state import cache, meta, project, tags
 
@@ -46,6 +46,7 @@ __all__ = [
     "CacheStack",
     "Call",
     "ConfigError",
+    "Content",
     "CorruptParcel",
     "D",
     "Digest",
@@ -89,7 +90,7 @@ _HOMES = {
     "fleche.decorator": ("BoundWrapper", "FlecheWarning", "Wrapper", "fleche"),
     "fleche.digest": ("D", "Digest", "add_hook"),
     "fleche.executor": ("wrap_executor",),
-    "fleche.function": ("Ignored", "Required", "Unordered"),
+    "fleche.function": ("Content", "Ignored", "Required", "Unordered"),
     "fleche.metadata": ("Environment", "Git", "MetaData", "Runtime", "Tags"),
     "fleche.state": ("cache", "meta", "project", "tags"),
 }
