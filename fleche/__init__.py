@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from fleche.executor import wrap_executor
     from fleche.function import Content, Ignored, Required, Unordered
     from fleche.metadata import Environment, Git, MetaData, Runtime, Tags
+    from fleche.parcel import File
     from fleche.state import cache, meta, project, tags
 
 __all__ = [
@@ -51,6 +52,7 @@ __all__ = [
     "D",
     "Digest",
     "Environment",
+    "File",
     "FlecheError",
     "FlecheWarning",
     "Git",
@@ -92,6 +94,7 @@ _HOMES = {
     "fleche.executor": ("wrap_executor",),
     "fleche.function": ("Content", "Ignored", "Required", "Unordered"),
     "fleche.metadata": ("Environment", "Git", "MetaData", "Runtime", "Tags"),
+    "fleche.parcel": ("File",),
     "fleche.state": ("cache", "meta", "project", "tags"),
 }
 _ERRORS = (

@@ -38,7 +38,7 @@ from fleche.digest import (
     find_difference,
 )
 from fleche.errors import FlecheError
-from fleche.parcel import Packing, Parcel
+from fleche.parcel import FileBytes, Packing, Parcel
 
 if TYPE_CHECKING:
     from fleche.caches._base import BaseCache
@@ -109,7 +109,7 @@ class _Parts:
         self._packing = packing
         self._whole = whole
         self.mains: dict[Address, Parcel] = {}
-        self.buffers: dict[Digest, memoryview] = {}
+        self.buffers: dict[Digest, memoryview | FileBytes] = {}
 
     def add(self, value: Any, ref: ValueRef, buffers: BufferDigests) -> ValueRef:
         """Pack ``value``; return ``ref`` with the variant and size of its parcel."""
@@ -135,7 +135,10 @@ class _Parts:
     def freeze(self) -> None:
         """Copy what still is memory of live objects."""
         self.mains = {at: Parcel.from_bytes(each.tobytes()) for at, each in self.mains.items()}
-        self.buffers = {name: memoryview(bytes(each)) for name, each in self.buffers.items()}
+        self.buffers = {
+            name: each if isinstance(each, FileBytes) else memoryview(bytes(each))
+            for name, each in self.buffers.items()
+        }
 
     def take_large(self) -> _Parts:
         """Return, and give up, what does not travel with a record."""

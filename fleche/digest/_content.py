@@ -14,8 +14,8 @@ time, until it is older than the coarsest tick that there is.
 from __future__ import annotations
 
 import os
+import secrets
 import stat
-import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -374,9 +374,9 @@ def _write_rows(path: str, rows: Known) -> None:
         return
     directory = os.path.dirname(path)
     os.makedirs(directory, mode=0o700, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=directory)
+    temporary = f"{path}.{secrets.token_hex(8)}.tmp"
     try:
-        with os.fdopen(handle, "wb") as file:
+        with open(temporary, "xb") as file:
             file.write(blake3(data).digest() + data)
         os.replace(temporary, path)
     except BaseException:
