@@ -19,7 +19,6 @@ import re
 import secrets
 import threading
 import time
-import weakref
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from typing import IO, TYPE_CHECKING, Any
@@ -167,7 +166,7 @@ class File:
     def take(self, path: str, content: FileContent) -> None:
         """From now on name the kept copy at ``path``."""
         self._path, self._content = path, content
-        self._handle = _live.add(content.hashed.hex())
+        self._use = Use(content.hashed.hex())
 
 
 def _stamp(path: str) -> object:
@@ -368,6 +367,7 @@ def keep(
         StorageError: it cannot be written.
     """
     failure: OSError | None = None
+    use = Use(hashed)
     for each in _places(place):
         directory = _directory(each, hashed)
         path = os.path.join(directory, name)
@@ -382,6 +382,7 @@ def keep(
             _live.tidy(each)
         file.take(path, FileContent("file", os.stat(path).st_size, bytes.fromhex(hashed)))
         return
+    del use
     assert failure is not None
     if isinstance(failure, StorageError):
         raise failure
@@ -426,36 +427,43 @@ def _fill(path: str, hashed: str, pieces: Iterable[Buffer]) -> None:
     os.chmod(path, 0o444)
 
 
-class _Handle:
-    """Lives as long as a file does; two of them are never equal, as files may be."""
-
-    __slots__ = ("__weakref__", "hashed")
-
-    def __init__(self, hashed: str) -> None:
-        self.hashed = hashed
-
-
 class _Live:
     """Which copies this process uses, told to others in one locked file in each place."""
 
     def __init__(self) -> None:
         self._lock = renewed_after_fork(threading.RLock())
-        self._files: weakref.WeakSet[_Handle] = weakref.WeakSet()
+        self._uses: dict[str, int] = {}
         self._lists: dict[str, tuple[int, str]] = {}
         self._noted: set[tuple[str, str]] = set()
         self._tidied: set[str] = set()
 
-    def add(self, hashed: str) -> _Handle:
-        """Take note of a file whose copy is kept: for as long as what is returned lives."""
-        handle = _Handle(hashed)
+    def add(self, hashed: str) -> None:
+        """Count a use of a copy."""
         with self._lock:
-            self._files.add(handle)
-        return handle
+            self._uses[hashed] = self._uses.get(hashed, 0) + 1
+
+    def drop(self, hashed: str) -> None:
+        """Count one less; when there is none of any, nothing has to be told any more."""
+        with self._lock:
+            left = self._uses.pop(hashed, 1) - 1
+            if left:
+                self._uses[hashed] = left
+            if not self._uses:
+                self._close(remove=True)
 
     def hashes(self) -> set[str]:
         """Return what this process uses."""
         with self._lock:
-            return {handle.hashed for handle in self._files}
+            return set(self._uses)
+
+    def _close(self, *, remove: bool) -> None:
+        lists, self._lists = self._lists, {}
+        self._noted.clear()
+        for place, (descriptor, name) in lists.items():
+            with suppress(OSError):
+                os.close(descriptor)
+                if remove:
+                    os.unlink(os.path.join(place, "live", name))
 
     def note(self, place: str, hashed: str) -> None:
         """Tell other processes that the copy of ``hashed`` in ``place`` is used here.
@@ -483,13 +491,10 @@ class _Live:
 
     def forked(self) -> None:
         """In a forked child: begin a list of one's own, with what is used here."""
-        noted, self._noted = self._noted, set()
-        for descriptor, _ in self._lists.values():
-            os.close(descriptor)
-        self._lists = {}
-        alive = self.hashes()
+        noted = set(self._noted)
+        self._close(remove=False)
         for place, hashed in noted:
-            if hashed in alive:
+            if hashed in self._uses:
                 with suppress(OSError):
                     self.note(place, hashed)
 
@@ -511,6 +516,20 @@ def _new_list(directory: str) -> tuple[int, str]:
 
 
 _live = _Live()
+
+
+class Use:
+    """Keeps a copy from being removed, in this process and in others, as long as this lives."""
+
+    def __init__(self, hashed: str) -> None:
+        self._hashed = hashed
+        _live.add(hashed)
+
+    def __del__(self) -> None:
+        if hasattr(_live, "drop"):  # not so when the interpreter ends
+            _live.drop(self._hashed)
+
+
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_live.forked)
 
