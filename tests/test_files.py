@@ -20,9 +20,10 @@ import pytest
 
 from fleche import Digest, File, cache, digest, fleche, state, wrap_executor
 from fleche.caches import BaseCache, Cache, CacheStack, Local
-from fleche.errors import SignatureError, UnpackError
-from fleche.parcel import BUFFER_MIN, kept_file
+from fleche.errors import CorruptParcel, SignatureError, UnpackError
+from fleche.parcel import BUFFER_MIN, Head, Parcel, Section, kept_file
 from fleche.parcel._files import FileSection
+from fleche.parcel._layout import assemble, checksum
 from fleche.storage import CallFile, CallMemory, Sql, ValueFile, ValueMemory
 from tests.helpers.caches import cache_factory
 from tests.helpers.serving import Serving
@@ -234,6 +235,24 @@ class TestKept:
         path.unlink()
         assert simulate("a").path.read_bytes() == b"a" * LARGE
         assert runs == ["a"]
+
+    def test_damaged_content_is_a_miss(self, local: Local, tmp_path: Path) -> None:
+        simulate("a").path.unlink()
+        (stored,) = (tmp_path / "store" / "values").rglob("*.value")
+        damaged = bytearray(stored.read_bytes())
+        damaged[-1] ^= 1
+        stored.write_bytes(damaged)
+        assert simulate("a").path.read_bytes() == b"a" * LARGE
+        assert runs == ["a", "a"]
+
+    def test_tables_name_their_own_files(self) -> None:
+        """The head of a parcel that names a section that it does not have is refused."""
+        section = Section(1, 1, "", checksum(b"x", strong=False))
+        for files in ((0,), (2,), (-1,)):
+            head = Head(serializer="pickle", stream=section, buffers=(section,), files=files)
+            parcel = assemble(head, [b"x", b"x"])
+            with pytest.raises(CorruptParcel, match="no such file"):
+                Parcel.from_bytes(parcel.tobytes())
 
     def test_changed_while_it_is_stored(
         self, local: Local, monkeypatch: pytest.MonkeyPatch

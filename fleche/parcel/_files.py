@@ -181,6 +181,9 @@ def _named(path: str, content: FileContent | None) -> File:
     file = File(path)
     if content is not None:
         file.take(path, content)
+        place = os.path.dirname(os.path.dirname(os.path.dirname(path)))
+        with suppress(OSError):
+            _live.note(place, content.hashed.hex())
     return file
 
 
@@ -591,4 +594,4 @@ def _used(place: str) -> set[str]:
     return used
 
 
-kept_file.__module__ = "fleche.parcel"
+File.__module__ = kept_file.__module__ = "fleche.parcel"

@@ -629,6 +629,9 @@ def _check_table(head: Head, sections: Sequence[Section], name: str, *, signed: 
             raise CorruptParcel(f"{name}: the table has an impossible entry")
     if not head.stream.inline or (head.definitions and not head.definitions.inline):
         raise CorruptParcel(f"{name}: the stream or the definitions are not in it")
+    most = 0 if head.serializer == BUFFER else len(head.buffers)
+    if any(not min(1, most) <= index <= most for index in head.files):
+        raise CorruptParcel(f"{name}: the table has no such file")
     if len(head.variant) not in (0, _WEAK):
         raise CorruptParcel(f"{name}: the variant has {len(head.variant)} bytes")
     plain = not signed and not head.stream.codec
