@@ -201,7 +201,7 @@ def _check_name(name: str) -> None:
 # -- into a parcel ---------------------------------------------------------------------------------
 
 
-class Marker(bytearray):
+class ContentMarker(bytearray):
     """Stands for the content of a file among the buffers of a pickle stream."""
 
     file: File
@@ -211,7 +211,7 @@ def reduce_file(file: File) -> tuple[Any, ...]:
     """Reduce a file to its name, its hash, and a buffer that stands for its content."""
     import pickle
 
-    marker = Marker(1)
+    marker = ContentMarker(1)
     marker.file = file
     return kept_file, (file.name, file.content.hashed, pickle.PickleBuffer(marker))
 

@@ -21,7 +21,7 @@ from typing import Any, ClassVar
 from fleche.digest import digest, find_reducer
 from fleche.errors import MissingExtra
 from fleche.parcel._definitions import Loader, Named
-from fleche.parcel._files import File, FileSection, Marker
+from fleche.parcel._files import File, FileSection, ContentMarker
 from fleche.parcel._forms import reducers
 from fleche.parcel._layout import ClassName
 from fleche.parcel._source import Buffer
@@ -103,7 +103,7 @@ class _Notes:
     def keep(self, buffer: pickle.PickleBuffer) -> bool:
         """Take a large buffer out of the stream; return whether it stays in."""
         with memoryview(buffer) as view:
-            if type(view.obj) is Marker:
+            if type(view.obj) is ContentMarker:
                 self.buffers.append(view.obj.file)
                 return False
             large = view.nbytes >= BUFFER_MIN and view.contiguous
