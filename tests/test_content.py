@@ -231,6 +231,22 @@ class TestWhere:
         write("d", "3")
         assert every(a, b, c=Path("d")) == 6
 
+    def test_gathered_digest(self) -> None:
+        """Among gathered paths, a digest stands for one, too."""
+
+        @fleche
+        def every(*paths: Content[Path]) -> list[str]:
+            return [path.read_text() for path in paths]
+
+        a, b = write("a.txt", "1"), write("b.txt", "2")
+        total(a)
+        (call,) = total.query()
+        stored: Any = call.arguments.digests["path"]
+        assert every(stored, b) == every(a, b) == ["1", "2"]
+        write("a.txt", "3")
+        with pytest.raises(KeyError, match=r"a\.txt holds something else"):
+            every(stored)
+
     def test_containers(self) -> None:
         a, b = write("a", "1"), write("b", "2")
         many = ([a, b], (a, b), [b, a], {"x": a}, {"y": a}, {"x": b}, Inputs(a), Inputs(b), None, 1)

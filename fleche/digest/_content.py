@@ -30,6 +30,7 @@ from fleche._util import renewed_after_fork, user_cache_directory
 from fleche.errors import Indigestible
 
 from ._builtin import Raw
+from ._digest import Digest
 from ._registry import Node, describe_type, node, register
 from ._tokens import Hasher, big_token, hash_threads, size
 
@@ -96,8 +97,8 @@ def contents_of(value: Any, name: str, met: dict[str, FileContent]) -> Any:
     """Return ``value`` with the content of files and trees in place of the paths in it.
 
     Args:
-        value: a path, as text or as an object, or a container of paths; numbers and ``None`` are
-            left as they are, and so are the keys of a dict.
+        value: a path, as text or as an object, or a container of paths; numbers, ``None`` and
+            digests are left as they are, and so are the keys of a dict.
         name: what the value is, for errors.
         met: receives what each path stands for, by its absolute form.
 
@@ -105,6 +106,8 @@ def contents_of(value: Any, name: str, met: dict[str, FileContent]) -> Any:
         ContentError: a file cannot be read, or something is neither a path nor a container.
     """
     kind = type(value)
+    if kind is Digest:
+        return value
     if isinstance(value, str | os.PathLike):
         try:
             path = os.fspath(value)

@@ -21,7 +21,7 @@ from typing import Any, ClassVar
 from fleche.digest import digest, find_reducer
 from fleche.errors import MissingExtra
 from fleche.parcel._definitions import Loader, Named
-from fleche.parcel._files import File, FileSection, ContentMarker
+from fleche.parcel._files import ContentMarker, File, FileSection
 from fleche.parcel._forms import reducers
 from fleche.parcel._layout import ClassName
 from fleche.parcel._source import Buffer
