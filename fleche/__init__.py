@@ -34,8 +34,9 @@ if TYPE_CHECKING:
         UnpackError,
     )
     from fleche.executor import wrap_executor
-    from fleche.function import Ignored, Required, Unordered
+    from fleche.function import Content, Ignored, Required, Unordered
     from fleche.metadata import Environment, Git, MetaData, Runtime, Tags
+    from fleche.parcel import File
     from fleche.state import cache, meta, project, tags
 
 __all__ = [
@@ -46,10 +47,12 @@ __all__ = [
     "CacheStack",
     "Call",
     "ConfigError",
+    "Content",
     "CorruptParcel",
     "D",
     "Digest",
     "Environment",
+    "File",
     "FlecheError",
     "FlecheWarning",
     "Git",
@@ -89,8 +92,9 @@ _HOMES = {
     "fleche.decorator": ("BoundWrapper", "FlecheWarning", "Wrapper", "fleche"),
     "fleche.digest": ("D", "Digest", "add_hook"),
     "fleche.executor": ("wrap_executor",),
-    "fleche.function": ("Ignored", "Required", "Unordered"),
+    "fleche.function": ("Content", "Ignored", "Required", "Unordered"),
     "fleche.metadata": ("Environment", "Git", "MetaData", "Runtime", "Tags"),
+    "fleche.parcel": ("File",),
     "fleche.state": ("cache", "meta", "project", "tags"),
 }
 _ERRORS = (

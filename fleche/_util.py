@@ -21,6 +21,7 @@ __all__ = [
     "expand_path",
     "override",
     "renewed_after_fork",
+    "user_cache_directory",
     "warn_caller",
 ]
 
@@ -108,6 +109,12 @@ def expand_path(path: str | os.PathLike[str]) -> Path:
         return Path(expand_variables(os.fspath(path))).expanduser()
     except RuntimeError:
         raise ConfigError(f"{os.fspath(path)}: no such home directory is known") from None
+
+
+def user_cache_directory(*parts: str) -> str:
+    """Return a path below ``fleche`` in the user's cache directory; nothing is made."""
+    base = os.environ.get("XDG_CACHE_HOME") or os.path.join(os.path.expanduser("~"), ".cache")
+    return os.path.join(base, "fleche", *parts)
 
 
 _OURS = ("fleche.", "asyncio.", "concurrent.futures.", "threading.", "contextlib.")

@@ -298,11 +298,12 @@ class BaseCache:
                 return packing.unpack(parcel, digest)
             if packing.keys:
                 parcel.check_signature(packing.keys)
-            for address, found in self.backend.load_values(list(map(Address.of, needed))):
+            wanted = packing.needed(parcel)
+            for address, found in self.backend.load_values(list(map(Address.of, wanted))):
                 if isinstance(found, ParcelError):
                     raise found
                 buffers[address.digest] = found
-            gone = [each for each in needed if each not in buffers]
+            gone = [each for each in wanted if each not in buffers]
             if gone:
                 raise KeyError(gone[0])
             return packing.unpack(parcel, digest, buffers)

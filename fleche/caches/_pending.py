@@ -39,7 +39,7 @@ from fleche.digest import (
     find_difference,
 )
 from fleche.errors import FlecheError, FlecheWarning
-from fleche.parcel import Packing, Parcel
+from fleche.parcel import FileBytes, Packing, Parcel
 
 if TYPE_CHECKING:
     from fleche.caches._base import BaseCache
@@ -163,7 +163,7 @@ class _Parts:
         self._packing = packing
         self._whole = whole
         self.mains: dict[Address, Parcel] = {}
-        self.buffers: dict[Digest, memoryview] = {}
+        self.buffers: dict[Digest, memoryview | FileBytes] = {}
 
     def add(self, value: Any, ref: ValueRef, buffers: BufferDigests) -> ValueRef:
         """Pack ``value``; return ``ref`` with the variant and size of its parcel."""
@@ -191,7 +191,10 @@ class _Parts:
         for address, main in self.mains.items():
             if any(section.inline for section in main.head.buffers):
                 self.mains[address] = Parcel.from_bytes(main.tobytes())
-        self.buffers = {name: memoryview(bytes(each)) for name, each in self.buffers.items()}
+        self.buffers = {
+            name: each if isinstance(each, FileBytes) else memoryview(bytes(each))
+            for name, each in self.buffers.items()
+        }
 
     def take_large(self) -> _Parts:
         """Return, and give up, what does not travel with a record."""

@@ -53,6 +53,7 @@ class Call:
         metadata: plain data by the name of what collected it.
         unhashed: which of module, version, code are known but are no part of the key.
         unordered: the arguments in which the order of dicts does not count.
+        content: the arguments whose paths count by what the files hold.
     """
 
     name: str
@@ -65,6 +66,7 @@ class Call:
     metadata: dict[str, dict[str, Any]] = field(default_factory=dict)
     unhashed: tuple[str, ...] = ()
     unordered: frozenset[str] = frozenset()
+    content: frozenset[str] = frozenset()
 
     def to_record(self, buffers: BufferDigests | None = None) -> CallRecord:
         """Digest the arguments (and the result, if there is one) and return the record.
@@ -77,7 +79,9 @@ class Call:
             TypeError: the metadata is not plain data, or the version is no number or string.
             ValueError: no record can hold the version.
         """
-        digests = digest_arguments(self.arguments, buffers, unordered=self.unordered)
+        digests = digest_arguments(
+            self.arguments, buffers, unordered=self.unordered, content=self.content
+        )
         done = self.result is not MISSING
         return CallRecord(
             name=self.name,
@@ -85,11 +89,21 @@ class Call:
             version=plain_version(self.version),
             code=self.code,
             dependencies=dict(self.dependencies),
-            arguments={name: refer(digests[name], each) for name, each in self.arguments.items()},
+            arguments=self.references(digests),
             result=refer(digest(self.result), self.result) if done else None,
             metadata=plain_metadata(self.metadata),
             unhashed=tuple(self.unhashed),
         )
+
+    def references(self, digests: Mapping[str, Digest]) -> dict[str, ValueRef]:
+        """Return the references to the arguments, whose digests are given.
+
+        A path that counts by its content is no literal: its text is not what its digest names.
+        """
+        return {
+            name: ValueRef(digests[name]) if name in self.content else refer(digests[name], each)
+            for name, each in self.arguments.items()
+        }
 
     @property
     def key(self) -> Digest:

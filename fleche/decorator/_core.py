@@ -9,7 +9,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeAlias
 
 from fleche import state
-from fleche.call import Call, CallRecord, Version, plain_version, refer
+from fleche.call import Call, CallRecord, Version, plain_version
 from fleche.decorator._complaints import Complaints
 from fleche.digest import BufferDigests, Digest, call_key, digest_arguments
 from fleche.errors import Indigestible
@@ -112,9 +112,7 @@ class SealedCall(Call):
             version=plain_version(self.version),
             code=self.code,
             dependencies=dict(self.dependencies),
-            arguments={
-                name: refer(self.digests[name], value) for name, value in self.arguments.items()
-            },
+            arguments=self.references(self.digests),
             unhashed=self.unhashed,
         )
 
@@ -238,7 +236,9 @@ class Core:
             Indigestible: an argument has no digest.
         """
         buffers = BufferDigests()
-        digests = digest_arguments(arguments, buffers, unordered=self.info.unordered)
+        digests = digest_arguments(
+            arguments, buffers, unordered=self.info.unordered, content=self.info.content
+        )
         closure, code = self._look_at_code(buffers)
         key = call_key(arguments=digests, code=code if self.counts_code else None, **self._fixed)
         return Seal(key, digests, code, closure, buffers)
@@ -277,6 +277,7 @@ class Core:
             unhashed=self.unhashed,
             dependencies={} if closure is None else dict(closure.record()),
             unordered=self.info.unordered,
+            content=self.info.content,
         )
 
     def make_sealed_call(self, arguments: dict[str, Any], seal: Seal) -> SealedCall:
@@ -290,6 +291,7 @@ class Core:
             unhashed=self.unhashed,
             dependencies=seal.dependencies,
             unordered=self.info.unordered,
+            content=self.info.content,
             digests=seal.digests,
             buffers=seal.buffers,
         )

@@ -158,7 +158,7 @@ class _Comparison:
         if part == "code" and any(change.name != self.core.info.name for change in changes):
             said = describe_changes(self.core.info.name, changes)
             return f"the code was different: {said} since"
-        return _show(part, self.wanted, call, self.arguments)
+        return _show(self.core, part, self.wanted, call, self.arguments)
 
 
 def _with_diffs(text: str, changes: list[Change]) -> str:
@@ -181,7 +181,9 @@ def _part(record: CallRecord, part: str) -> Any:
     return None if part in record.unhashed else getattr(record, part)
 
 
-def _show(part: str, wanted: CallRecord, call: LazyCall, arguments: Mapping[str, Any]) -> str:
+def _show(
+    core: Core, part: str, wanted: CallRecord, call: LazyCall, arguments: Mapping[str, Any]
+) -> str:
     stored = call.record
     if part in KEY_PARTS:
         if part == "code":
@@ -189,6 +191,10 @@ def _show(part: str, wanted: CallRecord, call: LazyCall, arguments: Mapping[str,
         return f"the {part} was {_part(stored, part)!r}, not {_part(wanted, part)!r}"
     if part not in wanted.arguments and part not in stored.arguments:
         return f"the {part} was {stored.scheme}, not {wanted.scheme}"
+    if part in core.info.content and part in arguments and part in stored.arguments:
+        was, now = (f"<{each.arguments[part].digest[:8]}>" for each in (stored, wanted))
+        path, here = stored.arguments[part].summary, _shortened(arguments[part])
+        return f"the file's content differs: {part} was {path} {was}, not {here} {now}"
     if part in arguments and _differs_only_in_order(call, part, arguments[part]):
         return f"{part} differs only in order (Unordered[...] says that this does not matter)"
     now = _described(arguments[part], wanted, part) if part in arguments else "not passed"

@@ -16,6 +16,7 @@ from fleche.call import MISSING
 from fleche.decorator._core import Core, Seal
 from fleche.decorator._flights import Flight
 from fleche.decorator._passage import Passage
+from fleche.digest import ContentError
 from fleche.errors import AmbiguousDigestError, ConfigError, MissingExtra, ParcelError
 
 if TYPE_CHECKING:
@@ -56,6 +57,14 @@ def depart(
     core.expanded(arguments, cache)
     try:
         seal = core.seal(arguments)
+    except ContentError as error:
+        core.complaints.about(
+            "content",
+            error,
+            "runs uncached, since what a file holds, which is part of its key, cannot be told",
+            "Pass the path of a file or directory that this process can read",
+        )
+        return passage
     except Exception as error:  # noqa: BLE001 (what an object raises when it is looked into)
         core.complaints.about(
             "arguments",

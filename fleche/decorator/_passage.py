@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 from fleche.call import MISSING
 from fleche.decorator._core import Core
-from fleche.digest import Digest
+from fleche.digest import Digest, digest_arguments
+from fleche.errors import Indigestible
 
 if TYPE_CHECKING:
     from fleche.caches import BaseCache
@@ -71,15 +72,33 @@ class Passage:
                 bound.arguments[name] = self._for_body(name, value, name in ignored)
         return bound.args, bound.kwargs
 
+    def _check_content(self, name: str, found: Any, digest: Digest) -> None:
+        """Check that paths still lead to the content of ``digest``; the bytes are not in the cache.
+
+        Raises:
+            KeyError: they do not.
+        """
+        try:
+            now = digest_arguments({name: found}, content=(name,))[name]
+        except Indigestible as error:
+            raise KeyError(f"{self.core.no_value(name, digest)} ({error})") from error
+        if now != self.cache.complete(digest):
+            raise KeyError(
+                f"{self.core.no_value(name, digest)} ({found} holds something else by now)"
+            )
+
     def _holds_digest(self) -> bool:
         return Digest in map(type, self.args) or Digest in map(type, self.kwargs.values())
 
     def _for_body(self, name: str, value: Any, is_ignored: bool) -> Any:
         if isinstance(value, Digest):
             try:
-                value = self.cache.load_value(value)
+                found = self.cache.load_value(value)
             except KeyError:
                 raise KeyError(self.core.no_value(name, value)) from None
+            if name in self.core.info.content:
+                self._check_content(name, found, value)
+            value = found
         if is_ignored or not self.core.options.isolate:
             return value
         copied = self.copy(value)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from fleche.call import MISSING
 from fleche.decorator._flights import Flight, flights
 from fleche.decorator._journey import LOUD, Journey
-from fleche.digest import Digest
+from fleche.digest import Digest, read_content
 from fleche.errors import Indigestible, Rejected
 from fleche.metadata import Collecting
 
@@ -105,7 +105,7 @@ class Work:
         if self._pending is None or self._collecting is None:
             return
         pending, self._pending = self._pending, None
-        if self._has_changed_globals():
+        if self._has_changed_globals() or self._has_changed_files():
             self._abandon(pending)
             return
         try:
@@ -138,6 +138,26 @@ class Work:
                 f"@fleche(ignore_globals={plain!r})",
             )
         return bool(changed)
+
+    def _has_changed_files(self) -> bool:
+        """Whether a file whose content is part of the key is not what it was when the call began.
+
+        What the body has read then was perhaps not what the key says.
+        """
+        for path, before in self.journey.seal.buffers.files.items():
+            try:
+                if read_content(path) == before:
+                    continue
+            except Indigestible:
+                pass
+            self.core.complaints.make(
+                f"files:{path}",
+                f"{self.core.info.name}(): {_UNSTORED}, since {path}, whose content is part of the "
+                "key, changed while it ran. Let the function write to another file, and let "
+                "nothing else write to this one meanwhile",
+            )
+            return True
+        return False
 
     def fail(self, error: BaseException) -> None:
         """Forget the call, whose body has raised, and let the flight land without a result."""

@@ -13,6 +13,7 @@ from types import ModuleType
 
 from ._classes import members_of, told_to
 from ._code import attributes_of_function, bytecode_of, captured_by, defaults_of
+from ._content import ContentError, FileContent, read_content
 from ._difference import Difference, find_difference
 from ._digest import Address, D, Digest
 from ._instances import attributes_of
@@ -36,10 +37,12 @@ __all__ = [
     "SCHEME",
     "Address",
     "BufferDigests",
+    "ContentError",
     "D",
     "Definition",
     "Difference",
     "Digest",
+    "FileContent",
     "SourceText",
     "add_hook",
     "attributes_of",
@@ -62,6 +65,7 @@ __all__ = [
     "interactive_sources",
     "is_type_checking",
     "members_of",
+    "read_content",
     "read_source",
     "remember_file",
     "told_to",

@@ -10,6 +10,7 @@ from . import _builtin, _classes, _objects  # noqa: F401 - they register what th
 from ._builtin import Raw
 from ._classes import ClassCode
 from ._code import FunctionCode
+from ._content import contents_of
 from ._digest import Digest
 from ._plain import SCALARS
 from ._tokens import (
@@ -51,6 +52,7 @@ def digest_arguments(
     buffers: BufferDigests | None = None,
     *,
     unordered: Collection[str] = (),
+    content: Collection[str] = (),
 ) -> dict[str, Digest]:
     """Return the digest of each argument of a call, in the given order.
 
@@ -59,15 +61,19 @@ def digest_arguments(
         buffers: where to note what is found out on the way: the digests of large buffers, for
             packing the same arguments afterwards, and the functions and classes in them.
         unordered: the parameters whose order does not count (:data:`fleche.Unordered`).
+        content: the parameters whose paths count by what the files hold (:data:`fleche.Content`).
 
     Raises:
         Indigestible: naming the path to the part without a digest, such as
             ``arguments['cfg'].handle``.
     """
-    return {
-        name: digest_at(value, f"arguments[{name!r}]", buffers, unordered=name in unordered)
-        for name, value in arguments.items()
-    }
+    found: dict[str, Digest] = {}
+    for name, value in arguments.items():
+        path = f"arguments[{name!r}]"
+        if name in content and not isinstance(value, Digest):
+            value = contents_of(value, path, {} if buffers is None else buffers.files)
+        found[name] = digest_at(value, path, buffers, unordered=name in unordered)
+    return found
 
 
 def digest_with_buffers(obj: object) -> tuple[Digest, BufferDigests]:

@@ -269,6 +269,7 @@ class BufferDigests:
             on their code, of which the digest of a value says no more than the name.
         unfamiliar: the classes of objects that no handler or hook knows, and whose digests are
             therefore worth checking once (:func:`fleche.digest.find_difference`).
+        files: what the files and trees hold that count by their content, by their absolute path.
     """
 
     def __init__(self) -> None:
@@ -276,6 +277,7 @@ class BufferDigests:
         self.owners: list[object] = []
         self.code: list[Any] = []
         self.unfamiliar: set[type] = set()
+        self.files: dict[str, Any] = {}
         self._met: set[int] = set()
 
     def __len__(self) -> int:
@@ -297,11 +299,12 @@ class BufferDigests:
         self.digests.update(other.digests)
         self.owners += other.owners
         self.unfamiliar |= other.unfamiliar
+        self.files.update(other.files)
         for obj in other.code:
             self.note_code(obj)
 
     def clear(self) -> None:
-        """Forget everything, and let go of the buffers and the code."""
+        """Let go of the buffers and the code; what files hold is still known."""
         self.digests.clear()
         self.owners.clear()
         self.code.clear()

@@ -9,6 +9,7 @@ or by name, with ``require=`` and ``ignore=`` of the decorator.
 * An *ignored* parameter is no part of the key and is not stored.
 * A *required* parameter must be passed, and must not be None, for a call to be cached; a call
   without it runs as if it had not been decorated.
+* In a parameter that counts by *content*, paths count by what the files that they name hold.
 * In an *unordered* parameter the order of dicts, and of what is built on them, does not count.
 """
 
@@ -27,18 +28,30 @@ from ._dependencies import (
     version_of,
 )
 from ._info import FunctionInfo, inspect_function
-from ._markers import IGNORED, REQUIRED, UNORDERED, Ignored, Marker, Required, Unordered
+from ._markers import (
+    CONTENT,
+    IGNORED,
+    REQUIRED,
+    UNORDERED,
+    Content,
+    Ignored,
+    Marker,
+    Required,
+    Unordered,
+)
 from ._own import is_own_module
 from ._resolve import Closure, Node, digest_of_nodes
 from ._signature import Transparent
 
 __all__ = [
+    "CONTENT",
     "IGNORED",
     "REQUIRED",
     "UNORDERED",
     "Change",
     "Closure",
     "CodeTracker",
+    "Content",
     "Dependencies",
     "Dependency",
     "Depends",

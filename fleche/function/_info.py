@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-from ._markers import IGNORED, REQUIRED, UNORDERED, find_markers
+from ._markers import CONTENT, IGNORED, REQUIRED, UNORDERED, find_markers
 from ._signature import OMITTED, entry_of, find_signatures, unwrap_partial
 from ._unbind import find_kind, unbind
 
@@ -31,6 +31,7 @@ class FunctionInfo:
         borrowed: whether the signature is that of a function inside a wrapper that takes anything;
             the wrapper may then accept a call that does not fit it.
         unordered: parameters in which the order of dicts does not count.
+        content: parameters whose paths count by what the files hold.
     """
 
     function: Callable[..., Any]
@@ -41,6 +42,7 @@ class FunctionInfo:
     required: frozenset[str] = frozenset()
     borrowed: bool = False
     unordered: frozenset[str] = frozenset()
+    content: frozenset[str] = frozenset()
 
     @property
     def is_main(self) -> bool:
@@ -210,6 +212,7 @@ def inspect_function(
         required,
         borrowed=borrowed,
         unordered=marked[UNORDERED],
+        content=marked[CONTENT],
     )
 
 

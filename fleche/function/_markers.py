@@ -1,4 +1,4 @@
-"""``Ignored[T]``, ``Required[T]`` and ``Unordered[T]``, and how to find them in annotations."""
+"""The markers of parameters, such as ``Ignored[T]``, and how to find them in annotations."""
 
 from __future__ import annotations
 
@@ -12,9 +12,11 @@ from typing import Annotated, Any, TypeVar, get_args, get_origin
 from ._signature import unwrap_partial
 
 __all__ = [
+    "CONTENT",
     "IGNORED",
     "REQUIRED",
     "UNORDERED",
+    "Content",
     "Ignored",
     "Marker",
     "Required",
@@ -35,6 +37,7 @@ class Marker:
 IGNORED = Marker("Ignored")
 REQUIRED = Marker("Required")
 UNORDERED = Marker("Unordered")
+CONTENT = Marker("Content")
 
 Ignored = Annotated[T, IGNORED]
 """``Ignored[T]`` is ``T`` to a type checker; fleche leaves the parameter out of the key."""
@@ -48,9 +51,22 @@ Unordered = Annotated[T, UNORDERED]
 That holds at any depth, and for what is built on dicts as well.
 """
 
+Content = Annotated[T, CONTENT]
+"""``Content[T]`` is ``T`` to a type checker; a path in the argument counts by what it names holds.
+
+That is the bytes of the file, or of the tree of a directory, and not the text of the path. The
+argument is a path, as an object or as text, or a list, tuple, set, dict or dataclass of paths, and
+the marker may stand inside as well: ``list[Content[Path]]``.
+"""
+
 VARIABLE = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
-MARKERS = {marker.name: marker for marker in (IGNORED, REQUIRED, UNORDERED)}
-GENERICS = {"Ignored": Ignored, "Required": Required, "Unordered": Unordered}
+MARKERS = {marker.name: marker for marker in (IGNORED, REQUIRED, UNORDERED, CONTENT)}
+GENERICS = {
+    "Ignored": Ignored,
+    "Required": Required,
+    "Unordered": Unordered,
+    "Content": Content,
+}
 
 
 def find_markers(
@@ -79,7 +95,10 @@ def shown_parameters(function: Callable[..., Any]) -> Mapping[str, inspect.Param
 
 
 def markers_of(annotation: Any, function: Callable[..., Any]) -> list[Marker]:
-    """Return the markers in an annotation, at its top or in a member of a union."""
+    """Return the markers in an annotation, at its top or in a member of a union.
+
+    ``Content`` counts at any depth: a path inside a list is a path.
+    """
     if isinstance(annotation, str):
         return markers_of_text(annotation, function)
     if get_origin(annotation) is Annotated:
@@ -88,7 +107,15 @@ def markers_of(annotation: Any, function: Callable[..., Any]) -> list[Marker]:
         return found + markers_of(inner, function)
     if is_union(get_origin(annotation)):
         return [marker for part in get_args(annotation) for marker in markers_of(part, function)]
-    return []
+    inside = [marker for part in parts_of(annotation) for marker in markers_of(part, function)]
+    return [CONTENT] if CONTENT in inside else []
+
+
+def parts_of(annotation: Any) -> list[Any]:
+    """Return the arguments of a generic type; a ``Literal`` has none that are types."""
+    if getattr(get_origin(annotation), "_name", "") == "Literal":
+        return []
+    return [part for part in get_args(annotation) if not isinstance(part, list)]
 
 
 def is_union(origin: Any) -> bool:

@@ -16,7 +16,7 @@ from types import ModuleType
 
 from blake3 import blake3
 
-from fleche._util import renewed_after_fork
+from fleche._util import renewed_after_fork, user_cache_directory
 from fleche.digest import dump_syntax
 
 __all__ = ["cache_directory", "digest_of_file", "digest_of_package", "write_json"]
@@ -68,8 +68,7 @@ def digest_of_package(module: ModuleType) -> str:
 
 def cache_directory(*parts: str) -> str:
     """Return a path below the user's cache directory."""
-    base = os.environ.get("XDG_CACHE_HOME") or os.path.join(os.path.expanduser("~"), ".cache")
-    return os.path.join(base, "fleche", "code", *parts)
+    return user_cache_directory("code", *parts)
 
 
 def write_json(path: str, content: object) -> None:

@@ -7,6 +7,8 @@ from fleche.parcel._definitions import class_apart as class_apart
 from fleche.parcel._definitions import class_named as class_named
 from fleche.parcel._definitions import function_named as function_named
 from fleche.parcel._definitions import type_named as type_named
+from fleche.parcel._files import File, FileBytes, is_kept, sweep_files
+from fleche.parcel._files import kept_file as kept_file
 from fleche.parcel._forms import bit_generator as bit_generator
 from fleche.parcel._forms import masked_array as masked_array
 from fleche.parcel._forms import memory_view as memory_view
@@ -23,6 +25,7 @@ from fleche.parcel._layout import (
     Head,
     Parcel,
     Section,
+    announces_file,
     check_signature,
     hash_bytes,
     length_of,
@@ -41,6 +44,7 @@ from fleche.parcel._packing import (
     pack_parts,
     read_bytes,
     receive,
+    spool,
     unpack,
     verify,
 )
@@ -69,6 +73,8 @@ __all__ = [
     "VERSION",
     "Buffer",
     "ClassName",
+    "File",
+    "FileBytes",
     "FileSource",
     "Head",
     "IncomingParcel",
@@ -81,10 +87,12 @@ __all__ = [
     "Source",
     "StreamSource",
     "allocate",
+    "announces_file",
     "check_signature",
     "explained",
     "hash_bytes",
     "inline",
+    "is_kept",
     "length_of",
     "pack",
     "pack_buffer",
@@ -93,6 +101,8 @@ __all__ = [
     "read_bytes",
     "receive",
     "sign",
+    "spool",
+    "sweep_files",
     "unpack",
     "verify",
     "zstd_available",

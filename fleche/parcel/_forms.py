@@ -11,6 +11,8 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
+from fleche.parcel._files import File, reduce_file
+
 __all__ = [
     "bit_generator",
     "masked_array",
@@ -29,7 +31,7 @@ _known: dict[type, Reducer] = {}
 
 def reducers() -> dict[type, Reducer]:
     """Return how objects of some types are reduced, by the exact type; numpy's once it is here."""
-    if len(_known) < 2 and "numpy" in sys.modules:
+    if len(_known) < 3 and "numpy" in sys.modules:
         _known.update(_numpy_reducers())
     return _known
 
@@ -156,6 +158,7 @@ def seed_sequence(
 
 
 _known[memoryview] = _reduce_view
+_known[File] = reduce_file
 
 for _function in (
     bit_generator,

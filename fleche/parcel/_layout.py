@@ -51,7 +51,7 @@ from xxhash import xxh3_128, xxh3_128_digest
 from fleche.digest import Address, Digest, hash_threads
 from fleche.errors import CorruptParcel, SignatureError
 from fleche.parcel._codecs import CODECS, Decompressor
-from fleche.parcel._source import Buffer, FileSource, MemorySource, Source
+from fleche.parcel._source import Buffer, FileSource, MemorySource, PrefixedFile, Source
 
 __all__ = [
     "ALIGNMENT",
@@ -62,7 +62,9 @@ __all__ = [
     "Head",
     "Parcel",
     "Section",
+    "announces_file",
     "assemble",
+    "assemble_file",
     "check_signature",
     "checksum",
     "hash_bytes",
@@ -129,7 +131,8 @@ class Head(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     XXH3-128 of the stream before compression (empty where the parcel holds no value),
     ``serializer`` and ``python`` name what wrote the stream. ``code`` says that the stream holds
     Python bytecode, which only the same ``python`` can read; ``definitions`` always does, but is
-    only read where a class of ``classes`` is not at hand.
+    only read where a class of ``classes`` is not at hand. ``files`` are the entries of the table
+    whose content is that of a file, and is never wanted in memory.
     """
 
     serializer: str
@@ -141,6 +144,7 @@ class Head(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     stream: Section
     buffers: tuple[Section, ...] = ()
     definitions: Section | None = None
+    files: tuple[int, ...] = ()
 
     @property
     def sections(self) -> tuple[Section, ...]:
@@ -287,6 +291,40 @@ class Parcel:
             self._check_variant(variant_of(content))
         return content
 
+    def content_chunks(self, index: int, size: int = 1 << 20) -> Iterator[Buffer]:
+        """Yield the content of one section in pieces, checked at its end.
+
+        Args:
+            index: which section; the stream is the first.
+            size: of what is read at a time at most.
+
+        Raises:
+            CorruptParcel: at the end, the bytes are damaged; or they are not here.
+        """
+        entry, source = self.sections[index], self.source
+        if not entry.inline:
+            raise CorruptParcel(f"{source.name}: refers to a buffer that is kept elsewhere")
+        hasher = _hasher(entry.stored, strong=self.signed)
+        ready: list[Buffer] = []
+        decompressor = None
+        if entry.codec:
+            decompressor = Decompressor(entry.codec, entry.size, ready.append, source.name)
+        begin = self._offsets[index]
+        for offset in range(0, entry.stored, size):
+            piece = source.read(begin + offset, min(size, entry.stored - offset))
+            hasher.update(piece)
+            if decompressor is None:
+                yield piece
+                continue
+            decompressor.feed(piece)
+            yield from ready
+            ready.clear()
+        if decompressor is not None:
+            decompressor.finish()
+            yield from ready
+        if hasher.digest() != entry.checksum:
+            raise CorruptParcel(f"{source.name}: the checksum of a file does not match")
+
     def _check_variant(self, found: bytes) -> None:
         if found != self.head.variant:
             raise CorruptParcel(f"{self.source.name}: its stream is not that of its variant")
@@ -422,17 +460,10 @@ def assemble(head: Head, contents: Sequence[Buffer], keys: Sequence[bytes] = ())
         contents: the stored bytes of each inline section in their order.
         keys: the first one, if any, signs.
     """
-    encoded = _encode_head(head)
-    sections = head.sections
-    start = _PROLOGUE.size + len(encoded) + (_STRONG + SIGNATURE if keys else _WEAK)
-    offsets, total = _lay_out(start, sections)
-    prologue = _PROLOGUE.pack(MAGIC, VERSION, _SIGNED if keys else 0, len(encoded), total)
-    preamble = prologue + encoded
-    preamble += checksum(preamble, strong=bool(keys))
-    preamble += sign(preamble, keys)
-    pieces: list[Buffer] = [preamble]
-    position = len(preamble)
-    inline = [offset for offset, entry in zip(offsets, sections, strict=True) if entry.inline]
+    parts = _begin(head, keys)
+    pieces: list[Buffer] = [parts.preamble]
+    position = len(parts.preamble)
+    inline = [at for at, entry in zip(parts.offsets, parts.sections, strict=True) if entry.inline]
     for offset, content in zip(inline, contents, strict=True):
         if offset > position:
             pieces.append(bytes(offset - position))
@@ -441,12 +472,53 @@ def assemble(head: Head, contents: Sequence[Buffer], keys: Sequence[bytes] = ())
             pieces.append(content)
         position = offset + size
     source = MemorySource([memoryview(piece).cast("B") for piece in pieces])
-    return Parcel(source, _Assembled(head, sections, bool(keys), preamble, offsets, total))
+    return Parcel(source, parts)
+
+
+def assemble_file(head: Head, path: str, keys: Sequence[bytes] = ()) -> Parcel:
+    """Lay out a parcel whose only section is the file at ``path``, which is not read before time.
+
+    Args:
+        head: the head; its stream must describe the file.
+        path: of a file that will not change.
+        keys: the first one, if any, signs.
+    """
+    parts = _begin(head, keys)
+    padding = bytes(parts.offsets[0] - len(parts.preamble))
+    return Parcel(PrefixedFile(parts.preamble + padding, path, head.stream.size), parts)
+
+
+def _begin(head: Head, keys: Sequence[bytes]) -> _Assembled:
+    """Lay out everything before the first section."""
+    encoded = _encode_head(head)
+    sections = head.sections
+    start = _PROLOGUE.size + len(encoded) + (_STRONG + SIGNATURE if keys else _WEAK)
+    offsets, total = _lay_out(start, sections)
+    prologue = _PROLOGUE.pack(MAGIC, VERSION, _SIGNED if keys else 0, len(encoded), total)
+    preamble = prologue + encoded
+    preamble += checksum(preamble, strong=bool(keys))
+    preamble += sign(preamble, keys)
+    return _Assembled(head, sections, bool(keys), preamble, offsets, total)
 
 
 def _short(address: str) -> str:
     digest, dot, variant = address.partition(".")
     return digest[:12] + dot + variant[:8]
+
+
+def announces_file(begun: Buffer) -> bool:
+    """Return whether the first bytes of a parcel say that it is the content of a file.
+
+    Nothing is checked: who takes it for one in error loses time, not more.
+    """
+    if len(begun) < _PROLOGUE.size:
+        return False
+    length = _PROLOGUE.unpack(begun[: _PROLOGUE.size])[3]
+    try:
+        head = _decode_head(begun[_PROLOGUE.size : _PROLOGUE.size + length])
+    except (msgspec.MsgspecError, ValueError, RecursionError):
+        return False
+    return head.serializer == BUFFER and bool(head.files)
 
 
 def length_of(begun: Buffer) -> int:
@@ -557,6 +629,9 @@ def _check_table(head: Head, sections: Sequence[Section], name: str, *, signed: 
             raise CorruptParcel(f"{name}: the table has an impossible entry")
     if not head.stream.inline or (head.definitions and not head.definitions.inline):
         raise CorruptParcel(f"{name}: the stream or the definitions are not in it")
+    most = 0 if head.serializer == BUFFER else len(head.buffers)
+    if any(not min(1, most) <= index <= most for index in head.files):
+        raise CorruptParcel(f"{name}: the table has no such file")
     if len(head.variant) not in (0, _WEAK):
         raise CorruptParcel(f"{name}: the variant has {len(head.variant)} bytes")
     plain = not signed and not head.stream.codec

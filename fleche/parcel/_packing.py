@@ -9,30 +9,34 @@ signed and checked like any other.
 
 from __future__ import annotations
 
+import contextlib
 import os
+import secrets
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, TypeAlias
 
 import msgspec
 
-from fleche._util import override
+from fleche._util import override, user_cache_directory
 from fleche.digest import BufferDigests, Digest
-from fleche.errors import CorruptParcel, ParcelError, UnpackError
+from fleche.errors import CorruptParcel, ParcelError, StorageError, UnpackError
 from fleche.parcel._codecs import CODECS, compress
+from fleche.parcel._files import FileBytes, FileSection, is_kept
 from fleche.parcel._layout import (
     BUFFER,
     Head,
     Parcel,
     Section,
     assemble,
+    assemble_file,
     checksum,
     hash_bytes,
     variant_of,
 )
-from fleche.parcel._pickles import SERIALIZERS, Pickled, deserialize, serialize
-from fleche.parcel._source import Buffer, StreamSource
+from fleche.parcel._pickles import BUFFER_MIN, SERIALIZERS, Pickled, deserialize, serialize
+from fleche.parcel._source import Buffer, StreamSource, explained
 
 __all__ = [
     "PYTHON",
@@ -47,6 +51,7 @@ __all__ = [
     "pack_parts",
     "read_bytes",
     "receive",
+    "spool",
     "unpack",
     "verify",
 ]
@@ -57,17 +62,22 @@ SHARED_MAX = 16
 """How many buffers of one value are kept apart, the largest: file systems run out of inodes."""
 
 
+Content: TypeAlias = "memoryview | FileBytes"
+"""What a buffer holds: memory, or a file."""
+
+
 @dataclass(frozen=True)
 class Packed:
     """A value in parts.
 
     Attributes:
         main: the parcel of the value, which may refer to buffers.
-        buffers: the content of those buffers by their BLAKE3; the memory is that of the value.
+        buffers: the content of those buffers by their BLAKE3; the memory is that of the value, and
+            the files are its own, kept.
     """
 
     main: Parcel
-    buffers: Mapping[Digest, memoryview]
+    buffers: Mapping[Digest, Content]
 
 
 def pack(
@@ -78,6 +88,7 @@ def pack(
     compression: str | None = None,
     keys: Sequence[bytes] = (),
     buffers: BufferDigests | None = None,
+    place: str = "",
 ) -> Parcel:
     """Serialize ``obj`` once.
 
@@ -92,6 +103,7 @@ def pack(
         keys: secrets; the first one signs.
         buffers: what digesting ``obj`` has found out about its buffers. Should one have changed
             since, a signed parcel will not open: it is not the value of ``digest``.
+        place: the directory where files inside are kept; empty: that of the user.
 
     Raises:
         MissingExtra: a package that is needed is not installed.
@@ -99,11 +111,21 @@ def pack(
     """
     pickled = serialize(serializer, obj)
     strong = bool(keys)
-    parts = [
-        _store(each, compression, strong=strong, known=_known(each, buffers) if strong else None)
-        for each in pickled.buffers
-    ]
+    parts: list[tuple[Section, Buffer]] = []
+    for each in _contents(pickled, place):
+        known = _known(each, buffers) if strong else None
+        if isinstance(each, FileBytes):
+            parts.append(_store(each.read(), None, strong=strong, known=known))
+        else:
+            parts.append(_store(each, compression, strong=strong, known=known))
     return _assembled(pickled, parts, serializer, digest, compression, keys)
+
+
+def _contents(pickled: Pickled, place: str) -> list[Content]:
+    """Return what the buffers of a stream hold; files are kept in ``place``."""
+    return [
+        each if isinstance(each, memoryview) else FileBytes(each, place) for each in pickled.buffers
+    ]
 
 
 def pack_parts(
@@ -114,20 +136,29 @@ def pack_parts(
     compression: str | None = None,
     keys: Sequence[bytes] = (),
     buffers: BufferDigests | None = None,
+    place: str = "",
 ) -> Packed:
     """Serialize ``obj`` once, its largest buffers apart, so that other values can share them.
 
-    Small buffers, and those beyond the 16 largest, are in the main parcel. Arguments and exceptions
-    are those of :func:`pack`.
+    Small buffers, and those beyond the 16 largest, are in the main parcel; files are apart, unless
+    they are small. Arguments and exceptions are those of :func:`pack`.
     """
     pickled = serialize(serializer, obj)
-    names = [_known(each, buffers) or Digest(hash_bytes(each).hex()) for each in pickled.buffers]
-    apart = _largest(dict(zip(names, pickled.buffers, strict=True)), SHARED_MAX)
+    contents = _contents(pickled, place)
+    names = [
+        each.name
+        if isinstance(each, FileBytes)
+        else _known(each, buffers) or Digest(hash_bytes(each).hex())
+        for each in contents
+    ]
+    apart = _largest(dict(zip(names, contents, strict=True)), SHARED_MAX)
     parts: list[tuple[Section, Buffer]] = []
-    for name, content in zip(names, pickled.buffers, strict=True):
+    for name, content in zip(names, contents, strict=True):
         if name in apart:
             section = Section(content.nbytes, 0, "", bytes.fromhex(name), inline=False)
             parts.append((section, b""))
+        elif isinstance(content, FileBytes):
+            parts.append(_store(content.read(), compression, strong=bool(keys), known=name))
         else:
             parts.append(_store(content, compression, strong=bool(keys), known=name))
     return Packed(_assembled(pickled, parts, serializer, digest, compression, keys), apart)
@@ -159,18 +190,31 @@ def _assembled(
         stream=stream[0],
         buffers=tuple(section for section, _ in buffers),
         definitions=definitions,
+        files=tuple(
+            index
+            for index, each in enumerate(pickled.buffers, 1)
+            if not isinstance(each, memoryview)
+        ),
     )
     return assemble(head, [stored for section, stored in parts if section.inline], keys)
 
 
-def _largest(contents: Mapping[Digest, memoryview], most: int) -> dict[Digest, memoryview]:
-    """Return the ``most`` largest of some buffers, in their order."""
-    ranked = sorted(contents, key=lambda found: -contents[found].nbytes)
-    kept = set(ranked[:most])
+def _largest(contents: Mapping[Digest, Content], most: int) -> dict[Digest, Content]:
+    """Return the ``most`` largest of some buffers, and all files but small ones, in their order."""
+    files = {
+        found
+        for found, content in contents.items()
+        if isinstance(content, FileBytes) and content.nbytes >= BUFFER_MIN
+    }
+    memory = [each for each in contents if not isinstance(contents[each], FileBytes)]
+    ranked = sorted(memory, key=lambda found: -contents[found].nbytes)
+    kept = files.union(ranked[:most])
     return {found: content for found, content in contents.items() if found in kept}
 
 
-def _known(content: memoryview, buffers: BufferDigests | None) -> Digest | None:
+def _known(content: Content, buffers: BufferDigests | None) -> Digest | None:
+    if isinstance(content, FileBytes):
+        return content.name
     return buffers.find(content) if buffers else None
 
 
@@ -200,16 +244,26 @@ def _store(
 
 
 def pack_buffer(
-    content: Buffer, digest: str, *, compression: str | None = None, keys: Sequence[bytes] = ()
+    content: Buffer | FileBytes,
+    digest: str,
+    *,
+    compression: str | None = None,
+    keys: Sequence[bytes] = (),
 ) -> Parcel:
     """Return the parcel of a buffer, without copying it.
 
     Args:
-        content: contiguous memory, which must be written or sent before it changes.
+        content: contiguous memory, which must be written or sent before it changes; or a file.
         digest: the BLAKE3 of ``content``.
-        compression: ``"zlib"`` or ``"zstd"``; what does not shrink is left as it is.
+        compression: ``"zlib"`` or ``"zstd"``; what does not shrink is left as it is, and so is a
+            file.
         keys: secrets; the first one signs.
     """
+    if isinstance(content, FileBytes):
+        found = bytes.fromhex(digest) if keys else content.weak
+        section = Section(content.nbytes, content.nbytes, "", found)
+        head = Head(serializer=BUFFER, digest=str(digest), stream=section, files=(0,))
+        return assemble_file(head, content.path, keys)
     section, stored = _store(content, compression, strong=bool(keys), known=digest)
     return assemble(Head(serializer=BUFFER, digest=str(digest), stream=section), [stored], keys)
 
@@ -256,6 +310,7 @@ def unpack(
     digest: str = "",
     keys: Sequence[bytes] = (),
     buffers: Mapping[Digest, Parcel] | None = None,
+    place: str = "",
 ) -> Any:
     """Make the object again, after every check.
 
@@ -266,7 +321,9 @@ def unpack(
         parcel: what :func:`pack` returned, from wherever it has been. It may be spent by this.
         digest: the digest or address that the value must have (empty: any).
         keys: secrets; if there are any, one of them must have signed the parcel and its buffers.
-        buffers: the parcels of the buffers that it refers to; they may be spent by this.
+        buffers: the parcels of the buffers that it refers to; they may be spent by this. That of a
+            file need not be there if the file is kept already.
+        place: the directory where files inside are kept; empty: that of the user.
 
     Raises:
         CorruptParcel: altered bytes, another value's parcel, or a buffer is not given.
@@ -288,7 +345,11 @@ def unpack(
         shared = _take_shared(parcel, held, keys) if parcel.references else {}
         stream = parcel.content(0)
         contents = [
-            shared[index] if index in shared else parcel.content(index, lazy=True)
+            _file_section(parcel, index, held, keys, place)
+            if index in head.files
+            else shared[index]
+            if index in shared
+            else parcel.content(index, lazy=True)
             for index in range(1, len(head.buffers) + 1)
         ]
     except MemoryError:
@@ -302,6 +363,22 @@ def unpack(
     return obj
 
 
+def _file_section(
+    parcel: Parcel,
+    index: int,
+    buffers: Mapping[Digest, Parcel],
+    keys: Sequence[bytes],
+    place: str,
+) -> FileSection:
+    """Return where the content of a file can be read, should it not be kept already."""
+    entry = parcel.sections[index]
+    if entry.inline:
+        return FileSection(parcel, index, place)
+    if entry.checksum.hex() not in buffers:
+        return FileSection(None, 0, place)
+    return FileSection(_held(parcel, entry, buffers, keys), 0, place)
+
+
 def _other_python(head: Head) -> UnpackError:
     return UnpackError(
         f"value {head.digest[:12]} holds code (a function or class of __main__) compiled by "
@@ -310,7 +387,7 @@ def _other_python(head: Head) -> UnpackError:
     )
 
 
-def _loads(parcel: Parcel, stream: Buffer, buffers: list[Buffer]) -> Any:
+def _loads(parcel: Parcel, stream: Buffer, buffers: list[Buffer | FileSection]) -> Any:
     head = parcel.head
 
     def definitions() -> Buffer:
@@ -322,7 +399,7 @@ def _loads(parcel: Parcel, stream: Buffer, buffers: list[Buffer]) -> Any:
 
     try:
         return deserialize(head.serializer, stream, buffers, definitions)
-    except ParcelError:
+    except (ParcelError, StorageError):
         raise
     except Exception as error:
         hint = ""
@@ -403,7 +480,7 @@ def _take_shared(
     taken: dict[bytes, Buffer] = {}
     contents: dict[int, Buffer] = {}
     for index, entry in enumerate(parcel.sections):
-        if entry.inline:
+        if entry.inline or index in parcel.head.files:
             continue
         held = _held(parcel, entry, buffers, keys)
         if entry.checksum in taken and not held.source.mapped:
@@ -471,13 +548,42 @@ def receive(memory: memoryview, filled: Iterable[Buffer], name: str = "incoming 
     return parcel
 
 
+def spool(source: StreamSource) -> Parcel:
+    """Return a parcel that arrives, checked, as a file on this machine, which goes when it closes.
+
+    The file is in the user's cache directory, since that for temporary files may be memory.
+
+    Raises:
+        CorruptParcel: the bytes are not those of one sound parcel.
+        StorageError: they cannot be written.
+    """
+    directory = user_cache_directory("kept")
+    path = os.path.join(directory, f"{secrets.token_hex(8)}.tmp")
+    with explained("write", path):
+        os.makedirs(directory, exist_ok=True)
+        try:
+            with open(path, "xb", buffering=0) as file:
+                for chunk in IncomingParcel(source).chunks():
+                    view = memoryview(chunk)
+                    while view:
+                        view = view[file.write(view) :]
+            return Parcel.from_file(path)
+        finally:
+            with contextlib.suppress(OSError):
+                os.unlink(path)  # it is there as long as it is open
+
+
 @dataclass(frozen=True)
 class Packing:
-    """How one cache packs and opens values: its serializer, compression and secrets."""
+    """How one cache packs and opens values: its serializer, compression and secrets.
+
+    Files inside are kept in ``place``; if that is empty, in the cache directory of the user.
+    """
 
     serializer: str = "cloudpickle"
     compression: str | None = None
     keys: tuple[bytes, ...] = field(default=(), repr=False)
+    place: str = field(default="", compare=False)
 
     def __post_init__(self) -> None:
         if self.serializer not in SERIALIZERS:
@@ -501,6 +607,7 @@ class Packing:
             compression=self.compression,
             keys=self.keys,
             buffers=buffers,
+            place=self.place,
         )
 
     def pack_parts(
@@ -514,9 +621,10 @@ class Packing:
             compression=self.compression,
             keys=self.keys,
             buffers=buffers,
+            place=self.place,
         )
 
-    def pack_buffer(self, content: Buffer, digest: str) -> Parcel:
+    def pack_buffer(self, content: Content, digest: str) -> Parcel:
         """Pack one of the buffers of :meth:`pack_parts`, to be kept apart."""
         return pack_buffer(content, digest, compression=self.compression, keys=self.keys)
 
@@ -527,4 +635,14 @@ class Packing:
         buffers: Mapping[Digest, Parcel] | None = None,
     ) -> Any:
         """Open as :func:`unpack` does."""
-        return unpack(parcel, digest=digest, keys=self.keys, buffers=buffers)
+        return unpack(parcel, digest=digest, keys=self.keys, buffers=buffers, place=self.place)
+
+    def needed(self, parcel: Parcel) -> list[Digest]:
+        """Return the buffers without which ``parcel`` cannot be opened here.
+
+        Those of files that are kept already are left out.
+        """
+        files = {parcel.sections[index].checksum.hex() for index in parcel.head.files}
+        return [
+            each for each in parcel.references if each not in files or not is_kept(self.place, each)
+        ]

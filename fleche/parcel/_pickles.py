@@ -21,6 +21,7 @@ from typing import Any, ClassVar
 from fleche.digest import digest, find_reducer
 from fleche.errors import MissingExtra
 from fleche.parcel._definitions import Loader, Named
+from fleche.parcel._files import ContentMarker, File, FileSection
 from fleche.parcel._forms import reducers
 from fleche.parcel._layout import ClassName
 from fleche.parcel._source import Buffer
@@ -46,14 +47,15 @@ class Pickled:
 
     Attributes:
         stream: the pickle stream.
-        buffers: the large buffers that are not in it, in their order.
+        buffers: the large buffers that are not in it, in their order; a :class:`File` stands for
+            its content.
         code: whether the stream itself holds bytecode.
         classes: the classes and functions of ``__main__`` that it names.
         definitions: those by value, pickled; empty if there are none.
     """
 
     stream: Buffer
-    buffers: list[memoryview]
+    buffers: list[memoryview | File]
     code: bool = False
     classes: tuple[ClassName, ...] = ()
     definitions: bytes = b""
@@ -95,12 +97,15 @@ class _Notes:
     def __init__(self) -> None:
         self.file = io.BytesIO()
         self.named = Named()
-        self.buffers: list[memoryview] = []
+        self.buffers: list[memoryview | File] = []
         self.code = False
 
     def keep(self, buffer: pickle.PickleBuffer) -> bool:
         """Take a large buffer out of the stream; return whether it stays in."""
         with memoryview(buffer) as view:
+            if type(view.obj) is ContentMarker:
+                self.buffers.append(view.obj.file)
+                return False
             large = view.nbytes >= BUFFER_MIN and view.contiguous
         if large and len(self.buffers) < _MANY_BUFFERS:
             self.buffers.append(buffer.raw())
@@ -346,7 +351,7 @@ def _dill_pickler() -> Any:
 def deserialize(
     serializer: str,
     stream: Buffer,
-    buffers: list[Buffer],
+    buffers: list[Buffer | FileSection],
     definitions: Callable[[], Buffer] = bytes,
 ) -> Any:
     """Return the object of a pickle stream, made over ``buffers``.
@@ -427,7 +432,7 @@ def _moved(module: str) -> str:
 
 
 class _Unpickler(_Finding, pickle.Unpickler):
-    def __init__(self, stream: Buffer, buffers: Iterable[Buffer], loader: Loader) -> None:
+    def __init__(self, stream: Buffer, buffers: Iterable[Any], loader: Loader) -> None:
         super().__init__(io.BytesIO(stream), buffers=buffers)
         self.loader = loader
 
@@ -440,7 +445,7 @@ def _dill_unpickler() -> Any:
         return None  # plain data do not need it
 
     class DillUnpickler(_Finding, dill.Unpickler):  # type: ignore[misc]
-        def __init__(self, stream: Buffer, buffers: Iterable[Buffer], loader: Loader) -> None:
+        def __init__(self, stream: Buffer, buffers: Iterable[Any], loader: Loader) -> None:
             super().__init__(io.BytesIO(stream), buffers=buffers)
             self.loader = loader
 

@@ -18,6 +18,7 @@ __all__ = [
     "Buffer",
     "FileSource",
     "MemorySource",
+    "PrefixedFile",
     "Seen",
     "Source",
     "StreamSource",
@@ -258,6 +259,56 @@ class FileSource(Source):
     def __del__(self) -> None:
         if hasattr(self, "_file"):
             self.close()
+
+
+class PrefixedFile(Source):
+    """A few bytes in memory, then a file, which is opened when it is read.
+
+    The file must not change meanwhile; if it is shorter than it was, that is an error.
+    """
+
+    mapped = False
+
+    def __init__(self, prefix: bytes, path: str, size: int) -> None:
+        """Put ``prefix`` before the ``size`` bytes of the file at ``path``."""
+        self.name = path
+        self._prefix = prefix
+        self.size = len(prefix) + size
+
+    def read(self, offset: int, size: int) -> Buffer:
+        """Return a fresh buffer."""
+        start = offset - len(self._prefix)
+        begun = self._prefix[offset : offset + size]
+        if len(begun) == size:
+            return begun
+        with explained("read", self.name), contextlib.closing(FileSource(self.name)) as file:
+            rest = file.read(max(0, start), size - len(begun))
+        return b"".join((begun, rest)) if begun else rest
+
+    @override
+    def take(self, offset: int, size: int, seen: Seen | None = None) -> Buffer:
+        found = allocate(max(0, min(size, self.size - offset)))
+        found[:] = self.read(offset, size)
+        if seen:
+            seen(found)
+        return found
+
+    def chunks(self, size: int) -> Iterator[Buffer]:
+        """Yield the prefix, then fresh buffers, one at a time in memory."""
+        yield self._prefix
+        with explained("read", self.name), contextlib.closing(FileSource(self.name)) as file:
+            done = len(self._prefix)
+            for piece in file.chunks(size):
+                done += len(piece)
+                yield piece
+        if done != self.size:
+            raise StorageError(f"{self.name}: it changed while it was stored; compute it again")
+
+    def opened(self) -> None:
+        """Nothing is held."""
+
+    def close(self) -> None:
+        """Nothing is held."""
 
 
 class StreamSource(Source):

@@ -15,7 +15,15 @@ from typing import Any, NoReturn, TypeAlias, TypeVar
 
 from fleche._util import __version__
 from fleche.errors import CorruptParcel, ProtocolError, RemoteConnectionError
-from fleche.parcel import Buffer, Parcel, allocate, receive
+from fleche.parcel import (
+    Buffer,
+    Parcel,
+    StreamSource,
+    allocate,
+    announces_file,
+    receive,
+    spool,
+)
 from fleche.remote._compression import Compression, WireCodec, available_codecs, choose_codec
 from fleche.remote._errors import Busy, from_failure
 from fleche.remote._frames import Frame, Kind
@@ -43,6 +51,9 @@ AHEAD = 16
 
 AHEAD_BYTES = 1 << 24
 """How many bytes follow them at most, the last of them excepted."""
+
+_WORTH_A_LOOK = 1 << 20
+"""Of a parcel of so many bytes the first are looked at, before there is memory for all."""
 
 BUSY_PAUSE = 0.02
 """Seconds before a request that the server had no room for is sent again for the first time."""
@@ -164,11 +175,16 @@ class PendingRequest:
             CorruptParcel: it arrived, or is kept, damaged; the request goes on after it.
         """
         assert found.size is not None
+        begun: Buffer = b""
+        if found.size >= _WORTH_A_LOOK:
+            begun = self._first_data()
+            if announces_file(begun):
+                return self._download_file(found.size, begun, name)
         try:
             memory = allocate(found.size)
         except MemoryError:
             self._stream.break_off(f"it announced a value of {found.size} bytes")
-        filled = self._filled(memory)
+        filled = self._filled(memory, begun)
         try:
             return receive(memory, filled, name)
         except CorruptParcel:
@@ -176,10 +192,52 @@ class PendingRequest:
                 pass
             raise
 
-    def _filled(self, memory: memoryview) -> Iterator[Buffer]:
-        """Yield consecutive parts of ``memory`` as they are filled."""
+    def _first_data(self) -> Buffer:
+        frame = self._stream.receive()
+        if frame is None:
+            return b""
+        if frame.kind is not Kind.DATA:
+            self._raise_failure(frame)
+        return frame.payload
+
+    def _download_file(self, size: int, begun: Buffer, name: str) -> Parcel:
+        """Return a parcel that never is in memory as a whole: the content of a file.
+
+        Raises:
+            CorruptParcel: as :meth:`download`.
+            StorageError: it cannot be written on this machine.
+        """
+        pieces = self._data(size, begun)
+        try:
+            return spool(StreamSource(size, pieces, name))
+        except CorruptParcel:
+            for _ in pieces:  # the rest of it
+                pass
+            raise
+
+    def _data(self, size: int, begun: Buffer) -> Iterator[Buffer]:
+        """Yield ``size`` bytes as they come."""
+        piece, position = begun, 0
+        while True:
+            position += len(piece)
+            if position > size:
+                self._stream.break_off(f"it sent more than the {size} bytes announced")
+            yield piece
+            if position == size or (frame := self._stream.receive()) is None:
+                return
+            if frame.kind is not Kind.DATA:
+                self._raise_failure(frame)
+            piece = frame.payload
+
+    def _filled(self, memory: memoryview, begun: Buffer) -> Iterator[Buffer]:
+        """Yield consecutive parts of ``memory`` as they are filled, after what has ``begun``."""
         self._stream.expect(memory)
-        position = 0
+        position = len(begun)
+        if position > len(memory):
+            self._stream.break_off(f"it sent more than the {len(memory)} bytes announced")
+        if position:
+            memory[:position] = begun
+            yield memory[:position]
         while position < len(memory) and (frame := self._stream.receive()) is not None:
             payload = frame.payload
             if frame.kind is not Kind.DATA:

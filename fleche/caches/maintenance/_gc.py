@@ -19,10 +19,13 @@ Why :func:`collect` takes nothing that is needed:
   them too young. A value that is not trusted here speaks for its buffers all the same; one whose
   head is damaged can never be opened, and needs none. If only a newer fleche can read what a value
   needs, no buffer goes. A parcel that travels with its record needs its buffers as the entry does.
+- The copies that are kept of files (:class:`fleche.File`) go when their content has gone, unless a
+  file that is alive, in any process of this machine, names them.
 """
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
@@ -30,6 +33,7 @@ from fleche.caches.maintenance._index import ReferenceIndex, Steps, advise
 from fleche.caches.maintenance._reports import Gc, GcReport
 from fleche.digest import Address
 from fleche.errors import ParcelError, StorageError
+from fleche.parcel import sweep_files
 from fleche.storage import CallStorage, Entry, ValueStorage
 
 if TYPE_CHECKING:
@@ -79,6 +83,12 @@ def collect(
         needed = _needed_buffers(values, (e.key for e in entries if e.key not in gone))
         garbage = [each for each in buffers if each.key not in needed]
         removed += _remove(values, garbage, limit, steps, dry_run=task.dry_run)
+    if values.packing.place and not task.dry_run:
+        sweep_files(
+            values.packing.place,
+            time.time() - task.grace,
+            lambda hashed: bool(values.contains_many([Address.of(hashed)])),
+        )
     return GcReport(
         removed=len(removed),
         freed=sum(each.size for each in removed),

@@ -131,7 +131,9 @@ class _Configured(FileEntries[T], Generic[T]):
             root=path, compress=compress, secret_key=secret_key, mmap=mmap, durable=durable
         )
         self._serializer = serializer
-        self._packing = Packing(serializer, compress, keys_of(secret_key))
+        self._packing = Packing(
+            serializer, compress, keys_of(secret_key), os.path.join(path, "files")
+        )
         super().__init__(Files(path, SUFFIXES[self._kind], durable=durable))
 
     @classmethod

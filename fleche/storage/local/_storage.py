@@ -16,6 +16,7 @@ import os
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
@@ -199,7 +200,7 @@ class ValueLocal(_Local, ValueStorage):
             mmap=options.mmap,
             durable=options.durable,
         )
-        self.packing = self._files.packing
+        self.packing = replace(self._files.packing, place=str(Path(options.root) / "files"))
 
     # -- the five methods --------------------------------------------------------------------------
 
