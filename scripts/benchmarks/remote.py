@@ -21,7 +21,7 @@ from fleche.parcel import pack
 from fleche.remote import LocalSubprocessChannel, RemoteCache, SshChannel
 from fleche.storage import CallMemory, ValueMemory
 from scripts.benchmarks.measure import MEMORY, REPORTED, Benchmark, Contender, Setting, Suite
-from tests.helpers.sshd import running_sshd
+from scripts.benchmarks.sshd import running_sshd
 
 __all__ = ["BENCHMARKS"]
 
@@ -40,7 +40,7 @@ def _workdir(setting: Setting) -> Path:
     workdir = setting.directory / "served"
     workdir.mkdir(exist_ok=True)
     (workdir / "fleche.toml").write_text(
-        '[default]\ncache = "c"\nroot = true\n[c]\ntemplate = "sql"\nroot = "store"\n'
+        '[default]\ncache = "c"\nroot = true\n[c]\ntype = "local"\nroot = "store"\n'
     )
     return workdir
 
