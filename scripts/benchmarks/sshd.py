@@ -74,7 +74,7 @@ def running_sshd() -> Iterator[Server]:
         if os.geteuid() == 0:
             Path("/run/sshd").mkdir(mode=0o755, exist_ok=True)  # for privilege separation
         log = directory / "sshd.log"
-        command = [sshd, "-D", "-f", directory / "server", "-E", log]
+        command = [sshd, "-D", "-f", str(directory / "server"), "-E", str(log)]
         with subprocess.Popen(command, stdin=subprocess.DEVNULL) as process:
             try:
                 _wait_for(process, port, log)
@@ -85,7 +85,7 @@ def running_sshd() -> Iterator[Server]:
 
 def _write_files(directory: Path, port: int) -> None:
     for key in ("host_key", "user_key"):
-        command = ["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", directory / key]
+        command = ["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(directory / key)]
         subprocess.run(command, check=True, stdin=subprocess.DEVNULL)
     (directory / "known_hosts").write_text(f"bench {(directory / 'host_key.pub').read_text()}")
     user = pwd.getpwuid(os.geteuid()).pw_name
