@@ -1,8 +1,8 @@
-"""Write the pages of the reference: one for every public module, each name on one of them only.
+"""Write the pages of the reference: one for every package, each name on one of them only.
 
-A name that a family such as `fleche.caches` re-exports is explained on the family's page, where
-people import it from. Wherever else a name can be imported from, the front page `fleche` above all,
-there is a link.
+Public is what a package's `__init__` exports. A name that a family such as `fleche.caches` has from
+a package below it is explained on the family's page, where people import it from. Wherever else a
+name can be imported from, the front page `fleche` above all, there is a link.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from functools import cache
 from importlib import import_module
 from pathlib import Path
+from shutil import rmtree
 from types import ModuleType
 
 import fleche
@@ -19,8 +20,9 @@ PACKAGE = "fleche"
 
 
 def write(directory: Path) -> None:
-    """Write `<module>.rst` for every public module, those inside of a family in `inside`."""
-    (directory / "inside").mkdir(parents=True, exist_ok=True)
+    """Write `<name>.rst` for every package, and for every public module that is in none."""
+    rmtree(directory, ignore_errors=True)
+    directory.mkdir(parents=True)
     homes = _homes()
     for name, module in _modules().items():
         own, links = [], []
@@ -31,9 +33,8 @@ def write(directory: Path) -> None:
             else:
                 links.append(f"{home}.{public}")
         if own or name == PACKAGE:
-            room = directory / "inside" if _is_inside(name) else directory
-            heirs = [] if _is_inside(name) else [each for each in own if _is_heir(module, each)]
-            (room / f"{name}.rst").write_text(_page(name, own, heirs, links))
+            heirs = [each for each in own if _is_heir(module, each)]
+            (directory / f"{name}.rst").write_text(_page(name, own, heirs, links))
 
 
 def _page(name: str, own: list[str], heirs: list[str], links: list[str]) -> str:
@@ -49,10 +50,6 @@ def _page(name: str, own: list[str], heirs: list[str], links: list[str]) -> str:
     return "\n".join([*lines, ""])
 
 
-def _is_inside(name: str) -> bool:
-    return name.count(".") > 1
-
-
 def _is_heir(module: ModuleType, name: str) -> bool:
     """Whether a class has its methods from one that no reader is sent to."""
     value = getattr(module, name)
@@ -61,7 +58,7 @@ def _is_heir(module: ModuleType, name: str) -> bool:
     homes = _homes()
     for base in value.__bases__:
         home = homes.get((base.__name__, id(base)))
-        if base.__module__.startswith(f"{PACKAGE}.") and (home is None or _is_inside(home)):
+        if base.__module__.startswith(f"{PACKAGE}.") and home is None:
             return True
     return False
 
@@ -71,7 +68,7 @@ _EXPLAINED_ELSEWHERE = {"object", "str", "tuple", "BaseException", "Generic", "A
 
 @cache
 def _homes() -> dict[tuple[str, int], str]:
-    """Where each public name is explained: a family before its rooms, the front page last."""
+    """Where each public name is explained: a family before what is in it, the front page last."""
     homes: dict[tuple[str, int], str] = {}
     modules = _modules()
     for name in sorted(modules, key=lambda name: (name == PACKAGE, name.count("."), name)):
@@ -103,6 +100,8 @@ def _names() -> Iterator[str]:
     for root in map(Path, fleche.__path__):
         for path in root.rglob("*.py"):
             parts = path.relative_to(root).with_suffix("").parts
-            parts = parts[:-1] if parts[-1] == "__init__" else parts
-            if not any(part.startswith("_") for part in parts):
+            is_package = parts[-1] == "__init__"
+            parts = parts[:-1] if is_package else parts
+            public = not any(part.startswith("_") for part in parts)
+            if public and (is_package or len(parts) == 1):
                 yield ".".join((PACKAGE, *parts))

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -86,6 +88,33 @@ def test_the_text_says_ratios_first() -> None:
     text = as_text("name", benchmark, measure.measure(benchmark, 1))
     assert "b  1.50  (1.50 to 1.50)" in text
     assert text.index("1.50") < text.index("a 2 ms, b 3 ms")
+
+
+def test_they_need_nothing_of_the_tests() -> None:
+    """From a fresh clone `scripts/bench` installs no pytest."""
+    program = (
+        "import sys, scripts.benchmarks.local, scripts.benchmarks.remote, scripts.benchmarks.house;"
+        "print([name for name in sys.modules if name.split('.')[0] in ('pytest', 'tests')])"
+    )
+    root = Path(__file__).parents[1]
+    command = [sys.executable, "-c", program]
+    ran = subprocess.run(command, cwd=root, capture_output=True, text=True, check=True)
+    assert ran.stdout == "[]\n"
+
+
+def test_the_house_is_counted(capsys: pytest.CaptureFixture[str]) -> None:
+    """What there is to read, and how many calls a hit and a miss run through."""
+    main(["house"])
+    table = capsys.readouterr().out
+    found = dict(line.rsplit("  ", 1) for line in table.splitlines())
+    found = {name.strip(): value for name, value in found.items()}
+    assert int(found["lines of code"]) > int(found["files"]) > 0
+    for where in ("local", "files", "remote (client)"):
+        hit, miss = (
+            int(found[f"{where}, {what}: calls / functions / modules / depth"].split(" / ")[0])
+            for what in ("hit", "miss")
+        )
+        assert 0 < hit < miss
 
 
 def grab() -> bytes:

@@ -8,7 +8,9 @@ import re
 import shlex
 from collections.abc import Iterator
 from pathlib import Path
+from typing import get_args
 
+import msgspec
 import pytest
 
 from fleche.cli import main
@@ -165,6 +167,27 @@ def wire_names() -> dict[str, object]:
     asked = _handshake.ClientGreeting((1, 1), ("zlib", "compress="), "0.1.0").opening
     token = asked.split()[1]
     return {**names, "Digest": Digest, "struct": struct, "ASKED": asked.replace(token, b"0" * 32)}
+
+
+def test_the_protocol_lists_every_message() -> None:
+    """A table of the page names each request, answer and task, with all of its fields."""
+    text = next(page.text for page in PAGES if page.name == "protocol.md")
+    from fleche.caches import Task
+    from fleche.call import CallRecord, QueryCall, ValueRef
+    from fleche.remote import _messages
+
+    rows = dict(re.findall(r"^\| `(\w+)`(?:, `\w+`)* \| (.*) \|$", text, re.MULTILINE))
+    failure = {"failure"}  # has a table of its own
+    for kind in (*get_args(_messages.Request), *get_args(_messages.Answer), *get_args(Task)):
+        info = msgspec.inspect.type_info(kind)
+        assert isinstance(info, msgspec.inspect.StructType)
+        assert info.tag in rows
+        for field in info.fields if info.tag not in failure else ():
+            assert f"`{field.encode_name}`" in rows[str(info.tag)], (info.tag, field.name)
+    for each in (_messages.Failure, CallRecord, QueryCall, ValueRef):
+        for name in msgspec.structs.fields(each):
+            row = rf"^\| (`\w+`, )*`{name.encode_name}`(, `\w+`)* \|"
+            assert re.search(row, text, re.MULTILINE), (each, name.encode_name)
 
 
 _COMMAND = re.compile(r"(?:-m |`|^\$ |^)fleche ((?:remote(?= )|--)[^\"'`\n<]*)", re.MULTILINE)

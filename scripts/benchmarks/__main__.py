@@ -10,6 +10,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+from scripts.benchmarks.house import print_house
 from scripts.benchmarks.measure import Suite, run
 from scripts.benchmarks.report import as_json, as_text, machine
 
@@ -28,9 +29,13 @@ def chosen(suite: Suite, only: Sequence[str]) -> list[str]:
 
 
 def parser() -> argparse.ArgumentParser:
-    """Return the parser of the command line."""
+    """Return the parser of the command line.
+
+    ``house`` is no suite that takes time: it counts what there is to read, and what a call runs
+    through.
+    """
     made = argparse.ArgumentParser(prog="scripts/bench", description="Measure fleche.")
-    made.add_argument("suite", nargs="?", default="all", choices=("all", *SUITES))
+    made.add_argument("suite", nargs="?", default="all", choices=("all", *SUITES, "house"))
     made.add_argument(
         "--only", metavar="NAME", action="append", default=[], help="by its beginning"
     )
@@ -46,6 +51,9 @@ def parser() -> argparse.ArgumentParser:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run what the arguments say, and print each table when it is there."""
     options = parser().parse_args(argv)
+    if options.suite == "house":
+        print_house(text_only=options.quick)
+        return 0
     rounds = 2 if options.quick else options.rounds
     report: list[dict[str, Any]] = []
     print(f"machine: {machine()}\n", flush=True)

@@ -6,8 +6,9 @@ from collections.abc import Callable, Iterator
 from functools import partial
 
 from fleche import Cache, Call, Digest
+from fleche.caches import Local
 from fleche.call import CallEntry
-from fleche.storage.file import CallFile, ValueFile
+from fleche.storage import CallFile, ValueFile
 from scripts.benchmarks.measure import Benchmark, Contender, Setting
 from scripts.benchmarks.peers import PEERS
 
@@ -18,20 +19,17 @@ def query(find: Callable[[Cache], object], title: str) -> Callable[[Setting], Be
     """Return what builds: a question to a cache of ten thousand calls."""
 
     def build(setting: Setting) -> Benchmark:
-        from fleche.storage.sql import Sql
-
         number = setting.size(10_000, 20)
-        values = ValueFile(setting.directory / "values")
         filling = dict(records(number))
-        storages = {
-            "fleche": CallFile(setting.directory / "calls"),
-            "fleche sql": Sql(setting.directory / "calls.db"),
+        files = setting.directory / "files"
+        caches = {
+            "fleche": Local(setting.directory / "local"),
+            "fleche files": Cache(ValueFile(files), CallFile(files)),
         }
         contenders = []
-        for name, storage in storages.items():
-            cache = Cache(values, storage)
+        for name, cache in caches.items():
             setting.stack.callback(cache.close)
-            storage.put_many(filling.items())
+            cache.backend.save(filling)
             contenders.append(Contender(name, partial(find, cache), note=PEERS[name].note))
         return Benchmark(f"{title}, of {number} calls", contenders, "fleche", rounds=7)
 

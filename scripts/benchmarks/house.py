@@ -1,12 +1,11 @@
 """Measure the house itself: how much there is to read, and how much of it one call runs through.
 
-``python -m scripts.benchmarks.house`` prints a table; two of them, before and after a change, stand
+``scripts/bench house`` prints a table; two of them, before and after a change, stand
 side by side.
 """
 
 from __future__ import annotations
 
-import argparse
 import ast
 import importlib
 import io
@@ -146,23 +145,17 @@ def call_figures() -> Iterator[tuple[str, str]]:
     config = importlib.import_module("fleche.config")
     remote = importlib.import_module("fleche.remote")
 
-    for name, table in _local_tables():
+    for name, table in (("local", {"type": "local"}), ("files", {"template": "cloudpickle"})):
         with tempfile.TemporaryDirectory() as root:
             cache = config.cache_from_config({**table, "root": root})
             yield from _both(fleche, cache, name)
             cache.close()
     with tempfile.TemporaryDirectory() as root:
-        served = config.cache_from_config({"template": "cloudpickle", "root": root})
+        served = config.cache_from_config({"type": "local", "root": root})
         channel = remote.PipeChannel(lambda down, up: remote.serve(down, up, served))
         cache = remote.RemoteCache(channel)
         yield from _both(fleche, cache, "remote (client)")
         cache.close()
-
-
-def _local_tables() -> Iterator[tuple[str, dict[str, Any]]]:
-    yield "files", {"template": "cloudpickle"}
-    if (ROOT / "storage" / "local").is_dir():
-        yield "local", {"type": "local"}
 
 
 def _both(fleche: Any, cache: Any, where: str) -> Iterator[tuple[str, str]]:
@@ -183,18 +176,11 @@ def _both(fleche: Any, cache: Any, where: str) -> Iterator[tuple[str, str]]:
         yield f"{where}, {what}: calls / functions / modules / depth", shown
 
 
-def main() -> None:
-    """Print the table."""
-    parser = argparse.ArgumentParser(prog="scripts/bench house", description=__doc__)
-    parser.add_argument("--text", action="store_true", help="only what there is to read")
-    options = parser.parse_args()
+def print_house(*, text_only: bool = False) -> None:
+    """Print the table; with ``text_only`` what there is to read, and nothing of what is run."""
     figures = list(text_figures())
-    if not options.text:
+    if not text_only:
         figures += call_figures()
     width = max(len(name) for name, _ in figures)
     for name, value in figures:
         print(f"{name:{width}}  {value}")
-
-
-if __name__ == "__main__":
-    main()

@@ -24,8 +24,6 @@ from scripts.benchmarks.results import (
 
 __all__ = ["BENCHMARKS"]
 
-EVERY = ("fleche", "fleche sql", "joblib", "diskcache", "cachier")
-
 
 def small(number: int, factor: float = 0.5) -> float:
     """Return next to nothing, at once: what is left is what the cache costs."""
@@ -38,7 +36,7 @@ def hit_small(setting: Setting) -> Benchmark:
     def work(remembered: Remembered) -> Task:
         return partial(remembered.call, 1, factor=0.25)
 
-    contenders = take_turns(setting, small, work, EVERY)
+    contenders = take_turns(setting, small, work)
     return Benchmark("a hit, f(int, float) -> float", contenders, "fleche")
 
 
@@ -49,7 +47,7 @@ def hits_distinct(setting: Setting) -> Benchmark:
     def work(remembered: Remembered) -> Task:
         return lambda: [remembered.call(number) for number in numbers]
 
-    contenders = take_turns(setting, small, work, EVERY)
+    contenders = take_turns(setting, small, work)
     return Benchmark(f"{len(numbers)} hits one after the other", contenders, "fleche")
 
 
@@ -60,7 +58,7 @@ def miss_small(setting: Setting) -> Benchmark:
         numbers = count()
         return lambda: remembered.call(next(numbers))
 
-    contenders = take_turns(setting, small, work, EVERY)
+    contenders = take_turns(setting, small, work)
     return Benchmark("a miss, computed and stored, f(int) -> float", contenders, "fleche")
 
 

@@ -15,7 +15,7 @@ from typing import Any
 
 from scripts.benchmarks.measure import Contender, Setting, Task
 
-__all__ = ["PEERS", "Peer", "Remembered", "remember", "take_turns"]
+__all__ = ["EVERY", "PEERS", "Peer", "Remembered", "remember", "take_turns"]
 
 Function = Callable[..., Any]
 
@@ -38,26 +38,30 @@ class Peer:
 
 
 def _with_fleche(function: Function, root: Path, *, mmap: bool = False) -> Remembered:
-    from fleche import Cache, fleche
-    from fleche.storage.file import CallFile, ValueFile
+    from fleche import fleche
+    from fleche.caches import Local
 
-    cache = Cache(ValueFile(root / "values", mmap=mmap), CallFile(root / "calls"))
-    return Remembered(
-        fleche(cache=cache)(function), lambda: shutil.rmtree(root, ignore_errors=True)
-    )
+    cache = Local(root, mmap=mmap)
+
+    def forget() -> None:
+        cache.query().evict()
+        cache.gc(grace=0)
+
+    return Remembered(fleche(cache=cache)(function), forget)
 
 
 def _with_fleche_mapped(function: Function, root: Path) -> Remembered:
     return _with_fleche(function, root, mmap=True)
 
 
-def _with_fleche_sql(function: Function, root: Path) -> Remembered:
+def _with_fleche_files(function: Function, root: Path) -> Remembered:
     from fleche import Cache, fleche
-    from fleche.storage.file import ValueFile
-    from fleche.storage.sql import Sql
+    from fleche.storage import CallFile, ValueFile
 
-    cache = Cache(ValueFile(root / "values"), Sql(root / "calls.db"))
-    return Remembered(fleche(cache=cache)(function), cache.close)
+    cache = Cache(ValueFile(root / "values"), CallFile(root / "calls"))
+    return Remembered(
+        fleche(cache=cache)(function), lambda: shutil.rmtree(root, ignore_errors=True)
+    )
 
 
 def _with_joblib(function: Function, root: Path, *, mmap_mode: Any = None) -> Remembered:
@@ -88,9 +92,9 @@ def _with_cachier(function: Function, root: Path) -> Remembered:
     return Remembered(decorated, decorated.clear_cache)
 
 
-FLECHE = Peer("fleche", _with_fleche, 'as template = "cloudpickle"')
-MAPPED = Peer("fleche mmap", _with_fleche_mapped, "mmap = true")
-SQL = Peer("fleche sql", _with_fleche_sql, 'as template = "sql": records in SQLite')
+FLECHE = Peer("fleche", _with_fleche, 'type = "local"')
+MAPPED = Peer("fleche mmap", _with_fleche_mapped, 'type = "local", mmap = true')
+FILES = Peer("fleche files", _with_fleche_files, 'as template = "cloudpickle"')
 JOBLIB = Peer("joblib", _with_joblib, "Memory(verbose=0)")
 JOBLIB_MAPPED = Peer("joblib mmap", _with_joblib_mapped, 'Memory(verbose=0, mmap_mode="r")')
 DISKCACHE = Peer(
@@ -99,9 +103,9 @@ DISKCACHE = Peer(
 CACHIER = Peer("cachier", _with_cachier, 'backend="pickle", separate_files=True')
 
 PEERS = {
-    peer.name: peer for peer in (FLECHE, SQL, MAPPED, JOBLIB, JOBLIB_MAPPED, DISKCACHE, CACHIER)
+    peer.name: peer for peer in (FLECHE, FILES, MAPPED, JOBLIB, JOBLIB_MAPPED, DISKCACHE, CACHIER)
 }
-IN_FILES = ("fleche", "joblib", "diskcache", "cachier")
+EVERY = ("fleche", "fleche files", "joblib", "diskcache", "cachier")
 
 
 def remember(name: str, function: Function, directory: Path) -> Remembered:
@@ -115,7 +119,7 @@ def take_turns(
     setting: Setting,
     function: Function,
     work: Callable[[Remembered], Task],
-    names: Iterable[str] = IN_FILES,
+    names: Iterable[str] = EVERY,
     before: Callable[[Remembered], Task] | None = None,
 ) -> list[Contender]:
     """Return a contender for each of the peers in ``names``.

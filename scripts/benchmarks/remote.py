@@ -17,11 +17,11 @@ import numpy as np
 from fleche.caches import Cache
 from fleche.call import Call, CallEntry, ValueRef
 from fleche.digest import Digest, digest
-from fleche.parcel import pack
+from fleche.parcel import Parcel, pack
 from fleche.remote import LocalSubprocessChannel, RemoteCache, SshChannel
 from fleche.storage import CallMemory, ValueMemory
 from scripts.benchmarks.measure import MEMORY, REPORTED, Benchmark, Contender, Setting, Suite
-from tests.helpers.sshd import running_sshd
+from scripts.benchmarks.sshd import running_sshd
 
 __all__ = ["BENCHMARKS"]
 
@@ -40,7 +40,7 @@ def _workdir(setting: Setting) -> Path:
     workdir = setting.directory / "served"
     workdir.mkdir(exist_ok=True)
     (workdir / "fleche.toml").write_text(
-        '[default]\ncache = "c"\nroot = true\n[c]\ntemplate = "sql"\nroot = "store"\n'
+        '[default]\ncache = "c"\nroot = true\n[c]\ntype = "local"\nroot = "store"\n'
     )
     return workdir
 
@@ -118,7 +118,7 @@ def _save(over: Callable[[Setting], tuple[RemoteCache, Fetch]], setting: Setting
     remote, fetch = over(setting)
     array = _array(setting, 256)
     found = digest(array)
-    parcel = pack(array, digest=found)
+    ready: list[Parcel] = []
     command = [*fetch(Path("-"))[:-2], f"cat > {setting.directory / 'raw'}"]
     if command[0] != "ssh":
         command = ["sh", "-c", command[-1]]
@@ -128,12 +128,17 @@ def _save(over: Callable[[Setting], tuple[RemoteCache, Fetch]], setting: Setting
     def forget() -> None:
         if remote.contains(found):
             remote.evict(found)
+        ready.append(pack(array, digest=found))
+
+    def save() -> None:
+        parcel = ready.pop()
+        backend.save({}, [(parcel.address, parcel)])
 
     return Benchmark(
         f"save an array of {array.nbytes // MIB} MiB",
         [
             Contender("cat", partial(_feed, command, memoryview(array).cast("B"))),
-            Contender("save", lambda: backend.save({}, [(parcel.address, parcel)]), before=forget),
+            Contender("save", save, before=forget),
         ],
         reference="cat",
         rounds=7,

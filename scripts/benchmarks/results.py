@@ -21,7 +21,7 @@ from scripts.benchmarks.measure import (
     Setting,
     Task,
 )
-from scripts.benchmarks.peers import IN_FILES, PEERS, Remembered, take_turns
+from scripts.benchmarks.peers import EVERY, PEERS, Remembered, take_turns
 
 __all__ = ["cold_hit", "hit_large", "mapped", "memory_hit", "save_large", "touch_all", "touch_one"]
 
@@ -113,9 +113,7 @@ def save_large(megabytes: int) -> Callable[[Setting], Benchmark]:
         def before(remembered: Remembered) -> Task:
             return partial(clear, remembered, size)
 
-        contenders = take_turns(
-            setting, fresh, lambda peer: partial(peer.call, 1), IN_FILES, before
-        )
+        contenders = take_turns(setting, fresh, lambda peer: partial(peer.call, 1), EVERY, before)
         raw = writers(setting.directory, size)
         title = f"a miss that returns an array of {size / MB:g} MB"
         return Benchmark(title, [*contenders, *raw], "fleche")
@@ -166,7 +164,15 @@ def cold_hit(setting: Setting) -> Benchmark:
 
 def _afresh(setting: Setting, title: str, *, warm: bool) -> Benchmark:
     size = setting.size(100 * MB, 80_000) if warm else 80_000
-    names = ("fleche", "fleche mmap", "joblib", "joblib mmap", "diskcache", "cachier")
+    names = (
+        "fleche",
+        "fleche files",
+        "fleche mmap",
+        "joblib",
+        "joblib mmap",
+        "diskcache",
+        "cachier",
+    )
     contenders = []
     for name in names[: setting.size(len(names), 2)]:
         reader = Reader(name, setting.directory, size)

@@ -24,7 +24,7 @@ cache = "shared"
 root = true             # read no other fleche.toml
 
 [[shared]]              # this laptop's own disk: saves go here
-template = "cloudpickle"
+type = "local"
 root = "cache"
 
 [[shared]]              # the workstation: asked for what is not here

@@ -25,7 +25,7 @@ cache = "results"
 root = true
 
 [results]
-template = "cloudpickle"
+type = "local"
 root = "results"
 """
 
