@@ -237,6 +237,9 @@ class RemoteBackend(CacheBackend):
         """
         self.check_writable("save")
         connection = self.connected()
+        *groups, final = entry_groups(entries)
+        ends = [str(key) for key in unpin]
+        first, done = (groups[0], []) if groups else (final, ends)
         last: list[Outgoing] = []
 
         def all_but_last() -> Iterator[Outgoing]:
@@ -245,17 +248,15 @@ class RemoteBackend(CacheBackend):
                     yield last.pop()
                 last.append(request)
 
-        connection.pipeline(all_but_last())
-        held = last.pop() if last else Outgoing(m.Save())
-        assert isinstance(held.message, m.Save)
-        *groups, final = entry_groups(entries)
-        ends = [str(key) for key in unpin]
-        first, done = (groups[0], []) if groups else (final, ends)
         try:
+            connection.pipeline(all_but_last())
+            held = last[0] if last else Outgoing(m.Save())
+            assert isinstance(held.message, m.Save)
             request = m.Save(first, held.message.parcels, done)
             connection.ask(request, m.Done, upload=held.upload)
         finally:
-            held.close()
+            for each in last:
+                each.close()
         if groups:
             connection.pipeline(Outgoing(m.Save(group)) for group in groups[1:])
             connection.ask(m.Save(final, unpin=ends), m.Done)

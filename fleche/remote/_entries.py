@@ -49,28 +49,55 @@ def from_wire(wire: m.WireEntry) -> tuple[Digest, CallEntry]:
 
 
 def parcel_requests(parcels: Iterable[tuple[Address, Parcel]]) -> Iterator[Outgoing]:
-    """Yield the requests that store ``parcels``: a large one alone, small ones together."""
+    """Yield the requests that store ``parcels``: a large one alone, small ones together.
 
-    def small() -> Iterator[tuple[str, bytes]]:
-        for address, parcel in parcels:
-            if parcel.nbytes > SMALL:
-                large.append((address, parcel))
-                return
-            yield str(address), parcel.tobytes()
-            parcel.close()
+    Those that may be under way at once are stored in any order. So values that refer to buffers
+    come after the buffers before them, in a request that follows all others.
+    """
+    plain, referring = _Group(follows=False), _Group(follows=True)
+    for address, parcel in parcels:
+        group = referring if parcel.references else plain
+        if parcel.nbytes > SMALL:
+            if group.follows:
+                yield from plain.take()
+            request = m.Save(parcels=[(str(address), parcel.nbytes)])
+            yield Outgoing(request, parcel.chunks, parcel.nbytes, parcel.close, group.follows)
+            continue
+        data = parcel.tobytes()
+        parcel.close()
+        if group.is_full(data):
+            if group.follows:
+                yield from plain.take()
+            yield from group.take()
+        group.add(address, data)
+    yield from plain.take()
+    yield from referring.take()
 
-    large: list[tuple[Address, Parcel]] = []
-    parcels = iter(parcels)
-    while True:
-        for group in _grouped(small(), lambda item: len(item[1])):
-            joined = b"".join(data for _, data in group)
-            sizes = [(at, len(data)) for at, data in group]
-            yield Outgoing(m.Save(parcels=sizes), partial(_alone, joined), len(joined))
-        if not large:
-            return
-        address, parcel = large.pop()
-        request = m.Save(parcels=[(str(address), parcel.nbytes)])
-        yield Outgoing(request, parcel.chunks, parcel.nbytes, parcel.close)
+
+class _Group:
+    """Small parcels that travel together."""
+
+    def __init__(self, *, follows: bool) -> None:
+        self.follows = follows
+        self._parcels: list[tuple[str, bytes]] = []
+        self._size = 0
+
+    def is_full(self, data: bytes) -> bool:
+        """Return whether ``data`` must wait for the next request."""
+        return self._size + len(data) > GROUP or len(self._parcels) >= GROUPED
+
+    def add(self, address: Address, data: bytes) -> None:
+        self._parcels.append((str(address), data))
+        self._size += len(data)
+
+    def take(self) -> Iterator[Outgoing]:
+        """Yield the request for what has been added, if anything has, and begin anew."""
+        if self._parcels:
+            joined = b"".join(data for _, data in self._parcels)
+            sizes = [(at, len(data)) for at, data in self._parcels]
+            self._parcels, self._size = [], 0
+            request = m.Save(parcels=sizes)
+            yield Outgoing(request, partial(_alone, joined), len(joined), follows=self.follows)
 
 
 def _alone(data: bytes) -> list[Buffer]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Iterator
-from contextlib import nullcontext
+from contextlib import closing, nullcontext
 from dataclasses import fields
 from threading import Lock
 from typing import Any
@@ -151,10 +151,13 @@ class Handlers:
         for wire in request.entries:
             left -= m.check_items(wire.record, left, "records that are sent together")
         heavy = left < RECORD_ITEMS - m.MAX_ITEMS
-        with self._heavy if heavy else nullcontext():
+        with (
+            self._heavy if heavy else nullcontext(),
+            closing(self._arriving(request, stream)) as arriving,
+        ):
             self._backend.save(
                 dict(map(from_wire, request.entries)),
-                self._arriving(request, stream),
+                arriving,
                 unpin=[Digest(key) for key in request.unpin],
             )
         _answer(stream, m.Done())
