@@ -184,7 +184,9 @@ class RemoteBackend(CacheBackend):
             raise ProtocolError("the server sent no entry, or that of another call")
         entry: CallEntry | ParcelError
         try:
-            _, entry = from_wire(found.entry)
+            key, entry = from_wire(found.entry)
+            if entry.record.key != key:
+                entry = CorruptParcel(f"{self._name('call', key)}: the record of another call came")
         except ParcelError as error:
             entry = error
         if found.size is None:

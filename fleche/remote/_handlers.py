@@ -14,7 +14,7 @@ from dataclasses import fields
 from threading import Lock
 from typing import Any
 
-from fleche.caches import BaseCache, CacheBackend, Report
+from fleche.caches import INLINE, BaseCache, CacheBackend, Report
 from fleche.call import CallEntry, ValueRef
 from fleche.digest import Address, Digest
 from fleche.errors import ProtocolError, Rejected, RemoteConnectionError
@@ -109,7 +109,7 @@ class Handlers:
 
     def _load(self, request: m.Load, stream: Stream) -> None:
         keys = [Digest(key) for key in request.keys]
-        for key, entry in self._backend.load(keys, inline=request.inline):
+        for key, entry in self._backend.load(keys, inline=min(request.inline, INLINE)):
             if isinstance(entry, CallEntry):
                 self._send_entry(stream, key, entry, request.inline)
             else:
