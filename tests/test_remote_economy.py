@@ -269,7 +269,10 @@ class TestBytes:
         """`take(10)` transfers no more than what is sent ahead of a reader."""
         with factory() as local:
             value = local.save_value(0)
-            calls = (Call("f", {"x": x}).to_record().replace(result=ValueRef(value)) for x in range(12_000))
+            calls = (
+                Call("f", {"x": x}).to_record().replace(result=ValueRef(value))
+                for x in range(12_000)
+            )
             save_records(local, {record.key: record for record in calls})
         assert len(list(remote.query(name="f").take(10))) == 10
         assert tap.received_bytes < 2 << 20

@@ -64,6 +64,9 @@ opened: list[str] = []
 class Poison:
     """Tells when it is unpickled."""
 
+    def __digest__(self) -> str:
+        return "poison"
+
     def __reduce__(self) -> Any:
         return opened.append, ("poison",)
 
@@ -237,7 +240,9 @@ class TestSizes:
         """A parcel of any announced size that does not come is one error, and little memory."""
         before = rss(os.getpid())
         found = _talk(
-            _answering(message(0, m.Found(str(KEY), size=size), end=False), _data(b"x" * 100, end=True)),
+            _answering(
+                message(0, m.Found(str(KEY), size=size), end=False), _data(b"x" * 100, end=True)
+            ),
             lambda c: load_parcel(c, KEY),
         )
         assert isinstance(found, FlecheError), found
@@ -263,7 +268,8 @@ class TestSizes:
             lying = bytearray(honest)
             lying[offset : offset + width] = b"\xff" * (width - 1) + b"\x3f"
             act = _answering(
-                message(0, m.Found(str(KEY), size=len(lying)), end=False), _data(bytes(lying), end=True)
+                message(0, m.Found(str(KEY), size=len(lying)), end=False),
+                _data(bytes(lying), end=True),
             )
             with _bounded(16 * MIB):
                 found = _talk(act, lambda c: load_parcel(c, KEY))
@@ -395,7 +401,9 @@ class TestParcels:
 
     def _serving(self, data: bytes) -> Callable[[Wire], None]:
         return _answering(
-            message(0, m.Found(str(KEY), size=len(data)), end=False), _data(data), _data(b"", end=True)
+            message(0, m.Found(str(KEY), size=len(data)), end=False),
+            _data(data),
+            _data(b"", end=True),
         )
 
     def test_altered(self) -> None:

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from functools import partial
-from typing import TypeVar
 
 from fleche._util import batched
 from fleche.call import CallEntry, decode_record, encode_record
@@ -13,7 +12,15 @@ from fleche.parcel import Buffer, Parcel
 from fleche.remote import _messages as m
 from fleche.remote._connection import Outgoing
 
-__all__ = ["BATCH", "batches", "entry_groups", "from_wire", "parcel_requests", "to_wire"]
+__all__ = [
+    "BATCH",
+    "batches",
+    "entry_groups",
+    "entry_size",
+    "from_wire",
+    "parcel_requests",
+    "to_wire",
+]
 
 BATCH = 4096
 """How many digests one request names at most."""
@@ -21,8 +28,6 @@ BATCH = 4096
 SMALL = 1 << 16
 GROUP = 1 << 19
 GROUPED = 1000
-
-T = TypeVar("T")
 
 
 def batches(digests: Iterable[str]) -> Iterator[list[str]]:
@@ -107,22 +112,24 @@ def _alone(data: bytes) -> list[Buffer]:
 def entry_groups(entries: Mapping[Digest, CallEntry]) -> list[list[m.WireEntry]]:
     """Return ``entries`` as they travel, in groups that each fit a frame; at least one."""
     wire = (to_wire(key, entry) for key, entry in entries.items())
-    return list(_grouped(wire, _size)) or [[]]
+    return list(_grouped(wire)) or [[]]
 
 
-def _size(entry: m.WireEntry) -> int:
+def entry_size(entry: m.WireEntry) -> int:
+    """Return about how many bytes of a message an entry takes."""
     return len(entry.record) + sum(map(len, entry.parcels.values()))
 
 
-def _grouped(items: Iterable[T], size_of: Callable[[T], int]) -> Iterator[list[T]]:
-    """Yield items in groups that each fit well into a frame."""
-    group: list[T] = []
+def _grouped(entries: Iterable[m.WireEntry]) -> Iterator[list[m.WireEntry]]:
+    """Yield entries in groups that each fit well into a frame."""
+    group: list[m.WireEntry] = []
     size = 0
-    for item in items:
-        if group and (size + size_of(item) > GROUP or len(group) >= GROUPED):
+    for entry in entries:
+        more = entry_size(entry)
+        if group and (size + more > GROUP or len(group) >= GROUPED):
             yield group
             group, size = [], 0
-        group.append(item)
-        size += size_of(item)
+        group.append(entry)
+        size += more
     if group:
         yield group

@@ -18,9 +18,9 @@ from fleche.caches import INLINE, BaseCache, CacheBackend, Report
 from fleche.call import CallEntry, ValueRef
 from fleche.digest import Address, Digest
 from fleche.errors import ProtocolError, Rejected, RemoteConnectionError
-from fleche.parcel import Buffer, IncomingParcel, Parcel, StreamSource
+from fleche.parcel import Buffer, IncomingParcel, Parcel, StreamSource, verify
 from fleche.remote import _messages as m
-from fleche.remote._entries import from_wire, to_wire
+from fleche.remote._entries import entry_size, from_wire, to_wire
 from fleche.remote._errors import Busy, to_failure
 from fleche.remote._frames import CHUNK
 from fleche.remote._handshake import server_info
@@ -156,7 +156,7 @@ class Handlers:
             closing(self._arriving(request, stream)) as arriving,
         ):
             self._backend.save(
-                dict(map(from_wire, request.entries)),
+                dict(map(_sound_entry, request.entries)),
                 arriving,
                 unpin=[Digest(key) for key in request.unpin],
             )
@@ -205,6 +205,20 @@ class Handlers:
         _report(stream, self._backend.maintain(request.task, reporter))
 
 
+def _sound_entry(wire: m.WireEntry) -> tuple[Digest, CallEntry]:
+    """Return the entry that a client sends, its parcels checked.
+
+    Raises:
+        CorruptParcel: its record is none, or a parcel is not that of its address.
+    """
+    key, entry = from_wire(wire)
+    for address in entry.parcels:
+        parcel = entry.parcel(address)
+        if parcel is not None:
+            verify(parcel, digest=address.digest)
+    return key, entry
+
+
 def _name(text: str) -> Digest | Address:
     """Return the key or the address that a validated text is."""
     return _address(text.removesuffix(".")) if "." in text else Digest(text)
@@ -233,11 +247,12 @@ def _batched(calls: Iterator[m.WireEntry]) -> Iterator[list[m.WireEntry]]:
     batch: list[m.WireEntry] = []
     size, most = 0, 8
     for call in calls:
-        batch.append(call)
-        size += len(call.record) + sum(map(len, call.parcels.values()))
-        if len(batch) >= most or size >= LISTED_BYTES:
+        more = entry_size(call)
+        if batch and (len(batch) >= most or size + more > LISTED_BYTES):
             yield batch
             batch, size, most = [], 0, min(LISTED, most * 2)
+        batch.append(call)
+        size += more
     if batch:
         yield batch
 

@@ -148,9 +148,7 @@ OPERATIONS: dict[str, Callable[[RemoteCache], Any]] = {
     "shrink what is not there": lambda c: c.backend.shrink([ABSENT]),
     "query": lambda c: [call.key for call in c.query(TEMPLATE)],
     "query for nothing": lambda c: [call.key for call in c.query(name="cube")],
-    "query for keys": lambda c: [
-        key for key, _ in c.backend.query(QueryCall(), keys_only=True)
-    ],
+    "query for keys": lambda c: [key for key, _ in c.backend.query(QueryCall(), keys_only=True)],
     "save a parcel": lambda c: save_parcel(c, LONG_NAME, _parcel(LONG_NAME)),
     "save parcels": lambda c: save_parcels(
         c, [(name, _parcel(name)) for name in (digest(4), digest(9))]
