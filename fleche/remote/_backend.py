@@ -78,6 +78,8 @@ class RemoteBackend(CacheBackend):
         ValueError: a setting is impossible.
     """
 
+    local = False
+
     def __init__(
         self,
         channel: Channel,

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import closing, nullcontext
 from dataclasses import fields
 from threading import Lock
@@ -162,7 +162,9 @@ class Handlers:
             )
         _answer(stream, m.Done())
 
-    def _arriving(self, request: m.Save, stream: Stream) -> Iterator[tuple[Address, Parcel]]:
+    def _arriving(
+        self, request: m.Save, stream: Stream
+    ) -> Generator[tuple[Address, Parcel], None, None]:
         data = _Upload(stream)
         for address, size in request.parcels:
             data.skip()  # what the storage has not read of the one before
