@@ -332,7 +332,7 @@ class TestQuery:
         remote = serving.cache(tap)
         assert len(list(remote.query().take(3))) == 3
         assert remote.query().count() == 300
-        assert remote.query(arguments={"x": 7}).only().record.literals == {"x": 7}
+        assert remote.query(arguments={"x": 7}).only().arguments["x"] == 7
 
     def test_two_at_once(self, serving: Serving, file_cache: Any) -> None:
         """Two queries and other operations share the connection."""

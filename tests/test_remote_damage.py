@@ -15,7 +15,6 @@ from fleche.caches import BaseCache, CacheStack, SizeLimitedCache
 from fleche.digest import Digest, digest
 from fleche.errors import CorruptParcel
 from fleche.remote import RemoteCache
-from tests.helpers.backends import load_record
 from tests.helpers.layers import call, in_files, in_memory
 from tests.helpers.serving import Serving
 
@@ -51,9 +50,15 @@ def remote(serving: Serving, root: Path) -> Iterator[RemoteCache]:
         yield remote
 
 
+APART = "too large to be kept with its call " * 1000
+
+
 def ruin(root: Path, value: Any, how: Ruin) -> None:
-    """Damage the file of `value`."""
-    (path,) = root.rglob(f"{digest(value)[2:]}.value")
+    """Damage the file in which `value` is: its own, or that of its call."""
+    name = digest(value)
+    of_values = list(root.rglob(f"{name[2:]}.*.value"))
+    of_calls = [path for path in root.rglob("*.call") if name.encode() in path.read_bytes()]
+    (path,) = of_values or of_calls
     path.write_bytes(how(path.read_bytes()))
 
 
@@ -82,17 +87,17 @@ def test_it_is_computed_once_more(remote: RemoteCache, root: Path, how: Ruin, si
 class TestReading:
     def test_one_call(self, remote: RemoteCache, root: Path, how: Ruin) -> None:
         """The rest of it is there; the error names the value and where it is."""
-        key = remote.save(call(result=["fine"]))
-        ruin(root, ["fine"], how)
+        key = remote.save(call(result=[APART]))
+        ruin(root, [APART], how)
         found = remote.load(key)
         assert found.arguments["x"] == 2
-        with pytest.raises(CorruptParcel, match=digest(["fine"])[2:12]):
+        with pytest.raises(CorruptParcel, match=digest([APART])[2:12]):
             _ = found.result
 
     def test_many_calls(self, remote: RemoteCache, root: Path, how: Ruin) -> None:
         """The damaged one keeps nobody from the others."""
-        keys = [Digest(remote.save(call(x=x, result=["fine", x]))) for x in range(20)]
-        ruin(root, ["fine", 3], how)
+        keys = [Digest(remote.save(call(x=x, result=[APART, x]))) for x in range(20)]
+        ruin(root, [APART, 3], how)
         found = list(remote.load_many(keys))
         assert [each.key for each in found] == keys
         for x, each in enumerate(found):
@@ -100,18 +105,34 @@ class TestReading:
                 with pytest.raises(CorruptParcel):
                     _ = each.result
             else:
-                assert each.result == ["fine", x]
+                assert each.result == [APART, x]
 
     def test_it_is_told(
         self, remote: RemoteCache, root: Path, how: Ruin, caplog: pytest.LogCaptureFixture
     ) -> None:
         """The miss says which value, and on which machine."""
-        key = Digest(remote.save(call(result=["fine"])))
-        ruin(root, ["fine"], how)
+        key = Digest(remote.save(call(result=[APART])))
+        ruin(root, [APART], how)
         with caplog.at_level(logging.WARNING, "fleche.caches"):
             assert remote.lookup(key) is None
         assert remote.counts()["errors.corrupt"] == 1
-        assert digest(["fine"])[2:12] in caplog.text
+        assert digest([APART])[2:12] in caplog.text
+
+    def test_a_whole_call(
+        self, remote: RemoteCache, root: Path, how: Ruin, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        """A call with its small result in one file is damaged as one; the others are there."""
+        keys = [Digest(remote.save(call(x=x, result=["fine", x]))) for x in range(20)]
+        ruin(root, ["fine", 3], how)
+        with pytest.raises(CorruptParcel, match=keys[3][2:12]):
+            remote.load(keys[3])
+        assert remote.lookup(keys[3]) is None
+        assert remote.counts()["errors.corrupt"] == 1
+        assert keys[3][2:12] in caplog.text
+        rest = [key for key in keys if key != keys[3]]
+        assert [each.key for each in remote.load_many(keys)] == rest
+        assert list(remote.lookup_many(keys)) == rest
+        assert [each.result[1] for each in remote.load_many(rest)] == [*range(3), *range(4, 20)]
 
 
 class TestHits:
@@ -127,11 +148,12 @@ class TestHits:
             assert remote.load(key).result == 4
         assert near.contains(key)
 
-    def test_metadata_alone_is_no_hit(self, serving: Serving) -> None:
+    def test_a_listing_is_no_hit(self, serving: Serving) -> None:
         near, far = in_memory(), in_memory()
         key = Digest(far.save(call()))
         with self.served(serving, CacheStack([near, far])) as remote:
-            assert load_record(remote, key).name == "f"
+            assert remote.query().only().record.name == "f"
+            assert remote.contains(key)
         assert not near.contains(key)
 
     def test_a_limited_cache_keeps_what_is_used(self, serving: Serving) -> None:

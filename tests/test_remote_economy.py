@@ -10,14 +10,15 @@ from typing import Any
 import numpy as np
 import pytest
 
-from fleche.caches import BaseCache, CacheStack
-from fleche.call import Call
-from fleche.digest import Digest
+from fleche import fleche
+from fleche.caches import BaseCache, CachePool, CacheStack
+from fleche.call import Call, ValueRef
+from fleche.digest import Digest, digest
 from fleche.remote import RemoteCache
 from fleche.remote import _messages as m
 from fleche.remote._frames import Kind
 from fleche.testing import example_call
-from tests.helpers.backends import save_parcel, save_records
+from tests.helpers.backends import save_records
 from tests.helpers.caches import cache_factory
 from tests.helpers.serving import Serving
 from tests.helpers.taps import TappedChannel
@@ -66,42 +67,96 @@ class TestRoundTrips:
         assert hit.result == 4
         assert requests() == ["Load"]
 
+    def test_a_hit_with_a_result_apart(
+        self, remote: RemoteCache, factory: Any, requests: Any
+    ) -> None:
+        """So is one whose result is too large to be kept with its record, up to a megabyte."""
+        with factory() as local:
+            key = Digest(local.save(example_call(result="wide " * 10_000)))
+        hit = remote.lookup(key)
+        assert hit is not None
+        assert hit.result == "wide " * 10_000
+        assert requests() == ["Load"]
+
+    def test_a_hit_with_shared_buffers(
+        self, remote: RemoteCache, factory: Any, requests: Any
+    ) -> None:
+        """Buffers that a result shares with other values are a second question, all of them one."""
+        arrays = [np.full(20_000, float(number)) for number in range(3)]
+        with factory() as local:
+            key = Digest(local.save(example_call(result=arrays)))
+        hit = remote.lookup(key)
+        assert hit is not None
+        np.testing.assert_array_equal(hit.result, arrays)
+        assert requests() == ["Load", "LoadValues"]
+
     def test_a_miss(self, remote: RemoteCache, requests: Any) -> None:
-        """So is a miss."""
+        """A miss is one question."""
         assert remote.lookup(Digest("0" * 64)) is None
         assert requests() == ["Load"]
 
     def test_a_save(self, remote: RemoteCache, requests: Any) -> None:
-        """Small values: what is missing, then the values, for arguments and result; the record."""
-        remote.save(example_call())
-        assert requests() == [*["Missing", "SaveParcels"] * 2, "SaveRecords"]
+        """Arguments, result and record of a small call are saved with one question."""
+        remote.save(example_call(x=[2], result=[4]))
+        assert requests() == ["Save"]
+
+    def test_a_call_of_a_function(self, remote: RemoteCache, requests: Any) -> None:
+        """A small miss is one look-up and one save, and a hit is one look-up."""
+
+        @fleche(cache=remote)
+        def total(numbers: list[int]) -> list[int]:
+            return [sum(numbers)]
+
+        assert total([1, 2, 3]) == [6]
+        assert requests() == ["Load", "Save"]
+        assert total([1, 2, 3]) == [6]
+        assert requests() == ["Load", "Save", "Load"]
+
+    def test_a_large_value(self, remote: RemoteCache, requests: Any) -> None:
+        """What is large is asked for before it is sent, and the last of it goes with the record."""
+        remote.save(example_call(x=1, result=np.zeros(1_000_000)))
+        assert requests() == ["Lacking", "Save"]
+        remote.save(example_call(x=2, result=[np.ones(1_000_000), np.full(1_000_000, 2.0)]))
+        assert requests()[2:] == ["Lacking", "Save", "Save"]
 
     def test_what_is_there_already(self, remote: RemoteCache, requests: Any) -> None:
-        """Values that the server has are not sent again."""
-        remote.save(example_call(x=2, result=4))
+        """A large value that the server has is not sent again: the question, and the record."""
+        array = np.zeros(1_000_000)
+        remote.save(example_call(x=1, result=array))
         before = len(requests())
-        remote.save(example_call(x=2, result=2, name="other"))
-        assert requests()[before:] == ["Missing", "Missing", "SaveRecords"]
+        remote.save(example_call(x=2, result=array))
+        assert requests()[before:] == ["Lacking", "Save"]
 
     def test_a_thousand_hits(self, remote: RemoteCache, factory: Any, requests: Any) -> None:
         """A thousand small calls are loaded, results and all, with one question."""
         with factory() as local:
-            keys = [Digest(local.save(example_call(x=x, result=-x))) for x in range(1000)]
-        assert [call.result for call in remote.load_many(keys)] == [-x for x in range(1000)]
+            keys = [Digest(local.save(example_call(x=x, result=[-x]))) for x in range(1000)]
+        assert [call.result for call in remote.load_many(keys)] == [[-x] for x in range(1000)]
+        assert len(remote.lookup_many(keys)) == 1000
         assert remote.contains_many(keys) == [True] * 1000
-        assert requests() == ["Load", "Contains"]
+        assert requests() == ["Load", "Load", "Contains"]
 
-    def test_a_transfer(
-        self, remote: RemoteCache, tmp_path: Path, tap: TappedChannel, requests: Any
-    ) -> None:
+    def test_a_transfer(self, remote: RemoteCache, tmp_path: Path, requests: Any) -> None:
         """A thousand small calls are sent with no more than a dozen questions."""
         local = cache_factory("memory", tmp_path)()
         for x in range(1000):
             local.save(example_call(x=x, result=[x]))
         assert local.transfer(remote) == 1000
         asked = requests()
-        assert asked.count("Contains") == asked.count("Missing") == 1
+        assert asked.count("Contains") == 1
+        assert set(asked) == {"Contains", "Save"}
         assert len(asked) <= 12, asked
+
+    def test_a_transfer_of_large_values(
+        self, remote: RemoteCache, tmp_path: Path, requests: Any
+    ) -> None:
+        """Of large values, the server is asked once what it lacks; each is sent alone."""
+        local = cache_factory("memory", tmp_path)()
+        for x in range(10):
+            local.save(example_call(x=x, result="large " * 20_000 + str(x)))
+        assert local.transfer(remote) == 10
+        assert requests().count("Lacking") == 1
+        assert len(requests()) <= 16, requests()
 
     def test_a_stack(
         self, remote: RemoteCache, factory: Any, tmp_path: Path, requests: Any
@@ -115,6 +170,75 @@ class TestRoundTrips:
             assert hit is not None
             assert hit.result == 4
         assert requests() == ["Load"]
+
+
+WRAPPERS: dict[str, Callable[[BaseCache], BaseCache]] = {
+    "filter": lambda cache: cache.filter(name="square"),
+    "filter by a function": lambda cache: cache.filter(lambda call: call.name == "square"),
+    "readonly": lambda cache: cache.readonly(),
+    "pool": lambda cache: CachePool((cache,)),
+    "stack": lambda cache: CacheStack((cache,)),
+    "all of them": lambda cache: CachePool((CacheStack((cache.filter(name="s*"),)),)).readonly(),
+}
+TAKING = [name for name in WRAPPERS if name in {"filter", "filter by a function", "stack"}]
+
+
+class TestWrappers:
+    """Through any wrapper, an operation costs the questions that it costs at the remote alone."""
+
+    @pytest.fixture
+    def cost(self, requests: Any) -> Callable[[Callable[[], Any]], list[str]]:
+        """Returns the questions that an operation asks."""
+
+        def measured(operation: Callable[[], Any]) -> list[str]:
+            before = len(requests())
+            operation()
+            found: list[str] = requests()[before:]
+            return found
+
+        return measured
+
+    @pytest.mark.parametrize("name", WRAPPERS)
+    def test_transfer_from(
+        self, remote: RemoteCache, factory: Any, tmp_path: Path, cost: Any, name: str
+    ) -> None:
+        """A hundred calls are fetched with the same few questions."""
+        with factory() as local:
+            for x in range(100):
+                local.save(example_call(x=x, result=[x]))
+        plain, wrapped = (cache_factory("memory", tmp_path)() for _ in range(2))
+        alone = cost(lambda: remote.transfer(plain))
+        assert len(alone) <= 4, alone
+        assert cost(lambda: WRAPPERS[name](remote).transfer(wrapped)) == alone
+        assert wrapped.query().count() == plain.query().count() == 100
+
+    @pytest.mark.parametrize("name", TAKING)
+    def test_transfer_to(self, remote: RemoteCache, tmp_path: Path, cost: Any, name: str) -> None:
+        """A hundred calls are sent with the same few questions."""
+        near = cache_factory("memory", tmp_path)()
+        for x in range(100):
+            near.save(example_call(x=x, result=[x]))
+        alone = cost(lambda: near.transfer(remote))
+        assert len(alone) <= 4, alone
+        remote.evict_many([call.key for call in near.query()])
+        assert cost(lambda: near.transfer(WRAPPERS[name](remote))) == alone
+        assert remote.query().count() == 100
+
+    @pytest.mark.parametrize("name", WRAPPERS)
+    def test_looking_up(self, remote: RemoteCache, factory: Any, cost: Any, name: str) -> None:
+        """Hits, one or a hundred, and misses are one question each."""
+        with factory() as local:
+            keys = [Digest(local.save(example_call(x=x, result=[x]))) for x in range(100)]
+        wrapper = WRAPPERS[name](remote)
+        assert cost(lambda: wrapper.lookup(keys[0])) == ["Load"]
+        assert cost(lambda: wrapper.lookup(Digest("0" * 64))) == ["Load"]
+        assert cost(lambda: wrapper.lookup_many(keys)) == ["Load"]
+
+    @pytest.mark.parametrize("name", TAKING)
+    def test_saving(self, remote: RemoteCache, cost: Any, name: str) -> None:
+        """A small call is saved with one question."""
+        wrapper = WRAPPERS[name](remote)
+        assert cost(lambda: wrapper.save(example_call(x=[1], result=[2]))) == ["Save"]
 
 
 class TestBytes:
@@ -131,17 +255,13 @@ class TestBytes:
     def test_a_value_that_is_there(
         self, remote: RemoteCache, factory: Any, tap: TappedChannel
     ) -> None:
-        """Sending a value that the server has ends when the server says so."""
-        from fleche.digest import digest
-        from fleche.parcel import pack
-
-        array = np.random.default_rng(2).normal(size=16_000_000)
-        key = digest(array)
+        """Of a value that the server has, the name is sent alone."""
+        array = np.random.default_rng(2).normal(size=2_000_000)
         with factory() as local:
-            local.save_value(array)
+            key = local.save_value(array)
         tap.clear_sent()
-        save_parcel(remote, key, pack(array, digest=key))
-        assert tap.sent_bytes < array.nbytes / 2
+        assert remote.save_value(array) == key
+        assert tap.sent_bytes < array.nbytes / 100
 
     def test_a_listing_that_nobody_reads_on(
         self, remote: RemoteCache, factory: Any, tap: TappedChannel
@@ -149,7 +269,10 @@ class TestBytes:
         """`take(10)` transfers no more than what is sent ahead of a reader."""
         with factory() as local:
             value = local.save_value(0)
-            calls = (Call("f", {"x": x}).to_record().replace(result=value) for x in range(12_000))
+            calls = (
+                Call("f", {"x": x}).to_record().replace(result=ValueRef(value))
+                for x in range(12_000)
+            )
             save_records(local, {record.key: record for record in calls})
         assert len(list(remote.query(name="f").take(10))) == 10
         assert tap.received_bytes < 2 << 20
@@ -164,7 +287,7 @@ class TestBytes:
             np.testing.assert_array_equal(cache.load(key).result, zeros)
             assert tap.sent_bytes < zeros.nbytes / 10
             assert tap.received_bytes < zeros.nbytes / 10
-            cache.evict(cache.load(key).record.result or "")
+            cache.evict(digest(zeros))
 
 
 @pytest.mark.slow
@@ -203,7 +326,7 @@ class TestNothingIsOpened:
         monkeypatch.setattr(pickle, "dumps", lambda *_, **__: opened.append("dumps"))
         near, other = cache_factory("memory", tmp_path)(), cache_factory("memory", tmp_path)()
         far = serving("pipe", factory)
-        assert CacheStack((near, far)).load(key).record.literals == {}
+        assert not CacheStack((near, far)).load(key).record.arguments["x"].is_literal
         assert near.contains(key)
         assert far.transfer(other) == 1
         assert opened == []

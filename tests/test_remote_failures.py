@@ -5,14 +5,14 @@ from __future__ import annotations
 import os
 import signal
 import threading
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from fleche.caches import CacheStack, CacheView
-from fleche.digest import Digest, digest
+from fleche.caches import BaseCache, CacheBackend, CacheStack, CacheView, ViewBackend
+from fleche.digest import Address, Digest, digest
 from fleche.errors import RemoteConnectionError, StorageError
 from fleche.parcel import Buffer, Parcel
 from fleche.remote import LocalSubprocessChannel, RemoteCache
@@ -24,23 +24,34 @@ KEY = digest("key")
 
 
 class Failing(CacheView):
-    """A cache that raises what it is given when it is asked for several calls."""
+    """A cache that raises what it is given when it is asked what it contains."""
 
     def __init__(self, make: Callable[[], BaseException]) -> None:
+        self.make = make
         super().__init__(in_memory())
+
+    def _make_backend(self, inner: CacheBackend) -> CacheBackend:
+        return _FailingBackend(inner, self.make)
+
+
+class _FailingBackend(ViewBackend):
+    def __init__(self, inner: CacheBackend, make: Callable[[], BaseException]) -> None:
+        super().__init__(inner)
         self.make = make
 
-    def contains_many(self, keys: Iterable[Digest]) -> list[bool]:
+    def contains(self, keys: Sequence[Digest | Address]) -> list[bool]:
         raise self.make()
 
 
 def raised(serving: Serving, make: Callable[[], BaseException]) -> BaseException:
     """Return what arrives of that, having seen that the server goes on."""
     with RemoteCache(serving.channel("pipe", lambda: Failing(make)), timeout=30) as remote:
+        found: BaseException | None = None
         try:
             remote.contains_many([KEY])
         except Exception as error:  # noqa: BLE001 (whatever arrives)
             found = error
+        assert found is not None
         assert lacking(remote, [KEY]) == [KEY]
     return found
 
@@ -123,13 +134,16 @@ class Dying(Parcel):
 def test_in_the_middle_of_a_value(serving: Serving) -> None:
     """A failure that takes several frames, where bytes are due."""
 
-    class Served(CacheView):
-        def load_parcel(self, digest: Digest) -> Parcel:
-            return Dying(super().load_parcel(digest).source)
+    class Served(ViewBackend):
+        def load_values(self, addresses: Iterable[Address]) -> Iterator[tuple[Address, Any]]:
+            for address, parcel in super().load_values(addresses):
+                assert isinstance(parcel, Parcel)
+                yield address, Dying(parcel.source)
 
     inner = in_memory()
     wanted = inner.save_value("x" * 5_000_000)
-    with RemoteCache(serving.channel("pipe", lambda: Served(inner)), timeout=30) as remote:
+    served = BaseCache(Served(inner.backend))
+    with RemoteCache(serving.channel("pipe", lambda: served), timeout=30) as remote:
         with pytest.raises(OSError, match="the disk is gone") as caught:
             load_parcel(remote, wanted)
         assert len(caught.value.report) == 3_000_000  # type: ignore[attr-defined]

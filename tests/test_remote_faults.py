@@ -46,11 +46,11 @@ OPERATIONS = {
     "load": Operation(lambda c, key: c.load(key).result, lambda c, key: 4),
     "load_value": Operation(lambda c, key: c.load_value(digest(VALUE)), lambda c, key: VALUE),
     "contains": Operation(lambda c, key: c.contains(key), lambda c, key: True),
-    "missing": Operation(
-        lambda c, key: lacking(c, [digest(1), digest(4)]), lambda c, key: [digest(1)]
+    "lacking": Operation(
+        lambda c, key: lacking(c, [digest(1), digest(VALUE)]), lambda c, key: [digest(1)]
     ),
     "expand": Operation(lambda c, key: c.expand(key[:10]), lambda c, key: key),
-    "shrink": Operation(lambda c, key: c.shrink(key), lambda c, key: (key[:4],)),
+    "shrink": Operation(lambda c, key: c.shrink(key), lambda c, key: key[:4]),
     "query": Operation(
         lambda c, key: [call.key for call in c.query(name="square")], lambda c, key: [key]
     ),

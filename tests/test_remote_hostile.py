@@ -22,7 +22,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from fleche.caches import BaseCache
-from fleche.call import Call, CallRecord, QueryCall, encode_record
+from fleche.call import Call, CallRecord, QueryCall, ValueRef, encode_record
 from fleche.digest import Digest, digest
 from fleche.errors import (
     CorruptParcel,
@@ -63,6 +63,9 @@ opened: list[str] = []
 
 class Poison:
     """Tells when it is unpickled."""
+
+    def __digest__(self) -> str:
+        return "poison"
 
     def __reduce__(self) -> Any:
         return opened.append, ("poison",)
@@ -133,27 +136,27 @@ def _data(payload: bytes, *, end: bool = False) -> Frame:
 
 OPERATIONS: dict[str, Callable[[RemoteCache], Any]] = {
     "info": lambda c: c.info(),
-    "fetch": lambda c: c.fetch(KEY),
+    "load_entries": lambda c: list(c.backend.load([KEY])),
     "load": lambda c: c.load(KEY).result,
     "load_record": lambda c: load_record(c, KEY),
     "load_parcel": lambda c: load_parcel(c, KEY),
     "load_value": lambda c: c.load_value(KEY),
-    "fetch_many": lambda c: list(c.fetch_many([KEY])),
     "load_parcels": lambda c: list(load_parcels(c, [KEY])),
     "save": lambda c: c.save(example_call()),
     "save_record": lambda c: save_record(c, KEY, CallRecord(name="f")),
     "save_parcel": lambda c: save_parcel(c, ASKED, pack("asked", digest=ASKED)),
     "save_parcels": lambda c: save_parcels(c, [(ASKED, pack("asked", digest=ASKED))]),
-    "missing": lambda c: lacking(c, [KEY]),
+    "lacking": lambda c: lacking(c, [KEY]),
     "contains": lambda c: c.contains(KEY),
     "contains_many": lambda c: c.contains_many([KEY, ASKED]),
     "evict": lambda c: c.evict(KEY),
     "expand": lambda c: c.expand(KEY[:8]),
     "shrink": lambda c: c.shrink(KEY, ASKED),
     "query": lambda c: list(c.query()),
+    "query_keys": lambda c: list(c.backend.query(QueryCall(), keys_only=True)),
+    "verify": lambda c: c.verify(),
 }
-EVERY = pytest.mark.parametrize("name", OPERATIONS)
-
+NOTHING_IS_AN_ANSWER = {"load_entries", "load_parcels", "query", "query_keys", "verify"}
 
 GARBAGE: dict[str, tuple[Frame | bytes, ...]] = {
     "no message": (_data(b"", end=True),),
@@ -183,25 +186,33 @@ def test_nonsense(garbage: str) -> None:
         with _bounded(64 * MIB):
             found = _talk(_answering(*GARBAGE[garbage]), operation)
         expected = (*TYPED, RuntimeError) if "failure" in garbage else FlecheError
-        if (garbage, name) != ("no message", "query"):  # a query that finds nothing
+        if garbage == "no message" and name.startswith("load"):
+            expected = (KeyError,)
+        if garbage != "no message" or name not in NOTHING_IS_AN_ANSWER:
             assert isinstance(found, expected), (name, found)
         assert len(str(found)) < 2000
 
 
 WRONG: dict[str, m.Answer] = {
     "info": m.InfoAnswer({}),
-    "found": m.Found(),
+    "found": m.Found(str(KEY)),
+    "found what was not asked for": m.Found(str(digest("other")), size=1),
+    "expanded": m.Expanded([[str(KEY)]] * 5),
+    "progressed": m.Progressed(1),
+    "reported": m.Reported({"values": 1}),
     "digests": m.Digests([str(KEY)] * 5),
     "flags": m.Flags([True] * 5),
-    "listed": m.Listed([(str(KEY), b"no record")]),
+    "listed": m.Listed([m.WireEntry(str(KEY), b"no record")]),
     "nothing listed": m.Listed([]),
     "done": m.Done(),
 }
 RIGHT = {
     "info": {"info"},
-    "found": {"fetch_many", "load_parcels"},
-    "digests": {"missing"},
-    "done": {"save_record", "save_parcel", "save_parcels", "evict"},
+    "digests": {"lacking"},
+    "listed": {"query_keys"},
+    "progressed": {"verify"},
+    "reported": {"verify"},
+    "done": {"save", "save_record", "save_parcel", "save_parcels"},
 }
 
 
@@ -229,7 +240,9 @@ class TestSizes:
         """A parcel of any announced size that does not come is one error, and little memory."""
         before = rss(os.getpid())
         found = _talk(
-            _answering(message(0, m.Found(None, size), end=False), _data(b"x" * 100, end=True)),
+            _answering(
+                message(0, m.Found(str(KEY), size=size), end=False), _data(b"x" * 100, end=True)
+            ),
             lambda c: load_parcel(c, KEY),
         )
         assert isinstance(found, FlecheError), found
@@ -240,7 +253,7 @@ class TestSizes:
         parcel = pack(1, digest=KEY).tobytes()
         found = _talk(
             _answering(
-                message(0, m.Found(None, len(parcel)), end=False),
+                message(0, m.Found(str(KEY), size=len(parcel)), end=False),
                 _data(parcel + b"more"),
                 _data(b"", end=True),
             ),
@@ -255,7 +268,8 @@ class TestSizes:
             lying = bytearray(honest)
             lying[offset : offset + width] = b"\xff" * (width - 1) + b"\x3f"
             act = _answering(
-                message(0, m.Found(None, len(lying)), end=False), _data(bytes(lying), end=True)
+                message(0, m.Found(str(KEY), size=len(lying)), end=False),
+                _data(bytes(lying), end=True),
             )
             with _bounded(16 * MIB):
                 found = _talk(act, lambda c: load_parcel(c, KEY))
@@ -297,8 +311,8 @@ class TestEndless:
 
     def test_results(self) -> None:
         """Endless results stop when the caller stops, and take the memory of a window."""
-        record = CallRecord(name="f", result=KEY)
-        batch = m.Listed([(str(record.key), encode_record(record))] * 1000)
+        record = CallRecord(name="f", result=ValueRef(KEY))
+        batch = m.Listed([m.WireEntry(str(record.key), encode_record(record))] * 1000)
 
         def take(cache: RemoteCache) -> int:
             taken = 0
@@ -333,7 +347,7 @@ class TestEndless:
 
         def act(wire: Wire) -> None:
             exchange, _ = wire.request()
-            wire.write(message(exchange, m.Listed([(str(KEY), b"x")]), end=False))
+            wire.write(message(exchange, m.Listed([m.WireEntry(str(KEY), b"x")]), end=False))
             while (frame := wire.read()) is not None and frame.kind is not Kind.CANCEL:
                 pass
             for _ in range(40):
@@ -387,7 +401,9 @@ class TestParcels:
 
     def _serving(self, data: bytes) -> Callable[[Wire], None]:
         return _answering(
-            message(0, m.Found(None, len(data)), end=False), _data(data), _data(b"", end=True)
+            message(0, m.Found(str(KEY), size=len(data)), end=False),
+            _data(data),
+            _data(b"", end=True),
         )
 
     def test_altered(self) -> None:
@@ -412,7 +428,7 @@ class TestParcels:
         parcel = pack(Poison(), digest=KEY, keys=keys).tobytes()
 
         def load(cache: RemoteCache) -> Any:
-            cache.packing = Packing(keys=(b"secret",))
+            cache.backend.packing = Packing(keys=(b"secret",))
             return cache.load_value(KEY)
 
         assert isinstance(_talk(self._serving(parcel), load), SignatureError)
@@ -422,7 +438,7 @@ class TestParcels:
         parcel = pack([1, 2], digest=KEY, keys=(b"secret",)).tobytes()
 
         def load(cache: RemoteCache) -> Any:
-            cache.packing = Packing(keys=(b"secret",))
+            cache.backend.packing = Packing(keys=(b"secret",))
             return cache.load_value(KEY)
 
         assert _talk(self._serving(parcel), load) == [1, 2]
@@ -437,9 +453,12 @@ class TestParcels:
 
     def test_the_record_of_another_call(self) -> None:
         """A record that does not make the key that was asked for is refused."""
-        record = encode_record(CallRecord(name="f", result=KEY))
-        found = _talk(_answering(message(0, m.Found(record))), lambda c: c.load(KEY))
-        assert isinstance(found, FlecheError), found
+        record = encode_record(CallRecord(name="f", result=ValueRef(KEY)))
+        for key in (KEY, ASKED):
+            entry = m.WireEntry(str(key), record)
+            answer = message(0, m.Found(str(KEY), entry))
+            found = _talk(_answering(answer), lambda c: c.load(KEY))
+            assert isinstance(found, FlecheError), found
 
 
 class TestGreeting:
@@ -617,7 +636,7 @@ any_frames = st.builds(
                     m.Save(parcels=[(str(KEY), 10)]),
                     m.Save([m.WireEntry(str(KEY), encode_record(CallRecord(name="f")))]),
                     m.Query(QueryCall()),
-                    m.Contains(["abcd"]),
+                    m.Contains([str(KEY)]),
                 )
             ]
         ),
@@ -649,7 +668,7 @@ def test_a_server_survives_any_frames(frames: list[Frame]) -> None:
             st.lists(inner, max_size=3)
             | st.dictionaries(
                 st.sampled_from(
-                    ["op", "keys", "digests", "records", "parcels", "inline", "template", "info"]
+                    ["op", "keys", "digests", "entries", "parcels", "inline", "template", "info"]
                 )
                 | st.text(max_size=4),
                 inner,
@@ -793,7 +812,7 @@ class TestFloods:
     def test_ends(self) -> None:
         """Ends of one exchange, which are free, cannot pile up: the second is a violation."""
         cache, over = _served(Path("unused")), Event()
-        cache.contains_many = lambda keys: [over.wait(1)]  # type: ignore[method-assign]
+        cache.backend.contains = lambda keys: [over.wait(1)]  # type: ignore[method-assign]
         said = (
             message(1, m.Contains([str(KEY)]), end=False),
             *(_data(b"", end=True)._replace(stream_id=1),) * 2,
@@ -827,7 +846,7 @@ class TestFloods:
         """What decompresses to more than a frame ends the connection before it does."""
         bomb = zlib.compress(bytes(1 << 28))
         said = self._said(
-            Frame(Kind.MESSAGE, 1, Flag.END | Flag.ZLIB, bomb), message(2, m.Contains(["abcd"]))
+            Frame(Kind.MESSAGE, 1, Flag.END | Flag.ZLIB, bomb), message(2, m.Contains([str(KEY)]))
         )
         with _bounded(16 * MIB):
             assert not _serve_bytes(_served(Path("unused")), said), "it should have ended"
@@ -867,7 +886,7 @@ def test_read_only_holds(tmp_path: Path) -> None:
     with _server(tmp_path, "--read-only") as wire:
         wire.write(*_upload(1, str(KEY), pack(1, digest=KEY).tobytes()))
         wire.write(message(2, m.Save([m.WireEntry(str(KEY), encode_record(CallRecord(name="f")))])))
-        wire.write(message(3, m.Evict(str(KEY))))
+        wire.write(message(3, m.Evict([str(KEY)])))
         for exchange in (1, 2, 3):
             (failure,) = _all_answers(wire, exchange)
             assert failure.code == "rejected", exchange
@@ -900,7 +919,7 @@ def test_a_server_never_unpickles(tmp_path: Path, arguments: tuple[str, ...]) ->
     """Whatever is done with a parcel, the server does not open it."""
     mark = tmp_path / "opened"
     parcel = pack(Marker(str(mark)), digest=KEY).tobytes()
-    record = CallRecord(name="f", arguments={"x": KEY}, result=KEY)
+    record = CallRecord(name="f", arguments={"x": ValueRef(KEY)}, result=ValueRef(KEY))
     with _server(tmp_path, *arguments) as wire:
         wire.write(*_upload(1, str(KEY), parcel))
         assert _all_answers(wire, 1) == [m.Done()]
@@ -910,11 +929,11 @@ def test_a_server_never_unpickles(tmp_path: Path, arguments: tuple[str, ...]) ->
             m.Contains([str(record.key), str(KEY)]),
             m.Lacking([str(KEY)]),
             m.Shrink([str(KEY)]),
-            m.Expand(KEY[:8]),
+            m.Expand([KEY[:8]]),
             m.Query(QueryCall(name="f")),
             m.Query(QueryCall(name="f", result=1, arguments={"x": 1})),
             m.Info(),
-            m.Evict(str(record.key)),
+            m.Evict([str(record.key)]),
         )
         for number, request in enumerate(requests, 2):
             wire.write(message(number, request))

@@ -44,7 +44,9 @@ class Rig:
         with factory() as local:
             self.large = local.save(example_call(x="large", result=os.urandom(size)))
             self.small = local.save(example_call(x="small", result="small"))
-            self.value: Digest = load_record(local, self.large).result  # type: ignore[assignment]
+            result = load_record(local, self.large).result
+            assert result is not None
+            self.value = Digest(result.digest)
         self.remote = serving(kind, factory, timeout=60)
         self.server: int = self.remote.info()["pid"]
 
@@ -189,9 +191,9 @@ def test_ctrl_c_at_any_moment(serving: Serving, tmp_path: Path) -> None:
 @contextmanager
 def _begun(rig: Rig) -> Iterator[Any]:
     """A load of which the first part has come, and that is then given up."""
-    from fleche.remote._messages import Found, LoadParcel
+    from fleche.remote._messages import Found, LoadValues
 
-    with rig.remote.backend.connected().request(LoadParcel([str(rig.value)])) as exchange:
+    with rig.remote.backend.connected().request(LoadValues([str(rig.value)])) as exchange:
         found = exchange.answer(Found)
         assert found.size
         yield exchange

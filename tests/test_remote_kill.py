@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import random
 import signal
@@ -154,23 +155,23 @@ def test_killed_under_load_often(serving: Serving, tmp_path: Path, kind: str, vi
 def _make_slow(root: str, method: str, mark: str) -> BaseCache:
     """Return a file cache of which one operation, once begun, makes the file `mark` and hangs."""
     cache = make_cache("file", root)
-    original = getattr(cache, method)
+    original = getattr(cache.backend, method)
 
-    def slow(*args: Any) -> Any:
+    def slow(*args: Any, **options: Any) -> Any:
         Path(mark).touch()
         time.sleep(30)
-        return original(*args)
+        return original(*args, **options)
 
-    setattr(cache, method, slow)
+    setattr(cache.backend, method, slow)
     return cache
 
 
 def _make_slow_in_the_middle(root: str, mark: str) -> BaseCache:
     """Return a file cache that hangs in the middle of storing a parcel, whatever it locks then."""
     cache = make_cache("file", root)
-    original = cache.save_parcel
+    original = cache.backend.save
 
-    def slow(digest: Any, parcel: Any) -> None:
+    def slowed(address: Any, parcel: Any) -> Any:
         chunks = parcel.source.chunks
 
         def slow_chunks(size: int) -> Iterator[Any]:
@@ -180,9 +181,12 @@ def _make_slow_in_the_middle(root: str, mark: str) -> BaseCache:
                 time.sleep(30)
 
         parcel.source.chunks = slow_chunks
-        original(digest, parcel)
+        return address, parcel
 
-    cache.save_parcel = slow  # type: ignore[method-assign]
+    def slow(entries: Any, parcels: Any = (), **options: Any) -> None:
+        original(entries, itertools.starmap(slowed, parcels), **options)
+
+    cache.backend.save = slow  # type: ignore[method-assign]
     return cache
 
 
@@ -267,17 +271,17 @@ def _check_unlocked(serving: Serving, root: Path, key: str) -> None:
 
 
 BUSY = {
-    "contains_many": "cache.contains(key)",
-    "save_records": "cache.save(example_call(x='new'))",
+    "contains": "cache.contains(key)",
+    "save": "cache.save(example_call(x='new'))",
 }
 
 
 @pytest.mark.parametrize(
     ("kind", "method"),
     [
-        ("subprocess", "contains_many"),
-        ("subprocess", "save_records"),
-        pytest.param("ssh", "contains_many", marks=pytest.mark.ssh),
+        ("subprocess", "contains"),
+        ("subprocess", "save"),
+        pytest.param("ssh", "contains", marks=pytest.mark.ssh),
     ],
 )
 def test_the_client_is_killed_while_the_server_works(
@@ -333,8 +337,8 @@ def test_the_client_is_killed_while_the_server_writes(
     with cache_factory("file", root)() as local:
         key = local.save(example_call(x="large", result=os.urandom(200 << 20)))
     action = """
-    record = load_record(cache, key)
-    threading.Thread(target=cache.load_parcel, args=(record.result,), daemon=True).start()
+    call = cache.load(key)
+    threading.Thread(target=lambda: call.result, daemon=True).start()
     time.sleep(60)
     """
     victim = Victim(serving, kind, cache_factory("file", root), action, key)

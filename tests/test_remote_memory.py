@@ -118,11 +118,11 @@ def test_first_halves_of_messages(tmp_path: Path) -> None:
             wire.write(*[_zeros(stream, kind=Kind.MESSAGE, flags=Flag.MORE)] * 7)
 
 
-@pytest.mark.parametrize("op", ["contains", "load", "missing", "nothing"])
+@pytest.mark.parametrize("op", ["contains", "load", "lacking", "nothing"])
 def test_long_lists(tmp_path: Path, op: str) -> None:
     """A list is as long as it says, and refused before there is anything of it."""
     count = 13_000_000
-    field = {"load": b"\xa4keys", "contains": b"\xa4keys"}.get(op, b"\xa7digests")
+    field = {"load": b"\xa4keys", "contains": b"\xa4keys"}.get(op, b"\xa9addresses")
     begin = b"\x82\xa2op" + msgspec.msgpack.encode(op) + field + b"\xdd" + struct.pack(">I", count)
     body = memoryview(begin + b"\xa4abcd" * count)
     with _little_memory(tmp_path, *READ_ONLY) as wire:
@@ -163,7 +163,7 @@ def test_records_that_become_large_objects(tmp_path: Path) -> None:
     """What records hold is counted before they are decoded."""
     note = CallRecord(name="f", metadata={"notes": {"x": "@"}})
     record = encode_record(note).replace(b"\xa1@", b"\xdd\x00\x00\x20\x00" + b"\x90" * 0x2000)
-    request = m.SaveRecords([(str(note.key), record)] * 900)
+    request = m.Save([m.WireEntry(str(note.key), record)] * 900)
     body = m.encode(request)
     with _little_memory(tmp_path) as wire:
         for stream in range(2, 20):

@@ -17,7 +17,7 @@ from typing import Any
 
 import pytest
 
-from fleche.call import CallRecord
+from fleche.call import CallRecord, ValueRef
 from fleche.digest import Digest, digest
 from fleche.errors import Rejected, RemoteConnectionError
 from fleche.parcel import Buffer, pack
@@ -62,7 +62,10 @@ def _mux(remote: RemoteCache) -> Multiplexer:
 def _record(size: int) -> CallRecord:
     """Return a record whose metadata has `size` bytes."""
     return CallRecord(
-        name="f", module="m", result=Digest("cd" * 32), metadata={"Notes": {"text": "x" * size}}
+        name="f",
+        module="m",
+        result=ValueRef("cd" * 32),
+        metadata={"Notes": {"text": "x" * size}},
     )
 
 
@@ -110,6 +113,18 @@ class TestLongMessages:
         assert load_record(remote, record.key) == record
         assert [call.record for call in remote.query()] == [record]
         _wait(lambda: not len(_mux(remote)._protocol), "an exchange is left")
+
+    def test_large_records_among_others(self, tmp_path: Path) -> None:
+        """Each goes through by itself, so all of them together do: saved, loaded and listed."""
+        served = cache_factory("memory", tmp_path)()
+        sizes = [100, 200_000, MESSAGE_LIMIT - 4096, 200_000, MESSAGE_LIMIT - 4096, 100]
+        found = [_record(size).replace(name=f"f{at}") for at, size in enumerate(sizes)]
+        records = {record.key: record for record in found}
+        channel = PipeChannel(lambda i, o: serve(i, o, served))
+        with check_leaks(), RemoteCache(channel, timeout=20) as remote:
+            save_records(remote, records)
+            assert {call.key: call.record for call in remote.query()} == records
+            assert {call.key: call.record for call in remote.load_many(records)} == records
 
     @pytest.mark.parametrize("size", [0, 1, CHUNK - 1, CHUNK, CHUNK + 1, MIB, MESSAGE_LIMIT])
     def test_any_length(self, size: int) -> None:
@@ -454,7 +469,9 @@ def _full_of_calls(root: Path, count: int = 400) -> Any:
     """Return a memory cache whose listing is longer than what is sent ahead."""
     cache = cache_factory("memory", root)()
     records = [
-        CallRecord(name="f", module="m", arguments={"x": digest(number)}, result=KEY)
+        CallRecord(
+            name="f", module="m", arguments={"x": ValueRef(digest(number))}, result=ValueRef(KEY)
+        )
         for number in range(count)
     ]
     note = {"Notes": {"text": "y" * 8000}}
@@ -554,7 +571,7 @@ class TestUnfinishedRequests:
                     refused.append(request)
                     wire.write(message(exchange, m.Failure("busy", message="no room")))
                     continue
-                if isinstance(request, m.SaveParcels):
+                if isinstance(request, m.Save):
                     while (frame := wire.read()) is not None and not frame.end:
                         data.append(bytes(frame.payload))
                     wire.write(message(exchange, m.Done()))
@@ -565,14 +582,14 @@ class TestUnfinishedRequests:
             assert remote.contains(KEY) is True
             parcel = pack(value, digest=digest(value))
             save_parcels(remote, [(digest(value), parcel)])
-        assert [type(request) for request in refused] == [m.Contains] * 2 + [m.SaveParcels] * 2
+        assert [type(request) for request in refused] == [m.Contains] * 2 + [m.Save] * 2
         assert data == [pack(value, digest=digest(value)).tobytes()]
 
     def test_who_does_not_count_is_told(self, tmp_path: Path) -> None:
         """A server answers even what it was never ready to take, and goes on."""
         served = _full_of_calls(tmp_path, 1)
         go_on = threading.Event()
-        served.contains_many = lambda keys: [go_on.wait(20)]
+        served.backend.contains = lambda keys: [go_on.wait(20)]
         channel = PipeChannel(lambda i, o: serve(i, o, served))
         with check_leaks(), RemoteCache(channel, timeout=30) as remote:
             connection, mux = remote.backend.connected(), _mux(remote)
@@ -597,7 +614,7 @@ class TestUnfinishedRequests:
         values = [random.Random(number).randbytes(70_000) for number in range(40)]
         parcels = [(digest(value), pack(value, digest=digest(value))) for value in values]
         threads = [
-            threading.Thread(target=remote.save_parcels, args=(parcels[start::2],))
+            threading.Thread(target=save_parcels, args=(remote, parcels[start::2]))
             for start in range(2)
         ]
         for thread in threads:

@@ -137,7 +137,7 @@ def test_a_refusal_of_which_nothing_is_said(serving: Serving, tmp_path: Path) ->
 def _make_chatty(root: str) -> BaseCache:
     """Return a file cache that prints in every way while it works."""
     cache = make_cache("file", root)
-    original = cache.contains_many
+    original = cache.backend.contains
 
     def chatty(keys: Any) -> list[bool]:
         print("printed in mid-call", flush=True)
@@ -147,7 +147,7 @@ def _make_chatty(root: str) -> BaseCache:
         subprocess.run(["sh", "-c", "echo from a grandchild & wait"], check=True)
         return original(keys)
 
-    cache.contains_many = chatty  # type: ignore[method-assign]
+    cache.backend.contains = chatty  # type: ignore[method-assign]
     return cache
 
 
@@ -160,8 +160,8 @@ def test_chatter_in_mid_call(
     remote = serving(kind, partial(_make_chatty, str(tmp_path / "served")))
     key = remote.save(example_call())
     for _ in range(3):
-        assert remote.contains(key)
-        assert not remote.contains(ABSENT)
+        assert remote.contains_many([key]) == [True]
+        assert remote.contains_many([ABSENT]) == [False]
         assert remote.load(key).result == 4
     remote.close()
     for words in ("printed in mid-call", "from a child", "from a grandchild"):
@@ -175,7 +175,7 @@ def _make_loud(root: str, size: int, after: bool) -> BaseCache:
     With `after`, as much again when the process ends, which is after the end of its input.
     """
     cache = make_cache("file", root)
-    original = cache.contains_many
+    original = cache.backend.contains
     noise = (b"warning: " + b"w" * 90 + b"\n") * (size // 100)
 
     def shout() -> None:
@@ -189,7 +189,7 @@ def _make_loud(root: str, size: int, after: bool) -> BaseCache:
 
     if after:
         atexit.register(shout)
-    cache.contains_many = loud  # type: ignore[method-assign]
+    cache.backend.contains = loud  # type: ignore[method-assign]
     return cache
 
 

@@ -15,7 +15,8 @@ from typing import Any
 import msgspec
 import pytest
 
-from fleche.call import CallRecord, LazyCall, QueryCall
+from fleche.call import CallEntry, CallRecord, QueryCall, ValueRef, encode_record
+from fleche.digest import Digest
 from fleche.errors import ConfigError, ProtocolError, Rejected, RemoteConnectionError
 from fleche.parcel import pack
 from fleche.remote import LocalSubprocessChannel, RemoteCache, SubprocessCache, serve
@@ -56,10 +57,11 @@ class TestLoop:
         found = _ask(
             cache,
             m.encode(m.Contains([key, ABSENT])),
-            m.encode(m.Expand(key[:8])),
-            m.encode(m.Load([ABSENT])),
+            m.encode(m.Expand([key[:8]])),
         )
-        assert found == [m.Flags([True, False]), m.Digests([key]), m.Found()]
+        assert found == [m.Flags([True, False]), m.Expanded([[key]])]
+        (nothing,) = _talk(cache, Frame(Kind.MESSAGE, 1, Flag.END, m.encode(m.Load([ABSENT]))))
+        assert (nothing.stream_id, nothing.end, bytes(nothing.payload)) == (1, True, b"")
 
     def test_nobody_there(self, tmp_path: Path) -> None:
         """An input that ends before the greeting ends the server without a word."""
@@ -83,8 +85,8 @@ class TestLoop:
             msgspec.msgpack.encode({"op": "load"}),
             msgspec.msgpack.encode({"op": "load", "keys": ["../../etc/passwd"]}),
             msgspec.msgpack.encode({"op": "contains", "keys": "not a list"}),
-            msgspec.msgpack.encode({"op": "save_parcels", "parcels": [[ABSENT, -1]]}),
-            msgspec.msgpack.encode({"op": "save_records", "records": [[ABSENT, b"nonsense"]]}),
+            msgspec.msgpack.encode({"op": "save", "parcels": [[ABSENT, -1]]}),
+            msgspec.msgpack.encode({"op": "save", "entries": [[ABSENT, b"nonsense"]]}),
             b"\x91" * 5000,
         ],
     )
@@ -131,6 +133,24 @@ class TestLoop:
         assert failure.code == "corrupt"
         assert not cache.contains(ABSENT)
 
+    def test_an_altered_parcel_in_an_entry(self, tmp_path: Path) -> None:
+        """So is one that travels with its call, and with it all that was sent along."""
+        cache = cache_factory("file", tmp_path)()
+        parcel = pack([1, 2, 3], digest=ABSENT)
+        at, data = f"{ABSENT}.{parcel.variant}", bytearray(parcel.tobytes())
+        record = CallRecord(name="f", result=ValueRef(ABSENT, parcel.variant, len(data)))
+        sound = CallRecord(name="g", result=ValueRef(ABSENT))
+        for offset, code in ((None, None), (-5, "corrupt")):
+            if offset is not None:
+                data[offset] ^= 4
+            entries = [
+                m.WireEntry(str(sound.key), encode_record(sound)),
+                m.WireEntry(str(record.key), encode_record(record), {at: bytes(data)}),
+            ]
+            (answer,) = _ask(cache, m.encode(m.Save(entries)))
+            assert getattr(answer, "code", None) == code, answer
+            assert cache.backend.evict([sound.key, record.key]) == [code is None] * 2
+
 
 class TestQueries:
     """Long answers stop when nobody reads them."""
@@ -142,13 +162,15 @@ class TestQueries:
         def endless() -> Any:
             cache = cache_factory("memory", tmp_path)()
 
-            def query(template: QueryCall) -> Iterator[LazyCall]:
-                record = CallRecord(name="f" * 200, result=cache.save_value(1))
+            def query(
+                template: QueryCall, *, keys_only: bool = False
+            ) -> Iterator[tuple[Digest, CallEntry]]:
+                record = CallRecord(name="f" * 200, result=ValueRef(cache.save_value(1)))
                 for number in range(10_000_000):
                     taken.append(number)
-                    yield LazyCall(record.key, record, cache)
+                    yield record.key, CallEntry(record)
 
-            cache._query = query  # type: ignore[method-assign, assignment]
+            cache.backend.query = query  # type: ignore[method-assign, assignment]
             return cache
 
         remote = serving("pipe", endless)

@@ -39,6 +39,7 @@ from tests.helpers.serving import Serving
 
 NUL = "a\0b"
 ABSENT = digest("a value that nobody has stored")
+STORED = "a value of some length" * 20
 HERE = ConfigPath("here", Path("/"))
 
 TEXT = ["", NUL, 3, ["x"]]
@@ -370,6 +371,7 @@ class TestReadOnly:
         )
         with cache_from_config({"template": "cloudpickle", "root": str(tmp_path / "r")}) as local:
             local.save(example_call())
+            local.save_value(STORED)
         return tmp_path
 
     @pytest.fixture
@@ -400,10 +402,10 @@ class TestReadOnly:
             lambda cache: save_records(cache, {ABSENT: example_call().to_record()}),
             lambda cache: save_parcels(cache, []),
             lambda cache: cache.evict(ABSENT),
-            lambda cache: cache.drop(ABSENT),
+            lambda cache: cache.evict_many([ABSENT]),
             lambda cache: cache.gc(),
             lambda cache: cache.verify(repair=True),
-            lambda cache: cache.redigest(),
+            lambda cache: cache.backend.save({}, unpin=[ABSENT]),
         ],
     )
     def test_nothing_crosses_the_wire(self, act: Callable[[BaseCache], object]) -> None:
@@ -416,10 +418,10 @@ class TestReadOnly:
             remote.contains(ABSENT)
 
     def test_a_visitor_leaves_no_trace(self, configured: dict[str, Any], project: Path) -> None:
-        """Whoever only asks what is missing does not make the rest younger."""
+        """Asking what is lacking, and to keep the rest, does not make the rest younger."""
         before = snapshot(project)
         with cache_from_config(configured) as remote:
-            assert lacking(remote, [digest(4), ABSENT]) == [ABSENT]
+            assert lacking(remote, [digest(STORED), ABSENT], keep=True) == [ABSENT]
         assert snapshot(project) == before
 
     def test_there_and_back(self, configured: dict[str, Any]) -> None:
@@ -468,7 +470,7 @@ class TestReadOnly:
         before = snapshot(project)
         with CachePool([cache_from_config(configured)]) as pool:
             assert pool.query().only().result == 4
-            assert lacking(pool, [digest(4), ABSENT]) == [ABSENT]
+            assert lacking(pool, [digest(STORED), ABSENT], keep=True) == [ABSENT]
         assert snapshot(project) == before
 
 
@@ -479,12 +481,12 @@ def snapshot(root: Path) -> dict[str, tuple[int, int]]:
 
 
 def test_a_read_only_server(serving: Serving, tmp_path: Path, channel_kind: str) -> None:
-    """A client that asks what is missing renews nothing behind `readonly()`."""
+    """A client that asks what is lacking, and to keep the rest, renews nothing behind it."""
     with cache_factory("file", tmp_path)() as local:
-        local.save(example_call())
+        local.save_value(STORED)
     before = snapshot(tmp_path)
     remote = serving(channel_kind, cache_factory("read-only", tmp_path))
-    assert lacking(remote, [digest(4), ABSENT]) == [ABSENT]
+    assert lacking(remote, [digest(STORED), ABSENT], keep=True) == [ABSENT]
     after = snapshot(tmp_path)
     assert {name: after[name] for name in before} == before
 

@@ -4,16 +4,27 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from fleche.caches import BaseCache, CacheStack, CacheView, StatsReport, VerifyReport
-from fleche.call import Call
-from fleche.digest import D, Digest, digest
+from fleche.caches import (
+    BaseCache,
+    CacheStack,
+    Gc,
+    Measure,
+    Pin,
+    Progress,
+    Report,
+    StatsReport,
+    Task,
+    VerifyReport,
+    ViewBackend,
+)
+from fleche.digest import Address, D, Digest, digest
 from fleche.errors import ProtocolError, Rejected, StorageError
 from fleche.remote import RemoteCache
 from fleche.remote import _messages as m
@@ -23,16 +34,23 @@ from tests.helpers.peers import Wire, hostile_server, message
 from tests.helpers.serving import Serving
 from tests.helpers.taps import TappedChannel
 
+APART = "too large to be kept with its call " * 1000
+
+
+def ended(x: int) -> dict[str, Any]:
+    """A result."""
+    return {"result": x, "text": APART}
+
 
 @pytest.fixture
 def root(tmp_path: Path) -> Path:
     """Where the server's cache is: ten calls, two values of no call, one damaged result."""
     with in_files(tmp_path / "far") as cache:
         for x in range(10):
-            cache.save(call(x=[x], result={"result": x}))
+            cache.save(call(x=[x, APART], result=ended(x)))
         cache.save_value("garbage")
         cache.save_value(["more", "garbage"])
-        (path,) = (tmp_path / "far").rglob(f"{digest({'result': 3})[2:]}.value")
+        (path,) = (tmp_path / "far").rglob(f"{digest(ended(3))[2:]}.*.value")
         path.write_bytes(path.read_bytes()[:-1])
     return tmp_path / "far"
 
@@ -58,7 +76,7 @@ class TestReports:
 
     def test_verify(self, remote: RemoteCache, root: Path) -> None:
         report = remote.verify()
-        assert report.corrupt == (digest({"result": 3}),)
+        assert report.corrupt == (digest(ended(3)),)
         assert len(report.dangling) == 1
         assert all(isinstance(key, Digest) for key in (*report.corrupt, *report.dangling))
         with in_files(root) as local:
@@ -77,10 +95,15 @@ class TestReports:
         assert remote.gc(0) == found
         assert remote.gc(0).removed == 0
 
-    def test_leases(self, remote: RemoteCache) -> None:
-        remote.prepare(Call(name="f", arguments={"x": ["running"]}))
-        assert remote.gc(0, lease_age=3600).leases == 0
-        assert remote.gc(0, lease_age=0).leases == 1
+    def test_pins(self, remote: RemoteCache) -> None:
+        """What a call under way has stored stays, until the pin is too old."""
+        remote.verify(repair=True)
+        remote.gc(0)
+        pin = Pin("upload", [Address.of(remote.save_value(["arrived already"]))])
+        remote.backend.save(pin.entries)
+        assert (remote.gc(0, pin_age=3600).removed, remote.gc(0, pin_age=3600).pins) == (0, 0)
+        found = remote.gc(0, pin_age=0)
+        assert (found.removed, found.pins) == (1, 1)
 
     def test_stats(self, remote: RemoteCache, root: Path) -> None:
         """Entries are the server's; events are those of this client."""
@@ -91,19 +114,19 @@ class TestReports:
             assert found == local.stats() + StatsReport(events=found.events)
         assert (found.hits, found.misses) == (0, 1)
 
-    def test_redigest(self, remote: RemoteCache) -> None:
+    def test_misfiled(self, remote: RemoteCache) -> None:
+        """A record under the key of another call is found, by its key."""
         record = next(iter(remote.query())).record
         save_record(remote, digest("wrong"), record)
-        report = remote.redigest()
-        assert report.rekeyed == (record.key,)
+        assert remote.verify().misfiled == (digest("wrong"),)
 
-    def test_redigest_opens_nothing(self, remote: RemoteCache, tmp_path: Path) -> None:
-        """Who may write to a server must not make it run code; what needs opening stays."""
-        old, proof = digest("of another scheme"), tmp_path / "proof"
-        save_parcel(remote, old, remote.packing.pack(Touching(proof), old))
-        record = Call(name="f", arguments={"x": 1}, result=2).to_record()
-        save_record(remote, old, record.replace(result=old, scheme=record.scheme - 1))
-        assert remote.redigest(unpickle=True).failed == (old,)
+    def test_nothing_is_opened(self, remote: RemoteCache, tmp_path: Path) -> None:
+        """Who may write to a server must not make it run code."""
+        name, proof = digest("a value that touches"), tmp_path / "proof"
+        save_parcel(remote, name, remote.packing.pack(Touching(proof), name))
+        assert remote.verify(repair=True).values == 23
+        assert remote.stats().values >= 22
+        assert remote.gc(0).removed >= 1
         assert not proof.exists()
 
     def test_large(self, serving: Serving) -> None:
@@ -111,22 +134,24 @@ class TestReports:
         keys = tuple(digest(x) for x in range(10_000))
         report = VerifyReport(values=10_000, corrupt=keys, dangling=keys[:5000], orphaned=3)
 
-        class Ruined(CacheView):
-            def verify(self, repair: bool = False, *, progress: Any = None) -> VerifyReport:
+        class Ruined(ViewBackend):
+            def maintain(self, task: Task, progress: Progress | None = None) -> Report:
                 return report
 
-        with RemoteCache(serving.channel("pipe", lambda: Ruined(in_memory()))) as remote:
+        served = BaseCache(Ruined(in_memory().backend))
+        with RemoteCache(serving.channel("pipe", lambda: served)) as remote:
             assert remote.verify() == report
 
 
-class Slow(CacheView):
+class Slow(ViewBackend):
     """A cache that counts for as long as it is not interrupted."""
 
     def __init__(self, ended: threading.Event) -> None:
-        super().__init__(in_memory())
+        super().__init__(in_memory().backend)
         self.ended = ended
 
-    def measure(self, progress: Callable[[int], None] | None = None) -> StatsReport:
+    def maintain(self, task: Task, progress: Progress | None = None) -> Report:
+        assert isinstance(task, Measure)
         assert progress is not None
         try:
             for number in range(1, 2000):
@@ -148,7 +173,7 @@ class TestProgress:
         for x in range(20):
             cache.save(call(x=x))
         with RemoteCache(serving.channel("pipe", lambda: cache)) as remote:
-            for keep_house in (remote.verify, remote.gc, remote.redigest, remote.stats):
+            for keep_house in (remote.verify, remote.gc, remote.stats):
                 seen: list[int] = []
                 keep_house(progress=seen.append)
                 assert seen == list(range(1, len(seen) + 1))
@@ -161,7 +186,7 @@ class TestProgress:
         def stop(number: int) -> None:
             raise KeyboardInterrupt
 
-        with RemoteCache(serving.channel("pipe", lambda: Slow(ended))) as remote:
+        with RemoteCache(serving.channel("pipe", lambda: BaseCache(Slow(ended)))) as remote:
             with pytest.raises(KeyboardInterrupt):
                 remote.stats(progress=stop)
             assert ended.wait(5)
@@ -170,7 +195,7 @@ class TestProgress:
     def test_others_go_on_meanwhile(self, serving: Serving) -> None:
         """A long walk over everything keeps nobody else waiting."""
         ended, begun = threading.Event(), threading.Event()
-        with RemoteCache(serving.channel("pipe", lambda: Slow(ended))) as remote:
+        with RemoteCache(serving.channel("pipe", lambda: BaseCache(Slow(ended)))) as remote:
 
             def count() -> None:
                 with pytest.raises(KeyboardInterrupt):
@@ -202,33 +227,24 @@ class TestRefusals:
 
     def test_read_only(self, read_only: RemoteCache) -> None:
         """What changes nothing is allowed."""
-        for refused in (read_only.gc, read_only.redigest, partial(read_only.verify, True)):
+        for refused in (read_only.gc, partial(read_only.verify, True)):
             with pytest.raises(Rejected, match="read-only"):
                 refused()
         assert read_only.verify().values == 22
         assert read_only.stats().calls == 10
 
     def test_errors_are_those_of_the_server(self, serving: Serving) -> None:
-        class Failing(CacheView):
-            def gc(self, grace: float = 0, **options: Any) -> Any:
+        class Failing(ViewBackend):
+            def maintain(self, task: Task, progress: Progress | None = None) -> Report:
+                assert isinstance(task, Gc)
                 raise StorageError("the disk is on fire")
 
+        failing = BaseCache(Failing(in_memory().backend))
         with (
-            RemoteCache(serving.channel("pipe", lambda: Failing(in_memory()))) as remote,
+            RemoteCache(serving.channel("pipe", lambda: failing)) as remote,
             pytest.raises(StorageError, match="the disk is on fire"),
         ):
             remote.gc()
-
-    def test_a_server_that_cannot(self) -> None:
-        """An older one is not even asked."""
-
-        def act(wire: Wire) -> None:
-            assert wire.read() is None
-
-        with RemoteCache(hostile_server(act, version="0.0.1")) as remote:
-            for refused in (remote.gc, remote.verify, remote.redigest, remote.stats):
-                with pytest.raises(Rejected, match=r"fleche 0.0.1 there keeps house only when"):
-                    refused()
 
     @pytest.mark.parametrize(
         "answer",
@@ -248,7 +264,7 @@ class TestRefusals:
             wire.read()
 
         with (
-            RemoteCache(hostile_server(act, features=["upkeep"]), timeout=5) as remote,
+            RemoteCache(hostile_server(act), timeout=5) as remote,
             pytest.raises(ProtocolError),
         ):
             remote.verify()

@@ -207,10 +207,10 @@ class LocalBackend(CacheBackend):
         calls = [key for key in keys if not isinstance(key, Address)]
         here = self._answerable(calls) if calls else set()
         asked = [key for key in keys if isinstance(key, Address)]
-        if asked:
-            absent = set(self.lacking(asked))
-            here.update(each for each in asked if each not in absent or self._is_held(each))
-        return [key in here for key in keys]
+        absent = set(self.lacking(asked)) if asked else set()
+        values = {each for each in asked if each not in absent or self._is_held(each)}
+        # an address without a variant equals the key of the same digest
+        return [key in (values if isinstance(key, Address) else here) for key in keys]
 
     def _answerable(self, keys: Sequence[Digest]) -> set[str]:
         """Return the finished calls whose result is here with the buffers that it needs."""
@@ -237,14 +237,12 @@ class LocalBackend(CacheBackend):
     def evict(self, keys: Sequence[Digest | Address]) -> list[bool]:
         self.check_writable("evict")
         calls = [key for key in keys if not isinstance(key, Address)]
-        there: set[str] = set()
+        there = self.calls.contains_many(calls) if calls else set()
         if calls:
-            there |= self.calls.contains_many(calls)
             self.calls.delete_many(calls)
-        for key in keys:
-            if isinstance(key, Address) and self._evict_value(key):
-                there.add(key)
-        return [key in there for key in keys]
+        addresses = dict.fromkeys(key for key in keys if isinstance(key, Address))
+        gone = {address for address in addresses if self._evict_value(address)}
+        return [key in (gone if isinstance(key, Address) else there) for key in keys]
 
     def _evict_value(self, address: Address) -> bool:
         """Remove a value wherever it is: by itself, and from the entries that hold it."""

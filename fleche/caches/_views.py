@@ -290,7 +290,10 @@ class FilteredBackend(ViewBackend):
     def contains(self, keys: Sequence[Digest | Address]) -> list[bool]:
         here = self.inner.contains(keys)
         hidden = self._hidden([key for key, found in zip(keys, here, strict=True) if found])
-        return [found and key not in hidden for key, found in zip(keys, here, strict=True)]
+        return [
+            found and (isinstance(key, Address) or key not in hidden)
+            for key, found in zip(keys, here, strict=True)
+        ]
 
     def _hidden(self, keys: Iterable[Digest | Address]) -> set[str]:
         """Return which of ``keys`` are calls that do not match."""
@@ -307,9 +310,10 @@ class FilteredBackend(ViewBackend):
     def evict(self, keys: Sequence[Digest | Address]) -> list[bool]:
         self.check_writable("evict")
         hidden = self._hidden(keys)
-        shown = [key for key in keys if key not in hidden]
-        there = dict(zip(shown, self.inner.evict(shown), strict=True)) if shown else {}
-        return [there.get(key, False) for key in keys]
+        shown = [isinstance(key, Address) or key not in hidden for key in keys]
+        asked = [key for key, is_shown in zip(keys, shown, strict=True) if is_shown]
+        there = iter(self.inner.evict(asked) if asked else ())
+        return [is_shown and next(there) for is_shown in shown]
 
     @override
     def query(

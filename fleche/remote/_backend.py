@@ -78,6 +78,8 @@ class RemoteBackend(CacheBackend):
         ValueError: a setting is impossible.
     """
 
+    local = False
+
     def __init__(
         self,
         channel: Channel,
@@ -184,7 +186,9 @@ class RemoteBackend(CacheBackend):
             raise ProtocolError("the server sent no entry, or that of another call")
         entry: CallEntry | ParcelError
         try:
-            _, entry = from_wire(found.entry)
+            key, entry = from_wire(found.entry)
+            if entry.record.key != key:
+                entry = CorruptParcel(f"{self._name('call', key)}: the record of another call came")
         except ParcelError as error:
             entry = error
         if found.size is None:
@@ -237,6 +241,9 @@ class RemoteBackend(CacheBackend):
         """
         self.check_writable("save")
         connection = self.connected()
+        *groups, final = entry_groups(entries)
+        ends = [str(key) for key in unpin]
+        first, done = (groups[0], []) if groups else (final, ends)
         last: list[Outgoing] = []
 
         def all_but_last() -> Iterator[Outgoing]:
@@ -245,17 +252,15 @@ class RemoteBackend(CacheBackend):
                     yield last.pop()
                 last.append(request)
 
-        connection.pipeline(all_but_last())
-        held = last.pop() if last else Outgoing(m.Save())
-        assert isinstance(held.message, m.Save)
-        *groups, final = entry_groups(entries)
-        ends = [str(key) for key in unpin]
-        first, done = (groups[0], []) if groups else (final, ends)
         try:
+            connection.pipeline(all_but_last())
+            held = last[0] if last else Outgoing(m.Save())
+            assert isinstance(held.message, m.Save)
             request = m.Save(first, held.message.parcels, done)
             connection.ask(request, m.Done, upload=held.upload)
         finally:
-            held.close()
+            for each in last:
+                each.close()
         if groups:
             connection.pipeline(Outgoing(m.Save(group)) for group in groups[1:])
             connection.ask(m.Save(final, unpin=ends), m.Done)

@@ -74,12 +74,14 @@ class Outgoing:
         upload: returns the bytes that follow it, anew each time.
         nbytes: how many these are.
         close: called when it is done, or given up.
+        follows: whether it is sent only when all that were sent before it are done.
     """
 
     message: Request
     upload: Upload | None = None
     nbytes: int = 0
     close: Callable[[], None] = lambda: None
+    follows: bool = False
 
 
 def exponential(first: float, most: float = 1.0) -> Iterator[float]:
@@ -394,6 +396,8 @@ class Connection:
 
         try:
             for each in requests:
+                while each.follows and under_way:
+                    finish_first()
                 under_way.append((self.request(each.message, upload=each.upload), each))
                 while (
                     len(under_way) >= AHEAD

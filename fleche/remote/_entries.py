@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from functools import partial
-from typing import TypeVar
 
 from fleche._util import batched
 from fleche.call import CallEntry, decode_record, encode_record
@@ -13,7 +12,15 @@ from fleche.parcel import Buffer, Parcel
 from fleche.remote import _messages as m
 from fleche.remote._connection import Outgoing
 
-__all__ = ["BATCH", "batches", "entry_groups", "from_wire", "parcel_requests", "to_wire"]
+__all__ = [
+    "BATCH",
+    "batches",
+    "entry_groups",
+    "entry_size",
+    "from_wire",
+    "parcel_requests",
+    "to_wire",
+]
 
 BATCH = 4096
 """How many digests one request names at most."""
@@ -21,8 +28,6 @@ BATCH = 4096
 SMALL = 1 << 16
 GROUP = 1 << 19
 GROUPED = 1000
-
-T = TypeVar("T")
 
 
 def batches(digests: Iterable[str]) -> Iterator[list[str]]:
@@ -49,28 +54,55 @@ def from_wire(wire: m.WireEntry) -> tuple[Digest, CallEntry]:
 
 
 def parcel_requests(parcels: Iterable[tuple[Address, Parcel]]) -> Iterator[Outgoing]:
-    """Yield the requests that store ``parcels``: a large one alone, small ones together."""
+    """Yield the requests that store ``parcels``: a large one alone, small ones together.
 
-    def small() -> Iterator[tuple[str, bytes]]:
-        for address, parcel in parcels:
-            if parcel.nbytes > SMALL:
-                large.append((address, parcel))
-                return
-            yield str(address), parcel.tobytes()
-            parcel.close()
+    Those that may be under way at once are stored in any order. So values that refer to buffers
+    come after the buffers before them, in a request that follows all others.
+    """
+    plain, referring = _Group(follows=False), _Group(follows=True)
+    for address, parcel in parcels:
+        group = referring if parcel.references else plain
+        if parcel.nbytes > SMALL:
+            if group.follows:
+                yield from plain.take()
+            request = m.Save(parcels=[(str(address), parcel.nbytes)])
+            yield Outgoing(request, parcel.chunks, parcel.nbytes, parcel.close, group.follows)
+            continue
+        data = parcel.tobytes()
+        parcel.close()
+        if group.is_full(data):
+            if group.follows:
+                yield from plain.take()
+            yield from group.take()
+        group.add(address, data)
+    yield from plain.take()
+    yield from referring.take()
 
-    large: list[tuple[Address, Parcel]] = []
-    parcels = iter(parcels)
-    while True:
-        for group in _grouped(small(), lambda item: len(item[1])):
-            joined = b"".join(data for _, data in group)
-            sizes = [(at, len(data)) for at, data in group]
-            yield Outgoing(m.Save(parcels=sizes), partial(_alone, joined), len(joined))
-        if not large:
-            return
-        address, parcel = large.pop()
-        request = m.Save(parcels=[(str(address), parcel.nbytes)])
-        yield Outgoing(request, parcel.chunks, parcel.nbytes, parcel.close)
+
+class _Group:
+    """Small parcels that travel together."""
+
+    def __init__(self, *, follows: bool) -> None:
+        self.follows = follows
+        self._parcels: list[tuple[str, bytes]] = []
+        self._size = 0
+
+    def is_full(self, data: bytes) -> bool:
+        """Return whether ``data`` must wait for the next request."""
+        return self._size + len(data) > GROUP or len(self._parcels) >= GROUPED
+
+    def add(self, address: Address, data: bytes) -> None:
+        self._parcels.append((str(address), data))
+        self._size += len(data)
+
+    def take(self) -> Iterator[Outgoing]:
+        """Yield the request for what has been added, if anything has, and begin anew."""
+        if self._parcels:
+            joined = b"".join(data for _, data in self._parcels)
+            sizes = [(at, len(data)) for at, data in self._parcels]
+            self._parcels, self._size = [], 0
+            request = m.Save(parcels=sizes)
+            yield Outgoing(request, partial(_alone, joined), len(joined), follows=self.follows)
 
 
 def _alone(data: bytes) -> list[Buffer]:
@@ -80,22 +112,24 @@ def _alone(data: bytes) -> list[Buffer]:
 def entry_groups(entries: Mapping[Digest, CallEntry]) -> list[list[m.WireEntry]]:
     """Return ``entries`` as they travel, in groups that each fit a frame; at least one."""
     wire = (to_wire(key, entry) for key, entry in entries.items())
-    return list(_grouped(wire, _size)) or [[]]
+    return list(_grouped(wire)) or [[]]
 
 
-def _size(entry: m.WireEntry) -> int:
+def entry_size(entry: m.WireEntry) -> int:
+    """Return about how many bytes of a message an entry takes."""
     return len(entry.record) + sum(map(len, entry.parcels.values()))
 
 
-def _grouped(items: Iterable[T], size_of: Callable[[T], int]) -> Iterator[list[T]]:
-    """Yield items in groups that each fit well into a frame."""
-    group: list[T] = []
+def _grouped(entries: Iterable[m.WireEntry]) -> Iterator[list[m.WireEntry]]:
+    """Yield entries in groups that each fit well into a frame."""
+    group: list[m.WireEntry] = []
     size = 0
-    for item in items:
-        if group and (size + size_of(item) > GROUP or len(group) >= GROUPED):
+    for entry in entries:
+        more = entry_size(entry)
+        if group and (size + more > GROUP or len(group) >= GROUPED):
             yield group
             group, size = [], 0
-        group.append(item)
-        size += size_of(item)
+        group.append(entry)
+        size += more
     if group:
         yield group

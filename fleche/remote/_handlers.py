@@ -8,19 +8,19 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Iterator
-from contextlib import nullcontext
+from collections.abc import Callable, Generator, Iterator
+from contextlib import closing, nullcontext
 from dataclasses import fields
 from threading import Lock
 from typing import Any
 
-from fleche.caches import BaseCache, CacheBackend, Report
+from fleche.caches import INLINE, BaseCache, CacheBackend, Report
 from fleche.call import CallEntry, ValueRef
 from fleche.digest import Address, Digest
 from fleche.errors import ProtocolError, Rejected, RemoteConnectionError
-from fleche.parcel import Buffer, IncomingParcel, Parcel, StreamSource
+from fleche.parcel import Buffer, IncomingParcel, Parcel, StreamSource, verify
 from fleche.remote import _messages as m
-from fleche.remote._entries import from_wire, to_wire
+from fleche.remote._entries import entry_size, from_wire, to_wire
 from fleche.remote._errors import Busy, to_failure
 from fleche.remote._frames import CHUNK
 from fleche.remote._handshake import server_info
@@ -109,7 +109,7 @@ class Handlers:
 
     def _load(self, request: m.Load, stream: Stream) -> None:
         keys = [Digest(key) for key in request.keys]
-        for key, entry in self._backend.load(keys, inline=request.inline):
+        for key, entry in self._backend.load(keys, inline=min(request.inline, INLINE)):
             if isinstance(entry, CallEntry):
                 self._send_entry(stream, key, entry, request.inline)
             else:
@@ -151,15 +151,20 @@ class Handlers:
         for wire in request.entries:
             left -= m.check_items(wire.record, left, "records that are sent together")
         heavy = left < RECORD_ITEMS - m.MAX_ITEMS
-        with self._heavy if heavy else nullcontext():
+        with (
+            self._heavy if heavy else nullcontext(),
+            closing(self._arriving(request, stream)) as arriving,
+        ):
             self._backend.save(
-                dict(map(from_wire, request.entries)),
-                self._arriving(request, stream),
+                dict(map(_sound_entry, request.entries)),
+                arriving,
                 unpin=[Digest(key) for key in request.unpin],
             )
         _answer(stream, m.Done())
 
-    def _arriving(self, request: m.Save, stream: Stream) -> Iterator[tuple[Address, Parcel]]:
+    def _arriving(
+        self, request: m.Save, stream: Stream
+    ) -> Generator[tuple[Address, Parcel], None, None]:
         data = _Upload(stream)
         for address, size in request.parcels:
             data.skip()  # what the storage has not read of the one before
@@ -202,6 +207,20 @@ class Handlers:
         _report(stream, self._backend.maintain(request.task, reporter))
 
 
+def _sound_entry(wire: m.WireEntry) -> tuple[Digest, CallEntry]:
+    """Return the entry that a client sends, its parcels checked.
+
+    Raises:
+        CorruptParcel: its record is none, or a parcel is not that of its address.
+    """
+    key, entry = from_wire(wire)
+    for address in entry.parcels:
+        parcel = entry.parcel(address)
+        if parcel is not None:
+            verify(parcel, digest=address.digest)
+    return key, entry
+
+
 def _name(text: str) -> Digest | Address:
     """Return the key or the address that a validated text is."""
     return _address(text.removesuffix(".")) if "." in text else Digest(text)
@@ -230,11 +249,12 @@ def _batched(calls: Iterator[m.WireEntry]) -> Iterator[list[m.WireEntry]]:
     batch: list[m.WireEntry] = []
     size, most = 0, 8
     for call in calls:
-        batch.append(call)
-        size += len(call.record) + sum(map(len, call.parcels.values()))
-        if len(batch) >= most or size >= LISTED_BYTES:
+        more = entry_size(call)
+        if batch and (len(batch) >= most or size + more > LISTED_BYTES):
             yield batch
             batch, size, most = [], 0, min(LISTED, most * 2)
+        batch.append(call)
+        size += more
     if batch:
         yield batch
 

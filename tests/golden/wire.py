@@ -17,15 +17,14 @@ from typing import Any
 import msgspec
 
 from fleche.caches import BaseCache, Cache
-from fleche.call import CallRecord, Condition, QueryCall, encode_record
-from fleche.digest import Digest, digest
+from fleche.call import CallEntry, CallRecord, Condition, QueryCall, ValueRef, encode_record
+from fleche.digest import Address, Digest, digest
 from fleche.parcel import Parcel, pack_bytes
 from fleche.remote import PipeChannel, RemoteCache, serve
 from fleche.remote._frames import Flag, Frame, FrameDecoder, Kind, encode_frame
 from fleche.remote._protocol import FEATURES, PROTOCOL
 from fleche.storage import CallMemory, ValueMemory
 from tests.helpers.backends import (
-    lacking,
     load_parcel,
     load_parcels,
     load_record,
@@ -50,10 +49,11 @@ __all__ = [
 ]
 
 HERE = Path(__file__).parent
+LONG_NAME = Digest("ab" * 32)
 _NINE = pack_bytes(b"\x80\x05K\x09.", "pickle", digest=digest(9)).tobytes()
 _FOUR = pack_bytes(b"\x80\x05K\x04.", "pickle", digest=digest(4)).tobytes()
-LONG_NAME = Digest("ab" * 32)
 _LONG = pack_bytes(b"\x80\x05C" + bytes(5_000), "pickle", digest=LONG_NAME).tobytes()
+_BYTES = {digest(4): _FOUR, digest(9): _NINE, LONG_NAME: _LONG}
 ABSENT = Digest("0" * 64)
 
 INFO = {
@@ -69,13 +69,20 @@ INFO = {
 """What differs from one server to the next, made the same."""
 
 
+def _parcel(value: Digest) -> Parcel:
+    return Parcel.from_bytes(_BYTES[value])
+
+
+def _address(value: Digest) -> Address:
+    return Address.of(value, _parcel(value).variant)
+
+
 def _record(x: int, result: Digest) -> CallRecord:
     return CallRecord(
         name="square",
         module="numbers",
-        arguments={"x": digest(x)},
-        result=result,
-        literals={"x": x},
+        arguments={"x": ValueRef(digest(x), literal=x)},
+        result=ValueRef(result, _parcel(result).variant, len(_BYTES[result])),
         metadata={"runtime": {"seconds": 0.5}},
     )
 
@@ -84,13 +91,14 @@ TWO = _record(2, digest(4))
 THREE = _record(3, digest(9))
 TEMPLATE = QueryCall(name="sq*", arguments={"x": Condition("=", 3)})
 WIDE = _record(5, LONG_NAME)
+WITH_RESULT = CallEntry(TWO, {_address(digest(4)): _FOUR})
 
 
 def make_served() -> BaseCache:
     """Return the cache that is served in the session."""
     cache = Cache(ValueMemory(), CallMemory())
-    for name, data in ((digest(4), _FOUR), (digest(9), _NINE), (LONG_NAME, _LONG)):
-        save_parcel(cache, name, Parcel.from_bytes(data))
+    for name in _BYTES:
+        save_parcel(cache, name, _parcel(name))
     for record in (THREE, WIDE):
         save_record(cache, record.key, record)
     return cache
@@ -100,45 +108,63 @@ def _short(data: Any) -> str:
     return hashlib.sha256(data).hexdigest()[:16]
 
 
-def _fetched(found: Any) -> Any:
-    record, parcel = found
-    return record.key, None if parcel is None else _short(parcel.tobytes())
+def _loaded(remote: RemoteCache, *keys: Digest, inline: int) -> list[Any]:
+    """What there is of calls, in the order of their keys: each with the results that came along."""
+    found = []
+    for key, entry in remote.backend.load(keys, inline=inline):
+        assert isinstance(entry, CallEntry)
+        parcels = {str(at): _short(data) for at, data in entry.parcels.items()}
+        found.append((str(key), _short(encode_record(entry.record)), parcels))
+    return sorted(found)
 
 
 OPERATIONS: dict[str, Callable[[RemoteCache], Any]] = {
     "info": lambda c: sorted(c.info()),
-    "load a record": lambda c: _short(encode_record(load_record(c, THREE.key))),
-    "load with a small result": lambda c: _fetched(c.fetch(THREE.key)),
-    "load with a large result": lambda c: _fetched(c.fetch(WIDE.key, 100)),
+    "load a record": lambda c: _loaded(c, THREE.key, inline=0),
+    "load with a small result": lambda c: _loaded(c, THREE.key, inline=1 << 20),
+    "load with a large result": lambda c: _loaded(c, WIDE.key, inline=100),
     "load what is not there": lambda c: load_record(c, ABSENT),
-    "load many": lambda c: [key for key, _, _ in c.fetch_many([THREE.key, ABSENT, WIDE.key])],
+    "load many": lambda c: _loaded(c, THREE.key, ABSENT, WIDE.key, inline=1 << 20),
     "load a parcel": lambda c: _short(load_parcel(c, LONG_NAME).tobytes()),
+    "load a parcel of one form": lambda c: [
+        _short(parcel.tobytes())
+        for _, parcel in c.backend.load_values([_address(digest(4))])
+        if isinstance(parcel, Parcel)
+    ],
     "load a value": lambda c: c.load_value(digest(9)),
     "load a parcel that is not there": lambda c: load_parcel(c, ABSENT),
     "load parcels": lambda c: [
         (key, _short(parcel.tobytes()))
         for key, parcel in load_parcels(c, [digest(4), ABSENT, digest(9)])
     ],
-    "contains": lambda c: c.contains_many([THREE.key, ABSENT, digest(9)]),
-    "missing": lambda c: lacking(c, [digest(1), digest(4)]),
+    "contains": lambda c: c.backend.contains(
+        [THREE.key, ABSENT, Address.of(digest(9)), _address(digest(9)), Address.of(ABSENT)]
+    ),
+    "lacking": lambda c: c.backend.lacking([Address.of(digest(1)), _address(digest(4))]),
+    "lacking, and keep": lambda c: c.backend.lacking([_address(digest(4))], keep=True),
     "expand": lambda c: c.expand(THREE.key[:10]),
     "expand what is not there": lambda c: c.expand(ABSENT),
     "shrink": lambda c: c.shrink(THREE.key, WIDE.key),
+    "shrink what is not there": lambda c: c.backend.shrink([ABSENT]),
     "query": lambda c: [call.key for call in c.query(TEMPLATE)],
     "query for nothing": lambda c: [call.key for call in c.query(name="cube")],
-    "save a parcel": lambda c: save_parcel(c, LONG_NAME, Parcel.from_bytes(_LONG)),
+    "query for keys": lambda c: [key for key, _ in c.backend.query(QueryCall(), keys_only=True)],
+    "save a parcel": lambda c: save_parcel(c, LONG_NAME, _parcel(LONG_NAME)),
     "save parcels": lambda c: save_parcels(
-        c, [(digest(4), Parcel.from_bytes(_FOUR)), (digest(9), Parcel.from_bytes(_NINE))]
+        c, [(name, _parcel(name)) for name in (digest(4), digest(9))]
     ),
     "save a record": lambda c: save_record(c, TWO.key, TWO),
     "save records": lambda c: save_records(c, {TWO.key: TWO, THREE.key: THREE}),
+    "save with a result": lambda c: c.backend.save({TWO.key: WITH_RESULT}),
+    "save all at once": lambda c: c.backend.save(
+        {WIDE.key: CallEntry(WIDE)}, [(_address(LONG_NAME), _parcel(LONG_NAME))], unpin=[ABSENT]
+    ),
     "evict": lambda c: c.evict(THREE.key),
     "evict what is not there": lambda c: c.evict(ABSENT),
-    "query for keys": lambda c: list(c.call_keys(QueryCall())),
-    "count": lambda c: c.measure(),
+    "evict values": lambda c: c.backend.evict([Address.of(digest(9)), _address(digest(9))]),
+    "count": lambda c: c.stats(),
     "verify": lambda c: c.verify(),
-    "collect garbage": lambda c: c.gc(0, lease_age=0, dry_run=True),
-    "file anew": lambda c: c.redigest(),
+    "collect garbage": lambda c: c.gc(0, dry_run=True),
 }
 
 

@@ -70,7 +70,9 @@ def save_parcels(cache: BaseCache, parcels: Iterable[tuple[Digest | str, Parcel]
     cache.backend.save({}, ((address_of(digest, parcel), parcel) for digest, parcel in parcels))
 
 
-def lacking(cache: BaseCache, digests: Iterable[Digest | str]) -> list[Digest]:
+def lacking(
+    cache: BaseCache, digests: Iterable[Digest | str], *, keep: bool = False
+) -> list[Digest]:
     """Those of the digests of which no form is there."""
     wanted = [Address.of(each) for each in digests]
-    return [address.digest for address in cache.backend.lacking(wanted)]
+    return [address.digest for address in cache.backend.lacking(wanted, keep=keep)]
