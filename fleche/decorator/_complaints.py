@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import warnings
 from collections.abc import Callable
 from threading import Lock
@@ -10,7 +11,7 @@ from typing import Any
 from fleche._util import calling_frame
 from fleche.errors import RemoteConnectionError
 
-__all__ = ["Complaints", "FlecheWarning"]
+__all__ = ["Complaints", "FlecheWarning", "is_out_of_stack"]
 
 
 class FlecheWarning(UserWarning):
@@ -18,6 +19,16 @@ class FlecheWarning(UserWarning):
 
     The function itself has run as if it were not decorated.
     """
+
+
+def is_out_of_stack(error: BaseException) -> bool:
+    """Whether an error says that calls are nested too deep, and not that some value is."""
+    if not isinstance(error, RecursionError):
+        return False
+    depth, frame = 0, sys._getframe()  # noqa: SLF001 (public in all but name)
+    while frame.f_back is not None:
+        depth, frame = depth + 1, frame.f_back
+    return depth > sys.getrecursionlimit() // 3
 
 
 class Complaints:
@@ -36,6 +47,10 @@ class Complaints:
             was_made = reason in self._made
             self._made.add(reason)
             return not was_made
+
+    def was_made(self, reason: str) -> bool:
+        """Whether there was a warning for this reason."""
+        return reason in self._made
 
     def settle(self, *steps: str) -> None:
         """Take note that ``steps`` have succeeded: the next outage is news."""
