@@ -225,7 +225,8 @@ class TestHits:
             return len(items)
 
         given = [1, 2]
-        assert consume(given) == 3
+        with pytest.warns(FlecheWarning, match="changes its argument 'items'"):
+            assert consume(given) == 3
         assert given == [1, 2, 0]
         assert consume([1, 2]) == 3
         assert runs == [2]
@@ -889,13 +890,16 @@ class TestThreads:
 
     def test_interrupted_before_the_body(self, monkeypatch: pytest.MonkeyPatch) -> None:
         """An interrupt between the decision to compute and the computing blocks no later call."""
-        from fleche.decorator import _run
+        from fleche.decorator import _surface
+
+        approach = _surface.approach
 
         def interrupt(*args: Any) -> Any:
+            approach(*args)
             raise KeyboardInterrupt
 
         with monkeypatch.context() as patched:
-            patched.setattr(_run, "compute", interrupt)
+            patched.setattr(_surface, "approach", interrupt)
             with pytest.raises(KeyboardInterrupt):
                 note("again")
         assert note("again") == "again"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final, Protocol
 
@@ -129,30 +129,42 @@ class Opener(Protocol):
         """Forget the entry ``key``."""
         ...
 
+    def load_many(self, keys: Iterable[Digest]) -> Iterable[LazyCall]:
+        """Return the calls that are stored under any of ``keys``."""
+        ...
+
+    def query(self) -> Iterable[LazyCall]:
+        """Return all stored calls."""
+        ...
+
 
 class LazyArguments(Mapping[str, Any]):
-    """The arguments of a stored call; each is loaded when it is asked for."""
+    """The arguments, or the states, of a stored call; each is loaded when it is asked for."""
 
-    def __init__(self, entry: CallEntry, cache: Opener) -> None:
+    def __init__(
+        self, entry: CallEntry, cache: Opener, refs: Mapping[str, ValueRef] | None = None
+    ) -> None:
+        """Open what ``refs``, by default the arguments of the entry, refers to."""
         self._entry = entry
         self._cache = cache
+        self._refs = entry.record.arguments if refs is None else refs
 
     @property
     def digests(self) -> dict[str, Digest]:
         """The digest of each argument."""
-        return {name: Digest(ref.digest) for name, ref in self._entry.record.arguments.items()}
+        return {name: Digest(ref.digest) for name, ref in self._refs.items()}
 
     def __getitem__(self, name: str) -> Any:
-        return self._cache.open_ref(self._entry.record.arguments[name], self._entry)
+        return self._cache.open_ref(self._refs[name], self._entry)
 
     def __iter__(self) -> Iterator[str]:
-        return iter(self._entry.record.arguments)
+        return iter(self._refs)
 
     def __len__(self) -> int:
-        return len(self._entry.record.arguments)
+        return len(self._refs)
 
     def __repr__(self) -> str:
-        return f"LazyArguments({_shown(self._entry.record)})"
+        return f"LazyArguments({_shown(self._refs)})"
 
 
 class LazyCall:
@@ -211,6 +223,29 @@ class LazyCall:
         return LazyArguments(self.entry, self._cache)
 
     @property
+    def states(self) -> LazyArguments:
+        """What the call left its random generators in, by the name of the argument."""
+        return LazyArguments(self.entry, self._cache, self.record.states)
+
+    @property
+    def duration(self) -> float | None:
+        """Seconds that the function took; ``None`` if that was not measured."""
+        return self.record.duration
+
+    def children(self) -> list[LazyCall]:
+        """Return the calls that the function made while it ran, as far as they are stored.
+
+        Hits are among them. They come in the order in which they were made, each once.
+        """
+        keys = [Digest(key) for key in self.record.children]
+        found = {call.key: call for call in self._cache.load_many(keys)}
+        return [found[key] for key in keys if key in found]
+
+    def parents(self) -> list[LazyCall]:
+        """Return the stored calls that made this one while they ran; all records are read."""
+        return [call for call in self._cache.query() if self.key in call.record.children]
+
+    @property
     def result(self) -> Any:
         """The result, loaded the first time and kept.
 
@@ -259,11 +294,11 @@ class LazyCall:
         return hash(self.key)
 
     def __repr__(self) -> str:
-        return f"<LazyCall {self.key[:8]} {self.name}({_shown(self.record)})>"
+        return f"<LazyCall {self.key[:8]} {self.name}({_shown(self.record.arguments)})>"
 
 
-def _shown(record: CallRecord) -> str:
-    return ", ".join(f"{name}={_shown_ref(ref)}" for name, ref in record.arguments.items())
+def _shown(refs: Mapping[str, ValueRef]) -> str:
+    return ", ".join(f"{name}={_shown_ref(ref)}" for name, ref in refs.items())
 
 
 def _shown_ref(ref: ValueRef) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import warnings
 from collections.abc import Callable
 from threading import Lock
@@ -10,7 +11,17 @@ from typing import Any
 from fleche._util import calling_frame, renewed_after_fork
 from fleche.errors import FlecheWarning, RemoteConnectionError
 
-__all__ = ["Complaints", "FlecheWarning"]
+__all__ = ["Complaints", "FlecheWarning", "is_out_of_stack"]
+
+
+def is_out_of_stack(error: BaseException) -> bool:
+    """Whether an error says that calls are nested too deep, and not that some value is."""
+    if not isinstance(error, RecursionError):
+        return False
+    depth, frame = 0, sys._getframe()  # noqa: SLF001 (public in all but name)
+    while frame.f_back is not None:
+        depth, frame = depth + 1, frame.f_back
+    return depth > sys.getrecursionlimit() // 3
 
 
 class Complaints:
@@ -29,6 +40,10 @@ class Complaints:
             was_made = reason in self._made
             self._made.add(reason)
             return not was_made
+
+    def was_made(self, reason: str) -> bool:
+        """Whether there was a warning for this reason."""
+        return reason in self._made
 
     def settle(self, *steps: str) -> None:
         """Take note that ``steps`` have succeeded: the next outage is news."""

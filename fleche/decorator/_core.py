@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cached_property
+from time import perf_counter
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeAlias
 
 from fleche import state
@@ -76,6 +77,7 @@ class Seal(NamedTuple):
         code: the digest of the code and what it depends on; None if that cannot be told.
         closure: what the code depends on, as far as that can be told.
         buffers: the digests of the large buffers inside, for whoever packs the arguments next.
+        seconds: how long digesting the arguments took.
     """
 
     key: Digest
@@ -83,6 +85,7 @@ class Seal(NamedTuple):
     code: Digest | None
     closure: Closure | None
     buffers: BufferDigests
+    seconds: float = 0.0
 
     @property
     def dependencies(self) -> dict[str, Digest]:
@@ -128,6 +131,7 @@ class Core:
         gathering: the names of ``*args`` and ``**kwargs``.
         digest_by_default: whether the default of a parameter is a digest.
         complaints: what it has been warned of.
+        looks_for_draws: how many more bodies are watched for draws from generators of modules.
     """
 
     def __init__(self, info: FunctionInfo, options: Options) -> None:
@@ -135,6 +139,7 @@ class Core:
         self.options = options
         self.function: Callable[..., Any] = info.function
         self.complaints = Complaints(info.function, info.name)
+        self.looks_for_draws = 8  # a look costs some 50 us: a function that draws, does so early
         self.is_async = info.is_coroutine
         self.gathering = frozenset(
             name
@@ -236,12 +241,14 @@ class Core:
             Indigestible: an argument has no digest.
         """
         buffers = BufferDigests()
+        began = perf_counter()
         digests = digest_arguments(
             arguments, buffers, unordered=self.info.unordered, content=self.info.content
         )
+        seconds = perf_counter() - began
         closure, code = self._look_at_code(buffers)
         key = call_key(arguments=digests, code=code if self.counts_code else None, **self._fixed)
-        return Seal(key, digests, code, closure, buffers)
+        return Seal(key, digests, code, closure, buffers, seconds)
 
     def _look_at_code(self, met: BufferDigests) -> tuple[Closure | None, Digest | None]:
         """Return what the code depends on, and its digest as it counts or is recorded.

@@ -9,21 +9,84 @@ that the caller is inside of, the caller computes for itself.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Hashable, Iterator
-from contextlib import contextmanager
-from contextvars import ContextVar
+import sys
+from collections.abc import Callable, Hashable
+from contextlib import suppress
+from contextvars import ContextVar, Token
 from enum import Enum
 from threading import Event, Lock, get_ident
 from typing import Any
 
+from fleche._util import renewed_after_fork
 from fleche.call import MISSING
 
-__all__ = ["Flight", "Flights", "Role", "flights", "inside"]
+__all__ = ["Flight", "Flights", "Role", "flights", "headroom", "inside", "note_child"]
 
 MANY = 1024
 
 inside: ContextVar[tuple[Flight, ...]] = ContextVar("fleche.inside", default=())
 """The flights whose bodies run the current code, the innermost last."""
+
+
+def note_child(key: str) -> None:
+    """Note that the body which runs the current code, if one does, has made a call."""
+    around = inside.get()
+    if around:
+        around[-1].children[key] = None
+
+
+class Headroom:
+    """Room on the stack for what this package adds to it, so that a recursion gets as deep as ever.
+
+    Each nested call has one Python frame of the package, and up to Python 3.11 the interpreter
+    counts the step from C to that frame as another. The limit of the interpreter is raised by as
+    much while calls are nested, and set back afterwards. A limit that a program has set far above
+    the default is left alone: it is beyond what the C stack is known to bear.
+    """
+
+    STEP = 16
+    """Every so many levels the limit is looked at."""
+
+    EACH = 2
+    """What the package adds to a level."""
+
+    LARGEST = 5000
+
+    def __init__(self) -> None:
+        self._lock = Lock()
+        self._deep: set[int] = set()  # the threads that need it
+        self._own = 0
+        self._raised = 0
+
+    def enter(self, depth: int) -> None:
+        """Make room for some levels more, if ``depth`` calls are nested in this thread."""
+        if not depth or depth % self.STEP:
+            return
+        with self._lock:
+            limit = sys.getrecursionlimit()
+            if limit != self._raised:
+                self._own = limit
+            wanted = self._own + self.EACH * (depth + 3 * self.STEP)
+            if self._own <= self.LARGEST:
+                self._deep.add(get_ident())
+                if wanted > limit:
+                    sys.setrecursionlimit(wanted)
+                    self._raised = wanted
+
+    def leave(self, depth: int) -> None:
+        """Set the limit back where ``depth`` shows that no thread needs the room any more."""
+        if depth or not self._deep:
+            return
+        with self._lock:
+            self._deep.discard(get_ident())
+            if not self._deep and sys.getrecursionlimit() == self._raised:
+                # refused by the interpreter where a program itself is that deep
+                with suppress(RecursionError):
+                    sys.setrecursionlimit(self._own)
+
+
+headroom = Headroom()
+renewed_after_fork(headroom._lock)  # noqa: SLF001 (of this module)
 
 
 class Role(Enum):
@@ -54,6 +117,8 @@ class Flight:
         thread: the thread that began it.
         task: the asyncio task that runs its body, if one does.
         cancelled: whether that task was told to stop.
+        children: the keys of the calls that its body has made, in order.
+        drew: whether one of these calls is known to draw from the generator of a module.
     """
 
     def __init__(self, slot: Hashable = None, parent: Flight | None = None) -> None:
@@ -71,15 +136,12 @@ class Flight:
         self.cancelled = False
         self.waits: set[Flight] = set()
         self.callbacks: list[Callable[[], None]] = []
+        self.children: dict[str, None] = {}
+        self.drew = False
 
-    @contextmanager
-    def body(self) -> Iterator[None]:
-        """Run the block as the body of this flight."""
-        token = inside.set((*inside.get(), self))
-        try:
-            yield
-        finally:
-            inside.reset(token)
+    def enter(self) -> Token[tuple[Flight, ...]]:
+        """Let what runs from now on be the body of this flight; return the way back."""
+        return inside.set((*inside.get(), self))
 
     def is_stuck(self) -> bool:
         """Tell whether its body will never end, so that nobody should wait for it.
@@ -135,6 +197,11 @@ class Flights:
             if around:
                 around[-1].waits.add(flight)
             return role, flight
+
+    def others_run(self) -> bool:
+        """Whether another thread computes something at this moment."""
+        mine = get_ident()
+        return any(flight.thread != mine for flight in list(self._active.values()))
 
     def leave(self, flight: Flight) -> bool:
         """Wait for it no more; return whether nobody is left who does."""

@@ -13,14 +13,17 @@ from collections.abc import Hashable
 from typing import TYPE_CHECKING, Any
 
 from fleche.call import MISSING
+from fleche.decorator._complaints import is_out_of_stack
 from fleche.decorator._core import Core, Seal
-from fleche.decorator._flights import Flight
+from fleche.decorator._effects import find_generators, restore_generators
+from fleche.decorator._flights import Flight, note_child
 from fleche.decorator._passage import Passage
 from fleche.digest import ContentError
 from fleche.errors import AmbiguousDigestError, ConfigError, MissingExtra, ParcelError
 
 if TYPE_CHECKING:
     from fleche.caches import BaseCache
+    from fleche.call import LazyCall
 
 __all__ = ["LOUD", "Journey", "depart"]
 
@@ -66,6 +69,8 @@ def depart(
         )
         return passage
     except Exception as error:  # noqa: BLE001 (what an object raises when it is looked into)
+        if is_out_of_stack(error):
+            raise
         core.complaints.about(
             "arguments",
             error,
@@ -86,6 +91,7 @@ class Journey(Passage):
         seal: what digesting the arguments has found.
         key: the key, of the arguments as they were at the beginning.
         slot: what identical calls at the same time have in common.
+        generators: the random generators among the arguments that a call advances; by name.
         lost: the cache could not be asked when it was last looked into, and that has been said.
     """
 
@@ -104,6 +110,10 @@ class Journey(Passage):
         self.key = seal.key
         self.slot: Hashable = (id(cache), seal.key)
         self.lost = False
+        self.generators: dict[str, Any] = {}
+        if not core.options.isolate:
+            self.generators = find_generators(arguments, core.gathering)
+        self._states: dict[str, Any] = {}
 
     def look(self) -> Any:
         """Return the stored call, or ``None``: there is none, or the cache cannot be asked."""
@@ -113,6 +123,8 @@ class Journey(Passage):
         except (*LOUD, ParcelError):
             raise
         except Exception as error:  # noqa: BLE001 (of any cache, a user's too)
+            if is_out_of_stack(error):
+                raise
             self.core.complaints.about(
                 "lookup",
                 error,
@@ -124,12 +136,35 @@ class Journey(Passage):
             return None
         self.core.complaints.settle("lookup")
         if hit is not None:
+            if self.generators and not self._open_states(hit):
+                return None  # it could not advance the generators as the body does
             self.core.check_code(hit.record, self.seal)
+        return hit
+
+    def _open_states(self, hit: LazyCall) -> bool:
+        """Open the states that the generators were left in; return whether all are there."""
+        try:
+            self._states = {name: hit.states[name] for name in self.generators}
+        except (KeyError, ParcelError):
+            return False
+        return True
+
+    def answer(self, hit: LazyCall) -> LazyCall:
+        """Let a hit, which :meth:`look` has returned, be the answer to this call.
+
+        It counts for the body that has made the call, and advances generators as the body would.
+        """
+        note_child(self.key)
+        if self.generators:
+            restore_generators(self.generators, self._states)
         return hit
 
     def share(self, flight: Flight) -> Any:
         """Return what another caller has computed, as one's own; ``MISSING`` if there is none."""
         hit = self.look()
         if hit is not None:
-            return hit.result
-        return MISSING if flight.spare is MISSING else self.copy(flight.spare)
+            return self.answer(hit).result
+        if flight.spare is MISSING or self.generators:
+            return MISSING
+        note_child(self.key)
+        return self.copy(flight.spare)

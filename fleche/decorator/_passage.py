@@ -37,6 +37,22 @@ class Passage:
         self.args = args
         self.kwargs = kwargs
 
+    def enter(self) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        """Return what to call the body with."""
+        return self.body_arguments()
+
+    def fail(self, error: BaseException) -> None:
+        """Do nothing about a body that has raised."""
+
+    def finish(self, result: Any) -> Any:
+        """Return what the caller gets."""
+        return result
+
+    def alone(self) -> Any:
+        """Call the function as if there were no cache."""
+        args, kwargs = self.body_arguments()
+        return self.core.function(*args, **kwargs)
+
     def copy(self, value: Any) -> Any:
         """Return a copy that shares nothing with ``value``; ``MISSING`` if there can be none."""
         packing = self.cache.packing

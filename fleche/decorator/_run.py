@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from contextlib import suppress
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from fleche.call import MISSING, LazyCall
 from fleche.decorator._core import Core
-from fleche.decorator._flights import Flight, Role, flights
-from fleche.decorator._futures import Deferred, kind_of, revive
+from fleche.decorator._flights import Flight, Role, flights, note_child
+from fleche.decorator._futures import revive
 from fleche.decorator._journey import Journey, depart
 from fleche.decorator._passage import Passage
 from fleche.decorator._turns import Turn, take_turn, take_turn_async
@@ -18,40 +17,60 @@ from fleche.decorator._work import Work
 if TYPE_CHECKING:
     from fleche.caches import BaseCache
 
-__all__ = ["alone", "compute", "compute_async", "run", "run_async"]
+__all__ = ["approach", "compute_async", "run", "run_async", "run_body"]
 
 
 def run(core: Core, cache: BaseCache, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     """Answer a call of a plain function."""
+    step, result = approach(core, cache, args, kwargs)
+    if step is None:
+        return result
+    return run_body(step, core)
+
+
+def run_body(step: Passage | Work, core: Core) -> Any:
+    """Call the function as the step of its call says."""
+    try:
+        args, kwargs = step.enter()
+        result = core.function(*args, **kwargs)
+    except BaseException as error:
+        step.fail(error)
+        raise
+    return step.finish(result)
+
+
+def approach(
+    core: Core, cache: BaseCache, args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> tuple[Passage | Work | None, Any]:
+    """Do what comes before the body of a plain function.
+
+    Returns:
+        ``None`` and the result, if there is one already; else what surrounds the body, which is
+        entered, and finishes or fails.
+    """
     while True:
         journey = depart(core, cache, args, kwargs)
         if not isinstance(journey, Journey):
-            return alone(journey)
+            return journey, None
         since = flights.clock
         hit = journey.look()
         if hit is not None:
-            return revive(hit)
+            return None, revive(journey.answer(hit))
         role, flight = flights.join(journey.slot, since)
         if role is Role.COMPUTE:
-            return compute_in_turn(journey, flight)
+            if core.options.coalesce != "processes":
+                return Work(journey, flight), None
+            return wait_for_turn(journey, flight)
         if role is Role.ALONE:
-            return alone(journey)
+            return Passage(core, cache, args, kwargs), None
         if role is Role.WAIT:
             result = wait(journey, flight)
             if result is not MISSING:
-                return result
+                return None, result
 
 
-def alone(passage: Passage) -> Any:
-    """Call the function as if there were no cache."""
-    args, kwargs = passage.body_arguments()
-    return passage.core.function(*args, **kwargs)
-
-
-def compute_in_turn(journey: Journey, flight: Flight) -> Any:
-    """Call the function and store what it returns, unless another process does so just now."""
-    if journey.core.options.coalesce != "processes":
-        return compute(journey, flight)
+def wait_for_turn(journey: Journey, flight: Flight) -> tuple[Work | None, Any]:
+    """Go on when no other process computes the call; its result is then stored, perhaps."""
     try:
         turn = take_turn(journey)
     except BaseException as error:
@@ -59,24 +78,8 @@ def compute_in_turn(journey: Journey, flight: Flight) -> Any:
         raise
     if isinstance(turn, LazyCall):
         flights.land(flight)
-        return revive(turn)
-    return compute(journey, flight, turn)
-
-
-def compute(journey: Journey, flight: Flight, turn: Turn | None = None) -> Any:
-    """Call the function, and store what it returns."""
-    work = Work(journey, flight, turn)
-    try:
-        with flight.body():
-            args, kwargs = work.begin()
-            result = journey.core.function(*args, **kwargs)
-        kind = kind_of(result)
-        if kind:
-            return Deferred(work, result, kind, kind).start(partial(alone, journey))
-        return work.succeed(result)
-    except BaseException as error:
-        work.fail(error)
-        raise
+        return None, revive(journey.answer(turn))
+    return Work(journey, flight, turn), None
 
 
 def wait(journey: Journey, flight: Flight) -> Any:
@@ -86,7 +89,8 @@ def wait(journey: Journey, flight: Flight) -> Any:
     finally:
         flights.leave(flight)
     if flight.deferred is not None:
-        return flight.deferred.join(partial(alone, journey))
+        note_child(journey.key)
+        return flight.deferred.join(journey.alone)
     return MISSING if flight.result is MISSING else journey.share(flight)
 
 
@@ -97,16 +101,16 @@ async def run_async(
     while True:
         journey = depart(core, cache, args, kwargs)
         if not isinstance(journey, Journey):
-            return await alone(journey)
+            return await journey.alone()
         since = flights.clock
         hit = journey.look()
         if hit is not None:
-            return hit.result
+            return journey.answer(hit).result
         role, flight = flights.join(journey.slot, since)
         if role is Role.COMPUTE:
             return await compute_async(journey, flight, in_turn=True)
         if role is Role.ALONE:
-            return await alone(journey)
+            return await journey.alone()
         if role is Role.WAIT:
             await ride(flight)
             result = MISSING if flight.result is MISSING else journey.share(flight)
@@ -122,6 +126,7 @@ async def compute_async(journey: Journey, flight: Flight, *, in_turn: bool = Fal
     begin = fly_in_turn if waits else fly
     flight.task = get_running_loop().create_task(begin(journey, flight))
     await ride(flight)
+    note_child(journey.key)
     if flight.error is not None:
         raise flight.error
     return flight.result
@@ -137,7 +142,7 @@ async def fly_in_turn(journey: Journey, flight: Flight) -> None:
             raise
         return
     if isinstance(turn, LazyCall):
-        flights.land(flight, turn.result)
+        flights.land(flight, journey.answer(turn).result)
     else:
         await fly(journey, flight, turn)
 
@@ -146,9 +151,9 @@ async def fly(journey: Journey, flight: Flight, turn: Turn | None = None) -> Non
     """Run the body of a coroutine function; what comes of it is in the flight."""
     work = Work(journey, flight, turn)
     try:
-        with flight.body():
-            args, kwargs = work.begin()
-            result = await journey.core.function(*args, **kwargs)
+        args, kwargs = work.enter()
+        result = await journey.core.function(*args, **kwargs)
+        work.leave()
         if not flight.cancelled:
             work.succeed(result)
     except BaseException as error:

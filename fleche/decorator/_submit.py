@@ -6,7 +6,8 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
-from fleche.decorator._flights import Flight, Role, flights
+from fleche.decorator._effects import copy_generator
+from fleche.decorator._flights import Flight, Role, flights, note_child
 from fleche.decorator._futures import CONCURRENT, Deferred
 from fleche.decorator._journey import Journey, depart
 from fleche.decorator._passage import Passage
@@ -42,6 +43,9 @@ def submit(
         shares_memory: whether the workers are threads of this process.
     """
     core, cache = function.core, function.core.cache()
+    # the body draws from a generator of its own, be its worker a process or a thread
+    args = tuple(map(copy_generator, args))
+    kwargs = {name: copy_generator(value) for name, value in kwargs.items()}
     if core.is_async:
         return submit(BoundWrapper(function), *args, **kwargs)
     while True:
@@ -51,6 +55,7 @@ def submit(
             return alone()
         since = flights.clock
         hit = journey.look()
+        note_child(journey.key)
         if hit is not None:
             return _done(hit.result)
         # the worker may be a thread that asks for the same result as the owner of the plain slot

@@ -8,7 +8,8 @@ from fleche.call import Call, LazyCall
 from fleche.decorator._core import Core
 from fleche.decorator._flights import Flight
 from fleche.decorator._journey import Journey, depart
-from fleche.decorator._run import alone, compute, compute_async, run, run_async
+from fleche.decorator._run import approach, compute_async, run, run_async, run_body
+from fleche.decorator._work import Work
 from fleche.digest import Digest
 from fleche.function import Dependencies, Transparent
 
@@ -40,8 +41,20 @@ class Surface(Transparent, Generic[P, R]):
     def __call__(self, /, *args: P.args, **kwargs: P.kwargs) -> R:
         """Return the stored result, or compute it and store it."""
         core = self.core
-        answer = run_async if core.is_async else run
-        return answer(core, core.cache(), (*self.lead, *args), kwargs)  # type: ignore[return-value]
+        if core.is_async:
+            return run_async(core, core.cache(), (*self.lead, *args), kwargs)  # type: ignore[return-value]
+        step, result = approach(core, core.cache(), (*self.lead, *args), kwargs)
+        if step is None:
+            return result  # type: ignore[no-any-return]
+        # As in run_body(), but here: so a nested call adds one frame to that of its body, and a
+        # recursion gets deep.
+        try:
+            given, named = step.enter()
+            result = core.function(*given, **named)
+        except BaseException as error:
+            step.fail(error)
+            raise
+        return step.finish(result)  # type: ignore[no-any-return]
 
     def call_with(self, cache: BaseCache, /, *args: P.args, **kwargs: P.kwargs) -> R:
         """Call the function with another cache than the active one."""
@@ -86,9 +99,10 @@ class Surface(Transparent, Generic[P, R]):
         core = self.core
         journey = depart(core, core.cache(), (*self.lead, *args), kwargs)
         if not isinstance(journey, Journey):
-            return alone(journey)  # type: ignore[no-any-return]
-        begin = compute_async if core.is_async else compute
-        return begin(journey, Flight())  # type: ignore[return-value]
+            return journey.alone()  # type: ignore[no-any-return]
+        if core.is_async:
+            return compute_async(journey, Flight())  # type: ignore[return-value]
+        return run_body(Work(journey, Flight()), core)  # type: ignore[no-any-return]
 
     def query(self, /, **fields: Any) -> QueryIterator:
         """Return the stored calls of this function: ``query(arguments={"x": 3})``.

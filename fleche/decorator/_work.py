@@ -3,10 +3,21 @@
 from __future__ import annotations
 
 import logging
+from contextlib import suppress
+from contextvars import Token
+from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
 from fleche.call import MISSING
-from fleche.decorator._flights import Flight, flights
+from fleche.decorator._complaints import is_out_of_stack
+from fleche.decorator._effects import (
+    ModuleGenerators,
+    changed_arguments,
+    find_generators,
+    states_of,
+)
+from fleche.decorator._flights import Flight, flights, headroom, inside, note_child
+from fleche.decorator._futures import Deferred, kind_of
 from fleche.decorator._journey import LOUD, Journey
 from fleche.digest import Digest, read_content
 from fleche.errors import Indigestible, Rejected
@@ -21,6 +32,14 @@ __all__ = ["Work"]
 log = logging.getLogger("fleche.decorator")
 
 _UNSTORED = "the result is not stored"
+_DRAWS = "draws"
+_CHANGES = "changes"
+
+_CHEAP = 2e-4
+"""Arguments are digested again after the body if that takes no more seconds, ..."""
+
+_SHARE = 0.02
+"""... or no more of the time that the body took."""
 
 
 class Work:
@@ -43,6 +62,58 @@ class Work:
         self._keep = keep
         self._pending: PendingCall | None = None
         self._collecting: Collecting | None = None
+        self._inside: Token[tuple[Flight, ...]] | None = None
+        self._drawn_by: dict[str, Any] = {}
+        self._modules: ModuleGenerators | None = None
+        self._began = 0.0
+        self._duration: float | None = None
+
+    def enter(self) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        """Begin a body that runs in this thread or task; return what to call it with.
+
+        In any case :meth:`leave`, or what includes it, comes afterwards.
+        """
+        if not self.core.is_async:  # a task has a stack of its own
+            headroom.enter(len(inside.get()))
+        self._inside = self.flight.enter()
+        args, kwargs = self.begin()
+        if self._pending is not None:
+            self._drawn_by = self._find_generators(args, kwargs)
+            self._watch_modules()
+        self._began = perf_counter()
+        return args, kwargs
+
+    def leave(self) -> None:
+        """End the body. Idempotent."""
+        if self._inside is None:
+            return
+        self._duration = perf_counter() - self._began
+        token, self._inside = self._inside, None
+        with suppress(ValueError):  # a task that is destroyed unfinished is so in another context
+            inside.reset(token)
+        if not self.core.is_async:
+            headroom.leave(len(inside.get()))
+
+    def _find_generators(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:
+        """Return the generators that the body draws from: its own copies, if it is isolated."""
+        journey = self.journey
+        if args is journey.args and not self.core.options.isolate:
+            return journey.generators
+        return find_generators(self.core.info.bind(args, kwargs), self.core.gathering)
+
+    def _watch_modules(self) -> None:
+        core = self.core
+        if core.complaints.was_made(_DRAWS):
+            self._note_draws()
+        # with other computations beside it, whose draws they are cannot be told
+        elif core.looks_for_draws and not core.is_async and not flights.others_run():
+            core.looks_for_draws -= 1
+            self._modules = ModuleGenerators(core.options.ignore_globals)
+
+    def _note_draws(self) -> None:
+        """Let the bodies around this one know whose draws they are."""
+        for flight in inside.get():
+            flight.drew |= flight is not self.flight
 
     def begin(self) -> tuple[tuple[Any, ...], dict[str, Any]]:
         """Store the arguments, start the collectors, and return what to call the body with."""
@@ -64,8 +135,23 @@ class Work:
         except LOUD:
             raise
         except Exception as error:  # noqa: BLE001 (of any cache, and of any object's pickling)
+            if is_out_of_stack(error):
+                raise
             self._complain("prepare", error)
             return None
+
+    def finish(self, result: Any) -> Any:
+        """End a body that has returned ``result``; return what the caller gets."""
+        try:
+            self.leave()
+            kind = kind_of(result)
+            note_child(self.journey.key)
+            if kind:
+                return Deferred(self, result, kind, kind).start(self.journey.alone)
+            return self.succeed(result)
+        except BaseException as error:
+            self.fail(error)
+            raise
 
     def succeed(self, result: Any, returns: str = "") -> Any:
         """Store the result and let the flight land; return what the caller gets.
@@ -108,12 +194,20 @@ class Work:
         if self._has_changed_globals() or self._has_changed_files():
             self._abandon(pending)
             return
+        self._tell_of_draws()
+        self._tell_of_changes()
         try:
             _check_storable(result)
             metadata = self._collecting.finish()
             if returns:
                 metadata["fleche"] = {"returns": returns}
-            pending.commit(result, metadata)
+            pending.commit(
+                result,
+                metadata,
+                states=states_of(self._drawn_by),
+                duration=self._duration,
+                children=tuple(self.flight.children),
+            )
             self.core.keep_sources(self.journey.seal)
             self.core.complaints.settle("prepare", "save", "abandon")
         except Exception as error:  # noqa: BLE001 (as in _prepare; the result must get to the caller)
@@ -127,17 +221,65 @@ class Work:
         if closure is None or not self.core.hashes_code:
             return False
         changed = closure.changed_data()
-        if changed:
-            names = " and ".join(f"`{name}`" for name in changed)
-            plain = changed[0].rpartition(":")[2]
+        if not changed:
+            return False
+        captured = [_captured_name(label) for label in changed if label.endswith("]")]
+        if captured:
+            names = " and ".join(f"`{name}`" for name in captured)
             self.core.complaints.make(
-                f"globals:{names}",
-                f"{self.core.info.name}(): {_UNSTORED}, since {names} changed while it ran, and a "
-                "hit would not repeat that. Pass it as an argument, make it anew inside the "
-                "function, or, if the result does not depend on it, say "
-                f"@fleche(ignore_globals={plain!r})",
+                f"captured:{names}",
+                f"{self.core.info.name}(): never hits, and {_UNSTORED}, since {names}, which it "
+                "captured, changed while it ran. Pass it as an argument, or make it anew inside "
+                "the function",
             )
-        return bool(changed)
+            return True
+        names = " and ".join(f"`{name}`" for name in changed)
+        plain = changed[0].rpartition(":")[2]
+        self.core.complaints.make(
+            f"globals:{names}",
+            f"{self.core.info.name}(): {_UNSTORED}, since {names} changed while it ran, and a "
+            "hit would not repeat that. Pass it as an argument, make it anew inside the "
+            "function, or, if the result does not depend on it, say "
+            f"@fleche(ignore_globals={plain!r})",
+        )
+        return True
+
+    def _tell_of_draws(self) -> None:
+        """Warn, once, of a body that draws from a generator which no argument holds."""
+        modules, self._modules = self._modules, None
+        if modules is None or self.flight.drew or flights.others_run():
+            return
+        if changed := modules.changed():
+            self._note_draws()
+            names = " and ".join(changed)
+            self.core.complaints.make(
+                _DRAWS,
+                f"{self.core.info.name}(): draws from the generator of the module {names}, or "
+                "seeds it: the key of a call does not tell in which state that is, and a hit does "
+                "not draw. Pass a generator as an argument (numpy.random.default_rng(seed), "
+                "random.Random(seed)), whose state a hit leaves as the function does; if this does "
+                f"not matter, say @fleche(ignore_globals={changed[0]!r})",
+            )
+
+    def _tell_of_changes(self) -> None:
+        """Warn, once, of a body that changes its arguments, where it is cheap to find that out."""
+        core, seal = self.core, self.journey.seal
+        if self._duration is None or core.options.isolate or core.complaints.was_made(_CHANGES):
+            return
+        if seal.seconds > max(_CHEAP, self._duration * _SHARE):
+            return
+        changed = changed_arguments(
+            self.journey.arguments, seal.digests, self._drawn_by, core.info.unordered
+        )
+        if changed:
+            names = " and ".join(map(repr, changed))
+            one = len(changed) == 1
+            core.complaints.make(
+                _CHANGES,
+                f"{core.info.name}(): changes its {'argument' if one else 'arguments'} {names}, "
+                "which a hit does not repeat. Let it work on a copy and return that, or say "
+                "@fleche(isolate=True), which gives the function copies",
+            )
 
     def _has_changed_files(self) -> bool:
         """Whether a file whose content is part of the key is not what it was when the call began.
@@ -162,6 +304,7 @@ class Work:
     def fail(self, error: BaseException) -> None:
         """Forget the call, whose body has raised, and let the flight land without a result."""
         try:
+            self.leave()
             if self._pending is not None:
                 pending, self._pending = self._pending, None
                 self._abandon(pending)
@@ -202,6 +345,11 @@ class Work:
             f"metadata {name!r} is left out",
             "The result is not affected",
         )
+
+
+def _captured_name(label: str) -> str:
+    """Return the name of a captured variable, of which a closure says ``function[name]``."""
+    return label[label.rindex("[") + 1 : -1]
 
 
 def _check_storable(result: Any) -> None:

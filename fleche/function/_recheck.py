@@ -91,6 +91,7 @@ class Checks:
     def __init__(self) -> None:
         self.data: list[Datum] = []
         self.variables: list[tuple[Mapping[str, Any], str, Datum]] = []
+        self.captured: list[tuple[CellType, Datum]] = []
         self._names: dict[int, tuple[Mapping[str, Any], dict[str, Any]]] = {}
         self._absent: dict[int, tuple[Mapping[str, Any], set[str]]] = {}
         self._classes: dict[int, type] = {}
@@ -182,6 +183,10 @@ class Checks:
                 yield datum.label
         for namespace, name, datum in self.variables:
             value = namespace.get(name)
+            if value is not datum.value and datum.retake(value) != datum.token:
+                yield datum.label
+        for cell, datum in self.captured:
+            value = cell.cell_contents if is_filled(cell) else cell
             if value is not datum.value and datum.retake(value) != datum.token:
                 yield datum.label
 

@@ -15,7 +15,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from importlib import import_module
-from types import FunctionType, ModuleType
+from types import CellType, FunctionType, ModuleType
 from typing import Any, NamedTuple
 
 from blake3 import blake3
@@ -200,6 +200,7 @@ class Resolver:
         self.data: deque[tuple[Any, ...]] = deque()
         self.walked: set[str] = set()
         self.variables: set[str] = set()
+        self.cells: dict[str, CellType] = {}
         self.used: set[str] = set()
         self.prefixes: set[str] = set()
         self.classes: list[tuple[type, str, dict[str, Any]]] = []
@@ -329,10 +330,12 @@ class Resolver:
                 self.put(f"{label}({name})", "state", type(value).__name__)
             else:
                 self.variable(f"{label}({name})", value)
+        cells = dict(zip(function.__code__.co_freevars, function.__closure__ or (), strict=True))
         for name, value in sorted(captured_by(function).items()):
             if name in known.facts.captured_writes:
                 self.put(f"{label}[{name}]", "state", type(value).__name__)
             else:
+                self.cells[f"{label}[{name}]"] = cells[name]
                 self.variable(f"{label}[{name}]", value)
         for name, value in sorted(attributes_of_function(function).items()):
             self.variable(f"{label}.{name}", value)
@@ -548,6 +551,8 @@ class Resolver:
             self.checks.data.append(Datum(label, value, plain, retake, values.snapshot))
         elif namespace is not None and namespace.get(name) is value:
             self.checks.variables.append((namespace, name, Datum(label, value, token, retake)))
+        elif label in self.cells:
+            self.checks.captured.append((self.cells[label], Datum(label, value, token, retake)))
 
     def definition_of(self, namespace: Mapping[str, Any] | None, name: str) -> str:
         """Return the syntax by which something without a digest is made, and follow its names."""

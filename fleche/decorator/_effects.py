@@ -1,0 +1,232 @@
+"""What a body does beside returning a result: it draws random numbers, it changes its arguments.
+
+A random generator that is itself an argument is part of the call: the state in which the body left
+it is stored with the result, and a hit puts the caller's generator into that state, so that a
+script draws the same numbers in each run. Nothing else is repeated by a hit. So a function that
+draws from a generator of a module, or that changes another argument, is warned of once.
+"""
+
+from __future__ import annotations
+
+import copy
+import sys
+from collections.abc import Callable, Collection, Iterator, Mapping
+from contextlib import suppress
+from typing import Any, NamedTuple
+
+from fleche.digest import BufferDigests, Digest, digest_arguments
+
+__all__ = [
+    "ModuleGenerators",
+    "changed_arguments",
+    "copy_generator",
+    "find_generators",
+    "restore_generators",
+    "states_of",
+]
+
+IMMUTABLE = (type(None), bool, int, float, complex, str, bytes, frozenset, type, Digest)
+"""Classes of arguments that no body changes."""
+
+
+class Kind(NamedTuple):
+    """How the state of one kind of generator is read and set."""
+
+    read: Callable[[Any], Any]
+    write: Callable[[Any, Any], object]
+
+
+def _seed_of(source: Any) -> Any:
+    # before numpy 1.25 the seed sequence of a bit generator had a private name only
+    return getattr(source, "seed_seq", None) or getattr(source, "_seed_seq", None)
+
+
+def _read_bits(source: Any) -> Any:
+    spawned = getattr(_seed_of(source), "n_children_spawned", 0)
+    return {"state": source.state, "spawned": spawned}
+
+
+def _write_bits(source: Any, state: Any) -> None:
+    source.state = state["state"]
+    _write_seed(_seed_of(source), state["spawned"])
+
+
+def _write_seed(seed: Any, spawned: int) -> None:
+    missing = spawned - getattr(seed, "n_children_spawned", spawned)
+    if missing > 0:
+        seed.spawn(missing)
+
+
+def _read_torch(generator: Any) -> Any:
+    return generator.get_state().numpy().tobytes()
+
+
+def _write_torch(generator: Any, state: Any) -> None:
+    torch = sys.modules["torch"]
+    generator.set_state(torch.frombuffer(bytearray(state), dtype=torch.uint8))
+
+
+KINDS = {
+    ("random", "Random"): Kind(lambda one: one.getstate(), lambda one, state: one.setstate(state)),
+    ("numpy.random._generator", "Generator"): Kind(
+        lambda one: _read_bits(one.bit_generator),
+        lambda one, state: _write_bits(one.bit_generator, state),
+    ),
+    ("numpy.random.mtrand", "RandomState"): Kind(
+        lambda one: one.get_state(legacy=False), lambda one, state: one.set_state(state)
+    ),
+    ("numpy.random.bit_generator", "BitGenerator"): Kind(_read_bits, _write_bits),
+    ("numpy.random.bit_generator", "SeedSequence"): Kind(
+        lambda one: one.n_children_spawned, _write_seed
+    ),
+    ("torch._C", "Generator"): Kind(_read_torch, _write_torch),
+}
+"""By module and name of a class that it derives from, how a generator is treated."""
+
+_kinds: dict[type, Kind | None] = {}
+
+
+def _kind_of(cls: type) -> Kind | None:
+    try:
+        return _kinds[cls]
+    except KeyError:
+        names = ((base.__module__, base.__qualname__) for base in cls.__mro__)
+        found = next((KINDS[name] for name in names if name in KINDS), None)
+        if len(_kinds) > 10_000:  # a program that makes classes without end
+            _kinds.clear()
+        _kinds[cls] = found
+        return found
+
+
+def find_generators(
+    arguments: Mapping[str, Any], gathering: Collection[str] = ()
+) -> dict[str, Any]:
+    """Return the generators among arguments, by the name of each.
+
+    Args:
+        arguments: by the names of their parameters.
+        gathering: those that hold what ``*args`` and ``**kwargs`` have taken, whose items count.
+    """
+    found = {}
+    for name, value in arguments.items():
+        cls = type(value)
+        if _kinds[cls] if cls in _kinds else _kind_of(cls):
+            found[name] = value
+    for name in gathering:
+        for label, value in _items(name, arguments.get(name, ())):
+            if _kind_of(type(value)):
+                found[label] = value
+    return found
+
+
+def _items(name: str, gathered: Any) -> Iterator[tuple[str, Any]]:
+    if isinstance(gathered, Mapping):
+        yield from ((f"{name}[{key!r}]", value) for key, value in gathered.items())
+    else:
+        yield from ((f"{name}[{index}]", value) for index, value in enumerate(gathered))
+
+
+def states_of(generators: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the states of generators, as plain data and arrays."""
+    states: dict[str, Any] = {}
+    for name, generator in generators.items():
+        kind = _kind_of(type(generator))
+        if kind is not None:
+            states[name] = kind.read(generator)
+    return states
+
+
+def restore_generators(generators: Mapping[str, Any], states: Mapping[str, Any]) -> None:
+    """Put generators into the states that :func:`states_of` has read."""
+    for name, generator in generators.items():
+        kind = _kind_of(type(generator))
+        if kind is not None and name in states:
+            kind.write(generator, states[name])
+
+
+def copy_generator(value: Any) -> Any:
+    """Return a copy of a generator, and every other value itself."""
+    kind = _kind_of(type(value))
+    if kind is None:
+        return value
+    if hasattr(value, "clone_state"):  # torch's knows no copy.copy
+        return value.clone_state()
+    return copy.deepcopy(value)
+
+
+# -- what a hit does not repeat --------------------------------------------------------------------
+
+
+def _state_of_random(module: Any) -> Any:
+    return module.getstate()
+
+
+def _state_of_numpy(module: Any) -> Any:
+    return _frozen(module.mtrand._rand.get_state(legacy=False))  # noqa: SLF001 (has no other name)
+
+
+def _state_of_torch(module: Any) -> Any:
+    return _read_torch(module.default_generator)
+
+
+def _frozen(state: Any) -> Any:
+    if isinstance(state, dict):
+        return tuple((name, _frozen(part)) for name, part in state.items())
+    return state.tobytes() if hasattr(state, "tobytes") else state
+
+
+MODULES: dict[str, Callable[[Any], Any]] = {
+    "random": _state_of_random,
+    "numpy.random": _state_of_numpy,
+    "torch.random": _state_of_torch,
+}
+
+
+class ModuleGenerators:
+    """The generators that belong to modules, as they are before a body runs.
+
+    Only modules that are loaded are looked at. A look takes some 10 to 30 us for each.
+
+    Args:
+        ignored: the modules that are not looked at.
+    """
+
+    def __init__(self, ignored: Collection[str] = ()) -> None:
+        self._before: dict[str, Any] = {}
+        for name in MODULES:
+            if name in sys.modules and name not in ignored:
+                with suppress(Exception):  # a module that is just being imported
+                    self._before[name] = self._look(name)
+
+    def _look(self, name: str) -> Any:
+        return MODULES[name](sys.modules["torch" if name == "torch.random" else name])
+
+    def changed(self) -> list[str]:
+        """Return the modules whose generator is in another state now."""
+        return [name for name, state in self._before.items() if self._look(name) != state]
+
+
+def changed_arguments(
+    arguments: Mapping[str, Any],
+    digests: Mapping[str, str],
+    generators: Collection[str],
+    unordered: Collection[str] = (),
+) -> list[str]:
+    """Return the names of the arguments whose digests are not what they were.
+
+    Args:
+        arguments: as the body has left them.
+        digests: what they were before.
+        generators: those that are left out, since a hit repeats what happens to them.
+        unordered: those in which the order of dicts does not count.
+    """
+    changed = []
+    for name, value in arguments.items():
+        held = any(each == name or each.startswith(f"{name}[") for each in generators)
+        if held or isinstance(value, IMMUTABLE):
+            continue
+        with suppress(Exception):  # what an object raises when it is looked into
+            now = digest_arguments({name: value}, BufferDigests(), unordered=frozenset(unordered))
+            if now[name] != digests[name]:
+                changed.append(name)
+    return changed
