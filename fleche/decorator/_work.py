@@ -134,7 +134,7 @@ class Work:
             return journey.cache.prepare(call)
         except LOUD:
             raise
-        except Exception as error:  # noqa: BLE001 (of any cache, and of any object's pickling)
+        except Exception as error:
             if is_out_of_stack(error):
                 raise
             self._complain("prepare", error)
