@@ -59,7 +59,7 @@ def depart(
     core.expanded(arguments, cache)
     try:
         seal = core.seal(arguments)
-    except Exception as error:  # noqa: BLE001 (what an object raises when it is looked into)
+    except Exception as error:
         if is_out_of_stack(error):
             raise
         core.complaints.about(
@@ -113,7 +113,7 @@ class Journey(Passage):
             hit = self.cache.lookup(self.key)
         except (*LOUD, ParcelError):
             raise
-        except Exception as error:  # noqa: BLE001 (of any cache, a user's too)
+        except Exception as error:
             if is_out_of_stack(error):
                 raise
             self.core.complaints.about(

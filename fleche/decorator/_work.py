@@ -8,7 +8,7 @@ from contextvars import Token
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
-from fleche.call import MISSING
+from fleche.call import MISSING, SMALL, CallRecord
 from fleche.decorator._complaints import is_out_of_stack
 from fleche.decorator._effects import (
     ModuleGenerators,
@@ -35,11 +35,11 @@ _UNSTORED = "the result is not stored"
 _DRAWS = "draws"
 _CHANGES = "changes"
 
-_CHEAP = 2e-4
-"""Arguments are digested again after the body if that takes no more seconds, ..."""
+_CHEAP = 5e-3
+"""Small arguments are digested again after the body if that takes no more seconds, ..."""
 
 _SHARE = 0.02
-"""... or no more of the time that the body took."""
+"""... and all arguments if it takes no more of the time that the body took."""
 
 
 class Work:
@@ -134,7 +134,7 @@ class Work:
             return journey.cache.prepare(call)
         except LOUD:
             raise
-        except Exception as error:  # noqa: BLE001 (of any cache, and of any object's pickling)
+        except Exception as error:
             if is_out_of_stack(error):
                 raise
             self._complain("prepare", error)
@@ -195,7 +195,7 @@ class Work:
             self._abandon(pending)
             return
         self._tell_of_draws()
-        self._tell_of_changes()
+        self._tell_of_changes(pending.record)
         try:
             _check_storable(result)
             metadata = self._collecting.finish()
@@ -261,12 +261,13 @@ class Work:
                 f"not matter, say @fleche(ignore_globals={changed[0]!r})",
             )
 
-    def _tell_of_changes(self) -> None:
+    def _tell_of_changes(self, record: CallRecord) -> None:
         """Warn, once, of a body that changes its arguments, where it is cheap to find that out."""
         core, seal = self.core, self.journey.seal
         if self._duration is None or core.options.isolate or core.complaints.was_made(_CHANGES):
             return
-        if seal.seconds > max(_CHEAP, self._duration * _SHARE):
+        size = sum(ref.size for ref in record.arguments.values())
+        if seal.seconds > max(_CHEAP if size <= SMALL else 0.0, self._duration * _SHARE):
             return
         changed = changed_arguments(
             self.journey.arguments, seal.digests, self._drawn_by, core.info.unordered
