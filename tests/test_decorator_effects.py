@@ -470,10 +470,12 @@ class TestRecursion:
 
     def test_depth(self) -> None:
         limit = sys.getrecursionlimit()
+        # the first releases of 3.12 allow 1500 steps through C, three for each call of an object
+        share = 0.45 if sys.version_info[:2] == (3, 12) else 0.8
         countdown(1, 0)
         with warnings.catch_warnings():
             warnings.simplefilter("error")  # nothing is swallowed on the way
-            assert deepest(countdown) > 0.8 * deepest(plain)
+            assert deepest(countdown) > share * deepest(plain)
         assert sys.getrecursionlimit() == limit
 
     def test_frames(self) -> None:

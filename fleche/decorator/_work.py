@@ -16,7 +16,7 @@ from fleche.decorator._effects import (
     find_generators,
     states_of,
 )
-from fleche.decorator._flights import Flight, flights, headroom, inside, note_child
+from fleche.decorator._flights import Flight, flights, stack_room, inside, note_child
 from fleche.decorator._futures import Deferred, kind_of
 from fleche.decorator._journey import LOUD, Journey
 from fleche.digest import Digest
@@ -74,7 +74,7 @@ class Work:
         In any case :meth:`leave`, or what includes it, comes afterwards.
         """
         if not self.core.is_async:  # a task has a stack of its own
-            headroom.enter(len(inside.get()))
+            stack_room.enter(len(inside.get()))
         self._inside = self.flight.enter()
         args, kwargs = self.begin()
         if self._pending is not None:
@@ -92,7 +92,7 @@ class Work:
         with suppress(ValueError):  # a task that is destroyed unfinished is so in another context
             inside.reset(token)
         if not self.core.is_async:
-            headroom.leave(len(inside.get()))
+            stack_room.leave(len(inside.get()))
 
     def _find_generators(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:
         """Return the generators that the body draws from: its own copies, if it is isolated."""
