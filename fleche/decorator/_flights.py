@@ -20,7 +20,7 @@ from typing import Any
 from fleche._util import renewed_after_fork
 from fleche.call import MISSING
 
-__all__ = ["Flight", "Flights", "Role", "flights", "stack_room", "inside", "note_child"]
+__all__ = ["Flight", "Flights", "Role", "flights", "inside", "note_child", "stack_room"]
 
 MANY = 1024
 

@@ -16,7 +16,7 @@ from fleche.decorator._effects import (
     find_generators,
     states_of,
 )
-from fleche.decorator._flights import Flight, flights, stack_room, inside, note_child
+from fleche.decorator._flights import Flight, flights, inside, note_child, stack_room
 from fleche.decorator._futures import Deferred, kind_of
 from fleche.decorator._journey import LOUD, Journey
 from fleche.digest import Digest
