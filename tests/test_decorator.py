@@ -1029,7 +1029,7 @@ class TestLargeArguments:
 
         temporaries.clear()
         assert look(Box()) is False
-        assert len(temporaries) == 1
+        assert temporaries
 
 
 temporaries: list[weakref.ref[Any]] = []

@@ -199,7 +199,7 @@ class TestModuleGenerators:
 
     @pytest.mark.parametrize(
         ("draw", "name"),
-        [(random.random, "random"), (lambda: np.random.rand(), "numpy.random")],
+        [(random.random, "random"), (np.random.rand, "numpy.random")],
     )
     def test_warned_of_once(self, draw: Callable[[], float], name: str) -> None:
         @fleche
@@ -207,8 +207,7 @@ class TestModuleGenerators:
             return draw() + x
 
         with pytest.warns(FlecheWarning, match=rf"jump\(\): draws .* module {name}, or") as told:
-            jump(1)
-            jump(2)
+            assert jump(1) != jump(2)
         assert len(told) == 1
 
     def test_not_of_what_was_passed(self) -> None:
@@ -230,8 +229,7 @@ class TestModuleGenerators:
             return inner(x) + inner(x + 1)
 
         with pytest.warns(FlecheWarning) as told:
-            outer(1)
-            outer(2)
+            assert outer(1) != outer(2)
         assert ["inner" in str(one.message) for one in told] == [True]
 
     def test_said_to_be_ignored(self) -> None:
@@ -275,8 +273,7 @@ class TestChangedArguments:
             return len(items)
 
         with pytest.warns(FlecheWarning, match=r"sort\(\): changes its argument 'items'") as told:
-            sort([3, 1])
-            sort([4, 2])
+            assert sort([3, 1]) == sort([4, 2])
         assert len(told) == 1
 
     def test_of_objects(self) -> None:
@@ -305,14 +302,14 @@ class TestChangedArguments:
         logging([1], [])
 
     def test_large_arguments_are_not_digested_again(self) -> None:
-        """Where it would cost more than a small part of the body's time, no second look is taken."""
+        """Where it would cost more than a small part of the body's time, they are not looked at."""
 
         class Slow:
             looked = 0
 
             def __digest__(self) -> Any:
                 type(self).looked += 1
-                return [list(range(200_000)), 1]
+                return [list(range(1_000_000)), 1]
 
         @fleche
         def fast(x: Any) -> int:
@@ -363,8 +360,7 @@ class TestCaptured:
     def test_told_once(self, make: Callable[[], Any], name: str) -> None:
         function = make()
         with pytest.warns(FlecheWarning, match=f"never hits, .* since `{name}`, which") as told:
-            function(1)
-            function(1)
+            assert [function(1), function(1)]
         assert len(told) == 1
         assert runs == [1, 1]
 
@@ -474,10 +470,12 @@ class TestRecursion:
 
     def test_depth(self) -> None:
         limit = sys.getrecursionlimit()
+        # the first releases of 3.12 allow 1500 steps through C, three for each call of an object
+        share = 0.45 if sys.version_info[:2] == (3, 12) else 0.8
         countdown(1, 0)
         with warnings.catch_warnings():
             warnings.simplefilter("error")  # nothing is swallowed on the way
-            assert deepest(countdown) > 0.8 * deepest(plain)
+            assert deepest(countdown) > share * deepest(plain)
         assert sys.getrecursionlimit() == limit
 
     def test_frames(self) -> None:

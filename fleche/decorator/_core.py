@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import logging
+import os
+import sys
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cached_property
-from time import perf_counter
+from time import thread_time
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeAlias
 
 from fleche import state
@@ -33,7 +36,9 @@ if TYPE_CHECKING:
     from fleche.caches import BaseCache
     from fleche.metadata import MetaData
 
-__all__ = ["Coalesce", "Core", "Options", "Seal", "SealedCall"]
+__all__ = ["Coalesce", "Core", "Options", "Seal", "SealedCall", "place"]
+
+log = logging.getLogger("fleche.decorator")
 
 Coalesce: TypeAlias = Literal["threads", "processes"]
 
@@ -77,7 +82,7 @@ class Seal(NamedTuple):
         code: the digest of the code and what it depends on; None if that cannot be told.
         closure: what the code depends on, as far as that can be told.
         buffers: the digests of the large buffers inside, for whoever packs the arguments next.
-        seconds: how long digesting the arguments took.
+        seconds: the time of the processor that digesting the arguments took.
     """
 
     key: Digest
@@ -118,6 +123,44 @@ class SealedCall(Call):
             arguments=self.references(self.digests),
             unhashed=self.unhashed,
         )
+
+
+class Place:
+    """Says in a worker process, once, which cache functions use there that were sent without one.
+
+    Attributes:
+        is_known: whether there is nothing more to say.
+    """
+
+    def __init__(self) -> None:
+        self.is_known = False
+        self._is_forked = False
+
+    def look(self, name: str, cache: BaseCache) -> None:
+        """Say where results go, if this is a worker process."""
+        self.is_known = True
+        multiprocessing = sys.modules.get("multiprocessing.process")
+        if multiprocessing is None or multiprocessing.parent_process() is None:
+            return
+        # a forked child has inherited what was active
+        is_as_meant = state.is_cache_set() or self._is_forked
+        log.log(
+            logging.INFO if is_as_meant and cache.capabilities.shared else logging.WARNING,
+            "%s(): no cache was sent to this worker process, which uses %r. To use the one that is "
+            "active where calls are submitted, submit %s.bind(), or use wrap_executor()",
+            name,
+            cache,
+            name,
+        )
+
+    def begin_anew(self) -> None:
+        """Look again, in a forked child."""
+        self.is_known, self._is_forked = False, True
+
+
+place = Place()
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=place.begin_anew)
 
 
 class Core:
@@ -192,7 +235,10 @@ class Core:
         """
         chosen = self.options.cache
         if chosen is None:
-            return state.cache()
+            found = state.cache()
+            if not place.is_known:
+                place.look(self.info.name, found)
+            return found
         return state.named_cache(chosen) if isinstance(chosen, str) else chosen
 
     def collectors(self) -> tuple[MetaData, ...]:
@@ -241,11 +287,11 @@ class Core:
             Indigestible: an argument has no digest.
         """
         buffers = BufferDigests()
-        began = perf_counter()
+        began = thread_time()
         digests = digest_arguments(
             arguments, buffers, unordered=self.info.unordered, content=self.info.content
         )
-        seconds = perf_counter() - began
+        seconds = thread_time() - began
         closure, code = self._look_at_code(buffers)
         key = call_key(arguments=digests, code=code if self.counts_code else None, **self._fixed)
         return Seal(key, digests, code, closure, buffers, seconds)

@@ -107,15 +107,14 @@ def find_generators(
         arguments: by the names of their parameters.
         gathering: those that hold what ``*args`` and ``**kwargs`` have taken, whose items count.
     """
-    found = {}
-    for name, value in arguments.items():
-        cls = type(value)
-        if _kinds[cls] if cls in _kinds else _kind_of(cls):
-            found[name] = value
+    found = {
+        name: value
+        for name, value in arguments.items()
+        if (_kinds[type(value)] if type(value) in _kinds else _kind_of(type(value)))
+    }
     for name in gathering:
-        for label, value in _items(name, arguments.get(name, ())):
-            if _kind_of(type(value)):
-                found[label] = value
+        items = _items(name, arguments.get(name, ()))
+        found.update((label, value) for label, value in items if _kind_of(type(value)))
     return found
 
 
@@ -128,12 +127,8 @@ def _items(name: str, gathered: Any) -> Iterator[tuple[str, Any]]:
 
 def states_of(generators: Mapping[str, Any]) -> dict[str, Any]:
     """Return the states of generators, as plain data and arrays."""
-    states: dict[str, Any] = {}
-    for name, generator in generators.items():
-        kind = _kind_of(type(generator))
-        if kind is not None:
-            states[name] = kind.read(generator)
-    return states
+    kinds = {name: _kind_of(type(generator)) for name, generator in generators.items()}
+    return {name: kind.read(generators[name]) for name, kind in kinds.items() if kind is not None}
 
 
 def restore_generators(generators: Mapping[str, Any], states: Mapping[str, Any]) -> None:

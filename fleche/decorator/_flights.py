@@ -20,7 +20,7 @@ from typing import Any
 from fleche._util import renewed_after_fork
 from fleche.call import MISSING
 
-__all__ = ["Flight", "Flights", "Role", "flights", "headroom", "inside", "note_child"]
+__all__ = ["Flight", "Flights", "Role", "flights", "inside", "note_child", "stack_room"]
 
 MANY = 1024
 
@@ -35,7 +35,7 @@ def note_child(key: str) -> None:
         around[-1].children[key] = None
 
 
-class Headroom:
+class StackRoom:
     """Room on the stack for what this package adds to it, so that a recursion gets as deep as ever.
 
     Each nested call has one Python frame of the package, and up to Python 3.11 the interpreter
@@ -47,7 +47,7 @@ class Headroom:
     STEP = 16
     """Every so many levels the limit is looked at."""
 
-    EACH = 2
+    EACH = 1 if sys.version_info >= (3, 12) else 2
     """What the package adds to a level."""
 
     LARGEST = 5000
@@ -85,8 +85,8 @@ class Headroom:
                     sys.setrecursionlimit(self._own)
 
 
-headroom = Headroom()
-renewed_after_fork(headroom._lock)  # noqa: SLF001 (of this module)
+stack_room = StackRoom()
+renewed_after_fork(stack_room._lock)  # noqa: SLF001 (of this module)
 
 
 class Role(Enum):

@@ -8,7 +8,7 @@ from contextvars import Token
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
-from fleche.call import MISSING
+from fleche.call import MISSING, SMALL, CallRecord
 from fleche.decorator._complaints import is_out_of_stack
 from fleche.decorator._effects import (
     ModuleGenerators,
@@ -16,7 +16,7 @@ from fleche.decorator._effects import (
     find_generators,
     states_of,
 )
-from fleche.decorator._flights import Flight, flights, headroom, inside, note_child
+from fleche.decorator._flights import Flight, flights, inside, note_child, stack_room
 from fleche.decorator._futures import Deferred, kind_of
 from fleche.decorator._journey import LOUD, Journey
 from fleche.digest import Digest, read_content
@@ -35,11 +35,11 @@ _UNSTORED = "the result is not stored"
 _DRAWS = "draws"
 _CHANGES = "changes"
 
-_CHEAP = 2e-4
-"""Arguments are digested again after the body if that takes no more seconds, ..."""
+_CHEAP = 5e-3
+"""Small arguments are digested again after the body if that takes no more seconds, ..."""
 
 _SHARE = 0.02
-"""... or no more of the time that the body took."""
+"""... and all arguments if it takes no more of the time that the body took."""
 
 
 class Work:
@@ -74,7 +74,7 @@ class Work:
         In any case :meth:`leave`, or what includes it, comes afterwards.
         """
         if not self.core.is_async:  # a task has a stack of its own
-            headroom.enter(len(inside.get()))
+            stack_room.enter(len(inside.get()))
         self._inside = self.flight.enter()
         args, kwargs = self.begin()
         if self._pending is not None:
@@ -92,7 +92,7 @@ class Work:
         with suppress(ValueError):  # a task that is destroyed unfinished is so in another context
             inside.reset(token)
         if not self.core.is_async:
-            headroom.leave(len(inside.get()))
+            stack_room.leave(len(inside.get()))
 
     def _find_generators(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:
         """Return the generators that the body draws from: its own copies, if it is isolated."""
@@ -195,7 +195,7 @@ class Work:
             self._abandon(pending)
             return
         self._tell_of_draws()
-        self._tell_of_changes()
+        self._tell_of_changes(pending.record)
         try:
             _check_storable(result)
             metadata = self._collecting.finish()
@@ -261,16 +261,17 @@ class Work:
                 f"not matter, say @fleche(ignore_globals={changed[0]!r})",
             )
 
-    def _tell_of_changes(self) -> None:
+    def _tell_of_changes(self, record: CallRecord) -> None:
         """Warn, once, of a body that changes its arguments, where it is cheap to find that out."""
         core, seal = self.core, self.journey.seal
         if self._duration is None or core.options.isolate or core.complaints.was_made(_CHANGES):
             return
-        if seal.seconds > max(_CHEAP, self._duration * _SHARE):
+        size = sum(ref.size for ref in record.arguments.values())
+        if seal.seconds > max(_CHEAP if size <= SMALL else 0.0, self._duration * _SHARE):
             return
-        changed = changed_arguments(
-            self.journey.arguments, seal.digests, self._drawn_by, core.info.unordered
-        )
+        paths = core.info.content  # what they name is looked at by itself
+        kept = {name: value for name, value in self.journey.arguments.items() if name not in paths}
+        changed = changed_arguments(kept, seal.digests, self._drawn_by, core.info.unordered)
         if changed:
             names = " and ".join(map(repr, changed))
             one = len(changed) == 1

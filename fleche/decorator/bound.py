@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar
 from fleche import state
 from fleche._util import renewed_after_fork
 from fleche.decorator._complaints import Complaints
+from fleche.decorator._core import place
 from fleche.decorator._surface import Surface
 from fleche.errors import ConfigError, MissingExtra
 
@@ -74,6 +75,7 @@ class BoundWrapper(Generic[P, R]):
             return await self._called(*args, **kwargs)  # type: ignore[misc]
 
     def _called(self, /, *args: Any, **kwargs: Any) -> R:
+        place.is_known = True
         if isinstance(self.function, Surface):
             answer: R = self.function.call_with(self.cache, *args, **kwargs)
             return answer

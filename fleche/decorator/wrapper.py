@@ -5,6 +5,8 @@ from __future__ import annotations
 import functools
 import sys
 from collections.abc import Callable
+from inspect import signature
+from types import FunctionType, MethodType
 from typing import Any, Concatenate, ParamSpec, TypeVar, cast, overload
 
 from fleche.decorator._core import Core
@@ -14,6 +16,7 @@ from fleche.function import FunctionInfo
 __all__ = ["BoundMethod", "Wrapper"]
 
 _LIKE_A_COROUTINE = ("__code__", "__defaults__", "__kwdefaults__")
+_OF_FUNCTIONS = (*_LIKE_A_COROUTINE, "__globals__", "__closure__")
 _OURS = ("core", "_is_coroutine", "_is_coroutine_marker", *_LIKE_A_COROUTINE)
 
 P = ParamSpec("P")
@@ -48,6 +51,20 @@ class Wrapper(Surface[P, R]):
         theirs = getattr(function, "__dict__", {})
         vars(self).update({name: theirs[name] for name in theirs if not _is_ours(name)})
         functools.update_wrapper(self, function, updated=())
+
+    @property  # type: ignore[misc]
+    def __class__(self) -> type[Any]:
+        """The class; to :mod:`inspect` and what builds on it a function is a function."""
+        return _class_for_tools(self, Wrapper, FunctionType)
+
+    def __getattr__(self, name: str) -> Any:
+        # not in the __dict__, which functools.wraps() copies to what is wrapped round this
+        if "__wrapped__" in vars(self):
+            if name in _OF_FUNCTIONS:
+                return getattr(self.__wrapped__, name)
+            if name == "__signature__":
+                return signature(self.__wrapped__)
+        raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
 
     def _look_like_a_coroutine_function(self) -> None:
         import asyncio
@@ -96,13 +113,27 @@ class BoundMethod(Surface[P, R]):
     def __init__(self, wrapper: Wrapper[..., R], instance: Any) -> None:
         self.__func__ = wrapper
         self.__self__ = instance
-        self.__wrapped__ = functools.partial(wrapper.__wrapped__, instance)
+        self.__wrapped__ = MethodType(wrapper.__wrapped__, instance)
+        self.__module__, self.__doc__ = wrapper.__module__, wrapper.__doc__
         self.core = wrapper.core
         self.lead = (instance,)
 
+    @property  # type: ignore[misc]
+    def __class__(self) -> type[Any]:
+        """The class; to :mod:`inspect` and what builds on it a method is a method."""
+        return _class_for_tools(self, BoundMethod, MethodType)
+
+    @property
+    def __annotations__(self) -> dict[str, Any]:  # type: ignore[override]
+        """Those of the function."""
+        found: dict[str, Any] = getattr(self.__func__, "__annotations__", {})
+        return found
+
     def __getattr__(self, name: str) -> Any:
-        if name in ("__func__", "core"):
+        if name in ("__func__", "__wrapped__", "core"):
             raise AttributeError(name)
+        if name == "__signature__":
+            return signature(self.__wrapped__)
         return getattr(self.__func__, name)
 
     def __reduce__(self) -> Any:
@@ -118,6 +149,18 @@ class BoundMethod(Surface[P, R]):
 
     def __repr__(self) -> str:
         return f"<fleche method {self.__func__.__qualname__} of {self.__self__!r}>"
+
+
+def _class_for_tools(wrapper: Surface[..., Any], own: type, plain: type) -> type:
+    """Return ``plain`` to the functions of :mod:`inspect`, and ``own`` to all others.
+
+    Those accept nothing but what Python calls a function. Others, cloudpickle among them, take what
+    claims to be a function apart, and would make another one of it.
+    """
+    if sys._getframe(2).f_globals.get("__name__") != "inspect":  # noqa: SLF001 (public in all but name)
+        return own
+    inner = vars(wrapper).get("__wrapped__")
+    return plain if type(getattr(inner, "__func__", inner)) is FunctionType else own
 
 
 def _is_ours(name: str) -> bool:

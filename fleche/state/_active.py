@@ -18,6 +18,7 @@ __all__ = [
     "cache",
     "collectors",
     "holding",
+    "is_cache_set",
     "meta",
     "named_cache",
     "project",
@@ -233,6 +234,11 @@ def project(name: Any = UNSET) -> str | Setting[dict[str, Any]] | None:
         found = _tags.get().get("project")
         return found if found is None else str(found)
     return tags(project=name)
+
+
+def is_cache_set() -> bool:
+    """Whether a cache has been activated here; else the configured default is used."""
+    return _cache.is_set()
 
 
 @contextmanager

@@ -37,6 +37,10 @@ class Variable(Generic[T]):
         shared = self._process
         return self._default() if isinstance(shared, Unset) else shared
 
+    def is_set(self) -> bool:
+        """Whether something is set here, so that the default does not count."""
+        return not (isinstance(self._own.get(), Unset) and isinstance(self._process, Unset))
+
     def set(self, value: T | Unset) -> Callable[[], None]:
         """Set for the process or for this context, whichever applies here; return the way back."""
         if not (isinstance(self._own.get(), Unset) and _is_main()):
