@@ -16,7 +16,17 @@ from typing import Annotated, Any, Optional
 
 import pytest
 
-from fleche import Content, Digest, FlecheWarning, cache, fleche, state, wrap_executor
+from fleche import (
+    Content,
+    Digest,
+    File,
+    FlecheWarning,
+    cache,
+    digest,
+    fleche,
+    state,
+    wrap_executor,
+)
 from fleche.caches import Cache
 from fleche.digest import ContentError, FileContent, digest_arguments, read_content
 from fleche.digest._content import GRAIN, FileMemory
@@ -471,3 +481,27 @@ def test_what_is_told() -> None:
 
     path = write("a.txt", "abc")
     assert read_content(str(path)) == FileContent("file", 3, blake3(b"abc").digest())
+
+
+class TestGolden:
+    """Digests of content are the same on every system and under every version."""
+
+    def test_file(self) -> None:
+        assert (
+            key(write("a.txt", "abc"))
+            == "c2f4b4288d26cc76b8ef2bd2d70bf80207da170e67eb7f1f5b55cb3b09474b3f"
+        )
+
+    def test_tree(self) -> None:
+        write("tree/sub/b.txt", "b").chmod(0o644)
+        write("tree/run", "#!").chmod(0o755)
+        (Path("tree") / "empty").mkdir()
+        assert (
+            key(Path("tree")) == "fb0809fa3b8c9b667aed54087224a4fb1f6be7565abf93dab1d373f0617f7df5"
+        )
+
+    def test_result(self) -> None:
+        assert (
+            digest(File(write("a.txt", "abc")))
+            == "6a733ec81fd8b91d107437e79c68ba19bd8dc39c5f61da101bfcc3cd63f21902"
+        )
