@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import mmap
 import os
 import re
 import subprocess
 import sys
+import tempfile
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +18,17 @@ from typing import Annotated, Any, Optional
 
 import pytest
 
-from fleche import Content, Digest, FlecheWarning, cache, fleche, state, wrap_executor
+from fleche import (
+    Content,
+    Digest,
+    File,
+    FlecheWarning,
+    cache,
+    digest,
+    fleche,
+    state,
+    wrap_executor,
+)
 from fleche.caches import Cache
 from fleche.digest import ContentError, FileContent, digest_arguments, read_content
 from fleche.digest._content import GRAIN, FileMemory
@@ -360,22 +372,49 @@ class TestMemory:
 
     @staticmethod
     def ask(memory: FileMemory, path: Path) -> bytes:
-        (found,) = memory.digests([(str(path), path.stat())])
+        ((size, found),) = memory.digests([str(path)])
+        assert size == path.stat().st_size
         return found
+
+    @staticmethod
+    def memory(clock: Callable[[], int]) -> FileMemory:
+        return FileMemory(lambda: "memory", clock, lambda device: True)
+
+    def test_times_that_do_not_tell(self, reads: list[str]) -> None:
+        """Where a change through a memory map leaves the times alone, files are always read."""
+        path = write("a", "1")
+        for _ in range(2):
+            self.ask(FileMemory(lambda: "memory", lambda: 1 << 62, lambda device: False), path)
+        assert len(reads) == 2
+        assert not Path("memory").exists()
+
+    @pytest.mark.skipif(not os.path.ismount("/dev/shm"), reason="no file system in memory")
+    def test_memory_map(self) -> None:
+        """A file in memory that is changed through a map, long after it was made."""
+        with tempfile.NamedTemporaryFile(dir="/dev/shm") as file:
+            file.write(bytes(8192))
+            file.flush()
+            memory = FileMemory(lambda: "memory", lambda: 1 << 62)
+            with mmap.mmap(file.fileno(), 8192) as pages:
+                pages[0] = 1
+                before = self.ask(memory, Path(file.name))
+                pages[0] = 2
+                pages.flush()
+                assert self.ask(memory, Path(file.name)) != before
 
     def test_old_file_is_read_once(self, reads: list[str]) -> None:
         """In this process, and in later ones."""
         path = write("a", "1")
         clock = Clock(path)
         clock.now += GRAIN + 1
-        found = {self.ask(FileMemory(lambda: "memory", clock), path) for _ in range(3)}
+        found = {self.ask(self.memory(clock), path) for _ in range(3)}
         assert len(found) == len(reads) == 1
 
     def test_young_file_is_read_again(self, reads: list[str]) -> None:
         path = write("a", "1")
         clock = Clock(path)
         clock.now += GRAIN
-        memory = FileMemory(lambda: "memory", clock)
+        memory = self.memory(clock)
         self.ask(memory, path)
         self.ask(memory, path)
         assert len(reads) == 2
@@ -388,7 +427,7 @@ class TestMemory:
         path = write("a", "1")
         clock = Clock(path)
         clock.now += 1000 * GRAIN
-        memory = FileMemory(lambda: "memory", clock)
+        memory = self.memory(clock)
         before = self.ask(memory, path)
         times = path.stat()
         write("a", "2")
@@ -402,7 +441,7 @@ class TestMemory:
         path = write("a", "1")
         clock = Clock(path)
         clock.now += GRAIN + 1
-        right = self.ask(FileMemory(lambda: "memory", clock), path)
+        right = self.ask(self.memory(clock), path)
         (kept,) = Path("memory").iterdir()
         good = kept.read_bytes()
         places = range(len(good)) if damage is None else [0]
@@ -410,13 +449,13 @@ class TestMemory:
             bad = bytearray(good)
             bad[place] ^= 1
             kept.write_bytes(bytes(bad) if damage is None else damage)
-            assert self.ask(FileMemory(lambda: "memory", clock), path) == right
+            assert self.ask(self.memory(clock), path) == right
         assert len(reads) == 1 + len(places)
 
     def test_cannot_be_written(self) -> None:
         path = write("a", "1")
         write("memory", "a file where a directory is needed")
-        memory = FileMemory(lambda: "memory", lambda: 1 << 62)
+        memory = self.memory(lambda: 1 << 62)
         assert self.ask(memory, path) == self.ask(memory, path)
 
     def test_is_in_the_cache_directory(self, tmp_home: Path) -> None:
@@ -424,6 +463,7 @@ class TestMemory:
         code = (
             "import sys; from fleche.digest import read_content, _content;"
             "_content.memory._clock = lambda: 1 << 62;"
+            "_content.memory._notes_times = lambda device: True;"
             "[read_content(f'{n}') for n in map(int, sys.argv[1:])]"
         )
         names = [str(number) for number in range(40)]
@@ -437,7 +477,7 @@ class TestMemory:
         assert [process.wait() for process in running] == [0, 0, 0]
         kept = sorted((tmp_home / "cached" / "fleche" / "files").iterdir())
         assert kept
-        memory = FileMemory(lambda: str(kept[0].parent))
+        memory = FileMemory(lambda: str(kept[0].parent), notes_times=lambda device: True)
         assert {self.ask(memory, Path(name)) for name in names} == {
             read_content(name).hashed for name in names
         }
@@ -471,3 +511,27 @@ def test_what_is_told() -> None:
 
     path = write("a.txt", "abc")
     assert read_content(str(path)) == FileContent("file", 3, blake3(b"abc").digest())
+
+
+class TestGolden:
+    """Digests of content are the same on every system and under every version."""
+
+    def test_file(self) -> None:
+        assert (
+            key(write("a.txt", "abc"))
+            == "c2f4b4288d26cc76b8ef2bd2d70bf80207da170e67eb7f1f5b55cb3b09474b3f"
+        )
+
+    def test_tree(self) -> None:
+        write("tree/sub/b.txt", "b").chmod(0o644)
+        write("tree/run", "#!").chmod(0o755)
+        (Path("tree") / "empty").mkdir()
+        assert (
+            key(Path("tree")) == "fb0809fa3b8c9b667aed54087224a4fb1f6be7565abf93dab1d373f0617f7df5"
+        )
+
+    def test_result(self) -> None:
+        assert (
+            digest(File(write("a.txt", "abc")))
+            == "6a733ec81fd8b91d107437e79c68ba19bd8dc39c5f61da101bfcc3cd63f21902"
+        )

@@ -8,7 +8,8 @@ To read a file of some gigabytes takes seconds, so the BLAKE3 of a file is remem
 process and in the user's cache directory, by what the file system says of it: device, inode, size,
 and the times of its last change, in nanoseconds. A file that was changed a moment ago may change
 again within one tick of the clock of its file system, unnoticed by these. Such a file is read each
-time, until it is older than the coarsest tick that there is.
+time, until it is older than the coarsest tick that there is. So is one on a file system in memory:
+these do not note the time of what is written through a memory map.
 """
 
 from __future__ import annotations
@@ -155,8 +156,8 @@ def read_content(path: str | bytes) -> FileContent:
         if stat.S_ISDIR(status.st_mode):
             return _read_tree(os.fsdecode(path))
         if stat.S_ISREG(status.st_mode):
-            (found,) = memory.digests([(shown, status)])
-            return FileContent("file", status.st_size, found)
+            ((nbytes, found),) = memory.digests([shown])
+            return FileContent("file", nbytes, found)
     except OSError as error:
         raise ContentError(f"{_said(error, shown)}") from error
     raise ContentError(
@@ -180,8 +181,8 @@ def _working_directory() -> str:
 
 def _read_tree(root: str) -> FileContent:
     found = sorted(_listed(root))
-    files = [(path, status) for _, path, status in found if status is not None]
-    digests = iter(memory.digests(files))
+    files = memory.digests(path for _, path, status in found if status is not None)
+    digests = (digest for _, digest in files)
     hasher = Hasher()
     for name, _, status in found:
         if status is None:
@@ -189,7 +190,7 @@ def _read_tree(root: str) -> FileContent:
         else:
             mode = b"x" if status.st_mode & stat.S_IXUSR else b"f"
             hasher.update(mode + size(len(name)) + name + next(digests))
-    return FileContent("tree", sum(status.st_size for _, status in files), hasher.digest())
+    return FileContent("tree", sum(nbytes for nbytes, _ in files), hasher.digest())
 
 
 def _listed(root: str) -> Iterator[tuple[bytes, str, os.stat_result | None]]:
@@ -267,6 +268,22 @@ _decode = msgspec.msgpack.Decoder(list[tuple[int, int, int, int, int, bytes]]).d
 _CHECK = 32
 
 
+IN_MEMORY = (b"tmpfs", b"ramfs", b"hugetlbfs")
+_devices: dict[int, bool] = {}
+
+
+def _notes_times(device: int) -> bool:
+    """Return whether the times of files on a device tell every change."""
+    if device not in _devices:
+        _devices[device] = True
+        with suppress(OSError, ValueError, IndexError), open("/proc/self/mountinfo", "rb") as file:
+            for line in file:  # as proc_pid_mountinfo(5) describes it
+                number, kind = line.split()[2], line.partition(b" - ")[2].split()[0]
+                major, _, minor = number.partition(b":")
+                _devices[os.makedev(int(major), int(minor))] = kind not in IN_MEMORY
+    return _devices[device]
+
+
 class FileMemory:
     """The digests of files that have not changed since they were read."""
 
@@ -274,6 +291,7 @@ class FileMemory:
         self,
         directory: Callable[[], str] = lambda: user_cache_directory("files"),
         clock: Callable[[], int] = time.time_ns,
+        notes_times: Callable[[int], bool] = _notes_times,
     ) -> None:
         """Remember in ``directory``.
 
@@ -281,35 +299,38 @@ class FileMemory:
             directory: returns where; it is made when there is something to write. That it cannot be
                 written, or that a file in it is damaged, does no harm.
             clock: returns nanoseconds since the epoch.
+            notes_times: returns whether the times of files on a device tell every change.
         """
         self._directory = directory
         self._clock = clock
+        self._notes_times = notes_times
         self._lock = renewed_after_fork(threading.Lock())
         self._known: Known = {}
         self._read: dict[str, tuple[int, int]] = {}
 
-    def digests(self, files: Iterable[tuple[str, os.stat_result]]) -> list[bytes]:
-        """Return the BLAKE3 of files, of which some may have to be read.
+    def digests(self, paths: Iterable[str]) -> list[tuple[int, bytes]]:
+        """Return the size and the BLAKE3 of files, of which some may have to be read.
 
         Args:
-            files: the path and the status of each.
+            paths: of the files.
 
         Raises:
             ContentError: one changed while it was read.
             OSError: one cannot be read.
         """
-        found: list[bytes] = []
+        found: list[tuple[int, bytes]] = []
         fresh: Known = {}
         try:
-            for path, status in files:
-                stamp = Stamp.of(status)
-                digest = self._recall(stamp)
+            for path in paths:
+                stamp = _stamp_of(path)
+                digest = self._recall(stamp) if self._notes_times(stamp.device) else None
                 if digest is None:
                     begun = self._clock()
                     stamp, digest = hash_file(path)
-                    if max(stamp.modified, stamp.changed) + GRAIN < begun:
+                    old = max(stamp.modified, stamp.changed) + GRAIN < begun
+                    if old and self._notes_times(stamp.device):
                         fresh[stamp.place] = stamp, digest
-                found.append(digest)
+                found.append((stamp.size, digest))
         finally:
             self._keep(fresh)
         return found
@@ -353,6 +374,19 @@ class FileMemory:
         for path, rows in by_path.items():
             with suppress(OSError):
                 _write_rows(path, {**_rows_of(path), **rows})
+
+
+def _stamp_of(path: str) -> Stamp:
+    """Return what the file system says of a file, which is opened for that.
+
+    A network file system asks its server only then for what other machines have done.
+    """
+    flags = os.O_RDONLY | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_NONBLOCK", 0)
+    descriptor = os.open(path, flags)
+    try:
+        return Stamp.of(os.fstat(descriptor))
+    finally:
+        os.close(descriptor)
 
 
 def _rows_of(path: str) -> Known:
