@@ -218,11 +218,11 @@ class TestConnecting:
             next(servers)(reader, writer)
 
         rig = Rig(tmp_path, Slow(serve_next))
-        rig.remote.connect_timeout = 0.1
+        rig.remote.backend.connect_timeout = 0.1
         dying = threading.Thread(target=rig.ask)
         dying.start()
         assert asked.wait(PATIENCE)
-        rig.remote.connect_timeout = PATIENCE
+        rig.remote.backend.connect_timeout = PATIENCE
 
         def reconnect() -> None:
             rig.remote.reconnect()
