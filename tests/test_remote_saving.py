@@ -96,26 +96,37 @@ def settled(remote: RemoteCache) -> bool:
 class TestOrder:
     """Whenever it ends, what is there is whole: buffers, then what refers to them, then calls."""
 
-    def test_values_wait_for_their_buffers(self, remote: RemoteCache, watched: Watched) -> None:
-        """A buffer that takes long is not overtaken by a value that refers to it."""
-        arrays = [np.full(20_000, float(number)) for number in range(8)]
-        filling = [f"{number}" * 5_000 for number in range(8)]
-        result = [*zip(arrays, filling, strict=True)]
+    @pytest.mark.parametrize("size", [1_000, 100_000])
+    def test_values_wait_for_their_buffers(
+        self, remote: RemoteCache, watched: Watched, tmp_path: Path, size: int
+    ) -> None:
+        """A buffer that takes long is not overtaken by a value that refers to it, of any size."""
+        local = cache_factory("memory", tmp_path)()
+        parcels: list[tuple[Address, Parcel]] = []
+        needs: dict[str, str] = {}
+        for number in range(8):
+            name = local.save_value([np.full(20_000, float(number)), str(number) * size])
+            ((_, main),) = local.backend.load_values([Address.of(name)])
+            assert isinstance(main, Parcel)
+            (needed,) = main.references
+            ((_, buffer),) = local.backend.load_values([Address.of(needed)])
+            assert isinstance(buffer, Parcel)
+            at = Address.of(name, main.variant)
+            parcels += [(Address.of(needed), buffer), (at, main)]
+            needs[at] = needed
         overtaken = threading.Event()
 
         def hold_up(address: Address) -> None:
-            if address.digest == digest(result):
+            if address.variant:
                 overtaken.set()
-            elif not address.variant:
-                overtaken.wait(0.1)
+            elif not watched.done:
+                overtaken.wait(0.3)
 
         watched.before = hold_up
-        key = remote.save(example_call(x=filling, result=result))
-        order = [Address(at).digest if "." in at else at for at in watched.done]
-        buffers = [at for at in watched.done if "." not in at and at != key]
-        assert len(buffers) == 8
-        assert max(map(order.index, buffers)) < order.index(digest(result)) < order.index(key)
-        np.testing.assert_array_equal(remote.load(key).result[7][0], arrays[7])
+        remote.backend.save({}, parcels)
+        assert sorted(watched.done) == sorted(address for address, _ in parcels)
+        for value, buffer_name in needs.items():
+            assert watched.done.index(buffer_name) < watched.done.index(value)
 
     def test_calls_wait_for_all(self, remote: RemoteCache, watched: Watched) -> None:
         """Calls come when all values are there, and pins go when all calls are."""
