@@ -337,7 +337,7 @@ def check_entries(cache: BaseCache) -> None:
     assert set(keys) <= {key for key, _ in backend.query(QueryCall(), keys_only=True)}
     other = entry.record.replace(arguments=dict(entry.record.arguments), name="other")
     backend.save({other.key: CallEntry(other, entry.parcels)}, unpin=[pin.key, ABSENT])
-    both = [Address.of(keys[1]), keys[1]]
+    both: list[Digest | Address] = [Address.of(keys[1]), keys[1]]
     assert backend.contains(both) == [False, True], "the key of a call is no address of a value"
     assert backend.evict(both[:1]) == [False], "nor is it when something is to be forgotten"
     assert backend.contains(both) == [False, True]
