@@ -218,11 +218,11 @@ class TestConnecting:
             next(servers)(reader, writer)
 
         rig = Rig(tmp_path, Slow(serve_next))
-        rig.remote.connect_timeout = 0.1
+        rig.remote.backend.connect_timeout = 0.1
         dying = threading.Thread(target=rig.ask)
         dying.start()
         assert asked.wait(PATIENCE)
-        rig.remote.connect_timeout = PATIENCE
+        rig.remote.backend.connect_timeout = PATIENCE
 
         def reconnect() -> None:
             rig.remote.reconnect()
@@ -444,8 +444,8 @@ _COMMAND = (sys.executable, "-m", "fleche", "remote", "--serve")
 
 HELD_UP = {
     "opening": "fleche.config.load_cache_config = hang",
-    "asked what it is": "local.Cache.capabilities = property(hang)",
-    "closing": "local.Cache.close = hang",
+    "asked what it is": "fleche.caches.LocalBackend.capabilities = property(hang)",
+    "closing": "fleche.caches.LocalBackend.close = hang",
 }
 
 FAR = {
@@ -570,7 +570,7 @@ class TestOrphans:
         mark = tmp_path / "held"
         (tmp_path / "sitecustomize.py").write_text(
             textwrap.dedent(f"""
-            import os, pathlib, time, fleche.config, fleche.caches.local as local
+            import os, pathlib, time, fleche.caches, fleche.config
             def hang(*_):
                 pathlib.Path({str(mark)!r}).touch()
                 time.sleep(600)

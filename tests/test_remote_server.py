@@ -285,7 +285,10 @@ class TestCommandLine:
             workdir=str(_configured(tmp_path)), arguments=["--read-only"]
         )
         with RemoteCache(channel) as remote:
-            remote._cached_info()["read_only"] = False
+            remote._ensure_handshake()
+            assert remote.backend.lazy.info is not None
+            remote.backend.lazy.info["read_only"] = False
+            assert not remote.read_only
             with pytest.raises(Rejected):
                 remote.save_value(1)
             with pytest.raises(Rejected):
@@ -293,17 +296,20 @@ class TestCommandLine:
 
     def test_printing_is_harmless(self, tmp_path: Path) -> None:
         """Whatever prints in the server prints to standard error."""
+        mark = tmp_path / "printed"
         (tmp_path / "sitecustomize.py").write_text(
-            "import os, subprocess, fleche.caches.local as local\n"
+            "import os, pathlib, subprocess\n"
+            "from fleche.caches import LocalBackend\n"
             "print('at start', flush=True)\n"
             "os.write(1, b'on the descriptor, no newline')\n"
-            "contains_many = local.Cache.contains_many\n"
+            "contains = LocalBackend.contains\n"
             "def loud(self, keys):\n"
             "    print('in mid-call', flush=True)\n"
             "    os.write(1, b'x' * 1000)\n"
             "    subprocess.run(['echo', 'from a child'])\n"
-            "    return contains_many(self, keys)\n"
-            "local.Cache.contains_many = loud\n"
+            f"    pathlib.Path({str(mark)!r}).touch()\n"
+            "    return contains(self, keys)\n"
+            "LocalBackend.contains = loud\n"
         )
         env = {"PYTHONPATH": os.pathsep.join([str(tmp_path), *sys.path])}
         with SubprocessCache(workdir=str(_configured(tmp_path)), env=env) as remote:
@@ -311,20 +317,25 @@ class TestCommandLine:
                 assert not remote.contains(ABSENT)
             key = remote.save(example_call())
             assert remote.contains(key)
+        assert mark.exists(), "nothing was printed"
 
     def test_standard_input_belongs_to_the_protocol(self, tmp_path: Path) -> None:
         """Whoever reads standard input in the server finds its end, and steals nothing."""
+        mark = tmp_path / "read"
         (tmp_path / "sitecustomize.py").write_text(
-            "import sys, fleche.caches.local as local\n"
-            "contains_many = local.Cache.contains_many\n"
+            "import pathlib, sys\n"
+            "from fleche.caches import LocalBackend\n"
+            "contains = LocalBackend.contains\n"
             "def reading(self, keys):\n"
             "    assert sys.stdin.read() == ''\n"
-            "    return contains_many(self, keys)\n"
-            "local.Cache.contains_many = reading\n"
+            f"    pathlib.Path({str(mark)!r}).touch()\n"
+            "    return contains(self, keys)\n"
+            "LocalBackend.contains = reading\n"
         )
         env = {"PYTHONPATH": os.pathsep.join([str(tmp_path), *sys.path])}
         with SubprocessCache(workdir=str(_configured(tmp_path)), env=env, timeout=10) as remote:
             assert not remote.contains(ABSENT)
+        assert mark.exists(), "nothing was read"
 
     def test_no_unpickle(self, tmp_path: Path) -> None:
         """`--no-unpickle` serves what keeps parcels closed."""

@@ -87,15 +87,16 @@ def test_the_configuration_as_specified(
         """)
     )
     with load_cache_config() as stack:
-        key = stack.save(example_call())
+        large = "too large to be kept with its call " * 1000
+        key = stack.save(example_call(result=large))
         assert stack.push() == 1
         near, far = stack.layers  # type: ignore[attr-defined]
-        assert far.load(key).result == 4
+        assert far.load(key).result == large
         assert far.info()["cwd"] == str(sshd.home / "project")
         assert far.info()["cache"]["values"]["root"] == str(sshd.home / "served" / "values")
         near.evict(key)
-        assert stack.load(key).result == 4
-        assert near.load(key).result == 4
+        assert stack.load(key).result == large
+        assert near.load(key).result == large
     assert (tmp_home / ".fleche" / "calls.db").exists()
     assert (tmp_home / ".fleche" / "values").is_dir()
     time.sleep(1.5)

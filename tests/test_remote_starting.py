@@ -106,12 +106,12 @@ class TestPatience:
         self, monkeypatch: pytest.MonkeyPatch, given: Any, terminal: bool, expected: float | None
     ) -> None:
         """A person may be typing a code for as long as it takes; in a batch job there is nobody."""
-        monkeypatch.setattr("fleche.remote._cache._has_terminal", lambda: terminal)
+        monkeypatch.setattr("fleche.remote._backend._has_terminal", lambda: terminal)
         remote = SshCache("host", connect_timeout=given)
-        assert remote._patience_to_connect() == expected
+        assert remote.backend._patience_to_connect() == expected
         again = cache_from_config(remote.to_config())
         assert isinstance(again, SshCache)
-        assert again._patience_to_connect() == expected
+        assert again.backend._patience_to_connect() == expected
 
     def test_an_end_before_a_greeting(self, tmp_path: Path) -> None:
         """A command that ends in order and says nothing has not been a server."""

@@ -273,20 +273,20 @@ class Problem(Exception):
 
 _SITE = """\
 import shapes
-import fleche.caches.local as local
-contains = local.Cache.contains
+from fleche.caches import LocalBackend
+contains = LocalBackend.contains
 ERRORS = {
     "dead": lambda: shapes.Problem("from there", {"answer": 42}),
     "beef": lambda: 1 / 0,
     "cafe": lambda: ValueError("numbers", 1, (2,)),
 }
-def troubled(self, key):
-    made = ERRORS.get(key[:4])
-    if made is not None:
-        error = made()
-        raise error
-    return contains(self, key)
-local.Cache.contains = troubled
+def troubled(self, keys):
+    for key in keys:
+        made = ERRORS.get(key[:4])
+        if made is not None:
+            raise made()
+    return contains(self, keys)
+LocalBackend.contains = troubled
 """
 
 _COMMON = """\
@@ -295,12 +295,8 @@ import numpy
 from fleche.call import Call
 from shapes import Colour, Frozen, Point, Problem
 
-# not the same function: what is the same value is stored only once, by whoever comes first
-def of_server(x):
-    return x + 1
-
-def of_client(x):
-    return 1 + x
+def of_both(x):
+    return x + 2
 
 VALUES = {
     "builtins": [None, True, 1 << 80, -1.5, 2j, "snow \\u2603", b"\\0bytes", (1,), {"a": {2}},
@@ -325,8 +321,8 @@ def fill(cache, who):
     keys = {}
     for name, value in [*VALUES.items(), *ARRAYS.items()]:
         keys[name] = str(cache.save(Call("give", {"who": who, "name": name}, result=value)))
-    function = globals()["of_" + who]
-    keys["code"] = str(cache.save(Call("give", {"who": who, "name": "code"}, result=function)))
+    for name, function in (("code", globals()["of_" + who]), ("shared code", of_both)):
+        keys[name] = str(cache.save(Call("give", {"who": who, "name": name}, result=function)))
     return keys
 
 def check(cache, keys, python):
@@ -338,6 +334,7 @@ def check(cache, keys, python):
         assert found.dtype == value.dtype and found.shape == value.shape, name
         assert (found == value).all(), name
         found.flags.writeable and found.fill(0)
+    assert cache.load(keys["shared code"]).result is of_both
     ours = "%d.%d" % sys.version_info[:2]
     try:
         function = cache.load(keys["code"]).result
@@ -354,6 +351,9 @@ def check(cache, keys, python):
 _FILL = (
     _COMMON
     + """
+def of_server(x):
+    return x + 1
+
 from fleche.config import load_cache_config
 with load_cache_config() as cache:
     if len(sys.argv) > 1:
@@ -366,7 +366,9 @@ with load_cache_config() as cache:
 _VISIT = (
     _COMMON
     + """
-from fleche.errors import Rejected
+def of_client(x):
+    return 1 + x
+
 from fleche.remote import SubprocessCache
 theirs, python, version, workdir = sys.argv[1:]
 with SubprocessCache(python=python, workdir=workdir, timeout=30, connect_timeout=30) as cache:
@@ -381,7 +383,7 @@ with SubprocessCache(python=python, workdir=workdir, timeout=30, connect_timeout
         ("cafe", ValueError, ("numbers", 1, (2,))),
     ):
         try:
-            cache.contains(key)
+            cache.contains(key + "0" * 60)
         except kind as error:
             assert error.args == arguments
             notes = "".join(getattr(error, "__notes__", ())) or str(error.__cause__)

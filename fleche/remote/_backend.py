@@ -248,9 +248,9 @@ class RemoteBackend(CacheBackend):
 
         def all_but_last() -> Iterator[Outgoing]:
             for request in parcel_requests(parcels):
-                if last:
-                    yield last.pop()
                 last.append(request)
+                if len(last) > 1:
+                    yield last.pop(0)
 
         try:
             connection.pipeline(all_but_last())
