@@ -477,7 +477,7 @@ class Resolver:
             if token != f"@{label}":
                 shown = token[1:] if token.startswith("@") else ""
                 self.put(self.beside(label), "name", token, shown)
-            if isinstance(value, Transparent) and value.core.options.depends:  # type: ignore[attr-defined]
+            if isinstance(value, Transparent) and value.spec.options.depends:  # type: ignore[attr-defined]
                 self.checks.data.append(Datum(label, value, token, self.retake("")))
         else:
             self.data.append((label, value, namespace, name))
