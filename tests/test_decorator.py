@@ -34,7 +34,7 @@ from fleche import (
 )
 from fleche.caches import BaseCache
 from fleche.decorator import FlecheWarning, Wrapper
-from fleche.decorator._flights import MANY, flights
+from fleche.decorator._singleflight import MANY, flights
 from fleche.errors import AmbiguousDigestError, Indigestible
 from fleche.storage import CallMemory, CallVoid, ValueMemory, ValueVoid
 
@@ -434,8 +434,8 @@ class TestParameters:
         """A parameter may be called what the methods of this package call theirs."""
 
         @fleche
-        def named(self: int, function: int = 0, core: int = 0, cache: int = 0) -> Any:
-            return self, function, core, cache
+        def named(self: int, function: int = 0, spec: int = 0, cache: int = 0) -> Any:
+            return self, function, spec, cache
 
         for call in (
             named,
@@ -890,16 +890,16 @@ class TestThreads:
 
     def test_interrupted_before_the_body(self, monkeypatch: pytest.MonkeyPatch) -> None:
         """An interrupt between the decision to compute and the computing blocks no later call."""
-        from fleche.decorator import _surface
+        from fleche.decorator import _function
 
-        approach = _surface.approach
+        approach = _function.approach
 
         def interrupt(*args: Any) -> Any:
             approach(*args)
             raise KeyboardInterrupt
 
         with monkeypatch.context() as patched:
-            patched.setattr(_surface, "approach", interrupt)
+            patched.setattr(_function, "approach", interrupt)
             with pytest.raises(KeyboardInterrupt):
                 note("again")
         assert note("again") == "again"

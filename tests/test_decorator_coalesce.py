@@ -23,7 +23,7 @@ import pytest
 
 from fleche import cache, fleche, state, wrap_executor
 from fleche.caches import BaseCache, Cache
-from fleche.decorator import FlecheWarning, _turns
+from fleche.decorator import FlecheWarning, _locking
 from fleche.digest import Digest
 from fleche.errors import ConfigError, StorageError
 from fleche.storage import CallFile, CallMemory, Lock, LockTable, Sql, ValueFile, ValueMemory
@@ -40,8 +40,8 @@ runs: list[Any] = []
 def quick(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Signs of life in fractions of a second, and little patience."""
     runs.clear()
-    monkeypatch.setattr(_turns, "BEAT", 0.05)
-    monkeypatch.setattr(_turns, "PATIENCE", 1.0)
+    monkeypatch.setattr(_locking, "BEAT", 0.05)
+    monkeypatch.setattr(_locking, "PATIENCE", 1.0)
     yield
     state.reset()
 
@@ -77,9 +77,9 @@ where, log, seconds, skew = sys.argv[1], sys.argv[2], float(sys.argv[3]), float(
 real = time.time
 time.time = lambda: real() + skew
 from fleche import Cache, cache, fleche
-from fleche.decorator import _turns
+from fleche.decorator import _locking
 from fleche.storage import CallFile, Sql, ValueFile
-_turns.BEAT, _turns.PATIENCE = 0.1, 3.0
+_locking.BEAT, _locking.PATIENCE = 0.1, 3.0
 root, url = where.split("|")
 calls = Sql(url) if url else CallFile(root)
 
@@ -258,7 +258,7 @@ class TestWaiting:
         function = fresh()
         Other(shared, function.digest(4)).die()
         time.sleep(1.3)
-        monkeypatch.setattr(_turns.time, "sleep", None)
+        monkeypatch.setattr(_locking.time, "sleep", None)
         assert function(4) == 8
 
     def test_a_lock_from_the_future(self, active: Cache, tmp_path: Path) -> None:
@@ -280,7 +280,7 @@ class TestWaiting:
         function = fresh()
         other = Other(active, function.digest(4))
         with monkeypatch.context() as patch:
-            patch.setattr(_turns.time, "sleep", interrupt)
+            patch.setattr(_locking.time, "sleep", interrupt)
             with pytest.raises(KeyboardInterrupt):
                 function(4)
         other.release()
@@ -354,7 +354,7 @@ class TestComputing:
         """A lock to which nobody refers any more (an interrupt at the worst moment) ends."""
         key = fresh().digest(1)
         assert active.locks.acquire(key, "mine") is None
-        turn = _turns.Turn(active.locks, key, "mine")
+        turn = _locking.Turn(active.locks, key, "mine")
         assert active.locks.acquire(key, "other") is not None
         del turn
         gc.collect()
@@ -611,7 +611,7 @@ class TestTheOption:
         assert runs == [4, 4]
 
     def test_it_pickles(self) -> None:
-        assert pickle.loads(pickle.dumps(computed)).core.options.coalesce == "processes"
+        assert pickle.loads(pickle.dumps(computed)).spec.options.coalesce == "processes"
 
     def test_executors(self, active: Cache, tmp_path: Path) -> None:
         """Workers of several executors compute once among them."""

@@ -427,12 +427,12 @@ def test_warnings_that_are_errors(active: Faulty) -> None:
 
 def test_without_a_caller() -> None:
     """Where no line of the user's calls, the function's own is the place of the warning."""
-    from fleche.decorator._complaints import Complaints
+    from fleche.decorator._warnings import WarnOnce
 
-    complaints = Complaints(fresh().__wrapped__, "twice")
+    warner = WarnOnce(fresh().__wrapped__, "twice")
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
-        thread = threading.Thread(target=complaints.make, args=("reason", "message"))
+        thread = threading.Thread(target=warner.warn, args=("reason", "message"))
         thread.start()
         thread.join()
     assert caught[0].filename == __file__

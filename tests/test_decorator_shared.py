@@ -13,7 +13,7 @@ import pytest
 
 from fleche import Cache, cache, fleche, state, wrap_executor
 from fleche.caches import BaseCache, ReadOnlyCache
-from fleche.decorator._flights import flights
+from fleche.decorator._singleflight import flights
 from fleche.digest import Digest
 from fleche.errors import CorruptParcel
 from fleche.storage import CallMemory, CallVoid, ValueMemory, ValueVoid
@@ -74,7 +74,7 @@ def until(done: Callable[[], Any]) -> None:
 
 def riders() -> int:
     """How many callers share the flights that are under way."""
-    return sum(flight.riders for flight in list(flights._active.values()))
+    return sum(flight.waiters for flight in list(flights._active.values()))
 
 
 def test_threads() -> None:

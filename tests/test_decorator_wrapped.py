@@ -115,7 +115,7 @@ class TestAround:
         assert runs == [3]
         assert again.__wrapped__ is not decorated
 
-    @pytest.mark.parametrize("name", ["core", "lead", "digest", "query"])
+    @pytest.mark.parametrize("name", ["spec", "lead", "digest", "query"])
     def test_attributes_of_the_function(self, name: str) -> None:
         """They are taken over, except for what a decorated function has itself."""
 
@@ -289,16 +289,16 @@ class TestTwice:
         first = fleche(version=2, isolate=True, ignore="x", hash_code=False)(identity)
         again = fleche(hash_code=True)(first)
         assert again(1) == again(2) == 1
-        options = again.core.options
+        options = again.spec.options
         assert (options.version, options.isolate, options.hash_code) == (2, True, True)
-        assert fleche(version=3)(first).core.options.version == 3
+        assert fleche(version=3)(first).spec.options.version == 3
         assert fleche(first).digest(1) == first.digest(1)
 
     def test_parameters(self) -> None:
         def draw(seed: int | None = None, verbose: bool = False) -> int | None:
             return seed
 
-        info = fleche(ignore="verbose")(fleche(require=["seed"])(draw)).core.info
+        info = fleche(ignore="verbose")(fleche(require=["seed"])(draw)).spec.info
         assert (info.required, info.ignored) == ({"seed"}, {"verbose"})
 
     def test_methods(self) -> None:
@@ -312,13 +312,13 @@ class TestTwice:
         local = Local()
         again = fleche(isolate=True)(local.method)
         assert again.__self__ is local
-        assert again.core.options.version == 2
+        assert again.spec.options.version == 2
         assert again.digest(1) == local.method.digest(1)
 
     def test_names_from_an_iterator(self) -> None:
         """One decorator may decorate many functions."""
         decorate = fleche(ignore=iter(["x"]))
-        assert [decorate(identity).core.info.ignored for _ in range(2)] == [{"x"}, {"x"}]
+        assert [decorate(identity).spec.info.ignored for _ in range(2)] == [{"x"}, {"x"}]
 
 
 MODULE = '''
@@ -434,6 +434,6 @@ class TestInModules:
     def test_in_another_process(self, module: Any) -> None:
         """A copy for a worker has the same keys, where it cannot be found too."""
         for name in ("below", "other"):
-            core = getattr(module, name).core
-            copy = pickle.loads(cloudpickle.dumps(core))
-            assert copy.seal({"x": 1}).key == core.seal({"x": 1}).key
+            spec = getattr(module, name).spec
+            copy = pickle.loads(cloudpickle.dumps(spec))
+            assert copy.identify({"x": 1}).key == spec.identify({"x": 1}).key

@@ -395,7 +395,7 @@ class TestBoundWrapper:
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         """The one that was not used for longest is closed."""
-        from fleche.decorator import bound as module
+        from fleche.decorator import _bound as module
 
         monkeypatch.setattr(module, "KEPT", 2)
         monkeypatch.setattr(module, "_caches", type(module._caches)())

@@ -474,9 +474,9 @@ ELSEWHERE = ("testing/", "remote/", "cli/")
 # What is not made by `renewed_after_fork`, and why it needs not be.
 PRIMITIVES = {
     # a child forgets the calls that run in its parent
-    "decorator/_flights.py": ["Event", "Lock"],
+    "decorator/_singleflight.py": ["Event", "Lock"],
     "decorator/_futures.py": ["Lock", "Thread"],
-    "decorator/_turns.py": ["Event", "Thread"],
+    "decorator/_locking.py": ["Event", "Thread"],
     # those of a thread that waits in the parent; a key is that of a process
     "caches/_stack.py": ["Event"],
     # shut down where they are made

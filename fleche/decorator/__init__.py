@@ -1,10 +1,10 @@
 """The decorator, and what it makes of a function."""
 
-from fleche.decorator._complaints import FlecheWarning
-from fleche.decorator._factory import Decorator, fleche
+from fleche.decorator._bound import BoundWrapper
+from fleche.decorator._decorate import Decorator, fleche
+from fleche.decorator._function import BoundMethod, Wrapper
 from fleche.decorator._submit import submit
-from fleche.decorator.bound import BoundWrapper
-from fleche.decorator.wrapper import BoundMethod, Wrapper
+from fleche.decorator._warnings import FlecheWarning
 
 __all__ = [
     "BoundMethod",

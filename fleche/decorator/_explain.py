@@ -9,7 +9,7 @@ from itertools import islice
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 from fleche.call import KEY_PARTS, CallRecord, LazyCall
-from fleche.decorator._core import Core, Seal, describe_changes
+from fleche.decorator._spec import CallIdentity, FunctionSpec, describe_changes
 from fleche.digest import Digest, digest
 from fleche.errors import Indigestible, ParcelError
 from fleche.function import Change
@@ -58,7 +58,7 @@ class Explanation:
 
 
 def explain(
-    core: Core, cache: BaseCache, args: tuple[Any, ...], kwargs: dict[str, Any]
+    spec: FunctionSpec, cache: BaseCache, args: tuple[Any, ...], kwargs: dict[str, Any]
 ) -> Explanation:
     """Explain a call; nothing is computed, and only an argument is loaded, to be compared.
 
@@ -66,28 +66,28 @@ def explain(
         TypeError: the function cannot be called so.
         KeyError: a digest among the arguments stands for no value.
     """
-    name = f"{core.info.name}()"
+    name = f"{spec.info.name}()"
     try:
-        arguments = core.info.bind(args, kwargs)
+        arguments = spec.info.bind(args, kwargs)
     except TypeError as error:
-        if not core.info.borrowed:
+        if not spec.info.borrowed:
             raise
         return Explanation("uncached", f"{name} runs uncached: {error}")
-    lacking = core.info.missing_required(arguments, core.info.explicit(args, kwargs))
+    lacking = spec.info.missing_required(arguments, spec.info.explicit(args, kwargs))
     if lacking:
         return Explanation(
             "uncached", f"{name} runs uncached: {lacking[0]!r} is required and not passed"
         )
     try:
-        seal = core.seal(core.expanded(arguments, cache))
+        identity = spec.identify(spec.expanded(arguments, cache))
     except Indigestible as error:
         return Explanation("uncached", f"{name} runs uncached: {error}")
-    key, wanted = seal.key, core.make_sealed_call(arguments, seal).to_record()
-    comparison = _Comparison(core, seal, wanted, arguments)
+    key, wanted = identity.key, spec.make_digested_call(arguments, identity).to_record()
+    comparison = _Comparison(spec, identity, wanted, arguments)
     try:
         stored = cache.load(key)
     except KeyError:
-        return comparison.with_nearest(_stored(core, cache))
+        return comparison.with_nearest(_stored(spec, cache))
     except ParcelError as error:
         return Explanation("unusable", f"{name} would be computed: what is stored of it: {error}")
     if cache.contains(key):
@@ -97,34 +97,34 @@ def explain(
     )
 
 
-def _stored(core: Core, cache: BaseCache) -> Iterator[LazyCall]:
-    return islice(cache.query(name=core.info.name), MANY)
+def _stored(spec: FunctionSpec, cache: BaseCache) -> Iterator[LazyCall]:
+    return islice(cache.query(name=spec.info.name), MANY)
 
 
 @dataclass(frozen=True)
 class _Comparison:
     """A call that is asked for, to be compared with stored ones."""
 
-    core: Core
-    seal: Seal
+    spec: FunctionSpec
+    identity: CallIdentity
     wanted: CallRecord
     arguments: Mapping[str, Any]
 
     @property
     def name(self) -> str:
-        return f"{self.core.info.name}()"
+        return f"{self.spec.info.name}()"
 
     def of_hit(self, stored: LazyCall) -> Explanation:
         text = f"{self.name} is stored ({stored.key[:12]})"
         changes = self.changes_since(stored)
         if changes:
-            text += f", but {describe_changes(self.core.info.name, changes)} since"
+            text += f", but {describe_changes(self.spec.info.name, changes)} since"
         return Explanation("hit", _with_diffs(text, changes), nearest=stored, changes=(*changes,))
 
     def changes_since(self, stored: LazyCall) -> list[Change]:
-        if stored.record.code == self.seal.code:
+        if stored.record.code == self.identity.code:
             return []
-        return self.core.changes_since(stored.record, self.seal.closure)
+        return self.spec.changes_since(stored.record, self.identity.closure)
 
     def with_nearest(self, stored: Iterator[LazyCall]) -> Explanation:
         compared = ((call, _differences(self.wanted, call.record)) for call in stored)
@@ -155,10 +155,10 @@ class _Comparison:
         )
 
     def show(self, part: str, call: LazyCall, changes: list[Change]) -> str:
-        if part == "code" and any(change.name != self.core.info.name for change in changes):
-            said = describe_changes(self.core.info.name, changes)
+        if part == "code" and any(change.name != self.spec.info.name for change in changes):
+            said = describe_changes(self.spec.info.name, changes)
             return f"the code was different: {said} since"
-        return _show(self.core, part, self.wanted, call, self.arguments)
+        return _show(self.spec, part, self.wanted, call, self.arguments)
 
 
 def _with_diffs(text: str, changes: list[Change]) -> str:
@@ -182,7 +182,7 @@ def _part(record: CallRecord, part: str) -> Any:
 
 
 def _show(
-    core: Core, part: str, wanted: CallRecord, call: LazyCall, arguments: Mapping[str, Any]
+    spec: FunctionSpec, part: str, wanted: CallRecord, call: LazyCall, arguments: Mapping[str, Any]
 ) -> str:
     stored = call.record
     if part in KEY_PARTS:
@@ -191,7 +191,7 @@ def _show(
         return f"the {part} was {_part(stored, part)!r}, not {_part(wanted, part)!r}"
     if part not in wanted.arguments and part not in stored.arguments:
         return f"the {part} was {stored.scheme}, not {wanted.scheme}"
-    if part in core.info.content and part in arguments and part in stored.arguments:
+    if part in spec.info.content and part in arguments and part in stored.arguments:
         was, now = (f"<{each.arguments[part].digest[:8]}>" for each in (stored, wanted))
         path, here = stored.arguments[part].summary, _shortened(arguments[part])
         return f"the file's content differs: {part} was {path} {was}, not {here} {now}"

@@ -18,10 +18,10 @@ from threading import Lock, Thread
 from typing import TYPE_CHECKING, Any
 
 from fleche.call import MISSING, LazyCall
-from fleche.decorator._flights import flights
+from fleche.decorator._singleflight import flights
 
 if TYPE_CHECKING:
-    from fleche.decorator._work import Work
+    from fleche.decorator._computation import Computation
 
 __all__ = ["ASYNCIO", "CONCURRENT", "Deferred", "kind_of", "revive"]
 
@@ -82,7 +82,7 @@ class Deferred:
         returns: what a hit returns: the kind again, or nothing for the bare result.
     """
 
-    def __init__(self, work: Work, inner: Any, kind: str, returns: str) -> None:
+    def __init__(self, work: Computation, inner: Any, kind: str, returns: str) -> None:
         self._work = work
         self._returns = returns
         self._inner = inner
@@ -149,7 +149,7 @@ class Deferred:
             self._settle(caller.future, outcome)
             return
         try:
-            result = self._work.journey.share(self._work.flight)
+            result = self._work.invocation.share(self._work.flight)
         except Exception as error:  # noqa: BLE001 (a cache that is strict; the caller hears it)
             self._settle(caller.future, Outcome(error=error))
             return

@@ -6,14 +6,13 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
+from fleche.decorator._bound import BoundWrapper, void_cache
+from fleche.decorator._computation import Computation
 from fleche.decorator._effects import copy_generator
-from fleche.decorator._flights import Flight, Role, flights, note_child
+from fleche.decorator._function import CachedFunction
 from fleche.decorator._futures import CONCURRENT, Deferred
-from fleche.decorator._journey import Journey, depart
-from fleche.decorator._passage import Passage
-from fleche.decorator._surface import Surface
-from fleche.decorator._work import Work
-from fleche.decorator.bound import BoundWrapper, void_cache
+from fleche.decorator._invocation import Invocation, KeyedInvocation, prepare_invocation
+from fleche.decorator._singleflight import Flight, Role, flights, note_child
 
 __all__ = ["submit"]
 
@@ -22,7 +21,7 @@ Submit = Callable[..., Any]
 
 def submit(
     submit: Submit,
-    function: Surface[..., Any],
+    function: CachedFunction[..., Any],
     args: tuple[Any, ...],
     kwargs: dict[str, Any],
     *,
@@ -42,27 +41,27 @@ def submit(
         place: an object of the executor, by which identical calls in it are known.
         shares_memory: whether the workers are threads of this process.
     """
-    core, cache = function.core, function.core.cache()
+    spec, cache = function.spec, function.spec.cache()
     # the body draws from a generator of its own, be its worker a process or a thread
     args = tuple(map(copy_generator, args))
     kwargs = {name: copy_generator(value) for name, value in kwargs.items()}
-    if core.is_async:
+    if spec.is_async:
         return submit(BoundWrapper(function), *args, **kwargs)
     while True:
-        journey = depart(core, cache, (*function.lead, *args), kwargs)
-        alone = partial(_compute_alone, submit, function, journey)
-        if not isinstance(journey, Journey):
+        invocation = prepare_invocation(spec, cache, (*function.lead, *args), kwargs)
+        alone = partial(_compute_alone, submit, function, invocation)
+        if not isinstance(invocation, KeyedInvocation):
             return alone()
         since = flights.clock
-        hit = journey.look()
-        note_child(journey.key)
+        hit = invocation.look()
+        note_child(invocation.key)
         if hit is not None:
             return _done(hit.result)
         # the worker may be a thread that asks for the same result as the owner of the plain slot
-        role, flight = flights.join(("executor", id(place), journey.slot), since)
+        role, flight = flights.join(("executor", id(place), invocation.slot), since)
         if role is Role.COMPUTE:
-            there = not journey.lost and (shares_memory or cache.capabilities.shared)
-            return _compute(submit, function, journey, flight, alone, there=there)
+            there = not invocation.lost and (shares_memory or cache.capabilities.shared)
+            return _compute(submit, function, invocation, flight, alone, there=there)
         if role is Role.WAIT:
             joined = _join(flight, alone)
             if joined is not None:
@@ -71,18 +70,20 @@ def submit(
 
 def _compute(
     submit: Submit,
-    function: Surface[..., Any],
-    journey: Journey,
+    function: CachedFunction[..., Any],
+    invocation: KeyedInvocation,
     flight: Flight,
     alone: Callable[[], Any],
     *,
     there: bool,
 ) -> Any:
-    work = Work(journey, flight, keep=not there)
+    work = Computation(invocation, flight, keep=not there)
     try:
         if there:
-            args = journey.args[len(function.lead) :]
-            inner = submit(BoundWrapper(function, cache=journey.cache), *args, **journey.kwargs)
+            args = invocation.args[len(function.lead) :]
+            inner = submit(
+                BoundWrapper(function, cache=invocation.cache), *args, **invocation.kwargs
+            )
         else:
             inner = _submit_uncached(submit, function, *work.begin())
         return Deferred(work, inner, CONCURRENT, "").start(alone)
@@ -91,12 +92,17 @@ def _compute(
         raise
 
 
-def _compute_alone(submit: Submit, function: Surface[..., Any], passage: Passage) -> Any:
-    return _submit_uncached(submit, function, *passage.body_arguments())
+def _compute_alone(
+    submit: Submit, function: CachedFunction[..., Any], invocation: Invocation
+) -> Any:
+    return _submit_uncached(submit, function, *invocation.body_arguments())
 
 
 def _submit_uncached(
-    submit: Submit, function: Surface[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
+    submit: Submit,
+    function: CachedFunction[..., Any],
+    args: tuple[Any, ...],
+    kwargs: dict[str, Any],
 ) -> Any:
     bound = BoundWrapper(function, cache=void_cache())
     return submit(bound, *args[len(function.lead) :], **kwargs)

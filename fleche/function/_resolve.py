@@ -488,7 +488,7 @@ class Resolver:
                 self.put(self.beside(label), "name", token, shown)
             if isinstance(value, Transparent):
                 self.attributes_of_decorated(label, value)
-            if isinstance(value, Transparent) and value.core.options.depends:  # type: ignore[attr-defined]
+            if isinstance(value, Transparent) and value.spec.options.depends:  # type: ignore[attr-defined]
                 self.checks.data.append(Datum(label, value, token, self.retake("")))
         else:
             self.data.append((label, value, namespace, name))
@@ -496,11 +496,11 @@ class Resolver:
     def attributes_of_decorated(self, label: str, value: Any) -> None:
         """Let what was set on a decorated function count, as it does on a plain one."""
         own = vars(value)
-        theirs = getattr(value.core.function, "__dict__", {})
+        theirs = getattr(value.spec.function, "__dict__", {})
         for name in sorted(own):
             if (
                 name.startswith("_")
-                or name in ("core", "lead")
+                or name in ("spec", "lead")
                 or own[name] is theirs.get(name, own)
             ):
                 continue

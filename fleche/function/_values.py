@@ -191,12 +191,12 @@ class Values:
 
     def decorated(self, value: Any) -> str:
         """Return what the key of a decorated function says of it: its version, or its code."""
-        core = value.core
+        spec = value.spec
         lead = self.joined("lead", value.lead)
-        if core.hashes_code:
-            return hashed("fleche", self.token(core.function), lead, *core.extra_tokens())
-        name = f"{core.info.module}.{core.info.name}"
-        return hashed("version", name, repr(core.options.version), lead, *core.extra_tokens())
+        if spec.hashes_code:
+            return hashed("fleche", self.token(spec.function), lead, *spec.extra_tokens())
+        name = f"{spec.info.module}.{spec.info.name}"
+        return hashed("version", name, repr(spec.options.version), lead, *spec.extra_tokens())
 
     def builtin(self, value: Any) -> str:
         owner = value.__self__

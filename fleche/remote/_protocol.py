@@ -49,7 +49,6 @@ from fleche.remote._frames import Flag, Frame, Kind
 
 __all__ = [
     "CONNECTION_WINDOW",
-    "FEATURES",
     "FRAME_COST",
     "MAX_STREAMS",
     "MESSAGE_LIMIT",
@@ -69,9 +68,6 @@ __all__ = [
 
 PROTOCOL = 1
 """Version of frames, messages and rules."""
-
-FEATURES: tuple[str, ...] = ("upkeep",)
-"""What a server can beyond protocol version 1: ``upkeep`` is to keep house when asked to."""
 
 WINDOW = 16 << 20
 CONNECTION_WINDOW = 32 << 20

@@ -19,7 +19,7 @@ from fleche.remote._handlers import Handlers
 from fleche.remote._handshake import NOT_GREETED, ServerGreeting, server_info
 from fleche.remote._messages import encode
 from fleche.remote._multiplexer import Multiplexer
-from fleche.remote._protocol import FEATURES, PROTOCOL, Protocol
+from fleche.remote._protocol import PROTOCOL, Protocol
 
 __all__ = ["serve"]
 
@@ -67,7 +67,7 @@ def serve(
         log.warning("the input ended before a greeting came")
         return
     info = server_info(cache, cache_name)
-    features = (*FEATURES, *available_codecs())
+    features = available_codecs()
     protocol = Protocol("server")
     try:
         writer.write(greeting.answer(features, __version__, info, requests=protocol.limit))

@@ -9,25 +9,25 @@ from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
 from fleche.call import MISSING, SMALL, CallRecord
-from fleche.decorator._complaints import is_out_of_stack
 from fleche.decorator._effects import (
     ModuleGenerators,
     changed_arguments,
     find_generators,
     states_of,
 )
-from fleche.decorator._flights import Flight, flights, inside, note_child, stack_room
 from fleche.decorator._futures import Deferred, kind_of
-from fleche.decorator._journey import LOUD, Journey
+from fleche.decorator._invocation import LOUD, KeyedInvocation
+from fleche.decorator._singleflight import Flight, flights, inside, note_child, stack_room
+from fleche.decorator._warnings import is_out_of_stack
 from fleche.digest import Digest, read_content
 from fleche.errors import Indigestible, Rejected
 from fleche.metadata import Collecting
 
 if TYPE_CHECKING:
     from fleche.caches import PendingCall
-    from fleche.decorator._turns import Turn
+    from fleche.decorator._locking import ComputeLock
 
-__all__ = ["Work"]
+__all__ = ["Computation"]
 
 log = logging.getLogger("fleche.decorator")
 
@@ -42,23 +42,28 @@ _SHARE = 0.02
 """... and all arguments if it takes no more of the time that the body took."""
 
 
-class Work:
-    """The computing of one journey: what comes before the body and what comes after it.
+class Computation:
+    """The computing of one invocation: what comes before the body and what comes after it.
 
     Args:
-        journey: the call.
+        invocation: the call.
         flight: what other callers wait for; it lands here in any case.
-        turn: what keeps other processes from computing the same; it is released here.
+        lock: what keeps other processes from computing the same; it is released here.
         keep: store the result; if not, somebody else does.
     """
 
     def __init__(
-        self, journey: Journey, flight: Flight, turn: Turn | None = None, *, keep: bool = True
+        self,
+        invocation: KeyedInvocation,
+        flight: Flight,
+        lock: ComputeLock | None = None,
+        *,
+        keep: bool = True,
     ) -> None:
-        self.journey = journey
-        self.core = journey.core
+        self.invocation = invocation
+        self.spec = invocation.spec
         self.flight = flight
-        self._turn = turn
+        self._lock = lock
         self._keep = keep
         self._pending: PendingCall | None = None
         self._collecting: Collecting | None = None
@@ -73,7 +78,7 @@ class Work:
 
         In any case :meth:`leave`, or what includes it, comes afterwards.
         """
-        if not self.core.is_async:  # a task has a stack of its own
+        if not self.spec.is_async:  # a task has a stack of its own
             stack_room.enter(len(inside.get()))
         self._inside = self.flight.enter()
         args, kwargs = self.begin()
@@ -91,24 +96,24 @@ class Work:
         token, self._inside = self._inside, None
         with suppress(ValueError):  # a task that is destroyed unfinished is so in another context
             inside.reset(token)
-        if not self.core.is_async:
+        if not self.spec.is_async:
             stack_room.leave(len(inside.get()))
 
     def _find_generators(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:
         """Return the generators that the body draws from: its own copies, if it is isolated."""
-        journey = self.journey
-        if args is journey.args and not self.core.options.isolate:
-            return journey.generators
-        return find_generators(self.core.info.bind(args, kwargs), self.core.gathering)
+        invocation = self.invocation
+        if args is invocation.args and not self.spec.options.isolate:
+            return invocation.generators
+        return find_generators(self.spec.info.bind(args, kwargs), self.spec.gathering)
 
     def _watch_modules(self) -> None:
-        core = self.core
-        if core.complaints.was_made(_DRAWS):
+        spec = self.spec
+        if spec.warner.was_made(_DRAWS):
             self._note_draws()
         # with other computations beside it, whose draws they are cannot be told
-        elif core.looks_for_draws and not core.is_async and not flights.others_run():
-            core.looks_for_draws -= 1
-            self._modules = ModuleGenerators(core.options.ignore_globals)
+        elif spec.looks_for_draws and not spec.is_async and not flights.others_run():
+            spec.looks_for_draws -= 1
+            self._modules = ModuleGenerators(spec.options.ignore_globals)
 
     def _note_draws(self) -> None:
         """Let the bodies around this one know whose draws they are."""
@@ -117,21 +122,22 @@ class Work:
 
     def begin(self) -> tuple[tuple[Any, ...], dict[str, Any]]:
         """Store the arguments, start the collectors, and return what to call the body with."""
-        body = self.journey.body_arguments()
+        body = self.invocation.body_arguments()
         if self._keep:
             self._pending = self._prepare()
-        self.journey.seal.buffers.clear()  # what digesting made is not kept while the body runs
+        # what digesting made is not kept while the body runs
+        self.invocation.identity.buffers.clear()
         if self._pending is not None:
             self._collecting = Collecting(
-                self.core.collectors(), self.core.function, self._complain_of_collector
+                self.spec.collectors(), self.spec.function, self._complain_of_collector
             )
         return body
 
     def _prepare(self) -> PendingCall | None:
-        journey = self.journey
+        invocation = self.invocation
         try:
-            call = self.core.make_sealed_call(journey.arguments, journey.seal)
-            return journey.cache.prepare(call)
+            call = self.spec.make_digested_call(invocation.arguments, invocation.identity)
+            return invocation.cache.prepare(call)
         except LOUD:
             raise
         except Exception as error:
@@ -145,9 +151,9 @@ class Work:
         try:
             self.leave()
             kind = kind_of(result)
-            note_child(self.journey.key)
+            note_child(self.invocation.key)
             if kind:
-                return Deferred(self, result, kind, kind).start(self.journey.alone)
+                return Deferred(self, result, kind, kind).start(self.invocation.alone)
             return self.succeed(result)
         except BaseException as error:
             self.fail(error)
@@ -163,8 +169,8 @@ class Work:
         try:
             self._commit(result, returns)
             spare = self._spare(result)
-            if self.core.options.isolate:
-                own = self.journey.copy(result)
+            if self.spec.options.isolate:
+                own = self.invocation.copy(result)
                 result = result if own is MISSING else own
         except BaseException as error:
             self._land(MISSING, error)
@@ -179,11 +185,11 @@ class Work:
         """
         if not self.flight.joined or self._is_stored():
             return MISSING
-        return self.journey.copy(result)
+        return self.invocation.copy(result)
 
     def _is_stored(self) -> bool:
         try:
-            return not self.journey.lost and self.journey.cache.contains(self.journey.key)
+            return not self.invocation.lost and self.invocation.cache.contains(self.invocation.key)
         except Exception:  # noqa: BLE001 (of any cache)
             return False
 
@@ -208,8 +214,8 @@ class Work:
                 duration=self._duration,
                 children=tuple(self.flight.children),
             )
-            self.core.keep_sources(self.journey.seal)
-            self.core.complaints.settle("prepare", "save", "abandon")
+            self.spec.keep_sources(self.invocation.identity)
+            self.spec.warner.settle("prepare", "save", "abandon")
         except Exception as error:  # noqa: BLE001 (as in _prepare; the result must get to the caller)
             self._complain("save", error)
         finally:
@@ -217,8 +223,8 @@ class Work:
 
     def _has_changed_globals(self) -> bool:
         """Whether data that the key speaks of is not what it was, through the body or beside it."""
-        closure = self.journey.seal.closure
-        if closure is None or not self.core.hashes_code:
+        closure = self.invocation.identity.closure
+        if closure is None or not self.spec.hashes_code:
             return False
         changed = closure.changed_data()
         if not changed:
@@ -226,18 +232,18 @@ class Work:
         captured = [_captured_name(label) for label in changed if label.endswith("]")]
         if captured:
             names = " and ".join(f"`{name}`" for name in captured)
-            self.core.complaints.make(
+            self.spec.warner.warn(
                 f"captured:{names}",
-                f"{self.core.info.name}(): never hits, and {_UNSTORED}, since {names}, which it "
+                f"{self.spec.info.name}(): never hits, and {_UNSTORED}, since {names}, which it "
                 "captured, changed while it ran. Pass it as an argument, or make it anew inside "
                 "the function",
             )
             return True
         names = " and ".join(f"`{name}`" for name in changed)
         plain = changed[0].rpartition(":")[2]
-        self.core.complaints.make(
+        self.spec.warner.warn(
             f"globals:{names}",
-            f"{self.core.info.name}(): {_UNSTORED}, since {names} changed while it ran, and a "
+            f"{self.spec.info.name}(): {_UNSTORED}, since {names} changed while it ran, and a "
             "hit would not repeat that. Pass it as an argument, make it anew inside the "
             "function, or, if the result does not depend on it, say "
             f"@fleche(ignore_globals={plain!r})",
@@ -252,9 +258,9 @@ class Work:
         if changed := modules.changed():
             self._note_draws()
             names = " and ".join(changed)
-            self.core.complaints.make(
+            self.spec.warner.warn(
                 _DRAWS,
-                f"{self.core.info.name}(): draws from the generator of the module {names}, or "
+                f"{self.spec.info.name}(): draws from the generator of the module {names}, or "
                 "seeds it: the key of a call does not tell in which state that is, and a hit does "
                 "not draw. Pass a generator as an argument (numpy.random.default_rng(seed), "
                 "random.Random(seed)), whose state a hit leaves as the function does; if this does "
@@ -263,21 +269,22 @@ class Work:
 
     def _tell_of_changes(self, record: CallRecord) -> None:
         """Warn, once, of a body that changes its arguments, where it is cheap to find that out."""
-        core, seal = self.core, self.journey.seal
-        if self._duration is None or core.options.isolate or core.complaints.was_made(_CHANGES):
+        spec, identity = self.spec, self.invocation.identity
+        if self._duration is None or spec.options.isolate or spec.warner.was_made(_CHANGES):
             return
         size = sum(ref.size for ref in record.arguments.values())
-        if seal.seconds > max(_CHEAP if size <= SMALL else 0.0, self._duration * _SHARE):
+        if identity.seconds > max(_CHEAP if size <= SMALL else 0.0, self._duration * _SHARE):
             return
-        paths = core.info.content  # what they name is looked at by itself
-        kept = {name: value for name, value in self.journey.arguments.items() if name not in paths}
-        changed = changed_arguments(kept, seal.digests, self._drawn_by, core.info.unordered)
+        paths = spec.info.content  # what they name is looked at by itself
+        arguments = self.invocation.arguments
+        kept = {name: value for name, value in arguments.items() if name not in paths}
+        changed = changed_arguments(kept, identity.digests, self._drawn_by, spec.info.unordered)
         if changed:
             names = " and ".join(map(repr, changed))
             one = len(changed) == 1
-            core.complaints.make(
+            spec.warner.warn(
                 _CHANGES,
-                f"{core.info.name}(): changes its {'argument' if one else 'arguments'} {names}, "
+                f"{spec.info.name}(): changes its {'argument' if one else 'arguments'} {names}, "
                 "which a hit does not repeat. Let it work on a copy and return that, or say "
                 "@fleche(isolate=True), which gives the function copies",
             )
@@ -287,15 +294,15 @@ class Work:
 
         What the body has read then was perhaps not what the key says.
         """
-        for path, before in self.journey.seal.buffers.files.items():
+        for path, before in self.invocation.identity.buffers.files.items():
             try:
                 if read_content(path) == before:
                     continue
             except Indigestible:
                 pass
-            self.core.complaints.make(
+            self.spec.warner.warn(
                 f"files:{path}",
-                f"{self.core.info.name}(): {_UNSTORED}, since {path}, whose content is part of the "
+                f"{self.spec.info.name}(): {_UNSTORED}, since {path}, whose content is part of the "
                 "key, changed while it ran. Let the function write to another file, and let "
                 "nothing else write to this one meanwhile",
             )
@@ -314,8 +321,8 @@ class Work:
 
     def _land(self, result: Any, error: BaseException | None = None, spare: Any = MISSING) -> None:
         """Let everybody go on who waits, here and in other processes."""
-        if self._turn is not None:
-            self._turn.release()
+        if self._lock is not None:
+            self._lock.release()
         flights.land(self.flight, result, error, spare)
 
     def _abandon(self, pending: PendingCall) -> None:
@@ -325,9 +332,9 @@ class Work:
             self._complain("abandon", error)
 
     def _complain(self, step: str, error: Exception) -> None:
-        if self.journey.lost:
-            level = logging.WARNING if self.core.complaints.is_new("lost") else logging.DEBUG
-            log.log(level, "call %s: %s: %s", self.journey.key[:12], _UNSTORED, error)
+        if self.invocation.lost:
+            level = logging.WARNING if self.spec.warner.is_new("lost") else logging.DEBUG
+            log.log(level, "call %s: %s: %s", self.invocation.key[:12], _UNSTORED, error)
             return
         if isinstance(error, Indigestible):
             advice = (
@@ -337,10 +344,10 @@ class Work:
             advice = "Activate a cache that takes it: fleche.cache(...)"
         else:
             advice = "Mend what is wrong with the cache, or with pickling the value"
-        self.core.complaints.about(step, error, _UNSTORED, advice)
+        self.spec.warner.warn_error(step, error, _UNSTORED, advice)
 
     def _complain_of_collector(self, name: str, error: Exception) -> None:
-        self.core.complaints.about(
+        self.spec.warner.warn_error(
             f"metadata {name}",
             error,
             f"metadata {name!r} is left out",

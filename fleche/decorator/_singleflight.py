@@ -20,7 +20,7 @@ from typing import Any
 from fleche._util import renewed_after_fork
 from fleche.call import MISSING
 
-__all__ = ["Flight", "Flights", "Role", "flights", "inside", "note_child", "stack_room"]
+__all__ = ["Flight", "Role", "SingleFlight", "flights", "inside", "note_child", "stack_room"]
 
 MANY = 1024
 
@@ -53,7 +53,7 @@ class StackRoom:
     LARGEST = 5000
 
     def __init__(self) -> None:
-        self._lock = Lock()
+        self._lock = renewed_after_fork(Lock())
         self._deep: set[int] = set()  # the threads that need it
         self._own = 0
         self._raised = 0
@@ -86,7 +86,6 @@ class StackRoom:
 
 
 stack_room = StackRoom()
-renewed_after_fork(stack_room._lock)  # noqa: SLF001 (of this module)
 
 
 class Role(Enum):
@@ -113,7 +112,7 @@ class Flight:
         deferred: what a later caller joins where the body returned a future.
         error: what ended it, if it failed.
         waits: the flights that its body waits for.
-        riders: how many callers want its result.
+        waiters: how many callers want its result.
         thread: the thread that began it.
         task: the asyncio task that runs its body, if one does.
         cancelled: whether that task was told to stop.
@@ -130,7 +129,7 @@ class Flight:
         self.landed = False
         self.deferred: Any = None
         self.error: BaseException | None = None
-        self.riders = 1
+        self.waiters = 1
         self.thread = get_ident()
         self.task: Any = None
         self.cancelled = False
@@ -160,7 +159,7 @@ class Flight:
         event.wait()
 
 
-class Flights:
+class SingleFlight:
     """The flights of this process."""
 
     def __init__(self) -> None:
@@ -192,7 +191,7 @@ class Flights:
                 return Role.ALONE, Flight()
             else:
                 role = Role.WAIT
-                flight.riders += 1
+                flight.waiters += 1
                 flight.joined = True
             if around:
                 around[-1].waits.add(flight)
@@ -209,8 +208,8 @@ class Flights:
         with self._lock:
             if around:
                 around[-1].waits.discard(flight)
-            flight.riders -= 1
-            return flight.riders == 0
+            flight.waiters -= 1
+            return flight.waiters == 0
 
     def defer(self, flight: Flight, deferred: Any) -> None:
         """Let the flight go on after its body, which has returned a future."""
@@ -275,5 +274,5 @@ def _call(callbacks: list[Callable[[], None]]) -> None:
         callback()
 
 
-flights = Flights()
+flights = SingleFlight()
 os.register_at_fork(after_in_child=flights.__init__)  # type: ignore[misc]

@@ -1,4 +1,4 @@
-"""Turns: of several processes that want the same result at the same time, one computes.
+"""Locks: of several processes that want the same result at the same time, one computes.
 
 The one that computes holds a lock (:class:`~fleche.storage.LockTable`), which a thread renews until
 the result is stored. The others wait until it is gone, look the result up, and find it. They take
@@ -18,11 +18,11 @@ from enum import Enum
 from threading import Event, Thread
 
 from fleche.call import LazyCall
-from fleche.decorator._journey import LOUD, Journey
+from fleche.decorator._invocation import LOUD, KeyedInvocation
 from fleche.digest import Digest
 from fleche.storage import Lock, LockTable
 
-__all__ = ["Turn", "take_turn", "take_turn_async"]
+__all__ = ["ComputeLock", "acquire", "acquire_async"]
 
 log = logging.getLogger("fleche.decorator")
 
@@ -39,7 +39,7 @@ _owners: set[str] = set()  # of this process
 os.register_at_fork(after_in_child=_owners.clear)
 
 
-class Turn:
+class ComputeLock:
     """A claim that is kept alive by a thread until it is released, or nobody refers to it.
 
     The claim belongs to the process that made it: in a forked child, releasing it does nothing.
@@ -80,10 +80,10 @@ def _release(locks: LockTable, key: Digest, owner: str) -> None:
 
 
 def _keep_alive(
-    turn: weakref.ref[Turn], over: Event, locks: LockTable, key: Digest, owner: str
+    lock: weakref.ref[ComputeLock], over: Event, locks: LockTable, key: Digest, owner: str
 ) -> None:
     while not over.wait(BEAT):
-        if turn() is None:  # an interrupt came between the claim and the computing
+        if lock() is None:  # an interrupt came between the claim and the computing
             _release(locks, key, owner)
             return
         try:
@@ -98,10 +98,10 @@ class _Claimed(Enum):
 
     FIRST = "nobody had it"
     NEXT = "somebody had it and gave it up"
-    HEIR = "somebody had it and has died"
+    TAKEN_OVER = "somebody had it and has died"
 
 
-class _Watch:
+class StaleDetector:
     """Tells when the owner of a claim is gone.
 
     At first sight the claim's age by the clock of the storage counts. After that the clock of this
@@ -128,58 +128,60 @@ def _claim(locks: LockTable, key: Digest, owner: str) -> Generator[float, None, 
 
     Returns ``None`` if a caller in this very process has it: waiting for oneself never ends.
     """
-    watch, pause, outcome = _Watch(locks, key), _FIRST_PAUSE, _Claimed.FIRST
+    watch, pause, outcome = StaleDetector(locks, key), _FIRST_PAUSE, _Claimed.FIRST
     while (found := locks.acquire(key, owner)) is not None:
         if found.owner in _owners:
             return None
         if watch.is_dead(found):
             if locks.steal(key, owner, found):
-                return _Claimed.HEIR
+                return _Claimed.TAKEN_OVER
             continue
         yield pause
         pause, outcome = min(1.5 * pause, _LONGEST_PAUSE), _Claimed.NEXT
     return outcome
 
 
-def _negotiate(journey: Journey) -> Generator[float, None, Turn | LazyCall | None]:
-    """Wait for one's turn; return it, or the stored call, or ``None`` to compute without."""
-    claimed = turn = None
+def _negotiate(
+    invocation: KeyedInvocation,
+) -> Generator[float, None, ComputeLock | LazyCall | None]:
+    """Wait for one's lock; return it, or the stored call, or ``None`` to compute without."""
+    claimed = lock = None
     try:
-        locks = journey.cache.locks
-        if locks.shared and not journey.cache.read_only:
+        locks = invocation.cache.locks
+        if locks.shared and not invocation.cache.read_only:
             owner = secrets.token_hex(16)
-            claimed = yield from _claim(locks, journey.key, owner)
-            turn = Turn(locks, journey.key, owner) if claimed else None
+            claimed = yield from _claim(locks, invocation.key, owner)
+            lock = ComputeLock(locks, invocation.key, owner) if claimed else None
     except LOUD:
         raise
     except Exception as error:  # noqa: BLE001 (of any cache, a user's too)
-        journey.core.complaints.about(
+        invocation.spec.warner.warn_error(
             "claim",
             error,
             "does not wait for other processes that compute the same",
             "The result is not affected; mend what is wrong with the cache",
         )
-    if turn is None:
+    if lock is None:
         return None
     try:
-        hit: LazyCall | None = journey.look()  # it may have been stored since the last look
+        hit: LazyCall | None = invocation.look()  # it may have been stored since the last look
     except BaseException:
-        turn.release()
+        lock.release()
         raise
     if hit is None and claimed is not _Claimed.NEXT:
-        return turn
-    turn.release()
+        return lock
+    lock.release()
     return hit
 
 
-def take_turn(journey: Journey) -> Turn | LazyCall | None:
+def acquire(invocation: KeyedInvocation) -> ComputeLock | LazyCall | None:
     """Wait until no other process computes the call.
 
     Returns:
         what to hold while computing; the stored call, if another process has computed it; or
         ``None`` if the call is to be computed without regard to others.
     """
-    steps = _negotiate(journey)
+    steps = _negotiate(invocation)
     while True:
         try:
             pause = next(steps)
@@ -188,11 +190,11 @@ def take_turn(journey: Journey) -> Turn | LazyCall | None:
         time.sleep(pause)
 
 
-async def take_turn_async(journey: Journey) -> Turn | LazyCall | None:
+async def acquire_async(invocation: KeyedInvocation) -> ComputeLock | LazyCall | None:
     """Do the same without blocking the event loop."""
     import asyncio
 
-    steps = _negotiate(journey)
+    steps = _negotiate(invocation)
     while True:
         try:
             pause = next(steps)

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeAlias
 
 from fleche import state
 from fleche.call import Call, CallRecord, Version, plain_version
-from fleche.decorator._complaints import Complaints
+from fleche.decorator._warnings import WarnOnce
 from fleche.digest import BufferDigests, Digest, call_key, digest_arguments
 from fleche.errors import Indigestible
 from fleche.function import (
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from fleche.caches import BaseCache
     from fleche.metadata import MetaData
 
-__all__ = ["Coalesce", "Core", "Options", "Seal", "SealedCall", "place"]
+__all__ = ["CallIdentity", "Coalesce", "DigestedCall", "FunctionSpec", "Options", "place"]
 
 log = logging.getLogger("fleche.decorator")
 
@@ -73,7 +73,7 @@ class Options:
     coalesce: Coalesce = "threads"
 
 
-class Seal(NamedTuple):
+class CallIdentity(NamedTuple):
     """What digesting the arguments of a call has found.
 
     Attributes:
@@ -99,7 +99,7 @@ class Seal(NamedTuple):
 
 
 @dataclass
-class SealedCall(Call):
+class DigestedCall(Call):
     """A call whose arguments have been digested.
 
     Attributes:
@@ -163,7 +163,7 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=place.begin_anew)
 
 
-class Core:
+class FunctionSpec:
     """A decorated function, apart from how it is called.
 
     Attributes:
@@ -173,7 +173,7 @@ class Core:
         is_async: whether a call has to be awaited.
         gathering: the names of ``*args`` and ``**kwargs``.
         digest_by_default: whether the default of a parameter is a digest.
-        complaints: what it has been warned of.
+        warner: what it has been warned of.
         looks_for_draws: how many more bodies are watched for draws from generators of modules.
     """
 
@@ -181,7 +181,7 @@ class Core:
         self.info = info
         self.options = options
         self.function: Callable[..., Any] = info.function
-        self.complaints = Complaints(info.function, info.name)
+        self.warner = WarnOnce(info.function, info.name)
         self.looks_for_draws = 8  # a look costs some 50 us: a function that draws, does so early
         self.is_async = info.is_coroutine
         self.gathering = frozenset(
@@ -280,7 +280,7 @@ class Core:
             "and the cache holds no such value; pass the value itself"
         )
 
-    def seal(self, arguments: dict[str, Any]) -> Seal:
+    def identify(self, arguments: dict[str, Any]) -> CallIdentity:
         """Digest the arguments, and the code if it is part of the key.
 
         Raises:
@@ -294,7 +294,7 @@ class Core:
         seconds = thread_time() - began
         closure, code = self._look_at_code(buffers)
         key = call_key(arguments=digests, code=code if self.counts_code else None, **self._fixed)
-        return Seal(key, digests, code, closure, buffers, seconds)
+        return CallIdentity(key, digests, code, closure, buffers, seconds)
 
     def _look_at_code(self, met: BufferDigests) -> tuple[Closure | None, Digest | None]:
         """Return what the code depends on, and its digest as it counts or is recorded.
@@ -333,20 +333,20 @@ class Core:
             content=self.info.content,
         )
 
-    def make_sealed_call(self, arguments: dict[str, Any], seal: Seal) -> SealedCall:
-        """Return the call with these arguments, of which ``seal`` tells the digests."""
-        return SealedCall(
+    def make_digested_call(self, arguments: dict[str, Any], identity: CallIdentity) -> DigestedCall:
+        """Return the call with these arguments, of which ``identity`` tells the digests."""
+        return DigestedCall(
             name=self.info.name,
             arguments=arguments,
             module=self.info.module,
             version=self.options.version,
-            code=seal.code,
+            code=identity.code,
             unhashed=self.unhashed,
-            dependencies=seal.dependencies,
+            dependencies=identity.dependencies,
             unordered=self.info.unordered,
             content=self.info.content,
-            digests=seal.digests,
-            buffers=seal.buffers,
+            digests=identity.digests,
+            buffers=identity.buffers,
         )
 
     def dependencies(self, arguments: Mapping[str, Any]) -> Dependencies:
@@ -368,27 +368,27 @@ class Core:
             return []
         return changes_between(record.dependencies, closure, record.code)
 
-    def check_code(self, record: CallRecord, seal: Seal) -> None:
+    def check_code(self, record: CallRecord, identity: CallIdentity) -> None:
         """Warn if ``record`` holds the result of other code, which the key does not tell.
 
         Each change is told once.
         """
-        if self.hashes_code or record.code is None or seal.closure is None:
+        if self.hashes_code or record.code is None or identity.closure is None:
             return
-        if record.code == seal.code and not self.options.depends:
+        if record.code == identity.code and not self.options.depends:
             return
-        if changes := self.changes_since(record, seal.closure):
-            self.complaints.make(
-                f"code:{record.code}:{seal.closure.digest}",
+        if changes := self.changes_since(record, identity.closure):
+            self.warner.warn(
+                f"code:{record.code}:{identity.closure.digest}",
                 f"{describe_changes(self.info.name, changes)} since this result was stored. "
                 "If it now computes something else, give it another version: "
                 f"@fleche(version=...), or compute anew with {self.info.name}.rerun(...)",
             )
 
-    def keep_sources(self, seal: Seal) -> None:
+    def keep_sources(self, identity: CallIdentity) -> None:
         """Keep the sources of what a result depends on, to show what has changed later."""
-        if seal.closure is not None and seal.code is not None:
-            save_texts(seal.code, seal.closure)
+        if identity.closure is not None and identity.code is not None:
+            save_texts(identity.code, identity.closure)
 
     def __reduce__(self) -> tuple[Any, ...]:
         with suppress(Exception):  # what an object raises when it is looked into
@@ -396,9 +396,9 @@ class Core:
         return _rebuild, (self.info, self.options, pack_knowledge(self.info.module))
 
 
-def _rebuild(info: FunctionInfo, options: Options, knowledge: dict[str, Any]) -> Core:
+def _rebuild(info: FunctionInfo, options: Options, knowledge: dict[str, Any]) -> FunctionSpec:
     take_knowledge(knowledge)
-    return Core(info, options)
+    return FunctionSpec(info, options)
 
 
 def describe_changes(name: str, changes: list[Change]) -> str:

@@ -11,7 +11,7 @@ from typing import Any
 from fleche._util import calling_frame, renewed_after_fork
 from fleche.errors import FlecheWarning, RemoteConnectionError
 
-__all__ = ["Complaints", "FlecheWarning", "is_out_of_stack"]
+__all__ = ["FlecheWarning", "WarnOnce", "is_out_of_stack"]
 
 
 def is_out_of_stack(error: BaseException) -> bool:
@@ -24,7 +24,7 @@ def is_out_of_stack(error: BaseException) -> bool:
     return depth > sys.getrecursionlimit() // 3
 
 
-class Complaints:
+class WarnOnce:
     """What one function has been warned of."""
 
     def __init__(self, function: Callable[..., Any], name: str) -> None:
@@ -53,7 +53,7 @@ class Complaints:
                 self._outages -= over
                 self._made -= over
 
-    def make(self, reason: str, message: str) -> None:
+    def warn(self, reason: str, message: str) -> None:
         """Warn, unless there was a warning for the same reason."""
         if not self.is_new(reason):
             return
@@ -64,12 +64,12 @@ class Complaints:
         module = frame.f_globals.get("__name__") if frame else self._function.__module__
         warnings.warn_explicit(message, FlecheWarning, filename, line, module or "fleche")
 
-    def about(self, step: str, error: BaseException, what: str, advice: str) -> None:
+    def warn_error(self, step: str, error: BaseException, what: str, advice: str) -> None:
         """Warn of ``what`` came of ``error``; the reason is ``step`` and the class of the error."""
         reason = f"{step}:{type(error).__name__}"
         if isinstance(error, OSError | RemoteConnectionError):
             self._outages.add(reason)
-        self.make(
+        self.warn(
             reason,
             f"{self._name}(): {what}: {type(error).__name__}: {error}. {advice}",
         )

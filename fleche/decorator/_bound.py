@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar
 
 from fleche import state
 from fleche._util import renewed_after_fork
-from fleche.decorator._complaints import Complaints
-from fleche.decorator._core import place
-from fleche.decorator._surface import Surface
+from fleche.decorator._function import CachedFunction
+from fleche.decorator._spec import place
+from fleche.decorator._warnings import WarnOnce
 from fleche.errors import ConfigError, MissingExtra
 
 if TYPE_CHECKING:
@@ -58,7 +58,7 @@ class BoundWrapper(Generic[P, R]):
             raise TypeError(f"{function!r} is not a function")
         self.function = function
         if cache is None:
-            cache = function.core.cache() if isinstance(function, Surface) else state.cache()
+            cache = function.spec.cache() if isinstance(function, CachedFunction) else state.cache()
         self.cache = state.named_cache(cache) if isinstance(cache, str) else cache
         self.meta = state.meta() if meta is None else meta
         self.tags = state.tags()
@@ -76,7 +76,7 @@ class BoundWrapper(Generic[P, R]):
 
     def _called(self, /, *args: Any, **kwargs: Any) -> R:
         place.is_known = True
-        if isinstance(self.function, Surface):
+        if isinstance(self.function, CachedFunction):
             answer: R = self.function.call_with(self.cache, *args, **kwargs)
             return answer
         return self.function(*args, **kwargs)
@@ -87,9 +87,9 @@ class BoundWrapper(Generic[P, R]):
         cache = None
         if self.cache.capabilities.shared:
             cache = _freeze_cache(self.cache)
-        elif isinstance(self.function, Surface) and not _is_void(self.cache):
-            name, complaints = _known_as(self.function)
-            complaints.make(
+        elif isinstance(self.function, CachedFunction) and not _is_void(self.cache):
+            name, warner = _known_as(self.function)
+            warner.warn(
                 "pickle",
                 f"{name}(): runs uncached in the other process, which cannot share {self.cache!r}. "
                 "Activate a cache that is kept in files or in a database: fleche.cache(...)",
@@ -124,8 +124,8 @@ class BoundWrapper(Generic[P, R]):
         except (ConfigError, MissingExtra):
             raise
         except Exception as error:  # noqa: BLE001 (of any cache)
-            _, complaints = _known_as(self.function)
-            complaints.about(
+            _, warner = _known_as(self.function)
+            warner.warn_error(
                 "thaw",
                 error,
                 "runs uncached, since the cache cannot be opened in this process",
@@ -138,17 +138,17 @@ class BoundWrapper(Generic[P, R]):
 
 
 def _is_async(function: Any) -> bool:
-    if isinstance(function, Surface):
-        return function.core.is_async
+    if isinstance(function, CachedFunction):
+        return function.spec.is_async
     return iscoroutinefunction(function)
 
 
-def _known_as(function: Any) -> tuple[str, Complaints]:
+def _known_as(function: Any) -> tuple[str, WarnOnce]:
     """Return the name of a function, and what has been said of it."""
-    if isinstance(function, Surface):
-        return function.core.info.name, function.core.complaints
+    if isinstance(function, CachedFunction):
+        return function.spec.info.name, function.spec.warner
     name = getattr(function, "__qualname__", type(function).__qualname__)
-    return name, Complaints(function, name)
+    return name, WarnOnce(function, name)
 
 
 def void_cache() -> BaseCache:

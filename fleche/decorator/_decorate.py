@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any, ParamSpec, Protocol, TypeVar, cast, get_a
 
 from fleche import state
 from fleche.call import Version, plain_version
-from fleche.decorator._core import Coalesce, Core, Options
-from fleche.decorator.wrapper import BoundMethod, Wrapper
+from fleche.decorator._function import BoundMethod, Wrapper
+from fleche.decorator._spec import Coalesce, FunctionSpec, Options
 from fleche.digest import remember_file
 from fleche.function import Depends, FunctionInfo, inspect_function, version_of
 
@@ -142,10 +142,10 @@ def fleche(
         if isinstance(function, BoundMethod):
             return BoundMethod(decorate(function.__func__), function.__self__)
         if isinstance(function, Wrapper):
-            return Wrapper(_renewed(function.core, options, ignored, required))
+            return Wrapper(_renewed(function.spec, options, ignored, required))
         info = _inspect(function, ignored, required)
         _read_source(function)
-        return Wrapper(Core(info, options))
+        return Wrapper(FunctionSpec(info, options))
 
     return decorate if function is None else decorate(function)
 
@@ -174,16 +174,16 @@ def _depends(depends: Any) -> tuple[Depends, ...]:
 
 
 def _renewed(
-    core: Core,
+    spec: FunctionSpec,
     options: Options,
     ignored: frozenset[str],
     required: frozenset[str],
-) -> Core:
+) -> FunctionSpec:
     """Return the same function with other options, as far as they are given."""
-    info = _inspect(core.function, core.info.ignored | ignored, core.info.required | required)
+    info = _inspect(spec.function, spec.info.ignored | ignored, spec.info.required | required)
     given = ((option, getattr(options, option.name)) for option in fields(Options))
     changed = {option.name: value for option, value in given if value != option.default}
-    return Core(info, replace(core.options, **changed))
+    return FunctionSpec(info, replace(spec.options, **changed))
 
 
 def _inspect(function: Any, ignore: Any, require: Any) -> FunctionInfo:

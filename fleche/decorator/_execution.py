@@ -6,13 +6,12 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from fleche.call import MISSING, LazyCall
-from fleche.decorator._core import Core
-from fleche.decorator._flights import Flight, Role, flights, note_child
+from fleche.decorator._computation import Computation
 from fleche.decorator._futures import revive
-from fleche.decorator._journey import Journey, depart
-from fleche.decorator._passage import Passage
-from fleche.decorator._turns import Turn, take_turn, take_turn_async
-from fleche.decorator._work import Work
+from fleche.decorator._invocation import Invocation, KeyedInvocation, prepare_invocation
+from fleche.decorator._locking import ComputeLock, acquire, acquire_async
+from fleche.decorator._singleflight import Flight, Role, flights, note_child
+from fleche.decorator._spec import FunctionSpec
 
 if TYPE_CHECKING:
     from fleche.caches import BaseCache
@@ -20,19 +19,19 @@ if TYPE_CHECKING:
 __all__ = ["approach", "compute_async", "run", "run_async", "run_body"]
 
 
-def run(core: Core, cache: BaseCache, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+def run(spec: FunctionSpec, cache: BaseCache, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     """Answer a call of a plain function."""
-    step, result = approach(core, cache, args, kwargs)
+    step, result = approach(spec, cache, args, kwargs)
     if step is None:
         return result
-    return run_body(step, core)
+    return run_body(step, spec)
 
 
-def run_body(step: Passage | Work, core: Core) -> Any:
+def run_body(step: Invocation | Computation, spec: FunctionSpec) -> Any:
     """Call the function as the step of its call says."""
     try:
         args, kwargs = step.enter()
-        result = core.function(*args, **kwargs)
+        result = spec.function(*args, **kwargs)
     except BaseException as error:
         step.fail(error)
         raise
@@ -40,8 +39,8 @@ def run_body(step: Passage | Work, core: Core) -> Any:
 
 
 def approach(
-    core: Core, cache: BaseCache, args: tuple[Any, ...], kwargs: dict[str, Any]
-) -> tuple[Passage | Work | None, Any]:
+    spec: FunctionSpec, cache: BaseCache, args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> tuple[Invocation | Computation | None, Any]:
     """Do what comes before the body of a plain function.
 
     Returns:
@@ -49,110 +48,114 @@ def approach(
         entered, and finishes or fails.
     """
     while True:
-        journey = depart(core, cache, args, kwargs)
-        if not isinstance(journey, Journey):
-            return journey, None
+        invocation = prepare_invocation(spec, cache, args, kwargs)
+        if not isinstance(invocation, KeyedInvocation):
+            return invocation, None
         since = flights.clock
-        hit = journey.look()
+        hit = invocation.look()
         if hit is not None:
-            return None, revive(journey.answer(hit))
-        role, flight = flights.join(journey.slot, since)
+            return None, revive(invocation.answer(hit))
+        role, flight = flights.join(invocation.slot, since)
         if role is Role.COMPUTE:
-            if core.options.coalesce != "processes":
-                return Work(journey, flight), None
-            return wait_for_turn(journey, flight)
+            if spec.options.coalesce != "processes":
+                return Computation(invocation, flight), None
+            return wait_for_lock(invocation, flight)
         if role is Role.ALONE:
-            return Passage(core, cache, args, kwargs), None
+            return Invocation(spec, cache, args, kwargs), None
         if role is Role.WAIT:
-            result = wait(journey, flight)
+            result = wait(invocation, flight)
             if result is not MISSING:
                 return None, result
 
 
-def wait_for_turn(journey: Journey, flight: Flight) -> tuple[Work | None, Any]:
+def wait_for_lock(invocation: KeyedInvocation, flight: Flight) -> tuple[Computation | None, Any]:
     """Go on when no other process computes the call; its result is then stored, perhaps."""
     try:
-        turn = take_turn(journey)
+        lock = acquire(invocation)
     except BaseException as error:
         flights.land(flight, MISSING, error)
         raise
-    if isinstance(turn, LazyCall):
+    if isinstance(lock, LazyCall):
         flights.land(flight)
-        return None, revive(journey.answer(turn))
-    return Work(journey, flight, turn), None
+        return None, revive(invocation.answer(lock))
+    return Computation(invocation, flight, lock), None
 
 
-def wait(journey: Journey, flight: Flight) -> Any:
+def wait(invocation: KeyedInvocation, flight: Flight) -> Any:
     """Return what the flight brings, or ``MISSING`` if that is nothing for this caller."""
     try:
         flight.wait()
     finally:
         flights.leave(flight)
     if flight.deferred is not None:
-        note_child(journey.key)
-        return flight.deferred.join(journey.alone)
-    return MISSING if flight.result is MISSING else journey.share(flight)
+        note_child(invocation.key)
+        return flight.deferred.join(invocation.alone)
+    return MISSING if flight.result is MISSING else invocation.share(flight)
 
 
 async def run_async(
-    core: Core, cache: BaseCache, args: tuple[Any, ...], kwargs: dict[str, Any]
+    spec: FunctionSpec, cache: BaseCache, args: tuple[Any, ...], kwargs: dict[str, Any]
 ) -> Any:
     """Answer a call of a coroutine function."""
     while True:
-        journey = depart(core, cache, args, kwargs)
-        if not isinstance(journey, Journey):
-            return await journey.alone()
+        invocation = prepare_invocation(spec, cache, args, kwargs)
+        if not isinstance(invocation, KeyedInvocation):
+            return await invocation.alone()
         since = flights.clock
-        hit = journey.look()
+        hit = invocation.look()
         if hit is not None:
-            return journey.answer(hit).result
-        role, flight = flights.join(journey.slot, since)
+            return invocation.answer(hit).result
+        role, flight = flights.join(invocation.slot, since)
         if role is Role.COMPUTE:
-            return await compute_async(journey, flight, in_turn=True)
+            return await compute_async(invocation, flight, locked=True)
         if role is Role.ALONE:
-            return await journey.alone()
+            return await invocation.alone()
         if role is Role.WAIT:
-            await ride(flight)
-            result = MISSING if flight.result is MISSING else journey.share(flight)
+            await wait_async(flight)
+            result = MISSING if flight.result is MISSING else invocation.share(flight)
             if result is not MISSING:
                 return result
 
 
-async def compute_async(journey: Journey, flight: Flight, *, in_turn: bool = False) -> Any:
+async def compute_async(
+    invocation: KeyedInvocation, flight: Flight, *, locked: bool = False
+) -> Any:
     """Compute in a task of its own, which goes on as long as anybody waits for it."""
     from asyncio import get_running_loop
 
-    waits = in_turn and journey.core.options.coalesce == "processes"
-    begin = fly_in_turn if waits else fly
-    flight.task = get_running_loop().create_task(begin(journey, flight))
-    await ride(flight)
-    note_child(journey.key)
+    waits = locked and invocation.spec.options.coalesce == "processes"
+    begin = run_locked_async if waits else run_body_async
+    flight.task = get_running_loop().create_task(begin(invocation, flight))
+    await wait_async(flight)
+    note_child(invocation.key)
     if flight.error is not None:
         raise flight.error
     return flight.result
 
 
-async def fly_in_turn(journey: Journey, flight: Flight) -> None:
+async def run_locked_async(invocation: KeyedInvocation, flight: Flight) -> None:
     """Run the body of a coroutine function, unless another process does so just now."""
     try:
-        turn = await take_turn_async(journey)
+        lock = await acquire_async(invocation)
     except BaseException as error:
         flights.land(flight, MISSING, error)
         if not isinstance(error, Exception) and not flight.cancelled:
             raise
         return
-    if isinstance(turn, LazyCall):
-        flights.land(flight, journey.answer(turn).result)
+    if isinstance(lock, LazyCall):
+        flights.land(flight, invocation.answer(lock).result)
     else:
-        await fly(journey, flight, turn)
+        await run_body_async(invocation, flight, lock)
 
 
-async def fly(journey: Journey, flight: Flight, turn: Turn | None = None) -> None:
+async def run_body_async(
+    invocation: KeyedInvocation, flight: Flight, lock: ComputeLock | None = None
+) -> None:
     """Run the body of a coroutine function; what comes of it is in the flight."""
-    work = Work(journey, flight, turn)
+    work = Computation(invocation, flight, lock)
     try:
         args, kwargs = work.enter()
-        result = await journey.core.function(*args, **kwargs)
+        result = await invocation.spec.function(*args, **kwargs)
         work.leave()
         if not flight.cancelled:
             work.succeed(result)
@@ -164,7 +167,7 @@ async def fly(journey: Journey, flight: Flight, turn: Turn | None = None) -> Non
         work.fail(RuntimeError("cancelled"))
 
 
-async def ride(flight: Flight) -> None:
+async def wait_async(flight: Flight) -> None:
     """Wait until the flight has landed.
 
     Whoever is cancelled meanwhile leaves the flight to the others. The last one to leave ends it,

@@ -1,0 +1,329 @@
+"""The decorated function: how it is called, what else it offers, and how it looks to tools."""
+
+from __future__ import annotations
+
+import functools
+import sys
+from collections.abc import Callable
+from inspect import signature
+from types import FunctionType, MethodType
+from typing import TYPE_CHECKING, Any, Concatenate, Generic, ParamSpec, TypeVar, cast, overload
+
+from fleche.call import Call, LazyCall
+from fleche.decorator._computation import Computation
+from fleche.decorator._execution import approach, compute_async, run, run_async, run_body
+from fleche.decorator._invocation import KeyedInvocation, prepare_invocation
+from fleche.decorator._singleflight import Flight
+from fleche.decorator._spec import FunctionSpec
+from fleche.digest import Digest
+from fleche.function import Dependencies, FunctionInfo, Transparent
+
+if TYPE_CHECKING:
+    from fleche.caches import BaseCache, QueryIterator
+    from fleche.decorator._bound import BoundWrapper
+    from fleche.decorator._explain import Explanation
+    from fleche.metadata import MetaData
+
+__all__ = ["BoundMethod", "CachedFunction", "Wrapper"]
+
+_LIKE_A_COROUTINE = ("__code__", "__defaults__", "__kwdefaults__")
+_OF_FUNCTIONS = (*_LIKE_A_COROUTINE, "__globals__", "__closure__")
+_OURS = ("spec", "_is_coroutine", "_is_coroutine_marker", *_LIKE_A_COROUTINE)
+
+P = ParamSpec("P")
+Q = ParamSpec("Q")
+R = TypeVar("R")
+S = TypeVar("S")
+
+
+class CachedFunction(Transparent, Generic[P, R]):
+    """A function whose results are kept.
+
+    Every method that takes arguments takes those of the function.
+
+    Attributes:
+        spec: the function, its options, and what makes the keys of its calls.
+        lead: the object whose method it is, if it is one.
+    """
+
+    spec: FunctionSpec
+    lead: tuple[Any, ...] = ()
+
+    def __call__(self, /, *args: P.args, **kwargs: P.kwargs) -> R:
+        """Return the stored result, or compute it and store it."""
+        spec = self.spec
+        if spec.is_async:
+            return run_async(spec, spec.cache(), (*self.lead, *args), kwargs)  # type: ignore[return-value]
+        step, result = approach(spec, spec.cache(), (*self.lead, *args), kwargs)
+        if step is None:
+            return result  # type: ignore[no-any-return]
+        # As in run_body(), but here: so a nested call adds one frame to that of its body, and a
+        # recursion gets deep.
+        try:
+            given, named = step.enter()
+            result = spec.function(*given, **named)
+        except BaseException as error:
+            step.fail(error)
+            raise
+        return step.finish(result)  # type: ignore[no-any-return]
+
+    def call_with(self, cache: BaseCache, /, *args: P.args, **kwargs: P.kwargs) -> R:
+        """Call the function with another cache than the active one."""
+        answer = run_async if self.spec.is_async else run
+        return answer(self.spec, cache, (*self.lead, *args), kwargs)  # type: ignore[return-value]
+
+    def call(self, /, *args: P.args, **kwargs: P.kwargs) -> Call:
+        """Return the :class:`~fleche.call.Call` that these arguments make, without running it."""
+        return self.spec.make_call(self.spec.info.bind((*self.lead, *args), kwargs))
+
+    def digest(self, /, *args: P.args, **kwargs: P.kwargs) -> Digest:
+        """Return the key of a call.
+
+        Raises:
+            Indigestible: an argument has no digest.
+            KeyError: a short digest among the arguments stands for no value.
+        """
+        spec = self.spec
+        arguments = spec.info.bind((*self.lead, *args), kwargs)
+        return spec.identify(spec.expanded(arguments, spec.cache())).key
+
+    def contains(self, /, *args: P.args, **kwargs: P.kwargs) -> bool:
+        """Tell whether the active cache has the result, without loading it."""
+        return self.spec.cache().contains(self.digest(*args, **kwargs))
+
+    def load(self, /, *args: P.args, **kwargs: P.kwargs) -> LazyCall:
+        """Return the stored call.
+
+        Raises:
+            KeyError: there is none.
+        """
+        key = self.digest(*args, **kwargs)
+        try:
+            return self.spec.cache().load(key)
+        except KeyError:
+            raise KeyError(
+                f"{self.spec.info.name}(): no result is stored for these arguments (key {key[:12]})"
+            ) from None
+
+    def rerun(self, /, *args: P.args, **kwargs: P.kwargs) -> R:
+        """Compute, whatever is stored, and replace it by the new result."""
+        spec = self.spec
+        invocation = prepare_invocation(spec, spec.cache(), (*self.lead, *args), kwargs)
+        if not isinstance(invocation, KeyedInvocation):
+            return invocation.alone()  # type: ignore[no-any-return]
+        if spec.is_async:
+            return compute_async(invocation, Flight())  # type: ignore[return-value]
+        return run_body(Computation(invocation, Flight()), spec)  # type: ignore[no-any-return]
+
+    def query(self, /, **fields: Any) -> QueryIterator:
+        """Return the stored calls of this function: ``query(arguments={"x": 3})``.
+
+        Args:
+            fields: further conditions, as for :meth:`fleche.caches.BaseCache.query`.
+        """
+        spec = self.spec
+        fields.setdefault("name", spec.info.name)
+        if spec.options.hash_module:
+            fields.setdefault("module", spec.info.module)
+        return spec.cache().query(**fields)
+
+    def bind(
+        self,
+        *,
+        cache: BaseCache | str | None = None,
+        meta: tuple[MetaData, ...] | None = None,
+    ) -> BoundWrapper[P, R]:
+        """Return the function with cache, metadata and tags frozen, for another thread or process.
+
+        Args:
+            cache: which cache, if not the active one.
+            meta: which collectors, if not the active ones.
+        """
+        from fleche.decorator._bound import BoundWrapper
+
+        return BoundWrapper(self, cache=cache, meta=meta)
+
+    def explain(self, /, *args: P.args, **kwargs: P.kwargs) -> Explanation:
+        """Say, without computing, whether a call would hit, and if not, why."""
+        from fleche.decorator._explain import explain
+
+        spec = self.spec
+        return explain(spec, spec.cache(), (*self.lead, *args), kwargs)
+
+    def dependencies(self, /, *args: P.args, **kwargs: P.kwargs) -> Dependencies:
+        """Return what results depend on besides the arguments: names, kinds and digests.
+
+        Args:
+            args: those of a call, whose functions and objects bring code of their own, or none.
+            kwargs: likewise.
+        """
+        spec = self.spec
+        given = (*self.lead, *args)
+        arguments = spec.info.bind(given, kwargs) if args or kwargs else {"": given}
+        return spec.dependencies(arguments)
+
+    def __digest__(self) -> Any:
+        """Return what tells this function from others: itself as written, and its version."""
+        return ("fleche", self.spec.function, self.spec.options.version, self.lead)
+
+
+class Wrapper(CachedFunction[P, R]):
+    """What :func:`fleche.fleche` makes of a function.
+
+    It has the name, the documentation and the signature of the function, which is at
+    ``__wrapped__``. It is a method where it is an attribute of a class. It pickles as a reference
+    to its module and name.
+    """
+
+    __wrapped__: Callable[P, R]
+    __name__: str
+    __qualname__: str
+
+    def __init__(self, spec: FunctionSpec) -> None:
+        self._look_like(spec.function, spec.info)
+        self.spec = spec
+        if spec.is_async:
+            self._look_like_a_coroutine_function()
+        if spec.info.is_main:
+            _teach_cloudpickle()
+
+    def _look_like(self, function: Callable[..., Any], info: FunctionInfo) -> None:
+        self.__module__, self.__qualname__ = info.module, info.name
+        self.__name__ = info.name.rpartition(".")[2]
+        theirs = getattr(function, "__dict__", {})
+        vars(self).update({name: theirs[name] for name in theirs if not _is_ours(name)})
+        functools.update_wrapper(self, function, updated=())
+
+    @property  # type: ignore[misc]
+    def __class__(self) -> type[Any]:
+        """The class; to :mod:`inspect` and what builds on it a function is a function."""
+        return _class_for_tools(self, Wrapper, FunctionType)
+
+    def __getattr__(self, name: str) -> Any:
+        # not in the __dict__, which functools.wraps() copies to what is wrapped round this
+        if "__wrapped__" in vars(self):
+            if name in _OF_FUNCTIONS:
+                return getattr(self.__wrapped__, name)
+            if name == "__signature__":
+                return signature(self.__wrapped__)
+        raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
+
+    def _look_like_a_coroutine_function(self) -> None:
+        import asyncio
+        import inspect
+
+        if sys.version_info >= (3, 12):
+            inspect.markcoroutinefunction(self)
+        else:  # what inspect and asyncio look at
+            for name in _LIKE_A_COROUTINE:
+                setattr(self, name, getattr(self.spec.function, name, None))
+            self._is_coroutine = getattr(asyncio.coroutines, "_is_coroutine", None)
+
+    @overload
+    def __get__(self, instance: None, owner: type[Any], /) -> Wrapper[P, R]: ...
+
+    @overload
+    def __get__(
+        self: Wrapper[Concatenate[S, Q], R], instance: S, owner: type[Any] | None = None, /
+    ) -> BoundMethod[Q, R]: ...
+
+    def __get__(self, instance: Any, owner: type[Any] | None = None, /) -> Any:
+        """Return the method of ``instance``."""
+        return self if instance is None else BoundMethod(cast("Any", self), instance)
+
+    def __reduce_ex__(self, protocol: Any) -> Any:
+        if self._is_findable():
+            return self.__qualname__
+        return reduce_by_value(self)
+
+    def _is_findable(self) -> bool:
+        found: Any = sys.modules.get(self.__module__)
+        for name in self.__qualname__.split("."):
+            found = getattr(found, name, None)
+        return found is self
+
+    def __setstate__(self, spec: FunctionSpec) -> None:
+        Wrapper.__init__(self, spec)
+
+    def __repr__(self) -> str:
+        return f"<fleche {self.__module__}.{self.__qualname__}>"
+
+
+class BoundMethod(CachedFunction[P, R]):
+    """A decorated method of an object."""
+
+    def __init__(self, wrapper: Wrapper[..., R], instance: Any) -> None:
+        self.__func__ = wrapper
+        self.__self__ = instance
+        self.__wrapped__ = MethodType(wrapper.__wrapped__, instance)
+        self.__module__, self.__doc__ = wrapper.__module__, wrapper.__doc__
+        self.spec = wrapper.spec
+        self.lead = (instance,)
+
+    @property  # type: ignore[misc]
+    def __class__(self) -> type[Any]:
+        """The class; to :mod:`inspect` and what builds on it a method is a method."""
+        return _class_for_tools(self, BoundMethod, MethodType)
+
+    @property
+    def __annotations__(self) -> dict[str, Any]:  # type: ignore[override]
+        """Those of the function."""
+        found: dict[str, Any] = getattr(self.__func__, "__annotations__", {})
+        return found
+
+    def __getattr__(self, name: str) -> Any:
+        if name in ("__func__", "__wrapped__", "spec"):
+            raise AttributeError(name)
+        if name == "__signature__":
+            return signature(self.__wrapped__)
+        return getattr(self.__func__, name)
+
+    def __reduce__(self) -> Any:
+        return BoundMethod, (self.__func__, self.__self__)
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, BoundMethod):
+            return NotImplemented
+        return self.__func__ is other.__func__ and self.__self__ is other.__self__
+
+    def __hash__(self) -> int:
+        return hash((id(self.__func__), id(self.__self__)))
+
+    def __repr__(self) -> str:
+        return f"<fleche method {self.__func__.__qualname__} of {self.__self__!r}>"
+
+
+def _class_for_tools(wrapper: CachedFunction[..., Any], own: type, plain: type) -> type:
+    """Return ``plain`` to the functions of :mod:`inspect`, and ``own`` to all others.
+
+    Those accept nothing but what Python calls a function. Others, cloudpickle among them, take what
+    claims to be a function apart, and would make another one of it.
+    """
+    if sys._getframe(2).f_globals.get("__name__") != "inspect":  # noqa: SLF001 (public in all but name)
+        return own
+    inner = vars(wrapper).get("__wrapped__")
+    return plain if type(getattr(inner, "__func__", inner)) is FunctionType else own
+
+
+def _is_ours(name: str) -> bool:
+    """Tell whether a wrapper has a use of its own for an attribute of this name."""
+    return name in _OURS or hasattr(Wrapper, name)
+
+
+def reduce_by_value(wrapper: Wrapper[..., Any]) -> Any:
+    """Return what makes the same wrapper where its module cannot be imported."""
+    # the state comes after the object, since the globals of the function may lead back to it
+    return Wrapper.__new__, (Wrapper,), wrapper.spec
+
+
+@functools.cache
+def _teach_cloudpickle() -> None:
+    """Let cloudpickle take what is defined in ``__main__`` by value, as it does with functions."""
+    import cloudpickle
+
+    def reduce(wrapper: Wrapper[..., Any]) -> Any:
+        if wrapper.__module__ in ("__main__", "__mp_main__"):
+            return reduce_by_value(wrapper)
+        return wrapper.__reduce_ex__(4)
+
+    cloudpickle.Pickler.dispatch_table[Wrapper] = reduce

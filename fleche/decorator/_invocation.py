@@ -1,0 +1,272 @@
+"""One call on its way: from its arguments to the cache, and back or through the function's body.
+
+A failing cache never stops the function. What it raises becomes one warning, and the call goes on
+without it. A cache that cannot be asked may still be able to store, as a stack can whose far layer
+is out of reach: what has been computed is offered to it all the same. Only a mistake that a person
+has to mend is raised: a broken configuration, a missing package, an ambiguous digest, and, of a
+cache that is told to be strict, a damaged value.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Hashable
+from inspect import Parameter
+from typing import TYPE_CHECKING, Any
+
+from fleche.call import MISSING
+from fleche.decorator._effects import find_generators, restore_generators
+from fleche.decorator._singleflight import Flight, note_child
+from fleche.decorator._spec import CallIdentity, FunctionSpec
+from fleche.decorator._warnings import is_out_of_stack
+from fleche.digest import ContentError, Digest, digest_arguments
+from fleche.errors import AmbiguousDigestError, ConfigError, Indigestible, MissingExtra, ParcelError
+
+if TYPE_CHECKING:
+    from fleche.caches import BaseCache
+    from fleche.call import LazyCall
+
+__all__ = ["LOUD", "Invocation", "KeyedInvocation", "prepare_invocation"]
+
+LOUD = (AmbiguousDigestError, ConfigError, MissingExtra)
+"""The mistakes that a person has to mend."""
+
+
+class Invocation:
+    """A call on its way to the body; without more to it, none that is cached.
+
+    Attributes:
+        spec: the function.
+        cache: where digests are looked up.
+        args: the positional arguments as they were passed.
+        kwargs: the keyword arguments as they were passed.
+    """
+
+    def __init__(
+        self, spec: FunctionSpec, cache: BaseCache, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> None:
+        self.spec = spec
+        self.cache = cache
+        self.args = args
+        self.kwargs = kwargs
+
+    def enter(self) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        """Return what to call the body with."""
+        return self.body_arguments()
+
+    def fail(self, error: BaseException) -> None:
+        """Do nothing about a body that has raised."""
+
+    def finish(self, result: Any) -> Any:
+        """Return what the caller gets."""
+        return result
+
+    def alone(self) -> Any:
+        """Call the function as if there were no cache."""
+        args, kwargs = self.body_arguments()
+        return self.spec.function(*args, **kwargs)
+
+    def copy(self, value: Any) -> Any:
+        """Return a copy that shares nothing with ``value``; ``MISSING`` if there can be none."""
+        packing = self.cache.packing
+        try:
+            return packing.unpack(packing.pack(value))
+        except Exception:  # noqa: BLE001 (a pickler raises anything)
+            return MISSING
+
+    def body_arguments(self) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        """Return what the body gets: values in place of digests, copies if it is isolated.
+
+        Ignored arguments are not copied: a log, a progress bar are passed to be changed.
+
+        Raises:
+            TypeError: the function cannot be called so.
+            KeyError: a digest stands for no value.
+            ParcelError: its value cannot be opened.
+        """
+        spec = self.spec
+        if not (spec.options.isolate or spec.digest_by_default or self._holds_digest()):
+            return self.args, self.kwargs
+        bound = spec.info.bind_own(self.args, self.kwargs)
+        ignored, keywords = spec.info.ignored, spec.info.ignored_keywords
+        for name, value in bound.arguments.items():
+            kind = bound.signature.parameters[name].kind
+            if kind is Parameter.VAR_KEYWORD:
+                given = {k: self._for_body(k, v, k in keywords) for k, v in value.items()}
+                bound.arguments[name] = given
+            elif kind is Parameter.VAR_POSITIONAL:
+                items = (self._for_body(name, item, name in ignored) for item in value)
+                bound.arguments[name] = tuple(items)
+            else:
+                bound.arguments[name] = self._for_body(name, value, name in ignored)
+        return bound.args, bound.kwargs
+
+    def _check_content(self, name: str, found: Any, digest: Digest) -> None:
+        """Check that paths still lead to the content of ``digest``; the bytes are not in the cache.
+
+        Raises:
+            KeyError: they do not.
+        """
+        try:
+            now = digest_arguments({name: found}, content=(name,))[name]
+        except Indigestible as error:
+            raise KeyError(f"{self.spec.no_value(name, digest)} ({error})") from error
+        if now != self.cache.complete(digest):
+            raise KeyError(
+                f"{self.spec.no_value(name, digest)} ({found} holds something else by now)"
+            )
+
+    def _holds_digest(self) -> bool:
+        return Digest in map(type, self.args) or Digest in map(type, self.kwargs.values())
+
+    def _for_body(self, name: str, value: Any, is_ignored: bool) -> Any:
+        if isinstance(value, Digest):
+            try:
+                found = self.cache.load_value(value)
+            except KeyError:
+                raise KeyError(self.spec.no_value(name, value)) from None
+            if name in self.spec.info.content:
+                self._check_content(name, found, value)
+            value = found
+        if is_ignored or not self.spec.options.isolate:
+            return value
+        copied = self.copy(value)
+        return value if copied is MISSING else copied
+
+
+class KeyedInvocation(Invocation):
+    """A call with its key.
+
+    Attributes:
+        arguments: the arguments in their canonical form.
+        identity: what digesting the arguments has found.
+        key: the key, of the arguments as they were at the beginning.
+        slot: what identical calls at the same time have in common.
+        generators: the random generators among the arguments that a call advances; by name.
+        lost: the cache could not be asked when it was last looked into, and that has been said.
+    """
+
+    def __init__(
+        self,
+        spec: FunctionSpec,
+        cache: BaseCache,
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        arguments: dict[str, Any],
+        identity: CallIdentity,
+    ) -> None:
+        super().__init__(spec, cache, args, kwargs)
+        self.arguments = arguments
+        self.identity = identity
+        self.key = identity.key
+        self.slot: Hashable = (id(cache), identity.key)
+        self.lost = False
+        self.generators: dict[str, Any] = {}
+        if not spec.options.isolate:
+            self.generators = find_generators(arguments, spec.gathering)
+        self._states: dict[str, Any] = {}
+
+    def look(self) -> Any:
+        """Return the stored call, or ``None``: there is none, or the cache cannot be asked."""
+        self.lost = False
+        try:
+            hit = self.cache.lookup(self.key)
+        except (*LOUD, ParcelError):
+            raise
+        except Exception as error:
+            if is_out_of_stack(error):
+                raise
+            self.spec.warner.warn_error(
+                "lookup",
+                error,
+                "runs without looking for a stored result, since the cache failed",
+                "The new result is stored if the cache can do that at least. "
+                "Mend the cache, or activate another: fleche.cache(...)",
+            )
+            self.lost = True
+            return None
+        self.spec.warner.settle("lookup")
+        if hit is not None:
+            if self.generators and not self._open_states(hit):
+                return None  # it could not advance the generators as the body does
+            self.spec.check_code(hit.record, self.identity)
+        return hit
+
+    def _open_states(self, hit: LazyCall) -> bool:
+        """Open the states that the generators were left in; return whether all are there."""
+        try:
+            self._states = {name: hit.states[name] for name in self.generators}
+        except (KeyError, ParcelError):
+            return False
+        return True
+
+    def answer(self, hit: LazyCall) -> LazyCall:
+        """Let a hit, which :meth:`look` has returned, be the answer to this call.
+
+        It counts for the body that has made the call, and advances generators as the body would.
+        """
+        note_child(self.key)
+        if self.generators:
+            restore_generators(self.generators, self._states)
+        return hit
+
+    def share(self, flight: Flight) -> Any:
+        """Return what another caller has computed, as one's own; ``MISSING`` if there is none."""
+        hit = self.look()
+        if hit is not None:
+            return self.answer(hit).result
+        if flight.spare is MISSING or self.generators:
+            return MISSING
+        note_child(self.key)
+        return self.copy(flight.spare)
+
+
+def prepare_invocation(
+    spec: FunctionSpec, cache: BaseCache, args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> Invocation | KeyedInvocation:
+    """Find the key of a call, or return a mere :class:`Invocation` if it is not to be cached.
+
+    Raises:
+        TypeError: the function cannot be called so.
+        KeyError: a digest among the arguments stands for no value.
+        AmbiguousDigestError: a short one stands for several.
+    """
+    info = spec.info
+    invocation = Invocation(spec, cache, args, kwargs)
+    try:
+        arguments = info.bind(args, kwargs)
+    except TypeError as error:
+        if not info.borrowed:
+            raise
+        spec.warner.warn_error(
+            "signature",
+            error,
+            "runs uncached, since a wrapper of this function may take what the function does not",
+            "Let the wrapper name its parameters, instead of *args and **kwargs",
+        )
+        return invocation
+    if info.required and info.missing_required(arguments, info.explicit(args, kwargs)):
+        return invocation
+    spec.expanded(arguments, cache)
+    try:
+        identity = spec.identify(arguments)
+    except ContentError as error:
+        spec.warner.warn_error(
+            "content",
+            error,
+            "runs uncached, since what a file holds, which is part of its key, cannot be told",
+            "Pass the path of a file or directory that this process can read",
+        )
+        return invocation
+    except Exception as error:
+        if is_out_of_stack(error):
+            raise
+        spec.warner.warn_error(
+            "arguments",
+            error,
+            "runs uncached, since something in its arguments or its code has no digest",
+            "If the result does not depend on it, ignore it: @fleche(ignore=...) or Ignored[...], "
+            "and @fleche(hash_code=False) for the code; if it does, give its class a __digest__ "
+            "method",
+        )
+        return invocation
+    return KeyedInvocation(spec, cache, args, kwargs, arguments, identity)
