@@ -483,7 +483,8 @@ PRIMITIVES = {
     "storage/fsspec/_objects.py": ["ThreadPoolExecutor"],
     "storage/fsspec/_storage.py": ["ThreadPoolExecutor"],
     # renewed by hooks of their own, together with what they guard
-    "state/configured.py": ["RLock"],
+    "parcel/_definitions.py": ["RLock"],
+    "state/_active.py": ["RLock"],
     "storage/sql/_database.py": ["Lock"],
     "storage/sql/_server.py": ["BoundedSemaphore"],
     "storage/sql/_sqlite.py": ["Lock", "RLock"],

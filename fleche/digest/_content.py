@@ -21,10 +21,10 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
-from dataclasses import fields, is_dataclass
+from struct import Struct
+from struct import error as struct_error
 from typing import Any, NamedTuple
 
-import msgspec
 from blake3 import blake3
 
 from fleche._util import renewed_after_fork, user_cache_directory
@@ -130,7 +130,9 @@ def contents_of(value: Any, name: str, met: dict[str, FileContent]) -> Any:
     if isinstance(value, set | frozenset):
         # two files of one content are two members
         return kind, sorted(contents_of(v, name, met) for v in value)
-    if is_dataclass(value) and not isinstance(value, type):
+    if hasattr(value, "__dataclass_fields__") and not isinstance(value, type):
+        from dataclasses import fields
+
         return kind, {
             each.name: contents_of(getattr(value, each.name), f"{name}.{each.name}", met)
             for each in fields(value)
@@ -263,8 +265,7 @@ def hash_file(path: str) -> tuple[Stamp, bytes]:
 # -- remembering -----------------------------------------------------------------------------------
 
 Known = dict[tuple[int, int], tuple[Stamp, bytes]]
-_encode = msgspec.msgpack.Encoder().encode
-_decode = msgspec.msgpack.Decoder(list[tuple[int, int, int, int, int, bytes]]).decode
+_ROW = Struct("<QQQqq32s")  # a stamp and a digest
 _CHECK = 32
 
 
@@ -396,8 +397,8 @@ def _rows_of(path: str) -> Known:
             data = file.read()
         if blake3(data[_CHECK:]).digest() != data[:_CHECK]:
             return {}
-        rows = _decode(data[_CHECK:])
-    except (OSError, msgspec.MsgspecError, ValueError):
+        rows = list(_ROW.iter_unpack(data[_CHECK:]))
+    except (OSError, struct_error):
         return {}
     return {(row[0], row[1]): (Stamp(*row[:5]), row[5]) for row in rows}
 
@@ -406,8 +407,8 @@ def _write_rows(path: str, rows: Known) -> None:
     """Replace a file of the memory at once; of two that do so, one wins."""
     last = list(rows.values())[-ROWS:]
     try:
-        data = _encode([(*stamp, digest) for stamp, digest in last])
-    except OverflowError:  # a file system whose numbers are longer than 64 bits
+        data = b"".join(_ROW.pack(*stamp, digest) for stamp, digest in last)
+    except struct_error:  # a file system whose numbers are longer than 64 bits
         return
     directory = os.path.dirname(path)
     os.makedirs(directory, mode=0o700, exist_ok=True)

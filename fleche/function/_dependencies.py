@@ -16,6 +16,7 @@ from threading import Lock
 from types import FunctionType
 from typing import Any, TypeAlias
 
+from fleche._util import renewed_after_fork
 from fleche.digest import Digest, digest
 from fleche.function._own import is_own_namespace, is_own_object
 from fleche.function._resolve import Closure, Node, digest_of_nodes, resolve
@@ -116,7 +117,7 @@ class CodeTracker:
         self.depends = depends
         self.ignore_globals = ignore_globals
         self._closures: dict[tuple[int, ...], tuple[Closure, tuple[Any, ...]]] = {}
-        self._lock = Lock()
+        self._lock = renewed_after_fork(Lock())
 
     def closure(self, roots: Iterable[Any] = ()) -> Closure:
         """Return what the function depends on now.

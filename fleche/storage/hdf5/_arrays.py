@@ -48,7 +48,9 @@ def copy_in(dataset: Any, data: np.ndarray[Any, Any]) -> None:
 
 def from_dataset(dataset: Any, attributes: dict[str, Any]) -> np.ndarray[Any, Any]:
     """Return the array that :func:`to_native` was given."""
-    data = np.empty(dataset.shape, dataset.dtype)
+    # without what h5py adds to the types of strings, which is none of the array's
+    dtype = np.dtype(_specify(dataset.dtype, lambda part: part.str, titles=False))
+    data = np.empty(dataset.shape, dtype)
     if data.size:
         dataset.id.read(h5py.h5s.ALL, h5py.h5s.ALL, data, mtype=dataset.id.get_type())
     if DTYPE in attributes:
