@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from functools import partial
 from inspect import signature
-from typing import Any, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeAlias, TypeVar
 
-from fleche.decorator import BoundMethod, BoundWrapper, Wrapper, submit
+from fleche.decorator import BoundMethod, BoundWrapper, Wrapper, look_ahead, submit
+
+if TYPE_CHECKING:
+    from fleche.caches import BaseCache
 
 __all__ = ["CachedExecutor", "wrap_executor"]
 
 P = ParamSpec("P")
 R = TypeVar("R")
+
+Prepared: TypeAlias = "tuple[Any, tuple[Any, ...], dict[str, Any]]"
+"""A function, its positional and its keyword arguments."""
 
 
 class CachedExecutor(Executor):
@@ -39,23 +45,71 @@ class CachedExecutor(Executor):
         ``resources`` and ``workers`` of dask) are for the executor; they reach it, and are no part
         of the call's key.
         """
-        function, given, named = _unwrap(fn, args, dict(kwargs))
+        return self._send(*_unwrap(fn, args, dict(kwargs)))
+
+    def _send(
+        self,
+        function: Any,
+        given: tuple[Any, ...],
+        named: dict[str, Any],
+        ahead: BaseCache | None = None,
+    ) -> Future[Any]:
         own = {name: named.pop(name) for name in self._own_keywords & named.keys()}
         run: Any = partial(self._submit, **own) if own else self._submit
         if not isinstance(function, Wrapper | BoundMethod):
             is_bound = isinstance(function, BoundWrapper)
             bound: Any = function if is_bound else BoundWrapper(function)
-            done: Future[R] = run(bound, *given, **named)
+            done: Future[Any] = run(bound, *given, **named)
             return done
-        future: Future[R] = submit(
+        future: Future[Any] = submit(
             run,
             function,
             given,
             named,
             place=self._submit,
             shares_memory=self._shares_memory,
+            ahead=ahead,
         )
         return future
+
+    def map(
+        self,
+        fn: Callable[..., R],
+        *iterables: Iterable[Any],
+        timeout: float | None = None,
+        chunksize: int = 1,
+    ) -> Iterator[R]:
+        """Return the results of many calls, in order; what is stored is looked up at once.
+
+        Args:
+            fn: a decorated function, or any other.
+            iterables: as for :meth:`concurrent.futures.Executor.map`, consumed at once.
+            timeout: likewise.
+            chunksize: of no account: each call is a future of its own.
+        """
+        del chunksize
+        calls = [_unwrap(fn, args, {}) for args in zip(*iterables, strict=False)]
+        looking = _Looking(self, self._look_ahead(calls))
+        return looking.map(fn, calls, timeout=timeout)
+
+    def _look_ahead(self, calls: list[Prepared]) -> BaseCache | None:
+        """Look the calls up at once, if they are those of a decorated function."""
+        from fleche.caches import BatchCache
+
+        function = calls[0][0] if calls else None
+        if not isinstance(function, Wrapper | BoundMethod):
+            return None
+        ahead = BatchCache(function.spec.cache())
+        own = self._own_keywords
+        look_ahead(
+            function.spec,
+            ahead,
+            [
+                ((*function.lead, *args), {k: v for k, v in kwargs.items() if k not in own})
+                for _, args, kwargs in calls
+            ],
+        )
+        return ahead
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
         """Shut the inner executor down.
@@ -69,6 +123,20 @@ class CachedExecutor(Executor):
 
     def __repr__(self) -> str:
         return f"CachedExecutor({self.inner!r})"
+
+
+class _Looking(Executor):
+    """Sends calls by another executor, which has looked for all of them already."""
+
+    def __init__(self, outer: CachedExecutor, ahead: BaseCache | None) -> None:
+        self._outer = outer
+        self._ahead = ahead
+
+    def submit(self, fn: Any, /, *args: Any, **kwargs: Any) -> Future[Any]:
+        """Return the future of the only argument, which is a prepared call."""
+        del fn, kwargs
+        function, given, named = args[0]
+        return self._outer._send(function, given, named, self._ahead)  # noqa: SLF001 (a part of it)
 
 
 def _keywords_of(submit: Callable[..., Any]) -> frozenset[str]:

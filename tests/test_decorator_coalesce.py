@@ -354,7 +354,7 @@ class TestComputing:
         """A lock to which nobody refers any more (an interrupt at the worst moment) ends."""
         key = fresh().digest(1)
         assert active.locks.acquire(key, "mine") is None
-        turn = _locking.Turn(active.locks, key, "mine")
+        turn = _locking.ComputeLock(active.locks, key, "mine")
         assert active.locks.acquire(key, "other") is not None
         del turn
         gc.collect()

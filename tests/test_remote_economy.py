@@ -112,6 +112,18 @@ class TestRoundTrips:
         assert total([1, 2, 3]) == [6]
         assert requests() == ["Load", "Save", "Load"]
 
+    def test_many_calls_of_a_function(self, remote: RemoteCache, requests: Any) -> None:
+        """`map` asks once for all calls, and saves those that are small and quick together."""
+
+        @fleche(cache=remote)
+        def double(x: int) -> list[int]:
+            return [2 * x]
+
+        results = list(double.map(range(100)))
+        assert requests() == ["Load", "Save"]
+        assert list(double.map(range(100))) == results
+        assert requests() == ["Load", "Save", "Load"]
+
     def test_a_large_value(self, remote: RemoteCache, requests: Any) -> None:
         """What is large is asked for before it is sent, and the last of it goes with the record."""
         remote.save(example_call(x=1, result=np.zeros(1_000_000)))

@@ -10,6 +10,7 @@ from fleche.caches._backend import (
     split_entry,
 )
 from fleche.caches._base import BaseCache
+from fleche.caches._batch import BatchCache
 from fleche.caches._limited import (
     Candidate,
     Eviction,
@@ -51,6 +52,7 @@ __all__ = [
     "PIN_AGE",
     "AmbiguousDigestError",
     "BaseCache",
+    "BatchCache",
     "Cache",
     "CacheBackend",
     "CachePool",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Hashable, Iterable, Iterator
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
@@ -48,12 +48,14 @@ class BaseCache:
     Attributes:
         backend: answers the batched operations.
         sender: knows what this object has saved, and what must be saved anew.
+        slot: calls in caches of the same slot are made once at a time.
     """
 
     def __init__(self, backend: CacheBackend) -> None:
         """Make what ``backend`` does convenient."""
         self.backend = backend
         self.sender = Sender(backend)
+        self.slot: Hashable = id(self)
 
     # -- one call ----------------------------------------------------------------------------------
 

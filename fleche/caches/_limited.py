@@ -252,7 +252,7 @@ class SizeLimitedBackend(ViewBackend):
         size = sum(len(data) for entry in entries.values() for data in entry.parcels.values())
         lasts = here.headroom.spend(calls=len(finished), size=size)
         if not lasts and (finished or unpin):
-            self.make_room(finished)
+            self.make_room(list(finished)[-1:])
 
     def _settle(
         self,

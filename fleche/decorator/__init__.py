@@ -3,6 +3,7 @@
 from fleche.decorator._bound import BoundWrapper
 from fleche.decorator._decorate import Decorator, fleche
 from fleche.decorator._function import BoundMethod, Wrapper
+from fleche.decorator._map import look_ahead
 from fleche.decorator._submit import submit
 from fleche.decorator._warnings import FlecheWarning
 
@@ -13,5 +14,6 @@ __all__ = [
     "FlecheWarning",
     "Wrapper",
     "fleche",
+    "look_ahead",
     "submit",
 ]

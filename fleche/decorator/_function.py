@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from inspect import signature
 from types import FunctionType, MethodType
 from typing import TYPE_CHECKING, Any, Concatenate, Generic, ParamSpec, TypeVar, cast, overload
@@ -71,6 +71,23 @@ class CachedFunction(Transparent, Generic[P, R]):
         """Call the function with another cache than the active one."""
         answer = run_async if self.spec.is_async else run
         return answer(self.spec, cache, (*self.lead, *args), kwargs)  # type: ignore[return-value]
+
+    def map(self, /, *arguments: Iterable[Any]) -> Iterator[R]:
+        """Yield the results of many calls, in order, each as it is asked for, as :func:`map` does.
+
+        Stored results are looked up a thousand calls at a time. What has to be computed is computed
+        here, and small, quick results are saved together; results whose bodies took half a second
+        in all are never unsaved. The cache is the one that is active now.
+
+        Args:
+            arguments: for each positional argument of the function its values, call by call.
+
+        Raises:
+            TypeError: the function is a coroutine function, or no arguments are given.
+        """
+        from fleche.decorator._map import map_calls
+
+        return map_calls(self.spec, self.lead, arguments)
 
     def call(self, /, *args: P.args, **kwargs: P.kwargs) -> Call:
         """Return the :class:`~fleche.call.Call` that these arguments make, without running it."""

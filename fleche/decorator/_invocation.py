@@ -158,18 +158,22 @@ class KeyedInvocation(Invocation):
         self.arguments = arguments
         self.identity = identity
         self.key = identity.key
-        self.slot: Hashable = (id(cache), identity.key)
+        self.slot: Hashable = (cache.slot, identity.key)
         self.lost = False
         self.generators: dict[str, Any] = {}
         if not spec.options.isolate:
             self.generators = find_generators(arguments, spec.gathering)
         self._states: dict[str, Any] = {}
 
-    def look(self) -> Any:
-        """Return the stored call, or ``None``: there is none, or the cache cannot be asked."""
+    def look(self, ahead: BaseCache | None = None) -> Any:
+        """Return the stored call, or ``None``: there is none, or the cache cannot be asked.
+
+        Args:
+            ahead: the same cache, if it has looked ahead for this call.
+        """
         self.lost = False
         try:
-            hit = self.cache.lookup(self.key)
+            hit = (ahead or self.cache).lookup(self.key)
         except (*LOUD, ParcelError):
             raise
         except Exception as error:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from fleche.decorator._bound import BoundWrapper, void_cache
 from fleche.decorator._computation import Computation
@@ -13,6 +13,9 @@ from fleche.decorator._function import CachedFunction
 from fleche.decorator._futures import CONCURRENT, Deferred
 from fleche.decorator._invocation import Invocation, KeyedInvocation, prepare_invocation
 from fleche.decorator._singleflight import Flight, Role, flights, note_child
+
+if TYPE_CHECKING:
+    from fleche.caches import BaseCache
 
 __all__ = ["submit"]
 
@@ -27,6 +30,7 @@ def submit(
     *,
     place: object,
     shares_memory: bool,
+    ahead: BaseCache | None = None,
 ) -> Any:
     """Return a future of a call, submitted only if its result is not stored and not under way.
 
@@ -40,6 +44,7 @@ def submit(
         kwargs: its keyword arguments.
         place: an object of the executor, by which identical calls in it are known.
         shares_memory: whether the workers are threads of this process.
+        ahead: the active cache, if it has looked ahead for this call.
     """
     spec, cache = function.spec, function.spec.cache()
     # the body draws from a generator of its own, be its worker a process or a thread
@@ -53,7 +58,7 @@ def submit(
         if not isinstance(invocation, KeyedInvocation):
             return alone()
         since = flights.clock
-        hit = invocation.look()
+        hit = invocation.look(ahead)
         note_child(invocation.key)
         if hit is not None:
             return _done(hit.result)

@@ -1,0 +1,207 @@
+"""Many calls of one function, one after the other: looked up at once, and saved together."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from threading import RLock
+from time import monotonic
+
+from fleche._util import override, renewed_after_fork
+from fleche.caches._backend import INLINE, CacheBackend, Progress
+from fleche.caches._base import BaseCache
+from fleche.caches._views import ViewBackend
+from fleche.caches.maintenance import Report, Task
+from fleche.call import SMALL, CallEntry, QueryCall
+from fleche.digest import Address, Digest
+from fleche.errors import FlecheError, ParcelError
+from fleche.parcel import Parcel
+
+__all__ = ["BatchBackend", "BatchCache"]
+
+MOST_CALLS = 256
+MOST_BYTES = 1 << 20
+MOST_SECONDS = 0.5
+"""So many calls, bytes, and seconds that their bodies took, are unsaved at most."""
+
+FRESH = 1.0
+"""For so many seconds a call that was not there counts as not there."""
+
+
+class BatchBackend(ViewBackend):
+    """Another backend, asked for many calls at once, and given many at once.
+
+    What is not saved yet cost little to compute (:data:`MOST_SECONDS`), and is answered from here.
+    Whatever else is asked comes after it is saved.
+    """
+
+    def __init__(self, inner: CacheBackend) -> None:
+        """Look into ``inner``, and save there."""
+        super().__init__(inner)
+        self._ahead: dict[Digest, CallEntry | ParcelError] = {}
+        self._missing: set[Digest] = set()
+        self._asked = 0.0
+        self._unsaved: dict[Digest, CallEntry] = {}
+        self._bytes = 0
+        self._seconds = 0.0
+        self._is_over = False
+        self._lock = renewed_after_fork(RLock())
+
+    def look_ahead(self, keys: Iterable[Digest]) -> None:
+        """Load calls that will be asked for soon; each answer is good for one question.
+
+        Large results do not come along. That a call is not there is believed for
+        :data:`FRESH` seconds: others may compute it meanwhile.
+        """
+        wanted = list(dict.fromkeys(keys))
+        self._asked = monotonic()
+        self._ahead = dict(self.inner.load(wanted, inline=SMALL))
+        self._missing = set(wanted) - self._ahead.keys()
+
+    def flush(self) -> None:
+        """Save what is unsaved.
+
+        Raises:
+            FlecheError: some of it was refused, or could not be stored; the rest is.
+        """
+        with self._lock:
+            unsaved, self._unsaved = self._unsaved, {}
+            self._bytes, self._seconds = 0, 0.0
+            if not unsaved:
+                return
+            try:
+                self.inner.save(unsaved)
+            except FlecheError as error:
+                if len(unsaved) == 1:
+                    raise
+                self._save_singly(unsaved, error)
+
+    def _save_singly(self, entries: Mapping[Digest, CallEntry], error: FlecheError) -> None:
+        refused = 0
+        for key, entry in entries.items():
+            try:
+                self.inner.save({key: entry})
+            except FlecheError as own:
+                error, refused = own, refused + 1
+        if refused:
+            raise error
+
+    def end(self) -> None:
+        """Save what is unsaved; from now on this is the other backend, unaltered."""
+        with self._lock:
+            self._is_over = True
+            self._ahead, self._missing = {}, set()
+            self.flush()
+
+    @override
+    def load(
+        self, keys: Sequence[Digest], *, inline: int = INLINE
+    ) -> Iterator[tuple[Digest, CallEntry | ParcelError]]:
+        rest: list[Digest] = []
+        for key in keys:
+            unsaved = self._unsaved.get(key)
+            if unsaved is not None:
+                yield key, unsaved
+            elif (found := self._ahead.pop(key, None)) is not None:
+                yield key, found
+            elif key not in self._missing or monotonic() > self._asked + FRESH:
+                rest.append(key)
+        if rest:
+            yield from self.inner.load(rest, inline=inline)
+
+    @override
+    def save(
+        self,
+        entries: Mapping[Digest, CallEntry],
+        parcels: Iterable[tuple[Address, Parcel]] = (),
+        *,
+        unpin: Sequence[Digest] = (),
+    ) -> None:
+        with self._lock:
+            if self._is_over or parcels or unpin or not all(map(_is_finished, entries.values())):
+                self.flush()
+                self.inner.save(entries, parcels, unpin=unpin)
+                return
+            self._unsaved.update(entries)
+            for entry in entries.values():
+                self._bytes += sum(map(len, entry.parcels.values()))
+                # what did not tell its time may have taken long
+                self._seconds += MOST_SECONDS if (took := entry.record.duration) is None else took
+            if (
+                len(self._unsaved) >= MOST_CALLS
+                or self._bytes >= MOST_BYTES
+                or self._seconds >= MOST_SECONDS
+            ):
+                self.flush()
+
+    @override
+    def load_values(
+        self, addresses: Iterable[Address]
+    ) -> Iterator[tuple[Address, Parcel | ParcelError]]:
+        self.flush()
+        return self.inner.load_values(addresses)
+
+    @override
+    def contains(self, keys: Sequence[Digest | Address]) -> list[bool]:
+        self.flush()
+        return self.inner.contains(keys)
+
+    @override
+    def evict(self, keys: Sequence[Digest | Address]) -> list[bool]:
+        self.flush()
+        for key in keys:
+            if isinstance(key, Digest):
+                self._ahead.pop(key, None)
+        return self.inner.evict(keys)
+
+    @override
+    def expand(self, prefixes: Sequence[str]) -> list[tuple[Digest, ...]]:
+        self.flush()
+        return self.inner.expand(prefixes)
+
+    @override
+    def shrink(self, keys: Sequence[Digest]) -> list[Digest | None]:
+        self.flush()
+        return self.inner.shrink(keys)
+
+    @override
+    def query(
+        self, template: QueryCall, *, keys_only: bool = False
+    ) -> Iterator[tuple[Digest, CallEntry | None]]:
+        self.flush()
+        return self.inner.query(template, keys_only=keys_only)
+
+    @override
+    def maintain(self, task: Task, progress: Progress | None = None) -> Report:
+        self.flush()
+        return self.inner.maintain(task, progress)
+
+    @override
+    def note_damage(self, key: Digest, addresses: Sequence[Address]) -> bool:
+        self._ahead.pop(key, None)
+        return self.inner.note_damage(key, addresses)
+
+    @override
+    def count(self, event: str, number: int = 1) -> None:
+        self.inner.count(event, number)
+
+    @override
+    def counts(self) -> dict[str, int]:
+        return self.inner.counts()
+
+
+def _is_finished(entry: CallEntry) -> bool:
+    return entry.record.result is not None
+
+
+class BatchCache(BaseCache):
+    """Another cache while many calls of one function are made. Who makes it ends its :attr:`batch`.
+
+    Attributes:
+        batch: the backend, which looks ahead.
+    """
+
+    def __init__(self, inner: BaseCache) -> None:
+        """Look into ``inner``, and save there."""
+        self.batch = BatchBackend(inner.backend)
+        super().__init__(self.batch)
+        self.sender, self.slot = inner.sender, inner.slot

@@ -1,0 +1,301 @@
+"""Many calls of one function: looked up at once, computed as they are asked for, saved together."""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from itertools import count, islice
+from typing import Any
+
+import numpy as np
+import pytest
+
+from fleche import Ignored, cache, fleche, wrap_executor
+from fleche.caches import BaseCache, BatchCache, Cache, SizeLimitedCache
+from fleche.call import QueryCall
+from fleche.digest import Digest
+from fleche.errors import FlecheWarning, Rejected
+from fleche.storage import CallMemory, ValueMemory
+from fleche.testing import example_call
+
+
+@pytest.fixture
+def memory() -> Iterator[Cache]:
+    """The active cache."""
+    with Cache(ValueMemory(), CallMemory()) as made, cache(made):
+        yield made
+
+
+def asked(watched: BaseCache) -> list[tuple[str, int]]:
+    """Returns, as it grows, what the backend is asked for, and how many calls at once."""
+    log: list[tuple[str, int]] = []
+    load, save = watched.backend.load, watched.backend.save
+
+    def loading(keys: Any, **options: Any) -> Any:
+        log.append(("load", len(keys)))
+        return load(keys, **options)
+
+    def saving(entries: Any, *rest: Any, **options: Any) -> None:
+        log.append(("save", len(entries)))
+        save(entries, *rest, **options)
+
+    watched.backend.load = loading  # type: ignore[method-assign]
+    watched.backend.save = saving  # type: ignore[method-assign]
+    return log
+
+
+def squares(log: list[int]) -> Any:
+    """Returns a decorated function that notes what it computes."""
+
+    @fleche
+    def square(x: int, log: Ignored[list[int]] = log) -> list[int]:
+        log.append(x)
+        return [x * x]
+
+    return square
+
+
+class TestMap:
+    """`f.map(xs)`."""
+
+    def test_results(self, memory: Cache) -> None:
+        """They come in order, whether they were stored or not; each is computed once."""
+        log: list[int] = []
+        square = squares(log)
+        square(3)
+        assert list(square.map([1, 3, 2, 1])) == [[1], [9], [4], [1]]
+        assert log == [3, 1, 2]
+        assert memory.stats().calls == 3
+        assert (memory.stats().hits, memory.stats().misses) == (2, 3)
+
+    def test_one_look_up_and_one_save(self, memory: Cache) -> None:
+        """A hundred small calls cost one question, and one operation to save them."""
+        square, log = squares([]), asked(memory)
+        results = list(square.map(range(100)))
+        assert log == [("load", 100), ("save", 100)]
+        assert list(square.map(range(100))) == results
+        assert log[2:] == [("load", 100)]
+
+    def test_several_arguments(self, memory: Cache) -> None:
+        """As for the builtin, the shortest ends it; a method brings its object."""
+
+        class Scale:
+            def __init__(self, by: int) -> None:
+                self.by = by
+
+            @fleche
+            def shifted(self, x: int, y: int = 0) -> int:
+                return self.by * x + y
+
+        assert list(Scale(2).shifted.map([1, 2, 3], [10, 20])) == [12, 24]
+        assert list(Scale(3).shifted.map([1])) == [3]
+        assert memory.stats().calls == 3
+
+    def test_lazy(self, memory: Cache) -> None:
+        """Nothing is computed before it is asked for, and the arguments may have no end."""
+        log: list[int] = []
+        results = squares(log).map(count())
+        assert log == []
+        assert list(islice(results, 3)) == [[0], [1], [4]]
+        assert log == [0, 1, 2]
+
+    def test_left_early(self, memory: Cache) -> None:
+        """What was computed is stored when the iterator is closed, or a body raises."""
+        log: list[int] = []
+        results = squares(log).map(range(5))
+        next(results)
+        results.close()
+        assert memory.stats().calls == 1
+
+        @fleche
+        def half(x: int) -> list[int]:
+            if x % 2:
+                raise ValueError("odd")
+            return [x // 2]
+
+        with pytest.raises(ValueError, match="odd"):
+            list(half.map([2, 4, 5, 6]))
+        assert half.contains(2)
+        assert half.contains(4)
+        assert not half.contains(6)
+
+    def test_long_ones_are_saved_at_once(self, memory: Cache) -> None:
+        """What took long to compute does not wait."""
+
+        @fleche
+        def slow(x: int) -> list[int]:
+            time.sleep(0.6)
+            return [x]
+
+        results = slow.map([1, 2])
+        next(results)
+        assert slow.contains(1)
+
+    def test_changed_by_a_body(self, memory: Cache) -> None:
+        """The key of a call is that of its arguments when it is made, not when they were listed."""
+
+        @fleche(ignore="log")
+        def total(items: list[int], log: list[Any]) -> int:
+            found = sum(items)
+            log[-1].append(1)
+            return found
+
+        shared = [1]
+        assert list(total.map([[5], shared], [[shared], [[]]])) == [5, 2]
+        assert total([1, 1], [[]]) == 2
+        assert total([1], [[]]) == 1
+
+    def test_generators(self, memory: Cache) -> None:
+        """Random generators go on from call to call, in hits as in misses."""
+
+        @fleche
+        def draw(rng: random.Random) -> list[float]:
+            return [rng.random()]
+
+        first, second, plain = random.Random(1), random.Random(1), random.Random(1)
+        expected = [[plain.random()] for _ in range(3)]
+        assert list(draw.map([first] * 3)) == expected
+        assert list(draw.map([second] * 3)) == expected
+        assert first.getstate() == second.getstate() == plain.getstate()
+
+    def test_others_compute_meanwhile(self, memory: Cache, monkeypatch: pytest.MonkeyPatch) -> None:
+        """What another process stores after the look-up is found, unless that was just now."""
+        monkeypatch.setattr("fleche.caches._batch.FRESH", 0.0)
+        log: list[int] = []
+        square = squares(log)
+        results = square.map([1, 2])
+        next(results)
+        square(2)
+        assert next(results) == [4]
+        assert log == [1, 2]
+
+    def test_large_results(self, memory: Cache) -> None:
+        """They are stored at once, and what comes back is nobody else's."""
+
+        @fleche
+        def full(x: int) -> Any:
+            return np.full(100_000, x)
+
+        for result in full.map([1, 2]):
+            result[:] = 0
+        assert [int(each[0]) for each in full.map([1, 2])] == [1, 2]
+
+    def test_a_changed_result(self, memory: Cache) -> None:
+        """A result that its caller changes before it is saved is stored as it was computed."""
+        square = squares([])
+        for result in square.map([2, 3]):
+            result.append(0)
+        assert list(square.map([2, 3])) == [[4], [9]]
+
+    def test_a_cache_that_fails(self, memory: Cache, monkeypatch: pytest.MonkeyPatch) -> None:
+        """The function runs all the same, and one warning says that nothing is stored."""
+
+        def refuse(*_: Any, **__: Any) -> Any:
+            raise Rejected("no")
+
+        square = squares([])
+        monkeypatch.setattr(memory.backend, "load", refuse)
+        monkeypatch.setattr(memory.backend, "save", refuse)
+        with pytest.warns(FlecheWarning, match="no") as caught:
+            assert list(square.map([1, 2])) == [[1], [4]]
+        assert len(caught) <= 2
+
+    def test_one_refused(self, memory: Cache, monkeypatch: pytest.MonkeyPatch) -> None:
+        """A call that the cache refuses costs none of those that are saved with it."""
+        square, save = squares([]), memory.backend.save
+        bad = square.digest(2)
+
+        def picky(entries: Any, *rest: Any, **options: Any) -> None:
+            if bad in entries:
+                raise Rejected("not this one")
+            save(entries, *rest, **options)
+
+        monkeypatch.setattr(memory.backend, "save", picky)
+        with pytest.warns(FlecheWarning, match="not this one"):
+            assert list(square.map([1, 2, 3])) == [[1], [4], [9]]
+        assert [square.contains(x) for x in (1, 2, 3)] == [True, False, True]
+
+    def test_not_for_coroutines(self, memory: Cache) -> None:
+        """They are gathered."""
+
+        @fleche
+        async def wait(x: int) -> int:
+            return x
+
+        with pytest.raises(TypeError, match="gather"):
+            wait.map([1])
+        with pytest.raises(TypeError, match="one argument"):
+            squares([]).map()
+
+    def test_views(self, memory: Cache) -> None:
+        """A limited cache stays within its limit."""
+        with cache(SizeLimitedCache(memory, max_size=10)):
+            list(squares([]).map(range(50)))
+        assert memory.stats().calls <= 10
+
+
+class TestBatch:
+    """The cache of a batch answers like the one that it saves into."""
+
+    @pytest.mark.parametrize(
+        "look",
+        [
+            lambda batch, key: batch.contains(key),
+            lambda batch, key: batch.load(key).result == 4,
+            lambda batch, key: batch.expand(key[:10]) == key,
+            lambda batch, key: key.startswith(batch.shrink(key)),
+            lambda batch, key: [each.key for each in batch.query()] == [key],
+            lambda batch, _key: batch.stats().calls == 1,
+        ],
+    )
+    def test_unsaved(self, memory: Cache, look: Callable[[BatchCache, Digest], bool]) -> None:
+        """What is unsaved is there for everything."""
+        batch = BatchCache(memory)
+        key = Digest(batch.prepare(example_call()).commit(4, duration=0.0))
+        assert memory.stats().calls == 0
+        assert look(batch, key)
+
+    def test_evict(self, memory: Cache) -> None:
+        """What is unsaved, or was found already, is forgotten with the rest."""
+        batch = BatchCache(memory)
+        key = Digest(batch.prepare(example_call()).commit(4, duration=0.0))
+        batch.evict(key)
+        assert not list(memory.query(QueryCall()))
+        memory.save(example_call())
+        batch.batch.look_ahead([key])
+        batch.evict(key)
+        assert batch.lookup(key) is None
+
+
+class TestExecutor:
+    """`executor.map`."""
+
+    def test_one_look_up(self, memory: Cache) -> None:
+        """What is stored is looked up at once, and nothing is submitted for it."""
+        log: list[int] = []
+        square = squares(log)
+        with wrap_executor(ThreadPoolExecutor(2)) as executor:
+            assert list(executor.map(square, range(20))) == [[x * x] for x in range(20)]
+            questions = asked(memory)
+            assert list(executor.map(square, range(20))) == [[x * x] for x in range(20)]
+        assert questions == [("load", 20)]
+        assert sorted(log) == list(range(20))
+
+    def test_other_functions(self, memory: Cache) -> None:
+        """Partial and plain ones are mapped as ever."""
+
+        @fleche
+        def power(n: int, x: int) -> int:
+            return int(x**n)
+
+        with wrap_executor(ThreadPoolExecutor(2)) as executor:
+            assert list(executor.map(partial(power, 2), [1, 2, 3])) == [1, 4, 9]
+            assert list(executor.map(partial(power, x=2), [1, 2, 3], timeout=60)) == [2, 4, 8]
+            assert list(executor.map(abs, [-1])) == [1]
+            assert list(executor.map(power, [])) == []
+            questions = asked(memory)
+            assert list(executor.map(partial(power, x=2), [1, 2, 3])) == [2, 4, 8]
+        assert questions == [("load", 3)]
