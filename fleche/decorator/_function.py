@@ -274,6 +274,7 @@ class BoundMethod(CachedFunction[P, R]):
         self.__self__ = instance
         self.__wrapped__ = MethodType(wrapper.__wrapped__, instance)
         self.__module__, self.__doc__ = wrapper.__module__, wrapper.__doc__
+        self.__annotations__ = getattr(wrapper, "__annotations__", {})
         self.spec = wrapper.spec
         self.lead = (instance,)
 
@@ -281,12 +282,6 @@ class BoundMethod(CachedFunction[P, R]):
     def __class__(self) -> type[Any]:
         """The class; to :mod:`inspect` and what builds on it a method is a method."""
         return _class_for_tools(self, BoundMethod, MethodType)
-
-    @property
-    def __annotations__(self) -> dict[str, Any]:  # type: ignore[override]
-        """Those of the function."""
-        found: dict[str, Any] = getattr(self.__func__, "__annotations__", {})
-        return found
 
     def __getattr__(self, name: str) -> Any:
         if name in ("__func__", "__wrapped__", "spec"):
