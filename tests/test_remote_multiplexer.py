@@ -255,8 +255,8 @@ class TestLongMessages:
         cancelled = threading.Event()
 
         def answer(stream: Stream) -> None:
-            stream.receive_message()
             try:
+                stream.receive_message()  # which may be cancelled already
                 while stream.receive_data() is not None:
                     pass
             except StreamCancelled:

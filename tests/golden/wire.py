@@ -22,7 +22,7 @@ from fleche.digest import Address, Digest, digest
 from fleche.parcel import Parcel, pack_bytes
 from fleche.remote import PipeChannel, RemoteCache, serve
 from fleche.remote._frames import Flag, Frame, FrameDecoder, Kind, encode_frame
-from fleche.remote._protocol import FEATURES, PROTOCOL
+from fleche.remote._protocol import PROTOCOL
 from fleche.storage import CallMemory, ValueMemory
 from tests.helpers.backends import (
     load_parcel,
@@ -258,7 +258,7 @@ def record() -> None:
     down_line, down = _split(tap.received, b"\n")
     up_line = _normal_line(up_line, features=["zlib", "compress="])
     info = {**json.loads(down_line.split(b" ", 3)[3])["info"], **INFO}
-    down_line = _normal_line(down_line, features=[*FEATURES, "zlib"], info=info)
+    down_line = _normal_line(down_line, features=["zlib"], info=info)
     name = HERE / f"wire-{PROTOCOL}"
     name.with_suffix(".up").write_bytes(up_line + b"\n" + b"".join(_normal_frames(up)))
     name.with_suffix(".down").write_bytes(
