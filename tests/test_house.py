@@ -35,7 +35,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("state",),
     ("decorator",),
     ("executor",),
-    ("testing", "report"),
+    ("testing",),
     ("cli",),
     ("", "__main__"),
 )
