@@ -134,6 +134,17 @@ class TestMap:
         next(results)
         assert slow.contains(1)
 
+    def test_processes_that_wait(self, memory: Cache) -> None:
+        """Where other processes may wait for a call, its result is stored before they go on."""
+
+        @fleche(coalesce="processes")
+        def quick(x: int) -> list[int]:
+            return [x]
+
+        log = asked(memory)
+        assert list(quick.map([1, 2])) == [[1], [2]]
+        assert [what for what, _ in log if what == "save"] == ["save", "save"]
+
     def test_changed_by_a_body(self, memory: Cache) -> None:
         """The key of a call is that of its arguments when it is made, not when they were listed."""
 
@@ -257,6 +268,14 @@ class TestBatch:
         key = Digest(batch.prepare(example_call()).commit(4, duration=0.0))
         assert memory.stats().calls == 0
         assert look(batch, key)
+
+    def test_asked_again(self, memory: Cache) -> None:
+        """That a call is not there is told once: whoever asks again has reason to."""
+        batch, key = BatchCache(memory), example_call().key
+        batch.batch.look_ahead([key])
+        assert batch.lookup(key) is None
+        memory.save(example_call())
+        assert batch.lookup(key) is not None
 
     def test_evict(self, memory: Cache) -> None:
         """What is unsaved, or was found already, is forgotten with the rest."""

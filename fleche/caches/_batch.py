@@ -34,8 +34,8 @@ class BatchBackend(ViewBackend):
     Whatever else is asked comes after it is saved.
     """
 
-    def __init__(self, inner: CacheBackend) -> None:
-        """Look into ``inner``, and save there."""
+    def __init__(self, inner: CacheBackend, *, together: bool = True) -> None:
+        """Look into ``inner``, and save there; one call at a time, if not ``together``."""
         super().__init__(inner)
         self._ahead: dict[Digest, CallEntry | ParcelError] = {}
         self._missing: set[Digest] = set()
@@ -43,7 +43,7 @@ class BatchBackend(ViewBackend):
         self._unsaved: dict[Digest, CallEntry] = {}
         self._bytes = 0
         self._seconds = 0.0
-        self._is_over = False
+        self._together = together
         self._lock = renewed_after_fork(RLock())
 
     def look_ahead(self, keys: Iterable[Digest]) -> None:
@@ -88,7 +88,7 @@ class BatchBackend(ViewBackend):
     def end(self) -> None:
         """Save what is unsaved; from now on this is the other backend, unaltered."""
         with self._lock:
-            self._is_over = True
+            self._together = False
             self._ahead, self._missing = {}, set()
             self.flush()
 
@@ -103,7 +103,9 @@ class BatchBackend(ViewBackend):
                 yield key, unsaved
             elif (found := self._ahead.pop(key, None)) is not None:
                 yield key, found
-            elif key not in self._missing or monotonic() > self._asked + FRESH:
+            elif key in self._missing and monotonic() <= self._asked + FRESH:
+                self._missing.discard(key)
+            else:
                 rest.append(key)
         if rest:
             yield from self.inner.load(rest, inline=inline)
@@ -117,7 +119,12 @@ class BatchBackend(ViewBackend):
         unpin: Sequence[Digest] = (),
     ) -> None:
         with self._lock:
-            if self._is_over or parcels or unpin or not all(map(_is_finished, entries.values())):
+            if (
+                not self._together
+                or parcels
+                or unpin
+                or not all(map(_is_finished, entries.values()))
+            ):
                 self.flush()
                 self.inner.save(entries, parcels, unpin=unpin)
                 return
@@ -200,8 +207,8 @@ class BatchCache(BaseCache):
         batch: the backend, which looks ahead.
     """
 
-    def __init__(self, inner: BaseCache) -> None:
-        """Look into ``inner``, and save there."""
-        self.batch = BatchBackend(inner.backend)
+    def __init__(self, inner: BaseCache, *, together: bool = True) -> None:
+        """Look into ``inner``, and save there; one call at a time, if not ``together``."""
+        self.batch = BatchBackend(inner.backend, together=together)
         super().__init__(self.batch)
         self.sender, self.slot = inner.sender, inner.slot

@@ -37,7 +37,9 @@ def map_calls(
     from fleche.caches import BatchCache
 
     calls = ((*lead, *call) for call in zip(*arguments, strict=False))
-    return _results(spec, BatchCache(spec.cache()), calls)
+    # other processes that wait for a call want its result in the cache when its lock is free
+    together = spec.options.coalesce != "processes"
+    return _results(spec, BatchCache(spec.cache(), together=together), calls)
 
 
 def _results(
