@@ -184,7 +184,7 @@ class TestMap:
         assert log == [1, 2]
 
     def test_large_results(self, memory: Cache) -> None:
-        """They are stored at once, and what comes back is nobody else's."""
+        """They are stored at once, and what comes back is shared with no other caller."""
 
         @fleche
         def full(x: int) -> Any:
@@ -270,7 +270,7 @@ class TestBatch:
         assert look(batch, key)
 
     def test_asked_again(self, memory: Cache) -> None:
-        """That a call is not there is told once: whoever asks again has reason to."""
+        """That a call is not there is told once: who asks again has reason to."""
         batch, key = BatchCache(memory), example_call().key
         batch.batch.look_ahead([key])
         assert batch.lookup(key) is None

@@ -28,7 +28,7 @@ from fleche.errors import ParcelError, RemoteConnectionError
 from fleche.parcel import Parcel
 from fleche.storage import Capabilities
 
-__all__ = ["CachePool", "Layers", "PoolBackend"]
+__all__ = ["CachePool", "Layers", "PoolBackend", "UnitedBackend"]
 
 log = logging.getLogger("fleche.caches")
 
@@ -227,21 +227,51 @@ class Layers:
                 stack.callback(layer.close)
 
 
-class PoolBackend(CacheBackend):
+class UnitedBackend(CacheBackend):
+    """What a pool and a stack have in common: questions to which every layer has an answer."""
+
+    def __init__(self, layers: Iterable[CacheBackend]) -> None:
+        """Unite ``layers``, asked in this order; values are packed as the first one says."""
+        super().__init__()
+        self._layers = Layers(layers, self.count)
+        self.packing = self._layers.all[0].packing
+        self.local = any(layer.local for layer in self._layers.all)
+
+    @override
+    def contains(self, keys: Sequence[Digest | Address]) -> list[bool]:
+        return self._layers.contains(keys)
+
+    @override
+    def expand(self, prefixes: Sequence[str]) -> list[tuple[Digest, ...]]:
+        return self._layers.expand(prefixes)
+
+    @override
+    def shrink(self, keys: Sequence[Digest]) -> list[Digest | None]:
+        return self._layers.shrink(keys)
+
+    @override
+    def query(
+        self, template: QueryCall, *, keys_only: bool = False
+    ) -> Iterator[tuple[Digest, CallEntry | None]]:
+        return self._layers.query(template, keys_only=keys_only)
+
+    @override
+    def close(self) -> None:
+        self._layers.close()
+
+
+class PoolBackend(UnitedBackend):
     """Members of which the first that can answer does; see :class:`CachePool`."""
 
     def __init__(self, members: Iterable[CacheBackend]) -> None:
         """Unite ``members``, asked in this order."""
-        super().__init__()
-        self._members = Layers(members, self.count)
-        self.members = self._members.all
-        self.packing = self.members[0].packing
-        self.local = any(member.local for member in self.members)
+        super().__init__(members)
+        self.members = self._layers.all
 
     @property
     @override
     def capabilities(self) -> Capabilities:
-        return self._members.capabilities(read_only=True, of=self.members)
+        return self._layers.capabilities(read_only=True, of=self.members)
 
     @property
     @override
@@ -252,13 +282,13 @@ class PoolBackend(CacheBackend):
     def load(
         self, keys: Sequence[Digest], *, inline: int = INLINE
     ) -> Iterator[tuple[Digest, CallEntry | ParcelError]]:
-        return self._members.load(keys, inline)
+        return self._layers.load(keys, inline)
 
     @override
     def load_values(
         self, addresses: Iterable[Address]
     ) -> Iterator[tuple[Address, Parcel | ParcelError]]:
-        return self._members.load_values(addresses)
+        return self._layers.load_values(addresses)
 
     @override
     def save(
@@ -274,32 +304,14 @@ class PoolBackend(CacheBackend):
     def lacking(self, addresses: Iterable[Address], *, keep: bool = False) -> list[Address]:
         absent = list(dict.fromkeys(addresses))
         for member in self.members:
-            with self._members.tolerating(member):
+            with self._layers.tolerating(member):
                 absent = member.lacking(absent) if absent else absent
         return absent
-
-    @override
-    def contains(self, keys: Sequence[Digest | Address]) -> list[bool]:
-        return self._members.contains(keys)
 
     @override
     def evict(self, keys: Sequence[Digest | Address]) -> list[bool]:
         self.check_writable("evict")
         return [False] * len(keys)
-
-    @override
-    def expand(self, prefixes: Sequence[str]) -> list[tuple[Digest, ...]]:
-        return self._members.expand(prefixes)
-
-    @override
-    def shrink(self, keys: Sequence[Digest]) -> list[Digest | None]:
-        return self._members.shrink(keys)
-
-    @override
-    def query(
-        self, template: QueryCall, *, keys_only: bool = False
-    ) -> Iterator[tuple[Digest, CallEntry | None]]:
-        return self._members.query(template, keys_only=keys_only)
 
     @override
     def looking_only(self) -> CacheBackend:
@@ -309,15 +321,11 @@ class PoolBackend(CacheBackend):
     def maintain(self, task: Task, progress: Progress | None = None) -> Report:
         if task.changes:
             self.check_writable(type(task).__name__.lower())
-        return self._members.maintain(task, progress)
+        return self._layers.maintain(task, progress)
 
     @override
     def to_config(self) -> dict[str, Any]:
         return {"pool": [member.to_config() for member in self.members]}
-
-    @override
-    def close(self) -> None:
-        self._members.close()
 
     def __repr__(self) -> str:
         return f"CachePool({', '.join(map(repr, self.members))})"

@@ -13,7 +13,7 @@ from fleche._util import batched, override
 from fleche.caches._backend import INLINE, CacheBackend, Progress
 from fleche.caches._base import BaseCache
 from fleche.caches._local import needed_by
-from fleche.caches._pool import Layers
+from fleche.caches._pool import UnitedBackend
 from fleche.caches._transfer import copy_strictly
 from fleche.caches.maintenance import Report, Task
 from fleche.call import CallEntry, CallRecord, QueryCall
@@ -73,7 +73,7 @@ class Flights:
                     del self._flying[place]
 
 
-class StackBackend(CacheBackend):
+class StackBackend(UnitedBackend):
     """Layers one behind the other; see :class:`CacheStack`."""
 
     def __init__(self, layers: Iterable[CacheBackend], *, copies: bool = True) -> None:
@@ -83,16 +83,13 @@ class StackBackend(CacheBackend):
             layers: at least one.
             copies: copy down what is found in further layers.
         """
-        super().__init__()
+        super().__init__(layers)
         self._copies = copies
-        self._layers = Layers(layers, self.count)
         self._flights = Flights()
         self._damaged: set[Address] = set()
         self.layers = self._layers.all
         self.first = self.layers[0]
-        self.packing = self.first.packing
         self.locks = self.first.locks
-        self.local = any(layer.local for layer in self.layers)
 
     @property
     @override
@@ -158,24 +155,6 @@ class StackBackend(CacheBackend):
     def mended(self, addresses: Iterable[Address]) -> None:
         """Take note that values have been stored anew in the first layer."""
         self._damaged.difference_update(addresses)
-
-    @override
-    def contains(self, keys: Sequence[Digest | Address]) -> list[bool]:
-        return self._layers.contains(keys)
-
-    @override
-    def expand(self, prefixes: Sequence[str]) -> list[tuple[Digest, ...]]:
-        return self._layers.expand(prefixes)
-
-    @override
-    def shrink(self, keys: Sequence[Digest]) -> list[Digest | None]:
-        return self._layers.shrink(keys)
-
-    @override
-    def query(
-        self, template: QueryCall, *, keys_only: bool = False
-    ) -> Iterator[tuple[Digest, CallEntry | None]]:
-        return self._layers.query(template, keys_only=keys_only)
 
     # -- copying down ------------------------------------------------------------------------------
 
@@ -300,10 +279,6 @@ class StackBackend(CacheBackend):
             config = layer.to_config()
             tables += config if isinstance(config, list) else [config]
         return tables
-
-    @override
-    def close(self) -> None:
-        self._layers.close()
 
     def __repr__(self) -> str:
         return f"CacheStack({', '.join(map(repr, self.layers))})"
