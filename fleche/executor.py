@@ -6,12 +6,13 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from functools import partial
 from inspect import signature
+from threading import Lock
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeAlias, TypeVar
 
-from fleche.decorator import BoundMethod, BoundWrapper, Wrapper, look_ahead, submit
+from fleche.decorator import Batch, BoundMethod, BoundWrapper, Wrapper, submit
 
 if TYPE_CHECKING:
-    from fleche.caches import BaseCache
+    from fleche.caches import BatchCache
 
 __all__ = ["CachedExecutor", "wrap_executor"]
 
@@ -52,7 +53,7 @@ class CachedExecutor(Executor):
         function: Any,
         given: tuple[Any, ...],
         named: dict[str, Any],
-        ahead: BaseCache | None = None,
+        batch: BatchCache | None = None,
     ) -> Future[Any]:
         own = {name: named.pop(name) for name in self._own_keywords & named.keys()}
         run: Any = partial(self._submit, **own) if own else self._submit
@@ -68,7 +69,7 @@ class CachedExecutor(Executor):
             named,
             place=self._submit,
             shares_memory=self._shares_memory,
-            ahead=ahead,
+            batch=batch,
         )
         return future
 
@@ -79,7 +80,11 @@ class CachedExecutor(Executor):
         timeout: float | None = None,
         chunksize: int = 1,
     ) -> Iterator[R]:
-        """Return the results of many calls, in order; what is stored is looked up at once.
+        """Return the results of many calls, in order; looked up at once, and saved together.
+
+        What is not saved yet took half a second to compute at most; all is when the last call has
+        ended. Small results come back with what is to be saved, so that a worker need not open the
+        cache for them.
 
         Args:
             fn: a decorated function, or any other.
@@ -89,27 +94,25 @@ class CachedExecutor(Executor):
         """
         del chunksize
         calls = [_unwrap(fn, args, {}) for args in zip(*iterables, strict=False)]
-        looking = _Looking(self, self._look_ahead(calls))
-        return looking.map(fn, calls, timeout=timeout)
+        sending = _Sending(self, len(calls), self._look_ahead(calls))
+        try:
+            results = sending.map(fn, calls, timeout=timeout)
+        except BaseException:
+            sending.end()
+            raise
+        return sending.ending(results)
 
-    def _look_ahead(self, calls: list[Prepared]) -> BaseCache | None:
+    def _look_ahead(self, calls: list[Prepared]) -> Batch | None:
         """Look the calls up at once, if they are those of a decorated function."""
-        from fleche.caches import BatchCache
-
         function = calls[0][0] if calls else None
         if not isinstance(function, Wrapper | BoundMethod):
             return None
-        ahead = BatchCache(function.spec.cache())
-        own = self._own_keywords
-        look_ahead(
-            function.spec,
-            ahead,
-            [
-                ((*function.lead, *args), {k: v for k, v in kwargs.items() if k not in own})
-                for _, args, kwargs in calls
-            ],
+        batch, own = Batch(function.spec), self._own_keywords
+        batch.look_ahead(
+            ((*function.lead, *args), {k: v for k, v in kwargs.items() if k not in own})
+            for _, args, kwargs in calls
         )
-        return ahead
+        return batch
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
         """Shut the inner executor down.
@@ -125,18 +128,45 @@ class CachedExecutor(Executor):
         return f"CachedExecutor({self.inner!r})"
 
 
-class _Looking(Executor):
-    """Sends calls by another executor, which has looked for all of them already."""
+class _Sending(Executor):
+    """Sends some calls by another executor; when the last has ended, their batch ends."""
 
-    def __init__(self, outer: CachedExecutor, ahead: BaseCache | None) -> None:
+    def __init__(self, outer: CachedExecutor, number: int, batch: Batch | None) -> None:
         self._outer = outer
-        self._ahead = ahead
+        self._left = number
+        self._lock = Lock()
+        self._batch = batch
 
     def submit(self, fn: Any, /, *args: Any, **kwargs: Any) -> Future[Any]:
         """Return the future of the only argument, which is a prepared call."""
         del fn, kwargs
         function, given, named = args[0]
-        return self._outer._send(function, given, named, self._ahead)  # noqa: SLF001 (a part of it)
+        cache = None if self._batch is None else self._batch.cache
+        future = self._outer._send(function, given, named, cache)  # noqa: SLF001 (a part of it)
+        future.add_done_callback(self._note_end)
+        return future
+
+    def ending(self, results: Iterator[R]) -> Iterator[R]:
+        """Yield the results; all is saved by the time that the last has been taken.
+
+        A future wakes those who wait for it before it calls back.
+        """
+        try:
+            yield from results
+        finally:
+            self.end()
+
+    def _note_end(self, _future: Future[Any]) -> None:
+        with self._lock:
+            self._left -= 1
+            is_last = not self._left
+        if is_last:
+            self.end()
+
+    def end(self) -> None:
+        """Save what is unsaved; calls that still run are saved one by one."""
+        if self._batch is not None:
+            self._batch.end()
 
 
 def _keywords_of(submit: Callable[..., Any]) -> frozenset[str]:

@@ -2,24 +2,54 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import random
 import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from functools import partial
 from itertools import count, islice
+from math import inf
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
 from fleche import Ignored, cache, fleche, wrap_executor
-from fleche.caches import BaseCache, BatchCache, Cache, SizeLimitedCache
+from fleche.caches import BaseCache, BatchCache, Cache, Local, SizeLimitedCache
 from fleche.call import QueryCall
 from fleche.digest import Digest
 from fleche.errors import FlecheWarning, Rejected
 from fleche.storage import CallMemory, ValueMemory
 from fleche.testing import example_call
+
+
+@pytest.fixture(autouse=True)
+def _slow_machine(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let what was just looked up count as fresh, however busy the machine."""
+    monkeypatch.setattr("fleche.caches._batch.FRESH", inf)
+
+
+@fleche
+def area(x: int) -> tuple[int, int]:
+    return x * x, x
+
+
+@fleche
+def calls_area(x: int) -> tuple[int, int]:
+    return area(x)
+
+
+@fleche
+def bulky(x: int) -> Any:
+    return np.full(100_000, x)
+
+
+@fleche
+def slow(x: int) -> int:
+    time.sleep(0.6)
+    return x
 
 
 @pytest.fixture
@@ -302,6 +332,87 @@ class TestExecutor:
             assert list(executor.map(square, range(20))) == [[x * x] for x in range(20)]
         assert questions == [("load", 20)]
         assert sorted(log) == list(range(20))
+
+    def test_saved_together(self, memory: Cache) -> None:
+        """Misses cost one question and one operation to save, and the last one ends it."""
+        square, log = squares([]), asked(memory)
+        with wrap_executor(ThreadPoolExecutor(2)) as executor:
+            results = executor.map(square, range(100))
+        assert log == [("load", 100), ("save", 100)]
+        assert memory.stats().calls == 100
+        assert list(results) == [[x * x] for x in range(100)]
+
+    @pytest.mark.parametrize("method", ["fork", "spawn"])
+    def test_saved_here(self, method: str, tmp_path: Path) -> None:
+        """What workers in other processes compute is saved together here; they ask nothing."""
+        context = multiprocessing.get_context(method)
+        with (
+            Local(tmp_path / "cache") as kept,
+            cache(kept),
+            wrap_executor(ProcessPoolExecutor(2, mp_context=context)) as executor,
+        ):
+            log = asked(kept)
+            results = list(executor.map(area, range(50)))
+            assert results == [(x * x, x) for x in range(50)]
+            assert log == [("load", 50), ("save", 50)]
+            with Local(tmp_path / "cache") as other:
+                assert other.stats().calls == 50
+
+    @pytest.mark.parametrize("method", ["fork", "spawn"])
+    def test_large_ones_are_saved_there(self, method: str, tmp_path: Path) -> None:
+        """A large result, or one that took long, is saved by its worker, as is what it calls."""
+        context = multiprocessing.get_context(method)
+        with (
+            Local(tmp_path / "cache") as kept,
+            cache(kept),
+            wrap_executor(ProcessPoolExecutor(2, mp_context=context)) as executor,
+        ):
+            log = asked(kept)
+            assert [each[0] for each in executor.map(bulky, range(3))] == [0, 1, 2]
+            assert list(executor.map(slow, range(2))) == [0, 1]
+            assert list(executor.map(calls_area, range(3))) == [(x * x, x) for x in range(3)]
+            assert log == [("load", 3), ("load", 2), ("load", 3), ("save", 3)]
+            assert kept.stats().calls == 3 + 2 + 3 + 3
+
+    def test_a_body_that_raises(self, memory: Cache) -> None:
+        """The others are stored all the same."""
+
+        @fleche
+        def half(x: int) -> list[int]:
+            if x % 2:
+                raise ValueError("odd")
+            return [x // 2]
+
+        with wrap_executor(ThreadPoolExecutor(2)) as executor:
+            results = executor.map(half, [2, 3, 4])
+            assert next(results) == [1]
+            with pytest.raises(ValueError, match="odd"):
+                next(results)
+        assert half.contains(2)
+        assert half.contains(4)
+
+    def test_an_executor_that_is_shut_down(self, memory: Cache) -> None:
+        """What was computed before it refused is stored."""
+        executor = wrap_executor(ThreadPoolExecutor(1))
+        executor.shutdown()
+        square = squares([])
+        square(1)
+        with pytest.raises(RuntimeError):
+            executor.map(square, [1, 2])
+
+    def test_a_cache_that_fails(self, memory: Cache, monkeypatch: pytest.MonkeyPatch) -> None:
+        """The results come all the same, and one warning says that they are not stored."""
+
+        def refuse(*_: Any, **__: Any) -> Any:
+            raise Rejected("no")
+
+        monkeypatch.setattr(memory.backend, "save", refuse)
+        with (
+            pytest.warns(FlecheWarning, match="no") as caught,
+            wrap_executor(ThreadPoolExecutor(2)) as executor,
+        ):
+            assert list(executor.map(squares([]), [1, 2])) == [[1], [4]]
+        assert len(caught) == 1
 
     def test_other_functions(self, memory: Cache) -> None:
         """Partial and plain ones are mapped as ever."""

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import pickle
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from math import inf
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
-from fleche import fleche
+from fleche import cache, fleche, wrap_executor
 from fleche.caches import BaseCache, CachePool, CacheStack
 from fleche.call import Call, ValueRef
 from fleche.digest import Digest, digest
@@ -22,6 +24,17 @@ from tests.helpers.backends import save_records
 from tests.helpers.caches import cache_factory
 from tests.helpers.serving import Serving
 from tests.helpers.taps import TappedChannel
+
+
+@pytest.fixture(autouse=True)
+def _slow_machine(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let what was just looked up count as fresh, however busy the machine."""
+    monkeypatch.setattr("fleche.caches._batch.FRESH", inf)
+
+
+@fleche
+def doubled(x: int) -> list[int]:
+    return [2 * x]
 
 
 @pytest.fixture
@@ -123,6 +136,14 @@ class TestRoundTrips:
         assert requests() == ["Load", "Save"]
         assert list(double.map(range(100))) == results
         assert requests() == ["Load", "Save", "Load"]
+
+    def test_many_calls_in_workers(self, remote: RemoteCache, requests: Any) -> None:
+        """The same from `executor.map`: workers leave the saving to the process that asked."""
+        with cache(remote), wrap_executor(ThreadPoolExecutor(2)) as executor:
+            results = list(executor.map(doubled, range(100)))
+            assert requests() == ["Load", "Save"]
+            assert list(executor.map(doubled, range(100))) == results
+            assert requests() == ["Load", "Save", "Load"]
 
     def test_a_large_value(self, remote: RemoteCache, requests: Any) -> None:
         """What is large is asked for before it is sent, and the last of it goes with the record."""

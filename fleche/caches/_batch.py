@@ -23,7 +23,7 @@ MOST_BYTES = 1 << 20
 MOST_SECONDS = 0.5
 """So many calls, bytes, and seconds that their bodies took, are unsaved at most."""
 
-FRESH = 1.0
+FRESH = 5.0
 """For so many seconds a call that was not there counts as not there."""
 
 
@@ -32,18 +32,20 @@ class BatchBackend(ViewBackend):
 
     What is not saved yet cost little to compute (:data:`MOST_SECONDS`), and is answered from here.
     Whatever else is asked comes after it is saved.
+
+    Attributes:
+        together: whether calls are saved together.
     """
 
     def __init__(self, inner: CacheBackend, *, together: bool = True) -> None:
         """Look into ``inner``, and save there; one call at a time, if not ``together``."""
         super().__init__(inner)
         self._ahead: dict[Digest, CallEntry | ParcelError] = {}
-        self._missing: set[Digest] = set()
-        self._asked = 0.0
+        self._missing: dict[Digest, float] = {}  # and until when that is believed
         self._unsaved: dict[Digest, CallEntry] = {}
         self._bytes = 0
         self._seconds = 0.0
-        self._together = together
+        self.together = together
         self._lock = renewed_after_fork(RLock())
 
     def look_ahead(self, keys: Iterable[Digest]) -> None:
@@ -52,10 +54,22 @@ class BatchBackend(ViewBackend):
         Large results do not come along. That a call is not there is believed for
         :data:`FRESH` seconds: others may compute it meanwhile.
         """
-        wanted = list(dict.fromkeys(keys))
-        self._asked = monotonic()
-        self._ahead = dict(self.inner.load(wanted, inline=SMALL))
-        self._missing = set(wanted) - self._ahead.keys()
+        missing = dict.fromkeys(keys, monotonic() + FRESH)
+        self._ahead = dict(self.inner.load(list(missing), inline=SMALL))
+        for key in self._ahead:
+            missing.pop(key, None)
+        self._missing = missing
+
+    def expect_missing(self, key: Digest, age: float = 0.0) -> None:
+        """Answer the next question about a call that was not there ``age`` seconds ago."""
+        self._missing[key] = monotonic() + FRESH - age
+
+    def take(self) -> dict[Digest, CallEntry]:
+        """Return what is unsaved, for another to save."""
+        with self._lock:
+            unsaved, self._unsaved = self._unsaved, {}
+            self._bytes, self._seconds = 0, 0.0
+            return unsaved
 
     def flush(self) -> None:
         """Save what is unsaved.
@@ -64,8 +78,7 @@ class BatchBackend(ViewBackend):
             FlecheError: some of it was refused, or could not be stored; the rest is.
         """
         with self._lock:
-            unsaved, self._unsaved = self._unsaved, {}
-            self._bytes, self._seconds = 0, 0.0
+            unsaved = self.take()
             if not unsaved:
                 return
             try:
@@ -88,8 +101,8 @@ class BatchBackend(ViewBackend):
     def end(self) -> None:
         """Save what is unsaved; from now on this is the other backend, unaltered."""
         with self._lock:
-            self._together = False
-            self._ahead, self._missing = {}, set()
+            self.together = False
+            self._ahead, self._missing = {}, {}
             self.flush()
 
     @override
@@ -103,9 +116,7 @@ class BatchBackend(ViewBackend):
                 yield key, unsaved
             elif (found := self._ahead.pop(key, None)) is not None:
                 yield key, found
-            elif key in self._missing and monotonic() <= self._asked + FRESH:
-                self._missing.discard(key)
-            else:
+            elif monotonic() > self._missing.pop(key, 0.0):
                 rest.append(key)
         if rest:
             yield from self.inner.load(rest, inline=inline)
@@ -120,7 +131,7 @@ class BatchBackend(ViewBackend):
     ) -> None:
         with self._lock:
             if (
-                not self._together
+                not self.together
                 or parcels
                 or unpin
                 or not all(map(_is_finished, entries.values()))
@@ -205,10 +216,12 @@ class BatchCache(BaseCache):
 
     Attributes:
         batch: the backend, which looks ahead.
+        inner: the other cache.
     """
 
     def __init__(self, inner: BaseCache, *, together: bool = True) -> None:
         """Look into ``inner``, and save there; one call at a time, if not ``together``."""
+        self.inner = inner
         self.batch = BatchBackend(inner.backend, together=together)
         super().__init__(self.batch)
         self.sender, self.slot = inner.sender, inner.slot

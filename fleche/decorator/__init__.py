@@ -3,17 +3,17 @@
 from fleche.decorator._bound import BoundWrapper
 from fleche.decorator._decorate import Decorator, fleche
 from fleche.decorator._function import BoundMethod, Wrapper
-from fleche.decorator._map import look_ahead
+from fleche.decorator._map import Batch
 from fleche.decorator._submit import submit
 from fleche.decorator._warnings import FlecheWarning
 
 __all__ = [
+    "Batch",
     "BoundMethod",
     "BoundWrapper",
     "Decorator",
     "FlecheWarning",
     "Wrapper",
     "fleche",
-    "look_ahead",
     "submit",
 ]

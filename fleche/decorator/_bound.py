@@ -65,19 +65,23 @@ class BoundWrapper(Generic[P, R]):
 
     def __call__(self, /, *args: P.args, **kwargs: P.kwargs) -> R:
         """Call the function as if all of this were active."""
+        return self.call_with(self.cache, *args, **kwargs)
+
+    def call_with(self, cache: BaseCache, /, *args: P.args, **kwargs: P.kwargs) -> R:
+        """Call the function with a cache of its own; what it calls uses that of this object."""
         if _is_async(self.function):
-            return self._call_async(*args, **kwargs)  # type: ignore[return-value]
+            return self._call_async(cache, *args, **kwargs)  # type: ignore[return-value]
         with state.holding(self.cache, self.meta, self.tags):
-            return self._called(*args, **kwargs)
+            return self._called(cache, *args, **kwargs)
 
-    async def _call_async(self, /, *args: Any, **kwargs: Any) -> Any:
+    async def _call_async(self, cache: BaseCache, /, *args: Any, **kwargs: Any) -> Any:
         with state.holding(self.cache, self.meta, self.tags):
-            return await self._called(*args, **kwargs)  # type: ignore[misc]
+            return await self._called(cache, *args, **kwargs)  # type: ignore[misc]
 
-    def _called(self, /, *args: Any, **kwargs: Any) -> R:
+    def _called(self, cache: BaseCache, /, *args: Any, **kwargs: Any) -> R:
         place.is_known = True
         if isinstance(self.function, CachedFunction):
-            answer: R = self.function.call_with(self.cache, *args, **kwargs)
+            answer: R = self.function.call_with(cache, *args, **kwargs)
             return answer
         return self.function(*args, **kwargs)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping
 from contextlib import suppress
 from contextvars import Token
 from time import perf_counter
@@ -25,6 +26,7 @@ from fleche.metadata import Collecting
 
 if TYPE_CHECKING:
     from fleche.caches import PendingCall
+    from fleche.call import CallEntry
     from fleche.decorator._locking import ComputeLock
 
 __all__ = ["Computation"]
@@ -220,6 +222,13 @@ class Computation:
             self._complain("save", error)
         finally:
             self._abandon(pending)
+
+    def save_entries(self, entries: Mapping[Digest, CallEntry]) -> None:
+        """Save what a worker has left to this process."""
+        try:
+            self.invocation.cache.backend.save(entries)
+        except Exception as error:  # noqa: BLE001 (as in _prepare)
+            self._complain("save", error)
 
     def _has_changed_globals(self) -> bool:
         """Whether data that the key speaks of is not what it was, through the body or beside it."""

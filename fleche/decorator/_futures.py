@@ -173,8 +173,11 @@ class Deferred:
         else:
             self._settle(caller.future, Outcome(result))
 
+    def _received(self, inner: Any) -> Outcome:
+        return outcome_of(inner)
+
     def _store(self, inner: Any) -> Outcome:
-        outcome = outcome_of(inner)
+        outcome = self._received(inner)
         if outcome.result is not MISSING:
             try:
                 return Outcome(self._work.succeed(outcome.result, self._returns))

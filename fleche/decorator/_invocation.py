@@ -165,15 +165,11 @@ class KeyedInvocation(Invocation):
             self.generators = find_generators(arguments, spec.gathering)
         self._states: dict[str, Any] = {}
 
-    def look(self, ahead: BaseCache | None = None) -> Any:
-        """Return the stored call, or ``None``: there is none, or the cache cannot be asked.
-
-        Args:
-            ahead: the same cache, if it has looked ahead for this call.
-        """
+    def look(self) -> Any:
+        """Return the stored call, or ``None``: there is none, or the cache cannot be asked."""
         self.lost = False
         try:
-            hit = (ahead or self.cache).lookup(self.key)
+            hit = self.cache.lookup(self.key)
         except (*LOUD, ParcelError):
             raise
         except Exception as error:

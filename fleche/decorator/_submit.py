@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import partial
+from time import time
 from typing import TYPE_CHECKING, Any
 
+from fleche._util import override
+from fleche.call import decode_entry, encode_entry
 from fleche.decorator._bound import BoundWrapper, void_cache
 from fleche.decorator._computation import Computation
 from fleche.decorator._effects import copy_generator
 from fleche.decorator._function import CachedFunction
-from fleche.decorator._futures import CONCURRENT, Deferred
+from fleche.decorator._futures import CONCURRENT, Deferred, Outcome
 from fleche.decorator._invocation import Invocation, KeyedInvocation, prepare_invocation
 from fleche.decorator._singleflight import Flight, Role, flights, note_child
+from fleche.digest import Digest
 
 if TYPE_CHECKING:
-    from fleche.caches import BaseCache
+    from fleche.caches import BatchCache
 
 __all__ = ["submit"]
 
@@ -30,7 +35,7 @@ def submit(
     *,
     place: object,
     shares_memory: bool,
-    ahead: BaseCache | None = None,
+    batch: BatchCache | None = None,
 ) -> Any:
     """Return a future of a call, submitted only if its result is not stored and not under way.
 
@@ -44,9 +49,11 @@ def submit(
         kwargs: its keyword arguments.
         place: an object of the executor, by which identical calls in it are known.
         shares_memory: whether the workers are threads of this process.
-        ahead: the active cache, if it has looked ahead for this call.
+        batch: the active cache in the form that has looked ahead for this call, and saves it
+            together with others.
     """
-    spec, cache = function.spec, function.spec.cache()
+    spec = function.spec
+    cache = spec.cache() if batch is None else batch
     # the body draws from a generator of its own, be its worker a process or a thread
     args = tuple(map(copy_generator, args))
     kwargs = {name: copy_generator(value) for name, value in kwargs.items()}
@@ -58,7 +65,7 @@ def submit(
         if not isinstance(invocation, KeyedInvocation):
             return alone()
         since = flights.clock
-        hit = invocation.look(ahead)
+        hit = invocation.look()
         note_child(invocation.key)
         if hit is not None:
             return _done(hit.result)
@@ -66,7 +73,7 @@ def submit(
         role, flight = flights.join(("executor", id(place), invocation.slot), since)
         if role is Role.COMPUTE:
             there = not invocation.lost and (shares_memory or cache.capabilities.shared)
-            return _compute(submit, function, invocation, flight, alone, there=there)
+            return _compute(submit, function, invocation, flight, alone, batch, there=there)
         if role is Role.WAIT:
             joined = _join(flight, alone)
             if joined is not None:
@@ -79,6 +86,7 @@ def _compute(
     invocation: KeyedInvocation,
     flight: Flight,
     alone: Callable[[], Any],
+    batch: BatchCache | None,
     *,
     there: bool,
 ) -> Any:
@@ -86,15 +94,84 @@ def _compute(
     try:
         if there:
             args = invocation.args[len(function.lead) :]
-            inner = submit(
-                BoundWrapper(function, cache=invocation.cache), *args, **invocation.kwargs
-            )
+            if batch is None:
+                bound: Any = BoundWrapper(function, cache=invocation.cache)
+            else:
+                batch.batch.expect_missing(invocation.key)
+                bound = BatchedCall(
+                    BoundWrapper(function, cache=batch.inner),
+                    invocation.key,
+                    batch.batch.together,
+                    time(),
+                    batch,
+                )
+            inner = submit(bound, *args, **invocation.kwargs)
         else:
             inner = _submit_uncached(submit, function, *work.begin())
-        return Deferred(work, inner, CONCURRENT, "").start(alone)
+        return _Arriving(work, inner, CONCURRENT, "").start(alone)
     except BaseException as error:
         work.fail(error)
         raise
+
+
+@dataclass
+class BatchedCall:
+    """One of many calls in a worker; what its body calls in turn is looked up and saved singly.
+
+    In this process it is saved by the batch. In another one, what would be saved together is
+    returned with the result (:class:`Returned`), and saved where it arrives: unless the call took
+    long or its result is large, a worker need not open the cache.
+
+    Attributes:
+        bound: the function, with the cache of the batch.
+        key: the key of the call.
+        together: whether calls are saved together.
+        asked: the time at which the call was not stored, in seconds since the epoch.
+        batch: the cache of the batch, in its process.
+    """
+
+    bound: BoundWrapper[..., Any]
+    key: Digest
+    together: bool
+    asked: float
+    batch: BatchCache | None = None
+
+    def __call__(self, /, *args: Any, **kwargs: Any) -> Any:
+        if self.batch is not None:
+            return self.bound.call_with(self.batch, *args, **kwargs)
+        from fleche.caches import BatchCache
+
+        cache = BatchCache(self.bound.cache, together=self.together)
+        cache.batch.expect_missing(self.key, abs(time() - self.asked))
+        result = self.bound.call_with(cache, *args, **kwargs)
+        unsaved = cache.batch.take()
+        return Returned(result, {key: encode_entry(key, each) for key, each in unsaved.items()})
+
+    def __reduce__(self) -> Any:
+        return BatchedCall, (self.bound, self.key, self.together, self.asked)
+
+
+@dataclass(frozen=True)
+class Returned:
+    """What comes back from another process: a result, and the calls to be saved, encoded."""
+
+    result: Any
+    unsaved: dict[Digest, bytes]
+
+
+class _Arriving(Deferred):
+    """A call whose worker may leave the saving to this process."""
+
+    @override
+    def _received(self, inner: Any) -> Outcome:
+        outcome = super()._received(inner)
+        if not isinstance(outcome.result, Returned):
+            return outcome
+        returned = outcome.result
+        self._work.save_entries(
+            {key: decode_entry(key, data) for key, data in returned.unsaved.items()}
+        )
+        return Outcome(returned.result)
 
 
 def _compute_alone(
