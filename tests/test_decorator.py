@@ -13,6 +13,7 @@ import threading
 import time
 import weakref
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import cloudpickle
@@ -32,7 +33,7 @@ from fleche import (
     fleche,
     state,
 )
-from fleche.caches import BaseCache
+from fleche.caches import BaseCache, Local
 from fleche.decorator import FlecheWarning, Wrapper
 from fleche.decorator._singleflight import MANY, flights
 from fleche.errors import AmbiguousDigestError, Indigestible
@@ -645,6 +646,40 @@ class TestSurface:
 
         assert (tick(0), tick(0), tick.rerun(0), tick(0)) == (1, 1, 2, 2)
         assert active.query().count() == 1
+
+    @pytest.mark.parametrize("value", [3, [1, 2], "x" * 5000, (np.arange(3.0), {"a": 1})])
+    def test_rerun_by_digest(self, value: Any, tmp_path: Path) -> None:
+        """A value that only the replaced record holds travels with the new one."""
+
+        @fleche
+        def shown(x: Any) -> str:
+            return repr(x)
+
+        with cache(Local(tmp_path)):
+            expected = shown(value)
+            stored = shown.query().only().arguments.digests["x"]
+            for _ in range(2):
+                assert shown.rerun(stored) == expected
+                call = shown.query().only()
+                assert repr(call.arguments["x"]) == repr(value)
+                assert call.record.arguments["x"].is_literal is (value == 3)
+
+    def test_argument_by_digest(self, tmp_path: Path) -> None:
+        """A call keeps its arguments, whatever becomes of the call that they came from."""
+
+        @fleche
+        def pair(x: int) -> list[int]:
+            return [x, x]
+
+        @fleche
+        def total(items: Any) -> int:
+            return sum(items)
+
+        with cache(Local(tmp_path)):
+            made = digest(pair(2))
+            assert total(made) == 4
+            pair.load(2).evict()
+            assert total.load([2, 2]).arguments["items"] == [2, 2]
 
     def test_rerun_of_what_cannot_be_cached(self) -> None:
         with pytest.warns(FlecheWarning, match="uncached"):

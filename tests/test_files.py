@@ -12,7 +12,6 @@ import sys
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -32,11 +31,11 @@ LARGE = BUFFER_MIN + 1
 runs: list[Any] = []
 
 
-def hdf5(root: str) -> BaseCache:
+def hdf5(root: str, **options: Any) -> BaseCache:
     pytest.importorskip("h5py")
     from fleche.storage import ValueHdf5
 
-    return Cache(ValueHdf5(root), CallMemory())
+    return Cache(ValueHdf5(root, **options), CallMemory())
 
 
 def in_fsspec(root: str) -> BaseCache:
@@ -56,6 +55,7 @@ CACHES: dict[str, Callable[[str], BaseCache]] = {
     ),
     "sql": lambda root: Cache(ValueFile(root), Sql()),
     "hdf5": hdf5,
+    "hdf5 compressed": lambda root: hdf5(root, compress="gzip"),
     "fsspec": in_fsspec,
     "stack": lambda root: CacheStack((Local(f"{root}/near"), Local(f"{root}/far"))),
 }
@@ -122,6 +122,22 @@ def test_every_storage(kind: str, size: int, tmp_path: Path) -> None:
         (call,) = simulate_all.query()
         assert not made.verify().corrupt
         assert call.result == found
+
+
+@pytest.mark.parametrize("size", [10, LARGE])
+@pytest.mark.parametrize("kinds", [("local", "hdf5"), ("hdf5", "local"), ("signed", "hdf5")])
+def test_transfer(kinds: tuple[str, str], size: int, tmp_path: Path) -> None:
+    """Between storages that keep files apart and one that keeps values whole."""
+    first, second = (CACHES[kind](str(tmp_path / kind)) for kind in kinds)
+    with cache(first):
+        simulate_all(size)
+    first.transfer(second)
+    assert not second.verify().corrupt
+    with cache(second):
+        found = simulate_all(size)
+    assert runs == [size]
+    for number, file in enumerate(found["files"]):
+        assert file.path.read_bytes() == bytes([number]) * size
 
 
 @pytest.mark.parametrize("size", [10, LARGE, 3 << 20])
@@ -426,25 +442,26 @@ class TestWhere:
 
 _SCRIPT = """
 import os, resource, sys
-from functools import partial
 from fleche import File, cache, fleche
 from tests.test_files import in_memory_of
 
-size, kind, root = int(sys.argv[1]), sys.argv[2], sys.argv[3]
+size, kind, nested, root = int(sys.argv[1]), sys.argv[2], sys.argv[3] == "True", sys.argv[4]
 
 @fleche
-def sparse(size: int) -> File:
+def sparse(size: int, nested: bool) -> object:
     with open("sparse.dat", "wb") as file:
         file.truncate(size)
         file.seek(size // 2)
         file.write(b"here")
-    return File("sparse.dat")
+    found = File("sparse.dat")
+    return {"steps": 3, "files": [found]} if nested else found
 
 cache(in_memory_of(kind, root))
-sparse(1 << 21)
+sparse(1 << 21, nested)
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 for _ in range(2):
-    found = sparse(size)
+    found = sparse(size, nested)
+    found = found["files"][0] if nested else found
     assert found.size == size
     with found.open() as file:
         file.seek(size // 2)
@@ -459,15 +476,11 @@ def in_memory_of(kind: str, root: str) -> BaseCache:
     """Return a cache whose memory is that of this process."""
     from fleche.remote import LocalSubprocessChannel, PipeChannel, RemoteCache, serve
 
-    store = partial(Local, root)
-    if kind == "local":
-        return store()
-    if kind == "file":
-        return Cache(ValueFile(root), CallFile(root))
-    if kind == "fsspec":
-        return in_fsspec(root)
-    if kind == "pipe":
-        return RemoteCache(PipeChannel(lambda reader, writer: serve(reader, writer, store())))
+    if kind in CACHES:
+        return CACHES[kind](root)
+    if kind.startswith("pipe"):
+        served = CACHES[kind[5:] or "local"](root)
+        return RemoteCache(PipeChannel(lambda reader, writer: serve(reader, writer, served)))
     Path(root).mkdir()
     (Path(root) / "fleche.toml").write_text(
         '[default]\ncache = "c"\n[c]\ntemplate = "local"\nroot = "store"\n'
@@ -478,12 +491,27 @@ def in_memory_of(kind: str, root: str) -> BaseCache:
 @pytest.mark.parametrize(
     "size", [256 << 20, pytest.param(5 << 30, marks=[pytest.mark.slow, pytest.mark.timeout(900)])]
 )
-@pytest.mark.parametrize("kind", ["local", "file", "fsspec", "pipe", "subprocess"])
-def test_memory(kind: str, size: int, tmp_path: Path) -> None:
-    """A file streams: on a miss, on a hit, on disks and wires."""
+@pytest.mark.parametrize(
+    ("kind", "nested"),
+    [
+        ("local", False),
+        ("file", False),
+        ("fsspec", False),
+        ("hdf5", False),
+        ("hdf5", True),
+        ("hdf5 compressed", True),
+        ("pipe", False),
+        ("pipe hdf5", False),
+        ("subprocess", False),
+    ],
+)
+def test_memory(kind: str, nested: bool, size: int, tmp_path: Path) -> None:
+    """A file streams: on a miss, on a hit, on disks and wires, inside containers too."""
+    if "hdf5" in kind:
+        pytest.importorskip("h5py")
     root = Path(__file__).parents[1]
     done = subprocess.run(
-        [sys.executable, "-c", _SCRIPT, str(size), kind, str(tmp_path / "store")],
+        [sys.executable, "-c", _SCRIPT, str(size), kind, str(nested), str(tmp_path / "store")],
         env={**os.environ, "PYTHONPATH": str(root)},
         check=True,
         capture_output=True,

@@ -38,7 +38,7 @@ from fleche.digest import (
     digest_with_buffers,
     find_difference,
 )
-from fleche.errors import FlecheError, FlecheWarning
+from fleche.errors import FlecheError, FlecheWarning, ParcelError
 from fleche.parcel import FileBytes, Packing, Parcel
 
 if TYPE_CHECKING:
@@ -283,13 +283,37 @@ class PendingCall:
         self._is_over = False
         self._parts = _Parts(cache.packing, whole=cache.backend.opens_parcels)
         arguments = dict(record.arguments)
-        for name, value in call.arguments.items():
+        given = {**call.arguments, **self._travelling(call)}
+        for name, value in given.items():
+            if value is not call.arguments[name] and name not in call.content:
+                arguments[name] = refer(Digest(arguments[name].digest), value)
             if self._needs_parcel(arguments[name], value):
                 arguments[name] = self._pack(call, name, value, arguments[name], buffers)
         self.record = record.replace(arguments=arguments)
         cache.backend.check_accepts(self.key, self.record)
         if begins and self._parts.mains:
             self._set_aside()
+
+    def _travelling(self, call: Call) -> dict[str, Any]:
+        """Return the values, by argument, of digests that only records of calls hold.
+
+        One of these records may be the one that is replaced, and any may go: so their values
+        travel with the new record as well.
+        """
+        digests = {
+            name: value
+            for name, value in call.arguments.items()
+            if isinstance(value, Digest) and value.is_full
+        }
+        if not digests:
+            return {}
+        absent = set(self._cache.backend.lacking(list(map(Address.of, digests.values()))))
+        found = {}
+        for name, value in digests.items():
+            if Address.of(value) in absent:
+                with suppress(KeyError, ParcelError):  # then it stays a digest
+                    found[name] = self._cache.load_value(value)
+        return found
 
     def _needs_parcel(self, ref: ValueRef, value: Any) -> bool:
         """Return whether a value is more than its record says.

@@ -56,6 +56,7 @@ from fleche.parcel._source import (
     Seen,
     Source,
     StreamSource,
+    Stretch,
     allocate,
     explained,
 )
@@ -86,6 +87,7 @@ __all__ = [
     "Seen",
     "Source",
     "StreamSource",
+    "Stretch",
     "allocate",
     "announces_file",
     "check_signature",

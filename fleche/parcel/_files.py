@@ -29,7 +29,7 @@ from xxhash import xxh3_128
 from fleche._util import renewed_after_fork, user_cache_directory
 from fleche.digest import Digest, FileContent, hash_threads, read_content
 from fleche.errors import CorruptParcel, StorageError, UnpackError
-from fleche.parcel._source import Buffer, explained
+from fleche.parcel._source import Buffer, Source, UnopenedFile, explained
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -253,16 +253,14 @@ class FileBytes:
         """Yield the content in pieces of at most ``size`` bytes."""
         return _pieces(self.path, size)
 
-    def read(self) -> memoryview:
-        """Return the content as memory: pages of the file, where it is large."""
-        import mmap
+    @property
+    def source(self) -> Source:
+        """The content, read when it is wanted; it keeps the copy where it is."""
+        return UnopenedFile(self.path, self.nbytes, self)
 
-        if not self.nbytes:
-            return memoryview(b"")
-        with open(self.path, "rb") as file:
-            if self.nbytes < _PIECE:
-                return memoryview(file.read())
-            return memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
+    def read(self) -> Buffer:
+        """Return the content as memory, which is for what is small."""
+        return self.source.read(0, self.nbytes) if self.nbytes else b""
 
 
 def _pieces(path: str | Path, size: int = _PIECE) -> Iterator[Buffer]:

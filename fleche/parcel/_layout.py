@@ -41,7 +41,7 @@ from __future__ import annotations
 import hmac
 import struct
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import NamedTuple, Protocol
 
 import msgspec
@@ -51,7 +51,15 @@ from xxhash import xxh3_128, xxh3_128_digest
 from fleche.digest import Address, Digest, hash_threads
 from fleche.errors import CorruptParcel, SignatureError
 from fleche.parcel._codecs import CODECS, Decompressor
-from fleche.parcel._source import Buffer, FileSource, MemorySource, PrefixedFile, Source
+from fleche.parcel._source import (
+    BUFFERS,
+    Buffer,
+    FileSource,
+    JoinedSource,
+    MemorySource,
+    Source,
+    Stretch,
+)
 
 __all__ = [
     "ALIGNMENT",
@@ -64,9 +72,9 @@ __all__ = [
     "Section",
     "announces_file",
     "assemble",
-    "assemble_file",
     "check_signature",
     "checksum",
+    "checksum_of",
     "hash_bytes",
     "length_of",
     "sign",
@@ -258,6 +266,10 @@ class Parcel:
     def stored(self, index: int) -> Buffer:
         """Return the stored bytes of entry ``index``, perhaps as a view of them."""
         return self.source.read(self._offsets[index], self.sections[index].stored)
+
+    def stretch(self, index: int) -> Source:
+        """Return the stored bytes of entry ``index``, not read; this parcel is to stay open."""
+        return Stretch(self.source, self._offsets[index], self.sections[index].stored)
 
     def content(self, index: int, *, lazy: bool = False) -> Buffer:
         """Return the content of one section, checked, as memory that an object may own.
@@ -451,41 +463,35 @@ class _SectionCheck:
             raise CorruptParcel(f"{name}: its stream is not that of its variant")
 
 
-def assemble(head: Head, contents: Sequence[Buffer], keys: Sequence[bytes] = ()) -> Parcel:
+def assemble(head: Head, contents: Sequence[Buffer | Source], keys: Sequence[bytes] = ()) -> Parcel:
     """Lay out the stored bytes of the sections of ``head`` as a parcel, without a copy.
 
     Args:
         head: the head; its sections must describe ``contents``, with strong checksums if there are
             ``keys``.
-        contents: the stored bytes of each inline section in their order.
+        contents: the stored bytes of each inline section in their order; what is a source is not
+            read before the parcel is.
         keys: the first one, if any, signs.
     """
     parts = _begin(head, keys)
-    pieces: list[Buffer] = [parts.preamble]
+    pieces: list[Buffer | Source] = [parts.preamble]
     position = len(parts.preamble)
     inline = [at for at, entry in zip(parts.offsets, parts.sections, strict=True) if entry.inline]
+    streams = False
     for offset, content in zip(inline, contents, strict=True):
         if offset > position:
             pieces.append(bytes(offset - position))
-        size = memoryview(content).nbytes
+        if isinstance(content, BUFFERS):
+            size = memoryview(content).nbytes
+        else:
+            size, streams = content.size, True
         if size:
             pieces.append(content)
         position = offset + size
-    source = MemorySource([memoryview(piece).cast("B") for piece in pieces])
-    return Parcel(source, parts)
-
-
-def assemble_file(head: Head, path: str, keys: Sequence[bytes] = ()) -> Parcel:
-    """Lay out a parcel whose only section is the file at ``path``, which is not read before time.
-
-    Args:
-        head: the head; its stream must describe the file.
-        path: of a file that will not change.
-        keys: the first one, if any, signs.
-    """
-    parts = _begin(head, keys)
-    padding = bytes(parts.offsets[0] - len(parts.preamble))
-    return Parcel(PrefixedFile(parts.preamble + padding, path, head.stream.size), parts)
+    if streams:
+        return Parcel(JoinedSource(pieces), parts)
+    views = [memoryview(piece).cast("B") for piece in pieces]  # type: ignore[arg-type]
+    return Parcel(MemorySource(views), parts)
 
 
 def _begin(head: Head, keys: Sequence[bytes]) -> _Assembled:
@@ -507,7 +513,7 @@ def _short(address: str) -> str:
 
 
 def announces_file(begun: Buffer) -> bool:
-    """Return whether the first bytes of a parcel say that it is the content of a file.
+    """Return whether the first bytes of a parcel say that the content of a file is in it.
 
     Nothing is checked: who takes it for one in error loses time, not more.
     """
@@ -518,7 +524,8 @@ def announces_file(begun: Buffer) -> bool:
         head = _decode_head(begun[_PROLOGUE.size : _PROLOGUE.size + length])
     except (msgspec.MsgspecError, ValueError, RecursionError):
         return False
-    return head.serializer == BUFFER and bool(head.files)
+    sections = head.sections
+    return any(0 <= index < len(sections) and sections[index].inline for index in head.files)
 
 
 def length_of(begun: Buffer) -> int:
@@ -535,6 +542,14 @@ def hash_bytes(content: Buffer) -> bytes:
 def checksum(content: Buffer, *, strong: bool) -> bytes:
     """Return the checksum of a section: BLAKE3 in signed parcels, XXH3-128 in others."""
     return hash_bytes(content) if strong else xxh3_128_digest(content)
+
+
+def checksum_of(pieces: Iterable[Buffer], *, strong: bool) -> bytes:
+    """Return the same of what comes in pieces."""
+    hasher: Hasher = blake3(max_threads=blake3.AUTO) if strong else xxh3_128()
+    for piece in pieces:
+        hasher.update(piece)
+    return hasher.digest()
 
 
 def variant_of(stream: Buffer) -> bytes:

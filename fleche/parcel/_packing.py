@@ -30,13 +30,13 @@ from fleche.parcel._layout import (
     Parcel,
     Section,
     assemble,
-    assemble_file,
     checksum,
+    checksum_of,
     hash_bytes,
     variant_of,
 )
 from fleche.parcel._pickles import BUFFER_MIN, SERIALIZERS, Pickled, deserialize, serialize
-from fleche.parcel._source import Buffer, StreamSource, explained
+from fleche.parcel._source import BUFFERS, Buffer, Source, StreamSource, explained
 
 __all__ = [
     "PYTHON",
@@ -60,6 +60,9 @@ PYTHON = f"{sys.version_info[0]}.{sys.version_info[1]}"
 
 SHARED_MAX = 16
 """How many buffers of one value are kept apart, the largest: file systems run out of inodes."""
+
+_PIECE = 1 << 20
+"""Bytes that are read at a time of what is not in memory."""
 
 
 Content: TypeAlias = "memoryview | FileBytes"
@@ -111,13 +114,15 @@ def pack(
     """
     pickled = serialize(serializer, obj)
     strong = bool(keys)
-    parts: list[tuple[Section, Buffer]] = []
+    parts: list[tuple[Section, Buffer | Source]] = []
     for each in _contents(pickled, place):
         known = _known(each, buffers) if strong else None
-        if isinstance(each, FileBytes):
-            parts.append(_store(each.read(), None, strong=strong, known=known))
-        else:
+        if not isinstance(each, FileBytes):
             parts.append(_store(each, compression, strong=strong, known=known))
+        elif each.nbytes < BUFFER_MIN:
+            parts.append(_store(each.read(), compression, strong=strong, known=known))
+        else:
+            parts.append((_section_of(each, strong=strong), each.source))
     return _assembled(pickled, parts, serializer, digest, compression, keys)
 
 
@@ -152,7 +157,7 @@ def pack_parts(
         for each in contents
     ]
     apart = _largest(dict(zip(names, contents, strict=True)), SHARED_MAX)
-    parts: list[tuple[Section, Buffer]] = []
+    parts: list[tuple[Section, Buffer | Source]] = []
     for name, content in zip(names, contents, strict=True):
         if name in apart:
             section = Section(content.nbytes, 0, "", bytes.fromhex(name), inline=False)
@@ -166,7 +171,7 @@ def pack_parts(
 
 def _assembled(
     pickled: Pickled,
-    buffers: list[tuple[Section, Buffer]],
+    buffers: list[tuple[Section, Buffer | Source]],
     serializer: str,
     digest: str,
     compression: str | None,
@@ -175,7 +180,7 @@ def _assembled(
     strong = bool(keys)
     variant = variant_of(pickled.stream)
     stream = _store(pickled.stream, compression, strong=strong, weak=variant)
-    parts = [stream, *buffers]
+    parts: list[tuple[Section, Buffer | Source]] = [stream, *buffers]
     definitions = None
     if pickled.definitions:
         parts.append(_store(pickled.definitions, compression, strong=strong))
@@ -243,6 +248,12 @@ def _store(
     return Section(size, stored_size, codec, found or checksum(stored, strong=strong)), stored
 
 
+def _section_of(content: FileBytes, *, strong: bool) -> Section:
+    """Return the entry of a section that holds a file as it is."""
+    found = bytes.fromhex(content.name) if strong else content.weak
+    return Section(content.nbytes, content.nbytes, "", found)
+
+
 def pack_buffer(
     content: Buffer | FileBytes,
     digest: str,
@@ -260,10 +271,9 @@ def pack_buffer(
         keys: secrets; the first one signs.
     """
     if isinstance(content, FileBytes):
-        found = bytes.fromhex(digest) if keys else content.weak
-        section = Section(content.nbytes, content.nbytes, "", found)
+        section = _section_of(content, strong=bool(keys))
         head = Head(serializer=BUFFER, digest=str(digest), stream=section, files=(0,))
-        return assemble_file(head, content.path, keys)
+        return assemble(head, [content.source], keys)
     section, stored = _store(content, compression, strong=bool(keys), known=digest)
     return assemble(Head(serializer=BUFFER, digest=str(digest), stream=section), [stored], keys)
 
@@ -446,14 +456,15 @@ def inline(parcel: Parcel, buffers: Mapping[Digest, Parcel], keys: Sequence[byte
         parcel.check_signature(keys)
     strong = bool(keys)
     sections: list[Section] = []
-    contents: list[Buffer] = []
+    contents: list[Buffer | Source] = []
     for index, entry in enumerate(parcel.sections):
-        held = parcel if entry.inline else _held(parcel, entry, buffers, keys)
-        section = entry if entry.inline else held.head.stream
-        content = held.stored(index if entry.inline else 0)
+        held, place = (parcel, index) if entry.inline else (_held(parcel, entry, buffers, keys), 0)
+        section = held.sections[place]
+        streams = index in parcel.head.files
+        content = held.stretch(place) if streams else held.stored(place)
         if held.signed != strong:
-            found = checksum(content, strong=strong)
-            section = msgspec.structs.replace(section, checksum=found)
+            pieces = [content] if isinstance(content, BUFFERS) else content.chunks(_PIECE)
+            section = msgspec.structs.replace(section, checksum=checksum_of(pieces, strong=strong))
         sections.append(section)
         contents.append(content)
     count = len(parcel.head.buffers) + 1

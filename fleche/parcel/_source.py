@@ -14,19 +14,25 @@ from fleche._util import override
 from fleche.errors import CorruptParcel, StorageError
 
 __all__ = [
+    "BUFFERS",
     "LARGE",
     "Buffer",
     "FileSource",
+    "JoinedSource",
     "MemorySource",
-    "PrefixedFile",
     "Seen",
     "Source",
     "StreamSource",
+    "Stretch",
+    "UnopenedFile",
     "allocate",
     "explained",
 ]
 
 Buffer: TypeAlias = bytes | bytearray | memoryview
+BUFFERS = (bytes, bytearray, memoryview)
+"""What a :data:`Buffer` is, to tell it from a :class:`Source`."""
+
 Seen: TypeAlias = Callable[[Buffer], object]
 """Is called with each piece of what is read, while it is hot."""
 
@@ -204,11 +210,18 @@ class FileSource(Source):
     open one keeps its content. A disk that fails while it is read is a :class:`StorageError`.
     """
 
-    def __init__(self, path: str, *, mmap: bool = False) -> None:
-        """Open ``path``; with ``mmap``, :meth:`take` returns copy-on-write pages of the file."""
+    def __init__(self, path: str, descriptor: int | None = None, *, mmap: bool = False) -> None:
+        """Open ``path``.
+
+        Args:
+            path: of the file.
+            descriptor: of the same file, open elsewhere, where it may be closed; ``path`` is then
+                but a name.
+            mmap: let :meth:`take` return copy-on-write pages of the file.
+        """
         self.name = path
         self.mapped = mmap
-        self._file = FileIO(path, "rb")
+        self._file = FileIO(path if descriptor is None else os.dup(descriptor), "rb")
         self.size = os.fstat(self._file.fileno()).st_size
 
     @override
@@ -261,43 +274,33 @@ class FileSource(Source):
             self.close()
 
 
-class PrefixedFile(Source):
-    """A few bytes in memory, then a file, which is opened when it is read.
+class UnopenedFile(Source):
+    """Bytes of a file that is opened whenever it is read.
 
     The file must not change meanwhile; if it is shorter than it was, that is an error.
     """
 
     mapped = False
 
-    def __init__(self, prefix: bytes, path: str, size: int) -> None:
-        """Put ``prefix`` before the ``size`` bytes of the file at ``path``."""
+    def __init__(self, path: str, size: int, owner: object = None) -> None:
+        """Read the ``size`` bytes of the file at ``path``, which stays as long as ``owner``."""
         self.name = path
-        self._prefix = prefix
-        self.size = len(prefix) + size
+        self.size = size
+        self._owner = owner
 
     def read(self, offset: int, size: int) -> Buffer:
         """Return a fresh buffer."""
-        start = offset - len(self._prefix)
-        begun = self._prefix[offset : offset + size]
-        if len(begun) == size:
-            return begun
         with explained("read", self.name), contextlib.closing(FileSource(self.name)) as file:
-            rest = file.read(max(0, start), size - len(begun))
-        return b"".join((begun, rest)) if begun else rest
+            return file.read(offset, min(size, self.size - offset))
 
     @override
     def take(self, offset: int, size: int, seen: Seen | None = None) -> Buffer:
-        found = allocate(max(0, min(size, self.size - offset)))
-        found[:] = self.read(offset, size)
-        if seen:
-            seen(found)
-        return found
+        return _collect(self, offset, size, seen)
 
     def chunks(self, size: int) -> Iterator[Buffer]:
-        """Yield the prefix, then fresh buffers, one at a time in memory."""
-        yield self._prefix
+        """Yield fresh buffers, one at a time in memory."""
+        done = 0
         with explained("read", self.name), contextlib.closing(FileSource(self.name)) as file:
-            done = len(self._prefix)
             for piece in file.chunks(size):
                 done += len(piece)
                 yield piece
@@ -309,6 +312,92 @@ class PrefixedFile(Source):
 
     def close(self) -> None:
         """Nothing is held."""
+
+
+class Stretch(Source):
+    """A part of the bytes of another source, which is closed with it if it is ``owned``."""
+
+    mapped = False
+
+    def __init__(self, source: Source, offset: int, size: int, *, owned: bool = False) -> None:
+        """Read the ``size`` bytes from ``offset`` of ``source``."""
+        self.name = source.name
+        self.size = size
+        self._source = source
+        self._offset = offset
+        self._owned = owned
+
+    def read(self, offset: int, size: int) -> Buffer:
+        """Return what the source returns for it."""
+        return self._source.read(self._offset + offset, max(0, min(size, self.size - offset)))
+
+    @override
+    def take(self, offset: int, size: int, seen: Seen | None = None) -> Buffer:
+        return self._source.take(self._offset + offset, max(0, min(size, self.size - offset)), seen)
+
+    def chunks(self, size: int) -> Iterator[Buffer]:
+        """Yield what the source returns, one piece at a time."""
+        return (self.read(start, size) for start in range(0, self.size, size))
+
+    def opened(self) -> None:
+        """Close the source, if it is owned."""
+        self.close()
+
+    def close(self) -> None:
+        """Close the source, if it is owned."""
+        if self._owned:
+            self._source.close()
+
+
+class JoinedSource(Source):
+    """Bytes in memory and of other sources, one after the other; those stay open."""
+
+    name = "parcel"
+    mapped = False
+
+    def __init__(self, parts: Sequence[Buffer | Source]) -> None:
+        """Read ``parts`` as if they lay side by side."""
+        self._parts: list[Source] = [
+            MemorySource((memoryview(part).cast("B"),)) if isinstance(part, BUFFERS) else part
+            for part in parts
+        ]
+        self.size = sum(part.size for part in self._parts)
+
+    def read(self, offset: int, size: int) -> Buffer:
+        """Return what one part returns, or a copy where it lies in several."""
+        found: list[Buffer] = []
+        for part in self._parts:
+            if offset < part.size and size:
+                found.append(part.read(offset, min(size, part.size - offset)))
+                size -= len(found[-1])
+            offset = max(0, offset - part.size)
+        return found[0] if len(found) == 1 else b"".join(found)
+
+    @override
+    def take(self, offset: int, size: int, seen: Seen | None = None) -> Buffer:
+        return _collect(self, offset, size, seen)
+
+    def chunks(self, size: int) -> Iterator[Buffer]:
+        """Yield what the parts yield."""
+        for part in self._parts:
+            yield from part.chunks(size)
+
+    def opened(self) -> None:
+        """Nothing is held that could be spent."""
+
+    def close(self) -> None:
+        """Nothing is held; the parts are their owners'."""
+
+
+def _collect(source: Source, offset: int, size: int, seen: Seen | None) -> memoryview:
+    """Return memory of its own with what is read from ``source``, a piece at a time."""
+    memory = allocate(max(0, min(size, source.size - offset)))
+    for start in range(0, len(memory), LARGE):
+        piece = source.read(offset + start, min(LARGE, len(memory) - start))
+        if seen:
+            seen(piece)
+        memory[start : start + len(piece)] = piece
+    return memory
 
 
 class StreamSource(Source):

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
+from io import BytesIO
 from typing import Any, BinaryIO
 
 import h5py
@@ -12,7 +13,7 @@ import numpy as np
 
 from fleche.digest import digest
 from fleche.errors import ParcelError, StorageError, UnpackError
-from fleche.parcel import Buffer, MemorySource, Packing, Parcel
+from fleche.parcel import Buffer, FileSource, MemorySource, Packing, Parcel, Source, Stretch
 from fleche.storage.hdf5 import _layout as layout
 from fleche.storage.hdf5._arrays import from_dataset
 from fleche.storage.hdf5._layout import BLOCK
@@ -24,15 +25,13 @@ from fleche.storage.hdf5._plain import (
     read_bytes,
     read_plain,
     read_uniform,
-    write_bytes,
+    write_parcel,
 )
 from fleche.storage.hdf5._write import Writer
 
 __all__ = ["read_document", "write_document"]
 
 log = logging.getLogger("fleche.storage")
-
-_PARCEL = "parcel"
 
 
 def write_document(file: BinaryIO, item: Parcel, packing: Packing, filters: Filters) -> None:
@@ -46,11 +45,13 @@ def write_document(file: BinaryIO, item: Parcel, packing: Packing, filters: Filt
         value = packing.unpack(item)
     except UnpackError as error:
         log.warning("stored unopened, so that HDF5 tools see only its bytes: %s", error)
-        _write_parcel(file, b"".join(item.checked_chunks()), filters)
+        with _created(file) as root:
+            _write_parcel(root, layout.VALUE, item, item.checked_chunks(), filters)
         return
     if not _write_native(file, value, item.head.digest, packing, filters):
         again = replace(packing, serializer=item.head.serializer).pack(value, item.head.digest)
-        _write_parcel(file, again.tobytes(), filters)
+        with _created(file) as root:
+            _write_parcel(root, layout.VALUE, again, again.chunks(), filters)
 
 
 def read_document(file: BinaryIO, name: str, digest_: str, packing: Packing) -> Parcel:
@@ -63,9 +64,9 @@ def read_document(file: BinaryIO, name: str, digest_: str, packing: Packing) -> 
     try:
         with h5py.File(file, "r") as root:
             node = root[layout.VALUE]
-            if node.attrs[layout.TYPE] == _PARCEL:
-                return _as_parcel(read_bytes(node), name)
-            value = _read_native(root, packing)
+            if node.attrs[layout.TYPE] == layout.PARCEL:
+                return _parcel_in(node, file, name)
+            value = _read_native(root, file, packing)
     except (MemoryError, ParcelError) as error:
         if isinstance(error, UnpackError):
             raise UnpackError(f"{name}: {error}") from error
@@ -90,10 +91,10 @@ def _write_native(
             if not writer.is_whole() or any(part is value for part in writer.opaque):
                 return False
             if writer.opaque:
-                packed = packing.pack(writer.opaque).tobytes()
-                write_bytes(root, layout.OPAQUE, packed, _PARCEL, filters)
+                packed = packing.pack(writer.opaque)
+                _write_parcel(root, layout.OPAQUE, packed, packed.chunks(), filters)
         with h5py.File(file, "r") as root:
-            again = _read_native(root, packing)
+            again = _read_native(root, file, packing)
         return type(again) is type(value) and _is_same(again, value, name)
     except (MemoryError, StorageError):
         raise
@@ -107,15 +108,32 @@ def _is_same(again: Any, value: Any, name: str) -> bool:
     return found == name or found == digest(value)
 
 
-def _read_native(root: Any, packing: Packing) -> Any:
+def _read_native(root: Any, file: BinaryIO, packing: Packing) -> Any:
     return Reader(
-        root, lambda data: list(packing.unpack(Parcel.from_bytes(data, owned=True)))
+        root, lambda dataset: list(packing.unpack(_parcel_in(dataset, file, dataset.name)))
     ).read()
 
 
-def _write_parcel(file: BinaryIO, content: Buffer, filters: Filters) -> None:
-    with _created(file) as root:
-        write_bytes(root, layout.VALUE, content, _PARCEL, filters)
+def _write_parcel(
+    root: Any, name: str, parcel: Parcel, chunks: Iterable[Buffer], filters: Filters
+) -> None:
+    """Write the bytes of a parcel; where files are in it, in one place, to be read in pieces."""
+    write_parcel(root, name, chunks, parcel.nbytes, {} if parcel.head.files else filters)
+
+
+def _parcel_in(dataset: Any, file: BinaryIO, name: str) -> Parcel:
+    """Return the parcel in ``dataset``, which need not stay open.
+
+    What lies on a disk in one place is not read before the parcel is, and not by HDF5.
+    """
+    offset = dataset.id.get_offset()
+    source: Source
+    if offset is None or isinstance(file, BytesIO):
+        source = MemorySource((memoryview(read_bytes(dataset)),), owned=True)
+        source.name = name
+    else:
+        source = Stretch(FileSource(name, file.fileno()), offset, dataset.size, owned=True)
+    return Parcel(source)
 
 
 def _created(file: BinaryIO) -> Any:
@@ -124,24 +142,18 @@ def _created(file: BinaryIO) -> Any:
     return h5py.File(file, "w", userblock_size=BLOCK)
 
 
-def _as_parcel(content: bytearray, name: str) -> Parcel:
-    source = MemorySource((memoryview(content),), owned=True)
-    source.name = name
-    return Parcel(source)
-
-
 class Reader:
     """Builds the value of one file.
 
     Args:
         file: the open file, its bytes checked.
-        unpack: makes a list from the bytes in ``/opaque``.
+        unpack: makes a list from the parcel in ``/opaque``.
     """
 
-    def __init__(self, file: Any, unpack: Callable[[bytearray], list[Any]]) -> None:
+    def __init__(self, file: Any, unpack: Callable[[Any], list[Any]]) -> None:
         self._file = file
         self._shared: dict[Any, Any] | None = {} if layout.SHARED in file.attrs else None
-        self._opaque = unpack(read_bytes(file[layout.OPAQUE])) if layout.OPAQUE in file else []
+        self._opaque = unpack(file[layout.OPAQUE]) if layout.OPAQUE in file else []
         self._makers: dict[str, Callable[[Any, dict[str, Any]], Any]] = {
             **dict.fromkeys(_SEQUENCES, self._make_sequence),
             **dict.fromkeys(("dataclass", "namedtuple"), self._make_instance),

@@ -67,6 +67,7 @@ __all__ = [
     "LAYOUT",
     "OPAQUE",
     "ORDER",
+    "PARCEL",
     "SHAPE",
     "SHARED",
     "TYPE",
@@ -81,6 +82,7 @@ __all__ = [
 ]
 
 VALUE, OPAQUE, SHARED = "value", "opaque", "shared"
+PARCEL = "parcel"
 TYPE, ITEMS, LAYOUT, CLASS = "type", "items", "layout", "class"
 DTYPE, ORDER, SHAPE = "dtype", "order", "shape"
 

@@ -7,7 +7,7 @@ import dataclasses
 import importlib
 import sys
 import types
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from typing import Any, TypeAlias
 
@@ -35,6 +35,7 @@ __all__ = [
     "state_of",
     "write_bytes",
     "write_data",
+    "write_parcel",
     "write_plain",
     "write_uniform",
 ]
@@ -61,6 +62,20 @@ def write_data(
 def write_bytes(group: Any, name: str, content: Buffer, kind: str, filters: Filters) -> None:
     """Store ``content`` as a dataset of uint8."""
     write_data(group, name, np.frombuffer(content, np.uint8), kind, filters)
+
+
+def write_parcel(
+    group: Any, name: str, chunks: Iterable[Buffer], size: int, filters: Filters
+) -> None:
+    """Store the ``size`` bytes of a parcel as a dataset of uint8, piece by piece."""
+    dataset = group.create_dataset(name, shape=(size,), dtype=np.uint8, **filters)
+    position = 0
+    for chunk in chunks:
+        piece = np.frombuffer(chunk, np.uint8)
+        if piece.size:
+            dataset.write_direct(piece, dest_sel=np.s_[position : position + piece.size])
+        position += piece.size
+    dataset.attrs[layout.TYPE] = layout.PARCEL
 
 
 def read_bytes(dataset: Any) -> bytearray:

@@ -14,7 +14,7 @@ import msgspec
 from fleche._util import expand_path, override
 from fleche.digest import Address
 from fleche.errors import CorruptParcel, ParcelError
-from fleche.parcel import Packing, Parcel, explained
+from fleche.parcel import Packing, Parcel, StreamSource, explained, spool
 from fleche.storage._base import BufferRefs, Capabilities, ValueStorage
 from fleche.storage.file import FileEntries, Files
 from fleche.storage.hdf5._document import read_document, write_document
@@ -96,7 +96,7 @@ class ValueHdf5(FileEntries[Parcel], ValueStorage):
         A parcel that cannot be opened here, because it needs a module or another Python, is stored
         as it is, with a warning.
         """
-        for key, parcel in items:
+        for key, parcel in map(_on_disk, items):
             if self.packing.keys:
                 parcel.check_signature(self.packing.keys)
             name = parcel.head.digest
@@ -219,6 +219,14 @@ class ValueHdf5(FileEntries[Parcel], ValueStorage):
                 yield file
 
 
+def _on_disk(item: tuple[str, Parcel]) -> tuple[str, Parcel]:
+    """Return an item whose parcel need not be collected in memory if files are in it."""
+    key, parcel = item
+    if parcel.head.files and isinstance(parcel.source, StreamSource):
+        return key, spool(parcel.source)
+    return item
+
+
 def _filters(compress: Compress) -> dict[str, Any]:
     """Return what ``create_dataset`` is told; HDF5 itself chooses the chunks."""
     if compress is None:
@@ -284,6 +292,10 @@ class Scratch(RawIOBase):
     @override
     def readable(self) -> bool:
         return True
+
+    @override
+    def fileno(self) -> int:
+        return self._file.fileno()
 
     @override
     def seek(self, offset: int, whence: int = 0) -> int:
