@@ -8,6 +8,7 @@ template that records match or not.
 """
 
 from fleche.call._entry import SMALL, CallEntry, decode_entry, encode_entry
+from fleche.call._lineage import CallTree
 from fleche.call._live import MISSING, Call, LazyArguments, LazyCall, Opener, refer
 from fleche.call._record import (
     KEY_PARTS,
@@ -32,6 +33,7 @@ __all__ = [
     "Call",
     "CallEntry",
     "CallRecord",
+    "CallTree",
     "Condition",
     "LazyArguments",
     "LazyCall",

@@ -14,6 +14,7 @@ from typing import Any, Literal, TypeAlias
 
 import msgspec
 
+from fleche.call._live import LazyCall
 from fleche.call._record import CallRecord, Scalar, ValueRef, Version, as_plain, plain_metadata
 from fleche.digest import Digest, digest
 
@@ -118,6 +119,8 @@ class QueryCall(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         arguments: a condition for each argument named.
         result: a condition on the result.
         metadata: conditions by collector and field, ``{"runtime": {"host": ...}}``.
+        uses: groups of digests, or of beginnings of some. A call meets a group that names one of
+            its arguments, or one of the calls that it made.
     """
 
     name: str | None = None
@@ -127,6 +130,7 @@ class QueryCall(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     arguments: dict[str, Condition] = {}
     result: Condition | None = None
     metadata: dict[str, dict[str, Condition]] = {}
+    uses: tuple[tuple[str, ...], ...] = ()
 
     def __post_init__(self) -> None:
         for name in ("name", "module", "code"):
@@ -158,12 +162,18 @@ class QueryCall(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         arguments: Mapping[str, Any] | None = None,
         result: Any = msgspec.UNSET,
         metadata: Mapping[str, Mapping[str, Any]] | None = None,
+        uses: Any = msgspec.UNSET,
     ) -> QueryCall:
         """Build a template from values as a person writes them.
 
         An argument or result may be a :class:`Condition`, a :class:`~fleche.digest.Digest` (perhaps
         short), or any value, which is then compared by its digest. A metadata field may be a
         :class:`Condition` or a plain value.
+
+        What a call ``uses`` is a value that it got as an argument, or a call that it made: given as
+        the value, as a digest or key (perhaps short), or as a :class:`LazyCall`, which stands for
+        itself and for its result. A result that is small and plain tells nothing, since many calls
+        get the same number.
 
         Raises:
             Indigestible: a value has no digest.
@@ -176,6 +186,7 @@ class QueryCall(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
             arguments={} if arguments is None else arguments,  # type: ignore[arg-type]
             result=None if result is msgspec.UNSET else _by_digest(result),
             metadata={} if metadata is None else metadata,  # type: ignore[arg-type]
+            uses=() if uses is msgspec.UNSET else (_used(uses),),
         )
 
     def merged(self, other: QueryCall) -> QueryCall:
@@ -192,7 +203,8 @@ class QueryCall(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         for collector, fields in other.metadata.items():
             path = f"metadata[{collector!r}]"
             metadata[collector] = _both(path, metadata.get(collector, {}), fields)
-        return msgspec.structs.replace(self, **changes, metadata=metadata)
+        uses = tuple(dict.fromkeys((*self.uses, *other.uses)))
+        return msgspec.structs.replace(self, **changes, metadata=metadata, uses=uses)
 
     def matches(self, record: CallRecord) -> bool:
         """Return whether ``record``, a finished call, matches."""
@@ -215,7 +227,23 @@ class QueryCall(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
                 for collector, fields in self.metadata.items()
                 for field, wanted in fields.items()
             )
+            and all(_is_used(group, record) for group in self.uses)
         )
+
+
+def _used(value: Any) -> tuple[str, ...]:
+    """Return the digests of a group: which of them a call uses does not matter."""
+    if isinstance(value, LazyCall):
+        result = value.record.result
+        tells = result is not None and not result.is_literal
+        return (str(value.key), str(result.digest)) if result and tells else (str(value.key),)
+    return (str(value if isinstance(value, Digest) else digest(value)),)
+
+
+def _is_used(group: tuple[str, ...], record: CallRecord) -> bool:
+    return any(ref.digest.startswith(group) for ref in record.arguments.values()) or any(
+        child.startswith(group) for child in record.children
+    )
 
 
 def _pattern(pattern: str | None, found: str | None) -> bool:

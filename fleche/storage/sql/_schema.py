@@ -2,9 +2,9 @@
 
 The entry of a call is kept whole in ``fleche_calls.entry``, with its checksum; that is the truth.
 Everything else is there to search by, in columns that any SQL client can read: a row of
-``fleche_functions`` for each function, and one of ``fleche_facts`` for each argument, result and
-field of metadata of a call. A plain value takes three columns: its kind, its number and its text
-(see :func:`columns_of`).
+``fleche_functions`` for each function, and one of ``fleche_facts`` for each argument, result, field
+of metadata and call inside of a call. A plain value takes three columns: its kind, its number and
+its text (see :func:`columns_of`).
 
 In SQLite the facts of calls are written for many calls at once, which costs a small part of what
 they would cost with each call. ``fleche_meta`` says up to which call they are there (``indexed``);
@@ -38,7 +38,7 @@ __all__ = [
     "tables_of",
 ]
 
-SCHEMA = 3
+SCHEMA = 4
 """The version of the tables."""
 
 LONGEST_TEXT = 500
@@ -193,6 +193,8 @@ def facts_of(call: int, entry: CallEntry) -> Iterator[dict[str, Any]]:
             "variant": address.variant or None,
             "held": 1,
         }
+    for number, child in enumerate(record.children):
+        yield {**_fact(call, f"child/{number}", msgspec.UNSET), "digest": str(child)}
     if record.version is not None:
         yield _fact(call, "version", record.version)
     for collector, fields in record.metadata.items():
