@@ -376,7 +376,7 @@ class BaseCache:
             template: a ready template.
             fields: further conditions, the arguments of :meth:`QueryCall.of`: ``name=``,
                 ``module=``, ``version=``, ``code=``, ``arguments={...}``, ``result=``,
-                ``metadata={...}``.
+                ``metadata={...}``, ``uses=``, ``since=``, ``until=``.
 
         Raises:
             TypeError: ``template`` is no template, or a field is not what it should be.
@@ -391,9 +391,21 @@ class BaseCache:
             if entry is not None:
                 yield LazyCall(key, entry, self)
 
-    def table(self, template: QueryCall | None = None, **fields: Any) -> Table:
-        """Return the table of the matching calls: ``query(...).table()``."""
-        return self.query(template, **fields).table()
+    def table(
+        self,
+        template: QueryCall | None = None,
+        *,
+        columns: Iterable[str] | None = None,
+        **fields: Any,
+    ) -> Table:
+        """Return the table of the matching calls, the newest first: ``query(...).table(columns)``.
+
+        ``metadata=True`` shows all metadata; any other value is a condition on them.
+        """
+        with_metadata = fields.get("metadata") is True
+        if with_metadata:
+            del fields["metadata"]
+        return self.query(template, **fields).table(columns, metadata=with_metadata)
 
     def transfer(
         self,

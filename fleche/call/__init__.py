@@ -24,7 +24,7 @@ from fleche.call._record import (
     plain_version,
 )
 from fleche.call._summary import Summary, add_summary, summarize
-from fleche.call._template import Condition, QueryCall, between, like, one_of, where
+from fleche.call._template import Condition, Moment, QueryCall, between, like, one_of, where
 
 __all__ = [
     "KEY_PARTS",
@@ -37,6 +37,7 @@ __all__ = [
     "Condition",
     "LazyArguments",
     "LazyCall",
+    "Moment",
     "Opener",
     "QueryCall",
     "Scalar",

@@ -8,19 +8,24 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Mapping
+from datetime import date, datetime, timedelta
 from fnmatch import fnmatchcase
 from functools import partial
 from typing import Any, Literal, TypeAlias
 
 import msgspec
 
+from fleche._amounts import as_moment
 from fleche.call._live import LazyCall
 from fleche.call._record import CallRecord, Scalar, ValueRef, Version, as_plain, plain_metadata
 from fleche.digest import Digest, digest
 
-__all__ = ["Condition", "Operator", "QueryCall", "between", "like", "one_of", "where"]
+__all__ = ["Condition", "Moment", "Operator", "QueryCall", "between", "like", "one_of", "where"]
 
 Operator: TypeAlias = Literal["=", "!=", "<", "<=", ">", ">=", "between", "in", "like", "digest"]
+
+Moment: TypeAlias = datetime | date | timedelta | str
+"""A date, or how long ago: ``datetime``, ``timedelta``, ``"2026-01-31"``, ``"2d"``."""
 
 _SCALARS = (type(None), bool, int, float, str)
 _COMPARE = {"<": operator.lt, "<=": operator.le, ">": operator.gt, ">=": operator.ge}
@@ -163,6 +168,8 @@ class QueryCall(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         result: Any = msgspec.UNSET,
         metadata: Mapping[str, Mapping[str, Any]] | None = None,
         uses: Any = msgspec.UNSET,
+        since: Moment | None = None,
+        until: Moment | None = None,
     ) -> QueryCall:
         """Build a template from values as a person writes them.
 
@@ -175,9 +182,27 @@ class QueryCall(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         itself and for its result. A result that is small and plain tells nothing, since many calls
         get the same number.
 
+        Calls ``since`` a moment, and ``until`` another, are those that began then, by their
+        metadata ``runtime.started``: a date (local, if it has no zone), as ISO-8601 text too, or
+        how long ago, as a :class:`~datetime.timedelta` or as ``"30s"``, ``"15m"``, ``"6h"``,
+        ``"2d"``, ``"1w"``.
+
         Raises:
             Indigestible: a value has no digest.
+            ValueError: a text is no moment, or when the calls began is said twice.
         """
+        if since is not None or until is not None:
+            began = {"runtime": {"started": _span(since, until)}}
+            return cls.of(
+                name=name,
+                module=module,
+                version=version,
+                code=code,
+                arguments=arguments,
+                result=result,
+                metadata=metadata,
+                uses=uses,
+            ).merged(cls.of(metadata=began))
         return cls(
             name=name,
             module=module,
@@ -229,6 +254,18 @@ class QueryCall(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
             )
             and all(_is_used(group, record) for group in self.uses)
         )
+
+
+def _span(since: Moment | None, until: Moment | None) -> Condition:
+    """Return the condition on the text by which the metadata say when a call began."""
+    low, high = (each if each is None else _stamp(each) for each in (since, until))
+    if low is None:
+        return Condition("<=", high)
+    return Condition(">=", low) if high is None else Condition("between", [low, high])
+
+
+def _stamp(moment: Moment) -> str:
+    return as_moment(moment).isoformat(timespec="microseconds")
 
 
 def _used(value: Any) -> tuple[str, ...]:

@@ -133,16 +133,22 @@ class CachedFunction(Transparent, Generic[P, R]):
         return run_body(Computation(invocation, Flight()), spec)  # type: ignore[no-any-return]
 
     def query(self, /, **fields: Any) -> QueryIterator:
-        """Return the stored calls of this function: ``query(arguments={"x": 3})``.
+        """Return the stored calls of this function: ``query(x=3, y=between(0, 1), since="2d")``.
 
         Args:
-            fields: further conditions, as for :meth:`fleche.caches.BaseCache.query`.
+            fields: by the name of a parameter what the argument was. A number counts by what it is
+                worth, whatever its type; anything else by its digest. Or a condition of
+                :mod:`fleche.call`. Other names are those of :meth:`fleche.call.QueryCall.of`:
+                ``since=``, ``until=``, ``metadata=``, ``result=``, ``uses=``, ``arguments=`` (every
+                value by its digest), ... A parameter of such a name comes first.
+
+        Raises:
+            TypeError: there is no parameter of that name, or a value is a function.
+            Indigestible: a value has no digest.
         """
-        spec = self.spec
-        fields.setdefault("name", spec.info.name)
-        if spec.options.hash_module:
-            fields.setdefault("module", spec.info.module)
-        return spec.cache().query(**fields)
+        from fleche.decorator._search import template_of
+
+        return self.spec.cache().query(template_of(self.spec, fields))
 
     def bind(
         self,
