@@ -211,4 +211,4 @@ class BatchCache(BaseCache):
         """Look into ``inner``, and save there; one call at a time, if not ``together``."""
         self.batch = BatchBackend(inner.backend, together=together)
         super().__init__(self.batch)
-        self.sender, self.slot = inner.sender, inner.slot
+        self.sender, self.slot, self.counter = inner.sender, inner.slot, inner.counter
