@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from fleche.function import Content, Ignored, Required, Unordered
     from fleche.metadata import Environment, Git, MetaData, Runtime, Tags
     from fleche.parcel import File
-    from fleche.state import cache, meta, project, tags
+    from fleche.state import cache, meta, open, project, tags
 
 __all__ = [
     "AmbiguousDigestError",
@@ -80,6 +80,7 @@ __all__ = [
     "digest",
     "fleche",
     "meta",
+    "open",
     "project",
     "tags",
     "wrap_executor",
@@ -95,7 +96,7 @@ _HOMES = {
     "fleche.function": ("Content", "Ignored", "Required", "Unordered"),
     "fleche.metadata": ("Environment", "Git", "MetaData", "Runtime", "Tags"),
     "fleche.parcel": ("File",),
-    "fleche.state": ("cache", "meta", "project", "tags"),
+    "fleche.state": ("cache", "meta", "open", "project", "tags"),
 }
 _ERRORS = (
     *("AmbiguousDigestError", "ConfigError", "CorruptParcel", "FlecheError", "Indigestible"),

@@ -6,11 +6,14 @@ import math
 import re
 from datetime import date, datetime, time, timedelta, timezone
 
-__all__ = ["as_age", "as_bytes", "as_moment"]
+__all__ = ["as_age", "as_bytes", "as_moment", "shown_bytes", "shown_seconds"]
 
-_SECONDS = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0, "w": 604800.0, "y": 365.25 * 86400.0}
-_AGE = re.compile(r"(\d+(?:\.\d+)?)\s*([smhdwy])")
+_SECONDS = {"s": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0, "d": 86400.0, "w": 604800.0}
+_SECONDS.update({"mo": 30 * 86400.0, "y": 365 * 86400.0})
+_AGE = re.compile(r"(\d+(?:\.\d+)?)\s*(min|mo|[smhdwy])")
 _SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([kmgtp]?)(i?)b?", re.IGNORECASE)
+_UNITS = ((86400.0, "d"), (3600.0, "h"), (60.0, "min"), (1.0, "s"), (1e-3, "ms"), (1e-6, "us"))
+_PREFIXES = ("bytes", "kB", "MB", "GB", "TB", "PB")
 _POWERS = {"": 0, "k": 1, "m": 2, "g": 3, "t": 4, "p": 5}
 
 
@@ -30,8 +33,8 @@ def as_age(given: timedelta | str | float) -> timedelta:
         parts = _AGE.findall(text)
         if not parts or _AGE.sub("", text).strip():
             raise ValueError(
-                f"{given!r} is no time: numbers with a unit are, s, m (minutes), h, d, w or y, as "
-                "in '30d' or '1h30m'"
+                f"{given!r} is no time: numbers with a unit are, s, m or min, h, d, w, mo or y, "
+                "as in '30d' or '1h30m'"
             )
         found = timedelta(seconds=sum(float(number) * _SECONDS[unit] for number, unit in parts))
     elif isinstance(given, int | float) and not isinstance(given, bool) and math.isfinite(given):
@@ -96,3 +99,20 @@ def as_bytes(given: int | str) -> int:
         raise ValueError(f"{given!r} is no size: '20GB', '512MiB' and 1000 are")
     base = 1024 if found[3] else 1000
     return round(float(found[1]) * float(base) ** _POWERS[found[2].lower()])
+
+
+def shown_seconds(seconds: float) -> str:
+    """Return a time in the unit that suits it."""
+    for size, unit in _UNITS:
+        if seconds >= size:
+            return f"{seconds / size:.3g} {unit}"
+    return "0 s"
+
+
+def shown_bytes(number: float) -> str:
+    """Return a size in the unit that suits it."""
+    for unit in _PREFIXES[:-1]:
+        if number < 1000:
+            return f"{number:.3g} {unit}"
+        number /= 1000
+    return f"{number:.3g} {_PREFIXES[-1]}"

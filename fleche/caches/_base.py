@@ -253,6 +253,34 @@ class BaseCache:
         self.check_writable("evict")
         return sum(self.backend.evict(list(keys)))
 
+    def clear(self) -> int:
+        """Forget all calls; return how many there were.
+
+        Large values that they leave behind stay until :meth:`gc`. ``query(...).evict()`` forgets
+        some of the calls.
+
+        Raises:
+            Rejected: this cache is read-only.
+        """
+        return self.query().evict()
+
+    def __contains__(self, key: object) -> bool:
+        """Return whether a call, of this key, can be answered from here, or a value is here."""
+        key = getattr(key, "key", key)
+        if not isinstance(key, str):
+            raise TypeError(
+                f"{key!r} in cache: a key is asked for, as function.digest(...) returns it"
+            )
+        return self.contains(key)
+
+    def __len__(self) -> int:
+        """Return how many finished calls there are; to count them, their records are read."""
+        return len(self.query())
+
+    def __bool__(self) -> bool:
+        """Return that this is a cache; an empty one is, too."""
+        return True
+
     # -- values ------------------------------------------------------------------------------------
 
     def load_value(self, digest: Digest | str) -> Any:

@@ -336,6 +336,8 @@ class _Search:
                 self._dangling.setdefault(key, here[key])
             if depth and whole:
                 stack.copy_down(depth, whole)
+            layer.count("hits", len(whole))
+            layer.count("misses", len(self.rest) - len(whole))
             self._found.update(whole)
             self.rest = [key for key in self.rest if key not in whole]
 
@@ -402,7 +404,8 @@ class CacheStack(BaseCache):
     Values are packed, signed and opened as the first layer says.
 
     Attributes:
-        layers: the caches, the nearest first.
+        layers: the caches, the nearest first. ``counts()`` of each says how often it was asked, and
+            had the result.
     """
 
     backend: StackBackend

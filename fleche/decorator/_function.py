@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from fleche.caches import BaseCache, QueryIterator
     from fleche.decorator._bound import BoundWrapper
     from fleche.decorator._explain import Explanation
+    from fleche.decorator._stats import FunctionStats
     from fleche.metadata import MetaData
 
 __all__ = ["BoundMethod", "CachedFunction", "Wrapper"]
@@ -149,6 +150,28 @@ class CachedFunction(Transparent, Generic[P, R]):
         from fleche.decorator._search import template_of
 
         return self.spec.cache().query(template_of(self.spec, fields))
+
+    def stats(self) -> FunctionStats:
+        """Return how much the active cache has of this function, and how it was used.
+
+        Printed, it is a sentence. Hits and misses are counted by all processes that use the cache;
+        what others have counted in the last minute may not be there yet.
+        """
+        from fleche.decorator._search import template_of
+        from fleche.decorator._stats import stats_of
+
+        return stats_of(self.spec.cache(), template_of(self.spec, {}))
+
+    def clear(self) -> int:
+        """Forget all stored calls of this function, of whatever version; return how many.
+
+        Large values that they leave behind stay until the cache's ``gc()``: other calls may use
+        them. ``query(...).evict()`` forgets some of the calls.
+
+        Raises:
+            Rejected: the active cache is read-only.
+        """
+        return self.query().evict()
 
     def bind(
         self,
