@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from fleche._util import __version__
+    from fleche._verbose import verbose
     from fleche.caches import Cache, CachePool, CacheStack
     from fleche.call import Call, LazyCall, QueryCall
     from fleche.decorator import BoundWrapper, FlecheWarning, Wrapper, fleche
@@ -83,11 +84,13 @@ __all__ = [
     "open",
     "project",
     "tags",
+    "verbose",
     "wrap_executor",
 ]
 
 _HOMES = {
     "fleche._util": ("__version__",),
+    "fleche._verbose": ("verbose",),
     "fleche.caches": ("Cache", "CachePool", "CacheStack"),
     "fleche.call": ("Call", "LazyCall", "QueryCall"),
     "fleche.decorator": ("BoundWrapper", "FlecheWarning", "Wrapper", "fleche"),

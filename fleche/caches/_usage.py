@@ -10,6 +10,7 @@ import weakref
 from threading import Lock
 from typing import TYPE_CHECKING
 
+from fleche._amounts import shown_bytes, shown_seconds
 from fleche._util import host_name, renewed_after_fork, user_name
 from fleche.call import CallRecord
 from fleche.storage import Usage
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 __all__ = ["UsageCounter"]
 
 log = logging.getLogger("fleche.caches")
+calls_log = logging.getLogger("fleche.calls")
 
 _HOUR = 3600
 
@@ -52,10 +54,17 @@ class UsageCounter:
         result = record.result
         size = 0 if result is None else result.size
         self._add(record, (1, 0, record.duration or 0.0, 0.0, size))
+        if calls_log.isEnabledFor(logging.DEBUG):
+            saved = "" if record.duration is None else f"{shown_seconds(record.duration)} saved, "
+            calls_log.debug("hit: %s (%s%s)", record.text, saved, shown_bytes(size))
 
     def miss(self, record: CallRecord) -> None:
         """Count a body that has run, and whose result is stored."""
         self._add(record, (0, 1, 0.0, record.duration or 0.0, 0))
+        if calls_log.isEnabledFor(logging.DEBUG):
+            took = "" if record.duration is None else f"took {shown_seconds(record.duration)}, "
+            size = shown_bytes(sum(ref.size for ref in record.values()))
+            calls_log.debug("stored: %s (%s%s)", record.text, took, size)
         if time.monotonic() - self._stored > _PATIENCE:
             self.flush()
 

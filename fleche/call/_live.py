@@ -6,12 +6,9 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
-import msgspec
-
 from fleche.call._entry import CallEntry
 from fleche.call._record import (
     CallRecord,
-    Scalar,
     ValueRef,
     Version,
     as_literal,
@@ -167,7 +164,8 @@ class LazyArguments(Mapping[str, Any]):
         return len(self._refs)
 
     def __repr__(self) -> str:
-        return f"LazyArguments({_shown(self._refs)})"
+        shown = ", ".join(f"{name}={ref.text}" for name, ref in self._refs.items())
+        return f"LazyArguments({shown})"
 
 
 class LazyCall:
@@ -305,10 +303,7 @@ class LazyCall:
     @property
     def text(self) -> str:
         """The call and its result in one line, as far as the record shows them."""
-        record = self.record
-        result = record.result or record.error
-        shown = "" if result is None else f" -> {_shown_ref(result)}"
-        return f"{record.name}({_shown(record.arguments)}){shown}"
+        return self.record.text
 
     def bind(self, cache: Opener) -> LazyCall:
         """Return the same call, bound to another cache."""
@@ -328,14 +323,3 @@ class LazyCall:
 
     def __repr__(self) -> str:
         return f"<LazyCall {self.key[:8]} {self.text}>"
-
-
-def _shown(refs: Mapping[str, ValueRef]) -> str:
-    return ", ".join(f"{name}={_shown_ref(ref)}" for name, ref in refs.items())
-
-
-def _shown_ref(ref: ValueRef) -> str:
-    shown: Scalar | msgspec.UnsetType = ref.shown
-    if ref.is_literal:
-        return repr(shown)
-    return f"<{ref.digest[:8]}>" if shown is msgspec.UNSET else str(shown)

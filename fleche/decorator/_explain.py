@@ -58,9 +58,21 @@ class Explanation:
 
 
 def explain(
-    spec: FunctionSpec, cache: BaseCache, args: tuple[Any, ...], kwargs: dict[str, Any]
+    spec: FunctionSpec,
+    cache: BaseCache,
+    args: tuple[Any, ...],
+    kwargs: dict[str, Any],
+    *,
+    most: int = MANY,
 ) -> Explanation:
     """Explain a call; nothing is computed, and only an argument is loaded, to be compared.
+
+    Args:
+        spec: the function.
+        cache: where stored calls are looked for.
+        args: the positional arguments of the call.
+        kwargs: its keyword arguments.
+        most: how many stored calls are compared at most.
 
     Raises:
         TypeError: the function cannot be called so.
@@ -87,7 +99,7 @@ def explain(
     try:
         stored = cache.load(key)
     except KeyError:
-        return comparison.with_nearest(_stored(spec, cache))
+        return comparison.with_nearest(_stored(spec, cache, most))
     except ParcelError as error:
         return Explanation("unusable", f"{name} would be computed: what is stored of it: {error}")
     if cache.contains(key):
@@ -97,8 +109,8 @@ def explain(
     )
 
 
-def _stored(spec: FunctionSpec, cache: BaseCache) -> Iterator[LazyCall]:
-    return islice(cache.query(name=spec.info.name), MANY)
+def _stored(spec: FunctionSpec, cache: BaseCache, most: int) -> Iterator[LazyCall]:
+    return islice(cache.query(name=spec.info.name), most)
 
 
 @dataclass(frozen=True)

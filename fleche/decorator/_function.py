@@ -15,6 +15,7 @@ from fleche.decorator._execution import approach, compute_async, run, run_async,
 from fleche.decorator._invocation import KeyedInvocation, prepare_invocation
 from fleche.decorator._singleflight import Flight
 from fleche.decorator._spec import FunctionSpec
+from fleche.decorator._tell import strip_frames
 from fleche.digest import Digest
 from fleche.function import Dependencies, FunctionInfo, Transparent
 
@@ -71,7 +72,11 @@ class CachedFunction(Transparent, Generic[P, R]):
     def call_with(self, cache: BaseCache, /, *args: P.args, **kwargs: P.kwargs) -> R:
         """Call the function with another cache than the active one."""
         answer = run_async if self.spec.is_async else run
-        return answer(self.spec, cache, (*self.lead, *args), kwargs)  # type: ignore[return-value]
+        try:
+            return answer(self.spec, cache, (*self.lead, *args), kwargs)  # type: ignore[return-value]
+        except BaseException as error:
+            strip_frames(error)
+            raise
 
     def map(self, /, *arguments: Iterable[Any]) -> Iterator[R]:
         """Yield the results of many calls, in order, each as it is asked for, as :func:`map` does.
@@ -131,7 +136,11 @@ class CachedFunction(Transparent, Generic[P, R]):
             return invocation.alone()  # type: ignore[no-any-return]
         if spec.is_async:
             return compute_async(invocation, Flight())  # type: ignore[return-value]
-        return run_body(Computation(invocation, Flight()), spec)  # type: ignore[no-any-return]
+        try:
+            return run_body(Computation(invocation, Flight()), spec)  # type: ignore[no-any-return]
+        except BaseException as error:
+            strip_frames(error)
+            raise
 
     def query(self, /, **fields: Any) -> QueryIterator:
         """Return the stored calls of this function: ``query(x=3, y=between(0, 1), since="2d")``.

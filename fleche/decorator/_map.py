@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from fleche.decorator._execution import run
 from fleche.decorator._invocation import KeyedInvocation, prepare_invocation
 from fleche.decorator._spec import FunctionSpec
+from fleche.decorator._tell import strip_frames
 
 if TYPE_CHECKING:
     from fleche.caches import BatchCache
@@ -50,6 +51,9 @@ def _results(
             look_ahead(spec, cache, ((args, {}) for args in some))
             for args in some:
                 yield run(spec, cache, args, {})
+    except BaseException as error:
+        strip_frames(error)
+        raise
     finally:
         try:
             cache.batch.end()
