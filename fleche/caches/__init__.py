@@ -20,6 +20,7 @@ from fleche.caches._limited import (
 from fleche.caches._local import Cache, Local, LocalBackend, LocalStore
 from fleche.caches._pending import PendingCall, Pin
 from fleche.caches._pool import CachePool
+from fleche.caches._progress import Reported, ShowProgress
 from fleche.caches._query import QueryIterator
 from fleche.caches._stack import CacheStack
 from fleche.caches._table import Described, Row, Table, started
@@ -83,7 +84,9 @@ __all__ = [
     "RefreshingCache",
     "Rejected",
     "Report",
+    "Reported",
     "Row",
+    "ShowProgress",
     "SizeLimitedCache",
     "StatsReport",
     "SyncReport",

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import itertools
 import logging
 from collections import Counter
 from collections.abc import Callable, Hashable, Iterable, Iterator
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
-from fleche.caches._backend import CacheBackend, LayerPolicy, Progress
+from fleche.caches._backend import CacheBackend, LayerPolicy
 from fleche.caches._pending import PendingCall, Sender, save_value
+from fleche.caches._progress import Meter, ShowProgress, watching
 from fleche.caches._query import QueryIterator
 from fleche.caches._table import Table
 from fleche.caches._usage import UsageCounter
@@ -459,7 +461,10 @@ class BaseCache:
         target: BaseCache,
         calls: QueryCall | Iterable[LazyCall] | None = None,
         *,
-        progress: Progress | None = None,
+        progress: ShowProgress = None,
+        pop: bool = False,
+        overwrite: bool = False,
+        **fields: Any,
     ) -> int:
         """Copy calls with all their values to ``target``, as parcels.
 
@@ -472,31 +477,49 @@ class BaseCache:
             target: any other cache.
             calls: which calls of this cache: those that match a template, or these; all, if not
                 given.
-            progress: called with the number of calls copied so far.
+            progress: ``True`` shows a bar; a function is called with the number of calls copied so
+                far, which also knows ``bytes``, ``total`` and ``done``.
+            pop: forget here those of the calls that ``target`` has then.
+            overwrite: replace the records of calls that ``target`` can answer.
+            fields: which calls, as for :meth:`query`.
 
         Returns:
             The number of calls that were not in ``target`` before, or not with all their values.
 
         Raises:
-            Rejected: ``target`` is read-only.
+            Rejected: ``target`` is read-only; or, with ``pop``, this cache is.
         """
-        from fleche.caches._transfer import transfer
-
         _check_is_cache(target)
         target.check_writable("transfer")
-        if calls is None or isinstance(calls, QueryCall):
-            found = self.backend.query(calls or QueryCall(), keys_only=True)
-            keys: Iterable[Digest] = (key for key, _ in found)
+        if pop:
+            self.check_writable("pop")
+        if fields or calls is None or isinstance(calls, QueryCall):
+            keys = self._keys(_combined(calls, fields))
         else:
-            keys = (call.key for call in calls)
-        return transfer(self.backend, target.backend, keys, progress)
+            keys = [call.key for call in calls]
+        with watching(progress, "copying") as report:
+            copied = self._copy(target, keys, Meter(report, len(keys)), overwrite=overwrite)
+        if pop:
+            there = target.backend.contains(keys)
+            self.evict_many(itertools.compress(keys, there))
+        return copied
+
+    def _keys(self, wanted: QueryCall) -> list[Digest]:
+        return [key for key, _ in self.backend.query(wanted, keys_only=True)]
+
+    def _copy(
+        self, target: BaseCache, keys: Iterable[Digest], meter: Meter, *, overwrite: bool = False
+    ) -> int:
+        from fleche.caches._transfer import transfer
+
+        return transfer(self.backend, target.backend, keys, meter, overwrite=overwrite)
 
     def sync(
         self,
         other: BaseCache,
         template: QueryCall | None = None,
         *,
-        progress: Progress | None = None,
+        progress: ShowProgress = None,
         **fields: Any,
     ) -> SyncReport:
         """Copy to ``other`` what it lacks, and from there what this cache lacks.
@@ -507,8 +530,8 @@ class BaseCache:
         Args:
             other: any other cache.
             template: which calls, as for :meth:`query`.
+            progress: as for :meth:`transfer`; it counts on from one way to the other.
             fields: likewise; all calls, if nothing is given.
-            progress: called with the number of calls copied so far, both ways together.
 
         Raises:
             Rejected: one of them is read-only; nothing has been copied.
@@ -517,23 +540,60 @@ class BaseCache:
         for cache in (self, other):
             cache.check_writable("sync")
         wanted = _combined(template, fields)
-        sent = self.transfer(other, wanted, progress=progress)
+        ours, theirs = self._keys(wanted), other._keys(wanted)
+        with watching(progress, "copying both ways") as report:
+            total = len(ours) + len(theirs)
+            there = Meter(report, total)
+            sent = self._copy(other, ours, there)
+            received = other._copy(self, theirs, Meter(report, total, there.now()))
+        return SyncReport(sent, received)
 
-        def count_on(received: int) -> None:
-            if progress is not None:
-                progress(sent + received)
-
-        return SyncReport(sent, other.transfer(self, wanted, progress=count_on))
-
-    def push(self, target: BaseCache | None = None, **fields: Any) -> int:
+    def push(
+        self,
+        target: BaseCache | None = None,
+        template: QueryCall | None = None,
+        *,
+        progress: ShowProgress = None,
+        **fields: Any,
+    ) -> int:
         """Copy the matching calls onward: to ``target``, or for a stack to its further layers.
+
+        Args:
+            target: any other cache.
+            template: which calls, as for :meth:`query`.
+            progress: as for :meth:`transfer`.
+            fields: likewise; all calls, if nothing is given.
 
         Returns:
             The number of calls copied.
         """
         if target is None:
             raise TypeError("push() needs a target, push(other); only a stack knows where to push")
-        return self.transfer(target, QueryCall.of(**fields))
+        return self.transfer(target, template, progress=progress, **fields)
+
+    def pull(
+        self,
+        source: BaseCache | None = None,
+        template: QueryCall | None = None,
+        *,
+        progress: ShowProgress = None,
+        **fields: Any,
+    ) -> int:
+        """Copy the matching calls here: from ``source``, or for a stack from its further layers.
+
+        Args:
+            source: any other cache.
+            template: which calls, as for :meth:`query`.
+            progress: as for :meth:`transfer`.
+            fields: likewise; all calls, if nothing is given.
+
+        Returns:
+            The number of calls copied.
+        """
+        if source is None:
+            raise TypeError("pull() needs a source, pull(other); only a stack knows where from")
+        _check_is_cache(source)
+        return source.transfer(self, template, progress=progress, **fields)
 
     # -- views -------------------------------------------------------------------------------------
 
@@ -569,7 +629,7 @@ class BaseCache:
         *,
         pin_age: float = PIN_AGE,
         dry_run: bool = False,
-        progress: Progress | None = None,
+        progress: ShowProgress = None,
     ) -> GcReport:
         """Remove the values that no call refers to.
 
@@ -582,41 +642,47 @@ class BaseCache:
                 is computed again.
             pin_age: seconds after which a call that has neither returned nor failed is given up.
             dry_run: change nothing.
-            progress: called with the number of entries looked at so far.
+            progress: ``True`` shows it; a function is called with the number of entries looked at
+                so far.
 
         Raises:
             Rejected: this cache is read-only.
         """
         self.check_writable("gc")
-        report = self.backend.maintain(Gc(grace, pin_age, dry_run), progress)
+        with watching(progress, "collecting") as tick:
+            report = self.backend.maintain(Gc(grace, pin_age, dry_run), tick)
         assert isinstance(report, GcReport)
         return report
 
-    def verify(self, repair: bool = False, *, progress: Progress | None = None) -> VerifyReport:
+    def verify(self, repair: bool = False, *, progress: ShowProgress = None) -> VerifyReport:
         """Check every byte of every entry, without opening a value.
 
         Args:
             repair: remove what is corrupt, and calls whose result is gone.
-            progress: called with the number of entries looked at so far.
+            progress: ``True`` shows it; a function is called with the number of entries looked at
+                so far.
 
         Raises:
             Rejected: this cache is read-only, and ``repair`` was asked for.
         """
         if repair:
             self.check_writable("repair")
-        report = self.backend.maintain(Verify(repair), progress)
+        with watching(progress, "checking") as tick:
+            report = self.backend.maintain(Verify(repair), tick)
         assert isinstance(report, VerifyReport)
         return report
 
-    def stats(self, *, progress: Progress | None = None) -> StatsReport:
+    def stats(self, *, progress: ShowProgress = None) -> StatsReport:
         """Count entries and bytes, and how often what happened to this object since it was made.
 
         Where only the events are of interest, :meth:`counts` has them without looking at storages.
 
         Args:
-            progress: called with the number of entries looked at so far.
+            progress: ``True`` shows it; a function is called with the number of entries looked at
+                so far.
         """
-        report = self.backend.maintain(Measure(), progress)
+        with watching(progress, "counting") as tick:
+            report = self.backend.maintain(Measure(), tick)
         assert isinstance(report, StatsReport)
         return report + StatsReport(events=Counter(self.counts()))
 

@@ -16,6 +16,7 @@ from typing import Any, Protocol, TypeAlias, TypeVar, overload
 import msgspec
 
 from fleche._util import override
+from fleche.caches._progress import ShowProgress
 from fleche.caches._table import Table, field_of_metadata, started
 from fleche.call import LazyCall
 from fleche.digest import Digest
@@ -61,7 +62,9 @@ class Source(Protocol):
         target: Any,
         calls: Iterable[LazyCall] | None = None,
         *,
-        progress: Callable[[int], None] | None = None,
+        progress: ShowProgress = None,
+        pop: bool = False,
+        overwrite: bool = False,
     ) -> int:
         """Copy calls to another cache."""
         ...
@@ -307,13 +310,26 @@ class QueryIterator:
             return self.count()
         return self._bound().evict_many([call.key for call in self])
 
-    def transfer(self, target: Any, *, progress: Callable[[int], None] | None = None) -> int:
+    def transfer(
+        self,
+        target: Any,
+        *,
+        progress: ShowProgress = None,
+        pop: bool = False,
+        overwrite: bool = False,
+    ) -> int:
         """Copy the calls with their values to the cache ``target``; return how many were new there.
+
+        Args:
+            target: any other cache.
+            progress: as for :meth:`fleche.caches.BaseCache.transfer`.
+            pop: likewise.
+            overwrite: likewise.
 
         Raises:
             Rejected: ``target`` is read-only.
         """
-        return self._bound().transfer(target, self, progress=progress)
+        return self._bound().transfer(target, self, progress=progress, pop=pop, overwrite=overwrite)
 
     def table(self, columns: Iterable[str] | None = None, *, metadata: bool = False) -> Table:
         """Return the calls as a table for people, without loading a value.

@@ -14,6 +14,7 @@ from fleche.caches._backend import INLINE, CacheBackend, Progress
 from fleche.caches._base import BaseCache
 from fleche.caches._local import needed_by
 from fleche.caches._pool import UnitedBackend
+from fleche.caches._progress import Reported, ShowProgress, watching
 from fleche.caches._transfer import copy_strictly
 from fleche.caches.maintenance import NoteUsage, Report, Task
 from fleche.call import CallEntry, CallRecord, QueryCall
@@ -421,16 +422,49 @@ class CacheStack(BaseCache):
         return self.layers[0]
 
     @override
-    def push(self, target: BaseCache | None = None, **fields: Any) -> int:
+    def push(
+        self,
+        target: BaseCache | None = None,
+        template: QueryCall | None = None,
+        *,
+        progress: ShowProgress = None,
+        **fields: Any,
+    ) -> int:
         """Copy the matching calls to ``target``, or those of the first layer to all further ones.
 
         Returns:
             The number of copies made.
         """
         if target is not None:
-            return super().push(target, **fields)
+            return super().push(target, template, progress=progress, **fields)
         further = [layer for layer in self.layers[1:] if not layer.read_only]
-        return sum(self.first.transfer(layer, QueryCall.of(**fields)) for layer in further)
+        return _copy_all(
+            [(self.first, layer) for layer in further], template, progress, fields, "pushing"
+        )
+
+    @override
+    def pull(
+        self,
+        source: BaseCache | None = None,
+        template: QueryCall | None = None,
+        *,
+        progress: ShowProgress = None,
+        **fields: Any,
+    ) -> int:
+        """Copy the matching calls from ``source``, or from all further layers, to the first one.
+
+        Returns:
+            The number of copies made.
+        """
+        if source is not None:
+            return super().pull(source, template, progress=progress, **fields)
+        return _copy_all(
+            [(layer, self.first) for layer in self.layers[1:]],
+            template,
+            progress,
+            fields,
+            "pulling",
+        )
 
     @override
     def _made_from(self) -> tuple[Any, ...]:
@@ -438,3 +472,26 @@ class CacheStack(BaseCache):
 
     def __repr__(self) -> str:
         return f"CacheStack({', '.join(map(repr, self.layers))})"
+
+
+def _copy_all(
+    ways: Sequence[tuple[BaseCache, BaseCache]],
+    template: QueryCall | None,
+    progress: ShowProgress,
+    fields: Mapping[str, Any],
+    what: str,
+) -> int:
+    """Copy the matching calls along several ways; return how many copies were made."""
+    copied, latest = 0, Reported(0)
+    with watching(progress, what) as report:
+        for source, target in ways:
+            before = latest
+
+            def count_on(number: Reported, before: Reported = before) -> None:
+                nonlocal latest
+                latest = number.after(before)
+                if report is not None:
+                    report(latest)
+
+            copied += source.transfer(target, template, progress=count_on, **fields)
+    return copied
