@@ -9,6 +9,7 @@ from collections.abc import Callable, Hashable, Iterable, Iterator
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
+from fleche._html import grid
 from fleche.caches._backend import CacheBackend, LayerPolicy
 from fleche.caches._pending import PendingCall, Sender, save_value
 from fleche.caches._progress import Meter, ShowProgress, watching
@@ -432,7 +433,7 @@ class BaseCache:
             ValueError: ``template`` and ``fields`` both say something of the same field.
         """
         wanted = _combined(template, fields)
-        return QueryIterator(lambda: self._query(wanted), cache=self)
+        return QueryIterator(lambda: self._query(wanted), cache=self, text=wanted.text)
 
     def _query(self, call: QueryCall) -> Iterable[LazyCall]:
         """Yield the finished calls that match, bound to this cache, as they are found."""
@@ -777,6 +778,17 @@ class BaseCache:
 
     def __repr__(self) -> str:
         return repr(self.backend)
+
+    def _repr_html_(self) -> str:
+        """Return what it is and how it fared, as far as is known without asking storages."""
+        head = ("cache", "hits", "misses", "other events")
+        return grid(head, map(_fared, (self, *getattr(self, "layers", ()))))
+
+
+def _fared(cache: BaseCache) -> tuple[str, int, int, str]:
+    counts = cache.counts()
+    hits, misses = counts.pop("hits", 0), counts.pop("misses", 0)
+    return repr(cache), hits, misses, ", ".join(f"{name}: {n}" for name, n in counts.items())
 
 
 def _as_digest(key: Digest | str) -> Digest:

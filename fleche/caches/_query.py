@@ -84,6 +84,7 @@ class QueryIterator:
         cache: Source | None = None,
         *,
         is_ordered: bool = False,
+        text: str = "",
     ) -> None:
         """Wrap a source of calls.
 
@@ -91,7 +92,9 @@ class QueryIterator:
             source: begins a new search.
             cache: the cache that the calls are bound to, for ``evict``, ``transfer`` and ``table``.
             is_ordered: whether the calls come in an order that was asked for.
+            text: what is asked for, in a few words.
         """
+        self._text = text
         self._source = source
         self._cache = cache
         self._is_ordered = is_ordered
@@ -149,7 +152,8 @@ class QueryIterator:
             with closing(_Search(self._source)) as calls:
                 yield from transform(calls)
 
-        return QueryIterator(source, self._cache, is_ordered=is_ordered or self._is_ordered)
+        ordered = is_ordered or self._is_ordered
+        return QueryIterator(source, self._cache, is_ordered=ordered, text=self._text)
 
     # -- one call ----------------------------------------------------------------------------------
 
@@ -352,7 +356,12 @@ class QueryIterator:
         return self._cache
 
     def __repr__(self) -> str:
-        return f"<QueryIterator over {self._cache!r}>"
+        asked = f" {self._text}" if self._text else ""
+        return f"<QueryIterator{asked} over {self._cache!r}>"
+
+    def _repr_html_(self) -> str:
+        """Return the table of the calls, for which they are searched."""
+        return self.table()._repr_html_()
 
 
 class _Search(Iterator[LazyCall]):

@@ -5,7 +5,6 @@ A table is made of what the records say; no value is loaded for it.
 
 from __future__ import annotations
 
-import html
 import math
 import shutil
 import unicodedata
@@ -16,6 +15,7 @@ from typing import Any
 
 import msgspec
 
+from fleche._html import grid, paragraph
 from fleche.call import CallRecord, LazyCall, Scalar, ValueRef
 from fleche.digest import Digest
 from fleche.errors import MissingExtra
@@ -280,15 +280,8 @@ class Table:
         if not self.rows:
             return "<p>no calls</p>"
         columns, lines = self._cells(_MOST)
-        head = "".join(f"<th>{html.escape(column)}</th>" for column in columns)
-        body = "".join(
-            "<tr>"
-            + "".join(f"<td>{html.escape(line[column])}</td>" for column in columns)
-            + "</tr>"
-            for line in lines
-        )
-        rest = "".join(f"<p>{line}</p>" for line in self._rest(lines))
-        return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>{rest}"
+        rest = "".join(map(paragraph, self._rest(lines)))
+        return grid(columns, ([line[column] for column in columns] for line in lines)) + rest
 
     def to_pandas(self) -> Any:
         """Return a :class:`pandas.DataFrame` of all calls.

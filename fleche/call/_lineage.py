@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import html
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
+from fleche._amounts import shown_seconds
+from fleche._html import paragraph
 from fleche.call._live import LazyCall, Opener
 from fleche.digest import Digest
 
@@ -45,7 +46,7 @@ class CallTree:
     __repr__ = __str__
 
     def _repr_html_(self) -> str:
-        return f"<pre>{html.escape(str(self))}</pre>"
+        return paragraph("", str(self))
 
     @property
     def line(self) -> str:
@@ -53,7 +54,7 @@ class CallTree:
         if self.call is None:
             return f"<{self.key[:_SHORT]}> is not stored here"
         seconds = self.call.duration
-        facts = [self.key[:_SHORT], *([] if seconds is None else [f"{seconds:.3g} s"])]
+        facts = [self.key[:_SHORT], *([] if seconds is None else [shown_seconds(seconds)])]
         below = " (see above)" if self.is_repeated else " ..." if self.is_cut else ""
         return f"{self.call.text}  [{', '.join(facts)}]{below}"
 

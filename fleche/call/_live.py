@@ -6,6 +6,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
+from fleche._amounts import shown_seconds
+from fleche._html import facts
 from fleche.call._entry import CallEntry
 from fleche.call._record import (
     CallRecord,
@@ -323,3 +325,17 @@ class LazyCall:
 
     def __repr__(self) -> str:
         return f"<LazyCall {self.key[:8]} {self.text}>"
+
+    def _repr_html_(self) -> str:
+        """Return what the record shows of the call."""
+        record = self.record
+        found: dict[str, object] = {"key": self.key, "module": self.module, "version": self.version}
+        found.update((f"argument {name}", ref.text) for name, ref in record.arguments.items())
+        if record.result is not None:
+            found["result"] = record.result.text
+        if record.duration is not None:
+            found["took"] = shown_seconds(record.duration)
+        found["calls inside"] = len(record.children) or None
+        for collector, fields in record.metadata.items():
+            found.update((f"{collector} {name}", value) for name, value in fields.items())
+        return facts(self.text, {name: each for name, each in found.items() if each is not None})

@@ -58,6 +58,13 @@ class Condition(msgspec.Struct, frozen=True, array_like=True):
             )
         msgspec.structs.force_setattr(self, "value", items if several else items[0])
 
+    @property
+    def text(self) -> str:
+        """The condition in a few words."""
+        if self.op == "digest":
+            return f"= <{str(self.value)[:8]}>"
+        return f"{self.op} {self.value!r}"
+
     def matches(self, found: Any) -> bool:
         """Return whether the plain value ``found`` meets the condition."""
         if self.op == "between":
@@ -213,6 +220,24 @@ class QueryCall(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
             metadata={} if metadata is None else metadata,  # type: ignore[arg-type]
             uses=() if uses is msgspec.UNSET else (_used(uses),),
         )
+
+    @property
+    def text(self) -> str:
+        """What is asked for, in one line."""
+        said = [
+            f"{name}={getattr(self, name)!r}" for name in ("name", "module") if getattr(self, name)
+        ]
+        if self.version is not msgspec.UNSET:
+            said.append(f"version={self.version!r}")
+        if self.code:
+            said.append(f"code={self.code[:12]!r}")
+        said += [f"{name} {condition.text}" for name, condition in self.arguments.items()]
+        if self.result is not None:
+            said.append(f"result {self.result.text}")
+        for collector, fields in self.metadata.items():
+            said += [f"{collector}.{name} {each.text}" for name, each in fields.items()]
+        said += [f"uses {' or '.join(each[:8] for each in group)}" for group in self.uses]
+        return ", ".join(said)
 
     def merged(self, other: QueryCall) -> QueryCall:
         """Return the template that asks for all that this one and ``other`` ask for.

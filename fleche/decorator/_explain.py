@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
+from fleche._html import paragraph
 from fleche.call import KEY_PARTS, CallRecord, LazyCall
 from fleche.decorator._spec import CallIdentity, FunctionSpec, describe_changes
 from fleche.digest import Digest, digest
@@ -55,6 +56,13 @@ class Explanation:
 
     def __str__(self) -> str:
         return self.text
+
+    def __repr__(self) -> str:
+        return f"<Explanation {self.reason}: {self.text}>"
+
+    def _repr_html_(self) -> str:
+        text, _, diffs = self.text.partition("\n")
+        return paragraph(text, diffs)
 
 
 def explain(

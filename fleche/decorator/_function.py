@@ -217,6 +217,17 @@ class CachedFunction(Transparent, Generic[P, R]):
         arguments = spec.info.bind(given, kwargs) if args or kwargs else {"": given}
         return spec.dependencies(arguments)
 
+    def _repr_html_(self) -> str:
+        """Return its name, its signature and what is said of it."""
+        from fleche._html import facts
+
+        spec = self.spec
+        found = {"module": spec.info.module, "version": spec.options.version}
+        if doc := getattr(spec.function, "__doc__", None):
+            found["does"] = doc.strip().partition("\n")[0]
+        shown = {name: each for name, each in found.items() if each is not None}
+        return facts(f"{spec.info.name}{signature(spec.function)}", shown)
+
     def __digest__(self) -> Any:
         """Return what tells this function from others: itself as written, and its version."""
         return ("fleche", self.spec.function, self.spec.options.version, self.lead)
@@ -301,7 +312,9 @@ class Wrapper(CachedFunction[P, R]):
         Wrapper.__init__(self, spec)
 
     def __repr__(self) -> str:
-        return f"<fleche {self.__module__}.{self.__qualname__}>"
+        version = self.spec.options.version
+        said = "" if version is None else f", version {version}"
+        return f"<fleche {self.__module__}.{self.__qualname__}{said}>"
 
 
 class BoundMethod(CachedFunction[P, R]):

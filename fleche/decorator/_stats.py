@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import html
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from fleche._amounts import shown_bytes, shown_seconds
+from fleche._html import paragraph
 from fleche.call import QueryCall
 
 if TYPE_CHECKING:
@@ -45,7 +45,7 @@ class FunctionStats:
         )
 
     def _repr_html_(self) -> str:
-        return f"<p>{html.escape(str(self))}</p>"
+        return paragraph(str(self))
 
 
 def stats_of(cache: BaseCache, template: QueryCall) -> FunctionStats:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 import msgspec
 
+from fleche._html import facts
 from fleche.digest import Digest
 from fleche.storage import Usage
 
@@ -122,6 +123,9 @@ class Report:
 
     def __str__(self) -> str:
         return ", ".join(f"{name}: {number}" for name, number in self._numbers())
+
+    def _repr_html_(self) -> str:
+        return facts(type(self).__name__, dict(self._numbers()))
 
     def _numbers(self) -> Iterator[tuple[str, int]]:
         for each in fields(self):
