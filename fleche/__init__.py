@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from fleche._util import __version__
+    from fleche._verbose import verbose
     from fleche.caches import Cache, CachePool, CacheStack
     from fleche.call import Call, LazyCall, QueryCall
     from fleche.decorator import BoundWrapper, FlecheWarning, Wrapper, fleche
@@ -37,7 +38,7 @@ if TYPE_CHECKING:
     from fleche.function import Content, Ignored, Required, Unordered
     from fleche.metadata import Environment, Git, MetaData, Runtime, Tags
     from fleche.parcel import File
-    from fleche.state import cache, meta, project, tags
+    from fleche.state import cache, meta, open, project, tags
 
 __all__ = [
     "AmbiguousDigestError",
@@ -80,13 +81,16 @@ __all__ = [
     "digest",
     "fleche",
     "meta",
+    "open",
     "project",
     "tags",
+    "verbose",
     "wrap_executor",
 ]
 
 _HOMES = {
     "fleche._util": ("__version__",),
+    "fleche._verbose": ("verbose",),
     "fleche.caches": ("Cache", "CachePool", "CacheStack"),
     "fleche.call": ("Call", "LazyCall", "QueryCall"),
     "fleche.decorator": ("BoundWrapper", "FlecheWarning", "Wrapper", "fleche"),
@@ -95,7 +99,7 @@ _HOMES = {
     "fleche.function": ("Content", "Ignored", "Required", "Unordered"),
     "fleche.metadata": ("Environment", "Git", "MetaData", "Runtime", "Tags"),
     "fleche.parcel": ("File",),
-    "fleche.state": ("cache", "meta", "project", "tags"),
+    "fleche.state": ("cache", "meta", "open", "project", "tags"),
 }
 _ERRORS = (
     *("AmbiguousDigestError", "ConfigError", "CorruptParcel", "FlecheError", "Indigestible"),

@@ -373,7 +373,7 @@ class TestStats:
             assert other.stats() == StatsReport(found.values, found.calls, found.bytes)
 
     def test_layers_add_up(self, cache: Cache) -> None:
-        """What is in two layers is there twice; events are those of the stack."""
+        """What is in two layers is there twice; the stack and each layer count their own events."""
         near = in_memory()
         stack = CacheStack([near, cache])
         key = D(cache.save(call()))
@@ -381,7 +381,8 @@ class TestStats:
         found = stack.stats()
         assert found.calls == near.stats().calls + cache.stats().calls == 2
         assert found.bytes == near.stats().bytes + cache.stats().bytes
-        assert (found.hits, near.stats().hits, cache.stats().hits) == (1, 0, 0)
+        assert (found.hits, near.stats().hits, cache.stats().hits) == (1, 0, 1)
+        assert near.stats().misses == 1
 
     def test_views_count_what_is_behind_them(self, cache: Cache) -> None:
         cache.save(call())

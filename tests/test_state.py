@@ -108,7 +108,7 @@ class TestCache:
         """It changes nothing, and the error says what to write."""
         before = cache()
         for stack in (False, True):
-            with pytest.raises(TypeError, match=r"is not a cache: expected one.*cache_from_config"):
+            with pytest.raises(TypeError, match=r"is not a cache: expected one.*fleche.open"):
                 cache(wrong, stack=stack)
         assert cache() is before
 

@@ -20,6 +20,7 @@ from fleche.caches._limited import (
 from fleche.caches._local import Cache, Local, LocalBackend, LocalStore
 from fleche.caches._pending import PendingCall, Pin
 from fleche.caches._pool import CachePool
+from fleche.caches._progress import Reported, ShowProgress
 from fleche.caches._query import QueryIterator
 from fleche.caches._stack import CacheStack
 from fleche.caches._table import Described, Row, Table, started
@@ -36,10 +37,13 @@ from fleche.caches.maintenance import (
     Gc,
     GcReport,
     Measure,
+    NoteUsage,
+    ReadUsage,
     Report,
     StatsReport,
     SyncReport,
     Task,
+    UsageReport,
     Verify,
     VerifyReport,
 )
@@ -69,21 +73,26 @@ __all__ = [
     "LocalBackend",
     "LocalStore",
     "Measure",
+    "NoteUsage",
     "OnError",
     "PendingCall",
     "Pin",
     "Progress",
     "QueryIterator",
     "ReadOnlyCache",
+    "ReadUsage",
     "RefreshingCache",
     "Rejected",
     "Report",
+    "Reported",
     "Row",
+    "ShowProgress",
     "SizeLimitedCache",
     "StatsReport",
     "SyncReport",
     "Table",
     "Task",
+    "UsageReport",
     "Verify",
     "VerifyReport",
     "ViewBackend",

@@ -2,24 +2,30 @@
 
 from __future__ import annotations
 
+import itertools
 import logging
 from collections import Counter
 from collections.abc import Callable, Hashable, Iterable, Iterator
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
-from fleche.caches._backend import CacheBackend, LayerPolicy, Progress
+from fleche._html import grid
+from fleche.caches._backend import CacheBackend, LayerPolicy
 from fleche.caches._pending import PendingCall, Sender, save_value
+from fleche.caches._progress import Meter, ShowProgress, watching
 from fleche.caches._query import QueryIterator
 from fleche.caches._table import Table
+from fleche.caches._usage import UsageCounter
 from fleche.caches.maintenance import (
     GRACE,
     PIN_AGE,
     Gc,
     GcReport,
     Measure,
+    ReadUsage,
     StatsReport,
     SyncReport,
+    UsageReport,
     Verify,
     VerifyReport,
 )
@@ -27,7 +33,7 @@ from fleche.call import MISSING, Call, CallEntry, LazyCall, QueryCall, ValueRef
 from fleche.digest import Address, Digest
 from fleche.errors import AmbiguousDigestError, CorruptParcel, ParcelError, SignatureError
 from fleche.parcel import Packing, Parcel
-from fleche.storage import Capabilities, LockTable
+from fleche.storage import Capabilities, LockTable, Usage, merge_usage
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -49,6 +55,7 @@ class BaseCache:
         backend: answers the batched operations.
         sender: knows what this object has saved, and what must be saved anew.
         slot: calls in caches of the same slot are made once at a time.
+        counter: counts hits and computations, and stores that now and then.
     """
 
     def __init__(self, backend: CacheBackend) -> None:
@@ -56,6 +63,7 @@ class BaseCache:
         self.backend = backend
         self.sender = Sender(backend)
         self.slot: Hashable = id(self)
+        self.counter = UsageCounter(backend)
 
     # -- one call ----------------------------------------------------------------------------------
 
@@ -149,6 +157,7 @@ class BaseCache:
             log.warning("call %s: stored result not usable, computing again: %s", key[:12], error)
             return None
         self.backend.count("hits")
+        self.counter.hit(call.record)
         return call
 
     def lookup_many(self, keys: Iterable[Digest]) -> dict[Digest, LazyCall]:
@@ -173,6 +182,7 @@ class BaseCache:
                 log.warning("call %s: stored result not usable: %s", call.key[:12], error)
             else:
                 found[call.key] = call
+                self.counter.hit(call.record)
         self.backend.count("hits", len(found))
         self.backend.count("misses", len(wanted) - len(found))
         return found
@@ -246,6 +256,34 @@ class BaseCache:
         self.check_writable("evict")
         return sum(self.backend.evict(list(keys)))
 
+    def clear(self) -> int:
+        """Forget all calls; return how many there were.
+
+        Large values that they leave behind stay until :meth:`gc`. ``query(...).evict()`` forgets
+        some of the calls.
+
+        Raises:
+            Rejected: this cache is read-only.
+        """
+        return self.query().evict()
+
+    def __contains__(self, key: object) -> bool:
+        """Return whether a call, of this key, can be answered from here, or a value is here."""
+        key = getattr(key, "key", key)
+        if not isinstance(key, str):
+            raise TypeError(
+                f"{key!r} in cache: a key is asked for, as function.digest(...) returns it"
+            )
+        return self.contains(key)
+
+    def __len__(self) -> int:
+        """Return how many finished calls there are; to count them, their records are read."""
+        return len(self.query())
+
+    def __bool__(self) -> bool:
+        """Return that this is a cache; an empty one is, too."""
+        return True
+
     # -- values ------------------------------------------------------------------------------------
 
     def load_value(self, digest: Digest | str) -> Any:
@@ -270,34 +308,46 @@ class BaseCache:
         self.check_writable("save")
         return save_value(self, value)
 
-    def open_ref(self, ref: ValueRef, entry: CallEntry) -> Any:
+    def open_ref(self, ref: ValueRef, entry: CallEntry, *, plain: bool = False) -> Any:
         """Return the value that ``ref`` of a loaded entry stands for.
+
+        Args:
+            ref: an argument, the result or a state.
+            entry: the entry that it is of.
+            plain: open numbers, text, containers, arrays and tables only; what would run other code
+                to be made is refused.
 
         Raises:
             KeyError: the value is gone.
-            ParcelError: it is damaged, not trusted, or cannot be made here.
+            ParcelError: it is damaged, not trusted, not plain, or cannot be made here.
         """
         if ref.is_literal and not self.packing.keys:
             return ref.literal
         address = ref.address
         parcel = entry.parcel(address) or self._load_parcel(address)
-        return self.open_parcel(parcel, ref.digest)
+        return self.open_parcel(parcel, ref.digest, plain=plain)
 
-    def open_parcel(self, parcel: Parcel, digest: str) -> Any:
+    def open_parcel(self, parcel: Parcel, digest: str, *, plain: bool = False) -> Any:
         """Return the value inside ``parcel``, which must be that of ``digest``.
 
         The buffers that it refers to are loaded from here, all at once. The parcel is closed.
 
+        Args:
+            parcel: what was loaded.
+            digest: of the value.
+            plain: as for :meth:`open_ref`.
+
         Raises:
             KeyError: a buffer is gone.
-            ParcelError: it is damaged, not trusted, another value's, or cannot be made here.
+            ParcelError: it is damaged, not trusted, not plain, another value's, or cannot be made
+                here.
         """
         packing = self.packing
         buffers: dict[Digest, Parcel] = {}
         try:
             needed = parcel.references
             if not needed:
-                return packing.unpack(parcel, digest)
+                return packing.unpack(parcel, digest, plain=plain)
             if packing.keys:
                 parcel.check_signature(packing.keys)
             wanted = packing.needed(parcel)
@@ -308,7 +358,7 @@ class BaseCache:
             gone = [each for each in wanted if each not in buffers]
             if gone:
                 raise KeyError(gone[0])
-            return packing.unpack(parcel, digest, buffers)
+            return packing.unpack(parcel, digest, buffers, plain=plain)
         finally:
             for each in (parcel, *buffers.values()):
                 each.close()
@@ -376,14 +426,14 @@ class BaseCache:
             template: a ready template.
             fields: further conditions, the arguments of :meth:`QueryCall.of`: ``name=``,
                 ``module=``, ``version=``, ``code=``, ``arguments={...}``, ``result=``,
-                ``metadata={...}``.
+                ``metadata={...}``, ``uses=``, ``since=``, ``until=``.
 
         Raises:
             TypeError: ``template`` is no template, or a field is not what it should be.
             ValueError: ``template`` and ``fields`` both say something of the same field.
         """
         wanted = _combined(template, fields)
-        return QueryIterator(lambda: self._query(wanted), cache=self)
+        return QueryIterator(lambda: self._query(wanted), cache=self, text=wanted.text)
 
     def _query(self, call: QueryCall) -> Iterable[LazyCall]:
         """Yield the finished calls that match, bound to this cache, as they are found."""
@@ -391,16 +441,31 @@ class BaseCache:
             if entry is not None:
                 yield LazyCall(key, entry, self)
 
-    def table(self, template: QueryCall | None = None, **fields: Any) -> Table:
-        """Return the table of the matching calls: ``query(...).table()``."""
-        return self.query(template, **fields).table()
+    def table(
+        self,
+        template: QueryCall | None = None,
+        *,
+        columns: Iterable[str] | None = None,
+        **fields: Any,
+    ) -> Table:
+        """Return the table of the matching calls, the newest first: ``query(...).table(columns)``.
+
+        ``metadata=True`` shows all metadata; any other value is a condition on them.
+        """
+        with_metadata = fields.get("metadata") is True
+        if with_metadata:
+            del fields["metadata"]
+        return self.query(template, **fields).table(columns, metadata=with_metadata)
 
     def transfer(
         self,
         target: BaseCache,
         calls: QueryCall | Iterable[LazyCall] | None = None,
         *,
-        progress: Progress | None = None,
+        progress: ShowProgress = None,
+        pop: bool = False,
+        overwrite: bool = False,
+        **fields: Any,
     ) -> int:
         """Copy calls with all their values to ``target``, as parcels.
 
@@ -413,31 +478,49 @@ class BaseCache:
             target: any other cache.
             calls: which calls of this cache: those that match a template, or these; all, if not
                 given.
-            progress: called with the number of calls copied so far.
+            progress: ``True`` shows a bar; a function is called with the number of calls copied so
+                far, which also knows ``bytes``, ``total`` and ``done``.
+            pop: forget here those of the calls that ``target`` has then.
+            overwrite: replace the records of calls that ``target`` can answer.
+            fields: which calls, as for :meth:`query`.
 
         Returns:
             The number of calls that were not in ``target`` before, or not with all their values.
 
         Raises:
-            Rejected: ``target`` is read-only.
+            Rejected: ``target`` is read-only; or, with ``pop``, this cache is.
         """
-        from fleche.caches._transfer import transfer
-
         _check_is_cache(target)
         target.check_writable("transfer")
-        if calls is None or isinstance(calls, QueryCall):
-            found = self.backend.query(calls or QueryCall(), keys_only=True)
-            keys: Iterable[Digest] = (key for key, _ in found)
+        if pop:
+            self.check_writable("pop")
+        if fields or calls is None or isinstance(calls, QueryCall):
+            keys = self._keys(_combined(calls, fields))
         else:
-            keys = (call.key for call in calls)
-        return transfer(self.backend, target.backend, keys, progress)
+            keys = [call.key for call in calls]
+        with watching(progress, "copying") as report:
+            copied = self._copy(target, keys, Meter(report, len(keys)), overwrite=overwrite)
+        if pop:
+            there = target.backend.contains(keys)
+            self.evict_many(itertools.compress(keys, there))
+        return copied
+
+    def _keys(self, wanted: QueryCall) -> list[Digest]:
+        return [key for key, _ in self.backend.query(wanted, keys_only=True)]
+
+    def _copy(
+        self, target: BaseCache, keys: Iterable[Digest], meter: Meter, *, overwrite: bool = False
+    ) -> int:
+        from fleche.caches._transfer import transfer
+
+        return transfer(self.backend, target.backend, keys, meter, overwrite=overwrite)
 
     def sync(
         self,
         other: BaseCache,
         template: QueryCall | None = None,
         *,
-        progress: Progress | None = None,
+        progress: ShowProgress = None,
         **fields: Any,
     ) -> SyncReport:
         """Copy to ``other`` what it lacks, and from there what this cache lacks.
@@ -448,8 +531,8 @@ class BaseCache:
         Args:
             other: any other cache.
             template: which calls, as for :meth:`query`.
+            progress: as for :meth:`transfer`; it counts on from one way to the other.
             fields: likewise; all calls, if nothing is given.
-            progress: called with the number of calls copied so far, both ways together.
 
         Raises:
             Rejected: one of them is read-only; nothing has been copied.
@@ -458,23 +541,60 @@ class BaseCache:
         for cache in (self, other):
             cache.check_writable("sync")
         wanted = _combined(template, fields)
-        sent = self.transfer(other, wanted, progress=progress)
+        ours, theirs = self._keys(wanted), other._keys(wanted)
+        with watching(progress, "copying both ways") as report:
+            total = len(ours) + len(theirs)
+            there = Meter(report, total)
+            sent = self._copy(other, ours, there)
+            received = other._copy(self, theirs, Meter(report, total, there.now()))
+        return SyncReport(sent, received)
 
-        def count_on(received: int) -> None:
-            if progress is not None:
-                progress(sent + received)
-
-        return SyncReport(sent, other.transfer(self, wanted, progress=count_on))
-
-    def push(self, target: BaseCache | None = None, **fields: Any) -> int:
+    def push(
+        self,
+        target: BaseCache | None = None,
+        template: QueryCall | None = None,
+        *,
+        progress: ShowProgress = None,
+        **fields: Any,
+    ) -> int:
         """Copy the matching calls onward: to ``target``, or for a stack to its further layers.
+
+        Args:
+            target: any other cache.
+            template: which calls, as for :meth:`query`.
+            progress: as for :meth:`transfer`.
+            fields: likewise; all calls, if nothing is given.
 
         Returns:
             The number of calls copied.
         """
         if target is None:
             raise TypeError("push() needs a target, push(other); only a stack knows where to push")
-        return self.transfer(target, QueryCall.of(**fields))
+        return self.transfer(target, template, progress=progress, **fields)
+
+    def pull(
+        self,
+        source: BaseCache | None = None,
+        template: QueryCall | None = None,
+        *,
+        progress: ShowProgress = None,
+        **fields: Any,
+    ) -> int:
+        """Copy the matching calls here: from ``source``, or for a stack from its further layers.
+
+        Args:
+            source: any other cache.
+            template: which calls, as for :meth:`query`.
+            progress: as for :meth:`transfer`.
+            fields: likewise; all calls, if nothing is given.
+
+        Returns:
+            The number of calls copied.
+        """
+        if source is None:
+            raise TypeError("pull() needs a source, pull(other); only a stack knows where from")
+        _check_is_cache(source)
+        return source.transfer(self, template, progress=progress, **fields)
 
     # -- views -------------------------------------------------------------------------------------
 
@@ -510,7 +630,7 @@ class BaseCache:
         *,
         pin_age: float = PIN_AGE,
         dry_run: bool = False,
-        progress: Progress | None = None,
+        progress: ShowProgress = None,
     ) -> GcReport:
         """Remove the values that no call refers to.
 
@@ -523,47 +643,73 @@ class BaseCache:
                 is computed again.
             pin_age: seconds after which a call that has neither returned nor failed is given up.
             dry_run: change nothing.
-            progress: called with the number of entries looked at so far.
+            progress: ``True`` shows it; a function is called with the number of entries looked at
+                so far.
 
         Raises:
             Rejected: this cache is read-only.
         """
         self.check_writable("gc")
-        report = self.backend.maintain(Gc(grace, pin_age, dry_run), progress)
+        with watching(progress, "collecting") as tick:
+            report = self.backend.maintain(Gc(grace, pin_age, dry_run), tick)
         assert isinstance(report, GcReport)
         return report
 
-    def verify(self, repair: bool = False, *, progress: Progress | None = None) -> VerifyReport:
+    def verify(self, repair: bool = False, *, progress: ShowProgress = None) -> VerifyReport:
         """Check every byte of every entry, without opening a value.
 
         Args:
             repair: remove what is corrupt, and calls whose result is gone.
-            progress: called with the number of entries looked at so far.
+            progress: ``True`` shows it; a function is called with the number of entries looked at
+                so far.
 
         Raises:
             Rejected: this cache is read-only, and ``repair`` was asked for.
         """
         if repair:
             self.check_writable("repair")
-        report = self.backend.maintain(Verify(repair), progress)
+        with watching(progress, "checking") as tick:
+            report = self.backend.maintain(Verify(repair), tick)
         assert isinstance(report, VerifyReport)
         return report
 
-    def stats(self, *, progress: Progress | None = None) -> StatsReport:
+    def stats(self, *, progress: ShowProgress = None) -> StatsReport:
         """Count entries and bytes, and how often what happened to this object since it was made.
 
         Where only the events are of interest, :meth:`counts` has them without looking at storages.
 
         Args:
-            progress: called with the number of entries looked at so far.
+            progress: ``True`` shows it; a function is called with the number of entries looked at
+                so far.
         """
-        report = self.backend.maintain(Measure(), progress)
+        with watching(progress, "counting") as tick:
+            report = self.backend.maintain(Measure(), tick)
         assert isinstance(report, StatsReport)
         return report + StatsReport(events=Counter(self.counts()))
 
     def counts(self) -> dict[str, int]:
         """Return how often each event happened to this object since it was made."""
         return self.backend.counts()
+
+    def usage(self, name: str | None = None, module: str | None = None) -> list[Usage]:
+        """Return how often stored results were used, by hour, machine, account and function.
+
+        Counted are the calls of decorated functions: each result that was found (a hit), and each
+        body that ran and whose result was stored (a miss). What this object has counted is stored
+        first. A stack keeps its counters in the first layer.
+
+        Args:
+            name: only those of functions of this qualified name.
+            module: only those of functions of this module.
+        """
+        self.counter.flush()
+        report = self.backend.maintain(ReadUsage())
+        assert isinstance(report, UsageReport)
+        return [
+            row
+            for row in merge_usage(report.rows)
+            if name in (None, row.name) and module in (None, row.module)
+        ]
 
     # -- what it is --------------------------------------------------------------------------------
 
@@ -616,6 +762,7 @@ class BaseCache:
 
     def close(self) -> None:
         """Give back what the cache holds open. Idempotent."""
+        self.counter.flush_at_exit()
         self.backend.close()
 
     def __enter__(self) -> Self:
@@ -631,6 +778,17 @@ class BaseCache:
 
     def __repr__(self) -> str:
         return repr(self.backend)
+
+    def _repr_html_(self) -> str:
+        """Return what it is and how it fared, as far as is known without asking storages."""
+        head = ("cache", "hits", "misses", "other events")
+        return grid(head, map(_fared, (self, *getattr(self, "layers", ()))))
+
+
+def _fared(cache: BaseCache) -> tuple[str, int, int, str]:
+    counts = cache.counts()
+    hits, misses = counts.pop("hits", 0), counts.pop("misses", 0)
+    return repr(cache), hits, misses, ", ".join(f"{name}: {n}" for name, n in counts.items())
 
 
 def _as_digest(key: Digest | str) -> Digest:

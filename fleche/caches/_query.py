@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import builtins
 import itertools
+import weakref
+from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import closing
 from datetime import datetime, timezone
 from operator import attrgetter
-from typing import Any, Protocol, TypeAlias, TypeVar
+from threading import get_ident
+from typing import Any, Protocol, TypeAlias, TypeVar, overload
 
 import msgspec
 
-from fleche.caches._table import Table, started
+from fleche._util import override
+from fleche.caches._progress import ShowProgress
+from fleche.caches._table import Table, field_of_metadata, started
 from fleche.call import LazyCall
 from fleche.digest import Digest
 
@@ -21,10 +26,13 @@ __all__ = ["Key", "QueryIterator", "Source"]
 T = TypeVar("T")
 
 Key: TypeAlias = "str | Callable[[LazyCall], Any]"
-"""A function of a call, or the name of one of its attributes (``"name"``, ``"version"``, ...) or of
-one of its arguments, which counts as far as the record shows it."""
+"""A function of a call, or the name of one of its attributes (``"name"``, ``"version"``, ...), of
+one of its arguments, which counts as far as the record shows it, or of a field of its metadata
+(``"user"``, ``"runtime.host"``, ``"tags.study"``)."""
 
-_ATTRIBUTES = ("arguments", "code", "key", "metadata", "module", "name", "record", "version")
+_ATTRIBUTES = (
+    *("arguments", "code", "duration", "key", "metadata", "module", "name", "record", "version"),
+)
 
 _DAWN = datetime.min.replace(tzinfo=timezone.utc)
 
@@ -54,7 +62,9 @@ class Source(Protocol):
         target: Any,
         calls: Iterable[LazyCall] | None = None,
         *,
-        progress: Callable[[int], None] | None = None,
+        progress: ShowProgress = None,
+        pop: bool = False,
+        overwrite: bool = False,
     ) -> int:
         """Copy calls to another cache."""
         ...
@@ -69,38 +79,81 @@ class QueryIterator:
     """
 
     def __init__(
-        self, source: Callable[[], Iterable[LazyCall]], cache: Source | None = None
+        self,
+        source: Callable[[], Iterable[LazyCall]],
+        cache: Source | None = None,
+        *,
+        is_ordered: bool = False,
+        text: str = "",
     ) -> None:
         """Wrap a source of calls.
 
         Args:
             source: begins a new search.
             cache: the cache that the calls are bound to, for ``evict``, ``transfer`` and ``table``.
+            is_ordered: whether the calls come in an order that was asked for.
+            text: what is asked for, in a few words.
         """
+        self._text = text
         self._source = source
         self._cache = cache
+        self._is_ordered = is_ordered
+        self._begun: weakref.ref[_Search] | None = None
 
-    def __iter__(self) -> Generator[LazyCall, None, None]:
-        # yield from closes only generators by itself; any iterator with a close() may hold a stream
-        calls = iter(self._source())
-        try:
-            yield from calls
-        finally:
-            close = getattr(calls, "close", None)
-            if close is not None:
-                close()
+    def __iter__(self) -> Iterator[LazyCall]:
+        search = _Search(self._source)
+        self._begun = weakref.ref(search)
+        return search
 
     def __bool__(self) -> bool:
         return not self.empty()
 
+    def __len__(self) -> int:
+        """Return how many calls match; a search that has just begun in this thread finds them."""
+        # list(query) asks for an iterator first, and then for the length: that is one search
+        search = None if self._begun is None else self._begun()
+        if search is not None and search.is_fresh():
+            return search.find_all()
+        return self.count()
+
+    @overload
+    def __getitem__(self, place: int) -> LazyCall: ...
+
+    @overload
+    def __getitem__(self, place: slice) -> QueryIterator: ...
+
+    def __getitem__(self, place: int | slice) -> LazyCall | QueryIterator:
+        """Return the call at a place, or the calls of a slice; no more is found than is needed.
+
+        Raises:
+            IndexError: there are not so many calls.
+        """
+        if isinstance(place, slice):
+            parts = (place.start, place.stop, place.step)
+            if any(part is not None and part < 0 for part in parts):
+                return self._derive(lambda calls: list(calls)[place])
+            return self._derive(lambda calls: itertools.islice(calls, *parts))
+        found = list(self) if place < 0 else list(self.skip(place).take(1))
+        try:
+            return found[min(0, place)]
+        except IndexError:
+            raise IndexError(f"{self!r}: there is no call {place}") from None
+
+    def __reversed__(self) -> Iterator[LazyCall]:
+        return iter(list(self)[::-1])
+
     def _derive(
-        self, transform: Callable[[Iterator[LazyCall]], Iterable[LazyCall]]
+        self,
+        transform: Callable[[Iterator[LazyCall]], Iterable[LazyCall]],
+        *,
+        is_ordered: bool = False,
     ) -> QueryIterator:
         def source() -> Iterator[LazyCall]:
-            with closing(iter(self)) as calls:
+            with closing(_Search(self._source)) as calls:
                 yield from transform(calls)
 
-        return QueryIterator(source, self._cache)
+        ordered = is_ordered or self._is_ordered
+        return QueryIterator(source, self._cache, is_ordered=ordered, text=self._text)
 
     # -- one call ----------------------------------------------------------------------------------
 
@@ -120,7 +173,7 @@ class QueryIterator:
 
     def any(self) -> LazyCall | None:
         """Return some call that matches (which is true), or ``None`` if none does."""
-        with closing(iter(self)) as calls:
+        with closing(_Search(self._source)) as calls:
             return next(calls, None)
 
     def first(self) -> LazyCall:
@@ -159,7 +212,8 @@ class QueryIterator:
 
     def count(self) -> int:
         """Return how many calls match."""
-        return sum(1 for _ in self)
+        with closing(_Search(self._source)) as calls:
+            return sum(1 for _ in calls)
 
     def empty(self) -> bool:
         """Return whether no call matches."""
@@ -182,15 +236,17 @@ class QueryIterator:
     def sorted(self, key: Key | None = None, *, reverse: bool = False) -> QueryIterator:
         """Return the calls in order of ``key`` (default: when they began, the undated first).
 
-        By the name of an attribute or an argument, calls that lack it come first, then numbers,
-        then text.
+        By the name of an attribute, an argument or a field of metadata, calls that lack it come
+        first, then numbers, then text.
 
         Raises:
-            ValueError: when it is iterated: no call has an attribute or argument of that name.
+            ValueError: when it is iterated: no call has anything of that name.
         """
         if not isinstance(key, str):
             order = _when if key is None else _selector(key)
-            return self._derive(lambda calls: builtins.sorted(calls, key=order, reverse=reverse))
+            return self._derive(
+                lambda calls: builtins.sorted(calls, key=order, reverse=reverse), is_ordered=True
+            )
         select = _selector(key)
 
         def ordered(calls: Iterable[LazyCall]) -> list[LazyCall]:
@@ -199,7 +255,7 @@ class QueryIterator:
             found.sort(key=lambda each: _rank(each[0]), reverse=reverse)
             return [call for _, call in found]
 
-        return self._derive(ordered)
+        return self._derive(ordered, is_ordered=True)
 
     def unique(self, key: Key = "key") -> QueryIterator:
         """Return the first call of each ``key``, which must be hashable."""
@@ -216,7 +272,11 @@ class QueryIterator:
         return self._derive(distinct)
 
     def groupby(self, key: Key) -> dict[Any, QueryIterator]:
-        """Return the calls by ``key``, which must be hashable; each key occurs once."""
+        """Return the calls by ``key``, which must be hashable; each key occurs once.
+
+        Raises:
+            ValueError: no call has an attribute, an argument or a field of metadata of that name.
+        """
         select = _selector(key)
         pairs = [(select(call), call) for call in self]
         _check_known(key, pairs)
@@ -237,29 +297,58 @@ class QueryIterator:
             KeyError: a value is gone.
             ParcelError: a value is damaged, not trusted, or cannot be made here.
         """
-        with closing(iter(self)) as calls:
+        with closing(_Search(self._source)) as calls:
             for call in calls:
                 yield call.result
 
-    def evict(self) -> int:
+    def evict(self, *, dry_run: bool = False) -> int:
         """Forget the calls; return how many there were.
+
+        Args:
+            dry_run: forget none, and return how many there are.
 
         Raises:
             Rejected: the cache is read-only.
         """
+        if dry_run:
+            return self.count()
         return self._bound().evict_many([call.key for call in self])
 
-    def transfer(self, target: Any, *, progress: Callable[[int], None] | None = None) -> int:
+    def transfer(
+        self,
+        target: Any,
+        *,
+        progress: ShowProgress = None,
+        pop: bool = False,
+        overwrite: bool = False,
+    ) -> int:
         """Copy the calls with their values to the cache ``target``; return how many were new there.
+
+        Args:
+            target: any other cache.
+            progress: as for :meth:`fleche.caches.BaseCache.transfer`.
+            pop: likewise.
+            overwrite: likewise.
 
         Raises:
             Rejected: ``target`` is read-only.
         """
-        return self._bound().transfer(target, self, progress=progress)
+        return self._bound().transfer(target, self, progress=progress, pop=pop, overwrite=overwrite)
 
-    def table(self) -> Table:
-        """Return the calls as a table for people, without loading a value."""
-        return Table(self, self._cache.backend.shrink if self._cache is not None else None)
+    def table(self, columns: Iterable[str] | None = None, *, metadata: bool = False) -> Table:
+        """Return the calls as a table for people, without loading a value.
+
+        The newest come first, unless the query is :meth:`sorted`.
+
+        Args:
+            columns: which columns: ``"key"``, ``"name"``, ``"module"``, ``"version"``,
+                ``"arguments"``, ``"result"``, ``"started"``, ``"seconds"``, ``"where"``, or the
+                name of an argument or of a field of metadata (``"volume"``, ``"tags.study"``).
+            metadata: beside the usual columns one for each tag and each other field of metadata.
+        """
+        shorten = self._cache.backend.shrink if self._cache is not None else None
+        calls = self if self._is_ordered else self.sorted(reverse=True)
+        return Table(calls, shorten, columns=columns, metadata=metadata)
 
     def _bound(self) -> Source:
         if self._cache is None:
@@ -267,7 +356,57 @@ class QueryIterator:
         return self._cache
 
     def __repr__(self) -> str:
-        return f"<QueryIterator over {self._cache!r}>"
+        asked = f" {self._text}" if self._text else ""
+        return f"<QueryIterator{asked} over {self._cache!r}>"
+
+    def _repr_html_(self) -> str:
+        """Return the table of the calls, for which they are searched."""
+        return self.table()._repr_html_()
+
+
+class _Search(Iterator[LazyCall]):
+    """One search: its calls, one by one. Given up, it closes its source."""
+
+    def __init__(self, source: Callable[[], Iterable[LazyCall]]) -> None:
+        self._calls = self._search(source)
+        self._thread = get_ident()
+        self._found: deque[LazyCall] | None = None
+        self._is_begun = False
+
+    @staticmethod
+    def _search(source: Callable[[], Iterable[LazyCall]]) -> Generator[LazyCall, None, None]:
+        # yield from closes only generators by itself; any iterator with a close() may hold a stream
+        calls = iter(source())
+        try:
+            yield from calls
+        finally:
+            close = getattr(calls, "close", None)
+            if close is not None:
+                close()
+
+    def is_fresh(self) -> bool:
+        """Return whether no call has been taken, and this thread is the one that begun it."""
+        return not self._is_begun and self._thread == get_ident()
+
+    def find_all(self) -> int:
+        """Find all calls, and return how many there are."""
+        if self._found is None:
+            self._found = deque(self._calls)
+        return len(self._found)
+
+    @override
+    def __next__(self) -> LazyCall:
+        self._is_begun = True
+        if self._found is None:
+            return next(self._calls)
+        if not self._found:
+            raise StopIteration
+        return self._found.popleft()
+
+    def close(self) -> None:
+        """End the search."""
+        self._calls.close()
+        self._found = deque()
 
 
 _ABSENT = object()
@@ -286,18 +425,30 @@ def _selector(key: Key) -> Callable[[LazyCall], Any]:
     def shown(call: LazyCall) -> Any:
         ref = call.record.arguments.get(name)
         if ref is None:
-            return _ABSENT
+            return _hashable(field_of_metadata(call.metadata, key, _ABSENT))
         return Digest(ref.digest) if ref.shown is msgspec.UNSET else ref.shown
 
     return shown
 
 
+def _hashable(value: Any) -> Any:
+    return str(value) if isinstance(value, list | dict) else value
+
+
 def _check_known(key: Key, found: Sequence[tuple[Any, LazyCall]]) -> None:
     if found and all(value is _ABSENT for value, _ in found):
-        names = dict.fromkeys(name for _, call in found for name in call.record.arguments)
+        records = [call.record for _, call in found]
+        names = dict.fromkeys(name for record in records for name in record.arguments)
+        fields = dict.fromkeys(
+            f"{collector}.{name}"
+            for record in records
+            for collector, data in record.metadata.items()
+            for name in data
+        )
         raise ValueError(
-            f"{key!r}: calls have no such attribute ({', '.join(_ATTRIBUTES)}, result), "
-            f"and none of these such an argument ({', '.join(names) or 'they have none'})"
+            f"{key!r}: calls have no such attribute ({', '.join(_ATTRIBUTES)}, result), none of "
+            f"these such an argument ({', '.join(names) or 'they have none'}), nor such a field of "
+            f"metadata ({', '.join(fields) or 'they have none'})"
         )
 
 

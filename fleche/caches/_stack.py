@@ -14,8 +14,9 @@ from fleche.caches._backend import INLINE, CacheBackend, Progress
 from fleche.caches._base import BaseCache
 from fleche.caches._local import needed_by
 from fleche.caches._pool import UnitedBackend
+from fleche.caches._progress import Reported, ShowProgress, watching
 from fleche.caches._transfer import copy_strictly
-from fleche.caches.maintenance import Report, Task
+from fleche.caches.maintenance import NoteUsage, Report, Task
 from fleche.call import CallEntry, CallRecord, QueryCall
 from fleche.digest import Address, Digest
 from fleche.errors import (
@@ -270,6 +271,8 @@ class StackBackend(UnitedBackend):
 
     @override
     def maintain(self, task: Task, progress: Progress | None = None) -> Report:
+        if isinstance(task, NoteUsage):  # else they would count twice when they are read
+            return self.first.maintain(task)
         return self._layers.maintain(task, progress)
 
     @override
@@ -334,6 +337,8 @@ class _Search:
                 self._dangling.setdefault(key, here[key])
             if depth and whole:
                 stack.copy_down(depth, whole)
+            layer.count("hits", len(whole))
+            layer.count("misses", len(self.rest) - len(whole))
             self._found.update(whole)
             self.rest = [key for key in self.rest if key not in whole]
 
@@ -400,7 +405,8 @@ class CacheStack(BaseCache):
     Values are packed, signed and opened as the first layer says.
 
     Attributes:
-        layers: the caches, the nearest first.
+        layers: the caches, the nearest first. ``counts()`` of each says how often it was asked, and
+            had the result.
     """
 
     backend: StackBackend
@@ -416,16 +422,49 @@ class CacheStack(BaseCache):
         return self.layers[0]
 
     @override
-    def push(self, target: BaseCache | None = None, **fields: Any) -> int:
+    def push(
+        self,
+        target: BaseCache | None = None,
+        template: QueryCall | None = None,
+        *,
+        progress: ShowProgress = None,
+        **fields: Any,
+    ) -> int:
         """Copy the matching calls to ``target``, or those of the first layer to all further ones.
 
         Returns:
             The number of copies made.
         """
         if target is not None:
-            return super().push(target, **fields)
+            return super().push(target, template, progress=progress, **fields)
         further = [layer for layer in self.layers[1:] if not layer.read_only]
-        return sum(self.first.transfer(layer, QueryCall.of(**fields)) for layer in further)
+        return _copy_all(
+            [(self.first, layer) for layer in further], template, progress, fields, "pushing"
+        )
+
+    @override
+    def pull(
+        self,
+        source: BaseCache | None = None,
+        template: QueryCall | None = None,
+        *,
+        progress: ShowProgress = None,
+        **fields: Any,
+    ) -> int:
+        """Copy the matching calls from ``source``, or from all further layers, to the first one.
+
+        Returns:
+            The number of copies made.
+        """
+        if source is not None:
+            return super().pull(source, template, progress=progress, **fields)
+        return _copy_all(
+            [(layer, self.first) for layer in self.layers[1:]],
+            template,
+            progress,
+            fields,
+            "pulling",
+        )
 
     @override
     def _made_from(self) -> tuple[Any, ...]:
@@ -433,3 +472,26 @@ class CacheStack(BaseCache):
 
     def __repr__(self) -> str:
         return f"CacheStack({', '.join(map(repr, self.layers))})"
+
+
+def _copy_all(
+    ways: Sequence[tuple[BaseCache, BaseCache]],
+    template: QueryCall | None,
+    progress: ShowProgress,
+    fields: Mapping[str, Any],
+    what: str,
+) -> int:
+    """Copy the matching calls along several ways; return how many copies were made."""
+    copied, latest = 0, Reported(0)
+    with watching(progress, what) as report:
+        for source, target in ways:
+            before = latest
+
+            def count_on(number: Reported, before: Reported = before) -> None:
+                nonlocal latest
+                latest = number.after(before)
+                if report is not None:
+                    report(latest)
+
+            copied += source.transfer(target, template, progress=count_on, **fields)
+    return copied

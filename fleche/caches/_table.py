@@ -5,7 +5,6 @@ A table is made of what the records say; no value is loaded for it.
 
 from __future__ import annotations
 
-import html
 import math
 import shutil
 import unicodedata
@@ -16,19 +15,25 @@ from typing import Any
 
 import msgspec
 
+from fleche._html import grid, paragraph
 from fleche.call import CallRecord, LazyCall, Scalar, ValueRef
 from fleche.digest import Digest
 from fleche.errors import MissingExtra
 
-__all__ = ["Described", "Row", "Table", "started"]
+__all__ = ["Described", "Row", "Table", "field_of_metadata", "started"]
 
 SHORT = 8
 _NARROWEST = {"arguments": 22}
 _NARROW = len("arguments")
 _GAP = "  "
 _COLUMNS = ("key", "name", "version", "arguments", "result", "started", "seconds", "where")
-_FLEXIBLE = ("name", "arguments", "result", "where")
+_RIGID = ("key", "version", "started", "seconds")
 _DISPENSABLE = ("where", "seconds", "started", "result")
+_MOST = 50
+"""So many calls are shown at most."""
+
+_RUNTIME = ("started", "seconds", "host", "user")
+"""What of the metadata ``runtime`` has a column of its own."""
 
 
 def started(record: CallRecord) -> datetime | None:
@@ -48,6 +53,22 @@ def started(record: CallRecord) -> datetime | None:
     return found.astimezone(timezone.utc)
 
 
+def field_of_metadata(
+    metadata: Mapping[str, Mapping[str, Any]], name: str, default: Any = None
+) -> Any:
+    """Return a field of the metadata: of ``"collector.field"``, or of ``"field"`` of any collector.
+
+    Of several collectors with such a field, the tags come first.
+    """
+    collector, _, field = name.partition(".")
+    if field and field in metadata.get(collector, {}):
+        return metadata[collector][field]
+    for each in ("tags", *metadata):
+        if name in metadata.get(each, {}):
+            return metadata[each][name]
+    return default
+
+
 @dataclass(frozen=True)
 class Row:
     """One call, as far as its record tells.
@@ -64,6 +85,7 @@ class Row:
         seconds: how long it took.
         host: where it ran.
         user: who ran it.
+        metadata: plain data by the name of what collected it.
     """
 
     key: Digest
@@ -77,6 +99,7 @@ class Row:
     seconds: float | None = None
     host: str | None = None
     user: str | None = None
+    metadata: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
     @classmethod
     def of(cls, key: Digest, record: CallRecord, short: str = "") -> Row:
@@ -94,6 +117,7 @@ class Row:
             seconds=_number(runtime.get("seconds") if record.duration is None else record.duration),
             host=_text(runtime.get("host")),
             user=_text(runtime.get("user")),
+            metadata=record.metadata,
         )
 
     @property
@@ -101,8 +125,33 @@ class Row:
         """User and host, as far as they are known."""
         return "@".join(part for part in (self.user, self.host) if part)
 
+    @property
+    def tags(self) -> Mapping[str, Any]:
+        """What the user has said about the call."""
+        return self.metadata.get("tags", {})
+
+    def cell(self, column: str) -> str:
+        """Return the text of a column: a usual one, an argument, or a field of metadata.
+
+        It is one line and free of control characters. A column that the call has not is empty.
+        """
+        cells = self.cells()
+        if column in cells:
+            return cells[column]
+        if column == "module":
+            return _printable(self.module or "")
+        name = column.removeprefix("arguments.")
+        if name in self.arguments:
+            return _printable(_show(self.arguments[name]))
+        found = self.field(column)
+        return "" if found is None else _printable(str(found))
+
+    def field(self, name: str, default: Any = None) -> Any:
+        """Return a field of the metadata, of ``"collector.field"`` or ``"field"``."""
+        return field_of_metadata(self.metadata, name, default)
+
     def cells(self) -> dict[str, str]:
-        """Return the text of every column, in one line and free of control characters."""
+        """Return the text of every usual column, in one line and free of control characters."""
         arguments = ", ".join(f"{name}={_show(value)}" for name, value in self.arguments.items())
         when = self.started.astimezone() if self.started else None
         texts = {
@@ -121,13 +170,16 @@ class Row:
 class Table:
     """Stored calls as rows.
 
-    Printed, it fits the width of the terminal; a notebook shows it as HTML.
+    Printed, it shows the first 50 and fits the width of the terminal; a notebook shows it as HTML.
     """
 
     def __init__(
         self,
         calls: Iterable[LazyCall],
         shorten: Callable[[Sequence[Digest]], Sequence[Digest | None]] | None = None,
+        *,
+        columns: Iterable[str] | None = None,
+        metadata: bool = False,
     ) -> None:
         """Read the rows off ``calls``.
 
@@ -135,6 +187,11 @@ class Table:
             calls: the calls, in the order of the rows.
             shorten: returns for each of several keys the beginning that stands for it alone, or
                 ``None`` if it is gone.
+            columns: what to show: usual columns, names of arguments, fields of metadata.
+            metadata: show a column for each tag and each other field of metadata, too.
+
+        Raises:
+            ValueError: no call has a column of that name.
         """
         found = {call.key: call.record for call in calls}
         none: list[Digest | None] = [None] * len(found)
@@ -143,6 +200,31 @@ class Table:
             Row.of(key, record, short or "")
             for (key, record), short in zip(found.items(), shorts, strict=True)
         )
+        self._columns = None if columns is None else tuple(columns)
+        self._with_metadata = metadata
+        if self._columns is not None and self.rows:
+            self._check_columns(self._columns)
+
+    def _check_columns(self, columns: Sequence[str]) -> None:
+        names = dict.fromkeys(name for row in self.rows for name in row.arguments)
+        absent = object()
+        for column in columns:
+            if column in (*_COLUMNS, "module") or column.removeprefix("arguments.") in names:
+                continue
+            if all(row.field(column, absent) is absent for row in self.rows):
+                known = [*_COLUMNS, "module", *names, *self._fields()]
+                raise ValueError(f"no column {column!r}; there are {', '.join(known)}")
+
+    def _fields(self) -> list[str]:
+        """Return the names of the fields of metadata that have no column of their own."""
+        found = dict.fromkeys(
+            f"{collector}.{name}"
+            for row in self.rows
+            for collector, data in row.metadata.items()
+            for name in data
+            if collector != "runtime" or name not in _RUNTIME
+        )
+        return sorted(found, key=lambda name: not name.startswith("tags."))
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -155,11 +237,19 @@ class Table:
 
     __repr__ = __str__
 
-    def to_text(self, width: int | None = None) -> str:
-        """Return the table as aligned text that fits ``width`` columns (default: the terminal)."""
+    def to_text(self, width: int | None = None, *, most: int | None = _MOST) -> str:
+        """Return the table as aligned text.
+
+        What is alike in all rows gives way first, then the widest columns become narrower, then
+        some are left out, and the name of the function is cut last.
+
+        Args:
+            width: of how many columns; by default those of the terminal.
+            most: show so many rows; ``None``: all.
+        """
         if not self.rows:
             return "no calls"
-        columns, lines = self._cells()
+        columns, lines = self._cells(most)
         wanted = {
             column: max(map(_width, (column, *(line[column] for line in lines))))
             for column in columns
@@ -167,31 +257,42 @@ class Table:
         dispensable = [column for column in _DISPENSABLE if column in columns]
         if "result" in columns and all(line["result"][:1] in ("<", "") for line in lines):
             dispensable.insert(0, dispensable.pop())  # digests alone tell a person little
-        widths = _fit(wanted, width or shutil.get_terminal_size().columns, dispensable)
+        if self._columns is not None:
+            dispensable = []
+        available = width or shutil.get_terminal_size().columns
+        alike = [
+            column
+            for column in ("version", *dispensable)
+            if len(lines) > 1 and len({line.get(column) for line in lines}) == 1
+            if column in columns and self._columns is None
+        ]
+        widths = _fit(wanted, available, dispensable, alike)
         head = {column: column for column in widths}
         rule = {column: "-" * width for column, width in widths.items()}
-        return "\n".join(_line(cells, widths) for cells in (head, rule, *lines))
+        text = [_line(cells, widths) for cells in (head, rule, *lines)]
+        return "\n".join([*text, *self._rest(lines)])
+
+    def _rest(self, shown: Sequence[Any]) -> list[str]:
+        more = len(self.rows) - len(shown)
+        return [f"\N{HORIZONTAL ELLIPSIS} {more} more"] if more else []
 
     def _repr_html_(self) -> str:
         if not self.rows:
             return "<p>no calls</p>"
-        columns, lines = self._cells()
-        head = "".join(f"<th>{column}</th>" for column in columns)
-        body = "".join(
-            "<tr>"
-            + "".join(f"<td>{html.escape(line[column])}</td>" for column in columns)
-            + "</tr>"
-            for line in lines
-        )
-        return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
+        columns, lines = self._cells(_MOST)
+        rest = "".join(map(paragraph, self._rest(lines)))
+        return grid(columns, ([line[column] for column in columns] for line in lines)) + rest
 
     def to_pandas(self) -> Any:
-        """Return a :class:`pandas.DataFrame` with one column for each argument, ``arguments.x``.
+        """Return a :class:`pandas.DataFrame` of all calls.
 
-        Versions, arguments and results are exact. A column of whole numbers, of floats or of truth
-        values alone has a dtype for them; any other holds Python objects. A call without the
-        argument has a gap, which is ``NaN`` among floats and ``pandas.NA`` elsewhere; ``None`` and
-        ``NaN`` that were passed stay what they are.
+        It has one column for each argument, ``arguments.x``, and one for each field of metadata,
+        ``tags.study``, ``git.commit``.
+
+        Versions, arguments, results and metadata are exact. A column of whole numbers, of floats or
+        of truth values alone has a dtype for them; any other holds Python objects. A call without
+        the argument has a gap, which is ``NaN`` among floats and ``pandas.NA`` elsewhere; ``None``
+        and ``NaN`` that were passed stay what they are.
 
         Raises:
             MissingExtra: pandas is not installed.
@@ -208,12 +309,32 @@ class Table:
         for name in argument_names:
             values = [row.arguments.get(name, pd.NA) for row in self.rows]
             data[f"arguments.{name}"] = _exactly(values, pd)
-        return pd.DataFrame(data)
+        for name in self._fields():
+            data[name] = _exactly([row.field(name, pd.NA) for row in self.rows], pd)
+        if self._columns is None:
+            return pd.DataFrame(data)
+        arguments = {name: f"arguments.{name}" for name in argument_names}
+        chosen = {"where": "user"}
+        wanted = [
+            each if each in data else arguments.get(each) or chosen.get(each)
+            for each in self._columns
+        ]
+        return pd.DataFrame({each: data[each] for each in wanted if each is not None})
 
-    def _cells(self) -> tuple[list[str], list[dict[str, str]]]:
-        """Return the columns that are not empty throughout, and the cells of every row."""
-        lines = [row.cells() for row in self.rows]
-        return [column for column in _COLUMNS if any(line[column] for line in lines)], lines
+    def _cells(self, most: int | None) -> tuple[list[str], list[dict[str, str]]]:
+        """Return the columns that are not empty throughout, and the cells of the first rows."""
+        rows = self.rows[:most]
+        if self._columns is not None:
+            lines = [{column: row.cell(column) for column in self._columns} for row in rows]
+            return list(self._columns), lines
+        lines = [row.cells() for row in rows]
+        columns = list(_COLUMNS)
+        if self._with_metadata:
+            fields = self._fields()
+            columns += fields
+            for row, line in zip(rows, lines, strict=True):
+                line.update((name, row.cell(name)) for name in fields)
+        return [column for column in columns if any(line[column] for line in lines)], lines
 
 
 class Described(str):
@@ -275,16 +396,35 @@ def _width(text: str) -> int:
     return sum(2 if unicodedata.east_asian_width(char) in "WF" else 1 for char in text)
 
 
-def _fit(wanted: Mapping[str, int], available: int, dispensable: Sequence[str]) -> dict[str, int]:
-    """Narrow the widest flexible columns, then leave columns out, until everything fits."""
+def _fit(
+    wanted: Mapping[str, int], available: int, dispensable: Sequence[str], alike: Sequence[str]
+) -> dict[str, int]:
+    """Leave out and narrow columns until everything fits.
+
+    Args:
+        wanted: the width of each column.
+        available: the width of all of them.
+        dispensable: what may be left out, in that order, when nothing can be narrowed.
+        alike: what is left out before anything is narrowed: it says the same in every row.
+    """
     widths, rest = dict(wanted), list(dispensable)
+
+    def is_too_wide() -> bool:
+        return sum(widths.values()) + len(_GAP) * (len(widths) - 1) > available
+
+    for column in alike:
+        if is_too_wide():
+            del widths[column]
+            if column in rest:
+                rest.remove(column)
 
     def spare(column: str) -> int:
         return widths[column] - (_NARROWEST.get(column, _NARROW) if rest else _NARROW)
 
-    while sum(widths.values()) + len(_GAP) * (len(widths) - 1) > available:
-        column = max((c for c in _FLEXIBLE if c in widths), key=spare)
-        if spare(column) > 0:
+    while is_too_wide():
+        flexible = [c for c in widths if c not in _RIGID and (c != "name" or not rest)]
+        column = max(flexible, key=spare, default="")
+        if column and spare(column) > 0:
             widths[column] -= 1
         elif rest:
             del widths[rest.pop(0)]

@@ -14,8 +14,9 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, S
 from contextlib import closing
 
 from fleche._util import batched
-from fleche.caches._backend import CacheBackend, Progress
+from fleche.caches._backend import CacheBackend
 from fleche.caches._pending import Pin
+from fleche.caches._progress import Meter
 from fleche.caches.maintenance import needs_of
 from fleche.call import CallEntry
 from fleche.digest import Address, Digest
@@ -36,7 +37,9 @@ def transfer(
     source: CacheBackend,
     target: CacheBackend,
     keys: Iterable[Digest],
-    progress: Progress | None = None,
+    meter: Meter | None = None,
+    *,
+    overwrite: bool = False,
 ) -> int:
     """Copy those calls of ``keys`` that ``target`` lacks, or lacks a part of, and ``source`` has.
 
@@ -44,34 +47,47 @@ def transfer(
     them, in portions: whenever it is interrupted, what has arrived is whole, and need not be sent
     again. A pin protects it until its entry has arrived, too.
 
+    Args:
+        source: has the calls.
+        target: is to have them.
+        keys: which calls.
+        meter: counts what is copied.
+        overwrite: copy the records of calls that ``target`` can answer, too.
+
     Returns:
         How many calls were copied, or completed.
     """
-    copied = 0
+    meter = meter or Meter()
+    before = meter.copied
     for batch in batched(keys, _BATCH):
-        for number in _copy_batch(source, target, batch):
-            copied += number
-            if progress is not None and number:
-                progress(copied)
-    return copied
+        for number in _copy_batch(source, target, batch, meter, overwrite=overwrite):
+            meter.add(copied=number)
+        meter.add(done=len(batch))
+    return meter.copied - before
 
 
 def _copy_batch(
-    source: CacheBackend, target: CacheBackend, keys: Sequence[Digest]
+    source: CacheBackend,
+    target: CacheBackend,
+    keys: Sequence[Digest],
+    meter: Meter,
+    *,
+    overwrite: bool,
 ) -> Iterator[int]:
     """Copy calls, and yield how many were copied each time that some were."""
-    there = target.contains(keys)
+    there = [False] * len(keys) if overwrite else target.contains(keys)
     lacking = list(itertools.compress(keys, (not answered for answered in there)))
-    yield from map(len, copy_entries(source, target, _sound_entries(source, lacking)))
+    yield from map(len, copy_entries(source, target, _sound_entries(source, lacking), meter))
     known = list(itertools.compress(keys, there))
     if known:
-        yield _complete(source, target, known)
+        yield _complete(source, target, known, meter)
 
 
 def copy_entries(
     source: CacheBackend,
     target: CacheBackend,
     entries: Mapping[Digest, CallEntry],
+    meter: Meter | None = None,
 ) -> Iterator[list[Digest]]:
     """Copy calls with those of their values that ``target`` lacks; yield those copied together.
 
@@ -82,7 +98,9 @@ def copy_entries(
         source: has the values.
         target: is to have the calls.
         entries: as ``source`` has loaded them.
+        meter: counts the bytes.
     """
+    meter = meter or Meter()
     accepted: dict[Digest, CallEntry] = {}
     held: dict[Address, Buffer] = {}
     for key, entry in entries.items():
@@ -93,11 +111,11 @@ def copy_entries(
     wanted = dict.fromkeys(address for needed in needs.values() for address in needed)
     if not wanted:
         if accepted:
-            yield _save_entries(source, target, accepted)
+            yield _save_entries(source, target, accepted, meter)
         return
     with Pins(target) as pins:
         pins.hold(wanted)
-        values = ValueTransfer(source, target, wanted, pins, held=held)
+        values = ValueTransfer(source, target, wanted, pins, held=held, meter=meter)
         rest = dict(accepted)
         while rest:
             values.send_some()
@@ -110,7 +128,7 @@ def copy_entries(
             whole = _answerable(source, ready, values)
             unpin = () if rest else pins.take()
             if whole or unpin:
-                yield _save_entries(source, target, whole, unpin)
+                yield _save_entries(source, target, whole, meter, unpin)
 
 
 def copy_strictly(
@@ -248,9 +266,21 @@ def _save_entries(
     source: CacheBackend,
     target: CacheBackend,
     entries: Mapping[Digest, CallEntry],
+    meter: Meter,
     unpin: Sequence[Digest] = (),
 ) -> list[Digest]:
     """Save entries, one by one if one is refused; return the keys of those that are not."""
+    saved = _save_those_accepted(source, target, entries, unpin)
+    meter.add(size=sum(len(data) for key in saved for data in entries[key].parcels.values()))
+    return saved
+
+
+def _save_those_accepted(
+    source: CacheBackend,
+    target: CacheBackend,
+    entries: Mapping[Digest, CallEntry],
+    unpin: Sequence[Digest],
+) -> list[Digest]:
     try:
         target.save(entries, unpin=unpin)
     except (Rejected, ParcelError):
@@ -272,7 +302,9 @@ def _save_entries(
 # -- what a target lacks of calls that it can answer -----------------------------------------------
 
 
-def _complete(source: CacheBackend, target: CacheBackend, keys: Sequence[Digest]) -> int:
+def _complete(
+    source: CacheBackend, target: CacheBackend, keys: Sequence[Digest], meter: Meter
+) -> int:
     """Copy what ``target`` lacks of calls that it can answer; return of how many.
 
     These are arguments, and buffers of values. Which buffers a value needs that does not travel
@@ -282,6 +314,7 @@ def _complete(source: CacheBackend, target: CacheBackend, keys: Sequence[Digest]
         source: has the calls, too. The results of the two may differ.
         target: can answer them.
         keys: of the calls.
+        meter: counts the bytes.
     """
     needs = _needs_nearby(source, target, keys)
     wanted = dict.fromkeys(address for needed in needs.values() for address in needed)
@@ -303,7 +336,7 @@ def _complete(source: CacheBackend, target: CacheBackend, keys: Sequence[Digest]
     missing = {address for parts in absent.values() for address in parts}
     with Pins(target) as pins:
         pins.hold(missing)
-        values = ValueTransfer(source, target, missing, pins)
+        values = ValueTransfer(source, target, missing, pins, meter=meter)
         values.send_all()
     arrived = missing - values.absent
     return sum(not arrived.isdisjoint(parts) for parts in absent.values())
@@ -405,6 +438,7 @@ class ValueTransfer:
         secrets: Sequence[bytes] = (),
         held: Mapping[Address, Buffer] | None = None,
         again: Collection[Address] = (),
+        meter: Meter | None = None,
     ) -> None:
         """Ask ``target`` what it lacks.
 
@@ -416,7 +450,9 @@ class ValueTransfer:
             secrets: if there are any, one of them must have signed each value.
             held: parcels that ``source`` has not by themselves.
             again: what is sent in any case.
+            meter: counts the bytes.
         """
+        self._meter = meter or Meter()
         self._source, self._target, self._pins = source, target, pins
         self._secrets = secrets
         self._in_hand = dict(held or {})
@@ -507,7 +543,7 @@ class ValueTransfer:
         taken: set[Address] = set()
         rest = itertools.chain([first], parcels)
         try:
-            self._target.save({}, _noting(rest, taken))
+            self._target.save({}, self._noting(rest, taken))
         except (Rejected, ParcelError):
             lacking = self._target.lacking(taken)
             taken.difference_update(lacking)
@@ -515,6 +551,16 @@ class ValueTransfer:
                 if self._is_saved(address, parcel):
                     taken.add(address)
         return taken
+
+    def _noting(
+        self, parcels: Iterable[tuple[Address, Parcel]], taken: set[Address]
+    ) -> Iterator[tuple[Address, Parcel]]:
+        """Yield ``parcels`` as they are stored, and note what each was asked for by."""
+        for address, parcel in parcels:
+            taken.add(address)
+            size = parcel.nbytes
+            yield stored_at(address, parcel), parcel
+            self._meter.add(size=size)
 
     def _is_saved(self, address: Address, parcel: Parcel) -> bool:
         """Save a parcel, and return whether the target has taken it."""
@@ -599,15 +645,6 @@ def stored_at(address: Address, parcel: Parcel) -> Address:
 def _size_with_buffers(parcel: Parcel) -> int:
     apart = (entry.size for entry in parcel.head.buffers if not entry.inline)
     return parcel.nbytes + sum(apart)
-
-
-def _noting(
-    parcels: Iterable[tuple[Address, Parcel]], taken: set[Address]
-) -> Iterator[tuple[Address, Parcel]]:
-    """Yield ``parcels`` as they are stored, and note what each was asked for by."""
-    for address, parcel in parcels:
-        taken.add(address)
-        yield stored_at(address, parcel), parcel
 
 
 # -- soundness -------------------------------------------------------------------------------------

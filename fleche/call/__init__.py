@@ -8,6 +8,7 @@ template that records match or not.
 """
 
 from fleche.call._entry import SMALL, CallEntry, decode_entry, encode_entry
+from fleche.call._lineage import CallTree
 from fleche.call._live import MISSING, Call, LazyArguments, LazyCall, Opener, refer
 from fleche.call._record import (
     KEY_PARTS,
@@ -23,7 +24,7 @@ from fleche.call._record import (
     plain_version,
 )
 from fleche.call._summary import Summary, add_summary, summarize
-from fleche.call._template import Condition, QueryCall, between, like, one_of, where
+from fleche.call._template import Condition, Moment, QueryCall, between, like, one_of, where
 
 __all__ = [
     "KEY_PARTS",
@@ -32,9 +33,11 @@ __all__ = [
     "Call",
     "CallEntry",
     "CallRecord",
+    "CallTree",
     "Condition",
     "LazyArguments",
     "LazyCall",
+    "Moment",
     "Opener",
     "QueryCall",
     "Scalar",

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Final, Protocol
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
-import msgspec
-
+from fleche._amounts import shown_seconds
+from fleche._html import facts
 from fleche.call._entry import CallEntry
 from fleche.call._record import (
     CallRecord,
-    Scalar,
     ValueRef,
     Version,
     as_literal,
@@ -19,6 +18,9 @@ from fleche.call._record import (
     plain_version,
 )
 from fleche.digest import BufferDigests, Digest, digest, digest_arguments
+
+if TYPE_CHECKING:
+    from fleche.call._lineage import CallTree
 
 __all__ = ["MISSING", "Call", "LazyArguments", "LazyCall", "Opener", "refer"]
 
@@ -133,8 +135,8 @@ class Opener(Protocol):
         """Return the calls that are stored under any of ``keys``."""
         ...
 
-    def query(self) -> Iterable[LazyCall]:
-        """Return all stored calls."""
+    def query(self, template: Any = None, **fields: Any) -> Iterable[LazyCall]:
+        """Return the stored calls that match."""
         ...
 
 
@@ -164,7 +166,8 @@ class LazyArguments(Mapping[str, Any]):
         return len(self._refs)
 
     def __repr__(self) -> str:
-        return f"LazyArguments({_shown(self._refs)})"
+        shown = ", ".join(f"{name}={ref.text}" for name, ref in self._refs.items())
+        return f"LazyArguments({shown})"
 
 
 class LazyCall:
@@ -242,8 +245,30 @@ class LazyCall:
         return [found[key] for key in keys if key in found]
 
     def parents(self) -> list[LazyCall]:
-        """Return the stored calls that made this one while they ran; all records are read."""
-        return [call for call in self._cache.query() if self.key in call.record.children]
+        """Return the stored calls that made this one while they ran."""
+        found = self._cache.query(uses=Digest(self.key))
+        return [call for call in found if self.key in call.record.children]
+
+    def used_by(self) -> list[LazyCall]:
+        """Return the stored calls that made this one, and those that got its result as an argument.
+
+        A result that is small and plain (a number, a short text) is no sign: it may come from
+        anywhere.
+        """
+        return list(self._cache.query(uses=self))
+
+    def tree(self, *, depth: int | None = None, used_by: bool = False) -> CallTree:
+        """Return the calls that this one made, those that they made in turn, and so on.
+
+        Printed, it shows a line for each. The calls of one level are loaded at once.
+
+        Args:
+            depth: how many levels below this call at most.
+            used_by: the other way: the calls that used this one, and those that used them.
+        """
+        from fleche.call._lineage import tree_of
+
+        return tree_of(self, self._cache, depth, used_by=used_by)
 
     @property
     def result(self) -> Any:
@@ -277,6 +302,11 @@ class LazyCall:
             unhashed=record.unhashed,
         )
 
+    @property
+    def text(self) -> str:
+        """The call and its result in one line, as far as the record shows them."""
+        return self.record.text
+
     def bind(self, cache: Opener) -> LazyCall:
         """Return the same call, bound to another cache."""
         return LazyCall(self.key, self.entry, cache)
@@ -294,15 +324,18 @@ class LazyCall:
         return hash(self.key)
 
     def __repr__(self) -> str:
-        return f"<LazyCall {self.key[:8]} {self.name}({_shown(self.record.arguments)})>"
+        return f"<LazyCall {self.key[:8]} {self.text}>"
 
-
-def _shown(refs: Mapping[str, ValueRef]) -> str:
-    return ", ".join(f"{name}={_shown_ref(ref)}" for name, ref in refs.items())
-
-
-def _shown_ref(ref: ValueRef) -> str:
-    shown: Scalar | msgspec.UnsetType = ref.shown
-    if ref.is_literal:
-        return repr(shown)
-    return f"<{ref.digest[:8]}>" if shown is msgspec.UNSET else str(shown)
+    def _repr_html_(self) -> str:
+        """Return what the record shows of the call."""
+        record = self.record
+        found: dict[str, object] = {"key": self.key, "module": self.module, "version": self.version}
+        found.update((f"argument {name}", ref.text) for name, ref in record.arguments.items())
+        if record.result is not None:
+            found["result"] = record.result.text
+        if record.duration is not None:
+            found["took"] = shown_seconds(record.duration)
+        found["calls inside"] = len(record.children) or None
+        for collector, fields in record.metadata.items():
+            found.update((f"{collector} {name}", value) for name, value in fields.items())
+        return facts(self.text, {name: each for name, each in found.items() if each is not None})

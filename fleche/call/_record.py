@@ -79,6 +79,14 @@ class ValueRef(
         return self.literal is not msgspec.UNSET
 
     @property
+    def text(self) -> str:
+        """The value in a few words, as far as the record shows it; else its digest."""
+        shown = self.shown
+        if isinstance(shown, msgspec.UnsetType):
+            return f"<{self.digest[:8]}>"
+        return repr(shown) if self.is_literal else str(shown)
+
+    @property
     def shown(self) -> Scalar | msgspec.UnsetType:
         """What to show, sort and search by: the literal, or the summary, or ``UNSET``."""
         if self.literal is not msgspec.UNSET:
@@ -134,6 +142,13 @@ class CallRecord(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
             parts["code"] = Digest(parts["code"])
         digests = {name: Digest(found.digest) for name, found in self.arguments.items()}
         return call_key(name=self.name, arguments=digests, **parts)
+
+    @property
+    def text(self) -> str:
+        """The call and its result in one line, as far as the record shows them."""
+        arguments = ", ".join(f"{name}={ref.text}" for name, ref in self.arguments.items())
+        result = self.result or self.error
+        return f"{self.name}({arguments}){'' if result is None else f' -> {result.text}'}"
 
     @property
     def is_pin(self) -> bool:

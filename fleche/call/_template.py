@@ -8,18 +8,24 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Mapping
+from datetime import date, datetime, timedelta
 from fnmatch import fnmatchcase
 from functools import partial
 from typing import Any, Literal, TypeAlias
 
 import msgspec
 
+from fleche._amounts import as_moment
+from fleche.call._live import LazyCall
 from fleche.call._record import CallRecord, Scalar, ValueRef, Version, as_plain, plain_metadata
 from fleche.digest import Digest, digest
 
-__all__ = ["Condition", "Operator", "QueryCall", "between", "like", "one_of", "where"]
+__all__ = ["Condition", "Moment", "Operator", "QueryCall", "between", "like", "one_of", "where"]
 
 Operator: TypeAlias = Literal["=", "!=", "<", "<=", ">", ">=", "between", "in", "like", "digest"]
+
+Moment: TypeAlias = datetime | date | timedelta | str
+"""A date, or how long ago: ``datetime``, ``timedelta``, ``"2026-01-31"``, ``"2d"``."""
 
 _SCALARS = (type(None), bool, int, float, str)
 _COMPARE = {"<": operator.lt, "<=": operator.le, ">": operator.gt, ">=": operator.ge}
@@ -51,6 +57,13 @@ class Condition(msgspec.Struct, frozen=True, array_like=True):
                 f"a condition compares with text, numbers, True, False and None, not {wrong[0]!r}"
             )
         msgspec.structs.force_setattr(self, "value", items if several else items[0])
+
+    @property
+    def text(self) -> str:
+        """The condition in a few words."""
+        if self.op == "digest":
+            return f"= <{str(self.value)[:8]}>"
+        return f"{self.op} {self.value!r}"
 
     def matches(self, found: Any) -> bool:
         """Return whether the plain value ``found`` meets the condition."""
@@ -118,6 +131,8 @@ class QueryCall(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         arguments: a condition for each argument named.
         result: a condition on the result.
         metadata: conditions by collector and field, ``{"runtime": {"host": ...}}``.
+        uses: groups of digests, or of beginnings of some. A call meets a group that names one of
+            its arguments, or one of the calls that it made.
     """
 
     name: str | None = None
@@ -127,6 +142,7 @@ class QueryCall(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     arguments: dict[str, Condition] = {}
     result: Condition | None = None
     metadata: dict[str, dict[str, Condition]] = {}
+    uses: tuple[tuple[str, ...], ...] = ()
 
     def __post_init__(self) -> None:
         for name in ("name", "module", "code"):
@@ -158,6 +174,9 @@ class QueryCall(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         arguments: Mapping[str, Any] | None = None,
         result: Any = msgspec.UNSET,
         metadata: Mapping[str, Mapping[str, Any]] | None = None,
+        uses: Any = msgspec.UNSET,
+        since: Moment | None = None,
+        until: Moment | None = None,
     ) -> QueryCall:
         """Build a template from values as a person writes them.
 
@@ -165,9 +184,32 @@ class QueryCall(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         short), or any value, which is then compared by its digest. A metadata field may be a
         :class:`Condition` or a plain value.
 
+        What a call ``uses`` is a value that it got as an argument, or a call that it made: given as
+        the value, as a digest or key (perhaps short), or as a :class:`LazyCall`, which stands for
+        itself and for its result. A result that is small and plain tells nothing, since many calls
+        get the same number.
+
+        Calls ``since`` a moment, and ``until`` another, are those that began then, by their
+        metadata ``runtime.started``: a date (local, if it has no zone), as ISO-8601 text too, or
+        how long ago, as a :class:`~datetime.timedelta` or as ``"30s"``, ``"15m"``, ``"6h"``,
+        ``"2d"``, ``"1w"``.
+
         Raises:
             Indigestible: a value has no digest.
+            ValueError: a text is no moment, or when the calls began is said twice.
         """
+        if since is not None or until is not None:
+            began = {"runtime": {"started": _span(since, until)}}
+            return cls.of(
+                name=name,
+                module=module,
+                version=version,
+                code=code,
+                arguments=arguments,
+                result=result,
+                metadata=metadata,
+                uses=uses,
+            ).merged(cls.of(metadata=began))
         return cls(
             name=name,
             module=module,
@@ -176,7 +218,26 @@ class QueryCall(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
             arguments={} if arguments is None else arguments,  # type: ignore[arg-type]
             result=None if result is msgspec.UNSET else _by_digest(result),
             metadata={} if metadata is None else metadata,  # type: ignore[arg-type]
+            uses=() if uses is msgspec.UNSET else (_used(uses),),
         )
+
+    @property
+    def text(self) -> str:
+        """What is asked for, in one line."""
+        said = [
+            f"{name}={getattr(self, name)!r}" for name in ("name", "module") if getattr(self, name)
+        ]
+        if self.version is not msgspec.UNSET:
+            said.append(f"version={self.version!r}")
+        if self.code:
+            said.append(f"code={self.code[:12]!r}")
+        said += [f"{name} {condition.text}" for name, condition in self.arguments.items()]
+        if self.result is not None:
+            said.append(f"result {self.result.text}")
+        for collector, fields in self.metadata.items():
+            said += [f"{collector}.{name} {each.text}" for name, each in fields.items()]
+        said += [f"uses {' or '.join(each[:8] for each in group)}" for group in self.uses]
+        return ", ".join(said)
 
     def merged(self, other: QueryCall) -> QueryCall:
         """Return the template that asks for all that this one and ``other`` ask for.
@@ -192,7 +253,8 @@ class QueryCall(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         for collector, fields in other.metadata.items():
             path = f"metadata[{collector!r}]"
             metadata[collector] = _both(path, metadata.get(collector, {}), fields)
-        return msgspec.structs.replace(self, **changes, metadata=metadata)
+        uses = tuple(dict.fromkeys((*self.uses, *other.uses)))
+        return msgspec.structs.replace(self, **changes, metadata=metadata, uses=uses)
 
     def matches(self, record: CallRecord) -> bool:
         """Return whether ``record``, a finished call, matches."""
@@ -215,7 +277,35 @@ class QueryCall(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
                 for collector, fields in self.metadata.items()
                 for field, wanted in fields.items()
             )
+            and all(_is_used(group, record) for group in self.uses)
         )
+
+
+def _span(since: Moment | None, until: Moment | None) -> Condition:
+    """Return the condition on the text by which the metadata say when a call began."""
+    low, high = (each if each is None else _stamp(each) for each in (since, until))
+    if low is None:
+        return Condition("<=", high)
+    return Condition(">=", low) if high is None else Condition("between", [low, high])
+
+
+def _stamp(moment: Moment) -> str:
+    return as_moment(moment).isoformat(timespec="microseconds")
+
+
+def _used(value: Any) -> tuple[str, ...]:
+    """Return the digests of a group: which of them a call uses does not matter."""
+    if isinstance(value, LazyCall):
+        result = value.record.result
+        tells = result is not None and not result.is_literal
+        return (str(value.key), str(result.digest)) if result and tells else (str(value.key),)
+    return (str(value if isinstance(value, Digest) else digest(value)),)
+
+
+def _is_used(group: tuple[str, ...], record: CallRecord) -> bool:
+    return any(ref.digest.startswith(group) for ref in record.arguments.values()) or any(
+        child.startswith(group) for child in record.children
+    )
 
 
 def _pattern(pattern: str | None, found: str | None) -> bool:

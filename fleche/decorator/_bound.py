@@ -13,6 +13,7 @@ from fleche import state
 from fleche._util import renewed_after_fork
 from fleche.decorator._function import CachedFunction
 from fleche.decorator._spec import place
+from fleche.decorator._tell import strip_frames
 from fleche.decorator._warnings import WarnOnce
 from fleche.errors import ConfigError, MissingExtra
 
@@ -71,12 +72,20 @@ class BoundWrapper(Generic[P, R]):
         """Call the function with a cache of its own; what it calls uses that of this object."""
         if _is_async(self.function):
             return self._call_async(cache, *args, **kwargs)  # type: ignore[return-value]
-        with state.holding(self.cache, self.meta, self.tags):
-            return self._called(cache, *args, **kwargs)
+        try:
+            with state.holding(self.cache, self.meta, self.tags):
+                return self._called(cache, *args, **kwargs)
+        except BaseException as error:
+            strip_frames(error)
+            raise
 
     async def _call_async(self, cache: BaseCache, /, *args: Any, **kwargs: Any) -> Any:
-        with state.holding(self.cache, self.meta, self.tags):
-            return await self._called(cache, *args, **kwargs)  # type: ignore[misc]
+        try:
+            with state.holding(self.cache, self.meta, self.tags):
+                return await self._called(cache, *args, **kwargs)  # type: ignore[misc]
+        except BaseException as error:
+            strip_frames(error)
+            raise
 
     def _called(self, cache: BaseCache, /, *args: Any, **kwargs: Any) -> R:
         place.is_known = True

@@ -12,6 +12,7 @@ from fleche.decorator._invocation import Invocation, KeyedInvocation, prepare_in
 from fleche.decorator._locking import ComputeLock, acquire, acquire_async
 from fleche.decorator._singleflight import Flight, Role, flights, note_child
 from fleche.decorator._spec import FunctionSpec
+from fleche.decorator._tell import strip_frames, tell_miss
 
 if TYPE_CHECKING:
     from fleche.caches import BaseCache
@@ -24,7 +25,11 @@ def run(spec: FunctionSpec, cache: BaseCache, args: tuple[Any, ...], kwargs: dic
     step, result = approach(spec, cache, args, kwargs)
     if step is None:
         return result
-    return run_body(step, spec)
+    try:
+        return run_body(step, spec)
+    except BaseException as error:
+        strip_frames(error)
+        raise
 
 
 def run_body(step: Invocation | Computation, spec: FunctionSpec) -> Any:
@@ -57,6 +62,7 @@ def approach(
             return None, revive(invocation.answer(hit))
         role, flight = flights.join(invocation.slot, since)
         if role is Role.COMPUTE:
+            tell_miss(invocation)
             if spec.options.coalesce != "processes":
                 return Computation(invocation, flight), None
             return wait_for_lock(invocation, flight)
@@ -97,6 +103,16 @@ async def run_async(
     spec: FunctionSpec, cache: BaseCache, args: tuple[Any, ...], kwargs: dict[str, Any]
 ) -> Any:
     """Answer a call of a coroutine function."""
+    try:
+        return await _answer_async(spec, cache, args, kwargs)
+    except BaseException as error:
+        strip_frames(error)
+        raise
+
+
+async def _answer_async(
+    spec: FunctionSpec, cache: BaseCache, args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> Any:
     while True:
         invocation = prepare_invocation(spec, cache, args, kwargs)
         if not isinstance(invocation, KeyedInvocation):
@@ -107,6 +123,7 @@ async def run_async(
             return invocation.answer(hit).result
         role, flight = flights.join(invocation.slot, since)
         if role is Role.COMPUTE:
+            tell_miss(invocation)
             return await compute_async(invocation, flight, locked=True)
         if role is Role.ALONE:
             return await invocation.alone()
@@ -129,7 +146,11 @@ async def compute_async(
     await wait_async(flight)
     note_child(invocation.key)
     if flight.error is not None:
-        raise flight.error
+        try:
+            raise flight.error
+        except BaseException as error:
+            strip_frames(error)
+            raise
     return flight.result
 
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
+from fleche._html import paragraph
 from fleche.call import KEY_PARTS, CallRecord, LazyCall
 from fleche.decorator._spec import CallIdentity, FunctionSpec, describe_changes
 from fleche.digest import Digest, digest
@@ -56,11 +57,30 @@ class Explanation:
     def __str__(self) -> str:
         return self.text
 
+    def __repr__(self) -> str:
+        return f"<Explanation {self.reason}: {self.text}>"
+
+    def _repr_html_(self) -> str:
+        text, _, diffs = self.text.partition("\n")
+        return paragraph(text, diffs)
+
 
 def explain(
-    spec: FunctionSpec, cache: BaseCache, args: tuple[Any, ...], kwargs: dict[str, Any]
+    spec: FunctionSpec,
+    cache: BaseCache,
+    args: tuple[Any, ...],
+    kwargs: dict[str, Any],
+    *,
+    most: int = MANY,
 ) -> Explanation:
     """Explain a call; nothing is computed, and only an argument is loaded, to be compared.
+
+    Args:
+        spec: the function.
+        cache: where stored calls are looked for.
+        args: the positional arguments of the call.
+        kwargs: its keyword arguments.
+        most: how many stored calls are compared at most.
 
     Raises:
         TypeError: the function cannot be called so.
@@ -87,7 +107,7 @@ def explain(
     try:
         stored = cache.load(key)
     except KeyError:
-        return comparison.with_nearest(_stored(spec, cache))
+        return comparison.with_nearest(_stored(spec, cache, most))
     except ParcelError as error:
         return Explanation("unusable", f"{name} would be computed: what is stored of it: {error}")
     if cache.contains(key):
@@ -97,8 +117,8 @@ def explain(
     )
 
 
-def _stored(spec: FunctionSpec, cache: BaseCache) -> Iterator[LazyCall]:
-    return islice(cache.query(name=spec.info.name), MANY)
+def _stored(spec: FunctionSpec, cache: BaseCache, most: int) -> Iterator[LazyCall]:
+    return islice(cache.query(name=spec.info.name), most)
 
 
 @dataclass(frozen=True)

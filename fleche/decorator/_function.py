@@ -15,6 +15,7 @@ from fleche.decorator._execution import approach, compute_async, run, run_async,
 from fleche.decorator._invocation import KeyedInvocation, prepare_invocation
 from fleche.decorator._singleflight import Flight
 from fleche.decorator._spec import FunctionSpec
+from fleche.decorator._tell import strip_frames
 from fleche.digest import Digest
 from fleche.function import Dependencies, FunctionInfo, Transparent
 
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from fleche.caches import BaseCache, QueryIterator
     from fleche.decorator._bound import BoundWrapper
     from fleche.decorator._explain import Explanation
+    from fleche.decorator._stats import FunctionStats
     from fleche.metadata import MetaData
 
 __all__ = ["BoundMethod", "CachedFunction", "Wrapper"]
@@ -70,7 +72,11 @@ class CachedFunction(Transparent, Generic[P, R]):
     def call_with(self, cache: BaseCache, /, *args: P.args, **kwargs: P.kwargs) -> R:
         """Call the function with another cache than the active one."""
         answer = run_async if self.spec.is_async else run
-        return answer(self.spec, cache, (*self.lead, *args), kwargs)  # type: ignore[return-value]
+        try:
+            return answer(self.spec, cache, (*self.lead, *args), kwargs)  # type: ignore[return-value]
+        except BaseException as error:
+            strip_frames(error)
+            raise
 
     def map(self, /, *arguments: Iterable[Any]) -> Iterator[R]:
         """Yield the results of many calls, in order, each as it is asked for, as :func:`map` does.
@@ -130,19 +136,51 @@ class CachedFunction(Transparent, Generic[P, R]):
             return invocation.alone()  # type: ignore[no-any-return]
         if spec.is_async:
             return compute_async(invocation, Flight())  # type: ignore[return-value]
-        return run_body(Computation(invocation, Flight()), spec)  # type: ignore[no-any-return]
+        try:
+            return run_body(Computation(invocation, Flight()), spec)  # type: ignore[no-any-return]
+        except BaseException as error:
+            strip_frames(error)
+            raise
 
     def query(self, /, **fields: Any) -> QueryIterator:
-        """Return the stored calls of this function: ``query(arguments={"x": 3})``.
+        """Return the stored calls of this function: ``query(x=3, y=between(0, 1), since="2d")``.
 
         Args:
-            fields: further conditions, as for :meth:`fleche.caches.BaseCache.query`.
+            fields: by the name of a parameter what the argument was. A number counts by what it is
+                worth, whatever its type; anything else by its digest. Or a condition of
+                :mod:`fleche.call`. Other names are those of :meth:`fleche.call.QueryCall.of`:
+                ``since=``, ``until=``, ``metadata=``, ``result=``, ``uses=``, ``arguments=`` (every
+                value by its digest), ... A parameter of such a name comes first.
+
+        Raises:
+            TypeError: there is no parameter of that name, or a value is a function.
+            Indigestible: a value has no digest.
         """
-        spec = self.spec
-        fields.setdefault("name", spec.info.name)
-        if spec.options.hash_module:
-            fields.setdefault("module", spec.info.module)
-        return spec.cache().query(**fields)
+        from fleche.decorator._search import template_of
+
+        return self.spec.cache().query(template_of(self.spec, fields))
+
+    def stats(self) -> FunctionStats:
+        """Return how much the active cache has of this function, and how it was used.
+
+        Printed, it is a sentence. Hits and misses are counted by all processes that use the cache;
+        what others have counted in the last minute may not be there yet.
+        """
+        from fleche.decorator._search import template_of
+        from fleche.decorator._stats import stats_of
+
+        return stats_of(self.spec.cache(), template_of(self.spec, {}))
+
+    def clear(self) -> int:
+        """Forget all stored calls of this function, of whatever version; return how many.
+
+        Large values that they leave behind stay until the cache's ``gc()``: other calls may use
+        them. ``query(...).evict()`` forgets some of the calls.
+
+        Raises:
+            Rejected: the active cache is read-only.
+        """
+        return self.query().evict()
 
     def bind(
         self,
@@ -178,6 +216,17 @@ class CachedFunction(Transparent, Generic[P, R]):
         given = (*self.lead, *args)
         arguments = spec.info.bind(given, kwargs) if args or kwargs else {"": given}
         return spec.dependencies(arguments)
+
+    def _repr_html_(self) -> str:
+        """Return its name, its signature and what is said of it."""
+        from fleche._html import facts
+
+        spec = self.spec
+        found = {"module": spec.info.module, "version": spec.options.version}
+        if doc := getattr(spec.function, "__doc__", None):
+            found["does"] = doc.strip().partition("\n")[0]
+        shown = {name: each for name, each in found.items() if each is not None}
+        return facts(f"{spec.info.name}{signature(spec.function)}", shown)
 
     def __digest__(self) -> Any:
         """Return what tells this function from others: itself as written, and its version."""
@@ -263,7 +312,9 @@ class Wrapper(CachedFunction[P, R]):
         Wrapper.__init__(self, spec)
 
     def __repr__(self) -> str:
-        return f"<fleche {self.__module__}.{self.__qualname__}>"
+        version = self.spec.options.version
+        said = "" if version is None else f", version {version}"
+        return f"<fleche {self.__module__}.{self.__qualname__}{said}>"
 
 
 class BoundMethod(CachedFunction[P, R]):

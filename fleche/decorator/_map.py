@@ -9,6 +9,7 @@ from typing import Any
 from fleche.decorator._execution import run
 from fleche.decorator._invocation import KeyedInvocation, prepare_invocation
 from fleche.decorator._spec import FunctionSpec
+from fleche.decorator._tell import strip_frames
 
 __all__ = ["AHEAD", "Batch", "map_calls"]
 
@@ -41,6 +42,9 @@ def _results(batch: Batch, calls: Iterator[tuple[Any, ...]]) -> Iterator[Any]:
             batch.look_ahead((args, {}) for args in some)
             for args in some:
                 yield run(batch.spec, batch.cache, args, {})
+    except BaseException as error:
+        strip_frames(error)
+        raise
     finally:
         batch.end()
 

@@ -86,6 +86,14 @@ class Dependencies(tuple[Dependency, ...]):
     def __str__(self) -> str:
         return "\n".join(map(str, self))
 
+    __repr__ = __str__
+
+    def _repr_html_(self) -> str:
+        from fleche._html import grid
+
+        head = ("digest", "kind", "name", "note")
+        return grid(head, ((str(d.digest or "")[:12], d.kind, d.name, d.note) for d in self))
+
 
 class CodeTracker:
     """Knows at each call what a function depends on.

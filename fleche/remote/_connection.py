@@ -470,6 +470,7 @@ class LazyConnection:
             Exception: what else ``connect`` or the waiting raised, now or the last time.
         """
         tries = iter(_pauses())
+        began = time.monotonic()
         while True:
             connection, greeted_before = self._current(connect)
             if greeted_before:
@@ -483,6 +484,7 @@ class LazyConnection:
                 self._give_up(connection, error)
                 raise
             if self._is_first(connection):
+                _tell(connection, time.monotonic() - began)
                 greeted()
             return connection
 
@@ -584,6 +586,19 @@ class LazyConnection:
             self._finalizer.detach()
             connection.forget()
         self.info = None
+
+
+def _tell(connection: Connection, seconds: float) -> None:
+    """Log that a connection stands."""
+    hello = connection.hello
+    name = (hello.info or {}).get("cache_name")
+    log.info(
+        "connected to %s in %.1f s (fleche %s, %s)",
+        connection.channel.name,
+        seconds,
+        hello.version or "of an unknown version",
+        f"cache {name}" if name else "its default cache",
+    )
 
 
 def _pauses() -> Iterator[float]:

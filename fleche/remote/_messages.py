@@ -313,9 +313,10 @@ def check_template(template: QueryCall) -> None:
     """
     fields = [field for fields in template.metadata.values() for field in fields.values()]
     conditions = [*template.arguments.values(), *fields]
-    if len(conditions) > MAX_CONDITIONS:
+    number = len(conditions) + sum(map(len, template.uses))
+    if number > MAX_CONDITIONS:
         raise Rejected(
-            f"a query of {len(conditions)} conditions: {MAX_CONDITIONS} is the most; ask for less, "
+            f"a query of {number} conditions: {MAX_CONDITIONS} is the most; ask for less, "
             "and filter what comes"
         )
     if any(isinstance(c.value, list) and len(c.value) > MAX_CHOICES for c in conditions):

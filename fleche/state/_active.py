@@ -21,6 +21,7 @@ __all__ = [
     "is_cache_set",
     "meta",
     "named_cache",
+    "open",
     "project",
     "rebuild_cache",
     "reset",
@@ -141,13 +142,32 @@ def cache(
     return Setting(_cache, chosen)
 
 
+def open(path: str | os.PathLike[str], **options: Any) -> BaseCache:
+    """Return the cache in a directory, which is made when the first call is stored.
+
+    It needs no configuration: ``with fleche.cache(fleche.open("results")): ...``, or
+    ``fleche.open("results").table()``. It is not active by itself.
+
+    Args:
+        path: the directory.
+        options: those of :class:`fleche.caches.Local`.
+
+    Raises:
+        StorageError: what is there cannot be used.
+        TypeError: an option is unknown, or of the wrong type.
+    """
+    from fleche.caches import Local
+
+    return Local(path, **options)
+
+
 def _check_is_cache(found: object) -> None:
     from fleche.caches import BaseCache
 
     if not isinstance(found, BaseCache):
         raise TypeError(
             f"{found!r} is not a cache: expected one, or the name of one in fleche.toml; for files "
-            'in a directory: cache_from_config({"template": "cloudpickle", "root": "results"})'
+            'in a directory: fleche.open("results")'
         )
 
 

@@ -206,6 +206,11 @@ def templates(*, every: bool = False) -> Iterator[QueryCall]:
             QueryCall.of(arguments={"y": wanted}, name="h"),
         ]
         yield from places if every else [places[number % 3]]
+    for used in (digest("child"), Digest(str(digest("child"))[:6]), 1, "nothing", [1, 2]):
+        yield QueryCall.of(uses=used)
+    yield QueryCall.of(uses=1, name="s").merged(QueryCall.of(uses=Digest(str(digest(2))[:4])))
+    yield QueryCall(uses=((),))
+    yield QueryCall(uses=((str(digest("child"))[:4], str(digest(1)), "zz"),), name="s")
     yield QueryCall.of(metadata={"run": {"host": "h"}, "tags": {"field": 1}})
     yield QueryCall.of(metadata={"run": {"host": like("*"), "field": where(">=", 1)}})
     yield QueryCall.of(metadata={"tags": {"n" * 700: 1}})

@@ -115,7 +115,20 @@ class _Compiler:
             if condition.op != "!=":
                 steps.append(len(facts))
             facts.append(f"f.field = {self.bind(field)} AND {self.meets_fact(condition)}")
+        for group in template.uses:
+            if len(self.parameters) + len(group) > _MOST_PARAMETERS:
+                break
+            steps.append(len(facts))
+            facts.append(self.is_used(group))
         return Plan(functions, facts, self.parameters, steps)
+
+    def is_used(self, group: Sequence[str]) -> str:
+        """Return the condition that a fact names one of several digests."""
+        full = [each for each in group if len(each) == _FULL]
+        choices = [self.begins_with("f.digest", each) for each in group if len(each) != _FULL]
+        if full:
+            choices.append(self.is_in("f.digest", full))
+        return f"({' OR '.join(choices) or _NONE})"
 
     def meets_fact(self, wanted: Condition) -> str:
         """Return the condition on a fact; one by digest is on what is no plain value, too."""

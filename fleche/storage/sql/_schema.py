@@ -2,13 +2,15 @@
 
 The entry of a call is kept whole in ``fleche_calls.entry``, with its checksum; that is the truth.
 Everything else is there to search by, in columns that any SQL client can read: a row of
-``fleche_functions`` for each function, and one of ``fleche_facts`` for each argument, result and
-field of metadata of a call. A plain value takes three columns: its kind, its number and its text
-(see :func:`columns_of`).
+``fleche_functions`` for each function, and one of ``fleche_facts`` for each argument, result, field
+of metadata and call inside of a call. A plain value takes three columns: its kind, its number and
+its text (see :func:`columns_of`).
 
 In SQLite the facts of calls are written for many calls at once, which costs a small part of what
 they would cost with each call. ``fleche_meta`` says up to which call they are there (``indexed``);
 the few calls behind it are looked at one by one.
+
+``fleche_usage`` counts, by hour, machine, account and function, how often results were used.
 
 The text of every statement is one, in the subset that SQLite (3.24 and newer) and PostgreSQL (10
 and newer) share; the few words that differ are in :data:`WORDS`.
@@ -38,7 +40,7 @@ __all__ = [
     "tables_of",
 ]
 
-SCHEMA = 3
+SCHEMA = 4
 """The version of the tables."""
 
 LONGEST_TEXT = 500
@@ -109,6 +111,19 @@ _TABLES = (
         modified DOUBLE PRECISION NOT NULL,
         is_buffer SMALLINT NOT NULL,
         buffers {text} NOT NULL
+    ){compact}""",
+    """CREATE TABLE IF NOT EXISTS fleche_usage (
+        hour BIGINT NOT NULL,
+        host {text} NOT NULL,
+        account {text} NOT NULL,
+        name {text} NOT NULL,
+        module {text} NOT NULL,
+        hits BIGINT NOT NULL,
+        misses BIGINT NOT NULL,
+        saved DOUBLE PRECISION NOT NULL,
+        spent DOUBLE PRECISION NOT NULL,
+        bytes BIGINT NOT NULL,
+        PRIMARY KEY (hour, host, account, name, module)
     ){compact}""",
 )
 
@@ -193,6 +208,8 @@ def facts_of(call: int, entry: CallEntry) -> Iterator[dict[str, Any]]:
             "variant": address.variant or None,
             "held": 1,
         }
+    for number, child in enumerate(record.children):
+        yield {**_fact(call, f"child/{number}", msgspec.UNSET), "digest": str(child)}
     if record.version is not None:
         yield _fact(call, "version", record.version)
     for collector, fields in record.metadata.items():

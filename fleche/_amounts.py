@@ -1,0 +1,118 @@
+"""Ages and sizes as people write them: ``"30d"``, ``"1h30m"``, ``"20GB"``."""
+
+from __future__ import annotations
+
+import math
+import re
+from datetime import date, datetime, time, timedelta, timezone
+
+__all__ = ["as_age", "as_bytes", "as_moment", "shown_bytes", "shown_seconds"]
+
+_SECONDS = {"s": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0, "d": 86400.0, "w": 604800.0}
+_SECONDS.update({"mo": 30 * 86400.0, "y": 365 * 86400.0})
+_AGE = re.compile(r"(\d+(?:\.\d+)?)\s*(min|mo|[smhdwy])")
+_SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([kmgtp]?)(i?)b?", re.IGNORECASE)
+_UNITS = ((86400.0, "d"), (3600.0, "h"), (60.0, "min"), (1.0, "s"), (1e-3, "ms"), (1e-6, "us"))
+_PREFIXES = ("bytes", "kB", "MB", "GB", "TB", "PB")
+_POWERS = {"": 0, "k": 1, "m": 2, "g": 3, "t": 4, "p": 5}
+
+
+def as_age(given: timedelta | str | float) -> timedelta:
+    """Return how long a time is that is given as ``"90s"``, ``"15m"``, ``"2d"``, ``"1w"``.
+
+    Several may follow each other: ``"1h30m"``. A number is one of seconds.
+
+    Raises:
+        TypeError: it is none of these.
+        ValueError: it is a text that says something else, or less than no time.
+    """
+    if isinstance(given, timedelta):
+        found = given
+    elif isinstance(given, str):
+        text = given.strip().lower()
+        parts = _AGE.findall(text)
+        if not parts or _AGE.sub("", text).strip():
+            raise ValueError(
+                f"{given!r} is no time: numbers with a unit are, s, m or min, h, d, w, mo or y, "
+                "as in '30d' or '1h30m'"
+            )
+        found = timedelta(seconds=sum(float(number) * _SECONDS[unit] for number, unit in parts))
+    elif isinstance(given, int | float) and not isinstance(given, bool) and math.isfinite(given):
+        found = timedelta(seconds=given)
+    else:
+        raise TypeError(f"{given!r} is no time: a timedelta or a text such as '30d' is")
+    if found < timedelta(0):
+        raise ValueError(f"{given!r} is less than no time")
+    return found
+
+
+def as_moment(given: datetime | date | timedelta | str, *, now: datetime | None = None) -> datetime:
+    """Return a moment in UTC: a date, or how long ago it is.
+
+    Args:
+        given: a :class:`datetime` or a date (local, if it has no zone), as ISO-8601 text too; or an
+            age, as for :func:`as_age`.
+        now: from when ages count.
+
+    Raises:
+        TypeError: it is none of these.
+        ValueError: it is a text that says something else.
+    """
+    if isinstance(given, datetime):
+        return given.astimezone(timezone.utc)
+    if isinstance(given, date):
+        return datetime.combine(given, time()).astimezone(timezone.utc)
+    if isinstance(given, str):
+        try:
+            found = datetime.fromisoformat(given.strip().replace("Z", "+00:00"))
+        except ValueError:
+            pass
+        else:
+            return found.astimezone(timezone.utc)
+    elif not isinstance(given, timedelta):
+        raise TypeError(
+            f"{given!r} is no moment: a datetime, a timedelta (so long ago) or a text such as '2d' "
+            "or '2026-01-31' is"
+        )
+    try:
+        age = as_age(given)
+    except ValueError as error:
+        raise ValueError(f"{error}; a moment may be a date, '2026-01-31', as well") from None
+    return (now or datetime.now(timezone.utc)) - age
+
+
+def as_bytes(given: int | str) -> int:
+    """Return a number of bytes that is given as ``"20GB"``, ``"512 MiB"`` or a number.
+
+    ``k``, ``M``, ``G``, ``T`` and ``P`` are powers of 1000, with an ``i`` of 1024.
+
+    Raises:
+        TypeError: it is neither text nor a whole number.
+        ValueError: it is a text that says something else.
+    """
+    if isinstance(given, int) and not isinstance(given, bool):
+        return given
+    if not isinstance(given, str):
+        raise TypeError(f"{given!r} is no size: a number of bytes or a text such as '20GB' is")
+    found = _SIZE.fullmatch(given.strip())
+    if found is None:
+        raise ValueError(f"{given!r} is no size: '20GB', '512MiB' and 1000 are")
+    base = 1024 if found[3] else 1000
+    return round(float(found[1]) * float(base) ** _POWERS[found[2].lower()])
+
+
+def shown_seconds(seconds: float) -> str:
+    """Return a time in the unit that suits it."""
+    for size, unit in _UNITS:
+        if seconds >= size:
+            return f"{seconds / size:.3g} {unit}"
+    return "0 s"
+
+
+def shown_bytes(number: float) -> str:
+    """Return a size in the unit that suits it."""
+    for unit in _PREFIXES[:-1]:
+        if number < 1000:
+            return f"{number:.3g} {unit}"
+        number /= 1000
+    return f"{number:.3g} {_PREFIXES[-1]}"

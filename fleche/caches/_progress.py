@@ -1,0 +1,170 @@
+"""Progress of what takes long: numbers for a callback, or a bar for a person."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+from fleche._amounts import shown_bytes
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
+__all__ = ["Meter", "Reported", "ShowProgress", "watching"]
+
+_STEP = 16 << 20
+"""After so many bytes progress is reported, also where no call is complete."""
+
+_PAUSE = 1.0
+"""Seconds between two lines, where there is no bar."""
+
+
+class Reported(int):
+    """How many calls were copied, or entries looked at, so far.
+
+    Attributes:
+        bytes: how many bytes were copied so far.
+        total: how many calls, or entries, there are to look at; ``None`` if that is not known.
+        done: how many of these have been dealt with: copied, or found to be there already.
+    """
+
+    bytes: int
+    total: int | None
+    done: int
+
+    def __new__(
+        cls, number: int, *, bytes: int = 0, total: int | None = None, done: int = 0
+    ) -> Self:
+        """Make such a number."""
+        made = super().__new__(cls, number)
+        made.bytes, made.total, made.done = bytes, total, max(done, number)
+        return made
+
+    def after(self, before: Reported) -> Reported:
+        """Return the sum of this and what an earlier step of the same task has done."""
+        return Reported(
+            self + before,
+            bytes=self.bytes + before.bytes,
+            total=None if self.total is None else self.total + (before.total or 0),
+            done=self.done + before.done,
+        )
+
+
+Report: TypeAlias = Callable[[Reported], Any]
+
+ShowProgress: TypeAlias = "Callable[[Any], Any] | bool | None"
+"""``True`` shows a bar. A function is called with a number: of calls copied, or entries looked at,
+so far; when calls are copied, it knows bytes and the total as well (see :class:`Reported`)."""
+
+
+class Meter:
+    """Counts what is copied, and reports it.
+
+    Args:
+        report: is told.
+        total: how many calls there are to look at.
+        before: what was copied before, by an earlier step of the same task.
+    """
+
+    def __init__(
+        self, report: Report | None = None, total: int | None = None, before: Reported | None = None
+    ) -> None:
+        start = Reported(0) if before is None else before
+        self._report, self._total = report, total
+        self.copied, self.bytes, self._done = int(start), start.bytes, start.done
+        self._reported = self.bytes
+
+    def add(self, *, copied: int = 0, size: int = 0, done: int = 0) -> None:
+        """Count calls that were copied, bytes, and calls that have been dealt with."""
+        self.copied += copied
+        self.bytes += size
+        self._done += done
+        if self._report is not None and (copied or self.bytes - self._reported >= _STEP):
+            self._reported = self.bytes
+            self._report(self.now())
+
+    def now(self) -> Reported:
+        """Return what has been counted."""
+        return Reported(self.copied, bytes=self.bytes, total=self._total, done=self._done)
+
+
+@contextmanager
+def watching(progress: ShowProgress, what: str) -> Iterator[Callable[[Any], Any] | None]:
+    """Yield what is to be called with progress: a given function, or what draws a bar.
+
+    Args:
+        progress: as people give it.
+        what: what is being done.
+
+    Raises:
+        TypeError: it is something else.
+    """
+    if progress is None or progress is False:
+        yield None
+    elif progress is not True:
+        if not callable(progress):
+            raise TypeError(f"progress={progress!r}: True, or a function of one number")
+        yield progress
+    else:
+        try:
+            import rich.progress as rich
+        except ImportError:
+            yield from _lines(what)
+        else:
+            yield from _bar(rich, what)
+
+
+def _bar(rich: Any, what: str) -> Iterator[Report]:
+    columns = (
+        rich.TextColumn("{task.description}"),
+        rich.BarColumn(),
+        rich.TextColumn("{task.fields[calls]}"),
+        rich.TextColumn("{task.fields[size]}"),
+        rich.TimeElapsedColumn(),
+        rich.TimeRemainingColumn(),
+    )
+    from rich.console import Console
+
+    with rich.Progress(*columns, console=Console(stderr=True)) as bar:
+        task = bar.add_task(what, total=None, calls="0", size="")
+        began = time.monotonic()
+
+        def show(number: int) -> None:
+            found = number if isinstance(number, Reported) else Reported(number)
+            seconds = time.monotonic() - began
+            rate = f", {shown_bytes(found.bytes / seconds)}/s" if found.bytes and seconds else ""
+            bar.update(
+                task,
+                completed=found.done,
+                total=found.total,
+                calls=_counted(found),
+                size=f"{shown_bytes(found.bytes)}{rate}" if found.bytes else "",
+            )
+
+        yield show
+        bar.update(task, total=bar.tasks[0].completed or 1, completed=bar.tasks[0].completed or 1)
+
+
+def _lines(what: str) -> Iterator[Report]:
+    last, shown = Reported(0), time.monotonic()
+
+    def say() -> None:
+        size = f", {shown_bytes(last.bytes)}" if last.bytes else ""
+        sys.stderr.write(f"{what}: {_counted(last)}{size}\n")
+
+    def show(number: int) -> None:
+        nonlocal last, shown
+        last = number if isinstance(number, Reported) else Reported(number)
+        if time.monotonic() - shown >= _PAUSE:
+            shown = time.monotonic()
+            say()
+
+    yield show
+    say()
+
+
+def _counted(found: Reported) -> str:
+    return f"{int(found)}" if found.total is None else f"{int(found)} of {found.total}"
