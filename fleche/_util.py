@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import re
 import sys
@@ -19,9 +20,11 @@ __all__ = [
     "batched",
     "calling_frame",
     "expand_path",
+    "host_name",
     "override",
     "renewed_after_fork",
     "user_cache_directory",
+    "user_name",
     "warn_caller",
 ]
 
@@ -115,6 +118,26 @@ def user_cache_directory(*parts: str) -> str:
     """Return a path below ``fleche`` in the user's cache directory; nothing is made."""
     base = os.environ.get("XDG_CACHE_HOME") or os.path.join(os.path.expanduser("~"), ".cache")
     return os.path.join(base, "fleche", *parts)
+
+
+@functools.cache
+def host_name() -> str:
+    """Return the name of this machine."""
+    return os.uname().nodename
+
+
+@functools.cache
+def user_name() -> str:
+    """Return the name of the account, or its number if it has none."""
+    for variable in ("LOGNAME", "USER"):
+        if name := os.environ.get(variable):
+            return name
+    import pwd
+
+    try:
+        return pwd.getpwuid(os.getuid()).pw_name
+    except KeyError:  # a container whose user has a number and no name
+        return str(os.getuid())
 
 
 _OURS = ("fleche.", "asyncio.", "concurrent.futures.", "threading.", "contextlib.")

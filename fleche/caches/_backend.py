@@ -25,12 +25,12 @@ from threading import Lock
 from typing import Any, Literal, TypeAlias
 
 from fleche._util import renewed_after_fork
-from fleche.caches.maintenance import Report, Task
+from fleche.caches.maintenance import NoteUsage, Report, Task
 from fleche.call import SMALL, CallEntry, CallRecord, QueryCall
 from fleche.digest import Address, Digest
 from fleche.errors import ParcelError, Rejected
 from fleche.parcel import Packing, Parcel
-from fleche.storage import Capabilities, LockTable
+from fleche.storage import Capabilities, LockTable, Usage
 
 __all__ = [
     "INLINE",
@@ -246,6 +246,15 @@ class CacheBackend(ABC):
         """
         del key, addresses
         return False
+
+    def note_usage(self, rows: Sequence[Usage]) -> None:
+        """Add counters of use where saves go.
+
+        Raises:
+            Rejected: this cache is read-only.
+            StorageError: they could not be stored.
+        """
+        self.maintain(NoteUsage(tuple(rows)))
 
     def looking_only(self) -> CacheBackend:
         """Return the same cache to load from, without the changes that loading makes otherwise.

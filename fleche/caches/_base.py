@@ -12,14 +12,17 @@ from fleche.caches._backend import CacheBackend, LayerPolicy, Progress
 from fleche.caches._pending import PendingCall, Sender, save_value
 from fleche.caches._query import QueryIterator
 from fleche.caches._table import Table
+from fleche.caches._usage import UsageCounter
 from fleche.caches.maintenance import (
     GRACE,
     PIN_AGE,
     Gc,
     GcReport,
     Measure,
+    ReadUsage,
     StatsReport,
     SyncReport,
+    UsageReport,
     Verify,
     VerifyReport,
 )
@@ -27,7 +30,7 @@ from fleche.call import MISSING, Call, CallEntry, LazyCall, QueryCall, ValueRef
 from fleche.digest import Address, Digest
 from fleche.errors import AmbiguousDigestError, CorruptParcel, ParcelError, SignatureError
 from fleche.parcel import Packing, Parcel
-from fleche.storage import Capabilities, LockTable
+from fleche.storage import Capabilities, LockTable, Usage, merge_usage
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -49,6 +52,7 @@ class BaseCache:
         backend: answers the batched operations.
         sender: knows what this object has saved, and what must be saved anew.
         slot: calls in caches of the same slot are made once at a time.
+        counter: counts hits and computations, and stores that now and then.
     """
 
     def __init__(self, backend: CacheBackend) -> None:
@@ -56,6 +60,7 @@ class BaseCache:
         self.backend = backend
         self.sender = Sender(backend)
         self.slot: Hashable = id(self)
+        self.counter = UsageCounter(backend)
 
     # -- one call ----------------------------------------------------------------------------------
 
@@ -149,6 +154,7 @@ class BaseCache:
             log.warning("call %s: stored result not usable, computing again: %s", key[:12], error)
             return None
         self.backend.count("hits")
+        self.counter.hit(call.record)
         return call
 
     def lookup_many(self, keys: Iterable[Digest]) -> dict[Digest, LazyCall]:
@@ -173,6 +179,7 @@ class BaseCache:
                 log.warning("call %s: stored result not usable: %s", call.key[:12], error)
             else:
                 found[call.key] = call
+                self.counter.hit(call.record)
         self.backend.count("hits", len(found))
         self.backend.count("misses", len(wanted) - len(found))
         return found
@@ -270,34 +277,46 @@ class BaseCache:
         self.check_writable("save")
         return save_value(self, value)
 
-    def open_ref(self, ref: ValueRef, entry: CallEntry) -> Any:
+    def open_ref(self, ref: ValueRef, entry: CallEntry, *, plain: bool = False) -> Any:
         """Return the value that ``ref`` of a loaded entry stands for.
+
+        Args:
+            ref: an argument, the result or a state.
+            entry: the entry that it is of.
+            plain: open numbers, text, containers, arrays and tables only; what would run other code
+                to be made is refused.
 
         Raises:
             KeyError: the value is gone.
-            ParcelError: it is damaged, not trusted, or cannot be made here.
+            ParcelError: it is damaged, not trusted, not plain, or cannot be made here.
         """
         if ref.is_literal and not self.packing.keys:
             return ref.literal
         address = ref.address
         parcel = entry.parcel(address) or self._load_parcel(address)
-        return self.open_parcel(parcel, ref.digest)
+        return self.open_parcel(parcel, ref.digest, plain=plain)
 
-    def open_parcel(self, parcel: Parcel, digest: str) -> Any:
+    def open_parcel(self, parcel: Parcel, digest: str, *, plain: bool = False) -> Any:
         """Return the value inside ``parcel``, which must be that of ``digest``.
 
         The buffers that it refers to are loaded from here, all at once. The parcel is closed.
 
+        Args:
+            parcel: what was loaded.
+            digest: of the value.
+            plain: as for :meth:`open_ref`.
+
         Raises:
             KeyError: a buffer is gone.
-            ParcelError: it is damaged, not trusted, another value's, or cannot be made here.
+            ParcelError: it is damaged, not trusted, not plain, another value's, or cannot be made
+                here.
         """
         packing = self.packing
         buffers: dict[Digest, Parcel] = {}
         try:
             needed = parcel.references
             if not needed:
-                return packing.unpack(parcel, digest)
+                return packing.unpack(parcel, digest, plain=plain)
             if packing.keys:
                 parcel.check_signature(packing.keys)
             wanted = packing.needed(parcel)
@@ -308,7 +327,7 @@ class BaseCache:
             gone = [each for each in wanted if each not in buffers]
             if gone:
                 raise KeyError(gone[0])
-            return packing.unpack(parcel, digest, buffers)
+            return packing.unpack(parcel, digest, buffers, plain=plain)
         finally:
             for each in (parcel, *buffers.values()):
                 each.close()
@@ -565,6 +584,26 @@ class BaseCache:
         """Return how often each event happened to this object since it was made."""
         return self.backend.counts()
 
+    def usage(self, name: str | None = None, module: str | None = None) -> list[Usage]:
+        """Return how often stored results were used, by hour, machine, account and function.
+
+        Counted are the calls of decorated functions: each result that was found (a hit), and each
+        body that ran and whose result was stored (a miss). What this object has counted is stored
+        first. A stack keeps its counters in the first layer.
+
+        Args:
+            name: only those of functions of this qualified name.
+            module: only those of functions of this module.
+        """
+        self.counter.flush()
+        report = self.backend.maintain(ReadUsage())
+        assert isinstance(report, UsageReport)
+        return [
+            row
+            for row in merge_usage(report.rows)
+            if name in (None, row.name) and module in (None, row.module)
+        ]
+
     # -- what it is --------------------------------------------------------------------------------
 
     @property
@@ -616,6 +655,7 @@ class BaseCache:
 
     def close(self) -> None:
         """Give back what the cache holds open. Idempotent."""
+        self.counter.flush_at_exit()
         self.backend.close()
 
     def __enter__(self) -> Self:

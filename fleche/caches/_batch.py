@@ -224,4 +224,4 @@ class BatchCache(BaseCache):
         self.inner = inner
         self.batch = BatchBackend(inner.backend, together=together)
         super().__init__(self.batch)
-        self.sender, self.slot = inner.sender, inner.slot
+        self.sender, self.slot, self.counter = inner.sender, inner.slot, inner.counter

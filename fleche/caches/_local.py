@@ -23,7 +23,18 @@ from fleche.caches._backend import (
     split_entry,
 )
 from fleche.caches._base import BaseCache
-from fleche.caches.maintenance import Gc, Report, Task, Verify, collect, measure, verify
+from fleche.caches.maintenance import (
+    Gc,
+    NoteUsage,
+    ReadUsage,
+    Report,
+    Task,
+    UsageReport,
+    Verify,
+    collect,
+    measure,
+    verify,
+)
 from fleche.call import SMALL, CallEntry, QueryCall, ValueRef
 from fleche.digest import Address, Digest
 from fleche.errors import AmbiguousFormError, ParcelError, StorageError
@@ -341,6 +352,12 @@ class LocalBackend(CacheBackend):
 
     @override
     def maintain(self, task: Task, progress: Progress | None = None) -> Report:
+        if isinstance(task, NoteUsage):
+            self.check_writable("noteusage")
+            self.calls.note_usage(task.rows)
+            return UsageReport()
+        if isinstance(task, ReadUsage):
+            return UsageReport(tuple(self.calls.usage()))
         if task.changes:
             self.check_writable("gc" if isinstance(task, Gc) else "repair")
         elif isinstance(task, Gc):

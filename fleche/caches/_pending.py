@@ -288,6 +288,7 @@ class PendingCall:
                 arguments[name] = self._pack(call, name, value, arguments[name], buffers)
         self.record = record.replace(arguments=arguments)
         cache.backend.check_accepts(self.key, self.record)
+        self._begins = begins
         if begins and self._parts.mains:
             self._set_aside()
 
@@ -396,6 +397,8 @@ class PendingCall:
             self._pin = pin
             raise
         self._cache.sender.note_mended(inline)
+        if self._begins:
+            self._cache.counter.miss(record)
         return self.key
 
     def _pack_value(self, value: Any) -> ValueRef:

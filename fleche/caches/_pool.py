@@ -16,9 +16,12 @@ from fleche.caches.maintenance import (
     Gc,
     GcReport,
     Measure,
+    NoteUsage,
+    ReadUsage,
     Report,
     StatsReport,
     Task,
+    UsageReport,
     Verify,
     VerifyReport,
 )
@@ -39,6 +42,8 @@ _SHORTEST = 4
 _EMPTY: dict[type, Callable[[], Any]] = {
     Gc: GcReport,
     Measure: StatsReport,
+    NoteUsage: UsageReport,
+    ReadUsage: UsageReport,
     Verify: VerifyReport,
 }
 

@@ -15,7 +15,7 @@ from fleche.caches._base import BaseCache
 from fleche.caches._local import needed_by
 from fleche.caches._pool import UnitedBackend
 from fleche.caches._transfer import copy_strictly
-from fleche.caches.maintenance import Report, Task
+from fleche.caches.maintenance import NoteUsage, Report, Task
 from fleche.call import CallEntry, CallRecord, QueryCall
 from fleche.digest import Address, Digest
 from fleche.errors import (
@@ -270,6 +270,8 @@ class StackBackend(UnitedBackend):
 
     @override
     def maintain(self, task: Task, progress: Progress | None = None) -> Report:
+        if isinstance(task, NoteUsage):  # else they would count twice when they are read
+            return self.first.maintain(task)
         return self._layers.maintain(task, progress)
 
     @override

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import functools
 import os
 import time
 from datetime import datetime, timezone
 from typing import Any
 
+from fleche._util import host_name, user_name
 from fleche.metadata._base import MetaData
 
 __all__ = ["Runtime", "Tags"]
@@ -36,32 +36,14 @@ class Runtime(MetaData):
             "finished": _iso(self._started + seconds),
             "seconds": seconds,
             "cpu_seconds": cpu_seconds,
-            "host": _host(),
-            "user": _user(),
+            "host": host_name(),
+            "user": user_name(),
             "pid": os.getpid(),
         }
 
 
 def _iso(seconds: float) -> str:
     return datetime.fromtimestamp(seconds, timezone.utc).isoformat(timespec="microseconds")
-
-
-@functools.cache
-def _host() -> str:
-    return os.uname().nodename
-
-
-@functools.cache
-def _user() -> str:
-    for variable in ("LOGNAME", "USER"):
-        if name := os.environ.get(variable):
-            return name
-    import pwd
-
-    try:
-        return pwd.getpwuid(os.getuid()).pw_name
-    except KeyError:  # a container whose user has a number and no name
-        return str(os.getuid())
 
 
 class Tags(MetaData):

@@ -311,6 +311,7 @@ def unpack(
     keys: Sequence[bytes] = (),
     buffers: Mapping[Digest, Parcel] | None = None,
     place: str = "",
+    plain: bool = False,
 ) -> Any:
     """Make the object again, after every check.
 
@@ -324,6 +325,8 @@ def unpack(
         buffers: the parcels of the buffers that it refers to; they may be spent by this. That of a
             file need not be there if the file is kept already.
         place: the directory where files inside are kept; empty: that of the user.
+        plain: make nothing but plain data: numbers, text, containers, arrays and tables. No class
+            and no function of a user is looked up, let alone run.
 
     Raises:
         CorruptParcel: altered bytes, another value's parcel, or a buffer is not given.
@@ -357,7 +360,7 @@ def unpack(
         raise UnpackError(
             f"value {head.digest[:12]} needs {size} bytes of memory, more than there are"
         ) from None
-    obj = _loads(parcel, stream, contents)
+    obj = _loads(parcel, stream, contents, plain=plain)
     for spent in (parcel, *held.values()):
         spent.source.opened()
     return obj
@@ -387,7 +390,9 @@ def _other_python(head: Head) -> UnpackError:
     )
 
 
-def _loads(parcel: Parcel, stream: Buffer, buffers: list[Buffer | FileSection]) -> Any:
+def _loads(
+    parcel: Parcel, stream: Buffer, buffers: list[Buffer | FileSection], *, plain: bool
+) -> Any:
     head = parcel.head
 
     def definitions() -> Buffer:
@@ -398,7 +403,7 @@ def _loads(parcel: Parcel, stream: Buffer, buffers: list[Buffer | FileSection]) 
         return parcel.content(len(parcel.sections) - 1)
 
     try:
-        return deserialize(head.serializer, stream, buffers, definitions)
+        return deserialize(head.serializer, stream, buffers, definitions, plain=plain)
     except (ParcelError, StorageError):
         raise
     except Exception as error:
@@ -633,9 +638,18 @@ class Packing:
         parcel: Parcel,
         digest: str = "",
         buffers: Mapping[Digest, Parcel] | None = None,
+        *,
+        plain: bool = False,
     ) -> Any:
         """Open as :func:`unpack` does."""
-        return unpack(parcel, digest=digest, keys=self.keys, buffers=buffers, place=self.place)
+        return unpack(
+            parcel,
+            digest=digest,
+            keys=self.keys,
+            buffers=buffers,
+            place=self.place,
+            plain=plain,
+        )
 
     def needed(self, parcel: Parcel) -> list[Digest]:
         """Return the buffers without which ``parcel`` cannot be opened here.

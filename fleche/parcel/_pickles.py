@@ -24,6 +24,7 @@ from fleche.parcel._definitions import Loader, Named
 from fleche.parcel._files import ContentMarker, File, FileSection
 from fleche.parcel._forms import reducers
 from fleche.parcel._layout import ClassName
+from fleche.parcel._plain import is_plain_name
 from fleche.parcel._source import Buffer
 
 __all__ = ["BUFFER_MIN", "SERIALIZERS", "Pickled", "deserialize", "serialize"]
@@ -353,6 +354,8 @@ def deserialize(
     stream: Buffer,
     buffers: list[Buffer | FileSection],
     definitions: Callable[[], Buffer] = bytes,
+    *,
+    plain: bool = False,
 ) -> Any:
     """Return the object of a pickle stream, made over ``buffers``.
 
@@ -361,13 +364,17 @@ def deserialize(
         stream: the pickle stream.
         buffers: what is not in it.
         definitions: returns the definitions that came with it, if they are needed.
+        plain: refuse a stream that names anything but plain data.
 
     Raises:
         Exception: whatever making it raises.
     """
-    if pickle.STACK_GLOBAL not in bytes(stream):  # it names nothing
+    # Such a stream names nothing; one that was forged may, by older opcodes.
+    if not plain and pickle.STACK_GLOBAL not in bytes(stream):
         return pickle.loads(stream, buffers=buffers)
     loader = Loader(definitions, _load_definition)
+    if plain:
+        return _PlainUnpickler(stream, buffers, loader).load()
     reader = _Unpickler
     if serializer == "dill":  # names a module that only its own reader knows
         reader = _dill_unpickler() or reader
@@ -435,6 +442,14 @@ class _Unpickler(_Finding, pickle.Unpickler):
     def __init__(self, stream: Buffer, buffers: Iterable[Any], loader: Loader) -> None:
         super().__init__(io.BytesIO(stream), buffers=buffers)
         self.loader = loader
+
+
+class _PlainUnpickler(_Unpickler):
+    def find_class(self, module: str, name: str) -> Any:
+        """Return what a stream names, if it is plain data."""
+        if not is_plain_name(module, name):
+            raise pickle.UnpicklingError(f"{module}.{name} is not plain data")
+        return super().find_class(module, name)
 
 
 @functools.cache

@@ -21,11 +21,14 @@ from fleche.caches import (
     GcReport,
     LayerPolicy,
     Measure,
+    NoteUsage,
     OnError,
     Progress,
+    ReadUsage,
     Report,
     StatsReport,
     Task,
+    UsageReport,
     Verify,
     VerifyReport,
 )
@@ -350,6 +353,8 @@ class RemoteBackend(CacheBackend):
 _REPORTS: dict[type[Any], type[Report]] = {
     Gc: GcReport,
     Measure: StatsReport,
+    NoteUsage: UsageReport,
+    ReadUsage: UsageReport,
     Verify: VerifyReport,
 }
 

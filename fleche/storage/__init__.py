@@ -25,6 +25,7 @@ from fleche.storage._registry import (
     storage_from_config,
     storage_names,
 )
+from fleche.storage._usage import Usage, merge_usage
 from fleche.storage.file import CallFile, ValueFile
 
 if TYPE_CHECKING:
@@ -43,10 +44,12 @@ __all__ = [
     "LockTable",
     "Sql",
     "Storage",
+    "Usage",
     "ValueFile",
     "ValueMemory",
     "ValueStorage",
     "ValueVoid",
+    "merge_usage",
     "register_storage",
     "storage_class",
     "storage_from_config",

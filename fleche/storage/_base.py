@@ -27,6 +27,7 @@ from fleche.errors import CorruptParcel, ParcelError, SignatureError, UnpackErro
 from fleche.parcel import BUFFER, Head, Packing, Parcel
 from fleche.parcel import verify as verify_parcel
 from fleche.storage._locks import LockTable
+from fleche.storage._usage import Usage
 
 __all__ = [
     "SHORTEST",
@@ -306,6 +307,18 @@ class CallStorage(Storage[CallEntry]):
                         for address in held_addresses(entry)
                         if address.startswith(prefix)
                     )
+
+    def note_usage(self, rows: Iterable[Usage]) -> None:
+        """Add counters of use to those that are kept, if this storage keeps any.
+
+        Raises:
+            StorageError: they could not be stored.
+        """
+        del rows
+
+    def usage(self) -> Iterator[Usage]:
+        """Yield the counters of use that are kept, several of one place perhaps."""
+        return iter(())
 
 
 def held_addresses(entry: CallEntry) -> dict[Address, None]:

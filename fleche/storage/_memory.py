@@ -23,6 +23,7 @@ from fleche.storage._base import (
     held_addresses,
     matching_entries,
 )
+from fleche.storage._usage import Usage, merge_usage
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -188,6 +189,7 @@ class CallMemory(_Memory[CallEntry], CallStorage):
         # list an entry that has just gone; one that is there it lists at the latest when the method
         # that put it returns.
         self._holders: dict[str, dict[_Held, None]] = {}
+        self._usage: list[Usage] = []
 
     @override
     def put_many(self, items: Iterable[tuple[str, CallEntry]]) -> None:
@@ -226,6 +228,14 @@ class CallMemory(_Memory[CallEntry], CallStorage):
                 self._forget(held)
                 continue
             yield from ((each, held.key) for each in held.addresses if each.startswith(prefix))
+
+    @override
+    def note_usage(self, rows: Iterable[Usage]) -> None:
+        self._usage = merge_usage([*self._usage, *rows])
+
+    @override
+    def usage(self) -> Iterator[Usage]:
+        return iter(self._usage)
 
     @override
     def _put_back(self, held: _Held) -> None:

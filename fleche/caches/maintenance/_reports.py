@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import msgspec
 
 from fleche.digest import Digest
+from fleche.storage import Usage
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -20,10 +21,13 @@ __all__ = [
     "Gc",
     "GcReport",
     "Measure",
+    "NoteUsage",
+    "ReadUsage",
     "Report",
     "StatsReport",
     "SyncReport",
     "Task",
+    "UsageReport",
     "Verify",
     "VerifyReport",
 ]
@@ -79,7 +83,31 @@ class Measure(msgspec.Struct, frozen=True, tag="measure"):
         return False
 
 
-Task: TypeAlias = Gc | Verify | Measure
+class NoteUsage(msgspec.Struct, frozen=True, tag="note-usage"):
+    """Add counters of use to those that are kept. Answer: an empty :class:`UsageReport`.
+
+    Attributes:
+        rows: what to add.
+    """
+
+    rows: tuple[Usage, ...]
+
+    @property
+    def changes(self) -> bool:
+        """Whether the task writes."""
+        return True
+
+
+class ReadUsage(msgspec.Struct, frozen=True, tag="read-usage"):
+    """Return the counters of use that are kept. Answer: :class:`UsageReport`."""
+
+    @property
+    def changes(self) -> bool:
+        """Whether the task writes."""
+        return False
+
+
+Task: TypeAlias = Gc | Verify | Measure | NoteUsage | ReadUsage
 
 
 @dataclass(frozen=True)
@@ -190,6 +218,17 @@ class StatsReport(Report):
         prefix = "errors."
         found = self.events.items()
         return {name[len(prefix) :]: n for name, n in found if name.startswith(prefix)}
+
+
+@dataclass(frozen=True)
+class UsageReport(Report):
+    """How often stored results were used.
+
+    Attributes:
+        rows: counters by hour, machine, account and function.
+    """
+
+    rows: tuple[Usage, ...] = ()
 
 
 @dataclass(frozen=True)

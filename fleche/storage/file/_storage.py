@@ -26,9 +26,11 @@ from fleche.storage._base import (
     matching_entries,
     refs_of_unusable,
 )
+from fleche.storage._usage import Usage
 from fleche.storage.file._files import STALE, SUFFIXES, Files, explained
 from fleche.storage.file._holders import HolderIndex
 from fleche.storage.file._locks import FileLockTable
+from fleche.storage.file._usage import UsageFiles
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -275,6 +277,7 @@ class CallFile(_Configured[CallEntry], CallStorage):
         super().__init__(*args, **fields)
         self.locks = FileLockTable(self._files)
         self._holders = HolderIndex(self._files, self._held_by)
+        self._usage = UsageFiles(self._files.root)
 
     @override
     def put_many(self, items: Iterable[tuple[str, CallEntry]]) -> None:
@@ -326,6 +329,14 @@ class CallFile(_Configured[CallEntry], CallStorage):
     @override
     def holders(self, prefix: str) -> Iterator[tuple[Address, str]]:
         return self._holders.find(prefix)
+
+    @override
+    def note_usage(self, rows: Iterable[Usage]) -> None:
+        self._usage.add(rows)
+
+    @override
+    def usage(self) -> Iterator[Usage]:
+        return self._usage.read()
 
     def _held_by(self, key: str) -> tuple[Address, ...]:
         """Return which values an entry holds itself; none if it is gone or cannot be used."""

@@ -10,6 +10,8 @@ In SQLite the facts of calls are written for many calls at once, which costs a s
 they would cost with each call. ``fleche_meta`` says up to which call they are there (``indexed``);
 the few calls behind it are looked at one by one.
 
+``fleche_usage`` counts, by hour, machine, account and function, how often results were used.
+
 The text of every statement is one, in the subset that SQLite (3.24 and newer) and PostgreSQL (10
 and newer) share; the few words that differ are in :data:`WORDS`.
 """
@@ -38,7 +40,7 @@ __all__ = [
     "tables_of",
 ]
 
-SCHEMA = 3
+SCHEMA = 4
 """The version of the tables."""
 
 LONGEST_TEXT = 500
@@ -109,6 +111,19 @@ _TABLES = (
         modified DOUBLE PRECISION NOT NULL,
         is_buffer SMALLINT NOT NULL,
         buffers {text} NOT NULL
+    ){compact}""",
+    """CREATE TABLE IF NOT EXISTS fleche_usage (
+        hour BIGINT NOT NULL,
+        host {text} NOT NULL,
+        account {text} NOT NULL,
+        name {text} NOT NULL,
+        module {text} NOT NULL,
+        hits BIGINT NOT NULL,
+        misses BIGINT NOT NULL,
+        saved DOUBLE PRECISION NOT NULL,
+        spent DOUBLE PRECISION NOT NULL,
+        bytes BIGINT NOT NULL,
+        PRIMARY KEY (hour, host, account, name, module)
     ){compact}""",
 )
 

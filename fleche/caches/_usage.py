@@ -1,0 +1,125 @@
+"""Counting hits and computations without a write for each: in memory first, stored now and then."""
+
+from __future__ import annotations
+
+import atexit
+import logging
+import os
+import time
+import weakref
+from threading import Lock
+from typing import TYPE_CHECKING
+
+from fleche._util import host_name, renewed_after_fork, user_name
+from fleche.call import CallRecord
+from fleche.storage import Usage
+
+if TYPE_CHECKING:
+    from fleche.caches._backend import CacheBackend
+
+__all__ = ["UsageCounter"]
+
+log = logging.getLogger("fleche.caches")
+
+_HOUR = 3600
+
+_PATIENCE = 60.0
+"""Seconds after which a save, which writes anyway, also stores what was counted."""
+
+_living: weakref.WeakSet[UsageCounter] = weakref.WeakSet()
+
+
+class UsageCounter:
+    """What one cache object has counted and not stored yet.
+
+    A hit adds to a counter in memory and writes nothing. The counters are stored when the cache is
+    closed, when the process ends, before they are read, and at most once a minute along with a
+    save. A process that is killed loses what it has counted since.
+
+    Args:
+        backend: where they are stored.
+    """
+
+    def __init__(self, backend: CacheBackend) -> None:
+        self._backend = backend
+        self._cells: dict[tuple[int, str, str | None], list[float]] = {}
+        self._lock = renewed_after_fork(Lock())
+        self._stored = time.monotonic()
+        _living.add(self)
+
+    def hit(self, record: CallRecord) -> None:
+        """Count a stored result that was found."""
+        result = record.result
+        size = 0 if result is None else result.size
+        self._add(record, (1, 0, record.duration or 0.0, 0.0, size))
+
+    def miss(self, record: CallRecord) -> None:
+        """Count a body that has run, and whose result is stored."""
+        self._add(record, (0, 1, 0.0, record.duration or 0.0, 0))
+        if time.monotonic() - self._stored > _PATIENCE:
+            self.flush()
+
+    def _add(self, record: CallRecord, amounts: tuple[float, ...]) -> None:
+        place = int(time.time()) // _HOUR, record.name, record.module
+        with self._lock:
+            cell = self._cells.get(place)
+            if cell is None:
+                self._cells[place] = list(amounts)
+            else:
+                for index, amount in enumerate(amounts):
+                    cell[index] += amount
+
+    def flush(self) -> None:
+        """Store what was counted; where that fails, it is forgotten, with a line in the log."""
+        self._stored = time.monotonic()
+        with self._lock:
+            cells, self._cells = self._cells, {}
+        if not cells:
+            return
+        host, user = host_name(), user_name()
+        rows = [
+            Usage(
+                hour=hour,
+                host=host,
+                user=user,
+                name=name,
+                module=module or "",
+                hits=int(hits),
+                misses=int(misses),
+                saved=saved,
+                spent=spent,
+                bytes=int(size),
+            )
+            for (hour, name, module), (hits, misses, saved, spent, size) in cells.items()
+        ]
+        try:
+            self._backend.note_usage(rows)
+        except Exception as error:  # noqa: BLE001 (of any cache; counters stop no work)
+            log.debug("%r: %d counters of use are lost: %s", self._backend, len(rows), error)
+
+    def forget(self) -> None:
+        """In a forked child: leave the counters to the parent, which has them too."""
+        self._cells = {}
+
+    def flush_at_exit(self) -> None:
+        """Store what was counted, where that can be done at once and outlives the process."""
+        if self._backend.local and self._backend.capabilities.persistent:
+            self.flush()
+
+
+def _flush_all() -> None:
+    for counter in list(_living):
+        try:
+            counter.flush_at_exit()
+        except Exception as error:  # noqa: BLE001 (the process ends)
+            log.debug("counters of use are lost: %s", error)
+
+
+def _forget_all() -> None:
+    for counter in list(_living):
+        counter.forget()
+
+
+atexit.register(_flush_all)
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forget_all)
