@@ -83,7 +83,7 @@ class Measure(msgspec.Struct, frozen=True, tag="measure"):
         return False
 
 
-class NoteUsage(msgspec.Struct, frozen=True, tag="note-usage"):
+class NoteUsage(msgspec.Struct, frozen=True, tag="note"):
     """Add counters of use to those that are kept. Answer: an empty :class:`UsageReport`.
 
     Attributes:
@@ -98,7 +98,7 @@ class NoteUsage(msgspec.Struct, frozen=True, tag="note-usage"):
         return True
 
 
-class ReadUsage(msgspec.Struct, frozen=True, tag="read-usage"):
+class ReadUsage(msgspec.Struct, frozen=True, tag="usage"):
     """Return the counters of use that are kept. Answer: :class:`UsageReport`."""
 
     @property
