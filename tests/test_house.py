@@ -35,7 +35,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("state",),
     ("decorator",),
     ("executor",),
-    ("testing",),
+    ("testing", "report"),
     ("cli",),
     ("", "__main__"),
 )

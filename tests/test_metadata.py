@@ -78,13 +78,13 @@ class TestRuntime:
 
     def test_user_without_a_name(self, monkeypatch: pytest.MonkeyPatch) -> None:
         """In a container the user may have a number only."""
-        from fleche.metadata import _runtime as runtime
+        from fleche._util import user_name
 
         monkeypatch.delenv("LOGNAME", raising=False)
         monkeypatch.delenv("USER", raising=False)
-        assert runtime._user.__wrapped__()
+        assert user_name.__wrapped__()
         monkeypatch.setattr(os, "getuid", lambda: 54321)
-        assert runtime._user.__wrapped__() == "54321"
+        assert user_name.__wrapped__() == "54321"
 
 
 class TestEnvironment:

@@ -1,0 +1,445 @@
+"""What a report knows: the newest calls, sums over all of them, and what they have in common.
+
+Everything is read off records. Texts are cut, so that the size of a page is bounded by the number
+of its calls.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping
+from datetime import datetime, timezone
+from typing import Any, NamedTuple
+
+import msgspec
+
+from fleche.caches import started
+from fleche.call import CallRecord, LazyCall, Scalar, ValueRef, encode_record
+from fleche.report._methods import methods
+from fleche.storage import Usage
+
+__all__ = ["MOST_CALLS", "Study"]
+
+MOST_CALLS = 10_000
+"""So many calls, the newest, are in the table of a page."""
+
+_TEXT = 80
+_SHORTEST = 8
+_LARGEST_EXACT = 1 << 53
+"""Larger integers lose digits in a browser, and are shown as text."""
+
+_FIELD = re.compile(r"(\w+)=(-?\d+(?:\.\d+)?(?:e[+-]?\d+)?)(?=[,)])")
+_MOST_FIELDS = 6
+_MOST_CHILDREN = 200
+_MOST_DEPENDENCIES = 100
+
+
+class Study:
+    """Calls, read once.
+
+    Args:
+        most_calls: so many are kept, the newest.
+
+    Attributes:
+        total: how many calls were read.
+        calls: those that are kept, the newest first.
+        previews: what can be shown of results, by the place of the call.
+    """
+
+    def __init__(self, most_calls: int = MOST_CALLS) -> None:
+        self.total = 0
+        self.calls: list[LazyCall] = []
+        self.previews: dict[int, dict[str, Any]] = {}
+        self._most = most_calls
+        self._sums: dict[tuple[str, str], _Sums] = {}
+        self._activity: Counter[tuple[int, str, tuple[str, str]]] = Counter()
+        self._spent: defaultdict[tuple[int, str, tuple[str, str]], float] = defaultdict(float)
+        self._timed: dict[str, _Timed] = {}
+        self._uses: Counter[str] = Counter()
+        self._sizes: dict[str, int] = {}
+        self._usage: list[Usage] = []
+        self._environments = _Table()
+        self._records: list[CallRecord] = []
+        self._shorts: list[str] = []
+
+    # -- reading -----------------------------------------------------------------------------------
+
+    def read(self, calls: Iterable[LazyCall]) -> Study:
+        """Read calls, in any order; return this study."""
+        shared: dict[tuple[str, str], Counter[str]] = defaultdict(Counter)
+        for call in calls:
+            self.total += 1
+            record = call.record
+            function = function_of(record)
+            sums = self._sums.setdefault(function, _Sums())
+            sums.add(record)
+            for address, size in _stored(record).items():
+                self._uses[address] += 1
+                self._sizes[address] = size
+                shared[function][address] += 1
+            self._note_time(call.key, record, function)
+            self.calls.append(call)
+            if len(self.calls) >= 2 * self._most + 1000:
+                self._trim()
+        self._trim()
+        self._take_out_nested()
+        for function, addresses in shared.items():
+            self._sums[function].bytes += sum(
+                count * self._sizes[address] / self._uses[address]
+                for address, count in addresses.items()
+            )
+        return self
+
+    def _trim(self) -> None:
+        self.calls.sort(key=lambda call: _epoch(call.record) or 0.0, reverse=True)
+        del self.calls[self._most :]
+
+    def _note_time(self, key: str, record: CallRecord, function: tuple[str, str]) -> None:
+        when = _epoch(record)
+        if when is not None:
+            host, seconds = where(record), seconds_of(record) or 0.0
+            place = int(when // 60), host, function
+            self._activity[place] += 1
+            self._spent[place] += seconds
+            self._timed[key] = _Timed(function, host, when, seconds, record.children)
+
+    def _take_out_nested(self) -> None:
+        """Count the time of a call that ran inside another one once: it is no time of the other."""
+        for outer in self._timed.values():
+            for key in outer.children:
+                inner = self._timed.get(key)
+                if inner is not None and inner.ran_inside(outer):
+                    place = int(outer.when // 60), outer.host, outer.function
+                    self._spent[place] = max(self._spent[place] - inner.seconds, 0.0)
+                    sums = self._sums[outer.function]
+                    sums.seconds = max(sums.seconds - inner.seconds, 0.0)
+
+    def add_usage(self, rows: Iterable[Usage]) -> None:
+        """Add the counters of use of the functions that were read."""
+        self._usage = [row for row in rows if (row.module, row.name) in self._sums]
+
+    def name_keys(self) -> None:
+        """Give each call the shortest beginning of its key that no other of the page has."""
+        ordered = sorted(call.key for call in self.calls)
+        lengths: dict[str, int] = {}
+        for before, key, after in zip(["", *ordered], ordered, [*ordered[1:], ""], strict=False):
+            lengths[key] = 1 + max(_common(before, key), _common(key, after))
+        self._shorts = [call.key[: max(_SHORTEST, lengths[call.key])] for call in self.calls]
+
+    # -- writing -----------------------------------------------------------------------------------
+
+    def to_data(self, *, title: str, source: str, version: str) -> dict[str, Any]:
+        """Return everything that the page shows, as plain data."""
+        places = {str(call.key): place for place, call in enumerate(self.calls)}
+        functions = {function: place for place, function in enumerate(self._by_time())}
+        hosts = _Table()
+        shown = [self._row(call, functions, hosts, places) for call in self.calls]
+        activity = [
+            [minute * 60, hosts.place(host), functions[function], number, _round(spent)]
+            for (minute, host, function), number in self._thinned()
+            for spent in (self._spent_of(minute, host, function),)
+        ]
+        usage = [
+            [
+                row.hour * 3600,
+                hosts.place(_at(row.user, row.host)),
+                functions[(row.module, row.name)],
+                row.hits,
+                row.misses,
+                _round(row.saved),
+                _round(row.spent),
+                row.bytes,
+            ]
+            for row in self._usage
+        ]
+        return {
+            "title": _cut(title),
+            "source": _cut(source, 200),
+            "version": version,
+            "made": datetime.now(timezone.utc).timestamp(),
+            "total": self.total,
+            "functions": [self._sums[function].to_data(*function) for function in functions],
+            "calls": shown,
+            "shorts": self._shorts,
+            "hosts": hosts.rows,
+            "activity": activity,
+            "usage": usage,
+            "counted": bool(self._usage),
+            "environments": self._environments.rows,
+            "previews": {str(place): found for place, found in self.previews.items()},
+            "methods": methods(
+                [self._sums[function].to_methods(*function) for function in functions], version
+            ),
+        }
+
+    def _by_time(self) -> list[tuple[str, str]]:
+        return sorted(self._sums, key=lambda each: (-self._sums[each].seconds, each))
+
+    def _spent_of(self, minute: int, host: str, function: tuple[str, str]) -> float:
+        return self._spent[minute, host, function]
+
+    def _thinned(self) -> list[tuple[tuple[int, str, tuple[str, str]], int]]:
+        """Return the computations by time; by longer times where there would be too many."""
+        step = 1
+        found: Counter[tuple[int, str, tuple[str, str]]] = Counter(self._activity)
+        spent: dict[tuple[int, str, tuple[str, str]], float] = dict(self._spent)
+        while len(found) > _MOST_POINTS:
+            step = 60 if step == 1 else step * 24
+            thinner: Counter[tuple[int, str, tuple[str, str]]] = Counter()
+            sums: dict[tuple[int, str, tuple[str, str]], float] = defaultdict(float)
+            for (minute, host, function), number in found.items():
+                place = minute // step * step, host, function
+                thinner[place] += number
+                sums[place] += spent[minute, host, function]
+            found, spent = thinner, sums
+            if step > 60 * 24 * 365:
+                break
+        self._spent = defaultdict(float, spent)
+        return sorted(found.items())
+
+    def _row(
+        self,
+        call: LazyCall,
+        functions: Mapping[tuple[str, str], int],
+        hosts: _Table,
+        places: Mapping[str, int],
+    ) -> list[Any]:
+        record = call.record
+        result = record.result or record.error
+        stored = sum(
+            size / max(self._uses[address], 1) for address, size in _stored(record).items()
+        )
+        row = [
+            functions[function_of(record)],
+            {_cut(name): shown(ref) for name, ref in record.arguments.items()},
+            _result(result),
+            _round(_epoch(record)),
+            _round(seconds_of(record)),
+            round(stored) + len(encode_record(record)),
+            hosts.place(where(record)),
+            [places[key] for key in record.children[:_MOST_CHILDREN] if key in places],
+            self._environments.place(_environment(record)),
+            _cut(str(record.version)) if record.version is not None else None,
+            _details(record),
+            str(call.key),
+        ]
+        if record.error is not None:
+            row.append(True)
+        return row
+
+
+_MOST_POINTS = 5000
+_SLACK = 0.01
+"""Seconds by which two clocks of one machine may seem to differ."""
+
+
+class _Timed(NamedTuple):
+    """When a call ran, and which calls it made."""
+
+    function: tuple[str, str]
+    host: str
+    when: float
+    seconds: float
+    children: tuple[str, ...]
+
+    def ran_inside(self, outer: _Timed) -> bool:
+        """Return whether this call ran while ``outer`` did, so that it was no hit there."""
+        ends, end = self.when + self.seconds, outer.when + outer.seconds
+        return self.host == outer.host and outer.when <= self.when and ends <= end + _SLACK
+
+
+class _Sums:
+    """Sums over the calls of one function."""
+
+    def __init__(self) -> None:
+        self.calls = 0
+        self.seconds = 0.0
+        self.bytes = 0.0
+        self.first = math.inf
+        self.last = -math.inf
+        self.hosts: Counter[str] = Counter()
+        self.packages: Counter[tuple[str, str]] = Counter()
+        self.pythons: Counter[str] = Counter()
+        self.commits: Counter[tuple[str, bool]] = Counter()
+        self.versions: Counter[str] = Counter()
+
+    def add(self, record: CallRecord) -> None:
+        """Add a call."""
+        self.calls += 1
+        self.seconds += seconds_of(record) or 0.0
+        self.bytes += len(encode_record(record))
+        when = _epoch(record)
+        if when is not None:
+            self.first, self.last = min(self.first, when), max(self.last, when)
+        self.hosts[where(record)] += 1
+        if record.version is not None:
+            self.versions[_cut(str(record.version))] += 1
+        environment = _mapping(record.metadata.get("environment"))
+        if isinstance(python := environment.get("python"), str):
+            self.pythons[_cut(python)] += 1
+        for name, version in _mapping(environment.get("packages")).items():
+            self.packages[_cut(str(name)), _cut(str(version))] += 1
+        git = _mapping(record.metadata.get("git"))
+        if isinstance(commit := git.get("commit"), str):
+            self.commits[_cut(commit), bool(git.get("dirty"))] += 1
+
+    def to_data(self, module: str, name: str) -> dict[str, Any]:
+        """Return what the page shows of the function."""
+        return {
+            "name": _cut(name),
+            "module": _cut(module),
+            "calls": self.calls,
+            "seconds": _round(self.seconds),
+            "bytes": round(self.bytes),
+        }
+
+    def to_methods(self, module: str, name: str) -> dict[str, Any]:
+        """Return what the methods paragraph says of the function."""
+        return {"name": _cut(name), "module": _cut(module), **vars(self)}
+
+
+class _Table:
+    """Rows that occur often, each once."""
+
+    def __init__(self) -> None:
+        self.rows: list[Any] = []
+        self._places: dict[bytes, int] = {}
+
+    def place(self, row: Any) -> int:
+        """Return where a row is; it is added if it is new."""
+        key = msgspec.msgpack.encode(row)
+        found = self._places.get(key)
+        if found is None:
+            found = self._places[key] = len(self.rows)
+            self.rows.append(row)
+        return found
+
+
+def function_of(record: CallRecord) -> tuple[str, str]:
+    """Return module and name of the function."""
+    return record.module or "", record.name
+
+
+def where(record: CallRecord) -> str:
+    """Return account and machine of a call, as far as they are known."""
+    runtime = _mapping(record.metadata.get("runtime"))
+    return _at(runtime.get("user"), runtime.get("host"))
+
+
+def seconds_of(record: CallRecord) -> float | None:
+    """Return how long a call took."""
+    found = record.duration
+    if found is None:
+        found = _mapping(record.metadata.get("runtime")).get("seconds")
+    is_number = isinstance(found, int | float) and math.isfinite(found)
+    return float(found) if is_number and found is not None else None
+
+
+def shown(ref: ValueRef) -> Scalar | list[str]:
+    """Return a value as the page holds it: plain as itself, the summary of another in a list."""
+    found = ref.shown
+    if isinstance(found, msgspec.UnsetType):
+        return [f"<{ref.digest[:8]}>"]
+    plain = _jsonable(found)
+    if isinstance(found, str) and not ref.is_literal:
+        return [str(plain)]
+    return plain
+
+
+def _result(ref: ValueRef | None) -> list[Any]:
+    """Return the result, its type where that is not plain, and numbers that its summary holds."""
+    if ref is None:
+        return [None]
+    found = shown(ref)
+    fields: dict[str, float] = {}
+    if isinstance(found, list) and isinstance(ref.shown, str) and "(" in ref.shown:
+        for name, number in _FIELD.findall(ref.shown)[:_MOST_FIELDS]:
+            fields[name] = float(number)
+    return [found, ref.type or None, ref.size, fields or None]
+
+
+def _details(record: CallRecord) -> dict[str, Any]:
+    """Return what only the details of a call show."""
+    runtime = _mapping(record.metadata.get("runtime"))
+    known = ("runtime", "environment")
+    return {
+        "metadata": {
+            _cut(name): {
+                _cut(str(field)): _cut(str(value), 200)
+                for field, value in list(fields.items())[:40]
+            }
+            for name, fields in record.metadata.items()
+            if name not in known and isinstance(fields, Mapping)
+        },
+        "cpu": _round(runtime.get("cpu_seconds")),
+        "code": (record.code or "")[:16],
+        "dependencies": [
+            f"{_cut(label)}\t{digest[:12]}"
+            for label, digest in list(record.dependencies.items())[:_MOST_DEPENDENCIES]
+            if not label.startswith("<") and label.rstrip("~") in (label, "")
+        ],
+        "children": len(record.children),
+    }
+
+
+def _environment(record: CallRecord) -> dict[str, Any]:
+    environment = _mapping(record.metadata.get("environment"))
+    packages = _mapping(environment.get("packages"))
+    return {
+        "python": _cut(str(environment.get("python") or "")),
+        "platform": _cut(str(environment.get("platform") or "")),
+        "packages": {
+            _cut(str(name)): _cut(str(version)) for name, version in sorted(packages.items())[:60]
+        },
+    }
+
+
+def _stored(record: CallRecord) -> dict[str, int]:
+    """Return the size of each parcel of a call."""
+    return {str(ref.address): ref.size for ref in record.values() if ref.variant}
+
+
+def _epoch(record: CallRecord) -> float | None:
+    found = started(record)
+    return None if found is None else found.timestamp()
+
+
+def _at(user: Any, host: Any) -> str:
+    parts = (each for each in (user, host) if isinstance(each, str) and each)
+    return _cut("@".join(parts)) or "unknown"
+
+
+def _mapping(found: Any) -> Mapping[str, Any]:
+    return found if isinstance(found, Mapping) else {}
+
+
+def _jsonable(value: Scalar) -> Scalar:
+    if isinstance(value, str):
+        return _cut(value)
+    if isinstance(value, float) and not math.isfinite(value):
+        return str(value)
+    if isinstance(value, int) and not isinstance(value, bool) and abs(value) >= _LARGEST_EXACT:
+        return str(value)
+    return value
+
+
+def _round(value: Any) -> float | None:
+    if not isinstance(value, int | float) or not math.isfinite(value):
+        return None
+    return float(f"{value:.6g}") if abs(value) < 1e6 else round(value, 1)
+
+
+def _cut(text: str, most: int = _TEXT) -> str:
+    return text if len(text) <= most else f"{text[: most - 1]}…"
+
+
+def _common(one: str, other: str) -> int:
+    """Return how many characters two keys have in common at the beginning."""
+    count = 0
+    for left, right in zip(one, other, strict=False):
+        if left != right:
+            break
+        count += 1
+    return count
