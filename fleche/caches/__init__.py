@@ -33,6 +33,7 @@ from fleche.caches._views import (
 from fleche.caches.maintenance import (
     GRACE,
     PIN_AGE,
+    CallUsage,
     Gc,
     GcReport,
     Measure,
@@ -40,6 +41,8 @@ from fleche.caches.maintenance import (
     StatsReport,
     SyncReport,
     Task,
+    Usage,
+    UsageReport,
     Verify,
     VerifyReport,
 )
@@ -58,6 +61,7 @@ __all__ = [
     "CachePool",
     "CacheStack",
     "CacheView",
+    "CallUsage",
     "Candidate",
     "Described",
     "Eviction",
@@ -84,6 +88,8 @@ __all__ = [
     "SyncReport",
     "Table",
     "Task",
+    "Usage",
+    "UsageReport",
     "Verify",
     "VerifyReport",
     "ViewBackend",

@@ -20,6 +20,8 @@ from fleche.caches.maintenance import (
     Measure,
     StatsReport,
     SyncReport,
+    Usage,
+    UsageReport,
     Verify,
     VerifyReport,
 )
@@ -560,6 +562,16 @@ class BaseCache:
         report = self.backend.maintain(Measure(), progress)
         assert isinstance(report, StatsReport)
         return report + StatsReport(events=Counter(self.counts()))
+
+    def usage(self, *, progress: Progress | None = None) -> UsageReport:
+        """Return which call takes how much space; a value is divided among the calls that need it.
+
+        Args:
+            progress: called with the number of entries looked at so far.
+        """
+        report = self.backend.maintain(Usage(), progress)
+        assert isinstance(report, UsageReport)
+        return report
 
     def counts(self) -> dict[str, int]:
         """Return how often each event happened to this object since it was made."""

@@ -23,7 +23,17 @@ from fleche.caches._backend import (
     split_entry,
 )
 from fleche.caches._base import BaseCache
-from fleche.caches.maintenance import Gc, Report, Task, Verify, collect, measure, verify
+from fleche.caches.maintenance import (
+    Gc,
+    Report,
+    Task,
+    Usage,
+    Verify,
+    attribute,
+    collect,
+    measure,
+    verify,
+)
 from fleche.call import SMALL, CallEntry, QueryCall, ValueRef
 from fleche.digest import Address, Digest
 from fleche.errors import AmbiguousFormError, ParcelError, StorageError
@@ -349,6 +359,8 @@ class LocalBackend(CacheBackend):
             return collect(self.values, self.calls, task, progress)
         if isinstance(task, Verify):
             return verify(self.values, self.calls, self.packing.keys, task, progress)
+        if isinstance(task, Usage):
+            return attribute(self.values, self.calls, progress)
         return measure(self.values, self.calls, progress)
 
     @override

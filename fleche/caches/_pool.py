@@ -12,16 +12,7 @@ from fleche._util import override, renewed_after_fork
 from fleche.caches._backend import INLINE, MOST_EXPANDED, CacheBackend, Progress
 from fleche.caches._base import BaseCache
 from fleche.caches._local import shrink_among
-from fleche.caches.maintenance import (
-    Gc,
-    GcReport,
-    Measure,
-    Report,
-    StatsReport,
-    Task,
-    Verify,
-    VerifyReport,
-)
+from fleche.caches.maintenance import REPORTS, Gc, Report, Task
 from fleche.call import CallEntry, QueryCall
 from fleche.digest import Address, Digest
 from fleche.errors import ParcelError, RemoteConnectionError
@@ -36,11 +27,6 @@ T = TypeVar("T")
 K = TypeVar("K", bound=str)
 
 _SHORTEST = 4
-_EMPTY: dict[type, Callable[[], Any]] = {
-    Gc: GcReport,
-    Measure: StatsReport,
-    Verify: VerifyReport,
-}
 
 
 class Layers:
@@ -211,7 +197,7 @@ class Layers:
             assert progress is not None
             progress(done + number)
 
-        total: Report = _EMPTY[type(task)]()
+        total: Report = REPORTS[type(task)]()
         writes = task.changes or isinstance(task, Gc)
         for layer in self.all:
             if layer.local and not (writes and layer.read_only):

@@ -33,7 +33,7 @@ Test = Callable[[CallRecord], bool]
 
 
 def parse_age(text: str) -> timedelta:
-    """Return the time that ``text`` stands for: ``90s``, ``15min``, ``36h``, ``2d``, ``3w``, ``1y``.
+    """Return the time that ``text`` stands for: ``90s``, ``15min``, ``36h``, ``2d``, ``6mo``.
 
     Raises:
         ValueError: it stands for none.
@@ -180,10 +180,10 @@ class _Field:
             return QueryCall(metadata={self.names[0]: {self.names[1]: condition}})
         value = condition.value
         if condition.op == "like" and self.part in ("name", "module"):
-            return QueryCall(**{self.part: str(value)})
+            return QueryCall.of(**{self.part: str(value)})  # type: ignore[arg-type]
         if condition.op == "=" and self.part in ("name", "module") and isinstance(value, str):
             plain = not any(char in value for char in "*?")
-            return QueryCall(**{self.part: value}) if plain else None
+            return QueryCall.of(**{self.part: value}) if plain else None  # type: ignore[arg-type]
         return None
 
 

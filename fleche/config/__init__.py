@@ -13,6 +13,7 @@ from fleche.config._build import (
     load_default_metadata,
 )
 from fleche.config._find import CacheEntry, Config, find_config_files, load_config
+from fleche.config._open import open_cache
 
 __all__ = [
     "CacheEntry",
@@ -24,5 +25,6 @@ __all__ = [
     "load_cache_config",
     "load_config",
     "load_default_metadata",
+    "open_cache",
     "redact",
 ]

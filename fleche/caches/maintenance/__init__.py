@@ -5,6 +5,8 @@ from fleche.caches.maintenance._index import ReferenceIndex, needs_of
 from fleche.caches.maintenance._reports import (
     GRACE,
     PIN_AGE,
+    REPORTS,
+    CallUsage,
     Gc,
     GcReport,
     Measure,
@@ -12,14 +14,19 @@ from fleche.caches.maintenance._reports import (
     StatsReport,
     SyncReport,
     Task,
+    Usage,
+    UsageReport,
     Verify,
     VerifyReport,
 )
+from fleche.caches.maintenance._usage import attribute
 from fleche.caches.maintenance._verify import measure, verify
 
 __all__ = [
     "GRACE",
     "PIN_AGE",
+    "REPORTS",
+    "CallUsage",
     "Gc",
     "GcReport",
     "Measure",
@@ -28,8 +35,11 @@ __all__ = [
     "StatsReport",
     "SyncReport",
     "Task",
+    "Usage",
+    "UsageReport",
     "Verify",
     "VerifyReport",
+    "attribute",
     "collect",
     "measure",
     "needs_of",
