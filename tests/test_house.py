@@ -34,7 +34,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("config",),
     ("state",),
     ("decorator",),
-    ("executor",),
+    ("executor", "exchange", "doctor"),
     ("testing",),
     ("cli",),
     ("", "__main__"),

@@ -21,6 +21,7 @@ from fleche.caches._local import Cache, Local, LocalBackend, LocalStore
 from fleche.caches._pending import PendingCall, Pin
 from fleche.caches._pool import CachePool
 from fleche.caches._query import QueryIterator
+from fleche.caches._room import free_bytes
 from fleche.caches._stack import CacheStack
 from fleche.caches._table import Described, Row, Table, started
 from fleche.caches._views import (
@@ -93,6 +94,7 @@ __all__ = [
     "Verify",
     "VerifyReport",
     "ViewBackend",
+    "free_bytes",
     "least_recently_used",
     "split_entry",
     "started",

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import logging
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from importlib import import_module
 from typing import Any, NamedTuple
 
@@ -117,7 +118,11 @@ def run(words: Sequence[str]) -> int:
     Args:
         words: the command and its arguments.
     """
-    _log_to_stderr()
+    with _log_on_stderr():
+        return _run(words)
+
+
+def _run(words: Sequence[str]) -> int:
     try:
         status: Any = program.main(args=list(words), prog_name="fleche", standalone_mode=False)
     except click.exceptions.Exit as ended:
@@ -142,10 +147,17 @@ class _Brief(logging.Formatter):
         return f"fleche: {record.getMessage()}"
 
 
-def _log_to_stderr() -> None:
-    """Show what fleche warns of, where nothing else does yet."""
+@contextmanager
+def _log_on_stderr() -> Iterator[None]:
+    """Show what fleche warns of, where nothing else does."""
     logger = logging.getLogger("fleche")
-    if not logger.handlers and not logging.getLogger().handlers:
-        handler = logging.StreamHandler()
-        handler.setFormatter(_Brief())
-        logger.addHandler(handler)
+    if logger.handlers or logging.getLogger().handlers:
+        yield
+        return
+    handler = logging.StreamHandler()
+    handler.setFormatter(_Brief())
+    logger.addHandler(handler)
+    try:
+        yield
+    finally:
+        logger.removeHandler(handler)

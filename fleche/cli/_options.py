@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
 from fnmatch import fnmatchcase
@@ -32,7 +33,9 @@ if TYPE_CHECKING:
 __all__ = ["Selection", "Session", "common", "everywhere", "find_call", "key_of", "selecting"]
 
 F = TypeVar("F", bound=Callable[..., Any])
+C = TypeVar("C", bound=BaseCache)
 
+SHORTEST = 4
 KEY = re.compile(r"[0-9a-f]{8,64}")
 
 
@@ -87,9 +90,12 @@ class Session:
         """Return the cache that ``text`` means; it is closed when the command ends."""
         from fleche.config import open_cache
 
-        found = open_cache(text, make=make)
-        self._open.append(found)
-        return found
+        return self.keep(open_cache(text, make=make))
+
+    def keep(self, cache: C) -> C:
+        """Close ``cache`` when the command ends."""
+        self._open.append(cache)
+        return cache
 
     def close(self) -> None:
         """Close the caches."""
@@ -121,15 +127,23 @@ def common(command: F) -> F:
         before = ctx.find_object(Session) or Session()
         session = Session(cache_text or before.cache_text, as_json or before.json, everywhere)
         try:
-            return ctx.invoke(command, session=session, **rest)
-        except ValueError as error:
-            if type(error) is not ValueError:
-                raise
-            raise click.UsageError(str(error), ctx) from None  # of what was typed
+            with _typed():
+                return ctx.invoke(command, session=session, **rest)
         finally:
             session.close()
 
     return with_session  # type: ignore[return-value]
+
+
+@contextmanager
+def _typed() -> Iterator[None]:
+    """What is wrong with a value was typed so."""
+    try:
+        yield
+    except ValueError as error:
+        if type(error) is not ValueError:
+            raise
+        raise click.UsageError(str(error)) from None
 
 
 everywhere = click.option(
@@ -194,6 +208,8 @@ def find_call(cache: BaseCache, key: str) -> LazyCall:
     Raises:
         click.ClickException: there is none, or there are several.
     """
+    if len(key) < SHORTEST:
+        raise click.UsageError(f"{key!r} is too short: {SHORTEST} characters of a key, or more")
     try:
         return cache.load(key)
     except KeyError:
@@ -239,7 +255,8 @@ def selecting(command: F) -> F:
         condition: str | None,
         **rest: Any,
     ) -> Any:
-        found = _select(what, names, _runtime(since, before, user, host), tags, condition)
+        with _typed():
+            found = _select(what, names, _runtime(since, before, user, host), tags, condition)
         return command(selection=found, **rest)
 
     return with_selection  # type: ignore[return-value]

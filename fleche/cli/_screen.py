@@ -18,6 +18,7 @@ from fleche.cli import _format as form
 
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
+    from rich.text import Text
 
 __all__ = ["Column", "Screen", "TransferBar"]
 
@@ -118,14 +119,21 @@ class Screen:
         found = [(name, each) for name, each in rows if each not in ("", None)]
         widest = max((len(name) for name, _ in found), default=0)
         for name, each in found:
-            text = each if isinstance(each, Text) else Text(str(each))
-            head = Text(" " * indent + name.ljust(widest + _GAP), "dim")
-            room = self.width - len(head)
-            lines = text.wrap(self.console, max(room, 20)) if text.cell_len > room else [text]
-            for number, line in enumerate(lines):
-                line.rstrip()
-                front = Text(" " * len(head)) if number else head
-                self.console.print(front + line, soft_wrap=True)
+            self.hanging(Text(" " * indent + name.ljust(widest + _GAP), "dim"), each)
+
+    def hanging(self, head: Text, body: Any, style: str = "") -> None:
+        """Print ``head`` and behind it ``body``, whose further lines begin where it began."""
+        from rich.text import Text
+
+        text = body if isinstance(body, Text) else Text(str(body), style)
+        room = max(self.width - head.cell_len, 20)
+        lines: list[Text] = []
+        for part in text.split("\n"):
+            lines += part.wrap(self.console, room) if part.cell_len > room else [part]
+        for number, line in enumerate(lines):
+            line.rstrip()
+            front = Text(" " * head.cell_len) if number else head
+            self.console.print(front + line, soft_wrap=True)
 
     def table(self, columns: Sequence[Column], rows: Sequence[Sequence[Any]]) -> None:
         """Print rows under headings, cut to what fits; empty columns are left out."""

@@ -150,12 +150,12 @@ def _print_status(session: Session, config: Config, layers: Iterable[Layer]) -> 
     screen.pairs([("configured by", files or "no fleche.toml: results are kept as by default")])
     screen.say()
     columns = (
-        Column("cache", style="bold"),
-        Column("kind"),
+        Column("cache", style="bold", least=8),
+        Column("kind", goes=1),
         Column("where", least=12),
-        Column("calls", right=True),
-        Column("size", right=True),
-        Column("", least=10),
+        Column("calls", right=True, goes=2),
+        Column("size", right=True, goes=3),
+        Column("", least=14, goes=4),
     )
     rows = []
     before = None

@@ -30,6 +30,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return FOUND
     try:
         from fleche.cli._app import run
+
+        return run(words)
     except ImportError as error:
         if (error.name or "").partition(".")[0] not in ("click", "rich"):
             raise
@@ -38,8 +40,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
             'pip install "fleche[cli]" (python -m fleche remote --serve works without it)\n'
         )
         return FAILED
-    try:
-        return run(words)
     except BrokenPipeError:  # the reader, head say, has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         return FOUND
