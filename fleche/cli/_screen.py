@@ -97,7 +97,7 @@ class Screen:
         """Print a line."""
         from rich.text import Text
 
-        self.console.print(Text(text, style), soft_wrap=True)
+        self.console.print(Text(text, style), soft_wrap=not self.console.is_terminal)
 
     def print(self, what: RenderableType) -> None:
         """Print what rich can show."""
