@@ -34,7 +34,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("config",),
     ("state",),
     ("decorator",),
-    ("executor", "exchange", "doctor"),
+    ("executor", "comparison", "exchange", "doctor"),
     ("testing",),
     ("cli",),
     ("", "__main__"),

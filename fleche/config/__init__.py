@@ -14,6 +14,7 @@ from fleche.config._build import (
 )
 from fleche.config._find import CacheEntry, Config, find_config_files, load_config
 from fleche.config._open import open_cache
+from fleche.config._starter import starter_config
 
 __all__ = [
     "CacheEntry",
@@ -27,4 +28,5 @@ __all__ = [
     "load_default_metadata",
     "open_cache",
     "redact",
+    "starter_config",
 ]
