@@ -19,7 +19,7 @@ from fleche.digest import Address, Digest
 from fleche.errors import ParcelError
 from fleche.parcel import Parcel
 
-__all__ = ["Counted", "pull", "push", "sync"]
+__all__ = ["Counted", "expected_bytes", "pull", "push", "sync"]
 
 
 class Counted(ViewBackend):
@@ -88,7 +88,7 @@ def _copy(
     there = target.contains_many([call.key for call in calls]) if calls else []
     lacking = [call for call, known in zip(calls, there, strict=True) if not known]
     names = _title(source), _title(target)
-    expected = _expected(lacking)
+    expected = expected_bytes(lacking)
     if dry_run:
         return Copied(*names, len(calls), len(lacking), expected, 0)
     began = time.monotonic()
@@ -98,7 +98,7 @@ def _copy(
     return Copied(*names, len(calls), copied, bar.nbytes, time.monotonic() - began)
 
 
-def _expected(calls: Iterable[LazyCall]) -> int:
+def expected_bytes(calls: Iterable[LazyCall]) -> int:
     """Return the bytes of the values of some calls, each once."""
     sizes = {ref.address: ref.size for call in calls for ref in call.record.values() if ref.variant}
     return sum(sizes.values())
