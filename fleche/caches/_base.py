@@ -15,13 +15,13 @@ from fleche.caches._table import Table
 from fleche.caches.maintenance import (
     GRACE,
     PIN_AGE,
+    DiskUsage,
+    DiskUsageReport,
     Gc,
     GcReport,
     Measure,
     StatsReport,
     SyncReport,
-    Usage,
-    UsageReport,
     Verify,
     VerifyReport,
 )
@@ -563,14 +563,14 @@ class BaseCache:
         assert isinstance(report, StatsReport)
         return report + StatsReport(events=Counter(self.counts()))
 
-    def usage(self, *, progress: Progress | None = None) -> UsageReport:
+    def disk_usage(self, *, progress: Progress | None = None) -> DiskUsageReport:
         """Return which call takes how much space; a value is divided among the calls that need it.
 
         Args:
             progress: called with the number of entries looked at so far.
         """
-        report = self.backend.maintain(Usage(), progress)
-        assert isinstance(report, UsageReport)
+        report = self.backend.maintain(DiskUsage(), progress)
+        assert isinstance(report, DiskUsageReport)
         return report
 
     def counts(self) -> dict[str, int]:

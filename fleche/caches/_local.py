@@ -24,10 +24,10 @@ from fleche.caches._backend import (
 )
 from fleche.caches._base import BaseCache
 from fleche.caches.maintenance import (
+    DiskUsage,
     Gc,
     Report,
     Task,
-    Usage,
     Verify,
     attribute,
     collect,
@@ -359,7 +359,7 @@ class LocalBackend(CacheBackend):
             return collect(self.values, self.calls, task, progress)
         if isinstance(task, Verify):
             return verify(self.values, self.calls, self.packing.keys, task, progress)
-        if isinstance(task, Usage):
+        if isinstance(task, DiskUsage):
             return attribute(self.values, self.calls, progress)
         return measure(self.values, self.calls, progress)
 

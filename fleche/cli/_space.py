@@ -74,7 +74,7 @@ def du(session: Session, selection: Selection, by: str, limit: int) -> int:
     """
     cache = session.near
     with session.screen.counting("looking at entries:") as told:
-        report = cache.usage(progress=told)
+        report = cache.disk_usage(progress=told)
     usage: dict[Digest, tuple[float, float]] = {}
     for each in report.calls:
         size, used = usage.get(each.key, (0.0, 0.0))
@@ -213,7 +213,7 @@ def _chosen(
     now = time.time()
     began_before = now - parse_age(older_than).total_seconds() if older_than else None
     used_before = now - parse_age(unused).total_seconds() if unused else None
-    used = {each.key: each.used for each in cache.usage().calls} if unused else {}
+    used = {each.key: each.used for each in cache.disk_usage().calls} if unused else {}
     for call in selection.calls(cache):
         if began_before is not None and when_of(call).timestamp() > began_before:
             continue
@@ -223,7 +223,7 @@ def _chosen(
 
 
 def _bytes_of(cache: BaseCache, keys: set[Digest]) -> float:
-    return sum(each.bytes for each in cache.usage().calls if each.key in keys) if keys else 0
+    return sum(each.bytes for each in cache.disk_usage().calls if each.key in keys) if keys else 0
 
 
 def _print_some(session: Session, cache: BaseCache, calls: Sequence[LazyCall]) -> None:

@@ -1,12 +1,15 @@
 """Keeping house: tasks and reports as data, and what carries them out over a pair of storages."""
 
+from fleche.caches.maintenance._disk_usage import attribute
 from fleche.caches.maintenance._gc import collect
 from fleche.caches.maintenance._index import ReferenceIndex, needs_of
 from fleche.caches.maintenance._reports import (
     GRACE,
     PIN_AGE,
     REPORTS,
-    CallUsage,
+    CallSize,
+    DiskUsage,
+    DiskUsageReport,
     Gc,
     GcReport,
     Measure,
@@ -14,19 +17,18 @@ from fleche.caches.maintenance._reports import (
     StatsReport,
     SyncReport,
     Task,
-    Usage,
-    UsageReport,
     Verify,
     VerifyReport,
 )
-from fleche.caches.maintenance._usage import attribute
 from fleche.caches.maintenance._verify import measure, verify
 
 __all__ = [
     "GRACE",
     "PIN_AGE",
     "REPORTS",
-    "CallUsage",
+    "CallSize",
+    "DiskUsage",
+    "DiskUsageReport",
     "Gc",
     "GcReport",
     "Measure",
@@ -35,8 +37,6 @@ __all__ = [
     "StatsReport",
     "SyncReport",
     "Task",
-    "Usage",
-    "UsageReport",
     "Verify",
     "VerifyReport",
     "attribute",

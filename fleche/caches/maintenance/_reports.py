@@ -18,7 +18,9 @@ __all__ = [
     "GRACE",
     "PIN_AGE",
     "REPORTS",
-    "CallUsage",
+    "CallSize",
+    "DiskUsage",
+    "DiskUsageReport",
     "Gc",
     "GcReport",
     "Measure",
@@ -26,8 +28,6 @@ __all__ = [
     "StatsReport",
     "SyncReport",
     "Task",
-    "Usage",
-    "UsageReport",
     "Verify",
     "VerifyReport",
 ]
@@ -83,8 +83,8 @@ class Measure(msgspec.Struct, frozen=True, tag="measure"):
         return False
 
 
-class Usage(msgspec.Struct, frozen=True, tag="usage"):
-    """Divide the bytes that are kept among the calls. Answer: :class:`UsageReport`."""
+class DiskUsage(msgspec.Struct, frozen=True, tag="disk-usage"):
+    """Divide the bytes that are kept among the calls. Answer: :class:`DiskUsageReport`."""
 
     @property
     def changes(self) -> bool:
@@ -92,7 +92,7 @@ class Usage(msgspec.Struct, frozen=True, tag="usage"):
         return False
 
 
-Task: TypeAlias = Gc | Verify | Measure | Usage
+Task: TypeAlias = Gc | Verify | Measure | DiskUsage
 
 
 @dataclass(frozen=True)
@@ -205,7 +205,7 @@ class StatsReport(Report):
         return {name[len(prefix) :]: n for name, n in found if name.startswith(prefix)}
 
 
-class CallUsage(NamedTuple):
+class CallSize(NamedTuple):
     """What one call takes.
 
     Attributes:
@@ -221,7 +221,7 @@ class CallUsage(NamedTuple):
 
 
 @dataclass(frozen=True)
-class UsageReport(Report):
+class DiskUsageReport(Report):
     """What takes how much space.
 
     Attributes:
@@ -230,7 +230,7 @@ class UsageReport(Report):
         other: bytes of the entries of calls that are running, and of damaged ones.
     """
 
-    calls: tuple[CallUsage, ...] = ()
+    calls: tuple[CallSize, ...] = ()
     loose: int = 0
     other: int = 0
 
@@ -254,7 +254,7 @@ class SyncReport(Report):
 
 
 REPORTS: dict[type[Any], type[Report]] = {
-    Usage: UsageReport,
+    DiskUsage: DiskUsageReport,
     Gc: GcReport,
     Measure: StatsReport,
     Verify: VerifyReport,

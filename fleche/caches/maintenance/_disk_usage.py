@@ -6,7 +6,7 @@ from collections import Counter
 from typing import TYPE_CHECKING
 
 from fleche.caches.maintenance._index import ReferenceIndex, Steps
-from fleche.caches.maintenance._reports import CallUsage, UsageReport
+from fleche.caches.maintenance._reports import CallSize, DiskUsageReport
 from fleche.digest import Digest
 from fleche.errors import ParcelError
 from fleche.storage import CallStorage, ValueStorage
@@ -21,7 +21,7 @@ _DIGEST = 64
 
 def attribute(
     values: ValueStorage, calls: CallStorage, progress: Progress | None = None
-) -> UsageReport:
+) -> DiskUsageReport:
     """Divide what the storages hold among the calls.
 
     Of a value that several calls need, each takes an equal part, and so it is with a buffer that
@@ -40,7 +40,7 @@ def attribute(
     needed = {key: needs.of(found) for key, found in index.needs.items() if key not in index.pins}
     users = Counter(address for found in needed.values() for address in found)
     usages = [
-        CallUsage(
+        CallSize(
             Digest(key),
             entries[key].size + sum(sizes[each] / users[each] for each in found),
             entries[key].modified,
@@ -49,7 +49,7 @@ def attribute(
     ]
     kept = sum(entry.size for key, entry in entries.items() if key not in needed)
     loose = sum(size for address, size in sizes.items() if address not in users)
-    return UsageReport(calls=tuple(usages), loose=loose, other=kept)
+    return DiskUsageReport(calls=tuple(usages), loose=loose, other=kept)
 
 
 class _Needs:
