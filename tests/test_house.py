@@ -34,7 +34,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("config",),
     ("state",),
     ("decorator",),
-    ("executor",),
+    ("executor", "comparison", "exchange", "doctor"),
     ("testing", "report"),
     ("cli",),
     ("", "__main__"),

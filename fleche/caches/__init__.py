@@ -22,6 +22,7 @@ from fleche.caches._pending import PendingCall, Pin
 from fleche.caches._pool import CachePool
 from fleche.caches._progress import Reported, ShowProgress
 from fleche.caches._query import QueryIterator
+from fleche.caches._room import free_bytes
 from fleche.caches._stack import CacheStack
 from fleche.caches._table import Described, Row, Table, started
 from fleche.caches._views import (
@@ -34,6 +35,9 @@ from fleche.caches._views import (
 from fleche.caches.maintenance import (
     GRACE,
     PIN_AGE,
+    CallSize,
+    DiskUsage,
+    DiskUsageReport,
     Gc,
     GcReport,
     Measure,
@@ -62,8 +66,11 @@ __all__ = [
     "CachePool",
     "CacheStack",
     "CacheView",
+    "CallSize",
     "Candidate",
     "Described",
+    "DiskUsage",
+    "DiskUsageReport",
     "Eviction",
     "FilteredCache",
     "Gc",
@@ -96,6 +103,7 @@ __all__ = [
     "Verify",
     "VerifyReport",
     "ViewBackend",
+    "free_bytes",
     "least_recently_used",
     "split_entry",
     "started",

@@ -19,6 +19,8 @@ from fleche.caches._usage import UsageCounter
 from fleche.caches.maintenance import (
     GRACE,
     PIN_AGE,
+    DiskUsage,
+    DiskUsageReport,
     Gc,
     GcReport,
     Measure,
@@ -686,6 +688,18 @@ class BaseCache:
             report = self.backend.maintain(Measure(), tick)
         assert isinstance(report, StatsReport)
         return report + StatsReport(events=Counter(self.counts()))
+
+    def disk_usage(self, *, progress: ShowProgress = None) -> DiskUsageReport:
+        """Return which call takes how much space; a value is divided among the calls that need it.
+
+        Args:
+            progress: ``True`` shows it; a function is called with the number of entries looked at
+                so far.
+        """
+        with watching(progress, "measuring") as tick:
+            report = self.backend.maintain(DiskUsage(), tick)
+        assert isinstance(report, DiskUsageReport)
+        return report
 
     def counts(self) -> dict[str, int]:
         """Return how often each event happened to this object since it was made."""

@@ -24,6 +24,7 @@ from fleche.caches._backend import (
 )
 from fleche.caches._base import BaseCache
 from fleche.caches.maintenance import (
+    DiskUsage,
     Gc,
     NoteUsage,
     ReadUsage,
@@ -31,6 +32,7 @@ from fleche.caches.maintenance import (
     Task,
     UsageReport,
     Verify,
+    attribute,
     collect,
     measure,
     verify,
@@ -366,6 +368,8 @@ class LocalBackend(CacheBackend):
             return collect(self.values, self.calls, task, progress)
         if isinstance(task, Verify):
             return verify(self.values, self.calls, self.packing.keys, task, progress)
+        if isinstance(task, DiskUsage):
+            return attribute(self.values, self.calls, progress)
         return measure(self.values, self.calls, progress)
 
     @override

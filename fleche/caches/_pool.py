@@ -13,17 +13,10 @@ from fleche.caches._backend import INLINE, MOST_EXPANDED, CacheBackend, Progress
 from fleche.caches._base import BaseCache
 from fleche.caches._local import shrink_among
 from fleche.caches.maintenance import (
+    REPORTS,
     Gc,
-    GcReport,
-    Measure,
-    NoteUsage,
-    ReadUsage,
     Report,
-    StatsReport,
     Task,
-    UsageReport,
-    Verify,
-    VerifyReport,
 )
 from fleche.call import CallEntry, QueryCall
 from fleche.digest import Address, Digest
@@ -39,13 +32,6 @@ T = TypeVar("T")
 K = TypeVar("K", bound=str)
 
 _SHORTEST = 4
-_EMPTY: dict[type, Callable[[], Any]] = {
-    Gc: GcReport,
-    Measure: StatsReport,
-    NoteUsage: UsageReport,
-    ReadUsage: UsageReport,
-    Verify: VerifyReport,
-}
 
 
 class Layers:
@@ -216,7 +202,7 @@ class Layers:
             assert progress is not None
             progress(done + number)
 
-        total: Report = _EMPTY[type(task)]()
+        total: Report = REPORTS[type(task)]()
         writes = task.changes or isinstance(task, Gc)
         for layer in self.all:
             if layer.local and not (writes and layer.read_only):

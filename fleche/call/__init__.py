@@ -7,6 +7,9 @@ together with the cache that can load what the references stand for. A :class:`Q
 template that records match or not.
 """
 
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
 from fleche.call._entry import SMALL, CallEntry, decode_entry, encode_entry
 from fleche.call._lineage import CallTree
 from fleche.call._live import MISSING, Call, LazyArguments, LazyCall, Opener, refer
@@ -26,6 +29,9 @@ from fleche.call._record import (
 from fleche.call._summary import Summary, add_summary, summarize
 from fleche.call._template import Condition, Moment, QueryCall, between, like, one_of, where
 
+if TYPE_CHECKING:
+    from fleche.call._where import Where, moment, parse_age, parse_where
+
 __all__ = [
     "KEY_PARTS",
     "MISSING",
@@ -44,6 +50,7 @@ __all__ = [
     "Summary",
     "ValueRef",
     "Version",
+    "Where",
     "add_summary",
     "as_literal",
     "as_plain",
@@ -53,10 +60,23 @@ __all__ = [
     "encode_entry",
     "encode_record",
     "like",
+    "moment",
     "one_of",
+    "parse_age",
+    "parse_where",
     "plain_metadata",
     "plain_version",
     "refer",
     "summarize",
     "where",
 ]
+
+_LAZY = ("Where", "moment", "parse_age", "parse_where")
+
+
+def __getattr__(name: str) -> Any:
+    """Import what only commands and searches by text need, when it is first asked for."""
+    if name not in _LAZY:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    found = globals()[name] = getattr(import_module("fleche.call._where"), name)
+    return found

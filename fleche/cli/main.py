@@ -1,8 +1,9 @@
-"""Commands and their arguments."""
+"""The way into the command line: the server by itself, everything else through click."""
 
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from collections.abc import Sequence
 
@@ -11,6 +12,9 @@ from fleche.errors import FlecheError
 
 __all__ = ["main"]
 
+FOUND, NOTHING, FAILED = 0, 1, 2
+"""Exit statuses: all is well; nothing was found, or damage was; it could not be done."""
+
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command that ``arguments`` name and return the exit status.
@@ -18,53 +22,56 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Args:
         arguments: the words after the program's name; those of the process, if not given.
     """
-    parser = _parser()
-    chosen = parser.parse_args(arguments)
-    if not hasattr(chosen, "run"):
-        parser.print_help()
-        return 2
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    if words[:1] == ["remote"]:  # is started over ssh, all the time, and needs no other package
+        return _remote(words[1:])
+    if words == ["--version"]:
+        sys.stdout.write(f"fleche {__version__}\n")
+        return FOUND
     try:
-        status: int = chosen.run(chosen)
-    except FlecheError as error:
-        sys.stderr.write(f"fleche: {error}\n")
-        return 2
-    return status
+        from fleche.cli._app import run
+
+        return run(words)
+    except ImportError as error:
+        if (error.name or "").partition(".")[0] not in ("click", "rich"):
+            raise
+        sys.stderr.write(
+            f"fleche: the commands need the package {error.name}, which is not installed: "
+            'pip install "fleche[cli]" (python -m fleche remote --serve works without it)\n'
+        )
+        return FAILED
+    except BrokenPipeError:  # the reader, head say, has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        return FOUND
 
 
-def _parser() -> argparse.ArgumentParser:
+def _remote(words: Sequence[str]) -> int:
     parser = argparse.ArgumentParser(
-        prog="fleche",
-        description="A persistent cache of function results, shared between machines.",
-    )
-    parser.add_argument("--version", action="version", version=f"fleche {__version__}")
-    commands = parser.add_subparsers(title="commands", metavar="COMMAND")
-    remote = commands.add_parser(
-        "remote",
-        help="serve a cache of this machine to another one",
+        prog="fleche remote",
         description="Serve a cache over standard input and output. SshCache starts this by itself; "
         "it can also be the forced command of a key in authorized_keys.",
     )
-    remote.add_argument(
+    parser.add_argument(
         "--serve", action="store_true", required=True, help="serve until input ends"
     )
-    remote.add_argument(
+    parser.add_argument(
         "--cache", metavar="NAME", help="which cache of fleche.toml; default: its default"
     )
-    remote.add_argument(
+    parser.add_argument(
         "--read-only", action="store_true", help="refuse every save and every evict"
     )
-    remote.add_argument(
+    parser.add_argument(
         "--no-unpickle",
         action="store_true",
         help="refuse to serve a cache that must open the values it is sent",
     )
-    remote.set_defaults(run=_remote)
-    return parser
-
-
-def _remote(chosen: argparse.Namespace) -> int:
+    chosen = parser.parse_args(words)
     from fleche.cli.remote import serve_standard_streams
 
-    return serve_standard_streams(
-        chosen.cache, read_only=chosen.read_only, no_unpickle=chosen.no_unpickle
-    )
+    try:
+        return serve_standard_streams(
+            chosen.cache, read_only=chosen.read_only, no_unpickle=chosen.no_unpickle
+        )
+    except FlecheError as error:
+        sys.stderr.write(f"fleche: {error}\n")
+        return FAILED

@@ -29,6 +29,7 @@ __all__ = [
     "Dependency",
     "Depends",
     "changes_between",
+    "changes_of_stored",
     "own_code",
 ]
 
@@ -270,11 +271,36 @@ def changes_between(
     return found
 
 
-def diff_of(label: str, before: str, after: str) -> str:
+def changes_of_stored(
+    before: Mapping[str, str], after: Mapping[str, str], codes: tuple[str | None, str | None]
+) -> list[Change]:
+    """Return what differs between the dependencies in the records of two results.
+
+    Args:
+        before: the dependencies of the one.
+        after: those of the other.
+        codes: the digests of the code of both, under which the sources were kept, if that was on
+            this machine.
+    """
+    labels = {label for label in (*before, *after) if before.get(label) != after.get(label)}
+    texts = [load_texts(code) if labels and code is not None else {} for code in codes]
+    found: list[Change] = []
+    for label in sorted(labels, key=lambda label: (label not in before, label not in after, label)):
+        (old_kind, old), (new_kind, new) = (each.get(label, ("", "")) for each in texts)
+        what = "changed" if label in before and label in after else "gone"
+        what = what if label in before else "new"
+        known = what != "changed" or (old and new)
+        diff = diff_of(label, old, new, ("first", "second")) if known else ""
+        found.append(Change(label, new_kind or old_kind, what, diff))
+    return found
+
+
+def diff_of(label: str, before: str, after: str, names: tuple[str, str] = ("stored", "now")) -> str:
     if before == after or not (before or after):
         return ""
+    first, second = (f"{label} ({name})" for name in names)
     lines = difflib.unified_diff(
-        before.splitlines(), after.splitlines(), f"{label} (stored)", f"{label} (now)", lineterm=""
+        before.splitlines(), after.splitlines(), first, second, lineterm=""
     )
     return "\n".join(lines)
 

@@ -7,6 +7,7 @@ does the same over any :class:`Channel`.
 
 from fleche.errors import ProtocolError, RemoteConnectionError
 from fleche.remote._cache import RemoteCache
+from fleche.remote._contacts import Contact, last_contact
 from fleche.remote._handshake import ClientGreeting, server_info
 from fleche.remote._protocol import PROTOCOL
 from fleche.remote._server import serve
@@ -27,6 +28,7 @@ __all__ = [
     "Channel",
     "ChannelCache",
     "ClientGreeting",
+    "Contact",
     "LocalSubprocessChannel",
     "PipeChannel",
     "ProcessChannel",
@@ -38,6 +40,7 @@ __all__ = [
     "SubprocessCache",
     "channel_class",
     "channel_names",
+    "last_contact",
     "register_channel",
     "serve",
     "server_info",

@@ -17,21 +17,13 @@ from fleche._util import override
 from fleche.caches import (
     INLINE,
     CacheBackend,
-    Gc,
-    GcReport,
     LayerPolicy,
-    Measure,
-    NoteUsage,
     OnError,
     Progress,
-    ReadUsage,
     Report,
-    StatsReport,
     Task,
-    UsageReport,
-    Verify,
-    VerifyReport,
 )
+from fleche.caches.maintenance import REPORTS
 from fleche.call import CallEntry, QueryCall
 from fleche.digest import Address, Digest
 from fleche.errors import CorruptParcel, ParcelError, ProtocolError, Rejected
@@ -45,6 +37,7 @@ from fleche.remote._connection import (
     PendingRequest,
     Upload,
 )
+from fleche.remote._contacts import note_contact
 from fleche.remote._entries import batches, entry_groups, from_wire, parcel_requests
 from fleche.remote._errors import from_failure
 from fleche.remote._handshake import read_capabilities, warn_of_skew
@@ -116,7 +109,7 @@ class RemoteBackend(CacheBackend):
         Raises:
             RemoteConnectionError: it cannot be made, or has died.
         """
-        return self.lazy.connected(self._connect, self._warn_on_version_skew)
+        return self.lazy.connected(self._connect, self._greeted)
 
     def _connect(self) -> Connection:
         return Connection(
@@ -132,9 +125,12 @@ class RemoteBackend(CacheBackend):
             return None if _has_terminal() else CONNECT_TIMEOUT
         return None if self.connect_timeout == inf else self.connect_timeout
 
-    def _warn_on_version_skew(self) -> None:
-        """Warn, once for each connection, if the server runs another fleche or cloudpickle."""
-        warn_of_skew(self.channel.name, self.lazy.info or {})
+    def _greeted(self) -> None:
+        """Note the contact; warn, once for each connection, of another fleche or cloudpickle."""
+        info = self.lazy.info or {}
+        if not self.channel.local:
+            note_contact(self.channel.name, info)
+        warn_of_skew(self.channel.name, info)
 
     def info(self, *, refresh: bool) -> dict[str, Any]:
         """Return the server's view of itself, asked for anew if ``refresh``."""
@@ -328,7 +324,7 @@ class RemoteBackend(CacheBackend):
     def maintain(self, task: Task, progress: Progress | None = None) -> Report:
         if task.changes:
             self.check_writable(type(task).__name__.lower())
-        kind = _REPORTS[type(task)]
+        kind = REPORTS[type(task)]
         with self.connected().request(m.Maintain(task)) as pending:
             return _read_report(pending.next_answer, kind, progress)
 
@@ -348,15 +344,6 @@ class RemoteBackend(CacheBackend):
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.channel.name}>"
-
-
-_REPORTS: dict[type[Any], type[Report]] = {
-    Gc: GcReport,
-    Measure: StatsReport,
-    NoteUsage: UsageReport,
-    ReadUsage: UsageReport,
-    Verify: VerifyReport,
-}
 
 
 def _as_damage(failure: m.Failure) -> ParcelError:

@@ -364,6 +364,11 @@ class Connection:
         )
 
     @property
+    def noise(self) -> str:
+        """What came before the server's answer, masked and shortened; empty if nothing did."""
+        return self._greeting.noise
+
+    @property
     def failure(self) -> str | None:
         """Why the connection is dead, once it is."""
         return self._mux.failure

@@ -28,7 +28,7 @@ import cloudpickle
 
 from fleche._redact import redact
 from fleche._util import __version__, warn_caller
-from fleche.caches import BaseCache
+from fleche.caches import BaseCache, free_bytes
 from fleche.errors import ProtocolError
 from fleche.remote._protocol import MAX_STREAMS
 from fleche.storage import Capabilities
@@ -274,8 +274,9 @@ log = logging.getLogger("fleche.remote.server")
 def server_info(cache: BaseCache, cache_name: str | None) -> dict[str, Any]:
     """Return what the server says of itself; credentials are hidden."""
     capabilities = cache.capabilities
+    config = _described(cache)
     return {
-        "cache": redact(_described(cache)),
+        "cache": redact(config),
         "cache_name": cache_name,
         "read_only": capabilities.read_only,
         **_versions(),
@@ -283,6 +284,7 @@ def server_info(cache: BaseCache, cache_name: str | None) -> dict[str, Any]:
         "hostname": socket.gethostname(),
         "python": f"{platform.python_version()} ({sys.executable})",
         "pid": os.getpid(),
+        "free_bytes": free_bytes(config),
         "capabilities": {
             "persistent": capabilities.persistent,
             "shared": capabilities.shared,

@@ -460,6 +460,15 @@ def check_views(cache: BaseCache) -> None:
     assert cache.filter(name="square").query().only().key == key
 
 
+def check_disk_usage(cache: BaseCache) -> None:
+    """disk_usage() names every call that is kept on this machine, with its part of the bytes."""
+    key = cache.save(Call(name="f", arguments={"x": 1}, result=bytes(1 << 18)))
+    report = cache.disk_usage()
+    found = {each.key: each for each in report.calls}
+    assert key in found, "disk_usage() leaves out a call"
+    assert found[Digest(key)].bytes >= 1 << 18, "disk_usage() leaves out a value"
+
+
 def check_stats(cache: BaseCache) -> None:
     """Hits and misses are counted."""
     key = D(cache.save(example_call()))
@@ -540,6 +549,7 @@ CACHE_CHECKS: tuple[Callable[[BaseCache], None], ...] = (
     check_views,
     check_collecting,
     check_stats,
+    check_disk_usage,
     check_threads,
     check_closing,
 )

@@ -1,10 +1,15 @@
 """Keeping house: tasks and reports as data, and what carries them out over a pair of storages."""
 
+from fleche.caches.maintenance._disk_usage import attribute
 from fleche.caches.maintenance._gc import collect
 from fleche.caches.maintenance._index import ReferenceIndex, needs_of
 from fleche.caches.maintenance._reports import (
     GRACE,
     PIN_AGE,
+    REPORTS,
+    CallSize,
+    DiskUsage,
+    DiskUsageReport,
     Gc,
     GcReport,
     Measure,
@@ -23,6 +28,10 @@ from fleche.caches.maintenance._verify import measure, verify
 __all__ = [
     "GRACE",
     "PIN_AGE",
+    "REPORTS",
+    "CallSize",
+    "DiskUsage",
+    "DiskUsageReport",
     "Gc",
     "GcReport",
     "Measure",
@@ -36,6 +45,7 @@ __all__ = [
     "UsageReport",
     "Verify",
     "VerifyReport",
+    "attribute",
     "collect",
     "measure",
     "needs_of",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, fields
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 import msgspec
 
@@ -19,6 +19,10 @@ if TYPE_CHECKING:
 __all__ = [
     "GRACE",
     "PIN_AGE",
+    "REPORTS",
+    "CallSize",
+    "DiskUsage",
+    "DiskUsageReport",
     "Gc",
     "GcReport",
     "Measure",
@@ -108,7 +112,16 @@ class ReadUsage(msgspec.Struct, frozen=True, tag="read-usage"):
         return False
 
 
-Task: TypeAlias = Gc | Verify | Measure | NoteUsage | ReadUsage
+class DiskUsage(msgspec.Struct, frozen=True, tag="disk-usage"):
+    """Divide the bytes that are kept among the calls. Answer: :class:`DiskUsageReport`."""
+
+    @property
+    def changes(self) -> bool:
+        """Whether the task removes anything."""
+        return False
+
+
+Task: TypeAlias = Gc | Verify | Measure | DiskUsage | NoteUsage | ReadUsage
 
 
 @dataclass(frozen=True)
@@ -224,6 +237,41 @@ class StatsReport(Report):
         return {name[len(prefix) :]: n for name, n in found if name.startswith(prefix)}
 
 
+class CallSize(NamedTuple):
+    """What one call takes.
+
+    Attributes:
+        key: of the call.
+        bytes: its entry, and its part of each value that it needs.
+        used: when it was stored, or last used where the cache takes note of that (one that is
+            limited in size does), in seconds since the epoch.
+    """
+
+    key: Digest
+    bytes: float
+    used: float
+
+
+@dataclass(frozen=True)
+class DiskUsageReport(Report):
+    """What takes how much space.
+
+    Attributes:
+        calls: every finished call, in any order; what layers share stands there once for each.
+        loose: bytes of values that no call needs; ``gc()`` removes them.
+        other: bytes of the entries of calls that are running, and of damaged ones.
+    """
+
+    calls: tuple[CallSize, ...] = ()
+    loose: int = 0
+    other: int = 0
+
+    @property
+    def bytes(self) -> float:
+        """Everything together."""
+        return sum(each.bytes for each in self.calls) + self.loose + self.other
+
+
 @dataclass(frozen=True)
 class UsageReport(Report):
     """How often stored results were used.
@@ -246,3 +294,14 @@ class SyncReport(Report):
 
     sent: int = 0
     received: int = 0
+
+
+REPORTS: dict[type[Any], type[Report]] = {
+    DiskUsage: DiskUsageReport,
+    NoteUsage: UsageReport,
+    ReadUsage: UsageReport,
+    Gc: GcReport,
+    Measure: StatsReport,
+    Verify: VerifyReport,
+}
+"""What answers each task."""

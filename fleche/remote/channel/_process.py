@@ -9,17 +9,19 @@ import shlex
 import subprocess
 import sys
 from abc import abstractmethod
+from base64 import b64encode
 from collections import deque
 from collections.abc import Mapping, Sequence
 from threading import Thread, current_thread
 from typing import IO
 
 from fleche._settings import as_environment, as_texts, maybe_text
+from fleche._util import override
 from fleche.errors import RemoteConnectionError
 from fleche.remote._streams import ByteReader, ByteWriter
 from fleche.remote.channel._base import Channel, WakeableReader
 
-__all__ = ["LocalSubprocessChannel", "ProcessChannel"]
+__all__ = ["LocalSubprocessChannel", "ProcessChannel", "packed"]
 
 log = logging.getLogger("fleche.remote")
 
@@ -45,6 +47,20 @@ class ProcessChannel(Channel):
     def options(self) -> dict[str, object]:
         """Return what :class:`subprocess.Popen` needs beyond the command."""
         return {}
+
+    def probe(self, mark: str, code: str) -> Sequence[str] | None:
+        """Return a command that goes the way of the server, to find out how far it gets.
+
+        Args:
+            mark: printed after each step, followed by the name of the step: ``shell``,
+                ``workdir``, ``setup 1``, ...
+            code: what runs in the server's interpreter in place of the server.
+
+        Returns:
+            The command; ``None`` where there is no such way.
+        """
+        del mark, code
+        return None
 
     def open(self) -> tuple[ByteReader, ByteWriter]:
         """Start the process."""
@@ -157,6 +173,10 @@ class LocalSubprocessChannel(ProcessChannel):
         named = [f"--cache={self.cache_name}"] if self.cache_name else []
         return [self._python, "-m", "fleche", "remote", "--serve", *named, *self.arguments]
 
+    @override
+    def probe(self, mark: str, code: str) -> Sequence[str]:
+        return [self._python, "-c", packed(code)]
+
     def options(self) -> dict[str, object]:
         """Run in a session of its own, so that Ctrl-C in the terminal does not reach it."""
         return {
@@ -164,6 +184,12 @@ class LocalSubprocessChannel(ProcessChannel):
             "env": {**os.environ, **self.env},
             "start_new_session": True,
         }
+
+
+def packed(code: str) -> str:
+    """Return ``code`` as one line that any shell can quote."""
+    text = b64encode(code.encode()).decode()
+    return f"exec(__import__('base64').b64decode('{text}').decode())"
 
 
 def _tell(error: OSError, program: str) -> str:

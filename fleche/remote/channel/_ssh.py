@@ -7,7 +7,8 @@ import shlex
 from collections.abc import Sequence
 
 from fleche._settings import as_host, as_text, as_texts, maybe_text
-from fleche.remote.channel._process import ProcessChannel
+from fleche._util import override
+from fleche.remote.channel._process import ProcessChannel, packed
 
 __all__ = ["SshChannel", "remote_command"]
 
@@ -77,12 +78,26 @@ class SshChannel(ProcessChannel):
         terminal's process group, for it may have to prompt there; so it is started with that signal
         ignored. While it prompts, ssh handles the signal itself.
         """
-        remote = remote_command(
-            python=self.python,
-            cache_name=self.cache_name,
-            setup_commands=self.setup_commands,
-            workdir=self.workdir,
+        return self._through_ssh(
+            remote_command(
+                python=self.python,
+                cache_name=self.cache_name,
+                setup_commands=self.setup_commands,
+                workdir=self.workdir,
+            )
         )
+
+    @override
+    def probe(self, mark: str, code: str) -> Sequence[str]:
+        steps = [f"echo {mark}shell"]
+        if self.workdir:
+            steps += [f"cd {_quote_path(self.workdir)}", f"echo {mark}workdir"]
+        for number, command in enumerate(self.setup_commands, 1):
+            steps += [command, f"echo {mark}setup {number}"]
+        steps.append(f"exec {_quote_path(self.python)} -c {_quote(packed(code))}")
+        return self._through_ssh(" && ".join(steps))
+
+    def _through_ssh(self, remote: str) -> Sequence[str]:
         ssh = ["ssh", *self.ssh_options, *_OURS, "--", self.host, remote]
         return ["/bin/sh", "-c", 'trap "" INT; exec "$@"', "sh", *ssh]
 

@@ -1,0 +1,254 @@
+"""``fleche log`` and ``fleche show``."""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Sequence
+from datetime import datetime, timezone
+from typing import Any
+
+import click
+
+from fleche.caches import BaseCache, Row, started
+from fleche.call import LazyCall
+from fleche.cli import _format as form
+from fleche.cli._options import Selection, Session, common, everywhere, find_call, selecting
+from fleche.cli._screen import Column
+from fleche.digest import Digest
+
+__all__ = ["as_json", "log", "shorts", "show"]
+
+_DAWN = datetime.min.replace(tzinfo=timezone.utc)
+
+SHORT = 8
+"""A key is shown with so many characters, or as many more as stand for it alone."""
+
+
+def shorts(cache: BaseCache, keys: Sequence[Digest]) -> dict[Digest, str]:
+    """Return for each key the beginning that is shown."""
+    found = cache.backend.shrink(keys) if keys else []
+    return {
+        key: key[: max(SHORT, len(short or ""))] for key, short in zip(keys, found, strict=True)
+    }
+
+
+def as_json(call: LazyCall) -> dict[str, Any]:
+    """Return what ``--json`` says of a call; the page of the command line explains each field."""
+    row = Row.of(call.key, call.record)
+    return {
+        "key": call.key,
+        "name": call.record.name,
+        "module": call.record.module,
+        "version": call.record.version,
+        "arguments": {name: form.exact(ref) for name, ref in call.record.arguments.items()},
+        "result": form.exact(call.record.result),
+        "started": form.iso(row.started),
+        "seconds": row.seconds,
+        "user": row.user,
+        "host": row.host,
+        "tags": call.record.metadata.get("tags", {}),
+    }
+
+
+LOG_COLUMNS = (
+    Column("key", style="cyan"),
+    Column("function", style="bold", least=12),
+    Column("version", goes=5),
+    Column("arguments", least=14),
+    Column("result", least=10, goes=2),
+    Column("when", style="dim", goes=1),
+    Column("took", right=True, goes=3),
+    Column("where", style="dim", least=8, goes=6),
+)
+
+
+def when_of(call: LazyCall) -> datetime:
+    """Return when a call began, what does not say so before everything else."""
+    return started(call.record) or _DAWN
+
+
+def print_calls(session: Session, cache: BaseCache, calls: Sequence[LazyCall]) -> None:
+    """Print calls as a table."""
+    keys = shorts(cache, [call.key for call in calls])
+    rows = [(call.record, Row.of(call.key, call.record), keys[call.key]) for call in calls]
+    session.screen.table(
+        LOG_COLUMNS,
+        [
+            (
+                key,
+                form.printable(record.name),
+                "" if record.version is None else form.printable(str(record.version)),
+                form.arguments(record),
+                form.brief(record.result),
+                form.ago(row.started),
+                form.seconds(row.seconds),
+                form.printable(row.where),
+            )
+            for record, row, key in rows
+        ],
+    )
+
+
+@click.command()
+@selecting
+@click.option("-n", "--limit", type=click.IntRange(0), default=20, help="At most so many; 0: all.")
+@click.option("--oldest", is_flag=True, help="The oldest first.")
+@everywhere
+@common
+def log(session: Session, selection: Selection, limit: int, oldest: bool) -> int:
+    """List calls, the newest first.
+
+    NAME is that of a function, perhaps with the wildcards * and ?; KEY is the key of a call, or
+    the beginning of one, of 8 characters or more.
+
+    --json prints one line for each call.
+    """
+    cache = session.near
+    number = 0
+
+    def counted() -> Any:
+        nonlocal number
+        for call in selection.calls(cache):
+            number += 1
+            yield call
+
+    if limit:
+        choose = heapq.nsmallest if oldest else heapq.nlargest
+        found = choose(limit, counted(), key=when_of)
+    else:
+        found = sorted(counted(), key=when_of, reverse=not oldest)
+    if session.json:
+        session.screen.lines(map(as_json, found))
+    elif found:
+        print_calls(session, cache, found)
+        if number > len(found):
+            more = form.count(number - len(found), "more call")
+            session.screen.say(f"… {more}; -n 0 shows all", "dim")
+    else:
+        what = "no calls here yet" if selection.is_everything else "no call is like that"
+        more = " on this machine (--everywhere asks the others, too)" if session.leaves_out else ""
+        click.echo(f"fleche: {what}{more}", err=True)
+    return 0 if found else 1
+
+
+@click.command()
+@click.argument("key")
+@click.option("--packages", is_flag=True, help="All versions of packages and dependencies.")
+@common
+def show(session: Session, key: str, packages: bool) -> int:
+    """Show all that is known of one call.
+
+    No value is loaded; 'fleche get KEY' does that.
+    """
+    cache = session.cache
+    call = find_call(cache, key)
+    if session.json:
+        session.screen.document(_details(call))
+    else:
+        _print_call(session, call, shorts(cache, [call.key])[call.key], everything=packages)
+    return 0
+
+
+def _details(call: LazyCall) -> dict[str, Any]:
+    record = call.record
+    return {
+        **as_json(call),
+        "code": record.code,
+        "dependencies": record.dependencies,
+        "states": {name: form.exact(ref) for name, ref in record.states.items()},
+        "children": list(record.children),
+        "error": form.exact(record.error),
+        "metadata": record.metadata,
+        "scheme": record.scheme,
+    }
+
+
+def _print_call(session: Session, call: LazyCall, short: str, *, everything: bool) -> None:
+    screen, record = session.screen, call.record
+    row = Row.of(call.key, record)
+    signature = f"{record.name}({form.arguments(record)})"
+    screen.title(form.printable(signature), short)
+    metadata = dict(record.metadata)
+    environment, runtime = metadata.pop("environment", {}), metadata.pop("runtime", {})
+    tags = metadata.pop("tags", {})
+    when = row.started.astimezone() if row.started else None
+    code = (record.code or "")[:SHORT]
+    screen.pairs(
+        [
+            ("result", _described(record.result)),
+            ("raised", _described(record.error)),
+            ("began", f"{when:%Y-%m-%d %H:%M:%S} ({form.ago(when)})" if when else ""),
+            ("took", _took(row.seconds, runtime.get("cpu_seconds"))),
+            ("where", form.printable(row.where)),
+            ("tags", form.printable(", ".join(f"{k}={v}" for k, v in tags.items()))),
+            ("module", form.printable(record.module or "")),
+            ("version", "" if record.version is None else form.printable(str(record.version))),
+            ("code", code and f"{code}, {form.count(len(record.dependencies), 'part')}"),
+            ("key", call.key),
+        ]
+    )
+    _print_values(session, "arguments", record.arguments)
+    _print_values(session, "states afterwards", record.states)
+    _print_lineage(session, call)
+    packages = environment.pop("packages", {})
+    python = " ".join(str(environment.get(n, "")) for n in ("implementation", "python")).strip()
+    shown = packages.items() if everything else list(packages.items())[:8]
+    left_out = len(packages) - len(shown)
+    more = f" and {left_out} more (--packages)" if left_out else ""
+    versions = ", ".join(f"{name} {version}" for name, version in shown)
+    screen.say()
+    screen.pairs(
+        [
+            ("python", python),
+            ("packages", form.printable(versions) + more),
+            ("platform", form.printable(str(environment.get("platform", "")))),
+            ("directory", form.printable(str(environment.get("cwd") or ""))),
+            *(
+                (name, form.printable(", ".join(f"{k}={v}" for k, v in fields.items())))
+                for name, fields in metadata.items()
+            ),
+        ]
+    )
+    if everything and record.dependencies:
+        screen.say()
+        screen.title("depends on")
+        screen.pairs(((d[:SHORT], label) for label, d in record.dependencies.items()), indent=2)
+
+
+def _described(ref: Any) -> str:
+    if ref is None:
+        return ""
+    size = f"  ({form.size(ref.size)})" if ref.size else ""
+    return f"{form.value(ref)}{size}"
+
+
+def _took(wall: float | None, cpu: Any) -> str:
+    text = form.seconds(wall)
+    if text and isinstance(cpu, int | float):
+        text += f" (processor: {form.seconds(float(cpu))})"
+    return text
+
+
+def _print_values(session: Session, title: str, refs: Any) -> None:
+    if not refs:
+        return
+    session.screen.say()
+    session.screen.title(title)
+    session.screen.pairs(((name, _described(ref)) for name, ref in refs.items()), indent=2)
+
+
+def _print_lineage(session: Session, call: LazyCall) -> None:
+    children = call.children()
+    if not children:
+        return
+    session.screen.say()
+    session.screen.title("called", form.count(len(call.record.children), "cached call"))
+    shown = children[:5]
+    keys = shorts(session.cache, [each.key for each in shown])
+    lines = [
+        (keys[each.key], form.printable(f"{each.name}({form.arguments(each.record)})"))
+        for each in shown
+    ]
+    session.screen.pairs(lines, indent=2)
+    if len(call.record.children) > len(shown):
+        session.screen.say(f"  … fleche tree {keys[shown[0].key] and call.key[:SHORT]}", "dim")

@@ -1,0 +1,72 @@
+"""Caches in a few words: what kind, and where."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from typing import Any
+
+from fleche._redact import redact
+from fleche.caches import BaseCache, CachePool, CacheStack
+
+__all__ = ["described", "layers_of", "place_of", "short_path"]
+
+
+def layers_of(cache: BaseCache) -> Iterator[BaseCache]:
+    """Yield the layers of a stack, the members of a pool, or the cache itself."""
+    if isinstance(cache, CacheStack):
+        for layer in cache.layers:
+            yield from layers_of(layer)
+    elif isinstance(cache, CachePool):
+        for member in cache.members:
+            yield from layers_of(member)
+    else:
+        yield cache
+
+
+def described(cache: BaseCache) -> tuple[str, str]:
+    """Return the kind of a cache and where it is, without asking another machine."""
+    try:
+        table: Any = redact(cache.to_config())
+    except Exception:  # noqa: BLE001 (a cache that no fleche.toml can describe)
+        return type(cache).__name__.lower(), repr(cache)
+    return _of_table(table)
+
+
+def _of_table(table: Any) -> tuple[str, str]:
+    if isinstance(table, list):
+        return "stack", f"{len(table)} layers"
+    if "pool" in table:
+        return "pool", f"{len(table['pool'])} caches"
+    if "cache" in table:
+        return _of_table(table["cache"])
+    kind = table.get("type")
+    if kind is None and "values" in table:
+        values, calls = table["values"], table.get("calls", {})
+        kind = values.get("type", "")
+        if calls.get("type") not in (None, kind):
+            kind = f"{kind}+{calls['type']}"
+        where = place_of(values) or place_of(calls)
+        return kind, _parent(where) if values.get("root") else where
+    return str(kind or table.get("template", "")), place_of(table)
+
+
+def place_of(table: dict[str, Any]) -> str:
+    """Return where a table of ``fleche.toml`` says that something is."""
+    for key in ("host", "root", "url", "workdir", "python"):
+        if table.get(key):
+            text = str(table[key])
+            return short_path(text) if key in ("root", "workdir", "python") else text
+    return ""
+
+
+def short_path(path: object) -> str:
+    """Return a path with ``~`` for the home directory."""
+    text, home = str(path), os.path.expanduser("~")
+    if text == home or text.startswith(home.rstrip("/") + "/"):
+        return f"~{text[len(home.rstrip('/')) :]}"
+    return text
+
+
+def _parent(path: str) -> str:
+    return path.rsplit("/", 1)[0] if path.endswith(("/values", "/calls")) else path

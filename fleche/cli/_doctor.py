@@ -1,0 +1,130 @@
+"""``fleche doctor``."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+
+import click
+
+from fleche.caches import BaseCache
+from fleche.cli._describe import described, layers_of
+from fleche.cli._options import Session, common
+from fleche.config import load_config
+from fleche.doctor import Step, examine
+from fleche.errors import ConfigError, FlecheError
+
+__all__ = ["doctor"]
+
+_HOST = re.compile(r"[\w.-]+(@[\w.-]+)?")
+
+
+@click.command()
+@click.argument("what", required=False, metavar="[NAME|HOST]")
+@click.option("--no-write", is_flag=True, help="Save nothing, not even for a moment.")
+@common
+def doctor(session: Session, what: str | None, no_write: bool) -> int:
+    """Find out why a cache does not work.
+
+    NAME is that of a cache, or what --cache takes; HOST is what ssh takes. Without either, the
+    default cache. Each step on the way is tried as the cache itself would: ssh, what start-up files
+    print or read, python, which fleche, the cache, whether it can be written, free space, round
+    trip, throughput. At the first failure it says why, and what to do next.
+
+    A value of 4 MiB is saved, loaded and evicted again, unless --no-write is given.
+
+    The exit status is 1 if a step fails. --json prints one document: ok, caches (each: cache, ok,
+    steps (each: name, state, found, advice)).
+    """
+    found: list[tuple[str, list[Step]]] = []
+    for title, steps in _examined(session, what, write=not no_write):
+        seen: list[Step] = []
+        found.append((title, seen))
+        if not session.json:
+            session.screen.title(title)
+        for step in steps:
+            seen.append(step)
+            if not session.json:
+                _print_step(session, step)
+        if not session.json:
+            session.screen.say()
+    failed = [title for title, steps in found if not _is_well(steps)]
+    if session.json:
+        session.screen.document(
+            {
+                "ok": not failed,
+                "caches": [
+                    {
+                        "cache": title,
+                        "ok": _is_well(steps),
+                        "steps": [
+                            {
+                                "name": step.name,
+                                "state": step.state,
+                                "found": step.found,
+                                "advice": step.advice,
+                            }
+                            for step in steps
+                        ],
+                    }
+                    for title, steps in found
+                ],
+            }
+        )
+    elif not failed:
+        session.screen.say("all well", "green")
+    return 1 if failed else 0
+
+
+def _is_well(steps: list[Step]) -> bool:
+    return all(step.state != "failed" for step in steps)
+
+
+def _examined(
+    session: Session, what: str | None, *, write: bool
+) -> Iterator[tuple[str, Iterator[Step]]]:
+    """Yield each layer of what is asked for, with its steps."""
+    text = what or session.cache_text
+    try:
+        cache = _found(session, text)
+    except FlecheError as error:
+        step = Step("configuration", "failed", str(error), "'fleche config' shows what is read")
+        yield text or "configuration", iter([step])
+        return
+    for layer in layers_of(cache):
+        title = " ".join(part for part in described(layer) if part)
+        yield title, examine(layer, write=write)
+
+
+def _found(session: Session, text: str | None) -> BaseCache:
+    """Return the cache that is asked for; of a host, the layer that is configured for it."""
+    if text is None or text in load_config().names() or not _HOST.fullmatch(text):
+        return session.open(text)
+    for name in load_config().tables:
+        for layer in layers_of(session.open(name)):
+            if getattr(layer, "host", None) == text:
+                return layer
+    try:
+        return session.open(text)
+    except ConfigError:
+        from fleche.remote import SshCache
+
+        return session.keep(SshCache(text))
+
+
+_MARKS = {"ok": ("✓", "green"), "note": ("!", "yellow"), "failed": ("✗", "bold red")}
+_WIDE = 16
+
+
+def _print_step(session: Session, step: Step) -> None:
+    from rich.text import Text
+
+    mark, style = _MARKS[step.state]
+    head = Text(f"  {mark} ", style)
+    head.append(f"{step.name:{_WIDE}}", "dim" if step.state == "ok" else style)
+    session.screen.hanging(head, step.found)
+    if step.advice:
+        blank = Text(" " * (4 + _WIDE))
+        session.screen.hanging(
+            blank, f"→ {step.advice}", style="bold" if step.state == "failed" else ""
+        )

@@ -1,0 +1,145 @@
+"""Figures and values as people read them: units, ages, one line each."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from datetime import datetime, timezone
+from itertools import pairwise
+from typing import Any
+
+import msgspec
+
+from fleche.call import CallRecord, ValueRef
+
+__all__ = [
+    "ago",
+    "arguments",
+    "brief",
+    "count",
+    "exact",
+    "iso",
+    "plain",
+    "printable",
+    "seconds",
+    "size",
+    "value",
+]
+
+_STEPS = (("y", 365 * 86400), ("mo", 30 * 86400), ("d", 86400), ("h", 3600), ("min", 60))
+_LITTLE = 2.0
+_SPANS = ((86400, "d"), (3600, "h"), (60, "min"), (1, "s"))
+
+
+def size(nbytes: float) -> str:
+    """Return bytes in the largest unit that leaves a figure before the point: ``3.4 MB``."""
+    if nbytes < 1000:
+        return f"{nbytes:.0f} B"
+    units = iter(("kB", "MB", "GB", "TB", "PB"))
+    unit = next(units)
+    nbytes /= 1000
+    while nbytes >= 999.5 and (larger := next(units, None)):
+        nbytes, unit = nbytes / 1000, larger
+    return f"{nbytes:.1f} {unit}" if nbytes < 9.95 else f"{nbytes:.0f} {unit}"
+
+
+def seconds(duration: float | None) -> str:
+    """Return a time span: ``12 ms``, ``3.4 s``, ``2 min 5 s``, ``3 h 20 min``, ``2 d 4 h``."""
+    if duration is None:
+        return ""
+    for unit, factor in (("µs", 1e6), ("ms", 1e3)):
+        if duration * factor < 999.5:
+            return f"{duration * factor:.0f} {unit}"
+    if duration < 59.95:
+        return f"{duration:.1f} s"
+    rest = round(duration)
+    for (large, unit), (small, next_unit) in pairwise(_SPANS):
+        if rest >= large:
+            more = rest % large // small
+            whole = f"{rest // large} {unit}"
+            return f"{whole} {more} {next_unit}" if more else whole
+    return f"{rest} s"
+
+
+def ago(then: datetime | float | None, now: float | None = None) -> str:
+    """Return how long ago it was: ``just now``, ``5 min ago``, ``3 d ago``."""
+    if then is None:
+        return ""
+    began = then.timestamp() if isinstance(then, datetime) else then
+    past = (datetime.now(timezone.utc).timestamp() if now is None else now) - began
+    for unit, step in _STEPS:
+        if past >= _LITTLE * step or (past >= step and unit in ("min", "h", "d")):
+            return f"{past // step:.0f} {unit} ago"
+    return "just now" if past < 10 else f"{past:.0f} s ago"
+
+
+def iso(then: datetime | float | None) -> str | None:
+    """Return a moment as ISO 8601 in UTC, for programs."""
+    if then is None:
+        return None
+    if isinstance(then, float):
+        then = datetime.fromtimestamp(then, timezone.utc)
+    return then.astimezone(timezone.utc).isoformat(timespec="seconds")
+
+
+def count(number: int, noun: str, plural: str = "") -> str:
+    """Return ``1 call`` or ``1,234 calls``."""
+    return f"{number:,} {noun if number == 1 else plural or f'{noun}s'}"
+
+
+def printable(text: str) -> str:
+    """Return ``text`` in one line and free of control characters."""
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
+def value(ref: ValueRef | None) -> str:
+    """Return what a record shows of a value: it, its summary, or ``<`` its digest ``>``."""
+    if ref is None:
+        return ""
+    shown = ref.shown
+    if shown is msgspec.UNSET:
+        return f"<{ref.digest[:8]}>"
+    return printable(repr(shown) if ref.is_literal or not isinstance(shown, str) else shown)
+
+
+def brief(ref: ValueRef | None) -> str:
+    """Return :func:`value` with a float of 6 figures."""
+    shown = msgspec.UNSET if ref is None else ref.shown
+    if isinstance(shown, float) and math.isfinite(shown):
+        return f"{shown:.6g}"
+    return value(ref)
+
+
+def arguments(record: CallRecord) -> str:
+    """Return all arguments in one line."""
+    return ", ".join(f"{name}={brief(ref)}" for name, ref in record.arguments.items())
+
+
+def exact(ref: ValueRef | None) -> Any:
+    """Return a value for programs: a plain value as it is, any other by digest and summary."""
+    if ref is None:
+        return None
+    if ref.is_literal:
+        return _json_number(ref.literal)
+    found: dict[str, Any] = {"digest": ref.digest, "bytes": ref.size}
+    if ref.summary is not None:
+        found["summary"] = _json_number(ref.summary)
+    if ref.type:
+        found["type"] = ref.type
+    return found
+
+
+def _json_number(found: Any) -> Any:
+    """Return ``found``, or what is no number of JSON as a text."""
+    return repr(found) if isinstance(found, float) and not math.isfinite(found) else found
+
+
+def plain(found: Any) -> Any:
+    """Return plain data that JSON can hold."""
+    if isinstance(found, Mapping):
+        return {str(key): plain(item) for key, item in found.items()}
+    if isinstance(found, list | tuple | set):
+        return [plain(item) for item in found]
+    return str(found) if isinstance(found, str) else _json_number(found)

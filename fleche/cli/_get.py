@@ -1,0 +1,82 @@
+"""``fleche get``."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+import click
+
+from fleche.call import LazyCall
+from fleche.cli import _format as form
+from fleche.cli._options import NothingFound, Session, common, find_call
+from fleche.exchange import SUFFIXES, as_json, write_value
+
+__all__ = ["get"]
+
+
+@click.command()
+@click.argument("key")
+@click.option("--arg", metavar="NAME", help="This argument, not the result.")
+@click.option("--state", metavar="NAME", help="The state that the call left this argument in.")
+@click.option(
+    "-o",
+    "--output",
+    type=click.Path(path_type=Path, dir_okay=False),
+    metavar="FILE",
+    help=f"Write it there; the suffix says how: {', '.join(SUFFIXES)}.",
+)
+@common
+def get(session: Session, key: str, arg: str | None, state: str | None, output: Path | None) -> int:
+    """Print a result, or write it to a file.
+
+    KEY is the key of a call, or the beginning of one. The value is opened, which may need the
+    modules of its classes: they are looked for in the working directory, too.
+
+    --json prints the value as JSON, if it has such a form.
+    """
+    sys.path.append(os.getcwd())
+    call = find_call(session.cache, key)
+    try:
+        value = _value(call, arg, state)
+    except KeyError:
+        raise NothingFound(f"call {call.key[:8]}: this value is not in {session.cache!r}") from None
+    if output is not None:
+        write_value(value, output)
+        if not session.json:
+            session.screen.say(f"{output}: {form.size(output.stat().st_size)}")
+            return 0
+    if session.json:
+        session.screen.document(
+            {"file": str(output), "bytes": output.stat().st_size} if output else as_json(value)
+        )
+    elif isinstance(value, str):
+        click.echo(value)
+    else:
+        click.echo(_text(value))
+    return 0
+
+
+def _value(call: LazyCall, arg: str | None, state: str | None) -> Any:
+    for kind, name, found in (("argument", arg, call.arguments), ("state", state, call.states)):
+        if name is not None:
+            if name not in found:
+                there = ", ".join(found) or "none"
+                raise click.UsageError(
+                    f"call {call.key[:8]} has no {kind} {name!r} (it has: {there})"
+                )
+            return found[name]
+    return call.result
+
+
+def _text(value: Any) -> str:
+    import pprint
+
+    text = pprint.pformat(value, sort_dicts=False) if _is_plain(value) else repr(value)
+    return str(value) if type(value).__module__.partition(".")[0] == "pandas" else text
+
+
+def _is_plain(value: Any) -> bool:
+    return isinstance(value, dict | list | tuple | set | frozenset)

@@ -1,0 +1,265 @@
+"""``fleche push``, ``pull`` and ``sync``: copies of calls between caches."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+
+import click
+
+from fleche._util import override
+from fleche.caches import INLINE, BaseCache, CacheBackend, CacheStack, ViewBackend
+from fleche.call import CallEntry, LazyCall
+from fleche.cli import _format as form
+from fleche.cli._describe import described
+from fleche.cli._options import Selection, Session, common, selecting
+from fleche.cli._screen import TransferBar
+from fleche.digest import Address, Digest
+from fleche.errors import ParcelError
+from fleche.parcel import Parcel
+
+__all__ = ["Counted", "expected_bytes", "pull", "push", "sync"]
+
+
+class Counted(ViewBackend):
+    """Another backend, while what is read from it is counted."""
+
+    def __init__(self, inner: CacheBackend, bar: TransferBar) -> None:
+        """Tell ``bar`` of every byte that is read from ``inner``."""
+        super().__init__(inner)
+        self._bar = bar
+
+    @override
+    def load(
+        self, keys: Sequence[Digest], *, inline: int = INLINE
+    ) -> Iterator[tuple[Digest, CallEntry | ParcelError]]:
+        for key, entry in self.inner.load(keys, inline=inline):
+            if isinstance(entry, CallEntry):
+                self._bar.add_bytes(sum(len(data) for data in entry.parcels.values()))
+            yield key, entry
+
+    @override
+    def load_values(
+        self, addresses: Iterable[Address]
+    ) -> Iterator[tuple[Address, Parcel | ParcelError]]:
+        for address, parcel in self.inner.load_values(addresses):
+            if isinstance(parcel, Parcel):
+                self._bar.add_bytes(parcel.nbytes)
+            yield address, parcel
+
+
+@dataclass(frozen=True)
+class Copied:
+    """What a copy has done.
+
+    Attributes:
+        source: where from.
+        target: where to.
+        selected: calls that were chosen.
+        copied: calls that were not there before, or not with all their values.
+        nbytes: what was read of them.
+        seconds: how long it took.
+    """
+
+    source: str
+    target: str
+    selected: int
+    copied: int
+    nbytes: int
+    seconds: float
+
+
+def _title(cache: BaseCache) -> str:
+    return " ".join(part for part in described(cache) if part)
+
+
+def _copy(
+    session: Session,
+    source: BaseCache,
+    target: BaseCache,
+    selection: Selection,
+    *,
+    dry_run: bool,
+) -> Copied:
+    """Copy the chosen calls, and show how far it is."""
+    target.check_writable("transfer")
+    calls = list(selection.calls(source))
+    there = target.contains_many([call.key for call in calls]) if calls else []
+    lacking = [call for call, known in zip(calls, there, strict=True) if not known]
+    names = _title(source), _title(target)
+    expected = expected_bytes(lacking)
+    if dry_run:
+        return Copied(*names, len(calls), len(lacking), expected, 0)
+    began = time.monotonic()
+    with session.screen.transferring(f"to {names[1]}", len(lacking), expected) as bar:
+        counted = BaseCache(Counted(source.backend, bar))
+        copied = counted.transfer(target, calls, progress=bar.at_call) if calls else 0
+    return Copied(*names, len(calls), copied, bar.nbytes, time.monotonic() - began)
+
+
+def expected_bytes(calls: Iterable[LazyCall]) -> int:
+    """Return the bytes of the values of some calls, each once."""
+    sizes = {ref.address: ref.size for call in calls for ref in call.record.values() if ref.variant}
+    return sum(sizes.values())
+
+
+def _ends(
+    session: Session, from_text: str | None, to_text: str | None, *, towards: bool
+) -> list[tuple[BaseCache, BaseCache]]:
+    """Return where copies go from and to: between the first layer of a stack and the others.
+
+    Args:
+        session: knows the cache.
+        from_text: what ``--from`` said.
+        to_text: what ``--to`` said.
+        towards: whether the first layer gives; else it takes.
+    """
+    near: list[BaseCache] | None = None
+    far: list[BaseCache] | None = None
+    if from_text:
+        near, far = _chosen(session, from_text, towards, near, far)
+    if to_text:
+        near, far = _chosen(session, to_text, not towards, near, far, make=True)
+    if near is None or far is None:
+        cache = session.cache
+        layers = cache.layers if isinstance(cache, CacheStack) else (cache,)
+        near = near or [layers[0]]
+        far = far or list(layers[1:])
+    if not far:
+        option = "--to" if towards else "--from"
+        raise click.UsageError(f"the cache is no stack, so say which other one: {option} NAME|PATH")
+    pairs = [(one, other) for one in near for other in far]
+    return pairs if towards else [(other, one) for one, other in pairs]
+
+
+def _chosen(
+    session: Session,
+    text: str,
+    is_near: bool,
+    near: list[BaseCache] | None,
+    far: list[BaseCache] | None,
+    *,
+    make: bool = False,
+) -> tuple[list[BaseCache] | None, list[BaseCache] | None]:
+    found = [session.open(text, make=make)]
+    return (found, far) if is_near else (near, found)
+
+
+def _report(session: Session, done: Sequence[Copied], *, dry_run: bool) -> int:
+    if session.json:
+        session.screen.document(
+            {
+                "dry_run": dry_run,
+                "copies": [
+                    {
+                        "from": each.source,
+                        "to": each.target,
+                        "selected": each.selected,
+                        "copied": each.copied,
+                        "bytes": each.nbytes,
+                        "seconds": round(each.seconds, 3),
+                    }
+                    for each in done
+                ],
+            }
+        )
+    for each in () if session.json else done:
+        what = form.count(each.copied, "call")
+        way = f"{each.source} → {each.target}"
+        if not each.selected:
+            session.screen.say(f"{way}: no call is like that")
+        elif not each.copied:
+            session.screen.say(f"{way}: all {each.selected:,} there already")
+        elif dry_run:
+            session.screen.say(
+                f"{way}: would copy {what}, about {form.size(each.nbytes)}", "yellow"
+            )
+        else:
+            rate = form.size(each.nbytes / max(each.seconds, 1e-3))
+            session.screen.say(f"{way}: {what}, {form.size(each.nbytes)} ({rate}/s)")
+    return 0 if any(each.selected for each in done) else 1
+
+
+_from = click.option("--from", "from_text", metavar="NAME|PATH", help="Copy from this cache.")
+_to = click.option("--to", "to_text", metavar="NAME|PATH", help="Copy to this cache.")
+_dry = click.option("--dry-run", is_flag=True, help="Only show what would be copied.")
+
+
+@click.command()
+@selecting
+@_from
+@_to
+@_dry
+@common
+def push(
+    session: Session,
+    selection: Selection,
+    from_text: str | None,
+    to_text: str | None,
+    dry_run: bool,
+) -> int:
+    """Copy calls from this machine to the next.
+
+    That is from the first layer of a stack to the others that take them. What is there already is
+    not sent again: interrupted, the same command goes on where it was.
+
+    --json prints one document: dry_run, copies (each: from, to, selected, copied, bytes, seconds).
+    """
+    pairs = _ends(session, from_text, to_text, towards=True)
+    if to_text is None:
+        pairs = [pair for pair in pairs if not pair[1].read_only] or pairs
+    done = [_copy(session, *pair, selection, dry_run=dry_run) for pair in pairs]
+    return _report(session, done, dry_run=dry_run)
+
+
+@click.command()
+@selecting
+@_from
+@_to
+@_dry
+@common
+def pull(
+    session: Session,
+    selection: Selection,
+    from_text: str | None,
+    to_text: str | None,
+    dry_run: bool,
+) -> int:
+    """Copy calls from the next machine to this one.
+
+    That is from the further layers of a stack to the first. Interrupted, the same command goes on
+    where it was.
+
+    --json prints what 'fleche push --json' does.
+    """
+    pairs = _ends(session, from_text, to_text, towards=False)
+    done = [_copy(session, *pair, selection, dry_run=dry_run) for pair in pairs]
+    return _report(session, done, dry_run=dry_run)
+
+
+@click.command()
+@selecting
+@_from
+@_to
+@_dry
+@common
+def sync(
+    session: Session,
+    selection: Selection,
+    from_text: str | None,
+    to_text: str | None,
+    dry_run: bool,
+) -> int:
+    """Copy calls both ways.
+
+    Between the first layer of a stack and the others. A call that both have stays as it is.
+
+    --json prints what 'fleche push --json' does.
+    """
+    pairs = _ends(session, from_text, to_text, towards=True)
+    both = [way for one, other in pairs for way in ((one, other), (other, one))]
+    for _, target in both:
+        target.check_writable("sync")
+    done = [_copy(session, *pair, selection, dry_run=dry_run) for pair in both]
+    return _report(session, done, dry_run=dry_run)

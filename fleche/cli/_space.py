@@ -1,0 +1,418 @@
+"""``fleche du``, ``evict``, ``gc``, ``verify`` and ``stats``: how much there is, and less of it."""
+
+from __future__ import annotations
+
+import time
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+
+import click
+
+from fleche.caches import BaseCache, Row, VerifyReport
+from fleche.call import CallRecord, LazyCall, parse_age
+from fleche.cli import _format as form
+from fleche.cli._calls import print_calls, when_of
+from fleche.cli._options import Selection, Session, common, everywhere, selecting
+from fleche.cli._screen import Column
+from fleche.digest import Digest
+
+__all__ = ["du", "evict", "gc", "stats", "verify"]
+
+
+# -- du --------------------------------------------------------------------------------------------
+
+
+@dataclass
+class Group:
+    """Calls that have something in common, and what they take together."""
+
+    calls: int = 0
+    bytes: float = 0
+    seconds: float = 0
+    used: float = 0
+
+
+def _by_tag(record: CallRecord) -> Iterable[str]:
+    tags = record.metadata.get("tags", {})
+    return [f"{name}={tags[name]}" for name in tags] or ["(no tag)"]
+
+
+def _by_runtime(field: str) -> Callable[[CallRecord], Iterable[str]]:
+    def of(record: CallRecord) -> Iterable[str]:
+        return [str(record.metadata.get("runtime", {}).get(field) or "(not known)")]
+
+    return of
+
+
+_GROUPINGS: dict[str, Callable[[CallRecord], Iterable[str]]] = {
+    "name": lambda record: [record.name],
+    "tag": _by_tag,
+    "user": _by_runtime("user"),
+    "machine": _by_runtime("host"),
+}
+
+
+@click.command()
+@selecting
+@click.option(
+    "--by",
+    type=click.Choice(list(_GROUPINGS)),
+    default="name",
+    show_default=True,
+    help="What to group by. A call with several tags counts for each.",
+)
+@click.option("-n", "--limit", type=click.IntRange(0), default=20, help="At most so many; 0: all.")
+@common
+def du(session: Session, selection: Selection, by: str, limit: int) -> int:
+    """Show what takes how much space.
+
+    Of a value that several calls need, each takes an equal part. The time is that of the last use
+    where a cache takes note of that (one with a limit of its size does), else when it was stored.
+
+    --json prints one line for each group: name, calls, bytes, part, seconds, used.
+    """
+    cache = session.near
+    with session.screen.counting("looking at entries:") as told:
+        report = cache.disk_usage(progress=told)
+    usage: dict[Digest, tuple[float, float]] = {}
+    for each in report.calls:
+        size, used = usage.get(each.key, (0.0, 0.0))
+        usage[each.key] = size + each.bytes, max(used, each.used)
+    groups: dict[str, Group] = defaultdict(Group)
+    for call in selection.calls(cache):
+        size, used = usage.get(call.key, (0.0, 0.0))
+        for name in _GROUPINGS[by](call.record):
+            group = groups[name]
+            group.calls += 1
+            group.bytes += size
+            group.seconds += Row.of(call.key, call.record).seconds or 0
+            group.used = max(group.used, used)
+    ordered = sorted(groups.items(), key=lambda each: -each[1].bytes)
+    loose = report.loose if selection.is_everything else 0
+    _print_usage(session, by, ordered, limit, loose)
+    return 0 if ordered else 1
+
+
+_USAGE_COLUMNS = (
+    Column("size", right=True, style="bold"),
+    Column("", style="cyan", goes=2),
+    Column("", least=12),
+    Column("calls", right=True),
+    Column("computed in", right=True, goes=3),
+    Column("last use", style="dim", goes=1),
+)
+
+
+def _print_usage(
+    session: Session, by: str, groups: Sequence[tuple[str, Group]], limit: int, loose: int
+) -> None:
+    total = sum(group.bytes for _, group in groups) or 1
+    shown = groups[:limit] if limit else groups
+    screen = session.screen
+    if session.json:
+        screen.lines(
+            {
+                by: name,
+                "calls": group.calls,
+                "bytes": round(group.bytes),
+                "part": round(group.bytes / total, 4),
+                "seconds": round(group.seconds, 3),
+                "used": form.iso(group.used),
+            }
+            for name, group in shown
+        )
+        return
+    if not groups:
+        click.echo("fleche: no calls", err=True)
+        return
+    heads = (*_USAGE_COLUMNS[:2], Column(by, least=12), *_USAGE_COLUMNS[3:])
+    screen.table(
+        heads,
+        [
+            (
+                form.size(group.bytes),
+                screen.share_bar(group.bytes / total),
+                form.printable(name),
+                f"{group.calls:,}",
+                form.seconds(group.seconds),
+                form.ago(group.used),
+            )
+            for name, group in shown
+        ],
+    )
+    if len(groups) > len(shown):
+        screen.say(f"… {len(groups) - len(shown)} more; -n 0 shows all", "dim")
+    if by != "tag":
+        calls = form.count(sum(group.calls for _, group in groups), "call")
+        screen.say(f"{form.size(total)} in {calls}", "dim")
+    if loose:
+        screen.say(f"{form.size(loose)} that no call needs; fleche gc frees them", "yellow")
+
+
+# -- evict -----------------------------------------------------------------------------------------
+
+
+@click.command()
+@selecting
+@click.option("--older-than", metavar="AGE", help="Began longer ago: 30d, 6mo.")
+@click.option("--unused", metavar="AGE", help="Not used for so long, as far as that is known.")
+@click.option("--all", "everything", is_flag=True, help="All calls, if nothing is said to choose.")
+@click.option("--dry-run", is_flag=True, help="Only show what would be forgotten.")
+@click.option("-y", "--yes", is_flag=True, help="Do not ask.")
+@everywhere
+@common
+def evict(
+    session: Session,
+    selection: Selection,
+    older_than: str | None,
+    unused: str | None,
+    everything: bool,
+    dry_run: bool,
+    yes: bool,
+) -> int:
+    """Forget calls.
+
+    The large values of a forgotten call stay until 'fleche gc', since other calls may need them.
+    Of a stack, calls are forgotten on this machine alone, unless --everywhere is given.
+
+    --json prints one document: evicted, bytes, dry_run, keys.
+    """
+    if selection.is_everything and not (older_than or unused or everything):
+        raise click.UsageError("say which calls, or --all")
+    cache = session.near
+    found = list(_chosen(cache, selection, older_than, unused))
+    taken = _bytes_of(cache, {call.key for call in found})
+    if found and not dry_run:
+        cache.check_writable("evict")
+        if not (yes or session.json):
+            _print_some(session, cache, found)
+            what = form.count(len(found), "call")
+            click.confirm(f"Forget {what} ({form.size(taken)})?", abort=True, err=True)
+    gone = 0 if dry_run else cache.evict_many([call.key for call in found])
+    if session.json:
+        keys = [call.key for call in found]
+        session.screen.document(
+            {"evicted": gone, "bytes": round(taken), "dry_run": dry_run, "keys": keys}
+        )
+    elif dry_run and found:
+        _print_some(session, cache, found)
+        what = form.count(len(found), "call")
+        session.screen.say(f"would forget {what}, {form.size(taken)}", "yellow")
+    elif found:
+        session.screen.say(f"forgot {form.count(gone, 'call')}, {form.size(taken)}")
+        session.screen.say("fleche gc frees what no other call needs", "dim")
+    else:
+        click.echo("fleche: no call is like that", err=True)
+    return 0 if found else 1
+
+
+def _chosen(
+    cache: BaseCache, selection: Selection, older_than: str | None, unused: str | None
+) -> Iterable[LazyCall]:
+    now = time.time()
+    began_before = now - parse_age(older_than).total_seconds() if older_than else None
+    used_before = now - parse_age(unused).total_seconds() if unused else None
+    used = {each.key: each.used for each in cache.disk_usage().calls} if unused else {}
+    for call in selection.calls(cache):
+        if began_before is not None and when_of(call).timestamp() > began_before:
+            continue
+        if used_before is not None and used.get(call.key, now) > used_before:
+            continue
+        yield call
+
+
+def _bytes_of(cache: BaseCache, keys: set[Digest]) -> float:
+    return sum(each.bytes for each in cache.disk_usage().calls if each.key in keys) if keys else 0
+
+
+def _print_some(session: Session, cache: BaseCache, calls: Sequence[LazyCall]) -> None:
+    newest = sorted(calls, key=when_of, reverse=True)
+    print_calls(session, cache, newest[:10])
+    if len(calls) > 10:
+        session.screen.say(f"… {form.count(len(calls) - 10, 'more call')}", "dim")
+
+
+# -- gc --------------------------------------------------------------------------------------------
+
+
+@click.command()
+@click.option(
+    "--grace", metavar="AGE", default="1h", show_default=True, help="Leave alone what is younger."
+)
+@click.option("--dry-run", is_flag=True, help="Only show what would be removed.")
+@common
+def gc(session: Session, grace: str, dry_run: bool) -> int:
+    """Remove the values that no call refers to.
+
+    It is safe at any time, while other processes use the cache, and safe to interrupt. Caches on
+    other machines are left alone.
+
+    --json prints one document: removed, freed, kept, pins, dry_run.
+    """
+    with session.screen.counting("looking at entries:") as told:
+        report = session.cache.gc(parse_age(grace).total_seconds(), dry_run=dry_run, progress=told)
+    if session.json:
+        session.screen.document(
+            {
+                "removed": report.removed,
+                "freed": report.freed,
+                "kept": report.kept,
+                "pins": report.pins,
+                "dry_run": dry_run,
+            }
+        )
+        return 0
+    verb = "would free" if dry_run else "freed"
+    what = form.count(report.removed, "value")
+    session.screen.say(f"{verb} {form.size(report.freed)}: {what} that no call needs")
+    kept = form.count(report.kept, "value")
+    session.screen.say(f"{kept} kept, what is younger than {grace} among them", "dim")
+    if report.pins:
+        session.screen.say(f"{form.count(report.pins, 'call')} given up that never ended", "dim")
+    return 0
+
+
+# -- verify ----------------------------------------------------------------------------------------
+
+_FLAWS = {
+    "corrupt": "damaged; --repair removes them",
+    "broken": "lack a shared buffer; --repair removes them",
+    "dangling": "lack their result; --repair removes them",
+    "untrusted": "not signed by a known key, or of a newer fleche; never removed",
+    "misfiled": "stand under a key that is not theirs, or are of an older fleche",
+    "incomplete": "have their result, but not all arguments",
+}
+
+
+@click.command()
+@click.option("--repair", is_flag=True, help="Remove what is damaged, and calls without result.")
+@common
+def verify(session: Session, repair: bool) -> int:
+    """Check every byte of every entry.
+
+    No value is opened. The exit status is 1 if there is damage, repaired or not.
+
+    --json prints one document: ok, values, calls, corrupt, broken, dangling, untrusted, misfiled,
+    incomplete (each a list of digests), orphaned, removed.
+    """
+    with session.screen.counting("checking entries:") as told:
+        report = session.cache.verify(repair, progress=told)
+    if session.json:
+        lists = {name: list(getattr(report, name)) for name in _FLAWS}
+        session.screen.document(
+            {
+                "ok": report.ok,
+                "values": report.values,
+                "calls": report.calls,
+                **lists,
+                "orphaned": report.orphaned,
+                "removed": report.removed,
+            }
+        )
+    else:
+        _print_check(session, report, repair=repair)
+    return 0 if report.ok else 1
+
+
+def _print_check(session: Session, report: VerifyReport, *, repair: bool) -> None:
+    screen = session.screen
+    what = f"{form.count(report.calls, 'call')}, {form.count(report.values, 'value')}"
+    if report.ok:
+        screen.say(f"all well: {what}", "green")
+    else:
+        screen.say(f"damage in {what}", "bold red")
+    for name, meaning in _FLAWS.items():
+        digests = getattr(report, name)
+        if digests:
+            some = ", ".join(each[:8] for each in digests[:5]) + (", …" if len(digests) > 5 else "")
+            screen.say(f"  {len(digests):,} {name}: {meaning}")
+            screen.say(f"    {some}", "dim")
+    if report.removed:
+        screen.say(f"{report.removed:,} removed")
+    elif repair and not report.ok:
+        screen.say("nothing of it could be removed", "yellow")
+    if report.orphaned:
+        what = form.count(report.orphaned, "value")
+        screen.say(f"{what} that no call needs; fleche gc removes them", "dim")
+
+
+# -- stats -----------------------------------------------------------------------------------------
+
+
+@click.command()
+@selecting
+@common
+def stats(session: Session, selection: Selection) -> int:
+    """Count calls, values and bytes.
+
+    'computed in' is what the calls took when they ran: what a repetition saves.
+
+    --json prints one document: calls, values, bytes, seconds, functions, first, last; and by
+    function its calls and seconds.
+    """
+    cache = session.near
+    with session.screen.counting("looking at entries:") as told:
+        report = cache.stats(progress=told)
+    groups: dict[str, Group] = defaultdict(Group)
+    times = []
+    for call in selection.calls(cache):
+        row = Row.of(call.key, call.record)
+        group = groups[call.record.name]
+        group.calls += 1
+        group.seconds += row.seconds or 0
+        if row.started is not None:
+            times.append(row.started)
+            group.used = max(group.used, row.started.timestamp())
+    ordered = sorted(groups.items(), key=lambda each: (-each[1].seconds, -each[1].calls))
+    calls = sum(group.calls for _, group in ordered)
+    seconds = sum(group.seconds for _, group in ordered)
+    first, last = (min(times), max(times)) if times else (None, None)
+    if session.json:
+        session.screen.document(
+            {
+                "calls": calls,
+                "values": report.values,
+                "bytes": report.bytes,
+                "seconds": seconds,
+                "first": form.iso(first),
+                "last": form.iso(last),
+                "functions": {
+                    name: {"calls": group.calls, "seconds": group.seconds}
+                    for name, group in ordered
+                },
+            }
+        )
+        return 0 if calls else 1
+    session.screen.pairs(
+        [
+            ("calls", f"{calls:,} of {form.count(len(ordered), 'function')}"),
+            ("values", f"{report.values:,} beside them"),
+            ("size", form.size(report.bytes)),
+            ("computed in", form.seconds(seconds)),
+            ("first", form.ago(first)),
+            ("last", form.ago(last)),
+        ]
+    )
+    if ordered:
+        session.screen.say()
+        session.screen.table(
+            (
+                Column("computed in", right=True, style="bold"),
+                Column("function", least=12),
+                Column("calls", right=True),
+                Column("each", right=True, goes=2),
+                Column("last", style="dim", goes=1),
+            ),
+            [
+                (
+                    form.seconds(group.seconds),
+                    form.printable(name),
+                    f"{group.calls:,}",
+                    form.seconds(group.seconds / group.calls),
+                    form.ago(group.used or None),
+                )
+                for name, group in ordered[:20]
+            ],
+        )
+    return 0 if calls else 1

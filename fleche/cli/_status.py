@@ -1,0 +1,202 @@
+"""``fleche`` without a command: where am I, and is all well?"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator
+from dataclasses import asdict, dataclass
+from datetime import datetime
+from typing import Any
+
+import click
+
+from fleche._util import __version__
+from fleche.caches import BaseCache, CacheStack
+from fleche.cli import _format as form
+from fleche.cli._describe import described, layers_of, short_path
+from fleche.cli._options import Session, common, everywhere
+from fleche.cli._screen import Column
+from fleche.config import Config, load_config
+from fleche.errors import FlecheError
+
+__all__ = ["status"]
+
+
+_MANY = 20_000
+"""Of more calls, which all would have to be read, the newest is not looked for."""
+
+
+@dataclass
+class Layer:
+    """What is known of one layer of a cache.
+
+    Attributes:
+        cache: the name of the cache that it is a layer of.
+        kind: what ``fleche.toml`` calls it.
+        place: where it is.
+        calls: how many it keeps; ``None``: not asked.
+        bytes: what they take.
+        last: when the last of them began.
+        contact: when it was last reached, if it is on another machine.
+        unpushed: calls of the first layer that it lacks; ``None``: not asked.
+        error: why it cannot be used.
+    """
+
+    cache: str
+    kind: str
+    place: str
+    calls: int | None = None
+    bytes: int | None = None
+    last: datetime | None = None
+    contact: datetime | None = None
+    unpushed: int | None = None
+    error: str | None = None
+
+
+@click.command()
+@everywhere
+@common
+def status(session: Session) -> int:
+    """Where am I, and is all well?
+
+    Says which files configure this directory, which caches there are, what they hold, and when
+    other machines were last reached. With --everywhere these are asked, too: what they hold, and
+    what was not pushed.
+
+    --json prints one document: version, directory, files, default, caches (each: cache, kind,
+    place, calls, bytes, last, contact, unpushed, error).
+    """
+    config = load_config()
+    names = _names(session, config)
+    layers = [layer for name in names for layer in _look(session, name)]
+    if session.json:
+        session.screen.document(
+            {
+                "version": __version__,
+                "directory": os.getcwd(),
+                "files": [str(path) for path in config.files],
+                "default": _default(config),
+                "caches": [
+                    {**asdict(each), "last": form.iso(each.last), "contact": form.iso(each.contact)}
+                    for each in layers
+                ],
+            }
+        )
+    else:
+        _print_status(session, config, layers)
+    return 1 if any(each.error for each in layers) else 0
+
+
+def _default(config: Config) -> str:
+    chosen = config.default.cache
+    return chosen if isinstance(chosen, str) else "default"
+
+
+def _names(session: Session, config: Config) -> list[str]:
+    if session.cache_text is not None:
+        return [session.cache_text]
+    return list(dict.fromkeys([_default(config), *config.tables]))
+
+
+def _look(session: Session, name: str) -> Iterator[Layer]:
+    try:
+        cache = session.open(name)
+    except FlecheError as error:
+        yield Layer(name, "", "", error=str(error))
+        return
+    first: BaseCache | None = None
+    for each in layers_of(cache):
+        found = Layer(name, *described(each))
+        try:
+            if each.backend.local or session.everywhere:
+                _count(each, found)
+            if not each.backend.local:
+                _ask_elsewhere(session, cache, first, each, found)
+        except FlecheError as error:
+            found.error = str(error)
+        first = first or each
+        yield found
+
+
+def _count(cache: BaseCache, found: Layer) -> None:
+    report = cache.stats()
+    found.calls, found.bytes = report.calls, report.bytes
+    if report.calls > _MANY:
+        return
+    try:
+        began = cache.query().latest().metadata["runtime"]["started"]
+        found.last = datetime.fromisoformat(began)
+    except (KeyError, TypeError, ValueError):
+        found.last = None
+
+
+def _ask_elsewhere(
+    session: Session, cache: BaseCache, first: BaseCache | None, layer: BaseCache, found: Layer
+) -> None:
+    if session.everywhere and first is not None and isinstance(cache, CacheStack):
+        keys = [call.key for call in first.query()]
+        found.unpushed = layer.contains_many(keys).count(False) if keys else 0
+    from fleche.remote import RemoteCache, last_contact
+
+    if isinstance(layer, RemoteCache):
+        contact = last_contact(layer.backend.channel.name)
+        found.contact = datetime.fromtimestamp(contact.at).astimezone() if contact else None
+
+
+def _print_status(session: Session, config: Config, layers: Iterable[Layer]) -> None:
+    screen = session.screen
+    screen.title(f"fleche {__version__}", short_path(os.getcwd()))
+    files = ", ".join(short_path(path) for path in config.files)
+    screen.pairs([("configured by", files or "no fleche.toml: results are kept as by default")])
+    screen.say()
+    columns = (
+        Column("cache", style="bold", least=8),
+        Column("kind", goes=1),
+        Column("where", least=12),
+        Column("calls", right=True, goes=2),
+        Column("size", right=True, goes=3),
+        Column("", least=14, goes=4),
+    )
+    rows = []
+    before = None
+    asked = True
+    for each in layers:
+        title = each.cache if each.cache != before else ""
+        if title and title == _default(config):
+            title += " *"
+        before = each.cache
+        asked = asked and (each.unpushed is not None or each.contact is None)
+        rows.append((title, each.kind, each.place, *_figures(each), _news(session, each)))
+    screen.table(columns, rows)
+    screen.say()
+    hints = ["* the default"]
+    if any(each.calls is None and not each.error for each in layers):
+        hints.append("--everywhere asks other machines, too")
+    screen.say("; ".join(hints), "dim")
+    for each in layers:
+        if each.error:
+            screen.say(f"{each.cache}: {each.error}", "red")
+            screen.say(f"  fleche doctor {each.cache} looks for the reason", "dim")
+
+
+def _figures(layer: Layer) -> tuple[str, str]:
+    if layer.calls is None:
+        return "", ""
+    return f"{layer.calls:,}", form.size(layer.bytes or 0)
+
+
+def _news(session: Session, layer: Layer) -> Any:
+    from rich.text import Text
+
+    if layer.error:
+        return Text("cannot be used", "bold red")
+    parts = []
+    if layer.last is not None:
+        parts.append(f"last call {form.ago(layer.last)}")
+    if layer.contact is not None and not session.everywhere:
+        parts.append(f"reached {form.ago(layer.contact)}")
+    if layer.unpushed:
+        parts.append(f"{layer.unpushed:,} not pushed")
+    elif layer.unpushed == 0:
+        parts.append("all pushed")
+    return ", ".join(parts)

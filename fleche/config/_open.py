@@ -1,0 +1,104 @@
+"""A cache by what a person calls it: its name, its directory, a file or a line of configuration."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+from fleche._util import expand_path
+from fleche.caches import BaseCache
+from fleche.config._build import cache_from_config, load_cache_config
+from fleche.config._find import FILENAME, load_config
+from fleche.errors import ConfigError
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+__all__ = ["open_cache"]
+
+
+def open_cache(
+    text: str | None = None, *, start: str | os.PathLike[str] | None = None, make: bool = False
+) -> BaseCache:
+    """Return the cache that ``text`` means, new with every call.
+
+    It is, in this order, the name of a configured cache; a line of configuration
+    (``{type = "ssh", host = "me@bigpc"}``, in TOML or JSON); a file of configuration, whose default
+    cache is meant (``team.toml``), or another one of it (``team.toml:results``); or a directory:
+    one that holds a cache, or one that holds a ``fleche.toml``, whose default cache is meant.
+
+    Args:
+        text: what is asked for; the default cache, if not given.
+        start: the directory to look for ``fleche.toml`` from; the working directory, if not given.
+        make: a directory that holds nothing, or is not there, is a new cache.
+
+    Raises:
+        ConfigError: there is no such cache, or something is wrong with its configuration.
+        StorageError: the directory cannot be used.
+    """
+    if text is None or text in load_config(start).names():
+        return load_cache_config(text, start=start)
+    if text[:1] in "{[":
+        return cache_from_config(_parsed_line(text), where="--cache")
+    file, colon, name = text.rpartition(":")
+    if colon and file.endswith(".toml"):
+        return _from_file(expand_path(file), name)
+    if text.endswith(".toml"):
+        return _from_file(expand_path(text), None)
+    path = expand_path(text)
+    if os.sep in text or path.is_dir() or text in (".", "..", "~"):
+        return _from_directory(path.absolute(), make=make)
+    return load_cache_config(text, start=start)  # says which names there are
+
+
+def _parsed_line(text: str) -> Any:
+    try:
+        return tomllib.loads(f"cache = {text}")["cache"]
+    except tomllib.TOMLDecodeError as error:
+        import json
+
+        try:
+            return json.loads(text)
+        except ValueError:
+            raise ConfigError(f"{text}: neither TOML nor JSON: {error}") from None
+
+
+def _from_file(path: Path, name: str | None) -> BaseCache:
+    if not path.is_file():
+        raise ConfigError(f"{path}: there is no such file")
+    if path.name == FILENAME:
+        return load_cache_config(name, start=path.absolute().parent)
+    try:
+        tables = tomllib.loads(path.read_bytes().decode("utf-8-sig"))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: not valid TOML: {error}") from None
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot be read: {error.strerror}") from None
+    default = tables.pop("default", {})
+    wanted = name or (default.get("cache") if isinstance(default, dict) else None)
+    if wanted is None and len(tables) == 1:
+        wanted = next(iter(tables))
+    if wanted not in tables:
+        which = f"no cache is named {wanted!r}" if wanted else "which cache is not said"
+        known = ", ".join(tables) or "none"
+        raise ConfigError(f"{path}: {which}; say it with {path}:NAME (there are: {known})")
+    return cache_from_config(tables[wanted], base=path.parent, where=f"{path}: {wanted}")
+
+
+def _from_directory(path: Path, *, make: bool) -> BaseCache:
+    if (path / "layout").is_file():
+        return cache_from_config({"type": "local", "root": str(path)})
+    for name, template in (("calls.db", "sql"), ("calls", "cloudpickle")):
+        if (path / name).exists():
+            return cache_from_config({"template": template, "root": str(path)})
+    if (path / FILENAME).is_file():
+        return load_cache_config(start=path)
+    is_new = not path.exists() or (path.is_dir() and not any(path.iterdir()))
+    if make and is_new:
+        return cache_from_config({"type": "local", "root": str(path)})
+    what = f"holds no cache and no {FILENAME}" if path.exists() else "there is no such directory"
+    raise ConfigError(f"{path}: {what}")

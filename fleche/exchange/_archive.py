@@ -1,0 +1,190 @@
+"""Many calls in one file: to send by mail, to put beside a paper.
+
+The file is a zip archive. ``fleche.json`` says what it is; everything else is a cache in files, as
+``template = "cloudpickle"`` keeps it: entries below ``calls``, large values below ``values``, each
+with its checksum. So an archive that is unpacked is a cache.
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+import zipfile
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from datetime import datetime, timezone
+from pathlib import Path
+
+import msgspec
+
+from fleche._util import __version__
+from fleche.caches import BaseCache, Cache, Progress
+from fleche.call import LazyCall, QueryCall
+from fleche.errors import CorruptParcel, StorageError
+
+__all__ = ["Archive", "export_calls", "import_calls", "open_export"]
+
+_HEAD = "fleche.json"
+_FORMAT = 1
+_PARTS = ("calls", "values")
+
+
+class Archive(msgspec.Struct, frozen=True):
+    """What an archive says of itself.
+
+    Attributes:
+        format: version of the layout.
+        calls: how many it holds.
+        fleche: the version that wrote it.
+        written: when, in ISO 8601, UTC.
+    """
+
+    format: int = _FORMAT
+    calls: int = 0
+    fleche: str = ""
+    written: str = ""
+
+
+def export_calls(
+    source: BaseCache,
+    path: str | os.PathLike[str],
+    calls: QueryCall | Iterable[LazyCall] | None = None,
+    *,
+    progress: Progress | None = None,
+) -> int:
+    """Write calls with all their values to one file; an existing one is replaced when it is whole.
+
+    Args:
+        source: has the calls.
+        path: the file.
+        calls: which of them, as for ``source.transfer``; all, if not given.
+        progress: called with the number of calls copied so far.
+
+    Returns:
+        How many there are in the file.
+
+    Raises:
+        OSError: the file cannot be written.
+    """
+    target = Path(path).absolute()
+    with tempfile.TemporaryDirectory(dir=target.parent, prefix=f".{target.name}.") as place:
+        with _cache_in(Path(place)) as cache:
+            number = source.transfer(cache, calls, progress=progress)
+        temporary = Path(place, "archive.zip")
+        _pack(Path(place), temporary, number)
+        temporary.replace(target)
+    return number
+
+
+def import_calls(
+    path: str | os.PathLike[str],
+    target: BaseCache,
+    calls: QueryCall | None = None,
+    *,
+    progress: Progress | None = None,
+) -> int:
+    """Copy the calls of a file that :func:`export_calls` wrote to ``target``.
+
+    What is damaged in the file is left out, counted and logged; the rest is copied.
+
+    Args:
+        path: the file.
+        target: any cache.
+        calls: which of them; all, if not given.
+        progress: called with the number of calls copied so far.
+
+    Returns:
+        How many were not in ``target`` before, or not with all their values.
+
+    Raises:
+        CorruptParcel: the file is none of these, or too damaged to be read.
+        Rejected: ``target`` is read-only.
+        OSError: the file cannot be read.
+    """
+    target.check_writable("import")
+    with open_export(path) as (_, cache):
+        return cache.transfer(target, calls, progress=progress)
+
+
+@contextmanager
+def open_export(path: str | os.PathLike[str]) -> Iterator[tuple[Archive, BaseCache]]:
+    """Open a file that :func:`export_calls` wrote as a cache, which is read-only.
+
+    It is unpacked into a temporary directory, which is there for the time of the block.
+
+    Raises:
+        CorruptParcel: the file is none of these, or too damaged to be read.
+        OSError: it cannot be read.
+    """
+    with tempfile.TemporaryDirectory(prefix="fleche-import-") as place:
+        head = _unpack(Path(path), Path(place))
+        with _cache_in(Path(place)) as cache:
+            yield head, cache.readonly()
+
+
+def _cache_in(place: Path) -> Cache:
+    from fleche.storage import CallFile, ValueFile
+
+    return Cache(ValueFile(str(place / "values")), CallFile(str(place / "calls")))
+
+
+def _pack(place: Path, path: Path, number: int) -> None:
+    head = Archive(
+        calls=number,
+        fleche=__version__,
+        written=datetime.now(timezone.utc).isoformat(timespec="seconds"),
+    )
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as file:
+        file.writestr(_HEAD, msgspec.json.encode(head))
+        for part in _PARTS:
+            for each in sorted(Path(place, part).rglob("*")):
+                if each.is_file() and not each.name.startswith("."):
+                    file.write(each, each.relative_to(place).as_posix())
+
+
+def _unpack(path: Path, place: Path) -> Archive:
+    try:
+        with zipfile.ZipFile(path) as file:
+            head = _read_head(path, file)
+            for each in file.infolist():
+                if _is_part(each.filename):
+                    _extract(file, each, place)
+            return head
+    except zipfile.BadZipFile as error:
+        raise CorruptParcel(f"{path}: no archive of fleche, or damaged: {error}") from None
+
+
+def _read_head(path: Path, file: zipfile.ZipFile) -> Archive:
+    try:
+        head = msgspec.json.decode(file.read(_HEAD), type=Archive)
+    except (KeyError, msgspec.MsgspecError, ValueError):
+        raise CorruptParcel(f"{path}: no archive of fleche ('fleche export' writes one)") from None
+    if head.format > _FORMAT:
+        raise CorruptParcel(f"{path}: written by fleche {head.fleche}, which is newer; upgrade")
+    return head
+
+
+def _is_part(name: str) -> bool:
+    """Return whether a member is a file of the cache, whose path leads nowhere else."""
+    parts = name.split("/")
+    return parts[0] in _PARTS and all(part not in ("", ".", "..") for part in parts)
+
+
+def _extract(file: zipfile.ZipFile, member: zipfile.ZipInfo, place: Path) -> None:
+    target = place.joinpath(*member.filename.split("/"))
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with file.open(member) as source, target.open("wb") as sink:
+            while piece := source.read(1 << 20):
+                sink.write(piece)
+    except (zipfile.BadZipFile, EOFError, _zlib_error()):
+        # what is left of it fails its own checksum, and is then left out by itself
+        target.unlink(missing_ok=True)
+    except OSError as error:
+        raise StorageError(f"{target}: {error.strerror or error}") from error
+
+
+def _zlib_error() -> type[Exception]:
+    import zlib
+
+    return zlib.error

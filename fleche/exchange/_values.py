@@ -1,0 +1,204 @@
+"""A value as a file that other programs read: the suffix of its name says which kind."""
+
+from __future__ import annotations
+
+import dataclasses
+import enum
+import json
+import math
+import os
+import sys
+from collections.abc import Callable, Mapping
+from datetime import date, datetime, time
+from decimal import Decimal
+from fractions import Fraction
+from pathlib import Path, PurePath
+from typing import Any
+from uuid import UUID
+
+from fleche.errors import MissingExtra
+
+__all__ = ["SUFFIXES", "as_json", "write_value"]
+
+
+def write_value(value: Any, path: str | os.PathLike[str]) -> None:
+    """Write ``value`` to a file whose suffix says how; an existing one is replaced as a whole.
+
+    ``.npy`` is an array, ``.csv`` and ``.parquet`` a table (a data frame, a series, an array of one
+    or two axes, a list of records or a dict of columns), ``.json`` plain data (see
+    :func:`as_json`), ``.txt`` text, ``.pickle`` (or ``.pkl``) anything.
+
+    Args:
+        value: what a call returned, or one of its arguments.
+        path: the file.
+
+    Raises:
+        ValueError: the suffix is not known, or the value has no such form.
+        MissingExtra: a package that the form needs is not installed.
+        OSError: the file cannot be written.
+    """
+    target = Path(path)
+    writer = _WRITERS.get(target.suffix.lower())
+    if writer is None:
+        known = ", ".join(SUFFIXES)
+        raise ValueError(f"{target.name}: the suffix says how to write it; known are {known}")
+    # beside the target, so that a failure leaves what was there; with its suffix, which decides
+    temporary = target.with_name(f".{target.stem}.{os.getpid()}{target.suffix}")
+    try:
+        writer(value, temporary)
+        temporary.replace(target)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def as_json(value: Any) -> Any:
+    """Return ``value`` as what JSON can hold: text, numbers, lists, and dicts by text.
+
+    Arrays and scalars of numpy, data frames (as a list of records), data classes, named tuples,
+    enums, sets, dates, paths, decimals and bytes (as hexadecimal text) have a form. What is no
+    number of JSON (``nan``) becomes text.
+
+    Raises:
+        ValueError: something inside has none; the message names its type.
+    """
+    if value is None or isinstance(value, bool | str):
+        return value if not isinstance(value, enum.Enum) else as_json(value.value)
+    if isinstance(value, enum.Enum):
+        return as_json(value.value)
+    if isinstance(value, int | float):
+        plain = value if type(value) in (int, float) else _item(value)
+        return repr(plain) if isinstance(plain, float) and not math.isfinite(plain) else plain
+    if isinstance(value, Mapping):
+        return {_json_key(key): as_json(item) for key, item in value.items()}
+    if isinstance(value, tuple) and hasattr(value, "_fields"):
+        return {name: as_json(item) for name, item in zip(value._fields, value, strict=True)}
+    if isinstance(value, list | tuple):
+        return [as_json(item) for item in value]
+    if isinstance(value, set | frozenset):
+        return [as_json(item) for item in sorted(value, key=repr)]
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        names = [each.name for each in dataclasses.fields(value)]
+        return {name: as_json(getattr(value, name)) for name in names}
+    return _other_as_json(value)
+
+
+def _other_as_json(value: Any) -> Any:
+    if isinstance(value, datetime | date | time):
+        return value.isoformat()
+    if isinstance(value, PurePath | Decimal | Fraction | UUID):
+        return str(value)
+    if isinstance(value, bytes | bytearray | memoryview):
+        return bytes(value).hex()
+    if isinstance(value, complex):
+        return [as_json(value.real), as_json(value.imag)]
+    pandas = sys.modules.get("pandas")
+    if pandas is not None and isinstance(value, pandas.DataFrame):
+        return as_json(value.to_dict("records"))
+    if pandas is not None and isinstance(value, pandas.Series | pandas.Index):
+        return as_json(value.tolist())
+    numpy = sys.modules.get("numpy")
+    if numpy is not None and isinstance(value, numpy.ndarray | numpy.generic):
+        plain = value if value.dtype.kind in "biufcUSO" else value.astype(str)
+        return as_json(plain.tolist())
+    raise ValueError(f"{type(value).__module__}.{type(value).__qualname__} has no form in JSON")
+
+
+def _item(value: Any) -> Any:
+    found = value.item() if hasattr(value, "item") else value
+    return float(found) if isinstance(found, float) else int(found)
+
+
+def _json_key(key: Any) -> str:
+    return key if type(key) is str else json.dumps(as_json(key), ensure_ascii=False)
+
+
+# -- one for each suffix ---------------------------------------------------------------------------
+
+
+def _write_json(value: Any, path: Path) -> None:
+    path.write_text(json.dumps(as_json(value), indent=2, ensure_ascii=False) + "\n", "utf-8")
+
+
+def _write_text(value: Any, path: Path) -> None:
+    path.write_text(value if isinstance(value, str) else f"{value!r}\n", "utf-8")
+
+
+def _write_pickle(value: Any, path: Path) -> None:
+    import cloudpickle
+
+    path.write_bytes(cloudpickle.dumps(value))
+
+
+def _write_npy(value: Any, path: Path) -> None:
+    numpy = _needed("numpy", "a .npy file")
+    array = numpy.asarray(value)
+    if array.dtype.hasobject:
+        raise ValueError(f"{_named(value)} is no array of numbers or text, as a .npy file holds")
+    numpy.save(path, array, allow_pickle=False)
+
+
+def _write_csv(value: Any, path: Path) -> None:
+    frame = _frame(value, "a .csv file")
+    frame.to_csv(path, index=_has_index(value))
+
+
+def _write_parquet(value: Any, path: Path) -> None:
+    frame = _frame(value, "a .parquet file")
+    frame.columns = [str(column) for column in frame.columns]
+    try:
+        frame.to_parquet(path, index=_has_index(value))
+    except ImportError:
+        raise MissingExtra("a .parquet file needs pyarrow: pip install pyarrow") from None
+
+
+def _frame(value: Any, what: str) -> Any:
+    pandas = _needed("pandas", what)
+    if isinstance(value, pandas.DataFrame):
+        return value.copy(deep=False)
+    if isinstance(value, pandas.Series):
+        return value.to_frame()
+    try:
+        numpy = sys.modules["numpy"]
+        if isinstance(value, numpy.ndarray) and value.ndim not in (1, 2):
+            raise ValueError(f"an array of {value.ndim} axes")
+        if not isinstance(value, numpy.ndarray | list | tuple | Mapping):
+            raise ValueError(_named(value))
+        return pandas.DataFrame(value)
+    except (ValueError, TypeError) as error:
+        raise ValueError(f"{_named(value)} is no table, as {what} holds: {error}") from None
+
+
+def _has_index(value: Any) -> bool:
+    """Return whether the labels of the rows say something."""
+    labels = getattr(value, "index", None)
+    return not isinstance(value, list | tuple) and type(labels).__name__ not in (
+        "NoneType",
+        "RangeIndex",
+    )
+
+
+def _needed(name: str, what: str) -> Any:
+    from importlib import import_module
+
+    try:
+        return import_module(name)
+    except ImportError:
+        raise MissingExtra(f"{what} needs {name}: pip install {name}") from None
+
+
+def _named(value: Any) -> str:
+    return type(value).__qualname__
+
+
+_WRITERS: dict[str, Callable[[Any, Path], None]] = {
+    ".npy": _write_npy,
+    ".csv": _write_csv,
+    ".json": _write_json,
+    ".parquet": _write_parquet,
+    ".pickle": _write_pickle,
+    ".pkl": _write_pickle,
+    ".txt": _write_text,
+}
+
+SUFFIXES = tuple(_WRITERS)
+"""The suffixes that :func:`write_value` knows."""

@@ -1,0 +1,531 @@
+"""The command line: how it starts, which commands there are, and what they say of what is kept."""
+
+from __future__ import annotations
+
+import json
+import os
+import pty
+import re
+import subprocess
+import sys
+import time
+from datetime import datetime, timedelta, timezone
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from fleche.caches import Local
+from fleche.call import Call, CallRecord
+from fleche.digest import Digest
+from tests.helpers.commands import Ran, fleche_command, fleche_process
+
+NOW = datetime.now(timezone.utc)
+GRID = np.arange(50_000.0)
+
+
+def made(
+    name: str = "fit",
+    result: object = 1.5,
+    *,
+    age: timedelta = timedelta(minutes=5),
+    user: str = "ada",
+    host: str = "laptop",
+    tags: dict[str, object] | None = None,
+    seconds: float = 2.0,
+    **arguments: object,
+) -> Call:
+    """A finished call with the metadata of a real one."""
+    runtime = {
+        "started": (NOW - age).isoformat(timespec="microseconds"),
+        "seconds": seconds,
+        "user": user,
+        "host": host,
+    }
+    metadata: dict[str, dict[str, object]] = {
+        "runtime": runtime,
+        "environment": {"python": "3.11.7", "packages": {"numpy": "2.4"}},
+    }
+    if tags:
+        metadata["tags"] = tags
+    return Call(name=name, module="study", arguments=arguments, result=result, metadata=metadata)
+
+
+@pytest.fixture
+def keys(tmp_home: Path) -> dict[str, Digest]:
+    """The keys of some calls in the default cache."""
+    Path("fleche.toml").write_text(
+        '[default]\ncache = "results"\n[results]\ntype = "local"\nroot = "results"\n'
+    )
+    with Local("results") as cache:
+        calls = {
+            "cu": made(metal="Cu", v=0.5, tags={"study": "eos", "round": 2}),
+            "ag": made(metal="Ag", v=0.7, age=timedelta(days=3), result=2.5),
+            "grid": made("make_grid", GRID, n=1000, user="bob", host="cluster7", seconds=90),
+            "used": made("use_grid", 3.0, x=GRID, age=timedelta(days=40)),
+        }
+        return {name: Digest(cache.save(call)) for name, call in calls.items()}
+
+
+# -- how it starts ---------------------------------------------------------------------------------
+
+SERVER_ONLY = ("click", "rich", "typer", "textual", "fleche.cli._app")
+
+
+class TestStarting:
+    def test_the_server_needs_no_package_of_the_commands(self) -> None:
+        """It is started over ssh, all the time, where only fleche is installed."""
+        code = (
+            "import runpy, sys; sys.argv = ['fleche', 'remote', '--serve']\n"
+            "for name in ('click', 'rich'): sys.modules[name] = None\n"
+            "try: runpy.run_module('fleche', run_name='__main__')\n"
+            f"finally: print([n for n in {SERVER_ONLY!r} if sys.modules.get(n)], file=sys.stderr)"
+        )
+        done = subprocess.run(
+            [sys.executable, "-c", code.replace("'--serve'", "'--help'")],
+            capture_output=True,
+            text=True,
+        )
+        assert done.returncode == 0, done.stderr
+        assert done.stderr.strip() == "[]"
+
+    def test_the_server_imports_as_little_as_before(self) -> None:
+        """The count of modules, which is what the time to start is made of."""
+        code = (
+            "import sys; sys.argv = ['fleche', 'remote', '--serve']; "
+            "import fleche.cli; from fleche.cli.remote import serve_standard_streams; "
+            "print(len(sys.modules))"
+        )
+        plain = code.replace("import fleche.cli; from fleche", "from fleche")
+        counts = [
+            int(subprocess.run([sys.executable, "-c", each], capture_output=True).stdout)
+            for each in (code, plain)
+        ]
+        assert counts[0] == counts[1]
+
+    @pytest.mark.parametrize("words", [["--help"], ["log"], ["--version"]])
+    def test_imports_no_more_than_it_needs(self, words: list[str], keys: object) -> None:
+        """Libraries of values, and what draws bars and trees, are for those who ask for them."""
+        code = (
+            "import sys; from fleche.cli import main; main(sys.argv[1:]); "
+            "print(*sys.modules, file=sys.stderr)"
+        )
+        done = subprocess.run(
+            [sys.executable, "-c", code, *words], capture_output=True, text=True, check=True
+        )
+        loaded = set(done.stderr.split())
+        heavy = {"numpy", "pandas", "typer", "rich.progress", "rich.syntax", "asyncio"}
+        assert not loaded & heavy
+        if words != ["log"]:
+            assert not loaded & {"rich", "rich.console"}
+
+    @pytest.mark.parametrize("package", ["click", "rich"])
+    def test_a_missing_package(self, package: str, keys: object) -> None:
+        """One line says which, and how to install it."""
+        code = (
+            f"import sys; sys.modules[{package!r}] = None\n"
+            "from fleche.cli import main; sys.exit(main(['log']))"
+        )
+        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+        assert done.returncode == 2
+        assert f"need the package {package}" in done.stderr
+        assert 'pip install "fleche[cli]"' in done.stderr
+        assert "Traceback" not in done.stderr
+
+    def test_help_lists_every_command(self) -> None:
+        """Under headings, each with what it does, which is the first line of its own help."""
+        text = fleche_command("--help").out
+        from fleche.cli._app import COMMANDS
+
+        for name, entry in COMMANDS.items():
+            assert re.search(rf"^  {name} +{re.escape(entry.summary)}$", text, re.MULTILINE), name
+            if name != "remote":
+                told = fleche_command(name, "--help")
+                assert told.status == 0
+                assert entry.summary in told.out
+                assert "--json" in told.out
+                assert "--cache" in told.out
+
+    def test_mistakes(self, keys: object) -> None:
+        """Status 2, and what was meant."""
+        told = fleche_command("lgo")
+        assert told.status == 2
+        assert "Did you mean 'log'?" in told.err
+        assert fleche_command("log", "--sinse", "2d").status == 2
+        told = fleche_command("log", "--since", "yesterday")
+        assert (told.status, "neither an age" in told.err) == (2, True)
+        told = fleche_command("log", "--where", "v = 3")
+        assert (told.status, "not a condition" in told.err) == (2, True)
+        told = fleche_command("log", "--cache", "absent")
+        assert (told.status, "known are default" in told.err) == (2, True)
+
+    def test_a_reader_who_has_seen_enough(self, keys: object) -> None:
+        """``fleche log | head -1`` is quiet."""
+        command = f"{sys.executable} -m fleche log --json | head -n 1"
+        done = subprocess.run(command, shell=True, capture_output=True, text=True)
+        assert len(done.stdout.splitlines()) == 1
+        assert done.stderr == ""
+
+    def test_completion(self) -> None:
+        """The shell asks for the words that may follow."""
+        told = fleche_process(
+            _FLECHE_COMPLETE="bash_complete", COMP_WORDS="fleche ve", COMP_CWORD="1"
+        )
+        assert told.out.split() == ["plain,verify"]
+
+
+# -- what it prints --------------------------------------------------------------------------------
+
+
+def in_terminal(*words: str, width: int = 80, **environment: str) -> str:
+    """What a command prints on a terminal."""
+    master, slave = pty.openpty()
+    env = {**os.environ, "COLUMNS": str(width), "TERM": "xterm-256color", **environment}
+    with subprocess.Popen(
+        [sys.executable, "-m", "fleche", *words], stdout=slave, stderr=slave, env=env
+    ):
+        os.close(slave)
+        text = b""
+        while True:
+            try:
+                more = os.read(master, 1 << 16)
+            except OSError:
+                break
+            if not more:
+                break
+            text += more
+    os.close(master)
+    return text.decode()
+
+
+class TestOutput:
+    @pytest.mark.parametrize("width", [50, 80, 120])
+    def test_fits_the_terminal(self, width: int, keys: object) -> None:
+        """No line is longer than the terminal is wide; the key and the function stay."""
+        for command in ("log", "du", "stats", "status"):
+            text = in_terminal(command, width=width, NO_COLOR="1")
+            plain = re.sub(r"\x1b\[[\d;]*m", "", text)
+            assert max(map(len, plain.splitlines())) <= width, plain
+        text = in_terminal("log", width=width, NO_COLOR="1")
+        assert "make_grid" in text
+
+    def test_colours(self, keys: object) -> None:
+        """In a terminal, unless NO_COLOR is set; never in a pipe."""
+        coloured = re.compile(r"\x1b\[\d*;?3[0-7]m")
+        assert coloured.search(in_terminal("log"))
+        assert not coloured.search(in_terminal("log", NO_COLOR="1"))
+        assert "\x1b" not in fleche_process("log").out
+
+    def test_a_pipe_gets_everything(self, keys: dict[str, Digest]) -> None:
+        """Nothing is cut, and no line has blanks at its end."""
+        with Local("results") as cache:
+            cache.save(made(text="x" * 150))
+        lines = fleche_command("log").out.splitlines()
+        assert any("x" * 150 in line for line in lines)
+        assert [line for line in lines if line != line.rstrip()] == []
+
+    def test_control_characters_are_harmless(self, keys: object) -> None:
+        """What others have stored moves no cursor."""
+        with Local("results") as cache:
+            cache.save(made("evil\x1b[2J", result="a\nb\x07", user="x\x1b[1m", tags={"t": "\x1b"}))
+        for words in (["log"], ["du"], ["du", "--by", "user"], ["du", "--by", "tag"], ["stats"]):
+            assert not re.search(r"[\x00-\x09\x0b-\x1f]", fleche_command(*words).out), words
+
+
+# -- status ----------------------------------------------------------------------------------------
+
+
+class TestStatus:
+    def test_says_where_and_what(self, keys: object) -> None:
+        """Files, caches, counts, sizes; for programs the same."""
+        told = fleche_command()
+        assert told.status == 0
+        assert "fleche.toml" in told.out
+        assert re.search(r"results \* +local +\S*results +4 +\d+ kB +last call 5 min ago", told.out)
+        found = fleche_command("--json").json
+        assert found["default"] == "results"
+        (cache,) = found["caches"]
+        assert cache["calls"] == 4
+        assert cache["bytes"] > GRID.nbytes
+        assert fleche_command("status", "--json").json["caches"] == found["caches"]
+
+    def test_without_configuration(self, tmp_home: Path) -> None:
+        """The default cache, and that there is no file."""
+        told = fleche_command()
+        assert told.status == 0
+        assert "no fleche.toml" in told.out
+
+    def test_a_cache_that_cannot_be_used(self, keys: object) -> None:
+        """It is named with the reason; the others are shown all the same."""
+        with Path("fleche.toml").open("a") as file:
+            file.write('[team]\ntype = "local"\nroot = "team"\n')
+        Path("team").mkdir()
+        Path("team/layout").write_text("something else\n")
+        told = fleche_command()
+        assert told.status == 1
+        assert "cannot be used" in told.out
+        assert "no layout of fleche" in told.out
+        assert "fleche doctor team" in told.out
+        assert "last call" in told.out
+
+    def test_other_machines_are_asked_only_if_wished(self, tmp_home: Path) -> None:
+        """Without --everywhere nothing is started; with it, what was not pushed is counted."""
+        station = tmp_home / "station"
+        station.mkdir()
+        (station / "fleche.toml").write_text(
+            '[default]\ncache = "r"\nroot = true\n[r]\ntype = "local"\nroot = "r"\n'
+        )
+        Path("fleche.toml").write_text(
+            '[default]\ncache = "s"\n[[s]]\ntype = "local"\nroot = "near"\n'
+            f'[[s]]\ntype = "subprocess"\nworkdir = "{station}"\n'
+        )
+        with Local("near") as near, Local(station / "r") as far:
+            near.save(made(x=1))
+            near.save(made(x=2))
+            far.save(made(x=2))
+        near_only = fleche_command("--json").json["caches"]
+        assert [each["calls"] for each in near_only] == [2, None]
+        assert [each["unpushed"] for each in near_only] == [None, None]
+        asked = fleche_command("status", "--everywhere", "--json").json["caches"]
+        assert [each["calls"] for each in asked] == [2, 1]
+        assert asked[1]["unpushed"] == 1
+        assert "1 not pushed" in fleche_command("status", "--everywhere").out
+
+
+# -- log, show, get --------------------------------------------------------------------------------
+
+
+def names(told: Ran) -> list[str]:
+    return [each["name"] for each in told.lines]
+
+
+class TestLog:
+    def test_newest_first(self, keys: dict[str, Digest]) -> None:
+        """With key, arguments, result, age and duration; every field for programs."""
+        told = fleche_command("log")
+        assert told.status == 0
+        first, *rows = told.out.splitlines()
+        assert first.split() == ["key", "function", "arguments", "result", "when", "took", "where"]
+        assert "use_grid" in rows[-1]
+        row = next(line for line in rows if "metal='Cu'" in line)
+        assert row.startswith(keys["cu"][:8])
+        assert re.search(r"v=0\.5 +1\.5 +5 min ago +2\.0 s +ada@laptop", row)
+        found = {each["key"]: each for each in fleche_command("log", "--json").lines}
+        assert found[keys["cu"]] == {
+            "key": keys["cu"],
+            "name": "fit",
+            "module": "study",
+            "version": None,
+            "arguments": {"metal": "Cu", "v": 0.5},
+            "result": 1.5,
+            "started": (NOW - timedelta(minutes=5)).isoformat(timespec="seconds"),
+            "seconds": 2.0,
+            "user": "ada",
+            "host": "laptop",
+            "tags": {"study": "eos", "round": 2},
+        }
+        result = found[keys["grid"]]["result"]
+        assert result["summary"] == "float64[50000]"
+        assert result["bytes"] > GRID.nbytes
+        assert len(result["digest"]) == 64
+
+    @pytest.mark.parametrize(
+        ("words", "found"),
+        [
+            (["fit"], {"cu", "ag"}),
+            (["*_grid"], {"grid", "used"}),
+            (["--name", "make_*", "use_grid"], {"grid", "used"}),
+            (["--since", "2d"], {"cu", "grid"}),
+            (["--before", "2d"], {"ag", "used"}),
+            (["--since", "10d", "--before", "1d"], {"ag"}),
+            (["--user", "bob"], {"grid"}),
+            (["--host", "cluster*"], {"grid"}),
+            (["--tag", "study=eos"], {"cu"}),
+            (["--tag", "round=2"], {"cu"}),
+            (["--tag", "study=e*"], {"cu"}),
+            (["--where", 'v >= 0.5 and tag.study == "eos"'], {"cu"}),
+            (["fit", "--where", "v > 0.6 or v < 0"], {"ag"}),
+            (["--user", "ada", "--where", 'user == "bob"'], set()),
+            (["--where", "seconds > 60"], {"grid"}),
+            (["--where", "result > 2"], {"ag", "used"}),
+        ],
+        ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+    )
+    def test_chooses(self, words: list[str], found: set[str], keys: dict[str, Digest]) -> None:
+        """By function, time, person, machine, tag and condition, all at once."""
+        told = fleche_command("log", "--json", *words)
+        assert {each["key"] for each in told.lines} == {keys[name] for name in found}
+        assert told.status == (0 if found else 1)
+
+    def test_by_key(self, keys: dict[str, Digest]) -> None:
+        """Keys, or beginnings of them, choose single calls."""
+        told = fleche_command("log", "--json", keys["cu"][:8], keys["grid"])
+        assert {each["key"] for each in told.lines} == {keys["cu"], keys["grid"]}
+        told = fleche_command("log", "0" * 8)
+        assert (told.status, "no call has the key" in told.err) == (1, True)
+
+    def test_limits(self, keys: object) -> None:
+        """-n, and how many more there are."""
+        told = fleche_command("log", "-n", "1")
+        assert len(told.out.splitlines()) == 3
+        assert "3 more calls" in told.out
+        assert names(fleche_command("log", "--json", "-n", "1", "--oldest")) == ["use_grid"]
+        assert len(fleche_command("log", "--json", "-n", "0").lines) == 4
+
+    def test_nothing(self, tmp_home: Path) -> None:
+        """An empty cache is said to be one, on standard error; the status is 1."""
+        told = fleche_command("log")
+        assert (told.status, told.out) == (1, "")
+        assert "no calls here yet" in told.err
+
+
+class TestShow:
+    def test_everything(self, keys: dict[str, Digest]) -> None:
+        """What is known of a call, without a value being loaded."""
+        told = fleche_command("show", keys["cu"][:8])
+        for part in ("fit(metal='Cu', v=0.5)", keys["cu"], "ada@laptop", "study=eos", "2.0 s"):
+            assert part in told.out
+        assert "numpy 2.4" in told.out
+        found = fleche_command("show", keys["cu"], "--json").json
+        assert found["metadata"]["environment"]["packages"] == {"numpy": "2.4"}
+        assert set(CallRecord.__struct_fields__) - {"unhashed", "duration"} <= set(found)
+
+    def test_unknown_keys(self, keys: object) -> None:
+        assert fleche_command("show", "f" * 12).status == 1
+        told = fleche_command("show", "abc")
+        assert (told.status, "too short" in told.err) == (2, True)
+
+
+class TestGet:
+    def test_prints(self, keys: dict[str, Digest]) -> None:
+        """A result or an argument, as text or as JSON."""
+        assert fleche_command("get", keys["ag"][:8]).out == "2.5\n"
+        assert fleche_command("get", keys["ag"], "--arg", "metal").out == "Ag\n"
+        found = fleche_command("get", keys["grid"], "--json").json
+        assert found == list(GRID)
+
+    def test_writes(self, keys: dict[str, Digest]) -> None:
+        """To a file of a kind that its name says."""
+        told = fleche_command("get", keys["used"], "--arg", "x", "-o", "grid.npy")
+        assert told.status == 0
+        assert np.array_equal(np.load("grid.npy"), GRID)
+        told = fleche_command("get", keys["used"], "-o", "grid.xyz")
+        assert (told.status, "known are" in told.err) == (2, True)
+
+    def test_what_is_not_there(self, keys: dict[str, Digest]) -> None:
+        told = fleche_command("get", keys["cu"], "--arg", "w")
+        assert (told.status, "it has: metal, v" in told.err) == (2, True)
+        with Local("results") as cache:
+            result = cache.load(keys["grid"]).record.result
+            assert result is not None
+            cache.evict(result.digest)
+        assert fleche_command("get", keys["grid"]).status == 1
+
+
+# -- du, evict, gc, verify, stats ------------------------------------------------------------------
+
+
+class TestSpace:
+    def test_du_divides(self, keys: object) -> None:
+        """A value that two calls need counts half for each; the largest comes first."""
+        found = fleche_command("du", "--json").lines
+        assert [each["calls"] for each in found] == [1, 1, 2]
+        large = {each["name"]: each["bytes"] for each in found}
+        half = GRID.nbytes / 2
+        assert half <= large["make_grid"] < half + 10_000
+        assert half <= large["use_grid"] < half + 10_000
+        assert sum(each["part"] for each in found) == pytest.approx(1, abs=0.01)
+
+    @pytest.mark.parametrize(
+        ("by", "groups"),
+        [
+            ("user", {"ada", "bob"}),
+            ("machine", {"laptop", "cluster7"}),
+            ("tag", {"study=eos", "round=2", "(no tag)"}),
+        ],
+    )
+    def test_du_by(self, by: str, groups: set[str], keys: object) -> None:
+        assert {each[by] for each in fleche_command("du", "--json", "--by", by).lines} == groups
+        assert all(group in fleche_command("du", "--by", by).out for group in groups)
+
+    def test_evict_then_gc(self, keys: dict[str, Digest]) -> None:
+        """A dry run changes nothing; what is forgotten is freed by gc."""
+        dry = fleche_command("evict", "*_grid", "--dry-run")
+        assert (dry.status, "would forget 2 calls, " in dry.out) == (0, True)
+        assert len(fleche_command("log", "--json").lines) == 4
+        done = fleche_command("evict", "*_grid", "--yes", "--json").json
+        assert done["evicted"] == 2
+        assert done["bytes"] >= GRID.nbytes
+        assert set(done["keys"]) == {keys["grid"], keys["used"]}
+        assert len(fleche_command("log", "--json").lines) == 2
+        assert "that no call needs" in fleche_command("du").out
+        assert fleche_command("gc", "--json").json["freed"] == 0
+        assert "would free 4" in fleche_command("gc", "--grace", "0s", "--dry-run").out
+        assert fleche_command("gc", "--grace", "0s", "--json").json["freed"] >= GRID.nbytes
+
+    def test_evict_by_age(self, keys: dict[str, Digest]) -> None:
+        """By when a call began, or was last used."""
+        found = fleche_command("evict", "--older-than", "30d", "--dry-run", "--json").json
+        assert found["keys"] == [keys["used"]]
+        assert found["evicted"] == 0
+        nothing = fleche_command("evict", "--unused", "1d", "--dry-run", "--json")
+        assert (nothing.status, nothing.json["keys"]) == (1, [])
+        week_ago = time.time() - 7 * 86400
+        import sqlite3
+
+        with sqlite3.connect("results/fleche.db") as database:
+            database.execute("UPDATE fleche_calls SET modified = ?", (week_ago,))
+        database.close()
+        found = fleche_command("evict", "--unused", "1d", "--dry-run", "--json").json
+        assert len(found["keys"]) == 4
+
+    def test_evict_asks(self, keys: object) -> None:
+        """Everything must be said to be meant; without a person to ask, nothing happens."""
+        told = fleche_command("evict")
+        assert (told.status, "--all" in told.err) == (2, True)
+        told = fleche_process("evict", "fit")
+        assert told.status == 130
+        assert len(fleche_command("log", "--json").lines) == 4
+        assert fleche_command("evict", "--all", "--yes").status == 0
+        assert fleche_command("log").status == 1
+
+    def test_verify(self, keys: dict[str, Digest]) -> None:
+        """Status 1 for damage, which is named and can be removed."""
+        assert "all well: 4 calls" in fleche_command("verify").out
+        files = [each for each in Path("results").glob("*/**/*") if each.is_file()]
+        buffer = max(files, key=lambda each: each.stat().st_size)
+        data = bytearray(buffer.read_bytes())
+        data[len(data) // 2] ^= 1
+        before = buffer.stat()
+        buffer.chmod(0o644)
+        buffer.write_bytes(data)
+        os.utime(buffer, ns=(before.st_atime_ns, before.st_mtime_ns))  # as bits rot
+        found = fleche_command("verify", "--json")
+        assert (found.status, found.json["ok"]) == (1, False)
+        assert found.json["corrupt"]
+        told = fleche_command("verify")
+        assert "damage in 4 calls" in told.out
+        assert "--repair removes" in told.out
+        assert fleche_command("verify", "--repair").status == 1
+        assert fleche_command("verify").status == 0
+
+    def test_stats(self, keys: object) -> None:
+        """Calls, bytes, and what they took to compute."""
+        found = fleche_command("stats", "--json").json
+        assert found["calls"] == 4
+        assert found["seconds"] == 96
+        assert found["functions"]["fit"] == {"calls": 2, "seconds": 4}
+        assert "1 min 36 s" in fleche_command("stats").out
+        assert fleche_command("stats", "fit", "--json").json["calls"] == 2
+
+
+def test_json_has_no_nan(keys: object) -> None:
+    """What is printed is JSON for every reader."""
+    with Local("results") as cache:
+        cache.save(made(result=float("nan"), x=float("inf")))
+
+    def refuse(text: str) -> None:
+        raise AssertionError(text)
+
+    for line in fleche_command("log", "--json").out.splitlines():
+        json.loads(line, parse_constant=refuse)

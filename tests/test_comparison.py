@@ -1,0 +1,131 @@
+"""In what two stored calls differ."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from fleche import cache as active
+from fleche.caches import Local
+from fleche.call import Call, LazyCall
+from fleche.comparison import compare_calls
+from tests.helpers.commands import fleche_command
+from tests.helpers.layers import in_memory
+
+
+def stored(**fields: Any) -> LazyCall:
+    """A call that is stored."""
+    cache = in_memory()
+    settings: dict[str, Any] = {"name": "fit", "arguments": {"v": 1.0}, "result": 2.0, **fields}
+    return cache.load(cache.save(Call(**settings)))
+
+
+def differing(one: LazyCall, other: LazyCall, **options: Any) -> dict[str, str]:
+    return {each.name: each.remark for each in compare_calls(one, other, **options).differing}
+
+
+def test_equal_calls() -> None:
+    """When, where and for whom they ran is no difference."""
+    one = stored(metadata={"runtime": {"user": "ada", "seconds": 1}})
+    other = stored(metadata={"runtime": {"user": "bob", "seconds": 2}})
+    found = compare_calls(one, other)
+    assert not found
+    assert found.same == ("v", "result")
+
+
+@pytest.mark.parametrize(
+    ("changed", "names"),
+    [
+        ({"name": "fit2"}, {"name"}),
+        ({"module": "m"}, {"module"}),
+        ({"version": 2}, {"version"}),
+        ({"arguments": {"v": 1.5}}, {"v"}),
+        ({"arguments": {"v": 1}}, {"v"}),
+        ({"arguments": {"v": 1.0, "n": None}}, {"n"}),
+        ({"result": 3.0}, {"result"}),
+        ({"metadata": {"environment": {"packages": {"numpy": "2"}}}}, {"numpy"}),
+        ({"metadata": {"environment": {"python": "3.13"}}}, {"python"}),
+    ],
+    ids=str,
+)
+def test_parts(changed: dict[str, Any], names: set[str]) -> None:
+    """Each part in which they differ, and only that."""
+    assert set(differing(stored(), stored(**changed))) == names
+    assert set(differing(stored(**changed), stored())) == names
+
+
+def test_by_how_much() -> None:
+    """Numbers of the records; arrays and others if they may be loaded."""
+    assert differing(stored(), stored(result=2.5))["result"] == "+0.5, +0.25 of it"
+    one, other = stored(result=np.zeros(9)), stored(result=np.array([0.0] * 8 + [0.25]))
+    assert differing(one, other)["result"] == ""
+    assert differing(one, other, values=True)["result"] == "1 of 9 elements differ, by 0.25 at most"
+    wide = stored(result=np.zeros((3, 3)))
+    assert "shapes (9,) and (3, 3)" in differing(one, wide, values=True)["result"]
+    nan = stored(result=np.array([np.nan]))
+    assert "equal" in differing(nan, stored(result=-np.array([np.nan])), values=True)["result"]
+
+
+MODULE = """\
+from fleche import fleche
+FACTOR = {factor}
+
+def scaled(x):
+    return x * FACTOR{more}
+
+@fleche
+def fit(v):
+    return scaled(v)
+"""
+
+
+@pytest.fixture
+def edited(tmp_home: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[str, str]:
+    """The keys of two calls in the default cache, between which the code was edited."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_home / "cache"))
+    monkeypatch.syspath_prepend(str(Path.cwd()))
+    Path("fleche.toml").write_text(
+        '[default]\ncache = "c"\n[c]\ntype = "local"\nroot = "results"\n'
+    )
+    keys = []
+    with Local("results") as cache, active(cache):
+        for factor, more in ((2, ""), (3, " + 0")):
+            Path("compared.py").write_text(MODULE.format(factor=factor, more=more))
+            sys.modules.pop("compared", None)
+            importlib.invalidate_caches()
+            module = importlib.import_module("compared")
+            module.fit(1.5)
+            keys.append(str(module.fit.digest(1.5)))
+    sys.modules.pop("compared", None)
+    return keys[0], keys[1]
+
+
+def test_code(edited: tuple[str, str]) -> None:
+    """What has changed of it, with the sources."""
+    with Local("results") as cache:
+        found = compare_calls(*(cache.load(key) for key in edited))
+    changes = {change.name.rpartition(":")[2].rpartition(".")[2]: change for change in found.code}
+    assert "+    return x * FACTOR + 0" in changes["scaled"].diff
+    assert "FACTOR" in changes
+    assert [each.name for each in found.differing] == ["result"]
+
+
+def test_the_command(edited: tuple[str, str]) -> None:
+    """A table, and the difference of the sources."""
+    told = fleche_command("diff", *edited)
+    assert told.status == 0
+    assert "+    return x * FACTOR + 0" in told.out
+    assert "-    return x * FACTOR" in told.out
+    assert "same: v" in told.out
+    found = fleche_command("diff", *edited, "--json").json
+    assert [each["name"] for each in found["differing"]] == ["result"]
+    assert found["differing"][0]["second"] == 4.5
+    assert len(found["code"]) == 2
+    told = fleche_command("diff", edited[0], edited[0])
+    assert (told.status, "nothing differs" in told.out) == (1, True)
+    assert fleche_command("diff", edited[0], "f" * 12).status == 1

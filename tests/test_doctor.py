@@ -1,0 +1,331 @@
+"""The doctor names the first step that fails, and what to do: over a real sshd, and without."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from fleche.caches import BaseCache, Local
+from fleche.doctor import Step, examine
+from fleche.remote import SshCache, SubprocessCache
+from tests.helpers.commands import fleche_command
+from tests.helpers.layers import in_memory
+from tests.helpers.leaks import check_leaks
+from tests.helpers.sshd import Sshd
+
+pytestmark = pytest.mark.timeout(120)
+
+
+@pytest.fixture(autouse=True)
+def _impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Seconds that nobody types in."""
+    monkeypatch.setattr("fleche.doctor._probe.PATIENCE", 1.5)
+    monkeypatch.setattr("fleche.doctor._probe.PATIENCE_TO_LOG_IN", 5.0)
+    monkeypatch.setattr("fleche.remote._multiplexer.SWALLOWED_SECONDS", 1.0)
+
+
+@pytest.fixture
+def station(tmp_path: Path) -> Path:
+    """The directory of a server, with a ``fleche.toml``."""
+    place = tmp_path / "station"
+    place.mkdir()
+    (place / "fleche.toml").write_text(
+        '[default]\ncache = "results"\nroot = true\n[results]\ntype = "local"\nroot = "results"\n'
+        '[frozen]\ntype = "local"\nroot = "results"\nread_only = true\n'
+    )
+    return place
+
+
+def ssh_cache(sshd: Sshd, station: Path | None, **fields: Any) -> SshCache:
+    settings: dict[str, Any] = {
+        "host": sshd.host,
+        "python": sys.executable,
+        "ssh_options": sshd.ssh_options,
+        "workdir": None if station is None else str(station),
+        "connect_timeout": 15,
+        **fields,
+    }
+    return SshCache(**settings)
+
+
+def steps_of(cache: BaseCache, *, write: bool = True) -> list[Step]:
+    """What the doctor says; no process and no descriptor may be left."""
+    with check_leaks(), cache:
+        return list(examine(cache, write=write))
+
+
+def failure(steps: Sequence[Step], name: str, *before: str) -> Step:
+    """The last step, which is the one that failed; those before it went well."""
+    told = "\n".join(map(str, steps))
+    *rest, last = steps
+    assert (last.name, last.state) == (name, "failed"), told
+    assert {step.state for step in rest} <= {"ok", "note"}, told
+    assert set(before) <= {step.name for step in rest}, told
+    assert last.advice, told
+    return last
+
+
+class TestWell:
+    def test_over_ssh(self, sshd: Sshd, station: Path) -> None:
+        """Every step, one authentication, and nothing is left in the cache."""
+        logins = sshd.accepted()
+        steps = {step.name: step for step in steps_of(ssh_cache(sshd, station))}
+        assert {step.state for step in steps.values() if step.name != "free space"} == {"ok"}
+        assert list(steps) == [
+            *("ssh", "connection", "python", "versions", "cache", "free space"),
+            *("round trip", "transfer"),
+        ]
+        assert "results" in steps["cache"].found
+        assert str(station) in steps["python"].found
+        assert "B/s" in steps["transfer"].found
+        assert sshd.accepted() == logins + 1
+        with Local(station / "results") as cache:
+            assert cache.stats().values == 0
+
+    def test_login_noise(self, sshd: Sshd, station: Path) -> None:
+        """It does no harm, and is quoted."""
+        with sshd.shell("echo Welcome to the cluster"):
+            steps = steps_of(ssh_cache(sshd, station))
+        noise = next(step for step in steps if step.name == "login noise")
+        assert noise.state == "note"
+        assert "Welcome to the cluster" in noise.found
+        assert steps[-1].state == "ok"
+
+    @pytest.mark.parametrize("here", [True, False], ids=["here", "there"])
+    def test_read_only(self, here: bool, station: Path) -> None:
+        """Who says so; nothing is saved."""
+        cache = SubprocessCache(
+            workdir=str(station), cache_name=None if here else "frozen", read_only=here
+        )
+        steps = steps_of(cache)
+        note = next(step for step in steps if step.name == "read-only")
+        assert note.state == "note"
+        assert ("on this machine" in note.found) is here
+        assert not (station / "results").exists()
+
+    def test_other_versions(self, station: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        """They are named at both ends."""
+        monkeypatch.setattr("fleche.doctor._examine.__version__", "9.9")
+        steps = steps_of(SubprocessCache(workdir=str(station)))
+        versions = next(step for step in steps if step.name == "versions")
+        assert versions.state == "note"
+        assert "9.9" in versions.found
+
+    def test_on_this_machine(self, tmp_path: Path) -> None:
+        """A local cache has a directory, contents and free space."""
+        steps = steps_of(Local(tmp_path / "new"))
+        assert [step.name for step in steps][:4] == ["fleche", "cache", "directory", "contents"]
+        assert "not there yet" in steps[2].found
+        assert steps[-1].name == "transfer"
+        assert steps_of(in_memory())[-1].state == "ok"
+
+    def test_writes_nothing_if_told(self, tmp_path: Path) -> None:
+        steps = steps_of(Local(tmp_path / "new"), write=False)
+        assert "transfer" not in {step.name for step in steps}
+        assert not (tmp_path / "new").exists()
+
+    def test_little_room(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        """It says so before it is a failure."""
+        monkeypatch.setattr("fleche.doctor._examine.SCARCE", 1 << 60)
+        steps = steps_of(Local(tmp_path / "c"))
+        room = next(step for step in steps if step.name == "free space")
+        assert room.state == "note"
+        assert "fleche gc" in room.advice
+
+
+class TestStandardInput:
+    @pytest.mark.parametrize("startup", ["read line", "cat", "cat >/dev/null", "exec sh"])
+    def test_a_start_up_file_reads_it(self, startup: str, sshd: Sshd, station: Path) -> None:
+        """Whether the line comes back, is gone, or is taken for a command."""
+        with sshd.shell(startup):
+            last = failure(steps_of(ssh_cache(sshd, station)), "standard input", "ssh")
+        assert "</dev/null" in last.advice
+
+    def test_a_setup_command_reads_it(self, sshd: Sshd, station: Path) -> None:
+        cache = ssh_cache(sshd, station, setup_commands=["read line"])
+        failure(steps_of(cache), "standard input", "login", "python")
+
+
+class TestSteps:
+    def test_no_python(self, sshd: Sshd, station: Path) -> None:
+        """The name that was looked for, and how to find the right one."""
+        last = failure(steps_of(ssh_cache(sshd, station, python="python9")), "python", "login")
+        assert "python9" in last.found
+        assert "which python3" in last.advice
+
+    def test_an_old_python(self, sshd: Sshd, station: Path) -> None:
+        """One that cannot run fleche says so itself."""
+        old = station / "old"
+        old.write_text(
+            f"#!/bin/sh\nexec {sys.executable} -c \"import sys; sys.version = '3.6.8 old'; "
+            'exec(sys.argv[1])" "$2"\n'
+        )
+        old.chmod(0o755)
+        last = failure(steps_of(ssh_cache(sshd, station, python=str(old))), "python", "login")
+        assert "3.6.8" in last.found
+        assert "3.10 or newer" in last.found
+
+    def test_no_fleche(self, sshd: Sshd, station: Path) -> None:
+        """An interpreter without it."""
+        bare = station / "bare"
+        bare.write_text(f'#!/bin/sh\nexec {sys.executable} -I -S "$@"\n')
+        bare.chmod(0o755)
+        last = failure(steps_of(ssh_cache(sshd, station, python=str(bare))), "fleche", "python")
+        assert "has no fleche" in last.found
+
+    def test_another_package_of_that_name(self, sshd: Sshd, station: Path) -> None:
+        """A package that is called so and is not this one: where it is."""
+        other = station / "fleche"
+        other.mkdir()
+        (other / "__init__.py").write_text('__version__ = "7.0"\n')
+        last = failure(steps_of(ssh_cache(sshd, station)), "fleche", "login", "python")
+        assert "different package" in last.found
+        assert str(other) in last.found
+        assert "7.0" in last.found
+
+    def test_no_workdir(self, sshd: Sshd, station: Path) -> None:
+        last = failure(steps_of(ssh_cache(sshd, station / "absent")), "workdir", "login")
+        assert str(station / "absent") in last.found
+
+    def test_a_setup_command_fails(self, sshd: Sshd, station: Path) -> None:
+        """Which of them, and what it said."""
+        cache = ssh_cache(sshd, station, setup_commands=["true", "load_modules gcc"])
+        last = failure(steps_of(cache), "setup_commands", "login")
+        assert "number 2" in last.found
+        assert "load_modules" in last.found
+
+    def test_a_broken_configuration(self, sshd: Sshd, station: Path) -> None:
+        """The place in the file there."""
+        (station / "fleche.toml").write_text('[default]\ncache = "c"\n[c]\ntyp = "local"\n')
+        last = failure(steps_of(ssh_cache(sshd, station)), "cache", "login", "python", "fleche")
+        assert "typ" in last.found
+        last = failure(
+            steps_of(SubprocessCache(workdir=str(station), cache_name="absent")), "cache", "fleche"
+        )
+        assert last.found
+
+    def test_an_account_without_a_shell(self, sshd: Sshd, station: Path) -> None:
+        """A forced command runs in place of ours."""
+        options = sshd.add_forced_command("echo This account is not available; exit 1")
+        last = failure(steps_of(ssh_cache(sshd, station, ssh_options=options)), "shell", "ssh")
+        assert "not available" in last.found
+
+
+class TestLogin:
+    def test_an_unknown_host(self) -> None:
+        last = failure(steps_of(SshCache("host.invalid", connect_timeout=15)), "login", "ssh")
+        assert "resolve" in last.found
+
+    def test_nobody_listens(self, sshd: Sshd) -> None:
+        options = (*sshd.ssh_options, "-o", "Port=1")
+        cache = SshCache(sshd.host, ssh_options=("-o", "Port=1", *options), connect_timeout=15)
+        last = failure(steps_of(cache), "login", "ssh")
+        assert "refused" in last.found
+        assert "sshd" in last.advice
+
+    def test_no_permission(self, sshd: Sshd) -> None:
+        """The key is not accepted there."""
+        key = sshd.directory / f"other{os.getpid()}"
+        command = ["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(key)]
+        subprocess.run(command, check=True, stdin=subprocess.DEVNULL)
+        config = sshd.directory / f"other_config{os.getpid()}"
+        text = Path(sshd.ssh_options[1]).read_text()
+        lines = [line for line in text.splitlines() if "IdentityFile" not in line]
+        config.write_text("\n".join([*lines, f"    IdentityFile {key}"]) + "\n")
+        cache = SshCache(sshd.host, ssh_options=("-F", str(config)), connect_timeout=15)
+        last = failure(steps_of(cache), "login", "ssh")
+        assert "Permission denied" in last.found
+        assert "ssh-copy-id" in last.advice
+
+    def test_an_unknown_key_of_the_host(self, sshd: Sshd, tmp_path: Path) -> None:
+        options = ("-o", f"UserKnownHostsFile={tmp_path}/none", *sshd.ssh_options)
+        last = failure(
+            steps_of(SshCache(sshd.host, ssh_options=options, connect_timeout=15)), "login", "ssh"
+        )
+        assert "Host key verification failed" in last.found
+
+    def test_no_ssh(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setenv("PATH", "/nonexistent")
+        last = failure(steps_of(SshCache("host")), "ssh")
+        assert "install OpenSSH" in last.advice
+
+
+@pytest.fixture
+def full_disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system with room for less than the doctor sends."""
+    if os.geteuid() != 0:
+        pytest.skip("only root mounts file systems")
+    place = tmp_path / "disk"
+    place.mkdir()
+    options = ["-t", "tmpfs", "-o", "size=1m,mode=755", "tmpfs", str(place)]
+    try:
+        done = subprocess.run(["mount", *options], capture_output=True, text=True)
+    except FileNotFoundError:
+        pytest.skip("no mount here")
+    if done.returncode:
+        pytest.skip(f"no file system can be mounted here: {done.stderr.strip()}")
+    yield place
+    subprocess.run(["umount", "--lazy", str(place)], check=True)
+
+
+@pytest.mark.parametrize("remote", [True, False], ids=["remote", "local"])
+def test_a_full_disk(remote: bool, full_disk: Path, station: Path) -> None:
+    """It is found by saving, and is said with what frees space."""
+    root = full_disk / "results"
+    (station / "fleche.toml").write_text(
+        f'[default]\ncache = "r"\nroot = true\n[r]\ntype = "local"\nroot = "{root}"\n'
+    )
+    cache = SubprocessCache(workdir=str(station)) if remote else Local(root)
+    last = failure(steps_of(cache), "transfer")
+    assert "full" in last.found or "space" in last.found
+    assert "fleche gc" in last.advice
+
+
+def test_a_directory_that_is_not_ours(tmp_path: Path) -> None:
+    """A root that cannot be made is a failure of the transfer, with the reason."""
+    (tmp_path / "file").write_text("")
+    steps = steps_of(Local(tmp_path / "file" / "cache"))
+    assert steps[-1].state == "failed"
+
+
+# -- the command -----------------------------------------------------------------------------------
+
+
+class TestCommand:
+    def test_by_name_and_by_host(self, sshd: Sshd, station: Path) -> None:
+        """A cache by its name; a host by that of the layer that is configured for it."""
+        options = ", ".join(f'"{word}"' for word in sshd.ssh_options)
+        Path("fleche.toml").write_text(
+            '[default]\ncache = "s"\n[[s]]\ntype = "local"\nroot = "near"\n'
+            f'[[s]]\ntype = "ssh"\nhost = "{sshd.host}"\nssh_options = [{options}]\n'
+            f'python = "{sys.executable}"\nworkdir = "{station}"\n'
+        )
+        found = fleche_command("doctor", "--json")
+        assert found.status == 0, found
+        assert [each["ok"] for each in found.json["caches"]] == [True, True]
+        told = fleche_command("doctor", sshd.host, "--no-write")
+        assert told.status == 0, told
+        assert "all well" in told.out
+        assert "local" not in told.out.splitlines()[0]
+        assert "round trip" in told.out
+
+    def test_a_failure(self, tmp_path: Path) -> None:
+        """Status 1, the reason and the advice; for programs the same."""
+        told = fleche_command("doctor", "host.invalid")
+        assert told.status == 1
+        assert "✗ login" in told.out
+        assert "→ check the name" in told.out
+        (found,) = fleche_command("doctor", "host.invalid", "--json").json["caches"]
+        assert found["steps"][-1]["state"] == "failed"
+
+    def test_a_broken_file_here(self) -> None:
+        Path("fleche.toml").write_text("[default\n")
+        told = fleche_command("doctor")
+        assert told.status == 1
+        assert "not valid TOML" in told.out
