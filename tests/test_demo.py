@@ -17,6 +17,7 @@ import pytest
 from fleche.caches import CacheStack
 from fleche.config import load_cache_config
 from fleche.remote import SshCache
+from tests.helpers.pages import is_like
 from tests.helpers.processes import children
 
 if sys.version_info >= (3, 11):
@@ -158,11 +159,11 @@ def blocks(language: str) -> list[str]:
     return re.findall(rf"^```{language}\n(.*?)^```$", README, re.MULTILINE | re.DOTALL)
 
 
-PYTHON, TOML, SHELL = blocks("python"), blocks("toml"), blocks("sh")
+PYTHON, TOML, SHELL, OUTPUT = (blocks(each) for each in ("python", "toml", "sh", "text"))
 
 
 def test_every_block_is_of_a_kind_that_is_checked_here() -> None:
-    assert README.count("\n```") == 2 * len(PYTHON + TOML + SHELL)
+    assert README.count("\n```") == 2 * len(PYTHON + TOML + SHELL + OUTPUT)
 
 
 @pytest.fixture
@@ -183,6 +184,16 @@ def run(directory: Path, script: str) -> str:
     done = subprocess.run(command, cwd=directory, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     return done.stdout
+
+
+def test_the_example_prints_what_is_shown(laptop: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The block below the example is its output, but for times and places."""
+    (shown,) = OUTPUT
+    monkeypatch.setenv("COLUMNS", "100")
+    script = laptop / "madelung.py"
+    script.write_text(PYTHON[0])
+    found = run(laptop, f"import runpy; runpy.run_path('{script}', run_name='__main__')")
+    assert is_like(shown, found), found
 
 
 def test_the_example_computes_once_and_pushes(laptop: Path, tmp_home: Path) -> None:

@@ -9,12 +9,14 @@ import shlex
 from collections.abc import Iterator
 from pathlib import Path
 from typing import get_args
+from xml.etree import ElementTree as ET
 
 import msgspec
 import pytest
 
 from fleche.cli import main
 from tests.helpers.pages import (
+    DOCS,
     LANGUAGES,
     Block,
     Kernel,
@@ -221,6 +223,27 @@ def test_what_is_skipped_says_why() -> None:
         b.where for b in BLOCKS if b.note("skip") is not None and len(b.note("skip") or "") < 12
     ]
     assert bare == []
+
+
+def pictures() -> list[tuple[str, str, str]]:
+    """Page, text in place of the picture, and file of every picture."""
+    return [(page.name, *found) for page in PAGES for found in _PICTURE.findall(page.text)]
+
+
+_PICTURE = re.compile(r"!\[([^\]]*)\]\(([^)\s]+)\)")
+
+
+@pytest.mark.parametrize(("page", "text", "file"), pictures())
+def test_pictures_are_there(page: str, text: str, file: str) -> None:
+    """A picture exists, says in words what it shows, and needs nothing from elsewhere."""
+    path = (DOCS / page).parent / file
+    assert len(text) > 20, f"{page}: {file}"
+    content = path.read_bytes()
+    if path.suffix == ".svg":
+        svg = ET.fromstring(content)
+        assert svg.tag.endswith("}svg")
+        assert b"url(http" not in content
+        assert not [each for each in svg.iter() if each.tag.endswith(("}script", "}image"))]
 
 
 def test_every_page_is_in_a_table_of_contents() -> None:

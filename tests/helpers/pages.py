@@ -33,7 +33,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
-__all__ = ["Block", "Kernel", "Page", "Reply", "Shell", "hexadecimal", "is_like", "pages"]
+__all__ = [
+    "DOCS",
+    "LANGUAGES",
+    "Block",
+    "Kernel",
+    "Page",
+    "Reply",
+    "Shell",
+    "hexadecimal",
+    "is_like",
+    "pages",
+]
 
 DOCS = Path(__file__).parents[2] / "docs"
 LANGUAGES = {"python", "pycon", "toml", "console", "sh", "text", "json", "{toctree}"}
