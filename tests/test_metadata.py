@@ -151,6 +151,15 @@ class TestEnvironment:
             for name in ("own_helpers", "own_deep"):
                 sys.modules.pop(name, None)
 
+    def test_packages_that_come_later_are_told_of_later_calls(self) -> None:
+        """What a function imports is looked for once, and again when its module has changed."""
+        scope: dict[str, Any] = {"__name__": "own_script"}
+        exec("def function():\n    pass", scope)
+        assert collect(Environment(), about=scope["function"])["environment"]["packages"] == {}
+        exec("import numpy", scope)
+        found = collect(Environment(), about=scope["function"])["environment"]["packages"]
+        assert set(found) == {"numpy"}
+
     def test_without_a_function(self) -> None:
         assert imported_by(None) == []
         assert collect(Environment(), about=None)["environment"]["packages"] == {}

@@ -275,6 +275,16 @@ def plain_metadata(value: Any, path: str = "metadata") -> Any:
     Raises:
         TypeError: something inside is of another type; the message names the place.
     """
+    if type(value) is dict:
+        return {
+            key if type(key) is str and key.isascii() else _legible(str(as_plain(key))): item
+            if (kind := type(item)) is float
+            or (kind is str and item.isascii())
+            or item is None
+            or kind is bool
+            else plain_metadata(item, f"{path}[{key!r}]")
+            for key, item in value.items()
+        }
     if isinstance(value, datetime | date):
         return value.isoformat()
     if isinstance(value, Mapping):

@@ -6,6 +6,7 @@ import copy
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from fleche.call import plain_metadata
 from fleche.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -15,6 +16,9 @@ __all__ = ["Collecting", "MetaData", "metadata_class", "metadata_names"]
 
 _classes: dict[str, type[MetaData]] = {}
 _RESERVED = "fleche"
+
+_COPYING = ("__copy__", "__getstate__", "__new__", "__reduce__", "__reduce_ex__", "__slots__")
+"""What a class may define so that a copy is more than the same attributes."""
 
 
 class MetaData:
@@ -42,6 +46,7 @@ class MetaData:
 
     name: ClassVar[str] = "metadata"
     function: Callable[..., Any] | None = None
+    _copied_by_parts: ClassVar[bool] = True
 
     def __init_subclass__(cls, **options: Any) -> None:
         super().__init_subclass__(**options)
@@ -53,6 +58,9 @@ class MetaData:
                 f'rename the metadata {cls.__qualname__}, or give it a name = "..."'
             )
         _classes[cls.name] = cls
+        cls._copied_by_parts = not any(
+            name in vars(base) for base in cls.__mro__[:-1] for name in _COPYING
+        )
 
     def start(self) -> None:
         """Note what there is to note before the function runs."""
@@ -63,7 +71,11 @@ class MetaData:
 
     def begin(self, function: Callable[..., Any] | None) -> Self:
         """Return a copy for one call, started."""
-        mine = copy.copy(self)
+        if self._copied_by_parts:
+            mine = self.__new__(type(self))
+            vars(mine).update(vars(self))
+        else:
+            mine = copy.copy(self)
         mine.function = function
         mine.start()
         return mine
@@ -106,8 +118,6 @@ class Collecting:
 
     def finish(self) -> dict[str, dict[str, Any]]:
         """Return what was collected, by the name of the collector."""
-        from fleche.call import plain_metadata
-
         found: dict[str, dict[str, Any]] = {}
         for collector in reversed(self._started):
             try:

@@ -6,9 +6,10 @@ import functools
 import inspect
 import os
 import sys
+import weakref
 from collections.abc import Callable, Iterable, Mapping
 from types import CodeType, FunctionType, ModuleType
-from typing import Any
+from typing import Any, NamedTuple
 
 from fleche.function import is_own_module
 from fleche.metadata._base import MetaData
@@ -33,16 +34,48 @@ class Environment(MetaData):
 
     def finish(self) -> dict[str, Any]:
         """Look up the versions; each is looked up once in a process."""
-        wanted = self.packages if self.packages is not None else imported_by(self.function)
-        versions = {name: _version(name) for name in wanted}
+        packages = imports_of(self.function) if self.packages is None else versions(self.packages)
         return {
             "python": ".".join(map(str, sys.version_info[:3])),
             "implementation": sys.implementation.name,
             "platform": _platform(),
             "executable": sys.executable,
             "cwd": _working_directory(),
-            "packages": {name: version for name, version in versions.items() if version},
+            "packages": packages,
         }
+
+
+class _Imports(NamedTuple):
+    """What :func:`imports_of` has found.
+
+    It holds while no module is imported, and no namespace grows or shrinks.
+    """
+
+    packages: dict[str, str]
+    namespaces: list[Mapping[str, Any]]
+    sizes: list[int]
+    modules: int
+
+    def is_current(self) -> bool:
+        return len(sys.modules) == self.modules and list(map(len, self.namespaces)) == self.sizes
+
+
+_found: weakref.WeakKeyDictionary[Any, _Imports] = weakref.WeakKeyDictionary()
+
+
+def imports_of(function: Callable[..., Any] | None) -> dict[str, str]:
+    """Return the versions of the packages that :func:`imported_by` names; looked up once."""
+    try:
+        known = _found.get(function)
+    except TypeError:  # a callable object that has no hash, or takes no weak reference
+        return versions(imported_by(function))
+    if known is None or not known.is_current():
+        names, namespaces = _find_imports(function)
+        packages = versions(names)  # to look for them may import
+        sizes = list(map(len, namespaces))
+        known = _Imports(packages, namespaces, sizes, len(sys.modules))
+        _found[function] = known
+    return known.packages
 
 
 def imported_by(function: Callable[..., Any] | None) -> list[str]:
@@ -51,22 +84,30 @@ def imported_by(function: Callable[..., Any] | None) -> list[str]:
     These are the packages that the function's module imports, those that its functions import in
     their bodies, and the same for every module of the user's own that these lead to.
     """
+    return _find_imports(function)[0]
+
+
+def _find_imports(
+    function: Callable[..., Any] | None,
+) -> tuple[list[str], list[Mapping[str, Any]]]:
+    """Return what :func:`imported_by` does, and the namespaces that were looked through."""
     plain = inspect.unwrap(function) if callable(function) else None
     code = getattr(plain, "__code__", None)
     found = {name.partition(".")[0] for name in _imports_of_code(code)} if code else set()
     pending: list[Mapping[str, Any]] = [getattr(plain, "__globals__", {})]
-    seen: set[int] = set()
+    seen: dict[int, Mapping[str, Any]] = {}
     while pending:
         namespace = pending.pop()
         if id(namespace) in seen:
             continue
-        seen.add(id(namespace))
+        seen[id(namespace)] = namespace
         for name in _modules_in(namespace):
             if is_own_module(name):
                 pending.append(vars(sys.modules.get(name, sys)))
             else:
                 found.add(name.partition(".")[0])
-    return sorted(name for name in found if name not in _NO_PACKAGES and not is_own_module(name))
+    names = (name for name in found if name not in _NO_PACKAGES and not is_own_module(name))
+    return sorted(names), list(seen.values())
 
 
 _NO_PACKAGES = {"", "__main__", "__mp_main__", *sys.stdlib_module_names}
@@ -119,19 +160,24 @@ def _working_directory() -> str | None:
 _versions: dict[str, str] = {}
 
 
+def versions(names: Iterable[str]) -> dict[str, str]:
+    """Return the versions of those of the packages that have one."""
+    found = {name: _versions.get(name) or _version(name) for name in names}
+    return {name: version for name, version in found.items() if version}
+
+
 def _version(name: str) -> str | None:
     """Return the version of a package; that of one that is not there may be known later."""
     from importlib.metadata import PackageNotFoundError, version
 
-    if name not in _versions:
-        try:
-            found: Any = version(name)
-        except (PackageNotFoundError, ValueError):
-            found = getattr(sys.modules.get(name), "__version__", None)
-        if not isinstance(found, str):
-            return None
-        _versions[name] = found
-    return _versions[name]
+    try:
+        found: Any = version(name)
+    except (PackageNotFoundError, ValueError):
+        found = getattr(sys.modules.get(name), "__version__", None)
+    if not isinstance(found, str):
+        return None
+    _versions[name] = found
+    return found
 
 
 @functools.cache

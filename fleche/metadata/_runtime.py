@@ -43,7 +43,13 @@ class Runtime(MetaData):
 
 
 def _iso(seconds: float) -> str:
-    return datetime.fromtimestamp(seconds, timezone.utc).isoformat(timespec="microseconds")
+    microseconds = round(seconds * 1e6)
+    return f"{_whole_second(microseconds // 1_000_000)}.{microseconds % 1_000_000:06}+00:00"
+
+
+@functools.lru_cache(maxsize=16)
+def _whole_second(seconds: int) -> str:
+    return datetime.fromtimestamp(seconds, timezone.utc).strftime("%Y-%m-%dT%H:%M:%S")
 
 
 class Tags(MetaData):
