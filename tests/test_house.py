@@ -44,7 +44,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
 EXCEPTIONS: dict[tuple[str, str], str] = {}
 """(importing layer, imported layer): why the plan does not hold there."""
 
-LONG_LINES, LONGEST_LINES = 600, 800
+LONG_LINES, LONGEST_LINES = 550, 720
 
 
 @dataclass(frozen=True)
@@ -265,10 +265,25 @@ def test_public_modules_declare_what_is_public(module: str) -> None:
     pytest.fail(f"{_path(module).relative_to(ROOT)} has no __all__")
 
 
+def _docstring_lines(tree: ast.Module) -> int:
+    kinds = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
+    texts = (each.body[0] for each in ast.walk(tree) if isinstance(each, kinds) and each.body)
+    return sum(
+        (text.end_lineno or text.lineno) - text.lineno + 1
+        for text in texts
+        if isinstance(text, ast.Expr)
+        and isinstance(text.value, ast.Constant)
+        and isinstance(text.value.value, str)
+    )
+
+
 @pytest.mark.filterwarnings("default")
 def test_modules_are_not_too_long() -> None:
-    """A module that outgrows this holds two ideas."""
-    lengths = {name: _path(name).read_text(encoding="utf-8").count("\n") for name in modules()}
+    """A module that outgrows this holds two ideas; its docstrings do not count."""
+    lengths = {
+        name: _path(name).read_text(encoding="utf-8").count("\n") - _docstring_lines(tree)
+        for name, tree in modules().items()
+    }
     for name, lines in lengths.items():
         if LONG_LINES < lines <= LONGEST_LINES:
             warnings.warn(f"fleche.{name} has {lines} lines", stacklevel=1)
