@@ -403,6 +403,7 @@ class Resolver:
         target = module_name(vars(value))
         if not is_own_namespace(vars(value)):
             self.put(label, "installed", target)
+            self.follow_patched(value, label, tail)
             return
         self.put(label, "name", self.refer(value) if not tail else target)
         if extension_file(value):
@@ -415,6 +416,23 @@ class Resolver:
             self.values.token(getattr(value, step))
             return
         self.load(namespace, target, tail)
+
+    def follow_patched(self, module: ModuleType, label: str, chain: Chain) -> None:
+        """Follow a chain through an installed module as far as the program has put there its own.
+
+        What stands there is compared at each call, since it may be put there later.
+        """
+        for step in chain:
+            namespace = vars(module)
+            if step not in namespace:
+                return
+            value, label = namespace[step], f"{label}.{step}"
+            self.checks.name(namespace, step, value)
+            if not isinstance(value, ModuleType):
+                if isinstance(value, FunctionType) and is_own_namespace(value.__globals__):
+                    self.variable(label, value)
+                return
+            module = value
 
     def select(self, namespace: Mapping[str, Any], module: str, chain: Chain) -> None:
         """Follow a chain where a class only selects: its name is enough."""
