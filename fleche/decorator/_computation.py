@@ -202,6 +202,7 @@ class Computation:
         if self._has_changed_globals() or self._has_changed_files():
             self._abandon(pending)
             return
+        self._tell_of_unsteady()
         self._tell_of_draws()
         self._tell_of_changes(pending.record)
         try:
@@ -258,6 +259,21 @@ class Computation:
             f"@fleche(ignore_globals={plain!r})",
         )
         return True
+
+    def _tell_of_unsteady(self) -> None:
+        """Warn, once, of a variable that cannot be told from what it was in another run."""
+        closure = self.invocation.identity.closure
+        if closure is None or not closure.unsteady or not self.spec.hashes_code:
+            return
+        for label, kind in closure.unsteady.items():
+            plain = label.rpartition(":")[2]
+            self.spec.warner.warn(
+                f"unsteady:{label}",
+                f"{self.spec.info.name}(): uses `{plain}`, whose digest changes whenever it is "
+                f"taken: of a {kind} counts only how it is made. What the function reads from it "
+                "is not seen, and a hit does nothing to it. Make it inside the function, or, if "
+                f"this does not matter, say @fleche(ignore_globals={plain!r})",
+            )
 
     def _tell_of_draws(self) -> None:
         """Warn, once, of a body that draws from a generator which no argument holds."""
