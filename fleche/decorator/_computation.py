@@ -14,6 +14,8 @@ from fleche.decorator._effects import (
     ModuleGenerators,
     changed_arguments,
     find_generators,
+    read_files,
+    stamps_of,
     states_of,
 )
 from fleche.decorator._futures import Deferred, kind_of
@@ -71,6 +73,7 @@ class Computation:
         self._collecting: Collecting | None = None
         self._inside: Token[tuple[Flight, ...]] | None = None
         self._drawn_by: dict[str, Any] = {}
+        self._files: dict[str, Any] = {}
         self._modules: ModuleGenerators | None = None
         self._began = 0.0
         self._duration: float | None = None
@@ -130,6 +133,7 @@ class Computation:
         # what digesting made is not kept while the body runs
         self.invocation.identity.buffers.clear()
         if self._pending is not None:
+            self._files = stamps_of(self.invocation.identity.buffers.paths)
             self._collecting = Collecting(
                 self.spec.collectors(), self.spec.function, self._complain_of_collector
             )
@@ -208,8 +212,11 @@ class Computation:
         try:
             _check_storable(result)
             metadata = self._collecting.finish()
-            if returns:
-                metadata["fleche"] = {"returns": returns}
+            notes: dict[str, Any] = {"returns": returns} if returns else {}
+            if self._files and (files := read_files(self._files)):
+                notes["files"] = files
+            if notes:
+                metadata["fleche"] = notes
             pending.commit(
                 result,
                 metadata,
