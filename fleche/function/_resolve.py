@@ -29,7 +29,7 @@ from fleche.digest import (
     told_to,
 )
 from fleche.function._code import KnownCode, code_of
-from fleche.function._filling import filled_by, fillings, place_of
+from fleche.function._filling import filled_by, place_of
 from fleche.function._names import Chain, Import, facts_of_expression
 from fleche.function._own import (
     extension_file,
@@ -47,7 +47,13 @@ from fleche.function._state import (
     imported_as,
     is_from_clock,
 )
-from fleche.function._values import Values, is_callable_code, name_of, token_of_installed
+from fleche.function._values import (
+    Retake,
+    Values,
+    is_callable_code,
+    name_of,
+    token_of_installed,
+)
 from fleche.function._whole import digest_of_file, digest_of_package
 
 __all__ = ["Closure", "Node", "resolve"]
@@ -554,14 +560,11 @@ class Resolver:
             self.notes[label] = f"counts by type: {', '.join(sorted(set(values.opaque)))}"
             token = f"{token} {self.definition_of(namespace, name)}"
         self.put(self.beside(label), "data", token, show(value))
-        retake = self.retake(here)
+        retake = self.retake(here, values.counted)
         if values.mutable:
             plain = values.token(value) if values.opaque else token
-            self.checks.data.append(
-                Datum(
-                    label, value, plain, retake, values.snapshot, self.settles(here, values.counted)
-                )
-            )
+            datum = Datum(label, value, plain, retake, values.snapshot, retake.settles)
+            self.checks.data.append(datum)
         elif namespace is not None and namespace.get(name) is value:
             self.checks.variables.append((namespace, name, Datum(label, value, token, retake)))
         elif label in self.cells:
@@ -587,38 +590,8 @@ class Resolver:
         self.put(label, "state", blake3(syntax).hexdigest())
         self.notes[label] = "written by the code itself: counts as it is defined"
 
-    def retake(self, here: str) -> Callable[[Any], str]:
-        refer, fills = self.known(), filled_by(self.fills)
-        return lambda value: Values(refer, here, fills).token(value)
-
-    def settles(
-        self, here: str, counted: Collection[tuple[int, str]]
-    ) -> Callable[[Any, str], bool]:
-        refer, fills = self.known(), filled_by(self.fills)
-
-        def settles(value: Any, token: str) -> bool:
-            values = Values(refer, here, fills, after=counted)
-            if values.token(value) != token or not values.filled:
-                return False
-            for obj, name, part in values.filled:
-                fillings.note(obj, name, part)
-            return True
-
-        return settles
-
-    def known(self) -> Callable[[Any], str]:
-        """Return what tells functions, classes and modules that were met from new ones."""
-        kept = self.kept
-
-        def refer(obj: Any) -> str:
-            found = kept.get(id(obj))
-            if found is not None:
-                return found[1]
-            if is_own_object(obj):
-                return "new"
-            return f"name {name_of(obj)}" if not isinstance(obj, ModuleType) else obj.__name__
-
-        return refer
+    def retake(self, here: str, counted: Collection[tuple[int, str]] = ()) -> Retake:
+        return Retake(self.kept, here, filled_by(self.fills), counted)
 
     def filled_in(self, cls: type) -> set[str]:
         """Return the attributes that methods are known to fill when they are first wanted."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Mapping
 from functools import cached_property, partial
 from types import (
     BuiltinFunctionType,
@@ -36,7 +36,7 @@ from fleche.function._own import is_own_namespace, is_own_object
 from fleche.function._recheck import Snapshot
 from fleche.function._signature import Transparent
 
-__all__ = ["IMMUTABLE", "Values", "is_callable_code"]
+__all__ = ["IMMUTABLE", "Retake", "Values", "is_callable_code"]
 
 IMMUTABLE = frozenset(
     [type(None), bool, int, float, complex, bytes, type(...), type(NotImplemented)]
@@ -394,6 +394,51 @@ class Values:
                 raise Unsteady
             steady.update(met.unfamiliar)
         return found
+
+
+class Retake:
+    """Makes the token of data anew, when code is not followed: what was not met counts as new.
+
+    Args:
+        kept: the functions, classes and modules that were met, with their tokens, by their ids.
+        here: the directory that paths are taken relative to; "" for none.
+        fills: returns the attributes that methods of a class fill when they are first wanted.
+        counted: those in which there was something else; see :class:`Values`.
+    """
+
+    def __init__(
+        self,
+        kept: Mapping[int, tuple[Any, str]],
+        here: str,
+        fills: Callable[[type], Collection[str]],
+        counted: Collection[tuple[int, str]],
+    ) -> None:
+        self.kept = kept
+        self.here = here
+        self.fills = fills
+        self.counted = counted
+
+    def __call__(self, value: Any) -> str:
+        """Return the token of a value."""
+        return Values(self.refer, self.here, self.fills).token(value)
+
+    def settles(self, value: Any, token: str) -> bool:
+        """Return whether ``token`` was that of a value before methods filled it, and note that."""
+        values = Values(self.refer, self.here, self.fills, self.counted)
+        if values.token(value) != token:
+            return False
+        for obj, name, part in values.filled:
+            fillings.note(obj, name, part)
+        return bool(values.filled)
+
+    def refer(self, obj: Any) -> str:
+        """Return the token of a function, class or module."""
+        found = self.kept.get(id(obj))
+        if found is not None:
+            return found[1]
+        if is_own_object(obj):
+            return "new"
+        return f"name {name_of(obj)}" if not isinstance(obj, ModuleType) else obj.__name__
 
 
 class Unsteady(Exception):
