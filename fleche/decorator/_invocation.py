@@ -188,6 +188,8 @@ class KeyedInvocation(Invocation):
         if hit is not None:
             if self.generators and not self._open_states(hit):
                 return None  # it could not advance the generators as the body does
+            if self.identity.buffers.paths and self.spec.changed_files(hit.record):
+                return None
             self.spec.check_code(hit.record, self.identity)
         return hit
 
