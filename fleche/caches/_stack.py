@@ -12,9 +12,10 @@ from typing import Any
 from fleche._util import batched, override
 from fleche.caches._backend import INLINE, CacheBackend, Progress
 from fleche.caches._base import BaseCache
+from fleche.caches._copying import copy_along
 from fleche.caches._local import needed_by
 from fleche.caches._pool import UnitedBackend
-from fleche.caches._progress import Reported, ShowProgress, watching
+from fleche.caches._progress import ShowProgress
 from fleche.caches._transfer import copy_strictly
 from fleche.caches.maintenance import NoteUsage, Report, Task
 from fleche.call import CallEntry, CallRecord, QueryCall
@@ -438,7 +439,7 @@ class CacheStack(BaseCache):
         if target is not None:
             return super().push(target, template, progress=progress, **fields)
         further = [layer for layer in self.layers[1:] if not layer.read_only]
-        return _copy_all(
+        return copy_along(
             [(self.first, layer) for layer in further], template, progress, fields, "pushing"
         )
 
@@ -458,7 +459,7 @@ class CacheStack(BaseCache):
         """
         if source is not None:
             return super().pull(source, template, progress=progress, **fields)
-        return _copy_all(
+        return copy_along(
             [(layer, self.first) for layer in self.layers[1:]],
             template,
             progress,
@@ -472,26 +473,3 @@ class CacheStack(BaseCache):
 
     def __repr__(self) -> str:
         return f"CacheStack({', '.join(map(repr, self.layers))})"
-
-
-def _copy_all(
-    ways: Sequence[tuple[BaseCache, BaseCache]],
-    template: QueryCall | None,
-    progress: ShowProgress,
-    fields: Mapping[str, Any],
-    what: str,
-) -> int:
-    """Copy the matching calls along several ways; return how many copies were made."""
-    copied, latest = 0, Reported(0)
-    with watching(progress, what) as report:
-        for source, target in ways:
-            before = latest
-
-            def count_on(number: Reported, before: Reported = before) -> None:
-                nonlocal latest
-                latest = number.after(before)
-                if report is not None:
-                    report(latest)
-
-            copied += source.transfer(target, template, progress=count_on, **fields)
-    return copied

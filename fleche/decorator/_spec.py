@@ -239,7 +239,9 @@ class FunctionSpec:
             if not place.is_known:
                 place.look(self.info.name, found)
             return found
-        return state.named_cache(chosen) if isinstance(chosen, str) else chosen
+        return state.forced_cache() or (
+            state.named_cache(chosen) if isinstance(chosen, str) else chosen
+        )
 
     def collectors(self) -> tuple[MetaData, ...]:
         """Return the collectors that count for a call made now."""
