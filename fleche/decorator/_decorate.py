@@ -132,6 +132,8 @@ def fleche(
         coalesce: with ``"processes"``, identical calls at the same time compute once in all
             processes that share a cache in files, SQLite or PostgreSQL, not only in the threads of
             each. If the one who computes is killed, another takes over after half a minute.
+            Processes that share nothing but a remote cache do not know of each other: there each
+            computes, and the last one to save is kept.
 
     Raises:
         TypeError: this cannot be decorated.

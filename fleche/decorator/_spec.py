@@ -351,6 +351,14 @@ class FunctionSpec:
             buffers=identity.buffers,
         )
 
+    def concealed(self, arguments: dict[str, Any], identity: CallIdentity) -> dict[str, Any]:
+        """Return ``arguments`` with the digests of those that are secret in their place."""
+        secret = self.info.secret
+        return {
+            name: identity.digests[name] if name in secret else value
+            for name, value in arguments.items()
+        }
+
     def dependencies(self, arguments: Mapping[str, Any]) -> Dependencies:
         """Return what the results depend on, with what occurs in ``arguments``."""
         met = self._meet(arguments)
