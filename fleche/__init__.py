@@ -35,7 +35,7 @@ if TYPE_CHECKING:
         UnpackError,
     )
     from fleche.executor import wrap_executor
-    from fleche.function import Content, Ignored, Required, Unordered
+    from fleche.function import Content, Ignored, Required, Secret, Unordered
     from fleche.metadata import Environment, Git, MetaData, Runtime, Tags
     from fleche.parcel import File
     from fleche.state import cache, meta, open, project, tags
@@ -69,6 +69,7 @@ __all__ = [
     "RemoteConnectionError",
     "Required",
     "Runtime",
+    "Secret",
     "SignatureError",
     "StorageError",
     "Tags",
@@ -96,7 +97,7 @@ _HOMES = {
     "fleche.decorator": ("BoundWrapper", "FlecheWarning", "Wrapper", "fleche"),
     "fleche.digest": ("D", "Digest", "add_hook"),
     "fleche.executor": ("wrap_executor",),
-    "fleche.function": ("Content", "Ignored", "Required", "Unordered"),
+    "fleche.function": ("Content", "Ignored", "Required", "Secret", "Unordered"),
     "fleche.metadata": ("Environment", "Git", "MetaData", "Runtime", "Tags"),
     "fleche.parcel": ("File",),
     "fleche.state": ("cache", "meta", "open", "project", "tags"),

@@ -58,10 +58,11 @@ class LayerPolicy:
 
     Attributes:
         write_through: saves go to this layer too, after the first; a failure is a counted warning.
+            ``"background"`` sends them while the program goes on, and the rest at its end.
         on_error: ``"miss"`` makes an unreachable layer a counted, once-warned miss.
     """
 
-    write_through: bool = False
+    write_through: bool | Literal["background"] = False
     on_error: OnError = "raise"
 
     def to_config(self) -> dict[str, Any]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import logging
 from collections import Counter
 from collections.abc import Callable, Hashable, Iterable, Iterator
@@ -11,8 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 from fleche._html import grid
 from fleche.caches._backend import CacheBackend, LayerPolicy
+from fleche.caches._copying import check_is_cache, combined, sync_calls, transfer_calls
 from fleche.caches._pending import PendingCall, Sender, save_value
-from fleche.caches._progress import Meter, ShowProgress, watching
+from fleche.caches._progress import ShowProgress, watching
 from fleche.caches._query import QueryIterator
 from fleche.caches._table import Table
 from fleche.caches._usage import UsageCounter
@@ -434,7 +434,7 @@ class BaseCache:
             TypeError: ``template`` is no template, or a field is not what it should be.
             ValueError: ``template`` and ``fields`` both say something of the same field.
         """
-        wanted = _combined(template, fields)
+        wanted = combined(template, fields)
         return QueryIterator(lambda: self._query(wanted), cache=self, text=wanted.text)
 
     def _query(self, call: QueryCall) -> Iterable[LazyCall]:
@@ -492,30 +492,9 @@ class BaseCache:
         Raises:
             Rejected: ``target`` is read-only; or, with ``pop``, this cache is.
         """
-        _check_is_cache(target)
-        target.check_writable("transfer")
-        if pop:
-            self.check_writable("pop")
-        if fields or calls is None or isinstance(calls, QueryCall):
-            keys = self._keys(_combined(calls, fields))
-        else:
-            keys = [call.key for call in calls]
-        with watching(progress, "copying") as report:
-            copied = self._copy(target, keys, Meter(report, len(keys)), overwrite=overwrite)
-        if pop:
-            there = target.backend.contains(keys)
-            self.evict_many(itertools.compress(keys, there))
-        return copied
-
-    def _keys(self, wanted: QueryCall) -> list[Digest]:
-        return [key for key, _ in self.backend.query(wanted, keys_only=True)]
-
-    def _copy(
-        self, target: BaseCache, keys: Iterable[Digest], meter: Meter, *, overwrite: bool = False
-    ) -> int:
-        from fleche.caches._transfer import transfer
-
-        return transfer(self.backend, target.backend, keys, meter, overwrite=overwrite)
+        return transfer_calls(
+            self, target, calls, fields, progress=progress, pop=pop, overwrite=overwrite
+        )
 
     def sync(
         self,
@@ -539,17 +518,7 @@ class BaseCache:
         Raises:
             Rejected: one of them is read-only; nothing has been copied.
         """
-        _check_is_cache(other)
-        for cache in (self, other):
-            cache.check_writable("sync")
-        wanted = _combined(template, fields)
-        ours, theirs = self._keys(wanted), other._keys(wanted)
-        with watching(progress, "copying both ways") as report:
-            total = len(ours) + len(theirs)
-            there = Meter(report, total)
-            sent = self._copy(other, ours, there)
-            received = other._copy(self, theirs, Meter(report, total, there.now()))
-        return SyncReport(sent, received)
+        return sync_calls(self, other, combined(template, fields), progress)
 
     def push(
         self,
@@ -595,7 +564,7 @@ class BaseCache:
         """
         if source is None:
             raise TypeError("pull() needs a source, pull(other); only a stack knows where from")
-        _check_is_cache(source)
+        check_is_cache(source)
         return source.transfer(self, template, progress=progress, **fields)
 
     # -- views -------------------------------------------------------------------------------------
@@ -619,7 +588,7 @@ class BaseCache:
         from fleche.caches._views import FilteredCache
 
         if rule is None or isinstance(rule, QueryCall):
-            return FilteredCache(self, _combined(rule, fields))
+            return FilteredCache(self, combined(rule, fields))
         if fields:
             raise TypeError("filter() takes a function or fields, not both")
         return FilteredCache(self, rule)
@@ -812,23 +781,3 @@ def _as_digest(key: Digest | str) -> Digest:
             "or more"
         )
     return Digest(key)
-
-
-def _combined(template: object, fields: dict[str, Any]) -> QueryCall:
-    """Return the template that asks for what ``template`` and ``fields`` ask for together."""
-    if template is None:
-        return QueryCall.of(**fields)
-    if not isinstance(template, QueryCall):
-        raise TypeError(
-            f"{template!r} is no template; the fields of one go by name: query(name={template!r})"
-        )
-    if not fields:
-        return template
-    return template.merged(QueryCall.of(**fields))
-
-
-def _check_is_cache(found: object) -> None:
-    if not isinstance(found, BaseCache):
-        raise TypeError(
-            f"{found!r} is not a cache; one that is configured: load_cache_config(name)"
-        )

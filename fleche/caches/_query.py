@@ -11,7 +11,7 @@ from contextlib import closing
 from datetime import datetime, timezone
 from operator import attrgetter
 from threading import get_ident
-from typing import Any, Protocol, TypeAlias, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeAlias, overload
 
 import msgspec
 
@@ -21,9 +21,16 @@ from fleche.caches._table import Table, field_of_metadata, started
 from fleche.call import LazyCall
 from fleche.digest import Digest
 
-__all__ = ["Key", "QueryIterator", "Source"]
+if TYPE_CHECKING:
+    from typing_extensions import TypeVar
 
-T = TypeVar("T")
+    T = TypeVar("T", default=Any)
+else:
+    from typing import TypeVar
+
+    T = TypeVar("T")
+
+__all__ = ["Key", "QueryIterator", "Source"]
 
 Key: TypeAlias = "str | Callable[[LazyCall], Any]"
 """A function of a call, or the name of one of its attributes (``"name"``, ``"version"``, ...), of
@@ -70,7 +77,7 @@ class Source(Protocol):
         ...
 
 
-class QueryIterator:
+class QueryIterator(Generic[T]):
     """Calls that match a query: lazy, and asked for anew each time it is iterated.
 
     Nothing happens before the first call is asked for, and nothing is found that is not asked for:
@@ -80,7 +87,7 @@ class QueryIterator:
 
     def __init__(
         self,
-        source: Callable[[], Iterable[LazyCall]],
+        source: Callable[[], Iterable[LazyCall[T]]],
         cache: Source | None = None,
         *,
         is_ordered: bool = False,
@@ -98,9 +105,9 @@ class QueryIterator:
         self._source = source
         self._cache = cache
         self._is_ordered = is_ordered
-        self._begun: weakref.ref[_Search] | None = None
+        self._begun: weakref.ref[_Search[T]] | None = None
 
-    def __iter__(self) -> Iterator[LazyCall]:
+    def __iter__(self) -> Iterator[LazyCall[T]]:
         search = _Search(self._source)
         self._begun = weakref.ref(search)
         return search
@@ -117,12 +124,12 @@ class QueryIterator:
         return self.count()
 
     @overload
-    def __getitem__(self, place: int) -> LazyCall: ...
+    def __getitem__(self, place: int) -> LazyCall[T]: ...
 
     @overload
-    def __getitem__(self, place: slice) -> QueryIterator: ...
+    def __getitem__(self, place: slice) -> QueryIterator[T]: ...
 
-    def __getitem__(self, place: int | slice) -> LazyCall | QueryIterator:
+    def __getitem__(self, place: int | slice) -> LazyCall[T] | QueryIterator[T]:
         """Return the call at a place, or the calls of a slice; no more is found than is needed.
 
         Raises:
@@ -139,16 +146,16 @@ class QueryIterator:
         except IndexError:
             raise IndexError(f"{self!r}: there is no call {place}") from None
 
-    def __reversed__(self) -> Iterator[LazyCall]:
+    def __reversed__(self) -> Iterator[LazyCall[T]]:
         return iter(list(self)[::-1])
 
     def _derive(
         self,
-        transform: Callable[[Iterator[LazyCall]], Iterable[LazyCall]],
+        transform: Callable[[Iterator[LazyCall[T]]], Iterable[LazyCall[T]]],
         *,
         is_ordered: bool = False,
-    ) -> QueryIterator:
-        def source() -> Iterator[LazyCall]:
+    ) -> QueryIterator[T]:
+        def source() -> Iterator[LazyCall[T]]:
             with closing(_Search(self._source)) as calls:
                 yield from transform(calls)
 
@@ -157,7 +164,7 @@ class QueryIterator:
 
     # -- one call ----------------------------------------------------------------------------------
 
-    def only(self) -> LazyCall:
+    def only(self) -> LazyCall[T]:
         """Return the one call that matches.
 
         Raises:
@@ -171,12 +178,12 @@ class QueryIterator:
             raise LookupError("more than one call matches; narrow the query, or use latest()")
         return found[0]
 
-    def any(self) -> LazyCall | None:
+    def any(self) -> LazyCall[T] | None:
         """Return some call that matches (which is true), or ``None`` if none does."""
         with closing(_Search(self._source)) as calls:
             return next(calls, None)
 
-    def first(self) -> LazyCall:
+    def first(self) -> LazyCall[T]:
         """Return the first call that is found.
 
         Raises:
@@ -187,7 +194,7 @@ class QueryIterator:
             raise KeyError("no call matches")
         return found
 
-    def latest(self) -> LazyCall:
+    def latest(self) -> LazyCall[T]:
         """Return the call that began last, by its metadata ``runtime.started``.
 
         Raises:
@@ -195,7 +202,7 @@ class QueryIterator:
         """
         return self._extreme(max)
 
-    def oldest(self) -> LazyCall:
+    def oldest(self) -> LazyCall[T]:
         """Return the call that began first; calls that do not say when come last.
 
         Raises:
@@ -203,7 +210,7 @@ class QueryIterator:
         """
         return self._extreme(min)
 
-    def _extreme(self, choose: Callable[..., LazyCall | None]) -> LazyCall:
+    def _extreme(self, choose: Callable[..., LazyCall[T] | None]) -> LazyCall[T]:
         dated = self.filter(lambda call: started(call.record) is not None)
         found = choose(dated, key=_when, default=None)
         return self.first() if found is None else found
@@ -221,19 +228,19 @@ class QueryIterator:
 
     # -- further queries ---------------------------------------------------------------------------
 
-    def take(self, number: int) -> QueryIterator:
+    def take(self, number: int) -> QueryIterator[T]:
         """Return the first ``number`` calls."""
         return self._derive(lambda calls: itertools.islice(calls, number))
 
-    def skip(self, number: int) -> QueryIterator:
+    def skip(self, number: int) -> QueryIterator[T]:
         """Return all calls but the first ``number``."""
         return self._derive(lambda calls: itertools.islice(calls, number, None))
 
-    def filter(self, predicate: Callable[[LazyCall], Any]) -> QueryIterator:
+    def filter(self, predicate: Callable[[LazyCall[T]], Any]) -> QueryIterator[T]:
         """Return the calls for which ``predicate`` is true."""
         return self._derive(lambda calls: filter(predicate, calls))
 
-    def sorted(self, key: Key | None = None, *, reverse: bool = False) -> QueryIterator:
+    def sorted(self, key: Key | None = None, *, reverse: bool = False) -> QueryIterator[T]:
         """Return the calls in order of ``key`` (default: when they began, the undated first).
 
         By the name of an attribute, an argument or a field of metadata, calls that lack it come
@@ -249,7 +256,7 @@ class QueryIterator:
             )
         select = _selector(key)
 
-        def ordered(calls: Iterable[LazyCall]) -> list[LazyCall]:
+        def ordered(calls: Iterable[LazyCall[T]]) -> list[LazyCall[T]]:
             found = [(select(call), call) for call in calls]
             _check_known(key, found)
             found.sort(key=lambda each: _rank(each[0]), reverse=reverse)
@@ -257,11 +264,11 @@ class QueryIterator:
 
         return self._derive(ordered, is_ordered=True)
 
-    def unique(self, key: Key = "key") -> QueryIterator:
+    def unique(self, key: Key = "key") -> QueryIterator[T]:
         """Return the first call of each ``key``, which must be hashable."""
         select = _selector(key)
 
-        def distinct(calls: Iterable[LazyCall]) -> Iterator[LazyCall]:
+        def distinct(calls: Iterable[LazyCall[T]]) -> Iterator[LazyCall[T]]:
             seen = set()
             for call in calls:
                 found = select(call)
@@ -271,7 +278,7 @@ class QueryIterator:
 
         return self._derive(distinct)
 
-    def groupby(self, key: Key) -> dict[Any, QueryIterator]:
+    def groupby(self, key: Key) -> dict[Any, QueryIterator[T]]:
         """Return the calls by ``key``, which must be hashable; each key occurs once.
 
         Raises:
@@ -280,7 +287,7 @@ class QueryIterator:
         select = _selector(key)
         pairs = [(select(call), call) for call in self]
         _check_known(key, pairs)
-        groups: dict[Any, list[LazyCall]] = {}
+        groups: dict[Any, list[LazyCall[T]]] = {}
         for found, call in pairs:
             groups.setdefault(None if found is _ABSENT else found, []).append(call)
         return {
@@ -290,7 +297,7 @@ class QueryIterator:
 
     # -- what to do with them ----------------------------------------------------------------------
 
-    def results(self) -> Generator[Any, None, None]:
+    def results(self) -> Generator[T, None, None]:
         """Yield the result of each call, loaded one at a time.
 
         Raises:
@@ -364,17 +371,19 @@ class QueryIterator:
         return self.table()._repr_html_()
 
 
-class _Search(Iterator[LazyCall]):
+class _Search(Iterator[LazyCall[T]], Generic[T]):
     """One search: its calls, one by one. Given up, it closes its source."""
 
-    def __init__(self, source: Callable[[], Iterable[LazyCall]]) -> None:
+    def __init__(self, source: Callable[[], Iterable[LazyCall[T]]]) -> None:
         self._calls = self._search(source)
         self._thread = get_ident()
-        self._found: deque[LazyCall] | None = None
+        self._found: deque[LazyCall[T]] | None = None
         self._is_begun = False
 
     @staticmethod
-    def _search(source: Callable[[], Iterable[LazyCall]]) -> Generator[LazyCall, None, None]:
+    def _search(
+        source: Callable[[], Iterable[LazyCall[T]]],
+    ) -> Generator[LazyCall[T], None, None]:
         # yield from closes only generators by itself; any iterator with a close() may hold a stream
         calls = iter(source())
         try:
@@ -395,7 +404,7 @@ class _Search(Iterator[LazyCall]):
         return len(self._found)
 
     @override
-    def __next__(self) -> LazyCall:
+    def __next__(self) -> LazyCall[T]:
         self._is_begun = True
         if self._found is None:
             return next(self._calls)

@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 from itertools import chain
 from threading import Event
 from typing import Any
 
 from fleche._util import batched, override
 from fleche.caches._backend import INLINE, CacheBackend, Progress
+from fleche.caches._background import BackgroundWriter
 from fleche.caches._base import BaseCache
+from fleche.caches._copying import copy_along
 from fleche.caches._local import needed_by
 from fleche.caches._pool import UnitedBackend
-from fleche.caches._progress import Reported, ShowProgress, watching
+from fleche.caches._progress import ShowProgress
 from fleche.caches._transfer import copy_strictly
 from fleche.caches.maintenance import NoteUsage, Report, Task
 from fleche.call import CallEntry, CallRecord, QueryCall
@@ -30,6 +34,8 @@ from fleche.parcel import Parcel, verify
 from fleche.storage import Capabilities
 
 __all__ = ["CacheStack", "Flights", "StackBackend"]
+
+log = logging.getLogger("fleche.caches")
 
 _BATCH = 1024
 _TOGETHER = 64 << 20
@@ -87,6 +93,7 @@ class StackBackend(UnitedBackend):
         super().__init__(layers)
         self._copies = copies
         self._flights = Flights()
+        self._writers: dict[int, BackgroundWriter] = {}
         self._damaged: set[Address] = set()
         self.layers = self._layers.all
         self.first = self.layers[0]
@@ -226,7 +233,48 @@ class StackBackend(UnitedBackend):
         finished = {key: each for key, each in entries.items() if not each.record.is_pin}
         if finished:
             for layer in self._written_through():
-                self._write_through(layer, finished)
+                if layer.policy.write_through == "background":
+                    self._writer(layer).put(finished)
+                else:
+                    self._write_through(layer, finished)
+
+    def _writer(self, layer: CacheBackend) -> BackgroundWriter:
+        """Return what sends results to ``layer`` in the background."""
+        found = self._writers.get(id(layer))
+        if found is None:
+            made = BackgroundWriter(
+                repr(layer), partial(self._send, layer), partial(self._dropped, layer)
+            )
+            found = self._writers.setdefault(id(layer), made)
+        return found
+
+    def _send(self, layer: CacheBackend, entries: Mapping[Digest, CallEntry]) -> None:
+        """Write calls through; where that fails for all of them, one by one."""
+        if len(entries) > 1:
+            try:
+                copy_strictly(self.first, layer, entries)
+            except Exception as error:  # noqa: BLE001 (as in _write_through)
+                log.debug("%s: %d results are sent one by one: %s", layer, len(entries), error)
+            else:
+                self._layers.settle("errors.write_through", layer)
+                self.count("written_through", len(entries))
+                return
+        for key, entry in entries.items():
+            self._write_through(layer, {key: entry})
+
+    def _dropped(self, layer: CacheBackend, number: int) -> None:
+        error = StorageError(f"{number} results are left to push(), since too many wait already")
+        self._layers.note("errors.write_through", layer, error)
+
+    def drain(self, timeout: float | None = None) -> bool:
+        """Wait until the background has sent everything; return whether it has."""
+        drained = [writer.drain(timeout) for writer in list(self._writers.values())]
+        return all(drained)
+
+    @override
+    def close(self) -> None:
+        self.drain()
+        super().close()
 
     def _write_through(self, layer: CacheBackend, entries: Mapping[Digest, CallEntry]) -> None:
         try:
@@ -421,6 +469,17 @@ class CacheStack(BaseCache):
         """The layer that saves go to."""
         return self.layers[0]
 
+    def drain(self, timeout: float | None = None) -> bool:
+        """Wait until the layers that are written to in the background have everything.
+
+        Args:
+            timeout: seconds to wait at most, for each of them.
+
+        Returns:
+            Whether they have. The end of the program, and :meth:`close`, wait as well.
+        """
+        return self.backend.drain(timeout)
+
     @override
     def push(
         self,
@@ -438,7 +497,7 @@ class CacheStack(BaseCache):
         if target is not None:
             return super().push(target, template, progress=progress, **fields)
         further = [layer for layer in self.layers[1:] if not layer.read_only]
-        return _copy_all(
+        return copy_along(
             [(self.first, layer) for layer in further], template, progress, fields, "pushing"
         )
 
@@ -458,7 +517,7 @@ class CacheStack(BaseCache):
         """
         if source is not None:
             return super().pull(source, template, progress=progress, **fields)
-        return _copy_all(
+        return copy_along(
             [(layer, self.first) for layer in self.layers[1:]],
             template,
             progress,
@@ -472,26 +531,3 @@ class CacheStack(BaseCache):
 
     def __repr__(self) -> str:
         return f"CacheStack({', '.join(map(repr, self.layers))})"
-
-
-def _copy_all(
-    ways: Sequence[tuple[BaseCache, BaseCache]],
-    template: QueryCall | None,
-    progress: ShowProgress,
-    fields: Mapping[str, Any],
-    what: str,
-) -> int:
-    """Copy the matching calls along several ways; return how many copies were made."""
-    copied, latest = 0, Reported(0)
-    with watching(progress, what) as report:
-        for source, target in ways:
-            before = latest
-
-            def count_on(number: Reported, before: Reported = before) -> None:
-                nonlocal latest
-                latest = number.after(before)
-                if report is not None:
-                    report(latest)
-
-            copied += source.transfer(target, template, progress=count_on, **fields)
-    return copied

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Final, Protocol
+from typing import TYPE_CHECKING, Any, Final, Generic, Protocol, cast
 
 from fleche._amounts import shown_seconds
 from fleche._html import facts
@@ -20,7 +20,15 @@ from fleche.call._record import (
 from fleche.digest import BufferDigests, Digest, digest, digest_arguments
 
 if TYPE_CHECKING:
+    from typing_extensions import TypeVar
+
     from fleche.call._lineage import CallTree
+
+    T = TypeVar("T", default=Any)
+else:
+    from typing import TypeVar
+
+    T = TypeVar("T")
 
 __all__ = ["MISSING", "Call", "LazyArguments", "LazyCall", "Opener", "refer"]
 
@@ -170,7 +178,7 @@ class LazyArguments(Mapping[str, Any]):
         return f"LazyArguments({shown})"
 
 
-class LazyCall:
+class LazyCall(Generic[T]):
     """A stored call, bound to the cache that holds its values.
 
     Everything but :attr:`result` and the items of :attr:`arguments` is at hand without loading a
@@ -271,7 +279,7 @@ class LazyCall:
         return tree_of(self, self._cache, depth, used_by=used_by)
 
     @property
-    def result(self) -> Any:
+    def result(self) -> T:
         """The result, loaded the first time and kept.
 
         Raises:
@@ -279,13 +287,14 @@ class LazyCall:
             ParcelError: the value is damaged, not trusted, or cannot be made here.
         """
         if "result" in self._opened:
-            return self._opened["result"]
+            return cast("T", self._opened["result"])
         ref = self.record.result
         if ref is None:
             raise KeyError(self.key)
         # Without a lock, which a forked child could inherit closed. Of two threads that open it at
         # the same time, both get what one of them has made.
-        return self._opened.setdefault("result", self._cache.open_ref(ref, self.entry))
+        opened = self._opened.setdefault("result", self._cache.open_ref(ref, self.entry))
+        return cast("T", opened)
 
     def load(self) -> Call:
         """Return the live call, with all its values loaded."""
@@ -307,7 +316,7 @@ class LazyCall:
         """The call and its result in one line, as far as the record shows them."""
         return self.record.text
 
-    def bind(self, cache: Opener) -> LazyCall:
+    def bind(self, cache: Opener) -> LazyCall[T]:
         """Return the same call, bound to another cache."""
         return LazyCall(self.key, self.entry, cache)
 

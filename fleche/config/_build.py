@@ -383,7 +383,7 @@ def load_default_metadata(*, start: str | os.PathLike[str] | None = None) -> tup
 
 
 def _collector(name: str, place: ConfigPath) -> MetaData:
-    if ":" not in name and name not in metadata_names():
+    if ":" not in name and not {name, name.lower()}.intersection(metadata_names()):
         raise place.error(unknown_name("metadata", name, metadata_names()))
     with place.blamed():
         return metadata_class(name)()

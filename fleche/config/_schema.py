@@ -73,14 +73,15 @@ class LayerTable(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     Attributes:
         read_only: refuse every save and every evict.
         on_error: in a stack, whether an unreachable layer raises or is a miss.
-        write_through: in a stack, receive saves even when not the first layer.
+        write_through: in a stack, receive saves even when not the first layer; "background" while
+            the program goes on.
     """
 
     label: ClassVar[str] = "a cache"
 
     read_only: bool | UnsetType = UNSET
     on_error: OnError | UnsetType = UNSET
-    write_through: bool | UnsetType = UNSET
+    write_through: bool | Literal["background"] | UnsetType = UNSET
 
 
 class LimitedTable(LayerTable, frozen=True, kw_only=True):
@@ -120,7 +121,7 @@ class LocalTable(LimitedTable, frozen=True, kw_only=True):
 
     type: Literal["local"]
     root: Text
-    compress: Literal["zlib", "zstd"] | UnsetType = UNSET
+    compress: Literal["zlib", "zstd"] | bool | UnsetType = UNSET
     secret_key: str | list[str] | UnsetType = UNSET
     mmap: bool | UnsetType = UNSET
     durable: bool | UnsetType = UNSET

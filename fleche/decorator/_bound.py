@@ -60,7 +60,8 @@ class BoundWrapper(Generic[P, R]):
         self.function = function
         if cache is None:
             cache = function.spec.cache() if isinstance(function, CachedFunction) else state.cache()
-        self.cache = state.named_cache(cache) if isinstance(cache, str) else cache
+        chosen = state.named_cache(cache) if isinstance(cache, str) else cache
+        self.cache = state.forced_cache() or chosen
         self.meta = state.meta() if meta is None else meta
         self.tags = state.tags()
 

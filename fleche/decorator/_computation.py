@@ -28,7 +28,7 @@ from fleche.metadata import Collecting
 
 if TYPE_CHECKING:
     from fleche.caches import PendingCall
-    from fleche.call import CallEntry
+    from fleche.call import Call, CallEntry
     from fleche.decorator._locking import ComputeLock
 
 __all__ = ["Computation"]
@@ -135,14 +135,24 @@ class Computation:
         if self._pending is not None:
             self._files = stamps_of(self.invocation.identity.buffers.paths)
             self._collecting = Collecting(
-                self.spec.collectors(), self.spec.function, self._complain_of_collector
+                self.spec.collectors(),
+                self.spec.function,
+                self._complain_of_collector,
+                self._call,
             )
         return body
+
+    def _call(self) -> Call:
+        """Return the call, with its arguments, for collectors."""
+        return self.spec.make_digested_call(self.invocation.arguments, self.invocation.identity)
 
     def _prepare(self) -> PendingCall | None:
         invocation = self.invocation
         try:
-            call = self.spec.make_digested_call(invocation.arguments, invocation.identity)
+            arguments = invocation.arguments
+            if self.spec.info.secret:
+                arguments = self.spec.concealed(arguments, invocation.identity)
+            call = self.spec.make_digested_call(arguments, invocation.identity)
             return invocation.cache.prepare(call)
         except LOUD:
             raise
@@ -211,7 +221,7 @@ class Computation:
         self._tell_of_changes(pending.record)
         try:
             _check_storable(result)
-            metadata = self._collecting.finish()
+            metadata = self._collecting.finish(result)
             notes: dict[str, Any] = {"returns": returns} if returns else {}
             if self._files and (files := read_files(self._files)):
                 notes["files"] = files

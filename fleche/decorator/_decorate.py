@@ -22,14 +22,36 @@ __all__ = ["Decorator", "fleche"]
 
 P = ParamSpec("P")
 R = TypeVar("R")
+S = TypeVar("S")
 
 
 class Decorator(Protocol):
     """What ``fleche(...)`` with options returns."""
 
-    def __call__(self, function: Callable[P, R], /) -> Wrapper[P, R]:
-        """Return the decorated function."""
+    @overload
+    def __call__(self, function: classmethod[S, P, R], /) -> classmethod[S, P, R]: ...
+
+    @overload
+    def __call__(  # type: ignore[overload-overlap]
+        self, function: staticmethod[P, R], /
+    ) -> staticmethod[P, R]: ...
+
+    @overload
+    def __call__(self, function: Callable[P, R], /) -> Wrapper[P, R]: ...
+
+    def __call__(self, function: Any, /) -> Any:
+        """Return the decorated function, or the class method or static method of one."""
         ...
+
+
+@overload
+def fleche(function: classmethod[S, P, R], /) -> classmethod[S, P, R]: ...
+
+
+@overload
+def fleche(  # type: ignore[overload-overlap]
+    function: staticmethod[P, R], /
+) -> staticmethod[P, R]: ...
 
 
 @overload
@@ -55,7 +77,7 @@ def fleche(
 
 
 def fleche(
-    function: Callable[..., Any] | None = None,
+    function: Any = None,
     /,
     *,
     version: Version = None,
@@ -110,6 +132,8 @@ def fleche(
         coalesce: with ``"processes"``, identical calls at the same time compute once in all
             processes that share a cache in files, SQLite or PostgreSQL, not only in the threads of
             each. If the one who computes is killed, another takes over after half a minute.
+            Processes that share nothing but a remote cache do not know of each other: there each
+            computes, and the last one to save is kept.
 
     Raises:
         TypeError: this cannot be decorated.

@@ -214,6 +214,8 @@ def _show(
         return f"the {part} was {_part(stored, part)!r}, not {_part(wanted, part)!r}"
     if part not in wanted.arguments and part not in stored.arguments:
         return f"the {part} was {stored.scheme}, not {wanted.scheme}"
+    if part in spec.info.secret:
+        return f"{part}, which is secret, was another value"
     if part in spec.info.content and part in arguments and part in stored.arguments:
         was, now = (f"<{each.arguments[part].digest[:8]}>" for each in (stored, wanted))
         path, here = stored.arguments[part].summary, _shortened(arguments[part])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Coroutine, Iterable, Iterator
 from inspect import signature
 from types import FunctionType, MethodType
 from typing import TYPE_CHECKING, Any, Concatenate, Generic, ParamSpec, TypeVar, cast, overload
@@ -34,11 +34,11 @@ _OURS = ("spec", "_is_coroutine", "_is_coroutine_marker", *_LIKE_A_COROUTINE)
 
 P = ParamSpec("P")
 Q = ParamSpec("Q")
-R = TypeVar("R")
+R_co = TypeVar("R_co", covariant=True)
 S = TypeVar("S")
 
 
-class CachedFunction(Transparent, Generic[P, R]):
+class CachedFunction(Transparent, Generic[P, R_co]):
     """A function whose results are kept.
 
     Every method that takes arguments takes those of the function.
@@ -51,7 +51,7 @@ class CachedFunction(Transparent, Generic[P, R]):
     spec: FunctionSpec
     lead: tuple[Any, ...] = ()
 
-    def __call__(self, /, *args: P.args, **kwargs: P.kwargs) -> R:
+    def __call__(self, /, *args: P.args, **kwargs: P.kwargs) -> R_co:
         """Return the stored result, or compute it and store it."""
         spec = self.spec
         if spec.is_async:
@@ -69,7 +69,7 @@ class CachedFunction(Transparent, Generic[P, R]):
             raise
         return step.finish(result)  # type: ignore[no-any-return]
 
-    def call_with(self, cache: BaseCache, /, *args: P.args, **kwargs: P.kwargs) -> R:
+    def call_with(self, cache: BaseCache, /, *args: P.args, **kwargs: P.kwargs) -> R_co:
         """Call the function with another cache than the active one."""
         answer = run_async if self.spec.is_async else run
         try:
@@ -78,7 +78,7 @@ class CachedFunction(Transparent, Generic[P, R]):
             strip_frames(error)
             raise
 
-    def map(self, /, *arguments: Iterable[Any]) -> Iterator[R]:
+    def map(self, /, *arguments: Iterable[Any]) -> Iterator[R_co]:
         """Yield the results of many calls, in order, each as it is asked for, as :func:`map` does.
 
         Stored results are looked up a thousand calls at a time. What has to be computed is computed
@@ -121,7 +121,15 @@ class CachedFunction(Transparent, Generic[P, R]):
         paths = identity.buffers.paths
         return not paths or not spec.changed_files(cache.load(identity.key).record)
 
-    def load(self, /, *args: P.args, **kwargs: P.kwargs) -> LazyCall:
+    @overload
+    def load(
+        self: CachedFunction[P, Coroutine[Any, Any, S]], /, *args: P.args, **kwargs: P.kwargs
+    ) -> LazyCall[S]: ...
+
+    @overload
+    def load(self, /, *args: P.args, **kwargs: P.kwargs) -> LazyCall[R_co]: ...
+
+    def load(self, /, *args: P.args, **kwargs: P.kwargs) -> LazyCall[Any]:
         """Return the stored call.
 
         Raises:
@@ -135,7 +143,7 @@ class CachedFunction(Transparent, Generic[P, R]):
                 f"{self.spec.info.name}(): no result is stored for these arguments (key {key[:12]})"
             ) from None
 
-    def rerun(self, /, *args: P.args, **kwargs: P.kwargs) -> R:
+    def rerun(self, /, *args: P.args, **kwargs: P.kwargs) -> R_co:
         """Compute, whatever is stored, and replace it by the new result."""
         spec = self.spec
         invocation = prepare_invocation(spec, spec.cache(), (*self.lead, *args), kwargs)
@@ -149,7 +157,15 @@ class CachedFunction(Transparent, Generic[P, R]):
             strip_frames(error)
             raise
 
-    def query(self, /, **fields: Any) -> QueryIterator:
+    @overload
+    def query(
+        self: CachedFunction[P, Coroutine[Any, Any, S]], /, **fields: Any
+    ) -> QueryIterator[S]: ...
+
+    @overload
+    def query(self, /, **fields: Any) -> QueryIterator[R_co]: ...
+
+    def query(self, /, **fields: Any) -> QueryIterator[Any]:
         """Return the stored calls of this function: ``query(x=3, y=between(0, 1), since="2d")``.
 
         Args:
@@ -194,7 +210,7 @@ class CachedFunction(Transparent, Generic[P, R]):
         *,
         cache: BaseCache | str | None = None,
         meta: tuple[MetaData, ...] | None = None,
-    ) -> BoundWrapper[P, R]:
+    ) -> BoundWrapper[P, R_co]:
         """Return the function with cache, metadata and tags frozen, for another thread or process.
 
         Args:
@@ -240,7 +256,7 @@ class CachedFunction(Transparent, Generic[P, R]):
         return ("fleche", self.spec.function, self.spec.options.version, self.lead)
 
 
-class Wrapper(CachedFunction[P, R]):
+class Wrapper(CachedFunction[P, R_co]):
     """What :func:`fleche.fleche` makes of a function.
 
     It has the name, the documentation and the signature of the function, which is at
@@ -248,7 +264,7 @@ class Wrapper(CachedFunction[P, R]):
     to its module and name.
     """
 
-    __wrapped__: Callable[P, R]
+    __wrapped__: Callable[P, R_co]
     __name__: str
     __qualname__: str
 
@@ -292,13 +308,23 @@ class Wrapper(CachedFunction[P, R]):
                 setattr(self, name, getattr(self.spec.function, name, None))
             self._is_coroutine = getattr(asyncio.coroutines, "_is_coroutine", None)
 
+    # Type checkers look through a classmethod or staticmethod below the decorator; when it runs,
+    # either is above it. What an attribute of the class takes they cannot tell, then.
     @overload
-    def __get__(self, instance: None, owner: type[Any], /) -> Wrapper[P, R]: ...
+    def __get__(self, instance: None, owner: type[Any], /) -> Wrapper[..., R_co]: ...
 
     @overload
     def __get__(
-        self: Wrapper[Concatenate[S, Q], R], instance: S, owner: type[Any] | None = None, /
-    ) -> BoundMethod[Q, R]: ...
+        self: Wrapper[Concatenate[type[S], Q], R_co], instance: S, owner: Any = None, /
+    ) -> BoundMethod[Q, R_co]: ...
+
+    @overload
+    def __get__(
+        self: Wrapper[Concatenate[S, Q], R_co], instance: S, owner: Any = None, /
+    ) -> BoundMethod[Q, R_co]: ...
+
+    @overload
+    def __get__(self, instance: object, owner: Any = None, /) -> Wrapper[P, R_co]: ...
 
     def __get__(self, instance: Any, owner: type[Any] | None = None, /) -> Any:
         """Return the method of ``instance``."""
@@ -324,10 +350,10 @@ class Wrapper(CachedFunction[P, R]):
         return f"<fleche {self.__module__}.{self.__qualname__}{said}>"
 
 
-class BoundMethod(CachedFunction[P, R]):
+class BoundMethod(CachedFunction[P, R_co]):
     """A decorated method of an object."""
 
-    def __init__(self, wrapper: Wrapper[..., R], instance: Any) -> None:
+    def __init__(self, wrapper: Wrapper[..., R_co], instance: Any) -> None:
         self.__func__ = wrapper
         self.__self__ = instance
         self.__wrapped__ = MethodType(wrapper.__wrapped__, instance)

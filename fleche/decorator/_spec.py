@@ -240,7 +240,9 @@ class FunctionSpec:
             if not place.is_known:
                 place.look(self.info.name, found)
             return found
-        return state.named_cache(chosen) if isinstance(chosen, str) else chosen
+        return state.forced_cache() or (
+            state.named_cache(chosen) if isinstance(chosen, str) else chosen
+        )
 
     def collectors(self) -> tuple[MetaData, ...]:
         """Return the collectors that count for a call made now."""
@@ -349,6 +351,14 @@ class FunctionSpec:
             digests=identity.digests,
             buffers=identity.buffers,
         )
+
+    def concealed(self, arguments: dict[str, Any], identity: CallIdentity) -> dict[str, Any]:
+        """Return ``arguments`` with the digests of those that are secret in their place."""
+        secret = self.info.secret
+        return {
+            name: identity.digests[name] if name in secret else value
+            for name, value in arguments.items()
+        }
 
     def dependencies(self, arguments: Mapping[str, Any]) -> Dependencies:
         """Return what the results depend on, with what occurs in ``arguments``."""

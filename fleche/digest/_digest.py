@@ -28,9 +28,15 @@ class Digest(str):
         if type(value) is cls:
             return value
         if not isinstance(value, str):
-            raise TypeError(f"a digest is made from a string, not from {type(value).__name__}")
+            raise TypeError(
+                f"a digest is made from a string, not from {type(value).__name__}; D('ab12...') "
+                "stands for what is stored, fleche.digest(value) is the digest of a value"
+            )
         if problem := find_problem(value):
-            raise ValueError(f"{value[:80]!r} is not a digest: {problem}")
+            raise ValueError(
+                f"{value[:80]!r} is not a digest: {problem} (the digest of a value: "
+                "fleche.digest(value))"
+            )
         return str.__new__(cls, value)
 
     @property

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-from ._markers import CONTENT, IGNORED, REQUIRED, UNORDERED, find_markers
+from ._markers import CONTENT, IGNORED, REQUIRED, SECRET, UNORDERED, find_markers
 from ._signature import OMITTED, entry_of, find_signatures, unwrap_partial
 from ._unbind import find_kind, unbind
 
@@ -32,6 +32,7 @@ class FunctionInfo:
             the wrapper may then accept a call that does not fit it.
         unordered: parameters in which the order of dicts does not count.
         content: parameters whose paths count by what the files hold.
+        secret: parameters whose values are stored and shown nowhere.
     """
 
     function: Callable[..., Any]
@@ -43,6 +44,7 @@ class FunctionInfo:
     borrowed: bool = False
     unordered: frozenset[str] = frozenset()
     content: frozenset[str] = frozenset()
+    secret: frozenset[str] = frozenset()
 
     @property
     def is_main(self) -> bool:
@@ -213,6 +215,7 @@ def inspect_function(
         borrowed=borrowed,
         unordered=marked[UNORDERED],
         content=marked[CONTENT],
+        secret=marked[SECRET],
     )
 
 

@@ -15,11 +15,13 @@ __all__ = [
     "CONTENT",
     "IGNORED",
     "REQUIRED",
+    "SECRET",
     "UNORDERED",
     "Content",
     "Ignored",
     "Marker",
     "Required",
+    "Secret",
     "Unordered",
     "find_markers",
 ]
@@ -38,6 +40,7 @@ IGNORED = Marker("Ignored")
 REQUIRED = Marker("Required")
 UNORDERED = Marker("Unordered")
 CONTENT = Marker("Content")
+SECRET = Marker("Secret")
 
 Ignored = Annotated[T, IGNORED]
 """``Ignored[T]`` is ``T`` to a type checker; fleche leaves the parameter out of the key."""
@@ -59,13 +62,21 @@ argument is a path, as an object or as text, or a list, tuple, set, dict or data
 the marker may stand inside as well: ``list[Content[Path]]``.
 """
 
+Secret = Annotated[T, SECRET]
+"""``Secret[T]`` is ``T`` to a type checker; the value of the argument is stored and shown nowhere.
+
+It is part of the key by its digest, which the record holds: one who guesses the value can tell that
+the guess is right. To leave it out of the key as well, mark the parameter as ``Ignored``.
+"""
+
 VARIABLE = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
-MARKERS = {marker.name: marker for marker in (IGNORED, REQUIRED, UNORDERED, CONTENT)}
+MARKERS = {marker.name: marker for marker in (IGNORED, REQUIRED, UNORDERED, CONTENT, SECRET)}
 GENERICS = {
     "Ignored": Ignored,
     "Required": Required,
     "Unordered": Unordered,
     "Content": Content,
+    "Secret": Secret,
 }
 
 

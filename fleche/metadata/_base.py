@@ -12,6 +12,8 @@ from fleche.errors import ConfigError
 if TYPE_CHECKING:
     from typing_extensions import Self
 
+    from fleche.call import Call
+
 __all__ = ["Collecting", "MetaData", "metadata_class", "metadata_names"]
 
 _classes: dict[str, type[MetaData]] = {}
@@ -42,10 +44,14 @@ class MetaData:
     Attributes:
         name: where the data appear in a record.
         function: in a copy that belongs to a call, the function that is called.
+        start_sees_call: whether :meth:`start` is written to be given the call.
+        finish_sees_call: whether :meth:`finish` is written to be given the call and its result.
     """
 
     name: ClassVar[str] = "metadata"
     function: Callable[..., Any] | None = None
+    start_sees_call: ClassVar[bool] = False
+    finish_sees_call: ClassVar[bool] = False
     _copied_by_parts: ClassVar[bool] = True
 
     def __init_subclass__(cls, **options: Any) -> None:
@@ -58,26 +64,45 @@ class MetaData:
                 f'rename the metadata {cls.__qualname__}, or give it a name = "..."'
             )
         _classes[cls.name] = cls
+        cls.start_sees_call = _parameters(cls.start) > 1
+        cls.finish_sees_call = _parameters(cls.finish) > 1
         cls._copied_by_parts = not any(
             name in vars(base) for base in cls.__mro__[:-1] for name in _COPYING
         )
 
     def start(self) -> None:
-        """Note what there is to note before the function runs."""
+        """Note what there is to note before the function runs.
+
+        One that is written ``start(self, call)`` is given the call, with its arguments.
+        """
 
     def finish(self) -> dict[str, Any]:
-        """Return the data: text, numbers, booleans, dates, ``None``, lists and dicts of these."""
+        """Return the data: text, numbers, booleans, dates, ``None``, lists and dicts of these.
+
+        One that is written ``finish(self, call, result)`` is given both. They are for looking at:
+        to change them changes what the function, or its caller, gets.
+        """
         raise NotImplementedError
 
-    def begin(self, function: Callable[..., Any] | None) -> Self:
-        """Return a copy for one call, started."""
+    def begin(
+        self, function: Callable[..., Any] | None, call: Callable[[], Call] | None = None
+    ) -> Self:
+        """Return a copy for one call, started.
+
+        Args:
+            function: the function that is called.
+            call: returns the call.
+        """
         if self._copied_by_parts:
             mine = self.__new__(type(self))
             vars(mine).update(vars(self))
         else:
             mine = copy.copy(self)
         mine.function = function
-        mine.start()
+        if self.start_sees_call and call is not None:
+            mine.start(call())  # type: ignore[call-arg]
+        else:
+            mine.start()
         return mine
 
     def __eq__(self, other: object) -> bool:
@@ -100,6 +125,7 @@ class Collecting:
         collectors: of several with one name the last counts, except that tags are put together.
         function: the function that is called.
         complain: is told of a collector that failed, and how.
+        call: returns the call, for collectors that want to see it.
     """
 
     def __init__(
@@ -107,24 +133,42 @@ class Collecting:
         collectors: Iterable[MetaData],
         function: Callable[..., Any] | None,
         complain: Callable[[str, Exception], None],
+        call: Callable[[], Call] | None = None,
     ) -> None:
         self._complain = complain
+        self._call = call
         self._started: list[MetaData] = []
         for collector in _distinct(collectors):
             try:
-                self._started.append(collector.begin(function))
+                self._started.append(collector.begin(function, call))
             except Exception as error:  # noqa: BLE001 (a user's code; it must not stop the function)
                 complain(collector.name, error)
 
-    def finish(self) -> dict[str, dict[str, Any]]:
-        """Return what was collected, by the name of the collector."""
+    def finish(self, result: Any = None) -> dict[str, dict[str, Any]]:
+        """Return what was collected, by the name of the collector.
+
+        Args:
+            result: what the function returned.
+        """
         found: dict[str, dict[str, Any]] = {}
         for collector in reversed(self._started):
             try:
-                found[collector.name] = plain_metadata(dict(collector.finish()), collector.name)
+                data = self._data_of(collector, result)
+                found[collector.name] = plain_metadata(dict(data), collector.name)
             except Exception as error:  # noqa: BLE001 (as in __init__)
                 self._complain(collector.name, error)
         return {name: found[name] for name in sorted(found) if found[name]}
+
+    def _data_of(self, collector: MetaData, result: Any) -> dict[str, Any]:
+        if collector.finish_sees_call and self._call is not None:
+            return collector.finish(self._call(), result)  # type: ignore[call-arg]
+        return collector.finish()
+
+
+def _parameters(method: Callable[..., Any]) -> int:
+    """Return how many parameters a method has, itself included."""
+    code = getattr(method, "__code__", None)
+    return 1 if code is None else code.co_argcount
 
 
 def _distinct(collectors: Iterable[MetaData]) -> list[MetaData]:
@@ -144,7 +188,8 @@ def metadata_names() -> list[str]:
 def metadata_class(name: str) -> type[MetaData]:
     """Return the collector of a name: ``"runtime"``, ``"environment"``, ``"git"``, ``"tags"``, ...
 
-    A user's own is known once its class is defined; ``"package.module:Class"`` imports it first.
+    Capitals do not matter, unless two names differ in them alone. A user's own is known once its
+    class is defined; ``"package.module:Class"`` imports it first.
 
     Raises:
         ConfigError: there is no such collector.
@@ -152,7 +197,7 @@ def metadata_class(name: str) -> type[MetaData]:
     if ":" in name:
         return _imported_class(name)
     try:
-        return _classes[name]
+        return _classes.get(name) or _classes[name.lower()]
     except KeyError:
         raise ConfigError(
             f"metadata {name!r} is not known; there are {', '.join(metadata_names())}. "

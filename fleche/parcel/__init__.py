@@ -1,6 +1,6 @@
 """Parcels: a value, serialized once, as the bytes that every layer keeps and carries."""
 
-from fleche.parcel._codecs import CODECS, zstd_available
+from fleche.parcel._codecs import CODECS, Compress, codec_of, zstd_available
 from fleche.parcel._definitions import born as born
 from fleche.parcel._definitions import cached_property as cached_property
 from fleche.parcel._definitions import class_apart as class_apart
@@ -74,6 +74,7 @@ __all__ = [
     "VERSION",
     "Buffer",
     "ClassName",
+    "Compress",
     "File",
     "FileBytes",
     "FileSource",
@@ -91,6 +92,7 @@ __all__ = [
     "allocate",
     "announces_file",
     "check_signature",
+    "codec_of",
     "explained",
     "hash_bytes",
     "inline",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 from fleche.errors import CorruptParcel, MissingExtra
 from fleche.parcel._source import Buffer
@@ -12,7 +12,7 @@ from fleche.parcel._source import Buffer
 if TYPE_CHECKING:
     from typing_extensions import Self
 
-__all__ = ["CODECS", "Decompressor", "compress", "zstd_available"]
+__all__ = ["CODECS", "Compress", "Decompressor", "codec_of", "compress", "zstd_available"]
 
 CODECS = ("zlib", "zstd")
 _SMALLEST = 128
@@ -28,6 +28,17 @@ def zstd_available() -> bool:
     except ImportError:
         return False
     return True
+
+
+Compress: TypeAlias = Literal["zlib", "zstd"] | bool | None
+"""How a storage is told to compress: ``True`` takes the best codec that there is."""
+
+
+def codec_of(compress: Compress) -> str | None:
+    """Return the codec that is meant, or ``None`` for none."""
+    if compress is True:
+        return "zstd" if zstd_available() else "zlib"
+    return compress or None
 
 
 def compress(codec: str, content: Buffer) -> tuple[str, Buffer]:

@@ -19,6 +19,8 @@ notebook, an event loop runs it.
 from fleche.state._active import (
     cache,
     collectors,
+    forced_cache,
+    forcing,
     holding,
     is_cache_set,
     meta,
@@ -35,6 +37,8 @@ __all__ = [
     "Setting",
     "cache",
     "collectors",
+    "forced_cache",
+    "forcing",
     "holding",
     "is_cache_set",
     "meta",

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 __all__ = [
     "cache",
     "collectors",
+    "forced_cache",
+    "forcing",
     "holding",
     "is_cache_set",
     "meta",
@@ -57,6 +59,8 @@ class _Configured:
         """Build a cache; the default one and the one of its name are the same object."""
         from fleche.config import default_cache_name, load_cache_config
 
+        if name is None and (forced := os.environ.get(VARIABLE)):
+            return _forced_by(forced)
         default = default_cache_name()
         twin = {None: default, default: None}.get(name, name)
         if twin != name and twin in self.caches:
@@ -85,7 +89,57 @@ class _Configured:
             each.close()
 
 
+VARIABLE = "FLECHE_CACHE"
+"""The environment variable that overrides what is set or configured: ``void``, ``memory``, the name
+of a cache in ``fleche.toml``, or the path of a directory."""
+
 _configured = _Configured()
+_forced: BaseCache | None = None
+
+
+def forced_cache() -> BaseCache | None:
+    """Return the cache that is used whatever is set, or ``None`` if there is none.
+
+    Raises:
+        ConfigError: the variable names no cache.
+    """
+    if _forced is not None:
+        return _forced
+    return _configured.cache() if os.environ.get(VARIABLE) else None
+
+
+def _forced_by(text: str) -> BaseCache:
+    """Return the cache that the variable names; the path of one has a separator or begins so."""
+    from fleche.errors import ConfigError
+
+    if os.sep in text or text.startswith(("~", ".")):
+        from fleche._util import expand_path
+
+        return open(expand_path(text))
+    if text == "default":
+        raise ConfigError(f"{VARIABLE}={text}: a cache by itself is wanted, not the default")
+    try:
+        return _configured.cache(text)
+    except ConfigError as error:
+        raise ConfigError(
+            f"{VARIABLE}={text}: {error} (a directory is written with a slash: ./{text})"
+        ) from error
+
+
+@contextmanager
+def forcing(which: BaseCache) -> Iterator[BaseCache]:
+    """Use a cache for a block whatever is set, in all threads: for tests of code that sets others.
+
+    It comes before the variable ``FLECHE_CACHE``.
+    """
+    global _forced  # noqa: PLW0603 (like the variable, it is one for the process)
+    before, _forced = _forced, which
+    back = _cache.set_everywhere(which)
+    try:
+        yield which
+    finally:
+        _forced = before
+        back()
 
 
 def named_cache(name: str | None = None) -> BaseCache:
@@ -127,15 +181,19 @@ def cache(
             again.
         stack: put it in front of the active cache: results are looked for in both and saved to it.
 
+    The environment variable ``FLECHE_CACHE`` overrides what is activated: ``void``, ``memory``, the
+    name of a cache in ``fleche.toml``, or the path of a directory.
+
     Raises:
         ConfigError: no cache has this name, or ``fleche.toml`` is broken.
         TypeError: ``which`` is something else.
     """
     if which is None:
         return _cache.get()
-    chosen = named_cache(which) if isinstance(which, str) else which
+    forced = forced_cache()
+    chosen = forced or (named_cache(which) if isinstance(which, str) else which)
     _check_is_cache(chosen)
-    if stack:
+    if stack and forced is None:
         from fleche.caches import CacheStack
 
         chosen = CacheStack((chosen, _cache.get()))

@@ -63,6 +63,18 @@ class Variable(Generic[T]):
 
         return back
 
+    def set_everywhere(self, value: T) -> Callable[[], None]:
+        """Set for the process and for this context; return the way back."""
+        process, own = self._process, self._own.get()
+        self._process = value
+        self._own.set(UNSET)
+
+        def back() -> None:
+            self._process = process
+            self._own.set(own)
+
+        return back
+
     def clear(self) -> None:
         """Forget what was set for the process and for this context."""
         self._process = UNSET

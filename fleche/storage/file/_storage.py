@@ -13,7 +13,7 @@ from fleche._util import batched, expand_path, override
 from fleche.call import CallEntry, QueryCall, decode_entry, encode_entry
 from fleche.digest import Address
 from fleche.errors import ParcelError, StorageError
-from fleche.parcel import Buffer, MemorySource, Packing, Parcel
+from fleche.parcel import Buffer, Compress, MemorySource, Packing, Parcel, codec_of
 from fleche.storage._base import (
     BufferRefs,
     CallStorage,
@@ -57,7 +57,7 @@ class FileOptions(msgspec.Struct, kw_only=True, forbid_unknown_fields=True, omit
     """
 
     root: str
-    compress: Literal["zlib", "zstd"] | None = None
+    compress: Compress = None
     secret_key: str | list[str] | None = None
     mmap: bool = False
     durable: bool = False
@@ -108,7 +108,7 @@ class _Configured(FileEntries[T], Generic[T]):
         root: the directory, ``~`` and environment variables expanded; made when the first entry is
             put.
         serializer: ``"cloudpickle"``, ``"pickle"`` or ``"dill"``.
-        compress: ``"zlib"`` or ``"zstd"``.
+        compress: ``"zlib"``, ``"zstd"``, or ``True`` for the best that is installed.
         secret_key: secrets: the first signs, all are accepted, and an entry that none of them
             signed is refused. By default those of ``FLECHE_SECRET_KEY``, if there are any.
         mmap: load the large buffers of a value when they are touched.
@@ -123,7 +123,7 @@ class _Configured(FileEntries[T], Generic[T]):
         root: str | os.PathLike[str],
         serializer: str = "cloudpickle",
         *,
-        compress: Literal["zlib", "zstd"] | None = None,
+        compress: Compress = None,
         secret_key: str | list[str] | None = None,
         mmap: bool = False,
         durable: bool = False,
@@ -134,7 +134,7 @@ class _Configured(FileEntries[T], Generic[T]):
         )
         self._serializer = serializer
         self._packing = Packing(
-            serializer, compress, keys_of(secret_key), os.path.join(path, "files")
+            serializer, codec_of(compress), keys_of(secret_key), os.path.join(path, "files")
         )
         super().__init__(Files(path, SUFFIXES[self._kind], durable=durable))
 

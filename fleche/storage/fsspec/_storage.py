@@ -17,7 +17,7 @@ from fleche._util import batched, expand_path, override
 from fleche.call import CallEntry, QueryCall, decode_entry, encode_entry
 from fleche.digest import Address
 from fleche.errors import ParcelError, StorageError
-from fleche.parcel import MemorySource, Packing, Parcel, length_of
+from fleche.parcel import Compress, MemorySource, Packing, Parcel, codec_of, length_of
 from fleche.storage._base import (
     BufferRefs,
     CallStorage,
@@ -75,7 +75,7 @@ class FsspecOptions(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     url: str
     options: dict[str, Any] = {}
     serializer: Literal["cloudpickle", "pickle", "dill"] = "cloudpickle"
-    compress: Literal["zlib", "zstd"] | None = None
+    compress: Compress = None
     secret_key: str | list[str] | None = None
 
 
@@ -86,7 +86,7 @@ class FsspecStorage(Storage[T], Generic[T]):
         url: what fsspec calls one, or the path of a directory.
         options: what the filesystem takes: ``key``, ``secret``, ``endpoint_url``, ``anon``, ...
         serializer: ``"cloudpickle"``, ``"pickle"`` or ``"dill"``.
-        compress: ``"zlib"`` or ``"zstd"``.
+        compress: ``"zlib"``, ``"zstd"``, or ``True`` for the best that is installed.
         secret_key: secrets: the first signs, all are accepted, and an entry that none of them
             signed is refused. By default those of ``FLECHE_SECRET_KEY``, if there are any.
 
@@ -104,7 +104,7 @@ class FsspecStorage(Storage[T], Generic[T]):
         options: Mapping[str, Any] | None = None,
         *,
         serializer: Literal["cloudpickle", "pickle", "dill"] = "cloudpickle",
-        compress: Literal["zlib", "zstd"] | None = None,
+        compress: Compress = None,
         secret_key: str | list[str] | None = None,
     ) -> None:
         self._connection = Connection(url, options or {})
@@ -115,7 +115,7 @@ class FsspecStorage(Storage[T], Generic[T]):
             compress=compress,
             secret_key=secret_key,
         )
-        self.packing = Packing(serializer, compress, keys_of(secret_key))
+        self.packing = Packing(serializer, codec_of(compress), keys_of(secret_key))
         stays = self._connection.traits.persistent
         self.capabilities = Capabilities(persistent=stays, shared=stays)
         self._objects = self._make_objects()

@@ -29,7 +29,9 @@ _SUFFIX = ".h5"
 _SMALL = 1 << 26
 """Up to this size, a file is put together, and read, in memory."""
 
-Compress: TypeAlias = Literal["gzip", "lzf"] | Annotated[int, msgspec.Meta(ge=0, le=9)] | None
+Compress: TypeAlias = (
+    Literal["gzip", "lzf"] | Annotated[int, msgspec.Meta(ge=0, le=9)] | bool | None
+)
 
 
 class Hdf5Options(msgspec.Struct, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
@@ -55,7 +57,7 @@ class ValueHdf5(FileEntries[Parcel], ValueStorage):
     Args:
         root: the directory, ``~`` and environment variables expanded; made when the first value is
             put.
-        compress: ``"gzip"``, a level of it from 0 to 9, or ``"lzf"``.
+        compress: ``"gzip"`` (or ``True``), a level of it from 0 to 9, or ``"lzf"``.
 
     Raises:
         ValueError: there is no such compression.
@@ -229,7 +231,9 @@ def _on_disk(item: tuple[str, Parcel]) -> tuple[str, Parcel]:
 
 def _filters(compress: Compress) -> dict[str, Any]:
     """Return what ``create_dataset`` is told; HDF5 itself chooses the chunks."""
-    if compress is None:
+    if compress is True:
+        compress = "gzip"
+    if compress is None or compress is False:
         return {}
     return {"compression": compress, "shuffle": True, "chunks": True}
 

@@ -18,14 +18,14 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import msgspec
 
 from fleche._util import batched, expand_path, override
 from fleche.digest import Address
 from fleche.errors import ParcelError, StorageError
-from fleche.parcel import Parcel
+from fleche.parcel import Compress, Parcel
 from fleche.storage._base import (
     BufferRefs,
     CallStorage,
@@ -79,7 +79,7 @@ class LocalOptions(msgspec.Struct, kw_only=True, forbid_unknown_fields=True, omi
     """
 
     root: str
-    compress: Literal["zlib", "zstd"] | None = None
+    compress: Compress = None
     secret_key: str | list[str] | None = None
     mmap: bool = False
     durable: bool = False
