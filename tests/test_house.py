@@ -35,7 +35,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("state",),
     ("decorator",),
     ("executor", "comparison", "exchange", "doctor"),
-    ("testing", "report"),
+    ("testing", "report", "browse"),
     ("cli",),
     ("", "__main__"),
 )
