@@ -35,7 +35,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("state",),
     ("decorator",),
     ("executor", "comparison", "exchange", "doctor"),
-    ("testing", "report", "pytest_plugin"),
+    ("testing", "report", "browse", "pytest_plugin"),
     ("cli",),
     ("", "__main__"),
 )
