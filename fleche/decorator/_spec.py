@@ -295,6 +295,10 @@ class FunctionSpec:
             arguments, buffers, unordered=self.info.unordered, content=self.info.content
         )
         seconds = thread_time() - began
+        if self.info.secret and buffers.paths:  # no record is to show these
+            met = self._meet({name: arguments.get(name) for name in self.info.secret})
+            for path in met.paths:
+                buffers.paths.pop(path, None)
         closure, code = self._look_at_code(buffers)
         key = call_key(arguments=digests, code=code if self.counts_code else None, **self._fixed)
         return CallIdentity(key, digests, code, closure, buffers, seconds)
