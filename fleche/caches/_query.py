@@ -473,4 +473,6 @@ def _rank(value: Any) -> tuple[int, Any]:
 
 
 def _when(call: LazyCall) -> datetime:
+    from fleche.caches._table import started
+
     return started(call.record) or _DAWN

@@ -6,7 +6,6 @@ A table is made of what the records say; no value is loaded for it.
 from __future__ import annotations
 
 import math
-import shutil
 import unicodedata
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -257,9 +256,11 @@ class Table:
         dispensable = [column for column in _DISPENSABLE if column in columns]
         if "result" in columns and all(line["result"][:1] in ("<", "") for line in lines):
             dispensable.insert(0, dispensable.pop())  # digests alone tell a person little
+        from shutil import get_terminal_size
+
         if self._columns is not None:
             dispensable = []
-        available = width or shutil.get_terminal_size().columns
+        available = width or get_terminal_size().columns
         alike = [
             column
             for column in ("version", *dispensable)
