@@ -11,23 +11,23 @@ stores the record, so that at every moment one of the two speaks for the argumen
 from __future__ import annotations
 
 import logging
-import secrets
+import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import msgspec
+from msgspec import UNSET
 
 from fleche._util import warn_caller
 from fleche.caches._backend import INLINE, CacheBackend
 from fleche.call import (
-    MISSING,
     SMALL,
-    Call,
     CallEntry,
     CallRecord,
     ValueRef,
+    as_literal,
+    plain_metadata,
     refer,
     summarize,
 )
@@ -35,6 +35,7 @@ from fleche.digest import (
     Address,
     BufferDigests,
     Digest,
+    digest,
     digest_with_buffers,
     find_difference,
 )
@@ -60,7 +61,25 @@ _LONG = 64 << 20
 _WORTH_ASKING = 1 << 16
 """What has been sent before is asked for again, instead of sent again, if it has more bytes."""
 
-_kept: dict[int, int] = {}  # bytes by the id of the pending call; single operations need no lock
+
+class _Kept:
+    """Bytes that are kept in memory, until they are released or this object is gone."""
+
+    sizes: ClassVar[dict[int, int]] = {}  # single operations need no lock
+
+    def __init__(self, size: int) -> None:
+        self.sizes[id(self)] = size
+
+    @classmethod
+    def total(cls) -> int:
+        return sum(list(cls.sizes.values()))
+
+    def release(self) -> None:
+        """Count no more. Idempotent."""
+        self.sizes.pop(id(self), None)
+
+    def __del__(self) -> None:
+        self.release()
 
 
 _checked: set[type] = set()
@@ -241,7 +260,7 @@ class Pin:
 
     def __init__(self, name: str, addresses: Iterable[Address]) -> None:
         """Pin what is, or will be, under ``addresses``; ``name`` says for what."""
-        self.key = Digest(secrets.token_hex(32))
+        self.key = Digest(os.urandom(32).hex())
         self.record = CallRecord(
             name=name,
             arguments={
@@ -266,46 +285,62 @@ class PendingCall:
         record: the record so far.
     """
 
-    def __init__(self, cache: BaseCache, call: Call, *, begins: bool = True) -> None:
-        """Digest and pack the arguments of ``call`` for ``cache``.
+    def __init__(
+        self,
+        cache: BaseCache,
+        key: Digest,
+        record: CallRecord,
+        arguments: Mapping[str, Any],
+        buffers: BufferDigests,
+        *,
+        begins: bool = True,
+    ) -> None:
+        """Pack arguments for ``cache``.
 
         Args:
             cache: where the call will be stored.
-            call: its result does not count.
+            key: of the call.
+            record: what is known of it: all but the result and what is collected.
+            arguments: the values that the record refers to.
+            buffers: the digests of the large buffers in them.
             begins: its function is about to run, and may change the arguments.
         """
-        buffers = BufferDigests()
-        record = replace(call, result=MISSING).to_record(buffers)
-        self.key = record.key
-        cache.check_writable("save")
+        self.key = key
         self._cache = cache
         self._pin: Pin | None = None
         self._is_over = False
-        self._parts = _Parts(cache.packing, whole=cache.backend.opens_parcels)
-        arguments = dict(record.arguments)
-        for name, value in call.arguments.items():
-            if self._needs_parcel(arguments[name], value):
-                arguments[name] = self._pack(call, name, value, arguments[name], buffers)
-        self.record = record.replace(arguments=arguments)
-        cache.backend.check_accepts(self.key, self.record)
-        if begins and self._parts.mains:
-            self._set_aside()
+        self._parts: _Parts | None = None
+        self._kept: _Kept | None = None
+        backend = cache.backend
+        self._signs = bool(backend.packing.keys)
+        packed: dict[str, ValueRef] = {}
+        for name, ref in record.arguments.items():
+            if ref.literal is UNSET or self._signs:
+                value = arguments[name]
+                if not isinstance(value, Digest):
+                    if not packed:
+                        backend.check_writable("save")
+                    packed[name] = self._pack(record, name, value, ref, buffers)
+        self.record = record
+        if packed:
+            self.record = record.replace(arguments={**record.arguments, **packed})
+        backend.check_accepts(key, self.record)
+        if begins and packed:
+            self._set_aside(self._pack_parts())
 
-    def _needs_parcel(self, ref: ValueRef, value: Any) -> bool:
-        """Return whether a value is more than its record says.
-
-        Where values are signed, so are literals: a record may come from elsewhere.
-        """
-        if isinstance(value, Digest):
-            return False
-        return not ref.is_literal or bool(self._cache.packing.keys)
+    def _pack_parts(self) -> _Parts:
+        """Return where parcels are put together."""
+        if self._parts is None:
+            backend = self._cache.backend
+            self._parts = _Parts(backend.packing, whole=backend.opens_parcels)
+        return self._parts
 
     def _pack(
-        self, call: Call, name: str, value: Any, ref: ValueRef, buffers: BufferDigests
+        self, call: CallRecord, name: str, value: Any, ref: ValueRef, buffers: BufferDigests
     ) -> ValueRef:
         """Pack an argument; one that cannot be packed is left out, which is said once."""
         try:
-            return self._parts.add(value, ref, buffers)
+            return self._pack_parts().add(value, ref, buffers)
         except (FlecheError, MemoryError):
             raise
         except Exception as error:  # noqa: BLE001 (whatever the pickling of an object raises)
@@ -318,15 +353,15 @@ class PendingCall:
                 )
             return ref
 
-    def _set_aside(self) -> None:
+    def _set_aside(self, parts: _Parts) -> None:
         """Keep the bytes of the arguments, or store them first if that would be too many."""
-        size = self._parts.size
-        if size <= KEPT_CALL and sum(list(_kept.values())) + size <= KEPT_PROCESS:
-            _kept[id(self)] = size
-            self._parts.freeze()
+        size = parts.size
+        if size <= KEPT_CALL and _Kept.total() + size <= KEPT_PROCESS:
+            self._kept = _Kept(size)
+            parts.freeze()
             return
-        large = self._parts.take_large()
-        self._parts.freeze()
+        large = parts.take_large()
+        parts.freeze()
         pin = Pin(self.record.name, large.addresses())
         self._cache.backend.save(pin.entries)
         self._pin = pin
@@ -358,58 +393,66 @@ class PendingCall:
             StorageError: it could not be stored.
             RuntimeError: the call has been committed or abandoned already.
         """
+        if metadata is not None:
+            fields["metadata"] = plain_metadata(metadata)
+        self.store(result, states or {}, fields)
+        return self.key
+
+    def store(self, result: Any, states: Mapping[str, Any], fields: Mapping[str, Any]) -> None:
+        """Do the same.
+
+        Args:
+            result: what the function returned.
+            states: what the call left its mutable arguments in.
+            fields: further fields of the record, the metadata among them as plain data.
+        """
         if self._is_over:
             raise RuntimeError(
                 f"{self.record.name} {self.key[:12]}: a pending call is committed once, and this "
                 "one was committed or abandoned already; prepare() another"
             )
         try:
-            return self._commit(result, metadata, states or {}, fields)
+            self._store(result, states, fields)
         finally:
             self.abandon()
 
-    def _commit(
-        self,
-        result: Any,
-        metadata: Mapping[str, Any] | None,
-        states: Mapping[str, Any],
-        fields: Mapping[str, Any],
-    ) -> str:
-        found = self._pack_value(result)
-        record = self.record.replace(
-            result=found,
-            states={name: self._pack_value(value) for name, value in states.items()},
-            **fields,
-        )
-        if metadata is not None:
-            record = record.with_metadata(metadata)
-        inline = self._parts.take_small([found.address])
+    def _store(self, result: Any, states: Mapping[str, Any], fields: Mapping[str, Any]) -> None:
+        changes = dict(fields)
+        changes["result"] = found = self._pack_value(result)
+        if states:
+            changes["states"] = {name: self._pack_value(each) for name, each in states.items()}
+        record, parts = self.record.replace(**changes), self._parts
         pin, self._pin = self._pin, None
+        unpin = (pin.key,) if pin else ()
         try:
-            _store(
-                self._cache,
-                self._parts,
-                {self.key: CallEntry(record, inline)},
-                unpin=[pin.key] if pin else [],
-            )
+            if parts is None:  # the record says it all
+                self._cache.backend.save({self.key: CallEntry(record)}, unpin=unpin)
+                return
+            inline = parts.take_small([found.address])
+            _store(self._cache, parts, {self.key: CallEntry(record, inline)}, unpin)
         except BaseException:
             self._pin = pin
             raise
         self._cache.sender.note_mended(inline)
-        return self.key
 
     def _pack_value(self, value: Any) -> ValueRef:
+        # Where values are signed, so are literals: a record may come from elsewhere.
+        literal = UNSET if self._signs else as_literal(value)
+        if literal is not UNSET:
+            return ValueRef(str(digest(value)), literal=literal)
         found, buffers = digest_with_buffers(value)
         ref = refer(found, value)
-        if not self._needs_parcel(ref, value):
+        if isinstance(value, Digest):
             return ref
-        return self._parts.add(value, ref, buffers)
+        return self._pack_parts().add(value, ref, buffers)
 
     def abandon(self) -> None:
         """Give the call up (its function raised); nothing of it is listed. Idempotent."""
         self._is_over = True
-        _kept.pop(id(self), None)
-        self._unpin()
+        if self._kept is not None:
+            self._kept.release()
+        if self._pin is not None:
+            self._unpin()
 
     def _unpin(self) -> None:
         pin, self._pin = self._pin, None
@@ -419,9 +462,6 @@ class PendingCall:
             self._cache.backend.save({}, unpin=[pin.key])
         except FlecheError as error:
             log.warning("pin %s stays until it is too old: %s", pin.key[:12], error)
-
-    def __del__(self) -> None:
-        _kept.pop(id(self), None)
 
 
 def save_value(cache: BaseCache, value: Any) -> Digest:

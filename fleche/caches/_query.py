@@ -8,13 +8,15 @@ from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import closing
 from datetime import datetime, timezone
 from operator import attrgetter
-from typing import Any, Protocol, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, TypeVar
 
 import msgspec
 
-from fleche.caches._table import Table, started
 from fleche.call import LazyCall
 from fleche.digest import Digest
+
+if TYPE_CHECKING:
+    from fleche.caches._table import Table
 
 __all__ = ["Key", "QueryIterator", "Source"]
 
@@ -151,6 +153,8 @@ class QueryIterator:
         return self._extreme(min)
 
     def _extreme(self, choose: Callable[..., LazyCall | None]) -> LazyCall:
+        from fleche.caches._table import started
+
         dated = self.filter(lambda call: started(call.record) is not None)
         found = choose(dated, key=_when, default=None)
         return self.first() if found is None else found
@@ -259,6 +263,8 @@ class QueryIterator:
 
     def table(self) -> Table:
         """Return the calls as a table for people, without loading a value."""
+        from fleche.caches._table import Table
+
         return Table(self, self._cache.backend.shrink if self._cache is not None else None)
 
     def _bound(self) -> Source:
@@ -313,4 +319,6 @@ def _rank(value: Any) -> tuple[int, Any]:
 
 
 def _when(call: LazyCall) -> datetime:
+    from fleche.caches._table import started
+
     return started(call.record) or _DAWN

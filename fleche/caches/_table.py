@@ -5,9 +5,7 @@ A table is made of what the records say; no value is loaded for it.
 
 from __future__ import annotations
 
-import html
 import math
-import shutil
 import unicodedata
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -167,7 +165,9 @@ class Table:
         dispensable = [column for column in _DISPENSABLE if column in columns]
         if "result" in columns and all(line["result"][:1] in ("<", "") for line in lines):
             dispensable.insert(0, dispensable.pop())  # digests alone tell a person little
-        widths = _fit(wanted, width or shutil.get_terminal_size().columns, dispensable)
+        from shutil import get_terminal_size
+
+        widths = _fit(wanted, width or get_terminal_size().columns, dispensable)
         head = {column: column for column in widths}
         rule = {column: "-" * width for column, width in widths.items()}
         return "\n".join(_line(cells, widths) for cells in (head, rule, *lines))
@@ -175,12 +175,12 @@ class Table:
     def _repr_html_(self) -> str:
         if not self.rows:
             return "<p>no calls</p>"
+        from html import escape
+
         columns, lines = self._cells()
         head = "".join(f"<th>{column}</th>" for column in columns)
         body = "".join(
-            "<tr>"
-            + "".join(f"<td>{html.escape(line[column])}</td>" for column in columns)
-            + "</tr>"
+            "<tr>" + "".join(f"<td>{escape(line[column])}</td>" for column in columns) + "</tr>"
             for line in lines
         )
         return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"

@@ -19,6 +19,7 @@ from fleche.call._record import (
     as_plain,
     decode_record,
     encode_record,
+    legible_text,
     plain_metadata,
     plain_version,
 )
@@ -49,6 +50,7 @@ __all__ = [
     "decode_record",
     "encode_entry",
     "encode_record",
+    "legible_text",
     "like",
     "one_of",
     "plain_metadata",

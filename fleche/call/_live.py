@@ -112,10 +112,11 @@ class Call:
 
 
 def refer(found: Digest, value: Any) -> ValueRef:
-    """Return the reference to ``value``, whose digest is ``found``, before its parcel is stored."""
-    if isinstance(value, Digest):
-        return ValueRef(found)
-    return ValueRef(found, literal=as_literal(value))
+    """Return the reference to ``value``, whose digest is ``found``, before its parcel is stored.
+
+    A :class:`Digest`, and :data:`MISSING`, are no literals.
+    """
+    return ValueRef(str(found), literal=as_literal(value))
 
 
 class Opener(Protocol):
@@ -253,14 +254,15 @@ class LazyCall:
             KeyError: the value has been evicted.
             ParcelError: the value is damaged, not trusted, or cannot be made here.
         """
-        if "result" in self._opened:
-            return self._opened["result"]
-        ref = self.record.result
+        opened = self._opened
+        if "result" in opened:
+            return opened["result"]
+        ref = self.entry.record.result
         if ref is None:
             raise KeyError(self.key)
         # Without a lock, which a forked child could inherit closed. Of two threads that open it at
         # the same time, both get what one of them has made.
-        return self._opened.setdefault("result", self._cache.open_ref(ref, self.entry))
+        return opened.setdefault("result", self._cache.open_ref(ref, self.entry))
 
     def load(self) -> Call:
         """Return the live call, with all its values loaded."""

@@ -47,6 +47,7 @@ class MetaData:
     name: ClassVar[str] = "metadata"
     function: Callable[..., Any] | None = None
     _copied_by_parts: ClassVar[bool] = True
+    _is_plain: ClassVar[bool] = False  # whether the data are plain already, and nobody else's
 
     def __init_subclass__(cls, **options: Any) -> None:
         super().__init_subclass__(**options)
@@ -58,6 +59,8 @@ class MetaData:
                 f'rename the metadata {cls.__qualname__}, or give it a name = "..."'
             )
         _classes[cls.name] = cls
+        if "_is_plain" not in vars(cls):
+            cls._is_plain = False  # what a subclass returns is its own affair
         cls._copied_by_parts = not any(
             name in vars(base) for base in cls.__mro__[:-1] for name in _COPYING
         )
@@ -121,10 +124,14 @@ class Collecting:
         found: dict[str, dict[str, Any]] = {}
         for collector in reversed(self._started):
             try:
-                found[collector.name] = plain_metadata(dict(collector.finish()), collector.name)
+                data = collector.finish()
+                if not collector._is_plain:  # noqa: SLF001 (of this very package)
+                    data = plain_metadata(dict(data), collector.name)
+                if data:
+                    found[collector.name] = data
             except Exception as error:  # noqa: BLE001 (as in __init__)
                 self._complain(collector.name, error)
-        return {name: found[name] for name in sorted(found) if found[name]}
+        return dict(sorted(found.items()))
 
 
 def _distinct(collectors: Iterable[MetaData]) -> list[MetaData]:

@@ -8,6 +8,7 @@ import time
 from datetime import datetime, timezone
 from typing import Any
 
+from fleche.call import legible_text
 from fleche.metadata._base import MetaData
 
 __all__ = ["Runtime", "Tags"]
@@ -20,6 +21,8 @@ class Runtime(MetaData):
     wall), ``cpu_seconds`` (of all threads of the process, so that other work at the same time
     counts too), ``host``, ``user`` and ``pid``.
     """
+
+    _is_plain = True
 
     def start(self) -> None:
         """Read the clocks."""
@@ -54,14 +57,14 @@ def _whole_second(seconds: int) -> str:
 
 @functools.cache
 def _host() -> str:
-    return os.uname().nodename
+    return legible_text(os.uname().nodename)
 
 
 @functools.cache
 def _user() -> str:
     for variable in ("LOGNAME", "USER"):
         if name := os.environ.get(variable):
-            return name
+            return legible_text(name)
     import pwd
 
     try:

@@ -17,6 +17,7 @@ notebook, an event loop runs it.
 """
 
 from fleche.state._active import (
+    active_cache,
     cache,
     collectors,
     holding,
@@ -32,6 +33,7 @@ from fleche.state._variable import Setting
 
 __all__ = [
     "Setting",
+    "active_cache",
     "cache",
     "collectors",
     "holding",
