@@ -1,57 +1,66 @@
-"""Caches: where calls and their values are kept and found again."""
+"""Caches: where calls and their values are kept and found again.
 
-from fleche.caches._backend import (
-    INLINE,
-    MOST_EXPANDED,
-    CacheBackend,
-    LayerPolicy,
-    OnError,
-    Progress,
-    split_entry,
-)
-from fleche.caches._base import BaseCache
-from fleche.caches._batch import BatchCache
-from fleche.caches._limited import (
-    Candidate,
-    Eviction,
-    SizeLimitedCache,
-    least_recently_used,
-)
-from fleche.caches._local import Cache, Local, LocalBackend, LocalStore
-from fleche.caches._pending import PendingCall, Pin
-from fleche.caches._pool import CachePool
-from fleche.caches._progress import Reported, ShowProgress
-from fleche.caches._query import QueryIterator
-from fleche.caches._room import free_bytes
-from fleche.caches._stack import CacheStack
-from fleche.caches._table import Described, Row, Table, started
-from fleche.caches._views import (
-    CacheView,
-    FilteredCache,
-    ReadOnlyCache,
-    RefreshingCache,
-    ViewBackend,
-)
-from fleche.caches.maintenance import (
-    GRACE,
-    PIN_AGE,
-    CallSize,
-    DiskUsage,
-    DiskUsageReport,
-    Gc,
-    GcReport,
-    Measure,
-    NoteUsage,
-    ReadUsage,
-    Report,
-    StatsReport,
-    SyncReport,
-    Task,
-    UsageReport,
-    Verify,
-    VerifyReport,
-)
-from fleche.errors import AmbiguousDigestError, Rejected
+The modules are imported when something of them is asked for: a hit needs few of them.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from fleche.caches._backend import (
+        INLINE,
+        MOST_EXPANDED,
+        CacheBackend,
+        LayerPolicy,
+        OnError,
+        Progress,
+        split_entry,
+    )
+    from fleche.caches._base import BaseCache
+    from fleche.caches._batch import BatchCache
+    from fleche.caches._limited import (
+        Candidate,
+        Eviction,
+        SizeLimitedCache,
+        least_recently_used,
+    )
+    from fleche.caches._local import Cache, Local, LocalBackend, LocalStore
+    from fleche.caches._pending import PendingCall, Pin
+    from fleche.caches._pool import CachePool
+    from fleche.caches._progress import Reported, ShowProgress
+    from fleche.caches._query import QueryIterator
+    from fleche.caches._room import free_bytes
+    from fleche.caches._stack import CacheStack
+    from fleche.caches._table import Described, Row, Table, started
+    from fleche.caches._views import (
+        CacheView,
+        FilteredCache,
+        ReadOnlyCache,
+        RefreshingCache,
+        ViewBackend,
+    )
+    from fleche.caches.maintenance import (
+        GRACE,
+        PIN_AGE,
+        CallSize,
+        DiskUsage,
+        DiskUsageReport,
+        Gc,
+        GcReport,
+        Measure,
+        NoteUsage,
+        ReadUsage,
+        Report,
+        StatsReport,
+        SyncReport,
+        Task,
+        UsageReport,
+        Verify,
+        VerifyReport,
+    )
+    from fleche.errors import AmbiguousDigestError, Rejected
 
 __all__ = [
     "GRACE",
@@ -108,3 +117,87 @@ __all__ = [
     "split_entry",
     "started",
 ]
+
+_HOMES = {
+    "fleche.caches._backend": (
+        "INLINE",
+        "MOST_EXPANDED",
+        "CacheBackend",
+        "LayerPolicy",
+        "OnError",
+        "Progress",
+        "split_entry",
+    ),
+    "fleche.caches._base": ("BaseCache",),
+    "fleche.caches._batch": ("BatchCache",),
+    "fleche.caches._limited": (
+        "Candidate",
+        "Eviction",
+        "SizeLimitedCache",
+        "least_recently_used",
+    ),
+    "fleche.caches._local": (
+        "Cache",
+        "Local",
+        "LocalBackend",
+        "LocalStore",
+    ),
+    "fleche.caches._pending": (
+        "PendingCall",
+        "Pin",
+    ),
+    "fleche.caches._pool": ("CachePool",),
+    "fleche.caches._progress": ("Reported", "ShowProgress"),
+    "fleche.caches._room": ("free_bytes",),
+    "fleche.caches._query": ("QueryIterator",),
+    "fleche.caches._stack": ("CacheStack",),
+    "fleche.caches._table": (
+        "Described",
+        "Row",
+        "Table",
+        "started",
+    ),
+    "fleche.caches._views": (
+        "CacheView",
+        "FilteredCache",
+        "ReadOnlyCache",
+        "RefreshingCache",
+        "ViewBackend",
+    ),
+    "fleche.caches.maintenance": (
+        "GRACE",
+        "PIN_AGE",
+        "Gc",
+        "GcReport",
+        "Measure",
+        "Report",
+        "StatsReport",
+        "SyncReport",
+        "Task",
+        "Verify",
+        "VerifyReport",
+        "CallSize",
+        "DiskUsage",
+        "DiskUsageReport",
+        "NoteUsage",
+        "ReadUsage",
+        "UsageReport",
+    ),
+    "fleche.errors": (
+        "AmbiguousDigestError",
+        "Rejected",
+    ),
+}
+_HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME_OF:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    found = getattr(import_module(_HOME_OF[name]), name)
+    globals()[name] = found
+    return found
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import Callable, Hashable, Iterable, Iterator
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
+from dataclasses import replace
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
+
+from msgspec import UNSET
 
 from fleche._html import grid
 from fleche.caches._backend import CacheBackend, LayerPolicy
@@ -14,7 +17,6 @@ from fleche.caches._copying import check_is_cache, combined, sync_calls, transfe
 from fleche.caches._pending import PendingCall, Sender, save_value
 from fleche.caches._progress import ShowProgress, watching
 from fleche.caches._query import QueryIterator
-from fleche.caches._table import Table
 from fleche.caches._usage import UsageCounter
 from fleche.caches.maintenance import (
     GRACE,
@@ -31,14 +33,16 @@ from fleche.caches.maintenance import (
     Verify,
     VerifyReport,
 )
-from fleche.call import MISSING, Call, CallEntry, LazyCall, QueryCall, ValueRef
-from fleche.digest import Address, Digest
+from fleche.call import MISSING, Call, CallEntry, CallRecord, LazyCall, QueryCall, ValueRef
+from fleche.digest import Address, BufferDigests, Digest
 from fleche.errors import AmbiguousDigestError, CorruptParcel, ParcelError, SignatureError
 from fleche.parcel import Packing, Parcel
 from fleche.storage import Capabilities, LockTable, Usage, merge_usage
 
 if TYPE_CHECKING:
     from typing_extensions import Self
+
+    from fleche.caches._table import Table
 
 __all__ = ["BaseCache"]
 
@@ -80,7 +84,7 @@ class BaseCache:
         """
         if call.result is MISSING:
             raise ValueError(f"{call.name}: a call without a result cannot be saved")
-        return PendingCall(self, call, begins=False).commit(call.result)
+        return self._begin(call, begins=False).commit(call.result)
 
     def prepare(self, call: Call) -> PendingCall:
         """Digest the arguments of a call that is about to run, and pack them.
@@ -94,7 +98,32 @@ class BaseCache:
             Indigestible: an argument has no digest.
             Rejected: this cache refuses the call.
         """
-        return PendingCall(self, call)
+        return self._begin(call, begins=True)
+
+    def prepare_digested(
+        self,
+        key: Digest,
+        record: CallRecord,
+        arguments: Mapping[str, Any],
+        buffers: BufferDigests,
+    ) -> PendingCall:
+        """Do what :meth:`prepare` does for a call that has been digested.
+
+        Args:
+            key: of the call.
+            record: all that is known of it.
+            arguments: the values that the record refers to.
+            buffers: the digests of the large buffers in them.
+
+        Raises:
+            Rejected: this cache refuses the call.
+        """
+        return PendingCall(self, key, record, arguments, buffers)
+
+    def _begin(self, call: Call, *, begins: bool) -> PendingCall:
+        buffers = BufferDigests()
+        record = replace(call, result=MISSING).to_record(buffers)
+        return PendingCall(self, record.key, record, call.arguments, buffers, begins=begins)
 
     def load(self, key: Digest | str) -> LazyCall:
         """Return the stored call of ``key``.
@@ -142,12 +171,18 @@ class BaseCache:
         """
         call = None
         try:
-            call = self._load(key)
-            _ = call.result
+            for _, found in self.backend.load((key,)):
+                if isinstance(found, ParcelError):
+                    raise found
+                call = LazyCall(key, found, self)
+                _ = call.result
+                break
+            else:
+                self.backend.count("misses")
+                return None
         except KeyError:
             self.backend.count("misses")
-            if call is not None:
-                self.backend.count("dangling")
+            self.backend.count("dangling")
             return None
         except ParcelError as error:
             self.backend.count(f"errors.{error.code}")
@@ -323,7 +358,7 @@ class BaseCache:
             KeyError: the value is gone.
             ParcelError: it is damaged, not trusted, not plain, or cannot be made here.
         """
-        if ref.is_literal and not self.packing.keys:
+        if ref.literal is not UNSET and not self.backend.packing.keys:
             return ref.literal
         address = ref.address
         parcel = entry.parcel(address) or self._load_parcel(address)

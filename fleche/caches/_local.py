@@ -75,6 +75,8 @@ class LocalBackend(CacheBackend):
         self.values = values
         self.calls = calls
         self.locks = calls.locks
+        nothing = Capabilities()
+        self._capabilities = (nothing, nothing), nothing
         self.packing = values.packing.with_environment()
         if policy is not None:
             self.policy = policy
@@ -85,19 +87,37 @@ class LocalBackend(CacheBackend):
     @override
     def capabilities(self) -> Capabilities:
         values, calls = self.values.capabilities, self.calls.capabilities
-        return Capabilities(
+        made_of, found = self._capabilities
+        if made_of[0] is values and made_of[1] is calls:
+            return found
+        found = Capabilities(
             read_only=values.read_only or calls.read_only,
             persistent=values.persistent and calls.persistent,
             shared=values.shared and calls.shared,
             opens_parcels=values.opens_parcels or calls.opens_parcels,
             keeps_all=values.keeps_all,
         )
+        self._capabilities = (values, calls), found
+        return found
 
     # -- calls and values --------------------------------------------------------------------------
 
     @override
     def load(
         self, keys: Sequence[Digest], *, inline: int = INLINE
+    ) -> Iterator[tuple[Digest, CallEntry | ParcelError]]:
+        if len(keys) != 1:
+            return self._load_several(keys)
+        for _, found in self.calls.get_many(keys):
+            if isinstance(found, ParcelError):
+                return iter(((keys[0], found),))
+            record = found.record
+            if record.result is not None or record.error is not None:  # or it is a pin
+                return iter(((keys[0], found),))
+        return iter(())
+
+    def _load_several(
+        self, keys: Sequence[Digest]
     ) -> Iterator[tuple[Digest, CallEntry | ParcelError]]:
         for key, found in self.calls.get_many(keys):
             if isinstance(found, ParcelError) or not found.record.is_pin:
@@ -174,6 +194,9 @@ class LocalBackend(CacheBackend):
         kept: dict[Digest, CallEntry] = {}
         spilled: list[tuple[Address, Parcel]] = []
         for key, entry in entries.items():
+            if not entry.parcels:
+                kept[key] = entry
+                continue
             self._check_signatures(entry)
             kept[key], large = split_entry(entry, self._inline)
             spilled += large

@@ -11,23 +11,24 @@ stores the record, so that at every moment one of the two speaks for the argumen
 from __future__ import annotations
 
 import logging
-import secrets
+import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import msgspec
+from msgspec import UNSET
 
 from fleche._util import warn_caller
 from fleche.caches._backend import INLINE, CacheBackend
 from fleche.call import (
     MISSING,
     SMALL,
-    Call,
     CallEntry,
     CallRecord,
     ValueRef,
+    as_literal,
+    plain_metadata,
     refer,
     summarize,
 )
@@ -35,6 +36,7 @@ from fleche.digest import (
     Address,
     BufferDigests,
     Digest,
+    digest,
     digest_with_buffers,
     find_difference,
 )
@@ -60,7 +62,25 @@ _LONG = 64 << 20
 _WORTH_ASKING = 1 << 16
 """What has been sent before is asked for again, instead of sent again, if it has more bytes."""
 
-_kept: dict[int, int] = {}  # bytes by the id of the pending call; single operations need no lock
+
+class _Kept:
+    """Bytes that are kept in memory, until they are released or this object is gone."""
+
+    sizes: ClassVar[dict[int, int]] = {}  # single operations need no lock
+
+    def __init__(self, size: int) -> None:
+        self.sizes[id(self)] = size
+
+    @classmethod
+    def total(cls) -> int:
+        return sum(list(cls.sizes.values()))
+
+    def release(self) -> None:
+        """Count no more. Idempotent."""
+        self.sizes.pop(id(self), None)
+
+    def __del__(self) -> None:
+        self.release()
 
 
 _checked: set[type] = set()
@@ -241,7 +261,7 @@ class Pin:
 
     def __init__(self, name: str, addresses: Iterable[Address]) -> None:
         """Pin what is, or will be, under ``addresses``; ``name`` says for what."""
-        self.key = Digest(secrets.token_hex(32))
+        self.key = Digest(os.urandom(32).hex())
         self.record = CallRecord(
             name=name,
             arguments={
@@ -266,46 +286,75 @@ class PendingCall:
         record: the record so far.
     """
 
-    def __init__(self, cache: BaseCache, call: Call, *, begins: bool = True) -> None:
-        """Digest and pack the arguments of ``call`` for ``cache``.
+    def __init__(
+        self,
+        cache: BaseCache,
+        key: Digest,
+        record: CallRecord,
+        arguments: Mapping[str, Any],
+        buffers: BufferDigests,
+        *,
+        begins: bool = True,
+    ) -> None:
+        """Pack arguments for ``cache``.
 
         Args:
             cache: where the call will be stored.
-            call: its result does not count.
+            key: of the call.
+            record: what is known of it: all but the result and what is collected.
+            arguments: the values that the record refers to.
+            buffers: the digests of the large buffers in them.
             begins: its function is about to run, and may change the arguments.
         """
-        buffers = BufferDigests()
-        record = replace(call, result=MISSING).to_record(buffers)
-        self.key = record.key
-        cache.check_writable("save")
+        self.key = key
         self._cache = cache
         self._pin: Pin | None = None
         self._is_over = False
-        self._parts = _Parts(cache.packing, whole=cache.backend.opens_parcels)
-        arguments = dict(record.arguments)
-        given = {**call.arguments, **self._travelling(call)}
-        for name, value in given.items():
-            if value is not call.arguments[name] and name not in call.content:
-                arguments[name] = refer(Digest(arguments[name].digest), value)
-            if self._needs_parcel(arguments[name], value):
-                arguments[name] = self._pack(call, name, value, arguments[name], buffers)
-        self.record = record.replace(arguments=arguments)
-        cache.backend.check_accepts(self.key, self.record)
+        self._parts: _Parts | None = None
+        self._kept: _Kept | None = None
+        backend = cache.backend
+        self._signs = bool(backend.packing.keys)
+        packed = self._packed(record, arguments, buffers)
+        self.record = record
+        if packed:
+            self.record = record.replace(arguments={**record.arguments, **packed})
+        backend.check_accepts(key, self.record)
         self._begins = begins
-        if begins and self._parts.mains:
-            self._set_aside()
+        if begins and packed:
+            self._set_aside(self._pack_parts())
 
-    def _travelling(self, call: Call) -> dict[str, Any]:
+    def _packed(
+        self, record: CallRecord, arguments: Mapping[str, Any], buffers: BufferDigests
+    ) -> dict[str, ValueRef]:
+        """Pack what the record does not hold itself; return the references to that."""
+        packed: dict[str, ValueRef] = {}
+        digests: dict[str, Digest] = {}
+        for name, ref in record.arguments.items():
+            if ref.literal is UNSET or self._signs:
+                value = arguments[name]
+                if isinstance(value, Digest):
+                    digests[name] = value
+                elif value is not MISSING:  # as a secret is
+                    if not packed:
+                        self._cache.backend.check_writable("save")
+                    packed[name] = self._pack(record, name, value, ref, buffers)
+        if digests:
+            for name, value in self._travelling(digests).items():
+                ref = record.arguments[name]
+                if digest(value) == ref.digest:  # else it is a path that counts by its content
+                    ref = refer(Digest(ref.digest), value)
+                if not ref.is_literal or self._signs:
+                    ref = self._pack(record, name, value, ref, buffers)
+                packed[name] = ref
+        return packed
+
+    def _travelling(self, given: Mapping[str, Digest]) -> dict[str, Any]:
         """Return the values, by argument, of digests that only records of calls hold.
 
         One of these records may be the one that is replaced, and any may go: so their values
         travel with the new record as well.
         """
-        digests = {
-            name: value
-            for name, value in call.arguments.items()
-            if isinstance(value, Digest) and value.is_full
-        }
+        digests = {name: value for name, value in given.items() if value.is_full}
         if not digests:
             return {}
         absent = set(self._cache.backend.lacking(list(map(Address.of, digests.values()))))
@@ -316,21 +365,19 @@ class PendingCall:
                     found[name] = self._cache.load_value(value)
         return found
 
-    def _needs_parcel(self, ref: ValueRef, value: Any) -> bool:
-        """Return whether a value is more than its record says.
-
-        Where values are signed, so are literals: a record may come from elsewhere.
-        """
-        if isinstance(value, Digest):
-            return False
-        return not ref.is_literal or bool(self._cache.packing.keys)
+    def _pack_parts(self) -> _Parts:
+        """Return where parcels are put together."""
+        if self._parts is None:
+            backend = self._cache.backend
+            self._parts = _Parts(backend.packing, whole=backend.opens_parcels)
+        return self._parts
 
     def _pack(
-        self, call: Call, name: str, value: Any, ref: ValueRef, buffers: BufferDigests
+        self, call: CallRecord, name: str, value: Any, ref: ValueRef, buffers: BufferDigests
     ) -> ValueRef:
         """Pack an argument; one that cannot be packed is left out, which is said once."""
         try:
-            return self._parts.add(value, ref, buffers)
+            return self._pack_parts().add(value, ref, buffers)
         except (FlecheError, MemoryError):
             raise
         except Exception as error:  # noqa: BLE001 (whatever the pickling of an object raises)
@@ -343,15 +390,15 @@ class PendingCall:
                 )
             return ref
 
-    def _set_aside(self) -> None:
+    def _set_aside(self, parts: _Parts) -> None:
         """Keep the bytes of the arguments, or store them first if that would be too many."""
-        size = self._parts.size
-        if size <= KEPT_CALL and sum(list(_kept.values())) + size <= KEPT_PROCESS:
-            _kept[id(self)] = size
-            self._parts.freeze()
+        size = parts.size
+        if size <= KEPT_CALL and _Kept.total() + size <= KEPT_PROCESS:
+            self._kept = _Kept(size)
+            parts.freeze()
             return
-        large = self._parts.take_large()
-        self._parts.freeze()
+        large = parts.take_large()
+        parts.freeze()
         pin = Pin(self.record.name, large.addresses())
         self._cache.backend.save(pin.entries)
         self._pin = pin
@@ -383,60 +430,69 @@ class PendingCall:
             StorageError: it could not be stored.
             RuntimeError: the call has been committed or abandoned already.
         """
+        if metadata is not None:
+            fields["metadata"] = plain_metadata(metadata)
+        self.store(result, states or {}, fields)
+        return self.key
+
+    def store(self, result: Any, states: Mapping[str, Any], fields: Mapping[str, Any]) -> None:
+        """Do the same.
+
+        Args:
+            result: what the function returned.
+            states: what the call left its mutable arguments in.
+            fields: further fields of the record, the metadata among them as plain data.
+        """
         if self._is_over:
             raise RuntimeError(
                 f"{self.record.name} {self.key[:12]}: a pending call is committed once, and this "
                 "one was committed or abandoned already; prepare() another"
             )
         try:
-            return self._commit(result, metadata, states or {}, fields)
+            self._store(result, states, fields)
         finally:
             self.abandon()
 
-    def _commit(
-        self,
-        result: Any,
-        metadata: Mapping[str, Any] | None,
-        states: Mapping[str, Any],
-        fields: Mapping[str, Any],
-    ) -> str:
-        found = self._pack_value(result)
-        record = self.record.replace(
-            result=found,
-            states={name: self._pack_value(value) for name, value in states.items()},
-            **fields,
-        )
-        if metadata is not None:
-            record = record.with_metadata(metadata)
-        inline = self._parts.take_small([found.address])
+    def _store(self, result: Any, states: Mapping[str, Any], fields: Mapping[str, Any]) -> None:
+        changes = dict(fields)
+        changes["result"] = found = self._pack_value(result)
+        if states:
+            changes["states"] = {name: self._pack_value(each) for name, each in states.items()}
+        record, parts = self.record.replace(**changes), self._parts
         pin, self._pin = self._pin, None
+        unpin = (pin.key,) if pin else ()
         try:
-            _store(
-                self._cache,
-                self._parts,
-                {self.key: CallEntry(record, inline)},
-                unpin=[pin.key] if pin else [],
-            )
+            if parts is None:  # the record says it all
+                self._cache.backend.save({self.key: CallEntry(record)}, unpin=unpin)
+            else:
+                inline = parts.take_small([found.address])
+                _store(self._cache, parts, {self.key: CallEntry(record, inline)}, unpin)
         except BaseException:
             self._pin = pin
             raise
-        self._cache.sender.note_mended(inline)
+        if parts is not None:
+            self._cache.sender.note_mended(inline)
         if self._begins:
             self._cache.counter.miss(record)
-        return self.key
 
     def _pack_value(self, value: Any) -> ValueRef:
+        # Where values are signed, so are literals: a record may come from elsewhere.
+        literal = UNSET if self._signs else as_literal(value)
+        if literal is not UNSET:
+            return ValueRef(str(digest(value)), literal=literal)
         found, buffers = digest_with_buffers(value)
         ref = refer(found, value)
-        if not self._needs_parcel(ref, value):
+        if isinstance(value, Digest):
             return ref
-        return self._parts.add(value, ref, buffers)
+        return self._pack_parts().add(value, ref, buffers)
 
     def abandon(self) -> None:
         """Give the call up (its function raised); nothing of it is listed. Idempotent."""
         self._is_over = True
-        _kept.pop(id(self), None)
-        self._unpin()
+        if self._kept is not None:
+            self._kept.release()
+        if self._pin is not None:
+            self._unpin()
 
     def _unpin(self) -> None:
         pin, self._pin = self._pin, None
@@ -446,9 +502,6 @@ class PendingCall:
             self._cache.backend.save({}, unpin=[pin.key])
         except FlecheError as error:
             log.warning("pin %s stays until it is too old: %s", pin.key[:12], error)
-
-    def __del__(self) -> None:
-        _kept.pop(id(self), None)
 
 
 def save_value(cache: BaseCache, value: Any) -> Digest:

@@ -6,7 +6,6 @@ A table is made of what the records say; no value is loaded for it.
 from __future__ import annotations
 
 import math
-import shutil
 import unicodedata
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -259,7 +258,9 @@ class Table:
             dispensable.insert(0, dispensable.pop())  # digests alone tell a person little
         if self._columns is not None:
             dispensable = []
-        available = width or shutil.get_terminal_size().columns
+        from shutil import get_terminal_size
+
+        available = width or get_terminal_size().columns
         alike = [
             column
             for column in ("version", *dispensable)

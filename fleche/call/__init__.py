@@ -23,6 +23,7 @@ from fleche.call._record import (
     as_plain,
     decode_record,
     encode_record,
+    legible_text,
     plain_metadata,
     plain_version,
 )
@@ -59,6 +60,7 @@ __all__ = [
     "decode_record",
     "encode_entry",
     "encode_record",
+    "legible_text",
     "like",
     "moment",
     "one_of",

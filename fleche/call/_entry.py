@@ -23,7 +23,8 @@ The key is part of what the checksum covers, so that an entry cannot pass for th
 from __future__ import annotations
 
 import struct
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Annotated, NamedTuple, TypeAlias
 
 import msgspec
@@ -44,9 +45,13 @@ _MAGIC = b"\x89fce"
 _VERSION = 1
 _SIGNED = 1
 _PROLOGUE = struct.Struct("<4sBB2xII")
+_unpack = _PROLOGUE.unpack_from
 _CHECKSUM = 16
 _SIGNATURE = 32
 _SIGNED_KIND = b"fleche entry 1\n"
+_BARE = _PROLOGUE.size
+_UNSIGNED = _BARE + _CHECKSUM
+_ALTERED = "altered bytes, or another call's"
 
 _encode_table = msgspec.msgpack.Encoder().encode
 _Size: TypeAlias = Annotated[int, msgspec.Meta(ge=0)]
@@ -79,6 +84,10 @@ class CallEntry(NamedTuple):
         return None if data is None else Parcel.from_bytes(data)
 
 
+_new_entry: Callable[[tuple[CallRecord, Mapping[Address, Buffer]]], CallEntry]
+_new_entry = partial(tuple.__new__, CallEntry)  # without a call of Python code
+
+
 def encode_entry(key: str, entry: CallEntry, secrets: Sequence[bytes] = ()) -> bytes:
     """Return the bytes in which ``entry`` is stored under ``key``.
 
@@ -102,7 +111,7 @@ def encode_entry(key: str, entry: CallEntry, secrets: Sequence[bytes] = ()) -> b
 
 
 def decode_entry(
-    key: str, data: Buffer, secrets: Sequence[bytes] = (), *, place: str = ""
+    key: str, data: Buffer, secrets: Sequence[bytes] = (), place: str = ""
 ) -> CallEntry:
     """Return the entry that :func:`encode_entry` wrote, after every check.
 
@@ -116,30 +125,41 @@ def decode_entry(
         CorruptParcel: the bytes are truncated or altered, or another call's.
         SignatureError: ``secrets`` are given, and none of them signed it.
     """
-    where = f"{place}: call {key[:12]}" if place else f"call {key[:12]}"
     try:
-        magic, version, flags, record_size, table_size = _PROLOGUE.unpack_from(data)
+        magic, version, flags, record_size, table_size = _unpack(data)
     except struct.error:
-        raise CorruptParcel(f"{where}: truncated") from None
-    if magic != _MAGIC:
-        raise CorruptParcel(f"{where}: not an entry of fleche")
-    if version != _VERSION:
-        error = CorruptParcel(
-            f"{where}: layout {version}, this fleche reads {_VERSION}; upgrade it"
-        )
-        error.newer = version > _VERSION
-        raise error
-    view = memoryview(data)
-    start = _PROLOGUE.size + _CHECKSUM + (_SIGNATURE if flags & _SIGNED else 0)
-    body = view[start:]
-    _check_seal(key, view[: _PROLOGUE.size], view[_PROLOGUE.size : start], body, secrets, where)
+        raise CorruptParcel(f"{_named(key, place)}: truncated") from None
+    if magic != _MAGIC or version != _VERSION:
+        raise _foreign(magic, version, _named(key, place))
+    signed = flags & _SIGNED
+    body = data[_UNSIGNED + _SIGNATURE if signed else _UNSIGNED :]
+    content = b"".join((key.encode(), data[:_BARE], body))
+    if signed or secrets:
+        _check_signature(content, data, signed, secrets, _named(key, place))
+    elif xxh3_128_digest(content) != data[_BARE:_UNSIGNED]:
+        raise CorruptParcel(f"{_named(key, place)}: {_ALTERED}")
     try:
-        record = decode_record(body[:record_size])
+        record = decode_record(body[:record_size] if table_size else body)
     except CorruptParcel as error:
-        raise CorruptParcel(f"{where}: {error}") from None
+        raise CorruptParcel(f"{_named(key, place)}: {error}") from None
     if not table_size:
-        return CallEntry(record)
-    return CallEntry(record, _parcels(body[record_size:], table_size, where))
+        return _new_entry((record, {}))
+    rest = memoryview(body)[record_size:]
+    return _new_entry((record, _parcels(rest, table_size, _named(key, place))))
+
+
+def _named(key: str, place: str) -> str:
+    """Return what an error calls an entry."""
+    return f"{place}: call {key[:12]}" if place else f"call {key[:12]}"
+
+
+def _foreign(magic: bytes, version: int, where: str) -> CorruptParcel:
+    """Return the error of what is no entry, or one of another layout."""
+    if magic != _MAGIC:
+        return CorruptParcel(f"{where}: not an entry of fleche")
+    error = CorruptParcel(f"{where}: layout {version}, this fleche reads {_VERSION}; upgrade it")
+    error.newer = version > _VERSION
+    return error
 
 
 def _parcels(body: memoryview, table_size: int, where: str) -> dict[Address, Buffer]:
@@ -166,19 +186,22 @@ def _seal(key: str, prologue: Buffer, body: Buffer, secrets: Sequence[bytes]) ->
     return strong[:_CHECKSUM], sign(_SIGNED_KIND + strong, secrets)
 
 
-def _check_seal(
-    key: str,
-    prologue: Buffer,
-    seal: memoryview,
-    body: Buffer,
-    secrets: Sequence[bytes],
-    where: str,
+def _check_signature(
+    content: bytes, data: Buffer, signed: int, secrets: Sequence[bytes], where: str
 ) -> None:
-    content = b"".join((key.encode(), prologue, body))
-    checksum, signature = bytes(seal[:_CHECKSUM]), bytes(seal[_CHECKSUM:])
-    strong = blake3(content).digest() if signature else b""
-    expected = strong[:_CHECKSUM] if signature else xxh3_128_digest(content)
-    if checksum != expected:
-        raise CorruptParcel(f"{where}: altered bytes, or another call's")
+    """Check an entry that is signed, or has to be.
+
+    Args:
+        content: what its checksum covers.
+        data: its bytes.
+        signed: whether it says that it is signed.
+        secrets: if there are any, one of them must have signed it.
+        where: it was found.
+    """
+    signature = bytes(data[_UNSIGNED : _UNSIGNED + _SIGNATURE]) if signed else b""
+    strong = blake3(content).digest() if signed else b""
+    expected = strong[:_CHECKSUM] if signed else xxh3_128_digest(content)
+    if data[_BARE:_UNSIGNED] != expected:
+        raise CorruptParcel(f"{where}: {_ALTERED}")
     if secrets:
         check_signature(_SIGNED_KIND + strong, signature, secrets, where)

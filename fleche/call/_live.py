@@ -122,10 +122,11 @@ class Call:
 
 
 def refer(found: Digest, value: Any) -> ValueRef:
-    """Return the reference to ``value``, whose digest is ``found``, before its parcel is stored."""
-    if isinstance(value, Digest):
-        return ValueRef(found)
-    return ValueRef(found, literal=as_literal(value))
+    """Return the reference to ``value``, whose digest is ``found``, before its parcel is stored.
+
+    A :class:`Digest`, and :data:`MISSING`, are no literals.
+    """
+    return ValueRef(str(found), literal=as_literal(value))
 
 
 class Opener(Protocol):
@@ -286,15 +287,15 @@ class LazyCall(Generic[T]):
             KeyError: the value has been evicted.
             ParcelError: the value is damaged, not trusted, or cannot be made here.
         """
-        if "result" in self._opened:
-            return cast("T", self._opened["result"])
-        ref = self.record.result
+        opened = self._opened
+        if "result" in opened:
+            return cast("T", opened["result"])
+        ref = self.entry.record.result
         if ref is None:
             raise KeyError(self.key)
         # Without a lock, which a forked child could inherit closed. Of two threads that open it at
         # the same time, both get what one of them has made.
-        opened = self._opened.setdefault("result", self._cache.open_ref(ref, self.entry))
-        return cast("T", opened)
+        return cast("T", opened.setdefault("result", self._cache.open_ref(ref, self.entry)))
 
     def load(self) -> Call:
         """Return the live call, with all its values loaded."""

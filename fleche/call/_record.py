@@ -22,6 +22,7 @@ __all__ = [
     "as_plain",
     "decode_record",
     "encode_record",
+    "legible_text",
     "plain_metadata",
     "plain_version",
 ]
@@ -277,7 +278,7 @@ def plain_metadata(value: Any, path: str = "metadata") -> Any:
     """
     if type(value) is dict:
         return {
-            key if type(key) is str and key.isascii() else _legible(str(as_plain(key))): item
+            key if type(key) is str and key.isascii() else legible_text(str(as_plain(key))): item
             if (kind := type(item)) is float
             or (kind is str and item.isascii())
             or item is None
@@ -289,7 +290,7 @@ def plain_metadata(value: Any, path: str = "metadata") -> Any:
         return value.isoformat()
     if isinstance(value, Mapping):
         return {
-            _legible(str(as_plain(key))): plain_metadata(item, f"{path}[{key!r}]")
+            legible_text(str(as_plain(key))): plain_metadata(item, f"{path}[{key!r}]")
             for key, item in value.items()
         }
     if isinstance(value, list | tuple | set | frozenset):
@@ -297,7 +298,7 @@ def plain_metadata(value: Any, path: str = "metadata") -> Any:
         return [plain_metadata(item, f"{path}[{index}]") for index, item in enumerate(items)]
     plain = as_plain(value)
     if type(plain) is str:
-        return _legible(plain)
+        return legible_text(plain)
     if type(plain) is int and not _SMALLEST <= plain <= _LARGEST:
         return str(plain)
     if plain is None or type(plain) in (bool, int, float):
@@ -307,5 +308,6 @@ def plain_metadata(value: Any, path: str = "metadata") -> Any:
     )
 
 
-def _legible(text: str) -> str:
-    return text.encode("utf-8", "backslashreplace").decode("utf-8")
+def legible_text(text: str) -> str:
+    """Return a text with whatever cannot be written as UTF-8 shown by its number."""
+    return text if text.isascii() else text.encode("utf-8", "backslashreplace").decode("utf-8")

@@ -80,13 +80,16 @@ class Computation:
 
         In any case :meth:`leave`, or what includes it, comes afterwards.
         """
-        if not self.spec.is_async:  # a task has a stack of its own
-            stack_room.enter(len(inside.get()))
+        depth = len(inside.get())
+        if depth and not self.spec.is_async:  # a task has a stack of its own
+            stack_room.enter(depth)
         self._inside = self.flight.enter()
         args, kwargs = self.begin()
         if self._pending is not None:
-            self._drawn_by = self._find_generators(args, kwargs)
-            self._watch_modules()
+            if not self.invocation.simple:
+                self._drawn_by = self._find_generators(args, kwargs)
+            if self.spec.looks_for_draws or self.spec.warner.was_made(_DRAWS):
+                self._watch_modules()
         self._began = perf_counter()
         return args, kwargs
 
@@ -96,10 +99,12 @@ class Computation:
             return
         self._duration = perf_counter() - self._began
         token, self._inside = self._inside, None
-        with suppress(ValueError):  # a task that is destroyed unfinished is so in another context
-            inside.reset(token)
-        if not self.spec.is_async:
-            stack_room.leave(len(inside.get()))
+        if self.spec.is_async:
+            with suppress(ValueError):  # a task that is destroyed unfinished is in another context
+                inside.reset(token)
+            return
+        inside.reset(token)
+        stack_room.leave(len(inside.get()))
 
     def _find_generators(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:
         """Return the generators that the body draws from: its own copies, if it is isolated."""
@@ -124,11 +129,12 @@ class Computation:
 
     def begin(self) -> tuple[tuple[Any, ...], dict[str, Any]]:
         """Store the arguments, start the collectors, and return what to call the body with."""
-        body = self.invocation.body_arguments()
+        invocation = self.invocation
+        body = invocation.body_arguments()
         if self._keep:
             self._pending = self._prepare()
-        # what digesting made is not kept while the body runs
-        self.invocation.identity.buffers.clear()
+        if not invocation.simple:  # what digesting made is not kept while the body runs
+            invocation.identity.buffers.clear()
         if self._pending is not None:
             self._collecting = Collecting(
                 self.spec.collectors(),
@@ -140,16 +146,18 @@ class Computation:
 
     def _call(self) -> Call:
         """Return the call, with its arguments, for collectors."""
-        return self.spec.make_digested_call(self.invocation.arguments, self.invocation.identity)
+        return self.spec.make_call(self.invocation.arguments)
 
     def _prepare(self) -> PendingCall | None:
         invocation = self.invocation
         try:
-            arguments = invocation.arguments
+            identity, arguments = invocation.identity, invocation.arguments
             if self.spec.info.secret:
-                arguments = self.spec.concealed(arguments, invocation.identity)
-            call = self.spec.make_digested_call(arguments, invocation.identity)
-            return invocation.cache.prepare(call)
+                arguments = self.spec.concealed(arguments)
+            record = self.spec.make_record(arguments, identity)
+            return invocation.cache.prepare_digested(
+                identity.key, record, arguments, identity.buffers
+            )
         except LOUD:
             raise
         except Exception as error:
@@ -209,26 +217,33 @@ class Computation:
         if self._pending is None or self._collecting is None:
             return
         pending, self._pending = self._pending, None
-        if self._has_changed_globals() or self._has_changed_files():
+        files = self.invocation.identity.buffers.files
+        if self._has_changed_globals() or (files and self._has_changed_files()):
             self._abandon(pending)
             return
-        self._tell_of_draws()
-        self._tell_of_changes(pending.record)
+        if self._modules is not None:
+            self._tell_of_draws(self._modules)
+        if not self.invocation.simple:
+            self._tell_of_changes(pending.record)
+        spec = self.spec
         try:
-            _check_storable(result)
+            if isinstance(result, Digest):
+                raise Indigestible("the result is a Digest, which in a cache stands for its value")
             metadata = self._collecting.finish(result)
             if returns:
                 metadata["fleche"] = {"returns": returns}
-            pending.commit(
-                result,
-                metadata,
-                states=states_of(self._drawn_by),
-                duration=self._duration,
-                children=tuple(self.flight.children),
-            )
-            self.spec.keep_sources(self.invocation.identity)
-            self.spec.warner.settle("prepare", "save", "abandon")
-        except Exception as error:  # noqa: BLE001 (as in _prepare; the result must get to the caller)
+            fields = {
+                "metadata": metadata,
+                "duration": self._duration,
+                "children": tuple(self.flight.children),
+            }
+            pending.store(result, states_of(self._drawn_by) if self._drawn_by else {}, fields)
+            spec.keep_sources(self.invocation.identity)
+            if spec.warner.outages:
+                spec.warner.settle("prepare", "save", "abandon")
+        except Exception as error:
+            if is_out_of_stack(error):
+                raise
             self._complain("save", error)
         finally:
             self._abandon(pending)
@@ -269,10 +284,10 @@ class Computation:
         )
         return True
 
-    def _tell_of_draws(self) -> None:
+    def _tell_of_draws(self, modules: ModuleGenerators) -> None:
         """Warn, once, of a body that draws from a generator which no argument holds."""
-        modules, self._modules = self._modules, None
-        if modules is None or self.flight.drew or flights.others_run():
+        self._modules = None
+        if self.flight.drew or flights.others_run():
             return
         if changed := modules.changed():
             self._note_draws()
@@ -377,8 +392,3 @@ class Computation:
 def _captured_name(label: str) -> str:
     """Return the name of a captured variable, of which a closure says ``function[name]``."""
     return label[label.rindex("[") + 1 : -1]
-
-
-def _check_storable(result: Any) -> None:
-    if isinstance(result, Digest):
-        raise Indigestible("the result is a Digest, which in a cache stands for its value")

@@ -102,7 +102,7 @@ def explain(
         identity = spec.identify(spec.expanded(arguments, cache))
     except Indigestible as error:
         return Explanation("uncached", f"{name} runs uncached: {error}")
-    key, wanted = identity.key, spec.make_digested_call(arguments, identity).to_record()
+    key, wanted = identity.key, spec.make_record(arguments, identity)
     comparison = _Comparison(spec, identity, wanted, arguments)
     try:
         stored = cache.load(key)

@@ -266,8 +266,6 @@ class Wrapper(CachedFunction[P, R_co]):
         self.spec = spec
         if spec.is_async:
             self._look_like_a_coroutine_function()
-        if spec.info.is_main:
-            _teach_cloudpickle()
 
     def _look_like(self, function: Callable[..., Any], info: FunctionInfo) -> None:
         self.__module__, self.__qualname__ = info.module, info.name
@@ -324,7 +322,8 @@ class Wrapper(CachedFunction[P, R_co]):
         return self if instance is None else BoundMethod(cast("Any", self), instance)
 
     def __reduce_ex__(self, protocol: Any) -> Any:
-        if self._is_findable():
+        is_main = self.__module__ in ("__main__", "__mp_main__")
+        if self._is_findable() and not (is_main and _is_asked_by_cloudpickle()):
             return self.__qualname__
         return reduce_by_value(self)
 
@@ -405,14 +404,10 @@ def reduce_by_value(wrapper: Wrapper[..., Any]) -> Any:
     return Wrapper.__new__, (Wrapper,), wrapper.spec
 
 
-@functools.cache
-def _teach_cloudpickle() -> None:
-    """Let cloudpickle take what is defined in ``__main__`` by value, as it does with functions."""
-    import cloudpickle
+def _is_asked_by_cloudpickle() -> bool:
+    """Return whether it is cloudpickle that reduces a wrapper just now.
 
-    def reduce(wrapper: Wrapper[..., Any]) -> Any:
-        if wrapper.__module__ in ("__main__", "__mp_main__"):
-            return reduce_by_value(wrapper)
-        return wrapper.__reduce_ex__(4)
-
-    cloudpickle.Pickler.dispatch_table[Wrapper] = reduce
+    It takes what is defined in ``__main__`` by value, and others by reference.
+    """
+    name: str = sys._getframe(2).f_globals.get("__name__", "")  # noqa: SLF001 (public in all but name)
+    return name.partition(".")[0] == "cloudpickle"

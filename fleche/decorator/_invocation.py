@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Any
 
 from fleche.call import MISSING
 from fleche.decorator._effects import find_generators, restore_generators
-from fleche.decorator._singleflight import Flight, note_child
-from fleche.decorator._spec import CallIdentity, FunctionSpec
+from fleche.decorator._singleflight import Flight, inside, note_child
+from fleche.decorator._spec import SIMPLE, CallIdentity, FunctionSpec
 from fleche.decorator._warnings import is_out_of_stack
 from fleche.digest import ContentError, Digest, digest_arguments
 from fleche.errors import AmbiguousDigestError, ConfigError, Indigestible, MissingExtra, ParcelError
@@ -84,8 +84,10 @@ class Invocation:
             ParcelError: its value cannot be opened.
         """
         spec = self.spec
-        if not (spec.options.isolate or spec.digest_by_default or self._holds_digest()):
-            return self.args, self.kwargs
+        if not (spec.options.isolate or spec.digest_by_default):
+            kinds = {*map(type, self.args), *map(type, self.kwargs.values())}
+            if Digest not in kinds:
+                return self.args, self.kwargs
         bound = spec.info.bind_own(self.args, self.kwargs)
         ignored, keywords = spec.info.ignored, spec.info.ignored_keywords
         for name, value in bound.arguments.items():
@@ -115,9 +117,6 @@ class Invocation:
                 f"{self.spec.no_value(name, digest)} ({found} holds something else by now)"
             )
 
-    def _holds_digest(self) -> bool:
-        return Digest in map(type, self.args) or Digest in map(type, self.kwargs.values())
-
     def _for_body(self, name: str, value: Any, is_ignored: bool) -> Any:
         if isinstance(value, Digest):
             try:
@@ -142,6 +141,7 @@ class KeyedInvocation(Invocation):
         key: the key, of the arguments as they were at the beginning.
         slot: what identical calls at the same time have in common.
         generators: the random generators among the arguments that a call advances; by name.
+        simple: whether all arguments are scalars of Python.
         lost: the cache could not be asked when it was last looked into, and that has been said.
     """
 
@@ -153,15 +153,21 @@ class KeyedInvocation(Invocation):
         kwargs: dict[str, Any],
         arguments: dict[str, Any],
         identity: CallIdentity,
+        *,
+        simple: bool = False,
     ) -> None:
-        super().__init__(spec, cache, args, kwargs)
+        self.spec = spec
+        self.cache = cache
+        self.args = args
+        self.kwargs = kwargs
         self.arguments = arguments
         self.identity = identity
+        self.simple = simple
         self.key = identity.key
         self.slot: Hashable = (cache.slot, identity.key)
         self.lost = False
         self.generators: dict[str, Any] = {}
-        if not spec.options.isolate:
+        if not (simple or spec.options.isolate):
             self.generators = find_generators(arguments, spec.gathering)
         self._states: dict[str, Any] = {}
 
@@ -184,11 +190,14 @@ class KeyedInvocation(Invocation):
             )
             self.lost = True
             return None
-        self.spec.warner.settle("lookup")
+        spec = self.spec
+        if spec.warner.outages:
+            spec.warner.settle("lookup")
         if hit is not None:
             if self.generators and not self._open_states(hit):
                 return None  # it could not advance the generators as the body does
-            self.spec.check_code(hit.record, self.identity)
+            if not spec.hashes_code:
+                spec.check_code(hit.entry.record, self.identity)
         return hit
 
     def _open_states(self, hit: LazyCall) -> bool:
@@ -204,7 +213,9 @@ class KeyedInvocation(Invocation):
 
         It counts for the body that has made the call, and advances generators as the body would.
         """
-        note_child(self.key)
+        around = inside.get()
+        if around:
+            around[-1].children[self.key] = None
         if self.generators:
             restore_generators(self.generators, self._states)
         return hit
@@ -230,25 +241,14 @@ def prepare_invocation(
         KeyError: a digest among the arguments stands for no value.
         AmbiguousDigestError: a short one stands for several.
     """
-    info = spec.info
-    invocation = Invocation(spec, cache, args, kwargs)
+    arguments = bound_arguments(spec, args, kwargs)
+    if arguments is None:
+        return Invocation(spec, cache, args, kwargs)
+    simple = spec.takes_simple and SIMPLE.issuperset(map(type, arguments.values()))
+    if not simple:
+        spec.expanded(arguments, cache)
     try:
-        arguments = info.bind(args, kwargs)
-    except TypeError as error:
-        if not info.borrowed:
-            raise
-        spec.warner.warn_error(
-            "signature",
-            error,
-            "runs uncached, since a wrapper of this function may take what the function does not",
-            "Let the wrapper name its parameters, instead of *args and **kwargs",
-        )
-        return invocation
-    if info.required and info.missing_required(arguments, info.explicit(args, kwargs)):
-        return invocation
-    spec.expanded(arguments, cache)
-    try:
-        identity = spec.identify(arguments)
+        identity = spec.identify(arguments, simple=simple)
     except ContentError as error:
         spec.warner.warn_error(
             "content",
@@ -256,7 +256,6 @@ def prepare_invocation(
             "runs uncached, since what a file holds, which is part of its key, cannot be told",
             "Pass the path of a file or directory that this process can read",
         )
-        return invocation
     except Exception as error:
         if is_out_of_stack(error):
             raise
@@ -268,5 +267,36 @@ def prepare_invocation(
             "and @fleche(hash_code=False) for the code; if it does, give its class a __digest__ "
             "method",
         )
-        return invocation
-    return KeyedInvocation(spec, cache, args, kwargs, arguments, identity)
+    else:
+        return KeyedInvocation(spec, cache, args, kwargs, arguments, identity, simple=simple)
+    return Invocation(spec, cache, args, kwargs)
+
+
+def bound_arguments(
+    spec: FunctionSpec, args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> dict[str, Any] | None:
+    """Return the arguments of a call in their canonical form; ``None`` if it is not to be cached.
+
+    Raises:
+        TypeError: the function cannot be called so.
+    """
+    info = spec.info
+    try:
+        arguments = spec.bind(*args, **kwargs)
+    except TypeError:
+        try:
+            arguments = info.bind(args, kwargs)  # which says what is wrong
+        except TypeError as error:
+            if not info.borrowed:
+                raise
+            spec.warner.warn_error(
+                "signature",
+                error,
+                "runs uncached, since a wrapper of this function may take what the function does "
+                "not",
+                "Let the wrapper name its parameters, instead of *args and **kwargs",
+            )
+            return None
+    if info.required and info.missing_required(arguments, info.explicit(args, kwargs)):
+        return None
+    return arguments

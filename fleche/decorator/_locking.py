@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import logging
 import os
-import secrets
 import time
 import weakref
 from collections.abc import Generator
@@ -149,7 +148,7 @@ def _negotiate(
     try:
         locks = invocation.cache.locks
         if locks.shared and not invocation.cache.read_only:
-            owner = secrets.token_hex(16)
+            owner = os.urandom(16).hex()
             claimed = yield from _claim(locks, invocation.key, owner)
             lock = ComputeLock(locks, invocation.key, owner) if claimed else None
     except LOUD:

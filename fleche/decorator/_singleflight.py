@@ -14,6 +14,7 @@ from collections.abc import Callable, Hashable
 from contextlib import suppress
 from contextvars import ContextVar, Token
 from enum import Enum
+from operator import attrgetter
 from threading import Event, Lock, get_ident
 from typing import Any
 
@@ -159,6 +160,9 @@ class Flight:
         event.wait()
 
 
+_THREAD = attrgetter("thread")
+
+
 class SingleFlight:
     """The flights of this process."""
 
@@ -200,7 +204,9 @@ class SingleFlight:
     def others_run(self) -> bool:
         """Whether another thread computes something at this moment."""
         mine = get_ident()
-        return any(flight.thread != mine for flight in list(self._active.values()))
+        threads = set(map(_THREAD, tuple(self._active.values())))
+        threads.discard(mine)
+        return bool(threads)
 
     def leave(self, flight: Flight) -> bool:
         """Wait for it no more; return whether nobody is left who does."""
@@ -239,7 +245,8 @@ class SingleFlight:
                     self._landings.clear()
                     self._horizon = self.clock
                 self._landings[flight.slot] = self.clock
-        _call(callbacks)
+        if callbacks:
+            _call(callbacks)
 
     def _settle(self, flight: Flight) -> list[Callable[[], None]]:
         if flight.parent is not None:

@@ -5,17 +5,19 @@ from __future__ import annotations
 import logging
 import os
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
 from time import thread_time
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+
+import msgspec
 
 from fleche import state
-from fleche.call import Call, CallRecord, Version, plain_version
+from fleche.call import MISSING, Call, CallRecord, Version, plain_version, refer
 from fleche.decorator._warnings import WarnOnce
-from fleche.digest import BufferDigests, Digest, call_key, digest_arguments
+from fleche.digest import BufferDigests, CallKeys, Digest, digest_arguments
 from fleche.errors import Indigestible
 from fleche.function import (
     Change,
@@ -31,16 +33,22 @@ from fleche.function import (
     save_texts,
     take_knowledge,
 )
+from fleche.metadata import Tags
 
 if TYPE_CHECKING:
     from fleche.caches import BaseCache
     from fleche.metadata import MetaData
 
-__all__ = ["CallIdentity", "Coalesce", "DigestedCall", "FunctionSpec", "Options", "place"]
+__all__ = ["SIMPLE", "CallIdentity", "Coalesce", "FunctionSpec", "Options", "place"]
 
 log = logging.getLogger("fleche.decorator")
 
 Coalesce: TypeAlias = Literal["threads", "processes"]
+
+SIMPLE = frozenset([type(None), bool, int, float, str, bytes])
+"""Scalars of Python: they hold no digest, generator, buffer or code, and no body changes them."""
+
+_active_cache = state.active_cache
 
 
 @dataclass(frozen=True)
@@ -73,7 +81,7 @@ class Options:
     coalesce: Coalesce = "threads"
 
 
-class CallIdentity(NamedTuple):
+class CallIdentity(msgspec.Struct, frozen=True):
     """What digesting the arguments of a call has found.
 
     Attributes:
@@ -86,43 +94,15 @@ class CallIdentity(NamedTuple):
     """
 
     key: Digest
-    digests: dict[str, Digest]
+    digests: Mapping[str, Digest]
     code: Digest | None
     closure: Closure | None
     buffers: BufferDigests
     seconds: float = 0.0
 
-    @property
-    def dependencies(self) -> dict[str, Digest]:
-        """The digest of each thing that the code depends on."""
-        return {} if self.closure is None else self.closure.record()
 
-
-@dataclass
-class DigestedCall(Call):
-    """A call whose arguments have been digested.
-
-    Attributes:
-        digests: the digest of each argument.
-        buffers: the digests of the large buffers inside.
-    """
-
-    digests: dict[str, Digest] = field(default_factory=dict)
-    buffers: BufferDigests = field(default_factory=BufferDigests)
-
-    def to_record(self, buffers: BufferDigests | None = None) -> CallRecord:
-        """Return the record, without digesting anything again."""
-        if buffers is not None:
-            buffers.update(self.buffers)
-        return CallRecord(
-            name=self.name,
-            module=self.module,
-            version=plain_version(self.version),
-            code=self.code,
-            dependencies=dict(self.dependencies),
-            arguments=self.references(self.digests),
-            unhashed=self.unhashed,
-        )
+_NO_BUFFERS = BufferDigests()
+"""What is found in plain scalars."""
 
 
 class Place:
@@ -172,8 +152,10 @@ class FunctionSpec:
         options: what was said where it was decorated.
         is_async: whether a call has to be awaited.
         gathering: the names of ``*args`` and ``**kwargs``.
+        takes_simple: whether arguments that are :data:`SIMPLE` count as they are.
         digest_by_default: whether the default of a parameter is a digest.
         warner: what it has been warned of.
+        bind: takes the arguments of a call, and returns them in their canonical form.
         looks_for_draws: how many more bodies are watched for draws from generators of modules.
     """
 
@@ -199,11 +181,13 @@ class FunctionSpec:
             depends=options.depends,
             ignore_globals=options.ignore_globals,
         )
-        self._fixed: dict[str, Any] = {
-            "name": info.name,
-            "module": info.module if options.hash_module else None,
-            "version": options.version if options.hash_version else None,
-        }
+        self.bind = info.binder() or self._bind
+        self._kept: Digest | None = None  # the code whose sources were kept last
+        self._keys: CallKeys | None = None  # a version without a digest is told of at a call
+        self.takes_simple = not (self.gathering or info.unordered or info.content)
+
+    def _bind(self, /, *args: Any, **kwargs: Any) -> dict[str, Any]:
+        return self.info.bind(args, kwargs)
 
     @cached_property
     def hashes_code(self) -> bool:
@@ -235,7 +219,7 @@ class FunctionSpec:
         """
         chosen = self.options.cache
         if chosen is None:
-            found = state.cache()
+            found = _active_cache()
             if not place.is_known:
                 place.look(self.info.name, found)
             return found
@@ -245,8 +229,6 @@ class FunctionSpec:
 
     def collectors(self) -> tuple[MetaData, ...]:
         """Return the collectors that count for a call made now."""
-        from fleche.metadata import Tags
-
         found = (*state.meta(), *self.options.meta)
         tags = state.tags()
         return (*found, Tags(**tags)) if tags else found
@@ -282,43 +264,66 @@ class FunctionSpec:
             "and the cache holds no such value; pass the value itself"
         )
 
-    def identify(self, arguments: dict[str, Any]) -> CallIdentity:
+    def identify(self, arguments: dict[str, Any], *, simple: bool = False) -> CallIdentity:
         """Digest the arguments, and the code if it is part of the key.
+
+        Args:
+            arguments: in their canonical form.
+            simple: all of them are :data:`SIMPLE`.
 
         Raises:
             Indigestible: an argument has no digest.
         """
+        keys = self._keys or self._make_keys()
+        if simple:
+            closure, code = self._look_at_code(())
+            counted = code if self.counts_code else None
+            key, digests = keys.of_scalars(counted, arguments)
+            return CallIdentity(key, digests, code, closure, _NO_BUFFERS)
         buffers = BufferDigests()
         began = thread_time()
-        digests = digest_arguments(
-            arguments, buffers, unordered=self.info.unordered, content=self.info.content
-        )
+        digests = keys.digests(arguments, buffers)
         seconds = thread_time() - began
-        closure, code = self._look_at_code(buffers)
-        key = call_key(arguments=digests, code=code if self.counts_code else None, **self._fixed)
+        closure, code = self._look_at_code(buffers.code)
+        key = keys.key(code if self.counts_code else None, digests)
         return CallIdentity(key, digests, code, closure, buffers, seconds)
 
-    def _look_at_code(self, met: BufferDigests) -> tuple[Closure | None, Digest | None]:
+    def _make_keys(self) -> CallKeys:
+        info, options = self.info, self.options
+        self._keys = CallKeys(
+            name=info.name,
+            module=info.module if options.hash_module else None,
+            version=options.version if options.hash_version else None,
+            unordered=info.unordered,
+            content=info.content,
+        )
+        return self._keys
+
+    def _with_extras(self, closure: Closure | None) -> Digest:
+        """Return the digest of the code, as far as it counts, and of what ``depends=`` adds."""
+        nodes = dict(closure.nodes) if closure is not None and self.hashes_code else {}
+        return digest_of_nodes({**nodes, **self.tracker.extras()})
+
+    def _look_at_code(self, met: Sequence[Any]) -> tuple[Closure | None, Digest | None]:
         """Return what the code depends on, and its digest as it counts or is recorded.
 
         Args:
-            met: what was met in the arguments.
+            met: the functions and classes that were met in the arguments.
         """
         try:
-            closure = self.tracker.closure(own_code(met.code))
+            closure = self.tracker.closure(own_code(met) if met else ())
         except Exception:
             if self.hashes_code:
                 raise
             closure = None  # a version speaks for the code, whatever is the matter with it
-        if not self.options.depends:
-            return closure, None if closure is None else closure.digest
-        nodes = dict(closure.nodes) if closure is not None and self.hashes_code else {}
-        return closure, digest_of_nodes({**nodes, **self.tracker.extras()})
+        if self.options.depends:
+            return closure, self._with_extras(closure)
+        return closure, None if closure is None else closure.digest
 
     def make_call(self, arguments: Mapping[str, Any]) -> Call:
         """Return the call with these arguments, not sealed."""
         try:
-            closure, code = self._look_at_code(self._meet(arguments))
+            closure, code = self._look_at_code(self._meet(arguments).code)
         except Exception:
             if self.counts_code:
                 raise
@@ -330,34 +335,42 @@ class FunctionSpec:
             version=self.options.version,
             code=code,
             unhashed=self.unhashed,
-            dependencies={} if closure is None else dict(closure.record()),
+            dependencies={} if closure is None else closure.record(),
             unordered=self.info.unordered,
             content=self.info.content,
         )
 
-    def make_digested_call(self, arguments: dict[str, Any], identity: CallIdentity) -> DigestedCall:
-        """Return the call with these arguments, of which ``identity`` tells the digests."""
-        return DigestedCall(
+    def make_record(self, arguments: Mapping[str, Any], identity: CallIdentity) -> CallRecord:
+        """Return the record of a call with these arguments, of which ``identity`` has the digests.
+
+        Raises:
+            TypeError: the version is no number or string.
+            ValueError: no record can hold the version.
+        """
+        content = self.info.content
+        references = {}
+        for name, found in identity.digests.items():
+            value = MISSING if name in content else arguments[name]
+            references[name] = refer(found, value)
+        code, closure = identity.code, identity.closure
+        return CallRecord(
             name=self.info.name,
-            arguments=arguments,
             module=self.info.module,
-            version=self.options.version,
-            code=identity.code,
+            version=self._plain_version,
+            code=None if code is None else str(code),
+            dependencies={} if closure is None else closure.record(),
+            arguments=references,
             unhashed=self.unhashed,
-            dependencies=identity.dependencies,
-            unordered=self.info.unordered,
-            content=self.info.content,
-            digests=identity.digests,
-            buffers=identity.buffers,
         )
 
-    def concealed(self, arguments: dict[str, Any], identity: CallIdentity) -> dict[str, Any]:
-        """Return ``arguments`` with the digests of those that are secret in their place."""
+    def concealed(self, arguments: dict[str, Any]) -> dict[str, Any]:
+        """Return ``arguments`` with ``MISSING`` in place of those that are secret."""
         secret = self.info.secret
-        return {
-            name: identity.digests[name] if name in secret else value
-            for name, value in arguments.items()
-        }
+        return {name: MISSING if name in secret else each for name, each in arguments.items()}
+
+    @cached_property
+    def _plain_version(self) -> Version:
+        return plain_version(self.options.version)
 
     def dependencies(self, arguments: Mapping[str, Any]) -> Dependencies:
         """Return what the results depend on, with what occurs in ``arguments``."""
@@ -397,8 +410,9 @@ class FunctionSpec:
 
     def keep_sources(self, identity: CallIdentity) -> None:
         """Keep the sources of what a result depends on, to show what has changed later."""
-        if identity.closure is not None and identity.code is not None:
+        if identity.closure is not None and identity.code not in (None, self._kept):
             save_texts(identity.code, identity.closure)
+            self._kept = identity.code
 
     def __reduce__(self) -> tuple[Any, ...]:
         with suppress(Exception):  # what an object raises when it is looked into

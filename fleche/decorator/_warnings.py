@@ -25,13 +25,17 @@ def is_out_of_stack(error: BaseException) -> bool:
 
 
 class WarnOnce:
-    """What one function has been warned of."""
+    """What one function has been warned of.
+
+    Attributes:
+        outages: the reasons, among those that were told, that may be over one day.
+    """
 
     def __init__(self, function: Callable[..., Any], name: str) -> None:
         self._function = function
         self._name = name
         self._made: set[str] = set()
-        self._outages: set[str] = set()  # those of them that may be over one day
+        self.outages: set[str] = set()
         self._lock = renewed_after_fork(Lock())
 
     def is_new(self, reason: str) -> bool:
@@ -47,10 +51,10 @@ class WarnOnce:
 
     def settle(self, *steps: str) -> None:
         """Take note that ``steps`` have succeeded: the next outage is news."""
-        if self._outages:
+        if self.outages:
             with self._lock:
-                over = {reason for reason in self._outages if reason.partition(":")[0] in steps}
-                self._outages -= over
+                over = {reason for reason in self.outages if reason.partition(":")[0] in steps}
+                self.outages -= over
                 self._made -= over
 
     def warn(self, reason: str, message: str) -> None:
@@ -68,7 +72,7 @@ class WarnOnce:
         """Warn of ``what`` came of ``error``; the reason is ``step`` and the class of the error."""
         reason = f"{step}:{type(error).__name__}"
         if isinstance(error, OSError | RemoteConnectionError):
-            self._outages.add(reason)
+            self.outages.add(reason)
         self.warn(
             reason,
             f"{self._name}(): {what}: {type(error).__name__}: {error}. {advice}",

@@ -17,7 +17,7 @@ from ._content import ContentError, FileContent, read_content
 from ._difference import Difference, find_difference
 from ._digest import Address, D, Digest
 from ._instances import attributes_of
-from ._keys import call_key, code_digest, digest, digest_arguments, digest_with_buffers
+from ._keys import CallKeys, call_key, code_digest, digest, digest_arguments, digest_with_buffers
 from ._names import find_name
 from ._plain import PlainMarker  # noqa: F401 - the encoding of plain data calls it by this name
 from ._registry import add_hook
@@ -37,6 +37,7 @@ __all__ = [
     "SCHEME",
     "Address",
     "BufferDigests",
+    "CallKeys",
     "ContentError",
     "D",
     "Definition",

@@ -15,7 +15,6 @@ these do not note the time of what is written through a memory map.
 from __future__ import annotations
 
 import os
-import secrets
 import stat
 import threading
 import time
@@ -412,7 +411,7 @@ def _write_rows(path: str, rows: Known) -> None:
         return
     directory = os.path.dirname(path)
     os.makedirs(directory, mode=0o700, exist_ok=True)
-    temporary = f"{path}.{secrets.token_hex(8)}.tmp"
+    temporary = f"{path}.{os.urandom(8).hex()}.tmp"
     try:
         with open(temporary, "xb") as file:
             file.write(blake3(data).digest() + data)

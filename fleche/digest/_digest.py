@@ -47,9 +47,6 @@ class Digest(str):
     def __repr__(self) -> str:
         return f"D({str(self)!r})"
 
-    def __str__(self) -> str:
-        return str.__str__(self)
-
 
 D = Digest
 
@@ -82,9 +79,6 @@ class Address(str):
 
     def __repr__(self) -> str:
         return f"Address({str.__str__(self)!r})"
-
-    def __str__(self) -> str:
-        return str.__str__(self)
 
 
 def digest_of_hash(hashed: bytes) -> Digest:

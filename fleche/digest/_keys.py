@@ -3,30 +3,40 @@
 from __future__ import annotations
 
 import types
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import Any
 
+from fleche.errors import Indigestible
+
 from . import _builtin, _classes, _objects  # noqa: F401 - they register what they handle
-from ._builtin import Raw
 from ._classes import ClassCode
 from ._code import FunctionCode
 from ._content import contents_of
-from ._digest import Digest
-from ._plain import SCALARS
+from ._digest import FULL, Digest
+from ._plain import HEADER, SCALARS, hex_of_scalar
 from ._tokens import (
     ORDERED,
+    PLAIN_KEY,
     SCHEME,
+    WALK_KEY,
     BufferDigests,
+    Hasher,
     digest_of_token,
     digest_token,
-    hash_node,
     int_token,
-    node_token,
+    open_node,
     text_token,
 )
-from ._walk import Walk, token_of_scalar
+from ._walk import Walk
 
-__all__ = ["call_key", "code_digest", "digest", "digest_arguments", "digest_with_buffers"]
+__all__ = [
+    "CallKeys",
+    "call_key",
+    "code_digest",
+    "digest",
+    "digest_arguments",
+    "digest_with_buffers",
+]
 
 
 def digest(obj: object, *, unordered: bool = False) -> Digest:
@@ -93,7 +103,10 @@ def digest_at(
     obj: object, name: str, buffers: BufferDigests | None, *, unordered: bool = False
 ) -> Digest:
     if type(obj) in SCALARS and not unordered:
-        return digest_of_token(token_of_scalar(obj, name))
+        try:
+            return str.__new__(Digest, hex_of_scalar(obj))
+        except Indigestible as error:
+            raise Indigestible(f"{name}: {error}") from None
     if isinstance(obj, Digest) and obj.is_full:
         return obj
     walk = Walk(buffers, unordered=unordered)
@@ -136,6 +149,119 @@ def is_generic(function: types.FunctionType) -> bool:
     return hasattr(function, "registry") and function.__globals__.get("__name__") == "functools"
 
 
+MOST_KNOWN = 2048
+LONGEST_KNOWN = 512
+LEAST_KNOWN = -(1 << 256)
+"""So many keys of a function are remembered, of calls whose arguments have so many bytes."""
+
+
+class CallKeys:
+    """The keys of the calls of one function.
+
+    Args:
+        name: of the function.
+        module: likewise; a part that is None is omitted, which is different from every value that
+            it could have.
+        version: likewise.
+        unordered: the parameters whose order does not count (:data:`fleche.Unordered`).
+        content: the parameters whose paths count by what the files hold (:data:`fleche.Content`).
+
+    Raises:
+        Indigestible: if the version has no digest.
+    """
+
+    def __init__(
+        self,
+        *,
+        name: str | None,
+        module: str | None,
+        version: object,
+        unordered: Collection[str] = (),
+        content: Collection[str] = (),
+    ) -> None:
+        tokens = [
+            int_token(SCHEME),
+            *map(optional_text, (name, module)),
+            Walk().token(version, "version"),
+        ]
+        self._begin = open_node(ORDERED, b"call") + b"".join(tokens)
+        self._names: dict[str, bytes] = {}
+        self._known: dict[tuple[object, ...], tuple[Digest, Mapping[str, Digest]]] = {}
+        self._unordered, self._content = unordered, content
+
+    def digests(
+        self, arguments: Mapping[str, object], buffers: BufferDigests | None = None
+    ) -> dict[str, Digest]:
+        """Return the digest of each argument, as :func:`digest_arguments` does."""
+        return digest_arguments(
+            arguments, buffers, unordered=self._unordered, content=self._content
+        )
+
+    def of_scalars(
+        self, code: Digest | None, arguments: Mapping[str, object]
+    ) -> tuple[Digest, Mapping[str, Digest]]:
+        """Return the key of a call, and the digests of its arguments, all of which are scalars.
+
+        Parameters that count in a way of their own are not among them, and all calls have the same
+        parameters. What has been found out lately is remembered.
+        """
+        encoded: list[Any] = [code]
+        size = 0
+        for value in arguments.values():
+            kind = type(value)
+            if (kind is str or kind is bytes) and len(value) > LONGEST_KNOWN:  # type: ignore[arg-type]
+                break
+            if kind is int and not LEAST_KNOWN < value < -LEAST_KNOWN:  # type: ignore[operator]
+                break
+            encoded.append(SCALARS[kind](value))
+            size += len(encoded[-1])
+        else:
+            known = self._known
+            place = tuple(encoded)
+            found = known.get(place)
+            if found is None:
+                found = self._find(code, arguments, encoded[1:])
+                if size <= LONGEST_KNOWN:
+                    if len(known) >= MOST_KNOWN:
+                        known.clear()
+                    known[place] = found
+            return found
+        digests = self.digests(arguments)
+        return self.key(code, digests), digests
+
+    def _find(
+        self, code: Digest | None, arguments: Iterable[str], encoded: Iterable[bytes]
+    ) -> tuple[Digest, Mapping[str, Digest]]:
+        """Return what :meth:`of_scalars` does, from the encodings of the arguments."""
+        digests: dict[str, Digest] = {}
+        for name, raw in zip(arguments, encoded, strict=True):
+            hasher = Hasher(HEADER + raw + b".", key=PLAIN_KEY)
+            digests[name] = str.__new__(Digest, hasher.hexdigest())
+        return self.key(code, digests), digests
+
+    def key(self, code: Digest | None, arguments: Mapping[str, str]) -> Digest:
+        """Return the key of a call: one digest of everything that decides its result.
+
+        Args:
+            code: the digest of the code; None: it is omitted.
+            arguments: the digest of each argument, in the canonical order of the signature, which
+                counts.
+
+        Raises:
+            ValueError: if a digest is short.
+        """
+        # the digest of code is a complete one
+        parts = [self._begin, b"N" if code is None else b"d" + bytes.fromhex(code)]
+        names = self._names
+        for name, found in arguments.items():
+            if len(found) != FULL:
+                digest_token(Digest(found))  # which says what is wrong with it
+            if name not in names:
+                names[name] = text_token(name) + b"d"
+            parts += (names[name], bytes.fromhex(found))
+        return str.__new__(Digest, Hasher(b"".join(parts), key=WALK_KEY).hexdigest())
+
+
 def call_key(
     *,
     name: str | None,
@@ -144,24 +270,13 @@ def call_key(
     code: Digest | None,
     arguments: Mapping[str, Digest],
 ) -> Digest:
-    """Return the key of a call: one digest of everything that decides its result.
-
-    A part that is None is omitted; that is different from every value it could have. The arguments
-    count in the given order, which must be the canonical one of the signature.
+    """Return the key of one call, as :meth:`CallKeys.key` does.
 
     Raises:
         ValueError: if a digest is short.
         Indigestible: if the version has no digest.
     """
-    tokens = [
-        int_token(SCHEME),
-        *map(optional_text, (name, module)),
-        Walk().token(version, "version"),
-    ]
-    tokens.append(Raw(b"N") if code is None else digest_token(code))
-    for argument, value in arguments.items():
-        tokens += (text_token(argument), digest_token(value))
-    return digest_of_token(node_token(hash_node(ORDERED, b"call", tokens)))
+    return CallKeys(name=name, module=module, version=version).key(code, arguments)
 
 
 def optional_text(value: str | None) -> bytes:

@@ -62,6 +62,7 @@ __all__ = [
     "encode_by_c",
     "hash_scalar",
     "hash_small",
+    "hex_of_scalar",
 ]
 
 CONTAINERS = frozenset([list, tuple, dict])
@@ -280,8 +281,7 @@ def encode_int(value: int) -> bytes:
     return b"\x8b" + nbytes.to_bytes(4, "little") + value.to_bytes(nbytes, "little", signed=True)
 
 
-def encode_float(value: float) -> bytes:
-    return b"G" + struct.pack(">d", value)
+encode_float: Callable[[float], bytes] = partial(struct.Struct(">cd").pack, b"G")
 
 
 def encode_text(value: str) -> bytes:
@@ -308,8 +308,8 @@ def encode_bytes(value: bytes) -> bytes:
 
 
 SCALARS: dict[type, Callable[[Any], bytes]] = {
-    type(None): lambda _: b"N",
-    bool: lambda value: b"\x88" if value else b"\x89",
+    type(None): {None: b"N"}.__getitem__,
+    bool: {True: b"\x88", False: b"\x89"}.__getitem__,
     int: encode_int,
     float: encode_float,
     str: encode_text,
@@ -324,6 +324,19 @@ def hash_scalar(value: Any) -> bytes:
     encode = SCALARS[type(value)]
     if encode not in LENGTHY or len(value) <= PARALLEL:
         return Hasher(HEADER + encode(value) + b".", key=PLAIN_KEY).digest()
+    return hash_long(value)
+
+
+def hex_of_scalar(value: Any) -> str:
+    """Return the same in hexadecimal characters."""
+    encode = SCALARS[type(value)]
+    if encode not in LENGTHY or len(value) <= PARALLEL:
+        return Hasher(HEADER + encode(value) + b".", key=PLAIN_KEY).hexdigest()
+    return hash_long(value).hex()
+
+
+def hash_long(value: Any) -> bytes:
+    """Return the hash of a long text or of many bytes."""
     sink = Sink()
     sink.put(HEADER)
     put_scalar(value, sink)

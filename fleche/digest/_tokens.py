@@ -23,7 +23,7 @@ from typing import Any
 
 from blake3 import blake3
 
-from ._digest import Digest, digest_of_hash
+from ._digest import FULL, Digest, digest_of_hash
 
 __all__ = [
     "BIG",
@@ -204,7 +204,7 @@ def digest_token(value: Digest) -> bytes:
     Raises:
         ValueError: if it is a short digest, which says nothing without a cache.
     """
-    if not value.is_full:
+    if len(value) != FULL:
         raise ValueError(f"{value!r} is a short digest; expand it to its 64 characters first")
     return b"d" + bytes.fromhex(value)
 

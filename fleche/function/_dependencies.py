@@ -7,8 +7,6 @@ depended on are kept in the user's cache directory, so that a later change can b
 
 from __future__ import annotations
 
-import difflib
-import json
 import os
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
@@ -137,7 +135,7 @@ class CodeTracker:
         kept = tuple(roots)
         place = tuple(map(id, kept))
         found = self._closures.get(place)
-        if found is not None and found[0].is_current():
+        if found is not None and found[0].checks.hold():
             return found[0]
         closure = resolve(
             self.function,
@@ -298,6 +296,8 @@ def changes_of_stored(
 def diff_of(label: str, before: str, after: str, names: tuple[str, str] = ("stored", "now")) -> str:
     if before == after or not (before or after):
         return ""
+    import difflib
+
     first, second = (f"{label} ({name})" for name in names)
     lines = difflib.unified_diff(
         before.splitlines(), after.splitlines(), first, second, lineterm=""
@@ -326,6 +326,8 @@ def save_texts(code: str, closure: Closure) -> None:
 
 def load_texts(code: str) -> dict[str, tuple[str, str]]:
     """Return kind and source of each dependency of then, as far as they are known here."""
+    import json
+
     try:
         with open(texts_file(code), encoding="utf-8") as file:
             found = json.load(file)

@@ -9,7 +9,7 @@ from functools import cached_property
 from typing import Any
 
 from ._markers import CONTENT, IGNORED, REQUIRED, SECRET, UNORDERED, find_markers
-from ._signature import OMITTED, entry_of, find_signatures, unwrap_partial
+from ._signature import OMITTED, compile_binder, entry_of, find_signatures, unwrap_partial
 from ._unbind import find_kind, unbind
 
 __all__ = ["FunctionInfo", "inspect_function"]
@@ -108,6 +108,13 @@ class FunctionInfo:
                 value = {key: part for key, part in value.items() if key not in ignored}
             arguments[name] = value
         return arguments
+
+    def binder(self) -> Callable[..., dict[str, Any]] | None:
+        """Return a function that takes ``*args, **kwargs`` and does what :meth:`bind` does.
+
+        It is many times as fast, where there is one. What it raises does not name the function.
+        """
+        return None if self.borrowed else compile_binder(self.signature, self.ignored)
 
     def bind_own(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> inspect.BoundArguments:
         """Bind a call by what the callable itself accepts, with its own defaults.

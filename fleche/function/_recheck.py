@@ -136,38 +136,43 @@ class Checks:
         self.members = tuple(vars(cls) for cls in classes)
         self.counts = tuple(map(len, self.members))
         self.bases = tuple(map(BASES, classes))
+        self.has_more = bool(self.attributes or cells or classes)
+        self.has_data = bool(self.data or self.variables or self.captured)
 
     def hold(self) -> bool:
         """Whether nothing has changed."""
         try:
-            return self._code_holds() and not any(datum.has_changed() for datum in self.data)
+            for get, namespace, values in self.names:
+                if not all(map(is_, get(namespace), values)):
+                    return False
+            for keys, names in self.missing:
+                if not keys.isdisjoint(names):
+                    return False
+            return self._parts_hold()
         except (KeyError, ValueError, AttributeError):
             return False
 
-    def _code_holds(self) -> bool:
-        for get, namespace, values in self.names:
-            if not all(map(is_, get(namespace), values)):
-                return False
-        for keys, names in self.missing:
-            if not keys.isdisjoint(names):
-                return False
+    def _parts_hold(self) -> bool:
+        """Whether functions, classes and data are what they were."""
         functions = self.functions
         for part, found in self.parts:
             if not all(map(is_, map(part, functions), found)):
                 return False
         if tuple(map(len, map(ATTRIBUTES, functions))) != self.sizes:
             return False
+        if self.has_more and not self._rest_holds():
+            return False
+        return not (self.data and any(datum.has_changed() for datum in self.data))
+
+    def _rest_holds(self) -> bool:
+        """Whether the attributes and cells of functions, and the classes, are what they were."""
         for get, namespace, values in self.attributes:
             if not all(map(is_, get(namespace), values)):
                 return False
-        return self._cells_hold() and self._classes_hold()
-
-    def _cells_hold(self) -> bool:
         if not all(map(is_, map(CONTENT, self.cells), self.contents)):
             return False
-        return not any(map(is_filled, self.empty))
-
-    def _classes_hold(self) -> bool:
+        if any(map(is_filled, self.empty)):
+            return False
         if tuple(map(len, self.members)) != self.counts:
             return False
         return all(map(is_, map(BASES, self.classes), self.bases))

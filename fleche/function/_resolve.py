@@ -14,6 +14,7 @@ from collections import deque
 from collections.abc import Callable, Collection, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import cached_property
 from importlib import import_module
 from types import CellType, FunctionType, ModuleType
 from typing import Any, NamedTuple
@@ -112,25 +113,26 @@ class Closure:
         self.digest = digest_of_nodes(self.nodes)
         self.checks.compile()
 
-    def is_current(self) -> bool:
-        """Whether everything is as it was."""
-        return self.checks.hold()
-
     def changed_data(self) -> list[str]:
         """Return the names of the variables whose content is not what it was."""
-        return sorted(self.checks.changed_data())
+        return sorted(self.checks.changed_data()) if self.checks.has_data else []
 
-    def record(self) -> dict[str, Digest]:
-        """Return the digest of each node by its name; mere names are in one."""
+    @cached_property
+    def digests(self) -> dict[str, str]:
+        """The digest of each node by its name, as plain text; mere names are in one."""
         found = {
-            label: digest_of_nodes({label: node})
+            label: str(digest_of_nodes({label: node}))
             for label, node in self.nodes.items()
             if node.kind not in ("installed", "absent")
         }
         rest = {label: node for label, node in self.nodes.items() if label not in found}
         if rest:
-            found["<names>"] = digest_of_nodes(rest)
+            found["<names>"] = str(digest_of_nodes(rest))
         return dict(sorted(found.items()))
+
+    def record(self) -> dict[str, str]:
+        """Return a copy of :attr:`digests`."""
+        return dict(self.digests)
 
 
 def digest_of_nodes(nodes: Mapping[str, Node]) -> Digest:

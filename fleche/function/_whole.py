@@ -7,9 +7,7 @@ cache directory as well: reading all of a large package takes seconds.
 
 from __future__ import annotations
 
-import json
 import os
-import tempfile
 import threading
 from contextlib import suppress
 from types import ModuleType
@@ -73,6 +71,9 @@ def cache_directory(*parts: str) -> str:
 
 def write_json(path: str, content: object) -> None:
     """Write a file as a whole or not at all; a failure does no harm."""
+    import json  # neither is needed by a hit
+    import tempfile
+
     with suppress(OSError, UnicodeError):
         os.makedirs(os.path.dirname(path), exist_ok=True)
         handle, temporary = tempfile.mkstemp(dir=os.path.dirname(path))
@@ -83,6 +84,8 @@ def write_json(path: str, content: object) -> None:
 
 def recall(path: str) -> None:
     """Take up what an earlier process has found out of files that have not changed since."""
+    import json
+
     with suppress(OSError, ValueError, TypeError), open(path, encoding="utf-8") as file:
         for name, device, inode, size, modified, found in json.load(file):
             known.setdefault((name, device, inode, size, modified), str(found))

@@ -53,6 +53,7 @@ class MetaData:
     start_sees_call: ClassVar[bool] = False
     finish_sees_call: ClassVar[bool] = False
     _copied_by_parts: ClassVar[bool] = True
+    _is_plain: ClassVar[bool] = False  # whether the data are plain already, and nobody else's
 
     def __init_subclass__(cls, **options: Any) -> None:
         super().__init_subclass__(**options)
@@ -66,6 +67,8 @@ class MetaData:
         _classes[cls.name] = cls
         cls.start_sees_call = _parameters(cls.start) > 1
         cls.finish_sees_call = _parameters(cls.finish) > 1
+        if "_is_plain" not in vars(cls):
+            cls._is_plain = False  # what a subclass returns is its own affair
         cls._copied_by_parts = not any(
             name in vars(base) for base in cls.__mro__[:-1] for name in _COPYING
         )
@@ -154,10 +157,13 @@ class Collecting:
         for collector in reversed(self._started):
             try:
                 data = self._data_of(collector, result)
-                found[collector.name] = plain_metadata(dict(data), collector.name)
+                if not collector._is_plain:  # noqa: SLF001 (of this very package)
+                    data = plain_metadata(dict(data), collector.name)
+                if data:
+                    found[collector.name] = data
             except Exception as error:  # noqa: BLE001 (as in __init__)
                 self._complain(collector.name, error)
-        return {name: found[name] for name in sorted(found) if found[name]}
+        return dict(sorted(found.items()))
 
     def _data_of(self, collector: MetaData, result: Any) -> dict[str, Any]:
         if collector.finish_sees_call and self._call is not None:

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Mapping
 from types import CodeType, FunctionType, ModuleType
 from typing import Any, NamedTuple
 
+from fleche.call import legible_text
 from fleche.function import is_own_module
 from fleche.metadata._base import MetaData
 
@@ -29,6 +30,8 @@ class Environment(MetaData):
             modules or in bodies, as far as they are not of the standard library.
     """
 
+    _is_plain = True
+
     def __init__(self, packages: Iterable[str] | None = None) -> None:
         self.packages = None if packages is None else tuple(packages)
 
@@ -39,9 +42,9 @@ class Environment(MetaData):
             "python": ".".join(map(str, sys.version_info[:3])),
             "implementation": sys.implementation.name,
             "platform": _platform(),
-            "executable": sys.executable,
+            "executable": legible_text(sys.executable or ""),
             "cwd": _working_directory(),
-            "packages": packages,
+            "packages": dict(packages),
         }
 
 
@@ -152,7 +155,7 @@ def _module_of(value: Any) -> str:
 
 def _working_directory() -> str | None:
     try:
-        return os.getcwd()
+        return legible_text(os.getcwd())
     except OSError:  # it has been removed
         return None
 
@@ -163,7 +166,7 @@ _versions: dict[str, str] = {}
 def versions(names: Iterable[str]) -> dict[str, str]:
     """Return the versions of those of the packages that have one."""
     found = {name: _versions.get(name) or _version(name) for name in names}
-    return {name: version for name, version in found.items() if version}
+    return {legible_text(name): version for name, version in found.items() if version}
 
 
 def _version(name: str) -> str | None:
@@ -176,12 +179,12 @@ def _version(name: str) -> str | None:
         found = getattr(sys.modules.get(name), "__version__", None)
     if not isinstance(found, str):
         return None
-    _versions[name] = found
-    return found
+    _versions[name] = legible_text(found)
+    return _versions[name]
 
 
 @functools.cache
 def _platform() -> str:
     import platform
 
-    return platform.platform()
+    return legible_text(platform.platform())

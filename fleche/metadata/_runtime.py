@@ -9,6 +9,7 @@ from datetime import datetime, timezone
 from typing import Any
 
 from fleche._util import host_name, user_name
+from fleche.call import legible_text
 from fleche.metadata._base import MetaData
 
 __all__ = ["Runtime", "Tags"]
@@ -21,6 +22,8 @@ class Runtime(MetaData):
     wall), ``cpu_seconds`` (of all threads of the process, so that other work at the same time
     counts too), ``host``, ``user`` and ``pid``.
     """
+
+    _is_plain = True
 
     def start(self) -> None:
         """Read the clocks."""
@@ -37,8 +40,8 @@ class Runtime(MetaData):
             "finished": _iso(self._started + seconds),
             "seconds": seconds,
             "cpu_seconds": cpu_seconds,
-            "host": host_name(),
-            "user": user_name(),
+            "host": legible_text(host_name()),
+            "user": legible_text(user_name()),
             "pid": os.getpid(),
         }
 

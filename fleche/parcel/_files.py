@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import os
 import re
-import secrets
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -114,7 +113,7 @@ class File:
 
         place = os.path.join(target, self.name) if os.path.isdir(target) else os.fspath(target)
         directory = os.path.dirname(os.path.abspath(place))
-        temporary = os.path.join(directory, f".{secrets.token_hex(8)}.tmp")
+        temporary = os.path.join(directory, f".{os.urandom(8).hex()}.tmp")
         try:
             shutil.copyfile(self._path, temporary)
             os.replace(temporary, place)
@@ -399,7 +398,7 @@ def _write(
     pieces: Callable[[], Iterable[Buffer]],
 ) -> None:
     os.makedirs(directory, exist_ok=True)
-    temporary = os.path.join(directory, f"{secrets.token_hex(8)}.tmp")
+    temporary = os.path.join(directory, f"{os.urandom(8).hex()}.tmp")
     try:
         if other is not None:
             with suppress(OSError):
@@ -502,7 +501,7 @@ class _Live:
 
 def _new_list(directory: str) -> tuple[int, str]:
     os.makedirs(directory, exist_ok=True)
-    name = secrets.token_hex(8)
+    name = os.urandom(8).hex()
     flags = os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_APPEND | getattr(os, "O_CLOEXEC", 0)
     path = os.path.join(directory, name)
     descriptor = os.open(path, flags, 0o666)
@@ -561,7 +560,7 @@ def sweep_files(
                     continue
                 if os.stat(directory).st_mtime > limit or is_needed(hashed):
                     continue
-                aside = os.path.join(place, f"{secrets.token_hex(8)}.tmp")
+                aside = os.path.join(place, f"{os.urandom(8).hex()}.tmp")
                 os.mkdir(aside)
                 os.rename(directory, os.path.join(aside, hashed))
                 if hashed in _used(place):  # since a moment ago

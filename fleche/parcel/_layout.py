@@ -38,7 +38,6 @@ value is the same before and after a line of the script has moved.
 
 from __future__ import annotations
 
-import hmac
 import struct
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -563,7 +562,11 @@ def sign(covered: bytes, keys: Sequence[bytes]) -> bytes:
     What is signed says at its beginning what kind of thing it is, so that the signature of one
     thing cannot pass for that of another.
     """
-    return hmac.digest(keys[0], covered, "sha256") if keys else b""
+    if not keys:
+        return b""
+    import hmac  # slow to import, and needed by few
+
+    return hmac.digest(keys[0], covered, "sha256")
 
 
 def check_signature(covered: bytes, signature: bytes, keys: Sequence[bytes], name: str) -> None:
@@ -580,6 +583,8 @@ def check_signature(covered: bytes, signature: bytes, keys: Sequence[bytes], nam
     """
     if not signature:
         raise SignatureError(f"{name}: not signed, and a secret_key is configured; refused")
+    import hmac
+
     for key in keys:
         if hmac.compare_digest(sign(covered, (key,)), signature):
             return

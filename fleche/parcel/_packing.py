@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import secrets
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -574,7 +573,7 @@ def spool(source: StreamSource) -> Parcel:
         StorageError: they cannot be written.
     """
     directory = user_cache_directory("kept")
-    path = os.path.join(directory, f"{secrets.token_hex(8)}.tmp")
+    path = os.path.join(directory, f"{os.urandom(8).hex()}.tmp")
     with explained("write", path):
         os.makedirs(directory, exist_ok=True)
         try:

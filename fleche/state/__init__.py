@@ -17,6 +17,7 @@ notebook, an event loop runs it.
 """
 
 from fleche.state._active import (
+    active_cache,
     cache,
     collectors,
     forced_cache,
@@ -35,6 +36,7 @@ from fleche.state._variable import Setting
 
 __all__ = [
     "Setting",
+    "active_cache",
     "cache",
     "collectors",
     "forced_cache",

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from fleche.metadata import MetaData
 
 __all__ = [
+    "active_cache",
     "cache",
     "collectors",
     "forced_cache",
@@ -161,6 +162,9 @@ def rebuild_cache(config: Any) -> BaseCache:
 _cache: Variable[BaseCache] = Variable("cache", _configured.cache)
 _meta: Variable[tuple[MetaData, ...]] = Variable("meta", _configured.collectors)
 _tags: Variable[dict[str, Any]] = Variable("tags", dict)
+
+active_cache = _cache.get
+"""Returns the active cache: :func:`cache` without arguments, for the path of every call."""
 
 
 @overload

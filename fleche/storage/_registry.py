@@ -10,7 +10,6 @@ of its table as keyword arguments.
 
 from __future__ import annotations
 
-import difflib
 import importlib
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -159,6 +158,8 @@ def _load(path: str) -> Any:
 
 def _unknown(name: str, kind: Kind) -> str:
     names = storage_names(kind)
+    import difflib
+
     near = difflib.get_close_matches(name, names, n=1)
     hint = f", did you mean {near[0]!r}?" if near else ""
     other: Kind = "calls" if kind == "values" else "values"

@@ -12,15 +12,23 @@ from typing import Any
 
 from scripts.benchmarks.house import print_house
 from scripts.benchmarks.measure import Suite, run
+from scripts.benchmarks.plots import draw
 from scripts.benchmarks.report import as_json, as_text, machine
 
-SUITES = ("local", "remote")
+SUITES = {
+    "local": "local",
+    "digest": "keys",
+    "scale": "scale",
+    "import": "imports",
+    "remote": "remote",
+}
+"""The suites, and the module of each."""
 
 
 def suites(which: str) -> dict[str, Suite]:
-    """Return the suites to run, each of which is ``BENCHMARKS`` of the module of its name."""
-    names = SUITES if which == "all" else (which,)
-    return {name: import_module(f"scripts.benchmarks.{name}").BENCHMARKS for name in names}
+    """Return the suites to run, each of which is ``BENCHMARKS`` of its module."""
+    names = tuple(SUITES) if which == "all" else (which,)
+    return {name: import_module(f"scripts.benchmarks.{SUITES[name]}").BENCHMARKS for name in names}
 
 
 def chosen(suite: Suite, only: Sequence[str]) -> list[str]:
@@ -44,6 +52,9 @@ def parser() -> argparse.ArgumentParser:
     )
     made.add_argument("--quick", action="store_true", help="tiny, only to see that all of it works")
     made.add_argument("--json", metavar="FILE", type=Path, help="write every sample there, too")
+    made.add_argument(
+        "--plots", metavar="DIRECTORY", type=Path, help="draw what was measured there, as SVG"
+    )
     made.add_argument("--list", action="store_true", help="tell what there is")
     return made
 
@@ -65,8 +76,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         for name, benchmark, outcomes in run(suite, names, rounds, quick=options.quick):
             print(as_text(name, benchmark, outcomes), flush=True)
             report.append(as_json(name, benchmark, outcomes))
+    reached = [each["value"] <= each["most"] for found in report for each in found["targets"]]
+    if reached:
+        print(f"targets: {sum(reached)} of {len(reached)} reached")
     if options.json:
         options.json.write_text(json.dumps(report, indent=1))
+    if options.plots:
+        draw(report, options.plots)
     print(f"machine: {machine()}")
     return 0
 

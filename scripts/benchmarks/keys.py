@@ -13,9 +13,10 @@ from blake3 import blake3
 
 from fleche import digest
 from scripts.benchmarks.afresh import large
-from scripts.benchmarks.measure import Benchmark, Contender, Setting
+from scripts.benchmarks.measure import Benchmark, Contender, Setting, Suite, Target, Task
+from scripts.benchmarks.peers import Remembered, take_turns
 
-__all__ = ["digest_array", "digest_dict", "digest_frame", "hashed"]
+__all__ = ["BENCHMARKS", "hashed"]
 
 MB = 1_000_000
 
@@ -48,9 +49,9 @@ def digest_array(setting: Setting) -> Benchmark:
         Contender("blake3, one core", lambda: blake3(content).digest()),
         Contender("MD5", lambda: hashlib.md5(content).digest()),
     ]
-    return Benchmark(
-        f"the key of an array of {array.nbytes / MB:g} MB", [*digesters(array), *raw], "fleche"
-    )
+    title = f"the key of an array of {array.nbytes / MB:g} MB"
+    targets = (Target("fleche", "blake3", 1.05),)
+    return Benchmark(title, [*digesters(array), *raw], "fleche", targets=targets)
 
 
 def digest_dict(setting: Setting) -> Benchmark:
@@ -70,4 +71,48 @@ def digest_frame(setting: Setting) -> Benchmark:
     columns["label"] = [f"label {number % 97}" for number in range(rows)]
     frame = pd.DataFrame(columns)
     title = f"the key of a data frame of {rows} rows: 6 of float, 1 of int, 1 of text"
-    return Benchmark(title, digesters(frame), "fleche")
+    targets = (Target("fleche", "pickle, SHA-256", 1.0),)
+    return Benchmark(title, digesters(frame), "fleche", targets=targets)
+
+
+def leaves(value: Any) -> int:
+    """Return next to nothing, of an argument that is much."""
+    return len(value)
+
+
+def nested(setting: Setting, *, mixed: bool = False) -> Benchmark:
+    """Build: a hit with an argument of 122,221 leaves, or with objects of numpy in each record."""
+    value = [record(number, mixed=mixed) for number in range(setting.size(11_111, 5))]
+
+    def work(remembered: Remembered) -> Task:
+        return partial(remembered.call, value)
+
+    contenders = take_turns(setting, leaves, work, ("fleche", "joblib", "diskcache"))
+    number = len(value) * (13 if mixed else 11)
+    what = f"{number} leaves" + (", one np.float64 and one array a record" if mixed else "")
+    targets = (Target("fleche", "joblib", 0.5 if mixed else 0.1),)
+    return Benchmark(f"a hit with a nested argument, {what}", contenders, "fleche", targets=targets)
+
+
+def record(number: int, *, mixed: bool) -> dict[str, Any]:
+    """Return eleven leaves: numbers, texts, truth values, ``None``."""
+    made: dict[str, Any] = {
+        "id": number,
+        "name": f"atom {number}",
+        "position": [number / 3, number / 5, number / 7],
+        "charge": -number,
+        "tags": ("bulk", None, number % 2 == 0),
+        "site": {"x": number % 10, "y": number // 10},
+    }
+    if mixed:
+        made |= {"energy": np.float64(number / 11), "force": np.full(3, number / 13)}
+    return made
+
+
+BENCHMARKS: Suite = {
+    "digest-array": digest_array,
+    "digest-dict": digest_dict,
+    "digest-frame": digest_frame,
+    "nested": nested,
+    "nested-mixed": partial(nested, mixed=True),
+}

@@ -8,11 +8,13 @@ from __future__ import annotations
 from functools import partial
 from itertools import count
 
+from scripts.benchmarks import dependent
 from scripts.benchmarks.calls import find_all, find_one, query, tabulate
-from scripts.benchmarks.keys import digest_array, digest_dict, digest_frame
-from scripts.benchmarks.measure import Benchmark, Setting, Suite, Task
+from scripts.benchmarks.crowd import processes, threads
+from scripts.benchmarks.measure import Benchmark, Setting, Suite, Target, Task
 from scripts.benchmarks.peers import Remembered, take_turns
 from scripts.benchmarks.results import (
+    by_size,
     cold_hit,
     hit_large,
     mapped,
@@ -37,7 +39,8 @@ def hit_small(setting: Setting) -> Benchmark:
         return partial(remembered.call, 1, factor=0.25)
 
     contenders = take_turns(setting, small, work)
-    return Benchmark("a hit, f(int, float) -> float", contenders, "fleche")
+    targets = (Target("fleche", "diskcache", 0.8), Target("fleche files", "joblib", 0.5))
+    return Benchmark("a hit, f(int, float) -> float", contenders, "fleche", targets=targets)
 
 
 def hits_distinct(setting: Setting) -> Benchmark:
@@ -59,12 +62,26 @@ def miss_small(setting: Setting) -> Benchmark:
         return lambda: remembered.call(next(numbers))
 
     contenders = take_turns(setting, small, work)
-    return Benchmark("a miss, computed and stored, f(int) -> float", contenders, "fleche")
+    targets = (Target("fleche", "diskcache", 1.3), Target("fleche files", "joblib", 0.5))
+    title = "a miss, computed and stored, f(int) -> float"
+    return Benchmark(title, contenders, "fleche", targets=targets)
+
+
+def hit_dependent(setting: Setting) -> Benchmark:
+    """Build: a hit of a function that uses ten helpers, two classes and an array of 1 MB."""
+
+    def work(remembered: Remembered) -> Task:
+        return partial(remembered.call, 1)
+
+    contenders = take_turns(setting, dependent.entangled, work, ("fleche", "joblib", "diskcache"))
+    title = "a hit of a function with 10 helpers, 2 classes and a global array of 1 MB"
+    return Benchmark(title, contenders, "fleche")
 
 
 BENCHMARKS: Suite = {
     "hit-small": hit_small,
     "hits-1000": hits_distinct,
+    "hit-dependent": hit_dependent,
     "miss-small": miss_small,
     "hit-1MB": hit_large(1),
     "hit-100MB": hit_large(100),
@@ -72,11 +89,13 @@ BENCHMARKS: Suite = {
     "mmap-all": mapped(touch_all, "all of it summed"),
     "save-1MB": save_large(1),
     "save-100MB": save_large(100),
-    "digest-array": digest_array,
-    "digest-dict": digest_dict,
-    "digest-frame": digest_frame,
     "memory-hit": memory_hit,
     "cold-hit": cold_hit,
+    "threads": threads,
+    "threads-p95": partial(threads, p95=True),
+    "processes": processes,
+    "processes-p95": partial(processes, p95=True),
+    "hits-by-size": by_size,
     "query-all": query(find_all, "all calls"),
     "query-argument": query(find_one, "the calls with one argument"),
     "table": query(tabulate, "the table"),

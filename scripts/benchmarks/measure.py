@@ -25,12 +25,14 @@ __all__ = [
     "REPORTED",
     "SECONDS",
     "SECONDS_AFRESH",
+    "SPAN",
     "Benchmark",
     "Contender",
     "Measure",
     "Outcome",
     "Setting",
     "Suite",
+    "Target",
     "measure",
     "peak_memory",
     "run",
@@ -185,8 +187,36 @@ def _reported(contender: Contender, _quick: bool) -> Sample:
 REPORTED = Measure("", _reported)
 """The number that ``run`` returns, whatever it counts."""
 
+SPAN = Measure("s", _reported)
+"""The seconds that ``run`` returns, having measured them itself."""
+
 
 # -- what is run -----------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Target:
+    """What one contender may take at most.
+
+    Attributes:
+        contender: whose target it is.
+        reference: whom it is compared to.
+        most: how many times what the reference takes; or, if ``added``, how much more.
+        added: compare the difference instead of the ratio.
+    """
+
+    contender: str
+    reference: str
+    most: float
+    added: bool = False
+
+    def value(self, outcomes: Sequence[Outcome]) -> float:
+        """Return the median, over the rounds, of what ``most`` is the bound of."""
+        samples = {found.contender: found.samples for found in outcomes}
+        pairs = zip(samples[self.contender], samples[self.reference], strict=True)
+        if self.added:
+            return median(mine - theirs for mine, theirs in pairs)
+        return median(_ratio(mine, theirs) for mine, theirs in pairs)
 
 
 @dataclass(frozen=True)
@@ -199,6 +229,7 @@ class Benchmark:
         reference: the name of the contender to whom the others are compared.
         measure: what is measured.
         rounds: how many at most, where one takes long.
+        targets: what contenders may take at most.
     """
 
     title: str
@@ -206,10 +237,14 @@ class Benchmark:
     reference: str
     measure: Measure = SECONDS
     rounds: int | None = None
+    targets: Sequence[Target] = ()
 
     def __post_init__(self) -> None:
-        if self.reference not in (who.name for who in self.contenders):
-            raise ValueError(f"{self.title}: nobody is called {self.reference!r}")
+        known = {who.name for who in self.contenders}
+        named = [name for each in self.targets for name in (each.contender, each.reference)]
+        for name in (self.reference, *named):
+            if name not in known:
+                raise ValueError(f"{self.title}: nobody is called {name!r}")
 
 
 @dataclass(frozen=True)

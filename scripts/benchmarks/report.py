@@ -5,12 +5,13 @@ from __future__ import annotations
 import os
 import platform
 from collections.abc import Sequence
+from dataclasses import asdict
 from statistics import median
 from typing import Any
 
 from scripts.benchmarks.measure import Benchmark, Outcome
 
-__all__ = ["as_json", "as_text", "machine"]
+__all__ = ["as_json", "as_text", "machine", "target_lines"]
 
 _PREFIXES = ((1e9, "G"), (1e6, "M"), (1e3, "k"), (1.0, ""), (1e-3, "m"), (1e-6, "µ"), (1e-9, "n"))
 
@@ -20,12 +21,30 @@ def as_text(name: str, benchmark: Benchmark, outcomes: Sequence[Outcome]) -> str
     rounds = len(outcomes[0].samples)
     lines = [f"{name}: {benchmark.title}", f"  ratio to {benchmark.reference}, {rounds} rounds"]
     lines += [f"    {line}" for line in _aligned([_ratio_row(found) for found in outcomes])]
+    lines += [f"  {line}" for line in target_lines(benchmark, outcomes)]
     unit = benchmark.measure.unit
     medians = [f"{o.contender} {amount(median(o.samples), unit)}" for o in outcomes]
     lines.append(f"  medians, which mean nothing on another machine: {', '.join(medians)}")
     notes = [f"{found.contender}: {found.note}" for found in outcomes if found.note]
     lines += [f"  with {'; '.join(notes)}"] if notes else []
     return "\n".join(lines) + "\n"
+
+
+def target_lines(benchmark: Benchmark, outcomes: Sequence[Outcome]) -> list[str]:
+    """Return a line for each target: what it is, what was measured, and whether it is reached."""
+    lines = []
+    for each in benchmark.targets:
+        value = each.value(outcomes)
+        if each.added:
+            unit = benchmark.measure.unit
+            most, found = (
+                f"{amount(number, unit)} over {each.reference}" for number in (each.most, value)
+            )
+        else:
+            most, found = f"{each.most:g} of {each.reference}", rounded(value)
+        mark = "reached" if value <= each.most else "not reached"
+        lines.append(f"target: {each.contender} \u2264 {most}: {found}, {mark}")
+    return lines
 
 
 def _ratio_row(found: Outcome) -> list[str]:
@@ -71,6 +90,7 @@ def as_json(name: str, benchmark: Benchmark, outcomes: Sequence[Outcome]) -> dic
         "reference": benchmark.reference,
         "unit": benchmark.measure.unit,
         "machine": machine(),
+        "targets": [{**asdict(each), "value": each.value(outcomes)} for each in benchmark.targets],
         "contenders": [
             {
                 "name": found.contender,

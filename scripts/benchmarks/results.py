@@ -19,11 +19,21 @@ from scripts.benchmarks.measure import (
     Benchmark,
     Contender,
     Setting,
+    Target,
     Task,
 )
-from scripts.benchmarks.peers import EVERY, PEERS, Remembered, take_turns
+from scripts.benchmarks.peers import EVERY, PEERS, Remembered, remember, take_turns
 
-__all__ = ["cold_hit", "hit_large", "mapped", "memory_hit", "save_large", "touch_all", "touch_one"]
+__all__ = [
+    "by_size",
+    "cold_hit",
+    "hit_large",
+    "mapped",
+    "memory_hit",
+    "save_large",
+    "touch_all",
+    "touch_one",
+]
 
 MB = 1_000_000
 
@@ -52,7 +62,10 @@ def hit_large(megabytes: int) -> Callable[[Setting], Benchmark]:
         size = setting.size(megabytes * MB, 80_000)
         contenders = take_turns(setting, large, lambda peer: partial(peer.call, size))
         raw = readers(setting.directory, size)
-        return Benchmark(f"a hit on an array of {size / MB:g} MB", [*contenders, *raw], "fleche")
+        most = 1.3 if megabytes == 1 else 1.1
+        targets = (Target("fleche", "read", most), Target("fleche", "joblib", 1.0))
+        title = f"a hit on an array of {size / MB:g} MB"
+        return Benchmark(title, [*contenders, *raw], "fleche", targets=targets)
 
     return build
 
@@ -64,6 +77,7 @@ def readers(directory: Path, size: int) -> Iterator[Contender]:
     pickled = directory / "raw.pickle"
     pickled.write_bytes(pickle.dumps(array, protocol=5))
     content = array.tobytes()
+    yield Contender("read", pickled.read_bytes, note="the bytes into new memory")
     yield Contender("numpy.load", partial(np.load, directory / "raw.npy"), note="checks nothing")
 
     def load() -> Any:
@@ -87,9 +101,9 @@ def mapped(use: Callable[[Any], object], title: str) -> Callable[[Setting], Benc
 
         contenders = take_turns(setting, large, work, ("fleche mmap", "joblib mmap", "fleche"))
         raw = Contender("numpy.load mmap", lambda: use(np.load(path, mmap_mode="r")))
-        return Benchmark(
-            f"a hit, mapped, {size / MB:g} MB, {title}", [*contenders, raw], "fleche mmap"
-        )
+        targets = (Target("fleche mmap", "joblib mmap", 0.9 if use is touch_one else 1.1),)
+        named = f"a hit, mapped, {size / MB:g} MB, {title}"
+        return Benchmark(named, [*contenders, raw], "fleche mmap", targets=targets)
 
     return build
 
@@ -116,7 +130,8 @@ def save_large(megabytes: int) -> Callable[[Setting], Benchmark]:
         contenders = take_turns(setting, fresh, lambda peer: partial(peer.call, 1), EVERY, before)
         raw = writers(setting.directory, size)
         title = f"a miss that returns an array of {size / MB:g} MB"
-        return Benchmark(title, [*contenders, *raw], "fleche")
+        targets = (Target("fleche", "joblib", 0.9),)
+        return Benchmark(title, [*contenders, *raw], "fleche", targets=targets)
 
     return build
 
@@ -145,6 +160,17 @@ def writers(directory: Path, size: int) -> Iterator[Contender]:
     yield Contender(
         "blake3", lambda: hashed(Fresh.array.view(np.uint8).data), before, note="all cores"
     )
+
+
+def by_size(setting: Setting) -> Benchmark:
+    """Build: hits on arrays of 1 kB to 100 MB, for the plot of cost against size."""
+    sizes = [10**power for power in range(3, setting.size(9, 5))]
+    contenders = []
+    for name in ("fleche", "joblib", "diskcache"):
+        call = remember(name, large, setting.directory).call
+        contenders += [Contender(f"{name}, {size} B", partial(call, size)) for size in sizes]
+    first = contenders[0].name
+    return Benchmark("a hit on an array, by its size", contenders, first, rounds=7)
 
 
 # -- a process of its own --------------------------------------------------------------------------

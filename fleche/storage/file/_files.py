@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import os
 import re
-import secrets
 import stat
 import time
 from collections.abc import Iterable, Iterator
@@ -133,7 +132,7 @@ class Files:
             _sync_directory(os.path.dirname(shard))
 
     def _temporary(self, path: str) -> str:
-        return f"{path}.{secrets.token_hex(8)}{TEMPORARY}"
+        return f"{path}.{os.urandom(8).hex()}{TEMPORARY}"
 
     def touch(self, key: str) -> None:
         """Set the age of the file to zero.

@@ -13,7 +13,6 @@ follows has the lock. All of the files go together.
 from __future__ import annotations
 
 import os
-import secrets
 from collections.abc import Sequence
 from contextlib import suppress
 from typing import NamedTuple
@@ -90,7 +89,7 @@ class FileLockTable(LockTable):
     @override
     def now(self, key: str) -> float:
         """Return the modification time of a new file."""
-        probe = f"{self._files.path(key)}.{secrets.token_hex(8)}{TEMPORARY}"
+        probe = f"{self._files.path(key)}.{os.urandom(8).hex()}{TEMPORARY}"
         with explained("lock", probe):
             descriptor = self._files.create(probe)
             try:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import os
 import re
-import secrets
 from contextlib import suppress
 from pathlib import Path
 from typing import Literal, TypeAlias
@@ -73,7 +72,7 @@ def write_layout(root: Path, chosen: Format) -> None:
 
 def _write_new(path: Path, line: str) -> None:
     """Make the file with its content in one step, unless it is there."""
-    temporary = path.with_name(f"{_NAME}.{secrets.token_hex(8)}.tmp")
+    temporary = path.with_name(f"{_NAME}.{os.urandom(8).hex()}.tmp")
     descriptor = os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666)
     try:
         os.write(descriptor, line.encode())

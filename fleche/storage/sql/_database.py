@@ -36,6 +36,11 @@ class Cursor(Protocol):
         """How many rows the statement changed."""
         ...
 
+    @property
+    def lastrowid(self) -> Any:
+        """The id of the row that the statement has inserted; SQLite alone tells it."""
+        ...
+
     def fetchall(self) -> list[Any]:
         """Return the rows that the statement selects."""
         ...
@@ -159,7 +164,11 @@ class Pooled(Database):
         """Give a connection to the next who needs one, unless all were closed meanwhile."""
         idle.append(connection)
         if self._idle is not idle:
-            _drain(idle, self._open)
+            self.drain(idle)
+
+    def drain(self, idle: deque[Any]) -> None:
+        """Close connections that are idle no more."""
+        _drain(idle, self._open)
 
     def discard(self, connection: Any) -> None:
         """Close a connection that is of no use any more."""

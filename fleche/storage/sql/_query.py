@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any, NamedTuple
 
 import msgspec
@@ -70,9 +70,14 @@ class Plan(NamedTuple):
         )
 
 
-def plan_of(template: QueryCall) -> Plan:
-    """Return what the database can tell of a template."""
-    return _Compiler().compile(template)
+def plan_of(template: QueryCall, unindexed: Collection[tuple[str, str]] = ()) -> Plan:
+    """Return what the database can tell of a template.
+
+    Args:
+        template: what to look for.
+        unindexed: the metadata that have no facts, by collector and name.
+    """
+    return _Compiler(unindexed).compile(template)
 
 
 class _Value(NamedTuple):
@@ -89,7 +94,8 @@ _FACT = _Value()
 class _Compiler:
     """Writes conditions, and collects their parameters."""
 
-    def __init__(self) -> None:
+    def __init__(self, unindexed: Collection[tuple[str, str]] = ()) -> None:
+        self.unindexed = unindexed
         self.parameters: dict[str, Any] = {}
 
     def bind(self, value: Any) -> str:
@@ -109,7 +115,7 @@ class _Compiler:
             functions.append(self.begins_with("code", template.code))
         steps: list[int] = []
         facts: list[str] = []
-        for field, condition in _conditions(template):
+        for field, condition in _conditions(template, self.unindexed):
             if len(self.parameters) > _MOST_PARAMETERS:
                 break
             if condition.op != "!=":
@@ -230,7 +236,9 @@ def begins_with(column: str, prefix: str) -> tuple[str, dict[str, Any]]:
     return compiler.begins_with(column, prefix), compiler.parameters
 
 
-def _conditions(template: QueryCall) -> list[tuple[str, Condition]]:
+def _conditions(
+    template: QueryCall, unindexed: Collection[tuple[str, str]]
+) -> list[tuple[str, Condition]]:
     """Return the conditions on facts, with the name of each."""
     found: list[tuple[str, Condition]] = []
     found += [
@@ -246,6 +254,7 @@ def _conditions(template: QueryCall) -> list[tuple[str, Condition]]:
         (field_of("metadata", collector, field), condition)
         for collector, fields in template.metadata.items()
         for field, condition in fields.items()
+        if (collector, field) not in unindexed
         if is_storable(collector) and is_storable(field)
         if not condition.matches(None)  # which a call without the field does, too
     ]

@@ -19,8 +19,9 @@ and newer) share; the few words that differ are in :data:`WORDS`.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
-from typing import Any
+from collections.abc import Collection, Iterator, Mapping
+from functools import lru_cache
+from typing import Any, TypeAlias
 
 import msgspec
 
@@ -31,7 +32,9 @@ __all__ = [
     "LONGEST_TEXT",
     "OTHER",
     "SCHEMA",
+    "UNINDEXED",
     "WORDS",
+    "Fact",
     "columns_of",
     "facts_of",
     "field_of",
@@ -48,6 +51,21 @@ LONGEST_TEXT = 500
 
 OTHER = "other"
 """The kind of what is no plain value, or a text that cannot be in a column."""
+
+UNINDEXED = frozenset(
+    [
+        *(
+            ("environment", name)
+            for name in ("python", "implementation", "platform", "executable", "cwd", "packages")
+        ),
+        *(("runtime", name) for name in ("finished", "cpu_seconds", "host", "user", "pid")),
+    ]
+)
+"""The metadata of every call that have no fact in an SQLite file, by collector and name.
+
+Nearly all calls of a file share them, so that an index over them leads to nearly all calls, and to
+write it would take longer than all the rest of a miss. A query reads the records instead.
+"""
 
 # Texts are ordered by code points, as in Python, and as in SQLite by itself.
 WORDS = {
@@ -156,7 +174,11 @@ def is_storable(text: str) -> bool:
     """Return whether ``text`` can be in a column: not too long, no NUL, no half characters."""
     if len(text) > LONGEST_TEXT or "\0" in text:
         return False
-    return text.isascii() or not any("\ud800" <= letter <= "\udfff" for letter in text)
+    return text.isascii() or _is_whole(text)
+
+
+def _is_whole(text: str) -> bool:
+    return not any("\ud800" <= letter <= "\udfff" for letter in text)
 
 
 def shortened(text: str) -> str:
@@ -190,33 +212,45 @@ def field_of(*path: str) -> str:
     return "/".join((*(each.replace("%", "%25").replace("/", "%2F") for each in first), last))
 
 
-def facts_of(call: int, entry: CallEntry) -> Iterator[dict[str, Any]]:
+@lru_cache(maxsize=1024)
+def _field_of_metadata(collector: str, name: str) -> str | None:
+    """Return the name of a fact; ``None``: it can be in no column."""
+    if is_storable(collector) and is_storable(name):
+        return field_of("metadata", collector, name)
+    return None
+
+
+Fact: TypeAlias = tuple[int, str, str | None, str | None, int, str | None, float | None, str | None]
+"""A row of ``fleche_facts``: call, field, digest, variant, held, kind, number, text."""
+
+
+def facts_of(
+    call: int, entry: CallEntry, unindexed: Collection[tuple[str, str]] = ()
+) -> Iterator[Fact]:
     """Yield the rows of ``fleche_facts`` for one entry.
 
     Args:
         call: the id of the row in ``fleche_calls``.
         entry: what is stored there.
+        unindexed: the metadata that are left out, by collector and name.
     """
     record, parcels = entry
     rest = set(parcels)
     for field, ref in _refs_of(record):
         yield _fact_of_ref(call, field, ref, parcels, rest)
     for number, address in enumerate(sorted(rest)):
-        yield {
-            **_fact(call, f"parcel/{number}", msgspec.UNSET),
-            "digest": str(address.digest),
-            "variant": address.variant or None,
-            "held": 1,
-        }
+        variant = address.variant or None
+        yield call, f"parcel/{number}", str(address.digest), variant, 1, None, None, None
     for number, child in enumerate(record.children):
-        yield {**_fact(call, f"child/{number}", msgspec.UNSET), "digest": str(child)}
+        yield call, f"child/{number}", str(child), None, 0, None, None, None
     if record.version is not None:
-        yield _fact(call, "version", record.version)
+        yield call, "version", None, None, 0, *columns_of(record.version)
     for collector, fields in record.metadata.items():
-        if is_storable(collector):
-            for name, value in fields.items():
-                if is_storable(name):
-                    yield _fact(call, field_of("metadata", collector, name), value)
+        for name, value in fields.items():
+            if (collector, name) not in unindexed:
+                place = _field_of_metadata(collector, name)
+                if place is not None:
+                    yield call, place, None, None, 0, *columns_of(value)
 
 
 def _refs_of(record: CallRecord) -> Iterator[tuple[str, ValueRef]]:
@@ -231,38 +265,15 @@ def _refs_of(record: CallRecord) -> Iterator[tuple[str, ValueRef]]:
         yield f"state/{name}" if is_storable(name) else f"unnamed-state/{number}", ref
 
 
-def _fact(call: int, field: str, value: Any) -> dict[str, Any]:
-    kind, number, text = columns_of(value)
-    return {
-        "call": call,
-        "field": field,
-        "digest": None,
-        "variant": None,
-        "held": 0,
-        "kind": kind,
-        "number": number,
-        "text": text,
-    }
-
-
 def _fact_of_ref(
     call: int, field: str, ref: ValueRef, parcels: Mapping[Address, Any], rest: set[Address]
-) -> dict[str, Any]:
+) -> Fact:
     """Return the row of an argument or result; its parcel is taken out of ``rest``."""
-    kind, number, text = columns_of(ref.shown)
-    held, variant = ref.is_literal, ref.variant or None
-    if held:
-        variant = None
-    elif parcels and ref.address in parcels:
-        held = True
+    columns = columns_of(ref.shown)
+    if ref.literal is not msgspec.UNSET:
+        return call, field, ref.digest, None, 1, *columns
+    held = 0
+    if parcels and ref.address in parcels:
+        held = 1
         rest.discard(ref.address)
-    return {
-        "call": call,
-        "field": field,
-        "digest": str(ref.digest),
-        "variant": variant,
-        "held": int(held),
-        "kind": kind,
-        "number": number,
-        "text": text,
-    }
+    return call, field, ref.digest, ref.variant or None, held, *columns

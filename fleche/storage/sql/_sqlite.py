@@ -46,10 +46,10 @@ _CACHED_STATEMENTS = 256
 _SETTLED = 0.05
 """Seconds after which a file that changes again has another time of modification for certain."""
 
-_LOG_PAGES = 500
+_LOG_PAGES = 1000
 """Pages of 4 KiB after which what is in the log is brought into the file."""
 
-_RESERVE = 1 << 21
+_RESERVE = 1 << 22
 """Bytes that are kept back on the disk, so that a full one can be tidied up: room for the log."""
 
 _OLDEST = (3, 24, 0)
@@ -217,7 +217,9 @@ class SqliteFile(Pooled):
             if not _is_busy(error):
                 raise self._explained("read", error) from error
         finally:
-            self.give_back(idle, connection)
+            idle.append(connection)
+            if self._idle is not idle:  # all were closed meanwhile
+                self.drain(idle)
         return self._fetch(sql, parameters)
 
     def _fetch(self, sql: str, parameters: Mapping[str, Any]) -> list[Any]:
@@ -275,7 +277,7 @@ class SqliteFile(Pooled):
         with self._writing:
             self._notice_removal()
             try:
-                return self._patiently("write", lambda found: _transact(found, work), patience)
+                return self._patiently("write", work, patience, transact=True)
             except StorageError as error:
                 if not _says_full(error):
                     raise
@@ -284,7 +286,7 @@ class SqliteFile(Pooled):
             try:
                 self._empty_log()
                 if frees:
-                    return self._patiently("write", lambda found: _transact(found, work))
+                    return self._patiently("write", work, transact=True)
             finally:
                 self._empty_log()
                 self._keep_reserve()
@@ -298,7 +300,7 @@ class SqliteFile(Pooled):
         if self._identity is None:
             return
         try:
-            status = os.stat(self.path)
+            status = os.stat(self.shown)
         except FileNotFoundError:
             status = None
         except OSError:
@@ -315,14 +317,21 @@ class SqliteFile(Pooled):
         except OSError:
             return False
 
-    def _patiently(self, action: str, work: Callable[[Any], T], patience: float | None = None) -> T:
+    def _patiently(
+        self,
+        action: str,
+        work: Callable[[Any], T],
+        patience: float | None = None,
+        *,
+        transact: bool = False,
+    ) -> T:
         """Return what ``work`` returns, called with a connection again while others write."""
         deadline = time.monotonic() + (self._patience if patience is None else patience)
         while True:
             try:
                 idle, connection = self.take()
                 try:
-                    return work(connection)
+                    return _transact(connection, work) if transact else work(connection)
                 finally:
                     self.give_back(idle, connection)
             except sqlite3.Error as error:
@@ -602,9 +611,9 @@ class SqliteFile(Pooled):
 
     def _keep_reserve(self) -> None:
         """Keep some room on the disk; without it, a full one has no room for removing anything."""
-        part = bytes(_RESERVE // 32)
+        part = bytes(_RESERVE // 64)
         with suppress(OSError), self._reserve().open("xb", buffering=0) as file:
-            for _ in range(32):  # as much of it as there is room for
+            for _ in range(64):  # as much of it as there is room for
                 file.write(part)
 
 

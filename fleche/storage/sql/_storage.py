@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias
 import msgspec
 
 from fleche._util import batched, override
-from fleche.call import CallEntry, CallRecord, QueryCall, decode_entry, encode_entry
+from fleche.call import CallEntry, QueryCall, decode_entry, encode_entry
 from fleche.digest import Address
 from fleche.errors import CorruptParcel, ParcelError, StorageError
 from fleche.storage._base import (
@@ -29,7 +29,7 @@ from fleche.storage.sql._database import Connection, Database
 from fleche.storage.sql._errors import DAMAGED, DiskFull
 from fleche.storage.sql._locks import SqlLocks
 from fleche.storage.sql._query import Plan, begins_with, plan_of
-from fleche.storage.sql._schema import facts_of, shortened
+from fleche.storage.sql._schema import UNINDEXED, facts_of, shortened
 from fleche.storage.sql._sqlite import SqliteFile, SqliteMemory
 from fleche.storage.sql._urls import backend_of, locate, parse_sqlite, redacted
 
@@ -48,24 +48,30 @@ _PROBES = (1000, 30_000)  # rows; reading so many places in an index takes 0.1 m
 _FIRST_BATCH = 25
 _LAST_ID = (1 << 63) - 1
 
-_TAIL = 256
+_TAIL = 1000
 """After so many calls without facts, those of all of them are written."""
+
+_LOOK = 64
+"""How many there are is looked at whenever so many have come."""
 
 _CATCH_UP = 0.1
 """Seconds for which a query waits for others who write, to write the facts that are missing."""
 
-_ENTRY = "SELECT key, entry FROM fleche_calls WHERE key = :key"
-_UPSERT = (
+_ENTRY = "SELECT entry FROM fleche_calls WHERE key = :key"
+_INSERT = (
     "INSERT INTO fleche_calls (key, function, pin, modified, size, entry)"
-    " VALUES (:key, :function, :pin, :now, :size, :entry)"
-    " ON CONFLICT (key) DO UPDATE SET function = excluded.function, pin = excluded.pin,"
+    " VALUES (:key, :function, :pin, :now, :size, :entry) ON CONFLICT (key) DO"
+)
+_INSERT_NEW = f"{_INSERT} NOTHING"
+_UPSERT = (
+    f"{_INSERT} UPDATE SET function = excluded.function, pin = excluded.pin,"
     " modified = excluded.modified, size = excluded.size, entry = excluded.entry"
 )
 _INDEXED = "SELECT value FROM fleche_meta WHERE name = 'indexed'"
 _PROGRESS = (
     "SELECT value, (SELECT MAX(id) FROM fleche_calls) FROM fleche_meta WHERE name = 'indexed'"
 )
-_PLACE = f"SELECT id, ({_INDEXED}) FROM fleche_calls WHERE key = :key"
+_PLACE = "SELECT id FROM fleche_calls WHERE key = :key"
 _FUNCTION = (
     "SELECT id FROM fleche_functions WHERE name = :name AND module = :module AND code = :code"
 )
@@ -74,10 +80,9 @@ _INSERT_FUNCTION = (
     " ON CONFLICT (name, module, code) DO NOTHING"
 )
 _FORGET_FACTS = "DELETE FROM fleche_facts WHERE call = :id"
-_INSERT_FACT = (
-    "INSERT INTO fleche_facts (call, field, digest, variant, held, kind, number, text)"
-    " VALUES (:call, :field, :digest, :variant, :held, :kind, :number, :text)"
-)
+_FACT = ("call", "field", "digest", "variant", "held", "kind", "number", "text")
+_INSERT_FACT = f"INSERT INTO fleche_facts ({', '.join(_FACT)}) VALUES (:{', :'.join(_FACT)})"
+_INSERT_FACT_BY_PLACE = "INSERT INTO fleche_facts VALUES (?, ?, ?, ?, ?, ?, ?, ?)"  # SQLite alone
 _BEHIND = "SELECT id, key, entry FROM fleche_calls WHERE id > :indexed ORDER BY id"
 _SET_INDEXED = "UPDATE fleche_meta SET value = :value WHERE name = 'indexed'"
 # The id of a call that was removed may be given to another one, which has no facts yet.
@@ -121,6 +126,7 @@ class SqlCalls(CallStorage):
         self._functions: dict[_Function, int] = {}
         self._generation = database.generation
         self._indexes_later = database.kind == "sqlite"  # where calls get their ids in order
+        self._unindexed = UNINDEXED if self._indexes_later else frozenset()
         stays = not database.in_memory
         self.capabilities = Capabilities(persistent=stays, shared=stays)
         if stays:
@@ -149,8 +155,14 @@ class SqlCalls(CallStorage):
     def _put(self, batch: Mapping[str, tuple[CallEntry, bytes]]) -> None:
         # In order of the keys, so that no two writers of the same calls wait for each other.
         ordered = sorted(batch.items()) if len(batch) > 1 else list(batch.items())
-        rows = [_row_of(key, entry, data) for key, (entry, data) in ordered]
-        functions = [_function_of(entry.record) for _, (entry, _) in ordered]
+        rows: list[dict[str, Any]] = []
+        functions: list[_Function] = []
+        now = time.time()
+        for key, (entry, data) in ordered:
+            record = entry.record
+            pin = int(record.result is None and record.error is None)
+            functions.append((record.name, record.module or "", record.code or ""))
+            rows.append({"key": key, "pin": pin, "now": now, "size": len(data), "entry": data})
         new: dict[_Function, int] = {}
 
         def put(connection: Connection) -> None:
@@ -160,46 +172,71 @@ class SqlCalls(CallStorage):
             for row, function in zip(rows, functions, strict=True):
                 number = self._functions.get(function) or new.get(function)
                 if number is None:
-                    number = _make_function(connection, function)
-                    if number is None:
-                        raise StorageError(
-                            f"{self._database.shown}: a function that has just been stored is not"
-                            f" there ({DAMAGED})"
-                        )
-                    new[function] = number
+                    number = new[function] = self._number_of(connection, function)
                 row["function"] = number
-            connection.executemany(_UPSERT, rows)
-            self._put_facts(connection, [(key, entry) for key, (entry, _) in ordered])
+            if len(rows) > 1 or not self._put_new(connection, rows[0]):
+                connection.executemany(_UPSERT, rows)
+                self._put_facts(connection, ordered)
 
         self._database.change(put)
         if new:
             self._functions.update(new)
 
-    def _put_facts(self, connection: Connection, stored: Sequence[tuple[str, CallEntry]]) -> None:
-        """Write by what calls are searched that have just been stored, now or with later ones."""
-        if len(stored) == 1:
-            found = connection.execute(_PLACE, {"key": stored[0][0]}).fetchall()
-            ids = dict(zip((stored[0][0],), (row[0] for row in found), strict=False))
-            indexed = _as_number(found[0][1]) if found else 0
-        else:
-            select, names = _among("SELECT key, id FROM fleche_calls WHERE key", dict(stored))
-            ids = dict(tuple(row) for row in connection.execute(select, names).fetchall())
-            found = connection.execute(_INDEXED).fetchall()
-            indexed = _as_number(found[0][0]) if found else 0
+    def _put_new(self, connection: Connection, row: Mapping[str, Any]) -> bool:
+        """Insert a call whose facts are written later; return whether it was new."""
         if not self._indexes_later:
-            indexed = _LAST_ID
-        if not all(type(ids.get(key)) is int for key, _ in stored):
+            return False
+        done = connection.execute(_INSERT_NEW, row)
+        if done.rowcount != 1:
+            return False
+        if done.lastrowid % _LOOK == 0:
+            indexed = self._last_indexed(connection)
+            if done.lastrowid - indexed >= _TAIL:
+                self._index(connection, indexed)
+        return True
+
+    def _last_indexed(self, connection: Connection) -> int:
+        rows = connection.execute(_INDEXED).fetchall()
+        return _as_number(rows[0][0]) if rows else 0
+
+    def _number_of(self, connection: Connection, function: _Function) -> int:
+        number = _make_function(connection, function)
+        if number is None:
             raise StorageError(
-                f"{self._database.shown}: what has just been stored is not there ({DAMAGED})"
+                f"{self._database.shown}: a function that has just been stored is not there "
+                f"({DAMAGED})"
             )
-        # Up to there, they take the place of others.
-        now = [(ids[key], entry) for key, entry in stored if ids[key] <= indexed]
-        if now:
-            connection.executemany(_FORGET_FACTS, [{"id": call} for call, _ in now])
-            facts = [fact for call, entry in now for fact in facts_of(call, entry)]
-            connection.executemany(_INSERT_FACT, facts)
-        if max(ids.values()) - indexed >= _TAIL:
+        return number
+
+    def _put_facts(
+        self, connection: Connection, stored: Sequence[tuple[str, tuple[CallEntry, bytes]]]
+    ) -> None:
+        """Write by what calls are searched that have just been stored, now or with later ones."""
+        select, names = _among("SELECT key, id FROM fleche_calls WHERE key", dict(stored))
+        ids = dict(tuple(row) for row in connection.execute(select, names).fetchall())
+        indexed = self._last_indexed(connection) if self._indexes_later else _LAST_ID
+        last = 0
+        for key, (entry, _) in stored:
+            call = ids.get(key)
+            if type(call) is not int:
+                raise StorageError(
+                    f"{self._database.shown}: what has just been stored is not there ({DAMAGED})"
+                )
+            last = max(last, call)
+            if call <= indexed:  # it takes the place of another
+                connection.executemany(_FORGET_FACTS, [{"id": call}])
+                self._insert_facts(connection, call, entry)
+        if last - indexed >= _TAIL:
             self._index(connection, indexed)
+
+    def _insert_facts(self, connection: Connection, call: int, entry: CallEntry) -> None:
+        facts = facts_of(call, entry, self._unindexed)
+        if self._database.kind == "sqlite":
+            connection.executemany(_INSERT_FACT_BY_PLACE, facts)
+        else:
+            connection.executemany(
+                _INSERT_FACT, [dict(zip(_FACT, fact, strict=True)) for fact in facts]
+            )
 
     def _index(self, connection: Connection, indexed: int) -> int:
         """Write the facts of the calls that have none; return the last of them."""
@@ -208,7 +245,7 @@ class SqlCalls(CallStorage):
         for call, key, data in rows:
             entry = self._opened(key, data)
             if isinstance(entry, CallEntry):
-                connection.executemany(_INSERT_FACT, facts_of(call, entry))
+                self._insert_facts(connection, call, entry)
         if not rows:
             return indexed
         connection.execute(_SET_INDEXED, {"value": str(rows[-1][0])})
@@ -228,16 +265,23 @@ class SqlCalls(CallStorage):
         return indexed
 
     def _catch_up(self, connection: Connection) -> int:
-        rows = connection.execute(_INDEXED).fetchall()
-        return self._index(connection, _as_number(rows[0][0]) if rows else 0)
+        return self._index(connection, self._last_indexed(connection))
 
     @override
     def get_many(self, keys: Iterable[str]) -> Iterator[tuple[str, CallEntry | ParcelError]]:
         wanted = list(keys)
         if len(wanted) == 1:
             key = wanted[0]
-            rows = self._database.fetch(_ENTRY, {"key": str(key)})
-            return iter([(key, self._opened(key, rows[0][1]))] if rows else [])
+            database = self._database
+            rows = database.fetch(_ENTRY, {"key": str(key)})
+            if not rows:
+                return iter(())
+            data = rows[0][0]
+            try:
+                whole = data if type(data) is bytes else b""  # a damaged file holds anything
+                return iter(((key, decode_entry(key, whole, self._secrets, database.shown)),))
+            except ParcelError as error:
+                return iter(((key, error),))
         return self._get_batches(wanted)
 
     def _get_batches(self, keys: Sequence[str]) -> Iterator[tuple[str, CallEntry | ParcelError]]:
@@ -377,7 +421,7 @@ class SqlCalls(CallStorage):
         """
         if keys_only and template == QueryCall():
             return ((entry.key, None) for entry in self.entries())
-        return matching_entries(template, self._candidates(plan_of(template)))
+        return matching_entries(template, self._candidates(plan_of(template, self._unindexed)))
 
     def _candidates(self, plan: Plan) -> Iterator[tuple[str, CallEntry | ParcelError]]:
         indexed = self._indexed()
@@ -551,21 +595,6 @@ def _among(statement: str, values: Iterable[Any]) -> tuple[str, dict[str, Any]]:
     return f"{statement} IN ({places})", names
 
 
-def _row_of(key: str, entry: CallEntry, data: bytes) -> dict[str, Any]:
-    return {
-        "key": key,
-        "pin": int(entry.record.is_pin),
-        "now": time.time(),
-        "size": len(data),
-        "entry": data,
-    }
-
-
-def _function_of(record: CallRecord) -> _Function:
-    """Return by what a function is searched: its name, its module and the digest of its code."""
-    return record.name, record.module or "", record.code or ""
-
-
 def _make_function(connection: Connection, function: _Function) -> int | None:
     """Return the id of a function, which is written down if it is new; ``None``: of no use."""
     names = dict(zip(("name", "module", "code"), map(shortened, function), strict=True))
@@ -578,7 +607,7 @@ def _make_function(connection: Connection, function: _Function) -> int | None:
 
 def _delete_one(connection: Connection, key: str, limit: float | None) -> bool:
     """Remove a call with its facts, unless it is younger than ``limit``; return whether it went."""
-    for call, _ in connection.execute(_PLACE, {"key": str(key)}).fetchall():
+    for (call,) in connection.execute(_PLACE, {"key": str(key)}).fetchall():
         statement = _DELETE if limit is None else _DELETE_OLDER
         if connection.execute(statement, {"id": call, "limit": limit}).rowcount > 0:
             connection.execute(_FORGET_FACTS, {"id": call})
