@@ -29,6 +29,7 @@ html_theme = "furo"
 html_title = f"fleche {release}"
 html_static_path = ["_static"]
 html_css_files = ["tables.css"]
+html_search_scorer = str(HERE / "_search.js")  # guides before internals
 
 default_role = "code"
 myst_enable_extensions = ["colon_fence", "deflist", "fieldlist"]

@@ -724,6 +724,34 @@ class TestAtEachCall:
         change(module)
         assert tracker.closure().digest != before.digest
 
+    def test_an_installed_name_is_replaced(
+        self, project: Project, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """What a program puts into an installed module counts as its own, and as long as there."""
+        files = {
+            "entry": """
+                import json.decoder
+                def f(x):
+                    return json.decoder.scanstring(x), json.dumps(x)
+                def mine(x):
+                    return x
+                def other(x):
+                    return -x
+            """
+        }
+        tracker = project.tracker(files)
+        before = tracker.closure()
+        patch = sys.modules["entry"]
+        monkeypatch.setattr("json.dumps", patch.mine)
+        first = tracker.closure()
+        assert first.nodes["json.dumps"].kind == "name"
+        monkeypatch.setattr("json.decoder.scanstring", patch.other)
+        monkeypatch.setattr("json.dumps", patch.other)
+        second = tracker.closure()
+        assert len({before.digest, first.digest, second.digest}) == 3
+        monkeypatch.undo()
+        assert tracker.closure().digest == before.digest
+
     def test_reload(self, project: Project) -> None:
         module = project.load({"entry": "K = 1\ndef f(x): return K"})
         tracker = CodeTracker(module.f, "entry")

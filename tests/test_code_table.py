@@ -519,6 +519,53 @@ PROGRAMS = {
         def f(x):
             return ran(int(square(x)))
     """,
+    "a figure of the module": """
+        import matplotlib
+        matplotlib.use("Agg")
+        import matplotlib.pyplot as plt
+
+        figure, axes = plt.subplots()
+
+        @fleche
+        def f(x):
+            axes.plot([0, x], [1, 2])
+            return ran(x)
+    """,
+    "an object that fills an attribute when it is first wanted": """
+        class Grid:
+            def __init__(self, size):
+                self.size = size
+                self._table = None
+
+            def table(self):
+                if self._table is None:
+                    self._table = [x * x for x in range(self.size)]
+                return self._table
+
+        grid = Grid(5)
+
+        @fleche
+        def f(x):
+            return ran(grid.table()[x])
+    """,
+    "an object with a memo": """
+        class Squares:
+            def __init__(self):
+                self.memo = {}
+
+            def of(self, x):
+                try:
+                    return self.memo[x]
+                except KeyError:
+                    self.memo[x] = x * x
+                return self.memo[x]
+
+        squares = Squares()
+
+        @fleche
+        def f(x):
+            return ran(squares.of(x))
+    """,
     "a configuration in a dataclass": """
         import dataclasses
 
@@ -537,6 +584,7 @@ PROGRAMS = {
 NEEDED = {
     "a progress bar": "tqdm",
     "a figure made inside": "matplotlib",
+    "a figure of the module": "matplotlib",
     "a compiled function": "numba",
 }
 FRAME = """
@@ -548,7 +596,7 @@ FRAME = """
 
 @pytest.mark.parametrize("name", PROGRAMS)
 def test_programs_hit_in_their_next_run(tmp_path: Path, name: str) -> None:
-    """Ten programs as they are written hit in the second call and in the second process."""
+    """Programs as they are written hit in the second call and in the second process."""
     if name in NEEDED:
         pytest.importorskip(NEEDED[name])
     script = dedent(FRAME) + dedent(PROGRAMS[name]) + "print(f(3), f(3))\n"

@@ -1,4 +1,4 @@
-"""`Content[Path]`: a path counts by what the file or tree that it names holds."""
+"""Paths: what a `Content[Path]` names is part of the key; what others name must be unchanged."""
 
 from __future__ import annotations
 
@@ -55,6 +55,11 @@ def numbers(path: Any) -> float:
 @fleche(ignore_globals="runs")
 def total(path: Content[Path]) -> float:
     return numbers(path)
+
+
+@fleche(ignore_globals="runs")
+def plain(path: Any, scale: float = 1.0) -> float:
+    return numbers(path) * scale
 
 
 def write(name: str, text: str) -> Path:
@@ -496,6 +501,135 @@ class TestMemory:
         monkeypatch.setattr(_content, "blake3", Hasher)
         with pytest.raises(ContentError, match="a: it changed while it was read"):
             _content.hash_file(str(path))
+
+
+class TestBarePath:
+    """A path counts by its text, and a result is a hit as long as the file is what was read."""
+
+    def test_changed(self, active: Cache) -> None:
+        path = write("a.txt", "1 2")
+        before = plain.digest(path)
+        assert (plain(path), plain(path)) == (3, 3)
+        write("a.txt", "10 20")
+        assert plain.digest(path) == before
+        assert not plain.contains(path)
+        explained = plain.explain(path)
+        assert not explained
+        assert "a.txt has changed" in str(explained)
+        assert (plain(path), plain(path)) == (30, 30)
+        assert plain.contains(path)
+        assert plain.explain(path)
+        assert len(runs) == 2
+        assert active.query().count() == 1
+
+    def test_same_content(self) -> None:
+        """When it was written does not matter, nor what becomes of it afterwards."""
+        path = write("a.txt", "1 2")
+        plain(path)
+        path.unlink()
+        assert plain(path) == 3
+        write("a.txt", "1 2")
+        assert plain(path) == 3
+        path.unlink()
+        path.mkdir()
+        assert plain(path) == 3
+        assert len(runs) == 1
+
+    def test_inside(self) -> None:
+        """Paths in containers and in objects, defaults and keywords."""
+
+        @dataclass
+        class Inputs:
+            data: Path
+
+        path = write("a.txt", "1")
+
+        @fleche(ignore_globals="runs")
+        def last(*given: Any, other: Path = path, **named: Any) -> float:
+            part = given[0]
+            inner = part.data if isinstance(part, Inputs) else part[-1]
+            return numbers(inner) + numbers(other) + sum(map(numbers, named.values()))
+
+        for number, part in enumerate(([path], (1, path), Inputs(write("b.txt", "1"))), 1):
+            write("b.txt", "1")
+            assert last(part, c=write("c.txt", "1")) == 3
+            for name in ("b.txt", "c.txt") if isinstance(part, Inputs) else ("a.txt", "c.txt"):
+                write(name, "2")
+                assert last(part, c=Path("c.txt")) > 3, (number, name)
+                write(name, "1")
+                assert last(part, c=Path("c.txt")) == 3
+
+    def test_output(self) -> None:
+        """A file that the function writes, or appends to, does not count."""
+
+        @fleche(ignore_globals="runs")
+        def log(x: int, path: Path) -> int:
+            runs.append(x)
+            with path.open("a") as file:
+                file.write(f"{x}\n")
+            return x
+
+        path = Path("log.txt")
+        for _ in range(2):
+            assert (log(1, path), log(2, path)) == (1, 2)
+        write("log.txt", "something else")
+        assert log(1, path) == 1
+        assert runs == [1, 2]
+
+    def test_directory(self, tmp_path: Path) -> None:
+        """A directory counts by its text, and so does text that is a path."""
+
+        @fleche(ignore_globals="runs")
+        def names(path: Any) -> int:
+            runs.append(path)
+            return 1 if isinstance(path, str) else len(list(path.iterdir()))
+
+        write("tree/a", "a")
+        names(Path("tree"))
+        names("tree/a")
+        write("tree/a", "b")
+        write("tree/b", "b")
+        names("tree/a")
+        assert names(Path("tree")) == 1
+        assert len(runs) == 2
+
+    def test_large(self) -> None:
+        """A file of more than 1 GiB is not read: its size and the time of its change count."""
+        path = Path("large")
+        with path.open("wb") as file:
+            file.truncate((1 << 30) + 1)
+
+        @fleche(ignore_globals="runs")
+        def size(path: Path) -> int:
+            runs.append(path)
+            return path.stat().st_size
+
+        assert size(path) == size(path)
+        os.utime(path, (1, 1))
+        size(path)
+        assert len(runs) == 2
+
+    def test_many_calls(self) -> None:
+        """Through map() and an executor."""
+        paths = [write(f"{n}.txt", str(n)) for n in range(3)]
+        assert list(plain.map(paths)) == [0, 1, 2]
+        write("1.txt", "5")
+        assert list(plain.map(paths)) == [0, 5, 2]
+        write("2.txt", "7")
+        with ThreadPoolExecutor(2) as pool:
+            submit = wrap_executor(pool).submit
+            assert [submit(plain, path).result() for path in paths] == [0, 5, 7]
+        assert len(runs) == 5
+
+    def test_coroutine(self) -> None:
+        @fleche(ignore_globals="runs")
+        async def read(path: Path) -> float:
+            return numbers(path)
+
+        path = write("a.txt", "1")
+        assert asyncio.run(read(path)) == 1
+        write("a.txt", "2")
+        assert asyncio.run(read(path)) == 2
 
 
 def test_no_warning_for_a_hit() -> None:

@@ -7,6 +7,7 @@ import json
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from textwrap import dedent
 from typing import Any
 
 import pytest
@@ -273,6 +274,123 @@ class TestGlobalsThatChange:
         with pytest.warns(FlecheWarning, match="`TABLE`"):
             assert draw(3) == 3
         assert module.runs == [3]
+
+
+class TestObjectsThatFillThemselves:
+    """What a method puts into its object when it is first wanted is no change of the object."""
+
+    SOURCE = """
+        runs = []
+
+        class Grid:
+            def __init__(self, size=None):
+                if size is None:
+                    size = 3
+                self.size = size
+                if size:
+                    self._table = None
+                self.memo = {}
+                self.last = None
+
+            def table(self):
+                if getattr(self, "_table", None) is None:
+                    self._table = list(range(self.size))
+                return self._table
+
+            def square(self, x):
+                if x not in self.memo:
+                    self.memo[x] = x * x
+                return self.memo[x]
+
+            def note(self, x):
+                self.last = x
+
+        class Finer(Grid):
+            pass
+
+        grid = Grid()
+        grids = [Finer(4), {"of": Finer(5)}]
+
+        def summed(x):
+            runs.append(x)
+            return sum(grid.table()) + grid.square(x) + grids[0].square(x)
+
+        def deep(x):
+            runs.append(x)
+            return grids[1]["of"].table()[x]
+
+        def noted(x):
+            runs.append(x)
+            grids[0].note(x)
+            return x
+    """
+
+    @pytest.fixture
+    def grids(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+        (tmp_path / "user_grids.py").write_text(dedent(self.SOURCE))
+        monkeypatch.syspath_prepend(tmp_path)
+        importlib.invalidate_caches()
+        yield importlib.import_module("user_grids")
+        del sys.modules["user_grids"]
+
+    def test_filling_is_no_change(self, grids: Any) -> None:
+        """The call is stored under the key that it has in another process, and that stays."""
+        for name in ("summed", "deep"):
+            function = fleche(getattr(grids, name))
+            keys = [function.digest(2)]
+            for x in (2, 1, 2):
+                function(x)
+                keys.append(function.digest(2))
+            assert len(set(keys)) == 1
+            assert fleche(getattr(grids, name)).contains(2)
+        assert grids.runs == [2, 1, 2, 1]
+
+    def test_what_the_program_sets_counts(self, grids: Any) -> None:
+        summed = fleche(grids.summed)
+        before = summed(2)
+        grids.grid._table = [100]
+        assert summed(2) == before + 97
+        grids.grid._table = None
+        assert summed(2) == before
+        grids.grid.size = 4
+        grids.grid._table = None
+        assert summed(2) == before + 3
+
+    def test_what_is_set_before_counts(self, grids: Any) -> None:
+        grids.grid.memo[2] = 5
+        summed = fleche(grids.summed)
+        wrong = summed(2)
+        assert wrong == 3 + 5 + 4
+        grids.grid.memo.clear()
+        assert summed(2) == wrong - 1
+
+    def test_other_changes_are_told(self, grids: Any) -> None:
+        """A method that sets an attribute, whatever was there, does what a hit does not repeat."""
+        with pytest.warns(FlecheWarning, match="`grids` changed while it ran"):
+            fleche(grids.noted)(1)
+
+
+class TestFigures:
+    """A variable whose digest changes whenever it is taken counts by how it is made; it is told."""
+
+    def test_global(self, module: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+        matplotlib = pytest.importorskip("matplotlib")
+        matplotlib.use("Agg")
+        from matplotlib import pyplot as plt
+
+        figure, axes = plt.subplots()
+        monkeypatch.setattr(module, "TABLE", {"a": 1, "axes": axes})
+        energy = fleche(module.energy)
+        with pytest.warns(FlecheWarning) as caught:
+            assert (energy(3), energy(3)) == (7, 7)
+        assert len(caught) == 1
+        text = str(caught[0].message)
+        assert "uses `TABLE`, whose digest changes whenever it is taken" in text
+        assert "ignore_globals='TABLE'" in text
+        assert "counts by type" in energy.dependencies()["TABLE"].note
+        axes.plot([1, 2])
+        assert (energy(3), module.runs) == (7, [3])
+        plt.close(figure)
 
 
 class TestDepends:

@@ -61,6 +61,7 @@ def check_story(transport: str) -> str:
     assert "[NO]" not in text
     for claim in (
         "each distinct call ran exactly once",
+        "'fleche verify' has checked every byte, and all is well",
         "all 18 calls were pushed to the workstation",
         "laptop B computed nothing",
         "the 4 results it asked for came from the workstation",

@@ -108,7 +108,7 @@ class QueryIterator(Generic[T]):
         self._is_ordered = is_ordered
         self._begun: weakref.ref[_Search[T]] | None = None
 
-    def __iter__(self) -> Iterator[LazyCall[T]]:
+    def __iter__(self) -> _Search[T]:
         search = _Search(self._source)
         self._begun = weakref.ref(search)
         return search

@@ -6,6 +6,7 @@ Rich is imported when the first line for people is printed; ``--json`` never imp
 from __future__ import annotations
 
 import json
+import os
 import sys
 import time
 from collections.abc import Iterable, Iterator, Sequence
@@ -70,7 +71,7 @@ class Screen:
             markup=False,
             emoji=False,
             soft_wrap=not terminal,
-            width=None if terminal else _WIDEST,
+            width=None if terminal or os.environ.get("COLUMNS", "").isdigit() else _WIDEST,
             force_terminal=None if terminal else False,
         )
 

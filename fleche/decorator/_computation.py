@@ -14,6 +14,8 @@ from fleche.decorator._effects import (
     ModuleGenerators,
     changed_arguments,
     find_generators,
+    read_files,
+    stamps_of,
     states_of,
 )
 from fleche.decorator._futures import Deferred, kind_of
@@ -71,6 +73,7 @@ class Computation:
         self._collecting: Collecting | None = None
         self._inside: Token[tuple[Flight, ...]] | None = None
         self._drawn_by: dict[str, Any] = {}
+        self._files: dict[str, Any] = {}
         self._modules: ModuleGenerators | None = None
         self._began = 0.0
         self._duration: float | None = None
@@ -136,6 +139,7 @@ class Computation:
         if not invocation.simple:  # what digesting made is not kept while the body runs
             invocation.identity.buffers.clear()
         if self._pending is not None:
+            self._files = stamps_of(self.invocation.identity.buffers.paths)
             self._collecting = Collecting(
                 self.spec.collectors(),
                 self.spec.function,
@@ -221,6 +225,7 @@ class Computation:
         if self._has_changed_globals() or (files and self._has_changed_files()):
             self._abandon(pending)
             return
+        self._tell_of_unsteady()
         if self._modules is not None:
             self._tell_of_draws(self._modules)
         if not self.invocation.simple:
@@ -230,8 +235,8 @@ class Computation:
             if isinstance(result, Digest):
                 raise Indigestible("the result is a Digest, which in a cache stands for its value")
             metadata = self._collecting.finish(result)
-            if returns:
-                metadata["fleche"] = {"returns": returns}
+            if notes := self._notes(returns):
+                metadata["fleche"] = notes
             fields = {
                 "metadata": metadata,
                 "duration": self._duration,
@@ -247,6 +252,13 @@ class Computation:
             self._complain("save", error)
         finally:
             self._abandon(pending)
+
+    def _notes(self, returns: str) -> dict[str, Any]:
+        """Return what the package itself records of a call."""
+        notes: dict[str, Any] = {"returns": returns} if returns else {}
+        if self._files and (files := read_files(self._files)):
+            notes["files"] = files
+        return notes
 
     def save_entries(self, entries: Mapping[Digest, CallEntry]) -> None:
         """Save what a worker has left to this process."""
@@ -283,6 +295,21 @@ class Computation:
             f"@fleche(ignore_globals={plain!r})",
         )
         return True
+
+    def _tell_of_unsteady(self) -> None:
+        """Warn, once, of a variable that cannot be told from what it was in another run."""
+        closure = self.invocation.identity.closure
+        if closure is None or not closure.unsteady or not self.spec.hashes_code:
+            return
+        for label, kind in closure.unsteady.items():
+            plain = label.rpartition(":")[2]
+            self.spec.warner.warn(
+                f"unsteady:{label}",
+                f"{self.spec.info.name}(): uses `{plain}`, whose digest changes whenever it is "
+                f"taken: of a {kind} counts only how it is made. What the function reads from it "
+                "is not seen, and a hit does nothing to it. Make it inside the function, or, if "
+                f"this does not matter, say @fleche(ignore_globals={plain!r})",
+            )
 
     def _tell_of_draws(self, modules: ModuleGenerators) -> None:
         """Warn, once, of a body that draws from a generator which no argument holds."""

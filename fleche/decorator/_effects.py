@@ -4,24 +4,35 @@ A random generator that is itself an argument is part of the call: the state in 
 it is stored with the result, and a hit puts the caller's generator into that state, so that a
 script draws the same numbers in each run. Nothing else is repeated by a hit. So a function that
 draws from a generator of a module, or that changes another argument, is warned of once.
+
+A file that a path among the arguments names is part of what the body has seen, although the key of
+the call has the text of the path alone. If the body has left it as it was, what it held is stored
+with the result, which is no hit any more when the file is there and holds something else. A file
+that the body has written is what comes out of it, and does not count.
 """
 
 from __future__ import annotations
 
 import copy
+import os
+import stat
 import sys
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import suppress
 from typing import Any, NamedTuple
 
-from fleche.digest import BufferDigests, Digest, digest_arguments
+from fleche.digest import BufferDigests, Digest, digest_arguments, read_content
+from fleche.errors import Indigestible
 
 __all__ = [
     "ModuleGenerators",
     "changed_arguments",
+    "changed_files",
     "copy_generator",
     "find_generators",
+    "read_files",
     "restore_generators",
+    "stamps_of",
     "states_of",
 ]
 
@@ -225,3 +236,47 @@ def changed_arguments(
             if now[name] != digests[name]:
                 changed.append(name)
     return changed
+
+
+# -- files -----------------------------------------------------------------------------------------
+
+LARGE = 1 << 30
+"""A file of more bytes is not read for a mere path: it counts by its size and its last change."""
+
+Stamp = tuple[int, int, int, int, int]
+
+
+def stamps_of(paths: Iterable[str]) -> dict[str, Stamp]:
+    """Return, for those of ``paths`` that lead to files, what tells that one is written to."""
+    found = {}
+    for path in paths:
+        with suppress(OSError, ValueError):
+            status = os.stat(path)
+            if stat.S_ISREG(status.st_mode):
+                place = status.st_dev, status.st_ino
+                found[path] = (*place, status.st_size, status.st_mtime_ns, status.st_ctime_ns)
+    return found
+
+
+def read_files(before: Mapping[str, Stamp]) -> dict[str, str]:
+    """Return what files hold that the body has left as they were, to be stored with the result."""
+    unchanged = {path: stamp for path, stamp in stamps_of(before).items() if stamp == before[path]}
+    return {path: held for path, stamp in unchanged.items() if (held := _held(path, stamp))}
+
+
+def changed_files(stored: Mapping[str, str]) -> list[str]:
+    """Return those files that hold something else than was stored, of those that are there."""
+    return [
+        path
+        for path, stamp in stamps_of(stored).items()
+        if _held(path, stamp) not in ("", stored[path])
+    ]
+
+
+def _held(path: str, stamp: Stamp) -> str:
+    if stamp[2] > LARGE:
+        return f"{stamp[2]} bytes of {stamp[3]}"
+    try:
+        return read_content(path).hashed.hex()
+    except (Indigestible, OSError):
+        return ""

@@ -111,6 +111,9 @@ def explain(
     except ParcelError as error:
         return Explanation("unusable", f"{name} would be computed: what is stored of it: {error}")
     if cache.contains(key):
+        if identity.buffers.paths and (files := spec.changed_files(stored.record)):
+            said = f"since it was stored ({key[:12]}), {' and '.join(files)} has changed"
+            return Explanation("arguments", f"{name} would be computed: {said}", nearest=stored)
         return comparison.of_hit(stored)
     return Explanation(
         "evicted", f"{name} was computed, and its result is no longer stored", nearest=stored

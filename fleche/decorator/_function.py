@@ -14,7 +14,7 @@ from fleche.decorator._computation import Computation
 from fleche.decorator._execution import approach, compute_async, run, run_async, run_body
 from fleche.decorator._invocation import KeyedInvocation, prepare_invocation
 from fleche.decorator._singleflight import Flight
-from fleche.decorator._spec import FunctionSpec
+from fleche.decorator._spec import CallIdentity, FunctionSpec
 from fleche.decorator._tell import strip_frames
 from fleche.digest import Digest
 from fleche.function import Dependencies, FunctionInfo, Transparent
@@ -106,13 +106,20 @@ class CachedFunction(Transparent, Generic[P, R_co]):
             Indigestible: an argument has no digest.
             KeyError: a short digest among the arguments stands for no value.
         """
+        return self._identify(self.spec.cache(), args, kwargs).key
+
+    def _identify(self, cache: BaseCache, args: Any, kwargs: Any) -> CallIdentity:
         spec = self.spec
-        arguments = spec.info.bind((*self.lead, *args), kwargs)
-        return spec.identify(spec.expanded(arguments, spec.cache())).key
+        return spec.identify(spec.expanded(spec.info.bind((*self.lead, *args), kwargs), cache))
 
     def contains(self, /, *args: P.args, **kwargs: P.kwargs) -> bool:
         """Tell whether the active cache has the result, without loading it."""
-        return self.spec.cache().contains(self.digest(*args, **kwargs))
+        spec, cache = self.spec, self.spec.cache()
+        identity = self._identify(cache, args, kwargs)
+        if not cache.contains(identity.key):
+            return False
+        paths = identity.buffers.paths
+        return not paths or not spec.changed_files(cache.load(identity.key).record)
 
     @overload
     def load(

@@ -196,6 +196,8 @@ class KeyedInvocation(Invocation):
         if hit is not None:
             if self.generators and not self._open_states(hit):
                 return None  # it could not advance the generators as the body does
+            if self.identity.buffers.paths and spec.changed_files(hit.entry.record):
+                return None
             if not spec.hashes_code:
                 spec.check_code(hit.entry.record, self.identity)
         return hit

@@ -16,6 +16,7 @@ import msgspec
 
 from fleche import state
 from fleche.call import MISSING, Call, CallRecord, Version, plain_version, refer
+from fleche.decorator._effects import changed_files
 from fleche.decorator._warnings import WarnOnce
 from fleche.digest import BufferDigests, CallKeys, Digest, digest_arguments
 from fleche.errors import Indigestible
@@ -390,6 +391,10 @@ class FunctionSpec:
         if closure is None or not record.dependencies:
             return []
         return changes_between(record.dependencies, closure, record.code)
+
+    def changed_files(self, record: CallRecord) -> list[str]:
+        """Return the files that a call has read, and that hold something else by now."""
+        return changed_files(record.metadata.get("fleche", {}).get("files", {}))
 
     def check_code(self, record: CallRecord, identity: CallIdentity) -> None:
         """Warn if ``record`` holds the result of other code, which the key does not tell.

@@ -133,7 +133,9 @@ def describe_zoneinfo(obj: Any, _walk: Walk) -> Node:
     return node(b"ZoneInfo", (key_of_zone(obj),))
 
 
-def describe_path(obj: Any, _walk: Walk) -> Node:
+def describe_path(obj: Any, walk: Walk) -> Node:
+    if walk.buffers is not None and hasattr(obj, "stat"):  # one that leads somewhere here
+        walk.buffers.paths[str(obj)] = None
     return node(b"Path", (type(obj).__name__, str(obj)))
 
 

@@ -270,6 +270,7 @@ class BufferDigests:
         unfamiliar: the classes of objects that no handler or hook knows, and whose digests are
             therefore worth checking once (:func:`fleche.digest.find_difference`).
         files: what the files and trees hold that count by their content, by their absolute path.
+        paths: the paths that were met, which count by their text.
     """
 
     def __init__(self) -> None:
@@ -278,6 +279,7 @@ class BufferDigests:
         self.code: list[Any] = []
         self.unfamiliar: set[type] = set()
         self.files: dict[str, Any] = {}
+        self.paths: dict[str, None] = {}
         self._met: set[int] = set()
 
     def __len__(self) -> int:
@@ -300,11 +302,12 @@ class BufferDigests:
         self.owners += other.owners
         self.unfamiliar |= other.unfamiliar
         self.files.update(other.files)
+        self.paths.update(other.paths)
         for obj in other.code:
             self.note_code(obj)
 
     def clear(self) -> None:
-        """Let go of the buffers and the code; what files hold is still known."""
+        """Let go of the buffers and the code; paths and what files hold are still known."""
         self.digests.clear()
         self.owners.clear()
         self.code.clear()

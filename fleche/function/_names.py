@@ -59,6 +59,8 @@ GETTERS = ("attrgetter", "methodcaller")
 FUNCTIONS = ("FunctionDef", "AsyncFunctionDef", "Lambda")
 COMPREHENSIONS = ("ListComp", "SetComp", "DictComp", "GeneratorExp")
 SCOPED = (*FUNCTIONS, *COMPREHENSIONS, "ClassDef")
+BEGINNINGS = ("__init__", "__new__", "__post_init__", "__attrs_post_init__", "__setstate__")
+"""Methods that give an object what it begins with."""
 
 
 class Import(NamedTuple):
@@ -88,6 +90,7 @@ class Facts:
         captured_writes: captured variables of which that holds.
         parameter_writes: parameters whose values are changed in place.
         class_writes: attributes that are changed in place through ``self``, or set through ``cls``.
+        fills: attributes of ``self`` that are filled when they are first wanted.
         imports: imports in the body.
         unseen: ways of access that no reading of the source follows.
     """
@@ -105,6 +108,7 @@ class Facts:
     captured_writes: set[str] = field(default_factory=set)
     parameter_writes: set[str] = field(default_factory=set)
     class_writes: set[str] = field(default_factory=set)
+    fills: set[str] = field(default_factory=set)
     imports: set[Import] = field(default_factory=set)
     unseen: set[str] = field(default_factory=set)
 
@@ -226,7 +230,64 @@ def facts_of_syntax(syntax: Any, owner: str, captured: Iterable[str]) -> Facts:
     reader.first = scope.first
     body = syntax.body if isinstance(syntax.body, list) else [syntax.body]
     reader.read([(item, scope) for item in body])
+    if owner and getattr(syntax, "name", "") not in BEGINNINGS:
+        reader.facts.fills = {mangle(name, owner) for name in fills_of(body, scope.first)}
     return reader.facts
+
+
+def fills_of(body: list[Any], first: str) -> set[str]:
+    """Return the attributes of ``first`` that a method sets where it has not found them.
+
+    It asks for one (``self.x is None``, ``not hasattr(self, "x")``, ``key not in self.x``, or by an
+    exception), and sets it, or an item of it.
+    """
+    asked: set[str] = set()
+    filled: set[str] = set()
+    pending = list(body)
+    while pending:
+        item = pending.pop()
+        kind = type(item).__name__
+        if kind in ("If", "IfExp", "While"):
+            asked |= attributes_asked_for(item.test, first)
+        elif kind in ("Try", "TryStar"):
+            names = {getattr(each.type, "id", "") for each in item.handlers}
+            if names & {"AttributeError", "KeyError", "LookupError"}:
+                asked |= attributes_of_name(item.body, first)
+        elif kind in ("Assign", "AnnAssign", "NamedExpr"):
+            for target in getattr(item, "targets", None) or [item.target]:
+                inner = target.value if type(target).__name__ == "Subscript" else target
+                chain = chain_of(inner)
+                if chain is not None and len(chain) == 2 and chain[0] == first:
+                    filled.add(chain[1])
+        if kind not in SCOPED:
+            pending += children_of(item)
+    return asked & filled
+
+
+def attributes_asked_for(test: Any, first: str) -> set[str]:
+    """Return the attributes of ``first`` that a condition looks at, or for."""
+    found = attributes_of_name([test], first)
+    pending = [test]
+    while pending:
+        item = pending.pop()
+        if getattr(getattr(item, "func", None), "id", "") in NAMED_ACCESS and len(item.args) > 1:
+            text = constant_text(item.args[1])
+            if text is not None and getattr(item.args[0], "id", "") == first:
+                found.add(text)
+        pending += children_of(item)
+    return found
+
+
+def attributes_of_name(syntax: list[Any], name: str) -> set[str]:
+    """Return the attributes of a name that occur somewhere."""
+    found: set[str] = set()
+    pending = list(syntax)
+    while pending:
+        item = pending.pop()
+        if type(item).__name__ == "Attribute" and getattr(item.value, "id", "") == name:
+            found.add(item.attr)
+        pending += children_of(item)
+    return found
 
 
 def facts_of_expression(syntax: Any) -> Facts:

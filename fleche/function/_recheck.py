@@ -65,6 +65,7 @@ class Datum(NamedTuple):
         token: its token when it was looked at.
         retake: makes the token anew.
         snapshot: what its containers held.
+        settles: returns whether all that has changed is what methods fill when it is first wanted.
     """
 
     label: str
@@ -72,6 +73,7 @@ class Datum(NamedTuple):
     token: str
     retake: Callable[[Any], str]
     snapshot: Snapshot | None = None
+    settles: Callable[[Any, str], bool] = lambda _value, _token: False
 
     def has_changed(self) -> bool:
         """Whether the data is not what it was."""
@@ -181,7 +183,7 @@ class Checks:
         """Yield the labels of data that has changed in place, and of variables set anew."""
         for datum in self.data:
             try:
-                changed = datum.has_changed()
+                changed = datum.has_changed() and not datum.settles(datum.value, datum.token)
             except Exception:  # noqa: BLE001 (what an object raises when it is looked into)
                 changed = True
             if changed:

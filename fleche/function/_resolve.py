@@ -30,6 +30,7 @@ from fleche.digest import (
     told_to,
 )
 from fleche.function._code import KnownCode, code_of
+from fleche.function._filling import filled_by, place_of
 from fleche.function._names import Chain, Import, facts_of_expression
 from fleche.function._own import (
     extension_file,
@@ -47,7 +48,13 @@ from fleche.function._state import (
     imported_as,
     is_from_clock,
 )
-from fleche.function._values import Values, is_callable_code, name_of, token_of_installed
+from fleche.function._values import (
+    Retake,
+    Values,
+    is_callable_code,
+    name_of,
+    token_of_installed,
+)
 from fleche.function._whole import digest_of_file, digest_of_package
 
 __all__ = ["Closure", "Node", "resolve"]
@@ -102,11 +109,13 @@ class Closure:
         nodes: what counts, by name; names of the function's own module stand without the module.
         digest: the one digest of all nodes.
         notes: what does not count, or only in part, and why; by name.
+        unsteady: variables whose digest changes whenever it is taken, and the types of which.
     """
 
     nodes: dict[str, Node]
     notes: dict[str, str]
     checks: Checks
+    unsteady: dict[str, str] = field(default_factory=dict)
     digest: Digest = field(init=False)
 
     def __post_init__(self) -> None:
@@ -166,8 +175,9 @@ def resolve(
         ignore_globals: variables that do not count, as ``name`` or ``module.name``.
     """
     states: set[str] = set()
+    fills: dict[str, set[str]] = {}
     for _ in range(ROUNDS):
-        resolver = Resolver(home, ignored, ignore_globals, states)
+        resolver = Resolver(home, ignored, ignore_globals, states, fills)
         try:
             resolver.run(entry, roots)
         except TooMuch:
@@ -175,7 +185,7 @@ def resolve(
             break
         if not resolver.must_restart:
             break
-    return Closure(resolver.nodes, resolver.notes, resolver.checks)
+    return Closure(resolver.nodes, resolver.notes, resolver.checks, resolver.unsteady)
 
 
 class Resolver:
@@ -187,11 +197,13 @@ class Resolver:
         ignored: Collection[str],
         ignore_globals: Collection[str],
         states: set[str],
+        fills: dict[str, set[str]],
     ) -> None:
         self.home = home
         self.ignored = ignored
         self.ignore_globals = frozenset(ignore_globals)
         self.states = states
+        self.fills = fills
         self.must_restart = False
         self.nodes: dict[str, Node] = {}
         self.notes: dict[str, str] = {}
@@ -212,7 +224,8 @@ class Resolver:
         self.whole_classes: set[str] = set()
         self.forced: set[int] = set()
         self.tops: set[str] = set()
-        self.values = Values(self.refer)
+        self.unsteady: dict[str, str] = {}
+        self.values = Values(self.refer, fills=self.filled_in)
 
     def run(self, entry: Any, roots: Iterable[Any]) -> None:
         """Follow everything."""
@@ -405,6 +418,7 @@ class Resolver:
         target = module_name(vars(value))
         if not is_own_namespace(vars(value)):
             self.put(label, "installed", target)
+            self.follow_patched(value, label, tail)
             return
         self.put(label, "name", self.refer(value) if not tail else target)
         if extension_file(value):
@@ -417,6 +431,23 @@ class Resolver:
             self.values.token(getattr(value, step))
             return
         self.load(namespace, target, tail)
+
+    def follow_patched(self, module: ModuleType, label: str, chain: Chain) -> None:
+        """Follow a chain through an installed module as far as the program has put there its own.
+
+        What stands there is compared at each call, since it may be put there later.
+        """
+        for step in chain:
+            namespace = vars(module)
+            if step not in namespace:
+                return
+            value, label = namespace[step], f"{label}.{step}"
+            self.checks.name(namespace, step, value)
+            if not isinstance(value, ModuleType):
+                if isinstance(value, FunctionType) and is_own_namespace(value.__globals__):
+                    self.variable(label, value)
+                return
+            module = value
 
     def select(self, namespace: Mapping[str, Any], module: str, chain: Chain) -> None:
         """Follow a chain where a class only selects: its name is enough."""
@@ -541,16 +572,19 @@ class Resolver:
             self.definition_of(namespace, name)
             self.notes[label] = "made by the clock, or by chance: counts as it is written"
             return
-        values = Values(self.refer, here)
+        values = Values(self.refer, here, self.filled_in)
         token = values.token(value)
+        if values.unsteady:
+            self.unsteady[label] = values.unsteady[0]
         if values.opaque:
             self.notes[label] = f"counts by type: {', '.join(sorted(set(values.opaque)))}"
             token = f"{token} {self.definition_of(namespace, name)}"
         self.put(self.beside(label), "data", token, show(value))
-        retake = self.retake(here)
+        retake = self.retake(here, values.counted)
         if values.mutable:
             plain = values.token(value) if values.opaque else token
-            self.checks.data.append(Datum(label, value, plain, retake, values.snapshot))
+            datum = Datum(label, value, plain, retake, values.snapshot, retake.settles)
+            self.checks.data.append(datum)
         elif namespace is not None and namespace.get(name) is value:
             self.checks.variables.append((namespace, name, Datum(label, value, token, retake)))
         elif label in self.cells:
@@ -576,24 +610,24 @@ class Resolver:
         self.put(label, "state", blake3(syntax).hexdigest())
         self.notes[label] = "written by the code itself: counts as it is defined"
 
-    def retake(self, here: str) -> Callable[[Any], str]:
-        kept = self.kept
+    def retake(self, here: str, counted: Collection[tuple[int, str]] = ()) -> Retake:
+        return Retake(self.kept, here, filled_by(self.fills), counted)
 
-        def refer(obj: Any) -> str:
-            found = kept.get(id(obj))
-            if found is not None:
-                return found[1]
-            if is_own_object(obj):
-                return "new"
-            return f"name {name_of(obj)}" if not isinstance(obj, ModuleType) else obj.__name__
-
-        return lambda value: Values(refer, here).token(value)
+    def filled_in(self, cls: type) -> set[str]:
+        """Return the attributes that methods are known to fill when they are first wanted."""
+        self.walked.update(map(place_of, cls.__mro__))
+        return filled_by(self.fills)(cls)
 
     def writes_of(self, function: FunctionType, known: KnownCode, module: str) -> None:
         """Note which variables a function writes."""
         facts, namespace = known.facts, function.__globals__
         for name in facts.class_writes:
             self.write(f"*.{name}")
+        if facts.fills and known.method_of:
+            place = f"{module}:{known.method_of}"
+            found = self.fills.setdefault(place, set())
+            self.must_restart |= place in self.walked and not facts.fills <= found
+            found |= facts.fills
         for chain in facts.writes:
             label, value = self.find_variable(namespace, module, chain)
             self.write(label)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable, Mapping
 from functools import cached_property, partial
 from types import (
     BuiltinFunctionType,
@@ -23,12 +23,20 @@ from typing import Any
 
 from blake3 import blake3
 
-from fleche.digest import attributes_of, captured_by, digest, find_name
+from fleche.digest import (
+    Digest,
+    attributes_of,
+    captured_by,
+    digest,
+    digest_with_buffers,
+    find_name,
+)
+from fleche.function._filling import fillings
 from fleche.function._own import is_own_namespace, is_own_object
 from fleche.function._recheck import Snapshot
 from fleche.function._signature import Transparent
 
-__all__ = ["IMMUTABLE", "Values", "is_callable_code"]
+__all__ = ["IMMUTABLE", "Retake", "Values", "is_callable_code"]
 
 IMMUTABLE = frozenset(
     [type(None), bool, int, float, complex, bytes, type(...), type(NotImplemented)]
@@ -127,18 +135,35 @@ class Values:
     Args:
         refer: returns the token of a function, class or module of the user's own.
         here: the directory that paths are taken relative to; "" for none.
+        fills: returns the attributes that methods of a class fill when they are first wanted.
+        after: leave out those that did not count before, whose :attr:`counted` this is.
 
     Attributes:
         mutable: whether something was met that can change in place.
         opaque: the types of what has no digest.
+        unsteady: the types among them whose objects have another digest each time.
+        counted: attributes that methods fill, and in which there was something else; by the id of
+            the object and the name.
+        filled: objects, attributes and what methods have put there, as far as that is new.
         snapshot: what the containers held that were looked into.
     """
 
-    def __init__(self, refer: Callable[[Any], str], here: str = "") -> None:
+    def __init__(
+        self,
+        refer: Callable[[Any], str],
+        here: str = "",
+        fills: Callable[[type], Collection[str]] = lambda _: (),
+        after: Collection[tuple[int, str]] | None = None,
+    ) -> None:
         self.refer = refer
         self.here = here
+        self.fills = fills
+        self.after = after
         self.mutable = False
         self.opaque: list[str] = []
+        self.unsteady: list[str] = []
+        self.counted: set[tuple[int, str]] = set()
+        self.filled: list[tuple[Any, str, Any]] = []
         self.snapshot = Snapshot()
         self._active: list[int] = []
 
@@ -296,6 +321,9 @@ class Values:
             for name, part in sorted(attributes_of(value).items())
             if name != "__doc__" and not isinstance(getattr(kind, name, None), cached_property)
         }
+        for name in self.fills(kind):
+            if name in attributes and self.is_unfilled(value, name, attributes[name]):
+                del attributes[name]
         self.snapshot.objects.append((value, kind))
         own = getattr(value, "__dict__", None)
         if type(own) is dict:
@@ -316,6 +344,19 @@ class Values:
             return hashed("object", cls, self.token(value.args), *told)
         return hashed("object", cls, self.leaf(value))
 
+    def is_unfilled(self, obj: Any, name: str, part: Any) -> bool:
+        """Whether an attribute holds nothing yet, or what a method has put there."""
+        if part is None or fillings.holds(obj, name, part):
+            return True
+        if type(part) in (dict, list, set) and not part:
+            self.token(part)  # for the snapshot, which is to see when there is something in it
+            return True
+        if self.after is not None and (id(obj), name) not in self.after:
+            self.filled.append((obj, name, part))
+            return True
+        self.counted.add((id(obj), name))
+        return False
+
     def leaf(self, value: Any) -> str:
         """Return the digest of a value, or its type if it has none."""
         kind = type(value)
@@ -324,7 +365,11 @@ class Values:
             numpy is not None and isinstance(value, (numpy.generic, numpy.dtype, numpy.ufunc))
         )
         try:
-            token = f"{full_name(kind)} {digest(value)!s}"
+            token = f"{full_name(kind)} {self.steady_digest(value)!s}"
+        except Unsteady:
+            self.opaque.append(full_name(kind))
+            self.unsteady.append(full_name(kind))
+            return f"type {full_name(kind)}"
         except Exception:  # noqa: BLE001 (what an object raises when it is looked into)
             self.opaque.append(full_name(kind))
             token = f"type {full_name(kind)}"
@@ -332,6 +377,76 @@ class Values:
             self.mutable = True
             self.snapshot.leaves.append((value, token))
         return token
+
+    def steady_digest(self, value: Any) -> Digest:
+        """Return the digest of a value, if it has the same one when it is taken again.
+
+        That is tried once for each class that no handler knows. The digest of a figure of
+        matplotlib, for one, changes whenever it is looked at.
+
+        Raises:
+            Unsteady: it has another one each time.
+            Exception: it has none.
+        """
+        found, met = digest_with_buffers(value)
+        if not met.unfamiliar <= steady:
+            if digest(value) != found:
+                raise Unsteady
+            steady.update(met.unfamiliar)
+        return found
+
+
+class Retake:
+    """Makes the token of data anew, when code is not followed: what was not met counts as new.
+
+    Args:
+        kept: the functions, classes and modules that were met, with their tokens, by their ids.
+        here: the directory that paths are taken relative to; "" for none.
+        fills: returns the attributes that methods of a class fill when they are first wanted.
+        counted: those in which there was something else; see :class:`Values`.
+    """
+
+    def __init__(
+        self,
+        kept: Mapping[int, tuple[Any, str]],
+        here: str,
+        fills: Callable[[type], Collection[str]],
+        counted: Collection[tuple[int, str]],
+    ) -> None:
+        self.kept = kept
+        self.here = here
+        self.fills = fills
+        self.counted = counted
+
+    def __call__(self, value: Any) -> str:
+        """Return the token of a value."""
+        return Values(self.refer, self.here, self.fills).token(value)
+
+    def settles(self, value: Any, token: str) -> bool:
+        """Return whether ``token`` was that of a value before methods filled it, and note that."""
+        values = Values(self.refer, self.here, self.fills, self.counted)
+        if values.token(value) != token:
+            return False
+        for obj, name, part in values.filled:
+            fillings.note(obj, name, part)
+        return bool(values.filled)
+
+    def refer(self, obj: Any) -> str:
+        """Return the token of a function, class or module."""
+        found = self.kept.get(id(obj))
+        if found is not None:
+            return found[1]
+        if is_own_object(obj):
+            return "new"
+        return f"name {name_of(obj)}" if not isinstance(obj, ModuleType) else obj.__name__
+
+
+class Unsteady(Exception):
+    """The digest of a value changes whenever it is taken."""
+
+
+steady: set[type] = set()
+"""Classes of which the digest of a value has been the same twice."""
 
 
 BY_CLASS: tuple[tuple[type, Callable[[Values, Any], str]], ...] = (

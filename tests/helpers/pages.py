@@ -14,6 +14,7 @@ A page is a sequence of fenced blocks, and what is run is decided by their langu
 A comment on the line before a block says what is special about it:
 
 - `<!-- skip: why -->`: it cannot be run here.
+- `<!-- needs: names -->`: it is run where these are: modules that can be imported, or programs.
 - `<!-- bytes: expression -->`: the block shows, in hexadecimal, what the expression gives.
 - `<!-- line: expression -->`: the block shows it as text.
 - `<!-- run: code -->`: code that the reader need not see.
@@ -26,10 +27,12 @@ import doctest
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -100,6 +103,12 @@ class Block:
         """The name of the file that the block is."""
         found = _FILE.match(self.code) if self.language in ("python", "toml") else None
         return found[1] if found else None
+
+    @property
+    def lacking(self) -> list[str]:
+        """What the block needs and this machine has not."""
+        needed = (self.note("needs") or "").replace(",", " ").split()
+        return [each for each in needed if not (find_spec(each) or shutil.which(each))]
 
     def note(self, verb: str) -> str | None:
         """What the comment before the block says, if it begins with `verb`."""
@@ -235,4 +244,12 @@ def hexadecimal(code: str) -> bytes:
 def environment(home: Path) -> dict[str, Any]:
     """What the programs of a page find in their environment."""
     path = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
-    return {**os.environ, "HOME": str(home), "PATH": path, "COLUMNS": "100"}
+    return {**os.environ, **_OPEN_MPI, "HOME": str(home), "PATH": path, "COLUMNS": "100"}
+
+
+# Two ranks are started for root and on one core, too.
+_OPEN_MPI = {
+    "OMPI_ALLOW_RUN_AS_ROOT": "1",
+    "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM": "1",
+    "PRTE_MCA_rmaps_default_mapping_policy": ":oversubscribe",
+}

@@ -86,6 +86,7 @@ def summarise(screen: Screen, keep: bool) -> None:
     screen.show(
         "docs/examples/eos/eos.py    the decorated functions\n"
         "docs/tutorial.md            the same by hand, step by step\n"
+        "docs/howto/commands.md      more of the command fleche\n"
         "docs/configuration.md       everything that a fleche.toml can say\n"
         "scripts/test                the tests"
     )

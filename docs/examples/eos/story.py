@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
+
 from experiment import EXPERIMENT, SOURCE, percent
 from runs import Job, Laptop, Report, run_python
-from screen import Screen
+from screen import INDENT, Screen
 from workstation import Workstation
 
-STEPS = 6
+STEPS = 7
 POINTS, FINER, FINEST = 7, 11, 13
 """Crystals in an equation of state: at first, when more are asked for, and offline."""
 
@@ -20,7 +22,7 @@ SHOW_USERS = "print(*(row.user for row in table))\n"
 
 
 class Story:
-    """Two laptops and a workstation, in six steps."""
+    """Two laptops and a workstation, in seven steps."""
 
     def __init__(self, job: Job, workstation: Workstation, screen: Screen) -> None:
         self.job = job
@@ -38,6 +40,7 @@ class Story:
         finer = self.refine()
         self.go_offline(finer)
         self.list_calls()
+        self.use_commands()
         self.compare(finer)
 
     def introduce(self) -> None:
@@ -159,6 +162,32 @@ class Story:
         screen.claim(
             f"{job.count} fits by ada, then {job.count} by bob",
             users.split() == ["ada"] * job.count + ["bob"] * job.count,
+        )
+
+    def use_commands(self) -> None:
+        """What is stored can be seen from a shell."""
+        screen, laptop = self.screen, self.b.directory
+        screen.step("what a shell shows of it", STEPS)
+        for words, said in (
+            ("log fit_eos --user bob -n 3", "The newest fits that bob has computed:"),
+            ("du", "What takes the space on his laptop:"),
+        ):
+            screen.say(said)
+            print(f"\n{INDENT}$ fleche {words}", flush=True)
+            run_python(["-m", "fleche", *words.split()], laptop, "bob")
+            print()
+        newest = json.loads(
+            run_python(
+                ["-m", "fleche", "log", "vibrate", "-n", "1", "--json"], laptop, "bob", capture=True
+            )
+        )
+        screen.say("What the positions of the atoms were computed from:")
+        print(f"\n{INDENT}$ fleche tree {newest['key'][:8]}", flush=True)
+        run_python(["-m", "fleche", "tree", newest["key"]], laptop, "bob")
+        print()
+        report = run_python(["-m", "fleche", "verify", "--json"], laptop, "bob", capture=True)
+        screen.claim(
+            "'fleche verify' has checked every byte, and all is well", '"ok": true' in report
         )
 
     def compare(self, finer: Report) -> None:

@@ -1,0 +1,47 @@
+"""A browser of stored calls in a terminal: functions, calls, details; search, trees, removal, push.
+
+It needs the package textual, which the extra ``browse`` brings.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from fleche.caches import BaseCache
+from fleche.errors import MissingExtra
+
+if TYPE_CHECKING:
+    from textual.app import App
+
+__all__ = ["browse", "browser"]
+
+
+def browse(cache: BaseCache) -> None:
+    """Show what is in a cache, in this terminal, until the user quits.
+
+    Args:
+        cache: stays open. A stack can push to its further layers.
+
+    Raises:
+        MissingExtra: textual is not installed.
+    """
+    browser(cache).run()
+
+
+def browser(cache: BaseCache) -> App[None]:
+    """Return the browser without running it, for a driver of tests or an application of one's own.
+
+    Args:
+        cache: what it shows.
+
+    Raises:
+        MissingExtra: textual is not installed.
+    """
+    try:
+        from fleche.browse._app import Browser
+    except ModuleNotFoundError as error:
+        if (error.name or "").partition(".")[0] not in ("textual", "rich"):
+            raise
+        raise MissingExtra('the browser needs textual: pip install "fleche[browse]"') from None
+    found: Any = Browser(cache)
+    return found  # type: ignore[no-any-return]

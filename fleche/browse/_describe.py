@@ -1,0 +1,197 @@
+"""Calls as text, which is never taken for markup, and has no control characters."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from datetime import datetime
+from typing import Any
+
+import msgspec
+from rich.text import Text
+
+from fleche.caches import started
+from fleche.call import CallRecord, LazyCall, ValueRef
+
+__all__ = [
+    "arguments_of",
+    "details_of",
+    "duration",
+    "function_text",
+    "printable",
+    "result_of",
+    "size",
+    "value_text",
+    "when",
+    "where_of",
+]
+
+_MOST_ITEMS = 60
+_LONG_NUMBER = re.compile(r"-?\d+\.\d{7,}(?:e[-+]?\d+)?")
+_LONGEST_VALUE = 20_000
+
+
+def printable(text: str) -> str:
+    """Return a text without what a terminal would obey."""
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
+def _ref_text(ref: ValueRef | None) -> str:
+    if ref is None:
+        return ""
+    shown = ref.shown
+    if isinstance(shown, msgspec.UnsetType):
+        return f"<{ref.digest[:8]}>"
+    if isinstance(shown, float):
+        return f"{shown:.7g}"
+    if ref.is_literal:
+        return printable(repr(shown))
+    return _LONG_NUMBER.sub(lambda found: f"{float(found[0]):.7g}", printable(str(shown)))
+
+
+def arguments_of(record: CallRecord) -> str:
+    """Return the arguments as they are written in a call."""
+    return ", ".join(
+        f"{printable(name)}={_ref_text(ref)}" for name, ref in record.arguments.items()
+    )
+
+
+def result_of(record: CallRecord) -> str:
+    """Return the result, or what was raised."""
+    return _ref_text(record.result) if record.error is None else f"raised {_ref_text(record.error)}"
+
+
+def where_of(record: CallRecord) -> str:
+    """Return account and machine, as far as they are known."""
+    runtime = record.metadata.get("runtime") or {}
+    parts = (runtime.get(name) for name in ("user", "host"))
+    return printable("@".join(part for part in parts if isinstance(part, str) and part))
+
+
+def when(record: CallRecord) -> str:
+    """Return when a call began, in the zone of this machine."""
+    found: datetime | None = started(record)
+    return "" if found is None else f"{found.astimezone():%Y-%m-%d %H:%M}"
+
+
+def duration(seconds: float | None) -> str:
+    """Return seconds in a unit that suits them."""
+    if seconds is None:
+        return ""
+    for limit, each, unit in (
+        (1e-3, 1e-6, "µs"),
+        (1, 1e-3, "ms"),
+        (120, 1, "s"),
+        (7200, 60, "min"),
+    ):
+        if seconds < limit:
+            return f"{seconds / each:.3g} {unit}"
+    return f"{seconds / 3600:.3g} h" if seconds < 172_800 else f"{seconds / 86400:.3g} d"
+
+
+def size(count: float) -> str:
+    """Return a number of bytes in a unit that suits it."""
+    for unit in ("B", "kB", "MB", "GB"):
+        if count < 1000:
+            return f"{count:.3g} {unit}"
+        count /= 1000
+    return f"{count:.3g} TB"
+
+
+def function_text(module: str, name: str) -> str:
+    """Return the name of a function with its module."""
+    return printable(f"{module}.{name}" if module else name)
+
+
+def details_of(call: LazyCall) -> Text:
+    """Return all that is known of a call, by the record alone."""
+    text = Text()
+    record = call.record
+    text.append(printable(record.name), "bold")
+    text.append(f"  {printable(record.module or '')}\n", "dim")
+    for heading, pairs in _sections(call):
+        found = [(name, value) for name, value in pairs if value]
+        if not found:
+            continue
+        text.append(f"\n{heading}\n", "bold cyan")
+        width = min(max(len(name) for name, _ in found), 18)
+        for name, value in found:
+            text.append(f"  {name:<{width}}  ", "dim")
+            text.append(f"{value}\n")
+    return text
+
+
+def _sections(call: LazyCall) -> Iterator[tuple[str, list[tuple[str, str]]]]:
+    record = call.record
+    yield "Arguments", [(printable(name), _ref_text(ref)) for name, ref in record.arguments.items()]
+    yield "Result", _result(record)
+    stored = sum(ref.size for ref in record.values() if ref.variant)
+    yield (
+        "Record",
+        [
+            ("key", str(call.key[:16])),
+            ("version", "" if record.version is None else printable(str(record.version))),
+            ("started", when(record)),
+            ("took", duration(record.duration)),
+            ("where", where_of(record)),
+            ("values", size(stored) if stored else ""),
+            ("calls", str(len(record.children)) if record.children else ""),
+        ],
+    )
+    for name, fields in record.metadata.items():
+        if name not in ("runtime", "environment") and isinstance(fields, Mapping):
+            yield printable(name).capitalize(), _items(fields)
+    environment = record.metadata.get("environment") or {}
+    packages = environment.get("packages")
+    yield (
+        "Packages",
+        [
+            ("python", printable(str(environment.get("python") or ""))),
+            *_items(packages if isinstance(packages, Mapping) else {}),
+        ],
+    )
+    code = [("digest", (record.code or "")[:16])]
+    names = [name for name in record.dependencies if not name.startswith("<") and name[-1:] != "~"]
+    code.append(("covers", printable(", ".join(names[:_MOST_ITEMS]))))
+    yield "Code", code
+
+
+def _result(record: CallRecord) -> list[tuple[str, str]]:
+    ref = record.result or record.error
+    if ref is None:
+        return []
+    return [
+        ("value" if record.error is None else "raised", _ref_text(ref)),
+        ("type", printable(ref.type)),
+        ("size", size(ref.size) if ref.size else ""),
+    ]
+
+
+def _items(fields: Mapping[str, Any]) -> list[tuple[str, str]]:
+    return [
+        (printable(str(name)), printable(str(value)))
+        for name, value in list(fields.items())[:_MOST_ITEMS]
+    ]
+
+
+def value_text(value: Any) -> str:
+    """Return the beginning of a plain value: rows of a table, numbers of an array, a dict."""
+    import pprint
+    import sys
+
+    numpy, pandas = sys.modules.get("numpy"), sys.modules.get("pandas")
+    if pandas is not None and isinstance(value, pandas.DataFrame | pandas.Series):
+        head = value.head(40)
+        found = f"{head.to_string()}\n\n{', '.join(map(str, value.shape))} in all"
+    elif numpy is not None and isinstance(value, numpy.ndarray):
+        shown = numpy.array2string(value, threshold=400, edgeitems=4, max_line_width=90)
+        found = f"{value.dtype}[{', '.join(map(str, value.shape))}]\n\n{shown}"
+    elif isinstance(value, str):
+        found = value[:_LONGEST_VALUE]
+    elif isinstance(value, bytes | bytearray):
+        found = f"{len(value)} bytes\n\n{bytes(value[:2000])!r}"
+    else:
+        found = pprint.pformat(value, width=90, compact=True)
+    return "\n".join(printable(line.expandtabs()) for line in found[:_LONGEST_VALUE].split("\n"))

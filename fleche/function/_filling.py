@@ -1,0 +1,61 @@
+"""Objects that their own methods fill when something is first wanted.
+
+``if self._table is None: self._table = ...`` leaves an object what it was: what is there follows
+from the rest of it. So a variable that holds such an object has not changed, and its key in this
+process stays the one that it has in the next, where nothing is filled yet. Which attributes are
+filled so is told from the syntax of the methods; and only what has appeared there while a body ran
+is taken for it. What the program itself sets in such an attribute counts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+from weakref import ReferenceType, ref
+
+__all__ = ["filled_by", "fillings", "place_of"]
+
+
+class Fillings:
+    """What methods have put into attributes of objects when it was first wanted.
+
+    Such an object is still the one that it was before. What the program has set itself is not
+    among it, and counts.
+    """
+
+    def __init__(self) -> None:
+        self._known: dict[tuple[int, str], tuple[ReferenceType[Any], Any]] = {}
+
+    def note(self, obj: Any, name: str, part: Any) -> None:
+        """Remember that a method has put ``part`` into an attribute.
+
+        Raises:
+            TypeError: the object has no room for a weak reference.
+        """
+        place = id(obj), name
+        self._known[place] = ref(obj, lambda _: self._known.pop(place, None)), part
+
+    def holds(self, obj: Any, name: str, part: Any) -> bool:
+        """Return whether a method has put ``part`` there."""
+        found = self._known.get((id(obj), name))
+        return found is not None and found[0]() is obj and found[1] is part
+
+
+fillings = Fillings()
+
+
+def place_of(cls: type) -> str:
+    """Return where a class is defined, in one form for scripts and their worker processes."""
+    module = "__main__" if cls.__module__ == "__mp_main__" else cls.__module__
+    return f"{module}:{cls.__qualname__}"
+
+
+def filled_by(fills: Mapping[str, set[str]]) -> Callable[[type], set[str]]:
+    """Return what returns the attributes of a class that are in ``fills``, by its place."""
+
+    def filled(cls: type) -> set[str]:
+        if not fills:
+            return set()
+        return set().union(*(fills.get(place_of(base), ()) for base in cls.__mro__))
+
+    return filled
