@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import html
 from collections.abc import Iterable, Mapping, Sequence
 
 __all__ = ["facts", "grid", "paragraph"]
@@ -10,10 +9,9 @@ __all__ = ["facts", "grid", "paragraph"]
 
 def grid(head: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
     """Return a table with a line of names above its rows."""
-    names = "".join(f"<th>{html.escape(str(name))}</th>" for name in head)
+    names = "".join(f"<th>{_escape(str(name))}</th>" for name in head)
     lines = "".join(
-        "<tr>" + "".join(f"<td>{html.escape(str(cell))}</td>" for cell in row) + "</tr>"
-        for row in rows
+        "<tr>" + "".join(f"<td>{_escape(str(cell))}</td>" for cell in row) + "</tr>" for row in rows
     )
     return f"<table><thead><tr>{names}</tr></thead><tbody>{lines}</tbody></table>"
 
@@ -21,13 +19,19 @@ def grid(head: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
 def facts(title: str, found: Mapping[str, object]) -> str:
     """Return a table with a name and a value in each row, under a title."""
     lines = "".join(
-        f"<tr><th>{html.escape(name)}</th><td>{html.escape(str(value))}</td></tr>"
+        f"<tr><th>{_escape(name)}</th><td>{_escape(str(value))}</td></tr>"
         for name, value in found.items()
     )
-    return f"<p><b>{html.escape(title)}</b></p><table><tbody>{lines}</tbody></table>"
+    return f"<p><b>{_escape(title)}</b></p><table><tbody>{lines}</tbody></table>"
 
 
 def paragraph(text: str, details: str = "") -> str:
     """Return a paragraph, and below it what is to be shown with its lines as they are."""
-    below = f"<pre>{html.escape(details)}</pre>" if details else ""
-    return f"<p>{html.escape(text)}</p>{below}"
+    below = f"<pre>{_escape(details)}</pre>" if details else ""
+    return f"<p>{_escape(text)}</p>{below}"
+
+
+def _escape(text: str) -> str:
+    import html  # by no hit
+
+    return html.escape(text)

@@ -323,10 +323,10 @@ class PendingCall:
                 value = arguments[name]
                 if isinstance(value, Digest):
                     digests[name] = value
-                    continue
-                if not packed:
-                    backend.check_writable("save")
-                packed[name] = self._pack(record, name, value, ref, buffers)
+                elif value is not MISSING:  # as a secret is
+                    if not packed:
+                        backend.check_writable("save")
+                    packed[name] = self._pack(record, name, value, ref, buffers)
         for name, value in self._travelling(digests).items() if digests else ():
             ref = record.arguments[name]
             if name not in content:

@@ -17,12 +17,13 @@ import msgspec
 
 from fleche._util import override
 from fleche.caches._progress import ShowProgress
-from fleche.caches._table import Table, field_of_metadata, started
 from fleche.call import LazyCall
 from fleche.digest import Digest
 
 if TYPE_CHECKING:
     from typing_extensions import TypeVar
+
+    from fleche.caches._table import Table
 
     T = TypeVar("T", default=Any)
 else:
@@ -211,6 +212,8 @@ class QueryIterator(Generic[T]):
         return self._extreme(min)
 
     def _extreme(self, choose: Callable[..., LazyCall[T] | None]) -> LazyCall[T]:
+        from fleche.caches._table import started
+
         dated = self.filter(lambda call: started(call.record) is not None)
         found = choose(dated, key=_when, default=None)
         return self.first() if found is None else found
@@ -353,6 +356,8 @@ class QueryIterator(Generic[T]):
                 name of an argument or of a field of metadata (``"volume"``, ``"tags.study"``).
             metadata: beside the usual columns one for each tag and each other field of metadata.
         """
+        from fleche.caches._table import Table
+
         shorten = self._cache.backend.shrink if self._cache is not None else None
         calls = self if self._is_ordered else self.sorted(reverse=True)
         return Table(calls, shorten, columns=columns, metadata=metadata)
@@ -429,6 +434,8 @@ def _selector(key: Key) -> Callable[[LazyCall], Any]:
         return key
     if key in _ATTRIBUTES or key == "result":
         return attrgetter(key)
+    from fleche.caches._table import field_of_metadata
+
     name = key.removeprefix("arguments.")
 
     def shown(call: LazyCall) -> Any:

@@ -67,7 +67,11 @@ class BoundWrapper(Generic[P, R]):
 
     def __call__(self, /, *args: P.args, **kwargs: P.kwargs) -> R:
         """Call the function as if all of this were active."""
-        return self.call_with(self.cache, *args, **kwargs)
+        try:
+            return self.call_with(self.cache, *args, **kwargs)
+        except BaseException as error:
+            strip_frames(error)
+            raise
 
     def call_with(self, cache: BaseCache, /, *args: P.args, **kwargs: P.kwargs) -> R:
         """Call the function with a cache of its own; what it calls uses that of this object."""

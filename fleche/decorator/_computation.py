@@ -151,14 +151,14 @@ class Computation:
 
     def _call(self) -> Call:
         """Return the call, with its arguments, for collectors."""
-        return self.spec.make_digested_call(self.invocation.arguments, self.invocation.identity)
+        return self.spec.make_call(self.invocation.arguments)
 
     def _prepare(self) -> PendingCall | None:
         invocation = self.invocation
         try:
             identity, arguments = invocation.identity, invocation.arguments
             if self.spec.info.secret:
-                arguments = self.spec.concealed(arguments, identity)
+                arguments = self.spec.concealed(arguments)
             record = self.spec.make_record(arguments, identity)
             return invocation.cache.prepare_digested(
                 identity.key, record, arguments, identity.buffers, self.spec.info.content

@@ -7,7 +7,7 @@ import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
 from time import thread_time
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from fleche.caches import BaseCache
     from fleche.metadata import MetaData
 
-__all__ = ["SIMPLE", "CallIdentity", "Coalesce", "DigestedCall", "FunctionSpec", "Options", "place"]
+__all__ = ["SIMPLE", "CallIdentity", "Coalesce", "FunctionSpec", "Options", "place"]
 
 log = logging.getLogger("fleche.decorator")
 
@@ -104,33 +104,6 @@ class CallIdentity(msgspec.Struct, frozen=True):
 
 _NO_BUFFERS = BufferDigests()
 """What is found in plain scalars."""
-
-
-@dataclass
-class DigestedCall(Call):
-    """A call whose arguments have been digested.
-
-    Attributes:
-        digests: the digest of each argument.
-        buffers: the digests of the large buffers inside.
-    """
-
-    digests: Mapping[str, Digest] = field(default_factory=dict)
-    buffers: BufferDigests = field(default_factory=BufferDigests)
-
-    def to_record(self, buffers: BufferDigests | None = None) -> CallRecord:
-        """Return the record, without digesting anything again."""
-        if buffers is not None:
-            buffers.update(self.buffers)
-        return CallRecord(
-            name=self.name,
-            module=self.module,
-            version=plain_version(self.version),
-            code=self.code,
-            dependencies=dict(self.dependencies),
-            arguments=self.references(self.digests),
-            unhashed=self.unhashed,
-        )
 
 
 class Place:
@@ -395,29 +368,10 @@ class FunctionSpec:
             unhashed=self.unhashed,
         )
 
-    def make_digested_call(self, arguments: dict[str, Any], identity: CallIdentity) -> DigestedCall:
-        """Return the call with these arguments, of which ``identity`` tells the digests."""
-        return DigestedCall(
-            name=self.info.name,
-            arguments=arguments,
-            module=self.info.module,
-            version=self.options.version,
-            code=identity.code,
-            unhashed=self.unhashed,
-            dependencies={} if identity.closure is None else identity.closure.record(),
-            unordered=self.info.unordered,
-            content=self.info.content,
-            digests=identity.digests,
-            buffers=identity.buffers,
-        )
-
-    def concealed(self, arguments: dict[str, Any], identity: CallIdentity) -> dict[str, Any]:
-        """Return ``arguments`` with the digests of those that are secret in their place."""
+    def concealed(self, arguments: dict[str, Any]) -> dict[str, Any]:
+        """Return ``arguments`` with ``MISSING`` in place of those that are secret."""
         secret = self.info.secret
-        return {
-            name: identity.digests[name] if name in secret else value
-            for name, value in arguments.items()
-        }
+        return {name: MISSING if name in secret else each for name, each in arguments.items()}
 
     @cached_property
     def _plain_version(self) -> Version:

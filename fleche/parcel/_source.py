@@ -50,8 +50,9 @@ MIDDLING = 1 << 16
 def allocate(size: int) -> memoryview:
     """Return ``size`` writable bytes that nothing else holds; what they are at first is undefined.
 
-    Where numpy is there anyway, it gives memory that is not set to zero first. Touching fresh memory page by page costs more than the copy into it, so that large blocks come
-    in large pages (Linux's transparent huge pages), if there are any.
+    Where numpy is there anyway, it gives memory that is not set to zero first. Touching fresh
+    memory page by page costs more than the copy into it, so that large blocks come in large pages
+    (Linux's transparent huge pages), if there are any.
 
     Raises:
         MemoryError: there is not so much.
