@@ -36,6 +36,12 @@ COMMANDS: dict[str, Entry] = {
     "get": Entry("See", "_get:get", "Print a result, or write it to a file."),
     "diff": Entry("See", "_compare:diff", "Show in what two calls differ."),
     "tree": Entry("See", "_compare:tree", "Show what a call called, and what used it."),
+    "browse": Entry("See", "_report:browse", "Look through functions and calls in the terminal."),
+    "report": Entry(
+        "See",
+        "_report:report",
+        "Write a page about a study: time saved, results, lineage, methods.",
+    ),
     "du": Entry("Clean", "_space:du", "Show what takes how much space."),
     "evict": Entry("Clean", "_space:evict", "Forget calls."),
     "gc": Entry("Clean", "_space:gc", "Remove the values that no call refers to."),
