@@ -14,7 +14,7 @@ import msgspec
 
 from fleche._redact import redact as hide_secrets
 from fleche.caches import BaseCache, Cache, CachePool, CacheStack, Local
-from fleche.config._find import ALWAYS, FILENAME, Config, load_config, working_directory
+from fleche.config._find import ALWAYS, FILENAME, Config, load_config
 from fleche.config._schema import (
     Layer,
     LayerTable,
@@ -105,8 +105,7 @@ def cache_from_config(
         ConfigError: something is wrong with it; the message names the place.
         MissingExtra: a package that the cache needs is not installed.
     """
-    directory = working_directory() if base is None else Path(base).expanduser().absolute()
-    place = ConfigPath(where, directory)
+    place = ConfigPath(where, None if base is None else Path(base).expanduser().absolute())
     data = plain(table_or_array)
     if not isinstance(data, dict | list):
         raise place.error(f"expected a table or an array of tables, got {kind_of(data)}")

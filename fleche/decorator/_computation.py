@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from contextlib import suppress
 from contextvars import Token
 from time import perf_counter
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from fleche.call import MISSING, SMALL, CallRecord, plain_metadata
 from fleche.decorator._effects import (
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from fleche.call import Call, CallEntry
     from fleche.decorator._locking import ComputeLock
 
-__all__ = ["Computation"]
+__all__ = ["Computation", "Drawn"]
 
 log = logging.getLogger("fleche.decorator")
 
@@ -74,6 +74,7 @@ class Computation:
         self._inside: Token[tuple[Flight, ...]] | None = None
         self._drawn_by: dict[str, Any] = {}
         self._files: dict[str, Any] = {}
+        self._states: dict[str, Any] = {}
         self._modules: ModuleGenerators | None = None
         self._began = 0.0
         self._duration: float | None = None
@@ -192,6 +193,8 @@ class Computation:
             returns: the kind of future that held it, if one did.
         """
         try:
+            if isinstance(result, Drawn):
+                result, self._states = result
             self._commit(result, returns)
             spare = self._spare(result)
             if self.spec.options.isolate:
@@ -240,9 +243,10 @@ class Computation:
                 "duration": self._duration,
                 "children": tuple(self.flight.children),
             }
-            pending.store(result, states_of(self._drawn_by) if self._drawn_by else {}, fields)
+            drawn_by, states = self._drawn_by, self._states
+            pending.store(result, states_of(drawn_by) if drawn_by else states, fields)
             spec.keep_sources(self.invocation.identity)
-            if spec.warner.outages:
+            if spec.warner.had_outages:
                 spec.warner.settle("prepare", "save", "abandon")
         except Exception as error:
             if is_out_of_stack(error):
@@ -415,6 +419,13 @@ class Computation:
             f"metadata {name!r} is left out",
             "The result is not affected",
         )
+
+
+class Drawn(NamedTuple):
+    """What a worker returns of a body that draws: its result, and the states of its generators."""
+
+    result: Any
+    states: dict[str, Any]
 
 
 def _captured_name(label: str) -> str:
