@@ -1,18 +1,20 @@
-"""What a remote cache can be told: as types for ``fleche.toml``, and checked for constructors.
+"""The types of options of remote caches, with their limits, and what checks values against them.
 
-The types hold the limits; the functions ask them, so that Python and TOML refuse the same. A value
-of the wrong kind is a :class:`TypeError`, an impossible one a :class:`ValueError`; both name the
-setting and say what is possible.
+``fleche.toml`` is checked against the types by msgspec, arguments of constructors by the functions,
+which read the same limits. A value of the wrong kind is a :class:`TypeError`, an impossible one a
+:class:`ValueError`; both name the option and say what is possible.
 """
 
 from __future__ import annotations
 
 import os
 import re
+import types
 from collections.abc import Callable, Mapping, Sequence
+from math import inf
 from numbers import Real
 from threading import TIMEOUT_MAX
-from typing import Annotated, Any, Literal, TypeAlias, TypeVar, get_args
+from typing import Annotated, Any, Literal, TypeAlias, TypeVar, Union, get_args, get_origin
 
 import msgspec
 
@@ -23,13 +25,12 @@ __all__ = [
     "Text",
     "Variable",
     "WireCodec",
-    "as_choice",
+    "Words",
     "as_environment",
-    "as_flag",
     "as_host",
-    "as_seconds",
     "as_text",
     "as_texts",
+    "checked",
     "maybe_text",
 ]
 
@@ -53,8 +54,42 @@ Host: TypeAlias = Annotated[
         "that is a host or user@host: not empty, no '-' at its beginning, without NUL",
     ),
 ]
+Words: TypeAlias = Annotated[Sequence[Text], msgspec.Meta(extra={"split": str.split})]
+"""Words of a command; a text in their place was meant to be split."""
 Seconds: TypeAlias = Annotated[float, msgspec.Meta(gt=0)]
 WireCodec: TypeAlias = Literal["auto", "none", "zlib", "zstd"]
+
+
+def checked(name: str, value: Any, kind: Any) -> Any:
+    """Return the value of an option in its usual form.
+
+    Args:
+        name: what the option is called.
+        value: what was given.
+        kind: the type of the option: one of those above, a sequence of texts, a mapping of
+            variables to contents, a choice, bool, or any of these or ``None``.
+
+    Raises:
+        TypeError: the value is of the wrong kind.
+        ValueError: the value is impossible.
+    """
+    origin, arguments = get_origin(kind), get_args(kind)
+    if origin in (Union, types.UnionType):
+        (kind,) = (each for each in arguments if each is not types.NoneType)
+        return None if value is None else checked(name, value, kind)
+    if kind is bool:
+        return as_flag(name, value)
+    if origin is Literal:
+        return as_choice(name, value, kind)
+    if kind == Seconds:
+        return as_seconds(name, value)
+    if kind == Words:
+        return as_texts(name, value, split=str.split)
+    if origin is Sequence:
+        return as_texts(name, value)
+    if origin is Mapping and arguments == (Variable, Content):
+        return as_environment(name, value)
+    return as_text(name, value, kind) if origin is Annotated else value
 
 
 def as_text(name: str, value: Any, kind: Any = Text) -> str:
@@ -97,7 +132,7 @@ def as_texts(
 
 
 def as_environment(name: str, value: Any) -> dict[str, str]:
-    """Return ``value``, which must be variables and their contents, or ``None`` for none."""
+    """Return ``value``, which must be variables and their contents; ``None`` is empty."""
     if value is None:
         return {}
     if not isinstance(value, Mapping):
@@ -108,21 +143,15 @@ def as_environment(name: str, value: Any) -> dict[str, str]:
     }
 
 
-def as_seconds(name: str, value: Any) -> float | None:
-    """Return ``value``, which must be seconds.
-
-    Returns:
-        Seconds; ``None`` for no limit, which also more of them are than anybody can wait.
-    """
-    if value is None:
-        return None
+def as_seconds(name: str, value: Any) -> float:
+    """Return ``value``, which must be seconds; infinity if no clock can count so many."""
     if isinstance(value, bool) or not isinstance(value, Real):
         raise TypeError(f"{name}: expected seconds or None, got {type(value).__name__}")
     seconds: Any = value
     (limits,) = get_args(Seconds)[1:]
     if not seconds > limits.gt:
         raise ValueError(f"{name}: expected seconds above {limits.gt}, got {value!r}")
-    return None if seconds >= TIMEOUT_MAX else float(seconds)
+    return inf if seconds >= TIMEOUT_MAX else float(seconds)
 
 
 def as_choice(name: str, value: T, choices: Any) -> T:

@@ -6,6 +6,8 @@ import inspect
 import json
 import math
 import pickle
+import pydoc
+import re
 import threading
 import warnings
 from collections.abc import Callable
@@ -22,6 +24,7 @@ from fleche.config._validate import ConfigPath
 from fleche.digest import digest
 from fleche.errors import ConfigError, Rejected, RemoteConnectionError
 from fleche.remote import (
+    ChannelCache,
     LocalSubprocessChannel,
     PipeChannel,
     RemoteCache,
@@ -142,6 +145,41 @@ class TestRefused:
     @pytest.mark.parametrize("kind", [SshCache, SubprocessCache])
     def test_every_setting_is_tried(self, kind: type) -> None:
         assert set(WRONG[kind]) == set(inspect.signature(kind).parameters)
+
+    @pytest.mark.parametrize("kind", [SshCache, SubprocessCache, ChannelCache, RemoteCache])
+    def test_help_shows_every_setting(self, kind: Any) -> None:
+        """The constructor names each with its default, and explains it; `help()` prints that."""
+        shown = pydoc.render_doc(kind, renderer=pydoc.plaintext)
+        parameters = inspect.signature(kind).parameters
+        assert {"timeout", "connect_timeout", "compression", "on_error", "read_only"} < {
+            *parameters
+        }
+        for name, parameter in parameters.items():
+            assert re.search(rf"^ *\|? +{name}: \w", shown, re.MULTILINE), (
+                f"{name} is not explained"
+            )
+            if parameter.default is not parameter.empty:
+                assert re.search(rf"\b{name}: [^=]+ = {parameter.default!r}", shown)
+
+    def test_the_signature_is_that_of_the_seed(self) -> None:
+        """Six may be given by position, in this order; what is more goes by keyword."""
+        parameters = inspect.signature(SshCache).parameters
+        given = {each: parameters[each].default for each in list(parameters)[:6]}
+        assert given == {
+            "host": inspect.Parameter.empty,
+            "cache_name": None,
+            "python": "python3",
+            "ssh_options": (),
+            "setup_commands": (),
+            "workdir": None,
+        }
+        with pytest.raises(TypeError):
+            SshCache("h", None, "python3", (), (), None, 60.0)  # type: ignore[misc]
+
+    @pytest.mark.parametrize("kind", [SshCache, SubprocessCache, ChannelCache, RemoteCache])
+    def test_what_is_not_a_setting(self, kind: Any) -> None:
+        with pytest.raises(TypeError, match="'tiemout'"):
+            make(kind, tiemout=3)
 
     @pytest.mark.parametrize(
         ("wrong", "right"),

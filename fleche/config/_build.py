@@ -16,18 +16,16 @@ from fleche._redact import redact as hide_secrets
 from fleche.caches import BaseCache, Cache, CachePool, CacheStack, Local
 from fleche.config._find import ALWAYS, FILENAME, Config, load_config, working_directory
 from fleche.config._schema import (
-    ChannelTable,
     Layer,
     LayerTable,
     LocalTable,
     NestedTable,
     PoolTable,
     Reference,
+    RemoteTable,
     Spec,
-    SshTable,
     Stack,
     StoragesTable,
-    SubprocessTable,
     TemplateTable,
     expand_template,
     parse,
@@ -245,36 +243,23 @@ class _Builder:
             return self._keep(Cache(value_storage, call_storage))
 
     def local(self, layer: Layer) -> BaseCache:
-        options, place = _arguments(layer.table), layer.place
-        for name in (*_LIMITS, *_POLICY):
-            options.pop(name, None)
+        others, place = {"type", "read_only", *_LIMITS, *_POLICY}, layer.place
+        options = {key: value for key, value in given(layer.table).items() if key not in others}
         root = place.key("root").resolve(options.pop("root"))
         with place.blamed():
             return self._keep(Local(root, **options))
 
-    def ssh(self, layer: Layer) -> BaseCache:
-        from fleche.remote import SshCache
+    def remote(self, layer: Layer) -> BaseCache:
+        from fleche.remote import remote_cache_class
 
-        with layer.place.blamed():
-            return self._keep(SshCache(**_arguments(layer.table)))
-
-    def subprocess(self, layer: Layer) -> BaseCache:
-        from fleche.remote import SubprocessCache
-
-        arguments, place = _arguments(layer.table), layer.place
-        for key in ("python", "workdir"):
-            # a bare name of an interpreter is for the PATH to find
-            if key in arguments and (key == "workdir" or os.sep in arguments[key]):
-                arguments[key] = place.key(key).resolve(arguments[key])
+        table, place = layer.table, layer.place
+        assert isinstance(table, RemoteTable)
         with place.blamed():
-            return self._keep(SubprocessCache(**arguments))
-
-    def channel(self, layer: Layer) -> BaseCache:
-        from fleche.remote import ChannelCache
-
-        assert isinstance(layer.table, ChannelTable)
-        with layer.place.blamed():
-            return self._keep(ChannelCache(layer.table.type, **_arguments(layer.table)))
+            return self._keep(
+                remote_cache_class(table.type).from_options(
+                    table.options, lambda name, path: place.key(name).resolve(path)
+                )
+            )
 
     def pool(self, layer: Layer) -> BaseCache:
         caches = tuple(map(self.build, layer.inner))
@@ -293,9 +278,7 @@ _MAKERS: dict[type[LayerTable], Callable[[_Builder, Layer], BaseCache]] = {
     StoragesTable: _Builder.storages,
     TemplateTable: _Builder.template,
     LocalTable: _Builder.local,
-    SshTable: _Builder.ssh,
-    SubprocessTable: _Builder.subprocess,
-    ChannelTable: _Builder.channel,
+    RemoteTable: _Builder.remote,
     PoolTable: _Builder.pool,
     NestedTable: _Builder.nested,
 }
@@ -308,12 +291,6 @@ def _limited(cache: BaseCache, limits: dict[str, Any], place: ConfigPath) -> Bas
         wrong = place.key(next(iter(limits)))
         raise wrong.error("a cache is limited where its values and calls are configured")
     return SizeLimitedCache(cache, **limits)
-
-
-def _arguments(table: LayerTable) -> dict[str, Any]:
-    """What the constructor of a remote cache is given: all but what wraps it."""
-    others = {"type", "read_only", "write_through"}
-    return {name: value for name, value in given(table).items() if name not in others}
 
 
 def _chosen(table: LayerTable, names: Sequence[str]) -> dict[str, Any]:

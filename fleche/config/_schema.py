@@ -9,12 +9,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Annotated, Any, ClassVar, Literal, TypeAlias, get_args
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, TypeAlias, get_args
 
 import msgspec
 from msgspec import UNSET, UnsetType
 
-from fleche._settings import Content, Host, Seconds, Text, Variable, WireCodec
+from fleche._settings import Text
 from fleche.caches import OnError
 from fleche.config._validate import (
     ConfigPath,
@@ -25,6 +25,9 @@ from fleche.config._validate import (
     unknown_key,
 )
 
+if TYPE_CHECKING:
+    from fleche.remote import RemoteOptions
+
 __all__ = [
     "DefaultTable",
     "Layer",
@@ -34,11 +37,10 @@ __all__ = [
     "NestedTable",
     "PoolTable",
     "Reference",
+    "RemoteTable",
     "Spec",
-    "SshTable",
     "Stack",
     "StoragesTable",
-    "SubprocessTable",
     "TemplateTable",
     "expand_template",
     "parse",
@@ -127,51 +129,15 @@ class LocalTable(LimitedTable, frozen=True, kw_only=True):
 
 
 class RemoteTable(LayerTable, frozen=True, kw_only=True):
-    """The keys that a cache behind a server takes; its constructor explains them."""
-
-    cache_name: Text | UnsetType = UNSET
-    python: Text | UnsetType = UNSET
-    workdir: Text | UnsetType = UNSET
-    timeout: Seconds | UnsetType = UNSET
-    connect_timeout: Seconds | UnsetType = UNSET
-    compression: WireCodec | UnsetType = UNSET
-
-
-class SshTable(RemoteTable, frozen=True, kw_only=True):
-    """A cache on another machine."""
-
-    label: ClassVar[str] = "an ssh cache"
-
-    type: Literal["ssh"]
-    host: Host
-    ssh_options: list[Text] | UnsetType = UNSET
-    setup_commands: list[Text] | UnsetType = UNSET
-
-
-class SubprocessTable(RemoteTable, frozen=True, kw_only=True):
-    """A cache in an interpreter of its own on this machine."""
-
-    label: ClassVar[str] = "a subprocess cache"
-
-    type: Literal["subprocess"]
-    env: dict[Variable, Content] | UnsetType = UNSET
-
-
-class ChannelTable(LayerTable, frozen=True, kw_only=True):
-    """A cache behind a server that is reached over a channel of any class.
+    """A cache behind a server; all keys but two are fields of the options of its class.
 
     Attributes:
-        type: the name of the channel, or ``"package.module:Class"``.
-        options: all keys that are not named here: the arguments of that class.
+        type: which class that is: a name, or the ``"package.module:Class"`` of a channel.
+        options: its options; ``read_only`` and ``on_error`` are among them, and unset here.
     """
 
-    label: ClassVar[str] = "a cache over a channel"
-
     type: Text
-    timeout: Seconds | UnsetType = UNSET
-    connect_timeout: Seconds | UnsetType = UNSET
-    compression: WireCodec | UnsetType = UNSET
-    options: dict[str, Any] = {}
+    options: Any
 
 
 class PoolTable(LayerTable, frozen=True, kw_only=True):
@@ -217,11 +183,6 @@ class Layer:
 
 Spec: TypeAlias = "Reference | Stack | Layer"
 
-_TYPES: dict[str, type[LayerTable]] = {
-    "local": LocalTable,
-    "ssh": SshTable,
-    "subprocess": SubprocessTable,
-}
 _KINDS: dict[str, type[LayerTable]] = {
     "template": TemplateTable,
     "values": StoragesTable,
@@ -230,9 +191,6 @@ _KINDS: dict[str, type[LayerTable]] = {
     "cache": NestedTable,
 }
 _DECISIVE = ("type", *_KINDS)
-_EVERY_KEY = {
-    name for cls in (*_KINDS.values(), *_TYPES.values()) for name in cls.__struct_fields__
-}
 
 
 def parse(spec: Any, place: ConfigPath) -> Spec:
@@ -262,8 +220,8 @@ def _parse_table(table: dict[str, Any], place: ConfigPath) -> Layer:
     cls = _struct_of(table, place)
     if not issubclass(cls, LimitedTable):
         _check_unlimited(table, place)
-    if cls is ChannelTable:
-        table = _with_options(table)
+    if cls is RemoteTable:
+        return Layer(place, _remote_table(table, place))
     typed = convert(table, cls, place, label=cls.label)
     _check_sense(typed, place)
     if isinstance(typed, PoolTable):
@@ -274,11 +232,29 @@ def _parse_table(table: dict[str, Any], place: ConfigPath) -> Layer:
     return Layer(place, typed)
 
 
-def _with_options(table: dict[str, Any]) -> dict[str, Any]:
-    """Put the keys of a channel's own apart."""
-    known = {*ChannelTable.__struct_fields__} - {"options"}
-    ours = {key: value for key, value in table.items() if key in known}
-    return {**ours, "options": {key: table[key] for key in table if key not in known}}
+def _remote_table(table: dict[str, Any], place: ConfigPath) -> RemoteTable:
+    from fleche.remote import RemoteOptions, remote_cache_class
+
+    cls = remote_cache_class(table["type"])
+    schema = _schema_of(cls.Options)
+    if "options" in schema.__struct_fields__:  # the keys of a channel's own
+        known = {*RemoteOptions.__struct_fields__, *_REMOTE_KEYS}
+        own = {key: value for key, value in table.items() if key not in known}
+        table = {**{key: table[key] for key in table if key in known}, "options": own}
+    typed: Any = convert(table, schema, place, label=cls.label)
+    fields = {name: getattr(typed, name) for name in cls.Options.__struct_fields__}
+    options = cls.Options(**fields)
+    return RemoteTable(type=typed.type, write_through=typed.write_through, options=options)
+
+
+_REMOTE_KEYS = ("type", "write_through")
+
+
+def _schema_of(options: type[RemoteOptions]) -> type[msgspec.Struct]:
+    """Return the struct of the tables of a remote cache with these options."""
+    fields: list[Any] = [("type", str), ("write_through", bool, False)]
+    own = [field for field in fields if field[0] not in options.__struct_fields__]
+    return msgspec.defstruct(options.__name__, own, bases=(options,), frozen=True, kw_only=True)
 
 
 def _struct_of(table: dict[str, Any], place: ConfigPath) -> type[LayerTable]:
@@ -293,22 +269,21 @@ def _struct_of(table: dict[str, Any], place: ConfigPath) -> type[LayerTable]:
     if not kinds:
         raise _undecided(table, place)
     key = next(iter(kinds.values()))
-    if key == "template" and table["template"] in {*_TYPES} - {*get_args(Template)}:
-        name = table["template"]
+    name = table[key]
+    if key == "template" and name not in get_args(Template) and name in _remote_names():
         hint = f'did you mean type = "{name}"?'
         raise place.key("template").error(f"unknown template {name!r}, {hint}")
-    return _KINDS[key] if key != "type" else _struct_of_type(table["type"], place.key("type"))
+    return _KINDS[key] if key != "type" else _struct_of_type(name, place.key("type"))
 
 
 def _struct_of_type(name: Any, place: ConfigPath) -> type[LayerTable]:
     if not isinstance(name, str):
         raise place.error(f"expected str, got {kind_of(name)}")
-    if name in _TYPES:
-        return _TYPES[name]
-    channels = _channel_names()
-    if ":" in name or name in channels:
-        return ChannelTable
-    known = [*_TYPES, *channels]
+    if name == "local":
+        return LocalTable
+    known = ["local", *_remote_names()]
+    if ":" in name or name in known:
+        return RemoteTable
     near = suggestion(name, known)
     hint = f", did you mean {near!r}?" if near else f"; known are {enumerated(known, 'and')}"
     if name in get_args(Template):
@@ -316,16 +291,25 @@ def _struct_of_type(name: Any, place: ConfigPath) -> type[LayerTable]:
     raise place.error(f"unknown type {name!r}{hint}")
 
 
-def _channel_names() -> tuple[str, ...]:
-    from fleche.remote import channel_names
+def _remote_names() -> tuple[str, ...]:
+    from fleche.remote import remote_cache_names
 
-    return channel_names()
+    return remote_cache_names()
+
+
+def _every_key() -> set[str]:
+    from fleche.remote import remote_cache_class
+
+    structs: list[type[msgspec.Struct]] = [*_KINDS.values(), LocalTable]
+    structs += [remote_cache_class(name).Options for name in _remote_names()]
+    return {name for cls in structs for name in cls.__struct_fields__}
 
 
 def _undecided(table: dict[str, Any], place: ConfigPath) -> Exception:
+    every = _every_key()
     for key in table:
         near = suggestion(key, _DECISIVE)
-        if key not in _EVERY_KEY and near is not None:
+        if key not in every and near is not None:
             return unknown_key(key, [near], place)
     choice = enumerated(["type", "template", "values and calls", "pool", "cache"])
     return place.error(f"does not say what cache this is: expected one of the keys {choice}")

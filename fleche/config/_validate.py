@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 import types
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from difflib import get_close_matches
@@ -122,6 +122,7 @@ def enumerated(names: Iterable[str], joint: str = "or") -> str:
 
 # -- structs ---------------------------------------------------------------------------------------
 
+_CONTAINERS = (list, Sequence, dict, Mapping)
 _NAMES: dict[Any, str] = {dict: "table", list: "array", types.NoneType: "nothing"}
 
 
@@ -198,13 +199,15 @@ def _fault_of_struct(
 def _fault(value: Any, kind: Any, place: ConfigPath) -> ConfigError | None:
     """Return what is wrong with ``value`` as a ``kind``, innermost first."""
     kind = _stripped(kind, value)
+    if get_origin(kind) is Annotated and get_origin(get_args(kind)[0]) in _CONTAINERS:
+        kind = get_args(kind)[0]
     if isinstance(kind, type) and issubclass(kind, msgspec.Struct):
         return _fault_of_struct(value, kind, place)
     arguments = get_args(kind)
-    if isinstance(value, list) and get_origin(kind) is list:
+    if isinstance(value, list) and get_origin(kind) in (list, Sequence):
         found = (_fault(item, arguments[0], place.index(n)) for n, item in enumerate(value))
         return next(filter(None, found), None)
-    if isinstance(value, dict) and get_origin(kind) is dict:
+    if isinstance(value, dict) and get_origin(kind) in (dict, Mapping):
         found = (
             _fault(part, argument, place.key(name))
             for name, item in value.items()
@@ -263,10 +266,10 @@ def _describe(kind: Any) -> str:
         return " ".join([_describe(arguments[0]), *map(_limits, arguments[1:])])
     if origin in (Union, types.UnionType):
         return enumerated(map(_describe, arguments))
-    if origin is list:
+    if origin in (list, Sequence):
         inner = _describe(_without_limits(arguments[0]))
         return "an array" if arguments[0] is Any else f"an array of {inner}"
-    if origin is dict or kind is dict:
+    if origin in (dict, Mapping) or kind is dict:
         return "a table"
     return _NAMES.get(kind) or str(getattr(kind, "__name__", kind))
 

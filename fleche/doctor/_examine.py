@@ -178,7 +178,7 @@ def _described(config: Any) -> str:
 
 
 def _writable(cache: RemoteCache, info: dict[str, Any]) -> Iterator[Step]:
-    if cache.backend.told_read_only:
+    if cache.backend.options.read_only:
         yield Step(
             "read-only",
             "note",

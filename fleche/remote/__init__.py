@@ -9,9 +9,16 @@ from fleche.errors import ProtocolError, RemoteConnectionError
 from fleche.remote._cache import RemoteCache
 from fleche.remote._contacts import Contact, last_contact
 from fleche.remote._handshake import ClientGreeting, server_info
+from fleche.remote._options import RemoteOptions, SshOptions, SubprocessOptions
 from fleche.remote._protocol import PROTOCOL
 from fleche.remote._server import serve
-from fleche.remote._ssh import ChannelCache, SshCache, SubprocessCache
+from fleche.remote._ssh import (
+    ChannelCache,
+    SshCache,
+    SubprocessCache,
+    remote_cache_class,
+    remote_cache_names,
+)
 from fleche.remote.channel import (
     Channel,
     LocalSubprocessChannel,
@@ -35,13 +42,18 @@ __all__ = [
     "ProtocolError",
     "RemoteCache",
     "RemoteConnectionError",
+    "RemoteOptions",
     "SshCache",
     "SshChannel",
+    "SshOptions",
     "SubprocessCache",
+    "SubprocessOptions",
     "channel_class",
     "channel_names",
     "last_contact",
     "register_channel",
+    "remote_cache_class",
+    "remote_cache_names",
     "serve",
     "server_info",
 ]

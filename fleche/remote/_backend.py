@@ -12,13 +12,11 @@ from typing import Any, TypeVar
 
 import msgspec
 
-from fleche._settings import as_choice, as_flag, as_seconds
 from fleche._util import override
 from fleche.caches import (
     INLINE,
     CacheBackend,
     LayerPolicy,
-    OnError,
     Progress,
     Report,
     Task,
@@ -29,7 +27,6 @@ from fleche.digest import Address, Digest
 from fleche.errors import CorruptParcel, ParcelError, ProtocolError, Rejected
 from fleche.parcel import Parcel
 from fleche.remote import _messages as m
-from fleche.remote._compression import WireCodec
 from fleche.remote._connection import (
     Connection,
     LazyConnection,
@@ -41,6 +38,7 @@ from fleche.remote._contacts import note_contact
 from fleche.remote._entries import batches, entry_groups, from_wire, parcel_requests
 from fleche.remote._errors import from_failure
 from fleche.remote._handshake import read_capabilities, warn_of_skew
+from fleche.remote._options import RemoteOptions
 from fleche.remote.channel import Channel
 from fleche.storage import Capabilities
 
@@ -61,17 +59,7 @@ class RemoteBackend(CacheBackend):
 
     Args:
         channel: how to reach the server.
-        timeout: seconds of silence, while an answer is due, after which the server is given up;
-            ``None`` or infinity: never.
-        connect_timeout: seconds to the server's first word.
-        compression: of what is sent: ``"auto"``, ``"none"``, ``"zlib"`` or ``"zstd"``.
-        on_error: what a stack makes of this layer when it is unreachable.
-        read_only: refuse every save and every evict, before anything is sent.
-        lazy: the connection of another backend, to be shared.
-
-    Raises:
-        TypeError: a setting is of the wrong kind.
-        ValueError: a setting is impossible.
+        options: those of every remote cache.
     """
 
     local = False
@@ -79,26 +67,15 @@ class RemoteBackend(CacheBackend):
     def __init__(
         self,
         channel: Channel,
-        *,
-        timeout: float | None,
-        connect_timeout: float | None,
-        compression: WireCodec,
-        on_error: OnError,
-        read_only: bool = False,
-        lazy: LazyConnection | None = None,
+        options: RemoteOptions,
     ) -> None:
         super().__init__()
         self.packing = self.packing.with_environment()
-        self.policy = LayerPolicy(on_error=as_choice("on_error", on_error, OnError))
-        self.timeout = as_seconds("timeout", timeout)
-        self.connect_timeout = connect_timeout
-        if as_seconds("connect_timeout", connect_timeout) is None and connect_timeout is not None:
-            self.connect_timeout = inf
-        self.compression: WireCodec = as_choice("compression", compression, WireCodec)
-        self.told_read_only = as_flag("read_only", read_only)
+        self.policy = LayerPolicy(on_error=options.on_error)
+        self.options = options
         self.channel = channel
         self.table: dict[str, Any] | None = None
-        self.lazy = LazyConnection() if lazy is None else lazy
+        self.lazy = LazyConnection()
         _living.add(self)
 
     # -- connection --------------------------------------------------------------------------------
@@ -114,16 +91,16 @@ class RemoteBackend(CacheBackend):
     def _connect(self) -> Connection:
         return Connection(
             self.channel,
-            timeout=self.timeout,
+            timeout=_finite(self.options.timeout),
             connect_timeout=self._patience_to_connect(),
-            compression=self.compression,
+            compression=self.options.compression,
             unpickle=not self.packing.keys,
         )
 
     def _patience_to_connect(self) -> float | None:
-        if self.connect_timeout is None:
+        if self.options.connect_timeout is None:
             return None if _has_terminal() else CONNECT_TIMEOUT
-        return None if self.connect_timeout == inf else self.connect_timeout
+        return _finite(self.options.connect_timeout)
 
     def _greeted(self) -> None:
         """Note the contact; warn, once for each connection, of another fleche or cloudpickle."""
@@ -148,12 +125,12 @@ class RemoteBackend(CacheBackend):
     @override
     def capabilities(self) -> Capabilities:
         there = read_capabilities(self.info(refresh=False))
-        return replace(there, read_only=True) if self.told_read_only else there
+        return replace(there, read_only=True) if self.options.read_only else there
 
     @property
     @override
     def read_only(self) -> bool:
-        return self.told_read_only or self.capabilities.read_only
+        return self.options.read_only or self.capabilities.read_only
 
     @override
     def load(
@@ -266,7 +243,7 @@ class RemoteBackend(CacheBackend):
 
     @override
     def lacking(self, addresses: Iterable[Address], *, keep: bool = False) -> list[Address]:
-        keep = keep and not self.told_read_only
+        keep = keep and not self.options.read_only
         found: list[Address] = []
         for batch in batches(dict.fromkeys(addresses)):
             absent = set(self._ask(m.Lacking(batch, keep), m.Digests).digests)
@@ -369,6 +346,10 @@ def _exactly(count: int, found: list[T]) -> list[T]:
     if len(found) != count:
         raise ProtocolError(f"the server gave {len(found)} answers to {count} questions")
     return found
+
+
+def _finite(seconds: float | None) -> float | None:
+    return None if seconds == inf else seconds
 
 
 def _has_terminal() -> bool:

@@ -8,6 +8,7 @@ from typing import Any
 from fleche.caches import BaseCache, OnError
 from fleche.remote._backend import RemoteBackend
 from fleche.remote._compression import WireCodec
+from fleche.remote._options import AnyChannelOptions, RemoteOptions, takes
 from fleche.remote.channel import Channel
 
 __all__ = ["RemoteCache"]
@@ -24,58 +25,29 @@ class RemoteCache(BaseCache):
 
     backend: RemoteBackend
 
-    def __init__(
-        self,
-        channel: Channel,
-        *,
-        timeout: float | None = 60.0,
-        connect_timeout: float | None = None,
-        compression: WireCodec = "auto",
-        on_error: OnError = "raise",
-        read_only: bool = False,
-    ) -> None:
-        """Configure; nothing is started.
+    @takes(AnyChannelOptions)
+    def __init__(self, options: AnyChannelOptions) -> None:
+        """Configure; nothing is started."""
+        self._configure(options.channel, options)
 
-        Args:
-            channel: how to reach the server.
-            timeout: seconds of silence, while an answer is due, after which the server is given up;
-                ``None`` or infinity: never.
-            connect_timeout: seconds to the server's first word; infinity: no limit. By default
-                there is none at a terminal, where a person may be typing a code, and 60 without
-                one.
-            compression: of what is sent: ``"auto"``, ``"none"``, ``"zlib"`` or ``"zstd"``.
-            on_error: what a stack makes of this layer when it is unreachable: ``"raise"`` or
-                ``"miss"``.
-            read_only: refuse every save and every evict, before anything is sent.
-
-        Raises:
-            TypeError: a setting is of the wrong kind.
-            ValueError: a setting is impossible.
-        """
-        backend = RemoteBackend(
-            channel,
-            timeout=timeout,
-            connect_timeout=connect_timeout,
-            compression=compression,
-            on_error=on_error,
-            read_only=read_only,
-        )
-        super().__init__(backend)
+    def _configure(self, channel: Channel, options: RemoteOptions) -> None:
+        super().__init__(RemoteBackend(channel, options))
 
     @property
     def timeout(self) -> float | None:
         """Seconds of silence after which the server is given up; ``None``: never."""
-        return self.backend.timeout
+        timeout = self.backend.options.timeout
+        return None if timeout == inf else timeout
 
     @property
     def connect_timeout(self) -> float | None:
         """Seconds to the server's first word."""
-        return self.backend.connect_timeout
+        return self.backend.options.connect_timeout
 
     @property
     def compression(self) -> WireCodec:
         """How what is sent is compressed."""
-        return self.backend.compression
+        return self.backend.options.compression
 
     @property
     def on_error(self) -> OnError:
@@ -118,15 +90,6 @@ class RemoteCache(BaseCache):
     def forget(self) -> None:
         """In a forked child: leave the connection to the parent."""
         self.backend.forget()
-
-    def _limits(self) -> dict[str, Any]:
-        """Return the settings that differ from their defaults, for :meth:`to_config`."""
-        defaults = {"timeout": 60.0, "connect_timeout": None, "compression": "auto"}
-        table = {name: getattr(self, name) for name in defaults}
-        table = {name: value for name, value in table.items() if value != defaults[name]}
-        if self.timeout is None:
-            table["timeout"] = inf
-        return table
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.backend.channel.name}>"
