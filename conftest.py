@@ -24,8 +24,14 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 # Tests run in directories of their own; the examples that Hypothesis keeps belong to the checkout.
 _HOME = Path(__file__).parent / ".hypothesis"
 set_hypothesis_home_dir(_HOME)
-_DATABASE = DirectoryBasedExampleDatabase(_HOME / "examples")
 
-settings.register_profile("dev", deadline=None, database=_DATABASE)
-settings.register_profile("ci", deadline=None, database=None, derandomize=True, print_blob=True)
-settings.load_profile("ci" if os.environ.get("CI") == "true" else "dev")
+_IN_CI = os.environ.get("CI") == "true"
+_COMMON = settings(
+    deadline=None,
+    database=None if _IN_CI else DirectoryBasedExampleDatabase(_HOME / "examples"),
+    derandomize=_IN_CI,
+    print_blob=_IN_CI,
+)
+settings.register_profile("quick", _COMMON, max_examples=30)
+settings.register_profile("thorough", _COMMON, max_examples=100)  # scripts/test --all
+settings.load_profile("quick")

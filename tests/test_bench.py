@@ -18,25 +18,29 @@ from scripts.benchmarks import measure
 from scripts.benchmarks.__main__ import main, suites
 from scripts.benchmarks.measure import Benchmark, Contender, Measure, Setting
 from scripts.benchmarks.report import as_text
+from tests.helpers.sweeps import swept
 
 # what the peers do is none of our warnings
 pytestmark = pytest.mark.filterwarnings("default")
 
 
+# take long even when they are tiny
 SLOW = ("remote-batch-delayed", "remote-memory-client")
 
 
-def marks(suite: str, name: str) -> list[pytest.MarkDecorator]:
-    """The remote ones start an sshd; some of them take long even when they are tiny."""
-    found = [pytest.mark.ssh] if suite == "remote" else []
-    return [*found, pytest.mark.slow] if name in SLOW else found
+def first_of_each_suite() -> set[str]:
+    return {next(name for name in each if name not in SLOW) for each in suites("all").values()}
 
 
-BENCHMARKS = [
-    pytest.param(suite, name, id=name, marks=marks(suite, name))
-    for suite, benchmarks in suites("all").items()
-    for name in benchmarks
-]
+BENCHMARKS = swept(
+    (
+        # the remote ones start an sshd
+        pytest.param(suite, name, id=name, marks=[pytest.mark.ssh] if suite == "remote" else [])
+        for suite, benchmarks in suites("all").items()
+        for name in benchmarks
+    ),
+    lambda case: case.values[1] in first_of_each_suite(),
+)
 
 
 @pytest.mark.parametrize(("suite", "name"), BENCHMARKS)

@@ -24,6 +24,7 @@ from tests.helpers.backends import lacking, save_parcel
 from tests.helpers.caches import cache_factory
 from tests.helpers.faults import Fault, FaultyChannel
 from tests.helpers.leaks import check_leaks
+from tests.helpers.sweeps import swept
 
 SILENCE = 0.12
 VALUE = list(range(100, 160))
@@ -140,29 +141,32 @@ def _sizes(root: Path, operation: Operation) -> dict[str, int]:
         return dict(bench.channel.passed)
 
 
+def _offsets(size: int, step: int) -> list[int]:
+    """Every byte of the first frame's header, then some."""
+    return [*range(min(size, 18)), *range(18, size, step)]
+
+
+@pytest.mark.parametrize("step", swept([7, 1], lambda step: step > 1))
 @pytest.mark.parametrize("direction", ["up", "down"])
 @pytest.mark.parametrize("action", ["cut", "garble"])
 @pytest.mark.parametrize("name", OPERATIONS)
-def test_every_byte(tmp_path: Path, name: str, action: Any, direction: Any) -> None:
+def test_every_byte(tmp_path: Path, name: str, action: Any, direction: Any, step: int) -> None:
     """At every byte of request and answer: cut there, or with one bit flipped there."""
     operation = OPERATIONS[name]
     size = _sizes(tmp_path, operation)[direction]
     assert size > 10
+    offsets = _offsets(size, step)
     struck = 0
     with check_leaks():
-        for offset in range(size):
+        for turn, offset in enumerate(offsets):
             with _bench(tmp_path) as bench:
-                fault = Fault(direction, action, offset, mask=1 << offset % 8)
+                fault = Fault(direction, action, offset, mask=1 << turn % 8)
                 struck += bench.check(operation, fault)
-                if offset % 29 == 0:
+                if turn % 29 == 0:
                     bench.check_recovery()
     # the last frame may be on its way when the answer is complete
-    assert struck >= size - 2 * HEADER.size
-
-
-def _stalls(size: int) -> list[int]:
-    """Every byte of the first frame's header, then some."""
-    return [*range(min(size, 18)), *range(18, size, 41)]
+    late = sum(offset >= size - 2 * HEADER.size for offset in offsets)
+    assert struck >= len(offsets) - late
 
 
 @pytest.mark.parametrize("direction", ["up", "down"])
@@ -172,7 +176,7 @@ def test_stalls(tmp_path: Path, name: str, direction: Any) -> None:
     operation = OPERATIONS[name]
     size = _sizes(tmp_path, operation)[direction]
     with check_leaks():
-        for offset in _stalls(size)[:: 1 if name == "load" else 5]:
+        for offset in _offsets(size, 41)[:: 1 if name == "load" else 5]:
             with _bench(tmp_path, SILENCE) as bench:
                 bench.check(operation, Fault(direction, "stall", offset))
                 if offset == 0:

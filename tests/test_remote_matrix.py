@@ -19,14 +19,18 @@ from fleche.remote import RemoteCache
 from fleche.testing import CACHE_CHECKS, check_read_only_cache, example_call
 from tests.helpers.caches import READ_ONLY, WRITABLE, cache_factory
 from tests.helpers.serving import CHANNELS, Faulty, Serving, faulty
+from tests.helpers.sweeps import swept
 from tests.helpers.taps import TappedChannel
 
 SSH_KINDS = ("file",)
-PAIRS = [
-    pytest.param(channel, kind, marks=pytest.mark.ssh if channel == "ssh" else ())
-    for channel, kind in itertools.product(("pipe", "subprocess", "ssh"), WRITABLE)
-    if channel != "ssh" or kind in SSH_KINDS
-]
+PAIRS = swept(
+    (
+        pytest.param(channel, kind, marks=pytest.mark.ssh if channel == "ssh" else ())
+        for channel, kind in itertools.product(("pipe", "subprocess", "ssh"), WRITABLE)
+        if channel != "ssh" or kind in SSH_KINDS
+    ),
+    lambda case: case.values[0] == "pipe" or case.values[1] in SSH_KINDS,
+)
 
 
 @pytest.fixture

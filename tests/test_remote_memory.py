@@ -30,11 +30,14 @@ from tests.helpers.backends import save_parcel
 from tests.helpers.caches import cache_factory
 from tests.helpers.leaks import check_leaks
 from tests.helpers.peers import Wire, message, raw_client, rss
+from tests.helpers.sweeps import swept
 
 MIB = 1 << 20
 KEY = "ab" * 32
 ZEROS = zlib.compress(bytes(MIB), 9)
 READ_ONLY = ("--read-only", "--no-unpickle")
+MANY = (2).__lt__
+ARGUMENTS = swept([pytest.param(READ_ONLY), pytest.param(())], lambda case: case.values != ((),))
 
 pytestmark = pytest.mark.skipif(
     not Path("/proc/self/status").exists(), reason="no way to see the memory of a process"
@@ -81,7 +84,7 @@ def _upload(stream: int, size: int = 1 << 40) -> Frame:
     return message(stream, m.Save(parcels=[(KEY, size)]), end=False)
 
 
-@pytest.mark.parametrize("arguments", [READ_ONLY, ()])
+@pytest.mark.parametrize("arguments", ARGUMENTS)
 def test_compressed_data(tmp_path: Path, arguments: tuple[str, ...]) -> None:
     """A window counts bytes as they are after decompression."""
     with _little_memory(tmp_path, *arguments) as wire:
@@ -89,8 +92,8 @@ def test_compressed_data(tmp_path: Path, arguments: tuple[str, ...]) -> None:
             wire.write(_upload(stream), *[_zeros(stream)] * 15)
 
 
-@pytest.mark.parametrize("streams", [1, 60])
-@pytest.mark.parametrize("arguments", [READ_ONLY, ()])
+@pytest.mark.parametrize("streams", swept([1, 60], MANY))
+@pytest.mark.parametrize("arguments", ARGUMENTS)
 def test_heads(tmp_path: Path, arguments: tuple[str, ...], streams: int) -> None:
     """The head of a parcel is not collected beyond what a head may be, nor if it is in vain."""
     prologue = struct.pack("<8sHHIQ8x", b"\x89fleche\n", 1, 0, 255 * MIB, 1 << 40)
@@ -103,7 +106,7 @@ def test_heads(tmp_path: Path, arguments: tuple[str, ...], streams: int) -> None
                     time.sleep(0.002)  # so that there is credit, as for a client that keeps rules
 
 
-@pytest.mark.parametrize("streams", [2, 256])
+@pytest.mark.parametrize("streams", swept([2, 256], MANY))
 def test_messages_without_an_end(tmp_path: Path, streams: int) -> None:
     """Messages that go on and on do not pile up."""
     with _little_memory(tmp_path, *READ_ONLY) as wire:
@@ -147,7 +150,7 @@ BOMBS: dict[str, bytes] = {
 
 
 @pytest.mark.parametrize("bomb", BOMBS)
-@pytest.mark.parametrize("streams", [1, 60])
+@pytest.mark.parametrize("streams", swept([1, 60], MANY))
 def test_small_bytes_that_become_large_objects(tmp_path: Path, bomb: str, streams: int) -> None:
     """What a message holds is counted before it is decoded."""
     body = BOMBS[bomb]

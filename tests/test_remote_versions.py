@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import subprocess
@@ -33,6 +34,7 @@ from tests.golden.wire import (
 from tests.helpers.leaks import check_leaks
 from tests.helpers.peers import Wire, hostile_server, seal
 from tests.helpers.pythons import PYTHON_VERSIONS, Pythons
+from tests.helpers.sweeps import swept
 
 HERE = f"{sys.version_info[0]}.{sys.version_info[1]}"
 
@@ -437,14 +439,15 @@ def _running_from_a_copy() -> list[str]:
     return [part for part in os.environ.get("PYTHONPATH", "").split(os.pathsep) if part]
 
 
-def _pairs() -> Iterator[Any]:
-    for client in PYTHON_VERSIONS:
-        for server in PYTHON_VERSIONS:
-            usual = (client == HERE) != (server == HERE)
-            yield pytest.param(client, server, marks=() if usual else pytest.mark.slow)
+OLDEST = next(version for version in PYTHON_VERSIONS if version != HERE)
+NEWEST = next(version for version in reversed(PYTHON_VERSIONS) if version != HERE)
+PAIRS = swept(
+    itertools.product(PYTHON_VERSIONS, repeat=2),
+    lambda pair: pair in ((OLDEST, HERE), (HERE, NEWEST)),
+)
 
 
-@pytest.mark.parametrize(("client", "server"), list(_pairs()))
+@pytest.mark.parametrize(("client", "server"), PAIRS)
 def test_pythons(pythons: Pythons, project: Path, no_leaks: None, client: str, server: str) -> None:
     """Values, code and errors cross between any two Pythons, and any two numpys, both ways."""
     theirs = _run(project, pythons[server], "fill.py").strip()

@@ -34,6 +34,7 @@ from fleche.storage.hdf5 import ValueHdf5
 from fleche.storage.local import CallLocal, ValueLocal
 from fleche.testing import check_call_storage, check_value_storage
 from tests.helpers.postgres import postgres, postgres_server  # noqa: F401
+from tests.helpers.sweeps import swept
 
 NEAR = Address.of("abce" + "0" * 60)
 
@@ -130,13 +131,18 @@ CALLS: dict[str, Callable[[Path], CallStorage]] = {
 }
 
 
-@pytest.mark.parametrize("name", VALUES)
+def is_plain(name: str) -> bool:
+    """Whether it is an implementation, and no variant of one."""
+    return "," not in name
+
+
+@pytest.mark.parametrize("name", swept(VALUES, is_plain))
 def test_value_storages(name: str, fresh: Callable[[], Path], no_leaks: None) -> None:
     """Every value storage keeps the contract and leaves nothing open."""
     check_value_storage(lambda: VALUES[name](fresh()))
 
 
-@pytest.mark.parametrize("name", CALLS)
+@pytest.mark.parametrize("name", swept(CALLS, is_plain))
 def test_call_storages(name: str, fresh: Callable[[], Path], no_leaks: None) -> None:
     """Every call storage keeps the contract and leaves nothing open."""
     check_call_storage(lambda: CALLS[name](fresh()))

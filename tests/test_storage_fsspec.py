@@ -57,6 +57,7 @@ from tests.helpers.storing import (  # noqa: E402
     take_older,
     touch,
 )
+from tests.helpers.sweeps import swept  # noqa: E402
 
 KEY = digest("key")
 OTHER = digest("other")
@@ -110,13 +111,15 @@ def replaced(held: dict[str, Any], data: bytes) -> None:
 
 
 class TestContract:
-    @pytest.mark.parametrize("options", [{}, {"compress": "zlib", "secret_key": ["a", "b"]}])
+    @pytest.mark.parametrize(
+        "options", swept([{}, {"compress": "zlib", "secret_key": ["a", "b"]}], bool)
+    )
     def test_memory(self, memory: Callable[[], str], options: Any, no_leaks: None) -> None:
         """``memory://`` keeps the contract."""
         check_value_storage(lambda: ValueFsspec(memory(), **options))
         check_call_storage(lambda: CallFsspec(memory(), **options))
 
-    @pytest.mark.parametrize("scheme", ["file://", ""])
+    @pytest.mark.parametrize("scheme", swept(["file://", ""], bool))
     def test_files(self, tmp_path: Path, scheme: str, no_leaks: None) -> None:
         """``file://`` and plain paths keep the contract."""
         numbers = itertools.count()
