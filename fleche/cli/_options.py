@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -13,6 +14,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from fleche._amounts import as_moment
 from fleche.caches import BaseCache, started
 from fleche.call import (
     CallRecord,
@@ -20,7 +22,6 @@ from fleche.call import (
     LazyCall,
     QueryCall,
     like,
-    moment,
     parse_where,
     where,
 )
@@ -64,7 +65,7 @@ class Session:
     @cached_property
     def cache(self) -> BaseCache:
         """The cache that is asked about."""
-        return self.open(self.cache_text)
+        return self.open(self.cache_text or os.environ.get("FLECHE_CACHE") or None)
 
     @cached_property
     def near(self) -> BaseCache:
@@ -303,7 +304,7 @@ def _runtime(
 
 
 def _iso(text: str) -> str:
-    return moment(text).isoformat(timespec="microseconds")
+    return as_moment(text).isoformat(timespec="microseconds")
 
 
 def _plain(text: str) -> Condition:
