@@ -8,7 +8,8 @@ import click
 
 from fleche.cli import _format as form
 from fleche.cli._move import expected_bytes
-from fleche.cli._options import Selection, Session, common, everywhere, selecting
+from fleche.cli._options import Session, common, everywhere
+from fleche.cli._selection import Selection, selecting
 from fleche.exchange import export_calls, open_export
 
 __all__ = ["export", "import_"]

@@ -9,8 +9,9 @@ import click
 from fleche.call import CallTree, LazyCall, ValueRef
 from fleche.cli import _format as form
 from fleche.cli._calls import SHORT
-from fleche.cli._options import Session, common, everywhere, find_call
+from fleche.cli._options import Session, common, everywhere
 from fleche.cli._screen import Column
+from fleche.cli._selection import find_call
 from fleche.comparison import CallComparison, Differing, compare_calls
 
 __all__ = ["diff", "tree"]

@@ -11,7 +11,8 @@ import click
 
 from fleche.call import LazyCall
 from fleche.cli import _format as form
-from fleche.cli._options import NothingFound, Session, common, find_call
+from fleche.cli._options import Session, common
+from fleche.cli._selection import NothingFound, find_call
 from fleche.exchange import SUFFIXES, as_json, write_value
 
 __all__ = ["get"]

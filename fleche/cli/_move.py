@@ -12,7 +12,8 @@ from fleche.caches import BaseCache, CacheStack
 from fleche.call import LazyCall
 from fleche.cli import _format as form
 from fleche.cli._describe import described
-from fleche.cli._options import Selection, Session, common, selecting
+from fleche.cli._options import Session, common
+from fleche.cli._selection import Selection, selecting
 
 __all__ = ["expected_bytes", "pull", "push", "sync"]
 

@@ -14,8 +14,9 @@ from fleche.caches import BaseCache, Row, VerifyReport
 from fleche.call import CallRecord, LazyCall
 from fleche.cli import _format as form
 from fleche.cli._calls import print_calls, when_of
-from fleche.cli._options import Selection, Session, common, everywhere, selecting
+from fleche.cli._options import Session, common, everywhere
 from fleche.cli._screen import Column
+from fleche.cli._selection import Selection, selecting
 from fleche.digest import Digest
 from fleche.storage import Usage
 
