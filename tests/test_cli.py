@@ -181,6 +181,28 @@ class TestStarting:
         )
         assert told.out.split() == ["plain,verify"]
 
+    @pytest.mark.parametrize(
+        ("words", "found"),
+        [
+            ("fleche log make", ["make_grid"]),
+            ("fleche log --name u", ["use_grid"]),
+            ("fleche show KEY", ["KEY"]),
+            ("fleche du --by m", ["machine"]),
+            ("fleche log --cache re", ["results"]),
+            ("fleche log --cache absent --name u", []),
+        ],
+    )
+    def test_completion_of_names(
+        self, words: str, found: list[str], keys: dict[str, Digest]
+    ) -> None:
+        """Functions, keys, caches and choices; no error where there are none."""
+        words = words.replace("KEY", keys["cu"][:6])
+        count = str(len(words.split()) - 1)
+        told = fleche_process(_FLECHE_COMPLETE="bash_complete", COMP_WORDS=words, COMP_CWORD=count)
+        expected = [f"plain,{each.replace('KEY', keys['cu'][:12])}" for each in found]
+        assert told.out.split() == expected, told
+        assert told.err == ""
+
 
 # -- what it prints --------------------------------------------------------------------------------
 

@@ -11,7 +11,7 @@ from fleche.cli import _format as form
 from fleche.cli._calls import SHORT
 from fleche.cli._options import Session, common, everywhere
 from fleche.cli._screen import Column
-from fleche.cli._selection import find_call
+from fleche.cli._selection import find_call, key_argument
 from fleche.comparison import CallComparison, Differing, compare_calls
 
 __all__ = ["diff", "tree"]
@@ -21,8 +21,8 @@ __all__ = ["diff", "tree"]
 
 
 @click.command()
-@click.argument("first")
-@click.argument("second")
+@key_argument("first")
+@key_argument("second")
 @click.option("--values", is_flag=True, help="Load what differs, and say by how much.")
 @common
 def diff(session: Session, first: str, second: str, values: bool) -> int:
@@ -125,7 +125,7 @@ def _print_diff(session: Session, text: str) -> None:
 
 
 @click.command()
-@click.argument("key")
+@key_argument("key")
 @click.option("--used-by", is_flag=True, help="The other way: what used it.")
 @click.option("--depth", type=click.IntRange(1), default=4, show_default=True, help="So deep.")
 @everywhere

@@ -88,6 +88,17 @@ class Session:
             self._open.pop().close()
 
 
+def _complete_caches(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[str]:
+    """Return the names of caches that begin so; nothing where the configuration is broken."""
+    del ctx, param
+    try:
+        from fleche.config import load_config
+
+        return [name for name in load_config().names() if name.startswith(incomplete)]
+    except Exception:  # noqa: BLE001 (a shell has no place for errors)
+        return []
+
+
 def common(command: F) -> F:
     """Give ``command`` the options that all have, and the session they make as ``session``."""
 
@@ -95,6 +106,7 @@ def common(command: F) -> F:
         "--cache",
         "cache_text",
         metavar="NAME|PATH|CONFIG",
+        shell_complete=_complete_caches,
         help="Which cache: a name in fleche.toml, a directory, a .toml file (FILE:NAME), or a "
         "table in braces. Default: the default cache.",
     )

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from functools import wraps
+from itertools import islice
 from typing import Any, TypeVar
 
 import click
@@ -22,10 +23,10 @@ from fleche.call import (
     parse_where,
     where,
 )
-from fleche.cli._options import typed
+from fleche.cli._options import Session, typed
 from fleche.errors import AmbiguousDigestError
 
-__all__ = ["NothingFound", "Selection", "find_call", "selecting"]
+__all__ = ["NothingFound", "Selection", "find_call", "key_argument", "selecting"]
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -106,11 +107,44 @@ class NothingFound(click.exceptions.Exit):
         super().__init__(1)
 
 
+COMPLETED = 5000
+"""So many calls are looked at for the names of functions, since a person waits for the answer."""
+
+
+def complete_calls(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[str]:
+    """Return the names of functions and the keys that begin so; nothing where that fails."""
+    del param
+    session = Session(ctx.params.get("cache_text"))
+    try:
+        cache = session.near
+        names = {call.name for call in islice(cache.query(), COMPLETED)}
+        found = sorted(name for name in names if name.startswith(incomplete))
+        if re.fullmatch(f"[0-9a-f]{{{SHORTEST},}}", incomplete):
+            (keys,) = cache.backend.expand([incomplete])
+            found += [key[:12] for key in keys]
+        return found
+    except Exception:  # noqa: BLE001 (a shell has no place for errors)
+        return []
+    finally:
+        session.close()
+
+
+def key_argument(name: str) -> Callable[[F], F]:
+    """Return what gives a command an argument that is the key of a call."""
+    return click.argument(name, shell_complete=complete_calls)
+
+
 def selecting(command: F) -> F:
     """Give ``command`` the arguments that choose calls, as ``selection``."""
 
-    @click.argument("what", nargs=-1, metavar="[NAME|KEY]...")
-    @click.option("--name", "names", multiple=True, help="Of the function; * and ? are wildcards.")
+    @click.argument("what", nargs=-1, metavar="[NAME|KEY]...", shell_complete=complete_calls)
+    @click.option(
+        "--name",
+        "names",
+        multiple=True,
+        help="Of the function; * and ? are wildcards.",
+        shell_complete=complete_calls,
+    )
     @click.option("--since", metavar="AGE|DATE", help="Began since then: 2d, 36h, 2026-11-28.")
     @click.option("--before", metavar="AGE|DATE", help="Began before then.")
     @click.option("--user", help="Ran for this user; * and ? are wildcards.")
