@@ -22,7 +22,7 @@ from fleche.errors import FlecheError
 __all__ = ["status"]
 
 
-_MANY = 20_000
+_MANY = 5_000
 """Of more calls, which all would have to be read, the newest is not looked for."""
 
 
@@ -203,12 +203,12 @@ def _news(session: Session, layer: Layer) -> Any:
     if layer.error:
         return Text("cannot be used", "bold red")
     parts = []
-    if layer.last is not None:
-        parts.append(f"last call {form.ago(layer.last)}")
-    if layer.contact is not None and not session.everywhere:
-        parts.append(f"reached {form.ago(layer.contact)}")
     if layer.unpushed:
         parts.append(f"{layer.unpushed:,} not pushed")
     elif layer.unpushed == 0:
         parts.append("all pushed")
+    if layer.last is not None:
+        parts.append(f"last call {form.ago(layer.last)}")
+    if layer.contact is not None and not session.everywhere:
+        parts.append(f"reached {form.ago(layer.contact)}")
     return ", ".join(parts)
