@@ -13,6 +13,7 @@ from datetime import datetime, timedelta, timezone
 from pathlib import Path
 
 import numpy as np
+import pexpect
 import pytest
 
 from fleche import cache as active
@@ -589,3 +590,18 @@ def test_json_has_no_nan(keys: object) -> None:
 
     for line in fleche_command("log", "--json").out.splitlines():
         json.loads(line, parse_constant=refuse)
+
+
+def test_evict_on_a_terminal(keys: object) -> None:
+    """It shows which calls, and takes no for an answer."""
+    for answer, left in (("n", 4), ("y", 2)):
+        words = ["-m", "fleche", "evict", "fit"]
+        child = pexpect.spawn(sys.executable, words, encoding="utf-8", timeout=30)
+        child.expect("metal='Ag'")
+        child.expect(r"Forget 2 calls \(.* k?B\)\?.*: ")
+        child.sendline(answer)
+        child.expect("nothing was forgotten" if answer == "n" else "forgot 2 calls")
+        child.expect(pexpect.EOF)
+        child.close()
+        assert child.exitstatus == (1 if answer == "n" else 0)
+        assert len(fleche_command("log", "--json").lines) == left

@@ -200,7 +200,9 @@ def evict(
         if not (yes or session.json):
             _print_some(session, cache, found)
             what = form.count(len(found), "call")
-            click.confirm(f"Forget {what} ({form.size(taken)})?", abort=True, err=True)
+            if not click.confirm(f"Forget {what} ({form.size(taken)})?", err=True):
+                click.echo("fleche: nothing was forgotten", err=True)
+                return 1
     gone = 0 if dry_run else cache.evict_many([call.key for call in found])
     if session.json:
         keys = [call.key for call in found]
