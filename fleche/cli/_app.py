@@ -134,8 +134,10 @@ def _run(words: Sequence[str]) -> int:
     except click.exceptions.Exit as ended:
         return ended.exit_code
     except click.ClickException as error:
-        error.show()
-        return error.exit_code if error.exit_code > 1 else 2
+        sys.stderr.write(f"fleche: {error.format_message()}\n")
+        if isinstance(error, click.UsageError) and error.ctx is not None:
+            sys.stderr.write(f"'{error.ctx.command_path} --help' explains it\n")
+        return 2
     except (click.Abort, KeyboardInterrupt):
         sys.stderr.write("\nfleche: interrupted\n")
         return 130

@@ -32,11 +32,12 @@ from fleche.config._schema import (
 )
 from fleche.config._validate import ConfigPath, convert, given, kind_of, plain, unknown_name
 from fleche.errors import ConfigError
-from fleche.metadata import MetaData, metadata_class, metadata_names
 from fleche.storage import storage_class
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+    from fleche.metadata import MetaData
 
 __all__ = [
     "cache_from_config",
@@ -350,6 +351,8 @@ def load_default_metadata(*, start: str | os.PathLike[str] | None = None) -> tup
     Raises:
         ConfigError: there is no such collector, or something is wrong with the configuration.
     """
+    from fleche.metadata import metadata_class  # not for a command, nor a server
+
     config = load_config(start)
     names = config.default.metadata
     if not isinstance(names, list):
@@ -359,6 +362,8 @@ def load_default_metadata(*, start: str | os.PathLike[str] | None = None) -> tup
 
 
 def _collector(name: str, place: ConfigPath) -> MetaData:
+    from fleche.metadata import metadata_class, metadata_names
+
     if ":" not in name and not {name, name.lower()}.intersection(metadata_names()):
         raise place.error(unknown_name("metadata", name, metadata_names()))
     with place.blamed():
