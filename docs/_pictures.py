@@ -1,6 +1,6 @@
 """Make the pictures of a terminal that the documentation shows, from programs that really run.
 
-    scripts/pictures [NAME...]
+    scripts/pictures terminal [NAME...]
 
 Each program runs in a terminal of its own. Rich reads what it has printed, colours and all, and
 draws it as an SVG, which needs no font and no file from elsewhere.
@@ -223,7 +223,7 @@ _FORMAT = """\
 
 def main() -> None:
     """Make the pictures that are named, or all."""
-    parser = argparse.ArgumentParser(prog="scripts/pictures", description=__doc__)
+    parser = argparse.ArgumentParser(prog="scripts/pictures terminal", description=__doc__)
     parser.add_argument("names", nargs="*", metavar="NAME", help=f"of {', '.join(PICTURES)}")
     parser.add_argument("--week", type=Path, help="a cache that week.py has filled before")
     chosen = parser.parse_args()
