@@ -7,11 +7,8 @@ from pathlib import Path
 
 import click
 
-from fleche.browse import browse as run_browser
-from fleche.cli import _format as form
-from fleche.cli._options import Selection, Session, common, everywhere, selecting
-from fleche.errors import MissingExtra
-from fleche.report import write_report
+from fleche.cli._options import Session, common, everywhere
+from fleche.cli._selection import Selection, selecting
 
 __all__ = ["browse", "report"]
 
@@ -49,6 +46,9 @@ def report(
 
     --json prints one document: file, calls, shown, previews, bytes.
     """
+    from fleche.cli import _format as form
+    from fleche.report import write_report
+
     cache = session.near
     query = None if selection.is_everything else selection.calls(cache)
     written = write_report(cache, output, query, title=title, previews=previews)  # type: ignore[arg-type]
@@ -83,6 +83,9 @@ def browse(session: Session) -> int:
         raise click.UsageError("browse is for people; 'fleche log --json' is for programs")
     if not (sys.stdin.isatty() and sys.stdout.isatty()):
         raise click.UsageError("browse needs a terminal; 'fleche log' prints calls")
+    from fleche.browse import browse as run_browser
+    from fleche.errors import MissingExtra
+
     try:
         run_browser(session.cache)
     except MissingExtra as error:
