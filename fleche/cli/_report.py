@@ -9,7 +9,8 @@ import click
 
 from fleche.browse import browse as run_browser
 from fleche.cli import _format as form
-from fleche.cli._options import Selection, Session, common, everywhere, selecting
+from fleche.cli._options import Session, common, everywhere
+from fleche.cli._selection import Selection, selecting
 from fleche.errors import MissingExtra
 from fleche.report import write_report
 
