@@ -243,7 +243,7 @@ def as_plain(value: Any) -> Any:
         return int.__int__(value)
     if isinstance(value, float):
         return float.__float__(value)
-    # whoever passes a scalar of numpy has imported numpy
+    # where there is a scalar of numpy, numpy has been imported
     scalar = getattr(sys.modules.get("numpy"), "generic", ())
     if isinstance(value, scalar) and value.dtype.kind in "biuf":
         return value.item()
