@@ -22,6 +22,7 @@ from msgspec import UNSET
 from fleche._util import warn_caller
 from fleche.caches._backend import INLINE, CacheBackend
 from fleche.call import (
+    MISSING,
     SMALL,
     CallEntry,
     CallRecord,
