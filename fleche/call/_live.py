@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Final, Generic, Protocol, cast
+from typing import TYPE_CHECKING, Any, Final, Generic, Protocol
 
 from fleche._amounts import shown_seconds
 from fleche._html import facts
@@ -289,13 +289,14 @@ class LazyCall(Generic[T]):
         """
         opened = self._opened
         if "result" in opened:
-            return cast("T", opened["result"])
+            return opened["result"]  # type: ignore[no-any-return]
         ref = self.entry.record.result
         if ref is None:
             raise KeyError(self.key)
         # Without a lock, which a forked child could inherit closed. Of two threads that open it at
         # the same time, both get what one of them has made.
-        return cast("T", opened.setdefault("result", self._cache.open_ref(ref, self.entry)))
+        found: T = opened.setdefault("result", self._cache.open_ref(ref, self.entry))
+        return found
 
     def load(self) -> Call:
         """Return the live call, with all its values loaded."""
