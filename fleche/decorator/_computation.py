@@ -6,6 +6,7 @@ import logging
 from collections.abc import Mapping
 from contextlib import suppress
 from contextvars import Token
+from datetime import datetime, timezone
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
@@ -258,6 +259,8 @@ class Computation:
         notes: dict[str, Any] = {"returns": returns} if returns else {}
         if self._files and (files := read_files(self._files)):
             notes["files"] = files
+        if self.spec.rules is not None and self.spec.rules.expires is not None:
+            notes["computed"] = datetime.now(timezone.utc).isoformat()
         return notes
 
     def save_entries(self, entries: Mapping[Digest, CallEntry]) -> None:
@@ -376,9 +379,24 @@ class Computation:
             self.leave()
             if self._pending is not None:
                 pending, self._pending = self._pending, None
+                self._keep_error(pending, error)
                 self._abandon(pending)
         finally:
             self._land(MISSING, error)
+
+    def _keep_error(self, pending: PendingCall, error: BaseException) -> None:
+        """Store an exception that is to be kept like a result."""
+        rules = self.spec.rules
+        if rules is None or self._collecting is None or not isinstance(error, rules.errors):
+            return
+        try:
+            metadata = self._collecting.finish()
+            if notes := self._notes(""):
+                metadata["fleche"] = notes
+            fields = {"metadata": metadata, "duration": self._duration}
+            pending.store_error(error, {**fields, "children": tuple(self.flight.children)})
+        except Exception as problem:  # noqa: BLE001 (as in _prepare)
+            self._complain("save", problem)
 
     def _land(self, result: Any, error: BaseException | None = None, spare: Any = MISSING) -> None:
         """Let everybody go on who waits, here and in other processes."""

@@ -5,11 +5,14 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Iterable
 from dataclasses import fields, replace
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any, ParamSpec, Protocol, TypeVar, cast, get_args, overload
 
 from fleche import state
+from fleche._amounts import as_age
 from fleche.call import Version, plain_version
 from fleche.decorator._function import BoundMethod, Wrapper
+from fleche.decorator._rules import Rules
 from fleche.decorator._spec import Coalesce, FunctionSpec, Options
 from fleche.digest import remember_file
 from fleche.function import Depends, FunctionInfo, inspect_function, version_of
@@ -73,6 +76,10 @@ def fleche(
     ignore_globals: str | Iterable[str] = (),
     cache: BaseCache | str | None = None,
     coalesce: Coalesce = "threads",
+    expires: timedelta | str | None = None,
+    stale: bool = False,
+    validate: Callable[[Any], Any] | None = None,
+    errors: type[BaseException] | Iterable[type[BaseException]] = (),
 ) -> Decorator: ...
 
 
@@ -92,6 +99,10 @@ def fleche(
     ignore_globals: str | Iterable[str] = (),
     cache: BaseCache | str | None = None,
     coalesce: Coalesce = "threads",
+    expires: timedelta | str | None = None,
+    stale: bool = False,
+    validate: Callable[[Any], Any] | None = None,
+    errors: type[BaseException] | Iterable[type[BaseException]] = (),
 ) -> Any:
     """Keep the results of a function: ``@fleche`` or ``@fleche(version=2, ...)``.
 
@@ -134,6 +145,12 @@ def fleche(
             each. If the one who computes is killed, another takes over after half a minute.
             Processes that share nothing but a remote cache do not know of each other: there each
             computes, and the last one to save is kept.
+        expires: compute anew what is older: a :class:`~datetime.timedelta`, or ``"30d"``, ``"6h"``.
+        stale: return what has expired all the same, and compute it anew in a thread, for the next
+            call.
+        validate: is called with a stored result; if it is false, the function runs again.
+        errors: exceptions that are kept like results: the call raises them again without running.
+            Others are never kept.
 
     Raises:
         TypeError: this cannot be decorated.
@@ -157,6 +174,7 @@ def fleche(
         ignore_globals=tuple(sorted(_names(ignore_globals))),
         cache=cache,
         coalesce=coalesce,
+        rules=_rules(expires, validate, errors, stale=stale),
     )
     ignored, required = _names(ignore), _names(require)
 
@@ -168,10 +186,32 @@ def fleche(
         if isinstance(function, Wrapper):
             return Wrapper(_renewed(function.spec, options, ignored, required))
         info = _inspect(function, ignored, required)
+        if stale and info.is_coroutine:
+            raise TypeError(f"{info.name}(): stale=True is for functions that are not coroutines")
         _read_source(function)
         return Wrapper(FunctionSpec(info, options))
 
     return decorate if function is None else decorate(function)
+
+
+def _rules(
+    expires: timedelta | str | None,
+    validate: Callable[[Any], Any] | None,
+    errors: type[BaseException] | Iterable[type[BaseException]],
+    *,
+    stale: bool,
+) -> Rules | None:
+    kept = (errors,) if isinstance(errors, type) else tuple(errors)
+    for each in kept:
+        if not (isinstance(each, type) and issubclass(each, BaseException)):
+            raise TypeError(f"errors={each!r}: classes of exceptions are wanted")
+    if validate is not None and not callable(validate):
+        raise TypeError(f"validate={validate!r}: a function of the stored result is wanted")
+    if stale and expires is None:
+        raise ValueError("stale=True says what becomes of expired results; say expires=, too")
+    if expires is None and validate is None and not kept:
+        return None
+    return Rules(None if expires is None else as_age(expires), stale, validate, kept)
 
 
 def _read_source(function: Any) -> None:

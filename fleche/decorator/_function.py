@@ -118,6 +118,8 @@ class CachedFunction(Transparent, Generic[P, R_co]):
         identity = self._identify(cache, args, kwargs)
         if not cache.contains(identity.key):
             return False
+        if spec.rules is not None and spec.rules.refuse(cache.load(identity.key)):
+            return False
         paths = identity.buffers.paths
         return not paths or not spec.changed_files(cache.load(identity.key).record)
 

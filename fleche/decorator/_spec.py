@@ -17,6 +17,7 @@ import msgspec
 from fleche import state
 from fleche.call import MISSING, Call, CallRecord, Version, plain_version, refer
 from fleche.decorator._effects import changed_files
+from fleche.decorator._rules import Rules
 from fleche.decorator._warnings import WarnOnce
 from fleche.digest import BufferDigests, CallKeys, Digest, digest_arguments
 from fleche.errors import Indigestible
@@ -68,6 +69,7 @@ class Options:
         cache: used instead of the active cache.
         coalesce: who computes identical calls only once: the ``"threads"`` of each process, or all
             ``"processes"`` that share the cache.
+        rules: what a stored result must be to count; ``None``: it always does.
     """
 
     version: Version = None
@@ -80,6 +82,7 @@ class Options:
     ignore_globals: tuple[str, ...] = ()
     cache: BaseCache | str | None = None
     coalesce: Coalesce = "threads"
+    rules: Rules | None = None
 
 
 class CallIdentity(msgspec.Struct, frozen=True):
@@ -157,12 +160,14 @@ class FunctionSpec:
         digest_by_default: whether the default of a parameter is a digest.
         warner: what it has been warned of.
         bind: takes the arguments of a call, and returns them in their canonical form.
+        rules: what a stored result must be to count; ``None``: it always does.
         looks_for_draws: how many more bodies are watched for draws from generators of modules.
     """
 
     def __init__(self, info: FunctionInfo, options: Options) -> None:
         self.info = info
         self.options = options
+        self.rules = options.rules
         self.function: Callable[..., Any] = info.function
         self.warner = WarnOnce(info.function, info.name)
         self.looks_for_draws = 8  # a look costs some 50 us: a function that draws, does so early
