@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import fields, replace
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, ParamSpec, Protocol, TypeVar, cast, get_args, overload
@@ -14,7 +14,7 @@ from fleche.call import Version, plain_version
 from fleche.decorator._function import BoundMethod, Wrapper
 from fleche.decorator._rules import Rules
 from fleche.decorator._spec import Coalesce, FunctionSpec, Options
-from fleche.digest import remember_file
+from fleche.digest import digest, remember_file
 from fleche.function import Depends, FunctionInfo, inspect_function, version_of
 
 if TYPE_CHECKING:
@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from fleche.metadata import MetaData
 
 __all__ = ["Decorator", "fleche"]
+
+_VARIABLE = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -80,6 +82,8 @@ def fleche(
     stale: bool = False,
     validate: Callable[[Any], Any] | None = None,
     errors: type[BaseException] | Iterable[type[BaseException]] = (),
+    added: Mapping[str, Any] | None = None,
+    renamed: Mapping[str, str] | None = None,
 ) -> Decorator: ...
 
 
@@ -103,6 +107,8 @@ def fleche(
     stale: bool = False,
     validate: Callable[[Any], Any] | None = None,
     errors: type[BaseException] | Iterable[type[BaseException]] = (),
+    added: Mapping[str, Any] | None = None,
+    renamed: Mapping[str, str] | None = None,
 ) -> Any:
     """Keep the results of a function: ``@fleche`` or ``@fleche(version=2, ...)``.
 
@@ -151,6 +157,10 @@ def fleche(
         validate: is called with a stored result; if it is false, the function runs again.
         errors: exceptions that are kept like results: the call raises them again without running.
             Others are never kept.
+        added: parameters that the function did not have before, each with the value at which it
+            does what it did: ``{"solver": "cg"}``. A call with that value has the key that it had.
+        renamed: parameters by the names that they had before: ``{"volume": "v"}``, with which they
+            go on in keys and records.
 
     Raises:
         TypeError: this cannot be decorated.
@@ -189,9 +199,47 @@ def fleche(
         if stale and info.is_coroutine:
             raise TypeError(f"{info.name}(): stale=True is for functions that are not coroutines")
         _read_source(function)
+        if added or renamed:
+            info = _evolved(info, added or {}, renamed or {})
         return Wrapper(FunctionSpec(info, options))
 
     return decorate if function is None else decorate(function)
+
+
+def _evolved(
+    info: FunctionInfo, added: Mapping[str, Any], renamed: Mapping[str, str]
+) -> FunctionInfo:
+    """Return what is known of a function whose parameters were others before.
+
+    Raises:
+        ValueError: an option names what is no parameter, or a name is taken.
+    """
+    parameters = info.signature.parameters
+    fixed = {name for name, each in parameters.items() if each.kind not in _VARIABLE}
+    for option, names in (("added", added), ("renamed", renamed)):
+        for name in names:
+            if name not in fixed or name in info.ignored:
+                known = ", ".join(sorted(fixed - info.ignored)) or "none"
+                raise ValueError(
+                    f"{option}={name!r}: {info.name}() has no such parameter that counts; there "
+                    f"are: {known}"
+                )
+    for name, before in renamed.items():
+        if before in parameters or name in info.required:
+            why = "is a parameter still" if before in parameters else "of a required parameter"
+            raise ValueError(f"renamed={{{name!r}: {before!r}}}: {before!r} {why}")
+
+    def known_as(names: frozenset[str]) -> frozenset[str]:
+        return names | {renamed[name] for name in names if name in renamed}
+
+    return replace(
+        info,
+        added={name: digest(value) for name, value in added.items()},
+        renamed=dict(renamed),
+        unordered=known_as(info.unordered),
+        content=known_as(info.content),
+        secret=known_as(info.secret),
+    )
 
 
 def _rules(
@@ -244,7 +292,9 @@ def _renewed(
     required: frozenset[str],
 ) -> FunctionSpec:
     """Return the same function with other options, as far as they are given."""
-    info = _inspect(spec.function, spec.info.ignored | ignored, spec.info.required | required)
+    known = spec.info
+    info = _inspect(spec.function, known.ignored | ignored, known.required | required)
+    info = replace(info, added=known.added, renamed=known.renamed)
     given = ((option, getattr(options, option.name)) for option in fields(Options))
     changed = {option.name: value for option, value in given if value != option.default}
     return FunctionSpec(info, replace(spec.options, **changed))
