@@ -11,6 +11,7 @@ from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
 from fleche.call import MISSING, SMALL, CallRecord
+from fleche.decorator._directory import remove_directories
 from fleche.decorator._effects import (
     ModuleGenerators,
     changed_arguments,
@@ -194,7 +195,7 @@ class Computation:
         try:
             self._commit(result, returns)
             spare = self._spare(result)
-            if self.spec.options.isolate:
+            if self.spec.options.isolate or self.spec.options.directory:
                 own = self.invocation.copy(result)
                 result = result if own is MISSING else own
         except BaseException as error:
@@ -400,6 +401,8 @@ class Computation:
 
     def _land(self, result: Any, error: BaseException | None = None, spare: Any = MISSING) -> None:
         """Let everybody go on who waits, here and in other processes."""
+        if self.spec.options.directory:
+            remove_directories()
         if self._lock is not None:
             self._lock.release()
         flights.land(self.flight, result, error, spare)

@@ -6,7 +6,17 @@ import inspect
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import fields, replace
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any, ParamSpec, Protocol, TypeVar, cast, get_args, overload
+from typing import (
+    TYPE_CHECKING,
+    Any,
+    Literal,
+    ParamSpec,
+    Protocol,
+    TypeVar,
+    cast,
+    get_args,
+    overload,
+)
 
 from fleche import state
 from fleche._amounts import as_age
@@ -68,7 +78,7 @@ def fleche(
     *,
     version: Version = None,
     meta: Iterable[MetaData | str | type[MetaData]] | MetaData | str | type[MetaData] = (),
-    isolate: bool = False,
+    isolate: bool | Literal["directory"] = False,
     hash_version: bool = True,
     hash_module: bool = True,
     hash_code: bool | None = None,
@@ -93,7 +103,7 @@ def fleche(
     *,
     version: Version = None,
     meta: Any = (),
-    isolate: bool = False,
+    isolate: bool | Literal["directory"] = False,
     hash_version: bool = True,
     hash_module: bool = True,
     hash_code: bool | None = None,
@@ -134,7 +144,9 @@ def fleche(
         meta: collectors for this function, beside the active ones.
         isolate: give the function copies of its arguments, and the caller a copy of its result, as
             a hit does: what either of them changes later, the other does not see. Ignored arguments
-            are not copied.
+            are not copied. ``"directory"`` lets the function run in an empty working directory,
+            which is removed afterwards; files that its result names are stored before. Since a
+            process has one working directory, such functions run one after the other.
         hash_version: let the version count.
         hash_module: let the module count; without, the function may move.
         hash_code: let the code count, and what it depends on. By default it does where no version
@@ -171,12 +183,15 @@ def fleche(
     """
     if isinstance(meta, str | type) or not isinstance(meta, Iterable):
         meta = (meta,)
+    if isolate not in (True, False, "directory"):
+        raise ValueError(f"isolate={isolate!r}: True, False or 'directory'")
     if coalesce not in get_args(Coalesce):
         raise ValueError(f"coalesce={coalesce!r}: 'threads' or 'processes'")
     options = Options(
         version=plain_version(version),
         meta=state.collectors(meta),
-        isolate=isolate,
+        isolate=isolate is True,
+        directory=isolate == "directory",
         hash_version=hash_version,
         hash_module=hash_module,
         hash_code=hash_code,
@@ -196,8 +211,9 @@ def fleche(
         if isinstance(function, Wrapper):
             return Wrapper(_renewed(function.spec, options, ignored, required))
         info = _inspect(function, ignored, required)
-        if stale and info.is_coroutine:
-            raise TypeError(f"{info.name}(): stale=True is for functions that are not coroutines")
+        if info.is_coroutine and (stale or options.directory):
+            what = "stale=True" if stale else 'isolate="directory"'
+            raise TypeError(f"{info.name}(): {what} is for functions that are not coroutines")
         _read_source(function)
         if added or renamed:
             info = _evolved(info, added or {}, renamed or {})

@@ -63,8 +63,10 @@ class CachedFunction(Transparent, Generic[P, R_co]):
         # recursion gets deep.
         try:
             given, named = step.enter()
-            result = spec.function(*given, **named)
+            result = spec.body(*given, **named)
         except BaseException as error:
+            if spec.options.directory:
+                strip_frames(error)
             step.fail(error)
             raise
         return step.finish(result)  # type: ignore[no-any-return]

@@ -63,7 +63,7 @@ class Invocation:
     def alone(self) -> Any:
         """Call the function as if there were no cache."""
         args, kwargs = self.body_arguments()
-        return self.spec.function(*args, **kwargs)
+        return self.spec.body(*args, **kwargs)
 
     def copy(self, value: Any) -> Any:
         """Return a copy that shares nothing with ``value``; ``MISSING`` if there can be none."""
