@@ -20,9 +20,11 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import timedelta
 from threading import Lock
 from typing import Any, TypeAlias
 
+from fleche._amounts import as_age, as_bytes
 from fleche._util import batched, override, renewed_after_fork
 from fleche.caches._backend import INLINE, CacheBackend
 from fleche.caches._local import Cache, LocalBackend, needed_by
@@ -167,11 +169,14 @@ class SizeLimitedBackend(ViewBackend):
         self,
         inner: LocalBackend,
         max_size: int | None = None,
-        max_bytes: int | None = None,
+        max_bytes: int | str | None = None,
         eviction: Eviction = least_recently_used,
+        max_age: timedelta | str | None = None,
     ) -> None:
-        """Limit ``inner``."""
+        """Limit ``inner``; see :class:`SizeLimitedCache`."""
         super().__init__(inner)
+        max_bytes = None if max_bytes is None else as_bytes(max_bytes)
+        self.max_age = None if max_age is None else as_age(max_age)
         for name, limit in (("max_size", max_size), ("max_bytes", max_bytes)):
             if limit is not None and limit < 1:
                 raise ValueError(f"{name} is at least 1, not {limit}")
@@ -349,11 +354,14 @@ class SizeLimitedBackend(ViewBackend):
             keep: calls that stay in any case.
         """
         here = self._here
+        kept = set(keep)
         with here.making_room:
-            free, evicted = self._look(), 0
+            evicted = self._evict_aged(kept) if self.max_age is not None else 0
+            free = self._look()
             if min(free) < 0:
                 try:
-                    free, evicted = self._evict(set(keep))
+                    free, more = self._evict(kept)
+                    evicted += more
                 except ParcelError as error:
                     self._warn(
                         "no room is made, since it is not known which buffers a value needs; "
@@ -363,6 +371,22 @@ class SizeLimitedBackend(ViewBackend):
             here.headroom.renew(*free)
         self.count("evicted", evicted)
         return evicted
+
+    def _evict_aged(self, keep: set[Digest]) -> int:
+        """Evict what was not used for too long; return how many calls went."""
+        assert self.max_age is not None
+        limit = self._calls.now() - self.max_age.total_seconds()
+        if not any(entry.modified < limit for entry in self._calls.entries()):
+            return 0
+        try:
+            room = _Room(self._values, self._calls)
+        except ParcelError as error:
+            self._warn(f"what is too old stays, since it is not known what a value needs ({error})")
+            return 0
+        aged = [call.key for call in room.candidates(keep) if call.used < limit]
+        for key in aged:
+            room.take_out(key)
+        return room.evict(aged) if aged else 0
 
     def _look(self) -> tuple[float, float]:
         """Return how much is free if all that is here counts; no entry is read for that."""
@@ -429,7 +453,8 @@ class SizeLimitedBackend(ViewBackend):
 
     @override
     def to_config(self) -> dict[str, Any]:
-        limits = {"max_size": self.max_size, "max_bytes": self.max_bytes}
+        age = None if self.max_age is None else f"{self.max_age.total_seconds():.15g}s"
+        limits = {"max_size": self.max_size, "max_bytes": self.max_bytes, "max_age": age}
         table = self.inner.to_config()
         return {**table, **{name: limit for name, limit in limits.items() if limit is not None}}
 
@@ -598,8 +623,9 @@ class SizeLimitedCache(CacheView):
         self,
         inner: Cache,
         max_size: int | None = None,
-        max_bytes: int | None = None,
+        max_bytes: int | str | None = None,
         *,
+        max_age: timedelta | str | None = None,
         eviction: Eviction = least_recently_used,
     ) -> None:
         """Limit ``inner``.
@@ -607,7 +633,10 @@ class SizeLimitedCache(CacheView):
         Args:
             inner: a local cache.
             max_size: how many calls are kept.
-            max_bytes: how many bytes their records and values may take.
+            max_bytes: how many bytes their records and values may take, as a number or as
+                ``"20GB"``.
+            max_age: calls that were not used for so long go, within a minute of the next save: a
+                :class:`~datetime.timedelta`, or ``"90d"``.
             eviction: which calls go first. What it leaves out stays.
 
         Raises:
@@ -616,7 +645,7 @@ class SizeLimitedCache(CacheView):
         """
         if not isinstance(inner, Cache):
             raise TypeError(f"only a cache with storages of its own can be limited, not {inner!r}")
-        self._limits = max_size, max_bytes, eviction
+        self._limits = max_size, max_bytes, eviction, max_age
         super().__init__(inner)
 
     @override
@@ -635,6 +664,11 @@ class SizeLimitedCache(CacheView):
         return self.backend.max_bytes
 
     @property
+    def max_age(self) -> timedelta | None:
+        """For how long a call is kept that is not used; ``None`` for ever."""
+        return self.backend.max_age
+
+    @property
     def eviction(self) -> Eviction:
         """Which calls go first."""
         return self.backend.eviction
@@ -649,7 +683,7 @@ class SizeLimitedCache(CacheView):
 
     @override
     def __reduce__(self) -> tuple[Any, ...]:
-        made_from = (self.inner, self.max_size, self.max_bytes, self.eviction)
+        made_from = (self.inner, self.max_size, self.max_bytes, self.eviction, self.max_age)
         return _limited, (type(self), *made_from)
 
 
@@ -659,5 +693,6 @@ def _limited(
     max_size: int | None,
     max_bytes: int | None,
     eviction: Eviction,
+    max_age: timedelta | None,
 ) -> SizeLimitedCache:
-    return kind(inner, max_size, max_bytes, eviction=eviction)
+    return kind(inner, max_size, max_bytes, max_age=max_age, eviction=eviction)

@@ -429,6 +429,15 @@ class PendingCall:
         self.store(result, states or {}, fields)
         return self.key
 
+    def store_error(self, error: BaseException, fields: Mapping[str, Any]) -> None:
+        """Store an exception as the outcome of the call.
+
+        Args:
+            error: what the function raised.
+            fields: further fields of the record, the metadata among them as plain data.
+        """
+        self.store(error, {}, {**fields, "error": None})
+
     def store(self, result: Any, states: Mapping[str, Any], fields: Mapping[str, Any]) -> None:
         """Do the same.
 
@@ -449,7 +458,8 @@ class PendingCall:
 
     def _store(self, result: Any, states: Mapping[str, Any], fields: Mapping[str, Any]) -> None:
         changes = dict(fields)
-        changes["result"] = found = self._pack_value(result)
+        found = self._pack_value(result)
+        changes["error" if "error" in fields else "result"] = found
         if states:
             changes["states"] = {name: self._pack_value(each) for name, each in states.items()}
         record, parts = self.record.replace(**changes), self._parts

@@ -104,6 +104,7 @@ class Row:
     def of(cls, key: Digest, record: CallRecord, short: str = "") -> Row:
         """Read a row off a record."""
         runtime = record.metadata.get("runtime", {})
+        outcome = record.result or record.error
         return cls(
             key=key,
             short=key[: max(SHORT, len(short))],
@@ -111,7 +112,7 @@ class Row:
             module=record.module,
             version=record.version,
             arguments={name: _shown(ref) for name, ref in record.arguments.items()},
-            result=None if record.result is None else _shown(record.result),
+            result=None if outcome is None else _shown(outcome),
             started=started(record),
             seconds=_number(runtime.get("seconds") if record.duration is None else record.duration),
             host=_text(runtime.get("host")),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Final, Generic, Protocol
+from typing import TYPE_CHECKING, Any, Final, Generic, Protocol, cast
 
 from fleche._amounts import shown_seconds
 from fleche._html import facts
@@ -297,6 +297,19 @@ class LazyCall(Generic[T]):
         # the same time, both get what one of them has made.
         found: T = opened.setdefault("result", self._cache.open_ref(ref, self.entry))
         return found
+
+    @property
+    def error(self) -> BaseException | None:
+        """The exception that the function raised, where it keeps some; it has no result then.
+
+        Raises:
+            KeyError: the value has been evicted.
+            ParcelError: the value is damaged, not trusted, or cannot be made here.
+        """
+        ref = self.entry.record.error
+        if ref is None:
+            return None
+        return cast("BaseException", self._cache.open_ref(ref, self.entry))
 
     def load(self) -> Call:
         """Return the live call, with all its values loaded."""

@@ -52,7 +52,7 @@ log = logging.getLogger("fleche.config")
 PathLike: TypeAlias = "str | os.PathLike[str]"
 
 _POLICY = ("write_through", "on_error")
-_LIMITS = ("max_size", "max_bytes")
+_LIMITS = ("max_size", "max_bytes", "max_age")
 
 
 def load_cache_config(name: str | None = None, *, start: PathLike | None = None) -> BaseCache:

@@ -91,11 +91,13 @@ class LimitedTable(LayerTable, frozen=True, kw_only=True):
 
     Attributes:
         max_size: keep this many calls at most.
-        max_bytes: keep this many bytes at most.
+        max_bytes: keep this many bytes at most: a number, or text such as "20GB".
+        max_age: forget what was not used for so long: "90d", "6h".
     """
 
     max_size: Count | UnsetType = UNSET
-    max_bytes: Count | UnsetType = UNSET
+    max_bytes: Count | str | UnsetType = UNSET
+    max_age: str | UnsetType = UNSET
 
 
 class StoragesTable(LimitedTable, frozen=True, kw_only=True):

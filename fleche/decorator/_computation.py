@@ -6,10 +6,12 @@ import logging
 from collections.abc import Mapping
 from contextlib import suppress
 from contextvars import Token
+from datetime import datetime, timezone
 from time import perf_counter
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from fleche.call import MISSING, SMALL, CallRecord, plain_metadata
+from fleche.decorator._directory import remove_directories
 from fleche.decorator._effects import (
     ModuleGenerators,
     changed_arguments,
@@ -198,7 +200,7 @@ class Computation:
                 result, self._states = result
             self._commit(result, returns)
             spare = self._spare(result)
-            if self.spec.options.isolate:
+            if self.spec.options.isolate or self.spec.options.directory:
                 own = self.invocation.copy(result)
                 result = result if own is MISSING else own
         except BaseException as error:
@@ -265,10 +267,13 @@ class Computation:
 
     def _metadata(self, found: dict[str, Any], returns: str) -> dict[str, Any]:
         """Return what was collected, and what is noted beside it."""
-        if returns or self._files:
+        rules = self.spec.rules
+        if returns or self._files or rules is not None:
             notes: dict[str, Any] = {"returns": returns} if returns else {}
             if self._files and (files := read_files(self._files)):
                 notes["files"] = files
+            if rules is not None and rules.expires is not None:
+                notes["computed"] = datetime.now(timezone.utc).isoformat()
             if notes:
                 found["fleche"] = plain_metadata(notes)
         return found
@@ -388,12 +393,27 @@ class Computation:
             self.leave()
             if self._pending is not None:
                 pending, self._pending = self._pending, None
+                self._keep_error(pending, error)
                 self._abandon(pending)
         finally:
             self._land(MISSING, error)
 
+    def _keep_error(self, pending: PendingCall, error: BaseException) -> None:
+        """Store an exception that is to be kept like a result."""
+        rules = self.spec.rules
+        if rules is None or self._collecting is None or not isinstance(error, rules.errors):
+            return
+        try:
+            metadata = self._metadata(self._collecting.finish(), "")
+            fields = {"metadata": metadata, "duration": self._duration}
+            pending.store_error(error, {**fields, "children": tuple(self.flight.children)})
+        except Exception as problem:  # noqa: BLE001 (as in _prepare)
+            self._complain("save", problem)
+
     def _land(self, result: Any, error: BaseException | None = None, spare: Any = MISSING) -> None:
         """Let everybody go on who waits, here and in other processes."""
+        if self.spec.options.directory:
+            remove_directories()
         if self._lock is not None:
             self._lock.release()
         flights.land(self.flight, result, error, spare)

@@ -3,15 +3,28 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import fields, replace
-from typing import TYPE_CHECKING, Any, ParamSpec, Protocol, TypeVar, cast, get_args, overload
+from datetime import timedelta
+from typing import (
+    TYPE_CHECKING,
+    Any,
+    Literal,
+    ParamSpec,
+    Protocol,
+    TypeVar,
+    cast,
+    get_args,
+    overload,
+)
 
 from fleche import state
+from fleche._amounts import as_age
 from fleche.call import Version, plain_version
 from fleche.decorator._function import BoundMethod, Wrapper
+from fleche.decorator._rules import Rules
 from fleche.decorator._spec import Coalesce, FunctionSpec, Options
-from fleche.digest import remember_file
+from fleche.digest import digest, remember_file
 from fleche.function import Depends, FunctionInfo, inspect_function, version_of
 
 if TYPE_CHECKING:
@@ -19,6 +32,8 @@ if TYPE_CHECKING:
     from fleche.metadata import MetaData
 
 __all__ = ["Decorator", "fleche"]
+
+_VARIABLE = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -63,7 +78,7 @@ def fleche(
     *,
     version: Version = None,
     meta: Iterable[MetaData | str | type[MetaData]] | MetaData | str | type[MetaData] = (),
-    isolate: bool = False,
+    isolate: bool | Literal["directory"] = False,
     hash_version: bool = True,
     hash_module: bool = True,
     hash_code: bool | None = None,
@@ -73,6 +88,12 @@ def fleche(
     ignore_globals: str | Iterable[str] = (),
     cache: BaseCache | str | None = None,
     coalesce: Coalesce = "threads",
+    expires: timedelta | str | None = None,
+    stale: bool = False,
+    validate: Callable[[Any], Any] | None = None,
+    errors: type[BaseException] | Iterable[type[BaseException]] = (),
+    added: Mapping[str, Any] | None = None,
+    renamed: Mapping[str, str] | None = None,
 ) -> Decorator: ...
 
 
@@ -82,7 +103,7 @@ def fleche(
     *,
     version: Version = None,
     meta: Any = (),
-    isolate: bool = False,
+    isolate: bool | Literal["directory"] = False,
     hash_version: bool = True,
     hash_module: bool = True,
     hash_code: bool | None = None,
@@ -92,6 +113,12 @@ def fleche(
     ignore_globals: str | Iterable[str] = (),
     cache: BaseCache | str | None = None,
     coalesce: Coalesce = "threads",
+    expires: timedelta | str | None = None,
+    stale: bool = False,
+    validate: Callable[[Any], Any] | None = None,
+    errors: type[BaseException] | Iterable[type[BaseException]] = (),
+    added: Mapping[str, Any] | None = None,
+    renamed: Mapping[str, str] | None = None,
 ) -> Any:
     """Keep the results of a function: ``@fleche`` or ``@fleche(version=2, ...)``.
 
@@ -117,7 +144,9 @@ def fleche(
         meta: collectors for this function, beside the active ones.
         isolate: give the function copies of its arguments, and the caller a copy of its result, as
             a hit does: what either of them changes later, the other does not see. Ignored arguments
-            are not copied.
+            are not copied. ``"directory"`` lets the function run in an empty working directory,
+            which is removed afterwards; files that its result names are stored before. Since a
+            process has one working directory, such functions run one after the other.
         hash_version: let the version count.
         hash_module: let the module count; without, the function may move.
         hash_code: let the code count, and what it depends on. By default it does where no version
@@ -134,6 +163,16 @@ def fleche(
             each. If the one who computes is killed, another takes over after half a minute.
             Processes that share nothing but a remote cache do not know of each other: there each
             computes, and the last one to save is kept.
+        expires: compute anew what is older: a :class:`~datetime.timedelta`, or ``"30d"``, ``"6h"``.
+        stale: return what has expired all the same, and compute it anew in a thread, for the next
+            call.
+        validate: is called with a stored result; if it is false, the function runs again.
+        errors: exceptions that are kept like results: the call raises them again without running.
+            Others are never kept.
+        added: parameters that the function did not have before, each with the value at which it
+            does what it did: ``{"solver": "cg"}``. A call with that value has the key that it had.
+        renamed: parameters by the names that they had before: ``{"volume": "v"}``, with which they
+            go on in keys and records.
 
     Raises:
         TypeError: this cannot be decorated.
@@ -144,12 +183,15 @@ def fleche(
     """
     if isinstance(meta, str | type) or not isinstance(meta, Iterable):
         meta = (meta,)
+    if isolate not in (True, False, "directory"):
+        raise ValueError(f"isolate={isolate!r}: True, False or 'directory'")
     if coalesce not in get_args(Coalesce):
         raise ValueError(f"coalesce={coalesce!r}: 'threads' or 'processes'")
     options = Options(
         version=plain_version(version),
         meta=state.collectors(meta),
-        isolate=isolate,
+        isolate=isolate is True,
+        directory=isolate == "directory",
         hash_version=hash_version,
         hash_module=hash_module,
         hash_code=hash_code,
@@ -157,6 +199,7 @@ def fleche(
         ignore_globals=tuple(sorted(_names(ignore_globals))),
         cache=cache,
         coalesce=coalesce,
+        rules=_rules(expires, validate, errors, stale=stale),
     )
     ignored, required = _names(ignore), _names(require)
 
@@ -168,10 +211,71 @@ def fleche(
         if isinstance(function, Wrapper):
             return Wrapper(_renewed(function.spec, options, ignored, required))
         info = _inspect(function, ignored, required)
+        if info.is_coroutine and (stale or options.directory):
+            what = "stale=True" if stale else 'isolate="directory"'
+            raise TypeError(f"{info.name}(): {what} is for functions that are not coroutines")
         _read_source(function)
+        if added or renamed:
+            info = _evolved(info, added or {}, renamed or {})
         return Wrapper(FunctionSpec(info, options))
 
     return decorate if function is None else decorate(function)
+
+
+def _evolved(
+    info: FunctionInfo, added: Mapping[str, Any], renamed: Mapping[str, str]
+) -> FunctionInfo:
+    """Return what is known of a function whose parameters were others before.
+
+    Raises:
+        ValueError: an option names what is no parameter, or a name is taken.
+    """
+    parameters = info.signature.parameters
+    fixed = {name for name, each in parameters.items() if each.kind not in _VARIABLE}
+    for option, names in (("added", added), ("renamed", renamed)):
+        for name in names:
+            if name not in fixed or name in info.ignored:
+                known = ", ".join(sorted(fixed - info.ignored)) or "none"
+                raise ValueError(
+                    f"{option}={name!r}: {info.name}() has no such parameter that counts; there "
+                    f"are: {known}"
+                )
+    for name, before in renamed.items():
+        if before in parameters or name in info.required:
+            why = "is a parameter still" if before in parameters else "of a required parameter"
+            raise ValueError(f"renamed={{{name!r}: {before!r}}}: {before!r} {why}")
+
+    def known_as(names: frozenset[str]) -> frozenset[str]:
+        return names | {renamed[name] for name in names if name in renamed}
+
+    return replace(
+        info,
+        added={name: digest(value) for name, value in added.items()},
+        renamed=dict(renamed),
+        unordered=known_as(info.unordered),
+        content=known_as(info.content),
+        secret=known_as(info.secret),
+    )
+
+
+def _rules(
+    expires: timedelta | str | None,
+    validate: Callable[[Any], Any] | None,
+    errors: type[BaseException] | Iterable[type[BaseException]],
+    *,
+    stale: bool,
+) -> Rules | None:
+    kept = (errors,) if isinstance(errors, type) else tuple(errors)
+    for each in kept:
+        if not (isinstance(each, type) and issubclass(each, BaseException)):
+            raise TypeError(f"errors={each!r}: classes of exceptions are wanted")
+    if validate is not None and not callable(validate):
+        raise TypeError(f"validate={validate!r}: a function of the stored result is wanted")
+    if stale and expires is None:
+        raise ValueError("stale=True says what becomes of expired results; say expires=, too")
+    if expires is None and validate is None and not kept:
+        return None
+    return Rules(None if expires is None else as_age(expires), stale, validate, kept)
 
 
 def _read_source(function: Any) -> None:
@@ -204,7 +308,9 @@ def _renewed(
     required: frozenset[str],
 ) -> FunctionSpec:
     """Return the same function with other options, as far as they are given."""
-    info = _inspect(spec.function, spec.info.ignored | ignored, spec.info.required | required)
+    known = spec.info
+    info = _inspect(spec.function, known.ignored | ignored, known.required | required)
+    info = replace(info, added=known.added, renamed=known.renamed)
     given = ((option, getattr(options, option.name)) for option in fields(Options))
     changed = {option.name: value for option, value in given if value != option.default}
     return FunctionSpec(info, replace(spec.options, **changed))

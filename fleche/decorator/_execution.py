@@ -36,7 +36,7 @@ def run_body(step: Invocation | Computation, spec: FunctionSpec) -> Any:
     """Call the function as the step of its call says."""
     try:
         args, kwargs = step.enter()
-        result = spec.function(*args, **kwargs)
+        result = spec.body(*args, **kwargs)
     except BaseException as error:
         step.fail(error)
         raise

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 __all__ = ["Explanation", "Reason", "explain"]
 
 Reason: TypeAlias = Literal[
-    "hit", "uncached", "unusable", "evicted", "changed", "arguments", "never"
+    "hit", "uncached", "unusable", "evicted", "refused", "changed", "arguments", "never"
 ]
 
 MANY = 10_000
@@ -35,7 +35,8 @@ class Explanation:
     Attributes:
         reason: ``"hit"``; ``"uncached"``, if this call is none to be cached; ``"unusable"``, if
             what is stored of it is damaged or not to be trusted; ``"evicted"``, if the call is
-            known and its result gone; ``"changed"``, if the same arguments were computed
+            known and its result gone; ``"refused"``, if it has expired or is not valid;
+            ``"changed"``, if the same arguments were computed
             with another version, module or code; ``"arguments"``, if others were; ``"never"``, if
             nothing was.
         text: all of it in a sentence.
@@ -110,14 +111,28 @@ def explain(
         return comparison.with_nearest(_stored(spec, cache, most))
     except ParcelError as error:
         return Explanation("unusable", f"{name} would be computed: what is stored of it: {error}")
-    if cache.contains(key):
-        if identity.buffers.paths and (files := spec.changed_files(stored.record)):
-            said = f"since it was stored ({key[:12]}), {' and '.join(files)} has changed"
-            return Explanation("arguments", f"{name} would be computed: {said}", nearest=stored)
-        return comparison.of_hit(stored)
-    return Explanation(
-        "evicted", f"{name} was computed, and its result is no longer stored", nearest=stored
-    )
+    other = _of_stored(spec, cache, identity, stored)
+    return comparison.of_hit(stored) if other is None else other  # one may be false
+
+
+def _of_stored(
+    spec: FunctionSpec, cache: BaseCache, identity: CallIdentity, stored: LazyCall
+) -> Explanation | None:
+    """Explain a call that is stored under its key; ``None``: it is a plain hit."""
+    name = f"{spec.info.name}()"
+    if stored.record.error is not None:
+        kept = spec.rules is not None and bool(spec.rules.errors)
+        text = f"{name} has raised {stored.record.error.text}"
+        return Explanation("hit" if kept else "evicted", text, nearest=stored)
+    if not cache.contains(stored.key):
+        text = f"{name} was computed, and its result is no longer stored"
+        return Explanation("evicted", text, nearest=stored)
+    if spec.rules is not None and (why := spec.rules.refuse(stored)):
+        return Explanation("refused", f"{name} is stored, and {why}", nearest=stored)
+    if identity.buffers.paths and (files := spec.changed_files(stored.record)):
+        said = f"since it was stored ({stored.key[:12]}), {' and '.join(files)} has changed"
+        return Explanation("arguments", f"{name} would be computed: {said}", nearest=stored)
+    return None
 
 
 def _stored(spec: FunctionSpec, cache: BaseCache, most: int) -> Iterator[LazyCall]:

@@ -63,8 +63,10 @@ class CachedFunction(Transparent, Generic[P, R_co]):
         # recursion gets deep.
         try:
             given, named = step.enter()
-            result = spec.function(*given, **named)
+            result = spec.body(*given, **named)
         except BaseException as error:
+            if spec.options.directory:
+                strip_frames(error)
             step.fail(error)
             raise
         return step.finish(result)  # type: ignore[no-any-return]
@@ -117,6 +119,8 @@ class CachedFunction(Transparent, Generic[P, R_co]):
         spec, cache = self.spec, self.spec.cache()
         identity = self._identify(cache, args, kwargs)
         if not cache.contains(identity.key):
+            return False
+        if spec.rules is not None and spec.rules.refuse(cache.load(identity.key)):
             return False
         paths = identity.buffers.paths
         return not paths or not spec.changed_files(cache.load(identity.key).record)

@@ -45,7 +45,9 @@ def template_of(spec: FunctionSpec, fields: dict[str, Any]) -> QueryCall:
     general.setdefault("name", spec.info.name)
     if spec.options.hash_module:
         general.setdefault("module", spec.info.module)
-    return QueryCall.of(arguments={**exact, **arguments}, **general)
+    before = spec.info.renamed
+    found = {before.get(name, name): each for name, each in {**exact, **arguments}.items()}
+    return QueryCall.of(arguments=found, **general)
 
 
 def _check_names(spec: FunctionSpec, general: dict[str, Any], exact: dict[str, Any]) -> None:

@@ -17,6 +17,7 @@ import msgspec
 from fleche import state
 from fleche.call import MISSING, Call, CallRecord, Version, plain_version, refer
 from fleche.decorator._effects import changed_files
+from fleche.decorator._rules import Rules
 from fleche.decorator._warnings import WarnOnce
 from fleche.digest import BufferDigests, CallKeys, Digest, digest_arguments
 from fleche.errors import Indigestible
@@ -60,6 +61,7 @@ class Options:
         version: what the author says the function is at.
         meta: collectors beside the active ones.
         isolate: neither arguments nor results are shared with the function.
+        directory: the body runs in a fresh working directory.
         hash_version: the version is part of the key.
         hash_module: the module is part of the key.
         hash_code: the code is part of the key; ``None``: it is where no version is given.
@@ -68,11 +70,13 @@ class Options:
         cache: used instead of the active cache.
         coalesce: who computes identical calls only once: the ``"threads"`` of each process, or all
             ``"processes"`` that share the cache.
+        rules: what a stored result must be to count; ``None``: it always does.
     """
 
     version: Version = None
     meta: tuple[MetaData, ...] = ()
     isolate: bool = False
+    directory: bool = False
     hash_version: bool = True
     hash_module: bool = True
     hash_code: bool | None = None
@@ -80,6 +84,7 @@ class Options:
     ignore_globals: tuple[str, ...] = ()
     cache: BaseCache | str | None = None
     coalesce: Coalesce = "threads"
+    rules: Rules | None = None
 
 
 class CallIdentity(msgspec.Struct, frozen=True):
@@ -157,12 +162,20 @@ class FunctionSpec:
         digest_by_default: whether the default of a parameter is a digest.
         warner: what it has been warned of.
         bind: takes the arguments of a call, and returns them in their canonical form.
+        body: what runs on a miss: the function, perhaps in a directory of its own.
+        rules: what a stored result must be to count; ``None``: it always does.
         looks_for_draws: how many more bodies are watched for draws from generators of modules.
     """
 
     def __init__(self, info: FunctionInfo, options: Options) -> None:
         self.info = info
         self.options = options
+        self.rules = options.rules
+        self.body: Callable[..., Any] = info.function
+        if options.directory:
+            from fleche.decorator._directory import in_fresh_directory
+
+            self.body = in_fresh_directory(info.function)
         self.function: Callable[..., Any] = info.function
         self.warner = WarnOnce(info.function, info.name)
         self.looks_for_draws = 8  # a look costs some 50 us: a function that draws, does so early

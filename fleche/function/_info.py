@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
+
+from fleche.digest import Digest, digest
 
 from ._markers import CONTENT, IGNORED, REQUIRED, SECRET, UNORDERED, find_markers
 from ._signature import OMITTED, compile_binder, entry_of, find_signatures, unwrap_partial
@@ -33,6 +35,9 @@ class FunctionInfo:
         unordered: parameters in which the order of dicts does not count.
         content: parameters whose paths count by what the files hold.
         secret: parameters whose values are stored and shown nowhere.
+        added: the digests of the values at which parameters mean what the function did before it
+            had them; then they are no part of a call.
+        renamed: under what names parameters were known before, and still are in calls.
     """
 
     function: Callable[..., Any]
@@ -45,6 +50,8 @@ class FunctionInfo:
     unordered: frozenset[str] = frozenset()
     content: frozenset[str] = frozenset()
     secret: frozenset[str] = frozenset()
+    added: Mapping[str, Digest] = field(default_factory=dict)
+    renamed: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def is_main(self) -> bool:
@@ -107,14 +114,24 @@ class FunctionInfo:
                 ignored = self.ignored_keywords
                 value = {key: part for key, part in value.items() if key not in ignored}
             arguments[name] = value
-        return arguments
+        return self.as_before(arguments) if self.added or self.renamed else arguments
+
+    def as_before(self, arguments: dict[str, Any]) -> dict[str, Any]:
+        """Return arguments as they were before parameters were added or renamed."""
+        return {
+            self.renamed.get(name, name): value
+            for name, value in arguments.items()
+            if name not in self.added or digest(value) != self.added[name]
+        }
 
     def binder(self) -> Callable[..., dict[str, Any]] | None:
         """Return a function that takes ``*args, **kwargs`` and does what :meth:`bind` does.
 
         It is many times as fast, where there is one. What it raises does not name the function.
         """
-        return None if self.borrowed else compile_binder(self.signature, self.ignored)
+        if self.borrowed or self.added or self.renamed:
+            return None
+        return compile_binder(self.signature, self.ignored)
 
     def bind_own(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> inspect.BoundArguments:
         """Bind a call by what the callable itself accepts, with its own defaults.

@@ -1,0 +1,56 @@
+"""Bodies that run in a fresh working directory."""
+
+from __future__ import annotations
+
+import functools
+import os
+import shutil
+import tempfile
+import threading
+from collections.abc import Callable
+from typing import Any
+
+from fleche._util import renewed_after_fork
+
+__all__ = ["in_fresh_directory", "remove_directories"]
+
+# the working directory is one for the process: such bodies run one after the other
+_working_directory = renewed_after_fork(threading.RLock())
+
+_left = threading.local()
+
+
+def in_fresh_directory(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Return a function that does the same in an empty directory of its own.
+
+    The directory stays until :func:`remove_directories` is called in the thread, so that files that
+    a result names can be stored.
+    """
+
+    @functools.wraps(function)
+    def body(*args: Any, **kwargs: Any) -> Any:
+        with _working_directory:
+            before = os.getcwd()
+            directory = tempfile.mkdtemp(prefix="fleche-")
+            os.chdir(directory)
+            try:
+                return function(*args, **kwargs)
+            finally:
+                os.chdir(before)
+                _directories().append(directory)
+
+    return body
+
+
+def remove_directories() -> None:
+    """Remove the directories of bodies that have ended in this thread."""
+    directories = _directories()
+    while directories:
+        shutil.rmtree(directories.pop(), ignore_errors=True)
+
+
+def _directories() -> list[str]:
+    if not hasattr(_left, "directories"):
+        _left.directories = []
+    found: list[str] = _left.directories
+    return found

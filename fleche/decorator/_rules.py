@@ -1,0 +1,118 @@
+"""What a stored result must be to count: not too old, valid; and exceptions that are kept."""
+
+from __future__ import annotations
+
+import contextvars
+import logging
+import threading
+from collections.abc import Callable, Hashable
+from dataclasses import dataclass
+from datetime import datetime, timedelta, timezone
+from typing import TYPE_CHECKING, Any
+
+from fleche._amounts import shown_seconds
+from fleche._util import renewed_after_fork
+from fleche.call import CallRecord, LazyCall
+from fleche.errors import ParcelError
+
+if TYPE_CHECKING:
+    from fleche.decorator._invocation import KeyedInvocation
+
+__all__ = ["Rules"]
+
+log = logging.getLogger("fleche.decorator")
+
+_refreshing: set[Hashable] = set()
+_refreshing_lock = renewed_after_fork(threading.Lock())
+
+
+@dataclass(frozen=True)
+class Rules:
+    """What was said where the function was decorated.
+
+    Attributes:
+        expires: how old a result may be.
+        stale: return one that is older all the same, and compute it anew in the background.
+        validate: is asked whether a stored result is still right.
+        errors: exceptions that are kept like results.
+    """
+
+    expires: timedelta | None = None
+    stale: bool = False
+    validate: Callable[[Any], Any] | None = None
+    errors: tuple[type[BaseException], ...] = ()
+
+    def refuse(self, hit: LazyCall) -> str:
+        """Return why a stored result does not count; an empty text if it does."""
+        if self.expires is not None:
+            when = _computed(hit.record)
+            if when is None:
+                return "expires, and does not say when it was computed"
+            age = datetime.now(timezone.utc) - when
+            if age >= self.expires:
+                limit = shown_seconds(self.expires.total_seconds())
+                return f"is {shown_seconds(age.total_seconds())} old, and expires after {limit}"
+        if self.validate is not None and not self.validate(hit.result):
+            return "is not valid any more"
+        return ""
+
+    def accept(self, invocation: KeyedInvocation, hit: LazyCall) -> bool:
+        """Return whether a stored result is the answer to a call."""
+        why = self.refuse(hit)
+        if not why:
+            return True
+        if self.stale and self.expires is not None and "expires" in why:
+            _refresh(invocation)
+            return True
+        log.debug("call %s: %s, computing again", hit.key[:12], why)
+        return False
+
+    def stored_error(self, invocation: KeyedInvocation) -> BaseException | None:
+        """Return the exception that is stored as the outcome of a call, if there is one."""
+        if not self.errors:
+            return None
+        try:
+            call = invocation.cache.load(invocation.key)
+            if call.record.error is None:
+                return None
+            if self.expires is not None and self.refuse(call):
+                return None
+            error = call.error
+        except (KeyError, ParcelError):
+            return None
+        return error if isinstance(error, self.errors) else None
+
+
+def _computed(record: CallRecord) -> datetime | None:
+    """Return when a result was computed."""
+    from fleche.caches import started
+
+    said = record.metadata.get("fleche", {}).get("computed")
+    return datetime.fromisoformat(said) if isinstance(said, str) else started(record)
+
+
+def _refresh(invocation: KeyedInvocation) -> None:
+    """Compute a call anew in a thread of its own, unless that is being done."""
+    with _refreshing_lock:
+        if invocation.slot in _refreshing:
+            return
+        _refreshing.add(invocation.slot)
+    context = contextvars.copy_context()
+    threading.Thread(
+        target=context.run, args=(_compute, invocation), name="fleche computes anew"
+    ).start()
+
+
+def _compute(invocation: KeyedInvocation) -> None:
+    from fleche.decorator._computation import Computation
+    from fleche.decorator._execution import run_body
+    from fleche.decorator._singleflight import Flight, inside
+
+    inside.set(())
+    try:
+        run_body(Computation(invocation, Flight()), invocation.spec)
+    except Exception:
+        log.exception("%s(): computing anew failed", invocation.spec.info.name)
+    finally:
+        with _refreshing_lock:
+            _refreshing.discard(invocation.slot)

@@ -1,0 +1,92 @@
+"""Functions that run in a fresh working directory."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+import threading
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import fleche
+from fleche import File, cache
+from tests.helpers.layers import in_memory
+
+runs: list[str] = []
+
+
+@fleche.fleche(version=1, isolate="directory")
+def work(x: int) -> str:
+    runs.append(os.getcwd())
+    if os.listdir():  # no assert, which pytest would write anew
+        raise RuntimeError
+    Path("scratch.txt").write_text(str(x))
+    if x < 0:
+        raise ValueError(x)
+    return Path("scratch.txt").read_text()
+
+
+@fleche.fleche(version=1, isolate="directory")
+def written(x: int) -> Any:
+    Path("out.txt").write_text(f"result {x}")
+    return File("out.txt")
+
+
+@pytest.fixture(autouse=True)
+def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    runs.clear()
+    cache(in_memory())
+
+
+def test_it_is_empty_and_is_removed() -> None:
+    """And nothing of it is left, whether the function returns or raises."""
+    here = os.getcwd()
+    assert work(1) == work(1) == "1"
+    with pytest.raises(ValueError, match="-1"):
+        work(-1)
+    assert os.getcwd() == here
+    assert len(runs) == 2
+    assert not any(map(os.path.exists, runs))
+    assert os.listdir() == []
+
+
+def test_files_of_the_result_are_kept() -> None:
+    """The first caller gets what a hit gives: a file that is there."""
+    first, second = written(1), written(1)
+    for found in (first, second):
+        assert Path(found).read_text() == "result 1"
+
+
+def test_nested_calls() -> None:
+    @fleche.fleche(version=1, isolate="directory")
+    def outer(x: int) -> str:
+        Path("mine.txt").write_text("mine")
+        return work(x) + Path("mine.txt").read_text()
+
+    assert outer(5) == "5mine"
+
+
+def test_threads_take_turns() -> None:
+    """A process has one working directory."""
+    found: dict[int, str] = {}
+    threads = [
+        threading.Thread(target=lambda x=x: found.update({x: work(x)}))  # type: ignore[misc]
+        for x in range(8)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert found == {x: str(x) for x in range(8)}
+
+
+def test_mistakes() -> None:
+    with pytest.raises(ValueError, match="isolate='folder'"):
+        fleche.fleche(isolate="folder")  # type: ignore[call-overload]
+    with pytest.raises(TypeError, match="not coroutines"):
+
+        @fleche.fleche(isolate="directory")
+        async def f() -> None: ...

@@ -1,0 +1,217 @@
+"""Results that expire or must be valid, and exceptions that are kept."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import fleche
+from fleche import cache
+from fleche.caches import CacheStack
+from tests.helpers.layers import in_memory
+
+runs: list[Any] = []
+
+
+class ConvergenceError(Exception):
+    pass
+
+
+class Worse(ConvergenceError):
+    pass
+
+
+@pytest.fixture(autouse=True)
+def store() -> None:
+    runs.clear()
+    cache(in_memory())
+
+
+def wait_for(condition: Any) -> None:
+    until = time.monotonic() + 20
+    while not condition():
+        assert time.monotonic() < until
+        time.sleep(0.01)
+
+
+class TestExpiry:
+    @pytest.mark.parametrize("expires", ["0.2s", timedelta(seconds=0.2)])
+    def test_what_is_older_is_computed_anew(self, expires: Any) -> None:
+        @fleche.fleche(version=1, expires=expires)
+        def now(x: int) -> int:
+            runs.append(x)
+            return len(runs)
+
+        with fleche.meta(None):  # it does not take the metadata to know when that was
+            assert now(1) == now(1) == 1
+            assert now.contains(1)
+            time.sleep(0.25)
+            assert not now.contains(1)
+            assert now.explain(1).reason == "refused"
+            assert "old, and expires after 200 ms" in str(now.explain(1))
+            assert now(1) == 2
+            assert now(1) == 2
+
+    def test_in_a_stack(self) -> None:
+        """What a far layer still has does not come back."""
+
+        @fleche.fleche(version=1, expires="0.2s")
+        def now(x: int) -> int:
+            runs.append(x)
+            return len(runs)
+
+        far = in_memory()
+        with cache(far):
+            now(1)
+        time.sleep(0.25)
+        with cache(CacheStack((in_memory(), far))):
+            assert now(1) == 2
+            assert now(1) == 2
+
+    def test_stale_while_it_is_recomputed(self) -> None:
+        """The old one comes at once, and the new one is there for the next call."""
+        go = threading.Event()
+
+        @fleche.fleche(version=1, expires="0.1s", stale=True)
+        def now(x: int) -> int:
+            runs.append(x)
+            if len(runs) > 1:
+                go.wait(20)
+            return len(runs)
+
+        assert now(1) == 1
+        time.sleep(0.15)
+        assert now(1) == now(1) == 1
+        wait_for(lambda: len(runs) == 2)
+        go.set()
+        wait_for(lambda: now.load(1).result == 2)
+        assert len(runs) == 2
+
+    def test_mistakes(self) -> None:
+        with pytest.raises(ValueError, match="'soon' is no time"):
+            fleche.fleche(expires="soon")(len)
+        with pytest.raises(ValueError, match="say expires="):
+            fleche.fleche(stale=True)
+        with pytest.raises(TypeError, match="not coroutines"):
+
+            @fleche.fleche(expires="1d", stale=True)
+            async def f() -> None: ...
+
+        with pytest.raises(TypeError, match="validate=3"):
+            fleche.fleche(validate=3)  # type: ignore[call-overload]
+        with pytest.raises(TypeError, match="errors='x'"):
+            fleche.fleche(errors=["x"])  # type: ignore[list-item]
+
+
+def test_validity(tmp_path: Path) -> None:
+    """A stored result that is not right any more is computed anew, and replaced."""
+
+    @fleche.fleche(version=1, validate=lambda path: Path(path).exists())
+    def made(name: str) -> str:
+        runs.append(name)
+        (tmp_path / name).touch()
+        return str(tmp_path / name)
+
+    assert made("a") == made("a")
+    assert runs == ["a"]
+    Path(made("a")).unlink()
+    assert "not valid any more" in str(made.explain("a"))
+    assert Path(made("a")).exists()
+    assert runs == ["a", "a"]
+
+
+class TestErrors:
+    def test_kept_like_results(self) -> None:
+        """The same class, with the same arguments, without running; of subclasses, too."""
+
+        @fleche.fleche(version=1, errors=(ConvergenceError,))
+        def relax(x: int) -> int:
+            runs.append(x)
+            raise (Worse if x else ConvergenceError)("after 100 steps", x)
+
+        for x in (0, 1):
+            for _ in range(3):
+                with pytest.raises(ConvergenceError) as caught:
+                    relax(x)
+                assert caught.value.args == ("after 100 steps", x)
+                assert type(caught.value) is (Worse if x else ConvergenceError)
+        assert runs == [0, 1]
+        call = relax.query(x=1).only()
+        assert isinstance(call.error, Worse)
+        assert "Worse" in str(cache().table())
+        assert bool(relax.explain(1))
+        assert relax.clear() == 2
+        assert cache().verify().ok
+
+    def test_others_are_not(self) -> None:
+        @fleche.fleche(version=1, errors=ConvergenceError)
+        def relax(x: int) -> int:
+            runs.append(x)
+            raise ValueError(x)
+
+        for _ in range(2):
+            with pytest.raises(ValueError, match="1"):
+                relax(1)
+        assert runs == [1, 1]
+        assert len(cache()) == 0
+
+    def test_a_later_result_replaces_it(self) -> None:
+        @fleche.fleche(version=1, errors=ConvergenceError)
+        def relax(x: int) -> int:
+            runs.append(x)
+            if len(runs) == 1:
+                raise ConvergenceError
+            return x
+
+        with pytest.raises(ConvergenceError):
+            relax(1)
+        assert relax.rerun(1) == 1
+        assert relax(1) == 1
+        assert runs == [1, 1]
+
+    def test_without_the_option(self) -> None:
+        """A function that does not keep exceptions runs, whatever others have kept."""
+
+        def relax(x: int) -> int:
+            runs.append(x)
+            raise ConvergenceError
+
+        keeping = fleche.fleche(version=1, errors=ConvergenceError)(relax)
+        plain = fleche.fleche(version=1)(relax)
+        for function in (keeping, keeping, plain, plain):
+            with pytest.raises(ConvergenceError):
+                function(1)
+        assert runs == [1, 1, 1]
+
+    def test_coroutines(self) -> None:
+        @fleche.fleche(version=1, errors=ConvergenceError)
+        async def relax(x: int) -> int:
+            runs.append(x)
+            raise ConvergenceError
+
+        for _ in range(2):
+            with pytest.raises(ConvergenceError):
+                asyncio.run(relax(1))
+        assert runs == [1]
+
+    def test_they_travel(self) -> None:
+        """From cache to cache, like results."""
+
+        @fleche.fleche(version=1, errors=ConvergenceError)
+        def relax(x: int) -> int:
+            runs.append(x)
+            raise ConvergenceError("no")
+
+        other = in_memory()
+        with pytest.raises(ConvergenceError):
+            relax(1)
+        assert cache().transfer(other) == 1
+        with cache(other), pytest.raises(ConvergenceError, match="no"):
+            relax(1)
+        assert runs == [1]
