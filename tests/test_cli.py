@@ -276,7 +276,8 @@ class TestStatus:
         told = fleche_command()
         assert told.status == 0
         assert "fleche.toml" in told.out
-        assert re.search(r"results \* +local +\S*results +4 +\d+ kB +last call 5 min ago", told.out)
+        line = r"results \* +local +\S*results +4 +\d+ kB +last call \d+ min ago"
+        assert re.search(line, told.out)
         found = fleche_command("--json").json
         assert found["default"] == "results"
         (cache,) = found["caches"]
@@ -359,7 +360,7 @@ class TestLog:
         assert "use_grid" in rows[-1]
         row = next(line for line in rows if "metal='Cu'" in line)
         assert row.startswith(keys["cu"][:8])
-        assert re.search(r"v=0\.5 +1\.5 +5 min ago +2\.0 s +ada@laptop", row)
+        assert re.search(r"v=0\.5 +1\.5 +\d+ min ago +2\.0 s +ada@laptop", row)
         found = {each["key"]: each for each in fleche_command("log", "--json").lines}
         assert found[keys["cu"]] == {
             "key": keys["cu"],
