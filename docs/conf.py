@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import builtins
 import sys
 from importlib.metadata import version as version_of
 from pathlib import Path
+from typing import Any
+
+from sphinx.application import Sphinx
+from sphinx.domains.python import PythonDomain
 
 HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE))
@@ -17,7 +22,7 @@ copyright = author
 release = version_of("fleche")
 
 extensions = [
-    "myst_parser",
+    "myst_nb",  # Markdown, and notebooks, which it runs
     "sphinx.ext.autodoc",
     "sphinx.ext.napoleon",
     "sphinx.ext.viewcode",
@@ -30,6 +35,11 @@ html_title = f"fleche {release}"
 html_static_path = ["_static"]
 html_css_files = ["tables.css"]
 html_search_scorer = str(HERE / "_search.js")  # guides before internals
+
+nb_execution_mode = "force"
+nb_execution_in_temp = True
+nb_execution_raise_on_error = True
+nb_merge_streams = True
 
 default_role = "code"
 myst_enable_extensions = ["colon_fence", "deflist", "fieldlist"]
@@ -48,3 +58,16 @@ copybutton_prompt_text = r">>> |\.\.\. |\$ "
 copybutton_prompt_is_regexp = True
 
 _reference.write(HERE / "reference" / "api")
+
+
+class Domain(PythonDomain):
+    """Knows that `bytes` in an annotation is Python's, and not a field of that name."""
+
+    def find_obj(self, env: Any, modname: Any, classname: Any, name: str, *rest: Any) -> Any:
+        if hasattr(builtins, name):
+            return []
+        return super().find_obj(env, modname, classname, name, *rest)
+
+
+def setup(app: Sphinx) -> None:
+    app.add_domain(Domain, override=True)

@@ -8,21 +8,25 @@ import re
 import sys
 import warnings
 import weakref
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Hashable, Iterable, Iterator
 from itertools import islice
+from threading import Lock
 from types import FrameType
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from fleche.errors import ConfigError
 
 __all__ = [
+    "Troubles",
     "__version__",
     "batched",
     "calling_frame",
     "expand_path",
     "host_name",
     "override",
+    "reconnected",
     "renewed_after_fork",
+    "sentence",
     "user_cache_directory",
     "user_name",
     "warn_caller",
@@ -158,6 +162,12 @@ def calling_frame() -> FrameType | None:
     return None
 
 
+def sentence(text: object) -> str:
+    """Return ``text`` with a full stop at its end, unless it ends a sentence already."""
+    said = str(text).rstrip()
+    return said if said.endswith((".", "!", "?")) else f"{said}."
+
+
 def warn_caller(message: str, category: type[Warning] = UserWarning) -> None:
     """Warn of ``message`` at the line that called into this package.
 
@@ -177,3 +187,67 @@ def warn_caller(message: str, category: type[Warning] = UserWarning) -> None:
         frame.f_globals.get("__name__") or "<unknown>",
         frame.f_globals.setdefault("__warningregistry__", {}),
     )
+
+
+# -- what is told once -----------------------------------------------------------------------------
+
+
+class Troubles:
+    """Which troubles have been told, and which of them are news when they come again.
+
+    A trouble is told once, and once more when it comes again after a success. It is told a third
+    time only after two successes in a row, then after four, and so on. So every outage of a server
+    is told, and the warnings end where saves succeed and fail by turns: a disk that is nearly full
+    takes small results and not the large ones. After :func:`reconnected` everything that a
+    connection explains is news.
+    """
+
+    def __init__(self) -> None:
+        self._known: dict[Hashable, _Trouble] = {}
+        self._lock = renewed_after_fork(Lock())
+
+    def is_new(self, trouble: Hashable, *, of_connection: bool = False) -> bool:
+        """Take note of a trouble, and return whether it is to be told.
+
+        Args:
+            trouble: what it is.
+            of_connection: it is that a server cannot be reached.
+        """
+        with self._lock:
+            known = self._known.get(trouble)
+            if known is None or (of_connection and known.connected != _connected):
+                known = self._known[trouble] = _Trouble()
+            known.successes = 0
+            was_told, known.is_told = known.is_told, True
+            if not was_told:
+                known.needed = max(1, 2 * known.needed)
+            return not was_told
+
+    def succeed(self, concerns: Callable[[Any], bool]) -> None:
+        """Take note of a success of what the troubles that ``concerns`` is true of had to do."""
+        if not self._known:
+            return
+        with self._lock:
+            for trouble, known in self._known.items():
+                if concerns(trouble):
+                    known.successes += 1
+                    if known.successes >= known.needed:
+                        known.is_told = False
+
+
+class _Trouble:
+    """What is known of a trouble: after how many successes in a row it is to be told again."""
+
+    def __init__(self) -> None:
+        self.connected = _connected
+        self.is_told = False
+        self.needed = self.successes = 0
+
+
+_connected = 0
+
+
+def reconnected() -> None:
+    """Take note that a connection was given up in favour of a new one, on purpose."""
+    global _connected  # noqa: PLW0603 (a clock of the process)
+    _connected += 1

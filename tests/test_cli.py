@@ -13,8 +13,11 @@ from datetime import datetime, timedelta, timezone
 from pathlib import Path
 
 import numpy as np
+import pexpect
 import pytest
 
+from fleche import cache as active
+from fleche import fleche
 from fleche.caches import Local
 from fleche.call import Call, CallRecord
 from fleche.digest import Digest
@@ -49,6 +52,12 @@ def made(
     if tags:
         metadata["tags"] = tags
     return Call(name=name, module="study", arguments=arguments, result=result, metadata=metadata)
+
+
+@fleche
+def squared(x: int) -> int:
+    time.sleep(0.01)
+    return x * x
 
 
 @pytest.fixture
@@ -153,7 +162,7 @@ class TestStarting:
         assert "Did you mean 'log'?" in told.err
         assert fleche_command("log", "--sinse", "2d").status == 2
         told = fleche_command("log", "--since", "yesterday")
-        assert (told.status, "neither an age" in told.err) == (2, True)
+        assert (told.status, "is no time" in told.err) == (2, True)
         told = fleche_command("log", "--where", "v = 3")
         assert (told.status, "not a condition" in told.err) == (2, True)
         told = fleche_command("log", "--cache", "absent")
@@ -172,6 +181,28 @@ class TestStarting:
             _FLECHE_COMPLETE="bash_complete", COMP_WORDS="fleche ve", COMP_CWORD="1"
         )
         assert told.out.split() == ["plain,verify"]
+
+    @pytest.mark.parametrize(
+        ("words", "found"),
+        [
+            ("fleche log make", ["make_grid"]),
+            ("fleche log --name u", ["use_grid"]),
+            ("fleche show KEY", ["KEY"]),
+            ("fleche du --by m", ["machine"]),
+            ("fleche log --cache re", ["results"]),
+            ("fleche log --cache absent --name u", []),
+        ],
+    )
+    def test_completion_of_names(
+        self, words: str, found: list[str], keys: dict[str, Digest]
+    ) -> None:
+        """Functions, keys, caches and choices; no error where there are none."""
+        words = words.replace("KEY", keys["cu"][:6])
+        count = str(len(words.split()) - 1)
+        told = fleche_process(_FLECHE_COMPLETE="bash_complete", COMP_WORDS=words, COMP_CWORD=count)
+        expected = [f"plain,{each.replace('KEY', keys['cu'][:12])}" for each in found]
+        assert told.out.split() == expected, told
+        assert told.err == ""
 
 
 # -- what it prints --------------------------------------------------------------------------------
@@ -220,13 +251,12 @@ class TestOutput:
         self, keys: dict[str, Digest], monkeypatch: pytest.MonkeyPatch
     ) -> None:
         """Nothing is cut, unless COLUMNS says so, and no line has blanks at its end."""
-        monkeypatch.delenv("COLUMNS", raising=False)
         with Local("results") as cache:
             cache.save(made(text="x" * 150))
         lines = fleche_command("log").out.splitlines()
         assert any("x" * 150 in line for line in lines)
         assert [line for line in lines if line != line.rstrip()] == []
-        monkeypatch.setenv("COLUMNS", "70")
+        monkeypatch.setenv("WIDTH", "70")
         assert max(map(len, fleche_command("log").out.splitlines())) <= 70
 
     def test_control_characters_are_harmless(self, keys: object) -> None:
@@ -253,6 +283,21 @@ class TestStatus:
         assert cache["calls"] == 4
         assert cache["bytes"] > GRID.nbytes
         assert fleche_command("status", "--json").json["caches"] == found["caches"]
+
+    def test_hits(self, keys: object) -> None:
+        """How many calls were hits, and what that saved: of all processes together."""
+        for _ in range(2):
+            with Local("results") as cache, active(cache):
+                squared(3)
+        (found,) = fleche_command("--json").json["caches"]
+        assert (found["hits"], found["misses"]) == (1, 1)
+        assert found["saved"] >= 0.01
+        assert re.search(
+            r"results has saved \d+ ms: 50 % of 2 calls were hits", fleche_command().out
+        )
+        functions = fleche_command("stats", "--json").json["functions"]
+        assert functions["squared"]["hits"] == 1
+        assert "50 % of 2 calls" in fleche_command("stats").out
 
     def test_without_configuration(self, tmp_home: Path) -> None:
         """The default cache, and that there is no file."""
@@ -376,6 +421,16 @@ class TestLog:
         assert "3 more calls" in told.out
         assert names(fleche_command("log", "--json", "-n", "1", "--oldest")) == ["use_grid"]
         assert len(fleche_command("log", "--json", "-n", "0").lines) == 4
+
+    def test_the_variable(
+        self, keys: object, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """FLECHE_CACHE overrides the default, and --cache overrides that."""
+        with Local(tmp_path / "other") as cache:
+            cache.save(made("elsewhere"))
+        monkeypatch.setenv("FLECHE_CACHE", str(tmp_path / "other"))
+        assert names(fleche_command("log", "--json")) == ["elsewhere"]
+        assert len(fleche_command("log", "--json", "--cache", "results").lines) == 4
 
     def test_nothing(self, tmp_home: Path) -> None:
         """An empty cache is said to be one, on standard error; the status is 1."""
@@ -519,7 +574,8 @@ class TestSpace:
         found = fleche_command("stats", "--json").json
         assert found["calls"] == 4
         assert found["seconds"] == 96
-        assert found["functions"]["fit"] == {"calls": 2, "seconds": 4}
+        assert found["functions"]["fit"]["calls"] == 2
+        assert found["functions"]["fit"]["seconds"] == 4
         assert "1 min 36 s" in fleche_command("stats").out
         assert fleche_command("stats", "fit", "--json").json["calls"] == 2
 
@@ -534,3 +590,18 @@ def test_json_has_no_nan(keys: object) -> None:
 
     for line in fleche_command("log", "--json").out.splitlines():
         json.loads(line, parse_constant=refuse)
+
+
+def test_evict_on_a_terminal(keys: object) -> None:
+    """It shows which calls, and takes no for an answer."""
+    for answer, left in (("n", 4), ("y", 2)):
+        words = ["-m", "fleche", "evict", "fit"]
+        child = pexpect.spawn(sys.executable, words, encoding="utf-8", timeout=30)
+        child.expect("metal='Ag'")
+        child.expect(r"Forget 2 calls \(.* k?B\)\?.*: ")
+        child.sendline(answer)
+        child.expect("nothing was forgotten" if answer == "n" else "forgot 2 calls")
+        child.expect(pexpect.EOF)
+        child.close()
+        assert child.exitstatus == (1 if answer == "n" else 0)
+        assert len(fleche_command("log", "--json").lines) == left

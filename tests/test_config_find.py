@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from fleche.config import find_config_files, load_config
+from fleche.config import cache_from_config, find_config_files, load_config
 from fleche.errors import ConfigError
 
 NEAR = '[near]\ntemplate = "memory"\n'
@@ -158,6 +158,10 @@ class TestWorkingDirectory:
         gone.rmdir()
         assert find_config_files() == [own]
         assert "the working directory is gone" in caplog.text
+        place = {"template": "cloudpickle", "root": str(tmp_home / "results")}
+        assert cache_from_config(place).save_value([1])
+        with pytest.raises(ConfigError, match="the working directory is gone"):
+            cache_from_config({**place, "root": "results"})
 
 
 class TestTrust:

@@ -23,6 +23,7 @@ from fleche import (
     Digest,
     File,
     FlecheWarning,
+    Secret,
     cache,
     digest,
     fleche,
@@ -620,6 +621,18 @@ class TestBarePath:
             submit = wrap_executor(pool).submit
             assert [submit(plain, path).result() for path in paths] == [0, 5, 7]
         assert len(runs) == 5
+
+    def test_secret(self) -> None:
+        """What a secret path leads to is written nowhere."""
+
+        @fleche
+        def read(key: Secret[Path], path: Path) -> str:
+            return path.read_text()
+
+        read(write("key.txt", "k"), write("a.txt", "1"))
+        shown = str(read.query().only().metadata)
+        assert "a.txt" in shown
+        assert "key.txt" not in shown
 
     def test_coroutine(self) -> None:
         @fleche(ignore_globals="runs")

@@ -177,6 +177,34 @@ class TestGenerators:
             assert noise(rng) == first
         assert rng.getstate() != before
 
+    @pytest.mark.parametrize("pool", [ThreadPoolExecutor, ProcessPoolExecutor])
+    def test_in_workers_that_do_not_see_the_cache(self, pool: Any, active: Cache) -> None:
+        """The state comes back with the result, so that later calls hit, in workers and here."""
+        rng = random.Random(1)
+        before = rng.getstate()
+        with wrap_executor(pool(1)) as workers:
+            first = workers.submit(noise, rng).result()
+            assert active.load(noise.digest(rng)).states.keys() == {"rng"}
+            assert workers.submit(noise, rng).result() == first
+        assert rng.getstate() == before
+        here = len(runs)
+        assert noise(rng) == first
+        assert len(runs) == here
+        alike = random.Random(1)
+        noise.rerun(alike)
+        assert rng.getstate() == alike.getstate()
+
+    def test_in_workers_that_isolate(self, active: Cache) -> None:
+        """Nothing is to be advanced there, and what is stored is a hit all the same."""
+        rng = random.Random(1)
+        before = rng.getstate()
+        with wrap_executor(ProcessPoolExecutor(1)) as workers:
+            first = workers.submit(apart, rng).result()
+            assert workers.submit(apart, rng).result() == first
+        assert apart(rng) == first
+        assert rng.getstate() == before
+        assert not runs
+
     def test_stored_where_its_state_was_not_seen(self, active: Cache) -> None:
         """A result without the state is no hit where there is a generator to advance."""
         rng = random.Random(1)

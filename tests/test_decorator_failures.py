@@ -34,6 +34,7 @@ from fleche.errors import (
     RemoteConnectionError,
     StorageError,
 )
+from fleche.remote import PipeChannel, RemoteCache
 from fleche.storage import CallMemory, ValueMemory
 from tests.helpers.layers import Layer, in_files
 
@@ -268,6 +269,38 @@ def test_a_cache_that_is_away_is_told_of_once(
             assert function(x) == 2 * str(x)
     assert len(recwarn.list) == 1
     assert len(caplog.messages) <= 1
+
+
+def test_a_disk_that_is_nearly_full(active: Faulty, recwarn: pytest.WarningsRecorder) -> None:
+    """Where large results fail and small ones do not, warnings end; a later outage is told."""
+    function = fresh()
+
+    def warned(x: int, fault: Exception | None) -> int:
+        before = len(recwarn.list)
+        active.faults = {"save": fault} if fault else {}
+        assert function(x) == 2 * str(x)
+        return len(recwarn.list) - before
+
+    full = StorageError("no space left on device.")
+    told = [warned(x, full if x % 2 else None) for x in range(100)]
+    assert sum(told) == 2
+    for x in range(100, 110):
+        assert warned(x, None) == 0
+    assert warned(200, full) == 1
+    assert warned(201, full) == 0
+    assert "device. " in str(recwarn.list[-1].message)
+
+
+def test_a_connection_that_was_made_anew(active: Faulty, recwarn: pytest.WarningsRecorder) -> None:
+    """When it fails at once, that is told, too."""
+    remote = RemoteCache(PipeChannel(lambda i, o: None))
+    active.faults = dict.fromkeys(("load", "save"), RemoteConnectionError("away"))
+    function = fresh()
+    for x in range(6):
+        if x % 2 == 0:
+            remote.reconnect()
+        function(x)
+    assert len(recwarn.list) == 3
 
 
 def test_a_strict_cache_is_obeyed(active: Faulty, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -187,7 +187,7 @@ def test_the_protocol_lists_every_message() -> None:
     from fleche.call import CallRecord, QueryCall, ValueRef
     from fleche.remote import _messages
 
-    rows = dict(re.findall(r"^\| `(\w+)`(?:, `\w+`)* \| (.*) \|$", text, re.MULTILINE))
+    rows = dict(re.findall(r"^\| `([\w-]+)`(?:, `[\w-]+`)* \| (.*) \|$", text, re.MULTILINE))
     failure = {"failure"}  # has a table of its own
     for kind in (*get_args(_messages.Request), *get_args(_messages.Answer), *get_args(Task)):
         info = msgspec.inspect.type_info(kind)

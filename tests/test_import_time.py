@@ -21,7 +21,7 @@ RUNS = 20
 ALLOWED = 0.060  # seconds more than bare Python
 ATTEMPTS = 6  # the machine may be busy with something else
 
-HEAVY = ["dill", "fsspec", "h5py", "numpy", "pandas", "rich", "sqlalchemy", "zstandard"]
+HEAVY = ["click", "dill", "fsspec", "h5py", "numpy", "pandas", "rich", "sqlalchemy", "zstandard"]
 
 
 def run(code: str) -> str:
@@ -65,6 +65,42 @@ def test_is_quick() -> None:
     while not costs or (min(costs) > ALLOWED and len(costs) < ATTEMPTS):
         costs.append(cost_of_import())
     assert min(costs) <= ALLOWED
+
+
+COMMAND_RUNS = 5
+COMMANDS = {"--help": 0.080, "log": 0.220}
+"""Seconds that a command may take more than bare Python."""
+
+
+def cost_of_command(command: str) -> float:
+    """Seconds that a command needs more than bare Python, in turns."""
+    code = f"from fleche.cli import main; main(['{command}'])"
+    bare, full = [], []
+    for _ in range(COMMAND_RUNS):
+        bare.append(seconds("pass"))
+        full.append(seconds(code))
+    return statistics.median(full) - statistics.median(bare)
+
+
+@pytest.mark.timeout(180)
+@pytest.mark.parametrize("command", COMMANDS)
+def test_commands_start_quickly(
+    command: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On an idle machine ``fleche log`` of a small cache answers in some 150 ms."""
+    monkeypatch.delenv("PYTHONDONTWRITEBYTECODE", raising=False)
+    monkeypatch.setenv("PYTHONPYCACHEPREFIX", str(tmp_path / "compiled"))
+    from fleche.caches import Local
+    from fleche.call import Call
+
+    Path("fleche.toml").write_text('[default]\ncache = "c"\n[c]\ntype = "local"\nroot = "store"\n')
+    with Local("store") as store:
+        store.save(Call("f", {"x": 1}, result=2))
+    cost_of_command(command)  # leaves compiled modules behind
+    costs: list[float] = []
+    while not costs or (min(costs) > COMMANDS[command] and len(costs) < ATTEMPTS):
+        costs.append(cost_of_command(command))
+    assert min(costs) <= COMMANDS[command]
 
 
 HANDSHAKE_RUNS = 12

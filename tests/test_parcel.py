@@ -947,3 +947,28 @@ def test_any_damage(
             if isinstance(found, list) and len(found) == 3 and isinstance(found[2], Block):
                 assert found[:2] == value[:2]
                 assert found[2].data == bytes(70_000)
+
+
+def test_the_fuzzer(tmp_path: Path) -> None:
+    """`scripts/fuzz` finds nothing in its first inputs, which are sound parcels and entries."""
+    pytest.importorskip("atheris")
+    root = Path(__file__).parent.parent
+    done = subprocess.run(
+        [sys.executable, "-m", "scripts.fuzzing", "3", str(tmp_path)],
+        cwd=root,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "Done" in done.stderr
+    assert not list(tmp_path.glob("failed-*"))
+    for wrong in ("soon", "-1"):
+        told = subprocess.run(
+            [sys.executable, "-m", "scripts.fuzzing", wrong],
+            cwd=root,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert "usage: scripts/fuzz" in told.stderr

@@ -202,7 +202,7 @@ class TestFurtherQueries:
         assert query.unique("x").count() == 6
         assert numbers(query.sorted("version")) == numbers(query)
 
-    @pytest.mark.parametrize("act", ["sorted", "groupby"])
+    @pytest.mark.parametrize("act", ["sorted", "groupby", "unique"])
     def test_by_what_no_call_has(self, query: QueryIterator, act: str) -> None:
         """The message says what there is."""
         with pytest.raises(ValueError, match=r"'volume': .*attribute \(.*name.*argument \(x\)"):

@@ -11,18 +11,22 @@ import struct
 import sys
 import time
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 import msgspec
 import pytest
 
-from fleche.call import CallRecord, encode_record
-from fleche.digest import digest
+from fleche.caches import BaseCache, Verify
+from fleche.call import CallEntry, CallRecord, QueryCall, ValueRef, encode_record
+from fleche.config import cache_from_config
+from fleche.digest import Address, digest
 from fleche.errors import Rejected
-from fleche.parcel import pack
+from fleche.parcel import hash_bytes, pack, pack_buffer
+from fleche.parcel._layout import assemble
 from fleche.remote import PipeChannel, RemoteCache, serve
 from fleche.remote import _messages as m
 from fleche.remote._frames import Flag, Frame, Kind
@@ -45,13 +49,18 @@ pytestmark = pytest.mark.skipif(
 
 
 @contextmanager
-def _little_memory(tmp_path: Path, *arguments: str, most: int = 128 * MIB) -> Iterator[Wire]:
+def _little_memory(
+    tmp_path: Path,
+    *arguments: str,
+    most: int = 128 * MIB,
+    store: tuple[str, Path | str] = ("cloudpickle", "store"),
+) -> Iterator[Wire]:
     """A greeted client of a server whose memory may not grow by more than `most`.
 
     The server may end the connection.
     """
     (tmp_path / "fleche.toml").write_text(
-        '[default]\ncache = "c"\n[c]\ntemplate = "cloudpickle"\nroot = "store"\n'
+        '[default]\ncache = "c"\n[c]\ntemplate = "{}"\nroot = "{}"\n'.format(*store)
     )
     command = [sys.executable, "-m", "fleche", "remote", "--serve", *arguments]
     with check_leaks(), raw_client(command, tmp_path) as wire:
@@ -184,6 +193,107 @@ def test_answers_that_are_not_read(tmp_path: Path) -> None:
     with _little_memory(tmp_path, *READ_ONLY) as wire, suppress(Exception):
         for stream in range(2, 60):
             wire.write(message(stream, m.LoadValues([str(digest(value))])))
+
+
+@pytest.fixture(scope="module")
+def stores(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str, str], Path]:
+    """Return a store with long records, or with many small ones, by its name and kind."""
+    root = tmp_path_factory.mktemp("stores")
+    sizes = {"long": (4, 7 * MIB, 0), "many": (1500, 10, 15_000)}
+
+    @lru_cache
+    def make(name: str, kind: str) -> Path:
+        path = root / f"{name}-{kind}"
+        with cache_from_config({"template": kind, "root": str(path)}) as cache:
+            _fill(cache, *sizes[name])
+        return path
+
+    return make
+
+
+class TestNothingIsRead:
+    """A client that asks much and reads nothing: what waits for it is little, whatever it is."""
+
+    @pytest.mark.parametrize(
+        ("name", "kind", "ask"),
+        [
+            ("long", "cloudpickle", "load"),
+            ("long", "local", "load"),
+            ("long", "local", "query"),
+            ("many", "local", "load"),
+            ("many", "local", "load_values"),
+            ("many", "local", "expand"),
+            ("many", "local", "lacking"),
+        ],
+    )
+    def test_whatever_is_asked(
+        self, tmp_path: Path, stores: Callable[[str, str], Path], name: str, kind: str, ask: str
+    ) -> None:
+        """Many of the largest requests there are, at once."""
+        root = stores(name, kind)
+        with cache_from_config({"template": kind, "root": str(root)}) as cache:
+            keys = [str(key) for key, _ in cache.backend.query(QueryCall(), keys_only=True)]
+        requests: dict[str, m.Request] = {
+            "load": m.Load(keys, MIB),
+            "load_values": m.LoadValues(keys),
+            "query": m.Query(QueryCall()),
+            "expand": m.Expand([keys[0][:4]] * 4096),
+            "lacking": m.Lacking([f"{n:064x}" for n in range(4096)]),
+        }
+        with _little_memory(tmp_path, *READ_ONLY, store=(kind, root)) as wire:
+            wire.reads.clear()
+            for stream in range(2, 42):
+                wire.write(message(stream, requests[ask]))
+
+
+def _fill(cache: BaseCache, count: int, size: int, inline: int) -> None:
+    """Store `count` calls with `size` bytes of metadata each, and parcels of `inline` bytes."""
+    entries = {}
+    for n in range(count):
+        parcels = {}
+        if inline:
+            parcel = pack(os.urandom(inline), digest=digest(n))
+            parcels = {Address.of(digest(n), parcel.variant): parcel.tobytes()}
+        record = CallRecord(
+            name="f",
+            module="m",
+            arguments={"n": ValueRef(digest(n))},
+            metadata={"Notes": {"text": "x" * size}},
+        )
+        entries[record.key] = CallEntry(record, parcels)
+        if n % 100 == 99:
+            cache.backend.save(entries)
+            entries = {}
+    cache.backend.save(entries)
+
+
+@pytest.mark.parametrize("codec", ["zlib", "zstd"])
+@pytest.mark.parametrize("size", [-5, 1 << 28, 3 << 30, 2**64 - 1])
+def test_parcels_that_lie_about_their_size(tmp_path: Path, codec: str, size: int) -> None:
+    """A client sends one, or it is in the store; then the server is asked to check what it has."""
+    if codec == "zstd":
+        pytest.importorskip("zstandard")
+    zeros = bytes(1 << 28)
+    name = hash_bytes(zeros).hex()
+    sound = pack_buffer(zeros, name, compression=codec)
+    section = msgspec.structs.replace(sound.head.stream, size=size)
+    head = msgspec.structs.replace(sound.head, stream=section)
+    lying = assemble(head, [sound.stored(0)]).tobytes()
+    path = tmp_path / "store" / "values" / name[:2] / f"{name[2:]}.value"
+    with _little_memory(tmp_path) as wire:
+        wire.write(message(2, m.Save(parcels=[(name, len(lying))]), end=False))
+        for start in range(0, len(lying), MIB):
+            wire.write(Frame(Kind.DATA, 2, Flag.NONE, lying[start : start + MIB]))
+        wire.write(Frame(Kind.DATA, 2, Flag.END, b""))
+        (stored,) = wire.answers(2)
+        assert isinstance(stored, m.Done) == (size == len(zeros))
+        assert path.exists() == (size == len(zeros))
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(lying)
+        wire.write(message(3, m.Maintain(Verify())))
+        found = [part.report for part in wire.answers(3) if isinstance(part, m.Reported)]
+        corrupt = [each for part in found for each in part.get("corrupt", ())]
+        assert corrupt == ([] if size == len(zeros) else [name])
 
 
 def test_zstandard_windows(tmp_path: Path) -> None:

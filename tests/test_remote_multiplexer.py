@@ -17,7 +17,7 @@ from typing import Any
 
 import pytest
 
-from fleche.call import CallRecord, ValueRef
+from fleche.call import Call, CallRecord, ValueRef
 from fleche.digest import Digest, digest
 from fleche.errors import Rejected, RemoteConnectionError
 from fleche.parcel import Buffer, pack
@@ -182,18 +182,66 @@ class TestLongMessages:
             assert not len(_mux(remote)._protocol)
             assert remote.contains(ABSENT) is False
 
-    def test_an_answer_beyond_the_limit(self, tmp_path: Path) -> None:
-        """A server that holds such a record says so, once, and the connection goes on."""
+    def test_one_beyond_the_limit_among_others(self, tmp_path: Path) -> None:
+        """It is refused alone, by its name, and the others are stored."""
         served = cache_factory("memory", tmp_path)()
-        record = _record(MESSAGE_LIMIT)
-        save_record(served, record.key, record)
+        channel = PipeChannel(lambda i, o: serve(i, o, served))
+        sizes = {"a": 100, "long": MESSAGE_LIMIT, "b": 200_000}
+        found = [_record(size).replace(name=name) for name, size in sizes.items()]
+        with check_leaks(), RemoteCache(channel, timeout=20) as remote:
+            with pytest.raises(
+                Rejected, match=rf"long \({found[1].key[:12]}\): a record of 8\d{{6}}"
+            ):
+                save_records(remote, {record.key: record for record in found})
+            assert {call.name for call in served.query()} == {"a", "b"}
+
+    @pytest.mark.parametrize("kind", ["memory", "file", "sql"])
+    def test_any_record_is_read(self, tmp_path: Path, kind: str) -> None:
+        """However long a record is that a server holds, it is loaded and listed among others."""
+        served = cache_factory(kind, tmp_path)()
+        sizes = [100, MESSAGE_LIMIT, 3 * MIB, 3 * MESSAGE_LIMIT, 200_000, 10]
+        found = [_record(size).replace(name=f"f{at}") for at, size in enumerate(sizes)]
+        records = {record.key: record for record in found}
+        save_records(served, records)
         channel = PipeChannel(lambda i, o: serve(i, o, served))
         with check_leaks(), RemoteCache(channel, timeout=20) as remote:
-            for _ in range(2):
-                with pytest.raises(Rejected, match=f" {MESSAGE_LIMIT} "):
-                    load_record(remote, record.key)
+            assert {call.key: call.record for call in remote.load_many(records)} == records
+            assert {call.key: call.record for call in remote.query()} == records
+            assert load_record(remote, found[3].key) == found[3]
+            _wait(lambda: not len(_mux(remote)._protocol), "an exchange is left")
+
+    def test_a_long_record_with_a_result_apart(self, tmp_path: Path) -> None:
+        """Both follow in one answer."""
+        served = cache_factory("file", tmp_path)()
+        value = os.urandom(MIB // 2)
+        call = Call("f", {"x": 1}, result=value, metadata={"Notes": {"text": "x" * MESSAGE_LIMIT}})
+        key = served.save(call)
+        channel = PipeChannel(lambda i, o: serve(i, o, served))
+        with check_leaks(), RemoteCache(channel, timeout=20) as remote:
+            loaded = remote.load(key)
+            assert loaded.result == value
+            assert len(loaded.metadata["Notes"]["text"]) == MESSAGE_LIMIT
+
+    def test_long_answers_that_are_not_read(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """One more is refused in the end; when they are read, or closed, everything goes on."""
+        monkeypatch.setattr("fleche.remote._room.PATIENCE", 0.5)
+        served = cache_factory("memory", tmp_path)()
+        found = [_record(7 * MIB).replace(name=f"f{at}") for at in range(4)]
+        records = {record.key: record for record in found}
+        save_records(served, records)
+        channel = PipeChannel(lambda i, o: serve(i, o, served))
+        with check_leaks(), RemoteCache(channel, timeout=20) as remote:
+            begun = [iter(remote.backend.load(list(records))) for _ in range(2)]
+            for each in begun:
+                next(each)
+            with pytest.raises(Rejected, match=r"MiB of answers .* wait"):
+                load_record(remote, found[0].key)
             assert remote.contains(ABSENT) is False
-            assert not len(_mux(remote)._protocol)
+            assert len(list(begun[0])) == 3
+            begun[1].close()
+            assert load_record(remote, found[0].key) == found[0]
 
     def test_bytes_count_not_frames(self) -> None:
         """A message in very many small frames is no longer than its bytes."""

@@ -23,6 +23,7 @@ from typing import Any
 
 import pytest
 
+from fleche.caches import Cache
 from fleche.call import QueryCall
 from fleche.digest import Address, Digest, digest
 from fleche.errors import ConfigError, CorruptParcel, SignatureError, StorageError
@@ -448,6 +449,21 @@ class TestErrors:
         assert "skips a damaged record" in caplog.text
 
 
+def put_in_place(what: str, path: Path) -> None:
+    """Put something where a file should be."""
+    if what == "a named pipe":
+        os.mkfifo(path)
+    elif what == "a device":
+        path.symlink_to("/dev/zero")
+    elif what == "a socket":
+        with socket.socket(socket.AF_UNIX) as listening:
+            listening.bind(str(path))
+    elif what == "an empty file":
+        path.touch()
+    else:
+        path.symlink_to(path.parent / "gone")
+
+
 class TestWhatIsNoFile:
     """Something else in the place of a file is damage: it is called what it is, and replaced."""
 
@@ -460,33 +476,43 @@ class TestWhatIsNoFile:
         item = parcel() if cls is ValueFile else an_entry()
         found = path_of(open_directory, KEY, "value" if cls is ValueFile else "call")
         found.parent.mkdir()
-        if what == "a named pipe":
-            os.mkfifo(found)
-        elif what == "a device":
-            found.symlink_to("/dev/zero")
-        elif what == "a socket":
-            with socket.socket(socket.AF_UNIX) as listening:
-                listening.bind(str(found))
-        else:
-            found.symlink_to(open_directory / "gone")
+        put_in_place(what, found)
         assert not has(storage, KEY)
         with pytest.raises((CorruptParcel, StorageError)) as caught:
             get(storage, KEY)
         if what == "a link to nowhere":
-            assert f"{found}: a link to {open_directory / 'gone'}, which does not exist" in str(
+            assert f"{found}: a link to {found.parent / 'gone'}, which does not exist" in str(
                 caught.value
             )
-        elif what != "a socket":
+        else:
             assert str(caught.value) == f"{found}: {what} stands where a file is needed; remove it"
         assert [known.key for known in storage.entries()] == [KEY]
         if cls is ValueFile:
             assert not touch(storage, KEY)
-            if what != "a socket":
-                assert dict(storage.buffer_refs([KEY])) == {KEY: BufferRefs()}
+            assert dict(storage.buffer_refs([KEY])) == {KEY: BufferRefs()}
         put(storage, KEY, item)
         assert get(storage, KEY) is not None
         assert found.is_file()
         assert not found.is_symlink()
+
+    @pytest.mark.timeout(20)
+    @pytest.mark.parametrize("cls", [ValueFile, CallFile])
+    @pytest.mark.parametrize(
+        "what", ["a named pipe", "a socket", "a device", "a link to nowhere", "an empty file"]
+    )
+    def test_it_is_removed(self, cls: Cls, what: str, open_directory: Path) -> None:
+        """A check finds it, a repair removes it, and gc works again; what a link names stays."""
+        suffix = "value" if cls is ValueFile else "call"
+        found = path_of(open_directory, KEY, suffix)
+        found.parent.mkdir()
+        put_in_place(what, found)
+        with Cache(ValueFile(open_directory), CallFile(open_directory)) as cache:
+            assert cache.verify().corrupt == (KEY,)
+            assert cache.verify(repair=True).removed == 1
+            assert not os.path.lexists(found)
+            assert cache.verify().ok
+            cache.gc(grace=0)
+        assert os.path.exists("/dev/zero")
 
     def test_a_link_to_a_file(self, values: ValueFile, path: Path, tmp_path: Path) -> None:
         """An entry that was moved to another disk is read through its link."""

@@ -7,6 +7,7 @@ import contextvars
 import logging
 from collections.abc import Callable, Iterable
 from contextlib import suppress
+from pathlib import Path
 from threading import Thread
 from typing import Any, ClassVar, TypeVar
 
@@ -209,7 +210,7 @@ class Browser(App[None]):
 
     def _show_bar(self) -> None:
         bar = Text(" fleche  ", "bold")
-        bar.append(printable(repr(self._cache))[:80], "dim")
+        bar.append(printable(repr(self._cache)).replace(str(Path.home()), "~")[:80], "dim")
         total = sum(self._functions.counts.values())
         bar.append(f"   {total:,}{'+' if self._functions.is_partial else ''} calls")
         if self._marked:

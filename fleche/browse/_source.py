@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import closing
 from dataclasses import dataclass, field
 from threading import Lock
 
@@ -105,9 +104,14 @@ class Pages:
         """End the search, so that a remote cache stops looking."""
         with self._lock:
             self.is_over = True
-            close = getattr(self._calls, "close", None)
-            if close is not None:
-                close()
+            _close(self._calls)
+
+
+def _close(calls: Iterator[LazyCall]) -> None:
+    """End a search that may hold a stream open."""
+    close = getattr(calls, "close", None)
+    if close is not None:
+        close()
 
 
 @dataclass(frozen=True)
@@ -138,11 +142,14 @@ def count_functions(cache: BaseCache, tell: Callable[[Functions], bool]) -> Func
     """
     most = MOST_COUNTED if cache.backend.local else MOST_COUNTED_AFAR
     counts: Counter[tuple[str, str]] = Counter()
-    with closing(iter(cache.query())) as calls:
+    calls = iter(cache.query())
+    try:
         for number, call in enumerate(calls, 1):
             counts[call.record.module or "", call.record.name] += 1
             if number == most or (number % 1000 == 0 and not tell(Functions(Counter(counts)))):
                 return Functions(counts)
+    finally:
+        _close(calls)
     return Functions(counts, is_partial=False)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Hashable, Iterable, Iterator, Mapping
 from dataclasses import replace
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
@@ -106,6 +106,7 @@ class BaseCache:
         record: CallRecord,
         arguments: Mapping[str, Any],
         buffers: BufferDigests,
+        content: Collection[str] = (),
     ) -> PendingCall:
         """Do what :meth:`prepare` does for a call that has been digested.
 
@@ -114,16 +115,19 @@ class BaseCache:
             record: all that is known of it.
             arguments: the values that the record refers to.
             buffers: the digests of the large buffers in them.
+            content: the arguments whose paths count by what the files hold.
 
         Raises:
             Rejected: this cache refuses the call.
         """
-        return PendingCall(self, key, record, arguments, buffers)
+        return PendingCall(self, key, record, arguments, buffers, content)
 
     def _begin(self, call: Call, *, begins: bool) -> PendingCall:
         buffers = BufferDigests()
         record = replace(call, result=MISSING).to_record(buffers)
-        return PendingCall(self, record.key, record, call.arguments, buffers, begins=begins)
+        return PendingCall(
+            self, record.key, record, call.arguments, buffers, call.content, begins=begins
+        )
 
     def load(self, key: Digest | str) -> LazyCall:
         """Return the stored call of ``key``.

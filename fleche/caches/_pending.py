@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -293,6 +293,7 @@ class PendingCall:
         record: CallRecord,
         arguments: Mapping[str, Any],
         buffers: BufferDigests,
+        content: Collection[str] = (),
         *,
         begins: bool = True,
     ) -> None:
@@ -304,6 +305,7 @@ class PendingCall:
             record: what is known of it: all but the result and what is collected.
             arguments: the values that the record refers to.
             buffers: the digests of the large buffers in them.
+            content: the arguments whose paths count by what the files hold.
             begins: its function is about to run, and may change the arguments.
         """
         self.key = key
@@ -312,21 +314,9 @@ class PendingCall:
         self._is_over = False
         self._parts: _Parts | None = None
         self._kept: _Kept | None = None
+        self._begins = begins
         backend = cache.backend
         self._signs = bool(backend.packing.keys)
-        packed = self._packed(record, arguments, buffers)
-        self.record = record
-        if packed:
-            self.record = record.replace(arguments={**record.arguments, **packed})
-        backend.check_accepts(key, self.record)
-        self._begins = begins
-        if begins and packed:
-            self._set_aside(self._pack_parts())
-
-    def _packed(
-        self, record: CallRecord, arguments: Mapping[str, Any], buffers: BufferDigests
-    ) -> dict[str, ValueRef]:
-        """Pack what the record does not hold itself; return the references to that."""
         packed: dict[str, ValueRef] = {}
         digests: dict[str, Digest] = {}
         for name, ref in record.arguments.items():
@@ -336,17 +326,20 @@ class PendingCall:
                     digests[name] = value
                 elif value is not MISSING:  # as a secret is
                     if not packed:
-                        self._cache.backend.check_writable("save")
+                        backend.check_writable("save")
                     packed[name] = self._pack(record, name, value, ref, buffers)
-        if digests:
-            for name, value in self._travelling(digests).items():
-                ref = record.arguments[name]
-                if digest(value) == ref.digest:  # else it is a path that counts by its content
-                    ref = refer(Digest(ref.digest), value)
-                if not ref.is_literal or self._signs:
-                    ref = self._pack(record, name, value, ref, buffers)
-                packed[name] = ref
-        return packed
+        for name, value in self._travelling(digests).items() if digests else ():
+            ref = record.arguments[name]
+            if name not in content:
+                ref = refer(Digest(ref.digest), value)
+            needed = ref.literal is UNSET or self._signs
+            packed[name] = self._pack(record, name, value, ref, buffers) if needed else ref
+        self.record = record
+        if packed:
+            self.record = record.replace(arguments={**record.arguments, **packed})
+        backend.check_accepts(key, self.record)
+        if begins and packed:
+            self._set_aside(self._pack_parts())
 
     def _travelling(self, given: Mapping[str, Digest]) -> dict[str, Any]:
         """Return the values, by argument, of digests that only records of calls hold.
@@ -477,11 +470,10 @@ class PendingCall:
             else:
                 inline = parts.take_small([found.address])
                 _store(self._cache, parts, {self.key: CallEntry(record, inline)}, unpin)
+                self._cache.sender.note_mended(inline)
         except BaseException:
             self._pin = pin
             raise
-        if parts is not None:
-            self._cache.sender.note_mended(inline)
         if self._begins:
             self._cache.counter.miss(record)
 

@@ -5,10 +5,9 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from threading import Lock
 from typing import Any, TypeVar
 
-from fleche._util import override, renewed_after_fork
+from fleche._util import Troubles, override
 from fleche.caches._backend import INLINE, MOST_EXPANDED, CacheBackend, Progress
 from fleche.caches._base import BaseCache
 from fleche.caches._local import shrink_among
@@ -38,7 +37,8 @@ class Layers:
     """Backends in the order in which they are asked.
 
     An unreachable one whose policy says ``on_error = "miss"`` has nothing; that is counted as
-    ``unreachable`` and logged once, and once more after it has answered in between.
+    ``unreachable`` and logged once, and again when it has answered in between, after ever more
+    answers.
     """
 
     def __init__(self, backends: Iterable[CacheBackend], count: Callable[[str], None]) -> None:
@@ -47,8 +47,7 @@ class Layers:
         if not self.all:
             raise ValueError("a stack or pool is made of at least one cache")
         self._count = count
-        self._noted: set[tuple[str, int]] = set()
-        self._lock = renewed_after_fork(Lock())
+        self._troubles = Troubles()
 
     @contextmanager
     def tolerating(self, layer: CacheBackend) -> Iterator[None]:
@@ -65,18 +64,15 @@ class Layers:
     def note(self, event: str, layer: CacheBackend, error: Exception) -> None:
         """Count what happened to ``layer``; log it the first time."""
         self._count(event)
-        mark = (event, id(layer))
-        with self._lock:
-            known = mark in self._noted
-            self._noted.add(mark)
-        level = logging.DEBUG if known else logging.WARNING
+        away = isinstance(error, RemoteConnectionError)
+        is_new = self._troubles.is_new((event, id(layer)), of_connection=away)
+        level = logging.WARNING if is_new else logging.DEBUG
         log.log(level, "%s: %s, going on without it: %s", layer, event, error)
 
     def settle(self, event: str, layer: CacheBackend) -> None:
-        """Take note that ``layer`` is well again, so that the next ``event`` is logged."""
-        if self._noted:
-            with self._lock:
-                self._noted.discard((event, id(layer)))
+        """Take note that ``layer`` is well again, so that the next ``event`` may be logged."""
+        mark = (event, id(layer))
+        self._troubles.succeed(lambda trouble: trouble == mark)
 
     def capabilities(self, *, read_only: bool, of: Iterable[CacheBackend]) -> Capabilities:
         """Return what some of them are together; the others are not asked."""

@@ -268,16 +268,22 @@ class QueryIterator(Generic[T]):
         return self._derive(ordered, is_ordered=True)
 
     def unique(self, key: Key = "key") -> QueryIterator[T]:
-        """Return the first call of each ``key``, which must be hashable."""
+        """Return the first call of each ``key``, which must be hashable.
+
+        Raises:
+            ValueError: at the end of the iteration: no call has an attribute or argument of that
+                name.
+        """
         select = _selector(key)
 
         def distinct(calls: Iterable[LazyCall[T]]) -> Iterator[LazyCall[T]]:
-            seen = set()
+            first: dict[Any, LazyCall[T]] = {}
             for call in calls:
                 found = select(call)
-                if found not in seen:
-                    seen.add(found)
+                if found not in first:
+                    first[found] = call
                     yield call
+            _check_known(key, list(first.items()))
 
         return self._derive(distinct)
 

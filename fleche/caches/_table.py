@@ -257,10 +257,10 @@ class Table:
         dispensable = [column for column in _DISPENSABLE if column in columns]
         if "result" in columns and all(line["result"][:1] in ("<", "") for line in lines):
             dispensable.insert(0, dispensable.pop())  # digests alone tell a person little
-        if self._columns is not None:
-            dispensable = []
         from shutil import get_terminal_size
 
+        if self._columns is not None:
+            dispensable = []
         available = width or get_terminal_size().columns
         alike = [
             column

@@ -7,6 +7,7 @@ import logging
 import os
 import time
 import weakref
+from collections import deque
 from threading import Lock
 from typing import TYPE_CHECKING
 
@@ -24,6 +25,9 @@ log = logging.getLogger("fleche.caches")
 calls_log = logging.getLogger("fleche.calls")
 
 _HOUR = 3600
+
+_MANY = 256
+"""Hits that are summed up together."""
 
 _PATIENCE = 60.0
 """Seconds after which a save, which writes anyway, also stores what was counted."""
@@ -44,6 +48,7 @@ class UsageCounter:
 
     def __init__(self, backend: CacheBackend) -> None:
         self._backend = backend
+        self._found: deque[tuple[float, CallRecord]] = deque()
         self._cells: dict[tuple[int, str, str | None], list[float]] = {}
         self._lock = renewed_after_fork(Lock())
         self._stored = time.monotonic()
@@ -51,16 +56,21 @@ class UsageCounter:
 
     def hit(self, record: CallRecord) -> None:
         """Count a stored result that was found."""
-        result = record.result
-        size = 0 if result is None else result.size
-        self._add(record, (1, 0, record.duration or 0.0, 0.0, size))
+        self._found.append((time.time(), record))  # atomic, and summed up for many at once
+        if len(self._found) >= _MANY:
+            with self._lock:
+                self._sum_up()
         if calls_log.isEnabledFor(logging.DEBUG):
+            size = 0 if record.result is None else record.result.size
             saved = "" if record.duration is None else f"{shown_seconds(record.duration)} saved, "
             calls_log.debug("hit: %s (%s%s)", record.text, saved, shown_bytes(size))
 
     def miss(self, record: CallRecord) -> None:
         """Count a body that has run, and whose result is stored."""
-        self._add(record, (0, 1, 0.0, record.duration or 0.0, 0))
+        with self._lock:
+            cell = self._cell(time.time(), record)
+            cell[1] += 1
+            cell[3] += record.duration or 0.0
         if calls_log.isEnabledFor(logging.DEBUG):
             took = "" if record.duration is None else f"took {shown_seconds(record.duration)}, "
             size = shown_bytes(sum(ref.size for ref in record.values()))
@@ -68,20 +78,24 @@ class UsageCounter:
         if time.monotonic() - self._stored > _PATIENCE:
             self.flush()
 
-    def _add(self, record: CallRecord, amounts: tuple[float, ...]) -> None:
-        place = int(time.time()) // _HOUR, record.name, record.module
-        with self._lock:
-            cell = self._cells.get(place)
-            if cell is None:
-                self._cells[place] = list(amounts)
-            else:
-                for index, amount in enumerate(amounts):
-                    cell[index] += amount
+    def _sum_up(self) -> None:
+        while self._found:
+            when, record = self._found.popleft()
+            cell = self._cell(when, record)
+            cell[0] += 1
+            cell[2] += record.duration or 0.0
+            if record.result is not None:
+                cell[4] += record.result.size
+
+    def _cell(self, when: float, record: CallRecord) -> list[float]:
+        place = int(when) // _HOUR, record.name, record.module
+        return self._cells.setdefault(place, [0, 0, 0.0, 0.0, 0])
 
     def flush(self) -> None:
         """Store what was counted; where that fails, it is forgotten, with a line in the log."""
         self._stored = time.monotonic()
         with self._lock:
+            self._sum_up()
             cells, self._cells = self._cells, {}
         if not cells:
             return
@@ -108,7 +122,7 @@ class UsageCounter:
 
     def forget(self) -> None:
         """In a forked child: leave the counters to the parent, which has them too."""
-        self._cells = {}
+        self._found, self._cells = deque(), {}
 
     def flush_at_exit(self) -> None:
         """Store what was counted, where that can be done at once and outlives the process."""

@@ -31,7 +31,7 @@ from fleche.call._summary import Summary, add_summary, summarize
 from fleche.call._template import Condition, Moment, QueryCall, between, like, one_of, where
 
 if TYPE_CHECKING:
-    from fleche.call._where import Where, moment, parse_age, parse_where
+    from fleche.call._where import Where, parse_where
 
 __all__ = [
     "KEY_PARTS",
@@ -62,9 +62,7 @@ __all__ = [
     "encode_record",
     "legible_text",
     "like",
-    "moment",
     "one_of",
-    "parse_age",
     "parse_where",
     "plain_metadata",
     "plain_version",
@@ -73,7 +71,7 @@ __all__ = [
     "where",
 ]
 
-_LAZY = ("Where", "moment", "parse_age", "parse_where")
+_LAZY = ("Where", "parse_where")
 
 
 def __getattr__(name: str) -> Any:

@@ -23,13 +23,13 @@ The key is part of what the checksum covers, so that an entry cannot pass for th
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from typing import Annotated, NamedTuple, TypeAlias
 
 import msgspec
 from blake3 import blake3
-from xxhash import xxh3_128_digest
+from xxhash import xxh3_128, xxh3_128_digest
 
 from fleche.call._record import CallRecord, decode_record, encode_record
 from fleche.digest import Address
@@ -44,6 +44,7 @@ SMALL = 1 << 14
 _MAGIC = b"\x89fce"
 _VERSION = 1
 _SIGNED = 1
+_LONG = 1 << 18
 _PROLOGUE = struct.Struct("<4sBB2xII")
 _unpack = _PROLOGUE.unpack_from
 _CHECKSUM = 16
@@ -132,11 +133,15 @@ def decode_entry(
     if magic != _MAGIC or version != _VERSION:
         raise _foreign(magic, version, _named(key, place))
     signed = flags & _SIGNED
+    if len(data) > _LONG:
+        data = memoryview(data)  # of which slices are no copies
     body = data[_UNSIGNED + _SIGNATURE if signed else _UNSIGNED :]
-    content = b"".join((key.encode(), data[:_BARE], body))
+    content = (key.encode(), data[:_BARE], body)
     if signed or secrets:
-        _check_signature(content, data, signed, secrets, _named(key, place))
-    elif xxh3_128_digest(content) != data[_BARE:_UNSIGNED]:
+        _check_signature(b"".join(content), data, signed, secrets, _named(key, place))
+    elif (_long_sum(content) if len(data) > _LONG else xxh3_128_digest(b"".join(content))) != data[
+        _BARE:_UNSIGNED
+    ]:
         raise CorruptParcel(f"{_named(key, place)}: {_ALTERED}")
     try:
         record = decode_record(body[:record_size] if table_size else body)
@@ -146,6 +151,14 @@ def decode_entry(
         return _new_entry((record, {}))
     rest = memoryview(body)[record_size:]
     return _new_entry((record, _parcels(rest, table_size, _named(key, place))))
+
+
+def _long_sum(parts: Iterable[Buffer]) -> bytes:
+    """Return the checksum of what is too long to be joined, which would copy it."""
+    running = xxh3_128()
+    for part in parts:
+        running.update(part)
+    return running.digest()
 
 
 def _named(key: str, place: str) -> str:

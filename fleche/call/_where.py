@@ -1,4 +1,4 @@
-"""Conditions as a line of text: ``v >= 0.5 and tag.study == "eos"``; and ages: ``2d``.
+"""Conditions as a line of text: ``v >= 0.5 and tag.study == "eos"``.
 
 The text is a small part of Python's grammar. It is parsed with :mod:`ast` and interpreted here;
 nothing of it is ever evaluated as code.
@@ -7,22 +7,17 @@ nothing of it is ever evaluated as code.
 from __future__ import annotations
 
 import ast
-import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from datetime import datetime, timedelta, timezone
 from typing import Any, Final
 
 import msgspec
 
+from fleche._amounts import as_moment
 from fleche.call._record import CallRecord
 from fleche.call._template import Condition, Operator, QueryCall
 
-__all__ = ["Where", "moment", "parse_age", "parse_where"]
-
-_UNITS = {"s": 1.0, "min": 60.0, "h": 3600.0, "d": 86400.0, "w": 7 * 86400.0}
-_UNITS.update({"m": 60.0, "mo": 30 * 86400.0, "y": 365 * 86400.0})
-_AGE = re.compile(r"\s*(\d+(?:\.\d+)?)\s*([a-z]+)\s*")
+__all__ = ["Where", "parse_where"]
 
 _CALL_FIELDS = ("name", "module", "version", "result")
 _RUNTIME_FIELDS = ("started", "finished", "user", "host")
@@ -30,45 +25,6 @@ _ABSENT: Final = object()
 
 Read = Callable[[CallRecord], Any]
 Test = Callable[[CallRecord], bool]
-
-
-def parse_age(text: str) -> timedelta:
-    """Return the time that ``text`` stands for: ``90s``, ``15min``, ``36h``, ``2d``, ``6mo``.
-
-    Raises:
-        ValueError: it stands for none.
-    """
-    found = _AGE.fullmatch(text)
-    if found is None or found[2] not in _UNITS:
-        raise ValueError(
-            f"{text!r}: an age is a number and a unit, as 90s, 15min, 36h, 2d, 3w, 6mo or 1y"
-        )
-    try:
-        return timedelta(seconds=float(found[1]) * _UNITS[found[2]])
-    except OverflowError:
-        raise ValueError(f"{text!r}: longer than there are dates") from None
-
-
-def moment(text: str, now: datetime | None = None) -> datetime:
-    """Return the moment, in UTC, that ``text`` names: an age before now, or a date (and time).
-
-    Args:
-        text: ``2d``, ``2026-11-28`` or ``2026-11-28T14:30``; of local time, unless it says its
-            zone.
-        now: the present moment.
-
-    Raises:
-        ValueError: it names none.
-    """
-    if _AGE.fullmatch(text):
-        return (now or datetime.now(timezone.utc)) - parse_age(text)
-    try:
-        found = datetime.fromisoformat(text.strip().replace("Z", "+00:00"))
-    except ValueError:
-        raise ValueError(
-            f"{text!r}: neither an age (2d, 36h) nor a date (2026-11-28, 2026-11-28T14:30)"
-        ) from None
-    return found.astimezone(timezone.utc)
 
 
 @dataclass(frozen=True)
@@ -322,7 +278,7 @@ class _Reader:
         if value is not None and type(value) not in (bool, int, float, str):
             raise self._error(tree, "a number, a text, True, False or None is expected")
         if field is not None and field.is_time and isinstance(value, str):
-            return moment(value).isoformat(timespec="microseconds")
+            return as_moment(value).isoformat(timespec="microseconds")
         return -value if sign < 0 else value  # type: ignore[operator]
 
     def _error(self, tree: ast.expr, expected: str) -> ValueError:

@@ -36,6 +36,12 @@ COMMANDS: dict[str, Entry] = {
     "get": Entry("See", "_get:get", "Print a result, or write it to a file."),
     "diff": Entry("See", "_compare:diff", "Show in what two calls differ."),
     "tree": Entry("See", "_compare:tree", "Show what a call called, and what used it."),
+    "browse": Entry("See", "_report:browse", "Look through functions and calls in the terminal."),
+    "report": Entry(
+        "See",
+        "_report:report",
+        "Write a page about a study: time saved, results, lineage, methods.",
+    ),
     "du": Entry("Clean", "_space:du", "Show what takes how much space."),
     "evict": Entry("Clean", "_space:evict", "Forget calls."),
     "gc": Entry("Clean", "_space:gc", "Remove the values that no call refers to."),
@@ -128,8 +134,10 @@ def _run(words: Sequence[str]) -> int:
     except click.exceptions.Exit as ended:
         return ended.exit_code
     except click.ClickException as error:
-        error.show()
-        return error.exit_code if error.exit_code > 1 else 2
+        sys.stderr.write(f"fleche: {error.format_message()}\n")
+        if isinstance(error, click.UsageError) and error.ctx is not None:
+            sys.stderr.write(f"'{error.ctx.command_path} --help' explains it\n")
+        return 2
     except (click.Abort, KeyboardInterrupt):
         sys.stderr.write("\nfleche: interrupted\n")
         return 130

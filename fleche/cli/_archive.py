@@ -6,10 +6,10 @@ from pathlib import Path
 
 import click
 
-from fleche.caches import BaseCache
 from fleche.cli import _format as form
-from fleche.cli._move import Counted, expected_bytes
-from fleche.cli._options import Selection, Session, common, everywhere, selecting
+from fleche.cli._move import expected_bytes
+from fleche.cli._options import Session, common, everywhere
+from fleche.cli._selection import Selection, selecting
 from fleche.exchange import export_calls, open_export
 
 __all__ = ["export", "import_"]
@@ -36,8 +36,7 @@ def export(session: Session, selection: Selection, file: Path, force: bool) -> i
         click.echo("fleche: no call is like that; nothing was written", err=True)
         return 1
     with session.screen.transferring(f"to {file}", len(calls), expected_bytes(calls)) as bar:
-        counted = BaseCache(Counted(cache.backend, bar))
-        number = export_calls(counted, file, calls, progress=bar.at_call)
+        number = export_calls(cache, file, calls, progress=bar.tell)
     size = file.stat().st_size
     if session.json:
         session.screen.document({"file": str(file), "calls": number, "bytes": size})
@@ -71,8 +70,7 @@ def import_(session: Session, selection: Selection, file: Path, dry_run: bool) -
         else:
             what = f"from {file}"
             with session.screen.transferring(what, len(calls), expected_bytes(calls)) as bar:
-                counted = BaseCache(Counted(source.backend, bar))
-                number = counted.transfer(target, calls, progress=bar.at_call)
+                number = source.transfer(target, calls, progress=bar.tell)
     if session.json:
         session.screen.document(
             {"file": str(file), "selected": len(calls), "imported": number, "dry_run": dry_run}

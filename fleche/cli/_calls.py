@@ -12,8 +12,9 @@ import click
 from fleche.caches import BaseCache, Row, started
 from fleche.call import LazyCall
 from fleche.cli import _format as form
-from fleche.cli._options import Selection, Session, common, everywhere, find_call, selecting
+from fleche.cli._options import Session, common, everywhere
 from fleche.cli._screen import Column
+from fleche.cli._selection import Selection, find_call, key_argument, selecting
 from fleche.digest import Digest
 
 __all__ = ["as_json", "log", "shorts", "show"]
@@ -132,7 +133,7 @@ def log(session: Session, selection: Selection, limit: int, oldest: bool) -> int
 
 
 @click.command()
-@click.argument("key")
+@key_argument("key")
 @click.option("--packages", is_flag=True, help="All versions of packages and dependencies.")
 @common
 def show(session: Session, key: str, packages: bool) -> int:

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from typing import Any
 
 import click
 
-from fleche.call import LazyCall, ValueRef
+from fleche.call import CallTree, LazyCall, ValueRef
 from fleche.cli import _format as form
 from fleche.cli._calls import SHORT
-from fleche.cli._options import Session, common, everywhere, find_call
+from fleche.cli._options import Session, common, everywhere
 from fleche.cli._screen import Column
+from fleche.cli._selection import find_call, key_argument
 from fleche.comparison import CallComparison, Differing, compare_calls
 
 __all__ = ["diff", "tree"]
@@ -21,8 +21,8 @@ __all__ = ["diff", "tree"]
 
 
 @click.command()
-@click.argument("first")
-@click.argument("second")
+@key_argument("first")
+@key_argument("second")
 @click.option("--values", is_flag=True, help="Load what differs, and say by how much.")
 @common
 def diff(session: Session, first: str, second: str, values: bool) -> int:
@@ -124,25 +124,8 @@ def _print_diff(session: Session, text: str) -> None:
 # -- tree ------------------------------------------------------------------------------------------
 
 
-@dataclass
-class Node:
-    """A call in a tree.
-
-    Attributes:
-        call: the call; ``None`` if it is not stored here.
-        key: its key.
-        below: what is below it.
-        seen: whether it stands in the tree already, with what is below it.
-    """
-
-    key: str
-    call: LazyCall | None
-    below: list[Node] = field(default_factory=list)
-    seen: bool = False
-
-
 @click.command()
-@click.argument("key")
+@key_argument("key")
 @click.option("--used-by", is_flag=True, help="The other way: what used it.")
 @click.option("--depth", type=click.IntRange(1), default=4, show_default=True, help="So deep.")
 @everywhere
@@ -150,13 +133,13 @@ class Node:
 def tree(session: Session, key: str, used_by: bool, depth: int) -> int:
     """Show what a call called, and what used it.
 
-    Below a call stand the cached calls that it made while it ran, those that were hits included;
-    above it, in one line, how many calls used it ('--used-by' shows them).
+    Below a call stand the cached calls that it made while it ran, those that were hits included.
+    With --used-by, those that made it, or got its result as an argument.
 
     --json prints one document: key, name, arguments, result, seconds, below (the same again).
     """
     call = find_call(session.near, key)
-    root = _grow(call, depth, used_by=used_by, seen=set())
+    root = call.tree(depth=depth, used_by=used_by)
     if session.json:
         session.screen.document(_as_json(root))
         return 0
@@ -165,42 +148,17 @@ def tree(session: Session, key: str, used_by: bool, depth: int) -> int:
     picture = Tree(_line(root), guide_style="dim")
     _draw(picture, root)
     session.screen.print(picture)
-    if not used_by:
-        users = call.parents()
-        if users:
-            what = form.count(len(users), "call")
-            session.screen.say(f"used by {what}; --used-by shows them", "dim")
+    if not used_by and (users := call.used_by()):
+        session.screen.say(f"used by {form.count(len(users), 'call')}; --used-by shows them", "dim")
     return 0
 
 
-def _grow(call: LazyCall, depth: int, *, used_by: bool, seen: set[str]) -> Node:
-    node = Node(call.key, call)
-    if call.key in seen:
-        node.seen = bool(call.record.children) or used_by
-        return node
-    seen.add(call.key)
-    if depth:
-        if used_by:
-            node.below = [
-                _grow(each, depth - 1, used_by=True, seen=seen) for each in call.parents()
-            ]
-        else:
-            found: dict[str, LazyCall] = {each.key: each for each in call.children()}
-            node.below = [
-                _grow(found[key], depth - 1, used_by=False, seen=seen)
-                if key in found
-                else Node(key, None)
-                for key in call.record.children
-            ]
-    return node
-
-
-def _draw(picture: Any, node: Node) -> None:
-    for each in node.below:
+def _draw(picture: Any, node: CallTree) -> None:
+    for each in node.children:
         _draw(picture.add(_line(each)), each)
 
 
-def _line(node: Node) -> Any:
+def _line(node: CallTree) -> Any:
     from rich.text import Text
 
     line = Text(no_wrap=True, overflow="ellipsis")
@@ -215,12 +173,12 @@ def _line(node: Node) -> Any:
         line.append(f" → {form.brief(record.result)}")
     if record.duration is not None:
         line.append(f"  {form.seconds(record.duration)}", "dim")
-    if node.seen:
-        line.append("  (see above)", "dim")
+    if node.is_repeated or node.is_cut:
+        line.append("  (see above)" if node.is_repeated else "  …", "dim")
     return line
 
 
-def _as_json(node: Node) -> dict[str, Any]:
+def _as_json(node: CallTree) -> dict[str, Any]:
     if node.call is None:
         return {"key": node.key}
     record = node.call.record
@@ -230,5 +188,5 @@ def _as_json(node: Node) -> dict[str, Any]:
         "arguments": {name: form.exact(ref) for name, ref in record.arguments.items()},
         "result": form.exact(record.result),
         "seconds": record.duration,
-        "below": list(map(_as_json, node.below)),
+        "below": list(map(_as_json, node.children)),
     }

@@ -21,6 +21,7 @@ __all__ = [
     "iso",
     "plain",
     "printable",
+    "saving",
     "seconds",
     "size",
     "value",
@@ -80,6 +81,14 @@ def iso(then: datetime | float | None) -> str | None:
     if isinstance(then, float):
         then = datetime.fromtimestamp(then, timezone.utc)
     return then.astimezone(timezone.utc).isoformat(timespec="seconds")
+
+
+def saving(hits: int, misses: int, saved: float) -> str:
+    """Return how many of some calls were hits, and what these saved; empty if there were none."""
+    if not hits:
+        return ""
+    part = f"{100 * hits / (hits + misses):.0f} % of {hits + misses:,} calls were hits"
+    return f"{seconds(saved)}: {part}"
 
 
 def count(number: int, noun: str, plural: str = "") -> str:

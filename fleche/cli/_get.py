@@ -11,14 +11,15 @@ import click
 
 from fleche.call import LazyCall
 from fleche.cli import _format as form
-from fleche.cli._options import NothingFound, Session, common, find_call
+from fleche.cli._options import Session, common
+from fleche.cli._selection import NothingFound, find_call, key_argument
 from fleche.exchange import SUFFIXES, as_json, write_value
 
 __all__ = ["get"]
 
 
 @click.command()
-@click.argument("key")
+@key_argument("key")
 @click.option("--arg", metavar="NAME", help="This argument, not the result.")
 @click.option("--state", metavar="NAME", help="The state that the call left this argument in.")
 @click.option(

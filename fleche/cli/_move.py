@@ -3,50 +3,19 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import click
 
-from fleche._util import override
-from fleche.caches import INLINE, BaseCache, CacheBackend, CacheStack, ViewBackend
-from fleche.call import CallEntry, LazyCall
+from fleche.caches import BaseCache, CacheStack
+from fleche.call import LazyCall
 from fleche.cli import _format as form
 from fleche.cli._describe import described
-from fleche.cli._options import Selection, Session, common, selecting
-from fleche.cli._screen import TransferBar
-from fleche.digest import Address, Digest
-from fleche.errors import ParcelError
-from fleche.parcel import Parcel
+from fleche.cli._options import Session, common
+from fleche.cli._selection import Selection, selecting
 
-__all__ = ["Counted", "expected_bytes", "pull", "push", "sync"]
-
-
-class Counted(ViewBackend):
-    """Another backend, while what is read from it is counted."""
-
-    def __init__(self, inner: CacheBackend, bar: TransferBar) -> None:
-        """Tell ``bar`` of every byte that is read from ``inner``."""
-        super().__init__(inner)
-        self._bar = bar
-
-    @override
-    def load(
-        self, keys: Sequence[Digest], *, inline: int = INLINE
-    ) -> Iterator[tuple[Digest, CallEntry | ParcelError]]:
-        for key, entry in self.inner.load(keys, inline=inline):
-            if isinstance(entry, CallEntry):
-                self._bar.add_bytes(sum(len(data) for data in entry.parcels.values()))
-            yield key, entry
-
-    @override
-    def load_values(
-        self, addresses: Iterable[Address]
-    ) -> Iterator[tuple[Address, Parcel | ParcelError]]:
-        for address, parcel in self.inner.load_values(addresses):
-            if isinstance(parcel, Parcel):
-                self._bar.add_bytes(parcel.nbytes)
-            yield address, parcel
+__all__ = ["expected_bytes", "pull", "push", "sync"]
 
 
 @dataclass(frozen=True)
@@ -93,8 +62,7 @@ def _copy(
         return Copied(*names, len(calls), len(lacking), expected, 0)
     began = time.monotonic()
     with session.screen.transferring(f"to {names[1]}", len(lacking), expected) as bar:
-        counted = BaseCache(Counted(source.backend, bar))
-        copied = counted.transfer(target, calls, progress=bar.at_call) if calls else 0
+        copied = source.transfer(target, calls, progress=bar.tell) if calls else 0
     return Copied(*names, len(calls), copied, bar.nbytes, time.monotonic() - began)
 
 

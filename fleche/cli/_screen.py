@@ -254,28 +254,19 @@ class Screen:
 
 
 class TransferBar:
-    """How far a transfer is; many threads may tell.
+    """How far a copy is.
 
     Attributes:
-        calls: how many have arrived.
-        nbytes: how many bytes have been read to be sent.
+        nbytes: how many bytes have been copied.
     """
 
     def __init__(self, show: Any = None) -> None:
         """Tell ``show(calls, nbytes)``, if there is any."""
-        self.calls = self.nbytes = 0
+        self.nbytes = 0
         self._show = show
 
-    def add_bytes(self, number: int) -> None:
-        """Count bytes."""
-        self.nbytes += number
-        self._tell()
-
-    def at_call(self, number: int) -> None:
-        """Take note that ``number`` calls have arrived so far."""
-        self.calls = number
-        self._tell()
-
-    def _tell(self) -> None:
+    def tell(self, number: Any) -> None:
+        """Take note of what a cache reports while it copies."""
+        self.nbytes = getattr(number, "bytes", 0)
         if self._show is not None:
-            self._show(self.calls, self.nbytes)
+            self._show(int(number), self.nbytes)

@@ -9,13 +9,16 @@ from dataclasses import dataclass
 
 import click
 
+from fleche._amounts import as_age
 from fleche.caches import BaseCache, Row, VerifyReport
-from fleche.call import CallRecord, LazyCall, parse_age
+from fleche.call import CallRecord, LazyCall
 from fleche.cli import _format as form
 from fleche.cli._calls import print_calls, when_of
-from fleche.cli._options import Selection, Session, common, everywhere, selecting
+from fleche.cli._options import Session, common, everywhere
 from fleche.cli._screen import Column
+from fleche.cli._selection import Selection, selecting
 from fleche.digest import Digest
+from fleche.storage import Usage
 
 __all__ = ["du", "evict", "gc", "stats", "verify"]
 
@@ -31,6 +34,15 @@ class Group:
     bytes: float = 0
     seconds: float = 0
     used: float = 0
+    hits: int = 0
+    misses: int = 0
+    saved: float = 0
+
+    def add(self, usage: Usage) -> None:
+        """Add what is counted of their use."""
+        self.hits += usage.hits
+        self.misses += usage.misses
+        self.saved += usage.saved
 
 
 def _by_tag(record: CallRecord) -> Iterable[str]:
@@ -188,7 +200,9 @@ def evict(
         if not (yes or session.json):
             _print_some(session, cache, found)
             what = form.count(len(found), "call")
-            click.confirm(f"Forget {what} ({form.size(taken)})?", abort=True, err=True)
+            if not click.confirm(f"Forget {what} ({form.size(taken)})?", err=True):
+                click.echo("fleche: nothing was forgotten", err=True)
+                return 1
     gone = 0 if dry_run else cache.evict_many([call.key for call in found])
     if session.json:
         keys = [call.key for call in found]
@@ -211,8 +225,8 @@ def _chosen(
     cache: BaseCache, selection: Selection, older_than: str | None, unused: str | None
 ) -> Iterable[LazyCall]:
     now = time.time()
-    began_before = now - parse_age(older_than).total_seconds() if older_than else None
-    used_before = now - parse_age(unused).total_seconds() if unused else None
+    began_before = now - as_age(older_than).total_seconds() if older_than else None
+    used_before = now - as_age(unused).total_seconds() if unused else None
     used = {each.key: each.used for each in cache.disk_usage().calls} if unused else {}
     for call in selection.calls(cache):
         if began_before is not None and when_of(call).timestamp() > began_before:
@@ -251,7 +265,7 @@ def gc(session: Session, grace: str, dry_run: bool) -> int:
     --json prints one document: removed, freed, kept, pins, dry_run.
     """
     with session.screen.counting("looking at entries:") as told:
-        report = session.cache.gc(parse_age(grace).total_seconds(), dry_run=dry_run, progress=told)
+        report = session.cache.gc(as_age(grace).total_seconds(), dry_run=dry_run, progress=told)
     if session.json:
         session.screen.document(
             {
@@ -346,10 +360,10 @@ def _print_check(session: Session, report: VerifyReport, *, repair: bool) -> Non
 def stats(session: Session, selection: Selection) -> int:
     """Count calls, values and bytes.
 
-    'computed in' is what the calls took when they ran: what a repetition saves.
+    'computed in' is what the calls took when they ran; 'saved' is what their hits have saved since.
 
-    --json prints one document: calls, values, bytes, seconds, functions, first, last; and by
-    function its calls and seconds.
+    --json prints one document: calls, values, bytes, seconds, hits, misses, saved, first, last; and
+    by function its calls, seconds, hits, misses, saved.
     """
     cache = session.near
     with session.screen.counting("looking at entries:") as told:
@@ -364,55 +378,79 @@ def stats(session: Session, selection: Selection) -> int:
         if row.started is not None:
             times.append(row.started)
             group.used = max(group.used, row.started.timestamp())
+    for usage in cache.usage():
+        if selection.is_everything or usage.name in groups:
+            groups[usage.name].add(usage)
     ordered = sorted(groups.items(), key=lambda each: (-each[1].seconds, -each[1].calls))
-    calls = sum(group.calls for _, group in ordered)
-    seconds = sum(group.seconds for _, group in ordered)
+    total = Group()
+    for _, group in ordered:
+        total.calls, total.seconds = total.calls + group.calls, total.seconds + group.seconds
+        total.hits, total.misses = total.hits + group.hits, total.misses + group.misses
+        total.saved += group.saved
     first, last = (min(times), max(times)) if times else (None, None)
     if session.json:
         session.screen.document(
             {
-                "calls": calls,
+                "calls": total.calls,
                 "values": report.values,
                 "bytes": report.bytes,
-                "seconds": seconds,
+                "seconds": total.seconds,
+                "hits": total.hits,
+                "misses": total.misses,
+                "saved": total.saved,
                 "first": form.iso(first),
                 "last": form.iso(last),
                 "functions": {
-                    name: {"calls": group.calls, "seconds": group.seconds}
+                    name: {
+                        "calls": group.calls,
+                        "seconds": group.seconds,
+                        "hits": group.hits,
+                        "misses": group.misses,
+                        "saved": group.saved,
+                    }
                     for name, group in ordered
                 },
             }
         )
-        return 0 if calls else 1
+        return 0 if total.calls else 1
     session.screen.pairs(
         [
-            ("calls", f"{calls:,} of {form.count(len(ordered), 'function')}"),
+            ("calls", f"{total.calls:,} of {form.count(len(ordered), 'function')}"),
             ("values", f"{report.values:,} beside them"),
             ("size", form.size(report.bytes)),
-            ("computed in", form.seconds(seconds)),
+            ("computed in", form.seconds(total.seconds)),
+            ("saved", form.saving(total.hits, total.misses, total.saved)),
             ("first", form.ago(first)),
             ("last", form.ago(last)),
         ]
     )
     if ordered:
         session.screen.say()
-        session.screen.table(
+        _print_functions(session, ordered)
+    return 0 if total.calls else 1
+
+
+def _print_functions(session: Session, groups: Sequence[tuple[str, Group]]) -> None:
+    session.screen.table(
+        (
+            Column("computed in", right=True, style="bold"),
+            Column("function", least=12),
+            Column("calls", right=True),
+            Column("each", right=True, goes=3),
+            Column("hits", right=True, goes=2),
+            Column("saved", right=True, goes=4),
+            Column("last", style="dim", goes=5),
+        ),
+        [
             (
-                Column("computed in", right=True, style="bold"),
-                Column("function", least=12),
-                Column("calls", right=True),
-                Column("each", right=True, goes=2),
-                Column("last", style="dim", goes=1),
-            ),
-            [
-                (
-                    form.seconds(group.seconds),
-                    form.printable(name),
-                    f"{group.calls:,}",
-                    form.seconds(group.seconds / group.calls),
-                    form.ago(group.used or None),
-                )
-                for name, group in ordered[:20]
-            ],
-        )
-    return 0 if calls else 1
+                form.seconds(group.seconds),
+                form.printable(name),
+                f"{group.calls:,}",
+                form.seconds(group.seconds / group.calls) if group.calls else "",
+                f"{group.hits:,}" if group.hits else "",
+                form.seconds(group.saved) if group.hits else "",
+                form.ago(group.used or None),
+            )
+            for name, group in groups[:20]
+        ],
+    )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from typing import Any
@@ -22,7 +22,7 @@ from fleche.errors import FlecheError
 __all__ = ["status"]
 
 
-_MANY = 20_000
+_MANY = 5_000
 """Of more calls, which all would have to be read, the newest is not looked for."""
 
 
@@ -37,6 +37,9 @@ class Layer:
         calls: how many it keeps; ``None``: not asked.
         bytes: what they take.
         last: when the last of them began.
+        hits: how often a stored result was found.
+        misses: how often one was computed and stored.
+        saved: seconds that the hits have saved.
         contact: when it was last reached, if it is on another machine.
         unpushed: calls of the first layer that it lacks; ``None``: not asked.
         error: why it cannot be used.
@@ -48,6 +51,9 @@ class Layer:
     calls: int | None = None
     bytes: int | None = None
     last: datetime | None = None
+    hits: int | None = None
+    misses: int | None = None
+    saved: float | None = None
     contact: datetime | None = None
     unpushed: int | None = None
     error: str | None = None
@@ -64,7 +70,7 @@ def status(session: Session) -> int:
     what was not pushed.
 
     --json prints one document: version, directory, files, default, caches (each: cache, kind,
-    place, calls, bytes, last, contact, unpushed, error).
+    place, calls, bytes, last, hits, misses, saved, contact, unpushed, error).
     """
     config = load_config()
     names = _names(session, config)
@@ -121,6 +127,10 @@ def _look(session: Session, name: str) -> Iterator[Layer]:
 def _count(cache: BaseCache, found: Layer) -> None:
     report = cache.stats()
     found.calls, found.bytes = report.calls, report.bytes
+    usage = cache.usage()
+    found.hits = sum(each.hits for each in usage)
+    found.misses = sum(each.misses for each in usage)
+    found.saved = sum(each.saved for each in usage)
     if report.calls > _MANY:
         return
     try:
@@ -143,7 +153,7 @@ def _ask_elsewhere(
         found.contact = datetime.fromtimestamp(contact.at).astimezone() if contact else None
 
 
-def _print_status(session: Session, config: Config, layers: Iterable[Layer]) -> None:
+def _print_status(session: Session, config: Config, layers: Sequence[Layer]) -> None:
     screen = session.screen
     screen.title(f"fleche {__version__}", short_path(os.getcwd()))
     files = ", ".join(short_path(path) for path in config.files)
@@ -159,16 +169,18 @@ def _print_status(session: Session, config: Config, layers: Iterable[Layer]) -> 
     )
     rows = []
     before = None
-    asked = True
     for each in layers:
         title = each.cache if each.cache != before else ""
         if title and title == _default(config):
             title += " *"
         before = each.cache
-        asked = asked and (each.unpushed is not None or each.contact is None)
         rows.append((title, each.kind, each.place, *_figures(each), _news(session, each)))
     screen.table(columns, rows)
     screen.say()
+    for each in layers:
+        if each.hits:
+            text = form.saving(each.hits, each.misses or 0, each.saved or 0)
+            screen.say(f"{each.cache} has saved {text}")
     hints = ["* the default"]
     if any(each.calls is None and not each.error for each in layers):
         hints.append("--everywhere asks other machines, too")
@@ -191,12 +203,12 @@ def _news(session: Session, layer: Layer) -> Any:
     if layer.error:
         return Text("cannot be used", "bold red")
     parts = []
-    if layer.last is not None:
-        parts.append(f"last call {form.ago(layer.last)}")
-    if layer.contact is not None and not session.everywhere:
-        parts.append(f"reached {form.ago(layer.contact)}")
     if layer.unpushed:
         parts.append(f"{layer.unpushed:,} not pushed")
     elif layer.unpushed == 0:
         parts.append("all pushed")
+    if layer.last is not None:
+        parts.append(f"last call {form.ago(layer.last)}")
+    if layer.contact is not None and not session.everywhere:
+        parts.append(f"reached {form.ago(layer.contact)}")
     return ", ".join(parts)

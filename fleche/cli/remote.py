@@ -20,6 +20,9 @@ __all__ = ["guard_standard_streams", "serve_standard_streams"]
 
 log = logging.getLogger("fleche.remote.server")
 
+_LONG_BLOCK = 2 << 20
+"""Bytes; more than a frame, which would cost more time from the system than from a heap."""
+
 PATIENCE = 3.0
 """Seconds that the server has to end by itself after its input, before it is told to."""
 
@@ -52,6 +55,7 @@ def serve_standard_streams(
             "fleche: this speaks a binary protocol and is started by SshCache, not by hand; "
             "Ctrl-D ends it\n"
         )
+    _let_memory_go()
     server = _Server(*guard_standard_streams())
     logging.basicConfig(stream=sys.stderr, level=logging.WARNING, format="%(name)s: %(message)s")
     server.watch()
@@ -157,6 +161,25 @@ class _Server:
                 self._cache.close()
         except Exception:
             log.exception("the cache could not be closed")
+
+
+def _let_memory_go() -> None:
+    """Have the C library give long blocks back to the system when they are freed.
+
+    glibc raises the bound from which on it does so to that of the longest block that was freed, and
+    keeps what is below in a heap for each of several threads: hundreds of MiB for some long records
+    that were read and sent. See mallopt(3).
+    """
+    mmap_threshold, arena_max = -3, -8
+    try:
+        import ctypes
+
+        libc = ctypes.CDLL(None)
+        libc.gnu_get_libc_version  # noqa: B018 (there is none in another library)
+        libc.mallopt(mmap_threshold, _LONG_BLOCK)
+        libc.mallopt(arena_max, 2)
+    except (ImportError, OSError, AttributeError, TypeError):  # another library, or system
+        log.debug("long blocks are freed as the C library likes")
 
 
 def _complain(message: str) -> None:

@@ -14,7 +14,7 @@ import msgspec
 
 from fleche._redact import redact as hide_secrets
 from fleche.caches import BaseCache, Cache, CachePool, CacheStack, Local
-from fleche.config._find import ALWAYS, FILENAME, Config, load_config, working_directory
+from fleche.config._find import ALWAYS, FILENAME, Config, load_config
 from fleche.config._schema import (
     Layer,
     LayerTable,
@@ -32,11 +32,12 @@ from fleche.config._schema import (
 )
 from fleche.config._validate import ConfigPath, convert, given, kind_of, plain, unknown_name
 from fleche.errors import ConfigError
-from fleche.metadata import MetaData, metadata_class, metadata_names
 from fleche.storage import storage_class
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+    from fleche.metadata import MetaData
 
 __all__ = [
     "cache_from_config",
@@ -105,8 +106,7 @@ def cache_from_config(
         ConfigError: something is wrong with it; the message names the place.
         MissingExtra: a package that the cache needs is not installed.
     """
-    directory = working_directory() if base is None else Path(base).expanduser().absolute()
-    place = ConfigPath(where, directory)
+    place = ConfigPath(where, None if base is None else Path(base).expanduser().absolute())
     data = plain(table_or_array)
     if not isinstance(data, dict | list):
         raise place.error(f"expected a table or an array of tables, got {kind_of(data)}")
@@ -351,6 +351,8 @@ def load_default_metadata(*, start: str | os.PathLike[str] | None = None) -> tup
     Raises:
         ConfigError: there is no such collector, or something is wrong with the configuration.
     """
+    from fleche.metadata import metadata_class  # not for a command, nor a server
+
     config = load_config(start)
     names = config.default.metadata
     if not isinstance(names, list):
@@ -360,6 +362,8 @@ def load_default_metadata(*, start: str | os.PathLike[str] | None = None) -> tup
 
 
 def _collector(name: str, place: ConfigPath) -> MetaData:
+    from fleche.metadata import metadata_class, metadata_names
+
     if ":" not in name and not {name, name.lower()}.intersection(metadata_names()):
         raise place.error(unknown_name("metadata", name, metadata_names()))
     with place.blamed():

@@ -15,7 +15,7 @@ import msgspec
 from fleche.config._conflicts import check_conflicts
 from fleche.config._schema import DefaultTable, Layer, Spec, Stack, parse
 from fleche.config._trust import distrust
-from fleche.config._validate import ConfigPath, convert, kind_of, suggestion
+from fleche.config._validate import ConfigPath, convert, kind_of, suggestion, working_directory
 from fleche.errors import ConfigError
 
 if sys.version_info >= (3, 11):
@@ -30,7 +30,6 @@ __all__ = [
     "Config",
     "find_config_files",
     "load_config",
-    "working_directory",
 ]
 
 log = logging.getLogger("fleche.config")
@@ -138,18 +137,6 @@ def load_config(start: str | os.PathLike[str] | None = None) -> Config:
         default=DefaultTable(**default),
         default_files=default_files,
     )
-
-
-def working_directory() -> Path:
-    """Return the working directory.
-
-    Raises:
-        ConfigError: it has been removed.
-    """
-    try:
-        return Path.cwd()
-    except FileNotFoundError:
-        raise ConfigError("the working directory is gone; change to one that exists") from None
 
 
 def _directory(start: str | os.PathLike[str] | None) -> Path:

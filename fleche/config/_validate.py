@@ -32,11 +32,24 @@ __all__ = [
     "suggestion",
     "unknown_key",
     "unknown_name",
+    "working_directory",
 ]
 
 T = TypeVar("T", bound=msgspec.Struct)
 
 _BARE = re.compile(r"[A-Za-z0-9_-]+")
+
+
+def working_directory() -> Path:
+    """Return the working directory.
+
+    Raises:
+        ConfigError: it has been removed.
+    """
+    try:
+        return Path.cwd()
+    except FileNotFoundError:
+        raise ConfigError("the working directory is gone; change to one that exists") from None
 
 
 @dataclass(frozen=True)
@@ -45,11 +58,12 @@ class ConfigPath:
 
     Attributes:
         where: the file, and the path inside it.
-        base: the directory that relative paths are relative to.
+        base: the directory that relative paths are relative to; ``None``: the working directory,
+            which nothing needs but a relative path.
     """
 
     where: str
-    base: Path
+    base: Path | None
 
     def __str__(self) -> str:
         return self.where.removesuffix(": ")
@@ -72,10 +86,14 @@ class ConfigPath:
         """Return ``path`` absolute: ``~`` and ``$NAME`` expanded, relative to the declaring file.
 
         Raises:
-            ConfigError: ``~name`` of no known user, or a variable that is not set.
+            ConfigError: ``~name`` of no known user, a variable that is not set, or a path that is
+                relative to a working directory that is gone.
         """
         with self.blamed():
-            return normpath(self.base / expand_path(path))
+            found = expand_path(path)
+            if not found.is_absolute():
+                found = (self.base or working_directory()) / found
+            return normpath(found)
 
     @contextmanager
     def blamed(self) -> Iterator[None]:

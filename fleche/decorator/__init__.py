@@ -25,7 +25,7 @@ __all__ = [
     "submit",
 ]
 
-_LAZY = {"BoundWrapper": "_bound", "Batch": "_map", "submit": "_submit"}
+_LAZY = {"Batch": "_map", "BoundWrapper": "_bound", "submit": "_submit"}
 
 
 def __getattr__(name: str) -> Any:

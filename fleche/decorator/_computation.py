@@ -8,9 +8,9 @@ from contextlib import suppress
 from contextvars import Token
 from datetime import datetime, timezone
 from time import perf_counter
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from fleche.call import MISSING, SMALL, CallRecord
+from fleche.call import MISSING, SMALL, CallRecord, plain_metadata
 from fleche.decorator._directory import remove_directories
 from fleche.decorator._effects import (
     ModuleGenerators,
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from fleche.call import Call, CallEntry
     from fleche.decorator._locking import ComputeLock
 
-__all__ = ["Computation"]
+__all__ = ["Computation", "Drawn"]
 
 log = logging.getLogger("fleche.decorator")
 
@@ -76,6 +76,7 @@ class Computation:
         self._inside: Token[tuple[Flight, ...]] | None = None
         self._drawn_by: dict[str, Any] = {}
         self._files: dict[str, Any] = {}
+        self._states: dict[str, Any] = {}
         self._modules: ModuleGenerators | None = None
         self._began = 0.0
         self._duration: float | None = None
@@ -141,7 +142,8 @@ class Computation:
         if not invocation.simple:  # what digesting made is not kept while the body runs
             invocation.identity.buffers.clear()
         if self._pending is not None:
-            self._files = stamps_of(self.invocation.identity.buffers.paths)
+            if not invocation.simple:
+                self._files = stamps_of(invocation.identity.buffers.paths)
             self._collecting = Collecting(
                 self.spec.collectors(),
                 self.spec.function,
@@ -162,7 +164,7 @@ class Computation:
                 arguments = self.spec.concealed(arguments)
             record = self.spec.make_record(arguments, identity)
             return invocation.cache.prepare_digested(
-                identity.key, record, arguments, identity.buffers
+                identity.key, record, arguments, identity.buffers, self.spec.info.content
             )
         except LOUD:
             raise
@@ -193,6 +195,8 @@ class Computation:
             returns: the kind of future that held it, if one did.
         """
         try:
+            if isinstance(result, Drawn):
+                result, self._states = result
             self._commit(result, returns)
             spare = self._spare(result)
             if self.spec.options.isolate or self.spec.options.directory:
@@ -236,17 +240,15 @@ class Computation:
         try:
             if isinstance(result, Digest):
                 raise Indigestible("the result is a Digest, which in a cache stands for its value")
-            metadata = self._collecting.finish(result)
-            if notes := self._notes(returns):
-                metadata["fleche"] = notes
             fields = {
-                "metadata": metadata,
+                "metadata": self._metadata(self._collecting.finish(result), returns),
                 "duration": self._duration,
                 "children": tuple(self.flight.children),
             }
-            pending.store(result, states_of(self._drawn_by) if self._drawn_by else {}, fields)
+            drawn_by, states = self._drawn_by, self._states
+            pending.store(result, states_of(drawn_by) if drawn_by else states, fields)
             spec.keep_sources(self.invocation.identity)
-            if spec.warner.outages:
+            if spec.warner.had_outages:
                 spec.warner.settle("prepare", "save", "abandon")
         except Exception as error:
             if is_out_of_stack(error):
@@ -255,14 +257,18 @@ class Computation:
         finally:
             self._abandon(pending)
 
-    def _notes(self, returns: str) -> dict[str, Any]:
-        """Return what the package itself records of a call."""
-        notes: dict[str, Any] = {"returns": returns} if returns else {}
-        if self._files and (files := read_files(self._files)):
-            notes["files"] = files
-        if self.spec.rules is not None and self.spec.rules.expires is not None:
-            notes["computed"] = datetime.now(timezone.utc).isoformat()
-        return notes
+    def _metadata(self, found: dict[str, Any], returns: str) -> dict[str, Any]:
+        """Return what was collected, and what is noted beside it."""
+        rules = self.spec.rules
+        if returns or self._files or rules is not None:
+            notes: dict[str, Any] = {"returns": returns} if returns else {}
+            if self._files and (files := read_files(self._files)):
+                notes["files"] = files
+            if rules is not None and rules.expires is not None:
+                notes["computed"] = datetime.now(timezone.utc).isoformat()
+            if notes:
+                found["fleche"] = plain_metadata(notes)
+        return found
 
     def save_entries(self, entries: Mapping[Digest, CallEntry]) -> None:
         """Save what a worker has left to this process."""
@@ -391,11 +397,12 @@ class Computation:
         if rules is None or self._collecting is None or not isinstance(error, rules.errors):
             return
         try:
-            metadata = self._collecting.finish()
-            if notes := self._notes(""):
-                metadata["fleche"] = notes
-            fields = {"metadata": metadata, "duration": self._duration}
-            pending.store_error(error, {**fields, "children": tuple(self.flight.children)})
+            fields = {
+                "metadata": self._metadata(self._collecting.finish(), ""),
+                "duration": self._duration,
+                "children": tuple(self.flight.children),
+            }
+            pending.store_error(error, fields)
         except Exception as problem:  # noqa: BLE001 (as in _prepare)
             self._complain("save", problem)
 
@@ -435,6 +442,13 @@ class Computation:
             f"metadata {name!r} is left out",
             "The result is not affected",
         )
+
+
+class Drawn(NamedTuple):
+    """What a worker returns of a body that draws: its result, and the states of its generators."""
+
+    result: Any
+    states: dict[str, Any]
 
 
 def _captured_name(label: str) -> str:

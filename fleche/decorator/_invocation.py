@@ -191,7 +191,7 @@ class KeyedInvocation(Invocation):
             self.lost = True
             return None
         spec = self.spec
-        if spec.warner.outages:
+        if spec.warner.had_outages:
             spec.warner.settle("lookup")
         if hit is None:
             if spec.rules is not None:

@@ -198,7 +198,7 @@ class FunctionSpec:
         self.bind = info.binder() or self._bind
         self._kept: Digest | None = None  # the code whose sources were kept last
         self._keys: CallKeys | None = None  # a version without a digest is told of at a call
-        self.takes_simple = not (self.gathering or info.unordered or info.content)
+        self.takes_simple = not (self.gathering or info.unordered or info.content or info.secret)
 
     def _bind(self, /, *args: Any, **kwargs: Any) -> dict[str, Any]:
         return self.info.bind(args, kwargs)
@@ -298,6 +298,10 @@ class FunctionSpec:
         began = thread_time()
         digests = keys.digests(arguments, buffers)
         seconds = thread_time() - began
+        if self.info.secret and buffers.paths:  # no record is to show these
+            met = self._meet({name: arguments.get(name) for name in self.info.secret})
+            for path in met.paths:
+                buffers.paths.pop(path, None)
         closure, code = self._look_at_code(buffers.code)
         key = keys.key(code if self.counts_code else None, digests)
         return CallIdentity(key, digests, code, closure, buffers, seconds)

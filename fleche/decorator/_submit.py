@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 from fleche._util import override
 from fleche.call import decode_entry, encode_entry
 from fleche.decorator._bound import BoundWrapper, void_cache
-from fleche.decorator._computation import Computation
-from fleche.decorator._effects import copy_generator
+from fleche.decorator._computation import Computation, Drawn
+from fleche.decorator._effects import copy_generator, find_generators, states_of
 from fleche.decorator._function import CachedFunction
 from fleche.decorator._futures import CONCURRENT, Deferred, Outcome
 from fleche.decorator._invocation import Invocation, KeyedInvocation, prepare_invocation
@@ -107,7 +107,8 @@ def _compute(
                 )
             inner = submit(bound, *args, **invocation.kwargs)
         else:
-            inner = _submit_uncached(submit, function, *work.begin())
+            draws = bool(invocation.generators) and not function.spec.options.isolate
+            inner = _submit_uncached(submit, function, *work.begin(), draws=draws)
         return _Arriving(work, inner, CONCURRENT, "").start(alone)
     except BaseException as error:
         work.fail(error)
@@ -185,9 +186,26 @@ def _submit_uncached(
     function: CachedFunction[..., Any],
     args: tuple[Any, ...],
     kwargs: dict[str, Any],
+    *,
+    draws: bool = False,
 ) -> Any:
     bound = BoundWrapper(function, cache=void_cache())
-    return submit(bound, *args[len(function.lead) :], **kwargs)
+    run = _Drawing(bound) if draws else bound
+    return submit(run, *args[len(function.lead) :], **kwargs)
+
+
+class _Drawing:
+    """A call in a worker that brings back in which states it leaves its random generators."""
+
+    def __init__(self, bound: BoundWrapper[..., Any]) -> None:
+        self._bound = bound
+
+    def __call__(self, /, *args: Any, **kwargs: Any) -> Drawn:
+        result = self._bound(*args, **kwargs)
+        function = self._bound.function
+        assert isinstance(function, CachedFunction)
+        arguments = function.spec.info.bind((*function.lead, *args), kwargs)
+        return Drawn(result, states_of(find_generators(arguments, function.spec.gathering)))
 
 
 def _join(flight: Flight, alone: Callable[[], Any]) -> Any:

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from threading import Lock
 from typing import Any
 
-from fleche._util import calling_frame, renewed_after_fork
+from fleche._util import Troubles, calling_frame, renewed_after_fork, sentence
 from fleche.errors import FlecheWarning, RemoteConnectionError
 
 __all__ = ["FlecheWarning", "WarnOnce", "is_out_of_stack"]
@@ -28,18 +28,19 @@ class WarnOnce:
     """What one function has been warned of.
 
     Attributes:
-        outages: the reasons, among those that were told, that may be over one day.
+        had_outages: whether something was wrong that may be over one day.
     """
 
     def __init__(self, function: Callable[..., Any], name: str) -> None:
         self._function = function
         self._name = name
         self._made: set[str] = set()
-        self.outages: set[str] = set()
+        self._outages = Troubles()
+        self.had_outages = False
         self._lock = renewed_after_fork(Lock())
 
     def is_new(self, reason: str) -> bool:
-        """Tell whether nobody has asked this about ``reason``; from now on somebody has."""
+        """Return whether nothing was said for ``reason`` yet; from now on something has been."""
         with self._lock:
             was_made = reason in self._made
             self._made.add(reason)
@@ -50,17 +51,15 @@ class WarnOnce:
         return reason in self._made
 
     def settle(self, *steps: str) -> None:
-        """Take note that ``steps`` have succeeded: the next outage is news."""
-        if self.outages:
-            with self._lock:
-                over = {reason for reason in self.outages if reason.partition(":")[0] in steps}
-                self.outages -= over
-                self._made -= over
+        """Take note that ``steps`` have succeeded: the next outage may be news."""
+        self._outages.succeed(lambda reason: reason.partition(":")[0] in steps)
 
     def warn(self, reason: str, message: str) -> None:
         """Warn, unless there was a warning for the same reason."""
-        if not self.is_new(reason):
-            return
+        if self.is_new(reason):
+            self._say(message)
+
+    def _say(self, message: str) -> None:
         frame = calling_frame()
         code = frame.f_code if frame else getattr(self._function, "__code__", None)
         filename = code.co_filename if code else "<unknown>"
@@ -71,9 +70,9 @@ class WarnOnce:
     def warn_error(self, step: str, error: BaseException, what: str, advice: str) -> None:
         """Warn of ``what`` came of ``error``; the reason is ``step`` and the class of the error."""
         reason = f"{step}:{type(error).__name__}"
-        if isinstance(error, OSError | RemoteConnectionError):
-            self.outages.add(reason)
-        self.warn(
-            reason,
-            f"{self._name}(): {what}: {type(error).__name__}: {error}. {advice}",
-        )
+        away = isinstance(error, RemoteConnectionError)
+        may_be_over = away or isinstance(error, OSError)
+        self.had_outages |= may_be_over
+        is_new = self._outages.is_new(reason, of_connection=away) if may_be_over else None
+        if self.is_new(reason) if is_new is None else is_new:
+            self._say(f"{self._name}(): {what}: {type(error).__name__}: {sentence(error)} {advice}")

@@ -40,10 +40,20 @@ class Runtime(MetaData):
             "finished": _iso(self._started + seconds),
             "seconds": seconds,
             "cpu_seconds": cpu_seconds,
-            "host": legible_text(host_name()),
-            "user": legible_text(user_name()),
+            "host": _host(),
+            "user": _user(),
             "pid": os.getpid(),
         }
+
+
+@functools.cache
+def _host() -> str:
+    return legible_text(host_name())
+
+
+@functools.cache
+def _user() -> str:
+    return legible_text(user_name())
 
 
 def _iso(seconds: float) -> str:

@@ -162,8 +162,10 @@ class Head(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     @property
     def references(self) -> tuple[Digest, ...]:
         """The buffers that are kept elsewhere, each once."""
-        found = (entry.checksum for entry in self.buffers if not entry.inline)
-        return tuple(Digest(each.hex()) for each in dict.fromkeys(found))
+        if not self.buffers:
+            return ()
+        found = [entry.checksum.hex() for entry in self.buffers if not entry.inline]
+        return tuple(map(Digest, dict.fromkeys(found))) if found else ()
 
 
 _encode_head = msgspec.msgpack.Encoder().encode
@@ -192,6 +194,7 @@ class Parcel:
     __slots__ = (
         "_offsets",
         "_preamble",
+        "_references",
         "checked",
         "head",
         "nbytes",
@@ -212,6 +215,7 @@ class Parcel:
         """
         self.source = source
         self.checked = False
+        self._references: tuple[Digest, ...] | None = None
         (
             self.head,
             self.sections,
@@ -245,7 +249,10 @@ class Parcel:
     @property
     def references(self) -> tuple[Digest, ...]:
         """The buffers that this value needs and that are kept elsewhere, each once."""
-        return self.head.references
+        found = self._references
+        if found is None:
+            found = self._references = self.head.references
+        return found
 
     @property
     def variant(self) -> str:

@@ -6,6 +6,7 @@ import contextlib
 import errno
 import mmap as _mmap
 import os
+import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from io import FileIO
 from typing import Protocol, TypeAlias
@@ -42,18 +43,23 @@ _HOT = 1 << 18
 LARGE = 4 << 20
 """Bytes from which on large pages are asked for."""
 
+MIDDLING = 1 << 16
+"""Bytes from which on it takes longer to set memory to zero than to ask for it elsewhere."""
+
 
 def allocate(size: int) -> memoryview:
-    """Return ``size`` writable zero bytes that nothing else holds.
+    """Return ``size`` writable bytes that nothing else holds; what they are at first is undefined.
 
-    Touching fresh memory page by page costs more than the copy into it, so that large blocks come
-    in large pages (Linux's transparent huge pages), if there are any.
+    Where numpy is there anyway, it gives memory that is not set to zero first. Touching fresh
+    memory page by page costs more than the copy into it, so that large blocks come in large pages
+    (Linux's transparent huge pages), if there are any.
 
     Raises:
         MemoryError: there is not so much.
     """
     if size < LARGE or not hasattr(_mmap, "MADV_HUGEPAGE"):
-        return memoryview(bytearray(size))
+        empty = getattr(sys.modules.get("numpy"), "empty", None) if size >= MIDDLING else None
+        return memoryview(bytearray(size)) if empty is None else memoryview(empty(size, "u1"))
     try:
         pages = _mmap.mmap(-1, size, flags=_mmap.MAP_PRIVATE | _mmap.MAP_ANONYMOUS)
     except (OSError, OverflowError):

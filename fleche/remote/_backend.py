@@ -160,9 +160,12 @@ class RemoteBackend(CacheBackend):
             return _as_damage(found.failure)
         if found.entry is None or found.entry.key != found.at:
             raise ProtocolError("the server sent no entry, or that of another call")
+        wire = found.entry
+        if found.record is not None:
+            wire = m.WireEntry(wire.key, pending.receive_bytes(found.record), wire.parcels)
         entry: CallEntry | ParcelError
         try:
-            key, entry = from_wire(found.entry)
+            key, entry = from_wire(wire)
             if entry.record.key != key:
                 entry = CorruptParcel(f"{self._name('call', key)}: the record of another call came")
         except ParcelError as error:
@@ -214,10 +217,13 @@ class RemoteBackend(CacheBackend):
 
         Requests that are under way at once are stored in any order. So the last of the parcels goes
         with the first of the entries, when all others have arrived, and the pins with the last.
+        An entry that is too long to be sent is refused alone, when the others are stored.
         """
         self.check_writable("save")
         connection = self.connected()
-        *groups, final = entry_groups(entries)
+        (*groups, final), too_long = entry_groups(entries)
+        if too_long and not groups and not final:
+            raise Rejected(f"{self.channel.name}: {too_long}")
         ends = [str(key) for key in unpin]
         first, done = (groups[0], []) if groups else (final, ends)
         last: list[Outgoing] = []
@@ -240,6 +246,8 @@ class RemoteBackend(CacheBackend):
         if groups:
             connection.pipeline(Outgoing(m.Save(group)) for group in groups[1:])
             connection.ask(m.Save(final, unpin=ends), m.Done)
+        if too_long:
+            raise Rejected(f"{self.channel.name}: {too_long}")
 
     @override
     def lacking(self, addresses: Iterable[Address], *, keep: bool = False) -> list[Address]:
@@ -295,7 +303,20 @@ class RemoteBackend(CacheBackend):
                     kind = type(listed).__name__
                     raise ProtocolError(f"a query was answered with {kind}, or with nothing")
                 for wire in listed.calls:
-                    yield from_wire(wire) if wire.record else (Digest(wire.key), None)
+                    if wire.record:
+                        yield from_wire(wire)
+                    elif keys_only:
+                        yield Digest(wire.key), None
+                    else:
+                        yield from self._long_entry(Digest(wire.key))
+
+    def _long_entry(self, key: Digest) -> Iterator[tuple[Digest, CallEntry]]:
+        """Yield the entry of a call in a listing, whose record was too long for that."""
+        for _, entry in self.load([key], inline=0):
+            if isinstance(entry, ParcelError):
+                log.warning("left out of a listing: %s", entry)
+            else:
+                yield key, entry
 
     @override
     def maintain(self, task: Task, progress: Progress | None = None) -> Report:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from math import inf
 from typing import Any
 
+from fleche._util import reconnected
 from fleche.caches import BaseCache, OnError
 from fleche.remote._backend import RemoteBackend
 from fleche.remote._compression import WireCodec
@@ -86,6 +87,7 @@ class RemoteCache(BaseCache):
         never done by itself.
         """
         self.backend.lazy.reset()
+        reconnected()
 
     def forget(self) -> None:
         """In a forked child: leave the connection to the parent."""

@@ -55,6 +55,9 @@ AHEAD_BYTES = 1 << 24
 _WORTH_A_LOOK = 1 << 20
 """Of a parcel of so many bytes the first are looked at, before there is memory for all."""
 
+_LONGEST = 1 << 28
+"""Bytes that are taken into memory as one piece."""
+
 BUSY_PAUSE = 0.02
 """Seconds before a request that the server had no room for is sent again for the first time."""
 
@@ -193,6 +196,19 @@ class PendingRequest:
             for _ in filled:  # the rest of it
                 pass
             raise
+
+    def receive_bytes(self, size: int) -> bytes:
+        """Return so many bytes of data, which come next.
+
+        Raises:
+            RemoteConnectionError: they are too many, fewer come, or the connection is dead.
+        """
+        if size > _LONGEST:
+            self._stream.break_off(f"it announced a record of {size} bytes")
+        found = b"".join(self._data(size, b""))
+        if len(found) != size:
+            self._stream.break_off(f"it sent {len(found)} of {size} bytes announced")
+        return found
 
     def _first_data(self) -> Buffer:
         frame = self._stream.receive()

@@ -11,6 +11,7 @@ from fleche.digest import Address, Digest
 from fleche.parcel import Buffer, Parcel
 from fleche.remote import _messages as m
 from fleche.remote._connection import Outgoing
+from fleche.remote._protocol import MESSAGE_LIMIT
 
 __all__ = [
     "BATCH",
@@ -28,6 +29,9 @@ BATCH = 4096
 SMALL = 1 << 16
 GROUP = 1 << 19
 GROUPED = 1000
+
+_AROUND = 1 << 10
+"""Bytes of a request beside its only entry, at most."""
 
 
 def batches(digests: Iterable[str]) -> Iterator[list[str]]:
@@ -109,10 +113,27 @@ def _alone(data: bytes) -> list[Buffer]:
     return [data]
 
 
-def entry_groups(entries: Mapping[Digest, CallEntry]) -> list[list[m.WireEntry]]:
-    """Return ``entries`` as they travel, in groups that each fit a frame; at least one."""
-    wire = (to_wire(key, entry) for key, entry in entries.items())
-    return list(_grouped(wire)) or [[]]
+def entry_groups(
+    entries: Mapping[Digest, CallEntry],
+) -> tuple[list[list[m.WireEntry]], str]:
+    """Return ``entries`` as they travel, and why some of them do not.
+
+    Returns:
+        Groups that each fit a frame or are one entry; at least one. And what is to be said of those
+        entries that are too long to be sent, or nothing.
+    """
+    wire = [to_wire(key, entry) for key, entry in entries.items()]
+    long = {each.key for each in wire if entry_size(each) > MESSAGE_LIMIT - _AROUND}
+    why = ""
+    if long:
+        names = ", ".join(f"{entries[Digest(key)].record.name} ({key[:12]})" for key in long)
+        most = max(entry_size(each) for each in wire)
+        why = (
+            f"not stored: {names}: a record of {most} bytes is too long for a remote cache, "
+            f"{MESSAGE_LIMIT} is the most: arguments and results may be as large as they like, "
+            "metadata may not"
+        )
+    return list(_grouped(each for each in wire if each.key not in long)) or [[]], why
 
 
 def entry_size(entry: m.WireEntry) -> int:

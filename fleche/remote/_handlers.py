@@ -14,16 +14,18 @@ from dataclasses import fields
 from threading import Lock
 from typing import Any
 
-from fleche.caches import INLINE, BaseCache, CacheBackend, Report
+from fleche._util import batched
+from fleche.caches import INLINE, MOST_EXPANDED, BaseCache, CacheBackend, Report
 from fleche.call import CallEntry, ValueRef
 from fleche.digest import Address, Digest
-from fleche.errors import ProtocolError, Rejected, RemoteConnectionError
+from fleche.errors import ParcelError, ProtocolError, Rejected, RemoteConnectionError
 from fleche.parcel import Buffer, IncomingParcel, Parcel, StreamSource, verify
 from fleche.remote import _messages as m
 from fleche.remote._entries import entry_size, from_wire, to_wire
 from fleche.remote._errors import Busy, to_failure
 from fleche.remote._frames import CHUNK
 from fleche.remote._handshake import server_info
+from fleche.remote._room import AnswerRoom
 from fleche.remote._streams import Stream, StreamCancelled
 
 __all__ = ["Handlers"]
@@ -45,6 +47,15 @@ REPORTED = 4096
 RECORD_ITEMS = 1 << 18
 """Values in all records of one request; more than that of an ordinary request, one at a time."""
 
+LONG_REQUEST = 1 << 16
+"""A request of more bytes holds many things, or large ones."""
+
+LONG_RECORD = 1 << 20
+"""A record of more bytes does not travel in a message."""
+
+EXPANDED = 1 << 14
+"""Complete digests in an answer about prefixes; of many prefixes, some of each."""
+
 SMALL_HEAD = 1 << 16
 HEAD_LIMIT = 1 << 22
 """Bytes of the head of a parcel; there is an entry of some 40 in it for each 64 KiB or more."""
@@ -59,16 +70,19 @@ class Handlers:
         self._cache_name = cache_name
         self._heavy = Lock()
         self._large_head = Lock()
-        self._handlers: dict[type, Callable[[Any, Stream], None]] = {
+        self._room = AnswerRoom(local=self._backend.local)
+        self._in_one: dict[type, Callable[[Any], m.Answer]] = {
             m.Info: self._info,
-            m.Load: self._load,
-            m.LoadValues: self._load_values,
-            m.Save: self._save,
             m.Lacking: self._lacking,
             m.Contains: self._contains,
             m.Evict: self._evict,
             m.Expand: self._expand,
             m.Shrink: self._shrink,
+        }
+        self._in_parts: dict[type, Callable[[Any, Stream], None]] = {
+            m.Load: self._load,
+            m.LoadValues: self._load_values,
+            m.Save: self._save,
             m.Query: self._query,
             m.Maintain: self._maintain,
         }
@@ -76,12 +90,29 @@ class Handlers:
     def handle(self, stream: Stream) -> None:
         """Answer one request, whatever happens."""
         try:
-            request = m.decode_request(stream.receive_message() or b"")
-            self._handlers[type(request)](request, stream)
+            self._answer(stream.receive_message() or b"", stream)
         except StreamCancelled:
             self._end(stream)
         except BaseException as error:  # noqa: BLE001 (the client is told, and we go on)
             self._fail(stream, error)
+
+    def _answer(self, data: Buffer, stream: Stream) -> None:
+        is_long = len(data) > LONG_REQUEST
+        with self._room.making(stream.check) if is_long else nullcontext():
+            request = m.decode_request(data)
+        in_parts = self._in_parts.get(type(request))
+        if in_parts is not None:
+            in_parts(request, stream)
+            return
+        may_be_long = is_long or isinstance(request, m.Expand)
+        with self._room.making(stream.check) if may_be_long else nullcontext():
+            answer = m.encode(self._in_one[type(request)](request))
+        del request, data  # while it waits to be read, nothing else is kept
+        self._send(stream, answer, end=True)
+
+    def _send(self, stream: Stream, answer: bytes, *, end: bool = False) -> None:
+        with self._room.holding(len(answer)) as going_on:
+            stream.send_message(answer, end=end, going_on=going_on)
 
     def _fail(self, stream: Stream, error: BaseException) -> None:
         if isinstance(error, ProtocolError):
@@ -103,45 +134,70 @@ class Handlers:
 
     # -- requests ----------------------------------------------------------------------------------
 
-    def _info(self, _: m.Info, stream: Stream) -> None:
-        info = server_info(self._cache, self._cache_name)
-        _answer(stream, m.InfoAnswer(m.legible(info)))
+    def _info(self, _: m.Info) -> m.Answer:
+        return m.InfoAnswer(m.legible(server_info(self._cache, self._cache_name)))
 
     def _load(self, request: m.Load, stream: Stream) -> None:
         keys = [Digest(key) for key in request.keys]
-        for key, entry in self._backend.load(keys, inline=min(request.inline, INLINE)):
-            if isinstance(entry, CallEntry):
-                self._send_entry(stream, key, entry, request.inline)
-            else:
-                _answer(stream, m.Found(key, failure=to_failure(entry)), end=False)
+        entries = iter(self._backend.load(keys, inline=min(request.inline, INLINE)))
+        while True:
+            with self._room.making(stream.check):
+                for key, entry in entries:
+                    found = self._found(key, entry, request.inline)
+                    break
+                else:
+                    break
+                del entry
+            self._send_found(stream, found)
+            del found
         stream.end()
 
-    def _send_entry(self, stream: Stream, key: Digest, entry: CallEntry, limit: int) -> None:
-        """Send an entry and, if it has at most ``limit`` bytes, the result that is kept apart.
+    def _found(
+        self, key: Digest, entry: CallEntry | ParcelError, limit: int
+    ) -> tuple[bytes, bytes, Parcel | None]:
+        """Return the message for an entry, and what follows it.
 
-        A result that is gone or damaged does not follow: a client that asks for it alone is told.
+        That is the record, if it is long, and the result that is kept apart, if it has at most
+        ``limit`` bytes. A result that is gone or damaged does not follow: a client that asks for it
+        alone is told.
         """
+        if isinstance(entry, ParcelError):
+            return m.encode(m.Found(key, failure=to_failure(entry))), b"", None
         wire = to_wire(key, entry)
-        result = _apart(entry)
-        parcel = None
+        parcel = self._result_apart(entry, limit)
+        size = None if parcel is None else parcel.nbytes
+        if len(wire.record) <= LONG_RECORD:
+            return m.encode(m.Found(key, wire, size)), b"", parcel
+        begun = m.WireEntry(wire.key, b"", wire.parcels)
+        return m.encode(m.Found(key, begun, size, record=len(wire.record))), wire.record, parcel
+
+    def _result_apart(self, entry: CallEntry, limit: int) -> Parcel | None:
+        result, parcel = _apart(entry), None
         if result is not None and result.size <= limit:
             for _, found in self._backend.load_values([result.address]):
                 parcel = found if isinstance(found, Parcel) else None
-        if parcel is None:
-            _answer(stream, m.Found(key, wire), end=False)
-        elif parcel.nbytes > limit:
+        if parcel is not None and parcel.nbytes > limit:
             parcel.close()
-            _answer(stream, m.Found(key, wire), end=False)
-        else:
-            _send_parcel(stream, m.Found(key, wire, parcel.nbytes), parcel)
+            return None
+        return parcel
+
+    def _send_found(self, stream: Stream, found: tuple[bytes, bytes, Parcel | None]) -> None:
+        message, record, parcel = found
+        with nullcontext() if parcel is None else closing(parcel):
+            with self._room.holding(len(message) + len(record)) as going_on:
+                stream.send_message(message, going_on=going_on)
+                stream.send_data(record, going_on=going_on)
+            for chunk in () if parcel is None else parcel.chunks(CHUNK):
+                stream.send_data(chunk)
 
     def _load_values(self, request: m.LoadValues, stream: Stream) -> None:
         addresses = [_address(each) for each in request.addresses]
         for at, parcel in self._backend.load_values(addresses):
             if isinstance(parcel, Parcel):
-                _send_parcel(stream, m.Found(at, size=parcel.nbytes), parcel)
+                found = m.encode(m.Found(at, size=parcel.nbytes))
+                self._send_found(stream, (found, b"", parcel))
             else:
-                _answer(stream, m.Found(at, failure=to_failure(parcel)), end=False)
+                self._send(stream, m.encode(m.Found(at, failure=to_failure(parcel))))
         stream.end()
 
     def _save(self, request: m.Save, stream: Stream) -> None:
@@ -160,7 +216,7 @@ class Handlers:
                 arriving,
                 unpin=[Digest(key) for key in request.unpin],
             )
-        _answer(stream, m.Done())
+        self._send(stream, m.encode(m.Done()), end=True)
 
     def _arriving(
         self, request: m.Save, stream: Stream
@@ -173,38 +229,48 @@ class Handlers:
                 pieces.complete = True
                 yield _address(address), incoming
 
-    def _lacking(self, request: m.Lacking, stream: Stream) -> None:
+    def _lacking(self, request: m.Lacking) -> m.Answer:
         wanted = [_address(each) for each in request.addresses]
         found = self._backend.lacking(wanted, keep=request.keep)
-        _answer(stream, m.Digests([str(address) for address in found]))
+        return m.Digests([str(address) for address in found])
 
-    def _contains(self, request: m.Contains, stream: Stream) -> None:
-        _answer(stream, m.Flags(self._backend.contains([_name(key) for key in request.keys])))
+    def _contains(self, request: m.Contains) -> m.Answer:
+        return m.Flags(self._backend.contains([_name(key) for key in request.keys]))
 
-    def _evict(self, request: m.Evict, stream: Stream) -> None:
-        _answer(stream, m.Flags(self._backend.evict([_name(key) for key in request.keys])))
+    def _evict(self, request: m.Evict) -> m.Answer:
+        return m.Flags(self._backend.evict([_name(key) for key in request.keys]))
 
-    def _expand(self, request: m.Expand, stream: Stream) -> None:
-        found = self._backend.expand(request.prefixes)
-        _answer(stream, m.Expanded([[str(each) for each in full] for full in found]))
+    def _expand(self, request: m.Expand) -> m.Answer:
+        most = max(EXPANDED // max(len(request.prefixes), 1), 2)  # two say that it is not one
+        found: dict[str, list[str]] = {}
+        for some in batched(dict.fromkeys(request.prefixes), EXPANDED // MOST_EXPANDED):
+            for prefix, digests in zip(some, self._backend.expand(some), strict=True):
+                found[prefix] = [str(each) for each in digests[:most]]
+        return m.Expanded([found[prefix] for prefix in request.prefixes])
 
-    def _shrink(self, request: m.Shrink, stream: Stream) -> None:
+    def _shrink(self, request: m.Shrink) -> m.Answer:
         found = self._backend.shrink([Digest(key) for key in request.keys])
-        _answer(stream, m.Digests(["" if each is None else str(each) for each in found]))
+        return m.Digests(["" if each is None else str(each) for each in found])
 
     def _query(self, request: m.Query, stream: Stream) -> None:
         found = self._backend.query(request.template, keys_only=request.keys_only)
-        wire = (
-            m.WireEntry(str(key), b"") if entry is None else to_wire(key, entry)
-            for key, entry in found
-        )
-        for batch in _batched(wire):
-            stream.send_message(m.encode(m.Listed(batch)), ahead=LISTED_AHEAD)
+        batches = _batched(_listed(key, entry) for key, entry in found)
+        while True:
+            with self._room.making(stream.check):
+                batch = next(batches, None)
+                if batch is None:
+                    break
+                listed = m.encode(m.Listed(batch))
+                del batch
+            with self._room.holding(len(listed)) as going_on:
+                stream.send_message(listed, ahead=LISTED_AHEAD, going_on=going_on)
         stream.end()
 
     def _maintain(self, request: m.Maintain, stream: Stream) -> None:
-        reporter = _ProgressReporter(lambda answer: _answer(stream, answer, end=False))
-        _report(stream, self._backend.maintain(request.task, reporter))
+        reporter = _ProgressReporter(lambda answer: self._send(stream, m.encode(answer)))
+        for part in _parts(self._backend.maintain(request.task, reporter)):
+            self._send(stream, m.encode(part))
+        stream.end()
 
 
 def _sound_entry(wire: m.WireEntry) -> tuple[Digest, CallEntry]:
@@ -238,39 +304,27 @@ def _apart(entry: CallEntry) -> ValueRef | None:
     return result
 
 
-def _report(stream: Stream, report: Report) -> None:
-    for part in _parts(report):
-        _answer(stream, part, end=False)
-    stream.end()
+def _listed(key: str, entry: CallEntry | None) -> m.WireEntry:
+    """Return an entry as it stands in a listing: a long record is left to be asked for alone."""
+    wire = m.WireEntry(str(key), b"") if entry is None else to_wire(Digest(key), entry)
+    return wire if len(wire.record) <= LONG_RECORD else m.WireEntry(wire.key, b"")
 
 
 def _batched(calls: Iterator[m.WireEntry]) -> Iterator[list[m.WireEntry]]:
-    """Yield calls in batches: small first, so that the first are there soon, never too large."""
+    """Yield calls in batches: small first, so that the first are there soon, never too large.
+
+    None is kept for the next batch: it could be a large one, and wait for long.
+    """
     batch: list[m.WireEntry] = []
     size, most = 0, 8
     for call in calls:
-        more = entry_size(call)
-        if batch and (len(batch) >= most or size + more > LISTED_BYTES):
+        batch.append(call)
+        size += entry_size(call)
+        if len(batch) >= most or size >= LISTED_BYTES:
             yield batch
             batch, size, most = [], 0, min(LISTED, most * 2)
-        batch.append(call)
-        size += more
     if batch:
         yield batch
-
-
-def _answer(stream: Stream, message: m.Answer, *, end: bool = True) -> None:
-    stream.send_message(m.encode(message), end=end)
-
-
-def _send_parcel(stream: Stream, found: m.Found, parcel: Parcel) -> None:
-    """Send what was found and the parcel's bytes, one chunk in memory at a time."""
-    try:
-        _answer(stream, found, end=False)
-        for chunk in parcel.chunks(CHUNK):
-            stream.send_data(chunk)
-    finally:
-        parcel.close()
 
 
 class _Head:

@@ -188,13 +188,16 @@ class Found(Message, frozen=True, tag="found"):
     """What was found of the key or address ``at``.
 
     ``size`` announces a parcel whose bytes follow: the value that was asked for, or the result of
-    the call in ``entry``. ``failure`` is in place of what is damaged or not trusted.
+    the call in ``entry``. ``record`` announces, before that, the bytes of a record that is too
+    long for a message, and left empty in it. ``failure`` is in place of what is damaged or not
+    trusted.
     """
 
     at: Place
     entry: WireEntry | None = None
     size: Size | None = None
     failure: Failure | None = None
+    record: Size | None = None
 
 
 class Digests(Message, frozen=True, tag="digests"):
@@ -216,7 +219,10 @@ class Flags(Message, frozen=True, tag="flags"):
 
 
 class Listed(Message, frozen=True, tag="listed"):
-    """Some of the calls that match; records are empty if only keys were asked."""
+    """Some of the calls that match.
+
+    Records are empty if only keys were asked, and one that is too long is asked for alone.
+    """
 
     calls: list[WireEntry]
 

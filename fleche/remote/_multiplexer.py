@@ -320,6 +320,13 @@ class Multiplexer:
             stream.using = stream.frames.popleft()
             return stream.using
 
+    def check(self, stream: Stream) -> None:
+        """Raise if nothing more can be sent in a stream."""
+        with self.lock:
+            self._check_usable()
+            if stream.cancelled:
+                raise StreamCancelled
+
     def cancel(self, stream: Stream) -> None:
         """Give a stream up."""
         with self.lock:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from threading import Lock, RLock
 from typing import NamedTuple, NoReturn, Protocol
@@ -135,6 +135,10 @@ class Transport(Protocol):
         """Return the next frame, when it is there."""
         ...
 
+    def check(self, stream: Stream) -> None:
+        """Raise if nothing more can be sent in a stream."""
+        ...
+
     def cancel(self, stream: Stream) -> None:
         """Give a stream up."""
         ...
@@ -204,13 +208,21 @@ class Stream:
 
     # -- sending -----------------------------------------------------------------------------------
 
-    def send_message(self, data: bytes, *, end: bool = False, ahead: int = WINDOW) -> None:
+    def send_message(
+        self,
+        data: bytes,
+        *,
+        end: bool = False,
+        ahead: int = WINDOW,
+        going_on: Callable[[], None] = lambda: None,
+    ) -> None:
         """Send a message, in several frames where it is long.
 
         Args:
             data: the message.
             end: it is the last thing that is sent in this stream.
             ahead: how much may be under way before the other side has used it.
+            going_on: called after each frame.
 
         Raises:
             Rejected: it is too long; nothing of it has been sent.
@@ -219,12 +231,14 @@ class Stream:
         """
         for piece, flags in message_pieces(data, end=end):
             self._transport.send(self, Kind.MESSAGE, piece, flags, ahead)
+            going_on()
 
-    def send_data(self, chunk: Buffer) -> None:
+    def send_data(self, chunk: Buffer, *, going_on: Callable[[], None] = lambda: None) -> None:
         """Send bytes of a parcel; raises as :meth:`send_message`."""
         view = memoryview(chunk)
         for start in range(0, len(view), CHUNK):
             self._transport.send(self, Kind.DATA, view[start : start + CHUNK], Flag.NONE)
+            going_on()
 
     def end(self) -> None:
         """Send nothing more; raises as :meth:`send_message`."""
@@ -292,6 +306,15 @@ class Stream:
             if frame.payload:
                 return frame.payload
         return None
+
+    def check(self) -> None:
+        """Raise if it is of no use to work for this stream any more.
+
+        Raises:
+            StreamCancelled: the other side does not want the rest.
+            RemoteConnectionError: the connection is dead.
+        """
+        self._transport.check(self)
 
     # -- the end -----------------------------------------------------------------------------------
 

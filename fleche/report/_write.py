@@ -93,7 +93,7 @@ def write_report(
 
 
 def _described(cache: BaseCache) -> str:
-    return repr(cache)[:200]
+    return repr(cache).replace(str(Path.home()), "~")[:200]  # a page is passed on
 
 
 def _page(data: dict[str, Any]) -> str:

@@ -7,7 +7,8 @@ import json
 import os
 import subprocess
 import sys
-from contextlib import redirect_stderr, redirect_stdout
+from collections.abc import Iterator
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from dataclasses import dataclass
 from typing import Any
 
@@ -39,11 +40,25 @@ class Ran:
 
 
 def fleche_command(*words: object) -> Ran:
-    """Run ``fleche WORDS`` in this process."""
+    """Run ``fleche WORDS`` in this process, in lines as long as they get, or as ``WIDTH`` says."""
     out, err = io.StringIO(), io.StringIO()
-    with redirect_stdout(out), redirect_stderr(err):
+    with _unbounded(), redirect_stdout(out), redirect_stderr(err):
         status = main([str(word) for word in words])
     return Ran(status, out.getvalue(), err.getvalue())
+
+
+@contextmanager
+def _unbounded() -> Iterator[None]:
+    """Be in no terminal, so that nothing is cut; WIDTH in place of COLUMNS."""
+    before = os.environ.pop("COLUMNS", None)
+    if "WIDTH" in os.environ:
+        os.environ["COLUMNS"] = os.environ["WIDTH"]
+    try:
+        yield
+    finally:
+        os.environ.pop("COLUMNS", None)
+        if before is not None:
+            os.environ["COLUMNS"] = before
 
 
 def fleche_process(*words: object, **environment: str) -> Ran:
@@ -53,6 +68,6 @@ def fleche_process(*words: object, **environment: str) -> Ran:
         capture_output=True,
         text=True,
         stdin=subprocess.DEVNULL,
-        env={**os.environ, **environment},
+        env={**{k: v for k, v in os.environ.items() if k != "COLUMNS"}, **environment},
     )
     return Ran(done.returncode, done.stdout, done.stderr)

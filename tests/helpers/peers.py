@@ -47,6 +47,7 @@ class Wire:
 
     Attributes:
         over: set when the other side says no more.
+        reads: while it is not set, nothing that comes is read.
         seen: room for whoever must keep frames.
         pid: the process at the other end, if it is one.
     """
@@ -57,7 +58,8 @@ class Wire:
         self._reader, self._writer = reader, writer
         self._decoder = FrameDecoder()
         self._frames: SimpleQueue[Frame | None] = SimpleQueue()
-        self.over = Event()
+        self.over, self.reads = Event(), Event()
+        self.reads.set()
         self.seen: list[Frame] = []
         self._leftover = leftover
         self._thread = Thread(target=self._run, name="wire", daemon=True)
@@ -68,7 +70,7 @@ class Wire:
         with suppress(OSError, ValueError, ProtocolError):
             for frame in self._decoder.feed(self._leftover):
                 self._frames.put(frame)
-            while count := self._reader.readinto(buffer):
+            while self.reads.wait() and (count := self._reader.readinto(buffer)):
                 for frame in self._decoder.feed(buffer[:count]):
                     self._frames.put(frame)
         self.over.set()
@@ -176,6 +178,7 @@ def raw_client(command: Sequence[str], directory: Path, **env: str) -> Iterator[
         finally:
             with suppress(OSError):
                 process.stdin.close()
+            wire.reads.set()
             wire.join()
             process.wait(10)
 

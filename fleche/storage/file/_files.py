@@ -8,6 +8,7 @@ in place: an open one keeps its content.
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 import stat
@@ -217,20 +218,23 @@ class Files:
         The file is set aside before its age counts, so that a writer who touches it at this moment
         either does so in time, and it is put back, or finds it gone and writes it again.
         """
-        found = self.find(key)
-        if found is None or found.modified > limit:
+        if not _KEY.fullmatch(key):
             return False
         path = self.path(key)
+        with explained("remove", path):
+            status = _status(path)
+        if status is None or stat.S_ISDIR(status.st_mode) or status.st_mtime > limit:
+            return False
         aside = self._temporary(path)
         with explained("remove", path):
             try:
                 os.rename(path, aside)
             except FileNotFoundError:
                 return False
-            try:
-                touched = os.stat(aside).st_mtime > limit
-            except FileNotFoundError:  # swept, for its age
+            status = _status(aside)
+            if status is None:  # swept, for its age
                 return True
+            touched = status.st_mtime > limit
             if touched:
                 _put_back(aside, path)
             with suppress(FileNotFoundError):
@@ -327,13 +331,15 @@ def _open(path: str) -> int | None:
     """Open the file at ``path``; ``None`` if there is none.
 
     Raises:
-        CorruptParcel: a link stands there that leads nowhere.
+        CorruptParcel: a link stands there that leads nowhere, or what cannot be opened.
     """
     try:
         return os.open(path, _READ | _NO_LINK)
     except FileNotFoundError:
         return None
-    except OSError:
+    except OSError as error:
+        if error.errno in (errno.ENXIO, errno.EOPNOTSUPP, errno.ENODEV):
+            raise CorruptParcel(f"{path}: {_stranger(os.stat(path))}") from None
         if not os.path.islink(path):
             raise
     try:
@@ -350,11 +356,23 @@ def _size(path: str, descriptor: int) -> int:
     """
     status = os.fstat(descriptor)
     if not stat.S_ISREG(status.st_mode):
-        kind = _KINDS.get(stat.S_IFMT(status.st_mode), "something else")
-        raise CorruptParcel(f"{path}: {kind} stands where a file is needed; remove it")
+        raise CorruptParcel(f"{path}: {_stranger(status)}")
     if not status.st_size:
         raise CorruptParcel(f"{path}: an empty file, as a power failure may leave one")
     return status.st_size
+
+
+def _stranger(status: os.stat_result) -> str:
+    kind = _KINDS.get(stat.S_IFMT(status.st_mode), "something else")
+    return f"{kind} stands where a file is needed; remove it"
+
+
+def _status(path: str) -> os.stat_result | None:
+    """Return what is known of a file, or of a link that leads nowhere; ``None`` if it is gone."""
+    for look in (os.stat, os.lstat):
+        with suppress(FileNotFoundError):
+            return look(path)
+    return None
 
 
 def _dangling(link: str) -> str:

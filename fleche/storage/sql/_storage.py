@@ -6,6 +6,7 @@ import logging
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias
@@ -44,6 +45,9 @@ _FIRST_PAGE = 100  # rows; few, so that the first answer comes early
 _LARGEST_PAGE = 64_000
 _BATCH = 400  # keys in a statement; SQLite takes 999 parameters before version 3.32
 _BATCH_BYTES = 1 << 22
+_PORTION = 1 << 20
+"""Bytes of entries that are read together, if there are several."""
+
 _PROBES = (1000, 30_000)  # rows; reading so many places in an index takes 0.1 ms, and 3 ms
 _FIRST_BATCH = 25
 _LAST_ID = (1 << 63) - 1
@@ -286,11 +290,38 @@ class SqlCalls(CallStorage):
 
     def _get_batches(self, keys: Sequence[str]) -> Iterator[tuple[str, CallEntry | ParcelError]]:
         for batch in batched(keys, _BATCH):
-            found = dict(self._among("SELECT key, entry FROM fleche_calls WHERE key", batch))
-            for key in batch:
-                data = found.get(str(key))
-                if data is not None:
-                    yield key, self._opened(key, data)
+            places = {str(key): place for place, key in enumerate(batch)}
+            order = partial(_place_of_key, places)
+            for key, data in self._entries_among("key", batch, order):
+                if key in places:
+                    yield batch[places[key]], self._opened(key, data)
+
+    def _entries_among(
+        self, column: str, values: Sequence[Any], order: Callable[[Any], int]
+    ) -> Iterator[tuple[str, Any]]:
+        """Yield keys and entries, of which little is in memory at once.
+
+        The caller may take long over each entry, and many may at the same time. So those that are
+        longer than their share are left for statements of their own.
+
+        Args:
+            column: by which they are chosen.
+            values: those of the column, as many as a statement takes.
+            order: the place of a row among the others.
+        """
+        share = _PORTION // len(values)
+        select = f"SELECT id, key, size, CASE WHEN size <= {share} THEN entry END FROM fleche_calls"
+        rows = self._among(f"{select} WHERE {column}", values)
+        rows.sort(key=order, reverse=True)  # they are taken from the end, and let go
+        rest: dict[Any, Any] = {}
+        while rows:
+            if rows[-1][3] is None and rows[-1][0] not in rest:
+                portion = _first_portion(rows)
+                rest = dict(self._among("SELECT id, entry FROM fleche_calls WHERE id", portion))
+            row_id, key, _, data = rows.pop()
+            data = rest.pop(row_id, None) if data is None else data
+            if data is not None and _is_key(key):
+                yield key, data
 
     @override
     def contains_many(self, keys: Iterable[str]) -> set[str]:
@@ -458,10 +489,8 @@ class SqlCalls(CallStorage):
         """Yield the entries of calls in batches that grow, so that the first answer comes early."""
         size = _FIRST_BATCH
         while batch := list(islice(ids, size)):
-            rows = self._among("SELECT id, key, entry FROM fleche_calls WHERE id", batch)
-            for _, key, data in sorted(rows, key=lambda row: row[0], reverse=True):
-                if _is_key(key):
-                    yield key, self._opened(key, data)
+            for key, data in self._entries_among("id", batch, lambda row: -row[0]):
+                yield key, self._opened(key, data)
             size = min(4 * size, _BATCH)
 
     def _first_of(self, plan: Plan) -> int | None:
@@ -593,6 +622,23 @@ def _among(statement: str, values: Iterable[Any]) -> tuple[str, dict[str, Any]]:
     }
     places = ", ".join(f":{name}" for name in names)
     return f"{statement} IN ({places})", names
+
+
+def _place_of_key(places: Mapping[str, int], row: Any) -> int:
+    return places.get(row[1], 0)
+
+
+def _first_portion(rows: Sequence[Any]) -> list[int]:
+    """Return the ids of the last rows that lack their entries, as many as are read together."""
+    portion: list[int] = []
+    room = _PORTION
+    for row_id, _, size, data in reversed(rows):
+        if data is None:
+            room -= size if isinstance(size, int) else _PORTION
+            if portion and room < 0:
+                break
+            portion.append(row_id)
+    return portion
 
 
 def _make_function(connection: Connection, function: _Function) -> int | None:

@@ -1,0 +1,93 @@
+"""``fleche report`` and ``fleche browse``: what there is, as a page and in a terminal."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import click
+
+from fleche.cli._options import Session, common, everywhere
+from fleche.cli._selection import Selection, selecting
+
+__all__ = ["browse", "report"]
+
+
+@click.command()
+@selecting
+@click.option(
+    "-o",
+    "--output",
+    type=click.Path(path_type=Path, dir_okay=False),
+    default=Path("study.html"),
+    show_default=True,
+    help="The file; one that is there is replaced.",
+)
+@click.option("--title", help="Of the page; by default the name of the file.")
+@click.option(
+    "--open",
+    "previews",
+    type=click.Choice(["plain", "all", "none"]),
+    default="plain",
+    show_default=True,
+    help="Which results are opened to be shown. 'all' draws figures too; opening a value may then "
+    "run code that is stored with it, so say it of your own results only.",
+)
+@everywhere
+@common
+def report(
+    session: Session, selection: Selection, output: Path, title: str | None, previews: str
+) -> int:
+    """Write a page about a study: time saved, results, lineage, methods.
+
+    One HTML file, which needs no network: what was computed and found on each machine, sizes, what
+    called what, results plotted against the arguments that were varied, a table, and a methods
+    paragraph for the paper.
+
+    --json prints one document: file, calls, shown, previews, bytes.
+    """
+    from fleche.cli import _format as form
+    from fleche.report import write_report
+
+    cache = session.near
+    query = None if selection.is_everything else selection.calls(cache)
+    written = write_report(cache, output, query, title=title, previews=previews)  # type: ignore[arg-type]
+    screen = session.screen
+    if session.json:
+        screen.document(
+            {
+                "file": str(written.path),
+                "calls": written.calls,
+                "shown": written.shown,
+                "previews": written.previews,
+                "bytes": written.bytes,
+            }
+        )
+        return 0 if written.calls else 1
+    screen.say(f"{written.path}: {form.count(written.calls, 'call')}, {form.size(written.bytes)}")
+    if written.shown < written.calls:
+        screen.say(f"its table holds the {written.shown:,} newest", "dim")
+    if session.leaves_out:
+        screen.say("other machines are left out; --everywhere asks them, too", "dim")
+    return 0 if written.calls else 1
+
+
+@click.command()
+@common
+def browse(session: Session) -> int:
+    """Look through functions and calls in the terminal.
+
+    Search, lineage, values; delete and push calls. '?' lists the keys.
+    """
+    if session.json:
+        raise click.UsageError("browse is for people; 'fleche log --json' is for programs")
+    if not (sys.stdin.isatty() and sys.stdout.isatty()):
+        raise click.UsageError("browse needs a terminal; 'fleche log' prints calls")
+    from fleche.browse import browse as run_browser
+    from fleche.errors import MissingExtra
+
+    try:
+        run_browser(session.cache)
+    except MissingExtra as error:
+        raise click.ClickException(str(error)) from None
+    return 0

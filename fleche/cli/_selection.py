@@ -1,0 +1,234 @@
+"""Which calls a command is about."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from functools import wraps
+from itertools import islice
+from typing import Any, TypeVar
+
+import click
+
+from fleche._amounts import as_moment
+from fleche.caches import BaseCache
+from fleche.call import (
+    CallRecord,
+    Condition,
+    LazyCall,
+    QueryCall,
+    like,
+    parse_where,
+    where,
+)
+from fleche.cli._options import Session, typed
+from fleche.errors import AmbiguousDigestError
+
+__all__ = ["NothingFound", "Selection", "find_call", "key_argument", "selecting"]
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+SHORTEST = 4
+KEY = re.compile(r"[0-9a-f]{8,64}")
+
+
+@dataclass(frozen=True)
+class Selection:
+    """Which calls a command is about.
+
+    Attributes:
+        keys: of single calls, perhaps short.
+        names: names of functions, perhaps patterns; any of them.
+        template: what storages look for themselves.
+        matches: decides the rest.
+    """
+
+    keys: tuple[str, ...]
+    names: tuple[str, ...]
+    template: QueryCall
+    matches: Callable[[CallRecord], bool]
+
+    @property
+    def is_everything(self) -> bool:
+        """Whether nothing was said to choose by."""
+        return not self.keys and not self.names and self.template == QueryCall()
+
+    def calls(self, cache: BaseCache) -> Iterator[LazyCall]:
+        """Yield the calls of ``cache`` that are selected, as they are found."""
+        if self.keys:
+            yield from self._by_key(cache)
+            if not self.names:
+                return
+        template = self.template
+        if len(self.names) == 1 and template.name is None:
+            template = template.merged(QueryCall(name=self.names[0]))
+        for call in cache.query(template):
+            if self._is_named(call.record) and self.matches(call.record):
+                yield call
+
+    def _by_key(self, cache: BaseCache) -> Iterator[LazyCall]:
+        for key in self.keys:
+            call = find_call(cache, key)
+            if self.template.matches(call.record) and self.matches(call.record):
+                yield call
+
+    def _is_named(self, record: CallRecord) -> bool:
+        return not self.names or any(fnmatchcase(record.name, name) for name in self.names)
+
+
+def key_of(text: str) -> str | None:
+    """Return ``text`` if it looks like a key, or the beginning of one."""
+    return text if KEY.fullmatch(text) else None
+
+
+def find_call(cache: BaseCache, key: str) -> LazyCall:
+    """Return the call of ``key``.
+
+    Raises:
+        click.ClickException: there is none, or there are several.
+    """
+    if len(key) < SHORTEST:
+        raise click.UsageError(f"{key!r} is too short: {SHORTEST} characters of a key, or more")
+    try:
+        return cache.load(key)
+    except KeyError:
+        raise NothingFound(f"{cache!r}: no call has the key {key}") from None
+    except AmbiguousDigestError as error:
+        raise click.UsageError(str(error)) from None
+
+
+class NothingFound(click.exceptions.Exit):
+    """Ends a command that has found nothing."""
+
+    def __init__(self, message: str) -> None:
+        click.echo(f"fleche: {message}", err=True)
+        super().__init__(1)
+
+
+COMPLETED = 5000
+"""So many calls are looked at for the names of functions, since a person waits for the answer."""
+
+
+def complete_calls(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[str]:
+    """Return the names of functions and the keys that begin so; nothing where that fails."""
+    del param
+    session = Session(ctx.params.get("cache_text"))
+    try:
+        cache = session.near
+        names = {call.name for call in islice(cache.query(), COMPLETED)}
+        found = sorted(name for name in names if name.startswith(incomplete))
+        if re.fullmatch(f"[0-9a-f]{{{SHORTEST},}}", incomplete):
+            (keys,) = cache.backend.expand([incomplete])
+            found += [key[:12] for key in keys]
+        return found
+    except Exception:  # noqa: BLE001 (a shell has no place for errors)
+        return []
+    finally:
+        session.close()
+
+
+def key_argument(name: str) -> Callable[[F], F]:
+    """Return what gives a command an argument that is the key of a call."""
+    return click.argument(name, shell_complete=complete_calls)
+
+
+def selecting(command: F) -> F:
+    """Give ``command`` the arguments that choose calls, as ``selection``."""
+
+    @click.argument("what", nargs=-1, metavar="[NAME|KEY]...", shell_complete=complete_calls)
+    @click.option(
+        "--name",
+        "names",
+        multiple=True,
+        help="Of the function; * and ? are wildcards.",
+        shell_complete=complete_calls,
+    )
+    @click.option("--since", metavar="AGE|DATE", help="Began since then: 2d, 36h, 2026-11-28.")
+    @click.option("--before", metavar="AGE|DATE", help="Began before then.")
+    @click.option("--user", help="Ran for this user; * and ? are wildcards.")
+    @click.option("--host", help="Ran on this machine; * and ? are wildcards.")
+    @click.option("--tag", "tags", multiple=True, metavar="NAME=VALUE", help="Has this tag.")
+    @click.option(
+        "--where",
+        "condition",
+        metavar="CONDITION",
+        help="Meets it: 'v >= 0.5 and tag.study == \"eos\"'. Plain names are arguments.",
+    )
+    @wraps(command)
+    def with_selection(
+        *,
+        what: tuple[str, ...],
+        names: tuple[str, ...],
+        since: str | None,
+        before: str | None,
+        user: str | None,
+        host: str | None,
+        tags: tuple[str, ...],
+        condition: str | None,
+        **rest: Any,
+    ) -> Any:
+        with typed():
+            found = _select(what, names, _runtime(since, before, user, host), tags, condition)
+        return command(selection=found, **rest)
+
+    return with_selection  # type: ignore[return-value]
+
+
+def _select(
+    what: Iterable[str],
+    names: tuple[str, ...],
+    runtime: dict[str, Condition],
+    tags: Iterable[str],
+    condition: str | None,
+) -> Selection:
+    keys = tuple(text for text in what if key_of(text))
+    named = (*names, *(text for text in what if not key_of(text)))
+    wanted: dict[str, dict[str, Condition]] = {"runtime": runtime} if runtime else {}
+    for text in tags:
+        name, equals, value = text.partition("=")
+        if not equals:
+            raise click.BadParameter(f"{text!r}: NAME=VALUE is expected", param_hint="--tag")
+        wanted.setdefault("tags", {})[name] = _plain(value)
+    template = QueryCall(metadata=wanted)
+    if condition is None:
+        return Selection(keys, named, template, template.matches)
+    parsed = parse_where(condition)
+    try:
+        together = template.merged(parsed.template)
+    except ValueError:  # both say something of one field: the rest is looked at afterwards
+        together = template
+    return Selection(keys, named, together, parsed.matches)
+
+
+def _runtime(
+    since: str | None, before: str | None, user: str | None, host: str | None
+) -> dict[str, Condition]:
+    found = {name: like(text) for name, text in (("user", user), ("host", host)) if text}
+    bounds = [_iso(text) if text else None for text in (since, before)]
+    if bounds[0] and bounds[1]:
+        found["started"] = Condition("between", bounds)  # type: ignore[arg-type]
+    elif bounds[0]:
+        found["started"] = where(">=", bounds[0])
+    elif bounds[1]:
+        found["started"] = where("<", bounds[1])
+    return found
+
+
+def _iso(text: str) -> str:
+    return as_moment(text).isoformat(timespec="microseconds")
+
+
+def _plain(text: str) -> Condition:
+    """Return the condition that a tag is ``text``, or the number or truth value that it spells."""
+    values: list[Any] = [text]
+    for kind in (int, float):
+        try:
+            values.append(kind(text))
+            break
+        except ValueError:
+            continue
+    if text in ("True", "true", "False", "false"):
+        values.append(text.lower() == "true")
+    return like(text) if any(char in text for char in "*?") else Condition("in", values)
