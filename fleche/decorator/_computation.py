@@ -11,7 +11,6 @@ from time import perf_counter
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from fleche.call import MISSING, SMALL, CallRecord, plain_metadata
-from fleche.decorator._directory import remove_directories
 from fleche.decorator._effects import (
     ModuleGenerators,
     changed_arguments,
@@ -409,6 +408,8 @@ class Computation:
     def _land(self, result: Any, error: BaseException | None = None, spare: Any = MISSING) -> None:
         """Let everybody go on who waits, here and in other processes."""
         if self.spec.options.directory:
+            from fleche.decorator._directory import remove_directories
+
             remove_directories()
         if self._lock is not None:
             self._lock.release()
