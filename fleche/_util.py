@@ -151,7 +151,7 @@ def calling_frame() -> FrameType | None:
     """Return the nearest frame outside of this package and of what stands between it and a user.
 
     Returns:
-        The frame; ``None`` in a thread of the package's own, which nobody called.
+        The frame; ``None`` in a thread of the package's own, which no user's line has called.
     """
     frame: FrameType | None = sys._getframe(1)  # noqa: SLF001 (public in all but name)
     while frame is not None:

@@ -63,8 +63,8 @@ class CorruptParcel(ParcelError):
     """The bytes are truncated, altered, of another value, or no parcel. Nothing was unpickled.
 
     Attributes:
-        newer: they claim, where it was raised, that a newer fleche has laid them out. Whoever keeps
-            house leaves them to that.
+        newer: they claim, where it was raised, that a newer fleche has laid them out. Housekeeping
+            leaves them to that one.
     """
 
     code = "corrupt"
@@ -75,8 +75,8 @@ class SignatureError(ParcelError):
     """A parcel is not signed by a key that is known here. Nothing was unpickled.
 
     Attributes:
-        head: what the parcel says of itself, where it was raised. Nobody vouches for that; it tells
-            whoever collects garbage what to leave to those who trust the parcel.
+        head: what the parcel says of itself, where it was raised. It is not signed; garbage
+            collection reads from it what other users, who trust the parcel, still need.
     """
 
     code = "signature"

@@ -82,7 +82,7 @@ def test_contenders_take_turns() -> None:
 
 
 def test_the_reference_must_be_a_contender() -> None:
-    with pytest.raises(ValueError, match="nobody is called 'c'"):
+    with pytest.raises(ValueError, match="no contender is called 'c'"):
         Benchmark("work", contenders("a", "b"), "c")
 
 

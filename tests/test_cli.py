@@ -538,6 +538,13 @@ class TestSpace:
         database.close()
         found = fleche_command("evict", "--unused", "1d", "--dry-run", "--json").json
         assert len(found["keys"]) == 4
+        with Local("results") as cache:
+            assert cache.lookup(keys["cu"]) is not None
+            cache.counter.hit(cache.load(keys["cu"]).record)
+        found = fleche_command("evict", "--unused", "1d", "--dry-run", "--json").json
+        assert set(found["keys"]) == {keys["grid"], keys["used"]}, "its function was used"
+        used = {each["name"]: each["used"] for each in fleche_command("du", "--json").lines}
+        assert used["fit"] > used["make_grid"]
 
     def test_evict_asks(self, keys: object) -> None:
         """Everything must be said to be meant; without a person to ask, nothing happens."""

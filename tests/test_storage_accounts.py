@@ -9,9 +9,11 @@ from __future__ import annotations
 
 import shutil
 import signal
+import subprocess
 import tempfile
 import time
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -104,194 +106,175 @@ def kind(request: pytest.FixtureRequest) -> str:
 
 
 @pytest.fixture
-def above() -> Iterator[Path]:
-    """A directory that every account may pass through."""
-    place = Path(tempfile.mkdtemp(prefix="fleche-team-"))
-    place.chmod(0o755)
-    yield place
-    shutil.rmtree(place)
+def mode() -> int:
+    """Of the directory, where a test says nothing else."""
+    return SHARED
 
 
-def beside(place: Path, *accounts: Account) -> set[str]:
-    """The files below that belong to one of these."""
-    uids = {account.uid for account in accounts}
-    return {
-        path.relative_to(place).as_posix()
-        for path in place.rglob("*")
-        if path.lstat().st_uid in uids
-    }
+@dataclass(frozen=True)
+class Store:
+    """The store of a team: its kind, and where it is."""
+
+    team: Team
+    kind: str
+    place: Path
+
+    def run(
+        self, account: Account, script: str, *arguments: object, umask: int, check: bool = True
+    ) -> subprocess.CompletedProcess[str]:
+        """Run a script as one of the team."""
+        words = (self.kind, str(self.place), *map(str, arguments))
+        return account.run(script, *words, umask=umask, check=check)
+
+    def start(
+        self, account: Account, script: str, *arguments: object, umask: int
+    ) -> subprocess.Popen[str]:
+        """Start a script as one of the team."""
+        return account.start(script, self.kind, str(self.place), *map(str, arguments), umask=umask)
+
+    def look(self, account: Account) -> list[int]:
+        """Return which calls an account sees."""
+        done = self.run(account, LOOK, umask=0o002)
+        assert done.stderr == ""
+        return [int(word) for word in done.stdout.split()]
+
+    def files_of(self, *accounts: Account) -> set[str]:
+        """Return the files that belong to one of these."""
+        uids = {account.uid for account in accounts}
+        return {
+            path.relative_to(self.place).as_posix()
+            for path in self.place.rglob("*")
+            if path.lstat().st_uid in uids
+        }
 
 
-def look(account: Account, kind: str, place: Path) -> list[int]:
-    """Which calls an account sees."""
-    done = account.run(LOOK, kind, str(place), umask=0o002)
-    assert done.stderr == ""
-    return [int(word) for word in done.stdout.split()]
+@pytest.fixture
+def store(team: Team, kind: str, mode: int) -> Iterator[Store]:
+    """A store of the team, in a directory that every account may pass through."""
+    above = Path(tempfile.mkdtemp(prefix="fleche-team-"))
+    above.chmod(0o755)
+    yield Store(team, kind, team.directory(above, mode))
+    shutil.rmtree(above)
 
 
 @pytest.mark.parametrize("mode", swept([SHARED, 0o755, 0o1777], SHARED.__eq__), ids=oct)
 class TestReaders:
-    def test_leave_nothing_behind(
-        self,
-        team: Team,
-        above: Path,
-        kind: str,
-        mode: int,
-    ) -> None:
-        """Whatever the directory allows; the owner goes on as if nobody had looked."""
-        place = team.directory(above, mode)
-        team.owner.run(SAVE, kind, str(place), "1", "2", umask=0o022)
-        before = sorted(path.name for path in place.rglob("*"))
+    def test_leave_nothing_behind(self, team: Team, store: Store) -> None:
+        """Whatever the directory allows; the owner goes on as if there had been no look."""
+        store.run(team.owner, SAVE, 1, 2, umask=0o022)
+        before = sorted(path.name for path in store.place.rglob("*"))
         for reader in (team.reader, team.writer):
-            assert look(reader, kind, place) == [1, 2]
-            assert beside(place, team.reader, team.writer) == set()
-            assert sorted(path.name for path in place.rglob("*")) == before
-        team.owner.run(SAVE, kind, str(place), "3", umask=0o022)
-        assert look(team.reader, kind, place) == [1, 2, 3]
-        assert beside(place, team.reader) == set()
+            assert store.look(reader) == [1, 2]
+            assert store.files_of(team.reader, team.writer) == set()
+            assert sorted(path.name for path in store.place.rglob("*")) == before
+        store.run(team.owner, SAVE, 3, umask=0o022)
+        assert store.look(team.reader) == [1, 2, 3]
+        assert store.files_of(team.reader) == set()
 
-    def test_killed_while_they_look(
-        self,
-        team: Team,
-        above: Path,
-        kind: str,
-        mode: int,
-    ) -> None:
-        place = team.directory(above, mode)
-        team.owner.run(SAVE, kind, str(place), "1", umask=0o002)
-        done = team.reader.run(LOOK, kind, str(place), "die", umask=0o002, check=False)
+    def test_killed_while_they_look(self, team: Team, store: Store) -> None:
+        store.run(team.owner, SAVE, 1, umask=0o002)
+        done = store.run(team.reader, LOOK, "die", umask=0o002, check=False)
         assert done.returncode == -signal.SIGKILL
-        assert beside(place, team.reader) == set()
-        team.owner.run(SAVE, kind, str(place), "2", umask=0o002)
-        assert look(team.reader, kind, place) == [1, 2]
+        assert store.files_of(team.reader) == set()
+        store.run(team.owner, SAVE, 2, umask=0o002)
+        assert store.look(team.reader) == [1, 2]
 
-    def test_while_the_owner_is_there(
-        self,
-        team: Team,
-        above: Path,
-        kind: str,
-        mode: int,
-    ) -> None:
-        """They see what is stored, and are in nobody's way."""
-        place = team.directory(above, mode)
-        with team.owner.start(STAY, kind, str(place), "1", "2", umask=0o022) as process:
+    def test_while_the_owner_is_there(self, team: Team, store: Store) -> None:
+        """They see what is stored, and stop no one else from working."""
+        with store.start(team.owner, STAY, 1, 2, umask=0o022) as process:
             assert process.stdout is not None
             assert process.stdin is not None
             assert process.stdout.readline() == "here\n"
             for _ in range(2):
-                assert look(team.reader, kind, place) == [1, 2]
-            assert beside(place, team.reader) == set()
+                assert store.look(team.reader) == [1, 2]
+            assert store.files_of(team.reader) == set()
             process.stdin.write("go\n")
             process.stdin.flush()
             assert process.wait(30) == 0
             assert process.stderr is not None
             assert process.stderr.read() == ""
-        assert look(team.reader, kind, place) == [1, 2, 1000]
+        assert store.look(team.reader) == [1, 2, 1000]
 
-    def test_after_the_owner_was_killed(
-        self,
-        team: Team,
-        above: Path,
-        kind: str,
-        mode: int,
-    ) -> None:
-        """Nothing is lost, and nobody has to mend anything."""
-        place = team.directory(above, mode)
-        done = team.owner.run(KILLED, kind, str(place), "1", "2", umask=0o022, check=False)
+    def test_after_the_owner_was_killed(self, team: Team, store: Store) -> None:
+        """Nothing is lost, and nothing needs mending."""
+        done = store.run(team.owner, KILLED, 1, 2, umask=0o022, check=False)
         assert done.returncode == -signal.SIGKILL
-        assert look(team.reader, kind, place) == [1, 2]
-        assert beside(place, team.reader) == set()
-        team.owner.run(SAVE, kind, str(place), "3", umask=0o022)
-        assert look(team.reader, kind, place) == [1, 2, 3]
+        assert store.look(team.reader) == [1, 2]
+        assert store.files_of(team.reader) == set()
+        store.run(team.owner, SAVE, 3, umask=0o022)
+        assert store.look(team.reader) == [1, 2, 3]
 
 
 class TestWriters:
-    def test_of_one_group(self, team: Team, above: Path, kind: str) -> None:
+    def test_of_one_group(self, team: Team, store: Store) -> None:
         """In a directory of a group, under the umask of a group, all of them write in turn."""
-        place = team.directory(above, SHARED)
         for number, account in enumerate((team.owner, team.writer, team.owner, team.reader)):
-            account.run(SAVE, kind, str(place), str(number), umask=0o002)
-            assert look(team.reader, kind, place) == list(range(number + 1))
+            store.run(account, SAVE, number, umask=0o002)
+            assert store.look(team.reader) == list(range(number + 1))
 
-    def test_at_the_same_time(self, team: Team, above: Path, kind: str) -> None:
-        place = team.directory(above, SHARED)
+    def test_at_the_same_time(self, team: Team, store: Store) -> None:
         accounts = (team.owner, team.writer, team.reader)
         processes = [
-            account.start(SAVE, kind, str(place), *map(str, range(n, 60, 3)), umask=0o002)
+            store.start(account, SAVE, *range(n, 60, 3), umask=0o002)
             for n, account in enumerate(accounts)
         ]
         for process in processes:
             _, errors = process.communicate(timeout=60)
             assert (process.returncode, errors) == (0, "")
-        assert look(team.reader, kind, place) == list(range(60))
+        assert store.look(team.reader) == list(range(60))
 
-    def test_killed(self, team: Team, above: Path, kind: str) -> None:
+    def test_killed(self, team: Team, store: Store) -> None:
         """What one of them leaves behind when killed keeps no other from writing."""
-        place = team.directory(above, SHARED)
-        team.owner.run(SAVE, kind, str(place), "0", umask=0o002)
+        store.run(team.owner, SAVE, 0, umask=0o002)
         for number, account in enumerate((team.writer, team.owner, team.reader), 1):
-            done = account.run(KILLED, kind, str(place), str(number), umask=0o002, check=False)
+            done = store.run(account, KILLED, number, umask=0o002, check=False)
             assert done.returncode == -signal.SIGKILL
-            team.owner.run(SAVE, kind, str(place), str(number + 10), umask=0o002)
-        assert look(team.reader, kind, place) == [0, 1, 2, 3, 11, 12, 13]
+            store.run(team.owner, SAVE, number + 10, umask=0o002)
+        assert store.look(team.reader) == [0, 1, 2, 3, 11, 12, 13]
 
-    @pytest.mark.parametrize("shared", ["local", "sql"])
+    @pytest.mark.parametrize("kind", ["local", "sql"])
     @pytest.mark.parametrize("mode", [SHARED, 0o1777], ids=oct)
-    def test_where_groups_differ(
-        self,
-        team: Team,
-        above: Path,
-        shared: str,
-        mode: int,
-    ) -> None:
+    def test_where_groups_differ(self, team: Team, store: Store) -> None:
         """A log has the group of its database, whichever group its maker is of."""
-        place = team.directory(above, mode)
-        team.owner.run(SAVE, shared, str(place), "1", umask=0o002)
-        for path in [place, *place.rglob("*")]:
+        store.run(team.owner, SAVE, 1, umask=0o002)
+        for path in [store.place, *store.place.rglob("*")]:
             shutil.chown(path, group=team.gid)
-        with team.writer.start(STAY, shared, str(place), umask=0o002) as process:
+        with store.start(team.writer, STAY, umask=0o002) as process:
             assert process.stdout is not None
             assert process.stdout.readline() == "here\n"
             process.kill()
             process.wait()
-        done = team.writer.run(KILLED, shared, str(place), umask=0o002, check=False)
+        done = store.run(team.writer, KILLED, umask=0o002, check=False)
         assert done.returncode == -signal.SIGKILL
-        team.owner.run(SAVE, shared, str(place), "2", umask=0o002)
-        assert look(team.reader, shared, place) == [1, 2]
+        store.run(team.owner, SAVE, 2, umask=0o002)
+        assert store.look(team.reader) == [1, 2]
 
     @pytest.mark.parametrize("mode", [0o755, 0o1777], ids=oct)
-    def test_who_may_not(
-        self,
-        team: Team,
-        above: Path,
-        kind: str,
-        mode: int,
-    ) -> None:
+    def test_who_may_not(self, team: Team, store: Store, mode: int) -> None:
         """A colleague without permission is told so, and takes nothing from the owner."""
-        if kind == "files" and mode == 0o1777:
+        if store.kind == "files" and mode == 0o1777:
             pytest.skip("everybody may make files there")
-        place = team.directory(above, mode)
-        team.owner.run(SAVE, kind, str(place), "1", umask=0o022)
-        said = team.writer.run(REFUSED, kind, str(place), "2", umask=0o022).stdout
-        assert str(place) in said
+        store.run(team.owner, SAVE, 1, umask=0o022)
+        said = store.run(team.writer, REFUSED, 2, umask=0o022).stdout
+        assert str(store.place) in said
         assert "cannot write" in said
         assert "read_only = true" in said
-        team.owner.run(SAVE, kind, str(place), "3", umask=0o022)
-        assert look(team.reader, kind, place) == [1, 3]
+        store.run(team.owner, SAVE, 3, umask=0o022)
+        assert store.look(team.reader) == [1, 3]
 
 
-def test_a_log_of_somebody_else_is_named(team: Team, above: Path) -> None:
+@pytest.mark.parametrize(("kind", "mode"), [("sql", 0o1777)])
+def test_a_log_of_another_account_is_named(team: Team, store: Store) -> None:
     """One that keeps the owner from writing: whose it is, and what mends it."""
-    place = team.directory(above, 0o1777)
-    team.owner.run(SAVE, "sql", str(place), "1", umask=0o022)
+    store.run(team.owner, SAVE, 1, umask=0o022)
     make = "import sys; [open(f'{sys.argv[1]}/calls.db{end}', 'w') for end in ('-wal', '-shm')]"
-    team.reader.run(make, str(place))
-    said = team.owner.run(REFUSED, "sql", str(place), "2").stdout
+    team.reader.run(make, str(store.place))
+    said = store.run(team.owner, REFUSED, 2, umask=0o022).stdout
     assert f"belongs to {team.reader.name}" in said
     assert "remove calls.db-wal and calls.db-shm" in said
     assert "read_only" not in said
     for end in ("-wal", "-shm"):
-        (place / f"calls.db{end}").unlink()
-    team.owner.run(SAVE, "sql", str(place), "2")
+        (store.place / f"calls.db{end}").unlink()
+    store.run(team.owner, SAVE, 2, umask=0o022)
     time.sleep(0.06)
-    assert look(team.reader, "sql", place) == [1, 2]
+    assert store.look(team.reader) == [1, 2]

@@ -873,7 +873,7 @@ class TestOfSomebodyElse:
         monkeypatch.setattr(_sqlite, "settled_stamp_of", lambda _: (next(stamps),))
         monkeypatch.setattr(_sqlite, "stamp_of", lambda _: (next(stamps),))
         reader = Sql(f"sqlite:///file:{quote(str(path))}?mode=ro&uri=true")
-        with pytest.raises(StorageError, match="somebody writes to it"):
+        with pytest.raises(StorageError, match="another process writes to it"):
             get(reader, KEY)
 
     def test_the_log_goes_with_the_owner(self, path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -198,7 +198,7 @@ class BaseCache:
             log.warning("call %s: stored result not usable, computing again: %s", key[:12], error)
             return None
         self.backend.count("hits")
-        self.counter.hit(call.record)
+        self.counter.hit(found.record)
         return call
 
     def lookup_many(self, keys: Iterable[Digest]) -> dict[Digest, LazyCall]:

@@ -282,6 +282,7 @@ class PendingCall:
     It is committed once, or abandoned.
 
     Attributes:
+        is_over: whether it has been committed or abandoned.
         key: the key of the call, whatever becomes of its arguments.
         record: the record so far.
     """
@@ -311,7 +312,7 @@ class PendingCall:
         self.key = key
         self._cache = cache
         self._pin: Pin | None = None
-        self._is_over = False
+        self.is_over = False
         self._parts: _Parts | None = None
         self._kept: _Kept | None = None
         self._begins = begins
@@ -445,7 +446,7 @@ class PendingCall:
             states: what the call left its mutable arguments in.
             fields: further fields of the record, the metadata among them as plain data.
         """
-        if self._is_over:
+        if self.is_over:
             raise RuntimeError(
                 f"{self.record.name} {self.key[:12]}: a pending call is committed once, and this "
                 "one was committed or abandoned already; prepare() another"
@@ -490,7 +491,7 @@ class PendingCall:
 
     def abandon(self) -> None:
         """Give the call up (its function raised); nothing of it is listed. Idempotent."""
-        self._is_over = True
+        self.is_over = True
         if self._kept is not None:
             self._kept.release()
         if self._pin is not None:

@@ -7,7 +7,6 @@ import logging
 import os
 import time
 import weakref
-from collections import deque
 from threading import Lock
 from typing import TYPE_CHECKING
 
@@ -25,9 +24,6 @@ log = logging.getLogger("fleche.caches")
 calls_log = logging.getLogger("fleche.calls")
 
 _HOUR = 3600
-
-_MANY = 256
-"""Hits that are summed up together."""
 
 _PATIENCE = 60.0
 """Seconds after which a save, which writes anyway, also stores what was counted."""
@@ -48,7 +44,6 @@ class UsageCounter:
 
     def __init__(self, backend: CacheBackend) -> None:
         self._backend = backend
-        self._found: deque[tuple[float, CallRecord]] = deque()
         self._cells: dict[tuple[int, str, str | None], list[float]] = {}
         self._lock = renewed_after_fork(Lock())
         self._stored = time.monotonic()
@@ -56,10 +51,17 @@ class UsageCounter:
 
     def hit(self, record: CallRecord) -> None:
         """Count a stored result that was found."""
-        self._found.append((time.time(), record))  # atomic, and summed up for many at once
-        if len(self._found) >= _MANY:
-            with self._lock:
-                self._sum_up()
+        # Summed up at once: to keep records alive for later costs more, in memory that is not used
+        # again and in garbage collections.
+        place = int(time.time()) // _HOUR, record.name, record.module
+        with self._lock:
+            cell = self._cells.get(place)
+            if cell is None:
+                cell = self._cells[place] = [0, 0, 0.0, 0.0, 0]
+            cell[0] += 1
+            cell[2] += record.duration or 0.0
+            if record.result is not None:
+                cell[4] += record.result.size
         if calls_log.isEnabledFor(logging.DEBUG):
             size = 0 if record.result is None else record.result.size
             saved = "" if record.duration is None else f"{shown_seconds(record.duration)} saved, "
@@ -67,8 +69,9 @@ class UsageCounter:
 
     def miss(self, record: CallRecord) -> None:
         """Count a body that has run, and whose result is stored."""
+        place = int(time.time()) // _HOUR, record.name, record.module
         with self._lock:
-            cell = self._cell(time.time(), record)
+            cell = self._cells.setdefault(place, [0, 0, 0.0, 0.0, 0])
             cell[1] += 1
             cell[3] += record.duration or 0.0
         if calls_log.isEnabledFor(logging.DEBUG):
@@ -78,24 +81,10 @@ class UsageCounter:
         if time.monotonic() - self._stored > _PATIENCE:
             self.flush()
 
-    def _sum_up(self) -> None:
-        while self._found:
-            when, record = self._found.popleft()
-            cell = self._cell(when, record)
-            cell[0] += 1
-            cell[2] += record.duration or 0.0
-            if record.result is not None:
-                cell[4] += record.result.size
-
-    def _cell(self, when: float, record: CallRecord) -> list[float]:
-        place = int(when) // _HOUR, record.name, record.module
-        return self._cells.setdefault(place, [0, 0, 0.0, 0.0, 0])
-
     def flush(self) -> None:
         """Store what was counted; where that fails, it is forgotten, with a line in the log."""
         self._stored = time.monotonic()
         with self._lock:
-            self._sum_up()
             cells, self._cells = self._cells, {}
         if not cells:
             return
@@ -122,7 +111,7 @@ class UsageCounter:
 
     def forget(self) -> None:
         """In a forked child: leave the counters to the parent, which has them too."""
-        self._found, self._cells = deque(), {}
+        self._cells = {}
 
     def flush_at_exit(self) -> None:
         """Store what was counted, where that can be done at once and outlives the process."""

@@ -31,7 +31,7 @@ import msgspec
 from blake3 import blake3
 from xxhash import xxh3_128, xxh3_128_digest
 
-from fleche.call._record import CallRecord, decode_record, encode_record
+from fleche.call._record import UNREADABLE, CallRecord, decode_bare, encode_record
 from fleche.digest import Address
 from fleche.errors import CorruptParcel
 from fleche.parcel import Buffer, Parcel, check_signature, sign
@@ -144,9 +144,9 @@ def decode_entry(
     ]:
         raise CorruptParcel(f"{_named(key, place)}: {_ALTERED}")
     try:
-        record = decode_record(body[:record_size] if table_size else body)
-    except CorruptParcel as error:
-        raise CorruptParcel(f"{_named(key, place)}: {error}") from None
+        record = decode_bare(body[:record_size] if table_size else body)
+    except UNREADABLE as error:
+        raise CorruptParcel(f"{_named(key, place)}: not a call record: {error}") from None
     if not table_size:
         return _new_entry((record, {}))
     rest = memoryview(body)[record_size:]

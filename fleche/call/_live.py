@@ -289,13 +289,14 @@ class LazyCall(Generic[T]):
         """
         opened = self._opened
         if "result" in opened:
-            return cast("T", opened["result"])
+            return opened["result"]  # type: ignore[no-any-return]
         ref = self.entry.record.result
         if ref is None:
             raise KeyError(self.key)
         # Without a lock, which a forked child could inherit closed. Of two threads that open it at
         # the same time, both get what one of them has made.
-        return cast("T", opened.setdefault("result", self._cache.open_ref(ref, self.entry)))
+        found: T = opened.setdefault("result", self._cache.open_ref(ref, self.entry))
+        return found
 
     @property
     def error(self) -> BaseException | None:

@@ -190,6 +190,10 @@ def _encodable(value: Any) -> str:
 
 _encoder = msgspec.msgpack.Encoder(enc_hook=_encodable)
 _decoder = msgspec.msgpack.Decoder(CallRecord)
+decode_bare = _decoder.decode
+"""Does what :func:`decode_record` does, and raises one of :data:`UNREADABLE`."""
+
+UNREADABLE = (msgspec.MsgspecError, ValueError, RecursionError)
 
 
 def encode_record(record: CallRecord) -> bytes:
@@ -208,8 +212,8 @@ def decode_record(data: bytes | bytearray | memoryview) -> CallRecord:
         CorruptParcel: ``data`` is no record.
     """
     try:
-        return _decoder.decode(data)
-    except (msgspec.MsgspecError, ValueError, RecursionError) as error:
+        return decode_bare(data)
+    except UNREADABLE as error:
         raise CorruptParcel(f"not a call record: {error}") from None
 
 
@@ -243,7 +247,7 @@ def as_plain(value: Any) -> Any:
         return int.__int__(value)
     if isinstance(value, float):
         return float.__float__(value)
-    # whoever passes a scalar of numpy has imported numpy
+    # where there is a scalar of numpy, numpy has been imported
     scalar = getattr(sys.modules.get("numpy"), "generic", ())
     if isinstance(value, scalar) and value.dtype.kind in "biuf":
         return value.item()

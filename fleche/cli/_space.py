@@ -79,14 +79,15 @@ _GROUPINGS: dict[str, Callable[[CallRecord], Iterable[str]]] = {
 def du(session: Session, selection: Selection, by: str, limit: int) -> int:
     """Show what takes how much space.
 
-    Of a value that several calls need, each takes an equal part. The time is that of the last use
-    where a cache takes note of that (one with a limit of its size does), else when it was stored.
+    Of a value that several calls need, each takes an equal part. The last use is when a call was
+    stored, or a result of its function was last found, to the hour.
 
     --json prints one line for each group: name, calls, bytes, part, seconds, used.
     """
     cache = session.near
     with session.screen.counting("looking at entries:") as told:
         report = cache.disk_usage(progress=told)
+    hits = _last_hits(cache)
     usage: dict[Digest, tuple[float, float]] = {}
     for each in report.calls:
         size, used = usage.get(each.key, (0.0, 0.0))
@@ -94,6 +95,7 @@ def du(session: Session, selection: Selection, by: str, limit: int) -> int:
     groups: dict[str, Group] = defaultdict(Group)
     for call in selection.calls(cache):
         size, used = usage.get(call.key, (0.0, 0.0))
+        used = max(used, hits.get(call.record.name, 0.0))
         for name in _GROUPINGS[by](call.record):
             group = groups[name]
             group.calls += 1
@@ -104,6 +106,16 @@ def du(session: Session, selection: Selection, by: str, limit: int) -> int:
     loose = report.loose if selection.is_everything else 0
     _print_usage(session, by, ordered, limit, loose)
     return 0 if ordered else 1
+
+
+def _last_hits(cache: BaseCache) -> dict[str, float]:
+    """Return for each function when a result of it was last found: the end of that hour, or now."""
+    found: dict[str, float] = {}
+    for each in cache.usage():
+        if each.hits:
+            ended = min((each.hour + 1) * 3600.0, time.time())
+            found[each.name] = max(found.get(each.name, 0.0), ended)
+    return found
 
 
 _USAGE_COLUMNS = (
@@ -168,7 +180,7 @@ def _print_usage(
 @click.command()
 @selecting
 @click.option("--older-than", metavar="AGE", help="Began longer ago: 30d, 6mo.")
-@click.option("--unused", metavar="AGE", help="Not used for so long, as far as that is known.")
+@click.option("--unused", metavar="AGE", help="Neither it nor its function was used for so long.")
 @click.option("--all", "everything", is_flag=True, help="All calls, if nothing is said to choose.")
 @click.option("--dry-run", is_flag=True, help="Only show what would be forgotten.")
 @click.option("-y", "--yes", is_flag=True, help="Do not ask.")
@@ -228,11 +240,14 @@ def _chosen(
     began_before = now - as_age(older_than).total_seconds() if older_than else None
     used_before = now - as_age(unused).total_seconds() if unused else None
     used = {each.key: each.used for each in cache.disk_usage().calls} if unused else {}
+    hits = _last_hits(cache) if unused else {}
     for call in selection.calls(cache):
         if began_before is not None and when_of(call).timestamp() > began_before:
             continue
-        if used_before is not None and used.get(call.key, now) > used_before:
-            continue
+        if used_before is not None:
+            last = max(used.get(call.key, now), hits.get(call.record.name, 0.0))
+            if last > used_before:
+                continue
         yield call
 
 

@@ -76,8 +76,8 @@ def serve_standard_streams(
 def guard_standard_streams() -> tuple[io.FileIO, io.FileIO]:
     """Take standard input and output for the protocol alone and return them.
 
-    Whoever prints, in this process or in a child of it, prints to standard error from now on;
-    whoever reads standard input finds its end.
+    What this process or a child of it prints goes to standard error from now on; a read of standard
+    input finds its end.
     """
     reader = io.FileIO(os.dup(0), "rb")
     writer = io.FileIO(os.dup(1), "wb")
@@ -102,7 +102,7 @@ class _Server:
 
         Raises:
             ConfigError: the configuration is broken, or such a cache may not be served.
-            FlecheError: the cache cannot be opened, or whoever is at the other end is no client.
+            FlecheError: the cache cannot be opened, or what is at the other end is no client.
         """
         from fleche.config import load_cache_config
         from fleche.remote import serve
@@ -143,7 +143,7 @@ class _Server:
     def exit(self, status: int) -> NoReturn:
         """Close the cache, and with it what it has started, but not for long; then end.
 
-        A request that is still being worked on has nobody left to answer.
+        The answer to a request that is still being worked on is not awaited any more.
         """
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
         try:
@@ -183,7 +183,7 @@ def _let_memory_go() -> None:
 
 
 def _complain(message: str) -> None:
-    """Say it on standard error, if that is there and somebody reads it."""
+    """Say it on standard error, if that is there and can be written to."""
     if sys.stderr is not None:
         with suppress(OSError):
             sys.stderr.write(f"fleche remote: {message}\n")

@@ -104,7 +104,7 @@ def _where_calls(table: Mapping[str, Any], place: ConfigPath) -> Where:
         case {"type": "fsspec", "url": str(url)} if "://" in url.removeprefix("file://"):
             return "objects", url.rstrip("/")
         case {"type": "memory" | "void"}:
-            return "memory", str(place)  # nobody else sees them
+            return "memory", str(place)  # no other process sees them
         case {"type": "sql"} if "url" not in table:
             return "memory", str(place)
     return _where_values(table, place)
@@ -131,5 +131,5 @@ def _followed(where: tuple[str, ...]) -> tuple[str, ...]:
 def _resolved(kind: str, path: str, place: ConfigPath) -> Where:
     try:
         return kind, place.resolve(path)
-    except ConfigError:  # nobody of that name; whoever opens it is told
+    except ConfigError:  # no user of that name: an error when the cache is opened
         return None

@@ -1,7 +1,7 @@
-"""Which files may configure fleche: those that nobody else can have written.
+"""Which files may configure fleche: those that no other user can have written.
 
 A configuration names programs to run and pickles to open, and the search for ``fleche.toml`` goes
-upward from the working directory, which may be below a directory of somebody else. So a file counts
+upward from the working directory, which may be below another user's directory. So a file counts
 only if the user or root owns it and no other user can write it, and if the same is true of every
 directory above it. (In a sticky directory such as ``/tmp``, others can add entries but not
 replace those of the user.) A directory that is shared on purpose is named once, in the environment
@@ -62,7 +62,7 @@ def _sentence(path: Path, place: Path, fault: str) -> str:
     directory = place if place.is_dir() else place.parent
     return (
         f"{path}: not used, since {'it' if place == path else place} {fault}, and a configuration "
-        "can run programs. If you trust everybody who can write there, say so in your own "
+        "can run programs. If you trust all users who can write there, say so in your own "
         f'file, under [default]: trust = ["{directory}"], or in the environment: '
         f"{TRUST}={directory}"
     )

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from fleche.caches import PendingCall
     from fleche.call import Call, CallEntry
     from fleche.decorator._locking import ComputeLock
+    from fleche.function import Closure
 
 __all__ = ["Computation", "Drawn"]
 
@@ -230,11 +231,7 @@ class Computation:
         if self._has_changed_globals() or (files and self._has_changed_files()):
             self._abandon(pending)
             return
-        self._tell_of_unsteady()
-        if self._modules is not None:
-            self._tell_of_draws(self._modules)
-        if not self.invocation.simple:
-            self._tell_of_changes(pending.record)
+        self._tell(pending.record)
         spec = self.spec
         try:
             if isinstance(result, Digest):
@@ -254,7 +251,18 @@ class Computation:
                 raise
             self._complain("save", error)
         finally:
-            self._abandon(pending)
+            if not pending.is_over:
+                self._abandon(pending)
+
+    def _tell(self, record: CallRecord) -> None:
+        """Warn of what a hit would not repeat."""
+        closure = self.invocation.identity.closure
+        if closure is not None and closure.unsteady:
+            self._tell_of_unsteady(closure)
+        if self._modules is not None:
+            self._tell_of_draws(self._modules)
+        if not self.invocation.simple:
+            self._tell_of_changes(record)
 
     def _metadata(self, found: dict[str, Any], returns: str) -> dict[str, Any]:
         """Return what was collected, and what is noted beside it."""
@@ -305,10 +313,9 @@ class Computation:
         )
         return True
 
-    def _tell_of_unsteady(self) -> None:
+    def _tell_of_unsteady(self, closure: Closure) -> None:
         """Warn, once, of a variable that cannot be told from what it was in another run."""
-        closure = self.invocation.identity.closure
-        if closure is None or not closure.unsteady or not self.spec.hashes_code:
+        if not self.spec.hashes_code:
             return
         for label, kind in closure.unsteady.items():
             plain = label.rpartition(":")[2]
@@ -437,6 +444,8 @@ class Computation:
         self.spec.warner.warn_error(step, error, _UNSTORED, advice)
 
     def _complain_of_collector(self, name: str, error: Exception) -> None:
+        if is_out_of_stack(error):
+            raise error
         self.spec.warner.warn_error(
             f"metadata {name}",
             error,

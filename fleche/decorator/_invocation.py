@@ -193,32 +193,17 @@ class KeyedInvocation(Invocation):
         spec = self.spec
         if spec.warner.had_outages:
             spec.warner.settle("lookup")
+        if spec.rules is not None:
+            hit = spec.rules.outcome(self, hit)
         if hit is None:
-            if spec.rules is not None:
-                self._raise_stored()
             return None
-        return hit if self._is_answer(hit) else None
-
-    def _is_answer(self, hit: LazyCall) -> bool:
-        """Return whether a stored call can be the answer."""
-        spec = self.spec
-        if spec.rules is not None and not spec.rules.accept(self, hit):
-            return False
         if self.generators and not self._open_states(hit):
-            return False  # it could not advance the generators as the body does
-        if self.identity.buffers.paths and spec.changed_files(hit.entry.record):
-            return False
+            return None  # it could not advance the generators as the body does
+        if self.identity.buffers.paths and spec.changed_files(hit.record):
+            return None
         if not spec.hashes_code:
             spec.check_code(hit.entry.record, self.identity)
-        return True
-
-    def _raise_stored(self) -> None:
-        """Raise the exception that is stored as the outcome of this call, if there is one."""
-        rules = self.spec.rules
-        error = None if rules is None else rules.stored_error(self)
-        if error is not None:
-            note_child(self.key)
-            raise error
+        return hit
 
     def _open_states(self, hit: LazyCall) -> bool:
         """Open the states that the generators were left in; return whether all are there."""

@@ -26,7 +26,7 @@ from fleche.remote import LocalSubprocessChannel, ProcessChannel, SshChannel
 __all__ = ["find_failure"]
 
 PATIENCE = 5.0
-"""Seconds without a word after which the input is closed: then whoever reads it goes on."""
+"""Seconds without a word after which the input is closed, for a program that reads it to go on."""
 
 PATIENCE_TO_LOG_IN = 60.0
 """Seconds to the first word; without limit at a terminal, where a person may be typing."""

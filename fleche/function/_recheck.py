@@ -14,9 +14,7 @@ from typing import Any, NamedTuple
 
 __all__ = ["Checks", "Datum", "Snapshot"]
 
-PARTS = tuple(attrgetter(name) for name in ("__code__", "__defaults__", "__kwdefaults__"))
 CONTENT = attrgetter("cell_contents")
-ATTRIBUTES = attrgetter("__dict__")
 BASES = attrgetter("__bases__")
 
 
@@ -124,10 +122,11 @@ class Checks:
         self.names = [compile_names(*found) for found in self._names.values()]
         self.missing = [(space.keys(), frozenset(names)) for space, names in self._absent.values()]
         functions = tuple(self._functions.values())
-        self.functions = functions
-        self.parts = [(get, tuple(map(get, functions))) for get in PARTS]
         spaces = [function.__dict__ for function in functions]
-        self.sizes = tuple(map(len, spaces))
+        self.parts = [
+            (each, each.__code__, each.__defaults__, each.__kwdefaults__, len(each.__dict__))
+            for each in functions
+        ]
         self.attributes = [compile_names(space, dict(space)) for space in spaces if space]
         cells = [cell for function in functions for cell in function.__closure__ or ()]
         self.cells = tuple(filter(is_filled, cells))
@@ -156,12 +155,11 @@ class Checks:
 
     def _parts_hold(self) -> bool:
         """Whether functions, classes and data are what they were."""
-        functions = self.functions
-        for part, found in self.parts:
-            if not all(map(is_, map(part, functions), found)):
+        for function, code, defaults, keywords, size in self.parts:
+            if function.__code__ is not code or function.__defaults__ is not defaults:
                 return False
-        if tuple(map(len, map(ATTRIBUTES, functions))) != self.sizes:
-            return False
+            if function.__kwdefaults__ is not keywords or len(function.__dict__) != size:
+                return False
         if self.has_more and not self._rest_holds():
             return False
         return not (self.data and any(datum.has_changed() for datum in self.data))

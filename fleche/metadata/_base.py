@@ -156,7 +156,10 @@ class Collecting:
         found: dict[str, dict[str, Any]] = {}
         for collector in reversed(self._started):
             try:
-                data = self._data_of(collector, result)
+                if collector.finish_sees_call and self._call is not None:
+                    data = collector.finish(self._call(), result)  # type: ignore[call-arg]
+                else:
+                    data = collector.finish()
                 if not collector._is_plain:  # noqa: SLF001 (of this very package)
                     data = plain_metadata(dict(data), collector.name)
                 if data:
@@ -164,11 +167,6 @@ class Collecting:
             except Exception as error:  # noqa: BLE001 (as in __init__)
                 self._complain(collector.name, error)
         return dict(sorted(found.items()))
-
-    def _data_of(self, collector: MetaData, result: Any) -> dict[str, Any]:
-        if collector.finish_sees_call and self._call is not None:
-            return collector.finish(self._call(), result)  # type: ignore[call-arg]
-        return collector.finish()
 
 
 def _parameters(method: Callable[..., Any]) -> int:

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Mapping
 from types import CodeType, FunctionType, ModuleType
 from typing import Any, NamedTuple
 
+from fleche._util import override
 from fleche.call import legible_text
 from fleche.function import is_own_module
 from fleche.metadata._base import MetaData
@@ -35,6 +36,7 @@ class Environment(MetaData):
     def __init__(self, packages: Iterable[str] | None = None) -> None:
         self.packages = None if packages is None else tuple(packages)
 
+    @override
     def finish(self) -> dict[str, Any]:
         """Look up the versions; each is looked up once in a process."""
         packages = imports_of(self.function) if self.packages is None else versions(self.packages)

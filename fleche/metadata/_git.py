@@ -10,7 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from fleche._util import renewed_after_fork
+from fleche._util import override, renewed_after_fork
 from fleche.metadata._base import MetaData
 
 __all__ = ["Git"]
@@ -36,13 +36,14 @@ class Git(MetaData):
     Git runs no hook and takes no lock for this.
     """
 
+    @override
     def start(self) -> None:
         """Ask git, unless it was asked in the last seconds."""
         file = _file_of(self.function)
         self._found = describe(file.parent if file else Path.cwd(), file)
 
+    @override
     def finish(self) -> dict[str, Any]:
-        """Return what git said."""
         return dict(self._found)
 
 

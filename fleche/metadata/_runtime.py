@@ -8,7 +8,7 @@ import time
 from datetime import datetime, timezone
 from typing import Any
 
-from fleche._util import host_name, user_name
+from fleche._util import host_name, override, user_name
 from fleche.call import legible_text
 from fleche.metadata._base import MetaData
 
@@ -25,14 +25,15 @@ class Runtime(MetaData):
 
     _is_plain = True
 
+    @override
     def start(self) -> None:
         """Read the clocks."""
         self._started = time.time()
         self._clock = time.perf_counter()
         self._cpu = time.process_time()
 
+    @override
     def finish(self) -> dict[str, Any]:
-        """Read the clocks again."""
         seconds = time.perf_counter() - self._clock
         cpu_seconds = time.process_time() - self._cpu
         return {
@@ -76,8 +77,8 @@ class Tags(MetaData):
         """Return the tags of both; where they differ, those of ``later``."""
         return Tags(**{**self.fields, **later.fields})
 
+    @override
     def finish(self) -> dict[str, Any]:
-        """Return the tags."""
         return dict(self.fields)
 
     def __repr__(self) -> str:

@@ -18,6 +18,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
+from fleche._util import override
 from fleche.digest import digest, find_reducer
 from fleche.errors import MissingExtra
 from fleche.parcel._definitions import Loader, Named
@@ -445,6 +446,7 @@ class _Unpickler(_Finding, pickle.Unpickler):
 
 
 class _PlainUnpickler(_Unpickler):
+    @override
     def find_class(self, module: str, name: str) -> Any:
         """Return what a stream names, if it is plain data."""
         if not is_plain_name(module, name):

@@ -161,6 +161,7 @@ class MemorySource(Source):
             raise ValueError("this parcel is spent: its memory became part of the object it held")
         return self._pieces
 
+    @override
     def read(self, offset: int, size: int) -> Buffer:
         """Return a view where the bytes lie in one piece, a copy where they do not."""
         pieces = self._held()
@@ -193,19 +194,20 @@ class MemorySource(Source):
             memory[start : start + len(piece)] = piece
         return memory
 
+    @override
     def chunks(self, size: int) -> Iterator[Buffer]:
-        """Yield views of the pieces."""
         for piece in self._held():
             for start in range(0, piece.nbytes, size):
                 yield piece[start : start + size]
 
+    @override
     def opened(self) -> None:
         """Spend the memory if it was handed out."""
         if self._owned:
             self.close()
 
+    @override
     def close(self) -> None:
-        """Drop the references to the memory."""
         self._pieces = None
 
 
@@ -232,7 +234,6 @@ class FileSource(Source):
 
     @override
     def read(self, offset: int, size: int, seen: Seen | None = None) -> Buffer:
-        """Return a fresh, writable buffer."""
         buffer = allocate(max(0, min(size, self.size - offset)))
         portion = _HOT if seen else 1 << 30
         done = 0
@@ -262,15 +263,17 @@ class FileSource(Source):
             seen(view)
         return view
 
+    @override
     def chunks(self, size: int) -> Iterator[Buffer]:
-        """Yield fresh buffers, one at a time in memory."""
         for offset in range(0, self.size, size):
             yield self.read(offset, min(size, self.size - offset))
 
+    @override
     def opened(self) -> None:
         """Close the file; the object has what it needs."""
         self.close()
 
+    @override
     def close(self) -> None:
         """Close the file; objects over its pages stay valid."""
         self._file.close()
@@ -294,8 +297,8 @@ class UnopenedFile(Source):
         self.size = size
         self._owner = owner
 
+    @override
     def read(self, offset: int, size: int) -> Buffer:
-        """Return a fresh buffer."""
         with explained("read", self.name), contextlib.closing(FileSource(self.name)) as file:
             return file.read(offset, min(size, self.size - offset))
 
@@ -303,8 +306,8 @@ class UnopenedFile(Source):
     def take(self, offset: int, size: int, seen: Seen | None = None) -> Buffer:
         return _collect(self, offset, size, seen)
 
+    @override
     def chunks(self, size: int) -> Iterator[Buffer]:
-        """Yield fresh buffers, one at a time in memory."""
         done = 0
         with explained("read", self.name), contextlib.closing(FileSource(self.name)) as file:
             for piece in file.chunks(size):
@@ -313,9 +316,11 @@ class UnopenedFile(Source):
         if done != self.size:
             raise StorageError(f"{self.name}: it changed while it was stored; compute it again")
 
+    @override
     def opened(self) -> None:
         """Nothing is held."""
 
+    @override
     def close(self) -> None:
         """Nothing is held."""
 
@@ -333,22 +338,24 @@ class Stretch(Source):
         self._offset = offset
         self._owned = owned
 
+    @override
     def read(self, offset: int, size: int) -> Buffer:
-        """Return what the source returns for it."""
         return self._source.read(self._offset + offset, max(0, min(size, self.size - offset)))
 
     @override
     def take(self, offset: int, size: int, seen: Seen | None = None) -> Buffer:
         return self._source.take(self._offset + offset, max(0, min(size, self.size - offset)), seen)
 
+    @override
     def chunks(self, size: int) -> Iterator[Buffer]:
-        """Yield what the source returns, one piece at a time."""
         return (self.read(start, size) for start in range(0, self.size, size))
 
+    @override
     def opened(self) -> None:
         """Close the source, if it is owned."""
         self.close()
 
+    @override
     def close(self) -> None:
         """Close the source, if it is owned."""
         if self._owned:
@@ -369,6 +376,7 @@ class JoinedSource(Source):
         ]
         self.size = sum(part.size for part in self._parts)
 
+    @override
     def read(self, offset: int, size: int) -> Buffer:
         """Return what one part returns, or a copy where it lies in several."""
         found: list[Buffer] = []
@@ -383,14 +391,16 @@ class JoinedSource(Source):
     def take(self, offset: int, size: int, seen: Seen | None = None) -> Buffer:
         return _collect(self, offset, size, seen)
 
+    @override
     def chunks(self, size: int) -> Iterator[Buffer]:
-        """Yield what the parts yield."""
         for part in self._parts:
             yield from part.chunks(size)
 
+    @override
     def opened(self) -> None:
         """Nothing is held that could be spent."""
 
+    @override
     def close(self) -> None:
         """Nothing is held; the parts are their owners'."""
 
@@ -438,6 +448,7 @@ class StreamSource(Source):
         while len(self._begun) < min(end, self.size):
             self._begun += next(self._pieces)
 
+    @override
     def read(self, offset: int, size: int) -> Buffer:
         """Return bytes, waiting for them; what comes before them is kept."""
         if self._memory is not None:
@@ -453,6 +464,7 @@ class StreamSource(Source):
             self._memory = MemorySource((memoryview(self._begun),), owned=True)
         return self._memory.take(offset, size, seen)
 
+    @override
     def chunks(self, size: int) -> Iterator[Buffer]:
         """Yield what has come, then what comes; it is not kept."""
         if self._memory is not None:
@@ -464,12 +476,12 @@ class StreamSource(Source):
             for piece in self._pieces:
                 yield from _cut(piece, size)
 
+    @override
     def opened(self) -> None:
-        """Spend the memory."""
         self.close()
 
+    @override
     def close(self) -> None:
-        """Drop what was collected."""
         self._begun = bytearray()
         if self._memory is not None:
             self._memory.close()

@@ -47,7 +47,7 @@ __all__ = ["RemoteBackend"]
 log = logging.getLogger("fleche.remote")
 
 CONNECT_TIMEOUT = 60.0
-"""Seconds to the server's first word where nobody can be asked for anything."""
+"""Seconds to the server's first word where there is no terminal to ask at."""
 
 T = TypeVar("T")
 R = TypeVar("R", bound=Report)

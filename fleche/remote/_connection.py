@@ -438,10 +438,10 @@ class Connection:
         self.channel.forget()
 
     def close(self, grace: float = 2.0) -> None:
-        """Close; bounded and idempotent. Whoever waits for the server learns of it at once."""
+        """Close; bounded and idempotent. Threads that wait for the server get an error at once."""
         self._mux.close()
         if self._greeting.hello is None:
-            # nothing is under way, and whoever is at a prompt does not look at its input
+            # nothing is under way, and a program at a prompt does not look at its input
             grace = min(grace, UNHEARD_GRACE)
             self._mux.fail(f"{self.channel.name}: the connection was closed")
         with self._ending:
@@ -458,9 +458,9 @@ class LazyConnection:
     To connect may ask a person for a second factor, so it is done once, and after :meth:`reset`. A
     connection that was refused before anything could be asked is tried again a few times.
 
-    The connection is here from the moment its channel is open, so that whoever closes, or forks,
-    finds it. The lock is held to open and to close it, which is soon done; not to wait for the
-    server's first word, which takes as long as a person types. Everybody waits for that outside.
+    The connection is here from the moment its channel is open, so that closing and forking
+    find it. The lock is held to open and to close it, which is soon done; not to wait for the
+    server's first word, which takes as long as a person types. Threads wait for that outside it.
 
     Attributes:
         connection: the connection, while there is one: in the making, alive or dead.
@@ -553,7 +553,7 @@ class LazyConnection:
         return connection
 
     def _is_first(self, connection: Connection) -> bool:
-        """Take note that ``connection`` is greeted; tell whether nobody has done so before."""
+        """Take note that ``connection`` is greeted; return whether this is the first time."""
         with self._lock:
             if self.connection is not connection:
                 return False
@@ -565,7 +565,7 @@ class LazyConnection:
             return True
 
     def _give_up(self, connection: Connection, error: BaseException) -> None:
-        """End ``connection`` if nobody else waits for it; an interrupt is no failure."""
+        """End ``connection`` if no other thread waits for it; an interrupt is no failure."""
         with self._lock:
             if self.connection is not connection:
                 return
@@ -579,7 +579,7 @@ class LazyConnection:
     def close(self) -> None:
         """End the connection; bounded and idempotent. The next use connects, unless it has died.
 
-        Whoever waits for it to be made learns of it at once.
+        Threads that wait for it to be made get an error at once.
         """
         with self._lock:
             if self.connection is not None:

@@ -56,7 +56,7 @@ def from_failure(failure: Failure, host: str = "", *, unpickle: bool = True) -> 
         failure: what the server sent. Its texts are masked, since they may be shown in a terminal.
         host: the name of the server.
         unpickle: open a pickled exception; else it is told in a :class:`RuntimeError`. Exceptions
-            are not signed, so whoever trusts only signed values does not open them.
+            are not signed: a client that trusts only signed values does not open them.
     """
     message = masked(failure.message)
     if failure.code == "key":

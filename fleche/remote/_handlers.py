@@ -403,7 +403,7 @@ class _Upload:
 class _ProgressReporter:
     """Tells, now and then, how many entries have been looked at.
 
-    That is also when a server learns that nobody wants to know any more.
+    That is also when a server finds out that the answer is not wanted any more.
     """
 
     def __init__(self, send: Callable[[m.Answer], None]) -> None:

@@ -315,7 +315,7 @@ def _flag(told: Mapping[str, Any], name: str, *, unless_said: bool) -> bool:
 
 
 def warn_of_skew(name: str, info: Mapping[str, Any]) -> None:
-    """Warn whoever called if the server called ``name`` is of other versions, by its ``info``."""
+    """Warn, at the user's line, if the server called ``name`` has other versions, by ``info``."""
     skew = ", ".join(
         f"{each.removesuffix('_version')} {printable(info.get(each))} there, {version} here"
         for each, version in _versions().items()

@@ -265,8 +265,8 @@ class Multiplexer:
     ) -> None:
         """Send a frame.
 
-        Much data is sent, and no longer needed, when this returns: it may be memory of somebody
-        else's. Small pieces are queued, to be written together.
+        Much data is sent, and no longer needed, when this returns: it may be the memory of an
+        array. Small pieces are queued, to be written together.
         """
         small = len(payload) <= GATHER
         piece = self._piece(kind, bytes(payload) if small else payload, flags)

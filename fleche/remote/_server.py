@@ -51,7 +51,7 @@ def serve(
         cache_name: the name the server was started with, told to clients for their information.
 
     Raises:
-        ProtocolError: whoever is at the other end is no client of fleche.
+        ProtocolError: what is at the other end is no client of fleche.
     """
     reader, writer = _Input(input_stream), _Output(output_stream)
     greeting = ServerGreeting((PROTOCOL, PROTOCOL))
@@ -141,7 +141,7 @@ class _Output:
 class _Workers:
     """A pool without a size: a job starts at once, on an idle thread or a new one.
 
-    Whoever brings the jobs bounds their number. So a job may wait, for its client say, as long as
+    The caller bounds the number of jobs. So a job may wait, for its client say, as long as
     it likes: it keeps no other waiting.
     """
 

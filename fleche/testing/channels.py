@@ -105,7 +105,7 @@ def check_diagnosis(channel: Channel) -> None:
     channel.close(0)
     deadline = time.monotonic() + PATIENCE
     while not _is_dead(remote):
-        assert time.monotonic() < deadline, "nobody noticed that the server has ended"
+        assert time.monotonic() < deadline, "the end of the server was not noticed"
     assert isinstance(channel.diagnose(), str)
     remote.close()
 

@@ -244,7 +244,7 @@ class Benchmark:
         named = [name for each in self.targets for name in (each.contender, each.reference)]
         for name in (self.reference, *named):
             if name not in known:
-                raise ValueError(f"{self.title}: nobody is called {name!r}")
+                raise ValueError(f"{self.title}: no contender is called {name!r}")
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,7 @@
 """The same function, remembered by fleche and by its peers, each with its documented best settings.
 
-Only what they share is compared: results on the local disk, found by the arguments. Nobody syncs to
-the disk, nobody compresses, and what is read lies in the page cache of the system.
+Only what they share is compared: results on the local disk, found by the arguments. Nothing is
+synced to the disk or compressed, and what is read lies in the page cache of the system.
 """
 
 from __future__ import annotations

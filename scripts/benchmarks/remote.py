@@ -9,18 +9,26 @@ from collections.abc import Callable
 from functools import partial
 from itertools import count
 from pathlib import Path
-from time import perf_counter
 from typing import Any
 
 import numpy as np
 
+from fleche import fleche, state
 from fleche.caches import Cache
 from fleche.call import Call, CallEntry, ValueRef
 from fleche.digest import Digest, digest
 from fleche.parcel import Parcel, pack
 from fleche.remote import LocalSubprocessChannel, RemoteCache, SshChannel
 from fleche.storage import CallMemory, ValueMemory
-from scripts.benchmarks.measure import MEMORY, REPORTED, Benchmark, Contender, Setting, Suite
+from scripts.benchmarks.measure import (
+    MEMORY,
+    REPORTED,
+    Benchmark,
+    Contender,
+    Setting,
+    Suite,
+    Target,
+)
 from scripts.benchmarks.sshd import running_sshd
 
 __all__ = ["BENCHMARKS"]
@@ -111,6 +119,7 @@ def _load(over: Callable[[Setting], tuple[RemoteCache, Fetch]], setting: Setting
         ],
         reference="cat",
         rounds=7,
+        targets=[Target("hit", "cat", 1 / 0.9)] if over is _over_ssh else (),
     )
 
 
@@ -142,6 +151,7 @@ def _save(over: Callable[[Setting], tuple[RemoteCache, Fetch]], setting: Setting
         ],
         reference="cat",
         rounds=7,
+        targets=[Target("save", "cat", 1.0)] if over is _over_ssh else (),
     )
 
 
@@ -249,6 +259,61 @@ def _client_memory(setting: Setting) -> Benchmark:
     )
 
 
+# -- waiting ---------------------------------------------------------------------------------------
+
+
+def _echo(setting: Setting) -> Benchmark:
+    remote, fetch = _over_ssh(setting)
+    key = Digest(remote.save(Call("f", {"x": 1}, result=2)))
+    command = [*fetch(Path("-"))[:-2], "cat"]
+    process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, bufsize=0)
+    setting.stack.callback(process.wait)
+    assert process.stdin is not None
+    assert process.stdout is not None
+    there, back = process.stdin, process.stdout
+    setting.stack.callback(there.close)
+
+    def echo() -> bytes:
+        there.write(b"x")
+        return back.read(1)
+
+    return Benchmark(
+        "a hit of a small result",
+        [
+            Contender("echo", echo, note="one byte"),
+            Contender("hit", lambda: remote.load(key).result),
+        ],
+        reference="echo",
+        targets=[Target("hit", "echo", 1.5)],
+    )
+
+
+def _first_answer(setting: Setting) -> Benchmark:
+    remote, fetch = _over_ssh(setting)
+    command = [*fetch(Path("-"))[:-2], f"{sys.executable} -c pass"]
+
+    def answer() -> object:
+        remote.reconnect()
+        return remote.info()
+
+    return Benchmark(
+        "the first answer of a server, over ssh",
+        [
+            Contender("python", lambda: subprocess.run(command, check=True), note="-c pass"),
+            Contender("first answer", answer),
+        ],
+        reference="python",
+        rounds=9,
+        targets=[Target("first answer", "python", 0.150, added=True)],
+    )
+
+
+@fleche
+def doubled(number: int) -> int:
+    """Return next to nothing."""
+    return 2 * number
+
+
 # -- round trips -----------------------------------------------------------------------------------
 
 
@@ -273,16 +338,23 @@ def _batch(setting: Setting) -> Benchmark:
     keys = [Digest(local.save(Call("f", {"x": x}, result=x))) for x in range(number)]
     local.transfer(remote)
 
-    def send() -> None:
+    ready: list[Cache] = []
+
+    def prepare() -> None:
         fresh = Cache(ValueMemory(), CallMemory())
         turn = next(_FRESH)
         for x in range(number):
             fresh.save(Call("g", {"x": x, "turn": turn}, result=[x, turn]))
-        begin = perf_counter()
-        fresh.transfer(remote)
-        took.append(perf_counter() - begin)
+        ready.append(fresh)
 
-    took: list[float] = []
+    def send() -> None:
+        ready.pop().transfer(remote)
+
+    def map_all() -> int:
+        with state.cache(remote):
+            return sum(doubled.map(range(number)))
+
+    map_all()
 
     def receive() -> None:
         assert remote.transfer(Cache(ValueMemory(), CallMemory()), remote.query(name="f")) == number
@@ -293,11 +365,16 @@ def _batch(setting: Setting) -> Benchmark:
             Contender("one question", lambda: remote.contains(keys[0])),
             Contender("contains_many", lambda: remote.contains_many(keys)),
             Contender("load_many", lambda: [call.result for call in remote.load_many(keys)]),
-            Contender("transfer there", send),
+            Contender("transfer there", send, before=prepare),
             Contender("transfer back", receive),
+            Contender("f.map, hits", map_all),
         ],
         reference="one question",
         rounds=5,
+        targets=[
+            Target(name, "one question", 8.0)
+            for name in ("transfer there", "transfer back", "f.map, hits")
+        ],
     )
 
 
@@ -331,6 +408,8 @@ BENCHMARKS: Suite = {
     "remote-hit-ssh": partial(_hit, _over_ssh),
     "remote-memory-client": _client_memory,
     "remote-memory-server": _server_memory,
+    "remote-echo": _echo,
+    "remote-first-answer": _first_answer,
     "remote-hit-delayed": _small_hit,
     "remote-batch-delayed": _batch,
     "remote-query": _query,

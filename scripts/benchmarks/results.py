@@ -39,7 +39,7 @@ MB = 1_000_000
 
 
 class Fresh:
-    """An array that is different each time, so that nobody gets away with not storing it."""
+    """An array that is different each time, so that each must be stored."""
 
     array = np.zeros(1)
 

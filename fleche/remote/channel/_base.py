@@ -11,6 +11,7 @@ from io import FileIO
 from threading import Lock, Thread
 from typing import TypeAlias
 
+from fleche._util import override
 from fleche.errors import ConfigError
 from fleche.remote._streams import ByteReader, ByteWriter
 
@@ -40,7 +41,7 @@ class Channel(ABC):
     def open(self) -> tuple[ByteReader, ByteWriter]:
         """Connect and return the two streams, which belong to the caller, who closes them.
 
-        It does not wait for the server: whoever calls does that, who can be told to stop.
+        It does not wait for the server: the caller does that, which can be told to stop.
 
         Raises:
             RemoteConnectionError: it cannot be started.
@@ -136,8 +137,8 @@ class PipeChannel(Channel):
         self._ends: tuple[WakeableReader, FileIO] | None = None
         self._error: BaseException | None = None
 
+    @override
     def open(self) -> tuple[ByteReader, ByteWriter]:
-        """Start the thread."""
         down_read, down_write = os.pipe()
         up_read, up_write = os.pipe()
         self._error = None
@@ -157,12 +158,14 @@ class PipeChannel(Channel):
             reader.close()
             writer.close()
 
+    @override
     def forget(self) -> None:
         """Forget the thread, which is the parent's, and close the copies of its streams."""
         ends, self._ends, self._thread = self._ends, None, None
         for end in ends or ():
             end.close()
 
+    @override
     def close(self, grace: float = 2.0) -> None:
         """Wait for the thread; then make it see the end of its input, and wait once more."""
         thread, self._thread = self._thread, None
@@ -173,6 +176,7 @@ class PipeChannel(Channel):
         reader.wake()
         thread.join(max(grace, 1.0))
 
+    @override
     def diagnose(self) -> str:
         """Return the exception that ended the server, if one did."""
         return f"the server raised {self._error!r}" if self._error else ""

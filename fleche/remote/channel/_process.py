@@ -62,8 +62,8 @@ class ProcessChannel(Channel):
         del mark, code
         return None
 
+    @override
     def open(self) -> tuple[ByteReader, ByteWriter]:
-        """Start the process."""
         command = self.command()
         log.debug("%s: starting %s", self.name, shlex.join(command))
         try:
@@ -87,6 +87,7 @@ class ProcessChannel(Channel):
         self._stderr = StderrTail(process.stderr, self.name)
         return process.stdout, process.stdin
 
+    @override
     def close(self, grace: float = 2.0) -> None:
         """Wait for the process, then terminate it, then kill it; always reap it."""
         process, self._process = self._process, None
@@ -105,6 +106,7 @@ class ProcessChannel(Channel):
         meaning = f"signal {-status}" if status < 0 else f"exit status {status}"
         self._ended = meaning + (f"; its last words:\n{tail}" if tail else "")
 
+    @override
     def forget(self) -> None:
         """Forget the process, which is the parent's."""
         process, self._process = self._process, None
@@ -114,11 +116,12 @@ class ProcessChannel(Channel):
         if stderr is not None:
             stderr.forget()
 
+    @override
     def overheard(self) -> str:
-        """Return the last lines of standard error so far."""
         stderr = self._stderr
         return stderr.tail() if stderr else ""
 
+    @override
     def diagnose(self) -> str:
         """Return the exit status and the last lines of standard error."""
         process = self._process
@@ -168,8 +171,8 @@ class LocalSubprocessChannel(ProcessChannel):
         self._python = os.path.expanduser(self.python) if self.python else sys.executable
         self._workdir = os.path.expanduser(self.workdir) if self.workdir else None
 
+    @override
     def command(self) -> Sequence[str]:
-        """Return the server's command."""
         named = [f"--cache={self.cache_name}"] if self.cache_name else []
         return [self._python, "-m", "fleche", "remote", "--serve", *named, *self.arguments]
 
@@ -177,6 +180,7 @@ class LocalSubprocessChannel(ProcessChannel):
     def probe(self, mark: str, code: str) -> Sequence[str]:
         return [self._python, "-c", packed(code)]
 
+    @override
     def options(self) -> dict[str, object]:
         """Run in a session of its own, so that Ctrl-C in the terminal does not reach it."""
         return {
@@ -213,7 +217,7 @@ stderr_log = logging.getLogger("fleche.remote.stderr")
 LINES = 20
 LINE_LENGTH = 500
 LAST_READS = 64
-"""How often it is read once more when nobody wants more: a child may never stop talking."""
+"""How often standard error is still read after the end: a child may never stop writing."""
 
 
 class StderrTail:

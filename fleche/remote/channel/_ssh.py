@@ -32,15 +32,16 @@ class SshChannel(ProcessChannel):
 
     local = False
 
+    @override
     def was_refused(self) -> bool:
         """Return whether the server's sshd closed the connection before any authentication.
 
-        Behind a jump host or another ``ProxyCommand`` nobody knows what that has asked for.
+        Behind a jump host or another ``ProxyCommand`` it is not known what that has asked for.
         """
         return bool(_REFUSED.search(self._ended)) and "UNKNOWN port" not in self._ended
 
+    @override
     def diagnose(self) -> str:
-        """Return the exit status and the last lines of standard error."""
         found = super().diagnose()
         return f"{found}\n{_MAX_STARTUPS}" if self.was_refused() else found
 
@@ -68,6 +69,7 @@ class SshChannel(ProcessChannel):
         self.workdir = maybe_text("workdir", workdir)
         super().__init__(f"ssh {self.host}")
 
+    @override
     def command(self) -> Sequence[str]:
         """Return the command of the local ssh.
 

@@ -134,19 +134,20 @@ const MEASURES = {
 
 function showTreemap(unit) {
   const [name, measure, format] = MEASURES[unit];
+  const sum = data.functions.reduce((all, each) => all + measure(each), 0);
   const items = data.functions.map((each, at) => ({
     name: each.name, value: measure(each), at, itemStyle: { color: palette(at) },
+    share: measure(each) / sum,
     label: { formatter: () => `{name|${brief(each.name)}}\n{value|${format(measure(each))}}` },
   })).filter((each) => each.value > 0).sort((one, other) => other.value - one.value);
   byId("treemap-note").textContent = `${name}, by function. A click lists its calls.`;
   if (!items.length) return nothing("treemap", "Nothing to show.");
-  const all = items.reduce((sum, each) => sum + each.value, 0);
   chart("treemap", {
     tooltip: {
       ...tooltip(), formatter: ({ data: item }) => {
         if (item.at === undefined) return "";
         const each = data.functions[item.at];
-        return `<b>${escaped(each.name)}</b>${each.module ? ` <span style="opacity:.65">${escaped(each.module)}</span>` : ""}<br>${escaped(plural(each.calls, "call"))}, ${escaped(duration(each.seconds || 0))}, ${escaped(bytes(each.bytes))}<br>${(100 * item.value / all).toPrecision(3)} % of all`;
+        return `<b>${escaped(each.name)}</b>${each.module ? ` <span style="opacity:.65">${escaped(each.module)}</span>` : ""}<br>${escaped(plural(each.calls, "call"))}, ${escaped(duration(each.seconds || 0))}, ${escaped(bytes(each.bytes))}<br>${(100 * item.share).toPrecision(3)} % of all`;
       },
     },
     series: [{
@@ -156,6 +157,17 @@ function showTreemap(unit) {
         rich: { name: { fontSize: 13, fontWeight: 600, lineHeight: 18 }, value: { fontSize: 12, lineHeight: 16 } } },
     }],
   }, { click: ({ data: item }) => { if (item?.at !== undefined) filterTo(item.at); } });
+  hideNarrowLabels("treemap", items);
+}
+
+// A label that would be cut to nothing is left to the tooltip.
+function hideNarrowLabels(id, items) {
+  const drawn = charts.get(byId(id)), rooms = new Map();
+  drawn.getModel().getSeriesByIndex(0).getData().tree.root.eachNode((node) => {
+    const { width, height } = node.getLayout() || {};
+    rooms.set(node.name, width > 76 && height > 46);
+  });
+  drawn.setOption({ series: [{ data: items.map((each) => ({ ...each, label: { ...each.label, show: rooms.get(each.name) !== false } })) }] });
 }
 const brief = (name) => shorter(name, 34).replace(/[{}|\n]/g, " ");
 

@@ -6,13 +6,19 @@ data.calls.forEach((call, at) => call[CHILDREN].forEach((child) => parents[child
 const MOST_NODES = 90;
 let lineage = { level: "functions", focus: null };
 
+// The call to begin with: from it, the way down is longest, and then widest.
 function startOfLineage() {
-  const linked = data.calls.some((call) => call[CHILDREN].length);
-  if (!linked) return;
-  const reach = data.calls.map((call) => call[CHILDREN].length);
-  let best = 0;
-  reach.forEach((each, at) => { const free = parents[at].length === 0; if ((free && parents[best].length) || (free === (parents[best].length === 0) && each > reach[best])) best = at; });
-  lineage.focus = best;
+  if (!data.calls.some((call) => call[CHILDREN].length)) return;
+  const depths = new Map();
+  const depth = (at, level) => {
+    if (depths.has(at)) return depths.get(at);
+    depths.set(at, 0); // should a call be below itself
+    const found = level > 60 ? 0 : data.calls[at][CHILDREN].reduce((most, child) => Math.max(most, 1 + depth(child, level + 1)), 0);
+    depths.set(at, found);
+    return found;
+  };
+  const score = (at) => 1000 * depth(at, 0) + Math.min(data.calls[at][CHILDREN].length, 20);
+  lineage.focus = data.calls.map((_, at) => at).reduce((best, at) => (score(at) > score(best) ? at : best), 0);
 }
 
 function functionGraph() {
@@ -72,6 +78,24 @@ function placed(nodes, links) {
   return { columns: columns.filter(Boolean), depth, rank };
 }
 
+// What tells calls of one function in one column apart is enough; of a single one, name and arguments.
+function callLabels(columns) {
+  const labels = new Map();
+  for (const column of columns) {
+    const groups = new Map();
+    for (const at of column) { const place = data.calls[at][FUNCTION]; if (!groups.has(place)) groups.set(place, []); groups.get(place).push(at); }
+    for (const [place, group] of groups) {
+      const values = (name) => new Set(group.map((at) => JSON.stringify(data.calls[at][ARGUMENTS][name])));
+      const differing = Object.keys(data.calls[group[0]][ARGUMENTS]).filter((name) => group.length > 1 && values(name).size > 1);
+      for (const at of group) {
+        const shown = Object.entries(data.calls[at][ARGUMENTS]).filter(([name]) => !differing.length || differing.includes(name)).map(([name, value]) => `${name}=${plainText(value)}`).join(", ");
+        labels.set(at, group.length > 3 && differing.length ? brief(shown) : `{name|${brief(functionName(place))}}\n{note|${brief(shown)}}`);
+      }
+    }
+  }
+  return (at) => labels.get(at);
+}
+
 function showLineage() {
   const byFunction = lineage.level === "functions";
   if (!byFunction && lineage.focus === null) { byId("lineage-note").textContent = ""; return nothing("lineage", "No call of a cached function was made inside another one."); }
@@ -83,11 +107,11 @@ function showLineage() {
   const { columns, depth, rank } = placed(nodes, links);
   const box = byId("lineage"), wide = box.clientWidth || 500, high = box.clientHeight || 360;
   const tallest = Math.max(...columns.map((each) => each.length));
-  const crowded = tallest > 14;
+  const crowded = tallest > 24, dense = tallest > 14;
   // labels of functions stand below, those of calls beside
   const side = byFunction ? Math.min(78, wide / 6) : 14;
   const step = (wide - 2 * side) / (byFunction ? Math.max(columns.length - 1, 1) : columns.length);
-  const labelRoom = byFunction ? Math.max(step + 16, 80) : Math.max(step - 34, 56);
+  const labelRoom = byFunction ? Math.max(step + 16, 80) : Math.max(step - 22, 56);
   const x = (each) => (byFunction && columns.length === 1 ? wide / 2 : side + depth.get(each) * step);
   const y = (each) => {
     const many = columns.find((found) => found.includes(each)).length;
@@ -96,8 +120,8 @@ function showLineage() {
   };
   const functionOf = (each) => (byFunction ? each : data.calls[each][FUNCTION]);
   const most = Math.max(...data.functions.map((each) => each.calls));
-  const size = (each) => (byFunction ? 12 + 16 * Math.sqrt(data.functions[each].calls / most) : each === lineage.focus ? 15 : crowded ? 6 : 10);
-  const label = (each) => (byFunction ? `{name|${brief(functionName(each))}}\n{note|${plural(data.functions[each].calls, "call")}}` : brief(callText(data.calls[each])));
+  const size = (each) => (byFunction ? 12 + 16 * Math.sqrt(data.functions[each].calls / most) : each === lineage.focus ? 15 : dense ? 6 : 10);
+  const label = byFunction ? (each) => `{name|${brief(functionName(each))}}\n{note|${plural(data.functions[each].calls, "call")}}` : callLabels(columns);
   const strongest = Math.max(...links.map((each) => each.count), 1);
   // the graph is drawn to its extremes, so two invisible corners keep the scale
   const corners = [[0, 0], [wide, high]].map(([cx, cy], at) => ({ id: `c${at}`, x: cx, y: cy, symbolSize: 0, label: { show: false }, silent: true }));
@@ -112,17 +136,17 @@ function showLineage() {
       },
     },
     series: [{
-      type: "graph", layout: "none", left: 0, right: 0, top: 0, bottom: 0, roam: true, scaleLimit: { min: 0.6, max: 6 }, edgeSymbol: ["none", "arrow"], edgeSymbolSize: [0, 6],
+      type: "graph", layout: "none", left: 0, right: 0, top: 0, bottom: 0, roam: true, scaleLimit: { min: 0.6, max: 6 }, edgeSymbol: ["none", "arrow"], edgeSymbolSize: [0, byFunction ? 6 : 4],
       data: [...nodes.map((each) => ({
         id: String(each), at: each, x: x(each), y: y(each), symbolSize: size(each),
         itemStyle: { color: palette(functionOf(each)), borderColor: each === lineage.focus && !byFunction ? variable("ink") : variable("card"), borderWidth: each === lineage.focus && !byFunction ? 2 : 1.5 },
         label: {
-          show: byFunction || !crowded || each === lineage.focus || columns[depth.get(each)].length <= 14, position: byFunction ? "bottom" : "right", align: byFunction ? "center" : "left", distance: 6, formatter: label(each), width: labelRoom, overflow: "truncate", ellipsis: "…",
-          color: variable("ink"), fontSize: 12, textBorderColor: variable("card"), textBorderWidth: 3,
+          show: byFunction || !crowded || each === lineage.focus || columns[depth.get(each)].length <= 24, position: byFunction ? "bottom" : "right", align: byFunction ? "center" : "left", distance: 6, formatter: label(each), width: labelRoom, overflow: "truncate", ellipsis: "…",
+          color: variable("ink"), fontSize: dense && !byFunction ? 10.5 : 12, textBorderColor: variable("card"), textBorderWidth: 3,
           rich: { name: { fontSize: 12.5, fontWeight: 600, color: variable("ink"), lineHeight: 17, textBorderColor: variable("card"), textBorderWidth: 3 }, note: { fontSize: 11.5, color: variable("muted"), lineHeight: 15, textBorderColor: variable("card"), textBorderWidth: 3 } },
         },
       })), ...corners],
-      links: links.map(({ from, to, count }) => ({ source: String(from), target: String(to), from, to, count, lineStyle: { color: variable("muted"), width: 1 + (2.5 * count) / strongest, opacity: 0.45, curveness: 0.08 } })),
+      links: links.map(({ from, to, count }) => ({ source: String(from), target: String(to), from, to, count, lineStyle: { color: variable("muted"), width: byFunction ? 1 + (2.5 * count) / strongest : 1, opacity: byFunction ? 0.45 : 0.6, curveness: 0.08 } })),
       emphasis: { focus: "adjacency", scale: false, lineStyle: { opacity: 0.9 } },
     }],
   }, { click: ({ dataType, data: item }) => {

@@ -96,7 +96,7 @@ const PALETTES = {
   light: ["#2b6f8e", "#d98f3a", "#5b8f5e", "#9a5a8c", "#bd5a45", "#5d6c9b", "#9a8a35", "#4a9c95", "#8a7265", "#7d8791"],
   dark: ["#5aaccb", "#e2a75c", "#85b787", "#c08bb4", "#dc8772", "#91a0d0", "#c5b662", "#74c3bc", "#b59d8f", "#a3adb6"],
 };
-// Machines have colours of their own, lest they be taken for functions.
+// Machines have colours of their own, so that they are not taken for functions.
 const MACHINES = {
   light: ["#0f6a84", "#e3b05f", "#7aa6b5", "#a9744f", "#b9bd8a", "#5b5f86", "#c8a6a0", "#8c979f"],
   dark: ["#58b4cd", "#e6b866", "#3f7486", "#c98f68", "#b5ba84", "#8b8fc0", "#b98f88", "#78838b"],

@@ -216,8 +216,8 @@ class CoordinatedRemover(Remover):
             if outermost:
                 self._removing.discard(here)
 
+    @override
     def close(self) -> None:
-        """Take the notices of this process away. Idempotent."""
         for here in list(self._notices):
             if here[0] == os.getpid():  # a parent has its own
                 self._take_back(here)

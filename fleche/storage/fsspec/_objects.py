@@ -361,12 +361,13 @@ class ObjectSource(Source):
         self._begun = memoryview(begun)
         self._fetch: Fetch | None = fetch
 
+    @override
     def read(self, offset: int, size: int) -> Buffer:
-        """Return up to ``size`` bytes from ``offset``."""
         if offset + size <= len(self._begun):
             return self._begun[offset : offset + size]
         return self.take(offset, size)
 
+    @override
     def take(self, offset: int, size: int, seen: Seen | None = None) -> Buffer:
         """Return the same in fresh memory, fetched in several requests at once."""
         memory = bytearray(max(0, min(size, self.size - offset)))
@@ -378,8 +379,8 @@ class ObjectSource(Source):
             position += len(piece)
         return memory
 
+    @override
     def chunks(self, size: int) -> Iterator[Buffer]:
-        """Yield everything in order."""
         for piece in self._pieces(0, self.size):
             for start in range(0, len(piece), size):
                 yield piece[start : start + size]
@@ -388,6 +389,7 @@ class ObjectSource(Source):
     def opened(self) -> None:
         self.close()
 
+    @override
     def close(self) -> None:
         """Fetch no more. Idempotent."""
         self._fetch = None

@@ -18,6 +18,8 @@ from collections.abc import Callable, Iterable, Mapping
 from threading import Lock
 from typing import Any, ClassVar, Protocol, TypeVar
 
+from fleche._util import override
+
 __all__ = ["Connection", "Database", "Pooled"]
 
 T = TypeVar("T")
@@ -179,24 +181,24 @@ class Pooled(Database):
     def connect(self) -> Any:
         """Open a connection."""
 
+    @override
     def close(self) -> None:
-        """Close the connections; the next use opens new ones. Idempotent."""
         if self._pid == os.getpid():
             self.retire()
 
+    @override
     def retire(self) -> None:
-        """Close the connections that are idle; the others are closed when they are given back."""
         self._finalizer.detach()
         idle, self._idle = self._idle, deque()
         self._finalizer = weakref.finalize(self, _close_all, self._idle, self._open)
         _drain(idle, self._open)
 
+    @override
     def is_busy(self) -> bool:
-        """Return whether a connection is open."""
         return bool(self._open)
 
+    @override
     def after_fork(self, *, in_child: bool) -> None:
-        """Go on after a fork of this process."""
         if not in_child:
             return
         self._pid = os.getpid()

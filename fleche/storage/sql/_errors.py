@@ -17,7 +17,7 @@ _HINTS = {
     "readonly": "no permission to write; set read_only = true for this cache",
     "unable to open": "check that the directory exists and may be written to",
     "permission denied": "ask its owner for permission, or set read_only = true for this cache",
-    "disk is full": "free some space, or remove results that nobody needs (gc)",
+    "disk is full": "free some space, or remove results that are not needed (gc)",
     "not a database": "the file is something else, or damaged; choose another url",
     "malformed": DAMAGED,
     "decode": DAMAGED,

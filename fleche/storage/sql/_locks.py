@@ -12,7 +12,7 @@ from fleche.storage.sql._schema import WORDS
 __all__ = ["SqlLocks"]
 
 _LEFT = 86400.0
-"""Seconds after which nobody waits for a lock any more; a process that died has left it."""
+"""Seconds after which a lock is free: a process that died has left it."""
 
 _CLOCKS = {
     "sqlite": "((julianday('now') - 2440587.5) * 86400.0)",
@@ -50,7 +50,7 @@ class SqlLocks(LockTable):
     def acquire(self, key: str, owner: str) -> Lock | None:
         names = {"key": str(key), "owner": owner, "left": _LEFT}
         found = self._find(names)
-        if found is None:  # whoever waits asks often, and has only read
+        if found is None:  # a process that waits asks often; this was a read
             found = self._database.change(lambda connection: self._acquire(connection, names))
         return None if found.owner == owner else found
 

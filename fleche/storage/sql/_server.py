@@ -194,7 +194,7 @@ class Server(Pooled):
 def _stored_version(session: _Session) -> Any:
     """Return the version of the tables that are there; 0 if there are none."""
     # The calls first: others may commit the tables, which come with their version, between two
-    # looks. The other way round, there would be calls whose version nobody had seen.
+    # looks. The other way round, there would be calls whose version had not been looked at.
     has_calls = _has_table(session, "fleche_calls")
     rows: list[Any] = []
     if _has_table(session, "fleche_meta"):

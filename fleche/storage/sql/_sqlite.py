@@ -2,10 +2,10 @@
 
 On a local file system SQLite keeps a write-ahead log and its index beside the file (``-wal``,
 ``-shm``) while it is open, so that readers and a writer do not wait for each other. They belong to
-the account that opened the file first. So whoever only looks at the file of another account does
-it in ways that make neither of them: with the log, while somebody has the file open who keeps one;
-and as it is, with no regard for anybody, while nobody does. Which of the two it is must be asked
-each time, and a look at the file as it is counts only if the file is still the same afterwards.
+the account that opened the file first. So the file of another
+account is read in ways that make neither of them: with the log, while a process that keeps one has
+the file open; otherwise as it is, without locks. Which of the two it is must be asked each time,
+and a look at the file as it is counts only if the file is still the same afterwards.
 
 The lowest version of SQLite that works is 3.24 (``ON CONFLICT DO UPDATE``).
 """
@@ -295,7 +295,7 @@ class SqliteFile(Pooled):
     def _notice_removal(self) -> None:
         """Forget the file that was opened if another one, or none, has its name by now.
 
-        To go on writing to a file without a name would lose everything, and nobody would be told.
+        To go on writing to a file without a name would lose everything without an error.
         """
         if self._identity is None:
             return
@@ -430,7 +430,7 @@ class SqliteFile(Pooled):
             finally:
                 self._looking.release()
 
-    # -- a file that is somebody else's ------------------------------------------------------------
+    # -- a file of another account -----------------------------------------------------------------
 
     def _is_guest(self, status: os.stat_result) -> bool:
         """Return whether nothing may be left beside the file: it is not ours, or not writable."""
@@ -481,7 +481,7 @@ class SqliteFile(Pooled):
             if not _is_busy(failure) or time.monotonic() > deadline:
                 raise self._explained("read", failure) from failure
             attempts -= 1
-        raise Disturbed(f"{self.shown}: cannot read: somebody writes to it (try again)")
+        raise Disturbed(f"{self.shown}: cannot read: another process writes to it (try again)")
 
     def _look_once(self, look: Callable[[Any], T], stamp: tuple[int, ...] | None) -> T:
         try:
@@ -508,7 +508,7 @@ class SqliteFile(Pooled):
         return [stamp_of(Path(f"{self.path}{end}")) for end in ("", "-wal")]
 
     def _was_in_vain(self, stamp: tuple[int, ...] | None, *, failed: bool) -> bool:
-        """Return whether somebody has come meanwhile, or gone with the log."""
+        """Return whether a writer has come meanwhile, or gone with the log."""
         try:
             if stamp is None:
                 return failed and not is_written_to(self.path)
@@ -570,7 +570,7 @@ class SqliteFile(Pooled):
         return as_storage_error(self.shown, action, error, otherwise=perhaps)
 
     def _foreign_side_file(self) -> str:
-        """Return what a log that somebody else has left means, and how it is mended."""
+        """Return what a log that another account has left means, and how it is mended."""
         ours = os.access in os.supports_effective_ids
         if not os.access(self.path, os.W_OK, effective_ids=ours):
             return ""

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
-from itertools import islice
+from itertools import chain, islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias
 
@@ -229,12 +229,12 @@ class SqlCalls(CallStorage):
             last = max(last, call)
             if call <= indexed:  # it takes the place of another
                 connection.executemany(_FORGET_FACTS, [{"id": call}])
-                self._insert_facts(connection, call, entry)
+                self._insert_facts(connection, [(call, entry)])
         if last - indexed >= _TAIL:
             self._index(connection, indexed)
 
-    def _insert_facts(self, connection: Connection, call: int, entry: CallEntry) -> None:
-        facts = facts_of(call, entry, self._unindexed)
+    def _insert_facts(self, connection: Connection, calls: Iterable[tuple[int, CallEntry]]) -> None:
+        facts = chain.from_iterable(facts_of(call, entry, self._unindexed) for call, entry in calls)
         if self._database.kind == "sqlite":
             connection.executemany(_INSERT_FACT_BY_PLACE, facts)
         else:
@@ -246,12 +246,11 @@ class SqlCalls(CallStorage):
         """Write the facts of the calls that have none; return the last of them."""
         found = connection.execute(_BEHIND, {"indexed": indexed}).fetchall()
         rows = [row for row in found if type(row[0]) is int]
-        for call, key, data in rows:
-            entry = self._opened(key, data)
-            if isinstance(entry, CallEntry):
-                self._insert_facts(connection, call, entry)
         if not rows:
             return indexed
+        opened = ((call, self._opened(key, data)) for call, key, data in rows)
+        sound = ((call, entry) for call, entry in opened if isinstance(entry, CallEntry))
+        self._insert_facts(connection, sound)
         connection.execute(_SET_INDEXED, {"value": str(rows[-1][0])})
         return int(rows[-1][0])
 
