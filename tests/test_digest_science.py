@@ -19,6 +19,7 @@ from typing import Any
 import pytest
 
 from fleche.digest.science import REDUCERS, ROWS
+from tests.helpers.sweeps import swept
 from tests.science.libraries import LIBRARIES
 
 ROOT = Path(__file__).parents[1]
@@ -87,8 +88,12 @@ def check_refused(one: Case, other: Case) -> bool:
 RULES = (check_one_digest, check_different, check_memory, check_use, check_copies)
 
 
+HEAVY = ("jax", "numba", "polars", "pyarrow", "rdkit", "torch", "zarr")
+"""Seconds to import, twice; of the extra `science-heavy`, and torch."""
+
+
 @pytest.mark.timeout(2 * SECONDS)
-@pytest.mark.parametrize("library", sorted(LIBRARIES))
+@pytest.mark.parametrize("library", swept(sorted(LIBRARIES), lambda name: name not in HEAVY))
 def test_library(library: str) -> None:
     """Each rule holds for each value of the table of a library."""
     if find_spec(library) is None:
