@@ -38,7 +38,8 @@ if TYPE_CHECKING:
     from fleche.function import Content, Ignored, Required, Secret, Unordered
     from fleche.metadata import Environment, Git, MetaData, Runtime, Tags
     from fleche.parcel import File
-    from fleche.state import cache, meta, open, project, tags
+    from fleche.state import cache, meta, project, tags
+    from fleche.state import open as open
 
 __all__ = [
     "AmbiguousDigestError",
@@ -82,13 +83,13 @@ __all__ = [
     "digest",
     "fleche",
     "meta",
-    "open",
     "project",
     "tags",
     "verbose",
     "wrap_executor",
 ]
 
+# `open` is not among them: `from fleche import *` would hide the builtin
 _HOMES = {
     "fleche._util": ("__version__",),
     "fleche._verbose": ("verbose",),

@@ -15,7 +15,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from fleche.call import Summary, add_summary, summarize
+import fleche
+from fleche.call import Summary, add_summary, between, summarize, where
 
 
 class Colour(enum.Enum):
@@ -146,3 +147,41 @@ def test_large_values_take_no_time() -> None:
     for value in (large, dict.fromkeys(range(1000), large), np.zeros((1000, 1000))):
         summarize(value)
     assert time.process_time() - begun < 0.5
+
+
+class TestNumbersOfLibraries:
+    """A scalar of a library is shown, sorted and searched by its number; its type has the unit."""
+
+    def scalars(self, library: str) -> list[Any]:
+        if library == "torch":
+            torch = pytest.importorskip("torch")
+            return [torch.tensor(x) for x in (1.5, 0.5, 2.5)]
+        if library == "pint":
+            unit = pytest.importorskip("pint").UnitRegistry().meter
+            return [x * unit for x in (1.5, 0.5, 2.5)]
+        if library == "astropy":
+            units = pytest.importorskip("astropy.units")
+            return [x * units.m for x in (1.5, 0.5, 2.5)]
+        if library == "decimal":
+            return [Decimal(x) for x in ("1.5", "0.5", "2.5")]
+        return list(map(np.float32, (1.5, 0.5, 2.5)))
+
+    @pytest.mark.parametrize("library", ["numpy", "decimal", "torch", "pint", "astropy"])
+    def test_shown_sorted_and_searched(self, library: str) -> None:
+        @fleche.fleche(version=1)
+        def same(v: Any) -> Any:
+            return v
+
+        values = self.scalars(library)
+        with fleche.cache("memory"):
+            for value in values:
+                same(value)
+            assert [row.arguments["v"] for row in same.query().sorted("v").table()] == [
+                0.5,
+                1.5,
+                2.5,
+            ]
+            assert same.query(v=where(">", 1.2)).count() == 2
+            assert same.query(v=between(0.4, 1.6), result=where("<", 1)).count() == 1
+            assert same.query(v=1.5).only().arguments["v"] == values[0]
+            same.clear()

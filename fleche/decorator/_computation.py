@@ -11,7 +11,6 @@ from time import perf_counter
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from fleche.call import MISSING, SMALL, CallRecord, plain_metadata
-from fleche.decorator._directory import remove_directories
 from fleche.decorator._effects import (
     ModuleGenerators,
     changed_arguments,
@@ -404,15 +403,20 @@ class Computation:
         if rules is None or self._collecting is None or not isinstance(error, rules.errors):
             return
         try:
-            metadata = self._metadata(self._collecting.finish(), "")
-            fields = {"metadata": metadata, "duration": self._duration}
-            pending.store_error(error, {**fields, "children": tuple(self.flight.children)})
+            fields = {
+                "metadata": self._metadata(self._collecting.finish(), ""),
+                "duration": self._duration,
+                "children": tuple(self.flight.children),
+            }
+            pending.store_error(error, fields)
         except Exception as problem:  # noqa: BLE001 (as in _prepare)
             self._complain("save", problem)
 
     def _land(self, result: Any, error: BaseException | None = None, spare: Any = MISSING) -> None:
         """Let everybody go on who waits, here and in other processes."""
         if self.spec.options.directory:
+            from fleche.decorator._directory import remove_directories
+
             remove_directories()
         if self._lock is not None:
             self._lock.release()

@@ -198,6 +198,26 @@ class CachedFunction(Transparent, Generic[P, R_co]):
 
         return stats_of(self.spec.cache(), template_of(self.spec, {}))
 
+    def accept(self, *, dry_run: bool = False, **fields: Any) -> int:
+        """Say that what is stored is right for the code as it is now; return how many calls.
+
+        A refactoring that computes the same changes the code and so the keys. Stored calls of this
+        function, of the same version, get their new keys beside the old ones; nothing is computed.
+        Functions that use this one have keys of their own, and are accepted by themselves.
+
+        Args:
+            dry_run: change nothing, and return how many calls there are.
+            fields: which calls, as for :meth:`query`.
+
+        Raises:
+            Rejected: the active cache is read-only.
+        """
+        from fleche.decorator._accept import accept
+        from fleche.decorator._search import template_of
+
+        spec = self.spec
+        return accept(spec, spec.cache(), template_of(spec, fields), dry_run=dry_run)
+
     def clear(self) -> int:
         """Forget all stored calls of this function, of whatever version; return how many.
 

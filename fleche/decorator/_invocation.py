@@ -193,11 +193,9 @@ class KeyedInvocation(Invocation):
         spec = self.spec
         if spec.warner.had_outages:
             spec.warner.settle("lookup")
+        if spec.rules is not None:
+            hit = spec.rules.outcome(self, hit)
         if hit is None:
-            if spec.rules is not None:
-                self._raise_stored()
-            return None
-        if spec.rules is not None and not spec.rules.accept(self, hit):
             return None
         if self.generators and not self._open_states(hit):
             return None  # it could not advance the generators as the body does
@@ -206,14 +204,6 @@ class KeyedInvocation(Invocation):
         if not spec.hashes_code:
             spec.check_code(hit.entry.record, self.identity)
         return hit
-
-    def _raise_stored(self) -> None:
-        """Raise the exception that is stored as the outcome of this call, if there is one."""
-        rules = self.spec.rules
-        error = None if rules is None else rules.stored_error(self)
-        if error is not None:
-            note_child(self.key)
-            raise error
 
     def _open_states(self, hit: LazyCall) -> bool:
         """Open the states that the generators were left in; return whether all are there."""

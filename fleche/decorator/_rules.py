@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from fleche._amounts import shown_seconds
 from fleche._util import renewed_after_fork
 from fleche.call import CallRecord, LazyCall
+from fleche.decorator._singleflight import note_child
 from fleche.errors import ParcelError
 
 if TYPE_CHECKING:
@@ -55,6 +56,16 @@ class Rules:
         if self.validate is not None and not self.validate(hit.result):
             return "is not valid any more"
         return ""
+
+    def outcome(self, invocation: KeyedInvocation, hit: LazyCall | None) -> LazyCall | None:
+        """Return ``hit`` if it is the answer to a call; raise the exception that is, if one is."""
+        if hit is not None:
+            return hit if self.accept(invocation, hit) else None
+        error = self.stored_error(invocation)
+        if error is not None:
+            note_child(invocation.key)
+            raise error
+        return None
 
     def accept(self, invocation: KeyedInvocation, hit: LazyCall) -> bool:
         """Return whether a stored result is the answer to a call."""
