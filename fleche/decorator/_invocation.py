@@ -181,14 +181,7 @@ class KeyedInvocation(Invocation):
         except Exception as error:
             if is_out_of_stack(error):
                 raise
-            self.spec.warner.warn_error(
-                "lookup",
-                error,
-                "runs without looking for a stored result, since the cache failed",
-                "The new result is stored if the cache can do that at least. "
-                "Mend the cache, or activate another: fleche.cache(...)",
-            )
-            self.lost = True
+            self._complain_of_cache(error)
             return None
         spec = self.spec
         if spec.warner.had_outages:
@@ -197,15 +190,31 @@ class KeyedInvocation(Invocation):
             if spec.rules is not None:
                 self._raise_stored()
             return None
+        return hit if self._is_answered_by(hit) else None
+
+    def _complain_of_cache(self, error: Exception) -> None:
+        """Warn of a cache that cannot be asked."""
+        self.spec.warner.warn_error(
+            "lookup",
+            error,
+            "runs without looking for a stored result, since the cache failed",
+            "The new result is stored if the cache can do that at least. "
+            "Mend the cache, or activate another: fleche.cache(...)",
+        )
+        self.lost = True
+
+    def _is_answered_by(self, hit: LazyCall) -> bool:
+        """Return whether a stored call is the answer to this one."""
+        spec = self.spec
         if spec.rules is not None and not spec.rules.accept(self, hit):
-            return None
+            return False
         if self.generators and not self._open_states(hit):
-            return None  # it could not advance the generators as the body does
+            return False  # it could not advance the generators as the body does
         if self.identity.buffers.paths and spec.changed_files(hit.record):
-            return None
+            return False
         if not spec.hashes_code:
             spec.check_code(hit.entry.record, self.identity)
-        return hit
+        return True
 
     def _raise_stored(self) -> None:
         """Raise the exception that is stored as the outcome of this call, if there is one."""
