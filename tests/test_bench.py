@@ -7,6 +7,7 @@ import subprocess
 import sys
 from contextlib import ExitStack
 from pathlib import Path
+from xml.etree import ElementTree as ET
 
 import pytest
 
@@ -16,8 +17,8 @@ pytest.importorskip("joblib")
 
 from scripts.benchmarks import measure
 from scripts.benchmarks.__main__ import main, suites
-from scripts.benchmarks.measure import Benchmark, Contender, Measure, Setting
-from scripts.benchmarks.report import as_text
+from scripts.benchmarks.measure import Benchmark, Contender, Measure, Setting, Target
+from scripts.benchmarks.report import as_text, target_lines
 from tests.helpers.sweeps import swept
 
 # what the peers do is none of our warnings
@@ -94,6 +95,34 @@ def test_the_text_says_ratios_first() -> None:
     assert text.index("1.50") < text.index("a 2 ms, b 3 ms")
 
 
+def test_the_text_says_whether_a_target_is_reached() -> None:
+    """A target is a bound of the ratio, or of what is added; the median of the rounds counts."""
+    measured = script({"a": [2.0, 2.0, 9.0], "b": [4.0, 4.0, 4.0]})
+    targets = [Target("a", "b", 0.5), Target("b", "a", 1.9), Target("b", "a", 2.5, added=True)]
+    benchmark = Benchmark("work", contenders("a", "b"), "a", measured, targets=targets)
+    lines = target_lines(benchmark, measure.measure(benchmark, 3))
+    assert lines == [
+        "target: a \u2264 0.5 of b: 0.50, reached",
+        "target: b \u2264 1.9 of a: 2.00, not reached",
+        "target: b \u2264 2.5 s over a: 2 s over a, reached",
+    ]
+
+
+def test_a_target_is_of_contenders() -> None:
+    with pytest.raises(ValueError, match="nobody is called 'c'"):
+        Benchmark("work", contenders("a", "b"), "a", targets=[Target("a", "c", 1.0)])
+
+
+def test_drawings(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """`--plots` draws the targets, and hits by their size, as SVG that is sound XML."""
+    main(["local", "--quick", "--only", "hit-small", "--only", "hits-by", "--plots", str(tmp_path)])
+    assert "targets:" in capsys.readouterr().out
+    for name in ("targets", "sizes"):
+        root = ET.parse(tmp_path / f"{name}.svg").getroot()
+        assert root.tag == "{http://www.w3.org/2000/svg}svg"
+        assert len(root) > 4
+
+
 def test_they_need_nothing_of_the_tests() -> None:
     """From a fresh clone `scripts/bench` installs no pytest."""
     program = (
@@ -135,7 +164,7 @@ def test_the_command_line_writes_every_sample(
 ) -> None:
     """`--json` has what the table sums up."""
     path = tmp_path / "bench.json"
-    main(["local", "--quick", "--only", "digest-dict", "--json", str(path)])
+    main(["digest", "--quick", "--only", "digest-dict", "--json", str(path)])
     assert "digest-dict" in capsys.readouterr().out
     (found,) = json.loads(path.read_text())
     assert found["reference"] == "fleche"

@@ -181,14 +181,7 @@ class KeyedInvocation(Invocation):
         except Exception as error:
             if is_out_of_stack(error):
                 raise
-            self.spec.warner.warn_error(
-                "lookup",
-                error,
-                "runs without looking for a stored result, since the cache failed",
-                "The new result is stored if the cache can do that at least. "
-                "Mend the cache, or activate another: fleche.cache(...)",
-            )
-            self.lost = True
+            self._complain_of_cache(error)
             return None
         spec = self.spec
         if spec.warner.had_outages:
@@ -204,6 +197,17 @@ class KeyedInvocation(Invocation):
         if not spec.hashes_code:
             spec.check_code(hit.entry.record, self.identity)
         return hit
+
+    def _complain_of_cache(self, error: Exception) -> None:
+        """Warn of a cache that cannot be asked."""
+        self.spec.warner.warn_error(
+            "lookup",
+            error,
+            "runs without looking for a stored result, since the cache failed",
+            "The new result is stored if the cache can do that at least. "
+            "Mend the cache, or activate another: fleche.cache(...)",
+        )
+        self.lost = True
 
     def _open_states(self, hit: LazyCall) -> bool:
         """Open the states that the generators were left in; return whether all are there."""

@@ -137,7 +137,7 @@ class Checks:
         self.members = tuple(vars(cls) for cls in classes)
         self.counts = tuple(map(len, self.members))
         self.bases = tuple(map(BASES, classes))
-        self.has_more = bool(self.attributes or cells or classes)
+        self.has_more = bool(self.attributes or cells or classes or self.data)
         self.has_data = bool(self.data or self.variables or self.captured)
 
     def hold(self) -> bool:
@@ -149,23 +149,20 @@ class Checks:
             for keys, names in self.missing:
                 if not keys.isdisjoint(names):
                     return False
-            return self._parts_hold()
+            for function, code, defaults, keywords, size in self.parts:
+                if (
+                    function.__code__ is not code
+                    or function.__defaults__ is not defaults
+                    or function.__kwdefaults__ is not keywords
+                    or len(function.__dict__) != size
+                ):
+                    return False
+            return not self.has_more or self._rest_holds()
         except (KeyError, ValueError, AttributeError):
             return False
 
-    def _parts_hold(self) -> bool:
-        """Whether functions, classes and data are what they were."""
-        for function, code, defaults, keywords, size in self.parts:
-            if function.__code__ is not code or function.__defaults__ is not defaults:
-                return False
-            if function.__kwdefaults__ is not keywords or len(function.__dict__) != size:
-                return False
-        if self.has_more and not self._rest_holds():
-            return False
-        return not (self.data and any(datum.has_changed() for datum in self.data))
-
     def _rest_holds(self) -> bool:
-        """Whether the attributes and cells of functions, and the classes, are what they were."""
+        """Whether attributes and cells of functions, classes and data are what they were."""
         for get, namespace, values in self.attributes:
             if not all(map(is_, get(namespace), values)):
                 return False
@@ -175,7 +172,9 @@ class Checks:
             return False
         if tuple(map(len, self.members)) != self.counts:
             return False
-        return all(map(is_, map(BASES, self.classes), self.bases))
+        if not all(map(is_, map(BASES, self.classes), self.bases)):
+            return False
+        return not any(datum.has_changed() for datum in self.data)
 
     def changed_data(self) -> Iterable[str]:
         """Yield the labels of data that has changed in place, and of variables set anew."""

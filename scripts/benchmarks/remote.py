@@ -267,11 +267,10 @@ def _echo(setting: Setting) -> Benchmark:
     key = Digest(remote.save(Call("f", {"x": 1}, result=2)))
     command = [*fetch(Path("-"))[:-2], "cat"]
     process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, bufsize=0)
-    setting.stack.callback(process.wait)
+    setting.stack.enter_context(process)
     assert process.stdin is not None
     assert process.stdout is not None
     there, back = process.stdin, process.stdout
-    setting.stack.callback(there.close)
 
     def echo() -> bytes:
         there.write(b"x")
