@@ -30,7 +30,7 @@ import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -166,9 +166,12 @@ def _blocks(name: str, text: str) -> Iterator[Block]:
 class Kernel:
     """An interpreter that runs one piece of code after another as its `__main__`."""
 
-    def __init__(self, directory: Path, env: dict[str, str]) -> None:
+    def __init__(
+        self, directory: Path, env: dict[str, str], python: Sequence[str] = (sys.executable,)
+    ) -> None:
+        """Start it; `python` is the command, which may make it another user's process."""
         self._process = subprocess.Popen(
-            [sys.executable, "-c", _KERNEL],
+            [*python, "-c", _KERNEL],
             cwd=directory,
             env=env,
             stdin=subprocess.PIPE,
@@ -194,9 +197,13 @@ class Kernel:
 class Shell:
     """A shell that stays in the directory where the last command has left it."""
 
-    def __init__(self, directory: Path, env: dict[str, str]) -> None:
+    def __init__(
+        self, directory: Path, env: dict[str, str], shell: Sequence[str] = ("bash",)
+    ) -> None:
+        """Begin in `directory`; `shell` is the command, which may make it another user's."""
         self.directory = directory
         self._env = env
+        self._command = shell
 
     def run(self, command: str) -> str:
         """Run `command` and return what it prints, on either stream."""
@@ -204,7 +211,7 @@ class Shell:
         read, write = os.pipe()
         with os.fdopen(read) as where:
             done = subprocess.run(
-                ["bash", "-c", f"exec 3>&{write}; {script}"],
+                [*self._command, "-c", f"exec 3>&{write}; {script}"],
                 cwd=self.directory,
                 env=self._env,
                 stdin=subprocess.DEVNULL,
