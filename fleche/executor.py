@@ -9,6 +9,7 @@ from inspect import signature
 from threading import Lock
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeAlias, TypeVar
 
+from fleche._util import renewed_after_fork
 from fleche.decorator import Batch, BoundMethod, BoundWrapper, Wrapper, submit
 
 if TYPE_CHECKING:
@@ -134,7 +135,7 @@ class _Sending(Executor):
     def __init__(self, outer: CachedExecutor, number: int, batch: Batch | None) -> None:
         self._outer = outer
         self._left = number
-        self._lock = Lock()
+        self._lock = renewed_after_fork(Lock())
         self._batch = batch
 
     def submit(self, fn: Any, /, *args: Any, **kwargs: Any) -> Future[Any]:
