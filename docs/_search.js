@@ -22,7 +22,7 @@ var Scorer = {
     [/^reference\/api\//, 0],
     [/(^|\/)index$/, 0], // lists of pages
     [/^(tutorial|howto\/.*|notebooks\/.*)$/, 25],
-    [/^(explanation\/.*|configuration|reference\/command-line)$/, 15],
+    [/^(explanation\/.*|configuration|reference\/command-line)$/, 20],
     [/./, 5],
   ],
 
