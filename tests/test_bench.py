@@ -109,7 +109,7 @@ def test_the_text_says_whether_a_target_is_reached() -> None:
 
 
 def test_a_target_is_of_contenders() -> None:
-    with pytest.raises(ValueError, match="nobody is called 'c'"):
+    with pytest.raises(ValueError, match="no contender is called 'c'"):
         Benchmark("work", contenders("a", "b"), "a", targets=[Target("a", "c", 1.0)])
 
 

@@ -408,7 +408,7 @@ class TestOwnStorages:
         monkeypatch.setitem(sys.modules, "sqlalchemy", None)
         cache_from_config({"values": MEMORY, "calls": {"type": "sql"}}).close()
         table = {"values": MEMORY, "calls": {"type": "sql", "url": "postgresql://me@here/x"}}
-        with pytest.raises(MissingExtra, match=r"^config\.calls: .*fleche\[sql\]"):
+        with pytest.raises(MissingExtra, match=r"^config\.calls: .*pip install sqlalchemy"):
             cache_from_config(table)
 
 

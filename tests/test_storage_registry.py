@@ -77,7 +77,7 @@ def test_a_missing_extra_is_named() -> None:
         "except ImportError as error: print(type(error).__name__, error)"
     )
     assert run(code) == (
-        'MissingExtra values of type "hdf5" need the package h5py: pip install "fleche[hdf5]"'
+        'MissingExtra values of type "hdf5" need the package h5py: pip install h5py'
     )
     assert issubclass(MissingExtra, ImportError)
 

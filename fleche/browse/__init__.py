@@ -42,6 +42,6 @@ def browser(cache: BaseCache) -> App[None]:
     except ModuleNotFoundError as error:
         if (error.name or "").partition(".")[0] not in ("textual", "rich"):
             raise
-        raise MissingExtra('the browser needs textual: pip install "fleche[browse]"') from None
+        raise MissingExtra("the browser needs textual: pip install textual rich") from None
     found: Any = Browser(cache)
     return found  # type: ignore[no-any-return]

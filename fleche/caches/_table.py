@@ -302,7 +302,7 @@ class Table:
         try:
             import pandas as pd
         except ImportError:
-            raise MissingExtra('to_pandas() needs pandas: pip install "fleche[pandas]"') from None
+            raise MissingExtra("to_pandas() needs pandas: pip install pandas") from None
         names = ("key", "name", "module", "version", "result", "started", "seconds", "host", "user")
         argument_names = dict.fromkeys(name for row in self.rows for name in row.arguments)
         data: dict[str, Any] = {name: [getattr(row, name) for row in self.rows] for name in names}

@@ -37,7 +37,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             raise
         sys.stderr.write(
             f"fleche: the commands need the package {error.name}, which is not installed: "
-            'pip install "fleche[cli]" (python -m fleche remote --serve works without it)\n'
+            "pip install click rich (python -m fleche remote --serve works without it)\n"
         )
         return FAILED
     except BrokenPipeError:  # the reader, head say, has seen enough

@@ -156,6 +156,6 @@ def _zstandard() -> Any:
         import zstandard
     except ImportError:
         raise MissingExtra(
-            'compression "zstd" needs the package zstandard: pip install "fleche[zstd]"'
+            'compression "zstd" needs the package zstandard: pip install zstandard'
         ) from None
     return zstandard

@@ -322,9 +322,7 @@ def _dill_pickler() -> Any:
     try:
         import dill
     except ImportError:
-        raise MissingExtra(
-            'serializer "dill" needs the package dill: pip install "fleche[dill]"'
-        ) from None
+        raise MissingExtra('serializer "dill" needs the package dill: pip install dill') from None
 
     class DillPickler(_Reducing, dill.Pickler):  # type: ignore[misc]
         dispatch = type(dill.Pickler.dispatch)(dill.Pickler.dispatch)

@@ -38,9 +38,9 @@ def choose_codec(wanted: WireCodec, peer: tuple[str, ...], *, local: bool) -> st
     if wanted == "auto":
         return "zstd" if zstd_available() else ""
     if wanted not in available_codecs():
-        raise MissingExtra('compression "zstd" needs zstandard here: pip install "fleche[zstd]"')
+        raise MissingExtra('compression "zstd" needs zstandard here: pip install zstandard')
     if wanted not in peer:
-        advice = ': pip install "fleche[zstd]"' if wanted == "zstd" else ""
+        advice = ": pip install zstandard" if wanted == "zstd" else ""
         raise MissingExtra(f'the remote machine lacks compression "{wanted}"{advice}')
     return wanted
 

@@ -207,7 +207,7 @@ class Connection:
             told = "" if package else f" ({error})"
             raise MissingExtra(
                 f"{self.name}: a url {protocol}:// needs a package of its own{told}: "
-                f'pip install "fleche[fsspec]" {package or ""}'.rstrip()
+                f"pip install fsspec {package or ''}".rstrip()
             ) from error
 
 

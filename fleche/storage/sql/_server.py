@@ -18,7 +18,7 @@ try:
     import sqlalchemy as sa
 except ImportError:
     raise MissingExtra(
-        'calls in a database server need the package sqlalchemy: pip install "fleche[sql]"'
+        "calls in a database server need the package sqlalchemy: pip install sqlalchemy"
     ) from None
 
 __all__ = ["Server"]
