@@ -138,7 +138,7 @@ class TestStarting:
         done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
         assert done.returncode == 2
         assert f"need the package {package}" in done.stderr
-        assert 'pip install click rich' in done.stderr
+        assert "pip install click rich" in done.stderr
         assert "Traceback" not in done.stderr
 
     def test_help_lists_every_command(self) -> None:

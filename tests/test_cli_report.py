@@ -132,5 +132,5 @@ def test_browse_without_textual() -> None:
         said = read_until(master, b"\0", 40)
         assert process.wait() == 2
     os.close(master)
-    assert b'pip install textual rich' in said
+    assert b"pip install textual rich" in said
     assert b"Traceback" not in said

@@ -94,7 +94,7 @@ class TestStorages:
     @pytest.mark.parametrize(
         ("error", "expected"),
         [
-            (MissingExtra('pip install sqlalchemy'), MissingExtra),
+            (MissingExtra("pip install sqlalchemy"), MissingExtra),
             (StorageError("no such database"), ConfigError),
             (ValueError("no such thing"), ConfigError),
             (TypeError("takes no x"), ConfigError),

@@ -235,7 +235,7 @@ def test_one_warning_for_each_reason(active: Faulty) -> None:
     "error",
     [
         ConfigError("fleche.toml: no"),
-        MissingExtra('pip install sqlalchemy'),
+        MissingExtra("pip install sqlalchemy"),
         AmbiguousDigestError("which?"),
     ],
     ids=lambda error: type(error).__name__,

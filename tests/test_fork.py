@@ -468,9 +468,9 @@ else:
         assert found == PRIMITIVES
 
 
-# Suites for the developers of backends; and what talks to another process, to which a child opens a
-# connection of its own.
-ELSEWHERE = ("testing/", "remote/", "cli/")
+# Suites for the developers of backends; a program of its own; and what talks to another process, to
+# which a child opens a connection of its own.
+ELSEWHERE = ("testing/", "remote/", "cli/", "browse/")
 
 # What is not made by `renewed_after_fork`, and why it needs not be.
 PRIMITIVES = {
@@ -478,6 +478,9 @@ PRIMITIVES = {
     "decorator/_singleflight.py": ["Event", "Lock"],
     "decorator/_futures.py": ["Lock", "Thread"],
     "decorator/_locking.py": ["Event", "Thread"],
+    # a child begins anew, and leaves what waits, or is computed again, to its parent
+    "caches/_background.py": ["Condition", "Thread"],
+    "decorator/_rules.py": ["Thread"],
     # those of a thread that waits in the parent; a key is that of a process
     "caches/_stack.py": ["Event"],
     # shut down where they are made

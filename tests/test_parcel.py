@@ -406,7 +406,7 @@ class TestCompression:
         """Without the package, the error says how to get it."""
         monkeypatch.setitem(sys.modules, "zstandard", None)
         assert not zstd_available()
-        with pytest.raises(MissingExtra, match=r'pip install zstandard'):
+        with pytest.raises(MissingExtra, match=r"pip install zstandard"):
             pack("x" * 1000, compression="zstd")
 
 
@@ -713,7 +713,7 @@ sys.stdout.buffer.write(pack({what}, {serializer!r}).tobytes())
     def test_a_serializer_that_is_not_installed(self, monkeypatch: pytest.MonkeyPatch) -> None:
         """Without dill, the error says how to get it; plain values do not need it."""
         monkeypatch.setitem(sys.modules, "dill", None)
-        with pytest.raises(MissingExtra, match=r'pip install dill'):
+        with pytest.raises(MissingExtra, match=r"pip install dill"):
             pack([1], "dill")
         assert unpack(pack(1, "dill")) == 1
 

@@ -16,6 +16,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 from fleche.errors import MissingExtra, ProtocolError, RemoteConnectionError
@@ -218,11 +219,12 @@ class TestConnecting:
             next(servers)(reader, writer)
 
         rig = Rig(tmp_path, Slow(serve_next))
-        rig.remote.backend.connect_timeout = 0.1
+        options = rig.remote.backend.options
+        rig.remote.backend.options = msgspec.structs.replace(options, connect_timeout=0.1)
         dying = threading.Thread(target=rig.ask)
         dying.start()
         assert asked.wait(PATIENCE)
-        rig.remote.backend.connect_timeout = PATIENCE
+        rig.remote.backend.options = msgspec.structs.replace(options, connect_timeout=PATIENCE)
 
         def reconnect() -> None:
             rig.remote.reconnect()

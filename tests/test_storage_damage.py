@@ -63,9 +63,9 @@ class Opened:
         self.times = 0
         real = _packing.deserialize
 
-        def deserialize(*args: Any) -> Any:
+        def deserialize(*args: Any, **options: Any) -> Any:
             self.times += 1
-            return real(*args)
+            return real(*args, **options)
 
         monkeypatch.setattr(_packing, "deserialize", deserialize)
 

@@ -940,7 +940,7 @@ class TestConfiguration:
         with pytest.raises(ConfigError, match="nowhere://x: fsspec knows no filesystem 'nowhere'"):
             ValueFsspec("nowhere://x")
         if not find("gcsfs"):
-            with pytest.raises(MissingExtra, match=r'install fsspec gcsfs'):
+            with pytest.raises(MissingExtra, match=r"install fsspec gcsfs"):
                 ValueFsspec("gs://bucket/x")
 
     @pytest.mark.parametrize("module", ["fsspec", "s3fs"])
@@ -954,7 +954,7 @@ class TestConfiguration:
             "except MissingExtra as error: print(error)"
         )
         done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
-        assert 'pip install fsspec' in done.stdout, done.stderr
+        assert "pip install fsspec" in done.stdout, done.stderr
         assert done.stdout.strip().endswith("s3fs") == (module == "s3fs")
 
     def test_secrets_are_hidden(self) -> None:

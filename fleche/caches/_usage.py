@@ -114,8 +114,8 @@ class UsageCounter:
         self._cells = {}
 
     def flush_at_exit(self) -> None:
-        """Store what was counted, where that can be done at once and outlives the process."""
-        if self._backend.local and self._backend.capabilities.persistent:
+        """Store what was counted, where no other machine has to be asked for that."""
+        if self._cells and self._backend.local:
             self.flush()
 
 
