@@ -113,6 +113,7 @@ def test_a_target_is_of_contenders() -> None:
         Benchmark("work", contenders("a", "b"), "a", targets=[Target("a", "c", 1.0)])
 
 
+@pytest.mark.timeout(240)
 def test_drawings(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """`--plots` draws the targets, and hits by their size, as SVG that is sound XML."""
     main(["local", "--quick", "--only", "hit-small", "--only", "hits-by", "--plots", str(tmp_path)])

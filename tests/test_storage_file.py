@@ -456,8 +456,13 @@ def put_in_place(what: str, path: Path) -> None:
     elif what == "a device":
         path.symlink_to("/dev/zero")
     elif what == "a socket":
-        with socket.socket(socket.AF_UNIX) as listening:
-            listening.bind(str(path))
+        here = Path.cwd()
+        os.chdir(path.parent)  # an address has room for little more than a name
+        try:
+            with socket.socket(socket.AF_UNIX) as listening:
+                listening.bind(path.name)
+        finally:
+            os.chdir(here)
     elif what == "an empty file":
         path.touch()
     else:

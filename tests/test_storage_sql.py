@@ -978,7 +978,7 @@ class TestErrors:
         """Only a server needs it, and says so at once."""
         monkeypatch.setitem(sys.modules, "sqlalchemy", None)
         monkeypatch.delitem(sys.modules, "fleche.storage.sql._server", raising=False)
-        with pytest.raises(MissingExtra, match=r'pip install sqlalchemy'):
+        with pytest.raises(MissingExtra, match=r"pip install sqlalchemy"):
             Sql("postgresql+psycopg://host/db")
         monkeypatch.delitem(sys.modules, "fleche.storage.sql._server", raising=False)
 
