@@ -13,7 +13,7 @@ _SECONDS.update({"mo": 30 * 86400.0, "y": 365 * 86400.0})
 _AGE = re.compile(r"(\d+(?:\.\d+)?)\s*(min|mo|[smhdwy])")
 _SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([kmgtp]?)(i?)b?", re.IGNORECASE)
 _UNITS = ((86400.0, "d"), (3600.0, "h"), (60.0, "min"), (1.0, "s"), (1e-3, "ms"), (1e-6, "us"))
-_PREFIXES = ("bytes", "kB", "MB", "GB", "TB", "PB")
+_MULTIPLES = ("kB", "MB", "GB", "TB", "PB")
 _POWERS = {"": 0, "k": 1, "m": 2, "g": 3, "t": 4, "p": 5}
 
 
@@ -109,10 +109,16 @@ def shown_seconds(seconds: float) -> str:
     return "0 s"
 
 
-def shown_bytes(number: float) -> str:
-    """Return a size in the unit that suits it."""
-    for unit in _PREFIXES[:-1]:
+def shown_bytes(number: float, single: str = "bytes") -> str:
+    """Return a size in the unit that suits it.
+
+    Args:
+        number: of bytes.
+        single: what the smallest unit is called.
+    """
+    unit = single
+    for larger in _MULTIPLES:
         if number < 1000:
-            return f"{number:.3g} {unit}"
-        number /= 1000
-    return f"{number:.3g} {_PREFIXES[-1]}"
+            break
+        number, unit = number / 1000, larger
+    return f"{number:.3g} {unit}"

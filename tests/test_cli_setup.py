@@ -39,7 +39,7 @@ class TestConfig:
         assert "hush" not in told
         assert "hush" not in json.dumps(found)
         assert 'root = "shadowed"' not in told
-        assert "~/work/fleche.toml" in told
+        assert f"~/{Path.cwd().name}/fleche.toml" in told
 
     def test_no_files(self, tmp_home: Path) -> None:
         told = fleche_command("config")

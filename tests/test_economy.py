@@ -1,6 +1,6 @@
 """What a hit and a miss cost: calls of our own code, and system calls. Never seconds.
 
-The bounds are what the path of a call needs today. Whoever lengthens it is told here.
+The bounds are what the path of a call needs today; a longer path fails here.
 """
 
 from __future__ import annotations

@@ -10,6 +10,7 @@ from typing import Any
 import msgspec
 from rich.text import Text
 
+from fleche._amounts import shown_bytes
 from fleche.caches import started
 from fleche.call import CallRecord, LazyCall, ValueRef
 
@@ -93,11 +94,7 @@ def duration(seconds: float | None) -> str:
 
 def size(count: float) -> str:
     """Return a number of bytes in a unit that suits it."""
-    for unit in ("B", "kB", "MB", "GB"):
-        if count < 1000:
-            return f"{count:.3g} {unit}"
-        count /= 1000
-    return f"{count:.3g} TB"
+    return shown_bytes(count, "B")
 
 
 def function_text(module: str, name: str) -> str:
