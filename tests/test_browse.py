@@ -14,6 +14,8 @@ import pytest
 
 pytest.importorskip("textual")
 
+from textual.widgets import DataTable
+
 import fleche
 from fleche.browse import browser
 from fleche.caches import BaseCache, Cache, CacheStack, Local
@@ -110,6 +112,20 @@ def test_functions_calls_and_details(cache: Local) -> None:
         await screen.see("Arguments", "float64[3, 4]", "project", "alloys", "ada@laptop")
 
     using(cache, work, size=(150, 60))
+
+
+def test_a_row_is_highlighted_when_the_screen_is_gone(cache: Local) -> None:
+    """While the browser ends, the last messages may come after its panes have been taken away."""
+
+    async def run() -> None:
+        app = browser(cache)
+        async with app.run_test() as pilot:
+            table = Screen(app, pilot).table
+            await Screen(app, pilot).until(lambda: table.row_count == 6)
+            row = table.coordinate_to_cell_key((0, 0)).row_key
+        app.on_data_table_row_highlighted(DataTable.RowHighlighted(table, 0, row))
+
+    asyncio.run(run())
 
 
 def test_one_function(cache: Local) -> None:

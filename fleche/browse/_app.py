@@ -146,29 +146,31 @@ class Browser(App[None]):
         self._round = 0
         self._counting = 0
         self._width = 0
+        # Held, not looked up: a message may still come when the screen has already let go of them.
+        self._bar = Static(id="bar")
+        self._search = Input(id="search", placeholder="words: Cu 300, a tag, a machine, a key ...")
+        self._box = OptionList(id="functions", markup=False)
+        self._table: DataTable[Any] = DataTable(id="calls", cursor_type="row")
+        self._text = Static(id="text")
+        self._details = VerticalScroll(self._text, id="details")
 
     # -- panes -------------------------------------------------------------------------------------
 
     @override
     def compose(self) -> ComposeResult:
-        yield Static(id="bar")
-        yield Input(id="search", placeholder="words: Cu 300, a tag, a machine, a key ...")
+        yield self._bar
+        yield self._search
         with Horizontal():
-            with Vertical(id="left"):
-                yield OptionList(id="functions", markup=False)
-            with Vertical():
-                yield DataTable(id="calls", cursor_type="row", zebra_stripes=False)
-                with VerticalScroll(id="details"):
-                    yield Static(id="text")
+            yield Vertical(self._box, id="left")
+            yield Vertical(self._table, self._details)
         yield Footer()
 
     def on_mount(self) -> None:
         """Draw the panes, and begin to read."""
         self._home_loop = asyncio.get_running_loop()
         self._home_context = contextvars.copy_context()
-        self.query_one("#functions").border_title = "functions"
-        self.query_one("#calls").border_title = "calls"
-        self.query_one("#details").border_title = "details"
+        for pane in (self._box, self._table, self._details):
+            pane.border_title = pane.id
         self.register_theme(_THEME)
         self.theme = "fleche"
         self._make_columns()
@@ -204,10 +206,6 @@ class Browser(App[None]):
         """Let threads end by themselves; none of them is waited for."""
         self._alive = False
 
-    @property
-    def _table(self) -> DataTable[Any]:
-        return self.query_one("#calls", DataTable)
-
     def _show_bar(self) -> None:
         bar = Text(" fleche  ", "bold")
         bar.append(printable(repr(self._cache)).replace(str(Path.home()), "~")[:80], "dim")
@@ -217,7 +215,7 @@ class Browser(App[None]):
             bar.append(f"   {len(self._marked)} marked", "yellow")
         if self._wanted.words:
             bar.append(f"   search: {printable(' '.join(self._wanted.words))}", "bold cyan")
-        self.query_one("#bar", Static).update(bar)
+        self._bar.update(bar)
 
     # -- threads -----------------------------------------------------------------------------------
 
@@ -351,7 +349,7 @@ class Browser(App[None]):
         self._table.border_subtitle = note
 
     def _list_functions(self) -> None:
-        box = self.query_one("#functions", OptionList)
+        box = self._box
         counts = self._functions.counts
         chosen = self._wanted.function
         listed: list[tuple[str, str] | None] = [None, *(each for each, _ in counts.most_common())]
@@ -388,8 +386,8 @@ class Browser(App[None]):
 
     def _show_details(self, call: LazyCall | None) -> None:
         text = Text("no call", "dim") if call is None else details_of(call)
-        self.query_one("#text", Static).update(text)
-        self.query_one("#details").scroll_home(animate=False)
+        self._text.update(text)
+        self._details.scroll_home(animate=False)
 
     # -- actions -----------------------------------------------------------------------------------
 
@@ -409,23 +407,21 @@ class Browser(App[None]):
 
     def action_search(self) -> None:
         """Ask for words."""
-        box = self.query_one("#search", Input)
-        box.add_class("open")
-        box.focus()
+        self._search.add_class("open")
+        self._search.focus()
 
     def on_input_submitted(self, event: Input.Submitted) -> None:
         """Search."""
         words = tuple(event.value.lower().split())
         if not words:
-            self.query_one("#search").remove_class("open")
+            self._search.remove_class("open")
         self._look_for(Wanted(self._wanted.function, words))
         self._table.focus()
 
     def action_end_search(self) -> None:
         """Show all calls again."""
-        box = self.query_one("#search", Input)
-        box.remove_class("open")
-        box.value = ""
+        self._search.remove_class("open")
+        self._search.value = ""
         if self._wanted.words:
             self._look_for(Wanted(self._wanted.function))
         self._table.focus()
