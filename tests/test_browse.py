@@ -123,7 +123,8 @@ def test_a_row_is_highlighted_when_the_screen_is_gone(cache: Local) -> None:
             table = Screen(app, pilot).table
             await Screen(app, pilot).until(lambda: table.row_count == 6)
             row = table.coordinate_to_cell_key((0, 0)).row_key
-        app.on_data_table_row_highlighted(DataTable.RowHighlighted(table, 0, row))
+            await app.screen.query("*").remove()
+            app.on_data_table_row_highlighted(DataTable.RowHighlighted(table, 0, row))
 
     asyncio.run(run())
 
