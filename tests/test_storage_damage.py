@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import random
 import sqlite3
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from fleche.caches import Cache
+from fleche.caches import Cache, Local
 from fleche.call import Call, CallEntry
 from fleche.digest import Digest
 from fleche.errors import CorruptParcel, ParcelError, SignatureError
@@ -255,6 +256,28 @@ def test_every_bit_of_an_entry_in_a_database(tmp_path: Path, kind: str, step: in
         assert cache.verify().ok
         assert other.execute(find, (key,)).fetchone()[0] == sound
         other.close()
+
+
+@pytest.mark.parametrize("kind", ["files", "local"])
+def test_a_value_that_was_changed_long_after_it_was_stored(tmp_path: Path, kind: str) -> None:
+    """verify() removes it: the storage may take the file for younger than what it knows of it."""
+    storages = (ValueFile(tmp_path), CallFile(tmp_path))
+    with Local(tmp_path) if kind == "local" else Cache(*storages) as cache:
+        measure = Measure(cache)
+        measure("large")
+        time.sleep(0.05)
+        (path,) = tmp_path.rglob("*.value")
+        data = bytearray(path.read_bytes())
+        data[len(data) // 2] ^= 1
+        path.write_bytes(data)
+        time.sleep(1.1)
+        report = cache.verify(repair=True)
+        assert len(report.corrupt) == 1
+        assert report.removed == 2
+        assert not path.exists()
+        assert cache.verify().ok
+        measure("large")
+        assert measure.runs == 2
 
 
 @pytest.mark.parametrize("codec", ["zlib", "zstd"])

@@ -22,6 +22,9 @@ if TYPE_CHECKING:
 
 __all__ = ["measure", "verify"]
 
+_TICK = 1.0
+"""Seconds by which the time of a file may lag behind the clock."""
+
 
 def measure(
     values: ValueStorage, calls: CallStorage, progress: Progress | None = None
@@ -67,6 +70,7 @@ def verify(
         progress: called with the number of entries looked at so far.
     """
     steps = Steps(progress)
+    began = values.now() - _TICK
     ages = {each.key: each.modified for each in values.entries()}
     found = _check_values(values, ages, secrets, steps)
     ages_of_calls = {each.key: each.modified for each in calls.entries()}
@@ -83,7 +87,9 @@ def verify(
     report += of_calls
     if not task.repair:
         return report
-    removed = _remove(values, ages, found.corrupt)
+    # what has changed the bytes may have changed the age of the file, too, and no listing says so
+    changed = {key: max(ages[key], began) for key in found.corrupt}
+    removed = _remove(values, changed, found.corrupt)
     removed += _remove(calls, ages_of_calls, of_calls.corrupt)
     # a buffer or a result may have been stored again meanwhile; then what stands on it is whole
     broken = list(_find_broken(values, {key: found.refs[key] for key in found.broken}, ()))
