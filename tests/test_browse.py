@@ -25,7 +25,7 @@ from fleche.remote import PipeChannel, RemoteCache, serve
 from fleche.storage import CallMemory, ValueMemory
 from tests.helpers.layers import Layer, in_memory
 
-PATIENCE = 20.0
+PATIENCE = 50.0
 
 
 class Screen:
@@ -323,7 +323,7 @@ def test_a_slow_cache_does_not_freeze_the_browser() -> None:
 
     class Slow(Cache):
         def query(self, *args: Any, **fields: Any) -> Any:
-            answers.wait(PATIENCE)
+            answers.wait()
             return super().query(*args, **fields)
 
     slow = Slow(ValueMemory(), CallMemory())
@@ -331,16 +331,14 @@ def test_a_slow_cache_does_not_freeze_the_browser() -> None:
 
     async def work(screen: Screen) -> None:
         await screen.see("reading …")
-        began = time.monotonic()
         await screen.press("question_mark")
         await screen.see("lineage of the call")
         await screen.press("escape")
-        assert time.monotonic() - began < PATIENCE / 2
 
-    began = time.monotonic()
-    using(slow, work)
-    assert time.monotonic() - began < PATIENCE / 2
-    answers.set()
+    try:
+        using(slow, work)
+    finally:
+        answers.set()
 
 
 def test_a_remote_cache() -> None:

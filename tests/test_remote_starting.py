@@ -66,8 +66,9 @@ class TestSwallowed:
                 remote.contains(ABSENT)
             assert time.monotonic() - began < 20, "it waited for the time to be up"
 
-    def test_an_echo_is_no_harm(self) -> None:
+    def test_an_echo_is_no_harm(self, monkeypatch: pytest.MonkeyPatch) -> None:
         """A greeting that comes back and is answered all the same is noise."""
+        monkeypatch.setattr("fleche.remote._multiplexer.SWALLOWED_SECONDS", 30.0)
         # as a terminal does
         twice = """{ read -r line; echo "$line" >&5; echo "$line"; exec cat; }"""
         channel = _After(f"""exec 5>&1; {twice} | "$0" "$@"; exit""")

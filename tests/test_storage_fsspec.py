@@ -690,7 +690,7 @@ class TestFailures:
 
     @on_s3
     def test_gone_or_forbidden_while_read(self, faulty_s3: FaultyS3, s3: S3Server) -> None:
-        values = storage(ValueFsspec, faulty_s3, s3.url(), **QUICK)
+        values = storage(ValueFsspec, faulty_s3, s3.url())
         put(values, KEY, parcel(block()))
         for fault, error, said in (
             (404, KeyError, KEY),

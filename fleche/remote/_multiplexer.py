@@ -50,7 +50,7 @@ PATIENCE = 5.0
 REMIND_SECONDS = 15.0
 """Seconds between log lines while a server is not heard of."""
 
-SWALLOWED_SECONDS = 8.0
+SWALLOWED_SECONDS = 20.0
 """Seconds in which a server may still answer a greeting that something else seems to have taken."""
 
 TELL_SECONDS = 1.0
