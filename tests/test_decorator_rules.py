@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -198,6 +199,23 @@ class TestErrors:
         for _ in range(2):
             with pytest.raises(ConvergenceError):
                 asyncio.run(relax(1))
+        assert runs == [1]
+
+    def test_executors(self) -> None:
+        """A kept exception is that of the future, as one is that has just been raised."""
+
+        @fleche.fleche(version=1, errors=ConvergenceError)
+        def relax(x: int) -> int:
+            runs.append(x)
+            raise ConvergenceError("no", x)
+
+        with fleche.wrap_executor(ThreadPoolExecutor(1)) as pool:
+            for _ in range(2):
+                error = pool.submit(relax, 1).exception(20)
+                assert isinstance(error, ConvergenceError)
+                assert error.args == ("no", 1)
+            with pytest.raises(ConvergenceError):
+                list(pool.map(relax, [1, 1]))
         assert runs == [1]
 
     def test_they_travel(self) -> None:

@@ -222,6 +222,42 @@ class TestFutures:
         assert asyncio.run(main()) == [[1, 2, 3]] * 2
         assert runs == [1]
 
+    def test_whose_event_loop_is_closed(self, active: BaseCache) -> None:
+        """A future that can no longer be done is not waited for: the next caller computes."""
+
+        @fleche(hash_code=False)
+        def later(x: int) -> asyncio.Future[str]:
+            runs.append(x)
+            future = asyncio.get_running_loop().create_future()
+            if len(runs) > 1:
+                future.set_result("done")
+            return future
+
+        async def forget() -> None:
+            later(1)
+
+        async def ask() -> str:
+            return await asyncio.wait_for(later(1), 20)
+
+        asyncio.run(forget())
+        assert asyncio.run(ask()) == "done"
+        assert runs == [1, 1]
+
+    def test_that_one_caller_gives_up(self, active: BaseCache) -> None:
+        """The function's own future is cancelled with the last caller, and not before."""
+        inner: Future[str] = Future()
+
+        @fleche(hash_code=False)
+        def later(x: int) -> Future[str]:
+            return inner
+
+        first, second, third = later(1), later(1), later(1)
+        assert first.cancel()
+        assert second.cancel()
+        assert not inner.cancelled()
+        inner.set_result("done")
+        assert third.result(20) == "done"
+
 
 def test_a_cache_that_is_strict() -> None:
     """What keeps a caller from the stored result is told to that caller, who does not wait on."""

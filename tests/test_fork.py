@@ -475,8 +475,9 @@ ELSEWHERE = ("testing/", "remote/", "cli/", "browse/")
 # What is not made by `renewed_after_fork`, and why it needs not be.
 PRIMITIVES = {
     # a child forgets the calls that run in its parent
-    "decorator/_singleflight.py": ["Event", "Lock"],
-    "decorator/_futures.py": ["Lock", "Thread"],
+    "decorator/_recursion.py": ["Lock"],
+    "decorator/_singleflight.py": ["Lock"],
+    "decorator/_futures.py": ["Thread"],
     "decorator/_locking.py": ["Event", "Thread"],
     # a child begins anew, and leaves what waits, or is computed again, to its parent
     "caches/_background.py": ["Condition", "Thread"],

@@ -21,7 +21,8 @@ from fleche.decorator._effects import (
 )
 from fleche.decorator._futures import Deferred, kind_of
 from fleche.decorator._invocation import LOUD, KeyedInvocation
-from fleche.decorator._singleflight import Flight, flights, inside, note_child, stack_room
+from fleche.decorator._recursion import stack_room
+from fleche.decorator._singleflight import Flight, flights, inside, note_child
 from fleche.decorator._warnings import is_out_of_stack
 from fleche.digest import Digest, read_content
 from fleche.errors import Indigestible, Rejected
@@ -181,7 +182,7 @@ class Computation:
             kind = kind_of(result)
             note_child(self.invocation.key)
             if kind:
-                return Deferred(self, result, kind, kind).start(self.invocation.alone)
+                return Deferred(self, result, kind, kind).start()
             return self.succeed(result)
         except BaseException as error:
             self.fail(error)
@@ -386,8 +387,12 @@ class Computation:
             return True
         return False
 
-    def fail(self, error: BaseException) -> None:
-        """Forget the call, whose body has raised, and let the flight land without a result."""
+    def fail(self, error: BaseException | None = None) -> None:
+        """Forget the call, and let the flight land without a result. Idempotent.
+
+        Args:
+            error: what the body has raised; without it, the body was cancelled.
+        """
         try:
             self.leave()
             if self._pending is not None:
@@ -397,10 +402,12 @@ class Computation:
         finally:
             self._land(MISSING, error)
 
-    def _keep_error(self, pending: PendingCall, error: BaseException) -> None:
+    def _keep_error(self, pending: PendingCall, error: BaseException | None) -> None:
         """Store an exception that is to be kept like a result."""
         rules = self.spec.rules
-        if rules is None or self._collecting is None or not isinstance(error, rules.errors):
+        if rules is None or self._collecting is None:
+            return
+        if error is None or not isinstance(error, rules.errors):
             return
         try:
             fields = {

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from fleche.call import MISSING, LazyCall
@@ -89,10 +88,7 @@ def wait_for_lock(invocation: KeyedInvocation, flight: Flight) -> tuple[Computat
 
 def wait(invocation: KeyedInvocation, flight: Flight) -> Any:
     """Return what the flight brings, or ``MISSING`` if that is nothing for this caller."""
-    try:
-        flight.wait()
-    finally:
-        flights.leave(flight)
+    flights.wait(flight)
     if flight.deferred is not None:
         note_child(invocation.key)
         return flight.deferred.join(invocation.alone)
@@ -128,7 +124,7 @@ async def _answer_async(
         if role is Role.ALONE:
             return await invocation.alone()
         if role is Role.WAIT:
-            await wait_async(flight)
+            await flights.wait_async(flight)
             result = MISSING if flight.result is MISSING else invocation.share(flight)
             if result is not MISSING:
                 return result
@@ -142,8 +138,8 @@ async def compute_async(
 
     waits = locked and invocation.spec.options.coalesce == "processes"
     begin = run_locked_async if waits else run_body_async
-    flight.task = get_running_loop().create_task(begin(invocation, flight))
-    await wait_async(flight)
+    flight.running = get_running_loop().create_task(begin(invocation, flight))
+    await flights.wait_async(flight)
     note_child(invocation.key)
     if flight.error is not None:
         try:
@@ -185,41 +181,4 @@ async def run_body_async(
         if not isinstance(error, Exception) and not flight.cancelled:
             raise
     finally:
-        work.fail(RuntimeError("cancelled"))
-
-
-async def wait_async(flight: Flight) -> None:
-    """Wait until the flight has landed.
-
-    Whoever is cancelled meanwhile leaves the flight to the others. The last one to leave ends it,
-    and waits until its body has cleaned up; what the body then still returns is not stored.
-    """
-    import asyncio
-
-    loop = asyncio.get_running_loop()
-    landed = loop.create_future()
-    flights.when_settled(flight, lambda: _wake(loop, landed))
-    try:
-        await landed
-    except asyncio.CancelledError:
-        if not flights.leave(flight) or flight.landed:
-            raise
-        flight.cancelled = True
-        task = flight.task
-        if task.get_loop() is not loop:
-            task.get_loop().call_soon_threadsafe(task.cancel)
-            raise
-        task.cancel()
-        await asyncio.wait({task})
-        raise
-    else:
-        flights.leave(flight)
-
-
-def _wake(loop: Any, future: Any) -> None:
-    def wake() -> None:
-        if not future.done():
-            future.set_result(None)
-
-    with suppress(RuntimeError):  # the loop of a caller who is gone
-        loop.call_soon_threadsafe(wake)
+        work.fail()

@@ -10,20 +10,18 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
-from contextlib import suppress
-from contextvars import Context, copy_context
-from dataclasses import dataclass, field
+from contextvars import copy_context
 from functools import partial
-from threading import Lock, Thread
-from typing import TYPE_CHECKING, Any
+from threading import Thread
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from fleche.call import MISSING, LazyCall
-from fleche.decorator._singleflight import flights
+from fleche.decorator._singleflight import flights, in_loop, loop_of
 
 if TYPE_CHECKING:
     from fleche.decorator._computation import Computation
 
-__all__ = ["ASYNCIO", "CONCURRENT", "Deferred", "kind_of", "revive"]
+__all__ = ["CONCURRENT", "Deferred", "Outcome", "kind_of", "revive"]
 
 CONCURRENT = "concurrent.futures.Future"
 ASYNCIO = "asyncio.Future"
@@ -58,21 +56,6 @@ def _new_future(kind: str) -> Any:
     return get_running_loop().create_future()
 
 
-@dataclass(eq=False)
-class Caller:
-    """Who waits for a computation.
-
-    Attributes:
-        future: what the caller has got.
-        alone: what computes for this caller only.
-        context: the settings of the call.
-    """
-
-    future: Any
-    alone: Callable[[], Any]
-    context: Context = field(default_factory=copy_context)
-
-
 class Deferred:
     """A computation that goes on after its body, in a future.
 
@@ -81,154 +64,124 @@ class Deferred:
         inner: the future that the body returned.
         kind: its kind.
         returns: what a hit returns: the kind again, or nothing for the bare result.
+        open_result: what makes the result of the call of that of ``inner``, if they differ.
     """
 
-    def __init__(self, work: Computation, inner: Any, kind: str, returns: str) -> None:
+    def __init__(
+        self,
+        work: Computation,
+        inner: Any,
+        kind: str,
+        returns: str,
+        open_result: Callable[[Any], Any] = lambda result: result,
+    ) -> None:
         self._work = work
-        self._returns = returns
+        self._flight = work.flight
         self._inner = inner
         self._kind = kind
-        self._lock = Lock()
-        self._callers: list[Caller] = []
-        self._outcome: Outcome | None = None
+        self._returns = returns
+        self._open_result = open_result
 
-    def start(self, alone: Callable[[], Any]) -> Any:
+    def start(self) -> Any:
         """Watch the function's own future, and return that of the first caller."""
-        first = self.join(alone)
-        flights.defer(self._work.flight, self)
+        future = self._future_of_caller(self._give)
+        flights.defer(self._flight, self._inner, self)
         self._inner.add_done_callback(self._finish)
-        return first
+        return future
 
     def join(self, alone: Callable[[], Any]) -> Any:
-        """Return a future for one more caller.
+        """Return a future for a caller who has joined the flight.
 
         Args:
             alone: what computes for this caller only, if there is nothing to share.
         """
-        caller = Caller(self._new_future(), alone)
-        with self._lock:
-            outcome = self._outcome
-            if outcome is None:
-                self._callers.append(caller)
-        if outcome is None:
-            caller.future.add_done_callback(self._leave)
-        else:
-            self._share(caller, outcome)
-        return caller.future
+        return self._future_of_caller(partial(self._share, partial(copy_context().run, alone)))
 
-    def _new_future(self) -> Any:
+    def _future_of_caller(self, settle: Callable[[Any], None]) -> Any:
         try:
-            return _new_future(self._kind)
+            future = _new_future(self._kind)
         except RuntimeError:  # no event loop runs here
-            return self._inner.get_loop().create_future()
+            future = self._inner.get_loop().create_future()
+        future.add_done_callback(self._leave)
+        flights.over(self._flight).add_done_callback(lambda _: settle(future))
+        return future
 
     def _leave(self, future: Any) -> None:
-        if not future.cancelled():
-            return
-        with self._lock:
-            self._callers = [caller for caller in self._callers if caller.future is not future]
-            is_last = not self._callers and self._outcome is None
-        if is_last and self._kind == ASYNCIO:
-            _in_loop(self._inner.get_loop(), self._inner.cancel)
-        elif is_last:
-            self._inner.cancel()
+        if future.cancelled():
+            flights.leave(self._flight)
 
     def _finish(self, inner: Any) -> None:
-        outcome = self._store(inner)
-        with self._lock:
-            self._outcome = outcome
-            callers, self._callers = self._callers, []
-        for index, caller in enumerate(callers):
-            if index:
-                self._share(caller, outcome)
-            else:
-                self._settle(caller.future, outcome)
-
-    def _share(self, caller: Caller, outcome: Outcome) -> None:
-        """Settle the future of a caller who must not have the very result."""
+        """Store the result: that lets the flight land, and settles the futures of the callers."""
+        outcome = outcome_of(inner)
         if outcome.result is MISSING:
-            self._settle(caller.future, outcome)
+            self._work.fail(outcome.error)
             return
         try:
-            result = self._work.invocation.share(self._work.flight)
+            self._work.succeed(self._open_result(outcome.result), self._returns)
+        except Exception as error:  # noqa: BLE001 (warnings may be errors; the callers hear of it)
+            self._work.fail(error)
+
+    def _give(self, future: Any) -> None:
+        """Settle the future of the first caller."""
+        Outcome(self._flight.result, self._flight.error).tell(future)
+
+    def _share(self, alone: Callable[[], Any], future: Any) -> None:
+        """Settle the future of a caller that must not have the very result."""
+        if self._flight.result is MISSING:
+            self._give(future)
+            return
+        try:
+            result = self._work.invocation.share(self._flight)
         except Exception as error:  # noqa: BLE001 (a cache that is strict; the caller hears it)
-            self._settle(caller.future, Outcome(error=error))
+            Outcome(error=error).tell(future)
             return
         if result is not MISSING:
-            self._settle(caller.future, Outcome(result))
+            Outcome(result).tell(future)
         elif self._kind == ASYNCIO:
-            _in_loop(caller.future.get_loop(), partial(caller.context.run, self._compute, caller))
+            in_loop(future.get_loop(), partial(_compute, alone, future))
         else:  # not here: the function might wait for the very thread that calls back
-            run = partial(caller.context.run, self._compute, caller)
-            Thread(target=run, name="fleche-alone").start()
-
-    def _compute(self, caller: Caller) -> None:
-        """Compute for one caller only."""
-        try:
-            result = caller.alone()
-        except BaseException as error:  # noqa: BLE001 (it is told to the caller)
-            self._settle(caller.future, Outcome(error=error))
-            return
-        if kind_of(result):
-            result.add_done_callback(lambda inner: self._settle(caller.future, outcome_of(inner)))
-        else:
-            self._settle(caller.future, Outcome(result))
-
-    def _received(self, inner: Any) -> Outcome:
-        return outcome_of(inner)
-
-    def _store(self, inner: Any) -> Outcome:
-        outcome = self._received(inner)
-        if outcome.result is not MISSING:
-            try:
-                return Outcome(self._work.succeed(outcome.result, self._returns))
-            except Exception as failure:  # noqa: BLE001 (warnings may be errors; the callers hear it)
-                outcome = Outcome(error=failure)
-        self._work.fail(outcome.error or RuntimeError("cancelled"))
-        return outcome
-
-    def _settle(self, future: Any, outcome: Outcome) -> None:
-        if self._kind == ASYNCIO:
-            _in_loop(future.get_loop(), lambda: outcome.tell(future))
-        elif outcome.cancelled:
-            future.cancel()
-            future.set_running_or_notify_cancel()
-        elif future.set_running_or_notify_cancel():
-            outcome.tell(future)
+            Thread(target=_compute, args=(alone, future), name="fleche-alone").start()
 
 
-@dataclass(frozen=True)
-class Outcome:
-    """How a future ended."""
+def _compute(alone: Callable[[], Any], future: Any) -> None:
+    """Compute for one caller only."""
+    try:
+        result = alone()
+    except BaseException as error:  # noqa: BLE001 (it is told to the caller)
+        Outcome(error=error).tell(future)
+        return
+    if kind_of(result):
+        result.add_done_callback(lambda inner: outcome_of(inner).tell(future))
+    else:
+        Outcome(result).tell(future)
+
+
+class Outcome(NamedTuple):
+    """How a future ended: with a result, with an error, or, without both, cancelled."""
 
     result: Any = MISSING
     error: BaseException | None = None
-    cancelled: bool = False
 
     def tell(self, future: Any) -> None:
-        """End another future in the same way, unless it has been cancelled."""
-        if future.done():
-            return
-        if self.cancelled:
+        """End another future in the same way, unless that has been cancelled."""
+        in_loop(loop_of(future), partial(self._tell, future))
+
+    def _tell(self, future: Any) -> None:
+        if self.result is MISSING and self.error is None:
             future.cancel()
-        elif self.error is not None:
-            future.set_exception(self.error)
-        else:
+        # one of an executor is told that it runs, or that what waits for it learns of its end
+        begin = getattr(future, "set_running_or_notify_cancel", None)
+        if future.done() if begin is None else not begin():
+            return
+        if self.error is None:
             future.set_result(self.result)
+        else:
+            future.set_exception(self.error)
 
 
 def outcome_of(future: Any) -> Outcome:
     """Return how a future that is done has ended."""
     if future.cancelled():
-        return Outcome(cancelled=True)
+        return Outcome()
     error = future.exception()
     return Outcome(future.result()) if error is None else Outcome(error=error)
-
-
-def _in_loop(loop: Any, callback: Callable[[], object]) -> None:
-    asyncio = sys.modules["asyncio"]
-    if asyncio._get_running_loop() is loop:  # noqa: SLF001 (as documented for event loops)
-        callback()
-        return
-    with suppress(RuntimeError):  # the loop of a caller who is gone
-        loop.call_soon_threadsafe(callback)

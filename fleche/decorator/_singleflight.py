@@ -15,13 +15,24 @@ from contextlib import suppress
 from contextvars import ContextVar, Token
 from enum import Enum
 from operator import attrgetter
-from threading import Event, Lock, get_ident
-from typing import Any
+from threading import Lock, get_ident
+from typing import TYPE_CHECKING, Any
 
-from fleche._util import renewed_after_fork
 from fleche.call import MISSING
 
-__all__ = ["Flight", "Role", "SingleFlight", "flights", "inside", "note_child", "stack_room"]
+if TYPE_CHECKING:
+    from concurrent.futures import Future
+
+__all__ = [
+    "Flight",
+    "Role",
+    "SingleFlight",
+    "flights",
+    "in_loop",
+    "inside",
+    "loop_of",
+    "note_child",
+]
 
 MANY = 1024
 
@@ -36,59 +47,6 @@ def note_child(key: str) -> None:
         around[-1].children[key] = None
 
 
-class StackRoom:
-    """Room on the stack for what this package adds to it, so that a recursion gets as deep as ever.
-
-    Each nested call has one Python frame of the package, and up to Python 3.11 the interpreter
-    counts the step from C to that frame as another. The limit of the interpreter is raised by as
-    much while calls are nested, and set back afterwards. A limit that a program has set far above
-    the default is left alone: it is beyond what the C stack is known to bear.
-    """
-
-    STEP = 16
-    """Every so many levels the limit is looked at."""
-
-    EACH = 1 if sys.version_info >= (3, 12) else 2
-    """What the package adds to a level."""
-
-    LARGEST = 5000
-
-    def __init__(self) -> None:
-        self._lock = renewed_after_fork(Lock())
-        self._deep: set[int] = set()  # the threads that need it
-        self._own = 0
-        self._raised = 0
-
-    def enter(self, depth: int) -> None:
-        """Make room for some levels more, if ``depth`` calls are nested in this thread."""
-        if not depth or depth % self.STEP:
-            return
-        with self._lock:
-            limit = sys.getrecursionlimit()
-            if limit != self._raised:
-                self._own = limit
-            wanted = self._own + self.EACH * (depth + 3 * self.STEP)
-            if self._own <= self.LARGEST:
-                self._deep.add(get_ident())
-                if wanted > limit:
-                    sys.setrecursionlimit(wanted)
-                    self._raised = wanted
-
-    def leave(self, depth: int) -> None:
-        """Set the limit back where ``depth`` shows that no thread needs the room any more."""
-        if depth or not self._deep:
-            return
-        with self._lock:
-            self._deep.discard(get_ident())
-            if not self._deep and sys.getrecursionlimit() == self._raised:
-                # refused by the interpreter where a program itself is that deep
-                with suppress(RecursionError):
-                    sys.setrecursionlimit(self._own)
-
-
-stack_room = StackRoom()
-
-
 class Role(Enum):
     """What a caller is to do about a result that is not stored."""
 
@@ -101,8 +59,8 @@ class Role(Enum):
 class Flight:
     """One computation.
 
-    It is *settled* as soon as nobody has to wait for its body any more: it has landed, or its
-    result is a future (see :attr:`deferred`).
+    It is *settled* as soon as its body need not be waited for any more: it has landed, or its
+    result is a future, in which it goes on (see :attr:`deferred`).
 
     Attributes:
         result: what it returned, for the caller who began it; ``MISSING`` until it has landed, and
@@ -110,13 +68,16 @@ class Flight:
         spare: a copy of that for the others, who get copies in turn, if they need one.
         joined: whether there have ever been others.
         landed: whether it is over.
+        running: what it goes on in beside the thread that began it: the asyncio task of its body,
+            or the future that its body returned.
         deferred: what a later caller joins where the body returned a future.
         error: what ended it, if it failed.
         waits: the flights that its body waits for.
         waiters: how many callers want its result.
+        settling: what :meth:`SingleFlight.settled` returns, if it has been asked.
+        landing: what :meth:`SingleFlight.over` returns, likewise.
         thread: the thread that began it.
-        task: the asyncio task that runs its body, if one does.
-        cancelled: whether that task was told to stop.
+        cancelled: whether it was told to stop.
         children: the keys of the calls that its body has made, in order.
         drew: whether one of these calls is known to draw from the generator of a module.
     """
@@ -128,36 +89,53 @@ class Flight:
         self.spare: Any = MISSING
         self.joined = False
         self.landed = False
+        self.running: Any = None
         self.deferred: Any = None
         self.error: BaseException | None = None
         self.waiters = 1
         self.thread = get_ident()
-        self.task: Any = None
         self.cancelled = False
         self.waits: set[Flight] = set()
-        self.callbacks: list[Callable[[], None]] = []
         self.children: dict[str, None] = {}
         self.drew = False
+        self.settling: Future[None] | None = None
+        self.landing: Future[None] | None = None
 
     def enter(self) -> Token[tuple[Flight, ...]]:
         """Let what runs from now on be the body of this flight; return the way back."""
         return inside.set((*inside.get(), self))
 
     def is_stuck(self) -> bool:
-        """Tell whether its body will never end, so that nobody should wait for it.
+        """Tell whether it will never end, so that there is nothing to wait for.
 
         An interrupt may hit this very thread between the beginning of a flight and its body, and an
         event loop may be closed before its tasks have ended.
         """
-        if self.task is not None:
-            return bool(self.task.get_loop().is_closed())
-        return self.deferred is None and self.thread == get_ident()
+        if self.running is None:
+            return self.thread == get_ident()
+        loop = loop_of(self.running)
+        return loop is not None and loop.is_closed()
 
-    def wait(self) -> None:
-        """Block until it is settled."""
-        event = Event()
-        flights.when_settled(self, event.set)
-        event.wait()
+    def cancel(self) -> None:
+        """Stop what it goes on in. A body in a thread cannot be stopped."""
+        self.cancelled = True
+        if self.running is not None:
+            in_loop(loop_of(self.running), self.running.cancel)
+
+
+def loop_of(running: Any) -> Any:
+    """Return the event loop of a task or a future; ``None`` if it has none."""
+    get_loop = getattr(running, "get_loop", None)
+    return None if get_loop is None else get_loop()
+
+
+def in_loop(loop: Any, callback: Callable[[], object]) -> None:
+    """Run ``callback`` in the thread of an event loop, if that still runs; without one, here."""
+    if loop is None or sys.modules["asyncio"]._get_running_loop() is loop:  # noqa: SLF001 (as documented for event loops)
+        callback()
+        return
+    with suppress(RuntimeError):  # the loop of a caller who is gone
+        loop.call_soon_threadsafe(callback)
 
 
 _THREAD = attrgetter("thread")
@@ -208,21 +186,79 @@ class SingleFlight:
         threads.discard(mine)
         return bool(threads)
 
-    def leave(self, flight: Flight) -> bool:
-        """Wait for it no more; return whether nobody is left who does."""
-        around = inside.get()
-        with self._lock:
-            if around:
-                around[-1].waits.discard(flight)
-            flight.waiters -= 1
-            return flight.waiters == 0
+    def settled(self, flight: Flight) -> Future[None]:
+        """Return what is done as soon as the body of a flight need not be waited for any more.
 
-    def defer(self, flight: Flight, deferred: Any) -> None:
-        """Let the flight go on after its body, which has returned a future."""
+        It is made when the first caller asks for it: most flights are over before.
+        """
         with self._lock:
-            flight.deferred = deferred
-            callbacks = self._settle(flight)
-        _call(callbacks)
+            if flight.landed or flight.deferred is not None:
+                return _done()
+            flight.settling = flight.settling or _begun()
+            return flight.settling
+
+    def over(self, flight: Flight) -> Future[None]:
+        """Return what is done as soon as a flight has landed."""
+        with self._lock:
+            if flight.landed:
+                return _done()
+            flight.landing = flight.landing or _begun()
+            return flight.landing
+
+    def wait(self, flight: Flight) -> None:
+        """Block until a flight that the caller has joined is settled."""
+        try:
+            self.settled(flight).result()
+        except BaseException:
+            self.leave(flight)
+            raise
+        finally:
+            self.go_on(flight)
+
+    async def wait_async(self, flight: Flight) -> None:
+        """Wait until the flight has landed.
+
+        A caller that is cancelled meanwhile leaves the flight to the others. The last one to leave
+        ends it, and waits until its body has cleaned up; what that then still returns is not
+        stored.
+        """
+        import asyncio
+
+        try:
+            await asyncio.wrap_future(self.over(flight))
+        except asyncio.CancelledError:
+            if self.leave(flight) and flight.running.get_loop() is asyncio.get_running_loop():
+                await asyncio.wait({flight.running})
+            raise
+        finally:
+            self.go_on(flight)
+
+    def go_on(self, flight: Flight) -> None:
+        """Let the body that runs the current code, if one does, no longer wait for a flight."""
+        around = inside.get()
+        if around:
+            around[-1].waits.discard(flight)
+
+    def leave(self, flight: Flight) -> bool:
+        """Let a caller give up the result of a flight; return whether that ended it.
+
+        What the last one leaves is cancelled.
+        """
+        with self._lock:
+            flight.waiters -= 1
+            is_last = flight.waiters == 0 and not flight.landed
+        if is_last:
+            flight.cancel()
+        return is_last
+
+    def defer(self, flight: Flight, running: Any, deferred: Any) -> None:
+        """Let a flight go on after its body, which has returned the future ``running``."""
+        with self._lock:
+            flight.running, flight.deferred = running, deferred
+            self._settle(flight)
+            settling, flight.settling = flight.settling, None
+        if settling is not None:
+            settling.set_result(None)
 
     def land(
         self,
@@ -237,7 +273,7 @@ class SingleFlight:
                 return
             flight.landed = True
             flight.result, flight.error, flight.spare = result, error, spare
-            callbacks = self._settle(flight)
+            self._settle(flight)
             if self._active.get(flight.slot) is flight:
                 del self._active[flight.slot]
                 self.clock += 1
@@ -245,23 +281,38 @@ class SingleFlight:
                     self._landings.clear()
                     self._horizon = self.clock
                 self._landings[flight.slot] = self.clock
-        if callbacks:
-            _call(callbacks)
+            waiting = flight.settling, flight.landing
+            flight.settling = flight.landing = None
+        for future in waiting:
+            if future is not None:
+                future.set_result(None)
 
-    def _settle(self, flight: Flight) -> list[Callable[[], None]]:
+    @staticmethod
+    def _settle(flight: Flight) -> None:
         if flight.parent is not None:
             flight.parent.waits.discard(flight)
         flight.waits.clear()
-        callbacks, flight.callbacks = flight.callbacks, []
-        return callbacks
 
-    def when_settled(self, flight: Flight, callback: Callable[[], None]) -> None:
-        """Call ``callback`` once nobody has to wait for the body of the flight any more."""
-        with self._lock:
-            if not flight.landed and flight.deferred is None:
-                flight.callbacks.append(callback)
-                return
-        callback()
+    def forget(self) -> None:
+        """Begin anew in a forked child: none of the threads that computed or waited is there."""
+        for flight in self._active.values():
+            flight.settling = flight.landing = None
+        self.__init__()  # type: ignore[misc]
+
+
+def _begun() -> Future[None]:
+    """Return a future that several share: none of them can cancel it."""
+    from concurrent.futures import Future
+
+    future: Future[None] = Future()
+    future.set_running_or_notify_cancel()
+    return future
+
+
+def _done() -> Future[None]:
+    future = _begun()
+    future.set_result(None)
+    return future
 
 
 def _leads_to(flight: Flight, around: tuple[Flight, ...]) -> bool:
@@ -276,10 +327,5 @@ def _leads_to(flight: Flight, around: tuple[Flight, ...]) -> bool:
     return False
 
 
-def _call(callbacks: list[Callable[[], None]]) -> None:
-    for callback in callbacks:
-        callback()
-
-
 flights = SingleFlight()
-os.register_at_fork(after_in_child=flights.__init__)  # type: ignore[misc]
+os.register_at_fork(after_in_child=flights.forget)

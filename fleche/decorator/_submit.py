@@ -8,7 +8,6 @@ from functools import partial
 from time import time
 from typing import TYPE_CHECKING, Any
 
-from fleche._util import override
 from fleche.call import decode_entry, encode_entry
 from fleche.decorator._bound import BoundWrapper, void_cache
 from fleche.decorator._computation import Computation, Drawn
@@ -59,21 +58,25 @@ def submit(
     kwargs = {name: copy_generator(value) for name, value in kwargs.items()}
     if spec.is_async:
         return submit(BoundWrapper(function), *args, **kwargs)
+    kept = () if spec.rules is None else spec.rules.errors
     while True:
         invocation = prepare_invocation(spec, cache, (*function.lead, *args), kwargs)
         alone = partial(_compute_alone, submit, function, invocation)
         if not isinstance(invocation, KeyedInvocation):
             return alone()
         since = flights.clock
-        hit = invocation.look()
+        try:
+            hit = invocation.look()
+        except kept as error:
+            return _ended(Outcome(error=error))
         note_child(invocation.key)
         if hit is not None:
-            return _done(hit.result)
+            return _ended(Outcome(hit.result))
         # the worker may be a thread that asks for the same result as the owner of the plain slot
         role, flight = flights.join(("executor", id(place), invocation.slot), since)
         if role is Role.COMPUTE:
             there = not invocation.lost and (shares_memory or cache.capabilities.shared)
-            return _compute(submit, function, invocation, flight, alone, batch, there=there)
+            return _compute(submit, function, invocation, flight, batch, there=there)
         if role is Role.WAIT:
             joined = _join(flight, alone)
             if joined is not None:
@@ -85,7 +88,6 @@ def _compute(
     function: CachedFunction[..., Any],
     invocation: KeyedInvocation,
     flight: Flight,
-    alone: Callable[[], Any],
     batch: BatchCache | None,
     *,
     there: bool,
@@ -109,7 +111,7 @@ def _compute(
         else:
             draws = bool(invocation.generators) and not function.spec.options.isolate
             inner = _submit_uncached(submit, function, *work.begin(), draws=draws)
-        return _Arriving(work, inner, CONCURRENT, "").start(alone)
+        return Deferred(work, inner, CONCURRENT, "", partial(_open_returned, work)).start()
     except BaseException as error:
         work.fail(error)
         raise
@@ -160,19 +162,12 @@ class Returned:
     unsaved: dict[Digest, bytes]
 
 
-class _Arriving(Deferred):
-    """A call whose worker may leave the saving to this process."""
-
-    @override
-    def _received(self, inner: Any) -> Outcome:
-        outcome = super()._received(inner)
-        if not isinstance(outcome.result, Returned):
-            return outcome
-        returned = outcome.result
-        self._work.save_entries(
-            {key: decode_entry(key, data) for key, data in returned.unsaved.items()}
-        )
-        return Outcome(returned.result)
+def _open_returned(work: Computation, result: Any) -> Any:
+    """Return the result of a worker, having saved what that has left to this process."""
+    if not isinstance(result, Returned):
+        return result
+    work.save_entries({key: decode_entry(key, data) for key, data in result.unsaved.items()})
+    return result.result
 
 
 def _compute_alone(
@@ -209,16 +204,13 @@ class _Drawing:
 
 
 def _join(flight: Flight, alone: Callable[[], Any]) -> Any:
-    try:
-        flight.wait()
-    finally:
-        flights.leave(flight)
+    flights.wait(flight)
     return None if flight.deferred is None else flight.deferred.join(alone)
 
 
-def _done(result: Any) -> Any:
+def _ended(outcome: Outcome) -> Any:
     from concurrent.futures import Future
 
     future: Future[Any] = Future()
-    future.set_result(result)
+    outcome.tell(future)
     return future
