@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from fleche.caches import Cache
@@ -49,6 +49,7 @@ np = pytest.importorskip("numpy")
 
 from fleche.storage.hdf5 import ValueHdf5, _layout, _storage  # noqa: E402
 from fleche.storage.hdf5._layout import read_seal, sealed  # noqa: E402
+from tests.helpers.sweeps import examples  # noqa: E402
 
 KEY = digest("key")
 OTHER = digest("other")
@@ -576,7 +577,7 @@ def describe(value: Any) -> Any:
     return cls, str(digest(value))
 
 
-@settings(max_examples=150)
+@examples(1.5)
 @given(ANYTHING)
 def test_anything_is_exact(tmp_path_factory: pytest.TempPathFactory, value: Any) -> None:
     """Whatever is put comes back in type, value and order."""
