@@ -17,8 +17,8 @@ pytest_plugins = [
     "tests.helpers.leaks",
     "tests.helpers.pythons",
     "tests.helpers.s3",
-    "tests.helpers.serving",
     "tests.helpers.sshd",
+    "tests.helpers.serving",
 ]
 
 # A shell that starts the tests in the background has them ignore Ctrl-C, and all their children.
