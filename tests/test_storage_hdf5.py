@@ -608,8 +608,9 @@ def test_h5dump_reads_it(tmp_path: Path) -> None:
     assert "(0): -1.5" in done.stdout
     assert "(0): 0, 1, 2" in done.stdout
     assert '(0): "water"' in done.stdout
-    for value in (*CORPUS, [v for v, _, _ in LAYOUTS.values()]):
-        subprocess.run(["h5dump", "-H", put(held, value)], capture_output=True, check=True)
+    files = [str(put(held, value)) for value in (*CORPUS, [v for v, _, _ in LAYOUTS.values()])]
+    done = subprocess.run(["h5dump", "-H", *files], capture_output=True, text=True, check=True)
+    assert all(f'HDF5 "{file}" {{' in done.stdout for file in files)
 
 
 class TestOpening:
