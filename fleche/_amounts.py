@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import re
 from datetime import date, datetime, time, timedelta, timezone
+from itertools import pairwise
 
 __all__ = ["as_age", "as_bytes", "as_moment", "shown_bytes", "shown_seconds"]
 
@@ -12,7 +13,7 @@ _SECONDS = {"s": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0, "d": 86400.0, "w": 60
 _SECONDS.update({"mo": 30 * 86400.0, "y": 365 * 86400.0})
 _AGE = re.compile(r"(\d+(?:\.\d+)?)\s*(min|mo|[smhdwy])")
 _SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([kmgtp]?)(i?)b?", re.IGNORECASE)
-_UNITS = ((86400.0, "d"), (3600.0, "h"), (60.0, "min"), (1.0, "s"), (1e-3, "ms"), (1e-6, "us"))
+_SPANS = ((86400, "d"), (3600, "h"), (60, "min"), (1, "s"))
 _MULTIPLES = ("kB", "MB", "GB", "TB", "PB")
 _POWERS = {"": 0, "k": 1, "m": 2, "g": 3, "t": 4, "p": 5}
 
@@ -101,24 +102,31 @@ def as_bytes(given: int | str) -> int:
     return round(float(found[1]) * float(base) ** _POWERS[found[2].lower()])
 
 
-def shown_seconds(seconds: float) -> str:
-    """Return a time in the unit that suits it."""
-    for size, unit in _UNITS:
-        if seconds >= size:
-            return f"{seconds / size:.3g} {unit}"
-    return "0 s"
+def shown_seconds(seconds: float | None) -> str:
+    """Return a time span: ``12 ms``, ``3.4 s``, ``2 min 5 s``, ``3 h 20 min``, ``2 d 4 h``."""
+    if not seconds:
+        return "" if seconds is None else "0 s"
+    for unit, factor in (("µs", 1e6), ("ms", 1e3)):
+        if seconds * factor < 999.5:
+            return f"{seconds * factor:.0f} {unit}"
+    if seconds < 59.95:
+        return f"{seconds:.1f} s"
+    rest = round(seconds)
+    for (large, unit), (small, next_unit) in pairwise(_SPANS):
+        if rest >= large:
+            more = rest % large // small
+            whole = f"{rest // large} {unit}"
+            return f"{whole} {more} {next_unit}" if more else whole
+    return f"{rest} s"
 
 
-def shown_bytes(number: float, single: str = "bytes") -> str:
-    """Return a size in the unit that suits it.
-
-    Args:
-        number: of bytes.
-        single: what the smallest unit is called.
-    """
-    unit = single
-    for larger in _MULTIPLES:
-        if number < 1000:
-            break
+def shown_bytes(number: float) -> str:
+    """Return bytes in the largest unit that leaves a figure before the point: ``3.4 MB``."""
+    if number < 1000:
+        return f"{number:.0f} B"
+    units = iter(_MULTIPLES)
+    unit = next(units)
+    number /= 1000
+    while number >= 999.5 and (larger := next(units, None)):
         number, unit = number / 1000, larger
-    return f"{number:.3g} {unit}"
+    return f"{number:.1f} {unit}" if number < 9.95 else f"{number:.0f} {unit}"

@@ -150,7 +150,7 @@ class _Sending(Executor):
     def ending(self, results: Iterator[R]) -> Iterator[R]:
         """Yield the results; all is saved by the time that the last has been taken.
 
-        A future wakes those who wait for it before it calls back.
+        A future wakes its waiters before it calls back.
         """
         try:
             yield from results

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import zlib
 from pathlib import Path
 
 import pytest
@@ -24,3 +25,17 @@ def tmp_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("XDG_CONFIG_HOME", str(home / ".config"))
     monkeypatch.chdir(work)
     return home
+
+
+@pytest.fixture(autouse=True)
+def measured_children(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Measure the coverage of child processes in a part of the tests.
+
+    To be measured costs a child a tenth of a second, as much as its own start; there are thousands,
+    and they run the same code. So those of one case in four of a parametrised test are measured,
+    and those of all tests that are not parametrised.
+    """
+    if request.node.get_closest_marker("ssh"):
+        request.getfixturevalue("sshd")  # one server for all tests; its children are measured
+    if hasattr(request.node, "callspec") and zlib.crc32(request.node.nodeid.encode()) % 4:
+        monkeypatch.delenv("COVERAGE_PROCESS_CONFIG", raising=False)

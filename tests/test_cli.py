@@ -22,6 +22,7 @@ from fleche.caches import Local
 from fleche.call import Call, CallRecord
 from fleche.digest import Digest
 from tests.helpers.commands import Ran, fleche_command, fleche_process
+from tests.helpers.sweeps import swept
 
 NOW = datetime.now(timezone.utc)
 GRID = np.arange(50_000.0)
@@ -230,7 +231,7 @@ def in_terminal(*words: str, width: int = 80, **environment: str) -> str:
 
 
 class TestOutput:
-    @pytest.mark.parametrize("width", [50, 80, 120])
+    @pytest.mark.parametrize("width", swept([50, 80, 120], lambda width: width == 50))
     def test_fits_the_terminal(self, width: int, keys: object) -> None:
         """No line is longer than the terminal is wide; the key and the function stay."""
         for command in ("log", "du", "stats", "status"):

@@ -1,8 +1,9 @@
 """Values of scientific libraries: what counts in their digests, in the tables of `tests/science`.
 
-For each library two fresh processes go through its table, under two hash seeds and in opposite
-orders, so that they differ in all that has happened before. A library that is not installed is
-skipped: `scripts/test` installs the light ones only, CI all of them.
+Two fresh processes go through the tables, under two hash seeds and in opposite orders, so that they
+differ in all that has happened before: through those of the light libraries together, and through
+that of each library by itself. A library that is not installed is skipped: `scripts/test` installs
+the light ones only, CI all of them.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from importlib.util import find_spec
 from pathlib import Path
@@ -19,7 +21,6 @@ from typing import Any
 import pytest
 
 from fleche.digest.science import REDUCERS, ROWS
-from tests.helpers.sweeps import swept
 from tests.science.libraries import LIBRARIES
 
 ROOT = Path(__file__).parents[1]
@@ -27,13 +28,13 @@ HISTORIES = (("0", "forwards"), ("7", "backwards"))
 SECONDS = 300
 
 Case = dict[str, Any]
-Report = dict[str, Case]
+Report = dict[str, dict[str, Case]]
 
 
-def run(library: str, seed: str, order: str) -> Report:
+def run(libraries: Iterable[str], seed: str, order: str) -> Report:
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "PYTHONHASHSEED": seed}
     done = subprocess.run(
-        [sys.executable, "-m", "tests.science", library, order],
+        [sys.executable, "-m", "tests.science", order, *libraries],
         check=False,
         capture_output=True,
         cwd=ROOT,
@@ -46,10 +47,10 @@ def run(library: str, seed: str, order: str) -> Report:
     return report
 
 
-def report_on(library: str) -> tuple[Report, Report]:
-    """What two processes say of a library."""
+def report_on(libraries: Iterable[str]) -> tuple[Report, Report]:
+    """What two processes say of libraries."""
     with ThreadPoolExecutor(2) as pool:
-        one, other = pool.map(lambda history: run(library, *history), HISTORIES)
+        one, other = pool.map(lambda history: run(libraries, *history), HISTORIES)
     return one, other
 
 
@@ -91,22 +92,40 @@ RULES = (check_one_digest, check_different, check_memory, check_use, check_copie
 HEAVY = ("jax", "numba", "polars", "pyarrow", "rdkit", "torch", "zarr")
 """Seconds to import, twice; of the extra `science-heavy`, and torch."""
 
+LIGHT = [name for name in sorted(LIBRARIES) if name not in HEAVY]
 
-@pytest.mark.timeout(2 * SECONDS)
-@pytest.mark.parametrize("library", swept(sorted(LIBRARIES), lambda name: name not in HEAVY))
-def test_library(library: str) -> None:
-    """Each rule holds for each value of the table of a library."""
-    if find_spec(library) is None:
-        pytest.skip(f"{library} is not installed: pip install {library}")
-    one, other = report_on(library)
+
+def check(libraries: Iterable[str]) -> None:
+    one, other = report_on(libraries)
     faults = [
-        f"{name}: {rule.__doc__}\n    {said}\n    {other[name]}"
-        for name, said in one.items()
+        f"{library}, {name}: {rule.__doc__}\n    {said}\n    {other[library][name]}"
+        for library in libraries
+        for name, said in one[library].items()
         for rule in ((check_refused,) if "refused" in said else RULES)
-        if not rule(said, other[name])
+        if not rule(said, other[library][name])
     ]
     assert not faults, "\n".join(faults)
-    assert one.keys() == other.keys() != set()
+    for library in libraries:
+        assert one[library].keys() == other[library].keys() != set()
+
+
+@pytest.mark.timeout(2 * SECONDS)
+def test_light_libraries() -> None:
+    """Each rule holds for each value of their tables, in one program that uses all of them."""
+    installed = [name for name in LIGHT if find_spec(name)]
+    if not installed:
+        pytest.skip(f"none is installed: pip install {' '.join(LIGHT)}")
+    check(installed)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(2 * SECONDS)
+@pytest.mark.parametrize("library", sorted(LIBRARIES))
+def test_library(library: str) -> None:
+    """Each rule holds for each value of the table of a library, in a program without the others."""
+    if find_spec(library) is None:
+        pytest.skip(f"{library} is not installed: pip install {library}")
+    check([library])
 
 
 def test_libraries_are_not_imported() -> None:

@@ -13,12 +13,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from fleche.digest import digest
 from fleche.parcel import SERIALIZERS, Parcel, pack, pack_bytes, unpack
 from tests.helpers.pythons import NUMPY_1, Pythons
+from tests.helpers.sweeps import examples
 
 np = pytest.importorskip("numpy")
 
@@ -140,7 +141,7 @@ def copied(value: Any, chance: random.Random) -> Any:
     return value
 
 
-@settings(max_examples=200, deadline=None)
+@examples(2)
 @given(TREES, st.integers(0, 1000), st.sampled_from(SERIALIZERS))
 def test_accidents_do_not_show(value: Any, seed: int, serializer: str) -> None:
     """Whatever is shared by accident, two copies of a tree have one variant and come back equal."""

@@ -11,7 +11,6 @@ import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -306,13 +305,8 @@ def test_forks(serving: Serving, tmp_path: Path, kind: str) -> None:
 
     At rest and while another thread is in the middle of a load, with the locks it then holds.
     """
-    channel: Any = serving.channel(kind, cache_factory("file", tmp_path / "served"))
-    if kind == "subprocess":
-        shown = f"LocalSubprocessChannel(python={channel._python!r})"
-    else:
-        sshd = serving._request.getfixturevalue("sshd")
-        python = channel.python
-        shown = f"SshChannel({sshd.host!r}, python={python!r}, ssh_options={sshd.ssh_options!r})"
+    channel = serving.channel(kind, cache_factory("file", tmp_path / "served"))
+    shown = serving.expression(channel)
     code = _FORKING.format(root=str(Path(__file__).parents[1]), channel=shown)
     done = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, timeout=50, check=False

@@ -211,21 +211,13 @@ class Victim:
         assert isinstance(self._channel, ProcessChannel)
         code = _CLIENT.format(
             root=str(Path(__file__).parents[1]),
-            channel=self._expression(serving, kind),
+            channel=serving.expression(self._channel),
             key=key,
             action=textwrap.dedent(action),
         )
         self.process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE)
         assert self.process.stdout is not None
         self.server = int(self.process.stdout.readline())
-
-    def _expression(self, serving: Serving, kind: str) -> str:
-        channel: Any = self._channel
-        if kind == "subprocess":
-            return f"LocalSubprocessChannel(python={channel._python!r})"
-        sshd = serving._request.getfixturevalue("sshd")
-        python = channel.command()[-1].split()[1]
-        return f"SshChannel({sshd.host!r}, python={python!r}, ssh_options={sshd.ssh_options!r})"
 
     def kill(self) -> float:
         """Kill the client; return when."""

@@ -6,6 +6,7 @@ process of its own, and looks at the most that this process has ever held.
 
 from __future__ import annotations
 
+import itertools
 import os
 import struct
 import sys
@@ -148,11 +149,12 @@ def _nested(items: int) -> Any:
     return {"op": "query", "template": {"arguments": {str(i): ["=", 0] for i in range(items)}}}
 
 
-BOMBS: dict[str, bytes] = {
-    "empty lists": b"\x82\xa2op\xa5query\xa8template\x81\xa4name\xdd\x00\x70\x00\x00"
-    + b"\x90" * 0x700000,
-    "conditions": msgspec.msgpack.encode(_nested(700_000)),
-    "choices": msgspec.msgpack.encode(
+BOMBS: dict[str, Callable[[], bytes]] = {
+    "empty lists": lambda: (
+        b"\x82\xa2op\xa5query\xa8template\x81\xa4name\xdd\x00\x70\x00\x00" + b"\x90" * 0x700000
+    ),
+    "conditions": lambda: msgspec.msgpack.encode(_nested(700_000)),
+    "choices": lambda: msgspec.msgpack.encode(
         {"op": "query", "template": {"result": ["in", [0] * 7_000_000]}}
     ),
 }
@@ -162,7 +164,7 @@ BOMBS: dict[str, bytes] = {
 @pytest.mark.parametrize("streams", swept([1, 60], MANY))
 def test_small_bytes_that_become_large_objects(tmp_path: Path, bomb: str, streams: int) -> None:
     """What a message holds is counted before it is decoded."""
-    body = BOMBS[bomb]
+    body = BOMBS[bomb]()
     with _little_memory(tmp_path, *READ_ONLY) as wire:
         for stream in range(2, 2 + streams):
             for start in range(0, len(body), MIB):
@@ -242,7 +244,7 @@ class TestNothingIsRead:
         }
         with _little_memory(tmp_path, *READ_ONLY, store=(kind, root)) as wire:
             wire.reads.clear()
-            for stream in range(2, 42):
+            for stream in range(2, 22):
                 wire.write(message(stream, requests[ask]))
 
 
@@ -267,8 +269,15 @@ def _fill(cache: BaseCache, count: int, size: int, inline: int) -> None:
     cache.backend.save(entries)
 
 
-@pytest.mark.parametrize("codec", ["zlib", "zstd"])
-@pytest.mark.parametrize("size", [-5, 1 << 28, 3 << 30, 2**64 - 1])
+@pytest.mark.parametrize(
+    ("codec", "size"),
+    swept(
+        itertools.product(("zlib", "zstd"), (-5, 1 << 28, 3 << 30, 2**64 - 1)),
+        lambda case: (
+            case in (("zlib", 1 << 28), ("zlib", 2**64 - 1), ("zstd", -5), ("zstd", 3 << 30))
+        ),
+    ),
+)
 def test_parcels_that_lie_about_their_size(tmp_path: Path, codec: str, size: int) -> None:
     """A client sends one, or it is in the store; then the server is asked to check what it has."""
     if codec == "zstd":

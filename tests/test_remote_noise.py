@@ -36,8 +36,7 @@ def _channel(serving: Serving, kind: str, python: str) -> Channel:
     """Return a channel to a server whose interpreter is `python`, whatever that does."""
     if kind == "subprocess":
         return LocalSubprocessChannel(python=python)
-    sshd = serving._request.getfixturevalue("sshd")
-    return SshChannel(sshd.host, python=python, ssh_options=sshd.ssh_options)
+    return SshChannel(serving.sshd.host, python=python, ssh_options=serving.sshd.ssh_options)
 
 
 @pytest.mark.parametrize("kind", PROCESSES)

@@ -40,7 +40,7 @@ class TestOfAFunction:
         assert 0 < found.saved < found.spent * 10
         assert found.bytes == 0, "small plain values stand in the record"
         assert ones.stats().bytes > 80_000
-        assert str(found).startswith("square: 2 calls stored (0 bytes); 2 hits, 2 misses; ")
+        assert str(found).startswith("square: 2 calls stored (0 B); 2 hits, 2 misses; ")
         assert "kB)" in ones.stats()._repr_html_()
 
     def test_shared_values_count_once(self) -> None:

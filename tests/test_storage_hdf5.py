@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from fleche.caches import Cache
@@ -49,6 +49,7 @@ np = pytest.importorskip("numpy")
 
 from fleche.storage.hdf5 import ValueHdf5, _layout, _storage  # noqa: E402
 from fleche.storage.hdf5._layout import read_seal, sealed  # noqa: E402
+from tests.helpers.sweeps import examples  # noqa: E402
 
 KEY = digest("key")
 OTHER = digest("other")
@@ -576,7 +577,7 @@ def describe(value: Any) -> Any:
     return cls, str(digest(value))
 
 
-@settings(max_examples=150)
+@examples(1.5)
 @given(ANYTHING)
 def test_anything_is_exact(tmp_path_factory: pytest.TempPathFactory, value: Any) -> None:
     """Whatever is put comes back in type, value and order."""
@@ -607,8 +608,9 @@ def test_h5dump_reads_it(tmp_path: Path) -> None:
     assert "(0): -1.5" in done.stdout
     assert "(0): 0, 1, 2" in done.stdout
     assert '(0): "water"' in done.stdout
-    for value in (*CORPUS, [v for v, _, _ in LAYOUTS.values()]):
-        subprocess.run(["h5dump", "-H", put(held, value)], capture_output=True, check=True)
+    files = [str(put(held, value)) for value in (*CORPUS, [v for v, _, _ in LAYOUTS.values()])]
+    done = subprocess.run(["h5dump", "-H", *files], capture_output=True, text=True, check=True)
+    assert all(f'HDF5 "{file}" {{' in done.stdout for file in files)
 
 
 class TestOpening:

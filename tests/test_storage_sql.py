@@ -21,7 +21,7 @@ from typing import Any
 from urllib.parse import quote
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from fleche._redact import redact
@@ -34,6 +34,7 @@ from fleche.testing.corpus import a_record, an_entry, entries, templates
 from tests.helpers.permissions import as_somebody
 from tests.helpers.postgres import postgres, postgres_server  # noqa: F401
 from tests.helpers.storing import delete, entry, get, has, keys, put, take_older, touch
+from tests.helpers.sweeps import examples
 
 KEY = digest("key")
 OTHER = digest("other")
@@ -386,7 +387,7 @@ def module_storage() -> Iterator[Sql]:
     field=st.none() | CONDITIONS,
     written=st.booleans(),
 )
-@settings(max_examples=150)
+@examples(1.5)
 def test_any_query_means_the_same(
     module_storage: Sql, found: list[Any], name: Any, argument: Any, field: Any, written: bool
 ) -> None:
@@ -545,7 +546,7 @@ class TestSeals:
     def test_rows_in_disorder(self, file: Sql, monkeypatch: pytest.MonkeyPatch) -> None:
         """Where pages do not lead on, it ends with an error and not never."""
         for size in ("_FIRST_PAGE", "_LARGEST_PAGE"):
-            monkeypatch.setattr(f"fleche.storage.sql._storage.{size}", 2)
+            monkeypatch.setattr(f"fleche.storage.sql._rows.{size}", 2)
         put(file, KEY, a_call())
         row = (1, KEY, 100, 1.0)
         for page in ([row, row], [("x", KEY, 100, 1.0), row]):

@@ -20,11 +20,11 @@ from textual.theme import Theme
 from textual.widgets import DataTable, Footer, Input, OptionList, Static
 from textual.widgets.option_list import Option
 
+from fleche._amounts import shown_seconds
 from fleche._util import override
 from fleche.browse._describe import (
     arguments_of,
     details_of,
-    duration,
     function_text,
     printable,
     result_of,
@@ -333,7 +333,7 @@ class Browser(App[None]):
                     overflow="ellipsis",
                 ),
                 Text(when(record), "dim"),
-                Text(duration(record.duration), justify="right"),
+                Text(shown_seconds(record.duration), justify="right"),
                 Text(where_of(record), "dim", no_wrap=True, overflow="ellipsis"),
             ]
             table.add_row(*cells[: len(table.columns)], key=str(call.key))

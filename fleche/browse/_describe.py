@@ -10,18 +10,16 @@ from typing import Any
 import msgspec
 from rich.text import Text
 
-from fleche._amounts import shown_bytes
+from fleche._amounts import shown_bytes, shown_seconds
 from fleche.caches import started
 from fleche.call import CallRecord, LazyCall, ValueRef
 
 __all__ = [
     "arguments_of",
     "details_of",
-    "duration",
     "function_text",
     "printable",
     "result_of",
-    "size",
     "value_text",
     "when",
     "where_of",
@@ -77,26 +75,6 @@ def when(record: CallRecord) -> str:
     return "" if found is None else f"{found.astimezone():%Y-%m-%d %H:%M}"
 
 
-def duration(seconds: float | None) -> str:
-    """Return seconds in a unit that suits them."""
-    if seconds is None:
-        return ""
-    for limit, each, unit in (
-        (1e-3, 1e-6, "µs"),
-        (1, 1e-3, "ms"),
-        (120, 1, "s"),
-        (7200, 60, "min"),
-    ):
-        if seconds < limit:
-            return f"{seconds / each:.3g} {unit}"
-    return f"{seconds / 3600:.3g} h" if seconds < 172_800 else f"{seconds / 86400:.3g} d"
-
-
-def size(count: float) -> str:
-    """Return a number of bytes in a unit that suits it."""
-    return shown_bytes(count, "B")
-
-
 def function_text(module: str, name: str) -> str:
     """Return the name of a function with its module."""
     return printable(f"{module}.{name}" if module else name)
@@ -131,9 +109,9 @@ def _sections(call: LazyCall) -> Iterator[tuple[str, list[tuple[str, str]]]]:
             ("key", str(call.key[:16])),
             ("version", "" if record.version is None else printable(str(record.version))),
             ("started", when(record)),
-            ("took", duration(record.duration)),
+            ("took", shown_seconds(record.duration)),
             ("where", where_of(record)),
-            ("values", size(stored) if stored else ""),
+            ("values", shown_bytes(stored) if stored else ""),
             ("calls", str(len(record.children)) if record.children else ""),
         ],
     )
@@ -162,7 +140,7 @@ def _result(record: CallRecord) -> list[tuple[str, str]]:
     return [
         ("value" if record.error is None else "raised", _ref_text(ref)),
         ("type", printable(ref.type)),
-        ("size", size(ref.size) if ref.size else ""),
+        ("size", shown_bytes(ref.size) if ref.size else ""),
     ]
 
 

@@ -537,7 +537,7 @@ def _cache_over(kind: type[Cache], backend: LocalBackend) -> Cache:
 def needed_by(entry: CallEntry, *, signed: bool = False) -> tuple[Address, ...] | None:
     """Return which values the result of a call needs beside its entry; ``None``: it has no result.
 
-    What cannot be read of a parcel that travels with the record is left to those who open it.
+    What cannot be read of a parcel that travels with the record fails where it is opened.
 
     Args:
         entry: of the call.

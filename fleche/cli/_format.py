@@ -5,11 +5,12 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from datetime import datetime, timezone
-from itertools import pairwise
 from typing import Any
 
 import msgspec
 
+from fleche._amounts import shown_bytes as size
+from fleche._amounts import shown_seconds as seconds
 from fleche.call import CallRecord, ValueRef
 
 __all__ = [
@@ -29,37 +30,6 @@ __all__ = [
 
 _STEPS = (("y", 365 * 86400), ("mo", 30 * 86400), ("d", 86400), ("h", 3600), ("min", 60))
 _LITTLE = 2.0
-_SPANS = ((86400, "d"), (3600, "h"), (60, "min"), (1, "s"))
-
-
-def size(nbytes: float) -> str:
-    """Return bytes in the largest unit that leaves a figure before the point: ``3.4 MB``."""
-    if nbytes < 1000:
-        return f"{nbytes:.0f} B"
-    units = iter(("kB", "MB", "GB", "TB", "PB"))
-    unit = next(units)
-    nbytes /= 1000
-    while nbytes >= 999.5 and (larger := next(units, None)):
-        nbytes, unit = nbytes / 1000, larger
-    return f"{nbytes:.1f} {unit}" if nbytes < 9.95 else f"{nbytes:.0f} {unit}"
-
-
-def seconds(duration: float | None) -> str:
-    """Return a time span: ``12 ms``, ``3.4 s``, ``2 min 5 s``, ``3 h 20 min``, ``2 d 4 h``."""
-    if duration is None:
-        return ""
-    for unit, factor in (("µs", 1e6), ("ms", 1e3)):
-        if duration * factor < 999.5:
-            return f"{duration * factor:.0f} {unit}"
-    if duration < 59.95:
-        return f"{duration:.1f} s"
-    rest = round(duration)
-    for (large, unit), (small, next_unit) in pairwise(_SPANS):
-        if rest >= large:
-            more = rest % large // small
-            whole = f"{rest // large} {unit}"
-            return f"{whole} {more} {next_unit}" if more else whole
-    return f"{rest} s"
 
 
 def ago(then: datetime | float | None, now: float | None = None) -> str:

@@ -56,7 +56,7 @@ class Computation:
         invocation: the call.
         flight: what other callers wait for; it lands here in any case.
         lock: what keeps other processes from computing the same; it is released here.
-        keep: store the result; if not, somebody else does.
+        keep: store the result; if not, it is stored elsewhere.
     """
 
     def __init__(
@@ -210,9 +210,9 @@ class Computation:
         return result
 
     def _spare(self, result: Any) -> Any:
-        """Return a copy for those who wait, if they will not find the result in the cache.
+        """Return a copy for the waiting callers, if they will not find the result in the cache.
 
-        It is made before anybody has the result: who has it may change it.
+        It is made before the result is handed out: its new owner may change it.
         """
         if not self.flight.joined or self._is_stored():
             return MISSING
@@ -420,7 +420,7 @@ class Computation:
             self._complain("save", problem)
 
     def _land(self, result: Any, error: BaseException | None = None, spare: Any = MISSING) -> None:
-        """Let everybody go on who waits, here and in other processes."""
+        """Let the waiting callers go on, here and in other processes."""
         if self.spec.options.directory:
             from fleche.decorator._directory import remove_directories
 

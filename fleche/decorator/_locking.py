@@ -39,7 +39,7 @@ os.register_at_fork(after_in_child=_owners.clear)
 
 
 class ComputeLock:
-    """A claim that is kept alive by a thread until it is released, or nobody refers to it.
+    """A claim that is kept alive by a thread until it is released, or no reference is left.
 
     The claim belongs to the process that made it: in a forked child, releasing it does nothing.
     """
@@ -95,9 +95,9 @@ def _keep_alive(
 class _Claimed(Enum):
     """How a claim was come by."""
 
-    FIRST = "nobody had it"
-    NEXT = "somebody had it and gave it up"
-    TAKEN_OVER = "somebody had it and has died"
+    FIRST = "it was free"
+    NEXT = "its owner gave it up"
+    TAKEN_OVER = "its owner has died"
 
 
 class StaleDetector:
@@ -113,7 +113,7 @@ class StaleDetector:
         self._since = 0.0
 
     def is_dead(self, found: Lock) -> bool:
-        """Look at the claim; tell whether nobody keeps it alive any more."""
+        """Return whether the claim, as it is found now, is no longer kept alive."""
         now = time.monotonic()
         if found == self._seen:
             return now - self._since > PATIENCE

@@ -95,7 +95,7 @@ class CallIdentity(msgspec.Struct, frozen=True):
         digests: the digest of each argument.
         code: the digest of the code and what it depends on; None if that cannot be told.
         closure: what the code depends on, as far as that can be told.
-        buffers: the digests of the large buffers inside, for whoever packs the arguments next.
+        buffers: the digests of the large buffers inside, for the packing of the arguments.
         seconds: the time of the processor that digesting the arguments took.
     """
 

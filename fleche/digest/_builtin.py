@@ -96,7 +96,7 @@ def describe_attributes(obj: Attributes, _walk: Walk) -> Node:
     values = obj.values
     try:
         children = [part for name in sorted(values) for part in (name, values[name])]
-    except TypeError:  # somebody has put other things than names into a __dict__
+    except TypeError:  # a __dict__ may hold other things than names
         return (UNORDERED, b"attributes", list(values.items()), no_step)
     return (ORDERED, b"attributes", children, attribute_step)
 

@@ -192,7 +192,7 @@ def written_in_enum(cls: Any, found: dict[str, Any]) -> dict[str, Any]:
 
     Args:
         cls: the enumeration.
-        found: what is found in it, whoever has put it there.
+        found: what is found in it, wherever it comes from.
     """
     written = {
         name: value

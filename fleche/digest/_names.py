@@ -38,7 +38,7 @@ def own_module(obj: Any) -> str:
 
 
 def find_name(obj: Any) -> tuple[str, str] | None:
-    """Return the module and qualified name under which everybody finds ``obj``, if there is one.
+    """Return the module and qualified name under which any process finds ``obj``, if it has one.
 
     There is none in ``__main__``, which is another module in every script, nor inside a function.
     Of a private module, such as ``pathlib._local``, and in packages that reorganise themselves, the

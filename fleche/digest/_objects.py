@@ -90,8 +90,8 @@ def inherited_reducer(cls: type) -> tuple[type, Any] | None:
 def is_forgetful(cls: type) -> bool:
     """Whether objects are pickled by a method of a base that knows nothing of other attributes.
 
-    So it is with the types of Python itself, and with types that are written in C. Whoever
-    writes such a method in Python may mean to leave something out.
+    So it is with the types of Python itself, and with types that are written in C. Such a
+    method that is written in Python may leave something out on purpose.
     """
     if (inherited := inherited_reducer(cls)) is None:
         return False
@@ -184,7 +184,7 @@ def reduce(obj: Any) -> str | tuple[Any, ...]:
 def state_of(state: Any) -> Any:
     """Show the attributes of an object as such, if that is what its state consists of.
 
-    Having no attributes is no state: some objects show an empty dict once somebody has asked.
+    Having no attributes is no state: some objects show an empty dict once it has been asked for.
     """
     if type(state) is dict:
         return attributes_or_dict(state) if state else None

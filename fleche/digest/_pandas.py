@@ -54,7 +54,7 @@ def class_of(obj: Any) -> Any:
 
 
 def attributes_beyond(obj: Any) -> dict[str, Any]:
-    """Return what somebody has hung on a frame or an index, or a subclass keeps there."""
+    """Return what a program has hung on a frame or an index, or a subclass keeps there."""
     internal = getattr(sys.modules["pandas"].DataFrame, "_internal_names", ())
     return {
         name: value

@@ -99,7 +99,7 @@ def hash_threads(nbytes: int) -> int:
     """Return ``max_threads`` for a BLAKE3 hasher that is to read so many bytes.
 
     That is as many as it likes for large buffers, and one in a forked child whose parent had done
-    so: the pool's threads do not exist there, and asking for them would wait forever. Everybody who
+    so: the pool's threads do not exist there, and asking for them would wait forever. All code that
     hashes with threads in this process must ask here.
     """
     if nbytes < PARALLEL or not Threads.allowed:

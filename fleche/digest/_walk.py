@@ -206,7 +206,7 @@ class Walk:
     """One walk over one value; handlers use it to hash buffers.
 
     Args:
-        buffers: where to note what is found out on the way, for whoever needs it next.
+        buffers: where to note what is found out on the way, for the packing that comes next.
         unordered: whether the order of dicts, and of what is built on them, does not count.
     """
 

@@ -13,12 +13,12 @@ from collections.abc import Iterator
 from contextlib import suppress
 from typing import Any
 
+from fleche._amounts import shown_bytes
 from fleche._redact import redact
 from fleche._util import __version__
 from fleche.caches import BaseCache, free_bytes
 from fleche.digest import Address, Digest, digest
-from fleche.doctor._probe import find_failure
-from fleche.doctor._step import Step, sized
+from fleche.doctor._probe import Step, find_failure
 from fleche.errors import FlecheError, RemoteConnectionError
 from fleche.remote import ProcessChannel, RemoteCache, SshChannel
 
@@ -64,7 +64,9 @@ def _examine_local(cache: BaseCache, *, write: bool) -> Iterator[Step]:
         yield Step("contents", "failed", str(error), "run 'fleche verify' on it")
         return
     yield Step(
-        "contents", "ok", f"{report.calls:,} calls, {report.values:,} values, {sized(report.bytes)}"
+        "contents",
+        "ok",
+        f"{report.calls:,} calls, {report.values:,} values, {shown_bytes(report.bytes)}",
     )
     yield from _room(free_bytes(config))
     yield from _traffic(cache, write=write)
@@ -203,11 +205,11 @@ def _room(free: int | None) -> Iterator[Step]:
         yield Step(
             "free space",
             "note",
-            f"only {sized(free)} left",
+            f"only {shown_bytes(free)} left",
             "free some: fleche du, fleche evict --older-than 90d, fleche gc",
         )
     else:
-        yield Step("free space", "ok", sized(free))
+        yield Step("free space", "ok", shown_bytes(free))
 
 
 def _traffic(cache: BaseCache, *, write: bool) -> Iterator[Step]:
@@ -251,7 +253,7 @@ def _transfer(cache: BaseCache) -> Step:
             "transfer", "failed", "what came back is not what was saved", "run 'fleche verify'"
         )
     up, down = SAMPLE / (saved - began), SAMPLE / (loaded - saved)
-    return Step("transfer", "ok", f"saves {sized(up)}/s, loads {sized(down)}/s")
+    return Step("transfer", "ok", f"saves {shown_bytes(up)}/s, loads {shown_bytes(down)}/s")
 
 
 def _advice_for(message: str) -> str:

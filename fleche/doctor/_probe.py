@@ -17,13 +17,33 @@ import time
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal, TypeAlias
 
 from fleche._util import __version__
-from fleche.doctor._step import Step
 from fleche.remote import LocalSubprocessChannel, ProcessChannel, SshChannel
 
-__all__ = ["find_failure"]
+__all__ = ["Step", "find_failure"]
+
+State: TypeAlias = Literal["ok", "note", "failed"]
+
+
+@dataclass(frozen=True)
+class Step:
+    """One step on the way to a cache.
+
+    Attributes:
+        name: of the step.
+        state: ``"ok"``; ``"note"``: it works, and there is something to know; ``"failed"``: here it
+            ends.
+        found: what was found.
+        advice: what to do next; empty if there is nothing to do.
+    """
+
+    name: str
+    state: State
+    found: str
+    advice: str = ""
+
 
 PATIENCE = 5.0
 """Seconds without a word after which the input is closed, for a program that reads it to go on."""

@@ -15,6 +15,7 @@ or by name, with ``require=`` and ``ignore=`` of the decorator.
 
 from __future__ import annotations
 
+from ._closure import Closure, Node, digest_of_nodes
 from ._code import pack_knowledge, take_knowledge
 from ._dependencies import (
     Change,
@@ -43,7 +44,6 @@ from ._markers import (
     Unordered,
 )
 from ._own import is_own_module
-from ._resolve import Closure, Node, digest_of_nodes
 from ._signature import Transparent
 
 __all__ = [

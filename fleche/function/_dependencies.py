@@ -16,8 +16,9 @@ from typing import Any, TypeAlias
 
 from fleche._util import renewed_after_fork
 from fleche.digest import Digest, digest
+from fleche.function._closure import Closure, Node, digest_of_nodes
 from fleche.function._own import is_own_namespace, is_own_object
-from fleche.function._resolve import Closure, Node, digest_of_nodes, resolve
+from fleche.function._resolve import resolve
 from fleche.function._whole import cache_directory, write_json
 
 __all__ = [

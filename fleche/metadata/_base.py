@@ -53,7 +53,7 @@ class MetaData:
     start_sees_call: ClassVar[bool] = False
     finish_sees_call: ClassVar[bool] = False
     _copied_by_parts: ClassVar[bool] = True
-    _is_plain: ClassVar[bool] = False  # whether the data are plain already, and nobody else's
+    _is_plain: ClassVar[bool] = False  # whether the data are plain already, and not shared
 
     def __init_subclass__(cls, **options: Any) -> None:
         super().__init_subclass__(**options)

@@ -48,7 +48,7 @@ class AnswerRoom:
 
     @contextmanager
     def making(self, check: Callable[[], None]) -> Iterator[None]:
-        """Wait until there is room, and be one of those who make an answer.
+        """Wait until there is room, and count as a maker of an answer meanwhile.
 
         Args:
             check: raises if the answer is not wanted any more; called now and then.

@@ -224,8 +224,8 @@ class ValueStorage(Storage[Parcel]):
     def buffer_refs(self, keys: Iterable[str]) -> Iterator[tuple[str, BufferRefs | ParcelError]]:
         """Yield what the heads of those parcels say of buffers that are there.
 
-        A parcel that is not trusted here still says what it refers to, for those who trust it. One
-        whose head is damaged can never be opened, and needs nothing; of one that only a newer
+        A parcel that is not trusted here still says what it refers to, for readers that trust it.
+        One whose head is damaged can never be opened, and needs nothing; of one that only a newer
         fleche can read, what it needs is not known, and the error comes in its place.
         """
         for key, parcel in self.get_many(keys):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -26,17 +27,28 @@ class Process:
 
 def children(parent: int) -> Iterator[Process]:
     """The direct children of a process, zombies included."""
-    for entry in Path("/proc").iterdir():
-        if not entry.name.isdigit():
-            continue
+    for pid in _pids_below(parent):
+        place = Path(f"/proc/{pid}")
         try:
             # "pid (name) state ppid ...", and the name may hold anything
-            head, _, tail = (entry / "stat").read_text().rpartition(")")
+            head, _, tail = (place / "stat").read_text().rpartition(")")
             state, ppid = tail.split()[:2]
             if int(ppid) == parent:
-                line = (
-                    (entry / "cmdline").read_bytes().replace(b"\0", b" ").decode("utf-8", "replace")
-                )
-                yield Process(int(entry.name), state, line.strip() or head.partition("(")[2])
+                line = (place / "cmdline").read_bytes().replace(b"\0", b" ")
+                shown = line.decode("utf-8", "replace").strip()
+                yield Process(pid, state, shown or head.partition("(")[2])
         except (FileNotFoundError, ProcessLookupError):
             continue  # gone meanwhile
+
+
+def _pids_below(parent: int) -> list[int]:
+    """The children that Linux lists by their parent's threads; else every process there is."""
+    tasks = Path(f"/proc/{parent}/task")
+    found: list[int] = []
+    try:
+        for task in tasks.iterdir():
+            with suppress(ProcessLookupError):  # a thread that has ended
+                found += map(int, (task / "children").read_text().split())
+    except FileNotFoundError:  # a kernel without these lists, or a thread that has ended
+        return [int(entry.name) for entry in Path("/proc").iterdir() if entry.name.isdigit()]
+    return found

@@ -28,6 +28,7 @@ from fleche.remote import (
     serve,
 )
 from tests.helpers.leaks import check_leaks
+from tests.helpers.sshd import Sshd
 
 __all__ = ["CHANNELS", "Serving", "channel_kind", "serving"]
 
@@ -59,6 +60,20 @@ class Serving:
         self._made: list[RemoteCache] = []
         self._scripts = 0
 
+    @property
+    def sshd(self) -> Sshd:
+        """The SSH server."""
+        found: Sshd = self._request.getfixturevalue("sshd")
+        return found
+
+    def expression(self, channel: Channel) -> str:
+        """Return the code that makes such a channel in another process."""
+        if isinstance(channel, LocalSubprocessChannel):
+            return f"LocalSubprocessChannel(python={channel.python!r})"
+        assert isinstance(channel, SshChannel)
+        host, options = self.sshd.host, self.sshd.ssh_options
+        return f"SshChannel({host!r}, python={channel.python!r}, ssh_options={options!r})"
+
     def channel(self, kind: str, factory: Factory) -> Channel:
         """Return a channel of `kind` to a server of the cache that `factory` makes."""
         if kind == "pipe":
@@ -66,8 +81,7 @@ class Serving:
         script = self._script(factory)
         if kind == "subprocess":
             return LocalSubprocessChannel(python=script)
-        sshd = self._request.getfixturevalue("sshd")
-        return SshChannel(sshd.host, python=script, ssh_options=sshd.ssh_options)
+        return SshChannel(self.sshd.host, python=script, ssh_options=self.sshd.ssh_options)
 
     def _script(self, factory: Factory) -> str:
         self._scripts += 1

@@ -10,8 +10,9 @@ from collections.abc import Callable, Iterable
 from typing import Any, TypeVar
 
 import pytest
+from hypothesis import settings
 
-__all__ = ["swept"]
+__all__ = ["examples", "swept"]
 
 T = TypeVar("T")
 
@@ -25,6 +26,12 @@ def swept(cases: Iterable[T], quick: Callable[[T], bool], *, timeout: float = 60
         timeout: seconds for a slow one.
     """
     return [case if quick(case) else _slow(case, timeout) for case in cases]
+
+
+def examples(times: float) -> settings:
+    """Return settings with so many times the examples of the profile, which is that of the run."""
+    profile = settings()
+    return settings(profile, max_examples=round(times * profile.max_examples))
 
 
 def _slow(case: Any, timeout: float) -> Any:

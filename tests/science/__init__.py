@@ -1,7 +1,7 @@
 """Values of scientific libraries, and what must hold of their digests: tables of values.
 
 A library is one function that imports it and returns its cases by name. The functions run in fresh
-processes, `python -m tests.science LIBRARY`, which print what they have found as JSON.
+processes, `python -m tests.science ORDER LIBRARY...`, which print what they have found as JSON.
 """
 
 from __future__ import annotations

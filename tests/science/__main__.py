@@ -1,4 +1,4 @@
-"""Print what becomes of the cases of one library in this process, as JSON."""
+"""Print what becomes of the cases of some libraries in this process, as JSON."""
 
 from __future__ import annotations
 
@@ -84,15 +84,18 @@ def report_refusal(case: Refused) -> dict[str, Any]:
         return {"refused": str(error), "hint": case.hint}
 
 
-def main(library: str, order: str) -> None:
-    """Report on the cases, in the order of their table or backwards, which is another history."""
+def main(order: str, *libraries: str) -> None:
+    """Report on the cases, in the order of their tables or backwards, which is another history."""
     warnings.simplefilter("ignore")
     os.chdir(tempfile.mkdtemp())
-    cases = LIBRARIES[library]()
-    found = {}
-    for name in sorted(cases, reverse=order == "backwards"):
-        case = cases[name]
-        found[name] = report_case(case) if isinstance(case, Case) else report_refusal(case)
+    backwards = order == "backwards"
+    found: dict[str, dict[str, Any]] = {}
+    for library in sorted(libraries, reverse=backwards):
+        cases = LIBRARIES[library]()
+        said = found[library] = {}
+        for name in sorted(cases, reverse=backwards):
+            case = cases[name]
+            said[name] = report_case(case) if isinstance(case, Case) else report_refusal(case)
     print(json.dumps(found))
 
 

@@ -64,7 +64,7 @@ class Report:
         return sum(self.bodies_run.values())
 
     def results(self) -> tuple[Any, ...]:
-        """Return what must be the same, to the last bit, for everybody."""
+        """Return what must be the same in every run, to the last bit."""
         return self.fits, self.frames, self.amplitude
 
 

@@ -48,7 +48,7 @@ class Screen:
         print(textwrap.indent(text.rstrip(), INDENT))
 
     def quote(self, text: str) -> None:
-        """Print what somebody else has said, line by line."""
+        """Print the output of another program, line by line."""
         for line in text.splitlines():
             self.say(line, f"{INDENT}| ", f"{INDENT}| ")
 

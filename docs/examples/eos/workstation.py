@@ -93,10 +93,10 @@ class Workstation(ABC):
 
     @abstractmethod
     def stop(self) -> None:
-        """Switch it off; nobody reaches it any more. Idempotent."""
+        """Switch it off; it cannot be reached any more. Idempotent."""
 
     def logins(self) -> int | None:
-        """Return how often somebody has logged in, if anybody keeps count."""
+        """Return the number of logins, if they are counted."""
         return None
 
 

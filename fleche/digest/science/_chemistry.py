@@ -26,7 +26,7 @@ NOTES_BY_CALCULATOR = {"EMT": ("rc", "rc_list", "acut", "ia2iz", "par", "chi", "
 
 
 def properties(obj: Any) -> Attributes:
-    """Return the properties that somebody has given to a molecule, an atom or a bond.
+    """Return the properties that a program has given to a molecule, an atom or a bond.
 
     What rdkit has worked out is left out, and so are its notes on the way there.
     """

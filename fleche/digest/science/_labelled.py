@@ -17,7 +17,7 @@ GRAPH_CACHE = "__networkx_cache__"
 
 @parts
 def xarray_variable(obj: Any) -> Parts:
-    """Describe a variable; its attrs and its encoding are None until somebody asks for them."""
+    """Describe a variable; its attrs and its encoding are None until they are read."""
     return {
         "dims": obj.dims,
         "dtype": str(obj.dtype),

@@ -27,7 +27,7 @@ NOTES_OF_MODELS = (
 
 
 def without_empty(attributes: Parts) -> Parts:
-    """Leave out what is empty: None becomes {} when somebody looks at it."""
+    """Leave out what is empty: None becomes {} when it is looked at."""
     return {
         name: value
         for name, value in attributes.items()
@@ -36,7 +36,7 @@ def without_empty(attributes: Parts) -> Parts:
 
 
 def told(obj: Any) -> Parts:
-    """Return what somebody has written into the info of an object."""
+    """Return what a program has written into the info of an object."""
     written = getattr(vars(obj).get("info"), "_attrs", None) or {}
     return without_empty({name: written.get(name) for name in WRITTEN})
 

@@ -32,9 +32,9 @@ _MOST = 15
 """So many connections at most; a server has a limit for all who use it."""
 
 _ISOLATION = "READ COMMITTED"
-"""Who writes waits for others who do, and then sees what they wrote; whatever the server's default.
+"""A writer waits for the others, and then sees what they wrote; whatever the server's default.
 
-Where transactions are isolated further, all but one of those who write the same record fail.
+Where transactions are isolated further, all but one of the writers of one record fail.
 """
 
 _LOCK = 0x666C65636865  # "fleche"

@@ -16,7 +16,7 @@ import msgspec
 from fleche._util import batched, override
 from fleche.call import CallEntry, QueryCall, decode_entry, encode_entry
 from fleche.digest import Address
-from fleche.errors import CorruptParcel, ParcelError, StorageError
+from fleche.errors import ParcelError, StorageError
 from fleche.storage._base import (
     CallStorage,
     Capabilities,
@@ -30,6 +30,7 @@ from fleche.storage.sql._database import Connection, Database
 from fleche.storage.sql._errors import DAMAGED, DiskFull
 from fleche.storage.sql._locks import SqlLocks
 from fleche.storage.sql._query import Plan, begins_with, plan_of
+from fleche.storage.sql._rows import LAST_ID, Rows, among, is_key
 from fleche.storage.sql._schema import UNINDEXED, facts_of, shortened
 from fleche.storage.sql._sqlite import SqliteFile, SqliteMemory
 from fleche.storage.sql._urls import backend_of, locate, parse_sqlite, redacted
@@ -41,16 +42,10 @@ __all__ = ["Sql", "SqlCalls", "SqlOptions", "open_database"]
 
 log = logging.getLogger("fleche.storage")
 
-_FIRST_PAGE = 100  # rows; few, so that the first answer comes early
-_LARGEST_PAGE = 64_000
 _BATCH = 400  # keys in a statement; SQLite takes 999 parameters before version 3.32
 _BATCH_BYTES = 1 << 22
-_PORTION = 1 << 20
-"""Bytes of entries that are read together, if there are several."""
-
 _PROBES = (1000, 30_000)  # rows; reading so many places in an index takes 0.1 ms, and 3 ms
 _FIRST_BATCH = 25
-_LAST_ID = (1 << 63) - 1
 
 _TAIL = 1000
 """After so many calls without facts, those of all of them are written."""
@@ -127,6 +122,7 @@ class SqlCalls(CallStorage):
     def __init__(self, database: Database, secrets: Sequence[bytes] = ()) -> None:
         self._database = database
         self._secrets = secrets
+        self._rows = Rows(database, secrets)
         self._functions: dict[_Function, int] = {}
         self._generation = database.generation
         self._indexes_later = database.kind == "sqlite"  # where calls get their ids in order
@@ -216,9 +212,9 @@ class SqlCalls(CallStorage):
         self, connection: Connection, stored: Sequence[tuple[str, tuple[CallEntry, bytes]]]
     ) -> None:
         """Write by what calls are searched that have just been stored, now or with later ones."""
-        select, names = _among("SELECT key, id FROM fleche_calls WHERE key", dict(stored))
+        select, names = among("SELECT key, id FROM fleche_calls WHERE key", dict(stored))
         ids = dict(tuple(row) for row in connection.execute(select, names).fetchall())
-        indexed = self._last_indexed(connection) if self._indexes_later else _LAST_ID
+        indexed = self._last_indexed(connection) if self._indexes_later else LAST_ID
         last = 0
         for key, (entry, _) in stored:
             call = ids.get(key)
@@ -248,7 +244,7 @@ class SqlCalls(CallStorage):
         rows = [row for row in found if type(row[0]) is int]
         if not rows:
             return indexed
-        opened = ((call, self._opened(key, data)) for call, key, data in rows)
+        opened = ((call, self._rows.opened(key, data)) for call, key, data in rows)
         sound = ((call, entry) for call, entry in opened if isinstance(entry, CallEntry))
         self._insert_facts(connection, sound)
         connection.execute(_SET_INDEXED, {"value": str(rows[-1][0])})
@@ -257,7 +253,7 @@ class SqlCalls(CallStorage):
     def _indexed(self) -> int:
         """Return the last call whose facts are there; write what is missing, where that is easy."""
         if not self._indexes_later:
-            return _LAST_ID - 1
+            return LAST_ID - 1
         rows = self._database.fetch(_PROGRESS)
         if not rows:
             return 0
@@ -291,42 +287,15 @@ class SqlCalls(CallStorage):
         for batch in batched(keys, _BATCH):
             places = {str(key): place for place, key in enumerate(batch)}
             order = partial(_place_of_key, places)
-            for key, data in self._entries_among("key", batch, order):
+            for key, data in self._rows.entries_among("key", batch, order):
                 if key in places:
-                    yield batch[places[key]], self._opened(key, data)
-
-    def _entries_among(
-        self, column: str, values: Sequence[Any], order: Callable[[Any], int]
-    ) -> Iterator[tuple[str, Any]]:
-        """Yield keys and entries, of which little is in memory at once.
-
-        The caller may take long over each entry, and many may at the same time. So those that are
-        longer than their share are left for statements of their own.
-
-        Args:
-            column: by which they are chosen.
-            values: those of the column, as many as a statement takes.
-            order: the place of a row among the others.
-        """
-        share = _PORTION // len(values)
-        select = f"SELECT id, key, size, CASE WHEN size <= {share} THEN entry END FROM fleche_calls"
-        rows = self._among(f"{select} WHERE {column}", values)
-        rows.sort(key=order, reverse=True)  # they are taken from the end, and let go
-        rest: dict[Any, Any] = {}
-        while rows:
-            if rows[-1][3] is None and rows[-1][0] not in rest:
-                portion = _first_portion(rows)
-                rest = dict(self._among("SELECT id, entry FROM fleche_calls WHERE id", portion))
-            row_id, key, _, data = rows.pop()
-            data = rest.pop(row_id, None) if data is None else data
-            if data is not None and _is_key(key):
-                yield key, data
+                    yield batch[places[key]], self._rows.opened(key, data)
 
     @override
     def contains_many(self, keys: Iterable[str]) -> set[str]:
         found: set[str] = set()
         for batch in batched(keys, _BATCH):
-            rows = self._among("SELECT key FROM fleche_calls WHERE key", batch)
+            rows = self._rows.among("SELECT key FROM fleche_calls WHERE key", batch)
             there = {row[0] for row in rows}
             found.update(key for key in batch if str(key) in there)
         return found
@@ -359,7 +328,7 @@ class SqlCalls(CallStorage):
     def entries(self, prefix: str = "") -> Iterator[Entry]:
         if prefix:
             return self._entries_from(prefix)
-        pages = self._pages(
+        pages = self._rows.pages(
             "SELECT id, key, size, modified FROM fleche_calls WHERE id < :last"
             " ORDER BY id DESC LIMIT :size",
             {},
@@ -375,7 +344,7 @@ class SqlCalls(CallStorage):
         last = ""
         while True:
             rows = self._database.fetch(statement, {**names, "last": last})
-            yield from (_entry_of(*row) for row in rows if _is_key(row[0]))
+            yield from (_entry_of(*row) for row in rows if is_key(row[0]))
             if len(rows) < _BATCH or not str(rows[-1][0]) > last:
                 return
             last = rows[-1][0]
@@ -467,10 +436,10 @@ class SqlCalls(CallStorage):
         yield from self._by_ids(found)
 
     def _ids(
-        self, select: str, last: str, names: Mapping[str, Any], indexed: int = _LAST_ID - 1
+        self, select: str, last: str, names: Mapping[str, Any], indexed: int = LAST_ID - 1
     ) -> Iterator[int]:
         statement = f"{select} AND {last} < :last ORDER BY {last} DESC LIMIT :size"
-        return (row[0] for row in self._pages(statement, names, indexed + 1))
+        return (row[0] for row in self._rows.pages(statement, names, indexed + 1))
 
     def _of_functions(self, plan: Plan) -> tuple[list[str], dict[str, Any]]:
         """Return the condition that a call is of a function which matches, and its parameters."""
@@ -488,8 +457,8 @@ class SqlCalls(CallStorage):
         """Yield the entries of calls in batches that grow, so that the first answer comes early."""
         size = _FIRST_BATCH
         while batch := list(islice(ids, size)):
-            for key, data in self._entries_among("id", batch, lambda row: -row[0]):
-                yield key, self._opened(key, data)
+            for key, data in self._rows.entries_among("id", batch, lambda row: -row[0]):
+                yield key, self._rows.opened(key, data)
             size = min(4 * size, _BATCH)
 
     def _first_of(self, plan: Plan) -> int | None:
@@ -541,7 +510,7 @@ class SqlCalls(CallStorage):
         self, condition: str, names: Mapping[str, Any], indexed: int
     ) -> Iterator[tuple[Address, str]]:
         """Yield the addresses in facts, each with the key of its call."""
-        pages = self._pages(
+        pages = self._rows.pages(
             "SELECT f.call, c.key, f.digest, f.variant FROM fleche_facts f"
             f" JOIN fleche_calls c ON c.id = f.call WHERE {condition} AND f.call < :last"
             " ORDER BY f.call DESC LIMIT :size",
@@ -559,85 +528,9 @@ class SqlCalls(CallStorage):
         self._functions.clear()
         self._database.close()
 
-    # -- statements --------------------------------------------------------------------------------
-
-    def _among(self, statement: str, values: Iterable[Any]) -> list[Any]:
-        """Return the rows of a statement that ends where the list of values begins."""
-        return self._database.fetch(*_among(statement, values))
-
-    def _pages(
-        self,
-        statement: str,
-        parameters: Mapping[str, Any],
-        last: int = _LAST_ID,
-        *,
-        whole: bool = False,
-    ) -> Iterator[Any]:
-        """Yield rows whose first column falls, fetched in pages that grow.
-
-        Args:
-            statement: with the parameters ``last`` and ``size``.
-            parameters: the others.
-            last: the first column is less than this.
-            whole: rows may share their first column. The last such group of a page is left to the
-                next one, so that none is torn.
-        """
-        size = _FIRST_PAGE
-        while True:
-            rows = self._database.fetch(statement, {**parameters, "last": last, "size": size})
-            is_end = len(rows) < size
-            if whole and not is_end:
-                rest = [row for row in rows if row[0] != rows[-1][0]]
-                if not rest:  # one group is larger than a page
-                    size *= 4
-                    continue
-                rows = rest
-            if rows and not all(isinstance(row[0], int) and row[0] < last for row in rows):
-                raise StorageError(f"{self._database.shown}: rows in disorder ({DAMAGED})")
-            sound = [row for row in rows if len(row) == 1 or _is_key(row[1])]
-            if len(sound) < len(rows):
-                log.warning("%s: calls whose key is damaged are passed over", self._database.shown)
-            yield from sound
-            if is_end:
-                return
-            last, size = rows[-1][0], min(16 * size, _LARGEST_PAGE)
-
-    def _opened(self, key: str, data: Any) -> CallEntry | ParcelError:
-        """Return the entry in a row, after every check, or the error that refuses it."""
-        if not _is_key(key):
-            return CorruptParcel(f"{self._database.shown}: the key of a call is damaged")
-        whole = data if isinstance(data, bytes) else b""  # a damaged file holds anything
-        try:
-            return decode_entry(key, whole, self._secrets, place=self._database.shown)
-        except ParcelError as error:
-            return error
-
-
-def _among(statement: str, values: Iterable[Any]) -> tuple[str, dict[str, Any]]:
-    """Return a statement with the list of values at its end, and their names."""
-    names = {
-        f"k{number}": value if isinstance(value, int) else str(value)
-        for number, value in enumerate(values)
-    }
-    places = ", ".join(f":{name}" for name in names)
-    return f"{statement} IN ({places})", names
-
 
 def _place_of_key(places: Mapping[str, int], row: Any) -> int:
     return places.get(row[1], 0)
-
-
-def _first_portion(rows: Sequence[Any]) -> list[int]:
-    """Return the ids of the last rows that lack their entries, as many as are read together."""
-    portion: list[int] = []
-    room = _PORTION
-    for row_id, _, size, data in reversed(rows):
-        if data is None:
-            room -= size if isinstance(size, int) else _PORTION
-            if portion and room < 0:
-                break
-            portion.append(row_id)
-    return portion
 
 
 def _make_function(connection: Connection, function: _Function) -> int | None:
@@ -662,13 +555,6 @@ def _delete_one(connection: Connection, key: str, limit: float | None) -> bool:
 
 def _as_number(value: Any) -> int:
     return int(value) if isinstance(value, str) and value.isascii() and value.isdigit() else 0
-
-
-_HEX = frozenset("0123456789abcdef")
-
-
-def _is_key(text: Any) -> bool:
-    return isinstance(text, str) and len(text) == 64 and _HEX.issuperset(text)
 
 
 def _entry_of(key: str, size: Any, modified: Any) -> Entry:

@@ -1,0 +1,144 @@
+"""What a function depends on, as it was found, and where that is noted."""
+
+from __future__ import annotations
+
+import reprlib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any, NamedTuple
+
+from blake3 import blake3
+
+from fleche.digest import Digest
+from fleche.function._recheck import Checks
+
+__all__ = ["Closure", "Findings", "Node", "digest_of_nodes", "show"]
+
+
+class Node(NamedTuple):
+    """One thing that a result depends on.
+
+    Attributes:
+        kind: "function", "class", "data", "state", "name", "installed", "absent", "file",
+            "package", "version" or "extra".
+        token: what stands for it.
+        text: its source, or a short text that shows it; "" if there is none.
+    """
+
+    kind: str
+    token: str
+    text: str = ""
+
+
+@dataclass
+class Closure:
+    """What a function depends on, as it was found.
+
+    Attributes:
+        nodes: what counts, by name; names of the function's own module stand without the module.
+        digest: the one digest of all nodes.
+        notes: what does not count, or only in part, and why; by name.
+        unsteady: variables whose digest changes whenever it is taken, and the types of which.
+    """
+
+    nodes: dict[str, Node]
+    notes: dict[str, str]
+    checks: Checks
+    unsteady: dict[str, str] = field(default_factory=dict)
+    digest: Digest = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.digest = digest_of_nodes(self.nodes)
+        self.checks.compile()
+
+    def changed_data(self) -> list[str]:
+        """Return the names of the variables whose content is not what it was."""
+        return sorted(self.checks.changed_data()) if self.checks.has_data else []
+
+    @cached_property
+    def digests(self) -> dict[str, str]:
+        """The digest of each node by its name, as plain text; mere names are in one."""
+        found = {
+            label: str(digest_of_nodes({label: node}))
+            for label, node in self.nodes.items()
+            if node.kind not in ("installed", "absent")
+        }
+        rest = {label: node for label, node in self.nodes.items() if label not in found}
+        if rest:
+            found["<names>"] = str(digest_of_nodes(rest))
+        return dict(sorted(found.items()))
+
+    def record(self) -> dict[str, str]:
+        """Return a copy of :attr:`digests`."""
+        return dict(self.digests)
+
+
+def digest_of_nodes(nodes: Mapping[str, Node]) -> Digest:
+    hasher = blake3(b"fleche code 2")
+    for label, node in sorted(nodes.items()):
+        for part in (label, node.kind, node.token):
+            raw = part.encode("utf-8", "surrogatepass")
+            hasher.update(b"%d:%b" % (len(raw), raw))
+    return Digest(hasher.hexdigest())
+
+
+class Findings:
+    """What one resolution has found so far.
+
+    Attributes:
+        home: the module whose names stand without it.
+        nodes: what counts, by label.
+        notes: what does not count, or only in part, and why; by label.
+        checks: what is looked at when the function is called again.
+        unsteady: variables whose digest changes whenever it is taken, and the types of which.
+    """
+
+    def __init__(self, home: str) -> None:
+        self.home = home
+        self.nodes: dict[str, Node] = {}
+        self.notes: dict[str, str] = {}
+        self.checks = Checks()
+        self.unsteady: dict[str, str] = {}
+        self._taken: set[str] = set()
+
+    def forget_code(self) -> None:
+        """Forget what was found, but for the versions of packages."""
+        self.nodes = {label: node for label, node in self.nodes.items() if node.kind == "version"}
+        self.checks = Checks()
+
+    def closure(self) -> Closure:
+        """Return all of it."""
+        return Closure(self.nodes, self.notes, self.checks, self.unsteady)
+
+    def put(self, label: str, kind: str, token: str, text: str = "") -> None:
+        self.nodes[label] = Node(kind, token, text)
+
+    def label(self, module: str, path: str) -> str:
+        return path if module == self.home else f"{module}:{path}"
+
+    def beside(self, label: str) -> str:
+        """Return the label of what a name stands for, beside a function or class so called."""
+        found = f"{label}~" if label in self._taken else label
+        self._taken.add(found)
+        return found
+
+    def fresh_label(self, module: str, path: str) -> str:
+        label, number = self.label(module, path), 1
+        while label in self._taken:
+            number += 1
+            label = f"{self.label(module, path)}#{number}"
+        self._taken.add(label)
+        return label
+
+
+def show(value: Any) -> str:
+    """Return a short text that shows a value, never by the ``repr`` of an unknown class."""
+    if type(value) in (bool, int, float, complex, str, bytes, type(None)):
+        return reprlib.repr(value)
+    if type(value) in (list, tuple, dict, set, frozenset):
+        kinds = {type(part) for part in [*value, *(value.values() if type(value) is dict else ())]}
+        if kinds <= {bool, int, float, str, type(None)}:
+            return reprlib.repr(value)
+    shape = getattr(value, "shape", "")
+    return f"{type(value).__qualname__}{list(shape) if isinstance(shape, tuple) else ''}"

@@ -1,0 +1,264 @@
+"""The variables that code loads and writes, and how their content counts."""
+
+from __future__ import annotations
+
+import sys
+from collections import deque
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass, field
+from types import CellType, FunctionType, ModuleType
+from typing import Any
+
+from blake3 import blake3
+
+from fleche.function._closure import Findings, show
+from fleche.function._code import KnownCode
+from fleche.function._filling import filled_by, place_of
+from fleche.function._names import Chain, facts_of_expression
+from fleche.function._own import is_own_module, is_own_namespace, is_own_object, module_name
+from fleche.function._recheck import Datum
+from fleche.function._signature import Transparent
+from fleche.function._state import (
+    defining_statements,
+    defining_syntax,
+    directory_of,
+    imported_as,
+    is_from_clock,
+)
+from fleche.function._values import Retake, Values, is_callable_code
+
+__all__ = ["Variables", "Writes", "mark_of"]
+
+BUILT_IN = ("builtins", "collections", "weakref", "_weakrefset", "array", "numpy")
+"""Modules whose containers have the mutating methods that are known."""
+
+
+@dataclass
+class Writes:
+    """What code writes, as far as it has been read.
+
+    Attributes:
+        marks: of variables: their labels, objects, and names of class data.
+        fills: the attributes that methods of a class fill when they are first wanted, by class.
+    """
+
+    marks: set[str] = field(default_factory=set)
+    fills: dict[str, set[str]] = field(default_factory=dict)
+
+
+class Variables:
+    """The variables of code that is followed, and what they hold.
+
+    Args:
+        found: where what counts is noted.
+        writes: what code is known to write.
+        kept: functions, classes and modules that are followed, with their tokens, by ``id``.
+        used: names that occur as attributes.
+        refer: returns the token of code, and sees to it that it is followed.
+        load: follows a chain of names that begins in a namespace.
+
+    Attributes:
+        must_restart: something that was looked at before turned out to be written by code.
+        waiting: data, to look at when all code has been followed.
+        cells: what holds captured variables, by label.
+        values: makes the tokens of what code refers to.
+    """
+
+    def __init__(
+        self,
+        found: Findings,
+        writes: Writes,
+        kept: dict[int, tuple[Any, str]],
+        used: set[str],
+        refer: Callable[[Any], str],
+        load: Callable[[Mapping[str, Any], str, Chain], None],
+    ) -> None:
+        self.found = found
+        self.writes = writes
+        self.kept = kept
+        self.used = used
+        self.refer = refer
+        self.load = load
+        self.must_restart = False
+        self.waiting: deque[tuple[Any, ...]] = deque()
+        self.cells: dict[str, CellType] = {}
+        self.values = Values(refer, fills=self.filled_in)
+        self.seen: set[str] = set()
+        self.walked: set[str] = set()
+
+    # what code loads
+
+    def add(
+        self,
+        label: str,
+        value: Any,
+        namespace: Mapping[str, Any] | None = None,
+        name: str = "",
+    ) -> None:
+        """Let what a name stands for count."""
+        if label in self.seen:
+            return
+        self.seen.add(label)
+        if namespace is not None and (source := self.installed_source(namespace, name, value)):
+            self.found.put(label, "installed", source)
+        elif is_callable_code(value):
+            token = self.values.token(value)
+            if token != f"@{label}":
+                shown = token[1:] if token.startswith("@") else ""
+                self.found.put(self.found.beside(label), "name", token, shown)
+            if isinstance(value, Transparent):
+                self.attributes_of_decorated(label, value)
+            if isinstance(value, Transparent) and value.spec.options.depends:  # type: ignore[attr-defined]
+                self.found.checks.data.append(Datum(label, value, token, self.retake("")))
+        else:
+            self.waiting.append((label, value, namespace, name))
+
+    def attributes_of_decorated(self, label: str, value: Any) -> None:
+        """Let what was set on a decorated function count, as it does on a plain one."""
+        own = vars(value)
+        theirs = getattr(value.spec.function, "__dict__", {})
+        for name in sorted(own):
+            if (
+                name.startswith("_")
+                or name in ("spec", "lead")
+                or own[name] is theirs.get(name, own)
+            ):
+                continue
+            self.found.checks.name(own, name, own[name])
+            self.add(f"{label}.{name}", own[name])
+        for name in self.used - set(own):
+            if not hasattr(type(value), name):
+                self.found.checks.absent(own, name)
+
+    def installed_source(self, namespace: Mapping[str, Any], name: str, value: Any) -> str:
+        """Return where a name is imported from, if that is installed, and still has it."""
+        if type(value) in (int, float, str, bool):
+            return ""
+        found = imported_as(namespace, name)
+        if found is None or found[0] is None or is_own_module(found[0]):
+            return ""
+        same = getattr(sys.modules.get(found[0]), found[1], self) is value
+        return f"{found[0]}.{found[1]}" if same else ""
+
+    # what they hold
+
+    def look_at(
+        self, label: str, value: Any, namespace: Mapping[str, Any] | None, name: str
+    ) -> None:
+        """Let data count: by its definition if the code writes it, else by its value."""
+        owner, _, last = name.rpartition(".")
+        marks = {label, mark_of(value), f"*.{last}" if owner else ""} - {""}
+        if marks & self.writes.marks:
+            self.state(label, namespace, name)
+            return
+        self.walked |= marks
+        here = directory_of(namespace) if namespace is not None else ""
+        simple = isinstance(value, (int, float, str, bytes, tuple)) or not hasattr(
+            value, "__dict__"
+        )
+        if namespace is not None and simple and is_from_clock(namespace, name):
+            self.state(label, namespace, name)
+            self.definition_of(namespace, name)
+            self.found.notes[label] = "made by the clock, or by chance: counts as it is written"
+            return
+        values = Values(self.refer, here, self.filled_in)
+        token = values.token(value)
+        if values.unsteady:
+            self.found.unsteady[label] = values.unsteady[0]
+        if values.opaque:
+            self.found.notes[label] = f"counts by type: {', '.join(sorted(set(values.opaque)))}"
+            token = f"{token} {self.definition_of(namespace, name)}"
+        self.found.put(self.found.beside(label), "data", token, show(value))
+        retake, checks = self.retake(here, values.counted), self.found.checks
+        if values.mutable:
+            plain = values.token(value) if values.opaque else token
+            datum = Datum(label, value, plain, retake, values.snapshot, retake.settles)
+            checks.data.append(datum)
+            return
+        datum = Datum(label, value, token, retake)
+        if namespace is not None and namespace.get(name) is value:
+            checks.variables.append((namespace, name, datum))
+        elif label in self.cells:
+            checks.captured.append((self.cells[label], datum))
+
+    def definition_of(self, namespace: Mapping[str, Any] | None, name: str) -> str:
+        """Return the syntax by which something without a digest is made, and follow its names."""
+        if namespace is None or "." in name:
+            return ""
+        for statement in defining_statements(namespace, name):
+            expression = getattr(statement, "value", None)
+            if expression is not None:
+                facts = facts_of_expression(expression)
+                for chain in sorted(facts.loads - {(name,)}):
+                    self.load(namespace, module_name(namespace), chain)
+        return blake3(defining_syntax(namespace, name)).hexdigest()
+
+    def state(self, label: str, namespace: Mapping[str, Any] | None, name: str) -> None:
+        while namespace is not None and (found := imported_as(namespace, name)) is not None:
+            module = sys.modules.get(found[0] or "")
+            namespace, name = (vars(module) if module else None), found[1]
+        syntax = defining_syntax(namespace, name) if namespace is not None else b""
+        self.found.put(label, "state", blake3(syntax).hexdigest())
+        self.found.notes[label] = "written by the code itself: counts as it is defined"
+
+    def retake(self, here: str, counted: Collection[tuple[int, str]] = ()) -> Retake:
+        return Retake(self.kept, here, filled_by(self.writes.fills), counted)
+
+    def filled_in(self, cls: type) -> set[str]:
+        """Return the attributes that methods are known to fill when they are first wanted."""
+        self.walked.update(map(place_of, cls.__mro__))
+        return filled_by(self.writes.fills)(cls)
+
+    # what code writes
+
+    def note_writes(self, function: FunctionType, known: KnownCode, module: str) -> None:
+        """Note which variables a function writes."""
+        facts, namespace = known.facts, function.__globals__
+        for name in facts.class_writes:
+            self.write(f"*.{name}")
+        if facts.fills and known.method_of:
+            place = f"{module}:{known.method_of}"
+            found = self.writes.fills.setdefault(place, set())
+            self.must_restart |= place in self.walked and not facts.fills <= found
+            found |= facts.fills
+        for chain in facts.writes:
+            label, value = self.find_variable(namespace, module, chain)
+            self.write(label)
+            self.write(mark_of(value))
+        for chain in facts.mutated:
+            label, value = self.find_variable(namespace, module, chain)
+            if type(value).__module__.partition(".")[0] in BUILT_IN:
+                self.write(label)
+                self.write(mark_of(value))
+
+    def write(self, mark: str) -> None:
+        """Note that a variable is written: its label, an object, or a name of class data."""
+        if mark and mark not in self.writes.marks:
+            self.writes.marks.add(mark)
+            self.must_restart |= mark in self.walked
+
+    def find_variable(
+        self, namespace: Mapping[str, Any], module: str, chain: Chain
+    ) -> tuple[str, Any]:
+        """Return the label and the value of the variable that an assignment to a chain changes."""
+        name, *tail = chain
+        value = namespace.get(name, self)
+        while isinstance(value, ModuleType):
+            if not tail or not is_own_namespace(vars(value)):
+                return "", None
+            namespace, name = vars(value), tail.pop(0)
+            module = module_name(namespace)
+            value = namespace.get(name, self)
+        if isinstance(value, type) and tail and is_own_object(value):
+            owner = "__main__" if value.__module__ == "__mp_main__" else value.__module__
+            member = vars(value).get(tail[0])
+            return self.found.label(owner, f"{value.__qualname__}.{tail[0]}"), member
+        if isinstance(value, (type, FunctionType, Transparent)):
+            return "", None
+        return self.found.label(module, name), value
+
+
+def mark_of(value: Any) -> str:
+    """Return what an object that can change is known by, whatever names lead to it."""
+    immutable = (int, float, complex, str, bytes, tuple, frozenset, type, FunctionType, type(None))
+    return "" if isinstance(value, immutable) else f"object {id(value)}"
