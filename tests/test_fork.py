@@ -475,7 +475,6 @@ ELSEWHERE = ("testing/", "remote/", "cli/", "browse/")
 # What is not made by `renewed_after_fork`, and why it needs not be.
 PRIMITIVES = {
     # a child forgets the calls that run in its parent
-    "decorator/_recursion.py": ["Lock"],
     "decorator/_singleflight.py": ["Lock"],
     "decorator/_futures.py": ["Thread"],
     "decorator/_locking.py": ["Event", "Thread"],
