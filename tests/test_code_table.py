@@ -15,6 +15,7 @@ from typing import NamedTuple
 import pytest
 
 from tests.helpers.scripts import run_cells, run_script
+from tests.helpers.sweeps import swept
 
 
 class Edit(NamedTuple):
@@ -587,6 +588,9 @@ NEEDED = {
     "a figure of the module": "matplotlib",
     "a compiled function": "numba",
 }
+HEAVY = ("a figure made inside", "a compiled function")
+"""Programs whose library takes long to import, which each of them does twice."""
+
 FRAME = """
     def ran(x):
         print("ran")
@@ -594,7 +598,7 @@ FRAME = """
 """
 
 
-@pytest.mark.parametrize("name", PROGRAMS)
+@pytest.mark.parametrize("name", swept(PROGRAMS, lambda name: name not in HEAVY))
 def test_programs_hit_in_their_next_run(tmp_path: Path, name: str) -> None:
     """Programs as they are written hit in the second call and in the second process."""
     if name in NEEDED:

@@ -81,6 +81,7 @@ def check_story(transport: str) -> str:
 
 
 @needs_ase
+@pytest.mark.slow
 def test_over_a_subprocess(temporary: Path) -> None:
     """Every claim holds, every line fits a terminal, and nothing stays behind."""
     text = check_story("subprocess")
