@@ -19,6 +19,7 @@ from fleche.storage.sql import Sql
 from fleche.testing.corpus import an_entry
 from tests.helpers.postgres import postgres, postgres_server  # noqa: F401
 from tests.helpers.storing import get, has, keys, put
+from tests.helpers.sweeps import swept
 
 KEY = digest("key")
 
@@ -61,9 +62,10 @@ Sql(sys.argv[1]).put_many([(digest(int(sys.argv[2])), an_entry())])
 
 
 class TestMaking:
-    def test_from_several_processes(self, new_url: Callable[[], str]) -> None:
-        """Whoever comes first does it, the others wait."""
-        for _ in range(3):
+    @pytest.mark.parametrize("times", swept([1, 10], lambda times: times == 1))
+    def test_from_several_processes(self, new_url: Callable[[], str], times: int) -> None:
+        """The first of them makes the tables, the others wait."""
+        for _ in range(times):
             url = new_url()
             processes = [
                 subprocess.Popen(
