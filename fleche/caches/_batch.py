@@ -212,7 +212,7 @@ def _is_finished(entry: CallEntry) -> bool:
 
 
 class BatchCache(BaseCache):
-    """Another cache while many calls of one function are made. Who makes it ends its :attr:`batch`.
+    """Another cache while many calls of one function are made. Its maker ends its :attr:`batch`.
 
     Attributes:
         batch: the backend, which looks ahead.

@@ -104,7 +104,7 @@ def check_stable(
     try:
         copy = packing.unpack(Parcel.from_bytes(main.tobytes()), ref.digest)
         difference = find_difference(value, copy)
-    except Exception as error:  # noqa: BLE001 (of any class; who opens the value is told)
+    except Exception as error:  # noqa: BLE001 (of any class; it comes again with the value)
         log.debug("%s: not checked: %r", type(value).__qualname__, error)
         return
     if difference is not None:

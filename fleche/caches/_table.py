@@ -83,7 +83,7 @@ class Row:
         started: when the call began (UTC).
         seconds: how long it took.
         host: where it ran.
-        user: who ran it.
+        user: the account that ran it.
         metadata: plain data by the name of what collected it.
     """
 

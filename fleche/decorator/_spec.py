@@ -68,7 +68,7 @@ class Options:
         depends: what counts besides the code.
         ignore_globals: variables that do not count.
         cache: used instead of the active cache.
-        coalesce: who computes identical calls only once: the ``"threads"`` of each process, or all
+        coalesce: what computes identical calls only once: the ``"threads"`` of each process, or all
             ``"processes"`` that share the cache.
         rules: what a stored result must be to count; ``None``: it always does.
     """

@@ -292,7 +292,7 @@ def place_of_ufunc(obj: Any) -> tuple[str, str] | None:
     """Return the module and name of a ufunc, which knows nothing but its name by itself.
 
     That is the extension module in which it was made, or the outermost package of it that offers
-    the same under the same name; so it does not matter who else has imported it.
+    the same under the same name; so it does not matter what else has imported it.
     """
     name = obj.__name__
     if look_up("numpy", name) is obj:

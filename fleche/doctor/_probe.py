@@ -2,7 +2,7 @@
 
 It goes the way of the server, and prints a mark after each step: the login shell, the change of the
 directory, each setup command. In place of the server, its interpreter then reports what it is, and
-which fleche it finds. A line is sent ahead; what becomes of it shows who reads standard input.
+which fleche it finds. A line is sent ahead; what becomes of it shows what reads standard input.
 """
 
 from __future__ import annotations

@@ -521,7 +521,7 @@ def _short(address: str) -> str:
 def announces_file(begun: Buffer) -> bool:
     """Return whether the first bytes of a parcel say that the content of a file is in it.
 
-    Nothing is checked: who takes it for one in error loses time, not more.
+    Nothing is checked: to take it for one in error costs time, not more.
     """
     if len(begun) < _PROLOGUE.size:
         return False

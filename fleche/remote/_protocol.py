@@ -33,7 +33,7 @@ while anything is left.
 The receiver says with CREDIT what it has used up, of a stream or (stream 0) of the connection. A
 frame that is nothing but an END is free, so that a stream can always be ended.
 
-Both sides use :class:`Protocol`; they differ in who opens streams and whose END closes them.
+Both sides use :class:`Protocol`; they differ in which side opens streams and whose END closes them.
 """
 
 from __future__ import annotations

@@ -39,7 +39,7 @@ def serve(
     *,
     cache_name: str | None = None,
 ) -> None:
-    """Answer requests until ``input_stream`` ends. Both streams stay open, for who called.
+    """Answer requests until ``input_stream`` ends. Both streams stay open, for the caller.
 
     An exception of the cache goes to the client as itself, or, if it cannot be pickled, as a
     :class:`RuntimeError` that carries its repr and traceback.

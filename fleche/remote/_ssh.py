@@ -136,7 +136,7 @@ class SshCache(ConfiguredCache):
 
     @override
     def _table(self) -> dict[str, Any]:
-        # the interpreter even if it is the usual one: who asks what runs there wants to know it
+        # the interpreter even if it is the usual one: it answers what runs there
         return {"type": self.config_type, "python": self.python, **super()._table()}
 
 

@@ -29,7 +29,7 @@ address_of = partial(str.__new__, Address)
 
 
 class Steps:
-    """Counts entries, for the one who watches."""
+    """Counts entries, for a display of progress."""
 
     def __init__(self, progress: Progress | None) -> None:
         self._progress = progress

@@ -215,7 +215,7 @@ class Files:
     def remove_older(self, key: str, limit: float) -> bool:
         """Remove the file unless it was modified after ``limit``; return whether it went.
 
-        The file is set aside before its age counts, so that a writer who touches it at this moment
+        The file is set aside before its age counts, so that a writer that touches it at this moment
         either does so in time, and it is put back, or finds it gone and writes it again.
         """
         if not _KEY.fullmatch(key):

@@ -104,7 +104,7 @@ class Database(ABC):
         Args:
             work: what to do. It must not use this database in any other way.
             frees: it only removes, and must work where the disk is full.
-            patience: seconds to wait for others who write; by default what suits the database.
+            patience: seconds to wait for other writers; by default what suits the database.
 
         Raises:
             StorageError: the database failed; unless it was the connection, it is as it was.
@@ -163,7 +163,7 @@ class Pooled(Database):
         return idle, connection
 
     def give_back(self, idle: deque[Any], connection: Any) -> None:
-        """Give a connection to the next who needs one, unless all were closed meanwhile."""
+        """Give a connection to the next thread that needs one, unless all were closed meanwhile."""
         idle.append(connection)
         if self._idle is not idle:
             self.drain(idle)

@@ -29,7 +29,7 @@ _PATIENCE = 60.0
 """Seconds to wait for a connection, where there are as many as there may be."""
 
 _MOST = 15
-"""So many connections at most; a server has a limit for all who use it."""
+"""So many connections at most; a server has a limit for all its clients."""
 
 _ISOLATION = "READ COMMITTED"
 """A writer waits for the others, and then sees what they wrote; whatever the server's default.

@@ -33,7 +33,7 @@ __all__ = ["SqliteFile", "SqliteMemory", "is_local"]
 T = TypeVar("T")
 
 _PATIENCE = 60.0
-"""Seconds to wait for others who write."""
+"""Seconds to wait for other writers."""
 
 _BUSY = 0.2
 """Seconds for which SQLite itself waits; in between, a fork can have its way."""
@@ -169,7 +169,7 @@ class SqliteFile(Pooled):
     Args:
         path: of the file, absolute.
         only_read: it may only be read.
-        patience: seconds to wait for others who write; a minute if nothing is said.
+        patience: seconds to wait for other writers; a minute if nothing is said.
         durable: what was written survives a power failure.
         before_making: called when the file is about to be made.
     """

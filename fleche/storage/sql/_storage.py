@@ -54,7 +54,7 @@ _LOOK = 64
 """How many there are is looked at whenever so many have come."""
 
 _CATCH_UP = 0.1
-"""Seconds for which a query waits for others who write, to write the facts that are missing."""
+"""Seconds for which a query waits for other writers, to write the facts that are missing."""
 
 _ENTRY = "SELECT entry FROM fleche_calls WHERE key = :key"
 _INSERT = (

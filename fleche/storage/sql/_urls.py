@@ -36,7 +36,7 @@ class SqliteUrl(NamedTuple):
     Attributes:
         path: of the file; empty for a database in memory.
         read_only: the url says that the file may only be read.
-        patience: seconds to wait for others who write, where the url says so.
+        patience: seconds to wait for other writers, where the url says so.
     """
 
     path: str = ""
