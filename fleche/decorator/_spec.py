@@ -243,7 +243,7 @@ class FunctionSpec:
 
     def collectors(self) -> tuple[MetaData, ...]:
         """Return the collectors that count for a call made now."""
-        found = (*state.meta(), *self.options.meta)
+        found = (*state.meta(), *self.options.meta) if self.options.meta else state.meta()
         tags = state.tags()
         return (*found, Tags(**tags)) if tags else found
 
