@@ -231,6 +231,11 @@ class RemoteBackend(CacheBackend):
         (*groups, final), too_long = entry_groups(entries)
         if too_long and not groups and not final:
             raise Rejected(f"{self.channel.name}: {too_long}")
+        if not parcels and not unpin:  # the entries of themselves need no order
+            connection.pipeline(Outgoing(m.Save(group)) for group in (*groups, final) if group)
+            if too_long:
+                raise Rejected(f"{self.channel.name}: {too_long}")
+            return
         ends = [str(key) for key in unpin]
         first, done = (groups[0], []) if groups else (final, ends)
         last: list[Outgoing] = []
