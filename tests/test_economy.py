@@ -5,6 +5,7 @@ The bounds are what the path of a call needs today; a longer path fails here.
 
 from __future__ import annotations
 
+import gc
 import os
 import re
 import shutil
@@ -82,6 +83,27 @@ def test_calls_do_not_grow_with_the_number_of_records(tmp_path: Path) -> None:
             twice(last - 1)
             found.append(calls_of_ours(lambda last=last: twice(last - 1)))  # type: ignore[misc]
     assert found[0] == found[1]
+
+
+@pytest.mark.parametrize("kind", CACHES)
+def test_a_call_leaves_no_cycles(kind: str, tmp_path: Path) -> None:
+    """What a computed call has used is gone at once, large arguments too; no collection is due."""
+
+    @fleche.fleche(version=1)
+    def size(text: list[int]) -> int:
+        return len(text)
+
+    with CACHES[kind](tmp_path) as cache, fleche.cache(cache):
+        for number in range(12):
+            size([number])
+        gc.collect()
+        gc.disable()
+        try:
+            for number in range(100, 150):
+                size([number])
+            assert gc.collect() < 50
+        finally:
+            gc.enable()
 
 
 PROGRAM = """

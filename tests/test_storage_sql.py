@@ -134,10 +134,10 @@ INDEXED = [
 def candidates(storage: Sql, template: QueryCall) -> list[Any]:
     """The ids of what the database returns before the last word is spoken."""
     plan = _query.plan_of(template)
-    calls, names = storage._of_functions(plan)
+    plan, calls, names = storage._with_functions(plan)
     if plan.functions and not names:
         return []
-    select = plan.select(calls, storage._first_of(plan))
+    select = plan.select(calls, storage._first_of(plan, names))
     return storage._database.fetch(select, {**plan.parameters, **names})
 
 
@@ -205,16 +205,17 @@ class TestQueries:
     @pytest.mark.parametrize("template", INDEXED, ids=str)
     def test_queries_use_indexes(self, file: Sql, template: QueryCall) -> None:
         """No condition makes the database read everything there is."""
-        put(file, KEY, a_call("f", 1))
+        record = a_record("f", 1).replace(module="m.n", code="abcdef" + 58 * "0")
+        put(file, KEY, CallEntry(record))
         index(file)
         plan = _query.plan_of(template)
         steps = []
         if plan.functions:
             explain = f"EXPLAIN QUERY PLAN {plan.of_functions()}"
             steps += [row[3] for row in file._database.fetch(explain, plan.parameters)]
-        calls = ["c.function = :f0"] if plan.functions else []
-        select = plan.select(calls, file._first_of(plan))
-        last = "f.call" if plan.facts else "c.id"
+        plan, calls, _ = file._with_functions(plan)
+        select = plan.select(calls, file._first_of(plan, {"f0": 1}))
+        last = "f.call" if plan.facts or plan.member else "c.id"
         paged = f"{select} AND {last} < 99 ORDER BY {last} DESC LIMIT 9"
         names = {**plan.parameters, "f0": 1}
         steps += [row[3] for row in file._database.fetch(f"EXPLAIN QUERY PLAN {paged}", names)]
@@ -418,7 +419,10 @@ class TestRecords:
         before = entry(storage, KEY)
         put(storage, KEY, a_call("g", x=3))
         assert entry(storage, KEY).modified > before.modified
-        fields = rows(storage, "SELECT field, number FROM fleche_facts ORDER BY field")
+        fields = rows(
+            storage,
+            "SELECT field, number FROM fleche_facts WHERE field <> 'function' ORDER BY field",
+        )
         assert fields == [("argument/x", 3.0), ("result", 0.0)]
         assert list(storage.query(QueryCall.of(name="f"))) == []
         assert list(storage.query(QueryCall.of(name="g"))) == [(KEY, a_call("g", x=3))]
@@ -495,6 +499,7 @@ class TestRecords:
             found = connection.execute(query).fetchall()
         assert found == [
             ("f", "m", "argument/x", 3.0, None),
+            ("f", "m", "function", 1.0, None),
             ("f", "m", "metadata/run/host", None, "h"),
             ("f", "m", "result", 5.0, None),
         ]

@@ -20,12 +20,13 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
 from threading import Lock
 from typing import Any, Literal, TypeAlias
 
+import msgspec
+
 from fleche._util import renewed_after_fork
-from fleche.caches.maintenance import NoteUsage, Report, Task
+from fleche.caches import maintenance
 from fleche.call import SMALL, CallEntry, CallRecord, QueryCall
 from fleche.digest import Address, Digest
 from fleche.errors import ParcelError, Rejected
@@ -52,8 +53,7 @@ MOST_EXPANDED = 100
 """So many complete digests at most stand for one prefix in an answer."""
 
 
-@dataclass(frozen=True)
-class LayerPolicy:
+class LayerPolicy(msgspec.Struct, frozen=True):
     """How a stack treats a cache that is one of its layers.
 
     Attributes:
@@ -67,10 +67,14 @@ class LayerPolicy:
 
     def to_config(self) -> dict[str, Any]:
         """Return those fields that differ from the defaults."""
-        return {name: value for name, value in asdict(self).items() if value != _DEFAULTS[name]}
+        return {
+            name: value
+            for name, value in msgspec.structs.asdict(self).items()
+            if value != _DEFAULTS[name]
+        }
 
 
-_DEFAULTS = asdict(LayerPolicy())
+_DEFAULTS = msgspec.structs.asdict(LayerPolicy())
 
 
 class CacheBackend(ABC):
@@ -202,7 +206,9 @@ class CacheBackend(ABC):
         """
 
     @abstractmethod
-    def maintain(self, task: Task, progress: Progress | None = None) -> Report:
+    def maintain(
+        self, task: maintenance.Task, progress: Progress | None = None
+    ) -> maintenance.Report:
         """Carry out a task of housekeeping; return what it found and did.
 
         Layers that are not :attr:`local` are left alone.
@@ -255,7 +261,7 @@ class CacheBackend(ABC):
             Rejected: this cache is read-only.
             StorageError: they could not be stored.
         """
-        self.maintain(NoteUsage(tuple(rows)))
+        self.maintain(maintenance.NoteUsage(tuple(rows)))
 
     def looking_only(self) -> CacheBackend:
         """Return the same cache to load from, without the changes that loading makes otherwise.

@@ -5,34 +5,18 @@ from __future__ import annotations
 import logging
 from collections import Counter
 from collections.abc import Callable, Collection, Hashable, Iterable, Iterator, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import replace
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 from msgspec import UNSET
 
-from fleche._html import grid
+from fleche.caches import maintenance
 from fleche.caches._backend import CacheBackend, LayerPolicy
-from fleche.caches._copying import check_is_cache, combined, sync_calls, transfer_calls
 from fleche.caches._pending import PendingCall, Sender, save_value
-from fleche.caches._progress import ShowProgress, watching
-from fleche.caches._query import QueryIterator
 from fleche.caches._usage import UsageCounter
-from fleche.caches.maintenance import (
-    GRACE,
-    PIN_AGE,
-    DiskUsage,
-    DiskUsageReport,
-    Gc,
-    GcReport,
-    Measure,
-    ReadUsage,
-    StatsReport,
-    SyncReport,
-    UsageReport,
-    Verify,
-    VerifyReport,
-)
+from fleche.caches.maintenance import GRACE, PIN_AGE
 from fleche.call import MISSING, Call, CallEntry, CallRecord, LazyCall, QueryCall, ValueRef
 from fleche.digest import Address, BufferDigests, Digest
 from fleche.errors import AmbiguousDigestError, CorruptParcel, ParcelError, SignatureError
@@ -42,6 +26,8 @@ from fleche.storage import Capabilities, LockTable, Usage, merge_usage
 if TYPE_CHECKING:
     from typing_extensions import Self
 
+    from fleche.caches._progress import ShowProgress
+    from fleche.caches._query import QueryIterator
     from fleche.caches._table import Table
 
 __all__ = ["BaseCache"]
@@ -473,6 +459,9 @@ class BaseCache:
             TypeError: ``template`` is no template, or a field is not what it should be.
             ValueError: ``template`` and ``fields`` both say something of the same field.
         """
+        from fleche.caches._copying import combined
+        from fleche.caches._query import QueryIterator
+
         wanted = combined(template, fields)
         return QueryIterator(lambda: self._query(wanted), cache=self, text=wanted.text)
 
@@ -531,6 +520,8 @@ class BaseCache:
         Raises:
             Rejected: ``target`` is read-only; or, with ``pop``, this cache is.
         """
+        from fleche.caches._copying import transfer_calls
+
         return transfer_calls(
             self, target, calls, fields, progress=progress, pop=pop, overwrite=overwrite
         )
@@ -542,7 +533,7 @@ class BaseCache:
         *,
         progress: ShowProgress = None,
         **fields: Any,
-    ) -> SyncReport:
+    ) -> maintenance.SyncReport:
         """Copy to ``other`` what it lacks, and from there what this cache lacks.
 
         A call that both have stays as it is in either. Interrupted, it goes on where it was when it
@@ -557,6 +548,8 @@ class BaseCache:
         Raises:
             Rejected: one of them is read-only; nothing has been copied.
         """
+        from fleche.caches._copying import combined, sync_calls
+
         return sync_calls(self, other, combined(template, fields), progress)
 
     def push(
@@ -603,6 +596,8 @@ class BaseCache:
         """
         if source is None:
             raise TypeError("pull() needs a source, pull(other); only a stack knows where from")
+        from fleche.caches._copying import check_is_cache
+
         check_is_cache(source)
         return source.transfer(self, template, progress=progress, **fields)
 
@@ -627,6 +622,8 @@ class BaseCache:
         from fleche.caches._views import FilteredCache
 
         if rule is None or isinstance(rule, QueryCall):
+            from fleche.caches._copying import combined
+
             return FilteredCache(self, combined(rule, fields))
         if fields:
             raise TypeError("filter() takes a function or fields, not both")
@@ -641,7 +638,7 @@ class BaseCache:
         pin_age: float = PIN_AGE,
         dry_run: bool = False,
         progress: ShowProgress = None,
-    ) -> GcReport:
+    ) -> maintenance.GcReport:
         """Remove the values that no call refers to.
 
         Safe at any time, while others use the cache, and safe to interrupt.
@@ -660,12 +657,14 @@ class BaseCache:
             Rejected: this cache is read-only.
         """
         self.check_writable("gc")
-        with watching(progress, "collecting") as tick:
-            report = self.backend.maintain(Gc(grace, pin_age, dry_run), tick)
-        assert isinstance(report, GcReport)
+        with _watching(progress, "collecting") as tick:
+            report = self.backend.maintain(maintenance.Gc(grace, pin_age, dry_run), tick)
+        assert isinstance(report, maintenance.GcReport)
         return report
 
-    def verify(self, repair: bool = False, *, progress: ShowProgress = None) -> VerifyReport:
+    def verify(
+        self, repair: bool = False, *, progress: ShowProgress = None
+    ) -> maintenance.VerifyReport:
         """Check every byte of every entry, without opening a value.
 
         Args:
@@ -678,12 +677,12 @@ class BaseCache:
         """
         if repair:
             self.check_writable("repair")
-        with watching(progress, "checking") as tick:
-            report = self.backend.maintain(Verify(repair), tick)
-        assert isinstance(report, VerifyReport)
+        with _watching(progress, "checking") as tick:
+            report = self.backend.maintain(maintenance.Verify(repair), tick)
+        assert isinstance(report, maintenance.VerifyReport)
         return report
 
-    def stats(self, *, progress: ShowProgress = None) -> StatsReport:
+    def stats(self, *, progress: ShowProgress = None) -> maintenance.StatsReport:
         """Count entries and bytes, and how often what happened to this object since it was made.
 
         Where only the events are of interest, :meth:`counts` has them without looking at storages.
@@ -692,21 +691,21 @@ class BaseCache:
             progress: ``True`` shows it; a function is called with the number of entries looked at
                 so far.
         """
-        with watching(progress, "counting") as tick:
-            report = self.backend.maintain(Measure(), tick)
-        assert isinstance(report, StatsReport)
-        return report + StatsReport(events=Counter(self.counts()))
+        with _watching(progress, "counting") as tick:
+            report = self.backend.maintain(maintenance.Measure(), tick)
+        assert isinstance(report, maintenance.StatsReport)
+        return report + maintenance.StatsReport(events=Counter(self.counts()))
 
-    def disk_usage(self, *, progress: ShowProgress = None) -> DiskUsageReport:
+    def disk_usage(self, *, progress: ShowProgress = None) -> maintenance.DiskUsageReport:
         """Return which call takes how much space; a value is divided among the calls that need it.
 
         Args:
             progress: ``True`` shows it; a function is called with the number of entries looked at
                 so far.
         """
-        with watching(progress, "measuring") as tick:
-            report = self.backend.maintain(DiskUsage(), tick)
-        assert isinstance(report, DiskUsageReport)
+        with _watching(progress, "measuring") as tick:
+            report = self.backend.maintain(maintenance.DiskUsage(), tick)
+        assert isinstance(report, maintenance.DiskUsageReport)
         return report
 
     def counts(self) -> dict[str, int]:
@@ -725,8 +724,8 @@ class BaseCache:
             module: only those of functions of this module.
         """
         self.counter.flush()
-        report = self.backend.maintain(ReadUsage())
-        assert isinstance(report, UsageReport)
+        report = self.backend.maintain(maintenance.ReadUsage())
+        assert isinstance(report, maintenance.UsageReport)
         return [
             row
             for row in merge_usage(report.rows)
@@ -804,6 +803,8 @@ class BaseCache:
     def _repr_html_(self) -> str:
         """Return what it is and how it fared, as far as is known without asking storages."""
         head = ("cache", "hits", "misses", "other events")
+        from fleche._html import grid
+
         return grid(head, map(_fared, (self, *getattr(self, "layers", ()))))
 
 
@@ -811,6 +812,15 @@ def _fared(cache: BaseCache) -> tuple[str, int, int, str]:
     counts = cache.counts()
     hits, misses = counts.pop("hits", 0), counts.pop("misses", 0)
     return repr(cache), hits, misses, ", ".join(f"{name}: {n}" for name, n in counts.items())
+
+
+def _watching(
+    progress: ShowProgress, what: str
+) -> AbstractContextManager[Callable[[Any], Any] | None]:
+    """Return what yields the function to be called with progress; a hit imports none of it."""
+    from fleche.caches._progress import watching
+
+    return watching(progress, what)
 
 
 def _as_digest(key: Digest | str) -> Digest:

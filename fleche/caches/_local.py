@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from fleche._util import override
+from fleche.caches import maintenance
 from fleche.caches._backend import (
     INLINE,
     MOST_EXPANDED,
@@ -23,25 +24,11 @@ from fleche.caches._backend import (
     split_entry,
 )
 from fleche.caches._base import BaseCache
-from fleche.caches.maintenance import (
-    DiskUsage,
-    Gc,
-    NoteUsage,
-    ReadUsage,
-    Report,
-    Task,
-    UsageReport,
-    Verify,
-    attribute,
-    collect,
-    measure,
-    verify,
-)
 from fleche.call import SMALL, CallEntry, QueryCall, ValueRef
 from fleche.digest import Address, Digest
 from fleche.errors import AmbiguousFormError, ParcelError, StorageError
 from fleche.parcel import Parcel
-from fleche.storage import CallStorage, Capabilities, Entry, ValueStorage
+from fleche.storage import CallStorage, Capabilities, Entry, Usage, ValueStorage
 
 if TYPE_CHECKING:
     from fleche.storage.local import LocalOptions
@@ -190,7 +177,8 @@ class LocalBackend(CacheBackend):
         *,
         unpin: Sequence[Digest] = (),
     ) -> None:
-        self.check_writable("save")
+        if self.capabilities.read_only:
+            self.check_writable("save")  # which refuses
         kept: dict[Digest, CallEntry] = {}
         spilled: list[tuple[Address, Parcel]] = []
         for key, entry in entries.items():
@@ -376,24 +364,31 @@ class LocalBackend(CacheBackend):
             yield _digest(key), entry
 
     @override
-    def maintain(self, task: Task, progress: Progress | None = None) -> Report:
-        if isinstance(task, NoteUsage):
-            self.check_writable("noteusage")
-            self.calls.note_usage(task.rows)
-            return UsageReport()
-        if isinstance(task, ReadUsage):
-            return UsageReport(tuple(self.calls.usage()))
+    def maintain(
+        self, task: maintenance.Task, progress: Progress | None = None
+    ) -> maintenance.Report:
+        if isinstance(task, maintenance.NoteUsage):
+            self.note_usage(task.rows)
+            return maintenance.UsageReport()
+        if isinstance(task, maintenance.ReadUsage):
+            return maintenance.UsageReport(tuple(self.calls.usage()))
         if task.changes:
-            self.check_writable("gc" if isinstance(task, Gc) else "repair")
-        elif isinstance(task, Gc):
+            self.check_writable("gc" if isinstance(task, maintenance.Gc) else "repair")
+        elif isinstance(task, maintenance.Gc):
             self.check_writable("gc")
-        if isinstance(task, Gc):
-            return collect(self.values, self.calls, task, progress)
-        if isinstance(task, Verify):
-            return verify(self.values, self.calls, self.packing.keys, task, progress)
-        if isinstance(task, DiskUsage):
-            return attribute(self.values, self.calls, progress)
-        return measure(self.values, self.calls, progress)
+        if isinstance(task, maintenance.Gc):
+            return maintenance.collect(self.values, self.calls, task, progress)
+        if isinstance(task, maintenance.Verify):
+            return maintenance.verify(self.values, self.calls, self.packing.keys, task, progress)
+        if isinstance(task, maintenance.DiskUsage):
+            return maintenance.attribute(self.values, self.calls, progress)
+        return maintenance.measure(self.values, self.calls, progress)
+
+    @override
+    def note_usage(self, rows: Sequence[Usage]) -> None:
+        # Not as a task: a process that has only looked for results imports no housekeeping.
+        self.check_writable("noteusage")
+        self.calls.note_usage(rows)
 
     @override
     def to_config(self) -> dict[str, Any]:

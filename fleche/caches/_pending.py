@@ -38,7 +38,6 @@ from fleche.digest import (
     Digest,
     digest,
     digest_with_buffers,
-    find_difference,
 )
 from fleche.errors import FlecheError, FlecheWarning, ParcelError
 from fleche.parcel import FileBytes, Packing, Parcel
@@ -100,6 +99,8 @@ def check_stable(
     fresh = set(unfamiliar) - _checked
     if not fresh or main.references or main.nbytes > CHECKED:
         return
+    from fleche.digest import find_difference
+
     _checked.update(fresh)
     try:
         copy = packing.unpack(Parcel.from_bytes(main.tobytes()), ref.digest)

@@ -103,10 +103,11 @@ def copy_entries(
     meter = meter or Meter()
     accepted: dict[Digest, CallEntry] = {}
     held: dict[Address, Buffer] = {}
+    apart = bool(entries) and target.opens_parcels
     for key, entry in entries.items():
         sound = _checked(source, target, key, entry)
         if sound is not None:
-            accepted[key] = _lightened(sound, held) if target.opens_parcels else sound
+            accepted[key] = _lightened(sound, held) if apart else sound
     needs = {key: needs_of(entry) for key, entry in accepted.items()}
     wanted = dict.fromkeys(address for needed in needs.values() for address in needed)
     if not wanted:

@@ -71,7 +71,9 @@ class UsageCounter:
         """Count a body that has run, and whose result is stored."""
         place = int(time.time()) // _HOUR, record.name, record.module
         with self._lock:
-            cell = self._cells.setdefault(place, [0, 0, 0.0, 0.0, 0])
+            cell = self._cells.get(place)
+            if cell is None:
+                cell = self._cells[place] = [0, 0, 0.0, 0.0, 0]
             cell[1] += 1
             cell[3] += record.duration or 0.0
         if calls_log.isEnabledFor(logging.DEBUG):

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import replace
 from datetime import datetime, timezone
 from typing import Any, TypeAlias
 
@@ -201,7 +200,7 @@ class ReadOnlyBackend(ViewBackend):
     @property
     @override
     def capabilities(self) -> Capabilities:
-        return replace(self.inner.capabilities, read_only=True)
+        return msgspec.structs.replace(self.inner.capabilities, read_only=True)
 
     @property
     @override

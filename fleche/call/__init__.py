@@ -11,7 +11,6 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from fleche.call._entry import SMALL, CallEntry, decode_entry, encode_entry
-from fleche.call._lineage import CallTree
 from fleche.call._live import MISSING, Call, LazyArguments, LazyCall, Opener, refer
 from fleche.call._record import (
     KEY_PARTS,
@@ -31,6 +30,7 @@ from fleche.call._summary import Summary, add_summary, summarize
 from fleche.call._template import Condition, Moment, QueryCall, between, like, one_of, where
 
 if TYPE_CHECKING:
+    from fleche.call._lineage import CallTree
     from fleche.call._where import Where, parse_where
 
 __all__ = [
@@ -71,12 +71,12 @@ __all__ = [
     "where",
 ]
 
-_LAZY = ("Where", "parse_where")
+_LAZY = {"CallTree": "_lineage", "Where": "_where", "parse_where": "_where"}
 
 
 def __getattr__(name: str) -> Any:
     """Import what only commands and searches by text need, when it is first asked for."""
     if name not in _LAZY:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    found = globals()[name] = getattr(import_module("fleche.call._where"), name)
+    found = globals()[name] = getattr(import_module(f"{__name__}.{_LAZY[name]}"), name)
     return found

@@ -100,15 +100,19 @@ def encode_entry(key: str, entry: CallEntry, secrets: Sequence[bytes] = ()) -> b
     Raises:
         TypeError: something in the record is not plain data.
     """
-    record = encode_record(entry.record)
+    body = record = encode_record(entry.record)
     parcels = entry.parcels
-    table = (
-        _encode_table([(str(at), len(data)) for at, data in parcels.items()]) if parcels else b""
-    )
-    body = b"".join((record, table, *parcels.values()))
+    table = b""
+    if parcels:
+        table = _encode_table([(str(at), len(data)) for at, data in parcels.items()])
+        body = b"".join((record, table, *parcels.values()))
     flags = _SIGNED if secrets else 0
     prologue = _PROLOGUE.pack(_MAGIC, _VERSION, flags, len(record), len(table))
-    return b"".join((prologue, *_seal(key, prologue, body, secrets), body))
+    content = b"".join((key.encode(), prologue, body))
+    if not secrets:
+        return b"".join((prologue, xxh3_128_digest(content), body))
+    strong = blake3(content).digest()
+    return b"".join((prologue, strong[:_CHECKSUM], sign(_SIGNED_KIND + strong, secrets), body))
 
 
 def decode_entry(
@@ -188,15 +192,6 @@ def _parcels(body: memoryview, table_size: int, where: str) -> dict[Address, Buf
     if start != len(body):
         raise CorruptParcel(f"{where}: its table of parcels does not fit its length")
     return parcels
-
-
-def _seal(key: str, prologue: Buffer, body: Buffer, secrets: Sequence[bytes]) -> tuple[bytes, ...]:
-    """Return the checksum and, where there are secrets, the signature."""
-    content = b"".join((key.encode(), prologue, body))
-    if not secrets:
-        return (xxh3_128_digest(content),)
-    strong = blake3(content).digest()
-    return strong[:_CHECKSUM], sign(_SIGNED_KIND + strong, secrets)
 
 
 def _check_signature(

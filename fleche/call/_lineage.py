@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from typing import TypeAlias
+
+import msgspec
 
 from fleche._amounts import shown_seconds
 from fleche._html import paragraph
@@ -16,8 +17,7 @@ __all__ = ["CallTree", "tree_of"]
 _SHORT = 8
 
 
-@dataclass(frozen=True)
-class CallTree:
+class CallTree(msgspec.Struct, frozen=True):
     """A call with the calls below it.
 
     Attributes:

@@ -10,11 +10,11 @@ from __future__ import annotations
 
 import enum
 import math
+import sys
 from collections.abc import Callable, Iterable, Mapping, Sized
 from dataclasses import fields, is_dataclass
 from datetime import date, datetime, time, timedelta
 from decimal import Decimal
-from fractions import Fraction
 from itertools import islice
 from pathlib import PurePath
 from types import BuiltinFunctionType, FunctionType, MethodType
@@ -124,7 +124,9 @@ def _number_of(value: Any) -> Summary | None:
     plain = as_plain(value)
     if type(plain) in (bool, int, float) and isinstance(as_literal(plain), bool | int | float):
         return Summary(plain, _name_of(type(value)))
-    if isinstance(value, Decimal | Fraction):
+    # where there is a fraction, its module has been imported
+    fraction = getattr(sys.modules.get("fractions"), "Fraction", ())
+    if isinstance(value, (Decimal, fraction) if fraction else Decimal):
         number = float(value)
         return Summary(number, type(value).__name__) if math.isfinite(number) else None
     home = _home_of(value)

@@ -6,7 +6,6 @@ import logging
 import os
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -210,7 +209,7 @@ class _Builder:
         """Add what the table says beyond what the cache is."""
         limits, policy = _chosen(layer.table, _LIMITS), _chosen(layer.table, _POLICY)
         if policy:
-            cache.backend.policy = replace(cache.policy, **policy)
+            cache.backend.policy = msgspec.structs.replace(cache.policy, **policy)
         with layer.place.blamed():
             if limits:
                 cache = self._keep(_limited(cache, limits, layer.place))

@@ -11,7 +11,6 @@ import types
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from difflib import get_close_matches
 from os import PathLike, fspath
 from os.path import normpath
 from pathlib import Path
@@ -120,6 +119,8 @@ class ConfigPath:
 def suggestion(wrong: str, known: Iterable[str]) -> str | None:
     """Return the one of ``known`` that ``wrong`` was probably meant to be."""
     by_folded = {name.casefold(): name for name in known}
+    from difflib import get_close_matches  # for errors alone
+
     near = get_close_matches(wrong.casefold(), by_folded, n=1)
     return by_folded[near[0]] if near else None
 

@@ -225,9 +225,12 @@ class Computation:
             return False
 
     def _commit(self, result: Any, returns: str) -> None:
-        if self._pending is None or self._collecting is None:
+        pending, collecting = self._pending, self._collecting
+        # Collectors lead back to this object: what a call leaves behind is no cycle, which would
+        # keep its arguments alive until the next collection of garbage.
+        self._pending = self._collecting = None
+        if pending is None or collecting is None:
             return
-        pending, self._pending = self._pending, None
         files = self.invocation.identity.buffers.files
         if self._has_changed_globals() or (files and self._has_changed_files()):
             self._abandon(pending)
@@ -238,7 +241,7 @@ class Computation:
             if isinstance(result, Digest):
                 raise Indigestible("the result is a Digest, which in a cache stands for its value")
             fields = {
-                "metadata": self._metadata(self._collecting.finish(result), returns),
+                "metadata": self._metadata(collecting.finish(result), returns),
                 "duration": self._duration,
                 "children": tuple(self.flight.children),
             }
@@ -395,23 +398,26 @@ class Computation:
         """
         try:
             self.leave()
-            if self._pending is not None:
-                pending, self._pending = self._pending, None
-                self._keep_error(pending, error)
+            pending, collecting = self._pending, self._collecting
+            self._pending = self._collecting = None
+            if pending is not None:
+                self._keep_error(pending, collecting, error)
                 self._abandon(pending)
         finally:
             self._land(MISSING, error)
 
-    def _keep_error(self, pending: PendingCall, error: BaseException | None) -> None:
+    def _keep_error(
+        self, pending: PendingCall, collecting: Collecting | None, error: BaseException | None
+    ) -> None:
         """Store an exception that is to be kept like a result."""
         rules = self.spec.rules
-        if rules is None or self._collecting is None:
+        if rules is None or collecting is None or error is None:
             return
-        if error is None or not isinstance(error, rules.errors):
+        if not isinstance(error, rules.errors):
             return
         try:
             fields = {
-                "metadata": self._metadata(self._collecting.finish(), ""),
+                "metadata": self._metadata(collecting.finish(), ""),
                 "duration": self._duration,
                 "children": tuple(self.flight.children),
             }

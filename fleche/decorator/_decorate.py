@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import fields, replace
 from datetime import timedelta
 from typing import (
     TYPE_CHECKING,
@@ -17,6 +16,8 @@ from typing import (
     get_args,
     overload,
 )
+
+import msgspec
 
 from fleche import state
 from fleche._amounts import as_age
@@ -248,7 +249,7 @@ def _evolved(
     def known_as(names: frozenset[str]) -> frozenset[str]:
         return names | {renamed[name] for name in names if name in renamed}
 
-    return replace(
+    return msgspec.structs.replace(
         info,
         added={name: digest(value) for name, value in added.items()},
         renamed=dict(renamed),
@@ -310,10 +311,11 @@ def _renewed(
     """Return the same function with other options, as far as they are given."""
     known = spec.info
     info = _inspect(spec.function, known.ignored | ignored, known.required | required)
-    info = replace(info, added=known.added, renamed=known.renamed)
-    given = ((option, getattr(options, option.name)) for option in fields(Options))
-    changed = {option.name: value for option, value in given if value != option.default}
-    return FunctionSpec(info, replace(spec.options, **changed))
+    info = msgspec.structs.replace(info, added=known.added, renamed=known.renamed)
+    defaults = zip(Options.__struct_fields__, Options.__struct_defaults__, strict=True)
+    given = ((name, getattr(options, name), default) for name, default in defaults)
+    changed = {name: value for name, value, default in given if value != default}
+    return FunctionSpec(info, msgspec.structs.replace(spec.options, **changed))
 
 
 def _inspect(function: Any, ignore: Any, require: Any) -> FunctionInfo:
@@ -329,4 +331,8 @@ def _inspect(function: Any, ignore: Any, require: Any) -> FunctionInfo:
             "stored; let it return a list, or decorate the function that computes one item"
         )
     # a process that multiprocessing has spawned knows the main script by another name
-    return replace(info, module="__main__") if info.module == "__mp_main__" else cast("Any", info)
+    return (
+        msgspec.structs.replace(info, module="__main__")
+        if info.module == "__mp_main__"
+        else cast("Any", info)
+    )

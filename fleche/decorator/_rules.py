@@ -6,9 +6,10 @@ import contextvars
 import logging
 import threading
 from collections.abc import Callable, Hashable
-from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
 from typing import TYPE_CHECKING, Any
+
+import msgspec
 
 from fleche._amounts import shown_seconds
 from fleche._util import renewed_after_fork
@@ -27,8 +28,7 @@ _refreshing: set[Hashable] = set()
 _refreshing_lock = renewed_after_fork(threading.Lock())
 
 
-@dataclass(frozen=True)
-class Rules:
+class Rules(msgspec.Struct, frozen=True):
     """What was said where the function was decorated.
 
     Attributes:

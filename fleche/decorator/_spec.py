@@ -7,7 +7,6 @@ import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from functools import cached_property
 from time import thread_time
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
@@ -53,8 +52,7 @@ SIMPLE = frozenset([type(None), bool, int, float, str, bytes])
 _active_cache = state.active_cache
 
 
-@dataclass(frozen=True)
-class Options:
+class Options(msgspec.Struct, frozen=True):
     """What was said where the function was decorated.
 
     Attributes:
@@ -243,7 +241,7 @@ class FunctionSpec:
 
     def collectors(self) -> tuple[MetaData, ...]:
         """Return the collectors that count for a call made now."""
-        found = (*state.meta(), *self.options.meta)
+        found = (*state.meta(), *self.options.meta) if self.options.meta else state.meta()
         tags = state.tags()
         return (*found, Tags(**tags)) if tags else found
 

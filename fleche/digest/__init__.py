@@ -10,11 +10,11 @@ from __future__ import annotations
 
 import sys
 from types import ModuleType
+from typing import TYPE_CHECKING, Any
 
 from ._classes import members_of, told_to
 from ._code import attributes_of_function, bytecode_of, captured_by, defaults_of
 from ._content import ContentError, FileContent, read_content
-from ._difference import Difference, find_difference
 from ._digest import Address, D, Digest
 from ._instances import attributes_of
 from ._keys import CallKeys, call_key, code_digest, digest, digest_arguments, digest_with_buffers
@@ -32,6 +32,9 @@ from ._source import (
 from ._syntax import dump_syntax, is_type_checking
 from ._tokens import SCHEME, BufferDigests, buffer_digest, hash_threads
 from .science import find_reducer, register_rows
+
+if TYPE_CHECKING:
+    from ._difference import Difference, find_difference
 
 __all__ = [
     "SCHEME",
@@ -71,6 +74,16 @@ __all__ = [
     "remember_file",
     "told_to",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    """Import what only warnings need, when it is first asked for."""
+    if name not in ("Difference", "find_difference"):
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from . import _difference
+
+    found = globals()[name] = getattr(_difference, name)
+    return found
 
 
 class _CallablePackage(ModuleType):

@@ -187,6 +187,7 @@ class CallKeys:
         self._begin = open_node(ORDERED, b"call") + b"".join(tokens)
         self._names: dict[str, bytes] = {}
         self._known: dict[tuple[object, ...], tuple[Digest, Mapping[str, Digest]]] = {}
+        self._asked: set[int] = set()
         self._unordered, self._content = unordered, content
 
     def digests(
@@ -222,12 +223,28 @@ class CallKeys:
             if found is None:
                 found = self._find(code, arguments, encoded[1:])
                 if size <= LONGEST_KNOWN:
-                    if len(known) >= MOST_KNOWN:
-                        known.clear()
-                    known[place] = found
+                    self._remember(place, found)
             return found
         digests = self.digests(arguments)
         return self.key(code, digests), digests
+
+    def _remember(
+        self, place: tuple[object, ...], found: tuple[Digest, Mapping[str, Digest]]
+    ) -> None:
+        """Keep a key that has been asked for twice.
+
+        What is asked for once, as by a call that is computed, would only cost the collector of
+        garbage time.
+        """
+        mark = hash(place)
+        if mark not in self._asked:
+            if len(self._asked) >= MOST_KNOWN:
+                self._asked.clear()
+            self._asked.add(mark)
+            return
+        if len(self._known) >= MOST_KNOWN:
+            self._known.clear()
+        self._known[place] = found
 
     def _find(
         self, code: Digest | None, arguments: Iterable[str], encoded: Iterable[bytes]

@@ -8,10 +8,10 @@ in the other.
 from __future__ import annotations
 
 import threading
-from dataclasses import dataclass
 from types import CodeType, FunctionType
 from typing import Any
 
+import msgspec
 from blake3 import blake3
 
 from fleche._util import renewed_after_fork
@@ -25,8 +25,7 @@ MANY = 50_000
 MANY_SENT = 2_000
 
 
-@dataclass(frozen=True)
-class KnownCode:
+class KnownCode(msgspec.Struct, frozen=True):
     """What is known of a code object.
 
     Attributes:

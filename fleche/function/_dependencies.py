@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Collection, Iterable, Mapping
-from dataclasses import dataclass
 from threading import Lock
 from types import FunctionType
 from typing import Any, TypeAlias
+
+import msgspec
 
 from fleche._util import renewed_after_fork
 from fleche.digest import Digest, digest
@@ -38,8 +39,7 @@ MANY_CLOSURES = 256
 MANY_PATHS = 100_000
 
 
-@dataclass(frozen=True)
-class Dependency:
+class Dependency(msgspec.Struct, frozen=True):
     """One thing that the results of a function depend on.
 
     Attributes:
@@ -218,8 +218,7 @@ def is_own_code(obj: Any) -> bool:
     return isinstance(obj, type) and is_own_object(obj)
 
 
-@dataclass(frozen=True)
-class Change:
+class Change(msgspec.Struct, frozen=True):
     """What has changed of one dependency between a stored result and now.
 
     Attributes:

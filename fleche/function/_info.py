@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
+
+import msgspec
 
 from fleche.digest import Digest, digest
 
@@ -19,8 +20,7 @@ __all__ = ["FunctionInfo", "inspect_function"]
 PARAMETER = inspect.Parameter
 
 
-@dataclass(frozen=True)
-class FunctionInfo:
+class FunctionInfo(msgspec.Struct, frozen=True, dict=True):  # for cached properties
     """A callable as fleche sees it; made by :func:`inspect_function`.
 
     Attributes:
@@ -50,8 +50,8 @@ class FunctionInfo:
     unordered: frozenset[str] = frozenset()
     content: frozenset[str] = frozenset()
     secret: frozenset[str] = frozenset()
-    added: Mapping[str, Digest] = field(default_factory=dict)
-    renamed: Mapping[str, str] = field(default_factory=dict)
+    added: Mapping[str, Digest] = msgspec.field(default_factory=dict)
+    renamed: Mapping[str, str] = msgspec.field(default_factory=dict)
 
     @property
     def is_main(self) -> bool:

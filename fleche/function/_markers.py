@@ -6,8 +6,9 @@ import ast
 import inspect
 import sys
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from typing import Annotated, Any, TypeVar, get_args, get_origin
+
+import msgspec
 
 from ._signature import unwrap_partial
 
@@ -29,8 +30,7 @@ __all__ = [
 T = TypeVar("T")
 
 
-@dataclass(frozen=True)
-class Marker:
+class Marker(msgspec.Struct, frozen=True):
     """What an annotation says about a parameter beyond its type."""
 
     name: str

@@ -8,9 +8,10 @@ source, from the bytecode. A *chain* is a name with attributes behind it: ``a.b.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, field
 from types import CodeType
 from typing import Any, NamedTuple, TypeAlias
+
+import msgspec
 
 from fleche.digest import is_type_checking
 
@@ -72,8 +73,7 @@ class Import(NamedTuple):
     bound: str
 
 
-@dataclass
-class Facts:
+class Facts(msgspec.Struct):
     """What one definition does with names.
 
     Attributes:
@@ -95,22 +95,22 @@ class Facts:
         unseen: ways of access that no reading of the source follows.
     """
 
-    loads: set[Chain] = field(default_factory=set)
-    named: set[Chain] = field(default_factory=set)
-    captured: set[Chain] = field(default_factory=set)
-    lazy: set[Chain] = field(default_factory=set)
-    attributes: set[str] = field(default_factory=set)
-    prefixes: set[str] = field(default_factory=set)
-    dynamic: set[Chain] = field(default_factory=set)
+    loads: set[Chain] = msgspec.field(default_factory=set)
+    named: set[Chain] = msgspec.field(default_factory=set)
+    captured: set[Chain] = msgspec.field(default_factory=set)
+    lazy: set[Chain] = msgspec.field(default_factory=set)
+    attributes: set[str] = msgspec.field(default_factory=set)
+    prefixes: set[str] = msgspec.field(default_factory=set)
+    dynamic: set[Chain] = msgspec.field(default_factory=set)
     looks_into_itself: bool = False
-    writes: set[Chain] = field(default_factory=set)
-    mutated: set[Chain] = field(default_factory=set)
-    captured_writes: set[str] = field(default_factory=set)
-    parameter_writes: set[str] = field(default_factory=set)
-    class_writes: set[str] = field(default_factory=set)
-    fills: set[str] = field(default_factory=set)
-    imports: set[Import] = field(default_factory=set)
-    unseen: set[str] = field(default_factory=set)
+    writes: set[Chain] = msgspec.field(default_factory=set)
+    mutated: set[Chain] = msgspec.field(default_factory=set)
+    captured_writes: set[str] = msgspec.field(default_factory=set)
+    parameter_writes: set[str] = msgspec.field(default_factory=set)
+    class_writes: set[str] = msgspec.field(default_factory=set)
+    fills: set[str] = msgspec.field(default_factory=set)
+    imports: set[Import] = msgspec.field(default_factory=set)
+    unseen: set[str] = msgspec.field(default_factory=set)
 
 
 def mangle(name: str, owner: str) -> str:

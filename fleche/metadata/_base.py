@@ -53,6 +53,7 @@ class MetaData:
     start_sees_call: ClassVar[bool] = False
     finish_sees_call: ClassVar[bool] = False
     _copied_by_parts: ClassVar[bool] = True
+    _starts_with_nothing: ClassVar[bool] = True
     _is_plain: ClassVar[bool] = False  # whether the data are plain already, and not shared
 
     def __init_subclass__(cls, **options: Any) -> None:
@@ -65,6 +66,7 @@ class MetaData:
                 f'rename the metadata {cls.__qualname__}, or give it a name = "..."'
             )
         _classes[cls.name] = cls
+        cls._starts_with_nothing = cls.start is MetaData.start
         cls.start_sees_call = _parameters(cls.start) > 1
         cls.finish_sees_call = _parameters(cls.finish) > 1
         if "_is_plain" not in vars(cls):
@@ -102,6 +104,8 @@ class MetaData:
         else:
             mine = copy.copy(self)
         mine.function = function
+        if self._starts_with_nothing:
+            return mine
         if self.start_sees_call and call is not None:
             mine.start(call())  # type: ignore[call-arg]
         else:
@@ -133,7 +137,7 @@ class Collecting:
 
     def __init__(
         self,
-        collectors: Iterable[MetaData],
+        collectors: tuple[MetaData, ...],
         function: Callable[..., Any] | None,
         complain: Callable[[str, Exception], None],
         call: Callable[[], Call] | None = None,
@@ -141,7 +145,11 @@ class Collecting:
         self._complain = complain
         self._call = call
         self._started: list[MetaData] = []
-        for collector in _distinct(collectors):
+        global _latest  # noqa: PLW0603
+        latest = _latest  # two threads may each find out what counts
+        if collectors is not latest[0]:
+            latest = _latest = collectors, _distinct(collectors)
+        for collector in latest[1]:
             try:
                 self._started.append(collector.begin(function, call))
             except Exception as error:  # noqa: BLE001 (a user's code; it must not stop the function)
@@ -166,13 +174,17 @@ class Collecting:
                     found[collector.name] = data
             except Exception as error:  # noqa: BLE001 (as in __init__)
                 self._complain(collector.name, error)
-        return dict(sorted(found.items()))
+        return dict(sorted(found.items())) if len(found) > 1 else found
 
 
 def _parameters(method: Callable[..., Any]) -> int:
     """Return how many parameters a method has, itself included."""
     code = getattr(method, "__code__", None)
     return 1 if code is None else code.co_argcount
+
+
+_latest: tuple[tuple[MetaData, ...], list[MetaData]] = (), []
+"""The collectors that were at work last, and which of them count."""
 
 
 def _distinct(collectors: Iterable[MetaData]) -> list[MetaData]:

@@ -41,10 +41,7 @@ class Environment(MetaData):
         """Look up the versions; each is looked up once in a process."""
         packages = imports_of(self.function) if self.packages is None else versions(self.packages)
         return {
-            "python": ".".join(map(str, sys.version_info[:3])),
-            "implementation": sys.implementation.name,
-            "platform": _platform(),
-            "executable": legible_text(sys.executable or ""),
+            **_interpreter(sys.executable),
             "cwd": _working_directory(),
             "packages": dict(packages),
         }
@@ -157,9 +154,10 @@ def _module_of(value: Any) -> str:
 
 def _working_directory() -> str | None:
     try:
-        return legible_text(os.getcwd())
+        found = os.getcwd()
     except OSError:  # it has been removed
         return None
+    return found if found.isascii() else legible_text(found)
 
 
 _versions: dict[str, str] = {}
@@ -186,7 +184,13 @@ def _version(name: str) -> str | None:
 
 
 @functools.cache
-def _platform() -> str:
+def _interpreter(executable: str | None) -> dict[str, str]:
+    """Return what is the same for all calls of a process."""
     import platform
 
-    return legible_text(platform.platform())
+    return {
+        "python": ".".join(map(str, sys.version_info[:3])),
+        "implementation": sys.implementation.name,
+        "platform": legible_text(platform.platform()),
+        "executable": legible_text(executable or ""),
+    }

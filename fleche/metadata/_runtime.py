@@ -58,8 +58,8 @@ def _user() -> str:
 
 
 def _iso(seconds: float) -> str:
-    microseconds = round(seconds * 1e6)
-    return f"{_whole_second(microseconds // 1_000_000)}.{microseconds % 1_000_000:06}+00:00"
+    whole, microseconds = divmod(round(seconds * 1e6), 1_000_000)
+    return f"{_whole_second(whole)}.{microseconds:06}+00:00"
 
 
 @functools.lru_cache(maxsize=16)

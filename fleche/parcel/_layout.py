@@ -165,7 +165,8 @@ class Head(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         if not self.buffers:
             return ()
         found = [entry.checksum.hex() for entry in self.buffers if not entry.inline]
-        return tuple(map(Digest, dict.fromkeys(found))) if found else ()
+        # as long as digests: what refers to a buffer was checked with the table
+        return tuple(str.__new__(Digest, each) for each in dict.fromkeys(found))
 
 
 _encode_head = msgspec.msgpack.Encoder().encode

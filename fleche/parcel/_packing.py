@@ -68,8 +68,7 @@ Content: TypeAlias = "memoryview | FileBytes"
 """What a buffer holds: memory, or a file."""
 
 
-@dataclass(frozen=True)
-class Packed:
+class Packed(msgspec.Struct, frozen=True):
     """A value in parts.
 
     Attributes:
@@ -509,7 +508,7 @@ def _held(
     parcel: Parcel, entry: Section, buffers: Mapping[Digest, Parcel], keys: Sequence[bytes]
 ) -> Parcel:
     """Return the parcel of the buffer that ``entry`` refers to, if it is what it should be."""
-    name = Digest(entry.checksum.hex())
+    name = str.__new__(Digest, entry.checksum.hex())  # as long as a digest, by the head's check
     held = buffers.get(name)
     if held is None:
         raise CorruptParcel(f"{parcel.source.name}: refers to a buffer that is kept elsewhere")
@@ -666,6 +665,8 @@ class Packing:
 
         Those of files that are kept already are left out.
         """
+        if not parcel.head.files:
+            return list(parcel.references)
         files = {parcel.sections[index].checksum.hex() for index in parcel.head.files}
         return [
             each for each in parcel.references if each not in files or not is_kept(self.place, each)

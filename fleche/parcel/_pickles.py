@@ -15,8 +15,9 @@ import pickle
 import re
 import types
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
 from typing import Any, ClassVar
+
+import msgspec
 
 from fleche._util import override
 from fleche.digest import digest, find_reducer
@@ -43,8 +44,7 @@ _SETS = re.compile(rb"\x8f\x94\(|\x91\x94")
 """What a stream holds where it holds a set of several members; rarely, other bytes look so."""
 
 
-@dataclass(frozen=True)
-class Pickled:
+class Pickled(msgspec.Struct, frozen=True):
     """What pickling an object gave.
 
     Attributes:

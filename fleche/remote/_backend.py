@@ -6,7 +6,6 @@ import logging
 import os
 import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import replace
 from math import inf
 from typing import Any, TypeVar
 
@@ -76,6 +75,7 @@ class RemoteBackend(CacheBackend):
         self.channel = channel
         self.table: dict[str, Any] | None = None
         self.lazy = LazyConnection()
+        self._known: tuple[dict[str, Any] | None, Capabilities] = None, Capabilities()
         _living.add(self)
 
     # -- connection --------------------------------------------------------------------------------
@@ -124,8 +124,15 @@ class RemoteBackend(CacheBackend):
     @property
     @override
     def capabilities(self) -> Capabilities:
-        there = read_capabilities(self.info(refresh=False))
-        return replace(there, read_only=True) if self.options.read_only else there
+        self.connected()
+        told, known = self._known
+        if told is None or told is not self.lazy.info:  # a server is asked once for itself
+            told = self.lazy.info or {}
+            known = read_capabilities(told)
+            if self.options.read_only:
+                known = msgspec.structs.replace(known, read_only=True)
+            self._known = told, known
+        return known
 
     @property
     @override
@@ -224,6 +231,11 @@ class RemoteBackend(CacheBackend):
         (*groups, final), too_long = entry_groups(entries)
         if too_long and not groups and not final:
             raise Rejected(f"{self.channel.name}: {too_long}")
+        if not parcels and not unpin:  # the entries of themselves need no order
+            connection.pipeline(Outgoing(m.Save(group)) for group in (*groups, final) if group)
+            if too_long:
+                raise Rejected(f"{self.channel.name}: {too_long}")
+            return
         ends = [str(key) for key in unpin]
         first, done = (groups[0], []) if groups else (final, ends)
         last: list[Outgoing] = []

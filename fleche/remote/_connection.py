@@ -9,7 +9,6 @@ import weakref
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from copy import copy
-from dataclasses import dataclass
 from threading import RLock
 from typing import Any, NoReturn, TypeAlias, TypeVar
 
@@ -25,6 +24,7 @@ from fleche.parcel import (
     spool,
 )
 from fleche.remote._compression import Compression, WireCodec, available_codecs, choose_codec
+from fleche.remote._entries import Outgoing
 from fleche.remote._errors import Busy, from_failure
 from fleche.remote._frames import Frame, Kind
 from fleche.remote._handshake import ClientGreeting, Hello
@@ -66,25 +66,6 @@ UNHEARD_GRACE = 0.1
 
 Upload: TypeAlias = Callable[[], Iterable[Buffer]]
 T = TypeVar("T")
-
-
-@dataclass
-class Outgoing:
-    """A request to be sent, with what follows it.
-
-    Attributes:
-        message: the request.
-        upload: returns the bytes that follow it, anew each time.
-        nbytes: how many these are.
-        close: called when it is done, or given up.
-        follows: whether it is sent only when all that were sent before it are done.
-    """
-
-    message: Request
-    upload: Upload | None = None
-    nbytes: int = 0
-    close: Callable[[], None] = lambda: None
-    follows: bool = False
 
 
 def exponential(first: float, most: float = 1.0) -> Iterator[float]:

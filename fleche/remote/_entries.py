@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from functools import partial
+from typing import TYPE_CHECKING
 
 from fleche._util import batched
 from fleche.call import CallEntry, decode_record, encode_record
 from fleche.digest import Address, Digest
 from fleche.parcel import Buffer, Parcel
 from fleche.remote import _messages as m
-from fleche.remote._connection import Outgoing
 from fleche.remote._protocol import MESSAGE_LIMIT
+
+if TYPE_CHECKING:
+    from fleche.remote._connection import Upload
 
 __all__ = [
     "BATCH",
+    "Outgoing",
     "batches",
     "entry_groups",
     "entry_size",
@@ -37,6 +42,25 @@ _AROUND = 1 << 10
 def batches(digests: Iterable[str]) -> Iterator[list[str]]:
     """Yield digests as plain text, as many as one request names at most."""
     return batched(map(str, digests), BATCH)
+
+
+@dataclass
+class Outgoing:
+    """A request to be sent, with what follows it.
+
+    Attributes:
+        message: the request.
+        upload: returns the bytes that follow it, anew each time.
+        nbytes: how many these are.
+        close: called when it is done, or given up.
+        follows: whether it is sent only when all that were sent before it are done.
+    """
+
+    message: m.Request
+    upload: Upload | None = None
+    nbytes: int = 0
+    close: Callable[[], None] = lambda: None
+    follows: bool = False
 
 
 def to_wire(key: Digest, entry: CallEntry) -> m.WireEntry:

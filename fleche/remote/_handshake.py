@@ -16,8 +16,6 @@ import json
 import logging
 import os
 import platform
-import secrets
-import socket
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -27,7 +25,7 @@ from zlib import crc32
 import cloudpickle
 
 from fleche._redact import redact
-from fleche._util import __version__, warn_caller
+from fleche._util import __version__, host_name, warn_caller
 from fleche.caches import BaseCache, free_bytes
 from fleche.errors import ProtocolError
 from fleche.remote._protocol import MAX_STREAMS
@@ -86,7 +84,7 @@ class ClientGreeting:
 
     def __init__(self, protocols: tuple[int, int], features: tuple[str, ...], version: str) -> None:
         self._protocols = protocols
-        self._token = secrets.token_hex(16).encode()
+        self._token = os.urandom(16).hex().encode()
         self._mark = _REPLY + self._token + b" "
         self._seen = bytearray(b"\n")
         self._answer_at: int | None = None
@@ -281,7 +279,7 @@ def server_info(cache: BaseCache, cache_name: str | None) -> dict[str, Any]:
         "read_only": capabilities.read_only,
         **_versions(),
         "cwd": os.getcwd(),
-        "hostname": socket.gethostname(),
+        "hostname": host_name(),
         "python": f"{platform.python_version()} ({sys.executable})",
         "pid": os.getpid(),
         "free_bytes": free_bytes(config),

@@ -17,7 +17,6 @@ from fleche.storage._base import (
     ValueStorage,
 )
 from fleche.storage._locks import Lock, LockTable
-from fleche.storage._memory import CallMemory, CallVoid, ValueMemory, ValueVoid
 from fleche.storage._registry import (
     Kind,
     register_storage,
@@ -29,6 +28,7 @@ from fleche.storage._usage import Usage, merge_usage
 from fleche.storage.file import CallFile, ValueFile
 
 if TYPE_CHECKING:
+    from fleche.storage._memory import CallMemory, CallVoid, ValueMemory, ValueVoid
     from fleche.storage.sql import Sql
 
 __all__ = [
@@ -64,7 +64,15 @@ _LAZY = {
 }
 
 
+_IN_MEMORY = ("CallMemory", "CallVoid", "ValueMemory", "ValueVoid")
+
+
 def __getattr__(name: str) -> Any:
+    if name in _IN_MEMORY:  # of no use to a process whose cache is on a disk
+        from fleche.storage import _memory
+
+        found = globals()[name] = getattr(_memory, name)
+        return found
     if name not in _LAZY:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     type_name, kind = _LAZY[name]

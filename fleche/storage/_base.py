@@ -16,10 +16,10 @@ import time
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
-from dataclasses import dataclass
 from typing import Any, Generic, NamedTuple, TypeVar
 
-from fleche._redact import redact
+import msgspec
+
 from fleche._util import batched, override
 from fleche.call import CallEntry, QueryCall
 from fleche.digest import Address
@@ -50,8 +50,7 @@ _BATCH = 500
 T = TypeVar("T")
 
 
-@dataclass(frozen=True)
-class Capabilities:
+class Capabilities(msgspec.Struct, frozen=True):
     """What a storage or a cache is, as data.
 
     Attributes:
@@ -197,6 +196,8 @@ class Storage(ABC, Generic[T]):
         """Give back what the storage holds open. Idempotent."""
 
     def __repr__(self) -> str:
+        from fleche._redact import redact
+
         inner = ", ".join(f"{name}={value!r}" for name, value in redact(self.to_config()).items())
         return f"{type(self).__name__}({inner})"
 

@@ -1,29 +1,34 @@
-"""Keeping house: tasks and reports as data, and what carries them out over a pair of storages."""
+"""Keeping house: tasks and reports as data, and what carries them out over a pair of storages.
 
-from fleche.caches.maintenance._disk_usage import attribute
-from fleche.caches.maintenance._gc import collect
-from fleche.caches.maintenance._index import ReferenceIndex, needs_of
-from fleche.caches.maintenance._reports import (
-    GRACE,
-    PIN_AGE,
-    REPORTS,
-    CallSize,
-    DiskUsage,
-    DiskUsageReport,
-    Gc,
-    GcReport,
-    Measure,
-    NoteUsage,
-    ReadUsage,
-    Report,
-    StatsReport,
-    SyncReport,
-    Task,
-    UsageReport,
-    Verify,
-    VerifyReport,
-)
-from fleche.caches.maintenance._verify import measure, verify
+None of it is imported before it is needed: a call needs none of it.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from fleche.caches.maintenance._disk_usage import attribute
+    from fleche.caches.maintenance._gc import collect
+    from fleche.caches.maintenance._index import ReferenceIndex, needs_of
+    from fleche.caches.maintenance._reports import (
+        REPORTS,
+        CallSize,
+        DiskUsage,
+        DiskUsageReport,
+        Gc,
+        GcReport,
+        Measure,
+        NoteUsage,
+        ReadUsage,
+        Report,
+        StatsReport,
+        SyncReport,
+        Task,
+        UsageReport,
+        Verify,
+        VerifyReport,
+    )
+    from fleche.caches.maintenance._verify import measure, verify
 
 __all__ = [
     "GRACE",
@@ -51,3 +56,26 @@ __all__ = [
     "needs_of",
     "verify",
 ]
+
+GRACE = 3600.0
+"""Seconds for which a value is left alone after it was stored, or found to be here already."""
+
+PIN_AGE = 7 * 86400.0
+"""Seconds after which a call that has neither returned nor failed is given up."""
+
+_HOMES = {
+    "_disk_usage": ("attribute",),
+    "_gc": ("collect",),
+    "_index": ("ReferenceIndex", "needs_of"),
+    "_verify": ("measure", "verify"),
+}
+_HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
+
+
+def __getattr__(name: str) -> Any:
+    """Import what a call does not need, when it is first asked for."""
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    home = _HOME_OF.get(name, "_reports")
+    found = globals()[name] = getattr(import_module(f"{__name__}.{home}"), name)
+    return found

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 import msgspec
 
 from fleche._html import facts
+from fleche.caches.maintenance import GRACE, PIN_AGE
 from fleche.digest import Digest
 from fleche.storage import Usage
 
@@ -17,8 +18,6 @@ if TYPE_CHECKING:
     from typing_extensions import Self
 
 __all__ = [
-    "GRACE",
-    "PIN_AGE",
     "REPORTS",
     "CallSize",
     "DiskUsage",
@@ -36,13 +35,6 @@ __all__ = [
     "Verify",
     "VerifyReport",
 ]
-
-
-GRACE = 3600.0
-"""Seconds for which a value is left alone after it was stored, or found to be here already."""
-
-PIN_AGE = 7 * 86400.0
-"""Seconds after which a call that has neither returned nor failed is given up."""
 
 
 class Gc(msgspec.Struct, frozen=True, tag="gc"):

@@ -14,7 +14,7 @@ import time
 import weakref
 from abc import ABC, abstractmethod
 from collections import deque
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from threading import Lock
 from typing import Any, ClassVar, Protocol, TypeVar
 
@@ -109,6 +109,21 @@ class Database(ABC):
         Raises:
             StorageError: the database failed; unless it was the connection, it is as it was.
         """
+
+    def insert(self, sql: str, parameters: Sequence[Any], generation: int) -> int | None:
+        """Insert one row by a statement of its own, where that is shorter than :meth:`change`.
+
+        Args:
+            sql: the statement, which does nothing if there is such a row.
+            parameters: by place.
+            generation: the database for which they are meant (:attr:`generation`).
+
+        Returns:
+            The id of the row; 0: there was one already; ``None``: nothing was written, and
+            :meth:`change` is to be asked, which waits for others and says what is wrong.
+        """
+        del sql, parameters, generation
+        return None
 
     def is_ours(self) -> bool:
         """Return whether a look at it may write as well: it is no file of another account."""

@@ -37,12 +37,15 @@ class Plan(NamedTuple):
         facts: conditions on a row ``f`` of ``fleche_facts``; for each of them the call has one.
         parameters: what the conditions name.
         steps: the conditions that an index answers, as places in :attr:`facts`.
+        member: the condition that a fact is of a call of one of the functions, where such facts
+            are written.
     """
 
     functions: list[str]
     facts: list[str]
     parameters: dict[str, Any]
     steps: list[int]
+    member: str = ""
 
     def of_functions(self) -> str:
         """Return the statement that selects the ids of the functions which match."""
@@ -53,7 +56,8 @@ class Plan(NamedTuple):
 
         Args:
             calls: conditions on a row ``c`` of ``fleche_calls``.
-            first: which of :attr:`facts` to begin with; ``None`` begins with the calls.
+            first: which of :attr:`facts` to begin with; ``None`` begins with :attr:`member`, or
+                with the calls.
         """
         where = [
             f"EXISTS (SELECT 1 FROM fleche_facts f WHERE f.call = c.id AND {fact})"
@@ -61,10 +65,11 @@ class Plan(NamedTuple):
             if number != first
         ]
         where = [*calls, *where]
-        if first is None:
+        begin = self.member if first is None else self.facts[first]
+        if not begin:
             return f"SELECT c.id FROM fleche_calls c WHERE {' AND '.join(where) or _ANY}"
         # SQLite takes the tables of a CROSS JOIN in the order in which they are written.
-        where = ["c.id = f.call", self.facts[first], *where]
+        where = ["c.id = f.call", begin, *where]
         return (
             f"SELECT c.id FROM fleche_facts f CROSS JOIN fleche_calls c WHERE {' AND '.join(where)}"
         )

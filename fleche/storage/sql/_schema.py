@@ -7,7 +7,8 @@ of metadata and call inside of a call. A plain value takes three columns: its ki
 its text (see :func:`columns_of`).
 
 In SQLite the facts of calls are written for many calls at once, which costs a small part of what
-they would cost with each call. ``fleche_meta`` says up to which call they are there (``indexed``);
+they would cost with each call; one of them is the function, so that no index has to be written with
+each call but that of the keys. ``fleche_meta`` says up to which call they are there (``indexed``);
 the few calls behind it are looked at one by one.
 
 ``fleche_usage`` counts, by hour, machine, account and function, how often results were used.
@@ -29,6 +30,7 @@ from fleche.call import CallEntry, CallRecord, ValueRef
 from fleche.digest import Address
 
 __all__ = [
+    "FUNCTION",
     "LONGEST_TEXT",
     "OTHER",
     "SCHEMA",
@@ -43,7 +45,7 @@ __all__ = [
     "tables_of",
 ]
 
-SCHEMA = 4
+SCHEMA = 5
 """The version of the tables."""
 
 LONGEST_TEXT = 500
@@ -145,10 +147,12 @@ _TABLES = (
     ){compact}""",
 )
 
+FUNCTION = "function"
+"""The field of the fact that says of which function a call is; in SQLite alone."""
+
 # (name, table, columns, which rows). A text condition lets "other" through, too: each half of that
 # OR has its index.
 _INDEXES = (
-    ("calls_function", "calls", "function, id", ""),
     ("facts_digest", "facts", "digest, field, call", "digest IS NOT NULL"),
     ("facts_number", "facts", "field, number, call", "number IS NOT NULL"),
     ("facts_text", "facts", "field, text, call", "text IS NOT NULL"),
@@ -165,9 +169,11 @@ def tables_of(kind: str) -> Iterator[str]:
     """
     for statement in _TABLES:
         yield statement.format(**WORDS[kind])
+    if kind != "sqlite":
+        yield "CREATE INDEX IF NOT EXISTS fleche_calls_function ON fleche_calls (function, id)"
     for name, table, columns, which in _INDEXES:
         statement = f"CREATE INDEX IF NOT EXISTS fleche_{name} ON fleche_{table} ({columns})"
-        yield f"{statement} WHERE {which}" if which else statement
+        yield f"{statement} WHERE {which}"
 
 
 def is_storable(text: str) -> bool:

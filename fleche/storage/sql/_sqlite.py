@@ -15,7 +15,7 @@ from __future__ import annotations
 import os
 import sqlite3
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing, suppress
 from pathlib import Path
 from threading import Lock, RLock
@@ -291,6 +291,32 @@ class SqliteFile(Pooled):
                 self._empty_log()
                 self._keep_reserve()
             raise full
+
+    @override
+    def insert(self, sql: str, parameters: Sequence[Any], generation: int) -> int | None:
+        # A statement by itself is a transaction; to begin and to end one takes two further ones.
+        if self._only_read or self._pid != os.getpid():
+            return None
+        with self._writing:
+            self._notice_removal()
+            idle = self._idle
+            if self.generation != generation or not idle:
+                return None
+            try:
+                connection = idle.pop()
+            except IndexError:  # another thread reads with the only one
+                return None
+            try:
+                cursor = connection.execute(sql, parameters)
+                inserted: int = cursor.lastrowid if cursor.rowcount == 1 else 0
+                del cursor  # before another thread has the connection
+            except sqlite3.Error:
+                return None
+            finally:
+                idle.append(connection)
+                if self._idle is not idle:  # all were closed meanwhile
+                    self.drain(idle)
+            return inserted
 
     def _notice_removal(self) -> None:
         """Forget the file that was opened if another one, or none, has its name by now.

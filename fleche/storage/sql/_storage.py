@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias
 import msgspec
 
 from fleche._util import batched, override
-from fleche.call import CallEntry, QueryCall, decode_entry, encode_entry
+from fleche.call import CallEntry, CallRecord, QueryCall, decode_entry, encode_entry
 from fleche.digest import Address
 from fleche.errors import ParcelError, StorageError
 from fleche.storage._base import (
@@ -29,14 +29,15 @@ from fleche.storage._usage import Usage
 from fleche.storage.sql._database import Connection, Database
 from fleche.storage.sql._errors import DAMAGED, DiskFull
 from fleche.storage.sql._locks import SqlLocks
-from fleche.storage.sql._query import Plan, begins_with, plan_of
 from fleche.storage.sql._rows import LAST_ID, Rows, among, is_key
-from fleche.storage.sql._schema import UNINDEXED, facts_of, shortened
+from fleche.storage.sql._schema import FUNCTION, UNINDEXED, facts_of, shortened
 from fleche.storage.sql._sqlite import SqliteFile, SqliteMemory
 from fleche.storage.sql._urls import backend_of, locate, parse_sqlite, redacted
 
 if TYPE_CHECKING:
     from typing_extensions import Self
+
+    from fleche.storage.sql._query import Plan
 
 __all__ = ["Sql", "SqlCalls", "SqlOptions", "open_database"]
 
@@ -61,7 +62,10 @@ _INSERT = (
     "INSERT INTO fleche_calls (key, function, pin, modified, size, entry)"
     " VALUES (:key, :function, :pin, :now, :size, :entry) ON CONFLICT (key) DO"
 )
-_INSERT_NEW = f"{_INSERT} NOTHING"
+_INSERT_NEW_BY_PLACE = (  # SQLite alone
+    "INSERT INTO fleche_calls (key, function, pin, modified, size, entry)"
+    " VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT (key) DO NOTHING"
+)
 _UPSERT = (
     f"{_INSERT} UPDATE SET function = excluded.function, pin = excluded.pin,"
     " modified = excluded.modified, size = excluded.size, entry = excluded.entry"
@@ -81,6 +85,10 @@ _INSERT_FUNCTION = (
 _FORGET_FACTS = "DELETE FROM fleche_facts WHERE call = :id"
 _FACT = ("call", "field", "digest", "variant", "held", "kind", "number", "text")
 _INSERT_FACT = f"INSERT INTO fleche_facts ({', '.join(_FACT)}) VALUES (:{', :'.join(_FACT)})"
+_INSERT_MEMBER = (
+    "INSERT INTO fleche_facts (call, field, held, number)"
+    f" SELECT id, '{FUNCTION}', 0, function FROM fleche_calls WHERE id > :after AND id <= :last"
+)
 _INSERT_FACT_BY_PLACE = "INSERT INTO fleche_facts VALUES (?, ?, ?, ?, ?, ?, ?, ?)"  # SQLite alone
 _BEHIND = "SELECT id, key, entry FROM fleche_calls WHERE id > :indexed ORDER BY id"
 _SET_INDEXED = "UPDATE fleche_meta SET value = :value WHERE name = 'indexed'"
@@ -149,8 +157,38 @@ class SqlCalls(CallStorage):
             if len(batch) >= _BATCH or size >= _BATCH_BYTES:
                 self._put(batch)
                 batch, size = {}, 0
-        if batch:
+        if len(batch) > 1 or (batch and not self._put_new(str(key), entry.record, data)):
             self._put(batch)
+
+    def _put_new(self, key: str, record: CallRecord, data: bytes) -> bool:
+        """Insert a call whose facts are written later; return whether it was new."""
+        if not self._indexes_later:
+            return False
+        function = self._functions.get((record.name, record.module or "", record.code or ""))
+        if function is None:
+            return False
+        pin = int(record.result is None and record.error is None)
+        row = (
+            key,
+            function,
+            pin,
+            time.time(),
+            len(data),
+            bytearray(data),
+        )  # bytes are bound slowly
+        place = self._database.insert(_INSERT_NEW_BY_PLACE, row, self._generation)
+        if not place:
+            return False
+        if place % _LOOK == 0:
+            with suppress(StorageError):  # the call is stored; its facts can wait
+                self._database.change(partial(self._keep_up, place))
+        return True
+
+    def _keep_up(self, last: int, connection: Connection) -> None:
+        """Write the facts of the calls up to ``last`` if many have none."""
+        indexed = self._last_indexed(connection)
+        if last - indexed >= _TAIL:
+            self._index(connection, indexed)
 
     def _put(self, batch: Mapping[str, tuple[CallEntry, bytes]]) -> None:
         # In order of the keys, so that no two writers of the same calls wait for each other.
@@ -174,26 +212,12 @@ class SqlCalls(CallStorage):
                 if number is None:
                     number = new[function] = self._number_of(connection, function)
                 row["function"] = number
-            if len(rows) > 1 or not self._put_new(connection, rows[0]):
-                connection.executemany(_UPSERT, rows)
-                self._put_facts(connection, ordered)
+            connection.executemany(_UPSERT, rows)
+            self._put_facts(connection, ordered)
 
         self._database.change(put)
         if new:
             self._functions.update(new)
-
-    def _put_new(self, connection: Connection, row: Mapping[str, Any]) -> bool:
-        """Insert a call whose facts are written later; return whether it was new."""
-        if not self._indexes_later:
-            return False
-        done = connection.execute(_INSERT_NEW, row)
-        if done.rowcount != 1:
-            return False
-        if done.lastrowid % _LOOK == 0:
-            indexed = self._last_indexed(connection)
-            if done.lastrowid - indexed >= _TAIL:
-                self._index(connection, indexed)
-        return True
 
     def _last_indexed(self, connection: Connection) -> int:
         rows = connection.execute(_INDEXED).fetchall()
@@ -226,8 +250,10 @@ class SqlCalls(CallStorage):
             if call <= indexed:  # it takes the place of another
                 connection.executemany(_FORGET_FACTS, [{"id": call}])
                 self._insert_facts(connection, [(call, entry)])
-        if last - indexed >= _TAIL:
-            self._index(connection, indexed)
+                if self._indexes_later:
+                    connection.execute(_INSERT_MEMBER, {"after": call - 1, "last": call})
+        if self._indexes_later:
+            self._keep_up(last, connection)
 
     def _insert_facts(self, connection: Connection, calls: Iterable[tuple[int, CallEntry]]) -> None:
         facts = chain.from_iterable(facts_of(call, entry, self._unindexed) for call, entry in calls)
@@ -247,8 +273,10 @@ class SqlCalls(CallStorage):
         opened = ((call, self._rows.opened(key, data)) for call, key, data in rows)
         sound = ((call, entry) for call, entry in opened if isinstance(entry, CallEntry))
         self._insert_facts(connection, sound)
-        connection.execute(_SET_INDEXED, {"value": str(rows[-1][0])})
-        return int(rows[-1][0])
+        last = int(rows[-1][0])
+        connection.execute(_INSERT_MEMBER, {"after": indexed, "last": last})
+        connection.execute(_SET_INDEXED, {"value": str(last)})
+        return last
 
     def _indexed(self) -> int:
         """Return the last call whose facts are there; write what is missing, where that is easy."""
@@ -336,6 +364,8 @@ class SqlCalls(CallStorage):
         return (_entry_of(key, size, modified) for _, key, size, modified in pages)
 
     def _entries_from(self, prefix: str) -> Iterator[Entry]:
+        from fleche.storage.sql._query import begins_with
+
         condition, names = begins_with("key", prefix)
         statement = (
             f"SELECT key, size, modified FROM fleche_calls WHERE {condition} AND key > :last"
@@ -420,18 +450,20 @@ class SqlCalls(CallStorage):
         """
         if keys_only and template == QueryCall():
             return ((entry.key, None) for entry in self.entries())
+        from fleche.storage.sql._query import plan_of
+
         return matching_entries(template, self._candidates(plan_of(template, self._unindexed)))
 
     def _candidates(self, plan: Plan) -> Iterator[tuple[str, CallEntry | ParcelError]]:
         indexed = self._indexed()
-        calls, names = self._of_functions(plan)
+        plan, calls, names = self._with_functions(plan)
         if plan.functions and not names:
             return
         if self._indexes_later:
             behind = f"{plan._replace(facts=[]).select(calls)} AND c.id > {indexed}"
             yield from self._by_ids(self._ids(behind, "c.id", names))
-        first = self._first_of(plan)
-        last = "c.id" if first is None else "f.call"
+        first = self._first_of(plan, names)
+        last = "c.id" if first is None and not plan.member else "f.call"
         found = self._ids(plan.select(calls, first), last, {**plan.parameters, **names}, indexed)
         yield from self._by_ids(found)
 
@@ -441,17 +473,27 @@ class SqlCalls(CallStorage):
         statement = f"{select} AND {last} < :last ORDER BY {last} DESC LIMIT :size"
         return (row[0] for row in self._rows.pages(statement, names, indexed + 1))
 
-    def _of_functions(self, plan: Plan) -> tuple[list[str], dict[str, Any]]:
-        """Return the condition that a call is of a function which matches, and its parameters."""
+    def _with_functions(self, plan: Plan) -> tuple[Plan, list[str], dict[str, Any]]:
+        """Return a plan with the functions that match looked up.
+
+        Returns:
+            The plan; the condition that a call is of one of them; its parameters, of which there
+            are none if no function matches.
+        """
         if not plan.functions:
-            return [], {}
+            return plan, [], {}
         rows = self._database.fetch(plan.of_functions(), plan.parameters)
-        if len(rows) > _BATCH:
-            return [f"c.function IN ({plan.of_functions()})"], plan.parameters
         names = {f"f{number}": row[0] for number, row in enumerate(rows)}
-        if len(names) == 1:
-            return ["c.function = :f0"], names
-        return [f"c.function IN ({', '.join(f':{name}' for name in names)})"], names
+        if len(rows) > _BATCH:
+            condition, names = f"IN ({plan.of_functions()})", plan.parameters
+        elif len(rows) == 1:
+            condition = "= :f0"
+        else:
+            condition = f"IN ({', '.join(f':{name}' for name in names)})"
+        if self._indexes_later:
+            member = f"f.field = '{FUNCTION}' AND f.number {condition}"
+            plan = plan._replace(member=member)
+        return plan, [f"c.function {condition}"], names
 
     def _by_ids(self, ids: Iterator[int]) -> Iterator[tuple[str, CallEntry | ParcelError]]:
         """Yield the entries of calls in batches that grow, so that the first answer comes early."""
@@ -461,19 +503,23 @@ class SqlCalls(CallStorage):
                 yield key, self._rows.opened(key, data)
             size = min(4 * size, _BATCH)
 
-    def _first_of(self, plan: Plan) -> int | None:
-        """Return the condition that leaves the fewest rows over; a server knows that by itself."""
+    def _first_of(self, plan: Plan, functions: Mapping[str, Any]) -> int | None:
+        """Return the condition that leaves the fewest rows over; a server knows that by itself.
+
+        Args:
+            plan: the conditions.
+            functions: the parameters of the one on the function.
+        """
         if not plan.steps or self._database.kind != "sqlite":
             return None
-        if len(plan.steps) == 1 and not plan.functions:
+        if len(plan.steps) == 1 and not plan.member:
             return plan.steps[0]
         choices: list[tuple[int | None, str, Mapping[str, Any]]] = [
             (step, f"fleche_facts f WHERE {plan.facts[step]}", plan.parameters)
             for step in plan.steps
         ]
-        if plan.functions:
-            calls, names = self._of_functions(plan)
-            choices.insert(0, (None, f"fleche_calls c WHERE {calls[0]}", names))
+        if plan.member:
+            choices.insert(0, (None, f"fleche_facts f WHERE {plan.member}", functions))
         step: int | None = None
         for limit in _PROBES:
             counts = [self._count(where, names, limit) for _, where, names in choices]
@@ -493,6 +539,8 @@ class SqlCalls(CallStorage):
         indexed = self._indexed()
         for key, entry in self._behind(indexed):
             yield from ((held, key) for held in held_addresses(entry) if held.startswith(prefix))
+        from fleche.storage.sql._query import begins_with
+
         condition, names = begins_with("f.digest", prefix[:64])
         for address, key in self._facts(f"{condition} AND f.held = 1", names, indexed):
             if address.startswith(prefix):
