@@ -133,7 +133,7 @@ async def _answer_async(
 async def compute_async(
     invocation: KeyedInvocation, flight: Flight, *, locked: bool = False
 ) -> Any:
-    """Compute in a task of its own, which goes on as long as anybody waits for it."""
+    """Compute in a task of its own, which goes on as long as one of its callers waits."""
     from asyncio import get_running_loop
 
     waits = locked and invocation.spec.options.coalesce == "processes"
