@@ -59,6 +59,43 @@ def test_imports_nothing_heavy(module: str) -> None:
     assert run(f"import fleche, sys; print({module!r} in sys.modules)").strip() == "False"
 
 
+HIT = """
+import sys
+import fleche
+from fleche.caches import Local
+
+@fleche.fleche(cache=Local(sys.argv[1]), version=1)
+def double(x: int) -> int:
+    return 2 * x
+
+double(1)
+print(*sorted(sys.modules))
+"""
+
+
+def test_a_hit_imports_no_housekeeping(tmp_path: Path) -> None:
+    """What only queries, housekeeping, remote caches and configuration need is not imported."""
+    program = tmp_path / "program.py"
+    program.write_text(HIT)
+    command = [sys.executable, str(program), str(tmp_path / "cache")]
+    for _ in range(2):  # the second one finds the result of the first
+        done = subprocess.run(command, check=True, capture_output=True, text=True)
+    found = set(done.stdout.split())
+    homes = ("caches.maintenance.", "caches._query", "caches._transfer", "config", "remote", "cli")
+    assert not [
+        name for name in found if name.startswith(tuple(f"fleche.{each}" for each in homes))
+    ]
+    assert found.isdisjoint({"fleche.storage.sql._query", "cloudpickle", "subprocess", "json"})
+
+
+def test_a_server_imports_nothing_of_a_client() -> None:
+    """What opens connections, and what runs ssh, is not imported to serve."""
+    found = run("import sys; from fleche.remote import serve; print(*sys.modules)").split()
+    mine = {"_server", "_connection", "_backend", "_cache", "_ssh", "channel"}
+    assert {each for each in mine if f"fleche.remote.{each}" in found} == {"_server"}
+    assert "subprocess" not in found
+
+
 def test_is_quick() -> None:
     run("import fleche")  # leaves compiled modules behind
     costs: list[float] = []

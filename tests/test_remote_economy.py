@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from math import inf
@@ -179,6 +180,32 @@ class TestRoundTrips:
         assert asked.count("Contains") == 1
         assert set(asked) == {"Contains", "Save"}
         assert len(asked) <= 12, asked
+
+    def test_entries_are_sent_ahead(self, serving: Serving, tmp_path: Path) -> None:
+        """Of several messages of entries, none waits for the answer to another."""
+        served = cache_factory("memory", tmp_path)()
+        store, lock, together = served.backend.save, threading.Lock(), threading.Event()
+        under_way = 0
+
+        def save(entries: Any, parcels: Any = (), *, unpin: Any = ()) -> None:
+            nonlocal under_way
+            with lock:
+                under_way += 1
+                if under_way > 1:
+                    together.set()
+            together.wait(20)
+            with lock:
+                under_way -= 1
+            store(entries, parcels, unpin=unpin)
+
+        served.backend.save = save  # type: ignore[method-assign]
+        remote = serving.cache(serving.channel("pipe", lambda: served))
+        local = cache_factory("memory", tmp_path)()
+        for x in range(100):
+            local.save(example_call(x=x, result=["long" * 3000, x]))
+        assert local.transfer(remote) == 100
+        assert together.is_set()
+        assert remote.query().count() == 100
 
     def test_a_transfer_of_large_values(
         self, remote: RemoteCache, tmp_path: Path, requests: Any

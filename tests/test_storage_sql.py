@@ -689,6 +689,28 @@ class TestWhere:
         assert get(again, KEY) == a_call()
         again.close()
 
+    @pytest.mark.parametrize("indexed", [False, True])
+    def test_queries_of_readers(self, file: Sql, tmp_path: Path, indexed: bool) -> None:
+        """What has no facts yet is found by any condition where facts cannot be written."""
+        for number in range(3):
+            put(file, digest(number), a_call(f"f{number}", x=number))
+        if indexed:
+            index(file)
+            put(file, digest(3), a_call("f1", x=3))
+        reader = Sql(f"sqlite:///file:{tmp_path}/calls.db?mode=ro&uri=true")
+        for wanted, most in (
+            ({"name": "f1"}, {1, 3}),
+            ({"name": "f*"}, {0, 1, 2, 3}),
+            ({"name": "f1", "arguments": {"x": 1}}, {1}),
+            ({"name": "f1", "arguments": {"x": 3}}, {3}),
+        ):
+            found = [
+                each.record.arguments["x"].literal
+                for _, each in reader.query(QueryCall.of(**wanted))
+            ]
+            assert sorted(found) == sorted(most if indexed else most - {3}), wanted
+        reader.close()
+
     def test_open_to_be_read_only(self, tmp_path: Path) -> None:
         """A url may say how SQLite opens its file."""
         put(Sql(tmp_path / "c.db"), KEY, a_call())

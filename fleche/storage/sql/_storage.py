@@ -460,7 +460,7 @@ class SqlCalls(CallStorage):
         if plan.functions and not names:
             return
         if self._indexes_later:
-            behind = f"{plan._replace(facts=[]).select(calls)} AND c.id > {indexed}"
+            behind = f"{plan._replace(facts=[], member='').select(calls)} AND c.id > {indexed}"
             yield from self._by_ids(self._ids(behind, "c.id", names))
         first = self._first_of(plan, names)
         last = "c.id" if first is None and not plan.member else "f.call"
