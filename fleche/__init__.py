@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from fleche._verbose import verbose
     from fleche.caches import Cache, CachePool, CacheStack
     from fleche.call import Call, LazyCall, QueryCall
+    from fleche.config import open as open
     from fleche.decorator import BoundWrapper, FlecheWarning, Wrapper, fleche
     from fleche.digest import D, Digest, add_hook, digest
     from fleche.errors import (
@@ -39,7 +40,6 @@ if TYPE_CHECKING:
     from fleche.metadata import Environment, Git, MetaData, Runtime, Tags
     from fleche.parcel import File
     from fleche.state import cache, meta, project, tags
-    from fleche.state import open as open
 
 __all__ = [
     "AmbiguousDigestError",
@@ -95,13 +95,14 @@ _HOMES = {
     "fleche._verbose": ("verbose",),
     "fleche.caches": ("Cache", "CachePool", "CacheStack"),
     "fleche.call": ("Call", "LazyCall", "QueryCall"),
+    "fleche.config": ("open",),
     "fleche.decorator": ("BoundWrapper", "FlecheWarning", "Wrapper", "fleche"),
     "fleche.digest": ("D", "Digest", "add_hook"),
     "fleche.executor": ("wrap_executor",),
     "fleche.function": ("Content", "Ignored", "Required", "Secret", "Unordered"),
     "fleche.metadata": ("Environment", "Git", "MetaData", "Runtime", "Tags"),
     "fleche.parcel": ("File",),
-    "fleche.state": ("cache", "meta", "open", "project", "tags"),
+    "fleche.state": ("cache", "meta", "project", "tags"),
 }
 _ERRORS = (
     *("AmbiguousDigestError", "ConfigError", "CorruptParcel", "FlecheError", "Indigestible"),

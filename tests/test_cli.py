@@ -241,6 +241,16 @@ class TestOutput:
         text = in_terminal("log", width=width, NO_COLOR="1")
         assert "make_grid" in text
 
+    def test_what_is_the_same_everywhere_goes_first(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Rather than cut arguments, the table leaves out a column that says one thing."""
+        with Local("results") as cache:
+            for x in (1, 2):
+                cache.save(made(text="x" * 14, number=x))
+        monkeypatch.setenv("WIDTH", "80")
+        out = fleche_command("log", "--cache", "results").out
+        assert "number=2" in out
+        assert "…" not in out
+
     def test_colours(self, keys: object) -> None:
         """In a terminal, unless NO_COLOR is set; never in a pipe."""
         coloured = re.compile(r"\x1b\[\d*;?3[0-7]m")
@@ -342,6 +352,25 @@ class TestStatus:
         assert [each["calls"] for each in asked] == [2, 1]
         assert asked[1]["unpushed"] == 1
         assert "1 not pushed" in fleche_command("status", "--everywhere").out
+        assert "'fleche status --everywhere' asks" in fleche_command().out
+
+    def test_what_a_layer_here_lacks(self) -> None:
+        """Of a layer on this machine it is said without asking for it."""
+        Path("fleche.toml").write_text(
+            '[default]\ncache = "s"\n[[s]]\ntype = "local"\nroot = "near"\n'
+            '[[s]]\ntype = "local"\nroot = "group"\n'
+        )
+        with Local("near") as near:
+            near.save(made(x=1))
+            near.save(made(x=2))
+            assert [each["unpushed"] for each in fleche_command("--json").json["caches"]] == [
+                None,
+                2,
+            ]
+            assert "2 not pushed" in fleche_command().out
+            with Local("group") as group:
+                near.push(group)
+        assert "all pushed" in fleche_command().out
 
 
 # -- log, show, get --------------------------------------------------------------------------------

@@ -14,6 +14,7 @@ import pytest
 
 from fleche.caches import Local
 from fleche.call import Call
+from fleche.storage import Usage
 from tests.helpers.commands import fleche_command
 
 
@@ -48,6 +49,23 @@ def held(root: Path) -> list[object]:
     with Local(root) as cache:
         assert cache.verify().ok
         return sorted(call.arguments["x"] for call in cache.query())
+
+
+def test_counters_of_use_go_along(machines: Machines) -> None:
+    """With all calls, and with all of a function; not with some that were chosen."""
+    row = Usage(hour=1, host="h", user="u", name="small", hits=3)
+    with Local(machines.near) as cache:
+        cache.backend.note_usage([row])
+
+    def hits() -> int:
+        with Local(machines.far) as cache:
+            return sum(each.hits for each in cache.usage())
+
+    fleche_command("push", "--where", "x == 1")
+    assert hits() == 0
+    for words in (["push", "small"], ["push"], ["sync"], ["pull"]):
+        assert fleche_command(*words).status == 0
+        assert hits() == 3
 
 
 def test_push(machines: Machines) -> None:

@@ -49,6 +49,12 @@ def test_report(place: Path) -> None:
     assert "time saved" in (place / "study.html").read_text().lower()
 
 
+def test_report_of_either() -> None:
+    """Conditions of which one must hold choose, too."""
+    words = ("report", "--where", "a == 3.5 or a == 3.6", "--json", "--cache", "results/")
+    assert fleche_command(*words).json["calls"] == 2
+
+
 def test_report_of_a_selection() -> None:
     """The usual conditions choose calls; --json says what was written."""
     told = fleche_command(

@@ -493,6 +493,12 @@ class TestDigestsAsArguments:
         with pytest.raises(KeyError, match="holds no such value"):
             note(Digest("0" * 6))
 
+    def test_the_key_of_a_call(self, active: Cache) -> None:
+        """It is no value, and the error says what to pass."""
+        add([1], [2])
+        with pytest.raises(KeyError, match=r"the key of a call, <LazyCall .*pass its result"):
+            note(add.digest([1], [2]))
+
     def test_ambiguous(self, active: Cache) -> None:
         """Which value is meant is for a person to say."""
         seen: dict[str, int] = {}

@@ -66,3 +66,26 @@ def test_mistakes() -> None:
         make(new, added={"x": 1})
     with pytest.raises(ValueError, match="'steps' is a parameter still"):
         make(new, renamed={"volume": "steps"})
+
+
+def test_the_code_is_accepted_beside() -> None:
+    """Without a version the code counts, which has changed with the parameter: `accept()`."""
+
+    def make_unversioned(function: Any, **options: Any) -> Any:
+        function.__qualname__ = "relax"
+        return fleche.fleche(**options)(function)
+
+    def edited(volume: float, steps: int = 10, *, solver: str = "cg") -> float:
+        runs.append((volume, solver))
+        if solver == "bfgs":
+            steps += 1
+        return volume * steps
+
+    relax = make_unversioned(old)
+    relax(2.0), relax(3.0, 5)
+    changed = make_unversioned(edited, added={"solver": "cg"}, renamed={"volume": "v"})
+    assert not changed.contains(2.0)
+    assert changed.accept() == 2
+    assert (changed(2.0), changed(volume=3.0, steps=5, solver="cg")) == (20.0, 15.0)
+    assert runs == [2.0, 3.0]
+    assert changed(2.0, solver="bfgs") == 22.0

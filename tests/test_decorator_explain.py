@@ -92,6 +92,23 @@ def test_arguments() -> None:
     assert "y was <" in str(grow.explain(1, (5,), "b"))
 
 
+def test_scalars_of_numpy() -> None:
+    """Shown as the numbers that they are, with their type."""
+    grow = decorated()
+    grow(np.float64(0.5), (1, 2), "a")
+    assert "x was 0.5 (float64), not 0.7" in str(grow.explain(0.7, (1, 2), "a"))
+
+
+def test_the_newest_of_those_that_are_equally_near() -> None:
+    """The same one in every process, whatever order the cache finds them in."""
+    grow = decorated()
+    for x in (7, 3, 11, 5):
+        grow(x, (1, 2), "a")
+    assert grow.explain(1, (1, 2), "a").nearest == grow.load(5, (1, 2), "a")
+    grow.rerun(3, (1, 2), "a")
+    assert grow.explain(1, (1, 2), "a").nearest == grow.load(3, (1, 2), "a")
+
+
 def test_uncached() -> None:
     grow = decorated(require="z")
     assert "'z' is required" in str(grow.explain(1))

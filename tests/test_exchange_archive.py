@@ -9,9 +9,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+import fleche
 from fleche.caches import Cache
 from fleche.call import Call, QueryCall
-from fleche.config import open_cache
 from fleche.digest import digest
 from fleche.errors import CorruptParcel, Rejected
 from fleche.exchange import export_calls, import_calls, open_export
@@ -67,7 +67,7 @@ def test_an_archive_is_a_cache(source: Cache, tmp_path: Path) -> None:
         with pytest.raises(Rejected):
             cache.evict(cache.query().first().key)
     zipfile.ZipFile(path).extractall(tmp_path / "unpacked")
-    with open_cache(str(tmp_path / "unpacked")) as cache:
+    with fleche.open(str(tmp_path / "unpacked")) as cache:
         assert cache.query().count() == 3
 
 
@@ -131,7 +131,7 @@ def test_a_failure_leaves_the_old_file(source: Cache, tmp_path: Path) -> None:
 def test_the_commands(source: Cache, tmp_path: Path) -> None:
     """``fleche export FILE QUERY`` and ``fleche import FILE``."""
     near = tmp_path / "near"
-    with open_cache(str(near), make=True) as cache:
+    with fleche.open(str(near)) as cache:
         source.transfer(cache)
     path = tmp_path / "study.fleche"
     told = fleche_command("export", path, "--cache", near, "--tag", "study=eos")

@@ -256,3 +256,14 @@ class TestWithACache:
             query.transfer(in_memory())
         assert len(query.table()) == 5
         assert "QueryIterator" in repr(query)
+
+
+def test_to_pandas() -> None:
+    """A query is a data frame as its table is: the newest first."""
+    pandas = pytest.importorskip("pandas")
+    cache = in_memory()
+    for x in (1, 2):
+        cache.save(Call(name="f", arguments={"x": x}, result=-x))
+    frame = cache.query(name="f").to_pandas()
+    pandas.testing.assert_frame_equal(frame, cache.query(name="f").table().to_pandas())
+    assert sorted(frame["arguments.x"]) == [1, 2]

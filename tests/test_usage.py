@@ -187,6 +187,48 @@ def test_a_server_keeps_the_counters_of_its_clients() -> None:
     assert [(row.hits, row.misses) for row in served.usage()] == [(1, 1)]
 
 
+def figures(cache: BaseCache) -> tuple[int, int]:
+    rows = cache.usage("square")
+    return sum(row.misses for row in rows), sum(row.hits for row in rows)
+
+
+def test_counters_go_along_with_results(cache: BaseCache, tmp_path: Path) -> None:
+    """However often and on whatever ways they are copied, each counts once."""
+    with Local(tmp_path / "other") as other, Local(tmp_path / "third") as third:
+        with fleche.cache(cache):
+            square(1), square(1), cube(1)
+        with fleche.cache(other):
+            square(2), square(2), square(2)
+        assert cache.push(other) == 2
+        assert cache.push(other) == 0
+        assert figures(other) == (2, 3)
+        with fleche.cache(cache):
+            square(1)
+        cache.sync(other)
+        other.sync(cache)
+        assert figures(cache) == figures(other) == (2, 4)
+        third.pull(other), third.pull(cache)
+        assert figures(third) == (2, 4)
+        assert sum(row.misses for row in third.usage("cube")) == 1
+        third.push(other)
+        assert figures(other) == figures(CacheStack([other, third])) == (2, 4)
+        with fleche.cache(other):
+            square(2)
+        assert figures(other) == (2, 5)
+
+
+def test_counters_of_a_function_alone(tmp_path: Path) -> None:
+    """Of all calls of a function; not where some of its calls were chosen."""
+    with Local(tmp_path / "near") as near:
+        with fleche.cache(near):
+            square(1), square(2), cube(1)
+        some, functions = Cache(ValueMemory(), CallMemory()), Cache(ValueMemory(), CallMemory())
+        near.push(some, name="square", since="1d")
+        assert some.usage() == []
+        near.push(functions, name="squ*")
+        assert [(row.name, row.misses) for row in functions.usage()] == [("square", 2)]
+
+
 def test_counters_of_one_place_are_merged() -> None:
     """Sums are taken of what is of one hour, machine, account and function; the oldest first."""
     base = {"host": "h", "user": "u", "name": "f"}

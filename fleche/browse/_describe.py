@@ -128,8 +128,7 @@ def _sections(call: LazyCall) -> Iterator[tuple[str, list[tuple[str, str]]]]:
         ],
     )
     code = [("digest", (record.code or "")[:16])]
-    names = [name for name in record.dependencies if not name.startswith("<") and name[-1:] != "~"]
-    code.append(("covers", printable(", ".join(names[:_MOST_ITEMS]))))
+    code.append(("covers", printable(", ".join([*record.parts][:_MOST_ITEMS]))))
     yield "Code", code
 
 

@@ -9,6 +9,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from fleche.caches._accepted import AcceptedCode, absolute_parts
     from fleche.caches._backend import (
         INLINE,
         MOST_EXPANDED,
@@ -44,13 +45,16 @@ if TYPE_CHECKING:
     from fleche.caches.maintenance import (
         GRACE,
         PIN_AGE,
+        AcceptedReport,
         CallSize,
         DiskUsage,
         DiskUsageReport,
         Gc,
         GcReport,
         Measure,
+        NoteAccepted,
         NoteUsage,
+        ReadAccepted,
         ReadUsage,
         Report,
         StatsReport,
@@ -67,6 +71,8 @@ __all__ = [
     "INLINE",
     "MOST_EXPANDED",
     "PIN_AGE",
+    "AcceptedCode",
+    "AcceptedReport",
     "AmbiguousDigestError",
     "BaseCache",
     "BatchCache",
@@ -89,12 +95,14 @@ __all__ = [
     "LocalBackend",
     "LocalStore",
     "Measure",
+    "NoteAccepted",
     "NoteUsage",
     "OnError",
     "PendingCall",
     "Pin",
     "Progress",
     "QueryIterator",
+    "ReadAccepted",
     "ReadOnlyCache",
     "ReadUsage",
     "RefreshingCache",
@@ -112,6 +120,7 @@ __all__ = [
     "Verify",
     "VerifyReport",
     "ViewBackend",
+    "absolute_parts",
     "free_bytes",
     "least_recently_used",
     "split_entry",
@@ -119,6 +128,7 @@ __all__ = [
 ]
 
 _HOMES = {
+    "fleche.caches._accepted": ("AcceptedCode", "absolute_parts"),
     "fleche.caches._backend": (
         "INLINE",
         "MOST_EXPANDED",
@@ -171,12 +181,15 @@ _HOMES = {
         "GRACE",
         "PIN_AGE",
         "CallSize",
+        "AcceptedReport",
         "DiskUsage",
         "DiskUsageReport",
         "Gc",
         "GcReport",
         "Measure",
+        "NoteAccepted",
         "NoteUsage",
+        "ReadAccepted",
         "ReadUsage",
         "Report",
         "StatsReport",

@@ -31,7 +31,7 @@ from fleche.call import SMALL, CallEntry, CallRecord, QueryCall
 from fleche.digest import Address, Digest
 from fleche.errors import ParcelError, Rejected
 from fleche.parcel import Packing, Parcel
-from fleche.storage import Capabilities, LockTable, Usage
+from fleche.storage import Acceptance, Capabilities, LockTable, Usage
 
 __all__ = [
     "INLINE",
@@ -262,6 +262,15 @@ class CacheBackend(ABC):
             StorageError: they could not be stored.
         """
         self.maintain(maintenance.NoteUsage(tuple(rows)))
+
+    def accepted(self, *, near: bool = False) -> Sequence[Acceptance]:
+        """Return which code was accepted for other code.
+
+        Args:
+            near: layers on other machines are not asked.
+        """
+        found = self.maintain(maintenance.ReadAccepted(near))
+        return found.rows if isinstance(found, maintenance.AcceptedReport) else ()
 
     def looking_only(self) -> CacheBackend:
         """Return the same cache to load from, without the changes that loading makes otherwise.

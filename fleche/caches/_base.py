@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Callable, Collection, Hashable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import replace
+from time import monotonic
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
@@ -21,20 +22,24 @@ from fleche.call import MISSING, Call, CallEntry, CallRecord, LazyCall, QueryCal
 from fleche.digest import Address, BufferDigests, Digest
 from fleche.errors import AmbiguousDigestError, CorruptParcel, ParcelError, SignatureError
 from fleche.parcel import Packing, Parcel
-from fleche.storage import Capabilities, LockTable, Usage, merge_usage
+from fleche.storage import Acceptance, Capabilities, LockTable, Usage, merge_usage
 
 if TYPE_CHECKING:
     from typing_extensions import Self
 
+    from fleche.caches._accepted import AcceptedCode
     from fleche.caches._progress import ShowProgress
     from fleche.caches._query import QueryIterator
     from fleche.caches._table import Table
 
-__all__ = ["BaseCache"]
+__all__ = ["ACCEPTED_AGE", "BaseCache"]
 
 log = logging.getLogger("fleche.caches")
 
 _SHORTEST = 4
+
+ACCEPTED_AGE = 60.0
+"""Seconds after which a miss looks again for code that others have accepted."""
 
 
 class BaseCache:
@@ -48,6 +53,7 @@ class BaseCache:
         sender: knows what this object has saved, and what must be saved anew.
         slot: calls in caches of the same slot are made once at a time.
         counter: counts hits and computations, and stores that now and then.
+        accepted: which code was accepted for other code, when that was last read; ``None``: none.
     """
 
     def __init__(self, backend: CacheBackend) -> None:
@@ -56,6 +62,8 @@ class BaseCache:
         self.sender = Sender(backend)
         self.slot: Hashable = id(self)
         self.counter = UsageCounter(backend)
+        self.accepted: AcceptedCode | None = None
+        self._accepted_read = 0.0
 
     # -- one call ----------------------------------------------------------------------------------
 
@@ -719,6 +727,10 @@ class BaseCache:
         body that ran and whose result was stored (a miss). What this object has counted is stored
         first. A stack keeps its counters in the first layer.
 
+        Where all calls are copied to another cache, or all of some function (``push``, ``pull``,
+        ``sync``, ``transfer``, an exported file), their counters go along. They say where they were
+        counted (``cache``), and none counts twice however often it is copied.
+
         Args:
             name: only those of functions of this qualified name.
             module: only those of functions of this module.
@@ -731,6 +743,41 @@ class BaseCache:
             for row in merge_usage(report.rows)
             if name in (None, row.name) and module in (None, row.module)
         ]
+
+    def read_accepted(self, age: float = ACCEPTED_AGE) -> AcceptedCode | None:
+        """Return which code was accepted for other code; ``None`` if none was.
+
+        A cache that cannot say so now keeps what it said before. Where values must be signed,
+        nothing of that counts, since it is not.
+
+        Args:
+            age: what was read so many seconds ago is as good.
+        """
+        if self.backend.packing.keys:
+            return None
+        if not self._accepted_read or monotonic() - self._accepted_read > age:
+            self._accepted_read = monotonic()
+            try:
+                rows = self.backend.accepted()
+            except Exception as error:  # noqa: BLE001 (of any cache; the call goes on without)
+                log.debug("%r: cannot tell which code was accepted: %s", self, error)
+                return self.accepted
+            self.accepted = None
+            if rows:
+                from fleche.caches._accepted import AcceptedCode
+
+                self.accepted = AcceptedCode(rows)
+        return self.accepted
+
+    def note_accepted(self, rows: Iterable[Acceptance]) -> None:
+        """Keep what was said of code, for all who use this cache; ``function.accept()`` says it.
+
+        Raises:
+            Rejected: this cache is read-only.
+            StorageError: it could not be stored.
+        """
+        self.backend.maintain(maintenance.NoteAccepted(tuple(rows)))
+        self.read_accepted(0)
 
     # -- what it is --------------------------------------------------------------------------------
 

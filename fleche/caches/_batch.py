@@ -7,8 +7,9 @@ from threading import RLock
 from time import monotonic
 
 from fleche._util import override, renewed_after_fork
+from fleche.caches._accepted import AcceptedCode
 from fleche.caches._backend import INLINE, CacheBackend, Progress
-from fleche.caches._base import BaseCache
+from fleche.caches._base import ACCEPTED_AGE, BaseCache
 from fleche.caches._views import ViewBackend
 from fleche.caches.maintenance import Report, Task
 from fleche.call import SMALL, CallEntry, QueryCall
@@ -225,3 +226,9 @@ class BatchCache(BaseCache):
         self.batch = BatchBackend(inner.backend, together=together)
         super().__init__(self.batch)
         self.sender, self.slot, self.counter = inner.sender, inner.slot, inner.counter
+        self.accepted = inner.accepted
+
+    @override
+    def read_accepted(self, age: float = ACCEPTED_AGE) -> AcceptedCode | None:
+        self.accepted = self.inner.read_accepted(age)
+        return self.accepted

@@ -3,18 +3,25 @@
 from __future__ import annotations
 
 import itertools
+import logging
 from collections.abc import Iterable, Mapping, Sequence
+from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Any
 
 from fleche.caches._progress import Meter, Reported, ShowProgress, watching
-from fleche.caches.maintenance import SyncReport
+from fleche.caches.maintenance import NoteUsage, ReadUsage, SyncReport, UsageReport
 from fleche.call import LazyCall, QueryCall
 from fleche.digest import Digest
+from fleche.errors import FlecheError
+from fleche.storage import Usage, merge_usage
 
 if TYPE_CHECKING:
     from fleche.caches._base import BaseCache
 
 __all__ = ["check_is_cache", "combined", "copy_along", "sync_calls", "transfer_calls"]
+
+
+log = logging.getLogger("fleche.caches")
 
 
 def combined(template: object, fields: Mapping[str, Any]) -> QueryCall:
@@ -44,7 +51,7 @@ def check_is_cache(found: object) -> None:
 
     if not isinstance(found, BaseCache):
         raise TypeError(
-            f"{found!r} is not a cache; one that is configured: load_cache_config(name)"
+            f"{found!r} is not a cache; one that is configured, or in a directory: fleche.open(...)"
         )
 
 
@@ -63,12 +70,17 @@ def transfer_calls(
     target.check_writable("transfer")
     if pop:
         source.check_writable("pop")
+    wanted: QueryCall | None = None
     if fields or calls is None or isinstance(calls, QueryCall):
-        keys = _keys(source, combined(calls, fields))
+        wanted = combined(calls, fields)
+        keys = _keys(source, wanted)
     else:
         keys = [call.key for call in calls]
     with watching(progress, "copying") as report:
         copied = _copy(source, target, keys, Meter(report, len(keys)), overwrite=overwrite)
+    if keys:
+        _copy_accepted(source, target)
+        _copy_usage(source, target, wanted)
     if pop:
         source.evict_many(itertools.compress(keys, target.contains_many(keys)))
     return copied
@@ -87,6 +99,9 @@ def sync_calls(
         there = Meter(report, total)
         sent = _copy(one, other, ours, there)
         received = _copy(other, one, theirs, Meter(report, total, there.now()))
+    for source, target in ((one, other), (other, one)):
+        _copy_accepted(source, target)
+        _copy_usage(source, target, wanted)
     return SyncReport(sent, received)
 
 
@@ -111,6 +126,42 @@ def copy_along(
 
             copied += source.transfer(target, template, progress=count_on, **fields)
     return copied
+
+
+def _copy_accepted(source: BaseCache, target: BaseCache) -> None:
+    """Let code that was accepted count in another cache, too, to which results were copied."""
+    accepted = source.read_accepted(0)
+    if accepted is None:
+        return
+    there = target.read_accepted(0)
+    known = {} if there is None else {row.key: row.when for row in there.rows}
+    rows = [row for row in accepted.rows if row.when > known.get(row.key, "")]
+    if rows:
+        target.note_accepted(rows)
+
+
+def _copy_usage(source: BaseCache, target: BaseCache, wanted: QueryCall | None) -> None:
+    """Copy the counters of use of functions all of whose calls were copied.
+
+    They stay apart from those of the other cache, by the name of the cache where they were counted,
+    and are the same when they are copied again: nothing counts twice.
+    """
+    if wanted is None or wanted != QueryCall(name=wanted.name, module=wanted.module):
+        return
+    try:
+        source.counter.flush()
+        report = source.backend.maintain(ReadUsage(named=True))
+        rows = report.rows if isinstance(report, UsageReport) else ()
+        of_these = [row for row in rows if row.cache and _is_of(row, wanted)]
+        if of_these:
+            target.backend.maintain(NoteUsage(tuple(merge_usage(of_these))))
+    except FlecheError as error:
+        log.debug("%r: counters of use were not copied: %s", source, error)
+
+
+def _is_of(row: Usage, wanted: QueryCall) -> bool:
+    name_fits = wanted.name is None or fnmatchcase(row.name, wanted.name)
+    return name_fits and wanted.module in (None, row.module)
 
 
 def _keys(cache: BaseCache, wanted: QueryCall) -> list[Digest]:

@@ -28,7 +28,15 @@ from fleche.call import SMALL, CallEntry, QueryCall, ValueRef
 from fleche.digest import Address, Digest
 from fleche.errors import AmbiguousFormError, ParcelError, StorageError
 from fleche.parcel import Parcel
-from fleche.storage import CallStorage, Capabilities, Entry, Usage, ValueStorage
+from fleche.storage import (
+    Acceptance,
+    CallStorage,
+    Capabilities,
+    Entry,
+    Usage,
+    ValueStorage,
+    merge_usage,
+)
 
 if TYPE_CHECKING:
     from fleche.storage.local import LocalOptions
@@ -371,7 +379,13 @@ class LocalBackend(CacheBackend):
             self.note_usage(task.rows)
             return maintenance.UsageReport()
         if isinstance(task, maintenance.ReadUsage):
-            return maintenance.UsageReport(tuple(self.calls.usage()))
+            return maintenance.UsageReport(tuple(self._usage(named=task.named)))
+        if isinstance(task, maintenance.NoteAccepted):
+            self.check_writable("accept")
+            self.calls.note_accepted(task.rows)
+            return maintenance.AcceptedReport()
+        if isinstance(task, maintenance.ReadAccepted):
+            return maintenance.AcceptedReport(tuple(self.accepted()))
         if task.changes:
             self.check_writable("gc" if isinstance(task, maintenance.Gc) else "repair")
         elif isinstance(task, maintenance.Gc):
@@ -379,7 +393,8 @@ class LocalBackend(CacheBackend):
         if isinstance(task, maintenance.Gc):
             return maintenance.collect(self.values, self.calls, task, progress)
         if isinstance(task, maintenance.Verify):
-            return maintenance.verify(self.values, self.calls, self.packing.keys, task, progress)
+            report = maintenance.verify(self.values, self.calls, self.packing.keys, task, progress)
+            return report + maintenance.VerifyReport(accepted=len(self.accepted()))
         if isinstance(task, maintenance.DiskUsage):
             return maintenance.attribute(self.values, self.calls, progress)
         return maintenance.measure(self.values, self.calls, progress)
@@ -388,7 +403,29 @@ class LocalBackend(CacheBackend):
     def note_usage(self, rows: Sequence[Usage]) -> None:
         # Not as a task: a process that has only looked for results imports no housekeeping.
         self.check_writable("noteusage")
-        self.calls.note_usage(rows)
+        self.calls.note_usage(self._of_others(rows))
+
+    @override
+    def accepted(self, *, near: bool = False) -> list[Acceptance]:
+        return list(self.calls.accepted())
+
+    def _of_others(self, rows: Iterable[Usage]) -> list[Usage]:
+        """Return counters without copies of those that were counted here, which come back."""
+        found = list(rows)
+        if not any(row.cache for row in found):
+            return found
+        own = self.calls.usage_name()
+        return [row for row in found if row.cache != own]
+
+    def _usage(self, *, named: bool) -> Iterator[Usage]:
+        rows = merge_usage(self.calls.usage())
+        if not named or not any(not row.cache for row in rows):
+            yield from rows
+            return
+        own = ""
+        if not self.read_only:  # it may have to be stored
+            own = self.calls.usage_name()
+        yield from (row if row.cache else msgspec.structs.replace(row, cache=own) for row in rows)
 
     @override
     def to_config(self) -> dict[str, Any]:

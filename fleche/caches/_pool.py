@@ -14,6 +14,8 @@ from fleche.caches._local import shrink_among
 from fleche.caches.maintenance import (
     REPORTS,
     Gc,
+    ReadAccepted,
+    ReadUsage,
     Report,
     Task,
 )
@@ -199,12 +201,24 @@ class Layers:
             progress(done + number)
 
         total: Report = REPORTS[type(task)]()
+        if isinstance(task, ReadAccepted):  # belongs to looking up, which asks all of them
+            return self._read(task, total, near=task.near)
+        if isinstance(task, ReadUsage):  # one may have copies of the counters of another
+            return self._read(ReadUsage(named=True), total, near=not task.named)
         writes = task.changes or isinstance(task, Gc)
         for layer in self.all:
             if layer.local and not (writes and layer.read_only):
                 latest = 0
                 total = total + layer.maintain(task, None if progress is None else step)
                 done += latest
+        return total
+
+    def _read(self, task: Task, total: Report, *, near: bool) -> Report:
+        """Return what all of them have to say, or those on this machine."""
+        for layer in self.all:
+            if layer.local or not near:
+                with self.tolerating(layer):
+                    total = total + layer.maintain(task)
         return total
 
     def close(self) -> None:

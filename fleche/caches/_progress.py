@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from fleche._amounts import shown_bytes
+from fleche._amounts import shown_bytes, shown_seconds
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -20,6 +20,9 @@ _STEP = 16 << 20
 
 _PAUSE = 1.0
 """Seconds between two lines, where there is no bar."""
+
+_CELL_PAUSE = 0.2
+"""Seconds between two pictures of a bar in a notebook, each of which is sent to the browser."""
 
 
 class Reported(int):
@@ -108,6 +111,8 @@ def watching(progress: ShowProgress, what: str) -> Iterator[Callable[[Any], Any]
         if not callable(progress):
             raise TypeError(f"progress={progress!r}: True, or a function of one number")
         yield progress
+    elif _is_notebook():
+        yield from _cell(what)
     else:
         try:
             import rich.progress as rich
@@ -146,6 +151,44 @@ def _bar(rich: Any, what: str) -> Iterator[Report]:
 
         yield show
         bar.update(task, total=bar.tasks[0].completed or 1, completed=bar.tasks[0].completed or 1)
+
+
+def _is_notebook() -> bool:
+    """Return whether what is shown is shown below a cell of a notebook."""
+    found: Any = sys.modules.get("IPython")
+    return found is not None and hasattr(found.get_ipython(), "kernel")
+
+
+def _cell(what: str) -> Iterator[Report]:
+    """Show a bar below the cell, of which a line of text stays.
+
+    Rich would need widgets for that, whose bars are gone when the notebook is opened again.
+    """
+    from IPython import display as ipython
+
+    display: Any = ipython.display
+    last, shown, began = Reported(0), 0.0, time.monotonic()
+
+    def bundle(bar: str) -> dict[str, str]:
+        seconds = time.monotonic() - began
+        rate = f", {shown_bytes(last.bytes / seconds)}/s" if last.bytes and seconds else ""
+        size = f", {shown_bytes(last.bytes)}{rate}" if last.bytes else ""
+        text = f"{what}: {_counted(last)}{size}, {shown_seconds(seconds)}"
+        return {"text/plain": text, "text/html": f"<div>{text}{bar}</div>"}
+
+    def show(number: int) -> None:
+        nonlocal last, shown
+        last = number if isinstance(number, Reported) else Reported(number)
+        if time.monotonic() - shown >= _CELL_PAUSE:
+            shown = time.monotonic()
+            ends = f' value="{last.done}" max="{last.total}"' if last.total else ""
+            handle.update(bundle(f" <progress{ends}></progress>"), raw=True)
+
+    handle = display(bundle(" <progress></progress>"), raw=True, display_id=True)
+    try:
+        yield show
+    finally:
+        handle.update(bundle(""), raw=True)
 
 
 def _lines(what: str) -> Iterator[Report]:

@@ -368,6 +368,14 @@ class QueryIterator(Generic[T]):
         calls = self if self._is_ordered else self.sorted(reverse=True)
         return Table(calls, shorten, columns=columns, metadata=metadata)
 
+    def to_pandas(self) -> Any:
+        """Return a :class:`pandas.DataFrame` of the calls, as that of :meth:`table` does.
+
+        Raises:
+            MissingExtra: pandas is not installed.
+        """
+        return self.table().to_pandas()
+
     def _bound(self) -> Source:
         if self._cache is None:
             raise ValueError("this query belongs to no cache")

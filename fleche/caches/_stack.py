@@ -20,7 +20,7 @@ from fleche.caches._local import needed_by
 from fleche.caches._pool import UnitedBackend
 from fleche.caches._progress import ShowProgress
 from fleche.caches._transfer import copy_strictly
-from fleche.caches.maintenance import NoteUsage, Report, Task
+from fleche.caches.maintenance import NoteAccepted, NoteUsage, Report, Task
 from fleche.call import CallEntry, CallRecord, QueryCall
 from fleche.digest import Address, Digest
 from fleche.errors import (
@@ -321,6 +321,12 @@ class StackBackend(UnitedBackend):
     def maintain(self, task: Task, progress: Progress | None = None) -> Report:
         if isinstance(task, NoteUsage):  # else they would count twice when they are read
             return self.first.maintain(task)
+        if isinstance(task, NoteAccepted):  # goes where results go
+            report = self.first.maintain(task)
+            for layer in self._written_through():
+                with self._layers.tolerating(layer):
+                    layer.maintain(task)
+            return report
         return self._layers.maintain(task, progress)
 
     @override

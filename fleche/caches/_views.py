@@ -22,7 +22,7 @@ from fleche.call import CallEntry, CallRecord, LazyCall, QueryCall, ValueRef
 from fleche.digest import Address, Digest
 from fleche.errors import ParcelError, Rejected
 from fleche.parcel import Parcel
-from fleche.storage import Capabilities, LockTable
+from fleche.storage import Acceptance, Capabilities, LockTable
 
 __all__ = [
     "CacheView",
@@ -122,6 +122,10 @@ class ViewBackend(CacheBackend):
         if task.changes:
             self.check_writable(type(task).__name__.lower())
         return self.inner.maintain(task, progress)
+
+    @override
+    def accepted(self, *, near: bool = False) -> Sequence[Acceptance]:
+        return self.inner.accepted(near=near)
 
     @override
     def check_accepts(self, key: Digest, record: CallRecord) -> None:

@@ -103,8 +103,9 @@ class CallRecord(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         module: module of the function.
         version: what the author of the function declared.
         code: digest of the function's code and of the code that it depends on.
-        dependencies: the digest of each function, class and value that :attr:`code` covers, by a
-            label such as ``function helpers.area``.
+        dependencies: what :attr:`code` covers, by names such as ``helpers:Cell.area``: of each
+            function, class and value the digest; of a name that leads into an installed package
+            ``=`` and where it leads; of one that stands for nothing ``-`` and a word.
         arguments: each argument, in the order of the signature.
         result: the result; ``None`` in a pin (see :attr:`is_pin`) and in a record of an error.
         error: the exception, for a function whose exceptions are kept.
@@ -150,6 +151,15 @@ class CallRecord(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         arguments = ", ".join(f"{name}={ref.text}" for name, ref in self.arguments.items())
         result = self.result or self.error
         return f"{self.name}({arguments}){'' if result is None else f' -> {result.text}'}"
+
+    @property
+    def parts(self) -> dict[str, str]:
+        """Those of :attr:`dependencies` that are the user's own: functions, classes, values."""
+        return {
+            label: part
+            for label, part in self.dependencies.items()
+            if part[:1] not in ("=", "-") and not label.endswith("~")
+        }
 
     @property
     def is_pin(self) -> bool:

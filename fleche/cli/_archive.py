@@ -36,7 +36,7 @@ def export(session: Session, selection: Selection, file: Path, force: bool) -> i
         click.echo("fleche: no call is like that; nothing was written", err=True)
         return 1
     with session.screen.transferring(f"to {file}", len(calls), expected_bytes(calls)) as bar:
-        number = export_calls(cache, file, calls, progress=bar.tell)
+        number = export_calls(cache, file, selection.of_functions or calls, progress=bar.tell)
     size = file.stat().st_size
     if session.json:
         session.screen.document({"file": str(file), "calls": number, "bytes": size})
@@ -70,7 +70,8 @@ def import_(session: Session, selection: Selection, file: Path, dry_run: bool) -
         else:
             what = f"from {file}"
             with session.screen.transferring(what, len(calls), expected_bytes(calls)) as bar:
-                number = source.transfer(target, calls, progress=bar.tell)
+                chosen = selection.of_functions or calls
+                number = source.transfer(target, chosen, progress=bar.tell)
     if session.json:
         session.screen.document(
             {"file": str(file), "selected": len(calls), "imported": number, "dry_run": dry_run}

@@ -184,7 +184,7 @@ def _print_call(session: Session, call: LazyCall, short: str, *, everything: boo
             ("tags", form.printable(", ".join(f"{k}={v}" for k, v in tags.items()))),
             ("module", form.printable(record.module or "")),
             ("version", "" if record.version is None else form.printable(str(record.version))),
-            ("code", code and f"{code}, {form.count(len(record.dependencies), 'part')}"),
+            ("code", code and f"{code}, {form.count(len(record.parts), 'part')}"),
             ("key", call.key),
         ]
     )
@@ -213,7 +213,11 @@ def _print_call(session: Session, call: LazyCall, short: str, *, everything: boo
     if everything and record.dependencies:
         screen.say()
         screen.title("depends on")
-        screen.pairs(((d[:SHORT], label) for label, d in record.dependencies.items()), indent=2)
+        parts = record.parts
+        names = {label: each for label, each in record.dependencies.items() if label not in parts}
+        screen.pairs(((part[:SHORT], label) for label, part in parts.items()), indent=2)
+        shown = (f"{label} {each}" for label, each in names.items())
+        screen.pairs([("names", form.printable(", ".join(shown)))], indent=2)
 
 
 def _described(ref: Any) -> str:

@@ -62,7 +62,9 @@ def _copy(
         return Copied(*names, len(calls), len(lacking), expected, 0)
     began = time.monotonic()
     with session.screen.transferring(f"to {names[1]}", len(lacking), expected) as bar:
-        copied = source.transfer(target, calls, progress=bar.tell) if calls else 0
+        # by template, if there is one: then the counters of use go along
+        what = selection.of_functions or calls
+        copied = source.transfer(target, what, progress=bar.tell) if calls else 0
     return Copied(*names, len(calls), copied, bar.nbytes, time.monotonic() - began)
 
 
@@ -144,8 +146,10 @@ def _report(session: Session, done: Sequence[Copied], *, dry_run: bool) -> int:
                 f"{way}: would copy {what}, about {form.size(each.nbytes)}", "yellow"
             )
         else:
-            rate = form.size(each.nbytes / max(each.seconds, 1e-3))
-            session.screen.say(f"{way}: {what}, {form.size(each.nbytes)} ({rate}/s)")
+            if each.nbytes:  # small values are in the records
+                rate = form.size(each.nbytes / max(each.seconds, 1e-3))
+                what += f", {form.size(each.nbytes)} ({rate}/s)"
+            session.screen.say(f"{way}: {what}")
     return 0 if any(each.selected for each in done) else 1
 
 

@@ -73,9 +73,9 @@ class Session:
 
     def open(self, text: str | None, *, make: bool = False) -> BaseCache:
         """Return the cache that ``text`` means; it is closed when the command ends."""
-        from fleche.config import open_cache
+        import fleche.config
 
-        return self.keep(open_cache(text, make=make))
+        return self.keep(fleche.config.open(text, make=make))
 
     def keep(self, cache: C) -> C:
         """Close ``cache`` when the command ends."""

@@ -137,7 +137,10 @@ class Screen:
             self.console.print(front + line, soft_wrap=True)
 
     def table(self, columns: Sequence[Column], rows: Sequence[Sequence[Any]]) -> None:
-        """Print rows under headings, cut to what fits; empty columns are left out."""
+        """Print rows under headings, cut to what fits; empty columns are left out.
+
+        Where there is no room, one that is the same in every row goes first.
+        """
         from rich.text import Text
 
         cells = [
@@ -179,6 +182,11 @@ class Screen:
             least = columns[index].least
             return max(widths[index] - least, 0) if least else 0
 
+        # what is the same in every row says less than what another column would lose
+        same = [i for i in used if len(cells) > 1 and len({row[i].plain for row in cells}) == 1]
+        index = max(same, key=lambda i: columns[i].goes, default=-1)
+        if surplus() > 0 and index >= 0 and columns[index].goes:
+            del widths[index]
         while surplus() > 0:
             if surplus() > sum(map(spare, widths)):
                 index = max(widths, key=lambda i: columns[i].goes)

@@ -53,7 +53,18 @@ class Selection:
     @property
     def is_everything(self) -> bool:
         """Whether nothing was said to choose by."""
-        return not self.keys and not self.names and self.template == QueryCall()
+        return self.of_functions == QueryCall()
+
+    @property
+    def of_functions(self) -> QueryCall | None:
+        """The template of all calls, or all of one function, if these are selected; else None."""
+        whole = QueryCall(name=self.template.name, module=self.template.module)
+        names = [*self.names, *filter(None, [self.template.name])]
+        if self.keys or self.template != whole or self.matches != self.template.matches:
+            return None
+        if len(names) > 1:
+            return None
+        return QueryCall(name=names[0] if names else None, module=self.template.module)
 
     def calls(self, cache: BaseCache) -> Iterator[LazyCall]:
         """Yield the calls of ``cache`` that are selected, as they are found."""

@@ -12,6 +12,7 @@ import click
 
 from fleche._util import __version__
 from fleche.caches import BaseCache, CacheStack
+from fleche.call import QueryCall
 from fleche.cli import _format as form
 from fleche.cli._describe import described, layers_of, short_path
 from fleche.cli._options import Session, common, everywhere
@@ -66,8 +67,8 @@ def status(session: Session) -> int:
     """Where am I, and is all well?
 
     Says which files configure this directory, which caches there are, what they hold, and when
-    other machines were last reached. With --everywhere these are asked, too: what they hold, and
-    what was not pushed.
+    other machines were last reached. Of a layer on this machine it says what was not pushed to it.
+    With --everywhere other machines are asked, too: what they hold, and what was not pushed.
 
     --json prints one document: version, directory, files, default, caches (each: cache, kind,
     place, calls, bytes, last, hits, misses, saved, contact, unpushed, error).
@@ -116,8 +117,10 @@ def _look(session: Session, name: str) -> Iterator[Layer]:
         try:
             if each.backend.local or session.everywhere:
                 _count(each, found)
+            if first is not None and isinstance(cache, CacheStack):
+                _compare(session, first, each, found)
             if not each.backend.local:
-                _ask_elsewhere(session, cache, first, each, found)
+                _recall_contact(each, found)
         except FlecheError as error:
             found.error = str(error)
         first = first or each
@@ -140,12 +143,15 @@ def _count(cache: BaseCache, found: Layer) -> None:
         found.last = None
 
 
-def _ask_elsewhere(
-    session: Session, cache: BaseCache, first: BaseCache | None, layer: BaseCache, found: Layer
-) -> None:
-    if session.everywhere and first is not None and isinstance(cache, CacheStack):
-        keys = [call.key for call in first.query()]
-        found.unpushed = layer.contains_many(keys).count(False) if keys else 0
+def _compare(session: Session, first: BaseCache, layer: BaseCache, found: Layer) -> None:
+    """Count what a layer lacks of the first one, where that is quick or asked for."""
+    if not session.everywhere and (not layer.backend.local or first.stats().calls > _MANY):
+        return
+    keys = [key for key, _ in first.backend.query(QueryCall(), keys_only=True)]
+    found.unpushed = layer.contains_many(keys).count(False) if keys else 0
+
+
+def _recall_contact(layer: BaseCache, found: Layer) -> None:
     from fleche.remote import RemoteCache, last_contact
 
     if isinstance(layer, RemoteCache):
@@ -177,14 +183,19 @@ def _print_status(session: Session, config: Config, layers: Sequence[Layer]) -> 
         rows.append((title, each.kind, each.place, *_figures(each), _news(session, each)))
     screen.table(columns, rows)
     screen.say()
+    seen: set[str] = set()
     for each in layers:
         if each.hits:
             text = form.saving(each.hits, each.misses or 0, each.saved or 0)
-            screen.say(f"{each.cache} has saved {text}")
+            # a further layer may have copies of the counters of the first: not to be added up
+            title = f"{each.cache}, in {each.place}," if each.cache in seen else each.cache
+            screen.say(f"{title} has saved {text}")
+        seen.add(each.cache)
     hints = ["* the default"]
     if any(each.calls is None and not each.error for each in layers):
-        hints.append("--everywhere asks other machines, too")
-    screen.say("; ".join(hints), "dim")
+        hints.append("'fleche status --everywhere' asks other machines, too: what is not pushed")
+    for hint in hints:
+        screen.say(hint, "dim")
     for each in layers:
         if each.error:
             screen.say(f"{each.cache}: {each.error}", "red")

@@ -13,7 +13,7 @@ from fleche.config._build import (
     load_default_metadata,
 )
 from fleche.config._find import CacheEntry, Config, find_config_files, load_config
-from fleche.config._open import open_cache
+from fleche.config._open import open
 from fleche.config._starter import starter_config
 
 __all__ = [
@@ -26,7 +26,7 @@ __all__ = [
     "load_cache_config",
     "load_config",
     "load_default_metadata",
-    "open_cache",
+    "open",
     "redact",
     "starter_config",
 ]

@@ -171,6 +171,8 @@ class _Builder:
         message = unknown_name("cache", name, self._config.names())
         if place is None:
             message += f" ({_where_it_looked(self._config)})"
+            if "/" in name or os.sep in name:
+                message += f"; a directory is opened by fleche.open({name!r})"
         raise _error(place, message)
 
     def _make_default(self) -> BaseCache:

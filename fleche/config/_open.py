@@ -18,39 +18,60 @@ if sys.version_info >= (3, 11):
 else:
     import tomli as tomllib
 
-__all__ = ["open_cache"]
+__all__ = ["open"]
 
 
-def open_cache(
-    text: str | None = None, *, start: str | os.PathLike[str] | None = None, make: bool = False
+def open(
+    which: str | os.PathLike[str] | None = None,
+    *,
+    start: str | os.PathLike[str] | None = None,
+    make: bool = True,
+    **options: Any,
 ) -> BaseCache:
-    """Return the cache that ``text`` means, new with every call.
+    """Return the cache that ``which`` means, new with every call.
 
     It is, in this order, the name of a configured cache; a line of configuration
     (``{type = "ssh", host = "me@bigpc"}``, in TOML or JSON); a file of configuration, whose default
     cache is meant (``team.toml``), or another one of it (``team.toml:results``); or a directory:
-    one that holds a cache, or one that holds a ``fleche.toml``, whose default cache is meant.
+    one that holds a cache, one that holds a ``fleche.toml``, whose default cache is meant, or a new
+    one, which is made when the first call is stored.
+
+    It is not active by itself: ``with fleche.cache(fleche.open("results")): ...``. To look into it,
+    that is not needed: ``fleche.open("results").table()``.
 
     Args:
-        text: what is asked for; the default cache, if not given.
+        which: what is asked for; the default cache, if not given. A :class:`~pathlib.Path` is never
+            a name.
         start: the directory to look for ``fleche.toml`` from; the working directory, if not given.
-        make: a directory that holds nothing, or is not there, is a new cache.
+        make: a directory that is empty, or not there, is a new cache.
+        options: those of :class:`fleche.caches.Local`, for a directory.
 
     Raises:
         ConfigError: there is no such cache, or something is wrong with its configuration.
         StorageError: the directory cannot be used.
+        TypeError: an option is unknown, or of the wrong type.
     """
-    if text is None or text in load_config(start).names():
+    if options:
+        from fleche.caches import Local
+
+        if which is None:
+            raise TypeError("open(): options are those of a cache in a directory; name one")
+        return Local(which, **options)
+    if which is None:
+        return load_cache_config(None, start=start)
+    text = os.fspath(which)
+    is_text = isinstance(which, str)
+    if is_text and text in load_config(start).names():
         return load_cache_config(text, start=start)
-    if text[:1] in "{[":
-        return cache_from_config(_parsed_line(text), where="--cache")
+    if is_text and text[:1] in "{[":
+        return cache_from_config(_parsed_line(text), where="the line of configuration")
     file, colon, name = text.rpartition(":")
     if colon and file.endswith(".toml"):
         return _from_file(expand_path(file), name)
     if text.endswith(".toml"):
         return _from_file(expand_path(text), None)
     path = expand_path(text)
-    if os.sep in text or path.is_dir() or text in (".", "..", "~"):
+    if make or not is_text or os.sep in text or path.is_dir() or text in (".", "..", "~"):
         return _from_directory(path.absolute(), make=make)
     return load_cache_config(text, start=start)  # says which names there are
 
@@ -101,4 +122,6 @@ def _from_directory(path: Path, *, make: bool) -> BaseCache:
     if make and is_new:
         return cache_from_config({"type": "local", "root": str(path)})
     what = f"holds no cache and no {FILENAME}" if path.exists() else "there is no such directory"
+    if make and path.is_dir():
+        what += ", and other files; name a new directory, or an empty one"
     raise ConfigError(f"{path}: {what}")

@@ -10,22 +10,33 @@ from fleche.decorator._function import BoundMethod, Wrapper
 from fleche.decorator._warnings import FlecheWarning
 
 if TYPE_CHECKING:
+    from fleche.decorator._accept import Accepted, accept_code, take_back
     from fleche.decorator._bound import BoundWrapper
     from fleche.decorator._map import Batch
     from fleche.decorator._submit import submit
 
 __all__ = [
+    "Accepted",
     "Batch",
     "BoundMethod",
     "BoundWrapper",
     "Decorator",
     "FlecheWarning",
     "Wrapper",
+    "accept_code",
     "fleche",
     "submit",
+    "take_back",
 ]
 
-_LAZY = {"Batch": "_map", "BoundWrapper": "_bound", "submit": "_submit"}
+_LAZY = {
+    "Accepted": "_accept",
+    "Batch": "_map",
+    "BoundWrapper": "_bound",
+    "accept_code": "_accept",
+    "submit": "_submit",
+    "take_back": "_accept",
+}
 
 
 def __getattr__(name: str) -> Any:

@@ -100,7 +100,8 @@ def explain(
             "uncached", f"{name} runs uncached: {lacking[0]!r} is required and not passed"
         )
     try:
-        identity = spec.identify(spec.expanded(arguments, cache))
+        identity = spec.identify(spec.expanded(arguments, cache), accepted=cache.accepted)
+        identity = spec.stored_identity(identity, cache, cache.contains)
     except Indigestible as error:
         return Explanation("uncached", f"{name} runs uncached: {error}")
     key, wanted = identity.key, spec.make_record(arguments, identity)
@@ -165,13 +166,17 @@ class _Comparison:
         return self.spec.changes_since(stored.record, self.identity.closure)
 
     def with_nearest(self, stored: Iterator[LazyCall]) -> Explanation:
+        from fleche.caches import started
+
         compared = ((call, _differences(self.wanted, call.record)) for call in stored)
 
-        def weight(pair: tuple[LazyCall, tuple[str, ...]]) -> tuple[int, str]:
-            # a changed part says more than a changed argument; of equals, any, but always the same
+        def weight(pair: tuple[LazyCall, tuple[str, ...]]) -> tuple[int, float, str]:
+            # a changed part says more than a changed argument; of equals the newest, of these any,
+            # but always the same
             call, differing = pair
             changed = sum(part in self.wanted.arguments for part in differing)
-            return len(differing) + changed, call.key
+            began = started(call.record)
+            return len(differing) + changed, -began.timestamp() if began else 0.0, call.key
 
         best = min(compared, key=weight, default=None)
         if best is None:
@@ -180,13 +185,17 @@ class _Comparison:
         changes = self.changes_since(call) if "code" in differing else []
         same_arguments = not any(part in self.wanted.arguments for part in differing)
         shown = " and ".join(self.show(part, call, changes) for part in differing)
+        text = _with_diffs(
+            f"{self.name} would be computed: in the nearest stored call ({call.key[:12]}) {shown}",
+            changes,
+        )
+        if differing == ("code",):
+            text += (
+                f"\nIf it computes the same, keep what is stored: {self.spec.info.name}.accept()"
+            )
         return Explanation(
             "changed" if same_arguments else "arguments",
-            _with_diffs(
-                f"{self.name} would be computed: in the nearest stored call ({call.key[:12]}) "
-                f"{shown}",
-                changes,
-            ),
+            text,
             differing,
             call,
             tuple(changes),
@@ -255,6 +264,8 @@ def _value(record: CallRecord, name: str) -> str:
     found = record.arguments.get(name)
     if found is None:
         return "not passed"
+    if found.type:  # a scalar of numpy and the like
+        return f"{found.summary!r} ({found.type})"
     return _shortened(found.literal) if found.is_literal else f"<{found.digest[:8]}>"
 
 

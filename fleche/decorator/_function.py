@@ -112,12 +112,13 @@ class CachedFunction(Transparent, Generic[P, R_co]):
 
     def _identify(self, cache: BaseCache, args: Any, kwargs: Any) -> CallIdentity:
         spec = self.spec
-        return spec.identify(spec.expanded(spec.info.bind((*self.lead, *args), kwargs), cache))
+        arguments = spec.expanded(spec.info.bind((*self.lead, *args), kwargs), cache)
+        return spec.identify(arguments, accepted=cache.accepted)
 
     def contains(self, /, *args: P.args, **kwargs: P.kwargs) -> bool:
         """Tell whether the active cache has the result, without loading it."""
         spec, cache = self.spec, self.spec.cache()
-        identity = self._identify(cache, args, kwargs)
+        identity = spec.stored_identity(self._identify(cache, args, kwargs), cache, cache.contains)
         if not cache.contains(identity.key):
             return False
         if spec.rules is not None and spec.rules.refuse(cache.load(identity.key)):
@@ -139,9 +140,11 @@ class CachedFunction(Transparent, Generic[P, R_co]):
         Raises:
             KeyError: there is none.
         """
-        key = self.digest(*args, **kwargs)
+        cache = self.spec.cache()
+        identity = self._identify(cache, args, kwargs)
+        key = self.spec.stored_identity(identity, cache, cache.contains).key
         try:
-            return self.spec.cache().load(key)
+            return cache.load(key)
         except KeyError:
             raise KeyError(
                 f"{self.spec.info.name}(): no result is stored for these arguments (key {key[:12]})"
@@ -198,25 +201,30 @@ class CachedFunction(Transparent, Generic[P, R_co]):
 
         return stats_of(self.spec.cache(), template_of(self.spec, {}))
 
-    def accept(self, *, dry_run: bool = False, **fields: Any) -> int:
+    def accept(self, *, dry_run: bool = False, undo: bool = False, **fields: Any) -> int:
         """Say that what is stored is right for the code as it is now; return how many calls.
 
-        A refactoring that computes the same changes the code and so the keys. Stored calls of this
-        function, of the same version, get their new keys beside the old ones; nothing is computed.
-        Functions that use this one have keys of their own, and are accepted by themselves.
+        A refactoring that computes the same changes the code and so the keys. What has changed
+        since the newest stored call of this function, of the same version, is accepted as being
+        what it was: its stored calls are hits again, and so are those of every other function that
+        uses the same changed code, here and wherever the cache is used. Nothing is computed.
 
         Args:
             dry_run: change nothing, and return how many calls there are.
-            fields: which calls, as for :meth:`query`.
+            undo: take back what was accepted for this function, in this cache; return how many
+                times that was. What the new code has computed meanwhile stays where it is: with the
+                results of the old code.
+            fields: which calls, as for :meth:`query`. If any are given, these calls alone are hits
+                again, and the code is not accepted.
 
         Raises:
             Rejected: the active cache is read-only.
         """
-        from fleche.decorator._accept import accept
-        from fleche.decorator._search import template_of
+        from fleche.decorator._accept import accept_code, take_back
 
-        spec = self.spec
-        return accept(spec, spec.cache(), template_of(spec, fields), dry_run=dry_run)
+        if undo:
+            return take_back(self)
+        return accept_code(self, fields, dry_run=dry_run, others=False).calls
 
     def clear(self) -> int:
         """Forget all stored calls of this function, of whatever version; return how many.

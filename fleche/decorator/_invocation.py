@@ -111,18 +111,17 @@ class Invocation:
         try:
             now = digest_arguments({name: found}, content=(name,))[name]
         except Indigestible as error:
-            raise KeyError(f"{self.spec.no_value(name, digest)} ({error})") from error
+            raise KeyError(f"{self.spec.no_value(name, digest, self.cache)} ({error})") from error
         if now != self.cache.complete(digest):
-            raise KeyError(
-                f"{self.spec.no_value(name, digest)} ({found} holds something else by now)"
-            )
+            said = self.spec.no_value(name, digest, self.cache)
+            raise KeyError(f"{said} ({found} holds something else by now)")
 
     def _for_body(self, name: str, value: Any, is_ignored: bool) -> Any:
         if isinstance(value, Digest):
             try:
                 found = self.cache.load_value(value)
             except KeyError:
-                raise KeyError(self.spec.no_value(name, value)) from None
+                raise KeyError(self.spec.no_value(name, value, self.cache)) from None
             if name in self.spec.info.content:
                 self._check_content(name, found, value)
             value = found
@@ -175,7 +174,7 @@ class KeyedInvocation(Invocation):
         """Return the stored call, or ``None``: there is none, or the cache cannot be asked."""
         self.lost = False
         try:
-            hit = self.cache.lookup(self.key)
+            hit = self.cache.lookup(self.key) or self._look_for_accepted()
         except (*LOUD, ParcelError):
             raise
         except Exception as error:
@@ -195,8 +194,30 @@ class KeyedInvocation(Invocation):
         if self.identity.buffers.paths and spec.changed_files(hit.record):
             return None
         if not spec.hashes_code:
-            spec.check_code(hit.entry.record, self.identity)
+            spec.check_code(hit.entry.record, self.identity, self.cache)
         return hit
+
+    def _look_for_accepted(self) -> Any:
+        """Return the stored call of code for which this code was accepted, or ``None``."""
+        if not self.spec.hashes_code:
+            return None
+        found: Any = None
+        asked = self.key
+
+        def is_there(key: Digest) -> bool:
+            nonlocal found
+            if key != asked:
+                found = self.cache.lookup(key)
+            return found is not None
+
+        self.become(self.spec.stored_identity(self.identity, self.cache, is_there))
+        return found
+
+    def become(self, identity: CallIdentity) -> None:
+        """Be the same call under another key."""
+        if identity is not self.identity:
+            self.identity, self.key = identity, identity.key
+            self.slot = (self.cache.slot, identity.key)
 
     def _complain_of_cache(self, error: Exception) -> None:
         """Warn of a cache that cannot be asked."""
@@ -257,7 +278,7 @@ def prepare_invocation(
     if not simple:
         spec.expanded(arguments, cache)
     try:
-        identity = spec.identify(arguments, simple=simple)
+        identity = spec.identify(arguments, simple=simple, accepted=cache.accepted)
     except ContentError as error:
         spec.warner.warn_error(
             "content",

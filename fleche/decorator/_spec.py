@@ -28,7 +28,7 @@ from fleche.function import (
     Depends,
     FunctionInfo,
     changes_between,
-    digest_of_nodes,
+    digest_of_parts,
     own_code,
     pack_knowledge,
     save_texts,
@@ -37,7 +37,7 @@ from fleche.function import (
 from fleche.metadata import Tags
 
 if TYPE_CHECKING:
-    from fleche.caches import BaseCache
+    from fleche.caches import AcceptedCode, BaseCache
     from fleche.metadata import MetaData
 
 __all__ = ["SIMPLE", "CallIdentity", "Coalesce", "FunctionSpec", "Options", "place"]
@@ -95,6 +95,8 @@ class CallIdentity(msgspec.Struct, frozen=True):
         closure: what the code depends on, as far as that can be told.
         buffers: the digests of the large buffers inside, for the packing of the arguments.
         seconds: the time of the processor that digesting the arguments took.
+        others: further digests under which a result of this code may be stored, since some of it
+            was accepted.
     """
 
     key: Digest
@@ -103,6 +105,7 @@ class CallIdentity(msgspec.Struct, frozen=True):
     closure: Closure | None
     buffers: BufferDigests
     seconds: float = 0.0
+    others: tuple[Digest, ...] = ()
 
 
 _NO_BUFFERS = BufferDigests()
@@ -267,21 +270,29 @@ class FunctionSpec:
         try:
             return cache.expand(value)
         except KeyError:
-            raise KeyError(self.no_value(name, value)) from None
+            raise KeyError(self.no_value(name, value, cache)) from None
 
-    def no_value(self, name: str, value: Digest) -> str:
-        """Return what to say of a digest that stands for nothing."""
-        return (
-            f"{self.info.name}(): the argument {name!r} is {value!r}, "
-            "and the cache holds no such value; pass the value itself"
-        )
+    def no_value(self, name: str, value: Digest, cache: BaseCache) -> str:
+        """Return what to say of a digest that stands for no value."""
+        said = f"{self.info.name}(): the argument {name!r} is {value!r}"
+        with suppress(Exception):  # of any cache; it is being told that something is not there
+            call = cache.load(value)
+            return f"{said}, the key of a call, {call!r}; pass its result, or the digest of that"
+        return f"{said}, and the cache holds no such value; pass the value itself"
 
-    def identify(self, arguments: dict[str, Any], *, simple: bool = False) -> CallIdentity:
+    def identify(
+        self,
+        arguments: dict[str, Any],
+        *,
+        simple: bool = False,
+        accepted: AcceptedCode | None = None,
+    ) -> CallIdentity:
         """Digest the arguments, and the code if it is part of the key.
 
         Args:
             arguments: in their canonical form.
             simple: all of them are :data:`SIMPLE`.
+            accepted: which code was accepted for other code, in the cache that counts.
 
         Raises:
             Indigestible: an argument has no digest.
@@ -289,9 +300,12 @@ class FunctionSpec:
         keys = self._keys or self._make_keys()
         if simple:
             closure, code = self._look_at_code(())
+            others: tuple[Digest, ...] = ()
+            if accepted is not None:
+                code, others = self._accepted(closure, code, accepted)
             counted = code if self.counts_code else None
             key, digests = keys.of_scalars(counted, arguments)
-            return CallIdentity(key, digests, code, closure, _NO_BUFFERS)
+            return CallIdentity(key, digests, code, closure, _NO_BUFFERS, 0.0, others)
         buffers = BufferDigests()
         began = thread_time()
         digests = keys.digests(arguments, buffers)
@@ -301,8 +315,72 @@ class FunctionSpec:
             for path in met.paths:
                 buffers.paths.pop(path, None)
         closure, code = self._look_at_code(buffers.code)
+        others = ()
+        if accepted is not None:
+            code, others = self._accepted(closure, code, accepted)
         key = keys.key(code if self.counts_code else None, digests)
-        return CallIdentity(key, digests, code, closure, buffers, seconds)
+        return CallIdentity(key, digests, code, closure, buffers, seconds, others)
+
+    def _accepted(
+        self, closure: Closure | None, code: Digest | None, accepted: AcceptedCode
+    ) -> tuple[Digest | None, tuple[Digest, ...]]:
+        """Return the digest that code counts by, since some of it was accepted, and the others."""
+        if closure is None or code is None or (self.options.depends and not self.hashes_code):
+            return code, ()
+        home = self.tracker.module
+        found: tuple[Digest, ...]
+        if self.options.depends:  # what these add may be another thing at each call
+            extras = self.tracker.extra_parts()
+            forms = accepted.forms(closure.digests, home)
+            found = tuple(digest_of_parts({**form, **extras}) for form in forms)
+        else:
+            found = accepted.remember(
+                (closure.digest, home),
+                lambda: tuple(map(digest_of_parts, accepted.forms(closure.digests, home))),
+            )
+        return (found[0], (*found[1:], code)) if found else (code, ())
+
+    def with_accepted(self, identity: CallIdentity, accepted: AcceptedCode) -> CallIdentity:
+        """Return the identity of the same call where code was accepted, which was not known yet."""
+        code, others = self._accepted(identity.closure, identity.code, accepted)
+        if not others:
+            return identity
+        replaced = msgspec.structs.replace(identity, code=code, others=others)
+        return self.with_code(replaced, code)
+
+    def with_code(self, identity: CallIdentity, code: Digest | None) -> CallIdentity:
+        """Return the identity of the same call with another digest of its code."""
+        keys = self._keys or self._make_keys()
+        key = keys.key(code if self.counts_code else None, identity.digests)
+        return msgspec.structs.replace(identity, key=key, code=code)
+
+    def stored_identity(
+        self,
+        identity: CallIdentity,
+        cache: BaseCache,
+        is_there: Callable[[Digest], Any],
+    ) -> CallIdentity:
+        """Return the identity under which a call is stored; the one it would get, if it is not.
+
+        Args:
+            identity: of the call.
+            cache: says which code was accepted.
+            is_there: tells whether a call of this key is stored.
+        """
+        if not self.hashes_code or is_there(identity.key):
+            return identity
+        accepted = cache.read_accepted()
+        if accepted is None:
+            return identity
+        if not identity.others:
+            raw, identity = identity, self.with_accepted(identity, accepted)
+            if identity is raw or is_there(identity.key):
+                return identity
+        for code in identity.others:
+            other = self.with_code(identity, code)
+            if is_there(other.key):
+                return other
+        return identity
 
     def _make_keys(self) -> CallKeys:
         info, options = self.info, self.options
@@ -317,8 +395,8 @@ class FunctionSpec:
 
     def _with_extras(self, closure: Closure | None) -> Digest:
         """Return the digest of the code, as far as it counts, and of what ``depends=`` adds."""
-        nodes = dict(closure.nodes) if closure is not None and self.hashes_code else {}
-        return digest_of_nodes({**nodes, **self.tracker.extras()})
+        parts = closure.digests if closure is not None and self.hashes_code else {}
+        return digest_of_parts({**parts, **self.tracker.extra_parts()})
 
     def _look_at_code(self, met: Sequence[Any]) -> tuple[Closure | None, Digest | None]:
         """Return what the code depends on, and its digest as it counts or is recorded.
@@ -411,7 +489,7 @@ class FunctionSpec:
         """Return the files that a call has read, and that hold something else by now."""
         return changed_files(record.metadata.get("fleche", {}).get("files", {}))
 
-    def check_code(self, record: CallRecord, identity: CallIdentity) -> None:
+    def check_code(self, record: CallRecord, identity: CallIdentity, cache: BaseCache) -> None:
         """Warn if ``record`` holds the result of other code, which the key does not tell.
 
         Each change is told once.
@@ -420,13 +498,27 @@ class FunctionSpec:
             return
         if record.code == identity.code and not self.options.depends:
             return
-        if changes := self.changes_since(record, identity.closure):
+        changes = self.changes_since(record, identity.closure)
+        if changes and not self._is_accepted(record, identity.closure, cache):
             self.warner.warn(
                 f"code:{record.code}:{identity.closure.digest}",
                 f"{describe_changes(self.info.name, changes)} since this result was stored. "
                 "If it now computes something else, give it another version: "
-                f"@fleche(version=...), or compute anew with {self.info.name}.rerun(...)",
+                f"@fleche(version=...), or compute anew with {self.info.name}.rerun(...); if it "
+                f"computes the same, say so: {self.info.name}.accept()",
             )
+
+    def _is_accepted(self, record: CallRecord, closure: Closure, cache: BaseCache) -> bool:
+        """Return whether the code of a record was accepted as being what there is now."""
+        accepted = cache.read_accepted()
+        if accepted is None:
+            return False
+        from fleche.caches import absolute_parts
+
+        home = self.tracker.module
+        now = absolute_parts(closure.digests, home)
+        then = absolute_parts(record.dependencies, record.module or home)
+        return accepted.canonical(now) == accepted.canonical(then)
 
     def keep_sources(self, identity: CallIdentity) -> None:
         """Keep the sources of what a result depends on, to show what has changed later."""

@@ -15,7 +15,7 @@ or by name, with ``require=`` and ``ignore=`` of the decorator.
 
 from __future__ import annotations
 
-from ._closure import Closure, Node, digest_of_nodes
+from ._closure import Closure, Node, digest_of_parts
 from ._code import pack_knowledge, take_knowledge
 from ._dependencies import (
     Change,
@@ -69,7 +69,7 @@ __all__ = [
     "Unordered",
     "changes_between",
     "changes_of_stored",
-    "digest_of_nodes",
+    "digest_of_parts",
     "inspect_function",
     "is_own_module",
     "own_code",

@@ -13,7 +13,11 @@ from blake3 import blake3
 from fleche.digest import Digest
 from fleche.function._recheck import Checks
 
-__all__ = ["Closure", "Findings", "Node", "digest_of_nodes", "show"]
+__all__ = ["MARKS", "Closure", "Findings", "Node", "digest_of_node", "digest_of_parts", "show"]
+
+
+MARKS = {"installed": "=", "absent": "-"}
+"""Kinds of mere names, and what comes before the token of one where others have a digest."""
 
 
 class Node(NamedTuple):
@@ -49,7 +53,7 @@ class Closure:
     digest: Digest = field(init=False)
 
     def __post_init__(self) -> None:
-        self.digest = digest_of_nodes(self.nodes)
+        self.digest = digest_of_parts(self.digests)
         self.checks.compile()
 
     def changed_data(self) -> list[str]:
@@ -58,29 +62,39 @@ class Closure:
 
     @cached_property
     def digests(self) -> dict[str, str]:
-        """The digest of each node by its name, as plain text; mere names are in one."""
-        found = {
-            label: str(digest_of_nodes({label: node}))
-            for label, node in self.nodes.items()
-            if node.kind not in ("installed", "absent")
-        }
-        rest = {label: node for label, node in self.nodes.items() if label not in found}
-        if rest:
-            found["<names>"] = str(digest_of_nodes(rest))
-        return dict(sorted(found.items()))
+        """What each node counts by, by its name: a digest, or of a mere name what it stands for."""
+        return {label: digest_of_node(node) for label, node in sorted(self.nodes.items())}
 
     def record(self) -> dict[str, str]:
         """Return a copy of :attr:`digests`."""
         return dict(self.digests)
 
 
-def digest_of_nodes(nodes: Mapping[str, Node]) -> Digest:
-    hasher = blake3(b"fleche code 2")
-    for label, node in sorted(nodes.items()):
-        for part in (label, node.kind, node.token):
-            raw = part.encode("utf-8", "surrogatepass")
-            hasher.update(b"%d:%b" % (len(raw), raw))
+def digest_of_node(node: Node) -> str:
+    """Return what a node counts by, without its name."""
+    if node.kind in MARKS:
+        return MARKS[node.kind] + node.token
+    hasher = blake3(b"fleche code 3")
+    for part in (node.kind, node.token):
+        update(hasher, part)
+    return hasher.hexdigest()
+
+
+def digest_of_parts(parts: Mapping[str, str]) -> Digest:
+    """Return the digest of code, of what each of its nodes counts by; see :attr:`Closure.digests`.
+
+    A record has these: so the digest that it has, too, can be found again from them.
+    """
+    hasher = blake3(b"fleche code 3")
+    for label, part in sorted(parts.items()):
+        update(hasher, label)
+        update(hasher, part)
     return Digest(hasher.hexdigest())
+
+
+def update(hasher: Any, part: str) -> None:
+    raw = part.encode("utf-8", "surrogatepass")
+    hasher.update(b"%d:%b" % (len(raw), raw))
 
 
 class Findings:

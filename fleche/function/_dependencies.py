@@ -17,7 +17,7 @@ import msgspec
 
 from fleche._util import renewed_after_fork
 from fleche.digest import Digest, digest
-from fleche.function._closure import Closure, Node, digest_of_nodes
+from fleche.function._closure import MARKS, Closure, Node, digest_of_node
 from fleche.function._own import is_own_namespace, is_own_object
 from fleche.function._resolve import resolve
 from fleche.function._whole import cache_directory, write_json
@@ -169,6 +169,10 @@ class CodeTracker:
                 found[f"depends[{index}]"] = Node("extra", token)
         return found
 
+    def extra_parts(self) -> dict[str, str]:
+        """Return what :meth:`extras` count by."""
+        return {label: digest_of_node(node) for label, node in self.extras().items()}
+
     def listing(self, closure: Closure) -> Dependencies:
         """Return a closure and what is added, for people."""
         nodes = {**closure.nodes, **self.extras()}
@@ -176,7 +180,7 @@ class CodeTracker:
             Dependency(
                 label,
                 node.kind,
-                digest_of_nodes({label: node}),
+                digest_shown(node),
                 closure.notes.get(label, ""),
                 node.text,
             )
@@ -218,6 +222,15 @@ def is_own_code(obj: Any) -> bool:
     return isinstance(obj, type) and is_own_object(obj)
 
 
+_NOUNS = {
+    "data": "variable",
+    "state": "variable",
+    "class": "class",
+    "installed": "name",
+    "absent": "name",
+}
+
+
 class Change(msgspec.Struct, frozen=True):
     """What has changed of one dependency between a stored result and now.
 
@@ -234,14 +247,12 @@ class Change(msgspec.Struct, frozen=True):
     diff: str = ""
 
     def __str__(self) -> str:
-        if self.name == "<names>":
-            return "what some names stand for"
         name = self.name.rpartition("<locals>.")[2].replace(":", ".").rstrip("~")
         if name.endswith("]"):
             return f"the captured value `{name[name.rindex('[') + 1 : -1]}`"
         if name.endswith(")"):
             return f"the default of `{name[name.rindex('(') + 1 : -1]}`"
-        noun = {"data": "variable", "state": "variable", "class": "class"}.get(self.kind, "helper")
+        noun = _NOUNS.get(self.kind, "helper")
         return f"{noun} `{name}`"
 
 
@@ -255,14 +266,13 @@ def changes_between(
         closure: what there is now.
         code: the digest under which the sources of then were kept.
     """
-    now = closure.record()
-    labels = {label for label in (*stored, *now) if stored.get(label) != now.get(label)}
-    changed = sorted(labels, key=lambda label: (label not in stored, label not in now, label))
+    now = closure.digests
+    changed = changed_labels(stored, now)
     old = load_texts(code) if changed and code is not None else {}
     found: list[Change] = []
     for label in changed:
         node = closure.nodes.get(label)
-        kind, text = old.get(label, ("", ""))
+        kind, text = old.get(label, (kind_of(stored.get(label, "")), ""))
         what = "changed" if label in stored and label in now else "new" if label in now else "gone"
         diff = diff_of(label, text, node.text if node else "") if text or what != "changed" else ""
         found.append(Change(label, node.kind if node else kind, what, diff))
@@ -280,17 +290,41 @@ def changes_of_stored(
         codes: the digests of the code of both, under which the sources were kept, if that was on
             this machine.
     """
-    labels = {label for label in (*before, *after) if before.get(label) != after.get(label)}
+    labels = changed_labels(before, after)
     texts = [load_texts(code) if labels and code is not None else {} for code in codes]
     found: list[Change] = []
-    for label in sorted(labels, key=lambda label: (label not in before, label not in after, label)):
-        (old_kind, old), (new_kind, new) = (each.get(label, ("", "")) for each in texts)
+    for label in labels:
+        (old_kind, old), (new_kind, new) = (
+            each.get(label, (kind_of(parts.get(label, "")), ""))
+            for each, parts in zip(texts, (before, after), strict=True)
+        )
         what = "changed" if label in before and label in after else "gone"
         what = what if label in before else "new"
         known = what != "changed" or (old and new)
         diff = diff_of(label, old, new, ("first", "second")) if known else ""
         found.append(Change(label, new_kind or old_kind, what, diff))
     return found
+
+
+def changed_labels(before: Mapping[str, str], after: Mapping[str, str]) -> list[str]:
+    """Return what differs: first what has changed, then what is new or gone; mere names last."""
+    labels = {label for label in (*before, *after) if before.get(label) != after.get(label)}
+
+    def place(label: str) -> tuple[bool, bool, bool, str]:
+        is_name = bool(kind_of(after.get(label) or before.get(label) or ""))
+        return is_name, label not in before, label not in after, label
+
+    return sorted(labels, key=place)
+
+
+def kind_of(part: str) -> str:
+    """Return the kind of a mere name by what it counts by; "" of everything else."""
+    return next((kind for kind, mark in MARKS.items() if part.startswith(mark)), "")
+
+
+def digest_shown(node: Node) -> Digest:
+    part = digest_of_node(node)
+    return digest(part) if node.kind in MARKS else Digest(part)
 
 
 def diff_of(label: str, before: str, after: str, names: tuple[str, str] = ("stored", "now")) -> str:

@@ -7,6 +7,7 @@ import os
 import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from math import inf
+from time import monotonic
 from typing import Any, TypeVar
 
 import msgspec
@@ -14,9 +15,12 @@ import msgspec
 from fleche._util import override
 from fleche.caches import (
     INLINE,
+    AcceptedReport,
     CacheBackend,
     LayerPolicy,
+    NoteAccepted,
     Progress,
+    ReadAccepted,
     Report,
     Task,
 )
@@ -44,6 +48,9 @@ from fleche.storage import Capabilities
 __all__ = ["RemoteBackend"]
 
 log = logging.getLogger("fleche.remote")
+
+FRESH_GREETING = 60.0
+"""For so many seconds the server's greeting tells whether code was accepted there."""
 
 CONNECT_TIMEOUT = 60.0
 """Seconds to the server's first word where there is no terminal to ask at."""
@@ -76,6 +83,7 @@ class RemoteBackend(CacheBackend):
         self.table: dict[str, Any] | None = None
         self.lazy = LazyConnection()
         self._known: tuple[dict[str, Any] | None, Capabilities] = None, Capabilities()
+        self._greeted_at = 0.0
         _living.add(self)
 
     # -- connection --------------------------------------------------------------------------------
@@ -104,6 +112,7 @@ class RemoteBackend(CacheBackend):
 
     def _greeted(self) -> None:
         """Note the contact; warn, once for each connection, of another fleche or cloudpickle."""
+        self._greeted_at = monotonic()
         info = self.lazy.info or {}
         if not self.channel.local:
             note_contact(self.channel.name, info)
@@ -334,9 +343,22 @@ class RemoteBackend(CacheBackend):
     def maintain(self, task: Task, progress: Progress | None = None) -> Report:
         if task.changes:
             self.check_writable(type(task).__name__.lower())
+        if isinstance(task, NoteAccepted):
+            self._greeted_at = 0.0  # no longer is there none
+        if isinstance(task, ReadAccepted) and self._has_just_said_none():
+            return AcceptedReport()
         kind = REPORTS[type(task)]
         with self.connected().request(m.Maintain(task)) as pending:
             return _read_report(pending.next_answer, kind, progress)
+
+    def _has_just_said_none(self) -> bool:
+        """Return whether the server has just greeted, and said that no code was accepted there.
+
+        So a first miss costs no question for that. What others accept meanwhile is seen later.
+        """
+        self.connected()
+        said = (self.lazy.info or {}).get("accepted")
+        return said is False and monotonic() - self._greeted_at < FRESH_GREETING
 
     @override
     def to_config(self) -> dict[str, Any]:

@@ -283,12 +283,22 @@ def server_info(cache: BaseCache, cache_name: str | None) -> dict[str, Any]:
         "python": f"{platform.python_version()} ({sys.executable})",
         "pid": os.getpid(),
         "free_bytes": free_bytes(config),
+        "accepted": _has_accepted(cache),
         "capabilities": {
             "persistent": capabilities.persistent,
             "shared": capabilities.shared,
             "opens_parcels": capabilities.opens_parcels,
         },
     }
+
+
+def _has_accepted(cache: BaseCache) -> bool:
+    """Return whether code was accepted there, as far as that is known without asking elsewhere."""
+    try:
+        return bool(cache.backend.accepted(near=True))
+    except Exception as error:  # noqa: BLE001 (of any cache; clients then ask themselves)
+        log.debug("%r: cannot tell which code was accepted: %s", cache, error)
+        return True
 
 
 def read_capabilities(info: Mapping[str, Any]) -> Capabilities:

@@ -377,8 +377,7 @@ def _details(record: CallRecord) -> dict[str, Any]:
         "code": (record.code or "")[:16],
         "dependencies": [
             f"{_cut(label)}\t{digest[:12]}"
-            for label, digest in list(record.dependencies.items())[:_MOST_DEPENDENCIES]
-            if not label.startswith("<") and label.rstrip("~") in (label, "")
+            for label, digest in list(record.parts.items())[:_MOST_DEPENDENCIES]
         ],
         "children": len(record.children),
     }

@@ -24,7 +24,6 @@ __all__ = [
     "is_cache_set",
     "meta",
     "named_cache",
-    "open",
     "project",
     "rebuild_cache",
     "reset",
@@ -115,8 +114,9 @@ def _forced_by(text: str) -> BaseCache:
 
     if os.sep in text or text.startswith(("~", ".")):
         from fleche._util import expand_path
+        from fleche.caches import Local
 
-        return open(expand_path(text))
+        return Local(expand_path(text))
     if text == "default":
         raise ConfigError(f"{VARIABLE}={text}: a cache by itself is wanted, not the default")
     try:
@@ -202,25 +202,6 @@ def cache(
 
         chosen = CacheStack((chosen, _cache.get()))
     return Setting(_cache, chosen)
-
-
-def open(path: str | os.PathLike[str], **options: Any) -> BaseCache:
-    """Return the cache in a directory, which is made when the first call is stored.
-
-    It needs no configuration: ``with fleche.cache(fleche.open("results")): ...``, or
-    ``fleche.open("results").table()``. It is not active by itself.
-
-    Args:
-        path: the directory.
-        options: those of :class:`fleche.caches.Local`.
-
-    Raises:
-        StorageError: what is there cannot be used.
-        TypeError: an option is unknown, or of the wrong type.
-    """
-    from fleche.caches import Local
-
-    return Local(path, **options)
 
 
 def _check_is_cache(found: object) -> None:

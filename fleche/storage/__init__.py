@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from fleche.storage._acceptance import Acceptance, newest_acceptances
 from fleche.storage._base import (
     BufferRefs,
     CallStorage,
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
     from fleche.storage.sql import Sql
 
 __all__ = [
+    "Acceptance",
     "BufferRefs",
     "CallFile",
     "CallMemory",
@@ -50,6 +52,7 @@ __all__ = [
     "ValueStorage",
     "ValueVoid",
     "merge_usage",
+    "newest_acceptances",
     "register_storage",
     "storage_class",
     "storage_from_config",

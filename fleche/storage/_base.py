@@ -23,9 +23,10 @@ import msgspec
 from fleche._util import batched, override
 from fleche.call import CallEntry, QueryCall
 from fleche.digest import Address
-from fleche.errors import CorruptParcel, ParcelError, SignatureError, UnpackError
+from fleche.errors import CorruptParcel, ParcelError, SignatureError, StorageError, UnpackError
 from fleche.parcel import BUFFER, Head, Packing, Parcel
 from fleche.parcel import verify as verify_parcel
+from fleche.storage._acceptance import Acceptance
 from fleche.storage._locks import LockTable
 from fleche.storage._usage import Usage
 
@@ -312,6 +313,8 @@ class CallStorage(Storage[CallEntry]):
     def note_usage(self, rows: Iterable[Usage]) -> None:
         """Add counters of use to those that are kept, if this storage keeps any.
 
+        Of one that was copied from another cache, the larger counts.
+
         Raises:
             StorageError: they could not be stored.
         """
@@ -319,6 +322,33 @@ class CallStorage(Storage[CallEntry]):
 
     def usage(self) -> Iterator[Usage]:
         """Yield the counters of use that are kept, several of one place perhaps."""
+        return iter(())
+
+    def usage_name(self) -> str:
+        """Return what tells the counters of this storage from those of all others.
+
+        It stays the same. Without one (empty), counters are not copied to other caches.
+
+        Raises:
+            StorageError: there is none yet, and it could not be stored.
+        """
+        return ""
+
+    def note_accepted(self, rows: Iterable[Acceptance]) -> None:
+        """Keep what was said of code, for good.
+
+        Raises:
+            StorageError: it could not be stored, or this storage has no place for it.
+        """
+        del rows
+        raise StorageError(f"{self!r}: has no place for what is accepted")
+
+    def accepted(self) -> Iterator[Acceptance]:
+        """Yield what was said of code; what cannot be read is left out.
+
+        Raises:
+            StorageError: it cannot be looked at.
+        """
         return iter(())
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
@@ -13,6 +14,7 @@ from fleche.call import CallEntry, QueryCall, decode_record, encode_record
 from fleche.digest import Address
 from fleche.errors import CorruptParcel, ParcelError
 from fleche.parcel import Packing, Parcel
+from fleche.storage._acceptance import Acceptance
 from fleche.storage._base import (
     SHORTEST,
     CallStorage,
@@ -190,6 +192,8 @@ class CallMemory(_Memory[CallEntry], CallStorage):
         # that put it returns.
         self._holders: dict[str, dict[_Held, None]] = {}
         self._usage: list[Usage] = []
+        self._usage_name = os.urandom(16).hex()
+        self._accepted: dict[str, Acceptance] = {}
 
     @override
     def put_many(self, items: Iterable[tuple[str, CallEntry]]) -> None:
@@ -236,6 +240,18 @@ class CallMemory(_Memory[CallEntry], CallStorage):
     @override
     def usage(self) -> Iterator[Usage]:
         return iter(self._usage)
+
+    @override
+    def usage_name(self) -> str:
+        return self._usage_name
+
+    @override
+    def note_accepted(self, rows: Iterable[Acceptance]) -> None:
+        self._accepted.update((row.key, row) for row in rows)
+
+    @override
+    def accepted(self) -> Iterator[Acceptance]:
+        return iter(list(self._accepted.values()))
 
     @override
     def _put_back(self, held: _Held) -> None:

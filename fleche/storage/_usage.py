@@ -23,6 +23,7 @@ class Usage(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         saved: seconds that the bodies of the hits had taken.
         spent: seconds that the bodies of the misses took.
         bytes: size of the results that were found.
+        cache: the cache where that was counted, if it was copied from there with results.
     """
 
     hour: int
@@ -35,14 +36,21 @@ class Usage(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     saved: float = 0.0
     spent: float = 0.0
     bytes: int = 0
+    cache: str = ""
 
     @property
-    def place(self) -> tuple[int, str, str, str, str]:
+    def place(self) -> tuple[int, str, str, str, str, str]:
         """What tells this counter from others."""
-        return self.hour, self.host, self.user, self.name, self.module
+        return self.hour, self.host, self.user, self.name, self.module, self.cache
 
-    def __add__(self, other: Usage) -> Usage:
-        """Return the sum of two counters of the same place."""
+    def merge(self, other: Usage) -> Usage:
+        """Return what two counters of the same place say together.
+
+        Counters only grow: of two copies of the same one, the larger is the later.
+        """
+        if self.cache:
+            figures = {name: max(getattr(self, name), getattr(other, name)) for name in FIGURES}
+            return msgspec.structs.replace(self, **figures)
         return msgspec.structs.replace(
             self,
             hits=self.hits + other.hits,
@@ -53,10 +61,13 @@ class Usage(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         )
 
 
+FIGURES = ("hits", "misses", "saved", "spent", "bytes")
+
+
 def merge_usage(rows: Iterable[Usage]) -> list[Usage]:
     """Return one counter for each place, in order of time."""
-    found: dict[tuple[int, str, str, str, str], Usage] = {}
+    found: dict[tuple[int, str, str, str, str, str], Usage] = {}
     for row in rows:
         known = found.get(row.place)
-        found[row.place] = row if known is None else known + row
+        found[row.place] = row if known is None else known.merge(row)
     return [found[place] for place in sorted(found)]

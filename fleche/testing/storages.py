@@ -13,16 +13,22 @@ from contextlib import closing
 from itertools import islice
 from typing import Any, Protocol, TypeAlias
 
+from msgspec.structs import replace
+
 from fleche.call import CallEntry, QueryCall, encode_entry
 from fleche.digest import Address, Digest, digest
-from fleche.errors import CorruptParcel, SignatureError
+from fleche.errors import CorruptParcel, SignatureError, StorageError
 from fleche.parcel import IncomingParcel, Parcel, StreamSource
 from fleche.storage import (
+    Acceptance,
     BufferRefs,
     CallStorage,
     Entry,
     Storage,
+    Usage,
     ValueStorage,
+    merge_usage,
+    newest_acceptances,
     storage_from_config,
 )
 from fleche.testing.corpus import Block, an_entry, entries, templates, values
@@ -600,7 +606,41 @@ def _locks(storage: CallStorage, items: Items) -> None:
     assert _listed(storage) == {}, "a lock has left an entry"
 
 
+def _keeps_what_was_accepted(storage: CallStorage, _items: Items) -> None:
+    """What was accepted is no entry and stays, each once; or the storage says that it has no place.
+
+    What was said last of the same code is what is read.
+    """
+    assert list(storage.accepted()) == [], "something was accepted before"
+    first = Acceptance(now={"m:f": "1" * 64}, then={"m:f": "2" * 64}, when="2026-01-01")
+    other = Acceptance(now={"m:g": "3" * 64, "m:h": "=numpy"}, then={}, when="2026-01-02")
+    later = replace(first, when="2026-01-03")
+    try:
+        storage.note_accepted([first, other])
+    except StorageError:
+        assert list(storage.accepted()) == [], "refused, and kept"
+        return
+    storage.note_accepted([later])
+    assert newest_acceptances(storage.accepted()) == [later, other], "not what was accepted"
+    assert _listed(storage) == {}, "what was accepted is an entry"
+
+
+def _counts_use(storage: CallStorage, _items: Items) -> None:
+    """Counters of a place add up, and of copies of one the larger counts; or none are kept."""
+    row = Usage(hour=1, host="h", user="u", name="f", hits=2, saved=0.5)
+    copy = replace(row, cache="another")
+    storage.note_usage([row, row, copy])
+    storage.note_usage([replace(copy, hits=5), replace(copy, hits=3)])
+    found = {each.cache: each.hits for each in merge_usage(storage.usage())}
+    assert found in ({}, {"": 4, "another": 5}), "the counters are wrong"
+    name = storage.usage_name()
+    assert name == storage.usage_name(), "its name changes"
+    assert bool(name) == bool(found), "counters and no name, or a name and no counters"
+
+
 _CALL_RULES: tuple[Rule, ...] = (
+    _keeps_what_was_accepted,
+    _counts_use,
     _keeps_entries,
     _answers_queries,
     _queries_while_written,

@@ -12,20 +12,23 @@ import msgspec
 from fleche._html import facts
 from fleche.caches.maintenance import GRACE, PIN_AGE
 from fleche.digest import Digest
-from fleche.storage import Usage
+from fleche.storage import Acceptance, Usage
 
 if TYPE_CHECKING:
     from typing_extensions import Self
 
 __all__ = [
     "REPORTS",
+    "AcceptedReport",
     "CallSize",
     "DiskUsage",
     "DiskUsageReport",
     "Gc",
     "GcReport",
     "Measure",
+    "NoteAccepted",
     "NoteUsage",
+    "ReadAccepted",
     "ReadUsage",
     "Report",
     "StatsReport",
@@ -96,7 +99,44 @@ class NoteUsage(msgspec.Struct, frozen=True, tag="note-usage"):
 
 
 class ReadUsage(msgspec.Struct, frozen=True, tag="read-usage"):
-    """Return the counters of use that are kept. Answer: :class:`UsageReport`."""
+    """Return the counters of use that are kept. Answer: :class:`UsageReport`.
+
+    Attributes:
+        named: they are to be copied: those that were counted here say so, too, by the name of this
+            cache, and layers on other machines are asked.
+    """
+
+    named: bool = False
+
+    @property
+    def changes(self) -> bool:
+        """Whether the task writes."""
+        return False
+
+
+class NoteAccepted(msgspec.Struct, frozen=True, tag="note-accepted"):
+    """Keep what was said of code. Answer: an empty :class:`AcceptedReport`.
+
+    Attributes:
+        rows: what was said.
+    """
+
+    rows: tuple[Acceptance, ...]
+
+    @property
+    def changes(self) -> bool:
+        """Whether the task writes."""
+        return True
+
+
+class ReadAccepted(msgspec.Struct, frozen=True, tag="read-accepted"):
+    """Return what was said of code. Answer: :class:`AcceptedReport`.
+
+    Attributes:
+        near: layers on other machines are not asked.
+    """
+
+    near: bool = False
 
     @property
     def changes(self) -> bool:
@@ -113,7 +153,9 @@ class DiskUsage(msgspec.Struct, frozen=True, tag="disk-usage"):
         return False
 
 
-Task: TypeAlias = Gc | Verify | Measure | DiskUsage | NoteUsage | ReadUsage
+Task: TypeAlias = (
+    Gc | Verify | Measure | DiskUsage | NoteUsage | ReadUsage | NoteAccepted | ReadAccepted
+)
 
 
 @dataclass(frozen=True)
@@ -175,6 +217,7 @@ class VerifyReport(Report):
         misfiled: calls whose key does not match their content, or is of an older scheme.
         orphaned: how many values no call refers to; ``gc()`` removes them.
         removed: how many corrupt entries, broken values and dangling calls were removed.
+        accepted: how many times code was accepted that results of other code stand for.
     """
 
     values: int = 0
@@ -187,6 +230,7 @@ class VerifyReport(Report):
     misfiled: tuple[Digest, ...] = ()
     orphaned: int = 0
     removed: int = 0
+    accepted: int = 0
 
     @property
     def ok(self) -> bool:
@@ -276,6 +320,17 @@ class UsageReport(Report):
 
 
 @dataclass(frozen=True)
+class AcceptedReport(Report):
+    """What was said of code.
+
+    Attributes:
+        rows: which code computes what other code computed.
+    """
+
+    rows: tuple[Acceptance, ...] = ()
+
+
+@dataclass(frozen=True)
 class SyncReport(Report):
     """What went from one cache to another, and back.
 
@@ -290,6 +345,8 @@ class SyncReport(Report):
 
 REPORTS: dict[type[Any], type[Report]] = {
     DiskUsage: DiskUsageReport,
+    NoteAccepted: AcceptedReport,
+    ReadAccepted: AcceptedReport,
     NoteUsage: UsageReport,
     ReadUsage: UsageReport,
     Gc: GcReport,

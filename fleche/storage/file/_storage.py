@@ -14,6 +14,7 @@ from fleche.call import CallEntry, QueryCall, decode_entry, encode_entry
 from fleche.digest import Address
 from fleche.errors import ParcelError, StorageError
 from fleche.parcel import Buffer, Compress, MemorySource, Packing, Parcel, codec_of
+from fleche.storage._acceptance import Acceptance
 from fleche.storage._base import (
     BufferRefs,
     CallStorage,
@@ -30,7 +31,7 @@ from fleche.storage._usage import Usage
 from fleche.storage.file._files import STALE, SUFFIXES, Files, explained
 from fleche.storage.file._holders import HolderIndex
 from fleche.storage.file._locks import FileLockTable
-from fleche.storage.file._usage import UsageFiles
+from fleche.storage.file._usage import AcceptedFiles, UsageFiles
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -278,6 +279,7 @@ class CallFile(_Configured[CallEntry], CallStorage):
         self.locks = FileLockTable(self._files)
         self._holders = HolderIndex(self._files, self._held_by)
         self._usage = UsageFiles(self._files.root)
+        self._accepted = AcceptedFiles(self._files.root)
 
     @override
     def put_many(self, items: Iterable[tuple[str, CallEntry]]) -> None:
@@ -337,6 +339,18 @@ class CallFile(_Configured[CallEntry], CallStorage):
     @override
     def usage(self) -> Iterator[Usage]:
         return self._usage.read()
+
+    @override
+    def usage_name(self) -> str:
+        return self._usage.name()
+
+    @override
+    def note_accepted(self, rows: Iterable[Acceptance]) -> None:
+        self._accepted.add(rows)
+
+    @override
+    def accepted(self) -> Iterator[Acceptance]:
+        return self._accepted.read()
 
     def _held_by(self, key: str) -> tuple[Address, ...]:
         """Return which values an entry holds itself; none if it is gone or cannot be used."""

@@ -18,6 +18,7 @@ from fleche.call import CallEntry, QueryCall, decode_entry, encode_entry
 from fleche.digest import Address
 from fleche.errors import ParcelError, StorageError
 from fleche.parcel import Compress, MemorySource, Packing, Parcel, codec_of, length_of
+from fleche.storage._acceptance import Acceptance
 from fleche.storage._base import (
     BufferRefs,
     CallStorage,
@@ -32,7 +33,7 @@ from fleche.storage._base import (
 )
 from fleche.storage.file import SUFFIXES
 from fleche.storage.fsspec._deletion import CoordinatedRemover, Remover, RenamingRemover
-from fleche.storage.fsspec._filesystem import Connection, is_path
+from fleche.storage.fsspec._filesystem import Connection, explained, is_path
 from fleche.storage.fsspec._objects import BLOCK, Found, Objects, ObjectSource
 from fleche.storage.fsspec._writing import STALE, AccessTimes, Writer
 
@@ -500,6 +501,27 @@ class CallFsspec(FsspecStorage[CallEntry], CallStorage):
                     for address in held_addresses(entry)
                     if address.startswith(prefix)
                 )
+
+    @override
+    def note_accepted(self, rows: Iterable[Acceptance]) -> None:
+        place = f"{self._connection.root}/accepted"
+        with explained("write", self._connection.name):
+            if not self._connection.traits.atomic:  # a store of objects has no directories
+                self._connection.fs.makedirs(place, exist_ok=True)
+            for row in rows:
+                self._connection.fs.pipe_file(f"{place}/{row.key}.json", msgspec.json.encode(row))
+
+    @override
+    def accepted(self) -> Iterator[Acceptance]:
+        fs = self._connection.fs
+        with explained("read", self._connection.name):
+            try:
+                names = fs.ls(f"{self._connection.root}/accepted", detail=False)
+            except FileNotFoundError:
+                return
+            for content in [fs.cat_file(name) for name in names if name.endswith(".json")]:
+                with suppress(msgspec.MsgspecError):  # a damaged object
+                    yield msgspec.json.decode(content, type=Acceptance)
 
     def _scan(self) -> Iterator[tuple[str, bytes]]:
         """Yield every entry that is there, and fetch those that are not known already."""

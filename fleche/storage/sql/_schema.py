@@ -12,6 +12,7 @@ each call but that of the keys. ``fleche_meta`` says up to which call they are t
 the few calls behind it are looked at one by one.
 
 ``fleche_usage`` counts, by hour, machine, account and function, how often results were used.
+``fleche_accepted`` has the code that was accepted for other code, as JSON by its digest.
 
 The text of every statement is one, in the subset that SQLite (3.24 and newer) and PostgreSQL (10
 and newer) share; the few words that differ are in :data:`WORDS`.
@@ -138,12 +139,17 @@ _TABLES = (
         account {text} NOT NULL,
         name {text} NOT NULL,
         module {text} NOT NULL,
+        cache {text} NOT NULL,
         hits BIGINT NOT NULL,
         misses BIGINT NOT NULL,
         saved DOUBLE PRECISION NOT NULL,
         spent DOUBLE PRECISION NOT NULL,
         bytes BIGINT NOT NULL,
-        PRIMARY KEY (hour, host, account, name, module)
+        PRIMARY KEY (hour, host, account, name, module, cache)
+    ){compact}""",
+    """CREATE TABLE IF NOT EXISTS fleche_accepted (
+        key {text} PRIMARY KEY,
+        content TEXT NOT NULL
     ){compact}""",
 )
 

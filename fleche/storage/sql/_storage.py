@@ -17,6 +17,7 @@ from fleche._util import batched, override
 from fleche.call import CallEntry, CallRecord, QueryCall, decode_entry, encode_entry
 from fleche.digest import Address
 from fleche.errors import ParcelError, StorageError
+from fleche.storage._acceptance import Acceptance
 from fleche.storage._base import (
     CallStorage,
     Capabilities,
@@ -26,6 +27,13 @@ from fleche.storage._base import (
     matching_entries,
 )
 from fleche.storage._usage import Usage
+from fleche.storage.sql._counters import (
+    add_accepted,
+    add_usage,
+    name_of_usage,
+    read_accepted,
+    read_usage,
+)
 from fleche.storage.sql._database import Connection, Database
 from fleche.storage.sql._errors import DAMAGED, DiskFull
 from fleche.storage.sql._locks import SqlLocks
@@ -100,19 +108,6 @@ _LOWER_INDEXED = (
 )
 _DELETE = "DELETE FROM fleche_calls WHERE id = :id"
 _DELETE_OLDER = "DELETE FROM fleche_calls WHERE id = :id AND modified <= :limit"
-
-_ADD_USAGE = (
-    "INSERT INTO fleche_usage"
-    " (hour, host, account, name, module, hits, misses, saved, spent, bytes)"
-    " VALUES (:hour, :host, :user, :name, :module, :hits, :misses, :saved, :spent, :bytes)"
-    " ON CONFLICT (hour, host, account, name, module) DO UPDATE SET"
-    " hits = fleche_usage.hits + excluded.hits, misses = fleche_usage.misses + excluded.misses,"
-    " saved = fleche_usage.saved + excluded.saved, spent = fleche_usage.spent + excluded.spent,"
-    " bytes = fleche_usage.bytes + excluded.bytes"
-)
-_USAGE = (
-    "SELECT hour, host, account, name, module, hits, misses, saved, spent, bytes FROM fleche_usage"
-)
 
 _IDS = "SELECT c.id FROM fleche_calls c WHERE 1 = 1"
 
@@ -379,28 +374,27 @@ class SqlCalls(CallStorage):
                 return
             last = rows[-1][0]
 
-    # -- counters of use ---------------------------------------------------------------------------
+    # -- counters of use, and code that was accepted -----------------------------------------------
 
     @override
     def note_usage(self, rows: Iterable[Usage]) -> None:
-        """Add counters; those of a transaction that a broken connection hides may count twice."""
-        names = ("host", "user", "name", "module")
-        found = [
-            {
-                **msgspec.structs.asdict(row),
-                **{name: shortened(getattr(row, name)) for name in names},
-            }
-            for row in sorted(rows, key=lambda row: row.place)  # no two writers wait for each other
-        ]
-        if found:
-            self._database.change(lambda connection: connection.executemany(_ADD_USAGE, found))
+        add_usage(self._database, rows)
 
     @override
     def usage(self) -> Iterator[Usage]:
-        names = Usage.__struct_fields__
-        for row in self._database.fetch(_USAGE):
-            with suppress(msgspec.ValidationError):  # a damaged row
-                yield msgspec.convert(dict(zip(names, row, strict=True)), Usage)
+        return read_usage(self._database)
+
+    @override
+    def usage_name(self) -> str:
+        return name_of_usage(self._database)
+
+    @override
+    def note_accepted(self, rows: Iterable[Acceptance]) -> None:
+        add_accepted(self._database, rows)
+
+    @override
+    def accepted(self) -> Iterator[Acceptance]:
+        return read_accepted(self._database)
 
     # -- what a database does better ---------------------------------------------------------------
 
