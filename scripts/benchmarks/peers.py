@@ -47,7 +47,12 @@ def _with_fleche(function: Function, root: Path, *, mmap: bool = False) -> Remem
         cache.query().evict()
         cache.gc(grace=0)
 
-    return Remembered(fleche(cache=cache)(function), forget)
+    return Remembered(fleche(cache=cache, **_options(function))(function), forget)
+
+
+def _options(function: Function) -> dict[str, Any]:
+    """Return what fleche is to know of a function that stands for another."""
+    return getattr(function, "options", {})
 
 
 def _with_fleche_mapped(function: Function, root: Path) -> Remembered:
@@ -60,7 +65,8 @@ def _with_fleche_files(function: Function, root: Path) -> Remembered:
 
     cache = Cache(ValueFile(root / "values"), CallFile(root / "calls"))
     return Remembered(
-        fleche(cache=cache)(function), lambda: shutil.rmtree(root, ignore_errors=True)
+        fleche(cache=cache, **_options(function))(function),
+        lambda: shutil.rmtree(root, ignore_errors=True),
     )
 
 
