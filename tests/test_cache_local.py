@@ -572,7 +572,7 @@ class TestWrongArguments:
         cache = in_memory()
         cache.save(call())
         for act in (cache.transfer, cache.sync):
-            with pytest.raises(TypeError, match=r"is not a cache; .*load_cache_config"):
+            with pytest.raises(TypeError, match=r"is not a cache; .*fleche\.open"):
                 act(wrong)
         with pytest.raises(TypeError, match=r"not a cache|needs a target"):
             cache.push(wrong)

@@ -137,13 +137,14 @@ def decode_entry(
     if magic != _MAGIC or version != _VERSION:
         raise _foreign(magic, version, _named(key, place))
     signed = flags & _SIGNED
-    if len(data) > _LONG:
+    is_long = len(data) > _LONG
+    if is_long:
         data = memoryview(data)  # of which slices are no copies
     body = data[_UNSIGNED + _SIGNATURE if signed else _UNSIGNED :]
     content = (key.encode(), data[:_BARE], body)
     if signed or secrets:
         _check_signature(b"".join(content), data, signed, secrets, _named(key, place))
-    elif (_long_sum(content) if len(data) > _LONG else xxh3_128_digest(b"".join(content))) != data[
+    elif (_long_sum(content) if is_long else xxh3_128_digest(b"".join(content))) != data[
         _BARE:_UNSIGNED
     ]:
         raise CorruptParcel(f"{_named(key, place)}: {_ALTERED}")

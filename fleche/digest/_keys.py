@@ -207,7 +207,6 @@ class CallKeys:
         parameters. What has been found out lately is remembered.
         """
         encoded: list[Any] = [code]
-        size = 0
         for value in arguments.values():
             kind = type(value)
             if (kind is str or kind is bytes) and len(value) > LONGEST_KNOWN:  # type: ignore[arg-type]
@@ -215,14 +214,12 @@ class CallKeys:
             if kind is int and not LEAST_KNOWN < value < -LEAST_KNOWN:  # type: ignore[operator]
                 break
             encoded.append(SCALARS[kind](value))
-            size += len(encoded[-1])
         else:
-            known = self._known
             place = tuple(encoded)
-            found = known.get(place)
+            found = self._known.get(place)
             if found is None:
                 found = self._find(code, arguments, encoded[1:])
-                if size <= LONGEST_KNOWN:
+                if sum(map(len, encoded[1:])) <= LONGEST_KNOWN:
                     self._remember(place, found)
             return found
         digests = self.digests(arguments)
