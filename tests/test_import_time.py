@@ -24,11 +24,15 @@ ATTEMPTS = 6  # the machine may be busy with something else
 HEAVY = ["click", "dill", "fsspec", "h5py", "numpy", "pandas", "rich", "sqlalchemy", "zstandard"]
 
 
+def unmeasured() -> dict[str, str]:
+    """The environment of a child whose coverage is not measured, which imports much by itself."""
+    return {k: v for k, v in os.environ.items() if not k.startswith("COVERAGE_")}
+
+
 def run(code: str) -> str:
-    """Run `code` in a new interpreter that nobody measures the coverage of."""
-    environment = {k: v for k, v in os.environ.items() if not k.startswith("COVERAGE_")}
+    """Run `code` in a new interpreter."""
     command = [sys.executable, "-c", code]
-    done = subprocess.run(command, check=True, capture_output=True, text=True, env=environment)
+    done = subprocess.run(command, check=True, capture_output=True, text=True, env=unmeasured())
     return done.stdout
 
 
@@ -79,7 +83,7 @@ def test_a_hit_imports_no_housekeeping(tmp_path: Path) -> None:
     program.write_text(HIT)
     command = [sys.executable, str(program), str(tmp_path / "cache")]
     for _ in range(2):  # the second one finds the result of the first
-        done = subprocess.run(command, check=True, capture_output=True, text=True)
+        done = subprocess.run(command, check=True, capture_output=True, text=True, env=unmeasured())
     found = set(done.stdout.split())
     homes = ("caches.maintenance.", "caches._query", "caches._transfer", "config", "remote", "cli")
     assert not [
@@ -146,12 +150,11 @@ HANDSHAKE_ALLOWED = 0.200  # seconds more than bare Python
 
 def seconds_to_greet(directory: Path) -> float:
     """Seconds that a server takes to start, to answer the greeting, and to end."""
-    environment = {k: v for k, v in os.environ.items() if not k.startswith("COVERAGE_")}
     greeting = ClientGreeting((1, 1), (), "test")
     command = [sys.executable, "-m", "fleche", "remote", "--serve"]
     before = spent()
     with subprocess.Popen(
-        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, cwd=directory, env=environment
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, cwd=directory, env=unmeasured()
     ) as server:
         assert server.stdin is not None
         assert server.stdout is not None
