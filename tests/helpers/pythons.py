@@ -137,18 +137,20 @@ def _environment(name: str, interpreter: str, extras: list[str]) -> Path:
         if not stamp.exists() or stamp.read_text() != key:
             _build(home, interpreter, packages)
             stamp.write_text(key)
+        _run(home / "bin" / "python", "-m", "compileall", "-q", _ROOT / "fleche")
     return home / "bin" / "python"
 
 
 def _build(home: Path, interpreter: str, packages: list[str]) -> None:
-    def run(*command: str | Path) -> None:
-        subprocess.run(command, check=True, capture_output=True, text=True, timeout=_BUILD_TIMEOUT)
-
-    run(interpreter, "-m", "venv", "--clear", home)
+    _run(interpreter, "-m", "venv", "--clear", home)
     pip = ("-m", "pip", "install", "--disable-pip-version-check", "--only-binary=:all:")
-    run(home / "bin" / "python", *pip, *packages)
+    _run(home / "bin" / "python", *pip, *packages)
     for site in home.glob("lib/python*/site-packages"):
         (site / "fleche.pth").write_text(f"{_ROOT}\n")
+
+
+def _run(*command: str | Path) -> None:
+    subprocess.run(command, check=True, capture_output=True, text=True, timeout=_BUILD_TIMEOUT)
 
 
 @contextmanager
