@@ -403,7 +403,8 @@ class LocalBackend(CacheBackend):
     def note_usage(self, rows: Sequence[Usage]) -> None:
         # Not as a task: a process that has only looked for results imports no housekeeping.
         self.check_writable("noteusage")
-        self.calls.note_usage(self._of_others(rows))
+        if self.calls.is_there():  # what was removed meanwhile is not made again for them
+            self.calls.note_usage(self._of_others(rows))
 
     @override
     def accepted(self, *, near: bool = False) -> list[Acceptance]:

@@ -6,7 +6,6 @@ import atexit
 import logging
 import os
 import time
-import weakref
 from threading import Lock
 from typing import TYPE_CHECKING
 
@@ -28,7 +27,11 @@ _HOUR = 3600
 _PATIENCE = 60.0
 """Seconds after which a save, which writes anyway, also stores what was counted."""
 
-_living: weakref.WeakSet[UsageCounter] = weakref.WeakSet()
+_MOST = 64
+"""So many caches at most are kept alive by what has been counted in them."""
+
+_unsaved: dict[UsageCounter, None] = {}
+"""Counters with something to store, the oldest first, whose caches may have been dropped."""
 
 
 class UsageCounter:
@@ -47,7 +50,8 @@ class UsageCounter:
         self._cells: dict[tuple[int, str, str | None], list[float]] = {}
         self._lock = renewed_after_fork(Lock())
         self._stored = time.monotonic()
-        _living.add(self)
+        while len(_unsaved) >= _MOST:
+            next(iter(list(_unsaved))).flush_at_exit()
 
     def hit(self, record: CallRecord) -> None:
         """Count a stored result that was found."""
@@ -57,7 +61,7 @@ class UsageCounter:
         with self._lock:
             cell = self._cells.get(place)
             if cell is None:
-                cell = self._cells[place] = [0, 0, 0.0, 0.0, 0]
+                cell = self._new_cell(place)
             cell[0] += 1
             cell[2] += record.duration or 0.0
             if record.result is not None:
@@ -73,7 +77,7 @@ class UsageCounter:
         with self._lock:
             cell = self._cells.get(place)
             if cell is None:
-                cell = self._cells[place] = [0, 0, 0.0, 0.0, 0]
+                cell = self._new_cell(place)
             cell[1] += 1
             cell[3] += record.duration or 0.0
         if calls_log.isEnabledFor(logging.DEBUG):
@@ -83,10 +87,16 @@ class UsageCounter:
         if time.monotonic() - self._stored > _PATIENCE:
             self.flush()
 
+    def _new_cell(self, place: tuple[int, str, str | None]) -> list[float]:
+        _unsaved[self] = None
+        cell = self._cells[place] = [0, 0, 0.0, 0.0, 0]
+        return cell
+
     def flush(self) -> None:
         """Store what was counted; where that fails, it is forgotten, with a line in the log."""
         self._stored = time.monotonic()
         with self._lock:
+            _unsaved.pop(self, None)
             cells, self._cells = self._cells, {}
         if not cells:
             return
@@ -119,10 +129,11 @@ class UsageCounter:
         """Store what was counted, where no other machine has to be asked for that."""
         if self._cells and self._backend.local:
             self.flush()
+        _unsaved.pop(self, None)
 
 
 def _flush_all() -> None:
-    for counter in list(_living):
+    for counter in list(_unsaved):
         try:
             counter.flush_at_exit()
         except Exception as error:  # noqa: BLE001 (the process ends)
@@ -130,8 +141,9 @@ def _flush_all() -> None:
 
 
 def _forget_all() -> None:
-    for counter in list(_living):
+    for counter in list(_unsaved):
         counter.forget()
+    _unsaved.clear()
 
 
 atexit.register(_flush_all)

@@ -310,6 +310,10 @@ class CallStorage(Storage[CallEntry]):
                         if address.startswith(prefix)
                     )
 
+    def is_there(self) -> bool:
+        """Return whether the store has been made already; counters of use alone do not make one."""
+        return True
+
     def note_usage(self, rows: Iterable[Usage]) -> None:
         """Add counters of use to those that are kept, if this storage keeps any.
 

@@ -333,6 +333,10 @@ class CallFile(_Configured[CallEntry], CallStorage):
         return self._holders.find(prefix)
 
     @override
+    def is_there(self) -> bool:
+        return os.path.isdir(self._files.root)
+
+    @override
     def note_usage(self, rows: Iterable[Usage]) -> None:
         self._usage.add(rows)
 

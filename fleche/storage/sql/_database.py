@@ -88,6 +88,10 @@ class Database(ABC):
             StorageError: the database failed.
         """
 
+    def is_there(self) -> bool:
+        """Return whether the database has been made already; a server has it in any case."""
+        return True
+
     @abstractmethod
     def change(
         self,

@@ -248,6 +248,10 @@ class SqliteFile(Pooled):
                 raise
         return self._look_at(select)  # there is no room for a log, and none is needed
 
+    @override
+    def is_there(self) -> bool:
+        return self.path.exists()
+
     def _has_tables(self, connection: sqlite3.Connection) -> bool:
         """Return whether the tables are there; another process may be about to make them.
 

@@ -377,6 +377,10 @@ class SqlCalls(CallStorage):
     # -- counters of use, and code that was accepted -----------------------------------------------
 
     @override
+    def is_there(self) -> bool:
+        return self._database.is_there()
+
+    @override
     def note_usage(self, rows: Iterable[Usage]) -> None:
         add_usage(self._database, rows)
 
