@@ -243,6 +243,26 @@ class TestFutures:
         assert asyncio.run(ask()) == "done"
         assert runs == [1, 1]
 
+    def test_that_all_callers_have_just_left(self, active: BaseCache) -> None:
+        """The next caller computes, though the future of the others is not quite cancelled yet."""
+
+        @fleche(hash_code=False)
+        def later(x: int) -> asyncio.Future[str]:
+            runs.append(x)
+            future = asyncio.get_running_loop().create_future()
+            if len(runs) > 1:
+                future.set_result("done")
+            return future
+
+        async def main() -> str:
+            first = later(1)
+            first.cancel()
+            await asyncio.sleep(0)  # the flight has been left, and its future has not ended yet
+            return await asyncio.wait_for(later(1), 20)
+
+        assert asyncio.run(main()) == "done"
+        assert runs == [1, 1]
+
     def test_that_one_caller_gives_up(self, active: BaseCache) -> None:
         """The function's own future is cancelled with the last caller, and not before."""
         inner: Future[str] = Future()

@@ -106,15 +106,17 @@ class Flight:
         return inside.set((*inside.get(), self))
 
     def is_stuck(self) -> bool:
-        """Tell whether it will never end, so that there is nothing to wait for.
+        """Tell whether it will bring nothing, so that there is nothing to wait for.
 
-        An interrupt may hit this very thread between the beginning of a flight and its body, and an
-        event loop may be closed before its tasks have ended.
+        An interrupt may hit this very thread between the beginning of a flight and its body, an
+        event loop may be closed before its tasks have ended, and a future of one that all callers
+        have left is cancelled for sure, if not at once.
         """
         if self.running is None:
             return self.thread == get_ident()
         loop = loop_of(self.running)
-        return loop is not None and loop.is_closed()
+        is_left = self.cancelled and self.deferred is not None
+        return loop is not None and (is_left or loop.is_closed())
 
     def cancel(self) -> None:
         """Stop what it goes on in. A body in a thread cannot be stopped."""
