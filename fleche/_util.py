@@ -8,7 +8,8 @@ import re
 import sys
 import warnings
 import weakref
-from collections.abc import Callable, Hashable, Iterable, Iterator
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
+from importlib import import_module
 from itertools import islice
 from threading import Lock
 from types import FrameType
@@ -23,6 +24,7 @@ __all__ = [
     "calling_frame",
     "expand_path",
     "host_name",
+    "imported_when_asked",
     "override",
     "reconnected",
     "renewed_after_fork",
@@ -60,6 +62,29 @@ def _renew_locks() -> None:
 
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_renew_locks)
+
+
+# -- packages --------------------------------------------------------------------------------------
+
+
+def imported_when_asked(package: str, homes: Mapping[str, Iterable[str]]) -> Callable[[str], Any]:
+    """Return the ``__getattr__`` of a package some of whose names are imported when they are used.
+
+    Args:
+        package: its ``__name__``.
+        homes: the names, by the module where they are; that of the package itself begins with a
+            dot.
+    """
+    home_of = {name: home for home, names in homes.items() for name in names}
+
+    def get(name: str) -> Any:
+        if name not in home_of:
+            raise AttributeError(f"module {package!r} has no attribute {name!r}")
+        found = getattr(import_module(home_of[name], package), name)
+        setattr(sys.modules[package], name, found)
+        return found
+
+    return get
 
 
 # -- typing and iterating --------------------------------------------------------------------------

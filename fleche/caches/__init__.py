@@ -5,8 +5,9 @@ The modules are imported when something of them is asked for: a hit needs few of
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from fleche._util import imported_when_asked
 
 if TYPE_CHECKING:
     from fleche.caches._accepted import AcceptedCode, absolute_parts
@@ -128,8 +129,8 @@ __all__ = [
 ]
 
 _HOMES = {
-    "fleche.caches._accepted": ("AcceptedCode", "absolute_parts"),
-    "fleche.caches._backend": (
+    "._accepted": ("AcceptedCode", "absolute_parts"),
+    "._backend": (
         "INLINE",
         "MOST_EXPANDED",
         "CacheBackend",
@@ -138,46 +139,46 @@ _HOMES = {
         "Progress",
         "split_entry",
     ),
-    "fleche.caches._base": ("BaseCache",),
-    "fleche.caches._batch": ("BatchCache",),
-    "fleche.caches._limited": (
+    "._base": ("BaseCache",),
+    "._batch": ("BatchCache",),
+    "._limited": (
         "Candidate",
         "Eviction",
         "SizeLimitedCache",
         "least_recently_used",
     ),
-    "fleche.caches._local": (
+    "._local": (
         "Cache",
         "Local",
         "LocalBackend",
         "LocalStore",
     ),
-    "fleche.caches._pending": (
+    "._pending": (
         "PendingCall",
         "Pin",
     ),
-    "fleche.caches._pool": ("CachePool",),
-    "fleche.caches._progress": (
+    "._pool": ("CachePool",),
+    "._progress": (
         "Reported",
         "ShowProgress",
     ),
-    "fleche.caches._query": ("QueryIterator",),
-    "fleche.caches._room": ("free_bytes",),
-    "fleche.caches._stack": ("CacheStack",),
-    "fleche.caches._table": (
+    "._query": ("QueryIterator",),
+    "._room": ("free_bytes",),
+    "._stack": ("CacheStack",),
+    "._table": (
         "Described",
         "Row",
         "Table",
         "started",
     ),
-    "fleche.caches._views": (
+    "._views": (
         "CacheView",
         "FilteredCache",
         "ReadOnlyCache",
         "RefreshingCache",
         "ViewBackend",
     ),
-    "fleche.caches.maintenance": (
+    ".maintenance": (
         "GRACE",
         "PIN_AGE",
         "CallSize",
@@ -204,15 +205,7 @@ _HOMES = {
         "Rejected",
     ),
 }
-_HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
-
-
-def __getattr__(name: str) -> Any:
-    if name not in _HOME_OF:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    found = getattr(import_module(_HOME_OF[name]), name)
-    globals()[name] = found
-    return found
+__getattr__ = imported_when_asked(__name__, _HOMES)
 
 
 def __dir__() -> list[str]:

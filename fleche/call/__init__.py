@@ -7,9 +7,9 @@ together with the cache that can load what the references stand for. A :class:`Q
 template that records match or not.
 """
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from fleche._util import imported_when_asked
 from fleche.call._entry import SMALL, CallEntry, decode_entry, encode_entry
 from fleche.call._live import MISSING, Call, LazyArguments, LazyCall, Opener, refer
 from fleche.call._record import (
@@ -71,12 +71,7 @@ __all__ = [
     "where",
 ]
 
-_LAZY = {"CallTree": "_lineage", "Where": "_where", "parse_where": "_where"}
-
-
-def __getattr__(name: str) -> Any:
-    """Import what only commands and searches by text need, when it is first asked for."""
-    if name not in _LAZY:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    found = globals()[name] = getattr(import_module(f"{__name__}.{_LAZY[name]}"), name)
-    return found
+# what only commands and searches by text need
+__getattr__ = imported_when_asked(
+    __name__, {"._lineage": ("CallTree",), "._where": ("Where", "parse_where")}
+)

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from fleche._util import imported_when_asked
 from fleche.decorator._decorate import Decorator, fleche
 from fleche.decorator._function import BoundMethod, Wrapper
 from fleche.decorator._warnings import FlecheWarning
@@ -29,19 +29,12 @@ __all__ = [
     "take_back",
 ]
 
-_LAZY = {
-    "Accepted": "_accept",
-    "Batch": "_map",
-    "BoundWrapper": "_bound",
-    "accept_code": "_accept",
-    "submit": "_submit",
-    "take_back": "_accept",
-}
-
-
-def __getattr__(name: str) -> Any:
-    if name not in _LAZY:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    found = getattr(import_module(f"{__name__}.{_LAZY[name]}"), name)
-    globals()[name] = found
-    return found
+__getattr__ = imported_when_asked(
+    __name__,
+    {
+        "._accept": ("Accepted", "accept_code", "take_back"),
+        "._bound": ("BoundWrapper",),
+        "._map": ("Batch",),
+        "._submit": ("submit",),
+    },
+)

@@ -7,8 +7,9 @@ does the same over any :class:`Channel`.
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from fleche._util import imported_when_asked
 
 if TYPE_CHECKING:
     from fleche.errors import ProtocolError, RemoteConnectionError
@@ -69,30 +70,30 @@ _HOMES = {
         "ProtocolError",
         "RemoteConnectionError",
     ),
-    "fleche.remote._cache": ("RemoteCache",),
-    "fleche.remote._contacts": (
+    "._cache": ("RemoteCache",),
+    "._contacts": (
         "Contact",
         "last_contact",
     ),
-    "fleche.remote._handshake": (
+    "._handshake": (
         "ClientGreeting",
         "server_info",
     ),
-    "fleche.remote._options": (
+    "._options": (
         "RemoteOptions",
         "SshOptions",
         "SubprocessOptions",
     ),
-    "fleche.remote._protocol": ("PROTOCOL",),
-    "fleche.remote._server": ("serve",),
-    "fleche.remote._ssh": (
+    "._protocol": ("PROTOCOL",),
+    "._server": ("serve",),
+    "._ssh": (
         "ChannelCache",
         "SshCache",
         "SubprocessCache",
         "remote_cache_class",
         "remote_cache_names",
     ),
-    "fleche.remote.channel": (
+    ".channel": (
         "Channel",
         "LocalSubprocessChannel",
         "PipeChannel",
@@ -103,15 +104,8 @@ _HOMES = {
         "register_channel",
     ),
 }
-_HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
-
-
-def __getattr__(name: str) -> Any:
-    """Import either end when it is asked for: a server has no use for what a client is made of."""
-    if name not in _HOME_OF:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    found = globals()[name] = getattr(import_module(_HOME_OF[name]), name)
-    return found
+# A server has no use for what a client is made of.
+__getattr__ = imported_when_asked(__name__, _HOMES)
 
 
 def __dir__() -> list[str]:

@@ -6,8 +6,9 @@ asked for.
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from fleche._util import imported_when_asked
 
 if TYPE_CHECKING:
     from fleche.testing._caches import (
@@ -30,22 +31,14 @@ __all__ = [
     "example_call",
 ]
 
-_MODULES = {
-    "CACHE_CHECKS": "_caches",
-    "CHANNEL_CHECKS": "channels",
-    "check_cache": "_caches",
-    "check_call_storage": "storages",
-    "check_channel": "channels",
-    "check_read_only_cache": "_caches",
-    "check_value_storage": "storages",
-    "example_call": "_caches",
-}
-
-
-def __getattr__(name: str) -> Any:
-    if name not in _MODULES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f"{__name__}.{_MODULES[name]}"), name)
+__getattr__ = imported_when_asked(
+    __name__,
+    {
+        "._caches": ("CACHE_CHECKS", "check_cache", "check_read_only_cache", "example_call"),
+        ".channels": ("CHANNEL_CHECKS", "check_channel"),
+        ".storages": ("check_call_storage", "check_value_storage"),
+    },
+)
 
 
 def __dir__() -> list[str]:

@@ -3,8 +3,9 @@
 None of it is imported before it is needed: a call needs none of it.
 """
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from fleche._util import imported_when_asked
 
 if TYPE_CHECKING:
     from fleche.caches.maintenance._disk_usage import attribute
@@ -69,19 +70,34 @@ GRACE = 3600.0
 PIN_AGE = 7 * 86400.0
 """Seconds after which a call that has neither returned nor failed is given up."""
 
-_HOMES = {
-    "_disk_usage": ("attribute",),
-    "_gc": ("collect",),
-    "_index": ("ReferenceIndex", "needs_of"),
-    "_verify": ("measure", "verify"),
-}
-_HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
-
-
-def __getattr__(name: str) -> Any:
-    """Import what a call does not need, when it is first asked for."""
-    if name not in __all__:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    home = _HOME_OF.get(name, "_reports")
-    found = globals()[name] = getattr(import_module(f"{__name__}.{home}"), name)
-    return found
+# what a call does not need
+__getattr__ = imported_when_asked(
+    __name__,
+    {
+        "._disk_usage": ("attribute",),
+        "._gc": ("collect",),
+        "._index": ("ReferenceIndex", "needs_of"),
+        "._reports": (
+            "REPORTS",
+            "AcceptedReport",
+            "CallSize",
+            "DiskUsage",
+            "DiskUsageReport",
+            "Gc",
+            "GcReport",
+            "Measure",
+            "NoteAccepted",
+            "NoteUsage",
+            "ReadAccepted",
+            "ReadUsage",
+            "Report",
+            "StatsReport",
+            "SyncReport",
+            "Task",
+            "UsageReport",
+            "Verify",
+            "VerifyReport",
+        ),
+        "._verify": ("measure", "verify"),
+    },
+)
