@@ -118,29 +118,6 @@ def test_counters_add_up_over_processes(tmp_path: Path) -> None:
         assert [(row.misses, row.hits) for row in cache.usage()] == [(1, 3)]
 
 
-def test_a_cache_that_was_dropped_has_counted(tmp_path: Path) -> None:
-    """What was counted in a cache is stored at the end, though nothing refers to it any more."""
-    program = textwrap.dedent(
-        """
-        import gc, sys, fleche
-        from fleche.caches import Local
-
-        @fleche.fleche
-        def double(x):
-            return 2 * x
-
-        for _ in range(100):
-            with fleche.cache(Local(sys.argv[1])):
-                double(1)
-            gc.collect()
-        """
-    )
-    (tmp_path / "program.py").write_text(program)
-    subprocess.run([sys.executable, "program.py", "cache"], cwd=tmp_path, check=True)
-    with Local(tmp_path / "cache") as cache:
-        assert [(row.misses, row.hits) for row in cache.usage()] == [(1, 99)]
-
-
 @pytest.mark.parametrize("kind", ["local", "file", "sql"])
 def test_a_directory_that_was_removed_is_not_made_again(tmp_path: Path, kind: str) -> None:
     """By the counters, that is, which are stored at the end of the process."""

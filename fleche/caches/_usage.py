@@ -6,6 +6,7 @@ import atexit
 import logging
 import os
 import time
+import weakref
 from threading import Lock
 from typing import TYPE_CHECKING
 
@@ -27,11 +28,7 @@ _HOUR = 3600
 _PATIENCE = 60.0
 """Seconds after which a save, which writes anyway, also stores what was counted."""
 
-_MOST = 64
-"""So many caches at most are kept alive by what has been counted in them."""
-
-_unsaved: dict[UsageCounter, None] = {}
-"""Counters with something to store, the oldest first, whose caches may have been dropped."""
+_living: weakref.WeakSet[UsageCounter] = weakref.WeakSet()
 
 
 class UsageCounter:
@@ -39,7 +36,8 @@ class UsageCounter:
 
     A hit adds to a counter in memory and writes nothing. The counters are stored when the cache is
     closed, when the process ends, before they are read, and at most once a minute along with a
-    save. A process that is killed loses what it has counted since.
+    save. What a process that is killed has counted since is lost, and what was counted in a cache
+    that was dropped without being closed.
 
     Args:
         backend: where they are stored.
@@ -50,8 +48,7 @@ class UsageCounter:
         self._cells: dict[tuple[int, str, str | None], list[float]] = {}
         self._lock = renewed_after_fork(Lock())
         self._stored = time.monotonic()
-        while len(_unsaved) >= _MOST:
-            next(iter(list(_unsaved))).flush_at_exit()
+        _living.add(self)
 
     def hit(self, record: CallRecord) -> None:
         """Count a stored result that was found."""
@@ -88,7 +85,6 @@ class UsageCounter:
             self.flush()
 
     def _new_cell(self, place: tuple[int, str, str | None]) -> list[float]:
-        _unsaved[self] = None
         cell = self._cells[place] = [0, 0, 0.0, 0.0, 0]
         return cell
 
@@ -96,7 +92,6 @@ class UsageCounter:
         """Store what was counted; where that fails, it is forgotten, with a line in the log."""
         self._stored = time.monotonic()
         with self._lock:
-            _unsaved.pop(self, None)
             cells, self._cells = self._cells, {}
         if not cells:
             return
@@ -129,11 +124,10 @@ class UsageCounter:
         """Store what was counted, where no other machine has to be asked for that."""
         if self._cells and self._backend.local:
             self.flush()
-        _unsaved.pop(self, None)
 
 
 def _flush_all() -> None:
-    for counter in list(_unsaved):
+    for counter in list(_living):
         try:
             counter.flush_at_exit()
         except Exception as error:  # noqa: BLE001 (the process ends)
@@ -141,9 +135,8 @@ def _flush_all() -> None:
 
 
 def _forget_all() -> None:
-    for counter in list(_unsaved):
+    for counter in list(_living):
         counter.forget()
-    _unsaved.clear()
 
 
 atexit.register(_flush_all)

@@ -245,9 +245,9 @@ class _Timed(NamedTuple):
     children: tuple[str, ...]
 
     def ran_inside(self, outer: _Timed) -> bool:
-        """Return whether this call ran while ``outer`` did, so that it was no hit there."""
-        ends, end = self.when + self.seconds, outer.when + outer.seconds
-        return self.host == outer.host and outer.when <= self.when and ends <= end + _SLACK
+        """Return whether this call began while ``outer`` ran, so that it was no hit there."""
+        end = outer.when + outer.seconds + _SLACK
+        return self.host == outer.host and outer.when <= self.when <= end
 
 
 class _Sums:
