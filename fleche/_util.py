@@ -73,7 +73,7 @@ def imported_when_asked(package: str, homes: Mapping[str, Iterable[str]]) -> Cal
     Args:
         package: its ``__name__``.
         homes: the names, by the module where they are; that of the package itself begins with a
-            dot.
+            dot. Of a name that stands twice, the last counts.
     """
     home_of = {name: home for home, names in homes.items() for name in names}
 

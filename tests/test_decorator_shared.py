@@ -154,6 +154,16 @@ def clear(future: Future[list[int]]) -> None:
     future.result().clear()
 
 
+@fleche(hash_code=False)
+def later_the_second_time(x: int) -> asyncio.Future[str]:
+    """A future that is never done, or, from the second run on, one that is."""
+    runs.append(x)
+    future = asyncio.get_running_loop().create_future()
+    if len(runs) > 1:
+        future.set_result("done")
+    return future
+
+
 class TestFutures:
     def test_of_functions(self, active: BaseCache) -> None:
         inner: Future[list[int]] = Future()
@@ -225,19 +235,11 @@ class TestFutures:
     def test_whose_event_loop_is_closed(self, active: BaseCache) -> None:
         """A future that can no longer be done is not waited for: the next caller computes."""
 
-        @fleche(hash_code=False)
-        def later(x: int) -> asyncio.Future[str]:
-            runs.append(x)
-            future = asyncio.get_running_loop().create_future()
-            if len(runs) > 1:
-                future.set_result("done")
-            return future
-
         async def forget() -> None:
-            later(1)
+            later_the_second_time(1)
 
         async def ask() -> str:
-            return await asyncio.wait_for(later(1), 20)
+            return await asyncio.wait_for(later_the_second_time(1), 20)
 
         asyncio.run(forget())
         assert asyncio.run(ask()) == "done"
@@ -246,19 +248,11 @@ class TestFutures:
     def test_that_all_callers_have_just_left(self, active: BaseCache) -> None:
         """The next caller computes, though the future of the others is not quite cancelled yet."""
 
-        @fleche(hash_code=False)
-        def later(x: int) -> asyncio.Future[str]:
-            runs.append(x)
-            future = asyncio.get_running_loop().create_future()
-            if len(runs) > 1:
-                future.set_result("done")
-            return future
-
         async def main() -> str:
-            first = later(1)
+            first = later_the_second_time(1)
             first.cancel()
             await asyncio.sleep(0)  # the flight has been left, and its future has not ended yet
-            return await asyncio.wait_for(later(1), 20)
+            return await asyncio.wait_for(later_the_second_time(1), 20)
 
         assert asyncio.run(main()) == "done"
         assert runs == [1, 1]

@@ -10,7 +10,9 @@ from __future__ import annotations
 
 import sys
 from types import ModuleType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from fleche._util import imported_when_asked
 
 from ._classes import members_of, told_to
 from ._code import attributes_of_function, bytecode_of, captured_by, defaults_of
@@ -76,14 +78,8 @@ __all__ = [
 ]
 
 
-def __getattr__(name: str) -> Any:
-    """Import what only warnings need, when it is first asked for."""
-    if name not in ("Difference", "find_difference"):
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    from . import _difference
-
-    found = globals()[name] = getattr(_difference, name)
-    return found
+# what only warnings need
+__getattr__ = imported_when_asked(__name__, {"._difference": ("Difference", "find_difference")})
 
 
 class _CallablePackage(ModuleType):

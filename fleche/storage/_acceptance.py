@@ -36,7 +36,7 @@ class Acceptance(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
     @property
     def key(self) -> Digest:
-        """The digest of what was accepted, whoever said it and when."""
+        """The digest of what was accepted, without the time and the account."""
         return digest([sorted(each.items()) for each in (self.now, self.then)])
 
 

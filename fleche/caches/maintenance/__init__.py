@@ -70,34 +70,14 @@ GRACE = 3600.0
 PIN_AGE = 7 * 86400.0
 """Seconds after which a call that has neither returned nor failed is given up."""
 
-# what a call does not need
+# What a call does not need: tasks and reports, and what carries them out.
 __getattr__ = imported_when_asked(
     __name__,
     {
+        "._reports": __all__,  # all but those that follow
         "._disk_usage": ("attribute",),
         "._gc": ("collect",),
         "._index": ("ReferenceIndex", "needs_of"),
-        "._reports": (
-            "REPORTS",
-            "AcceptedReport",
-            "CallSize",
-            "DiskUsage",
-            "DiskUsageReport",
-            "Gc",
-            "GcReport",
-            "Measure",
-            "NoteAccepted",
-            "NoteUsage",
-            "ReadAccepted",
-            "ReadUsage",
-            "Report",
-            "StatsReport",
-            "SyncReport",
-            "Task",
-            "UsageReport",
-            "Verify",
-            "VerifyReport",
-        ),
         "._verify": ("measure", "verify"),
     },
 )
