@@ -35,7 +35,7 @@ from fleche import (
 )
 from fleche.caches import BaseCache, Local
 from fleche.decorator import FlecheWarning, Wrapper
-from fleche.decorator._singleflight import MANY, flights
+from fleche.decorator._singleflight import MANY, Role, SingleFlight, flights
 from fleche.errors import AmbiguousDigestError, Indigestible
 from fleche.storage import CallMemory, CallVoid, ValueMemory, ValueVoid
 
@@ -922,12 +922,29 @@ class TestThreads:
 
     def test_many_calls_leave_nothing_behind(self) -> None:
         """What is remembered of finished computations is bounded."""
-        before = len(flights._landings)
         for number in range(MANY + 10):
             note(number)
         assert len(flights._landings) <= MANY
-        assert before <= MANY
         assert flights._active == {}
+
+    def test_only_what_was_computed_meanwhile_is_asked_for_again(self) -> None:
+        """Not another result, however many were computed before the question, and one after it."""
+        single = SingleFlight()
+
+        def compute(number: int) -> None:
+            role, flight = single.join(number, single.clock)
+            assert role is Role.COMPUTE
+            single.land(flight)
+
+        for number in range(MANY):
+            compute(number)
+        since = single.clock
+        compute(-1)
+        assert single.join(-1, since)[0] is Role.AGAIN
+        assert single.join(0, since)[0] is Role.COMPUTE
+        for number in range(1, MANY + 1):
+            compute(number)
+        assert single.join(-1, since)[0] is Role.AGAIN  # forgotten, so it may have been computed
 
     def test_interrupted_before_the_body(self, monkeypatch: pytest.MonkeyPatch) -> None:
         """An interrupt between the decision to compute and the computing blocks no later call."""

@@ -35,6 +35,7 @@ __all__ = [
 ]
 
 MANY = 1024
+"""So many ended flights are remembered, the newest."""
 
 inside: ContextVar[tuple[Flight, ...]] = ContextVar("fleche.inside", default=())
 """The flights whose bodies run the current code, the innermost last."""
@@ -279,10 +280,10 @@ class SingleFlight:
             if self._active.get(flight.slot) is flight:
                 del self._active[flight.slot]
                 self.clock += 1
-                if len(self._landings) >= MANY:
-                    self._landings.clear()
-                    self._horizon = self.clock
+                self._landings.pop(flight.slot, None)
                 self._landings[flight.slot] = self.clock
+                if len(self._landings) > MANY:
+                    self._horizon = self._landings.pop(next(iter(self._landings)))
             waiting = flight.settling, flight.landing
             flight.settling = flight.landing = None
         for future in waiting:
