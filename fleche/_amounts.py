@@ -11,8 +11,8 @@ __all__ = ["as_age", "as_bytes", "as_moment", "shown_bytes", "shown_seconds"]
 
 _SECONDS = {"s": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0, "d": 86400.0, "w": 604800.0}
 _SECONDS.update({"mo": 30 * 86400.0, "y": 365 * 86400.0})
-_AGE = re.compile(r"(\d+(?:\.\d+)?)\s*(min|mo|[smhdwy])")
-_SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([kmgtp]?)(i?)b?", re.IGNORECASE)
+_AGE = r"(\d+(?:\.\d+)?)\s*(min|mo|[smhdwy])"
+_SIZE = r"(\d+(?:\.\d+)?)\s*([kmgtp]?)(i?)b?"  # in small letters
 _SPANS = ((86400, "d"), (3600, "h"), (60, "min"), (1, "s"))
 _MULTIPLES = ("kB", "MB", "GB", "TB", "PB")
 _POWERS = {"": 0, "k": 1, "m": 2, "g": 3, "t": 4, "p": 5}
@@ -31,8 +31,8 @@ def as_age(given: timedelta | str | float) -> timedelta:
         found = given
     elif isinstance(given, str):
         text = given.strip().lower()
-        parts = _AGE.findall(text)
-        if not parts or _AGE.sub("", text).strip():
+        parts = re.findall(_AGE, text)
+        if not parts or re.sub(_AGE, "", text).strip():
             raise ValueError(
                 f"{given!r} is no time: numbers with a unit are, s, m or min, h, d, w, mo or y, "
                 "as in '30d' or '1h30m'"
@@ -95,11 +95,11 @@ def as_bytes(given: int | str) -> int:
         return given
     if not isinstance(given, str):
         raise TypeError(f"{given!r} is no size: a number of bytes or a text such as '20GB' is")
-    found = _SIZE.fullmatch(given.strip())
+    found = re.fullmatch(_SIZE, given.strip().lower())
     if found is None:
         raise ValueError(f"{given!r} is no size: '20GB', '512MiB' and 1000 are")
     base = 1024 if found[3] else 1000
-    return round(float(found[1]) * float(base) ** _POWERS[found[2].lower()])
+    return round(float(found[1]) * float(base) ** _POWERS[found[2]])
 
 
 def shown_seconds(seconds: float | None) -> str:

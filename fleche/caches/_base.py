@@ -15,7 +15,7 @@ from msgspec import UNSET
 
 from fleche.caches import maintenance
 from fleche.caches._backend import CacheBackend, LayerPolicy
-from fleche.caches._pending import PendingCall, Sender, save_value
+from fleche.caches._sender import Sender
 from fleche.caches._usage import UsageCounter
 from fleche.caches.maintenance import GRACE, PIN_AGE
 from fleche.call import MISSING, Call, CallEntry, CallRecord, LazyCall, QueryCall, ValueRef
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from typing_extensions import Self
 
     from fleche.caches._accepted import AcceptedCode
+    from fleche.caches._pending import PendingCall
     from fleche.caches._progress import ShowProgress
     from fleche.caches._query import QueryIterator
     from fleche.caches._table import Table
@@ -114,9 +115,13 @@ class BaseCache:
         Raises:
             Rejected: this cache refuses the call.
         """
+        from fleche.caches._pending import PendingCall
+
         return PendingCall(self, key, record, arguments, buffers, content)
 
     def _begin(self, call: Call, *, begins: bool) -> PendingCall:
+        from fleche.caches._pending import PendingCall
+
         buffers = BufferDigests()
         record = replace(call, result=MISSING).to_record(buffers)
         return PendingCall(
@@ -341,6 +346,8 @@ class BaseCache:
             Rejected: this cache refuses it.
         """
         self.check_writable("save")
+        from fleche.caches._pending import save_value
+
         return save_value(self, value)
 
     def open_ref(self, ref: ValueRef, entry: CallEntry, *, plain: bool = False) -> Any:

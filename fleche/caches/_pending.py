@@ -20,7 +20,7 @@ import msgspec
 from msgspec import UNSET
 
 from fleche._util import warn_caller
-from fleche.caches._backend import INLINE, CacheBackend
+from fleche.caches._backend import INLINE
 from fleche.call import (
     MISSING,
     SMALL,
@@ -45,7 +45,7 @@ from fleche.parcel import FileBytes, Packing, Parcel
 if TYPE_CHECKING:
     from fleche.caches._base import BaseCache
 
-__all__ = ["PendingCall", "Pin", "Sender", "save_value"]
+__all__ = ["PendingCall", "Pin", "save_value"]
 
 log = logging.getLogger("fleche.caches")
 
@@ -116,59 +116,6 @@ def check_stable(
             f"{f' (at {difference.path})' if difference.path else ''}. Give the class a __digest__ "
             "method that returns what counts, or fleche.add_hook() a function that does"
         )
-
-
-class Sender:
-    """What one cache object knows of what it has sent to its backend.
-
-    So nothing large is sent twice, and what has proved damaged is sent again.
-    """
-
-    REMEMBERED = 10_000
-    """So many values that were sent are remembered."""
-
-    def __init__(self, backend: CacheBackend) -> None:
-        """Send to ``backend``."""
-        self.backend = backend
-        self._damaged: set[Address] = set()
-        self._sent: dict[Address, None] = {}
-        self._told: set[object] = set()
-
-    def lacking(self, addresses: Sequence[Address]) -> list[Address]:
-        """Return what must be sent: what is not where saves go, and what has proved damaged.
-
-        The others count as stored just now.
-        """
-        unusable = [each for each in addresses if each in self._damaged]
-        rest = [each for each in addresses if each not in self._damaged]
-        return [*unusable, *(self.backend.lacking(rest, keep=True) if rest else ())]
-
-    def note_damage(self, addresses: Iterable[Address]) -> None:
-        """Remember that values must be stored anew."""
-        self._damaged.update(addresses)
-
-    def note_mended(self, addresses: Iterable[Address]) -> None:
-        """Forget that values were damaged: they have been stored anew."""
-        self._damaged.difference_update(addresses)
-
-    def has_sent(self, addresses: Iterable[Address]) -> bool:
-        """Return whether one of the values was sent, or found to be there, not long ago."""
-        return any(each in self._sent for each in addresses)
-
-    def note_sent(self, addresses: Iterable[Address]) -> None:
-        """Remember that values were sent, or found to be there."""
-        for address in addresses:
-            self._sent.pop(address, None)
-            self._sent[address] = None
-        while len(self._sent) > self.REMEMBERED:
-            with suppress(RuntimeError, StopIteration):  # another thread is at it
-                self._sent.pop(next(iter(self._sent)), None)
-
-    def is_new(self, warning: object) -> bool:
-        """Return whether this has not been asked before: what is said once is said now."""
-        known = len(self._told)
-        self._told.add(warning)
-        return len(self._told) > known
 
 
 class _Parts:

@@ -7,7 +7,6 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final, Generic, Protocol, cast
 
 from fleche._amounts import shown_seconds
-from fleche._html import facts
 from fleche.call._entry import CallEntry
 from fleche.call._record import (
     CallRecord,
@@ -352,6 +351,8 @@ class LazyCall(Generic[T]):
 
     def _repr_html_(self) -> str:
         """Return what the record shows of the call."""
+        from fleche._html import facts
+
         record = self.record
         found: dict[str, object] = {"key": self.key, "module": self.module, "version": self.version}
         found.update((f"argument {name}", ref.text) for name, ref in record.arguments.items())

@@ -1,20 +1,23 @@
-"""How a call goes: looked up, joined, or computed; for plain functions and for coroutines."""
+"""How a call goes: looked up, joined, or computed; for plain functions and for coroutines.
+
+What a miss needs is imported when there is one: a process that finds everything starts sooner.
+"""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
 from fleche.call import MISSING, LazyCall
-from fleche.decorator._computation import Computation
 from fleche.decorator._futures import revive
 from fleche.decorator._invocation import Invocation, KeyedInvocation, prepare_invocation
-from fleche.decorator._locking import ComputeLock, acquire, acquire_async
 from fleche.decorator._singleflight import Flight, Role, flights, note_child
 from fleche.decorator._spec import FunctionSpec
 from fleche.decorator._tell import strip_frames, tell_miss
 
 if TYPE_CHECKING:
     from fleche.caches import BaseCache
+    from fleche.decorator._computation import Computation
+    from fleche.decorator._locking import ComputeLock
 
 __all__ = ["approach", "compute_async", "run", "run_async", "run_body"]
 
@@ -61,10 +64,7 @@ def approach(
             return None, revive(invocation.answer(hit))
         role, flight = flights.join(invocation.slot, since)
         if role is Role.COMPUTE:
-            tell_miss(invocation)
-            if spec.options.coalesce != "processes":
-                return Computation(invocation, flight), None
-            return wait_for_lock(invocation, flight)
+            return begin_computing(invocation, flight)
         if role is Role.ALONE:
             return Invocation(spec, cache, args, kwargs), None
         if role is Role.WAIT:
@@ -73,8 +73,19 @@ def approach(
                 return None, result
 
 
-def wait_for_lock(invocation: KeyedInvocation, flight: Flight) -> tuple[Computation | None, Any]:
-    """Go on when no other process computes the call; its result is then stored, perhaps."""
+def begin_computing(invocation: KeyedInvocation, flight: Flight) -> tuple[Computation | None, Any]:
+    """Return what surrounds the body of a miss, as :func:`approach` does.
+
+    If other processes count as well, it begins when none of them computes the call; the result is
+    then stored, perhaps.
+    """
+    from fleche.decorator._computation import Computation
+
+    tell_miss(invocation)
+    if invocation.spec.options.coalesce != "processes":
+        return Computation(invocation, flight), None
+    from fleche.decorator._locking import acquire
+
     try:
         lock = acquire(invocation)
     except BaseException as error:
@@ -152,6 +163,8 @@ async def compute_async(
 
 async def run_locked_async(invocation: KeyedInvocation, flight: Flight) -> None:
     """Run the body of a coroutine function, unless another process does so just now."""
+    from fleche.decorator._locking import acquire_async
+
     try:
         lock = await acquire_async(invocation)
     except BaseException as error:
@@ -169,6 +182,8 @@ async def run_body_async(
     invocation: KeyedInvocation, flight: Flight, lock: ComputeLock | None = None
 ) -> None:
     """Run the body of a coroutine function; what comes of it is in the flight."""
+    from fleche.decorator._computation import Computation
+
     work = Computation(invocation, flight, lock)
     try:
         args, kwargs = work.enter()

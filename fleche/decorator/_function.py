@@ -10,7 +10,6 @@ from types import FunctionType, MethodType
 from typing import TYPE_CHECKING, Any, Concatenate, Generic, ParamSpec, TypeVar, cast, overload
 
 from fleche.call import Call, LazyCall
-from fleche.decorator._computation import Computation
 from fleche.decorator._execution import approach, compute_async, run, run_async, run_body
 from fleche.decorator._invocation import KeyedInvocation, prepare_invocation
 from fleche.decorator._singleflight import Flight
@@ -158,6 +157,8 @@ class CachedFunction(Transparent, Generic[P, R_co]):
             return invocation.alone()  # type: ignore[no-any-return]
         if spec.is_async:
             return compute_async(invocation, Flight())  # type: ignore[return-value]
+        from fleche.decorator._computation import Computation
+
         try:
             return run_body(Computation(invocation, Flight()), spec)  # type: ignore[no-any-return]
         except BaseException as error:

@@ -34,7 +34,6 @@ from fleche.function import (
     save_texts,
     take_knowledge,
 )
-from fleche.metadata import Tags
 
 if TYPE_CHECKING:
     from fleche.caches import AcceptedCode, BaseCache
@@ -246,7 +245,11 @@ class FunctionSpec:
         """Return the collectors that count for a call made now."""
         found = (*state.meta(), *self.options.meta) if self.options.meta else state.meta()
         tags = state.tags()
-        return (*found, Tags(**tags)) if tags else found
+        if not tags:
+            return found
+        from fleche.metadata import Tags
+
+        return (*found, Tags(**tags))
 
     def expanded(self, arguments: dict[str, Any], cache: BaseCache) -> dict[str, Any]:
         """Return ``arguments`` with short digests made complete.

@@ -1,21 +1,9 @@
 """Parcels: a value, serialized once, as the bytes that every layer keeps and carries."""
 
+from typing import TYPE_CHECKING
+
+from fleche._util import imported_when_asked
 from fleche.parcel._codecs import CODECS, Compress, codec_of, zstd_available
-from fleche.parcel._definitions import born as born
-from fleche.parcel._definitions import cached_property as cached_property
-from fleche.parcel._definitions import class_apart as class_apart
-from fleche.parcel._definitions import class_named as class_named
-from fleche.parcel._definitions import function_named as function_named
-from fleche.parcel._definitions import type_named as type_named
-from fleche.parcel._files import File, FileBytes, is_kept, sweep_files
-from fleche.parcel._files import kept_file as kept_file
-from fleche.parcel._forms import bit_generator as bit_generator
-from fleche.parcel._forms import masked_array as masked_array
-from fleche.parcel._forms import memory_view as memory_view
-from fleche.parcel._forms import random_generator as random_generator
-from fleche.parcel._forms import random_state as random_state
-from fleche.parcel._forms import seed_sequence as seed_sequence
-from fleche.parcel._forms import transposed as transposed
 from fleche.parcel._layout import (
     ALIGNMENT,
     BUFFER,
@@ -31,24 +19,7 @@ from fleche.parcel._layout import (
     length_of,
     sign,
 )
-from fleche.parcel._packing import (
-    PYTHON,
-    SHARED_MAX,
-    IncomingParcel,
-    Packed,
-    Packing,
-    inline,
-    pack,
-    pack_buffer,
-    pack_bytes,
-    pack_parts,
-    read_bytes,
-    receive,
-    spool,
-    unpack,
-    verify,
-)
-from fleche.parcel._pickles import BUFFER_MIN, SERIALIZERS
+from fleche.parcel._policy import SERIALIZERS, Packing
 from fleche.parcel._source import (
     Buffer,
     FileSource,
@@ -61,7 +32,26 @@ from fleche.parcel._source import (
     explained,
 )
 
-# What is imported under its own name again is not for users: streams name it.
+if TYPE_CHECKING:
+    from fleche.parcel._files import File, FileBytes, is_kept, sweep_files
+    from fleche.parcel._packing import (
+        PYTHON,
+        SHARED_MAX,
+        IncomingParcel,
+        Packed,
+        inline,
+        pack,
+        pack_buffer,
+        pack_bytes,
+        pack_parts,
+        read_bytes,
+        receive,
+        spool,
+        unpack,
+        verify,
+    )
+    from fleche.parcel._pickles import BUFFER_MIN
+
 __all__ = [
     "ALIGNMENT",
     "BUFFER",
@@ -111,3 +101,45 @@ __all__ = [
     "verify",
     "zstd_available",
 ]
+
+__getattr__ = imported_when_asked(
+    __name__,
+    {
+        "._files": ("File", "FileBytes", "is_kept", "kept_file", "sweep_files"),
+        "._packing": (
+            "PYTHON",
+            "SHARED_MAX",
+            "IncomingParcel",
+            "Packed",
+            "inline",
+            "pack",
+            "pack_buffer",
+            "pack_bytes",
+            "pack_parts",
+            "read_bytes",
+            "receive",
+            "spool",
+            "unpack",
+            "verify",
+        ),
+        "._pickles": ("BUFFER_MIN",),
+        # These are not for users: streams name them.
+        "._definitions": (
+            "born",
+            "cached_property",
+            "class_apart",
+            "class_named",
+            "function_named",
+            "type_named",
+        ),
+        "._forms": (
+            "bit_generator",
+            "masked_array",
+            "memory_view",
+            "random_generator",
+            "random_state",
+            "seed_sequence",
+            "transposed",
+        ),
+    },
+)

@@ -13,7 +13,6 @@ import contextlib
 import os
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
 from typing import Any, TypeAlias
 
 import msgspec
@@ -21,8 +20,8 @@ import msgspec
 from fleche._util import override, user_cache_directory
 from fleche.digest import BufferDigests, Digest
 from fleche.errors import CorruptParcel, ParcelError, StorageError, UnpackError
-from fleche.parcel._codecs import CODECS, compress
-from fleche.parcel._files import FileBytes, FileSection, is_kept
+from fleche.parcel._codecs import compress
+from fleche.parcel._files import FileBytes, FileSection
 from fleche.parcel._layout import (
     BUFFER,
     Head,
@@ -34,7 +33,8 @@ from fleche.parcel._layout import (
     hash_bytes,
     variant_of,
 )
-from fleche.parcel._pickles import BUFFER_MIN, SERIALIZERS, Pickled, deserialize, serialize
+from fleche.parcel._pickles import BUFFER_MIN, Pickled, deserialize, serialize
+from fleche.parcel._policy import SERIALIZERS
 from fleche.parcel._source import BUFFERS, Buffer, Source, StreamSource, explained
 
 __all__ = [
@@ -42,7 +42,6 @@ __all__ = [
     "SHARED_MAX",
     "IncomingParcel",
     "Packed",
-    "Packing",
     "inline",
     "pack",
     "pack_buffer",
@@ -585,89 +584,3 @@ def spool(source: StreamSource) -> Parcel:
         finally:
             with contextlib.suppress(OSError):
                 os.unlink(path)  # it is there as long as it is open
-
-
-@dataclass(frozen=True)
-class Packing:
-    """How one cache packs and opens values: its serializer, compression and secrets.
-
-    Files inside are kept in ``place``; if that is empty, in the cache directory of the user.
-    """
-
-    serializer: str = "cloudpickle"
-    compression: str | None = None
-    keys: tuple[bytes, ...] = field(default=(), repr=False)
-    place: str = field(default="", compare=False)
-
-    def __post_init__(self) -> None:
-        if self.serializer not in SERIALIZERS:
-            raise ValueError(f"serializer {self.serializer!r}: one of {', '.join(SERIALIZERS)}")
-        if self.compression is not None and self.compression not in CODECS:
-            raise ValueError(f"compress {self.compression!r}: one of {', '.join(CODECS)}")
-
-    def with_environment(self) -> Packing:
-        """Return the same, with the secrets in ``FLECHE_SECRET_KEY`` (by commas) if it has none."""
-        secrets = os.environ.get("FLECHE_SECRET_KEY", "")
-        if self.keys or not secrets:
-            return self
-        return replace(self, keys=tuple(part.encode() for part in secrets.split(",") if part))
-
-    def pack(self, obj: Any, digest: str = "", buffers: BufferDigests | None = None) -> Parcel:
-        """Pack as :func:`pack` does."""
-        return pack(
-            obj,
-            self.serializer,
-            digest=digest,
-            compression=self.compression,
-            keys=self.keys,
-            buffers=buffers,
-            place=self.place,
-        )
-
-    def pack_parts(
-        self, obj: Any, digest: str = "", buffers: BufferDigests | None = None
-    ) -> Packed:
-        """Pack as :func:`pack_parts` does."""
-        return pack_parts(
-            obj,
-            self.serializer,
-            digest=digest,
-            compression=self.compression,
-            keys=self.keys,
-            buffers=buffers,
-            place=self.place,
-        )
-
-    def pack_buffer(self, content: Content, digest: str) -> Parcel:
-        """Pack one of the buffers of :meth:`pack_parts`, to be kept apart."""
-        return pack_buffer(content, digest, compression=self.compression, keys=self.keys)
-
-    def unpack(
-        self,
-        parcel: Parcel,
-        digest: str = "",
-        buffers: Mapping[Digest, Parcel] | None = None,
-        *,
-        plain: bool = False,
-    ) -> Any:
-        """Open as :func:`unpack` does."""
-        return unpack(
-            parcel,
-            digest=digest,
-            keys=self.keys,
-            buffers=buffers,
-            place=self.place,
-            plain=plain,
-        )
-
-    def needed(self, parcel: Parcel) -> list[Digest]:
-        """Return the buffers without which ``parcel`` cannot be opened here.
-
-        Those of files that are kept already are left out.
-        """
-        if not parcel.head.files:
-            return list(parcel.references)
-        files = {parcel.sections[index].checksum.hex() for index in parcel.head.files}
-        return [
-            each for each in parcel.references if each not in files or not is_kept(self.place, each)
-        ]

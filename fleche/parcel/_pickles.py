@@ -29,9 +29,8 @@ from fleche.parcel._layout import ClassName
 from fleche.parcel._plain import is_plain_name
 from fleche.parcel._source import Buffer
 
-__all__ = ["BUFFER_MIN", "SERIALIZERS", "Pickled", "deserialize", "serialize"]
+__all__ = ["BUFFER_MIN", "Pickled", "deserialize", "serialize"]
 
-SERIALIZERS = ("cloudpickle", "pickle", "dill")
 BUFFER_MIN = 1 << 16
 _MANY_BUFFERS = 1 << 15
 """So many buffers of a value are kept out of its stream at most: the head stays small."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, overload
 
@@ -242,13 +242,15 @@ def meta(
     return Setting(_meta, (*kept, *collectors(which)))
 
 
-def collectors(which: Iterable[str | MetaData | type[MetaData] | None]) -> tuple[MetaData, ...]:
+def collectors(which: Collection[str | MetaData | type[MetaData] | None]) -> tuple[MetaData, ...]:
     """Return the collectors that are meant: by themselves, by their classes or by their names.
 
     Raises:
         ConfigError: no collector has this name.
         TypeError: something else is among them.
     """
+    if not which:
+        return ()
     from fleche.metadata import MetaData, metadata_class
 
     found = []

@@ -1,13 +1,14 @@
 """Storages: where parcels and records are kept.
 
-``Sql``, ``ValueHdf5``, ``ValueFsspec`` and ``CallFsspec`` need optional packages, and are imported
-when they are asked for.
+Each kind is imported when it is asked for. ``Sql``, ``ValueHdf5``, ``ValueFsspec`` and
+``CallFsspec`` need optional packages.
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from fleche._util import imported_when_asked
 from fleche.storage._acceptance import Acceptance, newest_acceptances
 from fleche.storage._base import (
     BufferRefs,
@@ -26,10 +27,10 @@ from fleche.storage._registry import (
     storage_names,
 )
 from fleche.storage._usage import Usage, merge_usage
-from fleche.storage.file import CallFile, ValueFile
 
 if TYPE_CHECKING:
     from fleche.storage._memory import CallMemory, CallVoid, ValueMemory, ValueVoid
+    from fleche.storage.file import CallFile, ValueFile
     from fleche.storage.sql import Sql
 
 __all__ = [
@@ -59,28 +60,28 @@ __all__ = [
     "storage_names",
 ]
 
-_LAZY = {
+_WITH_EXTRAS = {
     "Sql": ("sql", "calls"),
     "ValueHdf5": ("hdf5", "values"),
     "ValueFsspec": ("fsspec", "values"),
     "CallFsspec": ("fsspec", "calls"),
 }
 
-
-_IN_MEMORY = ("CallMemory", "CallVoid", "ValueMemory", "ValueVoid")
+_get = imported_when_asked(
+    __name__,
+    {
+        "._memory": ("CallMemory", "CallVoid", "ValueMemory", "ValueVoid"),
+        ".file": ("CallFile", "ValueFile"),
+    },
+)
 
 
 def __getattr__(name: str) -> Any:
-    if name in _IN_MEMORY:  # of no use to a process whose cache is on a disk
-        from fleche.storage import _memory
-
-        found = globals()[name] = getattr(_memory, name)
-        return found
-    if name not in _LAZY:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    type_name, kind = _LAZY[name]
+    if name not in _WITH_EXTRAS:
+        return _get(name)
+    type_name, kind = _WITH_EXTRAS[name]
     return storage_class(type_name, "values" if kind == "values" else "calls")
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *_LAZY})
+    return sorted({*globals(), *__all__, *_WITH_EXTRAS})

@@ -25,13 +25,13 @@ from fleche.call import CallEntry, QueryCall
 from fleche.digest import Address
 from fleche.errors import CorruptParcel, ParcelError, SignatureError, StorageError, UnpackError
 from fleche.parcel import BUFFER, Head, Packing, Parcel
-from fleche.parcel import verify as verify_parcel
 from fleche.storage._acceptance import Acceptance
 from fleche.storage._locks import LockTable
 from fleche.storage._usage import Usage
 
 __all__ = [
     "SHORTEST",
+    "STALE",
     "BufferRefs",
     "CallStorage",
     "Capabilities",
@@ -45,6 +45,9 @@ log = logging.getLogger("fleche.storage")
 
 SHORTEST = 4
 """The fewest characters that may stand for a digest."""
+
+STALE = 3600.0
+"""Seconds after which a temporary file that nothing writes to is the leftover of a crash."""
 
 _BATCH = 500
 
@@ -249,6 +252,8 @@ class ValueStorage(Storage[Parcel]):
         Yields:
             The error of a parcel that is damaged, another value's, or not trusted.
         """
+        from fleche.parcel import verify as verify_parcel
+
         for key, parcel in self.get_many(keys):
             if isinstance(parcel, ParcelError):
                 yield key, BufferRefs() if isinstance(parcel, UnpackError) else parcel

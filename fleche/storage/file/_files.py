@@ -20,12 +20,9 @@ from pathlib import PurePath
 
 from fleche.errors import CorruptParcel
 from fleche.parcel import Buffer, explained
-from fleche.storage._base import Entry
+from fleche.storage._base import STALE, Entry
 
-__all__ = ["STALE", "SUFFIXES", "TEMPORARY", "Files", "explained"]
-
-STALE = 3600.0
-"""Seconds after which a temporary file that nothing writes to is the leftover of a crash."""
+__all__ = ["SUFFIXES", "TEMPORARY", "Files", "explained"]
 
 SUFFIXES = {"values": ".value", "calls": ".call"}
 TEMPORARY = ".tmp"

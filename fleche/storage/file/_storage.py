@@ -16,6 +16,7 @@ from fleche.errors import ParcelError, StorageError
 from fleche.parcel import Buffer, Compress, MemorySource, Packing, Parcel, codec_of
 from fleche.storage._acceptance import Acceptance
 from fleche.storage._base import (
+    STALE,
     BufferRefs,
     CallStorage,
     Capabilities,
@@ -28,7 +29,7 @@ from fleche.storage._base import (
     refs_of_unusable,
 )
 from fleche.storage._usage import Usage
-from fleche.storage.file._files import STALE, SUFFIXES, Files, explained
+from fleche.storage.file._files import SUFFIXES, Files, explained
 from fleche.storage.file._holders import HolderIndex
 from fleche.storage.file._locks import FileLockTable
 from fleche.storage.file._usage import AcceptedFiles, UsageFiles

@@ -20,6 +20,7 @@ from fleche.errors import ParcelError, StorageError
 from fleche.parcel import Compress, MemorySource, Packing, Parcel, codec_of, length_of
 from fleche.storage._acceptance import Acceptance
 from fleche.storage._base import (
+    STALE,
     BufferRefs,
     CallStorage,
     Capabilities,
@@ -35,7 +36,7 @@ from fleche.storage.file import SUFFIXES
 from fleche.storage.fsspec._deletion import CoordinatedRemover, Remover, RenamingRemover
 from fleche.storage.fsspec._filesystem import Connection, explained, is_path
 from fleche.storage.fsspec._objects import BLOCK, Found, Objects, ObjectSource
-from fleche.storage.fsspec._writing import STALE, AccessTimes, Writer
+from fleche.storage.fsspec._writing import AccessTimes, Writer
 
 if TYPE_CHECKING:
     from typing_extensions import Self

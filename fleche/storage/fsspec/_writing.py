@@ -14,10 +14,7 @@ from fleche.parcel import Buffer
 from fleche.storage.fsspec._filesystem import Connection, explained
 from fleche.storage.fsspec._objects import BLOCK, TEMPORARY, Found, Objects, modified_of
 
-__all__ = ["STALE", "AccessTimes", "Writer"]
-
-STALE = 3600.0
-"""Seconds after which a temporary file that nothing writes to is the leftover of a crash."""
+__all__ = ["AccessTimes", "Writer"]
 
 _MOST_PARTS = 9000  # S3 takes 10,000
 

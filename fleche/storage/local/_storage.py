@@ -16,7 +16,7 @@ import os
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import replace
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -25,8 +25,9 @@ import msgspec
 from fleche._util import batched, expand_path, override
 from fleche.digest import Address
 from fleche.errors import ParcelError, StorageError
-from fleche.parcel import Compress, Parcel
+from fleche.parcel import Compress, Packing, Parcel, codec_of
 from fleche.storage._base import (
+    STALE,
     BufferRefs,
     CallStorage,
     Capabilities,
@@ -35,12 +36,13 @@ from fleche.storage._base import (
     ValueStorage,
     keys_of,
 )
-from fleche.storage.file import STALE, CallFile, ValueFile
 from fleche.storage.local._layout import DATABASE, layout_of, write_layout
 from fleche.storage.sql import Connection, SqlCalls, SqliteFile
 
 if TYPE_CHECKING:
     from typing_extensions import Self
+
+    from fleche.storage.file import ValueFile
 
 __all__ = ["CallLocal", "LocalOptions", "ValueLocal", "local_storages", "options_of"]
 
@@ -192,15 +194,27 @@ class ValueLocal(_Local, ValueStorage):
     ) -> None:
         self._options = options = options_of(root, fields)
         self._database = database or _database_of(options)
-        self._files = ValueFile(
-            Path(options.root) / "values",
+        self.packing = Packing(
+            _SERIALIZER,
+            codec_of(options.compress),
+            keys_of(options.secret_key),
+            os.path.join(options.root, "files"),
+        )
+
+    @cached_property
+    def _files(self) -> ValueFile:
+        """The files of large values: what is small is in the database."""
+        from fleche.storage.file import ValueFile
+
+        options = self._options
+        return ValueFile(
+            os.path.join(options.root, "values"),
             _SERIALIZER,
             compress=options.compress,
             secret_key=options.secret_key,
             mmap=options.mmap,
             durable=options.durable,
         )
-        self.packing = replace(self._files.packing, place=str(Path(options.root) / "files"))
 
     # -- the five methods --------------------------------------------------------------------------
 
@@ -394,6 +408,8 @@ def local_storages(root: str | os.PathLike[str], **fields: Any) -> tuple[ValueSt
     options = options_of(root, fields)
     place = Path(options.root)
     if layout_of(place) == "files":
+        from fleche.storage.file import CallFile, ValueFile
+
         try:
             write_layout(place, "files")
         except StorageError:

@@ -1,0 +1,115 @@
+"""How a cache packs values. What does it is imported when there is a value to pack or to open."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any
+
+from fleche.digest import BufferDigests, Digest
+from fleche.parcel._codecs import CODECS
+from fleche.parcel._layout import Parcel
+
+if TYPE_CHECKING:
+    from fleche.parcel._packing import Content, Packed
+
+__all__ = ["SERIALIZERS", "Packing"]
+
+SERIALIZERS = ("cloudpickle", "pickle", "dill")
+
+
+@dataclass(frozen=True)
+class Packing:
+    """How one cache packs and opens values: its serializer, compression and secrets.
+
+    Files inside are kept in ``place``; if that is empty, in the cache directory of the user.
+    """
+
+    serializer: str = "cloudpickle"
+    compression: str | None = None
+    keys: tuple[bytes, ...] = field(default=(), repr=False)
+    place: str = field(default="", compare=False)
+
+    def __post_init__(self) -> None:
+        if self.serializer not in SERIALIZERS:
+            raise ValueError(f"serializer {self.serializer!r}: one of {', '.join(SERIALIZERS)}")
+        if self.compression is not None and self.compression not in CODECS:
+            raise ValueError(f"compress {self.compression!r}: one of {', '.join(CODECS)}")
+
+    def with_environment(self) -> Packing:
+        """Return the same, with the secrets in ``FLECHE_SECRET_KEY`` (by commas) if it has none."""
+        secrets = os.environ.get("FLECHE_SECRET_KEY", "")
+        if self.keys or not secrets:
+            return self
+        return replace(self, keys=tuple(part.encode() for part in secrets.split(",") if part))
+
+    def pack(self, obj: Any, digest: str = "", buffers: BufferDigests | None = None) -> Parcel:
+        """Pack as :func:`pack` does."""
+        from fleche.parcel._packing import pack
+
+        return pack(
+            obj,
+            self.serializer,
+            digest=digest,
+            compression=self.compression,
+            keys=self.keys,
+            buffers=buffers,
+            place=self.place,
+        )
+
+    def pack_parts(
+        self, obj: Any, digest: str = "", buffers: BufferDigests | None = None
+    ) -> Packed:
+        """Pack as :func:`pack_parts` does."""
+        from fleche.parcel._packing import pack_parts
+
+        return pack_parts(
+            obj,
+            self.serializer,
+            digest=digest,
+            compression=self.compression,
+            keys=self.keys,
+            buffers=buffers,
+            place=self.place,
+        )
+
+    def pack_buffer(self, content: Content, digest: str) -> Parcel:
+        """Pack one of the buffers of :meth:`pack_parts`, to be kept apart."""
+        from fleche.parcel._packing import pack_buffer
+
+        return pack_buffer(content, digest, compression=self.compression, keys=self.keys)
+
+    def unpack(
+        self,
+        parcel: Parcel,
+        digest: str = "",
+        buffers: Mapping[Digest, Parcel] | None = None,
+        *,
+        plain: bool = False,
+    ) -> Any:
+        """Open as :func:`unpack` does."""
+        from fleche.parcel._packing import unpack
+
+        return unpack(
+            parcel,
+            digest=digest,
+            keys=self.keys,
+            buffers=buffers,
+            place=self.place,
+            plain=plain,
+        )
+
+    def needed(self, parcel: Parcel) -> list[Digest]:
+        """Return the buffers without which ``parcel`` cannot be opened here.
+
+        Those of files that are kept already are left out.
+        """
+        if not parcel.head.files:
+            return list(parcel.references)
+        from fleche.parcel._files import is_kept
+
+        files = {parcel.sections[index].checksum.hex() for index in parcel.head.files}
+        return [
+            each for each in parcel.references if each not in files or not is_kept(self.place, each)
+        ]
