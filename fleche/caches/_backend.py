@@ -21,7 +21,7 @@ from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from threading import Lock
-from typing import Any, Literal, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 import msgspec
 
@@ -32,6 +32,9 @@ from fleche.digest import Address, Digest
 from fleche.errors import ParcelError, Rejected
 from fleche.parcel import Packing, Parcel
 from fleche.storage import Acceptance, Capabilities, LockTable, Usage
+
+if TYPE_CHECKING:
+    from fleche.parcel import Draft
 
 __all__ = [
     "INLINE",
@@ -240,6 +243,21 @@ class CacheBackend(ABC):
         """
         del key, record
         self.check_writable("save")
+
+    def draft(self, content: memoryview, after: Draft | None = None) -> Draft | None:
+        """Begin to write a large buffer whose digest is not known yet, where saves go.
+
+        The parcel of the draft is saved like any other.
+
+        Args:
+            content: contiguous memory, which does not change before the draft is finished.
+            after: a draft that is to be written first.
+
+        Returns:
+            ``None`` where nothing is gained, or nothing can be written.
+        """
+        del content, after
+        return None
 
     def note_damage(self, key: Digest, addresses: Sequence[Address]) -> bool:
         """Take note that values of a call that came from here cannot be used.

@@ -39,6 +39,7 @@ from fleche.storage import (
 )
 
 if TYPE_CHECKING:
+    from fleche.parcel import Draft
     from fleche.storage.local import LocalOptions
 
 __all__ = ["Cache", "Local", "LocalBackend", "LocalStore"]
@@ -205,6 +206,10 @@ class LocalBackend(CacheBackend):
                 self.calls.delete_many(unpin)
             except StorageError as error:  # what they protect is safe, and they end by their age
                 log.warning("pin %s stays until it is too old: %s", unpin[0][:12], error)
+
+    @override
+    def draft(self, content: memoryview, after: Draft | None = None) -> Draft | None:
+        return None if self.read_only else self.values.draft(content, after)
 
     def _check_signatures(self, entry: CallEntry) -> None:
         """Refuse an entry with a parcel that would not be opened here.

@@ -12,8 +12,10 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+import sys
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
+from itertools import islice
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import msgspec
@@ -44,6 +46,8 @@ from fleche.parcel import FileBytes, Packing, Parcel
 
 if TYPE_CHECKING:
     from fleche.caches._base import BaseCache
+    from fleche.parcel import Draft
+    from fleche.parcel._pickles import Pickled
 
 __all__ = ["PendingCall", "Pin", "save_value"]
 
@@ -118,6 +122,13 @@ def check_stable(
         )
 
 
+_DRAFTED = 8 << 20
+"""Arrays of so many bytes are written while they are hashed, ..."""
+
+_MOST = 1000
+"""... if one is a value, or among so many first items of one."""
+
+
 class _Parts:
     """Values as parcels: a main parcel each, and the buffers that those refer to."""
 
@@ -132,13 +143,41 @@ class _Parts:
         self._whole = whole
         self.mains: dict[Address, Parcel] = {}
         self.buffers: dict[Digest, memoryview | FileBytes] = {}
+        self.drafts: dict[int, Draft] = {}  # by the identity of the buffer
 
-    def add(self, value: Any, ref: ValueRef, buffers: BufferDigests) -> ValueRef:
+    def begin(self, value: Any, draft: Callable[..., Draft | None]) -> Pickled | None:
+        """Begin to write large arrays of a value that is to be digested, and then added.
+
+        Args:
+            value: a value.
+            draft: begins to write a buffer.
+
+        Returns:
+            What serializing the value gave, where that has been done for this.
+        """
+        if self._whole:
+            return None
+        try:
+            pickled = self._packing.serialize(value)
+        except Exception:  # noqa: BLE001 (a pickler raises anything; it comes again)
+            return None
+        last: Draft | None = None
+        for each in pickled.buffers:
+            if isinstance(each, memoryview) and each.nbytes >= _DRAFTED:
+                last = draft(each, last)
+                if last is None:
+                    break
+                self.drafts[id(each)] = last
+        return pickled
+
+    def add(
+        self, value: Any, ref: ValueRef, buffers: BufferDigests, pickled: Pickled | None = None
+    ) -> ValueRef:
         """Pack ``value``; return ``ref`` with the variant and size of its parcel."""
         if self._whole:
             main, shared = self._packing.pack(value, ref.digest, buffers), {}
         else:
-            packed = self._packing.pack_parts(value, ref.digest, buffers)
+            packed = self._packing.pack_parts(value, ref.digest, buffers, pickled)
             main, shared = packed.main, dict(packed.buffers)
         size = main.nbytes + sum(each.nbytes for each in shared.values())
         variant = main.variant
@@ -183,6 +222,12 @@ class _Parts:
                 room -= len(taken[address])
         return taken
 
+    def release(self) -> None:
+        """Give up the drafts that were not needed. Idempotent."""
+        for draft in self.drafts.values():
+            draft.discard()
+        self.drafts.clear()
+
     def addresses(self) -> list[Address]:
         """Where everything goes, buffers first."""
         return [*map(Address.of, self.buffers), *self.mains]
@@ -193,7 +238,9 @@ class _Parts:
         for name, content in self.buffers.items():
             address = Address.of(name)
             if address in chosen:
-                yield address, self._packing.pack_buffer(content, name)
+                draft = self.drafts.get(id(content))
+                written = draft and draft.finish(name, self._packing.keys)
+                yield address, written or self._packing.pack_buffer(content, name)
         for address, parcel in self.mains.items():
             if address in chosen:
                 yield address, parcel
@@ -431,15 +478,20 @@ class PendingCall:
         literal = UNSET if self._signs else as_literal(value)
         if literal is not UNSET:
             return ValueRef(str(digest(value)), literal=literal)
+        pickled = None
+        if _has_large_array(value):
+            pickled = self._pack_parts().begin(value, self._cache.backend.draft)
         found, buffers = digest_with_buffers(value)
         ref = refer(found, value)
         if isinstance(value, Digest):
             return ref
-        return self._pack_parts().add(value, ref, buffers)
+        return self._pack_parts().add(value, ref, buffers, pickled)
 
     def abandon(self) -> None:
         """Give the call up (its function raised); nothing of it is listed. Idempotent."""
         self.is_over = True
+        if self._parts is not None:
+            self._parts.release()
         if self._kept is not None:
             self._kept.release()
         if self._pin is not None:
@@ -462,13 +514,31 @@ def save_value(cache: BaseCache, value: Any) -> Digest:
         Indigestible: it has no digest.
         Rejected: the cache refuses it.
     """
-    found, buffers = digest_with_buffers(value)
-    if isinstance(value, Digest):
-        return found
     parts = _Parts(cache.packing, whole=cache.backend.opens_parcels)
-    parts.add(value, ValueRef(found), buffers)
-    _store(cache, parts)
-    return found
+    try:
+        pickled = parts.begin(value, cache.backend.draft) if _has_large_array(value) else None
+        found, buffers = digest_with_buffers(value)
+        if not isinstance(value, Digest):
+            parts.add(value, ValueRef(found), buffers, pickled)
+            _store(cache, parts)
+        return found
+    finally:
+        parts.release()
+
+
+def _has_large_array(value: Any) -> bool:
+    """Return whether a value, or an item of one, is an array worth writing ahead."""
+    numpy = sys.modules.get("numpy")
+    if numpy is None:
+        return False
+    items: Iterable[Any] = (value,)
+    if isinstance(value, list | tuple):
+        items = value
+    elif isinstance(value, dict):
+        items = value.values()
+    return any(
+        isinstance(each, numpy.ndarray) and each.nbytes >= _DRAFTED for each in islice(items, _MOST)
+    )
 
 
 def _store(

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from functools import partial
 from itertools import chain
 from threading import Event
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from fleche._util import batched, override
 from fleche.caches._backend import INLINE, CacheBackend, Progress
@@ -32,6 +32,9 @@ from fleche.errors import (
 )
 from fleche.parcel import Parcel, verify
 from fleche.storage import Capabilities
+
+if TYPE_CHECKING:
+    from fleche.parcel import Draft
 
 __all__ = ["CacheStack", "Flights", "StackBackend"]
 
@@ -284,6 +287,10 @@ class StackBackend(UnitedBackend):
         else:
             self._layers.settle("errors.write_through", layer)
             self.count("written_through", len(entries))
+
+    @override
+    def draft(self, content: memoryview, after: Draft | None = None) -> Draft | None:
+        return self.first.draft(content, after)
 
     @override
     def lacking(self, addresses: Iterable[Address], *, keep: bool = False) -> list[Address]:

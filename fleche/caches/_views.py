@@ -9,7 +9,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime, timezone
-from typing import Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import msgspec
 
@@ -23,6 +23,9 @@ from fleche.digest import Address, Digest
 from fleche.errors import ParcelError, Rejected
 from fleche.parcel import Parcel
 from fleche.storage import Acceptance, Capabilities, LockTable
+
+if TYPE_CHECKING:
+    from fleche.parcel import Draft
 
 __all__ = [
     "CacheView",
@@ -89,6 +92,10 @@ class ViewBackend(CacheBackend):
     ) -> None:
         self.check_writable("save")
         self.inner.save(entries, parcels, unpin=unpin)
+
+    @override
+    def draft(self, content: memoryview, after: Draft | None = None) -> Draft | None:
+        return None if self.read_only else self.inner.draft(content, after)
 
     @override
     def lacking(self, addresses: Iterable[Address], *, keep: bool = False) -> list[Address]:

@@ -33,6 +33,7 @@ from fleche.parcel._source import (
 )
 
 if TYPE_CHECKING:
+    from fleche.parcel._draft import Draft, DraftSource
     from fleche.parcel._files import File, FileBytes, is_kept, sweep_files
     from fleche.parcel._packing import (
         PYTHON,
@@ -65,6 +66,8 @@ __all__ = [
     "Buffer",
     "ClassName",
     "Compress",
+    "Draft",
+    "DraftSource",
     "File",
     "FileBytes",
     "FileSource",
@@ -105,6 +108,7 @@ __all__ = [
 __getattr__ = imported_when_asked(
     __name__,
     {
+        "._draft": ("Draft", "DraftSource"),
         "._files": ("File", "FileBytes", "is_kept", "kept_file", "sweep_files"),
         "._packing": (
             "PYTHON",

@@ -71,6 +71,7 @@ __all__ = [
     "Section",
     "announces_file",
     "assemble",
+    "begin",
     "check_signature",
     "checksum",
     "checksum_of",
@@ -173,7 +174,7 @@ _encode_head = msgspec.msgpack.Encoder().encode
 _decode_head = msgspec.msgpack.Decoder(Head).decode
 
 
-class _Assembled(NamedTuple):
+class Assembled(NamedTuple):
     """What a parcel knows of its bytes."""
 
     head: Head
@@ -204,7 +205,7 @@ class Parcel:
         "source",
     )
 
-    def __init__(self, source: Source, assembled: _Assembled | None = None) -> None:
+    def __init__(self, source: Source, assembled: Assembled | None = None) -> None:
         """Read and check the head of what lies in ``source``.
 
         Args:
@@ -480,7 +481,7 @@ def assemble(head: Head, contents: Sequence[Buffer | Source], keys: Sequence[byt
             read before the parcel is.
         keys: the first one, if any, signs.
     """
-    parts = _begin(head, keys)
+    parts = begin(head, keys)
     pieces: list[Buffer | Source] = [parts.preamble]
     position = len(parts.preamble)
     inline = [at for at, entry in zip(parts.offsets, parts.sections, strict=True) if entry.inline]
@@ -501,7 +502,7 @@ def assemble(head: Head, contents: Sequence[Buffer | Source], keys: Sequence[byt
     return Parcel(MemorySource(views), parts)
 
 
-def _begin(head: Head, keys: Sequence[bytes]) -> _Assembled:
+def begin(head: Head, keys: Sequence[bytes]) -> Assembled:
     """Lay out everything before the first section."""
     encoded = _encode_head(head)
     sections = head.sections
@@ -511,7 +512,7 @@ def _begin(head: Head, keys: Sequence[bytes]) -> _Assembled:
     preamble = prologue + encoded
     preamble += checksum(preamble, strong=bool(keys))
     preamble += sign(preamble, keys)
-    return _Assembled(head, sections, bool(keys), preamble, offsets, total)
+    return Assembled(head, sections, bool(keys), preamble, offsets, total)
 
 
 def _short(address: str) -> str:
@@ -553,7 +554,7 @@ def checksum(content: Buffer, *, strong: bool) -> bytes:
 
 def checksum_of(pieces: Iterable[Buffer], *, strong: bool) -> bytes:
     """Return the same of what comes in pieces."""
-    hasher: Hasher = blake3(max_threads=blake3.AUTO) if strong else xxh3_128()
+    hasher: Hasher = blake3(max_threads=hash_threads(sys.maxsize)) if strong else xxh3_128()
     for piece in pieces:
         hasher.update(piece)
     return hasher.digest()
@@ -603,7 +604,7 @@ def _hasher(size: int, *, strong: bool) -> Hasher:
     return blake3(max_threads=hash_threads(size)) if strong else xxh3_128()
 
 
-def _read(source: Source) -> _Assembled:
+def _read(source: Source) -> Assembled:
     """Read and check everything before the first section."""
     begun = bytes(source.read(0, _BEGUN))
     if len(begun) < _PROLOGUE.size:
@@ -635,7 +636,7 @@ def _read(source: Source) -> _Assembled:
     offsets, total = _lay_out(end, sections)
     if total != nbytes:
         raise CorruptParcel(f"{source.name}: the table and the length {nbytes} disagree")
-    return _Assembled(head, sections, signed, preamble, offsets, nbytes)
+    return Assembled(head, sections, signed, preamble, offsets, nbytes)
 
 
 def _check_table(head: Head, sections: Sequence[Section], name: str, *, signed: bool) -> None:

@@ -139,13 +139,15 @@ def pack_parts(
     keys: Sequence[bytes] = (),
     buffers: BufferDigests | None = None,
     place: str = "",
+    pickled: Pickled | None = None,
 ) -> Packed:
     """Serialize ``obj`` once, its largest buffers apart, so that other values can share them.
 
     Small buffers, and those beyond the 16 largest, are in the main parcel; files are apart, unless
-    they are small. Arguments and exceptions are those of :func:`pack`.
+    they are small. Arguments and exceptions are those of :func:`pack`; ``pickled`` is what
+    serializing ``obj`` gave, if that has been done.
     """
-    pickled = serialize(serializer, obj)
+    pickled = pickled or serialize(serializer, obj)
     contents = _contents(pickled, place)
     names = [
         each.name

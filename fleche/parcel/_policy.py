@@ -13,6 +13,7 @@ from fleche.parcel._layout import Parcel
 
 if TYPE_CHECKING:
     from fleche.parcel._packing import Content, Packed
+    from fleche.parcel._pickles import Pickled
 
 __all__ = ["SERIALIZERS", "Packing"]
 
@@ -58,8 +59,18 @@ class Packing:
             place=self.place,
         )
 
+    def serialize(self, obj: Any) -> Pickled:
+        """Serialize as :meth:`pack_parts` does first."""
+        from fleche.parcel._pickles import serialize
+
+        return serialize(self.serializer, obj)
+
     def pack_parts(
-        self, obj: Any, digest: str = "", buffers: BufferDigests | None = None
+        self,
+        obj: Any,
+        digest: str = "",
+        buffers: BufferDigests | None = None,
+        pickled: Pickled | None = None,
     ) -> Packed:
         """Pack as :func:`pack_parts` does."""
         from fleche.parcel._packing import pack_parts
@@ -72,6 +83,7 @@ class Packing:
             keys=self.keys,
             buffers=buffers,
             place=self.place,
+            pickled=pickled,
         )
 
     def pack_buffer(self, content: Content, digest: str) -> Parcel:

@@ -16,7 +16,7 @@ import time
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
-from typing import Any, Generic, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar
 
 import msgspec
 
@@ -28,6 +28,9 @@ from fleche.parcel import BUFFER, Head, Packing, Parcel
 from fleche.storage._acceptance import Acceptance
 from fleche.storage._locks import LockTable
 from fleche.storage._usage import Usage
+
+if TYPE_CHECKING:
+    from fleche.parcel import Draft
 
 __all__ = [
     "SHORTEST",
@@ -215,6 +218,20 @@ class ValueStorage(Storage[Parcel]):
     """
 
     packing: Packing = Packing()
+
+    def draft(self, content: memoryview, after: Draft | None = None) -> Draft | None:  # noqa: ARG002
+        """Begin to write a large buffer whose digest is not known yet.
+
+        A storage that can, keeps the file when the parcel of the draft is put.
+
+        Args:
+            content: contiguous memory, which does not change before the draft is finished.
+            after: a draft that is to be written first.
+
+        Returns:
+            ``None`` where nothing is gained, or nothing can be written.
+        """
+        return None
 
     @override
     def touch_many(self, keys: Iterable[str]) -> set[str]:

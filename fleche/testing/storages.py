@@ -16,7 +16,7 @@ from typing import Any, Protocol, TypeAlias
 from msgspec.structs import replace
 
 from fleche.call import CallEntry, QueryCall, encode_entry
-from fleche.digest import Address, Digest, digest
+from fleche.digest import Address, Digest, buffer_digest, digest
 from fleche.errors import CorruptParcel, SignatureError, StorageError
 from fleche.parcel import IncomingParcel, Parcel, StreamSource
 from fleche.storage import (
@@ -464,6 +464,31 @@ def _keeps_no_memory(storage: ValueStorage, items: Items) -> None:
     assert second.data == expected, "the entry changed when a reader changed what it was given"
 
 
+def _takes_drafts(storage: ValueStorage, items: Items) -> None:
+    """A buffer that was begun before its digest was known is kept like any other, or nothing is."""
+    contents = [bytes(range(number, 256)) * 4096 for number in (0, 1, 2)]
+    first = storage.draft(memoryview(contents[0]))
+    if first is None:
+        return
+    second = storage.draft(memoryview(contents[1]), first)
+    third = storage.draft(memoryview(contents[2]), second)
+    assert second is not None, "a storage takes drafts, or it does not"
+    assert third is not None, "a storage takes drafts, or it does not"
+    third.discard()
+    for content, draft in zip(contents, (first, second), strict=False):
+        name = buffer_digest(content)
+        expected = storage.packing.pack_buffer(memoryview(content), name)
+        parcel = draft.finish(name, storage.packing.keys)
+        assert parcel is not None, "it could not be written"
+        assert parcel.tobytes() == expected.tobytes(), "a parcel of other bytes"
+        assert not _listed(storage, name), "it is listed before it is put"
+        with closing(parcel):
+            storage.put_many([(Address.of(name), parcel)])
+        assert _get(storage, Address.of(name)).tobytes() == expected.tobytes(), "other bytes"
+    assert len(_listed(storage)) == 2, "what was discarded is listed"
+    _assert_absent(storage, items.far)
+
+
 def _gives_parcels(storage: ValueStorage, items: Items) -> None:
     """A parcel that was given stays good when the entry is deleted, and may be put elsewhere."""
     key = items.near
@@ -495,6 +520,7 @@ _VALUE_RULES: tuple[Rule, ...] = (
     _keeps_forms_apart,
     _keeps_no_memory,
     _gives_parcels,
+    _takes_drafts,
     _refuses_damage,
     _reads_buffers,
     _checks,

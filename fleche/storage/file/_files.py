@@ -22,7 +22,7 @@ from fleche.errors import CorruptParcel
 from fleche.parcel import Buffer, explained
 from fleche.storage._base import STALE, Entry
 
-__all__ = ["SUFFIXES", "TEMPORARY", "Files", "explained"]
+__all__ = ["SUFFIXES", "TEMPORARY", "Files", "NewFile", "explained"]
 
 SUFFIXES = {"values": ".value", "calls": ".call"}
 TEMPORARY = ".tmp"
@@ -32,6 +32,9 @@ _NEW = os.O_CREAT | os.O_EXCL | os.O_WRONLY | getattr(os, "O_CLOEXEC", 0)
 # Not to wait for a writer where a named pipe stands in the place of a file.
 _READ = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_CLOEXEC", 0)
 _NO_LINK = getattr(os, "O_NOFOLLOW", 0)
+
+_DRAFTS = "drafts"
+"""The directory of files that have no key yet."""
 
 _SHARD = re.compile("[0-9a-f]{2}")
 _KEY = re.compile(r"[0-9a-f]{64}(?:\.[0-9a-f]{32})?")
@@ -47,6 +50,56 @@ _KINDS = {
 }
 
 
+class NewFile:
+    """A file that is being written. Nothing finds it before it has taken its name.
+
+    Attributes:
+        files: those among which it will be.
+        descriptor: of the file, open.
+    """
+
+    def __init__(self, files: Files, path: str) -> None:
+        """Make the file under a temporary name."""
+        self.files = files
+        self._path = path
+        self.descriptor = files.create(path)
+
+    def write(self, data: Buffer, offset: int) -> None:
+        """Write all of ``data`` at ``offset``."""
+        view = memoryview(data)
+        while view:
+            done = os.pwrite(self.descriptor, view, offset)
+            view, offset = view[done:], offset + done
+
+    def take_name(self, path: str) -> None:
+        """Be at ``path`` from now on, in place of what is there.
+
+        Raises:
+            OSError: what was written is not safe, or it cannot be there.
+        """
+        if self.descriptor >= 0:
+            if self.files.durable:
+                os.fsync(self.descriptor)
+            self._close()
+        os.replace(self._path, path)
+        self._path = ""
+        if self.files.durable:
+            _sync_directory(os.path.dirname(path))
+
+    def _close(self) -> None:
+        descriptor, self.descriptor = self.descriptor, -1
+        os.close(descriptor)
+
+    def discard(self) -> None:
+        """Remove the file, unless it has taken its name. Idempotent."""
+        path, self._path = self._path, ""
+        if self.descriptor >= 0:
+            self._close()
+        if path:
+            with suppress(OSError):
+                os.unlink(path)
+
+
 class Files:
     """The files below ``root`` whose names end in ``suffix``.
 
@@ -59,7 +112,7 @@ class Files:
     def __init__(self, root: str, suffix: str, *, durable: bool = False) -> None:
         self.root = root
         self._suffix = suffix
-        self._durable = durable
+        self.durable = durable
 
     def path(self, key: str) -> str:
         """Return where the file of ``key`` is, or would be.
@@ -84,27 +137,38 @@ class Files:
             StorageError: it could not be written.
         """
         path = self.path(key)
-        temporary = self._temporary(path)
+        with explained("write", path):
+            file = NewFile(self, self._temporary(path))
+            try:
+                for chunk in chunks:
+                    write_all(file.descriptor, chunk)
+                file.take_name(path)
+            except BaseException:
+                file.discard()
+                raise
+
+    def begin(self) -> NewFile:
+        """Begin a file that will get its name when its content is known.
+
+        Raises:
+            OSError: nothing can be written here.
+        """
+        name = f"{os.urandom(31).hex()}{self._suffix}"
+        return NewFile(self, self._temporary(f"{self.root}/{_DRAFTS}/{name}"))
+
+    def finish(self, file: NewFile, key: str) -> None:
+        """Let a file of this object be that of ``key``, or replace it, in one step.
+
+        Raises:
+            StorageError: it could not be.
+        """
+        path = self.path(key)
         with explained("write", path):
             try:
-                self._fill(temporary, chunks)
-                os.replace(temporary, path)
-            except BaseException:
-                with suppress(OSError):
-                    os.unlink(temporary)
-                raise
-            if self._durable:
-                _sync_directory(os.path.dirname(path))
-
-    def _fill(self, temporary: str, chunks: Iterable[Buffer]) -> None:
-        descriptor = self.create(temporary)
-        try:
-            for chunk in chunks:
-                write_all(descriptor, chunk)
-            if self._durable:
-                os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
+                file.take_name(path)
+            except FileNotFoundError:
+                self._make_directory(os.path.dirname(path))
+                file.take_name(path)
 
     def create(self, path: str) -> int:
         """Make a new file, and its directory if there is none; return its descriptor.
@@ -126,7 +190,7 @@ class Files:
                 if os.path.islink(place) and not os.path.exists(place):
                     raise FileNotFoundError(None, _dangling(place)) from None
             raise
-        if self._durable:
+        if self.durable:
             _sync_directory(os.path.dirname(shard))
 
     def _temporary(self, path: str) -> str:
@@ -240,10 +304,18 @@ class Files:
 
     def sweep(self, older: float = STALE) -> int:
         """Remove temporary files that nothing has written to for ``older`` seconds; count them."""
+        return self.sweep_drafts(older) + sum(
+            self._sweep_directory(shard, older) for shard in self.shards()
+        )
+
+    def sweep_drafts(self, older: float = STALE) -> int:
+        """Do so with those that had been begun before it was known what they would be."""
+        return self._sweep_directory(f"{self.root}/{_DRAFTS}", older)
+
+    def _sweep_directory(self, directory: str, older: float) -> int:
         return sum(
             _remove_stale(entry, older)
-            for shard in self.shards()
-            for entry in listed(shard)
+            for entry in listed(directory)
             if self._is_temporary(entry.name)
         )
 
@@ -284,6 +356,8 @@ class Files:
         return shard[-2:] + rest
 
     def _scan(self, prefix: str) -> Iterator[tuple[str, os.DirEntry[str]]]:
+        if not prefix:
+            self.sweep_drafts()
         for shard in self.shards(prefix):
             for entry in listed(shard):
                 if (key := self.key(shard, entry.name)) is not None:

@@ -13,7 +13,16 @@ from fleche._util import batched, expand_path, override
 from fleche.call import CallEntry, QueryCall, decode_entry, encode_entry
 from fleche.digest import Address
 from fleche.errors import ParcelError, StorageError
-from fleche.parcel import Buffer, Compress, MemorySource, Packing, Parcel, codec_of
+from fleche.parcel import (
+    Buffer,
+    Compress,
+    Draft,
+    DraftSource,
+    MemorySource,
+    Packing,
+    Parcel,
+    codec_of,
+)
 from fleche.storage._acceptance import Acceptance
 from fleche.storage._base import (
     STALE,
@@ -29,7 +38,7 @@ from fleche.storage._base import (
     refs_of_unusable,
 )
 from fleche.storage._usage import Usage
-from fleche.storage.file._files import SUFFIXES, Files, explained
+from fleche.storage.file._files import SUFFIXES, Files, NewFile, explained
 from fleche.storage.file._holders import HolderIndex
 from fleche.storage.file._locks import FileLockTable
 from fleche.storage.file._usage import AcceptedFiles, UsageFiles
@@ -101,6 +110,10 @@ class FileEntries(Storage[T], Generic[T]):
     def sweep(self, older: float = STALE) -> int:
         """Remove what killed writers left behind ``older`` seconds ago; return how many files."""
         return self._files.sweep(older)
+
+    def sweep_drafts(self) -> int:
+        """Do so with what was begun as a :meth:`~fleche.storage.ValueStorage.draft`."""
+        return self._files.sweep_drafts()
 
 
 class _Configured(FileEntries[T], Generic[T]):
@@ -181,8 +194,26 @@ class ValueFile(_Configured[Parcel], ValueStorage):
         for key, parcel in items:
             if self.packing.keys:
                 parcel.check_signature(self.packing.keys)
+            file = parcel.source.file if isinstance(parcel.source, DraftSource) else None
+            if isinstance(file, NewFile) and file.files is self._files:
+                self._files.finish(file, key)
+                continue
             small = parcel.nbytes <= _SMALL
             self._files.write(key, (parcel.tobytes(),) if small else parcel.chunks())
+
+    @override
+    def draft(self, content: memoryview, after: Draft | None = None) -> Draft | None:
+        if self.packing.compression is not None:
+            return None
+        try:
+            file = self._files.begin()
+        except OSError:
+            return None
+        try:
+            return Draft(content, file, signs=bool(self.packing.keys), after=after)
+        except RuntimeError:  # no more threads
+            file.discard()
+            return None
 
     @override
     def get_many(self, keys: Iterable[str]) -> Iterator[tuple[str, Parcel | ParcelError]]:

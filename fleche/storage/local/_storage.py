@@ -42,6 +42,7 @@ from fleche.storage.sql import Connection, SqlCalls, SqliteFile
 if TYPE_CHECKING:
     from typing_extensions import Self
 
+    from fleche.parcel import Draft
     from fleche.storage.file import ValueFile
 
 __all__ = ["CallLocal", "LocalOptions", "ValueLocal", "local_storages", "options_of"]
@@ -226,6 +227,10 @@ class ValueLocal(_Local, ValueStorage):
         for item in items:
             self._put([item])
 
+    @override
+    def draft(self, content: memoryview, after: Draft | None = None) -> Draft | None:
+        return self._files.draft(content, after)
+
     def _put(self, items: Sequence[tuple[str, Parcel]]) -> None:
         if not items:
             return
@@ -274,6 +279,8 @@ class ValueLocal(_Local, ValueStorage):
 
     @override
     def entries(self, prefix: str = "") -> Iterator[Entry]:
+        if not prefix:  # of which no row knows
+            self._files.sweep_drafts()
         last, end = prefix, f"{prefix}{_AFTER_ALL}"
         first = self._database.fetch(
             "SELECT address, size, modified FROM fleche_values WHERE address = :address",

@@ -1,0 +1,144 @@
+"""Drafts: buffers that are written to a file while their digest, which will name it, is computed.
+
+Hashing takes the processor, and writing mostly the memory and the disk: of a large result the two
+take no longer together than one after the other. What is written is checked on the way: its XXH3 is
+that of the bytes as they went out.
+"""
+
+from __future__ import annotations
+
+from threading import Event, Thread
+from typing import Protocol
+
+from xxhash import xxh3_128
+
+from fleche._util import override
+from fleche.digest import Digest
+from fleche.parcel._layout import BUFFER, Head, Parcel, Section, begin
+from fleche.parcel._source import Buffer, MemorySource
+
+__all__ = ["Draft", "DraftSource", "NamelessFile"]
+
+_PIECE = 1 << 18
+"""Bytes that are checked and written at a time: they are still in the cache of a core."""
+
+
+class NamelessFile(Protocol):
+    """A file that is being written, and that nothing finds before it gets its name."""
+
+    def write(self, data: Buffer, offset: int) -> None:
+        """Write all of ``data`` at ``offset``."""
+        ...
+
+    def discard(self) -> None:
+        """Remove the file, unless it has got its name. Idempotent."""
+        ...
+
+
+class Draft:
+    """The parcel of a buffer, on its way to a file before its digest is known.
+
+    Attributes:
+        content: the buffer, which must not change meanwhile.
+        nbytes: its size.
+        file: where it is written.
+    """
+
+    def __init__(
+        self, content: memoryview, file: NamelessFile, *, signs: bool, after: Draft | None = None
+    ) -> None:
+        """Begin to write.
+
+        Args:
+            content: contiguous memory.
+            file: a new file.
+            signs: whether the parcel will be signed, and its checksums are BLAKE3.
+            after: the draft that is written first: two at a time gain nothing.
+        """
+        self.content = content.cast("B")
+        self.nbytes = content.nbytes
+        self.file = file
+        self._signs = signs
+        self._weak = b""
+        self._error: BaseException | None = None
+        self._given_up = Event()
+        # what stands in the head is of fixed sizes, so that the place of the content is known
+        secret = (b"",) if signs else ()
+        self._offset = begin(self._head(Digest("0" * 64), b""), secret).offsets[0]
+        self._thread = Thread(target=self._run, args=(after,), name="fleche-draft", daemon=True)
+        self._thread.start()
+
+    def _head(self, digest: Digest, weak: bytes) -> Head:
+        checksum = bytes.fromhex(digest) if self._signs else weak or bytes(16)
+        section = Section(self.nbytes, self.nbytes, "", checksum)
+        return Head(serializer=BUFFER, digest=str(digest), stream=section)
+
+    def _run(self, after: Draft | None) -> None:
+        try:
+            if after is not None:
+                after.wait()
+            self._weak = self._write()
+        except BaseException as error:  # noqa: BLE001 (it is written again, in the usual way)
+            self._error = error
+
+    def _write(self) -> bytes:
+        hasher = None if self._signs else xxh3_128()
+        for start in range(0, self.nbytes, _PIECE):
+            if self._given_up.is_set():
+                break
+            piece = self.content[start : start + _PIECE]
+            if hasher is not None:
+                hasher.update(piece)
+            self.file.write(piece, self._offset + start)
+        return b"" if hasher is None else hasher.digest()
+
+    def wait(self) -> None:
+        """Wait until everything is written, or has failed."""
+        self._thread.join()
+
+    def finish(self, digest: Digest, keys: tuple[bytes, ...]) -> Parcel | None:
+        """Return the parcel; ``None`` if its content could not be written ahead.
+
+        Whoever stores it may give :attr:`file` its name. To all others it is in memory.
+
+        Args:
+            digest: the BLAKE3 of the content.
+            keys: secrets; the first one signs.
+        """
+        self.wait()
+        parts = begin(self._head(digest, self._weak), keys)
+        preamble = parts.preamble.ljust(self._offset, b"\0")
+        if self._error is None:
+            try:
+                self.file.write(preamble, 0)
+            except OSError as error:
+                self._error = error
+        if self._error is not None:  # the disk is full, perhaps: the usual way says so
+            self.discard()
+            return None
+        views = (memoryview(preamble), self.content)
+        return Parcel(DraftSource(views, self), parts)
+
+    def discard(self) -> None:
+        """Give up, unless the file has got its name. Idempotent."""
+        self._given_up.set()
+        self.wait()
+        self.file.discard()
+
+
+class DraftSource(MemorySource):
+    """The bytes of a parcel, in memory, and in a file that has no name yet.
+
+    Attributes:
+        file: that file.
+    """
+
+    def __init__(self, pieces: tuple[memoryview, ...], draft: Draft) -> None:
+        super().__init__(pieces)
+        self.file = draft.file
+        self._draft = draft
+
+    @override
+    def close(self) -> None:
+        super().close()
+        self._draft.discard()
