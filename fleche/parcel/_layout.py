@@ -239,9 +239,15 @@ class Parcel:
         return cls(MemorySource((memoryview(data).cast("B"),), owned=owned))
 
     @classmethod
-    def from_file(cls, path: str, *, mmap: bool = False) -> Parcel:
-        """Read a parcel from the file at ``path``, open until the parcel is closed."""
-        source = FileSource(path, mmap=mmap)
+    def from_file(cls, path: str, descriptor: int | None = None, *, mmap: bool = False) -> Parcel:
+        """Read a parcel from the file at ``path``, open until the parcel is closed.
+
+        Args:
+            path: of the file.
+            descriptor: of the same file, if it is open already.
+            mmap: load large buffers when they are touched.
+        """
+        source = FileSource(path, descriptor, mmap=mmap)
         try:
             return cls(source)
         except BaseException:

@@ -233,13 +233,13 @@ class FileSource(Source):
 
         Args:
             path: of the file.
-            descriptor: of the same file, open elsewhere, where it may be closed; ``path`` is then
+            descriptor: of the same file, open already, which is closed with this; ``path`` is then
                 but a name.
             mmap: let :meth:`take` return copy-on-write pages of the file.
         """
         self.name = path
         self.mapped = mmap
-        self._file = FileIO(path if descriptor is None else os.dup(descriptor), "rb")
+        self._file = FileIO(path if descriptor is None else descriptor, "rb")
         self.size = os.fstat(self._file.fileno()).st_size
 
     @override

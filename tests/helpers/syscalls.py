@@ -15,7 +15,9 @@ __all__ = ["Syscalls"]
 _CALLS = (
     *("open", "read", "write", "close", "fstat", "fsync"),
     *("stat", "utime", "scandir", "mkdir", "replace", "rename", "link", "unlink"),
+    *("readv", "pwrite"),
 )
+_KINDS = {"readv": "read", "pwrite": "write"}
 
 
 class Syscalls:
@@ -39,7 +41,7 @@ class Syscalls:
 
         def call(*args: Any, **options: Any) -> Any:
             creates = name == "open" and args[1] & os.O_CREAT
-            self._pass("create" if creates else name, args[0])
+            self._pass("create" if creates else _KINDS.get(name, name), args[0])
             return real(*args, **options)
 
         monkeypatch.setattr(os, name, call)

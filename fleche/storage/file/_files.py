@@ -19,10 +19,10 @@ from functools import partial
 from pathlib import PurePath
 
 from fleche.errors import CorruptParcel
-from fleche.parcel import Buffer, explained
+from fleche.parcel import Buffer, allocate, explained
 from fleche.storage._base import STALE, Entry
 
-__all__ = ["SUFFIXES", "TEMPORARY", "Files", "NewFile", "explained"]
+__all__ = ["SUFFIXES", "TEMPORARY", "Files", "NewFile", "explained", "read_memory"]
 
 SUFFIXES = {"values": ".value", "calls": ".call"}
 TEMPORARY = ".tmp"
@@ -206,6 +206,26 @@ class Files:
 
     # -- reading -----------------------------------------------------------------------------------
 
+    def open(self, key: str) -> tuple[int, int] | None:
+        """Return the descriptor of a file and its size, or ``None`` if there is none.
+
+        Raises:
+            CorruptParcel: what stands there is no file, or an empty one.
+            StorageError: it could not be opened.
+        """
+        if not _KEY.fullmatch(key):
+            return None
+        path = self.path(key)
+        with explained("read", path):
+            descriptor = _open(path)
+            if descriptor is None:
+                return None
+            try:
+                return descriptor, _size(path, descriptor)
+            except BaseException:
+                os.close(descriptor)
+                raise
+
     def read(self, key: str, most: int | None = None) -> bytes | None:
         """Return the content of a file, or ``None`` if there is none.
 
@@ -217,18 +237,15 @@ class Files:
             CorruptParcel: what stands there is no file, or an empty one.
             StorageError: it could not be read.
         """
-        if not _KEY.fullmatch(key):
+        opened = self.open(key)
+        if opened is None:
             return None
-        path = self.path(key)
-        with explained("read", path):
-            descriptor = _open(path)
-            if descriptor is None:
-                return None
-            try:
-                size = _size(path, descriptor)
+        descriptor, size = opened
+        try:
+            with explained("read", self.path(key)):
                 return b"" if most is not None and size > most else _read_all(descriptor, size)
-            finally:
-                os.close(descriptor)
+        finally:
+            os.close(descriptor)
 
     def find(self, key: str) -> Entry | None:
         """Return the size and age of a file that is there and not empty.
@@ -396,6 +413,20 @@ def _read_all(descriptor: int, size: int) -> bytes:
         return data
     rest = iter(partial(os.read, descriptor, size), b"")
     return b"".join((data, *rest))
+
+
+def read_memory(descriptor: int, size: int, path: str) -> memoryview:
+    """Return the same as memory that nothing else holds.
+
+    Raises:
+        StorageError: it could not be read.
+    """
+    memory = allocate(size)
+    done = 0
+    with explained("read", path):
+        while done < size and (count := os.readv(descriptor, (memory[done:],))):
+            done += count
+    return memory[:done]
 
 
 def _open(path: str) -> int | None:

@@ -38,7 +38,7 @@ from fleche.storage._base import (
     refs_of_unusable,
 )
 from fleche.storage._usage import Usage
-from fleche.storage.file._files import SUFFIXES, Files, NewFile, explained
+from fleche.storage.file._files import SUFFIXES, Files, NewFile, read_memory
 from fleche.storage.file._holders import HolderIndex
 from fleche.storage.file._locks import FileLockTable
 from fleche.storage.file._usage import AcceptedFiles, UsageFiles
@@ -263,28 +263,25 @@ class ValueFile(_Configured[Parcel], ValueStorage):
         """Yield parcels; of a file larger than ``small`` only the head is read."""
         for key in keys:
             try:
-                data = self._files.read(key, small)
-                if data is None:
+                opened = self._files.open(key)
+                if opened is None:
                     continue
-                parcel = self._parcel(self._files.path(key), data)
-                if parcel is None:
-                    continue
+                parcel = self._parcel(self._files.path(key), *opened, small)
                 self._check_signature(parcel)
             except ParcelError as error:
                 yield key, error
             else:
                 yield key, parcel
 
-    def _parcel(self, path: str, data: bytes) -> Parcel | None:
-        if data:
-            source = MemorySource((memoryview(bytearray(data)),), owned=True)
-            source.name = path
-            return Parcel(source)
-        with explained("read", path):
-            try:
-                return Parcel.from_file(path, mmap=self._options.mmap)
-            except FileNotFoundError:  # removed since it was seen
-                return None
+    def _parcel(self, path: str, descriptor: int, size: int, small: int) -> Parcel:
+        if size > small:
+            return Parcel.from_file(path, descriptor, mmap=self._options.mmap)
+        try:
+            source = MemorySource((read_memory(descriptor, size, path),), owned=True)
+        finally:
+            os.close(descriptor)
+        source.name = path
+        return Parcel(source)
 
     def _check_signature(self, parcel: Parcel) -> None:
         if not self.packing.keys:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from io import BytesIO
@@ -132,7 +133,7 @@ def _parcel_in(dataset: Any, file: BinaryIO, name: str) -> Parcel:
         source = MemorySource((memoryview(read_bytes(dataset)),), owned=True)
         source.name = name
     else:
-        source = Stretch(FileSource(name, file.fileno()), offset, dataset.size, owned=True)
+        source = Stretch(FileSource(name, os.dup(file.fileno())), offset, dataset.size, owned=True)
     return Parcel(source)
 
 
