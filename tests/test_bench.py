@@ -170,3 +170,16 @@ def test_the_command_line_writes_every_sample(
     (found,) = json.loads(path.read_text())
     assert found["reference"] == "fleche"
     assert len(found["contenders"][0]["samples"]) == 2
+
+
+def test_a_page_of_what_was_measured(tmp_path: Path) -> None:
+    """`--page` has a row for each target; `--from` makes it again without measuring."""
+    found, page, again = tmp_path / "bench.json", tmp_path / "a.md", tmp_path / "b.md"
+    main(["digest", "--quick", "--only", "digest", "--json", str(found), "--page", str(page)])
+    targets = [target for each in json.loads(found.read_text()) for target in each["targets"]]
+    lines = page.read_text().splitlines()
+    assert targets
+    assert len([line for line in lines if line.endswith("reached |")]) == len(targets)
+    main(["--from", str(found), "--page", str(again), "--plots", str(tmp_path / "plots")])
+    assert again.read_text() == page.read_text()
+    assert (tmp_path / "plots" / "targets.svg").is_file()

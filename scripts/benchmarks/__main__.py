@@ -13,7 +13,7 @@ from typing import Any
 from scripts.benchmarks.house import print_house
 from scripts.benchmarks.measure import Suite, run
 from scripts.benchmarks.plots import draw
-from scripts.benchmarks.report import as_json, as_text, machine
+from scripts.benchmarks.report import as_json, as_page, as_text, machine
 
 SUITES = {
     "local": "local",
@@ -55,6 +55,18 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument(
         "--plots", metavar="DIRECTORY", type=Path, help="draw what was measured there, as SVG"
     )
+    made.add_argument(
+        "--page", metavar="FILE", type=Path, help="write the targets there, as a table in Markdown"
+    )
+    made.add_argument(
+        "--from",
+        dest="sources",
+        metavar="JSON",
+        type=Path,
+        nargs="+",
+        default=[],
+        help="measure nothing: draw, and write, what --json has written before",
+    )
     made.add_argument("--list", action="store_true", help="tell what there is")
     return made
 
@@ -68,7 +80,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     rounds = 2 if options.quick else options.rounds
     report: list[dict[str, Any]] = []
     print(f"machine: {machine()}\n", flush=True)
-    for suite in suites(options.suite).values():
+    for source in options.sources:
+        report += json.loads(source.read_text())
+    for suite in () if report else suites(options.suite).values():
         names = chosen(suite, options.only)
         if options.list:
             print(*names, sep="\n")
@@ -83,6 +97,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         options.json.write_text(json.dumps(report, indent=1))
     if options.plots:
         draw(report, options.plots)
+    if options.page:
+        options.page.write_text(as_page(report))
     print(f"machine: {machine()}")
     return 0
 

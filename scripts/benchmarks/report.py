@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import os
 import platform
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict
+from pathlib import Path
 from statistics import median
 from typing import Any
 
 from scripts.benchmarks.measure import Benchmark, Outcome
 
-__all__ = ["as_json", "as_text", "machine", "target_lines"]
+__all__ = ["as_json", "as_page", "as_text", "machine", "target_lines"]
 
 _PREFIXES = ((1e9, "G"), (1e6, "M"), (1e3, "k"), (1.0, ""), (1e-3, "m"), (1e-6, "µ"), (1e-9, "n"))
 
@@ -33,18 +35,39 @@ def as_text(name: str, benchmark: Benchmark, outcomes: Sequence[Outcome]) -> str
 def target_lines(benchmark: Benchmark, outcomes: Sequence[Outcome]) -> list[str]:
     """Return a line for each target: what it is, what was measured, and whether it is reached."""
     lines = []
-    for each in benchmark.targets:
-        value = each.value(outcomes)
-        if each.added:
-            unit = benchmark.measure.unit
-            most, found = (
-                f"{amount(number, unit)} over {each.reference}" for number in (each.most, value)
-            )
-        else:
-            most, found = f"{each.most:g} of {each.reference}", rounded(value)
-        mark = "reached" if value <= each.most else "not reached"
-        lines.append(f"target: {each.contender} \u2264 {most}: {found}, {mark}")
+    for each in as_json("", benchmark, outcomes)["targets"]:
+        most, found, mark = _told(each, benchmark.measure.unit)
+        lines.append(f"target: {each['contender']} \u2264 {most}: {found}, {mark}")
     return lines
+
+
+def _told(target: Mapping[str, Any], unit: str) -> tuple[str, str, str]:
+    """Return what a target allows, what was measured, and whether it is reached."""
+    value, most = target["value"], target["most"]
+    mark = "reached" if value <= most else "not reached"
+    if target["added"]:
+        over = f"over {target['reference']}"
+        return f"{amount(most, unit)} {over}", f"{amount(value, unit)} {over}", mark
+    return f"{most:g} of {target['reference']}", rounded(value), mark
+
+
+def as_page(report: Sequence[Mapping[str, Any]]) -> str:
+    """Return the targets of benchmarks, as ``--json`` has them, as a table in Markdown."""
+    where = report[0]["machine"]
+    rounds = max(len(each["samples"]) for found in report for each in found["contenders"])
+    rows = [("work", "of", "target, at most", "measured", "")]
+    rows += [
+        (found["title"], each["contender"], *_told(each, found["unit"]))
+        for found in report
+        for each in found["targets"]
+    ]
+    table = [f"| {' | '.join(row)} |" for row in rows]
+    table.insert(1, "|---" * len(rows[0]) + "|")
+    told = (
+        f"On {where['processor']}, {where['cores']} cores, {where['system']}, Python "
+        f"{where['python']}; medians of up to {rounds} rounds, in turns."
+    )
+    return "\n".join(["<!-- written by scripts/bench --page -->", "", told, "", *table, ""])
 
 
 def _ratio_row(found: Outcome) -> list[str]:
@@ -75,11 +98,22 @@ def amount(number: float, unit: str) -> str:
 def machine() -> dict[str, Any]:
     """Return what there is to know about where this runs, but for its name."""
     return {
+        "processor": _processor(),
         "cores": os.cpu_count(),
         "load": [round(load, 2) for load in os.getloadavg()],
         "python": platform.python_version(),
         "system": platform.system(),
     }
+
+
+def _processor() -> str:
+    """Return what the processor calls itself; where it does not say so, of which kind it is."""
+    with suppress(OSError):
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            key, _, value = line.partition(":")
+            if key.strip() == "model name":
+                return value.strip()
+    return platform.machine()
 
 
 def as_json(name: str, benchmark: Benchmark, outcomes: Sequence[Outcome]) -> dict[str, Any]:
