@@ -55,8 +55,9 @@ class Draft:
             signs: whether the parcel will be signed, and its checksums are BLAKE3.
             after: the draft that is written first: two at a time gain nothing.
         """
-        self.content = content.cast("B")
+        self.content = content
         self.nbytes = content.nbytes
+        self._bytes = content.cast("B")
         self.file = file
         self._signs = signs
         self._weak = b""
@@ -86,7 +87,7 @@ class Draft:
         for start in range(0, self.nbytes, _PIECE):
             if self._given_up.is_set():
                 break
-            piece = self.content[start : start + _PIECE]
+            piece = self._bytes[start : start + _PIECE]
             if hasher is not None:
                 hasher.update(piece)
             self.file.write(piece, self._offset + start)
@@ -116,7 +117,7 @@ class Draft:
         if self._error is not None:  # the disk is full, perhaps: the usual way says so
             self.discard()
             return None
-        views = (memoryview(preamble), self.content)
+        views = (memoryview(preamble), self._bytes)
         return Parcel(DraftSource(views, self), parts)
 
     def discard(self) -> None:

@@ -211,7 +211,7 @@ class ValueFile(_Configured[Parcel], ValueStorage):
             return None
         try:
             return Draft(content, file, signs=bool(self.packing.keys), after=after)
-        except RuntimeError:  # no more threads
+        except (RuntimeError, MemoryError):  # no more threads
             file.discard()
             return None
 
