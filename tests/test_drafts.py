@@ -6,6 +6,7 @@ import errno
 import os
 from collections.abc import Callable
 from pathlib import Path
+from threading import Event
 from typing import Any
 
 import numpy as np
@@ -16,7 +17,7 @@ from fleche.caches import BaseCache, Cache, CacheStack, Local, SizeLimitedCache
 from fleche.caches import _pending as pending
 from fleche.digest import Address, buffer_digest
 from fleche.errors import Indigestible, StorageError
-from fleche.parcel import Draft
+from fleche.parcel import Draft, Parcel, verify
 from fleche.storage import CallFile, CallMemory, ValueFile, ValueMemory
 from fleche.storage.file import Files
 from fleche.storage.file._files import NewFile
@@ -248,3 +249,34 @@ def test_an_argument_that_is_returned(tmp_path: Path) -> None:
         assert (same(array()) == array()).all()
         assert same.load(array()).result is not None
     assert [path.suffix for path in files(tmp_path)] == [".value"]
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork()")
+@pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
+def test_a_forked_child(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It has no part in what its parent is writing, and takes nothing away from it."""
+    held = Event()
+    write = NewFile.write
+
+    def waiting(self: NewFile, data: Any, offset: int) -> None:
+        held.wait(60)
+        write(self, data, offset)
+
+    monkeypatch.setattr(NewFile, "write", waiting)
+    content = memoryview(bytes(SIZE))
+    with Local(tmp_path) as kept:
+        draft = kept.backend.draft(content)
+        assert draft is not None
+        name = buffer_digest(content)
+        child = os.fork()
+        if child == 0:
+            os._exit(0 if draft.finish(name, ()) is None else 1)
+        assert os.waitpid(child, 0)[1] == 0
+        held.set()
+        parcel = draft.finish(name, ())
+        assert parcel is not None
+        kept.backend.save({}, [(Address.of(name), parcel)])
+        ((_, found),) = kept.backend.load_values([Address.of(name)])
+        assert isinstance(found, Parcel)
+        verify(found, digest=name)
+        found.close()

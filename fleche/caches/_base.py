@@ -6,11 +6,11 @@ import logging
 from collections import Counter
 from collections.abc import Callable, Collection, Hashable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager
-from dataclasses import replace
 from time import monotonic
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
+import msgspec
 from msgspec import UNSET
 
 from fleche.caches import maintenance
@@ -123,7 +123,7 @@ class BaseCache:
         from fleche.caches._pending import PendingCall
 
         buffers = BufferDigests()
-        record = replace(call, result=MISSING).to_record(buffers)
+        record = msgspec.structs.replace(call, result=MISSING).to_record(buffers)
         return PendingCall(
             self, record.key, record, call.arguments, buffers, call.content, begins=begins
         )

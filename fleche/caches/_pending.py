@@ -46,8 +46,7 @@ from fleche.parcel import FileBytes, Packing, Parcel
 
 if TYPE_CHECKING:
     from fleche.caches._base import BaseCache
-    from fleche.parcel import Draft
-    from fleche.parcel._pickles import Pickled
+    from fleche.parcel import Draft, Pickled
 
 __all__ = ["PendingCall", "Pin", "save_value"]
 

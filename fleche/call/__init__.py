@@ -26,11 +26,11 @@ from fleche.call._record import (
     plain_metadata,
     plain_version,
 )
-from fleche.call._summary import Summary, add_summary, summarize
 from fleche.call._template import Condition, Moment, QueryCall, between, like, one_of, where
 
 if TYPE_CHECKING:
     from fleche.call._lineage import CallTree
+    from fleche.call._summary import Summary, add_summary, summarize
     from fleche.call._where import Where, parse_where
 
 __all__ = [
@@ -71,7 +71,12 @@ __all__ = [
     "where",
 ]
 
-# what only commands and searches by text need
+# what only misses, commands and searches by text need
 __getattr__ = imported_when_asked(
-    __name__, {"._lineage": ("CallTree",), "._where": ("Where", "parse_where")}
+    __name__,
+    {
+        "._lineage": ("CallTree",),
+        "._summary": ("Summary", "add_summary", "summarize"),
+        "._where": ("Where", "parse_where"),
+    },
 )

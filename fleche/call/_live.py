@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final, Generic, Protocol, cast
+
+import msgspec
 
 from fleche._amounts import shown_seconds
 from fleche.call._entry import CallEntry
@@ -46,8 +47,7 @@ MISSING: Final = _Missing()
 """Stands where a call has no result yet; ``None`` is a result."""
 
 
-@dataclass
-class Call:
+class Call(msgspec.Struct):
     """A call with live objects.
 
     Attributes:
@@ -66,13 +66,13 @@ class Call:
     """
 
     name: str
-    arguments: dict[str, Any] = field(default_factory=dict)
+    arguments: dict[str, Any] = msgspec.field(default_factory=dict)
     module: str | None = None
     version: Version = None
     code: Digest | None = None
-    dependencies: Mapping[str, str] = field(default_factory=dict)
+    dependencies: Mapping[str, str] = msgspec.field(default_factory=dict)
     result: Any = MISSING
-    metadata: dict[str, dict[str, Any]] = field(default_factory=dict)
+    metadata: dict[str, dict[str, Any]] = msgspec.field(default_factory=dict)
     unhashed: tuple[str, ...] = ()
     unordered: frozenset[str] = frozenset()
     content: frozenset[str] = frozenset()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import reprlib
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, NamedTuple
 
@@ -35,7 +34,6 @@ class Node(NamedTuple):
     text: str = ""
 
 
-@dataclass
 class Closure:
     """What a function depends on, as it was found.
 
@@ -43,18 +41,23 @@ class Closure:
         nodes: what counts, by name; names of the function's own module stand without the module.
         digest: the one digest of all nodes.
         notes: what does not count, or only in part, and why; by name.
+        checks: tell whether it still is so.
         unsteady: variables whose digest changes whenever it is taken, and the types of which.
     """
 
-    nodes: dict[str, Node]
-    notes: dict[str, str]
-    checks: Checks
-    unsteady: dict[str, str] = field(default_factory=dict)
-    digest: Digest = field(init=False)
-
-    def __post_init__(self) -> None:
-        self.digest = digest_of_parts(self.digests)
-        self.checks.compile()
+    def __init__(
+        self,
+        nodes: dict[str, Node],
+        notes: dict[str, str],
+        checks: Checks,
+        unsteady: dict[str, str],
+    ) -> None:
+        self.nodes = nodes
+        self.notes = notes
+        self.checks = checks
+        self.unsteady = unsteady
+        self.digest: Digest = digest_of_parts(self.digests)
+        checks.compile()
 
     def changed_data(self) -> list[str]:
         """Return the names of the variables whose content is not what it was."""

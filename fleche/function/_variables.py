@@ -5,7 +5,6 @@ from __future__ import annotations
 import sys
 from collections import deque
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass, field
 from types import CellType, FunctionType, ModuleType
 from typing import Any
 
@@ -33,7 +32,6 @@ BUILT_IN = ("builtins", "collections", "weakref", "_weakrefset", "array", "numpy
 """Modules whose containers have the mutating methods that are known."""
 
 
-@dataclass
 class Writes:
     """What code writes, as far as it has been read.
 
@@ -42,8 +40,9 @@ class Writes:
         fills: the attributes that methods of a class fill when they are first wanted, by class.
     """
 
-    marks: set[str] = field(default_factory=set)
-    fills: dict[str, set[str]] = field(default_factory=dict)
+    def __init__(self) -> None:
+        self.marks: set[str] = set()
+        self.fills: dict[str, set[str]] = {}
 
 
 class Variables:

@@ -51,7 +51,7 @@ if TYPE_CHECKING:
         unpack,
         verify,
     )
-    from fleche.parcel._pickles import BUFFER_MIN
+    from fleche.parcel._pickles import BUFFER_MIN, Pickled
 
 __all__ = [
     "ALIGNMENT",
@@ -77,6 +77,7 @@ __all__ = [
     "Packed",
     "Packing",
     "Parcel",
+    "Pickled",
     "Section",
     "Seen",
     "Source",
@@ -126,7 +127,7 @@ __getattr__ = imported_when_asked(
             "unpack",
             "verify",
         ),
-        "._pickles": ("BUFFER_MIN",),
+        "._pickles": ("BUFFER_MIN", "Pickled"),
         # These are not for users: streams name them.
         "._definitions": (
             "born",

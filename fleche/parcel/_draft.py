@@ -7,7 +7,8 @@ that of the bytes as they went out.
 
 from __future__ import annotations
 
-from threading import Event, Thread
+from contextlib import suppress
+from threading import Thread
 from typing import Protocol
 
 from xxhash import xxh3_128
@@ -61,8 +62,8 @@ class Draft:
         self.file = file
         self._signs = signs
         self._weak = b""
-        self._error: BaseException | None = None
-        self._given_up = Event()
+        self._is_written = False
+        self._is_given_up = False
         # what stands in the head is of fixed sizes, so that the place of the content is known
         secret = (b"",) if signs else ()
         self._offset = begin(self._head(Digest("0" * 64), b""), secret).offsets[0]
@@ -75,17 +76,16 @@ class Draft:
         return Head(serializer=BUFFER, digest=str(digest), stream=section)
 
     def _run(self, after: Draft | None) -> None:
-        try:
-            if after is not None:
-                after.wait()
+        if after is not None:
+            after.wait()
+        with suppress(Exception):  # it is written again, in the usual way, which says what is wrong
             self._weak = self._write()
-        except BaseException as error:  # noqa: BLE001 (it is written again, in the usual way)
-            self._error = error
+            self._is_written = not self._is_given_up
 
     def _write(self) -> bytes:
         hasher = None if self._signs else xxh3_128()
         for start in range(0, self.nbytes, _PIECE):
-            if self._given_up.is_set():
+            if self._is_given_up:
                 break
             piece = self._bytes[start : start + _PIECE]
             if hasher is not None:
@@ -107,22 +107,19 @@ class Draft:
             keys: secrets; the first one signs.
         """
         self.wait()
-        parts = begin(self._head(digest, self._weak), keys)
-        preamble = parts.preamble.ljust(self._offset, b"\0")
-        if self._error is None:
-            try:
+        if self._is_written:
+            parts = begin(self._head(digest, self._weak), keys)
+            preamble = parts.preamble.ljust(self._offset, b"\0")
+            with suppress(OSError):
                 self.file.write(preamble, 0)
-            except OSError as error:
-                self._error = error
-        if self._error is not None:  # the disk is full, perhaps: the usual way says so
-            self.discard()
-            return None
-        views = (memoryview(preamble), self._bytes)
-        return Parcel(DraftSource(views, self), parts)
+                views = (memoryview(preamble), self._bytes)
+                return Parcel(DraftSource(views, self), parts)
+        self.discard()
+        return None
 
     def discard(self) -> None:
         """Give up, unless the file has got its name. Idempotent."""
-        self._given_up.set()
+        self._is_given_up = True
         self.wait()
         self.file.discard()
 

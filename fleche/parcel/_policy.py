@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
+
+import msgspec
 
 from fleche.digest import BufferDigests, Digest
 from fleche.parcel._codecs import CODECS
@@ -20,8 +21,7 @@ __all__ = ["SERIALIZERS", "Packing"]
 SERIALIZERS = ("cloudpickle", "pickle", "dill")
 
 
-@dataclass(frozen=True)
-class Packing:
+class Packing(msgspec.Struct, frozen=True):
     """How one cache packs and opens values: its serializer, compression and secrets.
 
     Files inside are kept in ``place``; if that is empty, in the cache directory of the user.
@@ -29,8 +29,8 @@ class Packing:
 
     serializer: str = "cloudpickle"
     compression: str | None = None
-    keys: tuple[bytes, ...] = field(default=(), repr=False)
-    place: str = field(default="", compare=False)
+    keys: tuple[bytes, ...] = ()
+    place: str = ""
 
     def __post_init__(self) -> None:
         if self.serializer not in SERIALIZERS:
@@ -43,7 +43,11 @@ class Packing:
         secrets = os.environ.get("FLECHE_SECRET_KEY", "")
         if self.keys or not secrets:
             return self
-        return replace(self, keys=tuple(part.encode() for part in secrets.split(",") if part))
+        keys = tuple(part.encode() for part in secrets.split(",") if part)
+        return msgspec.structs.replace(self, keys=keys)
+
+    def __repr__(self) -> str:
+        return f"Packing({self.serializer!r}, {self.compression!r})"  # the keys are secrets
 
     def pack(self, obj: Any, digest: str = "", buffers: BufferDigests | None = None) -> Parcel:
         """Pack as :func:`pack` does."""

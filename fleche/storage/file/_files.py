@@ -62,6 +62,7 @@ class NewFile:
         """Make the file under a temporary name."""
         self.files = files
         self._path = path
+        self._maker = os.getpid()
         self.descriptor = files.create(path)
 
     def write(self, data: Buffer, offset: int) -> None:
@@ -91,11 +92,14 @@ class NewFile:
         os.close(descriptor)
 
     def discard(self) -> None:
-        """Remove the file, unless it has taken its name. Idempotent."""
+        """Remove the file, unless it has taken its name. Idempotent.
+
+        A forked child leaves it to its parent.
+        """
         path, self._path = self._path, ""
         if self.descriptor >= 0:
             self._close()
-        if path:
+        if path and os.getpid() == self._maker:
             with suppress(OSError):
                 os.unlink(path)
 

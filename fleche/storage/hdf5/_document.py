@@ -5,11 +5,11 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import replace
 from io import BytesIO
 from typing import Any, BinaryIO
 
 import h5py
+import msgspec
 import numpy as np
 
 from fleche.digest import digest
@@ -50,7 +50,9 @@ def write_document(file: BinaryIO, item: Parcel, packing: Packing, filters: Filt
             _write_parcel(root, layout.VALUE, item, item.checked_chunks(), filters)
         return
     if not _write_native(file, value, item.head.digest, packing, filters):
-        again = replace(packing, serializer=item.head.serializer).pack(value, item.head.digest)
+        again = msgspec.structs.replace(packing, serializer=item.head.serializer).pack(
+            value, item.head.digest
+        )
         with _created(file) as root:
             _write_parcel(root, layout.VALUE, again, again.chunks(), filters)
 
