@@ -20,8 +20,8 @@ from fleche.parcel._source import Buffer, MemorySource
 
 __all__ = ["Draft", "DraftSource", "NamelessFile"]
 
-_PIECE = 1 << 18
-"""Bytes that are checked and written at a time: they are still in the cache of a core."""
+_PIECE = 1 << 20
+"""Bytes that are checked and written at a time: they are still in the cache."""
 
 
 class NamelessFile(Protocol):
