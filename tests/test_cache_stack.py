@@ -60,9 +60,9 @@ def stack(near: Layer, far: Layer) -> CacheStack:
 
 
 def _noting(digests: list[Digest], pack: Callable[..., object]) -> Callable[..., object]:
-    def noted(self: Packing, obj: object, digest: str = "", buffers: Any = None) -> object:
+    def noted(self: Packing, obj: object, digest: str = "", *rest: Any) -> object:
         digests.append(D(digest))
-        return pack(self, obj, digest, buffers)
+        return pack(self, obj, digest, *rest)
 
     return noted
 

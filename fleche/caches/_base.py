@@ -10,7 +10,6 @@ from time import monotonic
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
-import msgspec
 from msgspec import UNSET
 
 from fleche.caches import maintenance
@@ -123,7 +122,7 @@ class BaseCache:
         from fleche.caches._pending import PendingCall
 
         buffers = BufferDigests()
-        record = msgspec.structs.replace(call, result=MISSING).to_record(buffers)
+        record = call.replace(result=MISSING).to_record(buffers)
         return PendingCall(
             self, record.key, record, call.arguments, buffers, call.content, begins=begins
         )

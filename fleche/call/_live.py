@@ -77,6 +77,10 @@ class Call(msgspec.Struct):
     unordered: frozenset[str] = frozenset()
     content: frozenset[str] = frozenset()
 
+    def replace(self, **changes: Any) -> Call:
+        """Return the same with some attributes changed."""
+        return msgspec.structs.replace(self, **changes)
+
     def to_record(self, buffers: BufferDigests | None = None) -> CallRecord:
         """Digest the arguments (and the result, if there is one) and return the record.
 
