@@ -33,6 +33,7 @@ from hypothesis import strategies as st
 
 from fleche.digest import D, Digest, _tokens, buffer_digest, call_key, digest, digest_arguments
 from fleche.errors import Indigestible
+from tests.helpers.sweeps import swept
 
 FULL = "0123456789abcdef" * 4
 UTC = dt.timezone.utc
@@ -1053,14 +1054,15 @@ class TestCycles:
 class TestDepth:
     """Depth is bounded by memory only."""
 
-    def test_nested_lists(self) -> None:
+    @pytest.mark.parametrize("depth", swept([20_000, 100_000], lambda depth: depth == 20_000))
+    def test_nested_lists(self, depth: int) -> None:
         def nest(depth: int) -> list[Any]:
             found: list[Any] = []
             for _ in range(depth):
                 found = [found]
             return found
 
-        assert digest(nest(100_000)) == digest(nest(100_000)) != digest(nest(99_999))
+        assert digest(nest(depth)) == digest(nest(depth)) != digest(nest(depth - 1))
 
     def test_linked_objects(self) -> None:
         def link(length: int) -> Any:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import itertools
 import os
 import signal
 import subprocess
@@ -25,6 +26,7 @@ from fleche.remote._handshake import ClientGreeting
 from fleche.remote.channel import ProcessChannel
 from tests.helpers.caches import cache_factory
 from tests.helpers.sshd import Sshd
+from tests.helpers.sweeps import swept
 from tests.helpers.taps import TappedChannel
 
 ABSENT = "0" * 64
@@ -527,8 +529,13 @@ def _leave(process: subprocess.Popen[bytes]) -> None:
 class TestOrphans:
     """A server ends with its input, whatever it is waiting for then."""
 
-    @pytest.mark.parametrize("where", FAR)
-    @pytest.mark.parametrize("arguments", [(), ("--no-unpickle",)], ids=["", "no-unpickle"])
+    @pytest.mark.parametrize(
+        ("where", "arguments"),
+        swept(
+            itertools.product(FAR, [(), ("--no-unpickle",)]),
+            lambda case: (case[0] == "alone") is (case[1] == ()),
+        ),
+    )
     def test_behind_another_server(
         self, tmp_path: Path, where: str, arguments: tuple[str, ...]
     ) -> None:

@@ -203,7 +203,7 @@ def dangling(cache: Cache) -> Iterator[Digest]:
 
 TURNS = [
     pytest.param("plain", 40, id="plain-40"),
-    pytest.param("limited", 40, id="limited-40"),
+    pytest.param("limited", 40, marks=LONG, id="limited-40"),
     pytest.param("plain", 500, marks=LONG, id="plain-500"),
     pytest.param("limited", 500, marks=LONG, id="limited-500"),
     pytest.param("collected", 500, marks=LONG, id="collected-500"),

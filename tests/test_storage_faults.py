@@ -55,6 +55,19 @@ def caught() -> Iterator[list[warnings.WarningMessage]]:
         yield found
 
 
+class Clock:
+    """Time that passes when there is nothing to do but wait."""
+
+    def __init__(self) -> None:
+        self._now = 0.0
+
+    def monotonic(self) -> float:
+        return self._now
+
+    def sleep(self, seconds: float) -> None:
+        self._now += seconds
+
+
 class Save:
     """One call that is computed and saved while a system call fails."""
 
@@ -136,6 +149,7 @@ def test_each_system_call_of_a_save(
     What cannot be removed, because it is the removing that fails, is left: others sweep it.
     """
     runs.clear()
+    monkeypatch.setattr("fleche.decorator._locking.time", Clock())
     calls = Syscalls(tmp_path / "cache", monkeypatch)
     items = [*range(size)]
     save = Save(tmp_path / "cache", calls, items, {"coalesce": coalesce}, durable)

@@ -34,7 +34,7 @@ from fleche.testing.corpus import a_record, an_entry, entries, templates
 from tests.helpers.permissions import as_somebody
 from tests.helpers.postgres import postgres, postgres_server  # noqa: F401
 from tests.helpers.storing import delete, entry, get, has, keys, put, take_older, touch
-from tests.helpers.sweeps import examples
+from tests.helpers.sweeps import examples, swept
 
 KEY = digest("key")
 OTHER = digest("other")
@@ -142,7 +142,8 @@ def candidates(storage: Sql, template: QueryCall) -> list[Any]:
 
 
 class TestQueries:
-    def test_every_template_means_the_same(self, make: Make) -> None:
+    @pytest.mark.parametrize("every", swept([False, True], lambda every: not every))
+    def test_every_template_means_the_same(self, make: Make, every: bool) -> None:
         """The database and QueryCall.matches() agree on every operator, field and awkward value.
 
         It makes no difference whether their facts are written already.
@@ -152,7 +153,7 @@ class TestQueries:
             storage.put_many(list(corpus.items()))
             if turn:
                 index(storage)
-            for template in templates(every=True):
+            for template in templates(every=every):
                 expected = sorted(
                     key for key, each in corpus.items() if template.matches(each.record)
                 )
