@@ -8,7 +8,7 @@ import weakref
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import closing
-from datetime import datetime, timezone
+from datetime import datetime
 from operator import attrgetter
 from threading import get_ident
 from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeAlias, overload
@@ -41,8 +41,6 @@ one of its arguments, which counts as far as the record shows it, or of a field 
 _ATTRIBUTES = (
     *("arguments", "code", "duration", "key", "metadata", "module", "name", "record", "version"),
 )
-
-_DAWN = datetime.min.replace(tzinfo=timezone.utc)
 
 
 class Shortener(Protocol):
@@ -365,8 +363,9 @@ class QueryIterator(Generic[T]):
         from fleche.caches._table import Table
 
         shorten = self._cache.backend.shrink if self._cache is not None else None
-        calls = self if self._is_ordered else self.sorted(reverse=True)
-        return Table(calls, shorten, columns=columns, metadata=metadata)
+        return Table(
+            self, shorten, columns=columns, metadata=metadata, newest_first=not self._is_ordered
+        )
 
     def to_pandas(self) -> Any:
         """Return a :class:`pandas.DataFrame` of the calls, as that of :meth:`table` does.
@@ -494,6 +493,6 @@ def _rank(value: Any) -> tuple[int, Any]:
 
 
 def _when(call: LazyCall) -> datetime:
-    from fleche.caches._table import started
+    from fleche.caches._table import DAWN, started
 
-    return started(call.record) or _DAWN
+    return started(call.record) or DAWN

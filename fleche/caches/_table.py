@@ -35,6 +35,10 @@ _RUNTIME = ("started", "seconds", "host", "user")
 """What of the metadata ``runtime`` has a column of its own."""
 
 
+DAWN = datetime.min.replace(tzinfo=timezone.utc)
+"""Stands for when undated calls began."""
+
+
 def started(record: CallRecord) -> datetime | None:
     """Return when the call began, in UTC, or ``None`` if its metadata does not say.
 
@@ -49,7 +53,7 @@ def started(record: CallRecord) -> datetime | None:
         return None
     if found.tzinfo is None:
         return found.replace(tzinfo=timezone.utc)
-    return found.astimezone(timezone.utc)
+    return found if found.tzinfo is timezone.utc else found.astimezone(timezone.utc)
 
 
 def field_of_metadata(
@@ -180,6 +184,7 @@ class Table:
         *,
         columns: Iterable[str] | None = None,
         metadata: bool = False,
+        newest_first: bool = False,
     ) -> None:
         """Read the rows off ``calls``.
 
@@ -189,6 +194,7 @@ class Table:
                 ``None`` if it is gone.
             columns: what to show: usual columns, names of arguments, fields of metadata.
             metadata: show a column for each tag and each other field of metadata, too.
+            newest_first: order the rows by when the calls began, the undated last.
 
         Raises:
             ValueError: no call has a column of that name.
@@ -196,10 +202,13 @@ class Table:
         found = {call.key: call.record for call in calls}
         none: list[Digest | None] = [None] * len(found)
         shorts = shorten(list(found)) if shorten is not None and found else none
-        self.rows: tuple[Row, ...] = tuple(
+        rows = [
             Row.of(key, record, short or "")
             for (key, record), short in zip(found.items(), shorts, strict=True)
-        )
+        ]
+        if newest_first:
+            rows.sort(key=lambda row: row.started or DAWN, reverse=True)
+        self.rows: tuple[Row, ...] = tuple(rows)
         self._columns = None if columns is None else tuple(columns)
         self._with_metadata = metadata
         if self._columns is not None and self.rows:

@@ -18,11 +18,11 @@ log = logging.getLogger("fleche.storage")
 LAST_ID = (1 << 63) - 1
 
 _FIRST_PAGE = 100  # rows; few, so that the first answer comes early
-_LARGEST_PAGE = 64_000
+_LARGEST_PAGE = 8_000
 _PORTION = 1 << 20
 """Bytes of entries that are read together, if there are several."""
 
-_HEX = frozenset("0123456789abcdef")
+_HEX = "0123456789abcdef"
 
 
 class Rows:
@@ -140,4 +140,4 @@ def _first_portion(rows: Sequence[Any]) -> list[int]:
 
 
 def is_key(text: Any) -> bool:
-    return isinstance(text, str) and len(text) == 64 and _HEX.issuperset(text)
+    return isinstance(text, str) and len(text) == 64 and not text.strip(_HEX)
