@@ -64,6 +64,12 @@ _LONG = 64 << 20
 _WORTH_ASKING = 1 << 16
 """What has been sent before is asked for again, instead of sent again, if it has more bytes."""
 
+_DRAFTED = 8 << 20
+"""Arrays of so many bytes are written while they are hashed, ..."""
+
+_MOST = 1000
+"""... if one is a value, or among so many first items of one."""
+
 
 class _Kept:
     """Bytes that are kept in memory, until they are released or this object is gone."""
@@ -119,13 +125,6 @@ def check_stable(
             f"{f' (at {difference.path})' if difference.path else ''}. Give the class a __digest__ "
             "method that returns what counts, or fleche.add_hook() a function that does"
         )
-
-
-_DRAFTED = 8 << 20
-"""Arrays of so many bytes are written while they are hashed, ..."""
-
-_MOST = 1000
-"""... if one is a value, or among so many first items of one."""
 
 
 class _Parts:
