@@ -45,7 +45,7 @@ class UsageCounter:
 
     def __init__(self, backend: CacheBackend) -> None:
         self._backend = backend
-        self._cells: dict[tuple[int, str, str | None], list[float]] = {}
+        self._cells: dict[tuple[float, str, str | None], list[float]] = {}
         self._lock = renewed_after_fork(Lock())
         self._stored = time.monotonic()
         _living.add(self)
@@ -54,7 +54,7 @@ class UsageCounter:
         """Count a stored result that was found."""
         # Summed up at once: to keep records alive for later costs more, in memory that is not used
         # again and in garbage collections.
-        place = int(time.time()) // _HOUR, record.name, record.module
+        place = time.time() // _HOUR, record.name, record.module
         with self._lock:
             cell = self._cells.get(place)
             if cell is None:
@@ -70,7 +70,7 @@ class UsageCounter:
 
     def miss(self, record: CallRecord) -> None:
         """Count a body that has run, and whose result is stored."""
-        place = int(time.time()) // _HOUR, record.name, record.module
+        place = time.time() // _HOUR, record.name, record.module
         with self._lock:
             cell = self._cells.get(place)
             if cell is None:
@@ -84,7 +84,7 @@ class UsageCounter:
         if time.monotonic() - self._stored > _PATIENCE:
             self.flush()
 
-    def _new_cell(self, place: tuple[int, str, str | None]) -> list[float]:
+    def _new_cell(self, place: tuple[float, str, str | None]) -> list[float]:
         cell = self._cells[place] = [0, 0, 0.0, 0.0, 0]
         return cell
 
@@ -98,7 +98,7 @@ class UsageCounter:
         host, user = host_name(), user_name()
         rows = [
             Usage(
-                hour=hour,
+                hour=int(hour),
                 host=host,
                 user=user,
                 name=name,

@@ -75,7 +75,7 @@ class Computation:
         self._pending: PendingCall | None = None
         self._collecting: Collecting | None = None
         self._inside: Token[tuple[Flight, ...]] | None = None
-        self._drawn_by: dict[str, Any] = {}
+        self._drawn_by: Mapping[str, Any] = {}
         self._files: dict[str, Any] = {}
         self._states: dict[str, Any] = {}
         self._modules: ModuleGenerators | None = None
@@ -113,7 +113,7 @@ class Computation:
         inside.reset(token)
         stack_room.leave(len(inside.get()))
 
-    def _find_generators(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:
+    def _find_generators(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Mapping[str, Any]:
         """Return the generators that the body draws from: its own copies, if it is isolated."""
         invocation = self.invocation
         if args is invocation.args and not self.spec.options.isolate:

@@ -9,8 +9,9 @@ cache that is told to be strict, a damaged value.
 
 from __future__ import annotations
 
-from collections.abc import Hashable
+from collections.abc import Hashable, Mapping
 from inspect import Parameter
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from fleche.call import MISSING
@@ -144,6 +145,11 @@ class KeyedInvocation(Invocation):
         lost: the cache could not be asked when it was last looked into, and that has been said.
     """
 
+    # what few calls have: a hit makes one of these objects
+    lost = False
+    generators: Mapping[str, Any] = MappingProxyType({})
+    _states: Mapping[str, Any] = MappingProxyType({})
+
     def __init__(
         self,
         spec: FunctionSpec,
@@ -164,11 +170,8 @@ class KeyedInvocation(Invocation):
         self.simple = simple
         self.key = identity.key
         self.slot: Hashable = (cache.slot, identity.key)
-        self.lost = False
-        self.generators: dict[str, Any] = {}
         if not (simple or spec.options.isolate):
             self.generators = find_generators(arguments, spec.gathering)
-        self._states: dict[str, Any] = {}
 
     def look(self) -> Any:
         """Return the stored call, or ``None``: there is none, or the cache cannot be asked."""
