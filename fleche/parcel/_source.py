@@ -16,7 +16,6 @@ from fleche.errors import CorruptParcel, StorageError
 
 __all__ = [
     "BUFFERS",
-    "LARGE",
     "Buffer",
     "FileSource",
     "JoinedSource",
@@ -40,8 +39,11 @@ Seen: TypeAlias = Callable[[Buffer], object]
 _HOT = 1 << 18
 """Bytes that are read and checked at a time: they are still in the cache of a core."""
 
-LARGE = 4 << 20
-"""Bytes from which on large pages are asked for."""
+_PIECE = 4 << 20
+"""Bytes that are read at a time of what lies in several places."""
+
+_HUGE = 32 << 20
+"""Bytes up to which malloc keeps what was freed (the bound of glibc's ``M_MMAP_THRESHOLD``)."""
 
 MIDDLING = 1 << 16
 """Bytes from which on it takes longer to set memory to zero than to ask for it elsewhere."""
@@ -50,14 +52,15 @@ MIDDLING = 1 << 16
 def allocate(size: int) -> memoryview:
     """Return ``size`` writable bytes that nothing else holds; what they are at first is undefined.
 
-    Where numpy is there anyway, it gives memory that is not set to zero first. Touching fresh
-    memory page by page costs more than the copy into it, so that large blocks come in large pages
-    (Linux's transparent huge pages), if there are any.
+    Where numpy is there anyway, it gives memory that is not set to zero first, and that often has
+    been used before. The largest blocks never are such: the C library gets them from the system,
+    each time anew. To touch fresh memory page by page costs more than the copy into it, so that
+    these come in large pages (Linux's transparent huge pages), if there are any.
 
     Raises:
         MemoryError: there is not so much.
     """
-    if size < LARGE or not hasattr(_mmap, "MADV_HUGEPAGE"):
+    if size <= _HUGE or not hasattr(_mmap, "MADV_HUGEPAGE"):
         empty = getattr(sys.modules.get("numpy"), "empty", None) if size >= MIDDLING else None
         return memoryview(bytearray(size)) if empty is None else memoryview(empty(size, "u1"))
     try:
@@ -418,8 +421,8 @@ class JoinedSource(Source):
 def _collect(source: Source, offset: int, size: int, seen: Seen | None) -> memoryview:
     """Return memory of its own with what is read from ``source``, a piece at a time."""
     memory = allocate(max(0, min(size, source.size - offset)))
-    for start in range(0, len(memory), LARGE):
-        piece = source.read(offset + start, min(LARGE, len(memory) - start))
+    for start in range(0, len(memory), _PIECE):
+        piece = source.read(offset + start, min(_PIECE, len(memory) - start))
         if seen:
             seen(piece)
         memory[start : start + len(piece)] = piece

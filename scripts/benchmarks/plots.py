@@ -106,9 +106,12 @@ def curves(found: Mapping[str, Any]) -> str:
     for power in range(math.ceil(left), math.floor(right) + 1):
         x, _ = place(power, low)
         parts.append(text(x, 340, amount(10.0**power, "B"), "middle"))
-    for (name, curve), colour in zip(points.items(), COLOURS, strict=False):
+    below = -math.inf  # the last name; curves may end in one point
+    drawn = zip(points.items(), COLOURS, strict=False)
+    for (name, curve), colour in sorted(drawn, key=lambda each: -max(each[0][1])[1]):
         path = " ".join(f"{x:.1f},{y:.1f}" for x, y in (place(*point) for point in sorted(curve)))
         x, y = place(*max(curve))
         parts.append(f'<polyline points="{path}" fill="none" stroke="{colour}" stroke-width="2"/>')
-        parts.append(text(x + 6, y + 4, name, colour=colour))
+        below = max(y + 4, below + 14)
+        parts.append(text(x + 6, below, name, colour=colour))
     return picture(780, 350, parts)
