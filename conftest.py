@@ -40,6 +40,13 @@ settings.register_profile("thorough", _COMMON, max_examples=100)  # scripts/test
 settings.load_profile("quick")
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Give those that are slow the time for it, where they do not say themselves how much."""
+    for item in items:
+        if item.get_closest_marker("slow") and not item.get_closest_marker("timeout"):
+            item.add_marker(pytest.mark.timeout(900))
+
+
 @pytest.hookimpl(wrapper=True)
 def pytest_collection() -> Generator[None, object, object]:
     """Keep what stays to the end, modules and thousands of tests, out of the search for garbage.

@@ -13,6 +13,7 @@ import zlib
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
+from resource import RUSAGE_SELF, getrusage
 from typing import Any
 
 import atheris
@@ -43,7 +44,8 @@ MIB = 1 << 20
 LIMITS = (
     "-max_len=200000",
     "-timeout=10",
-    "-rss_limit_mb=1024",
+    # the peak of a process is never less than that of the one that has started it
+    f"-rss_limit_mb={1024 + getrusage(RUSAGE_SELF).ru_maxrss // 1024}",
     "-malloc_limit_mb=128",
 )
 

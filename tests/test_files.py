@@ -490,7 +490,8 @@ def in_memory_of(kind: str, root: str) -> BaseCache:
 
 
 @pytest.mark.parametrize(
-    "size", [160 << 20, pytest.param(5 << 30, marks=[pytest.mark.slow, pytest.mark.timeout(900)])]
+    "size",
+    [160 << 20, pytest.param((2 << 30) + 1, marks=[pytest.mark.slow, pytest.mark.timeout(900)])],
 )
 @pytest.mark.parametrize(
     ("kind", "nested"),

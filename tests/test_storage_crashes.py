@@ -121,8 +121,8 @@ class Writer:
 @pytest.mark.parametrize("kills", [20, pytest.param(200, marks=LONG)])
 def test_killed_writers(kind: str, where: str, kills: int) -> None:
     """Four processes write, and are killed one after the other at any moment."""
-    if kind == "s3" and kills == 20:
-        kills = 6
+    if kind == "s3":
+        kills = 6 if kills == 20 else 60
     chance, committed = random.Random(kills), set[str]()
     writers = [Writer(where, chance.randrange(DIFFERENT), committed) for _ in range(4)]
     try:
@@ -208,18 +208,23 @@ TURNS = [
     pytest.param("limited", 500, marks=LONG, id="limited-500"),
     pytest.param("collected", 500, marks=LONG, id="collected-500"),
 ]
-S3_TURNS = {("plain", 40): 5, ("limited", 40): 2, ("limited", 500): 60, ("collected", 500): 60}
+S3_TURNS = {
+    ("plain", 40): 5,
+    ("limited", 40): 2,
+    ("plain", 500): 200,
+    ("limited", 500): 20,
+    ("collected", 500): 60,
+}
 
 
 @pytest.mark.parametrize(("way", "turns"), TURNS)
 def test_many_processes(kind: str, where: str, way: str, turns: int) -> None:
     """They save, evict and collect the same calls at once; what is there at the end is whole.
 
-    The S3 server of these tests answers some hundred requests a second. There it is 500 turns where
-    nothing else is said, and 60 with a limit or a collection all the time: ten minutes as well.
+    The S3 server of these tests answers some hundred requests a second. There it is fewer turns.
     """
     if kind == "s3":
-        turns = S3_TURNS.get((way, turns), turns)
+        turns = S3_TURNS[way, turns]
     with watched(where):
         run_workers(where, turns, way)
     with open_cache(where) as cache:
