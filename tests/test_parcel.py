@@ -44,6 +44,7 @@ from fleche.parcel import (
 )
 from fleche.parcel._layout import assemble
 from fleche.testing.corpus import Block
+from tests.helpers.sweeps import examples
 
 KEY = str(digest("key"))
 LARGE = 200_000
@@ -735,6 +736,7 @@ PLAIN = st.recursive(
 )
 
 
+@examples(0.5)
 @given(
     value=PLAIN,
     serializer=st.sampled_from(["cloudpickle", "pickle", "dill"]),
@@ -949,6 +951,7 @@ def test_any_damage(
                 assert found[2].data == bytes(70_000)
 
 
+@pytest.mark.slow
 def test_the_fuzzer(tmp_path: Path) -> None:
     """`scripts/fuzz` finds nothing in its first inputs, which are sound parcels and entries."""
     pytest.importorskip("atheris")

@@ -459,7 +459,7 @@ CORPUS = [
 ]
 
 
-@pytest.mark.parametrize("compress", [None, 1])
+@pytest.mark.parametrize("compress", [None, pytest.param(1, marks=pytest.mark.slow)])
 def test_the_corpus_is_exact(tmp_path: Path, compress: Any) -> None:
     """Every value of the golden tables comes back with its type and digest, alone or nested."""
     held = ValueHdf5(tmp_path, compress=compress)

@@ -50,7 +50,7 @@ __all__ = [
 ]
 
 DOCS = Path(__file__).parents[2] / "docs"
-LANGUAGES = {"python", "pycon", "toml", "console", "sh", "text", "json", "{toctree}"}
+LANGUAGES = {"python", "pycon", "toml", "console", "sh", "text", "json", "{toctree}", "{include}"}
 
 _FENCE = re.compile(
     r"^(?P<fence>```+)(?P<language>[^`\n]*)\n(?P<code>.*?)^(?P=fence)$", re.MULTILINE | re.DOTALL
@@ -155,7 +155,8 @@ def _blocks(name: str, text: str) -> Iterator[Block]:
         line = text.count("\n", 0, found.start()) + 1
         if found.re is _FENCE:
             notes = tuple((c["verb"], c["rest"] or "") for c in taken)
-            yield Block(name, line, found["language"].strip(), found["code"], notes)
+            language, _, _ = found["language"].strip().partition(" ")
+            yield Block(name, line, language, found["code"], notes)
             taken = []
         elif found["verb"] in ("run", "restart"):
             yield Block(name, line, found["verb"], found["rest"] or "")
