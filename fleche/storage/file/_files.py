@@ -222,13 +222,7 @@ class Files:
         path = self.path(key)
         with explained("read", path):
             descriptor = _open(path)
-            if descriptor is None:
-                return None
-            try:
-                return descriptor, _size(path, descriptor)
-            except BaseException:
-                os.close(descriptor)
-                raise
+            return None if descriptor is None else (descriptor, _size(path, descriptor))
 
     def read(self, key: str, most: int | None = None) -> bytes | None:
         """Return the content of a file, or ``None`` if there is none.
@@ -241,15 +235,18 @@ class Files:
             CorruptParcel: what stands there is no file, or an empty one.
             StorageError: it could not be read.
         """
-        opened = self.open(key)
-        if opened is None:
+        if not _KEY.fullmatch(key):
             return None
-        descriptor, size = opened
-        try:
-            with explained("read", self.path(key)):
+        path = self.path(key)
+        with explained("read", path):
+            descriptor = _open(path)
+            if descriptor is None:
+                return None
+            size = _size(path, descriptor)
+            try:
                 return b"" if most is not None and size > most else _read_all(descriptor, size)
-        finally:
-            os.close(descriptor)
+            finally:
+                os.close(descriptor)
 
     def find(self, key: str) -> Entry | None:
         """Return the size and age of a file that is there and not empty.
@@ -458,14 +455,15 @@ def _size(path: str, descriptor: int) -> int:
     """Return how many bytes an open file has.
 
     Raises:
-        CorruptParcel: none, or it is no file.
+        CorruptParcel: none, or it is no file; it is closed then.
     """
     status = os.fstat(descriptor)
+    if stat.S_ISREG(status.st_mode) and status.st_size:
+        return status.st_size
+    os.close(descriptor)
     if not stat.S_ISREG(status.st_mode):
         raise CorruptParcel(f"{path}: {_stranger(status)}")
-    if not status.st_size:
-        raise CorruptParcel(f"{path}: an empty file, as a power failure may leave one")
-    return status.st_size
+    raise CorruptParcel(f"{path}: an empty file, as a power failure may leave one")
 
 
 def _stranger(status: os.stat_result) -> str:
