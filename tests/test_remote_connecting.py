@@ -556,6 +556,29 @@ class TestOrphans:
             assert process.stderr is not None
             assert process.stderr.read() == b""
 
+    def test_told_while_it_waits_for_a_lock(self, tmp_path: Path) -> None:
+        """What it waits in may make another exception of it; it ends as it was told, and silent."""
+        mark = tmp_path / "held"
+        (tmp_path / "sitecustomize.py").write_text(
+            textwrap.dedent(f"""
+            import fleche.config, pathlib, time
+            def hang(*_):
+                pathlib.Path({str(mark)!r}).touch()
+                try:
+                    time.sleep(600)
+                finally:
+                    raise RuntimeError("cannot release un-acquired lock")
+            fleche.config.load_cache_config = hang
+            """)
+        )
+        path = os.pathsep.join([str(tmp_path), *sys.path])
+        with _server(tmp_path, PYTHONPATH=path) as process:
+            _wait(mark.exists, "nothing hangs")
+            process.terminate()
+            assert process.wait(PATIENCE) == 128 + signal.SIGTERM
+            assert process.stderr is not None
+            assert process.stderr.read() == b""
+
     @pytest.mark.ssh
     def test_behind_ssh(self, tmp_path: Path, sshd: Sshd) -> None:
         """So does one whose client has lost its ssh."""

@@ -65,11 +65,11 @@ def serve_standard_streams(
     except FlecheError as error:
         _complain(str(error))
         status = 2
-    except SystemExit as told:
-        status = int(told.code or 0)
     except BaseException:
-        log.exception("the server failed")
-        status = 1
+        # what is told to end while it waits for a lock may raise something else than SystemExit
+        if server.told is None:
+            log.exception("the server failed")
+        status = 1 if server.told is None else server.told
     return server.exit(status)
 
 
@@ -90,12 +90,17 @@ def guard_standard_streams() -> tuple[io.FileIO, io.FileIO]:
 
 
 class _Server:
-    """This process, and how it ends."""
+    """This process, and how it ends.
+
+    Attributes:
+        told: the status with which it was told to end, if it was.
+    """
 
     def __init__(self, reader: io.FileIO, writer: io.FileIO) -> None:
         self._reader, self._writer = reader, writer
         self._cache: BaseCache | None = None
         self._input_is_over = False
+        self.told: int | None = None
 
     def serve(self, cache_name: str | None, *, read_only: bool, no_unpickle: bool) -> None:
         """Serve until the input ends.
@@ -128,7 +133,8 @@ class _Server:
             Thread(target=self._follow, name="fleche server watch", daemon=True).start()
 
     def _stop(self, number: int, _: object) -> NoReturn:
-        raise SystemExit(0 if self._input_is_over else 128 + number)
+        self.told = 0 if self._input_is_over else 128 + number
+        raise SystemExit(self.told)
 
     def _follow(self) -> None:
         poll = select.poll()
