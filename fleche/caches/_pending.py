@@ -143,18 +143,25 @@ class _Parts:
         self.buffers: dict[Digest, memoryview | FileBytes] = {}
         self.drafts: dict[int, Draft] = {}  # by the identity of the buffer
 
-    def begin(self, value: Any, draft: Callable[..., Draft | None]) -> Pickled | None:
-        """Begin to write large arrays of a value that is to be digested, and then added.
+    def take(self, value: Any, draft: Callable[..., Draft | None]) -> ValueRef:
+        """Digest a value, and pack it unless it is a digest itself; return the reference to it.
 
         Args:
             value: a value.
-            draft: begins to write a buffer.
+            draft: begins to write a buffer; large arrays are written while the value is digested.
 
-        Returns:
-            What serializing the value gave, where that has been done for this.
+        Raises:
+            Indigestible: it has no digest.
         """
-        if self._whole:
-            return None
+        pickled = None
+        if not self._whole and _has_large_array(value):
+            pickled = self._begin(value, draft)
+        found, buffers = digest_with_buffers(value)
+        ref = refer(found, value)
+        return ref if isinstance(value, Digest) else self.add(value, ref, buffers, pickled)
+
+    def _begin(self, value: Any, draft: Callable[..., Draft | None]) -> Pickled | None:
+        """Serialize a value and begin to write its large arrays; ``None`` if it cannot be."""
         try:
             pickled = self._packing.serialize(value)
         except Exception:  # noqa: BLE001 (a pickler raises anything; it comes again)
@@ -476,14 +483,7 @@ class PendingCall:
         literal = UNSET if self._signs else as_literal(value)
         if literal is not UNSET:
             return ValueRef(str(digest(value)), literal=literal)
-        pickled = None
-        if _has_large_array(value):
-            pickled = self._pack_parts().begin(value, self._cache.backend.draft)
-        found, buffers = digest_with_buffers(value)
-        ref = refer(found, value)
-        if isinstance(value, Digest):
-            return ref
-        return self._pack_parts().add(value, ref, buffers, pickled)
+        return self._pack_parts().take(value, self._cache.backend.draft)
 
     def abandon(self) -> None:
         """Give the call up (its function raised); nothing of it is listed. Idempotent."""
@@ -514,12 +514,10 @@ def save_value(cache: BaseCache, value: Any) -> Digest:
     """
     parts = _Parts(cache.packing, whole=cache.backend.opens_parcels)
     try:
-        pickled = parts.begin(value, cache.backend.draft) if _has_large_array(value) else None
-        found, buffers = digest_with_buffers(value)
+        ref = parts.take(value, cache.backend.draft)
         if not isinstance(value, Digest):
-            parts.add(value, ValueRef(found), buffers, pickled)
             _store(cache, parts)
-        return found
+        return Digest(ref.digest)
     finally:
         parts.release()
 

@@ -100,7 +100,7 @@ class Draft:
     def finish(self, digest: Digest, keys: tuple[bytes, ...]) -> Parcel | None:
         """Return the parcel; ``None`` if its content could not be written ahead.
 
-        Whoever stores it may give :attr:`file` its name. To all others it is in memory.
+        A storage may keep it by giving :attr:`file` its name. For all others it is in memory.
 
         Args:
             digest: the BLAKE3 of the content.

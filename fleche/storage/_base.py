@@ -219,7 +219,7 @@ class ValueStorage(Storage[Parcel]):
 
     packing: Packing = Packing()
 
-    def draft(self, content: memoryview, after: Draft | None = None) -> Draft | None:  # noqa: ARG002
+    def draft(self, content: memoryview, after: Draft | None = None) -> Draft | None:
         """Begin to write a large buffer whose digest is not known yet.
 
         A storage that can, keeps the file when the parcel of the draft is put.
@@ -231,6 +231,7 @@ class ValueStorage(Storage[Parcel]):
         Returns:
             ``None`` where nothing is gained, or nothing can be written.
         """
+        del content, after
         return None
 
     @override

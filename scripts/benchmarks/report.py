@@ -35,10 +35,15 @@ def as_text(name: str, benchmark: Benchmark, outcomes: Sequence[Outcome]) -> str
 def target_lines(benchmark: Benchmark, outcomes: Sequence[Outcome]) -> list[str]:
     """Return a line for each target: what it is, what was measured, and whether it is reached."""
     lines = []
-    for each in as_json("", benchmark, outcomes)["targets"]:
+    for each in _targets(benchmark, outcomes):
         most, found, mark = _told(each, benchmark.measure.unit)
         lines.append(f"target: {each['contender']} \u2264 {most}: {found}, {mark}")
     return lines
+
+
+def _targets(benchmark: Benchmark, outcomes: Sequence[Outcome]) -> list[dict[str, Any]]:
+    """Return each target with what was measured of it, as plain data."""
+    return [{**asdict(each), "value": each.value(outcomes)} for each in benchmark.targets]
 
 
 def _told(target: Mapping[str, Any], unit: str) -> tuple[str, str, str]:
@@ -124,7 +129,7 @@ def as_json(name: str, benchmark: Benchmark, outcomes: Sequence[Outcome]) -> dic
         "reference": benchmark.reference,
         "unit": benchmark.measure.unit,
         "machine": machine(),
-        "targets": [{**asdict(each), "value": each.value(outcomes)} for each in benchmark.targets],
+        "targets": _targets(benchmark, outcomes),
         "contenders": [
             {
                 "name": found.contender,

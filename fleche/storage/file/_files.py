@@ -221,8 +221,7 @@ class Files:
             return None
         path = self.path(key)
         with explained("read", path):
-            descriptor = _open(path)
-            return None if descriptor is None else (descriptor, _size(path, descriptor))
+            return _open(path)
 
     def read(self, key: str, most: int | None = None) -> bytes | None:
         """Return the content of a file, or ``None`` if there is none.
@@ -239,10 +238,10 @@ class Files:
             return None
         path = self.path(key)
         with explained("read", path):
-            descriptor = _open(path)
-            if descriptor is None:
+            opened = _open(path)
+            if opened is None:
                 return None
-            size = _size(path, descriptor)
+            descriptor, size = opened
             try:
                 return b"" if most is not None and size > most else _read_all(descriptor, size)
             finally:
@@ -430,8 +429,26 @@ def read_memory(descriptor: int, size: int, path: str) -> memoryview:
     return memory[:done]
 
 
-def _open(path: str) -> int | None:
-    """Open the file at ``path``; ``None`` if there is none.
+def _open(path: str) -> tuple[int, int] | None:
+    """Open the file at ``path``; return its descriptor and size, or ``None`` if there is none.
+
+    Raises:
+        CorruptParcel: what stands there is no file, or an empty one.
+    """
+    descriptor = _descriptor(path)
+    if descriptor is None:
+        return None
+    status = os.fstat(descriptor)
+    if stat.S_ISREG(status.st_mode) and status.st_size:
+        return descriptor, status.st_size
+    os.close(descriptor)
+    if not stat.S_ISREG(status.st_mode):
+        raise CorruptParcel(f"{path}: {_stranger(status)}")
+    raise CorruptParcel(f"{path}: an empty file, as a power failure may leave one")
+
+
+def _descriptor(path: str) -> int | None:
+    """Open what is at ``path``; ``None`` if there is nothing.
 
     Raises:
         CorruptParcel: a link stands there that leads nowhere, or what cannot be opened.
@@ -449,21 +466,6 @@ def _open(path: str) -> int | None:
         return os.open(path, _READ)
     except FileNotFoundError:
         raise CorruptParcel(f"{path}: {_dangling(path)}") from None
-
-
-def _size(path: str, descriptor: int) -> int:
-    """Return how many bytes an open file has.
-
-    Raises:
-        CorruptParcel: none, or it is no file; it is closed then.
-    """
-    status = os.fstat(descriptor)
-    if stat.S_ISREG(status.st_mode) and status.st_size:
-        return status.st_size
-    os.close(descriptor)
-    if not stat.S_ISREG(status.st_mode):
-        raise CorruptParcel(f"{path}: {_stranger(status)}")
-    raise CorruptParcel(f"{path}: an empty file, as a power failure may leave one")
 
 
 def _stranger(status: os.stat_result) -> str:
