@@ -16,7 +16,7 @@ from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from threading import Lock
-from typing import Any, ClassVar, Protocol, TypeVar
+from typing import Any, ClassVar, Protocol, TypeAlias, TypeVar
 
 from fleche._util import override
 
@@ -26,6 +26,8 @@ T = TypeVar("T")
 
 _FORK_PATIENCE = 5.0
 """Seconds for which a fork waits for transactions that other threads have begun."""
+
+Parameters: TypeAlias = Mapping[str, Any] | tuple[Any, ...]
 
 NO_PARAMETERS: Mapping[str, Any] = {}
 
@@ -81,8 +83,12 @@ class Database(ABC):
     generation: int = 0
 
     @abstractmethod
-    def fetch(self, sql: str, parameters: Mapping[str, Any] = NO_PARAMETERS) -> list[Any]:
+    def fetch(self, sql: str, parameters: Parameters = NO_PARAMETERS) -> list[Any]:
         """Return the rows that a statement selects.
+
+        Args:
+            sql: the statement.
+            parameters: by name; in SQLite they may be given by place.
 
         Raises:
             StorageError: the database failed.

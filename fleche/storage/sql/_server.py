@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from functools import lru_cache
 from threading import BoundedSemaphore
 from typing import Any, TypeVar
 
 from fleche._util import override
 from fleche.errors import MissingExtra, StorageError
-from fleche.storage.sql._database import NO_PARAMETERS, Connection, Pooled
+from fleche.storage.sql._database import NO_PARAMETERS, Connection, Parameters, Pooled
 from fleche.storage.sql._errors import as_storage_error, wrong_version
 from fleche.storage.sql._schema import SCHEMA, tables_of
 from fleche.storage.sql._urls import redacted
@@ -47,7 +47,7 @@ class _Session:
     def __init__(self, connection: sa.Connection) -> None:
         self.connection = connection
 
-    def execute(self, sql: str, parameters: Mapping[str, Any] = NO_PARAMETERS, /) -> Any:
+    def execute(self, sql: str, parameters: Any = NO_PARAMETERS, /) -> Any:
         return self.connection.execute(_text(sql), parameters)
 
     def executemany(self, sql: str, rows: Iterable[Any], /) -> Any:
@@ -82,7 +82,7 @@ class Server(Pooled):
         self._room = BoundedSemaphore(_MOST)
 
     @override
-    def fetch(self, sql: str, parameters: Mapping[str, Any] = NO_PARAMETERS) -> list[Any]:
+    def fetch(self, sql: str, parameters: Parameters = NO_PARAMETERS) -> list[Any]:
         def select(session: _Session) -> list[Any]:
             with session.connection.begin():
                 return list(session.execute(sql, parameters).fetchall())

@@ -15,7 +15,7 @@ from __future__ import annotations
 import os
 import sqlite3
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import closing, suppress
 from pathlib import Path
 from threading import Lock, RLock
@@ -23,7 +23,14 @@ from typing import Any, TypeVar
 
 from fleche._util import override, warn_caller
 from fleche.errors import StorageError
-from fleche.storage.sql._database import NO_PARAMETERS, Connection, Database, Pooled, register
+from fleche.storage.sql._database import (
+    NO_PARAMETERS,
+    Connection,
+    Database,
+    Parameters,
+    Pooled,
+    register,
+)
 from fleche.storage.sql._errors import DAMAGED, Disturbed, as_storage_error, wrong_version
 from fleche.storage.sql._schema import SCHEMA, tables_of
 from fleche.storage.sql._urls import immutable, read_only
@@ -104,7 +111,7 @@ class SqliteMemory(Database):
         register(self)
 
     @override
-    def fetch(self, sql: str, parameters: Mapping[str, Any] = NO_PARAMETERS) -> list[Any]:
+    def fetch(self, sql: str, parameters: Parameters = NO_PARAMETERS) -> list[Any]:
         with self._lock:
             try:
                 return self._connect().execute(sql, parameters).fetchall()
@@ -202,7 +209,7 @@ class SqliteFile(Pooled):
     # -- the contract ------------------------------------------------------------------------------
 
     @override
-    def fetch(self, sql: str, parameters: Mapping[str, Any] = NO_PARAMETERS) -> list[Any]:
+    def fetch(self, sql: str, parameters: Parameters = NO_PARAMETERS) -> list[Any]:
         idle = self._idle
         try:
             connection = idle.pop()
@@ -222,7 +229,7 @@ class SqliteFile(Pooled):
                 self.drain(idle)
         return self._fetch(sql, parameters)
 
-    def _fetch(self, sql: str, parameters: Mapping[str, Any]) -> list[Any]:
+    def _fetch(self, sql: str, parameters: Parameters) -> list[Any]:
         """Return what is selected, by whatever way the file can be read just now."""
 
         def select(connection: Any) -> list[Any]:

@@ -66,6 +66,7 @@ _CATCH_UP = 0.1
 """Seconds for which a query waits for other writers, to write the facts that are missing."""
 
 _ENTRY = "SELECT entry FROM fleche_calls WHERE key = :key"
+_ENTRY_BY_PLACE = "SELECT entry FROM fleche_calls WHERE key = ?"  # SQLite alone; bound sooner
 _INSERT = (
     "INSERT INTO fleche_calls (key, function, pin, modified, size, entry)"
     " VALUES (:key, :function, :pin, :now, :size, :entry) ON CONFLICT (key) DO"
@@ -295,7 +296,10 @@ class SqlCalls(CallStorage):
         if len(wanted) == 1:
             key = wanted[0]
             database = self._database
-            rows = database.fetch(_ENTRY, {"key": str(key)})
+            if database.kind == "sqlite":
+                rows = database.fetch(_ENTRY_BY_PLACE, (str(key),))
+            else:
+                rows = database.fetch(_ENTRY, {"key": str(key)})
             if not rows:
                 return iter(())
             data = rows[0][0]
