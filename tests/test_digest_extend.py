@@ -10,6 +10,7 @@ import importlib.metadata
 import io
 import itertools
 import mmap
+import os
 import queue
 import re
 import socket
@@ -27,7 +28,15 @@ from typing import Any
 import numpy as np
 import pytest
 
-from fleche.digest import Digest, add_hook, digest, digest_arguments, hash_threads
+from fleche.digest import (
+    Digest,
+    add_hook,
+    buffer_digest,
+    digest,
+    digest_arguments,
+    hash_threads,
+    taken_cores,
+)
 from fleche.digest import _registry as registry
 from fleche.errors import Indigestible
 
@@ -500,7 +509,22 @@ class TestProcesses:
     def test_hash_threads(self) -> None:
         """Small buffers are not worth a thread."""
         assert hash_threads(1000) == 1
-        assert hash_threads(100 << 20) != 0
+        assert hash_threads(100 << 20) != 1
+
+    @pytest.mark.skipif(not hasattr(os, "sched_getaffinity"), reason="cores are counted otherwise")
+    def test_cores_that_are_taken(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Where one core is left, one thread hashes; the digest is the same."""
+        monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0, 1})
+        data = bytes(5 << 20)
+        alone = buffer_digest(data)
+        taken_cores.add(1)
+        try:
+            assert hash_threads(100 << 20) == 1
+            assert buffer_digest(data) == alone
+            monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(8)))
+            assert hash_threads(100 << 20) != 1
+        finally:
+            taken_cores.clear()
 
     def test_threads(self) -> None:
         """Many threads may digest at once."""

@@ -32,7 +32,7 @@ from ._source import (
     remember_file,
 )
 from ._syntax import dump_syntax, is_type_checking
-from ._tokens import SCHEME, BufferDigests, buffer_digest, hash_threads
+from ._tokens import SCHEME, BufferDigests, buffer_digest, hash_threads, taken_cores
 from .science import find_reducer, register_rows
 
 if TYPE_CHECKING:
@@ -74,6 +74,7 @@ __all__ = [
     "read_content",
     "read_source",
     "remember_file",
+    "taken_cores",
     "told_to",
 ]
 

@@ -84,6 +84,10 @@ unless the walk is one without order."""
 Hasher = blake3
 
 
+taken_cores: set[int] = set()
+"""What takes a core each beside the hashing at this moment, by any number that tells them apart."""
+
+
 class Threads:
     """Whether the thread pool of BLAKE3 has been started, and whether it may be used."""
 
@@ -93,6 +97,7 @@ class Threads:
     @classmethod
     def forked(cls) -> None:
         cls.allowed = not cls.started
+        taken_cores.clear()
 
 
 def hash_threads(nbytes: int) -> int:
@@ -100,12 +105,22 @@ def hash_threads(nbytes: int) -> int:
 
     That is as many as it likes for large buffers, and one in a forked child whose parent had done
     so: the pool's threads do not exist there, and asking for them would wait forever. All code that
-    hashes with threads in this process must ask here.
+    hashes with threads in this process must ask here. Where the other cores are taken, more threads
+    than one would only wait for each other.
     """
     if nbytes < PARALLEL or not Threads.allowed:
         return 1
+    if taken_cores and _cores() - len(taken_cores) < 2:
+        return 1
     Threads.started = True
     return blake3.AUTO
+
+
+def _cores() -> int:
+    """Return how many cores this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
 if hasattr(os, "register_at_fork"):

@@ -1,8 +1,7 @@
 """Drafts: buffers that are written to a file while their digest, which will name it, is computed.
 
-Hashing takes the processor, and writing mostly the memory and the disk: of a large result the two
-take no longer together than one after the other. What is written is checked on the way: its XXH3 is
-that of the bytes as they went out.
+Hashing takes one core, and writing another. The checksum, too, is computed beside the writing, of
+the memory that was digested.
 """
 
 from __future__ import annotations
@@ -11,17 +10,15 @@ from contextlib import suppress
 from threading import Thread
 from typing import Protocol
 
-from xxhash import xxh3_128
-
 from fleche._util import override
-from fleche.digest import Digest
-from fleche.parcel._layout import BUFFER, Head, Parcel, Section, begin
+from fleche.digest import Digest, taken_cores
+from fleche.parcel._layout import BUFFER, Head, Parcel, Section, begin, checksum
 from fleche.parcel._source import Buffer, MemorySource
 
 __all__ = ["Draft", "DraftSource", "NamelessFile"]
 
-_PIECE = 1 << 20
-"""Bytes that are checked and written at a time: they are still in the cache."""
+_PIECE = 1 << 24
+"""Bytes that are written at a time, after which a draft that was given up ends."""
 
 
 class NamelessFile(Protocol):
@@ -61,7 +58,6 @@ class Draft:
         self._bytes = content.cast("B")
         self.file = file
         self._signs = signs
-        self._weak = b""
         self._is_written = False
         self._is_given_up = False
         # what stands in the head is of fixed sizes, so that the place of the content is known
@@ -78,20 +74,17 @@ class Draft:
     def _run(self, after: Draft | None) -> None:
         if after is not None:
             after.wait()
+        taken_cores.add(id(self))
         with suppress(Exception):  # it is written again, in the usual way, which says what is wrong
-            self._weak = self._write()
+            self._write()
             self._is_written = not self._is_given_up
+        taken_cores.discard(id(self))
 
-    def _write(self) -> bytes:
-        hasher = None if self._signs else xxh3_128()
+    def _write(self) -> None:
         for start in range(0, self.nbytes, _PIECE):
             if self._is_given_up:
-                break
-            piece = self._bytes[start : start + _PIECE]
-            if hasher is not None:
-                hasher.update(piece)
-            self.file.write(piece, self._offset + start)
-        return b"" if hasher is None else hasher.digest()
+                return
+            self.file.write(self._bytes[start : start + _PIECE], self._offset + start)
 
     def wait(self) -> None:
         """Wait until everything is written, or has failed."""
@@ -106,9 +99,10 @@ class Draft:
             digest: the BLAKE3 of the content.
             keys: secrets; the first one signs.
         """
+        weak = b"" if self._signs else checksum(self._bytes, strong=False)
         self.wait()
         if self._is_written:
-            parts = begin(self._head(digest, self._weak), keys)
+            parts = begin(self._head(digest, weak), keys)
             preamble = parts.preamble.ljust(self._offset, b"\0")
             with suppress(OSError):
                 self.file.write(preamble, 0)
