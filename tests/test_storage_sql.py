@@ -428,6 +428,24 @@ class TestRecords:
         assert list(storage.query(QueryCall.of(name="f"))) == []
         assert list(storage.query(QueryCall.of(name="g"))) == [(KEY, a_call("g", x=3))]
 
+    @pytest.mark.parametrize("together", [True, False])
+    def test_of_many_calls_those_in_front_can_be_searched(self, file: Sql, together: bool) -> None:
+        """What calls are searched by is written in time, for thousands at once, if nobody asks.
+
+        A reader who may not write has few of them to look through then.
+        """
+        one = a_call(x=1)
+        file.put_many([(digest(number), one) for number in range(9_900)])
+        assert rows(file, "SELECT count(*) FROM fleche_facts") == [(0,)]
+        rest = [(digest(number), one) for number in range(9_900, 10_600)]
+        for batch in [rest] if together else [[each] for each in rest]:
+            file.put_many(batch)
+        ((facts, calls),) = rows(file, "SELECT count(*), count(DISTINCT call) FROM fleche_facts")
+        assert calls >= 10_000
+        assert facts == 3 * calls  # the function, the argument, the result
+        found = file.query(QueryCall.of(arguments={"x": 1}), keys_only=True)
+        assert sum(1 for _ in found) == 10_600
+
     def test_deleting_takes_everything_along(self, make: Make) -> None:
         """No row of a deleted record stays but that of its function."""
         storage = make()

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import os
 import sqlite3
+import sys
 import time
 from collections.abc import Callable, Sequence
 from contextlib import closing, suppress
@@ -53,10 +54,10 @@ _CACHED_STATEMENTS = 256
 _SETTLED = 0.05
 """Seconds after which a file that changes again has another time of modification for certain."""
 
-_LOG_PAGES = 1000
+_LOG_PAGES = 2000
 """Pages of 4 KiB after which what is in the log is brought into the file."""
 
-_RESERVE = 1 << 22
+_RESERVE = _LOG_PAGES << 12
 """Bytes that are kept back on the disk, so that a full one can be tidied up: room for the log."""
 
 _OLDEST = (3, 24, 0)
@@ -648,8 +649,12 @@ class SqliteFile(Pooled):
 
     def _keep_reserve(self) -> None:
         """Keep some room on the disk; without it, a full one has no room for removing anything."""
-        part = bytes(_RESERVE // 64)
         with suppress(OSError), self._reserve().open("xb", buffering=0) as file:
+            if sys.platform == "linux":
+                with suppress(OSError):
+                    os.posix_fallocate(file.fileno(), 0, _RESERVE)
+                    return
+            part = bytes(_RESERVE // 64)
             for _ in range(64):  # as much of it as there is room for
                 file.write(part)
 
