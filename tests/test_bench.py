@@ -136,6 +136,7 @@ def test_they_need_nothing_of_the_tests() -> None:
     assert ran.stdout == "[]\n"
 
 
+@pytest.mark.slow
 def test_the_house_is_counted(capsys: pytest.CaptureFixture[str]) -> None:
     """What there is to read, and how many calls a hit and a miss run through."""
     main(["house"])

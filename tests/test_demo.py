@@ -137,6 +137,7 @@ def _lives(pid: int) -> bool:
 
 
 @needs_ase
+@pytest.mark.slow
 def test_a_false_claim_is_a_failure(temporary: Path, tmp_path: Path) -> None:
     """With a function that is not cached the demo says what does not hold, and exits with 1."""
     copy = tmp_path / "eos"

@@ -109,6 +109,7 @@ def check(libraries: Iterable[str]) -> None:
         assert one[library].keys() == other[library].keys() != set()
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(2 * SECONDS)
 def test_light_libraries() -> None:
     """Each rule holds for each value of their tables, in one program that uses all of them."""

@@ -44,7 +44,7 @@ from fleche.parcel import (
 )
 from fleche.parcel._layout import assemble
 from fleche.testing.corpus import Block
-from tests.helpers.sweeps import examples
+from tests.helpers.sweeps import examples, swept
 
 KEY = str(digest("key"))
 LARGE = 200_000
@@ -844,7 +844,7 @@ class TestSizesThatLie:
         with pytest.raises(CorruptParcel):
             unpack(Parcel.from_bytes(forged(head, stream)), buffers=held)
 
-    @pytest.mark.parametrize("codec", ["zlib", "zstd"])
+    @pytest.mark.parametrize("codec", swept(["zlib", "zstd"], lambda codec: codec == "zlib"))
     def test_a_bomb_that_tells_its_size(self, codec: str, little_memory: None) -> None:
         """verify() and an upload look into it in small pieces."""
         if codec == "zstd":

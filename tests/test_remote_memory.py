@@ -161,7 +161,7 @@ BOMBS: dict[str, Callable[[], bytes]] = {
 
 
 @pytest.mark.parametrize("bomb", BOMBS)
-@pytest.mark.parametrize("streams", swept([1, 60], MANY))
+@pytest.mark.parametrize("streams", swept([1, 20, 60], lambda streams: streams == 20))
 def test_small_bytes_that_become_large_objects(tmp_path: Path, bomb: str, streams: int) -> None:
     """What a message holds is counted before it is decoded."""
     body = BOMBS[bomb]()
@@ -218,15 +218,18 @@ class TestNothingIsRead:
 
     @pytest.mark.parametrize(
         ("name", "kind", "ask"),
-        [
-            ("long", "cloudpickle", "load"),
-            ("long", "local", "load"),
-            ("long", "local", "query"),
-            ("many", "local", "load"),
-            ("many", "local", "load_values"),
-            ("many", "local", "expand"),
-            ("many", "local", "lacking"),
-        ],
+        swept(
+            [
+                ("long", "cloudpickle", "load"),
+                ("long", "local", "load"),
+                ("long", "local", "query"),
+                ("many", "local", "load"),
+                ("many", "local", "load_values"),
+                ("many", "local", "expand"),
+                ("many", "local", "lacking"),
+            ],
+            lambda case: case[0] == "long" or case[2] == "load_values",
+        ),
     )
     def test_whatever_is_asked(
         self, tmp_path: Path, stores: Callable[[str, str], Path], name: str, kind: str, ask: str

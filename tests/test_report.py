@@ -413,6 +413,7 @@ class TestInABrowser:
         assert 'data-ready="true"' in shown.html
         assert "No call matches the filter." in shown.html
 
+    @pytest.mark.slow
     def test_ten_thousand_calls(self, cache: Cache, tmp_path: Path) -> None:
         """A page of 10,000 calls is a few megabytes, and only the rows in sight are elements."""
         for number in range(10_000):

@@ -111,9 +111,8 @@ def replaced(held: dict[str, Any], data: bytes) -> None:
 
 
 class TestContract:
-    @pytest.mark.parametrize(
-        "options", swept([{}, {"compress": "zlib", "secret_key": ["a", "b"]}], bool)
-    )
+    @pytest.mark.slow
+    @pytest.mark.parametrize("options", [{}, {"compress": "zlib", "secret_key": ["a", "b"]}])
     def test_memory(self, memory: Callable[[], str], options: Any, no_leaks: None) -> None:
         """``memory://`` keeps the contract."""
         check_value_storage(lambda: ValueFsspec(memory(), **options))
