@@ -67,6 +67,19 @@ def miss_small(setting: Setting) -> Benchmark:
     return Benchmark(title, contenders, "fleche", targets=targets)
 
 
+def misses_many(setting: Setting) -> Benchmark:
+    """Build: so many misses that what calls are searched by is written, too."""
+    number = setting.size(10_000, 20)
+
+    def work(remembered: Remembered) -> Task:
+        numbers = count()
+        return lambda: [remembered.call(next(numbers)) for _ in range(number)]
+
+    contenders = take_turns(setting, small, work, ("fleche", "diskcache"))
+    title = f"{number} misses, and by what they are searched"
+    return Benchmark(title, contenders, "fleche", rounds=5)
+
+
 def hit_dependent(setting: Setting) -> Benchmark:
     """Build: a hit of a function that uses ten helpers, two classes and an array of 1 MB."""
 
@@ -83,6 +96,7 @@ BENCHMARKS: Suite = {
     "hits-1000": hits_distinct,
     "hit-dependent": hit_dependent,
     "miss-small": miss_small,
+    "misses-10000": misses_many,
     "hit-1MB": hit_large(1),
     "hit-100MB": hit_large(100),
     "mmap-one": mapped(touch_one, "one number used"),

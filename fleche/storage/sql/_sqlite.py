@@ -423,7 +423,8 @@ class SqliteFile(Pooled):
             self._before_making()
         self.path.parent.mkdir(parents=True, exist_ok=True)
         os.close(os.open(self.path, os.O_CREAT | os.O_WRONLY, 0o666))
-        self._keep_reserve()
+        disk = os.statvfs(self.path.parent)
+        self._keep_reserve(min(_RESERVE, disk.f_bavail * disk.f_frsize // 2))
 
     def _choose_journal(self, connection: sqlite3.Connection) -> None:
         if is_local(self.path.parent.resolve()):
@@ -647,14 +648,14 @@ class SqliteFile(Pooled):
                 "write", lambda found: found.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
             )
 
-    def _keep_reserve(self) -> None:
+    def _keep_reserve(self, size: int = _RESERVE) -> None:
         """Keep some room on the disk; without it, a full one has no room for removing anything."""
         with suppress(OSError), self._reserve().open("xb", buffering=0) as file:
             if sys.platform == "linux":
                 with suppress(OSError):
-                    os.posix_fallocate(file.fileno(), 0, _RESERVE)
+                    os.posix_fallocate(file.fileno(), 0, size)
                     return
-            part = bytes(_RESERVE // 64)
+            part = bytes(size // 64)
             for _ in range(64):  # as much of it as there is room for
                 file.write(part)
 
