@@ -90,6 +90,7 @@ def test_over_a_subprocess(temporary: Path) -> None:
 
 
 @needs_ase
+@pytest.mark.slow
 @pytest.mark.ssh
 def test_over_ssh(temporary: Path) -> None:
     """The same over a real sshd."""

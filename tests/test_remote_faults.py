@@ -148,8 +148,13 @@ def _offsets(size: int, step: int) -> list[int]:
 
 @pytest.mark.parametrize("step", swept([61, 1], lambda step: step > 1))
 @pytest.mark.parametrize("direction", ["up", "down"])
-@pytest.mark.parametrize("action", ["cut", "garble"])
-@pytest.mark.parametrize("name", OPERATIONS)
+@pytest.mark.parametrize(
+    ("name", "action"),
+    swept(
+        itertools.product(OPERATIONS, ("cut", "garble")),
+        lambda case: case[1] == "garble" or case[0] in ("load", "save"),
+    ),
+)
 def test_every_byte(tmp_path: Path, name: str, action: Any, direction: Any, step: int) -> None:
     """At every byte of request and answer: cut there, or with one bit flipped there."""
     operation = OPERATIONS[name]
