@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import logging
 import os
-from bisect import bisect_left
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from functools import partial
-from itertools import chain, islice
+from itertools import chain, islice, pairwise
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -350,21 +349,18 @@ class LocalBackend(CacheBackend):
         return any(True for _ in self.load([key], inline=0))
 
     def _shrink_many(self, keys: Sequence[Digest]) -> dict[Digest, Digest | None]:
-        everything = sorted(
-            {entry.key for entry in self.calls.entries()}
-            | {entry.key[:64] for entry in self.values.entries()}
-        )
-        here = set(everything)
-        return {key: shrink_sorted(key, everything) if key in here else None for key in keys}
+        here = {entry.key for entry in self.calls.entries()}
+        here.update(entry.key[:64] for entry in self.values.entries())
+        shorts = shrink_all(here, keys)
+        return {key: shorts.get(key) for key in keys}
 
     def _shrink_held(self, keys: Sequence[Digest]) -> dict[Digest, Digest]:
-        held = sorted({address[:64] for address, _ in self.calls.holders("")})
-        here = set(held)
+        held = shrink_all({address[:64] for address, _ in self.calls.holders("")}, keys)
         found: dict[Digest, Digest] = {}
         for key in keys:
-            if key in here:
+            if key in held:
                 short = shrink_among(key, set(self._matching(key[:_SHORTEST])))
-                found[key] = max(short, shrink_sorted(key, held), key=len)
+                found[key] = max(short, held[key], key=len)
         return found
 
     # -- searching and keeping house ---------------------------------------------------------------
@@ -633,9 +629,16 @@ def shrink_among(key: str, found: Iterable[str]) -> Digest:
     return Digest(key[:length])
 
 
-def shrink_sorted(key: str, everything: Sequence[str]) -> Digest:
-    """Return the same, where ``everything`` is sorted: only the neighbours can be alike."""
-    place = bisect_left(everything, key)
-    here = place < len(everything) and everything[place] == key
-    near = (*everything[max(place - 1, 0) : place], *everything[place + here : place + here + 1])
-    return shrink_among(key, near)
+def shrink_all(everything: set[str], wanted: Iterable[str]) -> dict[str, Digest]:
+    """Return the same for those of ``wanted`` that are there, all of them at once."""
+    found: dict[str, Digest] = {}
+    chosen = set(wanted)
+    before = _SHORTEST
+    for key, after in pairwise([*sorted(everything), ""]):  # others are less alike
+        length = _SHORTEST
+        while length < len(key) and after.startswith(key[:length]):
+            length += 1
+        if key in chosen:
+            found[key] = _digest(key[: max(before, length)])
+        before = length
+    return found

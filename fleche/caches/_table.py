@@ -8,7 +8,6 @@ from __future__ import annotations
 import math
 import unicodedata
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from typing import Any
 
@@ -72,8 +71,7 @@ def field_of_metadata(
     return default
 
 
-@dataclass(frozen=True)
-class Row:
+class Row(msgspec.Struct, frozen=True, gc=False):
     """One call, as far as its record tells.
 
     Attributes:
@@ -96,13 +94,13 @@ class Row:
     name: str
     module: str | None = None
     version: Scalar = None
-    arguments: Mapping[str, Scalar | Digest] = field(default_factory=dict)
+    arguments: Mapping[str, Scalar | Digest] = {}
     result: Scalar | Digest = None
     started: datetime | None = None
     seconds: float | None = None
     host: str | None = None
     user: str | None = None
-    metadata: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    metadata: Mapping[str, Mapping[str, Any]] = {}
 
     @classmethod
     def of(cls, key: Digest, record: CallRecord, short: str = "") -> Row:

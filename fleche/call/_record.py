@@ -38,6 +38,7 @@ KEY_PARTS = ("module", "version", "code")
 class ValueRef(
     msgspec.Struct,
     frozen=True,
+    gc=False,  # it leads back to nothing; the search for garbage passes over it
     omit_defaults=True,
     rename={
         "digest": "d",
@@ -95,7 +96,7 @@ class ValueRef(
         return msgspec.UNSET if self.summary is None else self.summary
 
 
-class CallRecord(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+class CallRecord(msgspec.Struct, frozen=True, gc=False, kw_only=True, omit_defaults=True):
     """One call, with references in place of objects.
 
     Attributes:
