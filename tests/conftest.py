@@ -35,10 +35,10 @@ def measured_children(request: pytest.FixtureRequest, monkeypatch: pytest.Monkey
     """Measure the coverage of child processes in a part of the tests.
 
     To be measured costs a child a tenth of a second, as much as its own start; there are thousands,
-    and they run the same code. So those of one case in ten of a parametrised test are measured,
+    and they run the same code. So those of one case in twenty of a parametrised test are measured,
     and those of all tests that are not parametrised.
     """
     if request.node.get_closest_marker("ssh"):
         request.getfixturevalue("sshd")  # one server for all tests; its children are measured
-    if hasattr(request.node, "callspec") and zlib.crc32(request.node.nodeid.encode()) % 10:
+    if hasattr(request.node, "callspec") and zlib.crc32(request.node.nodeid.encode()) % 20:
         monkeypatch.delenv("COVERAGE_PROCESS_CONFIG", raising=False)

@@ -736,7 +736,7 @@ PLAIN = st.recursive(
 )
 
 
-@examples(0.5)
+@examples(0.3)
 @given(
     value=PLAIN,
     serializer=st.sampled_from(["cloudpickle", "pickle", "dill"]),
