@@ -26,6 +26,7 @@ from fleche.remote.channel import ProcessChannel
 from fleche.testing import example_call
 from tests.helpers.caches import cache_factory, make_cache
 from tests.helpers.serving import Serving
+from tests.helpers.sweeps import swept
 
 PROCESSES = ("subprocess", pytest.param("ssh", marks=pytest.mark.ssh))
 THREADS = 8
@@ -320,7 +321,7 @@ def _written(pid: int) -> int:
     return 0
 
 
-@pytest.mark.parametrize("kind", PROCESSES)
+@pytest.mark.parametrize("kind", swept(PROCESSES, lambda kind: kind != "subprocess"))
 def test_the_client_is_killed_while_the_server_writes(
     serving: Serving, tmp_path: Path, kind: str
 ) -> None:

@@ -193,10 +193,20 @@ def _make_loud(root: str, size: int, after: bool) -> BaseCache:
     return cache
 
 
-@pytest.mark.parametrize("kind", swept(PROCESSES, lambda kind: kind == "subprocess"))
-def test_much_standard_error(serving: Serving, tmp_path: Path, kind: str) -> None:
-    """10 MiB of it during a call, and again after the end: call and `close()` end in time."""
-    remote = serving(kind, partial(_make_loud, str(tmp_path / "served"), 10 * MIB, True))
+@pytest.mark.parametrize(
+    ("kind", "size"),
+    swept(
+        [
+            ("subprocess", 3 * MIB),
+            ("subprocess", 10 * MIB),
+            pytest.param("ssh", 10 * MIB, marks=pytest.mark.ssh),
+        ],
+        lambda case: case[1] == 3 * MIB,
+    ),
+)
+def test_much_standard_error(serving: Serving, tmp_path: Path, kind: str, size: int) -> None:
+    """Much of it during a call, and again after the end: call and `close()` end in time."""
+    remote = serving(kind, partial(_make_loud, str(tmp_path / "served"), size, True))
     key = remote.save(example_call())
     began = time.monotonic()
     assert remote.contains(key)
