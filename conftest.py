@@ -35,7 +35,7 @@ _COMMON = settings(
     derandomize=_IN_CI,
     print_blob=_IN_CI,
 )
-settings.register_profile("quick", _COMMON, max_examples=30)
+settings.register_profile("quick", _COMMON, max_examples=20)
 settings.register_profile("thorough", _COMMON, max_examples=100)  # scripts/test --all
 settings.load_profile("quick")
 
