@@ -39,7 +39,7 @@ def measured_children(request: pytest.FixtureRequest, monkeypatch: pytest.Monkey
     and those of all tests that are not parametrised; in the quick run of one in four of these.
     """
     if request.node.get_closest_marker("ssh"):
-        request.getfixturevalue("sshd")  # one server for all tests; its children are measured
+        request.getfixturevalue("sshd")  # one server for all: its children are measured or not
     share = 4 if request.config.option.markexpr == "not slow" else 1
     if hasattr(request.node, "callspec"):
         share = 20

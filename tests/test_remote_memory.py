@@ -276,9 +276,7 @@ def _fill(cache: BaseCache, count: int, size: int, inline: int) -> None:
     ("codec", "size"),
     swept(
         itertools.product(("zlib", "zstd"), (-5, 1 << 28, 3 << 30, 2**64 - 1)),
-        lambda case: (
-            case in (("zlib", 1 << 28), ("zlib", 2**64 - 1), ("zstd", -5), ("zstd", 3 << 30))
-        ),
+        lambda case: case in (("zlib", 2**64 - 1), ("zstd", -5)),
     ),
 )
 def test_parcels_that_lie_about_their_size(tmp_path: Path, codec: str, size: int) -> None:

@@ -277,6 +277,13 @@ def _iterate_live(self: Any, prefix: str = "") -> Iterator[Entry]:
     )
 
 
+FOUND_LATE = (
+    *("never touches", "is always young", "keeps references", "mixes forms up"),
+    *("says that nothing is needed", "checks nothing", "keeps the damaged"),
+    *("finds twice", "breaks off", "forgets who holds", "locks for all"),
+)
+"""Breaches that only the last checks notice, after many others."""
+
 BROKEN_VALUES = {
     "finds what is not there": Broken("never put", {"contains_many": lambda _, keys: set(keys)}),
     "forgets": Broken("What was put is there", {"put_many": lambda *_: None}),
@@ -365,7 +372,7 @@ def _broken(base: Any, name: str, cases: dict[str, Broken], check: Any, kind: An
     assert "breaks a rule" in str(caught.value)
 
 
-@pytest.mark.parametrize("name", BROKEN_VALUES)
+@pytest.mark.parametrize("name", swept(BROKEN_VALUES, lambda name: name not in FOUND_LATE))
 def test_broken_value_storages(name: str) -> None:
     """A storage that breaks a rule is caught, and the message says which rule."""
     _broken(DictValues, name, BROKEN_VALUES, check_value_storage, "values")
@@ -412,7 +419,7 @@ BROKEN_CALLS = {
 }
 
 
-@pytest.mark.parametrize("name", BROKEN_CALLS)
+@pytest.mark.parametrize("name", swept(BROKEN_CALLS, lambda name: name not in FOUND_LATE))
 def test_broken_call_storages(name: str) -> None:
     """A call storage that breaks a rule is caught, and the message says which rule."""
     _broken(DictCalls, name, BROKEN_CALLS, check_call_storage, "calls")

@@ -83,8 +83,9 @@ class Sshd:
 
     host = "fleche-sshd"
 
-    def __init__(self, directory: Path, startups: str = "200") -> None:
+    def __init__(self, directory: Path, startups: str = "200", *, measured: bool = False) -> None:
         self.startups = startups
+        self._measured = measured
         self.directory = directory
         self.home = directory / "home"
         self.log_path = directory / "sshd.log"
@@ -197,7 +198,8 @@ class Sshd:
 
     def _write_config(self) -> Path:
         environment = {"HOME": str(self.home), "XDG_CONFIG_HOME": str(self.home / ".config")}
-        if coverage := os.environ.get("COVERAGE_PROCESS_CONFIG"):
+        coverage = os.environ.get("COVERAGE_PROCESS_CONFIG")
+        if coverage and self._measured:
             environment["COVERAGE_PROCESS_CONFIG"] = coverage
         config = self.directory / "sshd_config"
         text = _SERVER.format(
@@ -220,20 +222,20 @@ class Sshd:
 
 
 @pytest.fixture(scope="session")
-def sshd() -> Iterator[Sshd]:
-    """The server, for the whole session."""
+def sshd(request: pytest.FixtureRequest) -> Iterator[Sshd]:
+    """The server, for the whole session. Except in the quick run, what it starts is measured."""
     if not (_sshd() and shutil.which("ssh")):
         pytest.skip("OpenSSH's sshd and ssh are not installed")
-    with running_sshd() as server:
+    with running_sshd(measured=request.config.option.markexpr != "not slow") as server:
         yield server
 
 
 @contextmanager
-def running_sshd(startups: str = "200") -> Iterator[Sshd]:
-    """A server for the time of the block; not only for tests. `startups` is its MaxStartups."""
+def running_sshd(startups: str = "200", *, measured: bool = False) -> Iterator[Sshd]:
+    """A server for the time of the block. `startups` is its MaxStartups."""
     # Not tmp_path: a ControlPath may have 108 bytes at most.
     with tempfile.TemporaryDirectory(prefix="fl-", ignore_cleanup_errors=True) as directory:
-        server = Sshd(Path(directory), startups)
+        server = Sshd(Path(directory), startups, measured=measured)
         server.start()
         try:
             yield server
