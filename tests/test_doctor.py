@@ -154,6 +154,7 @@ class TestStandardInput:
             last = failure(steps_of(ssh_cache(sshd, station)), "standard input", "ssh")
         assert "</dev/null" in last.advice
 
+    @pytest.mark.slow
     def test_a_setup_command_reads_it(self, sshd: Sshd, station: Path) -> None:
         cache = ssh_cache(sshd, station, setup_commands=["read line"])
         failure(steps_of(cache), "standard input", "login", "python")
