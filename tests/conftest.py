@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.helpers.sweeps import is_quick
+
 
 @pytest.fixture(autouse=True)
 def tmp_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
@@ -40,7 +42,7 @@ def measured_children(request: pytest.FixtureRequest, monkeypatch: pytest.Monkey
     """
     if request.node.get_closest_marker("ssh"):
         request.getfixturevalue("sshd")  # one server for all: its children are measured or not
-    share = 4 if request.config.option.markexpr == "not slow" else 1
+    share = 4 if is_quick(request.config) else 1
     if hasattr(request.node, "callspec"):
         share = 20
     if zlib.crc32(request.node.nodeid.encode()) % share:

@@ -25,6 +25,7 @@ from pathlib import Path
 import pytest
 
 from tests.helpers.processes import children
+from tests.helpers.sweeps import is_quick
 
 __all__ = ["Sshd", "running_sshd", "sshd"]
 
@@ -226,7 +227,7 @@ def sshd(request: pytest.FixtureRequest) -> Iterator[Sshd]:
     """The server, for the whole session. Except in the quick run, what it starts is measured."""
     if not (_sshd() and shutil.which("ssh")):
         pytest.skip("OpenSSH's sshd and ssh are not installed")
-    with running_sshd(measured=request.config.option.markexpr != "not slow") as server:
+    with running_sshd(measured=not is_quick(request.config)) as server:
         yield server
 
 

@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 import pytest
 from hypothesis import settings
 
-__all__ = ["examples", "swept"]
+__all__ = ["examples", "is_quick", "swept"]
 
 T = TypeVar("T")
 
@@ -26,6 +26,11 @@ def swept(cases: Iterable[T], quick: Callable[[T], bool], *, timeout: float = 60
         timeout: seconds for a slow one.
     """
     return [case if quick(case) else _slow(case, timeout) for case in cases]
+
+
+def is_quick(config: pytest.Config) -> bool:
+    """Return whether this is the quick run of ``scripts/test``."""
+    return bool(config.option.markexpr == "not slow")
 
 
 def examples(times: float) -> settings:
