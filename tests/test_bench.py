@@ -16,9 +16,10 @@ pytest.importorskip("diskcache")
 pytest.importorskip("joblib")
 
 from scripts.benchmarks import measure
-from scripts.benchmarks.__main__ import main, suites
+from scripts.benchmarks.__main__ import main
 from scripts.benchmarks.measure import Benchmark, Contender, Measure, Setting, Target
 from scripts.benchmarks.report import as_text, target_lines
+from scripts.benchmarks.suites import suites
 from tests.helpers.sweeps import swept
 
 # what the peers do is none of our warnings

@@ -6,34 +6,13 @@ import argparse
 import json
 import sys
 from collections.abc import Sequence
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 from scripts.benchmarks.house import print_house
-from scripts.benchmarks.measure import Suite, run
 from scripts.benchmarks.plots import draw
-from scripts.benchmarks.report import as_json, as_page, as_text, machine
-
-SUITES = {
-    "local": "local",
-    "digest": "keys",
-    "scale": "scale",
-    "import": "imports",
-    "remote": "remote",
-}
-"""The suites, and the module of each."""
-
-
-def suites(which: str) -> dict[str, Suite]:
-    """Return the suites to run, each of which is ``BENCHMARKS`` of its module."""
-    names = tuple(SUITES) if which == "all" else (which,)
-    return {name: import_module(f"scripts.benchmarks.{SUITES[name]}").BENCHMARKS for name in names}
-
-
-def chosen(suite: Suite, only: Sequence[str]) -> list[str]:
-    """Return the names that begin with one of ``only``; all of them, if that is empty."""
-    return [name for name in suite if not only or name.startswith(tuple(only))]
+from scripts.benchmarks.report import as_page, machine
+from scripts.benchmarks.suites import SUITES, chosen, measured, suites
 
 
 def parser() -> argparse.ArgumentParser:
@@ -82,14 +61,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     print(f"machine: {machine()}\n", flush=True)
     for source in options.sources:
         report += json.loads(source.read_text())
-    for suite in () if report else suites(options.suite).values():
+    for which, suite in () if report else suites(options.suite).items():
         names = chosen(suite, options.only)
         if options.list:
             print(*names, sep="\n")
             continue
-        for name, benchmark, outcomes in run(suite, names, rounds, quick=options.quick):
-            print(as_text(name, benchmark, outcomes), flush=True)
-            report.append(as_json(name, benchmark, outcomes))
+        for name in names:
+            text, found = measured(which, name, rounds, quick=options.quick)
+            print(text, flush=True)
+            report.append(found)
     reached = [each["value"] <= each["most"] for found in report for each in found["targets"]]
     if reached:
         print(f"targets: {sum(reached)} of {len(reached)} reached")

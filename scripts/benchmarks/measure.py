@@ -10,9 +10,10 @@ from __future__ import annotations
 
 import gc
 import multiprocessing
+import os
 import re
 import tempfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -324,11 +325,15 @@ def _ratio(mine: float, theirs: float) -> float:
 
 
 def run(
-    suite: Suite, names: Sequence[str], rounds: int, *, quick: bool = False
-) -> Iterator[tuple[str, Benchmark, list[Outcome]]]:
-    """Build and measure those benchmarks one after the other, each in a directory of its own."""
-    for name in names:
-        with ExitStack() as stack:
-            directory = stack.enter_context(tempfile.TemporaryDirectory(prefix="bench-"))
-            benchmark = suite[name](Setting(Path(directory), stack, quick))
-            yield name, benchmark, measure(benchmark, rounds, quick=quick)
+    suite: Suite, name: str, rounds: int, *, quick: bool = False
+) -> tuple[Benchmark, list[Outcome]]:
+    """Build and measure one benchmark, in a directory of its own.
+
+    What others have written before is on the disk when it begins: a benchmark that writes would
+    have to wait for it.
+    """
+    os.sync()
+    with ExitStack() as stack:
+        directory = stack.enter_context(tempfile.TemporaryDirectory(prefix="bench-"))
+        benchmark = suite[name](Setting(Path(directory), stack, quick))
+        return benchmark, measure(benchmark, rounds, quick=quick)
