@@ -308,7 +308,7 @@ def measure(benchmark: Benchmark, rounds: int, *, quick: bool = False) -> list[O
     """Let the contenders take turns for ``rounds`` rounds."""
     rounds = min(rounds, benchmark.rounds or rounds)
     takers = [benchmark.measure.sampler(who, quick) for who in benchmark.contenders]
-    turns = [[take() for take in takers] for _ in range(rounds)]
+    turns = [_turn(takers, number) for number in range(rounds)]
     names = [who.name for who in benchmark.contenders]
     reference = [turn[names.index(benchmark.reference)] for turn in turns]
     outcomes = []
@@ -316,6 +316,14 @@ def measure(benchmark: Benchmark, rounds: int, *, quick: bool = False) -> list[O
         ratios = [_ratio(mine, theirs) for mine, theirs in zip(samples, reference, strict=True)]
         outcomes.append(Outcome(who.name, who.note, list(samples), ratios))
     return outcomes
+
+
+def _turn(takers: Sequence[Sample], number: int) -> list[float]:
+    """Take a sample of each, first of another one each time: who comes next may have to wait."""
+    places = range(len(takers))
+    order = [(place + number) % len(takers) for place in places]
+    samples = {place: takers[place]() for place in order}
+    return [samples[place] for place in places]
 
 
 def _ratio(mine: float, theirs: float) -> float:
