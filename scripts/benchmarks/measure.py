@@ -1,6 +1,6 @@
 """How things are measured: alternately, in one run, and as ratios.
 
-A benchmark is a few contenders that do the same work. They take turns (A B C A B C ...), so that
+A benchmark is a few contenders that do the same work. They take turns (A B C, B C A, ...), so that
 whatever else the machine does meets all of them; each round gives one ratio of every contender to
 the reference of the same round, and the medians of those are what is reported. Absolute times are
 printed last, since they mean nothing on another machine.
