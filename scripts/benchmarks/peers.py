@@ -50,9 +50,12 @@ def _with_fleche(function: Function, root: Path, *, mmap: bool = False) -> Remem
     return Remembered(fleche(cache=cache, **_options(function))(function), forget)
 
 
+OPTIONS: dict[str, dict[str, Any]] = {}
+"""What fleche is to know of a function that stands for another, by its name."""
+
+
 def _options(function: Function) -> dict[str, Any]:
-    """Return what fleche is to know of a function that stands for another."""
-    return getattr(function, "options", {})
+    return OPTIONS.get(function.__name__, {})
 
 
 def _with_fleche_mapped(function: Function, root: Path) -> Remembered:

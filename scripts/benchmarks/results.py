@@ -22,7 +22,7 @@ from scripts.benchmarks.measure import (
     Target,
     Task,
 )
-from scripts.benchmarks.peers import EVERY, PEERS, Remembered, remember, take_turns
+from scripts.benchmarks.peers import EVERY, OPTIONS, PEERS, Remembered, remember, take_turns
 
 __all__ = [
     "by_size",
@@ -56,7 +56,7 @@ def fresh(number: int) -> npt.NDArray[np.float64]:  # noqa: ARG001
 
 
 # It stands for a function that computes: the array is no data that its result depends on.
-fresh.options = {"ignore_globals": "Fresh"}  # type: ignore[attr-defined]
+OPTIONS[fresh.__name__] = {"ignore_globals": "Fresh"}
 
 
 def hit_large(megabytes: int) -> Callable[[Setting], Benchmark]:
