@@ -1,6 +1,6 @@
 """How things are measured: alternately, in one run, and as ratios.
 
-A benchmark is a few contenders that do the same work. They take turns (A B C, B C A, ...), so that
+A benchmark is a few contenders that do the same work. They take turns, in another order each time, so that
 whatever else the machine does meets all of them; each round gives one ratio of every contender to
 the reference of the same round, and the medians of those are what is reported. Absolute times are
 printed last, since they mean nothing on another machine.
@@ -17,6 +17,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from random import Random
 from statistics import median, quantiles
 from time import perf_counter
 from typing import TypeAlias
@@ -319,11 +320,11 @@ def measure(benchmark: Benchmark, rounds: int, *, quick: bool = False) -> list[O
 
 
 def _turn(takers: Sequence[Sample], number: int) -> list[float]:
-    """Take a sample of each, first of another one each time: who comes next may have to wait."""
-    places = range(len(takers))
-    order = [(place + number) % len(takers) for place in places]
+    """Take a sample of each, in another order each time: nobody always comes after the same one."""
+    order = list(range(len(takers)))
+    Random(number).shuffle(order)
     samples = {place: takers[place]() for place in order}
-    return [samples[place] for place in places]
+    return [samples[place] for place in sorted(order)]
 
 
 def _ratio(mine: float, theirs: float) -> float:
