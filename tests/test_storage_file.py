@@ -343,7 +343,7 @@ class TestErrors:
     ) -> None:
         """A large value is read when it is opened; what fails then is told as at any other time."""
         values = ValueFile(tmp_path, mmap=mmap)
-        put(values, KEY, parcel(Block(bytes(1 << 20))))
+        put(values, KEY, parcel(Block(bytes(1 << 22))))
         failure = OSError(errno.EIO, "Input/output error")
 
         class Failing(FileIO):
@@ -791,7 +791,7 @@ class TestOpening:
         delete(values, KEY)
         assert again[-1] == 999_999
 
-    @pytest.mark.parametrize("size", [10, 200_000, 300_000])
+    @pytest.mark.parametrize("size", [10, 200_000, 300_000, 3_000_000])
     def test_values_are_writable(self, tmp_path: Path, size: int) -> None:
         """An array comes back as writable as it was, small or large."""
         np = pytest.importorskip("numpy")

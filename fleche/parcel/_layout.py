@@ -247,7 +247,11 @@ class Parcel:
             descriptor: of the same file, if it is open already.
             mmap: load large buffers when they are touched.
         """
-        source = FileSource(path, descriptor, mmap=mmap)
+        return cls.of_source(FileSource(path, descriptor, mmap=mmap))
+
+    @classmethod
+    def of_source(cls, source: Source) -> Parcel:
+        """Read a parcel from ``source``, which is closed if that fails."""
         try:
             return cls(source)
         except BaseException:
@@ -653,14 +657,14 @@ def _check_table(head: Head, sections: Sequence[Section], name: str, *, signed: 
     """
     size = _STRONG if signed else _WEAK
     for entry in sections:
-        possible = 0 <= entry.stored <= sys.maxsize and 0 <= entry.size <= sys.maxsize
+        stored, length = entry.stored, len(entry.checksum)
         if not entry.inline:
-            possible &= len(entry.checksum) == _STRONG and not entry.stored and not entry.codec
+            possible = length == _STRONG and not stored and not entry.codec
         elif entry.codec:
-            possible &= len(entry.checksum) == size and entry.codec in CODECS
+            possible = length == size and entry.codec in CODECS
         else:
-            possible &= len(entry.checksum) == size and entry.size == entry.stored
-        if not possible:
+            possible = length == size and entry.size == stored
+        if not (possible and 0 <= stored <= sys.maxsize and 0 <= entry.size <= sys.maxsize):
             raise CorruptParcel(f"{name}: the table has an impossible entry")
     if not head.stream.inline or (head.definitions and not head.definitions.inline):
         raise CorruptParcel(f"{name}: the stream or the definitions are not in it")

@@ -372,17 +372,27 @@ def deserialize(
         return pickle.loads(stream, buffers=buffers)
     loader = Loader(definitions, _load_definition)
     if plain:
-        return _PlainUnpickler(stream, buffers, loader).load()
+        return _load(_PlainUnpickler, stream, buffers, loader)
     reader = _Unpickler
     if serializer == "dill":  # names a module that only its own reader knows
         reader = _dill_unpickler() or reader
-    found = reader(stream, buffers, loader).load()
+    found = _load(reader, stream, buffers, loader)
     loader.tell()
     return found
 
 
+def _load(reader: Any, stream: Buffer, buffers: Iterable[Any], loader: Loader) -> Any:
+    unpickler = reader(io.BytesIO(stream), buffers=buffers)
+    unpickler.loader = loader
+    return unpickler.load()
+
+
 def _load_definition(content: Buffer, loader: Loader) -> Any:
-    return _Unpickler(content, (), loader).load()
+    return _load(_Unpickler, content, (), loader)
+
+
+_of_numpy: dict[tuple[str, str], Any] = {}
+"""What streams have named of numpy: each array names its class and its dtype."""
 
 
 class _Finding:
@@ -392,6 +402,8 @@ class _Finding:
 
     def find_class(self, module: str, name: str) -> Any:
         """Return what a stream names, wherever this process has it."""
+        if (known := _of_numpy.get((module, name))) is not None:
+            return known
         if module == "fleche.parcel":
             if name == "class_named":
                 return lambda *args: self.loader.find(ClassName(*args), is_class=True)
@@ -403,7 +415,10 @@ class _Finding:
                 return self.loader.born
         find = super().find_class  # type: ignore[misc]
         try:
-            return find(_moved(module), name)
+            found = find(_moved(module), name)
+            if module.partition(".")[0] == "numpy":
+                _of_numpy[module, name] = found
+            return found
         except (ImportError, AttributeError):
             for place in _other_places(module, name):
                 with contextlib.suppress(ImportError, AttributeError):
@@ -437,9 +452,7 @@ def _moved(module: str) -> str:
 
 
 class _Unpickler(_Finding, pickle.Unpickler):
-    def __init__(self, stream: Buffer, buffers: Iterable[Any], loader: Loader) -> None:
-        super().__init__(io.BytesIO(stream), buffers=buffers)
-        self.loader = loader
+    """The unpickler of streams that :mod:`pickle` can read."""
 
 
 class _PlainUnpickler(_Unpickler):
@@ -459,8 +472,6 @@ def _dill_unpickler() -> Any:
         return None  # plain data do not need it
 
     class DillUnpickler(_Finding, dill.Unpickler):  # type: ignore[misc]
-        def __init__(self, stream: Buffer, buffers: Iterable[Any], loader: Loader) -> None:
-            super().__init__(io.BytesIO(stream), buffers=buffers)
-            self.loader = loader
+        """The unpickler of streams that dill has written."""
 
     return DillUnpickler

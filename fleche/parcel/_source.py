@@ -9,6 +9,7 @@ import os
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from io import FileIO
+from operator import attrgetter
 from typing import Protocol, TypeAlias
 
 from fleche._util import override
@@ -154,6 +155,10 @@ class Source(Protocol):
         ...
 
 
+_nbytes_of = attrgetter("nbytes")
+_is_readonly = attrgetter("readonly")
+
+
 class MemorySource(Source):
     """Bytes in memory, as a sequence of pieces that need not lie side by side.
 
@@ -161,13 +166,15 @@ class MemorySource(Source):
     copy, and the source is spent as soon as an object was made of them.
     """
 
-    name = "parcel"
     mapped = False
 
-    def __init__(self, pieces: Sequence[memoryview], *, owned: bool = False) -> None:
+    def __init__(
+        self, pieces: Sequence[memoryview], *, owned: bool = False, name: str = "parcel"
+    ) -> None:
+        self.name = name
         self._pieces: tuple[memoryview, ...] | None = tuple(pieces)
-        self.size = sum([piece.nbytes for piece in pieces])
-        self._owned = owned and True not in [piece.readonly for piece in pieces]
+        self.size = sum(map(_nbytes_of, pieces))
+        self._owned = owned and not any(map(_is_readonly, pieces))
 
     def _held(self) -> tuple[memoryview, ...]:
         if self._pieces is None:

@@ -1,9 +1,9 @@
 """How things are measured: alternately, in one run, and as ratios.
 
-A benchmark is a few contenders that do the same work. They take turns, in another order each time, so that
-whatever else the machine does meets all of them; each round gives one ratio of every contender to
-the reference of the same round, and the medians of those are what is reported. Absolute times are
-printed last, since they mean nothing on another machine.
+A benchmark is a few contenders that do the same work. They take turns, in another order each time,
+so that whatever else the machine does meets all of them; each round gives one ratio of every
+contender to the reference of the same round, and the medians of those are what is reported.
+Absolute times are printed last, since they mean nothing on another machine.
 """
 
 from __future__ import annotations

@@ -19,10 +19,10 @@ from functools import partial
 from pathlib import PurePath
 
 from fleche.errors import CorruptParcel
-from fleche.parcel import Buffer, allocate, explained
+from fleche.parcel import Buffer, FileSource, MemorySource, Source, allocate, explained
 from fleche.storage._base import STALE, Entry
 
-__all__ = ["SUFFIXES", "TEMPORARY", "Files", "NewFile", "explained", "read_memory"]
+__all__ = ["SUFFIXES", "TEMPORARY", "Files", "NewFile", "explained"]
 
 SUFFIXES = {"values": ".value", "calls": ".call"}
 TEMPORARY = ".tmp"
@@ -210,18 +210,33 @@ class Files:
 
     # -- reading -----------------------------------------------------------------------------------
 
-    def open(self, key: str) -> tuple[int, int] | None:
-        """Return the descriptor of a file and its size, or ``None`` if there is none.
+    def source(self, key: str, most: int, *, mmap: bool = False) -> Source | None:
+        """Return the content of a file, or ``None`` if there is none.
+
+        Args:
+            key: whose file it is.
+            most: a file of so many bytes at most is read, and closed; a larger one stays open.
+            mmap: let a larger one be loaded when it is touched.
 
         Raises:
             CorruptParcel: what stands there is no file, or an empty one.
-            StorageError: it could not be opened.
+            StorageError: it could not be opened, or read.
         """
         if not _KEY.fullmatch(key):
             return None
-        path = self.path(key)
+        path = f"{self.root}/{key[:2]}/{key[2:]}{self._suffix}"
         with explained("read", path):
-            return _open(path)
+            opened = _open(path)
+            if opened is None:
+                return None
+            descriptor, size = opened
+            if size > most:
+                return FileSource(path, descriptor, mmap=mmap)
+            try:
+                memory = _read_memory(descriptor, size)
+            finally:
+                os.close(descriptor)
+        return MemorySource((memory,), owned=True, name=path)
 
     def read(self, key: str, most: int | None = None) -> bytes | None:
         """Return the content of a file, or ``None`` if there is none.
@@ -415,17 +430,12 @@ def _read_all(descriptor: int, size: int) -> bytes:
     return b"".join((data, *rest))
 
 
-def read_memory(descriptor: int, size: int, path: str) -> memoryview:
-    """Return the same as memory that nothing else holds.
-
-    Raises:
-        StorageError: it could not be read.
-    """
+def _read_memory(descriptor: int, size: int) -> memoryview:
+    """Return the same as memory that nothing else holds."""
     memory = allocate(size)
-    done = 0
-    with explained("read", path):
-        while done < size and (count := os.readv(descriptor, (memory[done:],))):
-            done += count
+    done = os.readv(descriptor, (memory,))
+    while done < size and (count := os.readv(descriptor, (memory[done:],))):
+        done += count
     return memory[:done]
 
 

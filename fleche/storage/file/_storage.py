@@ -18,7 +18,6 @@ from fleche.parcel import (
     Compress,
     Draft,
     DraftSource,
-    MemorySource,
     Packing,
     Parcel,
     codec_of,
@@ -38,7 +37,7 @@ from fleche.storage._base import (
     refs_of_unusable,
 )
 from fleche.storage._usage import Usage
-from fleche.storage.file._files import SUFFIXES, Files, NewFile, read_memory
+from fleche.storage.file._files import SUFFIXES, Files, NewFile
 from fleche.storage.file._holders import HolderIndex
 from fleche.storage.file._locks import FileLockTable
 from fleche.storage.file._usage import AcceptedFiles, UsageFiles
@@ -51,7 +50,11 @@ __all__ = ["CallFile", "FileEntries", "FileOptions", "ValueFile"]
 T = TypeVar("T")
 
 _SMALL = 1 << 18
-"""Files up to this size are read at once, and closed, when they are asked for."""
+"""Parcels up to this size are written in one piece, which is a copy of them."""
+
+_AT_ONCE = 1 << 21
+"""Files up to this size are read at once, and closed, when they are asked for; if they are to be
+mapped, those up to :data:`_SMALL`."""
 
 _BATCH = 500
 
@@ -217,7 +220,7 @@ class ValueFile(_Configured[Parcel], ValueStorage):
 
     @override
     def get_many(self, keys: Iterable[str]) -> Iterator[tuple[str, Parcel | ParcelError]]:
-        return self._opened(keys, _SMALL)
+        return self._opened(keys, _SMALL if self._options.mmap else _AT_ONCE)
 
     @override
     def touch_many(self, keys: Iterable[str]) -> set[str]:
@@ -257,31 +260,19 @@ class ValueFile(_Configured[Parcel], ValueStorage):
                 parcel.close()
                 yield key, BufferRefs.of(parcel.head)
 
-    def _opened(
-        self, keys: Iterable[str], small: int
-    ) -> Iterator[tuple[str, Parcel | ParcelError]]:
-        """Yield parcels; of a file larger than ``small`` only the head is read."""
+    def _opened(self, keys: Iterable[str], most: int) -> Iterator[tuple[str, Parcel | ParcelError]]:
+        """Yield parcels; of a file of more bytes than ``most`` only the head is read."""
         for key in keys:
             try:
-                opened = self._files.open(key)
-                if opened is None:
+                source = self._files.source(key, most, mmap=self._options.mmap)
+                if source is None:
                     continue
-                parcel = self._parcel(self._files.path(key), *opened, small)
+                parcel = Parcel.of_source(source)
                 self._check_signature(parcel)
             except ParcelError as error:
                 yield key, error
             else:
                 yield key, parcel
-
-    def _parcel(self, path: str, descriptor: int, size: int, small: int) -> Parcel:
-        if size > small:
-            return Parcel.from_file(path, descriptor, mmap=self._options.mmap)
-        try:
-            source = MemorySource((read_memory(descriptor, size, path),), owned=True)
-        finally:
-            os.close(descriptor)
-        source.name = path
-        return Parcel(source)
 
     def _check_signature(self, parcel: Parcel) -> None:
         if not self.packing.keys:
