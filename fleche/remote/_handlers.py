@@ -140,17 +140,20 @@ class Handlers:
     def _load(self, request: m.Load, stream: Stream) -> None:
         keys = [Digest(key) for key in request.keys]
         entries = iter(self._backend.load(keys, inline=min(request.inline, INLINE)))
-        while True:
+        left, is_last = len(keys), False
+        while not is_last:
             with self._room.making(stream.check):
                 for key, entry in entries:
                     found = self._found(key, entry, request.inline)
                     break
                 else:
-                    break
+                    stream.end()
+                    return
                 del entry
-            self._send_found(stream, found)
+                left -= 1
+                is_last = not left and next(entries, None) is None
+            self._send_found(stream, found, end=is_last)
             del found
-        stream.end()
 
     def _found(
         self, key: Digest, entry: CallEntry | ParcelError, limit: int
@@ -181,14 +184,19 @@ class Handlers:
             return None
         return parcel
 
-    def _send_found(self, stream: Stream, found: tuple[bytes, bytes, Parcel | None]) -> None:
+    def _send_found(
+        self, stream: Stream, found: tuple[bytes, bytes, Parcel | None], *, end: bool = False
+    ) -> None:
         message, record, parcel = found
+        is_bare = not record and parcel is None
         with nullcontext() if parcel is None else closing(parcel):
             with self._room.holding(len(message) + len(record)) as going_on:
-                stream.send_message(message, going_on=going_on)
+                stream.send_message(message, end=end and is_bare, going_on=going_on)
                 stream.send_data(record, going_on=going_on)
             for chunk in () if parcel is None else parcel.chunks(CHUNK):
                 stream.send_data(chunk)
+        if end and not is_bare:
+            stream.end()
 
     def _load_values(self, request: m.LoadValues, stream: Stream) -> None:
         addresses = [_address(each) for each in request.addresses]
