@@ -7,6 +7,7 @@ import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from scripts.benchmarks.house import print_house
@@ -61,15 +62,16 @@ def main(argv: Sequence[str] | None = None) -> int:
     print(f"machine: {machine()}\n", flush=True)
     for source in options.sources:
         report += json.loads(source.read_text())
-    for which, suite in () if report else suites(options.suite).items():
-        names = chosen(suite, options.only)
-        if options.list:
-            print(*names, sep="\n")
-            continue
-        for name in names:
-            text, found = measured(which, name, rounds, quick=options.quick)
-            print(text, flush=True)
-            report.append(found)
+    with TemporaryDirectory(prefix="bench-shared-") as shared:
+        for which, suite in () if report else suites(options.suite).items():
+            names = chosen(suite, options.only)
+            if options.list:
+                print(*names, sep="\n")
+                continue
+            for name in names:
+                text, found = measured(which, name, rounds, Path(shared), quick=options.quick)
+                print(text, flush=True)
+                report.append(found)
     reached = [each["value"] <= each["most"] for found in report for each in found["targets"]]
     if reached:
         print(f"targets: {sum(reached)} of {len(reached)} reached")

@@ -205,17 +205,25 @@ class Target:
         reference: whom it is compared to.
         most: how many times what the reference takes; or, if ``added``, how much more.
         added: compare the difference instead of the ratio.
+        least: the contender that does no more than it must, if there is one: what it takes is the
+            least that the target could be.
     """
 
     contender: str
     reference: str
     most: float
     added: bool = False
+    least: str = ""
 
-    def value(self, outcomes: Sequence[Outcome]) -> float:
-        """Return the median, over the rounds, of what ``most`` is the bound of."""
+    def value(self, outcomes: Sequence[Outcome], of: str = "") -> float:
+        """Return the median, over the rounds, of what ``most`` is the bound of.
+
+        Args:
+            outcomes: of all contenders.
+            of: whose it is, in place of the one that has the target.
+        """
         samples = {found.contender: found.samples for found in outcomes}
-        pairs = zip(samples[self.contender], samples[self.reference], strict=True)
+        pairs = zip(samples[of or self.contender], samples[self.reference], strict=True)
         if self.added:
             return median(mine - theirs for mine, theirs in pairs)
         return median(_ratio(mine, theirs) for mine, theirs in pairs)
@@ -243,7 +251,11 @@ class Benchmark:
 
     def __post_init__(self) -> None:
         known = {who.name for who in self.contenders}
-        named = [name for each in self.targets for name in (each.contender, each.reference)]
+        named = [
+            name
+            for each in self.targets
+            for name in (each.contender, each.reference, each.least or each.reference)
+        ]
         for name in (self.reference, *named):
             if name not in known:
                 raise ValueError(f"{self.title}: no contender is called {name!r}")
@@ -255,11 +267,13 @@ class Setting:
 
     Attributes:
         directory: an empty directory of its own, removed afterwards.
+        shared: a directory of all benchmarks of a run, for what takes long to make.
         stack: whatever has to be closed afterwards is entered here.
         quick: make everything tiny; only to see that it works.
     """
 
     directory: Path
+    shared: Path
     stack: ExitStack
     quick: bool = False
 
@@ -334,7 +348,7 @@ def _ratio(mine: float, theirs: float) -> float:
 
 
 def run(
-    suite: Suite, name: str, rounds: int, *, quick: bool = False
+    suite: Suite, name: str, rounds: int, shared: Path, *, quick: bool = False
 ) -> tuple[Benchmark, list[Outcome]]:
     """Build and measure one benchmark, in a directory of its own.
 
@@ -344,5 +358,5 @@ def run(
     os.sync()
     with ExitStack() as stack:
         directory = stack.enter_context(tempfile.TemporaryDirectory(prefix="bench-"))
-        benchmark = suite[name](Setting(Path(directory), stack, quick))
+        benchmark = suite[name](Setting(Path(directory), shared, stack, quick))
         return benchmark, measure(benchmark, rounds, quick=quick)

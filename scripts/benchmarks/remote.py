@@ -20,6 +20,7 @@ from fleche.digest import Digest, digest
 from fleche.parcel import Parcel, pack
 from fleche.remote import LocalSubprocessChannel, RemoteCache, SshChannel
 from fleche.storage import CallMemory, ValueMemory
+from scripts.benchmarks import bare
 from scripts.benchmarks.measure import (
     MEMORY,
     REPORTED,
@@ -276,14 +277,28 @@ def _echo(setting: Setting) -> Benchmark:
         there.write(b"x")
         return back.read(1)
 
+    store = bare.BareStore(setting.directory / bare.NAME)
+    bare_key = store.put(1, 2.0)
+    program = f"{sys.executable} -m scripts.benchmarks.bare {setting.directory / bare.NAME}"
+    ours = [*fetch(Path("-"))[:-2], f"cd {Path(__file__).parents[2]} && exec {program}"]
+    answering = subprocess.Popen(ours, stdin=subprocess.PIPE, stdout=subprocess.PIPE, bufsize=0)
+    setting.stack.enter_context(answering)
+    question, answer = answering.stdin, answering.stdout
+    assert question is not None
+    assert answer is not None
+
+    def ask() -> float:
+        return store.number(bare_key, bare.ask(bare_key, question, answer))
+
     return Benchmark(
         "a hit of a small result",
         [
             Contender("echo", echo, note="one byte"),
             Contender("hit", lambda: remote.load(key).result),
+            Contender(bare.NAME, ask, note=bare.NOTE),
         ],
         reference="echo",
-        targets=[Target("hit", "echo", 1.5)],
+        targets=[Target("hit", "echo", 1.5, least=bare.NAME)],
     )
 
 

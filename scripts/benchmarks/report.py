@@ -36,31 +36,40 @@ def target_lines(benchmark: Benchmark, outcomes: Sequence[Outcome]) -> list[str]
     """Return a line for each target: what it is, what was measured, and whether it is reached."""
     lines = []
     for each in _targets(benchmark, outcomes):
-        most, found, mark = _told(each, benchmark.measure.unit)
-        lines.append(f"target: {each['contender']} \u2264 {most}: {found}, {mark}")
+        most, found, mark, least = _told(each, benchmark.measure.unit)
+        possible = f" ({each['least']}: {least})" if least else ""
+        lines.append(f"target: {each['contender']} \u2264 {most}: {found}, {mark}{possible}")
     return lines
 
 
 def _targets(benchmark: Benchmark, outcomes: Sequence[Outcome]) -> list[dict[str, Any]]:
     """Return each target with what was measured of it, as plain data."""
-    return [{**asdict(each), "value": each.value(outcomes)} for each in benchmark.targets]
+    return [
+        {
+            **asdict(each),
+            "value": each.value(outcomes),
+            "possible": each.value(outcomes, each.least) if each.least else None,
+        }
+        for each in benchmark.targets
+    ]
 
 
-def _told(target: Mapping[str, Any], unit: str) -> tuple[str, str, str]:
-    """Return what a target allows, what was measured, and whether it is reached."""
-    value, most = target["value"], target["most"]
+def _told(target: Mapping[str, Any], unit: str) -> tuple[str, str, str, str]:
+    """Return what a target allows, what was measured, whether it is reached, and what could be."""
+    value, most, possible = target["value"], target["most"], target["possible"]
     mark = "reached" if value <= most else "not reached"
+    least = "" if possible is None else rounded(possible)
     if target["added"]:
         over = f"over {target['reference']}"
-        return f"{amount(most, unit)} {over}", f"{amount(value, unit)} {over}", mark
-    return f"{most:g} of {target['reference']}", rounded(value), mark
+        return f"{amount(most, unit)} {over}", f"{amount(value, unit)} {over}", mark, least
+    return f"{most:g} of {target['reference']}", rounded(value), mark, least
 
 
 def as_page(report: Sequence[Mapping[str, Any]]) -> str:
     """Return the targets of benchmarks, as ``--json`` has them, as a table in Markdown."""
     where = report[0]["machine"]
     rounds = max(len(each["samples"]) for found in report for each in found["contenders"])
-    rows = [("work", "of", "target, at most", "measured", "")]
+    rows = [("work", "of", "target, at most", "measured", "", "bare")]
     rows += [
         (found["title"], each["contender"], *_told(each, found["unit"]))
         for found in report

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from scripts.benchmarks import bare
 from scripts.benchmarks.afresh import Reader, large
 from scripts.benchmarks.keys import hashed
 from scripts.benchmarks.measure import (
@@ -67,7 +68,10 @@ def hit_large(megabytes: int) -> Callable[[Setting], Benchmark]:
         contenders = take_turns(setting, large, lambda peer: partial(peer.call, size))
         raw = readers(setting.directory, size)
         most = 1.3 if megabytes == 1 else 1.1
-        targets = (Target("fleche", "read", most), Target("fleche", "joblib", 1.0))
+        targets = (
+            Target("fleche", "read", most, least=bare.NAME),
+            Target("fleche", "joblib", 1.0, least=bare.NAME),
+        )
         title = f"a hit on an array of {size / MB:g} MB"
         return Benchmark(title, [*contenders, *raw], "fleche", targets=targets)
 
@@ -81,6 +85,9 @@ def readers(directory: Path, size: int) -> Iterator[Contender]:
     pickled = directory / "raw.pickle"
     pickled.write_bytes(pickle.dumps(array, protocol=5))
     content = array.tobytes()
+    store = bare.BareStore(directory / bare.NAME)
+    store.put(size, array)
+    yield Contender(bare.NAME, partial(store.array, size), note=bare.NOTE)
     yield Contender("read", pickled.read_bytes, note="the bytes into new memory")
     yield Contender("numpy.load", partial(np.load, directory / "raw.npy"), note="checks nothing")
 

@@ -7,9 +7,8 @@ call has.
 from __future__ import annotations
 
 import sqlite3
-import tempfile
 from collections.abc import Callable, Iterator
-from functools import cache, partial
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -20,6 +19,7 @@ from blake3 import blake3
 from fleche.caches import Local
 from fleche.call import Call, CallEntry, ValueRef
 from fleche.digest import Digest, digest
+from scripts.benchmarks import bare
 from scripts.benchmarks.measure import MEMORY, Benchmark, Contender, Setting, Suite, Target
 
 __all__ = ["BENCHMARKS"]
@@ -27,19 +27,17 @@ __all__ = ["BENCHMARKS"]
 BATCH = 1000
 MOST = 1_000_000
 
-_kept: list[Any] = []
 
-
-@cache
-def filled(number: int) -> Path:
-    """Return the directory of a cache with so many calls, which is made once in a process."""
-    directory = tempfile.TemporaryDirectory(prefix="bench-scale-")
-    _kept.append(directory)
-    root = Path(directory.name)
-    with Local(root) as made:
-        calls = entries(number)
-        while batch := dict(islice(calls, BATCH)):
-            made.backend.save(batch)
+def filled(setting: Setting, number: int) -> Path:
+    """Return the directory of a cache with so many calls, which is made once in a run."""
+    root = setting.shared / named(number).replace(" ", "-")
+    mark = root / "filled"
+    if not mark.exists():
+        with Local(root) as made:
+            calls = entries(number)
+            while batch := dict(islice(calls, BATCH)):
+                made.backend.save(batch)
+        mark.touch()
     return root
 
 
@@ -83,7 +81,7 @@ def flat(
     def build(setting: Setting) -> Benchmark:
         contenders = []
         for number in sizes(setting):
-            opened = setting.stack.enter_context(Local(filled(number)))
+            opened = setting.stack.enter_context(Local(filled(setting, number)))
             contenders.append(Contender(named(number), partial(work, opened, number)))
         names = [each.name for each in contenders]
         targets = [Target(name, names[0], most) for name in names[1:]]
@@ -127,10 +125,10 @@ def count_all(root: Path) -> int:
 def iteration(setting: Setting) -> Benchmark:
     """Build: the memory that a full iteration takes, in a process of its own."""
     few, many = (20, 40) if setting.quick else (10_000, MOST)
-    contenders = [
-        Contender(named(number), partial(count_all, filled(number)), partial(warm, filled(number)))
-        for number in (few, many)
-    ]
+    contenders = []
+    for number in (few, many):
+        root = filled(setting, number)
+        contenders.append(Contender(named(number), partial(count_all, root), partial(warm, root)))
     return Benchmark(
         "peak memory of a full iteration",
         contenders,
@@ -149,7 +147,7 @@ def warm(root: Path) -> None:
 
 def table(setting: Setting) -> Benchmark:
     """Build: the table of ten thousand calls, beside the same rows fetched by sqlite3."""
-    root = filled(setting.size(10_000, 20))
+    root = filled(setting, setting.size(10_000, 20))
     opened = setting.stack.enter_context(Local(root))
     connection = sqlite3.connect(root / "fleche.db")
     setting.stack.callback(connection.close)
@@ -157,8 +155,9 @@ def table(setting: Setting) -> Benchmark:
     contenders = [
         Contender("table()", opened.table),
         Contender("sqlite3", lambda: connection.execute(query).fetchall(), note="undecoded"),
+        Contender(bare.NAME, lambda: bare.decode_all(connection), note=bare.NOTE),
     ]
-    targets = [Target("table()", "sqlite3", 3.0)]
+    targets = [Target("table()", "sqlite3", 3.0, least=bare.NAME)]
     return Benchmark("the table of all calls", contenders, "table()", rounds=9, targets=targets)
 
 

@@ -6,6 +6,7 @@ import multiprocessing
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
 from importlib import import_module
+from pathlib import Path
 from typing import Any
 
 from scripts.benchmarks.measure import Suite, run
@@ -34,15 +35,19 @@ def chosen(suite: Suite, only: Sequence[str]) -> list[str]:
     return [name for name in suite if not only or name.startswith(tuple(only))]
 
 
-def measured(which: str, name: str, rounds: int, *, quick: bool) -> tuple[str, dict[str, Any]]:
+def measured(
+    which: str, name: str, rounds: int, shared: Path, *, quick: bool
+) -> tuple[str, dict[str, Any]]:
     """Return what came of one benchmark, as text and as plain data.
 
     It runs in a new process, which has no memory in pieces and no threads of another benchmark.
     """
     with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
-        return pool.submit(_measured, which, name, rounds, quick).result()
+        return pool.submit(_measured, which, name, rounds, shared, quick).result()
 
 
-def _measured(which: str, name: str, rounds: int, quick: bool) -> tuple[str, dict[str, Any]]:
-    benchmark, outcomes = run(suites(which)[which], name, rounds, quick=quick)
+def _measured(
+    which: str, name: str, rounds: int, shared: Path, quick: bool
+) -> tuple[str, dict[str, Any]]:
+    benchmark, outcomes = run(suites(which)[which], name, rounds, shared, quick=quick)
     return as_text(name, benchmark, outcomes), as_json(name, benchmark, outcomes)
