@@ -391,14 +391,13 @@ class BaseCache:
                 return packing.unpack(parcel, digest, plain=plain)
             if packing.keys:
                 parcel.check_signature(packing.keys)
-            wanted = packing.needed(parcel)
-            for address, found in self.backend.load_values(list(map(Address.of, wanted))):
+            wanted = {Address.of(each): each for each in packing.needed(parcel)}
+            for address, found in self.backend.load_values(list(wanted)):
                 if isinstance(found, ParcelError):
                     raise found
-                buffers[address.digest] = found
-            gone = [each for each in wanted if each not in buffers]
-            if gone:
-                raise KeyError(gone[0])
+                buffers[wanted.pop(address)] = found
+            for gone in wanted.values():
+                raise KeyError(gone)
             return packing.unpack(parcel, digest, buffers, plain=plain)
         finally:
             for each in (parcel, *buffers.values()):

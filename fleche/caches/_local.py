@@ -125,8 +125,9 @@ class LocalBackend(CacheBackend):
         wanted = dict.fromkeys(addresses)
         rest = dict(wanted)
         for key, parcel in self.values.get_many(wanted):
-            rest.pop(_address(key), None)
-            yield _address(key), parcel
+            address = _address(key)
+            rest.pop(address, None)
+            yield address, parcel
         for address in rest:
             if not address.variant:
                 yield from self._load_any(address)

@@ -154,8 +154,13 @@ def decode_entry(
         raise CorruptParcel(f"{_named(key, place)}: not a call record: {error}") from None
     if not table_size:
         return _new_entry((record, {}))
-    rest = memoryview(body)[record_size:]
-    return _new_entry((record, _parcels(rest, table_size, _named(key, place))))
+    try:
+        parcels = _parcels(memoryview(body)[record_size:], table_size)
+    except (msgspec.MsgspecError, ValueError) as error:
+        raise CorruptParcel(
+            f"{_named(key, place)}: its table of parcels is damaged: {error}"
+        ) from None
+    return _new_entry((record, parcels))
 
 
 def _long_sum(parts: Iterable[Buffer]) -> bytes:
@@ -180,18 +185,19 @@ def _foreign(magic: bytes, version: int, where: str) -> CorruptParcel:
     return error
 
 
-def _parcels(body: memoryview, table_size: int, where: str) -> dict[Address, Buffer]:
-    try:
-        table = _decode_table(body[:table_size])
-    except (msgspec.MsgspecError, ValueError) as error:
-        raise CorruptParcel(f"{where}: its table of parcels is damaged: {error}") from None
+def _parcels(body: memoryview, table_size: int) -> dict[Address, Buffer]:
+    """Return the parcels that follow a record.
+
+    Raises:
+        ValueError: their table is damaged.
+    """
     parcels: dict[Address, Buffer] = {}
     start = table_size
-    for address, size in table:
+    for address, size in _decode_table(body[:table_size]):
         parcels[str.__new__(Address, address)] = body[start : start + size]
         start += size
     if start != len(body):
-        raise CorruptParcel(f"{where}: its table of parcels does not fit its length")
+        raise ValueError("it does not fit its length")
     return parcels
 
 

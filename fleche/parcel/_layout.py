@@ -165,16 +165,16 @@ class Head(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         """The buffers that are kept elsewhere, each once."""
         if not self.buffers:
             return ()
-        found = [entry.checksum.hex() for entry in self.buffers if not entry.inline]
+        found = dict.fromkeys([entry.checksum for entry in self.buffers if not entry.inline])
         # as long as digests: what refers to a buffer was checked with the table
-        return tuple(str.__new__(Digest, each) for each in dict.fromkeys(found))
+        return tuple([str.__new__(Digest, each.hex()) for each in found])
 
 
 _encode_head = msgspec.msgpack.Encoder().encode
 _decode_head = msgspec.msgpack.Decoder(Head).decode
 
 
-class Assembled(NamedTuple):
+class Assembled(msgspec.Struct, frozen=True):
     """What a parcel knows of its bytes."""
 
     head: Head
@@ -218,14 +218,13 @@ class Parcel:
         self.source = source
         self.checked = False
         self._references: tuple[Digest, ...] | None = None
-        (
-            self.head,
-            self.sections,
-            self.signed,
-            self._preamble,
-            self._offsets,
-            self.nbytes,
-        ) = assembled or _read(source)
+        found = assembled or _read(source)
+        self.head = found.head
+        self.sections = found.sections
+        self.signed = found.signed
+        self._preamble = found.preamble
+        self._offsets = found.offsets
+        self.nbytes = found.nbytes
 
     @classmethod
     def from_bytes(cls, data: Buffer, *, owned: bool = False) -> Parcel:
@@ -668,9 +667,10 @@ def _check_table(head: Head, sections: Sequence[Section], name: str, *, signed: 
             raise CorruptParcel(f"{name}: the table has an impossible entry")
     if not head.stream.inline or (head.definitions and not head.definitions.inline):
         raise CorruptParcel(f"{name}: the stream or the definitions are not in it")
-    most = 0 if head.serializer == BUFFER else len(head.buffers)
-    if any(not min(1, most) <= index <= most for index in head.files):
-        raise CorruptParcel(f"{name}: the table has no such file")
+    if head.files:
+        most = 0 if head.serializer == BUFFER else len(head.buffers)
+        if any(not min(1, most) <= index <= most for index in head.files):
+            raise CorruptParcel(f"{name}: the table has no such file")
     if len(head.variant) not in (0, _WEAK):
         raise CorruptParcel(f"{name}: the variant has {len(head.variant)} bytes")
     plain = not signed and not head.stream.codec

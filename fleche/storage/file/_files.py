@@ -233,10 +233,13 @@ class Files:
             if size > most:
                 return FileSource(path, descriptor, mmap=mmap)
             try:
-                memory = _read_memory(descriptor, size)
+                memory = allocate(size)
+                done = os.readv(descriptor, (memory,))
+                while done < size and (count := os.readv(descriptor, (memory[done:],))):
+                    done += count
             finally:
                 os.close(descriptor)
-        return MemorySource((memory,), owned=True, name=path)
+        return MemorySource((memory[:done],), owned=True, name=path)
 
     def read(self, key: str, most: int | None = None) -> bytes | None:
         """Return the content of a file, or ``None`` if there is none.
@@ -428,15 +431,6 @@ def _read_all(descriptor: int, size: int) -> bytes:
         return data
     rest = iter(partial(os.read, descriptor, size), b"")
     return b"".join((data, *rest))
-
-
-def _read_memory(descriptor: int, size: int) -> memoryview:
-    """Return the same as memory that nothing else holds."""
-    memory = allocate(size)
-    done = os.readv(descriptor, (memory,))
-    while done < size and (count := os.readv(descriptor, (memory[done:],))):
-        done += count
-    return memory[:done]
 
 
 def _open(path: str) -> tuple[int, int] | None:
