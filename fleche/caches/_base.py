@@ -396,8 +396,8 @@ class BaseCache:
                 if isinstance(found, ParcelError):
                     raise found
                 buffers[wanted.pop(address)] = found
-            for gone in wanted.values():
-                raise KeyError(gone)
+            if wanted:
+                raise KeyError(next(iter(wanted.values())))
             return packing.unpack(parcel, digest, buffers, plain=plain)
         finally:
             for each in (parcel, *buffers.values()):

@@ -124,8 +124,15 @@ class Files:
         Raises:
             ValueError: ``key`` is not complete; no file has such a name.
         """
-        if not _KEY.fullmatch(key):
+        path = self._place(key)
+        if path is None:
             raise ValueError(f"{key[:80]!r} is no complete key")
+        return path
+
+    def _place(self, key: str) -> str | None:
+        """Return the same, or ``None`` if ``key`` is not complete."""
+        if not _KEY.fullmatch(key):
+            return None
         return f"{self.root}/{key[:2]}/{key[2:]}{self._suffix}"
 
     # -- writing -----------------------------------------------------------------------------------
@@ -222,9 +229,9 @@ class Files:
             CorruptParcel: what stands there is no file, or an empty one.
             StorageError: it could not be opened, or read.
         """
-        if not _KEY.fullmatch(key):
+        path = self._place(key)
+        if path is None:
             return None
-        path = f"{self.root}/{key[:2]}/{key[2:]}{self._suffix}"
         with explained("read", path):
             opened = _open(path)
             if opened is None:
@@ -252,9 +259,9 @@ class Files:
             CorruptParcel: what stands there is no file, or an empty one.
             StorageError: it could not be read.
         """
-        if not _KEY.fullmatch(key):
+        path = self._place(key)
+        if path is None:
             return None
-        path = self.path(key)
         with explained("read", path):
             opened = _open(path)
             if opened is None:
@@ -270,9 +277,9 @@ class Files:
 
         A power failure may leave empty ones.
         """
-        if not _KEY.fullmatch(key):
+        path = self._place(key)
+        if path is None:
             return None
-        path = self.path(key)
         with explained("read", path):
             try:
                 status = os.stat(path)
@@ -302,9 +309,9 @@ class Files:
 
     def remove(self, key: str) -> None:
         """Remove the file if it exists."""
-        if not _KEY.fullmatch(key):
+        path = self._place(key)
+        if path is None:
             return
-        path = self.path(key)
         with explained("remove", path), suppress(FileNotFoundError):
             os.unlink(path)
 
@@ -314,9 +321,9 @@ class Files:
         The file is set aside before its age counts, so that a writer that touches it at this moment
         either does so in time, and it is put back, or finds it gone and writes it again.
         """
-        if not _KEY.fullmatch(key):
+        path = self._place(key)
+        if path is None:
             return False
-        path = self.path(key)
         with explained("remove", path):
             status = _status(path)
         if status is None or stat.S_ISDIR(status.st_mode) or status.st_mtime > limit:
