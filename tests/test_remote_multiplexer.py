@@ -505,7 +505,7 @@ class TestEnds:
                 streams[-1].cancel()
                 super().set()
 
-        streams[0].waiting.append(Collecting())
+        streams[0].receivers.append(Collecting())
         mux.fail("over")
         assert mux.failure == "over"
         reader.close()

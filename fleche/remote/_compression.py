@@ -16,7 +16,7 @@ _SMALLEST = 1 << 10
 _SAMPLE = 1 << 12
 _WORTH = 0.9
 _ZSTD_WINDOW = 1 << 23
-_PACKED = int(Flag.ZLIB | Flag.ZSTD)
+_PACKED = Flag.ZLIB | Flag.ZSTD
 
 
 def available_codecs() -> tuple[str, ...]:
@@ -51,7 +51,7 @@ class Compression:
     def __init__(self, codec: str = "") -> None:
         self._flag = {"": Flag.NONE, "zlib": Flag.ZLIB, "zstd": Flag.ZSTD}[codec]
 
-    def apply(self, payload: Buffer) -> tuple[Buffer, Flag]:
+    def apply(self, payload: Buffer) -> tuple[Buffer, int]:
         """Return the payload to send and the flag that says what was done to it."""
         if not self._flag or len(payload) < _SMALLEST:
             return payload, Flag.NONE
@@ -62,7 +62,7 @@ class Compression:
         return (packed, self._flag) if len(packed) < len(payload) else (payload, Flag.NONE)
 
     def _shrink(self, payload: Buffer) -> bytes:
-        if self._flag is Flag.ZLIB:
+        if self._flag == Flag.ZLIB:
             return zlib.compress(payload, 1)
         packed: bytes = _zstandard().ZstdCompressor(level=1).compress(payload)
         return packed

@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Callable
-from enum import IntEnum, IntFlag
+from enum import IntEnum
 from typing import NamedTuple, TypeAlias
 from zlib import crc32
 
@@ -65,8 +65,8 @@ class Kind(IntEnum):
     """Yes."""
 
 
-class Flag(IntFlag):
-    """Properties of a frame."""
+class Flag:
+    """Properties of a frame: bits of a plain number, since those of an enumeration are slow."""
 
     NONE = 0
     END = 1
@@ -80,7 +80,7 @@ class Flag(IntFlag):
 
 
 _KINDS = {int(kind): kind for kind in Kind}
-_ALL_FLAGS = int(Flag.END | Flag.ZLIB | Flag.ZSTD | Flag.MORE)
+_ALL_FLAGS = Flag.END | Flag.ZLIB | Flag.ZSTD | Flag.MORE
 
 
 class Frame(NamedTuple):

@@ -15,8 +15,8 @@ from __future__ import annotations
 import logging
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable
+from contextlib import suppress
 from math import inf
 from threading import Condition, RLock, Thread, current_thread
 from typing import Any
@@ -261,7 +261,7 @@ class Multiplexer:
         return stream
 
     def send(
-        self, stream: Stream, kind: Kind, payload: Buffer, flags: Flag, ahead: int = WINDOW
+        self, stream: Stream, kind: Kind, payload: Buffer, flags: int, ahead: int = WINDOW
     ) -> None:
         """Send a frame.
 
@@ -272,7 +272,7 @@ class Multiplexer:
         piece = self._piece(kind, bytes(payload) if small else payload, flags)
         with self.lock:
             self._check_usable()
-            self._await(stream, lambda: self._has_turn(stream, piece))
+            self._await(stream, stream.senders, lambda: self._has_turn(stream, piece))
             if self._is_over(stream, piece):
                 raise StreamCancelled
             stream.ahead = ahead
@@ -282,7 +282,11 @@ class Multiplexer:
             if kind is Kind.MESSAGE or small:
                 return
             try:
-                self._await(stream, lambda: not stream.outgoing or self._is_over(stream, piece))
+                self._await(
+                    stream,
+                    stream.senders,
+                    lambda: not stream.outgoing or self._is_over(stream, piece),
+                )
             finally:
                 unsent = bool(stream.outgoing)
                 stream.outgoing.clear()
@@ -300,7 +304,7 @@ class Multiplexer:
         ended = stream.ended and self._protocol.side == "client"
         return ended or (stream.cancelled and not piece.bare_end)
 
-    def _piece(self, kind: Kind, payload: Buffer, flags: Flag) -> Piece:
+    def _piece(self, kind: Kind, payload: Buffer, flags: int) -> Piece:
         packed, flag = self.compression.apply(payload)
         return Piece(kind, packed, flags | flag, len(payload))
 
@@ -311,7 +315,11 @@ class Multiplexer:
             if used is not None:
                 self._protocol.release(used)
                 self._work.notify_all()
-            self._await(stream, lambda: stream.frames or stream.ended or stream.cancelled)
+            self._await(
+                stream,
+                stream.receivers,
+                lambda: stream.frames or stream.ended or stream.cancelled,
+            )
             if stream.cancelled:
                 raise StreamCancelled
             if not stream.frames:
@@ -352,16 +360,22 @@ class Multiplexer:
                 f"{self.name}: a finalizer uses the connection in a thread of that connection"
             )
 
-    def _await(self, stream: Stream, ready: Callable[[], object]) -> None:
-        """Wait, the lock held, until ``ready()``; ping a silent peer, give up on a dead one."""
+    def _await(self, stream: Stream, waiting: list[Wakeup], ready: Callable[[], object]) -> None:
+        """Wait, the lock held, until ``ready()``; ping a silent peer, give up on a dead one.
+
+        Args:
+            stream: for a change of which.
+            waiting: those that wait for the same, while this one does.
+            ready: whether there is nothing to wait for.
+        """
         if ready():
             return
         wakeup = Wakeup()
-        stream.waiting.append(wakeup)  # before it is looked again: then nothing is missed
+        waiting.append(wakeup)  # before it is looked again: then nothing is missed
         try:
             self._await_change(stream, wakeup, ready)
         finally:
-            stream.waiting.remove(wakeup)
+            waiting.remove(wakeup)
 
     def _await_change(self, stream: Stream, wakeup: Wakeup, ready: Callable[[], object]) -> None:
         began = since = time.monotonic()
@@ -383,20 +397,10 @@ class Multiplexer:
                     "some"
                 )
             patience = min(most, PATIENCE / 4) if held_back else most
-            with self._unlocked():
+            with _Unlocked(self.lock):
                 in_time = wakeup.wait(None if patience == inf else patience)
-            if not in_time:
+            if not in_time and (patience == most or not stream.stream_id):
                 self._check_silence(stream, began)
-
-    @contextmanager
-    def _unlocked(self) -> Iterator[None]:
-        """Let others have the lock, however often this thread has taken it."""
-        lock: Any = self.lock
-        taken = lock._release_save()  # noqa: SLF001 (what a Condition does, too)
-        try:
-            yield
-        finally:
-            lock._acquire_restore(taken)  # noqa: SLF001
 
     def _can_go_out(self, stream: Stream) -> bool:
         return bool(stream.outgoing) and self._queue.may_go(stream)
@@ -416,7 +420,7 @@ class Multiplexer:
             return
         silent = self._keepalive.silence(began)
         if silent >= self.timeout:
-            with self._unlocked():
+            with _Unlocked(self.lock):
                 self.fail(f"the server was silent for {silent:.0f} s while an answer was due")
         elif self._protocol.state(stream.stream_id) is not None:
             # about this very stream: a server that does not know it says so
@@ -512,10 +516,9 @@ class Multiplexer:
             whole = decompress_payload(frame)  # one at a time, each of which is counted
             with self.lock:
                 self._handle(whole)
-        with self.lock:
-            self._changed.notify_all()
-            arriving = self._protocol.side == "server" and not self._decoder.idle
-            if arriving and self._keepalive.sign_due():
+        arriving = self._protocol.side == "server" and not self._decoder.idle
+        if arriving and self._keepalive.sign_due():
+            with self.lock:
                 self._queue_reply(Frame(Kind.PONG, 0))
         return True
 
@@ -532,7 +535,10 @@ class Multiplexer:
             return None
         if self.greeting is None or self.greeting.hello is not None:
             return self._decoder.received(count)
-        return self._decoder.feed(self.greeting.feed(view[:count]) or b"")
+        begun = self.greeting.feed(view[:count])
+        with self.lock:
+            self._changed.notify_all()
+        return self._decoder.feed(begun or b"")
 
     def _handle(self, frame: Frame) -> None:
         event = self._protocol.receive(frame)
@@ -577,6 +583,21 @@ class Multiplexer:
                 stream.outgoing.append(Piece(Kind.DATA, b"", Flag.END, 0))
                 self._work.notify_all()
             stream.wake()
+
+
+class _Unlocked:
+    """Lets others have a lock, however often this thread has taken it."""
+
+    __slots__ = ("_lock", "_taken")
+
+    def __init__(self, lock: Any) -> None:
+        self._lock = lock
+
+    def __enter__(self) -> None:
+        self._taken = self._lock._release_save()  # noqa: SLF001 (what a Condition does, too)
+
+    def __exit__(self, *_: object) -> None:
+        self._lock._acquire_restore(self._taken)  # noqa: SLF001
 
 
 class _Queue:
@@ -688,7 +709,7 @@ class _Queue:
         )
         if frame.end and self._protocol.side == "server":
             self._streams.pop(stream.stream_id, None)
-        stream.wake()
+        stream.wake_sender()
         return frame
 
 

@@ -253,7 +253,7 @@ class Protocol:
                 self._forget(stream_id)
             else:
                 found.state = State.HALF
-        return Frame(kind, stream_id, int(flags), payload)
+        return Frame(kind, stream_id, flags, payload)
 
     def release(self, frame: Frame) -> None:
         """Take note that a received frame was used up, and its memory is free."""
