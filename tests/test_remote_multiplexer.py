@@ -21,7 +21,7 @@ from fleche.call import Call, CallRecord, ValueRef
 from fleche.digest import Digest, digest
 from fleche.errors import Rejected, RemoteConnectionError
 from fleche.parcel import Buffer, pack
-from fleche.remote import LocalSubprocessChannel, PipeChannel, RemoteCache, serve
+from fleche.remote import LocalSubprocessChannel, PipeChannel, RemoteCache, _server, serve
 from fleche.remote import _messages as m
 from fleche.remote._connection import PendingRequest
 from fleche.remote._frames import CHUNK, Flag, Frame, FrameDecoder, Kind
@@ -691,7 +691,7 @@ class TestWorkers:
                 workers.run(lambda number=number: done.append(number))  # type: ignore[misc]
             _wait(lambda: len(done) == 30, "a job was lost")
             workers.finish(20)
-            assert workers._threads == 0
+            assert not any(thread.is_alive() for thread in workers._threads)
         assert len([r for r in caplog.records if r.exc_info]) == 30
 
     def test_no_thread_to_be_had(self, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -705,7 +705,21 @@ class TestWorkers:
             patch.setattr(threading.Thread, "start", refuse)
             with pytest.raises(RuntimeError):
                 workers.run(lambda: None)
-        assert workers._threads == 0
+        assert not workers._threads
+
+    def test_an_idle_thread_that_has_waited_long(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """It ends, unless a job comes at the last moment; none is lost."""
+        monkeypatch.setattr(_server, "IDLE_SECONDS", 0.001)
+        workers = _Workers("test")
+        done: list[int] = []
+        with check_leaks():
+            for number in range(300):
+                workers.run(lambda number=number: done.append(number))  # type: ignore[misc]
+                time.sleep(0.001)
+            _wait(lambda: len(done) == 300, "a job was lost")
+            _wait(lambda: not workers._threads, "an idle thread goes on")
+            workers.finish(20)
+        assert sorted(done) == list(range(300))
 
 
 # -- standard error --------------------------------------------------------------------------------

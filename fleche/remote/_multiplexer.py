@@ -119,7 +119,7 @@ class Multiplexer:
         self._streams: dict[int, Stream] = {}
         self._queue = _Queue(protocol, self._streams)
         self._changed = Condition(self.lock)
-        self._work = Condition(self.lock)
+        self._work = Wakeup()
         self._keepalive = _Keepalive()
         self._taken = 0
         self._closing = False
@@ -185,7 +185,7 @@ class Multiplexer:
         """Take note of how many streams the server has open at once."""
         with self.lock:
             self._protocol.limit = limit
-            self._work.notify_all()
+            self._work.set()
 
     def fail(self, reason: str) -> None:
         """Declare the connection dead: everything pending and to come raises."""
@@ -216,7 +216,7 @@ class Multiplexer:
         """Say nothing more: what is queued is written, then the writer is closed."""
         with self.lock:
             self._closing = True
-            self._work.notify_all()
+            self._work.set()
 
     def join(self, timeout: float) -> bool:
         """Wait for the threads to end; return whether they did."""
@@ -233,7 +233,7 @@ class Multiplexer:
 
     def _notify(self, waiting: list[Stream]) -> None:
         self._changed.notify_all()
-        self._work.notify_all()
+        self._work.set()
         for stream in waiting:  # a list: garbage may be collected meanwhile, and cancel some
             stream.wake()
 
@@ -257,7 +257,7 @@ class Multiplexer:
             self._check_usable()
             stream.outgoing.extend(pieces)
             self._queue.openings.append(stream)
-            self._work.notify_all()
+            self._work.set()
         return stream
 
     def send(
@@ -278,7 +278,7 @@ class Multiplexer:
             stream.ahead = ahead
             stream.outgoing.append(piece)
             self._queue.add(stream)
-            self._work.notify_all()
+            self._work.set()
             if kind is Kind.MESSAGE or small:
                 return
             try:
@@ -314,7 +314,7 @@ class Multiplexer:
             used, stream.using = stream.using, None
             if used is not None:
                 self._protocol.release(used)
-                self._work.notify_all()
+                self._work.set()
             self._await(
                 stream,
                 stream.receivers,
@@ -430,7 +430,7 @@ class Multiplexer:
 
     def _queue_control(self, frame: Frame) -> None:
         self._queue.controls.append(encode_frame(frame))
-        self._work.notify_all()
+        self._work.set()
 
     def _queue_reply(self, frame: Frame) -> None:
         """Queue a frame that the peer can do without, if it reads what it asks for."""
@@ -455,12 +455,13 @@ class Multiplexer:
 
     def _next_bytes(self) -> bytes | None:
         """Wait for something to write and return it; ``None`` when there will be nothing more."""
-        with self.lock:
-            while not (found := self._queue.take()):
+        while True:
+            with self.lock:
+                if found := self._queue.take():
+                    return found
                 if self._closing or self.failure is not None:
                     return None
-                self._work.wait()
-            return found
+            self._work.wait()
 
     def _write(self, data: bytes) -> None:
         view = memoryview(data)
@@ -545,7 +546,7 @@ class Multiplexer:
         if isinstance(event, Received):
             self._handle_content(event)
         elif isinstance(event, Credited):
-            self._work.notify_all()
+            self._work.set()
         elif isinstance(event, Cancelled):
             self._handle_cancel(event.stream_id)
         elif isinstance(event, Refused):
@@ -554,7 +555,7 @@ class Multiplexer:
         elif isinstance(event, Heard) and event.reply is not None:
             self._queue_reply(event.reply)
         if self._queue.openings:
-            self._work.notify_all()  # one may have ended, and make room
+            self._work.set()  # one may have ended, and make room
 
     def _handle_content(self, event: Received) -> None:
         if event.opening:
@@ -581,7 +582,7 @@ class Multiplexer:
             stream.outgoing.clear()  # there may never be room for it
             if ending:
                 stream.outgoing.append(Piece(Kind.DATA, b"", Flag.END, 0))
-                self._work.notify_all()
+                self._work.set()
             stream.wake()
 
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import logging
 import time
-from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
-from threading import Condition, Lock, Thread, Timer
+from queue import Empty, SimpleQueue
+from threading import Lock, Thread, Timer, current_thread
 from typing import Any
 
 from fleche._util import __version__
@@ -147,9 +147,9 @@ class _Workers:
 
     def __init__(self, name: str) -> None:
         self._name = name
-        self._jobs: deque[Callable[[], None]] = deque()
-        self._changed = Condition(Lock())
-        self._threads = 0
+        self._jobs: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
+        self._lock = Lock()
+        self._threads: set[Thread] = set()
         self._idle = 0
         self._finishing = False
 
@@ -159,40 +159,50 @@ class _Workers:
         Raises:
             RuntimeError: the system allows no more threads.
         """
-        with self._changed:
-            self._jobs.append(job)
-            if self._idle >= len(self._jobs):
-                self._changed.notify()
+        with self._lock:
+            if self._idle:
+                self._idle -= 1
+                self._jobs.put(job)
                 return
-            Thread(target=self._work, name=f"{self._name} worker", daemon=True).start()
-            self._threads += 1
+            thread = Thread(
+                target=self._work, args=(job,), name=f"{self._name} worker", daemon=True
+            )
+            thread.start()
+            self._threads.add(thread)
 
     def finish(self, timeout: float) -> None:
         """Wait for the jobs to end, but not longer than ``timeout`` seconds."""
         deadline = time.monotonic() + timeout
-        with self._changed:
+        with self._lock:
             self._finishing = True
-            self._changed.notify_all()
-            while self._threads and (left := deadline - time.monotonic()) > 0:
-                self._changed.wait(left)
+            for _ in range(self._idle):
+                self._jobs.put(None)
+            self._idle = 0
+            threads = list(self._threads)
+        for thread in threads:
+            thread.join(max(0.0, deadline - time.monotonic()))
 
-    def _work(self) -> None:
-        while (job := self._next()) is not None:
+    def _work(self, job: Callable[[], None] | None) -> None:
+        while job is not None:
             try:
                 job()
             except BaseException:
                 log.exception("a job of the server failed")
+            job = self._next()
 
     def _next(self) -> Callable[[], None] | None:
         """Return the next job; ``None`` when this thread is to end."""
-        with self._changed:
+        with self._lock:
+            if self._finishing:
+                return None
             self._idle += 1
-            while not self._jobs:
-                if self._finishing or not self._changed.wait(IDLE_SECONDS):
-                    break
-            self._idle -= 1
-            if self._jobs:
-                return self._jobs.popleft()
-            self._threads -= 1
-            self._changed.notify_all()
-            return None
+        try:
+            return self._jobs.get(timeout=IDLE_SECONDS)
+        except Empty:
+            pass
+        with self._lock:
+            if self._idle:
+                self._idle -= 1
+                self._threads.discard(current_thread())
+                return None
+        return self._jobs.get()  # it was put for this thread, at the last moment
