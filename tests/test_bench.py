@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from collections import Counter
 from contextlib import ExitStack
+from itertools import pairwise
 from pathlib import Path
 from xml.etree import ElementTree as ET
 
@@ -79,11 +81,22 @@ def test_ratios_are_those_of_the_same_round() -> None:
 
 
 def test_contenders_take_turns() -> None:
-    """A B B A, so that whatever else the machine does meets both, and neither is always second."""
+    """A B, B A, so that whatever else the machine does meets both, and neither is always second."""
     turns: list[str] = []
     who = [Contender(name, object, lambda name=name: turns.append(name)) for name in "AB"]
     measure.measure(Benchmark("work", who, "A"), 2)
     assert "".join(turns[2:]) == "ABBA"
+
+
+@pytest.mark.parametrize("count", range(2, 11))
+def test_everybody_comes_after_everybody(count: int) -> None:
+    """Each is first, second, ... equally often, and equally often after each other one."""
+    rows = [measure.order(count, number) for number in range(count * (1 + count % 2))]
+    for place in range(count):
+        assert Counter(row[place] for row in rows) == dict.fromkeys(range(count), len(rows) / count)
+    after = Counter(pair for row in rows for pair in pairwise(row))
+    assert len(after) == count * (count - 1)
+    assert len(set(after.values())) == 1
 
 
 def test_the_reference_must_be_a_contender() -> None:

@@ -187,13 +187,14 @@ def test_records_that_become_large_objects(tmp_path: Path) -> None:
                 wire.write(Frame(Kind.MESSAGE, stream, Flag.ZLIB | flags, piece))
 
 
-def test_answers_that_are_not_read(tmp_path: Path) -> None:
+@pytest.mark.parametrize("size", [64 * MIB, MIB - 1024])
+def test_answers_that_are_not_read(tmp_path: Path, size: int) -> None:
     """However many values are asked for at once, little of them is in memory."""
-    value = os.urandom(64 * MIB)
+    value = os.urandom(size)
     with cache_factory("file", tmp_path / "store")() as local:
         save_parcel(local, digest(value), pack(value, digest=digest(value)))
     with _little_memory(tmp_path, *READ_ONLY) as wire, suppress(Exception):
-        for stream in range(2, 60):
+        for stream in range(2, 66):
             wire.write(message(stream, m.LoadValues([str(digest(value))])))
 
 

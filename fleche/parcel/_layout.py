@@ -238,15 +238,14 @@ class Parcel:
         return cls(MemorySource((memoryview(data).cast("B"),), owned=owned))
 
     @classmethod
-    def from_file(cls, path: str, descriptor: int | None = None, *, mmap: bool = False) -> Parcel:
+    def from_file(cls, path: str, *, mmap: bool = False) -> Parcel:
         """Read a parcel from the file at ``path``, open until the parcel is closed.
 
         Args:
             path: of the file.
-            descriptor: of the same file, if it is open already.
             mmap: load large buffers when they are touched.
         """
-        return cls.of_source(FileSource(path, descriptor, mmap=mmap))
+        return cls.of_source(FileSource(path, mmap=mmap))
 
     @classmethod
     def of_source(cls, source: Source) -> Parcel:

@@ -710,7 +710,10 @@ class _Queue:
         )
         if frame.end and self._protocol.side == "server":
             self._streams.pop(stream.stream_id, None)
-        stream.wake_sender()
+        if self._protocol.side == "client":
+            stream.wake_sender()  # there is nothing yet for one that waits for the answer
+        else:
+            stream.wake()
         return frame
 
 

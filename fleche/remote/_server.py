@@ -165,7 +165,7 @@ class _Workers:
                 self._jobs.put(job)
                 return
             thread = Thread(
-                target=self._work, args=(job,), name=f"{self._name} worker", daemon=True
+                target=self._work, args=([job],), name=f"{self._name} worker", daemon=True
             )
             thread.start()
             self._threads.add(thread)
@@ -182,12 +182,14 @@ class _Workers:
         for thread in threads:
             thread.join(max(0.0, deadline - time.monotonic()))
 
-    def _work(self, job: Callable[[], None] | None) -> None:
+    def _work(self, first: list[Callable[[], None]]) -> None:
+        job: Callable[[], None] | None = first.pop()  # of which a thread would keep its arguments
         while job is not None:
             try:
                 job()
             except BaseException:
                 log.exception("a job of the server failed")
+            del job  # and all that it holds
             job = self._next()
 
     def _next(self) -> Callable[[], None] | None:

@@ -1,9 +1,9 @@
 """The least that a hit takes: what fleche promises, in a straight line, with the libraries it uses.
 
 Behind each target that asks for more than Python may have to give stands a contender called
-``bare``. It reads the same bytes, makes the same checks (XXH3 of a record and of an array) and the
-same objects; it looks at no code, knows one cache and one kind of value, is for one function, and
-answers one question at a time.
+``bare``. It finds a row, checks it (XXH3), makes the record, and reads and checks the array; it
+looks at no code, knows one cache and one kind of value, is for one function, makes no table of what
+it has found, and answers one question at a time.
 
 Run as a program with the path of a store, it answers over its standard input and output.
 """
@@ -28,7 +28,7 @@ from fleche.parcel import allocate
 __all__ = ["NAME", "BareStore", "decode_all"]
 
 NAME = "bare"
-NOTE = "the same checks and the same objects in a straight line"
+NOTE = "the same checks and records in a straight line"
 
 _ENTRY = "SELECT entry FROM entries WHERE key = ?"
 _LENGTH = struct.Struct("<I")
@@ -121,12 +121,11 @@ def answer(store: BareStore, there: IO[bytes], back: IO[bytes]) -> None:
 
 
 def _received(stream: IO[bytes]) -> bytes:
-    begun = stream.read(1 << 16)
-    if not begun:
-        return b""
-    (length,) = _LENGTH.unpack_from(begun)
-    while len(begun) < length + _LENGTH.size:
-        begun += stream.read(1 << 16)
+    begun = b""
+    while len(begun) < _LENGTH.size or len(begun) < _LENGTH.unpack_from(begun)[0] + _LENGTH.size:
+        if not (more := stream.read(1 << 16)):
+            return b""
+        begun += more
     return begun[_LENGTH.size :]
 
 

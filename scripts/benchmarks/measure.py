@@ -17,7 +17,6 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from random import Random
 from statistics import median, quantiles
 from time import perf_counter
 from typing import TypeAlias
@@ -334,11 +333,21 @@ def measure(benchmark: Benchmark, rounds: int, *, quick: bool = False) -> list[O
 
 
 def _turn(takers: Sequence[Sample], number: int) -> list[float]:
-    """Take a sample of each, in another order each time: nobody always comes after the same one."""
-    order = list(range(len(takers)))
-    Random(number).shuffle(order)
-    samples = {place: takers[place]() for place in order}
-    return [samples[place] for place in sorted(order)]
+    """Take a sample of each, in another order each time."""
+    samples = {place: takers[place]() for place in order(len(takers), number)}
+    return [samples[place] for place in range(len(takers))]
+
+
+def order(count: int, number: int) -> list[int]:
+    """Return in which order so many contenders take a turn.
+
+    In as many turns as there are contenders, or twice as many if that is odd, each of them comes
+    first, second, ... equally often, and equally often after each other one: the rows of a square
+    of E. J. Williams (Aust. J. Sci. Res. A 2, 149, 1949).
+    """
+    begun = [(step + 1) // 2 * (1 if step % 2 else -1) for step in range(count)]
+    row = [(place + number) % count for place in begun]
+    return row[::-1] if count % 2 and number // count % 2 else row
 
 
 def _ratio(mine: float, theirs: float) -> float:
@@ -352,11 +361,12 @@ def run(
 ) -> tuple[Benchmark, list[Outcome]]:
     """Build and measure one benchmark, in a directory of its own.
 
-    What others have written before is on the disk when it begins: a benchmark that writes would
-    have to wait for it.
+    All that was written before is on the disk when it begins: what writes would have to wait for
+    it.
     """
-    os.sync()
     with ExitStack() as stack:
         directory = stack.enter_context(tempfile.TemporaryDirectory(prefix="bench-"))
         benchmark = suite[name](Setting(Path(directory), shared, stack, quick))
+        if not quick:
+            os.sync()
         return benchmark, measure(benchmark, rounds, quick=quick)

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from functools import partial
 from itertools import count
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 
@@ -266,12 +266,7 @@ def _client_memory(setting: Setting) -> Benchmark:
 def _echo(setting: Setting) -> Benchmark:
     remote, fetch = _over_ssh(setting)
     key = Digest(remote.save(Call("f", {"x": 1}, result=2)))
-    command = [*fetch(Path("-"))[:-2], "cat"]
-    process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, bufsize=0)
-    setting.stack.enter_context(process)
-    assert process.stdin is not None
-    assert process.stdout is not None
-    there, back = process.stdin, process.stdout
+    there, back = _talking(setting, [*fetch(Path("-"))[:-2], "cat"])
 
     def echo() -> bytes:
         there.write(b"x")
@@ -280,12 +275,8 @@ def _echo(setting: Setting) -> Benchmark:
     store = bare.BareStore(setting.directory / bare.NAME)
     bare_key = store.put(1, 2.0)
     program = f"{sys.executable} -m scripts.benchmarks.bare {setting.directory / bare.NAME}"
-    ours = [*fetch(Path("-"))[:-2], f"cd {Path(__file__).parents[2]} && exec {program}"]
-    answering = subprocess.Popen(ours, stdin=subprocess.PIPE, stdout=subprocess.PIPE, bufsize=0)
-    setting.stack.enter_context(answering)
-    question, answer = answering.stdin, answering.stdout
-    assert question is not None
-    assert answer is not None
+    command = f"cd {Path(__file__).parents[2]} && exec {program}"
+    question, answer = _talking(setting, [*fetch(Path("-"))[:-2], command])
 
     def ask() -> float:
         return store.number(bare_key, bare.ask(bare_key, question, answer))
@@ -300,6 +291,15 @@ def _echo(setting: Setting) -> Benchmark:
         reference="echo",
         targets=[Target("hit", "echo", 1.5, least=bare.NAME)],
     )
+
+
+def _talking(setting: Setting, command: list[str]) -> tuple[IO[bytes], IO[bytes]]:
+    """Return the input and the output of a command that runs as long as the benchmark."""
+    process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, bufsize=0)
+    setting.stack.enter_context(process)
+    assert process.stdin is not None
+    assert process.stdout is not None
+    return process.stdin, process.stdout
 
 
 def _first_answer(setting: Setting) -> Benchmark:

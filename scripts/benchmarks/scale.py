@@ -6,8 +6,10 @@ call has.
 
 from __future__ import annotations
 
+import multiprocessing
 import sqlite3
 from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 from itertools import islice
 from pathlib import Path
@@ -29,16 +31,23 @@ MOST = 1_000_000
 
 
 def filled(setting: Setting, number: int) -> Path:
-    """Return the directory of a cache with so many calls, which is made once in a run."""
+    """Return the directory of a cache with so many calls, which is made once in a run.
+
+    It is made by a process of its own, so that this one has not had them all in memory.
+    """
     root = setting.shared / named(number).replace(" ", "-")
-    mark = root / "filled"
-    if not mark.exists():
-        with Local(root) as made:
-            calls = entries(number)
-            while batch := dict(islice(calls, BATCH)):
-                made.backend.save(batch)
-        mark.touch()
+    if not root.exists():
+        with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
+            pool.submit(fill, root, number).result()
     return root
+
+
+def fill(root: Path, number: int) -> None:
+    """Make a cache with so many calls."""
+    with Local(root) as made:
+        calls = entries(number)
+        while batch := dict(islice(calls, BATCH)):
+            made.backend.save(batch)
 
 
 def entries(number: int) -> Iterator[tuple[Digest, CallEntry]]:

@@ -52,9 +52,12 @@ T = TypeVar("T")
 _SMALL = 1 << 18
 """Parcels up to this size are written in one piece, which is a copy of them."""
 
-_AT_ONCE = 1 << 21
-"""Files up to this size are read at once, and closed, when they are asked for; if they are to be
-mapped, those up to :data:`_SMALL`."""
+_AT_ONCE = 1 << 20
+"""Files up to this size are read at once, and closed, when they are asked for. A server may have to
+hold as many of them as it has streams."""
+
+_UNMAPPED = 1 << 18
+"""Files up to this size are read although they are to be mapped."""
 
 _BATCH = 500
 
@@ -220,7 +223,7 @@ class ValueFile(_Configured[Parcel], ValueStorage):
 
     @override
     def get_many(self, keys: Iterable[str]) -> Iterator[tuple[str, Parcel | ParcelError]]:
-        return self._opened(keys, _SMALL if self._options.mmap else _AT_ONCE)
+        return self._opened(keys, _UNMAPPED if self._options.mmap else _AT_ONCE)
 
     @override
     def touch_many(self, keys: Iterable[str]) -> set[str]:
