@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -22,7 +23,7 @@ _LARGEST_PAGE = 8_000
 _PORTION = 1 << 20
 """Bytes of entries that are read together, if there are several."""
 
-_HEX = "0123456789abcdef"
+_KEY = re.compile("[0-9a-f]{64}")
 
 
 class Rows:
@@ -140,4 +141,4 @@ def _first_portion(rows: Sequence[Any]) -> list[int]:
 
 
 def is_key(text: Any) -> bool:
-    return isinstance(text, str) and len(text) == 64 and not text.strip(_HEX)
+    return isinstance(text, str) and _KEY.fullmatch(text) is not None
