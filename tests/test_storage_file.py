@@ -343,7 +343,7 @@ class TestErrors:
     ) -> None:
         """A large value is read when it is opened; what fails then is told as at any other time."""
         values = ValueFile(tmp_path, mmap=mmap)
-        put(values, KEY, parcel(Block(bytes(1 << 22))))
+        put(values, KEY, parcel(Block(bytes(1 << 20))))
         failure = OSError(errno.EIO, "Input/output error")
 
         class Failing(FileIO):

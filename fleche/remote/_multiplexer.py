@@ -708,12 +708,12 @@ class _Queue:
         frame = self._protocol.send(
             stream.stream_id, piece.kind, piece.payload, piece.flags, piece.size
         )
-        if frame.end and self._protocol.side == "server":
-            self._streams.pop(stream.stream_id, None)
         if self._protocol.side == "client":
             stream.wake_sender()  # there is nothing yet for one that waits for the answer
-        else:
-            stream.wake()
+            return frame
+        if frame.end:
+            self._streams.pop(stream.stream_id, None)
+        stream.wake()
         return frame
 
 

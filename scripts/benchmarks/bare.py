@@ -25,7 +25,7 @@ from xxhash import xxh3_128_hexdigest
 from fleche.call import Call, CallEntry, decode_entry, encode_entry
 from fleche.parcel import allocate
 
-__all__ = ["NAME", "BareStore", "decode_all"]
+__all__ = ["NAME", "NOTE", "BareStore", "ask", "decode_all"]
 
 NAME = "bare"
 NOTE = "the same checks and records in a straight line"

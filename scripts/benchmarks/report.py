@@ -57,13 +57,15 @@ def _targets(benchmark: Benchmark, outcomes: Sequence[Outcome]) -> list[dict[str
 def _told(target: Mapping[str, Any], unit: str) -> tuple[str, str, str, str]:
     """Return what a target allows, what was measured, whether it is reached, and what could be."""
     value, most, possible = target["value"], target["most"], target.get("possible")
+
+    def told(number: float) -> str:
+        if target["added"]:
+            return f"{amount(number, unit)} over {target['reference']}"
+        return rounded(number)
+
+    bound = told(most) if target["added"] else f"{most:g} of {target['reference']}"
     mark = "reached" if value <= most else "not reached"
-    least = "" if possible is None else rounded(possible)
-    if target["added"]:
-        over = f"over {target['reference']}"
-        least = "" if possible is None else f"{amount(possible, unit)} {over}"
-        return f"{amount(most, unit)} {over}", f"{amount(value, unit)} {over}", mark, least
-    return f"{most:g} of {target['reference']}", rounded(value), mark, least
+    return bound, told(value), mark, "" if possible is None else told(possible)
 
 
 def as_page(report: Sequence[Mapping[str, Any]]) -> str:
