@@ -349,7 +349,6 @@ _COMMON_RULES: tuple[Rule, ...] = (
     _lists,
     _deletes_older,
     _is_free,
-    _threads,
     _describes_itself,
     _is_persistent,
     _closes_twice,
@@ -524,6 +523,7 @@ _VALUE_RULES: tuple[Rule, ...] = (
     _refuses_damage,
     _reads_buffers,
     _checks,
+    _threads,  # last: others find the same breach each time, and this one by chance
 )
 
 
@@ -672,4 +672,5 @@ _CALL_RULES: tuple[Rule, ...] = (
     _queries_while_written,
     _finds_holders,
     _locks,
+    _threads,  # last, as for values
 )
