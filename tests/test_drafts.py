@@ -1,4 +1,4 @@
-"""Large arrays of a result are written while their digest is computed."""
+"""Large arrays of a result are written while another thread hashes them."""
 
 from __future__ import annotations
 
@@ -6,7 +6,8 @@ import errno
 import os
 from collections.abc import Callable
 from pathlib import Path
-from threading import Event
+from threading import Thread
+from threading import enumerate as threads
 from typing import Any
 
 import numpy as np
@@ -15,7 +16,8 @@ import pytest
 from fleche import cache, fleche
 from fleche.caches import BaseCache, Cache, CacheStack, Local, SizeLimitedCache
 from fleche.caches import _pending as pending
-from fleche.digest import Address, buffer_digest
+from fleche.digest import Address, buffer_digest, digest
+from fleche.digest import _tokens as tokens
 from fleche.errors import Indigestible, StorageError
 from fleche.parcel import Draft, Parcel, verify
 from fleche.storage import CallFile, CallMemory, ValueFile, ValueMemory
@@ -127,6 +129,45 @@ def test_what_is_there_is_not_replaced(tmp_path: Path, drafts: list[Draft]) -> N
     assert before.items() <= after.items()
 
 
+def test_what_is_there_is_not_written_to_its_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is written no longer than it is hashed, however slow the disk is."""
+    written: list[int] = []
+    write = NewFile.write
+
+    def slow(self: NewFile, data: Any, offset: int) -> None:
+        for thread in threads():
+            if thread.name == "fleche-hashing":
+                thread.join()
+        written.append(offset)
+        write(self, data, offset)
+
+    monkeypatch.setattr(NewFile, "write", slow)
+    with Local(tmp_path) as kept:
+        kept.save_value(array())
+        assert len(written) == SIZE // (1 << 20) + 1  # and the head
+        kept.save_value([array()])
+        assert len(written) <= SIZE // (1 << 20) + 2
+
+
+def test_is_hashed_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The walk finds the digest of an array, and so does the packing."""
+    large: list[int] = []
+    hashed = tokens.plain_hash
+
+    def noted(data: Any) -> bytes:
+        large.append(len(data))
+        return hashed(data)
+
+    monkeypatch.setattr(tokens, "plain_hash", noted)
+    with Local(tmp_path) as kept:
+        name = kept.save_value([array(), array(1)])
+        assert large == []
+        assert name == digest([array(), array(1)])
+    assert large == [SIZE, SIZE]
+
+
 def test_what_has_no_digest(tmp_path: Path, drafts: list[Draft]) -> None:
     """The draft of an array beside it goes."""
 
@@ -155,14 +196,20 @@ def test_what_cannot_be_pickled(tmp_path: Path, drafts: list[Draft]) -> None:
     assert files(tmp_path) == []
 
 
-def test_interrupted(tmp_path: Path, drafts: list[Draft], monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("at", ["the writing", "the walk"])
+def test_interrupted(
+    at: str, tmp_path: Path, drafts: list[Draft], monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Nothing is left of it."""
 
-    def interrupted(_: Any) -> Any:
+    def interrupted(*_: Any) -> Any:
         raise KeyboardInterrupt
 
     with Local(tmp_path) as kept:
-        monkeypatch.setattr(pending, "digest_with_buffers", interrupted)
+        if at == "the writing":
+            monkeypatch.setattr(NewFile, "write", interrupted)
+        else:
+            monkeypatch.setattr(pending, "digest_with_buffers", interrupted)
         with pytest.raises(KeyboardInterrupt):
             kept.save_value(array())
     assert len(drafts) == 1
@@ -188,10 +235,10 @@ class TestFailures:
         assert drafts == []
 
     def test_no_thread(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        def refused(*_: Any, **__: Any) -> None:
+        def refused(*_: Any) -> None:
             raise RuntimeError("can't start new thread")
 
-        monkeypatch.setattr(Draft, "__init__", refused)
+        monkeypatch.setattr(Thread, "start", refused)
         with Local(tmp_path) as kept:
             assert (kept.load_value(kept.save_value(array())) == array()).all()
         assert [path.suffix for path in files(tmp_path)] == [".value"] * 2
@@ -227,7 +274,7 @@ def test_what_a_killed_writer_leaves_is_swept(tmp_path: Path) -> None:
     with Local(tmp_path) as kept:
         draft = kept.backend.draft(memoryview(bytes(SIZE)))
         assert draft is not None
-        draft.wait()
+        draft.write_while(lambda: True)
         (path,) = files(tmp_path)
         assert path.suffix == ".tmp"
         assert kept.stats().values == 0
@@ -253,26 +300,19 @@ def test_an_argument_that_is_returned(tmp_path: Path) -> None:
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork()")
 @pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
-def test_a_forked_child(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("pieces", [0, 1, 8])
+def test_a_forked_child(pieces: int, tmp_path: Path) -> None:
     """It has no part in what its parent is writing, and takes nothing away from it."""
-    held = Event()
-    write = NewFile.write
-
-    def waiting(self: NewFile, data: Any, offset: int) -> None:
-        held.wait(60)
-        write(self, data, offset)
-
-    monkeypatch.setattr(NewFile, "write", waiting)
     content = memoryview(bytes(SIZE))
     with Local(tmp_path) as kept:
         draft = kept.backend.draft(content)
         assert draft is not None
+        draft.write_while(iter([True] * pieces + [False]).__next__)
         name = buffer_digest(content)
         child = os.fork()
         if child == 0:
             os._exit(0 if draft.finish(name, ()) is None else 1)
         assert os.waitpid(child, 0)[1] == 0
-        held.set()
         parcel = draft.finish(name, ())
         assert parcel is not None
         kept.backend.save({}, [(Address.of(name), parcel)])

@@ -483,8 +483,8 @@ PRIMITIVES = {
     "decorator/_rules.py": ["Thread"],
     # those of a thread that waits in the parent; a key is that of a process
     "caches/_stack.py": ["Event"],
-    # a child has no part in what its parent writes, and writes anew what it finds unfinished
-    "parcel/_draft.py": ["Thread"],
+    # joined before anything can fork, unless other threads do: their child has no part in it
+    "digest/_ahead.py": ["Thread"],
     # shut down where they are made
     "storage/fsspec/_objects.py": ["ThreadPoolExecutor"],
     "storage/fsspec/_storage.py": ["ThreadPoolExecutor"],

@@ -29,7 +29,7 @@ from fleche.digest import Address, Digest, digest
 from fleche.errors import ConfigError, CorruptParcel, SignatureError, StorageError
 from fleche.parcel import Parcel, _source, pack, verify
 from fleche.storage import BufferRefs, CallFile, ValueFile, storage_from_config
-from fleche.storage.file import Files
+from fleche.storage.file import Files, _files
 from fleche.testing.corpus import Block, an_entry
 from tests.helpers.permissions import as_somebody
 from tests.helpers.storing import delete, entry, get, has, keys, put, take_older, touch
@@ -237,6 +237,28 @@ class TestWriting:
             assert tracemalloc.get_traced_memory()[1] < 8_000_000
         finally:
             tracemalloc.stop()
+
+    @pytest.mark.skipif(sys.platform != "linux", reason="only Linux has fallocate()")
+    @pytest.mark.parametrize("kind", ["reserves", "cannot", "has no such function"])
+    def test_space_is_reserved(
+        self, kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """A large file is announced to the file system, and is no longer than what is written."""
+        asked: list[int] = []
+        reserve = _files._fallocate()
+        assert reserve is not None
+
+        def noted(descriptor: int, mode: int, offset: int, nbytes: int) -> int:
+            asked.append(nbytes)
+            return reserve(descriptor, mode, offset, nbytes) if kind == "reserves" else -1
+
+        found = None if kind == "has no such function" else noted
+        monkeypatch.setattr(_files, "_fallocate", lambda: found)
+        large = parcel(Block(bytes(300_000)))
+        put(ValueFile(tmp_path), KEY, large)
+        put(ValueFile(tmp_path), OTHER, parcel(1, OTHER))
+        assert path_of(tmp_path, KEY).read_bytes() == large.tobytes()
+        assert asked == ([] if found is None else [large.nbytes])
 
     def test_durable_syncs_file_and_directories(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

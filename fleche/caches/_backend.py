@@ -244,19 +244,18 @@ class CacheBackend(ABC):
         del key, record
         self.check_writable("save")
 
-    def draft(self, content: memoryview, after: Draft | None = None) -> Draft | None:
+    def draft(self, content: memoryview) -> Draft | None:
         """Begin to write a large buffer whose digest is not known yet, where saves go.
 
         The parcel of the draft is saved like any other.
 
         Args:
             content: contiguous memory, which does not change before the draft is finished.
-            after: a draft that is to be written first.
 
         Returns:
             ``None`` where nothing is gained, or nothing can be written.
         """
-        del content, after
+        del content
         return None
 
     def note_damage(self, key: Digest, addresses: Sequence[Address]) -> bool:

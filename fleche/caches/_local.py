@@ -208,8 +208,8 @@ class LocalBackend(CacheBackend):
                 log.warning("pin %s stays until it is too old: %s", unpin[0][:12], error)
 
     @override
-    def draft(self, content: memoryview, after: Draft | None = None) -> Draft | None:
-        return None if self.read_only else self.values.draft(content, after)
+    def draft(self, content: memoryview) -> Draft | None:
+        return None if self.read_only else self.values.draft(content)
 
     def _check_signatures(self, entry: CallEntry) -> None:
         """Refuse an entry with a parcel that would not be opened here.

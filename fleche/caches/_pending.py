@@ -143,36 +143,47 @@ class _Parts:
         self.buffers: dict[Digest, memoryview | FileBytes] = {}
         self.drafts: dict[int, Draft] = {}  # by the identity of the buffer
 
-    def take(self, value: Any, draft: Callable[..., Draft | None]) -> ValueRef:
+    def take(self, value: Any, draft: Callable[[memoryview], Draft | None]) -> ValueRef:
         """Digest a value, and pack it unless it is a digest itself; return the reference to it.
 
         Args:
             value: a value.
-            draft: begins to write a buffer; large arrays are written while the value is digested.
+            draft: begins the file of a buffer; large arrays are written while they are hashed.
 
         Raises:
             Indigestible: it has no digest.
         """
-        pickled = None
+        pickled, buffers = None, BufferDigests()
         if not self._whole and _has_large_array(value):
-            pickled = self._begin(value, draft)
-        found, buffers = digest_with_buffers(value)
+            pickled = self._begin(value, draft, buffers)
+        found, buffers = digest_with_buffers(value, buffers)
         ref = refer(found, value)
         return ref if isinstance(value, Digest) else self.add(value, ref, buffers, pickled)
 
-    def _begin(self, value: Any, draft: Callable[..., Draft | None]) -> Pickled | None:
-        """Serialize a value and begin to write its large arrays; ``None`` if it cannot be."""
+    def _begin(
+        self, value: Any, draft: Callable[[memoryview], Draft | None], buffers: BufferDigests
+    ) -> Pickled | None:
+        """Serialize a value, and hash and write its large arrays; ``None`` if it cannot be.
+
+        What is stored already is written in vain, but not for longer than its hashing takes.
+        """
         try:
             pickled = self._packing.serialize(value)
         except Exception:  # noqa: BLE001 (a pickler raises anything; it comes again)
             return None
-        last: Draft | None = None
+        begun: list[Draft] = []
         for each in pickled.buffers:
             if isinstance(each, memoryview) and each.nbytes >= _DRAFTED:
-                last = draft(each, last)
-                if last is None:
+                if (new := draft(each)) is None:
                     break
-                self.drafts[id(each)] = last
+                self.drafts[id(each)] = new
+                begun.append(new)
+        if begun:
+            from fleche.digest import hashed_ahead  # few results are as large
+
+            with hashed_ahead([new.content for new in begun], buffers) as goes_on:
+                for new in begun:
+                    new.write_while(goes_on)
         return pickled
 
     def add(

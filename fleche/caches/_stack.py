@@ -289,8 +289,8 @@ class StackBackend(UnitedBackend):
             self.count("written_through", len(entries))
 
     @override
-    def draft(self, content: memoryview, after: Draft | None = None) -> Draft | None:
-        return self.first.draft(content, after)
+    def draft(self, content: memoryview) -> Draft | None:
+        return self.first.draft(content)
 
     @override
     def lacking(self, addresses: Iterable[Address], *, keep: bool = False) -> list[Address]:

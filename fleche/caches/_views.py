@@ -94,8 +94,8 @@ class ViewBackend(CacheBackend):
         self.inner.save(entries, parcels, unpin=unpin)
 
     @override
-    def draft(self, content: memoryview, after: Draft | None = None) -> Draft | None:
-        return None if self.read_only else self.inner.draft(content, after)
+    def draft(self, content: memoryview) -> Draft | None:
+        return None if self.read_only else self.inner.draft(content)
 
     @override
     def lacking(self, addresses: Iterable[Address], *, keep: bool = False) -> list[Address]:

@@ -32,10 +32,11 @@ from ._source import (
     remember_file,
 )
 from ._syntax import dump_syntax, is_type_checking
-from ._tokens import SCHEME, BufferDigests, buffer_digest, hash_threads, taken_cores
+from ._tokens import SCHEME, BufferDigests, buffer_digest, hash_threads
 from .science import find_reducer, register_rows
 
 if TYPE_CHECKING:
+    from ._ahead import hashed_ahead
     from ._difference import Difference, find_difference
 
 __all__ = [
@@ -68,19 +69,22 @@ __all__ = [
     "find_name",
     "find_reducer",
     "hash_threads",
+    "hashed_ahead",
     "interactive_sources",
     "is_type_checking",
     "members_of",
     "read_content",
     "read_source",
     "remember_file",
-    "taken_cores",
     "told_to",
 ]
 
 
-# what only warnings need
-__getattr__ = imported_when_asked(__name__, {"._difference": ("Difference", "find_difference")})
+# what only large results and warnings need
+__getattr__ = imported_when_asked(
+    __name__,
+    {"._ahead": ("hashed_ahead",), "._difference": ("Difference", "find_difference")},
+)
 
 
 class _CallablePackage(ModuleType):

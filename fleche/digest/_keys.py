@@ -86,16 +86,22 @@ def digest_arguments(
     return found
 
 
-def digest_with_buffers(obj: object) -> tuple[Digest, BufferDigests]:
+def digest_with_buffers(
+    obj: object, buffers: BufferDigests | None = None
+) -> tuple[Digest, BufferDigests]:
     """Return the digest of a value, and those of the large buffers that were hashed on the way.
 
     A packer that comes to such a buffer asks :meth:`BufferDigests.find` instead of hashing it
     again.
 
+    Args:
+        obj: the value.
+        buffers: where to note them; in it may stand what was hashed ahead.
+
     Raises:
         Indigestible: if some part of the object has no digest; the message names the path to it.
     """
-    buffers = BufferDigests()
+    buffers = BufferDigests() if buffers is None else buffers
     return digest_at(obj, "object", buffers), buffers
 
 

@@ -84,10 +84,6 @@ unless the walk is one without order."""
 Hasher = blake3
 
 
-taken_cores: set[int] = set()
-"""What takes a core each beside the hashing at this moment, by any number that tells them apart."""
-
-
 class Threads:
     """Whether the thread pool of BLAKE3 has been started, and whether it may be used."""
 
@@ -97,20 +93,23 @@ class Threads:
     @classmethod
     def forked(cls) -> None:
         cls.allowed = not cls.started
-        taken_cores.clear()
 
 
-def hash_threads(nbytes: int) -> int:
+def hash_threads(nbytes: int, busy: int = 0) -> int:
     """Return ``max_threads`` for a BLAKE3 hasher that is to read so many bytes.
 
     That is as many as it likes for large buffers, and one in a forked child whose parent had done
     so: the pool's threads do not exist there, and asking for them would wait forever. All code that
-    hashes with threads in this process must ask here. Where the other cores are taken, more threads
-    than one would only wait for each other.
+    hashes with threads in this process must ask here.
+
+    Args:
+        nbytes: how many bytes.
+        busy: cores that do other work beside it. Where no two are left, more threads than one would
+            only wait for each other.
     """
     if nbytes < PARALLEL or not Threads.allowed:
         return 1
-    if taken_cores and _cores() - len(taken_cores) < 2:
+    if busy and _cores() - busy < 2:
         return 1
     Threads.started = True
     return blake3.AUTO
@@ -286,10 +285,12 @@ class BufferDigests:
             therefore worth checking once (:func:`fleche.digest.find_difference`).
         files: what the files and trees hold that count by their content, by their absolute path.
         paths: the paths that were met, which count by their text.
+        ahead: the digests of buffers that were hashed before the walk comes to them.
     """
 
     def __init__(self) -> None:
         self.digests: dict[tuple[int, int], Digest] = {}
+        self.ahead: dict[tuple[int, int], Digest] = {}
         self.owners: list[object] = []
         self.code: list[Any] = []
         self.unfamiliar: set[type] = set()
@@ -304,6 +305,13 @@ class BufferDigests:
         """Remember the digest of the bytes at ``address``, which ``owner`` keeps there."""
         self.digests[address, nbytes] = found
         self.owners.append(owner)
+
+    def note_ahead(self, view: memoryview, found: Digest) -> None:
+        """Remember the digest of a buffer that a walk is going to come to."""
+        address = _address_of(view)
+        if address is not None:
+            self.note(address, view.nbytes, found, view)
+            self.ahead[address, view.nbytes] = found
 
     def note_code(self, obj: Any) -> None:
         """Remember a function or class that was met."""
@@ -324,6 +332,7 @@ class BufferDigests:
     def clear(self) -> None:
         """Let go of the buffers and the code; paths and what files hold are still known."""
         self.digests.clear()
+        self.ahead.clear()
         self.owners.clear()
         self.code.clear()
         self.unfamiliar.clear()
@@ -333,11 +342,15 @@ class BufferDigests:
         """Return the plain BLAKE3 of a contiguous buffer if it is known, else None."""
         if not self.digests or view.nbytes < BIG:
             return None
-        numpy = sys.modules.get("numpy")
-        if numpy is None:
-            return None
-        with view.cast("B") if view.c_contiguous else memoryview(b"") as flat:
-            if not flat.nbytes:
-                return None
-            address = numpy.frombuffer(flat, dtype="u1").__array_interface__["data"][0]
-        return self.digests.get((address, view.nbytes))
+        address = _address_of(view)
+        return None if address is None else self.digests.get((address, view.nbytes))
+
+
+def _address_of(view: memoryview) -> int | None:
+    """Return where contiguous memory lies, if numpy is there to say so."""
+    numpy = sys.modules.get("numpy")
+    if numpy is None or not view.c_contiguous or not view.nbytes:
+        return None
+    with view.cast("B") as flat:
+        address: int = numpy.frombuffer(flat, dtype="u1").__array_interface__["data"][0]
+    return address

@@ -485,8 +485,10 @@ class Walk:
         """
         if view.nbytes < BIG:
             return bytes_token(view.tobytes())
-        found = buffer_digest(view)
-        if self.buffers is not None and address is not None:
+        if self.buffers is None or address is None:
+            found = buffer_digest(view)
+        else:
+            found = self.buffers.ahead.get((address, view.nbytes)) or buffer_digest(view)
             self.buffers.note(address, view.nbytes, found, owner)
         return big_token(view.nbytes, bytes.fromhex(found))
 

@@ -1,28 +1,34 @@
-"""Drafts: buffers that are written to a file while their digest, which will name it, is computed.
+"""Drafts: buffers that are written to a file while another core computes the digest that names it.
 
-Hashing takes one core, and writing another. The checksum, too, is computed beside the writing, of
-the memory that was digested.
+The checksum is computed of what is being written, while it is in the processor's cache.
 """
 
 from __future__ import annotations
 
+import os
+from collections.abc import Callable
 from contextlib import suppress
-from threading import Thread
 from typing import Protocol
 
+from xxhash import xxh3_128
+
 from fleche._util import override
-from fleche.digest import Digest, taken_cores
-from fleche.parcel._layout import BUFFER, Head, Parcel, Section, begin, checksum
+from fleche.digest import Digest
+from fleche.parcel._layout import BUFFER, Head, Parcel, Section, begin
 from fleche.parcel._source import Buffer, MemorySource
 
 __all__ = ["Draft", "DraftSource", "NamelessFile"]
 
-_PIECE = 1 << 24
-"""Bytes that are written at a time, after which a draft that was given up ends."""
+_PIECE = 1 << 20
+"""Bytes that are written at a time."""
 
 
 class NamelessFile(Protocol):
     """A file that is being written, and that nothing finds before it gets its name."""
+
+    def reserve(self, nbytes: int) -> None:
+        """Set so much space aside, if that is possible."""
+        ...
 
     def write(self, data: Buffer, offset: int) -> None:
         """Write all of ``data`` at ``offset``."""
@@ -42,79 +48,69 @@ class Draft:
         file: where it is written.
     """
 
-    def __init__(
-        self, content: memoryview, file: NamelessFile, *, signs: bool, after: Draft | None = None
-    ) -> None:
-        """Begin to write.
+    def __init__(self, content: memoryview, file: NamelessFile, *, signs: bool) -> None:
+        """Make a draft of which nothing is written yet.
 
         Args:
             content: contiguous memory.
             file: a new file.
             signs: whether the parcel will be signed, and its checksums are BLAKE3.
-            after: the draft that is written first: two at a time gain nothing.
         """
         self.content = content
         self.nbytes = content.nbytes
         self._bytes = content.cast("B")
         self.file = file
+        self._process = os.getpid()
         self._signs = signs
-        self._is_written = False
-        self._is_given_up = False
+        self._weak = xxh3_128()
+        self._written = 0
+        self._has_failed = False
         # what stands in the head is of fixed sizes, so that the place of the content is known
         secret = (b"",) if signs else ()
-        self._offset = begin(self._head(Digest("0" * 64), b""), secret).offsets[0]
-        self._thread = Thread(target=self._run, args=(after,), name="fleche-draft", daemon=True)
-        self._thread.start()
+        self._offset = begin(self._head(Digest("0" * 64)), secret).offsets[0]
+        file.reserve(self._offset + self.nbytes)
 
-    def _head(self, digest: Digest, weak: bytes) -> Head:
-        checksum = bytes.fromhex(digest) if self._signs else weak or bytes(16)
+    def _head(self, digest: Digest) -> Head:
+        checksum = bytes.fromhex(digest) if self._signs else self._weak.digest()
         section = Section(self.nbytes, self.nbytes, "", checksum)
         return Head(serializer=BUFFER, digest=str(digest), stream=section)
 
-    def _run(self, after: Draft | None) -> None:
-        if after is not None:
-            after.wait()
-        taken_cores.add(id(self))
-        with suppress(Exception):  # it is written again, in the usual way, which says what is wrong
-            self._write()
-            self._is_written = not self._is_given_up
-        taken_cores.discard(id(self))
-
-    def _write(self) -> None:
-        for start in range(0, self.nbytes, _PIECE):
-            if self._is_given_up:
-                return
-            self.file.write(self._bytes[start : start + _PIECE], self._offset + start)
-
-    def wait(self) -> None:
-        """Wait until everything is written, or has failed."""
-        self._thread.join()
+    def write_while(self, goes_on: Callable[[], bool]) -> None:
+        """Write on, piece by piece, as long as ``goes_on()``, until all is written or it fails."""
+        try:
+            while self._written < self.nbytes and not self._has_failed and goes_on():
+                piece = self._bytes[self._written : self._written + _PIECE]
+                self.file.write(piece, self._offset + self._written)
+                if not self._signs:
+                    self._weak.update(piece)
+                self._written += piece.nbytes
+        except OSError:  # it is written again, in the usual way, which says what is wrong
+            self._has_failed = True
 
     def finish(self, digest: Digest, keys: tuple[bytes, ...]) -> Parcel | None:
-        """Return the parcel; ``None`` if its content could not be written ahead.
+        """Write the rest, and return the parcel; ``None`` if it could not be written.
 
-        A storage may keep it by giving :attr:`file` its name. For all others it is in memory.
+        A storage may keep it by giving :attr:`file` its name. For all others it is in memory. A
+        forked child has no part in what its parent writes.
 
         Args:
             digest: the BLAKE3 of the content.
             keys: secrets; the first one signs.
         """
-        weak = b"" if self._signs else checksum(self._bytes, strong=False)
-        self.wait()
-        if self._is_written:
-            parts = begin(self._head(digest, weak), keys)
-            preamble = parts.preamble.ljust(self._offset, b"\0")
-            with suppress(OSError):
-                self.file.write(preamble, 0)
-                views = (memoryview(preamble), self._bytes)
-                return Parcel(DraftSource(views, self), parts)
+        if os.getpid() == self._process:
+            self.write_while(lambda: True)
+            if self._written == self.nbytes:
+                parts = begin(self._head(digest), keys)
+                preamble = parts.preamble.ljust(self._offset, b"\0")
+                with suppress(OSError):
+                    self.file.write(preamble, 0)
+                    return Parcel(DraftSource((memoryview(preamble), self._bytes), self), parts)
         self.discard()
         return None
 
     def discard(self) -> None:
         """Give up, unless the file has got its name. Idempotent."""
-        self._is_given_up = True
-        self.wait()
+        self._has_failed = True
         self.file.discard()
 
 

@@ -219,19 +219,18 @@ class ValueStorage(Storage[Parcel]):
 
     packing: Packing = Packing()
 
-    def draft(self, content: memoryview, after: Draft | None = None) -> Draft | None:
+    def draft(self, content: memoryview) -> Draft | None:
         """Begin to write a large buffer whose digest is not known yet.
 
         A storage that can, keeps the file when the parcel of the draft is put.
 
         Args:
             content: contiguous memory, which does not change before the draft is finished.
-            after: a draft that is to be written first.
 
         Returns:
             ``None`` where nothing is gained, or nothing can be written.
         """
-        del content, after
+        del content
         return None
 
     @override

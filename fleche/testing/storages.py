@@ -466,14 +466,14 @@ def _keeps_no_memory(storage: ValueStorage, items: Items) -> None:
 def _takes_drafts(storage: ValueStorage, items: Items) -> None:
     """A buffer that was begun before its digest was known is kept like any other, or nothing is."""
     contents = [bytes(range(number, 256)) * 4096 for number in (0, 1, 2)]
-    first = storage.draft(memoryview(contents[0]))
+    first, second, third = (storage.draft(memoryview(each)) for each in contents)
     if first is None:
         return
-    second = storage.draft(memoryview(contents[1]), first)
-    third = storage.draft(memoryview(contents[2]), second)
     assert second is not None, "a storage takes drafts, or it does not"
     assert third is not None, "a storage takes drafts, or it does not"
+    third.write_while(lambda: True)
     third.discard()
+    first.write_while(iter((True, False)).__next__)  # and the rest when it is wanted
     for content, draft in zip(contents, (first, second), strict=False):
         name = buffer_digest(content)
         expected = storage.packing.pack_buffer(memoryview(content), name)

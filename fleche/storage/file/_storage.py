@@ -205,20 +205,16 @@ class ValueFile(_Configured[Parcel], ValueStorage):
                 self._files.finish(file, key)
                 continue
             small = parcel.nbytes <= _SMALL
-            self._files.write(key, (parcel.tobytes(),) if small else parcel.chunks())
+            chunks = (parcel.tobytes(),) if small else parcel.chunks()
+            self._files.write(key, chunks, parcel.nbytes)
 
     @override
-    def draft(self, content: memoryview, after: Draft | None = None) -> Draft | None:
+    def draft(self, content: memoryview) -> Draft | None:
         if self.packing.compression is not None:
             return None
         try:
-            file = self._files.begin()
+            return Draft(content, self._files.begin(), signs=bool(self.packing.keys))
         except OSError:
-            return None
-        try:
-            return Draft(content, file, signs=bool(self.packing.keys), after=after)
-        except (RuntimeError, MemoryError):  # no more threads
-            file.discard()
             return None
 
     @override

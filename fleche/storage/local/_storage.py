@@ -228,8 +228,8 @@ class ValueLocal(_Local, ValueStorage):
             self._put([item])
 
     @override
-    def draft(self, content: memoryview, after: Draft | None = None) -> Draft | None:
-        return self._files.draft(content, after)
+    def draft(self, content: memoryview) -> Draft | None:
+        return self._files.draft(content)
 
     def _put(self, items: Sequence[tuple[str, Parcel]]) -> None:
         if not items:
