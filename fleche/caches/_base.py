@@ -401,7 +401,7 @@ class BaseCache:
             return packing.unpack(parcel, digest, buffers, plain=plain)
         finally:
             for each in (parcel, *buffers.values()):
-                each.close()
+                each.source.close()
 
     def _load_parcel(self, address: Address) -> Parcel:
         for _, found in self.backend.load_values((address,)):

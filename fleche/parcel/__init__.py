@@ -30,6 +30,7 @@ from fleche.parcel._source import (
     Stretch,
     allocate,
     explained,
+    explanation,
 )
 
 if TYPE_CHECKING:
@@ -88,6 +89,7 @@ __all__ = [
     "check_signature",
     "codec_of",
     "explained",
+    "explanation",
     "hash_bytes",
     "inline",
     "is_kept",

@@ -407,6 +407,8 @@ class Loader:
 
     def tell(self) -> None:
         """Warn, once for each, of what has another body in this program."""
+        if not self._different:
+            return
         new = [name for name in self._different if name not in _told]
         if not new:
             return

@@ -52,6 +52,7 @@ from fleche.errors import CorruptParcel, SignatureError
 from fleche.parcel._codecs import CODECS, Decompressor
 from fleche.parcel._source import (
     BUFFERS,
+    MIDDLING,
     Buffer,
     FileSource,
     JoinedSource,
@@ -165,9 +166,11 @@ class Head(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         """The buffers that are kept elsewhere, each once."""
         if not self.buffers:
             return ()
-        found = dict.fromkeys([entry.checksum for entry in self.buffers if not entry.inline])
-        # as long as digests: what refers to a buffer was checked with the table
-        return tuple([str.__new__(Digest, each.hex()) for each in found])
+        found: dict[Digest, None] = {}
+        for entry in self.buffers:
+            if not entry.inline:  # as long as a digest: that was checked with the table
+                found[str.__new__(Digest, entry.checksum.hex())] = None
+        return tuple(found)
 
 
 _encode_head = msgspec.msgpack.Encoder().encode
@@ -287,6 +290,24 @@ class Parcel:
         """Return the stored bytes of entry ``index``, not read; this parcel is to stay open."""
         return Stretch(self.source, self._offsets[index], self.sections[index].stored)
 
+    def stream(self) -> Buffer:
+        """Return the pickle stream, checked, perhaps as a view of memory that is held elsewhere.
+
+        Raises:
+            CorruptParcel: the bytes are damaged.
+        """
+        entry, source = self.head.stream, self.source
+        if entry.codec or self.checked or self.signed or entry.stored > MIDDLING:
+            return self.content(0)
+        stored = source.read(self._offsets[0], entry.stored)
+        if len(stored) != entry.stored or xxh3_128_digest(stored) != entry.checksum:
+            raise self._mismatch(0)
+        return stored
+
+    def _mismatch(self, index: int) -> CorruptParcel:
+        part = f"buffer {index}" if index else "the pickle stream"
+        return CorruptParcel(f"{self.source.name}: the checksum of {part} does not match")
+
     def content(self, index: int, *, lazy: bool = False) -> Buffer:
         """Return the content of one section, checked, as memory that an object may own.
 
@@ -308,8 +329,7 @@ class Parcel:
             )
             stored = source.take(self._offsets[index], entry.stored, hasher.update)
             if len(stored) != entry.stored or hasher.digest() != entry.checksum:
-                part = f"buffer {index}" if index else "the pickle stream"
-                raise CorruptParcel(f"{source.name}: the checksum of {part} does not match")
+                raise self._mismatch(index)
         content = stored
         if entry.codec:
             content = bytearray()
@@ -633,7 +653,8 @@ def _read(source: Source) -> Assembled:
     end = body + (_STRONG + SIGNATURE if signed else _WEAK)
     preamble = begun[:end] if end <= len(begun) else bytes(source.read(0, end))
     expected = preamble[body : body + (_STRONG if signed else _WEAK)]
-    if checksum(preamble[:body], strong=signed) != expected:
+    held = preamble[:body]
+    if (hash_bytes(held) if signed else xxh3_128_digest(held)) != expected:
         raise CorruptParcel(f"{source.name}: the checksum of the head does not match")
     try:
         head = _decode_head(preamble[_PROLOGUE.size : body])

@@ -355,7 +355,7 @@ def unpack(
     held = buffers or {}
     try:
         shared = _take_shared(parcel, held, keys) if parcel.references else {}
-        stream = parcel.content(0)
+        stream = parcel.stream()
         contents = [
             _file_section(parcel, index, held, keys, place)
             if index in head.files

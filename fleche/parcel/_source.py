@@ -28,6 +28,7 @@ __all__ = [
     "UnopenedFile",
     "allocate",
     "explained",
+    "explanation",
 ]
 
 Buffer: TypeAlias = bytes | bytearray | memoryview
@@ -90,34 +91,32 @@ _HINTS = {
 }
 
 
-class explained:  # noqa: N801 (read as a verb: with explained("read", path))
+@contextlib.contextmanager
+def explained(action: str, path: str | os.PathLike[str]) -> Iterator[None]:
     """Turn an :class:`OSError` into a :class:`StorageError` that says what to do.
-
-    A class, since the function of ``contextlib`` takes three times as long to enter and to leave,
-    which each hit does that reads a file.
 
     Args:
         action: a verb: "read", "write".
         path: the file or directory.
     """
+    try:
+        yield
+    except StorageError:
+        raise
+    except OSError as error:
+        raise explanation(action, path, error) from error
 
-    __slots__ = ("_action", "_path")
 
-    def __init__(self, action: str, path: str | os.PathLike[str]) -> None:
-        self._action = action
-        self._path = path
+def explanation(action: str, path: str | os.PathLike[str], error: OSError) -> StorageError:
+    """Return the error into which :func:`explained` turns another one.
 
-    def __enter__(self) -> None:
-        pass
-
-    def __exit__(self, kind: type[BaseException] | None, error: object, _: object) -> None:
-        if isinstance(error, OSError) and not isinstance(error, StorageError):
-            hint = _HINTS.get(error.errno or 0)
-            reason = error.strerror or str(error)
-            raise StorageError(
-                f"{os.fspath(self._path)}: cannot {self._action}: {reason}"
-                f"{f' ({hint})' if hint else ''}"
-            ) from error
+    For what each hit does, since a ``with`` block takes longer to enter and to leave.
+    """
+    hint = _HINTS.get(error.errno or 0)
+    reason = error.strerror or str(error)
+    return StorageError(
+        f"{os.fspath(path)}: cannot {action}: {reason}{f' ({hint})' if hint else ''}"
+    )
 
 
 class Source(Protocol):
@@ -176,15 +175,12 @@ class MemorySource(Source):
         self.size = sum(map(_nbytes_of, pieces))
         self._owned = owned and not any(map(_is_readonly, pieces))
 
-    def _held(self) -> tuple[memoryview, ...]:
-        if self._pieces is None:
-            raise ValueError("this parcel is spent: its memory became part of the object it held")
-        return self._pieces
-
     @override
     def read(self, offset: int, size: int) -> Buffer:
         """Return a view where the bytes lie in one piece, a copy where they do not."""
-        pieces = self._held()
+        pieces = self._pieces
+        if pieces is None:
+            raise _spent()
         if len(pieces) == 1:
             return pieces[0][offset : offset + size]
         found: list[memoryview] = []
@@ -216,7 +212,9 @@ class MemorySource(Source):
 
     @override
     def chunks(self, size: int) -> Iterator[Buffer]:
-        for piece in self._held():
+        if self._pieces is None:
+            raise _spent()
+        for piece in self._pieces:
             for start in range(0, piece.nbytes, size):
                 yield piece[start : start + size]
 
@@ -229,6 +227,10 @@ class MemorySource(Source):
     @override
     def close(self) -> None:
         self._pieces = None
+
+
+def _spent() -> ValueError:
+    return ValueError("this parcel is spent: its memory became part of the object it held")
 
 
 class FileSource(Source):

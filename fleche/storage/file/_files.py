@@ -21,7 +21,15 @@ from pathlib import PurePath
 from typing import cast
 
 from fleche.errors import CorruptParcel
-from fleche.parcel import Buffer, FileSource, MemorySource, Source, allocate, explained
+from fleche.parcel import (
+    Buffer,
+    FileSource,
+    MemorySource,
+    Source,
+    allocate,
+    explained,
+    explanation,
+)
 from fleche.storage._base import STALE, Entry
 
 __all__ = ["SUFFIXES", "TEMPORARY", "Files", "NewFile", "explained"]
@@ -249,7 +257,7 @@ class Files:
         path = self._place(key)
         if path is None:
             return None
-        with explained("read", path):
+        try:
             opened = _open(path)
             if opened is None:
                 return None
@@ -263,6 +271,8 @@ class Files:
                     done += count
             finally:
                 os.close(descriptor)
+        except OSError as error:
+            raise explanation("read", path, error) from error
         return MemorySource((memory[:done],), owned=True, name=path)
 
     def read(self, key: str, most: int | None = None) -> bytes | None:
@@ -279,7 +289,7 @@ class Files:
         path = self._place(key)
         if path is None:
             return None
-        with explained("read", path):
+        try:
             opened = _open(path)
             if opened is None:
                 return None
@@ -288,6 +298,8 @@ class Files:
                 return b"" if most is not None and size > most else _read_all(descriptor, size)
             finally:
                 os.close(descriptor)
+        except OSError as error:
+            raise explanation("read", path, error) from error
 
     def find(self, key: str) -> Entry | None:
         """Return the size and age of a file that is there and not empty.
