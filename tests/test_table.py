@@ -14,7 +14,7 @@ import pytest
 from fleche.caches import Row, Table, started
 from fleche.call import Call, CallEntry, LazyCall, ValueRef
 from fleche.digest import Digest, digest
-from fleche.errors import MissingExtra
+from fleche.errors import MissingExtra, StorageError
 from tests.helpers.layers import Layer, in_memory
 
 RUNTIME = {
@@ -37,6 +37,10 @@ def in_the_clear(call: LazyCall, x: Any) -> LazyCall:
     known = call.record.arguments
     record = call.record.replace(arguments={**known, "x": ValueRef(digest(x), literal=x)})
     return LazyCall(call.key, CallEntry(record), in_memory())
+
+
+def at_second(second: int) -> dict[str, Any]:
+    return {"runtime": {"started": f"2024-05-01T12:00:{second:02}.000000+00:00"}}
 
 
 class TestRows:
@@ -94,6 +98,45 @@ class TestRows:
         layer.inner.save(Call(name="f", arguments={"x": [1]}, result=[2]))
         str(layer.table())
         assert layer.asked == {"query": 1, "shrink": 1}
+
+    def test_only_what_is_shown_is_made(self) -> None:
+        """Rows beyond those that are printed are made, and their keys shortened, when asked for."""
+        layer = Layer()
+        for x in range(60):
+            layer.inner.save(Call(name="f", arguments={"x": x}, result=x, metadata=at_second(x)))
+        table = layer.table()
+        assert "10 more" in str(table)
+        assert len(table) == 60
+        assert layer.asked == {"query": 1, "shrink": 1}
+        assert [row.arguments["x"] for row in table] == list(range(59, -1, -1))
+        assert layer.asked == {"query": 1, "shrink": 2}
+        assert table.rows is table.rows
+
+    def test_rows_of_a_cache_that_has_gone(self) -> None:
+        """They are there as before; keys that were not shown have 8 characters."""
+
+        def shorten(keys: Any) -> list[Digest]:
+            if opened:
+                return [Digest(key[:12]) for key in keys]
+            raise StorageError("closed")
+
+        opened = True
+        calls = [lazy(x=x) for x in range(52)]
+        table = Table(calls, shorten)
+        opened = False
+        assert [row.short for row in table] == [
+            call.key[: 12 if place < 50 else 8] for place, call in enumerate(calls)
+        ]
+
+    def test_newest_first(self) -> None:
+        """In whatever form and zone the times are; the undated come last."""
+        times = [
+            *("2024-05-01T12:00:00.500000+00:00", "2024-05-01T12:00:00Z", "2024-05-01T13:59:59"),
+            *("2024-05-01T12:00:00.250000+02:00", "no time", None, "2024-05-01T12:00:00.6+00:00"),
+        ]
+        calls = [lazy(x=x, runtime={"started": text}) for x, text in enumerate(times)]
+        rows = Table(calls, newest_first=True).rows
+        assert [row.arguments["x"] for row in rows] == [2, 6, 0, 1, 3, 4, 5]
 
     def test_a_sequence(self) -> None:
         table = Table([lazy(x=1), lazy(x=2)])

@@ -6,9 +6,11 @@ A table is made of what the records say; no value is loaded for it.
 from __future__ import annotations
 
 import math
+import re
 import unicodedata
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime, timezone
+from functools import cached_property
 from typing import Any
 
 import msgspec
@@ -16,7 +18,7 @@ import msgspec
 from fleche._html import grid, paragraph
 from fleche.call import CallRecord, LazyCall, Scalar, ValueRef
 from fleche.digest import Digest
-from fleche.errors import MissingExtra
+from fleche.errors import FlecheError, MissingExtra
 
 __all__ = ["Described", "Row", "Table", "field_of_metadata", "started"]
 
@@ -37,14 +39,17 @@ _RUNTIME = ("started", "seconds", "host", "user")
 DAWN = datetime.min.replace(tzinfo=timezone.utc)
 """Stands for when undated calls began."""
 
+_AS_WRITTEN = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}\+00:00", re.ASCII)
+"""Times as the collector ``runtime`` writes them, whose order is that of their texts."""
+
 
 def started(record: CallRecord) -> datetime | None:
     """Return when the call began, in UTC, or ``None`` if its metadata does not say.
 
     The collector ``runtime`` writes it as ISO-8601 text; a time without a zone is one in UTC.
     """
-    text = record.metadata.get("runtime", {}).get("started")
-    if not isinstance(text, str):
+    text = _started(record)
+    if text is None:
         return None
     try:
         found = datetime.fromisoformat(text.replace("Z", "+00:00"))
@@ -53,6 +58,19 @@ def started(record: CallRecord) -> datetime | None:
     if found.tzinfo is None:
         return found.replace(tzinfo=timezone.utc)
     return found if found.tzinfo is timezone.utc else found.astimezone(timezone.utc)
+
+
+def _started(record: CallRecord) -> str | None:
+    return _text(record.metadata.get("runtime", {}).get("started"))
+
+
+def _order(record: CallRecord) -> str:
+    """Return a text by which calls are in the order in which they began, the undated first."""
+    text = _started(record)
+    if text is None or _AS_WRITTEN.fullmatch(text):
+        return text or ""
+    moment = started(record)
+    return "" if moment is None else moment.isoformat(timespec="microseconds")
 
 
 def field_of_metadata(
@@ -173,6 +191,7 @@ class Table:
     """Stored calls as rows.
 
     Printed, it shows the first 50 and fits the width of the terminal; a notebook shows it as HTML.
+    The other rows are made when one is asked for.
     """
 
     def __init__(
@@ -197,28 +216,43 @@ class Table:
         Raises:
             ValueError: no call has a column of that name.
         """
-        found = {call.key: call.record for call in calls}
-        none: list[Digest | None] = [None] * len(found)
-        shorts = shorten(list(found)) if shorten is not None and found else none
-        rows = [
-            Row.of(key, record, short or "")
-            for (key, record), short in zip(found.items(), shorts, strict=True)
-        ]
+        found = list({call.key: call.record for call in calls}.items())
         if newest_first:
-            rows.sort(key=lambda row: row.started or DAWN, reverse=True)
-        self.rows: tuple[Row, ...] = tuple(rows)
+            found.sort(key=lambda item: _order(item[1]), reverse=True)
+        self._found = found
+        self._shorten = shorten
+        self._first = self._made(found[:_MOST])  # while it is certain that the cache is there
         self._columns = None if columns is None else tuple(columns)
         self._with_metadata = metadata
-        if self._columns is not None and self.rows:
+        if self._columns is not None and found:
             self._check_columns(self._columns)
 
+    def _made(self, found: Sequence[tuple[Digest, CallRecord]]) -> list[Row]:
+        shorts: Sequence[Digest | None] = [None] * len(found)
+        if self._shorten is not None and found:
+            shorts = self._shorten([key for key, _ in found])
+        return [
+            Row.of(key, record, short or "")
+            for (key, record), short in zip(found, shorts, strict=True)
+        ]
+
+    @cached_property
+    def rows(self) -> tuple[Row, ...]:
+        """All rows. Short keys that are asked for after the cache has gone have 8 characters."""
+        rest = self._found[_MOST:]
+        try:
+            return (*self._first, *self._made(rest))
+        except FlecheError:
+            return (*self._first, *(Row.of(key, record) for key, record in rest))
+
     def _check_columns(self, columns: Sequence[str]) -> None:
-        names = dict.fromkeys(name for row in self.rows for name in row.arguments)
+        names = dict.fromkeys(name for _, record in self._found for name in record.arguments)
         absent = object()
         for column in columns:
             if column in (*_COLUMNS, "module") or column.removeprefix("arguments.") in names:
                 continue
-            if all(row.field(column, absent) is absent for row in self.rows):
+            metadata = (record.metadata for _, record in self._found)
+            if all(field_of_metadata(each, column, absent) is absent for each in metadata):
                 known = [*_COLUMNS, "module", *names, *self._fields()]
                 raise ValueError(f"no column {column!r}; there are {', '.join(known)}")
 
@@ -226,15 +260,15 @@ class Table:
         """Return the names of the fields of metadata that have no column of their own."""
         found = dict.fromkeys(
             f"{collector}.{name}"
-            for row in self.rows
-            for collector, data in row.metadata.items()
+            for _, record in self._found
+            for collector, data in record.metadata.items()
             for name in data
             if collector != "runtime" or name not in _RUNTIME
         )
         return sorted(found, key=lambda name: not name.startswith("tags."))
 
     def __len__(self) -> int:
-        return len(self.rows)
+        return len(self._found)
 
     def __iter__(self) -> Iterator[Row]:
         return iter(self.rows)
@@ -254,7 +288,7 @@ class Table:
             width: of how many columns; by default those of the terminal.
             most: show so many rows; ``None``: all.
         """
-        if not self.rows:
+        if not self._found:
             return "no calls"
         columns, lines = self._cells(most)
         wanted = {
@@ -282,11 +316,11 @@ class Table:
         return "\n".join([*text, *self._rest(lines)])
 
     def _rest(self, shown: Sequence[Any]) -> list[str]:
-        more = len(self.rows) - len(shown)
+        more = len(self) - len(shown)
         return [f"\N{HORIZONTAL ELLIPSIS} {more} more"] if more else []
 
     def _repr_html_(self) -> str:
-        if not self.rows:
+        if not self._found:
             return "<p>no calls</p>"
         columns, lines = self._cells(_MOST)
         rest = "".join(map(paragraph, self._rest(lines)))
@@ -332,7 +366,7 @@ class Table:
 
     def _cells(self, most: int | None) -> tuple[list[str], list[dict[str, str]]]:
         """Return the columns that are not empty throughout, and the cells of the first rows."""
-        rows = self.rows[:most]
+        rows = self._first if most == _MOST else self.rows[:most]
         if self._columns is not None:
             lines = [{column: row.cell(column) for column in self._columns} for row in rows]
             return list(self._columns), lines

@@ -66,7 +66,7 @@ class Rows:
                 rest = dict(self.among("SELECT id, entry FROM fleche_calls WHERE id", portion))
             row_id, key, _, data = rows.pop()
             data = rest.pop(row_id, None) if data is None else data
-            if data is not None and is_key(key):
+            if data is not None:
                 yield key, data
 
     def pages(
