@@ -12,6 +12,7 @@ and 32 more hexadecimal characters) in a :class:`ValueStorage`.
 from __future__ import annotations
 
 import logging
+import re
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -33,8 +34,12 @@ if TYPE_CHECKING:
     from fleche.parcel import Draft
 
 __all__ = [
+    "KEY",
+    "REST",
+    "SHARD",
     "SHORTEST",
     "STALE",
+    "TEMPORARY",
     "BufferRefs",
     "CallStorage",
     "Capabilities",
@@ -51,6 +56,13 @@ SHORTEST = 4
 
 STALE = 3600.0
 """Seconds after which a temporary file that nothing writes to is the leftover of a crash."""
+
+KEY = re.compile(r"[0-9a-f]{64}(?:\.[0-9a-f]{32})?")
+SHARD = re.compile("[0-9a-f]{2}")
+REST = re.compile(r"[0-9a-f]{62}(?:\.[0-9a-f]{32})?")
+TEMPORARY = ".tmp"
+"""How files and objects are named: ``ab/cdef....value``, in the directory of the first two
+characters of their key by the rest of it, with this at the end until they are complete."""
 
 _BATCH = 500
 

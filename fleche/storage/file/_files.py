@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import errno
 import os
-import re
 import stat
 import sys
 import time
@@ -30,14 +29,11 @@ from fleche.parcel import (
     explained,
     explanation,
 )
-from fleche.storage._base import STALE, Entry
+from fleche.storage._base import KEY, REST, SHARD, STALE, TEMPORARY, Entry
 
-__all__ = ["SUFFIXES", "TEMPORARY", "Files", "NewFile", "explained"]
+__all__ = ["SUFFIXES", "Files", "NewFile", "explained"]
 
 SUFFIXES = {"values": ".value", "calls": ".call"}
-TEMPORARY = ".tmp"
-"""How the names of files end that no listing shows."""
-
 _NEW = os.O_CREAT | os.O_EXCL | os.O_WRONLY | getattr(os, "O_CLOEXEC", 0)
 # Not to wait for a writer where a named pipe stands in the place of a file.
 _READ = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_CLOEXEC", 0)
@@ -50,10 +46,6 @@ _RESERVED = 1 << 17
 _DRAFTS = "drafts"
 """The directory of files that have no key yet."""
 
-_SHARD = re.compile("[0-9a-f]{2}")
-_KEY = re.compile(r"[0-9a-f]{64}(?:\.[0-9a-f]{32})?")
-_REST = re.compile(r"[0-9a-f]{62}(?:\.[0-9a-f]{32})?")
-_SHORTEST_REST = 62
 
 _KINDS = {
     stat.S_IFDIR: "a directory",
@@ -154,7 +146,7 @@ class Files:
 
     def _place(self, key: str) -> str | None:
         """Return the same, or ``None`` if ``key`` is not complete."""
-        if not _KEY.fullmatch(key):
+        if not KEY.fullmatch(key):
             return None
         return f"{self.root}/{key[:2]}/{key[2:]}{self._suffix}"
 
@@ -412,17 +404,17 @@ class Files:
     def shards(self, prefix: str = "") -> Iterator[str]:
         """Yield the directories that hold files whose keys begin with ``prefix``."""
         if len(prefix) >= 2:
-            if _SHARD.fullmatch(prefix[:2]):
+            if SHARD.fullmatch(prefix[:2]):
                 yield f"{self.root}/{prefix[:2]}"
             return
         for entry in listed(self.root):
-            if _SHARD.fullmatch(entry.name) and entry.name.startswith(prefix):
+            if SHARD.fullmatch(entry.name) and entry.name.startswith(prefix):
                 yield entry.path
 
     def key(self, shard: str, name: str) -> str | None:
         """Return the key of the file ``name`` in a directory, or ``None`` if it is not of ours."""
         rest = name.removesuffix(self._suffix)
-        if rest == name or not _REST.fullmatch(rest):
+        if rest == name or not REST.fullmatch(rest):
             return None
         return shard[-2:] + rest
 
@@ -439,7 +431,7 @@ class Files:
 
     def _is_temporary(self, name: str) -> bool:
         begun, _, _ = name.partition(self._suffix)
-        return name.endswith(TEMPORARY) and begun != name and bool(_REST.fullmatch(begun))
+        return name.endswith(TEMPORARY) and begun != name and bool(REST.fullmatch(begun))
 
 
 def listed(directory: str) -> list[os.DirEntry[str]]:

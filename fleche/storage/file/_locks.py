@@ -19,8 +19,9 @@ from typing import NamedTuple
 
 from fleche._util import override
 from fleche.digest import digest
+from fleche.storage._base import TEMPORARY
 from fleche.storage._locks import Lock, LockTable
-from fleche.storage.file._files import TEMPORARY, Files, explained, write_all
+from fleche.storage.file._files import Files, explained, write_all
 
 __all__ = ["FileLockTable"]
 

@@ -32,8 +32,9 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext, supp
 from typing import Any, NamedTuple
 
 from fleche._util import override
+from fleche.storage._base import TEMPORARY
 from fleche.storage.fsspec._filesystem import explained
-from fleche.storage.fsspec._objects import TEMPORARY, Objects, modified_of
+from fleche.storage.fsspec._objects import Objects, modified_of
 
 __all__ = ["WARNING", "CoordinatedRemover", "Remover", "RenamingRemover"]
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -14,6 +13,7 @@ from typing import Any, NamedTuple, TypeAlias
 from fleche._util import batched, override
 from fleche.errors import CorruptParcel
 from fleche.parcel import Buffer, Seen, Source
+from fleche.storage._base import KEY, REST, SHARD, TEMPORARY
 from fleche.storage.fsspec._filesystem import (
     Connection,
     explained,
@@ -22,14 +22,8 @@ from fleche.storage.fsspec._filesystem import (
     is_empty_range,
 )
 
-__all__ = ["BLOCK", "TEMPORARY", "Fetch", "Found", "ObjectSource", "Objects", "modified_of"]
+__all__ = ["BLOCK", "Fetch", "Found", "ObjectSource", "Objects", "modified_of"]
 
-TEMPORARY = ".tmp"
-"""How the names of files end that no listing shows."""
-
-_SHARD = re.compile("[0-9a-f]{2}")
-_KEY = re.compile(r"[0-9a-f]{64}(?:\.[0-9a-f]{32})?")
-_REST = re.compile(r"[0-9a-f]{62}(?:\.[0-9a-f]{32})?")
 _HEX = "0123456789abcdef"
 _PREFIX = frozenset(_HEX + ".")
 _LISTINGS_ABREAST = 4
@@ -106,7 +100,7 @@ class Objects:
 
     def read_many(self, keys: Iterable[str], end: int) -> Iterator[tuple[str, bytes]]:
         """Yield the first ``end`` bytes of those that are there, all asked for at once."""
-        wanted = [key for key in keys if _KEY.fullmatch(key)]
+        wanted = [key for key in keys if KEY.fullmatch(key)]
         ranges = [(0, end)] * len(wanted)
         found = self._cat([self.path(key) for key in wanted], ranges) if wanted else []
         for key, data in zip(wanted, found, strict=True):
@@ -131,7 +125,7 @@ class Objects:
             KeyError: there is none.
             StorageError: the store does not tell.
         """
-        if not _KEY.fullmatch(key):
+        if not KEY.fullmatch(key):
             raise KeyError(key)
         path, name = self.path(key), self.name(key)
         with explained("read", name, key):
@@ -150,13 +144,13 @@ class Objects:
 
     def remove(self, key: str) -> None:
         """Remove the object if it exists."""
-        if _KEY.fullmatch(key):
+        if KEY.fullmatch(key):
             with suppress(KeyError), explained("remove", self.name(key), key):
                 self.connection.fs.rm_file(self.path(key))
 
     def remove_many(self, keys: Iterable[str]) -> None:
         """Remove the objects that exist, many in one request where the filesystem can do that."""
-        for batch in batched((key for key in keys if _KEY.fullmatch(key)), _REMOVED):
+        for batch in batched((key for key in keys if KEY.fullmatch(key)), _REMOVED):
             if len(batch) == 1 or not self.connection.is_async or not self._remove_all(batch):
                 for key in batch:
                     self.remove(key)
@@ -189,7 +183,7 @@ class Objects:
         """Return the object that ``info`` tells of; none if it is another's, or empty."""
         head, _, name = str(info["name"]).rpartition("/")
         shard, rest = head.rpartition("/")[2], name.removesuffix(self._suffix)
-        ours = rest != name and _SHARD.fullmatch(shard) and _REST.fullmatch(rest)
+        ours = rest != name and SHARD.fullmatch(shard) and REST.fullmatch(rest)
         if not ours or not info["size"]:
             return None
         tag = str(info.get("ETag") or "").strip('"')
@@ -199,7 +193,7 @@ class Objects:
         """Return whether a path is that of a file which a writer of these objects fills."""
         name = path.rpartition("/")[2]
         rest = name.partition(self._suffix)[0]
-        return name.endswith(TEMPORARY) and rest != name and bool(_REST.fullmatch(rest))
+        return name.endswith(TEMPORARY) and rest != name and bool(REST.fullmatch(rest))
 
     def infos(self, prefix: str) -> Iterator[Mapping[str, Any]]:
         """Yield what the filesystem tells of everything that may begin with ``prefix``."""
@@ -253,7 +247,7 @@ class Objects:
             return
         for info in self._ls(root):
             shard = str(info["name"]).rstrip("/").rpartition("/")[2]
-            if _SHARD.fullmatch(shard) and shard.startswith(prefix):
+            if SHARD.fullmatch(shard) and shard.startswith(prefix):
                 yield from self._ls(f"{root}/{shard}")
 
     def _ls(self, path: str) -> list[Mapping[str, Any]]:
@@ -305,7 +299,7 @@ class Objects:
         return float(int(modified)) if self.connection.traits.whole_seconds else modified
 
     def _tail(self, key: str) -> str:
-        if not _KEY.fullmatch(key):
+        if not KEY.fullmatch(key):
             raise ValueError(f"{key[:80]!r} is no complete key")
         return f"{key[:2]}/{key[2:]}{self._suffix}"
 

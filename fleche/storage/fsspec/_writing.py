@@ -11,8 +11,9 @@ from typing import Any
 
 from fleche._util import override
 from fleche.parcel import Buffer
+from fleche.storage._base import TEMPORARY
 from fleche.storage.fsspec._filesystem import Connection, explained
-from fleche.storage.fsspec._objects import BLOCK, TEMPORARY, Found, Objects, modified_of
+from fleche.storage.fsspec._objects import BLOCK, Found, Objects, modified_of
 
 __all__ = ["AccessTimes", "Writer"]
 
