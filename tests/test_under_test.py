@@ -44,6 +44,16 @@ class TestVariable:
         square(2)
         assert runs == [2, 2, 2]
 
+    def test_an_environment_in_place_of_it(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Others put a dict there, as ``mock.patch`` does."""
+        monkeypatch.setattr(os, "environ", {**os.environ, "FLECHE_CACHE": "void"})
+        with cache(in_memory()):
+            square(2), square(2)
+        monkeypatch.setattr(os, "environ", {**os.environ, "FLECHE_CACHE": ""})
+        with cache(in_memory()):
+            square(2), square(2)
+        assert runs == [2, 2, 2]
+
     def test_memory(self, monkeypatch: pytest.MonkeyPatch, tmp_home: Path) -> None:
         monkeypatch.setenv("FLECHE_CACHE", "memory")
         square(2), square(2)
