@@ -10,6 +10,7 @@ import tracemalloc
 import zlib
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
+from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
@@ -144,6 +145,10 @@ class TestLayout:
             chunks = [bytes(chunk) for chunk in parcel.chunks(size)]
             assert max(map(len, chunks)) <= size
             assert b"".join(chunks) == parcel.tobytes()
+            ends = list(accumulate(map(len, chunks)))
+            assert set(range(size, parcel.nbytes, size)) <= set(ends), (
+                "a file would have torn pages"
+            )
         assert repr(parcel) == f"<Parcel ? cloudpickle {parcel.nbytes} bytes>"
 
 

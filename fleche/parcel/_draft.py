@@ -19,8 +19,8 @@ from fleche.parcel._source import Buffer, MemorySource
 
 __all__ = ["Draft", "DraftSource", "NamelessFile"]
 
-_PIECE = 1 << 20
-"""Bytes that are written at a time."""
+_PIECE = 1 << 21
+"""Bytes that are written at a time, from a multiple of them on: a huge page of the page cache."""
 
 
 class NamelessFile(Protocol):
@@ -79,8 +79,9 @@ class Draft:
         """Write on, piece by piece, as long as ``goes_on()``, until all is written or it fails."""
         try:
             while self._written < self.nbytes and not self._has_failed and goes_on():
-                piece = self._bytes[self._written : self._written + _PIECE]
-                self.file.write(piece, self._offset + self._written)
+                place = self._offset + self._written
+                piece = self._bytes[self._written :][: _PIECE - place % _PIECE]
+                self.file.write(piece, place)
                 if not self._signs:
                     self._weak.update(piece)
                 self._written += piece.nbytes

@@ -38,8 +38,8 @@ BUFFERS = (bytes, bytearray, memoryview)
 Seen: TypeAlias = Callable[[Buffer], object]
 """Is called with each piece of what is read, while it is hot."""
 
-_HOT = 1 << 18
-"""Bytes that are read and checked at a time: they are still in the cache of a core."""
+_HOT = 1 << 20
+"""Bytes that are read and checked at a time: they are still in a cache of the processor."""
 
 _PIECE = 4 << 20
 """Bytes that are read at a time of what lies in several places."""
@@ -212,11 +212,17 @@ class MemorySource(Source):
 
     @override
     def chunks(self, size: int) -> Iterator[Buffer]:
+        """Yield views that end at multiples of ``size``, or with a piece."""
         if self._pieces is None:
             raise _spent()
+        place = 0
         for piece in self._pieces:
-            for start in range(0, piece.nbytes, size):
-                yield piece[start : start + size]
+            rest = piece
+            while rest:
+                chunk = rest[: size - place % size]
+                yield chunk
+                place += chunk.nbytes
+                rest = rest[chunk.nbytes :]
 
     @override
     def opened(self) -> None:

@@ -52,6 +52,9 @@ T = TypeVar("T")
 _SMALL = 1 << 18
 """Parcels up to this size are written in one piece, which is a copy of them."""
 
+_WRITTEN = 1 << 21
+"""Bytes of larger ones that are written at a time: a huge page of the page cache."""
+
 _AT_ONCE = 1 << 20
 """Files up to this size are read at once, and closed, when they are asked for. A server may have to
 hold as many of them as it has streams."""
@@ -205,7 +208,7 @@ class ValueFile(_Configured[Parcel], ValueStorage):
                 self._files.finish(file, key)
                 continue
             small = parcel.nbytes <= _SMALL
-            chunks = (parcel.tobytes(),) if small else parcel.chunks()
+            chunks = (parcel.tobytes(),) if small else parcel.chunks(_WRITTEN)
             self._files.write(key, chunks, parcel.nbytes)
 
     @override
