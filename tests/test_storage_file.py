@@ -638,6 +638,22 @@ class TestEconomy:
         assert has(storage, KEY)
         assert calls.seen == {"stat": 1}
 
+    @pytest.mark.parametrize("buffers", [2, 100])
+    def test_a_part_at_a_time(
+        self, buffers: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """A system that takes less than it is given, or fewer pieces, is given the rest."""
+        writev = os.writev
+        monkeypatch.setattr(os, "writev", lambda to, pieces: writev(to, [pieces[0][:7]]))
+        item = parcel([Block(bytes([number]) * 5000) for number in range(buffers)])
+        assert len(list(item.chunks())) > 1
+        storage = ValueFile(tmp_path / "root")
+        put(storage, KEY, item)
+        assert path_of(tmp_path / "root", KEY).read_bytes() == item.tobytes()
+        monkeypatch.undo()
+        put(storage, KEY, item)
+        assert path_of(tmp_path / "root", KEY).read_bytes() == item.tobytes()
+
     def test_a_query_opens_each_file_once(self, tmp_path: Path, calls: Syscalls) -> None:
         """It lists directories, and looks at no file without reading it."""
         storage = CallFile(tmp_path / "root")

@@ -273,6 +273,19 @@ class TestValues:
         assert has(values, address)
         assert keys(values) == [address]
 
+    def test_what_is_written_slowly(self, values: ValueLocal) -> None:
+        """Its age begins when it is complete."""
+        real = values._files.put_many
+
+        def put_many(items: Any) -> None:
+            time.sleep(1.2)
+            real(items)
+
+        values._files.put_many = put_many  # type: ignore[method-assign]
+        began = time.time()
+        address = store(values, LARGE)
+        assert entry(values, address).modified >= began + 1.2
+
     def test_a_failed_write_leaves_no_row(self, values: ValueLocal) -> None:
         address, parcel = pack(values, LARGE)
 

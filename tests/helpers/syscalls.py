@@ -15,9 +15,9 @@ __all__ = ["Syscalls"]
 _CALLS = (
     *("open", "read", "write", "close", "fstat", "fsync"),
     *("stat", "utime", "scandir", "mkdir", "replace", "rename", "link", "unlink"),
-    *("readv", "pwrite"),
+    *("readv", "writev", "pwrite"),
 )
-_KINDS = {"readv": "read", "pwrite": "write"}
+_KINDS = {"readv": "read", "writev": "write", "pwrite": "write"}
 
 
 class Syscalls:

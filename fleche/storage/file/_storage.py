@@ -49,11 +49,8 @@ __all__ = ["CallFile", "FileEntries", "FileOptions", "ValueFile"]
 
 T = TypeVar("T")
 
-_SMALL = 1 << 18
-"""Parcels up to this size are written in one piece, which is a copy of them."""
-
 _WRITTEN = 1 << 21
-"""Bytes of larger ones that are written at a time: a huge page of the page cache."""
+"""Bytes of a parcel that are written at a time: a huge page of the page cache."""
 
 _AT_ONCE = 1 << 20
 """Files up to this size are read at once, and closed, when they are asked for. A server may have to
@@ -207,9 +204,7 @@ class ValueFile(_Configured[Parcel], ValueStorage):
             if isinstance(file, NewFile) and file.files is self._files:
                 self._files.finish(file, key)
                 continue
-            small = parcel.nbytes <= _SMALL
-            chunks = (parcel.tobytes(),) if small else parcel.chunks(_WRITTEN)
-            self._files.write(key, chunks, parcel.nbytes)
+            self._files.write(key, parcel.chunks(_WRITTEN), parcel.nbytes)
 
     @override
     def draft(self, content: memoryview) -> Draft | None:

@@ -4,9 +4,10 @@
 age and the shared buffers that it needs; ``<root>/values`` holds the files. The file is the truth
 for what a value is, the row for how old it is.
 
-The row is written before the file and again after it. So whatever a writer that is killed leaves
-behind is known by a row and can be collected, and a collector that looks at the moment between sees
-that the value is new. A file is removed inside the transaction that removes its row.
+The row is written before the file, and again after it if that took long, or the row has gone. So
+whatever a writer that is killed leaves behind is known by a row and can be collected, and a
+collector that looks at the moment between sees that the value is new. A file is removed inside the
+transaction that removes its row.
 """
 
 from __future__ import annotations
@@ -51,6 +52,9 @@ log = logging.getLogger("fleche.storage")
 
 _BATCH = 400  # keys in a statement; SQLite takes 999 parameters before version 3.32
 _PAGE = 1000
+_BRIEF = 1.0
+"""Seconds that an age may be too great."""
+
 _SERIALIZER = "cloudpickle"
 
 _NOTE = (
@@ -235,14 +239,16 @@ class ValueLocal(_Local, ValueStorage):
         if not items:
             return
         rows = [_row_of(key, parcel) for key, parcel in items]
-        self._note(rows)
+        began = self._note(rows)
         try:
             self._files.put_many(items)
         except BaseException:
             with suppress(StorageError):
                 self._forget_absent([key for key, _ in items])
             raise
-        self._note(rows)
+        keys = [key for key, _ in items]
+        if time.time() - began > _BRIEF or len(self._known(keys)) < len(set(keys)):
+            self._note(rows)
 
     def _forget_absent(self, keys: Sequence[str]) -> None:
         """Remove the rows of values that have no file."""
@@ -253,10 +259,12 @@ class ValueLocal(_Local, ValueStorage):
 
         self._database.change(forget, frees=True)
 
-    def _note(self, rows: Sequence[dict[str, Any]]) -> None:
+    def _note(self, rows: Sequence[dict[str, Any]]) -> float:
+        """Write rows of values that are young from now on; return when that is."""
         now = time.time()
         timed = [{**row, "now": now} for row in rows]
         self._database.change(lambda connection: connection.executemany(_NOTE, timed))
+        return now
 
     @override
     def get_many(self, keys: Iterable[str]) -> Iterator[tuple[str, Parcel | ParcelError]]:
