@@ -202,7 +202,7 @@ class KeyedInvocation(Invocation):
 
     def _look_for_accepted(self) -> Any:
         """Return the stored call of code for which this code was accepted, or ``None``."""
-        if not self.spec.hashes_code:
+        if not self.spec.hashes_code or self.cache.read_accepted() is None:
             return None
         found: Any = None
         asked = self.key
