@@ -43,8 +43,9 @@ _KEEP_SIZE = 1  # FALLOC_FL_KEEP_SIZE: what is reserved is no part of the file
 _RESERVED = 1 << 17
 """From so many bytes on, reserving space takes less time than it saves."""
 
-_TOGETHER = 1 << 21
-"""Files of so many bytes are written by one call."""
+_TOGETHER = 1 << 18
+"""Files of so many bytes are written by one call, for which all of them are in memory. A server may
+write as many at once as it has streams."""
 
 _PIECES = 64
 """Pieces that one call writes; every system takes more."""
