@@ -260,6 +260,11 @@ class TestWriting:
         assert path_of(tmp_path, KEY).read_bytes() == large.tobytes()
         assert asked == ([] if found is None else [large.nbytes])
 
+    def test_a_python_without_ctypes(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """It reserves nothing; what is large is stored all the same."""
+        monkeypatch.setitem(sys.modules, "ctypes", None)
+        assert _files._fallocate.__wrapped__() is None
+
     def test_durable_syncs_file_and_directories(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:

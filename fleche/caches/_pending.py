@@ -156,7 +156,7 @@ class _Parts:
         pickled, buffers = None, BufferDigests()
         if not self._whole and _has_large_array(value):
             pickled = self._begin(value, draft, buffers)
-        found, buffers = digest_with_buffers(value, buffers)
+        found, _ = digest_with_buffers(value, buffers)
         ref = refer(found, value)
         return ref if isinstance(value, Digest) else self.add(value, ref, buffers, pickled)
 

@@ -466,9 +466,12 @@ def _fallocate() -> Callable[[int, int, int, int], int] | None:
     """
     if sys.platform != "linux":
         return None
-    import ctypes
+    try:
+        import ctypes
 
-    library = ctypes.CDLL(None)
+        library = ctypes.CDLL(None)
+    except (ImportError, OSError):  # a Python that was built without libffi, or statically
+        return None
     for name in ("fallocate64", "fallocate"):  # the first has 64 bits everywhere, if it is there
         if hasattr(library, name):
             function = getattr(library, name)
