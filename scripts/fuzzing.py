@@ -156,7 +156,7 @@ def seeds() -> Iterator[bytes]:
             parcel = Packing(compression=compression).pack(value, digest(value))
             data = parcel.tobytes()
             yield data
-            record = CallRecord(name="f", metadata={"Notes": {"x": [1, "two"]}})
+            record = CallRecord(name="f").with_metadata({"Notes": {"x": [1, "two"]}})
             if len(data) < 10_000:
                 at_ = Address.of(digest(value), parcel.variant)
                 yield encode_entry(KEY, CallEntry(record, {at_: data}))

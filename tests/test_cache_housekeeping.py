@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 import pytest
 
@@ -113,6 +114,17 @@ class TestVerify:
         assert cache.verify().dangling == (other,)
         assert cache.verify(repair=True).removed == 2
         assert cache.verify() == VerifyReport()
+
+    def test_metadata(self) -> None:
+        """A call whose metadata cannot be read answers, and is damaged."""
+        cache = in_memory()
+        key = D(cache.save(call(x=[1], result=2)))
+        entry = cache.load(key).entry
+        unread = msgspec.Raw(msgspec.msgpack.encode(["no", "metadata"]))
+        record = entry.record.replace(encoded_metadata=unread)
+        cache.backend.save({key: CallEntry(record, entry.parcels)})
+        assert cache.load(key).result == 2
+        assert cache.verify().corrupt == (key,)
 
     def test_a_value_in_any_form(self, cache: Cache) -> None:
         """An argument that was given as a digest is there in whatever form."""

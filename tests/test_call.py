@@ -27,6 +27,7 @@ from fleche.call import (
     where,
 )
 from fleche.digest import digest
+from fleche.errors import CorruptParcel
 from fleche.testing.corpus import a_record
 from tests.helpers.caches import cache_factory
 from tests.helpers.serving import Serving
@@ -122,9 +123,32 @@ class TestRecords:
     @pytest.mark.parametrize("stranger", [np.float64(1.5), np.int64(1), Fraction(1, 3), object()])
     def test_nothing_turns_into_text(self, stranger: Any) -> None:
         """What is not plain data is refused; it is not stored as what ``str`` makes of it."""
-        record = a_record(x=1).replace(metadata={"tags": {"t": stranger}})
         with pytest.raises(TypeError, match=f"{type(stranger).__name__} .* not plain data"):
-            encode_record(record)
+            a_record(x=1).replace(metadata={"tags": {"t": stranger}})
+
+    def test_metadata_are_read_when_asked_for(self) -> None:
+        """They come back as they were, anew each time, and so does when the call began."""
+        metadata = {"runtime": {"started": "2026-01-01", "seconds": 0.5}, "fleche": {"a": [1]}}
+        record = decode_record(encode_record(a_record(x=1).with_metadata(metadata)))
+        assert record.metadata == metadata
+        assert record.notes == {"a": [1]}
+        assert record.began == "2026-01-01"
+        record.metadata["runtime"].clear()
+        assert record.metadata == metadata
+        assert "'seconds': 0.5" in repr(record)
+
+    @pytest.mark.parametrize("broken", [5, ["runtime"], {"runtime": 5}, {1: {}}])
+    def test_metadata_that_cannot_be_read(self, broken: Any) -> None:
+        """A call is as good without them; whoever asks is told."""
+        whole = encode_record(a_record(x=1).with_metadata({"x": {"y": "@"}}))
+        sound = msgspec.msgpack.encode({"x": {"y": "@"}})
+        record = decode_record(whole.replace(sound, msgspec.msgpack.encode(broken)))
+        assert record.metadata == {}
+        assert record.notes == {}
+        assert record.began is None
+        assert record.key == a_record(x=1).key
+        with pytest.raises(CorruptParcel, match="metadata cannot be read"):
+            record.check_metadata()
 
     @pytest.mark.parametrize(("version", "expected"), [s for s in SCALARS if s[1] not in (0, 1)])
     def test_versions(self, version: Any, expected: Any) -> None:

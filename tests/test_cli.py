@@ -14,6 +14,7 @@ from pathlib import Path
 
 import numpy as np
 import pexpect
+import msgspec
 import pytest
 
 from fleche import cache as active
@@ -479,7 +480,8 @@ class TestShow:
         assert "numpy 2.4" in told.out
         found = fleche_command("show", keys["cu"], "--json").json
         assert found["metadata"]["environment"]["packages"] == {"numpy": "2.4"}
-        assert set(CallRecord.__struct_fields__) - {"unhashed", "duration"} <= set(found)
+        fields = {field.encode_name for field in msgspec.structs.fields(CallRecord)}
+        assert fields - {"unhashed", "duration"} <= set(found)
 
     def test_unknown_keys(self, keys: object) -> None:
         assert fleche_command("show", "f" * 12).status == 1

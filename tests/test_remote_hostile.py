@@ -954,6 +954,20 @@ def test_a_server_never_unpickles(tmp_path: Path, arguments: tuple[str, ...]) ->
     assert not mark.exists()
 
 
+@pytest.mark.parametrize("metadata", [5, ["runtime"], {"runtime": 5}])
+def test_a_server_keeps_no_unreadable_metadata(tmp_path: Path, metadata: Any) -> None:
+    """They are decoded late elsewhere, but what a client sends is read whole."""
+    unread = msgspec.Raw(msgspec.msgpack.encode(metadata))
+    record = CallRecord(name="f", result=ValueRef(KEY)).replace(encoded_metadata=unread)
+    with _server(tmp_path) as wire:
+        wire.write(message(1, m.Save([m.WireEntry(str(record.key), encode_record(record))])))
+        (failure,) = _all_answers(wire, 1)
+        assert isinstance(failure, m.Failure)
+        assert "metadata cannot be read" in failure.message
+        wire.write(message(2, m.Load([str(record.key)], MIB)))
+        assert not any(isinstance(each, m.Found) for each in _all_answers(wire, 2))
+
+
 def test_a_poisoned_call_stays_closed(tmp_path: Path) -> None:
     """Saving through the client and every operation of the server leave the value closed."""
     served = cache_factory("file", tmp_path)()

@@ -175,7 +175,7 @@ def test_small_bytes_that_become_large_objects(tmp_path: Path, bomb: str, stream
 
 def test_records_that_become_large_objects(tmp_path: Path) -> None:
     """What records hold is counted before they are decoded."""
-    note = CallRecord(name="f", metadata={"notes": {"x": "@"}})
+    note = CallRecord(name="f").with_metadata({"notes": {"x": "@"}})
     record = encode_record(note).replace(b"\xa1@", b"\xdd\x00\x00\x20\x00" + b"\x90" * 0x2000)
     request = m.Save([m.WireEntry(str(note.key), record)] * 900)
     body = m.encode(request)
@@ -264,8 +264,7 @@ def _fill(cache: BaseCache, count: int, size: int, inline: int) -> None:
             name="f",
             module="m",
             arguments={"n": ValueRef(digest(n))},
-            metadata={"Notes": {"text": "x" * size}},
-        )
+        ).with_metadata({"Notes": {"text": "x" * size}})
         entries[record.key] = CallEntry(record, parcels)
         if n % 100 == 99:
             cache.backend.save(entries)

@@ -65,8 +65,7 @@ def _record(size: int) -> CallRecord:
         name="f",
         module="m",
         result=ValueRef("cd" * 32),
-        metadata={"Notes": {"text": "x" * size}},
-    )
+    ).with_metadata({"Notes": {"text": "x" * size}})
 
 
 @contextmanager
@@ -524,12 +523,8 @@ def _full_of_calls(root: Path, count: int = 400) -> Any:
         for number in range(count)
     ]
     note = {"Notes": {"text": "y" * 8000}}
-    save_records(cache, {r.key: CallRecord(**{**_fields(r), "metadata": note}) for r in records})
+    save_records(cache, {r.key: r.with_metadata(note) for r in records})
     return cache
-
-
-def _fields(record: CallRecord) -> dict[str, Any]:
-    return {name: getattr(record, name) for name in record.__struct_fields__}
 
 
 class TestUnfinishedRequests:

@@ -115,10 +115,11 @@ def _sections(call: LazyCall) -> Iterator[tuple[str, list[tuple[str, str]]]]:
             ("calls", str(len(record.children)) if record.children else ""),
         ],
     )
-    for name, fields in record.metadata.items():
+    metadata = record.metadata
+    for name, fields in metadata.items():
         if name not in ("runtime", "environment") and isinstance(fields, Mapping):
             yield printable(name).capitalize(), _items(fields)
-    environment = record.metadata.get("environment") or {}
+    environment = metadata.get("environment") or {}
     packages = environment.get("packages")
     yield (
         "Packages",

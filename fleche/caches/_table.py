@@ -48,7 +48,7 @@ def started(record: CallRecord) -> datetime | None:
 
     The collector ``runtime`` writes it as ISO-8601 text; a time without a zone is one in UTC.
     """
-    text = _started(record)
+    text = record.began
     if text is None:
         return None
     try:
@@ -60,13 +60,9 @@ def started(record: CallRecord) -> datetime | None:
     return found if found.tzinfo is timezone.utc else found.astimezone(timezone.utc)
 
 
-def _started(record: CallRecord) -> str | None:
-    return _text(record.metadata.get("runtime", {}).get("started"))
-
-
 def _order(record: CallRecord) -> str:
     """Return a text by which calls are in the order in which they began, the undated first."""
-    text = _started(record)
+    text = record.began
     if text is None or _AS_WRITTEN.fullmatch(text):
         return text or ""
     moment = started(record)
@@ -123,7 +119,8 @@ class Row(msgspec.Struct, frozen=True, gc=False):
     @classmethod
     def of(cls, key: Digest, record: CallRecord, short: str = "") -> Row:
         """Read a row off a record."""
-        runtime = record.metadata.get("runtime", {})
+        metadata = record.metadata
+        runtime = metadata.get("runtime", {})
         outcome = record.result or record.error
         return cls(
             key=key,
@@ -137,7 +134,7 @@ class Row(msgspec.Struct, frozen=True, gc=False):
             seconds=_number(runtime.get("seconds") if record.duration is None else record.duration),
             host=_text(runtime.get("host")),
             user=_text(runtime.get("user")),
-            metadata=record.metadata,
+            metadata=metadata,
         )
 
     @property

@@ -14,6 +14,7 @@ from fleche.call._record import (
     ValueRef,
     Version,
     as_literal,
+    encode_metadata,
     plain_metadata,
     plain_version,
 )
@@ -104,7 +105,7 @@ class Call(msgspec.Struct):
             dependencies=dict(self.dependencies),
             arguments=self.references(digests),
             result=refer(digest(self.result), self.result) if done else None,
-            metadata=plain_metadata(self.metadata),
+            encoded_metadata=encode_metadata(plain_metadata(self.metadata)),
             unhashed=tuple(self.unhashed),
         )
 

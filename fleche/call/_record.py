@@ -21,6 +21,7 @@ __all__ = [
     "as_literal",
     "as_plain",
     "decode_record",
+    "encode_metadata",
     "encode_record",
     "legible_text",
     "plain_metadata",
@@ -33,6 +34,7 @@ Version: TypeAlias = int | float | str | None
 LITERAL_LENGTH = 200
 _SMALLEST, _LARGEST = -(1 << 63), (1 << 63) - 1
 KEY_PARTS = ("module", "version", "code")
+_NO_METADATA = msgspec.Raw(msgspec.msgpack.encode({}))
 
 
 class ValueRef(
@@ -96,7 +98,14 @@ class ValueRef(
         return msgspec.UNSET if self.summary is None else self.summary
 
 
-class CallRecord(msgspec.Struct, frozen=True, gc=False, kw_only=True, omit_defaults=True):
+class CallRecord(
+    msgspec.Struct,
+    frozen=True,
+    gc=False,
+    kw_only=True,
+    omit_defaults=True,
+    rename={"encoded_metadata": "metadata"},
+):
     """One call, with references in place of objects.
 
     Attributes:
@@ -114,7 +123,9 @@ class CallRecord(msgspec.Struct, frozen=True, gc=False, kw_only=True, omit_defau
             generators only.
         children: the keys of the cached calls that were made while this one ran, hits included, in
             order, each once.
-        metadata: plain data by the name of what collected it; never part of the key.
+        returns: the kind of future that the function returned, and a hit returns; mostly empty.
+        encoded_metadata: :attr:`metadata` in msgpack. They are most of a record, and are decoded
+            when they are asked for, which few hits do.
         unhashed: which of module, version, code are known but are no part of the key.
         duration: seconds that the body took.
         scheme: version of the digest scheme that made the digests.
@@ -130,10 +141,36 @@ class CallRecord(msgspec.Struct, frozen=True, gc=False, kw_only=True, omit_defau
     error: ValueRef | None = None
     states: dict[str, ValueRef] = {}
     children: tuple[str, ...] = ()
-    metadata: dict[str, dict[str, Any]] = {}
+    returns: str = ""
+    encoded_metadata: msgspec.Raw = _NO_METADATA
     unhashed: tuple[str, ...] = ()
     duration: float | None = None
     scheme: int = SCHEME
+
+    @property
+    def metadata(self) -> dict[str, dict[str, Any]]:
+        """Plain data by the name of what collected it, decoded anew; never part of the key.
+
+        Empty if they cannot be read, which ``verify`` reports: nothing else depends on them.
+        """
+        try:
+            return _decode_metadata(self.encoded_metadata)
+        except UNREADABLE:
+            return {}
+
+    @property
+    def notes(self) -> dict[str, Any]:
+        """What fleche itself has noted in :attr:`metadata`."""
+        return self.metadata.get("fleche", {})
+
+    @property
+    def began(self) -> str | None:
+        """When the call began, as the collector ``runtime`` writes it: ISO-8601 text."""
+        try:
+            found = _decode_began(self.encoded_metadata).runtime.started
+        except UNREADABLE:
+            return None
+        return found if isinstance(found, str) else None
 
     @property
     def key(self) -> Digest:
@@ -180,8 +217,16 @@ class CallRecord(msgspec.Struct, frozen=True, gc=False, kw_only=True, omit_defau
         """Where the parcels of this call are, each once; values without a parcel are left out."""
         return tuple(dict.fromkeys(found.address for found in self.values() if found.variant))
 
-    def replace(self, **changes: Any) -> CallRecord:
-        """Return a copy with some fields changed."""
+    def replace(
+        self, *, metadata: Mapping[str, Mapping[str, Any]] | None = None, **changes: Any
+    ) -> CallRecord:
+        """Return a copy with some fields changed, the metadata (plain data) among them.
+
+        Raises:
+            TypeError: the metadata are not plain data.
+        """
+        if metadata is not None:
+            changes["encoded_metadata"] = encode_metadata(metadata)
         return msgspec.structs.replace(self, **changes)
 
     def with_metadata(self, metadata: Mapping[str, Mapping[str, Any]]) -> CallRecord:
@@ -192,6 +237,32 @@ class CallRecord(msgspec.Struct, frozen=True, gc=False, kw_only=True, omit_defau
         """
         return self.replace(metadata=plain_metadata(metadata))
 
+    def check_metadata(self) -> None:
+        """Check what is decoded late.
+
+        Raises:
+            CorruptParcel: the metadata cannot be read.
+        """
+        try:
+            _decode_metadata(self.encoded_metadata)
+        except UNREADABLE as error:
+            raise CorruptParcel(f"its metadata cannot be read: {error}") from None
+
+    def __repr__(self) -> str:
+        shown = {**msgspec.structs.asdict(self), "metadata": self.metadata}
+        del shown["encoded_metadata"]
+        return f"CallRecord({', '.join(f'{name}={each!r}' for name, each in shown.items())})"
+
+
+class _Runtime(msgspec.Struct):
+    started: Any = None
+
+
+class _Began(msgspec.Struct):
+    """Of the metadata, when the call began."""
+
+    runtime: _Runtime = msgspec.field(default_factory=_Runtime)
+
 
 def _encodable(value: Any) -> str:
     if isinstance(value, str):  # a Digest
@@ -201,6 +272,8 @@ def _encodable(value: Any) -> str:
 
 _encoder = msgspec.msgpack.Encoder(enc_hook=_encodable)
 _decoder = msgspec.msgpack.Decoder(CallRecord)
+_decode_metadata = msgspec.msgpack.Decoder(dict[str, dict[str, Any]]).decode
+_decode_began = msgspec.msgpack.Decoder(_Began).decode
 decode_bare = _decoder.decode
 """Does what :func:`decode_record` does, and raises one of :data:`UNREADABLE`."""
 
@@ -214,6 +287,15 @@ def encode_record(record: CallRecord) -> bytes:
         TypeError: something in it is not plain data.
     """
     return _encoder.encode(record)
+
+
+def encode_metadata(metadata: Mapping[str, Mapping[str, Any]]) -> msgspec.Raw:
+    """Return metadata as a record holds them.
+
+    Raises:
+        TypeError: they are not plain data.
+    """
+    return msgspec.Raw(_encoder.encode(metadata)) if metadata else _NO_METADATA
 
 
 def decode_record(data: bytes | bytearray | memoryview) -> CallRecord:

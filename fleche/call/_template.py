@@ -258,6 +258,7 @@ class QueryCall(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
     def matches(self, record: CallRecord) -> bool:
         """Return whether ``record``, a finished call, matches."""
+        metadata = record.metadata if self.metadata else {}
         return (
             not record.is_pin
             and _pattern(self.name, record.name)
@@ -273,7 +274,7 @@ class QueryCall(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
                 or (record.result is not None and _meets(self.result, record.result))
             )
             and all(
-                wanted.matches(record.metadata.get(collector, {}).get(field))
+                wanted.matches(metadata.get(collector, {}).get(field))
                 for collector, fields in self.metadata.items()
                 for field, wanted in fields.items()
             )

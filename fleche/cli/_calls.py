@@ -159,6 +159,7 @@ def _details(call: LazyCall) -> dict[str, Any]:
         "states": {name: form.exact(ref) for name, ref in record.states.items()},
         "children": list(record.children),
         "error": form.exact(record.error),
+        "returns": record.returns,
         "metadata": record.metadata,
         "scheme": record.scheme,
     }
@@ -169,7 +170,7 @@ def _print_call(session: Session, call: LazyCall, short: str, *, everything: boo
     row = Row.of(call.key, record)
     signature = f"{record.name}({form.arguments(record)})"
     screen.title(form.printable(signature), short)
-    metadata = dict(record.metadata)
+    metadata = record.metadata
     environment, runtime = metadata.pop("environment", {}), metadata.pop("runtime", {})
     tags = metadata.pop("tags", {})
     when = row.started.astimezone() if row.started else None

@@ -239,8 +239,7 @@ class _Acceptance:
     def _renewed(self, call: LazyCall, identity: CallIdentity) -> CallEntry:
         """Return the entry of a call under its new key."""
         record = call.record
-        notes: dict[str, Any] = dict(record.metadata.get("fleche", {}))
-        notes["accepted"] = datetime.now(timezone.utc).isoformat()
+        notes = {**record.notes, "accepted": datetime.now(timezone.utc).isoformat()}
         renewed = record.replace(
             code=None if identity.code is None else str(identity.code),
             dependencies={} if identity.closure is None else identity.closure.record(),

@@ -241,7 +241,8 @@ class Computation:
             if isinstance(result, Digest):
                 raise Indigestible("the result is a Digest, which in a cache stands for its value")
             fields = {
-                "metadata": self._metadata(collecting.finish(result), returns),
+                "metadata": self._metadata(collecting.finish(result)),
+                "returns": returns,
                 "duration": self._duration,
                 "children": tuple(self.flight.children),
             }
@@ -268,11 +269,11 @@ class Computation:
         if not self.invocation.simple:
             self._tell_of_changes(record)
 
-    def _metadata(self, found: dict[str, Any], returns: str) -> dict[str, Any]:
+    def _metadata(self, found: dict[str, Any]) -> dict[str, Any]:
         """Return what was collected, and what is noted beside it."""
         rules = self.spec.rules
-        if returns or self._files or rules is not None:
-            notes: dict[str, Any] = {"returns": returns} if returns else {}
+        if self._files or rules is not None:
+            notes: dict[str, Any] = {}
             if self._files and (files := read_files(self._files)):
                 notes["files"] = files
             if rules is not None and rules.expires is not None:
@@ -417,7 +418,7 @@ class Computation:
             return
         try:
             fields = {
-                "metadata": self._metadata(collecting.finish(), ""),
+                "metadata": self._metadata(collecting.finish()),
                 "duration": self._duration,
                 "children": tuple(self.flight.children),
             }

@@ -37,8 +37,7 @@ def kind_of(result: Any) -> str:
 
 def revive(hit: LazyCall) -> Any:
     """Return the result of a stored call as the function did: perhaps in a future, now done."""
-    notes = hit.entry.record.metadata.get("fleche")
-    kind = notes.get("returns", "") if notes else ""
+    kind = hit.entry.record.returns
     if kind not in (CONCURRENT, ASYNCIO):
         return hit.result
     future = _new_future(kind)

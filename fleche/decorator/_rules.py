@@ -98,7 +98,7 @@ def _computed(record: CallRecord) -> datetime | None:
     """Return when a result was computed."""
     from fleche.caches import started
 
-    said = record.metadata.get("fleche", {}).get("computed")
+    said = record.notes.get("computed")
     return datetime.fromisoformat(said) if isinstance(said, str) else started(record)
 
 

@@ -490,7 +490,7 @@ class FunctionSpec:
 
     def changed_files(self, record: CallRecord) -> list[str]:
         """Return the files that a call has read, and that hold something else by now."""
-        return changed_files(record.metadata.get("fleche", {}).get("files", {}))
+        return changed_files(record.notes.get("files", {}))
 
     def check_code(self, record: CallRecord, identity: CallIdentity, cache: BaseCache) -> None:
         """Warn if ``record`` holds the result of other code, which the key does not tell.

@@ -276,12 +276,13 @@ class _Sums:
         self.hosts[where(record)] += 1
         if record.version is not None:
             self.versions[_cut(str(record.version))] += 1
-        environment = _mapping(record.metadata.get("environment"))
+        metadata = record.metadata
+        environment = _mapping(metadata.get("environment"))
         if isinstance(python := environment.get("python"), str):
             self.pythons[_cut(python)] += 1
         for name, version in _mapping(environment.get("packages")).items():
             self.packages[_cut(str(name)), _cut(str(version))] += 1
-        git = _mapping(record.metadata.get("git"))
+        git = _mapping(metadata.get("git"))
         if isinstance(commit := git.get("commit"), str):
             self.commits[_cut(commit), bool(git.get("dirty"))] += 1
 
@@ -362,7 +363,8 @@ def _result(ref: ValueRef | None) -> list[Any]:
 
 def _details(record: CallRecord) -> dict[str, Any]:
     """Return what only the details of a call show."""
-    runtime = _mapping(record.metadata.get("runtime"))
+    metadata = record.metadata
+    runtime = _mapping(metadata.get("runtime"))
     known = ("runtime", "environment")
     return {
         "metadata": {
@@ -370,7 +372,7 @@ def _details(record: CallRecord) -> dict[str, Any]:
                 _cut(str(field)): _cut(str(value), 200)
                 for field, value in list(fields.items())[:40]
             }
-            for name, fields in record.metadata.items()
+            for name, fields in metadata.items()
             if name not in known and isinstance(fields, Mapping)
         },
         "cpu": _round(runtime.get("cpu_seconds")),

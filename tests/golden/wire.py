@@ -83,8 +83,7 @@ def _record(x: int, result: Digest) -> CallRecord:
         module="numbers",
         arguments={"x": ValueRef(digest(x), literal=x)},
         result=ValueRef(result, _parcel(result).variant, len(_BYTES[result])),
-        metadata={"runtime": {"seconds": 0.5}},
-    )
+    ).with_metadata({"runtime": {"seconds": 0.5}})
 
 
 TWO = _record(2, digest(4))

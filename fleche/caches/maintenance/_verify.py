@@ -172,7 +172,7 @@ def _check_calls(
         record = entry.record
         if record.is_pin:
             continue
-        flaw = _flaw_of_parcels(entry, secrets)
+        flaw = _flaw_of(entry, secrets)
         if flaw is not None:
             (damaged if _is_damage(flaw) else untrusted).append(key)
         gone = {each for each in index.needs[key] if not found.has(each)}
@@ -204,15 +204,16 @@ def _came_since(values: ValueStorage, address: Address, found: _Values) -> bool:
     return any(each.key not in found.refs for each in values.entries(address))
 
 
-def _flaw_of_parcels(entry: CallEntry, secrets: Sequence[bytes]) -> ParcelError | None:
-    """Return what is wrong with a parcel that travels with the record, if anything is."""
-    for address in entry.parcels:
-        try:
+def _flaw_of(entry: CallEntry, secrets: Sequence[bytes]) -> ParcelError | None:
+    """Return what is wrong with what is read late: the metadata, and parcels beside the record."""
+    try:
+        entry.record.check_metadata()
+        for address in entry.parcels:
             parcel = entry.parcel(address)
             if parcel is not None:
                 verify_parcel(parcel, digest=address.digest, keys=secrets)
-        except (CorruptParcel, SignatureError) as error:
-            return error
+    except (CorruptParcel, SignatureError) as error:
+        return error
     return None
 
 
