@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     )
     from fleche.executor import wrap_executor
     from fleche.function import Content, Ignored, Required, Secret, Unordered
-    from fleche.metadata import Environment, Git, MetaData, Runtime, Tags
+    from fleche.metadata import Cpu, Environment, Git, MetaData, Runtime, Tags
     from fleche.parcel import File
     from fleche.state import cache, meta, project, tags
 
@@ -51,6 +51,7 @@ __all__ = [
     "ConfigError",
     "Content",
     "CorruptParcel",
+    "Cpu",
     "D",
     "Digest",
     "Environment",
@@ -100,7 +101,7 @@ _HOMES = {
     "fleche.digest": ("D", "Digest", "add_hook"),
     "fleche.executor": ("wrap_executor",),
     "fleche.function": ("Content", "Ignored", "Required", "Secret", "Unordered"),
-    "fleche.metadata": ("Environment", "Git", "MetaData", "Runtime", "Tags"),
+    "fleche.metadata": ("Cpu", "Environment", "Git", "MetaData", "Runtime", "Tags"),
     "fleche.parcel": ("File",),
     "fleche.state": ("cache", "meta", "project", "tags"),
 }

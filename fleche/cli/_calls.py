@@ -172,7 +172,7 @@ def _print_call(session: Session, call: LazyCall, short: str, *, everything: boo
     screen.title(form.printable(signature), short)
     metadata = record.metadata
     environment, runtime = metadata.pop("environment", {}), metadata.pop("runtime", {})
-    tags = metadata.pop("tags", {})
+    cpu, tags = metadata.pop("cpu", {}), metadata.pop("tags", {})
     when = row.started.astimezone() if row.started else None
     code = (record.code or "")[:SHORT]
     screen.pairs(
@@ -180,7 +180,7 @@ def _print_call(session: Session, call: LazyCall, short: str, *, everything: boo
             ("result", _described(record.result)),
             ("raised", _described(record.error)),
             ("began", f"{when:%Y-%m-%d %H:%M:%S} ({form.ago(when)})" if when else ""),
-            ("took", _took(row.seconds, runtime.get("cpu_seconds"))),
+            ("took", _took(row.seconds, cpu.get("seconds"))),
             ("where", form.printable(row.where)),
             ("tags", form.printable(", ".join(f"{k}={v}" for k, v in tags.items()))),
             ("module", form.printable(record.module or "")),

@@ -7,10 +7,11 @@ returns plain data. Nothing that a collector returns is part of a call's key.
 from fleche.metadata._base import Collecting, MetaData, metadata_class, metadata_names
 from fleche.metadata._environment import Environment
 from fleche.metadata._git import Git
-from fleche.metadata._runtime import Runtime, Tags
+from fleche.metadata._runtime import Cpu, Runtime, Tags
 
 __all__ = [
     "Collecting",
+    "Cpu",
     "Environment",
     "Git",
     "MetaData",

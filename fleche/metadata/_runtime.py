@@ -1,4 +1,4 @@
-"""When and where a call ran, and what its user says about it."""
+"""When and where a call ran, what it took, and what its user says about it."""
 
 from __future__ import annotations
 
@@ -12,15 +12,14 @@ from fleche._util import host_name, override, user_name
 from fleche.call import legible_text
 from fleche.metadata._base import MetaData
 
-__all__ = ["Runtime", "Tags"]
+__all__ = ["Cpu", "Runtime", "Tags"]
 
 
 class Runtime(MetaData):
     """When the call ran, for how long, where, and for whom.
 
     Its data are ``started`` and ``finished`` (ISO 8601, UTC), ``seconds`` (of the clock on the
-    wall), ``cpu_seconds`` (of all threads of the process, so that other work at the same time
-    counts too), ``host``, ``user`` and ``pid``.
+    wall), ``host``, ``user`` and ``pid``.
     """
 
     _is_plain = True
@@ -30,17 +29,14 @@ class Runtime(MetaData):
         """Read the clocks."""
         self._started = time.time()
         self._clock = time.perf_counter()
-        self._cpu = time.process_time()
 
     @override
     def finish(self) -> dict[str, Any]:
         seconds = time.perf_counter() - self._clock
-        cpu_seconds = time.process_time() - self._cpu
         return {
             "started": _iso(self._started),
             "finished": _iso(self._started + seconds),
             "seconds": seconds,
-            "cpu_seconds": cpu_seconds,
             "host": _host(),
             "user": _user(),
             "pid": os.getpid(),
@@ -65,6 +61,26 @@ def _iso(seconds: float) -> str:
 @functools.lru_cache(maxsize=16)
 def _whole_second(seconds: int) -> str:
     return datetime.fromtimestamp(seconds, timezone.utc).strftime("%Y-%m-%dT%H:%M:%S")
+
+
+class Cpu(MetaData):
+    """How much processor time the call took: ``seconds``, of all threads of the process.
+
+    So other work at the same time counts too. It is collected only where it is asked for: the clock
+    has to be read from the system, which takes the occasion to let another process go on if more of
+    them want to run than there are processors.
+    """
+
+    _is_plain = True
+
+    @override
+    def start(self) -> None:
+        """Read the clock."""
+        self._started = time.process_time()
+
+    @override
+    def finish(self) -> dict[str, Any]:
+        return {"seconds": time.process_time() - self._started}
 
 
 class Tags(MetaData):

@@ -364,8 +364,7 @@ def _result(ref: ValueRef | None) -> list[Any]:
 def _details(record: CallRecord) -> dict[str, Any]:
     """Return what only the details of a call show."""
     metadata = record.metadata
-    runtime = _mapping(metadata.get("runtime"))
-    known = ("runtime", "environment")
+    known = ("runtime", "environment", "cpu")
     return {
         "metadata": {
             _cut(name): {
@@ -375,7 +374,7 @@ def _details(record: CallRecord) -> dict[str, Any]:
             for name, fields in metadata.items()
             if name not in known and isinstance(fields, Mapping)
         },
-        "cpu": _round(runtime.get("cpu_seconds")),
+        "cpu": _round(_mapping(metadata.get("cpu")).get("seconds")),
         "code": (record.code or "")[:16],
         "dependencies": [
             f"{_cut(label)}\t{digest[:12]}"

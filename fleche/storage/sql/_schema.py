@@ -61,7 +61,8 @@ UNINDEXED = frozenset(
             ("environment", name)
             for name in ("python", "implementation", "platform", "executable", "cwd", "packages")
         ),
-        *(("runtime", name) for name in ("finished", "cpu_seconds", "host", "user", "pid")),
+        ("cpu", "seconds"),
+        *(("runtime", name) for name in ("finished", "host", "user", "pid")),
     ]
 )
 """The metadata of every call that have no fact in an SQLite file, by collector and name.
