@@ -12,9 +12,9 @@ import time
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 
+import msgspec
 import numpy as np
 import pexpect
-import msgspec
 import pytest
 
 from fleche import cache as active
@@ -478,10 +478,20 @@ class TestShow:
         for part in ("fit(metal='Cu', v=0.5)", keys["cu"], "ada@laptop", "study=eos", "2.0 s"):
             assert part in told.out
         assert "numpy 2.4" in told.out
+        assert "host=" not in told.out  # it stands at the top
         found = fleche_command("show", keys["cu"], "--json").json
         assert found["metadata"]["environment"]["packages"] == {"numpy": "2.4"}
         fields = {field.encode_name for field in msgspec.structs.fields(CallRecord)}
         assert fields - {"unhashed", "duration"} <= set(found)
+
+    def test_processor_time(self, keys: object) -> None:
+        """Where it was collected, it stands beside the time that the call took."""
+        call = made("busy")
+        with Local("results") as cache:
+            cache.save(call.replace(metadata={**call.metadata, "cpu": {"seconds": 1.5}}))
+        told = fleche_command("show", call.key)
+        assert "2.0 s (processor: 1.5 s)" in told.out
+        assert "seconds=" not in told.out
 
     def test_unknown_keys(self, keys: object) -> None:
         assert fleche_command("show", "f" * 12).status == 1

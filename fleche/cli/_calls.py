@@ -21,6 +21,8 @@ __all__ = ["as_json", "log", "shorts", "show"]
 
 _DAWN = datetime.min.replace(tzinfo=timezone.utc)
 
+_SHOWN_APART = ("runtime", "environment", "tags", "cpu")
+
 SHORT = 8
 """A key is shown with so many characters, or as many more as stand for it alone."""
 
@@ -171,8 +173,8 @@ def _print_call(session: Session, call: LazyCall, short: str, *, everything: boo
     signature = f"{record.name}({form.arguments(record)})"
     screen.title(form.printable(signature), short)
     metadata = record.metadata
-    environment, runtime = metadata.pop("environment", {}), metadata.pop("runtime", {})
-    cpu, tags = metadata.pop("cpu", {}), metadata.pop("tags", {})
+    environment, tags = metadata.get("environment", {}), metadata.get("tags", {})
+    processor = metadata.get("cpu", {}).get("seconds")
     when = row.started.astimezone() if row.started else None
     code = (record.code or "")[:SHORT]
     screen.pairs(
@@ -180,7 +182,7 @@ def _print_call(session: Session, call: LazyCall, short: str, *, everything: boo
             ("result", _described(record.result)),
             ("raised", _described(record.error)),
             ("began", f"{when:%Y-%m-%d %H:%M:%S} ({form.ago(when)})" if when else ""),
-            ("took", _took(row.seconds, cpu.get("seconds"))),
+            ("took", _took(row.seconds, processor)),
             ("where", form.printable(row.where)),
             ("tags", form.printable(", ".join(f"{k}={v}" for k, v in tags.items()))),
             ("module", form.printable(record.module or "")),
@@ -192,7 +194,7 @@ def _print_call(session: Session, call: LazyCall, short: str, *, everything: boo
     _print_values(session, "arguments", record.arguments)
     _print_values(session, "states afterwards", record.states)
     _print_lineage(session, call)
-    packages = environment.pop("packages", {})
+    packages = environment.get("packages", {})
     python = " ".join(str(environment.get(n, "")) for n in ("implementation", "python")).strip()
     shown = packages.items() if everything else list(packages.items())[:8]
     left_out = len(packages) - len(shown)
@@ -208,6 +210,7 @@ def _print_call(session: Session, call: LazyCall, short: str, *, everything: boo
             *(
                 (name, form.printable(", ".join(f"{k}={v}" for k, v in fields.items())))
                 for name, fields in metadata.items()
+                if name not in _SHOWN_APART
             ),
         ]
     )
