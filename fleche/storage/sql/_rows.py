@@ -55,10 +55,43 @@ class Rows:
             values: those of the column, as many as a statement takes.
             order: the place of a row among the others.
         """
-        share = _PORTION // len(values)
-        select = f"SELECT id, key, size, CASE WHEN size <= {share} THEN entry END FROM fleche_calls"
-        rows = self.among(f"{select} WHERE {column}", values)
-        rows.sort(key=order, reverse=True)  # they are taken from the end, and let go
+        rows = self.among(f"{_shares_of(len(values))} WHERE {column}", values)
+        rows.sort(key=order)
+        return self._whole(rows)
+
+    def all_entries(self, size: int, most: int) -> Iterator[tuple[str, Any]]:
+        """Yield keys and entries of all calls, the last come first, likewise.
+
+        Args:
+            size: how many are read at first; then more and more.
+            most: that many at once.
+        """
+        last = LAST_ID
+        while True:
+            statement = f"{_shares_of(size)} WHERE id < :last ORDER BY id DESC LIMIT :size"
+            rows = self._database.fetch(statement, {"last": last, "size": size})
+            is_end = len(rows) < size
+            last = self._checked_last(rows, last)
+            yield from self._whole(rows)
+            if is_end:
+                return
+            size = min(4 * size, most)
+
+    def _checked_last(self, rows: Sequence[Any], last: int) -> int:
+        """Return the first column of the last row, which falls from row to row.
+
+        Raises:
+            StorageError: it does not.
+        """
+        for row in rows:
+            if not isinstance(row[0], int) or row[0] >= last:
+                raise StorageError(f"{self._database.shown}: rows in disorder ({DAMAGED})")
+            last = row[0]
+        return last
+
+    def _whole(self, rows: list[Any]) -> Iterator[tuple[str, Any]]:
+        """Yield keys and entries, those that were too long for their share read by themselves."""
+        rows.reverse()  # they are taken from the end, and let go
         rest: dict[Any, Any] = {}
         while rows:
             if rows[-1][3] is None and rows[-1][0] not in rest:
@@ -115,6 +148,12 @@ class Rows:
             return decode_entry(key, whole, self._secrets, place=self._database.shown)
         except ParcelError as error:
             return error
+
+
+def _shares_of(count: int) -> str:
+    """Return what selects rows of calls, with those entries that are no longer than their share."""
+    share = _PORTION // count
+    return f"SELECT id, key, size, CASE WHEN size <= {share} THEN entry END FROM fleche_calls"
 
 
 def among(statement: str, values: Iterable[Any]) -> tuple[str, dict[str, Any]]:

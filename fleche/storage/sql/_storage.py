@@ -459,11 +459,18 @@ class SqlCalls(CallStorage):
         to, by the same thread too, before the last one is taken. What is stored meanwhile is not
         seen. Damaged entries are skipped with a warning.
         """
-        if keys_only and template == QueryCall():
-            return ((entry.key, None) for entry in self.entries())
+        if template == QueryCall():
+            if keys_only:
+                return ((entry.key, None) for entry in self.entries())
+            return matching_entries(template, self._all())
         from fleche.storage.sql._query import plan_of
 
         return matching_entries(template, self._candidates(plan_of(template, self._unindexed)))
+
+    def _all(self) -> Iterator[tuple[str, CallEntry | ParcelError]]:
+        opened = self._rows.opened
+        for key, data in self._rows.all_entries(_FIRST_BATCH, _BATCH):
+            yield key, opened(key, data)
 
     def _candidates(self, plan: Plan) -> Iterator[tuple[str, CallEntry | ParcelError]]:
         indexed = self._indexed()
