@@ -117,6 +117,15 @@ class TestHandshake:
         remote._ensure_handshake()
         assert (tap.opened, tap.sent_bytes) == (1, sent)
 
+    def test_the_check_by_itself(
+        self, remote: RemoteCache, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """`_warn_on_version_skew()` says what is different there, and asks nothing."""
+        assert remote._warn_on_version_skew() is None  # type: ignore[func-returns-value]
+        monkeypatch.setattr("fleche.remote._handshake.__version__", "0.0.0")
+        with pytest.warns(UserWarning, match=r"fleche_version|fleche .* there, 0\.0\.0 here"):
+            remote._warn_on_version_skew()
+
     @pytest.mark.parametrize(
         "operation",
         [

@@ -35,8 +35,8 @@ def serve_standard_streams(
 ) -> int:
     """Serve a cache of this machine's configuration on standard input and output, then exit.
 
-    What there is to say goes to standard error. The process ends with its input, a few seconds
-    later at most, whatever the cache is waiting for then.
+    What there is to say goes to standard error; nowhere, if that is closed. The process ends with
+    its input, a few seconds later at most, whatever the cache is waiting for then.
 
     Args:
         cache_name: which cache; the default one, if ``None``.
@@ -44,12 +44,14 @@ def serve_standard_streams(
         no_unpickle: refuse a cache that opens the values it is sent.
 
     Returns:
-        The exit status, if one of the standard streams is missing; otherwise it does not return.
+        The exit status, if standard input or output is missing; otherwise it does not return.
     """
-    names = {"input": sys.__stdin__, "output": sys.__stdout__, "error": sys.__stderr__}
+    names = {"input": sys.__stdin__, "output": sys.__stdout__}
     if closed := [name for name, stream in names.items() if stream is None]:
-        _complain(f"standard {' and '.join(closed)}: closed, and a server needs all three")
+        _complain(f"standard {' and '.join(closed)}: closed, and a server needs both")
         return 2
+    if sys.__stderr__ is None:
+        _open_standard_error()
     if os.isatty(0):
         sys.stderr.write(
             "fleche: this speaks a binary protocol and is started by SshCache, not by hand; "
@@ -71,6 +73,15 @@ def serve_standard_streams(
             log.exception("the server failed")
         status = 1 if server.told is None else server.told
     return server.exit(status)
+
+
+def _open_standard_error() -> None:
+    """Lead to nowhere what this process, and a child of it, says on the third descriptor."""
+    null = os.open(os.devnull, os.O_WRONLY)
+    if null != 2:
+        os.dup2(null, 2)
+        os.close(null)
+    sys.stderr = open(2, "w", encoding="utf-8", errors="backslashreplace", closefd=False)  # noqa: SIM115 (for good)
 
 
 def guard_standard_streams() -> tuple[io.FileIO, io.FileIO]:

@@ -9,6 +9,7 @@ from fleche._util import reconnected
 from fleche.caches import BaseCache, OnError
 from fleche.remote._backend import RemoteBackend
 from fleche.remote._compression import WireCodec
+from fleche.remote._handshake import warn_of_skew
 from fleche.remote._options import AnyChannelOptions, RemoteOptions, takes
 from fleche.remote.channel import Channel
 
@@ -58,6 +59,10 @@ class RemoteCache(BaseCache):
     def _ensure_handshake(self) -> None:
         """Connect and greet, if that has not been done on this connection."""
         self.backend.connected()
+
+    def _warn_on_version_skew(self) -> None:
+        """Warn if the server has another fleche or cloudpickle; each new connection does, once."""
+        warn_of_skew(self.backend.channel.name, self._cached_info())
 
     def _cached_info(self) -> dict[str, Any]:
         """Return the server's info as it was last told; the first call connects."""
