@@ -11,7 +11,7 @@ import weakref
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
 from importlib import import_module
 from itertools import islice
-from threading import Lock
+from threading import RLock
 from types import FrameType
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -25,6 +25,7 @@ __all__ = [
     "expand_path",
     "host_name",
     "imported_when_asked",
+    "is_held_here",
     "override",
     "reconnected",
     "renewed_after_fork",
@@ -49,10 +50,20 @@ def renewed_after_fork(lock: T) -> T:
     Args:
         lock: a lock, condition or event of :mod:`threading`. Another thread may hold it in the
             moment of a fork; in the child there is no such thread, and nothing would release it.
-            What it guards must be sound at any moment, or be mended in the child.
+            What it guards must be sound at any moment, or be mended in the child. Then it can be an
+            ``RLock``, through which a signal handler or a finalizer goes that comes between while
+            the thread holds it: to wait there would be to wait for itself.
     """
     _renewed.add(lock)
     return lock
+
+
+def is_held_here(lock: Any) -> bool:
+    """Return whether this very thread holds an ``RLock``, which it would go through.
+
+    So it is where a signal handler, or a finalizer, has come between.
+    """
+    return lock._is_owned()  # type: ignore[no-any-return] # noqa: SLF001 (as Condition asks it)
 
 
 def _renew_locks() -> None:
@@ -229,7 +240,7 @@ class Troubles:
 
     def __init__(self) -> None:
         self._known: dict[Hashable, _Trouble] = {}
-        self._lock = renewed_after_fork(Lock())
+        self._lock = renewed_after_fork(RLock())
 
     def is_new(self, trouble: Hashable, *, of_connection: bool = False) -> bool:
         """Take note of a trouble, and return whether it is to be told.
@@ -253,7 +264,7 @@ class Troubles:
         if not self._known:
             return
         with self._lock:
-            for trouble, known in self._known.items():
+            for trouble, known in list(self._known.items()):
                 if concerns(trouble):
                     known.successes += 1
                     if known.successes >= known.needed:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from functools import partial
 from inspect import signature
-from threading import Lock
+from threading import RLock
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeAlias, TypeVar
 
 from fleche._util import renewed_after_fork
@@ -135,7 +135,7 @@ class _Sending(Executor):
     def __init__(self, outer: CachedExecutor, number: int, batch: Batch | None) -> None:
         self._outer = outer
         self._left = number
-        self._lock = renewed_after_fork(Lock())
+        self._lock = renewed_after_fork(RLock())
         self._batch = batch
 
     def submit(self, fn: Any, /, *args: Any, **kwargs: Any) -> Future[Any]:

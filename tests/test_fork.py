@@ -467,6 +467,15 @@ else:
         }
         assert found == PRIMITIVES
 
+    def test_none_waits_for_itself(self) -> None:
+        """A signal handler goes through a lock that its thread holds, or finds out that it does."""
+        plain = {
+            path.relative_to(PACKAGE).as_posix()
+            for path in sorted(PACKAGE.rglob("*.py"))
+            if any(name == "Lock" for name, _ in _primitives(path))
+        }
+        assert {place for place in plain if not place.startswith(ELSEWHERE)} == set()
+
 
 # Suites for the developers of backends; a program of its own; and what talks to another process, to
 # which a child opens a connection of its own.
@@ -475,7 +484,7 @@ ELSEWHERE = ("testing/", "remote/", "cli/", "browse/")
 # What is not made by `renewed_after_fork`, and why it needs not be.
 PRIMITIVES = {
     # a child forgets the calls that run in its parent
-    "decorator/_singleflight.py": ["Lock"],
+    "decorator/_singleflight.py": ["RLock"],
     "decorator/_futures.py": ["Thread"],
     "decorator/_locking.py": ["Event", "Thread"],
     # a child begins anew, and leaves what waits, or is computed again, to its parent
@@ -491,9 +500,9 @@ PRIMITIVES = {
     # renewed by hooks of their own, together with what they guard
     "parcel/_definitions.py": ["RLock"],
     "state/_active.py": ["RLock"],
-    "storage/sql/_database.py": ["Lock"],
+    "storage/sql/_database.py": ["RLock"],
     "storage/sql/_server.py": ["BoundedSemaphore"],
-    "storage/sql/_sqlite.py": ["Lock", "RLock"],
+    "storage/sql/_sqlite.py": ["RLock"],
 }
 
 _MAKERS = {
@@ -511,6 +520,11 @@ _MAKERS = {
 
 def _bare_primitives(path: Path) -> Iterator[str]:
     """Yield the names of the primitives of `threading` that a module makes and does not renew."""
+    return (name for name, is_renewed in _primitives(path) if not is_renewed)
+
+
+def _primitives(path: Path) -> Iterator[tuple[str, bool]]:
+    """Yield the primitives of `threading` that a module makes, and whether it renews them."""
     tree = ast.parse(path.read_text(encoding="utf-8"))
     imported = {
         name.asname or name.name
@@ -525,11 +539,11 @@ def _bare_primitives(path: Path) -> Iterator[str]:
         for argument in node.args
     }
     for node in ast.walk(tree):
-        if isinstance(node, ast.Call) and id(node) not in renewed:
+        if isinstance(node, ast.Call):
             name = _name_of(node)
             is_imported = isinstance(node.func, ast.Attribute) or name in imported
             if name in _MAKERS and is_imported:
-                yield name
+                yield name, id(node) in renewed
 
 
 def _name_of(call: ast.Call) -> str:

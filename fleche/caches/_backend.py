@@ -20,7 +20,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from threading import Lock
+from threading import RLock
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 import msgspec
@@ -98,7 +98,7 @@ class CacheBackend(ABC):
 
     def __init__(self) -> None:
         self._counts: Counter[str] = Counter()
-        self._counts_lock = renewed_after_fork(Lock())
+        self._counts_lock = renewed_after_fork(RLock())
 
     # -- the contract ------------------------------------------------------------------------------
 

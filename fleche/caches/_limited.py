@@ -21,11 +21,11 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
-from threading import Lock
+from threading import RLock
 from typing import Any, TypeAlias
 
 from fleche._amounts import as_age, as_bytes
-from fleche._util import batched, override, renewed_after_fork
+from fleche._util import batched, is_held_here, override, renewed_after_fork
 from fleche.caches._backend import INLINE, CacheBackend
 from fleche.caches._local import Cache, LocalBackend, needed_by
 from fleche.caches._views import CacheView, ViewBackend
@@ -87,7 +87,7 @@ class Headroom:
     def __init__(self) -> None:
         self._calls = self._bytes = 0.0
         self._until = 0.0
-        self._lock = renewed_after_fork(Lock())
+        self._lock = renewed_after_fork(RLock())
 
     def spend(self, *, calls: int = 0, size: int = 0) -> bool:
         """Take from it; return whether it lasts."""
@@ -116,11 +116,11 @@ class EvictionState:
 
     def __init__(self) -> None:
         self.headroom = Headroom()
-        self.making_room = renewed_after_fork(Lock())
+        self.making_room = renewed_after_fork(RLock())
         self._pinned: dict[Digest, tuple[Address, ...]] = {}
         self._leftovers: dict[str, float] = {}
         self._warnings: set[str] = set()
-        self._lock = renewed_after_fork(Lock())
+        self._lock = renewed_after_fork(RLock())
 
     def begin(self, pin: Digest, needs: tuple[Address, ...]) -> None:
         """Remember what a pin protects."""
@@ -355,6 +355,8 @@ class SizeLimitedBackend(ViewBackend):
         """
         here = self._here
         kept = set(keep)
+        if is_held_here(here.making_room):  # by what a signal handler, or a finalizer, interrupts
+            return 0
         with here.making_room:
             evicted = self._evict_aged(kept) if self.max_age is not None else 0
             free = self._look()

@@ -7,7 +7,7 @@ import logging
 import os
 import time
 import weakref
-from threading import Lock
+from threading import RLock
 from typing import TYPE_CHECKING
 
 from fleche._amounts import shown_bytes, shown_seconds
@@ -46,7 +46,7 @@ class UsageCounter:
     def __init__(self, backend: CacheBackend) -> None:
         self._backend = backend
         self._cells: dict[tuple[float, str, str | None], list[float]] = {}
-        self._lock = renewed_after_fork(Lock())
+        self._lock = renewed_after_fork(RLock())
         self._stored = time.monotonic()
         _living.add(self)
 
@@ -56,9 +56,7 @@ class UsageCounter:
         # again and in garbage collections.
         place = time.time() // _HOUR, record.name, record.module
         with self._lock:
-            cell = self._cells.get(place)
-            if cell is None:
-                cell = self._new_cell(place)
+            cell = self._cells.get(place) or self._cells.setdefault(place, [0, 0, 0.0, 0.0, 0])
             cell[0] += 1
             cell[2] += record.duration or 0.0
             if record.result is not None:
@@ -72,9 +70,7 @@ class UsageCounter:
         """Count a body that has run, and whose result is stored."""
         place = time.time() // _HOUR, record.name, record.module
         with self._lock:
-            cell = self._cells.get(place)
-            if cell is None:
-                cell = self._new_cell(place)
+            cell = self._cells.get(place) or self._cells.setdefault(place, [0, 0, 0.0, 0.0, 0])
             cell[1] += 1
             cell[3] += record.duration or 0.0
         if calls_log.isEnabledFor(logging.DEBUG):
@@ -83,10 +79,6 @@ class UsageCounter:
             calls_log.debug("stored: %s (%s%s)", record.text, took, size)
         if time.monotonic() - self._stored > _PATIENCE:
             self.flush()
-
-    def _new_cell(self, place: tuple[float, str, str | None]) -> list[float]:
-        cell = self._cells[place] = [0, 0, 0.0, 0.0, 0]
-        return cell
 
     def flush(self) -> None:
         """Store what was counted; where that fails, it is forgotten, with a line in the log."""

@@ -6,7 +6,7 @@ from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
 from inspect import iscoroutinefunction
-from threading import Lock
+from threading import RLock
 from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar
 
 from fleche import state
@@ -184,7 +184,7 @@ def _is_void(cache: BaseCache) -> bool:
 
 
 _caches: OrderedDict[bytes, BaseCache] = OrderedDict()
-_caches_lock = renewed_after_fork(Lock())
+_caches_lock = renewed_after_fork(RLock())
 
 
 def _freeze_cache(cache: BaseCache) -> bytes:

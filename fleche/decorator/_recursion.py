@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from contextlib import suppress
-from threading import Lock, get_ident
+from threading import RLock, get_ident
 
 from fleche._util import renewed_after_fork
 
@@ -29,7 +29,7 @@ class StackRoom:
     LARGEST = 5000
 
     def __init__(self) -> None:
-        self._lock = renewed_after_fork(Lock())
+        self._lock = renewed_after_fork(RLock())
         self._deep: set[int] = set()  # the threads that need it
         self._own = 0
         self._raised = 0

@@ -25,7 +25,7 @@ __all__ = ["Rules"]
 log = logging.getLogger("fleche.decorator")
 
 _refreshing: set[Hashable] = set()
-_refreshing_lock = renewed_after_fork(threading.Lock())
+_refreshing_lock = renewed_after_fork(threading.RLock())
 
 
 class Rules(msgspec.Struct, frozen=True):

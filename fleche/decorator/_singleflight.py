@@ -10,12 +10,13 @@ from __future__ import annotations
 
 import os
 import sys
+from collections import OrderedDict
 from collections.abc import Callable, Hashable
 from contextlib import suppress
 from contextvars import ContextVar, Token
 from enum import Enum
 from operator import attrgetter
-from threading import Lock, get_ident
+from threading import RLock, get_ident
 from typing import TYPE_CHECKING, Any
 
 from fleche.call import MISSING
@@ -149,9 +150,9 @@ class SingleFlight:
 
     def __init__(self) -> None:
         self.clock = 0
-        self._lock = Lock()
+        self._lock = RLock()
         self._active: dict[Hashable, Flight] = {}
-        self._landings: dict[Hashable, int] = {}
+        self._landings: OrderedDict[Hashable, int] = OrderedDict()
         self._horizon = 0
 
     def join(self, slot: Hashable, since: int) -> tuple[Role, Flight]:
@@ -274,8 +275,8 @@ class SingleFlight:
         with self._lock:
             if flight.landed:
                 return
-            flight.landed = True
             flight.result, flight.error, flight.spare = result, error, spare
+            flight.landed = True
             self._settle(flight)
             if self._active.get(flight.slot) is flight:
                 del self._active[flight.slot]
@@ -283,7 +284,7 @@ class SingleFlight:
                 self._landings.pop(flight.slot, None)
                 self._landings[flight.slot] = self.clock
                 if len(self._landings) > MANY:
-                    self._horizon = self._landings.pop(next(iter(self._landings)))
+                    self._horizon = self._landings.popitem(last=False)[1]
             waiting = flight.settling, flight.landing
             flight.settling = flight.landing = None
         for future in waiting:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 import warnings
 from collections.abc import Callable
-from threading import Lock
+from threading import RLock
 from typing import Any
 
 from fleche._util import Troubles, calling_frame, renewed_after_fork, sentence
@@ -37,7 +37,7 @@ class WarnOnce:
         self._made: set[str] = set()
         self._outages = Troubles()
         self.had_outages = False
-        self._lock = renewed_after_fork(Lock())
+        self._lock = renewed_after_fork(RLock())
 
     def is_new(self, reason: str) -> bool:
         """Return whether nothing was said for ``reason`` yet; from now on something has been."""

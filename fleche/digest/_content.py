@@ -304,7 +304,7 @@ class FileMemory:
         self._directory = directory
         self._clock = clock
         self._notes_times = notes_times
-        self._lock = renewed_after_fork(threading.Lock())
+        self._lock = renewed_after_fork(threading.RLock())
         self._known: Known = {}
         self._read: dict[str, tuple[int, int]] = {}
 

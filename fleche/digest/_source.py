@@ -207,7 +207,7 @@ def is_inside(outer: Any) -> Any:
     return test
 
 
-lock = renewed_after_fork(threading.Lock())
+lock = renewed_after_fork(threading.RLock())
 texts: dict[tuple[str, int], list[SourceText]] = {}
 """What is known of a file under some set of ``__future__`` features, the latest state last."""
 

@@ -45,7 +45,7 @@ class KnownCode(msgspec.Struct, frozen=True):
     text: str
 
 
-lock = renewed_after_fork(threading.Lock())
+lock = renewed_after_fork(threading.RLock())
 known: dict[int, tuple[CodeType, KnownCode, str]] = {}
 """By the id of the code object, which is kept beside; the module last."""
 
@@ -105,7 +105,7 @@ def pack_knowledge(module: str) -> dict[str, KnownCode]:
     """Return what is known of the main module and of another, for :func:`take_knowledge`."""
     modules = ("__main__", module)
     with lock:
-        entries = [entry for entry in known.values() if entry[2] in modules and entry[1].text]
+        entries = [entry for entry in list(known.values()) if entry[2] in modules and entry[1].text]
     packed: dict[str, KnownCode] = {}
     for code, found, _ in entries[-MANY_SENT:]:
         packed[blake3(bytecode_of(code)).hexdigest()] = found

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Collection, Iterable, Mapping
-from threading import Lock
+from threading import RLock
 from types import FunctionType
 from typing import Any, TypeAlias
 
@@ -125,7 +125,7 @@ class CodeTracker:
         self.depends = depends
         self.ignore_globals = ignore_globals
         self._closures: dict[tuple[int, ...], tuple[Closure, tuple[Any, ...]]] = {}
-        self._lock = renewed_after_fork(Lock())
+        self._lock = renewed_after_fork(RLock())
 
     def closure(self, roots: Iterable[Any] = ()) -> Closure:
         """Return what the function depends on now.

@@ -21,7 +21,7 @@ __all__ = ["cache_directory", "digest_of_file", "digest_of_package", "write_json
 
 Stamp = tuple[str, int, int, int, int]
 
-lock = renewed_after_fork(threading.Lock())
+lock = renewed_after_fork(threading.RLock())
 known: dict[Stamp, str] = {}
 MANY = 50_000
 

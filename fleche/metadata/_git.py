@@ -22,7 +22,7 @@ TIMEOUT = 5.0
 """Seconds after which a git that does not answer is given up."""
 
 _answers: dict[Path, tuple[float, dict[str, Any]]] = {}
-_lock = renewed_after_fork(threading.Lock())
+_lock = renewed_after_fork(threading.RLock())
 
 
 class Git(MetaData):

@@ -1,7 +1,9 @@
 """What every database is to the storages above it, and what happens to its connections at a fork.
 
 A connection is used by one thread at a time, and only for as long as one statement or one
-transaction takes: none stays in use while a caller's code runs. Before this process forks, the
+transaction takes: none stays in use while a caller's code runs. One that is in use belongs to the
+thread alone: an interrupt that loses it closes it, and nothing else ever does, not even the end of
+the process, at which daemon threads may still be at work. Before this process forks, the
 connections in use are waited for and all are closed, so that the child inherits none. A child that
 inherits one all the same (the wait is limited, and a library may fork without asking Python) never
 touches it: to close it would harm the parent.
@@ -15,7 +17,7 @@ import weakref
 from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from threading import Lock
+from threading import RLock
 from typing import Any, ClassVar, Protocol, TypeAlias, TypeVar
 
 from fleche._util import override
@@ -105,6 +107,7 @@ class Database(ABC):
         *,
         frees: bool = False,
         patience: float | None = None,
+        since: float | None = None,
     ) -> T:
         """Return what ``work`` returns, called with a connection inside a transaction that writes.
 
@@ -115,6 +118,7 @@ class Database(ABC):
             work: what to do. It must not use this database in any other way.
             frees: it only removes, and must work where the disk is full.
             patience: seconds to wait for other writers; by default what suits the database.
+            since: when the waiting began (``time.monotonic()``); by default now.
 
         Raises:
             StorageError: the database failed; unless it was the connection, it is as it was.
@@ -161,10 +165,10 @@ class Pooled(Database):
 
     def __init__(self) -> None:
         self._idle: deque[Any] = deque()
-        self._open: set[Any] = set()
+        self._open: weakref.WeakSet[Any] = weakref.WeakSet()
         self._pid = os.getpid()
         self._inherited = False
-        self._finalizer = weakref.finalize(self, _close_all, self._idle, self._open)
+        self._finalizer = weakref.finalize(self, _drain, self._idle, self._open)
         register(self)
 
     def take(self) -> tuple[deque[Any], Any]:
@@ -176,7 +180,7 @@ class Pooled(Database):
             return idle, idle.pop()
         except IndexError:
             pass
-        opening = object()
+        opening = _Opening()
         with _gate:  # which is shut while this process forks
             idle, opened = self._idle, self._open
             opened.add(opening)
@@ -204,7 +208,7 @@ class Pooled(Database):
 
     @abstractmethod
     def connect(self) -> Any:
-        """Open a connection."""
+        """Open a connection, which closes itself when nothing refers to it."""
 
     @override
     def close(self) -> None:
@@ -215,7 +219,7 @@ class Pooled(Database):
     def retire(self) -> None:
         self._finalizer.detach()
         idle, self._idle = self._idle, deque()
-        self._finalizer = weakref.finalize(self, _close_all, self._idle, self._open)
+        self._finalizer = weakref.finalize(self, _drain, self._idle, self._open)
         _drain(idle, self._open)
 
     @override
@@ -229,13 +233,18 @@ class Pooled(Database):
         self._pid = os.getpid()
         if self._open:
             self._inherited = True
-            _kept.append((self._idle, self._open))
+            _kept.append((self._idle, list(self._open)))
         self._finalizer.detach()
-        self._idle, self._open = deque(), set()
-        self._finalizer = weakref.finalize(self, _close_all, self._idle, self._open)
+        self._idle, self._open = deque(), weakref.WeakSet()
+        self._finalizer = weakref.finalize(self, _drain, self._idle, self._open)
 
 
-def _drain(idle: deque[Any], opened: set[Any]) -> None:
+class _Opening:
+    """Stands for a connection that is being opened."""
+
+
+def _drain(idle: deque[Any], opened: weakref.WeakSet[Any]) -> None:
+    """Close the connections that no thread uses."""
     while True:
         try:
             connection = idle.pop()
@@ -245,17 +254,9 @@ def _drain(idle: deque[Any], opened: set[Any]) -> None:
         opened.discard(connection)
 
 
-def _close_all(idle: deque[Any], opened: set[Any]) -> None:
-    """Close what a database that is gone has left open."""
-    _drain(idle, opened)
-    for connection in list(opened):
-        if hasattr(connection, "close"):
-            connection.close()
-
-
 # -- forks -----------------------------------------------------------------------------------------
 
-_gate = Lock()
+_gate = RLock()
 _databases: weakref.WeakSet[Database] = weakref.WeakSet()
 _kept: list[Any] = []
 """Connections of a parent process, kept so that nothing here closes them."""

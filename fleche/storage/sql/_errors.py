@@ -17,6 +17,8 @@ _HINTS = {
     "readonly": "no permission to write; set read_only = true for this cache",
     "unable to open": "check that the directory exists and may be written to",
     "permission denied": "ask its owner for permission, or set read_only = true for this cache",
+    "disk i/o error": "the system refused it: look at the disk, at quotas, and at the limit on the "
+    "size of files (df, quota, ulimit -f); what has been stored stays as it is",
     "disk is full": "free some space, or remove results that are not needed (gc)",
     "not a database": "the file is something else, or damaged; choose another url",
     "malformed": DAMAGED,

@@ -96,6 +96,7 @@ class Server(Pooled):
         *,
         frees: bool = False,
         patience: float | None = None,
+        since: float | None = None,
     ) -> T:
         def act(session: _Session) -> T:
             with session.connection.begin():

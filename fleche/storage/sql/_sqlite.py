@@ -16,13 +16,14 @@ import os
 import sqlite3
 import sys
 import time
+from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import closing, suppress
 from pathlib import Path
-from threading import Lock, RLock
+from threading import RLock
 from typing import Any, TypeVar
 
-from fleche._util import override, warn_caller
+from fleche._util import is_held_here, override, warn_caller
 from fleche.errors import StorageError
 from fleche.storage.sql._database import (
     NO_PARAMETERS,
@@ -126,10 +127,16 @@ class SqliteMemory(Database):
         *,
         frees: bool = False,
         patience: float | None = None,
+        since: float | None = None,
     ) -> T:
+        if is_held_here(self._lock):
+            raise _interrupting(self.shown, "write")
         with self._lock:
             try:
-                return _transact(self._connect(), work)
+                connection = self._connect()
+                if connection.in_transaction:  # an interrupt hit the end of the last one
+                    connection.execute("ROLLBACK")
+                return _transact(connection, work)
             except (sqlite3.Error, OSError) as error:
                 if isinstance(error, StorageError):
                     raise
@@ -202,9 +209,9 @@ class SqliteFile(Pooled):
         self._before_making = before_making
         self._is_ready = False
         self._identity: tuple[int, int] | None = None
-        self._writing = Lock()
-        self._looking = Lock()
-        self._look: tuple[tuple[int, ...], sqlite3.Connection] | None = None
+        self._writing = RLock()
+        self._looking = RLock()
+        self._look: tuple[tuple[int, ...], _Leased] | None = None
         self._has_warned = False
 
     # -- the contract ------------------------------------------------------------------------------
@@ -238,14 +245,11 @@ class SqliteFile(Pooled):
                 return []
             return connection.execute(sql, parameters).fetchall()  # type: ignore[no-any-return]
 
+        if is_held_here(self._looking):
+            raise _interrupting(self.shown, "read")
         if not self._idle:
-            try:
-                status = self.path.stat()
-            except FileNotFoundError:
-                return []
-            except OSError as error:
-                raise self._explained("read", error) from error
-            if status.st_size == 0:
+            status = self._status()
+            if status is None or status.st_size == 0:
                 return []
             if self._is_guest(status):
                 return self._look_at(select)
@@ -255,6 +259,14 @@ class SqliteFile(Pooled):
             if not _says_full(error):
                 raise
         return self._look_at(select)  # there is no room for a log, and none is needed
+
+    def _status(self) -> os.stat_result | None:
+        try:
+            return self.path.stat()
+        except FileNotFoundError:
+            return None
+        except OSError as error:
+            raise self._explained("read", error) from error
 
     @override
     def is_there(self) -> bool:
@@ -282,14 +294,20 @@ class SqliteFile(Pooled):
         *,
         frees: bool = False,
         patience: float | None = None,
+        since: float | None = None,
     ) -> T:
         # To try would leave a log behind that is ours, and would keep the owner from writing.
         if self._only_read or not (self._idle or self._may_write()):
             raise self._explained("write", sqlite3.OperationalError("readonly database"))
+        if is_held_here(self._writing):
+            raise _interrupting(self.shown, "write")
+        # before this thread waits for others, which wait for other processes: not one after another
+        began = time.monotonic() if since is None else since
+        deadline = began + (self._patience if patience is None else patience)
         with self._writing:
             self._notice_removal()
             try:
-                return self._patiently("write", work, patience, transact=True)
+                return self._patiently("write", work, deadline, transact=True)
             except StorageError as error:
                 if not _says_full(error):
                     raise
@@ -307,7 +325,7 @@ class SqliteFile(Pooled):
     @override
     def insert(self, sql: str, parameters: Sequence[Any], generation: int) -> int | None:
         # A statement by itself is a transaction; to begin and to end one takes two further ones.
-        if self._only_read or self._pid != os.getpid():
+        if self._only_read or self._pid != os.getpid() or is_held_here(self._writing):
             return None
         with self._writing:
             self._notice_removal()
@@ -359,12 +377,13 @@ class SqliteFile(Pooled):
         self,
         action: str,
         work: Callable[[Any], T],
-        patience: float | None = None,
+        deadline: float | None = None,
         *,
         transact: bool = False,
     ) -> T:
         """Return what ``work`` returns, called with a connection again while others write."""
-        deadline = time.monotonic() + (self._patience if patience is None else patience)
+        if deadline is None:
+            deadline = time.monotonic() + self._patience
         while True:
             try:
                 idle, connection = self.take()
@@ -383,7 +402,7 @@ class SqliteFile(Pooled):
     # -- connections -------------------------------------------------------------------------------
 
     @override
-    def connect(self) -> sqlite3.Connection:
+    def connect(self) -> _Leased:
         if self._inherited:
             raise StorageError(
                 f"{self.shown}: cannot be used in this process, which was forked while another "
@@ -415,7 +434,14 @@ class SqliteFile(Pooled):
         except BaseException:
             connection.close()
             raise
-        return connection
+        return _Leased(connection)
+
+    @override
+    def give_back(self, idle: deque[Any], connection: Any) -> None:
+        if connection.in_transaction:  # an interrupt hit its very end
+            self.discard(connection)
+        else:
+            super().give_back(idle, connection)
 
     def _make_file(self) -> None:
         """Make the file, with the mode that the umask gives; SQLite's own would be 0644."""
@@ -457,7 +483,7 @@ class SqliteFile(Pooled):
     def after_fork(self, *, in_child: bool) -> None:
         super().after_fork(in_child=in_child)
         if in_child:
-            self._writing, self._looking = Lock(), Lock()
+            self._writing, self._looking = RLock(), RLock()
             self._look = None
 
     @override
@@ -555,7 +581,7 @@ class SqliteFile(Pooled):
         except OSError:
             return True
 
-    def _guest_connection(self, stamp: tuple[int, ...] | None) -> sqlite3.Connection:
+    def _guest_connection(self, stamp: tuple[int, ...] | None) -> _Leased:
         """Return a connection that leaves nothing behind; one to a file at rest is kept."""
         kept = self._look
         if kept is not None and stamp is not None and kept[0] == stamp:
@@ -569,10 +595,11 @@ class SqliteFile(Pooled):
             isolation_level=None,
             check_same_thread=False,
         )
-        self._open.add(connection)
-        connection.text_factory = _as_text
-        self._look = stamp or (), connection
-        return connection
+        _prepare(connection)
+        looking = _Leased(connection)
+        self._open.add(looking)
+        self._look = stamp or (), looking
+        return looking
 
     def _forget_look(self) -> None:
         look, self._look = self._look, None
@@ -663,6 +690,32 @@ class SqliteFile(Pooled):
 # -- what connections have in common ---------------------------------------------------------------
 
 
+class _Leased:
+    """A connection that is closed with the last reference to it.
+
+    One of :mod:`sqlite3` leads back to itself, so that one which an interrupt has lost would stay
+    open until the next collection of garbage.
+    """
+
+    __slots__ = ("__weakref__", "_connection", "execute", "executemany")
+
+    def __init__(self, connection: sqlite3.Connection) -> None:
+        self._connection = connection
+        self.execute = connection.execute
+        self.executemany = connection.executemany
+
+    @property
+    def in_transaction(self) -> bool:
+        return self._connection.in_transaction
+
+    def close(self) -> None:
+        self._connection.close()
+
+    def __del__(self) -> None:
+        with suppress(sqlite3.Error):
+            self._connection.close()
+
+
 def _prepare(connection: sqlite3.Connection) -> None:
     connection.text_factory = _as_text
 
@@ -674,8 +727,8 @@ def _as_text(data: bytes) -> str:
 
 def _transact(connection: Any, work: Callable[[Any], T]) -> T:
     """Return what ``work`` returns, called inside a transaction that writes."""
-    connection.execute("BEGIN IMMEDIATE")
-    try:
+    try:  # an interrupt that comes while it waits is raised when it has begun
+        connection.execute("BEGIN IMMEDIATE")
         result = work(connection)
         connection.execute("COMMIT")
     except BaseException:
@@ -713,6 +766,13 @@ def _make_tables(connection: Any, shown: str) -> None:
         connection.execute(statement)
     connection.execute(
         f"INSERT INTO fleche_meta (name, value) VALUES ('schema', '{SCHEMA}'), ('indexed', '0')"
+    )
+
+
+def _interrupting(shown: str, action: str) -> StorageError:
+    return StorageError(
+        f"{shown}: cannot {action}: the same thread is in the middle of that; a signal handler, or "
+        "the finalizer of an object, has come between, and cannot wait for its end"
     )
 
 

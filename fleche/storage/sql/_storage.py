@@ -152,6 +152,7 @@ class SqlCalls(CallStorage):
         """
         batch: dict[str, tuple[CallEntry, bytes]] = {}
         size = 0
+        began = time.monotonic()
         for key, entry in items:
             data = encode_entry(key, entry, self._secrets)
             batch[str(key)] = entry, data
@@ -159,7 +160,10 @@ class SqlCalls(CallStorage):
             if len(batch) >= _BATCH or size >= _BATCH_BYTES:
                 self._put(batch)
                 batch, size = {}, 0
-        if len(batch) > 1 or (batch and not self._put_new(str(key), entry.record, data)):
+        if len(batch) == 1:
+            if not self._put_new(str(key), entry.record, data):
+                self._put(batch, since=began)
+        elif batch:
             self._put(batch)
 
     def _put_new(self, key: str, record: CallRecord, data: bytes) -> bool:
@@ -192,7 +196,9 @@ class SqlCalls(CallStorage):
         if last - indexed >= _TAIL:
             self._index(connection, indexed)
 
-    def _put(self, batch: Mapping[str, tuple[CallEntry, bytes]]) -> None:
+    def _put(
+        self, batch: Mapping[str, tuple[CallEntry, bytes]], since: float | None = None
+    ) -> None:
         # In order of the keys, so that no two writers of the same calls wait for each other.
         ordered = sorted(batch.items()) if len(batch) > 1 else list(batch.items())
         rows: list[dict[str, Any]] = []
@@ -217,7 +223,7 @@ class SqlCalls(CallStorage):
             connection.executemany(_UPSERT, rows)
             self._put_facts(connection, ordered)
 
-        self._database.change(put)
+        self._database.change(put, since=since)
         if new:
             self._functions.update(new)
 
