@@ -16,6 +16,7 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from fleche.caches import Local
@@ -536,6 +537,34 @@ class TestWholeCache:
                 key = cache.save(call)
                 assert cache.load(key).result == list(range(number))
             assert len(files_of(root)) == 1
+
+    def test_values_whose_files_are_gone(self, root: Path) -> None:
+        """No call that needs one is answered, or passes for whole, whatever the database says."""
+        with Local(root) as cache:
+            array = np.arange(300_000.0)
+            key = cache.save(Call("f", {"n": 1}, result=array))
+            other = cache.save(Call("f", {"n": array}, result=1))
+            shutil.rmtree(root / "values")
+            assert not cache.contains(key)
+            report = cache.verify()
+            assert (report.ok, report.values) == (False, 0)
+            assert (report.dangling, report.incomplete) == ((key,), (other,))
+            assert cache.verify(repair=True).removed == 1
+            assert [each.key for each in cache.query()] == [other]
+            key = cache.save(Call("f", {"n": 1}, result=array))
+            assert np.array_equal(cache.load(key).result, array)
+            assert cache.verify().ok
+
+    def test_a_form_whose_file_is_gone(self, root: Path) -> None:
+        """A value that is asked for in any form comes in one that is there."""
+        with Local(root) as cache:
+            array = np.arange(10_000.0).reshape(100, 100)
+            for form in (array, np.asfortranarray(array)):
+                cache.save_value(form)
+            oldest, other = cache.values.forms(digest(array))
+            next(root.glob(f"values/*/{oldest.key[2:]}*")).unlink()
+            assert [each.key for each in cache.values.forms(digest(array))] == [other.key]
+            assert np.array_equal(cache.load_value(digest(array)), array)
 
     def test_describes_itself(self, root: Path) -> None:
         """As one table, and so it travels to another process."""

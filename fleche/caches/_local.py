@@ -134,7 +134,7 @@ class LocalBackend(CacheBackend):
 
     def _load_any(self, address: Address) -> Iterator[tuple[Address, Parcel | ParcelError]]:
         """Yield the oldest form of a value that is kept, or that an entry holds."""
-        forms = sorted(self.values.entries(address), key=lambda entry: entry.modified)
+        forms = self.values.forms(address)
         if forms:
             if not self._are_alike(forms):
                 yield (
@@ -234,7 +234,7 @@ class LocalBackend(CacheBackend):
         """Return whether a value is here in some form, where any will do."""
         if address.variant:
             return False
-        forms = [entry.key for entry in self.values.entries(address)]
+        forms = [entry.key for entry in self.values.forms(address)]
         if keep and forms and not self.read_only:
             return bool(self.values.touch_many(forms))
         return bool(forms)

@@ -245,6 +245,14 @@ class ValueStorage(Storage[Parcel]):
         del content
         return None
 
+    def forms(self, address: str) -> list[Entry]:
+        """Return the entries of one value that can be read, of any variant, the oldest first.
+
+        Args:
+            address: without a variant: all of its forms.
+        """
+        return sorted(self.entries(address), key=lambda entry: entry.modified)
+
     @override
     def touch_many(self, keys: Iterable[str]) -> set[str]:
         found: set[str] = set()

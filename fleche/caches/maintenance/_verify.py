@@ -201,7 +201,7 @@ def _came_since(values: ValueStorage, address: Address, found: _Values) -> bool:
         return False
     if address.variant:
         return bool(values.contains_many([address]))
-    return any(each.key not in found.refs for each in values.entries(address))
+    return any(each.key not in found.refs for each in values.forms(address))
 
 
 def _flaw_of(entry: CallEntry, secrets: Sequence[bytes]) -> ParcelError | None:
@@ -235,8 +235,7 @@ def _is_dangling(values: ValueStorage, calls: CallStorage, key: str) -> bool:
             needed = _result_needs(entry)
             here = values.contains_many(needed)
             return any(
-                each not in here and (each.variant or not any(values.entries(each)))
-                for each in needed
+                each not in here and (each.variant or not values.forms(each)) for each in needed
             )
     return False
 

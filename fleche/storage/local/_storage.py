@@ -7,7 +7,7 @@ for what a value is, the row for how old it is.
 The row is written before the file, and again after it if that took long, or the row has gone. So
 whatever a writer that is killed leaves behind is known by a row and can be collected, and a
 collector that looks at the moment between sees that the value is new. A file is removed inside the
-transaction that removes its row.
+transaction that removes its row. A row without a file is no value: only what collects lists it.
 """
 
 from __future__ import annotations
@@ -301,6 +301,12 @@ class ValueLocal(_Local, ValueStorage):
             if len(rows) < _PAGE:
                 return
             last = rows[-1][0]
+
+    @override
+    def forms(self, address: str) -> list[Entry]:
+        found = super().forms(address)
+        here = self._files.contains_many([entry.key for entry in found]) if found else ()
+        return [entry for entry in found if entry.key in here]
 
     # -- what the database does better -------------------------------------------------------------
 
