@@ -20,6 +20,7 @@ from fleche.caches import (
     CacheView,
     Gc,
     RefreshingCache,
+    Reported,
     SizeLimitedCache,
     SyncReport,
     ViewBackend,
@@ -581,6 +582,22 @@ class TestDamage:
         path_of(files, "value", digest({"result": large(1)})).write_bytes(b"")
         assert files.transfer(fresh) == 1
         assert state(fresh).keys() == {keys[2]}
+
+    def test_what_is_left_out_is_told(
+        self, files: Cache, fresh: BaseCache, keys: list[str], capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        """The progress knows how many calls were left out, each time; a pin is not one of them."""
+        damage(files, "value", digest({"result": large(0)}))
+        damage(files, "call", keys[4])
+        files.prepare(Call(name="f", arguments={"x": "huge " * 500_000}))
+        seen: list[Reported] = []
+        for copied in (4, 0):
+            assert files.transfer(fresh, progress=seen.append) == copied
+            assert seen[-1].left_out == 2
+        assert CacheStack((files, in_memory(), in_memory())).push(progress=seen.append) == 8
+        assert seen[-1].left_out == 4
+        files.transfer(in_memory(), progress=True)
+        assert "4 of 7, 2 left out" in capsys.readouterr().err
 
     def test_a_large_one(self, files: Cache, fresh: BaseCache) -> None:
         """So it is with a value that is read piece by piece."""

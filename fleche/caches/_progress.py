@@ -32,18 +32,27 @@ class Reported(int):
         bytes: how many bytes were copied so far.
         total: how many calls, or entries, there are to look at; ``None`` if that is not known.
         done: how many of these have been dealt with: copied, or found to be there already.
+        left_out: how many calls could not be copied, damaged or refused as they are.
     """
 
     bytes: int
     total: int | None
     done: int
+    left_out: int
 
     def __new__(
-        cls, number: int, *, bytes: int = 0, total: int | None = None, done: int = 0
+        cls,
+        number: int,
+        *,
+        bytes: int = 0,
+        total: int | None = None,
+        done: int = 0,
+        left_out: int = 0,
     ) -> Self:
         """Make such a number."""
         made = super().__new__(cls, number)
         made.bytes, made.total, made.done = bytes, total, max(done, number)
+        made.left_out = left_out
         return made
 
     def after(self, before: Reported) -> Reported:
@@ -53,6 +62,7 @@ class Reported(int):
             bytes=self.bytes + before.bytes,
             total=None if self.total is None else self.total + (before.total or 0),
             done=self.done + before.done,
+            left_out=self.left_out + before.left_out,
         )
 
 
@@ -78,20 +88,29 @@ class Meter:
         start = Reported(0) if before is None else before
         self._report, self._total = report, total
         self.copied, self.bytes, self._done = int(start), start.bytes, start.done
+        self._left_out = start.left_out
         self._reported = self.bytes
 
-    def add(self, *, copied: int = 0, size: int = 0, done: int = 0) -> None:
-        """Count calls that were copied, bytes, and calls that have been dealt with."""
+    def add(self, *, copied: int = 0, size: int = 0, done: int = 0, left_out: int = 0) -> None:
+        """Count calls that were copied or left out, bytes, and calls that were dealt with."""
         self.copied += copied
         self.bytes += size
         self._done += done
-        if self._report is not None and (copied or self.bytes - self._reported >= _STEP):
+        self._left_out += left_out
+        is_news = copied or left_out or self.bytes - self._reported >= _STEP
+        if self._report is not None and is_news:
             self._reported = self.bytes
             self._report(self.now())
 
     def now(self) -> Reported:
         """Return what has been counted."""
-        return Reported(self.copied, bytes=self.bytes, total=self._total, done=self._done)
+        return Reported(
+            self.copied,
+            bytes=self.bytes,
+            total=self._total,
+            done=self._done,
+            left_out=self._left_out,
+        )
 
 
 @contextmanager
@@ -210,4 +229,6 @@ def _lines(what: str) -> Iterator[Report]:
 
 
 def _counted(found: Reported) -> str:
-    return f"{int(found)}" if found.total is None else f"{int(found)} of {found.total}"
+    of = "" if found.total is None else f" of {found.total}"
+    left_out = f", {found.left_out} left out" if found.left_out else ""
+    return f"{int(found)}{of}{left_out}"

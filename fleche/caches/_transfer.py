@@ -51,7 +51,7 @@ def transfer(
         source: has the calls.
         target: is to have them.
         keys: which calls.
-        meter: counts what is copied.
+        meter: counts what is copied, and what is left out.
         overwrite: copy the records of calls that ``target`` can answer, too.
 
     Returns:
@@ -77,7 +77,12 @@ def _copy_batch(
     """Copy calls, and yield how many were copied each time that some were."""
     there = [False] * len(keys) if overwrite else target.contains(keys)
     lacking = list(itertools.compress(keys, (not answered for answered in there)))
-    yield from map(len, copy_entries(source, target, _sound_entries(source, lacking), meter))
+    entries = _sound_entries(source, lacking, meter)
+    copied = 0
+    for saved in copy_entries(source, target, entries, meter):
+        copied += len(saved)
+        yield len(saved)
+    meter.add(left_out=len(entries) - copied)
     known = list(itertools.compress(keys, there))
     if known:
         yield _complete(source, target, known, meter)
@@ -651,12 +656,16 @@ def _size_with_buffers(parcel: Parcel) -> int:
 # -- soundness -------------------------------------------------------------------------------------
 
 
-def _sound_entries(source: CacheBackend, keys: Sequence[Digest]) -> dict[Digest, CallEntry]:
-    """Return those of the entries that ``source`` has whole."""
+def _sound_entries(
+    source: CacheBackend, keys: Sequence[Digest], meter: Meter | None = None
+) -> dict[Digest, CallEntry]:
+    """Return those of the entries that ``source`` has whole; ``meter`` counts those it has not."""
     found: dict[Digest, CallEntry] = {}
     for key, entry in source.load(keys, inline=0) if keys else ():
         if isinstance(entry, ParcelError):
             _note(source, key, entry)
+            if meter is not None:
+                meter.add(left_out=1)
         else:
             found[key] = entry
     return found
