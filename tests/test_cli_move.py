@@ -86,6 +86,27 @@ def test_push(machines: Machines) -> None:
     assert "all 4 there already" in fleche_command("push").out
 
 
+def test_what_is_damaged(machines: Machines, caplog: pytest.LogCaptureFixture) -> None:
+    """It is counted apart from what is there already, each time, and the status says so."""
+    with Local(machines.near) as cache:
+        for call in cache.query(name="large"):
+            (buffer,) = call.entry.parcel(call.record.result.address).references
+            path = next(machines.near.glob(f"values/*/{buffer[2:]}*"))
+            path.chmod(0o644)
+            path.write_bytes(path.read_bytes()[:-1] + b"!")
+    told = fleche_command("push")
+    assert (told.status, "2 calls, " in told.out, "; 2 left out" in told.out) == (1, True, True)
+    assert "damaged, not copied" in caplog.text
+    assert held(machines.far) == [1, 3]
+    told = fleche_command("push")
+    assert (told.status, "0 calls; 2 left out, 2 there already" in told.out) == (1, True)
+    (copy,) = fleche_command("push", "large", "--json").json["copies"]
+    assert (copy["selected"], copy["copied"], copy["left_out"]) == (2, 0, 2)
+    told = fleche_command("sync")
+    assert (told.status, "all 2 there already" in told.out) == (1, True)
+    assert fleche_command("push", "small").status == 0
+
+
 def test_pull_and_sync(machines: Machines) -> None:
     """From the others to the first layer, and both ways."""
     with Local(machines.far) as cache:

@@ -15,7 +15,7 @@ from fleche.cli._describe import described
 from fleche.cli._options import Session, common
 from fleche.cli._selection import Selection, selecting
 
-__all__ = ["expected_bytes", "pull", "push", "sync"]
+__all__ = ["expected_bytes", "pull", "push", "say_left_out", "sync"]
 
 
 @dataclass(frozen=True)
@@ -27,6 +27,7 @@ class Copied:
         target: where to.
         selected: calls that were chosen.
         copied: calls that were not there before, or not with all their values.
+        left_out: calls that could not be copied, damaged or refused as they are.
         nbytes: what was read of them.
         seconds: how long it took.
     """
@@ -35,8 +36,14 @@ class Copied:
     target: str
     selected: int
     copied: int
+    left_out: int
     nbytes: int
     seconds: float
+
+    @property
+    def there(self) -> int:
+        """How many were there already."""
+        return max(self.selected - self.copied - self.left_out, 0)
 
 
 def _title(cache: BaseCache) -> str:
@@ -59,13 +66,14 @@ def _copy(
     names = _title(source), _title(target)
     expected = expected_bytes(lacking)
     if dry_run:
-        return Copied(*names, len(calls), len(lacking), expected, 0)
+        return Copied(*names, len(calls), len(lacking), 0, expected, 0)
     began = time.monotonic()
     with session.screen.transferring(f"to {names[1]}", len(lacking), expected) as bar:
         # by template, if there is one: then the counters of use go along
         what = selection.of_functions or calls
         copied = source.transfer(target, what, progress=bar.tell) if calls else 0
-    return Copied(*names, len(calls), copied, bar.nbytes, time.monotonic() - began)
+    seconds = time.monotonic() - began
+    return Copied(*names, len(calls), copied, bar.left_out, bar.nbytes, seconds)
 
 
 def expected_bytes(calls: Iterable[LazyCall]) -> int:
@@ -127,6 +135,7 @@ def _report(session: Session, done: Sequence[Copied], *, dry_run: bool) -> int:
                         "to": each.target,
                         "selected": each.selected,
                         "copied": each.copied,
+                        "left_out": each.left_out,
                         "bytes": each.nbytes,
                         "seconds": round(each.seconds, 3),
                     }
@@ -135,22 +144,38 @@ def _report(session: Session, done: Sequence[Copied], *, dry_run: bool) -> int:
             }
         )
     for each in () if session.json else done:
-        what = form.count(each.copied, "call")
-        way = f"{each.source} → {each.target}"
-        if not each.selected:
-            session.screen.say(f"{way}: no call is like that")
-        elif not each.copied:
-            session.screen.say(f"{way}: all {each.selected:,} there already")
-        elif dry_run:
-            session.screen.say(
-                f"{way}: would copy {what}, about {form.size(each.nbytes)}", "yellow"
-            )
-        else:
-            if each.nbytes:  # small values are in the records
-                rate = form.size(each.nbytes / max(each.seconds, 1e-3))
-                what += f", {form.size(each.nbytes)} ({rate}/s)"
-            session.screen.say(f"{way}: {what}")
-    return 0 if any(each.selected for each in done) else 1
+        text = f"{each.source} → {each.target}: {_what_was_done(each, dry_run=dry_run)}"
+        session.screen.say(text, "yellow" if each.left_out or (dry_run and each.copied) else "")
+    left_out = sum(each.left_out for each in done)
+    say_left_out(session, left_out)
+    return 0 if any(each.selected for each in done) and not left_out else 1
+
+
+def _what_was_done(copy: Copied, *, dry_run: bool) -> str:
+    what = form.count(copy.copied, "call")
+    if not (copy.selected or copy.left_out):
+        return "no call is like that"
+    if dry_run and copy.copied:
+        return f"would copy {what}, about {form.size(copy.nbytes)}"
+    if not (copy.copied or copy.left_out):
+        return f"all {copy.selected:,} there already"
+    if copy.nbytes:  # small values are in the records
+        rate = form.size(copy.nbytes / max(copy.seconds, 1e-3))
+        what += f", {form.size(copy.nbytes)} ({rate}/s)"
+    if copy.left_out:
+        what += f"; {copy.left_out:,} left out"
+        what += f", {copy.there:,} there already" if copy.there else ""
+    return what
+
+
+def say_left_out(session: Session, number: int) -> None:
+    """Say of calls that could not be copied where the reasons are."""
+    if number and not session.json:
+        session.screen.say(
+            "what is left out is damaged, or refused: standard error says why; 'fleche verify' "
+            "finds damage",
+            "yellow",
+        )
 
 
 _from = click.option("--from", "from_text", metavar="NAME|PATH", help="Copy from this cache.")
@@ -176,7 +201,8 @@ def push(
     That is from the first layer of a stack to the others that take them. What is there already is
     not sent again: interrupted, the same command goes on where it was.
 
-    --json prints one document: dry_run, copies (each: from, to, selected, copied, bytes, seconds).
+    The exit status is 1 if calls were left out that are damaged or refused. --json prints one
+    document: dry_run, copies (each: from, to, selected, copied, left_out, bytes, seconds).
     """
     pairs = _ends(session, from_text, to_text, towards=True)
     if to_text is None:

@@ -266,15 +266,17 @@ class TransferBar:
 
     Attributes:
         nbytes: how many bytes have been copied.
+        left_out: how many calls could not be copied.
     """
 
     def __init__(self, show: Any = None) -> None:
         """Tell ``show(calls, nbytes)``, if there is any."""
-        self.nbytes = 0
+        self.nbytes = self.left_out = 0
         self._show = show
 
     def tell(self, number: Any) -> None:
         """Take note of what a cache reports while it copies."""
         self.nbytes = getattr(number, "bytes", 0)
+        self.left_out = getattr(number, "left_out", 0)
         if self._show is not None:
             self._show(int(number), self.nbytes)
