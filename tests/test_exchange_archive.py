@@ -104,6 +104,75 @@ def test_damage_takes_its_call_alone(source: Cache, tmp_path: Path) -> None:
     assert target.verify().ok
 
 
+def flipped(path: Path, data: bytes, place: int) -> Path:
+    """Write an archive in which one bit of the byte in a place is another."""
+    altered = bytearray(data)
+    altered[place] ^= 1 << place % 8
+    path.write_bytes(altered)
+    return path
+
+
+def middle_of(path: Path, part: str) -> int:
+    """Return where the content of the first member of a part is."""
+    with zipfile.ZipFile(path) as file:
+        member = next(each for each in file.infolist() if each.filename.startswith(part))
+    return member.header_offset + 30 + len(member.filename) + member.compress_size // 2
+
+
+def test_a_damaged_member_is_told(
+    source: Cache, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It is named, and so is how many calls are lost; none of them passes for there already."""
+    path = tmp_path / "study.fleche"
+    export_calls(source, path)
+    data = path.read_bytes()
+    in_a_call, in_a_value = middle_of(path, "calls/"), middle_of(path, "values/")
+    assert import_calls(flipped(path, data, in_a_call), in_memory()) == 2
+    assert "left out, damaged" in caplog.text
+    assert "1 of its 3 calls cannot be read" in caplog.text
+    told = fleche_command("import", path, "--json")
+    assert (told.status, told.json["imported"], told.json["lost"]) == (1, 2, 1)
+    told = fleche_command("import", path, "--dry-run")
+    assert (told.status, "1 of the 3 calls in" in told.out) == (1, True)
+    flipped(path, data, in_a_value)
+    other = f'{{type = "local", root = "{tmp_path / "other"}"}}'
+    told = fleche_command("import", path, "--cache", other)
+    assert told.status == 1
+    assert told.out.startswith("imported 1 of 3 calls, 2 left out\n")
+    told = fleche_command("import", path, "--cache", other, "--json")
+    assert (told.json["imported"], told.json["left_out"], told.json["lost"]) == (0, 2, 0)
+
+
+def test_any_bit_may_be_another(tmp_path: Path) -> None:
+    """Either the file is refused as a whole, or what it still holds gets in: no other error."""
+    source, path, other = in_memory(), tmp_path / "study.fleche", tmp_path / "altered"
+    source.save(Call("f", {"x": 1}, result=2))
+    export_calls(source, path)
+    data = path.read_bytes()
+    for place in range(0, len(data), 3):
+        target = in_memory()
+        try:
+            number = import_calls(flipped(other, data, place), target)
+        except CorruptParcel as error:
+            assert str(other) in str(error)
+        else:
+            assert number == target.query().count()
+
+
+def test_export_leaves_out_what_is_damaged(tmp_path: Path) -> None:
+    """And says so, with status 1."""
+    near, path = tmp_path / "near", tmp_path / "study.fleche"
+    with fleche.open(str(near)) as cache:
+        cache.save(Call("f", {"x": 1}, result=GRID))
+        cache.save(Call("f", {"x": 2}, result=2))
+    (value,) = near.glob("values/*/*")
+    value.write_bytes(value.read_bytes()[:-1] + b"!")
+    told = fleche_command("export", path, "--cache", near)
+    assert (told.status, "1 call, " in told.out, "; 1 left out" in told.out) == (1, True, True)
+    told = fleche_command("export", path, "--cache", near, "--force", "--json")
+    assert (told.json["calls"], told.json["left_out"]) == (1, 1)
+
+
 def test_members_lead_nowhere_else(source: Cache, tmp_path: Path) -> None:
     """A path that climbs out of the archive is passed over."""
     path = tmp_path / "study.fleche"

@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from fleche.cli import _format as form
-from fleche.cli._move import expected_bytes
+from fleche.cli._move import expected_bytes, say_left_out
 from fleche.cli._options import Session, common, everywhere
 from fleche.cli._selection import Selection, selecting
 from fleche.exchange import export_calls, open_export
@@ -26,7 +26,8 @@ def export(session: Session, selection: Selection, file: Path, force: bool) -> i
 
     For mail, or to put beside a paper: 'fleche import FILE' reads it. The usual suffix is .fleche.
 
-    --json prints one document: file, calls, bytes.
+    The exit status is 1 if calls were left out that are damaged. --json prints one document: file,
+    calls, left_out, bytes.
     """
     if file.exists() and not force:
         raise click.UsageError(f"{file} is there already; --force replaces it")
@@ -39,11 +40,15 @@ def export(session: Session, selection: Selection, file: Path, force: bool) -> i
         number = export_calls(cache, file, selection.of_functions or calls, progress=bar.tell)
     size = file.stat().st_size
     if session.json:
-        session.screen.document({"file": str(file), "calls": number, "bytes": size})
+        session.screen.document(
+            {"file": str(file), "calls": number, "left_out": bar.left_out, "bytes": size}
+        )
     else:
-        session.screen.say(f"{file}: {form.count(number, 'call')}, {form.size(size)}")
+        left_out = f"; {bar.left_out:,} left out" if bar.left_out else ""
+        session.screen.say(f"{file}: {form.count(number, 'call')}, {form.size(size)}{left_out}")
         session.screen.say(f"'fleche import {file.name}' reads it", "dim")
-    return 0
+        say_left_out(session, bar.left_out)
+    return 1 if bar.left_out else 0
 
 
 @click.command(name="import")
@@ -57,12 +62,16 @@ def import_(session: Session, selection: Selection, file: Path, dry_run: bool) -
     Every byte is checked; what is here already stays as it is. To open the results unpickles them,
     so import files from people you trust.
 
-    --json prints one document: file, selected, imported, dry_run.
+    The exit status is 1 if calls of the file are damaged, or were refused. --json prints one
+    document: file, selected, imported, left_out, lost (calls that the file says it holds, and that
+    cannot be read), dry_run.
     """
     target = session.cache
     if not dry_run:
         target.check_writable("import")
-    with open_export(file) as (_, source):
+    left_out = 0
+    with open_export(file) as (head, source):
+        lost = max(head.calls - source.stats().calls, 0)
         calls = list(selection.calls(source))
         if dry_run:
             there = target.contains_many([call.key for call in calls])
@@ -72,13 +81,30 @@ def import_(session: Session, selection: Selection, file: Path, dry_run: bool) -
             with session.screen.transferring(what, len(calls), expected_bytes(calls)) as bar:
                 chosen = selection.of_functions or calls
                 number = source.transfer(target, chosen, progress=bar.tell)
+            left_out = bar.left_out
     if session.json:
         session.screen.document(
-            {"file": str(file), "selected": len(calls), "imported": number, "dry_run": dry_run}
+            {
+                "file": str(file),
+                "selected": len(calls),
+                "imported": number,
+                "left_out": left_out,
+                "lost": lost,
+                "dry_run": dry_run,
+            }
         )
     else:
         verb = "would import" if dry_run else "imported"
-        of = form.count(len(calls), "call")
-        known = f", {len(calls) - number:,} there already" if len(calls) > number else ""
-        session.screen.say(f"{verb} {number:,} of {of}{known}")
-    return 0 if calls else 1
+        parts = [f"{verb} {number:,} of {form.count(len(calls), 'call')}"]
+        known = len(calls) - number - left_out
+        parts += [f"{known:,} there already"] if known > 0 else []
+        parts += [f"{left_out:,} left out"] if left_out else []
+        session.screen.say(", ".join(parts))
+        if lost:
+            session.screen.say(
+                f"{lost:,} of the {form.count(head.calls, 'call')} in {file} cannot be read: the "
+                "file is damaged, so ask for another copy",
+                "yellow",
+            )
+        say_left_out(session, left_out)
+    return 0 if calls and not (lost or left_out) else 1

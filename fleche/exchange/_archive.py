@@ -7,6 +7,7 @@ with its checksum. So an archive that is unpacked is a cache.
 
 from __future__ import annotations
 
+import logging
 import os
 import tempfile
 import zipfile
@@ -20,9 +21,12 @@ import msgspec
 from fleche._util import __version__
 from fleche.caches import BaseCache, Cache, Progress
 from fleche.call import LazyCall, QueryCall
-from fleche.errors import CorruptParcel, StorageError
+from fleche.errors import CorruptParcel
+from fleche.parcel import explained
 
 __all__ = ["Archive", "export_calls", "import_calls", "open_export"]
+
+log = logging.getLogger("fleche.exchange")
 
 _HEAD = "fleche.json"
 _FORMAT = 1
@@ -110,7 +114,9 @@ def import_calls(
 def open_export(path: str | os.PathLike[str]) -> Iterator[tuple[Archive, BaseCache]]:
     """Open a file that :func:`export_calls` wrote as a cache, which is read-only.
 
-    It is unpacked into a temporary directory, which is there for the time of the block.
+    It is unpacked into a temporary directory, which is there for the time of the block. What is
+    damaged in it is left out and logged, and so is how many calls that are: fewer can be read then
+    than it says that it holds.
 
     Raises:
         CorruptParcel: the file is none of these, or too damaged to be read.
@@ -119,6 +125,10 @@ def open_export(path: str | os.PathLike[str]) -> Iterator[tuple[Archive, BaseCac
     with tempfile.TemporaryDirectory(prefix="fleche-import-") as place:
         head = _unpack(Path(path), Path(place))
         with _cache_in(Path(place)) as cache:
+            here = cache.stats().calls
+            if here < head.calls:
+                lost = head.calls - here
+                log.warning("%s: %d of its %d calls cannot be read", path, lost, head.calls)
             yield head, cache.readonly()
 
 
@@ -143,22 +153,43 @@ def _pack(place: Path, path: Path, number: int) -> None:
 
 
 def _unpack(path: Path, place: Path) -> Archive:
-    try:
-        with zipfile.ZipFile(path) as file:
+    with path.open("rb") as raw:
+        with _damage_told(path):
+            file = zipfile.ZipFile(raw)
+        with file:
             head = _read_head(path, file)
             for each in file.infolist():
                 if _is_part(each.filename):
-                    _extract(file, each, place)
-            return head
-    except zipfile.BadZipFile as error:
-        raise CorruptParcel(f"{path}: no archive of fleche, or damaged: {error}") from None
+                    _extract(path, file, each, place)
+    return head
+
+
+@contextmanager
+def _damage_told(what: object) -> Iterator[None]:
+    """Turn whatever reading an archive raises into one error.
+
+    Altered bytes make zipfile raise exceptions of a dozen classes, OSError among them.
+
+    Raises:
+        CorruptParcel: something was raised.
+    """
+    try:
+        yield
+    except Exception as error:
+        reason = str(error) or type(error).__name__
+        raise CorruptParcel(f"{what}: no archive of fleche, or damaged: {reason}") from error
 
 
 def _read_head(path: Path, file: zipfile.ZipFile) -> Archive:
+    foreign = f"{path}: no archive of fleche ('fleche export' writes one)"
+    if _HEAD not in file.namelist():
+        raise CorruptParcel(foreign)
+    with _damage_told(path):
+        data = file.read(_HEAD)
     try:
-        head = msgspec.json.decode(file.read(_HEAD), type=Archive)
-    except (KeyError, msgspec.MsgspecError, ValueError):
-        raise CorruptParcel(f"{path}: no archive of fleche ('fleche export' writes one)") from None
+        head = msgspec.json.decode(data, type=Archive)
+    except (msgspec.MsgspecError, ValueError):
+        raise CorruptParcel(foreign) from None
     if head.format > _FORMAT:
         raise CorruptParcel(f"{path}: written by fleche {head.fleche}, which is newer; upgrade")
     return head
@@ -170,21 +201,21 @@ def _is_part(name: str) -> bool:
     return parts[0] in _PARTS and all(part not in ("", ".", "..") for part in parts)
 
 
-def _extract(file: zipfile.ZipFile, member: zipfile.ZipInfo, place: Path) -> None:
+def _extract(path: Path, file: zipfile.ZipFile, member: zipfile.ZipInfo, place: Path) -> None:
+    """Write a member below ``place``; one that is damaged is left out, and logged."""
     target = place.joinpath(*member.filename.split("/"))
     try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        with file.open(member) as source, target.open("wb") as sink:
-            while piece := source.read(1 << 20):
-                sink.write(piece)
-    except (zipfile.BadZipFile, EOFError, _zlib_error()):
-        # what is left of it fails its own checksum, and is then left out by itself
+        with explained("write", target):
+            target.parent.mkdir(parents=True, exist_ok=True)
+            with target.open("wb") as sink:
+                for piece in _pieces(file, member):
+                    sink.write(piece)
+    except CorruptParcel as error:
         target.unlink(missing_ok=True)
-    except OSError as error:
-        raise StorageError(f"{target}: {error.strerror or error}") from error
+        log.warning("%s: %s: left out, damaged: %s", path, member.filename, error.__cause__)
 
 
-def _zlib_error() -> type[Exception]:
-    import zlib
-
-    return zlib.error
+def _pieces(file: zipfile.ZipFile, member: zipfile.ZipInfo) -> Iterator[bytes]:
+    with _damage_told(member.filename), file.open(member) as source:
+        while piece := source.read(1 << 20):
+            yield piece
