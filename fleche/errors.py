@@ -129,6 +129,8 @@ class RemoteConnectionError(FlecheError, RuntimeError):
     """The process of a remote cache cannot be reached or has died."""
 
     code = "connection"
+    advice = "Every operation on this remote cache raises this error until reconnect() is called."
+    """What the text ends with if the connection is not made again by itself."""
 
 
 class FlecheWarning(UserWarning):
@@ -136,6 +138,15 @@ class FlecheWarning(UserWarning):
 
     The function itself has run as if it were not decorated.
     """
+
+
+def told(text: object) -> str:
+    """Return what a person at the command line or in the browser is told of an error, or a log.
+
+    Args:
+        text: the error, or a text that ends with one.
+    """
+    return str(text).removesuffix(RemoteConnectionError.advice).rstrip()
 
 
 def error_classes() -> dict[str, type[FlecheError]]:

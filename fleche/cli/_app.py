@@ -16,7 +16,7 @@ import click
 
 from fleche._util import __version__, override
 from fleche.cli._options import Session, common
-from fleche.errors import FlecheError
+from fleche.errors import FlecheError, RemoteConnectionError, told
 
 __all__ = ["COMMANDS", "run"]
 
@@ -143,7 +143,9 @@ def _run(words: Sequence[str]) -> int:
         sys.stderr.write("\nfleche: interrupted\n")
         return 130
     except FlecheError as error:
-        sys.stderr.write(f"fleche: {error}\n")
+        sys.stderr.write(f"fleche: {told(error)}\n")
+        if isinstance(error, RemoteConnectionError):
+            sys.stderr.write("'fleche doctor [NAME|HOST]' looks for the reason\n")
         return 2
     return status if isinstance(status, int) else 0
 
@@ -153,7 +155,7 @@ class _Brief(logging.Formatter):
 
     @override
     def format(self, record: logging.LogRecord) -> str:
-        return f"fleche: {record.getMessage()}"
+        return f"fleche: {told(record.getMessage())}"
 
 
 @contextmanager

@@ -18,7 +18,7 @@ from fleche.cli._describe import described, layers_of, short_path
 from fleche.cli._options import Session, common, everywhere
 from fleche.cli._screen import Column
 from fleche.config import Config, load_config
-from fleche.errors import FlecheError
+from fleche.errors import FlecheError, told
 
 __all__ = ["status"]
 
@@ -122,7 +122,7 @@ def _look(session: Session, name: str) -> Iterator[Layer]:
             if not each.backend.local:
                 _recall_contact(each, found)
         except FlecheError as error:
-            found.error = str(error)
+            found.error = told(error)
         first = first or each
         yield found
 

@@ -19,7 +19,7 @@ from fleche._util import __version__
 from fleche.caches import BaseCache, free_bytes
 from fleche.digest import Address, Digest, digest
 from fleche.doctor._probe import Step, find_failure
-from fleche.errors import FlecheError, RemoteConnectionError
+from fleche.errors import FlecheError, RemoteConnectionError, told
 from fleche.remote import ProcessChannel, RemoteCache, SshChannel
 
 __all__ = ["examine"]
@@ -106,9 +106,9 @@ def _examine_remote(cache: RemoteCache, *, write: bool) -> Iterator[Step]:
             info = cache.info(refresh=False)
     except (FlecheError, OSError) as error:
         if isinstance(channel, ProcessChannel) and isinstance(error, RemoteConnectionError):
-            yield from find_failure(channel, str(error))
+            yield from find_failure(channel, told(error))
         else:
-            yield Step("connection", "failed", str(error))
+            yield Step("connection", "failed", told(error))
         return
     took = time.perf_counter() - began
     there = info.get("hostname", "?")
@@ -219,7 +219,7 @@ def _traffic(cache: BaseCache, *, write: bool) -> Iterator[Step]:
         if write and not cache.read_only and cache.capabilities.persistent:
             yield _transfer(cache)
     except FlecheError as error:
-        yield Step("transfer", "failed", str(error), _advice_for(str(error)))
+        yield Step("transfer", "failed", told(error), _advice_for(str(error)))
 
 
 def _round_trip(cache: BaseCache) -> float:

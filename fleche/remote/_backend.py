@@ -375,7 +375,7 @@ class RemoteBackend(CacheBackend):
         self.lazy.forget()
 
     def __repr__(self) -> str:
-        return f"<{type(self).__name__} {self.channel.name}>"
+        return f"<{self.channel.name}>"
 
 
 def _as_damage(failure: m.Failure) -> ParcelError:

@@ -355,10 +355,7 @@ class Connection:
         story = f"{self.channel.name}: {reason}"
         if found:
             story += f" ({found})" if "\n" not in found else f"\n{found}"
-        return (
-            f"{story}\nEvery operation on this remote cache raises this error until reconnect() "
-            "is called."
-        )
+        return f"{story}\n{RemoteConnectionError.advice}"
 
     @property
     def noise(self) -> str:
