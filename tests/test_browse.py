@@ -20,7 +20,7 @@ import fleche
 from fleche.browse import browser
 from fleche.caches import BaseCache, Cache, CacheStack, Local
 from fleche.call import Call
-from fleche.errors import StorageError
+from fleche.errors import RemoteConnectionError, StorageError
 from fleche.remote import PipeChannel, RemoteCache, serve
 from fleche.storage import CallMemory, ValueMemory
 from tests.helpers.layers import Layer, in_memory
@@ -64,12 +64,15 @@ class Screen:
 
 
 def using(
-    cache: BaseCache, work: Callable[[Screen], Awaitable[None]], size: tuple[int, int] = (150, 44)
+    cache: BaseCache,
+    work: Callable[[Screen], Awaitable[None]],
+    size: tuple[int, int] = (150, 44),
+    stack: BaseCache | None = None,
 ) -> None:
     """Run the browser on ``cache`` while ``work`` uses it."""
 
     async def run() -> None:
-        app = browser(cache)
+        app = browser(cache, stack=stack)
         async with app.run_test(size=size) as pilot:
             await work(Screen(app, pilot))
 
@@ -286,6 +289,37 @@ def test_push(cache: Local) -> None:
         assert "nothing to push to" in screen.notes[0]
 
     using(cache, alone)
+
+
+def test_the_near_layer_of_a_stack(cache: Local) -> None:
+    """It is shown by itself, though the other one is away; only a push asks that, and may fail."""
+    far = Layer(in_memory())
+    far.backend.error = RemoteConnectionError(f"far is away\n{RemoteConnectionError.advice}")
+    stack = CacheStack([cache, far])
+
+    async def work(screen: Screen) -> None:
+        await screen.see("6 calls", "energy")
+        await screen.press("p")
+        await screen.see("Push this call?")
+        await screen.press("y")
+        await screen.until(lambda: any("failed" in note for note in screen.notes))
+        assert screen.notes[-1] == "push failed: RemoteConnectionError: far is away"
+
+    using(cache, work, stack=stack)
+
+
+def test_what_a_push_leaves_out(cache: Local) -> None:
+    """A call that the other layer refuses is not there already."""
+    picky = in_memory().filter(name="energy")
+
+    async def work(screen: Screen) -> None:
+        await screen.see("6 calls")
+        await screen.press("p")
+        await screen.see("Push this call?")
+        await screen.press("y")
+        await screen.until(lambda: any("0 copied; 1 left out" in note for note in screen.notes))
+
+    using(CacheStack([cache, picky]), work)
 
 
 def test_many_calls_come_in_pages() -> None:

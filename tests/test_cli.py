@@ -525,6 +525,51 @@ class TestGet:
         assert fleche_command("get", keys["grid"]).status == 1
 
 
+class TestAnotherMachineIsAway:
+    """What is on this machine can be seen, compared and kept meanwhile."""
+
+    @pytest.fixture
+    def stored(self, tmp_home: Path) -> list[Digest]:
+        """The keys of two calls in the first layer of a stack, whose second cannot be reached."""
+        Path("fleche.toml").write_text(
+            '[default]\ncache = "s"\n[[s]]\ntype = "local"\nroot = "near"\n'
+            '[[s]]\ntype = "subprocess"\nworkdir = "there"\n'
+        )
+        Path("there").mkdir()
+        Path("there", "fleche.toml").write_text("broken")
+        with Local("near") as near:
+            return [Digest(near.save(made(x=x, result=x))) for x in (1, 2)]
+
+    def test_a_call_that_is_here(self, stored: list[Digest]) -> None:
+        """By its key, or the beginning of it; nothing is said of the other machine."""
+        for key in (stored[0], stored[0][:8]):
+            for words in (["show", key], ["get", key], ["diff", key, stored[1]], ["tree", key]):
+                told = fleche_command(*words)
+                assert (told.status, told.err) == (0, ""), told
+
+    def test_a_call_that_is_not(self, stored: list[Digest]) -> None:
+        """It may be there: that is said, and what to do, in words of the command line."""
+        told = fleche_command("show", "0" * 10)
+        assert told.status == 2
+        assert "no call on this machine has the key 0000000000" in told.err
+        assert told.err.splitlines()[-1] == "'fleche doctor [NAME|HOST]' looks for the reason"
+        assert "reconnect()" not in told.err
+        assert "reconnect()" not in fleche_command("status", "--everywhere").out
+
+    def test_what_changes_the_cache(self, stored: list[Digest]) -> None:
+        """It is done on this machine, which is said."""
+        Path("study.py").write_text("import fleche\n\n@fleche.fleche\ndef fit(x):\n    return x\n")
+        assert fleche_command("export", "two.fleche").status == 0
+        fleche_command("evict", stored[0], "--yes")
+        told = fleche_process("import", "two.fleche"), fleche_process("accept", "study.py:fit")
+        for each in told:
+            assert each.status == 0, each
+            assert each.err.endswith("fleche: goes on with what is on this machine\n")
+            assert "reconnect()" not in each.err
+        assert "imported 1 of 2 calls, 1 there already" in told[0].out
+        assert "2 calls of fit() are hits again" in told[1].out
+
+
 # -- du, evict, gc, verify, stats ------------------------------------------------------------------
 
 

@@ -16,23 +16,26 @@ if TYPE_CHECKING:
 __all__ = ["browse", "browser"]
 
 
-def browse(cache: BaseCache) -> None:
+def browse(cache: BaseCache, *, stack: BaseCache | None = None) -> None:
     """Show what is in a cache, in this terminal, until the user quits.
 
     Args:
         cache: stays open. A stack can push to its further layers.
+        stack: the one to whose further layers calls are pushed, if that is not ``cache``: with the
+            first layer as ``cache``, no other machine is asked before something is pushed.
 
     Raises:
         MissingExtra: textual is not installed.
     """
-    browser(cache).run()
+    browser(cache, stack=stack).run()
 
 
-def browser(cache: BaseCache) -> App[None]:
+def browser(cache: BaseCache, *, stack: BaseCache | None = None) -> App[None]:
     """Return the browser without running it, for a driver of tests or an application of one's own.
 
     Args:
         cache: what it shows.
+        stack: as for :func:`browse`.
 
     Raises:
         MissingExtra: textual is not installed.
@@ -43,5 +46,5 @@ def browser(cache: BaseCache) -> App[None]:
         if (error.name or "").partition(".")[0] not in ("textual", "rich"):
             raise
         raise MissingExtra("the browser needs textual: pip install textual rich") from None
-    found: Any = Browser(cache)
+    found: Any = Browser(cache, cache if stack is None else stack)
     return found  # type: ignore[no-any-return]

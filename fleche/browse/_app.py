@@ -33,10 +33,18 @@ from fleche.browse._describe import (
     where_of,
 )
 from fleche.browse._dialogs import Confirm, Lineage, Reader
-from fleche.browse._source import Functions, Pages, Wanted, count_functions, further_layers
+from fleche.browse._source import (
+    Functions,
+    Pages,
+    Wanted,
+    count_functions,
+    further_layers,
+    push_calls,
+)
 from fleche.caches import BaseCache
 from fleche.call import LazyCall
 from fleche.digest import Digest
+from fleche.errors import told
 
 __all__ = ["Browser"]
 
@@ -132,9 +140,9 @@ class Browser(App[None]):
         Binding("q", "quit", "Quit"),
     ]
 
-    def __init__(self, cache: BaseCache) -> None:
+    def __init__(self, cache: BaseCache, stack: BaseCache) -> None:
         super().__init__()
-        self._cache = cache
+        self._cache, self._stack = cache, stack
         self._wanted = Wanted()
         self._pages: Pages | None = None
         self._fetching = False
@@ -232,7 +240,7 @@ class Browser(App[None]):
                 found = work()
             except Exception as error:
                 log.debug("%s failed", what, exc_info=True)
-                message = f"{type(error).__name__}: {error}"
+                message = f"{type(error).__name__}: {told(error)}"
                 self._soon(lambda: self._complain(what, message))
             else:
                 self._soon(lambda: done(found))
@@ -518,7 +526,7 @@ class Browser(App[None]):
         if not calls:
             return
         self._in_thread(
-            lambda: further_layers(self._cache),
+            lambda: further_layers(self._stack),
             lambda found: self._ask_to_push(calls, found),
             "push",
         )
@@ -542,12 +550,20 @@ class Browser(App[None]):
     def _push(self, calls: list[LazyCall], layers: Any) -> None:
         self.notify("pushing …", timeout=2, markup=False)
         self._in_thread(
-            lambda: sum(self._cache.transfer(layer, calls) for layer in layers),
-            lambda number: self.notify(
-                f"{number} copied" if number else "everything was there already", markup=False
+            lambda: push_calls(self._cache, calls, layers),
+            lambda done: self.notify(
+                _what_was_pushed(*done),
+                severity="warning" if done[1] else "information",
+                markup=False,
             ),
             "push",
         )
+
+
+def _what_was_pushed(copied: int, left_out: int) -> str:
+    if left_out:
+        return f"{copied} copied; {left_out} left out, damaged or refused"
+    return f"{copied} copied" if copied else "everything was there already"
 
 
 def _function_line(name: str, number: int, width: int, module: str = "") -> Text:

@@ -11,10 +11,10 @@ from dataclasses import dataclass, field
 from threading import Lock
 
 from fleche.browse._describe import arguments_of, result_of, where_of
-from fleche.caches import BaseCache, CacheStack
+from fleche.caches import BaseCache, CacheStack, Reported
 from fleche.call import CallRecord, LazyCall, QueryCall
 
-__all__ = ["Functions", "Pages", "Wanted", "count_functions", "further_layers"]
+__all__ = ["Functions", "Pages", "Wanted", "count_functions", "further_layers", "push_calls"]
 
 PAGE = 100
 """Calls that are fetched at once."""
@@ -158,3 +158,20 @@ def further_layers(cache: BaseCache) -> Sequence[BaseCache]:
     if not isinstance(cache, CacheStack):
         return ()
     return [layer for layer in cache.layers[1:] if not layer.read_only]
+
+
+def push_calls(
+    cache: BaseCache, calls: Sequence[LazyCall], layers: Iterable[BaseCache]
+) -> tuple[int, int]:
+    """Copy calls to each of some layers; return how many copies were made, and how many not."""
+    copied = left_out = 0
+    for layer in layers:
+        latest = Reported(0)
+
+        def note(number: Reported) -> None:
+            nonlocal latest
+            latest = number
+
+        copied += cache.transfer(layer, calls, progress=note)
+        left_out += latest.left_out
+    return copied, left_out

@@ -48,13 +48,13 @@ def accept(session: Session, name: str, module: str | None, dry_run: bool, undo:
     what was accepted, by name), dry_run. With --undo: function, undone (a number).
     """  # noqa: D301 (to click, it keeps the lines below as they are)
     place, _, name = name.rpartition(":")
-    places = {call.module for call in session.cache.query(name=name)} - {None}
+    places = {call.module for call in session.reached.query(name=name)} - {None}
     function = _function(name, _module(module or place, name, places))
     from fleche.decorator import accept_code, take_back
 
     if undo:
-        return _print_undone(session, function, take_back(function, cache=session.cache))
-    found = accept_code(function, cache=session.cache, dry_run=dry_run)
+        return _print_undone(session, function, take_back(function, cache=session.reached))
+    found = accept_code(function, cache=session.reached, dry_run=dry_run)
     if session.json:
         session.screen.document(
             {

@@ -143,12 +143,12 @@ def show(session: Session, key: str, packages: bool) -> int:
 
     No value is loaded; 'fleche get KEY' does that.
     """
-    cache = session.cache
-    call = find_call(cache, key)
+    call = find_call(session, key)
     if session.json:
         session.screen.document(_details(call))
     else:
-        _print_call(session, call, shorts(cache, [call.key])[call.key], everything=packages)
+        short = shorts(session.near, [call.key])[call.key]
+        _print_call(session, call, short, everything=packages)
     return 0
 
 
@@ -253,7 +253,7 @@ def _print_lineage(session: Session, call: LazyCall) -> None:
     session.screen.say()
     session.screen.title("called", form.count(len(call.record.children), "cached call"))
     shown = children[:5]
-    keys = shorts(session.cache, [each.key for each in shown])
+    keys = shorts(session.near, [each.key for each in shown])
     lines = [
         (keys[each.key], form.printable(f"{each.name}({form.arguments(each.record)})"))
         for each in shown

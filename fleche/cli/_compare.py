@@ -34,7 +34,7 @@ def diff(session: Session, first: str, second: str, values: bool) -> int:
     The exit status is 1 if nothing differs. --json prints one document: first, second, differing
     (each: kind, name, first, second, remark), code (each: name, kind, what, diff), same.
     """
-    calls = find_call(session.cache, first), find_call(session.cache, second)
+    calls = find_call(session, first), find_call(session, second)
     found = compare_calls(*calls, values=values)
     if session.json:
         session.screen.document(
@@ -138,7 +138,7 @@ def tree(session: Session, key: str, used_by: bool, depth: int) -> int:
 
     --json prints one document: key, name, arguments, result, seconds, below (the same again).
     """
-    call = find_call(session.near, key)
+    call = find_call(session, key)
     root = call.tree(depth=depth, used_by=used_by)
     if session.json:
         session.screen.document(_as_json(root))

@@ -39,9 +39,9 @@ def get(session: Session, key: str, arg: str | None, state: str | None, output: 
     --json prints the value as JSON, if it has such a form.
     """
     sys.path.append(os.getcwd())
-    call = find_call(session.cache, key)
+    call = find_call(session, key)
     try:
-        value = _value(call, arg, state)
+        value = session.nearest(lambda cache: _value(cache.load(call.key), arg, state))
     except KeyError:
         raise NothingFound(f"call {call.key[:8]}: this value is not in {session.cache!r}") from None
     if output is not None:

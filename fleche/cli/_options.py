@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import cached_property, wraps
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -22,6 +22,7 @@ __all__ = ["Session", "common", "everywhere", "typed"]
 
 F = TypeVar("F", bound=Callable[..., Any])
 C = TypeVar("C", bound="BaseCache")
+T = TypeVar("T")
 
 
 @dataclass
@@ -65,6 +66,39 @@ class Session:
         if not layers or len(layers) == len(self.cache.layers):
             return self.cache
         return layers[0] if len(layers) == 1 else CacheStack(layers)
+
+    @cached_property
+    def reached(self) -> BaseCache:
+        """All of the cache, or what is on this machine of it while another one is away.
+
+        For commands that change it, and can do without the others.
+        """
+        from fleche.caches import CacheStack
+        from fleche.errors import RemoteConnectionError, told
+
+        if self.leaves_out and isinstance(self.cache, CacheStack):
+            try:
+                for layer in self.cache.layers:
+                    _ = layer.capabilities  # which connects
+            except RemoteConnectionError as error:
+                click.echo(f"fleche: {told(error)}", err=True)
+                click.echo("fleche: goes on with what is on this machine", err=True)
+                return self.near
+        return self.cache
+
+    def nearest(self, ask: Callable[[BaseCache], T]) -> T:
+        """Return what ``ask`` finds on this machine, or else, where it finds nothing, in all.
+
+        Args:
+            ask: asks a cache for something, and raises KeyError if that is not there.
+
+        Raises:
+            KeyError: it is nowhere.
+        """
+        if self.leaves_out:
+            with suppress(KeyError):
+                return ask(self.near)
+        return ask(self.cache)
 
     @property
     def leaves_out(self) -> bool:

@@ -73,11 +73,13 @@ def report(
 
 
 @click.command()
+@everywhere
 @common
 def browse(session: Session) -> int:
     """Look through functions and calls in the terminal.
 
-    Search, lineage, values; delete and push calls. '?' lists the keys.
+    Search, lineage, values; delete and push calls. '?' lists the keys. Of a stack, the calls on
+    this machine are shown, and deleted here alone, unless --everywhere is given.
     """
     if session.json:
         raise click.UsageError("browse is for people; 'fleche log --json' is for programs")
@@ -87,7 +89,7 @@ def browse(session: Session) -> int:
     from fleche.errors import MissingExtra
 
     try:
-        run_browser(session.cache)
+        run_browser(session.near, stack=session.cache)
     except MissingExtra as error:
         raise click.ClickException(str(error)) from None
     return 0

@@ -24,7 +24,7 @@ from fleche.call import (
     where,
 )
 from fleche.cli._options import Session, typed
-from fleche.errors import AmbiguousDigestError
+from fleche.errors import AmbiguousDigestError, RemoteConnectionError
 
 __all__ = ["NothingFound", "Selection", "find_call", "key_argument", "selecting"]
 
@@ -81,7 +81,7 @@ class Selection:
 
     def _by_key(self, cache: BaseCache) -> Iterator[LazyCall]:
         for key in self.keys:
-            call = find_call(cache, key)
+            call = _loaded(key, cache.load, cache)
             if self.template.matches(call.record) and self.matches(call.record):
                 yield call
 
@@ -94,16 +94,27 @@ def key_of(text: str) -> str | None:
     return text if KEY.fullmatch(text) else None
 
 
-def find_call(cache: BaseCache, key: str) -> LazyCall:
-    """Return the call of ``key``.
+def find_call(session: Session, key: str) -> LazyCall:
+    """Return the call of ``key``: other machines are asked if this one does not have it.
 
     Raises:
         click.ClickException: there is none, or there are several.
     """
+    try:
+        return _loaded(key, lambda key: session.nearest(lambda each: each.load(key)), session.cache)
+    except RemoteConnectionError as error:
+        if not session.leaves_out:
+            raise
+        raise RemoteConnectionError(
+            f"no call on this machine has the key {key}, and the others cannot be asked: {error}"
+        ) from None
+
+
+def _loaded(key: str, load: Callable[[str], LazyCall], cache: BaseCache) -> LazyCall:
     if len(key) < SHORTEST:
         raise click.UsageError(f"{key!r} is too short: {SHORTEST} characters of a key, or more")
     try:
-        return cache.load(key)
+        return load(key)
     except KeyError:
         raise NothingFound(f"{cache!r}: no call has the key {key}") from None
     except AmbiguousDigestError as error:
