@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from fleche.caches import BaseCache, Local
+from fleche.call import Call
 from fleche.doctor import Step, examine
 from fleche.remote import SshCache, SubprocessCache
 from tests.helpers.commands import fleche_command
@@ -331,6 +332,30 @@ class TestCommand:
         assert "→ check the name" in told.out
         (found,) = fleche_command("doctor", "host.invalid", "--json").json["caches"]
         assert found["steps"][-1]["state"] == "failed"
+
+    def test_a_pool_is_only_read(self, tmp_path: Path) -> None:
+        """Nothing is saved in a member, made for one that is not there, or pushed to one."""
+        Path("fleche.toml").write_text(
+            '[default]\ncache = "work"\n[alice]\ntype = "local"\nroot = "alice"\n'
+            '[bob]\ntype = "local"\nroot = "bbo"\n[[work]]\ntype = "local"\nroot = "near"\n'
+            '[[work]]\npool = ["alice", "bob"]\n'
+            '[[work]]\ntype = "local"\nroot = "alice"\nread_only = true\n'
+        )
+        for root in ("near", "alice"):
+            with Local(root) as cache:
+                cache.save(Call("f", {"x": root}, result=1))
+        before = sorted(Path("alice").rglob("*"))
+        found = fleche_command("doctor", "--json").json["caches"]
+        steps = [{step["name"]: step for step in each["steps"]} for each in found]
+        assert ["transfer" in each for each in steps] == [True, False, False, False]
+        assert steps[1]["directory"]["state"] == "ok"
+        assert "there is no such directory" in steps[2]["directory"]["found"]
+        assert "root" in steps[2]["directory"]["advice"]
+        assert not Path("bbo").exists()
+        assert sorted(Path("alice").rglob("*")) == before
+        listed = fleche_command("status", "--json").json["caches"][:4]
+        assert [each["unpushed"] for each in listed] == [None, None, None, None]
+        assert not Path("bbo").exists()
 
     def test_a_broken_file_here(self) -> None:
         Path("fleche.toml").write_text("[default\n")

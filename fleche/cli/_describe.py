@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, NamedTuple
 
 from fleche._redact import redact
 from fleche.caches import BaseCache, CachePool, CacheStack
@@ -12,16 +12,28 @@ from fleche.caches import BaseCache, CachePool, CacheStack
 __all__ = ["described", "layers_of", "place_of", "short_path"]
 
 
-def layers_of(cache: BaseCache) -> Iterator[BaseCache]:
+class Part(NamedTuple):
+    """One of the caches that another one is made of.
+
+    Attributes:
+        cache: the cache.
+        pooled: it is a member of a pool, through which nothing is saved, whatever it would take.
+    """
+
+    cache: BaseCache
+    pooled: bool = False
+
+
+def layers_of(cache: BaseCache) -> Iterator[Part]:
     """Yield the layers of a stack, the members of a pool, or the cache itself."""
     if isinstance(cache, CacheStack):
         for layer in cache.layers:
             yield from layers_of(layer)
     elif isinstance(cache, CachePool):
         for member in cache.members:
-            yield from layers_of(member)
+            yield from (part._replace(pooled=True) for part in layers_of(member))
     else:
-        yield cache
+        yield Part(cache)
 
 
 def described(cache: BaseCache) -> tuple[str, str]:

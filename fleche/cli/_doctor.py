@@ -31,7 +31,8 @@ def doctor(session: Session, what: str | None, no_write: bool) -> int:
     print or read, python, which fleche, the cache, whether it can be written, free space, round
     trip, throughput. At the first failure it says why, and what to do next.
 
-    A value of 4 MiB is saved, loaded and evicted again, unless --no-write is given.
+    A value of 4 MiB is saved, loaded and evicted again, unless --no-write is given; nothing is
+    saved in a cache that is read-only, or is read through a pool.
 
     The exit status is 1 if a step fails. --json prints one document: ok, caches (each: cache, ok,
     steps (each: name, state, found, advice)).
@@ -91,9 +92,9 @@ def _examined(
         step = Step("configuration", "failed", str(error), "'fleche config' shows what is read")
         yield text or "configuration", iter([step])
         return
-    for layer in layers_of(cache):
+    for layer, pooled in layers_of(cache):
         title = " ".join(part for part in described(layer) if part)
-        yield title, examine(layer, write=write)
+        yield title, examine(layer, write=write, read_only=pooled)
 
 
 def _found(session: Session, text: str | None) -> BaseCache:
@@ -101,7 +102,7 @@ def _found(session: Session, text: str | None) -> BaseCache:
     if text is None or text in load_config().names() or not _HOST.fullmatch(text):
         return session.open(text)
     for name in load_config().tables:
-        for layer in layers_of(session.open(name)):
+        for layer, _ in layers_of(session.open(name)):
             if getattr(layer, "host", None) == text:
                 return layer
     try:

@@ -42,7 +42,7 @@ class Layer:
         misses: how often one was computed and stored.
         saved: seconds that the hits have saved.
         contact: when it was last reached, if it is on another machine.
-        unpushed: calls of the first layer that it lacks; ``None``: not asked.
+        unpushed: calls of the first layer that it lacks; ``None``: not asked, or it takes none.
         error: why it cannot be used.
     """
 
@@ -112,12 +112,12 @@ def _look(session: Session, name: str) -> Iterator[Layer]:
         yield Layer(name, "", "", error=str(error))
         return
     first: BaseCache | None = None
-    for each in layers_of(cache):
+    for each, pooled in layers_of(cache):
         found = Layer(name, *described(each))
         try:
             if each.backend.local or session.everywhere:
                 _count(each, found)
-            if first is not None and isinstance(cache, CacheStack):
+            if first is not None and isinstance(cache, CacheStack) and not pooled:
                 _compare(session, first, each, found)
             if not each.backend.local:
                 _recall_contact(each, found)
@@ -144,8 +144,10 @@ def _count(cache: BaseCache, found: Layer) -> None:
 
 
 def _compare(session: Session, first: BaseCache, layer: BaseCache, found: Layer) -> None:
-    """Count what a layer lacks of the first one, where that is quick or asked for."""
+    """Count what a layer that takes pushes lacks, where that is quick or asked for."""
     if not session.everywhere and (not layer.backend.local or first.stats().calls > _MANY):
+        return
+    if layer.read_only:
         return
     keys = [key for key, _ in first.backend.query(QueryCall(), keys_only=True)]
     found.unpushed = layer.contains_many(keys).count(False) if keys else 0

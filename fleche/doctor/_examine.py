@@ -33,7 +33,7 @@ SCARCE = 1 << 30
 _ROUND_TRIPS = 5
 
 
-def examine(cache: BaseCache, *, write: bool = True) -> Iterator[Step]:
+def examine(cache: BaseCache, *, write: bool = True, read_only: bool = False) -> Iterator[Step]:
     """Try every step on the way to ``cache``, and yield what was found of each, up to a failure.
 
     A remote cache is connected as always, so that whatever a person must type is asked once; only
@@ -43,21 +43,23 @@ def examine(cache: BaseCache, *, write: bool = True) -> Iterator[Step]:
         cache: one cache; the layers of a stack are examined one by one.
         write: save a value of 4 MiB, load it and evict it again, which shows that saving works,
             and how quickly. A cache that is read-only is only read.
+        read_only: nothing is ever saved in it on this way, though it would take that: it is a
+            member of a pool.
     """
     if isinstance(cache, RemoteCache):
-        yield from _examine_remote(cache, write=write)
+        yield from _examine_remote(cache, write=write and not read_only)
     else:
-        yield from _examine_local(cache, write=write)
+        yield from _examine_local(cache, write=write, read_only=read_only or cache.read_only)
 
 
 # -- this machine ----------------------------------------------------------------------------------
 
 
-def _examine_local(cache: BaseCache, *, write: bool) -> Iterator[Step]:
+def _examine_local(cache: BaseCache, *, write: bool, read_only: bool) -> Iterator[Step]:
     yield Step("fleche", "ok", f"{__version__}, python {platform.python_version()}")
     config = cache.to_config()
     yield Step("cache", "ok", _described(config))
-    yield from _directory(config)
+    yield from _directory(config, read_only=read_only)
     try:
         report = cache.stats()
     except FlecheError as error:
@@ -69,16 +71,19 @@ def _examine_local(cache: BaseCache, *, write: bool) -> Iterator[Step]:
         f"{report.calls:,} calls, {report.values:,} values, {shown_bytes(report.bytes)}",
     )
     yield from _room(free_bytes(config))
-    yield from _traffic(cache, write=write)
+    yield from _traffic(cache, write=write and not read_only)
 
 
-def _directory(config: Any) -> Iterator[Step]:
+def _directory(config: Any, *, read_only: bool) -> Iterator[Step]:
     root = config.get("root") if isinstance(config, dict) else None
     if not isinstance(root, str):
         return
-    if not os.path.exists(root):
+    if read_only and not os.path.isdir(root):
+        advice = "nothing is found in it: look whether root in fleche.toml is what is meant"
+        yield Step("directory", "note", f"{root}: there is no such directory", advice)
+    elif not os.path.exists(root):
         yield Step("directory", "note", f"{root} is not there yet", "the first save makes it")
-    elif not os.access(root, os.W_OK):
+    elif not (read_only or os.access(root, os.W_OK)):
         yield Step(
             "directory",
             "note",
