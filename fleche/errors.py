@@ -140,6 +140,15 @@ class FlecheWarning(UserWarning):
     """
 
 
+def flaw_of(error: ParcelError) -> str:
+    """Return what a parcel or a record is that cannot be used, as an adjective."""
+    if isinstance(error, SignatureError):
+        return "not trusted"
+    if isinstance(error, CorruptParcel):
+        return "too new" if error.newer else "damaged"
+    return "unusable"
+
+
 def told(text: object) -> str:
     """Return what a person at the command line or in the browser is told of an error, or a log.
 

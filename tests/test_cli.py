@@ -469,6 +469,29 @@ class TestLog:
         told = fleche_command("log")
         assert (told.status, told.out) == (1, "")
         assert "no calls here yet" in told.err
+        assert "no calls here yet" in fleche_command("du").err
+
+    def test_what_is_not_signed(
+        self,
+        keys: object,
+        monkeypatch: pytest.MonkeyPatch,
+        caplog: pytest.LogCaptureFixture,
+    ) -> None:
+        """It is there, and whole; that it may not be trusted here is said, and once."""
+        monkeypatch.setenv("FLECHE_SECRET_KEY", "hush")
+        for words in (["log"], ["du"], ["export", "x.fleche"]):
+            told = fleche_command(*words)
+            assert told.status == 1
+            assert "none of 4 calls here can be read; 'fleche verify' says more" in told.err
+        caplog.clear()
+        fleche_command("status")
+        (told_of,) = caplog.messages
+        assert told_of.startswith("query skips a record that is not trusted: ")
+        caplog.clear()
+        told = fleche_command("push", "--to", "other/")
+        assert (told.status, "0 calls; 4 left out" in told.out) == (1, True)
+        assert "not trusted, not copied: " in caplog.text
+        assert "damaged, not" not in caplog.text
 
 
 class TestShow:

@@ -153,10 +153,9 @@ def test_any_bit_may_be_another(tmp_path: Path) -> None:
         target = in_memory()
         try:
             number = import_calls(flipped(other, data, place), target)
-        except CorruptParcel as error:
-            assert str(other) in str(error)
-        else:
-            assert number == target.query().count()
+        except CorruptParcel:
+            number = 0
+        assert number == target.query().count()
 
 
 def test_export_leaves_out_what_is_damaged(tmp_path: Path) -> None:

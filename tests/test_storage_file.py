@@ -473,7 +473,7 @@ class TestErrors:
         with caplog.at_level(logging.WARNING, "fleche.storage"):
             assert len(list(calls.query(QueryCall()))) == 3
         assert len(caplog.records) == 1
-        assert "skips a damaged record" in caplog.text
+        assert "skips a record that is damaged" in caplog.text
 
 
 def put_in_place(what: str, path: Path) -> None:

@@ -199,7 +199,7 @@ class QueryIterator(Generic[T]):
         Raises:
             KeyError: none matches.
         """
-        return self._extreme(max)
+        return self._extreme(max, _when)
 
     def oldest(self) -> LazyCall[T]:
         """Return the call that began first; calls that do not say when come last.
@@ -207,14 +207,21 @@ class QueryIterator(Generic[T]):
         Raises:
             KeyError: none matches.
         """
-        return self._extreme(min)
+        from fleche.caches._table import DAWN
 
-    def _extreme(self, choose: Callable[..., LazyCall[T] | None]) -> LazyCall[T]:
-        from fleche.caches._table import started
+        def undated_last(call: LazyCall) -> tuple[bool, datetime]:
+            when = _when(call)
+            return when == DAWN, when
 
-        dated = self.filter(lambda call: started(call.record) is not None)
-        found = choose(dated, key=_when, default=None)
-        return self.first() if found is None else found
+        return self._extreme(min, undated_last)
+
+    def _extreme(
+        self, choose: Callable[..., LazyCall[T] | None], key: Callable[[LazyCall], Any]
+    ) -> LazyCall[T]:
+        found = choose(self, key=key, default=None)
+        if found is None:
+            raise KeyError("no call matches")
+        return found
 
     # -- how many ----------------------------------------------------------------------------------
 

@@ -20,7 +20,7 @@ from fleche.caches._progress import Meter
 from fleche.caches.maintenance import needs_of
 from fleche.call import CallEntry
 from fleche.digest import Address, Digest
-from fleche.errors import FlecheError, ParcelError, Rejected, SignatureError
+from fleche.errors import FlecheError, ParcelError, Rejected, SignatureError, flaw_of
 from fleche.parcel import Buffer, Parcel, inline, verify
 
 __all__ = ["ValueTransfer", "copy_entries", "copy_strictly", "transfer"]
@@ -696,4 +696,4 @@ def sound_parcels(
 
 def _note(source: CacheBackend, key: str, error: ParcelError) -> None:
     source.count(f"errors.{error.code}")
-    log.warning("%s: damaged, not copied: %s", key[:12], error)
+    log.warning("%s: %s, not copied: %s", key[:12], flaw_of(error), error)

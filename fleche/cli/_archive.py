@@ -9,7 +9,7 @@ import click
 from fleche.cli import _format as form
 from fleche.cli._move import expected_bytes, say_left_out
 from fleche.cli._options import Session, common, everywhere
-from fleche.cli._selection import Selection, selecting
+from fleche.cli._selection import Selection, nothing_like, selecting
 from fleche.exchange import export_calls, open_export
 
 __all__ = ["export", "import_"]
@@ -34,7 +34,7 @@ def export(session: Session, selection: Selection, file: Path, force: bool) -> i
     cache = session.near
     calls = list(selection.calls(cache))
     if not calls:
-        click.echo("fleche: no call is like that; nothing was written", err=True)
+        click.echo(f"fleche: {nothing_like(selection, cache)}; nothing was written", err=True)
         return 1
     with session.screen.transferring(f"to {file}", len(calls), expected_bytes(calls)) as bar:
         number = export_calls(cache, file, selection.of_functions or calls, progress=bar.tell)

@@ -14,7 +14,7 @@ from fleche.call import LazyCall
 from fleche.cli import _format as form
 from fleche.cli._options import Session, common, everywhere
 from fleche.cli._screen import Column
-from fleche.cli._selection import Selection, find_call, key_argument, selecting
+from fleche.cli._selection import Selection, find_call, key_argument, nothing_like, selecting
 from fleche.digest import Digest
 
 __all__ = ["as_json", "log", "shorts", "show"]
@@ -128,7 +128,7 @@ def log(session: Session, selection: Selection, limit: int, oldest: bool) -> int
             more = form.count(number - len(found), "more call")
             session.screen.say(f"… {more}; -n 0 shows all", "dim")
     else:
-        what = "no calls here yet" if selection.is_everything else "no call is like that"
+        what = nothing_like(selection, cache)
         more = " on this machine (--everywhere asks the others, too)" if session.leaves_out else ""
         click.echo(f"fleche: {what}{more}", err=True)
     return 0 if found else 1

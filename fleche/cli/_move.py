@@ -71,7 +71,7 @@ def _copy(
     with session.screen.transferring(f"to {names[1]}", len(lacking), expected) as bar:
         # by template, if there is one: then the counters of use go along
         what = selection.of_functions or calls
-        copied = source.transfer(target, what, progress=bar.tell) if calls else 0
+        copied = source.transfer(target, what, progress=bar.tell) if what else 0
     seconds = time.monotonic() - began
     return Copied(*names, len(calls), copied, bar.left_out, bar.nbytes, seconds)
 

@@ -23,10 +23,11 @@ from fleche.call import (
     parse_where,
     where,
 )
+from fleche.cli import _format as form
 from fleche.cli._options import Session, typed
-from fleche.errors import AmbiguousDigestError, RemoteConnectionError
+from fleche.errors import AmbiguousDigestError, ParcelError, RemoteConnectionError
 
-__all__ = ["NothingFound", "Selection", "find_call", "key_argument", "selecting"]
+__all__ = ["NothingFound", "Selection", "find_call", "key_argument", "nothing_like", "selecting"]
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -119,6 +120,18 @@ def _loaded(key: str, load: Callable[[str], LazyCall], cache: BaseCache) -> Lazy
         raise NothingFound(f"{cache!r}: no call has the key {key}") from None
     except AmbiguousDigestError as error:
         raise click.UsageError(str(error)) from None
+
+
+def nothing_like(selection: Selection, cache: BaseCache) -> str:
+    """Say why nothing was found: no call is there, or none is like that, or can be read."""
+    if not selection.is_everything:
+        return "no call is like that"
+    keys = [key for key, _ in cache.backend.query(QueryCall(), keys_only=True)]
+    found = cache.backend.load(keys) if keys else ()
+    unusable = sum(isinstance(entry, ParcelError) for _, entry in found)
+    if not unusable:
+        return "no calls here yet"
+    return f"none of {form.count(unusable, 'call')} here can be read; 'fleche verify' says more"
 
 
 class NothingFound(click.exceptions.Exit):

@@ -16,7 +16,7 @@ from fleche.cli import _format as form
 from fleche.cli._calls import print_calls, when_of
 from fleche.cli._options import Session, common, everywhere
 from fleche.cli._screen import Column
-from fleche.cli._selection import Selection, selecting
+from fleche.cli._selection import Selection, nothing_like, selecting
 from fleche.digest import Digest
 from fleche.storage import Usage
 
@@ -104,7 +104,10 @@ def du(session: Session, selection: Selection, by: str, limit: int) -> int:
             group.used = max(group.used, used)
     ordered = sorted(groups.items(), key=lambda each: -each[1].bytes)
     loose = report.loose if selection.is_everything else 0
-    _print_usage(session, by, ordered, limit, loose)
+    if not ordered and not session.json:
+        click.echo(f"fleche: {nothing_like(selection, cache)}", err=True)
+    else:
+        _print_usage(session, by, ordered, limit, loose)
     return 0 if ordered else 1
 
 
@@ -146,9 +149,6 @@ def _print_usage(
             }
             for name, group in shown
         )
-        return
-    if not groups:
-        click.echo("fleche: no calls", err=True)
         return
     heads = (*_USAGE_COLUMNS[:2], Column(by, least=12), *_USAGE_COLUMNS[3:])
     screen.table(

@@ -24,7 +24,14 @@ import msgspec
 from fleche._util import batched, override
 from fleche.call import CallEntry, CallRecord, QueryCall
 from fleche.digest import Address
-from fleche.errors import CorruptParcel, ParcelError, SignatureError, StorageError, UnpackError
+from fleche.errors import (
+    CorruptParcel,
+    ParcelError,
+    SignatureError,
+    StorageError,
+    UnpackError,
+    flaw_of,
+)
 from fleche.parcel import BUFFER, Head, Packing, Parcel
 from fleche.storage._acceptance import Acceptance
 from fleche.storage._locks import LockTable
@@ -413,7 +420,7 @@ def matching_entries(
     for key, entry in found:
         if isinstance(entry, ParcelError):
             level = logging.DEBUG if warned else logging.WARNING
-            log.log(level, "query skips a damaged record: %s", entry)
+            log.log(level, "query skips a record that is %s: %s", flaw_of(entry), entry)
             warned = True
         elif matches(entry.record):
             yield key, entry
