@@ -6,9 +6,11 @@ import json
 import os
 import pty
 import re
+import sqlite3
 import subprocess
 import sys
 import time
+from contextlib import closing
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 
@@ -22,6 +24,7 @@ from fleche import fleche
 from fleche.caches import Local
 from fleche.call import Call, CallRecord
 from fleche.digest import Digest
+from fleche.storage import Usage
 from tests.helpers.commands import Ran, fleche_command, fleche_process
 from tests.helpers.sweeps import swept
 
@@ -642,8 +645,6 @@ class TestSpace:
         nothing = fleche_command("evict", "--unused", "1d", "--dry-run", "--json")
         assert (nothing.status, nothing.json["keys"]) == (1, [])
         week_ago = time.time() - 7 * 86400
-        import sqlite3
-
         with sqlite3.connect("results/fleche.db") as database:
             database.execute("UPDATE fleche_calls SET modified = ?", (week_ago,))
         database.close()
@@ -656,6 +657,28 @@ class TestSpace:
         assert set(found["keys"]) == {keys["grid"], keys["used"]}, "its function was used"
         used = {each["name"]: each["used"] for each in fleche_command("du", "--json").lines}
         assert used["fit"] > used["make_grid"]
+
+    def test_the_last_use(self, keys: dict[str, Digest]) -> None:
+        """Hits are counted by the hour, whose beginning is told; evict waits for its end."""
+        hour = int(time.time()) // 3600 - 5
+        with Local("results") as cache:
+            cache.backend.note_usage([Usage(hour=hour, host="h", user="u", name="fit", hits=1)])
+        with closing(sqlite3.connect("results/fleche.db")) as database, database:
+            database.execute("UPDATE fleche_calls SET modified = ?", ((hour - 9) * 3600,))
+        used = {each["name"]: each["used"] for each in fleche_command("du", "--json").lines}
+        assert datetime.fromisoformat(used["fit"]).timestamp() == hour * 3600
+        assert datetime.fromisoformat(used["use_grid"]).timestamp() == (hour - 9) * 3600
+        since = time.time() - (hour + 1) * 3600
+        for seconds, number in ((since - 60, 4), (since + 60, 2)):
+            words = ["evict", "--unused", f"{seconds:.0f}s", "--dry-run", "--json"]
+            assert len(fleche_command(*words).json["keys"]) == number
+
+    def test_what_gc_keeps(self, keys: object) -> None:
+        """What is young is not said to stay where no age protects it."""
+        told = fleche_command("gc")
+        assert "1 value kept: needed by calls, or younger than 1h" in told.out
+        told = fleche_command("gc", "--grace", "0s")
+        assert told.out.endswith("1 value kept: needed by calls\n")
 
     def test_evict_asks(self, keys: object) -> None:
         """Everything must be said to be meant; without a person to ask, nothing happens."""

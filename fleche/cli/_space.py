@@ -23,6 +23,10 @@ from fleche.storage import Usage
 __all__ = ["du", "evict", "gc", "stats", "verify"]
 
 
+_HOUR = 3600.0
+"""Seconds; hits are counted by the hour."""
+
+
 # -- du --------------------------------------------------------------------------------------------
 
 
@@ -80,7 +84,7 @@ def du(session: Session, selection: Selection, by: str, limit: int) -> int:
     """Show what takes how much space.
 
     Of a value that several calls need, each takes an equal part. The last use is when a call was
-    stored, or a result of its function was last found, to the hour.
+    stored, or the hour in which a result of its function was last found.
 
     --json prints one line for each group: name, calls, bytes, part, seconds, used.
     """
@@ -112,12 +116,11 @@ def du(session: Session, selection: Selection, by: str, limit: int) -> int:
 
 
 def _last_hits(cache: BaseCache) -> dict[str, float]:
-    """Return for each function when a result of it was last found: the end of that hour, or now."""
+    """Return for each function the beginning of the hour in which a result was last found."""
     found: dict[str, float] = {}
     for each in cache.usage():
         if each.hits:
-            ended = min((each.hour + 1) * 3600.0, time.time())
-            found[each.name] = max(found.get(each.name, 0.0), ended)
+            found[each.name] = max(found.get(each.name, 0.0), each.hour * _HOUR)
     return found
 
 
@@ -245,7 +248,7 @@ def _chosen(
         if began_before is not None and when_of(call).timestamp() > began_before:
             continue
         if used_before is not None:
-            last = max(used.get(call.key, now), hits.get(call.record.name, 0.0))
+            last = max(used.get(call.key, now), hits.get(call.record.name, -_HOUR) + _HOUR)
             if last > used_before:
                 continue
         yield call
@@ -279,8 +282,9 @@ def gc(session: Session, grace: str, dry_run: bool) -> int:
 
     --json prints one document: removed, freed, kept, pins, dry_run.
     """
+    seconds = as_age(grace).total_seconds()
     with session.screen.counting("looking at entries:") as told:
-        report = session.cache.gc(as_age(grace).total_seconds(), dry_run=dry_run, progress=told)
+        report = session.cache.gc(seconds, dry_run=dry_run, progress=told)
     if session.json:
         session.screen.document(
             {
@@ -296,7 +300,8 @@ def gc(session: Session, grace: str, dry_run: bool) -> int:
     what = form.count(report.removed, "value")
     session.screen.say(f"{verb} {form.size(report.freed)}: {what} that no call needs")
     kept = form.count(report.kept, "value")
-    session.screen.say(f"{kept} kept, what is younger than {grace} among them", "dim")
+    young = f", or younger than {grace}" if seconds else ""
+    session.screen.say(f"{kept} kept: needed by calls{young}", "dim")
     if report.pins:
         session.screen.say(f"{form.count(report.pins, 'call')} given up that never ended", "dim")
     return 0
