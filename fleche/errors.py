@@ -26,6 +26,8 @@ __all__ = [
     "StorageError",
     "UnpackError",
     "error_classes",
+    "flaw_of",
+    "told",
 ]
 
 
