@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +33,13 @@ def decorated(step: int = 1, **options: Any) -> Any:
     scope: dict[str, Any] = {"__name__": "made_up_module"}
     exec(f"def grow(x, y=(1, 2), z=None):\n    return x + {step}", scope)
     return fleche(**{"hash_code": False, **options})(scope["grow"])
+
+
+def taking(parameters: str) -> Any:
+    """One function, with these parameters, which it leaves alone."""
+    scope: dict[str, Any] = {"__name__": "made_up_module"}
+    exec(f"def grow({parameters}):\n    return 1", scope)
+    return fleche(hash_code=False)(scope["grow"])
 
 
 def test_hit() -> None:
@@ -88,8 +96,8 @@ def test_arguments() -> None:
     assert found.reason == "arguments"
     assert found.differing == ("x", "z")
     assert found.nearest == grow.load(1, (1, 2), "b")
-    assert "x was 1, not 2 and z was 'b', not None" in str(found)
-    assert "y was <" in str(grow.explain(1, (5,), "b"))
+    assert "x was 1, not 2, and z was 'b', not None" in str(found)
+    assert "y was (1, 2), not (5,)" in str(grow.explain(1, (5,), "b"))
 
 
 def test_scalars_of_numpy() -> None:
@@ -122,24 +130,111 @@ class Opaque:
         raise RuntimeError("no")
 
 
+@dataclass
+class Setup:
+    cutoff: float
+
+
 @pytest.mark.parametrize(
-    ("value", "shown"),
+    ("value", "stored", "passed"),
     [
-        (np.float64(2.0), r"x was 1.0, not (np.float64\(2.0\)|float64 2.0)"),
-        (np.zeros((2, 3), "f4"), r"x was 1.0, not ndarray float32 \(2, 3\) <[0-9a-f]{8}>"),
-        ([1, 2], r"x was 1.0, not \[1, 2\]"),
-        (list(range(1000)), r"x was 1.0, not \[0, 1, 2, 3, 4, 5, \.\.\.\]"),
-        (Path("there"), r"x was 1.0, not PosixPath\('there'\)"),
-        (Opaque(), r"x was 1.0, not <Opaque instance at \w+>"),
-        (digest([7]), r"x was 1.0, not <[0-9a-f]{8}>"),
+        (np.float64(2.0), "2.0 (float64)", "2.0 (float64)"),
+        (np.zeros((2, 3), "f4"), "float32[2, 3]", "float32[2, 3]"),
+        ([1, 2], "list(2): 1, 2", "[1, 2]"),
+        (list(range(99)), "list(99): 0, 1, 2, 3, 4, 5, …", "[0, 1, 2, 3, 4, 5, ...]"),
+        ({"cutoff": (Opaque(), None)}, "dict(1): cutoff", "{'cutoff': (Opaque, None)}"),
+        (Path("there"), "there", "there"),
+        (Setup(3.0), "Setup(cutoff=3.0)", "Setup(cutoff=3.0)"),
+        (Opaque(), "Opaque", "Opaque"),
+        ("long " * 100, "long " * 15 + "long…", "long " * 15 + "long…"),
     ],
     ids=lambda value: type(value).__name__,
 )
-def test_what_is_at_hand_is_shown(active: Cache, value: Any, shown: str) -> None:
-    """Of what is stored there is a digest; what was passed now, a person knows."""
-    grow = decorated()
+def test_values(value: Any, stored: str, passed: str) -> None:
+    """Of whatever class, in a few words: of what is stored, those of the record."""
+    grow = taking("x, z=0")
     grow(1.0)
-    assert re.search(shown, grow.explain(value).text)
+    assert f"x was 1.0, not {passed}" in grow.explain(value).text
+    grow(value, z=2)
+    assert f"x was {stored}, not 1.0" in grow.explain(1.0, z=2).text
+
+
+def test_containers() -> None:
+    """Two that are compared are shown in one way."""
+    grow = taking("x, z=0")
+    grow({"cutoff": 3.0, "k": [1, 2]})
+    text = grow.explain({"cutoff": 4.0}).text
+    assert "x was {'cutoff': 3.0, 'k': [1, 2]}, not {'cutoff': 4.0}" in text
+
+
+def test_parameters_named_like_parts_of_a_key() -> None:
+    grow = taking("version, code, module")
+    grow(1, 2, 3)
+    text = grow.explain(4, 5, 6).text
+    assert "version was 1, not 4, and code was 2, not 5, and module was 3, not 6" in text
+
+
+def test_a_digest_is_shown_as_such() -> None:
+    grow = taking("x, z=None")
+    grow(1.0)
+    assert re.search(r"x was 1.0, not <[0-9a-f]{8}>", grow.explain(digest([7])).text)
+
+
+def test_values_that_look_alike() -> None:
+    """Where a few words do not tell them apart, their digests do."""
+    grow = taking("x, z=None")
+    grow(np.zeros(3), z="a")
+    text = grow.explain(np.ones(3), z="a").text
+    assert re.search(r"x was float64\[3\] <[0-9a-f]{8}>, not float64\[3\] <[0-9a-f]{8}>", text)
+
+
+def test_large_values_are_not_loaded(active: Cache) -> None:
+    grow = taking("x, z=None")
+    grow(list(range(1_000_000)), z="a")
+    active.values.delete_many([entry.key for entry in active.values.entries()])
+    assert "x was list(1000000): 0, 1, 2, 3, 4, 5, …, not [1]" in grow.explain([1], z="a").text
+
+
+class TestSignatures:
+    """A function whose parameters are others than when its calls were stored."""
+
+    @pytest.mark.parametrize("default", ["2", "'abc'", "None", "[1, 2]", "{'a': 1}", "(1,) * 9"])
+    def test_an_added_parameter(self, default: str) -> None:
+        taking("x")(1)
+        found = taking(f"x, n={default}").explain(1)
+        assert (found.reason, found.differing) == ("arguments", ("n",))
+        assert "there was no n, which is " in found.text
+        assert default in found.text or "(1, 1, 1, 1, 1, 1, ...)" in found.text
+
+    @pytest.mark.parametrize(
+        ("value", "shown"), [(2, "2"), ("abc", "'abc'"), ([1], "list(1): 1"), ({}, "dict(0)")]
+    )
+    def test_a_removed_parameter(self, value: Any, shown: str) -> None:
+        taking("x, n")(1, value)
+        found = taking("x").explain(1)
+        assert (found.reason, found.differing) == ("arguments", ("n",))
+        assert f"there was also n, which was {shown}" in found.text
+
+    def test_a_renamed_parameter(self) -> None:
+        taking("x, n")(1, [1])
+        found = taking("x, m").explain(1, [1])
+        assert found.differing == ("m", "n")
+        assert found.text.endswith(
+            "there was no m, which is [1] now, and there was also n, which was list(1): 1"
+        )
+
+    def test_any_arguments(self) -> None:
+        taking("x")(1)
+        found = taking("*args, **kwargs").explain(1, n=[2])
+        assert found.differing == ("args", "kwargs", "x")
+        assert "there was no args, which is (1,) now" in found.text
+
+    def test_the_line_for_a_miss(self, capsys: pytest.CaptureFixture[str]) -> None:
+        """`verbose()` says the same."""
+        taking("x")(1)
+        with package.verbose():
+            taking("x, n=[1]")(1)
+        assert "there was no n, which is [1] now" in capsys.readouterr().err
 
 
 def test_order() -> None:
@@ -164,6 +259,59 @@ def test_long_integers() -> None:
     assert grow.explain(10**5000)
     assert grow.explain(10**5000 + 1).reason == "arguments"
     assert grow.explain([10**5000]).reason == "arguments"
+
+
+class TestRules:
+    """What is stored and not returned is told as what it is: a call that would be computed."""
+
+    def test_expired(self) -> None:
+        grow = decorated(expires="0s")
+        grow(1)
+        found = grow.explain(1)
+        assert found.reason == "refused"
+        text = "grow() would be computed: the stored result (.*) is .* old, and expires after 0 s"
+        assert re.search(text.replace("(", r"\(").replace(")", r"\)"), found.text)
+
+    def test_stale(self) -> None:
+        """One that is returned for the last time is a hit."""
+        grow = decorated(expires="0s", stale=True)
+        grow(1)
+        found = grow.explain(1)
+        assert found.reason == "hit"
+        assert "it is returned, and computed anew" in found.text
+
+    def test_invalid(self) -> None:
+        grow = decorated(validate=lambda result: False)
+        grow(1)
+        assert "would be computed: the stored result" in grow.explain(1).text
+        assert "is not valid any more" in grow.explain(1).text
+
+    def test_a_result_that_cannot_be_validated(self, tmp_path: Path) -> None:
+        """A damaged one is told as such."""
+        scope: dict[str, Any] = {"__name__": "made_up_module"}
+        exec("def zeros(n):\n    return bytes(n)", scope)
+        zeros = fleche(hash_code=False, validate=len)(scope["zeros"])
+        with in_files(tmp_path) as files, cache(files):
+            zeros(100_000)
+            files_there = filter(Path.is_file, tmp_path.rglob("*"))
+            path = max(files_there, key=lambda each: each.stat().st_size)
+            path.chmod(0o600)
+            path.write_bytes(path.read_bytes()[:-1] + b"!")
+            assert zeros.explain(100_000).reason == "unusable"
+
+    def test_exceptions(self) -> None:
+        """Those that are kept are hits as long as they count."""
+        scope: dict[str, Any] = {"__name__": "made_up_module"}
+        exec("def fail(x):\n    raise ZeroDivisionError(x)", scope)
+        with pytest.raises(ZeroDivisionError):
+            fleche(hash_code=False, errors=ZeroDivisionError)(scope["fail"])(1)
+        kept = {"errors": ArithmeticError, "expires": "1d", "validate": bool}
+        found = fleche(hash_code=False, **kept)(scope["fail"]).explain(1)
+        assert (found.reason, "it raises ZeroDivisionError" in found.text) == ("hit", True)
+        for options in ({}, {"errors": KeyError}, {"errors": ArithmeticError, "expires": "0s"}):
+            found = fleche(hash_code=False, **options)(scope["fail"]).explain(1)
+            assert found.reason == "evicted"
+            assert "would be computed: the stored call" in found.text
 
 
 class TestUnusable:

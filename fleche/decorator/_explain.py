@@ -6,10 +6,12 @@ import reprlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from itertools import islice
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeAlias
+
+from msgspec import UNSET
 
 from fleche._html import paragraph
-from fleche.call import KEY_PARTS, CallRecord, LazyCall
+from fleche.call import KEY_PARTS, MISSING, CallRecord, LazyCall, ValueRef, as_literal, summarize
 from fleche.decorator._spec import CallIdentity, FunctionSpec, describe_changes
 from fleche.digest import Digest, digest
 from fleche.errors import Indigestible, ParcelError
@@ -27,6 +29,9 @@ Reason: TypeAlias = Literal[
 MANY = 10_000
 """How many stored calls are compared at most."""
 
+OPENED = 1 << 20
+"""A stored argument of so many bytes is loaded at most, to be compared."""
+
 
 @dataclass(frozen=True)
 class Explanation:
@@ -35,10 +40,10 @@ class Explanation:
     Attributes:
         reason: ``"hit"``; ``"uncached"``, if this call is none to be cached; ``"unusable"``, if
             what is stored of it is damaged or not to be trusted; ``"evicted"``, if the call is
-            known and its result gone; ``"refused"``, if it has expired or is not valid;
-            ``"changed"``, if the same arguments were computed
-            with another version, module or code; ``"arguments"``, if others were; ``"never"``, if
-            nothing was.
+            known and its result gone, or it raised what is not kept; ``"refused"``, if it has
+            expired or is not valid; ``"changed"``, if the same arguments were computed with another
+            version, module or code; ``"arguments"``, if others were, or others by name;
+            ``"never"``, if nothing was.
         text: all of it in a sentence.
         differing: what differs from the nearest stored call: names of arguments, or ``version``,
             ``module``, ``code``.
@@ -104,36 +109,17 @@ def explain(
         identity = spec.stored_identity(identity, cache, cache.contains)
     except Indigestible as error:
         return Explanation("uncached", f"{name} runs uncached: {error}")
-    key, wanted = identity.key, spec.make_record(arguments, identity)
-    comparison = _Comparison(spec, identity, wanted, arguments)
+    comparison = _Comparison(spec, identity, spec.make_record(arguments, identity), arguments)
     try:
-        stored = cache.load(key)
+        stored = cache.load(identity.key)
     except KeyError:
         return comparison.with_nearest(_stored(spec, cache, most))
     except ParcelError as error:
-        return Explanation("unusable", f"{name} would be computed: what is stored of it: {error}")
-    other = _of_stored(spec, cache, identity, stored)
-    return comparison.of_hit(stored) if other is None else other  # one may be false
-
-
-def _of_stored(
-    spec: FunctionSpec, cache: BaseCache, identity: CallIdentity, stored: LazyCall
-) -> Explanation | None:
-    """Explain a call that is stored under its key; ``None``: it is a plain hit."""
-    name = f"{spec.info.name}()"
-    if stored.record.error is not None:
-        kept = spec.rules is not None and bool(spec.rules.errors)
-        text = f"{name} has raised {stored.record.error.text}"
-        return Explanation("hit" if kept else "evicted", text, nearest=stored)
-    if not cache.contains(stored.key):
-        text = f"{name} was computed, and its result is no longer stored"
-        return Explanation("evicted", text, nearest=stored)
-    if spec.rules is not None and (why := spec.rules.refuse(stored)):
-        return Explanation("refused", f"{name} is stored, and {why}", nearest=stored)
-    if identity.buffers.paths and (files := spec.changed_files(stored.record)):
-        said = f"since it was stored ({stored.key[:12]}), {' and '.join(files)} has changed"
-        return Explanation("arguments", f"{name} would be computed: {said}", nearest=stored)
-    return None
+        return comparison.of_unusable(error)
+    try:
+        return comparison.of_stored(stored, cache)
+    except ParcelError as error:
+        return comparison.of_unusable(error)
 
 
 def _stored(spec: FunctionSpec, cache: BaseCache, most: int) -> Iterator[LazyCall]:
@@ -153,6 +139,35 @@ class _Comparison:
     def name(self) -> str:
         return f"{self.spec.info.name}()"
 
+    def of_unusable(self, error: ParcelError) -> Explanation:
+        text = f"{self.name} would be computed: what is stored of it: {error}"
+        return Explanation("unusable", text)
+
+    def of_stored(self, stored: LazyCall, cache: BaseCache) -> Explanation:
+        """Explain a call that is stored under its key."""
+        rules, record, short = self.spec.rules, stored.record, stored.key[:12]
+        if record.error is not None:
+            if rules is not None and rules.kept_error(stored) is not None:
+                text = f"{self.name} is stored ({short}): it raises {record.error.text}"
+                return Explanation("hit", text, nearest=stored)
+            said = f"the stored call ({short}) has raised {record.error.text}"
+            return self.of_miss("evicted", said, stored)
+        if not cache.contains(stored.key):
+            said = f"the result of the stored call ({short}) is no longer there"
+            return self.of_miss("evicted", said, stored)
+        if rules is not None and (why := rules.refuse(stored)):
+            if not rules.returns_stale(why):
+                return self.of_miss("refused", f"the stored result ({short}) {why}", stored)
+            text = f"{self.name} is stored ({short}), {why}: it is returned, and computed anew"
+            return Explanation("hit", text, nearest=stored)
+        if self.identity.buffers.paths and (files := self.spec.changed_files(record)):
+            said = f"since it was stored ({short}), {' and '.join(files)} has changed"
+            return self.of_miss("arguments", said, stored)
+        return self.of_hit(stored)
+
+    def of_miss(self, reason: Reason, why: str, stored: LazyCall) -> Explanation:
+        return Explanation(reason, f"{self.name} would be computed: {why}", nearest=stored)
+
     def of_hit(self, stored: LazyCall) -> Explanation:
         text = f"{self.name} is stored ({stored.key[:12]})"
         changes = self.changes_since(stored)
@@ -168,55 +183,89 @@ class _Comparison:
     def with_nearest(self, stored: Iterator[LazyCall]) -> Explanation:
         from fleche.caches import started
 
-        compared = ((call, _differences(self.wanted, call.record)) for call in stored)
+        compared = ((call, _Differences.of(self.wanted, call.record)) for call in stored)
 
-        def weight(pair: tuple[LazyCall, tuple[str, ...]]) -> tuple[int, float, str]:
+        def weight(pair: tuple[LazyCall, _Differences]) -> tuple[int, float, str]:
             # a changed part says more than a changed argument; of equals the newest, of these any,
             # but always the same
-            call, differing = pair
-            changed = sum(part in self.wanted.arguments for part in differing)
+            call, found = pair
             began = started(call.record)
-            return len(differing) + changed, -began.timestamp() if began else 0.0, call.key
+            number = len(found.parts) + 2 * len(found.arguments)
+            return number, -began.timestamp() if began else 0.0, call.key
 
         best = min(compared, key=weight, default=None)
         if best is None:
             return Explanation("never", f"no result of {self.name} is stored in this cache")
-        call, differing = best
-        changes = self.changes_since(call) if "code" in differing else []
-        same_arguments = not any(part in self.wanted.arguments for part in differing)
-        shown = " and ".join(self.show(part, call, changes) for part in differing)
+        call, found = best
+        changes = self.changes_since(call) if "code" in found.parts else []
+        shown = [self.show_part(part, call.record, changes) for part in found.parts]
+        shown += [self.show_argument(name, call) for name in found.arguments]
         text = _with_diffs(
-            f"{self.name} would be computed: in the nearest stored call ({call.key[:12]}) {shown}",
+            f"{self.name} would be computed: in the nearest stored call ({call.key[:12]}) "
+            f"{', and '.join(shown)}",
             changes,
         )
-        if differing == ("code",):
+        if found.parts == ("code",) and not found.arguments:
             text += (
                 f"\nIf it computes the same, keep what is stored: {self.spec.info.name}.accept()"
             )
         return Explanation(
-            "changed" if same_arguments else "arguments",
+            "arguments" if found.arguments else "changed",
             text,
-            differing,
+            (*found.parts, *found.arguments),
             call,
             tuple(changes),
         )
 
-    def show(self, part: str, call: LazyCall, changes: list[Change]) -> str:
-        if part == "code" and any(change.name != self.spec.info.name for change in changes):
+    def show_part(self, part: str, stored: CallRecord, changes: list[Change]) -> str:
+        if part == "code":
+            if all(change.name == self.spec.info.name for change in changes):
+                return "the code was different"
             said = describe_changes(self.spec.info.name, changes)
             return f"the code was different: {said} since"
-        return _show(self.spec, part, self.wanted, call, self.arguments)
+        return f"the {part} was {_part(stored, part)!r}, not {_part(self.wanted, part)!r}"
+
+    def show_argument(self, name: str, call: LazyCall) -> str:
+        was, now = (each.arguments.get(name) for each in (call.record, self.wanted))
+        if name in self.spec.info.secret:
+            return f"{name}, which is secret, was another value"
+        if was is None:
+            return f"there was no {name}, which is {_shown(self.arguments[name])} now"
+        if now is None:
+            return f"there was also {name}, which was {_shown(MISSING, was)}"
+        value = self.arguments[name]
+        other = _opened(call, name) if hasattr(type(value), "__len__") else MISSING
+        before, after = _shown(other, was), _shown(value)
+        is_content = name in self.spec.info.content
+        if not is_content and other is not MISSING and _is_other_order(other, value):
+            return f"{name} differs only in order (Unordered[...] says that this does not matter)"
+        if is_content or before == after:
+            before, after = f"{before} <{was.digest[:8]}>", f"{after} <{now.digest[:8]}>"
+        said = "the file's content differs: " if is_content else ""
+        return f"{said}{name} was {before}, not {after}"
 
 
 def _with_diffs(text: str, changes: list[Change]) -> str:
     return "\n".join([text, *(change.diff for change in changes if change.diff)])
 
 
-def _differences(wanted: CallRecord, stored: CallRecord) -> tuple[str, ...]:
-    parts = [part for part in KEY_PARTS if _part(wanted, part) != _part(stored, part)]
-    names = dict.fromkeys((*wanted.arguments, *stored.arguments))
-    parts += [item for item in names if _digest(wanted, item) != _digest(stored, item)]
-    return tuple(parts) or ("scheme",)
+class _Differences(NamedTuple):
+    """In what two calls differ.
+
+    Attributes:
+        parts: of the key, other than arguments.
+        arguments: names.
+    """
+
+    parts: tuple[str, ...]
+    arguments: tuple[str, ...]
+
+    @classmethod
+    def of(cls, wanted: CallRecord, stored: CallRecord) -> _Differences:
+        parts = [part for part in KEY_PARTS if _part(wanted, part) != _part(stored, part)]
+        names = dict.fromkeys((*wanted.arguments, *stored.arguments))
+        arguments = [name for name in names if _digest(wanted, name) != _digest(stored, name)]
+        return cls(tuple(parts) if parts or arguments else ("scheme",), tuple(arguments))
 
 
 def _digest(record: CallRecord, name: str) -> str | None:
@@ -228,62 +277,49 @@ def _part(record: CallRecord, part: str) -> Any:
     return None if part in record.unhashed else getattr(record, part)
 
 
-def _show(
-    spec: FunctionSpec, part: str, wanted: CallRecord, call: LazyCall, arguments: Mapping[str, Any]
-) -> str:
-    stored = call.record
-    if part in KEY_PARTS:
-        if part == "code":
-            return "the code was different"
-        return f"the {part} was {_part(stored, part)!r}, not {_part(wanted, part)!r}"
-    if part not in wanted.arguments and part not in stored.arguments:
-        return f"the {part} was {stored.scheme}, not {wanted.scheme}"
-    if part in spec.info.secret:
-        return f"{part}, which is secret, was another value"
-    if part in spec.info.content and part in arguments and part in stored.arguments:
-        was, now = (f"<{each.arguments[part].digest[:8]}>" for each in (stored, wanted))
-        path, here = stored.arguments[part].summary, _shortened(arguments[part])
-        return f"the file's content differs: {part} was {path} {was}, not {here} {now}"
-    if part in arguments and _differs_only_in_order(call, part, arguments[part]):
-        return f"{part} differs only in order (Unordered[...] says that this does not matter)"
-    now = _described(arguments[part], wanted, part) if part in arguments else "not passed"
-    return f"{part} was {_value(stored, part)}, not {now}"
-
-
-def _differs_only_in_order(call: LazyCall, name: str, value: Any) -> bool:
-    """Whether a container at hand is the stored one but for the order of its dicts."""
-    if call.record.arguments[name].is_literal or not hasattr(type(value), "__len__"):
-        return False
+def _opened(call: LazyCall, name: str) -> Any:
+    """Return an argument of a stored call; ``MISSING`` if it is large, or cannot be opened."""
+    if call.record.arguments[name].size > OPENED:
+        return MISSING
     try:
-        return digest(call.arguments[name], unordered=True) == digest(value, unordered=True)
-    except Exception:  # noqa: BLE001 (what cannot be opened is not explained so closely)
+        return call.arguments[name]
+    except Exception:  # noqa: BLE001 (whatever making it runs; the record has a summary)
+        return MISSING
+
+
+def _is_other_order(stored: Any, value: Any) -> bool:
+    """Return whether two values differ only in the order of their dicts."""
+    try:
+        return digest(stored, unordered=True) == digest(value, unordered=True)
+    except Exception:  # noqa: BLE001 (of any class; then more is different)
         return False
 
 
-def _value(record: CallRecord, name: str) -> str:
-    found = record.arguments.get(name)
-    if found is None:
-        return "not passed"
-    if found.type:  # a scalar of numpy and the like
-        return f"{found.summary!r} ({found.type})"
-    return _shortened(found.literal) if found.is_literal else f"<{found.digest[:8]}>"
+def _shown(value: Any, ref: ValueRef | None = None) -> str:
+    """Return a value in a few words; where it is ``MISSING``, what its record has of it."""
+    if ref is not None and (value is MISSING or ref.is_literal):
+        return f"{ref.text} ({ref.type})" if ref.type else ref.text
+    return _short.repr(value)
 
 
-def _described(value: Any, record: CallRecord, name: str) -> str:
-    """Return an argument at hand as a person knows it again."""
-    if isinstance(value, Digest) or record.arguments[name].is_literal:
-        return _value(record, name)
-    kind, shape = type(value).__name__, getattr(value, "shape", None)
-    if isinstance(shape, tuple) and shape:
-        of = getattr(value, "dtype", "")
-        return " ".join(filter(None, (kind, str(of), str(shape), _value(record, name))))
-    text = _shortened(value)
-    return text if kind in text or type(value).__module__ == "builtins" else f"{kind} {text}"
+class _Short(reprlib.Repr):
+    """Shows plain containers by their first items, and what is not plain by its summary."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.maxdict = self.maxlist = self.maxtuple = self.maxset = self.maxfrozenset = 6
+
+    def repr1(self, x: Any, level: int) -> str:
+        """Return a part in a few words, whatever the name of its class."""
+        if type(x) in (dict, list, tuple, set, frozenset):
+            return super().repr1(x, level)
+        if isinstance(x, Digest):
+            return f"<{x[:8]}>"
+        literal = as_literal(x)
+        if literal is not UNSET:
+            return repr(literal)
+        found = summarize(x)
+        return f"{found.shown} ({found.type})" if found.type else str(found.shown)
 
 
-def _shortened(value: Any) -> str:
-    """Return a short text for a value; an integer of thousands of digits has no decimal form."""
-    try:
-        return repr(value) if isinstance(value, str) else reprlib.repr(value)
-    except ValueError:
-        return f"<{type(value).__name__}>"
+_short = _Short()

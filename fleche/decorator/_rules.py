@@ -45,17 +45,31 @@ class Rules(msgspec.Struct, frozen=True):
 
     def refuse(self, hit: LazyCall) -> str:
         """Return why a stored result does not count; an empty text if it does."""
-        if self.expires is not None:
-            when = _computed(hit.record)
-            if when is None:
-                return "expires, and does not say when it was computed"
-            age = datetime.now(timezone.utc) - when
-            if age >= self.expires:
-                limit = shown_seconds(self.expires.total_seconds())
-                return f"is {shown_seconds(age.total_seconds())} old, and expires after {limit}"
+        if self.expires is not None and (why := self.expired(hit.record)):
+            return why
         if self.validate is not None and not self.validate(hit.result):
             return "is not valid any more"
         return ""
+
+    def expired(self, record: CallRecord) -> str:
+        """Return why the outcome of a call is too old; an empty text if it is not."""
+        if self.expires is None:
+            return ""
+        from fleche.caches import started
+
+        said = record.notes.get("computed")
+        when = datetime.fromisoformat(said) if isinstance(said, str) else started(record)
+        if when is None:
+            return "expires, and does not say when it was computed"
+        age = datetime.now(timezone.utc) - when
+        if age < self.expires:
+            return ""
+        limit = shown_seconds(self.expires.total_seconds())
+        return f"is {shown_seconds(age.total_seconds())} old, and expires after {limit}"
+
+    def returns_stale(self, why: str) -> bool:
+        """Return whether a result is returned once more that :meth:`refuse` refuses."""
+        return self.stale and self.expires is not None and "expires" in why
 
     def outcome(self, invocation: KeyedInvocation, hit: LazyCall | None) -> LazyCall | None:
         """Return ``hit`` if it is the answer to a call; raise the exception that is, if one is."""
@@ -72,7 +86,7 @@ class Rules(msgspec.Struct, frozen=True):
         why = self.refuse(hit)
         if not why:
             return True
-        if self.stale and self.expires is not None and "expires" in why:
+        if self.returns_stale(why):
             _refresh(invocation)
             return True
         log.debug("call %s: %s, computing again", hit.key[:12], why)
@@ -84,22 +98,19 @@ class Rules(msgspec.Struct, frozen=True):
             return None
         try:
             call = invocation.cache.load(invocation.key)
-            if call.record.error is None:
-                return None
-            if self.expires is not None and self.refuse(call):
-                return None
+        except (KeyError, ParcelError):
+            return None
+        return self.kept_error(call)
+
+    def kept_error(self, call: LazyCall) -> BaseException | None:
+        """Return the exception that is the outcome of a stored call and still counts, if any."""
+        if call.record.error is None or self.expired(call.record):
+            return None
+        try:
             error = call.error
         except (KeyError, ParcelError):
             return None
         return error if isinstance(error, self.errors) else None
-
-
-def _computed(record: CallRecord) -> datetime | None:
-    """Return when a result was computed."""
-    from fleche.caches import started
-
-    said = record.notes.get("computed")
-    return datetime.fromisoformat(said) if isinstance(said, str) else started(record)
 
 
 def _refresh(invocation: KeyedInvocation) -> None:
