@@ -24,6 +24,7 @@ from fleche import fleche
 from fleche.caches import Local
 from fleche.call import Call, CallRecord
 from fleche.digest import Digest
+from fleche.parcel import File
 from fleche.storage import Usage
 from tests.helpers.commands import Ran, fleche_command, fleche_process
 from tests.helpers.sweeps import swept
@@ -540,6 +541,23 @@ class TestGet:
         assert np.array_equal(np.load("grid.npy"), GRID)
         told = fleche_command("get", keys["used"], "-o", "grid.xyz")
         assert (told.status, "known are" in told.err) == (2, True)
+
+    def test_half_of_a_character(self, keys: object) -> None:
+        """What no encoding has is shown by its number, and is exact in JSON."""
+        with Local("results") as cache:
+            key = cache.save(made(result="half of \ud83d"))
+        assert fleche_command("get", key).out == "half of \\ud83d\n"
+        assert fleche_command("get", key, "--json").json == "half of \ud83d"
+        told = fleche_command("get", key, "-o", "half.txt")
+        assert (told.status, "a .txt file cannot hold" in told.err) == (2, True)
+
+    def test_a_file(self, keys: object) -> None:
+        """A result that is a file is copied."""
+        Path("frames.xyz").write_bytes(b"frames")
+        with Local("results") as cache:
+            key = cache.save(made(result=File("frames.xyz")))
+        assert fleche_command("get", key, "-o", "copy.txt").status == 0
+        assert Path("copy.txt").read_bytes() == b"frames"
 
     def test_what_is_not_there(self, keys: dict[str, Digest]) -> None:
         told = fleche_command("get", keys["cu"], "--arg", "w")

@@ -16,7 +16,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from fleche.exchange import SUFFIXES, as_json, write_value
+from fleche.exchange import SUFFIXES, as_json, json_text, write_value
+from fleche.parcel import File
 
 
 class Colour(enum.Enum):
@@ -131,6 +132,46 @@ def test_a_failure_leaves_the_old_file(tmp_path: Path) -> None:
         write_value(object(), target)
     assert target.read_text() == "old"
     assert [path.name for path in tmp_path.iterdir() if "t" in path.suffixes[0:1]] == []
+
+
+@pytest.mark.parametrize("name", ["copy.xyz", "copy.txt", "copy.npy", "copy"])
+def test_files(name: str, tmp_path: Path) -> None:
+    """A file is copied as it is, whatever its name says."""
+    (tmp_path / "frames.xyz").write_bytes(b"\x00frames\xff")
+    file = File(tmp_path / "frames.xyz")
+    write_value(file, tmp_path / name)
+    assert (tmp_path / name).read_bytes() == b"\x00frames\xff"
+    assert as_json([file]) == [str(tmp_path / "frames.xyz")]
+
+
+HALF = "half of \ud83d"
+
+
+@pytest.mark.parametrize("suffix", [".txt", ".csv"])
+def test_text_that_a_file_cannot_hold(suffix: str, tmp_path: Path) -> None:
+    """A lone surrogate is told, with what can hold it, and leaves the old file."""
+    target = tmp_path / f"t{suffix}"
+    target.write_text("old")
+    with pytest.raises(ValueError, match=r"half of a character.*\.json or \.pickle can"):
+        write_value(HALF if suffix == ".txt" else [HALF], target)
+    assert target.read_text() == "old"
+
+
+def test_text_that_other_files_can_hold(tmp_path: Path) -> None:
+    for name in ("t.json", "t.pickle"):
+        write_value(HALF, tmp_path / name)
+    assert json.loads((tmp_path / "t.json").read_text("utf-8")) == HALF
+    assert pickle.loads((tmp_path / "t.pickle").read_bytes()) == HALF
+
+
+@pytest.mark.parametrize(
+    ("found", "encoding", "text"),
+    [("é", "utf-8", '"é"'), ("é", "ascii", r'"\u00e9"'), (HALF, "utf-8", r'"half of \ud83d"')],
+)
+def test_json_text(found: str, encoding: str, text: str) -> None:
+    """As it is where the encoding has it, else in ASCII, which says the same."""
+    assert json_text(found, encoding) == text
+    assert json.loads(text) == found
 
 
 def test_unknown_suffixes(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from fleche.call import LazyCall
+from fleche.call import LazyCall, legible_text
 from fleche.cli import _format as form
 from fleche.cli._options import Session, common
 from fleche.cli._selection import NothingFound, find_call, key_argument
@@ -53,10 +53,8 @@ def get(session: Session, key: str, arg: str | None, state: str | None, output: 
         session.screen.document(
             {"file": str(output), "bytes": output.stat().st_size} if output else as_json(value)
         )
-    elif isinstance(value, str):
-        click.echo(value)
     else:
-        click.echo(_text(value))
+        click.echo(legible_text(value if isinstance(value, str) else _text(value)))
     return 0
 
 

@@ -5,7 +5,6 @@ Rich is imported when the first line for people is printed; ``--json`` never imp
 
 from __future__ import annotations
 
-import json
 import os
 import sys
 import time
@@ -85,12 +84,18 @@ class Screen:
 
     def document(self, found: Any) -> None:
         """Print one JSON document."""
-        sys.stdout.write(json.dumps(form.plain(found), indent=2, ensure_ascii=False) + "\n")
+        sys.stdout.write(self._as_json(found, 2))
 
     def lines(self, found: Iterable[Any]) -> None:
         """Print one JSON document in a line for each item."""
         for each in found:
-            sys.stdout.write(json.dumps(form.plain(each), ensure_ascii=False) + "\n")
+            sys.stdout.write(self._as_json(each))
+
+    @staticmethod
+    def _as_json(found: Any, indent: int | None = None) -> str:
+        from fleche.exchange import json_text
+
+        return json_text(form.plain(found), sys.stdout.encoding or "utf-8", indent) + "\n"
 
     # -- for people --------------------------------------------------------------------------------
 

@@ -2,7 +2,7 @@
 
 from fleche.exchange._archive import Archive, export_calls, import_calls, open_export
 from fleche.exchange._joblib import JoblibResult, import_joblib
-from fleche.exchange._values import SUFFIXES, as_json, write_value
+from fleche.exchange._values import SUFFIXES, as_json, json_text, write_value
 
 __all__ = [
     "SUFFIXES",
@@ -12,6 +12,7 @@ __all__ = [
     "export_calls",
     "import_calls",
     "import_joblib",
+    "json_text",
     "open_export",
     "write_value",
 ]

@@ -17,8 +17,9 @@ from typing import Any
 from uuid import UUID
 
 from fleche.errors import MissingExtra
+from fleche.parcel import File
 
-__all__ = ["SUFFIXES", "as_json", "write_value"]
+__all__ = ["SUFFIXES", "as_json", "json_text", "write_value"]
 
 
 def write_value(value: Any, path: str | os.PathLike[str]) -> None:
@@ -26,7 +27,8 @@ def write_value(value: Any, path: str | os.PathLike[str]) -> None:
 
     ``.npy`` is an array, ``.csv`` and ``.parquet`` a table (a data frame, a series, an array of one
     or two axes, a list of records or a dict of columns), ``.json`` plain data (see
-    :func:`as_json`), ``.txt`` text, ``.pickle`` (or ``.pkl``) anything.
+    :func:`as_json`), ``.txt`` text, ``.pickle`` (or ``.pkl``) anything. A
+    :class:`~fleche.parcel.File` is copied, whatever the suffix.
 
     Args:
         value: what a call returned, or one of its arguments.
@@ -38,6 +40,9 @@ def write_value(value: Any, path: str | os.PathLike[str]) -> None:
         OSError: the file cannot be written.
     """
     target = Path(path)
+    if isinstance(value, File):
+        value.copy_to(target)
+        return
     writer = _WRITERS.get(target.suffix.lower())
     if writer is None:
         known = ", ".join(SUFFIXES)
@@ -47,6 +52,12 @@ def write_value(value: Any, path: str | os.PathLike[str]) -> None:
     try:
         writer(value, temporary)
         temporary.replace(target)
+    except UnicodeEncodeError as error:
+        wrong = error.object[error.start]
+        raise ValueError(
+            f"{target.name}: the text has {wrong!a}, half of a character, which a "
+            f"{target.suffix} file cannot hold; one that ends in .json or .pickle can"
+        ) from None
     finally:
         temporary.unlink(missing_ok=True)
 
@@ -55,8 +66,8 @@ def as_json(value: Any) -> Any:
     """Return ``value`` as what JSON can hold: text, numbers, lists, and dicts by text.
 
     Arrays and scalars of numpy, data frames (as a list of records), data classes, named tuples,
-    enums, sets, dates, paths, decimals and bytes (as hexadecimal text) have a form. What is no
-    number of JSON (``nan``) becomes text.
+    enums, sets, dates, paths, files (by their paths), decimals and bytes (as hexadecimal text) have
+    a form. What is no number of JSON (``nan``) becomes text.
 
     Raises:
         ValueError: something inside has none; the message names its type.
@@ -87,6 +98,8 @@ def _other_as_json(value: Any) -> Any:
         return value.isoformat()
     if isinstance(value, PurePath | Decimal | Fraction | UUID):
         return str(value)
+    if isinstance(value, File):
+        return os.fspath(value)
     if isinstance(value, bytes | bytearray | memoryview):
         return bytes(value).hex()
     if isinstance(value, complex):
@@ -108,6 +121,19 @@ def _item(value: Any) -> Any:
     return float(found) if isinstance(found, float) else int(found)
 
 
+def json_text(found: Any, encoding: str = "utf-8", indent: int | None = None) -> str:
+    """Return what :func:`as_json` has returned as JSON, in ASCII if the encoding lacks a character.
+
+    Half of a character (a lone surrogate) is none that an encoding has.
+    """
+    text = json.dumps(found, indent=indent, ensure_ascii=False)
+    try:
+        text.encode(encoding)
+    except UnicodeEncodeError:
+        return json.dumps(found, indent=indent)
+    return text
+
+
 def _json_key(key: Any) -> str:
     return key if type(key) is str else json.dumps(as_json(key), ensure_ascii=False)
 
@@ -116,7 +142,7 @@ def _json_key(key: Any) -> str:
 
 
 def _write_json(value: Any, path: Path) -> None:
-    path.write_text(json.dumps(as_json(value), indent=2, ensure_ascii=False) + "\n", "utf-8")
+    path.write_text(json_text(as_json(value), indent=2) + "\n", "utf-8")
 
 
 def _write_text(value: Any, path: Path) -> None:
@@ -164,6 +190,8 @@ def _frame(value: Any, what: str) -> Any:
         if not isinstance(value, numpy.ndarray | list | tuple | Mapping):
             raise ValueError(_named(value))
         return pandas.DataFrame(value)
+    except UnicodeEncodeError:
+        raise
     except (ValueError, TypeError) as error:
         raise ValueError(f"{_named(value)} is no table, as {what} holds: {error}") from None
 
