@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, TypeAlias, 
 import msgspec
 from msgspec import UNSET, UnsetType
 
+from fleche._amounts import as_age, as_bytes
 from fleche._settings import Text
 from fleche.caches import OnError
 from fleche.config._validate import (
@@ -327,7 +328,13 @@ def _check_unlimited(table: dict[str, Any], place: ConfigPath) -> None:
 
 
 def _check_sense(table: LayerTable, place: ConfigPath) -> None:
-    """Refuse keys that are fine each on its own but contradict each other."""
+    """Refuse amounts that are none, and keys that contradict each other."""
+    if isinstance(table, LimitedTable):
+        for key, read in (("max_bytes", as_bytes), ("max_age", as_age)):
+            amount = getattr(table, key)
+            if amount is not UNSET:
+                with place.key(key).blamed():
+                    read(amount)
     if isinstance(table, TemplateTable):
         kept = table.template not in ("memory", "void")
         if kept and table.root is UNSET:

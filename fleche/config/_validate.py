@@ -239,10 +239,12 @@ def _fault(value: Any, kind: Any, place: ConfigPath) -> ConfigError | None:
 def _fault_of_leaf(value: Any, kind: Any, place: ConfigPath) -> ConfigError | None:
     if _fits(value, kind):
         return None
-    bare = _without_limits(kind)
-    if not _fits(value, bare):
-        return place.error(f"expected {_describe(bare)}, got {kind_of(value)}")
-    near = suggestion(value, _choices(kind)) if isinstance(value, str) else None
+    parts = get_args(kind) if get_origin(kind) is Union else (kind,)
+    if not any(_fits(value, _without_limits(part)) for part in parts):
+        shown = kind if len(parts) > 1 else _without_limits(kind)
+        return place.error(f"expected {_describe(shown)}, got {kind_of(value)}")
+    choices = [choice for part in parts for choice in _choices(part)]
+    near = suggestion(value, choices) if isinstance(value, str) else None
     hint = f", did you mean {near!r}?" if near else ""
     return place.error(f"expected {_describe(kind)}, got {value!r}{hint}")
 
