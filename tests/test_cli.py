@@ -19,8 +19,8 @@ import numpy as np
 import pexpect
 import pytest
 
+from fleche import Secret, fleche
 from fleche import cache as active
-from fleche import fleche
 from fleche.caches import Local
 from fleche.call import Call, CallRecord
 from fleche.digest import Digest
@@ -566,7 +566,35 @@ class TestGet:
             result = cache.load(keys["grid"]).record.result
             assert result is not None
             cache.evict(result.digest)
-        assert fleche_command("get", keys["grid"]).status == 1
+        told = fleche_command("get", keys["grid"])
+        assert (told.status, "its result is not in Local(" in told.err) == (1, True)
+
+    def test_a_secret(self, keys: object) -> None:
+        """It is an argument of the call, and is not there to be shown."""
+
+        @fleche(version=1)
+        def login(user: str, password: Secret[str]) -> int:
+            return 1
+
+        with Local("results") as cache, active(cache):
+            login("ada", "hush")
+            key = login.digest("ada", "hush")
+        told = fleche_command("get", key, "--arg", "password")
+        assert told.status == 1
+        assert "its argument 'password' is not in Local(" in told.err
+        assert "a secret, which is never stored" in told.err
+
+    def test_an_exception(self, keys: object) -> None:
+        """A call that raised has no result, and says what it raised."""
+
+        @fleche(version=1, errors=ZeroDivisionError)
+        def divide(x: int) -> float:
+            return x / 0
+
+        with Local("results") as cache, active(cache), pytest.raises(ZeroDivisionError):
+            divide(1)
+        told = fleche_command("get", divide.digest(1))
+        assert (told.status, "has no result: it raised ZeroDivisionError" in told.err) == (1, True)
 
 
 class TestAnotherMachineIsAway:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Final, Generic, Protocol, cast
 import msgspec
 
 from fleche._amounts import shown_seconds
+from fleche._util import override
 from fleche.call._entry import CallEntry
 from fleche.call._record import (
     CallRecord,
@@ -172,6 +173,10 @@ class LazyArguments(Mapping[str, Any]):
     def __getitem__(self, name: str) -> Any:
         return self._cache.open_ref(self._refs[name], self._entry)
 
+    @override
+    def __contains__(self, name: object) -> bool:
+        return name in self._refs
+
     def __iter__(self) -> Iterator[str]:
         return iter(self._refs)
 
@@ -296,7 +301,7 @@ class LazyCall(Generic[T]):
             return opened["result"]  # type: ignore[no-any-return]
         ref = self.entry.record.result
         if ref is None:
-            raise KeyError(self.key)
+            raise KeyError(f"{self!r} has no result")
         # Without a lock, which a forked child could inherit closed. Of two threads that open it at
         # the same time, both get what one of them has made.
         found: T = opened.setdefault("result", self._cache.open_ref(ref, self.entry))

@@ -43,7 +43,7 @@ def get(session: Session, key: str, arg: str | None, state: str | None, output: 
     try:
         value = session.nearest(lambda cache: _value(cache.load(call.key), arg, state))
     except KeyError:
-        raise NothingFound(f"call {call.key[:8]}: this value is not in {session.cache!r}") from None
+        raise NothingFound(_gone(session, call, arg, state)) from None
     if output is not None:
         write_value(value, output)
         if not session.json:
@@ -68,6 +68,18 @@ def _value(call: LazyCall, arg: str | None, state: str | None) -> Any:
                 )
             return found[name]
     return call.result
+
+
+def _gone(session: Session, call: LazyCall, arg: str | None, state: str | None) -> str:
+    if arg is None and state is None:
+        if call.record.error is not None:
+            return f"call {call.key[:8]} has no result: it raised {call.record.error.text}"
+        return f"call {call.key[:8]}: its result is not in {session.cache!r}: it was evicted"
+    what = f"state {state!r}" if arg is None else f"argument {arg!r}"
+    return (
+        f"call {call.key[:8]}: its {what} is not in {session.cache!r}: it was evicted, or is a "
+        "secret, which is never stored"
+    )
 
 
 def _text(value: Any) -> str:
