@@ -134,6 +134,27 @@ class TestWhatItIs:
         assert closed == ["values", "calls"]
 
 
+class TestMisses:
+    """An error says what is not there, and where."""
+
+    @pytest.mark.parametrize("key", ["abcd1234", "ab" * 32])
+    @pytest.mark.parametrize("operation", ["load", "evict", "expand", "shrink", "load_value"])
+    def test_keys(self, operation: str, key: str) -> None:
+        with pytest.raises(KeyError, match=rf"{key}.* in Cache\(ValueMemory"):
+            getattr(in_memory(), operation)(key)
+
+    def test_values(self) -> None:
+        """Whether a call has an argument is known without its value."""
+        cache = in_memory()
+        call = cache.load(cache.save(Call("f", {"x": bytes(100_000)}, result=bytes(200_000))))
+        cache.values.delete_many([entry.key for entry in cache.values.entries()])
+        assert "x" in call.arguments
+        assert "y" not in call.arguments
+        for name in ("arguments", "result"):
+            with pytest.raises(KeyError, match=r"the value [0-9a-f]{64} is not in .* evicted, or"):
+                _ = dict(call.arguments) if name == "arguments" else call.result
+
+
 class TestOnDisk:
     def test_a_small_call_is_one_file(self, cache: Cache, tmp_path: Path) -> None:
         """However deeply nested the arguments, they travel with the record."""

@@ -193,6 +193,26 @@ class TestConditions:
         with pytest.raises(TypeError, match="a condition compares with text, numbers"):
             where("=", value)
 
+    @pytest.mark.parametrize("op", ["=>", "==", "", "not in", None])
+    def test_there_is_no_such_comparison(self, op: Any) -> None:
+        """It is told where the condition is made, not where it is asked."""
+        with pytest.raises(ValueError, match=f"{op!r} is no comparison; there are '=', '!='"):
+            where(op, 3)
+
+    @pytest.mark.parametrize(
+        ("op", "value", "message"),
+        [
+            ("between", 3, r"'between' compares with two values, \[low, high\], not 3"),
+            ("between", [1, 2, 3], r"two values, \[low, high\], not \[1, 2, 3\]"),
+            ("in", "abc", "'in' compares with a list of values, not 'abc'"),
+            ("=", [1], r"'=' compares with one value, not \[1\]; 'in' with several"),
+            ("like", 3, "'like' compares with text, not 3"),
+        ],
+    )
+    def test_what_a_comparison_cannot_compare_with(self, op: Any, value: Any, message: str) -> None:
+        with pytest.raises(TypeError, match=message):
+            where(op, value)
+
     @pytest.mark.parametrize("value", [np.float64(1.5), np.float32(1.5)])
     def test_versions_of_numpy(self, value: Any) -> None:
         """A version may be asked for by a scalar of numpy."""

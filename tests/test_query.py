@@ -249,6 +249,16 @@ class TestWithACache:
         assert done == [2]
         assert other.query().count() == 2
 
+    @pytest.mark.parametrize("ask", ["query", "filter", "table"])
+    def test_unknown_fields(self, ask: str) -> None:
+        """A name that calls do not have is told, with what was probably meant, and how else."""
+        with pytest.raises(TypeError, match="no field 'nme' to ask for, did you mean 'name'"):
+            getattr(in_memory(), ask)(nme="f")
+        with pytest.raises(
+            TypeError, match=r"'x' to ask for\. There are name, .*, until; .*'x': \.\.\."
+        ):
+            getattr(in_memory(), ask)(x=3)
+
     def test_without_a_cache(self, query: QueryIterator) -> None:
         with pytest.raises(ValueError, match="belongs to no cache"):
             query.evict()

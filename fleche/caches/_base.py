@@ -142,7 +142,7 @@ class BaseCache:
             if isinstance(found, ParcelError):
                 raise found
             return LazyCall(key, found, self)
-        raise KeyError(key)
+        raise KeyError(f"there is no call {key} in {self!r}")
 
     def load_many(self, keys: Iterable[Digest]) -> Iterator[LazyCall]:
         """Yield those of the calls that are here, in order; damaged ones are counted and left out.
@@ -281,7 +281,7 @@ class BaseCache:
         self.check_writable("evict")
         full = self.complete(key)
         if not self.backend.evict((full,))[0] and not self.backend.evict((Address.of(full),))[0]:
-            raise KeyError(key)
+            raise KeyError(self._absent(key))
 
     def evict_many(self, keys: Iterable[Digest]) -> int:
         """Forget calls; return how many there were.
@@ -397,7 +397,7 @@ class BaseCache:
                     raise found
                 buffers[wanted.pop(address)] = found
             if wanted:
-                raise KeyError(next(iter(wanted.values())))
+                raise KeyError(self._gone(next(iter(wanted.values()))))
             return packing.unpack(parcel, digest, buffers, plain=plain)
         finally:
             for each in (parcel, *buffers.values()):
@@ -408,7 +408,10 @@ class BaseCache:
             if isinstance(found, ParcelError):
                 raise found
             return found
-        raise KeyError(address.digest)
+        raise KeyError(self._gone(address.digest))
+
+    def _gone(self, digest: str) -> str:
+        return f"the value {digest} is not in {self!r}: it was evicted, or never stored"
 
     # -- names -------------------------------------------------------------------------------------
 
@@ -427,7 +430,7 @@ class BaseCache:
         prefix = _as_digest(key)
         (found,) = self.backend.expand((prefix,))
         if not found:
-            raise KeyError(key)
+            raise KeyError(self._absent(key))
         if len(found) > 1:
             examples = ", ".join(each[: len(prefix) + 8] for each in found[:3])
             raise AmbiguousDigestError(
@@ -435,6 +438,9 @@ class BaseCache:
                 "give more characters"
             )
         return found[0]
+
+    def _absent(self, key: Digest | str) -> str:
+        return f"there is no call or value {key} in {self!r}"
 
     def shrink(self, key: Digest | str, *more: Digest | str) -> Any:
         """Return the shortest beginning that stands for ``key`` alone here.
@@ -454,7 +460,7 @@ class BaseCache:
         found = self.backend.shrink(full) if full else []
         for key, short in zip(keys, found, strict=True):
             if short is None:
-                raise KeyError(key)
+                raise KeyError(self._absent(key))
         return tuple(short for short in found if short is not None)
 
     # -- many calls --------------------------------------------------------------------------------

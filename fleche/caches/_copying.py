@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from fleche.caches._progress import Meter, Reported, ShowProgress, watching
 from fleche.caches.maintenance import NoteUsage, ReadUsage, SyncReport, UsageReport
-from fleche.call import LazyCall, QueryCall
+from fleche.call import QUERY_FIELDS, LazyCall, QueryCall
 from fleche.digest import Digest
 from fleche.errors import FlecheError
 from fleche.storage import Usage, merge_usage
@@ -28,8 +28,11 @@ def combined(template: object, fields: Mapping[str, Any]) -> QueryCall:
     """Return the template that asks for what ``template`` and ``fields`` ask for together.
 
     Raises:
-        TypeError: ``template`` is no template.
+        TypeError: ``template`` is no template, or calls have no such field.
     """
+    for name in fields:
+        if name not in QUERY_FIELDS:
+            raise TypeError(_no_field(name))
     if template is None:
         return QueryCall.of(**fields)
     if not isinstance(template, QueryCall):
@@ -39,6 +42,17 @@ def combined(template: object, fields: Mapping[str, Any]) -> QueryCall:
     if not fields:
         return template
     return template.merged(QueryCall.of(**fields))
+
+
+def _no_field(name: str) -> str:
+    from difflib import get_close_matches
+
+    near = get_close_matches(name, QUERY_FIELDS, 1)
+    hint = f", did you mean {near[0]!r}?" if near else "."
+    return (
+        f"calls have no field {name!r} to ask for{hint} There are {', '.join(QUERY_FIELDS)}; "
+        f"an argument of the function goes by its name, arguments={{{name!r}: ...}}"
+    )
 
 
 def check_is_cache(found: object) -> None:

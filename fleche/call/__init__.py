@@ -26,7 +26,16 @@ from fleche.call._record import (
     plain_metadata,
     plain_version,
 )
-from fleche.call._template import Condition, Moment, QueryCall, between, like, one_of, where
+from fleche.call._template import (
+    QUERY_FIELDS,
+    Condition,
+    Moment,
+    QueryCall,
+    between,
+    like,
+    one_of,
+    where,
+)
 
 if TYPE_CHECKING:
     from fleche.call._lineage import CallTree
@@ -36,6 +45,7 @@ if TYPE_CHECKING:
 __all__ = [
     "KEY_PARTS",
     "MISSING",
+    "QUERY_FIELDS",
     "SMALL",
     "Call",
     "CallEntry",

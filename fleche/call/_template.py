@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from datetime import date, datetime, timedelta
 from fnmatch import fnmatchcase
 from functools import partial
-from typing import Any, Literal, TypeAlias
+from typing import Any, Literal, TypeAlias, get_args
 
 import msgspec
 
@@ -20,13 +20,24 @@ from fleche.call._live import LazyCall
 from fleche.call._record import CallRecord, Scalar, ValueRef, Version, as_plain, plain_metadata
 from fleche.digest import Digest, digest
 
-__all__ = ["Condition", "Moment", "Operator", "QueryCall", "between", "like", "one_of", "where"]
+__all__ = [
+    "QUERY_FIELDS",
+    "Condition",
+    "Moment",
+    "Operator",
+    "QueryCall",
+    "between",
+    "like",
+    "one_of",
+    "where",
+]
 
 Operator: TypeAlias = Literal["=", "!=", "<", "<=", ">", ">=", "between", "in", "like", "digest"]
 
 Moment: TypeAlias = datetime | date | timedelta | str
 """A date, or how long ago: ``datetime``, ``timedelta``, ``"2026-01-31"``, ``"2d"``."""
 
+_OPERATORS = get_args(Operator)
 _SCALARS = (type(None), bool, int, float, str)
 _COMPARE = {"<": operator.lt, "<=": operator.le, ">": operator.gt, ">=": operator.ge}
 
@@ -42,7 +53,8 @@ class Condition(msgspec.Struct, frozen=True, array_like=True):
     Scalars of other classes, those of numpy among them, become the builtins that they equal.
 
     Raises:
-        TypeError: ``value`` is of another type.
+        TypeError: ``value`` is of another type, or of one that ``op`` does not compare with.
+        ValueError: there is no such ``op``.
     """
 
     op: Operator
@@ -56,6 +68,19 @@ class Condition(msgspec.Struct, frozen=True, array_like=True):
             raise TypeError(
                 f"a condition compares with text, numbers, True, False and None, not {wrong[0]!r}"
             )
+        if self.op not in _OPERATORS:
+            known = ", ".join(map(repr, _OPERATORS))
+            raise ValueError(f"{self.op!r} is no comparison; there are {known}")
+        if self.op == "between" and not (several and len(items) == 2):
+            raise TypeError(f"'between' compares with two values, [low, high], not {value!r}")
+        if self.op == "in" and not several:
+            raise TypeError(f"'in' compares with a list of values, not {value!r}")
+        if self.op not in ("between", "in") and several:
+            raise TypeError(
+                f"{self.op!r} compares with one value, not {value!r}; 'in' with several"
+            )
+        if self.op in ("like", "digest") and not isinstance(items[0], str):
+            raise TypeError(f"{self.op!r} compares with text, not {value!r}")
         msgspec.structs.force_setattr(self, "value", items if several else items[0])
 
     @property
@@ -280,6 +305,10 @@ class QueryCall(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
             )
             and all(_is_used(group, record) for group in self.uses)
         )
+
+
+QUERY_FIELDS: tuple[str, ...] = tuple(QueryCall.of.__kwdefaults__)
+"""What :meth:`QueryCall.of` takes."""
 
 
 def _span(since: Moment | None, until: Moment | None) -> Condition:

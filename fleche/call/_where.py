@@ -183,10 +183,16 @@ class _Reader:
             return None
         first, second = self._field(left), self._field(right)
         if first is not None and second is None:
-            return first, Condition(operator, self._value(right, first))
+            return first, self._condition(operator, right, first)
         if second is not None and first is None and operator in _MIRRORED:
-            return second, Condition(_MIRRORED[operator], self._value(left, second))
+            return second, self._condition(_MIRRORED[operator], left, second)
         return None
+
+    def _condition(self, operator: Operator, tree: ast.expr, field: _Field) -> Condition:
+        value = self._value(tree, field)
+        if isinstance(value, list) is not (operator == "in"):
+            raise self._error(tree, "'in' is followed by a list, any other comparison by one value")
+        return Condition(operator, value)
 
     # -- the whole meaning -------------------------------------------------------------------------
 

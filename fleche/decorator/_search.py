@@ -4,17 +4,15 @@ from __future__ import annotations
 
 import difflib
 import math
-from inspect import signature
 from types import BuiltinFunctionType, FunctionType, MethodType
 from typing import Any
 
-from fleche.call import Condition, QueryCall, as_plain
+from fleche.call import QUERY_FIELDS, Condition, QueryCall, as_plain
 from fleche.decorator._spec import FunctionSpec
 from fleche.digest import Digest, digest_arguments
 
 __all__ = ["template_of"]
 
-_FIELDS = tuple(signature(QueryCall.of).parameters)
 _FUNCTIONS = (FunctionType, BuiltinFunctionType, MethodType)
 
 
@@ -52,7 +50,7 @@ def template_of(spec: FunctionSpec, fields: dict[str, Any]) -> QueryCall:
 
 def _check_names(spec: FunctionSpec, general: dict[str, Any], exact: dict[str, Any]) -> None:
     for name in general:
-        if name not in _FIELDS:
+        if name not in QUERY_FIELDS:
             raise TypeError(_unknown(spec, name))
     for name in exact:
         if name not in spec.info.signature.parameters:
@@ -80,7 +78,7 @@ def _wanted(spec: FunctionSpec, name: str, value: Any) -> Condition | Digest:
 def _unknown(spec: FunctionSpec, name: str) -> str:
     info = spec.info
     names = [each for each in info.signature.parameters if each not in info.ignored]
-    fields = [each for each in _FIELDS if each not in names]
+    fields = [each for each in QUERY_FIELDS if each not in names]
     near = difflib.get_close_matches(name, [*names, *fields], 1)
     hint = f", did you mean {near[0]!r}?" if near else "."
     return (
