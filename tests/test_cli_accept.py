@@ -68,7 +68,7 @@ def test_a_module(place: Path) -> None:
     ran = accept(place, "volume", "--dry-run")
     assert (ran.status, ran.err) == (0, "")
     assert "1 call of volume() would be a hit again" in ran.out
-    assert "accepted: area" in ran.out
+    assert "would be accepted: area" in ran.out
     assert "tiles  1" in ran.out
     assert "computing" in python(place, "-c", "import study; study.tiles(1, 2)").out
     found = accept(place, "volume", "--json").json
@@ -78,7 +78,8 @@ def test_a_module(place: Path) -> None:
     assert python(place, "-c", call).out == "6 8\n"
     assert accept(place, "volume", "--undo", "--json").json["undone"] == 1
     assert "nothing was accepted" in accept(place, "volume", "--undo").out
-    assert accept(place, "volume").status == 0
+    ran = accept(place, "volume")
+    assert (ran.status, "\naccepted: area" in ran.out) == (0, True)
     again = accept(place, "volume")
     assert (again.status, "nothing to accept" in again.out) == (1, True)
 
@@ -98,7 +99,8 @@ def test_a_program(place: Path) -> None:
     ("words", "said"),
     [
         (["volume"], "no stored call of a function 'volume'; --module says where"),
-        (["study:volum"], "study has no function volum"),
+        (["study:volum"], "study has no function volum; it has tiles, volume"),
+        (["./study.py:volum"], "./study.py has no function volum; it has tiles, volume"),
         (["study:plain"], "study has no function that @fleche decorates: plain"),
         (["nothing_such:volume"], "nothing_such cannot be imported: ModuleNotFoundError"),
         (["gone.py:volume"], "there is no file gone.py"),
@@ -108,6 +110,17 @@ def test_mistakes(words: list[str], said: str, place: Path) -> None:
     """Each says what is wrong."""
     ran = accept(place, *words)
     assert (ran.status, said in ran.err) == (2, True), ran
+
+
+@pytest.mark.parametrize("words", [["study.py:volume"], ["study:volume"]], ids=["file", "module"])
+@pytest.mark.parametrize("ends", ["sys.exit(3)", "sys.exit('done')", "raise SystemExit"])
+def test_a_file_that_exits(words: list[str], ends: str, place: Path) -> None:
+    """It is told which, and what to do."""
+    (place / "study.py").write_text(f"{STUDY}\nimport sys\n{ends}\n")
+    ran = accept(place, *words)
+    assert ran.status == 2
+    assert f"{words[0].partition(':')[0]} ends the program when it is imported (Syst" in ran.err
+    assert "below: if __name__ == '__main__':" in ran.err
 
 
 def test_help_has_examples(capsys: pytest.CaptureFixture[str]) -> None:

@@ -49,7 +49,8 @@ def accept(session: Session, name: str, module: str | None, dry_run: bool, undo:
     """  # noqa: D301 (to click, it keeps the lines below as they are)
     place, _, name = name.rpartition(":")
     places = {call.module for call in session.reached.query(name=name)} - {None}
-    function = _function(name, _module(module or place, name, places))
+    found_in = _module(module or place, name, places)
+    function = _function(name, found_in, module or place or found_in.__name__)
     from fleche.decorator import accept_code, take_back
 
     if undo:
@@ -94,7 +95,8 @@ def _print(session: Session, name: str, found: Accepted, dry_run: bool) -> None:
     if parts:
         shown = [form.printable(part.partition(":")[2]) for part in parts[:5]]
         more = f", {len(parts) - 5} more" if len(parts) > 5 else ""
-        screen.say(f"accepted: {', '.join(shown)}{more}")
+        said = "would be accepted" if dry_run else "accepted"
+        screen.say(f"{said}: {', '.join(shown)}{more}")
     if found.others:
         screen.say("stored calls of other functions that use that, too:")
         screen.pairs(((each, f"{n:,}") for each, n in found.others.most_common()), indent=2)
@@ -151,18 +153,32 @@ def _of_file(path: Path, known: Iterable[str]) -> ModuleType:
 def _imported(what: str, load: Callable[[], Any]) -> Any:
     try:
         return load()
+    except SystemExit as error:
+        raise click.UsageError(
+            f"{what} ends the program when it is imported ({error!r}); what only the program is to "
+            "do belongs below: if __name__ == '__main__':"
+        ) from None
     except Exception as error:  # noqa: BLE001 (importing runs any code)
         kind = type(error).__name__
         raise click.UsageError(f"{what} cannot be imported: {kind}: {error}") from None
 
 
-def _function(name: str, module: ModuleType) -> Wrapper[..., Any]:
+def _function(name: str, module: ModuleType, where: str) -> Wrapper[..., Any]:
+    """Return a decorated function.
+
+    Args:
+        name: its qualified name.
+        module: where it is.
+        where: what the module was called where the command was typed.
+    """
     from fleche.decorator import Wrapper
 
     found: Any = module
     for part in name.split("."):
         found = getattr(found, part, None)
-    if type(found) is not Wrapper:
-        what = "has no function" if found is None else "has no function that @fleche decorates:"
-        raise click.UsageError(f"{module.__name__} {what} {name}")
-    return found
+    if type(found) is Wrapper:
+        return found
+    what = "has no function" if found is None else "has no function that @fleche decorates:"
+    there = sorted(each for each, value in vars(module).items() if type(value) is Wrapper)
+    known = f"; it has {', '.join(there)}" if there else ""
+    raise click.UsageError(f"{where} {what} {name}{known}")
