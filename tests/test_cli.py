@@ -520,6 +520,19 @@ class TestShow:
         assert "2.0 s (processor: 1.5 s)" in told.out
         assert "seconds=" not in told.out
 
+    def test_dependencies(self, keys: object) -> None:
+        """What the code depends on: parts by digest, and what other names lead to."""
+        parts = {"fit": "a" * 64, "fit~": "b" * 64, "np": "=numpy", "later": "-absent"}
+        with Local("results") as cache:
+            key = cache.save(made().replace(code=Digest("c" * 64), dependencies=parts))
+        told = fleche_command("show", key, "--packages")
+        shown = told.out[told.out.index("depends on") :].split("\n")
+        assert [" ".join(line.split()) for line in shown if line] == [
+            "depends on",
+            "aaaaaaaa fit",
+            "other names np (numpy), later (absent)",
+        ]
+
     def test_unknown_keys(self, keys: object) -> None:
         assert fleche_command("show", "f" * 12).status == 1
         told = fleche_command("show", "abc")

@@ -217,11 +217,12 @@ def _print_call(session: Session, call: LazyCall, short: str, *, everything: boo
     if everything and record.dependencies:
         screen.say()
         screen.title("depends on")
-        parts = record.parts
-        names = {label: each for label, each in record.dependencies.items() if label not in parts}
-        screen.pairs(((part[:SHORT], label) for label, part in parts.items()), indent=2)
-        shown = (f"{label} {each}" for label, each in names.items())
-        screen.pairs([("names", form.printable(", ".join(shown)))], indent=2)
+        screen.pairs(((part[:SHORT], label) for label, part in record.parts.items()), indent=2)
+        marked = (
+            (label, part) for label, part in record.dependencies.items() if part[:1] in ("=", "-")
+        )
+        names = ", ".join(f"{label} ({part[1:]})" for label, part in marked)
+        screen.pairs([("other names", form.printable(names))], indent=2)
 
 
 def _described(ref: Any) -> str:
