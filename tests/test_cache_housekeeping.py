@@ -16,6 +16,8 @@ from fleche.caches import (
     Cache,
     CachePool,
     CacheStack,
+    CallSize,
+    DiskUsageReport,
     Rejected,
     SizeLimitedCache,
     StatsReport,
@@ -68,6 +70,18 @@ def garble(root: Path, key: str) -> None:
     content[-1] ^= 1
     path.chmod(0o644)
     path.write_bytes(content)
+
+
+class TestReports:
+    def test_many_parts(self) -> None:
+        """Of many calls, a report shows how many there are, and what they take together."""
+        calls = [CallSize(digest(number), 1.5, 0.0) for number in range(1000)]
+        report = DiskUsageReport(tuple(calls), loose=2)
+        assert repr(report) == "DiskUsageReport(calls=<1000 CallSize>, loose=2, other=0)"
+        assert str(report) == "calls: 1000, bytes: 1502, loose: 2, other: 0"
+        report = DiskUsageReport(tuple(calls[:1]))
+        assert repr(report) == f"DiskUsageReport(calls=({calls[0]!r},), loose=0, other=0)"
+        assert "dangling=<9 Digest>" in repr(VerifyReport(dangling=(calls[0].key,) * 9))
 
 
 class TestVerify:

@@ -84,6 +84,11 @@ SHOWN: dict[str, tuple[Callable[[], Any], list[str], list[str]]] = {
     "table": (lambda: cache().table(), ["energy"], ["energy"]),
     "stats": (lambda: cache().stats(), ["StatsReport("], ["calls", "1"]),
     "function stats": (energy.stats, ["FunctionStats("], ["energy: 1 call stored"]),
+    "disk usage": (
+        lambda: cache().disk_usage(),
+        ["DiskUsageReport(calls=(CallSize(key=", "loose=0, other=0)"],
+        ["calls", "bytes", "loose"],
+    ),
     "gc": (lambda: cache().gc(dry_run=True), ["GcReport("], ["removed", "0"]),
     "verify": (lambda: cache().verify(), ["VerifyReport("], ["misfiled"]),
     "sync": (lambda: cache().sync(in_memory()), ["SyncReport(sent=1"], ["sent", "1"]),

@@ -307,7 +307,7 @@ class QueryCall(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         )
 
 
-QUERY_FIELDS: tuple[str, ...] = tuple(QueryCall.of.__kwdefaults__)
+QUERY_FIELDS: tuple[str, ...] = tuple(QueryCall.of.__kwdefaults__ or ())
 """What :meth:`QueryCall.of` takes."""
 
 

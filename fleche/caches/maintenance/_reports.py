@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 import msgspec
 
 from fleche._html import facts
+from fleche._util import override
 from fleche.caches.maintenance import GRACE, PIN_AGE
 from fleche.digest import Digest
 from fleche.storage import Acceptance, Usage
@@ -38,6 +39,10 @@ __all__ = [
     "Verify",
     "VerifyReport",
 ]
+
+
+SHOWN = 3
+"""A report shows so many parts in full at most, and of more only how many there are."""
 
 
 class Gc(msgspec.Struct, frozen=True, tag="gc"):
@@ -168,6 +173,10 @@ class Report:
         }
         return type(self)(**sums)
 
+    def __repr__(self) -> str:
+        shown = (f"{each.name}={_brief(getattr(self, each.name))}" for each in fields(self))
+        return f"{type(self).__name__}({', '.join(shown)})"
+
     def __str__(self) -> str:
         return ", ".join(f"{name}: {number}" for name, number in self._numbers())
 
@@ -184,7 +193,13 @@ class Report:
                 yield each.name.replace("_", " "), number
 
 
-@dataclass(frozen=True)
+def _brief(value: Any) -> str:
+    if isinstance(value, tuple) and len(value) > SHOWN:
+        return f"<{len(value)} {type(value[0]).__name__}>"
+    return repr(value)
+
+
+@dataclass(frozen=True, repr=False)
 class GcReport(Report):
     """What a garbage collection removed, or with ``dry_run`` would remove.
 
@@ -201,7 +216,7 @@ class GcReport(Report):
     pins: int = 0
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class VerifyReport(Report):
     """What a walk over everything found.
 
@@ -239,7 +254,7 @@ class VerifyReport(Report):
         return not any(wrong)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class StatsReport(Report):
     """How much there is, and how it fared.
 
@@ -288,7 +303,7 @@ class CallSize(NamedTuple):
     used: float
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class DiskUsageReport(Report):
     """What takes how much space.
 
@@ -307,8 +322,13 @@ class DiskUsageReport(Report):
         """Everything together."""
         return sum(each.bytes for each in self.calls) + self.loose + self.other
 
+    @override
+    def _numbers(self) -> Iterator[tuple[str, int]]:
+        calls, *others = super()._numbers()
+        yield from (calls, ("bytes", round(self.bytes)), *others)
 
-@dataclass(frozen=True)
+
+@dataclass(frozen=True, repr=False)
 class UsageReport(Report):
     """How often stored results were used.
 
@@ -319,7 +339,7 @@ class UsageReport(Report):
     rows: tuple[Usage, ...] = ()
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class AcceptedReport(Report):
     """What was said of code.
 
@@ -330,7 +350,7 @@ class AcceptedReport(Report):
     rows: tuple[Acceptance, ...] = ()
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class SyncReport(Report):
     """What went from one cache to another, and back.
 
