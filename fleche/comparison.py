@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import math
+import reprlib
 import sys
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass, field, fields, is_dataclass
+from itertools import islice
+from typing import Any, Final, TypeAlias
 
 import msgspec
 
-from fleche.call import CallRecord, LazyCall, ValueRef
+from fleche.call import CallRecord, LazyCall, ValueRef, as_literal, as_plain, summarize
+from fleche.digest import digest
 from fleche.errors import ParcelError
 from fleche.function import Change, changes_of_stored
 
@@ -64,7 +67,8 @@ def compare_calls(first: LazyCall, second: LazyCall, *, values: bool = False) ->
     Args:
         first: one call.
         second: the other.
-        values: load what differs, and say how much: the largest difference of numbers and arrays.
+        values: load what differs, and say where and how much: the largest difference of numbers and
+            arrays, in containers, data classes and data frames, too.
     """
     one, other = first.record, second.record
     found = [*_parts(one, other)]
@@ -79,7 +83,7 @@ def compare_calls(first: LazyCall, second: LazyCall, *, values: bool = False) ->
             same.append(name)
             continue
         remark = _remark(left, right)
-        if values and left is not None and right is not None:
+        if values and left is not None and right is not None and not _are_literals(left, right):
             remark = _difference(first, second, kind, name) or remark
         found.append(Differing(kind, name, left, right, remark))
     found += _environment(one, other)
@@ -126,13 +130,20 @@ def _remark(left: ValueRef | None, right: ValueRef | None) -> str:
     return _of_numbers(before, after)
 
 
+def _are_literals(left: ValueRef, right: ValueRef) -> bool:
+    return left.is_literal and right.is_literal
+
+
 def _of_numbers(before: Any, after: Any) -> str:
     if not (_is_number(before) and _is_number(after)):
         return ""
     if type(before) is not type(after) and before == after:
         return f"{type(before).__name__} and {type(after).__name__}"
-    change = after - before
-    relative = f", {change / abs(before):+.3g} of it" if before else ""
+    try:
+        change = float(after - before)
+        relative = f", {change / abs(before):+.3g} of it" if before else ""
+    except OverflowError:
+        return ""
     return f"{change:+.6g}{relative}" if math.isfinite(change) else ""
 
 
@@ -149,24 +160,151 @@ def _difference(first: LazyCall, second: LazyCall, kind: str, name: str) -> str:
             before, after = first.arguments[name], second.arguments[name]
     except (KeyError, ParcelError) as error:
         return f"cannot be loaded: {error}"
-    numpy = sys.modules.get("numpy")
-    if numpy is None or not all(isinstance(each, numpy.ndarray) for each in (before, after)):
-        return _of_numbers(before, after)
-    return _of_arrays(before, after, numpy)
+    places = _places(before, after, "", ())
+    shown = [f"{path}: {text}" if path else text for path, text in islice(places, SHOWN)]
+    if more := sum(1 for _ in places):
+        shown.append(f"{more:,} more")
+    return "; ".join(shown) or "equal, but for their form in memory"
 
 
-def _of_arrays(before: Any, after: Any, numpy: Any) -> str:
+# -- where two values differ -----------------------------------------------------------------------
+
+SHOWN = 3
+"""So many places in which two values differ are named; others are counted."""
+
+DEEPEST = 50
+"""How deep containers inside containers are compared."""
+
+_ABSENT: Final = object()
+_Pair: TypeAlias = "tuple[str, Any, Any]"
+
+
+def _places(
+    before: Any, after: Any, path: str, above: tuple[tuple[int, int], ...]
+) -> Iterator[tuple[str, str]]:
+    """Yield where in two values something differs, as in ``['mesh'][0]``, and how.
+
+    Args:
+        before: a part of the one.
+        after: the same part of the other.
+        path: where that is.
+        above: the containers around it, which are not entered again.
+    """
+    both = (id(before), id(after))
+    if before is after or both in above:
+        return
+    if before is _ABSENT or after is _ABSENT:
+        yield path, f"is in the {'second' if before is _ABSENT else 'first'} alone"
+        return
+    pairs = _pairs(before, after) if len(above) < DEEPEST else None
+    if pairs is None:
+        if text := _of_wholes(before, after):
+            yield path, text
+        return
+    found = False
+    for name, left, right in pairs:
+        for place in _places(left, right, path + name, (*above, both)):
+            found = True
+            yield place
+    if not found and isinstance(before, dict) and list(before) != list(after):
+        yield path, "in another order"
+
+
+def _pairs(before: Any, after: Any) -> Iterator[_Pair] | None:
+    """Return where the parts of two containers of one kind are, and the parts of both.
+
+    ``None``: they are compared as wholes.
+    """
+    if type(before) is not type(after):
+        return None
+    if isinstance(before, dict):
+        return (
+            (f"[{_brief(key)}]", before.get(key, _ABSENT), after.get(key, _ABSENT))
+            for key in {**before, **after}
+        )
+    if isinstance(before, list | tuple) and len(before) == len(after):
+        pairs = zip(before, after, strict=True)
+        return ((f"[{index}]", *pair) for index, pair in enumerate(pairs))
+    if is_dataclass(before) and not isinstance(before, type):
+        names = [each.name for each in fields(before)]
+        return (
+            (f".{name}", getattr(before, name, _ABSENT), getattr(after, name, _ABSENT))
+            for name in names
+        )
+    pandas = sys.modules.get("pandas")
+    if pandas is None or not isinstance(before, pandas.DataFrame) or len(before) != len(after):
+        return None
+    is_plain = before.columns.is_unique and after.columns.is_unique
+    return _columns(before, after) if is_plain else None
+
+
+def _columns(before: Any, after: Any) -> Iterator[_Pair]:
+    yield ".index", before.index, after.index
+    for name in dict.fromkeys((*before.columns, *after.columns)):
+        left, right = (each[name] if name in each.columns else _ABSENT for each in (before, after))
+        yield f"[{_brief(name)}]", left, right
+
+
+def _of_wholes(before: Any, after: Any) -> str:
+    """Return how two values differ that are not taken apart; empty: they do not."""
+    if _is_same(before, after):
+        return ""
+    if text := _of_numbers(as_plain(before), as_plain(after)):
+        return text
+    pandas, numpy = sys.modules.get("pandas"), sys.modules.get("numpy")
+    arrays: list[Any] = [before, after]
+    if pandas is not None and all(isinstance(e, pandas.Series | pandas.Index) for e in arrays):
+        if before.dtype != after.dtype:
+            return f"{before.dtype} and {after.dtype}"
+        arrays = [each.to_numpy() for each in arrays]
+    if numpy is not None and all(isinstance(each, numpy.ndarray) for each in arrays):
+        return _of_arrays(*arrays)
+    is_sequence = type(before) is type(after) and isinstance(before, list | tuple | str | bytes)
+    if is_sequence and len(before) != len(after):
+        return f"lengths {len(before):,} and {len(after):,}"
+    shown = _brief(before), _brief(after)
+    if shown[0] == shown[1]:
+        return f"not compared ({type(before).__qualname__})"
+    return " and ".join(shown)
+
+
+def _is_same(before: Any, after: Any) -> bool:
+    if type(before) is not type(after):
+        return False
+    if type(before) in _SIMPLE and before == after:
+        return True
+    try:
+        return digest(before) == digest(after)
+    except Exception:  # noqa: BLE001 (of any class; what has no digest is not known to be equal)
+        return False
+
+
+_SIMPLE = (bool, int, float, str, bytes)
+
+
+def _brief(value: Any) -> str:
+    literal = as_literal(value)
+    return str(summarize(value).shown) if literal is msgspec.UNSET else reprlib.repr(literal)
+
+
+def _of_arrays(before: Any, after: Any) -> str:
     if before.shape != after.shape:
         return f"shapes {before.shape} and {after.shape}"
     if before.dtype != after.dtype:
         return f"{before.dtype} and {after.dtype}"
+    if before.dtype.hasobject:
+        pairs = zip(before.flat, after.flat, strict=True)
+        number = sum(not _is_same(*pair) for pair in pairs)
+        return f"{number:,} of {before.size:,} elements differ" if number else ""
     unequal = before != after
-    if before.dtype.kind == "f":
-        unequal &= ~(numpy.isnan(before) & numpy.isnan(after))
+    if before.dtype.kind in "fcMm":  # what is no number, or no time, is equal to itself here
+        unequal &= ~((before != before) & (after != after))
     number = int(unequal.sum())
+    if not number:
+        return ""
     text = f"{number:,} of {before.size:,} elements differ"
-    if number and before.dtype.kind in "fciu":
+    if before.dtype.kind in "fciu":
         kind = "c16" if before.dtype.kind == "c" else "f8"
         wide = [each[unequal].astype(kind) for each in (before, after)]
         text += f", by {abs(wide[1] - wide[0]).max():.3g} at most"
-    return text if number else "equal, but for their form in memory"
+    return text

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import importlib
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from fleche import cache as active
@@ -69,6 +71,83 @@ def test_by_how_much() -> None:
     assert "shapes (9,) and (3, 3)" in differing(one, wide, values=True)["result"]
     nan = stored(result=np.array([np.nan]))
     assert "equal" in differing(nan, stored(result=-np.array([np.nan])), values=True)["result"]
+
+
+@dataclass
+class Cell:
+    a: float
+    atoms: Any = ()
+
+
+class Opaque:
+    def __init__(self, number: int) -> None:
+        self.number = number
+
+
+def frame(**columns: Any) -> pd.DataFrame:
+    return pd.DataFrame(columns)
+
+
+ROWS = "DataFrame 1 \N{MULTIPLICATION SIGN} 1 and DataFrame 2 \N{MULTIPLICATION SIGN} 1"
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "remark"),
+    [
+        ({"tol": 1.0, "n": [1, 2]}, {"tol": 1.0, "n": [1, 4]}, "['n'][1]: +2, +1 of it"),
+        ({"a": 1}, {"b": 1}, "['a']: is in the first alone; ['b']: is in the second alone"),
+        ({"a": 1, "b": 2}, {"b": 2, "a": 1}, "in another order"),
+        (["x", None], ["y", True], "[0]: 'x' and 'y'; [1]: None and True"),
+        ([1, 2], [1, 2, 3], "lengths 2 and 3"),
+        ([1], (1,), "list(1): 1 and tuple(1): 1"),
+        (
+            list(range(9)),
+            list(range(1, 10)),
+            "[0]: +1; [1]: +1, +1 of it; [2]: +1, +0.5 of it; 6 more",
+        ),
+        ([np.float32(1)], [np.float32(2)], "[0]: +1, +1 of it"),
+        ({1, 2}, {1, 3}, "set(2): 1, 2 and set(2): 1, 3"),
+        (Cell(1.0, ["Cu"]), Cell(1.0, ["Ag"]), ".atoms[0]: 'Cu' and 'Ag'"),
+        (
+            {"v": np.zeros(3)},
+            {"v": np.array([0, 0, 0.5])},
+            "['v']: 1 of 3 elements differ, by 0.5 at most",
+        ),
+        ([Opaque(1)], [Opaque(2)], "[0]: not compared (Opaque)"),
+        (Opaque(1), Opaque(2), "not compared (Opaque)"),
+        (
+            frame(x=[1.0, np.nan, 3.0], s=["a", "b", None]),
+            frame(x=[1.0, np.nan, 3.5], s=["a", "c", None]),
+            "['x']: 1 of 3 elements differ, by 0.5 at most; ['s']: 1 of 3 elements differ",
+        ),
+        (frame(x=[1, 2]), frame(x=[1.0, 2.0]), "['x']: int64 and float64"),
+        (frame(x=[1]), frame(y=[1]), "['x']: is in the first alone; ['y']: is in the second alone"),
+        (frame(x=[1]), frame(x=[1, 2]), ROWS),
+        ([10**400], [-(10**400)], "[0]: not compared (int)"),
+        (frame(x=[1]), frame(x=[1]).set_index(pd.Index([7])), ".index: "),
+        (pd.Series([1, 2]), pd.Series([1, 5]), "1 of 2 elements differ, by 3 at most"),
+        (
+            frame(t=pd.to_datetime(["2026-01-01", None])),
+            frame(t=pd.to_datetime(["2026-01-02", None])),
+            "['t']: 1 of 2 elements differ",
+        ),
+    ],
+    ids=lambda each: str(each)[:40],
+)
+def test_where_and_by_how_much(one: Any, other: Any, remark: str) -> None:
+    """Inside containers, data classes and data frames; or that it is not compared."""
+    calls = stored(result=one), stored(result=other)
+    found = differing(*calls, values=True)["result"]
+    assert found == remark or (remark.endswith(": ") and found.startswith(remark))
+    assert remark not in differing(*calls)["result"]
+
+
+def test_values_that_hold_themselves() -> None:
+    rings: list[Any] = [[1], [2]]
+    for ring in rings:
+        ring.append(ring)
+    one, other = (stored(result=ring) for ring in rings)
+    assert differing(one, other, values=True)["result"] == "[0]: +1, +1 of it"
 
 
 MODULE = """\

@@ -23,7 +23,7 @@ __all__ = ["diff", "tree"]
 @click.command()
 @key_argument("first")
 @key_argument("second")
-@click.option("--values", is_flag=True, help="Load what differs, and say by how much.")
+@click.option("--values", is_flag=True, help="Load what differs, and say where and by how much.")
 @common
 def diff(session: Session, first: str, second: str, values: bool) -> int:
     """Show in what two calls differ.
@@ -86,7 +86,12 @@ def _print_comparison(
             Column("", style="dim", least=10, goes=1),
         ),
         [
-            (_named(each), _text(each.first), _text(each.second), each.remark)
+            (
+                _named(each),
+                _text(each.first),
+                _text(each.second),
+                form.printable(each.remark),
+            )
             for each in found.differing
         ],
     )
