@@ -395,7 +395,7 @@ with SubprocessCache(python=python, workdir=workdir, timeout=30, connect_timeout
     try:
         cache.load("0" * 64)
     except KeyError as error:
-        assert error.args == ("0" * 64,)
+        assert "0" * 64 in error.args[0]
     assert cache.query(name="give").count() == 2 * len(keys)
 print(json.dumps(keys))
 """
