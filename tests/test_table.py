@@ -5,11 +5,15 @@ from __future__ import annotations
 import builtins
 import datetime as dt
 import math
+import re
 import sys
+import unicodedata
 from html.parser import HTMLParser
 from typing import Any
 
 import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
 
 from fleche.caches import Row, Table, started
 from fleche.call import Call, CallEntry, LazyCall, ValueRef
@@ -41,6 +45,30 @@ def in_the_clear(call: LazyCall, x: Any) -> LazyCall:
 
 def at_second(second: int) -> dict[str, Any]:
     return {"runtime": {"started": f"2024-05-01T12:00:{second:02}.000000+00:00"}}
+
+
+def columns_taken(text: str) -> int:
+    """How many columns of a terminal a line takes."""
+    return sum(2 if unicodedata.east_asian_width(char) in "WF" else 1 for char in text)
+
+
+def widths_of(text: str) -> dict[str, int]:
+    """The width of each column of a printed table."""
+    head, rule, *_ = text.splitlines()
+    return {
+        head[found.start() : found.end()].strip(): len(found[0])
+        for found in re.finditer("-+", rule)
+    }
+
+
+words = st.text("ab_ 計算", max_size=60)
+stored_calls = st.builds(
+    lambda name, result, runtime, arguments: lazy(name, result, runtime, **arguments),
+    st.text("ab_計", min_size=1, max_size=60),
+    words | st.integers() | st.floats(),
+    st.fixed_dictionaries({"started": st.just(RUNTIME["started"])}, optional={"user": words}),
+    st.dictionaries(st.sampled_from("xyz"), words | st.integers(), max_size=3),
+)
 
 
 class TestRows:
@@ -172,7 +200,60 @@ class TestText:
     def test_columns_give_way(self) -> None:
         """In a narrow terminal, what matters least is left out."""
         head = Table([lazy(text="x" * 150)]).to_text(45).splitlines()[0]
-        assert head.split() == ["key", "name", "arguments"]
+        assert head.split() == ["key", "name", "arguments", "result"]
+
+    @pytest.mark.parametrize(
+        ("calls", "width", "columns"),
+        [
+            ([("relax_structure_with_magnetic_moments", 4)], 60, ""),
+            ([("relax_structure_with_magnetic_moments", 4)], 80, "seconds"),
+            ([("f", 4), ("g", 4), ("h", 4)], 41, ""),
+            ([("f", 4), ("g", 4), ("h", 4)], 62, "started seconds"),
+            ([("f", 1.0), ("f", 2.0)], 80, "started seconds where"),
+        ],
+    )
+    def test_the_result_stays(self, calls: list[tuple[str, Any]], width: int, columns: str) -> None:
+        """However long the name, and if the results are alike; other columns take what is left."""
+        table = Table([lazy(name, result, x=x) for x, (name, result) in enumerate(calls)])
+        head, _, *lines = table.to_text(width).splitlines()
+        assert head.split() == ["key", "name", "arguments", "result", *columns.split()]
+        for line, (_, result) in zip(lines, calls, strict=True):
+            assert line[head.index("result") :].split()[0] == str(result)
+
+    def test_a_result_is_not_cut_beside_an_empty_place(self) -> None:
+        """The room of a column that is left out goes to the others."""
+        text = Table([lazy(result="x" * 38, x=1)]).to_text(80)
+        assert f"'{'x' * 38}'" in text
+
+    def test_columns_of_metadata_are_left_out_whole(self) -> None:
+        """Their names are not cut; tags come before what else there is."""
+        metadata = {
+            "runtime": RUNTIME,
+            "environment": {"python": "3.12.1", "platform": "Linux"},
+            "tags": {"study": "steel"},
+        }
+        record = Call(name="f", arguments={"x": 1}, result=4, metadata=metadata).to_record()
+        table = Table([LazyCall(record.key, CallEntry(record), in_memory())], metadata=True)
+        usual = ["key", "name", "arguments", "result"]
+        assert list(widths_of(table.to_text(60))) == [*usual, "seconds", "tags.study"]
+        assert list(widths_of(table.to_text(110)))[-2:] == ["tags.study", "environment.python"]
+        assert list(widths_of(table.to_text(140)))[-1] == "environment.platform"
+
+    @example(calls=[lazy("______", "", {"started": RUNTIME["started"], "user": "_"})], width=23)
+    @given(calls=st.lists(stored_calls, min_size=1, max_size=4), width=st.integers(20, 220))
+    def test_any_width(self, calls: list[LazyCall], width: int) -> None:
+        """No line is too long, the result is there, and no room is left that a column could use."""
+        table = Table(calls)
+        wanted, found = widths_of(table.to_text(100_000)), widths_of(table.to_text(width))
+        assert max(map(columns_taken, table.to_text(width).splitlines())) <= width
+        assert found["key"] == wanted["key"]
+        assert "result" in found
+        taken = sum(found.values()) + 2 * (len(found) - 1)
+        if any(found[column] < wanted[column] for column in found):
+            assert taken == width
+        else:
+            left_out = [wanted[column] for column in wanted if column not in found]
+            assert all(taken + 2 + each > width for each in left_out)
 
     def test_arguments_give_way_last(self) -> None:
         """A column of digests alone goes before the arguments are cut to nothing."""

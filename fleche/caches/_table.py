@@ -15,6 +15,7 @@ from typing import Any
 
 import msgspec
 
+from fleche._columns import Span, fit_columns
 from fleche._html import grid, paragraph
 from fleche.call import CallRecord, LazyCall, Scalar, ValueRef
 from fleche.digest import Digest
@@ -23,12 +24,15 @@ from fleche.errors import FlecheError, MissingExtra
 __all__ = ["Described", "Row", "Table", "field_of_metadata", "started"]
 
 SHORT = 8
-_NARROWEST = {"arguments": 22}
-_NARROW = len("arguments")
+_LEAST = len("arguments")
+_EASY = {"name": 40, "arguments": 22, "result": 40}
+_READABLE = 16
+"""A column of this width, or of that in ``_EASY``, is easy to read."""
+
 _GAP = "  "
 _COLUMNS = ("key", "name", "version", "arguments", "result", "started", "seconds", "where")
-_RIGID = ("key", "version", "started", "seconds")
-_DISPENSABLE = ("where", "seconds", "started", "result")
+_CORE = ("key", "result", "name", "arguments")
+_RIGID = ("key", "started", "seconds")
 _MOST = 50
 """So many calls are shown at most."""
 
@@ -278,8 +282,9 @@ class Table:
     def to_text(self, width: int | None = None, *, most: int | None = _MOST) -> str:
         """Return the table as aligned text.
 
-        What is alike in all rows gives way first, then the widest columns become narrower, then
-        some are left out, and the name of the function is cut last.
+        Key, name, arguments and result are shown in a narrow terminal too, cut where they must be.
+        Another column is shown if these stay readable beside it; one that says the same in every
+        row, if nothing has to be cut for it. Columns that were chosen are all shown.
 
         Args:
             width: of how many columns; by default those of the terminal.
@@ -288,29 +293,38 @@ class Table:
         if not self._found:
             return "no calls"
         columns, lines = self._cells(most)
-        wanted = {
-            column: max(map(_width, (column, *(line[column] for line in lines))))
-            for column in columns
-        }
-        dispensable = [column for column in _DISPENSABLE if column in columns]
-        if "result" in columns and all(line["result"][:1] in ("<", "") for line in lines):
-            dispensable.insert(0, dispensable.pop())  # digests alone tell a person little
         from shutil import get_terminal_size
 
-        if self._columns is not None:
-            dispensable = []
-        available = width or get_terminal_size().columns
-        alike = [
-            column
-            for column in ("version", *dispensable)
-            if len(lines) > 1 and len({line.get(column) for line in lines}) == 1
-            if column in columns and self._columns is None
-        ]
-        widths = _fit(wanted, available, dispensable, alike)
+        widths = self._fit(columns, lines, width or get_terminal_size().columns)
         head = {column: column for column in widths}
         rule = {column: "-" * width for column, width in widths.items()}
         text = [_line(cells, widths) for cells in (head, rule, *lines)]
         return "\n".join([*text, *self._rest(lines)])
+
+    def _fit(
+        self, columns: Sequence[str], lines: Sequence[Mapping[str, str]], room: int
+    ) -> dict[str, int]:
+        """Return how wide each column is that is shown."""
+        spans = {
+            column: _span(column, max(map(_width, (column, *(line[column] for line in lines)))))
+            for column in columns
+        }
+        if self._columns is not None:
+            least = sum(span.least for span in spans.values()) + len(_GAP) * (len(spans) - 1)
+            return fit_columns(spans, max(room, least), len(_GAP), core=columns)
+        core = [column for column in _CORE if column in spans]
+        others = [column for column in columns if column not in core]
+        others.sort(key=lambda column: not column.startswith("tags."))
+        if "result" in core and all(line["result"][:1] in ("<", "") for line in lines):
+            core.remove("result")  # digests alone tell a person little
+            others.append("result")
+        alike = [
+            column
+            for column in others
+            if len(lines) > 1 and len({line[column] for line in lines}) == 1
+        ]
+        others = [column for column in others if column not in alike]
+        return fit_columns(spans, room, len(_GAP), core=core, others=others, alike=alike)
 
     def _rest(self, shown: Sequence[Any]) -> list[str]:
         more = len(self) - len(shown)
@@ -436,41 +450,11 @@ def _width(text: str) -> int:
     return sum(2 if unicodedata.east_asian_width(char) in "WF" else 1 for char in text)
 
 
-def _fit(
-    wanted: Mapping[str, int], available: int, dispensable: Sequence[str], alike: Sequence[str]
-) -> dict[str, int]:
-    """Leave out and narrow columns until everything fits.
-
-    Args:
-        wanted: the width of each column.
-        available: the width of all of them.
-        dispensable: what may be left out, in that order, when nothing can be narrowed.
-        alike: what is left out before anything is narrowed: it says the same in every row.
-    """
-    widths, rest = dict(wanted), list(dispensable)
-
-    def is_too_wide() -> bool:
-        return sum(widths.values()) + len(_GAP) * (len(widths) - 1) > available
-
-    for column in alike:
-        if is_too_wide():
-            del widths[column]
-            if column in rest:
-                rest.remove(column)
-
-    def spare(column: str) -> int:
-        return widths[column] - (_NARROWEST.get(column, _NARROW) if rest else _NARROW)
-
-    while is_too_wide():
-        flexible = [c for c in widths if c not in _RIGID and (c != "name" or not rest)]
-        column = max(flexible, key=spare, default="")
-        if column and spare(column) > 0:
-            widths[column] -= 1
-        elif rest:
-            del widths[rest.pop(0)]
-        else:
-            break
-    return widths
+def _span(column: str, wanted: int) -> Span:
+    if column in _RIGID:
+        return Span.rigid(wanted)
+    easy = max(_READABLE, len(column))
+    return Span.between(_LEAST, _EASY.get(column, easy), wanted)
 
 
 def _line(cells: Mapping[str, str], widths: Mapping[str, int]) -> str:
