@@ -15,9 +15,10 @@ import pandas as pd
 import pytest
 
 import fleche
-from fleche.caches import Cache, Local
+from fleche.caches import Cache, CacheStack, Local
 from fleche.call import Call, QueryCall
 from fleche.errors import StorageError
+from fleche.remote import PipeChannel, RemoteCache, serve
 from fleche.report import write_report
 from fleche.storage import CallMemory, Usage, ValueMemory
 from tests.helpers.browser import Shown, needs_browser, open_page
@@ -178,6 +179,39 @@ def test_shared_values_count_once(tmp_path: Path) -> None:
     sizes = [each["bytes"] for each in data["functions"]]
     assert sum(sizes) == pytest.approx(large.nbytes, rel=0.01)
     assert sizes[0] == pytest.approx(sizes[1], rel=0.01)
+
+
+def test_sizes_are_those_of_the_cache(tmp_path: Path) -> None:
+    """Buffers that different values share count once, small equal results in each record."""
+    large = np.arange(200_000.0)
+    with Local(tmp_path / "cache") as cache:
+        for x in range(3):
+            cache.save(record("large", x=x, result={"shared": large, "own": x}))
+            cache.save(record("small", x=x, result="text " * 400))
+        usage = cache.disk_usage()
+        data = data_of(write_report(cache, tmp_path / "all.html").path)
+        some = data_of(write_report(cache, tmp_path / "some.html", QueryCall(name="small")).path)
+    sizes = {call[11]: call[5] for call in data["calls"]}
+    assert sizes == {each.key: round(each.bytes) for each in usage.calls}
+    assert sum(each["bytes"] for each in data["functions"]) == pytest.approx(usage.bytes, abs=2)
+    functions = {each["name"]: each["bytes"] for each in data["functions"]}
+    assert functions["large"] == pytest.approx(large.nbytes, rel=0.01)
+    assert functions["small"] > 3 * 400
+    assert [each["bytes"] for each in some["functions"]] == [functions["small"]]
+
+
+def test_sizes_of_calls_elsewhere(tmp_path: Path) -> None:
+    """A stack measures its layers on this machine: what is on another one alone has no size."""
+    with Local(tmp_path / "near") as near, Local(tmp_path / "far") as served:
+        near.save(record("near", x=1))
+        served.save(record("far", x=1))
+        channel = PipeChannel(lambda reader, writer: serve(reader, writer, served))
+        with RemoteCache(channel) as far:
+            data = data_of(write_report(CacheStack([near, far]), tmp_path / "study.html").path)
+    sizes = {data["functions"][call[0]]["name"]: call[5] for call in data["calls"]}
+    assert sizes["near"] > 0
+    assert sizes["far"] is None
+    assert (data["measured"], data["total"]) == (1, 2)
 
 
 def test_methods_paragraph(cache: Cache, tmp_path: Path) -> None:

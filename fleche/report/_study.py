@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 import msgspec
 
 from fleche.caches import started
-from fleche.call import CallRecord, LazyCall, Scalar, ValueRef, encode_record
+from fleche.call import CallRecord, LazyCall, Scalar, ValueRef
 from fleche.report._methods import methods
 from fleche.storage import Usage
 
@@ -40,6 +40,7 @@ class Study:
     """Calls, read once.
 
     Args:
+        sizes: bytes that a call takes, by its key, as far as they are known.
         most_calls: so many are kept, the newest.
 
     Attributes:
@@ -48,17 +49,17 @@ class Study:
         previews: what can be shown of results, by the place of the call.
     """
 
-    def __init__(self, most_calls: int = MOST_CALLS) -> None:
+    def __init__(self, sizes: Mapping[str, float], most_calls: int = MOST_CALLS) -> None:
         self.total = 0
         self.calls: list[LazyCall] = []
         self.previews: dict[int, dict[str, Any]] = {}
+        self._sizes = sizes
         self._most = most_calls
         self._sums: dict[tuple[str, str], _Sums] = {}
         self._activity: Counter[tuple[int, str, tuple[str, str]]] = Counter()
         self._spent: defaultdict[tuple[int, str, tuple[str, str]], float] = defaultdict(float)
         self._timed: dict[str, _Timed] = {}
-        self._uses: Counter[str] = Counter()
-        self._sizes: dict[str, int] = {}
+        self._measured = 0
         self._usage: list[Usage] = []
         self._environments = _Table()
         self._records: list[CallRecord] = []
@@ -68,28 +69,20 @@ class Study:
 
     def read(self, calls: Iterable[LazyCall]) -> Study:
         """Read calls, in any order; return this study."""
-        shared: dict[tuple[str, str], Counter[str]] = defaultdict(Counter)
         for call in calls:
             self.total += 1
             record = call.record
             function = function_of(record)
             sums = self._sums.setdefault(function, _Sums())
             sums.add(record)
-            for address, size in _stored(record).items():
-                self._uses[address] += 1
-                self._sizes[address] = size
-                shared[function][address] += 1
+            sums.bytes += self._sizes.get(call.key, 0.0)
+            self._measured += call.key in self._sizes
             self._note_time(call.key, record, function)
             self.calls.append(call)
             if len(self.calls) >= 2 * self._most + 1000:
                 self._trim()
         self._trim()
         self._take_out_nested()
-        for function, addresses in shared.items():
-            self._sums[function].bytes += sum(
-                count * self._sizes[address] / self._uses[address]
-                for address, count in addresses.items()
-            )
         return self
 
     def _trim(self) -> None:
@@ -160,6 +153,7 @@ class Study:
             "version": version,
             "made": datetime.now(timezone.utc).timestamp(),
             "total": self.total,
+            "measured": self._measured,
             "functions": [self._sums[function].to_data(*function) for function in functions],
             "calls": shown,
             "shorts": self._shorts,
@@ -208,16 +202,13 @@ class Study:
     ) -> list[Any]:
         record = call.record
         result = record.result or record.error
-        stored = sum(
-            size / max(self._uses[address], 1) for address, size in _stored(record).items()
-        )
         row = [
             functions[function_of(record)],
             {_cut(name): shown(ref) for name, ref in record.arguments.items()},
             _result(result),
             _round(_epoch(record)),
             _round(seconds_of(record)),
-            round(stored) + len(encode_record(record)),
+            _whole(self._sizes.get(call.key)),
             hosts.place(where(record)),
             [places[key] for key in record.children[:_MOST_CHILDREN] if key in places],
             self._environments.place(_environment(record)),
@@ -269,7 +260,6 @@ class _Sums:
         """Add a call."""
         self.calls += 1
         self.seconds += seconds_of(record) or 0.0
-        self.bytes += len(encode_record(record))
         when = _epoch(record)
         if when is not None:
             self.first, self.last = min(self.first, when), max(self.last, when)
@@ -396,11 +386,6 @@ def _environment(record: CallRecord) -> dict[str, Any]:
     }
 
 
-def _stored(record: CallRecord) -> dict[str, int]:
-    """Return the size of each parcel of a call."""
-    return {str(ref.address): ref.size for ref in record.values() if ref.variant}
-
-
 def _epoch(record: CallRecord) -> float | None:
     found = started(record)
     return None if found is None else found.timestamp()
@@ -429,6 +414,10 @@ def _round(value: Any) -> float | None:
     if not isinstance(value, int | float) or not math.isfinite(value):
         return None
     return float(f"{value:.6g}") if abs(value) < 1e6 else round(value, 1)
+
+
+def _whole(value: float | None) -> int | None:
+    return None if value is None else round(value)
 
 
 def _cut(text: str, most: int = _TEXT) -> str:

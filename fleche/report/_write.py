@@ -6,6 +6,7 @@ import base64
 import hashlib
 import json
 import os
+from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass
 from html import escape
@@ -82,7 +83,7 @@ def write_report(
         raise ValueError(f"most_calls={most_calls!r}: at least 1")
     target = Path(path).expanduser()
     calls = cache.query(query) if query is None or isinstance(query, QueryCall) else query
-    study = Study(most_calls).read(calls)
+    study = Study(_sizes(cache), most_calls).read(calls)
     study.add_usage(cache.usage())
     study.name_keys()
     opened = add_previews(study, cache, previews)
@@ -90,6 +91,14 @@ def write_report(
     page = _page(data).encode("utf-8", "backslashreplace")
     _replace(target, page)
     return WrittenReport(target, study.total, len(study.calls), opened, len(page))
+
+
+def _sizes(cache: BaseCache) -> dict[str, float]:
+    """Return the bytes of each call that is on this machine, those of all layers together."""
+    found: defaultdict[str, float] = defaultdict(float)
+    for each in cache.disk_usage().calls:
+        found[each.key] += each.bytes
+    return found
 
 
 def _described(cache: BaseCache) -> str:

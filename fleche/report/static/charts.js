@@ -26,7 +26,7 @@ function showHero() {
     ["Computed", duration(totals.spent), `by ${plural(data.functions.length, "function")}`],
     ["Results stored", counted(totals.calls), data.calls.length < totals.calls ? `${counted(data.calls.length)} newest in the table` : ""],
     ["Hit rate", asked ? `${Math.round((100 * totals.hits) / asked)} %` : "–", asked ? `${plural(totals.hits, "hit")}, ${plural(totals.misses, "miss").replace("misss", "misses")}` : "nothing counted"],
-    ["Stored", bytes(totals.bytes), "shared values once"],
+    ["Stored", bytes(totals.bytes), `${data.measured < data.total ? "on this machine, " : ""}shared values once`],
     ["Machines", machines.size || "–", people.size ? plural(people.size, "person").replace("persons", "people") : ""],
     ["Period", period, ""],
   ];

@@ -40,7 +40,7 @@ function openCall(at) {
       ["started", call[STARTED] === null ? null : moment(call[STARTED])],
       ["took", call[TOOK] === null ? null : `${duration(call[TOOK])}${details.cpu === null ? "" : ` (${duration(details.cpu)} of processor)`}`],
       ["where", data.hosts[call[HOST]]],
-      ["size", bytes(call[SIZE])],
+      ["size", call[SIZE] === null ? null : bytes(call[SIZE])],
       ...Object.entries(details.metadata).flatMap(([name, fields]) => Object.entries(fields).map(([each, value]) => [name === "tags" ? each : `${name}.${each}`, value])),
     ])),
     element("div", [copy, call[CHILDREN].length || parents[at].length ? see : null], { class: "controls" }),

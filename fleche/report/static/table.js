@@ -53,7 +53,7 @@ function columns() {
     { id: "result", name: "Result", width: "minmax(120px, 1.5fr)", value: (call) => { const each = call[RESULT][0]; return Array.isArray(each) ? each[0] : each; }, text: resultText, class: "code" },
     { id: "started", name: "Started", width: "152px", value: (call) => call[STARTED] ?? 0, text: (call) => (call[STARTED] === null ? "" : moment(call[STARTED])), class: "soft" },
     { id: "took", name: "Took", width: "88px", value: (call) => call[TOOK] ?? 0, text: (call) => (call[TOOK] === null ? "" : duration(call[TOOK])), class: "number" },
-    { id: "size", name: "Size", width: "84px", value: (call) => call[SIZE], text: (call) => bytes(call[SIZE]), class: "number" },
+    { id: "size", name: "Size", width: "84px", value: (call) => call[SIZE] ?? 0, text: (call) => (call[SIZE] === null ? "" : bytes(call[SIZE])), class: "number" },
     { id: "where", name: "Where", width: "minmax(150px, 1fr)", value: (call) => data.hosts[call[HOST]], text: (call) => data.hosts[call[HOST]], class: "soft" },
     { id: "key", name: "Key", width: "96px", value: (call) => call[KEY], text: (_, at) => data.shorts[at], class: "code soft" },
   );
