@@ -7,6 +7,7 @@ import json
 import re
 import time
 from collections.abc import Iterator
+from html import unescape
 from pathlib import Path
 from typing import Any
 
@@ -373,6 +374,22 @@ def charts_in(shown: Shown) -> set[str]:
     return set(re.findall(r'id="(\w+)"[^>]*_echarts_instance_', shown.html))
 
 
+def with_script(page: Path, script: str) -> Path:
+    """A copy of a page that runs ``script`` at its end, and shows what that returns."""
+    text = re.sub(r"<meta http-equiv=[^>]*>", "", page.read_text())
+    copy = page.with_name(f"{page.stem}-watched.html")
+    watch = f"document.documentElement.dataset.found = JSON.stringify((() => {{{script}}})())"
+    copy.write_text(text.replace("</body>", f"<script>{watch}</script></body>"))
+    return copy
+
+
+def found_in(shown: Shown) -> Any:
+    """What the script of :func:`with_script` returned."""
+    found = re.search(r'data-found="([^"]*)"', shown.html)
+    assert found is not None
+    return json.loads(unescape(found[1]))
+
+
 @pytest.fixture(scope="module")
 def study(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Local]:
     with Local(tmp_path_factory.mktemp("study") / "cache") as cache:
@@ -419,6 +436,42 @@ class TestInABrowser:
         assert shown.console == []
         assert '<canvas id="strip" width="30" height="1"' in shown.html
         assert "<span>max 29</span>" in shown.html
+
+    @pytest.mark.parametrize("options", [(), ("--hide-scrollbars",)])
+    @pytest.mark.parametrize("number", [3, 40])
+    def test_headings_stand_over_their_columns(
+        self, cache: Cache, tmp_path: Path, number: int, options: tuple[str, ...]
+    ) -> None:
+        """With few rows and many, and with bars for scrolling and without."""
+        for x in range(number):
+            cache.save(record(x=x))
+        page = write_report(cache, tmp_path / "study.html").path
+        script = """
+            const left = (cell) => cell.getBoundingClientRect().left;
+            return [".row.header", ".body .row"]
+                .map((each) => [...document.querySelector(each).children].map(left));
+        """
+        headings, cells = found_in(open_page(with_script(page, script), *options))
+        assert len(headings) == 8
+        assert headings == pytest.approx(cells, abs=0.5)
+
+    def test_the_newest_call_is_the_first_row(self, cache: Cache, tmp_path: Path) -> None:
+        """However shortly they follow each other; by any other column, those that are alike."""
+        for x in range(5):
+            call = record(x=x)
+            call.metadata["runtime"]["started"] = f"2026-03-01T10:00:00.{x:06}+00:00"
+            cache.save(call)
+        page = write_report(cache, tmp_path / "study.html").path
+        script = """
+            const rows = () => [...document.querySelectorAll(".body .row")]
+                .map((row) => row.children[1].textContent);
+            const click = (name) => [...document.querySelectorAll(".header button")]
+                .find((each) => each.textContent === name).click();
+            return [rows(), ...["Started", "Took", "Took"].map((each) => (click(each), rows()))];
+        """
+        newest = [f"x={x}" for x in reversed(range(5))]
+        shown = found_in(open_page(with_script(page, script)))
+        assert shown == [newest, newest[::-1], newest, newest]
 
     def test_hostile_text_is_text(self, tmp_path: Path) -> None:
         """Names, arguments, tags, machines and previews from elsewhere are never markup or code."""

@@ -51,7 +51,7 @@ function columns() {
   }
   found.push(
     { id: "result", name: "Result", width: "minmax(120px, 1.5fr)", value: (call) => { const each = call[RESULT][0]; return Array.isArray(each) ? each[0] : each; }, text: resultText, class: "code" },
-    { id: "started", name: "Started", width: "152px", value: (call) => call[STARTED] ?? 0, text: (call) => (call[STARTED] === null ? "" : moment(call[STARTED])), class: "soft" },
+    { id: "started", name: "Started", width: "152px", value: (_, at) => -at, text: (call) => (call[STARTED] === null ? "" : moment(call[STARTED])), class: "soft" },
     { id: "took", name: "Took", width: "88px", value: (call) => call[TOOK] ?? 0, text: (call) => (call[TOOK] === null ? "" : duration(call[TOOK])), class: "number" },
     { id: "size", name: "Size", width: "84px", value: (call) => call[SIZE] ?? 0, text: (call) => (call[SIZE] === null ? "" : bytes(call[SIZE])), class: "number" },
     { id: "where", name: "Where", width: "minmax(150px, 1fr)", value: (call) => data.hosts[call[HOST]], text: (call) => data.hosts[call[HOST]], class: "soft" },
@@ -71,9 +71,9 @@ function showTable() {
   const wanted = table.function === "" ? null : Number(table.function);
   table.rows = data.calls.map((_, at) => at).filter((at) => (wanted === null || data.calls[at][FUNCTION] === wanted) && tests.every((each) => each(at)));
   const by = shown.find((each) => each.id === table.sort) || shown.find((each) => each.id === "started");
-  const values = new Map(table.rows.map((at) => [at, by.value(data.calls[at])]));
-  table.rows.sort((one, other) => compared(values.get(one), values.get(other)) || one - other);
-  if (table.reversed) table.rows.reverse();
+  const values = new Map(table.rows.map((at) => [at, by.value(data.calls[at], at)]));
+  const direction = table.reversed ? -1 : 1; // calls are the newest first, and stay so where they are alike
+  table.rows.sort((one, other) => direction * compared(values.get(one), values.get(other)) || one - other);
   table.columns = shown;
   const widths = shown.map((each) => each.width).join(" ");
   const head = byId("table-head");
@@ -95,7 +95,6 @@ function showTable() {
   byId("calls-note").textContent = noteOfTable();
   body.scrollTop = 0;
   showRows();
-  head.style.setProperty("--bar", `${body.offsetWidth - body.clientWidth}px`);
 }
 
 function noteOfTable() {
