@@ -437,16 +437,19 @@ class TestInABrowser:
         assert '<canvas id="strip" width="30" height="1"' in shown.html
         assert "<span>max 29</span>" in shown.html
 
-    @pytest.mark.parametrize("options", [(), ("--hide-scrollbars",)])
+    @pytest.mark.parametrize("options", [(), ("--hide-scrollbars",), ("--window-size=700,2400",)])
     @pytest.mark.parametrize("number", [3, 40])
     def test_headings_stand_over_their_columns(
         self, cache: Cache, tmp_path: Path, number: int, options: tuple[str, ...]
     ) -> None:
-        """With few rows and many, and with bars for scrolling and without."""
+        """With few rows and many, with bars and without, and scrolled to the right."""
         for x in range(number):
             cache.save(record(x=x))
         page = write_report(cache, tmp_path / "study.html").path
         script = """
+            const body = document.getElementById("table-body");
+            body.scrollLeft = 150;
+            body.dispatchEvent(new Event("scroll"));
             const left = (cell) => cell.getBoundingClientRect().left;
             return [".row.header", ".body .row"]
                 .map((each) => [...document.querySelector(each).children].map(left));

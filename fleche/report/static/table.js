@@ -132,7 +132,7 @@ function prepareTable() {
   choose("filter-function", [["", "all"], ...names], "").onchange = (event) => { table.function = event.target.value; showTable(); };
   let waiting = 0;
   byId("filter").addEventListener("input", (event) => { clearTimeout(waiting); waiting = setTimeout(() => { table.words = event.target.value; showTable(); }, 120); });
-  byId("table-body").addEventListener("scroll", () => requestAnimationFrame(showRows));
+  byId("table-body").addEventListener("scroll", (event) => { byId("table-head").scrollLeft = event.target.scrollLeft; requestAnimationFrame(showRows); });
   byId("table-body").addEventListener("keydown", (event) => {
     const step = { ArrowDown: 1, ArrowUp: -1 }[event.key];
     if (!step || table.selected === null) return;
