@@ -77,7 +77,7 @@ def test_report_of_nothing() -> None:
     """Status 1, and a page that says so."""
     told = fleche_command("report", "absent", "--cache", "results/")
     assert told.status == 1
-    assert "No calls match." in Path("study.html").read_text()
+    assert "No calls." in Path("study.html").read_text()
 
 
 def test_report_that_cannot_be_written() -> None:

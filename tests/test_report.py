@@ -239,7 +239,7 @@ def test_methods_without_an_environment(cache: Cache, tmp_path: Path) -> None:
 def test_an_empty_cache(cache: Cache, tmp_path: Path) -> None:
     """No calls are no error."""
     assert write_report(cache, tmp_path / "study.html").calls == 0
-    assert data_of(tmp_path / "study.html")["methods"] == "No calls match."
+    assert data_of(tmp_path / "study.html")["methods"] == "No calls."
 
 
 def test_numbers_in_summaries_can_be_plotted(cache: Cache, tmp_path: Path) -> None:
@@ -497,11 +497,31 @@ class TestInABrowser:
         assert shown.html.count("&lt;/script&gt;") > 5
 
     def test_an_empty_page(self, cache: Cache, tmp_path: Path) -> None:
-        """Without calls, each part says that there is nothing."""
+        """Without calls, each part says that there is nothing, and no more."""
         shown = open_page(write_report(cache, tmp_path / "study.html").path)
         assert shown.console == []
         assert 'data-ready="true"' in shown.html
-        assert "No call matches the filter." in shown.html
+        texts = {
+            name: re.search(rf'id="{name}"[^>]*>(?:<p[^>]*>)?([^<]*)<', shown.html)
+            for name in ("saved-note", "activity", "treemap", "lineage", "table-space", "methods")
+        }
+        assert {name: found and found[1] for name, found in texts.items()} == dict.fromkeys(
+            texts, "No calls."
+        )
+        assert "A click" not in shown.html.partition("<script")[0]
+
+    def test_calls_of_which_no_more_is_known(self, cache: Cache, tmp_path: Path) -> None:
+        """Without counters and times, and with a filter that finds nothing, the page says so."""
+        cache.save(Call(name="f", result=1))
+        page = write_report(cache, tmp_path / "study.html").path
+        script = """
+            document.getElementById("filter").value = "nothing";
+            document.getElementById("filter").dispatchEvent(new Event("input"));
+        """
+        shown = open_page(with_script(page, script))
+        assert "No use of these results has been counted." in shown.html
+        assert "When these calls were made is not recorded" in shown.html
+        assert "No call matches the filter." in shown.html.partition("<script")[0]
 
     @pytest.mark.slow
     def test_ten_thousand_calls(self, cache: Cache, tmp_path: Path) -> None:

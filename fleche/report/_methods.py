@@ -23,7 +23,7 @@ def methods(functions: Sequence[dict[str, Any]], version: str) -> str:
     """
     calls = sum(each["calls"] for each in functions)
     if not calls:
-        return "No calls match."
+        return "No calls."
     sentences = [
         _what(functions, calls),
         _with(functions, calls),

@@ -15,7 +15,7 @@ function showHero() {
   saved.replaceChildren(...(data.counted ? parts.flatMap(([value, unit]) => [value, element("small", unit)]) : ["–"]));
   byId("saved-note").textContent = data.counted
     ? totals.hits ? `of computing: ${plural(totals.hits, "result")} ${totals.hits === 1 ? "was" : "were"} found instead of computed again.` : "No stored result has been used yet."
-    : "How often results were used is not counted for this cache.";
+    : totals.calls ? "No use of these results has been counted." : NO_CALLS;
   const asked = totals.hits + totals.misses;
   const times = data.activity.map((each) => each[0]);
   const first = Math.min(...times), last = Math.max(...times);
@@ -67,7 +67,7 @@ function buckets(times, least) {
 
 function showActivity(unit) {
   const events = data.activity.length || data.usage.length;
-  if (!events) { byId("activity-note").textContent = ""; return nothing("activity", "When calls were made is not recorded: the metadata “runtime” is off."); }
+  if (!events) { byId("activity-note").textContent = ""; return nothing("activity", totals.calls ? "When these calls were made is not recorded (metadata “runtime” is off)." : NO_CALLS); }
   const times = [...data.activity.map((each) => each[0]), ...data.usage.map((each) => each[0])];
   const { step, count, place, start } = buckets(times, data.usage.length ? 3600 : 60);
   const hosts = data.hosts.map((_, at) => at).filter((at) => data.activity.some((each) => each[1] === at) || data.usage.some((each) => each[1] === at));
@@ -140,8 +140,8 @@ function showTreemap(unit) {
     share: measure(each) / sum,
     label: { formatter: () => `{name|${brief(each.name)}}\n{value|${format(measure(each))}}` },
   })).filter((each) => each.value > 0).sort((one, other) => other.value - one.value);
-  byId("treemap-note").textContent = `${name}, by function. A click lists its calls.`;
-  if (!items.length) return nothing("treemap", "Nothing to show.");
+  byId("treemap-note").textContent = items.length ? `${name}, by function. A click lists its calls.` : "";
+  if (!items.length) return nothing("treemap", totals.calls ? "Nothing to show." : NO_CALLS);
   chart("treemap", {
     tooltip: {
       ...tooltip(), formatter: ({ data: item }) => {

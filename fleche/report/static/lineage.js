@@ -100,7 +100,7 @@ function showLineage() {
   const byFunction = lineage.level === "functions";
   if (!byFunction && lineage.focus === null) { byId("lineage-note").textContent = ""; return nothing("lineage", "No call of a cached function was made inside another one."); }
   const { nodes, links } = byFunction ? functionGraph() : callGraph(lineage.focus);
-  if (byFunction && !nodes.length) return nothing("lineage", "Nothing to show.");
+  if (byFunction && !nodes.length) return nothing("lineage", NO_CALLS);
   byId("lineage-note").textContent = byFunction
     ? "Which functions call which. A click lists their calls."
     : `${nodes.length >= MOST_NODES ? `${MOST_NODES} calls round` : "All calls round"} ${shorter(callText(data.calls[lineage.focus]), 46)}.`;

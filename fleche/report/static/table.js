@@ -116,7 +116,7 @@ function showRows() {
     rows.push(row);
   }
   const space = byId("table-space");
-  if (!table.rows.length) { space.replaceChildren(element("p", "No call matches the filter.", { class: "empty" })); space.style.height = "80px"; return; }
+  if (!table.rows.length) { space.replaceChildren(element("p", totals.calls ? "No call matches the filter." : NO_CALLS, { class: "empty" })); space.style.height = "80px"; return; }
   space.replaceChildren(...rows);
 }
 

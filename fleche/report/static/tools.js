@@ -167,6 +167,7 @@ function chart(target, option, events = {}) {
   return found;
 }
 function dispose(box) { charts.get(box)?.dispose(); charts.delete(box); }
+const NO_CALLS = "No calls.";
 function nothing(target, text) {
   const box = typeof target === "string" ? byId(target) : target;
   dispose(box);
