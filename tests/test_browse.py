@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import threading
 import time
 from collections.abc import Awaitable, Callable, Iterator
@@ -406,13 +407,74 @@ def test_hostile_text_is_text() -> None:
     using(cache, work)
 
 
-def test_a_narrow_terminal(cache: Local) -> None:
-    """Columns shrink with the terminal; what matters most stays in sight."""
+@pytest.mark.parametrize(
+    ("width", "columns"),
+    [
+        (40, "result"),
+        (60, "function arguments result"),
+        (80, "function arguments result took"),
+        (100, "function arguments result took"),
+        (120, "function arguments result started took"),
+        (160, "function arguments result started took where"),
+    ],
+)
+def test_columns_are_shown_whole_or_not_at_all(cache: Local, width: int, columns: str) -> None:
+    """What matters most is seen in a narrow terminal too, and nothing runs over its edge."""
+
+    async def work(screen: Screen) -> None:
+        await screen.see("6 calls", "energy", "-3.5", "? Help", "q Quit")
+        heading = screen.text.splitlines()[2]
+        assert " ".join(heading.strip("│").split("│")[-1].split()) == columns
+        room = screen.table.scrollable_content_region.width
+        assert room - 2 <= screen.table.virtual_size.width <= room
+
+    using(cache, work, size=(width, 40))
+
+
+def test_the_terminal_becomes_wider(cache: Local) -> None:
+    """Columns are fitted anew, and the call under the cursor stays there."""
 
     async def work(screen: Screen) -> None:
         await screen.see("6 calls", "energy", "-3.5")
+        await screen.press("down", "down")
         await screen.pilot.resize_terminal(180, 40)
         await screen.see("where", "ada@laptop", "-3.5")
-        assert screen.table.row_count == 6
+        assert (screen.table.row_count, screen.table.cursor_row) == (6, 2)
+        await screen.pilot.resize_terminal(70, 40)
+        await screen.until(lambda: "where" not in screen.text.partition("details")[0])
+        assert (screen.table.row_count, screen.table.cursor_row) == (6, 2)
 
-    using(cache, work, size=(100, 30))
+    using(cache, work, size=(100, 40))
+
+
+@pytest.mark.parametrize("width", [50, 80, 150])
+def test_help(cache: Local, width: int) -> None:
+    """Each key stands on a line with what it does, and longer texts go on below themselves."""
+
+    async def work(screen: Screen) -> None:
+        await screen.see("6 calls")
+        await screen.press("question_mark")
+        await screen.see("Esc closes")
+        lines = [line.split("│")[2].rstrip() for line in screen.text.splitlines() if "│  " in line]
+        for key, what in (("Enter, v", "open"), ("Esc", "end"), ("d", "delete"), ("q", "quit")):
+            assert any(re.fullmatch(rf"  {key}  +{what}\b.*", line) for line in lines), lines
+
+    using(cache, work, size=(width, 60))
+
+
+def test_a_value_that_is_not_there(cache: Local) -> None:
+    """A missing value is said in words."""
+    call = cache.query(name="vibrate").only()
+    assert call.record.result is not None
+    cache.evict(call.record.result.digest)
+
+    async def work(screen: Screen) -> None:
+        await screen.see("6 calls")
+        await screen.press("slash", *"vibrate", "enter")
+        await screen.until(lambda: screen.table.row_count == 1)
+        await screen.press("v")
+        await screen.until(lambda: screen.notes)
+        (note,) = screen.notes
+        assert note.startswith("no value: This value is not in the cache.")
+
+    using(cache, work)

@@ -11,6 +11,8 @@ from pathlib import Path
 from threading import Thread
 from typing import Any, ClassVar, TypeVar
 
+from rich.console import Group
+from rich.table import Table
 from rich.text import Text
 from textual.app import App, ComposeResult
 from textual.binding import Binding, BindingType
@@ -21,6 +23,7 @@ from textual.widgets import DataTable, Footer, Input, OptionList, Static
 from textual.widgets.option_list import Option
 
 from fleche._amounts import shown_seconds
+from fleche._columns import Span, fit_columns
 from fleche._util import override
 from fleche.browse._describe import (
     arguments_of,
@@ -58,9 +61,11 @@ _AHEAD = 40
 _PADDING = 2
 """Columns of the terminal between two columns of the table."""
 
-_LEFT = 28
-_ROOMY = 150
-"""From this width of the terminal on, the table says where calls ran."""
+_LEFT, _LEFT_LEAST = 28, 16
+"""Columns of the list of functions, which takes a quarter of a narrow terminal."""
+
+_BORDERS = 2 + 1
+"""Columns that the frame of a pane takes, and its bar for scrolling."""
 
 _THEME = Theme(
     name="fleche",
@@ -79,16 +84,22 @@ _THEME = Theme(
 
 _MARK = Text("●", "bold yellow")
 
-_HELP = """\
-↑ ↓ PgUp PgDn   move (^Home, ^End: far)  /       search: words that must all occur
-Tab             functions, calls         Esc     end the search
-Enter, v        open the value           r       read anew
-t               lineage of the call      space   mark the call
-d               delete marked calls, or the one under the cursor
-p               push them to the next caches of a stack
-k               show the whole key       q       quit
-
-Details and tables are read off records. Opening a value (v) makes plain data only: numbers, text,
+_KEYS = (
+    ("↑ ↓ PgUp PgDn", "move (^Home, ^End: far)"),
+    ("Tab", "functions, calls, details"),
+    ("/", "search: words that must all occur"),
+    ("Esc", "end the search"),
+    ("Enter, v", "open the value"),
+    ("t", "lineage of the call"),
+    ("space", "mark the call"),
+    ("d", "delete marked calls, or the one under the cursor"),
+    ("p", "push them to the next caches of a stack"),
+    ("k", "show the whole key, and copy it"),
+    ("r", "read anew"),
+    ("q", "quit"),
+)
+_NOTE = """
+Details and tables are read off records. Opening a value (v) makes plain data only: numbers, text, \
 containers, arrays and tables; no code that is stored with a value is run."""
 
 
@@ -109,7 +120,6 @@ class Browser(App[None]):
     #bar { height: 1; background: $panel; }
     #search { display: none; height: 3; border: round $accent; background: $background; }
     #search.open { display: block; }
-    #left { width: 28; }
     #functions, #calls, #details { border: round $panel-lighten-2; background: $background; }
     #functions, #calls, #details { border-title-color: $text-muted; }
     #functions, #calls, #details { border-subtitle-color: $text-muted; }
@@ -127,6 +137,8 @@ class Browser(App[None]):
     .reader { width: 90%; height: 80%; padding: 1 2; border: round $accent; }
     """
     BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("q", "quit", "Quit"),
+        Binding("question_mark", "help", "Help", key_display="?"),
         Binding("slash", "search", "Search", key_display="/"),
         Binding("v,enter", "value", "Value", key_display="v"),
         Binding("t", "tree", "Lineage"),
@@ -135,9 +147,7 @@ class Browser(App[None]):
         Binding("p", "push", "Push"),
         Binding("k", "key", "Key", show=False),
         Binding("r", "refresh", "Refresh"),
-        Binding("question_mark", "help", "Help", key_display="?"),
         Binding("escape", "end_search", show=False),
-        Binding("q", "quit", "Quit"),
     ]
 
     def __init__(self, cache: BaseCache, stack: BaseCache) -> None:
@@ -154,10 +164,13 @@ class Browser(App[None]):
         self._round = 0
         self._counting = 0
         self._width = 0
+        self._left_width = _LEFT
+        self._columns: list[str] = []
         # Held, not looked up: a message may still come when the screen has already let go of them.
         self._bar = Static(id="bar")
         self._search = Input(id="search", placeholder="words: Cu 300, a tag, a machine, a key ...")
         self._box = OptionList(id="functions", markup=False)
+        self._left = Vertical(self._box)
         self._table: DataTable[Any] = DataTable(id="calls", cursor_type="row")
         self._text = Static(id="text")
         self._details = VerticalScroll(self._text, id="details")
@@ -169,9 +182,9 @@ class Browser(App[None]):
         yield self._bar
         yield self._search
         with Horizontal():
-            yield Vertical(self._box, id="left")
+            yield self._left
             yield Vertical(self._table, self._details)
-        yield Footer()
+        yield Footer(compact=True)
 
     def on_mount(self) -> None:
         """Draw the panes, and begin to read."""
@@ -187,23 +200,33 @@ class Browser(App[None]):
 
     def on_resize(self, event: Resize) -> None:
         """Fit the columns into the new width."""
-        if event.size.width != self._width and self._rows:
+        if self._width and event.size.width != self._width:
             current, calls = self._current(), list(self._rows.values())
             self._make_columns()
+            self._list_functions()
             self._rows = {}
             self._add(calls)
             if current is not None:
                 self._table.move_cursor(row=self._table.get_row_index(str(current.key)))
 
     def _make_columns(self) -> None:
-        """Make the columns anew, as wide as the terminal allows."""
+        """Make the columns anew, as many and as wide as the terminal allows."""
         self._width = self.size.width
-        widths = {"mark": 1, "function": 18, "arguments": 0, "result": 0, "started": 16, "took": 8}
-        if self._width >= _ROOMY:
-            widths["where"] = 18
-        taken = sum(widths.values()) + _PADDING * len(widths) + _LEFT + 4
-        room = max(self._width - taken, 40)
-        widths["arguments"], widths["result"] = room * 3 // 5, room - room * 3 // 5
+        self._left_width = left = min(_LEFT, max(_LEFT_LEAST, self._width // 4))
+        self._left.styles.width = left
+        room = self._width - left - _BORDERS - _PADDING
+        spans = {
+            "mark": Span.rigid(1),
+            "function": Span.between(8, 14, 18),
+            "arguments": Span.between(12, 22, room),
+            "result": Span.between(8, 14, max(18, room // 4)),
+            "started": Span.rigid(16),
+            "took": Span.rigid(8),
+            "where": Span.rigid(18),
+        }
+        core = ("mark", "result", "arguments", "function", "took")
+        widths = fit_columns(spans, room, _PADDING, core=core, others=("started", "where"))
+        self._columns = list(widths)
         table = self._table
         table.clear(columns=True)
         for name, width in widths.items():
@@ -215,14 +238,15 @@ class Browser(App[None]):
         self._alive = False
 
     def _show_bar(self) -> None:
-        bar = Text(" fleche  ", "bold")
-        bar.append(printable(repr(self._cache)).replace(str(Path.home()), "~")[:80], "dim")
         total = sum(self._functions.counts.values())
-        bar.append(f"   {total:,}{'+' if self._functions.is_partial else ''} calls")
+        bar = Text(" fleche  ", "bold", no_wrap=True, overflow="ellipsis")
+        bar.append(f"{total:,}{'+' if self._functions.is_partial else ''} calls")
         if self._marked:
             bar.append(f"   {len(self._marked)} marked", "yellow")
         if self._wanted.words:
             bar.append(f"   search: {printable(' '.join(self._wanted.words))}", "bold cyan")
+        cache = printable(repr(self._cache)).replace(str(Path.home()), "~")
+        bar.append(f"   {cache}", "not bold dim")
         self._bar.update(bar)
 
     # -- threads -----------------------------------------------------------------------------------
@@ -330,21 +354,17 @@ class Browser(App[None]):
                 continue
             self._rows[str(call.key)] = call
             record = call.record
-            cells = [
-                _MARK if call.key in self._marked else Text(""),
-                Text(printable(record.name), "bold", no_wrap=True, overflow="ellipsis"),
-                Text(arguments_of(record), no_wrap=True, overflow="ellipsis"),
-                Text(
-                    result_of(record),
-                    "" if record.error is None else "red",
-                    no_wrap=True,
-                    overflow="ellipsis",
-                ),
-                Text(when(record), "dim"),
-                Text(shown_seconds(record.duration), justify="right"),
-                Text(where_of(record), "dim", no_wrap=True, overflow="ellipsis"),
-            ]
-            table.add_row(*cells[: len(table.columns)], key=str(call.key))
+            failed = "" if record.error is None else "red"
+            cells = {
+                "mark": _MARK if call.key in self._marked else Text(""),
+                "function": _cut(printable(record.name), "bold"),
+                "arguments": _cut(arguments_of(record)),
+                "result": _cut(result_of(record), failed),
+                "started": Text(when(record), "dim"),
+                "took": Text(shown_seconds(record.duration), justify="right"),
+                "where": _cut(where_of(record), "dim"),
+            }
+            table.add_row(*(cells[column] for column in self._columns), key=str(call.key))
         if is_first and self._rows:
             table.move_cursor(row=0)
             self._show_details(self._current())
@@ -361,7 +381,7 @@ class Browser(App[None]):
         counts = self._functions.counts
         chosen = self._wanted.function
         listed: list[tuple[str, str] | None] = [None, *(each for each, _ in counts.most_common())]
-        width = _LEFT - 5
+        width = self._left_width - 5
         options = [Option(_function_line("all", sum(counts.values()), width))]
         for function in listed[1:]:
             assert function is not None
@@ -440,7 +460,10 @@ class Browser(App[None]):
 
     def action_help(self) -> None:
         """Say what the keys do."""
-        self.push_screen(Reader("Keys", _HELP))
+        keys = Table.grid(padding=(0, _PADDING))
+        for key, what in _KEYS:
+            keys.add_row(Text(key, "bold", no_wrap=True), what)
+        self.push_screen(Reader("Keys", Group(keys, _NOTE)))
 
     def action_key(self) -> None:
         """Show the whole key."""
@@ -456,14 +479,26 @@ class Browser(App[None]):
         if call is None or ref is None:
             return
         title = printable(f"{call.name}({arguments_of(call.record)})")[:100]
-        self._in_thread(
-            lambda: value_text(self._cache.open_ref(ref, call.entry, plain=True)),
-            lambda text: self._read_value(title, text),
-            "open",
-        )
 
-    def _read_value(self, title: str, text: str) -> None:
-        self.push_screen(Reader(title, text))
+        def read() -> str | None:
+            try:
+                value = self._cache.open_ref(ref, call.entry, plain=True)
+            except KeyError:
+                return None
+            return value_text(value)
+
+        self._in_thread(read, lambda text: self._show_value(title, text), "open")
+
+    def _show_value(self, title: str, text: str | None) -> None:
+        if text is not None:
+            self.push_screen(Reader(title, text))
+            return
+        self.notify(
+            "This value is not in the cache. The call is computed again when it is asked for.",
+            title="no value",
+            severity="warning",
+            markup=False,
+        )
 
     def action_tree(self) -> None:
         """Show what the call called, and what used it."""
@@ -574,3 +609,7 @@ def _function_line(name: str, number: int, width: int, module: str = "") -> Text
     text = Text(f"{shown:<{room}} ", "" if module else "bold", no_wrap=True, overflow="ellipsis")
     text.append(count, "dim")
     return text
+
+
+def _cut(text: str, style: str = "") -> Text:
+    return Text(text, style, no_wrap=True, overflow="ellipsis")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, ClassVar, TypeAlias
 
+from rich.console import RenderableType
 from rich.text import Text
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
@@ -64,7 +65,7 @@ class Reader(ModalScreen[None]):
 
     BINDINGS: ClassVar[list[BindingType]] = [Binding("escape,q,v,question_mark", "close", "Close")]
 
-    def __init__(self, title: str, text: str | Text) -> None:
+    def __init__(self, title: str, text: str | RenderableType) -> None:
         super().__init__()
         self._title, self._text = title, text
 
@@ -73,7 +74,7 @@ class Reader(ModalScreen[None]):
         with VerticalScroll(classes="reader") as box:
             box.border_title = Text(self._title).markup
             box.border_subtitle = "Esc closes"
-            yield Static(self._text if isinstance(self._text, Text) else Text(self._text))
+            yield Static(Text(self._text) if isinstance(self._text, str) else self._text)
 
     def on_mount(self) -> None:
         """Let the arrow keys scroll."""
