@@ -107,5 +107,5 @@ def test_a_path_in_place_of_a_name(tmp_path: Path) -> None:
         fleche.cache("./results")
     with pytest.raises(TypeError, match=r"in a directory: fleche.open"):
         fleche.open(tmp_path / "one").push("./results")  # type: ignore[arg-type]
-    with pytest.raises(ConfigError, match="the line of configuration.max_bytes: 'lots' is no size"):
+    with pytest.raises(ConfigError, match=r"configuration.max_bytes: 'lots' is no size"):
         fleche.open('{type = "local", root = "r", max_bytes = "lots"}')
