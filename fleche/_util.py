@@ -29,6 +29,7 @@ __all__ = [
     "override",
     "reconnected",
     "renewed_after_fork",
+    "replace_file",
     "sentence",
     "user_cache_directory",
     "user_name",
@@ -158,6 +159,27 @@ def user_cache_directory(*parts: str) -> str:
     """Return a path below ``fleche`` in the user's cache directory; nothing is made."""
     base = os.environ.get("XDG_CACHE_HOME") or os.path.join(os.path.expanduser("~"), ".cache")
     return os.path.join(base, "fleche", *parts)
+
+
+def replace_file(path: Path, data: bytes) -> None:
+    """Write a file, whole or not at all; one that is there keeps its mode."""
+    from tempfile import NamedTemporaryFile
+
+    with NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.", delete=False) as file:
+        try:
+            file.write(data)
+            file.close()
+            os.chmod(file.name, path.stat().st_mode & 0o777 if path.exists() else 0o666 & ~_umask())
+            os.replace(file.name, path)
+        except BaseException:
+            os.unlink(file.name)
+            raise
+
+
+def _umask() -> int:
+    found = os.umask(0o077)
+    os.umask(found)
+    return found
 
 
 @functools.cache

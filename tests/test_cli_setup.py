@@ -11,7 +11,7 @@ import pytest
 
 from fleche import cache, fleche
 from fleche.caches import CacheStack, Local
-from fleche.config import load_cache_config, starter_config
+from fleche.config import load_cache_config, load_config, starter_config
 from fleche.remote import SshCache
 from tests.helpers.commands import fleche_command
 
@@ -57,6 +57,14 @@ class TestConfig:
         found = fleche_command("config", "--json").json
         assert found["environment"]["FLECHE_SECRET_KEY"] == "***"
 
+    @pytest.mark.parametrize(
+        "words", [("config", "--cache", "void"), ("--cache", "void", "config")], ids=["own", "all"]
+    )
+    def test_it_is_about_all_caches(self, words: tuple[str, ...]) -> None:
+        """An option that would change nothing is refused, wherever it stands."""
+        told = fleche_command(*words)
+        assert (told.status, told.out, "--cache" in told.err) == (2, "", True)
+
 
 class TestInit:
     def test_what_it_writes_loads(self) -> None:
@@ -85,6 +93,56 @@ class TestInit:
         assert far.setup_commands == ("a b",)
         assert far.policy.write_through
         assert far.policy.on_error == "miss"
+
+    @pytest.mark.parametrize(
+        ("options", "reason"),
+        [
+            (("--name", "default"), "no cache can be named 'default'"),
+            (("--host=-x",), "results[1].host"),
+            (("--root", "\x7f"), "not valid TOML"),
+            (("--python", "/opt/py"), "--python is about another machine"),
+            (("--workdir", "~/p"), "--workdir is about another machine"),
+            (("--setup", "true"), "--setup is about another machine"),
+            (("--write-through",), "--write-through is about another machine"),
+            (("--strict",), "--strict is about another machine"),
+            (("--cache", "void"), "--cache"),
+        ],
+        ids=lambda value: value[0] if isinstance(value, tuple) else None,
+    )
+    @pytest.mark.parametrize("before", [None, '[good]\ntemplate = "memory"\n'], ids=["new", "old"])
+    def test_what_it_cannot_write(
+        self, before: str | None, options: tuple[str, ...], reason: str
+    ) -> None:
+        """The reason; a file that is there stays, and a new one is not begun."""
+        file = Path("fleche.toml")
+        if before:
+            file.write_text(before)
+        told = fleche_command("init", "--force", *options)
+        assert (told.status, reason in told.err) == (2, True), told
+        assert [each.read_text() for each in Path().iterdir()] == ([before] if before else [])
+
+    def test_beside_another_file(self, tmp_home: Path) -> None:
+        """Nothing is written that could not be read, since a file further up is broken."""
+        (tmp_home / "fleche.toml").write_text("[default\n")
+        told = fleche_command("init")
+        assert (told.status, "nothing was written" in told.err) == (2, True), told
+        assert f"{tmp_home}/fleche.toml: not valid TOML" in told.err
+        assert not Path("fleche.toml").exists()
+
+    def test_in_place_of_a_broken_file(self, tmp_home: Path) -> None:
+        """It is mended, wherever it stands; its mode, and a link to it, stay."""
+        real = tmp_home / "dotfiles" / "cache.toml"
+        link = tmp_home / ".config" / "fleche" / "cache.toml"
+        for path in (real, link):
+            path.parent.mkdir(parents=True)
+        link.symlink_to(real)
+        for file, options in ((real, ["--home"]), (Path("fleche.toml"), [])):
+            file.write_text("[default\n")
+            file.chmod(0o600)
+            assert fleche_command("init", "--force", *options).status == 0
+            assert file.stat().st_mode & 0o777 == 0o600
+        assert link.is_symlink()
+        assert [path.name for path in load_config().files] == ["fleche.toml", "cache.toml"]
 
     def test_at_home(self, tmp_home: Path) -> None:
         """The user's own file."""

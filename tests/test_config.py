@@ -36,6 +36,7 @@ from fleche.errors import MissingExtra
 from fleche.metadata import Environment, Git, MetaData, Runtime
 from fleche.remote import SshCache, SubprocessCache
 from fleche.storage import CallMemory, ValueFile, ValueMemory, register_storage
+from tests.helpers.pages import config_file
 
 ROOT = Path(__file__).parents[1]
 MEMORY = {"type": "memory"}
@@ -538,8 +539,8 @@ def examples() -> list[str]:
 
 
 @pytest.mark.parametrize("text", examples())
-def test_the_examples_of_the_documentation(write: Callable[..., Path], text: str) -> None:
-    write(text)
+def test_the_examples_of_the_documentation(text: str) -> None:
+    config_file(text).write_text(text)
     config = load_config()
     assert config.files
     for name in [*config.tables, None]:

@@ -294,6 +294,18 @@ class TestTrust:
         path.chmod(0o666)
         assert "can be written by others" in self.refused(caplog)
 
+    @pytest.mark.parametrize("where", [".", "work"])
+    def test_a_file_on_the_way_trusts_nothing(self, where: str, tmp_home: Path) -> None:
+        """That it would have no effect is an error, which names the file where it has one."""
+        path = write(tmp_home / where, '[default]\ntrust = ["/lab"]\n')
+        own = tmp_home / ".config" / "fleche" / "cache.toml"
+        with pytest.raises(ConfigError) as caught:
+            load_config()
+        assert str(caught.value) == (
+            f"{path}: default.trust: counts in your own file alone; move it to {own}, "
+            "or set FLECHE_TRUST"
+        )
+
     def test_a_file_that_cannot_be_asked(
         self, tmp_home: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:

@@ -21,6 +21,7 @@ from tests.helpers.pages import (
     LANGUAGES,
     Block,
     Page,
+    config_file,
     environment,
     hexadecimal,
     pages,
@@ -72,7 +73,7 @@ def test_configurations_load(block: Block, tmp_home: Path) -> None:
     """Every configuration that is shown can be used as it is."""
     from fleche.config import load_cache_config, load_config
 
-    Path("fleche.toml").write_text(block.code)
+    config_file(block.code).write_text(block.code)
     for name in load_config().tables:
         load_cache_config(name).close()
     load_cache_config().close()

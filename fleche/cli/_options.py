@@ -14,11 +14,15 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from fleche.errors import ConfigError
+
 if TYPE_CHECKING:
     from fleche.caches import BaseCache
     from fleche.cli._screen import Screen
 
-__all__ = ["Session", "common", "everywhere", "typed"]
+__all__ = ["Session", "common", "common_without_cache", "everywhere", "typed"]
+
+_VARIABLE = "FLECHE_CACHE"
 
 F = TypeVar("F", bound=Callable[..., Any])
 C = TypeVar("C", bound="BaseCache")
@@ -50,7 +54,17 @@ class Session:
     @cached_property
     def cache(self) -> BaseCache:
         """The cache that is asked about."""
-        return self.open(self.cache_text or os.environ.get("FLECHE_CACHE") or None)
+        return self.open(self.which)
+
+    @property
+    def forced(self) -> str | None:
+        """What the variable FLECHE_CACHE says, if it counts."""
+        return None if self.cache_text else os.environ.get(_VARIABLE) or None
+
+    @property
+    def which(self) -> str | None:
+        """The cache that is asked about, as it was written; ``None``: the default one."""
+        return self.cache_text or self.forced
 
     @cached_property
     def near(self) -> BaseCache:
@@ -109,7 +123,12 @@ class Session:
         """Return the cache that ``text`` means; it is closed when the command ends."""
         import fleche.config
 
-        return self.keep(fleche.config.open(text, make=make))
+        try:
+            return self.keep(fleche.config.open(text, make=make))
+        except ConfigError as error:
+            if text is None or text != self.forced:
+                raise
+            raise ConfigError(f"{_VARIABLE}={text}: {error}") from None
 
     def keep(self, cache: C) -> C:
         """Close ``cache`` when the command ends."""
@@ -135,23 +154,38 @@ def _complete_caches(ctx: click.Context, param: click.Parameter, incomplete: str
 
 def common(command: F) -> F:
     """Give ``command`` the options that all have, and the session they make as ``session``."""
-
-    @click.option(
+    return click.option(
         "--cache",
         "cache_text",
         metavar="NAME|PATH|CONFIG",
         shell_complete=_complete_caches,
         help="Which cache: a name in fleche.toml, a directory, a .toml file (FILE:NAME), or a "
-        "table in braces. Default: the default cache.",
-    )
+        "table in braces. Default: FLECHE_CACHE if set, or else the default cache.",
+    )(_with_session(command))
+
+
+def common_without_cache(command: F) -> F:
+    """Give :func:`common` to a command that is about no cache, and refuses to be given one."""
+
+    @click.pass_context
+    @wraps(command)
+    def refusing(ctx: click.Context, /, **options: Any) -> Any:
+        if (ctx.find_object(Session) or Session()).cache_text is not None:
+            raise click.UsageError(f"{ctx.info_name} is about no single cache: leave out --cache")
+        return ctx.invoke(command, **options)
+
+    return _with_session(refusing)  # type: ignore[return-value]
+
+
+def _with_session(command: F) -> F:
     @click.option("--json", "as_json", is_flag=True, help="Print JSON, for programs.")
     @click.pass_context
     @wraps(command)
     def with_session(
         ctx: click.Context,
         /,
-        cache_text: str | None,
         as_json: bool,
+        cache_text: str | None = None,
         everywhere: bool = False,
         **rest: Any,
     ) -> Any:

@@ -11,11 +11,20 @@ from typing import Any
 import click
 import msgspec
 
+from fleche._util import replace_file
 from fleche.cli import _format as form
 from fleche.cli._describe import short_path
-from fleche.cli._options import Session, common
+from fleche.cli._options import Session, common_without_cache
 from fleche.cli._screen import Column
-from fleche.config import Config, load_config, redact, starter_config
+from fleche.config import (
+    Config,
+    check_config,
+    load_config,
+    redact,
+    starter_config,
+    user_config_file,
+)
+from fleche.errors import ConfigError
 
 __all__ = ["config", "init"]
 
@@ -29,7 +38,7 @@ _SECRET = ("FLECHE_SECRET_KEY",)
 
 
 @click.command()
-@common
+@common_without_cache
 def config(session: Session) -> int:
     """Show the configuration and where it comes from.
 
@@ -140,8 +149,8 @@ def _toml(value: Any) -> str:
 
 @click.command()
 @click.option("--root", help="Directory of the results, as seen from the file.")
-@click.option("--name", help="Of the cache.")
-@click.option("--host", help="A second layer on this machine: what ssh takes.")
+@click.option("--name", help="Of the cache; 'results' unless given.")
+@click.option("--host", help="A second layer, on another machine: what ssh takes, as user@host.")
 @click.option("--python", help="The interpreter on that machine.")
 @click.option("--workdir", help="The directory on that machine.")
 @click.option("--setup", "setup_commands", multiple=True, help="Runs there before; several times.")
@@ -149,7 +158,7 @@ def _toml(value: Any) -> str:
 @click.option("--strict", is_flag=True, help="Fail when that machine is out of reach.")
 @click.option("--home", is_flag=True, help="For all projects: in the user's own configuration.")
 @click.option("--force", is_flag=True, help="Replace a file that is there.")
-@common
+@common_without_cache
 def init(
     session: Session,
     root: str | None,
@@ -169,7 +178,7 @@ def init(
 
     --json prints one document: file, text.
     """
-    path = _user_file() if home else Path("fleche.toml").absolute()
+    path = user_config_file() if home else Path("fleche.toml").absolute()
     if path.exists() and not force:
         raise click.UsageError(f"{short_path(path)} is there already; --force replaces it")
     asks = sys.stdin.isatty() and not session.json
@@ -181,6 +190,15 @@ def init(
             default="",
             show_default=False,
         )
+    of_the_other = {
+        "--python": python,
+        "--workdir": workdir,
+        "--setup": setup_commands,
+        "--write-through": write_through,
+        "--strict": strict,
+    }
+    if not host and (idle := [option for option, value in of_the_other.items() if value]):
+        raise click.UsageError(f"{idle[0]} is about another machine; name it with --host")
     if host and python is None:
         python = _ask(asks, f"The interpreter on {host} that has fleche", "python3")
     text = starter_config(
@@ -193,9 +211,12 @@ def init(
         offline=not strict,
         write_through=write_through,
     )
+    try:
+        check_config(text, path)
+    except ConfigError as error:
+        raise ConfigError(f"{error}; nothing was written") from None
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(text, encoding="utf-8")
-    load_config()  # what was written is sound, beside what else is read
+    replace_file(path.resolve(), text.encode())
     if session.json:
         session.screen.document({"file": str(path), "text": text})
         return 0
@@ -210,9 +231,3 @@ def init(
 
 def _ask(asks: bool, question: str, default: str) -> str:
     return str(click.prompt(question, default=default)) if asks else default
-
-
-def _user_file() -> Path:
-    configured = os.environ.get("XDG_CONFIG_HOME", "")
-    base = Path(configured) if Path(configured).is_absolute() else Path.home() / ".config"
-    return base / "fleche" / "cache.toml"

@@ -12,7 +12,14 @@ from fleche.config._build import (
     load_cache_config,
     load_default_metadata,
 )
-from fleche.config._find import CacheEntry, Config, find_config_files, load_config
+from fleche.config._find import (
+    CacheEntry,
+    Config,
+    check_config,
+    find_config_files,
+    load_config,
+    user_config_file,
+)
 from fleche.config._open import open
 from fleche.config._starter import starter_config
 
@@ -21,6 +28,7 @@ __all__ = [
     "Config",
     "cache_from_config",
     "cache_to_config",
+    "check_config",
     "default_cache_name",
     "find_config_files",
     "load_cache_config",
@@ -29,4 +37,5 @@ __all__ = [
     "open",
     "redact",
     "starter_config",
+    "user_config_file",
 ]

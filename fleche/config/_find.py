@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,7 @@ import msgspec
 
 from fleche.config._conflicts import check_conflicts
 from fleche.config._schema import DefaultTable, Layer, Spec, Stack, parse
-from fleche.config._trust import distrust
+from fleche.config._trust import TRUST, distrust
 from fleche.config._validate import ConfigPath, convert, kind_of, suggestion, working_directory
 from fleche.errors import ConfigError
 
@@ -28,8 +28,10 @@ __all__ = [
     "FILENAME",
     "CacheEntry",
     "Config",
+    "check_config",
     "find_config_files",
     "load_config",
+    "user_config_file",
 ]
 
 log = logging.getLogger("fleche.config")
@@ -118,7 +120,39 @@ def load_config(start: str | os.PathLike[str] | None = None) -> Config:
         ConfigError: a file is broken; the message names it and the place in it.
     """
     directory = _directory(start)
-    files = list(_read_files(directory))
+    return _merged(directory, _read_files(directory))
+
+
+def check_config(text: str, path: Path) -> None:
+    """Check that a file may say ``text``, beside what else configures the working directory.
+
+    Args:
+        text: TOML.
+        path: the file, which need not be there; what is there does not matter.
+
+    Raises:
+        ConfigError: the text is broken, or contradicts another file; or another one is broken.
+    """
+    draft = _parsed(path, text)
+    _parse_tables(draft)  # a file that says root = true may hide it
+    directory = _directory(None)
+    _merged(directory, _read_files(directory, draft))
+
+
+def user_config_file() -> Path:
+    """Return the user's own file, ``$XDG_CONFIG_HOME/fleche/cache.toml``, there or not.
+
+    Raises:
+        ConfigError: the home directory is not known.
+    """
+    found = _user_file()
+    if found is None:
+        raise ConfigError("the home directory is not known; set HOME or XDG_CONFIG_HOME")
+    return found
+
+
+def _merged(directory: Path, found: Iterable[_File]) -> Config:
+    files = list(found)
     tables: dict[str, CacheEntry] = {}
     default: dict[str, Any] = {}
     default_files: dict[str, Path] = {}
@@ -156,29 +190,44 @@ def _directory(start: str | os.PathLike[str] | None) -> Path:
     return path
 
 
-def _read_files(directory: Path) -> Iterator[_File]:
-    candidates = list(_candidates(directory))
-    trusted = _own_trust(candidates)
-    for path in candidates:
-        if not os.path.lexists(path) or not _is_trusted(path, trusted):
-            continue
-        file = _read(path)
+def _read_files(directory: Path, draft: _File | None = None) -> Iterator[_File]:
+    """Yield the files that count, nearest first; ``draft`` in place of the one at its path."""
+    own = _user_file()
+    drafts = {} if draft is None else {draft.path: draft}
+    trusted = _own_trust(own, drafts)
+    for path in _candidates(directory, own):
+        file = drafts.get(path)
+        if file is None:
+            if not os.path.lexists(path) or not _is_trusted(path, trusted):
+                continue
+            file = _read(path)
+        if path != own and file.default.trust is not msgspec.UNSET:
+            raise (
+                _place_in(path)
+                .key("default")
+                .key("trust")
+                .error(f"counts in your own file alone; move it to {own}, or set {TRUST}")
+            )
         yield file
         if file.default.root is True:
             return
 
 
-def _candidates(directory: Path) -> Iterator[Path]:
+def _candidates(directory: Path, own: Path | None) -> Iterator[Path]:
     home = _home()
     for folder in (directory, *directory.parents):
         yield folder / FILENAME
         if folder == home:
             break
+    if own is not None:
+        yield own
+
+
+def _user_file() -> Path | None:
     configured = os.environ.get("XDG_CONFIG_HOME", "")
     if Path(configured).is_absolute():
-        yield Path(configured, "fleche", "cache.toml")
-    elif home is not None:
-        yield Path.home() / ".config" / "fleche" / "cache.toml"
+        return Path(configured, "fleche", "cache.toml")
+    return None if _home() is None else Path.home() / ".config" / "fleche" / "cache.toml"
 
 
 def _home() -> Path | None:
@@ -203,40 +252,49 @@ def _is_trusted(path: Path, trusted: Sequence[str]) -> bool:
 _told: set[str] = set()  # a configuration is read several times
 
 
-def _own_trust(candidates: Sequence[Path]) -> list[str]:
+def _own_trust(own: Path | None, drafts: Mapping[Path, _File]) -> list[str]:
     """Return the directories that the user's own file trusts.
 
     No other file is asked: one that is found on the way could trust itself.
     """
-    own = candidates[-1]
-    if own.name == FILENAME or not os.path.lexists(own) or not _is_trusted(own, ()):
+    if own is None:
         return []
-    found = _read(own).default.trust
+    file = drafts.get(own)
+    if file is None:
+        if not os.path.lexists(own) or not _is_trusted(own, ()):
+            return []
+        file = _read(own)
+    found = file.default.trust
     return [] if found is msgspec.UNSET else [_place_in(own).resolve(each) for each in found]
 
 
 def _read(path: Path) -> _File:
-    data = _parse_toml(path)
-    place = _place_in(path)
-    default = data.pop("default", {})
-    return _File(path, _parse_default(default, place.key("default")), data)
-
-
-def _parse_toml(path: Path) -> dict[str, Any]:
     try:
         if path.exists() and not path.is_file():
             raise ConfigError(f"{path}: is no regular file")
         text = path.read_bytes().decode("utf-8-sig")
-        return tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
-        raise ConfigError(f"{path}: not valid TOML: {error}") from None
-    except RecursionError:
-        raise ConfigError(f"{path}: not valid TOML: nested too deeply") from None
     except UnicodeDecodeError as error:
         line = error.object.count(b"\n", 0, error.start) + 1
         raise ConfigError(f"{path}: not valid TOML: line {line} is not UTF-8") from None
     except OSError as error:
         raise ConfigError(f"{path}: cannot be read: {error.strerror}") from None
+    return _parsed(path, text)
+
+
+def _parsed(path: Path, text: str) -> _File:
+    data = _parse_toml(path, text)
+    place = _place_in(path)
+    default = data.pop("default", {})
+    return _File(path, _parse_default(default, place.key("default")), data)
+
+
+def _parse_toml(path: Path, text: str) -> dict[str, Any]:
+    try:
+        return tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigError(f"{path}: not valid TOML: {error}") from None
+    except RecursionError:
+        raise ConfigError(f"{path}: not valid TOML: nested too deeply") from None
 
 
 def _parse_default(table: Any, place: ConfigPath) -> DefaultTable:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Sequence
 
+from fleche.errors import ConfigError
+
 __all__ = ["starter_config"]
 
 _HEAD = """\
@@ -60,7 +62,14 @@ def starter_config(
         offline: without the other machine, go on.
         write_through: save there, too, and not only when told to push.
         stop_here: read no other ``fleche.toml`` further up.
+
+    Raises:
+        ConfigError: no cache can have this name.
     """
+    if name == "default":
+        raise ConfigError(
+            "no cache can be named 'default': [default] says which cache is used unless told"
+        )
     more = "root = true  # read no other fleche.toml\n" if stop_here else ""
     text = _HEAD.format(name=_quoted(name), more=more)
     head = f"[{_key(name)}]" if host is None else f"[[{_key(name)}]]"

@@ -13,10 +13,9 @@ from html import escape
 from importlib.resources import files
 from itertools import chain
 from pathlib import Path
-from tempfile import NamedTemporaryFile
 from typing import Any
 
-from fleche._util import __version__
+from fleche._util import __version__, replace_file
 from fleche.caches import BaseCache
 from fleche.call import LazyCall, QueryCall
 from fleche.errors import StorageError
@@ -145,20 +144,6 @@ def _static(name: str) -> str:
 
 def _replace(target: Path, page: bytes) -> None:
     try:
-        with NamedTemporaryFile(dir=target.parent, prefix=f".{target.name}.", delete=False) as file:
-            try:
-                file.write(page)
-                file.close()
-                os.chmod(file.name, 0o666 & ~_umask())
-                os.replace(file.name, target)
-            except BaseException:
-                os.unlink(file.name)
-                raise
+        replace_file(target, page)
     except OSError as error:
         raise StorageError(f"{target}: the report cannot be written: {error}") from error
-
-
-def _umask() -> int:
-    found = os.umask(0o077)
-    os.umask(found)
-    return found

@@ -5,8 +5,8 @@ A page is a sequence of fenced blocks, and what is run is decided by their langu
 - `python`: run in the interpreter of the page, all blocks in one namespace. If the first line is
   the name of a file (`# study.py`), the block is that file and is written.
 - `pycon`: the same as a session, with the output that it must have.
-- `toml`: a `fleche.toml` that must load, each of its caches included. With a name of a file in the
-  first line it is written too.
+- `toml`: a `fleche.toml` that must load, each of its caches included, or the user's own
+  file, if its first line says so. With another name of a file there it is written too.
 - `console`: lines after `$ ` are run by a shell, in one working directory; the others are the
   output that they must have. `...` stands for anything.
 - `sh`, `text` and others: not run. Commands of fleche in them must exist all the same.
@@ -44,6 +44,7 @@ __all__ = [
     "Page",
     "Reply",
     "Shell",
+    "config_file",
     "hexadecimal",
     "is_like",
     "pages",
@@ -113,6 +114,14 @@ class Block:
     def note(self, verb: str) -> str | None:
         """What the comment before the block says, if it begins with `verb`."""
         return dict(self.notes).get(verb)
+
+
+def config_file(text: str) -> Path:
+    """The file that a configuration is: the user's own, if its first line says so."""
+    own = "~/.config/fleche/cache.toml"
+    path = Path(own if text.startswith(f"# {own}\n") else "fleche.toml").expanduser()
+    path.parent.mkdir(parents=True, exist_ok=True)
+    return path
 
 
 class Page(NamedTuple):
