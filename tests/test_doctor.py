@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
@@ -15,7 +16,7 @@ from fleche.caches import BaseCache, Local
 from fleche.call import Call
 from fleche.doctor import Step, examine
 from fleche.remote import SshCache, SubprocessCache
-from tests.helpers.commands import fleche_command
+from tests.helpers.commands import fleche_command, fleche_process
 from tests.helpers.layers import in_memory
 from tests.helpers.leaks import check_leaks
 from tests.helpers.sshd import Sshd
@@ -303,6 +304,30 @@ def test_a_directory_that_is_not_ours(tmp_path: Path) -> None:
     assert steps[-1].state == "failed"
 
 
+@pytest.mark.parametrize("damage", ["malformed", "no database", "a file"])
+def test_what_cannot_be_read(damage: str, tmp_path: Path) -> None:
+    """Where not even the calls can be counted, verify would end with the same error."""
+    root = tmp_path / "cache"
+    with Local(root) as cache:
+        cache.save(Call("f", {"x": 1}, result=1))
+        (database,) = root.glob("*.db")
+    if damage == "a file":
+        shutil.rmtree(root)
+        root.write_text("")
+    elif damage == "no database":
+        database.write_text("something else " * 500)
+    else:
+        with database.open("r+b") as file:
+            file.seek(100)
+            file.write(b"\xff" * (database.stat().st_size - 100))
+    last = failure(steps_of(Local(root), write=False), "contents")
+    assert str(root) in last.found
+    assert "move it" in last.found
+    assert "url" not in last.found
+    assert "verify" not in last.advice
+    assert "computed again" in last.advice
+
+
 # -- the command -----------------------------------------------------------------------------------
 
 
@@ -362,3 +387,56 @@ class TestCommand:
         told = fleche_command("doctor")
         assert told.status == 1
         assert "not valid TOML" in told.out
+
+    def test_the_default_that_is_not_there(self) -> None:
+        """The name that status says to examine is that of a cache, not of a host."""
+        Path("fleche.toml").write_text('[default]\ncache = "r"\n')
+        assert "fleche doctor r" in fleche_command().out
+        for words in (("doctor", "r"), ("doctor", "--cache", "r"), ("doctor",)):
+            told = fleche_command(*words)
+            assert told.status == 1
+            assert "no cache is named 'r'" in told.out
+            assert "ssh" not in told.out
+
+    def test_a_name_that_is_taken_for_a_host(self) -> None:
+        """It may be one that is not spelt right: what it could have meant is said first."""
+        Path("fleche.toml").write_text('[results]\ntemplate = "memory"\n')
+        (found,) = fleche_command("doctor", "results.invalid", "--json").json["caches"]
+        assert found["steps"][0]["state"] == "note"
+        assert "did you mean 'results'?" in found["steps"][0]["found"]
+        assert "tried as a host" in found["steps"][0]["found"]
+        told = fleche_command("doctor", "reslts", "--cache", "results")
+        assert (told.status, "say one cache" in told.err) == (2, True)
+
+    def test_the_variable(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        """What FLECHE_CACHE names is examined, unless another cache is named."""
+        Path("fleche.toml").write_text('[r]\ntype = "local"\nroot = "r"\n')
+        with Local(tmp_path / "other"):
+            pass
+        monkeypatch.setenv("FLECHE_CACHE", "memory")
+        (found,) = fleche_command("doctor", "--json").json["caches"]
+        assert found["cache"] == "memory"
+        for words in (("doctor", "r"), ("doctor", "--cache", "r")):
+            (found,) = fleche_command(*words, "--no-write", "--json").json["caches"]
+            assert found["cache"].startswith("local")
+
+    @pytest.mark.parametrize(
+        ("name", "reason"),
+        [
+            ("runtme", "did you mean 'runtime'"),
+            ("own:Absent", "has no attribute 'Absent'"),
+            ("broken:Own", "ZeroDivisionError"),
+            ("own:Own", None),
+        ],
+    )
+    def test_metadata(self, name: str, reason: str | None) -> None:
+        """What is named there is imported, since no call is computed without it."""
+        Path("own.py").write_text(
+            "from fleche.metadata import MetaData\n\n\nclass Own(MetaData):\n    pass\n"
+        )
+        Path("broken.py").write_text("1 / 0\n")
+        Path("fleche.toml").write_text(f'[default]\ncache = "memory"\nmetadata = ["{name}"]\n')
+        told = fleche_process("doctor")
+        assert told.status == (1 if reason else 0), told
+        assert ("✗ metadata" in told.out) is bool(reason)
+        assert (reason or "all well") in told.out

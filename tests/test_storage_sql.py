@@ -1002,7 +1002,7 @@ class TestErrors:
         with pytest.raises(StorageError) as caught:
             get(Sql(tmp_path / "c.db"), KEY)
         assert str(tmp_path / "c.db") in str(caught.value)
-        assert "choose another url" in str(caught.value)
+        assert "move it away" in str(caught.value)
 
     def test_a_place_that_cannot_be(self, tmp_path: Path) -> None:
         """A directory that cannot be made is named."""

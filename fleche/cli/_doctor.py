@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import re
+import sys
 from collections.abc import Iterator
+from itertools import chain
 
 import click
 
 from fleche.caches import BaseCache
 from fleche.cli._describe import described, layers_of
 from fleche.cli._options import Session, common
-from fleche.config import load_config
+from fleche.config import load_config, load_default_metadata
 from fleche.doctor import Step, examine
 from fleche.errors import ConfigError, FlecheError
 
@@ -27,9 +29,10 @@ def doctor(session: Session, what: str | None, no_write: bool) -> int:
     """Find out why a cache does not work.
 
     NAME is that of a cache, or what --cache takes; HOST is what ssh takes. Without either, the
-    default cache. Each step on the way is tried as the cache itself would: ssh, what start-up files
-    print or read, python, which fleche, the cache, whether it can be written, free space, round
-    trip, throughput. At the first failure it says why, and what to do next.
+    cache of FLECHE_CACHE, or else the default one. Each step on the way is tried as the cache
+    itself would: ssh, what start-up files print or read, python, which fleche, the cache, whether
+    it can be written, free space, round trip, throughput. At the first failure it says why, and
+    what to do next.
 
     A value of 4 MiB is saved, loaded and evicted again, unless --no-write is given; nothing is
     saved in a cache that is read-only, or is read through a pool.
@@ -37,6 +40,9 @@ def doctor(session: Session, what: str | None, no_write: bool) -> int:
     The exit status is 1 if a step fails. --json prints one document: ok, caches (each: cache, ok,
     steps (each: name, state, found, advice)).
     """
+    if what and session.cache_text:
+        raise click.UsageError(f"say one cache: {what}, or --cache {session.cache_text}")
+    sys.path.append("")  # where metadata of the user's own may be
     found: list[tuple[str, list[Step]]] = []
     for title, steps in _examined(session, what, write=not no_write):
         seen: list[Step] = []
@@ -84,33 +90,46 @@ def _is_well(steps: list[Step]) -> bool:
 def _examined(
     session: Session, what: str | None, *, write: bool
 ) -> Iterator[tuple[str, Iterator[Step]]]:
-    """Yield each layer of what is asked for, with its steps."""
-    text = what or session.cache_text
+    """Yield each layer of what is asked for, with its steps; before them what is misconfigured."""
     try:
-        cache = _found(session, text)
+        cache, steps = _found(session, what)
     except FlecheError as error:
-        step = Step("configuration", "failed", str(error), "'fleche config' shows what is read")
-        yield text or "configuration", iter([step])
+        step = Step("configuration", "failed", str(error), _CONFIGURED)
+        yield what or session.which or "configuration", iter([step])
         return
+    try:
+        load_default_metadata()
+    except ConfigError as error:
+        yield "configuration", iter([Step("metadata", "failed", str(error), _CONFIGURED)])
     for layer, pooled in layers_of(cache):
         title = " ".join(part for part in described(layer) if part)
-        yield title, examine(layer, write=write, read_only=pooled)
+        yield title, chain(steps, examine(layer, write=write, read_only=pooled))
 
 
-def _found(session: Session, text: str | None) -> BaseCache:
-    """Return the cache that is asked for; of a host, the layer that is configured for it."""
-    if text is None or text in load_config().names() or not _HOST.fullmatch(text):
-        return session.open(text)
-    for name in load_config().tables:
+_CONFIGURED = "'fleche config' shows what is read, and from which file"
+
+
+def _found(session: Session, what: str | None) -> tuple[BaseCache, list[Step]]:
+    """Return the cache that is asked for; of a host, the layer that is configured for it.
+
+    Of a host without one there is a first step, since it may be a name that is not spelt right.
+    """
+    if what is None:
+        return session.cache, []
+    config = load_config()
+    if what in (*config.names(), config.default.cache) or not _HOST.fullmatch(what):
+        return session.open(what), []
+    for name in config.tables:
         for layer, _ in layers_of(session.open(name)):
-            if getattr(layer, "host", None) == text:
-                return layer
+            if getattr(layer, "host", None) == what:
+                return layer, []
     try:
-        return session.open(text)
-    except ConfigError:
+        return session.open(what), []
+    except ConfigError as error:
         from fleche.remote import SshCache
 
-        return session.keep(SshCache(text))
+        step = Step("name", "note", f"{error}; so it is tried as a host")
+        return session.keep(SshCache(what)), [step]
 
 
 _MARKS = {"ok": ("✓", "green"), "note": ("!", "yellow"), "failed": ("✗", "bold red")}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import os
+import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime
@@ -17,8 +17,8 @@ from fleche.cli import _format as form
 from fleche.cli._describe import described, layers_of, short_path
 from fleche.cli._options import Session, common, everywhere
 from fleche.cli._screen import Column
-from fleche.config import Config, load_config
-from fleche.errors import FlecheError, told
+from fleche.config import Config, check_default_metadata, load_config
+from fleche.errors import ConfigError, FlecheError, told
 
 __all__ = ["status"]
 
@@ -70,19 +70,20 @@ def status(session: Session) -> int:
     other machines were last reached. Of a layer on this machine it says what was not pushed to it.
     With --everywhere other machines are asked, too: what they hold, and what was not pushed.
 
-    --json prints one document: version, directory, files, default, caches (each: cache, kind,
-    place, calls, bytes, last, hits, misses, saved, contact, unpushed, error).
+    --json prints one document: version, directory, files, default, problems (texts), caches (each:
+    cache, kind, place, calls, bytes, last, hits, misses, saved, contact, unpushed, error).
     """
     config = load_config()
-    names = _names(session, config)
-    layers = [layer for name in names for layer in _look(session, name)]
+    problems = list(_problems(config))
+    layers = [layer for name in _names(session, config) for layer in _look(session, name)]
     if session.json:
         session.screen.document(
             {
                 "version": __version__,
-                "directory": os.getcwd(),
+                "directory": str(config.start),
                 "files": [str(path) for path in config.files],
                 "default": _default(config),
+                "problems": problems,
                 "caches": [
                     {**asdict(each), "last": form.iso(each.last), "contact": form.iso(each.contact)}
                     for each in layers
@@ -91,7 +92,9 @@ def status(session: Session) -> int:
         )
     else:
         _print_status(session, config, layers)
-    return 1 if any(each.error for each in layers) else 0
+        for problem in problems:
+            session.screen.say(problem, "red")
+    return 1 if problems or any(each.error for each in layers) else 0
 
 
 def _default(config: Config) -> str:
@@ -100,9 +103,18 @@ def _default(config: Config) -> str:
 
 
 def _names(session: Session, config: Config) -> list[str]:
-    if session.cache_text is not None:
-        return [session.cache_text]
+    if session.which is not None:
+        return [session.which]
     return list(dict.fromkeys([_default(config), *config.tables]))
+
+
+def _problems(config: Config) -> Iterator[str]:
+    """Yield what is wrong besides the caches; no module of the user's is imported."""
+    sys.path.append("")
+    try:
+        check_default_metadata(config)
+    except ConfigError as error:
+        yield str(error)
 
 
 def _look(session: Session, name: str) -> Iterator[Layer]:
@@ -163,9 +175,12 @@ def _recall_contact(layer: BaseCache, found: Layer) -> None:
 
 def _print_status(session: Session, config: Config, layers: Sequence[Layer]) -> None:
     screen = session.screen
-    screen.title(f"fleche {__version__}", short_path(os.getcwd()))
+    screen.title(f"fleche {__version__}", short_path(config.start))
     files = ", ".join(short_path(path) for path in config.files)
-    screen.pairs([("configured by", files or "no fleche.toml: results are kept as by default")])
+    rows = [("configured by", files or "no fleche.toml: results are kept as by default")]
+    if session.forced:
+        rows.append(("FLECHE_CACHE", f"{session.forced}: used whatever else is said"))
+    screen.pairs(rows)
     screen.say()
     columns = (
         Column("cache", style="bold", least=8),
@@ -175,15 +190,15 @@ def _print_status(session: Session, config: Config, layers: Sequence[Layer]) -> 
         Column("size", right=True, goes=3),
         Column("", least=14, goes=4),
     )
-    rows = []
+    cells = []
     before = None
     for each in layers:
         title = each.cache if each.cache != before else ""
         if title and title == _default(config):
             title += " *"
         before = each.cache
-        rows.append((title, each.kind, each.place, *_figures(each), _news(session, each)))
-    screen.table(columns, rows)
+        cells.append((title, each.kind, each.place, *_figures(each), _news(session, each)))
+    screen.table(columns, cells)
     screen.say()
     seen: set[str] = set()
     for each in layers:
@@ -193,7 +208,7 @@ def _print_status(session: Session, config: Config, layers: Sequence[Layer]) -> 
             title = f"{each.cache}, in {each.place}," if each.cache in seen else each.cache
             screen.say(f"{title} has saved {text}")
         seen.add(each.cache)
-    hints = ["* the default"]
+    hints = ["* the default"] if any(each.cache == _default(config) for each in layers) else []
     if any(each.calls is None and not each.error for each in layers):
         hints.append("'fleche status --everywhere' asks other machines, too: what is not pushed")
     for hint in hints:

@@ -8,6 +8,7 @@ from fleche._redact import redact
 from fleche.config._build import (
     cache_from_config,
     cache_to_config,
+    check_default_metadata,
     default_cache_name,
     load_cache_config,
     load_default_metadata,
@@ -29,6 +30,7 @@ __all__ = [
     "cache_from_config",
     "cache_to_config",
     "check_config",
+    "check_default_metadata",
     "default_cache_name",
     "find_config_files",
     "load_cache_config",

@@ -41,6 +41,7 @@ if TYPE_CHECKING:
 __all__ = [
     "cache_from_config",
     "cache_to_config",
+    "check_default_metadata",
     "default_cache_name",
     "load_cache_config",
     "load_default_metadata",
@@ -362,10 +363,36 @@ def load_default_metadata(*, start: str | os.PathLike[str] | None = None) -> tup
     return tuple(_collector(name, place.index(number)) for number, name in enumerate(names))
 
 
-def _collector(name: str, place: ConfigPath) -> MetaData:
-    from fleche.metadata import metadata_class, metadata_names
+def check_default_metadata(config: Config) -> None:
+    """Check that there is what ``[default] metadata`` names, without importing it.
 
-    if ":" not in name and not {name, name.lower()}.intersection(metadata_names()):
-        raise place.error(unknown_name("metadata", name, metadata_names()))
+    Raises:
+        ConfigError: fleche has no such collector, or no such module is found.
+    """
+    names = config.default.metadata
+    if isinstance(names, list):
+        place = config.place_of_default("metadata")
+        for number, name in enumerate(names):
+            _check_collector(name, place.index(number))
+
+
+def _check_collector(name: str, place: ConfigPath) -> None:
+    from importlib.util import find_spec
+
+    from fleche.metadata import metadata_names
+
+    module, colon, _ = name.partition(":")
+    package = module.partition(".")[0]
+    if not colon and not {name, name.lower()}.intersection(metadata_names()):
+        message = unknown_name("metadata", name, metadata_names())
+        raise place.error(f'{message}; a class of your own is named as "package.module:Class"')
+    if colon and not (package and find_spec(package)):
+        raise place.error(f"metadata {name!r} cannot be imported: no module is named {package!r}")
+
+
+def _collector(name: str, place: ConfigPath) -> MetaData:
+    from fleche.metadata import metadata_class
+
+    _check_collector(name, place)
     with place.blamed():
         return metadata_class(name)()

@@ -63,7 +63,10 @@ def _examine_local(cache: BaseCache, *, write: bool, read_only: bool) -> Iterato
     try:
         report = cache.stats()
     except FlecheError as error:
-        yield Step("contents", "failed", str(error), "run 'fleche verify' on it")
+        advice = _advice_for(str(error)) or (
+            "what cannot be mended is moved away: results are then computed again"
+        )
+        yield Step("contents", "failed", str(error), advice)
         return
     yield Step(
         "contents",

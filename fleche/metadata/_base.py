@@ -227,8 +227,9 @@ def _imported_class(name: str) -> type[MetaData]:
     module, _, attribute = name.partition(":")
     try:
         found = getattr(import_module(module), attribute)
-    except (ImportError, AttributeError) as error:
-        raise ConfigError(f"metadata {name!r} cannot be imported: {error}") from error
+    except Exception as error:  # importing runs any code
+        kind = type(error).__name__
+        raise ConfigError(f"metadata {name!r} cannot be imported: {kind}: {error}") from error
     if not (isinstance(found, type) and issubclass(found, MetaData)):
         raise ConfigError(f"metadata {name!r} is not a subclass of fleche.metadata.MetaData")
     return found

@@ -20,7 +20,7 @@ _HINTS = {
     "disk i/o error": "the system refused it: look at the disk, at quotas, and at the limit on the "
     "size of files (df, quota, ulimit -f); what has been stored stays as it is",
     "disk is full": "free some space, or remove results that are not needed (gc)",
-    "not a database": "the file is something else, or damaged; choose another url",
+    "not a database": "the file is something else, or damaged; move it away, or restore a copy",
     "malformed": DAMAGED,
     "decode": DAMAGED,
     "does not exist": "make it first; only the tables are made by themselves",
