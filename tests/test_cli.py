@@ -181,6 +181,54 @@ class TestStarting:
         assert len(done.stdout.splitlines()) == 1
         assert done.stderr == ""
 
+    @pytest.mark.parametrize(
+        "words", [["log"], ["log", "--json"], ["du"], ["--help"], ["--version"]], ids=" ".join
+    )
+    def test_output_that_cannot_be_written(self, words: list[str], keys: object) -> None:
+        """One line says so, as of every file; the status is 2."""
+        command = [sys.executable, "-m", "fleche", *words]
+        environment = {**os.environ, "PYTHONUNBUFFERED": ""}
+        with open("/dev/full", "w") as full:
+            done = subprocess.run(
+                command, stdout=full, stderr=subprocess.PIPE, text=True, env=environment
+            )
+        assert done.returncode == 2
+        assert done.stderr == "fleche: standard output: No space left on device\n"
+
+    @pytest.mark.parametrize("closed", ["<&-", ">&-", "2>&-", "<&- >&- 2>&-"])
+    def test_streams_that_are_closed(self, closed: str, keys: object) -> None:
+        """They are as if they led nowhere, and no file of a cache gets their descriptors."""
+        command = f"{sys.executable} -m fleche"
+        script = f"{command} evict -y fit {closed}; echo status $?; {command} log --json -n 0"
+        done = subprocess.run(script, shell=True, capture_output=True, text=True)
+        assert "status 0" in done.stdout
+        assert done.stderr == ""
+        assert len(done.stdout.splitlines()) == 3 + (">&-" not in closed.replace("2>&-", "")) * 2
+
+    @pytest.mark.parametrize(
+        "words",
+        [["get", "KEY", "-o"], ["export"], ["report", "-o"]],
+        ids=["get", "export", "report"],
+    )
+    def test_files_in_no_directory(self, words: list[str], keys: dict[str, Digest]) -> None:
+        """The directory is named, before anything is looked for."""
+        words = [word.replace("KEY", keys["cu"]) for word in words]
+        told = fleche_command(*words, "absent/file.txt")
+        assert told.status == 2
+        assert "there is no directory absent" in told.err
+
+    def test_what_the_system_refuses(
+        self, keys: dict[str, Digest], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Of every command: which file, and the reason."""
+
+        def refuse(*_: object) -> None:
+            raise PermissionError(13, "Permission denied", "there/x.txt")
+
+        monkeypatch.setattr("fleche.cli._get.write_value", refuse)
+        told = fleche_command("get", keys["cu"], "-o", "x.txt")
+        assert (told.status, told.err) == (2, "fleche: there/x.txt: Permission denied\n")
+
     def test_completion(self) -> None:
         """The shell asks for the words that may follow."""
         told = fleche_process(
@@ -334,6 +382,70 @@ class TestStatus:
         assert "no layout of fleche" in told.out
         assert "fleche doctor team" in told.out
         assert "last call" in told.out
+
+    def test_the_variable(
+        self, keys: object, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """FLECHE_CACHE is what every program uses, so it alone is shown, and is said to count."""
+        with Local(tmp_path / "other") as cache:
+            cache.save(made("elsewhere"))
+        monkeypatch.setenv("FLECHE_CACHE", str(tmp_path / "other"))
+        told = fleche_command()
+        assert (told.status, "* the default" in told.out) == (0, False)
+        assert re.search(rf"FLECHE_CACHE +{tmp_path}/other", told.out)
+        (cache_,) = fleche_command("--json").json["caches"]
+        assert (cache_["cache"], cache_["calls"]) == (str(tmp_path / "other"), 1)
+        (cache_,) = fleche_command("--json", "--cache", "results").json["caches"]
+        assert cache_["calls"] == 4
+        assert "FLECHE_CACHE" not in fleche_command("--cache", "results").out
+
+    @pytest.mark.parametrize("words", [("status",), ("log",), ("doctor",)], ids=" ".join)
+    def test_a_variable_that_names_nothing(
+        self, words: tuple[str, ...], keys: object, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """No other cache is used in its place; the variable is named."""
+        monkeypatch.setenv("FLECHE_CACHE", "nope")
+        told = fleche_command(*words)
+        assert told.status in (1, 2)
+        assert "FLECHE_CACHE=nope: no cache is named 'nope'" in told.out + told.err
+        assert "local" not in told.out
+
+    @pytest.mark.parametrize(
+        ("name", "reason"),
+        [
+            ("runtme", "no metadata is named 'runtme', did you mean 'runtime'?"),
+            ("nope.mod:Class", "metadata 'nope.mod:Class' cannot be imported"),
+            ("own:Absent", None),
+            ("own:Own", None),
+        ],
+    )
+    def test_metadata_that_are_not_there(
+        self, name: str, reason: str | None, keys: object, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """They are told with their place, as no call could be computed; nothing is imported."""
+        Path("own.py").write_text("raise SystemExit('imported')\n")
+        text = Path("fleche.toml").read_text()
+        Path("fleche.toml").write_text(
+            text.replace("[default]", f'[default]\nmetadata = ["{name}"]')
+        )
+        told, found = fleche_command(), fleche_command("--json")
+        assert told.status == found.status == (1 if reason else 0)
+        assert ("default.metadata[0]: " in told.out) is bool(reason)
+        assert (reason or "") in told.out
+        assert len(found.json["problems"]) == bool(reason)
+        assert found.json["caches"][0]["calls"] == 4
+
+    def test_a_directory_that_is_gone(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """What is configured for the user counts; it is said that the directory is gone."""
+        gone = tmp_path / "gone"
+        gone.mkdir()
+        monkeypatch.chdir(gone)
+        gone.rmdir()
+        told = fleche_process("status")
+        assert told.status == 0, told
+        assert told.err.count("the working directory is gone") == 1
 
     def test_other_machines_are_asked_only_if_wished(self, tmp_home: Path) -> None:
         """Without --everywhere nothing is started; with it, what was not pushed is counted."""
@@ -740,11 +852,11 @@ class TestSpace:
         assert told.out.endswith("1 value kept: needed by calls\n")
 
     def test_evict_asks(self, keys: object) -> None:
-        """Everything must be said to be meant; without a person to ask, nothing happens."""
+        """Everything must be said to be meant; without a terminal to ask on, nothing happens."""
         told = fleche_command("evict")
         assert (told.status, "--all" in told.err) == (2, True)
         told = fleche_process("evict", "fit")
-        assert told.status == 130
+        assert (told.status, "no terminal" in told.err, "--yes" in told.err) == (2, True, True)
         assert len(fleche_command("log", "--json").lines) == 4
         assert fleche_command("evict", "--all", "--yes").status == 0
         assert fleche_command("log").status == 1
@@ -790,6 +902,28 @@ def test_json_has_no_nan(keys: object) -> None:
 
     for line in fleche_command("log", "--json").out.splitlines():
         json.loads(line, parse_constant=refuse)
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "latin-1", "utf-8"])
+def test_encodings(encoding: str, keys: object) -> None:
+    """What one has no character for is escaped; JSON says the same in all of them."""
+    with Local("results") as cache:
+        key = cache.save(made("µ→✓", result="ä→", x="…"))
+    commands = (["log"], ["du"], ["stats"], ["tree", key], ["doctor"], ["push", "--to", "copy/"])
+    for words in (*commands, ["log", "--json", "µ*"]):
+        done = subprocess.run(
+            [sys.executable, "-m", "fleche", *words],
+            capture_output=True,
+            env={**os.environ, "PYTHONIOENCODING": encoding},
+        )
+        assert (done.returncode, done.stderr) == (0, b""), words
+        text = done.stdout.decode(encoding)
+        if words == ["log"]:
+            assert text.isascii() is (encoding == "ascii")
+            name = "µ→✓".encode(encoding, "backslashreplace").decode(encoding)
+            assert name in text
+    assert json.loads(text)["name"] == "µ→✓"
+    assert json.loads(text)["result"] == "ä→"
 
 
 def test_evict_on_a_terminal(keys: object) -> None:

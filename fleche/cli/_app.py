@@ -158,6 +158,21 @@ class _Brief(logging.Formatter):
         return f"fleche: {told(record.getMessage())}"
 
 
+class _Once(logging.Filter):
+    """Each message once: a command may read the configuration several times."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._seen: set[str] = set()
+
+    @override
+    def filter(self, record: logging.LogRecord) -> bool:
+        message = record.getMessage()
+        is_new = message not in self._seen
+        self._seen.add(message)
+        return is_new
+
+
 @contextmanager
 def _log_on_stderr() -> Iterator[None]:
     """Show what fleche warns of, where nothing else does."""
@@ -167,6 +182,7 @@ def _log_on_stderr() -> Iterator[None]:
         return
     handler = logging.StreamHandler()
     handler.setFormatter(_Brief())
+    handler.addFilter(_Once())
     logger.addHandler(handler)
     try:
         yield

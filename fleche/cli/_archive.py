@@ -8,7 +8,7 @@ import click
 
 from fleche.cli import _format as form
 from fleche.cli._move import expected_bytes, say_left_out
-from fleche.cli._options import Session, common, everywhere
+from fleche.cli._options import OUTPUT_FILE, Session, common, everywhere
 from fleche.cli._selection import Selection, nothing_like, selecting
 from fleche.exchange import export_calls, open_export
 
@@ -16,7 +16,7 @@ __all__ = ["export", "import_"]
 
 
 @click.command()
-@click.argument("file", type=click.Path(path_type=Path, dir_okay=False))
+@click.argument("file", type=OUTPUT_FILE)
 @selecting
 @click.option("--force", is_flag=True, help="Replace a file that is there.")
 @everywhere

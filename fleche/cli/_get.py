@@ -11,7 +11,7 @@ import click
 
 from fleche.call import LazyCall, legible_text
 from fleche.cli import _format as form
-from fleche.cli._options import Session, common
+from fleche.cli._options import OUTPUT_FILE, Session, common
 from fleche.cli._selection import NothingFound, find_call, key_argument
 from fleche.exchange import SUFFIXES, as_json, write_value
 
@@ -25,7 +25,7 @@ __all__ = ["get"]
 @click.option(
     "-o",
     "--output",
-    type=click.Path(path_type=Path, dir_okay=False),
+    type=OUTPUT_FILE,
     metavar="FILE",
     help=f"Write it there; the suffix says how: {', '.join(SUFFIXES)}.",
 )

@@ -10,17 +10,19 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import cached_property, wraps
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from fleche._util import override
 from fleche.errors import ConfigError
 
 if TYPE_CHECKING:
     from fleche.caches import BaseCache
     from fleche.cli._screen import Screen
 
-__all__ = ["Session", "common", "common_without_cache", "everywhere", "typed"]
+__all__ = ["OUTPUT_FILE", "Session", "common", "common_without_cache", "everywhere", "typed"]
 
 _VARIABLE = "FLECHE_CACHE"
 
@@ -210,6 +212,20 @@ def typed() -> Iterator[None]:
             raise
         raise click.UsageError(str(error)) from None
 
+
+class _OutputFile(click.Path):
+    """A file to write, in a directory that is there."""
+
+    @override
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        path: Any = super().convert(value, param, ctx)
+        if not path.parent.is_dir():
+            self.fail(f"there is no directory {path.parent}", param, ctx)
+        return path
+
+
+OUTPUT_FILE = _OutputFile(path_type=Path, dir_okay=False)
+"""The type of what names a file to write."""
 
 everywhere = click.option(
     "--everywhere", is_flag=True, help="Of a stack, ask the layers on other machines, too."

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from fleche.cli._options import Session, common, everywhere
+from fleche.cli._options import OUTPUT_FILE, Session, common, everywhere
 from fleche.cli._selection import Selection, selecting
 
 __all__ = ["browse", "report"]
@@ -18,7 +18,7 @@ __all__ = ["browse", "report"]
 @click.option(
     "-o",
     "--output",
-    type=click.Path(path_type=Path, dir_okay=False),
+    type=OUTPUT_FILE,
     default=Path("study.html"),
     show_default=True,
     help="The file; one that is there is replaced.",

@@ -206,7 +206,10 @@ class Screen:
 
     def share_bar(self, part: float, width: int = 12) -> str:
         """Return a bar whose length is a part of one."""
-        eighths = round(max(0.0, min(part, 1.0)) * width * 8)
+        part = max(0.0, min(part, 1.0))
+        if self.console.options.ascii_only:
+            return "#" * round(part * width)
+        eighths = round(part * width * 8)
         rest = " ▏▎▍▌▋▊▉"[eighths % 8].strip()
         return "█" * (eighths // 8) + rest
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
@@ -215,7 +216,7 @@ def evict(
         if not (yes or session.json):
             _print_some(session, cache, found)
             what = form.count(len(found), "call")
-            if not click.confirm(f"Forget {what} ({form.size(taken)})?", err=True):
+            if not _confirmed(f"Forget {what} ({form.size(taken)})?"):
                 click.echo("fleche: nothing was forgotten", err=True)
                 return 1
     gone = 0 if dry_run else cache.evict_many([call.key for call in found])
@@ -234,6 +235,17 @@ def evict(
     else:
         click.echo("fleche: no call is like that", err=True)
     return 0 if found else 1
+
+
+def _confirmed(question: str) -> bool:
+    try:
+        return click.confirm(question, err=True)
+    except click.Abort:
+        if sys.stdin.isatty():
+            raise
+        raise click.UsageError(
+            "nothing was forgotten: there is no terminal to ask on, and no --yes"
+        ) from None
 
 
 def _chosen(

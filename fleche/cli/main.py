@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import os
 import sys
 from collections.abc import Sequence
 
@@ -25,6 +24,23 @@ def main(arguments: Sequence[str] | None = None) -> int:
     words = list(sys.argv[1:] if arguments is None else arguments)
     if words[:1] == ["remote"]:  # is started over ssh, all the time, and needs no other package
         return _remote(words[1:])
+    from fleche.cli._streams import abandon_output, describe_failure, prepare_streams
+
+    prepare_streams()
+    try:
+        status = _run(words)
+        sys.stdout.flush()
+    except BrokenPipeError:  # the reader, head say, has seen enough
+        abandon_output()
+        return FOUND
+    except OSError as error:
+        sys.stderr.write(f"fleche: {describe_failure(error)}\n")
+        abandon_output()
+        return FAILED
+    return status
+
+
+def _run(words: list[str]) -> int:
     if words == ["--version"]:
         sys.stdout.write(f"fleche {__version__}\n")
         return FOUND
@@ -40,9 +56,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
             "pip install click rich (python -m fleche remote --serve works without it)\n"
         )
         return FAILED
-    except BrokenPipeError:  # the reader, head say, has seen enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
-        return FOUND
 
 
 def _remote(words: Sequence[str]) -> int:
