@@ -161,6 +161,14 @@ class TestStarting:
                 assert "--json" in told.out
                 assert ("--cache" in told.out) is (name not in ("config", "init"))
 
+    @pytest.mark.parametrize(
+        ("name", "default"),
+        [("log", "20"), ("du", "20"), ("tree", "4"), ("gc", "1h"), ("report", "study.html")],
+    )
+    def test_help_tells_defaults(self, name: str, default: str) -> None:
+        """What counts unless an option is given stands in its help."""
+        assert f"[default: {default}" in fleche_command(name, "--help").out
+
     def test_mistakes(self, keys: object) -> None:
         """Status 2, and what was meant."""
         told = fleche_command("lgo")
@@ -749,7 +757,7 @@ class TestAnotherMachineIsAway:
         told = fleche_command("show", "0" * 10)
         assert told.status == 2
         assert "no call on this machine has the key 0000000000" in told.err
-        assert told.err.splitlines()[-1] == "'fleche doctor [NAME|HOST]' looks for the reason"
+        assert told.err.splitlines()[-1] == "'fleche doctor' looks for the reason"
         assert "reconnect()" not in told.err
         assert "reconnect()" not in fleche_command("status", "--everywhere").out
 

@@ -15,7 +15,7 @@ import pytest
 from fleche.caches import Local
 from fleche.call import Call
 from fleche.storage import Usage
-from tests.helpers.commands import fleche_command
+from tests.helpers.commands import fleche_command, fleche_process
 
 
 class Machines(NamedTuple):
@@ -167,6 +167,27 @@ def test_an_unreachable_machine(machines: Machines) -> None:
     assert told.status == 2
     assert "not valid TOML" in told.err
     assert "Traceback" not in told.err
+    for words, name in (([], ""), (["--cache", "s"], " s")):
+        told = fleche_command("push", *words)
+        assert told.status == 2
+        assert told.err.splitlines()[-1] == f"'fleche doctor{name}' looks for the reason"
+        assert "reconnect()" not in told.err
+    told = fleche_command("status", "--everywhere")
+    assert (told.status, "not valid TOML" in told.out) == (1, True)
+    assert "reconnect()" not in told.out
+
+
+def test_going_on_without_a_machine(machines: Machines) -> None:
+    """What a command says of it names the machine, once, and what a person can do."""
+    (machines.far.parent / "fleche.toml").write_text("broken")
+    text = Path("fleche.toml").read_text()
+    Path("fleche.toml").write_text(f'{text}on_error = "miss"\n')
+    told = fleche_process("log", "--everywhere")
+    assert (told.status, len(told.out.splitlines())) == (0, 5)
+    first, *_ = told.err.splitlines()
+    assert first.startswith("fleche: subprocess python: unreachable, going on without it: the ")
+    assert told.err.count("subprocess python") == 1
+    assert "reconnect()" not in told.err
 
 
 def test_a_bar(machines: Machines) -> None:

@@ -69,7 +69,8 @@ class Layers:
         away = isinstance(error, RemoteConnectionError)
         is_new = self._troubles.is_new((event, id(layer)), of_connection=away)
         level = logging.WARNING if is_new else logging.DEBUG
-        log.log(level, "%s: %s, going on without it: %s", layer, event, error)
+        reason = str(error).removeprefix(f"{layer}: ")
+        log.log(level, "%s: %s, going on without it: %s", layer, event, reason)
 
     def settle(self, event: str, layer: CacheBackend) -> None:
         """Take note that ``layer`` is well again, so that the next ``event`` may be logged."""

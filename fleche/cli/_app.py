@@ -16,7 +16,7 @@ import click
 
 from fleche._util import __version__, override
 from fleche.cli._options import Session, common
-from fleche.errors import FlecheError, RemoteConnectionError, told
+from fleche.errors import FlecheError, told
 
 __all__ = ["COMMANDS", "run"]
 
@@ -144,14 +144,12 @@ def _run(words: Sequence[str]) -> int:
         return 130
     except FlecheError as error:
         sys.stderr.write(f"fleche: {told(error)}\n")
-        if isinstance(error, RemoteConnectionError):
-            sys.stderr.write("'fleche doctor [NAME|HOST]' looks for the reason\n")
         return 2
     return status if isinstance(status, int) else 0
 
 
 class _Brief(logging.Formatter):
-    """One line, without the name of a logger."""
+    """What has happened, without the name of a logger."""
 
     @override
     def format(self, record: logging.LogRecord) -> str:

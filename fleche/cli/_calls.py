@@ -94,7 +94,14 @@ def print_calls(session: Session, cache: BaseCache, calls: Sequence[LazyCall]) -
 
 @click.command()
 @selecting
-@click.option("-n", "--limit", type=click.IntRange(0), default=20, help="At most so many; 0: all.")
+@click.option(
+    "-n",
+    "--limit",
+    type=click.IntRange(0),
+    default=20,
+    show_default=True,
+    help="At most so many; 0: all.",
+)
 @click.option("--oldest", is_flag=True, help="The oldest first.")
 @everywhere
 @common

@@ -6,6 +6,7 @@ Only click is imported here, so that help and completion are quick.
 from __future__ import annotations
 
 import os
+import shlex
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
@@ -16,7 +17,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from fleche._util import override
-from fleche.errors import ConfigError
+from fleche.errors import ConfigError, RemoteConnectionError, told
 
 if TYPE_CHECKING:
     from fleche.caches import BaseCache
@@ -90,7 +91,6 @@ class Session:
         For commands that change it, and can do without the others.
         """
         from fleche.caches import CacheStack
-        from fleche.errors import RemoteConnectionError, told
 
         if self.leaves_out and isinstance(self.cache, CacheStack):
             try:
@@ -196,6 +196,10 @@ def _with_session(command: F) -> F:
         try:
             with typed():
                 return ctx.invoke(command, session=session, **rest)
+        except RemoteConnectionError as error:
+            name = f" {shlex.quote(session.cache_text)}" if session.cache_text else ""
+            advice = f"'fleche doctor{name}' looks for the reason"
+            raise click.ClickException(f"{told(error)}\n{advice}") from None
         finally:
             session.close()
 

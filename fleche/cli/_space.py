@@ -79,7 +79,14 @@ _GROUPINGS: dict[str, Callable[[CallRecord], Iterable[str]]] = {
     show_default=True,
     help="What to group by. A call with several tags counts for each.",
 )
-@click.option("-n", "--limit", type=click.IntRange(0), default=20, help="At most so many; 0: all.")
+@click.option(
+    "-n",
+    "--limit",
+    type=click.IntRange(0),
+    default=20,
+    show_default=True,
+    help="At most so many; 0: all.",
+)
 @common
 def du(session: Session, selection: Selection, by: str, limit: int) -> int:
     """Show what takes how much space.
@@ -244,7 +251,7 @@ def _confirmed(question: str) -> bool:
         if sys.stdin.isatty():
             raise
         raise click.UsageError(
-            "nothing was forgotten: there is no terminal to ask on, and no --yes"
+            "there is no terminal to ask on, so nothing was forgotten; --yes does without"
         ) from None
 
 

@@ -377,6 +377,9 @@ class RemoteBackend(CacheBackend):
     def __repr__(self) -> str:
         return f"<{self.channel.name}>"
 
+    def __str__(self) -> str:
+        return self.channel.name
+
 
 def _as_damage(failure: m.Failure) -> ParcelError:
     """Return the error that stands for a damaged entry.
