@@ -401,7 +401,7 @@ class TestCommand:
     def test_a_name_that_is_taken_for_a_host(self) -> None:
         """It may be one that is not spelt right: what it could have meant is said first."""
         Path("fleche.toml").write_text('[results]\ntemplate = "memory"\n')
-        (found,) = fleche_command("doctor", "results.invalid", "--json").json["caches"]
+        (found,) = fleche_command("doctor", "reslts", "--json").json["caches"]
         assert found["steps"][0]["state"] == "note"
         assert "did you mean 'results'?" in found["steps"][0]["found"]
         assert "tried as a host" in found["steps"][0]["found"]

@@ -112,7 +112,7 @@ _CONFIGURED = "'fleche config' shows what is read, and from which file"
 def _found(session: Session, what: str | None) -> tuple[BaseCache, list[Step]]:
     """Return the cache that is asked for; of a host, the layer that is configured for it.
 
-    Of a host without one there is a first step, since it may be a name that is not spelt right.
+    Of a bare word there is a first step: it may be a name of a cache that is not spelt right.
     """
     if what is None:
         return session.cache, []
@@ -129,7 +129,7 @@ def _found(session: Session, what: str | None) -> tuple[BaseCache, list[Step]]:
         from fleche.remote import SshCache
 
         step = Step("name", "note", f"{error}; so it is tried as a host")
-        return session.keep(SshCache(what)), [step]
+        return session.keep(SshCache(what)), [] if {".", "@"} & set(what) else [step]
 
 
 _MARKS = {"ok": ("✓", "green"), "note": ("!", "yellow"), "failed": ("✗", "bold red")}
