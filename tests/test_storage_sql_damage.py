@@ -128,13 +128,13 @@ def patient(
     monkeypatch: pytest.MonkeyPatch,
 ) -> Patient:
     caplog.set_level(logging.CRITICAL, "fleche")
-    real = _sqlite._prepare
+    real = _sqlite.prepare
 
     def prepare(connection: Any) -> None:
         real(connection)
         connection.execute("PRAGMA synchronous = OFF")  # thousands of times to wait for a disk
 
-    monkeypatch.setattr(_sqlite, "_prepare", prepare)
+    monkeypatch.setattr(_sqlite, "prepare", prepare)
     return Patient(tmp_path, request.param)
 
 

@@ -25,6 +25,15 @@ from typing import Any, TypeVar
 
 from fleche._util import is_held_here, override, warn_caller
 from fleche.errors import StorageError
+from fleche.storage.sql._connections import (
+    Leased,
+    in_transaction_of,
+    interrupting,
+    is_busy_error,
+    make_tables,
+    prepare,
+    stored_version,
+)
 from fleche.storage.sql._database import (
     NO_PARAMETERS,
     Connection,
@@ -34,7 +43,7 @@ from fleche.storage.sql._database import (
     register,
 )
 from fleche.storage.sql._errors import DAMAGED, Disturbed, as_storage_error, wrong_version
-from fleche.storage.sql._schema import SCHEMA, tables_of
+from fleche.storage.sql._schema import SCHEMA
 from fleche.storage.sql._urls import immutable, read_only
 
 __all__ = ["SqliteFile", "SqliteMemory", "is_local"]
@@ -130,13 +139,13 @@ class SqliteMemory(Database):
         since: float | None = None,
     ) -> T:
         if is_held_here(self._lock):
-            raise _interrupting(self.shown, "write")
+            raise interrupting(self.shown, "write")
         with self._lock:
             try:
                 connection = self._connect()
                 if connection.in_transaction:  # an interrupt hit the end of the last one
                     connection.execute("ROLLBACK")
-                return _transact(connection, work)
+                return in_transaction_of(connection, work)
             except (sqlite3.Error, OSError) as error:
                 if isinstance(error, StorageError):
                     raise
@@ -147,8 +156,8 @@ class SqliteMemory(Database):
             self._connection = sqlite3.connect(
                 ":memory:", isolation_level=None, check_same_thread=False
             )
-            _prepare(self._connection)
-            _transact(self._connection, lambda found: _make_tables(found, self.shown))
+            prepare(self._connection)
+            in_transaction_of(self._connection, lambda found: make_tables(found, self.shown))
         return self._connection
 
     @override
@@ -211,7 +220,7 @@ class SqliteFile(Pooled):
         self._identity: tuple[int, int] | None = None
         self._writing = RLock()
         self._looking = RLock()
-        self._look: tuple[tuple[int, ...], _Leased] | None = None
+        self._look: tuple[tuple[int, ...], Leased] | None = None
         self._has_warned = False
 
     # -- the contract ------------------------------------------------------------------------------
@@ -229,7 +238,7 @@ class SqliteFile(Pooled):
         try:
             return connection.execute(sql, parameters).fetchall()  # type: ignore[no-any-return]
         except sqlite3.Error as error:
-            if not _is_busy(error):
+            if not is_busy_error(error):
                 raise self._explained("read", error) from error
         finally:
             idle.append(connection)
@@ -246,7 +255,7 @@ class SqliteFile(Pooled):
             return connection.execute(sql, parameters).fetchall()  # type: ignore[no-any-return]
 
         if is_held_here(self._looking):
-            raise _interrupting(self.shown, "read")
+            raise interrupting(self.shown, "read")
         if not self._idle:
             status = self._status()
             if status is None or status.st_size == 0:
@@ -279,7 +288,7 @@ class SqliteFile(Pooled):
             StorageError: another fleche has made them.
         """
         if not self._is_ready:
-            version = _stored_version(connection)
+            version = stored_version(connection)
             if version == 0:
                 return False
             if version != SCHEMA:
@@ -300,7 +309,7 @@ class SqliteFile(Pooled):
         if self._only_read or not (self._idle or self._may_write()):
             raise self._explained("write", sqlite3.OperationalError("readonly database"))
         if is_held_here(self._writing):
-            raise _interrupting(self.shown, "write")
+            raise interrupting(self.shown, "write")
         # before this thread waits for others, which wait for other processes: not one after another
         began = time.monotonic() if since is None else since
         deadline = began + (self._patience if patience is None else patience)
@@ -388,11 +397,11 @@ class SqliteFile(Pooled):
             try:
                 idle, connection = self.take()
                 try:
-                    return _transact(connection, work) if transact else work(connection)
+                    return in_transaction_of(connection, work) if transact else work(connection)
                 finally:
                     self.give_back(idle, connection)
             except sqlite3.Error as error:
-                if not _is_busy(error) or time.monotonic() > deadline:
+                if not is_busy_error(error) or time.monotonic() > deadline:
                     raise self._explained(action, error) from error
             except StorageError:
                 raise
@@ -402,7 +411,7 @@ class SqliteFile(Pooled):
     # -- connections -------------------------------------------------------------------------------
 
     @override
-    def connect(self) -> _Leased:
+    def connect(self) -> Leased:
         if self._inherited:
             raise StorageError(
                 f"{self.shown}: cannot be used in this process, which was forked while another "
@@ -424,7 +433,7 @@ class SqliteFile(Pooled):
             cached_statements=_CACHED_STATEMENTS,
         )
         try:
-            _prepare(connection)
+            prepare(connection)
             self._choose_journal(connection)
             self._make_ready(connection)
             self._share_side_files()
@@ -434,7 +443,7 @@ class SqliteFile(Pooled):
         except BaseException:
             connection.close()
             raise
-        return _Leased(connection)
+        return Leased(connection)
 
     @override
     def give_back(self, idle: deque[Any], connection: Any) -> None:
@@ -475,8 +484,8 @@ class SqliteFile(Pooled):
     def _make_ready(self, connection: sqlite3.Connection) -> None:
         if self._is_ready:
             return
-        if _stored_version(connection) != SCHEMA:
-            _transact(connection, lambda found: _make_tables(found, self.shown))
+        if stored_version(connection) != SCHEMA:
+            in_transaction_of(connection, lambda found: make_tables(found, self.shown))
         self._is_ready = True
 
     @override
@@ -543,7 +552,7 @@ class SqliteFile(Pooled):
                 continue
             if failure is None:
                 return result
-            if not _is_busy(failure) or time.monotonic() > deadline:
+            if not is_busy_error(failure) or time.monotonic() > deadline:
                 raise self._explained("read", failure) from failure
             attempts -= 1
         raise Disturbed(f"{self.shown}: cannot read: another process writes to it (try again)")
@@ -552,7 +561,7 @@ class SqliteFile(Pooled):
         try:
             return look(self._guest_connection(stamp))
         except sqlite3.OperationalError as error:
-            if stamp is not None or _is_busy(error):
+            if stamp is not None or is_busy_error(error):
                 raise
         import shutil
         import tempfile
@@ -566,7 +575,7 @@ class SqliteFile(Pooled):
             if self._stamps() != before:
                 raise sqlite3.OperationalError("database is locked: it is being written to")
             with closing(sqlite3.connect(copy, isolation_level=None)) as connection:
-                connection.text_factory = _as_text
+                prepare(connection)
                 return look(connection)
 
     def _stamps(self) -> list[tuple[int, ...]]:
@@ -581,7 +590,7 @@ class SqliteFile(Pooled):
         except OSError:
             return True
 
-    def _guest_connection(self, stamp: tuple[int, ...] | None) -> _Leased:
+    def _guest_connection(self, stamp: tuple[int, ...] | None) -> Leased:
         """Return a connection that leaves nothing behind; one to a file at rest is kept."""
         kept = self._look
         if kept is not None and stamp is not None and kept[0] == stamp:
@@ -595,8 +604,8 @@ class SqliteFile(Pooled):
             isolation_level=None,
             check_same_thread=False,
         )
-        _prepare(connection)
-        looking = _Leased(connection)
+        prepare(connection)
+        looking = Leased(connection)
         self._open.add(looking)
         self._look = stamp or (), looking
         return looking
@@ -687,97 +696,7 @@ class SqliteFile(Pooled):
                 file.write(part)
 
 
-# -- what connections have in common ---------------------------------------------------------------
-
-
-class _Leased:
-    """A connection that is closed with the last reference to it.
-
-    One of :mod:`sqlite3` leads back to itself, so that one which an interrupt has lost would stay
-    open until the next collection of garbage.
-    """
-
-    __slots__ = ("__weakref__", "_connection", "execute", "executemany")
-
-    def __init__(self, connection: sqlite3.Connection) -> None:
-        self._connection = connection
-        self.execute = connection.execute
-        self.executemany = connection.executemany
-
-    @property
-    def in_transaction(self) -> bool:
-        return self._connection.in_transaction
-
-    def close(self) -> None:
-        self._connection.close()
-
-    def __del__(self) -> None:
-        with suppress(sqlite3.Error):
-            self._connection.close()
-
-
-def _prepare(connection: sqlite3.Connection) -> None:
-    connection.text_factory = _as_text
-
-
-def _as_text(data: bytes) -> str:
-    """Return a text even if it is damaged: no fault of the other rows that are read with it."""
-    return data.decode("utf-8", "replace")
-
-
-def _transact(connection: Any, work: Callable[[Any], T]) -> T:
-    """Return what ``work`` returns, called inside a transaction that writes."""
-    try:  # an interrupt that comes while it waits is raised when it has begun
-        connection.execute("BEGIN IMMEDIATE")
-        result = work(connection)
-        connection.execute("COMMIT")
-    except BaseException:
-        with suppress(sqlite3.Error):  # SQLite may have rolled back already
-            connection.execute("ROLLBACK")
-        raise
-    return result
-
-
-def _stored_version(connection: sqlite3.Connection) -> Any:
-    """Return the version of the tables that are there; 0 if there are none."""
-    try:
-        query = "SELECT value FROM fleche_meta WHERE name = 'schema'"
-        row = connection.execute(query).fetchone()
-    except sqlite3.OperationalError as error:
-        if "no such table" not in str(error):
-            raise
-        row = None
-    if row is None:
-        query = "SELECT 1 FROM sqlite_master WHERE name = 'fleche_calls'"
-        return 0 if connection.execute(query).fetchone() is None else None
-    text = row[0]
-    if isinstance(text, str) and text.isascii() and text.isdigit():
-        return int(text)
-    return text
-
-
-def _make_tables(connection: Any, shown: str) -> None:
-    version = _stored_version(connection)
-    if version == SCHEMA:
-        return
-    if version != 0 or version is None:
-        raise wrong_version(shown, version)
-    for statement in tables_of("sqlite"):
-        connection.execute(statement)
-    connection.execute(
-        f"INSERT INTO fleche_meta (name, value) VALUES ('schema', '{SCHEMA}'), ('indexed', '0')"
-    )
-
-
-def _interrupting(shown: str, action: str) -> StorageError:
-    return StorageError(
-        f"{shown}: cannot {action}: the same thread is in the middle of that; a signal handler, or "
-        "the finalizer of an object, has come between, and cannot wait for its end"
-    )
-
-
-def _is_busy(error: Exception) -> bool:
-    return isinstance(error, sqlite3.OperationalError) and "locked" in str(error)
+# -- files ----------------------------------------------------------------------------------------
 
 
 def _says_full(error: StorageError) -> bool:
