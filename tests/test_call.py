@@ -205,7 +205,7 @@ class TestConditions:
             ("between", 3, r"'between' compares with two values, \[low, high\], not 3"),
             ("between", [1, 2, 3], r"two values, \[low, high\], not \[1, 2, 3\]"),
             ("in", "abc", "'in' compares with a list of values, not 'abc'"),
-            ("=", [1], r"'=' compares with one value, not \[1\]; 'in' with several"),
+            ("<", [1], r"'<' compares with one value, not \[1\]"),
             ("like", 3, "'like' compares with text, not 3"),
         ],
     )

@@ -84,7 +84,7 @@ class TestLayout:
         seen: list[str] = []
         database = calls._database  # type: ignore[attr-defined]
         idle, connection = database.take()
-        connection.set_trace_callback(seen.append)
+        connection._connection.set_trace_callback(seen.append)
         database.give_back(idle, connection)
         put(calls, KEY, an_entry("f", result=[1, 2], x=3))
         values.put_many([])

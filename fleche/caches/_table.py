@@ -25,7 +25,7 @@ __all__ = ["Described", "Row", "Table", "field_of_metadata", "started"]
 
 SHORT = 8
 _LEAST = len("arguments")
-_EASY = {"name": 40, "arguments": 22, "result": 40}
+_EASY = {"name": 60, "arguments": 22, "result": 40}
 _READABLE = 16
 """A column of this width, or of that in ``_EASY``, is easy to read."""
 

@@ -75,10 +75,8 @@ class Condition(msgspec.Struct, frozen=True, array_like=True):
             raise TypeError(f"'between' compares with two values, [low, high], not {value!r}")
         if self.op == "in" and not several:
             raise TypeError(f"'in' compares with a list of values, not {value!r}")
-        if self.op not in ("between", "in") and several:
-            raise TypeError(
-                f"{self.op!r} compares with one value, not {value!r}; 'in' with several"
-            )
+        if self.op not in ("between", "in", "=", "!=") and several:
+            raise TypeError(f"{self.op!r} compares with one value, not {value!r}")
         if self.op in ("like", "digest") and not isinstance(items[0], str):
             raise TypeError(f"{self.op!r} compares with text, not {value!r}")
         msgspec.structs.force_setattr(self, "value", items if several else items[0])
