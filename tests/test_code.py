@@ -444,6 +444,88 @@ def test_values(project: Project, files: Any, old: str, new: str) -> None:
     assert project.counts(files, old, new)
 
 
+HOLDERS = {
+    "a namespace": ("argparse", "held = argparse.Namespace(g=g)", "held.g(x)"),
+    "an array of objects": ("numpy", "held = numpy.array([g], dtype=object)", "held[0](x)"),
+    "an array of instances": ("numpy", "held = numpy.array([A()], dtype=object)", "held[0].g(x)"),
+    "a ufunc": ("numpy", "held = numpy.frompyfunc(g, 1, 1)", "held(x)"),
+    "a series": ("pandas", "held = pandas.Series([g])", "held[0](x)"),
+    "a composition": ("toolz", "held = toolz.compose(g, abs)", "held(x)"),
+    "an operator": (
+        "scipy.sparse.linalg",
+        "held = scipy.sparse.linalg.LinearOperator((1, 1), matvec=g)",
+        "held.matvec([x])",
+    ),
+    "a validator": (
+        "pydantic",
+        "import typing\nclass held(pydantic.BaseModel):\n"
+        "    k: typing.Annotated[int, pydantic.AfterValidator(g)]",
+        "held(k=x).k",
+    ),
+    "a validator deep in a type": (
+        "pydantic",
+        "import typing\nclass held(pydantic.BaseModel):\n"
+        "    k: list[typing.Annotated[int, pydantic.AfterValidator(g)]]",
+        "held(k=[x]).k",
+    ),
+    "a layer": ("torch", "held = torch.nn.Sequential(Layer())", "held(x)"),
+    "a hook": (
+        "torch",
+        "held = torch.nn.Identity()\nheld.register_forward_hook(lambda m, i, o: g(o))",
+        "held(x)",
+    ),
+}
+HOLDING = """
+import {module}
+K = 1
+def g(x): return K
+class A:
+    def g(self, x): return K
+class Layer({base}):
+    def forward(self, x): return K
+{made}
+def f(x): return {use}
+"""
+
+
+class TestHeld:
+    """Code of the user's own counts wherever an object of an installed class holds it."""
+
+    @pytest.mark.parametrize(("module", "made", "use"), HOLDERS.values(), ids=HOLDERS)
+    def test_it_is_followed(self, project: Project, module: str, made: str, use: str) -> None:
+        """What the code uses counts, too, and a change of it is seen at the next call."""
+        pytest.importorskip(module)
+        base = "torch.nn.Module" if module == "torch" else "object"
+        source = HOLDING.format(module=module, made=made, use=use, base=base)
+        assert project.counts(source, "K = 1", "K = 2")
+        loaded = project.load({"entry": source})
+        tracker = CodeTracker(loaded.f, "entry")
+        before = tracker.closure()
+        assert tracker.closure() is before
+        loaded.K = 2
+        assert tracker.closure().digest != before.digest
+
+    def test_what_it_writes_leaves_the_key(self, project: Project) -> None:
+        """A memo that the code fills is state there as everywhere."""
+        source = """
+            import argparse
+            def make():
+                memo = {}
+                def g(x):
+                    memo[x] = x
+                    return memo[x]
+                return g
+            held = argparse.Namespace(g=make())
+            def f(x): return held.g(x)
+        """
+        tracker = project.tracker({"entry": source})
+        before = tracker.closure()
+        tracker.function(1)
+        assert not list(before.checks.changed_data())
+        assert tracker.closure() is before
+        assert CodeTracker(tracker.function, "entry").closure().digest == before.digest
+
+
 class TestStable:
     """What does not decide a result does not change its key."""
 

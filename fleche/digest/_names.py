@@ -87,8 +87,9 @@ def look_up(module: str, name: str) -> object:
 
 
 def describe_named(obj: Named, walk: Walk) -> bytes | Node:
+    if (token := walk.note_code(obj.obj)) is not None:
+        return token
     name = find_name(obj.obj)
-    walk.note_code(obj.obj)
     return global_token(*name) if name else node(b"unnamed", (obj.obj,))
 
 

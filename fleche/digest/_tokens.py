@@ -18,7 +18,7 @@ import os
 import struct
 import sys
 from bisect import bisect_right
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from blake3 import blake3
@@ -286,9 +286,12 @@ class BufferDigests:
         files: what the files and trees hold that count by their content, by their absolute path.
         paths: the paths that were met, which count by their text.
         ahead: the digests of buffers that were hashed before the walk comes to them.
+        code_token: returns what a function or class that is met counts by, or None if its digest
+            is to count.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, code_token: Callable[[Any], str | None] | None = None) -> None:
+        self.code_token = code_token
         self.digests: dict[tuple[int, int], Digest] = {}
         self.ahead: dict[tuple[int, int], Digest] = {}
         self.owners: list[object] = []

@@ -52,6 +52,7 @@ from ._tokens import (
     buffer_digest,
     bytes_token,
     feed,
+    global_token,
     hash_node,
     hash_threads,
     node_token,
@@ -450,6 +451,9 @@ class Walk:
         leaf = LEAVES.get(cls)
         if leaf is not None:
             return leaf(obj)
+        is_code = isinstance(obj, (type, types.FunctionType))
+        if is_code and (token := self.note_code(obj)) is not None:
+            return token
         handler: Handler = find_handler(cls)
         if self.buffers is not None and is_unfamiliar(cls):
             self.buffers.unfamiliar.add(cls)
@@ -463,19 +467,25 @@ class Walk:
             raise Indigestible(
                 f"{describe_type(cls)} cannot be taken apart ({type(error).__name__}: {error})"
             ) from error
-        if isinstance(obj, (type, types.FunctionType)):
-            self.note_code(obj)
-            if isinstance(described, bytes):  # the name of a class is not looked for again
-                self.tokens[id(obj)] = described
-                self.kept.append(obj)
+        if is_code and isinstance(described, bytes):  # the name of a class is not looked for again
+            self.tokens[id(obj)] = described
+            self.kept.append(obj)
         return described
 
-    def note_code(self, obj: Any) -> None:
-        """Note a function or class on which the value depends, unless it is Python's own."""
-        if self.buffers is not None:
-            module = getattr(obj, "__module__", None)
-            if not isinstance(module, str) or module.partition(".")[0] not in STDLIB:
-                self.buffers.note_code(obj)
+    def note_code(self, obj: Any) -> bytes | None:
+        """Note a function or class on which the value depends, unless it is Python's own.
+
+        Returns:
+            What it counts by, if that is not its digest.
+        """
+        if self.buffers is None:
+            return None
+        module = getattr(obj, "__module__", None)
+        if not isinstance(module, str) or module.partition(".")[0] not in STDLIB:
+            self.buffers.note_code(obj)
+        if self.buffers.code_token is None or (told := self.buffers.code_token(obj)) is None:
+            return None
+        return global_token("@", told)
 
     def buffer(self, view: memoryview, owner: object = None, address: int | None = None) -> bytes:
         """Return the token of C-contiguous memory: its bytes, or their BLAKE3 if they are many.

@@ -24,6 +24,7 @@ from typing import Any
 from blake3 import blake3
 
 from fleche.digest import (
+    BufferDigests,
     Digest,
     attributes_of,
     captured_by,
@@ -388,12 +389,25 @@ class Values:
             Unsteady: it has another one each time.
             Exception: it has none.
         """
-        found, met = digest_with_buffers(value)
+        found, met = digest_with_buffers(value, BufferDigests(self.code_token))
         if not met.unfamiliar <= steady:
-            if digest(value) != found:
+            again, _ = digest_with_buffers(value, BufferDigests(self.code_token))
+            if again != found:
                 raise Unsteady
             steady.update(met.unfamiliar)
         return found
+
+    def code_token(self, obj: Any) -> str | None:
+        """Return the token of what a value holds, if that is code of the user's own.
+
+        So it counts as it does elsewhere, with all that it leads to.
+        """
+        own = (
+            is_own_namespace(obj.__globals__)
+            if isinstance(obj, FunctionType)
+            else is_own_object(obj)
+        )
+        return self.refer(obj) if own else None
 
 
 class Retake:
