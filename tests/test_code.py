@@ -526,6 +526,109 @@ class TestHeld:
         assert CodeTracker(tracker.function, "entry").closure().digest == before.digest
 
 
+WRAPPERS = {
+    "a partial method": (
+        "functools",
+        "class A:\n    def _h(self, k): return k\n    h = functools.partialmethod(_h, 2)\n"
+        "h = A().h",
+        ("_h, 2", "_h, 5"),
+    ),
+    "vectorize": ("numpy", "h = numpy.vectorize(g, otypes=[float])", ("float", "int")),
+    "vectorize in part": ("numpy", "h = numpy.vectorize(g, excluded={0})", ("{0}", "{'k'}")),
+    "curry": ("toolz", "h = toolz.curry(g, 2)", ("g, 2", "g, 5")),
+    "a model": ("lmfit", "h = lmfit.Model(g, prefix='a')", ("'a'", "'b'")),
+    "a compiled function": (
+        "numba",
+        "h = numba.njit(error_model='python')(g)",
+        ("'python'", "'numpy'"),
+    ),
+    "a tuple in a closure": ("jax", "h = jax.grad(g, argnums=(0,))", ("(0,)", "(1,)")),
+    "a tuple with None": ("jax", "h = jax.vmap(g, in_axes=(0, 0))", ("(0, 0)", "(0, None)")),
+    "an object in a closure": (
+        "astropy.units",
+        "h = astropy.units.quantity_input(x=astropy.units.m)(g)",
+        ("units.m)", "units.s)"),
+    ),
+    "a list of functions in a closure": (
+        "attr",
+        "h = attr.converters.pipe(g, lambda x: g(x, 2))",
+        ("g(x, 2)", "g(x, 5)"),
+    ),
+    "a number in a closure": ("attr", "h = attr.converters.default_if_none(2)", ("(2)", "(5)")),
+}
+WRAPPING = """
+import {module}
+def g(x, k=1):
+    return x * k
+{made}
+def f(x): return h(x)
+"""
+
+
+class TestWrapped:
+    """What an installed wrapper was made with counts beside the function in it."""
+
+    @pytest.mark.parametrize(("module", "made", "edit"), WRAPPERS.values(), ids=WRAPPERS)
+    def test_it_counts(
+        self, project: Project, module: str, made: str, edit: tuple[str, str]
+    ) -> None:
+        pytest.importorskip(module)
+        source = WRAPPING.format(module=module, made=made)
+        assert project.counts(source, *edit)
+        assert project.counts(source, "x * k", "x + k") == ("(g" in made)
+
+    @pytest.mark.parametrize(
+        ("module", "made"),
+        [
+            ("joblib", "h = joblib.Memory(None).cache(g)"),
+            ("joblib", "h = joblib.Memory('memory', verbose=0).cache(g, ignore=['k'])"),
+            ("toolz", "h = toolz.curry(g)"),
+            ("numpy", "h = numpy.vectorize(g)"),
+            ("lmfit", "h = lmfit.Model(g)"),
+        ],
+    )
+    def test_where_the_function_is_does_not(
+        self,
+        project: Project,
+        tmp_path: Path,
+        monkeypatch: pytest.MonkeyPatch,
+        module: str,
+        made: str,
+    ) -> None:
+        """What a wrapper takes over of a function, its documentation and place, says nothing."""
+        pytest.importorskip(module)
+        monkeypatch.chdir(tmp_path)
+        source = WRAPPING.format(module=module, made=made)
+        assert not project.counts(source, "    return", "    'It says more.'\n\n    return")
+
+    @pytest.mark.parametrize(
+        ("module", "made"),
+        [
+            ("toolz", "h = toolz.memoize(g)"),
+            ("toolz", "h = toolz.curry(g)"),
+            ("numpy", "h = numpy.vectorize(g)"),
+            ("functools", "h = functools.lru_cache(g)"),
+            ("numba", "h = numba.njit(g)"),
+        ],
+    )
+    def test_that_it_was_used_does_not(self, project: Project, module: str, made: str) -> None:
+        """A wrapper that has worked, or has been looked at, is still the one that it was."""
+        pytest.importorskip(module)
+        tracker = project.tracker({"entry": WRAPPING.format(module=module, made=made)})
+        before = tracker.closure()
+        tracker.function(3)
+        repr(sys.modules["entry"].h)
+        assert not list(before.checks.changed_data())
+        assert CodeTracker(tracker.function, "entry").closure().digest == before.digest
+
+    def test_one_without_a_digest(self, project: Project) -> None:
+        """It counts by its class and its function."""
+        made = "import threading\nh = numpy.vectorize(g)\nh.lock = threading.Lock()"
+        source = WRAPPING.format(module="numpy", made=made)
+        assert project.counts(source, "x * k", "x + k")
+        assert not project.counts(source, "h.lock =", "h.other =")
+
+
 class TestStable:
     """What does not decide a result does not change its key."""
 

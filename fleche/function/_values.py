@@ -10,7 +10,8 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable, Collection, Iterable, Mapping
-from functools import cached_property, partial
+from contextlib import suppress
+from functools import cached_property, lru_cache, partial, partialmethod
 from types import (
     BuiltinFunctionType,
     FunctionType,
@@ -28,12 +29,14 @@ from fleche.digest import (
     Digest,
     attributes_of,
     captured_by,
+    defaults_of,
     digest,
     digest_with_buffers,
     find_name,
 )
+from fleche.function._code import code_of
 from fleche.function._filling import fillings
-from fleche.function._own import is_own_namespace, is_own_object
+from fleche.function._own import is_own_module, is_own_namespace, is_own_object
 from fleche.function._recheck import Snapshot
 from fleche.function._signature import Transparent
 
@@ -102,7 +105,8 @@ class Unseen:
 def is_callable_code(value: Any) -> bool:
     """Whether a value is code rather than data: a function, a class, or what stands for one."""
     kinds = (FunctionType, type, MethodType, staticmethod, classmethod, property, partial)
-    if isinstance(value, (*kinds, Transparent, cached_property, BuiltinFunctionType)):
+    rest = (partialmethod, cached_property, BuiltinFunctionType)
+    if isinstance(value, (*kinds, *rest, Transparent)):
         return True
     return inner_function(value) is not None and not is_own_object(type(value))
 
@@ -304,10 +308,34 @@ class Values:
             return self.copied(kind.__name__, dict(registry))
         inner = inner_function(value)
         if inner is not None and not is_own_object(kind):
-            return hashed(full_name(kind), self.token(inner))
+            return self.wrapper(value, kind, inner)
         if is_own_object(kind):
             return self.own_instance(value, kind)
         return self.leaf(value)
+
+    def wrapper(self, value: Any, kind: type, inner: Any) -> str:
+        """Return the function that an object of an installed class is made of, and what with."""
+        self.mutable = True
+        token = hashed(full_name(kind), self.token(inner), self.parameters(value, kind))
+        self.snapshot.leaves.append((value, token))
+        return token
+
+    def parameters(self, value: Any, kind: type) -> str:
+        """Return the digest of what wraps a function, or "" if it has none.
+
+        Of a class that no handler knows, what stands between two underscores is left out: most of
+        it is taken over from the function, documentation among it.
+        """
+        try:
+            found, met = digest_with_buffers(value, BufferDigests(self.code_token))
+            if kind not in met.unfamiliar:
+                return found
+            reduced = value.__reduce_ex__(4)
+        except Exception:  # noqa: BLE001 (what an object raises when it is looked into)
+            return ""
+        inside = Values(self.refer, self.here, self.fills, self.after)
+        inside._active = self._active
+        return "" if isinstance(reduced, str) else inside.token(undocumented(reduced[1:3]))
 
     def own_instance(self, value: Any, kind: type) -> str:
         """Return class and attributes, without what cached properties have left there."""
@@ -463,6 +491,8 @@ steady: set[type] = set()
 """Classes of which the digest of a value has been the same twice."""
 
 
+LRU = type(lru_cache(int))
+
 BY_CLASS: tuple[tuple[type, Callable[[Values, Any], str]], ...] = (
     (MethodType, lambda values, one: values.joined("method", (one.__func__, one.__self__))),
     (staticmethod, lambda values, one: values.joined("static", (one.__func__,))),
@@ -470,6 +500,8 @@ BY_CLASS: tuple[tuple[type, Callable[[Values, Any], str]], ...] = (
     (property, lambda values, one: values.joined("property", (one.fget, one.fset, one.fdel))),
     (cached_property, lambda values, one: values.joined("cached", (one.func,))),
     (partial, lambda values, one: values.joined("partial", (one.func, one.args, one.keywords))),
+    (partialmethod, lambda values, one: values.joined("made", (one.func, one.args, one.keywords))),
+    (LRU, lambda values, one: values.joined("functools._lru_cache_wrapper", (one.__wrapped__,))),
     (BuiltinFunctionType, lambda values, one: values.builtin(one)),
     (MappingProxyType, lambda values, one: values.copied("proxy", dict(one))),
     (SimpleNamespace, lambda values, one: values.joined("namespace", (vars(one),))),
@@ -502,21 +534,49 @@ def name_of(obj: Any) -> str:
     return f"{module}.{name}"
 
 
+def undocumented(part: Any) -> Any:
+    """Return what an object is rebuilt from without what has a name of Python's own."""
+    if type(part) is tuple:
+        return tuple(map(undocumented, part))
+    if type(part) is not dict:
+        return part
+    return {name: value for name, value in part.items() if not str(name).startswith("__")}
+
+
 def token_of_installed(function: FunctionType, values: Values) -> str:
-    """Return the name of an installed function, and what of the user's own it wraps."""
+    """Return the name of an installed function, and what of the user's own it wraps.
+
+    Of a function that was made when the program asked for it, and that no name leads to, all counts
+    that it was made with, but for what it writes itself.
+    """
     registry = function.__dict__.get("registry")
     if isinstance(registry, MappingProxyType):
         return values.joined("singledispatch", (dict(registry),))
+    is_made = not is_found_by_name(function)
     parts: list[Any] = []
     if isinstance(wrapped := function.__dict__.get("__wrapped__"), (FunctionType, Transparent)):
         parts.append(wrapped)
-    for _, value in sorted(captured_by(function).items()):
+    held = captured_by(function)
+    if is_made:
+        held |= defaults_of(function, ())
+    for name, value in sorted(held.items()):
         if type(value) in PLAIN or (
             isinstance(value, (FunctionType, type, Transparent)) and value is not wrapped
         ):
             parts.append(value)
+        elif is_made and value is not wrapped:
+            is_written = name in code_of(function).facts.captured_writes
+            parts.append(type(value) if is_written else value)
     code = function.__code__
     name = f"{function.__globals__.get('__name__')}.{getattr(code, 'co_name', '')}"
-    if any(type(part) not in PLAIN for part in parts):
+    if any(is_made or type(part) not in PLAIN for part in parts):
         return values.joined(f"wrapper {name}", parts)
     return f"name {name_of(function)}"
+
+
+def is_found_by_name(function: FunctionType) -> bool:
+    """Whether a name of an installed module leads to a function."""
+    with suppress(Exception):  # what a module raises when it is looked into
+        found = find_name(function)
+        return found is not None and not is_own_module(found[0])
+    return False

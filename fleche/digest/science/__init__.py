@@ -49,6 +49,10 @@ ROWS: tuple[tuple[str, str, str, bool], ...] = (
     ("numba", "List", "_numerics:numba_list", EXACT),
     ("numba", "Dict", "_numerics:numba_dict", EXACT),
     ("numba", "Type", "_numerics:numba_type", SUBCLASSES),
+    # joblib, toolz
+    ("joblib", "MemorizedFunc NotMemorizedFunc", "_numerics:memorized_function", SUBCLASSES),
+    ("toolz", "curry", "_numerics:curried_function", SUBCLASSES),
+    ("cytoolz", "curry", "_numerics:curried_function", SUBCLASSES),
     # scipy
     ("scipy", "LinearOperator", "_numerics:linear_operator", SUBCLASSES),
     ("scipy", "cKDTree KDTree", "_numerics:kd_tree", SUBCLASSES),

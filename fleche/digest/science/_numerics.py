@@ -1,4 +1,4 @@
-"""Functions that numba has compiled, and what scipy has fitted, drawn or triangulated."""
+"""Functions that libraries have wrapped; what scipy has fitted, drawn or triangulated."""
 
 from __future__ import annotations
 
@@ -76,6 +76,18 @@ def numba_dict(obj: Any) -> Parts:
 @parts
 def numba_type(obj: Any) -> Parts:
     return {"name": obj.name}
+
+
+@parts
+def memorized_function(obj: Any) -> Parts:
+    """Describe a function with a memory; where that is, and where the code is, does not matter."""
+    return {"function": obj.func, "ignore": sorted(getattr(obj, "ignore", ()))}
+
+
+@parts
+def curried_function(obj: Any) -> Parts:
+    """Describe a function with some arguments, without what was found out about its signature."""
+    return {"function": obj.func, "args": obj.args, "keywords": Attributes(obj.keywords)}
 
 
 @parts
