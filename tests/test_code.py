@@ -629,6 +629,112 @@ class TestWrapped:
         assert not project.counts(source, "h.lock =", "h.other =")
 
 
+SUBCLASSES = {
+    "a namespace": (
+        "import types\nclass A(types.SimpleNamespace):\n    def g(self): return K * self.k\n"
+        "a = A(k=2)",
+        "a.g()",
+    ),
+    "a partial": (
+        "import functools\nclass A(functools.partial):\n"
+        "    def __call__(self, *args): return super().__call__(*args) * K * self.k\n"
+        "a = A(abs)\na.k = 2",
+        "a(x)",
+    ),
+    "a partial method": (
+        "import functools\nclass P(functools.partialmethod):\n"
+        "    def __get__(self, *args): return lambda x: K * self.k\n"
+        "class A:\n    g = P(abs)\n    vars()['g'].k = 2",
+        "A().g(x)",
+    ),
+    "a property": (
+        "class P(property):\n    def __get__(self, *args): return super().__get__(*args) * K\n"
+        "class A:\n    @P\n    def g(self): return 2",
+        "A().g",
+    ),
+    "a cached property": (
+        "import functools\nclass P(functools.cached_property):\n"
+        "    def __get__(self, *args): return super().__get__(*args) * K\n"
+        "class A:\n    @P\n    def g(self): return 2",
+        "A().g",
+    ),
+    "a class method": (
+        "class P(classmethod):\n    def __get__(self, *args): return lambda: K * self.__func__(0)\n"
+        "class A:\n    @P\n    def g(cls): return 2",
+        "A.g()",
+    ),
+    "a static method": (
+        "class P(staticmethod):\n    def __get__(self, *args): return lambda: K * self.__func__()\n"
+        "class A:\n    @P\n    def g(): return 2",
+        "A.g()",
+    ),
+    "a formatter": (
+        "import logging\nclass A(logging.Formatter):\n    def format(self, r): return K * self.k\n"
+        "a = A()\na.k = 2",
+        "a.format(x)",
+    ),
+    "a queue": (
+        "import queue\nclass A(queue.Queue):\n    def g(self): return K * self.k\na = A()\na.k = 2",
+        "a.g()",
+    ),
+    "a thread": (
+        "import threading\nclass A(threading.Thread):\n    def g(self): return K * self.k\n"
+        "a = A()\na.k = 2",
+        "a.g()",
+    ),
+    "a weak dict": (
+        "import weakref\nclass A(weakref.WeakValueDictionary):\n"
+        "    def g(self): return K * self.k\na = A()\na.k = 2",
+        "a.g()",
+    ),
+    "an object with a registry": (
+        "import types\nclass A:\n    registry = types.MappingProxyType({})\n"
+        "    def g(self): return K * self.k\na = A()\na.k = 2",
+        "a.g()",
+    ),
+}
+
+
+class TestSubclasses:
+    """A class of the user's own counts, whatever is special about its base."""
+
+    @pytest.mark.parametrize(("made", "use"), SUBCLASSES.values(), ids=SUBCLASSES)
+    def test_class_and_attributes_count(self, project: Project, made: str, use: str) -> None:
+        source = f"K = 1\n{made}\ndef f(x): return {use}"
+        assert project.counts(source, "K = 1", "K = 5")
+        for old in ("k = 2", "k=2", "return 2"):
+            if old in source:
+                assert project.counts(source, old, old.replace("2", "5"))
+
+    def test_what_the_base_does_with_its_objects_does_not(self, project: Project) -> None:
+        source = """
+            import threading
+            class A(threading.Thread):
+                def run(self): pass
+            a = A()
+            def f(x): return a.is_alive()
+        """
+        tracker = project.tracker({"entry": source})
+        before = tracker.closure().digest
+        sys.modules["entry"].a.start()
+        sys.modules["entry"].a.join()
+        assert tracker.closure().digest == before
+
+    def test_what_a_cached_property_leaves_does_not(self, project: Project) -> None:
+        source = """
+            import functools, types
+            class A(types.SimpleNamespace):
+                @functools.cached_property
+                def k(self): return [1]
+            a = A(b=1)
+            def f(x): return a.k
+        """
+        tracker = project.tracker({"entry": source})
+        before = tracker.closure().digest
+        assert tracker.function(1) == [1]
+        assert tracker.closure().digest == before
+
+
 class TestStable:
     """What does not decide a result does not change its key."""
 

@@ -94,6 +94,22 @@ FROZEN = frozenset(
 )
 """Types of other immutable values."""
 
+OTHER_CONTAINERS = frozenset(
+    [
+        "collections.Counter",
+        "collections.OrderedDict",
+        "collections.defaultdict",
+        "collections.deque",
+    ]
+)
+OPEN = (object, SimpleNamespace)
+"""Types all of whose content is in the attributes of their objects."""
+
+OF_FUNCTIONS = frozenset(
+    ["__annotations__", "__doc__", "__module__", "__name__", "__qualname__", "__wrapped__"]
+)
+"""What a descriptor takes over from the function that it is made of."""
+
 INWARD = ("__wrapped__", "py_func", "pyfunc", "func", "fget", "__func__")
 """Where objects of installed packages keep the function that they are made of."""
 
@@ -203,11 +219,15 @@ class Values:
             return self.refer(value)
         if isinstance(value, Transparent):
             return self.decorated(value)
-        for cls, describe in BY_CLASS:
-            if isinstance(value, cls):
-                return describe(self, value)
-        if kind in CONTAINERS or full_name(kind).startswith("collections."):
+        if kind in CONTAINERS or full_name(kind) in OTHER_CONTAINERS:
             return self.container(value, kind)
+        enum = sys.modules.get("enum")
+        if enum is not None and issubclass(kind, enum.Enum):
+            return f"enum {self.token(kind)} {value._name_} {self.token(value._value_)}"
+        if is_own_object(kind):
+            return self.own_instance(value, kind)
+        if (describe := description_of(kind)) is not None:
+            return describe(self, value)
         return self.instance(value, kind)
 
     def joined(self, label: str, parts: Iterable[Any]) -> str:
@@ -290,14 +310,11 @@ class Values:
         return type(value) is str and value.startswith(self.here)
 
     def instance(self, value: Any, kind: type) -> str:
-        """Return the token of an object of a class."""
-        enum = sys.modules.get("enum")
-        if enum is not None and isinstance(value, enum.Enum):
-            return f"enum {self.token(kind)} {value._name_} {self.token(value._value_)}"
+        """Return the token of an object of an installed class."""
         pathlib = sys.modules.get("pathlib")
-        if pathlib is not None and isinstance(value, pathlib.PurePath) and not is_own_object(kind):
+        if pathlib is not None and issubclass(kind, pathlib.PurePath):
             return f"{kind.__name__} {self.text(str(value))}"
-        if is_by_type(value, kind):
+        if is_by_type(kind):
             return f"type {full_name(kind)}"
         if kind.__module__ == "re" and kind.__name__ == "Pattern":
             return self.joined("pattern", (value.pattern, int(value.flags)))
@@ -307,11 +324,7 @@ class Values:
         if isinstance(registry, MappingProxyType):
             return self.copied(kind.__name__, dict(registry))
         inner = inner_function(value)
-        if inner is not None and not is_own_object(kind):
-            return self.wrapper(value, kind, inner)
-        if is_own_object(kind):
-            return self.own_instance(value, kind)
-        return self.leaf(value)
+        return self.leaf(value) if inner is None else self.wrapper(value, kind, inner)
 
     def wrapper(self, value: Any, kind: type, inner: Any) -> str:
         """Return the function that an object of an installed class is made of, and what with."""
@@ -345,10 +358,11 @@ class Values:
             self.snapshot.leaves.append((Unseen(), ""))
             return hashed(cls, self.leaf(value))
         base = next(b for b in kind.__mro__ if b is object or not is_own_object(b))
+        left_out = names_in_methods(kind) if is_special(kind) else {"__doc__"}
         attributes = {
             name: part
-            for name, part in sorted(attributes_of(value).items())
-            if name != "__doc__" and not isinstance(getattr(kind, name, None), cached_property)
+            for name, part in sorted(attributes_of(value, beyond=base).items())
+            if name not in left_out and not isinstance(member_of(kind, name), cached_property)
         }
         for name in self.fills(kind):
             if name in attributes and self.is_unfilled(value, name, attributes[name]):
@@ -360,18 +374,25 @@ class Values:
         if len(own or ()) < len(attributes):  # there are slots, of which no container is at hand
             self.snapshot.leaves.append((Unseen(), ""))
         told = [hashed(name, self.token(part)) for name, part in attributes.items()]
-        if base is object or is_interface(base):
+        if base in OPEN or is_interface(base):
             return hashed("object", cls, *told)
+        content = self.content(value, kind)
+        if content is None:
+            return hashed("object", cls, self.leaf(value))
+        self.snapshot.leaves.append((Unseen(), ""))
+        return hashed("object", cls, content, *told)
+
+    def content(self, value: Any, kind: type) -> str | None:
+        """Return what an object holds as one of a base from Python itself, if that is known."""
+        if (describe := description_of(kind)) is not None:
+            return describe(self, value)
+        if is_special(kind):
+            return "type"
         for plain in (dict, list, tuple, set, frozenset, str, int, float, bytes):
             if issubclass(kind, plain):
                 content: Any = plain.items(value) if plain is dict else plain(value)
-                content = dict(content) if plain is dict else content
-                self.snapshot.leaves.append((Unseen(), ""))
-                return hashed("object", cls, self.token(content), *told)
-        if issubclass(base, BaseException):
-            self.snapshot.leaves.append((Unseen(), ""))
-            return hashed("object", cls, self.token(value.args), *told)
-        return hashed("object", cls, self.leaf(value))
+                return self.token(dict(content) if plain is dict else content)
+        return self.token(value.args) if issubclass(kind, BaseException) else None
 
     def is_unfilled(self, obj: Any, name: str, part: Any) -> bool:
         """Whether an attribute holds nothing yet, or what a method has put there."""
@@ -514,14 +535,42 @@ def is_interface(cls: type) -> bool:
     return cls.__module__ in ("abc", "typing", "collections.abc", "typing_extensions")
 
 
-def is_by_type(value: Any, kind: type) -> bool:
+def is_special(kind: type) -> bool:
+    """Whether objects of a class, or of one of its bases, are not taken apart."""
+    return description_of(kind) is not None or any(map(is_by_type, kind.__mro__))
+
+
+def is_by_type(kind: type) -> bool:
+    """Whether the class of an object says all there is to say of it."""
     if full_name(kind) in BY_TYPE:
         return True
     for module, names in BY_TYPE_WITH_BASES:
         loaded = sys.modules.get(module)
-        if loaded is not None and isinstance(value, tuple(getattr(loaded, n) for n in names)):
+        if loaded is not None and issubclass(kind, tuple(getattr(loaded, n) for n in names)):
             return True
     return False
+
+
+def description_of(kind: type) -> Callable[[Values, Any], str] | None:
+    """Return how to describe objects of a class that are made of other things."""
+    return next((describe for cls, describe in BY_CLASS if issubclass(kind, cls)), None)
+
+
+def member_of(kind: type, name: str) -> Any:
+    """Return what a class has under a name, without asking a descriptor."""
+    return next((vars(base)[name] for base in kind.__mro__ if name in vars(base)), None)
+
+
+def names_in_methods(kind: type) -> set[str]:
+    """Return the attributes that belong to bases from libraries: those that their methods name."""
+    methods = [
+        method
+        for base in kind.__mro__
+        if not is_own_object(base)
+        for method in vars(base).values()
+        if isinstance(method, FunctionType)
+    ]
+    return set().union(OF_FUNCTIONS, *(method.__code__.co_names for method in methods))
 
 
 def name_of(obj: Any) -> str:
