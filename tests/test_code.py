@@ -425,6 +425,38 @@ VALUES = {
     ),
     "a pattern": ("import re\np = re.compile('a')\ndef f(x): return p.match(x)", "'a'", "'b'"),
     "the type of a number": ("K = 1\ndef f(x): return K", "K = 1", "K = True"),
+    "a value of a chain of dicts": (
+        "import collections\na = collections.ChainMap({'k': 1}, {'l': 1})\ndef f(x): return a['k']",
+        "'k': 1",
+        "'k': 2",
+    ),
+    "a value of a user's dict": (
+        "import collections\na = collections.UserDict({'k': 1})\ndef f(x): return a['k']",
+        "'k': 1",
+        "'k': 2",
+    ),
+    "an item of a user's list": (
+        "import collections\na = collections.UserList([1])\ndef f(x): return a[0]",
+        "[1]",
+        "[2]",
+    ),
+    "the longest that a queue may become": (
+        "import collections\na = collections.deque([1], maxlen=2)\ndef f(x): return a.copy()",
+        "maxlen=2",
+        "maxlen=5",
+    ),
+    "an item of a dict of a class of one's own": (
+        "import collections\nclass A(collections.UserDict): pass\na = A(k=1)\n"
+        "def f(x): return a['k']",
+        "k=1",
+        "k=2",
+    ),
+    "a helper in a user's dict": (
+        "import collections\nK = 1\ndef g(): return K\na = collections.UserDict(g=g)\n"
+        "def f(x): return a['g']()",
+        "K = 1",
+        "K = 2",
+    ),
     "a module that is passed on": (
         {"entry": "import a\ndef g(m): return m.K\ndef f(x): return g(a)", "a": "K = 1"},
         "K = 1",
@@ -928,6 +960,10 @@ LIVE: dict[str, Callable[[Any], Any]] = {
     "an item of a dict": lambda m: m.TABLE.update(a=2),
     "an attribute of an object": lambda m: setattr(m.thing, "k", 2),
     "an item behind a proxy": lambda m: m.hidden.update(a=2),
+    "an item of a user's dict": lambda m: m.USERS.update(a=2),
+    "an item in a chain of dicts": lambda m: m.CHAIN.maps[1].update(a=2),
+    "a dict that is new in a chain": lambda m: m.CHAIN.maps.append({"b": 2}),
+    "an item of a queue": lambda m: m.QUEUE.append(2),
     "an attribute of a namespace": lambda m: setattr(m.space, "k", [2]),
     "an item of a nested list": lambda m: m.MIXED["a"].append(m.g),
     "an element of an array": lambda m: m.ARRAY.__setitem__(0, 5),
@@ -942,9 +978,13 @@ LIVE: dict[str, Callable[[Any], Any]] = {
     "a captured variable": lambda m: m.set_inner(5),
 }
 LIVE_SOURCE = """
+    import collections
     import types
     import numpy
     K = 1
+    USERS = collections.UserDict(a=1)
+    CHAIN = collections.ChainMap({}, {"a": 1})
+    QUEUE = collections.deque([1])
     TABLE = {"a": 1}
     hidden = {"a": 1}
     proxy = types.MappingProxyType(hidden)
@@ -998,7 +1038,7 @@ LIVE_SOURCE = """
         if x is later:
             return later()
         a = A()
-        data = proxy, space, MIXED, ARRAY, SET, OWN
+        data = proxy, space, MIXED, ARRAY, SET, OWN, USERS, CHAIN, QUEUE
         return g(x), a.h(), a.late(), a.k, thing.k, TABLE["a"], len(x), get_inner(), data
 """
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import sys
+from collections import ChainMap, UserDict, UserList, UserString, deque
 from collections.abc import Callable, Collection, Iterable, Mapping
 from contextlib import suppress
 from functools import cached_property, lru_cache, partial, partialmethod
@@ -102,8 +103,14 @@ OTHER_CONTAINERS = frozenset(
         "collections.deque",
     ]
 )
-OPEN = (object, SimpleNamespace)
-"""Types all of whose content is in the attributes of their objects."""
+OPEN: dict[type, str] = {
+    SimpleNamespace: "namespace",
+    ChainMap: "ChainMap",
+    UserDict: "UserDict",
+    UserList: "UserList",
+    UserString: "UserString",
+}
+"""Types all of whose content is in the attributes of their objects, with a name for each."""
 
 OF_FUNCTIONS = frozenset(
     ["__annotations__", "__doc__", "__module__", "__name__", "__qualname__", "__wrapped__"]
@@ -226,6 +233,8 @@ class Values:
             return f"enum {self.token(kind)} {value._name_} {self.token(value._value_)}"
         if is_own_object(kind):
             return self.own_instance(value, kind)
+        if kind in OPEN:
+            return self.joined(OPEN[kind], (vars(value),))
         if (describe := description_of(kind)) is not None:
             return describe(self, value)
         return self.instance(value, kind)
@@ -269,6 +278,8 @@ class Values:
             parts = [self.token(part) for item in list(items) for part in item]
             return hashed(full_name(kind), *map(self.token, extra), *parts)
         parts = list(map(self.token, list(items)))
+        if isinstance(value, deque) and value.maxlen is not None:
+            parts.append(f"of {value.maxlen}")
         if isinstance(value, (set, frozenset)):
             parts.sort()
             self.snapshot.leaves.append((value, hashed(full_name(kind), *parts)))
@@ -374,7 +385,7 @@ class Values:
         if len(own or ()) < len(attributes):  # there are slots, of which no container is at hand
             self.snapshot.leaves.append((Unseen(), ""))
         told = [hashed(name, self.token(part)) for name, part in attributes.items()]
-        if base in OPEN or is_interface(base):
+        if base is object or base in OPEN or is_interface(base):
             return hashed("object", cls, *told)
         content = self.content(value, kind)
         if content is None:
@@ -525,7 +536,6 @@ BY_CLASS: tuple[tuple[type, Callable[[Values, Any], str]], ...] = (
     (LRU, lambda values, one: values.joined("functools._lru_cache_wrapper", (one.__wrapped__,))),
     (BuiltinFunctionType, lambda values, one: values.builtin(one)),
     (MappingProxyType, lambda values, one: values.copied("proxy", dict(one))),
-    (SimpleNamespace, lambda values, one: values.joined("namespace", (vars(one),))),
 )
 """How to describe what is made of other things."""
 
