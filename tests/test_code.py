@@ -839,6 +839,62 @@ class TestStable:
         assert [label for label, kind in found.items() if kind == "function"] == ["f"]
 
 
+PROXY = """
+    asked = []
+    class A:
+        def __getattr__(self, name):
+            if not name.startswith("__"):
+                asked.append(name)
+                {answer}
+            raise AttributeError(name)
+    {module}
+    a = A()
+    def f(x): return x if a is not None else a.k
+"""
+
+
+class TestNotAsked:
+    """Objects are looked into, and not asked: some load something then, or answer to anything."""
+
+    @pytest.mark.parametrize("answer", ["return 1", "raise RuntimeError(name)", "return len"])
+    @pytest.mark.parametrize("module", ["", "A.__module__ = 'json'"], ids=["own", "installed"])
+    def test_a_lazy_object(self, project: Project, answer: str, module: str) -> None:
+        source = textwrap.dedent(PROXY).format(answer=answer, module=module)
+        tracker = project.tracker({"entry": source})
+        before = tracker.closure()
+        assert tracker.closure() is before
+        assert sys.modules["entry"].asked == []
+        assert project.digest({"entry": source}) == before.digest
+
+    def test_one_that_raises_whatever_is_asked(self, project: Project) -> None:
+        """It counts by its class."""
+        source = """
+            K = 1
+            class A:
+                def __getattribute__(self, name):
+                    if name != "__class__":
+                        raise RuntimeError(name)
+                    return A
+                def __len__(self):
+                    return K
+            a = [A()]
+            def f(x): return len(a[0])
+        """
+        assert project.counts(source, "K = 1", "K = 2")
+
+    def test_a_wrapper_that_hides_its_class(self, project: Project) -> None:
+        """What seems to be the function that it wraps still leads to that."""
+        pytest.importorskip("wrapt")
+        source = """
+            import wrapt
+            K = 1
+            def g(x): return K
+            h = wrapt.FunctionWrapper(g, lambda wrapped, instance, args, kwargs: wrapped(*args))
+            def f(x): return h(x)
+        """
+        assert project.counts(source, "K = 1", "K = 2")
+
+
 STATE = {
     "global": "N = 1\ndef g():\n    global N\n    N += 1\ndef f(x):\n    g()\n    return N",
     "an item": "N = {'a': 1}\ndef f(x):\n    N[x] = 1\n    return N",

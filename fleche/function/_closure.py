@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import reprlib
 from collections.abc import Mapping
+from contextlib import suppress
 from functools import cached_property
 from typing import Any, NamedTuple
 
 from blake3 import blake3
 
 from fleche.digest import Digest
+from fleche.function._own import is_own_object
 from fleche.function._recheck import Checks
 
 __all__ = ["MARKS", "Closure", "Findings", "Node", "digest_of_node", "digest_of_parts", "show"]
@@ -157,5 +159,8 @@ def show(value: Any) -> str:
         kinds = {type(part) for part in [*value, *(value.values() if type(value) is dict else ())]}
         if kinds <= {bool, int, float, str, type(None)}:
             return reprlib.repr(value)
-    shape = getattr(value, "shape", "")
-    return f"{type(value).__qualname__}{list(shape) if isinstance(shape, tuple) else ''}"
+    kind, shape = type(value), None
+    if hasattr(kind, "shape") and not is_own_object(kind):
+        with suppress(Exception):  # what an object raises when it is looked into
+            shape = value.shape
+    return f"{kind.__qualname__}{list(shape) if isinstance(shape, tuple) else ''}"

@@ -12,11 +12,19 @@ import sys
 from collections import ChainMap, UserDict, UserList, UserString, deque
 from collections.abc import Callable, Collection, Iterable, Mapping
 from contextlib import suppress
-from functools import cached_property, lru_cache, partial, partialmethod
+from functools import (
+    cached_property,
+    lru_cache,
+    partial,
+    partialmethod,
+    singledispatchmethod,
+)
 from types import (
     BuiltinFunctionType,
     FunctionType,
+    GetSetDescriptorType,
     MappingProxyType,
+    MemberDescriptorType,
     MethodType,
     ModuleType,
     SimpleNamespace,
@@ -125,13 +133,18 @@ class Unseen:
     """Stands among leaves for what a snapshot does not see; it never equals its token."""
 
 
+CALLABLE = (
+    *(FunctionType, type, MethodType, staticmethod, classmethod, property, partial),
+    *(partialmethod, cached_property, BuiltinFunctionType, Transparent),
+)
+"""Types of values that are code."""
+
+
 def is_callable_code(value: Any) -> bool:
     """Whether a value is code rather than data: a function, a class, or what stands for one."""
-    kinds = (FunctionType, type, MethodType, staticmethod, classmethod, property, partial)
-    rest = (partialmethod, cached_property, BuiltinFunctionType)
-    if isinstance(value, (*kinds, *rest, Transparent)):
+    if isinstance(value, CALLABLE):
         return True
-    return inner_function(value) is not None and not is_own_object(type(value))
+    return not is_own_object(type(value)) and inner_function(value) is not None
 
 
 def inner_function(value: Any) -> Any:
@@ -139,12 +152,22 @@ def inner_function(value: Any) -> Any:
     if isinstance(value, (ModuleType, *CONTAINERS)) or type(value) in PLAIN:
         return None
     for name in INWARD:
-        try:
-            found = getattr(value, name, None)
-        except Exception:  # noqa: BLE001 (what an object raises when it is looked into)
-            continue
-        if isinstance(found, FunctionType):
+        if isinstance(found := attribute_of(value, name), FunctionType):
             return found
+    return None
+
+
+def attribute_of(value: Any, name: str) -> Any:
+    """Return what an object holds under a name, or None.
+
+    Objects that load something when they are asked, or that answer to every name, are not asked.
+    """
+    member = member_of(type(value), name)
+    if isinstance(member, (MemberDescriptorType, GetSetDescriptorType)):
+        with suppress(Exception):  # what an object raises when it is looked into
+            return member.__get__(value)
+    with suppress(AttributeError):
+        return object.__getattribute__(value, "__dict__").get(name)
     return None
 
 
@@ -329,9 +352,7 @@ class Values:
             return f"type {full_name(kind)}"
         if kind.__module__ == "re" and kind.__name__ == "Pattern":
             return self.joined("pattern", (value.pattern, int(value.flags)))
-        registry = getattr(value, "registry", None)
-        if kind.__name__ == "singledispatchmethod":
-            registry = value.dispatcher.registry
+        registry = attribute_of(value, "registry")
         if isinstance(registry, MappingProxyType):
             return self.copied(kind.__name__, dict(registry))
         inner = inner_function(value)
@@ -370,16 +391,19 @@ class Values:
             return hashed(cls, self.leaf(value))
         base = next(b for b in kind.__mro__ if b is object or not is_own_object(b))
         left_out = names_in_methods(kind) if is_special(kind) else {"__doc__"}
+        try:
+            held, own = attributes_of(value, beyond=base), getattr(value, "__dict__", None)
+        except Exception:  # noqa: BLE001 (what an object raises when it is looked into)
+            return hashed("object", cls, self.by_type(value, kind))
         attributes = {
             name: part
-            for name, part in sorted(attributes_of(value, beyond=base).items())
+            for name, part in sorted(held.items())
             if name not in left_out and not isinstance(member_of(kind, name), cached_property)
         }
         for name in self.fills(kind):
             if name in attributes and self.is_unfilled(value, name, attributes[name]):
                 del attributes[name]
         self.snapshot.objects.append((value, kind))
-        own = getattr(value, "__dict__", None)
         if type(own) is dict:
             self.snapshot.mapping(own)
         if len(own or ()) < len(attributes):  # there are slots, of which no container is at hand
@@ -423,7 +447,7 @@ class Values:
         kind = type(value)
         numpy = sys.modules.get("numpy")
         frozen = full_name(kind) in FROZEN or (
-            numpy is not None and isinstance(value, (numpy.generic, numpy.dtype, numpy.ufunc))
+            numpy is not None and issubclass(kind, (numpy.generic, numpy.dtype, numpy.ufunc))
         )
         try:
             token = f"{full_name(kind)} {self.steady_digest(value)!s}"
@@ -432,11 +456,18 @@ class Values:
             self.unsteady.append(full_name(kind))
             return f"type {full_name(kind)}"
         except Exception:  # noqa: BLE001 (what an object raises when it is looked into)
-            self.opaque.append(full_name(kind))
-            token = f"type {full_name(kind)}"
+            return self.by_type(value, kind)
         if not frozen:
             self.mutable = True
             self.snapshot.leaves.append((value, token))
+        return token
+
+    def by_type(self, value: Any, kind: type) -> str:
+        """Return the token of something that has no digest."""
+        token = f"type {full_name(kind)}"
+        self.opaque.append(full_name(kind))
+        self.mutable = True
+        self.snapshot.leaves.append((value, token))
         return token
 
     def steady_digest(self, value: Any) -> Digest:
@@ -533,6 +564,10 @@ BY_CLASS: tuple[tuple[type, Callable[[Values, Any], str]], ...] = (
     (cached_property, lambda values, one: values.joined("cached", (one.func,))),
     (partial, lambda values, one: values.joined("partial", (one.func, one.args, one.keywords))),
     (partialmethod, lambda values, one: values.joined("made", (one.func, one.args, one.keywords))),
+    (
+        singledispatchmethod,
+        lambda values, one: values.copied("singledispatchmethod", dict(one.dispatcher.registry)),
+    ),
     (LRU, lambda values, one: values.joined("functools._lru_cache_wrapper", (one.__wrapped__,))),
     (BuiltinFunctionType, lambda values, one: values.builtin(one)),
     (MappingProxyType, lambda values, one: values.copied("proxy", dict(one))),
