@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import functools
 import importlib
 import json
 import os
@@ -1032,9 +1033,23 @@ LIVE: dict[str, Callable[[Any], Any]] = {
     "a builtin that is shadowed": lambda m: setattr(m, "len", lambda x: 5),
     "a name that did not exist": lambda m: setattr(m, "later", lambda: 5),
     "a captured variable": lambda m: m.set_inner(5),
+    "a keyword default in place": lambda m: m.keyword.__kwdefaults__.update(z=5),
+    "a keyword default that is new": lambda m: m.keyword.__kwdefaults__.update(y=5),
+    "the object of a method": lambda m: setattr(m.thing.inner, "k", 2),
+    "the object of a captured method": lambda m: setattr(m.captured, "k", 2),
+    "the object of a builtin method": lambda m: m.looked_up.update(a=2),
+    "the object of an installed method": lambda m: m.generator.normal(),
+    "an item of what a partial holds": lambda m: m.listed.append(2),
+    "an object that a partial holds": lambda m: setattr(m.held, "k", 2),
+    "a keyword of a partial": lambda m: m.bound.keywords.update(b=2),
+    "the object of a method in a class": lambda m: setattr(m.of_class, "k", 2),
+    "an implementation by type": lambda m: m.by_type.register(int, m.other),
+    "another implementation by type": lambda m: m.by_type.register(str, m.g),
+    "an implementation by type in a method": lambda m: m.A.by_type.register(int, m.other),
 }
 LIVE_SOURCE = """
     import collections
+    import functools
     import types
     import numpy
     K = 1
@@ -1068,16 +1083,44 @@ LIVE_SOURCE = """
     class C(B):
         pass
 
+    class Thing:
+        def __init__(self, inner=None):
+            self.k = 1
+            self.inner = inner
+
+        def get(self):
+            return self.k
+
+    thing = Thing(Thing())
+    method = thing.inner.get
+    get = method
+    captured, of_class, held = Thing(), Thing(), Thing()
+    looked_up = {"a": 1}
+    item = looked_up.get
+    generator = numpy.random.default_rng(1)
+    normal = generator.normal
+    listed = [1]
+    bound = functools.partial(other, listed, held, b=1)
+
+    def keyword(x, *, y, z=1):
+        return z
+
+    @functools.singledispatch
+    def by_type(x):
+        return 0
+
+    by_type.register(str, other)
+
     class A(B):
         k = 1
+        get = of_class.get
+
+        @functools.singledispatchmethod
+        def by_type(self, x):
+            return 0
+
         def h(self):
             return 1
-
-    class Thing:
-        def __init__(self):
-            self.k = 1
-
-    thing = Thing()
 
     def make():
         inner = 1
@@ -1090,13 +1133,26 @@ LIVE_SOURCE = """
 
     get_inner, set_inner = make()
 
+    def calling(function):
+        return lambda: function()
+
+    get_captured = calling(captured.get)
+
     def f(x):
         if x is later:
             return later()
         a = A()
         data = proxy, space, MIXED, ARRAY, SET, OWN, USERS, CHAIN, QUEUE
-        return g(x), a.h(), a.late(), a.k, thing.k, TABLE["a"], len(x), get_inner(), data
+        code = method, get, item, normal, bound, keyword, get_captured, a.get, by_type, a.by_type
+        return g(x), a.h(), a.late(), a.k, thing.k, TABLE["a"], len(x), get_inner(), data, code
 """
+
+
+ENTRIES: dict[str, Callable[[Any], Any]] = {
+    "an object": lambda m: m.a,
+    "a method": lambda m: m.a.get,
+    "a partial": lambda m: functools.partial(m.A.get, m.a),
+}
 
 
 class TestAtEachCall:
@@ -1110,6 +1166,88 @@ class TestAtEachCall:
         assert tracker.closure() is before
         change(module)
         assert tracker.closure().digest != before.digest
+
+    @pytest.mark.parametrize("make", ENTRIES.values(), ids=ENTRIES)
+    def test_what_the_function_itself_is_bound_to(
+        self, project: Project, make: Callable[[Any], Any]
+    ) -> None:
+        """A callable that is no plain function is looked at as the variables are."""
+        source = """
+            class A:
+                k = 1
+                def __init__(self):
+                    self.k = 1
+                def get(self, x):
+                    return self.k * x
+                __call__ = get
+            a = A()
+        """
+        module = project.load({"entry": source})
+        tracker = CodeTracker(make(module), "entry")
+        before = tracker.closure()
+        tracker.function(3)
+        assert tracker.closure() is before
+        module.a.k = 2
+        assert tracker.closure().digest != before.digest
+        module.a.k = 1
+        assert tracker.closure().digest == before.digest
+
+    def test_using_what_is_bound_changes_nothing(self, project: Project) -> None:
+        """A call leaves the keys of the next one, whatever objects have kept for themselves."""
+        source = """
+            import functools, re
+            class Table:
+                def __init__(self):
+                    self.rows = None
+                    self.memo = {}
+                def get(self, x):
+                    if self.rows is None:
+                        self.rows = list(range(x))
+                    if x not in self.memo:
+                        self.memo[x] = x * x
+                    return self.memo[x]
+                @functools.cached_property
+                def size(self):
+                    return 5
+                def sized(self, x):
+                    return self.size
+            table, sized = Table(), Table().sized
+            get, bound = table.get, functools.partial(Table.get, Table())
+            match = re.compile("a").match
+            @functools.singledispatch
+            def by_type(x):
+                return x
+            def f(x):
+                return get(x), bound(x), sized(x), match("a"), by_type(x)
+        """
+        tracker = project.tracker({"entry": source})
+        before = tracker.closure()
+        tracker.function(3)
+        assert before.changed_data() == []
+        assert tracker.closure().digest == before.digest
+
+    def test_what_has_no_digest(self, project: Project) -> None:
+        """A method of an object that has none counts by the type of the object."""
+        source = """
+            import threading
+            acquire, send = threading.Lock().acquire, (x for x in ()).send
+            def f(x): return acquire, send
+        """
+        tracker = project.tracker({"entry": source})
+        before = tracker.closure()
+        assert tracker.closure() is before
+        assert before.digest == project.digest({"entry": source})
+
+    @pytest.mark.parametrize("name", ["random.random", "numpy.random.rand"])
+    def test_a_method_that_is_a_function_of_its_module(self, project: Project, name: str) -> None:
+        """The generators of modules, whose draws are warned of, count by the names of these."""
+        source = f"import random, numpy\ndraw = {name}\ndef f(x): return draw()"
+        tracker = project.tracker({"entry": source})
+        before = tracker.closure()
+        tracker.function(1)
+        assert before.changed_data() == []
+        assert tracker.closure() is before
+        assert before.digest == project.digest({"entry": source})
 
     def test_an_installed_name_is_replaced(
         self, project: Project, monkeypatch: pytest.MonkeyPatch

@@ -5,11 +5,13 @@ from __future__ import annotations
 import importlib
 import json
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from textwrap import dedent
 from typing import Any
 
+import numpy as np
 import pytest
 
 from fleche import Cache, cache, fleche, state
@@ -58,6 +60,19 @@ def rebind(x):
     setattr(__import__(__name__), "SCALE", 5)
     return SCALE * x
 """
+
+
+def draw_from(rng: Any, scale: float) -> float:
+    return float(rng.normal(scale))
+
+
+class Counter:
+    def __init__(self) -> None:
+        self.count = 0
+
+    def __call__(self, step: int) -> int:
+        self.count += step
+        return self.count
 
 
 @pytest.fixture
@@ -248,6 +263,25 @@ class TestGlobalsThatChange:
         assert draw(3) == 3  # said once
         assert module.runs == [3, 3]
         assert active.query(name="draw").count() == 0
+
+    @pytest.mark.parametrize("bind", [lambda rng: rng.normal, lambda rng: partial(draw_from, rng)])
+    def test_through_what_code_is_bound_to(
+        self, module: Any, active: Cache, bind: Callable[[Any], Any]
+    ) -> None:
+        """A method of a generator, or a partial over one, draws from it: a hit would not."""
+        module.area = bind(np.random.default_rng(1))
+        energy = fleche(module.energy)
+        with pytest.warns(FlecheWarning, match="`area` changed while it ran"):
+            assert energy(0) != energy(0)
+        assert active.query(name="energy").count() == 0
+
+    def test_through_itself(self, active: Cache) -> None:
+        """A callable object whose call changes it is not stored, and the warning says so."""
+        counter = Counter()
+        count = fleche(counter)
+        with pytest.warns(FlecheWarning, match="the object that it is bound to changed"):
+            assert (count(1), count(1)) == (1, 2)
+        assert active.query().count() == 0
 
     def test_a_variable_set_anew(self, module: Any) -> None:
         rebind = fleche(module.rebind)

@@ -26,6 +26,7 @@ from fleche.decorator._singleflight import Flight, flights, inside, note_child
 from fleche.decorator._warnings import is_out_of_stack
 from fleche.digest import Digest, read_content
 from fleche.errors import Indigestible, Rejected
+from fleche.function import ENTRY
 from fleche.metadata import Collecting
 
 if TYPE_CHECKING:
@@ -305,6 +306,14 @@ class Computation:
                 f"{self.spec.info.name}(): never hits, and {_UNSTORED}, since {names}, which it "
                 "captured, changed while it ran. Pass it as an argument, or make it anew inside "
                 "the function",
+            )
+            return True
+        if ENTRY in changed:
+            self.spec.warner.warn(
+                ENTRY,
+                f"{self.spec.info.name}(): {_UNSTORED}, since the object that it is bound to "
+                "changed while it ran, and a hit would not repeat that. Decorate a function that "
+                "takes the object as an argument",
             )
             return True
         names = " and ".join(f"`{name}`" for name in changed)

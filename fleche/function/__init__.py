@@ -15,7 +15,7 @@ or by name, with ``require=`` and ``ignore=`` of the decorator.
 
 from __future__ import annotations
 
-from ._closure import Closure, Node, digest_of_parts
+from ._closure import ENTRY, Closure, Node, digest_of_parts
 from ._code import pack_knowledge, take_knowledge
 from ._dependencies import (
     Change,
@@ -48,6 +48,7 @@ from ._signature import Transparent
 
 __all__ = [
     "CONTENT",
+    "ENTRY",
     "IGNORED",
     "REQUIRED",
     "SECRET",

@@ -14,8 +14,19 @@ from fleche.digest import Digest
 from fleche.function._own import is_own_object
 from fleche.function._recheck import Checks
 
-__all__ = ["MARKS", "Closure", "Findings", "Node", "digest_of_node", "digest_of_parts", "show"]
+__all__ = [
+    "ENTRY",
+    "MARKS",
+    "Closure",
+    "Findings",
+    "Node",
+    "digest_of_node",
+    "digest_of_parts",
+    "show",
+]
 
+ENTRY = "<function>"
+"""What the function itself is called where it is no plain function: a method, a partial."""
 
 MARKS = {"installed": "=", "absent": "-"}
 """Kinds of mere names, and what comes before the token of one where others have a digest."""

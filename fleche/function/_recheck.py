@@ -2,7 +2,8 @@
 
 Names are compared by identity, a namespace at a time and in C, some 0.1 us a name. Of functions
 count the code object, the defaults, the cells and the attributes, of classes the bases, the number
-of their members and those members that are used. Data that can change in place is digested again.
+of their members and those members that are used. Data that can change in place is digested again,
+and so is what a method or a partial is bound to.
 """
 
 from __future__ import annotations
@@ -96,6 +97,7 @@ class Checks:
         self._absent: dict[int, tuple[Mapping[str, Any], set[str]]] = {}
         self._classes: dict[int, type] = {}
         self._functions: dict[int, FunctionType] = {}
+        self._mappings: dict[int, Mapping[Any, Any]] = {}
 
     def name(self, namespace: Mapping[str, Any], name: str, value: Any) -> None:
         """Expect a name to stand for the very same object."""
@@ -113,9 +115,15 @@ class Checks:
         """Expect a class to have the same bases, and as many members."""
         self._classes[id(cls)] = cls
 
+    def mapping(self, mapping: Mapping[Any, Any]) -> None:
+        """Expect a mapping to hold the very same objects, and no more of them."""
+        self._mappings[id(mapping)] = mapping
+
     def function(self, function: FunctionType) -> None:
         """Expect the parts of a function to be the very same objects."""
         self._functions[id(function)] = function
+        if function.__kwdefaults__ is not None:
+            self.mapping(function.__kwdefaults__)
 
     def compile(self) -> None:
         """Arrange the comparisons so that they run in C."""
@@ -127,17 +135,20 @@ class Checks:
             (each, each.__code__, each.__defaults__, each.__kwdefaults__, len(each.__dict__))
             for each in functions
         ]
-        self.attributes = [compile_names(space, dict(space)) for space in spaces if space]
+        mappings = tuple(self._mappings.values())
+        self.attributes = [
+            compile_names(space, dict(space)) for space in (*spaces, *mappings) if space
+        ]
         cells = [cell for function in functions for cell in function.__closure__ or ()]
         self.cells = tuple(filter(is_filled, cells))
         self.contents = tuple(map(CONTENT, self.cells))
         self.empty = tuple(cell for cell in cells if not is_filled(cell))
         classes = tuple(self._classes.values())
         self.classes = classes
-        self.members = tuple(vars(cls) for cls in classes)
+        self.members = (*map(vars, classes), *mappings)
         self.counts = tuple(map(len, self.members))
         self.bases = tuple(map(BASES, classes))
-        self.has_more = bool(self.attributes or cells or classes or self.data)
+        self.has_more = bool(self.attributes or cells or self.members or self.data)
         self.has_data = bool(self.data or self.variables or self.captured)
 
     def hold(self) -> bool:

@@ -14,7 +14,7 @@ from collections import deque
 from collections.abc import Callable, Collection, Iterable, Mapping
 from contextlib import suppress
 from importlib import import_module
-from types import FunctionType, ModuleType
+from types import FunctionType, MappingProxyType, ModuleType
 from typing import Any
 
 from blake3 import blake3
@@ -26,7 +26,7 @@ from fleche.digest import (
     members_of,
     told_to,
 )
-from fleche.function._closure import Closure, Findings
+from fleche.function._closure import ENTRY, Closure, Findings
 from fleche.function._code import KnownCode, code_of
 from fleche.function._names import Chain, Import
 from fleche.function._own import (
@@ -137,9 +137,10 @@ class Resolver:
         if isinstance(entry, FunctionType) and not is_own_namespace(entry.__globals__):
             self.forced.add(id(entry))
             self.installed_entry(entry)
-        token = self.values.token(entry)
-        if not isinstance(entry, FunctionType):
-            self.found.put("<function>", "name", token)
+        if isinstance(entry, FunctionType):
+            self.refer(entry)
+        else:
+            self.variables.add_code(ENTRY, entry)
         for root in roots:
             self.values.token(root)
         while self.code or self.variables.waiting:
@@ -183,6 +184,8 @@ class Resolver:
             self.kept[id(function)] = (function, "again")
             token = token_of_installed(function, self.values)
             self.kept[id(function)] = (function, token)
+            if isinstance(registry := function.__dict__.get("registry"), MappingProxyType):
+                self.found.checks.mapping(registry)
             return token
         label = self.found.fresh_label(module_name(namespace), code_of(function).qualname)
         return self.keep(function, label, self.do_function)

@@ -287,7 +287,15 @@ class Values:
             if isinstance(owner, ModuleType) and is_own_namespace(vars(owner)):
                 return hashed("native", self.refer(owner), value.__qualname__)
             return f"name {module}.{value.__qualname__}"
-        return f"method {self.token(owner)} {value.__name__}"
+        return self.method(value) or f"method {self.token(owner)} {value.__name__}"
+
+    def method(self, value: Any) -> str:
+        """Return the name of a method that an installed module has as a function, or ""."""
+        owner, name = type(value.__self__), value.__name__
+        found = getattr(sys.modules.get(owner.__module__), name, None)
+        if type(found) is type(value) and found == value and not is_own_object(owner):
+            return f"name {owner.__module__}.{name}"
+        return ""
 
     def container(self, value: Any, kind: type) -> str:
         if kind not in (tuple, frozenset):
@@ -557,7 +565,12 @@ steady: set[type] = set()
 LRU = type(lru_cache(int))
 
 BY_CLASS: tuple[tuple[type, Callable[[Values, Any], str]], ...] = (
-    (MethodType, lambda values, one: values.joined("method", (one.__func__, one.__self__))),
+    (
+        MethodType,
+        lambda values, one: (
+            values.method(one) or values.joined("method", (one.__func__, one.__self__))
+        ),
+    ),
     (staticmethod, lambda values, one: values.joined("static", (one.__func__,))),
     (classmethod, lambda values, one: values.joined("class", (one.__func__,))),
     (property, lambda values, one: values.joined("property", (one.fget, one.fset, one.fdel))),

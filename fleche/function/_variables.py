@@ -100,17 +100,29 @@ class Variables:
         self.seen.add(label)
         if namespace is not None and (source := self.installed_source(namespace, name, value)):
             self.found.put(label, "installed", source)
+        elif isinstance(value, Transparent):
+            self.add_code(label, value)
+            self.attributes_of_decorated(label, value)
         elif is_callable_code(value):
-            token = self.values.token(value)
-            if token != f"@{label}":
-                shown = token[1:] if token.startswith("@") else ""
-                self.found.put(self.found.beside(label), "name", token, shown)
-            if isinstance(value, Transparent):
-                self.attributes_of_decorated(label, value)
-            if isinstance(value, Transparent) and value.spec.options.depends:  # type: ignore[attr-defined]
-                self.found.checks.data.append(Datum(label, value, token, self.retake("")))
+            self.add_code(label, value)
         else:
             self.waiting.append((label, value, namespace, name))
+
+    def add_code(self, label: str, value: Any) -> None:
+        """Let code count, and what it is bound to: the object of a method, what a partial holds."""
+        values = Values(self.refer, fills=self.filled_in)
+        token = values.token(value)
+        if token == f"@{label}":
+            return
+        shown = token[1:] if token.startswith("@") else ""
+        self.found.put(self.found.beside(label), "name", token, shown)
+        depends = isinstance(value, Transparent) and value.spec.options.depends  # type: ignore[attr-defined]
+        if values.mutable or depends:
+            retake = self.retake("", values.counted)
+            snapshot = None if depends else values.snapshot
+            self.found.checks.data.append(
+                Datum(label, value, token, retake, snapshot, retake.settles)
+            )
 
     def attributes_of_decorated(self, label: str, value: Any) -> None:
         """Let what was set on a decorated function count, as it does on a plain one."""
