@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from fleche.digest import dump_syntax
+from fleche.digest import code_digest, dump_syntax
 from fleche.function import CodeTracker
 from tests.golden.code import collect
 from tests.helpers.pythons import PYTHON_VERSIONS, Pythons
@@ -798,15 +798,66 @@ class TestStable:
 
     @pytest.mark.parametrize(
         "call", ["time.time()", "uuid.uuid4().hex", "random.random()", "socket.gethostname()",
-                 "datetime.datetime.now()", "tempfile.mkdtemp()", "f'run-{NOW}'"]
+                 "datetime.datetime.now()", "tempfile.mkdtemp()", "f'run-{NOW}'",
+                 "time.strftime('%H%M%S')", "time.ctime()", "time.localtime(None)",
+                 "time.perf_counter_ns()", "Run.start + 1"]
     )  # fmt: skip
     def test_what_the_clock_says(self, project: Project, call: str) -> None:
         source = "import time, uuid, random, socket, datetime, tempfile\nNOW = time.time()\n"
+        source += "class Run:\n    start = NOW\n"
         source += f"START = {call}\ndef f(x): return START"
         tracker = project.tracker({"entry": source})
         assert nodes(tracker)["START"] == "state"
         assert tracker.closure().digest == project.digest({"entry": source})
         assert "counts as it is written" in tracker.listing(tracker.closure())["START"].note
+
+    @pytest.mark.parametrize(
+        "call",
+        ["time.mktime(time.strptime(TEXT, '%Y'))", "time.strftime('%Y', time.gmtime(len(TEXT)))",
+         "time.gmtime(len(TEXT))", "time.ctime(len(TEXT))", "time.get_clock_info(TEXT).monotonic"]
+    )  # fmt: skip
+    def test_what_time_computes_is_no_clock(self, project: Project, call: str) -> None:
+        """What a function of `time` makes of a time that it is given counts by its value."""
+        source = f"import time\nTEXT = {{!r}}\nVALUE = {call}\ndef f(x): return VALUE"
+        tracker = project.tracker({"entry": source.format("time" if "info" in call else "1999")})
+        assert nodes(tracker)["VALUE"] == "data"
+
+    @pytest.mark.parametrize(
+        "start", ["time.time()", "os.getpid()", "NOW", "first + 1", "[uuid.uuid4()]"]
+    )
+    def test_an_attribute_of_a_class_that_the_clock_makes(
+        self, project: Project, start: str
+    ) -> None:
+        """It counts as it is written, for the functions that use it and for the class itself."""
+        source = f"""
+            import dataclasses, os, time, uuid
+            NOW = time.time()
+            class A:
+                first = time.perf_counter()
+                k = 1
+                start = {start}
+                def get(self): return self.start
+            @dataclasses.dataclass
+            class B:
+                start: float = time.time()
+                def get(self): return self.start
+            def f(x): return A().get(), B().get()
+        """
+        found = []
+        for text in (source, source, source.replace("k = 1", "k = 2")):
+            tracker = project.tracker({"entry": text})
+            module = sys.modules["entry"]
+            found.append((tracker.closure().digest, *map(code_digest, (module.A, module.B))))
+        first, again, edited = found
+        assert nodes(tracker)["A.start"] == "state"
+        assert first == again
+        assert (first[0], first[2]) == (edited[0], edited[2])
+        assert first[1] != edited[1]
+
+    def test_a_time_that_is_imported(self, project: Project) -> None:
+        files = {"entry": "from lib import START\ndef f(x): return START"}
+        files["lib"] = "import time\nSTART = time.time()"
+        assert project.digest(files) == project.digest(files)
 
     def test_what_else_goes_into_it(self, project: Project) -> None:
         source = """

@@ -567,6 +567,23 @@ PROGRAMS = {
         def f(x):
             return ran(squares.of(x))
     """,
+    "a class that notes when it was defined": """
+        import os, time
+
+        class Result:
+            defined = time.time()
+            process = os.getpid()
+
+            def __init__(self, x):
+                self.x = x
+
+        @fleche
+        def make(x):
+            return Result(ran(x))
+
+        def f(x):
+            return isinstance(make(x), Result)
+    """,
     "a configuration in a dataclass": """
         import dataclasses
 

@@ -14,7 +14,15 @@ from typing import TYPE_CHECKING
 
 from fleche._util import imported_when_asked
 
-from ._classes import members_of, told_to
+from ._assignments import (
+    defining_statements,
+    defining_syntax,
+    imported_as,
+    is_from_clock,
+    is_simple,
+    origin_of,
+)
+from ._classes import made_by_clock, members_of, told_to
 from ._code import attributes_of_function, bytecode_of, captured_by, defaults_of
 from ._content import ContentError, FileContent, read_content
 from ._digest import Address, D, Digest
@@ -25,10 +33,7 @@ from ._plain import PlainMarker  # noqa: F401 - the encoding of plain data calls
 from ._registry import add_hook
 from ._source import (
     Definition,
-    SourceText,
     find_definition,
-    interactive_sources,
-    read_source,
     remember_file,
 )
 from ._syntax import dump_syntax, is_type_checking
@@ -50,7 +55,6 @@ __all__ = [
     "Difference",
     "Digest",
     "FileContent",
-    "SourceText",
     "add_hook",
     "attributes_of",
     "attributes_of_function",
@@ -60,6 +64,8 @@ __all__ = [
     "captured_by",
     "code_digest",
     "defaults_of",
+    "defining_statements",
+    "defining_syntax",
     "digest",
     "digest_arguments",
     "digest_with_buffers",
@@ -70,11 +76,14 @@ __all__ = [
     "find_reducer",
     "hash_threads",
     "hashed_ahead",
-    "interactive_sources",
+    "imported_as",
+    "is_from_clock",
+    "is_simple",
     "is_type_checking",
+    "made_by_clock",
     "members_of",
+    "origin_of",
     "read_content",
-    "read_source",
     "remember_file",
     "told_to",
 ]

@@ -6,10 +6,12 @@ decorator or by a metaclass. Only what is known to be derived is left out.
 
 from __future__ import annotations
 
+import sys
 import types
 from collections.abc import Collection, Mapping
 from typing import TYPE_CHECKING, Any
 
+from ._assignments import defining_syntax, is_from_clock, is_simple
 from ._builtin import Attributes
 from ._code import captured_by
 from ._instances import attributes_of, is_enum, members_of_enum, written_in_enum
@@ -20,7 +22,7 @@ from ._tokens import global_token
 if TYPE_CHECKING:
     from ._walk import Walk
 
-__all__ = ["ClassCode", "describe_type_variable", "members_of", "told_to"]
+__all__ = ["ClassCode", "describe_type_variable", "made_by_clock", "members_of", "told_to"]
 
 SKIPPED_TYPES = (
     *(("builtins", name) for name in ("getset_descriptor", "member_descriptor")),
@@ -88,6 +90,15 @@ class ClassCode:
         self.cls = cls
 
 
+class FromClock:
+    """An attribute of a class that the clock or chance has made: it counts as it is written."""
+
+    __slots__ = ("syntax",)
+
+    def __init__(self, syntax: bytes) -> None:
+        self.syntax = syntax
+
+
 def describe_class(obj: Any, _walk: Walk) -> bytes:
     return global_token(*(find_name(obj) or (own_module(obj), obj.__qualname__)))
 
@@ -95,6 +106,7 @@ def describe_class(obj: Any, _walk: Walk) -> bytes:
 def describe_class_code(obj: ClassCode, _walk: Walk) -> Node:
     cls = obj.cls
     members, made = members_of(cls)
+    members.update(made_by_clock(cls, members))
     told = told_to(cls, made)
     bases = tuple(
         base if find_name(base) else ClassCode(base) for base in cls.__bases__ if base is not object
@@ -128,12 +140,23 @@ def members_of(cls: Any) -> tuple[dict[str, Any], list[str]]:
     return written_in_enum(cls, members) if is_enum(cls) else members, made
 
 
+def made_by_clock(cls: type, values: Mapping[str, Any]) -> dict[str, FromClock]:
+    """Return those attributes of a class that the clock or chance has made."""
+    space = getattr(sys.modules.get(cls.__module__), "__dict__", {})
+    paths = {name: f"{cls.__qualname__}.{name}" for name in values if is_simple(values[name])}
+    return {
+        name: FromClock(defining_syntax(space, path))
+        for name, path in paths.items()
+        if is_from_clock(space, path)
+    }
+
+
 def told_to(cls: Any, made: list[str]) -> dict[str, Any]:
     """Return what a class has told its bases, its decorator and its metaclass."""
     own = vars(cls)
     told = {
         "parameters": parameters_of(own),
-        "dataclass": fields_of_dataclass(own),
+        "dataclass": fields_of_dataclass(cls),
         "attrs": fields_of_attrs(own, made),
         "model": tuple(own.get("__pydantic_fields__", ())),
         "enum": members_of_enum(cls) if is_enum(cls) else (),
@@ -141,13 +164,20 @@ def told_to(cls: Any, made: list[str]) -> dict[str, Any]:
     return {name: value for name, value in told.items() if value}
 
 
-def fields_of_dataclass(own: Mapping[str, Any]) -> tuple[Any, ...]:
+def fields_of_dataclass(cls: Any) -> tuple[Any, ...]:
     """Return the options of a dataclass and of its fields, in their order."""
+    own = vars(cls)
     if "__dataclass_params__" not in own:
         return ()
     options = options_of(own["__dataclass_params__"], DERIVED_OPTIONS)
-    fields = own["__dataclass_fields__"].items()
-    return (options, [(name, options_of(field, DERIVED_OF_FIELDS)) for name, field in fields])
+    fields = {
+        name: options_of(field, DERIVED_OF_FIELDS)
+        for name, field in own["__dataclass_fields__"].items()
+    }
+    defaults = {name: field["default"] for name, field in fields.items()}
+    for name, default in made_by_clock(cls, defaults).items():
+        fields[name]["default"] = default
+    return (options, list(fields.items()))
 
 
 def fields_of_attrs(own: Mapping[str, Any], made: list[str]) -> tuple[Any, ...]:
@@ -236,3 +266,4 @@ def is_made(cls: type, value: Any) -> bool:
 
 register(type, describe_class, subclasses=True)
 register(ClassCode, describe_class_code)
+register(FromClock, lambda obj, _walk: node(b"clock", (obj.syntax,)))

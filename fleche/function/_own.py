@@ -17,7 +17,14 @@ from importlib.machinery import EXTENSION_SUFFIXES
 from types import ModuleType
 from typing import Any
 
-__all__ = ["extension_file", "is_own_module", "is_own_namespace", "is_own_object", "module_name"]
+__all__ = [
+    "directory_of",
+    "extension_file",
+    "is_own_module",
+    "is_own_namespace",
+    "is_own_object",
+    "module_name",
+]
 
 PACKAGE = __name__.partition(".")[0]
 INSTALLED = frozenset(["site-packages", "dist-packages"])
@@ -109,3 +116,9 @@ def extension_file(module: ModuleType | None) -> str:
     if isinstance(file, str) and file.endswith(tuple(EXTENSION_SUFFIXES)):
         return file
     return ""
+
+
+def directory_of(namespace: Mapping[str, Any]) -> str:
+    """Return the directory of a module's file; "" if it has none."""
+    file = namespace.get("__file__")
+    return os.path.dirname(os.path.abspath(file)) if isinstance(file, str) else ""

@@ -291,8 +291,8 @@ class Values:
 
     def method(self, value: Any) -> str:
         """Return the name of a method that an installed module has as a function, or ""."""
-        owner, name = type(value.__self__), value.__name__
-        found = getattr(sys.modules.get(owner.__module__), name, None)
+        owner, name = type(value.__self__), getattr(value, "__name__", "")
+        found = getattr(sys.modules.get(owner.__module__), "__dict__", {}).get(name)
         if type(found) is type(value) and found == value and not is_own_object(owner):
             return f"name {owner.__module__}.{name}"
         return ""

@@ -10,20 +10,27 @@ from typing import Any
 
 from blake3 import blake3
 
+from fleche.digest import (
+    defining_statements,
+    defining_syntax,
+    imported_as,
+    is_from_clock,
+    is_simple,
+    origin_of,
+)
 from fleche.function._closure import Findings, show
 from fleche.function._code import KnownCode
 from fleche.function._filling import filled_by, place_of
 from fleche.function._names import Chain, facts_of_expression
-from fleche.function._own import is_own_module, is_own_namespace, is_own_object, module_name
+from fleche.function._own import (
+    directory_of,
+    is_own_module,
+    is_own_namespace,
+    is_own_object,
+    module_name,
+)
 from fleche.function._recheck import Datum
 from fleche.function._signature import Transparent
-from fleche.function._state import (
-    defining_statements,
-    defining_syntax,
-    directory_of,
-    imported_as,
-    is_from_clock,
-)
 from fleche.function._values import Retake, Values, is_callable_code
 
 __all__ = ["Variables", "Writes", "mark_of"]
@@ -164,10 +171,7 @@ class Variables:
             return
         self.walked |= marks
         here = directory_of(namespace) if namespace is not None else ""
-        simple = isinstance(value, (int, float, str, bytes, tuple)) or not hasattr(
-            value, "__dict__"
-        )
-        if namespace is not None and simple and is_from_clock(namespace, name):
+        if namespace is not None and is_simple(value) and is_from_clock(namespace, name):
             self.state(label, namespace, name)
             self.definition_of(namespace, name)
             self.found.notes[label] = "made by the clock, or by chance: counts as it is written"
@@ -205,9 +209,8 @@ class Variables:
         return blake3(defining_syntax(namespace, name)).hexdigest()
 
     def state(self, label: str, namespace: Mapping[str, Any] | None, name: str) -> None:
-        while namespace is not None and (found := imported_as(namespace, name)) is not None:
-            module = sys.modules.get(found[0] or "")
-            namespace, name = (vars(module) if module else None), found[1]
+        if namespace is not None:
+            namespace, name = origin_of(namespace, name)
         syntax = defining_syntax(namespace, name) if namespace is not None else b""
         self.found.put(label, "state", blake3(syntax).hexdigest())
         self.found.notes[label] = "written by the code itself: counts as it is defined"

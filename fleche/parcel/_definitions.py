@@ -26,7 +26,7 @@ from typing import Any, TypeAlias
 from weakref import WeakKeyDictionary, WeakValueDictionary
 
 from fleche._util import warn_caller
-from fleche.digest import code_digest, digest, members_of, told_to
+from fleche.digest import code_digest, digest, made_by_clock, members_of, told_to
 from fleche.errors import Indigestible, UnpackError
 from fleche.parcel._layout import ClassName
 from fleche.parcel._source import Buffer
@@ -113,6 +113,7 @@ def _function_code(function: types.FunctionType) -> str:
 
 def _class_code(cls: type) -> str:
     members, made = members_of(cls)
+    members.update(made_by_clock(cls, members))
     written = _assigned_names(cls)
     body = {
         name: _digest_of(value, name in written)

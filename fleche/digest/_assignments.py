@@ -1,0 +1,233 @@
+"""Where a module or a class defines its names, and which are made by the clock or by chance.
+
+A variable that code itself changes counts by the syntax of its defining assignments: its value
+depends on what ran before. So do values that are taken from the clock and its kin.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator, Mapping
+from typing import Any
+from weakref import WeakKeyDictionary
+
+from ._source import SourceText, interactive_sources, read_source
+from ._syntax import dump_syntax, is_type_checking
+
+__all__ = [
+    "defining_statements",
+    "defining_syntax",
+    "imported_as",
+    "is_from_clock",
+    "is_simple",
+    "origin_of",
+]
+
+BLOCKS = ("body", "orelse", "finalbody", "handlers")
+ASSIGNMENTS = ("Assign", "AnnAssign", "AugAssign", "For", "AsyncFor", "With")
+CLOCKS = {
+    "time": (
+        *("time", "monotonic", "perf_counter", "process_time", "thread_time", "clock_gettime"),
+        *("time_ns", "monotonic_ns", "perf_counter_ns", "process_time_ns", "thread_time_ns"),
+        *("clock_gettime_ns", "localtime", "gmtime", "ctime", "asctime", "strftime"),
+    ),
+    "uuid": ("uuid1", "uuid4", "getnode"),
+    "random": ("random", "randint", "randrange", "getrandbits", "uniform", "choice", "gauss"),
+    "secrets": None,
+    "socket": ("gethostname", "getfqdn", "gethostbyname"),
+    "getpass": ("getuser",),
+    "datetime": ("now", "utcnow", "today"),
+    "tempfile": ("gettempdir", "mkdtemp", "mkstemp", "mktemp"),
+    "os": ("getpid", "getppid", "urandom"),
+    "posix": ("getpid", "getppid", "urandom"),
+}
+"""Modules whose functions return something else in each run, and which functions do."""
+
+UNTIMED = {"localtime": 0, "gmtime": 0, "ctime": 0, "asctime": 0, "strftime": 1}
+"""Functions of ``time`` that ask the clock only if they are given no time, and how many other
+arguments they have."""
+
+PLAIN = (int, float, str, bytes)
+"""Types of what a clock or chance gives, and other variables may be made from."""
+
+
+def is_simple(value: Any) -> bool:
+    """Whether a value may be what a clock or chance has given, and not an object that does more."""
+    return isinstance(value, (*PLAIN, tuple)) or not hasattr(value, "__dict__")
+
+
+class Names:
+    """What stands at the top of a source, or in the body of a class.
+
+    Attributes:
+        assignments: the statements that bind a name, by the name.
+        imports: (module, name) by what ``from module import name`` binds.
+    """
+
+    def __init__(self, body: list[Any]) -> None:
+        self.assignments: dict[str, list[Any]] = {}
+        self.imports: dict[str, tuple[str, str]] = {}
+        pending = list(reversed(body))
+        while pending:
+            item = pending.pop()
+            kind = type(item).__name__
+            if kind == "ImportFrom" and not item.level:
+                for alias in item.names:
+                    self.imports[alias.asname or alias.name] = (item.module, alias.name)
+            elif kind in ASSIGNMENTS:
+                for name in bound_by(item):
+                    self.assignments.setdefault(name, []).append(item)
+            if kind == "If" and is_type_checking(item.test):
+                pending += reversed(item.orelse)
+            elif kind in ("If", "Try", "TryStar", "With", "For", "While", "ExceptHandler"):
+                for block in BLOCKS:
+                    pending += reversed(getattr(item, block, []))
+
+
+def bound_by(statement: Any) -> Iterator[str]:
+    kind = type(statement).__name__
+    if kind == "With":
+        pending = [part.optional_vars for part in statement.items if part.optional_vars]
+    else:
+        pending = list(getattr(statement, "targets", None) or [statement.target])
+    while pending:
+        target = pending.pop()
+        if type(target).__name__ == "Name":
+            yield target.id
+        pending += getattr(target, "elts", [])
+        if type(target).__name__ == "Starred":
+            pending.append(target.value)
+
+
+bodies: WeakKeyDictionary[SourceText, dict[str, list[Names]]] = WeakKeyDictionary()
+
+
+def names_of(source: SourceText, owner: str = "") -> list[Names]:
+    """Return what stands at the top of a source, or in each body of a class so called."""
+    known = bodies.setdefault(source, {})
+    if owner not in known:
+        found = source.classes.get(owner, []) if owner else [source.tree]
+        known[owner] = [Names(item.body) for item in found]
+    return known[owner]
+
+
+def sources_of(namespace: Mapping[str, Any]) -> Iterator[SourceText]:
+    """Yield what defines the names of a module, the latest text first."""
+    if namespace.get("__name__") in ("__main__", "__mp_main__"):
+        yield from interactive_sources()
+    file = namespace.get("__file__")
+    if isinstance(file, str) and not file.endswith((".so", ".pyd")):
+        source = read_source(file, namespace)
+        if source is not None:
+            yield source
+
+
+def defining_syntax(namespace: Mapping[str, Any], path: str) -> bytes:
+    """Return the dump of the assignments that define a variable, or an attribute of a class."""
+    return b"\n".join(map(dump_statement, defining_statements(namespace, path)))
+
+
+def defining_statements(namespace: Mapping[str, Any], path: str) -> list[Any]:
+    """Return the assignments that define a variable, or an attribute of a class."""
+    owner, _, name = path.rpartition(".")
+    for source in sources_of(namespace):
+        found = [
+            part for body in names_of(source, owner) for part in body.assignments.get(name, [])
+        ]
+        if found:
+            return found
+    return []
+
+
+def dump_statement(statement: Any) -> bytes:
+    kind = type(statement).__name__
+    if kind in ("For", "AsyncFor"):
+        return dump_syntax([statement.target, statement.iter])
+    if kind == "With":
+        return dump_syntax(statement.items)
+    return dump_syntax(statement)
+
+
+def imported_as(namespace: Mapping[str, Any], name: str) -> tuple[str, str] | None:
+    """Return (module, name) if a name is bound at the top by ``from module import name``."""
+    for source in sources_of(namespace):
+        (names,) = names_of(source)
+        if name in names.assignments:
+            return None
+        if name in names.imports:
+            return names.imports[name]
+    return None
+
+
+def origin_of(namespace: Mapping[str, Any], name: str) -> tuple[Mapping[str, Any] | None, str]:
+    """Return the namespace that defines a name, however often it was imported from there."""
+    seen = set()
+    while (found := imported_as(namespace, name)) is not None and found not in seen:
+        seen.add(found)
+        module = sys.modules.get(found[0] or "")
+        if module is None:
+            return None, found[1]
+        namespace, name = vars(module), found[1]
+    return namespace, name
+
+
+def is_from_clock(namespace: Mapping[str, Any], path: str, depth: int = 4) -> bool:
+    """Whether a variable is made by a call that returns something else in each run.
+
+    Args:
+        namespace: the names of its module, or of one that imports it.
+        path: its name; that of a class before it if it is an attribute of one.
+        depth: how many variables may stand between it and that call.
+    """
+    space, path = origin_of(namespace, path)
+    if space is None:
+        return False
+    owner = path.rpartition(".")[0]
+    values = [getattr(part, "value", None) for part in defining_statements(space, path)]
+    return any(calls_clock(value, space, owner, depth) for value in values if value)
+
+
+def calls_clock(expression: Any, namespace: Mapping[str, Any], owner: str, depth: int) -> bool:
+    import ast
+
+    for item in ast.walk(expression):
+        if isinstance(item, ast.Call):
+            found = is_call_of_clock(item, namespace)
+        else:
+            variable = variable_of(item, namespace, owner) if depth else None
+            found = variable is not None and is_from_clock(*variable, depth - 1)
+        if found:
+            return True
+    return False
+
+
+def variable_of(
+    item: Any, namespace: Mapping[str, Any], owner: str
+) -> tuple[Mapping[str, Any], str] | None:
+    """Return the plain variable or attribute of a class that an expression is, or None."""
+    kind = type(item).__name__
+    if kind == "Name":
+        if owner and defining_statements(namespace, f"{owner}.{item.id}"):
+            return namespace, f"{owner}.{item.id}"
+        return (namespace, item.id) if type(namespace.get(item.id)) in PLAIN else None
+    cls: Any = namespace.get(getattr(item.value, "id", "")) if kind == "Attribute" else None
+    module = sys.modules.get(cls.__module__) if isinstance(cls, type) else None
+    return (vars(module), f"{cls.__qualname__}.{item.attr}") if module is not None else None
+
+
+def is_call_of_clock(call: Any, namespace: Mapping[str, Any]) -> bool:
+    function, last = call.func, ""
+    while type(function).__name__ in ("Attribute", "Call"):
+        last = last or getattr(function, "attr", "")
+        function = function.value if hasattr(function, "attr") else function.func
+    root = namespace.get(getattr(function, "id", ""))
+    module = getattr(root, "__module__", None) or getattr(root, "__name__", None)
+    module = "random" if type(getattr(root, "__self__", None)).__name__ == "Random" else module
+    last = last or getattr(root, "__name__", "")
+    if module not in CLOCKS:
+        return False
+    if module == "time" and last in UNTIMED:
+        given = [part for part in call.args if getattr(part, "value", part) is not None]
+        return len(given) <= UNTIMED[last]
+    allowed = CLOCKS[module]
+    return allowed is None or last in allowed
