@@ -957,6 +957,57 @@ STATE = {
 }
 
 
+CODE_IN_STATE = {
+    "the class of an object": (
+        "class Q:\n    def __init__(self): self.n = 0\n    def go(self, x): return 1\nP = Q()\n"
+        "def f(x):\n    P.n += 1\n    return P.go(x)",
+        "return 1",
+    ),
+    "the class of an object of a class": (
+        "class Q:\n    def go(self, x): return 1\nclass A:\n    made = [Q()]\n"
+        "    def put(self): self.made.append(2)\n"
+        "def f(x):\n    A().put()\n    return A.made[0].go(x)",
+        "return 1",
+    ),
+    "a function in a registry": (
+        "def a(x): return 1\nOPS = {}\nOPS['a'] = [a]\ndef put(n, g): OPS[n] = g\n"
+        "def f(x):\n    put('b', abs)\n    return OPS['a'][0](x)",
+        "return 1",
+    ),
+    "a method in a registry": (
+        "class Q:\n    def go(self, x): return 1\nOPS = []\nOPS.append(Q().go)\n"
+        "def f(x):\n    OPS.append(abs)\n    return OPS[0](x)",
+        "return 1",
+    ),
+    "what a decorator has registered": (
+        "OPS = {}\ndef register(g):\n    def wrapper(x): return g(x)\n"
+        "    OPS[g.__name__] = wrapper\n    return g\n@register\ndef a(x): return 1\n"
+        "def f(x):\n    register(abs)\n    return OPS['a'](x)",
+        "return 1",
+    ),
+    "what goes into its definition": (
+        "K = 1\ndef make(): return {'a': K, 'n': 0}\nP = make()\n"
+        "def f(x):\n    P['n'] += 1\n    return P['a'] * x",
+        "K = 1",
+    ),
+    "what goes into the definition in a class": (
+        "K = 1\nclass A:\n    k = K\n    made = [k]\n    def put(self): self.made.append(2)\n"
+        "def f(x):\n    A().put()\n    return A.made",
+        "K = 1",
+    ),
+    "a method of an object": (
+        "class Q:\n    def go(self, x): return 1\nP = Q()\ngo = P.go\n"
+        "def f(x):\n    P.n = x\n    return go(x)",
+        "return 1",
+    ),
+    "how the object of a method is made": (
+        "K = 1\nclass Q:\n    def __init__(self, k): self.k = k\n    def go(self): return self.k\n"
+        "P = Q(K)\ngo = P.go\ndef f(x):\n    P.n = x\n    return go(x)",
+        "K = 1",
+    ),
+}
+
+
 class TestState:
     """A variable that the code itself writes counts by its definition, not by its value."""
 
@@ -970,6 +1021,79 @@ class TestState:
 
     def test_an_edit_of_the_definition_counts(self, project: Project) -> None:
         assert project.counts(STATE["an item"], "'a': 1", "'a': 2")
+
+    @pytest.mark.parametrize(("source", "old"), CODE_IN_STATE.values(), ids=CODE_IN_STATE)
+    def test_the_code_in_it_counts(self, project: Project, source: str, old: str) -> None:
+        """The value does not: what its classes and functions do, and what it was made of, does."""
+        assert project.counts(source, old, old.replace("1", "2"))
+
+    @pytest.mark.parametrize(
+        "made", ["lambda y: y * k", "Local(k)", "partial(Known.go, Known())", "Known().go", "Known"]
+    )
+    def test_what_the_code_puts_there_does_not(self, project: Project, made: str) -> None:
+        """The key is the one that it was before, for a function that is called first now, too."""
+        source = f"""
+            from functools import partial
+            MEMO = {{}}
+            class Known:
+                def go(self, x): return x
+            def get(k):
+                class Local:
+                    def __init__(self, k): self.k = k
+                if k not in MEMO:
+                    MEMO[k] = {made}
+                return MEMO[k]
+            def f(x): return get(x)
+        """
+        module = project.load({"entry": source})
+        before = CodeTracker(module.f, "entry").closure()
+        module.f(3)
+        assert before.changed_data() == []
+        assert CodeTracker(module.f, "entry").closure().digest == before.digest
+
+    @pytest.mark.parametrize("bound", ["P.go", "partial(Q.go, P)", "P.items.append"])
+    def test_what_code_is_bound_to(self, project: Project, bound: str) -> None:
+        """A method of what the code writes is no data that changes."""
+        source = f"""
+            from functools import partial
+            class Q:
+                def __init__(self): self.items = []
+                def go(self, x): return x
+            P = Q()
+            go = {bound}
+            def f(x):
+                P.n = x
+                P.items.append(x)
+                return go(x)
+        """
+        tracker = project.tracker({"entry": source})
+        before = tracker.closure()
+        tracker.function(1)
+        assert before.changed_data() == []
+        assert tracker.closure().digest == before.digest
+
+    def test_a_bound_method_that_writes(self, project: Project) -> None:
+        """A name for a mutating method shows as well as its call what is written."""
+        source = "N = []\nput = N.append\ndef f(x):\n    put(x)\n    return N"
+        tracker = project.tracker({"entry": source})
+        assert nodes(tracker)["N"] == "state"
+        before = tracker.closure()
+        tracker.function(1)
+        assert before.changed_data() == []
+        assert tracker.closure().digest == before.digest
+
+    def test_what_cannot_be_looked_into(self, project: Project) -> None:
+        """It counts as it is defined, as before."""
+        source = """
+            class A:
+                def __getattr__(self, name): raise RuntimeError(name)
+                def __reduce_ex__(self, protocol): raise RuntimeError
+            N = [A(), (x for x in ())]
+            N[0].self = N
+            def f(x):
+                N.append(x)
+        """
+        assert project.counts(source, "x for x", "y for x")
 
     def test_under_another_name(self, project: Project) -> None:
         """The very object counts so, whatever names of whatever modules lead to it."""

@@ -129,7 +129,9 @@ class Resolver:
         self.whole_classes: set[str] = set()
         self.forced: set[int] = set()
         self.tops: set[str] = set()
-        self.variables = Variables(self.found, writes, self.kept, self.used, self.refer, self.load)
+        self.variables = Variables(
+            self.found, writes, self.kept, self.used, self.refer, self.load, self.use
+        )
         self.values = self.variables.values
 
     def run(self, entry: Any, roots: Iterable[Any]) -> None:

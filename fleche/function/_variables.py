@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import sys
 from collections import deque
-from collections.abc import Callable, Collection, Mapping
-from types import CellType, FunctionType, ModuleType
+from collections.abc import Callable, Collection, Iterable, Mapping
+from contextlib import suppress
+from functools import partial
+from types import BuiltinFunctionType, CellType, FunctionType, MethodType, ModuleType
 from typing import Any
 
 from blake3 import blake3
 
+from fleche._util import override
 from fleche.digest import (
+    captured_by,
     defining_statements,
     defining_syntax,
     imported_as,
@@ -19,9 +23,9 @@ from fleche.digest import (
     origin_of,
 )
 from fleche.function._closure import Findings, show
-from fleche.function._code import KnownCode
+from fleche.function._code import KnownCode, code_of
 from fleche.function._filling import filled_by, place_of
-from fleche.function._names import Chain, facts_of_expression
+from fleche.function._names import MUTATORS, Chain, facts_of_expression
 from fleche.function._own import (
     directory_of,
     is_own_module,
@@ -62,6 +66,7 @@ class Variables:
         used: names that occur as attributes.
         refer: returns the token of code, and sees to it that it is followed.
         load: follows a chain of names that begins in a namespace.
+        use: lets members so called count.
 
     Attributes:
         must_restart: something that was looked at before turned out to be written by code.
@@ -78,6 +83,7 @@ class Variables:
         used: set[str],
         refer: Callable[[Any], str],
         load: Callable[[Mapping[str, Any], str, Chain], None],
+        use: Callable[[Iterable[str]], None],
     ) -> None:
         self.found = found
         self.writes = writes
@@ -85,6 +91,7 @@ class Variables:
         self.used = used
         self.refer = refer
         self.load = load
+        self.use = use
         self.must_restart = False
         self.waiting: deque[tuple[Any, ...]] = deque()
         self.cells: dict[str, CellType] = {}
@@ -108,15 +115,27 @@ class Variables:
         if namespace is not None and (source := self.installed_source(namespace, name, value)):
             self.found.put(label, "installed", source)
         elif isinstance(value, Transparent):
-            self.add_code(label, value)
+            self.add_code(label, value, namespace, name)
             self.attributes_of_decorated(label, value)
         elif is_callable_code(value):
-            self.add_code(label, value)
+            self.add_code(label, value, namespace, name)
         else:
             self.waiting.append((label, value, namespace, name))
 
-    def add_code(self, label: str, value: Any) -> None:
+    def add_code(
+        self,
+        label: str,
+        value: Any,
+        namespace: Mapping[str, Any] | None = None,
+        name: str = "",
+    ) -> None:
         """Let code count, and what it is bound to: the object of a method, what a partial holds."""
+        held = list(map(mark_of, bound_to(value)))
+        if is_mutating(value):
+            self.write(held[0])
+        if self.are_written(held):
+            self.state(label, value, namespace, name)
+            return
         values = Values(self.refer, fills=self.filled_in)
         token = values.token(value)
         if token == f"@{label}":
@@ -165,15 +184,12 @@ class Variables:
     ) -> None:
         """Let data count: by its definition if the code writes it, else by its value."""
         owner, _, last = name.rpartition(".")
-        marks = {label, mark_of(value), f"*.{last}" if owner else ""} - {""}
-        if marks & self.writes.marks:
-            self.state(label, namespace, name)
+        if self.are_written([label, mark_of(value), f"*.{last}" if owner else ""]):
+            self.state(label, value, namespace, name)
             return
-        self.walked |= marks
         here = directory_of(namespace) if namespace is not None else ""
         if namespace is not None and is_simple(value) and is_from_clock(namespace, name):
-            self.state(label, namespace, name)
-            self.definition_of(namespace, name)
+            self.state(label, value, namespace, name)
             self.found.notes[label] = "made by the clock, or by chance: counts as it is written"
             return
         values = Values(self.refer, here, self.filled_in)
@@ -198,22 +214,49 @@ class Variables:
 
     def definition_of(self, namespace: Mapping[str, Any] | None, name: str) -> str:
         """Return the syntax by which something without a digest is made, and follow its names."""
-        if namespace is None or "." in name:
+        if namespace is None:
             return ""
+        owner = name.rpartition(".")[0]
         for statement in defining_statements(namespace, name):
             expression = getattr(statement, "value", None)
             if expression is not None:
                 facts = facts_of_expression(expression)
+                self.use(facts.attributes)
                 for chain in sorted(facts.loads - {(name,)}):
-                    self.load(namespace, module_name(namespace), chain)
+                    if owner and defining_statements(namespace, f"{owner}.{chain[0]}"):
+                        self.use(chain)
+                    else:
+                        self.load(namespace, module_name(namespace), chain)
         return blake3(defining_syntax(namespace, name)).hexdigest()
 
-    def state(self, label: str, namespace: Mapping[str, Any] | None, name: str) -> None:
+    def state(self, label: str, value: Any, namespace: Mapping[str, Any] | None, name: str) -> None:
+        """Let a variable count by its definition, and by the code that is in it."""
         if namespace is not None:
             namespace, name = origin_of(namespace, name)
-        syntax = defining_syntax(namespace, name) if namespace is not None else b""
-        self.found.put(label, "state", blake3(syntax).hexdigest())
+        token = self.definition_of(namespace, name) or blake3().hexdigest()
+        self.found.put(self.found.beside(label), "state", token)
         self.found.notes[label] = "written by the code itself: counts as it is defined"
+        held = CodeIn(self.refer, self.is_made_by_code)
+        with suppress(Exception):  # what an object raises when it is looked into
+            held.token(value)
+
+    def is_made_by_code(self, obj: FunctionType | type) -> bool:
+        """Whether a function or class is made by a function that is followed, and so part of it."""
+        if isinstance(obj, FunctionType):
+            module, path = module_name(obj.__globals__), code_of(obj).qualname
+        else:
+            module, path = obj.__module__, obj.__qualname__
+        module = "__main__" if module == "__mp_main__" else module
+        outer = path.rpartition(".<locals>.")[0]
+        return bool(outer) and self.found.label(module, outer) in self.found.nodes
+
+    def are_written(self, marks: Iterable[str]) -> bool:
+        """Whether code is known to write one of some variables; else note that they were met."""
+        found = set(marks) - {""}
+        if found & self.writes.marks:
+            return True
+        self.walked |= found
+        return False
 
     def retake(self, here: str, counted: Collection[tuple[int, str]] = ()) -> Retake:
         return Retake(self.kept, here, filled_by(self.writes.fills), counted)
@@ -270,6 +313,50 @@ class Variables:
         if isinstance(value, (type, FunctionType, Transparent)):
             return "", None
         return self.found.label(module, name), value
+
+
+class CodeIn(Values):
+    """Meets the code that is in something whose value does not count.
+
+    What code that is followed has made itself is part of that: of it counts only what it captures.
+    """
+
+    def __init__(
+        self, refer: Callable[[Any], str], is_made: Callable[[FunctionType | type], bool]
+    ) -> None:
+        super().__init__(self.refer_to_foreign)
+        self.follow = refer
+        self.is_made = is_made
+
+    def refer_to_foreign(self, obj: Any) -> str:
+        if isinstance(obj, (FunctionType, type)) and self.is_made(obj):
+            captured = captured_by(obj) if isinstance(obj, FunctionType) else {}
+            return self.joined("made", captured.values())
+        return self.follow(obj)
+
+    @override
+    def plain(self, value: Any, kind: type) -> str:
+        return ""
+
+    @override
+    def leaf(self, value: Any) -> str:
+        return ""
+
+
+def bound_to(value: Any) -> tuple[Any, ...]:
+    """Return the objects that a method or a partial is bound to."""
+    if isinstance(value, partial):
+        return (*value.args, *value.keywords.values())
+    if isinstance(value, (MethodType, BuiltinFunctionType)):
+        return (value.__self__,)
+    return ()
+
+
+def is_mutating(value: Any) -> bool:
+    """Whether a value is a method that changes a container of Python or numpy."""
+    if not isinstance(value, BuiltinFunctionType) or value.__name__ not in MUTATORS:
+        return False
+    return type(value.__self__).__module__.partition(".")[0] in BUILT_IN
 
 
 def mark_of(value: Any) -> str:
