@@ -957,6 +957,45 @@ STATE = {
 }
 
 
+HOOKS = {
+    "a registry of __init_subclass__": (
+        "R = {}\nclass B:\n    def __init_subclass__(cls): R[cls.__name__] = cls\n"
+        "class C(B):\n    k = 1\n    def go(self): return 1\ndef f(x): return R['C']().go()",
+        "return 1",
+    ),
+    "a parameter of a class": (
+        "class B:\n    def __init_subclass__(cls, k=1): cls.k = k\n"
+        "class C(B, k=10): pass\ndef f(x): return C.k",
+        "k=10",
+    ),
+    "what __init_subclass__ leaves in a helper's registry": (
+        "R = {}\ndef note(cls): R[cls.__name__] = cls\nclass B:\n"
+        "    def __init_subclass__(cls): note(cls)\n"
+        "class C(B):\n    def go(self): return 1\ndef f(x): return R['C']().go()",
+        "return 1",
+    ),
+    "what __set_name__ notes": (
+        "K = {'k': 10}\nclass D:\n    def __set_name__(self, owner, name): owner.k = K['k']\n"
+        "class C:\n    d = D()\ndef f(x): return C.d, C.k",
+        "10",
+    ),
+    "a registry of a metaclass": (
+        "class M(type):\n    made = {}\n    def __new__(cls, *args, k=1):\n"
+        "        return super().__new__(cls, *args)\n    def __init__(cls, name, *_, k=1):\n"
+        "        cls.made[name] = k\n"
+        "class C(metaclass=M, k=10): pass\ndef f(x): return C.made['C']",
+        "k=10",
+    ),
+    "an attribute that a metaclass sets": (
+        "class M(type):\n    def __new__(cls, name, bases, space, k=1):\n"
+        "        made = super().__new__(cls, name, bases, space)\n        made.k = k\n"
+        "        cls.last = k\n        return made\n"
+        "class C(metaclass=M, k=10):\n    def go(self): return self.k\n"
+        "def f(x): return C().go(), M.last",
+        "k=10",
+    ),
+}
+
 CODE_IN_STATE = {
     "the class of an object": (
         "class Q:\n    def __init__(self): self.n = 0\n    def go(self, x): return 1\nP = Q()\n"
@@ -1026,6 +1065,39 @@ class TestState:
     def test_the_code_in_it_counts(self, project: Project, source: str, old: str) -> None:
         """The value does not: what its classes and functions do, and what it was made of, does."""
         assert project.counts(source, old, old.replace("1", "2"))
+
+    @pytest.mark.parametrize(("source", "old"), HOOKS.values(), ids=HOOKS)
+    def test_what_the_making_of_a_class_writes(
+        self, project: Project, source: str, old: str
+    ) -> None:
+        """It is data: it is written when the class is defined, and not when the function runs."""
+        assert project.counts(source, old, old.replace("1", "2"))
+
+    @pytest.mark.parametrize(
+        "body",
+        ["class D(B): pass", "D = type('D', (B,), {})", "D = M('D', (B,), {})",
+         "D = types.new_class('D', (B,))"]
+    )  # fmt: skip
+    def test_a_body_that_makes_classes(self, project: Project, body: str) -> None:
+        """What the making of a class writes then is state of the code itself."""
+        source = f"""
+            import types
+            R = {{}}
+            class M(type):
+                def __init__(cls, *_):
+                    R[cls.__name__] = len(R)
+            class B(metaclass=M): pass
+            def g(x):
+                {body}
+                return R
+            def f(x): return g(x)
+        """
+        tracker = project.tracker({"entry": source})
+        assert nodes(tracker)["R"] == "state"
+        before = tracker.closure()
+        tracker.function(1)
+        assert before.changed_data() == []
+        assert tracker.closure().digest == before.digest
 
     @pytest.mark.parametrize(
         "made", ["lambda y: y * k", "Local(k)", "partial(Known.go, Known())", "Known().go", "Known"]

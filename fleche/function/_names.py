@@ -56,6 +56,7 @@ MUTATORS = frozenset(
 
 NAMED_ACCESS = ("getattr", "hasattr", "setattr", "delattr")
 UNSEEN = ("eval", "exec", "globals", "vars", "locals", "__import__", "import_module")
+MAKERS = ("new_class", "make_dataclass", "namedtuple", "create_model", "make_class")
 GETTERS = ("attrgetter", "methodcaller")
 FUNCTIONS = ("FunctionDef", "AsyncFunctionDef", "Lambda")
 COMPREHENSIONS = ("ListComp", "SetComp", "DictComp", "GeneratorExp")
@@ -92,6 +93,7 @@ class Facts(msgspec.Struct):
         class_writes: attributes that are changed in place through ``self``, or set through ``cls``.
         fills: attributes of ``self`` that are filled when they are first wanted.
         imports: imports in the body.
+        makes_classes: whether it defines classes, or makes them at run time.
         unseen: ways of access that no reading of the source follows.
     """
 
@@ -110,6 +112,7 @@ class Facts(msgspec.Struct):
     class_writes: set[str] = msgspec.field(default_factory=set)
     fills: set[str] = msgspec.field(default_factory=set)
     imports: set[Import] = msgspec.field(default_factory=set)
+    makes_classes: bool = False
     unseen: set[str] = msgspec.field(default_factory=set)
 
 
@@ -332,6 +335,7 @@ class Reader:
         self.pending += [(part, inner) for part in body]
 
     def enter_class(self, item: Any, scope: Scope) -> None:
+        self.facts.makes_classes = True
         outside = [*item.decorator_list, *item.bases, *(word.value for word in item.keywords)]
         self.pending += [(part, scope) for part in outside]
         inner = Scope(item, scope, item.name)
@@ -474,6 +478,8 @@ class Reader:
             self.change(function.value, scope, is_item=True, by_method=True)
         if name in UNSEEN:
             self.facts.unseen.add(name)
+        if name in MAKERS or (name == "type" and len(item.args) > 1):
+            self.facts.makes_classes = True
         if name in GETTERS:
             for text in filter(None, map(constant_text, item.args)):
                 self.facts.attributes.update(text.split("."))
@@ -569,6 +575,7 @@ def facts_of_bytecode(code: CodeType) -> Facts:
         for step in dis.get_instructions(item):
             name = step.argval if isinstance(step.argval, str) else ""
             kind = step.opname
+            facts.makes_classes |= kind == "LOAD_BUILD_CLASS"
             if kind.startswith(("LOAD_ATTR", "LOAD_METHOD", "LOAD_SUPER_ATTR")):
                 facts.attributes.add(name)
                 if chain:

@@ -405,6 +405,7 @@ class Resolver:
             label, "class", blake3("\0".join(parts).encode()).hexdigest(), class_text(cls)
         )
         self.found.checks.cls(cls)
+        self.variables.note_hooks(cls)
         self.classes.append((cls, label, members))
         for name, value in sorted(members.items()):
             if self.takes(cls, name):

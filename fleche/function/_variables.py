@@ -42,6 +42,10 @@ __all__ = ["Variables", "Writes", "mark_of"]
 BUILT_IN = ("builtins", "collections", "weakref", "_weakrefset", "array", "numpy")
 """Modules whose containers have the mutating methods that are known."""
 
+OF_BASES = ("__init_subclass__", "__set_name__")
+OF_METACLASSES = (*OF_BASES, "__prepare__", "__new__", "__init__")
+"""Methods that run when a class is made: of its bases and attributes, and of its metaclass."""
+
 
 class Writes:
     """What code writes, as far as it has been read.
@@ -49,11 +53,13 @@ class Writes:
     Attributes:
         marks: of variables: their labels, objects, and names of class data.
         fills: the attributes that methods of a class fill when they are first wanted, by class.
+        makes_classes: whether some of the code makes classes when it runs.
     """
 
     def __init__(self) -> None:
         self.marks: set[str] = set()
         self.fills: dict[str, set[str]] = {}
+        self.makes_classes = False
 
 
 class Variables:
@@ -73,6 +79,7 @@ class Variables:
         waiting: data, to look at when all code has been followed.
         cells: what holds captured variables, by label.
         values: makes the tokens of what code refers to.
+        hooks: methods that run when a class is made, by ``id``.
     """
 
     def __init__(
@@ -98,6 +105,7 @@ class Variables:
         self.values = Values(refer, fills=self.filled_in)
         self.seen: set[str] = set()
         self.walked: set[str] = set()
+        self.hooks: set[int] = set()
 
     # what code loads
 
@@ -114,7 +122,10 @@ class Variables:
         self.seen.add(label)
         if namespace is not None and (source := self.installed_source(namespace, name, value)):
             self.found.put(label, "installed", source)
-        elif isinstance(value, Transparent):
+            return
+        if isinstance(value, type) and issubclass(value, type) and is_own_object(value):
+            self.note_making()
+        if isinstance(value, Transparent):
             self.add_code(label, value, namespace, name)
             self.attributes_of_decorated(label, value)
         elif is_callable_code(value):
@@ -268,9 +279,24 @@ class Variables:
 
     # what code writes
 
+    def note_hooks(self, cls: type) -> None:
+        """Note the methods of a class that run when another class is made."""
+        names = OF_METACLASSES if issubclass(cls, type) else OF_BASES
+        members = [vars(cls).get(name) for name in names]
+        self.hooks.update(id(getattr(member, "__func__", member)) for member in members)
+
+    def note_making(self) -> None:
+        """Note that code makes classes when it runs, and so runs their hooks."""
+        self.must_restart |= bool(self.hooks) and not self.writes.makes_classes
+        self.writes.makes_classes = True
+
     def note_writes(self, function: FunctionType, known: KnownCode, module: str) -> None:
-        """Note which variables a function writes."""
+        """Note which variables a function writes when it runs."""
         facts, namespace = known.facts, function.__globals__
+        if facts.makes_classes:
+            self.note_making()
+        if id(function) in self.hooks and not self.writes.makes_classes:
+            return
         for name in facts.class_writes:
             self.write(f"*.{name}")
         if facts.fills and known.method_of:
