@@ -1047,6 +1047,17 @@ CODE_IN_STATE = {
 }
 
 
+MADE = {
+    "a helper": "def h(x): return x\nh = make(K, 1)(h)\ndef f(x): return h(x)",
+    "the function itself": "def f(x): return x\nf = make(K, 1)(f)",
+    "a decorated helper": "@make(K, 1)\ndef h(x): return x\ndef f(x): return h(x)",
+    "the function itself, decorated": "@make(K, 1)\ndef f(x): return x",
+    "a method": "class A:\n    @make(K, 1)\n    def h(self): return 1\ndef f(x): return A().h()",
+    "another decorated function": "from fleche import fleche\n@fleche\n@make(K, 1)\n"
+    "def h(x): return x\ndef f(x): return h(x)",
+}
+
+
 class TestState:
     """A variable that the code itself writes counts by its definition, not by its value."""
 
@@ -1223,6 +1234,55 @@ class TestState:
         before = tracker.closure().digest
         tracker.function(1)
         assert tracker.closure().digest == before
+
+    @pytest.mark.parametrize("source", MADE.values(), ids=MADE)
+    def test_how_what_captures_it_is_made(self, project: Project, source: str) -> None:
+        """What a captured variable that is written began with follows from that statement."""
+        maker = """
+K = 10
+def make(k, n):
+    counts = {'k': k, 'n': n}
+    def decorate(g):
+        def wrapper(x):
+            counts['n'] += 1
+            return g(x) * counts['k']
+        return wrapper
+    return decorate
+"""
+        assert project.counts(maker + source, "K = 10", "K = 20")
+        assert project.counts(maker + source, "(K, 1)", "(K, 2)")
+        tracker = project.tracker({"entry": maker + source})
+        before = tracker.closure().digest
+        tracker.function(1)
+        assert tracker.closure().digest == before
+
+    def test_what_stands_above_the_decorator(self, project: Project) -> None:
+        """Of the decorators of a function those below `@fleche` count."""
+        source = """
+            from fleche import fleche as cached
+            def make(k):
+                def decorate(g):
+                    n = 0
+                    def wrapper(x):
+                        nonlocal n
+                        n += 1
+                        return g(x)
+                    return wrapper
+                return decorate
+            def mark(g): return g
+            @mark
+            @cached(meta=())
+            @make(2)
+            def f(x): return x
+        """
+
+        def digest(old: str = "", new: str = "") -> Any:
+            module = project.load({"entry": source.replace(old, new)})
+            return CodeTracker(module.f.spec.function, "entry").closure().digest
+
+        same = digest()
+        assert same == digest("@mark\n", "\n") == digest("(meta=())", "(isolate=True)")
+        assert same != digest("make(2)", "make(3)")
 
     def test_a_memo_in_a_default(self, project: Project) -> None:
         source = """

@@ -17,6 +17,7 @@ from fleche._util import imported_when_asked
 from ._assignments import (
     defining_statements,
     defining_syntax,
+    expressions_of,
     imported_as,
     is_from_clock,
     is_simple,
@@ -70,6 +71,7 @@ __all__ = [
     "digest_arguments",
     "digest_with_buffers",
     "dump_syntax",
+    "expressions_of",
     "find_definition",
     "find_difference",
     "find_name",

@@ -17,6 +17,7 @@ from ._syntax import dump_syntax, is_type_checking
 __all__ = [
     "defining_statements",
     "defining_syntax",
+    "expressions_of",
     "imported_as",
     "is_from_clock",
     "is_simple",
@@ -25,6 +26,8 @@ __all__ = [
 
 BLOCKS = ("body", "orelse", "finalbody", "handlers")
 ASSIGNMENTS = ("Assign", "AnnAssign", "AugAssign", "For", "AsyncFor", "With")
+FUNCTIONS = ("FunctionDef", "AsyncFunctionDef")
+PACKAGE = __name__.partition(".")[0]
 CLOCKS = {
     "time": (
         *("time", "monotonic", "perf_counter", "process_time", "thread_time", "clock_gettime"),
@@ -60,7 +63,8 @@ class Names:
     """What stands at the top of a source, or in the body of a class.
 
     Attributes:
-        assignments: the statements that bind a name, by the name.
+        assignments: the statements that bind a name, by the name; of functions, those that are
+            decorated.
         imports: (module, name) by what ``from module import name`` binds.
     """
 
@@ -77,6 +81,8 @@ class Names:
             elif kind in ASSIGNMENTS:
                 for name in bound_by(item):
                     self.assignments.setdefault(name, []).append(item)
+            elif kind in FUNCTIONS and item.decorator_list:
+                self.assignments.setdefault(item.name, []).append(item)
             if kind == "If" and is_type_checking(item.test):
                 pending += reversed(item.orelse)
             elif kind in ("If", "Try", "TryStar", "With", "For", "While", "ExceptHandler"):
@@ -124,7 +130,8 @@ def sources_of(namespace: Mapping[str, Any]) -> Iterator[SourceText]:
 
 def defining_syntax(namespace: Mapping[str, Any], path: str) -> bytes:
     """Return the dump of the assignments that define a variable, or an attribute of a class."""
-    return b"\n".join(map(dump_statement, defining_statements(namespace, path)))
+    statements = defining_statements(namespace, path)
+    return b"\n".join(dump_statement(statement, namespace) for statement in statements)
 
 
 def defining_statements(namespace: Mapping[str, Any], path: str) -> list[Any]:
@@ -139,13 +146,36 @@ def defining_statements(namespace: Mapping[str, Any], path: str) -> list[Any]:
     return []
 
 
-def dump_statement(statement: Any) -> bytes:
+def dump_statement(statement: Any, namespace: Mapping[str, Any]) -> bytes:
     kind = type(statement).__name__
     if kind in ("For", "AsyncFor"):
         return dump_syntax([statement.target, statement.iter])
     if kind == "With":
         return dump_syntax(statement.items)
-    return dump_syntax(statement)
+    return dump_syntax(decorators_of(statement, namespace) if kind in FUNCTIONS else statement)
+
+
+def expressions_of(statement: Any, namespace: Mapping[str, Any]) -> list[Any]:
+    """Return what a statement makes a variable of."""
+    if type(statement).__name__ in FUNCTIONS:
+        return decorators_of(statement, namespace)
+    value = getattr(statement, "value", None)
+    return [] if value is None else [value]
+
+
+def decorators_of(function: Any, namespace: Mapping[str, Any]) -> list[Any]:
+    """Return the decorators of a function, the innermost first, up to that of this package."""
+    found: list[Any] = []
+    for decorator in reversed(function.decorator_list):
+        root = decorator
+        while type(root).__name__ in ("Call", "Attribute"):
+            root = getattr(root, "func", None) or root.value
+        value = namespace.get(getattr(root, "id", ""))
+        module = getattr(value, "__module__", None) or getattr(value, "__name__", "")
+        if str(module).partition(".")[0] == PACKAGE:
+            break
+        found.append(decorator)
+    return found
 
 
 def imported_as(namespace: Mapping[str, Any], name: str) -> tuple[str, str] | None:

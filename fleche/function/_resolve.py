@@ -141,6 +141,7 @@ class Resolver:
             self.installed_entry(entry)
         if isinstance(entry, FunctionType):
             self.refer(entry)
+            self.variables.add_making_of_entry(entry)
         else:
             self.variables.add_code(ENTRY, entry)
         for root in roots:

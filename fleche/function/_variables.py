@@ -17,6 +17,7 @@ from fleche.digest import (
     captured_by,
     defining_statements,
     defining_syntax,
+    expressions_of,
     imported_as,
     is_from_clock,
     is_simple,
@@ -125,13 +126,14 @@ class Variables:
             return
         if isinstance(value, type) and issubclass(value, type) and is_own_object(value):
             self.note_making()
-        if isinstance(value, Transparent):
-            self.add_code(label, value, namespace, name)
-            self.attributes_of_decorated(label, value)
-        elif is_callable_code(value):
-            self.add_code(label, value, namespace, name)
-        else:
+        if not is_callable_code(value):
             self.waiting.append((label, value, namespace, name))
+            return
+        self.add_code(label, value, namespace, name)
+        if isinstance(value, Transparent):
+            self.attributes_of_decorated(label, value)
+        if namespace is not None and (function := function_of(value)) is not None:
+            self.add_making(label, function, namespace, name)
 
     def add_code(
         self,
@@ -160,6 +162,26 @@ class Variables:
             self.found.checks.data.append(
                 Datum(label, value, token, retake, snapshot, retake.settles)
             )
+
+    def add_making(
+        self, label: str, function: FunctionType, namespace: Mapping[str, Any], name: str
+    ) -> None:
+        """Let count how a function is made that writes what it has captured."""
+        if not writes_captured(function):
+            return
+        space, name = origin_of(namespace, name)
+        if space is not None and defining_statements(space, name):
+            self.found.put(self.found.beside(label), "state", self.definition_of(space, name))
+
+    def add_making_of_entry(self, entry: FunctionType) -> None:
+        """Let count how the function itself is made, by the name that it has in its module."""
+        home = sys.modules.get(self.found.home)
+        if home is None or not writes_captured(entry):
+            return
+        for name, value in list(vars(home).items()):
+            if function_of(value) is entry:
+                self.add_making(name, entry, vars(home), name)
+                return
 
     def attributes_of_decorated(self, label: str, value: Any) -> None:
         """Let what was set on a decorated function count, as it does on a plain one."""
@@ -229,8 +251,7 @@ class Variables:
             return ""
         owner = name.rpartition(".")[0]
         for statement in defining_statements(namespace, name):
-            expression = getattr(statement, "value", None)
-            if expression is not None:
+            for expression in expressions_of(statement, namespace):
                 facts = facts_of_expression(expression)
                 self.use(facts.attributes)
                 for chain in sorted(facts.loads - {(name,)}):
@@ -367,6 +388,19 @@ class CodeIn(Values):
     @override
     def leaf(self, value: Any) -> str:
         return ""
+
+
+def function_of(value: Any) -> FunctionType | None:
+    """Return a plain function, or that of a decorated one whose code counts."""
+    if isinstance(value, Transparent) and value.spec.hashes_code:  # type: ignore[attr-defined]
+        value = value.spec.function  # type: ignore[attr-defined]
+    return value if isinstance(value, FunctionType) else None
+
+
+def writes_captured(function: FunctionType) -> bool:
+    """Whether a function of the user's own writes variables that it has captured."""
+    namespace = function.__globals__
+    return is_own_namespace(namespace) and bool(code_of(function).facts.captured_writes)
 
 
 def bound_to(value: Any) -> tuple[Any, ...]:
