@@ -1256,13 +1256,36 @@ def make(k, n):
         tracker.function(1)
         assert tracker.closure().digest == before
 
+    @pytest.mark.parametrize(
+        ("begins", "edited"),
+        [("{}", "{5: 5}"), ("collections.OrderedDict()", "collections.OrderedDict({5: 5})")],
+    )
+    def test_what_a_captured_memo_begins_with(
+        self, project: Project, begins: str, edited: str
+    ) -> None:
+        """It counts by itself, where it does not follow from how the function is made."""
+        source = f"""
+            import collections
+            def memoize(g):
+                memo = {begins}
+                def wrapper(x):
+                    memo[x] = g(x)
+                    return memo
+                return wrapper
+            @memoize
+            def h(x): return x
+            def f(x): return h(x)
+        """
+        assert project.counts(source, begins, edited)
+        assert "memoize" not in nodes(project.tracker({"entry": source}))
+
     def test_what_stands_above_the_decorator(self, project: Project) -> None:
         """Of the decorators of a function those below `@fleche` count."""
         source = """
             from fleche import fleche as cached
             def make(k):
                 def decorate(g):
-                    n = 0
+                    n = k
                     def wrapper(x):
                         nonlocal n
                         n += 1

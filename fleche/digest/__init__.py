@@ -21,6 +21,7 @@ from ._assignments import (
     imported_as,
     is_from_clock,
     is_simple,
+    names_bound_in,
     origin_of,
 )
 from ._classes import made_by_clock, members_of, told_to
@@ -84,6 +85,7 @@ __all__ = [
     "is_type_checking",
     "made_by_clock",
     "members_of",
+    "names_bound_in",
     "origin_of",
     "read_content",
     "remember_file",

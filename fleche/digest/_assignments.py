@@ -21,6 +21,7 @@ __all__ = [
     "imported_as",
     "is_from_clock",
     "is_simple",
+    "names_bound_in",
     "origin_of",
 ]
 
@@ -88,6 +89,11 @@ class Names:
             elif kind in ("If", "Try", "TryStar", "With", "For", "While", "ExceptHandler"):
                 for block in BLOCKS:
                     pending += reversed(getattr(item, block, []))
+
+
+def names_bound_in(body: list[Any]) -> dict[str, list[Any]]:
+    """Return the statements of a body that bind names, by the name."""
+    return Names(body).assignments
 
 
 def bound_by(statement: Any) -> Iterator[str]:

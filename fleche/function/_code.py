@@ -7,17 +7,31 @@ in the other.
 
 from __future__ import annotations
 
+import builtins
 import threading
-from types import CodeType, FunctionType
+from collections.abc import Iterator, Mapping
+from itertools import chain
+from types import CodeType, FunctionType, ModuleType
 from typing import Any
 
 import msgspec
 from blake3 import blake3
 
 from fleche._util import renewed_after_fork
-from fleche.digest import Definition, bytecode_of, find_definition
-from fleche.function._names import Facts, facts_of_bytecode, facts_of_syntax
-from fleche.function._own import module_name
+from fleche.digest import (
+    Definition,
+    bytecode_of,
+    dump_syntax,
+    find_definition,
+    names_bound_in,
+)
+from fleche.function._names import (
+    Facts,
+    facts_of_bytecode,
+    facts_of_expression,
+    facts_of_syntax,
+)
+from fleche.function._own import is_own_namespace, is_own_object, module_name
 
 __all__ = ["KnownCode", "code_of", "pack_knowledge", "take_knowledge"]
 
@@ -35,6 +49,10 @@ class KnownCode(msgspec.Struct, frozen=True):
         method_of: the qualified name of the class that it is a method of.
         facts: what it does with names.
         text: its source; "" if that is not to be had.
+        beginnings: of the variables that it captures and writes, by the name, the hash of the
+            statements that give them what they begin with.
+        needs_maker: whether that depends on how the function was made: on parameters of the
+            functions around it, or on other names.
     """
 
     token: str
@@ -43,6 +61,8 @@ class KnownCode(msgspec.Struct, frozen=True):
     method_of: str
     facts: Facts
     text: str
+    beginnings: dict[str, str] = {}
+    needs_maker: bool = False
 
 
 lock = renewed_after_fork(threading.RLock())
@@ -76,7 +96,7 @@ def code_of(function: FunctionType) -> KnownCode:
 def find_out(function: FunctionType, code: CodeType) -> KnownCode:
     definition = find_definition(code, function.__globals__)
     if definition is not None:
-        return from_definition(definition, code)
+        return from_definition(definition, code, function.__globals__)
     if code in twins:
         return twins[code]
     bytecode = bytecode_of(code)
@@ -90,15 +110,46 @@ def find_out(function: FunctionType, code: CodeType) -> KnownCode:
     return KnownCode(token, qualname, owner, method_of, facts_of_bytecode(code), "")
 
 
-def from_definition(definition: Definition, code: CodeType) -> KnownCode:
+def from_definition(
+    definition: Definition, code: CodeType, namespace: Mapping[str, Any]
+) -> KnownCode:
+    facts = facts_of_syntax(definition.syntax, definition.owner, code.co_freevars)
+    statements = {name: list(beginnings_of(definition, name)) for name in facts.captured_writes}
     return KnownCode(
         blake3(definition.dump).hexdigest(),
         definition.qualname,
         definition.owner,
         definition.method_of,
-        facts_of_syntax(definition.syntax, definition.owner, code.co_freevars),
+        facts,
         definition.text,
+        {name: blake3(dump_syntax(found)).hexdigest() for name, found in statements.items()},
+        any(not found or uses_names(found, namespace) for found in statements.values()),
     )
+
+
+def beginnings_of(definition: Definition, name: str) -> Iterator[Any]:
+    """Yield the statements of the functions around a definition that bind one of its names."""
+    syntax = definition.syntax
+    for outer in chain.from_iterable(definition.source.definitions.values()):
+        body, last = outer.syntax.body, outer.syntax.end_lineno
+        inside = definition.qualname.startswith(f"{outer.qualname}.<locals>.")
+        if inside and isinstance(body, list) and outer.syntax.lineno <= syntax.lineno <= last:
+            yield from names_bound_in(body).get(name, [])
+
+
+def uses_names(statements: list[Any], namespace: Mapping[str, Any]) -> bool:
+    """Whether statements use other names than those of Python and of installed packages."""
+    if not all(hasattr(statement, "value") for statement in statements):
+        return True
+    loads = [facts_of_expression(statement.value).loads for statement in statements]
+    roots = {root for root, *_ in chain.from_iterable(loads) if not hasattr(builtins, root)}
+    return not all(is_installed(namespace.get(root)) for root in roots)
+
+
+def is_installed(value: Any) -> bool:
+    if isinstance(value, ModuleType):
+        return not is_own_namespace(vars(value))
+    return callable(value) and not is_own_object(value)
 
 
 def pack_knowledge(module: str) -> dict[str, KnownCode]:

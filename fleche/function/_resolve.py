@@ -239,7 +239,8 @@ class Resolver:
         cells = dict(zip(function.__code__.co_freevars, function.__closure__ or (), strict=True))
         for name, value in sorted(captured_by(function).items()):
             if name in known.facts.captured_writes:
-                self.found.put(f"{label}[{name}]", "state", type(value).__name__)
+                begins = known.beginnings.get(name, "")
+                self.found.put(f"{label}[{name}]", "state", f"{type(value).__name__} {begins}")
             else:
                 self.variables.cells[f"{label}[{name}]"] = cells[name]
                 self.variables.add(f"{label}[{name}]", value)

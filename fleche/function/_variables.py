@@ -166,8 +166,8 @@ class Variables:
     def add_making(
         self, label: str, function: FunctionType, namespace: Mapping[str, Any], name: str
     ) -> None:
-        """Let count how a function is made that writes what it has captured."""
-        if not writes_captured(function):
+        """Let count how a function is made, if what it captures and writes follows from that."""
+        if not needs_maker(function):
             return
         space, name = origin_of(namespace, name)
         if space is not None and defining_statements(space, name):
@@ -176,7 +176,7 @@ class Variables:
     def add_making_of_entry(self, entry: FunctionType) -> None:
         """Let count how the function itself is made, by the name that it has in its module."""
         home = sys.modules.get(self.found.home)
-        if home is None or not writes_captured(entry):
+        if home is None or not needs_maker(entry):
             return
         for name, value in list(vars(home).items()):
             if function_of(value) is entry:
@@ -397,10 +397,9 @@ def function_of(value: Any) -> FunctionType | None:
     return value if isinstance(value, FunctionType) else None
 
 
-def writes_captured(function: FunctionType) -> bool:
-    """Whether a function of the user's own writes variables that it has captured."""
-    namespace = function.__globals__
-    return is_own_namespace(namespace) and bool(code_of(function).facts.captured_writes)
+def needs_maker(function: FunctionType) -> bool:
+    """Whether what a function captures and writes began with what its maker was given."""
+    return is_own_namespace(function.__globals__) and code_of(function).needs_maker
 
 
 def bound_to(value: Any) -> tuple[Any, ...]:
