@@ -43,6 +43,7 @@ __all__ = ["Variables", "Writes", "mark_of"]
 BUILT_IN = ("builtins", "collections", "weakref", "_weakrefset", "array", "numpy")
 """Modules whose containers have the mutating methods that are known."""
 
+CALLABLE = (FunctionType, Transparent)
 OF_BASES = ("__init_subclass__", "__set_name__")
 OF_METACLASSES = (*OF_BASES, "__prepare__", "__new__", "__init__")
 """Methods that run when a class is made: of its bases and attributes, and of its metaclass."""
@@ -179,7 +180,7 @@ class Variables:
         if home is None or not needs_maker(entry):
             return
         for name, value in list(vars(home).items()):
-            if function_of(value) is entry:
+            if issubclass(type(value), CALLABLE) and function_of(value) is entry:
                 self.add_making(name, entry, vars(home), name)
                 return
 
