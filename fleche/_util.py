@@ -20,6 +20,7 @@ from fleche.errors import ConfigError
 __all__ = [
     "Troubles",
     "__version__",
+    "attempt",
     "batched",
     "calling_frame",
     "expand_path",
@@ -39,6 +40,21 @@ __all__ = [
 __version__ = "0.1.0"
 
 T = TypeVar("T")
+
+
+def attempt(function: Callable[..., Any], *args: Any, default: Any = None) -> Any:
+    """Return what ``function`` returns, or ``default`` if it raises anything but Ctrl-C.
+
+    For imports and look-ups that run code of any kind for the sake of a question: a module may call
+    ``sys.exit`` when it is imported, which no question may pass on to the program.
+    """
+    try:
+        return function(*args)
+    except KeyboardInterrupt:
+        raise
+    except BaseException:  # noqa: BLE001 (as above)
+        return default
+
 
 # -- forks -----------------------------------------------------------------------------------------
 

@@ -7,6 +7,8 @@ import types
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from fleche._util import attempt
+
 from ._registry import Node, node, register
 from ._tokens import global_token
 
@@ -70,11 +72,9 @@ def load(module: str) -> str:
 
     Otherwise it would depend on what else has happened in the process whether the name leads back.
     """
-    if module not in sys.modules and module not in missing:
-        try:
-            import_module(module)
-        except Exception:  # noqa: BLE001 - whatever a module raises, the name leads nowhere
-            missing.add(module)
+    known = module in sys.modules or module in missing
+    if not known and attempt(import_module, module) is None:
+        missing.add(module)
     return module
 
 

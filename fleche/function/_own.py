@@ -17,6 +17,8 @@ from importlib.machinery import EXTENSION_SUFFIXES
 from types import ModuleType
 from typing import Any
 
+from fleche._util import attempt
+
 __all__ = [
     "directory_of",
     "extension_file",
@@ -60,10 +62,7 @@ def is_own_module(name: str) -> bool:
         return is_own_namespace(vars(module))
     if name.partition(".")[0] in sys.stdlib_module_names:
         return False
-    try:
-        spec = importlib_util.find_spec(name)
-    except (ImportError, AttributeError, ValueError):
-        return False
+    spec = attempt(importlib_util.find_spec, name)  # it imports the packages above
     if spec is None:
         return False
     return is_own(name, spec.origin or next(iter(spec.submodule_search_locations or ()), ""))
