@@ -202,6 +202,93 @@ def test_names_are_followed(project: Project, files: Any, old: str, new: str) ->
     assert project.counts(files, old, new)
 
 
+MADE = {
+    "a number": ("return 1", "return 2"),
+    "a function": ("return g", "return h"),
+    "what it reads": ("N = 1", "N = 2"),
+    "the body of a function": ("y + 1", "y + 2"),
+}
+USES = {
+    "an attribute": "import a\ndef f(x): return a.K, a.call(x)",
+    "an import in the body": "def f(x):\n    from a import K, call\n    return K, call(x)",
+    "a module that is passed on": "import a\ndef g(m): return m.K, m.call(1)\n"
+    "def f(x): return g(a)",
+}
+MAKERS = {
+    "a function": "def __getattr__(name):\n{body}",
+    "a class": "import sys, types\nclass M(types.ModuleType):\n    def __getattr__(self, name):\n"
+    "    {body}\nsys.modules[__name__].__class__ = M",
+}
+MADE_BODY = """\
+    if name == 'K': return 1
+    if name == 'call': return g
+    if name == 'n': return N
+    raise AttributeError(name)"""
+
+
+class TestMadeByModules:
+    """What a module makes when it is asked for it (PEP 562) counts as what it has does."""
+
+    def files(self, use: str, maker: str = "a function") -> dict[str, str]:
+        body = MADE_BODY.replace("\n", "\n    ") if maker == "a class" else MADE_BODY
+        text = "N = 1\ndef g(y): return y + 1\ndef h(y): return y\n"
+        return {"entry": use, "a": text + MAKERS[maker].format(body=body)}
+
+    @pytest.mark.parametrize("use", USES.values(), ids=USES)
+    @pytest.mark.parametrize(("old", "new"), MADE.values(), ids=MADE)
+    def test_it_counts(self, project: Project, use: str, old: str, new: str) -> None:
+        assert project.counts(self.files(use), old, new)
+
+    @pytest.mark.parametrize(("old", "new"), MADE.values(), ids=MADE)
+    def test_by_a_class_of_the_module(self, project: Project, old: str, new: str) -> None:
+        assert project.counts(self.files(USES["an attribute"], "a class"), old, new)
+
+    def test_what_it_reads_is_looked_at_anew(self, project: Project) -> None:
+        tracker = project.tracker(self.files("import a\ndef f(x): return a.n"))
+        before = tracker.closure().digest
+        sys.modules["a"].N = 2  # type: ignore[attr-defined]
+        assert tracker.closure().digest != before
+
+    @pytest.mark.parametrize("made", ["object()", "time.perf_counter()", "sys.exit(3)"])
+    def test_what_is_another_thing_each_time(self, project: Project, made: str) -> None:
+        """It counts as it is made."""
+        files = {
+            "entry": "import a\ndef f(x): return a.K",
+            "a": f"import sys, time\ndef __getattr__(name):\n    return {made}, 1",
+        }
+        assert project.counts(files, ", 1", ", 2")
+
+    def test_a_submodule_that_is_imported_when_it_is_asked_for(self, project: Project) -> None:
+        files = {
+            "entry": "import a\ndef f(x): return a.b.K",
+            "a/__init__": "import importlib\ndef __getattr__(name):\n"
+            "    return importlib.import_module(f'{__name__}.{name}')",
+            "a/b": "K = 1",
+        }
+        tracker = project.tracker(files)
+        before = tracker.closure()
+        assert tracker.closure() is before
+        assert before.digest == CodeTracker(tracker.function, "entry").closure().digest
+        assert project.counts(files, "K = 1", "K = 2")
+
+
+LOOKED_AT = {
+    "an import": ({"bad": "import sys\nsys.exit(3)"}, "import bad"),
+    "an import of a name": ({"bad": "import sys\nsys.exit(3)"}, "from bad import K"),
+    "a module below it": ({"bad/__init__": "raise SystemExit", "bad/m": ""}, "import bad.m"),
+    "what a module does not have": ({"bad": "def __getattr__(n): exit()"}, "from bad import K"),
+}
+
+
+@pytest.mark.parametrize(("files", "statement"), LOOKED_AT.values(), ids=LOOKED_AT)
+def test_a_module_that_exits_does_not_end_the_program(
+    project: Project, files: dict[str, str], statement: str
+) -> None:
+    """What a body imports in a branch that is not taken is imported by nothing but a look at it."""
+    source = f"def f(x):\n    if x > 5:\n        {statement}\n    return 1"
+    assert project.counts({"entry": source, **files}, "return 1", "return 2")
+
+
 UNUSED = {
     "a local of the same name": ("K = 1\ndef f(x):\n    K = 2\n    return K", "K = 1", "K = 3"),
     "a parameter of the same name": ("K = 1\ndef f(K): return K", "K = 1", "K = 3"),

@@ -84,6 +84,30 @@ def module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     del sys.modules["user_module"]
 
 
+class Holder:
+    def __init__(self, module: Any) -> None:
+        self.module = module
+
+
+class TestModulesInArguments:
+    """A module that is passed counts by those of its members whose names are used."""
+
+    @pytest.mark.parametrize("wrap", [lambda m: m, lambda m: {"a": [m]}, Holder])
+    def test_what_it_does_and_has(self, module: Any, wrap: Any) -> None:
+        @fleche
+        def f(value: Any) -> Any:
+            inner = value["a"][0] if isinstance(value, dict) else value
+            return getattr(inner, "module", inner).area(3)
+
+        assert f(wrap(module)) == 6
+        module.SCALE = 5
+        assert f(wrap(module)) == 15
+        module.draw = None
+        assert f.contains(wrap(module))
+        module.area = abs
+        assert f(wrap(module)) == 3
+
+
 class TestHashCode:
     """Code counts where no version speaks for it; `hash_code` overrules."""
 

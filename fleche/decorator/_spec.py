@@ -405,7 +405,7 @@ class FunctionSpec:
         """Return what the code depends on, and its digest as it counts or is recorded.
 
         Args:
-            met: the functions and classes that were met in the arguments.
+            met: the functions, classes and modules that were met in the arguments.
         """
         try:
             closure = self.tracker.closure(own_code(met) if met else ())

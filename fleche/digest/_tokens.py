@@ -278,9 +278,9 @@ class BufferDigests:
     lives. Its answers hold as long as nothing writes to the buffers.
 
     Attributes:
-        code: the functions and classes that were met in the values, each once, in the order in
-            which they were met; those of Python itself are left out. What a value *does* depends
-            on their code, of which the digest of a value says no more than the name.
+        code: the functions, classes and modules that were met in the values, each once, in the
+            order in which they were met; those of Python itself are left out. What a value *does*
+            depends on their code, of which the digest of a value says no more than the name.
         unfamiliar: the classes of objects that no handler or hook knows, and whose digests are
             therefore worth checking once (:func:`fleche.digest.find_difference`).
         files: what the files and trees hold that count by their content, by their absolute path.
@@ -317,7 +317,7 @@ class BufferDigests:
             self.ahead[address, view.nbytes] = found
 
     def note_code(self, obj: Any) -> None:
-        """Remember a function or class that was met."""
+        """Remember a function, class or module that was met."""
         if id(obj) not in self._met:
             self._met.add(id(obj))
             self.code.append(obj)

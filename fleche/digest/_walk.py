@@ -451,7 +451,7 @@ class Walk:
         leaf = LEAVES.get(cls)
         if leaf is not None:
             return leaf(obj)
-        is_code = isinstance(obj, (type, types.FunctionType))
+        is_code = isinstance(obj, (type, types.FunctionType, types.ModuleType))
         if is_code and (token := self.note_code(obj)) is not None:
             return token
         handler: Handler = find_handler(cls)
@@ -473,14 +473,15 @@ class Walk:
         return described
 
     def note_code(self, obj: Any) -> bytes | None:
-        """Note a function or class on which the value depends, unless it is Python's own.
+        """Note code on which the value depends, unless it is Python's own.
 
         Returns:
             What it counts by, if that is not its digest.
         """
         if self.buffers is None:
             return None
-        module = getattr(obj, "__module__", None)
+        kept = "__name__" if isinstance(obj, types.ModuleType) else "__module__"
+        module = getattr(obj, kept, None)
         if not isinstance(module, str) or module.partition(".")[0] not in STDLIB:
             self.buffers.note_code(obj)
         if self.buffers.code_token is None or (told := self.buffers.code_token(obj)) is None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Collection, Iterable, Mapping
 from threading import RLock
-from types import FunctionType
+from types import FunctionType, ModuleType
 from typing import Any, TypeAlias
 
 import msgspec
@@ -131,7 +131,7 @@ class CodeTracker:
         """Return what the function depends on now.
 
         Args:
-            roots: functions and classes that occur in the arguments of a call.
+            roots: functions, classes and modules that occur in the arguments of a call.
         """
         kept = tuple(roots)
         place = tuple(map(id, kept))
@@ -212,13 +212,15 @@ def version_of(distribution: str) -> str:
 
 
 def own_code(met: Iterable[Any]) -> list[Any]:
-    """Return the functions and classes of the user's own among those that were met in values."""
+    """Return what is the user's own of the code that was met in values."""
     return [obj for obj in met if is_own_code(obj)]
 
 
 def is_own_code(obj: Any) -> bool:
     if isinstance(obj, FunctionType):  # an installed decorator may have wrapped what is one's own
         return is_own_namespace(obj.__globals__) or bool(obj.__closure__ or obj.__dict__)
+    if isinstance(obj, ModuleType):
+        return is_own_namespace(vars(obj))
     return isinstance(obj, type) and is_own_object(obj)
 
 

@@ -12,13 +12,13 @@ import builtins
 import sys
 from collections import deque
 from collections.abc import Callable, Collection, Iterable, Mapping
-from contextlib import suppress
 from importlib import import_module
 from types import FunctionType, MappingProxyType, ModuleType
 from typing import Any
 
 from blake3 import blake3
 
+from fleche._util import attempt
 from fleche.digest import (
     attributes_of_function,
     captured_by,
@@ -70,6 +70,9 @@ OF_MODULE = frozenset(
 """Names that say where a module is, and nothing about what it does."""
 
 
+NOTHING = object()
+
+
 class TooMuch(Exception):
     """There is more to follow than is worth it."""
 
@@ -87,7 +90,7 @@ def resolve(
     Args:
         entry: a function, or another callable.
         home: the module whose names stand without it.
-        roots: functions and classes that occur in the arguments of a call.
+        roots: functions, classes and modules that occur in the arguments of a call.
         ignored: parameters whose defaults do not count.
         ignore_globals: variables that do not count, as ``name`` or ``module.name``.
     """
@@ -316,13 +319,36 @@ class Resolver:
         if extension_file(value):
             self.refer(value)
             return
-        if not tail:
+        if tail:
+            self.load_from(value, tail)
+
+    def load_from(self, module: ModuleType, chain: Chain) -> None:
+        """Follow a chain that begins with a name in an own module, which may make it when asked.
+
+        ``__getattr__`` (PEP 562) does that, or a class of the module. What is made counts, and the
+        code that makes it, too: what that reads is then looked at anew at each call.
+        """
+        namespace, name = vars(module), module_name(vars(module))
+        step, *tail = chain
+        made = NOTHING
+        if step not in namespace and not self.is_ignored(name, step):
+            made = attempt(getattr, module, step, default=NOTHING)
+            if step not in namespace:  # a submodule is bound when it is asked for
+                self.makers_of(module)
+        if made is NOTHING or step in namespace:
+            self.load(namespace, name, chain)
             return
-        namespace, step = vars(value), tail[0]
-        if step not in namespace and hasattr(value, step):  # a module may have __getattr__
-            self.values.token(getattr(value, step))
+        if hasattr(ModuleType, step):
+            self.values.token(made)
             return
-        self.load(namespace, target, tail)
+        self.found.checks.absent(namespace, step)
+        self.use([step])
+        again = attempt(getattr, module, step, default=NOTHING)
+        if isinstance(made, ModuleType):
+            self.follow(made, name, step, tuple(tail))
+        elif made is again or self.values.token(made) == self.values.token(again):
+            self.use(tail)
+            self.variables.add(self.found.label(name, step), made)
 
     def follow_patched(self, module: ModuleType, label: str, chain: Chain) -> None:
         """Follow a chain through an installed module as far as the program has put there its own.
@@ -340,6 +366,13 @@ class Resolver:
                     self.variables.add(label, value)
                 return
             module = value
+
+    def makers_of(self, module: ModuleType) -> None:
+        """Follow the code by which a module makes what it does not have."""
+        if "__getattr__" in vars(module):
+            self.load(vars(module), module_name(vars(module)), ("__getattr__",))
+        if type(module) is not ModuleType:
+            self.refer(type(module))
 
     def select(self, namespace: Mapping[str, Any], module: str, chain: Chain) -> None:
         """Follow a chain where a class only selects: its name is enough."""
@@ -368,9 +401,8 @@ class Resolver:
             base = absolute(item, namespace)
             if not base or not is_own_module(base):
                 continue
-            try:
-                module = import_module(base)
-            except Exception:  # noqa: BLE001 (what a module raises when it is imported)
+            module = attempt(import_module, base)
+            if module is None:
                 self.found.put(base, "absent", "import fails")
                 continue
             top = base.partition(".")[0]
@@ -387,7 +419,7 @@ class Resolver:
             return
         module, name = found
         if name:
-            self.load(vars(module), module_name(vars(module)), (name, *chain[1:]))
+            self.load_from(module, (name, *chain[1:]))
         else:
             self.follow(module, "import", chain[0], chain[1:])
 
@@ -458,6 +490,7 @@ class Resolver:
                 self.found.put(name, "file", digest_of_file(file), file.rpartition("/")[2])
                 return f"module {name}"
             self.modules[name] = module
+            self.code.append((self.makers_of, (module,)))
             for attribute in sorted(vars(module)):
                 if attribute in self.used:
                     self.code.append((self.do_attribute, (module, attribute)))
@@ -505,9 +538,8 @@ def absolute(item: Import, namespace: Mapping[str, Any]) -> str:
 
 def take_from(module: ModuleType, name: str) -> None:
     """Import a submodule that ``from module import name`` would import."""
-    if not hasattr(module, name):
-        with suppress(Exception):  # what a module raises when it is imported
-            import_module(f"{module.__name__}.{name}")
+    if attempt(getattr, module, name, default=attempt) is attempt:
+        attempt(import_module, f"{module.__name__}.{name}")
 
 
 def has_types(cls: type) -> bool:
