@@ -336,6 +336,76 @@ def test_what_is_not_used_does_not_count(project: Project, files: Any, old: str,
     assert not project.counts(files, old, new)
 
 
+SELECTING = {
+    "a class of another module": (
+        {
+            "entry": "import a, b\nfrom a import E\ndef f(x):\n    try:\n        return x\n"
+            "    except E:\n        return 0",
+            "a": "class E(Exception): pass",
+            "b": "class E(Exception): pass",
+        },
+        "from a",
+        "from b",
+    ),
+    "a class in another module": (
+        {
+            "entry": "import a as m, b\ndef f(x): return isinstance(x, m.E)",
+            "a": "class E: pass",
+            "b": "class E: pass",
+        },
+        "import a as m, b",
+        "import a, b as m",
+    ),
+    "an installed class": (
+        "from asyncio import QueueEmpty as Empty\nfrom queue import Empty as Other\n"
+        "def f(x):\n    try:\n        return x\n    except Empty:\n        return 0",
+        "QueueEmpty as Empty\nfrom queue import Empty as Other",
+        "QueueEmpty as Other\nfrom queue import Empty",
+    ),
+    "what a metaclass says of objects": (
+        "class M(type):\n    def __instancecheck__(cls, o): return o > 1\n"
+        "class A(metaclass=M): pass\ndef f(x): return isinstance(x, A)",
+        "o > 1",
+        "o > 2",
+    ),
+    "what it says by an attribute of the class": (
+        "class M(type):\n    def __subclasscheck__(cls, o): return o in cls.kinds\n"
+        "class A(metaclass=M):\n    kinds = [int]\ndef f(x): return issubclass(x, A)",
+        "[int]",
+        "[str]",
+    ),
+    "what a base says of classes": (
+        "import abc\nclass B(abc.ABC):\n    @classmethod\n    def __subclasshook__(cls, o):\n"
+        "        return hasattr(o, 'a')\nclass A(B): pass\ndef f(x): return isinstance(x, A)",
+        "'a'",
+        "'b'",
+    ),
+    "a class that was registered": (
+        "import abc\nclass A(abc.ABC): pass\nA.register(int)\ndef f(x): return isinstance(x, A)",
+        "(int)",
+        "(str)",
+    ),
+    "one that was registered with a subclass": (
+        "import abc\nclass A(abc.ABC): pass\nclass B(A): pass\nB.register(int)\n"
+        "KINDS = (str, A)\ndef f(x): return isinstance(x, KINDS)",
+        "(int)",
+        "(float)",
+    ),
+    "what a protocol asks for": (
+        "import typing\n@typing.runtime_checkable\nclass A(typing.Protocol):\n"
+        "    def go(self): ...\ndef f(x): return isinstance(x, A)",
+        "go",
+        "stop",
+    ),
+}
+
+
+@pytest.mark.parametrize(("files", "old", "new"), SELECTING.values(), ids=SELECTING)
+def test_what_selects(project: Project, files: Any, old: str, new: str) -> None:
+    """Which class it is counts, and what it is asked for beside its bases."""
+    assert project.counts(files, old, new)
+
+
 FUNCTIONS = {
     "an attribute": ("def g(x): return g.k\ng.k = 1\ndef f(x): return g(x)", "k = 1", "k = 2"),
     "a default": ("K = 1\ndef g(x, k=K): return k\ndef f(x): return g(x)", "K = 1", "K = 2"),
@@ -1463,8 +1533,10 @@ LIVE: dict[str, Callable[[Any], Any]] = {
     "an implementation by type": lambda m: m.by_type.register(int, m.other),
     "another implementation by type": lambda m: m.by_type.register(str, m.g),
     "an implementation by type in a method": lambda m: m.A.by_type.register(int, m.other),
+    "a class that is registered": lambda m: m.Kind.register(int),
 }
 LIVE_SOURCE = """
+    import abc
     import collections
     import functools
     import types
@@ -1539,6 +1611,9 @@ LIVE_SOURCE = """
         def h(self):
             return 1
 
+    class Kind(abc.ABC):
+        pass
+
     def make():
         inner = 1
         def get():
@@ -1558,6 +1633,8 @@ LIVE_SOURCE = """
     def f(x):
         if x is later:
             return later()
+        if isinstance(x, Kind):
+            return 1
         a = A()
         data = proxy, space, MIXED, ARRAY, SET, OWN, USERS, CHAIN, QUEUE
         code = method, get, item, normal, bound, keyword, get_captured, a.get, by_type, a.by_type

@@ -30,7 +30,7 @@ from ._content import ContentError, FileContent, read_content
 from ._digest import Address, D, Digest
 from ._instances import attributes_of
 from ._keys import CallKeys, call_key, code_digest, digest, digest_arguments, digest_with_buffers
-from ._names import find_name
+from ._names import find_name, own_module
 from ._plain import PlainMarker  # noqa: F401 - the encoding of plain data calls it by this name
 from ._registry import add_hook
 from ._source import (
@@ -87,6 +87,7 @@ __all__ = [
     "members_of",
     "names_bound_in",
     "origin_of",
+    "own_module",
     "read_content",
     "remember_file",
     "told_to",

@@ -8,6 +8,7 @@ Nothing is followed into installed packages; their names are enough.
 
 from __future__ import annotations
 
+import abc
 import builtins
 import sys
 from collections import deque
@@ -24,6 +25,7 @@ from fleche.digest import (
     captured_by,
     defaults_of,
     members_of,
+    own_module,
     told_to,
 )
 from fleche.function._closure import ENTRY, Closure, Findings
@@ -36,6 +38,8 @@ from fleche.function._own import (
     is_own_object,
     module_name,
 )
+from fleche.function._recheck import Datum
+from fleche.function._selecting import asks_own_code, names_asked_for
 from fleche.function._signature import Transparent
 from fleche.function._values import (
     name_of,
@@ -375,18 +379,29 @@ class Resolver:
             self.refer(type(module))
 
     def select(self, namespace: Mapping[str, Any], module: str, chain: Chain) -> None:
-        """Follow a chain where a class only selects: its name is enough."""
+        """Follow a chain where a class only selects: what it is asked for is enough."""
         value: Any = namespace.get(chain[0], self)
         for step in chain[1:]:
             value = getattr(value, step, self)
-        if isinstance(value, type):
-            name = f"{value.__module__}.{value.__qualname__}"
-            self.found.checks.name(namespace, chain[0], namespace[chain[0]])
-            label = self.found.label(module, chain[0])
-            if label not in self.found.nodes and not name.endswith(f".{chain[-1]}"):
-                self.found.put(f"{label}?", "installed", name)
-        else:
+        label = self.found.label(module, chain[0])
+        for each in value if isinstance(value, tuple) else [value]:
+            if isinstance(each, abc.ABCMeta) and is_own_object(each):
+                self.asked_for(each, f"{label}?{each.__qualname__}")
+        if not isinstance(value, type) or not is_own_object(value) or asks_own_code(value):
             self.load(namespace, module, chain)
+            return
+        self.found.checks.name(namespace, chain[0], namespace[chain[0]])
+        name = self.found.label(own_module(value), value.__qualname__)
+        path = ".".join(chain)
+        if label not in self.found.nodes and name not in (path, self.found.label(module, path)):
+            self.found.put(f"{label}?", "installed", name)
+
+    def asked_for(self, cls: type, label: str) -> None:
+        """Let what an abstract class or protocol is asked for count, now and at each call."""
+        names = names_asked_for(cls)
+        if names:
+            self.found.put(label, "data", names, names)
+        self.found.checks.data.append(Datum(label, cls, names, names_asked_for))
 
     def imported_inside(
         self, known: KnownCode, namespace: Mapping[str, Any]
