@@ -178,6 +178,44 @@ NAMES = {
         "K = 1",
         "K = 2",
     ),
+    "a module that a function imports by a constant name": (
+        {
+            "entry": "import importlib\ndef f(x): return importlib.import_module('a.b').g(x)",
+            "a/__init__": "",
+            "a/b": "def g(x): return x + 1",
+        },
+        "x + 1",
+        "x + 2",
+    ),
+    "a module that is imported so and kept": (
+        {
+            "entry": "from importlib import import_module\ndef f(x):\n"
+            "    a = import_module(name='a')\n    return a.g(x)",
+            "a": "def g(x): return x + 1",
+        },
+        "x + 1",
+        "x + 2",
+    ),
+    "a module that __import__ imports": (
+        {
+            "entry": "def f(x): return __import__('a.b').b.K",
+            "a/__init__": "",
+            "a/b": "K = 1",
+        },
+        "K = 1",
+        "K = 2",
+    ),
+    "a module that is imported so from its own package": (
+        {
+            "entry": "from p.m import f",
+            "p/m": "import importlib\ndef f(x):\n"
+            "    return importlib.import_module('.n', __package__).K",
+            "p/__init__": "",
+            "p/n": "K = 1",
+        },
+        "K = 1",
+        "K = 2",
+    ),
     "what two names stand for": (
         "def a(x): return 1\ndef b(x): return 2\none, two = a, b\ndef f(x): return one(x), two(x)",
         "one, two = a, b",
@@ -454,6 +492,18 @@ FUNCTIONS = {
     ),
     "a function in something that does not show it": (
         "import numpy\ndef g(x): return 1\nh = numpy.frompyfunc(g, 1, 1)\ndef f(x): return h(x)",
+        "return 1",
+        "return 2",
+    ),
+    "a method that something calls by its name": (
+        "import operator\nclass A:\n    def go(self, k): return 1\n"
+        "g = [operator.methodcaller('go', k=1)]\ndef f(x): return g[0](A())",
+        "return 1",
+        "return 2",
+    ),
+    "a property that something gets by its name": (
+        "import operator\nclass A:\n    @property\n    def k(self): return 1\n"
+        "class B:\n    a = A()\ng = operator.attrgetter('x', 'a.k')\ndef f(x): return g(B())",
         "return 1",
         "return 2",
     ),

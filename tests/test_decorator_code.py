@@ -7,6 +7,7 @@ import json
 import sys
 from collections.abc import Callable, Iterator
 from functools import partial
+from operator import methodcaller
 from pathlib import Path
 from textwrap import dedent
 from typing import Any
@@ -82,6 +83,17 @@ def module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     importlib.invalidate_caches()
     yield importlib.import_module("user_module")
     del sys.modules["user_module"]
+
+
+def test_a_method_that_an_argument_calls_by_its_name(module: Any) -> None:
+    @fleche
+    def f(get: Any) -> Any:
+        return get(module.Shape(3))
+
+    assert f(methodcaller("area")) == 6
+    assert f.contains(methodcaller("area"))
+    module.Shape.area = lambda self: self.side
+    assert f(methodcaller("area")) == 3
 
 
 class Holder:

@@ -20,6 +20,7 @@ import sys
 import types
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
+from operator import attrgetter, methodcaller
 from typing import Any
 
 from fleche.errors import Indigestible
@@ -68,6 +69,9 @@ REFUSED = b"refused"
 NESTED = 8
 FEW = 32
 STDLIB = sys.stdlib_module_names - {"__main__"}
+GETTERS = (attrgetter, methodcaller)
+NOTED = (type, types.FunctionType, types.ModuleType, *GETTERS)
+"""What says only by its name what it does, or what is done by its means."""
 
 
 class Frame:
@@ -451,7 +455,7 @@ class Walk:
         leaf = LEAVES.get(cls)
         if leaf is not None:
             return leaf(obj)
-        is_code = isinstance(obj, (type, types.FunctionType, types.ModuleType))
+        is_code = isinstance(obj, NOTED)
         if is_code and (token := self.note_code(obj)) is not None:
             return token
         handler: Handler = find_handler(cls)
@@ -482,7 +486,8 @@ class Walk:
             return None
         kept = "__name__" if isinstance(obj, types.ModuleType) else "__module__"
         module = getattr(obj, kept, None)
-        if not isinstance(module, str) or module.partition(".")[0] not in STDLIB:
+        top = module.partition(".")[0] if isinstance(module, str) else ""
+        if top not in STDLIB or isinstance(obj, GETTERS):
             self.buffers.note_code(obj)
         if self.buffers.code_token is None or (told := self.buffers.code_token(obj)) is None:
             return None

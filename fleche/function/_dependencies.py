@@ -20,6 +20,7 @@ from fleche.digest import Digest, digest
 from fleche.function._closure import MARKS, Closure, Node, digest_of_node
 from fleche.function._own import is_own_namespace, is_own_object
 from fleche.function._resolve import resolve
+from fleche.function._values import GETTERS, names_of_getter
 from fleche.function._whole import cache_directory, write_json
 
 __all__ = [
@@ -212,8 +213,14 @@ def version_of(distribution: str) -> str:
 
 
 def own_code(met: Iterable[Any]) -> list[Any]:
-    """Return what is the user's own of the code that was met in values."""
-    return [obj for obj in met if is_own_code(obj)]
+    """Return what is the user's own of the code that was met in values, and names that it gets."""
+    found: list[Any] = []
+    for obj in met:
+        if isinstance(obj, GETTERS):
+            found += names_of_getter(obj)
+        elif is_own_code(obj):
+            found.append(obj)
+    return found
 
 
 def is_own_code(obj: Any) -> bool:

@@ -55,7 +55,8 @@ MUTATORS = frozenset(
 """Methods by which builtin containers are changed."""
 
 NAMED_ACCESS = ("getattr", "hasattr", "setattr", "delattr")
-UNSEEN = ("eval", "exec", "globals", "vars", "locals", "__import__", "import_module")
+IMPORTERS = ("__import__", "import_module")
+UNSEEN = ("eval", "exec", "globals", "vars", "locals", *IMPORTERS)
 MAKERS = ("new_class", "make_dataclass", "namedtuple", "create_model", "make_class")
 GETTERS = ("attrgetter", "methodcaller")
 FUNCTIONS = ("FunctionDef", "AsyncFunctionDef", "Lambda")
@@ -66,7 +67,10 @@ BEGINNINGS = ("__init__", "__new__", "__post_init__", "__attrs_post_init__", "__
 
 
 class Import(NamedTuple):
-    """``from module import name as bound``, or ``import module as bound`` if ``name`` is empty."""
+    """``from module import name as bound``, or ``import module as bound`` if ``name`` is empty.
+
+    With neither, it is ``import_module("module")``, which may end up anywhere.
+    """
 
     level: int
     module: str
@@ -476,7 +480,7 @@ class Reader:
         name = getattr(function, "id", getattr(function, "attr", ""))
         if hasattr(function, "attr") and name in MUTATORS:
             self.change(function.value, scope, is_item=True, by_method=True)
-        if name in UNSEEN:
+        if name in UNSEEN and not (name in IMPORTERS and self.read_importer(name, item)):
             self.facts.unseen.add(name)
         if name in MAKERS or (name == "type" and len(item.args) > 1):
             self.facts.makes_classes = True
@@ -490,6 +494,21 @@ class Reader:
             self.pending.append((item.args[0], scope))
         else:
             self.go_on(item, scope)
+
+    def read_importer(self, name: str, item: Any) -> bool:
+        """Note what ``import_module`` or ``__import__`` imports by a constant, if it does that."""
+        words = {word.arg: word.value for word in item.keywords}
+        text = constant_text(next(iter([*item.args, words.get("name")])))
+        if not text:
+            return False
+        module = text.lstrip(".")
+        level = len(text) - len(module)
+        if level and not is_own_package(next(iter([*item.args[1:], words.get("package")]))):
+            return False
+        self.facts.imports.add(Import(level, module, "", ""))
+        if name == "__import__":  # it returns the first of the packages
+            self.facts.imports.add(Import(0, module.partition(".")[0], "", ""))
+        return True
 
     def read_named_access(self, name: str, item: Any, scope: Scope) -> None:
         target, attribute = item.args[:2]
@@ -543,6 +562,11 @@ def is_class_of_self(item: Any) -> bool:
     if type(item).__name__ == "Call":
         return getattr(item.func, "id", "") == "type" and len(item.args) == 1
     return type(item).__name__ == "Attribute" and item.attr == "__class__"
+
+
+def is_own_package(item: Any) -> bool:
+    """Whether an expression says to which package a relative import is relative: to its own."""
+    return getattr(item, "id", "") in ("__package__", "__name__")
 
 
 def constant_text(item: Any) -> str | None:

@@ -94,7 +94,8 @@ def resolve(
     Args:
         entry: a function, or another callable.
         home: the module whose names stand without it.
-        roots: functions, classes and modules that occur in the arguments of a call.
+        roots: functions, classes and modules that occur in the arguments of a call, and names of
+            attributes that something in them gets.
         ignored: parameters whose defaults do not count.
         ignore_globals: variables that do not count, as ``name`` or ``module.name``.
     """
@@ -152,7 +153,7 @@ class Resolver:
         else:
             self.variables.add_code(ENTRY, entry)
         for root in roots:
-            self.values.token(root)
+            self.refer(root)
         while self.code or self.variables.waiting:
             while self.code:
                 function, args = self.code.popleft()
@@ -175,9 +176,14 @@ class Resolver:
     # what is code
 
     def refer(self, obj: Any) -> str:
-        """Return the token of a function, class or module, and see to it that it is followed."""
+        """Return the token of a function, class or module, and see to it that it is followed.
+
+        A text is the name of an attribute that something gets.
+        """
         if id(obj) in self.kept:
             return self.kept[id(obj)][1]
+        if isinstance(obj, str):
+            self.use([obj])
         if isinstance(obj, FunctionType):
             return self.refer_to_function(obj)
         if isinstance(obj, ModuleType):
@@ -421,7 +427,9 @@ class Resolver:
                 self.found.put(base, "absent", "import fails")
                 continue
             top = base.partition(".")[0]
-            if not item.name:  # `import a.b` binds a, and `import a.b as c` binds a.b
+            if not item.bound:
+                self.refer(module)
+            elif not item.name:  # `import a.b` binds a, and `import a.b as c` binds a.b
                 found[item.bound] = (sys.modules[top] if item.bound == top else module, "")
             elif item.name != "*":
                 take_from(module, item.name)

@@ -19,6 +19,7 @@ from functools import (
     partialmethod,
     singledispatchmethod,
 )
+from operator import attrgetter, methodcaller
 from types import (
     BuiltinFunctionType,
     FunctionType,
@@ -49,13 +50,14 @@ from fleche.function._own import is_own_module, is_own_namespace, is_own_object
 from fleche.function._recheck import Snapshot
 from fleche.function._signature import Transparent
 
-__all__ = ["IMMUTABLE", "Retake", "Values", "is_callable_code"]
+__all__ = ["GETTERS", "IMMUTABLE", "Retake", "Values", "is_callable_code", "names_of_getter"]
 
 IMMUTABLE = frozenset(
     [type(None), bool, int, float, complex, bytes, type(...), type(NotImplemented)]
 )
 PLAIN = IMMUTABLE | {str}
 CONTAINERS = (dict, list, tuple, set, frozenset)
+GETTERS = (attrgetter, methodcaller)
 DEEPEST = 60
 
 BY_TYPE = frozenset(
@@ -184,7 +186,8 @@ class Values:
     """Makes tokens.
 
     Args:
-        refer: returns the token of a function, class or module of the user's own.
+        refer: returns the token of a function, class or module of the user's own; it is told the
+            names that an ``attrgetter`` or ``methodcaller`` gets, too.
         here: the directory that paths are taken relative to; "" for none.
         fills: returns the attributes that methods of a class fill when they are first wanted.
         after: leave out those that did not count before, whose :attr:`counted` this is.
@@ -296,6 +299,12 @@ class Values:
         if type(found) is type(value) and found == value and not is_own_object(owner):
             return f"name {owner.__module__}.{name}"
         return ""
+
+    def getter(self, value: Any) -> str:
+        """Return the token of an object that gets attributes, or calls a method, by name."""
+        for name in names_of_getter(value):
+            self.refer(name)
+        return self.leaf(value)
 
     def container(self, value: Any, kind: type) -> str:
         if kind not in (tuple, frozenset):
@@ -584,8 +593,18 @@ BY_CLASS: tuple[tuple[type, Callable[[Values, Any], str]], ...] = (
     (LRU, lambda values, one: values.joined("functools._lru_cache_wrapper", (one.__wrapped__,))),
     (BuiltinFunctionType, lambda values, one: values.builtin(one)),
     (MappingProxyType, lambda values, one: values.copied("proxy", dict(one))),
+    (attrgetter, lambda values, one: values.getter(one)),
+    (methodcaller, lambda values, one: values.getter(one)),
 )
 """How to describe what is made of other things."""
+
+
+def names_of_getter(getter: Any) -> list[str]:
+    """Return the names of attributes that an ``attrgetter`` or ``methodcaller`` asks for."""
+    make, args = getter.__reduce__()
+    given = (*getattr(make, "args", ()), *args)  # a partial, if the method gets keywords
+    chains = given[:1] if isinstance(getter, methodcaller) else given
+    return [sys.intern(name) for chain in chains for name in chain.split(".")]
 
 
 def is_interface(cls: type) -> bool:
