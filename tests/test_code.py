@@ -610,6 +610,64 @@ def test_classes(project: Project, files: Any, old: str, new: str) -> None:
     assert project.counts(files, old, new)
 
 
+REACHED = {
+    "a visitor": ("import ast", "ast.NodeVisitor", "visit_Name"),
+    "a class below a visitor": ("import ast", "ast.NodeTransformer", "visit_Name"),
+    "a command line": ("import cmd", "cmd.Cmd", "do_go"),
+    "a server": ("import http.server", "http.server.BaseHTTPRequestHandler", "do_GET"),
+    "a printer": ("import sympy.printing.str as s", "s.StrPrinter", "_print_Mine"),
+    "what a base calls and does not have": ("import installed", "installed.Mixin", "area"),
+    "what it asks for by a constant": ("import installed", "installed.Mixin", "hook"),
+    "what it calls by a text that is formatted": ("import installed", "installed.Mixin", "on_go"),
+    "what a variable names": ("import installed", "installed.Caller", "anything"),
+}
+INSTALLED = """
+class Mixin:
+    def run(self): return self.area() + getattr(self, "hook", int)()
+    def send(self, name):
+        method = getattr(self, "on_{}".format(name), None)
+        return method
+class Caller:
+    def run(self, name):
+        rule = getattr(self, name)
+        return rule(1)
+class Reader:
+    def run(self): return {name: getattr(self, name) for name in self.fields}
+"""
+
+
+class TestInstalledBases:
+    """Of a class with an installed base, members count that the base reaches by their names."""
+
+    @pytest.fixture(autouse=True)
+    def installed(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+        place = tmp_path / "site-packages"
+        place.mkdir()
+        (place / "installed.py").write_text(INSTALLED)
+        monkeypatch.syspath_prepend(place)
+        yield
+        sys.modules.pop("installed", None)
+
+    def source(self, statement: str, base: str, method: str = "unused") -> str:
+        return (
+            f"{statement}\nclass V({base}):\n    def {method}(self, *a): return 1\n"
+            "    def unrelated(self): return 2\ndef f(x): return V()"
+        )
+
+    @pytest.mark.parametrize(("statement", "base", "method"), REACHED.values(), ids=REACHED)
+    def test_they_count(self, project: Project, statement: str, base: str, method: str) -> None:
+        source = self.source(statement, base, method)
+        assert project.counts(source, "return 1", "return 3")
+        if base != "installed.Caller":
+            assert not project.counts(source, "return 2", "return 3")
+
+    @pytest.mark.parametrize("base", ["torch.nn.Module", "installed.Reader", "pandas.DataFrame"])
+    def test_others_may_change(self, project: Project, base: str) -> None:
+        """A base that reads what a variable names, and does not call it, reads attributes."""
+        source = self.source(f"import {base.partition('.')[0]}", base)
+        assert not project.counts(source, "return 2", "return 3")
+
+
 VALUES = {
     "an object of one's own": (
         "class A:\n    def __init__(self, k): self.k = k\na = A({'k': [1]})\ndef f(x): return a.k",

@@ -19,10 +19,12 @@ __all__ = [
     "Chain",
     "Facts",
     "Import",
+    "constant_text",
     "facts_of_bytecode",
     "facts_of_expression",
     "facts_of_syntax",
     "mangle",
+    "prefix_of",
 ]
 
 Chain: TypeAlias = tuple[str, ...]
@@ -575,13 +577,17 @@ def constant_text(item: Any) -> str | None:
 
 
 def prefix_of(item: Any) -> str:
-    """Return what text made at run time begins with: ``f"do_{x}"``, ``"do_" + x``, ``"do_%s"``."""
-    kind = type(item).__name__
-    if kind == "JoinedStr" and item.values:
-        return constant_text(item.values[0]) or ""
-    if kind == "BinOp":
-        return (constant_text(item.left) or "").partition("%")[0]
-    return ""
+    """Return what text made at run time begins with, as ``do_`` in ``f"do_{x}"``.
+
+    Likewise in ``"do_" + x + y``, ``"do_%s" % x`` and ``"do_{}".format(x)``.
+    """
+    while type(item).__name__ == "BinOp":
+        item = item.left
+    if type(item).__name__ == "JoinedStr" and item.values:
+        item = item.values[0]
+    elif getattr(getattr(item, "func", None), "attr", "") == "format":
+        item = item.func.value
+    return (constant_text(item) or "").partition("%")[0].partition("{")[0]
 
 
 def facts_of_bytecode(code: CodeType) -> Facts:

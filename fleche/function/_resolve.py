@@ -38,6 +38,7 @@ from fleche.function._own import (
     is_own_object,
     module_name,
 )
+from fleche.function._reaching import reaches
 from fleche.function._recheck import Datum
 from fleche.function._selecting import asks_own_code, names_asked_for
 from fleche.function._signature import Transparent
@@ -478,8 +479,8 @@ class Resolver:
             return True
         if any(name.startswith(prefix) for prefix in self.prefixes):
             return True
-        if any(name in vars(base) for base in cls.__mro__[1:-1] if not is_own_object(base)):
-            return True  # installed code may call it
+        if any(reaches(base, name) for base in cls.__mro__[1:-1] if not is_own_object(base)):
+            return True
         return any(
             self.found.label(base.__module__, base.__qualname__) in self.whole_classes
             for base in cls.__mro__
