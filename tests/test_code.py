@@ -1601,6 +1601,25 @@ def replace_code(module: Any) -> None:
     module.g.__code__ = module.other.__code__
 
 
+PATCHES = {
+    "a function": ("json.dumps = mine", ("json", "dumps")),
+    "a partial": ("json.dumps = functools.partial(mine, k=2)", ("json", "dumps")),
+    "an object": ("json.dumps = Mine()", ("json", "dumps")),
+    "what lru_cache makes": ("json.dumps = functools.lru_cache(mine)", ("json", "dumps")),
+    "a class": ("json.dumps = Mine", ("json", "dumps")),
+    "what is decorated": ("json.dumps = fleche.fleche(mine)", ("json", "dumps")),
+    "a method": ("json.JSONDecoder.go = mine", ("json.JSONDecoder", "go")),
+    "a property": ("json.JSONDecoder.go = property(mine)", ("json.JSONDecoder", "go")),
+    "a class method": ("json.JSONDecoder.go = classmethod(mine)", ("json.JSONDecoder", "go")),
+    "a method of a base": (
+        "pandas.core.base.IndexOpsMixin.go = mine",
+        ("pandas.core.base.IndexOpsMixin", "go"),
+    ),
+    "an accessor": (
+        "@pandas.api.extensions.register_series_accessor('go')\nclass Go(Mine): pass",
+        ("pandas.Series", "go"),
+    ),
+}
 LIVE: dict[str, Callable[[Any], Any]] = {
     "a name": lambda m: setattr(m, "K", 2),
     "a name of equal value": lambda m: setattr(m, "K", True),
@@ -1878,6 +1897,38 @@ class TestAtEachCall:
         assert len({before.digest, first.digest, second.digest}) == 3
         monkeypatch.undo()
         assert tracker.closure().digest == before.digest
+
+    @pytest.mark.parametrize(("patch", "place"), PATCHES.values(), ids=PATCHES)
+    def test_what_is_put_into_installed_places(
+        self, project: Project, patch: str, place: Any
+    ) -> None:
+        """Code of one's own counts there, whatever it is that holds it, and as long as there."""
+        source = f"""
+import functools, json, pandas, fleche
+def mine(x, *args, k=1):
+    return x + 10
+class Mine:
+    def __init__(self, *args): pass
+    def __call__(self, *args): return 10
+old = vars({place[0]}).get({place[1]!r})
+{patch}
+def undo():
+    if old is None:
+        del {place[0]}.{place[1]}
+    else:
+        {place[0]}.{place[1]} = old
+def f(x): return json.dumps(x), x.go()
+"""
+        plain = project.digest({"entry": source.replace(patch, "")})
+        found = []
+        for text in (source, source, source.replace("10", "20")):
+            tracker = project.tracker({"entry": text})
+            try:
+                found.append(tracker.closure().digest)
+            finally:
+                sys.modules["entry"].undo()
+            assert tracker.closure().digest == plain
+        assert found[0] == found[1] != found[2]
 
     def test_reload(self, project: Project) -> None:
         module = project.load({"entry": "K = 1\ndef f(x): return K"})

@@ -38,6 +38,7 @@ from fleche.function._own import (
     is_own_object,
     module_name,
 )
+from fleche.function._patched import Place, holds_own, installed_places, own_parts
 from fleche.function._reaching import reaches
 from fleche.function._recheck import Datum
 from fleche.function._selecting import asks_own_code, names_asked_for
@@ -135,6 +136,9 @@ class Resolver:
         self.waiting: dict[str, list[tuple[type, str, Any]]] = {}
         self.members: set[str] = set()
         self.modules: dict[str, ModuleType] = {}
+        self.places: list[Place] = []
+        self.namespaces: set[int] = set()
+        self.searched = 0
         self.whole_classes: set[str] = set()
         self.forced: set[int] = set()
         self.tops: set[str] = set()
@@ -161,6 +165,9 @@ class Resolver:
                 function(*args)
                 if len(self.kept) > MANY_FUNCTIONS:
                     raise TooMuch
+                if not self.code and self.searched != len(self.used):
+                    self.searched = len(self.used)
+                    self.look_for_patches()
             if self.variables.waiting:
                 self.variables.look_at(*self.variables.waiting.popleft())
 
@@ -223,6 +230,10 @@ class Resolver:
         self.variables.note_writes(function, known, module)
         self.uses_of(known, module)
         namespace = function.__globals__
+        if id(namespace) not in self.namespaces:
+            self.namespaces.add(id(namespace))
+            self.places += installed_places(namespace)
+            self.searched = 0
         captured = captured_by(function)
         lazy = self.imported_inside(known, namespace)
         for chain in sorted(known.facts.loads):
@@ -267,13 +278,13 @@ class Resolver:
         if facts.looks_into_itself and known.method_of:
             self.whole_classes.add(self.found.label(module, known.method_of))
             self.revisit("")
-        for prefix in facts.prefixes - self.prefixes:
+        for prefix in sorted(facts.prefixes - self.prefixes):
             self.prefixes.add(prefix)
             self.revisit(prefix)
 
     def use(self, names: Iterable[str]) -> None:
         """Let the members of classes and modules that have one of these names count."""
-        for name in set(names) - self.used:
+        for name in sorted(set(names) - self.used):
             self.used.add(name)
             for cls, label, value in self.waiting.pop(name, ()):
                 self.code.append((self.do_member, (cls, label, name, value)))
@@ -372,11 +383,24 @@ class Resolver:
                 return
             value, label = namespace[step], f"{label}.{step}"
             self.found.checks.name(namespace, step, value)
+            if isinstance(value, type):
+                self.use(chain)
             if not isinstance(value, ModuleType):
-                if isinstance(value, FunctionType) and is_own_namespace(value.__globals__):
+                if holds_own(value):
                     self.variables.add(label, value)
                 return
             module = value
+
+    def look_for_patches(self) -> None:
+        """Follow what the program has added to installed classes, as far as its names are used."""
+        for place in self.places:
+            for cls, name, member in place.members_called(self.used):
+                parts = own_parts(member)
+                if not parts:
+                    place.foreign[id(cls), name] = member
+                for path, part in parts.items():
+                    self.found.checks.member(cls, name, member)
+                    self.variables.add(f"{cls.__module__}.{cls.__qualname__}.{name}{path}", part)
 
     def makers_of(self, module: ModuleType) -> None:
         """Follow the code by which a module makes what it does not have."""

@@ -1,0 +1,114 @@
+"""The user's own code in installed places: in a module, or as a method or accessor of a class."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from types import FunctionType, ModuleType
+from typing import Any
+
+from fleche.function._own import is_own_namespace, is_own_object
+from fleche.function._signature import Transparent
+from fleche.function._values import Values, is_callable_code, token_of_installed
+
+__all__ = ["Place", "holds_own", "installed_places", "own_parts"]
+
+HEAP, IMMUTABLE = 1 << 9, 1 << 8
+"""Flags of a class: that Python code may have made it, and that nothing can be put there."""
+
+
+class Place:
+    """Installed classes that Python code may add to, by the names of their members.
+
+    Attributes:
+        foreign: members in which there was nothing of the user's own, by class and name.
+    """
+
+    def __init__(self, classes: Iterable[type]) -> None:
+        every = {id(base): base for cls in classes for base in cls.__mro__ if is_open(base)}
+        self.classes = list(every.values())
+        self.size = self.members()
+        self.by_name: dict[str, list[type]] = {}
+        self.foreign: dict[tuple[int, str], Any] = {}
+        for cls in self.classes:
+            for name in vars(cls):
+                self.by_name.setdefault(name, []).append(cls)
+
+    def members(self) -> int:
+        """Return how many members the classes have now."""
+        return sum(map(len, map(vars, self.classes)))
+
+    def members_called(self, names: Collection[str]) -> Iterator[tuple[type, str, Any]]:
+        """Yield each class, name and member that has one of the names, and may be one's own."""
+        for name in sorted(self.by_name.keys() & names):
+            for cls in self.by_name[name]:
+                member = vars(cls).get(name)
+                if self.foreign.get((id(cls), name), self) is not member:
+                    yield cls, name, member
+
+
+known: dict[int, tuple[ModuleType, int, Place]] = {}
+"""The classes in installed modules by the id of the module; how many names it had."""
+
+
+class Probe:
+    """Sees whether there is own code in what a value is made of."""
+
+    def __init__(self) -> None:
+        self.found = False
+        self.values = Values(self.refer)
+        self.seen: set[int] = set()
+
+    def refer(self, obj: Any) -> str:
+        if isinstance(obj, FunctionType):
+            self.found |= is_own_namespace(obj.__globals__)
+            wraps = obj.__closure__ or obj.__dict__
+            if wraps and not self.found and id(obj) not in self.seen:
+                self.seen.add(id(obj))
+                return token_of_installed(obj, self.values)
+        elif isinstance(obj, type):
+            self.found |= is_own_object(obj)
+        return ""
+
+
+def holds_own(value: Any) -> bool:
+    """Whether something is code of the user's own, is made of such code, or does what it says."""
+    if isinstance(value, Transparent):
+        return True
+    probe = Probe()
+    if isinstance(value, FunctionType):
+        probe.refer(value)
+    elif is_callable_code(value) or is_own_object(type(value)):
+        probe.values.token(value)
+    return probe.found
+
+
+def installed_places(namespace: Mapping[str, Any]) -> Iterator[Place]:
+    """Yield the installed classes that a namespace shows, by themselves or in their modules."""
+    values = list(namespace.values())
+    for value in values:
+        if isinstance(value, ModuleType) and not is_own_namespace(vars(value)):
+            yield place_of(value)
+    yield Place(value for value in values if isinstance(value, type) and not is_own_object(value))
+
+
+def place_of(module: ModuleType) -> Place:
+    size = len(vars(module))
+    found = known.get(id(module))
+    if found is None or found[1] != size or found[2].size != found[2].members():
+        place = Place(value for value in list(vars(module).values()) if isinstance(value, type))
+        found = known[id(module)] = (module, size, place)
+    return found[2]
+
+
+def is_open(cls: type) -> bool:
+    return bool(cls.__flags__ & HEAP) and not cls.__flags__ & IMMUTABLE and not is_own_object(cls)
+
+
+def own_parts(member: Any) -> dict[str, Any]:
+    """Return what is the user's own of a member of an installed class, by its path from there."""
+    if holds_own(member):
+        return {"": member}
+    if isinstance(member, (FunctionType, type)):
+        return {}
+    parts = getattr(member, "__dict__", {})  # of an accessor
+    return {f".{name}": part for name, part in sorted(parts.items()) if holds_own(part)}
