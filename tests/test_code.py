@@ -315,6 +315,14 @@ LOOKED_AT = {
     "an import of a name": ({"bad": "import sys\nsys.exit(3)"}, "from bad import K"),
     "a module below it": ({"bad/__init__": "raise SystemExit", "bad/m": ""}, "import bad.m"),
     "what a module does not have": ({"bad": "def __getattr__(n): exit()"}, "from bad import K"),
+    "a class that selects": (
+        {"bad": "def __getattr__(n): exit()"},
+        "pass\nimport bad\ndef g(x):\n    isinstance(x, bad.K)",
+    ),
+    "a name made at run time": (
+        {"bad": "def __getattr__(n): exit()"},
+        "pass\nimport bad\ndef g(x):\n    getattr(bad.K, x)",
+    ),
 }
 
 
@@ -323,7 +331,7 @@ def test_a_module_that_exits_does_not_end_the_program(
     project: Project, files: dict[str, str], statement: str
 ) -> None:
     """What a body imports in a branch that is not taken is imported by nothing but a look at it."""
-    source = f"def f(x):\n    if x > 5:\n        {statement}\n    return 1"
+    source = f"def f(x):\n    if x > 5:\n        g(x)\n    return 1\n\ndef g(x):\n    {statement}"
     assert project.counts({"entry": source, **files}, "return 1", "return 2")
 
 

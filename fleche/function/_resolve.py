@@ -413,7 +413,7 @@ class Resolver:
         """Follow a chain where a class only selects: what it is asked for is enough."""
         value: Any = namespace.get(chain[0], self)
         for step in chain[1:]:
-            value = getattr(value, step, self)
+            value = attempt(getattr, value, step, default=self)
         label = self.found.label(module, chain[0])
         for each in value if isinstance(value, tuple) else [value]:
             if isinstance(each, abc.ABCMeta) and is_own_object(each):
@@ -429,6 +429,9 @@ class Resolver:
 
     def asked_for(self, cls: type, label: str) -> None:
         """Let what an abstract class or protocol is asked for count, now and at each call."""
+        if label in self.members:
+            return
+        self.members.add(label)
         names = names_asked_for(cls)
         if names:
             self.found.put(label, "data", names, names)
@@ -553,7 +556,7 @@ class Resolver:
         """Let all functions of a module count whose names are made at run time."""
         value: Any = namespace.get(chain[0])
         for step in chain[1:]:
-            value = getattr(value, step, None)
+            value = attempt(getattr, value, step)
         if isinstance(value, ModuleType) and is_own_namespace(vars(value)):
             self.refer_to_module(value)
             for name, found in sorted(vars(value).items()):
