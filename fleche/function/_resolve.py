@@ -400,7 +400,7 @@ class Resolver:
                     place.foreign[id(cls), name] = member
                 for path, part in parts.items():
                     self.found.checks.member(cls, name, member)
-                    self.variables.add(f"{cls.__module__}.{cls.__qualname__}.{name}{path}", part)
+                    self.variables.add(f"{name_of(cls)}.{name}{path}", part)
 
     def makers_of(self, module: ModuleType) -> None:
         """Follow the code by which a module makes what it does not have."""
