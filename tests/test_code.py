@@ -81,8 +81,29 @@ def nodes(tracker: CodeTracker) -> dict[str, str]:
     return {label: node.kind for label, node in tracker.closure().nodes.items()}
 
 
+MADE_UP = {
+    "make_dataclass": "dataclasses.make_dataclass('C', [('a', int, 2)])",
+    "new_class": "types.new_class('C', (), {}, lambda space: space.update(a=2))",
+    "metaclass": "abc.ABCMeta('C', (), {'a': 2})",
+    "exec": "{}; exec('class C: a = 2', C); C = C['C']",
+}
+"""Classes that the library makes for a program, which say that they are from there."""
+
+
 class TestOwn:
     """Own code is followed, installed code counts by its name."""
+
+    @pytest.mark.parametrize("kind", MADE_UP)
+    @pytest.mark.parametrize(
+        "use",
+        ["def f(x): return C.a", "c = C()\ndef f(x): return c.a", "def f(x, c=C): return c.a"],
+    )
+    def test_a_class_that_is_not_found_under_its_name(
+        self, project: Project, kind: str, use: str
+    ) -> None:
+        """It is the user's own, wherever it says that it is from."""
+        source = f"import abc, dataclasses, types\nC = {MADE_UP[kind]}\n{use}"
+        assert project.counts(source, "2", "5")
 
     def test_installed_functions_count_by_name(self, project: Project) -> None:
         found = nodes(project.tracker({"entry": "import json\ndef f(x): return json.dumps(x)"}))

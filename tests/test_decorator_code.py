@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import abc
+import dataclasses
 import importlib
 import json
 import sys
+import types
 from collections.abc import Callable, Iterator
 from functools import partial
 from operator import methodcaller
@@ -140,6 +143,20 @@ class TestHashCode:
         assert (energy.digest(3) != before) == counts
         assert energy.contains(3) is False
         assert energy(3) == 16
+
+    @pytest.mark.parametrize(
+        "make",
+        [
+            lambda n: dataclasses.make_dataclass("Made", [("a", int, n)]),
+            lambda n: types.new_class("Made", (), {}, lambda space: space.update(a=n)),
+            lambda n: abc.ABCMeta("Made", (), {"a": n})(),
+        ],
+    )
+    def test_classes_that_the_library_makes(self, make: Any) -> None:
+        """What an argument is of counts, although it says that it is of Python's own library."""
+        look = fleche(lambda obj: obj.a)
+        assert [look(make(n)) for n in (1, 2)] == [1, 2]
+        assert look.contains(make(2))
 
     def test_helpers_with_a_version_count_by_it(self, module: Any) -> None:
         """A decorated helper counts by what its own key says."""

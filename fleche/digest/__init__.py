@@ -30,7 +30,7 @@ from ._content import ContentError, FileContent, read_content
 from ._digest import Address, D, Digest
 from ._instances import attributes_of
 from ._keys import CallKeys, call_key, code_digest, digest, digest_arguments, digest_with_buffers
-from ._names import find_name, own_module
+from ._names import find_name, is_made_up, own_module
 from ._plain import PlainMarker  # noqa: F401 - the encoding of plain data calls it by this name
 from ._registry import add_hook
 from ._source import (
@@ -81,6 +81,7 @@ __all__ = [
     "hashed_ahead",
     "imported_as",
     "is_from_clock",
+    "is_made_up",
     "is_simple",
     "is_type_checking",
     "made_by_clock",

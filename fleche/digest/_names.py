@@ -15,10 +15,13 @@ from ._tokens import global_token
 if TYPE_CHECKING:
     from ._walk import Walk
 
-__all__ = ["Named", "find_name", "look_up", "own_module"]
+__all__ = ["Named", "find_name", "is_made_up", "look_up", "own_module"]
 
 
 REORGANISED = ("numpy", "pandas")
+STDLIB = sys.stdlib_module_names
+MADE_HERE = (1 << 9) | (1 << 10)
+"""The flags of classes that are made at run time, and that may have subclasses."""
 
 missing: set[str] = set()
 """Modules that cannot be imported."""
@@ -59,6 +62,17 @@ def find_name(obj: Any) -> tuple[str, str] | None:
             if look_up(public, name) is obj:
                 return public, name
     return module, name
+
+
+def is_made_up(obj: Any) -> bool:
+    """Whether a class has been made by Python's own library on behalf of a program.
+
+    It says that it is from there, as what `types.new_class`, some versions of `make_dataclass` or a
+    metaclass makes does, but its name does not lead back to it.
+    """
+    if not isinstance(obj, type) or obj.__flags__ & MADE_HERE != MADE_HERE:
+        return False
+    return own_module(obj).partition(".")[0] in STDLIB and find_name(obj) is None
 
 
 def find_in_types(obj: object) -> tuple[str, str] | None:

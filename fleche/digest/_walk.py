@@ -27,6 +27,7 @@ from fleche.errors import Indigestible
 
 from ._builtin import Attributes, describe_attributes
 from ._graph import token_of_cyclic
+from ._names import is_made_up
 from ._plain import (
     CONTAINERS,
     SCALARS,
@@ -487,7 +488,7 @@ class Walk:
         kept = "__name__" if isinstance(obj, types.ModuleType) else "__module__"
         module = getattr(obj, kept, None)
         top = module.partition(".")[0] if isinstance(module, str) else ""
-        if top not in STDLIB or isinstance(obj, GETTERS):
+        if top not in STDLIB or isinstance(obj, GETTERS) or is_made_up(obj):
             self.buffers.note_code(obj)
         if self.buffers.code_token is None or (told := self.buffers.code_token(obj)) is None:
             return None

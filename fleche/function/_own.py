@@ -18,6 +18,7 @@ from types import ModuleType
 from typing import Any
 
 from fleche._util import attempt
+from fleche.digest import is_made_up
 
 __all__ = [
     "directory_of",
@@ -78,7 +79,7 @@ def is_own_object(obj: Any) -> bool:
     loaded = sys.modules.get(module)
     if loaded is None:
         return module.partition(".")[0] not in sys.stdlib_module_names
-    return is_own_namespace(vars(loaded))
+    return is_own_namespace(vars(loaded)) or is_made_up(obj)
 
 
 @cache
