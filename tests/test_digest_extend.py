@@ -137,6 +137,56 @@ def test_iterators(make: Any) -> None:
             pytest.fail("the iterator was consumed")
 
 
+ONE, OTHER = object(), object()
+
+
+class Marks:
+    one = object()
+
+
+@pytest.mark.parametrize("value", [ONE, [ONE], Marks.one, {"k": Holder(ONE)}])
+def test_bare_objects(value: Any) -> None:
+    """A bare object is what a module, or a class of it, has under its name."""
+    assert digest(value) == digest(value) != digest(OTHER)
+    assert len({digest(ONE), digest(OTHER), digest(Marks.one)}) == 3
+
+
+def test_bare_objects_without_a_name() -> None:
+    """One that has no name is equal to itself only."""
+    with pytest.raises(Indigestible, match=r"object\[0\]: a bare object.*give it a name"):
+        digest([object()])
+
+
+def test_bare_objects_inside_code() -> None:
+    """What only a function knows is part of it, and as good as another."""
+
+    def build(mark: object) -> Any:
+        return lambda x=mark: x is mark
+
+    assert digest(build(object())) == digest(build(object())) != digest(build(ONE))
+    assert digest(build(ONE)) != digest(build(OTHER))
+
+
+@pytest.mark.parametrize("order", ["a_user, a_definer", "a_definer, a_user", "a_definer"])
+def test_names_of_bare_objects(order: str, tmp_path: Path) -> None:
+    """The module counts that defines one, whatever has imported it from there."""
+    (tmp_path / "a_definer.py").write_text("MARK: object = object()")
+    (tmp_path / "a_user.py").write_text("from a_definer import MARK  # object()\nOTHER = MARK")
+    paths = (str(Path(__file__).parents[1]), str(tmp_path))
+    script = f"import {order}; from fleche import digest; print(digest(a_definer.MARK))"
+    found = {
+        subprocess.run(
+            [sys.executable, "-c", script.replace(order, names)],
+            cwd=tmp_path,
+            check=True,
+            capture_output=True,
+            env={**os.environ, "PYTHONPATH": os.pathsep.join(paths)},
+        ).stdout
+        for names in ("a_definer", order)
+    }
+    assert len(found) == 1
+
+
 @pytest.fixture
 def resources(tmp_path: Path) -> Iterator[dict[str, Any]]:
     path = tmp_path / "file"

@@ -278,6 +278,21 @@ def test_what_is_one_object_stays_one(serializer: str) -> None:
     assert found_sum.parts == {found_x: 2.0}
 
 
+ONE = object()
+
+
+@pytest.mark.parametrize("serializer", SERIALIZERS)
+def test_a_bare_object_is_the_one_of_its_name(serializer: str) -> None:
+    """So that `is` holds for what comes back, as for what was returned."""
+    assert again([ONE, {"k": ONE}], serializer) == [ONE, {"k": ONE}]
+
+
+def test_a_bare_object_whose_name_is_gone(monkeypatch: pytest.MonkeyPatch) -> None:
+    packed = pack([ONE]).tobytes()
+    monkeypatch.setattr(sys.modules[__name__], "ONE", 1)
+    assert [type(found) for found in unpack(Parcel.from_bytes(packed))] == [object]
+
+
 class TestGenerators:
     @pytest.mark.parametrize("name", ["MT19937", "PCG64", "PCG64DXSM", "Philox", "SFC64"])
     def test_they_go_on(self, name: str) -> None:

@@ -30,7 +30,7 @@ from ._content import ContentError, FileContent, read_content
 from ._digest import Address, D, Digest
 from ._instances import attributes_of
 from ._keys import CallKeys, call_key, code_digest, digest, digest_arguments, digest_with_buffers
-from ._names import find_name, is_made_up, own_module
+from ._names import find_name, is_made_up, look_up, name_of_bare, own_module
 from ._plain import PlainMarker  # noqa: F401 - the encoding of plain data calls it by this name
 from ._registry import add_hook
 from ._source import (
@@ -84,8 +84,10 @@ __all__ = [
     "is_made_up",
     "is_simple",
     "is_type_checking",
+    "look_up",
     "made_by_clock",
     "members_of",
+    "name_of_bare",
     "names_bound_in",
     "origin_of",
     "own_module",

@@ -1,21 +1,29 @@
-"""Things that are identified by their name: classes, and functions that rebuild objects."""
+"""Things that are identified by their name: classes, and functions that rebuild objects.
+
+So are bare objects, as a program makes them to have something that is nothing else: they mean what
+has a name, in a module or a class of it. One without a name has no digest.
+"""
 
 from __future__ import annotations
 
+import re
 import sys
 import types
+from collections.abc import Iterator
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from fleche._util import attempt
+from fleche.errors import Indigestible
 
 from ._registry import Node, node, register
+from ._source import remember_file
 from ._tokens import global_token
 
 if TYPE_CHECKING:
     from ._walk import Walk
 
-__all__ = ["Named", "find_name", "is_made_up", "look_up", "own_module"]
+__all__ = ["Bare", "Named", "find_name", "is_made_up", "look_up", "name_of_bare", "own_module"]
 
 
 REORGANISED = ("numpy", "pandas")
@@ -100,6 +108,74 @@ def look_up(module: str, name: str) -> object:
     return found
 
 
+MANY_BARE = 1000
+
+bare: dict[int, tuple[object, tuple[str, str] | None]] = {}
+"""Where bare objects were found, by their id; the object is kept beside."""
+
+
+def name_of_bare(obj: object) -> tuple[str, str] | None:
+    """Return the module and the name under which a bare object is found, if there is one.
+
+    Of several modules that have it, that one counts which defines it: what else is loaded does not
+    matter.
+    """
+    known = bare.get(id(obj))
+    if known is not None and (known[1] is None or look_up(*known[1]) is obj):
+        return known[1]
+    homes = sorted(find_homes(obj))
+    if len(homes) > 1:
+        homes = [home for home in homes if is_defined_in(*home)] or homes
+    found = homes[0] if homes else None
+    if len(bare) >= MANY_BARE:
+        bare.clear()
+    bare[id(obj)] = (obj, found)
+    return found
+
+
+def find_homes(obj: object) -> Iterator[tuple[str, str]]:
+    """Yield the names under which loaded modules and their classes hold an object."""
+    for module, loaded in list(sys.modules.items()):
+        if not issubclass(type(loaded), types.ModuleType):
+            continue
+        place = "__main__" if module == "__mp_main__" else module
+        for name, value in list(object.__getattribute__(loaded, "__dict__").items()):
+            if value is obj:
+                yield place, name
+            elif issubclass(type(value), type) and vars(value).get("__module__") == module:
+                yield from ((place, f"{name}.{key}") for key in keys_of(obj, vars(value)))
+
+
+def keys_of(obj: object, namespace: Any) -> list[str]:
+    return [key for key, value in namespace.items() if value is obj]
+
+
+def is_defined_in(module: str, name: str) -> bool:
+    """Whether the text of a module makes a bare object of that name."""
+    namespace = vars(sys.modules[module])
+    text = remember_file(str(namespace.get("__file__")), namespace)
+    last = re.escape(name.rpartition(".")[2])
+    return re.search(rf"^[^#\n]*\b{last}\b[^#\n]*=\s*object\(\)", text, re.MULTILINE) is not None
+
+
+def describe_bare(obj: object, _walk: Walk) -> Node:
+    place = name_of_bare(obj)
+    if place is None:
+        raise Indigestible(
+            "a bare object() is equal to itself only; give it a name in a module or in a class of "
+            "it, or pass None, a text or a member of an enumeration"
+        )
+    return node(b"bare object", place)
+
+
+class Bare:
+    """Stands for a bare object that only the code knows which has made it."""
+
+
+def describe_nameless(_obj: Bare, _walk: Walk) -> Node:
+    return node(b"bare object", ())
+
+
 def describe_named(obj: Named, walk: Walk) -> bytes | Node:
     if (token := walk.note_code(obj.obj)) is not None:
         return token
@@ -107,4 +183,6 @@ def describe_named(obj: Named, walk: Walk) -> bytes | Node:
     return global_token(*name) if name else node(b"unnamed", (obj.obj,))
 
 
+register(object, describe_bare)
+register(Bare, describe_nameless)
 register(Named, describe_named)

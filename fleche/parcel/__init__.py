@@ -140,6 +140,7 @@ __getattr__ = imported_when_asked(
             "type_named",
         ),
         "._forms": (
+            "bare_object",
             "bit_generator",
             "masked_array",
             "memory_view",

@@ -1,4 +1,4 @@
-"""Forms that pickle would lose: what a stream says of views, arrays and generators of numbers.
+"""Forms that pickle would lose: views, arrays, generators of numbers, and objects with a name.
 
 The functions here are named in streams. They are written so that numpy 1.26 and 2 read what the
 other has written.
@@ -6,14 +6,18 @@ other has written.
 
 from __future__ import annotations
 
+import contextlib
+import importlib
 import pickle
 import sys
 from collections.abc import Callable
 from typing import Any
 
+from fleche.digest import look_up, name_of_bare
 from fleche.parcel._files import File, reduce_file
 
 __all__ = [
+    "bare_object",
     "bit_generator",
     "masked_array",
     "memory_view",
@@ -27,11 +31,12 @@ __all__ = [
 Reducer = Callable[[Any], Any]
 
 _known: dict[type, Reducer] = {}
+_of_python: dict[type, Reducer] = {}
 
 
 def reducers() -> dict[type, Reducer]:
     """Return how objects of some types are reduced, by the exact type; numpy's once it is here."""
-    if len(_known) < 3 and "numpy" in sys.modules:
+    if len(_known) == len(_of_python) and "numpy" in sys.modules:
         _known.update(_numpy_reducers())
     return _known
 
@@ -157,10 +162,25 @@ def seed_sequence(
     )
 
 
-_known[memoryview] = _reduce_view
-_known[File] = reduce_file
+def _reduce_bare(obj: object) -> Any:
+    place = name_of_bare(obj)
+    return NotImplemented if place is None else (bare_object, place)
+
+
+def bare_object(module: str, name: str) -> object:
+    """Return the bare object of that name, or another one if none is here."""
+    if module != "__main__":
+        with contextlib.suppress(ImportError):
+            importlib.import_module(module)
+    found = look_up(module, name)
+    return found if type(found) is object else object()
+
+
+_of_python.update({memoryview: _reduce_view, File: reduce_file, object: _reduce_bare})
+_known.update(_of_python)
 
 for _function in (
+    bare_object,
     bit_generator,
     masked_array,
     memory_view,
