@@ -627,6 +627,39 @@ class PlainReduced(dict[Any, Any]):
         return (PlainReduced, (), None, None, iter(self.items()))
 
 
+@dataclasses.dataclass
+class FieldError(Exception):
+    unit: int = 1
+
+
+def behind(error: BaseException, **parts: Any) -> BaseException:
+    for name, value in parts.items():
+        setattr(error, f"__{name}__", value)
+    return error
+
+
+@pytest.mark.parametrize("make", [ValueError, MyError, FieldError, lambda: OSError(2, "gone")])
+def test_exceptions_behind_an_exception(make: Callable[[], BaseException]) -> None:
+    """Cause and context count, and whether a traceback shows the latter."""
+    found = [
+        digest(behind(make(), **parts))
+        for parts in (
+            {},
+            {"cause": KeyError(1)},
+            {"cause": KeyError(2)},
+            {"context": KeyError(1)},
+            {"suppress_context": True},
+            {"context": KeyError(1), "suppress_context": True},
+            {"context": behind(KeyError(1), cause=KeyError(2))},
+        )
+    ]
+    assert len(set(found)) == len(found)
+    try:
+        raise make()
+    except Exception as error:  # noqa: BLE001 - any of them
+        assert digest(error) == found[0], "being raised is nothing"
+
+
 DERIVED: list[tuple[type, Callable[[Any], Any]]] = [
     (MyDecimal, lambda cls: cls("1.5")),
     (MyFraction, lambda cls: cls(1, 2)),

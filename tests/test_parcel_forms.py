@@ -278,6 +278,32 @@ def test_what_is_one_object_stays_one(serializer: str) -> None:
     assert found_sum.parts == {found_x: 2.0}
 
 
+class StatefulError(Exception):
+    def __reduce__(self) -> Any:
+        return (type(self), (), {"args": self.args, "unit": "eV"}, None, None, set_state)
+
+
+def set_state(error: StatefulError, state: dict[str, Any]) -> None:
+    error.args = state["args"]
+    vars(error)["unit"] = state["unit"]
+
+
+@pytest.mark.parametrize("serializer", SERIALIZERS)
+@pytest.mark.parametrize("kind", [ValueError, StatefulError])
+def test_the_exceptions_behind_one(kind: type[Exception], serializer: str) -> None:
+    """An exception comes back with its cause and its context, be it in a circle."""
+    error = kind("a", 1)
+    vars(error)["unit"] = "eV"
+    error.__cause__, error.__context__ = KeyError(1), LookupError(2)
+    error.__context__.__context__ = error
+    found = again(error, serializer)
+    assert (type(found), found.args, vars(found)) == (kind, ("a", 1), {"unit": "eV"})
+    assert repr((found.__cause__, found.__context__)) == "(KeyError(1), LookupError(2))"
+    assert found.__context__.__context__ is found
+    assert found.__suppress_context__
+    assert digest(found) == digest(error)
+
+
 ONE = object()
 
 

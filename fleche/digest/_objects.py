@@ -20,7 +20,7 @@ from ._tokens import global_token
 if TYPE_CHECKING:
     from ._walk import Walk
 
-__all__ = ["choose_reduce", "describe_validator"]
+__all__ = ["chain_of", "choose_reduce", "describe_validator", "reduce"]
 
 PICKLING = ("__reduce_ex__", "__reduce__", "__getstate__")  # in the order that pickle asks
 STDLIB = sys.stdlib_module_names
@@ -70,6 +70,33 @@ def describe_fields(label: bytes, obj: Any, names: list[str]) -> Node:
         if name not in values:
             values[name] = getattr(obj, name, UNSET)
     return node(label, (type(obj), Attributes(values)))
+
+
+def choose_exception(cls: type) -> Handler | None:
+    """Choose what another rule chooses, and the exceptions that stand behind the exception."""
+    if not issubclass(cls, BaseException):
+        return None
+    choices = (choose(cls) for choose in (choose_container, choose_fields, choose_reduce))
+    plain = next(choice for choice in choices if choice is not None)
+
+    def describe(obj: Any, walk: Walk) -> bytes | Node:
+        described = plain(obj, walk)
+        behind = chain_of(obj)
+        if behind is None or isinstance(described, bytes):
+            return described
+        kind, label, children, step = described
+        return (kind, b"chained " + label, [*children, *behind], step)
+
+    return describe
+
+
+def chain_of(obj: BaseException) -> tuple[Any, ...] | None:
+    """Return the exceptions behind one, and whether a traceback shows them; None: there are none.
+
+    They are the cause and the context, as `raise` has set them.
+    """
+    found = (obj.__cause__, obj.__context__, obj.__suppress_context__)
+    return None if found == (None, None, False) else found
 
 
 def inherited_reducer(cls: type) -> tuple[type, Any] | None:
@@ -217,7 +244,7 @@ def describe_validator(obj: Any, _walk: Walk) -> Node:
 
 def register_fallbacks() -> None:
     register_fallback(choose_enum, familiar=True)
-    for choose in (choose_container, choose_fields, choose_reduce):
+    for choose in (choose_exception, choose_container, choose_fields, choose_reduce):
         register_fallback(choose)
 
 

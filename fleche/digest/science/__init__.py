@@ -159,6 +159,7 @@ ROWS: tuple[tuple[str, str, str, bool], ...] = (
 )
 
 REDUCERS: dict[tuple[str, str], str] = {
+    ("builtins", "BaseException"): "reduce_exception",
     ("jax", "custom_jvp"): "reduce_jax_function",
     ("jaxlib", "PjitFunction"): "reduce_jax_function",
     ("numba", "List"): "reduce_numba_list",

@@ -13,12 +13,14 @@ from typing import Any
 
 from fleche.digest._names import find_name
 from fleche.digest._numpy import place_of_ufunc
+from fleche.digest._objects import chain_of, reduce
 from fleche.digest._registry import package_of
 
 from ._numerics import own_generator
 
 __all__ = [
     "reduce_distribution",
+    "reduce_exception",
     "reduce_jax_function",
     "reduce_molecule",
     "reduce_numba_dict",
@@ -55,6 +57,26 @@ def make_ufunc(function: Any, nin: int, nout: int, identity: Any) -> Any:
 
     options = {} if identity is None else {"identity": identity}
     return np.frompyfunc(function, nin, nout, **options)
+
+
+def reduce_exception(obj: BaseException) -> Any:
+    """Keep the exceptions behind an exception."""
+    behind = chain_of(obj)
+    reduced = NotImplemented if behind is None else reduce(obj)
+    if not isinstance(reduced, tuple):
+        return NotImplemented
+    rebuild, args, state, items, pairs, setter = (*reduced, None, None, None, None)[:6]
+    return (rebuild, args, (state, setter, behind), items, pairs, restore_exception)
+
+
+def restore_exception(obj: BaseException, state: tuple[Any, Any, Any]) -> None:
+    """Give an exception its state, and the exceptions behind it."""
+    own, setter, behind = state
+    if setter is not None:
+        setter(obj, own)
+    elif own is not None:
+        obj.__setstate__(own)
+    obj.__cause__, obj.__context__, obj.__suppress_context__ = behind
 
 
 def reduce_jax_function(obj: Any) -> Any:
