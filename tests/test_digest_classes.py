@@ -234,6 +234,45 @@ class TestBases:
         assert class_code(T) != class_code(typing.TypeVar("T"))
 
 
+class Drawn(typing.Protocol):
+    def draw(self) -> int: ...
+
+
+class Sized(Drawn, typing.Protocol):
+    pass
+
+
+class Started:
+    def __init__(self) -> None:
+        self.size = 1
+
+
+@pytest.mark.parametrize("bases", [(Drawn,), (Sized,), (Drawn, Started), (Drawn, Exception)])
+def test_the_first_object_of_a_protocol(bases: tuple[type, ...]) -> None:
+    """Typing writes into the class when the first object is made, and that does not count."""
+
+    class Local(*bases):  # type: ignore[misc]
+        def draw(self) -> int:
+            return 1
+
+    before = set(vars(Local))
+    found = class_code(Local)
+    Local()
+    assert set(vars(Local)) - before <= {"__init__"}
+    assert class_code(Local) == found
+
+
+def test_an_init_of_a_protocol_counts() -> None:
+    def build(n: int) -> Any:
+        class Local(Drawn):
+            def __init__(self) -> None:
+                self.size = n
+
+        return Local
+
+    differ(build)
+
+
 @pytest.mark.parametrize("name", ["dataclass", "parameters", "attrs", "enum", "model", "members"])
 def test_names_of_members(name: str) -> None:
     """No member of a class stands in the place of what its decorator was told."""

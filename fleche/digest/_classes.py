@@ -131,6 +131,8 @@ def members_of(cls: Any) -> tuple[dict[str, Any], list[str]]:
     for name, value in vars(cls).items():
         if name in DERIVED or (type(value).__module__, type(value).__name__) in SKIPPED_TYPES:
             continue
+        if name == "__init__" and is_handed_down(cls, value):
+            continue
         if is_made(cls, value):
             made.append(name)
         else:
@@ -241,6 +243,16 @@ def is_ordering(value: Any) -> bool:
         and value.__globals__.get("__name__") == "functools"
         and "_from_" in value.__code__.co_name
     )
+
+
+def is_handed_down(cls: type, init: Any) -> bool:
+    """Whether typing has written the inherited `__init__` into a class with a protocol as base.
+
+    It does so when the first object is made.
+    """
+    inherited = (vars(base).get("__init__") for base in cls.__mro__[1:])
+    theirs = (found for found in inherited if found and module_of(found) != "typing")
+    return init is next(theirs, None)
 
 
 def is_made(cls: type, value: Any) -> bool:
