@@ -32,6 +32,11 @@ def variant(value: Any) -> str:
     return pack(value).variant
 
 
+def read_only(array: Any) -> Any:
+    array.flags.writeable = False
+    return array
+
+
 def fresh(text: str) -> str:
     """Return an equal text that is another object."""
     return "".join(list(text))
@@ -176,6 +181,38 @@ class TestArrays:
         assert found.ravel("K").tolist() == np.copy(array, order="K").ravel("K").tolist()
         assert found.flags.f_contiguous == np.copy(array, order="K").flags.f_contiguous
         assert found.flags.c_contiguous == np.copy(array, order="K").flags.c_contiguous
+
+    @pytest.mark.parametrize("serializer", SERIALIZERS)
+    @pytest.mark.parametrize("kind", ["f8", "i4,f8", "M8[s]", "O", "O,i4"])
+    @pytest.mark.parametrize("size", [3, 100], ids=["small", "large"])
+    @pytest.mark.parametrize(
+        "change",
+        [
+            lambda x: np.broadcast_to(x, (2, *x.shape)),
+            lambda x: np.broadcast_to(x[:, None], (x.shape[0], 4, x.shape[1])),
+            lambda x: np.broadcast_to(x.T[..., None], (*x.T.shape, 4)),
+            lambda x: np.broadcast_to(x[0, 0], (4, 3)),
+            lambda x: np.broadcast_to(x[0], (2, x.shape[1])),
+            read_only,
+            lambda x: read_only(x.T),
+            lambda x: read_only(x[::2, ::-1]),
+            lambda x: read_only(x[0, ::2]),
+            lambda x: np.lib.stride_tricks.as_strided(x, (2, *x.shape), (0, *x.strides)),
+        ],
+    )
+    def test_repeated_and_read_only(
+        self, change: Callable[[Any], Any], size: int, kind: str, serializer: str
+    ) -> None:
+        """What repeats its elements does so again, and what cannot be written to cannot."""
+        array = change(np.arange(size * size).astype(kind).reshape(size, size))
+        found = again(array, serializer)
+        assert (found.dtype, found.shape) == (array.dtype, array.shape)
+        assert found.tolist() == array.tolist()
+        if 0 in array.strides:
+            assert found.ravel("K").tolist() == array.ravel("K").tolist()
+        assert [step == 0 for step in found.strides] == [step == 0 for step in array.strides]
+        assert found.flags.writeable == array.flags.writeable
+        assert digest(found) == digest(array)
 
     def test_objects_in_other_orders(self) -> None:
         array = np.array([[{"a": 1}, None], [[1], "x"]] * 3, dtype=object).reshape(2, 3, 2)

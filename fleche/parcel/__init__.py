@@ -142,12 +142,12 @@ __getattr__ = imported_when_asked(
         "._forms": (
             "bare_object",
             "bit_generator",
+            "laid_out",
             "masked_array",
             "memory_view",
             "random_generator",
             "random_state",
             "seed_sequence",
-            "transposed",
         ),
     },
 )

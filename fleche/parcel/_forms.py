@@ -19,13 +19,13 @@ from fleche.parcel._files import File, reduce_file
 __all__ = [
     "bare_object",
     "bit_generator",
+    "laid_out",
     "masked_array",
     "memory_view",
     "random_generator",
     "random_state",
     "reducers",
     "seed_sequence",
-    "transposed",
 ]
 
 Reducer = Callable[[Any], Any]
@@ -72,19 +72,42 @@ def memory_view(content: Any, form: str, shape: tuple[int, ...], readonly: bool)
 
 
 def _reduce_array(array: Any) -> Any:
-    """Keep the order of the axes in memory, of which pickle knows C and Fortran only."""
-    if array.flags.forc or array.ndim < 2:
+    """Keep how an array lies in memory, as far as pickle would lose it.
+
+    That is the order of its axes, of which pickle knows C and Fortran only, the axes along which
+    one element is repeated, and that it is not to be written to, which pickle keeps of what it
+    writes as a buffer.
+    """
+    flags = array.flags
+    if flags.forc and (flags.writeable or _is_buffer(array.dtype)):
         return NotImplemented
-    axes = sorted(range(array.ndim), key=lambda axis: -abs(array.strides[axis]))
-    if axes == sorted(axes):
+    shape, strides = array.shape, array.strides
+    repeated = [axis for axis, n in enumerate(shape) if n > 1 and strides[axis] == 0]
+    others = [axis for axis in range(array.ndim) if axis not in repeated]
+    axes = repeated + sorted(others, key=lambda axis: -abs(strides[axis]))
+    if flags.writeable and not repeated and axes == others:
         return NotImplemented
+    once = array[tuple(slice(1) if axis in repeated else slice(None) for axis in range(len(shape)))]
     inverse = tuple(sorted(range(array.ndim), key=axes.__getitem__))
-    return transposed, (array.transpose(axes).copy("C"), inverse)
+    content = once.transpose(axes).copy("C")
+    return laid_out, (content, inverse, shape if repeated else None, bool(flags.writeable))
 
 
-def transposed(array: Any, axes: tuple[int, ...]) -> Any:
-    """Return an array with its axes in another order."""
-    return array.transpose(axes)
+def _is_buffer(dtype: Any) -> bool:
+    """Whether contiguous arrays of a type are written as buffers."""
+    return dtype.kind not in "OTmM" and not dtype.hasobject
+
+
+def laid_out(array: Any, axes: tuple[int, ...], shape: Any, writeable: bool) -> Any:
+    """Return an array with its axes in another order, and some elements repeated."""
+    found = array.transpose(axes)
+    if shape is not None:
+        import numpy as np
+
+        found = np.broadcast_to(found, shape)
+    if found.flags.writeable != writeable:
+        found.flags.writeable = writeable
+    return found
 
 
 def _reduce_masked(array: Any) -> Any:
@@ -182,11 +205,11 @@ _known.update(_of_python)
 for _function in (
     bare_object,
     bit_generator,
+    laid_out,
     masked_array,
     memory_view,
     random_generator,
     random_state,
     seed_sequence,
-    transposed,
 ):
     _function.__module__ = "fleche.parcel"

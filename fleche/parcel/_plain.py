@@ -58,7 +58,7 @@ _NAMES: dict[str, frozenset[str]] = {
     "collections": frozenset({"OrderedDict", "deque"}),
     "datetime": frozenset({"date", "datetime", "time", "timedelta", "timezone"}),
     "decimal": frozenset({"Decimal"}),
-    "fleche.parcel": frozenset({"masked_array", "memory_view", "transposed"}),
+    "fleche.parcel": frozenset({"laid_out", "masked_array", "memory_view"}),
     "fractions": frozenset({"Fraction"}),
     "pyarrow.lib": frozenset({"_restore_array", "py_buffer", "type_for_alias"}),
     "uuid": frozenset({"UUID"}),
