@@ -63,6 +63,32 @@ class Body:
         return len(numbers)
 
 
+class Comparing(type):
+    """A metaclass whose classes have an equality, and so no hash."""
+
+    def __eq__(cls, other: object) -> bool:
+        return cls is other
+
+
+class Compared(metaclass=Comparing):
+    def __len__(self) -> int:
+        return 3
+
+
+class TestClassesWithoutAHash:
+    """The function runs, whatever the class of an argument or of a result is like."""
+
+    @pytest.mark.parametrize("value", [Compared(), [Compared()], {"a": Compared}])
+    def test_arguments(self, value: Any) -> None:
+        assert length(value) == len(value)
+        assert total(value, more=value) == 2 * len(value)
+        assert length(numbers=[1], log=value) == 1
+
+    def test_results(self) -> None:
+        made = fleche(lambda n: Compared())
+        assert [len(made(1)), len(made(1))] == [3, 3]
+
+
 class TestDigests:
     """A digest stands for its value, also where the call is none to be cached."""
 

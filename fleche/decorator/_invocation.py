@@ -86,7 +86,7 @@ class Invocation:
         """
         spec = self.spec
         if not (spec.options.isolate or spec.digest_by_default):
-            kinds = {*map(type, self.args), *map(type, self.kwargs.values())}
+            kinds = [*map(type, self.args), *map(type, self.kwargs.values())]
             if Digest not in kinds:
                 return self.args, self.kwargs
         bound = spec.info.bind_own(self.args, self.kwargs)
@@ -277,7 +277,10 @@ def prepare_invocation(
     arguments = bound_arguments(spec, args, kwargs)
     if arguments is None:
         return Invocation(spec, cache, args, kwargs)
-    simple = spec.takes_simple and SIMPLE.issuperset(map(type, arguments.values()))
+    try:
+        simple = spec.takes_simple and SIMPLE.issuperset(map(type, arguments.values()))
+    except TypeError:  # of a class that has no hash, since its metaclass has an equality only
+        simple = False
     if not simple:
         spec.expanded(arguments, cache)
     try:
