@@ -63,7 +63,7 @@ class Body:
         return len(numbers)
 
 
-class Comparing(type):
+class Comparing(type):  # noqa: PLW1641
     """A metaclass whose classes have an equality, and so no hash."""
 
     def __eq__(cls, other: object) -> bool:

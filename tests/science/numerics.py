@@ -450,6 +450,11 @@ def sympy() -> Cases:
     import sympy as s
     from sympy.physics import mechanics, units
 
+    def measured(name: str, factor: int, reference: Any) -> Any:
+        unit = units.Quantity(name)
+        unit.set_global_relative_scale_factor(factor, reference)
+        return unit
+
     x, y = s.symbols("x y")
     f = s.Function("f")
 
@@ -588,6 +593,18 @@ def sympy() -> Cases:
             copies=("copy",),
         ),
         "frame": Refused(lambda: mechanics.ReferenceFrame("N").x, "components"),
+        "unit": Case(
+            lambda: measured("foo", 2, units.meter),
+            [
+                lambda: measured("foo", 5, units.meter),
+                lambda: measured("foo", 2, units.second),
+                lambda: measured("foo", 2, measured("bar", 3, units.meter)),
+                lambda: measured("foo", 2, measured("bar", 4, units.meter)),
+                lambda: measured("bar", 2, units.meter),
+                lambda: units.Quantity("baz"),
+            ],
+            use=lambda value: (value.scale_factor, value.dimension, hash(value)),
+        ),
         "units": Case(
             lambda: 3 * units.meter,
             [lambda: 3 * units.second, lambda: 3 * s.Symbol("meter")],

@@ -46,6 +46,14 @@ def torch() -> Cases:
     def net() -> Any:
         return nn.Sequential(nn.Linear(3, 4), nn.BatchNorm1d(4), nn.ReLU(), nn.Linear(4, 1))
 
+    def pair(tied: Any = ()) -> Any:
+        one, other = nn.Linear(1, 1), nn.Linear(1, 1)
+        for part in (*one.parameters(), *other.parameters()):
+            nn.init.ones_(part)
+        for name in tied:
+            setattr(other, name, getattr(one, name))
+        return nn.Sequential(one, other)
+
     def normed() -> Any:
         return nn.utils.parametrizations.weight_norm(nn.Linear(2, 2))
 
@@ -182,6 +190,20 @@ def torch() -> Cases:
             seeded(lambda: net().eval()),
             [seeded(net), changed(seeded(net), lambda value: value(torch.ones(2, 3)))],
             use=lambda value: (value(torch.ones(2, 3)), value.named_parameters(), repr(value)),
+        ),
+        "tied": Case(
+            lambda: pair(tied=("weight",)),
+            [
+                pair,
+                lambda: pair(tied=("bias",)),
+                lambda: pair(tied=("weight", "bias")),
+                lambda: nn.Sequential(pair(tied=("weight",))),
+                lambda: nn.Sequential(pair()),
+            ],
+            use=lambda value: (value(torch.ones(1)), value.state_dict(), list(value.parameters())),
+        ),
+        "twice": Case(
+            lambda: nn.Sequential(*[nn.ReLU()] * 2), [lambda: nn.Sequential(nn.ReLU(), nn.ReLU())]
         ),
         "order": Case(
             lambda: nn.Sequential(nn.ReLU(), nn.Tanh()),

@@ -66,6 +66,7 @@ ROWS: tuple[tuple[str, str, str, bool], ...] = (
     ("scipy", "ShortTimeFFT", "_numerics:short_time_fft", SUBCLASSES),
     # sympy and mpmath
     ("sympy", "Basic", "_symbolic:expression", SUBCLASSES),
+    ("sympy", "Quantity", "_symbolic:quantity", SUBCLASSES),
     ("sympy", "Float", "_symbolic:floating", EXACT),
     ("sympy", "Rational", "_symbolic:rational", SUBCLASSES),
     ("sympy", "Dummy", "_symbolic:dummy", SUBCLASSES),
@@ -172,6 +173,7 @@ REDUCERS: dict[tuple[str, str], str] = {
     ("scipy", "multi_rv_generic"): "reduce_distribution",
     ("scipy", "rv_generic"): "reduce_distribution",
     ("sympy", "Poly"): "reduce_polynomial",
+    ("sympy", "Quantity"): "reduce_unit",
     ("torch", "Tensor"): "reduce_tensor",
     ("xarray", "DataArray"): "reduce_opened",
     ("xarray", "Dataset"): "reduce_opened",

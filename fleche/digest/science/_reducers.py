@@ -17,6 +17,7 @@ from fleche.digest._objects import chain_of, reduce
 from fleche.digest._registry import package_of
 
 from ._numerics import own_generator
+from ._symbolic import tables_of_units, told_of_unit
 
 __all__ = [
     "reduce_distribution",
@@ -31,6 +32,7 @@ __all__ = [
     "reduce_reaction",
     "reduce_tensor",
     "reduce_ufunc",
+    "reduce_unit",
     "reduce_variable",
     "reduce_vectorized",
 ]
@@ -183,6 +185,26 @@ def reduce_polynomial(obj: Any) -> Any:
 def make_polynomial(cls: Any, expression: Any, gens: Any, domain: Any) -> Any:
     """Make a polynomial over a domain."""
     return cls(expression, *gens, domain=domain)
+
+
+def reduce_unit(obj: Any) -> Any:
+    """Keep what a unit was said to measure."""
+    told = told_of_unit(obj)
+    if not told:
+        return NotImplemented
+    rebuild, args, state, *_ = (*obj.__reduce_ex__(4), None)
+    return (rebuild, args, (state, told), None, None, restore_unit)
+
+
+def restore_unit(obj: Any, state: tuple[Any, dict[str, Any]]) -> None:
+    """Give a unit its state, and say what it measures unless the program has said so itself."""
+    own, told = state
+    if own is not None:
+        obj.__setstate__(own)
+    tables = tables_of_units()
+    if not told_of_unit(obj):
+        for name, value in told.items():
+            tables[name][obj] = value
 
 
 def reduce_molecule(obj: Any) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from typing import Any
 
 from ._parts import CLASS, Parts, parts, refuse
@@ -11,6 +12,25 @@ from ._parts import CLASS, Parts, parts, refuse
 def expression(obj: Any) -> Parts:
     """Describe an expression by what sympy compares of it."""
     return {"content": obj._hashable_content()}  # noqa: SLF001 - what equality is made of
+
+
+@parts
+def quantity(obj: Any) -> Parts:
+    """Describe a unit by what sympy compares of it, and by what it was said to measure."""
+    return {"content": obj._hashable_content(), **told_of_unit(obj)}  # noqa: SLF001
+
+
+def told_of_unit(obj: Any) -> Parts:
+    """Return the dimension and the scale of a unit, which sympy keeps in tables for all of them."""
+    found = {name: table.get(obj) for name, table in tables_of_units().items()}
+    return {name: value for name, value in found.items() if value is not None}
+
+
+def tables_of_units() -> dict[str, dict[Any, Any]]:
+    """Return what sympy knows of units in all systems, by name."""
+    tables = sys.modules["sympy.physics.units.dimensions"]._QuantityMapper  # noqa: SLF001
+    names = ("dimension_global", "scale_factors_global", "dimensional_equivalence_map_global")
+    return {name: getattr(tables, f"_quantity_{name}") for name in names}
 
 
 @parts

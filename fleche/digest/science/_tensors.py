@@ -8,7 +8,8 @@ from typing import Any
 from ._parts import CLASS, Named, Parts, filled, find_name, parts, refuse, without
 
 HOOKS = "_hooks"
-STATE = ("_parameters", "_buffers", "_modules", "training")
+TABLES = ("_parameters", "_buffers", "_modules")
+STATE = (*TABLES, "training")
 FLAT = ("_flat_weights", "_flat_weight_refs")
 """What a recurrent layer keeps of its parameters in another order."""
 
@@ -113,7 +114,31 @@ def torch_module(obj: Any) -> Parts:
             del found[name]
         elif {f"{name}_orig", f"{name}_g"} & {*state["_parameters"]} or is_handle(value):
             del found[name]  # a hook makes such a weight from the parameters, each time anew
-    return {CLASS: kind, **found}
+    return {CLASS: kind, **found, **shared_parts(obj)}
+
+
+def shared_parts(module: Any) -> Parts:
+    """Return which parameters, buffers and modules a module has in several places.
+
+    They are trained together, and counted once.
+    """
+    first: dict[int, str] = {}
+    shared = []
+    pending = [("", module)]
+    while pending:
+        prefix, owner = pending.pop()
+        for table in TABLES:
+            for name, part in (vars(owner).get(table) or {}).items():
+                place = f"{prefix}{name}"
+                if part is None:
+                    continue
+                if id(part) in first:
+                    shared.append((first[id(part)], place))
+                    continue
+                first[id(part)] = place
+                if table == "_modules":
+                    pending.append((f"{place}.", part))
+    return {"shared": shared} if shared else {}
 
 
 def is_handle(value: object) -> bool:
@@ -136,7 +161,7 @@ def torch_compiled(obj: Any) -> Parts:
 def torch_traced(obj: Any) -> Parts:
     """Describe a traced module by its code and its state; each has a class of its own."""
     state = {name: value for name, value in vars(obj).items() if name in STATE}
-    return {CLASS: "GraphModule", "code": obj.code, **state}
+    return {CLASS: "GraphModule", "code": obj.code, **state, **shared_parts(obj)}
 
 
 @parts
