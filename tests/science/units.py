@@ -319,11 +319,36 @@ def pint() -> Cases:
             found.define(text)
         return found
 
+    def set_up(change: Any = None, **options: Any) -> Any:
+        found = pint.UnitRegistry(**options)
+        if change is not None:
+            change(found)
+        return found.Quantity(3.0, "degC")
+
+    def written(form: str) -> Any:
+        def change(registry: Any) -> None:
+            getattr(registry, "formatter", registry).default_format = form
+
+        return change
+
     def in_smoots(length: float) -> Any:
         return 3 * registry(f"smoot = {length} meter").smoot
 
     ureg = registry()
     return {
+        "settings": Case(
+            set_up,
+            [
+                lambda: set_up(autoconvert_offset_to_baseunit=True),
+                lambda: set_up(default_as_delta=False),
+                lambda: set_up(auto_reduce_dimensions=True),
+                lambda: set_up(written("~P")),
+                lambda: set_up(lambda found: found.enable_contexts("spectroscopy")),
+                lambda: set_up(lambda found: found.enable_contexts("sp", n=2)),
+            ],
+            use=lambda q: (str(q), q.to("kelvin"), f"{q:~P}", q.dimensionality),
+            equal=[lambda: set_up(autoconvert_offset_to_baseunit=False)],
+        ),
         "quantity": Case(
             lambda: 3 * ureg.meter,
             [

@@ -26,6 +26,20 @@ NOTES_OF_MODELS = (
 )
 
 
+OPTIONS = {
+    "_default_system_name": "mks",
+    "_non_int_type": float,
+    "auto_reduce_dimensions": False,
+    "autoconvert_offset_to_baseunit": False,
+    "autoconvert_to_preferred": False,
+    "case_sensitive": True,
+    "default_as_delta": True,
+    "force_ndarray": False,
+    "force_ndarray_like": False,
+}
+"""The options of a registry of pint, and what they are unless a program sets them."""
+
+
 def without_empty(attributes: Parts) -> Parts:
     """Leave out what is empty: None becomes {} when it is looked at."""
     return {
@@ -198,12 +212,33 @@ def fits_records(obj: Any) -> Parts:
 
 @parts
 def pint_quantity(obj: Any) -> Parts:
-    return {CLASS: "Quantity", "magnitude": obj.magnitude, "units": pint_units(obj)}
+    found = {CLASS: "Quantity", "magnitude": obj.magnitude, "units": pint_units(obj)}
+    return {**found, **pint_settings(obj)}
 
 
 @parts
 def pint_unit(obj: Any) -> Parts:
-    return {CLASS: "Unit", "units": pint_units(obj)}
+    return {CLASS: "Unit", "units": pint_units(obj), **pint_settings(obj)}
+
+
+def pint_settings(obj: Any) -> Parts:
+    """Return how the registry of a quantity computes with it and writes it, where that is unusual.
+
+    Those are its options, the contexts that it is in, and the format that it writes in.
+    """
+    registry = obj._REGISTRY  # noqa: SLF001
+    own = vars(registry)
+    found = {name: own[name] for name, usual in OPTIONS.items() if own.get(name, usual) != usual}
+    contexts = [
+        (context.name, dict(context.defaults), [str(part) for part in context.redefinitions])
+        for context in registry._active_ctx.contexts  # noqa: SLF001
+    ]
+    written = getattr(own.get("formatter"), "default_format", own.get("default_format"))
+    if contexts:
+        found["contexts"] = contexts
+    if written:
+        found["format"] = written
+    return {"settings": Attributes(found)} if found else {}
 
 
 def pint_units(obj: Any) -> Any:
