@@ -234,6 +234,24 @@ class TestBases:
         assert class_code(T) != class_code(typing.TypeVar("T"))
 
 
+@pytest.mark.parametrize("options", [{"default": 3}, {"default_factory": list}])
+def test_private_fields_of_pydantic(options: dict[str, Any]) -> None:
+    """What pydantic finds out of one when the first object is made does not count."""
+    pydantic = pytest.importorskip("pydantic")
+
+    def build(**options: Any) -> Any:
+        class Local(pydantic.BaseModel):
+            _inner: Any = pydantic.PrivateAttr(**options)
+
+        return Local
+
+    cls = build(**options)
+    before = class_code(cls)
+    cls()
+    assert class_code(cls) == before == class_code(build(**options))
+    assert before != class_code(build(default=4)) != class_code(build(default_factory=dict))
+
+
 class Drawn(typing.Protocol):
     def draw(self) -> int: ...
 

@@ -20,7 +20,7 @@ from ._tokens import global_token
 if TYPE_CHECKING:
     from ._walk import Walk
 
-__all__ = ["chain_of", "choose_reduce", "describe_validator", "reduce"]
+__all__ = ["chain_of", "choose_reduce", "describe_private_field", "describe_validator", "reduce"]
 
 PICKLING = ("__reduce_ex__", "__reduce__", "__getstate__")  # in the order that pickle asks
 STDLIB = sys.stdlib_module_names
@@ -240,6 +240,11 @@ def describe_validator(obj: Any, _walk: Walk) -> Node:
     attributes = attributes_of(obj)
     attributes.pop("cls_ref", None)
     return node(b"pydantic", (type(obj), Attributes(attributes)))
+
+
+def describe_private_field(obj: Any, _walk: Walk) -> Node:
+    """Describe a private field of pydantic, without what is found out of it when it is filled."""
+    return node(b"pydantic", (type(obj), obj.default, obj.default_factory))
 
 
 def register_fallbacks() -> None:

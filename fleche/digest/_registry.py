@@ -412,7 +412,7 @@ TABLE: tuple[tuple[str, bool, dict[str, str]], ...] = (
         },
     ),
     ("scipy.* _numpy", True, {"_spbase": "sparse", "spmatrix": "sparse"}),
-    ("pydantic.* _objects", False, {"Decorator": "validator"}),
+    ("pydantic.* _objects", False, {"Decorator": "validator", "ModelPrivateAttr": "private_field"}),
 )
 """Types known by name: their module and the room of their handlers, whether subclasses are meant,
 and for each name the handler without its ``describe_``.
