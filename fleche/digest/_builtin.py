@@ -116,7 +116,8 @@ def describe_memoryview(obj: memoryview, walk: Walk) -> Node:
     else:
         with memoryview(obj.tobytes()) as flat:
             data = walk.buffer(flat)
-    return node(b"memoryview", (obj.format, shape_token(obj.shape or ()), Raw(data)))
+    parts = (obj.format, shape_token(obj.shape or ()), Raw(data), obj.readonly)
+    return node(b"memoryview", parts)
 
 
 def describe_range(obj: range, _walk: Walk) -> Node:
