@@ -481,6 +481,13 @@ class Rich:
     def s(): return 4
     @functools.cached_property
     def cached(self): return 5
+    @functools.singledispatchmethod
+    def by_type(self, x): return 7
+    @by_type.register
+    def _(self, x: int): return x + 8
+    @by_type.register(str)
+    @classmethod
+    def _(cls, x): return 9
     class Inner:
         def g(self): return 6
     def inner(self): return Rich.Inner().g()
@@ -535,6 +542,7 @@ checks = {
     "box": "box.v == 1 and intbox.v == 2 and slots.a == 1",
     "both": "both == 3 and red in both and level == 1",
     "rich": "(rich.p, rich.c(), rich.s(), rich.cached, rich.inner()) == (3, 3, 4, 5, 6)",
+    "generic": "(rich.by_type(None), rich.by_type(True), rich.by_type('')) == (7, 9, 9)",
     "inner": "inner.g() == 6 and type(rich).Inner is type(inner)",
     "frozen": "frozen.x == 1 and frozen.items == [] and frozen == type(frozen)()",
     "meta": "type(meta).hello() == 'hi'",

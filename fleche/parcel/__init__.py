@@ -137,6 +137,7 @@ __getattr__ = imported_when_asked(
             "class_apart",
             "class_named",
             "function_named",
+            "generic_method",
             "type_named",
         ),
         "._forms": (

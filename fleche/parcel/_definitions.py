@@ -39,6 +39,7 @@ __all__ = [
     "class_apart",
     "class_named",
     "function_named",
+    "generic_method",
     "type_named",
 ]
 
@@ -280,6 +281,8 @@ def _definition_pickler() -> Any:
                 return born, (tuple(self._name), make, args), *rest
             if type(obj) is functools.cached_property:  # which has a lock in some versions
                 return cached_property, (obj.func, obj.attrname)
+            if type(obj) is functools.singledispatchmethod:  # which notes what it has looked up
+                return generic_method, (obj.func, list(obj.dispatcher.registry.items()))
             if isinstance(obj, (type, types.FunctionType)) and not self._is_method(obj):
                 reduced = self._named.reduce(obj)
                 if reduced is not NotImplemented and reduced[0] is not type_named:
@@ -483,6 +486,15 @@ def cached_property(function: Callable[[Any], Any], name: str) -> Any:
     return found
 
 
+def generic_method(function: Any, registry: list[tuple[type, Any]]) -> Any:
+    """Return a method with implementations by type; a definition names it so."""
+    found: Any = functools.singledispatchmethod(function)
+    for cls, implementation in registry:
+        if cls is not object:
+            found.register(cls, implementation)
+    return found
+
+
 def born(name: tuple[str, str, str], make: Callable[..., Any], args: Any) -> Any:  # noqa: ARG001
     """Make a class or function; a definition names it so."""
     return make(*args)
@@ -494,6 +506,7 @@ for _function in (
     class_apart,
     class_named,
     function_named,
+    generic_method,
     type_named,
 ):
     _function.__module__ = "fleche.parcel"
