@@ -510,11 +510,10 @@ class Values:
 
         So it counts as it does elsewhere, with all that it leads to.
         """
-        own = (
-            is_own_namespace(obj.__globals__)
-            if isinstance(obj, FunctionType)
-            else is_own_object(obj)
-        )
+        if isinstance(obj, FunctionType | ModuleType):
+            own = is_own_namespace(vars(obj) if isinstance(obj, ModuleType) else obj.__globals__)
+        else:
+            own = is_own_object(obj)
         return self.refer(obj) if own else None
 
 
