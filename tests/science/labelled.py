@@ -138,6 +138,11 @@ def xarray() -> Cases:
             [lambda: xr.DataTree.from_dict({"/": data(), "/inner": data() + 1})],
             use=lambda t: (repr(t), t.attrs, t["inner/a"], t.to_dict()),
         ),
+        "groups": Case(
+            lambda: array(coords={"x": [1, 1]}).groupby("x"),
+            [lambda: array(coords={"x": [1, 2]}).groupby("x")],
+            use=lambda g: (g.mean(), g.groups, g.dims, len(g)),
+        ),
         "chunks": Refused(lambda: data().chunk(x=1), "compute"),
     }
 
@@ -481,6 +486,9 @@ def pandas() -> Cases:
     import numpy as np
     import pandas as pd
 
+    def table() -> Any:
+        return pd.DataFrame({"a": [1, 2], "b": ["x", "y"]})
+
     def texts(dtype: Any) -> Any:
         return pd.Series(["a", None, "b"], dtype=dtype)
 
@@ -517,6 +525,16 @@ def pandas() -> Cases:
             lambda: pd.Series(["a", "b"], dtype="category"),
             [lambda: pd.Series(["b", "a"], dtype="category")],
             use=lambda s: (s.cat.codes, s.value_counts()),
+        ),
+        "groups": Case(
+            lambda: table().groupby("b"),
+            [lambda: table().groupby("a"), lambda: table().groupby("b", sort=False)],
+            use=lambda g: (g.sum(), g.groups, g.indices, g["a"], g.get_group("x"), len(g)),
+        ),
+        "window": Case(
+            lambda: pd.Series([1.0, 2.0]).rolling(2),
+            [lambda: pd.Series([1.0, 2.0]).rolling(1), lambda: pd.Series([1.0, 3.0]).rolling(2)],
+            use=lambda w: (w.sum(), w.mean()),
         ),
         "arrow numbers": Case(
             lambda: pd.Series([1, None], dtype="int64[pyarrow]"),

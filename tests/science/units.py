@@ -438,6 +438,11 @@ def lmfit() -> Cases:
         return lmfit.minimize(lambda p: np.array([p["x"].value - value, 1.0]), parameters())
 
     return {
+        "whole numbers": Case(
+            lambda: lmfit.create_params(a=1, b={"expr": "2*a"}),
+            [lambda: lmfit.create_params(a=2, b={"expr": "2*a"})],
+            use=lambda p: (p["b"].value, p.valuesdict(), p.update_constraints(), p.dumps()),
+        ),
         "parameters": Case(
             parameters,
             [

@@ -113,7 +113,14 @@ ROWS: tuple[tuple[str, str, str, bool], ...] = (
     ("lmfit", "Model", "_units:lmfit_model", SUBCLASSES),
     ("lmfit", "ModelResult MinimizerResult", "_units:lmfit_result", EXACT),
     ("uncertainties", "AffineScalarFunc", "_files:uncertain_number", SUBCLASSES),
-    # xarray, pyarrow, polars, networkx
+    # pandas, xarray, pyarrow, polars, networkx
+    (
+        "pandas",
+        "PandasObject BaseGrouper Grouping BaseWindow",
+        "_labelled:pandas_object",
+        SUBCLASSES,
+    ),
+    ("xarray", "GroupBy", "_labelled:xarray_groups", SUBCLASSES),
     ("xarray", "NamedArray", "_labelled:xarray_variable", SUBCLASSES),
     ("xarray", "DataArray", "_labelled:xarray_array", SUBCLASSES),
     ("xarray", "Dataset", "_labelled:xarray_dataset", SUBCLASSES),

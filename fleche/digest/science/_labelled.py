@@ -8,11 +8,22 @@ from typing import Any
 from fleche.digest._builtin import Attributes
 from fleche.digest._registry import package_of
 
-from ._parts import Parts, parts, uncached
+from ._parts import Parts, parts, uncached, without
 
 GRAPH = ("_adj", "_node", "_succ", "_pred", "_graph", "_NODE_OK", "_EDGE_OK", "graph")
 WIDE = ("Decimal", "Int128", "UInt128")
 GRAPH_CACHE = "__networkx_cache__"
+
+
+@parts
+def pandas_object(obj: Any) -> Parts:
+    """Describe groups and windows of pandas without what they have worked out."""
+    return without(obj, "_cache")
+
+
+@parts
+def xarray_groups(obj: Any) -> Parts:
+    return without(obj, "_dims", "_groups", "_sizes")
 
 
 @parts

@@ -157,8 +157,13 @@ def frozen_distribution(obj: Any) -> Parts:
 
 @parts
 def random_variable(obj: Any) -> Parts:
+    """Describe a random variable; copies have another object in place of no tolerance."""
     found = without(obj, "_moment_methods")
-    return {name: value for name, value in found.items() if "cache" not in name}
+    return {
+        name: None if type(value) is object else value
+        for name, value in found.items()
+        if "cache" not in name
+    }
 
 
 @parts

@@ -273,9 +273,11 @@ def pint_registry(obj: Any) -> Parts:
 
 @parts
 def lmfit_parameter(obj: Any) -> Parts:
+    """Describe a parameter, whose value may be a whole number until it is copied."""
+    value = obj.value
     return {
         "name": obj.name,
-        "value": obj.value,
+        "value": float(value) if type(value) is int else value,
         "free": (obj.vary, obj.expr, obj.min, obj.max, obj.brute_step),
         "found": (obj.stderr, obj.correl, obj.init_value),
         "user_data": obj.user_data,
