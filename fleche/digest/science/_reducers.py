@@ -192,7 +192,8 @@ def reduce_unit(obj: Any) -> Any:
     told = told_of_unit(obj)
     if not told:
         return NotImplemented
-    rebuild, args, state, *_ = (*obj.__reduce_ex__(4), None)
+    reduced: tuple[Any, ...] = obj.__reduce_ex__(4)
+    rebuild, args, state = (*reduced, None)[:3]
     return (rebuild, args, (state, told), None, None, restore_unit)
 
 
