@@ -265,6 +265,16 @@ def _by_value(name: ClassName, obj: Built, named: Named) -> bytes:
     return file.getvalue()
 
 
+_MADE_ANEW: dict[type, Callable[[Any], Any]] = {
+    functools.cached_property: lambda obj: (cached_property, (obj.func, obj.attrname)),
+    functools.singledispatchmethod: lambda obj: (
+        generic_method,
+        (obj.func, list(obj.dispatcher.registry.items())),
+    ),
+}
+"""Reducers of what notes something for itself: a lock in some versions, what it has looked up."""
+
+
 @functools.cache
 def _definition_pickler() -> Any:
     """Return cloudpickle's pickler, changed to write one thing by value and others by name."""
@@ -279,10 +289,8 @@ def _definition_pickler() -> Any:
             if obj is self._root:
                 make, args, *rest = _reduce_by_value(self, obj)
                 return born, (tuple(self._name), make, args), *rest
-            if type(obj) is functools.cached_property:  # which has a lock in some versions
-                return cached_property, (obj.func, obj.attrname)
-            if type(obj) is functools.singledispatchmethod:  # which notes what it has looked up
-                return generic_method, (obj.func, list(obj.dispatcher.registry.items()))
+            if type(obj) in _MADE_ANEW:
+                return _MADE_ANEW[type(obj)](obj)
             if isinstance(obj, (type, types.FunctionType)) and not self._is_method(obj):
                 reduced = self._named.reduce(obj)
                 if reduced is not NotImplemented and reduced[0] is not type_named:
