@@ -579,3 +579,48 @@ def test_the_head_names_them(script: Script) -> None:
     assert all(len(each.code) == 64 for each in parcel.classes)
     assert pack([1, "x", len, Path()]).classes == ()
     parcel.close()
+
+
+CHAIN = """
+import sys
+from fleche import cache, fleche
+from fleche.config import cache_from_config
+
+cache(cache_from_config({"template": "local", "root": sys.argv[1] + ".cache"}))
+
+def scale(k):
+    count = 0
+    def multiplied(x):
+        nonlocal count
+        count += 1
+        return x * k
+
+    class Scaled:
+        def by(self, x): return multiplied(x)
+
+    return {
+        "function": multiplied,
+        "lambda": lambda x: x * k,
+        "maker": lambda x: (lambda: x * k)(),
+        "method": Scaled().by,
+    }[sys.argv[2]]
+
+@fleche
+def build(k):
+    print("built")
+    return scale(k)
+
+@fleche
+def use(function):
+    print("used")
+    return function(2)
+
+print(use(build(3)))
+"""
+
+
+@pytest.mark.parametrize("kind", ["function", "lambda", "maker", "method"])
+def test_a_function_that_comes_back_is_the_same_argument(script: Script, kind: str) -> None:
+    """What is built in one run and used there is used again in the next, from the cache."""
+    runs = [script.run(CHAIN, serializer=kind, seed=seed) for seed in (0, 1)]
+    assert runs == [["built", "used", "6"], ["6"]]

@@ -37,6 +37,8 @@ from ._source import (
     Definition,
     find_definition,
     remember_file,
+    take_code,
+    told_of_code,
 )
 from ._syntax import dump_syntax, is_type_checking
 from ._tokens import SCHEME, BufferDigests, buffer_digest, hash_threads
@@ -93,6 +95,8 @@ __all__ = [
     "own_module",
     "read_content",
     "remember_file",
+    "take_code",
+    "told_of_code",
     "told_to",
 ]
 

@@ -26,6 +26,8 @@ __all__ = [
     "interactive_sources",
     "read_source",
     "remember_file",
+    "take_code",
+    "told_of_code",
 ]
 
 MANY_TEXTS = 2000
@@ -46,17 +48,17 @@ class Definition:
         qualname: its qualified name, as Python 3.11 and later give it to code objects.
         owner: the innermost class whose body it stands in, however deep; "" if there is none.
         method_of: the qualified name of the class that it is a method of; "" if it is none.
-        source: the text that it stands in.
+        lines: the text that it stands in.
     """
 
-    __slots__ = ("__dict__", "method_of", "owner", "qualname", "source", "syntax")
+    __slots__ = ("__dict__", "lines", "method_of", "owner", "qualname", "syntax")
 
-    def __init__(self, syntax: Any, qualname: str, owner: str, method_of: str, source: SourceText):
+    def __init__(self, syntax: Any, qualname: str, owner: str, method_of: str, lines: list[str]):
         self.syntax = syntax
         self.qualname = qualname
         self.owner = owner
         self.method_of = method_of
-        self.source = source
+        self.lines = lines
 
     @cached_property
     def dump(self) -> bytes:
@@ -69,7 +71,7 @@ class Definition:
         import textwrap
 
         syntax = self.syntax
-        return textwrap.dedent("\n".join(self.source.lines[syntax.lineno - 1 : syntax.end_lineno]))
+        return textwrap.dedent("\n".join(self.lines[syntax.lineno - 1 : syntax.end_lineno]))
 
 
 class SourceText:
@@ -115,7 +117,7 @@ class SourceText:
             if kind in ("FunctionDef", "AsyncFunctionDef", "Lambda"):
                 name = "<lambda>" if kind == "Lambda" else item.name
                 first = min([item.lineno, *(d.lineno for d in getattr(item, "decorator_list", ()))])
-                found = Definition(item, prefix + name, owner, method_of, self)
+                found = Definition(item, prefix + name, owner, method_of, self.lines)
                 self.definitions.setdefault((name, first), []).append(found)
                 prefix, method_of = f"{prefix}{name}.<locals>.", ""
             elif kind == "ClassDef":
@@ -249,14 +251,62 @@ def find_definition(code: types.CodeType, namespace: Mapping[str, Any]) -> Defin
     found = known.get(id(code))
     if found is not None:
         return found[1]
-    for source in sources_of(code, namespace):
-        definition = source.find(code)
+    if id(code) in sent:
+        candidates = iter([rebuild(sent[id(code)][1])])
+    else:
+        candidates = (source.find(code) for source in sources_of(code, namespace))
+    for definition in candidates:
         if definition is not None:
             with lock:
                 if len(known) >= MANY_CODES:
                     known.clear()
                 known[id(code)] = (code, definition)
             return definition
+    return None
+
+
+Told = tuple[str, str, str, str, bytes]
+"""What a process tells another of the definition of code: its text and names, and its dump."""
+
+sent: dict[int, tuple[types.CodeType, Told]] = {}
+"""What has come with code objects from other processes, where their source is."""
+
+
+def told_of_code(code: types.CodeType) -> Told | None:
+    """Return what to send along with a code object, for :func:`take_code`."""
+    found = find_definition(code, {})
+    if found is None:
+        return None
+    text = found.text
+    if not hasattr(found.syntax, "name"):  # a lambda is a part of its lines
+        import ast
+
+        text = f"({ast.get_source_segment(chr(10).join(found.lines), found.syntax)})"
+    return (text, found.qualname, found.owner, found.method_of, found.dump)
+
+
+def take_code(code: types.CodeType, told: Told) -> None:
+    """Believe what another process knows of the source of a code object."""
+    with lock:
+        if len(sent) >= MANY_CODES:
+            sent.clear()
+        sent[id(code)] = (code, told)
+
+
+def rebuild(told: Told) -> Definition | None:
+    """Return the definition of which another process has told, if its text can stand alone."""
+    import ast
+
+    text, qualname, owner, method_of, dump = told
+    try:
+        tree = ast.parse(text)
+    except SyntaxError:
+        return None
+    for syntax in ast.walk(tree):
+        if isinstance(syntax, (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda)):
+            found = Definition(syntax, qualname, owner, method_of, text.split("\n"))
+            if found.dump == dump:
+                return found
     return None
 
 

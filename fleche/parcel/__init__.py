@@ -136,6 +136,7 @@ __getattr__ = imported_when_asked(
             "cached_property",
             "class_apart",
             "class_named",
+            "code_with_source",
             "function_named",
             "generic_method",
             "type_named",

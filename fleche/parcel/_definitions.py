@@ -26,7 +26,15 @@ from typing import Any, TypeAlias
 from weakref import WeakKeyDictionary, WeakValueDictionary
 
 from fleche._util import warn_caller
-from fleche.digest import code_digest, digest, made_by_clock, members_of, told_to
+from fleche.digest import (
+    code_digest,
+    digest,
+    made_by_clock,
+    members_of,
+    take_code,
+    told_of_code,
+    told_to,
+)
 from fleche.errors import Indigestible, UnpackError
 from fleche.parcel._layout import ClassName
 from fleche.parcel._source import Buffer
@@ -38,6 +46,7 @@ __all__ = [
     "cached_property",
     "class_apart",
     "class_named",
+    "code_with_source",
     "function_named",
     "generic_method",
     "type_named",
@@ -265,16 +274,6 @@ def _by_value(name: ClassName, obj: Built, named: Named) -> bytes:
     return file.getvalue()
 
 
-_MADE_ANEW: dict[type, Callable[[Any], Any]] = {
-    functools.cached_property: lambda obj: (cached_property, (obj.func, obj.attrname)),
-    functools.singledispatchmethod: lambda obj: (
-        generic_method,
-        (obj.func, list(obj.dispatcher.registry.items())),
-    ),
-}
-"""Reducers of what notes something for itself: a lock in some versions, what it has looked up."""
-
-
 @functools.cache
 def _definition_pickler() -> Any:
     """Return cloudpickle's pickler, changed to write one thing by value and others by name."""
@@ -289,8 +288,8 @@ def _definition_pickler() -> Any:
             if obj is self._root:
                 make, args, *rest = _reduce_by_value(self, obj)
                 return born, (tuple(self._name), make, args), *rest
-            if type(obj) in _MADE_ANEW:
-                return _MADE_ANEW[type(obj)](obj)
+            if type(obj) in _PARTS:
+                return _PARTS[type(obj)](obj)
             if isinstance(obj, (type, types.FunctionType)) and not self._is_method(obj):
                 reduced = self._named.reduce(obj)
                 if reduced is not NotImplemented and reduced[0] is not type_named:
@@ -313,6 +312,33 @@ def _definition_pickler() -> Any:
             )
 
     return DefinitionPickler
+
+
+def _reduce_property(obj: Any) -> Any:
+    """Leave the lock behind that a cached property has in some versions."""
+    return cached_property, (obj.func, obj.attrname)
+
+
+def _reduce_generic(obj: Any) -> Any:
+    """Leave behind what a method with implementations by type has looked up."""
+    return generic_method, (obj.func, list(obj.dispatcher.registry.items()))
+
+
+def _reduce_code(obj: types.CodeType) -> Any:
+    """Keep the source of a code object, by which a function counts."""
+    import cloudpickle
+
+    make, args = cloudpickle.Pickler.dispatch_table[types.CodeType](obj)
+    told = told_of_code(obj)
+    return (make, args) if told is None else (code_with_source, (make, args, told))
+
+
+_PARTS: dict[type, Callable[[Any], Any]] = {
+    functools.cached_property: _reduce_property,
+    functools.singledispatchmethod: _reduce_generic,
+    types.CodeType: _reduce_code,
+}
+"""How parts of a definition are written that cloudpickle could not take, or not in full."""
 
 
 def _acts_on_subclasses(cls: type) -> bool:
@@ -414,7 +440,10 @@ class Loader:
 
     def born(self, name: tuple[str, str, str], make: Callable[..., Any], args: Any) -> Any:
         """Make a class or function whose body is still to come, and be found for its own name."""
-        made = self._building[ClassName(*name)] = make(*args)
+        found = ClassName(*name)
+        made = self._building[found] = make(*args)
+        if isinstance(made, type):  # one that is new has no more than its name
+            made.__qualname__ = found.qualname
         return made
 
     def tell(self) -> None:
@@ -503,6 +532,13 @@ def generic_method(function: Any, registry: list[tuple[type, Any]]) -> Any:
     return found
 
 
+def code_with_source(make: Callable[..., Any], args: Any, told: Any) -> Any:
+    """Return a code object that has come with its source; a definition names it so."""
+    code = make(*args)
+    take_code(code, told)
+    return code
+
+
 def born(name: tuple[str, str, str], make: Callable[..., Any], args: Any) -> Any:  # noqa: ARG001
     """Make a class or function; a definition names it so."""
     return make(*args)
@@ -513,6 +549,7 @@ for _function in (
     cached_property,
     class_apart,
     class_named,
+    code_with_source,
     function_named,
     generic_method,
     type_named,
