@@ -116,7 +116,7 @@ ROWS: tuple[tuple[str, str, str, bool], ...] = (
     # pandas, xarray, pyarrow, polars, networkx
     (
         "pandas",
-        "PandasObject BaseGrouper Grouping BaseWindow",
+        "BaseGroupBy BaseGrouper BaseWindow Grouping",
         "_labelled:pandas_object",
         SUBCLASSES,
     ),
