@@ -693,6 +693,8 @@ class TestInstalledBases:
     @pytest.mark.parametrize("base", ["torch.nn.Module", "installed.Reader", "pandas.DataFrame"])
     def test_others_may_change(self, project: Project, base: str) -> None:
         """A base that reads what a variable names, and does not call it, reads attributes."""
+        if base != "installed.Reader":
+            pytest.importorskip(base.partition(".")[0])
         source = self.source(f"import {base.partition('.')[0]}", base)
         assert not project.counts(source, "return 2", "return 3")
 

@@ -152,9 +152,10 @@ def test_bare_objects(value: Any) -> None:
 
 
 def test_bare_objects_without_a_name() -> None:
-    """One that has no name is equal to itself only."""
-    with pytest.raises(Indigestible, match=r"object\[0\]: a bare object.*give it a name"):
-        digest([object()])
+    """One that has no name is equal to itself only; as a part, only its owner knows it."""
+    with pytest.raises(Indigestible, match=r"object: a bare object.*give it a name"):
+        digest(object())
+    assert digest(Holder(object())) == digest(Holder(object())) != digest(Holder(ONE))
 
 
 def test_bare_objects_inside_code() -> None:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from ._assignments import defining_syntax, is_from_clock, is_simple
 from ._builtin import Attributes
-from ._code import captured_by, held_by_code
+from ._code import captured_by
 from ._instances import attributes_of, is_enum, members_of_enum, written_in_enum
 from ._names import find_name, own_module
 from ._registry import Node, module_of, node, register
@@ -111,7 +111,7 @@ def describe_class_code(obj: ClassCode, _walk: Walk) -> Node:
     bases = tuple(
         base if find_name(base) else ClassCode(base) for base in cls.__bases__ if base is not object
     )
-    parts = (own_module(cls), cls.__qualname__, metaclass_of(cls), bases, held_by_code(members))
+    parts = (own_module(cls), cls.__qualname__, metaclass_of(cls), bases, Attributes(members))
     return node(
         b"class",
         (*parts, Attributes(told)) if told else parts,

@@ -12,7 +12,7 @@ from collections.abc import Callable, Collection
 from typing import TYPE_CHECKING, Any
 
 from ._builtin import UNSET, Attributes
-from ._names import Bare, name_of_bare, own_module
+from ._names import own_module
 from ._registry import Node, node, register
 from ._source import find_definition
 
@@ -25,7 +25,6 @@ __all__ = [
     "bytecode_of",
     "captured_by",
     "defaults_of",
-    "held_by_code",
 ]
 
 
@@ -57,20 +56,10 @@ def describe_function_code(obj: FunctionCode, _walk: Walk) -> Node:
         b"code",
         (
             token_of_code(function.__code__, function.__globals__),
-            held_by_code(defaults_of(function, obj.ignored)),
-            held_by_code(captured_by(function)),
-            held_by_code(attributes_of_function(function)),
+            Attributes(defaults_of(function, obj.ignored)),
+            Attributes(captured_by(function)),
+            Attributes(attributes_of_function(function)),
         ),
-    )
-
-
-def held_by_code(values: dict[str, Any]) -> Attributes:
-    """Return what code holds; a bare object that only this code knows is as good as another."""
-    return Attributes(
-        {
-            name: Bare() if type(value) is object and name_of_bare(value) is None else value
-            for name, value in values.items()
-        }
     )
 
 

@@ -23,7 +23,15 @@ from ._tokens import global_token
 if TYPE_CHECKING:
     from ._walk import Walk
 
-__all__ = ["Bare", "Named", "find_name", "is_made_up", "look_up", "name_of_bare", "own_module"]
+__all__ = [
+    "Named",
+    "check_bare",
+    "find_name",
+    "is_made_up",
+    "look_up",
+    "name_of_bare",
+    "own_module",
+]
 
 
 REORGANISED = ("numpy", "pandas")
@@ -159,21 +167,22 @@ def is_defined_in(module: str, name: str) -> bool:
 
 
 def describe_bare(obj: object, _walk: Walk) -> Node:
-    place = name_of_bare(obj)
-    if place is None:
+    return node(b"bare object", name_of_bare(obj) or ())
+
+
+def check_bare(obj: object) -> None:
+    """Refuse a bare object that stands alone, and that no name leads to.
+
+    One that is a part of something else is as good as another: only what has made it knows it.
+
+    Raises:
+        Indigestible: it is one.
+    """
+    if name_of_bare(obj) is None:
         raise Indigestible(
             "a bare object() is equal to itself only; give it a name in a module or in a class of "
             "it, or pass None, a text or a member of an enumeration"
         )
-    return node(b"bare object", place)
-
-
-class Bare:
-    """Stands for a bare object that only the code knows which has made it."""
-
-
-def describe_nameless(_obj: Bare, _walk: Walk) -> Node:
-    return node(b"bare object", ())
 
 
 def describe_named(obj: Named, walk: Walk) -> bytes | Node:
@@ -184,5 +193,4 @@ def describe_named(obj: Named, walk: Walk) -> bytes | Node:
 
 
 register(object, describe_bare)
-register(Bare, describe_nameless)
 register(Named, describe_named)

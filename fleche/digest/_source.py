@@ -13,6 +13,7 @@ import threading
 import types
 from collections.abc import Iterator, Mapping
 from functools import cached_property
+from itertools import chain
 from typing import Any
 
 from fleche._util import renewed_after_fork
@@ -49,16 +50,26 @@ class Definition:
         owner: the innermost class whose body it stands in, however deep; "" if there is none.
         method_of: the qualified name of the class that it is a method of; "" if it is none.
         lines: the text that it stands in.
+        around: all definitions of that text.
     """
 
-    __slots__ = ("__dict__", "lines", "method_of", "owner", "qualname", "syntax")
+    __slots__ = ("__dict__", "around", "lines", "method_of", "owner", "qualname", "syntax")
 
-    def __init__(self, syntax: Any, qualname: str, owner: str, method_of: str, lines: list[str]):
+    def __init__(
+        self,
+        syntax: Any,
+        qualname: str,
+        owner: str,
+        method_of: str,
+        lines: list[str],
+        around: Mapping[tuple[str, int], list[Definition]],
+    ):
         self.syntax = syntax
         self.qualname = qualname
         self.owner = owner
         self.method_of = method_of
         self.lines = lines
+        self.around = around
 
     @cached_property
     def dump(self) -> bytes:
@@ -77,7 +88,7 @@ class Definition:
 class SourceText:
     """A parsed text: its definitions by name and first line, and all code compiled from it."""
 
-    def __init__(self, text: str, filename: str, features: int = 0) -> None:
+    def __init__(self, text: str, filename: str, features: int = 0, prefix: str = "") -> None:
         import ast
         import warnings
 
@@ -94,7 +105,7 @@ class SourceText:
         self.definitions: dict[tuple[str, int], list[Definition]] = {}
         self.classes: dict[str, list[Any]] = {}
         self.collect_codes(module)
-        self.collect_definitions()
+        self.collect_definitions(prefix)
 
     @cached_property
     def lines(self) -> list[str]:
@@ -108,16 +119,18 @@ class SourceText:
             self.codes.add(code)
             pending += [const for const in code.co_consts if isinstance(const, types.CodeType)]
 
-    def collect_definitions(self) -> None:
+    def collect_definitions(self, prefix: str) -> None:
         """Index what is defined, with a stack of (node, prefix of names, class, method of)."""
-        pending: list[tuple[Any, str, str, str]] = [(self.tree, "", "", "")]
+        pending: list[tuple[Any, str, str, str]] = [(self.tree, prefix, "", "")]
         while pending:
             item, prefix, owner, method_of = pending.pop()
             kind = type(item).__name__
             if kind in ("FunctionDef", "AsyncFunctionDef", "Lambda"):
                 name = "<lambda>" if kind == "Lambda" else item.name
                 first = min([item.lineno, *(d.lineno for d in getattr(item, "decorator_list", ()))])
-                found = Definition(item, prefix + name, owner, method_of, self.lines)
+                found = Definition(
+                    item, prefix + name, owner, method_of, self.lines, self.definitions
+                )
                 self.definitions.setdefault((name, first), []).append(found)
                 prefix, method_of = f"{prefix}{name}.<locals>.", ""
             elif kind == "ClassDef":
@@ -265,8 +278,9 @@ def find_definition(code: types.CodeType, namespace: Mapping[str, Any]) -> Defin
     return None
 
 
-Told = tuple[str, str, str, str, bytes]
-"""What a process tells another of the definition of code: its text and names, and its dump."""
+Told = tuple[str, str, str, str, str, bytes]
+"""What a process tells another of the definition of code: a text, and what it stands in; then the
+names of the definition there, and its dump."""
 
 sent: dict[int, tuple[types.CodeType, Told]] = {}
 """What has come with code objects from other processes, where their source is."""
@@ -277,12 +291,29 @@ def told_of_code(code: types.CodeType) -> Told | None:
     found = find_definition(code, {})
     if found is None:
         return None
-    text = found.text
-    if not hasattr(found.syntax, "name"):  # a lambda is a part of its lines
+    outer = outermost(found)
+    name = getattr(outer.syntax, "name", "")
+    if name:
+        text = outer.text
+    else:  # a lambda is a part of its lines
         import ast
 
-        text = f"({ast.get_source_segment(chr(10).join(found.lines), found.syntax)})"
-    return (text, found.qualname, found.owner, found.method_of, found.dump)
+        text = f"({ast.get_source_segment(chr(10).join(found.lines), outer.syntax)})"
+    prefix = outer.qualname.removesuffix(name or "<lambda>")
+    return (text, prefix, found.qualname, found.owner, found.method_of, found.dump)
+
+
+def outermost(definition: Definition) -> Definition:
+    """Return the function that stands in no other and holds a definition, with what it captures."""
+    line = definition.syntax.lineno
+    around = (
+        each
+        for found in definition.around.values()
+        for each in found
+        if definition.qualname.startswith(f"{each.qualname}.<locals>.")
+        if each.syntax.lineno <= line <= each.syntax.end_lineno
+    )
+    return min(around, key=lambda each: len(each.qualname), default=definition)
 
 
 def take_code(code: types.CodeType, told: Told) -> None:
@@ -295,18 +326,15 @@ def take_code(code: types.CodeType, told: Told) -> None:
 
 def rebuild(told: Told) -> Definition | None:
     """Return the definition of which another process has told, if its text can stand alone."""
-    import ast
-
-    text, qualname, owner, method_of, dump = told
+    text, prefix, qualname, owner, method_of, dump = told
     try:
-        tree = ast.parse(text)
+        source = SourceText(text, "<told>", prefix=prefix)
     except SyntaxError:
         return None
-    for syntax in ast.walk(tree):
-        if isinstance(syntax, (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda)):
-            found = Definition(syntax, qualname, owner, method_of, text.split("\n"))
-            if found.dump == dump:
-                return found
+    for found in chain.from_iterable(source.definitions.values()):
+        if found.qualname == qualname and found.dump == dump:
+            found.owner, found.method_of = owner, method_of
+            return found
     return None
 
 

@@ -130,7 +130,7 @@ def from_definition(
 def beginnings_of(definition: Definition, name: str) -> Iterator[Any]:
     """Yield the statements of the functions around a definition that bind one of its names."""
     syntax = definition.syntax
-    for outer in chain.from_iterable(definition.source.definitions.values()):
+    for outer in chain.from_iterable(definition.around.values()):
         body, last = outer.syntax.body, outer.syntax.end_lineno
         inside = definition.qualname.startswith(f"{outer.qualname}.<locals>.")
         if inside and isinstance(body, list) and outer.syntax.lineno <= syntax.lineno <= last:
