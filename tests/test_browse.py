@@ -412,7 +412,7 @@ def test_hostile_text_is_text() -> None:
     [
         (40, "result"),
         (60, "function arguments result"),
-        (80, "function arguments result took"),
+        (80, "function arguments result"),
         (100, "function arguments result took"),
         (120, "function arguments result started took"),
         (160, "function arguments result started took where"),

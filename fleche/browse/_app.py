@@ -224,8 +224,8 @@ class Browser(App[None]):
             "took": Span.rigid(8),
             "where": Span.rigid(18),
         }
-        core = ("mark", "result", "arguments", "function", "took")
-        widths = fit_columns(spans, room, _PADDING, core=core, others=("started", "where"))
+        core, others = ("mark", "result", "arguments", "function"), ("took", "started", "where")
+        widths = fit_columns(spans, room, _PADDING, core=core, others=others)
         self._columns = list(widths)
         table = self._table
         table.clear(columns=True)
