@@ -569,6 +569,21 @@ def test_every_kind_of_class_and_function(script: Script, serializer: str) -> No
     assert found == ["", "", "True True True True True"]
 
 
+class Comparing(type):  # noqa: PLW1641
+    """A metaclass whose classes have an equality, and so no hash."""
+
+    def __eq__(cls, other: object) -> bool:
+        return cls is other
+
+
+def test_classes_without_a_hash_are_passed_by(script: Script) -> None:
+    """What is built by value is looked for among all classes, of whatever kind they are."""
+    kept = Comparing("Unhashable", (), {})
+    script.run(DEFINITIONS, VALUE, WRITE)
+    assert unpack(Parcel.from_file(str(script.file)))[0].energy() is not None
+    assert kept is not None
+
+
 def test_the_head_names_them(script: Script) -> None:
     """Which classes a value needs, and of which code, is told without opening it."""
     script.run(DEFINITIONS, VALUE, WRITE)

@@ -476,14 +476,14 @@ def _search(name: ClassName) -> type | None:
     known = _seen.get(name)
     if known is not None and code_of(known) == name.code:
         return known  # type: ignore[no-any-return]
-    seen: set[type] = set()
+    seen: set[int] = set()  # a class need not have a hash
     found: list[type] = []
     pending: list[type] = [object]
     while pending:
         cls = pending.pop()
-        if cls in seen:
+        if id(cls) in seen:
             continue
-        seen.add(cls)
+        seen.add(id(cls))
         pending += type.__subclasses__(cls)
         if cls.__qualname__ == name.qualname:
             module = cls.__module__
