@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import collections
 import contextvars
+import copy
 import csv
 import importlib.metadata
 import io
@@ -155,7 +156,13 @@ def test_bare_objects_without_a_name() -> None:
     """One that has no name is equal to itself only; as a part, only its owner knows it."""
     with pytest.raises(Indigestible, match=r"object: a bare object.*give it a name"):
         digest(object())
-    assert digest(Holder(object())) == digest(Holder(object())) != digest(Holder(ONE))
+    with pytest.raises(Indigestible, match=r"arguments\['x'\]: a bare object"):
+        digest_arguments({"x": object()})
+    one, other = Holder([object()]), Holder([object()])
+    assert digest(one) == digest(other) == digest(copy.deepcopy(one)) != digest(Holder([ONE]))
+    for holder in (one, other):
+        holder.handle = [holder, object()]
+    assert digest(one) == digest(other)
 
 
 def test_bare_objects_inside_code() -> None:

@@ -13,6 +13,7 @@ from ._classes import ClassCode
 from ._code import FunctionCode
 from ._content import contents_of
 from ._digest import FULL, Digest
+from ._names import check_bare
 from ._plain import HEADER, SCALARS, hex_of_scalar
 from ._tokens import (
     ORDERED,
@@ -115,6 +116,8 @@ def digest_at(
             raise Indigestible(f"{name}: {error}") from None
     if isinstance(obj, Digest) and obj.is_full:
         return obj
+    if type(obj) is object:
+        check_bare(obj, name)
     walk = Walk(buffers, unordered=unordered)
     return digest_of_token(walk.token(obj, name), walk.key)
 

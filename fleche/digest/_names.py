@@ -1,7 +1,8 @@
 """Things that are identified by their name: classes, and functions that rebuild objects.
 
 So are bare objects, as a program makes them to have something that is nothing else: they mean what
-has a name, in a module or a class of it. One without a name has no digest.
+has a name, in a module or a class of it. One without a name has no digest if it stands alone; what
+has it as a part has made it for itself.
 """
 
 from __future__ import annotations
@@ -170,7 +171,7 @@ def describe_bare(obj: object, _walk: Walk) -> Node:
     return node(b"bare object", name_of_bare(obj) or ())
 
 
-def check_bare(obj: object) -> None:
+def check_bare(obj: object, name: str) -> None:
     """Refuse a bare object that stands alone, and that no name leads to.
 
     One that is a part of something else is as good as another: only what has made it knows it.
@@ -180,8 +181,8 @@ def check_bare(obj: object) -> None:
     """
     if name_of_bare(obj) is None:
         raise Indigestible(
-            "a bare object() is equal to itself only; give it a name in a module or in a class of "
-            "it, or pass None, a text or a member of an enumeration"
+            f"{name}: a bare object() is equal to itself only; give it a name in a module or in a "
+            "class of it, or pass None, a text or a member of an enumeration"
         )
 
 

@@ -27,7 +27,7 @@ from fleche.errors import Indigestible
 
 from ._builtin import Attributes, describe_attributes
 from ._graph import token_of_cyclic
-from ._names import check_bare, is_made_up
+from ._names import is_made_up
 from ._plain import (
     CONTAINERS,
     SCALARS,
@@ -270,8 +270,6 @@ class Walk:
                 return leaf(obj)
             except (ValueError, OverflowError) as error:
                 raise Indigestible(str(error)) from error
-        if type(obj) is object:
-            check_bare(obj)
         token = self.enter(obj)
         return token if token is not None else self.finish_entered(len(self.frames) - 1)
 
