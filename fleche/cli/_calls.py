@@ -12,7 +12,7 @@ import click
 from fleche.caches import BaseCache, Row, started
 from fleche.call import LazyCall
 from fleche.cli import _format as form
-from fleche.cli._options import Session, common, everywhere
+from fleche.cli._options import Session, common, everywhere, limited
 from fleche.cli._screen import Column
 from fleche.cli._selection import Selection, find_call, key_argument, nothing_like, selecting
 from fleche.digest import Digest
@@ -94,14 +94,7 @@ def print_calls(session: Session, cache: BaseCache, calls: Sequence[LazyCall]) -
 
 @click.command()
 @selecting
-@click.option(
-    "-n",
-    "--limit",
-    type=click.IntRange(0),
-    default=20,
-    show_default=True,
-    help="At most so many; 0: all.",
-)
+@limited
 @click.option("--oldest", is_flag=True, help="The oldest first.")
 @everywhere
 @common

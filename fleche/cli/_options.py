@@ -23,7 +23,15 @@ if TYPE_CHECKING:
     from fleche.caches import BaseCache
     from fleche.cli._screen import Screen
 
-__all__ = ["OUTPUT_FILE", "Session", "common", "common_without_cache", "everywhere", "typed"]
+__all__ = [
+    "OUTPUT_FILE",
+    "Session",
+    "common",
+    "common_without_cache",
+    "everywhere",
+    "limited",
+    "typed",
+]
 
 _VARIABLE = "FLECHE_CACHE"
 
@@ -233,4 +241,13 @@ OUTPUT_FILE = _OutputFile(path_type=Path, dir_okay=False)
 
 everywhere = click.option(
     "--everywhere", is_flag=True, help="Of a stack, ask the layers on other machines, too."
+)
+
+limited = click.option(
+    "-n",
+    "--limit",
+    type=click.IntRange(0),
+    default=20,
+    show_default=True,
+    help="At most so many; 0: all.",
 )

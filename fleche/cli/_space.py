@@ -15,7 +15,7 @@ from fleche.caches import BaseCache, Row, VerifyReport
 from fleche.call import CallRecord, LazyCall
 from fleche.cli import _format as form
 from fleche.cli._calls import print_calls, when_of
-from fleche.cli._options import Session, common, everywhere
+from fleche.cli._options import Session, common, everywhere, limited
 from fleche.cli._screen import Column
 from fleche.cli._selection import Selection, nothing_like, selecting
 from fleche.digest import Digest
@@ -79,14 +79,7 @@ _GROUPINGS: dict[str, Callable[[CallRecord], Iterable[str]]] = {
     show_default=True,
     help="What to group by. A call with several tags counts for each.",
 )
-@click.option(
-    "-n",
-    "--limit",
-    type=click.IntRange(0),
-    default=20,
-    show_default=True,
-    help="At most so many; 0: all.",
-)
+@limited
 @common
 def du(session: Session, selection: Selection, by: str, limit: int) -> int:
     """Show what takes how much space.
