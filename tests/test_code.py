@@ -18,6 +18,7 @@ import pytest
 
 from fleche.digest import code_digest, dump_syntax
 from fleche.function import CodeTracker
+from fleche.function._patched import holds_own
 from tests.golden.code import collect
 from tests.helpers.pythons import PYTHON_VERSIONS, Pythons
 
@@ -2087,3 +2088,22 @@ class TestGolden:
         )
         assert done.returncode == 0, done.stderr
         assert json.loads(done.stdout) == json.loads(GOLDEN.read_text())
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("numpy", "numpy.random", "numpy.linalg", "numpy.rec", "scipy.special", "scipy.optimize"),
+        *("pandas", "pandas.api.types", "networkx", "h5py", "sympy", "json", "random"),
+    ],
+)
+def test_nothing_in_an_installed_module_is_the_users_own(name: str) -> None:
+    """Nor what Cython makes, whose type says that it is of a module without a file."""
+    module = pytest.importorskip(name)
+    assert [key for key, value in list(vars(module).items()) if holds_own(value)] == []
+
+
+def test_a_function_in_c_counts_by_name(project: Project) -> None:
+    """Its digest would be another one in each process."""
+    source = "import numpy as np\ndef f(x): return np.random.default_rng(x).normal()"
+    assert sorted(nodes(project.tracker({"entry": source}))) == ["f", "np"]

@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from functools import cache
 from importlib import util as importlib_util
 from importlib.machinery import EXTENSION_SUFFIXES
-from types import ModuleType
+from types import MethodDescriptorType, ModuleType, WrapperDescriptorType
 from typing import Any
 
 from fleche._util import attempt
@@ -76,10 +76,25 @@ def is_own_object(obj: Any) -> bool:
         return False
     if module in MAIN:
         return True
-    loaded = sys.modules.get(module)
+    top = module.partition(".")[0]
+    loaded = sys.modules.get(module) or sys.modules.get(top)
+    if isinstance(obj, type) and not vars(loaded or sys).get("__file__") and is_made_in_c(obj):
+        return False
     if loaded is None:
-        return module.partition(".")[0] not in sys.stdlib_module_names
+        return top not in sys.stdlib_module_names
     return is_own_namespace(vars(loaded)) or is_made_up(obj)
+
+
+def is_made_in_c(cls: type) -> bool:
+    """Whether a class comes from an extension module: some of its methods are in C, and its own.
+
+    It may name a module that is no file, as those do that the modules of Cython share.
+    """
+    return any(
+        isinstance(member, (WrapperDescriptorType, MethodDescriptorType))
+        and member.__objclass__ is cls
+        for member in vars(cls).values()
+    )
 
 
 @cache
