@@ -242,7 +242,7 @@ def test_threads_wait_together(tmp_path: Path) -> None:
                 each.join()
             other.execute("ROLLBACK")
     assert len(took) == threads + 1
-    assert max(took) < patience * threads / 2
+    assert max(took) < patience * (threads - 1)
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="a limit of this system")
