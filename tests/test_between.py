@@ -25,6 +25,7 @@ from fleche import cache as active
 from fleche import fleche, state
 from fleche.caches import BaseCache, Cache, Local
 from fleche.call import Call
+from fleche.decorator._singleflight import flights
 from fleche.errors import FlecheError
 from fleche.storage import CallFile, CallMemory, Sql, ValueFile, ValueMemory
 from fleche.storage.sql._database import Pooled
@@ -50,6 +51,7 @@ def cache(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[BaseCache]
     with make_cache(request.param, tmp_path) as made, active(made), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         yield made
+    flights.forget()  # an interrupt may leave one that nothing waits for
     state.reset()
 
 
