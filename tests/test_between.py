@@ -16,6 +16,7 @@ import time
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import closing, suppress
+from contextvars import copy_context
 from pathlib import Path
 from typing import Any
 
@@ -72,8 +73,11 @@ def events_of(work: Callable[[], object]) -> int:
 
 
 def coming_between(work: Callable[[], object], moment: int, what: Callable[[], object]) -> object:
-    """Run ``work``, and ``what`` at its ``moment``, in the same thread."""
-    count = 0
+    """Run ``work``, and ``what`` at its ``moment``, in the same thread.
+
+    It has a context of its own: an interrupt may leave what it was inside of.
+    """
+    count, context = 0, copy_context()
 
     def come(_: object, event: str, __: object) -> None:
         nonlocal count
@@ -84,7 +88,7 @@ def coming_between(work: Callable[[], object], moment: int, what: Callable[[], o
 
     sys.setprofile(come)
     try:
-        return work()
+        return context.run(work)
     finally:
         sys.setprofile(None)
 
