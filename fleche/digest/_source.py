@@ -84,6 +84,13 @@ class Definition:
         syntax = self.syntax
         return textwrap.dedent("\n".join(self.lines[syntax.lineno - 1 : syntax.end_lineno]))
 
+    def enclosing(self) -> Iterator[Definition]:
+        """Yield the functions in whose bodies it stands."""
+        for each in chain.from_iterable(self.around.values()):
+            inside = self.qualname.startswith(f"{each.qualname}.<locals>.")
+            if inside and each.syntax.lineno <= self.syntax.lineno <= each.syntax.end_lineno:
+                yield each
+
 
 class SourceText:
     """A parsed text: its definitions by name and first line, and all code compiled from it."""
@@ -291,7 +298,8 @@ def told_of_code(code: types.CodeType) -> Told | None:
     found = find_definition(code, {})
     if found is None:
         return None
-    outer = outermost(found)
+    # the function that stands in no other: what is captured is there
+    outer = min(found.enclosing(), key=lambda each: len(each.qualname), default=found)
     name = getattr(outer.syntax, "name", "")
     if name:
         text = outer.text
@@ -301,19 +309,6 @@ def told_of_code(code: types.CodeType) -> Told | None:
         text = f"({ast.get_source_segment(chr(10).join(found.lines), outer.syntax)})"
     prefix = outer.qualname.removesuffix(name or "<lambda>")
     return (text, prefix, found.qualname, found.owner, found.method_of, found.dump)
-
-
-def outermost(definition: Definition) -> Definition:
-    """Return the function that stands in no other and holds a definition, with what it captures."""
-    line = definition.syntax.lineno
-    around = (
-        each
-        for found in definition.around.values()
-        for each in found
-        if definition.qualname.startswith(f"{each.qualname}.<locals>.")
-        if each.syntax.lineno <= line <= each.syntax.end_lineno
-    )
-    return min(around, key=lambda each: len(each.qualname), default=definition)
 
 
 def take_code(code: types.CodeType, told: Told) -> None:

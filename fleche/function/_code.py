@@ -129,12 +129,9 @@ def from_definition(
 
 def beginnings_of(definition: Definition, name: str) -> Iterator[Any]:
     """Yield the statements of the functions around a definition that bind one of its names."""
-    syntax = definition.syntax
-    for outer in chain.from_iterable(definition.around.values()):
-        body, last = outer.syntax.body, outer.syntax.end_lineno
-        inside = definition.qualname.startswith(f"{outer.qualname}.<locals>.")
-        if inside and isinstance(body, list) and outer.syntax.lineno <= syntax.lineno <= last:
-            yield from names_bound_in(body).get(name, [])
+    for outer in definition.enclosing():
+        if isinstance(outer.syntax.body, list):  # that of a lambda is an expression
+            yield from names_bound_in(outer.syntax.body).get(name, [])
 
 
 def uses_names(statements: list[Any], namespace: Mapping[str, Any]) -> bool:
