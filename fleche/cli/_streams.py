@@ -11,10 +11,11 @@ __all__ = ["abandon_output", "describe_failure", "prepare_streams"]
 
 def prepare_streams() -> None:
     """Have three streams, and escape what the encoding of the terminal cannot show."""
-    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+    for number, (name, mode) in enumerate((("stdin", "r"), ("stdout", "w"), ("stderr", "w"))):
         if getattr(sys, name) is None:
             # it was closed: the next file that is opened would get its descriptor, and its output
-            setattr(sys, name, open(os.devnull, mode, encoding="utf-8"))  # noqa: SIM115
+            _lead_to_nowhere(number)
+            setattr(sys, name, open(number, mode, encoding="utf-8", closefd=False))  # noqa: SIM115
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
@@ -42,6 +43,11 @@ def describe_failure(error: OSError) -> str:
 
 def abandon_output() -> None:
     """Let what is not written yet go nowhere, so that nothing is said of it at the end."""
-    null = os.open(os.devnull, os.O_WRONLY)
-    os.dup2(null, 1)
-    os.close(null)
+    _lead_to_nowhere(1)
+
+
+def _lead_to_nowhere(descriptor: int) -> None:
+    null = os.open(os.devnull, os.O_RDWR)
+    if null != descriptor:
+        os.dup2(null, descriptor)
+        os.close(null)

@@ -51,7 +51,9 @@ def serve_standard_streams(
         _complain(f"standard {' and '.join(closed)}: closed, and a server needs both")
         return 2
     if sys.__stderr__ is None:
-        _open_standard_error()
+        from fleche.cli._streams import prepare_streams
+
+        prepare_streams()
     if os.isatty(0):
         sys.stderr.write(
             "fleche: this speaks a binary protocol and is started by SshCache, not by hand; "
@@ -73,15 +75,6 @@ def serve_standard_streams(
             log.exception("the server failed")
         status = 1 if server.told is None else server.told
     return server.exit(status)
-
-
-def _open_standard_error() -> None:
-    """Lead to nowhere what this process, and a child of it, says on the third descriptor."""
-    null = os.open(os.devnull, os.O_WRONLY)
-    if null != 2:
-        os.dup2(null, 2)
-        os.close(null)
-    sys.stderr = open(2, "w", encoding="utf-8", errors="backslashreplace", closefd=False)  # noqa: SIM115 (for good)
 
 
 def guard_standard_streams() -> tuple[io.FileIO, io.FileIO]:
