@@ -78,7 +78,8 @@ def is_own_object(obj: Any) -> bool:
         return True
     top = module.partition(".")[0]
     loaded = sys.modules.get(module) or sys.modules.get(top)
-    if isinstance(obj, type) and not vars(loaded or sys).get("__file__") and is_made_in_c(obj):
+    has_file = loaded is not None and vars(loaded).get("__file__")
+    if not has_file and isinstance(obj, type) and is_made_in_c(obj):
         return False
     if loaded is None:
         return top not in sys.stdlib_module_names
