@@ -128,11 +128,12 @@ class TestRecords:
 
     def test_metadata_are_read_when_asked_for(self) -> None:
         """They come back as they were, anew each time, and so does when the call began."""
-        metadata = {"runtime": {"started": "2026-01-01", "seconds": 0.5}, "fleche": {"a": [1]}}
+        runtime = {"started": "2026-01-01T01:00:00+01:00", "seconds": 0.5}
+        metadata = {"runtime": runtime, "fleche": {"a": [1]}}
         record = decode_record(encode_record(a_record(x=1).with_metadata(metadata)))
         assert record.metadata == metadata
         assert record.notes == {"a": [1]}
-        assert record.began == "2026-01-01"
+        assert record.began == datetime(2026, 1, 1, tzinfo=timezone.utc)
         record.metadata["runtime"].clear()
         assert record.metadata == metadata
         assert "'seconds': 0.5" in repr(record)

@@ -15,7 +15,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from fleche.caches import Row, Table, started
+from fleche.caches import Row, Table
 from fleche.call import Call, CallEntry, LazyCall, ValueRef
 from fleche.digest import Digest, digest
 from fleche.errors import MissingExtra, StorageError
@@ -93,10 +93,10 @@ class TestRows:
         """Metadata comes from anywhere; what is not as expected is left out."""
         row = Table([lazy(runtime={"started": 7, "seconds": "3", "host": 1, "user": None})]).rows[0]
         assert (row.started, row.seconds, row.host, row.user, row.where) == (None,) * 4 + ("",)
-        assert started(lazy(runtime={"started": "yesterday"}).record) is None
+        assert lazy(runtime={"started": "yesterday"}).record.began is None
 
     def test_times_without_a_zone_are_utc(self) -> None:
-        found = started(lazy(runtime={"started": "2024-05-01T12:00:00"}).record)
+        found = lazy(runtime={"started": "2024-05-01T12:00:00"}).record.began
         assert found == dt.datetime(2024, 5, 1, 12, tzinfo=dt.timezone.utc)
 
     def test_long_short_keys(self) -> None:

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
-from datetime import datetime
 from typing import Any
 
 import msgspec
 from rich.text import Text
 
 from fleche._amounts import shown_bytes, shown_seconds
-from fleche.caches import started
 from fleche.call import CallRecord, LazyCall, ValueRef
 
 __all__ = [
@@ -71,7 +69,7 @@ def where_of(record: CallRecord) -> str:
 
 def when(record: CallRecord) -> str:
     """Return when a call began, in the zone of this machine."""
-    found: datetime | None = started(record)
+    found = record.began
     return "" if found is None else f"{found.astimezone():%Y-%m-%d %H:%M}"
 
 

@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from fleche.caches._query import QueryIterator
     from fleche.caches._room import free_bytes
     from fleche.caches._stack import CacheStack
-    from fleche.caches._table import Described, Row, Table, started
+    from fleche.caches._table import Described, Row, Table
     from fleche.caches._views import (
         CacheView,
         FilteredCache,
@@ -125,7 +125,6 @@ __all__ = [
     "free_bytes",
     "least_recently_used",
     "split_entry",
-    "started",
 ]
 
 _HOMES = {
@@ -169,7 +168,6 @@ _HOMES = {
         "Described",
         "Row",
         "Table",
-        "started",
     ),
     "._views": (
         "CacheView",

@@ -500,6 +500,6 @@ def _rank(value: Any) -> tuple[int, Any]:
 
 
 def _when(call: LazyCall) -> datetime:
-    from fleche.caches._table import DAWN, started
+    from fleche.caches._table import DAWN
 
-    return started(call.record) or DAWN
+    return call.record.began or DAWN

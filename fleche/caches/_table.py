@@ -6,7 +6,6 @@ A table is made of what the records say; no value is loaded for it.
 from __future__ import annotations
 
 import math
-import re
 import unicodedata
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime, timezone
@@ -21,7 +20,7 @@ from fleche.call import CallRecord, LazyCall, Scalar, ValueRef
 from fleche.digest import Digest
 from fleche.errors import FlecheError, MissingExtra
 
-__all__ = ["Described", "Row", "Table", "field_of_metadata", "started"]
+__all__ = ["Described", "Row", "Table", "field_of_metadata"]
 
 SHORT = 8
 _LEAST = len("arguments")
@@ -42,35 +41,6 @@ _RUNTIME = ("started", "seconds", "host", "user")
 
 DAWN = datetime.min.replace(tzinfo=timezone.utc)
 """Stands for when undated calls began."""
-
-_AS_WRITTEN = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}\+00:00", re.ASCII)
-"""Times as the collector ``runtime`` writes them, whose order is that of their texts."""
-
-
-def started(record: CallRecord) -> datetime | None:
-    """Return when the call began, in UTC, or ``None`` if its metadata does not say.
-
-    The collector ``runtime`` writes it as ISO-8601 text; a time without a zone is one in UTC.
-    """
-    text = record.began
-    if text is None:
-        return None
-    try:
-        found = datetime.fromisoformat(text.replace("Z", "+00:00"))
-    except ValueError:
-        return None
-    if found.tzinfo is None:
-        return found.replace(tzinfo=timezone.utc)
-    return found if found.tzinfo is timezone.utc else found.astimezone(timezone.utc)
-
-
-def _order(record: CallRecord) -> str:
-    """Return a text by which calls are in the order in which they began, the undated first."""
-    text = record.began
-    if text is None or _AS_WRITTEN.fullmatch(text):
-        return text or ""
-    moment = started(record)
-    return "" if moment is None else moment.isoformat(timespec="microseconds")
 
 
 def field_of_metadata(
@@ -134,7 +104,7 @@ class Row(msgspec.Struct, frozen=True, gc=False):
             version=record.version,
             arguments={name: _shown(ref) for name, ref in record.arguments.items()},
             result=None if outcome is None else _shown(outcome),
-            started=started(record),
+            started=record.began,
             seconds=_number(runtime.get("seconds") if record.duration is None else record.duration),
             host=_text(runtime.get("host")),
             user=_text(runtime.get("user")),
@@ -219,7 +189,7 @@ class Table:
         """
         found = list({call.key: call.record for call in calls}.items())
         if newest_first:
-            found.sort(key=lambda item: _order(item[1]), reverse=True)
+            found.sort(key=lambda item: item[1].began or DAWN, reverse=True)
         self._found = found
         self._shorten = shorten
         self._first = self._made(found[:_MOST])  # while it is certain that the cache is there

@@ -16,7 +16,6 @@ import msgspec
 from fleche._util import override
 from fleche.caches._backend import INLINE, CacheBackend, Progress
 from fleche.caches._base import BaseCache
-from fleche.caches._table import started
 from fleche.caches.maintenance import Report, Task
 from fleche.call import CallEntry, CallRecord, LazyCall, QueryCall, ValueRef
 from fleche.digest import Address, Digest
@@ -384,7 +383,7 @@ class RefreshingBackend(ViewBackend):
     def _is_fresh(self, key: Digest, entry: CallEntry) -> bool:
         if key in self._fresh:
             return True
-        when = started(entry.record)
+        when = entry.record.began
         return self.older_than is not None and when is not None and when >= self.older_than
 
     @override

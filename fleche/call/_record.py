@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator, Mapping
-from datetime import date, datetime
+from datetime import date, datetime, timezone
 from typing import Any, TypeAlias
 
 import msgspec
@@ -164,13 +164,19 @@ class CallRecord(
         return self.metadata.get("fleche", {})
 
     @property
-    def began(self) -> str | None:
-        """When the call began, as the collector ``runtime`` writes it: ISO-8601 text."""
+    def began(self) -> datetime | None:
+        """When the call began, in UTC; ``None`` if its metadata do not say.
+
+        The collector ``runtime`` writes it as RFC 3339 has it; a time without a zone is one in UTC.
+        """
         try:
             found = _decode_began(self.encoded_metadata).runtime.started
-        except UNREADABLE:
+            if found is None or found.tzinfo is timezone.utc:
+                return found
+            zone = found.tzinfo or timezone.utc
+            return found.replace(tzinfo=zone).astimezone(timezone.utc)
+        except (*UNREADABLE, OverflowError):
             return None
-        return found if isinstance(found, str) else None
 
     @property
     def key(self) -> Digest:
@@ -254,14 +260,14 @@ class CallRecord(
         return f"CallRecord({', '.join(f'{name}={each!r}' for name, each in shown.items())})"
 
 
-class _Runtime(msgspec.Struct):
-    started: Any = None
+class _Runtime(msgspec.Struct, frozen=True, gc=False):
+    started: datetime | None = None
 
 
-class _Began(msgspec.Struct):
+class _Began(msgspec.Struct, frozen=True, gc=False):
     """Of the metadata, when the call began."""
 
-    runtime: _Runtime = msgspec.field(default_factory=_Runtime)
+    runtime: _Runtime = _Runtime()
 
 
 def _encodable(value: Any) -> str:

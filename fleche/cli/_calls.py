@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from fleche.caches import BaseCache, Row, started
+from fleche.caches import BaseCache, Row
 from fleche.call import LazyCall
 from fleche.cli import _format as form
 from fleche.cli._options import Session, common, everywhere, limited
@@ -67,7 +67,7 @@ LOG_COLUMNS = (
 
 def when_of(call: LazyCall) -> datetime:
     """Return when a call began, what does not say so before everything else."""
-    return started(call.record) or _DAWN
+    return call.record.began or _DAWN
 
 
 def print_calls(session: Session, cache: BaseCache, calls: Sequence[LazyCall]) -> None:

@@ -181,15 +181,13 @@ class _Comparison:
         return self.spec.changes_since(stored.record, self.identity.closure)
 
     def with_nearest(self, stored: Iterator[LazyCall]) -> Explanation:
-        from fleche.caches import started
-
         compared = ((call, _Differences.of(self.wanted, call.record)) for call in stored)
 
         def weight(pair: tuple[LazyCall, _Differences]) -> tuple[int, float, str]:
             # a changed part says more than a changed argument; of equals the newest, of these any,
             # but always the same
             call, found = pair
-            began = started(call.record)
+            began = call.record.began
             number = len(found.parts) + 2 * len(found.arguments)
             return number, -began.timestamp() if began else 0.0, call.key
 

@@ -55,10 +55,8 @@ class Rules(msgspec.Struct, frozen=True):
         """Return why the outcome of a call is too old; an empty text if it is not."""
         if self.expires is None:
             return ""
-        from fleche.caches import started
-
         said = record.notes.get("computed")
-        when = datetime.fromisoformat(said) if isinstance(said, str) else started(record)
+        when = datetime.fromisoformat(said) if isinstance(said, str) else record.began
         if when is None:
             return "expires, and does not say when it was computed"
         age = datetime.now(timezone.utc) - when

@@ -15,7 +15,6 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from fleche.caches import started
 from fleche.call import CallRecord, LazyCall, Scalar, ValueRef
 from fleche.report._methods import methods
 from fleche.storage import Usage
@@ -387,8 +386,7 @@ def _environment(record: CallRecord) -> dict[str, Any]:
 
 
 def _epoch(record: CallRecord) -> float | None:
-    found = started(record)
-    return None if found is None else found.timestamp()
+    return None if record.began is None else record.began.timestamp()
 
 
 def _at(user: Any, host: Any) -> str:
