@@ -16,7 +16,6 @@ import time
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import closing, suppress
-from contextvars import copy_context
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +25,7 @@ from fleche import cache as active
 from fleche import fleche, state
 from fleche.caches import BaseCache, Cache, Local
 from fleche.call import Call
-from fleche.decorator._singleflight import flights
+from fleche.decorator._singleflight import flights, inside
 from fleche.errors import FlecheError
 from fleche.storage import CallFile, CallMemory, Sql, ValueFile, ValueMemory
 from fleche.storage.sql._database import Pooled
@@ -73,11 +72,8 @@ def events_of(work: Callable[[], object]) -> int:
 
 
 def coming_between(work: Callable[[], object], moment: int, what: Callable[[], object]) -> object:
-    """Run ``work``, and ``what`` at its ``moment``, in the same thread.
-
-    It has a context of its own: an interrupt may leave what it was inside of.
-    """
-    count, context = 0, copy_context()
+    """Run ``work``, and ``what`` at its ``moment``, in the same thread."""
+    count = 0
 
     def come(_: object, event: str, __: object) -> None:
         nonlocal count
@@ -88,7 +84,7 @@ def coming_between(work: Callable[[], object], moment: int, what: Callable[[], o
 
     sys.setprofile(come)
     try:
-        return context.run(work)
+        return work()
     finally:
         sys.setprofile(None)
 
@@ -105,6 +101,11 @@ def square(x: int) -> int:
 @fleche(version=1)
 def beat(x: int) -> int:
     return -x
+
+
+@fleche(version=1)
+def square_of_square(x: int) -> int:
+    return square(square(x))
 
 
 def moments(work: Callable[[], object], config: pytest.Config) -> range:
@@ -129,6 +130,7 @@ new = Numbers()
 WORK: dict[str, Callable[[BaseCache], Callable[[], object]]] = {
     "hit": lambda cache: lambda: square(0),
     "miss": lambda cache: lambda: square(new()),
+    "a miss inside a miss": lambda cache: lambda: square_of_square(new()),
     "the first of a function": lambda cache: lambda: cache.save(Call(f"f{new()}", {}, result=1)),
     "query": lambda cache: lambda: cache.query(name="square", arguments={"x": 0}).count(),
 }
@@ -139,13 +141,17 @@ class TestBetween:
     def test_interrupts(
         self, cache: BaseCache, kind_of_work: str, pytestconfig: pytest.Config
     ) -> None:
-        """An interrupt ends the call, and nothing else: no connection is lost, none is in use."""
+        """An interrupt ends the call, and nothing else.
+
+        No connection is lost, none is in use, and later calls are not taken for part of it.
+        """
         work = WORK[kind_of_work](cache)
         square(0)
         for moment in moments(work, pytestconfig):
             with suppress(KeyboardInterrupt):
                 coming_between(work, moment, interrupt)
             _check_at_rest(cache)
+            assert not inside.get()
             fresh = new()
             assert square(fresh) == fresh * fresh
             assert square.contains(fresh)

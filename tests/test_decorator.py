@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import copy
 import enum
 import functools
+import gc
 import importlib
 import inspect
 import os
@@ -13,6 +15,8 @@ import threading
 import time
 import weakref
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -1088,6 +1092,68 @@ class TestLargeArguments:
         temporaries.clear()
         assert look(Box()) is False
         assert temporaries
+
+    @pytest.mark.parametrize("fails", [False, True])
+    @pytest.mark.parametrize("way", ["plain", "nested", "in_a_task", "in_a_future"])
+    def test_arguments_are_let_go(self, way: str, fails: bool) -> None:
+        """At once, by a call that fails as well: it leaves no cycle behind."""
+
+        def size_of(array: Any) -> Any:
+            if fails:
+                raise LookupError(array.size)
+            return array.size
+
+        with ThreadPoolExecutor(1) as pool:
+            run = getattr(Ways(pool), way)(size_of)
+            for size in (1, 2):  # the first call imports, and may leave what others have made
+                array = np.arange(size)
+                known = weakref.ref(array)
+                gc.disable()
+                try:
+                    with suppress(LookupError):
+                        run(array)
+                    pool.submit(int).result()  # the worker lets the last call go
+                    del array
+                    assert size == 1 or known() is None
+                finally:
+                    gc.enable()
+
+
+class Ways:
+    """Ways to call a cached function of one argument."""
+
+    def __init__(self, pool: ThreadPoolExecutor) -> None:
+        self.pool = pool
+
+    def plain(self, body: Callable[[Any], Any]) -> Callable[[Any], Any]:
+        return fleche(version=1)(body)
+
+    def nested(self, body: Callable[[Any], Any]) -> Callable[[Any], Any]:
+        inner = fleche(version=1)(body)
+
+        @fleche(version=1)
+        def outer(array: Any) -> Any:
+            return inner(array)
+
+        return outer
+
+    def in_a_task(self, body: Callable[[Any], Any]) -> Callable[[Any], Any]:
+        @fleche(version=1)
+        async def cached(array: Any) -> Any:
+            return body(array)
+
+        async def quietly(array: Any) -> None:  # asyncio.run() leaves cycles by itself
+            with suppress(LookupError):
+                await cached(array)
+
+        return lambda array: asyncio.run(quietly(array))
+
+    def in_a_future(self, body: Callable[[Any], Any]) -> Callable[[Any], Any]:
+        @fleche(version=1)
+        def submit(array: Any) -> Any:
+            return self.pool.submit(body, array)
+
+        return lambda array: submit(array).result()
 
 
 temporaries: list[weakref.ref[Any]] = []

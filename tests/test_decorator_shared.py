@@ -194,7 +194,7 @@ class TestFutures:
         (flight,) = flights._active.values()
         inner.set_result([1, 2, 3])
         first.result(20).clear()
-        assert flight.deferred.join(lambda: "alone").result(20) == [1, 2, 3]
+        assert flight.deferred.join(flight, lambda: "alone").result(20) == [1, 2, 3]
         assert runs == [1]
 
     def test_of_executors(self, active: BaseCache) -> None:

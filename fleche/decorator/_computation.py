@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
-from contextlib import suppress
-from contextvars import Token
 from datetime import datetime, timezone
 from time import perf_counter
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -19,7 +17,7 @@ from fleche.decorator._effects import (
     stamps_of,
     states_of,
 )
-from fleche.decorator._futures import Deferred, kind_of
+from fleche.decorator._futures import defer, kind_of
 from fleche.decorator._invocation import LOUD, KeyedInvocation
 from fleche.decorator._recursion import stack_room
 from fleche.decorator._singleflight import Flight, flights, inside, note_child
@@ -75,7 +73,6 @@ class Computation:
         self._keep = keep
         self._pending: PendingCall | None = None
         self._collecting: Collecting | None = None
-        self._inside: Token[tuple[Flight, ...]] | None = None
         self._drawn_by: Mapping[str, Any] = {}
         self._files: dict[str, Any] = {}
         self._states: dict[str, Any] = {}
@@ -91,7 +88,7 @@ class Computation:
         depth = len(inside.get())
         if depth and not self.spec.is_async:  # a task has a stack of its own
             stack_room.enter(depth)
-        self._inside = self.flight.enter()
+        self.flight.enter()
         args, kwargs = self.begin()
         if self._pending is not None:
             if not self.invocation.simple:
@@ -102,17 +99,17 @@ class Computation:
         return args, kwargs
 
     def leave(self) -> None:
-        """End the body. Idempotent."""
-        if self._inside is None:
+        """End the body. Idempotent; only the context that it runs in is left.
+
+        A task that is destroyed unfinished is in another one.
+        """
+        around = inside.get()
+        if not around or around[-1] is not self.flight:
             return
         self._duration = perf_counter() - self._began
-        token, self._inside = self._inside, None
-        if self.spec.is_async:
-            with suppress(ValueError):  # a task that is destroyed unfinished is in another context
-                inside.reset(token)
-            return
-        inside.reset(token)
-        stack_room.leave(len(inside.get()))
+        if not self.spec.is_async:
+            stack_room.leave(len(around) - 1)
+        inside.set(around[:-1])
 
     def _find_generators(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Mapping[str, Any]:
         """Return the generators that the body draws from: its own copies, if it is isolated."""
@@ -177,17 +174,16 @@ class Computation:
             return None
 
     def finish(self, result: Any) -> Any:
-        """End a body that has returned ``result``; return what the caller gets."""
-        try:
-            self.leave()
-            kind = kind_of(result)
-            note_child(self.invocation.key)
-            if kind:
-                return Deferred(self, result, kind, kind).start()
-            return self.succeed(result)
-        except BaseException as error:
-            self.fail(error)
-            raise
+        """End a body that has returned ``result``; return what the caller gets.
+
+        If it raises, :meth:`fail` comes next.
+        """
+        self.leave()
+        kind = kind_of(result)
+        note_child(self.invocation.key)
+        if kind:
+            return defer(self, result, kind, kind)
+        return self.succeed(result)
 
     def succeed(self, result: Any, returns: str = "") -> Any:
         """Store the result and let the flight land; return what the caller gets.
@@ -443,7 +439,10 @@ class Computation:
             remove_directories()
         if self._lock is not None:
             self._lock.release()
-        flights.land(self.flight, result, error, spare)
+        # Others who wait compute anew, but for those who share a task or a future. The error leads
+        # back to this object: what a call leaves behind is no cycle.
+        is_shared = self.spec.is_async or self.flight.deferred is not None
+        flights.land(self.flight, result, error if is_shared else None, spare)
 
     def _abandon(self, pending: PendingCall) -> None:
         try:

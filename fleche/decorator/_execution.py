@@ -38,11 +38,10 @@ def run_body(step: Invocation | Computation, spec: FunctionSpec) -> Any:
     """Call the function as the step of its call says."""
     try:
         args, kwargs = step.enter()
-        result = spec.body(*args, **kwargs)
+        return step.finish(spec.body(*args, **kwargs))
     except BaseException as error:
         step.fail(error)
         raise
-    return step.finish(result)
 
 
 def approach(
@@ -102,7 +101,7 @@ def wait(invocation: KeyedInvocation, flight: Flight) -> Any:
     flights.wait(flight)
     if flight.deferred is not None:
         note_child(invocation.key)
-        return flight.deferred.join(invocation.alone)
+        return flight.deferred.join(flight, invocation.alone)
     return MISSING if flight.result is MISSING else invocation.share(flight)
 
 

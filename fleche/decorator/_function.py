@@ -62,13 +62,12 @@ class CachedFunction(Transparent, Generic[P, R_co]):
         # recursion gets deep.
         try:
             given, named = step.enter()
-            result = spec.body(*given, **named)
+            return step.finish(spec.body(*given, **named))  # type: ignore[no-any-return]
         except BaseException as error:
             if spec.options.directory:
                 strip_frames(error)
             step.fail(error)
             raise
-        return step.finish(result)  # type: ignore[no-any-return]
 
     def call_with(self, cache: BaseCache, /, *args: P.args, **kwargs: P.kwargs) -> R_co:
         """Call the function with another cache than the active one."""

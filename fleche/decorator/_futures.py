@@ -20,8 +20,10 @@ from fleche.decorator._singleflight import flights, in_loop, loop_of
 
 if TYPE_CHECKING:
     from fleche.decorator._computation import Computation
+    from fleche.decorator._invocation import KeyedInvocation
+    from fleche.decorator._singleflight import Flight
 
-__all__ = ["CONCURRENT", "Deferred", "Outcome", "kind_of", "revive"]
+__all__ = ["CONCURRENT", "Outcome", "defer", "kind_of", "revive"]
 
 CONCURRENT = "concurrent.futures.Future"
 ASYNCIO = "asyncio.Future"
@@ -55,8 +57,14 @@ def _new_future(kind: str) -> Any:
     return get_running_loop().create_future()
 
 
-class Deferred:
-    """A computation that goes on after its body, in a future.
+def defer(
+    work: Computation,
+    inner: Any,
+    kind: str,
+    returns: str,
+    open_result: Callable[[Any], Any] = lambda result: result,
+) -> Any:
+    """Let a computation go on after its body, in a future; return that of the first caller.
 
     Args:
         work: what stores the result.
@@ -65,72 +73,80 @@ class Deferred:
         returns: what a hit returns: the kind again, or nothing for the bare result.
         open_result: what makes the result of the call of that of ``inner``, if they differ.
     """
+    flight = work.flight
+    shared = Deferred(work.invocation, kind, loop_of(inner))
+    future = shared.future_of_caller(flight, partial(_give, flight))
+    flights.defer(flight, inner, shared)
+    inner.add_done_callback(partial(_finish, work, returns, open_result))
+    return future
 
-    def __init__(
-        self,
-        work: Computation,
-        inner: Any,
-        kind: str,
-        returns: str,
-        open_result: Callable[[Any], Any] = lambda result: result,
-    ) -> None:
-        self._work = work
-        self._flight = work.flight
-        self._inner = inner
+
+def _finish(work: Computation, returns: str, open_result: Callable[[Any], Any], inner: Any) -> None:
+    """Store the result: that lets the flight land, and settles the futures of the callers."""
+    outcome = outcome_of(inner)
+    if outcome.result is MISSING:
+        work.fail(outcome.error)
+        return
+    try:
+        work.succeed(open_result(outcome.result), returns)
+    except Exception as error:  # noqa: BLE001 (warnings may be errors; the callers hear of it)
+        work.fail(error)
+
+
+def _give(flight: Flight, future: Any) -> None:
+    """Settle the future of the first caller."""
+    Outcome(flight.result, flight.error).tell(future)
+
+
+class Deferred:
+    """Makes the futures of those who want the result of a computation that goes on in one.
+
+    The flight leads here. Nothing here leads back to it, or to the function's own future, which
+    keeps what it calls when it is done: else each call would leave its arguments in a cycle.
+
+    Args:
+        invocation: the call.
+        kind: the kind of the future that its body returned.
+        loop: the event loop of that, if it has one.
+    """
+
+    def __init__(self, invocation: KeyedInvocation, kind: str, loop: Any) -> None:
+        self._invocation = invocation
         self._kind = kind
-        self._returns = returns
-        self._open_result = open_result
+        self._loop = loop
 
-    def start(self) -> Any:
-        """Watch the function's own future, and return that of the first caller."""
-        future = self._future_of_caller(self._give)
-        flights.defer(self._flight, self._inner, self)
-        self._inner.add_done_callback(self._finish)
-        return future
-
-    def join(self, alone: Callable[[], Any]) -> Any:
+    def join(self, flight: Flight, alone: Callable[[], Any]) -> Any:
         """Return a future for a caller who has joined the flight.
 
         Args:
+            flight: the computation.
             alone: what computes for this caller only, if there is nothing to share.
         """
-        return self._future_of_caller(partial(self._share, partial(copy_context().run, alone)))
+        compute = partial(copy_context().run, alone)
+        return self.future_of_caller(flight, partial(self._share, flight, compute))
 
-    def _future_of_caller(self, settle: Callable[[Any], None]) -> Any:
+    def future_of_caller(self, flight: Flight, settle: Callable[[Any], None]) -> Any:
+        """Return a future that is settled when the flight has landed.
+
+        Args:
+            flight: the computation; cancelled by the last caller, it ends.
+            settle: what settles the future.
+        """
         try:
             future = _new_future(self._kind)
         except RuntimeError:  # no event loop runs here
-            future = self._inner.get_loop().create_future()
-        future.add_done_callback(self._leave)
-        flights.over(self._flight).add_done_callback(lambda _: settle(future))
+            future = self._loop.create_future()
+        future.add_done_callback(partial(_leave, flight))
+        flights.over(flight).add_done_callback(lambda _: settle(future))
         return future
 
-    def _leave(self, future: Any) -> None:
-        if future.cancelled():
-            flights.leave(self._flight)
-
-    def _finish(self, inner: Any) -> None:
-        """Store the result: that lets the flight land, and settles the futures of the callers."""
-        outcome = outcome_of(inner)
-        if outcome.result is MISSING:
-            self._work.fail(outcome.error)
-            return
-        try:
-            self._work.succeed(self._open_result(outcome.result), self._returns)
-        except Exception as error:  # noqa: BLE001 (warnings may be errors; the callers hear of it)
-            self._work.fail(error)
-
-    def _give(self, future: Any) -> None:
-        """Settle the future of the first caller."""
-        Outcome(self._flight.result, self._flight.error).tell(future)
-
-    def _share(self, alone: Callable[[], Any], future: Any) -> None:
+    def _share(self, flight: Flight, alone: Callable[[], Any], future: Any) -> None:
         """Settle the future of a caller that must not have the very result."""
-        if self._flight.result is MISSING:
-            self._give(future)
+        if flight.result is MISSING:
+            _give(flight, future)
             return
         try:
-            result = self._work.invocation.share(self._flight)
+            result = self._invocation.share(flight)
         except Exception as error:  # noqa: BLE001 (a cache that is strict; the caller hears it)
             Outcome(error=error).tell(future)
             return
@@ -140,6 +156,11 @@ class Deferred:
             in_loop(future.get_loop(), partial(_compute, alone, future))
         else:  # not here: the function might wait for the very thread that calls back
             Thread(target=_compute, args=(alone, future), name="fleche-alone").start()
+
+
+def _leave(flight: Flight, future: Any) -> None:
+    if future.cancelled():
+        flights.leave(flight)
 
 
 def _compute(alone: Callable[[], Any], future: Any) -> None:

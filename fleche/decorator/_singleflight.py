@@ -13,7 +13,7 @@ import sys
 from collections import OrderedDict
 from collections.abc import Callable, Hashable
 from contextlib import suppress
-from contextvars import ContextVar, Token
+from contextvars import ContextVar
 from enum import Enum
 from operator import attrgetter
 from threading import RLock, get_ident
@@ -70,10 +70,10 @@ class Flight:
         spare: a copy of that for the others, who get copies in turn, if they need one.
         joined: whether there have ever been others.
         landed: whether it is over.
-        running: what it goes on in beside the thread that began it: the asyncio task of its body,
-            or the future that its body returned.
+        running: what it goes on in beside the thread that began it, until it has landed: the
+            asyncio task of its body, or the future that its body returned.
         deferred: what a later caller joins where the body returned a future.
-        error: what ended it, if it failed.
+        error: what ended it, if it failed and others are to get that.
         waits: the flights that its body waits for.
         waiters: how many callers want its result.
         settling: what :meth:`SingleFlight.settled` returns, if it has been asked.
@@ -103,9 +103,9 @@ class Flight:
         self.settling: Future[None] | None = None
         self.landing: Future[None] | None = None
 
-    def enter(self) -> Token[tuple[Flight, ...]]:
-        """Let what runs from now on be the body of this flight; return the way back."""
-        return inside.set((*inside.get(), self))
+    def enter(self) -> None:
+        """Let what runs from now on be the body of this flight."""
+        inside.set((*inside.get(), self))
 
     def is_stuck(self) -> bool:
         """Tell whether it will bring nothing, so that there is nothing to wait for.
@@ -123,8 +123,9 @@ class Flight:
     def cancel(self) -> None:
         """Stop what it goes on in. A body in a thread cannot be stopped."""
         self.cancelled = True
-        if self.running is not None:
-            in_loop(loop_of(self.running), self.running.cancel)
+        running = self.running
+        if running is not None:
+            in_loop(loop_of(running), running.cancel)
 
 
 def loop_of(running: Any) -> Any:
@@ -231,8 +232,9 @@ class SingleFlight:
         try:
             await asyncio.wrap_future(self.over(flight))
         except asyncio.CancelledError:
-            if self.leave(flight) and flight.running.get_loop() is asyncio.get_running_loop():
-                await asyncio.wait({flight.running})
+            running = flight.running
+            if self.leave(flight) and running.get_loop() is asyncio.get_running_loop():
+                await asyncio.wait({running})
             raise
         finally:
             self.go_on(flight)
@@ -277,6 +279,7 @@ class SingleFlight:
                 return
             flight.result, flight.error, flight.spare = result, error, spare
             flight.landed = True
+            flight.running = None
             self._settle(flight)
             if self._active.get(flight.slot) is flight:
                 del self._active[flight.slot]

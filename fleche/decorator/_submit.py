@@ -13,7 +13,7 @@ from fleche.decorator._bound import BoundWrapper, void_cache
 from fleche.decorator._computation import Computation, Drawn
 from fleche.decorator._effects import copy_generator, find_generators, states_of
 from fleche.decorator._function import CachedFunction
-from fleche.decorator._futures import CONCURRENT, Deferred, Outcome
+from fleche.decorator._futures import CONCURRENT, Outcome, defer
 from fleche.decorator._invocation import Invocation, KeyedInvocation, prepare_invocation
 from fleche.decorator._singleflight import Flight, Role, flights, note_child
 from fleche.digest import Digest
@@ -111,7 +111,7 @@ def _compute(
         else:
             draws = bool(invocation.generators) and not function.spec.options.isolate
             inner = _submit_uncached(submit, function, *work.begin(), draws=draws)
-        return Deferred(work, inner, CONCURRENT, "", partial(_open_returned, work)).start()
+        return defer(work, inner, CONCURRENT, "", partial(_open_returned, work))
     except BaseException as error:
         work.fail(error)
         raise
@@ -205,7 +205,7 @@ class _Drawing:
 
 def _join(flight: Flight, alone: Callable[[], Any]) -> Any:
     flights.wait(flight)
-    return None if flight.deferred is None else flight.deferred.join(alone)
+    return None if flight.deferred is None else flight.deferred.join(flight, alone)
 
 
 def _ended(outcome: Outcome) -> Any:
