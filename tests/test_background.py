@@ -134,10 +134,18 @@ def test_a_child_leaves_it_to_its_parent(
     assert len(far.inner) == 1
 
 
-def test_configuration(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "far",
+    [
+        {"type": "local", "root": "/far"},
+        {"type": "ssh", "host": "far", "python": "python3"},
+        {"type": "subprocess"},
+    ],
+)
+def test_configuration(tmp_path: Path, far: dict[str, str]) -> None:
     layers = [
         {"type": "local", "root": str(tmp_path / "near")},
-        {"type": "local", "root": str(tmp_path / "far"), "write_through": "background"},
+        {**far, "write_through": "background"},
     ]
     with cache_from_config(layers) as made:
         assert cache_to_config(made) == layers

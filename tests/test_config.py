@@ -420,7 +420,7 @@ common = st.fixed_dictionaries(
     {},
     optional={
         "on_error": st.sampled_from(["raise", "miss"]),
-        "write_through": st.booleans(),
+        "write_through": st.sampled_from([False, True, "background"]),
         "read_only": st.booleans(),
     },
 )

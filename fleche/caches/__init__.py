@@ -18,6 +18,7 @@ if TYPE_CHECKING:
         LayerPolicy,
         OnError,
         Progress,
+        WriteThrough,
         split_entry,
     )
     from fleche.caches._base import BaseCache
@@ -121,6 +122,7 @@ __all__ = [
     "Verify",
     "VerifyReport",
     "ViewBackend",
+    "WriteThrough",
     "absolute_parts",
     "free_bytes",
     "least_recently_used",
@@ -136,6 +138,7 @@ _HOMES = {
         "LayerPolicy",
         "OnError",
         "Progress",
+        "WriteThrough",
         "split_entry",
     ),
     "._base": ("BaseCache",),

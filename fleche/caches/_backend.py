@@ -43,10 +43,12 @@ __all__ = [
     "LayerPolicy",
     "OnError",
     "Progress",
+    "WriteThrough",
     "split_entry",
 ]
 
 OnError: TypeAlias = Literal["raise", "miss"]
+WriteThrough: TypeAlias = bool | Literal["background"]
 Progress: TypeAlias = Callable[[int], None]
 
 INLINE = 1 << 20
@@ -65,7 +67,7 @@ class LayerPolicy(msgspec.Struct, frozen=True):
         on_error: ``"miss"`` makes an unreachable layer a counted, once-warned miss.
     """
 
-    write_through: bool | Literal["background"] = False
+    write_through: WriteThrough = False
     on_error: OnError = "raise"
 
     def to_config(self) -> dict[str, Any]:

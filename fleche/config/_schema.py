@@ -16,7 +16,7 @@ from msgspec import UNSET, UnsetType
 
 from fleche._amounts import as_age, as_bytes
 from fleche._settings import Text
-from fleche.caches import OnError
+from fleche.caches import OnError, WriteThrough
 from fleche.config._validate import (
     ConfigPath,
     convert,
@@ -84,7 +84,7 @@ class LayerTable(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
 
     read_only: bool | UnsetType = UNSET
     on_error: OnError | UnsetType = UNSET
-    write_through: bool | Literal["background"] | UnsetType = UNSET
+    write_through: WriteThrough | UnsetType = UNSET
 
 
 class LimitedTable(LayerTable, frozen=True, kw_only=True):
@@ -256,9 +256,13 @@ _REMOTE_KEYS = ("type", "write_through")
 
 def _schema_of(options: type[RemoteOptions]) -> type[msgspec.Struct]:
     """Return the struct of the tables of a remote cache with these options."""
-    fields: list[Any] = [("type", str), ("write_through", bool, False)]
+    fields: list[Any] = [("type", str), ("write_through", WriteThrough, False)]
     own = [field for field in fields if field[0] not in options.__struct_fields__]
-    return msgspec.defstruct(options.__name__, own, bases=(options,), frozen=True, kw_only=True)
+    # what options check of themselves is for the options that are made of it
+    unchecked = {"__post_init__": lambda _: None}
+    return msgspec.defstruct(
+        options.__name__, own, bases=(options,), namespace=unchecked, frozen=True, kw_only=True
+    )
 
 
 def _struct_of(table: dict[str, Any], place: ConfigPath) -> type[LayerTable]:
