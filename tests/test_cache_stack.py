@@ -166,12 +166,13 @@ class TestWriteThrough:
         """The result is safe; each failure is counted, and the first is logged."""
         stack, far = self.through(near)
         far.error = error
-        keys = [stack.save(call(x=x)) for x in (1, 2)]
-        assert [stack.load(key).result for key in keys] == [4, 4]
-        assert stack.counts() == {"errors.write_through": 2}
+        keys = [stack.save(call(x=x, result=result)) for x, result in enumerate((4, 4, LARGE))]
+        assert [stack.load(key).result for key in keys] == [4, 4, LARGE]
+        assert stack.counts() == {"errors.write_through": 3}
         warnings = [entry for entry in caplog.records if entry.levelno == logging.WARNING]
         assert len(warnings) == 1
         assert str(error) in warnings[0].getMessage()
+        assert "results are not written through; push() sends them" in warnings[0].getMessage()
 
 
 class TestLookingUp:

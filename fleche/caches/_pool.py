@@ -34,6 +34,9 @@ K = TypeVar("K", bound=str)
 
 _SHORTEST = 4
 
+_SAID = {"errors.write_through": "results are not written through; push() sends them later"}
+"""What is logged of events whose names do not say it."""
+
 
 class Layers:
     """Backends in the order in which they are asked.
@@ -70,7 +73,8 @@ class Layers:
         is_new = self._troubles.is_new((event, id(layer)), of_connection=away)
         level = logging.WARNING if is_new else logging.DEBUG
         reason = str(error).removeprefix(f"{layer}: ")
-        log.log(level, "%s: %s, going on without it: %s", layer, event, reason)
+        said = _SAID.get(event, f"{event}, going on without it")
+        log.log(level, "%s: %s: %s", layer, said, reason)
 
     def settle(self, event: str, layer: CacheBackend) -> None:
         """Take note that ``layer`` is well again, so that the next ``event`` may be logged."""

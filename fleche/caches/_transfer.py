@@ -413,14 +413,16 @@ class Pins:
     def __enter__(self) -> Pins:
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         keys = self.take()
         if not keys:
             return
         try:
             self._cache.save({}, unpin=keys)
         except FlecheError as failure:
-            log.warning("pin %s stays until it is too old: %s", keys[0][:12], failure)
+            # what has ended the block says what is wrong there
+            level = logging.WARNING if kind is None else logging.DEBUG
+            log.log(level, "pin %s stays until it is too old: %s", keys[0][:12], failure)
 
 
 # -- values ----------------------------------------------------------------------------------------
