@@ -28,6 +28,7 @@ from fleche.remote import PipeChannel, RemoteCache, SshCache, SubprocessCache, s
 from fleche.testing import example_call
 from tests.helpers.caches import cache_factory
 from tests.helpers.processes import children
+from tests.helpers.scripts import run_script
 from tests.helpers.serving import Serving
 from tests.helpers.taps import TappedChannel
 
@@ -111,6 +112,40 @@ class TestDeath:
         text = str(caught.value)
         assert text.startswith(kind)
         assert "signal 9" in text or "exit status" in text
+
+
+class TestStopped:
+    """A client that was stopped by Ctrl-Z, or by a batch system, does not blame the server."""
+
+    SCRIPT = """
+    import os, signal, subprocess
+    from fleche.remote import SubprocessCache
+
+    with SubprocessCache({python}, cache_name="memory", {limit}) as remote:
+        {before}
+        helper = f"sleep 0.5; kill -STOP {{os.getpid()}}; sleep 3; kill -CONT {{os.getpid()}}"
+        subprocess.Popen(["sh", "-c", helper + "; sleep 0.5" + {after}])
+        print(remote.contains("0" * 64))
+    """
+
+    def test_while_an_answer_is_due(self, tmp_path: Path) -> None:
+        """The server was stopped too, and answers a little later."""
+        script = self.SCRIPT.format(
+            python="None",
+            limit="timeout=1.5",
+            before='server = remote.info()["pid"]; os.kill(server, signal.SIGSTOP)',
+            after='f"; kill -CONT {server}"',
+        )
+        assert run_script(tmp_path, script) == "False\n"
+
+    def test_while_it_connects(self, tmp_path: Path) -> None:
+        slow = tmp_path / "python"
+        slow.write_text(f'#!/bin/sh\nsleep 4\nexec {sys.executable} "$@"\n')
+        slow.chmod(0o755)
+        script = self.SCRIPT.format(
+            python=repr(str(slow)), limit="connect_timeout=3", before="pass", after='""'
+        )
+        assert run_script(tmp_path, script) == "False\n"
 
 
 def test_failing_to_start_is_death_too(tmp_path: Path) -> None:

@@ -54,6 +54,9 @@ SWALLOWED_SECONDS = 20.0
 TELL_SECONDS = 1.0
 """Seconds between two signs of life that a server gives while a long frame arrives."""
 
+STOPPED_SECONDS = 1.0
+"""A wait that takes so much longer than it was told to: this process was stopped meanwhile."""
+
 MOST_CONTROLS = 4096
 MOST_QUEUED = 16
 
@@ -155,11 +158,14 @@ class Multiplexer:
                     raise RemoteConnectionError(self.failure)
                 if self.greeting.hello is not None:
                     return
-                left = REMIND_SECONDS if timeout is None else began + timeout - time.monotonic()
-                self._changed.wait(min(max(left, 0.01), REMIND_SECONDS, SWALLOWED_SECONDS / 4))
+                asleep = time.monotonic()
+                left = inf if timeout is None else min(began + timeout - asleep, timeout / 4)
+                patience = min(max(left, 0.01), SWALLOWED_SECONDS / 4)
+                self._changed.wait(patience)
             if self._is_decided():
                 continue
             now = time.monotonic()
+            began += _stopped_for(asleep, patience)
             if self.greeting.is_swallowed(self._overheard()):
                 swallowed = min(swallowed, now)
             if timeout is not None and now - began >= timeout:
@@ -394,8 +400,11 @@ class Multiplexer:
                     "some"
                 )
             patience = min(most, PATIENCE / 4) if held_back else most
+            asleep = time.monotonic()
             with _Unlocked(self.lock):
                 in_time = wakeup.wait(None if patience == inf else patience)
+            if not in_time and _stopped_for(asleep, patience):
+                began = since = time.monotonic()  # what was not heard meanwhile is no silence
             if not in_time and (patience == most or not stream.stream_id):
                 self._check_silence(stream, began)
 
@@ -596,6 +605,20 @@ class _Unlocked:
 
     def __exit__(self, *_: object) -> None:
         self._lock._acquire_restore(self._taken)  # noqa: SLF001
+
+
+def _stopped_for(began: float, patience: float) -> float:
+    """Return for how many seconds this process was stopped while it waited.
+
+    By Ctrl-Z, say, or by a batch system that suspends jobs. Its peer may have been stopped with it,
+    and what that has said was not read: it is not to blame for either.
+
+    Args:
+        began: when the wait began.
+        patience: how long it was to be.
+    """
+    late = time.monotonic() - began - patience
+    return late if late >= STOPPED_SECONDS else 0.0
 
 
 class _Keepalive:
