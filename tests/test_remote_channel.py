@@ -183,6 +183,14 @@ class TestSsh:
             " && exec python3 -m fleche remote --serve --cache=shared"
         )
 
+    def test_a_setup_of_several_lines(self) -> None:
+        """As TOML gives what stands between three quotes."""
+        command = remote_command(
+            python="true", cache_name=None, setup_commands=["\na=1\necho $a\n"], workdir=None
+        )
+        shown = subprocess.run(["sh", "-c", command], capture_output=True, text=True, check=True)
+        assert shown.stdout == "1\n"
+
     @pytest.mark.parametrize(
         ("path", "quoted"),
         [

@@ -349,8 +349,9 @@ class Connection:
             self.channel.close(0)
         if self._greeting.hello is None and found == "exit status 0":
             found += (
-                ": it ended in order before it was greeted. Either its input was at an end "
-                "(ssh -n, a start-up file that reads it), or another command was run in its place"
+                ": it ended in order before it was greeted. Its input was at an end (ssh -n, a "
+                "start-up file that reads it), another command was run in its place, or a setup "
+                "command ends the shell, or in a comment"
             )
         story = f"{self.channel.name}: {reason}"
         if found:

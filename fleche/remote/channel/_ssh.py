@@ -95,7 +95,7 @@ class SshChannel(ProcessChannel):
         if self.workdir:
             steps += [f"cd {_quote_path(self.workdir)}", f"echo {mark}workdir"]
         for number, command in enumerate(self.setup_commands, 1):
-            steps += [command, f"echo {mark}setup {number}"]
+            steps += [command.strip(), f"echo {mark}setup {number}"]
         steps.append(f"exec {_quote_path(self.python)} -c {_quote(packed(code))}")
         return self._through_ssh(" && ".join(steps))
 
@@ -114,12 +114,12 @@ def remote_command(
     """Return the command line for the remote shell.
 
     ``workdir`` and ``python`` are paths, quoted except for a leading ``~``, which the remote shell
-    expands; ``setup_commands`` are verbatim. Everything is joined by ``&&``, so that a failure ends
-    it.
+    expands; ``setup_commands`` are verbatim, without the line ends around them, after which no
+    ``&&`` may stand. Everything is joined by ``&&``, so that a failure ends it.
     """
     named = " " + _quote(f"--cache={cache_name}") if cache_name else ""
     steps = [f"cd {_quote_path(workdir)}"] if workdir else []
-    steps += setup_commands
+    steps += (command.strip() for command in setup_commands)
     steps.append(f"exec {_quote_path(python)} -m fleche remote --serve{named}")
     return " && ".join(steps)
 
