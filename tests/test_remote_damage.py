@@ -124,6 +124,7 @@ class TestReading:
             assert remote.lookup(key) is None
         assert remote.counts()["errors.corrupt"] == 1
         assert digest([APART])[2:12] in caplog.text
+        assert f"{remote.backend.channel.name}: " in caplog.text
 
     def test_a_whole_call(
         self, remote: RemoteCache, root: Path, how: Ruin, caplog: pytest.LogCaptureFixture

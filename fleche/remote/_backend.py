@@ -173,7 +173,7 @@ class RemoteBackend(CacheBackend):
         told then.
         """
         if found.failure is not None:
-            return _as_damage(found.failure)
+            return _as_damage(found.failure, self.channel.name)
         if found.entry is None or found.entry.key != found.at:
             raise ProtocolError("the server sent no entry, or that of another call")
         wire = found.entry
@@ -213,7 +213,7 @@ class RemoteBackend(CacheBackend):
 
     def _parcel(self, pending: PendingRequest, found: m.Found) -> Parcel | ParcelError:
         if found.failure is not None:
-            return _as_damage(found.failure)
+            return _as_damage(found.failure, self.channel.name)
         if found.size is None:
             raise ProtocolError("the server sent neither a value nor why there is none")
         try:
@@ -381,13 +381,13 @@ class RemoteBackend(CacheBackend):
         return self.channel.name
 
 
-def _as_damage(failure: m.Failure) -> ParcelError:
+def _as_damage(failure: m.Failure, host: str) -> ParcelError:
     """Return the error that stands for a damaged entry.
 
     Raises:
         ProtocolError: the failure is of another kind, which ends the request instead.
     """
-    error = from_failure(failure, unpickle=False)
+    error = from_failure(failure, host, unpickle=False)
     if isinstance(error, ParcelError):
         return error
     raise ProtocolError(f"the server sent {type(error).__name__} in place of an entry: {error}")
