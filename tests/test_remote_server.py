@@ -11,11 +11,13 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from zlib import crc32
 
 import msgspec
 import pytest
 
 from fleche.call import CallEntry, CallRecord, QueryCall, ValueRef, encode_record
+from fleche.config import load_cache_config
 from fleche.digest import Digest
 from fleche.errors import ConfigError, ProtocolError, Rejected, RemoteConnectionError
 from fleche.parcel import pack
@@ -25,6 +27,7 @@ from fleche.remote._frames import Flag, Frame, FrameDecoder, Kind, encode_frame
 from fleche.remote._handshake import ClientGreeting
 from fleche.testing import example_call
 from tests.helpers.caches import cache_factory
+from tests.helpers.layers import in_memory
 from tests.helpers.serving import Serving
 
 ABSENT = "0" * 64
@@ -228,6 +231,63 @@ class TestRedaction:
         )
         with SubprocessCache(workdir=str(tmp_path)) as remote:
             assert "hunter" not in json.dumps(remote.info())
+
+
+class TestItself:
+    """A server whose cache leads to that server: both machines have the same `fleche.toml`, say."""
+
+    LAYER = 'type = "subprocess"\npython = "./counting"\nworkdir = "."\n'
+
+    @pytest.fixture
+    def project(self, tmp_path: Path) -> Path:
+        """A directory with an interpreter that notes its starts, and is there only five times."""
+        script = tmp_path / "counting"
+        script.write_text(
+            f"#!/bin/sh\ncd {tmp_path} && echo started >> starts\n"
+            f'[ $(wc -l < starts) -le 5 ] && exec {sys.executable} "$@"\n'
+        )
+        script.chmod(0o755)
+        return tmp_path
+
+    def test_alone(self, project: Path) -> None:
+        """It is told, by the second server, instead of starting ever more."""
+        (project / "fleche.toml").write_text(f'[default]\ncache = "c"\n[c]\n{self.LAYER}')
+        with (
+            load_cache_config(start=project) as remote,
+            pytest.raises(RemoteConnectionError, match="this cache asks itself"),
+        ):
+            remote.contains(ABSENT)
+        assert (project / "starts").read_text() == "started\n" * 2
+
+    @pytest.mark.parametrize("through", ["false", "true", '"background"'])
+    def test_behind_another_layer(self, project: Path, through: str) -> None:
+        """What is asked, and what is saved through a thread of its own."""
+        (project / "fleche.toml").write_text(
+            '[default]\ncache = "c"\n[[c]]\ntype = "local"\nroot = "near"\n'
+            f'[[c]]\n{self.LAYER}on_error = "miss"\nwrite_through = {through}\n'
+        )
+        with load_cache_config(start=project) as stack:
+            key = stack.save(example_call())
+            assert stack.lookup(Digest(ABSENT)) is None
+            assert stack.load(key).result == 4
+        assert (project / "starts").read_text() == "started\n" * 2
+
+    def test_another_cache_of_the_same_file(self, project: Path) -> None:
+        (project / "fleche.toml").write_text(
+            '[default]\ncache = "c"\n[far]\ntype = "local"\nroot = "far"\n'
+            f'[[c]]\ntemplate = "memory"\n[[c]]\n{self.LAYER}cache_name = "far"\n'
+        )
+        with load_cache_config(start=project) as stack:
+            assert stack.lookup(Digest(ABSENT)) is None
+        assert (project / "starts").read_text() == "started\n"
+
+    def test_a_way_without_an_end(self) -> None:
+        """Servers that differ, each of which asks another one."""
+        body: dict[str, Any] = {"protocol": [1, 1], "via": [str(n) for n in range(16)]}
+        text = json.dumps(body).encode()
+        said = b"fleche-remote? " + b"0" * 32 + b" %08x %s\n" % (crc32(text), text)
+        with pytest.raises(ConfigError, match="asks itself"):
+            serve(io.BytesIO(said), io.BytesIO(), in_memory())
 
 
 def _configured(tmp_path: Path) -> Path:

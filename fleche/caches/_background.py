@@ -8,6 +8,7 @@ import os
 import threading
 import weakref
 from collections.abc import Callable, Mapping
+from contextvars import copy_context
 from itertools import islice
 
 from fleche.call import CallEntry
@@ -68,7 +69,10 @@ class BackgroundWriter:
             if self._thread is None and taken:
                 _register(self)
                 self._thread = threading.Thread(
-                    target=self._run, name=f"fleche writes to {self._name}", daemon=True
+                    target=copy_context().run,  # on behalf of whom a server sends it
+                    args=(self._run,),
+                    name=f"fleche writes to {self._name}",
+                    daemon=True,
                 )
                 self._thread.start()
             self._changed.notify_all()

@@ -12,12 +12,14 @@ shell start-up files and of ``module load``, whole lines or not.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import logging
 import os
 import platform
 import sys
 from collections.abc import Mapping
+from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any
 from zlib import crc32
@@ -27,7 +29,7 @@ import cloudpickle
 from fleche._redact import redact
 from fleche._util import __version__, host_name, warn_caller
 from fleche.caches import BaseCache, free_bytes
-from fleche.errors import ProtocolError
+from fleche.errors import ConfigError, ProtocolError
 from fleche.remote._protocol import MAX_STREAMS
 from fleche.storage import Capabilities
 
@@ -38,10 +40,12 @@ __all__ = [
     "ClientGreeting",
     "Hello",
     "ServerGreeting",
+    "check_way",
     "mask",
     "printable",
     "read_capabilities",
     "server_info",
+    "via",
     "warn_of_skew",
 ]
 
@@ -70,6 +74,7 @@ class Hello:
 
     Attributes:
         requests: how many requests the server has open at once.
+        via: the servers, by their marks, through which the client was asked itself.
     """
 
     protocol: int
@@ -77,6 +82,7 @@ class Hello:
     version: str = ""
     info: dict[str, Any] | None = None
     requests: int = MAX_STREAMS
+    via: tuple[str, ...] = ()
 
 
 class ClientGreeting:
@@ -90,7 +96,13 @@ class ClientGreeting:
         self._answer_at: int | None = None
         self._scanned = 0
         self.hello: Hello | None = None
-        body = {"protocol": list(protocols), "features": list(features), "version": version}
+        body: dict[str, Any] = {
+            "protocol": list(protocols),
+            "features": list(features),
+            "version": version,
+        }
+        if way := via.get():
+            body["via"] = list(way)
         self.opening = _ASK + self._token + b" " + _seal(body) + b"\n"
 
     def instead(self, told: str = "") -> str:
@@ -189,6 +201,7 @@ class ServerGreeting:
             else self._protocols[1],
             features=_words(body.get("features")),
             version=printable(body.get("version", "")),
+            via=_words(body.get("via")),
         )
         return bytes(self._seen[end + 1 :])
 
@@ -267,6 +280,38 @@ def _words(value: Any) -> tuple[str, ...]:
 
 
 log = logging.getLogger("fleche.remote.server")
+
+
+# -- servers that are clients of others ------------------------------------------------------------
+
+via: ContextVar[tuple[str, ...]] = ContextVar("fleche.via", default=())
+"""The servers, by their marks, on whose behalf this thread works, the first one first."""
+
+LONGEST_WAY = 16
+"""Servers that may ask one another on behalf of one client."""
+
+
+def check_way(cache: BaseCache, way: tuple[str, ...]) -> tuple[str, ...]:
+    """Return the way that leads on from a server of ``cache``, which ``way`` has led to.
+
+    A cache may name itself: where a machine has the configuration of the one that asks it, or a
+    subprocess has that of its parent. Each server would start the next one, without an end.
+
+    Raises:
+        ConfigError: a server of this very cache is on the way already, or it is too long.
+    """
+    try:
+        described = redact(cache.to_config())
+    except Exception:  # noqa: BLE001 (of any cache: it has no configuration)
+        described = [os.getpid(), id(cache)]
+    told = json.dumps([host_name(), os.getuid(), described], sort_keys=True, default=str)
+    mark = hashlib.blake2s(told.encode(), digest_size=16).hexdigest()
+    if mark in way or len(way) >= LONGEST_WAY:
+        raise ConfigError(
+            "this cache asks itself: a remote cache in it leads back here, where it is what is "
+            "served. Name there which cache is meant (cache_name), or another directory (workdir)"
+        )
+    return (*way, mark)
 
 
 def server_info(cache: BaseCache, cache_name: str | None) -> dict[str, Any]:

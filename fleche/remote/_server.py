@@ -6,6 +6,7 @@ import logging
 import time
 from collections.abc import Callable
 from contextlib import suppress
+from contextvars import copy_context
 from queue import Empty, SimpleQueue
 from threading import Lock, Thread, Timer, current_thread
 from typing import Any
@@ -16,7 +17,7 @@ from fleche.parcel import Buffer
 from fleche.remote._compression import Compression, available_codecs
 from fleche.remote._errors import no_room, to_failure
 from fleche.remote._handlers import Handlers
-from fleche.remote._handshake import NOT_GREETED, ServerGreeting, server_info
+from fleche.remote._handshake import NOT_GREETED, ServerGreeting, check_way, server_info, via
 from fleche.remote._messages import encode
 from fleche.remote._multiplexer import Multiplexer
 from fleche.remote._protocol import PROTOCOL, Protocol
@@ -51,6 +52,7 @@ def serve(
         cache_name: the name the server was started with, told to clients for their information.
 
     Raises:
+        ConfigError: the cache asks itself, through a remote cache.
         ProtocolError: what is at the other end is no client of fleche.
     """
     reader, writer = _Input(input_stream), _Output(output_stream)
@@ -66,6 +68,22 @@ def serve(
     if leftover is None or greeting.hello is None:
         log.warning("the input ended before a greeting came")
         return
+    here = via.set(check_way(cache, greeting.hello.via))
+    try:
+        _answer_requests(reader, writer, greeting, leftover, cache, cache_name)
+    finally:
+        via.reset(here)
+
+
+def _answer_requests(
+    reader: _Input,
+    writer: _Output,
+    greeting: ServerGreeting,
+    leftover: bytes,
+    cache: BaseCache,
+    cache_name: str | None,
+) -> None:
+    assert greeting.hello is not None
     info = server_info(cache, cache_name)
     features = available_codecs()
     protocol = Protocol("server")
@@ -165,7 +183,10 @@ class _Workers:
                 self._jobs.put(job)
                 return
             thread = Thread(
-                target=self._work, args=([job],), name=f"{self._name} worker", daemon=True
+                target=copy_context().run,
+                args=(self._work, [job]),
+                name=f"{self._name} worker",
+                daemon=True,
             )
             thread.start()
             self._threads.add(thread)
