@@ -75,6 +75,8 @@ class TestProcess:
             RemoteConnectionError, match=r"cannot start 'no-such-program'.*installed"
         ):
             _Command("no-such-program").open()
+        with pytest.raises(RemoteConnectionError, match=r"cannot start '/': \w[^;]*$"):
+            _Command("/").open()
 
     def test_status_and_last_words(self) -> None:
         """Exit status and the last lines of standard error are in the error."""

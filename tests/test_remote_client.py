@@ -369,6 +369,21 @@ class TestQuery:
         assert remote.query().count() == 300
         assert remote.query(arguments={"x": 7}).only().arguments["x"] == 7
 
+    def test_closed_in_the_middle(
+        self, serving: Serving, channel_kind: str, file_cache: Any
+    ) -> None:
+        """What is left of a listing is not, and the error says whose."""
+        with file_cache() as local:
+            for number in range(300):
+                local.save(example_call(x=number, result="some words " * 1000))
+        remote = serving(channel_kind, file_cache)
+        found = iter(remote.query())
+        next(found)
+        remote.reconnect()
+        with pytest.raises(RemoteConnectionError) as caught:
+            list(found)
+        assert str(caught.value) == f"{remote.backend.channel.name}: the connection was closed"
+
     def test_two_at_once(self, serving: Serving, file_cache: Any) -> None:
         """Two queries and other operations share the connection."""
         with file_cache() as local:

@@ -422,7 +422,7 @@ class Connection:
         if self._greeting.hello is None:
             # nothing is under way, and a program at a prompt does not look at its input
             grace = min(grace, UNHEARD_GRACE)
-            self._mux.fail(f"{self.channel.name}: the connection was closed")
+            self._mux.fail("the connection was closed")
         with self._ending:
             if not self._ended:
                 self._ended = True  # from here on, the channel may be another connection's

@@ -197,7 +197,10 @@ class Multiplexer:
                 return
             self._dying = True
             self._changed.notify_all()
-        story = reason if self._closing else self._explain(reason + self._said_instead())
+        if self._closing:  # by this side: what ends now ends because of that
+            story = f"{self.name}: the connection was closed"
+        else:
+            story = self._explain(reason + self._said_instead())
         with self.lock:
             self.failure = story
             waiting = self._queue.waiting()
@@ -389,7 +392,7 @@ class Multiplexer:
                 return
             self._check_usable()
             if self._input_over and not self._can_go_out(stream):
-                raise RemoteConnectionError(f"{self.name}: the other side has said its last word")
+                raise RemoteConnectionError("the connection was closed")  # the client has a name
             held_back = self._protocol.side == "client" and not stream.stream_id
             if not held_back or self._taken != taken or not self._all_wait_here():
                 taken, since = self._taken, time.monotonic()

@@ -201,7 +201,8 @@ def _tell(error: OSError, program: str) -> str:
     reason = error.strerror or str(error)
     if error.filename not in (None, program):
         return f"cannot start {program!r} in {error.filename!r}: {reason}"
-    return f"cannot start {program!r}: {reason}; is it installed?"
+    hint = "; is it installed?" if isinstance(error, FileNotFoundError) else ""
+    return f"cannot start {program!r}: {reason}{hint}"
 
 
 def _ends_within(process: subprocess.Popen[bytes], seconds: float) -> bool:
