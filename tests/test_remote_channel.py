@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import pickle
 import shlex
 import subprocess
@@ -77,6 +78,26 @@ class TestProcess:
             _Command("no-such-program").open()
         with pytest.raises(RemoteConnectionError, match=r"cannot start '/': \w[^;]*$"):
             _Command("/").open()
+
+    def test_an_encoding_without_the_character(self, tmp_path: Path) -> None:
+        """What is meant for the other machine has to go through the locale of this one."""
+        path = tmp_path / "script.py"
+        path.write_text(
+            "from fleche.remote import RemoteConnectionError, SshChannel\n"
+            "try:\n"
+            "    SshChannel('bigpc', workdir='~/\\xfcbung').open()\n"
+            "except RemoteConnectionError as error:\n"
+            "    print(ascii(str(error)))\n"
+        )
+        ascii_only = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+        said = subprocess.run(
+            [sys.executable, str(path)],
+            env={**os.environ, **ascii_only},
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stdout
+        assert "is no character of this locale, whose encoding is ascii" in said
 
     def test_status_and_last_words(self) -> None:
         """Exit status and the last lines of standard error are in the error."""

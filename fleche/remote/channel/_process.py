@@ -77,6 +77,11 @@ class ProcessChannel(Channel):
             )
         except OSError as error:
             raise RemoteConnectionError(f"{self.name}: {_tell(error, command[0])}") from None
+        except UnicodeEncodeError as error:
+            raise RemoteConnectionError(
+                f"{self.name}: cannot start {command[0]!r}: {error.object[error.start]!r} is no "
+                f"character of this locale, whose encoding is {error.encoding}; set LC_ALL=C.UTF-8"
+            ) from None
         assert process.stdin is not None
         assert process.stdout is not None
         assert process.stderr is not None
