@@ -120,6 +120,26 @@ def test_the_end_of_the_program_sends_the_rest(tmp_path: Path) -> None:
         assert len(far) == 10
 
 
+def test_an_interrupt_at_the_end_of_the_program(tmp_path: Path) -> None:
+    """What is left is told, and the program ends, without a traceback."""
+    script = tmp_path / "script.py"
+    script.write_text(
+        "import fleche, os, subprocess, time\n"
+        "from fleche.caches import CacheStack, LayerPolicy, Local\n"
+        "far = Local('far', policy=LayerPolicy(write_through='background'))\n"
+        "far.backend.save = lambda *args, **kwargs: time.sleep(30)\n"
+        "stack = CacheStack((Local('near'), far))\n"
+        "fleche.cache(stack)\n"
+        "@fleche.fleche(version=1)\n"
+        "def f(x): return [x] * 10_000\n"
+        "f(1)\n"
+        "subprocess.Popen(['sh', '-c', f'sleep 1; kill -INT {os.getpid()}'])\n"
+    )
+    said = run_python(script, sys.executable, "0", check=False)
+    assert "interrupted: 1 results are left to push()" in said
+    assert "Traceback" not in said
+
+
 def test_a_child_leaves_it_to_its_parent(
     slow: tuple[CacheStack, Layer, threading.Event],
 ) -> None:

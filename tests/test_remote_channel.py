@@ -5,10 +5,12 @@ from __future__ import annotations
 import os
 import pickle
 import shlex
+import signal
 import subprocess
 import sys
 import time
 from pathlib import Path
+from threading import Timer
 from typing import Any, ClassVar
 
 import pytest
@@ -123,6 +125,20 @@ class TestProcess:
         channel.close(0.2)
         reader.close()
         assert time.monotonic() - began < 5
+
+    def test_an_interrupt_while_it_is_closed(self) -> None:
+        """A child that does not end by itself is not left behind."""
+        channel = _Command("sleep", "100")
+        reader, writer = channel.open()
+        pid = channel.pid
+        assert pid is not None
+        Timer(0.3, os.kill, (os.getpid(), signal.SIGINT)).start()
+        with pytest.raises(KeyboardInterrupt):
+            channel.close(grace=20)
+        with pytest.raises(ProcessLookupError):
+            os.kill(pid, 0)
+        reader.close()
+        writer.close()
 
     def test_control_characters(self) -> None:
         """What a child prints cannot take over the terminal of who reads the error."""

@@ -129,4 +129,7 @@ def _drain_all() -> None:
                 writer.waiting,
                 writer._name,  # noqa: SLF001 (one room)
             )
-            writer.drain()
+            try:
+                writer.drain()
+            except KeyboardInterrupt:
+                log.warning("interrupted: %d results are left to push()", writer.waiting)

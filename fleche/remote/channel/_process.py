@@ -98,12 +98,16 @@ class ProcessChannel(Channel):
         process, self._process = self._process, None
         if process is None:
             return
-        for patience, stop in ((grace, process.terminate), (grace and 1.0, process.kill)):
-            if _ends_within(process, patience):
-                break
-            stop()
-        process.wait()
-        self._remember(process.returncode)
+        try:
+            for patience, stop in ((grace, process.terminate), (grace and 1.0, process.kill)):
+                if _ends_within(process, patience):
+                    break
+                stop()
+        except BaseException:  # there is no more time to give
+            process.kill()
+            raise
+        finally:
+            self._remember(process.wait())
 
     def _remember(self, status: int) -> None:
         stderr, self._stderr = self._stderr, None
