@@ -197,6 +197,7 @@ class TestArrays:
             lambda x: read_only(x.T),
             lambda x: read_only(x[::2, ::-1]),
             lambda x: read_only(x[0, ::2]),
+            lambda x: read_only(x[0, 0, ...]),
             lambda x: np.lib.stride_tricks.as_strided(x, (2, *x.shape), (0, *x.strides)),
         ],
     )

@@ -361,6 +361,7 @@ WHOLE: dict[str, Callable[[], Any]] = {
     "recarray": lambda: np.zeros(1, [("a", "i4")]).view(np.recarray),
     "masked": lambda: np.ma.array([1.0], mask=[True]),
     "array of no bytes": lambda: np.zeros(2, np.dtype([])),
+    "array that repeats its elements": lambda: np.broadcast_to(np.arange(3.0), (1000, 3)),
     "structured with objects": lambda: np.zeros(1, [("a", "O"), ("b", "i4")]),
     "overlapping fields": lambda: np.zeros(
         1, np.dtype({"names": ["a", "b"], "formats": ["i4", "i4"], "offsets": [0, 2]})
@@ -510,10 +511,43 @@ def test_dtypes(dtype: Any, shape: tuple[int, ...], held: ValueHdf5) -> None:
     again = load(held, array)
     assert again.dtype == dtype
     assert again.dtype.str == dtype.str
+    assert again.dtype.isalignedstruct == dtype.isalignedstruct
     assert again.shape == shape
     if dtype.names is None and dtype.char not in "gG":
         assert again.tobytes() == array.tobytes()
     assert digest(again) == digest(array)
+
+
+CUBE = np.arange(24.0).reshape(2, 3, 4)
+
+
+@pytest.mark.parametrize("writeable", [True, False])
+@pytest.mark.parametrize("dtype", ["f8", "M8[s]", "U3", "O"])
+@pytest.mark.parametrize(
+    "array",
+    [CUBE, CUBE.T, CUBE.transpose(1, 0, 2), CUBE[::-1, :, ::2].transpose(2, 0, 1), CUBE[0, 0, 0]],
+    ids=["C", "F", "other axes", "a part", "0-d"],
+)
+def test_arrays_lie_as_they_did(array: Any, dtype: str, writeable: bool, held: ValueHdf5) -> None:
+    """The order of axes in memory comes back, and what was not writeable is not."""
+    array = np.asarray(array).astype(dtype, order="K")
+    array.flags.writeable = writeable
+    with h5py.File(put(held, [array, None])) as file:
+        assert file["value/0"].attrs["type"] == "numpy.ndarray"
+        if dtype == "f8":
+            assert np.array_equal(file["value/0"][()], array)
+    again = load(held, [array, None])[0]
+    assert again.flags.writeable == writeable
+    assert again.strides == array.copy("K").strides
+    assert again.tolist() == array.tolist()
+
+
+def test_aligned_structures_stay_aligned(held: ValueHdf5) -> None:
+    """Wherever in a structure the alignment was asked for."""
+    aligned = np.dtype([("a", "i1"), ("t", "M8[s]")], align=True)
+    for dtype in (aligned, np.dtype([("p", aligned, (2,)), ("q", "i1")])):
+        put(held, array := np.zeros(2, dtype))
+        assert repr(load(held, array).dtype) == repr(dtype)
 
 
 def test_nan_payloads_survive(held: ValueHdf5) -> None:

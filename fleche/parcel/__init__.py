@@ -142,6 +142,7 @@ __getattr__ = imported_when_asked(
             "type_named",
         ),
         "._forms": (
+            "axes_in_memory",
             "bare_object",
             "bit_generator",
             "laid_out",

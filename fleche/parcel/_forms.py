@@ -17,6 +17,7 @@ from fleche.digest import look_up, name_of_bare
 from fleche.parcel._files import File, reduce_file
 
 __all__ = [
+    "axes_in_memory",
     "bare_object",
     "bit_generator",
     "laid_out",
@@ -81,16 +82,25 @@ def _reduce_array(array: Any) -> Any:
     flags = array.flags
     if flags.forc and (flags.writeable or _is_buffer(array.dtype)):
         return NotImplemented
-    shape, strides = array.shape, array.strides
-    repeated = [axis for axis, n in enumerate(shape) if n > 1 and strides[axis] == 0]
-    others = [axis for axis in range(array.ndim) if axis not in repeated]
-    axes = repeated + sorted(others, key=lambda axis: -abs(strides[axis]))
-    if flags.writeable and not repeated and axes == others:
+    shape = array.shape
+    repeated, others = axes_in_memory(array)
+    axes = repeated + others
+    if flags.writeable and axes == list(range(array.ndim)) and not repeated:
         return NotImplemented
-    once = array[tuple(slice(1) if axis in repeated else slice(None) for axis in range(len(shape)))]
+    parts: list[Any] = [slice(1 if axis in repeated else None) for axis in range(array.ndim)]
+    parts.append(...)  # else one without axes would be its element
+    once = array[tuple(parts)]
     inverse = tuple(sorted(range(array.ndim), key=axes.__getitem__))
     content = once.transpose(axes).copy("C")
     return laid_out, (content, inverse, shape if repeated else None, bool(flags.writeable))
+
+
+def axes_in_memory(array: Any) -> tuple[list[int], list[int]]:
+    """Return the axes along which one element is repeated, and the others, the slowest first."""
+    steps = array.strides
+    repeated = [axis for axis, n in enumerate(array.shape) if n > 1 and steps[axis] == 0]
+    others = [axis for axis in range(array.ndim) if axis not in repeated]
+    return repeated, sorted(others, key=lambda axis: -abs(steps[axis]))
 
 
 def _is_buffer(dtype: Any) -> bool:

@@ -9,9 +9,10 @@ from typing import Any
 import h5py
 import numpy as np
 
-from fleche.storage.hdf5._layout import DTYPE, ORDER, NotNative
+from fleche.parcel import axes_in_memory, laid_out
+from fleche.storage.hdf5._layout import DTYPE, ORDER, READONLY, NotNative
 
-__all__ = ["copy_in", "from_dataset", "to_native"]
+__all__ = ["copy_in", "describe_layout", "from_dataset", "lay_out", "to_native"]
 
 _PLAIN = "biufcSV"
 _COUNTED = "mM"
@@ -19,22 +20,20 @@ _UTF8 = "utf-8"
 _LONGEST = 30_000
 
 
-def to_native(array: np.ndarray[Any, Any]) -> tuple[np.ndarray[Any, Any], Any, dict[str, str]]:
+def to_native(array: np.ndarray[Any, Any]) -> tuple[np.ndarray[Any, Any], Any, dict[str, Any]]:
     """Return what to store of ``array``: data that HDF5 has a type for, that type, attributes.
 
     Raises:
         NotNative: nothing can stand in for it without loss.
     """
     dtype = array.dtype
-    attributes = {}
-    if array.ndim > 1 and array.flags.f_contiguous and not array.flags.c_contiguous:
-        attributes[ORDER] = "F"
+    attributes = describe_layout(array)
     if dtype.kind == "U" and (encoded := _encode(array)) is not None:
         attributes[DTYPE] = dtype.str
         return encoded, h5py.string_dtype(_UTF8, encoded.dtype.itemsize), attributes
-    standing = np.dtype(_specify(dtype, _stand_in, titles=False))
+    standing = np.dtype(_specify(dtype, _stand_in, whole=False))
     _check_type(standing.base)
-    if standing != dtype:
+    if standing != dtype or _is_aligned(dtype):
         attributes[DTYPE] = _describe(dtype)
     data = array if array.flags.c_contiguous else array.copy(order="C")
     return data.view(standing), standing.base, attributes
@@ -49,34 +48,81 @@ def copy_in(dataset: Any, data: np.ndarray[Any, Any]) -> None:
 def from_dataset(dataset: Any, attributes: dict[str, Any]) -> np.ndarray[Any, Any]:
     """Return the array that :func:`to_native` was given."""
     # without what h5py adds to the types of strings, which is none of the array's
-    dtype = np.dtype(_specify(dataset.dtype, lambda part: part.str, titles=False))
+    dtype = np.dtype(_specify(dataset.dtype, lambda part: part.str, whole=False))
     data = np.empty(dataset.shape, dtype)
     if data.size:
         dataset.id.read(h5py.h5s.ALL, h5py.h5s.ALL, data, mtype=dataset.id.get_type())
     if DTYPE in attributes:
         data = _restore(data, _dtype_of(attributes[DTYPE]))
-    return np.asfortranarray(data) if attributes.get(ORDER) == "F" else data
+    return lay_out(data, attributes)
 
 
-def _specify(dtype: np.dtype[Any], leaf: Callable[[np.dtype[Any]], Any], *, titles: bool) -> Any:
+def describe_layout(array: np.ndarray[Any, Any]) -> dict[str, Any]:
+    """Return attributes that say how an array lies in memory, as far as that is not the usual way.
+
+    Raises:
+        NotNative: elements of it are repeated, which HDF5 would write out.
+    """
+    attributes: dict[str, Any] = {}
+    flags = array.flags
+    if not flags.forc:
+        repeated, axes = axes_in_memory(array)
+        if repeated:
+            raise NotNative("arrays that repeat their elements")
+        if axes != sorted(axes):
+            attributes[ORDER] = ",".join(map(str, axes))
+    elif array.ndim > 1 and flags.f_contiguous and not flags.c_contiguous:
+        attributes[ORDER] = "F"
+    if not flags.writeable:
+        attributes[READONLY] = True
+    return attributes
+
+
+def lay_out(array: np.ndarray[Any, Any], attributes: dict[str, Any]) -> np.ndarray[Any, Any]:
+    """Return an array, which lies in memory row by row, as :func:`describe_layout` has seen it."""
+    order = attributes.get(ORDER)
+    if order == "F":
+        array = np.asfortranarray(array)
+    elif order:
+        axes = tuple(map(int, str(order).split(",")))
+        inverse = tuple(sorted(range(array.ndim), key=axes.__getitem__))
+        array = laid_out(array.transpose(axes).copy("C"), inverse, None, writeable=True)
+    if READONLY in attributes:
+        array.flags.writeable = False
+    return array
+
+
+def _is_aligned(dtype: np.dtype[Any]) -> bool:
+    """Return whether numpy was told to align a structure in ``dtype``, which HDF5 cannot be."""
+    base = dtype.base
+    fields = [base.fields[name][0] for name in base.names or () if base.fields]
+    return base.isalignedstruct or any(map(_is_aligned, fields))
+
+
+def _specify(dtype: np.dtype[Any], leaf: Callable[[np.dtype[Any]], Any], *, whole: bool) -> Any:
     """Return what ``np.dtype()`` makes ``dtype`` of, each simple dtype in it replaced by ``leaf``.
 
-    Metadata, which numpy does not compare, are left out; and titles, where they are not wanted.
+    Metadata, which numpy does not compare, are left out; and titles and alignment, unless
+    ``whole``.
     """
     if dtype.subdtype is not None:
         base, shape = dtype.subdtype
-        return _specify(base, leaf, titles=titles), shape
+        return _specify(base, leaf, whole=whole), shape
     if dtype.names is None or dtype.fields is None:
         return leaf(dtype)
     fields = [dtype.fields[name] for name in dtype.names]
     spec = {
         "names": list(dtype.names),
-        "formats": [_specify(field[0], leaf, titles=titles) for field in fields],
+        "formats": [_specify(field[0], leaf, whole=whole) for field in fields],
         "offsets": [field[1] for field in fields],
         "itemsize": dtype.itemsize,
     }
     found = [field[2] if len(field) > 2 else None for field in fields]
-    return {**spec, "titles": found} if titles and any(found) else spec
+    if whole and any(found):
+        spec["titles"] = found
+    if whole and dtype.isalignedstruct:
+        spec["aligned"] = True
+    return spec
 
 
 def _stand_in(dtype: np.dtype[Any]) -> Any:
@@ -101,7 +147,7 @@ def _check_type(dtype: np.dtype[Any]) -> None:
 
 
 def _describe(dtype: np.dtype[Any]) -> str:
-    text = str(_specify(dtype, lambda part: part.str, titles=True))
+    text = str(_specify(dtype, lambda part: part.str, whole=True))
     if len(text) > _LONGEST or _dtype_of(text) != dtype:
         raise NotNative(f"arrays of {dtype}")
     return text

@@ -16,7 +16,7 @@ from fleche.digest import digest
 from fleche.errors import ParcelError, StorageError, UnpackError
 from fleche.parcel import Buffer, FileSource, MemorySource, Packing, Parcel, Source, Stretch
 from fleche.storage.hdf5 import _layout as layout
-from fleche.storage.hdf5._arrays import from_dataset
+from fleche.storage.hdf5._arrays import from_dataset, lay_out
 from fleche.storage.hdf5._layout import BLOCK
 from fleche.storage.hdf5._plain import (
     PLAIN,
@@ -217,7 +217,7 @@ class Reader:
         for number, item in enumerate(items):
             flat[number] = item
         array = flat.reshape([int(length) for length in attributes[layout.SHAPE]])
-        return np.asfortranarray(array) if attributes.get(layout.ORDER) == "F" else array
+        return lay_out(array, attributes)
 
     def _make_scalar(self, node: Any, attributes: dict[str, Any]) -> Any:
         return from_dataset(node, attributes)[()]

@@ -24,7 +24,8 @@ The value is the object ``/value``; every object of it says in its attribute ``t
 ``numpy.scalar``          attribute ``dtype`` gives the real one: int64 for datetime64 and
                           timedelta64; UTF-8 strings or uint32 code points for unicode. An array of
                           objects is a group with the member ``items`` and the attribute ``shape``.
-                          ``order = "F"``: it lay in memory column by column
+                          ``order = "F"``: it lay in memory column by column; ``order = "1,0,2"``:
+                          by these axes, the slowest first; ``readonly``: it was not writeable
 ``opaque``                the number of an item in ``/opaque``, the bytes of a parcel with a list
 ``parcel``                the whole value as the bytes of a parcel
 ========================  ==================================================================
@@ -68,6 +69,7 @@ __all__ = [
     "OPAQUE",
     "ORDER",
     "PARCEL",
+    "READONLY",
     "SHAPE",
     "SHARED",
     "TYPE",
@@ -84,7 +86,7 @@ __all__ = [
 VALUE, OPAQUE, SHARED = "value", "opaque", "shared"
 PARCEL = "parcel"
 TYPE, ITEMS, LAYOUT, CLASS = "type", "items", "layout", "class"
-DTYPE, ORDER, SHAPE = "dtype", "order", "shape"
+DTYPE, ORDER, READONLY, SHAPE = "dtype", "order", "readonly", "shape"
 
 BUDGET = 1024
 """The most HDF5 objects of one value: each costs half a millisecond, and a third of a KiB."""

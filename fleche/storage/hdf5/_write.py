@@ -11,7 +11,7 @@ import cloudpickle
 import numpy as np
 
 from fleche.storage.hdf5 import _layout as layout
-from fleche.storage.hdf5._arrays import to_native
+from fleche.storage.hdf5._arrays import describe_layout, to_native
 from fleche.storage.hdf5._layout import NotNative, is_link_name
 from fleche.storage.hdf5._plain import (
     PLAIN,
@@ -170,12 +170,12 @@ class Writer:
         dataset.attrs.update(attributes)
 
     def _add_objects(self, parent: Any, path: str, array: np.ndarray[Any, Any], depth: int) -> None:
+        attributes = describe_layout(array)
         items = array.ravel().tolist()
         self._kept.append(items)
         group = self._add_group(parent, path, "numpy.ndarray", 1, depth)
         group.attrs[layout.SHAPE] = np.array(array.shape, np.int64)
-        if array.ndim > 1 and array.flags.f_contiguous and not array.flags.c_contiguous:
-            group.attrs[layout.ORDER] = "F"
+        group.attrs.update(attributes)
         self._add(group, f"{path}/items", items, depth + 1)
 
 
