@@ -213,6 +213,9 @@ def templates(*, every: bool = False) -> Iterator[QueryCall]:
     yield QueryCall(uses=((str(digest("child"))[:4], str(digest(1)), "zz"),), name="s")
     yield QueryCall.of(metadata={"run": {"host": "h"}, "tags": {"field": 1}})
     yield QueryCall.of(metadata={"run": {"host": like("*"), "field": where(">=", 1)}})
+    yield QueryCall.of(
+        metadata={"run": {"field": where("digest", "a"), "host": where("digest", "")}}
+    )
     yield QueryCall.of(metadata={"tags": {"n" * 700: 1}})
     yield QueryCall.of(metadata={"tags": {"strange %_\0": "x"}})
     yield QueryCall.of(name="g", module="m", arguments={"x": 1, "y": one_of(1, 2)}, result=0)

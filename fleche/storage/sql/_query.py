@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 import msgspec
 
 from fleche.call import Condition, QueryCall
-from fleche.storage.sql._schema import LONGEST_TEXT, OTHER, field_of, is_storable
+from fleche.storage.sql._schema import LONGEST_TEXT, METADATA, OTHER, field_of, is_storable
 
 __all__ = ["Plan", "begins_with", "plan_of"]
 
@@ -125,7 +125,7 @@ class _Compiler:
                 break
             if condition.op != "!=":
                 steps.append(len(facts))
-            facts.append(f"f.field = {self.bind(field)} AND {self.meets_fact(condition)}")
+            facts.append(f"f.field = {self.bind(field)} AND {self.meets_fact(field, condition)}")
         for group in template.uses:
             if len(self.parameters) + len(group) > _MOST_PARAMETERS:
                 break
@@ -141,9 +141,12 @@ class _Compiler:
             choices.append(self.is_in("f.digest", full))
         return f"({' OR '.join(choices) or _NONE})"
 
-    def meets_fact(self, wanted: Condition) -> str:
-        """Return the condition on a fact; one by digest is on what is no plain value, too."""
-        if wanted.op != "digest":
+    def meets_fact(self, field: str, wanted: Condition) -> str:
+        """Return the condition on a fact; one by digest is on what is no plain value, too.
+
+        Metadata have no digests: theirs are texts like others.
+        """
+        if wanted.op != "digest" or field.startswith(METADATA):
             return self.meets(wanted)
         text = str(wanted.value)
         if len(text) == _FULL:
@@ -256,7 +259,7 @@ def _conditions(
     if template.version is not msgspec.UNSET and template.version is not None:
         found.append(("version", Condition("=", template.version)))
     found += [
-        (field_of("metadata", collector, field), condition)
+        (f"{METADATA}{field_of(collector, field)}", condition)
         for collector, fields in template.metadata.items()
         for field, condition in fields.items()
         if (collector, field) not in unindexed

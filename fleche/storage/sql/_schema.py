@@ -33,6 +33,7 @@ from fleche.digest import Address
 __all__ = [
     "FUNCTION",
     "LONGEST_TEXT",
+    "METADATA",
     "OTHER",
     "SCHEMA",
     "UNINDEXED",
@@ -51,6 +52,9 @@ SCHEMA = 5
 
 LONGEST_TEXT = 500
 """Longer texts are not in the columns to search by: PostgreSQL cannot index them."""
+
+METADATA = "metadata/"
+"""With this begin the names of facts that are metadata."""
 
 OTHER = "other"
 """The kind of what is no plain value, or a text that cannot be in a column."""
@@ -229,7 +233,7 @@ def field_of(*path: str) -> str:
 def _field_of_metadata(collector: str, name: str) -> str | None:
     """Return the name of a fact; ``None``: it can be in no column."""
     if is_storable(collector) and is_storable(name):
-        return field_of("metadata", collector, name)
+        return f"{METADATA}{field_of(collector, name)}"
     return None
 
 
