@@ -276,6 +276,13 @@ class TestPool:
         assert second.asked == {"query": 1}
         assert first.asked == {"load": 1, "query": 1}
 
+    def test_many_calls_come_in_order_from_all_members(self) -> None:
+        members = in_memory(), in_memory()
+        keys = [
+            D(members[x % 2].save(call(result=[x]).replace(arguments={"x": x}))) for x in range(6)
+        ]
+        assert [each.key for each in CachePool(members).load_many(keys)] == keys
+
     def test_every_member_counts(self) -> None:
         first, second = in_memory(), in_memory()
         pool = CachePool([first, second])

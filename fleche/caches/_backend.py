@@ -113,10 +113,10 @@ class CacheBackend(ABC):
     def load(
         self, keys: Sequence[Digest], *, inline: int = INLINE
     ) -> Iterator[tuple[Digest, CallEntry | ParcelError]]:
-        """Yield the entries of those finished calls that are here, each once, in any order.
+        """Yield the entries of those finished calls that are here, in the order of ``keys``.
 
         Args:
-            keys: of the calls.
+            keys: of the calls, each once.
             inline: a result of up to so many bytes may come with the entry, where that saves a
                 round trip; 0: nothing but what is stored with the record.
         """

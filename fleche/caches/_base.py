@@ -145,12 +145,14 @@ class BaseCache:
         raise KeyError(f"there is no call {key} in {self!r}")
 
     def load_many(self, keys: Iterable[Digest]) -> Iterator[LazyCall]:
-        """Yield those of the calls that are here, in order; damaged ones are counted and left out.
+        """Yield those of the calls that are here, each once, in order.
+
+        Damaged ones are counted and left out.
 
         Args:
             keys: complete keys.
         """
-        for key, found in self.backend.load(list(keys)):
+        for key, found in self.backend.load(list(dict.fromkeys(keys))):
             if isinstance(found, ParcelError):
                 self.backend.count(f"errors.{found.code}")
                 log.warning("call %s: left out: %s", key[:12], found)

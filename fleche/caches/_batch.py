@@ -110,17 +110,17 @@ class BatchBackend(ViewBackend):
     def load(
         self, keys: Sequence[Digest], *, inline: int = INLINE
     ) -> Iterator[tuple[Digest, CallEntry | ParcelError]]:
+        found: dict[Digest, CallEntry | ParcelError] = {}
         rest: list[Digest] = []
         for key in keys:
-            unsaved = self._unsaved.get(key)
-            if unsaved is not None:
-                yield key, unsaved
-            elif (found := self._ahead.pop(key, None)) is not None:
-                yield key, found
+            known = self._unsaved.get(key) or self._ahead.pop(key, None)
+            if known is not None:
+                found[key] = known
             elif monotonic() > self._missing.pop(key, 0.0):
                 rest.append(key)
         if rest:
-            yield from self.inner.load(rest, inline=inline)
+            found.update(self.inner.load(rest, inline=inline))
+        yield from ((key, found[key]) for key in keys if key in found)
 
     @override
     def save(

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import Any, TypeVar
 
-from fleche._util import Troubles, override
+from fleche._util import Troubles, batched, override
 from fleche.caches._backend import INLINE, MOST_EXPANDED, CacheBackend, Progress
 from fleche.caches._base import BaseCache
 from fleche.caches._local import shrink_among
@@ -32,6 +32,7 @@ log = logging.getLogger("fleche.caches")
 T = TypeVar("T")
 K = TypeVar("K", bound=str)
 
+_BATCH = 1024
 _SHORTEST = 4
 
 _SAID = {"errors.write_through": "results are not written through; push() sends them later"}
@@ -111,8 +112,12 @@ class Layers:
     def load(
         self, keys: Sequence[Digest], inline: int
     ) -> Iterator[tuple[Digest, CallEntry | ParcelError]]:
-        """Yield the entries that one of them has, each layer asked once for the rest."""
-        return self._load(keys, self.all, lambda layer, rest: layer.load(rest, inline=inline))
+        """Yield the entries that one of them has, in order, each layer asked once for the rest."""
+        for batch in batched(keys, _BATCH):
+            found = dict(
+                self._load(batch, self.all, lambda layer, rest: layer.load(rest, inline=inline))
+            )
+            yield from ((key, found[key]) for key in batch if key in found)
 
     def _load(
         self,

@@ -177,6 +177,8 @@ def check_many(cache: BaseCache) -> None:
     keys = [D(cache.save(example_call(x=x, result=[x]))) for x in range(5)]
     wanted = [keys[3], ABSENT, keys[0], keys[4]]
     assert [call.key for call in cache.load_many(wanted)] == [keys[3], keys[0], keys[4]]
+    twice = [*wanted, keys[0]]
+    assert [call.key for call in cache.load_many(twice)] == [keys[3], keys[0], keys[4]]
     assert cache.contains_many(wanted) == [True, False, True, True]
     found = cache.lookup_many(wanted)
     assert {key: call.result for key, call in found.items()} == {
