@@ -651,6 +651,17 @@ class TestSeals:
 
 
 class TestWhere:
+    @pytest.mark.parametrize("url", ["$SCRATCH/calls.db", "sqlite:///${SCRATCH}/calls.db"])
+    def test_variables_are_expanded(
+        self, url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """As in the paths of all other storages, in code and in a configuration."""
+        monkeypatch.setenv("SCRATCH", str(tmp_path))
+        for storage in (Sql(url), storage_from_config({"type": "sql", "url": url}, "calls")):
+            put(storage, KEY, a_call())
+            storage.close()
+            assert storage.to_config()["url"].endswith(f"{tmp_path}/calls.db")
+
     @pytest.mark.parametrize("url", ["~/a b/calls.db", "sqlite:///~/a b/calls.db"])
     def test_home_is_expanded(self, url: str, tmp_home: Path) -> None:
         """``~`` works in a path and in a url; the directory is made."""
@@ -739,6 +750,27 @@ class TestWhere:
         with pytest.raises(StorageError, match="set read_only = true"):
             put(storage, KEY, a_call())
         storage.close()
+
+    def test_a_directory_that_may_not_be_entered(self) -> None:
+        """That is said of a save as of a look-up, and of a name that is too long, too."""
+        with tempfile.TemporaryDirectory() as place:  # it belongs to who runs the tests alone
+            Path(place).chmod(0)
+            with as_somebody(), closing(Sql(Path(place) / "c.db")) as storage:
+                with pytest.raises(
+                    StorageError, match=r"c\.db: cannot write: Permission denied \(ask"
+                ):
+                    put(storage, KEY, a_call())
+                with pytest.raises(
+                    StorageError, match=r"c\.db: cannot read: Permission denied \(ask"
+                ):
+                    get(storage, KEY)
+                assert not storage.is_there()
+            Path(place).chmod(0o700)
+            with (
+                closing(Sql(Path(place) / ("x" * 300))) as storage,
+                pytest.raises(StorageError, match="cannot write: File name too long"),
+            ):
+                put(storage, KEY, a_call())
 
     def test_a_directory_that_may_only_be_read(self) -> None:
         """A database of somebody else is read, with no file of SQLite's own beside it."""

@@ -53,7 +53,8 @@ def as_storage_error(
         hints: what to do, by a word of what the driver says, where it is known better.
         otherwise: what to do where no word is known.
     """
-    reason = str(cause).strip() or type(cause).__name__
+    system = cause.strerror if isinstance(cause, OSError) else None  # without the path
+    reason = system or str(cause).strip() or type(cause).__name__
     first = hints or {}
     known = {**first, **_HINTS, **first}
     hint = next((hint for word, hint in known.items() if word in reason.lower()), otherwise)

@@ -279,7 +279,7 @@ class SqliteFile(Pooled):
 
     @override
     def is_there(self) -> bool:
-        return self.path.exists()
+        return os.path.exists(self.path)  # Path.exists() raises where it may not look
 
     def _has_tables(self, connection: sqlite3.Connection) -> bool:
         """Return whether the tables are there; another process may be about to make them.
@@ -515,7 +515,7 @@ class SqliteFile(Pooled):
     def _may_write(self) -> bool:
         """Return whether the file, and a log beside it, may be written to, or are to be made."""
         ours = os.access in os.supports_effective_ids
-        return not self.path.exists() or (
+        return not os.path.exists(self.path) or (
             os.access(self.path, os.W_OK, effective_ids=ours)
             and os.access(self.path.parent, os.W_OK, effective_ids=ours)
         )

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias
 
 import msgspec
 
-from fleche._util import batched, override
+from fleche._util import batched, expand_path, override
 from fleche.call import CallEntry, CallRecord, QueryCall, decode_entry, encode_entry
 from fleche.digest import Address
 from fleche.errors import ParcelError, StorageError
@@ -658,8 +658,8 @@ class Sql(SqlCalls):
 
     Args:
         url: an SQLAlchemy URL (``postgresql+psycopg://user@host/name``, ``sqlite:///calls.db``) or
-            the path of an SQLite file, ``~`` expanded. By default an SQLite database in memory, for
-            all threads of this process.
+            the path of an SQLite file, ``~`` and environment variables expanded. By default an
+            SQLite database in memory, for all threads of this process.
         secret_key: secrets: the first signs, all are accepted, and an entry that none of them
             signed is refused. By default those of ``FLECHE_SECRET_KEY``, if there are any.
 
@@ -687,7 +687,9 @@ class Sql(SqlCalls):
         resolve: Callable[[str], str],
     ) -> Self:
         """Return the storage that a table of ``fleche.toml`` describes."""
-        url = None if options.url is None else locate(options.url, resolve)
+        url = options.url
+        if url is not None:
+            url = locate(url, lambda path: resolve(str(expand_path(path))))
         return cls(url, secret_key=options.secret_key)
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -725,4 +727,4 @@ def _restore(cls: type[Sql], options: SqlOptions) -> Sql:
 
 
 def _absolute(path: str) -> str:
-    return str(Path(path).expanduser().absolute())
+    return str(expand_path(path).absolute())
