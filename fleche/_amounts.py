@@ -25,11 +25,21 @@ def as_age(given: timedelta | str | float) -> timedelta:
 
     Raises:
         TypeError: it is none of these.
-        ValueError: it is a text that says something else, or less than no time.
+        ValueError: it is a text that says something else, or less than no time, or too long.
     """
+    try:
+        found = _age(given)
+    except OverflowError:
+        raise ValueError(f"{given!r} is too long a time") from None
+    if found < timedelta(0):
+        raise ValueError(f"{given!r} is less than no time")
+    return found
+
+
+def _age(given: timedelta | str | float) -> timedelta:
     if isinstance(given, timedelta):
-        found = given
-    elif isinstance(given, str):
+        return given
+    if isinstance(given, str):
         text = given.strip().lower()
         parts = re.findall(_AGE, text)
         if not parts or re.sub(_AGE, "", text).strip():
@@ -37,14 +47,10 @@ def as_age(given: timedelta | str | float) -> timedelta:
                 f"{given!r} is no time: numbers with a unit are, s, m or min, h, d, w, mo or y, "
                 "as in '30d' or '1h30m'"
             )
-        found = timedelta(seconds=sum(float(number) * _SECONDS[unit] for number, unit in parts))
-    elif isinstance(given, int | float) and not isinstance(given, bool) and math.isfinite(given):
-        found = timedelta(seconds=given)
-    else:
-        raise TypeError(f"{given!r} is no time: a timedelta or a text such as '30d' is")
-    if found < timedelta(0):
-        raise ValueError(f"{given!r} is less than no time")
-    return found
+        return timedelta(seconds=sum(float(number) * _SECONDS[unit] for number, unit in parts))
+    if isinstance(given, int | float) and not isinstance(given, bool) and math.isfinite(given):
+        return timedelta(seconds=given)
+    raise TypeError(f"{given!r} is no time: a timedelta or a text such as '30d' is")
 
 
 def as_moment(given: datetime | date | timedelta | str, *, now: datetime | None = None) -> datetime:
@@ -57,8 +63,15 @@ def as_moment(given: datetime | date | timedelta | str, *, now: datetime | None 
 
     Raises:
         TypeError: it is none of these.
-        ValueError: it is a text that says something else.
+        ValueError: it is a text that says something else, or no date that there is.
     """
+    try:
+        return _moment(given, now or datetime.now(timezone.utc))
+    except OverflowError:
+        raise ValueError(f"{given!r} is before the first date that there is, or too late") from None
+
+
+def _moment(given: datetime | date | timedelta | str, now: datetime) -> datetime:
     if isinstance(given, datetime):
         return given.astimezone(timezone.utc)
     if isinstance(given, date):
@@ -79,7 +92,7 @@ def as_moment(given: datetime | date | timedelta | str, *, now: datetime | None 
         age = as_age(given)
     except ValueError as error:
         raise ValueError(f"{error}; a moment may be a date, '2026-01-31', as well") from None
-    return (now or datetime.now(timezone.utc)) - age
+    return now - age
 
 
 def as_bytes(given: int | str) -> int:
@@ -89,7 +102,7 @@ def as_bytes(given: int | str) -> int:
 
     Raises:
         TypeError: it is neither text nor a whole number.
-        ValueError: it is a text that says something else.
+        ValueError: it is a text that says something else, or too many.
     """
     if isinstance(given, int) and not isinstance(given, bool):
         return given
@@ -99,7 +112,10 @@ def as_bytes(given: int | str) -> int:
     if found is None:
         raise ValueError(f"{given!r} is no size: '20GB', '512MiB' and 1000 are")
     base = 1024 if found[3] else 1000
-    return round(float(found[1]) * float(base) ** _POWERS[found[2]])
+    try:
+        return round(float(found[1]) * float(base) ** _POWERS[found[2]])
+    except OverflowError:
+        raise ValueError(f"{given[:40]!r} is no size that there can be") from None
 
 
 def shown_seconds(seconds: float | None) -> str:

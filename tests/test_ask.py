@@ -89,6 +89,9 @@ class TestParameters:
             energy.query(v=function)
 
 
+EAST = dt.timezone(dt.timedelta(hours=9))
+
+
 class TestAges:
     @pytest.fixture(autouse=True)
     def calls(self, store: BaseCache) -> None:
@@ -118,6 +121,9 @@ class TestAges:
         for wrong in ("two days", "2 months", "", "d", "2d!"):
             with pytest.raises(ValueError, match=r"no time: .*'30d'.*may be a date"):
                 store.query(since=wrong)
+        for early in ("9000000d", dt.timedelta.max, dt.datetime.min.replace(tzinfo=EAST)):
+            with pytest.raises(ValueError, match="before the first date that there is"):
+                store.query(since=early)
         with pytest.raises(TypeError, match="3 is no moment"):
             store.query(since=3)
         with pytest.raises(ValueError, match="given twice"):

@@ -583,6 +583,11 @@ class TestTheWhole:
         with pytest.raises(ValueError, match="is at least 1"):
             SizeLimitedCache(in_memory(), **limits)
 
+    @pytest.mark.parametrize("limits", [{"max_size": 1.5}, {"max_size": "5"}, {"max_bytes": 1e9}])
+    def test_limits_are_whole_numbers(self, limits: dict[str, Any]) -> None:
+        with pytest.raises(TypeError, match="a number of"):
+            SizeLimitedCache(in_memory(), **limits)
+
     def test_only_what_is_local(self) -> None:
         with pytest.raises(TypeError, match="only a cache with storages of its own"):
             SizeLimitedCache(CacheStack([in_memory()]), max_size=3)  # type: ignore[arg-type]

@@ -33,6 +33,19 @@ def test_mistakes(key: str, wrong: str, tmp_path: Path) -> None:
         cache_from_config({"template": "memory", key: wrong})
 
 
+@pytest.mark.parametrize(
+    ("key", "wrong", "said"),
+    [
+        ("max_bytes", f"{'9' * 400}GB", "is no size that there can be"),
+        ("max_age", "1000000000d", "is too long a time"),
+        ("max_age", "0s", "longer than no time"),
+    ],
+)
+def test_beyond_all_bounds(key: str, wrong: str, said: str) -> None:
+    with pytest.raises(ConfigError, match=said):
+        cache_from_config({"template": "memory", key: wrong})
+
+
 def test_what_is_not_used_goes(tmp_path: Path) -> None:
     """Calls and their values; a call that is used stays, and so does what is new."""
     store = in_files(tmp_path)

@@ -177,9 +177,13 @@ class SizeLimitedBackend(ViewBackend):
         super().__init__(inner)
         max_bytes = None if max_bytes is None else as_bytes(max_bytes)
         self.max_age = None if max_age is None else as_age(max_age)
+        if not isinstance(max_size, int | None) or isinstance(max_size, bool):
+            raise TypeError(f"max_size is a number of calls, not {max_size!r}")
         for name, limit in (("max_size", max_size), ("max_bytes", max_bytes)):
             if limit is not None and limit < 1:
                 raise ValueError(f"{name} is at least 1, not {limit}")
+        if self.max_age == timedelta(0):
+            raise ValueError("max_age is longer than no time")
         self.max_size = max_size
         self.max_bytes = max_bytes
         self.eviction = eviction
@@ -643,7 +647,7 @@ class SizeLimitedCache(CacheView):
 
         Raises:
             ValueError: a limit is not positive.
-            TypeError: ``inner`` is not local.
+            TypeError: ``inner`` is not local, or a limit is no number.
         """
         if not isinstance(inner, Cache):
             raise TypeError(f"only a cache with storages of its own can be limited, not {inner!r}")
