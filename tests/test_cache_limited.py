@@ -29,11 +29,13 @@ from fleche.errors import StorageError
 from fleche.storage import (
     CallFile,
     CallMemory,
+    CallStorage,
     Capabilities,
     Entry,
     Sql,
     ValueFile,
     ValueMemory,
+    ValueStorage,
 )
 from tests.helpers.layers import call, in_files, in_memory, result_of
 
@@ -111,6 +113,22 @@ class TestEntries:
         left = {value for value in range(1, 6) if is_here(inner, large(value))}
         assert left == {2, 4, 5}
         assert cache.verify().ok
+
+    def test_values_go_where_nothing_can_be_touched(self) -> None:
+        """A storage of five methods makes values young by storing them again, and no call."""
+
+        class Values(ValueMemory):
+            touch_many = ValueStorage.touch_many
+
+        class Calls(CallMemory):
+            touch_many = CallStorage.touch_many
+
+        cache = SizeLimitedCache(Cache(Values(), Calls()), max_bytes=100_000)
+        for x in range(10):
+            cache.save(call(x=x, result=large(x)))
+            time.sleep(0.01)
+        assert cache.stats().bytes < 100_000
+        assert cache.verify().orphaned == 0
 
     def test_used_is_young(self, inner: Cache) -> None:
         """A hit counts as use, whichever process or object it was."""

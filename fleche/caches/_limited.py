@@ -34,7 +34,7 @@ from fleche.call import CallEntry, CallRecord, ValueRef
 from fleche.digest import Address, Digest
 from fleche.errors import ParcelError, Rejected, StorageError
 from fleche.parcel import Parcel
-from fleche.storage import BufferRefs, CallStorage, ValueStorage
+from fleche.storage import BufferRefs, CallStorage, Storage, ValueStorage
 
 __all__ = [
     "Candidate",
@@ -293,7 +293,14 @@ class SizeLimitedBackend(ViewBackend):
         if lost:
             self._calls.delete_many(lost)
         # a call is no older than its values, or they would outlive it
-        self._calls.touch_many([key for key in finished if needs[key] and key not in lost])
+        self._make_young({key: finished[key] for key in finished if needs[key] and key not in lost})
+
+    def _make_young(self, entries: Mapping[Digest, CallEntry]) -> None:
+        """Touch calls that have just been stored; where there is no way to, store them again."""
+        if type(self._calls).touch_many is Storage.touch_many:
+            self._calls.put_many(entries.items())
+        else:
+            self._calls.touch_many(entries)
 
     def _buffers_of(self, addresses: Iterable[Address]) -> dict[Address, tuple[Address, ...]]:
         """Return the buffers that those of the values need that need any."""
