@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import Any
 import pytest
 
 import fleche.storage
+from fleche.config import cache_from_config
 from fleche.errors import ConfigError, MissingExtra
 from fleche.storage import (
     CallFile,
@@ -80,6 +82,37 @@ def test_a_missing_extra_is_named() -> None:
         'MissingExtra values of type "hdf5" need the package h5py: pip install h5py'
     )
     assert issubclass(MissingExtra, ImportError)
+
+
+@pytest.mark.parametrize(
+    ("package", "config", "message"),
+    [
+        ("dill", {"template": "dill"}, 'config.values: serializer "dill" needs the package dill: '),
+        (
+            "zstandard",
+            {"type": "local", "compress": "zstd"},
+            'config: compression "zstd" needs the package zstandard: ',
+        ),
+        (
+            "zstandard",
+            {"values": {"type": "cloudpickle", "compress": "zstd", "root": "values"}},
+            'config.values: compression "zstd" needs the package zstandard: ',
+        ),
+    ],
+)
+def test_what_packs_is_missing_when_a_cache_is_opened(
+    package: str,
+    config: dict[str, Any],
+    message: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Not when the first large result is there, which took a week and would not be stored."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setitem(sys.modules, package, None)
+    place = {"calls": {"type": "memory"}} if "values" in config else {"root": "results"}
+    with pytest.raises(MissingExtra, match=f"^{re.escape(message)}pip install {package}$"):
+        cache_from_config(config | place)
 
 
 @pytest.mark.parametrize(

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
+from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 
 from fleche.digest import BufferDigests, Digest
+from fleche.errors import MissingExtra
 from fleche.parcel._codecs import CODECS
 from fleche.parcel._layout import Parcel
 
@@ -19,12 +21,19 @@ if TYPE_CHECKING:
 __all__ = ["SERIALIZERS", "Packing"]
 
 SERIALIZERS = ("cloudpickle", "pickle", "dill")
+_NEEDS = {"dill": "dill", "zstd": "zstandard"}
+"""The packages of those serializers and codecs that fleche does not bring along."""
 
 
 class Packing(msgspec.Struct, frozen=True):
     """How one cache packs and opens values: its serializer, compression and secrets.
 
     Files inside are kept in ``place``; if that is empty, in the cache directory of the user.
+
+    Raises:
+        ValueError: the serializer or the compression is unknown.
+        MissingExtra: it needs a package that is not installed. That is said here, since the first
+            large value comes only when what has computed it is over.
     """
 
     serializer: str = "cloudpickle"
@@ -37,6 +46,12 @@ class Packing(msgspec.Struct, frozen=True):
             raise ValueError(f"serializer {self.serializer!r}: one of {', '.join(SERIALIZERS)}")
         if self.compression is not None and self.compression not in CODECS:
             raise ValueError(f"compress {self.compression!r}: one of {', '.join(CODECS)}")
+        for kind, name in (("serializer", self.serializer), ("compression", self.compression)):
+            package = _NEEDS.get(name or "")
+            if package and find_spec(package) is None:
+                raise MissingExtra(
+                    f'{kind} "{name}" needs the package {package}: pip install {package}'
+                )
 
     def with_environment(self) -> Packing:
         """Return the same, with the secrets in ``FLECHE_SECRET_KEY`` (by commas) if it has none."""
