@@ -506,6 +506,15 @@ def names(told: Ran) -> list[str]:
 
 
 class TestLog:
+    def test_numbers_of_two_types(self, tmp_home: Path) -> None:
+        """An argument 1 and an argument 1.0 are two, and do not look the same."""
+        with Local("results") as cache:
+            cache.save(made(v=1, result=3.0000000001))
+            cache.save(made(v=1.0, result=1e20))
+        told = fleche_command("log", "--cache", "./results")
+        rows = [line.split()[2:4] for line in told.out.splitlines()[1:]]
+        assert sorted(rows) == [["v=1", "3.0"], ["v=1.0", "1e+20"]]
+
     def test_newest_first(self, keys: dict[str, Digest]) -> None:
         """With key, arguments, result, age and duration; every field for programs."""
         told = fleche_command("log")
@@ -524,6 +533,7 @@ class TestLog:
             "version": None,
             "arguments": {"metal": "Cu", "v": 0.5},
             "result": 1.5,
+            "error": None,
             "started": (NOW - timedelta(minutes=5)).isoformat(timespec="seconds"),
             "seconds": 2.0,
             "user": "ada",
@@ -655,8 +665,10 @@ class TestShow:
 
     def test_unknown_keys(self, keys: object) -> None:
         assert fleche_command("show", "f" * 12).status == 1
-        told = fleche_command("show", "abc")
-        assert (told.status, "too short" in told.err) == (2, True)
+        for text in ("abc", "fit", "no-key"):
+            told = fleche_command("show", text)
+            assert told.status == 2
+            assert f"'{text}' is no key of a call: 'fleche log' shows keys" in told.err
 
 
 class TestGet:
@@ -728,6 +740,10 @@ class TestGet:
             divide(1)
         told = fleche_command("get", divide.digest(1))
         assert (told.status, "has no result: it raised ZeroDivisionError" in told.err) == (1, True)
+        for command in (("log", "*divide"), ("tree", divide.digest(1))):
+            assert "raised ZeroDivisionError" in fleche_command(*command).out
+            found = fleche_command(*command, "--json").json
+            assert (found["result"], found["error"]["summary"]) == (None, "ZeroDivisionError")
 
 
 class TestAnotherMachineIsAway:

@@ -174,8 +174,8 @@ def _line(node: CallTree) -> Any:
     record = node.call.record
     line.append(form.printable(record.name), "bold")
     line.append(f"({form.arguments(record)})")
-    if record.result is not None:
-        line.append(f" → {form.brief(record.result)}")
+    if outcome := form.outcome(record):
+        line.append(f" → {outcome}")
     if record.duration is not None:
         line.append(f"  {form.seconds(record.duration)}", "dim")
     if node.is_repeated or node.is_cut:
@@ -192,6 +192,7 @@ def _as_json(node: CallTree) -> dict[str, Any]:
         "name": record.name,
         "arguments": {name: form.exact(ref) for name, ref in record.arguments.items()},
         "result": form.exact(record.result),
+        "error": form.exact(record.error),
         "seconds": record.duration,
         "below": list(map(_as_json, node.children)),
     }

@@ -20,6 +20,7 @@ __all__ = [
     "count",
     "exact",
     "iso",
+    "outcome",
     "plain",
     "printable",
     "saving",
@@ -84,11 +85,17 @@ def value(ref: ValueRef | None) -> str:
 
 
 def brief(ref: ValueRef | None) -> str:
-    """Return :func:`value` with a float of 6 figures."""
+    """Return :func:`value` with a float of 6 figures, which never looks like a whole number."""
     shown = msgspec.UNSET if ref is None else ref.shown
     if isinstance(shown, float) and math.isfinite(shown):
-        return f"{shown:.6g}"
+        text = f"{shown:.6g}"
+        return text if "." in text or "e" in text else f"{text}.0"
     return value(ref)
+
+
+def outcome(record: CallRecord) -> str:
+    """Return in brief what a call gave: its result, or what it raised."""
+    return brief(record.result) if record.error is None else f"raised {brief(record.error)}"
 
 
 def arguments(record: CallRecord) -> str:

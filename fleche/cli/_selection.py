@@ -112,8 +112,11 @@ def find_call(session: Session, key: str) -> LazyCall:
 
 
 def _loaded(key: str, load: Callable[[str], LazyCall], cache: BaseCache) -> LazyCall:
-    if len(key) < SHORTEST:
-        raise click.UsageError(f"{key!r} is too short: {SHORTEST} characters of a key, or more")
+    if not re.fullmatch(f"[0-9a-f]{{{SHORTEST},}}", key):
+        raise click.UsageError(
+            f"{key!r} is no key of a call: 'fleche log' shows keys at the beginning of its lines; "
+            f"{SHORTEST} characters, or more, will do"
+        )
     try:
         return load(key)
     except KeyError:
