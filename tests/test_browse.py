@@ -118,6 +118,17 @@ def test_functions_calls_and_details(cache: Local) -> None:
     using(cache, work, size=(150, 60))
 
 
+def test_numbers_of_two_types(cache: Local) -> None:
+    """An argument 2 and an argument 2.0 are two, and do not look the same."""
+    cache.save(call("whole", a=2, result=-4.0000000001))
+    cache.save(call("whole", a=2.0, result=1e30))
+
+    async def work(screen: Screen) -> None:
+        await screen.see("a=2 ", "a=2.0", "-4.0", "1e+30")
+
+    using(cache, work)
+
+
 def test_a_row_is_highlighted_when_the_screen_is_gone(cache: Local) -> None:
     """While the browser ends, the last messages may come after its panes have been taken away."""
 

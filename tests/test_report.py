@@ -256,7 +256,7 @@ def test_numbers_in_summaries_can_be_plotted(cache: Cache, tmp_path: Path) -> No
     results = [calls[call.key] for call in cache.query().sorted("name")]
     assert results[0][:2] == [2.5, "float64"]
     assert results[1][3] == {"a0": 3.61, "bulk_modulus": 137.25}
-    assert results[2][0] == "nan"
+    assert results[2][0] == ["nan"]  # and not a text in quotes
 
 
 # -- what can be seen of results -------------------------------------------------------------------

@@ -42,7 +42,8 @@ def _ref_text(ref: ValueRef | None) -> str:
     if isinstance(shown, msgspec.UnsetType):
         return f"<{ref.digest[:8]}>"
     if isinstance(shown, float):
-        return f"{shown:.7g}"
+        text = f"{shown:.7g}"
+        return f"{text}.0" if text.lstrip("-").isdigit() else text
     if ref.is_literal:
         return printable(repr(shown))
     return _LONG_NUMBER.sub(lambda found: f"{float(found[0]):.7g}", printable(str(shown)))

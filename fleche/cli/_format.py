@@ -89,7 +89,7 @@ def brief(ref: ValueRef | None) -> str:
     shown = msgspec.UNSET if ref is None else ref.shown
     if isinstance(shown, float) and math.isfinite(shown):
         text = f"{shown:.6g}"
-        return text if "." in text or "e" in text else f"{text}.0"
+        return f"{text}.0" if text.lstrip("-").isdigit() else text
     return value(ref)
 
 

@@ -328,14 +328,16 @@ def seconds_of(record: CallRecord) -> float | None:
 
 
 def shown(ref: ValueRef) -> Scalar | list[str]:
-    """Return a value as the page holds it: plain as itself, the summary of another in a list."""
+    """Return a value as the page holds it: plain as itself, what is no text of JSON in a list.
+
+    That is the summary of a value, and a number that JSON lacks: the page shows it without quotes.
+    """
     found = ref.shown
     if isinstance(found, msgspec.UnsetType):
         return [f"<{ref.digest[:8]}>"]
     plain = _jsonable(found)
-    if isinstance(found, str) and not ref.is_literal:
-        return [str(plain)]
-    return plain
+    is_text = ref.is_literal and isinstance(found, str)
+    return [plain] if isinstance(plain, str) and not is_text else plain
 
 
 def _result(ref: ValueRef | None) -> list[Any]:
