@@ -7,6 +7,7 @@ import grp
 import logging
 import os
 import pwd
+import re
 from pathlib import Path
 
 import pytest
@@ -354,7 +355,31 @@ class TestBrokenFiles:
 
     def test_no_toml(self, tmp_home: Path) -> None:
         path = write(tmp_home / "work", "[default]\ncache = shared\n")
-        assert self.refusal(path) == "not valid TOML: Invalid value (at line 2, column 9)"
+        message = self.refusal(path)
+        assert message.startswith(
+            "not valid TOML: Invalid value (at line 2, column 9); text stands"
+        )
+
+    @pytest.mark.parametrize(
+        ("text", "advice"),
+        [
+            ("[a]\ntype = local\n", 'text stands in straight quotes ("...")'),
+            ("[a]\ntype = \u201clocal\u201d\n", 'text stands in straight quotes ("...")'),
+            ("[a]\nread_only = True  # look only\n", "truth values are true and false"),
+            ("[a]\nx = 1\n[[a]]\nx = 2\n", "write [[a]] above each layer of a stack, also"),
+            ("[a]\nx = 1\n\n[a]  # far\nx = 2\n", "write [[a]] above each layer of a stack"),
+            ("[[a]]\nx = 1\n[ a ]\nx = 2\n", "write [[a]] above each layer of a stack"),
+            ("[a]\nx = 1\nx = 2\n", None),
+            ('[a]\nx = "1",\n', None),
+            ('[a]\nx = "\\Users"\n', None),
+            ("[a\nx = 1\n", None),
+        ],
+    )
+    def test_usual_mistakes(self, text: str, advice: str | None, tmp_home: Path) -> None:
+        """What to do is said as well, where it can be told."""
+        message = self.refusal(write(tmp_home / "work", text))
+        assert re.match(r"not valid TOML: .* \(at line \d+, column \d+\)", message)
+        assert advice in message if advice else message.endswith(")")
 
     def test_not_utf8(self, tmp_home: Path) -> None:
         path = tmp_home / "work" / "fleche.toml"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -31,6 +32,7 @@ __all__ = [
     "check_config",
     "find_config_files",
     "load_config",
+    "read_toml",
     "user_config_file",
 ]
 
@@ -133,7 +135,7 @@ def check_config(text: str, path: Path) -> None:
     Raises:
         ConfigError: the text is broken, or contradicts another file; or another one is broken.
     """
-    draft = _parsed(path, text)
+    draft = _parsed(path, _parse_toml(path, text))
     _parse_tables(draft)  # a file that says root = true may hide it
     directory = _directory(None)
     _merged(directory, _read_files(directory, draft))
@@ -269,6 +271,15 @@ def _own_trust(own: Path | None, drafts: Mapping[Path, _File]) -> list[str]:
 
 
 def _read(path: Path) -> _File:
+    return _parsed(path, read_toml(path))
+
+
+def read_toml(path: Path) -> dict[str, Any]:
+    """Return what a file holds.
+
+    Raises:
+        ConfigError: it cannot be read, or is not TOML.
+    """
     try:
         if path.exists() and not path.is_file():
             raise ConfigError(f"{path}: is no regular file")
@@ -278,11 +289,10 @@ def _read(path: Path) -> _File:
         raise ConfigError(f"{path}: not valid TOML: line {line} is not UTF-8") from None
     except OSError as error:
         raise ConfigError(f"{path}: cannot be read: {error.strerror}") from None
-    return _parsed(path, text)
+    return _parse_toml(path, text)
 
 
-def _parsed(path: Path, text: str) -> _File:
-    data = _parse_toml(path, text)
+def _parsed(path: Path, data: dict[str, Any]) -> _File:
     place = _place_in(path)
     default = data.pop("default", {})
     return _File(path, _parse_default(default, place.key("default")), data)
@@ -292,9 +302,29 @@ def _parse_toml(path: Path, text: str) -> dict[str, Any]:
     try:
         return tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
-        raise ConfigError(f"{path}: not valid TOML: {error}") from None
+        raise ConfigError(f"{path}: not valid TOML: {error}{_advice(text, error)}") from None
     except RecursionError:
         raise ConfigError(f"{path}: not valid TOML: nested too deeply") from None
+
+
+_HEADER = re.compile(r"\s*\[+([^\[\]]+)\]+\s*(?:#.*)?")
+_UNQUOTED = re.compile(r"[^=#]*=\s*(?:[^\W\d_]|[\u2018-\u201f`])")
+
+
+def _advice(text: str, error: Exception) -> str:
+    """Return what to do where a usual mistake has been made, or nothing."""
+    place = re.search(r"\(at line (\d+), column (\d+)\)", str(error))
+    lines = text.splitlines()
+    if place is None or int(place[1]) > len(lines):
+        return ""
+    line = lines[int(place[1]) - 1]
+    if header := _HEADER.fullmatch(line):
+        names = [found[1].strip() for found in map(_HEADER.fullmatch, lines) if found]
+        if names.count(header[1].strip()) > 1:
+            return f"; write [[{header[1].strip()}]] above each layer of a stack, also the first"
+    if _UNQUOTED.match(line) and int(place[2]) > line.index("="):
+        return '; text stands in straight quotes ("..."), and truth values are true and false'
+    return ""
 
 
 def _parse_default(table: Any, place: ConfigPath) -> DefaultTable:

@@ -10,7 +10,7 @@ from typing import Any
 from fleche._util import expand_path
 from fleche.caches import BaseCache
 from fleche.config._build import cache_from_config, load_cache_config
-from fleche.config._find import FILENAME, load_config
+from fleche.config._find import FILENAME, load_config, read_toml
 from fleche.errors import ConfigError
 
 if sys.version_info >= (3, 11):
@@ -93,12 +93,7 @@ def _from_file(path: Path, name: str | None) -> BaseCache:
         raise ConfigError(f"{path}: there is no such file")
     if path.name == FILENAME:
         return load_cache_config(name, start=path.absolute().parent)
-    try:
-        tables = tomllib.loads(path.read_bytes().decode("utf-8-sig"))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path}: not valid TOML: {error}") from None
-    except OSError as error:
-        raise ConfigError(f"{path}: cannot be read: {error.strerror}") from None
+    tables = read_toml(path)
     default = tables.pop("default", {})
     wanted = name or (default.get("cache") if isinstance(default, dict) else None)
     if wanted is None and len(tables) == 1:
