@@ -18,7 +18,7 @@ from typing import Any
 import pytest
 
 from fleche import cache, fleche
-from fleche.config import cache_from_config
+from fleche.config import cache_from_config, load_cache_config
 from fleche.errors import Rejected, RemoteConnectionError, StorageError
 from fleche.remote import (
     LocalSubprocessChannel,
@@ -306,3 +306,71 @@ def test_every_outage_is_told(tmp_path: Path) -> None:
             remote.reconnect()
         remote.close()
     assert told == [1, 1]
+
+
+@pytest.mark.timeout(60)
+class TestCircles:
+    """Servers that serve stacks with further layers on other machines may lead back to themselves.
+
+    Each request would start one server more, until the machine has no room for another.
+    """
+
+    @staticmethod
+    def write(directory: Path, workdir: str, on_error: str = "raise") -> Path:
+        """Make a machine: a directory whose default cache has a layer in ``workdir``."""
+        directory.mkdir(exist_ok=True)
+        (directory / "fleche.toml").write_text(
+            '[default]\ncache = "both"\n[kept]\ntype = "local"\nroot = "kept"\n'
+            f'[[both]]\ncache = "kept"\n[[both]]\ntype = "subprocess"\n'
+            f'workdir = "{workdir}"\non_error = "{on_error}"\n'
+        )
+        return directory
+
+    @pytest.fixture
+    def laptop(self, tmp_home: Path) -> Path:
+        """Two machines that name each other."""
+        self.write(tmp_home / "bigpc", "../laptop")
+        return self.write(tmp_home / "laptop", "../bigpc")
+
+    def test_a_circle_is_refused(self, laptop: Path) -> None:
+        """By the server that is asked by itself; the error says so, and what to do."""
+        with load_cache_config(start=laptop) as stack:
+            with pytest.raises(RemoteConnectionError) as caught:
+                stack.contains(ABSENT)
+            assert "this cache asks itself" in str(caught.value)
+            assert "cache_name" in str(caught.value)
+
+    def test_a_copied_configuration(self, tmp_home: Path) -> None:
+        """A server that finds the very file that has led to it asks nothing more."""
+        (self.write(tmp_home / "work", "there") / "there").mkdir()
+        with (
+            load_cache_config(start=tmp_home / "work") as stack,
+            pytest.raises(RemoteConnectionError, match="asks itself"),
+        ):
+            stack.contains(ABSENT)
+
+    def test_a_layer_that_may_be_missing(self, laptop: Path) -> None:
+        """Each machine has what the other has, and nothing else."""
+        for name in ("laptop", "bigpc"):
+            self.write(
+                laptop.parent / name, {"laptop": "../bigpc", "bigpc": "../laptop"}[name], "miss"
+            )
+
+        @fleche(version=1)
+        def square(x: int) -> int:
+            return x * x
+
+        with load_cache_config("kept", start=laptop.parent / "bigpc") as kept, cache(kept):
+            square(3)
+        with load_cache_config(start=laptop) as stack, cache(stack):
+            assert (square.contains(3), square.contains(4)) == (True, False)
+
+    def test_a_row(self, laptop: Path) -> None:
+        """Servers behind each other that end somewhere are as good as one."""
+        self.write(laptop.parent / "bigpc", "../cluster")
+        end = self.write(laptop.parent / "cluster", "unused") / "fleche.toml"
+        end.write_text('[default]\ncache = "kept"\n[kept]\ntype = "local"\nroot = "kept"\n')
+        with load_cache_config(start=end.parent) as kept:
+            address = kept.save_value([1, 2, 3])
+        with load_cache_config(start=laptop) as stack:
+            assert stack.load_value(address) == [1, 2, 3]
