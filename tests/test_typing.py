@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Generator, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 
 from typing_extensions import assert_type
 
@@ -35,6 +36,11 @@ def names(n: int) -> list[str]:
 @fleche
 async def soon(x: int) -> float:
     return x / 2
+
+
+@fleche
+def begun(x: int) -> Future[float]:
+    return ThreadPoolExecutor().submit(half, x)
 
 
 class Box:
@@ -84,6 +90,9 @@ assert_type(names.load(2).result, list[str])
 assert_type(asyncio.run(soon(1)), float)
 assert_type(soon.load(1).result, float)
 assert_type(soon.query().only().result, float)
+assert_type(begun(1).result(), float)
+assert_type(begun.load(1).result, float)
+assert_type(begun.query().only().result, float)
 assert_type(Box().method(1), float)
 assert_type(Box().method.load(1).result, float)
 assert_type(Box.inside(1), float)

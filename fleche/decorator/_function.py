@@ -19,6 +19,8 @@ from fleche.digest import Digest
 from fleche.function import Dependencies, FunctionInfo, Transparent
 
 if TYPE_CHECKING:
+    from concurrent.futures import Future
+
     from fleche.caches import BaseCache, QueryIterator
     from fleche.decorator._bound import BoundWrapper
     from fleche.decorator._explain import Explanation
@@ -126,7 +128,10 @@ class CachedFunction(Transparent, Generic[P, R_co]):
 
     @overload
     def load(
-        self: CachedFunction[P, Coroutine[Any, Any, S]], /, *args: P.args, **kwargs: P.kwargs
+        self: CachedFunction[P, Coroutine[Any, Any, S] | Future[S]],
+        /,
+        *args: P.args,
+        **kwargs: P.kwargs,
     ) -> LazyCall[S]: ...
 
     @overload
@@ -166,7 +171,7 @@ class CachedFunction(Transparent, Generic[P, R_co]):
 
     @overload
     def query(
-        self: CachedFunction[P, Coroutine[Any, Any, S]], /, **fields: Any
+        self: CachedFunction[P, Coroutine[Any, Any, S] | Future[S]], /, **fields: Any
     ) -> QueryIterator[S]: ...
 
     @overload
