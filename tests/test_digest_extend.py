@@ -298,6 +298,14 @@ class TestPaths:
         with pytest.raises(Indigestible, match=r"^arguments\['cfg'\]\.handle: an iterator"):
             digest_arguments({"x": 1, "cfg": Holder(iter([]))})
 
+    @pytest.mark.parametrize("mode", ["r", "rb"])
+    def test_open_files(self, mode: str) -> None:
+        """What to pass in their place is said."""
+        with open(os.devnull, mode) as file, pytest.raises(Indigestible) as caught:
+            digest({"data": file})
+        assert str(caught.value).startswith("object['data']: an open file (_io.")
+        assert "pass its path, marked Content[Path]" in str(caught.value)
+
     def test_in_cycles(self) -> None:
         """The path is also known where a value contains itself."""
         loop: list[Any] = [1]

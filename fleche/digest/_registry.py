@@ -6,7 +6,7 @@ a child. Handlers are looked up by exact type; the first object of a type decide
 
 1. a hook of :func:`add_hook` or a ``__digest__`` method, the nearest in the method resolution
    order;
-2. iterators are refused;
+2. open files and iterators are refused;
 3. the handlers of this package, by the nearest base that has one;
 4. dataclasses, attrs classes, and at last a walk of ``__reduce_ex__``.
 
@@ -16,6 +16,7 @@ the type: an object that has the type proves that its module is loaded.
 
 from __future__ import annotations
 
+import io
 import os
 import sys
 import threading
@@ -194,11 +195,7 @@ def resolve(cls: type) -> Handler:
         return make_hooked(stand_in)
     if cls in exact:
         return exact[cls]
-    if any("__next__" in vars(base) or "__anext__" in vars(base) for base in cls.__mro__):
-        raise Indigestible(
-            f"an iterator ({describe_type(cls)}) can only be read once, so it has no digest; "
-            "pass a list or another container instead, or mark the parameter as Ignored"
-        )
+    refuse_what_is_used_up(cls)
     for base in cls.__mro__:
         handler = find_registered(base, is_exact=base is cls)
         if handler is not None:
@@ -210,6 +207,24 @@ def resolve(cls: type) -> Handler:
                 unfamiliar.add(cls)
             return handler
     raise Indigestible(f"nothing is known about {describe_type(cls)}")
+
+
+def refuse_what_is_used_up(cls: type) -> None:
+    """Refuse what is read by being used: a digest would take it from the function.
+
+    Raises:
+        Indigestible: if ``cls`` is that of open files or iterators.
+    """
+    if issubclass(cls, io.IOBase):
+        what, instead = "an open file", "its path, marked Content[Path], or what is in it"
+    elif any("__next__" in vars(base) or "__anext__" in vars(base) for base in cls.__mro__):
+        what, instead = "an iterator", "a list or another container instead"
+    else:
+        return
+    raise Indigestible(
+        f"{what} ({describe_type(cls)}) can only be read once, so it has no digest; "
+        f"pass {instead}, or mark the parameter as Ignored"
+    )
 
 
 def find_hook(cls: type) -> Callable[[Any], Any] | None:
