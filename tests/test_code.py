@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import functools
+import gc
 import importlib
 import json
 import os
@@ -720,6 +721,16 @@ VALUES = {
         "d = {'a': 1, 'b': 2}\ndef f(x): return list(d)",
         "'a': 1, 'b': 2",
         "'b': 2, 'a': 1",
+    ),
+    "the default of a context variable": (
+        "import contextvars\nv = contextvars.ContextVar('v', default=1)\ndef f(x): return v.get()",
+        "default=1",
+        "default=2",
+    ),
+    "a format in a dict": (
+        "import struct\nd = {}\nfor k in 'i': d[0] = struct.Struct(k)\ndef f(x): return d[0]",
+        "in 'i'",
+        "in 'q'",
     ),
     "a pattern": ("import re\np = re.compile('a')\ndef f(x): return p.match(x)", "'a'", "'b'"),
     "the type of a number": ("K = 1\ndef f(x): return K", "K = 1", "K = True"),
@@ -1661,6 +1672,9 @@ LIVE: dict[str, Callable[[Any], Any]] = {
     "a keyword default": lambda m: setattr(m.g, "__kwdefaults__", {"z": 5}),
     "an attribute of a helper": lambda m: setattr(m.g, "mark", 1),
     "an item of a dict": lambda m: m.TABLE.update(a=2),
+    "a context variable": lambda m: m.DEFAULT.set(2),
+    "what is in a context variable": lambda m: m.LISTED.get().append(2),
+    "what a thread has": lambda m: setattr(m.LOCAL, "k", 2),
     "an attribute of an object": lambda m: setattr(m.thing, "k", 2),
     "an item behind a proxy": lambda m: m.hidden.update(a=2),
     "an item of a user's dict": lambda m: m.USERS.update(a=2),
@@ -1697,10 +1711,15 @@ LIVE: dict[str, Callable[[Any], Any]] = {
 LIVE_SOURCE = """
     import abc
     import collections
+    import contextvars
     import functools
+    import threading
     import types
     import numpy
     K = 1
+    DEFAULT = contextvars.ContextVar("DEFAULT", default=1)
+    LISTED = contextvars.ContextVar("LISTED", default=[1])
+    LOCAL = threading.local()
     USERS = collections.UserDict(a=1)
     CHAIN = collections.ChainMap({}, {"a": 1})
     QUEUE = collections.deque([1])
@@ -1796,6 +1815,7 @@ LIVE_SOURCE = """
             return 1
         a = A()
         data = proxy, space, MIXED, ARRAY, SET, OWN, USERS, CHAIN, QUEUE
+        here = DEFAULT.get(), LISTED.get(), LOCAL.k
         code = method, get, item, normal, bound, keyword, get_captured, a.get, by_type, a.by_type
         return g(x), a.h(), a.late(), a.k, thing.k, TABLE["a"], len(x), get_inner(), data, code
 """
@@ -1978,6 +1998,122 @@ def f(x): return json.dumps(x), x.go()
         Path(module.__file__).write_text("def g(x): return 25\ndef f(x): return g(x)")
         module.extra = 1
         assert CodeTracker(module.f, "entry").closure().digest == before
+
+
+TWO = "class A:\n    def g(self): return 1\nclass B(A): pass\n"
+LOOKED_UP = {
+    "of a class that is named": f"{TWO}def f(x): return getattr(B, x)(0)",
+    "of an object of the module": f"{TWO}M = B()\ndef f(x): return getattr(M, x)()",
+    "of an object in a dict": f"{TWO}M = {{'b': B()}}\ndef f(x): return getattr(M[x], x)()",
+    "of an object that is made": f"{TWO}def f(x):\n    m = B()\n    return getattr(m, x)()",
+    "by a helper": f"{TWO}def get(o, n): return getattr(o, n)\ndef f(x): return get(B(), x)()",
+    "by a helper of another module": (
+        {"entry": f"from a import get\n{TWO}def f(x): return get(B(), x)()"}
+        | {"a": "def get(o, n): return getattr(o, n)"}
+    ),
+    "by a function in a method": (
+        f"{TWO}    def run(self, n):\n        def go(m): return getattr(m, n)()\n"
+        "        return go(self)\ndef f(x): return B().run(x)"
+    ).replace("class B(A): pass\n", "class B(A):\n"),
+    "of a part": (
+        f"{TWO}class C:\n    def __init__(self): self.b = B()\n"
+        "    def run(self, n): return getattr(self.b, n)()\ndef f(x): return C().run(x)"
+    ),
+    "that the class inherits": (
+        f"{TWO}    def run(self, n): return getattr(self, n)()\ndef f(x): return B().run(x)"
+    ).replace("class B(A): pass\n", "class B(A):\n"),
+    "of the class of an object": (
+        f"{TWO}    def run(self, n): return getattr(type(self), n)(self)\n"
+        "def f(x): return B().run(x)"
+    ).replace("class B(A): pass\n", "class B(A):\n"),
+    "of what it inherits from": (
+        f"{TWO}    def run(self, n): return getattr(super(), n)()\ndef f(x): return B().run(x)"
+    ).replace("class B(A): pass\n", "class B(A):\n"),
+    "by a methodcaller": (f"import operator\n{TWO}def f(x): return operator.methodcaller(x)(B())"),
+    "of all that there is": (
+        f"import inspect\n{TWO}def f(x): return [g() for _, g in inspect.getmembers(B())]"
+    ),
+    "of a module, which is a class": (
+        {"entry": "import a\ndef f(x): return getattr(a, x)().g()", "a": TWO}
+    ),
+    "of a module, which is data": {"entry": "import a\ndef f(x): return getattr(a, x)"}
+    | {"a": "K = ['return 1']"},
+    "of a module that is passed on": (
+        {"entry": "import a\ndef g(m, n): return getattr(m, n)\ndef f(x): return g(a, x)().g()"}
+        | {"a": TWO}
+    ),
+    "of a module that is imported in the body": (
+        {"entry": "def f(x):\n    import a\n    return getattr(a, x)().g()", "a": TWO}
+    ),
+    "in what a module holds": {"entry": "import a\ndef f(x): return vars(a)[x]().g()", "a": TWO},
+    "in the namespace": f"{TWO}def f(x): return globals()[x]().g()",
+    "among the subclasses": (
+        "class Base: pass\nclass A(Base):\n    def g(self): return 1\n"
+        "def f(x): return [each().g() for each in Base.__subclasses__()]"
+    ),
+}
+"""Where a name is made at run time, or there is none, and what it may lead to returns 1."""
+
+
+class TestNamesMadeAtRunTime:
+    """What a name may lead to that is made at run time counts, where the source shows no more."""
+
+    @pytest.mark.parametrize("files", LOOKED_UP.values(), ids=LOOKED_UP)
+    def test_what_is_looked_up_counts(self, project: Project, files: Any) -> None:
+        assert project.counts(files, "return 1", "return 2")
+
+    def test_in_arguments(self, project: Project) -> None:
+        def found(text: str) -> Any:
+            source = f"{TWO}def f(a, n): return getattr(a, n)()".replace("return 1", text)
+            module = project.load({"entry": source})
+            return CodeTracker(module.f, "entry").closure([module.B]).digest
+
+        assert found("return 1") == found("return 1") != found("return 2")
+
+    def test_a_subclass_that_is_new(self, project: Project) -> None:
+        source = "class A: pass\ndef f(x): return [c.__name__ for c in A.__subclasses__()]"
+        module = project.load({"entry": source})
+        tracker = CodeTracker(module.f, "entry")
+        before = tracker.closure()
+        assert tracker.closure() is before
+        kept = type("B", (module.A,), {"__module__": "entry"})
+        assert tracker.closure().digest != before.digest
+        assert kept.__name__ == "B"
+
+    def test_a_class_that_was_replaced_is_no_subclass(self, project: Project) -> None:
+        """Until the next collection of garbage there is a second one."""
+        source = (
+            "import dataclasses\nclass A: pass\n@dataclasses.dataclass(slots=True)\n"
+            "class B(A):\n    k: int = 1\ndef f(x): return [c().k for c in A.__subclasses__()]"
+        )
+        gc.disable()
+        try:
+            tracker = project.tracker({"entry": source})
+            before = tracker.closure().digest
+        finally:
+            gc.enable()
+        gc.collect()
+        assert tracker.closure().digest == before
+
+    def test_what_an_attribute_is_handed_on_to_does_not(self, project: Project) -> None:
+        """The names that ``__getattr__`` is told are those that stand in the code."""
+        source = (
+            f"{TWO}    def h(self): return 2\nclass C:\n    def __init__(self): self.b = B()\n"
+            "    def __getattr__(self, name): return getattr(self.b, name)\n"
+            "def f(x): return C().g()"
+        ).replace("class B(A): pass\n", "class B(A):\n")
+        assert project.counts(source, "return 1", "return 3")
+        assert not project.counts(source, "return 2", "return 3")
+
+    def test_other_modules_do_not(self, project: Project) -> None:
+        """Else one such look-up would let all of a package count."""
+        files = {
+            "entry": "import a, b\ndef f(x): return a.get(a.A(), x), b.B().g()",
+            "a": "class A: pass\ndef get(o, n): return inner(o, n)\nfrom c import inner",
+            "b": "class B:\n    def g(self): return 0\n    def h(self): return 1\n",
+            "c": "def inner(o, n): return getattr(o, n)",
+        }
+        assert not project.counts(files, "return 1", "return 2")
 
 
 class TestArguments:

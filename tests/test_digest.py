@@ -400,6 +400,8 @@ DIFFERENT: list[tuple[Any, Any]] = [
     (re.compile("a"), re.compile("a", re.IGNORECASE)),
     (re.compile("a"), re.compile(b"a")),
     (re.compile("a"), "a"),
+    (struct.Struct("<i"), struct.Struct(">i")),
+    (struct.Struct("<i"), "<i"),
     # enumerations
     (Colour.RED, 1),
     (Colour.RED, "RED"),
@@ -511,6 +513,7 @@ EQUAL: list[tuple[Any, Any]] = [
     (pathlib.Path("a/./b"), pathlib.Path("a/b")),
     (UTC, dt.timezone(dt.timedelta(0))),
     (re.compile("a"), re.compile("a", re.UNICODE)),
+    (struct.Struct("<i"), struct.Struct(b"<i")),
     (Reduced(1, cache="full"), Reduced(1)),
     (Stateful(kept=1, dropped=2), Stateful(kept=1)),
     (fractions.Fraction(1, 2), fractions.Fraction(2, 4)),

@@ -341,6 +341,7 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=extensions.forget_loading)
 
 TABLE: tuple[tuple[str, bool, dict[str, str]], ...] = (
+    ("_struct _stdlib", False, {"Struct": "struct"}),
     ("array _stdlib", False, {"array": "array"}),
     (
         "collections _stdlib",

@@ -32,6 +32,7 @@ __all__ = [
     "describe_partial",
     "describe_path",
     "describe_pattern",
+    "describe_struct",
     "describe_time",
     "describe_timedelta",
     "describe_timezone",
@@ -141,3 +142,7 @@ def describe_path(obj: Any, walk: Walk) -> Node:
 
 def describe_pattern(obj: Any, _walk: Walk) -> Node:
     return node(b"Pattern", (obj.pattern, int(obj.flags)))
+
+
+def describe_struct(obj: Any, _walk: Walk) -> Node:
+    return node(b"Struct", (obj.format,))

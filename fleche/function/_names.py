@@ -57,6 +57,7 @@ MUTATORS = frozenset(
 """Methods by which builtin containers are changed."""
 
 NAMED_ACCESS = ("getattr", "hasattr", "setattr", "delattr")
+LISTERS = ("dir", "getmembers", "getmembers_static")
 IMPORTERS = ("__import__", "import_module")
 UNSEEN = ("eval", "exec", "globals", "vars", "locals", *IMPORTERS)
 MAKERS = ("new_class", "make_dataclass", "namedtuple", "create_model", "make_class")
@@ -66,6 +67,9 @@ COMPREHENSIONS = ("ListComp", "SetComp", "DictComp", "GeneratorExp")
 SCOPED = (*FUNCTIONS, *COMPREHENSIONS, "ClassDef")
 BEGINNINGS = ("__init__", "__new__", "__post_init__", "__attrs_post_init__", "__setstate__")
 """Methods that give an object what it begins with."""
+
+ASKED = ("__getattr__", "__getattribute__")
+"""Methods that are told the name of an attribute."""
 
 
 class Import(NamedTuple):
@@ -90,8 +94,10 @@ class Facts(msgspec.Struct):
         lazy: chains that begin with a name that an import in the body binds.
         attributes: names that are used as attributes of anything.
         prefixes: beginnings of attribute names that are made at run time.
-        dynamic: chains whose attributes are looked up by a name that is made at run time.
+        dynamic: chains that begin with a global name, whose attributes are looked up by a name
+            that is made at run time.
         looks_into_itself: ``getattr(self, name)`` with a name that is made at run time.
+        looks_into_others: the same of anything else, which the source does not show.
         writes: chains that begin with a global name, and are assigned to.
         mutated: chains that begin with a global name, of which a mutating method is called.
         captured_writes: captured variables of which that holds.
@@ -111,6 +117,7 @@ class Facts(msgspec.Struct):
     prefixes: set[str] = msgspec.field(default_factory=set)
     dynamic: set[Chain] = msgspec.field(default_factory=set)
     looks_into_itself: bool = False
+    looks_into_others: bool = False
     writes: set[Chain] = msgspec.field(default_factory=set)
     mutated: set[Chain] = msgspec.field(default_factory=set)
     captured_writes: set[str] = msgspec.field(default_factory=set)
@@ -239,6 +246,8 @@ def facts_of_syntax(syntax: Any, owner: str, captured: Iterable[str]) -> Facts:
     reader.first = scope.first
     body = syntax.body if isinstance(syntax.body, list) else [syntax.body]
     reader.read([(item, scope) for item in body])
+    if getattr(syntax, "name", "") in ASKED:  # of what others use as attributes, the names count
+        reader.facts.looks_into_others = False
     if owner and getattr(syntax, "name", "") not in BEGINNINGS:
         reader.facts.fills = {mangle(name, owner) for name in fills_of(body, scope.first)}
     return reader.facts
@@ -489,6 +498,12 @@ class Reader:
         if name in GETTERS:
             for text in filter(None, map(constant_text, item.args)):
                 self.facts.attributes.update(text.split("."))
+            names = item.args[:1] if name == "methodcaller" else item.args
+            self.facts.looks_into_others |= not all(map(constant_text, names))
+        if name in LISTERS and item.args:
+            self.look_into(item.args[0], scope)
+        if name == "vars" and item.args and self.is_shown(chain_of(item.args[0]), scope):
+            self.look_into(item.args[0], scope)
         if hasattr(function, "id") and name in NAMED_ACCESS and len(item.args) > 1:
             self.read_named_access(name, item, scope)
         if name in ("isinstance", "issubclass") and len(item.args) == 2:
@@ -525,11 +540,24 @@ class Reader:
             return
         if prefix := prefix_of(attribute):
             self.facts.prefixes.add(prefix)
-        elif chain and scope.find(chain[0])[0] == "local" and len(chain) == 1:
-            if chain[0] == self.first or chain[0] == scope.first:
-                self.facts.looks_into_itself = True
-        elif chain:
+        else:
+            self.look_into(target, scope)
+
+    def is_shown(self, chain: Chain | None, scope: Scope) -> bool:
+        """Whether the source shows what a chain leads to: it begins with a global name."""
+        if not chain or chain[0] in self.captured:
+            return False
+        return scope.find(chain[0])[0] != "local"
+
+    def look_into(self, target: Any, scope: Scope) -> None:
+        """Note that attributes of ``target`` are looked up by names that are made at run time."""
+        chain = chain_of(target)
+        if (chain in ((self.first,), (scope.first,))) or (scope.owner and is_class_of_self(target)):
+            self.facts.looks_into_itself = True
+        elif chain and self.is_shown(chain, scope):
             self.facts.dynamic.add(tuple(mangle(part, scope.owner) for part in chain))
+        else:
+            self.facts.looks_into_others = True
 
 
 HANDLERS: dict[str, Callable[[Reader, Any, Scope], None]] = {
@@ -560,9 +588,10 @@ def chain_of(item: Any) -> Chain | None:
 
 
 def is_class_of_self(item: Any) -> bool:
-    """Whether this is ``type(self)`` or ``self.__class__``."""
+    """Whether this is ``type(self)``, ``self.__class__`` or ``super()``."""
     if type(item).__name__ == "Call":
-        return getattr(item.func, "id", "") == "type" and len(item.args) == 1
+        name, count = getattr(item.func, "id", ""), len(item.args)
+        return (name == "type" and count == 1) or (name == "super" and not count)
     return type(item).__name__ == "Attribute" and item.attr == "__class__"
 
 

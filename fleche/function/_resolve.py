@@ -30,6 +30,15 @@ from fleche.digest import (
 )
 from fleche.function._closure import ENTRY, Closure, Findings
 from fleche.function._code import KnownCode, code_of
+from fleche.function._looking import (
+    ARGUMENTS,
+    LookedInto,
+    classes_among,
+    is_of_module,
+    names_of_subclasses,
+    place_of,
+    subclasses_of,
+)
 from fleche.function._names import Chain, Import
 from fleche.function._own import (
     extension_file,
@@ -139,7 +148,8 @@ class Resolver:
         self.places: list[Place] = []
         self.namespaces: set[int] = set()
         self.searched = 0
-        self.whole_classes: set[str] = set()
+        self.looked_into = LookedInto(home)
+        self.taken_whole = (0, 0, 0)
         self.forced: set[int] = set()
         self.tops: set[str] = set()
         self.variables = Variables(
@@ -157,19 +167,29 @@ class Resolver:
             self.variables.add_making_of_entry(entry)
         else:
             self.variables.add_code(ENTRY, entry)
+        self.looked_into.place = ARGUMENTS
         for root in roots:
             self.refer(root)
         while self.code or self.variables.waiting:
-            while self.code:
-                function, args = self.code.popleft()
-                function(*args)
-                if len(self.kept) > MANY_FUNCTIONS:
-                    raise TooMuch
-                if not self.code and self.searched != len(self.used):
-                    self.searched = len(self.used)
-                    self.look_for_patches()
+            self.follow_code()
             if self.variables.waiting:
-                self.variables.look_at(*self.variables.waiting.popleft())
+                label, value, namespace, name = self.variables.waiting.popleft()
+                self.looked_into.place = self.home if namespace is None else module_name(namespace)
+                self.variables.look_at(label, value, namespace, name)
+                self.take_whole()
+
+    def follow_code(self) -> None:
+        """Follow what code there is, before data is looked at."""
+        while self.code:
+            function, args = self.code.popleft()
+            self.looked_into.place = ""
+            function(*args)
+            if len(self.kept) > MANY_FUNCTIONS:
+                raise TooMuch
+            self.take_whole()
+            if not self.code and self.searched != len(self.used):
+                self.searched = len(self.used)
+                self.look_for_patches()
 
     def installed_entry(self, entry: FunctionType) -> None:
         from importlib import metadata
@@ -188,6 +208,7 @@ class Resolver:
 
         A text is the name of an attribute that something gets.
         """
+        self.looked_into.note(obj)
         if id(obj) in self.kept:
             return self.kept[id(obj)][1]
         if isinstance(obj, str):
@@ -223,12 +244,12 @@ class Resolver:
 
     def do_function(self, function: FunctionType, label: str) -> None:
         known = code_of(function)
-        module = module_name(function.__globals__)
+        module = self.looked_into.place = module_name(function.__globals__)
         self.found.put(label, "function", known.token, known.text)
         self.found.checks.function(function)
         self.parts_of(function, label, known)
         self.variables.note_writes(function, known, module)
-        self.uses_of(known, module)
+        self.uses_of(function, known, module)
         namespace = function.__globals__
         if id(namespace) not in self.namespaces:
             self.namespaces.add(id(namespace))
@@ -250,6 +271,8 @@ class Resolver:
             self.load_lazily(lazy.get(chain[0]), chain)
         for chain in sorted(known.facts.dynamic):
             self.look_into(namespace, chain)
+        if "globals" in known.facts.unseen:
+            self.look_around(namespace, module)
         if known.facts.unseen:
             self.found.notes[label] = "dynamic access: " + ", ".join(sorted(known.facts.unseen))
 
@@ -272,12 +295,13 @@ class Resolver:
         for name, value in sorted(attributes_of_function(function).items()):
             self.variables.add(f"{label}.{name}", value)
 
-    def uses_of(self, known: KnownCode, module: str) -> None:
+    def uses_of(self, function: FunctionType, known: KnownCode, module: str) -> None:
         facts = known.facts
         self.use(facts.attributes)
         if facts.looks_into_itself and known.method_of:
-            self.whole_classes.add(self.found.label(module, known.method_of))
-            self.revisit("")
+            self.looked_into.shown.add(f"{module}:{known.method_of}")
+        elif facts.looks_into_itself or facts.looks_into_others:
+            self.looked_into.search(function)
         for prefix in sorted(facts.prefixes - self.prefixes):
             self.prefixes.add(prefix)
             self.revisit(prefix)
@@ -506,12 +530,40 @@ class Resolver:
             return True
         if any(name.startswith(prefix) for prefix in self.prefixes):
             return True
-        if any(reaches(base, name) for base in cls.__mro__[1:-1] if not is_own_object(base)):
-            return True
-        return any(
-            self.found.label(base.__module__, base.__qualname__) in self.whole_classes
-            for base in cls.__mro__
-        )
+        return any(reaches(base, name) for base in cls.__mro__[1:-1] if not is_own_object(base))
+
+    def take_whole(self) -> None:
+        """Let everything count of what is looked into by any name, if there is no other code."""
+        if self.code:
+            return
+        if "__subclasses__" in self.used:
+            self.refer_to_subclasses()
+        if self.looked_into.is_empty():
+            return
+        names = self.looked_into.names()
+        size = (len(names), len(self.classes), len(self.modules))
+        if size == self.taken_whole:
+            return
+        self.taken_whole = size
+        whole = classes_among(names, [cls for cls, _, _ in self.classes])
+        for cls, label, members in self.classes:
+            for name, value in members.items() if cls in whole else ():
+                if f"{label}.{name}" not in self.members:
+                    self.code.append((self.do_member, (cls, label, name, value)))
+        for name in names & set(self.modules):
+            self.take_module(self.modules[name])
+
+    def refer_to_subclasses(self) -> None:
+        """Follow the classes that a class is asked for which are derived from it."""
+        for cls, label, _ in list(self.classes):
+            if f"{label}.__subclasses__" in self.members or issubclass(cls, type):
+                continue
+            self.members.add(f"{label}.__subclasses__")
+            for each in subclasses_of(cls).values():
+                self.refer(each)
+            names = names_of_subclasses(cls)
+            self.found.put(f"{label}.__subclasses__", "data", names, names)
+            self.found.checks.data.append(Datum(label, cls, names, names_of_subclasses))
 
     def do_member(
         self,
@@ -525,6 +577,7 @@ class Resolver:
         if place in self.members:
             return
         self.members.add(place)
+        self.looked_into.place = cls.__module__
         if name in vars(cls):
             self.found.checks.member(cls, name, vars(cls)[name])
         namespace = namespace or vars(sys.modules.get(cls.__module__, builtins))
@@ -549,19 +602,34 @@ class Resolver:
 
     def do_attribute(self, module: ModuleType, name: str) -> None:
         namespace = vars(module)
+        self.looked_into.place = module_name(namespace)
         if name in namespace and not name.startswith("__"):
             self.load(namespace, module_name(namespace), (name,))
 
     def look_into(self, namespace: Mapping[str, Any], chain: Chain) -> None:
-        """Let all functions of a module count whose names are made at run time."""
+        """Let everything count in what a chain leads to, as it is looked into by any name."""
         value: Any = namespace.get(chain[0])
         for step in chain[1:]:
             value = attempt(getattr, value, step)
-        if isinstance(value, ModuleType) and is_own_namespace(vars(value)):
+        if isinstance(value, ModuleType):
+            self.looked_into.shown.add(place_of(value))
             self.refer_to_module(value)
-            for name, found in sorted(vars(value).items()):
-                if isinstance(found, (FunctionType, Transparent)):
-                    self.code.append((self.do_attribute, (value, name)))
+            return
+        cls = value if isinstance(value, type) else type(value)
+        if is_own_object(cls):
+            self.looked_into.shown.add(place_of(cls))
+
+    def look_around(self, namespace: Mapping[str, Any], module: str) -> None:
+        """Let the functions and classes of a namespace count, as any of them may be called."""
+        for name, value in sorted(namespace.items()):
+            if isinstance(value, (FunctionType, Transparent, type)) and is_of_module(value):
+                self.load(namespace, module, (name,))
+
+    def take_module(self, module: ModuleType) -> None:
+        """Let all of an own module count, but for what it has from installed ones."""
+        for name, value in sorted(vars(module).items()):
+            if is_of_module(value):
+                self.code.append((self.do_attribute, (module, name)))
 
     def take_whole_packages(self) -> None:
         """Let the packages that were met count by the syntax of their files."""

@@ -87,6 +87,9 @@ BY_TYPE_WITH_BASES = (
     ("warnings", ("catch_warnings",)),
 )
 
+OF_CONTEXT = frozenset(["_contextvars.ContextVar", "_thread._local"])
+"""Types whose objects hold something else in each context or thread; what they hold here counts."""
+
 FROZEN = frozenset(
     [
         "decimal.Decimal",
@@ -365,6 +368,8 @@ class Values:
         pathlib = sys.modules.get("pathlib")
         if pathlib is not None and issubclass(kind, pathlib.PurePath):
             return f"{kind.__name__} {self.text(str(value))}"
+        if full_name(kind) in OF_CONTEXT:
+            return self.copied(full_name(kind), held_here(value))
         if is_by_type(kind):
             return f"type {full_name(kind)}"
         if kind.__module__ == "re" and kind.__name__ == "Pattern":
@@ -604,6 +609,16 @@ def names_of_getter(getter: Any) -> list[str]:
     given = (*getattr(make, "args", ()), *args)  # a partial, if the method gets keywords
     chains = given[:1] if isinstance(getter, methodcaller) else given
     return [sys.intern(name) for chain in chains for name in chain.split(".")]
+
+
+def held_here(value: Any) -> Any:
+    """Return what a context variable, or an object for the data of threads, holds at the moment."""
+    if not hasattr(type(value), "reset"):
+        return dict(vars(value))
+    try:
+        return [value.get()]
+    except LookupError:
+        return []
 
 
 def is_interface(cls: type) -> bool:
