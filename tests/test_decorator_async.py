@@ -6,7 +6,7 @@ import asyncio
 import inspect
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Coroutine, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from typing import Any
 
@@ -278,6 +278,71 @@ class TestCoroutines:
 
         with pytest.raises(KeyboardInterrupt):
             asyncio.run(interrupted(1))
+        assert [entry.key for entry in active.calls.entries()] == []
+
+
+class Pause:
+    """What the loop of another library is given: it means nothing to asyncio."""
+
+    def __await__(self) -> Iterator[str]:
+        yield "pause"
+
+
+def turn_by_turn(*coroutines: Coroutine[Any, Any, Any]) -> list[Any]:
+    """Run coroutines in an event loop that is not asyncio's, as that of trio."""
+    results: dict[int, Any] = {}
+    while len(results) < len(coroutines):
+        for place, each in enumerate(coroutines):
+            if place not in results:
+                try:
+                    assert each.send(None) == "pause"
+                except StopIteration as end:
+                    results[place] = end.value
+    return [results[place] for place in range(len(coroutines))]
+
+
+class TestOtherEventLoops:
+    """Without a running loop of asyncio, a body is awaited where it is called."""
+
+    @pytest.mark.parametrize("coalesce", ["threads", "processes"])
+    def test_misses_and_hits(self, coalesce: Any) -> None:
+        @fleche(coalesce=coalesce)
+        async def inner(x: int) -> list[int]:
+            runs.append(x)
+            await Pause()
+            return [x]
+
+        @fleche
+        async def outer(x: int) -> list[int]:
+            return [*await inner(x), 0]
+
+        assert turn_by_turn(outer(1), outer(2)) == [[1, 0], [2, 0]]
+        assert turn_by_turn(outer(1), inner(2)) == [[1, 0], [2]]
+        assert runs == [1, 2]
+        assert turn_by_turn(inner.rerun(1)) == [[1]]
+        assert runs == [1, 2, 1]
+
+    def test_at_the_same_time_each_computes(self) -> None:
+        @fleche
+        async def slow(x: int) -> list[int]:
+            await Pause()
+            return [x]
+
+        one, two = turn_by_turn(slow(1), slow(1))
+        assert one == two == [1]
+        assert one is not two
+
+    def test_a_body_that_raises_or_is_left(self, active: Cache) -> None:
+        @fleche
+        async def failing(x: int) -> None:
+            await Pause()
+            raise ValueError(x)
+
+        with pytest.raises(ValueError, match="1"):
+            turn_by_turn(failing(1))
+        left = failing(2)
+        left.send(None)
+        left.close()
         assert [entry.key for entry in active.calls.entries()] == []
 
 

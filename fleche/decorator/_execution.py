@@ -5,6 +5,7 @@ What a miss needs is imported when there is one: a process that finds everything
 
 from __future__ import annotations
 
+import sys
 from typing import TYPE_CHECKING, Any
 
 from fleche.call import MISSING, LazyCall
@@ -15,6 +16,8 @@ from fleche.decorator._spec import FunctionSpec
 from fleche.decorator._tell import strip_frames, tell_miss
 
 if TYPE_CHECKING:
+    from asyncio import AbstractEventLoop
+
     from fleche.caches import BaseCache
     from fleche.decorator._computation import Computation
     from fleche.decorator._locking import ComputeLock
@@ -127,6 +130,9 @@ async def _answer_async(
         hit = invocation.look()
         if hit is not None:
             return invocation.answer(hit).result
+        if running_loop() is None:  # others could not wait for it
+            tell_miss(invocation)
+            return await compute_async(invocation, Flight())
         role, flight = flights.join(invocation.slot, since)
         if role is Role.COMPUTE:
             tell_miss(invocation)
@@ -143,13 +149,18 @@ async def _answer_async(
 async def compute_async(
     invocation: KeyedInvocation, flight: Flight, *, locked: bool = False
 ) -> Any:
-    """Compute in a task of its own, which goes on as long as one of its callers waits."""
-    from asyncio import get_running_loop
+    """Compute in a task of its own, which goes on as long as one of its callers waits.
 
+    In an event loop that is not asyncio's, as that of trio, the body is awaited right here.
+    """
     waits = locked and invocation.spec.options.coalesce == "processes"
     begin = run_locked_async if waits else run_body_async
-    flight.running = get_running_loop().create_task(begin(invocation, flight))
-    await flights.wait_async(flight)
+    loop = running_loop()
+    if loop is None:
+        await run_body_async(invocation, flight)
+    else:
+        flight.running = loop.create_task(begin(invocation, flight))
+        await flights.wait_async(flight)
     note_child(invocation.key)
     if flight.error is not None:
         try:
@@ -158,6 +169,12 @@ async def compute_async(
             strip_frames(error)
             raise
     return flight.result
+
+
+def running_loop() -> AbstractEventLoop | None:
+    """Return the event loop of asyncio that runs here, if one does."""
+    asyncio = sys.modules.get("asyncio")
+    return None if asyncio is None else asyncio._get_running_loop()  # noqa: SLF001 (documented)
 
 
 async def run_locked_async(invocation: KeyedInvocation, flight: Flight) -> None:
