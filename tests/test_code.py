@@ -2076,9 +2076,12 @@ class TestNamesMadeAtRunTime:
         tracker = CodeTracker(module.f, "entry")
         before = tracker.closure()
         assert tracker.closure() is before
-        kept = type("B", (module.A,), {"__module__": "entry"})
-        assert tracker.closure().digest != before.digest
-        assert kept.__name__ == "B"
+        kept = [type("B", (module.A,), {"__module__": "entry"})]
+        found = tracker.closure()
+        assert found.digest != before.digest
+        kept.append(type("B", (module.A,), {"__module__": "entry"}))
+        assert tracker.closure() is not found, "the class was replaced"
+        assert tracker.closure().digest == found.digest
 
     def test_a_class_that_was_replaced_is_no_subclass(self, project: Project) -> None:
         """Until the next collection of garbage there is a second one."""

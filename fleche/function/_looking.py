@@ -12,8 +12,8 @@ __all__ = [
     "ARGUMENTS",
     "LookedInto",
     "classes_among",
+    "identities_of_subclasses",
     "is_of_module",
-    "names_of_subclasses",
     "place_of",
     "subclasses_of",
 ]
@@ -110,6 +110,6 @@ def subclasses_of(cls: type) -> dict[str, type]:
     return {place_of(each): each for each in found}
 
 
-def names_of_subclasses(cls: type) -> str:
-    """Return the names of the classes that are derived from a class, in order."""
-    return " ".join(subclasses_of(cls))
+def identities_of_subclasses(cls: type) -> str:
+    """Return what tells whether the classes that are derived from a class are still the same."""
+    return " ".join(f"{name} {id(each)}" for name, each in subclasses_of(cls).items())

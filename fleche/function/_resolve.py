@@ -34,8 +34,8 @@ from fleche.function._looking import (
     ARGUMENTS,
     LookedInto,
     classes_among,
+    identities_of_subclasses,
     is_of_module,
-    names_of_subclasses,
     place_of,
     subclasses_of,
 )
@@ -559,11 +559,13 @@ class Resolver:
             if f"{label}.__subclasses__" in self.members or issubclass(cls, type):
                 continue
             self.members.add(f"{label}.__subclasses__")
-            for each in subclasses_of(cls).values():
+            derived = subclasses_of(cls)
+            for each in derived.values():
                 self.refer(each)
-            names = names_of_subclasses(cls)
+            names = " ".join(derived)
             self.found.put(f"{label}.__subclasses__", "data", names, names)
-            self.found.checks.data.append(Datum(label, cls, names, names_of_subclasses))
+            now = identities_of_subclasses(cls)
+            self.found.checks.data.append(Datum(label, cls, now, identities_of_subclasses))
 
     def do_member(
         self,
