@@ -2119,6 +2119,132 @@ class TestNamesMadeAtRunTime:
         assert not project.counts(files, "return 1", "return 2")
 
 
+NAMED_IN_TEXTS = {
+    "that is evaluated": "K = 1\ndef f(x): return eval('K + x')",
+    "that is put together": "K = 1\ndef f(x): return eval('K' + '+ x')",
+    "that is executed": (
+        "K = 1\ndef f(x):\n    exec('r = K', globals(), s := {})\n    return s['r']"
+    ),
+    "that is a key of the namespace": "K = 1\ndef f(x): return globals()['K']",
+    "that is filled in": "K = 1\ndef f(x): return '{K}'.format(**globals())",
+    "that is a condition on a data frame": "K = 1\ndef f(frame): return frame.query('a > @K')",
+    "that makes a column": "K = 1\ndef f(frame): return frame.eval('a * @K')",
+    "that pandas evaluates": "import pandas as pd\nK = 1\ndef f(x): return pd.eval('K + 1')",
+    "that leads through a module": {
+        "entry": "import a\ndef f(x): return eval('a.K')",
+        "a": "K = 1",
+    },
+    "that names a module": {
+        "entry": "import a, sys\ndef f(x): return sys.modules['a'].K",
+        "a": "K = 1",
+    },
+    "that an own function evaluates": ("K = 1\ndef g(s): return eval(s)\ndef f(x): return g('K')"),
+    "that one elsewhere evaluates": {
+        "entry": "from a import g\nK = 1\ndef f(x): return g('K')",
+        "a": "import sys\ndef g(s): return eval(s, sys._getframe(1).f_globals)",
+    },
+    "that is a key of a module": {
+        "entry": "import a\ndef f(x): return a.__dict__['K']",
+        "a": "K = 1",
+    },
+    "of which the beginning is known": {
+        "entry": "import a\ndef f(x): return getattr(a, f'K{x}')",
+        "a": "K2 = 1\nL = 0",
+    },
+}
+"""Where a variable that is 1 is named in a text."""
+
+NO_NAMES = {
+    "a key": "K = 1\ndef f(d): return d['K']",
+    "a column": "K = 1\ndef f(frame): return frame.query('K > 3')",
+    "a docstring": "K = 1\ndef f(x):\n    'K'\n    return eval(x)",
+    "what is compiled otherwise": "import re\nK = 1\ndef f(x): return re.compile('K')",
+    "beside a method of the name": "K = 1\ndef f(m): return m.evaluate('K'), m.modules()",
+    "a name of something else": {
+        "entry": "import a\ndef f(x): return getattr(a, f'L{x}')",
+        "a": "K2 = 1\nL2 = 0",
+    },
+}
+
+
+class TestTexts:
+    """A text that is read as code may name variables."""
+
+    @pytest.mark.parametrize("files", NAMED_IN_TEXTS.values(), ids=NAMED_IN_TEXTS)
+    def test_what_they_name_counts(self, project: Project, files: Any) -> None:
+        assert project.counts(files, "= 1", "= 2")
+
+    @pytest.mark.parametrize("files", NO_NAMES.values(), ids=NO_NAMES)
+    def test_others(self, project: Project, files: Any) -> None:
+        assert not project.counts(files, "= 1", "= 2")
+
+
+CLASS = "class A:\n    k: int = 0\n"
+ANNOTATED = {
+    "of a class": f"{CLASS}def f(x): return A.__annotations__",
+    "of a function": (
+        "import typing\ndef g(k: int): pass\ndef f(x): return typing.get_type_hints(g)"
+    ),
+    "of a data class": (
+        f"import dataclasses\n@dataclasses.dataclass\n{CLASS}"
+        "def f(x): return [each.type(x) for each in dataclasses.fields(A)]"
+    ),
+    "of a signature": (
+        "import inspect\ndef g(k: int): pass\n"
+        "def f(x): return [p.annotation for p in inspect.signature(g).parameters.values()]"
+    ),
+    "of an object that an own function makes": {
+        "entry": (
+            f"import dataclasses, a\n@dataclasses.dataclass\n{CLASS}def f(x): return a.g(A, x)"
+        ),
+        "a": "from typing import get_type_hints\n"
+        "def g(c, d): return c(**{n: t(d[n]) for n, t in get_type_hints(c).items()})",
+    },
+}
+UNASKED = {
+    "of a function": "def g(k: int): pass\ndef f(x): return g(x)",
+    "of a class": f"{CLASS}def f(x): return A.k",
+    "of a data class": f"import dataclasses\n@dataclasses.dataclass\n{CLASS}def f(x): return A(x)",
+}
+
+
+class TestAnnotations:
+    """Annotations count where something asks for them."""
+
+    @pytest.mark.parametrize("files", ANNOTATED.values(), ids=ANNOTATED)
+    def test_asked_for(self, project: Project, files: Any) -> None:
+        assert project.counts(files, "k: int", "k: float")
+
+    @pytest.mark.parametrize("source", UNASKED.values(), ids=UNASKED)
+    def test_not_asked_for(self, project: Project, source: str) -> None:
+        assert not project.counts(source, "k: int", "k: float")
+
+
+STRUCT = "import msgspec\nclass A(msgspec.Struct{}):\n    k: int = {}\ndef f(x): return A().k"
+READ_BY_METACLASSES = {
+    "the fields of ctypes": (
+        "import ctypes\nclass A(ctypes.Structure):\n    _fields_ = [('k', ctypes.c_int16)]\n"
+        "def f(x): return ctypes.sizeof(A)",
+        "int16",
+        "int32",
+    ),
+    "a default of msgspec": (STRUCT.format("", 1), "= 1", "= 2"),
+    "a function that makes one": (
+        STRUCT.format("", "msgspec.field(default_factory=lambda: 1)"),
+        ": 1",
+        ": 2",
+    ),
+    "a field that must be given": (STRUCT.format("", "msgspec.field(name='a')"), "'a'", "'b'"),
+    "an option": (STRUCT.format(", frozen=True", 1), "True", "False"),
+}
+
+
+@pytest.mark.parametrize("edit", READ_BY_METACLASSES.values(), ids=READ_BY_METACLASSES)
+def test_what_a_metaclass_in_c_reads(project: Project, edit: tuple[str, str, str]) -> None:
+    """There is no source that would show what it reads of the body of a class."""
+    assert project.counts(*edit)
+
+
 class TestArguments:
     """Functions and classes that occur in arguments bring their code along."""
 

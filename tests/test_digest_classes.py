@@ -303,6 +303,18 @@ def test_names_of_members(name: str) -> None:
     differ(build)
 
 
+def test_a_module_that_raises_when_it_is_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As ``ast`` does of names of before, where a program makes errors of warnings."""
+    module: Any = types.ModuleType("raising")
+
+    def refuse(name: str) -> None:
+        raise DeprecationWarning(name)
+
+    module.__getattr__ = refuse
+    monkeypatch.setitem(sys.modules, "raising", module)
+    assert digest(type("Found", (), {"__module__": "raising"}))
+
+
 class TestMethods:
     """Which functions are derived, and which only look so."""
 

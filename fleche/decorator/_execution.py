@@ -213,3 +213,4 @@ async def run_body_async(
             raise
     finally:
         work.fail()
+        del work, flight, invocation  # the error, which the flight holds, keeps this frame

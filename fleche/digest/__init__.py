@@ -24,7 +24,7 @@ from ._assignments import (
     names_bound_in,
     origin_of,
 )
-from ._classes import made_by_clock, members_of, told_to
+from ._classes import made_by_clock, members_of, told_to, types_in
 from ._code import attributes_of_function, bytecode_of, captured_by, defaults_of
 from ._content import ContentError, FileContent, read_content
 from ._digest import Address, D, Digest
@@ -98,6 +98,7 @@ __all__ = [
     "take_code",
     "told_of_code",
     "told_to",
+    "types_in",
 ]
 
 

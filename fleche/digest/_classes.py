@@ -22,7 +22,14 @@ from ._tokens import global_token
 if TYPE_CHECKING:
     from ._walk import Walk
 
-__all__ = ["ClassCode", "describe_type_variable", "made_by_clock", "members_of", "told_to"]
+__all__ = [
+    "ClassCode",
+    "describe_type_variable",
+    "made_by_clock",
+    "members_of",
+    "told_to",
+    "types_in",
+]
 
 SKIPPED_TYPES = (
     *(("builtins", name) for name in ("getset_descriptor", "member_descriptor")),
@@ -161,6 +168,7 @@ def told_to(cls: Any, made: list[str]) -> dict[str, Any]:
         "dataclass": fields_of_dataclass(cls),
         "attrs": fields_of_attrs(own, made),
         "model": tuple(own.get("__pydantic_fields__", ())),
+        "struct": fields_of_struct(cls),
         "enum": members_of_enum(cls) if is_enum(cls) else (),
     }
     return {name: value for name, value in told.items() if value}
@@ -194,6 +202,20 @@ def fields_of_attrs(own: Mapping[str, Any], made: list[str]) -> tuple[Any, ...]:
     )
 
 
+def fields_of_struct(cls: Any) -> tuple[Any, ...]:
+    """Return the fields of a struct of msgspec with what stands for them, and its options."""
+    if not isinstance(getattr(cls, "__struct_fields__", None), tuple):
+        return ()
+    config = cls.__struct_config__
+    defaults = [getattr(each, "factory", each) for each in cls.__struct_defaults__]
+    options = {name: getattr(config, name) for name in dir(config) if not name.startswith("_")}
+    return (
+        list(cls.__struct_encode_fields__),
+        [repr(each) if type(each).__module__ == "msgspec._core" else each for each in defaults],
+        options,
+    )
+
+
 def options_of(obj: object, derived: Collection[str]) -> dict[str, Any]:
     """Return all that an object of a decorator says, but for what is derived."""
     return {name: value for name, value in attributes_of(obj).items() if name not in derived}
@@ -215,6 +237,15 @@ def parameters_of(own: Mapping[str, Any]) -> list[Any]:
 def written(kind: object) -> object:
     """Return a class as it is, and any other annotation as text."""
     return kind if issubclass(type(kind), type) else spell(kind)  # list[int] may say it is a type
+
+
+def types_in(obj: Any) -> str:
+    """Return the annotations that stand in a function or in the body of a class, as text."""
+    holder = (
+        members_of(obj)[0] if isinstance(obj, type) else {"__annotations__": obj.__annotations__}
+    )
+    annotations = holder.get("__annotations__", {})
+    return ", ".join(f"{name}: {spell(kind)}" for name, kind in annotations.items())
 
 
 def spell(annotation: object) -> str:

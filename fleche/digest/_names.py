@@ -110,10 +110,13 @@ def load(module: str) -> str:
 
 
 def look_up(module: str, name: str) -> object:
-    """Return what a loaded module has under a dotted name, or None."""
+    """Return what a loaded module has under a dotted name, or None.
+
+    A module that makes names when they are asked for may raise, or warn of some: also as an error.
+    """
     found: object = sys.modules.get(module)
     for part in name.split("."):
-        found = getattr(found, part, None)
+        found = attempt(getattr, found, part)
     return found
 
 

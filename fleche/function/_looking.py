@@ -55,6 +55,11 @@ class LookedInto:
         self._searchers.add(place_of(function))
         self._searched |= {module_name(function.__globals__), ARGUMENTS}
 
+    def places_of(self, functions: Iterable[str]) -> set[str]:
+        """Return the modules that functions are in, by their names, and those that use them."""
+        found = {each.partition(":")[0] for each in functions}
+        return found.union(*(self._places.get(each, ()) for each in functions))
+
     def names(self) -> set[str]:
         """Return the names of all that may be looked into."""
         if any(self.home in self._places.get(each, ()) for each in self._searchers):

@@ -16,6 +16,7 @@ import msgspec
 from fleche.digest import is_type_checking
 
 __all__ = [
+    "MARKED",
     "Chain",
     "Facts",
     "Import",
@@ -60,6 +61,14 @@ NAMED_ACCESS = ("getattr", "hasattr", "setattr", "delattr")
 LISTERS = ("dir", "getmembers", "getmembers_static")
 IMPORTERS = ("__import__", "import_module")
 UNSEEN = ("eval", "exec", "globals", "vars", "locals", *IMPORTERS)
+EVALUATORS = ("eval", "exec", "compile")
+FRAMES = ("_getframe", "currentframe")
+"""Functions that lead to the variables of others, mostly in order to evaluate what they say."""
+
+MARKED, ALL = "@", "*"
+"""Which names in texts count: those behind an ``@``, as data frames have it, or all."""
+
+LONGEST_TEXT = 10_000
 MAKERS = ("new_class", "make_dataclass", "namedtuple", "create_model", "make_class")
 GETTERS = ("attrgetter", "methodcaller")
 FUNCTIONS = ("FunctionDef", "AsyncFunctionDef", "Lambda")
@@ -95,7 +104,7 @@ class Facts(msgspec.Struct):
         attributes: names that are used as attributes of anything.
         prefixes: beginnings of attribute names that are made at run time.
         dynamic: chains that begin with a global name, whose attributes are looked up by a name
-            that is made at run time.
+            that is made at run time; with what is known of its beginning.
         looks_into_itself: ``getattr(self, name)`` with a name that is made at run time.
         looks_into_others: the same of anything else, which the source does not show.
         writes: chains that begin with a global name, and are assigned to.
@@ -107,6 +116,9 @@ class Facts(msgspec.Struct):
         imports: imports in the body.
         makes_classes: whether it defines classes, or makes them at run time.
         unseen: ways of access that no reading of the source follows.
+        texts: those that stand in it, where they may hold names.
+        reads_texts: which names in these count: :data:`ALL`, :data:`MARKED` or none.
+        evaluates: whether it evaluates text, perhaps that of others.
     """
 
     loads: set[Chain] = msgspec.field(default_factory=set)
@@ -115,7 +127,7 @@ class Facts(msgspec.Struct):
     lazy: set[Chain] = msgspec.field(default_factory=set)
     attributes: set[str] = msgspec.field(default_factory=set)
     prefixes: set[str] = msgspec.field(default_factory=set)
-    dynamic: set[Chain] = msgspec.field(default_factory=set)
+    dynamic: set[tuple[Chain, str]] = msgspec.field(default_factory=set)
     looks_into_itself: bool = False
     looks_into_others: bool = False
     writes: set[Chain] = msgspec.field(default_factory=set)
@@ -127,6 +139,9 @@ class Facts(msgspec.Struct):
     imports: set[Import] = msgspec.field(default_factory=set)
     makes_classes: bool = False
     unseen: set[str] = msgspec.field(default_factory=set)
+    texts: list[str] = msgspec.field(default_factory=list)
+    reads_texts: str = ""
+    evaluates: bool = False
 
 
 def mangle(name: str, owner: str) -> str:
@@ -369,10 +384,34 @@ class Reader:
 
     def read_name(self, item: Any, scope: Scope) -> None:
         if type(item.ctx).__name__ == "Load":
+            self.note_reader((item.id,), item.id, scope)
             self.load((item.id,), scope)
+
+    def read_constant(self, item: Any, _: Scope) -> None:
+        text = constant_text(item)
+        if text and len(text) <= LONGEST_TEXT and not text.isspace():
+            self.facts.texts.append(text)
+
+    def read_expression(self, item: Any, scope: Scope) -> None:
+        if constant_text(item.value) is None:  # a text that stands alone is said to people
+            self.go_on(item, scope)
+
+    def note_reader(self, chain: Chain | None, last: str, scope: Scope) -> None:
+        """Note that a function is used which reads texts as code, or a method of data frames."""
+        facts, shown = self.facts, self.is_shown(chain, scope)
+        if chain == (last,):
+            evaluates, reads = last in EVALUATORS, last in (*EVALUATORS, "globals", "evaluate")
+        else:
+            evaluates, reads = last in FRAMES, shown and last in ("eval", "evaluate")
+        if shown and (evaluates or reads or chain == ("sys", "modules")):
+            facts.reads_texts = ALL
+            facts.evaluates |= evaluates
+        elif chain != (last,) and last in ("query", "eval"):
+            facts.reads_texts = facts.reads_texts or MARKED
 
     def read_attribute(self, item: Any, scope: Scope) -> None:
         chain = chain_of(item)
+        self.note_reader(chain, item.attr, scope)
         if chain is None:
             self.facts.attributes.add(mangle(item.attr, scope.owner))
             self.pending.append((item.value, scope))
@@ -538,10 +577,11 @@ class Reader:
         self.facts.unseen.add(name)
         if name != "getattr":
             return
-        if prefix := prefix_of(attribute):
+        prefix = prefix_of(attribute)
+        if prefix:
             self.facts.prefixes.add(prefix)
-        else:
-            self.look_into(target, scope)
+        if not prefix or self.is_shown(chain, scope):
+            self.look_into(target, scope, prefix)
 
     def is_shown(self, chain: Chain | None, scope: Scope) -> bool:
         """Whether the source shows what a chain leads to: it begins with a global name."""
@@ -549,13 +589,14 @@ class Reader:
             return False
         return scope.find(chain[0])[0] != "local"
 
-    def look_into(self, target: Any, scope: Scope) -> None:
+    def look_into(self, target: Any, scope: Scope, prefix: str = "") -> None:
         """Note that attributes of ``target`` are looked up by names that are made at run time."""
         chain = chain_of(target)
         if (chain in ((self.first,), (scope.first,))) or (scope.owner and is_class_of_self(target)):
             self.facts.looks_into_itself = True
         elif chain and self.is_shown(chain, scope):
-            self.facts.dynamic.add(tuple(mangle(part, scope.owner) for part in chain))
+            path = tuple(mangle(part, scope.owner) for part in chain)
+            self.facts.dynamic.add((path, prefix))
         else:
             self.facts.looks_into_others = True
 
@@ -568,6 +609,8 @@ HANDLERS: dict[str, Callable[[Reader, Any, Scope], None]] = {
         ("Assign", "AnnAssign", "AugAssign", "For", "AsyncFor", "Delete"), Reader.read_assignment
     ),
     "ClassDef": Reader.enter_class,
+    "Constant": Reader.read_constant,
+    "Expr": Reader.read_expression,
     "Name": Reader.read_name,
     "Attribute": Reader.read_attribute,
     "If": Reader.read_if,

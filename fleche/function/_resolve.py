@@ -27,6 +27,7 @@ from fleche.digest import (
     members_of,
     own_module,
     told_to,
+    types_in,
 )
 from fleche.function._closure import ENTRY, Closure, Findings
 from fleche.function._code import KnownCode, code_of
@@ -42,6 +43,7 @@ from fleche.function._looking import (
 from fleche.function._names import Chain, Import
 from fleche.function._own import (
     extension_file,
+    is_made_in_c,
     is_own_module,
     is_own_namespace,
     is_own_object,
@@ -52,6 +54,7 @@ from fleche.function._reaching import reaches
 from fleche.function._recheck import Datum
 from fleche.function._selecting import asks_own_code, names_asked_for
 from fleche.function._signature import Transparent
+from fleche.function._texts import Texts
 from fleche.function._values import (
     name_of,
     token_of_installed,
@@ -84,6 +87,19 @@ OF_MODULE = frozenset(
 )
 """Names that say where a module is, and nothing about what it does."""
 
+
+READERS_OF_TYPES = frozenset(
+    [
+        "__annotations__",
+        "annotation",
+        "fields",
+        "from_dict",
+        "get_annotations",
+        "get_type_hints",
+        "structure",
+    ]
+)
+"""Names by which annotations are asked for, those of two packages that make objects included."""
 
 NOTHING = object()
 
@@ -149,6 +165,8 @@ class Resolver:
         self.namespaces: set[int] = set()
         self.searched = 0
         self.looked_into = LookedInto(home)
+        self.texts = Texts()
+        self.asked: set[str] = set()
         self.taken_whole = (0, 0, 0)
         self.forced: set[int] = set()
         self.tops: set[str] = set()
@@ -176,7 +194,7 @@ class Resolver:
                 label, value, namespace, name = self.variables.waiting.popleft()
                 self.looked_into.place = self.home if namespace is None else module_name(namespace)
                 self.variables.look_at(label, value, namespace, name)
-                self.take_whole()
+                self.look_further()
 
     def follow_code(self) -> None:
         """Follow what code there is, before data is looked at."""
@@ -186,7 +204,7 @@ class Resolver:
             function(*args)
             if len(self.kept) > MANY_FUNCTIONS:
                 raise TooMuch
-            self.take_whole()
+            self.look_further()
             if not self.code and self.searched != len(self.used):
                 self.searched = len(self.used)
                 self.look_for_patches()
@@ -269,8 +287,9 @@ class Resolver:
                 self.use(chain[1:])
         for chain in sorted(known.facts.lazy):
             self.load_lazily(lazy.get(chain[0]), chain)
-        for chain in sorted(known.facts.dynamic):
-            self.look_into(namespace, chain)
+        for chain, prefix in sorted(known.facts.dynamic):
+            self.look_into(namespace, chain, prefix)
+        self.texts.note(function, known.facts)
         if "globals" in known.facts.unseen:
             self.look_around(namespace, module)
         if known.facts.unseen:
@@ -326,6 +345,7 @@ class Resolver:
     def load(self, namespace: Mapping[str, Any], module: str, chain: Chain) -> None:
         """Follow a chain that begins with a global name."""
         name, tail = chain[0], chain[1:]
+        self.asked |= READERS_OF_TYPES.intersection(chain)
         if name in OF_MODULE or self.is_ignored(module, name):
             return
         if name not in namespace:
@@ -341,6 +361,15 @@ class Resolver:
         else:
             self.use(tail)
             self.variables.add(self.found.label(module, name), value, namespace, name)
+
+    def load_text(self, namespace: Mapping[str, Any], chain: Chain) -> None:
+        """Follow a chain that stands in a text: it may begin with a global name, or be a module."""
+        if chain[0] in namespace:
+            self.load(namespace, module_name(namespace), chain)
+            return
+        module = sys.modules.get(".".join(chain))
+        if isinstance(module, ModuleType) and is_own_namespace(vars(module)):
+            self.refer_to_module(module)
 
     def is_ignored(self, module: str, name: str) -> bool:
         if not self.ignore_globals:
@@ -376,6 +405,10 @@ class Resolver:
         """
         namespace, name = vars(module), module_name(vars(module))
         step, *tail = chain
+        if step == "__dict__":
+            self.looked_into.shown.add(place_of(module))
+            self.refer_to_module(module)
+            return
         made = NOTHING
         if step not in namespace and not self.is_ignored(name, step):
             made = attempt(getattr, module, step, default=NOTHING)
@@ -530,16 +563,25 @@ class Resolver:
             return True
         if any(name.startswith(prefix) for prefix in self.prefixes):
             return True
+        if type(cls) is not type and is_made_in_c(type(cls)):
+            return True  # a metaclass without a source reads any of them
         return any(reaches(base, name) for base in cls.__mro__[1:-1] if not is_own_object(base))
 
-    def take_whole(self) -> None:
-        """Let everything count of what is looked into by any name, if there is no other code."""
+    def look_further(self) -> None:
+        """Follow what shows only when there is no other code: what is asked for by any name."""
         if self.code:
             return
         if "__subclasses__" in self.used:
             self.refer_to_subclasses()
-        if self.looked_into.is_empty():
-            return
+        if self.reads_types():
+            self.take_types()
+        for namespace, chain in self.texts.chains(self.looked_into):
+            self.load_text(namespace, chain)
+        if not self.looked_into.is_empty():
+            self.take_whole()
+
+    def take_whole(self) -> None:
+        """Let everything count of what is looked into by any name."""
         names = self.looked_into.names()
         size = (len(names), len(self.classes), len(self.modules))
         if size == self.taken_whole:
@@ -566,6 +608,21 @@ class Resolver:
             self.found.put(f"{label}.__subclasses__", "data", names, names)
             now = identities_of_subclasses(cls)
             self.found.checks.data.append(Datum(label, cls, now, identities_of_subclasses))
+
+    def reads_types(self) -> bool:
+        """Whether some code asks for annotations, perhaps of the fields of a data class."""
+        asked = self.asked | READERS_OF_TYPES.intersection(self.used)
+        return bool(asked - {"fields"}) or ("fields" in asked and "type" in self.used)
+
+    def take_types(self) -> None:
+        """Let annotations count, since some code asks for them."""
+        for obj, token in list(self.kept.values()):
+            label = f"{token.removeprefix('@')}.__annotations__"
+            if not token.startswith("@") or label in self.members:
+                continue
+            self.members.add(label)
+            if types := types_in(obj):
+                self.found.put(label, "data", types, types)
 
     def do_member(
         self,
@@ -608,17 +665,23 @@ class Resolver:
         if name in namespace and not name.startswith("__"):
             self.load(namespace, module_name(namespace), (name,))
 
-    def look_into(self, namespace: Mapping[str, Any], chain: Chain) -> None:
-        """Let everything count in what a chain leads to, as it is looked into by any name."""
+    def look_into(self, namespace: Mapping[str, Any], chain: Chain, prefix: str) -> None:
+        """Let everything count in what a chain leads to, as it is looked into by any name.
+
+        Of classes, members whose names begin with ``prefix`` count already.
+        """
         value: Any = namespace.get(chain[0])
         for step in chain[1:]:
             value = attempt(getattr, value, step)
         if isinstance(value, ModuleType):
-            self.looked_into.shown.add(place_of(value))
             self.refer_to_module(value)
+            if not prefix:
+                self.looked_into.shown.add(place_of(value))
+            elif place_of(value) in self.modules:
+                self.take_module(value, prefix)
             return
         cls = value if isinstance(value, type) else type(value)
-        if is_own_object(cls):
+        if not prefix and is_own_object(cls):
             self.looked_into.shown.add(place_of(cls))
 
     def look_around(self, namespace: Mapping[str, Any], module: str) -> None:
@@ -627,10 +690,15 @@ class Resolver:
             if isinstance(value, (FunctionType, Transparent, type)) and is_of_module(value):
                 self.load(namespace, module, (name,))
 
-    def take_module(self, module: ModuleType) -> None:
-        """Let all of an own module count, but for what it has from installed ones."""
+    def take_module(self, module: ModuleType, prefix: str = "") -> None:
+        """Let all of an own module count, but for what it has from installed ones.
+
+        Args:
+            module: the module.
+            prefix: with what the names begin of what counts.
+        """
         for name, value in sorted(vars(module).items()):
-            if is_of_module(value):
+            if name.startswith(prefix) and is_of_module(value):
                 self.code.append((self.do_attribute, (module, name)))
 
     def take_whole_packages(self) -> None:

@@ -1,0 +1,51 @@
+"""Names that stand in texts: in an expression that is evaluated, a condition on a data frame."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from types import FunctionType
+from typing import Any
+
+from fleche.function._looking import LookedInto, place_of
+from fleche.function._names import MARKED, Chain, Facts
+from fleche.function._own import module_name
+
+__all__ = ["Texts"]
+
+_CHAIN = re.compile(r"[^\W\d]\w*(?:\.[^\W\d]\w*)*")
+_MARKED = re.compile(rf"@({_CHAIN.pattern})")
+
+
+class Texts:
+    """The texts of the functions that were followed, in which names may stand.
+
+    They count where the function itself reads texts (:attr:`Facts.reads_texts`), and where it may
+    pass them to an own function that evaluates any: in the module of that, and in modules that
+    refer to it.
+    """
+
+    def __init__(self) -> None:
+        self._waiting: list[tuple[FunctionType, Facts]] = []
+        self._evaluators: set[str] = set()
+
+    def note(self, function: FunctionType, facts: Facts) -> None:
+        """Note a function, and what it does with names."""
+        if facts.texts:
+            self._waiting.append((function, facts))
+        if facts.evaluates:
+            self._evaluators.add(place_of(function))
+
+    def chains(self, looked_into: LookedInto) -> Iterator[tuple[Mapping[str, Any], Chain]]:
+        """Yield the chains in texts that count, each with the namespace of its function, once."""
+        modules = looked_into.places_of(self._evaluators)
+        waiting, self._waiting = self._waiting, []
+        for function, facts in waiting:
+            namespace = function.__globals__
+            if facts.reads_texts or module_name(namespace) in modules:
+                pattern = _MARKED if facts.reads_texts == MARKED else _CHAIN
+                for text in facts.texts:
+                    for found in pattern.findall(text):
+                        yield namespace, tuple(found.split("."))
+            else:
+                self._waiting.append((function, facts))
