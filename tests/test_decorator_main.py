@@ -90,6 +90,80 @@ def test_processes_of_a_script(script: Path, method: str) -> None:
     assert sorted(lines) == ["True True 3", "[2, 3]", "computed", "computed"]
 
 
+@pytest.mark.parametrize("method", ["fork", "spawn", "forkserver"])
+def test_classes_of_a_script_in_its_processes(script: Path, method: str) -> None:
+    """There they are the same, in arguments, results and keys; a pool without fleche does that."""
+    body = f"""
+        import dataclasses, enum, multiprocessing
+        from concurrent.futures import ProcessPoolExecutor
+
+        class Phase(enum.Enum):
+            SOLID = 1
+
+        class Failed(Exception):
+            pass
+
+        @dataclasses.dataclass
+        class Cell:
+            size: int
+
+            @fleche
+            def grown(self, by):
+                return Cell(self.size + by)
+
+        @fleche
+        def look(cell, phase):
+            return isinstance(cell, Cell) and phase is Phase.SOLID
+
+        @fleche
+        def phase(x):
+            return Phase.SOLID
+
+        @fleche
+        def fail(x):
+            raise Failed(x)
+
+        def plain(x):
+            return Cell(x)
+
+        if __name__ == "__main__":
+            context = multiprocessing.get_context("{method}")
+            with package.wrap_executor(ProcessPoolExecutor(1, mp_context=context)) as pool:
+                grown = pool.submit(Cell(1).grown, 2).result()
+                assert type(grown) is Cell and grown == Cell(3)
+                assert list(pool.map(Cell(1).grown, [3, 4])) == [Cell(4), Cell(5)]
+                assert pool.submit(look, Cell(1), Phase.SOLID).result()
+                assert pool.submit(phase, 1).result() is Phase.SOLID
+                assert type(pool.submit(plain, 1).result()) is Cell
+                assert type(pool.submit(fail, 1).exception()) is Failed
+            assert all(Cell(1).grown.contains(by) for by in (2, 3, 4))
+            assert look.contains(Cell(1), Phase.SOLID) and phase.contains(1)
+            assert type(Cell(1).grown.load(2).arguments["self"]) is Cell
+    """
+    run(script, body)
+
+
+def test_what_a_script_has_changed_goes_along(script: Path) -> None:
+    """A process that starts anew has not seen it."""
+    body = """
+        import multiprocessing
+        from concurrent.futures import ProcessPoolExecutor
+
+        STEP = 1
+
+        @fleche
+        def grow(x):
+            return x + STEP
+
+        if __name__ == "__main__":
+            STEP = 10
+            context = multiprocessing.get_context("spawn")
+            with package.wrap_executor(ProcessPoolExecutor(1, mp_context=context)) as pool:
+                print(pool.submit(grow, 1).result(), grow.contains(1))
+    """
+    assert run(script, body) == "11 True\n"
+
+
 def test_by_value(script: Path) -> None:
     """A pickle of cloudpickle takes a function of a script along, with the key of its calls."""
     body = """

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -11,11 +12,12 @@ from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar
 
 from fleche import state
 from fleche._util import renewed_after_fork
-from fleche.decorator._function import CachedFunction
+from fleche.decorator._function import CachedFunction, is_asked_by_cloudpickle
 from fleche.decorator._spec import place
 from fleche.decorator._tell import strip_frames
 from fleche.decorator._warnings import WarnOnce
 from fleche.errors import ConfigError, MissingExtra
+from fleche.function import CodeTracker, own_code
 
 if TYPE_CHECKING:
     from fleche.caches import BaseCache
@@ -33,8 +35,9 @@ KEPT = 16
 class BoundWrapper(Generic[P, R]):
     """A function with the cache, the metadata and the tags it is to be called with.
 
-    It pickles: the function by reference, or by value if it is of ``__main__`` or has no name to
-    find it by; the cache as its configuration. A cache in the memory of this process means nothing
+    It pickles: the function by reference, or by value if it has no name to find it by, or is of a
+    ``__main__`` that is another one, or says something else, where it is opened; the cache as its
+    configuration. A cache in the memory of this process means nothing
     to another: there the function runs uncached, with one warning here.
     (:func:`fleche.wrap_executor` stores its results all the same.)
 
@@ -118,10 +121,25 @@ class BoundWrapper(Generic[P, R]):
             (
                 cloudpickle.dumps((self.function, self.meta, self.tags)),
                 cache,
+                None if is_asked_by_cloudpickle() else self._refer(),
             ),
         )
 
-    def __setstate__(self, frozen: tuple[bytes, bytes | None]) -> None:
+    def _refer(self) -> _Reference | None:
+        """Return a reference to the function, if it is, or is bound to, something of ``__main__``.
+
+        A script is ``__main__`` in the processes that :mod:`multiprocessing` starts, too: there its
+        classes are those of the arguments, and of the results that come back.
+        """
+        try:
+            pickled = pickle.dumps((self.function, self.meta, self.tags))
+            if b"__main__" in pickled or b"__mp_main__" in pickled:
+                return _Reference(pickled, _code_of(self.function))
+        except Exception:  # noqa: BLE001 (a pickler raises anything)
+            pass
+        return None
+
+    def __setstate__(self, frozen: tuple[bytes, bytes | None, _Reference | None]) -> None:
         self._frozen = frozen
 
     def __getattr__(self, name: str) -> Any:
@@ -131,8 +149,9 @@ class BoundWrapper(Generic[P, R]):
             raise AttributeError(name)
         import cloudpickle
 
-        function, cache = self._frozen
-        self.function, self.meta, self.tags = cloudpickle.loads(function)
+        function, cache, reference = self._frozen
+        found = None if reference is None else reference.find()
+        self.function, self.meta, self.tags = found or cloudpickle.loads(function)
         self.cache = void_cache() if cache is None else self._thaw_cache(cache)
         return vars(self)[name]
 
@@ -153,6 +172,32 @@ class BoundWrapper(Generic[P, R]):
 
     def __repr__(self) -> str:
         return f"BoundWrapper({self.function!r}, cache={self.cache!r})"
+
+
+@dataclass(frozen=True)
+class _Reference:
+    """A function by the name that it has in ``__main__``, and what it says there."""
+
+    pickled: bytes
+    code: str
+
+    def find(self) -> Any:
+        """Return what was pickled, if it is the same in this process."""
+        try:
+            found = pickle.loads(self.pickled)
+            return found if _code_of(found[0]) == self.code else None
+        except Exception:  # noqa: BLE001 (an unpickler raises anything)
+            return None
+
+
+def _code_of(function: Any) -> str:
+    """Return the digest of what a function depends on, and the object that it is bound to."""
+    if isinstance(function, CachedFunction):
+        tracker, bound = function.spec.tracker, function.lead
+    else:
+        bound = (getattr(function, "__self__", None),)
+        tracker = CodeTracker(function, function.__module__)
+    return tracker.closure(own_code(map(type, bound))).digest
 
 
 def _is_async(function: Any) -> bool:

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from fleche.decorator._stats import FunctionStats
     from fleche.metadata import MetaData
 
-__all__ = ["BoundMethod", "CachedFunction", "Wrapper"]
+__all__ = ["BoundMethod", "CachedFunction", "Wrapper", "is_asked_by_cloudpickle"]
 
 _LIKE_A_COROUTINE = ("__code__", "__defaults__", "__kwdefaults__")
 _OF_FUNCTIONS = (*_LIKE_A_COROUTINE, "__globals__", "__closure__")
@@ -367,7 +367,7 @@ class Wrapper(CachedFunction[P, R_co]):
 
     def __reduce_ex__(self, protocol: Any) -> Any:
         is_main = self.__module__ in ("__main__", "__mp_main__")
-        if self._is_findable() and not (is_main and _is_asked_by_cloudpickle()):
+        if self._is_findable() and not (is_main and is_asked_by_cloudpickle()):
             return self.__qualname__
         return reduce_by_value(self)
 
@@ -448,8 +448,8 @@ def reduce_by_value(wrapper: Wrapper[..., Any]) -> Any:
     return Wrapper.__new__, (Wrapper,), wrapper.spec
 
 
-def _is_asked_by_cloudpickle() -> bool:
-    """Return whether it is cloudpickle that reduces a wrapper just now.
+def is_asked_by_cloudpickle() -> bool:
+    """Return whether it is cloudpickle that reduces an object just now, by what calls this.
 
     It takes what is defined in ``__main__`` by value, and others by reference.
     """

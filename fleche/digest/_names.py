@@ -68,7 +68,7 @@ def find_name(obj: Any) -> tuple[str, str] | None:
     """
     module = getattr(obj, "__module__", None)
     name = getattr(obj, "__qualname__", None) or getattr(obj, "__name__", None)
-    if not isinstance(module, str) or not isinstance(name, str) or module == "__main__":
+    if not isinstance(module, str) or not isinstance(name, str) or own_module(obj) == "__main__":
         return None
     if look_up(load(module), name) is not obj:
         return find_in_types(obj) if module == "builtins" else None

@@ -227,7 +227,8 @@ def attributes_or_dict(state: dict[Any, Any]) -> Any:
 def describe_global(obj: Any, name: str) -> bytes:
     """Describe what reduces to a name: something there is one of in its module."""
     for module in (getattr(obj, "__module__", None), type(obj).__module__):
-        if isinstance(module, str) and module != "__main__" and look_up(module, name) is obj:
+        is_main = module in ("__main__", "__mp_main__")
+        if isinstance(module, str) and not is_main and look_up(module, name) is obj:
             return global_token(module, name)
     raise Indigestible(
         f"{describe_type(type(obj))} is known by its name {name!r} only, and that does not lead to "
