@@ -216,6 +216,38 @@ class TestGenerators:
         noise(fresh)
         assert rng.getstate() == fresh.getstate()
 
+    @pytest.mark.parametrize("make", [random.Random, np.random.default_rng, np.random.PCG64])
+    def test_passed_twice(self, make: Callable[[int], Any], active: Cache) -> None:
+        """One generator is not two in the same state, which draw the same numbers."""
+
+        @fleche
+        def both(one: Any, two: Any) -> list[float]:
+            return [draw_of(one), draw_of(two)]
+
+        def expected(twice: bool) -> list[float]:
+            one = make(1)
+            return [draw_of(one), draw_of(one if twice else make(1))]
+
+        one = make(1)
+        with pytest.warns(FlecheWarning, match="'one' and 'two' are one random generator"):
+            assert both(one, one) == expected(twice=True)
+        assert both(make(1), make(1)) == expected(twice=False)
+        assert both(make(1), make(1)) == expected(twice=False)
+        assert active.query().count() == 1
+        one = make(1)
+        with wrap_executor(ThreadPoolExecutor(1)) as pool:
+            assert pool.submit(both, one, one).result() == expected(twice=True)
+
+    def test_two_that_share_a_source(self) -> None:
+        @fleche
+        def both(one: Any, two: Any) -> list[float]:
+            return [draw_of(one), draw_of(two)]
+
+        bits = np.random.PCG64(1)
+        with pytest.warns(FlecheWarning, match="are one random generator"):
+            found = both(np.random.Generator(bits), np.random.Generator(bits))
+        assert found[0] != found[1]
+
     def test_in_the_record(self) -> None:
         """The state is stored under the name of the argument."""
         rng = random.Random(1)

@@ -150,6 +150,22 @@ class TestErrors:
         assert relax.clear() == 2
         assert cache().verify().ok
 
+    def test_beside_results(self) -> None:
+        """What looks at stored calls meets some that have no result."""
+
+        @fleche.fleche(version=1, errors=ConvergenceError, validate=lambda found: found != 3)
+        def relax(x: int) -> int:
+            if x < 0:
+                raise ConvergenceError(x)
+            return x
+
+        with pytest.raises(ConvergenceError):
+            relax(-1)
+        assert [relax(x) for x in (1, 3)] == [1, 3]
+        assert [relax.contains(x) for x in (-1, 1, 3, 4)] == [True, True, False, False]
+        assert sorted(relax.query().results()) == [1, 3]
+        assert len(relax.query()) == 3
+
     def test_others_are_not(self) -> None:
         @fleche.fleche(version=1, errors=ConvergenceError)
         def relax(x: int) -> int:

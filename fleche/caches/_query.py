@@ -312,7 +312,7 @@ class QueryIterator(Generic[T]):
     # -- what to do with them ----------------------------------------------------------------------
 
     def results(self) -> Generator[T, None, None]:
-        """Yield the result of each call, loaded one at a time.
+        """Yield the result of each call, loaded one at a time; a call that raised has none.
 
         Raises:
             KeyError: a value is gone.
@@ -320,7 +320,8 @@ class QueryIterator(Generic[T]):
         """
         with closing(_Search(self._source)) as calls:
             for call in calls:
-                yield call.result
+                if call.record.error is None:
+                    yield call.result
 
     def evict(self, *, dry_run: bool = False) -> int:
         """Forget the calls; return how many there were.

@@ -32,6 +32,7 @@ __all__ = [
     "find_generators",
     "read_files",
     "restore_generators",
+    "same_generators",
     "stamps_of",
     "states_of",
 ]
@@ -150,14 +151,28 @@ def restore_generators(generators: Mapping[str, Any], states: Mapping[str, Any])
             kind.write(generator, states[name])
 
 
-def copy_generator(value: Any) -> Any:
-    """Return a copy of a generator, and every other value itself."""
+def copy_generator(value: Any, memo: dict[int, Any]) -> Any:
+    """Return a copy of a generator, and every other value itself.
+
+    Args:
+        value: an argument.
+        memo: what was copied of the same call: what is passed twice is one generator still.
+    """
     kind = _kind_of(type(value))
     if kind is None:
         return value
     if hasattr(value, "clone_state"):  # torch's knows no copy.copy
-        return value.clone_state()
-    return copy.deepcopy(value)
+        return memo.setdefault(id(value), value.clone_state())
+    return copy.deepcopy(value, memo)
+
+
+def same_generators(generators: Mapping[str, Any]) -> list[str]:
+    """Return the names of those that draw from one source: what one draws, the others do not."""
+    found: dict[int, list[str]] = {}
+    for name, one in generators.items():
+        source = getattr(one, "bit_generator", None) or getattr(one, "_bit_generator", one)
+        found.setdefault(id(source), []).append(name)
+    return next((names for names in found.values() if len(names) > 1), [])
 
 
 # -- what a hit does not repeat --------------------------------------------------------------------

@@ -121,7 +121,7 @@ class CachedFunction(Transparent, Generic[P, R_co]):
         identity = spec.stored_identity(self._identify(cache, args, kwargs), cache, cache.contains)
         if not cache.contains(identity.key):
             return False
-        if spec.rules is not None and spec.rules.refuse(cache.load(identity.key)):
+        if spec.rules is not None and not spec.rules.counts(cache.load(identity.key)):
             return False
         paths = identity.buffers.paths
         return not paths or not spec.changed_files(cache.load(identity.key).record)

@@ -15,7 +15,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from fleche.call import MISSING
-from fleche.decorator._effects import find_generators, restore_generators
+from fleche.decorator._effects import find_generators, restore_generators, same_generators
 from fleche.decorator._singleflight import Flight, inside, note_child
 from fleche.decorator._spec import SIMPLE, CallIdentity, FunctionSpec
 from fleche.decorator._warnings import is_out_of_stack
@@ -304,7 +304,15 @@ def prepare_invocation(
             "method",
         )
     else:
-        return KeyedInvocation(spec, cache, args, kwargs, arguments, identity, simple=simple)
+        keyed = KeyedInvocation(spec, cache, args, kwargs, arguments, identity, simple=simple)
+        if len(keyed.generators) < 2 or not (names := same_generators(keyed.generators)):
+            return keyed
+        spec.warner.warn(
+            "generators",
+            f"{spec.info.name}(): runs uncached, since {' and '.join(map(repr, names))} are one "
+            "random generator, and no key tells them from two that are in the same state. Pass it "
+            "once, or two that were seeded (generator.spawn(2))",
+        )
     return Invocation(spec, cache, args, kwargs)
 
 

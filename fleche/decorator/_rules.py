@@ -43,6 +43,12 @@ class Rules(msgspec.Struct, frozen=True):
     validate: Callable[[Any], Any] | None = None
     errors: tuple[type[BaseException], ...] = ()
 
+    def counts(self, call: LazyCall) -> bool:
+        """Return whether a stored call, which may have raised, is the answer to one like it."""
+        if call.record.error is not None:
+            return self.kept_error(call) is not None
+        return not self.refuse(call)
+
     def refuse(self, hit: LazyCall) -> str:
         """Return why a stored result does not count; an empty text if it does."""
         if self.expires is not None and (why := self.expired(hit.record)):

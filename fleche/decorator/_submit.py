@@ -54,8 +54,9 @@ def submit(
     spec = function.spec
     cache = spec.cache() if batch is None else batch
     # the body draws from a generator of its own, be its worker a process or a thread
-    args = tuple(map(copy_generator, args))
-    kwargs = {name: copy_generator(value) for name, value in kwargs.items()}
+    memo: dict[int, Any] = {}
+    args = tuple(copy_generator(value, memo) for value in args)
+    kwargs = {name: copy_generator(value, memo) for name, value in kwargs.items()}
     if spec.is_async:
         return submit(BoundWrapper(function), *args, **kwargs)
     kept = () if spec.rules is None else spec.rules.errors
