@@ -239,12 +239,9 @@ def written(kind: object) -> object:
     return kind if issubclass(type(kind), type) else spell(kind)  # list[int] may say it is a type
 
 
-def types_in(obj: Any) -> str:
-    """Return the annotations that stand in a function or in the body of a class, as text."""
-    holder = (
-        members_of(obj)[0] if isinstance(obj, type) else {"__annotations__": obj.__annotations__}
-    )
-    annotations = holder.get("__annotations__", {})
+def types_in(function: types.FunctionType) -> str:
+    """Return the annotations of a function as text."""
+    annotations = function.__annotations__
     return ", ".join(f"{name}: {spell(kind)}" for name, kind in annotations.items())
 
 

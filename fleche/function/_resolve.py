@@ -52,7 +52,12 @@ from fleche.function._own import (
 from fleche.function._patched import Place, holds_own, installed_places, own_parts
 from fleche.function._reaching import reaches
 from fleche.function._recheck import Datum
-from fleche.function._selecting import asks_own_code, names_asked_for
+from fleche.function._selecting import (
+    asks_own_code,
+    names_asked_for,
+    reads_types,
+    types_of_fields,
+)
 from fleche.function._signature import Transparent
 from fleche.function._texts import Texts
 from fleche.function._values import (
@@ -87,19 +92,6 @@ OF_MODULE = frozenset(
 )
 """Names that say where a module is, and nothing about what it does."""
 
-
-READERS_OF_TYPES = frozenset(
-    [
-        "__annotations__",
-        "annotation",
-        "fields",
-        "from_dict",
-        "get_annotations",
-        "get_type_hints",
-        "structure",
-    ]
-)
-"""Names by which annotations are asked for, those of two packages that make objects included."""
 
 NOTHING = object()
 
@@ -166,7 +158,6 @@ class Resolver:
         self.searched = 0
         self.looked_into = LookedInto(home)
         self.texts = Texts()
-        self.asked: set[str] = set()
         self.taken_whole = (0, 0, 0)
         self.forced: set[int] = set()
         self.tops: set[str] = set()
@@ -290,10 +281,11 @@ class Resolver:
         for chain, prefix in sorted(known.facts.dynamic):
             self.look_into(namespace, chain, prefix)
         self.texts.note(function, known.facts)
-        if "globals" in known.facts.unseen:
-            self.look_around(namespace, module)
-        if known.facts.unseen:
-            self.found.notes[label] = "dynamic access: " + ", ".join(sorted(known.facts.unseen))
+        if reads_types(known.facts, namespace):
+            self.use(["__annotations__"])
+        if unseen := known.facts.unseen:
+            self.found.notes[label] = "dynamic access: " + ", ".join(sorted(unseen))
+            self.look_around(namespace if "globals" in unseen else {}, module)
 
     def parts_of(self, function: FunctionType, label: str, known: KnownCode) -> None:
         """Let defaults, captured values and attributes count."""
@@ -345,7 +337,6 @@ class Resolver:
     def load(self, namespace: Mapping[str, Any], module: str, chain: Chain) -> None:
         """Follow a chain that begins with a global name."""
         name, tail = chain[0], chain[1:]
-        self.asked |= READERS_OF_TYPES.intersection(chain)
         if name in OF_MODULE or self.is_ignored(module, name):
             return
         if name not in namespace:
@@ -549,6 +540,8 @@ class Resolver:
         self.found.checks.cls(cls)
         self.variables.note_hooks(cls)
         self.classes.append((cls, label, members))
+        if not strict and annotations:
+            members["__annotations__"] = types_of_fields(cls)
         for name, value in sorted(members.items()):
             if self.takes(cls, name):
                 self.do_member(cls, label, name, value, namespace)
@@ -557,7 +550,9 @@ class Resolver:
 
     def takes(self, cls: Any, name: str) -> bool:
         """Whether a member counts."""
-        if name in self.used or (name.startswith("__") and name.endswith("__")):
+        if name in self.used or name == "__annotations__":  # if it is used, these count
+            return name in self.used
+        if name.startswith("__") and name.endswith("__"):
             return True
         if name in ("_fields", "_field_defaults") and issubclass(cls, tuple):
             return True
@@ -573,7 +568,7 @@ class Resolver:
             return
         if "__subclasses__" in self.used:
             self.refer_to_subclasses()
-        if self.reads_types():
+        if not self.used.isdisjoint(("__annotations__", "annotation")):
             self.take_types()
         for namespace, chain in self.texts.chains(self.looked_into):
             self.load_text(namespace, chain)
@@ -590,7 +585,7 @@ class Resolver:
         whole = classes_among(names, [cls for cls, _, _ in self.classes])
         for cls, label, members in self.classes:
             for name, value in members.items() if cls in whole else ():
-                if f"{label}.{name}" not in self.members:
+                if name != "__annotations__" and f"{label}.{name}" not in self.members:
                     self.code.append((self.do_member, (cls, label, name, value)))
         for name in names & set(self.modules):
             self.take_module(self.modules[name])
@@ -609,20 +604,15 @@ class Resolver:
             now = identities_of_subclasses(cls)
             self.found.checks.data.append(Datum(label, cls, now, identities_of_subclasses))
 
-    def reads_types(self) -> bool:
-        """Whether some code asks for annotations, perhaps of the fields of a data class."""
-        asked = self.asked | READERS_OF_TYPES.intersection(self.used)
-        return bool(asked - {"fields"}) or ("fields" in asked and "type" in self.used)
-
     def take_types(self) -> None:
-        """Let annotations count, since some code asks for them."""
+        """Let the annotations of functions count, as some code asks for them."""
         for obj, token in list(self.kept.values()):
             label = f"{token.removeprefix('@')}.__annotations__"
-            if not token.startswith("@") or label in self.members:
-                continue
-            self.members.add(label)
-            if types := types_in(obj):
-                self.found.put(label, "data", types, types)
+            is_followed = isinstance(obj, FunctionType) and token.startswith("@")
+            if is_followed and label not in self.members:
+                self.members.add(label)
+                if types := types_in(obj):
+                    self.found.put(label, "data", types, types)
 
     def do_member(
         self,
