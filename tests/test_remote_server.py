@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import logging
 import os
 import subprocess
 import sys
@@ -327,6 +328,17 @@ class TestCommandLine:
             pytest.raises(RemoteConnectionError, match=r"fleche\.toml"),
         ):
             remote.save(example_call())
+
+    def test_its_warnings_are_those_of_the_client(
+        self, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        """That a configuration is not used there decides where the results are."""
+        (_configured(tmp_path) / "fleche.toml").chmod(0o666)
+        with SubprocessCache(workdir=str(tmp_path)) as remote:
+            assert "default" in remote.info()["cache"]["root"]
+        told = [each for each in caplog.records if "fleche.toml: not used" in each.getMessage()]
+        assert [each.levelno for each in told] == [logging.WARNING]
+        assert told[0].getMessage().startswith(f"{remote.backend.channel.name}: ")
 
     def test_read_only(self, tmp_path: Path) -> None:
         """`--read-only` holds, and is told."""

@@ -230,6 +230,10 @@ LAST_READS = 64
 """How often standard error is still read after the end: a child may never stop writing."""
 
 
+WARNED = "fleche."
+"""Begins a line of a server's log, in which there are warnings and errors alone."""
+
+
 class StderrTail:
     """A thread that reads a child's standard error for as long as it is wanted.
 
@@ -280,7 +284,8 @@ class StderrTail:
         for line in whole:
             text = _text(line[-LINE_LENGTH:])
             self._lines.append(text)
-            stderr_log.info("%s: %s", self._name, text)
+            level = logging.WARNING if text.startswith(WARNED) else logging.INFO
+            stderr_log.log(level, "%s: %s", self._name, text)
 
 
 def _text(line: bytes) -> str:
