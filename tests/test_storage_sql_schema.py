@@ -17,7 +17,7 @@ from fleche.digest import digest
 from fleche.errors import StorageError
 from fleche.storage.sql import Sql
 from fleche.testing.corpus import an_entry
-from tests.helpers.postgres import postgres, postgres_server  # noqa: F401
+from tests.helpers.postgres import PostgresServer, postgres, postgres_server  # noqa: F401
 from tests.helpers.storing import get, has, keys, put
 from tests.helpers.sweeps import swept
 
@@ -48,6 +48,21 @@ def make(new_url: Callable[[], str]) -> Iterator[Make]:
     yield open_it
     for storage in opened:
         storage.close()
+
+
+@pytest.mark.postgres
+@pytest.mark.parametrize("encoding", ["LATIN1", "SQL_ASCII"])
+def test_an_encoding_that_lacks_texts(
+    encoding: str,
+    postgres_server: PostgresServer,  # noqa: F811
+) -> None:
+    """It is refused at once, and not at the first text that it cannot hold."""
+    options = f"ENCODING '{encoding}' LC_COLLATE 'C' LC_CTYPE 'C' TEMPLATE template0"
+    url = postgres_server.make_database(options)
+    with closing(Sql(url)) as storage:
+        for use in (lambda: put(storage, KEY, an_entry()), lambda: keys(storage)):
+            with pytest.raises(StorageError, match=f"in {encoding} cannot hold .* ENCODING 'UTF8'"):
+                use()
 
 
 OPEN = """

@@ -48,10 +48,10 @@ class PostgresServer:
         """Stop it: "fast" says so to those who are connected, "immediate" does not."""
         self._control("stop", "-m", mode)
 
-    def make_database(self) -> str:
+    def make_database(self, options: str = "") -> str:
         """Make an empty database and return its url."""
         name = f"test_{secrets.token_hex(6)}"
-        self.execute(f"CREATE DATABASE {name}")
+        self.execute(f"CREATE DATABASE {name} {options}")
         return f"{self.url.rpartition('/')[0]}/{name}"
 
     def execute(self, statement: str, url: str = "") -> None:

@@ -37,6 +37,9 @@ _ISOLATION = "READ COMMITTED"
 Where transactions are isolated further, all but one of the writers of one record fail.
 """
 
+_TALKING = ("psycopg", "psycopg2", "pg8000")
+"""Drivers that can be told in which encoding to talk."""
+
 _LOCK = 0x666C65636865  # "fleche"
 _HINTS = {"permission denied": "ask the owner of the database to let you write to its tables"}
 
@@ -151,8 +154,11 @@ class Server(Pooled):
     @override
     def connect(self) -> _Session:
         if self._engine is None:
+            # else a database of bytes (SQL_ASCII) answers in bytes, before it can be refused
+            talks = sa.make_url(self._url).get_driver_name() in _TALKING
+            options = {"client_encoding": "utf8"} if talks else {}
             self._engine = sa.create_engine(
-                self._url, poolclass=sa.NullPool, isolation_level=_ISOLATION
+                self._url, poolclass=sa.NullPool, isolation_level=_ISOLATION, **options
             )
         session = _Session(self._engine.connect())
         try:
@@ -178,6 +184,12 @@ class Server(Pooled):
             return
         if version != 0:
             raise wrong_version(self.shown, version)
+        encoding = session.execute("SHOW server_encoding").fetchall()[0][0]
+        if encoding != "UTF8":
+            raise StorageError(
+                f"{self.shown}: a database in {encoding} cannot hold every text; make one by "
+                "CREATE DATABASE name ENCODING 'UTF8' TEMPLATE template0"
+            )
         for statement in tables_of(self.kind):
             session.execute(statement)
         statement = "INSERT INTO fleche_meta (name, value) VALUES ('schema', :version)"
