@@ -1159,6 +1159,18 @@ class TestSqlite:
 
 
 @pytest.mark.postgres
+def test_a_server_that_only_reads(postgres: Callable[[], str]) -> None:  # noqa: F811
+    """As one that follows another: what it has is there, and a save is told what to do."""
+    url = postgres()
+    with closing(Sql(url)) as storage:
+        put(storage, KEY, a_call())
+    with closing(Sql(f"{url}?options=-c%20default_transaction_read_only%3Don")) as storage:
+        assert get(storage, KEY) == a_call()
+        with pytest.raises(StorageError, match=r"read-only transaction \(.*set read_only = true"):
+            put(storage, KEY, a_call(x=2))
+
+
+@pytest.mark.postgres
 def test_a_server_that_isolates_more_than_is_needed(
     postgres: Callable[[], str],  # noqa: F811
 ) -> None:

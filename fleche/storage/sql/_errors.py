@@ -15,6 +15,7 @@ DAMAGED = "the database is damaged; move it away, or restore a copy"
 _HINTS = {
     "locked": "another process has been writing for more than a minute",
     "readonly": "no permission to write; set read_only = true for this cache",
+    "read-only transaction": "this server only reads; set read_only = true for this cache",
     "unable to open": "check that the directory exists and may be written to",
     "permission denied": "ask its owner for permission, or set read_only = true for this cache",
     "disk i/o error": "the system refused it: look at the disk, at quotas, and at the limit on the "
@@ -25,6 +26,7 @@ _HINTS = {
     "decode": DAMAGED,
     "does not exist": "make it first; only the tables are made by themselves",
     "connection": "check the host, the port and that the server runs",
+    "resolve host": "check the host in the url",
     "password": "check the user and the password in the url",
 }
 
