@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 import fleche
-from fleche.caches import Cache
+from fleche.caches import Cache, Local
 from fleche.call import Call, QueryCall
 from fleche.digest import digest
 from fleche.errors import CorruptParcel, Rejected
@@ -46,6 +46,27 @@ def test_there_and_back(source: Cache, tmp_path: Path) -> None:
     assert target.verify().ok
     assert not target.verify().incomplete
     assert [each.name for each in tmp_path.iterdir() if each.is_file()] == ["study.fleche"]
+
+
+@pytest.mark.parametrize("environment", [None, "another"])
+def test_signed_calls(
+    environment: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The secrets of the caches count on both ways, not those that the environment gives others."""
+    if environment is not None:
+        monkeypatch.setenv("FLECHE_SECRET_KEY", environment)
+
+    def signed(name: str, secret: str) -> Local:
+        return Local(tmp_path / name, secret_key=secret)
+
+    path = tmp_path / "study.fleche"
+    with signed("one", "sesame") as source, signed("two", "sesame") as target:
+        source.save(Call("make", {"n": 1}, result=GRID))
+        assert export_calls(source, path) == 1
+        assert import_calls(path, target) == 1
+        assert (target.query().only().result == GRID).all()
+        with signed("three", "other") as stranger:
+            assert import_calls(path, stranger) == 0
 
 
 def test_a_part(source: Cache, tmp_path: Path) -> None:

@@ -70,7 +70,7 @@ def import_(session: Session, selection: Selection, file: Path, dry_run: bool) -
     if not dry_run:
         target.check_writable("import")
     left_out = 0
-    with open_export(file) as (head, source):
+    with open_export(file, target.packing.keys) as (head, source):
         lost = max(head.calls - source.stats().calls, 0)
         calls = list(selection.calls(source))
         if dry_run:

@@ -11,7 +11,7 @@ import logging
 import os
 import tempfile
 import zipfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import datetime, timezone
 from pathlib import Path
@@ -72,7 +72,7 @@ def export_calls(
     """
     target = Path(path).absolute()
     with tempfile.TemporaryDirectory(dir=target.parent, prefix=f".{target.name}.") as place:
-        with _cache_in(Path(place)) as cache:
+        with _cache_in(Path(place), source.packing.keys) as cache:
             number = source.transfer(cache, calls, progress=progress)
         temporary = Path(place, "archive.zip")
         _pack(Path(place), temporary, number)
@@ -106,17 +106,24 @@ def import_calls(
         OSError: the file cannot be read.
     """
     target.check_writable("import")
-    with open_export(path) as (_, cache):
+    with open_export(path, target.packing.keys) as (_, cache):
         return cache.transfer(target, calls, progress=progress)
 
 
 @contextmanager
-def open_export(path: str | os.PathLike[str]) -> Iterator[tuple[Archive, BaseCache]]:
+def open_export(
+    path: str | os.PathLike[str], keys: Sequence[bytes] = ()
+) -> Iterator[tuple[Archive, BaseCache]]:
     """Open a file that :func:`export_calls` wrote as a cache, which is read-only.
 
     It is unpacked into a temporary directory, which is there for the time of the block. What is
     damaged in it is left out and logged, and so is how many calls that are: fewer can be read then
     than it says that it holds.
+
+    Args:
+        path: the file.
+        keys: one of these secrets must have signed what is read; without any, those of
+            ``FLECHE_SECRET_KEY`` count.
 
     Raises:
         CorruptParcel: the file is none of these, or too damaged to be read.
@@ -124,7 +131,7 @@ def open_export(path: str | os.PathLike[str]) -> Iterator[tuple[Archive, BaseCac
     """
     with tempfile.TemporaryDirectory(prefix="fleche-import-") as place:
         head = _unpack(Path(path), Path(place))
-        with _cache_in(Path(place)) as cache:
+        with _cache_in(Path(place), keys) as cache:
             here = cache.stats().calls
             if here < head.calls:
                 lost = head.calls - here
@@ -132,10 +139,14 @@ def open_export(path: str | os.PathLike[str]) -> Iterator[tuple[Archive, BaseCac
             yield head, cache.readonly()
 
 
-def _cache_in(place: Path) -> Cache:
+def _cache_in(place: Path, keys: Sequence[bytes]) -> Cache:
     from fleche.storage import CallFile, ValueFile
 
-    return Cache(ValueFile(str(place / "values")), CallFile(str(place / "calls")))
+    secrets = [key.decode() for key in keys] or None
+    return Cache(
+        ValueFile(str(place / "values"), secret_key=secrets),
+        CallFile(str(place / "calls"), secret_key=secrets),
+    )
 
 
 def _pack(place: Path, path: Path, number: int) -> None:
