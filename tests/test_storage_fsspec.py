@@ -779,6 +779,7 @@ class TestFailures:
         ("error", "said"),
         [
             (OSError(errno.ENOSPC, "No space"), "disk is full; free"),
+            (OSError(errno.EFBIG, "File too large"), "ulimit -f"),
             (TimeoutError(), "x: cannot write: TimeoutError (it does not answer"),
             (PermissionError(errno.EACCES, "no"), "read_only = true"),
             (ConnectionResetError(errno.ECONNRESET, "reset"), "cannot be reached"),
@@ -958,6 +959,14 @@ class TestConfiguration:
         done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
         assert "pip install fsspec" in done.stdout, done.stderr
         assert done.stdout.strip().endswith("s3fs") == (module == "s3fs")
+
+    def test_a_system_without_errors_of_linux(self) -> None:
+        """Not every number of Linux has a name on macOS."""
+        code = "import errno\ndel errno.EREMOTEIO\nimport fleche.storage.fsspec"
+        if not hasattr(errno, "EREMOTEIO"):
+            code = "import fleche.storage.fsspec"
+        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
 
     def test_secrets_are_hidden(self) -> None:
         """Credentials in options and urls do not show where configurations are shown."""

@@ -83,6 +83,8 @@ _HINTS = {
     errno.EACCES: _ASK,
     errno.EPERM: _ASK,
     errno.EROFS: "the file system is mounted read-only; set read_only = true for this cache",
+    errno.EFBIG: "the size of files is limited here; raise the limit (ulimit -f)",
+    errno.ENAMETOOLONG: "choose a shorter root",
     errno.EMFILE: "too many files are open; raise the limit (ulimit -n)",
     errno.ENOTDIR: "a file stands where a directory is needed; move it, or choose another root",
     errno.EISDIR: "a directory stands where a file is needed; move it away",

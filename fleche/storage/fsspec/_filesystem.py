@@ -268,9 +268,11 @@ _BY_NUMBER = {
     errno.EROFS: "the file system is mounted read-only; set read_only = true for this cache",
     errno.ENOTDIR: "a file stands where a directory is needed; choose another url",
     errno.EISDIR: "a directory stands where a file is needed; move it away",
+    errno.EFBIG: "the size of files is limited here; raise the limit (ulimit -f)",
+    errno.ENAMETOOLONG: "choose a shorter url",
     errno.EBUSY: f"it is overloaded; {_AGAIN}",
-    errno.EREMOTEIO: f"the store itself fails; {_AGAIN}",
     errno.EIO: f"the store itself fails; {_AGAIN}",
+    getattr(errno, "EREMOTEIO", errno.EIO): f"the store itself fails; {_AGAIN}",  # of Linux alone
 }
 
 
