@@ -26,7 +26,7 @@ from fleche.errors import (
     StorageError,
 )
 from fleche.parcel import Packing
-from fleche.storage import CallFile, CallMemory, ValueFile, ValueMemory
+from fleche.storage import CallFile, CallMemory, ValueFile, ValueMemory, ValueVoid
 from tests.helpers.layers import (
     Layer,
     LayerBackend,
@@ -156,6 +156,14 @@ class TestWriteThrough:
             stack.save(call(x=x))
         warnings = [entry for entry in caplog.records if entry.levelno == logging.WARNING]
         assert len(warnings) == 2
+
+    def test_a_value_that_is_gone_is_named(self, caplog: pytest.LogCaptureFixture) -> None:
+        """It cannot be sent, since large values are read from the first layer."""
+        far = in_memory(LayerPolicy(write_through=True))
+        stack = CacheStack([Cache(ValueVoid(), CallMemory()), far])
+        stack.save(call(result="x" * 100_000))
+        (warning,) = [each for each in caplog.records if each.levelno == logging.WARNING]
+        assert f"without it: the value {digest('x' * 100_000)} is not in" in warning.getMessage()
 
     @pytest.mark.parametrize(
         "error", [OFFLINE, Rejected("no"), StorageError("full"), ValueError("bug")]

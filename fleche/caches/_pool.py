@@ -73,7 +73,8 @@ class Layers:
         away = isinstance(error, RemoteConnectionError)
         is_new = self._troubles.is_new((event, id(layer)), of_connection=away)
         level = logging.WARNING if is_new else logging.DEBUG
-        reason = str(error).removeprefix(f"{layer}: ")
+        failure = error.args[0] if isinstance(error, KeyError) and error.args else error
+        reason = str(failure).removeprefix(f"{layer}: ")
         said = _SAID.get(event, f"{event}, going on without it")
         log.log(level, "%s: %s: %s", layer, said, reason)
 

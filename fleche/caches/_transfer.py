@@ -179,7 +179,7 @@ def copy_strictly(
             raise error
         for entry in light.values():
             for gone in values.absent.intersection(_result_needs(entry)):
-                raise KeyError(gone)
+                raise KeyError(f"the value {gone.digest} is not in {source} any more")
         target.save(light, unpin=pins.take())
 
 
