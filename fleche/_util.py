@@ -24,6 +24,8 @@ __all__ = [
     "batched",
     "calling_frame",
     "expand_path",
+    "home_directory",
+    "home_shortened",
     "host_name",
     "imported_when_asked",
     "is_held_here",
@@ -171,9 +173,33 @@ def expand_path(path: str | os.PathLike[str]) -> Path:
         raise ConfigError(f"{os.fspath(path)}: no such home directory is known") from None
 
 
+def home_directory() -> str | None:
+    """Return the user's home directory, or ``None`` where the system knows none.
+
+    So it is in a container that runs under a number that is no account's, without ``HOME``.
+    """
+    found = os.path.expanduser("~")
+    return None if found == "~" else os.path.abspath(found)
+
+
+def home_shortened(found: object) -> str:
+    """Return a path, or a text with paths in quotes, with ``~`` for the home directory."""
+    text = str(found)
+    home = home_directory()
+    if home is None or home == os.sep:
+        return text
+    return re.sub(rf"(?<![^'\"(\s]){re.escape(home)}(?![^/'\")\s])", "~", text)
+
+
 def user_cache_directory(*parts: str) -> str:
-    """Return a path below ``fleche`` in the user's cache directory; nothing is made."""
-    base = os.environ.get("XDG_CACHE_HOME") or os.path.join(os.path.expanduser("~"), ".cache")
+    """Return a path below ``fleche`` in the user's cache directory; nothing is made.
+
+    Where there is no such directory, nothing can be made there either: what is kept can be made
+    again, and a directory that others might have made would not do.
+    """
+    base = os.environ.get("XDG_CACHE_HOME", "")
+    if not os.path.isabs(base):
+        base = os.path.join(home_directory() or os.devnull, ".cache")
     return os.path.join(base, "fleche", *parts)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import re
 import subprocess
 import sys
@@ -14,6 +15,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from fleche import cache, fleche
+from fleche._util import home_shortened
 from fleche.caches import (
     BaseCache,
     Cache,
@@ -32,7 +35,7 @@ from fleche.config import (
     redact,
 )
 from fleche.config._schema import TemplateTable, expand_template
-from fleche.errors import MissingExtra
+from fleche.errors import ConfigError, MissingExtra
 from fleche.metadata import Environment, Git, MetaData, Runtime
 from fleche.remote import SshCache, SubprocessCache
 from fleche.storage import CallMemory, ValueFile, ValueMemory, register_storage
@@ -150,6 +153,46 @@ class TestAlwaysThere:
         monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "data"))
         root = cache_to_config(load_cache_config())["root"]
         assert root == str(tmp_path / "data" / "fleche" / "default")
+
+    def test_no_home(self, tmp_home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        """As in a container: what is missing is said, and no directory is called ``~``."""
+
+        def unknown(number: int) -> None:
+            raise KeyError(f"getpwuid(): uid not found: {number}")
+
+        monkeypatch.setattr("pwd.getpwuid", unknown)
+        for name in ("HOME", "XDG_DATA_HOME", "XDG_CACHE_HOME"):
+            monkeypatch.delenv(name, raising=False)
+        with pytest.raises(ConfigError, match=r"no home directory is known here .* FLECHE_CACHE="):
+            load_cache_config()
+
+        @fleche(version=1)
+        def size(path: Path) -> int:
+            return len(path.read_text())
+
+        before = set(os.listdir())
+        Path("in.txt").write_text("in")
+        with load_cache_config("memory") as kept, cache(kept):
+            assert size(Path("in.txt")) == 2
+            assert size.contains(Path("in.txt"))
+        assert set(os.listdir()) - before == {"in.txt"}
+
+    @pytest.mark.parametrize(
+        ("home", "text", "shown"),
+        [
+            ("/u/ada", "/u/ada/r", "~/r"),
+            ("/u/ada", "/u/ada", "~"),
+            ("/u/ada", "/u/adam/r", "/u/adam/r"),
+            ("/u/ada", "/mnt/u/ada/r", "/mnt/u/ada/r"),
+            ("/u/ada", "CacheStack(Local('/u/ada/r'))", "CacheStack(Local('~/r'))"),
+            ("/", "Local('/tmp/r')", "Local('/tmp/r')"),
+        ],
+    )
+    def test_the_home_is_shown_short(
+        self, home: str, text: str, shown: str, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setenv("HOME", home)
+        assert home_shortened(text) == shown
 
     def test_they_can_be_configured(self, write: Callable[..., Path]) -> None:
         write('[memory]\ntemplate = "memory"\nmax_size = 3\n')

@@ -7,7 +7,6 @@ import contextvars
 import logging
 from collections.abc import Callable, Iterable
 from contextlib import suppress
-from pathlib import Path
 from threading import Thread
 from typing import Any, ClassVar, TypeVar
 
@@ -24,7 +23,7 @@ from textual.widgets.option_list import Option
 
 from fleche._amounts import shown_seconds
 from fleche._columns import Span, fit_columns
-from fleche._util import override
+from fleche._util import home_shortened, override
 from fleche.browse._describe import (
     arguments_of,
     details_of,
@@ -245,7 +244,7 @@ class Browser(App[None]):
             bar.append(f"   {len(self._marked)} marked", "yellow")
         if self._wanted.words:
             bar.append(f"   search: {printable(' '.join(self._wanted.words))}", "bold cyan")
-        cache = printable(repr(self._cache)).replace(str(Path.home()), "~")
+        cache = home_shortened(printable(repr(self._cache)))
         bar.append(f"   {cache}", "not bold dim")
         self._bar.update(bar)
 

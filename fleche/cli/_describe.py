@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 from fleche._redact import redact
+from fleche._util import home_shortened
 from fleche.caches import BaseCache, CachePool, CacheStack
 
-__all__ = ["described", "layers_of", "place_of", "short_path"]
+__all__ = ["described", "layers_of", "place_of"]
 
 
 class Part(NamedTuple):
@@ -68,16 +68,8 @@ def place_of(table: dict[str, Any]) -> str:
     for key in ("host", "root", "url", "workdir", "python"):
         if table.get(key):
             text = str(table[key])
-            return short_path(text) if key in ("root", "workdir", "python") else text
+            return home_shortened(text) if key in ("root", "workdir", "python") else text
     return ""
-
-
-def short_path(path: object) -> str:
-    """Return a path with ``~`` for the home directory."""
-    text, home = str(path), os.path.expanduser("~")
-    if text == home or text.startswith(home.rstrip("/") + "/"):
-        return f"~{text[len(home.rstrip('/')) :]}"
-    return text
 
 
 def _parent(path: str) -> str:

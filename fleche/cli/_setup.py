@@ -11,9 +11,8 @@ from typing import Any
 import click
 import msgspec
 
-from fleche._util import replace_file
+from fleche._util import home_shortened, replace_file
 from fleche.cli import _format as form
-from fleche.cli._describe import short_path
 from fleche.cli._options import Session, common_without_cache
 from fleche.cli._screen import Column
 from fleche.config import (
@@ -82,9 +81,9 @@ def _defaults(found: Config) -> Iterator[tuple[str, Any]]:
 
 def _print_config(session: Session, found: Config, environment: Mapping[str, str]) -> None:
     screen = session.screen
-    screen.title("files", f"read from {short_path(found.start)} upward, the nearest first")
+    screen.title("files", f"read from {home_shortened(found.start)} upward, the nearest first")
     for path in found.files:
-        screen.say(f"  {short_path(path)}")
+        screen.say(f"  {home_shortened(path)}")
     if not found.files:
         screen.say("  none; 'fleche init' writes one", "dim")
     rows = [("[default]", key, value, found.default_files[key]) for key, value in _defaults(found)]
@@ -95,7 +94,7 @@ def _print_config(session: Session, found: Config, environment: Mapping[str, str
         before: tuple[str, str] = ("", "")
         cells = []
         for head, key, value, file in rows:
-            shown = (head, short_path(file))
+            shown = (head, home_shortened(file))
             cells.append(
                 (
                     head if head != before[0] else "",
@@ -180,7 +179,7 @@ def init(
     """
     path = user_config_file() if home else Path("fleche.toml").absolute()
     if path.exists() and not force:
-        raise click.UsageError(f"{short_path(path)} is there already; --force replaces it")
+        raise click.UsageError(f"{home_shortened(path)} is there already; --force replaces it")
     asks = sys.stdin.isatty() and not session.json
     default_root = "~/.local/share/fleche/results" if home else "cache"
     root = root or _ask(asks, "Where are results to be kept?", default_root)
@@ -220,7 +219,7 @@ def init(
     if session.json:
         session.screen.document({"file": str(path), "text": text})
         return 0
-    session.screen.say(f"wrote {short_path(path)}:")
+    session.screen.say(f"wrote {home_shortened(path)}:")
     session.screen.say()
     for line in text.splitlines():
         session.screen.say(f"  {line}", "dim" if line.startswith("#") else "")

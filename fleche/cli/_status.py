@@ -10,11 +10,11 @@ from typing import Any
 
 import click
 
-from fleche._util import __version__
+from fleche._util import __version__, home_shortened
 from fleche.caches import BaseCache, CacheStack
 from fleche.call import QueryCall
 from fleche.cli import _format as form
-from fleche.cli._describe import described, layers_of, short_path
+from fleche.cli._describe import described, layers_of
 from fleche.cli._options import Session, common, everywhere
 from fleche.cli._screen import Column
 from fleche.config import Config, check_default_metadata, load_config
@@ -175,8 +175,8 @@ def _recall_contact(layer: BaseCache, found: Layer) -> None:
 
 def _print_status(session: Session, config: Config, layers: Sequence[Layer]) -> None:
     screen = session.screen
-    screen.title(f"fleche {__version__}", short_path(config.start))
-    files = ", ".join(short_path(path) for path in config.files)
+    screen.title(f"fleche {__version__}", home_shortened(config.start))
+    files = ", ".join(home_shortened(path) for path in config.files)
     rows = [("configured by", files or "no fleche.toml: results are kept as by default")]
     if session.forced:
         rows.append(("FLECHE_CACHE", f"{session.forced}: used whatever else is said"))

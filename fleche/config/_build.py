@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import msgspec
 
 from fleche._redact import redact as hide_secrets
+from fleche._util import home_directory
 from fleche.caches import BaseCache, Cache, CachePool, CacheStack, Local
 from fleche.config._find import ALWAYS, FILENAME, Config, load_config
 from fleche.config._schema import (
@@ -302,7 +303,15 @@ def _chosen(table: LayerTable, names: Sequence[str]) -> dict[str, Any]:
 
 def _data_directory() -> Path:
     configured = Path(os.environ.get("XDG_DATA_HOME", ""))
-    return configured if configured.is_absolute() else Path.home() / ".local" / "share"
+    if configured.is_absolute():
+        return configured
+    home = home_directory()
+    if home is None:
+        raise ConfigError(
+            "no cache is configured, and no home directory is known here that could keep results; "
+            "say where to keep them in a fleche.toml, or by FLECHE_CACHE=./results"
+        )
+    return Path(home, ".local", "share")
 
 
 def _error(place: ConfigPath | None, message: str) -> ConfigError:

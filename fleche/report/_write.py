@@ -15,7 +15,7 @@ from itertools import chain
 from pathlib import Path
 from typing import Any
 
-from fleche._util import __version__, replace_file
+from fleche._util import __version__, home_shortened, replace_file
 from fleche.caches import BaseCache
 from fleche.call import LazyCall, QueryCall
 from fleche.errors import StorageError
@@ -101,7 +101,7 @@ def _sizes(cache: BaseCache) -> dict[str, float]:
 
 
 def _described(cache: BaseCache) -> str:
-    return repr(cache).replace(str(Path.home()), "~")[:200]  # a page is passed on
+    return home_shortened(repr(cache))[:200]  # a page is passed on
 
 
 def _page(data: dict[str, Any]) -> str:
