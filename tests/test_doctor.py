@@ -358,6 +358,15 @@ class TestCommand:
         (found,) = fleche_command("doctor", "host.invalid", "--json").json["caches"]
         assert found["steps"][-1]["state"] == "failed"
 
+    @pytest.mark.parametrize("end", [":2222", ":/data/results", ":~/results"])
+    def test_more_than_a_host(self, end: str, tmp_path: Path) -> None:
+        """A port or a directory behind the host, as other programs take them, is recognised."""
+        Path("fleche.toml").write_text(
+            f'[default]\ncache = "far"\n[far]\ntype = "ssh"\nhost = "me@host.invalid{end}"\n'
+        )
+        told = fleche_command("doctor")
+        assert (told.status, "→ host is user@host, or an alias: a port" in told.out) == (1, True)
+
     def test_a_pool_is_only_read(self, tmp_path: Path) -> None:
         """Nothing is saved in a member, made for one that is not there, or pushed to one."""
         Path("fleche.toml").write_text(

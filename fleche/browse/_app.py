@@ -86,7 +86,7 @@ _MARK = Text("●", "bold yellow")
 _KEYS = (
     ("↑ ↓ PgUp PgDn", "move (^Home, ^End: far)"),
     ("Tab", "functions, calls, details"),
-    ("/", "search: words that must all occur"),
+    ("/", "search, at Enter: words that must all occur"),
     ("Esc", "end the search"),
     ("Enter, v", "open the value"),
     ("t", "lineage of the call"),
@@ -167,7 +167,9 @@ class Browser(App[None]):
         self._columns: list[str] = []
         # Held, not looked up: a message may still come when the screen has already let go of them.
         self._bar = Static(id="bar")
-        self._search = Input(id="search", placeholder="words: Cu 300, a tag, a machine, a key ...")
+        self._search = Input(
+            id="search", placeholder="words, and Enter: Cu 300, a tag, a machine, a key ..."
+        )
         self._box = OptionList(id="functions", markup=False)
         self._left = Vertical(self._box)
         self._table: DataTable[Any] = DataTable(id="calls", cursor_type="row")

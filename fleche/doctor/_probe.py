@@ -244,6 +244,13 @@ _EATEN = (
 
 _SSH_REASONS: tuple[tuple[str, str], ...] = (
     (
+        r"Could not resolve hostname [^\s:]+:[\d/~]",
+        (
+            "host is user@host, or an alias: a port stands in ~/.ssh/config, or in ssh_options = "
+            '["-p", "2222"], and a directory of the other machine in workdir'
+        ),
+    ),
+    (
         "Could not resolve hostname",
         "check the name, or the alias in ~/.ssh/config; a VPN may be off",
     ),
