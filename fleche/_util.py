@@ -29,6 +29,7 @@ __all__ = [
     "host_name",
     "imported_when_asked",
     "is_held_here",
+    "is_path",
     "override",
     "reconnected",
     "renewed_after_fork",
@@ -157,6 +158,11 @@ def expand_variables(text: str) -> str:
         return os.environ[name]
 
     return _VARIABLE.sub(value_of, text)
+
+
+def is_path(text: str) -> bool:
+    """Return whether ``FLECHE_CACHE`` names a directory so, and not a configured cache."""
+    return os.sep in text or text.startswith(("~", "."))
 
 
 def expand_path(path: str | os.PathLike[str]) -> Path:

@@ -14,7 +14,9 @@ import pytest
 import fleche
 from fleche import cache, state
 from fleche.caches import Cache, Local
+from fleche.config import cache_from_config
 from fleche.errors import ConfigError
+from tests.helpers.commands import fleche_command
 from tests.helpers.layers import in_memory
 from tests.helpers.scripts import ROOT
 
@@ -69,6 +71,34 @@ class TestVariable:
         assert isinstance(cache(), Local)
         place = tmp_home / "work" / "store" if text.startswith(".") else tmp_home / "store"
         assert place.exists()
+
+    def test_a_directory_of_files(self, monkeypatch: pytest.MonkeyPatch, tmp_home: Path) -> None:
+        """What is there is used as it is, by programs as by the commands."""
+        with cache(cache_from_config({"template": "cloudpickle", "root": "old"})):
+            square(2)
+        monkeypatch.setenv("FLECHE_CACHE", "./old")
+        assert square.contains(2)
+        assert fleche_command("log").out.count("square") == 1
+        assert not Path("old", "layout").exists()
+
+    def test_a_directory_that_holds_something_else(
+        self, monkeypatch: pytest.MonkeyPatch, tmp_home: Path
+    ) -> None:
+        Path("notes").mkdir()
+        Path("notes", "todo.txt").touch()
+        monkeypatch.setenv("FLECHE_CACHE", "./notes")
+        with pytest.raises(ConfigError, match=r"FLECHE_CACHE=./notes: .*holds no cache .*an empty"):
+            square(2)
+
+    def test_a_directory_that_is_not_there_yet(
+        self, monkeypatch: pytest.MonkeyPatch, tmp_home: Path
+    ) -> None:
+        """A program would make it, so the commands find nothing in it, and do not make it."""
+        monkeypatch.setenv("FLECHE_CACHE", "./new")
+        assert fleche_command("status").status == 0
+        told = fleche_command("log")
+        assert (told.status, "no calls here yet" in told.err) == (1, True)
+        assert not Path("new").exists()
 
     def test_a_name(self, monkeypatch: pytest.MonkeyPatch) -> None:
         Path("fleche.toml").write_text(

@@ -129,7 +129,8 @@ def test_a_search_finds_the_same(tmp_path: Path) -> None:
     [
         ("", "not a condition"),
         ("v =", "not a condition at column"),
-        ("v = 3", "not a condition"),
+        ("v = 3", r"not a condition at column \d+: .*; what is equal is compared by =="),
+        ("v >= 3 +", r"not a condition.*: invalid syntax$"),
         ("v >= w", "compared with a number"),
         ("3 < 4", "compared with a number"),
         ("v + 1 > 2", "compared with a number"),

@@ -7,6 +7,7 @@ nothing of it is ever evaluated as code.
 from __future__ import annotations
 
 import ast
+import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, Final
@@ -64,7 +65,9 @@ def parse_where(text: str) -> Where:
         tree = ast.parse(text.strip(), mode="eval").body
     except SyntaxError as error:
         place = f" at column {error.offset}" if error.offset else ""
-        raise ValueError(f"{text!r}: not a condition{place}: {error.msg}") from None
+        has_one = re.search(r"(?<![=!<>])=(?!=)", text)
+        advice = "; what is equal is compared by ==" if has_one else ""
+        raise ValueError(f"{text!r}: not a condition{place}: {error.msg}{advice}") from None
     except (ValueError, RecursionError, MemoryError):
         raise ValueError(f"{text[:80]!r}: not a condition") from None
     reader = _Reader(text.strip())

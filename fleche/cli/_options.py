@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from fleche._util import override
+from fleche._util import is_path, override
 from fleche.errors import ConfigError, RemoteConnectionError, told
 
 if TYPE_CHECKING:
@@ -134,6 +134,8 @@ class Session:
         import fleche.config
 
         try:
+            if text is not None and text == self.forced and is_path(text):
+                make = True  # as programs do it: what is not there yet is empty
             return self.keep(fleche.config.open(text, make=make))
         except ConfigError as error:
             if text is None or text != self.forced:

@@ -105,6 +105,13 @@ def _from_file(path: Path, name: str | None) -> BaseCache:
     return cache_from_config(tables[wanted], base=path.parent, where=f"{path}: {wanted}")
 
 
+def _is_new(path: Path) -> bool:
+    """Return whether a cache may be made there, or is being made this moment by another process."""
+    if not path.is_dir():
+        return not path.exists()
+    return all(each.name.startswith((".", "layout")) for each in path.iterdir())
+
+
 def _from_directory(path: Path, *, make: bool) -> BaseCache:
     if (path / "layout").is_file():
         return cache_from_config({"type": "local", "root": str(path)})
@@ -113,8 +120,7 @@ def _from_directory(path: Path, *, make: bool) -> BaseCache:
             return cache_from_config({"template": template, "root": str(path)})
     if (path / FILENAME).is_file():
         return load_cache_config(start=path)
-    is_new = not path.exists() or (path.is_dir() and not any(path.iterdir()))
-    if make and is_new:
+    if make and _is_new(path):
         return cache_from_config({"type": "local", "root": str(path)})
     what = f"holds no cache and no {FILENAME}" if path.exists() else "there is no such directory"
     if make and path.is_dir():

@@ -8,6 +8,7 @@ from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, overload
 
+from fleche._util import is_path
 from fleche.state._variable import UNSET, Setting, Variable
 
 if TYPE_CHECKING:
@@ -117,11 +118,15 @@ def _forced_by(text: str) -> BaseCache:
     """Return the cache that the variable names; the path of one has a separator or begins so."""
     from fleche.errors import ConfigError
 
-    if os.sep in text or text.startswith(("~", ".")):
-        from fleche._util import expand_path
-        from fleche.caches import Local
+    if is_path(text):
+        from pathlib import Path
 
-        return Local(expand_path(text))
+        from fleche import config
+
+        try:
+            return config.open(Path(text))
+        except ConfigError as error:
+            raise ConfigError(f"{VARIABLE}={text}: {error}") from None
     if text == "default":
         raise ConfigError(f"{VARIABLE}={text}: a cache by itself is wanted, not the default")
     try:
