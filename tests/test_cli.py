@@ -331,6 +331,12 @@ class TestOutput:
         monkeypatch.setenv("WIDTH", "70")
         assert max(map(len, fleche_command("log").out.splitlines())) <= 70
 
+    def test_a_width_of_nothing(self, keys: object, monkeypatch: pytest.MonkeyPatch) -> None:
+        """COLUMNS=0, which some tools and containers set, says that the width is not known."""
+        assert "make_grid" in in_terminal("log", width=0, NO_COLOR="1")
+        monkeypatch.setenv("WIDTH", "0")
+        assert "make_grid" in fleche_command("log").out
+
     def test_control_characters_are_harmless(self, keys: object) -> None:
         """What others have stored moves no cursor."""
         with Local("results") as cache:

@@ -12,6 +12,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
+from shutil import get_terminal_size
 from typing import TYPE_CHECKING, Any
 
 from fleche.cli import _format as form
@@ -65,12 +66,16 @@ class Screen:
         from rich.console import Console
 
         terminal = sys.stdout.isatty()
+        told = os.environ.get("COLUMNS", "")
+        width = None if terminal or told.isdecimal() else _WIDEST
+        if told.isdecimal() and not int(told):  # not known, and not nothing, as rich takes it
+            width = get_terminal_size().columns if terminal else _WIDEST
         return Console(
             highlight=False,
             markup=False,
             emoji=False,
             soft_wrap=not terminal,
-            width=None if terminal or os.environ.get("COLUMNS", "").isdigit() else _WIDEST,
+            width=width,
             force_terminal=None if terminal else False,
         )
 
