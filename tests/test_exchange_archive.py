@@ -217,6 +217,20 @@ def test_a_failure_leaves_the_old_file(source: Cache, tmp_path: Path) -> None:
     assert [each.name for each in tmp_path.iterdir() if "study" in each.name] == ["study.fleche"]
 
 
+def test_into_a_new_directory(source: Cache, tmp_path: Path) -> None:
+    """It is made, as ``push --to`` makes one; a name that means nothing is no directory."""
+    export_calls(source, tmp_path / "all.fleche")
+    new = tmp_path / "new"
+    told = fleche_command("import", tmp_path / "all.fleche", "--dry-run", "--cache", new)
+    assert (told.status, new.exists()) == (0, False)
+    assert fleche_command("import", tmp_path / "all.fleche", "--cache", new).status == 0
+    with Local(new) as cache:
+        assert len(cache) == len(source)
+    told = fleche_command("import", tmp_path / "all.fleche", "--cache", "newer")
+    assert (told.status, "no cache is named 'newer'" in told.err) == (2, True)
+    assert fleche_command("log", "--cache", tmp_path / "absent").status == 2
+
+
 def test_the_commands(source: Cache, tmp_path: Path) -> None:
     """``fleche export FILE QUERY`` and ``fleche import FILE``."""
     near = tmp_path / "near"

@@ -66,6 +66,7 @@ def import_(session: Session, selection: Selection, file: Path, dry_run: bool) -
     document: file, selected, imported, left_out, lost (calls that the file says it holds, and that
     cannot be read), dry_run.
     """
+    session.makes = True
     target = session.reached
     if not dry_run:
         target.check_writable("import")

@@ -31,6 +31,7 @@ def import_joblib(session: Session, directory: Path, changed: bool, dry_run: boo
     --json prints one line for each result: function, path, key, reason.
     """
     sys.path.append(os.getcwd())
+    session.makes = True
     cache = session.reached
     try:
         results = list(import_results(directory, cache, changed=changed, dry_run=dry_run))

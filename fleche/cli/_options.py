@@ -48,11 +48,13 @@ class Session:
         cache_text: what the option ``--cache`` said.
         json: whether the answer is for programs.
         everywhere: whether other machines are asked, too.
+        makes: whether a directory that is not there yet is a new cache.
     """
 
     cache_text: str | None = None
     json: bool = False
     everywhere: bool = False
+    makes: bool = False
     _open: list[BaseCache] = field(default_factory=list)
 
     @cached_property
@@ -65,7 +67,8 @@ class Session:
     @cached_property
     def cache(self) -> BaseCache:
         """The cache that is asked about."""
-        return self.open(self.which)
+        which = self.which
+        return self.open(which, make=self.makes and which is not None and is_path(which))
 
     @property
     def forced(self) -> str | None:
