@@ -33,6 +33,9 @@ T = TypeVar("T")
 K = TypeVar("K", bound=str)
 
 _BATCH = 1024
+_ROOM = 1 << 26
+"""Bytes of results that are held back at most until it is their turn."""
+
 _SHORTEST = 4
 
 _SAID = {"errors.write_through": "results are not written through; push() sends them later"}
@@ -113,8 +116,8 @@ class Layers:
     def load(
         self, keys: Sequence[Digest], inline: int
     ) -> Iterator[tuple[Digest, CallEntry | ParcelError]]:
-        """Yield the entries that one of them has, in order, each layer asked once for the rest."""
-        for batch in batched(keys, _BATCH):
+        """Yield the entries that one of them has, in order, each layer asked for the rest."""
+        for batch in batched(keys, max(1, min(_BATCH, _ROOM // max(1, inline)))):
             found = dict(
                 self._load(batch, self.all, lambda layer, rest: layer.load(rest, inline=inline))
             )
