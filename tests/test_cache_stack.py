@@ -163,7 +163,7 @@ class TestWriteThrough:
         stack = CacheStack([Cache(ValueVoid(), CallMemory()), far])
         stack.save(call(result="x" * 100_000))
         (warning,) = [each for each in caplog.records if each.levelno == logging.WARNING]
-        assert f"without it: the value {digest('x' * 100_000)} is not in" in warning.getMessage()
+        assert f"later: the value {digest('x' * 100_000)} is not in" in warning.getMessage()
 
     @pytest.mark.parametrize(
         "error", [OFFLINE, Rejected("no"), StorageError("full"), ValueError("bug")]
