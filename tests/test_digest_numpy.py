@@ -501,6 +501,13 @@ class TestMetadata:
         assert len({digest(np.zeros(2, kind)) for kind in kinds}) == 3
         assert len({digest(np.zeros(2, [("a", kind)])) for kind in kinds}) == 3
 
+    def test_of_nothing(self) -> None:
+        """Pickled by numpy before 2.3, a type of dates comes back with empty ones."""
+        empty = np.dtype("i4", metadata={})
+        assert digest(empty) == digest(np.dtype("i4"))
+        assert digest(np.zeros(2, empty)) == digest(np.zeros(2, "i4"))
+        assert digest(np.zeros(2, [("a", empty)])) == digest(np.zeros(2, [("a", "i4")]))
+
     def test_h5py(self) -> None:
         h5py = pytest.importorskip("h5py")
         kinds = [h5py.enum_dtype({name: 1}) for name in ("RED", "BLUE")]

