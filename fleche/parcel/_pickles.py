@@ -404,15 +404,16 @@ class _Finding:
         """Return what a stream names, wherever this process has it."""
         if (known := _of_numpy.get((module, name))) is not None:
             return known
+        loader = self.loader  # what is returned stays in the memo: it must not lead to this object
         if module == "fleche.parcel":
             if name == "class_named":
-                return lambda *args: self.loader.find(ClassName(*args), is_class=True)
+                return lambda *args: loader.find(ClassName(*args), is_class=True)
             if name == "function_named":
-                return lambda *args: self.loader.find(ClassName(*args), is_class=False)
+                return lambda *args: loader.find(ClassName(*args), is_class=False)
             if name == "class_apart":
-                return lambda *args: self.loader.find(ClassName(*args), is_class=True, apart=True)
+                return lambda *args: loader.find(ClassName(*args), is_class=True, apart=True)
             if name == "born":
-                return self.loader.born
+                return loader.born
         find = super().find_class  # type: ignore[misc]
         try:
             found = find(_moved(module), name)
