@@ -10,11 +10,13 @@ import importlib
 import json
 import logging
 import math
+import os
 import pickle
 import random
 import shutil
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from io import BytesIO
@@ -42,6 +44,7 @@ from fleche.testing import check_value_storage
 from fleche.testing.corpus import values
 from tests.golden import values as golden
 from tests.helpers import storing
+from tests.helpers.permissions import as_somebody
 from tests.helpers.storing import check, delete, get, has, keys, touch
 
 h5py = pytest.importorskip("h5py")
@@ -888,6 +891,22 @@ class TestLarge:
         with pytest.raises(StorageError, match=r"\.h5: cannot write: .*No space left on device"):
             put(held, np.arange(200_000))
         assert keys(held) == []
+
+
+def test_the_file_of_a_colleague() -> None:
+    """Where only its owner may set its age, a value that others rely on is written again."""
+    with tempfile.TemporaryDirectory() as place:
+        held = ValueHdf5(place)
+        path = put(held, [1.5, "x"])
+        os.utime(path, (1000, 1000))
+        path.chmod(0o644)
+        for directory in (path.parent, Path(place)):
+            directory.chmod(0o777)
+        with as_somebody():
+            assert touch(held, digest([1.5, "x"]))
+            assert path.stat().st_mtime > 1000
+            assert load(held, [1.5, "x"]) == [1.5, "x"]
+        assert len(list(path.parent.iterdir())) == 1
 
 
 def test_errors_name_the_file(tmp_path: Path) -> None:

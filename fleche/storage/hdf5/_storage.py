@@ -6,6 +6,7 @@ import os
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from functools import partial
 from io import BytesIO, FileIO, RawIOBase
 from typing import TYPE_CHECKING, Annotated, Any, BinaryIO, ClassVar, Literal, TypeAlias, cast
 
@@ -13,7 +14,7 @@ import msgspec
 
 from fleche._util import expand_path, override
 from fleche.digest import Address
-from fleche.errors import CorruptParcel, ParcelError
+from fleche.errors import CorruptParcel, ParcelError, StorageError
 from fleche.parcel import Packing, Parcel, StreamSource, explained, spool
 from fleche.storage._base import BufferRefs, Capabilities, ValueStorage
 from fleche.storage.file import FileEntries, Files
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 __all__ = ["Compress", "Hdf5Options", "ValueHdf5"]
 
 _SUFFIX = ".h5"
+_PIECE = 1 << 20
 _SMALL = 1 << 26
 """Up to this size, a file is put together, and read, in memory."""
 
@@ -127,9 +129,16 @@ class ValueHdf5(FileEntries[Parcel], ValueStorage):
         return {key for key in keys if self._is_sound(key) and self._touch(key)}
 
     def _touch(self, key: str) -> bool:
-        with suppress(OSError):  # a storage that cannot be written to only looks
-            self._files.touch(key)
+        with suppress(OSError, StorageError):  # a storage that cannot be written to only looks
+            try:
+                self._files.touch(key)
+            except PermissionError:  # a colleague's file, in a directory that all may write to
+                self._write_again(key)
         return self._files.find(key) is not None
+
+    def _write_again(self, key: str) -> None:
+        with suppress(KeyError), self._opened(key) as file:
+            self._files.write(key, iter(partial(file.read, _PIECE), b""))
 
     def _is_sound(self, key: str) -> bool:
         """Return whether a whole file of that value is there, as far as its seal says."""
