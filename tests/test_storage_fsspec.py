@@ -10,6 +10,7 @@ import os
 import pickle
 import subprocess
 import sys
+import tempfile
 import time
 import tracemalloc
 from collections.abc import Callable, Iterator
@@ -46,6 +47,7 @@ from fleche.storage.fsspec._objects import BLOCK, ObjectSource, modified_of  # n
 from fleche.storage.fsspec._storage import EtagCache  # noqa: E402
 from fleche.testing import check_call_storage, check_value_storage  # noqa: E402
 from fleche.testing.corpus import Block, an_entry  # noqa: E402
+from tests.helpers.permissions import as_somebody  # noqa: E402
 from tests.helpers.s3 import FaultyS3, S3Server  # noqa: E402
 from tests.helpers.storing import (  # noqa: E402
     delete,
@@ -790,6 +792,29 @@ class TestFailures:
     def test_hints(self, error: Exception, said: str) -> None:
         assert said in str(failure("write", "x", error))
         assert "secret" not in str(failure("write", "x", error))
+
+
+class TestColleagues:
+    def test_the_file_of_a_colleague(self) -> None:
+        """Where only its owner may set its age, a value that others rely on is written again."""
+        with tempfile.TemporaryDirectory() as place:
+            values = ValueFsspec(f"file://{place}")
+            put(values, KEY, parcel(1))
+            (path,) = [each for each in Path(place).rglob("*") if each.is_file()]
+            os.utime(path, (1000, 1000))
+            path.chmod(0o644)
+            for directory in (path.parent, Path(place)):
+                directory.chmod(0o777)
+            with as_somebody():
+                assert touch(values, KEY)
+                assert path.stat().st_mtime > 1000
+                assert values.packing.unpack(get(values, KEY), KEY) == 1
+            path.chmod(0o444)
+            for directory in (path.parent, Path(place)):
+                directory.chmod(0o755)
+            with as_somebody():
+                assert touch(values, KEY)  # it is there
+            values.close()
 
 
 class TestDamage:

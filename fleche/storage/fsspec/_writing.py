@@ -10,6 +10,7 @@ from contextlib import contextmanager, suppress
 from typing import Any
 
 from fleche._util import override
+from fleche.errors import StorageError
 from fleche.parcel import Buffer
 from fleche.storage._base import TEMPORARY
 from fleche.storage.fsspec._filesystem import Connection, explained
@@ -84,7 +85,12 @@ class Writer:
         """
         path, copies = self._objects.path(key), self._connection.traits.copies
         if copies is None:
-            return self.touch_in_place(key)
+            try:
+                return self.touch_in_place(key)
+            except StorageError as error:
+                if isinstance(error.__cause__, PermissionError):
+                    return False  # a colleague's file, in a directory that all may write to
+                raise
         with explained("touch", self._objects.name(key), key):
             self._connection.fs.cp_file(path, path, **copies)
         return True
