@@ -17,6 +17,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import tracemalloc
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from io import BytesIO
@@ -543,6 +544,22 @@ def test_arrays_lie_as_they_did(array: Any, dtype: str, writeable: bool, held: V
     assert again.flags.writeable == writeable
     assert again.strides == array.copy("K").strides
     assert again.tolist() == array.tolist()
+
+
+def test_repeated_elements_are_not_written_out(held: ValueHdf5) -> None:
+    """Neither in the file nor on the way into it, be the array as large as it may."""
+    value = {"x": np.arange(3), "y": np.broadcast_to(1.0, (3000, 3000))}
+    key = digest(value)
+    parcel = held.packing.pack(value, key)
+    tracemalloc.start()
+    try:
+        storing.put(held, key, parcel)
+        most = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert most < value["y"].nbytes / 4
+    assert path_of(held, key).stat().st_size < 20_000
+    assert load(held, value)["y"].strides == (0, 0)
 
 
 def test_aligned_structures_stay_aligned(held: ValueHdf5) -> None:

@@ -193,9 +193,11 @@ def refers_to(parts: list[Any], others: Container[int]) -> bool:
     """
 
     class Seeker(cloudpickle.Pickler):  # type: ignore[misc]
-        def persistent_id(self, obj: Any) -> None:
+        def persistent_id(self, obj: Any) -> str | None:
             if id(obj) in others:
                 raise _Met
+            # an array of numbers refers to nothing, and pickle would write out what it repeats
+            return "array" if type(obj) is np.ndarray and not obj.dtype.hasobject else None
 
     try:
         Seeker(_Nowhere(), protocol=5, buffer_callback=_ignore).dump(parts)
