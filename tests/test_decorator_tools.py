@@ -20,6 +20,7 @@ import pytest
 
 from fleche import Cache, cache, fleche, state
 from fleche.decorator import BoundMethod, Wrapper
+from fleche.decorator._spec import Place
 from fleche.storage import CallMemory, ValueMemory
 from tests.helpers.layers import in_files
 
@@ -160,3 +161,16 @@ def test_a_worker_says_which_cache_it_uses(
     with cache(in_files(tmp_path)), context.Pool(1) as pool:
         assert pool.map(documented.bind(), [1, 2]) == [1, 4]
     assert "no cache was sent" not in capfd.readouterr().err
+
+
+def test_a_notebook_of_marimo_is_no_worker(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Its kernel is a process of multiprocessing, and there is none to send a cache from."""
+    monkeypatch.setattr(multiprocessing.process, "parent_process", object)
+    for is_notebook in (True, False):
+        marimo = types.SimpleNamespace(running_in_notebook=lambda found=is_notebook: found)
+        monkeypatch.setitem(sys.modules, "marimo", marimo)  # type: ignore[arg-type]
+        caplog.clear()
+        Place().look("f", cache())
+        assert ("no cache was sent" in caplog.text) is not is_notebook

@@ -128,6 +128,9 @@ class Place:
         multiprocessing = sys.modules.get("multiprocessing.process")
         if multiprocessing is None or multiprocessing.parent_process() is None:
             return
+        marimo = sys.modules.get("marimo")  # its kernel is such a process, and the program itself
+        if marimo is not None and marimo.running_in_notebook():
+            return
         # a forked child has inherited what was active
         is_as_meant = state.is_cache_set() or self._is_forked
         log.log(
