@@ -775,6 +775,21 @@ VALUES = {
         "in 'i'",
         "in 'q'",
     ),
+    "a variable in a query": (
+        "LIMIT = 1\ndef f(x): return x.query('a > @LIMIT and b')",
+        "LIMIT = 1",
+        "LIMIT = 2",
+    ),
+    "a variable in a query that is put together": (
+        "LIMIT = 1\ndef f(x, y): return x.query(f'a > @LIMIT and b < {y}').eval(expr='c')",
+        "LIMIT = 1",
+        "LIMIT = 2",
+    ),
+    "the documentation of the module, as a text": (
+        "'Usage: one'\ndef f(x): return __doc__.split()",
+        "one",
+        "two",
+    ),
     "a pattern": ("import re\np = re.compile('a')\ndef f(x): return p.match(x)", "'a'", "'b'"),
     "the type of a number": ("K = 1\ndef f(x): return K", "K = 1", "K = True"),
     "a value of a chain of dicts": (

@@ -400,6 +400,8 @@ DIFFERENT: list[tuple[Any, Any]] = [
     (re.compile("a"), re.compile("a", re.IGNORECASE)),
     (re.compile("a"), re.compile(b"a")),
     (re.compile("a"), "a"),
+    (decimal.Context(prec=5), decimal.Context(prec=6)),
+    (decimal.Context(traps=[decimal.Inexact]), decimal.Context(traps=[])),
     (struct.Struct("<i"), struct.Struct(">i")),
     (struct.Struct("<i"), "<i"),
     # enumerations
@@ -514,6 +516,7 @@ EQUAL: list[tuple[Any, Any]] = [
     (UTC, dt.timezone(dt.timedelta(0))),
     (re.compile("a"), re.compile("a", re.UNICODE)),
     (struct.Struct("<i"), struct.Struct(b"<i")),
+    (decimal.Context(flags=[decimal.Inexact]), decimal.Context(flags=[])),
     (Reduced(1, cache="full"), Reduced(1)),
     (Stateful(kept=1, dropped=2), Stateful(kept=1)),
     (fractions.Fraction(1, 2), fractions.Fraction(2, 4)),

@@ -364,7 +364,7 @@ TABLE: tuple[tuple[str, bool, dict[str, str]], ...] = (
             "timezone": "timezone",
         },
     ),
-    ("decimal _stdlib", False, {"Decimal": "decimal"}),
+    ("decimal _stdlib", False, {"Decimal": "decimal", "Context": "decimal_context"}),
     ("fractions _stdlib", False, {"Fraction": "fraction"}),
     (
         "functools _stdlib",

@@ -23,6 +23,7 @@ __all__ = [
     "describe_date",
     "describe_datetime",
     "describe_decimal",
+    "describe_decimal_context",
     "describe_default_dict",
     "describe_deque",
     "describe_fraction",
@@ -95,6 +96,14 @@ def describe_generic_method(obj: Any, _walk: Walk) -> Node:
 def describe_decimal(obj: Any, _walk: Walk) -> Node:
     sign, digits, exponent = obj.as_tuple()
     return node(b"Decimal", (sign, "".join(map(str, digits)), exponent))
+
+
+def describe_decimal_context(obj: Any, _walk: Walk) -> Node:
+    """Describe a context without its flags, which tell what has happened in it."""
+    limits = (obj.prec, obj.rounding, obj.Emin, obj.Emax, obj.capitals, obj.clamp)
+    return node(
+        b"Context", (*limits, sorted(trap.__name__ for trap in obj.traps if obj.traps[trap]))
+    )
 
 
 def describe_fraction(obj: Any, _walk: Walk) -> Node:

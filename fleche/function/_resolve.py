@@ -78,7 +78,6 @@ OF_MODULE = frozenset(
     [
         "__name__",
         "__file__",
-        "__doc__",
         "__spec__",
         "__package__",
         "__loader__",
