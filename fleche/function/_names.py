@@ -7,7 +7,6 @@ source, from the bytecode. A *chain* is a name with attributes behind it: ``a.b.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterable, Iterator
 from types import CodeType
 from typing import Any, NamedTuple, TypeAlias
@@ -59,9 +58,6 @@ MUTATORS = frozenset(
 """Methods by which builtin containers are changed."""
 
 NAMED_ACCESS = ("getattr", "hasattr", "setattr", "delattr")
-QUERIES = ("query", "eval")
-"""Methods of data frames that take an expression as a text; there ``@name`` is a variable."""
-
 LISTERS = ("dir", "getmembers", "getmembers_static")
 IMPORTERS = ("__import__", "import_module")
 UNSEEN = ("eval", "exec", "globals", "vars", "locals", *IMPORTERS)
@@ -538,15 +534,15 @@ class Reader:
             self.facts.unseen.add(name)
         if name in MAKERS or (name == "type" and len(item.args) > 1):
             self.facts.makes_classes = True
-        self.read_texts(name, item, scope)
+        self.read_access(name, item, scope)
         if name in ("isinstance", "issubclass") and len(item.args) == 2:
             self.select(item.args[1], scope)
             self.pending.append((item.args[0], scope))
         else:
             self.go_on(item, scope)
 
-    def read_texts(self, name: str, item: Any, scope: Scope) -> None:
-        """Note what a call gets by names that stand in texts, or are made at run time."""
+    def read_access(self, name: str, item: Any, scope: Scope) -> None:
+        """Note what a call gets by names that are made at run time, or texts beside it."""
         function = item.func
         if name in GETTERS:
             for text in filter(None, map(constant_text, item.args)):
@@ -559,9 +555,6 @@ class Reader:
             self.look_into(item.args[0], scope)
         if hasattr(function, "id") and name in NAMED_ACCESS and len(item.args) > 1:
             self.read_named_access(name, item, scope)
-        if name in QUERIES and hasattr(function, "attr"):
-            for used in names_in_query(item):
-                self.load((used,), scope)
 
     def read_importer(self, name: str, item: Any) -> bool:
         """Note what ``import_module`` or ``__import__`` imports by a constant, if it does that."""
@@ -640,13 +633,6 @@ def chain_of(item: Any) -> Chain | None:
         tail.append(item.attr)
         item = item.value
     return (item.id, *reversed(tail)) if type(item).__name__ == "Name" else None
-
-
-def names_in_query(call: Any) -> set[str]:
-    """Return the variables in the expression that a data frame is given, ``"a > @limit"``."""
-    given = [*call.args[:1], *(word.value for word in call.keywords if word.arg == "expr")]
-    parts = [part for each in given for part in getattr(each, "values", [each])]
-    return set(re.findall(r"@([^\W\d]\w*)", " ".join(filter(None, map(constant_text, parts)))))
 
 
 def is_class_of_self(item: Any) -> bool:
