@@ -6,8 +6,10 @@ import pickle
 from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import lru_cache
 from inspect import iscoroutinefunction
 from threading import RLock
+from types import FunctionType
 from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar
 
 from fleche import state
@@ -191,13 +193,24 @@ class _Reference:
 
 
 def _code_of(function: Any) -> str:
-    """Return the digest of what a function depends on, and the object that it is bound to."""
+    """Return the digest of what a function depends on, and the class of what it is bound to.
+
+    Raises:
+        TypeError: it is an object that can be called.
+    """
     if isinstance(function, CachedFunction):
         tracker, bound = function.spec.tracker, function.lead
     else:
+        tracker = _tracker_of(getattr(function, "__func__", function))
         bound = (getattr(function, "__self__", None),)
-        tracker = CodeTracker(function, function.__module__)
     return tracker.closure(own_code(map(type, bound))).digest
+
+
+@lru_cache(maxsize=256)
+def _tracker_of(function: Any) -> CodeTracker:
+    if not isinstance(function, FunctionType):
+        raise TypeError(function)
+    return CodeTracker(function, function.__module__)
 
 
 def _is_async(function: Any) -> bool:
