@@ -206,7 +206,7 @@ def _code_of(function: Any) -> str:
     return tracker.closure(own_code(map(type, bound))).digest
 
 
-@lru_cache(maxsize=256)
+@lru_cache(maxsize=16)  # it keeps them, with what they have captured
 def _tracker_of(function: Any) -> CodeTracker:
     if not isinstance(function, FunctionType):
         raise TypeError(function)
