@@ -8,6 +8,7 @@ import threading
 import time
 from collections.abc import Coroutine, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor, wait
+from contextvars import copy_context
 from typing import Any
 
 import pytest
@@ -289,13 +290,14 @@ class Pause:
 
 
 def turn_by_turn(*coroutines: Coroutine[Any, Any, Any]) -> list[Any]:
-    """Run coroutines in an event loop that is not asyncio's, as that of trio."""
+    """Run coroutines in an event loop that is not asyncio's, as that of trio: each in a context."""
     results: dict[int, Any] = {}
+    contexts = [copy_context() for _ in coroutines]
     while len(results) < len(coroutines):
         for place, each in enumerate(coroutines):
             if place not in results:
                 try:
-                    assert each.send(None) == "pause"
+                    assert contexts[place].run(each.send, None) == "pause"
                 except StopIteration as end:
                     results[place] = end.value
     return [results[place] for place in range(len(coroutines))]
@@ -340,9 +342,9 @@ class TestOtherEventLoops:
 
         with pytest.raises(ValueError, match="1"):
             turn_by_turn(failing(1))
-        left = failing(2)
-        left.send(None)
-        left.close()
+        left, context = failing(2), copy_context()
+        context.run(left.send, None)
+        context.run(left.close)
         assert [entry.key for entry in active.calls.entries()] == []
 
 

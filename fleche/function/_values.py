@@ -23,6 +23,7 @@ from operator import attrgetter, methodcaller
 from types import (
     BuiltinFunctionType,
     FunctionType,
+    GenericAlias,
     GetSetDescriptorType,
     MappingProxyType,
     MemberDescriptorType,
@@ -147,7 +148,8 @@ CALLABLE = (
 
 def is_callable_code(value: Any) -> bool:
     """Whether a value is code rather than data: a function, a class, or what stands for one."""
-    if isinstance(value, CALLABLE):
+    kind: type = type(value)
+    if isinstance(value, CALLABLE) and kind is not GenericAlias:
         return True
     return not is_own_object(type(value)) and inner_function(value) is not None
 
@@ -251,7 +253,8 @@ class Values:
         return f"str {value!r}" if len(value) <= 200 else f"str {digest(value)!s}"
 
     def described(self, value: Any, kind: type) -> str:
-        if isinstance(value, (FunctionType, type, ModuleType)):
+        # up to Python 3.10, list[int] says that it is a class
+        if isinstance(value, (FunctionType, type, ModuleType)) and kind is not GenericAlias:
             return self.refer(value)
         if isinstance(value, Transparent):
             return self.decorated(value)
