@@ -28,6 +28,7 @@ from fleche.errors import StorageError
 from fleche.storage import CallStorage
 from fleche.storage.local import CallLocal
 from fleche.storage.sql import Sql
+from fleche.storage.sql._sqlite import SqliteFile
 from fleche.testing.corpus import an_entry
 from tests.helpers.postgres import postgres, postgres_server  # noqa: F401
 from tests.helpers.storing import has, put
@@ -46,6 +47,7 @@ import os, signal, sys, threading, time, warnings
 from fleche.digest import digest
 from fleche.storage.local import CallLocal
 from fleche.storage.sql import Sql
+from fleche.storage.sql._sqlite import SqliteFile
 from fleche.testing.corpus import an_entry
 
 def open_it(url):
@@ -249,6 +251,13 @@ class TestThreads:
             for thread in threads:
                 thread.join()
         assert failures == []
+
+    def test_what_a_change_returns_keeps_no_connection_open(self, tmp_path: Path) -> None:
+        """A thread that still had its cursor left a child locks that were never given up."""
+        database = SqliteFile(tmp_path / "calls.db")
+        returned = database.change(lambda connection: connection.execute("SELECT 1"))
+        database.retire()
+        assert [path.name for path in tmp_path.glob("calls.db-*l")] == [], returned
 
     def test_threads_go_on_after_a_fork(self, storage: CallStorage) -> None:
         """The parent's other threads find their storage as it was, and lose nothing."""

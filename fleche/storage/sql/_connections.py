@@ -61,7 +61,7 @@ def _as_text(data: bytes) -> str:
 
 
 def in_transaction_of(connection: Any, work: Callable[[Any], T]) -> T:
-    """Return what ``work`` returns, called inside a transaction that writes."""
+    """Return what ``work`` returns, called inside a transaction that writes; no cursor."""
     try:  # an interrupt that comes while it waits is raised when it has begun
         connection.execute("BEGIN IMMEDIATE")
         result = work(connection)
@@ -70,7 +70,9 @@ def in_transaction_of(connection: Any, work: Callable[[Any], T]) -> T:
         with suppress(sqlite3.Error):  # SQLite may have rolled back already
             connection.execute("ROLLBACK")
         raise
-    return result
+    # With its cursor, a connection that is closed for a fork stays open, and the child inherits
+    # locks that nothing in it gives up.
+    return None if isinstance(result, sqlite3.Cursor) else result  # type: ignore[return-value]
 
 
 def stored_version(connection: sqlite3.Connection) -> Any:
