@@ -2216,6 +2216,11 @@ NO_NAMES = {
     "a key": "K = 1\ndef f(d): return d['K']",
     "a column": "K = 1\ndef f(frame): return frame.query('K > 3')",
     "a docstring": "K = 1\ndef f(x):\n    'K'\n    return eval(x)",
+    "a module that is not there": {
+        "entry": "import b\ndef f(x): return eval('x + 1 if b.L else a.K')",
+        "a": "K = 1",
+        "b": "import a\nL = 2",
+    },
     "what is compiled otherwise": "import re\nK = 1\ndef f(x): return re.compile('K')",
     "beside a method of the name": "K = 1\ndef f(m): return m.evaluate('K'), m.modules()",
     "a name of something else": {

@@ -37,15 +37,20 @@ class Texts:
             self._evaluators.add(place_of(function))
 
     def chains(self, looked_into: LookedInto) -> Iterator[tuple[Mapping[str, Any], Chain]]:
-        """Yield the chains in texts that count, each with the namespace of its function, once."""
+        """Yield the chains in texts that count, each with the namespace of its function, once.
+
+        They begin with a global name, or are modules, where the function asks for these by name.
+        """
         modules = looked_into.places_of(self._evaluators)
         waiting, self._waiting = self._waiting, []
         for function, facts in waiting:
             namespace = function.__globals__
-            if facts.reads_texts or module_name(namespace) in modules:
-                pattern = _MARKED if facts.reads_texts == MARKED else _CHAIN
-                for text in facts.texts:
-                    for found in pattern.findall(text):
-                        yield namespace, tuple(found.split("."))
-            else:
+            if not (facts.reads_texts or module_name(namespace) in modules):
                 self._waiting.append((function, facts))
+                continue
+            pattern = _MARKED if facts.reads_texts == MARKED else _CHAIN
+            takes_modules = ("sys", "modules") in facts.loads
+            for found in (each for text in facts.texts for each in pattern.findall(text)):
+                chain = tuple(found.split("."))
+                if takes_modules or chain[0] in namespace:
+                    yield namespace, chain
