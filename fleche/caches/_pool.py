@@ -116,12 +116,20 @@ class Layers:
     def load(
         self, keys: Sequence[Digest], inline: int
     ) -> Iterator[tuple[Digest, CallEntry | ParcelError]]:
-        """Yield the entries that one of them has, in order, each layer asked for the rest."""
-        for batch in batched(keys, max(1, min(_BATCH, _ROOM // max(1, inline)))):
-            found = dict(
-                self._load(batch, self.all, lambda layer, rest: layer.load(rest, inline=inline))
-            )
-            yield from ((key, found[key]) for key in batch if key in found)
+        """Yield the entries that one of them has, in order, each layer asked once for the rest.
+
+        Of many keys only smaller results come along, since they wait here for their turn.
+        """
+        for batch in batched(keys, _BATCH):
+            yield from self._load_together(batch, min(inline, _ROOM // len(batch)))
+
+    def _load_together(
+        self, keys: Sequence[Digest], inline: int
+    ) -> list[tuple[Digest, CallEntry | ParcelError]]:
+        found = dict(
+            self._load(keys, self.all, lambda layer, rest: layer.load(rest, inline=inline))
+        )
+        return [(key, found[key]) for key in keys if key in found]
 
     def _load(
         self,
