@@ -410,11 +410,11 @@ class TestErrors:
         """The kernel's own refusal to write ends the same way."""
         real = os.open
 
-        def full(path: Any, flags: int, *args: Any) -> int:
+        def full(path: Any, flags: int, *args: Any, **options: Any) -> int:
             if flags & os.O_CREAT:
-                os.close(real(path, flags, *args))
+                os.close(real(path, flags, *args, **options))
                 return real("/dev/full", os.O_WRONLY)
-            return real(path, flags, *args)
+            return real(path, flags, *args, **options)
 
         monkeypatch.setattr(os, "open", full)
         with pytest.raises(StorageError, match="the disk is full"):

@@ -265,7 +265,7 @@ class Table:
         columns, lines = self._cells(most)
         from shutil import get_terminal_size
 
-        widths = self._fit(columns, lines, width or get_terminal_size().columns)
+        widths = self._fit(columns, lines, width or get_terminal_size().columns or 80)
         head = {column: column for column in widths}
         rule = {column: "-" * width for column, width in widths.items()}
         text = [_line(cells, widths) for cells in (head, rule, *lines)]

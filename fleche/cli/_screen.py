@@ -29,6 +29,9 @@ _PATIENCE = 0.5
 _WIDEST = 10_000
 """Columns of what is no terminal: nothing is cut there."""
 
+_USUAL = 80
+"""Columns of a terminal that says that it has none, as Python before 3.11 passes on."""
+
 
 @dataclass(frozen=True)
 class Column:
@@ -69,7 +72,7 @@ class Screen:
         told = os.environ.get("COLUMNS", "")
         width = None if terminal or told.isdecimal() else _WIDEST
         if told.isdecimal() and not int(told):  # not known, and not nothing, as rich takes it
-            width = get_terminal_size().columns if terminal else _WIDEST
+            width = (get_terminal_size().columns or _USUAL) if terminal else _WIDEST
         return Console(
             highlight=False,
             markup=False,
