@@ -454,7 +454,7 @@ class TestUse:
     def test_age(self, used: tuple[CallFsspec, dict[str, Any]]) -> None:
         """It is that of the last use, for one and for all."""
         calls, _ = used
-        ages = {entry.key: entry.modified for entry in calls.entries()}
+        ages = {each.key: each.modified for each in calls.entries()}
         assert ages == {key: entry(calls, key).modified for key in (KEY, OTHER)}
         assert ages[OTHER] < ages[KEY] - 1e6
         assert not take_older(calls, KEY, ages[KEY] - 1)
