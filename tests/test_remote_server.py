@@ -333,8 +333,10 @@ class TestCommandLine:
         self, tmp_path: Path, caplog: pytest.LogCaptureFixture
     ) -> None:
         """That a configuration is not used there decides where the results are."""
-        (_configured(tmp_path) / "fleche.toml").chmod(0o666)
-        with SubprocessCache(workdir=str(tmp_path)) as remote:
+        place = tmp_path / ("deep" * 50)  # its path is said several times
+        place.mkdir()
+        (_configured(place) / "fleche.toml").chmod(0o666)
+        with SubprocessCache(workdir=str(place)) as remote:
             assert "default" in remote.info()["cache"]["root"]
             told: list[logging.LogRecord] = []
             deadline = time.monotonic() + 20

@@ -226,11 +226,14 @@ stderr_log = logging.getLogger("fleche.remote.stderr")
 
 LINES = 20
 LINE_LENGTH = 500
+LOGGED_LENGTH = 4000
+"""What is logged of a line: one that quotes a long path a few times is whole."""
+
 LAST_READS = 64
 """How often standard error is still read after the end: a child may never stop writing."""
 
 
-WARNED = "fleche."
+WARNED = b"fleche."
 """Begins a line of a server's log, in which there are warnings and errors alone."""
 
 
@@ -253,7 +256,9 @@ class StderrTail:
 
     def tail(self) -> str:
         """Return the last lines so far."""
-        return "\n".join([*self._lines, *([_text(self._partial)] if self._partial else [])])
+        return "\n".join(
+            [*self._lines, *([_text(self._partial[-LINE_LENGTH:])] if self._partial else [])]
+        )
 
     def close(self) -> str:
         """Read what is there, stop, and return the last lines.
@@ -280,12 +285,11 @@ class StderrTail:
 
     def _take(self, data: bytes) -> None:
         *whole, self._partial = (self._partial + data).split(b"\n")
-        self._partial = self._partial[-LINE_LENGTH:]
+        self._partial = self._partial[-LOGGED_LENGTH:]
         for line in whole:
-            text = _text(line[-LINE_LENGTH:])
-            self._lines.append(text)
-            level = logging.WARNING if text.startswith(WARNED) else logging.INFO
-            stderr_log.log(level, "%s: %s", self._name, text)
+            self._lines.append(_text(line[-LINE_LENGTH:]))
+            level = logging.WARNING if line.startswith(WARNED) else logging.INFO
+            stderr_log.log(level, "%s: %s", self._name, _text(line[-LOGGED_LENGTH:]))
 
 
 def _text(line: bytes) -> str:
