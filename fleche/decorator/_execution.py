@@ -5,19 +5,16 @@ What a miss needs is imported when there is one: a process that finds everything
 
 from __future__ import annotations
 
-import sys
 from typing import TYPE_CHECKING, Any
 
 from fleche.call import MISSING, LazyCall
 from fleche.decorator._futures import revive
 from fleche.decorator._invocation import Invocation, KeyedInvocation, prepare_invocation
-from fleche.decorator._singleflight import Flight, Role, flights, note_child
+from fleche.decorator._singleflight import Flight, Role, flights, note_child, running_loop
 from fleche.decorator._spec import FunctionSpec
 from fleche.decorator._tell import strip_frames, tell_miss
 
 if TYPE_CHECKING:
-    from asyncio import AbstractEventLoop
-
     from fleche.caches import BaseCache
     from fleche.decorator._computation import Computation
     from fleche.decorator._locking import ComputeLock
@@ -169,12 +166,6 @@ async def compute_async(
             strip_frames(error)
             raise
     return flight.result
-
-
-def running_loop() -> AbstractEventLoop | None:
-    """Return the event loop of asyncio that runs here, if one does."""
-    asyncio = sys.modules.get("asyncio")
-    return None if asyncio is None else asyncio._get_running_loop()  # noqa: SLF001 (documented)
 
 
 async def run_locked_async(invocation: KeyedInvocation, flight: Flight) -> None:

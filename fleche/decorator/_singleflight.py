@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any
 from fleche.call import MISSING
 
 if TYPE_CHECKING:
+    from asyncio import AbstractEventLoop
     from concurrent.futures import Future
 
 __all__ = [
@@ -33,6 +34,7 @@ __all__ = [
     "inside",
     "loop_of",
     "note_child",
+    "running_loop",
 ]
 
 MANY = 1024
@@ -134,9 +136,15 @@ def loop_of(running: Any) -> Any:
     return None if get_loop is None else get_loop()
 
 
+def running_loop() -> AbstractEventLoop | None:
+    """Return the event loop of asyncio that runs here, if one does."""
+    asyncio = sys.modules.get("asyncio")
+    return None if asyncio is None else asyncio._get_running_loop()  # noqa: SLF001 (documented)
+
+
 def in_loop(loop: Any, callback: Callable[[], object]) -> None:
     """Run ``callback`` in the thread of an event loop, if that still runs; without one, here."""
-    if loop is None or sys.modules["asyncio"]._get_running_loop() is loop:  # noqa: SLF001 (as documented for event loops)
+    if loop is None or running_loop() is loop:
         callback()
         return
     with suppress(RuntimeError):  # the loop of a caller who is gone
