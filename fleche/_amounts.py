@@ -7,7 +7,7 @@ import re
 from datetime import date, datetime, time, timedelta, timezone
 from itertools import pairwise
 
-__all__ = ["as_age", "as_bytes", "as_moment", "shown_bytes", "shown_seconds"]
+__all__ = ["as_age", "as_bytes", "as_moment", "shown_bytes", "shown_float", "shown_seconds"]
 
 _SECONDS = {"s": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0, "d": 86400.0, "w": 604800.0}
 _SECONDS.update({"mo": 30 * 86400.0, "y": 365 * 86400.0})
@@ -134,6 +134,12 @@ def shown_seconds(seconds: float | None) -> str:
             whole = f"{rest // large} {unit}"
             return f"{whole} {more} {next_unit}" if more else whole
     return f"{rest} s"
+
+
+def shown_float(number: float, figures: int) -> str:
+    """Return a float in so many figures, which never looks like a whole number."""
+    text = f"{number:.{figures}g}"
+    return f"{text}.0" if text.lstrip("-").isdigit() else text
 
 
 def shown_bytes(number: float) -> str:

@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 from rich.text import Text
 
-from fleche._amounts import shown_bytes, shown_seconds
+from fleche._amounts import shown_bytes, shown_float, shown_seconds
 from fleche.call import CallRecord, LazyCall, ValueRef
 
 __all__ = [
@@ -42,8 +42,7 @@ def _ref_text(ref: ValueRef | None) -> str:
     if isinstance(shown, msgspec.UnsetType):
         return f"<{ref.digest[:8]}>"
     if isinstance(shown, float):
-        text = f"{shown:.7g}"
-        return f"{text}.0" if text.lstrip("-").isdigit() else text
+        return shown_float(shown, 7)
     if ref.is_literal:
         return printable(repr(shown))
     return _LONG_NUMBER.sub(lambda found: f"{float(found[0]):.7g}", printable(str(shown)))

@@ -10,6 +10,7 @@ from typing import Any
 import msgspec
 
 from fleche._amounts import shown_bytes as size
+from fleche._amounts import shown_float
 from fleche._amounts import shown_seconds as seconds
 from fleche.call import CallRecord, ValueRef
 
@@ -88,8 +89,7 @@ def brief(ref: ValueRef | None) -> str:
     """Return :func:`value` with a float of 6 figures, which never looks like a whole number."""
     shown = msgspec.UNSET if ref is None else ref.shown
     if isinstance(shown, float) and math.isfinite(shown):
-        text = f"{shown:.6g}"
-        return f"{text}.0" if text.lstrip("-").isdigit() else text
+        return shown_float(shown, 6)
     return value(ref)
 
 
