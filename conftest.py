@@ -15,6 +15,7 @@ from hypothesis.database import DirectoryBasedExampleDatabase
 
 pytest_plugins = [
     "tests.helpers.leaks",
+    "tests.helpers.permissions",
     "tests.helpers.pythons",
     "tests.helpers.s3",
     "tests.helpers.sshd",

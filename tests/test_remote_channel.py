@@ -29,6 +29,7 @@ from fleche.remote.channel._process import LINES
 from fleche.testing.channels import CHANNEL_CHECKS
 from tests.helpers.caches import cache_factory
 from tests.helpers.leaks import check_leaks
+from tests.helpers.permissions import as_somebody
 from tests.helpers.serving import Serving
 
 
@@ -80,6 +81,16 @@ class TestProcess:
             _Command("no-such-program").open()
         with pytest.raises(RemoteConnectionError, match=r"cannot start '/': \w[^;]*$"):
             _Command("/").open()
+
+    def test_a_place_that_may_not_be_looked_into(
+        self, open_directory: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """It stands in PATH, and is not why a program that is nowhere cannot be started."""
+        closed = open_directory / "closed"
+        closed.mkdir(mode=0o000)
+        monkeypatch.setenv("PATH", f"{closed}:{os.environ['PATH']}")
+        with as_somebody(), pytest.raises(RemoteConnectionError, match="is it installed"):
+            _Command("no-such-program").open()
 
     def test_an_encoding_without_the_character(self, tmp_path: Path) -> None:
         """What is meant for the other machine has to go through the locale of this one."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 import errno
 import os
 import subprocess
-import tempfile
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -167,14 +166,6 @@ def test_each_system_call_of_a_save(
     struck = [save.fail(name, turn, number, lasting=lasting) for name, turn, lasting in faults]
     # a probe and a pin have random names, whose directories may be there already
     assert struck.count(False) <= 0.1 * len(struck)
-
-
-@pytest.fixture
-def open_directory() -> Iterator[Path]:
-    """A directory that every user may enter."""
-    with tempfile.TemporaryDirectory() as found:
-        Path(found).chmod(0o755)
-        yield Path(found)
 
 
 def protect(root: Path, *, writable: bool) -> None:

@@ -971,10 +971,11 @@ class TestOfSomebodyElse:
 
     def test_without_a_log(self, path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         """A file with SQLite's own journal is read with its locks, as anywhere."""
-        with as_root(), closing(sqlite3.connect(path)) as connection:
+        with as_root():
             path.parent.chmod(0o755)
             path.chmod(0o644)
-            assert connection.execute("PRAGMA journal_mode = DELETE").fetchone() == ("delete",)
+            with closing(sqlite3.connect(path)) as connection:
+                assert connection.execute("PRAGMA journal_mode = DELETE").fetchone() == ("delete",)
         monkeypatch.setattr(_sqlite, "immutable", None)
         reader = Sql(f"sqlite:///file:{quote(str(path))}?mode=ro&uri=true")
         assert has(reader, KEY)

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import logging
 import os
 import shlex
+import shutil
 import subprocess
 import sys
 from abc import abstractmethod
@@ -210,8 +212,11 @@ def _tell(error: OSError, program: str) -> str:
     reason = error.strerror or str(error)
     if error.filename not in (None, program):
         return f"cannot start {program!r} in {error.filename!r}: {reason}"
-    hint = "; is it installed?" if isinstance(error, FileNotFoundError) else ""
-    return f"cannot start {program!r}: {reason}{hint}"
+    # of a program that is nowhere, the system says first if a place in PATH may not be looked into
+    is_refused = isinstance(error, PermissionError) and os.sep not in program
+    if isinstance(error, FileNotFoundError) or (is_refused and shutil.which(program) is None):
+        reason = f"{os.strerror(errno.ENOENT)}; is it installed?"
+    return f"cannot start {program!r}: {reason}"
 
 
 def _ends_within(process: subprocess.Popen[bytes], seconds: float) -> bool:
