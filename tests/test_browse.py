@@ -466,9 +466,9 @@ def test_help(cache: Local, width: int) -> None:
         await screen.see("6 calls")
         await screen.press("question_mark")
         await screen.see("Esc closes")
-        lines = [line.split("│")[2].rstrip() for line in screen.text.splitlines() if "│  " in line]
         for key, what in (("Enter, v", "open"), ("Esc", "end"), ("d", "delete"), ("q", "quit")):
-            assert any(re.fullmatch(rf"  {key}  +{what}\b.*", line) for line in lines), lines
+            wanted = re.compile(rf"^.*│  {key}  +{what}\b.*$", re.MULTILINE)
+            await screen.until(lambda wanted=wanted: wanted.search(screen.text))
 
     using(cache, work, size=(width, 60))
 
