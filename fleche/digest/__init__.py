@@ -36,11 +36,12 @@ from ._registry import add_hook
 from ._source import (
     Definition,
     find_definition,
+    keeping_trees,
     remember_file,
     take_code,
     told_of_code,
 )
-from ._syntax import dump_syntax, is_type_checking
+from ._syntax import dump_syntax, inner_nodes, is_type_checking
 from ._tokens import SCHEME, BufferDigests, buffer_digest, hash_threads
 from .science import find_reducer, register_rows
 
@@ -82,10 +83,12 @@ __all__ = [
     "hash_threads",
     "hashed_ahead",
     "imported_as",
+    "inner_nodes",
     "is_from_clock",
     "is_made_up",
     "is_simple",
     "is_type_checking",
+    "keeping_trees",
     "look_up",
     "made_by_clock",
     "members_of",

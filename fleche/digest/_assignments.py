@@ -118,7 +118,7 @@ def names_of(source: SourceText, owner: str = "") -> list[Names]:
     """Return what stands at the top of a source, or in each body of a class so called."""
     known = bodies.setdefault(source, {})
     if owner not in known:
-        found = source.classes.get(owner, []) if owner else [source.tree]
+        found = source.tree.classes.get(owner, []) if owner else [source.tree]
         known[owner] = [Names(item.body) for item in found]
     return known[owner]
 

@@ -28,6 +28,11 @@ __all__ = [
 ]
 
 
+MANY = 50_000
+dumps: dict[int, tuple[types.CodeType, bytes]] = {}
+"""What code objects say, by their id; they are kept beside."""
+
+
 class FunctionCode:
     """What a plain function does, apart from its name.
 
@@ -100,8 +105,15 @@ def attributes_of_function(function: types.FunctionType) -> dict[str, Any]:
 
 def token_of_code(code: types.CodeType, namespace: dict[str, Any]) -> bytes:
     """Return what a code object says, by its source if that is to be had."""
-    definition = find_definition(code, namespace)
-    return bytecode_of(code) if definition is None else definition.dump
+    found = dumps.get(id(code))
+    if found is None:
+        definition = find_definition(code, namespace)
+        if definition is None:  # it may be to be had later
+            return bytecode_of(code)
+        if len(dumps) >= MANY:
+            dumps.clear()
+        found = dumps[id(code)] = (code, definition.dump)
+    return found[1]
 
 
 def describe_code(obj: types.CodeType, _walk: Walk) -> Node:

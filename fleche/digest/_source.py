@@ -8,23 +8,29 @@ explains makes a file be read again.
 
 from __future__ import annotations
 
+import contextlib
+import functools
+import gc
 import sys
 import threading
 import types
+import weakref
+from bisect import bisect_left
+from collections import deque
 from collections.abc import Iterator, Mapping
-from functools import cached_property
 from itertools import chain
 from typing import Any
 
 from fleche._util import renewed_after_fork
 
-from ._syntax import dump_definition
+from ._syntax import dump_definition, inner_nodes
 
 __all__ = [
     "Definition",
     "SourceText",
     "find_definition",
     "interactive_sources",
+    "keeping_trees",
     "read_source",
     "remember_file",
     "take_code",
@@ -38,6 +44,9 @@ MANY_STATES = 8
 """How many states of one file are remembered."""
 
 MANY_CODES = 50_000
+UNREADABLE = (SyntaxError, ValueError, RecursionError, MemoryError)
+"""What parsing a text may raise."""
+
 FEATURES = ~0xFFFF  # the lower flags of a code object say other things
 
 
@@ -49,29 +58,21 @@ class Definition:
         qualname: its qualified name, as Python 3.11 and later give it to code objects.
         owner: the innermost class whose body it stands in, however deep; "" if there is none.
         method_of: the qualified name of the class that it is a method of; "" if it is none.
-        lines: the text that it stands in.
-        around: all definitions of that text.
+        source: the text that it stands in.
     """
 
-    __slots__ = ("__dict__", "around", "lines", "method_of", "owner", "qualname", "syntax")
+    __slots__ = ("__dict__", "method_of", "owner", "qualname", "source", "syntax")
 
     def __init__(
-        self,
-        syntax: Any,
-        qualname: str,
-        owner: str,
-        method_of: str,
-        lines: list[str],
-        around: Mapping[tuple[str, int], list[Definition]],
-    ):
+        self, syntax: Any, qualname: str, owner: str, method_of: str, source: SourceText
+    ) -> None:
         self.syntax = syntax
         self.qualname = qualname
         self.owner = owner
         self.method_of = method_of
-        self.lines = lines
-        self.around = around
+        self.source = source
 
-    @cached_property
+    @functools.cached_property
     def dump(self) -> bytes:
         """The canonical dump, without name and decorators."""
         return dump_definition(self.syntax)
@@ -82,87 +83,198 @@ class Definition:
         import textwrap
 
         syntax = self.syntax
-        return textwrap.dedent("\n".join(self.lines[syntax.lineno - 1 : syntax.end_lineno]))
+        lines = self.source.lines[syntax.lineno - 1 : syntax.end_lineno]
+        return textwrap.dedent("\n".join(lines))
 
     def enclosing(self) -> Iterator[Definition]:
         """Yield the functions in whose bodies it stands."""
-        for each in chain.from_iterable(self.around.values()):
+        for each in chain.from_iterable(self.source.tree.definitions.values()):
             inside = self.qualname.startswith(f"{each.qualname}.<locals>.")
             if inside and each.syntax.lineno <= self.syntax.lineno <= each.syntax.end_lineno:
                 yield each
 
 
 class SourceText:
-    """A parsed text: its definitions by name and first line, and all code compiled from it."""
+    """A text of Python, and what it defines.
+
+    Its syntax tree takes much more memory than the text, and much time of all later collections of
+    garbage. So it is let go when others have been parsed, see :func:`keeping_trees`, and parsed
+    again should more be asked for.
+
+    Args:
+        text: the text.
+        filename: of the file, or what stands for it.
+        features: the ``__future__`` features that it is compiled with.
+        prefix: of the qualified names of what it defines.
+
+    Raises:
+        SyntaxError, ValueError, RecursionError, MemoryError: it is no such text.
+    """
 
     def __init__(self, text: str, filename: str, features: int = 0, prefix: str = "") -> None:
+        self.text = text
+        self.filename = filename
+        self.features = features
+        self.prefix = prefix
+        self._tree = weakref.ref(parse(self))
+
+    @property
+    def tree(self) -> Tree:
+        """What it says."""
+        found = self._tree()
+        if found is None:
+            found = parse(self)
+            self._tree = weakref.ref(found)
+        return found
+
+    def compiled(self, flags: int = 0) -> Any:
+        """Return what Python makes of it."""
         import ast
         import warnings
 
-        flags = features | ast.PyCF_ALLOW_TOP_LEVEL_AWAIT
+        flags |= self.features | ast.PyCF_ALLOW_TOP_LEVEL_AWAIT
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            self.tree: Any = compile(
-                text, filename, "exec", flags | ast.PyCF_ONLY_AST, dont_inherit=True
-            )
-            module = compile(text, filename, "exec", flags, dont_inherit=True)
-        self.text = text
-        self.features = features
-        self.codes: set[types.CodeType] = set()
+            return compile(self.text, self.filename, "exec", flags, dont_inherit=True)
+
+    @functools.cached_property
+    def lines(self) -> list[str]:
+        """The lines of the text, as Python counts them."""
+        return self.text.replace("\r\n", "\n").replace("\r", "\n").split("\n")
+
+    def find(self, code: types.CodeType) -> Definition | None:
+        """Return the definition of ``code`` if it was compiled from this text."""
+        try:
+            tree = self.tree
+        except UNREADABLE:  # this time
+            return None
+        if code not in tree.codes:
+            return None
+        candidates = tree.definitions.get((code.co_name, code.co_firstlineno), [])
+        if len(candidates) > 1:
+            candidates = narrow(candidates, code)
+        return candidates[0] if len(candidates) == 1 else None
+
+
+class Tree:
+    """The syntax tree of a text.
+
+    Attributes:
+        body: its statements.
+        definitions: functions and lambdas by their name and first line.
+        classes: the statements that define a class, by its qualified name.
+    """
+
+    def __init__(self, source: SourceText) -> None:
+        import ast
+
+        module = source.compiled(ast.PyCF_ONLY_AST)
+        self._source = source
+        self.body: list[Any] = module.body
         self.definitions: dict[tuple[str, int], list[Definition]] = {}
         self.classes: dict[str, list[Any]] = {}
-        self.collect_codes(module)
-        self.collect_definitions(prefix)
+        self._collect(module)
 
-    @cached_property
-    def lines(self) -> list[str]:
-        """The lines of the text."""
-        return self.text.split("\n")
-
-    def collect_codes(self, module: types.CodeType) -> None:
-        pending = [module]
+    @functools.cached_property
+    def codes(self) -> frozenset[types.CodeType]:
+        """All code that is compiled from the text; none if only its grammar is right."""
+        found: set[types.CodeType] = set()
+        try:
+            pending = [self._source.compiled()]
+        except UNREADABLE:
+            return frozenset()
         while pending:
             code = pending.pop()
-            self.codes.add(code)
+            found.add(code)
             pending += [const for const in code.co_consts if isinstance(const, types.CodeType)]
+        return frozenset(found)
 
-    def collect_definitions(self, prefix: str) -> None:
-        """Index what is defined, with a stack of (node, prefix of names, class, method of)."""
-        pending: list[tuple[Any, str, str, str]] = [(self.tree, prefix, "", "")]
+    def _collect(self, module: Any) -> None:
+        """Index what is defined, with a stack of (node, prefix of names, class, method of).
+
+        Expressions are only looked into where a line has a lambda.
+        """
+        source = self._source
+        lambdas = [at for at, line in enumerate(source.lines, 1) if "lambda" in line]
+        pending: list[tuple[Any, str, str, str]] = [(module, source.prefix, "", "")]
         while pending:
             item, prefix, owner, method_of = pending.pop()
             kind = type(item).__name__
+            first = first_line_of(item)
             if kind in ("FunctionDef", "AsyncFunctionDef", "Lambda"):
                 name = "<lambda>" if kind == "Lambda" else item.name
-                first = min([item.lineno, *(d.lineno for d in getattr(item, "decorator_list", ()))])
-                found = Definition(
-                    item, prefix + name, owner, method_of, self.lines, self.definitions
-                )
+                found = Definition(item, prefix + name, owner, method_of, source)
                 self.definitions.setdefault((name, first), []).append(found)
                 prefix, method_of = f"{prefix}{name}.<locals>.", ""
             elif kind == "ClassDef":
                 self.classes.setdefault(prefix + item.name, []).append(item)
                 method_of, owner = prefix + item.name, item.name
                 prefix = f"{prefix}{item.name}."
-            pending.extend((child, prefix, owner, method_of) for child in children_of(item))
-
-    def find(self, code: types.CodeType) -> Definition | None:
-        """Return the definition of ``code`` if it was compiled from this text."""
-        if code not in self.codes:
-            return None
-        candidates = self.definitions.get((code.co_name, code.co_firstlineno), [])
-        if len(candidates) > 1:
-            candidates = narrow(candidates, code)
-        return candidates[0] if len(candidates) == 1 else None
+            last = getattr(item, "end_lineno", None) or sys.maxsize
+            inner = inner_nodes if is_any_within(lambdas, first, last) else blocks_of
+            pending.extend((child, prefix, owner, method_of) for child in inner(item))
 
 
-def children_of(item: Any) -> Iterator[Any]:
-    for field in item._fields:
-        value = getattr(item, field, None)
-        if isinstance(value, list):
-            yield from (part for part in value if hasattr(part, "_fields"))
-        elif hasattr(value, "_fields"):
-            yield value
+BLOCKS = ("body", "orelse", "finalbody", "handlers", "cases")
+"""Fields of statements that hold further ones."""
+
+
+def first_line_of(item: Any) -> int:
+    """Return the line on which a node begins, or its decorators do; 0 if it stands on none."""
+    lines: list[int] = [each.lineno for each in getattr(item, "decorator_list", ())]
+    return min([*lines, getattr(item, "lineno", 0)])
+
+
+def is_any_within(lines: list[int], first: int, last: int) -> bool:
+    """Return whether one of ``lines``, which are sorted, is neither before nor after these two."""
+    at = bisect_left(lines, first)
+    return at < len(lines) and lines[at] <= last
+
+
+def blocks_of(item: Any) -> list[Any]:
+    """Return the statements inside a statement."""
+    found: list[Any] = []
+    for block in BLOCKS:
+        inner = getattr(item, block, None)
+        if type(inner) is list:
+            found += inner
+    return found
+
+
+recent: deque[Tree] = deque(maxlen=16)
+"""The trees that were parsed last."""
+
+kept = threading.local()
+"""Those of a thread that wants more of them: ``kept.trees``."""
+
+
+def parse(source: SourceText) -> Tree:
+    """Return the tree of a text, which stays for a while."""
+    found = Tree(source)
+    recent.append(found)
+    if hasattr(kept, "trees"):
+        kept.trees.append(found)
+    return found
+
+
+@contextlib.contextmanager
+def keeping_trees() -> Iterator[None]:
+    """Keep the syntax trees that this thread parses until the end: much is to be asked of them.
+
+    Meanwhile there are no collections of garbage, which would look at each node many times.
+    """
+    if hasattr(kept, "trees"):
+        yield
+        return
+    kept.trees = []
+    collects = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        del kept.trees
+        if collects:
+            gc.enable()
 
 
 def narrow(candidates: list[Definition], code: types.CodeType) -> list[Definition]:
@@ -239,7 +351,8 @@ latest: dict[str, SourceText] = {}
 seen: dict[str, str] = {}
 """Files of which the text has been read, and need not have been parsed."""
 
-known: dict[int, tuple[types.CodeType, Definition]] = {}
+known: dict[int, tuple[types.CodeType, SourceText]] = {}
+"""Which text explains a code object, by the id of the latter."""
 
 
 def remember_file(filename: str, namespace: Mapping[str, Any] | None = None) -> str:
@@ -268,20 +381,18 @@ def find_definition(code: types.CodeType, namespace: Mapping[str, Any]) -> Defin
         code: the code of a function.
         namespace: its globals, for modules whose loader knows their source.
     """
-    found = known.get(id(code))
-    if found is not None:
-        return found[1]
-    if id(code) in sent:
-        candidates = iter([rebuild(sent[id(code)][1])])
-    else:
-        candidates = (source.find(code) for source in sources_of(code, namespace))
-    for definition in candidates:
-        if definition is not None:
+    if (told := sent.get(id(code))) is not None:
+        return rebuild(told[1])
+    if (before := known.get(id(code))) is not None:
+        return before[1].find(code)
+    for source in sources_of(code, namespace):
+        found = source.find(code)
+        if found is not None:
             with lock:
                 if len(known) >= MANY_CODES:
                     known.clear()
-                known[id(code)] = (code, definition)
-            return definition
+                known[id(code)] = (code, source)
+            return found
     return None
 
 
@@ -306,7 +417,7 @@ def told_of_code(code: types.CodeType) -> Told | None:
     else:  # a lambda is a part of its lines
         import ast
 
-        text = f"({ast.get_source_segment(chr(10).join(found.lines), outer.syntax)})"
+        text = f"({ast.get_source_segment(chr(10).join(found.source.lines), outer.syntax)})"
     prefix = outer.qualname.removesuffix(name or "<lambda>")
     return (text, prefix, found.qualname, found.owner, found.method_of, found.dump)
 
@@ -319,6 +430,7 @@ def take_code(code: types.CodeType, told: Told) -> None:
         sent[id(code)] = (code, told)
 
 
+@functools.lru_cache(maxsize=MANY_TEXTS)
 def rebuild(told: Told) -> Definition | None:
     """Return the definition of which another process has told, if its text can stand alone."""
     text, prefix, qualname, owner, method_of, dump = told
@@ -326,7 +438,7 @@ def rebuild(told: Told) -> Definition | None:
         source = SourceText(text, "<told>", prefix=prefix)
     except SyntaxError:
         return None
-    for found in chain.from_iterable(source.definitions.values()):
+    for found in chain.from_iterable(source.tree.definitions.values()):
         if found.qualname == qualname and found.dump == dump:
             found.owner, found.method_of = owner, method_of
             return found
@@ -345,7 +457,7 @@ def sources_of(code: types.CodeType, namespace: Mapping[str, Any]) -> Iterator[S
     fresh = read(filename, namespace)
     if fresh != text:
         for source in parsed(fresh, filename, features):
-            if code in source.codes:
+            if code in source.tree.codes:
                 seen[filename] = fresh  # the module has been loaded anew
             yield source
     if filename.startswith("<"):
@@ -374,7 +486,7 @@ def parsed(text: str, filename: str, features: int = 0) -> Iterator[SourceText]:
             return
     try:
         source = SourceText(text, filename, features)
-    except (SyntaxError, ValueError, RecursionError, MemoryError):
+    except UNREADABLE:
         return
     with lock:
         while len(texts) >= MANY_TEXTS:
@@ -448,7 +560,7 @@ def magic_bodies() -> Iterator[str]:
             continue
         try:
             tree = ast.parse(text)
-        except (SyntaxError, ValueError, RecursionError, MemoryError):
+        except UNREADABLE:
             continue
         for call in ast.walk(tree):
             if getattr(getattr(call, "func", None), "attr", "") != "run_cell_magic":

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from typing import Any
 
-__all__ = ["dump_definition", "dump_syntax", "is_type_checking", "statements"]
+__all__ = ["dump_definition", "dump_syntax", "inner_nodes", "is_type_checking", "statements"]
 
 SKIPPED = frozenset(["ctx", "kind", "simple", "type_comment", "type_ignores", "type_params"])
 """Fields that say nothing, or that only some versions of Python have."""
@@ -22,6 +22,34 @@ SKIPPED = frozenset(["ctx", "kind", "simple", "type_comment", "type_ignores", "t
 FUNCTIONS = ("AsyncFunctionDef", "FunctionDef")
 DOCUMENTED = (*FUNCTIONS, "ClassDef")
 BODIES = ("body", "finalbody", "orelse")
+
+
+LEAVES = frozenset(
+    [
+        *("arg", "asname", "attr", "conversion", "ctx", "id", "is_async", "kind", "kwd_attrs"),
+        *("level", "module", "op", "ops", "rest", "simple", "type_comment"),
+    ]
+)
+"""Fields that hold no expression and no statement."""
+
+inner_fields: dict[type, tuple[str, ...]] = {}
+
+
+def inner_nodes(item: Any) -> list[Any]:
+    """Return the expressions, statements and other parts that a node of a syntax tree holds."""
+    kind = type(item)
+    fields = inner_fields.get(kind)
+    if fields is None:
+        fields = tuple(name for name in item._fields if name not in LEAVES)
+        inner_fields[kind] = fields
+    found: list[Any] = []
+    for name in fields:
+        value = getattr(item, name, None)
+        if type(value) is list:
+            found += [part for part in value if hasattr(part, "_fields")]
+        elif hasattr(value, "_fields"):
+            found.append(value)
+    return found
 
 
 def dump_definition(definition: Any) -> bytes:

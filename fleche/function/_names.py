@@ -7,13 +7,13 @@ source, from the bytecode. A *chain* is a name with attributes behind it: ``a.b.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from types import CodeType
 from typing import Any, NamedTuple, TypeAlias
 
 import msgspec
 
-from fleche.digest import is_type_checking
+from fleche.digest import inner_nodes, is_type_checking
 
 __all__ = [
     "MARKED",
@@ -199,7 +199,7 @@ class Scope:
                     self.bound.add(item.name)
                 continue
             self.bind(kind, item)
-            pending += children_of(item)
+            pending += inner_nodes(item)
 
     def bind(self, kind: str, item: Any) -> None:
         if kind == "Name":
@@ -225,7 +225,7 @@ class Scope:
             if type(item).__name__ == "NamedExpr":
                 self.bound.add(item.target.id)
             if type(item).__name__ != "Lambda":
-                pending += children_of(item)
+                pending += inner_nodes(item)
 
     def find(self, name: str) -> tuple[str, Scope | None]:
         """Return whether a name is "local", "global" or "free", and the scope that binds it."""
@@ -237,15 +237,6 @@ class Scope:
                 return "local", scope
             scope = scope.parent
         return "free", None
-
-
-def children_of(item: Any) -> Iterator[Any]:
-    for name in item._fields:
-        value = getattr(item, name, None)
-        if isinstance(value, list):
-            yield from (part for part in value if hasattr(part, "_fields"))
-        elif hasattr(value, "_fields"):
-            yield value
 
 
 def facts_of_syntax(syntax: Any, owner: str, captured: Iterable[str]) -> Facts:
@@ -293,7 +284,7 @@ def fills_of(body: list[Any], first: str) -> set[str]:
                 if chain is not None and len(chain) == 2 and chain[0] == first:
                     filled.add(chain[1])
         if kind not in SCOPED:
-            pending += children_of(item)
+            pending += inner_nodes(item)
     return asked & filled
 
 
@@ -307,7 +298,7 @@ def attributes_asked_for(test: Any, first: str) -> set[str]:
             text = constant_text(item.args[1])
             if text is not None and getattr(item.args[0], "id", "") == first:
                 found.add(text)
-        pending += children_of(item)
+        pending += inner_nodes(item)
     return found
 
 
@@ -319,7 +310,7 @@ def attributes_of_name(syntax: list[Any], name: str) -> set[str]:
         item = pending.pop()
         if type(item).__name__ == "Attribute" and getattr(item.value, "id", "") == name:
             found.add(item.attr)
-        pending += children_of(item)
+        pending += inner_nodes(item)
     return found
 
 
@@ -354,7 +345,7 @@ class Reader:
                 handler(self, item, scope)
 
     def go_on(self, item: Any, scope: Scope) -> None:
-        self.pending += [(child, scope) for child in children_of(item)]
+        self.pending += [(child, scope) for child in inner_nodes(item)]
 
     def enter_function(self, item: Any, scope: Scope) -> None:
         outside = [*getattr(item, "decorator_list", ()), *item.args.defaults]
@@ -475,7 +466,7 @@ class Reader:
         for target in getattr(item, "targets", None) or [item.target]:
             self.write(target, scope)
         annotation = getattr(item, "annotation", None)
-        self.pending += [(part, scope) for part in children_of(item) if part is not annotation]
+        self.pending += [(part, scope) for part in inner_nodes(item) if part is not annotation]
 
     def read_with_item(self, item: Any, scope: Scope) -> None:
         if item.optional_vars is not None:

@@ -24,6 +24,7 @@ from fleche.digest import (
     attributes_of_function,
     captured_by,
     defaults_of,
+    keeping_trees,
     members_of,
     own_module,
     told_to,
@@ -118,15 +119,16 @@ def resolve(
         ignore_globals: variables that do not count, as ``name`` or ``module.name``.
     """
     writes = Writes()
-    for _ in range(ROUNDS):
-        resolver = Resolver(home, ignored, ignore_globals, writes)
-        try:
-            resolver.run(entry, roots)
-        except TooMuch:
-            resolver.take_whole_packages()
-            break
-        if not resolver.variables.must_restart:
-            break
+    with keeping_trees():
+        for _ in range(ROUNDS):
+            resolver = Resolver(home, ignored, ignore_globals, writes)
+            try:
+                resolver.run(entry, roots)
+            except TooMuch:
+                resolver.take_whole_packages()
+                break
+            if not resolver.variables.must_restart:
+                break
     return resolver.found.closure()
 
 

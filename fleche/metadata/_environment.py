@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dis
 import functools
 import inspect
 import os
@@ -129,14 +130,16 @@ def _modules_in(namespace: Mapping[str, Any]) -> set[str]:
     return found - {namespace.get("__name__")}
 
 
+_IMPORT = dis.opmap["IMPORT_NAME"]
+
+
 @functools.lru_cache(maxsize=4096)
 def _imports_of_code(code: CodeType) -> frozenset[str]:
     """Return the modules that code imports in its body; relative imports stay in the package."""
-    import dis
-
-    found = {
-        str(step.argval) for step in dis.get_instructions(code) if step.opname == "IMPORT_NAME"
-    }
+    found: set[str] = set()
+    if _IMPORT in code.co_code[::2]:  # few functions do
+        steps = dis.get_instructions(code)
+        found = {str(step.argval) for step in steps if step.opname == "IMPORT_NAME"}
     for constant in code.co_consts:
         if isinstance(constant, CodeType):
             found |= _imports_of_code(constant)
