@@ -10,8 +10,11 @@ is taken for it. What the program itself sets in such an attribute counts.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from itertools import chain
 from typing import Any
 from weakref import ReferenceType, ref
+
+from fleche.function._fills import Fills, filled_by_all
 
 __all__ = ["filled_by", "fillings", "place_of"]
 
@@ -50,12 +53,17 @@ def place_of(cls: type) -> str:
     return f"{module}:{cls.__qualname__}"
 
 
-def filled_by(fills: Mapping[str, set[str]]) -> Callable[[type], set[str]]:
-    """Return what returns the attributes of a class that are in ``fills``, by its place."""
+def filled_by(fills: Mapping[str, Mapping[str, Fills]]) -> Callable[[type], dict[str, bool]]:
+    """Return what returns the attributes that methods of a class fill, see :func:`filled_by_all`.
 
-    def filled(cls: type) -> set[str]:
+    Args:
+        fills: what methods fill, by the place of their class and by their name.
+    """
+
+    def filled(cls: type) -> dict[str, bool]:
         if not fills:
-            return set()
-        return set().union(*(fills.get(place_of(base), ()) for base in cls.__mro__))
+            return {}
+        methods = (fills.get(place_of(base), {}).items() for base in cls.__mro__)
+        return filled_by_all(chain.from_iterable(methods))
 
     return filled

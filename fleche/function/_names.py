@@ -14,6 +14,7 @@ from typing import Any, NamedTuple, TypeAlias
 import msgspec
 
 from fleche.digest import inner_nodes, is_type_checking
+from fleche.function._fills import Fills, fills_of
 
 __all__ = [
     "MARKED",
@@ -112,7 +113,7 @@ class Facts(msgspec.Struct):
         captured_writes: captured variables of which that holds.
         parameter_writes: parameters whose values are changed in place.
         class_writes: attributes that are changed in place through ``self``, or set through ``cls``.
-        fills: attributes of ``self`` that are filled when they are first wanted.
+        fills: of a method, what it fills when it is first wanted.
         imports: imports in the body.
         makes_classes: whether it defines classes, or makes them at run time.
         unseen: ways of access that no reading of the source follows.
@@ -135,7 +136,7 @@ class Facts(msgspec.Struct):
     captured_writes: set[str] = msgspec.field(default_factory=set)
     parameter_writes: set[str] = msgspec.field(default_factory=set)
     class_writes: set[str] = msgspec.field(default_factory=set)
-    fills: set[str] = msgspec.field(default_factory=set)
+    fills: Fills = Fills()
     imports: set[Import] = msgspec.field(default_factory=set)
     makes_classes: bool = False
     unseen: set[str] = msgspec.field(default_factory=set)
@@ -255,63 +256,8 @@ def facts_of_syntax(syntax: Any, owner: str, captured: Iterable[str]) -> Facts:
     if getattr(syntax, "name", "") in ASKED:  # of what others use as attributes, the names count
         reader.facts.looks_into_others = False
     if owner and getattr(syntax, "name", "") not in BEGINNINGS:
-        reader.facts.fills = {mangle(name, owner) for name in fills_of(body, scope.first)}
+        reader.facts.fills = fills_of(body, scope.first, lambda name: mangle(name, owner))
     return reader.facts
-
-
-def fills_of(body: list[Any], first: str) -> set[str]:
-    """Return the attributes of ``first`` that a method sets where it has not found them.
-
-    It asks for one (``self.x is None``, ``not hasattr(self, "x")``, ``key not in self.x``, or by an
-    exception), and sets it, or an item of it.
-    """
-    asked: set[str] = set()
-    filled: set[str] = set()
-    pending = list(body)
-    while pending:
-        item = pending.pop()
-        kind = type(item).__name__
-        if kind in ("If", "IfExp", "While"):
-            asked |= attributes_asked_for(item.test, first)
-        elif kind in ("Try", "TryStar"):
-            names = {getattr(each.type, "id", "") for each in item.handlers}
-            if names & {"AttributeError", "KeyError", "LookupError"}:
-                asked |= attributes_of_name(item.body, first)
-        elif kind in ("Assign", "AnnAssign", "NamedExpr"):
-            for target in getattr(item, "targets", None) or [item.target]:
-                inner = target.value if type(target).__name__ == "Subscript" else target
-                chain = chain_of(inner)
-                if chain is not None and len(chain) == 2 and chain[0] == first:
-                    filled.add(chain[1])
-        if kind not in SCOPED:
-            pending += inner_nodes(item)
-    return asked & filled
-
-
-def attributes_asked_for(test: Any, first: str) -> set[str]:
-    """Return the attributes of ``first`` that a condition looks at, or for."""
-    found = attributes_of_name([test], first)
-    pending = [test]
-    while pending:
-        item = pending.pop()
-        if getattr(getattr(item, "func", None), "id", "") in NAMED_ACCESS and len(item.args) > 1:
-            text = constant_text(item.args[1])
-            if text is not None and getattr(item.args[0], "id", "") == first:
-                found.add(text)
-        pending += inner_nodes(item)
-    return found
-
-
-def attributes_of_name(syntax: list[Any], name: str) -> set[str]:
-    """Return the attributes of a name that occur somewhere."""
-    found: set[str] = set()
-    pending = list(syntax)
-    while pending:
-        item = pending.pop()
-        if type(item).__name__ == "Attribute" and getattr(item.value, "id", "") == name:
-            found.add(item.attr)
-        pending += inner_nodes(item)
-    return found
 
 
 def facts_of_expression(syntax: Any) -> Facts:

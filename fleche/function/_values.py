@@ -211,7 +211,7 @@ class Values:
         self,
         refer: Callable[[Any], str],
         here: str = "",
-        fills: Callable[[type], Collection[str]] = lambda _: (),
+        fills: Callable[[type], Mapping[str, bool]] = lambda _: {},
         after: Collection[tuple[int, str]] | None = None,
     ) -> None:
         self.refer = refer
@@ -425,8 +425,8 @@ class Values:
             for name, part in sorted(held.items())
             if name not in left_out and not isinstance(member_of(kind, name), cached_property)
         }
-        for name in self.fills(kind):
-            if name in attributes and self.is_unfilled(value, name, attributes[name]):
+        for name, is_flag in self.fills(kind).items():
+            if name in attributes and self.is_unfilled(value, name, attributes[name], is_flag):
                 del attributes[name]
         self.snapshot.objects.append((value, kind))
         if type(own) is dict:
@@ -454,9 +454,9 @@ class Values:
                 return self.token(dict(content) if plain is dict else content)
         return self.token(value.args) if issubclass(kind, BaseException) else None
 
-    def is_unfilled(self, obj: Any, name: str, part: Any) -> bool:
+    def is_unfilled(self, obj: Any, name: str, part: Any, is_flag: bool) -> bool:
         """Whether an attribute holds nothing yet, or what a method has put there."""
-        if part is None or fillings.holds(obj, name, part):
+        if part is None or (is_flag and part is False) or fillings.holds(obj, name, part):
             return True
         if type(part) in (dict, list, set) and not part:
             self.token(part)  # for the snapshot, which is to see when there is something in it
@@ -539,7 +539,7 @@ class Retake:
         self,
         kept: Mapping[int, tuple[Any, str]],
         here: str,
-        fills: Callable[[type], Collection[str]],
+        fills: Callable[[type], Mapping[str, bool]],
         counted: Collection[tuple[int, str]],
     ) -> None:
         self.kept = kept

@@ -25,7 +25,8 @@ from fleche.digest import (
 )
 from fleche.function._closure import Findings, show
 from fleche.function._code import KnownCode, code_of
-from fleche.function._filling import filled_by, place_of
+from fleche.function._filling import filled_by
+from fleche.function._fills import Fills
 from fleche.function._names import MUTATORS, Chain, facts_of_expression
 from fleche.function._own import (
     directory_of,
@@ -54,13 +55,13 @@ class Writes:
 
     Attributes:
         marks: of variables: their labels, objects, and names of class data.
-        fills: the attributes that methods of a class fill when they are first wanted, by class.
+        fills: what methods fill when it is first wanted, by the place of their class, and by name.
         makes_classes: whether some of the code makes classes when it runs.
     """
 
     def __init__(self) -> None:
         self.marks: set[str] = set()
-        self.fills: dict[str, set[str]] = {}
+        self.fills: dict[str, dict[str, Fills]] = {}
         self.makes_classes = False
 
 
@@ -107,6 +108,7 @@ class Variables:
         self.values = Values(refer, fills=self.filled_in)
         self.seen: set[str] = set()
         self.walked: set[str] = set()
+        self.filled: dict[type, dict[str, bool]] = {}
         self.hooks: set[int] = set()
 
     # what code loads
@@ -294,10 +296,10 @@ class Variables:
     def retake(self, here: str, counted: Collection[tuple[int, str]] = ()) -> Retake:
         return Retake(self.kept, here, filled_by(self.writes.fills), counted)
 
-    def filled_in(self, cls: type) -> set[str]:
+    def filled_in(self, cls: type) -> dict[str, bool]:
         """Return the attributes that methods are known to fill when they are first wanted."""
-        self.walked.update(map(place_of, cls.__mro__))
-        return filled_by(self.writes.fills)(cls)
+        found = self.filled[cls] = filled_by(self.writes.fills)(cls)
+        return found
 
     # what code writes
 
@@ -321,11 +323,8 @@ class Variables:
             return
         for name in facts.class_writes:
             self.write(f"*.{name}")
-        if facts.fills and known.method_of:
-            place = f"{module}:{known.method_of}"
-            found = self.writes.fills.setdefault(place, set())
-            self.must_restart |= place in self.walked and not facts.fills <= found
-            found |= facts.fills
+        if known.method_of and facts.fills != Fills():
+            self.note_fills(f"{module}:{known.method_of}", known)
         for chain in facts.writes:
             label, value = self.find_variable(namespace, module, chain)
             self.write(label)
@@ -335,6 +334,16 @@ class Variables:
             if type(value).__module__.partition(".")[0] in BUILT_IN:
                 self.write(label)
                 self.write(mark_of(value))
+
+    def note_fills(self, place: str, known: KnownCode) -> None:
+        """Note what a method fills; what objects hold may have been looked at without knowing."""
+        methods = self.writes.fills.setdefault(place, {})
+        name = known.qualname.rpartition(".")[2]
+        if methods.get(name) == known.facts.fills:
+            return
+        methods[name] = known.facts.fills
+        filled = filled_by(self.writes.fills)
+        self.must_restart |= any(filled(cls) != found for cls, found in self.filled.items())
 
     def write(self, mark: str) -> None:
         """Note that a variable is written: its label, an object, or a name of class data."""

@@ -1,0 +1,247 @@
+"""Which attributes of an object its methods fill when something is first wanted, by their syntax.
+
+That is what a method sets where it has not found it::
+
+    if self._table is None:          if not self._loaded:          if self._rows:
+        self._table = ...                self._table = ...             return
+                                         self._loaded = True       self._names = ...
+                                                                   self._rows = ...
+
+A method that is called where an attribute has not been found, and sets it, fills it likewise.
+What is made of its own last value (``self.count = self.count + 1``) is no such thing. Nor is a flag
+that is public, or stands alone, or is taken back (``self._busy = False``): it may be a state.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from typing import Any
+
+import msgspec
+
+from fleche.digest import inner_nodes
+
+__all__ = ["Fills", "filled_by_all", "fills_of"]
+
+FUNCTIONS = ("FunctionDef", "AsyncFunctionDef", "Lambda", "ClassDef")
+COMPREHENSIONS = ("ListComp", "SetComp", "DictComp", "GeneratorExp")
+ASSIGNMENTS = ("Assign", "AnnAssign", "NamedExpr")
+LEAVING = ("Return", "Raise", "Continue", "Break")
+ACCESS = ("getattr", "hasattr")
+BLOCKS = ("body", "orelse", "finalbody", "handlers", "cases")
+
+
+class Fills(msgspec.Struct, frozen=True):
+    """What one method fills.
+
+    Attributes:
+        names: the attributes that it sets where it has not found them.
+        flags: those of these of which ``False`` says that nothing has been filled.
+        sets: those that it sets whenever it is called, not from what they were.
+        leaves: those of these that hold something then.
+        calls: the methods of ``self`` that it calls where it has not found attributes, and which.
+    """
+
+    names: frozenset[str] = frozenset()
+    flags: frozenset[str] = frozenset()
+    sets: frozenset[str] = frozenset()
+    leaves: frozenset[str] = frozenset()
+    calls: tuple[tuple[str, frozenset[str]], ...] = ()
+
+
+def filled_by_all(methods: Iterable[tuple[str, Fills]]) -> dict[str, bool]:
+    """Return what the methods of a class fill together, each with its name.
+
+    Returns:
+        The attributes, and of each whether ``False`` says that nothing has been filled.
+    """
+    names: set[str] = set()
+    flags: set[str] = set()
+    known = list(methods)
+    for _, fills in known:
+        names |= fills.names
+        flags |= fills.flags
+        for called, wanted in fills.calls:
+            for name, other in known:
+                if name == called and (guards := wanted & other.leaves):
+                    names |= other.sets
+                    flags |= flags_among(guards, other.sets)
+    return {name: name in flags for name in sorted(names)}
+
+
+def fills_of(body: list[Any], first: str, named: Callable[[str], str]) -> Fills:
+    """Return what a method fills.
+
+    Args:
+        body: its statements.
+        first: its first parameter.
+        named: returns under which name an attribute is kept.
+    """
+    everything = settings_in(body, first)
+    names = asked_for(body, first) & everything.keys()
+    flags: set[str] = set()
+    calls: list[tuple[str, frozenset[str]]] = []
+    for region, wanted in guarded_in(body, first):
+        settings = settings_in(region, first)
+        made = made_anew(settings, first)
+        if guards := {name for name in wanted & made if leaves_something(settings[name])}:
+            names |= made
+            flags |= flags_among(guards, made)
+        kept = frozenset(map(named, wanted))
+        calls += [(called, kept) for called in sorted(methods_called(region, first))]
+    sets = made_anew(everything, first)
+    leaves = {name for name in sets if leaves_something(everything[name])}
+    return Fills(
+        names=frozenset(map(named, names)),
+        flags=frozenset(map(named, flags)),
+        sets=frozenset(map(named, sets)),
+        leaves=frozenset(map(named, leaves)),
+        calls=tuple(calls),
+    )
+
+
+def flags_among(guards: Collection[str], made: Collection[str]) -> set[str]:
+    """Return the private ones of some attributes if others are set along with them."""
+    if not set(made) - set(guards):
+        return set()
+    return {name for name in guards if name.startswith("_")}
+
+
+def made_anew(settings: Mapping[str, list[Any]], first: str) -> set[str]:
+    """Return the attributes that are not set from what they were."""
+    return {
+        name for name, values in settings.items() if name not in attributes_of_name(values, first)
+    }
+
+
+def leaves_something(values: list[Any]) -> bool:
+    """Return whether no value of an attribute says that there is nothing."""
+    return not any(
+        (type(value).__name__ == "Constant" and not value.value)
+        or (type(value).__name__ in ("List", "Tuple", "Set") and not value.elts)
+        or (type(value).__name__ == "Dict" and not value.keys)
+        for value in values
+    )
+
+
+def asked_for(body: list[Any], first: str) -> set[str]:
+    """Return the attributes of ``first`` that a method looks at, or for, in a condition.
+
+    That is ``self.x is None``, ``not hasattr(self, "x")``, ``key not in self.x``, or an exception.
+    """
+    found: set[str] = set()
+    for item in parts_within(body):
+        kind = type(item).__name__
+        if kind in ("If", "IfExp", "While"):
+            found |= attributes_of_name([item.test], first)
+            found.update(filter(None, (attribute_of(each, first) for each in walk(item.test))))
+        elif kind in ("Try", "TryStar"):
+            names = {getattr(each.type, "id", "") for each in item.handlers}
+            if names & {"AttributeError", "KeyError", "LookupError"}:
+                found |= attributes_of_name(item.body, first)
+    return found
+
+
+def guarded_in(body: list[Any], first: str) -> Iterator[tuple[list[Any], set[str]]]:
+    """Yield statements that run only where attributes hold nothing yet, and these attributes."""
+    for index, statement in enumerate(body):
+        if type(statement).__name__ == "If":
+            if wanted := absent_if(statement.test, True, first):
+                yield statement.body, wanted
+            if wanted := absent_if(statement.test, False, first):
+                yield statement.orelse, wanted
+                if statement.body and type(statement.body[-1]).__name__ in LEAVING:
+                    yield body[index + 1 :], wanted
+        if type(statement).__name__ not in FUNCTIONS:
+            for block in BLOCKS:
+                inner = getattr(statement, block, None)
+                if type(inner) is list:
+                    yield from guarded_in(inner, first)
+
+
+def absent_if(test: Any, outcome: bool, first: str) -> set[str]:
+    """Return the attributes that certainly hold nothing if a condition has this outcome."""
+    kind = type(test).__name__
+    if kind == "UnaryOp" and type(test.op).__name__ == "Not":
+        return absent_if(test.operand, not outcome, first)
+    if kind == "BoolOp" and (type(test.op).__name__ == "And") is outcome:
+        return set().union(*(absent_if(value, outcome, first) for value in test.values))
+    if kind == "Compare" and len(test.ops) == 1:
+        operator, other = type(test.ops[0]).__name__, test.comparators[0]
+        if type(other).__name__ != "Constant" or (other.value is not None and other.value):
+            return set()
+        if operator in (("Is", "Eq") if outcome else ("IsNot", "NotEq")):
+            return named_by(test.left, first)
+        return set()
+    return set() if outcome else named_by(test, first)
+
+
+def named_by(item: Any, first: str) -> set[str]:
+    """Return, as a set, the attribute that an expression is, or has the length of."""
+    if getattr(getattr(item, "func", None), "id", "") in ("len", "bool") and len(item.args) == 1:
+        item = item.args[0]
+    name = attribute_of(item, first)
+    return {name} if name else set()
+
+
+def attribute_of(item: Any, first: str) -> str:
+    """Return the attribute that ``self.x``, or ``hasattr(self, "x")``, asks for."""
+    if type(item).__name__ == "Attribute":
+        return str(item.attr) if getattr(item.value, "id", "") == first else ""
+    if getattr(getattr(item, "func", None), "id", "") in ACCESS and len(item.args) > 1:
+        text = getattr(item.args[1], "value", None)
+        if isinstance(text, str) and getattr(item.args[0], "id", "") == first:
+            return text
+    return ""
+
+
+def settings_in(body: list[Any], first: str) -> dict[str, list[Any]]:
+    """Return the attributes that statements set, or items of them, each with its values."""
+    found: dict[str, list[Any]] = {}
+    for item in parts_within(body):
+        if type(item).__name__ not in ASSIGNMENTS or item.value is None:
+            continue
+        targets = list(getattr(item, "targets", None) or [item.target])
+        while targets:
+            target = targets.pop()
+            targets += getattr(target, "elts", ())
+            if type(target).__name__ in ("Subscript", "Starred"):
+                target = target.value
+            if type(target).__name__ == "Attribute" and getattr(target.value, "id", "") == first:
+                found.setdefault(target.attr, []).append(item.value)
+    return found
+
+
+def methods_called(body: list[Any], first: str) -> set[str]:
+    """Return the methods of ``first`` that statements call."""
+    functions = (getattr(item, "func", None) for item in parts_within(body))
+    return {attribute_of(each, first) for each in functions if each is not None} - {""}
+
+
+def attributes_of_name(syntax: list[Any], name: str) -> set[str]:
+    """Return the attributes of a name that occur somewhere."""
+    return {
+        item.attr
+        for part in syntax
+        for item in walk(part)
+        if type(item).__name__ == "Attribute" and getattr(item.value, "id", "") == name
+    }
+
+
+def parts_within(body: list[Any]) -> Iterator[Any]:
+    """Yield the parts of statements, but of functions, classes and comprehensions inside."""
+    pending = list(body)
+    while pending:
+        item = pending.pop()
+        yield item
+        if type(item).__name__ not in (*FUNCTIONS, *COMPREHENSIONS):
+            pending += inner_nodes(item)
+
+
+def walk(item: Any) -> Iterator[Any]:
+    """Yield an expression or statement, and all that is in it."""
+    pending = [item]
+    while pending:
+        found = pending.pop()
+        yield found
+        pending += inner_nodes(found)

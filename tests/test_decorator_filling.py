@@ -1,0 +1,236 @@
+"""Objects in variables whose methods fill them when something is first wanted, and others."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+import types
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from textwrap import dedent
+
+import pytest
+
+from fleche import Cache, fleche
+from fleche.decorator import FlecheWarning
+from fleche.storage import CallMemory, ValueMemory
+
+FILLED = {
+    "a flag": """
+        class Data:
+            def __init__(self):
+                self._loaded, self.table = False, {}
+            def get(self, x):
+                if not self._loaded:
+                    self.table["x"] = 1
+                    self._loaded = True
+                return self.table["x"]
+        """,
+    "a flag, and a way out": """
+        class Data:
+            def __init__(self):
+                self._names, self._a, self._b = [], {}, None
+            def _read(self):
+                if self._names:
+                    return
+                for name in ("x", "y"):
+                    self._a[name] = 1
+                self._b, *self._names = [2, "x", "y"]
+            def get(self, x):
+                self._read()
+                return self._a["x"] + self._b
+        """,
+    "another method": """
+        class Data:
+            def __init__(self):
+                self._table = None
+            def _load(self):
+                self._table = [1, 2]
+            @property
+            def table(self):
+                if self._table is None:
+                    self._load()
+                return self._table
+            def get(self, x):
+                return self.table[1]
+        """,
+    "another method, a flag": """
+        class Data:
+            def __init__(self):
+                self.__ready, self.data = False, {}
+            def load(self):
+                self.data = {"x": 3}
+                self.__ready = True
+            def get(self, x):
+                if not self.__ready:
+                    self.load()
+                return self.data["x"]
+        """,
+    "a method of a subclass": """
+        class Base:
+            def __init__(self):
+                self._table = []
+            def get(self, x):
+                if len(self._table) == 0 and x:
+                    self.fill()
+                return self._table[0]
+        class Data(Base):
+            def fill(self):
+                self._table = [5]
+        """,
+    "otherwise": """
+        class Data:
+            def __init__(self):
+                self._model = self._scale = None
+            def get(self, x):
+                if self._model is not None:
+                    return self._model
+                else:
+                    self._scale = 2
+                    self._model = 3 * self._scale
+                return self._model
+        """,
+    "inside of others": """
+        class Data:
+            def __init__(self):
+                self._a = self.b = None
+            def get(self, x):
+                for turn in range(2):
+                    try:
+                        if not (self._a or x is None):
+                            self._a, self.b = 1, 2
+                    finally:
+                        pass
+                return self.b
+        """,
+}
+
+CHANGED = {
+    "a counter under a flag": """
+        class Data:
+            def __init__(self):
+                self._begun, self.count = False, 0
+            def get(self, x):
+                if not self._begun:
+                    self._begun = True
+                    self.count = self.count + 1
+                return self.count
+        """,
+    "a flag that is taken back": """
+        class Data:
+            def __init__(self):
+                self._busy, self.last = False, 1
+            def get(self, x):
+                if self._busy:
+                    return 0
+                self._busy = True
+                self.last = 2 * x
+                self._busy = False
+                return self.last
+        """,
+    "what is there already": """
+        class Data:
+            def __init__(self):
+                self._begun, self.last = True, 1
+            def get(self, x):
+                if not self._begun:
+                    return 0
+                self._begun = True
+                self.last = 2 * x
+                return self.last
+        """,
+    "either of two": """
+        class Data:
+            def __init__(self):
+                self._table, self.last = None, 1
+            def get(self, x):
+                if self._table is None or x:
+                    self._table, self.last = 1, 2 * x
+                return self.last
+        """,
+    "a setting": """
+        class Data:
+            def __init__(self):
+                self._fine = False
+            def get(self, x):
+                if not self._fine:
+                    self._fine = True
+                return x
+        """,
+    "settings that are public": """
+        class Data:
+            def __init__(self):
+                self.fine, self.steps = False, 1
+            def get(self, x):
+                if not self.fine:
+                    self.fine, self.steps = True, 10
+                return x
+        """,
+    "a method that is called anyway": """
+        class Data:
+            def __init__(self):
+                self._table, self.last = None, 1
+            def note(self, x):
+                self.last = 2 * x
+            def get(self, x):
+                if self._table is None:
+                    self._table = 1
+                self.note(x)
+                return self.last
+        """,
+}
+
+Load = Callable[[str], types.ModuleType]
+
+
+@pytest.fixture
+def load(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Load]:
+    """Return what makes a module of a class ``Data``, with one of its objects in a variable."""
+    monkeypatch.syspath_prepend(tmp_path)
+    name = "user_data_to_fill"
+
+    def load(source: str) -> types.ModuleType:
+        asking = "\ndata = Data()\n\ndef ask(x):\n    return data.get(x)\n"
+        (tmp_path / f"{name}.py").write_text(dedent(source) + asking)
+        importlib.invalidate_caches()
+        return importlib.import_module(name)
+
+    yield load
+    sys.modules.pop(name, None)
+
+
+@pytest.mark.parametrize("source", FILLED.values(), ids=FILLED.keys())
+@pytest.mark.filterwarnings("error")
+def test_filling_is_no_change(load: Load, source: str) -> None:
+    """The first call is stored under the key that it has in the next process, too."""
+    module = load(source)
+    ask = fleche(cache=Cache(ValueMemory(), CallMemory()))(module.ask)
+    before = ask.digest(1)
+    found = ask(1)
+    assert ask.contains(1)
+    assert ask.digest(1) == before
+    assert ask(1) == found
+    module.data = module.Data()
+    assert ask.digest(1) == before
+
+
+@pytest.mark.parametrize("source", FILLED.values(), ids=FILLED.keys())
+def test_what_the_program_sets_counts(load: Load, source: str) -> None:
+    """Whatever methods would have put there."""
+    module = load(source)
+    ask = fleche(cache=Cache(ValueMemory(), CallMemory()))(module.ask)
+    keys = {ask.digest(1)}
+    for name in sorted(vars(module.data)):
+        module.data = module.Data()
+        setattr(module.data, name, [7])
+        keys.add(ask.digest(1))
+    assert len(keys) == 1 + len(vars(module.data))
+
+
+@pytest.mark.parametrize("source", CHANGED.values(), ids=CHANGED.keys())
+def test_a_change_is_told(load: Load, source: str) -> None:
+    """What a hit would not repeat is not stored."""
+    ask = fleche(cache=Cache(ValueMemory(), CallMemory()))(load(source).ask)
+    with pytest.warns(FlecheWarning, match="`data` changed while it ran"):
+        ask(1)
+    assert not ask.contains(1)
