@@ -78,6 +78,17 @@ FILLED = {
             def fill(self):
                 self._table = [5]
         """,
+    "item by item": """
+        class Data:
+            def __init__(self):
+                self._names, self._rows = [], {}
+            def get(self, x):
+                if not self._names:
+                    for name in ("x", "y"):
+                        self._names.append(name)
+                        self._rows.update({name: 1})
+                return self._rows[self._names[0]]
+        """,
     "otherwise": """
         class Data:
             def __init__(self):
@@ -164,6 +175,16 @@ CHANGED = {
             def get(self, x):
                 if not self.fine:
                     self.fine, self.steps = True, 10
+                return x
+        """,
+    "a list that is looked at": """
+        class Data:
+            def __init__(self):
+                self._items = []
+            def get(self, x):
+                if len(self._items) > 10:
+                    self._items.pop()
+                self._items.append(x)
                 return x
         """,
     "a method that is called anyway": """

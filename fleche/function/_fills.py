@@ -28,6 +28,7 @@ COMPREHENSIONS = ("ListComp", "SetComp", "DictComp", "GeneratorExp")
 ASSIGNMENTS = ("Assign", "AnnAssign", "NamedExpr")
 LEAVING = ("Return", "Raise", "Continue", "Break")
 ACCESS = ("getattr", "hasattr")
+ADDING = ("add", "append", "appendleft", "extend", "insert", "setdefault", "update")
 BLOCKS = ("body", "orelse", "finalbody", "handlers", "cases")
 
 
@@ -77,12 +78,12 @@ def fills_of(body: list[Any], first: str, named: Callable[[str], str]) -> Fills:
         first: its first parameter.
         named: returns under which name an attribute is kept.
     """
-    everything = settings_in(body, first)
-    names = asked_for(body, first) & everything.keys()
+    names = asked_for(body, first) & settings_in(body, first).keys()
+    everything = settings_in(body, first, ADDING)
     flags: set[str] = set()
     calls: list[tuple[str, frozenset[str]]] = []
     for region, wanted in guarded_in(body, first):
-        settings = settings_in(region, first)
+        settings = settings_in(region, first, ADDING)
         made = made_anew(settings, first)
         if guards := {name for name in wanted & made if leaves_something(settings[name])}:
             names |= made
@@ -195,10 +196,19 @@ def attribute_of(item: Any, first: str) -> str:
     return ""
 
 
-def settings_in(body: list[Any], first: str) -> dict[str, list[Any]]:
-    """Return the attributes that statements set, or items of them, each with its values."""
+def settings_in(body: list[Any], first: str, adding: Collection[str] = ()) -> dict[str, list[Any]]:
+    """Return the attributes that statements set, or items of them, each with its values.
+
+    Args:
+        body: the statements.
+        first: whose attributes.
+        adding: methods of containers that set them, too.
+    """
     found: dict[str, list[Any]] = {}
     for item in parts_within(body):
+        method: Any = getattr(item, "func", None)
+        if getattr(method, "attr", "") in adding and (name := attribute_of(method.value, first)):
+            found.setdefault(name, []).extend(item.args)
         if type(item).__name__ not in ASSIGNMENTS or item.value is None:
             continue
         targets = list(getattr(item, "targets", None) or [item.target])
