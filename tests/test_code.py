@@ -1020,6 +1020,15 @@ class TestWrapped:
         assert not list(before.checks.changed_data())
         assert CodeTracker(tracker.function, "entry").closure().digest == before.digest
 
+    @pytest.mark.parametrize(
+        "made",
+        ["list.__add__", "list.append", "types.CodeType.co_name", "dict.__dict__['fromkeys']"],
+    )
+    def test_what_cannot_change(self, project: Project, made: str) -> None:
+        """Descriptors of builtin classes are not looked at again at each call."""
+        source = f"import types\ndef around(g):\n    return lambda x: (g, x)\nf = around({made})\n"
+        assert not project.tracker({"entry": source}).closure().checks.data
+
     def test_one_without_a_digest(self, project: Project) -> None:
         """It counts by its class and its function."""
         made = "import threading\nh = numpy.vectorize(g)\nh.lock = threading.Lock()"

@@ -105,6 +105,11 @@ FROZEN = frozenset(
         "builtins.slice",
         "zoneinfo.ZoneInfo",
         "numpy.dtype",
+        "builtins.classmethod_descriptor",
+        "builtins.getset_descriptor",
+        "builtins.member_descriptor",
+        "builtins.method_descriptor",
+        "builtins.wrapper_descriptor",
     ]
 )
 """Types of other immutable values."""
