@@ -191,6 +191,26 @@ NAMES = {
         "x + 1",
         "x + 2",
     ),
+    "the first of two imports that bind one name": (
+        {
+            "entry": "def f(x):\n    if x:\n        from a import g\n    else:\n"
+            "        from b import g\n    return g(x)",
+            "a": "def g(x): return x + 1",
+            "b": "def g(x): return x + 2",
+        },
+        "x + 1",
+        "x + 3",
+    ),
+    "the second of two imports that bind one name": (
+        {
+            "entry": "def f(x):\n    if x:\n        import a as m\n    else:\n"
+            "        import b as m\n    return m.g(x)",
+            "a": "def g(x): return x + 1",
+            "b": "def g(x): return x + 2",
+        },
+        "x + 2",
+        "x + 3",
+    ),
     "a relative import in the body": (
         {
             "entry": "from p.m import f",
@@ -261,6 +281,21 @@ NAMES = {
 @pytest.mark.parametrize(("files", "old", "new"), NAMES.values(), ids=NAMES)
 def test_names_are_followed(project: Project, files: Any, old: str, new: str) -> None:
     assert project.counts(files, old, new)
+
+
+@pytest.mark.parametrize(
+    "statement", ["import a", "from a import K", "from a.b import K", "import_module('a')"]
+)
+def test_a_module_that_an_import_in_the_body_does_not_find(
+    project: Project, statement: str
+) -> None:
+    """The body does something else when it is there."""
+    source = f"from importlib import import_module\ndef f(x):\n    try:\n        {statement}\n"
+    files = {"entry": f"{source}    except ImportError:\n        return 1\n    return 2"}
+    tracker = project.tracker(files)
+    before = tracker.closure()
+    assert tracker.closure() is before
+    assert before.digest != project.digest({**files, "a/__init__": "K = 1", "a/b": "K = 1"})
 
 
 MADE = {
@@ -397,6 +432,12 @@ UNUSED = {
         "class A:\n    def g(self): return 1\n    def h(self): return 2\ndef f(x): return A().g()",
         "return 2",
         "return 3",
+    ),
+    "a method beside attributes that are set by any name": (
+        "class A:\n    def g(self): return 1\ndef f(x):\n    a = A()\n"
+        "    for n in x: setattr(a, n, 5)\n    return vars(a)",
+        "return 1",
+        "return 2",
     ),
     "a decorator that leaves nothing behind": (
         "def mark(g):\n    return g\n@mark\ndef g(x): return x\ndef f(x): return g(x)",
@@ -612,6 +653,32 @@ CLASSES = {
     "members that a variable names": (
         "class A:\n    def g(self): return 1\n    def run(self, n): return getattr(self, n)()\n"
         "def f(x): return A().run(x)",
+        "return 1",
+        "return 2",
+    ),
+    "a setter of an attribute whose name is made at run time": (
+        "class A:\n    @property\n    def k(self): pass\n    @k.setter\n"
+        "    def k(self, v): self.v = v + 1\n"
+        "def f(x):\n    a = A()\n    for n in x: setattr(a, n, 5)\n    return a.v",
+        "v + 1",
+        "v + 2",
+    ),
+    "a descriptor of an attribute that object.__setattr__ sets": (
+        "class D:\n    def __set__(self, obj, v): obj.v = v + 1\n"
+        "class A:\n    k = D()\n    def put(self, n): object.__setattr__(self, n, 5)\n"
+        "def f(x):\n    a = A()\n    a.put(x)\n    return a.v",
+        "v + 1",
+        "v + 2",
+    ),
+    "a property that a format gets": (
+        "class A:\n    @property\n    def k(self): return 1\n"
+        "def f(x): return '<{a[0].k:>5}>'.format(a=[A()])",
+        "return 1",
+        "return 2",
+    ),
+    "a property that the format in a variable gets": (
+        "class A:\n    @property\n    def k(self): return 1\n"
+        "T = '{0.k}'\ndef f(x): return T.format(A())",
         "return 1",
         "return 2",
     ),
@@ -2279,6 +2346,33 @@ class TestAnnotations:
     def test_not_asked_for(self, project: Project) -> None:
         source = "def g(k: int): return k\ndef f(x): return g(x)"
         assert not project.counts(source, "k: int", "k: float")
+
+
+DOCUMENTED = {
+    "of a function": "def g():\n    'one'\ndef f(x): return g.__doc__",
+    "of the function itself": "def f(x):\n    'one'\n    return f.__doc__",
+    "of a class": "class A:\n    'one'\ndef f(x): return A.__doc__",
+    "of a method": "class A:\n    def g(self):\n        'one'\ndef f(x): return A().g.__doc__",
+    "by inspect": "import inspect\nclass A:\n    'one'\ndef f(x): return inspect.getdoc(A)",
+}
+
+
+class TestDocumentation:
+    """The documentation of functions and classes counts where something reads it."""
+
+    @pytest.mark.parametrize("source", DOCUMENTED.values(), ids=DOCUMENTED)
+    def test_read(self, project: Project, source: str) -> None:
+        assert project.counts(source, "'one'", "'two'")
+
+    def test_set_at_run_time(self, project: Project) -> None:
+        tracker = project.tracker({"entry": DOCUMENTED["of a function"]})
+        before = tracker.closure().digest
+        sys.modules["entry"].g.__doc__ = "two"  # type: ignore[attr-defined]
+        assert tracker.closure().digest != before
+
+    def test_not_read(self, project: Project) -> None:
+        source = "def g():\n    'one'\ndef f(x): return g()"
+        assert not project.counts(source, "'one'", "'two'")
 
 
 STRUCT = "import msgspec\nclass A(msgspec.Struct{}):\n    k: int = {}\ndef f(x): return A().k"

@@ -7,7 +7,8 @@ source, from the bytecode. A *chain* is a name with attributes behind it: ``a.b.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+import re
+from collections.abc import Callable, Iterable, Iterator
 from types import CodeType
 from typing import Any, NamedTuple, TypeAlias
 
@@ -26,6 +27,7 @@ __all__ = [
     "facts_of_expression",
     "facts_of_syntax",
     "mangle",
+    "names_in_format",
     "prefix_of",
 ]
 
@@ -59,6 +61,9 @@ MUTATORS = frozenset(
 """Methods by which builtin containers are changed."""
 
 NAMED_ACCESS = ("getattr", "hasattr", "setattr", "delattr")
+SETTERS = {"__setattr__": 2, "__delattr__": 1}
+"""Methods that set or delete an attribute, and which argument, from the last, is its name."""
+
 LISTERS = ("dir", "getmembers", "getmembers_static")
 IMPORTERS = ("__import__", "import_module")
 UNSEEN = ("eval", "exec", "globals", "vars", "locals", *IMPORTERS)
@@ -70,6 +75,8 @@ MARKED, ALL = "@", "*"
 """Which names in texts count: those behind an ``@``, as data frames have it, or all."""
 
 LONGEST_TEXT = 10_000
+_FIELD = re.compile(r"\{\w*((?:\.[^\W\d]\w*|\[[^][{}]*\])+)")
+_STEP = re.compile(r"\.([^\W\d]\w*)")
 MAKERS = ("new_class", "make_dataclass", "namedtuple", "create_model", "make_class")
 GETTERS = ("attrgetter", "methodcaller")
 FUNCTIONS = ("FunctionDef", "AsyncFunctionDef", "Lambda")
@@ -108,6 +115,7 @@ class Facts(msgspec.Struct):
             that is made at run time; with what is known of its beginning.
         looks_into_itself: ``getattr(self, name)`` with a name that is made at run time.
         looks_into_others: the same of anything else, which the source does not show.
+        sets_any: whether attributes are set, or deleted, whose names are made at run time.
         writes: chains that begin with a global name, and are assigned to.
         mutated: chains that begin with a global name, of which a mutating method is called.
         captured_writes: captured variables of which that holds.
@@ -131,6 +139,7 @@ class Facts(msgspec.Struct):
     dynamic: set[tuple[Chain, str]] = msgspec.field(default_factory=set)
     looks_into_itself: bool = False
     looks_into_others: bool = False
+    sets_any: bool = False
     writes: set[Chain] = msgspec.field(default_factory=set)
     mutated: set[Chain] = msgspec.field(default_factory=set)
     captured_writes: set[str] = msgspec.field(default_factory=set)
@@ -328,6 +337,7 @@ class Reader:
         text = constant_text(item)
         if text and len(text) <= LONGEST_TEXT and not text.isspace():
             self.facts.texts.append(text)
+            self.facts.attributes.update(names_in_format(text))
 
     def read_expression(self, item: Any, scope: Scope) -> None:
         if constant_text(item.value) is None:  # a text that stands alone is said to people
@@ -492,6 +502,10 @@ class Reader:
             self.look_into(item.args[0], scope)
         if hasattr(function, "id") and name in NAMED_ACCESS and len(item.args) > 1:
             self.read_named_access(name, item, scope)
+        if name in SETTERS and len(item.args) >= SETTERS[name]:
+            attribute = constant_text(item.args[-SETTERS[name]])
+            self.facts.attributes.update([attribute] if attribute else ())
+            self.facts.sets_any |= not attribute
 
     def read_importer(self, name: str, item: Any) -> bool:
         """Note what ``import_module`` or ``__import__`` imports by a constant, if it does that."""
@@ -517,6 +531,7 @@ class Reader:
                 self.load((*chain, text), scope)
             return
         self.facts.unseen.add(name)
+        self.facts.sets_any |= name in ("setattr", "delattr")
         if name != "getattr":
             return
         prefix = prefix_of(attribute)
@@ -588,6 +603,12 @@ def is_own_package(item: Any) -> bool:
 def constant_text(item: Any) -> str | None:
     value = getattr(item, "value", None)
     return value if type(item).__name__ == "Constant" and isinstance(value, str) else None
+
+
+def names_in_format(text: str) -> Iterator[str]:
+    """Yield the attributes that ``text.format(...)`` gets, as ``x`` in ``"{0.x:.2f}"``."""
+    for field in _FIELD.findall(text):
+        yield from _STEP.findall(field)
 
 
 def prefix_of(item: Any) -> str:

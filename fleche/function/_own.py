@@ -23,6 +23,8 @@ from fleche.digest import is_made_up
 __all__ = [
     "directory_of",
     "extension_file",
+    "is_made_in_c",
+    "is_missing",
     "is_own_module",
     "is_own_namespace",
     "is_own_object",
@@ -67,6 +69,13 @@ def is_own_module(name: str) -> bool:
     if spec is None:
         return False
     return is_own(name, spec.origin or next(iter(spec.submodule_search_locations or ()), ""))
+
+
+def is_missing(name: str) -> bool:
+    """Whether there is no module of this name, neither the user's own nor an installed one."""
+    if sys.modules.get(name) is not None or name.partition(".")[0] in sys.stdlib_module_names:
+        return False
+    return attempt(importlib_util.find_spec, name) is None
 
 
 def is_own_object(obj: Any) -> bool:

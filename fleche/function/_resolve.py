@@ -14,7 +14,13 @@ import sys
 from collections import deque
 from collections.abc import Callable, Collection, Iterable, Mapping
 from importlib import import_module
-from types import FunctionType, MappingProxyType, ModuleType
+from types import (
+    FunctionType,
+    GetSetDescriptorType,
+    MappingProxyType,
+    MemberDescriptorType,
+    ModuleType,
+)
 from typing import Any
 
 from blake3 import blake3
@@ -45,6 +51,7 @@ from fleche.function._names import Chain, Import
 from fleche.function._own import (
     extension_file,
     is_made_in_c,
+    is_missing,
     is_own_module,
     is_own_namespace,
     is_own_object,
@@ -56,7 +63,7 @@ from fleche.function._recheck import Datum
 from fleche.function._selecting import (
     asks_own_code,
     names_asked_for,
-    reads_types,
+    names_read,
     types_of_fields,
 )
 from fleche.function._signature import Transparent
@@ -150,6 +157,7 @@ class Resolver:
         self.code: deque[tuple[Callable[..., None], tuple[Any, ...]]] = deque()
         self.used: set[str] = set()
         self.prefixes: set[str] = set()
+        self.sets_any = False
         self.classes: list[tuple[type, str, dict[str, Any]]] = []
         self.waiting: dict[str, list[tuple[type, str, Any]]] = {}
         self.members: set[str] = set()
@@ -278,12 +286,11 @@ class Resolver:
             else:
                 self.use(chain[1:])
         for chain in sorted(known.facts.lazy):
-            self.load_lazily(lazy.get(chain[0]), chain)
+            self.load_lazily(lazy.get(chain[0], []), chain)
         for chain, prefix in sorted(known.facts.dynamic):
             self.look_into(namespace, chain, prefix)
         self.texts.note(function, known.facts)
-        if reads_types(known.facts, namespace):
-            self.use(["__annotations__"])
+        self.use(names_read(known.facts, namespace))
         if unseen := known.facts.unseen:
             self.found.notes[label] = "dynamic access: " + ", ".join(sorted(unseen))
             self.look_around(namespace if "globals" in unseen else {}, module)
@@ -314,9 +321,11 @@ class Resolver:
             self.looked_into.shown.add(f"{module}:{known.method_of}")
         elif facts.looks_into_itself or facts.looks_into_others:
             self.looked_into.search(function)
-        for prefix in sorted(facts.prefixes - self.prefixes):
-            self.prefixes.add(prefix)
-            self.revisit(prefix)
+        new = facts.prefixes - self.prefixes
+        if new or (facts.sets_any and not self.sets_any):
+            self.prefixes |= new
+            self.sets_any |= facts.sets_any
+            self.revisit()
 
     def use(self, names: Iterable[str]) -> None:
         """Let the members of classes and modules that have one of these names count."""
@@ -327,10 +336,10 @@ class Resolver:
             for module in list(self.modules.values()):
                 self.code.append((self.do_attribute, (module, name)))
 
-    def revisit(self, prefix: str) -> None:
+    def revisit(self) -> None:
         for cls, label, members in self.classes:
             for name, value in members.items():
-                if name.startswith(prefix) and self.takes(cls, name):
+                if self.takes(cls, name, value):
                     self.code.append((self.do_member, (cls, label, name, value)))
 
     # names
@@ -488,16 +497,22 @@ class Resolver:
 
     def imported_inside(
         self, known: KnownCode, namespace: Mapping[str, Any]
-    ) -> dict[str, tuple[ModuleType, str]]:
+    ) -> dict[str, list[tuple[ModuleType, str]]]:
         """Import the own modules that a body imports.
 
         Returns:
-            By each name that an import binds, the module, and the name that is taken from it.
+            By each name that imports bind, the modules, each with the name that is taken from it:
+            there may be one in each branch of the body.
         """
-        found: dict[str, tuple[ModuleType, str]] = {}
+        found: dict[str, list[tuple[ModuleType, str]]] = {}
         for item in sorted(known.facts.imports):
             base = absolute(item, namespace)
-            if not base or not is_own_module(base):
+            if not base:
+                continue
+            if not is_own_module(base):
+                if is_missing(base):  # what the body does without it is another thing than with it
+                    self.found.checks.absent(sys.modules, base)
+                    self.found.put(base, "absent", "absent")
                 continue
             module = attempt(import_module, base)
             if module is None:
@@ -507,21 +522,20 @@ class Resolver:
             if not item.bound:
                 self.refer(module)
             elif not item.name:  # `import a.b` binds a, and `import a.b as c` binds a.b
-                found[item.bound] = (sys.modules[top] if item.bound == top else module, "")
+                bound = sys.modules[top] if item.bound == top else module
+                found.setdefault(item.bound, []).append((bound, ""))
             elif item.name != "*":
                 take_from(module, item.name)
-                found[item.bound] = (module, item.name)
+                found.setdefault(item.bound, []).append((module, item.name))
         return found
 
-    def load_lazily(self, found: tuple[ModuleType, str] | None, chain: Chain) -> None:
-        """Follow a chain that begins with a name that an import in the body binds."""
-        if found is None:
-            return
-        module, name = found
-        if name:
-            self.load_from(module, (name, *chain[1:]))
-        else:
-            self.follow(module, "import", chain[0], chain[1:])
+    def load_lazily(self, found: list[tuple[ModuleType, str]], chain: Chain) -> None:
+        """Follow a chain that begins with a name that imports in the body bind."""
+        for module, name in found:
+            if name:
+                self.load_from(module, (name, *chain[1:]))
+            else:
+                self.follow(module, "import", chain[0], chain[1:])
 
     # classes
 
@@ -544,12 +558,12 @@ class Resolver:
         if not strict and annotations:
             members["__annotations__"] = types_of_fields(cls)
         for name, value in sorted(members.items()):
-            if self.takes(cls, name):
+            if self.takes(cls, name, value):
                 self.do_member(cls, label, name, value, namespace)
             else:
                 self.waiting.setdefault(name, []).append((cls, label, value))
 
-    def takes(self, cls: Any, name: str) -> bool:
+    def takes(self, cls: Any, name: str, value: Any) -> bool:
         """Whether a member counts."""
         if name in self.used or name == "__annotations__":  # if it is used, these count
             return name in self.used
@@ -558,6 +572,8 @@ class Resolver:
         if name in ("_fields", "_field_defaults") and issubclass(cls, tuple):
             return True
         if any(name.startswith(prefix) for prefix in self.prefixes):
+            return True
+        if self.sets_any and is_set_by_code(value):
             return True
         if type(cls) is not type and is_made_in_c(type(cls)):
             return True  # a metaclass without a source reads any of them
@@ -571,6 +587,8 @@ class Resolver:
             self.refer_to_subclasses()
         if not self.used.isdisjoint(("__annotations__", "annotation")):
             self.take_types()
+        if "__doc__" in self.used:
+            self.take_docs()
         for namespace, chain in self.texts.chains(self.looked_into):
             self.load_text(namespace, chain)
         if not self.looked_into.is_empty():
@@ -614,6 +632,17 @@ class Resolver:
                 self.members.add(label)
                 if types := types_in(obj):
                     self.found.put(label, "data", types, types)
+
+    def take_docs(self) -> None:
+        """Let the documentation of functions and classes count, as some code reads it."""
+        for obj, token in list(self.kept.values()):
+            label = f"{token.removeprefix('@')}.__doc__"
+            if token.startswith("@") and label not in self.members:
+                self.members.add(label)
+                text = doc_of(obj)
+                if text:
+                    self.found.put(label, "data", text, text)
+                self.found.checks.data.append(Datum(label, obj, text, doc_of))
 
     def do_member(
         self,
@@ -722,10 +751,25 @@ def take_from(module: ModuleType, name: str) -> None:
         attempt(import_module, f"{module.__name__}.{name}")
 
 
+def is_set_by_code(member: Any) -> bool:
+    """Whether code runs where an attribute is set or deleted that a class has as this member."""
+    if isinstance(member, property):
+        return not (member.fset is None and member.fdel is None)
+    if isinstance(member, (MemberDescriptorType, GetSetDescriptorType)):
+        return False
+    return hasattr(type(member), "__set__") or hasattr(type(member), "__delete__")
+
+
 def has_types(cls: type) -> bool:
     """Whether a class makes something of the types of its fields, as pydantic and msgspec do."""
     names = ("__pydantic_fields__", "__attrs_attrs__", "__struct_fields__", "__mapper__")
     return any(name in vars(cls) for name in names)
+
+
+def doc_of(obj: Any) -> str:
+    """Return the documentation of a function or class; "" if there is none."""
+    found = obj.__doc__
+    return found if isinstance(found, str) else ""
 
 
 def class_text(cls: Any) -> str:

@@ -16,7 +16,7 @@ from fleche.digest import members_of, own_module
 from fleche.function._names import Facts
 from fleche.function._own import is_own_namespace, is_own_object
 
-__all__ = ["asks_own_code", "names_asked_for", "reads_types", "types_of_fields"]
+__all__ = ["asks_own_code", "names_asked_for", "names_read", "types_of_fields"]
 
 ASKING = ("get_type_hints", "get_annotations")
 OF_TYPES = frozenset(
@@ -79,6 +79,12 @@ def registered(cls: type) -> Iterator[type]:
             if each is not None and id(each) not in seen:
                 seen.add(id(each))
                 pending.append(each)
+
+
+def names_read(facts: Facts, namespace: Mapping[str, Any]) -> list[str]:
+    """Return the attributes that functions of others read for code: annotations, documentation."""
+    found = ["__annotations__"] if reads_types(facts, namespace) else []
+    return [*found, "__doc__"] if any(chain[-1] == "getdoc" for chain in facts.loads) else found
 
 
 def reads_types(facts: Facts, namespace: Mapping[str, Any]) -> bool:

@@ -47,6 +47,7 @@ from fleche.digest import (
 )
 from fleche.function._code import code_of
 from fleche.function._filling import fillings
+from fleche.function._names import names_in_format
 from fleche.function._own import is_own_module, is_own_namespace, is_own_object
 from fleche.function._recheck import Snapshot
 from fleche.function._signature import Transparent
@@ -251,6 +252,8 @@ class Values:
             self._active.pop()
 
     def text(self, value: str) -> str:
+        for name in names_in_format(value) if "{" in value else ():
+            self.refer(sys.intern(name))
         if self.here and value.startswith(self.here):
             rest = value[len(self.here) :]
             if not rest or rest.startswith(os.sep):
