@@ -1399,6 +1399,58 @@ STATE = {
 }
 
 
+PARTS = {
+    "an item": ("N = {'a': 1, 'b': 2}\ndef f(x):\n    N['a'] += x\n    return N", "N['b'] = 5"),
+    "an item of a list": ("N = [1, 2]\ndef f(x):\n    N[0] += x\n    return N", "N[1] = 5"),
+    "an item of an item": (
+        "N = {'c': {'a': 1, 'b': 2}}\ndef f(x):\n    N['c']['a'] += x\n    return N",
+        "N['c']['b'] = 5",
+    ),
+    "a list in an item": (
+        "N = {'a': [1], 'b': [2]}\ndef f(x):\n    N['a'].append(x)\n    return N",
+        "N['b'].append(5)",
+    ),
+    "an item that was missing": (
+        "N = {'b': 2}\ndef f(x):\n    N.setdefault('a', x)\n    return N",
+        "N['b'] = 5",
+    ),
+    "items that are updated": (
+        "N = {'a': 1, 'b': 2}\ndef f(x):\n    N.update(a=x)\n    return N",
+        "N['b'] = 5",
+    ),
+    "an attribute": (
+        "class A: pass\nN = A()\nN.a, N.b = 1, 2\ndef f(x):\n    N.a += x\n    return N.a, N.b",
+        "N.b = 5",
+    ),
+    "an attribute of a slot": (
+        "class A: __slots__ = ('a', 'b')\nN = A()\nN.a, N.b = 1, 2\n"
+        "def f(x):\n    N.a += x\n    return N.a, N.b",
+        "N.b = 5",
+    ),
+    "a list in an attribute": (
+        "class A: pass\nN = A()\nN.a, N.b = [1], [2]\n"
+        "def f(x):\n    N.a.append(x)\n    return N.a, N.b",
+        "N.b = 5",
+    ),
+    "an option of the command line": (
+        "import argparse\np = argparse.ArgumentParser()\np.add_argument('--b', default=2)\n"
+        "N = p.parse_args([])\ndef f(x):\n    N.a = x\n    return N.b",
+        "N.b = 5",
+    ),
+    "an item of an attribute": (
+        "import types\nN = types.SimpleNamespace(d={'a': 1, 'b': 2})\n"
+        "def f(x):\n    N.d['a'] = x\n    return N.d",
+        "N.d['b'] = 5",
+    ),
+    "an item of class data": (
+        "class A:\n    d = {'a': 1, 'b': 2}\n    def put(self, x):\n        self.d['a'] = x\n"
+        "N = A\ndef f(x):\n    A().put(x)\n    return A.d",
+        "N.d['b'] = 5",
+    ),
+}
+"""Code that writes a part of a variable, and a statement that changes another part."""
+
+
 HOOKS = {
     "a registry of __init_subclass__": (
         "R = {}\nclass B:\n    def __init_subclass__(cls): R[cls.__name__] = cls\n"
@@ -1513,6 +1565,42 @@ class TestState:
 
     def test_an_edit_of_the_definition_counts(self, project: Project) -> None:
         assert project.counts(STATE["an item"], "'a': 1", "'a': 2")
+
+    @pytest.mark.parametrize(("source", "change"), PARTS.values(), ids=PARTS)
+    def test_a_part(self, project: Project, source: str, change: str) -> None:
+        """What the code writes of a variable leaves the key, and the rest of it counts."""
+        tracker = project.tracker({"entry": source})
+        before = tracker.closure()
+        tracker.function(7)
+        assert before.changed_data() == []
+        assert tracker.closure().digest == before.digest
+        exec(change, vars(sys.modules["entry"]))
+        assert tracker.closure().digest != before.digest
+
+    def test_an_edit_of_what_a_part_begins_with(self, project: Project) -> None:
+        assert project.counts(PARTS["an item"][0], "'a': 1", "'a': 3")
+
+    @pytest.mark.parametrize(
+        "source",
+        [
+            "import time\nN = {'t': time.time(), 'a': 0}\ndef f(x):\n    N['a'] += 1",
+            "class A:\n    @property\n    def a(self): return self.b\n    @a.setter\n"
+            "    def a(self, x): self.b = x\nN = A()\ndef f(x):\n    N.a = x",
+            "class A:\n    def __setattr__(self, name, x): vars(self)['b'] = x\n"
+            "N = A()\ndef f(x):\n    N.a = x",
+            "class A(dict): pass\nN = A()\ndef f(x):\n    N['a'] = x",
+            "N = {'a': 1}\ndef f(x):\n    N['a'] = N[x] = 2",
+        ],
+        ids=["a clock", "a setter", "a class that sets all", "a class of its own", "any item"],
+    )
+    def test_a_part_that_does_not_stand_apart(self, project: Project, source: str) -> None:
+        """Nothing of the variable counts but how it is defined."""
+        tracker = project.tracker({"entry": source})
+        before = tracker.closure()
+        tracker.function(7)
+        assert before.changed_data() == []
+        assert tracker.closure().digest == before.digest
+        assert before.digest == CodeTracker(tracker.function, "entry").closure().digest
 
     @pytest.mark.parametrize(("source", "old"), CODE_IN_STATE.values(), ids=CODE_IN_STATE)
     def test_the_code_in_it_counts(self, project: Project, source: str, old: str) -> None:

@@ -29,6 +29,7 @@ __all__ = [
     "mangle",
     "names_in_format",
     "prefix_of",
+    "step_to",
 ]
 
 Chain: TypeAlias = tuple[str, ...]
@@ -116,11 +117,13 @@ class Facts(msgspec.Struct):
         looks_into_itself: ``getattr(self, name)`` with a name that is made at run time.
         looks_into_others: the same of anything else, which the source does not show.
         sets_any: whether attributes are set, or deleted, whose names are made at run time.
-        writes: chains that begin with a global name, and are assigned to.
+        writes: chains that begin with a global name, and are assigned to. Constant items at the
+            end of a chain are steps of it, as ``("a", "b", "['c']")`` for ``a.b["c"]``.
         mutated: chains that begin with a global name, of which a mutating method is called.
         captured_writes: captured variables of which that holds.
         parameter_writes: parameters whose values are changed in place.
-        class_writes: attributes that are changed in place through ``self``, or set through ``cls``.
+        class_writes: chains without their beginning, where attributes are changed in place through
+            ``self``, or set through ``cls``.
         fills: of a method, what it fills when it is first wanted.
         imports: imports in the body.
         makes_classes: whether it defines classes, or makes them at run time.
@@ -144,7 +147,7 @@ class Facts(msgspec.Struct):
     mutated: set[Chain] = msgspec.field(default_factory=set)
     captured_writes: set[str] = msgspec.field(default_factory=set)
     parameter_writes: set[str] = msgspec.field(default_factory=set)
-    class_writes: set[str] = msgspec.field(default_factory=set)
+    class_writes: set[Chain] = msgspec.field(default_factory=set)
     fills: Fills = Fills()
     imports: set[Import] = msgspec.field(default_factory=set)
     makes_classes: bool = False
@@ -445,14 +448,32 @@ class Reader:
         elif kind in ("Attribute", "Subscript"):
             self.change(target, scope, is_item=kind == "Subscript")
 
-    def change(self, target: Any, scope: Scope, *, is_item: bool, by_method: bool = False) -> None:
-        """Note that an item or attribute of an object is set, or that it is changed in place."""
+    def change(
+        self,
+        target: Any,
+        scope: Scope,
+        *,
+        is_item: bool,
+        by_method: bool = False,
+        steps: Chain = (),
+    ) -> None:
+        """Note that an item or attribute of an object is set, or that it is changed in place.
+
+        Args:
+            target: the object, or the item.
+            scope: where that happens.
+            is_item: whether an item is set.
+            by_method: whether a method does it.
+            steps: which constant item of ``target`` it is; of others, all may change.
+        """
         while type(target).__name__ == "Subscript":
+            step = item_step(target.slice)
+            steps = (step, *steps) if step else ()
             target, is_item = target.value, True
             by_method = False
         through = ""
         if type(target).__name__ == "Attribute" and is_class_of_self(target.value):
-            self.facts.class_writes.add(mangle(target.attr, scope.owner))
+            self.facts.class_writes.add((mangle(target.attr, scope.owner), *steps))
             return
         chain = chain_of(target)
         if chain is None:
@@ -464,19 +485,20 @@ class Reader:
             if binding is not None and binding.parent is None and (is_item or tail):
                 self.facts.parameter_writes.add(root)
             if through and scope.owner and tail and (is_item or root != "self" or len(tail) > 1):
-                self.facts.class_writes.add(tail[0])
+                self.facts.class_writes.add((*tail, *steps))
         elif where == "free" and root in self.captured:
             self.facts.captured_writes.add(root)
         elif by_method:
-            self.facts.mutated.add((root, *tail))
+            self.facts.mutated.add((root, *tail, *steps))
         else:
-            self.facts.writes.add((root, *tail))
+            self.facts.writes.add((root, *tail, *steps))
 
     def read_call(self, item: Any, scope: Scope) -> None:
         function = item.func
         name = getattr(function, "id", getattr(function, "attr", ""))
         if hasattr(function, "attr") and name in MUTATORS:
-            self.change(function.value, scope, is_item=True, by_method=True)
+            for steps in items_changed(name, item):
+                self.change(function.value, scope, is_item=True, by_method=True, steps=steps)
         if name in UNSEEN and not (name in IMPORTERS and self.read_importer(name, item)):
             self.facts.unseen.add(name)
         if name in MAKERS or (name == "type" and len(item.args) > 1):
@@ -603,6 +625,28 @@ def is_own_package(item: Any) -> bool:
 def constant_text(item: Any) -> str | None:
     value = getattr(item, "value", None)
     return value if type(item).__name__ == "Constant" and isinstance(value, str) else None
+
+
+def item_step(index: Any) -> str:
+    """Return the step to an item with a constant index or key, or "" for any other."""
+    value = getattr(index, "value", None)
+    is_constant = type(index).__name__ == "Constant" and type(value) in (str, int)
+    return step_to(value) if is_constant else ""
+
+
+def step_to(key: object) -> str:
+    """Return the step of a chain that leads to an item."""
+    return f"[{key!r}]"
+
+
+def items_changed(name: str, call: Any) -> list[Chain]:
+    """Return the steps to the items that a mutating method changes; none of them leads to all."""
+    words = [word.arg for word in call.keywords]
+    if name in ("setdefault", "pop") and call.args and (step := item_step(call.args[0])):
+        return [(step,)]
+    if name == "update" and not call.args and all(words):
+        return [(step_to(word),) for word in words]
+    return [()]
 
 
 def names_in_format(text: str) -> Iterator[str]:

@@ -47,12 +47,21 @@ from fleche.digest import (
 )
 from fleche.function._code import code_of
 from fleche.function._filling import fillings
-from fleche.function._names import names_in_format
+from fleche.function._masks import Masks, is_namespace, step_of
+from fleche.function._names import Chain, names_in_format
 from fleche.function._own import is_own_module, is_own_namespace, is_own_object
 from fleche.function._recheck import Snapshot
 from fleche.function._signature import Transparent
 
-__all__ = ["GETTERS", "IMMUTABLE", "Retake", "Values", "is_callable_code", "names_of_getter"]
+__all__ = [
+    "GETTERS",
+    "IMMUTABLE",
+    "Retake",
+    "Values",
+    "attribute_of",
+    "is_callable_code",
+    "names_of_getter",
+]
 
 IMMUTABLE = frozenset(
     [type(None), bool, int, float, complex, bytes, type(...), type(NotImplemented)]
@@ -202,6 +211,7 @@ class Values:
         here: the directory that paths are taken relative to; "" for none.
         fills: returns the attributes that methods of a class fill when they are first wanted.
         after: leave out those that did not count before, whose :attr:`counted` this is.
+        masks: chains of steps to parts of objects that do not count, by the id of the object.
 
     Attributes:
         mutable: whether something was met that can change in place.
@@ -219,8 +229,10 @@ class Values:
         here: str = "",
         fills: Callable[[type], Mapping[str, bool]] = lambda _: {},
         after: Collection[tuple[int, str]] | None = None,
+        masks: Mapping[int, set[Chain]] | None = None,
     ) -> None:
         self.refer = refer
+        self.masks = Masks(masks)
         self.here = here
         self.fills = fills
         self.after = after
@@ -273,8 +285,9 @@ class Values:
             return f"enum {self.token(kind)} {value._name_} {self.token(value._value_)}"
         if is_own_object(kind):
             return self.own_instance(value, kind)
-        if kind in OPEN:
-            return self.joined(OPEN[kind], (vars(value),))
+        if kind in OPEN or is_namespace(kind):
+            self.masks.move(value, vars(value))
+            return self.joined(OPEN.get(kind, kind.__name__), (vars(value),))
         if (describe := description_of(kind)) is not None:
             return describe(self, value)
         return self.instance(value, kind)
@@ -323,15 +336,21 @@ class Values:
     def container(self, value: Any, kind: type) -> str:
         if kind not in (tuple, frozenset):
             self.mutable = True
-        items = value.items() if isinstance(value, dict) else value
-        if kind in CONTAINERS and self.is_plain(value):
+        is_masked = value in self.masks
+        if kind in CONTAINERS and not is_masked and self.is_plain(value):
             return self.plain(value, kind)
         if isinstance(value, dict):
             self.snapshot.mapping(value)
             extra = [getattr(value, "default_factory", None)]
-            parts = [self.token(part) for item in list(items) for part in item]
+            items = list(value.items())
+            if is_masked:
+                items = self.masks.without(value, [(step_of(key), key, p) for key, p in items])
+            parts = [self.token(part) for item in items for part in item]
             return hashed(full_name(kind), *map(self.token, extra), *parts)
-        parts = list(map(self.token, list(items)))
+        items = list(enumerate(value))
+        if is_masked:
+            items = self.masks.without(value, [(step_of(place), place, p) for place, p in items])
+        parts = [self.token(part) for _, part in items]
         if isinstance(value, deque) and value.maxlen is not None:
             parts.append(f"of {value.maxlen}")
         if isinstance(value, (set, frozenset)):
@@ -412,7 +431,7 @@ class Values:
         except Exception:  # noqa: BLE001 (what an object raises when it is looked into)
             return ""
         inside = Values(self.refer, self.here, self.fills, self.after)
-        inside._active = self._active
+        inside.masks, inside._active = self.masks, self._active
         return "" if isinstance(reduced, str) else inside.token(undocumented(reduced[1:3]))
 
     def own_instance(self, value: Any, kind: type) -> str:
@@ -436,6 +455,8 @@ class Values:
         for name, is_flag in self.fills(kind).items():
             if name in attributes and self.is_unfilled(value, name, attributes[name], is_flag):
                 del attributes[name]
+        named = [(name, name, part) for name, part in attributes.items()]
+        attributes = dict(self.masks.without(value, named))
         self.snapshot.objects.append((value, kind))
         if type(own) is dict:
             self.snapshot.mapping(own)
@@ -541,6 +562,7 @@ class Retake:
         here: the directory that paths are taken relative to; "" for none.
         fills: returns the attributes that methods of a class fill when they are first wanted.
         counted: those in which there was something else; see :class:`Values`.
+        masks: steps to parts that do not count, by the id of the object.
     """
 
     def __init__(
@@ -549,7 +571,9 @@ class Retake:
         here: str,
         fills: Callable[[type], Mapping[str, bool]],
         counted: Collection[tuple[int, str]],
+        masks: Mapping[int, set[Chain]] | None = None,
     ) -> None:
+        self.masks = masks
         self.kept = kept
         self.here = here
         self.fills = fills
@@ -557,11 +581,11 @@ class Retake:
 
     def __call__(self, value: Any) -> str:
         """Return the token of a value."""
-        return Values(self.refer, self.here, self.fills).token(value)
+        return Values(self.refer, self.here, self.fills, masks=self.masks).token(value)
 
     def settles(self, value: Any, token: str) -> bool:
         """Return whether ``token`` was that of a value before methods filled it, and note that."""
-        values = Values(self.refer, self.here, self.fills, self.counted)
+        values = Values(self.refer, self.here, self.fills, self.counted, self.masks)
         if values.token(value) != token:
             return False
         for obj, name, part in values.filled:

@@ -27,6 +27,7 @@ from fleche.function._closure import Findings, show
 from fleche.function._code import KnownCode, code_of
 from fleche.function._filling import filled_by
 from fleche.function._fills import Fills
+from fleche.function._masks import can_mask
 from fleche.function._names import MUTATORS, Chain, facts_of_expression
 from fleche.function._own import (
     directory_of,
@@ -37,7 +38,7 @@ from fleche.function._own import (
 )
 from fleche.function._recheck import Datum
 from fleche.function._signature import Transparent
-from fleche.function._values import Retake, Values, is_callable_code
+from fleche.function._values import Retake, Values, attribute_of, is_callable_code
 
 __all__ = ["Variables", "Writes", "mark_of"]
 
@@ -55,12 +56,15 @@ class Writes:
 
     Attributes:
         marks: of variables: their labels, objects, and names of class data.
+        parts: chains of steps to the parts of variables that it writes where it does not write the
+            whole, by the mark.
         fills: what methods fill when it is first wanted, by the place of their class, and by name.
         makes_classes: whether some of the code makes classes when it runs.
     """
 
     def __init__(self) -> None:
         self.marks: set[str] = set()
+        self.parts: dict[str, set[Chain]] = {}
         self.fills: dict[str, dict[str, Fills]] = {}
         self.makes_classes = False
 
@@ -149,10 +153,11 @@ class Variables:
         held = list(map(mark_of, bound_to(value)))
         if is_mutating(value):
             self.write(held[0])
-        if self.are_written(held):
+        masks = {id(each): self.parts_written([mark_of(each)]) for each in bound_to(value)}
+        if self.are_written(held) or not can_mask_all(bound_to(value), masks):
             self.state(label, value, namespace, name)
             return
-        values = Values(self.refer, fills=self.filled_in)
+        values = Values(self.refer, fills=self.filled_in, masks=masks)
         token = values.token(value)
         if token == f"@{label}":
             return
@@ -160,7 +165,7 @@ class Variables:
         self.found.put(self.found.beside(label), "name", token, shown)
         depends = isinstance(value, Transparent) and value.spec.options.depends  # type: ignore[attr-defined]
         if values.mutable or depends:
-            retake = self.retake("", values.counted)
+            retake = self.retake("", values.counted, masks)
             snapshot = None if depends else values.snapshot
             self.found.checks.data.append(
                 Datum(label, value, token, retake, snapshot, retake.settles)
@@ -220,7 +225,9 @@ class Variables:
     ) -> None:
         """Let data count: by its definition if the code writes it, else by its value."""
         owner, _, last = name.rpartition(".")
-        if self.are_written([label, mark_of(value), f"*.{last}" if owner else ""]):
+        marks = [label, mark_of(value), f"*.{last}" if owner else ""]
+        parts = self.parts_written(marks)
+        if self.are_written(marks) or (parts and self.is_state(value, parts, namespace, name)):
             self.state(label, value, namespace, name)
             return
         here = directory_of(namespace) if namespace is not None else ""
@@ -228,17 +235,25 @@ class Variables:
             self.state(label, value, namespace, name)
             self.found.notes[label] = "made by the clock, or by chance: counts as it is written"
             return
-        values = Values(self.refer, here, self.filled_in)
+        masks = {id(value): parts}
+        values = Values(self.refer, here, self.filled_in, masks=masks)
         token = values.token(value)
         if values.unsteady:
             self.found.unsteady[label] = values.unsteady[0]
         if values.opaque:
             self.found.notes[label] = f"counts by type: {', '.join(sorted(set(values.opaque)))}"
             token = f"{token} {self.definition_of(namespace, name)}"
-        self.found.put(self.found.beside(label), "data", token, show(value))
-        retake, checks = self.retake(here, values.counted), self.found.checks
+        kind, shown = "data", show(value)
+        if parts:
+            kind, shown = "state", ""
+            token = f"{token} {self.defined(namespace, name)}"
+            self.found.notes[label] = (
+                "written by the code itself, in part: that counts as it is defined"
+            )
+        self.found.put(self.found.beside(label), kind, token, shown)
+        retake, checks = self.retake(here, values.counted, masks), self.found.checks
         if values.mutable:
-            plain = values.token(value) if values.opaque else token
+            plain = values.token(value) if values.opaque or parts else token
             datum = Datum(label, value, plain, retake, values.snapshot, retake.settles)
             checks.data.append(datum)
             return
@@ -264,12 +279,22 @@ class Variables:
                         self.load(namespace, module_name(namespace), chain)
         return blake3(defining_syntax(namespace, name)).hexdigest()
 
-    def state(self, label: str, value: Any, namespace: Mapping[str, Any] | None, name: str) -> None:
-        """Let a variable count by its definition, and by the code that is in it."""
+    def defined(self, namespace: Mapping[str, Any] | None, name: str) -> str:
+        """Return the syntax by which a variable is defined, in its own module, and follow it."""
         if namespace is not None:
             namespace, name = origin_of(namespace, name)
-        token = self.definition_of(namespace, name) or blake3().hexdigest()
-        self.found.put(self.found.beside(label), "state", token)
+        return self.definition_of(namespace, name) or blake3().hexdigest()
+
+    def is_state(
+        self, value: Any, parts: set[Chain], namespace: Mapping[str, Any] | None, name: str
+    ) -> bool:
+        """Whether a variable that code writes in part cannot be looked at without these parts."""
+        from_clock = namespace is not None and is_from_clock(namespace, name)
+        return from_clock or not can_mask(value, parts)
+
+    def state(self, label: str, value: Any, namespace: Mapping[str, Any] | None, name: str) -> None:
+        """Let a variable count by its definition, and by the code that is in it."""
+        self.found.put(self.found.beside(label), "state", self.defined(namespace, name))
         self.found.notes[label] = "written by the code itself: counts as it is defined"
         held = CodeIn(self.refer, self.is_made_by_code)
         with suppress(Exception):  # what an object raises when it is looked into
@@ -293,8 +318,17 @@ class Variables:
         self.walked |= found
         return False
 
-    def retake(self, here: str, counted: Collection[tuple[int, str]] = ()) -> Retake:
-        return Retake(self.kept, here, filled_by(self.writes.fills), counted)
+    def parts_written(self, marks: Iterable[str]) -> set[Chain]:
+        """Return the parts that code is known to write of one of some variables."""
+        return set().union(*(self.writes.parts.get(mark, ()) for mark in marks))
+
+    def retake(
+        self,
+        here: str,
+        counted: Collection[tuple[int, str]] = (),
+        masks: Mapping[int, set[Chain]] | None = None,
+    ) -> Retake:
+        return Retake(self.kept, here, filled_by(self.writes.fills), counted, masks)
 
     def filled_in(self, cls: type) -> dict[str, bool]:
         """Return the attributes that methods are known to fill when they are first wanted."""
@@ -321,19 +355,21 @@ class Variables:
             self.note_making()
         if id(function) in self.hooks and not self.writes.makes_classes:
             return
-        for name in facts.class_writes:
-            self.write(f"*.{name}")
+        for attribute, *steps in facts.class_writes:
+            self.write(f"*.{attribute}", steps)
         if known.method_of and facts.fills != Fills():
             self.note_fills(f"{module}:{known.method_of}", known)
         for chain in facts.writes:
-            label, value = self.find_variable(namespace, module, chain)
-            self.write(label)
-            self.write(mark_of(value))
+            label, value, part = self.find_variable(namespace, module, chain)
+            self.write(label, part)
+            self.write(mark_of(value), part)
         for chain in facts.mutated:
-            label, value = self.find_variable(namespace, module, chain)
-            if type(value).__module__.partition(".")[0] in BUILT_IN:
-                self.write(label)
-                self.write(mark_of(value))
+            label, value, part = self.find_variable(namespace, module, chain)
+            target, items = find_part(value, part)
+            if target is not None and type(target).__module__.partition(".")[0] in BUILT_IN:
+                self.write(label, part)
+                self.write(mark_of(value), part)
+                self.write(mark_of(target), items)
 
     def note_fills(self, place: str, known: KnownCode) -> None:
         """Note what a method fills; what objects hold may have been looked at without knowing."""
@@ -345,31 +381,44 @@ class Variables:
         filled = filled_by(self.writes.fills)
         self.must_restart |= any(filled(cls) != found for cls, found in self.filled.items())
 
-    def write(self, mark: str) -> None:
-        """Note that a variable is written: its label, an object, or a name of class data."""
-        if mark and mark not in self.writes.marks:
+    def write(self, mark: str, steps: Iterable[str] = ()) -> None:
+        """Note that a variable is written: its label, an object, or a name of class data.
+
+        If there are steps, only the part that they lead to is.
+        """
+        part = tuple(steps)
+        parts = self.writes.parts.get(mark, set())
+        if not mark or mark in self.writes.marks or part in parts:
+            return
+        if part:
+            self.writes.parts[mark] = {*parts, part}
+        else:
             self.writes.marks.add(mark)
-            self.must_restart |= mark in self.walked
+        self.must_restart |= mark in self.walked
 
     def find_variable(
         self, namespace: Mapping[str, Any], module: str, chain: Chain
-    ) -> tuple[str, Any]:
-        """Return the label and the value of the variable that an assignment to a chain changes."""
+    ) -> tuple[str, Any, Chain]:
+        """Return label and value of the variable that an assignment to a chain changes.
+
+        And the steps from there to the part of it that is changed; none if it is the variable.
+        """
         name, *tail = chain
         value = namespace.get(name, self)
         while isinstance(value, ModuleType):
             if not tail or not is_own_namespace(vars(value)):
-                return "", None
+                return "", None, ()
             namespace, name = vars(value), tail.pop(0)
             module = module_name(namespace)
             value = namespace.get(name, self)
         if isinstance(value, type) and tail and is_own_object(value):
             owner = "__main__" if value.__module__ == "__mp_main__" else value.__module__
             member = vars(value).get(tail[0])
-            return self.found.label(owner, f"{value.__qualname__}.{tail[0]}"), member
+            label = self.found.label(owner, f"{value.__qualname__}.{tail[0]}")
+            return label, member, tuple(tail[1:])
         if isinstance(value, (type, FunctionType, Transparent)):
-            return "", None
-        return self.found.label(module, name), value
+            return "", None, ()
+        return self.found.label(module, name), value, tuple(tail)
 
 
 class CodeIn(Values):
@@ -419,6 +468,20 @@ def bound_to(value: Any) -> tuple[Any, ...]:
     if isinstance(value, (MethodType, BuiltinFunctionType)):
         return (value.__self__,)
     return ()
+
+
+def find_part(value: Any, part: Chain) -> tuple[Any, Chain]:
+    """Return the object that some attributes lead to from another, and which items follow."""
+    for count, step in enumerate(part):
+        if step.startswith("["):
+            return value, part[count:]
+        value = attribute_of(value, step)
+    return value, ()
+
+
+def can_mask_all(values: Iterable[Any], masks: Mapping[int, set[Chain]]) -> bool:
+    """Whether all of some objects can be looked at without the parts that code writes."""
+    return all(can_mask(each, masks[id(each)]) for each in values)
 
 
 def is_mutating(value: Any) -> bool:
