@@ -12,6 +12,7 @@ from collections.abc import Iterable, Mapping
 from types import GetSetDescriptorType, MemberDescriptorType, SimpleNamespace
 from typing import Any
 
+from fleche.function._libraries import is_native
 from fleche.function._names import Chain, step_to
 from fleche.function._own import is_own_object
 
@@ -67,7 +68,7 @@ def can_mask(value: Any, parts: set[Chain]) -> bool:
     items = {first for first in firsts if first.startswith("[")}
     if items:
         return items == firsts and kind in BY_ITEMS
-    if not firsts or is_namespace(kind):
+    if not firsts or is_namespace(kind) or is_native(kind):
         return True
     if not is_own_object(kind) or isinstance(value, type) or hasattr(kind, "__digest__"):
         return False

@@ -25,6 +25,7 @@ __all__ = [
     "extension_file",
     "is_made_in_c",
     "is_missing",
+    "is_own",
     "is_own_module",
     "is_own_namespace",
     "is_own_object",
@@ -109,6 +110,7 @@ def is_made_in_c(cls: type) -> bool:
 
 @cache
 def is_own(name: str, file: str) -> bool:
+    """Whether a module of this name, in this file if it has one, is the user's own."""
     top = name.partition(".")[0]
     if top == PACKAGE:
         return False

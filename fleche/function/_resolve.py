@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import abc
 import builtins
+import os
 import sys
 from collections import deque
 from collections.abc import Callable, Collection, Iterable, Mapping
@@ -38,6 +39,7 @@ from fleche.digest import (
 )
 from fleche.function._closure import ENTRY, Closure, Findings
 from fleche.function._code import KnownCode, code_of
+from fleche.function._libraries import extension_of, library_beside
 from fleche.function._looking import (
     ARGUMENTS,
     LookedInto,
@@ -49,6 +51,7 @@ from fleche.function._looking import (
 )
 from fleche.function._names import Chain, Import
 from fleche.function._own import (
+    directory_of,
     extension_file,
     is_made_in_c,
     is_missing,
@@ -234,7 +237,7 @@ class Resolver:
         if isinstance(obj, FunctionType):
             return self.refer_to_function(obj)
         if isinstance(obj, ModuleType):
-            return self.refer_to_module(obj)
+            return self.refer_to_module(extension_of(obj))
         if not is_own_object(obj) or not hasattr(obj, "__mro__"):
             return f"name {name_of(obj)}"
         module = "__main__" if obj.__module__ == "__mp_main__" else obj.__module__
@@ -290,6 +293,7 @@ class Resolver:
         for chain, prefix in sorted(known.facts.dynamic):
             self.look_into(namespace, chain, prefix)
         self.texts.note(function, known.facts)
+        self.load_libraries(known.facts.texts, directory_of(namespace))
         self.use(names_read(known.facts, namespace))
         if unseen := known.facts.unseen:
             self.found.notes[label] = "dynamic access: " + ", ".join(sorted(unseen))
@@ -385,6 +389,7 @@ class Resolver:
 
     def follow(self, value: ModuleType, module: str, name: str, tail: Chain) -> None:
         """Follow a chain through a module."""
+        value = extension_of(value)
         label = self.found.label(module, name)
         target = module_name(vars(value))
         if not is_own_namespace(vars(value)):
@@ -536,6 +541,13 @@ class Resolver:
                 self.load_from(module, (name, *chain[1:]))
             else:
                 self.follow(module, "import", chain[0], chain[1:])
+
+    def load_libraries(self, texts: Iterable[str], directory: str) -> None:
+        """Let the shared libraries count that texts in a body name, as it loads them."""
+        for text in texts:
+            if file := library_beside(text, directory):
+                name = os.path.basename(file)
+                self.found.put(f"library {name}", "file", digest_of_file(file), name)
 
     # classes
 

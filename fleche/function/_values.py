@@ -47,11 +47,20 @@ from fleche.digest import (
 )
 from fleche.function._code import code_of
 from fleche.function._filling import fillings
+from fleche.function._libraries import (
+    SUFFIXES,
+    is_native,
+    library_beside,
+    library_of,
+    made_of,
+    set_types,
+)
 from fleche.function._masks import Masks, is_namespace, step_of
 from fleche.function._names import Chain, names_in_format
 from fleche.function._own import is_own_module, is_own_namespace, is_own_object
 from fleche.function._recheck import Snapshot
 from fleche.function._signature import Transparent
+from fleche.function._whole import digest_of_file
 
 __all__ = [
     "GETTERS",
@@ -266,6 +275,8 @@ class Values:
     def text(self, value: str) -> str:
         for name in names_in_format(value) if "{" in value else ():
             self.refer(sys.intern(name))
+        if value.endswith(SUFFIXES) and (file := library_beside(value, self.here)):
+            return f"library {os.path.basename(file)} {digest_of_file(file)}"
         if self.here and value.startswith(self.here):
             rest = value[len(self.here) :]
             if not rest or rest.startswith(os.sep):
@@ -285,6 +296,8 @@ class Values:
             return f"enum {self.token(kind)} {value._name_} {self.token(value._value_)}"
         if is_own_object(kind):
             return self.own_instance(value, kind)
+        if is_native(kind):
+            return self.native(value)
         if kind in OPEN or is_namespace(kind):
             self.masks.move(value, vars(value))
             return self.joined(OPEN.get(kind, kind.__name__), (vars(value),))
@@ -392,6 +405,25 @@ class Values:
 
     def is_here(self, value: Any) -> bool:
         return type(value) is str and value.startswith(self.here)
+
+    def native(self, value: Any) -> str:
+        """Return the token of a shared library, or of a function of one."""
+        self.mutable = True
+        self.snapshot.leaves.append((Unseen(), ""))
+        parts = [*map(self.token, made_of(value))]
+        if (file := library_of(value)) is None:
+            return hashed("native", *parts, self.types_set(value))
+        functions = [(name, name, part) for name, part in sorted(vars(value).items())]
+        found = [(name, self.types_set(one)) for name, one in self.masks.without(value, functions)]
+        return hashed("library", file, *parts, *(part for one in found if one[1] for part in one))
+
+    def types_set(self, function: Any) -> str:
+        """Return the token of the types that the program has set of a function in C, or ""."""
+        if not is_native(type(function)) or library_of(function) is not None:
+            return ""
+        named = [(name, name, part) for name, part in set_types(function)]
+        found = self.masks.without(function, named)
+        return self.joined("types", (found,)) if found else ""
 
     def instance(self, value: Any, kind: type) -> str:
         """Return the token of an object of an installed class."""
