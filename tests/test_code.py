@@ -298,6 +298,71 @@ def test_a_module_that_an_import_in_the_body_does_not_find(
     assert before.digest != project.digest({**files, "a/__init__": "K = 1", "a/b": "K = 1"})
 
 
+MODELS = {
+    "models/__init__": "",
+    "models/a": "from .base import K\ndef run(x): return x + K",
+    "models/base": "import deep\nK = 1",
+    "deep": "K = 5",
+    "other": "import sys\nsys.exit(3)",
+}
+IMPORT = "import importlib\nfrom importlib import import_module as load\n"
+BY_NAME = {
+    "a beginning": "def f(x): return importlib.import_module(f'models.{x}').run(1)",
+    "a sum": "def f(x): return importlib.import_module('models.' + x).run(1)",
+    "a table": "M = {'a': 'models.a'}\ndef f(x): return importlib.import_module(M[x]).run(1)",
+    "a package in a variable": "P = 'models'\ndef f(x): return __import__(f'{P}.{x}')",
+    "an object": "class C:\n    def __init__(self): self.model = 'models.a:run'\nc = C()\n"
+    "def f(x):\n    m, _, g = c.model.partition(':')\n    return load(m)",
+    "another name for the import": "def f(x): return load('models.a').run(1)",
+    "a helper": "def h(name): return load(name)\ndef f(x): return h('models.a').run(1)",
+}
+
+
+class TestImportsByName:
+    """Modules that are imported by names made at run time count by the syntax of their files."""
+
+    @pytest.mark.parametrize("edit", ["x + K", "K = 1", "K = 5"])
+    @pytest.mark.parametrize("source", BY_NAME.values(), ids=BY_NAME)
+    def test_they_count(self, project: Project, source: str, edit: str) -> None:
+        """So do the user's own modules that they import."""
+        files = {"entry": IMPORT + source, **MODELS}
+        assert project.counts(files, edit, edit + "  - 2")
+        assert not project.counts(files, edit, edit + "  # as ever")
+
+    def test_nothing_is_imported(self, project: Project) -> None:
+        """A text may name a program by chance, or an installed package, or a file."""
+        source = "N = ['other', 'other.csv', 'models.a', 'this.that']\ndef f(x): return load(N[x])"
+        tracker = project.tracker({"entry": IMPORT + source, **MODELS})
+        found = nodes(tracker)
+        assert {"other:*", "models.a:*", "models.base:*", "deep:*"} <= set(found)
+        assert sys.modules.keys().isdisjoint(["other", "models", "deep", "this"])
+
+    def test_of_its_own_package(self, project: Project) -> None:
+        source = "import importlib\ndef f(x): return importlib.import_module('.' + x, __package__)"
+        files = {"entry": "from models.load import f", "models/load": source, **MODELS}
+        assert project.counts(files, "x + K", "x - K")
+
+    def test_a_module_that_is_new(self, project: Project) -> None:
+        files = {"entry": IMPORT + BY_NAME["a beginning"], **MODELS}
+        assert project.digest(files) != project.digest({**files, "models/b": ""})
+
+    def test_named_in_arguments(self, project: Project) -> None:
+        source = IMPORT + "@fleche\ndef f(x, **k): return load(x['a']).run(1)"
+        files = {"entry": "from fleche import fleche\n" + source, **MODELS}
+
+        def key(files: dict[str, str], model: str) -> Any:
+            return project.load(files).f.digest({"a": [model]}, b=1)
+
+        edited = {**files, "deep": "K = 6"}
+        assert key(files, "models.a") == key(files, "models.a") != key(edited, "models.a")
+        assert key(files, "models") != key(edited, "models")
+        assert key(files, "json") == key(edited, "json")
+
+    def test_without_such_imports(self, project: Project) -> None:
+        files = {"entry": "N = 'models.a'\ndef f(x): return N", **MODELS}
+        assert not project.counts(files, "x + K", "x - K")
+
+
 MADE = {
     "a number": ("return 1", "return 2"),
     "a function": ("return g", "return h"),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from functools import cached_property
 from time import thread_time
@@ -29,6 +29,7 @@ from fleche.function import (
     FunctionInfo,
     changes_between,
     digest_of_parts,
+    modules_in,
     own_code,
     pack_knowledge,
     save_texts,
@@ -305,7 +306,7 @@ class FunctionSpec:
         """
         keys = self._keys or self._make_keys()
         if simple:
-            closure, code = self._look_at_code(())
+            closure, code = self._look_at_code((), arguments)
             others: tuple[Digest, ...] = ()
             if accepted is not None:
                 code, others = self._accepted(closure, code, accepted)
@@ -320,7 +321,7 @@ class FunctionSpec:
             met = self._meet({name: arguments.get(name) for name in self.info.secret})
             for path in met.paths:
                 buffers.paths.pop(path, None)
-        closure, code = self._look_at_code(buffers.code)
+        closure, code = self._look_at_code(buffers.code, arguments)
         others = ()
         if accepted is not None:
             code, others = self._accepted(closure, code, accepted)
@@ -404,14 +405,19 @@ class FunctionSpec:
         parts = closure.digests if closure is not None and self.hashes_code else {}
         return digest_of_parts({**parts, **self.tracker.extra_parts()})
 
-    def _look_at_code(self, met: Sequence[Any]) -> tuple[Closure | None, Digest | None]:
+    def _look_at_code(
+        self, met: Sequence[Any], arguments: Mapping[str, Any]
+    ) -> tuple[Closure | None, Digest | None]:
         """Return what the code depends on, and its digest as it counts or is recorded.
 
         Args:
             met: the functions, classes and modules that were met in the arguments.
+            arguments: of the call.
         """
         try:
             closure = self.tracker.closure(own_code(met) if met else ())
+            if closure.imports_by_name:
+                closure = self._closure_with_modules(met, arguments)
         except Exception:
             if self.hashes_code:
                 raise
@@ -420,10 +426,14 @@ class FunctionSpec:
             return closure, self._with_extras(closure)
         return closure, None if closure is None else closure.digest
 
+    def _closure_with_modules(self, met: Iterable[Any], arguments: Mapping[str, Any]) -> Closure:
+        """Return what the code depends on, if it may import modules that the arguments name."""
+        return self.tracker.closure([*own_code(met), *modules_in(arguments.values())])
+
     def make_call(self, arguments: Mapping[str, Any]) -> Call:
         """Return the call with these arguments, not sealed."""
         try:
-            closure, code = self._look_at_code(self._meet(arguments).code)
+            closure, code = self._look_at_code(self._meet(arguments).code, arguments)
         except Exception:
             if self.counts_code:
                 raise
@@ -475,7 +485,7 @@ class FunctionSpec:
     def dependencies(self, arguments: Mapping[str, Any]) -> Dependencies:
         """Return what the results depend on, with what occurs in ``arguments``."""
         met = self._meet(arguments)
-        return self.tracker.listing(self.tracker.closure(own_code(met.code)))
+        return self.tracker.listing(self._closure_with_modules(met.code, arguments))
 
     def _meet(self, arguments: Mapping[str, Any]) -> BufferDigests:
         """Return what is met in arguments, some of which may have no digest."""

@@ -29,6 +29,7 @@ from ._dependencies import (
     save_texts,
     version_of,
 )
+from ._imported import modules_in
 from ._info import FunctionInfo, inspect_function
 from ._markers import (
     CONTENT,
@@ -73,6 +74,7 @@ __all__ = [
     "digest_of_parts",
     "inspect_function",
     "is_own_module",
+    "modules_in",
     "own_code",
     "pack_knowledge",
     "save_texts",

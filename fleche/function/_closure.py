@@ -56,6 +56,7 @@ class Closure:
         notes: what does not count, or only in part, and why; by name.
         checks: tell whether it still is so.
         unsteady: variables whose digest changes whenever it is taken, and the types of which.
+        imports_by_name: whether code imports modules by names that are made at run time.
     """
 
     def __init__(
@@ -64,7 +65,9 @@ class Closure:
         notes: dict[str, str],
         checks: Checks,
         unsteady: dict[str, str],
+        imports_by_name: bool,
     ) -> None:
+        self.imports_by_name = imports_by_name
         self.nodes = nodes
         self.notes = notes
         self.checks = checks
@@ -137,9 +140,9 @@ class Findings:
         self.nodes = {label: node for label, node in self.nodes.items() if node.kind == "version"}
         self.checks = Checks()
 
-    def closure(self) -> Closure:
+    def closure(self, *, imports_by_name: bool) -> Closure:
         """Return all of it."""
-        return Closure(self.nodes, self.notes, self.checks, self.unsteady)
+        return Closure(self.nodes, self.notes, self.checks, self.unsteady, imports_by_name)
 
     def put(self, label: str, kind: str, token: str, text: str = "") -> None:
         self.nodes[label] = Node(kind, token, text)

@@ -18,6 +18,7 @@ from fleche.digest import inner_nodes, is_type_checking
 from fleche.function._fills import Fills, fills_of
 
 __all__ = [
+    "IMPORTERS",
     "MARKED",
     "Chain",
     "Facts",
@@ -126,6 +127,8 @@ class Facts(msgspec.Struct):
             ``self``, or set through ``cls``.
         fills: of a method, what it fills when it is first wanted.
         imports: imports in the body.
+        imports_by_name: beginnings of the names of modules that are imported by a name made at run
+            time, as in ``import_module(f"models.{name}")``; with the level of a relative one.
         makes_classes: whether it defines classes, or makes them at run time.
         unseen: ways of access that no reading of the source follows.
         texts: those that stand in it, where they may hold names.
@@ -150,6 +153,7 @@ class Facts(msgspec.Struct):
     class_writes: set[Chain] = msgspec.field(default_factory=set)
     fills: Fills = Fills()
     imports: set[Import] = msgspec.field(default_factory=set)
+    imports_by_name: set[tuple[int, str]] = msgspec.field(default_factory=set)
     makes_classes: bool = False
     unseen: set[str] = msgspec.field(default_factory=set)
     texts: list[str] = msgspec.field(default_factory=list)
@@ -532,8 +536,13 @@ class Reader:
     def read_importer(self, name: str, item: Any) -> bool:
         """Note what ``import_module`` or ``__import__`` imports by a constant, if it does that."""
         words = {word.arg: word.value for word in item.keywords}
-        text = constant_text(next(iter([*item.args, words.get("name")])))
+        given = next(iter([*item.args, words.get("name")]))
+        text = constant_text(given)
         if not text:
+            beginning = prefix_of(given)
+            rest = beginning.lstrip(".")
+            level = len(beginning) - len(rest) or (not rest and mentions_own_package(item))
+            self.facts.imports_by_name.add((int(level), rest))
             return False
         module = text.lstrip(".")
         level = len(text) - len(module)
@@ -620,6 +629,11 @@ def is_class_of_self(item: Any) -> bool:
 def is_own_package(item: Any) -> bool:
     """Whether an expression says to which package a relative import is relative: to its own."""
     return getattr(item, "id", "") in ("__package__", "__name__")
+
+
+def mentions_own_package(item: Any) -> bool:
+    """Whether an expression has the name of its own package or module in it."""
+    return is_own_package(item) or any(map(mentions_own_package, children_of(item)))
 
 
 def constant_text(item: Any) -> str | None:

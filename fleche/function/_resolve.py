@@ -39,6 +39,7 @@ from fleche.digest import (
 )
 from fleche.function._closure import ENTRY, Closure, Findings
 from fleche.function._code import KnownCode, code_of
+from fleche.function._imported import ImportsByName, absolute, take_from
 from fleche.function._libraries import extension_of, library_beside
 from fleche.function._looking import (
     ARGUMENTS,
@@ -139,7 +140,7 @@ def resolve(
                 break
             if not resolver.variables.must_restart:
                 break
-    return resolver.found.closure()
+    return resolver.found.closure(imports_by_name=resolver.by_name.is_used)
 
 
 class Resolver:
@@ -171,6 +172,7 @@ class Resolver:
         self.looked_into = LookedInto(home)
         self.texts = Texts()
         self.taken_whole = (0, 0, 0)
+        self.by_name = ImportsByName()
         self.forced: set[int] = set()
         self.tops: set[str] = set()
         self.variables = Variables(
@@ -198,6 +200,8 @@ class Resolver:
                 self.looked_into.place = self.home if namespace is None else module_name(namespace)
                 self.variables.look_at(label, value, namespace, name)
                 self.look_further()
+        for name, part in self.by_name.parts(self.variables.looked_at).items():
+            self.found.put(f"{name}:*", "package", part)
 
     def follow_code(self) -> None:
         """Follow what code there is, before data is looked at."""
@@ -229,6 +233,9 @@ class Resolver:
 
         A text is the name of an attribute that something gets.
         """
+        if isinstance(obj, Import):
+            self.by_name.names.add(obj.module)
+            return ""
         self.looked_into.note(obj)
         if id(obj) in self.kept:
             return self.kept[id(obj)][1]
@@ -294,6 +301,7 @@ class Resolver:
             self.look_into(namespace, chain, prefix)
         self.texts.note(function, known.facts)
         self.load_libraries(known.facts.texts, directory_of(namespace))
+        self.by_name.note(known.facts, namespace)
         self.use(names_read(known.facts, namespace))
         if unseen := known.facts.unseen:
             self.found.notes[label] = "dynamic access: " + ", ".join(sorted(unseen))
@@ -745,22 +753,6 @@ class Resolver:
             "there is more to follow than is worth it; these packages count as a whole: "
             + ", ".join(sorted(self.found.nodes))
         )
-
-
-def absolute(item: Import, namespace: Mapping[str, Any]) -> str:
-    """Return the full name of the module that an import names."""
-    if not item.level:
-        return item.module
-    package = namespace.get("__package__") or ""
-    parts = package.split(".")
-    kept = parts[: len(parts) - item.level + 1]
-    return ".".join([*kept, *([item.module] if item.module else [])])
-
-
-def take_from(module: ModuleType, name: str) -> None:
-    """Import a submodule that ``from module import name`` would import."""
-    if attempt(getattr, module, name, default=attempt) is attempt:
-        attempt(import_module, f"{module.__name__}.{name}")
 
 
 def is_set_by_code(member: Any) -> bool:

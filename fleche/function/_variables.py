@@ -87,6 +87,7 @@ class Variables:
         cells: what holds captured variables, by label.
         values: makes the tokens of what code refers to.
         hooks: methods that run when a class is made, by ``id``.
+        looked_at: what the variables hold.
     """
 
     def __init__(
@@ -114,6 +115,7 @@ class Variables:
         self.walked: set[str] = set()
         self.filled: dict[type, dict[str, bool]] = {}
         self.hooks: set[int] = set()
+        self.looked_at: list[Any] = []
 
     # what code loads
 
@@ -224,6 +226,7 @@ class Variables:
         self, label: str, value: Any, namespace: Mapping[str, Any] | None, name: str
     ) -> None:
         """Let data count: by its definition if the code writes it, else by its value."""
+        self.looked_at.append(value)
         owner, _, last = name.rpartition(".")
         marks = [label, mark_of(value), f"*.{last}" if owner else ""]
         parts = self.parts_written(marks)

@@ -9,20 +9,30 @@ from __future__ import annotations
 
 import os
 import threading
+from collections.abc import Iterator
 from contextlib import suppress
 from types import ModuleType
+from typing import Any
 
 from blake3 import blake3
 
 from fleche._util import renewed_after_fork, user_cache_directory
 from fleche.digest import dump_syntax
 
-__all__ = ["cache_directory", "digest_of_file", "digest_of_package", "write_json"]
+__all__ = [
+    "cache_directory",
+    "digest_of_file",
+    "digest_of_package",
+    "imports_of_file",
+    "syntax_of_file",
+    "write_json",
+]
 
 Stamp = tuple[str, int, int, int, int]
 
 lock = renewed_after_fork(threading.RLock())
 known: dict[Stamp, str] = {}
+imported: dict[Stamp, list[tuple[int, str]]] = {}
 MANY = 50_000
 
 
@@ -92,6 +102,7 @@ def recall(path: str) -> None:
 
 
 def syntax_of_file(path: str) -> str:
+    """Return the hash of the syntax of a source file."""
     import ast
     import warnings
 
@@ -110,6 +121,33 @@ def syntax_of_file(path: str) -> str:
     except (SyntaxError, ValueError, RecursionError, MemoryError):
         dumped = text
     return remember(stamp, blake3(dumped).hexdigest())
+
+
+def imports_of_file(path: str) -> list[tuple[int, str]]:
+    """Return what a source file imports: the level, and a name that may be one of a module."""
+    import ast
+
+    try:
+        stamp = stamp_of(path)
+        if stamp not in imported:
+            with open(path, "rb") as file:
+                tree = ast.parse(file.read())
+            imported[stamp] = sorted(set(names_imported(tree)))
+    except (OSError, SyntaxError, ValueError, RecursionError, MemoryError):
+        return []
+    return imported[stamp]
+
+
+def names_imported(tree: Any) -> Iterator[tuple[int, str]]:
+    import ast
+
+    for item in ast.walk(tree):
+        if isinstance(item, ast.Import):
+            yield from ((0, alias.name) for alias in item.names)
+        elif isinstance(item, ast.ImportFrom):
+            module = item.module or ""
+            yield item.level, module
+            yield from ((item.level, f"{module}.{a.name}".lstrip(".")) for a in item.names)
 
 
 def remembered(stamp: Stamp) -> str | None:

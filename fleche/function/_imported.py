@@ -1,0 +1,186 @@
+"""Modules whose names are made at run time, as by ``import_module(f"models.{name}")``.
+
+Which ones these may be is told from texts: those of the code, of its variables and of the
+arguments that name a module, and the beginnings of names. Such modules are not imported for that,
+since a text may name a program by chance. They count by the syntax of their files, together with
+the user's own modules that these import.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import sys
+from collections.abc import Iterable, Iterator, Mapping
+from functools import cache, partial
+from importlib import import_module
+from importlib import util as importlib_util
+from importlib.machinery import ModuleSpec, PathFinder
+from types import ModuleType
+from typing import Any
+
+from fleche._util import attempt
+from fleche.function._names import IMPORTERS, Facts, Import
+from fleche.function._own import is_own, is_own_object
+from fleche.function._whole import digest_of_file, imports_of_file, syntax_of_file
+
+__all__ = ["ImportsByName", "absolute", "modules_in", "take_from"]
+
+IMPORTING = (import_module, __import__)
+MANY = 2_000
+MANY_TEXTS = 10_000
+_NAME = re.compile(r"[^\W\d]\w*(?:\.[^\W\d]\w*)*")
+
+
+class ImportsByName:
+    """The imports by names that are made at run time, and what these may be.
+
+    Attributes:
+        is_used: whether there are any.
+        names: modules that are named elsewhere, as in the arguments of a call.
+    """
+
+    def __init__(self) -> None:
+        self.is_used = False
+        self.names: set[str] = set()
+        self._texts: set[str] = set()
+
+    def note(self, facts: Facts, namespace: Mapping[str, Any]) -> None:
+        """Note what a function imports so, and the texts in it."""
+        self._texts.update(facts.texts)
+        for level, beginning in facts.imports_by_name:
+            self.is_used = True
+            package = absolute(Import(level, "", "", ""), namespace) if level else ""
+            prefix = f"{package}.{beginning}" if package else beginning
+            self.names |= modules_beginning_with(prefix) if prefix else set()
+        for root, *tail in facts.loads:  # under another name, which does not show what it imports
+            if not tail and root not in IMPORTERS:
+                self.is_used |= any(namespace.get(root) is each for each in IMPORTING)
+
+    def parts(self, values: Iterable[Any]) -> dict[str, str]:
+        """Return by name what counts of modules, of which texts in ``values`` may be names, too."""
+        if not self.is_used:
+            return {}
+        return parts_of_modules(self.names | modules_named({*self._texts, *texts_in(values)}))
+
+
+def modules_in(values: Iterable[Any]) -> list[Import]:
+    """Return what stands for the modules that texts in arguments name."""
+    return [named_module(name) for name in sorted(modules_named(texts_in(values)))]
+
+
+def absolute(item: Import, namespace: Mapping[str, Any]) -> str:
+    """Return the full name of the module that an import names."""
+    if not item.level:
+        return item.module
+    package = namespace.get("__package__") or ""
+    parts = package.split(".")
+    kept = parts[: len(parts) - item.level + 1]
+    return ".".join([*kept, *([item.module] if item.module else [])])
+
+
+def take_from(module: ModuleType, name: str) -> None:
+    """Import a submodule that ``from module import name`` would import."""
+    if attempt(getattr, module, name, default=attempt) is attempt:
+        attempt(import_module, f"{module.__name__}.{name}")
+
+
+@cache
+def named_module(name: str) -> Import:
+    """Return what stands for a module that an argument names, the same for each such argument."""
+    return Import(0, name, "", "")
+
+
+def texts_in(values: Iterable[Any]) -> Iterator[str]:
+    """Yield the texts in values: in containers, and in attributes of the user's own objects."""
+    pending, seen = list(values), set[int]()
+    while pending and len(seen) < MANY_TEXTS:
+        value = pending.pop()
+        if isinstance(value, str):
+            yield value
+        if isinstance(value, (str, int, float, bytes)) or id(value) in seen:
+            continue
+        seen.add(id(value))
+        if isinstance(value, dict):
+            pending += [*value, *value.values()]
+        elif isinstance(value, (list, tuple, set, frozenset)):
+            pending += value
+        elif is_own_object(type(value)) or type(value).__module__ in ("argparse", "types"):
+            pending += list(getattr(value, "__dict__", {}).values())
+
+
+def modules_named(texts: Iterable[str]) -> set[str]:
+    """Return the own modules that texts name, also with an object behind, as ``"a.b:c"`` does.
+
+    Of packages, all that is in them is returned.
+    """
+    found: set[str] = set()
+    for text in {text.lstrip(".") for text in texts if len(text) <= 200}:
+        name = text.partition(":")[0]
+        for module in (name, name.rpartition(".")[0]) if _NAME.fullmatch(name) else ():
+            if module not in ("", "__main__") and own_spec(module) is not None:
+                found |= {module, *modules_beginning_with(f"{module}.")}
+                break
+    return found
+
+
+def modules_beginning_with(prefix: str) -> set[str]:
+    """Return the own modules whose names begin so; with a dot in it, those of that package."""
+    import pkgutil  # few programs need it
+
+    package, dot, _ = prefix.rpartition(".")
+    if dot:
+        spec = own_spec(package)
+        places = list((spec and spec.submodule_search_locations) or ())
+    else:
+        places = [path or os.curdir for path in sys.path if is_own("", path or os.getcwd())]
+    names = (f"{package}{dot}{each.name}" for each in pkgutil.iter_modules(places))
+    return {name for name in names if name.startswith(prefix)}
+
+
+def own_spec(name: str) -> ModuleSpec | None:
+    """Return where an own module is, if there is one of this name, and import nothing for it."""
+    top, *below = name.split(".")
+    if not top:
+        return None
+    spec: ModuleSpec | None = attempt(importlib_util.find_spec, top)
+    for count in range(1, len(below) + 1):
+        places = getattr(spec, "submodule_search_locations", None)
+        if places is None:
+            return None
+        inner = ".".join([top, *below[:count]])
+        spec = attempt(PathFinder.find_spec, inner, list(places))
+    if spec is None or not is_own(name, file_of(spec)):
+        return None
+    return spec
+
+
+def file_of(spec: ModuleSpec) -> str:
+    return spec.origin or next(iter(spec.submodule_search_locations or ()), "")
+
+
+def parts_of_modules(names: Iterable[str]) -> dict[str, str]:
+    """Return by name what modules count by, and the user's own modules that they import."""
+    pending, found = sorted(names), dict[str, str]()
+    while pending and len(found) < MANY:
+        name = pending.pop()
+        spec = None if name in found else own_spec(name)
+        if spec is None:
+            continue
+        file, found[name] = file_of(spec), ""
+        pending.append(name.rpartition(".")[0])
+        if file.endswith(".py"):
+            found[name] = syntax_of_file(file)
+            is_package = os.path.basename(file) == "__init__.py"
+            package = name if is_package else name.rpartition(".")[0]
+            pending += map(partial(full_name, package), imports_of_file(file))
+        elif os.path.isfile(file):
+            found[name] = digest_of_file(file)
+    return found
+
+
+def full_name(package: str, imported: tuple[int, str]) -> str:
+    level, name = imported
+    parts = package.split(".") if level else []
+    kept = parts[: len(parts) - level + 1]
+    return ".".join([*kept, *([name] if name else [])])
