@@ -1464,6 +1464,38 @@ STATE = {
 }
 
 
+LATE = {
+    "a variable": (
+        "N = None\ndef g():\n    global N\n    if N is None:\n        N = 3\n    return N\n"
+        "def f(x): return g()",
+        "N = 5",
+    ),
+    "a variable, by an early return": (
+        "N = None\ndef g():\n    global N\n    if N:\n        return N\n    N = [3]\n"
+        "    return N\ndef f(x): return g()",
+        "N = [5]",
+    ),
+    "what is in a variable": (
+        "N = None\ndef g():\n    global N\n    if not N:\n        N = {'a': 3}\n    return N\n"
+        "def f(x): return g()",
+        "g()['a'] = 5",
+    ),
+    "the one object of a class": (
+        "class N:\n    one = None\n    k = 1\n    @classmethod\n    def get(cls):\n"
+        "        if cls.one is None:\n            cls.one = cls()\n        return cls.one\n"
+        "def f(x): return N.get().k",
+        "N.get().k = 5",
+    ),
+    "the one object that there can be": (
+        "class N:\n    one = None\n    k = 1\n    def __new__(cls):\n"
+        "        if not N.one:\n            N.one = super().__new__(cls)\n        return N.one\n"
+        "def f(x): return N().k",
+        "N().k = 5",
+    ),
+}
+"""Code that assigns where there is nothing yet, and a statement by which the program does."""
+
+
 PARTS = {
     "an item": ("N = {'a': 1, 'b': 2}\ndef f(x):\n    N['a'] += x\n    return N", "N['b'] = 5"),
     "an item of a list": ("N = [1, 2]\ndef f(x):\n    N[0] += x\n    return N", "N[1] = 5"),
@@ -1641,6 +1673,35 @@ class TestState:
         assert tracker.closure().digest == before.digest
         exec(change, vars(sys.modules["entry"]))
         assert tracker.closure().digest != before.digest
+
+    @pytest.mark.parametrize("is_first", [True, False])
+    @pytest.mark.parametrize(("source", "change"), LATE.values(), ids=LATE)
+    def test_what_is_assigned_where_nothing_is(
+        self, project: Project, source: str, change: str, is_first: bool
+    ) -> None:
+        """By the code, it leaves the key; by the program, it counts, before the code and after."""
+        tracker = project.tracker({"entry": source})
+        before = tracker.closure()
+        if not is_first:
+            tracker.function(7)
+            assert before.changed_data() == []
+            assert tracker.closure().digest == before.digest
+        exec(change, vars(sys.modules["entry"]))
+        after = tracker.closure()
+        assert after.digest != before.digest
+        tracker.function(7)
+        assert after.changed_data() == []
+        assert tracker.closure().digest == after.digest
+        exec(change.replace("5", "6"), vars(sys.modules["entry"]))
+        assert tracker.closure().digest != after.digest
+
+    def test_what_the_clock_assigns_where_nothing_is(self, project: Project) -> None:
+        """Whether the program or the code has asked first, it counts as it is defined."""
+        source = "import time\nN = None\ndef g():\n    global N\n    if N is None:\n"
+        tracker = project.tracker({"entry": f"{source}        N = time.time()\ndef f(x): g()"})
+        before = tracker.closure().digest
+        sys.modules["entry"].g()  # type: ignore[attr-defined]
+        assert tracker.closure().digest == before
 
     def test_an_edit_of_what_a_part_begins_with(self, project: Project) -> None:
         assert project.counts(PARTS["an item"][0], "'a': 1", "'a': 3")

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 from fleche._util import imported_when_asked
 
 from ._assignments import (
+    CLOCK_CALLS,
     defining_statements,
     defining_syntax,
     expressions_of,
@@ -50,6 +51,7 @@ if TYPE_CHECKING:
     from ._difference import Difference, find_difference
 
 __all__ = [
+    "CLOCK_CALLS",
     "SCHEME",
     "Address",
     "BufferDigests",

@@ -15,6 +15,7 @@ from ._source import SourceText, interactive_sources, read_source
 from ._syntax import dump_syntax, is_type_checking
 
 __all__ = [
+    "CLOCK_CALLS",
     "defining_statements",
     "defining_syntax",
     "expressions_of",
@@ -46,6 +47,9 @@ CLOCKS = {
     "posix": ("getpid", "getppid", "urandom"),
 }
 """Modules whose functions return something else in each run, and which functions do."""
+
+CLOCK_CALLS = frozenset(name for names in CLOCKS.values() for name in names or ())
+"""What these functions are called."""
 
 UNTIMED = {"localtime": 0, "gmtime": 0, "ctime": 0, "asctime": 0, "strftime": 1}
 """Functions of ``time`` that ask the clock only if they are given no time, and how many other

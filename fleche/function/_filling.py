@@ -16,7 +16,7 @@ from weakref import ReferenceType, ref
 
 from fleche.function._fills import Fills, filled_by_all
 
-__all__ = ["filled_by", "fillings", "place_of"]
+__all__ = ["filled_by", "fillings", "late", "place_of"]
 
 
 class Fillings:
@@ -44,7 +44,27 @@ class Fillings:
         return found is not None and found[0]() is obj and found[1] is part
 
 
+class LateVariables:
+    """Variables that a body has given a value, where there was nothing yet.
+
+    So they are what they were. What the program gives them itself counts.
+    """
+
+    def __init__(self) -> None:
+        self._known: dict[str, tuple[Any, str, str]] = {}
+
+    def note(self, place: str, value: Any, token: str, before: str) -> None:
+        """Remember what a body has left in a variable, and the token of what was there before."""
+        self._known[place] = (value, token, before)
+
+    def before(self, place: str, value: Any, retake: Callable[[Any], str]) -> str | None:
+        """Return the token of what was there before, if a body has left there what is there now."""
+        left, token, before = self._known.get(place, (None, "", ""))
+        return before if token and left is value and retake(value) == token else None
+
+
 fillings = Fillings()
+late = LateVariables()
 
 
 def place_of(cls: type) -> str:

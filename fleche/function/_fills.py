@@ -20,11 +20,10 @@ from typing import Any
 import msgspec
 
 from fleche.digest import inner_nodes
+from fleche.function._trees import SCOPED
 
 __all__ = ["Fills", "filled_by_all", "fills_of"]
 
-FUNCTIONS = ("FunctionDef", "AsyncFunctionDef", "Lambda", "ClassDef")
-COMPREHENSIONS = ("ListComp", "SetComp", "DictComp", "GeneratorExp")
 ASSIGNMENTS = ("Assign", "AnnAssign", "NamedExpr")
 LEAVING = ("Return", "Raise", "Continue", "Break")
 ACCESS = ("getattr", "hasattr")
@@ -153,7 +152,7 @@ def guarded_in(body: list[Any], first: str) -> Iterator[tuple[list[Any], set[str
                 yield statement.orelse, wanted
                 if statement.body and type(statement.body[-1]).__name__ in LEAVING:
                     yield body[index + 1 :], wanted
-        if type(statement).__name__ not in FUNCTIONS:
+        if type(statement).__name__ not in SCOPED:
             for block in BLOCKS:
                 inner = getattr(statement, block, None)
                 if type(inner) is list:
@@ -244,7 +243,7 @@ def parts_within(body: list[Any]) -> Iterator[Any]:
     while pending:
         item = pending.pop()
         yield item
-        if type(item).__name__ not in (*FUNCTIONS, *COMPREHENSIONS):
+        if type(item).__name__ not in SCOPED:
             pending += inner_nodes(item)
 
 

@@ -16,6 +16,16 @@ import msgspec
 
 from fleche.digest import inner_nodes, is_type_checking
 from fleche.function._fills import Fills, fills_of
+from fleche.function._trees import (
+    COMPREHENSIONS,
+    FUNCTIONS,
+    NAMED_ACCESS,
+    SCOPED,
+    Chain,
+    chain_of,
+    constant_text,
+    written_lazily,
+)
 
 __all__ = [
     "IMPORTERS",
@@ -23,7 +33,6 @@ __all__ = [
     "Chain",
     "Facts",
     "Import",
-    "constant_text",
     "facts_of_bytecode",
     "facts_of_expression",
     "facts_of_syntax",
@@ -32,8 +41,6 @@ __all__ = [
     "prefix_of",
     "step_to",
 ]
-
-Chain: TypeAlias = tuple[str, ...]
 
 MUTATORS = frozenset(
     [
@@ -62,7 +69,6 @@ MUTATORS = frozenset(
 )
 """Methods by which builtin containers are changed."""
 
-NAMED_ACCESS = ("getattr", "hasattr", "setattr", "delattr")
 SETTERS = {"__setattr__": 2, "__delattr__": 1}
 """Methods that set or delete an attribute, and which argument, from the last, is its name."""
 
@@ -81,9 +87,6 @@ _FIELD = re.compile(r"\{\w*((?:\.[^\W\d]\w*|\[[^][{}]*\])+)")
 _STEP = re.compile(r"\.([^\W\d]\w*)")
 MAKERS = ("new_class", "make_dataclass", "namedtuple", "create_model", "make_class")
 GETTERS = ("attrgetter", "methodcaller")
-FUNCTIONS = ("FunctionDef", "AsyncFunctionDef", "Lambda")
-COMPREHENSIONS = ("ListComp", "SetComp", "DictComp", "GeneratorExp")
-SCOPED = (*FUNCTIONS, *COMPREHENSIONS, "ClassDef")
 BEGINNINGS = ("__init__", "__new__", "__post_init__", "__attrs_post_init__", "__setstate__")
 """Methods that give an object what it begins with."""
 
@@ -120,6 +123,7 @@ class Facts(msgspec.Struct):
         sets_any: whether attributes are set, or deleted, whose names are made at run time.
         writes: chains that begin with a global name, and are assigned to. Constant items at the
             end of a chain are steps of it, as ``("a", "b", "['c']")`` for ``a.b["c"]``.
+        lazily: those of ``writes`` and ``class_writes`` that are assigned where nothing is yet.
         mutated: chains that begin with a global name, of which a mutating method is called.
         captured_writes: captured variables of which that holds.
         parameter_writes: parameters whose values are changed in place.
@@ -147,6 +151,7 @@ class Facts(msgspec.Struct):
     looks_into_others: bool = False
     sets_any: bool = False
     writes: set[Chain] = msgspec.field(default_factory=set)
+    lazily: set[Chain] = msgspec.field(default_factory=set)
     mutated: set[Chain] = msgspec.field(default_factory=set)
     captured_writes: set[str] = msgspec.field(default_factory=set)
     parameter_writes: set[str] = msgspec.field(default_factory=set)
@@ -271,6 +276,7 @@ def facts_of_syntax(syntax: Any, owner: str, captured: Iterable[str]) -> Facts:
     reader.read([(item, scope) for item in body])
     if getattr(syntax, "name", "") in ASKED:  # of what others use as attributes, the names count
         reader.facts.looks_into_others = False
+    reader.facts.lazily = written_lazily(body)
     if owner and getattr(syntax, "name", "") not in BEGINNINGS:
         reader.facts.fills = fills_of(body, scope.first, lambda name: mangle(name, owner))
     return reader.facts
@@ -609,15 +615,6 @@ HANDLERS: dict[str, Callable[[Reader, Any, Scope], None]] = {
 }
 
 
-def chain_of(item: Any) -> Chain | None:
-    """Return the chain that an expression is, or None."""
-    tail: list[str] = []
-    while type(item).__name__ == "Attribute":
-        tail.append(item.attr)
-        item = item.value
-    return (item.id, *reversed(tail)) if type(item).__name__ == "Name" else None
-
-
 def is_class_of_self(item: Any) -> bool:
     """Whether this is ``type(self)``, ``self.__class__`` or ``super()``."""
     if type(item).__name__ == "Call":
@@ -634,11 +631,6 @@ def is_own_package(item: Any) -> bool:
 def mentions_own_package(item: Any) -> bool:
     """Whether an expression has the name of its own package or module in it."""
     return is_own_package(item) or any(map(mentions_own_package, children_of(item)))
-
-
-def constant_text(item: Any) -> str | None:
-    value = getattr(item, "value", None)
-    return value if type(item).__name__ == "Constant" and isinstance(value, str) else None
 
 
 def item_step(index: Any) -> str:

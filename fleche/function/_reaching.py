@@ -14,7 +14,8 @@ from textwrap import dedent
 from types import CodeType, FunctionType
 from typing import Any, NamedTuple
 
-from fleche.function._names import constant_text, prefix_of
+from fleche.function._names import prefix_of
+from fleche.function._trees import constant_text
 from fleche.function._values import is_interface
 
 __all__ = ["reaches"]

@@ -13,7 +13,10 @@ from operator import attrgetter, is_, itemgetter
 from types import CellType, FunctionType
 from typing import Any, NamedTuple
 
-__all__ = ["Checks", "Datum", "Snapshot"]
+from fleche._util import attempt
+from fleche.function._filling import late
+
+__all__ = ["Checks", "Datum", "Late", "Snapshot"]
 
 CONTENT = attrgetter("cell_contents")
 BASES = attrgetter("__bases__")
@@ -86,6 +89,36 @@ class Datum(NamedTuple):
         return retake(self.value) != self.token
 
 
+class Late(NamedTuple):
+    """A variable that code gives a value where there is nothing yet.
+
+    Attributes:
+        place: what it is called, in full.
+        find: returns what is there.
+        value: what was there.
+        before: the token of that.
+        token: the token by which a change of what is there is known.
+        retake: makes such a token anew.
+    """
+
+    place: str
+    find: Callable[[], Any]
+    value: Any
+    before: str
+    token: str
+    retake: Callable[[Any], str]
+
+    def has_changed(self) -> bool:
+        """Whether there is something else than there was."""
+        found = self.find()
+        return found is not self.value or self.retake(found) != self.token
+
+    def settle(self) -> None:
+        """Take what is there for what a body has left."""
+        found = self.find()
+        late.note(self.place, found, self.retake(found), self.before)
+
+
 class Checks:
     """What to compare; filled while a closure is resolved, then :meth:`compile` is called once."""
 
@@ -93,6 +126,7 @@ class Checks:
         self.data: list[Datum] = []
         self.variables: list[tuple[Mapping[str, Any], str, Datum]] = []
         self.captured: list[tuple[CellType, Datum]] = []
+        self.late: list[Late] = []
         self._names: dict[int, tuple[Mapping[str, Any], dict[str, Any]]] = {}
         self._absent: dict[int, tuple[Mapping[str, Any], set[str]]] = {}
         self._classes: dict[int, type] = {}
@@ -148,8 +182,8 @@ class Checks:
         self.members = (*map(vars, classes), *mappings)
         self.counts = tuple(map(len, self.members))
         self.bases = tuple(map(BASES, classes))
-        self.has_more = bool(self.attributes or cells or self.members or self.data)
-        self.has_data = bool(self.data or self.variables or self.captured)
+        self.has_more = bool(self.attributes or cells or self.members or self.data or self.late)
+        self.has_data = bool(self.data or self.variables or self.captured or self.late)
 
     def hold(self) -> bool:
         """Whether nothing has changed."""
@@ -185,10 +219,14 @@ class Checks:
             return False
         if not all(map(is_, map(BASES, self.classes), self.bases)):
             return False
+        if any(each.has_changed() for each in self.late):
+            return False
         return not any(datum.has_changed() for datum in self.data)
 
     def changed_data(self) -> Iterable[str]:
         """Yield the labels of data that has changed in place, and of variables set anew."""
+        for each in self.late:
+            attempt(each.settle)
         for datum in self.data:
             try:
                 changed = datum.has_changed() and not datum.settles(datum.value, datum.token)

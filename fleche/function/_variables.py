@@ -25,7 +25,7 @@ from fleche.digest import (
 )
 from fleche.function._closure import Findings, show
 from fleche.function._code import KnownCode, code_of
-from fleche.function._filling import filled_by
+from fleche.function._filling import filled_by, late
 from fleche.function._fills import Fills
 from fleche.function._masks import can_mask
 from fleche.function._names import MUTATORS, Chain, facts_of_expression
@@ -36,7 +36,7 @@ from fleche.function._own import (
     is_own_object,
     module_name,
 )
-from fleche.function._recheck import Datum
+from fleche.function._recheck import Datum, Late
 from fleche.function._signature import Transparent
 from fleche.function._values import Retake, Values, attribute_of, is_callable_code
 
@@ -58,6 +58,7 @@ class Writes:
         marks: of variables: their labels, objects, and names of class data.
         parts: chains of steps to the parts of variables that it writes where it does not write the
             whole, by the mark.
+        late: marks of variables that it only assigns to where there is nothing yet.
         fills: what methods fill when it is first wanted, by the place of their class, and by name.
         makes_classes: whether some of the code makes classes when it runs.
     """
@@ -65,6 +66,7 @@ class Writes:
     def __init__(self) -> None:
         self.marks: set[str] = set()
         self.parts: dict[str, set[Chain]] = {}
+        self.late: set[str] = set()
         self.fills: dict[str, dict[str, Fills]] = {}
         self.makes_classes = False
 
@@ -233,6 +235,9 @@ class Variables:
         if self.are_written(marks) or (parts and self.is_state(value, parts, namespace, name)):
             self.state(label, value, namespace, name)
             return
+        if not self.writes.late.isdisjoint(marks):
+            self.look_at_late(label, value, namespace, name)
+            return
         here = directory_of(namespace) if namespace is not None else ""
         if namespace is not None and is_simple(value) and is_from_clock(namespace, name):
             self.state(label, value, namespace, name)
@@ -265,6 +270,27 @@ class Variables:
             checks.variables.append((namespace, name, datum))
         elif label in self.cells:
             checks.captured.append((self.cells[label], datum))
+
+    def look_at_late(
+        self, label: str, value: Any, namespace: Mapping[str, Any] | None, name: str
+    ) -> None:
+        """Let a variable that code assigns to where there is nothing count as the program left it.
+
+        What a body has put there, and has changed there, follows from what is followed anyway.
+        """
+        if namespace is None or find_path(namespace, name) is not value:
+            self.state(label, value, namespace, name)
+            return
+        place = f"{module_name(namespace)}:{name}"
+        retake = Retake({}, "", filled_by({}), ())
+        before = late.before(place, value, retake)
+        if before is None:
+            before = Values(self.refer, directory_of(namespace), self.filled_in).token(value)
+        token = f"{self.defined(namespace, name)} {before}"
+        self.found.put(self.found.beside(label), "state", token)
+        self.found.notes[label] = "written by the code itself where there is nothing yet"
+        find = partial(find_path, namespace, name)
+        self.found.checks.late.append(Late(place, find, value, before, retake(value), retake))
 
     def definition_of(self, namespace: Mapping[str, Any] | None, name: str) -> str:
         """Return the syntax by which something without a digest is made, and follow its names."""
@@ -359,13 +385,16 @@ class Variables:
         if id(function) in self.hooks and not self.writes.makes_classes:
             return
         for attribute, *steps in facts.class_writes:
-            self.write(f"*.{attribute}", steps)
+            is_late = (attribute, *steps) in facts.lazily
+            self.write(f"*.{attribute}", steps, is_late=is_late)
         if known.method_of and facts.fills != Fills():
             self.note_fills(f"{module}:{known.method_of}", known)
         for chain in facts.writes:
             label, value, part = self.find_variable(namespace, module, chain)
-            self.write(label, part)
-            self.write(mark_of(value), part)
+            is_late = chain in facts.lazily and not part
+            self.write(label, part, is_late=is_late)
+            if not is_late:
+                self.write(mark_of(value), part)
         for chain in facts.mutated:
             label, value, part = self.find_variable(namespace, module, chain)
             target, items = find_part(value, part)
@@ -384,11 +413,16 @@ class Variables:
         filled = filled_by(self.writes.fills)
         self.must_restart |= any(filled(cls) != found for cls, found in self.filled.items())
 
-    def write(self, mark: str, steps: Iterable[str] = ()) -> None:
+    def write(self, mark: str, steps: Iterable[str] = (), *, is_late: bool = False) -> None:
         """Note that a variable is written: its label, an object, or a name of class data.
 
-        If there are steps, only the part that they lead to is.
+        If there are steps, only the part that they lead to is; if it is late, only where there is
+        nothing yet.
         """
+        if is_late:
+            self.must_restart |= mark in self.walked and mark not in self.writes.late
+            self.writes.late.add(mark)
+            return
         part = tuple(steps)
         parts = self.writes.parts.get(mark, set())
         if not mark or mark in self.writes.marks or part in parts:
@@ -471,6 +505,15 @@ def bound_to(value: Any) -> tuple[Any, ...]:
     if isinstance(value, (MethodType, BuiltinFunctionType)):
         return (value.__self__,)
     return ()
+
+
+def find_path(namespace: Mapping[str, Any], path: str) -> Any:
+    """Return what a name stands for, or an attribute of a class; None if there is nothing."""
+    first, *rest = path.split(".")
+    value = namespace.get(first)
+    for step in rest:
+        value = getattr(value, "__dict__", {}).get(step)
+    return value
 
 
 def find_part(value: Any, part: Chain) -> tuple[Any, Chain]:
