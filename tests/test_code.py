@@ -431,6 +431,7 @@ class TestMadeByModules:
         assert tracker.closure() is before
         assert before.digest == CodeTracker(tracker.function, "entry").closure().digest
         assert project.counts(files, "K = 1", "K = 2")
+        assert not project.counts({**files, "a/c": "K = 3"}, "K = 3", "K = 4")
 
 
 LOOKED_AT = {

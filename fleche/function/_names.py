@@ -276,6 +276,8 @@ def facts_of_syntax(syntax: Any, owner: str, captured: Iterable[str]) -> Facts:
     reader.read([(item, scope) for item in body])
     if getattr(syntax, "name", "") in ASKED:  # of what others use as attributes, the names count
         reader.facts.looks_into_others = False
+        if not owner:  # what a module makes so is followed itself
+            reader.facts.imports_by_name.clear()
     reader.facts.lazily = written_lazily(body)
     if owner and getattr(syntax, "name", "") not in BEGINNINGS:
         reader.facts.fills = fills_of(body, scope.first, lambda name: mangle(name, owner))
