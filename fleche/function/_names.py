@@ -632,7 +632,7 @@ def is_own_package(item: Any) -> bool:
 
 def mentions_own_package(item: Any) -> bool:
     """Whether an expression has the name of its own package or module in it."""
-    return is_own_package(item) or any(map(mentions_own_package, children_of(item)))
+    return is_own_package(item) or any(map(mentions_own_package, inner_nodes(item)))
 
 
 def item_step(index: Any) -> str:
