@@ -180,6 +180,11 @@ class Ion:
     charge: int = 0
 
 
+@attrs.frozen(cache_hash=True)
+class Site:
+    name: str
+
+
 class Bag:
     def __init__(self, **values: Any) -> None:
         self.__dict__.update(values)
@@ -1178,3 +1183,11 @@ class TestCallKey:
     def test_short_digests_are_refused(self) -> None:
         with pytest.raises(ValueError, match="short"):
             self.key({"x": D("ab12")})
+
+
+def test_the_hash_that_attrs_keeps() -> None:
+    """Whether an object has been a member of a set does not matter."""
+    site = Site("a")
+    before = digest(site)
+    assert {site, site} == {site}
+    assert digest(site) == before == digest(pickle.loads(pickle.dumps(site)))

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 from fleche.digest import digest
 from fleche.errors import Indigestible
+from fleche.parcel import pack, unpack
 
 pd = pytest.importorskip("pandas")
 
@@ -422,6 +423,24 @@ def test_using_leaves_no_trace() -> None:
         if index.dtype != "int64" and index.nlevels == 1:
             assert index.map(str).str.upper() is not None
         assert digest(index) == before
+
+
+class Noted(pd.DataFrame):  # type: ignore[misc, unused-ignore]
+    """A frame of a class with an attribute that pandas pickles, and one that it does not know."""
+
+    _metadata = ["unit"]  # noqa: RUF012 - pandas wants a list
+
+
+@pytest.mark.filterwarnings("ignore:Pandas doesn't allow columns to be created via a new attribute")
+@pytest.mark.parametrize("make", [pd.DataFrame, pd.Series, pd.Index, Noted])
+def test_what_hangs_on_a_frame_comes_back(make: Any) -> None:
+    """It counts, and pandas forgets it when it pickles."""
+    value = make({"a": [1, 2]} if issubclass(make, pd.DataFrame) else [1, 2])
+    value.unit, value.note = "eV", ["x"]
+    found = unpack(pack(value))
+    assert type(found) is make
+    assert (found.unit, found.note) == ("eV", ["x"])
+    assert digest(found) == digest(value)
 
 
 STORED = ["string[python]", "string[pyarrow]", "str"]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import datetime as dt
+import decimal
 import pickle
 import random
 import re
@@ -12,6 +14,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -262,10 +265,107 @@ class TestArrays:
             np.float32(1),
             np.datetime64("2020-01-01"),
             np.poly1d([1, 2]),
+            np.ma.masked_array(np.zeros(2, "i4,f8"), [(0, 1), (1, 0)])[0],
         ):
             found = again(value)
             assert type(found) is type(value)
-            assert np.array_equal(found, value)
+            assert digest(found) == digest(value)
+            assert np.array_equal(np.asarray(found), np.asarray(value))
+
+    @pytest.mark.parametrize(
+        "make", [lambda: np.random.Philox(key=3), lambda: np.random.RandomState(3)._bit_generator]
+    )
+    def test_random_bits_without_a_sequence_of_seeds(self, make: Callable[[], Any]) -> None:
+        """None comes with what is made from a key, or in the older way."""
+        bits = make()
+        bits.random_raw(3)
+        found = again(bits)
+        assert digest(found) == digest(bits)
+        assert found.random_raw() == bits.random_raw()
+
+
+class WithUnit(np.ndarray):
+    """An array with a unit, in the way of numpy's manual: pickling knows nothing of it."""
+
+    def __array_finalize__(self, origin: Any) -> None:
+        self.unit = getattr(origin, "unit", None)
+
+
+class WithSlot(np.ndarray):
+    __slots__ = ("unit",)
+
+
+class Demanding(np.ndarray):
+    """An array that is never made of a plain one."""
+
+    unit: Any
+
+    def __array_finalize__(self, origin: Any) -> None:
+        if type(origin) is np.ndarray:
+            raise TypeError("give it a unit")
+
+
+class WithMask(np.ma.MaskedArray):  # type: ignore[type-arg, unused-ignore]
+    pass
+
+
+class Moment(dt.datetime):
+    pass
+
+
+class Amount(decimal.Decimal):
+    pass
+
+
+class Open(msgspec.Struct, dict=True):
+    x: int = 1
+
+
+def demanding() -> Any:
+    found = np.ndarray.__new__(Demanding, 3)
+    found[:] = 1.5
+    return found
+
+
+HOLDERS: dict[str, Callable[[], Any]] = {
+    "array": lambda: np.arange(6.0).view(WithUnit),
+    "large": lambda: np.arange(30_000.0).view(WithUnit),
+    "fortran": lambda: np.asfortranarray(np.ones((3, 4))).view(WithUnit),
+    "swapped": lambda: np.ones((2, 3, 4)).transpose(1, 0, 2).view(WithUnit),
+    "read-only": lambda: read_only(np.ones(3).view(WithUnit)),
+    "objects": lambda: np.array([{"a": 1}, None], dtype=object).view(WithUnit),
+    "big-endian": lambda: np.arange(3, dtype=">i4").view(WithUnit),
+    "slot": lambda: np.arange(6.0).view(WithSlot),
+    "demanding": demanding,
+    "masked": lambda: np.ma.masked_array([1, 2], [0, 1], hard_mask=True),
+    "masked, of a class": lambda: np.ma.masked_array([1, 2], [0, 1]).view(WithMask),
+    "moment": lambda: Moment(2020, 1, 1),
+    "amount": lambda: Amount("1.50"),
+    "struct": Open,
+}
+
+
+@pytest.mark.parametrize("serializer", SERIALIZERS)
+@pytest.mark.parametrize("name", HOLDERS)
+def test_what_hangs_on_an_object(name: str, serializer: str) -> None:
+    """Attributes that a library forgets when it pickles come back, and so does all else."""
+    value = HOLDERS[name]()
+    value.unit = ["eV"]
+    found = again(value, serializer)
+    assert type(found) is type(value)
+    assert found.unit == ["eV"]
+    assert digest(found) == digest(value)
+    for form in ("dtype", "strides", "hardmask"):
+        assert getattr(found, form, None) == getattr(value, form, None)
+    if isinstance(value, np.ndarray):
+        assert found.flags.writeable == value.flags.writeable
+    found.unit.append("K")
+    assert value.unit == ["eV"]
+
+
+def test_no_copy_of_a_large_array_of_a_class() -> None:
+    array = HOLDERS["large"]()
+    assert [section.size for section in pack(array).head.buffers] == [array.nbytes]
 
 
 class TestViews:

@@ -29,7 +29,7 @@ from ._classes import made_by_clock, members_of, told_to, types_in
 from ._code import attributes_of_function, bytecode_of, captured_by, defaults_of
 from ._content import ContentError, FileContent, read_content
 from ._digest import Address, D, Digest
-from ._instances import attributes_of
+from ._instances import attributes_of, keep_attributes
 from ._keys import CallKeys, call_key, code_digest, digest, digest_arguments, digest_with_buffers
 from ._names import find_name, is_made_up, look_up, name_of_bare, own_module
 from ._plain import PlainMarker  # noqa: F401 - the encoding of plain data calls it by this name
@@ -49,6 +49,7 @@ from .science import find_reducer, register_rows
 if TYPE_CHECKING:
     from ._ahead import hashed_ahead
     from ._difference import Difference, find_difference
+    from ._numpy import attributes_of_masked
 
 __all__ = [
     "CLOCK_CALLS",
@@ -65,6 +66,7 @@ __all__ = [
     "add_hook",
     "attributes_of",
     "attributes_of_function",
+    "attributes_of_masked",
     "buffer_digest",
     "bytecode_of",
     "call_key",
@@ -90,6 +92,7 @@ __all__ = [
     "is_made_up",
     "is_simple",
     "is_type_checking",
+    "keep_attributes",
     "keeping_trees",
     "look_up",
     "made_by_clock",
@@ -107,10 +110,14 @@ __all__ = [
 ]
 
 
-# what only large results and warnings need
+# what only large results, warnings and some arrays need
 __getattr__ = imported_when_asked(
     __name__,
-    {"._ahead": ("hashed_ahead",), "._difference": ("Difference", "find_difference")},
+    {
+        "._ahead": ("hashed_ahead",),
+        "._difference": ("Difference", "find_difference"),
+        "._numpy": ("attributes_of_masked",),
+    },
 )
 
 

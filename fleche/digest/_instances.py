@@ -25,8 +25,10 @@ __all__ = [
     "derived",
     "find_content",
     "is_enum",
+    "keep_attributes",
     "key_of_zone",
     "members_of_enum",
+    "restore_state",
     "written_in_enum",
 ]
 
@@ -34,6 +36,8 @@ Content = Callable[[Any, Any], Any]
 Slot = tuple[type, str, types.MemberDescriptorType]
 
 MANY_TYPES = 20_000
+HASH_OF_ATTRS = "_attrs_cached_hash"
+"""Where attrs notes the hash of an object, which each process computes anew."""
 
 
 def attributes_of(obj: object, beyond: type = object) -> dict[str, Any]:
@@ -48,6 +52,7 @@ def attributes_of(obj: object, beyond: type = object) -> dict[str, Any]:
                 found[name] = slot.__get__(obj)
             except AttributeError:
                 continue
+    found.pop(HASH_OF_ATTRS, None)
     return found
 
 
@@ -73,6 +78,36 @@ def find_slots(cls: type) -> Iterator[Slot]:
         for name, slot in vars(base).items():
             if isinstance(slot, types.MemberDescriptorType) and slot.__objclass__ is base:
                 yield base, name, slot
+
+
+def keep_attributes(reduced: Any, held: dict[str, Any]) -> Any:
+    """Return how an object is reduced with its attributes, given how it is without them."""
+    if not held or not isinstance(reduced, tuple):
+        return NotImplemented
+    rebuild, args, state, items, pairs, setter = (*reduced, None, None, None, None)[:6]
+    return (rebuild, args, (state, setter, held), items, pairs, restore_attributes)
+
+
+def restore_attributes(obj: Any, state: tuple[Any, Any, dict[str, Any]]) -> None:
+    """Give an object its state, and the attributes that this leaves out."""
+    own, setter, held = state
+    restore_state(obj, own, setter)
+    for name, value in held.items():
+        slot = next((vars(base)[name] for base in type(obj).__mro__ if name in vars(base)), None)
+        if isinstance(slot, types.MemberDescriptorType):
+            slot.__set__(obj, value)
+        else:
+            object.__getattribute__(obj, "__dict__")[name] = value
+
+
+def restore_state(obj: Any, own: Any, setter: Callable[[Any, Any], None] | None) -> None:
+    if setter is not None:
+        setter(obj, own)
+    elif hasattr(obj, "__setstate__"):
+        if own is not None:
+            obj.__setstate__(own)
+    elif own:
+        vars(obj).update(own)
 
 
 def derived(obj: Any, base: type, content: Any) -> Node:

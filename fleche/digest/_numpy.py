@@ -36,6 +36,8 @@ if TYPE_CHECKING:
     from ._walk import Walk
 
 __all__ = [
+    "MEMORY_MAP_STATE",
+    "attributes_of_masked",
     "describe_array",
     "describe_bit_generator",
     "describe_dtype",
@@ -261,21 +263,26 @@ def describe_masked(obj: Any, _walk: Walk) -> bytes | Node:
     masked = sys.modules["numpy.ma"]
     if obj is masked.masked:
         return global_token("numpy.ma", "masked")
-    extras = extras_of(obj, MASK_STATE)
-    for name, usual in (("_baseclass", numpy().ndarray), ("_optinfo", {})):
-        if extras.values.get(name) == usual:
-            del extras.values[name]
     return node(
         b"masked array",
         (
             type(obj),
-            obj.data.view(numpy().ndarray),
-            masked.getmaskarray(obj),
+            numpy().asarray(obj.data).view(numpy().ndarray),
+            numpy().asarray(masked.getmaskarray(obj)),
             obj.view().fill_value,
             IS_HARD,
-            extras,
+            Attributes(attributes_of_masked(obj)),
         ),
     )
+
+
+def attributes_of_masked(obj: Any) -> dict[str, Any]:
+    """Return what a masked array has beside data, mask and fill value."""
+    found = extras_of(obj, MASK_STATE).values
+    for name, usual in (("_baseclass", numpy().ndarray), ("_optinfo", {})):
+        if found.get(name) == usual:
+            del found[name]
+    return found
 
 
 def describe_ufunc(obj: Any, _walk: Walk) -> bytes | Node:

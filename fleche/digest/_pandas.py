@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from ._walk import Walk
 
 __all__ = [
+    "attributes_beyond",
     "describe_categorical_dtype",
     "describe_extension_array",
     "describe_frame",

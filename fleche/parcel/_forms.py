@@ -121,13 +121,17 @@ def laid_out(array: Any, axes: tuple[int, ...], shape: Any, writeable: bool) -> 
 
 
 def _reduce_masked(array: Any) -> Any:
-    """Keep a hardened mask, and the absence of one."""
+    """Keep a hardened mask, and the absence of one, and what was hung on the array."""
     import numpy as np
+
+    from fleche.digest import attributes_of_masked, keep_attributes
 
     parts = vars(array)
     mask = parts["_mask"]
     mask = None if mask is np.ma.nomask else np.asarray(mask)
-    return masked_array, (array.data, mask, parts.get("_fill_value"), bool(array.hardmask))
+    args = (array.data, mask, parts.get("_fill_value"), bool(array.hardmask))
+    held = attributes_of_masked(array)
+    return keep_attributes((masked_array, args), held) if held else (masked_array, args)
 
 
 def masked_array(data: Any, mask: Any, fill_value: Any, hard: bool) -> Any:
@@ -172,7 +176,11 @@ def bit_generator(name: str, state: dict[str, Any], seed: Any) -> Any:
     """Return a source of random bits in the given state."""
     import numpy as np
 
-    found = getattr(np.random, name)(0 if seed is None else seed)
+    found: Any = getattr(np.random, name)(0 if seed is None else seed)
+    if seed is None and name == "MT19937":  # of a RandomState
+        found._legacy_seeding(0)  # noqa: SLF001 - leaves no sequence of seeds behind
+    elif seed is None and name == "Philox":  # made from a key
+        found = np.random.Philox(key=0)
     found.state = state
     return found
 

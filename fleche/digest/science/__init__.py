@@ -11,7 +11,9 @@ class enters the digest beside the parts. A function raises
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from importlib import import_module
+from types import MethodDescriptorType
 from typing import Any
 
 from fleche.digest._registry import is_genuine, package_of, register_name
@@ -20,6 +22,9 @@ __all__ = ["REDUCERS", "ROWS", "find_reducer", "register_rows"]
 
 EXACT, SUBCLASSES = False, True
 MANY_TYPES = 20_000
+PICKLING = ("__reduce_ex__", "__reduce__", "__getstate__")
+MADE_HERE = 1 << 9
+"""The flag of classes that are made at run time."""
 
 ROWS: tuple[tuple[str, str, str, bool], ...] = (
     # torch
@@ -172,8 +177,12 @@ REDUCERS: dict[tuple[str, str], str] = {
     ("jaxlib", "PjitFunction"): "reduce_jax_function",
     ("numba", "List"): "reduce_numba_list",
     ("numba", "Dict"): "reduce_numba_dict",
+    ("numpy", "MaskedArray"): "reduce_masked",
+    ("numpy", "ndarray"): "reduce_array",
     ("numpy", "ufunc"): "reduce_ufunc",
     ("numpy", "vectorize"): "reduce_vectorized",
+    ("pandas", "Index"): "reduce_pandas",
+    ("pandas", "NDFrame"): "reduce_pandas",
     ("rdkit", "ChemicalReaction"): "reduce_reaction",
     ("rdkit", "Mol"): "reduce_molecule",
     ("scipy", "UnivariateDistribution"): "reduce_random_variable",
@@ -218,4 +227,23 @@ def choose_reducer(cls: type) -> Reducer | None:
         name = REDUCERS.get((package_of(base), base.__qualname__))
         if name is not None and is_genuine(base):
             return getattr(import_module("._reducers", __package__), name)  # type: ignore[no-any-return]
+    if (forgetful := forgetful_base(cls)) is not None:
+        from ._reducers import reduce_as_base
+
+        return partial(reduce_as_base, forgetful)
+    return None
+
+
+def forgetful_base(cls: type) -> type | None:
+    """Return the base in C whose way of pickling a class has, and which may lose its attributes.
+
+    ``datetime.__reduce__`` knows of no ``__dict__``, which a subclass has.
+    """
+    if not cls.__flags__ & MADE_HERE or not cls.__dictoffset__:
+        return None
+    for base in cls.__mro__[:-1]:
+        methods = [vars(base)[name] for name in PICKLING if name in vars(base)]
+        if methods:
+            made_in_c = all(isinstance(each, MethodDescriptorType) for each in methods)
+            return base if made_in_c else None
     return None

@@ -1,5 +1,8 @@
 """How objects are pickled for a parcel whose library would lose, or could not write, a part.
 
+What a program has hung on an object is such a part: pickling an array of a class of its own keeps
+the numbers and loses the unit.
+
 Each function takes an object and returns what ``__reduce_ex__`` would, or NotImplemented where the
 library's own way serves.
 """
@@ -11,22 +14,28 @@ import sys
 from importlib import import_module
 from typing import Any
 
+from fleche.digest._instances import attributes_of, keep_attributes, restore_state
 from fleche.digest._names import find_name
-from fleche.digest._numpy import place_of_ufunc
+from fleche.digest._numpy import MEMORY_MAP_STATE, attributes_of_masked, place_of_ufunc
 from fleche.digest._objects import chain_of, reduce
+from fleche.digest._pandas import attributes_beyond
 from fleche.digest._registry import package_of
 
 from ._numerics import own_generator
 from ._symbolic import tables_of_units, told_of_unit
 
 __all__ = [
+    "reduce_array",
+    "reduce_as_base",
     "reduce_distribution",
     "reduce_exception",
     "reduce_jax_function",
+    "reduce_masked",
     "reduce_molecule",
     "reduce_numba_dict",
     "reduce_numba_list",
     "reduce_opened",
+    "reduce_pandas",
     "reduce_polynomial",
     "reduce_random_variable",
     "reduce_reaction",
@@ -36,6 +45,71 @@ __all__ = [
     "reduce_variable",
     "reduce_vectorized",
 ]
+
+PICKLING = ("__reduce_ex__", "__reduce__", "__getstate__", "__setstate__")
+"""What pickle asks a class for."""
+
+
+def reduce_as_base(base: type, obj: Any) -> Any:
+    """Keep the attributes that the way of a base in C leaves out."""
+    held = attributes_of(obj, beyond=base)
+    reduced = obj.__reduce_ex__(5) if held else NotImplemented
+    if not isinstance(reduced, tuple):
+        return NotImplemented
+    state = reduced[2] if len(reduced) > 2 else None
+    parts = state if isinstance(state, tuple) else (state,)
+    if any(isinstance(part, dict) and held.keys() <= part.keys() for part in parts):
+        return NotImplemented
+    return keep_attributes(reduced, held)
+
+
+def pickles_as(cls: type, base: type) -> bool:
+    """Whether a class leaves pickling to a base."""
+    return all(getattr(cls, name, None) is getattr(base, name, None) for name in PICKLING)
+
+
+def reduce_array(obj: Any) -> Any:
+    """Keep the attributes of an array of a subclass, and how it lies in memory."""
+    import numpy as np
+
+    cls = type(obj)
+    if cls is np.ndarray or not pickles_as(cls, np.ndarray):
+        return NotImplemented
+    skipped = MEMORY_MAP_STATE if isinstance(obj, np.memmap) else ()
+    held = {name: value for name, value in attributes_of(obj).items() if name not in skipped}
+    plain = obj.view(np.ndarray)
+    try:
+        is_viewable = type(plain.view(cls)) is cls
+    except Exception:  # noqa: BLE001 - of __array_finalize__, which may ask for more than an array
+        is_viewable = False
+    if not is_viewable:
+        return keep_attributes(obj.__reduce_ex__(5), held)
+    made = (make_array, (cls, plain))
+    return keep_attributes(made, held) if held else made
+
+
+def make_array(cls: Any, plain: Any) -> Any:
+    """Return an array as one of a subclass."""
+    found = plain.view(cls)
+    if found.flags.writeable != plain.flags.writeable:
+        found.flags.writeable = plain.flags.writeable
+    return found
+
+
+def reduce_masked(obj: Any) -> Any:
+    """Keep the attributes of a masked array of a subclass."""
+    masked = sys.modules["numpy.ma"].MaskedArray
+    if not pickles_as(type(obj), masked):
+        return NotImplemented
+    held = attributes_of_masked(obj)
+    return keep_attributes(obj.__reduce_ex__(5), held) if held else NotImplemented
+
+
+def reduce_pandas(obj: Any) -> Any:
+    """Keep what a program has hung on a frame, a series or an index."""
+    known = getattr(obj, "_metadata", ())
+    held = {name: part for name, part in attributes_beyond(obj).items() if name not in known}
+    return keep_attributes(obj.__reduce_ex__(5), held) if held else NotImplemented
 
 
 def reduce_ufunc(obj: Any) -> Any:
@@ -74,10 +148,7 @@ def reduce_exception(obj: BaseException) -> Any:
 def restore_exception(obj: BaseException, state: tuple[Any, Any, Any]) -> None:
     """Give an exception its state, and the exceptions behind it."""
     own, setter, behind = state
-    if setter is not None:
-        setter(obj, own)
-    elif own is not None:
-        obj.__setstate__(own)
+    restore_state(obj, own, setter)
     obj.__cause__, obj.__context__, obj.__suppress_context__ = behind
 
 
