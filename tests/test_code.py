@@ -1000,6 +1000,22 @@ HOLDERS = {
         "    k: list[typing.Annotated[int, pydantic.AfterValidator(g)]]",
         "held(k=[x]).k",
     ),
+    "a compiled function": ("jax", "@jax.jit\ndef held(x): return g(x)", "held(x)"),
+    "a compiled function with rules": (
+        "jax",
+        "@jax.custom_jvp\ndef held(x): return x\n@held.defjvp\ndef rule(p, t): return p[0], g(t)",
+        "held(x)",
+    ),
+    "a class of functions": (
+        "astropy.modeling",
+        "@astropy.modeling.custom_model\ndef held(x, a=1): return g(x)",
+        "held()(x)",
+    ),
+    "an object of a class of functions": (
+        "astropy.modeling",
+        "@astropy.modeling.custom_model\ndef make(x, a=1): return g(x)\nheld = make()",
+        "held(x)",
+    ),
     "a layer": ("torch", "held = torch.nn.Sequential(Layer())", "held(x)"),
     "a hook": (
         "torch",
@@ -1141,6 +1157,8 @@ class TestWrapped:
             ("numpy", "h = numpy.vectorize(g)"),
             ("functools", "h = functools.lru_cache(g)"),
             ("numba", "h = numba.njit(g)"),
+            ("jax", "@jax.jit\ndef h(x): return g(x)"),
+            ("jax", "h = jax.custom_jvp(g)\nh.defjvps(lambda t, y, x: t)"),
         ],
     )
     def test_that_it_was_used_does_not(self, project: Project, module: str, made: str) -> None:
@@ -2742,3 +2760,36 @@ def test_a_function_in_c_counts_by_name(project: Project) -> None:
     """Its digest would be another one in each process."""
     source = "import numpy as np\ndef f(x): return np.random.default_rng(x).normal()"
     assert sorted(nodes(project.tracker({"entry": source}))) == ["f", "np"]
+
+
+def test_a_class_of_sympy_counts_alike_in_every_process(tmp_path: Path) -> None:
+    """Sympy makes notes in each class, of sets and so in the order of a process; they do count."""
+    pytest.importorskip("sympy")
+    source = """
+        import sympy
+        class Charge(sympy.Symbol):
+            is_integer = True
+            def _eval_is_positive(self): return None
+        class Screened(sympy.Function):
+            @classmethod
+            def eval(cls, x): return None
+        def f(x): return Screened(Charge("q")) + x
+    """
+    script = (
+        "from fleche.function import CodeTracker\nimport entry\n"
+        "print(CodeTracker(entry.f, 'entry').closure().digest)"
+    )
+
+    def tell(seed: int, text: str) -> str:
+        (tmp_path / "entry.py").write_text(textwrap.dedent(text))
+        paths = os.pathsep.join([str(ROOT), str(tmp_path)])
+        environment = {**os.environ, "PYTHONPATH": paths, "PYTHONHASHSEED": str(seed)}
+        command = [sys.executable, "-B", "-c", script]
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
+        return done.stdout
+
+    assert len({tell(seed, source) for seed in range(3)}) == 1
+    assert tell(0, source) != tell(0, source.replace("is_integer", "is_rational"))
+    assert tell(0, source) != tell(
+        0, source.replace("positive(self): return None", "zero(self): 0")
+    )

@@ -87,6 +87,9 @@ DERIVED_OPTIONS = ("kw_only", "match_args", "slots", "weakref_slot")
 DERIVED_OF_FIELDS = ("_field_type", "doc", "name", "type")
 """What is seen elsewhere of a dataclass and its fields, and in no version of Python otherwise."""
 
+ASSUMPTIONS = frozenset(["_explicit_class_assumptions", "_prop_handler", "default_assumptions"])
+"""What sympy notes in a class, in an order that depends on the hash seed."""
+
 
 class ClassCode:
     """What a class consists of, apart from what its bases that have a name consist of."""
@@ -144,6 +147,9 @@ def members_of(cls: Any) -> tuple[dict[str, Any], list[str]]:
             made.append(name)
         else:
             members[name] = value.__code__.co_name if is_ordering(value) else value
+    if "_explicit_class_assumptions" in members:  # sympy makes them of sets
+        for name in ASSUMPTIONS & members.keys():
+            members[name] = dict(sorted(members[name].items()))
     if annotations := members.pop("__annotations__", None):
         members["__annotations__"] = {name: spell(kind) for name, kind in annotations.items()}
     return written_in_enum(cls, members) if is_enum(cls) else members, made

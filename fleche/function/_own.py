@@ -18,11 +18,12 @@ from types import MethodDescriptorType, ModuleType, WrapperDescriptorType
 from typing import Any
 
 from fleche._util import attempt
-from fleche.digest import is_made_up
+from fleche.digest import find_name, is_made_up
 
 __all__ = [
     "directory_of",
     "extension_file",
+    "is_made_here",
     "is_made_in_c",
     "is_missing",
     "is_own",
@@ -34,6 +35,8 @@ __all__ = [
 
 PACKAGE = __name__.partition(".")[0]
 INSTALLED = frozenset(["site-packages", "dist-packages"])
+HEAP = 1 << 9
+"""The flag of a class that Python code may have made."""
 MAIN = ("__main__", "__mp_main__")
 
 
@@ -94,6 +97,15 @@ def is_own_object(obj: Any) -> bool:
     if loaded is None:
         return top not in sys.stdlib_module_names
     return is_own_namespace(vars(loaded)) or is_made_up(obj)
+
+
+def is_made_here(obj: Any) -> bool:
+    """Whether something is a class that an installed package has made for the program.
+
+    As ``astropy.modeling.custom_model`` does, of a function. The class says that it is from there,
+    but its name does not lead to it.
+    """
+    return isinstance(obj, type) and bool(obj.__flags__ & HEAP) and find_name(obj) is None
 
 
 def is_made_in_c(cls: type) -> bool:

@@ -10,7 +10,7 @@ from fleche.function._own import is_own_namespace, is_own_object
 from fleche.function._signature import Transparent
 from fleche.function._values import Values, is_callable_code, token_of_installed
 
-__all__ = ["Place", "holds_own", "installed_places", "own_parts"]
+__all__ = ["Place", "holds_own", "installed_places", "own_members", "own_parts"]
 
 HEAP, IMMUTABLE = 1 << 9, 1 << 8
 """Flags of a class: that Python code may have made it, and that nothing can be put there."""
@@ -112,3 +112,14 @@ def own_parts(member: Any) -> dict[str, Any]:
         return {}
     parts = getattr(member, "__dict__", {})  # of an accessor
     return {f".{name}": part for name, part in sorted(parts.items()) if holds_own(part)}
+
+
+def own_members(cls: type) -> Iterator[tuple[str, Any, str, Any]]:
+    """Yield the name, the member, and the path and the part that is the user's own, of a class.
+
+    What the package has written as text and executed has no module, and says nothing new.
+    """
+    for name, member in sorted(vars(cls).items()):
+        for path, part in own_parts(member).items():
+            if not isinstance(part, FunctionType) or "__name__" in part.__globals__:
+                yield name, member, path, part

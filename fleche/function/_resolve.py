@@ -54,6 +54,7 @@ from fleche.function._names import Chain, Import
 from fleche.function._own import (
     directory_of,
     extension_file,
+    is_made_here,
     is_made_in_c,
     is_missing,
     is_own_module,
@@ -61,7 +62,7 @@ from fleche.function._own import (
     is_own_object,
     module_name,
 )
-from fleche.function._patched import Place, holds_own, installed_places, own_parts
+from fleche.function._patched import Place, holds_own, installed_places, own_members, own_parts
 from fleche.function._reaching import reaches
 from fleche.function._recheck import Datum
 from fleche.function._selecting import (
@@ -246,10 +247,21 @@ class Resolver:
         if isinstance(obj, ModuleType):
             return self.refer_to_module(extension_of(obj))
         if not is_own_object(obj) or not hasattr(obj, "__mro__"):
-            return f"name {name_of(obj)}"
+            return self.refer_to_installed(obj)
         module = "__main__" if obj.__module__ == "__mp_main__" else obj.__module__
         label = self.found.fresh_label(module, obj.__qualname__)
         return self.keep(obj, label, self.do_class)
+
+    def refer_to_installed(self, obj: Any) -> str:
+        """Name something installed, and follow what is the user's own in a class without a name."""
+        token = f"name {name_of(obj)}"
+        if is_made_here(obj):
+            self.kept[id(obj)] = (obj, token)
+            label = self.found.fresh_label(obj.__module__, obj.__qualname__)
+            for name, member, path, part in own_members(obj):
+                self.found.checks.member(obj, name, member)
+                self.variables.add(f"{label}.{name}{path}", part)
+        return token
 
     def refer_to_function(self, function: FunctionType) -> str:
         namespace = function.__globals__

@@ -57,7 +57,7 @@ from fleche.function._libraries import (
 )
 from fleche.function._masks import Masks, is_namespace, step_of
 from fleche.function._names import Chain, names_in_format
-from fleche.function._own import is_own_module, is_own_namespace, is_own_object
+from fleche.function._own import is_made_here, is_own_module, is_own_namespace, is_own_object
 from fleche.function._recheck import Snapshot
 from fleche.function._signature import Transparent
 from fleche.function._whole import digest_of_file
@@ -582,7 +582,7 @@ class Values:
         if isinstance(obj, FunctionType | ModuleType):
             own = is_own_namespace(vars(obj) if isinstance(obj, ModuleType) else obj.__globals__)
         else:
-            own = is_own_object(obj)
+            own = is_own_object(obj) or is_made_here(obj)
         return self.refer(obj) if own else None
 
 
@@ -629,8 +629,8 @@ class Retake:
         found = self.kept.get(id(obj))
         if found is not None:
             return found[1]
-        if is_own_object(obj):
-            return "new"
+        if is_own_object(obj) and (isinstance(obj, FunctionType) or hasattr(obj, "__mro__")):
+            return "new"  # other objects count by name, if they come here
         return f"name {name_of(obj)}" if not isinstance(obj, ModuleType) else obj.__name__
 
 

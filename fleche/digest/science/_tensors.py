@@ -215,8 +215,11 @@ def jax_keys(obj: Any) -> Parts:
 
 @parts
 def jax_function(obj: Any) -> Parts:
-    """Describe a compiled function by its name, or by the function and what is static of it."""
-    if find_name(obj) is not None:
+    """Describe a compiled function by the function and what is static of it.
+
+    One of jax itself counts by its name, which says nothing of what a program has written.
+    """
+    if is_of_jax(obj):
         return {"name": Named(obj)}
     state = obj.__getstate__()
     return {
@@ -225,9 +228,14 @@ def jax_function(obj: Any) -> Parts:
     }
 
 
+def is_of_jax(obj: Any) -> bool:
+    place = find_name(obj)
+    return place is not None and place[0].partition(".")[0] in ("jax", "jaxlib")
+
+
 @parts
 def jax_wrapper(obj: Any) -> Parts:
-    if find_name(obj) is not None:
+    if is_of_jax(obj):
         return {"name": Named(obj)}
     return without(obj, "__wrapped__", "__doc__", "__annotations__")
 
