@@ -368,6 +368,59 @@ def test_no_copy_of_a_large_array_of_a_class() -> None:
     assert [section.size for section in pack(array).head.buffers] == [array.nbytes]
 
 
+class TestTensors:
+    """Tensors are written as arrays are: what they show, each large one apart."""
+
+    def test_forms(self) -> None:
+        torch = pytest.importorskip("torch")
+        noted = torch.arange(3.0)
+        noted.unit = ["eV"]
+        leaf = torch.ones(2, requires_grad=True)
+        (leaf * leaf).sum().backward()
+        for value in (
+            torch.ones(2, 3, 4).permute(1, 0, 2),
+            torch.ones(1, 2, 3, 4).to(memory_format=torch.channels_last),
+            torch.ones(3, 1).expand(3, 4),
+            torch.empty(0, 3),
+            torch.tensor(True),
+            torch.ones(3, dtype=torch.bfloat16),
+            torch.full((1, 1), 1j),
+            torch.nn.Parameter(torch.ones(2), requires_grad=False),
+            noted,
+            leaf,
+        ):
+            found = again(value)
+            assert type(found) is type(value)
+            assert digest(found) == digest(value)
+            assert (found.stride(), vars(found)) == (value.stride(), vars(value))
+        assert torch.equal(again(leaf).grad, leaf.grad)
+
+    def test_parts(self) -> None:
+        """A part of a large one does not bring all of it."""
+        torch = pytest.importorskip("torch")
+        whole = torch.ones(100, 1000)
+        assert pack(whole[3]).nbytes < 5000
+        assert pack(list(whole)).nbytes < 1.1 * pack(whole).nbytes
+
+    def test_no_copy_of_a_large_one(self) -> None:
+        torch = pytest.importorskip("torch")
+        sizes = [section.size for section in pack(torch.nn.Linear(200, 100)).head.buffers]
+        assert sizes == [4 * 200 * 100]
+
+
+@pytest.mark.parametrize("shape", [(), (3, 4), (100, 200)])
+def test_quantities(shape: tuple[int, ...]) -> None:
+    """Quantities of astropy are written as arrays are, too, and come back as they were."""
+    units = pytest.importorskip("astropy.units")
+    value = units.Quantity(np.asfortranarray(np.ones(shape)), "m")
+    value.flags.writeable = False
+    found = again(value)
+    assert (type(found), found.unit, found.strides) == (type(value), value.unit, value.strides)
+    assert not found.flags.writeable
+    assert digest(found) == digest(value)
+    assert len(pack(value).head.buffers) == (value.nbytes > 1 << 16)
+
+
 class TestViews:
     @pytest.mark.parametrize("serializer", SERIALIZERS)
     def test_a_memoryview_is_one(self, serializer: str) -> None:

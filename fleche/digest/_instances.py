@@ -83,7 +83,7 @@ def find_slots(cls: type) -> Iterator[Slot]:
 def keep_attributes(reduced: Any, held: dict[str, Any]) -> Any:
     """Return how an object is reduced with its attributes, given how it is without them."""
     if not held or not isinstance(reduced, tuple):
-        return NotImplemented
+        return reduced
     rebuild, args, state, items, pairs, setter = (*reduced, None, None, None, None)[:6]
     return (rebuild, args, (state, setter, held), items, pairs, restore_attributes)
 

@@ -131,7 +131,7 @@ def _reduce_masked(array: Any) -> Any:
     mask = None if mask is np.ma.nomask else np.asarray(mask)
     args = (array.data, mask, parts.get("_fill_value"), bool(array.hardmask))
     held = attributes_of_masked(array)
-    return keep_attributes((masked_array, args), held) if held else (masked_array, args)
+    return keep_attributes((masked_array, args), held)
 
 
 def masked_array(data: Any, mask: Any, fill_value: Any, hard: bool) -> Any:

@@ -73,19 +73,28 @@ def reduce_array(obj: Any) -> Any:
     import numpy as np
 
     cls = type(obj)
-    if cls is np.ndarray or not pickles_as(cls, np.ndarray):
+    if cls is np.ndarray or not any(
+        pickles_as(cls, base) for base in cls.__mro__ if writes_numbers(base)
+    ):
+        return NotImplemented
+    plain = obj.view(np.ndarray)
+    if type(plain) is not np.ndarray:  # a masked one of astropy
         return NotImplemented
     skipped = MEMORY_MAP_STATE if isinstance(obj, np.memmap) else ()
     held = {name: value for name, value in attributes_of(obj).items() if name not in skipped}
-    plain = obj.view(np.ndarray)
     try:
         is_viewable = type(plain.view(cls)) is cls
     except Exception:  # noqa: BLE001 - of __array_finalize__, which may ask for more than an array
         is_viewable = False
     if not is_viewable:
         return keep_attributes(obj.__reduce_ex__(5), held)
-    made = (make_array, (cls, plain))
-    return keep_attributes(made, held) if held else made
+    return keep_attributes((make_array, (cls, plain)), held)
+
+
+def writes_numbers(base: type) -> bool:
+    """Whether a class writes an array as numpy does, or that and its attributes."""
+    place = (package_of(base), base.__qualname__)
+    return place in (("numpy", "ndarray"), ("astropy", "Quantity"))
 
 
 def make_array(cls: Any, plain: Any) -> Any:
@@ -191,18 +200,87 @@ def restore_distribution(obj: Any, state: dict[str, Any]) -> None:
 
 
 def reduce_tensor(obj: Any) -> Any:
-    """Keep the gradient of a leaf."""
-    if not obj.is_leaf or obj.grad is None:
+    """Write the values of a tensor as those of an array, and keep the gradient of a leaf.
+
+    Torch writes the whole memory of which a tensor may be a small part, for each part anew, and in
+    the stream.
+    """
+    grad = obj.grad if obj.is_leaf else None
+    if is_plain_tensor(obj):
+        with sys.modules["torch"].no_grad():
+            return keep_attributes(
+                (make_tensor, (*written(obj), type(obj), obj.requires_grad, grad)), vars(obj)
+            )
+    if grad is None:
         return NotImplemented
     rebuild, args, *rest = obj.__reduce_ex__(4)
-    return (restore_tensor, (rebuild, args, obj.grad), *rest)
+    return (restore_tensor, (rebuild, args, grad), *rest)
+
+
+def is_plain_tensor(obj: Any) -> bool:
+    """Whether a tensor is nothing but values in memory that any process can have."""
+    torch = sys.modules["torch"]
+    return (
+        type(obj) in (torch.Tensor, torch.nn.Parameter)
+        and obj.is_leaf
+        and obj.layout is torch.strided
+        and obj.device.type == "cpu"
+        and not (obj.is_quantized or obj.is_nested or obj.is_conj() or obj.is_neg())
+        and not getattr(obj, "_backward_hooks", None)
+        and not any(getattr(obj, "names", ()))
+    )
+
+
+def written(tensor: Any) -> tuple[Any, ...]:
+    """Return the bytes of a tensor, its type, and how its axes lie in memory.
+
+    That is the shape in the order of memory, where each lies, and the axes along which one element
+    is repeated.
+    """
+    steps, shape = tensor.stride(), tuple(tensor.shape)
+    repeated = [axis for axis, n in enumerate(shape) if n > 1 and steps[axis] == 0]
+    others = [axis for axis in range(len(shape)) if axis not in repeated]
+    axes = repeated + sorted(others, key=lambda axis: -steps[axis])
+    once = tensor.detach()
+    for axis in repeated:
+        once = once.narrow(axis, 0, 1)
+    once = once.permute(axes).contiguous()
+    flat = once.as_strided((once.numel(),), (1,))  # an axis of one element may have any stride
+    raw = flat.view(sys.modules["torch"].uint8).numpy()
+    inverse = tuple(sorted(range(len(shape)), key=axes.__getitem__))
+    return (raw, tensor.dtype, tuple(once.shape), inverse, shape if repeated else None)
+
+
+def make_tensor(
+    raw: Any,
+    dtype: Any,
+    shape: tuple[int, ...],
+    axes: tuple[int, ...],
+    repeated: tuple[int, ...] | None,
+    cls: Any,
+    requires_grad: bool,
+    grad: Any,
+) -> Any:
+    """Make a tensor of the bytes of an array, which it goes on using."""
+    torch: Any = import_module("torch")
+    found = torch.from_numpy(raw if raw.flags.writeable else raw.copy())
+    found = found.view(dtype).reshape(shape).permute(axes)
+    if repeated is not None:
+        found = found.expand(repeated)
+    if cls is not torch.Tensor:
+        return finish_tensor(cls(found, requires_grad=requires_grad), grad)
+    return finish_tensor(found.requires_grad_() if requires_grad else found, grad)
+
+
+def finish_tensor(tensor: Any, grad: Any) -> Any:
+    if grad is not None:
+        tensor.grad = grad
+    return tensor
 
 
 def restore_tensor(rebuild: Any, args: Any, grad: Any) -> Any:
     """Make a tensor, and give it its gradient."""
-    tensor = rebuild(*args)
-    tensor.grad = grad
-    return tensor
+    return finish_tensor(rebuild(*args), grad)
 
 
 def reduce_numba_list(obj: Any) -> Any:
