@@ -421,6 +421,32 @@ def test_quantities(shape: tuple[int, ...]) -> None:
     assert len(pack(value).head.buffers) == (value.nbytes > 1 << 16)
 
 
+def test_what_mpmath_makes_for_itself() -> None:
+    """Matrices and intervals are of the classes that a program sees, and bring no code along."""
+    mpmath = pytest.importorskip("mpmath")
+    for context in (mpmath.mp, mpmath.fp, mpmath.iv):
+        for value in (context.matrix([[1, 2]]), context.mpf(2), context.mpc(1, 2)):
+            found = again(value)
+            assert type(found) is type(value)
+            assert digest(found) == digest(value)
+            assert pack(value).nbytes < 1000
+    own = mpmath.MPContext()
+    own.dps = 50
+    assert again(own.matrix([[1, 2]])).rows == 1
+
+
+def test_a_table_with_an_index() -> None:
+    """The key of a table of astropy comes back, which finds its rows, and what hangs on it."""
+    tables = pytest.importorskip("astropy.table")
+    table = tables.Table({"a": [2, 1], "b": [3, 4]})
+    table.add_index("a")
+    table.note = ["x"]
+    found = again(table)
+    assert found.loc[2]["b"] == 3
+    assert found.note == ["x"]
+    assert digest(found) == digest(table)
+
+
 class TestViews:
     @pytest.mark.parametrize("serializer", SERIALIZERS)
     def test_a_memoryview_is_one(self, serializer: str) -> None:

@@ -172,9 +172,13 @@ ROWS: tuple[tuple[str, str, str, bool], ...] = (
 )
 
 REDUCERS: dict[tuple[str, str], str] = {
+    ("astropy", "Table"): "reduce_table",
     ("builtins", "BaseException"): "reduce_exception",
     ("jax", "custom_jvp"): "reduce_jax_function",
     ("jaxlib", "PjitFunction"): "reduce_jax_function",
+    ("mpmath", "_matrix"): "reduce_mpmath",
+    ("mpmath", "ivmpc"): "reduce_mpmath",
+    ("mpmath", "ivmpf"): "reduce_mpmath",
     ("numba", "List"): "reduce_numba_list",
     ("numba", "Dict"): "reduce_numba_dict",
     ("numpy", "MaskedArray"): "reduce_masked",

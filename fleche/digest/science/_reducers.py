@@ -12,6 +12,7 @@ from __future__ import annotations
 import gc
 import sys
 from importlib import import_module
+from itertools import product
 from typing import Any
 
 from fleche.digest._instances import attributes_of, keep_attributes, restore_state
@@ -23,6 +24,7 @@ from fleche.digest._registry import package_of
 
 from ._numerics import own_generator
 from ._symbolic import tables_of_units, told_of_unit
+from ._units import attributes_of_table
 
 __all__ = [
     "reduce_array",
@@ -32,6 +34,7 @@ __all__ = [
     "reduce_jax_function",
     "reduce_masked",
     "reduce_molecule",
+    "reduce_mpmath",
     "reduce_numba_dict",
     "reduce_numba_list",
     "reduce_opened",
@@ -39,6 +42,7 @@ __all__ = [
     "reduce_polynomial",
     "reduce_random_variable",
     "reduce_reaction",
+    "reduce_table",
     "reduce_tensor",
     "reduce_ufunc",
     "reduce_unit",
@@ -119,6 +123,29 @@ def reduce_pandas(obj: Any) -> Any:
     known = getattr(obj, "_metadata", ())
     held = {name: part for name, part in attributes_beyond(obj).items() if name not in known}
     return keep_attributes(obj.__reduce_ex__(5), held) if held else NotImplemented
+
+
+def reduce_table(obj: Any) -> Any:
+    """Keep by which column a table of astropy is looked up, and what was hung on it."""
+    return keep_attributes(obj.__reduce_ex__(4), attributes_of_table(obj))
+
+
+def reduce_mpmath(obj: Any) -> Any:
+    """Name the class of a number or matrix, which a context of mpmath has made for itself."""
+    mpmath = sys.modules["mpmath"]
+    for place in product(("mp", "iv", "fp"), ("matrix", "mpf", "mpc")):
+        if getattr(getattr(mpmath, place[0]), place[1], None) is type(obj):
+            return (make_mpmath, (*place, attributes_of(obj)))
+    return NotImplemented
+
+
+def make_mpmath(context: str, name: str, attributes: dict[str, Any]) -> Any:
+    """Make a number or matrix of a context of mpmath."""
+    cls = getattr(getattr(import_module("mpmath"), context), name)
+    found = object.__new__(cls)
+    for key, value in attributes.items():
+        setattr(found, key, value)
+    return found
 
 
 def reduce_ufunc(obj: Any) -> Any:

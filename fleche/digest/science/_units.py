@@ -133,12 +133,17 @@ def astropy_format(obj: Any) -> Parts:
 def astropy_table(obj: Any) -> Parts:
     """Describe a table by its columns, in their order, and its metadata."""
     return {
-        **without_empty(without(obj, *NOTES_OF_TABLES)),
+        **attributes_of_table(obj),
         "columns": [(name, obj[name]) for name in obj.colnames],
         "groups": groups_of(obj),
         "length": len(obj),
         "meta": dict(obj.meta),
     }
+
+
+def attributes_of_table(obj: Any) -> Parts:
+    """Return what a table has beside columns, metadata and groups."""
+    return without_empty(without(obj, *NOTES_OF_TABLES))
 
 
 def groups_of(table: Any) -> Any:
