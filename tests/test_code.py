@@ -1074,6 +1074,30 @@ class TestHeld:
         assert CodeTracker(tracker.function, "entry").closure().digest == before.digest
 
 
+OPAQUE = """
+import sqlite3
+UNIT = "create table units (name, value)"
+db = sqlite3.connect(":memory:")
+db.execute(UNIT)
+db.isolation_level = None
+other = sqlite3.connect(":memory:")
+other.execute("create table others (name)")
+"""
+
+
+@pytest.mark.parametrize("read", ["from lib import db", "import lib"])
+def test_an_object_without_a_digest(project: Project, read: str) -> None:
+    """It counts as it is made, and by what is done to it at the top of its module."""
+    path = "db" if read.startswith("from") else "lib.db"
+    entry = f"{read}\ndef f(x): return {path}.total_changes"
+    files = {"entry": entry, "lib": OPAQUE}
+    assert project.counts(files, '= sqlite3.connect(":memory:")\ndb', '= sqlite3.connect("")\ndb')
+    assert project.counts(files, "db.execute(UNIT)", "db.execute(UNIT.upper())")
+    assert project.counts(files, "(name, value)", "(name, number)")
+    assert project.counts(files, "level = None", "level = 'EXCLUSIVE'")
+    assert not project.counts(files, "others (name)", "others (value)")
+
+
 WRAPPERS = {
     "a partial method": (
         "functools",

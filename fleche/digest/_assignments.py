@@ -70,11 +70,14 @@ class Names:
     Attributes:
         assignments: the statements that bind a name, by the name; of functions, those that are
             decorated.
+        completions: the statements that call a method of what is bound to a name, or set an item or
+            an attribute of it, by the name.
         imports: (module, name) by what ``from module import name`` binds.
     """
 
     def __init__(self, body: list[Any]) -> None:
         self.assignments: dict[str, list[Any]] = {}
+        self.completions: dict[str, list[Any]] = {}
         self.imports: dict[str, tuple[str, str]] = {}
         pending = list(reversed(body))
         while pending:
@@ -83,9 +86,8 @@ class Names:
             if kind == "ImportFrom" and not item.level:
                 for alias in item.names:
                     self.imports[alias.asname or alias.name] = (item.module, alias.name)
-            elif kind in ASSIGNMENTS:
-                for name in bound_by(item):
-                    self.assignments.setdefault(name, []).append(item)
+            elif kind in ASSIGNMENTS or kind == "Expr":
+                self.note(item, kind)
             elif kind in FUNCTIONS and item.decorator_list:
                 self.assignments.setdefault(item.name, []).append(item)
             if kind == "If" and is_type_checking(item.test):
@@ -93,6 +95,12 @@ class Names:
             elif kind in ("If", "Try", "TryStar", "With", "For", "While", "ExceptHandler"):
                 for block in BLOCKS:
                     pending += reversed(getattr(item, block, []))
+
+    def note(self, item: Any, kind: str) -> None:
+        for name in bound_by(item) if kind in ASSIGNMENTS else ():
+            self.assignments.setdefault(name, []).append(item)
+        for name in completed_by(item):
+            self.completions.setdefault(name, []).append(item)
 
 
 def names_bound_in(body: list[Any]) -> dict[str, list[Any]]:
@@ -113,6 +121,21 @@ def bound_by(statement: Any) -> Iterator[str]:
         pending += getattr(target, "elts", [])
         if type(target).__name__ == "Starred":
             pending.append(target.value)
+
+
+def completed_by(statement: Any) -> Iterator[str]:
+    """Yield the names of objects of which a statement calls a method, or sets a part."""
+    if type(statement).__name__ == "Expr":
+        call = statement.value
+        parts = [call.func] if type(call).__name__ == "Call" else []
+    else:
+        parts = list(getattr(statement, "targets", None) or [getattr(statement, "target", None)])
+    for part in parts:
+        root = part
+        while (kind := type(root).__name__) in ("Attribute", "Subscript", "Call"):
+            root = root.func if kind == "Call" else root.value
+        if kind == "Name" and root is not part:
+            yield root.id
 
 
 bodies: WeakKeyDictionary[SourceText, dict[str, list[Names]]] = WeakKeyDictionary()
@@ -138,19 +161,28 @@ def sources_of(namespace: Mapping[str, Any]) -> Iterator[SourceText]:
             yield source
 
 
-def defining_syntax(namespace: Mapping[str, Any], path: str) -> bytes:
-    """Return the dump of the assignments that define a variable, or an attribute of a class."""
-    statements = defining_statements(namespace, path)
+def defining_syntax(namespace: Mapping[str, Any], path: str, *, completed: bool = False) -> bytes:
+    """Return the dump of the statements of :func:`defining_statements`."""
+    statements = defining_statements(namespace, path, completed=completed)
     return b"\n".join(dump_statement(statement, namespace) for statement in statements)
 
 
-def defining_statements(namespace: Mapping[str, Any], path: str) -> list[Any]:
-    """Return the assignments that define a variable, or an attribute of a class."""
+def defining_statements(
+    namespace: Mapping[str, Any], path: str, *, completed: bool = False
+) -> list[Any]:
+    """Return the assignments that define a variable, or an attribute of a class.
+
+    Args:
+        namespace: the names of the module.
+        path: the name of the variable; that of a class before it if it is an attribute of one.
+        completed: return what is done to the object afterwards, too.
+    """
     owner, _, name = path.rpartition(".")
     for source in sources_of(namespace):
-        found = [
-            part for body in names_of(source, owner) for part in body.assignments.get(name, [])
-        ]
+        bodies_here = names_of(source, owner)
+        found = [part for body in bodies_here for part in body.assignments.get(name, [])]
+        if found and completed:
+            found += [part for body in bodies_here for part in body.completions.get(name, [])]
         if found:
             return found
     return []

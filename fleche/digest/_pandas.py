@@ -38,7 +38,7 @@ ACCESSORS = ("Accessor", "CachedAccessor")
 INTERNAL = frozenset(
     [
         *("_attrs", "_cache", "_codes", "_data", "_freq", "_id", "_levels", "_name", "_names"),
-        *("_range", "_references", "_typ", "sortorder"),
+        *("_no_setting_name", "_range", "_references", "_typ", "sortorder"),
     ]
 )
 """What pandas keeps in an index for its own use, and in a frame beside what it lists itself."""

@@ -250,7 +250,7 @@ class Variables:
             self.found.unsteady[label] = values.unsteady[0]
         if values.opaque:
             self.found.notes[label] = f"counts by type: {', '.join(sorted(set(values.opaque)))}"
-            token = f"{token} {self.definition_of(namespace, name)}"
+            token = f"{token} {self.definition_of_object(namespace, name)}"
         kind, shown = "data", show(value)
         if parts:
             kind, shown = "state", ""
@@ -292,12 +292,20 @@ class Variables:
         find = partial(find_path, namespace, name)
         self.found.checks.late.append(Late(place, find, value, before, retake(value), retake))
 
-    def definition_of(self, namespace: Mapping[str, Any] | None, name: str) -> str:
-        """Return the syntax by which something without a digest is made, and follow its names."""
+    def definition_of_object(self, namespace: Mapping[str, Any] | None, name: str) -> str:
+        """Return how an object without a digest is made, and what is done to it at the top."""
+        if namespace is not None:
+            namespace, name = origin_of(namespace, name)
+        return self.definition_of(namespace, name, completed=True)
+
+    def definition_of(
+        self, namespace: Mapping[str, Any] | None, name: str, *, completed: bool = False
+    ) -> str:
+        """Return the syntax by which something is made, and follow the names in it."""
         if namespace is None:
             return ""
         owner = name.rpartition(".")[0]
-        for statement in defining_statements(namespace, name):
+        for statement in defining_statements(namespace, name, completed=completed):
             for expression in expressions_of(statement, namespace):
                 facts = facts_of_expression(expression)
                 self.use(facts.attributes)
@@ -306,7 +314,7 @@ class Variables:
                         self.use(chain)
                     else:
                         self.load(namespace, module_name(namespace), chain)
-        return blake3(defining_syntax(namespace, name)).hexdigest()
+        return blake3(defining_syntax(namespace, name, completed=completed)).hexdigest()
 
     def defined(self, namespace: Mapping[str, Any] | None, name: str) -> str:
         """Return the syntax by which a variable is defined, in its own module, and follow it."""
