@@ -99,6 +99,30 @@ def test_a_method_that_an_argument_calls_by_its_name(module: Any) -> None:
     assert f(methodcaller("area")) == 3
 
 
+MADE = {
+    "a model": ("astropy.modeling", lambda p, g: p.custom_model(lambda x, a=1: g(x))()),
+    "a class of models": ("astropy.modeling", lambda p, g: p.custom_model(lambda x, a=1: g(x))),
+    "a compiled function": ("jax", lambda p, g: p.jit(g)),
+    "a rule": ("jax", lambda p, g: p.custom_jvp(g)),
+    "a loop": ("numba", lambda p, g: p.njit(g)),
+    "a vector": ("numpy", lambda p, g: p.vectorize(g)),
+}
+
+
+@pytest.mark.parametrize(("package", "make"), MADE.values(), ids=MADE)
+def test_what_a_package_makes_of_functions(package: str, make: Any, module: Any) -> None:
+    """The code in it counts where it is an argument, and so does what that uses."""
+    made = make(pytest.importorskip(package), module.area)
+
+    @fleche
+    def f(one: Any) -> int:
+        return 1
+
+    assert (f(made), f.contains(made)) == (1, True)
+    module.SCALE = 5
+    assert not f.contains(made)
+
+
 class Holder:
     def __init__(self, module: Any) -> None:
         self.module = module

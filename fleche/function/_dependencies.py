@@ -18,7 +18,7 @@ import msgspec
 from fleche._util import renewed_after_fork
 from fleche.digest import Digest, digest
 from fleche.function._closure import MARKS, Closure, Node, digest_of_node
-from fleche.function._own import is_own_namespace, is_own_object
+from fleche.function._own import is_made_here, is_own_namespace, is_own_object
 from fleche.function._resolve import resolve
 from fleche.function._values import GETTERS, names_of_getter
 from fleche.function._whole import cache_directory, write_json
@@ -228,7 +228,7 @@ def is_own_code(obj: Any) -> bool:
         return is_own_namespace(obj.__globals__) or bool(obj.__closure__ or obj.__dict__)
     if isinstance(obj, ModuleType):
         return is_own_namespace(vars(obj))
-    return isinstance(obj, type) and is_own_object(obj)
+    return isinstance(obj, type) and (is_own_object(obj) or is_made_here(obj))
 
 
 _NOUNS = {
