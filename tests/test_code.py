@@ -1098,6 +1098,65 @@ def test_an_object_without_a_digest(project: Project, read: str) -> None:
     assert not project.counts(files, "others (name)", "others (value)")
 
 
+class TestCalledByInstalledCode:
+    """Methods count that the installed code may call to which an object is given."""
+
+    SOURCE = """
+        {read}
+        class Source:
+            def read(self, size=-1): return "1"
+            def other(self): return 2
+        source = Source()
+        def f(x): return {use}
+    """
+
+    @pytest.mark.parametrize(
+        ("read", "use"),
+        [
+            ("import json", "json.load(Source())"),
+            ("import json as parser", "parser.load(source)"),
+            ("from json import load", "load(source)"),
+            ("import json, functools\n        load = functools.partial(json.load)", "load(source)"),
+        ],
+    )
+    def test_functions(self, project: Project, read: str, use: str) -> None:
+        source = textwrap.dedent(self.SOURCE.format(read=read, use=use))
+        assert project.counts(source, 'return "1"', 'return "2"')
+        assert not project.counts(source, "return 2", "return 3")
+        assert project.tracker({"entry": source}).function(0) == 1
+
+    def test_no_other_code_does(self, project: Project) -> None:
+        """Where nothing is called that could, a method may change."""
+        source = textwrap.dedent(self.SOURCE.format(read="import math", use="math.sqrt(x), source"))
+        assert not project.counts(source, 'return "1"', 'return "2"')
+
+    def test_methods_of_a_class(self, project: Project) -> None:
+        source = """
+            import configparser
+            class Lines:
+                def before_get(self, parser, section, option, value, defaults): return "1"
+            def f(x):
+                found = configparser.ConfigParser(interpolation=Lines())
+                found.read_dict({"a": {"b": "2"}})
+                return found["a"]["b"]
+        """
+        assert project.counts(source, 'return "1"', 'return "2"')
+
+    def test_names_in_texts(self, project: Project) -> None:
+        """A name that a package asks for by ``methodcaller`` or ``getattr``."""
+        pytest.importorskip("jax")
+        source = """
+            import jax
+            @jax.tree_util.register_pytree_node_class
+            class Pair:
+                def tree_flatten(self): return (1, 2), None
+                @classmethod
+                def tree_unflatten(cls, aux, children): return cls()
+            def f(x): return jax.tree_util.tree_leaves(Pair())
+        """
+        assert project.counts(source, "(1, 2)", "(1, 3)")
+
+
 WRAPPERS = {
     "a partial method": (
         "functools",

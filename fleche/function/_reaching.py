@@ -1,26 +1,33 @@
-"""What an installed class reaches by name in the classes that are derived from it.
+"""What installed code reaches by name in classes of the user's own.
 
 A visitor calls ``getattr(self, "visit_" + kind)``, a server ``getattr(self, "do_" + command)``, and
-a mixin a method that it leaves to others to define. Nothing of that stands in the user's own code.
+a mixin a method that it leaves to others to define; a pipeline calls ``step.transform`` of any
+object that it is given. Nothing of that stands in the user's own code.
 """
 
 from __future__ import annotations
 
 import builtins
-from collections.abc import Iterator
+import sys
+from collections.abc import Iterator, Set
 from functools import partial
 from itertools import chain
 from textwrap import dedent
 from types import CodeType, FunctionType
 from typing import Any, NamedTuple
 
+from fleche._util import attempt
 from fleche.function._names import prefix_of
+from fleche.function._own import is_own_module, module_name
 from fleche.function._trees import constant_text
-from fleche.function._values import is_interface
+from fleche.function._values import inner_function, is_interface
 
-__all__ = ["reaches"]
+__all__ = ["Calls", "home_of", "reaches"]
 
+HEAP = 1 << 9
+"""The flag of a class that is written in Python."""
 MANY = 1000
+GETTERS = {"getattr", "hasattr", "methodcaller", "attrgetter"}
 
 
 class Reached(NamedTuple):
@@ -53,20 +60,79 @@ def reaches(base: type, name: str) -> bool:
     return name in reached.names or name.startswith(reached.beginnings)
 
 
+def home_of(value: Any) -> str:
+    """Return the module in which a function or class, or that of an object, is written, or ""."""
+    value = inner_function(value) or value
+    if isinstance(value, FunctionType):
+        return module_name(value.__globals__)
+    cls = value if isinstance(value, type) else type(value)
+    if not cls.__flags__ & HEAP:
+        return ""
+    for member in map(unwrapped, list(vars(cls).values())):
+        if isinstance(member, FunctionType):  # a class may say that it is from elsewhere
+            return module_name(member.__globals__)
+    return cls.__module__
+
+
+class Calls:
+    """What installed modules may call of the objects that they are given, by name."""
+
+    def __init__(self) -> None:
+        self.modules: set[str] = {""}
+        self.found: set[str] = set()
+
+    def names(self, modules: Set[str]) -> set[str]:
+        """Return the names, given the modules that were met so far."""
+        for module in sorted(modules - self.modules):
+            self.modules.add(module)
+            if not is_own_module(module):
+                self.found |= names_called_in(module)
+        return self.found
+
+
+called: dict[str, frozenset[str]] = {}
+"""By the name of a module."""
+
+
+def names_called_in(module: str) -> frozenset[str]:
+    """Return the names of attributes that the functions and methods of a module may ask for."""
+    if module not in called:
+        namespace = getattr(sys.modules.get(module), "__dict__", {})
+        names: set[str] = set()
+        for value in list(namespace.values()):
+            is_class = isinstance(value, type) and home_of(value) == module
+            members = list(vars(value).values()) if is_class else [value]
+            for member in map(unwrapped, members):
+                if isinstance(member, FunctionType) and member.__globals__ is namespace:
+                    names |= names_asked_by(member)
+        called[module] = frozenset(name for name in names if not name.startswith("__"))
+    return called[module]
+
+
+def unwrapped(member: Any) -> Any:
+    for part in ("__func__", "fget", "func"):  # of class methods and properties
+        member = attempt(getattr, member, part, default=member)
+    return member
+
+
+def names_asked_by(function: FunctionType) -> set[str]:
+    codes = list(codes_within(function.__code__))
+    names = {name for code in codes for name in code.co_names}
+    if names & GETTERS:
+        names.update(filter(is_identifier, chain(*(code.co_consts for code in codes))))
+    return names
+
+
 def reached_by(base: type) -> Reached:
     names: set[str] = set()
     beginnings: set[str] = set()
     for member in vars(base).values():
-        for part in ("__func__", "fget", "func"):  # of class methods and properties
-            member = getattr(member, part, member)
-        if isinstance(member, FunctionType):
-            codes = list(codes_within(member.__code__))
-            loaded = {name for code in codes for name in code.co_names}
-            names |= loaded
-            if loaded & {"getattr", "hasattr"}:
-                names.update(filter(is_identifier, chain(*(code.co_consts for code in codes))))
-            if "getattr" in loaded:
-                beginnings |= beginnings_in(member)
+        function = unwrapped(member)
+        if isinstance(function, FunctionType):
+            asked = names_asked_by(function)
+            names |= asked
+            if "getattr" in asked:
+                beginnings |= beginnings_in(function)
     return Reached(frozenset(names), tuple(sorted(beginnings)))
 
 

@@ -63,7 +63,7 @@ from fleche.function._own import (
     module_name,
 )
 from fleche.function._patched import Place, holds_own, installed_places, own_members, own_parts
-from fleche.function._reaching import reaches
+from fleche.function._reaching import Calls, home_of, reaches
 from fleche.function._recheck import Datum
 from fleche.function._selecting import (
     asks_own_code,
@@ -166,6 +166,7 @@ class Resolver:
         self.classes: list[tuple[type, str, dict[str, Any]]] = []
         self.waiting: dict[str, list[tuple[type, str, Any]]] = {}
         self.members: set[str] = set()
+        self.calls = Calls()
         self.modules: dict[str, ModuleType] = {}
         self.places: list[Place] = []
         self.namespaces: set[int] = set()
@@ -465,6 +466,7 @@ class Resolver:
             if step not in namespace:
                 return
             value, label = namespace[step], f"{label}.{step}"
+            self.variables.callers.add(home_of(value))
             self.found.checks.name(namespace, step, value)
             if isinstance(value, type):
                 self.use(chain)
@@ -615,6 +617,10 @@ class Resolver:
         """Follow what shows only when there is no other code: what is asked for by any name."""
         if self.code:
             return
+        called = self.calls.names(self.variables.callers) if self.waiting else set()
+        for name in sorted(called & self.waiting.keys()):
+            for cls, label, value in self.waiting.pop(name):
+                self.code.append((self.do_member, (cls, label, name, value)))
         if "__subclasses__" in self.used:
             self.refer_to_subclasses()
         if not self.used.isdisjoint(("__annotations__", "annotation")):

@@ -36,6 +36,7 @@ from fleche.function._own import (
     is_own_object,
     module_name,
 )
+from fleche.function._reaching import home_of
 from fleche.function._recheck import Datum, Late
 from fleche.function._signature import Transparent
 from fleche.function._values import Retake, Values, attribute_of, is_callable_code
@@ -90,6 +91,7 @@ class Variables:
         values: makes the tokens of what code refers to.
         hooks: methods that run when a class is made, by ``id``.
         looked_at: what the variables hold.
+        callers: modules of the installed functions, classes and objects that code names.
     """
 
     def __init__(
@@ -118,6 +120,7 @@ class Variables:
         self.filled: dict[type, dict[str, bool]] = {}
         self.hooks: set[int] = set()
         self.looked_at: list[Any] = []
+        self.callers: set[str] = set()
 
     # what code loads
 
@@ -132,6 +135,7 @@ class Variables:
         if label in self.seen:
             return
         self.seen.add(label)
+        self.callers.add(home_of(value))
         if namespace is not None and (source := self.installed_source(namespace, name, value)):
             self.found.put(label, "installed", source)
             return
