@@ -185,6 +185,17 @@ class Site:
     name: str
 
 
+class Bunch(dict[str, Any]):
+    """What data sets of scikit-learn come as: a note in it is forgotten when it is pickled."""
+
+    def __init__(self, **items: Any) -> None:
+        super().__init__(items)
+        self.__dict__["_deprecated_key_to_warnings"] = {}
+
+    def __setstate__(self, state: Any) -> None:
+        pass
+
+
 class Bag:
     def __init__(self, **values: Any) -> None:
         self.__dict__.update(values)
@@ -1191,3 +1202,9 @@ def test_the_hash_that_attrs_keeps() -> None:
     before = digest(site)
     assert {site, site} == {site}
     assert digest(site) == before == digest(pickle.loads(pickle.dumps(site)))
+
+
+def test_the_note_in_a_bunch() -> None:
+    bunch = Bunch(data=[1, 2], names=["a"])
+    assert digest(pickle.loads(pickle.dumps(bunch))) == digest(bunch)
+    assert digest(Bunch(names=["a"], data=[1, 2])) != digest(bunch)

@@ -36,8 +36,8 @@ Content = Callable[[Any, Any], Any]
 Slot = tuple[type, str, types.MemberDescriptorType]
 
 MANY_TYPES = 20_000
-HASH_OF_ATTRS = "_attrs_cached_hash"
-"""Where attrs notes the hash of an object, which each process computes anew."""
+NOTED = frozenset(["_attrs_cached_hash", "_deprecated_key_to_warnings"])
+"""Attributes in which attrs and scikit-learn note what means nothing in another process."""
 
 
 def attributes_of(obj: object, beyond: type = object) -> dict[str, Any]:
@@ -52,7 +52,8 @@ def attributes_of(obj: object, beyond: type = object) -> dict[str, Any]:
                 found[name] = slot.__get__(obj)
             except AttributeError:
                 continue
-    found.pop(HASH_OF_ATTRS, None)
+    for name in NOTED & found.keys():
+        del found[name]
     return found
 
 
