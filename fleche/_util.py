@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import functools
 import os
 import re
@@ -20,6 +21,7 @@ from fleche.errors import ConfigError
 __all__ = [
     "Troubles",
     "__version__",
+    "at_end",
     "attempt",
     "batched",
     "calling_frame",
@@ -93,6 +95,45 @@ def _renew_locks() -> None:
 
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_renew_locks)
+
+
+# -- the end of the process ------------------------------------------------------------------------
+
+_endings: list[Callable[[], None]] = []
+_follows = False
+
+
+def at_end(function: Callable[[], None]) -> None:
+    """Have ``function`` called at the end of this process, and of its forked children.
+
+    It may be called twice. A worker of :mod:`multiprocessing` that was forked ends without what
+    :mod:`atexit` knows, or with what was said since, by the version of Python.
+    """
+    atexit.register(function)
+    _endings.append(function)
+
+
+def _end_worker() -> None:
+    for function in reversed(_endings):
+        function()
+
+
+def _follow_workers() -> None:
+    """Have the end of a worker noticed, if :mod:`multiprocessing` is in use."""
+    global _follows  # noqa: PLW0603 (once in a process)
+    util: Any = sys.modules.get("multiprocessing.util")
+    # of a module that another thread is importing not all is there
+    if _follows or not hasattr(util, "register_after_fork") or not hasattr(util, "Finalize"):
+        return
+    _follows = True
+    # A worker first forgets what its parent wanted done at the end, and then calls what was
+    # registered to be called after a fork.
+    util.register_after_fork(_end_worker, lambda end: util.Finalize(None, end, exitpriority=0))
+
+
+_follow_workers()  # of a worker that was started anew, and imports fleche before it begins to work
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(before=_follow_workers)
 
 
 # -- packages --------------------------------------------------------------------------------------

@@ -18,6 +18,7 @@ from fleche.config import cache_from_config, cache_to_config
 from fleche.errors import RemoteConnectionError
 from tests.helpers.layers import Layer, call, in_memory
 from tests.helpers.scripts import run_python
+from tests.helpers.sweeps import swept
 
 POLICY = LayerPolicy(write_through="background")
 
@@ -118,6 +119,36 @@ def test_the_end_of_the_program_sends_the_rest(tmp_path: Path) -> None:
     run_python(script, sys.executable, "0")
     with cache_from_config({"type": "local", "root": str(tmp_path / "far")}) as far:
         assert len(far) == 10
+
+
+@pytest.mark.parametrize("method", swept(["fork", "spawn", "forkserver"], lambda m: m == "fork"))
+def test_the_end_of_a_worker_sends_the_rest(tmp_path: Path, method: str) -> None:
+    """A worker of multiprocessing ends otherwise than a program; what it counted is kept too."""
+    script = tmp_path / "script.py"
+    script.write_text(
+        "import fleche, multiprocessing, time\n"
+        "from fleche.caches import CacheStack, LayerPolicy, Local\n"
+        "@fleche.fleche(version=1)\n"
+        "def f(x): return [x] * 10_000\n"
+        "def work():\n"
+        "    far = Local('far', policy=LayerPolicy(write_through='background'))\n"
+        "    save = far.backend.save\n"
+        "    def slow(*args, **kwargs):\n"
+        "        time.sleep(0.05)\n"
+        "        save(*args, **kwargs)\n"
+        "    far.backend.save = slow\n"
+        "    with fleche.cache(CacheStack((Local('near'), far))):\n"
+        "        for x in range(10): f(x), f(x)\n"
+        "if __name__ == '__main__':\n"
+        f"    worker = multiprocessing.get_context({method!r}).Process(target=work)\n"
+        "    worker.start()\n"
+        "    worker.join()\n"
+    )
+    run_python(script, sys.executable, "0")
+    with cache_from_config({"type": "local", "root": str(tmp_path / "far")}) as far:
+        assert len(far) == 10
+    with cache_from_config({"type": "local", "root": str(tmp_path / "near")}) as near:
+        assert [(row.misses, row.hits) for row in near.usage()] == [(10, 10)]
 
 
 def test_an_interrupt_at_the_end_of_the_program(tmp_path: Path) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import atexit
 import logging
 import os
 import threading
@@ -11,6 +10,7 @@ from collections.abc import Callable, Mapping
 from contextvars import copy_context
 from itertools import islice
 
+from fleche._util import at_end
 from fleche.call import CallEntry
 from fleche.digest import Digest
 
@@ -118,7 +118,7 @@ def _register(writer: BackgroundWriter) -> None:
         _is_registered = True
         # what is registered later runs earlier: finalizers, which close connections, come after
         weakref.finalize(writer, int)
-        atexit.register(_drain_all)
+        at_end(_drain_all)
 
 
 def _drain_all() -> None:

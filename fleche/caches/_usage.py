@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import atexit
 import logging
 import os
 import time
@@ -11,7 +10,7 @@ from threading import RLock
 from typing import TYPE_CHECKING
 
 from fleche._amounts import shown_bytes, shown_seconds
-from fleche._util import host_name, renewed_after_fork, user_name
+from fleche._util import at_end, host_name, renewed_after_fork, user_name
 from fleche.call import CallRecord
 from fleche.storage import Usage
 
@@ -131,6 +130,6 @@ def _forget_all() -> None:
         counter.forget()
 
 
-atexit.register(_flush_all)
+at_end(_flush_all)
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_forget_all)
