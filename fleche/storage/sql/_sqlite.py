@@ -53,6 +53,9 @@ T = TypeVar("T")
 _PATIENCE = 60.0
 """Seconds to wait for other writers."""
 
+_LEAST_PATIENCE = 1.0
+"""Seconds to wait for a writer that did not end however long it was waited for."""
+
 _BUSY = 0.2
 """Seconds for which SQLite itself waits; in between, a fork can have its way."""
 
@@ -214,6 +217,7 @@ class SqliteFile(Pooled):
         self.shown = str(path)
         self._only_read = only_read
         self._patience = _PATIENCE if patience is None else patience
+        self._patience_now = self._patience
         self._durable = durable
         self._before_making = before_making
         self._is_ready = False
@@ -312,12 +316,16 @@ class SqliteFile(Pooled):
             raise interrupting(self.shown, "write")
         # before this thread waits for others, which wait for other processes: not one after another
         began = time.monotonic() if since is None else since
-        deadline = began + (self._patience if patience is None else patience)
+        deadline = began + (self._patience_now if patience is None else patience)
         with self._writing:
             self._notice_removal()
             try:
-                return self._patiently("write", work, deadline, transact=True)
+                result = self._patiently("write", work, deadline, transact=True)
+                self._patience_now = self._patience
+                return result
             except StorageError as error:
+                if patience is None and isinstance(error.__cause__, sqlite3.Error):
+                    self._lose_patience(error.__cause__)
                 if not _says_full(error):
                     raise
                 full = error
@@ -355,7 +363,18 @@ class SqliteFile(Pooled):
                 idle.append(connection)
                 if self._idle is not idle:  # all were closed meanwhile
                     self.drain(idle)
+            self._patience_now = self._patience
             return inserted
+
+    def _lose_patience(self, error: sqlite3.Error) -> None:
+        """Wait half as long the next time, if the wait was in vain, until a change succeeds.
+
+        A program that leaves a transaction open for hours, as one that shows databases may, would
+        otherwise cost every call of a function a minute.
+        """
+        if is_busy_error(error):
+            shorter = max(_LEAST_PATIENCE, self._patience_now / 2)
+            self._patience_now = min(self._patience, shorter)
 
     def _notice_removal(self) -> None:
         """Forget the file that was opened if another one, or none, has its name by now.
