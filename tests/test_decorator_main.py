@@ -20,11 +20,14 @@ HEAD = """
 """
 
 
-def run(path: Path, body: str, *, code: int = 0) -> str:
+def run(path: Path, body: str, *options: str, code: int = 0) -> str:
     """Run a script in the working directory; its cache lies there."""
     path.write_text(dedent(HEAD) + dedent(body), encoding="utf-8")
     done = subprocess.run(
-        [sys.executable, "-W", "error", str(path)], capture_output=True, text=True, timeout=50
+        [sys.executable, "-W", "error", *options, str(path)],
+        capture_output=True,
+        text=True,
+        timeout=50,
     )
     assert done.returncode == code, done.stderr
     return done.stdout
@@ -60,6 +63,37 @@ def test_edited_function_computes_anew(script: Path) -> None:
 def test_comments_do_not_count(script: Path) -> None:
     run(script, BODY.format(step=1))
     assert run(script, "\n    # moved down\n" + BODY.format(step="1  # as before")) == "2\n"
+
+
+@pytest.mark.parametrize(
+    ("line", "outcomes"),
+    [
+        ("if __debug__: x = -x", ["-3", "3"]),
+        ("assert x < 0, 'positive'", ["positive", "3"]),
+        ("pass", ["3", "3"]),
+    ],
+)
+def test_without_assertions(script: Path, line: str, outcomes: list[str]) -> None:
+    """Under ``-O`` a function may do something else; then its results are kept apart."""
+    body = f"""
+    ran = False
+
+    @fleche(ignore_globals="ran")
+    def f(x):
+        global ran
+        ran = True
+        {line}
+        return x
+
+    try:
+        print(f(3))
+    except AssertionError as error:
+        print(error)
+    print(ran)
+    """
+    optimized = [run(script, body, "-O").split() for _ in range(2)]
+    assert optimized == [[outcomes[1], "True"], [outcomes[1], "False"]]
+    assert run(script, body).split() == [outcomes[0], str(line != "pass")]
 
 
 def test_two_scripts_do_not_share(tmp_path: Path) -> None:

@@ -3,7 +3,8 @@
 The dump of one source is the same under all supported versions of Python. Positions, comments,
 docstrings, ``pass``, the annotations of parameters, returns and local variables, and what stands
 under ``if TYPE_CHECKING`` say nothing about what code does, so they are left out. In the body of a
-class annotations make fields, so there they count.
+class annotations make fields, so there they count. Under ``python -O`` no ``assert`` does anything,
+and ``__debug__`` is ``False``.
 
 Grammar of the dump: a node is ``(Name field value ...)`` with its fields in alphabetical order and
 empty ones left out, a list is ``[...]``, and text is ``length:text``. The tree is walked with a
@@ -12,6 +13,7 @@ stack of this module's own, so depth is bounded by memory alone.
 
 from __future__ import annotations
 
+import sys
 from typing import Any
 
 __all__ = ["dump_definition", "dump_syntax", "inner_nodes", "is_type_checking", "statements"]
@@ -22,6 +24,9 @@ SKIPPED = frozenset(["ctx", "kind", "simple", "type_comment", "type_ignores", "t
 FUNCTIONS = ("AsyncFunctionDef", "FunctionDef")
 DOCUMENTED = (*FUNCTIONS, "ClassDef")
 BODIES = ("body", "finalbody", "orelse")
+
+IDLE = ("Pass", "Assert") if sys.flags.optimize else ("Pass",)
+"""Statements that do nothing."""
 
 
 LEAVES = frozenset(
@@ -98,6 +103,8 @@ def parts_of(item: Any) -> list[Any]:
     name = type(item).__name__
     if name in ("Constant", "MatchSingleton"):
         return [constant(item.value)]
+    if name == "Name" and item.id == "__debug__" and sys.flags.optimize:
+        return [constant(False)]
     if name == "AnnAssign":
         return parts_of_annotated(item)
     parts: list[Any] = [b"(" + name.encode()]
@@ -175,7 +182,7 @@ def statements(item: Any, field: str = "body") -> list[Any]:
         kind = type(statement).__name__
         if kind == "If" and is_type_checking(statement.test):
             found += statements(statement, "orelse")
-        elif kind != "Pass":
+        elif kind not in IDLE:
             found.append(statement)
     return found
 
