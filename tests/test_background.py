@@ -92,6 +92,27 @@ def test_it_is_bounded(
     assert stack.push() == 100 - len(far.inner) or len(far.inner) == 100
 
 
+def test_no_thread_to_be_had(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The result is stored, and left to push(); nothing waits for a thread that is not there."""
+
+    def refuse(thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    far = in_memory(POLICY)
+    stack = CacheStack((in_memory(), far))
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "start", refuse)
+        key = stack.save(call(x=1))
+    assert "can't start new thread" in caplog.text
+    assert key in stack
+    assert stack.drain(1)
+    stack.save(call(x=2))
+    assert stack.drain(20)
+    assert (len(far), stack.push()) == (1, 1)
+
+
 def test_closing_sends_the_rest(slow: tuple[CacheStack, Layer, threading.Event]) -> None:
     stack, far, go = slow
     stack.save(call(result=[1] * 20_000))

@@ -94,6 +94,28 @@ class TestExpiry:
         wait_for(lambda: now.load(1).result == 2)
         assert len(runs) == 2
 
+    def test_no_thread_to_be_had(
+        self, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        """The old one comes; it is computed anew when there is a thread for that."""
+
+        def refuse(thread: threading.Thread) -> None:
+            raise RuntimeError("can't start new thread")
+
+        @fleche.fleche(version=1, expires="0.1s", stale=True)
+        def now(x: int) -> int:
+            runs.append(x)
+            return len(runs)
+
+        assert now(1) == 1
+        time.sleep(0.15)
+        with monkeypatch.context() as patch:
+            patch.setattr(threading.Thread, "start", refuse)
+            assert now(1) == 1
+        assert "not computed anew: can't start new thread" in caplog.text
+        assert now(1) == 1
+        wait_for(lambda: now.load(1).result == 2)
+
     def test_mistakes(self) -> None:
         with pytest.raises(ValueError, match="'soon' is no time"):
             fleche.fleche(expires="soon")(len)

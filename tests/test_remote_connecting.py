@@ -24,7 +24,7 @@ from fleche.call import Call
 from fleche.errors import MissingExtra, ProtocolError, RemoteConnectionError
 from fleche.remote import Channel, PipeChannel, RemoteCache, SshChannel, serve, server_info
 from fleche.remote._handshake import ClientGreeting
-from fleche.remote.channel import ProcessChannel
+from fleche.remote.channel import LocalSubprocessChannel, ProcessChannel
 from tests.helpers.caches import cache_factory
 from tests.helpers.sshd import Sshd
 from tests.helpers.sweeps import swept
@@ -306,6 +306,26 @@ class TestFailing:
                         remote.contains(ABSENT)
                 assert tap.opened == opened
                 remote.reconnect()
+
+    @pytest.mark.parametrize("kind", ["stderr", "writer", "reader"])
+    def test_no_thread_to_be_had(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, no_leaks: None, kind: str
+    ) -> None:
+        """It is an error of the connection, and nothing is left of the server that was started."""
+        begin = threading.Thread.start
+
+        def refuse(thread: threading.Thread) -> None:
+            if thread.name.endswith(kind):
+                raise RuntimeError("can't start new thread")
+            begin(thread)
+
+        with RemoteCache(LocalSubprocessChannel(workdir=str(tmp_path))) as remote:
+            with monkeypatch.context() as patch:
+                patch.setattr(threading.Thread, "start", refuse)
+                with pytest.raises(RemoteConnectionError, match="can't start new thread"):
+                    remote.contains(ABSENT)
+            remote.reconnect()
+            assert remote.contains(ABSENT) is False
 
     @pytest.mark.parametrize(
         ("error", "later"),

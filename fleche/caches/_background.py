@@ -37,14 +37,14 @@ class BackgroundWriter:
     Args:
         name: of the layer, for messages.
         send: sends calls; it tells of failures itself, and raises nothing.
-        drop: is told how many calls were not taken, since too many wait.
+        drop: is told how many calls were not taken, and why.
     """
 
     def __init__(
         self,
         name: str,
         send: Callable[[Mapping[Digest, CallEntry]], None],
-        drop: Callable[[int], None],
+        drop: Callable[[int, str], None],
     ) -> None:
         self._name = name
         self._send = send
@@ -63,21 +63,31 @@ class BackgroundWriter:
         if self._process != os.getpid():
             self._reset()
         with self._changed:
-            room = MOST - len(self._waiting)
-            taken = dict(islice(entries.items(), max(room, 0)))
+            why = self._ready_thread() if entries else ""
+            room = 0 if why else max(MOST - len(self._waiting), 0)
+            taken = dict(islice(entries.items(), room))
             self._waiting.update(taken)
-            if self._thread is None and taken:
-                _register(self)
-                self._thread = threading.Thread(
-                    target=copy_context().run,  # on behalf of whom a server sends it
-                    args=(self._run,),
-                    name=f"fleche writes to {self._name}",
-                    daemon=True,
-                )
-                self._thread.start()
             self._changed.notify_all()
         if len(taken) < len(entries):
-            self._drop(len(entries) - len(taken))
+            self._drop(len(entries) - len(taken), why or "too many wait already")
+
+    def _ready_thread(self) -> str:
+        """Have a thread that sends; return why there can be none, or an empty text."""
+        if self._thread is not None:
+            return ""
+        thread = threading.Thread(
+            target=copy_context().run,  # on behalf of whom a server sends it
+            args=(self._run,),
+            name=f"fleche writes to {self._name}",
+            daemon=True,
+        )
+        try:
+            thread.start()
+        except RuntimeError as error:  # the system has no more, or the interpreter is ending
+            return str(error)
+        self._thread = thread
+        _register(self)
+        return ""
 
     @property
     def waiting(self) -> int:

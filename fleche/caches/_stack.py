@@ -265,8 +265,8 @@ class StackBackend(UnitedBackend):
         for key, entry in entries.items():
             self._write_through(layer, {key: entry})
 
-    def _dropped(self, layer: CacheBackend, number: int) -> None:
-        error = StorageError(f"{number} results are left to push(), since too many wait already")
+    def _dropped(self, layer: CacheBackend, number: int, why: str) -> None:
+        error = StorageError(f"{number} results are left to push(): {why}")
         self._layers.note("errors.write_through", layer, error)
 
     def drain(self, timeout: float | None = None) -> bool:

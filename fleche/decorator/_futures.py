@@ -155,7 +155,10 @@ class Deferred:
         elif self._kind == ASYNCIO:
             in_loop(future.get_loop(), partial(_compute, alone, future))
         else:  # not here: the function might wait for the very thread that calls back
-            Thread(target=_compute, args=(alone, future), name="fleche-alone").start()
+            try:
+                Thread(target=_compute, args=(alone, future), name="fleche-alone").start()
+            except RuntimeError as error:  # the system has no more
+                Outcome(error=error).tell(future)
 
 
 def _leave(flight: Flight, future: Any) -> None:

@@ -124,9 +124,14 @@ def _refresh(invocation: KeyedInvocation) -> None:
             return
         _refreshing.add(invocation.slot)
     context = contextvars.copy_context()
-    threading.Thread(
-        target=context.run, args=(_compute, invocation), name="fleche computes anew"
-    ).start()
+    try:
+        threading.Thread(
+            target=context.run, args=(_compute, invocation), name="fleche computes anew"
+        ).start()
+    except RuntimeError as error:  # the system has no more, or the interpreter is ending
+        log.warning("%s(): not computed anew: %s", invocation.spec.info.name, error)
+        with _refreshing_lock:
+            _refreshing.discard(invocation.slot)
 
 
 def _compute(invocation: KeyedInvocation) -> None:

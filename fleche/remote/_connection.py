@@ -8,6 +8,7 @@ import time
 import weakref
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
 from copy import copy
 from threading import RLock
 from typing import Any, NoReturn, TypeAlias, TypeVar
@@ -317,8 +318,13 @@ class Connection:
         )
         try:
             self._mux.start()
-        except BaseException:
+        except BaseException as error:
             self.close(0)
+            for stream in (reader, writer):  # which the threads would have closed
+                with suppress(OSError):
+                    stream.close()
+            if isinstance(error, RuntimeError):  # of threads: the system has no more
+                raise RemoteConnectionError(f"{channel.name}: {error}") from None
             raise
 
     def wait(self) -> None:

@@ -137,8 +137,8 @@ class Multiplexer:
         for target in targets:
             kind = target.__name__.rpartition("_")[2]
             thread = Thread(target=target, name=f"fleche {self.name} {kind}", daemon=True)
-            self._threads.append(thread)
             thread.start()
+            self._threads.append(thread)
 
     def wait_greeting(self, timeout: float | None) -> None:
         """Wait until the server has answered the greeting, and say now and then that it has not.

@@ -91,7 +91,12 @@ class ProcessChannel(Channel):
         widen(process.stdout.fileno())
         self._process = process
         self._ended = ""
-        self._stderr = StderrTail(process.stderr, self.name)
+        try:
+            self._stderr = StderrTail(process.stderr, self.name)
+        except RuntimeError as error:
+            process.stdin.close()
+            process.stdout.close()
+            raise RemoteConnectionError(f"{self.name}: {error}") from None
         return process.stdout, process.stdin
 
     @override
@@ -250,14 +255,22 @@ class StderrTail:
     """
 
     def __init__(self, stream: IO[bytes], name: str) -> None:
-        """Read ``stream``, which is taken over, in a thread; log it under ``name``."""
+        """Read ``stream``, which is taken over, in a thread; log it under ``name``.
+
+        Raises:
+            RuntimeError: the system has no more threads, or the interpreter is ending.
+        """
         self._reader = WakeableReader(os.dup(stream.fileno()), last_reads=LAST_READS)
         stream.close()
         self._name = name
         self._lines: deque[str] = deque(maxlen=LINES)
         self._partial = b""
         self._thread = Thread(target=self._run, name=f"fleche {name} stderr", daemon=True)
-        self._thread.start()
+        try:
+            self._thread.start()
+        except RuntimeError:
+            self._reader.close()
+            raise
 
     def tail(self) -> str:
         """Return the last lines so far."""
