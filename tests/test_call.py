@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 import enum
+import pickle
 from datetime import date, datetime, timezone
 from fractions import Fraction
 from pathlib import Path
@@ -335,3 +337,28 @@ class TestPatterns:
                 ):
                     found = {call.name for call in cache.query(wanted)}
                     assert (text in found) is expected, (wanted, text)
+
+
+# -- stored calls ----------------------------------------------------------------------------------
+
+
+class TestStored:
+    @pytest.mark.parametrize("copied", [lambda x: pickle.loads(pickle.dumps(x)), copy.deepcopy])
+    def test_it_may_be_sent_to_a_worker(self, tmp_path: Path, copied: Any) -> None:
+        """With its small values; larger ones are loaded there from the same cache."""
+        small, large = {"a": [1]}, list(range(100_000))
+        with cache_factory("file", tmp_path)() as cache:
+            for each in (small, large):
+                call = cache.load(cache.save(Call("f", {"x": each}, result=each)))
+                again = copied(call)
+                assert (again, repr(again)) == (call, repr(call))
+                assert again.result == again.arguments["x"] == each
+                assert copied(call.arguments)["x"] == each
+
+    def test_to_look_at_it_does_not_change_it(self, tmp_path: Path) -> None:
+        """It has the same digest when its result has been loaded."""
+        with cache_factory("file", tmp_path)() as cache:
+            call = cache.load(cache.save(Call("f", {"x": 1}, result=[1])))
+            before = digest(call)
+            assert call.result == [1]
+            assert digest(call) == before

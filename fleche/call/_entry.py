@@ -84,6 +84,10 @@ class CallEntry(NamedTuple):
             data = self.parcels.get(next(found, address))
         return None if data is None else Parcel.from_bytes(data)
 
+    def __reduce__(self) -> tuple[type[CallEntry], tuple[CallRecord, dict[Address, bytes]]]:
+        """Be pickled with the bytes, of which this has views."""
+        return CallEntry, (self.record, {at: bytes(data) for at, data in self.parcels.items()})
+
 
 _new_entry: Callable[[tuple[CallRecord, Mapping[Address, Buffer]]], CallEntry]
 _new_entry = partial(tuple.__new__, CallEntry)  # without a call of Python code

@@ -356,6 +356,10 @@ class LazyCall(Generic[T]):
     def __hash__(self) -> int:
         return hash(self.key)
 
+    def __reduce__(self) -> tuple[type[LazyCall[T]], tuple[Digest, CallEntry, Opener]]:
+        """Be pickled as what is stored, and the configuration of its cache."""
+        return LazyCall, (self.key, self.entry, self._cache)
+
     def __repr__(self) -> str:
         return f"<LazyCall {self.key[:8]} {self.text}>"
 
