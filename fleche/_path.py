@@ -13,7 +13,8 @@ _aside: list[str] = []
 
 def set_working_directory_aside() -> None:
     """Take the working directory off the path if it is there for ``python -m fleche``."""
-    is_command = sys.argv[:1] == ["-m"] and "fleche" in sys.orig_argv  # it is being looked for
+    given = getattr(sys, "argv", [])  # an interpreter inside another program may have none
+    is_command = given[:1] == ["-m"] and "fleche" in sys.orig_argv  # it is being looked for
     if is_command and not getattr(sys.flags, "safe_path", False):
         _aside.append(sys.path.pop(0))
 

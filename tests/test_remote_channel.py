@@ -73,6 +73,15 @@ class _Command(ProcessChannel):
 class TestProcess:
     """A server in a process, and what can go wrong with it."""
 
+    @pytest.mark.parametrize("known", ["", None])
+    def test_inside_of_another_program(
+        self, monkeypatch: pytest.MonkeyPatch, known: str | None
+    ) -> None:
+        """An interpreter that is embedded may not know a program that starts one."""
+        monkeypatch.setattr(sys, "executable", known)
+        with pytest.raises(RemoteConnectionError, match="name an interpreter: python="):
+            LocalSubprocessChannel().open()
+
     def test_no_such_program(self) -> None:
         """A program that is not there is named."""
         with pytest.raises(

@@ -184,8 +184,17 @@ class LocalSubprocessChannel(ProcessChannel):
         self.env = as_environment("env", env)
         self.arguments = as_texts("arguments", arguments)
         super().__init__(f"subprocess {self.python or 'python'}")
-        self._python = os.path.expanduser(self.python) if self.python else sys.executable
+        self._python = os.path.expanduser(self.python) if self.python else sys.executable or ""
         self._workdir = os.path.expanduser(self.workdir) if self.workdir else None
+
+    @override
+    def open(self) -> tuple[ByteReader, ByteWriter]:
+        if not self._python:
+            raise RemoteConnectionError(
+                f"{self.name}: this Python, inside of another program, does not know which program "
+                "starts one; name an interpreter: python="
+            )
+        return super().open()
 
     @override
     def command(self) -> Sequence[str]:
