@@ -20,7 +20,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fleche.digest import digest
-from fleche.parcel import SERIALIZERS, Parcel, pack, pack_bytes, unpack
+from fleche.parcel import SERIALIZERS, Parcel, _pickles, pack, pack_bytes, unpack
 from tests.helpers.pythons import NUMPY_1, Pythons
 from tests.helpers.sweeps import examples
 
@@ -98,6 +98,24 @@ class TestStreams:
         assert variant([part, part]) != variant([part, [1]])
         assert variant({"a": 1, "b": 2}) != variant({"b": 2, "a": 1})
         assert variant([1.0]) != variant([1])
+
+    @pytest.mark.parametrize(
+        ("value", "times"), [(list(range(40_000)), 1), ({38033: "x"}, 1), ({1, 2}, 2)]
+    )
+    def test_numbers_are_written_once(
+        self, monkeypatch: pytest.MonkeyPatch, value: Any, times: int
+    ) -> None:
+        """What is written again takes long; the bytes of a number may look like those of a set."""
+        written: list[Any] = []
+        write = _pickles._write_unless_accidents
+
+        def noted(*args: Any, **kwargs: Any) -> Any:
+            written.append(args)
+            return write(*args, **kwargs)
+
+        monkeypatch.setattr(_pickles, "_write_unless_accidents", noted)
+        assert again(value) == value
+        assert len(written) == times
 
     def test_deeper_than_python_can_follow(self) -> None:
         """What C can pickle is pickled, though there are accidents in it."""

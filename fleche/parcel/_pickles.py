@@ -40,7 +40,7 @@ _EXACT = 4 << 20
 """Bytes of a stream that is still written again; of longer ones accidents may show."""
 _BATCH = 1000
 _SETS = re.compile(rb"\x8f\x94\(|\x91\x94")
-"""What a stream holds where it holds a set of several members; rarely, other bytes look so."""
+"""What a stream holds where it holds a set; among many numbers, other bytes look so."""
 
 
 class Pickled(msgspec.Struct, frozen=True):
@@ -132,9 +132,10 @@ def _write_unless_accidents(pickler_class: Any, obj: Any, *, check: bool = True)
 
 
 def _shows_accidents(pickler: Any, stream: bytes) -> bool:
-    if _SETS.search(stream):
+    met = [each for _, each in pickler.memo.copy().values()]
+    if _SETS.search(stream) and any(type(each) in (set, frozenset) for each in met):
         return True
-    texts = [met for _, met in pickler.memo.copy().values() if type(met) in (str, bytes)]
+    texts = [each for each in met if type(each) in (str, bytes)]
     return len(set(texts)) < len(texts)
 
 
