@@ -33,6 +33,7 @@ from fleche.parcel import (
     Packing,
     Parcel,
     StreamSource,
+    _pickles,
     allocate,
     pack,
     pack_buffer,
@@ -719,6 +720,7 @@ sys.stdout.buffer.write(pack({what}, {serializer!r}).tobytes())
     def test_a_serializer_that_is_not_installed(self, monkeypatch: pytest.MonkeyPatch) -> None:
         """Without dill, the error says how to get it; plain values do not need it."""
         monkeypatch.setitem(sys.modules, "dill", None)
+        _pickles._dill_pickler.cache_clear()  # which an earlier test may have made
         with pytest.raises(MissingExtra, match=r"pip install dill"):
             pack([1], "dill")
         assert unpack(pack(1, "dill")) == 1
