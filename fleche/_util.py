@@ -34,6 +34,7 @@ __all__ = [
     "is_path",
     "override",
     "reconnected",
+    "refuse_url",
     "renewed_after_fork",
     "replace_file",
     "sentence",
@@ -182,6 +183,9 @@ def batched(items: Iterable[T], size: int) -> Iterator[list[T]]:
 _VARIABLE = re.compile(r"\$(?:\{(\w+)\}|([A-Za-z_]\w*))")
 
 
+_URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://")
+
+
 def expand_variables(text: str) -> str:
     """Return ``text`` with environment variables (``$NAME``, ``${NAME}``) expanded.
 
@@ -206,14 +210,28 @@ def is_path(text: str) -> bool:
     return os.sep in text or text.startswith(("~", "."))
 
 
+def refuse_url(text: str) -> None:
+    """Refuse a URL where a path is expected, which would make a directory with such a name.
+
+    Raises:
+        ConfigError: it is one.
+    """
+    if _URL.match(text):
+        raise ConfigError(
+            f"{text}: a path is expected, and this is a URL; another machine is a table with type = "
+            '"ssh", an object store has values.type = "fsspec", a database calls.type = "sql"'
+        )
+
+
 def expand_path(path: str | os.PathLike[str]) -> Path:
     """Return ``path`` with a leading ``~`` and environment variables (``$NAME``) expanded.
 
     Raises:
-        ConfigError: a variable is not set, or there is no home directory of that name.
+        ConfigError: a variable is not set, there is no home directory of that name, or it is a URL.
     """
     from pathlib import Path  # slow to import, and needed by no hit
 
+    refuse_url(os.fspath(path))
     try:
         return Path(expand_variables(os.fspath(path))).expanduser()
     except RuntimeError:

@@ -23,7 +23,7 @@ from typing import Any
 
 import pytest
 
-from fleche.caches import Cache
+from fleche.caches import Cache, Local
 from fleche.call import QueryCall
 from fleche.digest import Address, Digest, digest
 from fleche.errors import ConfigError, CorruptParcel, SignatureError, StorageError
@@ -589,6 +589,16 @@ class TestPaths:
         with pytest.raises(ConfigError, match=r"\$SCRATCH/store: the environment variable SCRATCH"):
             storage_from_config({"type": "cloudpickle", "root": "$SCRATCH/store"}, kind)
         assert not Path("$SCRATCH").exists()
+
+    @pytest.mark.parametrize(
+        "root", ["s3://bucket/results", "ssh://bigpc/results", "file:///tmp/x"]
+    )
+    def test_a_url(self, root: str) -> None:
+        """It is refused, with what is meant instead: no directory called `s3:` is ever made."""
+        for make in (ValueFile, CallFile, Local):
+            with pytest.raises(ConfigError, match=r"a URL.* type = \"ssh\".*\"fsspec\""):
+                make(root)
+        assert ValueFile(f"./{root}").to_config()["root"] == str(Path(root).absolute())
 
     def test_a_home_directory_that_is_not_known(self) -> None:
         with pytest.raises(ConfigError, match="no such home directory"):

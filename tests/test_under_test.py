@@ -90,6 +90,14 @@ class TestVariable:
         with pytest.raises(ConfigError, match=r"FLECHE_CACHE=./notes: .*holds no cache .*an empty"):
             square(2)
 
+    def test_a_url(self, monkeypatch: pytest.MonkeyPatch, tmp_home: Path) -> None:
+        """It is no path, and no directory is made of it."""
+        monkeypatch.chdir(tmp_home)
+        monkeypatch.setenv("FLECHE_CACHE", "ssh://bigpc/results")
+        with pytest.raises(ConfigError, match=r"FLECHE_CACHE=ssh://bigpc/results: .* a URL"):
+            square(2)
+        assert not Path("ssh:").exists()
+
     def test_a_directory_that_is_not_there_yet(
         self, monkeypatch: pytest.MonkeyPatch, tmp_home: Path
     ) -> None:

@@ -8,7 +8,7 @@ from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, overload
 
-from fleche._util import is_path
+from fleche._util import is_path, refuse_url
 from fleche.state._variable import UNSET, Setting, Variable
 
 if TYPE_CHECKING:
@@ -124,6 +124,7 @@ def _forced_by(text: str) -> BaseCache:
         from fleche import config
 
         try:
+            refuse_url(text)
             return config.open(Path(text))
         except ConfigError as error:
             raise ConfigError(f"{VARIABLE}={text}: {error}") from None
