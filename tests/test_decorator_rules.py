@@ -6,7 +6,7 @@ import asyncio
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -74,6 +74,25 @@ class TestExpiry:
         with cache(CacheStack((in_memory(), far))):
             assert now(1) == 2
             assert now(1) == 2
+
+    def test_a_clock_that_was_ahead(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """What a machine stored whose clock was a year ahead does not hold for a year."""
+
+        @fleche.fleche(version=1, expires="1h")
+        def now(x: int) -> int:
+            runs.append(x)
+            return len(runs)
+
+        assert now(1) == now(1) == 1
+
+        class Right(datetime):
+            @classmethod
+            def now(cls, tz: Any = None) -> Any:
+                return datetime.now(tz) - timedelta(days=365)
+
+        monkeypatch.setattr("fleche.decorator._rules.datetime", Right)
+        assert "from now, by another clock" in str(now.explain(1))
+        assert now(1) == 2
 
     def test_stale_while_it_is_recomputed(self) -> None:
         """The old one comes at once, and the new one is there for the next call."""

@@ -66,9 +66,12 @@ class Rules(msgspec.Struct, frozen=True):
         if when is None:
             return "expires, and does not say when it was computed"
         age = datetime.now(timezone.utc) - when
-        if age < self.expires:
+        if abs(age) < self.expires:
             return ""
         limit = shown_seconds(self.expires.total_seconds())
+        if age < timedelta():
+            ahead = shown_seconds(-age.total_seconds())
+            return f"was computed {ahead} from now, by another clock, and expires after {limit}"
         return f"is {shown_seconds(age.total_seconds())} old, and expires after {limit}"
 
     def returns_stale(self, why: str) -> bool:
