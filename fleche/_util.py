@@ -218,7 +218,7 @@ def refuse_url(text: str) -> None:
     """
     if _URL.match(text):
         raise ConfigError(
-            f"{text}: a path is expected, and this is a URL; another machine is a table with type = "
+            f"{text}: a path is expected, and this is a URL; another machine is a table of type = "
             '"ssh", an object store has values.type = "fsspec", a database calls.type = "sql"'
         )
 

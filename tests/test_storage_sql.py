@@ -804,6 +804,21 @@ class TestWhere:
         assert "secret" not in str(caught.value)
         assert "damaged" not in str(caught.value)
 
+    @pytest.mark.parametrize("url", ["sqlite:calls.db", "sqlite:/calls.db"])
+    def test_too_few_slashes(self, url: str) -> None:
+        """It is no path: no file called `sqlite:calls.db` is ever made."""
+        with pytest.raises(StorageError, match="has three slashes"):
+            Sql(url)
+
+    @pytest.mark.parametrize("name", ["postgres", "postgres+psycopg", "postgresql+psycopg"])
+    def test_names_of_postgresql(self, name: str) -> None:
+        """The short one is widespread, and means the same."""
+        pytest.importorskip("psycopg")
+        with pytest.raises(StorageError, match=r"127\.0\.0\.1") as caught:
+            get(Sql(f"{name}://me:secret@127.0.0.1:1/db"), KEY)
+        assert "plugin" not in str(caught.value)
+        assert "secret" not in str(caught.value)
+
     def test_an_option_that_is_not_known(self) -> None:
         with pytest.raises(StorageError, match="unknown option 'vfs'"):
             Sql("sqlite:////tmp/c.db?vfs=unix-none")

@@ -12,7 +12,7 @@ from fleche.errors import MissingExtra, StorageError
 from fleche.storage.sql._database import NO_PARAMETERS, Connection, Parameters, Pooled
 from fleche.storage.sql._errors import as_storage_error, wrong_version
 from fleche.storage.sql._schema import SCHEMA, tables_of
-from fleche.storage.sql._urls import redacted
+from fleche.storage.sql._urls import for_sqlalchemy, redacted
 
 try:
     import sqlalchemy as sa
@@ -79,7 +79,7 @@ class Server(Pooled):
     def __init__(self, url: str) -> None:
         super().__init__()
         self.shown = redacted(url)
-        self._url = url
+        self._url = for_sqlalchemy(url)
         self._engine: sa.Engine | None = None
         self._is_ready = False
         self._room = BoundedSemaphore(_MOST)

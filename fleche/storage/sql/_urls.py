@@ -16,6 +16,7 @@ from fleche.errors import StorageError
 __all__ = [
     "SqliteUrl",
     "backend_of",
+    "for_sqlalchemy",
     "immutable",
     "locate",
     "parse_sqlite",
@@ -25,6 +26,7 @@ __all__ = [
 
 _URL = re.compile(r"(?P<name>[a-z][a-z0-9]*)(?:\+\w+)?://(?P<rest>.*)", re.DOTALL)
 _SHOWN = "***"
+_THREE_SLASHES = "an SQLite url has three slashes: sqlite:///path"
 _SERVERS = ("postgresql", "postgres")
 _PURE_MYSQL = ("mysql", "mariadb")
 _OPTIONS = frozenset({"cache", "check_same_thread", "immutable", "mode", "timeout", "uri"})
@@ -54,6 +56,8 @@ def backend_of(url: str) -> str:
         StorageError: it is no URL, or that of another database.
     """
     if "://" not in url:
+        if url.startswith("sqlite:"):
+            raise StorageError(f"{url}: {_THREE_SLASHES}")
         return "sqlite"
     found = _URL.fullmatch(url)
     if found is None:
@@ -91,6 +95,11 @@ def locate(url: str, resolve: Callable[[str], str]) -> str:
     if path in ("", ":memory:") or path.startswith("file:"):
         return url
     return f"{start}/{resolve(path)}{query}"
+
+
+def for_sqlalchemy(url: str) -> str:
+    """Return the URL of a server with the name that SQLAlchemy knows; many write ``postgres``."""
+    return re.sub(r"^postgres(?=[+:])", "postgresql", url)
 
 
 def redacted(url: str) -> str:
@@ -169,5 +178,5 @@ def _parts(url: str) -> tuple[str, str, str]:
     rest, mark, query = rest.partition("?")
     host, _, path = rest.partition("/")
     if host:
-        raise StorageError(f"{url}: an SQLite url has three slashes: sqlite:///path")
+        raise StorageError(f"{url}: {_THREE_SLASHES}")
     return f"{start}://", path, f"{mark}{query}"
