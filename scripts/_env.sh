@@ -18,34 +18,39 @@ find_python() {
     return 1
 }
 
-# Print the interpreters of other versions than that of .venv, the oldest first, each version once.
+# other_pythons [VERSION...]: print the interpreters of these versions, by default of all that fleche
+# supports, without that of .venv. One that is not here is told on stderr.
 other_pythons() {
     local own version candidate
     own=$(.venv/bin/python -c 'import sys; print("3.%d" % sys.version_info[1])')
-    for version in 3.10 3.11 3.12 3.13; do
+    [ $# -gt 0 ] || set -- 3.10 3.11 3.12 3.13
+    for version in "$@"; do
         [ "$version" != "$own" ] || continue
         for candidate in "python$version" "${PYENV_ROOT:-$HOME/.pyenv}/versions/$version".*/bin/python3; do
             if "$candidate" -c 'import venv, ensurepip' 2>/dev/null; then
                 echo "$candidate"
-                break
+                continue 2
             fi
         done
+        echo "no Python $version with its venv module is on PATH or under pyenv" >&2
     done
 }
 
 # use_env EXTRAS [ENVIRONMENT PYTHON]: an up-to-date environment, by default .venv, first on PATH.
-# Installs only when pyproject.toml has changed.
+# Installs only when pyproject.toml has changed. What fails is returned, not left to `set -e`, which
+# means nothing to a caller with && or ||: a broken environment would be taken for a complete one.
 use_env() {
     local extras=$1 environment=${2:-.venv} python=${3:-}
     local stamp=$environment/.installed-${extras//,/-}
     local wanted="$PWD $(cksum <pyproject.toml)"
     if ! "$environment/bin/python" -c '' 2>/dev/null; then
-        [ -n "$python" ] || python=$(find_python)
-        "$python" -m venv --clear "$environment"
+        [ -n "$python" ] || python=$(find_python) || return
+        "$python" -m venv --clear "$environment" || return
     fi
     if [ "$(cat "$stamp" 2>/dev/null)" != "$wanted" ]; then
         echo "installing fleche[$extras] into $environment" >&2
-        "$environment/bin/python" -m pip install --quiet --disable-pip-version-check -e ".[$extras]" >&2
+        "$environment/bin/python" -m pip install --quiet --disable-pip-version-check -e ".[$extras]" >&2 ||
+            return
         echo "$wanted" >"$stamp"
     fi
     # Where no bytecode may be written, each of the many processes compiles everything anew, and a
