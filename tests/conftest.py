@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import os
+import sys
+import threading
 import zlib
+from collections.abc import Generator
 from pathlib import Path
 
 import pytest
@@ -43,7 +46,28 @@ def measured_children(request: pytest.FixtureRequest, monkeypatch: pytest.Monkey
     if request.node.get_closest_marker("ssh"):
         request.getfixturevalue("sshd")  # one server for all: its children are measured or not
     share = 4 if is_quick(request.config) else 1
-    if hasattr(request.node, "callspec"):
-        share = 20
-    if zlib.crc32(request.node.nodeid.encode()) % share:
+    if not _is_one_of(20 if hasattr(request.node, "callspec") else share, request.node):
         monkeypatch.delenv("COVERAGE_PROCESS_CONFIG", raising=False)
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object]:
+    """Measure in the quick run one case in four of a parametrised test, and all other tests.
+
+    Under measurement everything takes twice as long, pytest itself as well.
+    """
+    if not (is_quick(item.config) and hasattr(item, "callspec")) or _is_one_of(4, item):
+        return (yield)
+    own, others = sys.gettrace(), threading.gettrace()
+    sys.settrace(None)
+    threading.settrace(None)
+    try:
+        return (yield)
+    finally:
+        threading.settrace(others)
+        sys.settrace(own)
+
+
+def _is_one_of(count: int, item: pytest.Item) -> bool:
+    """Return whether a test is in a part of one in `count`, the same in each run."""
+    return zlib.crc32(item.nodeid.encode()) % count == 0

@@ -605,7 +605,7 @@ NEEDED = {
     "a figure of the module": "matplotlib",
     "a compiled function": "numba",
 }
-HEAVY = ("a figure made inside", "a compiled function")
+HEAVY = ("a figure made inside", "a figure of the module", "a compiled function")
 """Programs whose library takes long to import, which each of them does twice."""
 
 FRAME = """

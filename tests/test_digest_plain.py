@@ -547,13 +547,16 @@ finally:
     @pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="needs an alarm clock")
     @pytest.mark.parametrize(
         "value",
-        [
-            "value = [[i, 1.5] for i in range(2_000_000)]",
-            "value = [float(i) for i in range(9_000_000)]",
-            "value = bytes(600_000_000)",
-            "value = [{i} for i in range(500_000)]",
-            "value = set(map(str, range(1_000_000)))",
-        ],
+        swept(
+            [
+                "value = [[i, 1.5] for i in range(2_000_000)]",
+                "value = [float(i) for i in range(9_000_000)]",
+                "value = bytes(600_000_000)",
+                "value = [{i} for i in range(500_000)]",
+                "value = set(map(str, range(1_000_000)))",
+            ],
+            lambda value: "float(" not in value and "{i}" not in value,
+        ),
     )
     def test_answered(self, value: str) -> None:
         script = self.SCRIPT.format(value=value)

@@ -688,6 +688,15 @@ sys.stdout.buffer.write(pack({what}, {serializer!r}).tobytes())
             3: {4, 5},
         }
 
+    def test_code_is_refused_elsewhere(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """The same, where no other Python is at hand: this one goes by another version."""
+        code = self.packed(sys.executable, "double")
+        data = self.packed(sys.executable, "{'a': [1, 2.5, (None, b'x')], 3: {4, 5}}")
+        monkeypatch.setattr("fleche.parcel._packing.PYTHON", "3.99")
+        with pytest.raises(UnpackError, match=f"compiled by Python {PYTHON}, and this is .* 3.99"):
+            unpack(code)
+        assert unpack(data) == {"a": [1, 2.5, (None, b"x")], 3: {4, 5}}
+
     def test_a_missing_module_is_named(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
@@ -856,7 +865,7 @@ class TestSizesThatLie:
         """verify() and an upload look into it in small pieces."""
         if codec == "zstd":
             pytest.importorskip("zstandard")
-        size = 400_000_000
+        size = 100_000_000
         stored = compressed(codec, bytes(size))
         assert len(stored) < 1_000_000
         digest_of_zeros = blake3(bytes(size)).hexdigest()

@@ -7,7 +7,8 @@ until the dependencies change. Parametrise with
     def test_something(pythons, version):
         run(pythons[version], ...)
 
-A version without an interpreter on this machine skips its tests.
+A version without an interpreter on this machine skips its tests. They are slow: to build the
+environments takes longer than all tests in them.
 """
 
 from __future__ import annotations
@@ -86,6 +87,14 @@ _PYTHONS = Pythons()
 def pythons() -> Pythons:
     """Interpreters that can import fleche, by version."""
     return _PYTHONS
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Leave those tests to ``scripts/test --all``; the quick run has ``scripts/test --pythons``."""
+    for item in items:
+        if "pythons" in getattr(item, "fixturenames", ()):
+            item.add_marker(pytest.mark.slow)
 
 
 @pytest.hookimpl(tryfirst=True)
