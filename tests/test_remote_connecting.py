@@ -586,7 +586,8 @@ class TestOrphans:
             def hang(*_):
                 pathlib.Path({str(mark)!r}).touch()
                 try:
-                    time.sleep(600)
+                    for _ in range(60_000):
+                        time.sleep(0.01)  # a signal that comes just before a wait does not end it
                 finally:
                     raise RuntimeError("cannot release un-acquired lock")
             fleche.config.load_cache_config = hang
