@@ -18,6 +18,7 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -532,8 +533,9 @@ def _bare_primitives(path: Path) -> Iterator[str]:
     return (name for name, is_renewed in _primitives(path) if not is_renewed)
 
 
-def _primitives(path: Path) -> Iterator[tuple[str, bool]]:
-    """Yield the primitives of `threading` that a module makes, and whether it renews them."""
+@cache
+def _primitives(path: Path) -> list[tuple[str, bool]]:
+    """Return the primitives of `threading` that a module makes, and whether it renews them."""
     tree = ast.parse(path.read_text(encoding="utf-8"))
     imported = {
         name.asname or name.name
@@ -547,12 +549,14 @@ def _primitives(path: Path) -> Iterator[tuple[str, bool]]:
         if isinstance(node, ast.Call) and _name_of(node) == "renewed_after_fork"
         for argument in node.args
     }
+    found = []
     for node in ast.walk(tree):
         if isinstance(node, ast.Call):
             name = _name_of(node)
             is_imported = isinstance(node.func, ast.Attribute) or name in imported
             if name in _MAKERS and is_imported:
-                yield name, id(node) in renewed
+                found.append((name, id(node) in renewed))
+    return found
 
 
 def _name_of(call: ast.Call) -> str:

@@ -243,7 +243,7 @@ class TestQueries:
                         )
                     ),
                 )
-                for number in range(3000)
+                for number in range(1000)
             ]
         )
 
