@@ -182,12 +182,26 @@ class TestStarting:
         told = fleche_command("log", "--cache", "absent")
         assert (told.status, "known are default" in told.err) == (2, True)
 
-    def test_a_reader_who_has_seen_enough(self, keys: object) -> None:
-        """``fleche log | head -1`` is quiet."""
-        command = f"{sys.executable} -m fleche log --json | head -n 1"
-        done = subprocess.run(command, shell=True, capture_output=True, text=True)
-        assert len(done.stdout.splitlines()) == 1
-        assert done.stderr == ""
+    @pytest.mark.parametrize("both", [False, True], ids=["stdout", "stdout and stderr"])
+    @pytest.mark.parametrize(
+        "words",
+        [["log"], ["log", "--json"], ["du"], ["--help"], ["log", "--help"], ["get", "KEY"]],
+        ids=" ".join,
+    )
+    def test_a_reader_who_has_seen_enough(
+        self, words: list[str], both: bool, keys: dict[str, Digest]
+    ) -> None:
+        """``fleche log | head -1`` is quiet, and the status that of what SIGPIPE ends."""
+        words = [word.replace("KEY", keys["cu"]) for word in words]
+        command = [sys.executable, "-m", "fleche", *words]
+        ours, theirs = os.pipe()
+        os.close(ours)
+        err = theirs if both else subprocess.PIPE
+        try:
+            done = subprocess.run(command, stdout=theirs, stderr=err, text=True)
+        finally:
+            os.close(theirs)
+        assert (done.returncode, done.stderr or "") == (141, "")
 
     @pytest.mark.parametrize(
         "words", [["log"], ["log", "--json"], ["du"], ["--help"], ["--version"]], ids=" ".join

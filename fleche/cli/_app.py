@@ -6,6 +6,7 @@ A module of commands is imported when one of its commands is run, or asked for i
 from __future__ import annotations
 
 import logging
+import os
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -131,7 +132,7 @@ def run(words: Sequence[str]) -> int:
 
 def _run(words: Sequence[str]) -> int:
     try:
-        status: Any = program.main(args=list(words), prog_name="fleche", standalone_mode=False)
+        status = _invoke(words)
     except click.exceptions.Exit as ended:
         return ended.exit_code
     except click.ClickException as error:
@@ -146,6 +147,14 @@ def _run(words: Sequence[str]) -> int:
         sys.stderr.write(f"fleche: {told(error)}\n")
         return 2
     return status if isinstance(status, int) else 0
+
+
+def _invoke(words: Sequence[str]) -> Any:
+    if "_FLECHE_COMPLETE" in os.environ:  # a shell that asks for completion
+        program.main(prog_name="fleche")
+    # main() would end the process itself, with status 1, where the reader of its output is gone
+    with program.make_context("fleche", list(words)) as context:
+        return program.invoke(context)
 
 
 class _Brief(logging.Formatter):

@@ -73,7 +73,12 @@ class Screen:
         width = None if terminal or told.isdecimal() else _WIDEST
         if told.isdecimal() and not int(told):  # not known, and not nothing, as rich takes it
             width = (get_terminal_size().columns or _USUAL) if terminal else _WIDEST
-        return Console(
+
+        class _Console(Console):
+            def on_broken_pipe(self) -> None:
+                raise  # noqa: PLE0704 (what rich is handling; it would end the program by itself)
+
+        return _Console(
             highlight=False,
             markup=False,
             emoji=False,

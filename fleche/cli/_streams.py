@@ -42,8 +42,12 @@ def describe_failure(error: OSError) -> str:
 
 
 def abandon_output() -> None:
-    """Let what is not written yet go nowhere, so that nothing is said of it at the end."""
-    _lead_to_nowhere(1)
+    """Let what cannot be written go nowhere, so that nothing is said of it at the end."""
+    for number, stream in enumerate((sys.stdout, sys.stderr), 1):
+        try:
+            stream.flush()
+        except OSError:
+            _lead_to_nowhere(number)
 
 
 def _lead_to_nowhere(descriptor: int) -> None:

@@ -14,6 +14,12 @@ __all__ = ["main"]
 FOUND, NOTHING, FAILED = 0, 1, 2
 """Exit statuses: all is well; nothing was found, or damage was; it could not be done."""
 
+CUT_SHORT = 128 + 13
+"""Exit status where the reader of the output is gone, as of a program that SIGPIPE ends.
+
+All may not be well: of what was to come, damage say, the reader has seen nothing.
+"""
+
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command that ``arguments`` name and return the exit status.
@@ -32,7 +38,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         sys.stdout.flush()
     except BrokenPipeError:  # the reader, head say, has seen enough
         abandon_output()
-        return FOUND
+        return CUT_SHORT
     except OSError as error:
         sys.stderr.write(f"fleche: {describe_failure(error)}\n")
         abandon_output()
