@@ -168,6 +168,27 @@ def test_validity(tmp_path: Path) -> None:
     assert runs == ["a", "a"]
 
 
+@pytest.mark.parametrize("error", [KeyError("energy"), OSError("the disk is away")], ids=str)
+def test_validity_that_cannot_be_told(error: Exception) -> None:
+    """A ``validate=`` that raises is told as the reason; a call raises the same."""
+
+    def check(_: object) -> bool:
+        raise error
+
+    @fleche.fleche(version=1, validate=check)
+    def made(x: int) -> int:
+        return x
+
+    made(1)
+    with pytest.raises(type(error)):
+        made(1)
+    found = made.explain(1)
+    assert found.reason == "refused"
+    assert not found
+    assert "would raise what validate= does" in found.text
+    assert found.text.endswith(f"{type(error).__name__}: {error}")
+
+
 class TestErrors:
     def test_kept_like_results(self) -> None:
         """The same class, with the same arguments, without running; of subclasses, too."""

@@ -41,9 +41,9 @@ class Explanation:
         reason: ``"hit"``; ``"uncached"``, if this call is none to be cached; ``"unusable"``, if
             what is stored of it is damaged or not to be trusted; ``"evicted"``, if the call is
             known and its result gone, or it raised what is not kept; ``"refused"``, if it has
-            expired or is not valid; ``"changed"``, if the same arguments were computed with another
-            version, module or code; ``"arguments"``, if others were, or others by name;
-            ``"never"``, if nothing was.
+            expired, is not valid, or ``validate=`` raises; ``"changed"``, if the same arguments
+            were computed with another version, module or code; ``"arguments"``, if others were, or
+            others by name; ``"never"``, if nothing was.
         text: all of it in a sentence.
         differing: what differs from the nearest stored call: names of arguments, or ``version``,
             ``module``, ``code``.
@@ -155,7 +155,17 @@ class _Comparison:
         if not cache.contains(stored.key):
             said = f"the result of the stored call ({short}) is no longer there"
             return self.of_miss("evicted", said, stored)
-        if rules is not None and (why := rules.refuse(stored)):
+        try:
+            why = "" if rules is None else rules.refuse(stored)
+        except ParcelError:
+            raise
+        except Exception as error:  # noqa: BLE001 (whatever the function that validates raises)
+            text = (
+                f"{self.name} would raise what validate= does, asked whether the stored result "
+                f"({short}) is still right: {type(error).__name__}: {error}"
+            )
+            return Explanation("refused", text, nearest=stored)
+        if rules is not None and why:
             if not rules.returns_stale(why):
                 return self.of_miss("refused", f"the stored result ({short}) {why}", stored)
             text = f"{self.name} is stored ({short}), {why}: it is returned, and computed anew"
