@@ -25,6 +25,7 @@ __all__ = [
     "attempt",
     "batched",
     "calling_frame",
+    "check_type_name",
     "expand_path",
     "home_directory",
     "home_shortened",
@@ -325,6 +326,19 @@ def calling_frame() -> FrameType | None:
             return frame
         frame = frame.f_back
     return None
+
+
+def check_type_name(name: str) -> None:
+    """Check a name that ``type = name`` is to mean; with a colon it would be an import path.
+
+    Raises:
+        ValueError: it is none.
+    """
+    if not (isinstance(name, str) and re.fullmatch(r"[^\W_][\w.+-]*", name)):
+        raise ValueError(
+            f"type {name!r}: a name is letters, digits and _ . + -, and begins with a letter or "
+            "a digit"
+        )
 
 
 def sentence(text: object) -> str:

@@ -351,3 +351,5 @@ class TestByName:
             register_channel("ssh", NiceChannel)
         with pytest.raises(TypeError, match="no subclass"):
             register_channel("odd", dict)  # type: ignore[arg-type]
+        with pytest.raises(ValueError, match="a name is letters, digits"):
+            register_channel("", NiceChannel)

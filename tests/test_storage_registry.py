@@ -187,6 +187,14 @@ def test_what_cannot_be_registered() -> None:
         register_storage("mine", wrong, Mine)
 
 
+@pytest.mark.parametrize("name", ["", " ", "a b", "-a", "a\nb", "a:b", "a/b", "\ud800", b"a"])
+def test_what_is_no_name(name: Any) -> None:
+    """What a line of configuration could not say, or would mean otherwise."""
+    with pytest.raises(ValueError, match="a name is letters, digits"):
+        register_storage(name, "values", Mine)
+    assert name not in storage_names("values")
+
+
 @pytest.mark.parametrize(
     ("table", "message"),
     [

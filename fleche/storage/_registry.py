@@ -17,6 +17,7 @@ from typing import Any, Literal, TypeAlias
 
 import msgspec
 
+from fleche._util import check_type_name
 from fleche.errors import ConfigError
 from fleche.storage._base import CallStorage, Storage, ValueStorage
 
@@ -62,15 +63,17 @@ def register_storage(name: str, kind: Kind, cls: type[Storage[Any]] | str) -> No
     """Make ``type = name`` mean ``cls`` wherever the configuration names a storage of ``kind``.
 
     Args:
-        name: a name that is not built in; registering it again replaces its class.
+        name: a name that is not built in, of letters, digits and ``_ . + -``; registering it again
+            replaces its class.
         kind: ``"values"`` or ``"calls"``.
         cls: the class, or its import path ``"package.module:Class"``.
 
     Raises:
-        ValueError: ``name`` is built in, or ``kind`` is neither of the two.
+        ValueError: ``name`` is built in or no name, or ``kind`` is neither of the two.
         TypeError: ``cls`` is no storage of that kind.
     """
     _check_kind(kind)
+    check_type_name(name)
     if name in _BUILT_IN[kind]:
         raise ValueError(f"storage type {name!r} is built in; choose another name")
     if not isinstance(cls, str) and not _fits(cls, kind):

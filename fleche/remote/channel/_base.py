@@ -11,7 +11,7 @@ from io import FileIO
 from threading import Lock, Thread
 from typing import TypeAlias
 
-from fleche._util import override
+from fleche._util import check_type_name, override
 from fleche.errors import ConfigError
 from fleche.remote._streams import ByteReader, ByteWriter
 
@@ -196,13 +196,15 @@ def register_channel(name: str, cls: type[Channel] | str) -> None:
     any layer excepted. Without being registered, a class goes by ``type = "package.module:Class"``.
 
     Args:
-        name: a name that is not built in; registering it again replaces its class.
+        name: a name that is not built in, of letters, digits and ``_ . + -``; registering it again
+            replaces its class.
         cls: the class, or its import path ``"package.module:Class"``.
 
     Raises:
-        ValueError: ``name`` is built in.
+        ValueError: ``name`` is built in, or no name.
         TypeError: ``cls`` is no channel.
     """
+    check_type_name(name)
     if name in _RESERVED:
         raise ValueError(f"type {name!r} is built in; choose another name")
     if not isinstance(cls, str):
