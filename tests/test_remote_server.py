@@ -423,6 +423,18 @@ class TestCommandLine:
         with RemoteCache(channel) as remote:
             assert remote.load(remote.save(example_call())).result == 4
 
+    def test_no_unpickle_refuses(self, tmp_path: Path) -> None:
+        """A cache that must open values is not served with `--no-unpickle`."""
+        pytest.importorskip("h5py")
+        (tmp_path / "fleche.toml").write_text(
+            '[default]\ncache = "opened"\nroot = true\n[opened]\n'
+            'values = {type = "hdf5", root = "values"}\ncalls = {type = "memory"}\n'
+        )
+        channel = LocalSubprocessChannel(workdir=str(tmp_path), arguments=["--no-unpickle"])
+        refused = pytest.raises(RemoteConnectionError, match="--no-unpickle forbids that")
+        with RemoteCache(channel) as remote, refused:
+            remote.contains(ABSENT)
+
     def test_it_exits_with_its_input(self, tmp_path: Path) -> None:
         """The end of input ends the server, with status 0; that nobody greeted it is said."""
         done = subprocess.run(
@@ -454,16 +466,3 @@ class TestCommandLine:
             [sys.executable, "-m", "fleche", *arguments], capture_output=True, text=True, timeout=30
         )
         assert "usage: fleche" in (done.stdout + done.stderr).lower()
-
-
-def test_no_unpickle_refuses(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A cache that must open values is not served with `--no-unpickle`."""
-    from fleche.cli import remote as command
-    from fleche.storage import Capabilities
-
-    cache = cache_factory("memory", tmp_path)()
-    monkeypatch.setattr(type(cache.values), "capabilities", Capabilities(opens_parcels=True))  # type: ignore[attr-defined]
-    monkeypatch.setattr("fleche.config.load_cache_config", lambda name: cache)
-    server = command._Server(io.BytesIO(), io.BytesIO())  # type: ignore[arg-type]
-    with pytest.raises(ConfigError, match="--no-unpickle"):
-        server.serve(None, read_only=False, no_unpickle=True)

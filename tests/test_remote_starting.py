@@ -349,6 +349,22 @@ class TestCircles:
         ):
             stack.contains(ABSENT)
 
+    def test_an_account_that_unpickles_nothing(self, tmp_home: Path) -> None:
+        """What its cache does with values is asked on the way that has led to it, too."""
+        server = tmp_home / "python"
+        server.write_text(f'#!/bin/sh\nexec {sys.executable} "$@" --no-unpickle\n')
+        server.chmod(0o755)
+        (tmp_home / "fleche.toml").write_text(
+            '[default]\ncache = "there"\nroot = true\n[there]\ntype = "subprocess"\n'
+            f'workdir = "{tmp_home}"\npython = "{server}"\n'
+        )
+        with (
+            check_leaks(),
+            load_cache_config(start=tmp_home) as remote,
+            pytest.raises(RemoteConnectionError, match="asks itself"),
+        ):
+            remote.contains(ABSENT)
+
     def test_a_layer_that_may_be_missing(self, laptop: Path) -> None:
         """Each machine has what the other has, and nothing else."""
         for name in ("laptop", "bigpc"):

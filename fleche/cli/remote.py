@@ -13,8 +13,9 @@ from contextlib import suppress
 from threading import Thread, main_thread
 from typing import NoReturn
 
+from fleche._util import override
 from fleche.caches import BaseCache
-from fleche.errors import ConfigError, FlecheError
+from fleche.errors import FlecheError, told
 
 __all__ = ["guard_standard_streams", "serve_standard_streams"]
 
@@ -61,13 +62,15 @@ def serve_standard_streams(
         )
     _let_memory_go()
     server = _Server(*guard_standard_streams())
-    logging.basicConfig(stream=sys.stderr, level=logging.WARNING, format="%(name)s: %(message)s")
+    handler = logging.StreamHandler()
+    handler.setFormatter(_OneLine("%(name)s: %(message)s"))
+    logging.basicConfig(handlers=[handler], level=logging.WARNING)
     server.watch()
     try:
         server.serve(cache_name, read_only=read_only, no_unpickle=no_unpickle)
         status = 0
     except FlecheError as error:
-        _complain(str(error))
+        _complain(told(error))
         status = 2
     except BaseException:
         # what is told to end while it waits for a lock may raise something else than SystemExit
@@ -91,6 +94,18 @@ def guard_standard_streams() -> tuple[io.FileIO, io.FileIO]:
     os.dup2(null, 0)
     os.close(null)
     return reader, writer
+
+
+class _OneLine(logging.Formatter):
+    """Shows what has happened in one line, by which the client knows a warning, then a traceback.
+
+    What went wrong at a further machine is several lines, and no advice for this one.
+    """
+
+    @override
+    def formatMessage(self, record: logging.LogRecord) -> str:
+        lines = told(super().formatMessage(record)).splitlines()
+        return "; ".join(lines).replace(":; ", ": ")
 
 
 class _Server:
@@ -117,13 +132,8 @@ class _Server:
         from fleche.remote import serve
 
         cache = self._cache = load_cache_config(cache_name)
-        if no_unpickle and cache.capabilities.opens_parcels:
-            raise ConfigError(
-                f"cache {cache_name or 'default'}: it opens the values it is sent, and "
-                "--no-unpickle forbids that; serve another cache, or store values as files"
-            )
         served = cache.readonly() if read_only else cache
-        serve(self._reader, self._writer, served, cache_name=cache_name)
+        serve(self._reader, self._writer, served, cache_name=cache_name, no_unpickle=no_unpickle)
 
     def watch(self) -> None:
         """Have this process end in order when it is told to, and soon after its input has ended.

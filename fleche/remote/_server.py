@@ -13,6 +13,7 @@ from typing import Any
 
 from fleche._util import __version__
 from fleche.caches import BaseCache
+from fleche.errors import ConfigError
 from fleche.parcel import Buffer
 from fleche.remote._compression import Compression, available_codecs
 from fleche.remote._errors import no_room, to_failure
@@ -39,6 +40,7 @@ def serve(
     cache: BaseCache,
     *,
     cache_name: str | None = None,
+    no_unpickle: bool = False,
 ) -> None:
     """Answer requests until ``input_stream`` ends. Both streams stay open, for the caller.
 
@@ -50,9 +52,10 @@ def serve(
         output_stream: binary writable stream, such as ``sys.stdout.buffer``.
         cache: the cache to serve. It must not write to ``output_stream``.
         cache_name: the name the server was started with, told to clients for their information.
+        no_unpickle: refuse a cache that opens the values it is sent.
 
     Raises:
-        ConfigError: the cache asks itself, through a remote cache.
+        ConfigError: the cache asks itself, through a remote cache, or is refused.
         ProtocolError: what is at the other end is no client of fleche.
     """
     reader, writer = _Input(input_stream), _Output(output_stream)
@@ -70,6 +73,12 @@ def serve(
         return
     here = via.set(check_way(cache, greeting.hello.via))
     try:
+        # a served remote cache tells that of itself when it has been greeted, on this way
+        if no_unpickle and cache.capabilities.opens_parcels:
+            raise ConfigError(
+                f"cache {cache_name or 'default'}: it opens the values it is sent, and "
+                "--no-unpickle forbids that; serve another cache, or store values as files"
+            )
         _answer_requests(reader, writer, greeting, leftover, cache, cache_name)
     finally:
         via.reset(here)
