@@ -7,7 +7,15 @@ import re
 from datetime import date, datetime, time, timedelta, timezone
 from itertools import pairwise
 
-__all__ = ["as_age", "as_bytes", "as_moment", "shown_bytes", "shown_float", "shown_seconds"]
+__all__ = [
+    "as_age",
+    "as_bytes",
+    "as_moment",
+    "count",
+    "shown_bytes",
+    "shown_float",
+    "shown_seconds",
+]
 
 _SECONDS = {"s": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0, "d": 86400.0, "w": 604800.0}
 _SECONDS.update({"mo": 30 * 86400.0, "y": 365 * 86400.0})
@@ -140,6 +148,11 @@ def shown_float(number: float, figures: int) -> str:
     """Return a float in so many figures, which never looks like a whole number."""
     text = f"{number:.{figures}g}"
     return f"{text}.0" if text.lstrip("-").isdigit() else text
+
+
+def count(number: int, noun: str, plural: str = "") -> str:
+    """Return ``1 call`` or ``1,234 calls``."""
+    return f"{number:,} {noun if number == 1 else plural or f'{noun}s'}"
 
 
 def shown_bytes(number: float) -> str:

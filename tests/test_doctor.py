@@ -128,6 +128,12 @@ class TestWell:
         assert steps[-1].name == "transfer"
         assert steps_of(in_memory())[-1].state == "ok"
 
+    def test_one_is_one(self, tmp_path: Path) -> None:
+        cache = Local(tmp_path)
+        cache.save_value([1])
+        found = {step.name: step.found for step in steps_of(cache)}
+        assert found["contents"].startswith("0 calls, 1 value, ")
+
     def test_writes_nothing_if_told(self, tmp_path: Path) -> None:
         steps = steps_of(Local(tmp_path / "new"), write=False)
         assert "transfer" not in {step.name for step in steps}
@@ -225,6 +231,28 @@ class TestSteps:
         options = sshd.add_forced_command("echo This account is not available; exit 1")
         last = failure(steps_of(ssh_cache(sshd, station, ssh_options=options)), "shell", "ssh")
         assert "not available" in last.found
+
+
+class TestServer:
+    """What a server can do, and is out of reach of."""
+
+    STACK = (
+        '[default]\ncache = "both"\nroot = true\n[[both]]\ntype = "local"\nroot = "kept"\n'
+        '[[both]]\ntype = "subprocess"\nworkdir = "{}"\non_error = "miss"\n'
+    )
+
+    @pytest.mark.parametrize(
+        ("workdir", "said"), [("../station", "this cache asks itself"), ("../gone", "gone")]
+    )
+    def test_a_layer_out_of_its_reach(self, workdir: str, said: str, station: Path) -> None:
+        """It may go on without; that is told, whole and in words, with where to look further."""
+        (station / "fleche.toml").write_text(self.STACK.format(workdir))
+        steps = steps_of(SubprocessCache(workdir=str(station)))
+        step = failure(steps, "server", "transfer")
+        assert "unreachable, going on without it" in step.found
+        assert said in step.found
+        assert "fleche." not in step.found
+        assert "reconnect" not in step.found
 
 
 class TestLogin:

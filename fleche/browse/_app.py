@@ -21,7 +21,7 @@ from textual.theme import Theme
 from textual.widgets import DataTable, Footer, Input, OptionList, Static
 from textual.widgets.option_list import Option
 
-from fleche._amounts import shown_seconds
+from fleche._amounts import count, shown_seconds
 from fleche._columns import Span, fit_columns
 from fleche._util import home_shortened, override
 from fleche.browse._describe import (
@@ -241,7 +241,8 @@ class Browser(App[None]):
     def _show_bar(self) -> None:
         total = sum(self._functions.counts.values())
         bar = Text(" fleche  ", "bold", no_wrap=True, overflow="ellipsis")
-        bar.append(f"{total:,}{'+' if self._functions.is_partial else ''} calls")
+        partial = self._functions.is_partial
+        bar.append(f"{total:,}+ calls" if partial else count(total, "call"))
         if self._marked:
             bar.append(f"   {len(self._marked)} marked", "yellow")
         if self._wanted.words:
@@ -532,7 +533,7 @@ class Browser(App[None]):
         if not calls:
             return
         first = printable(f"{calls[0].name}({arguments_of(calls[0].record)})")[:120]
-        what = first if len(calls) == 1 else f"{len(calls)} calls, {first} among them"
+        what = first if len(calls) == 1 else f"{count(len(calls), 'call')}, {first} among them"
         note = "They are computed again when they are asked for. Values that no other call uses go "
         note += "with the next gc."
         self.push_screen(
@@ -577,7 +578,7 @@ class Browser(App[None]):
             )
             return
         where = printable(", ".join(map(repr, layers)))[:200]
-        number = "this call" if len(calls) == 1 else f"{len(calls)} calls"
+        number = "this call" if len(calls) == 1 else count(len(calls), "call")
         self.push_screen(
             Confirm(f"Push {number}?", f"To {where}, with all values.", "Push"),
             lambda answer: self._push(calls, layers) if answer else None,

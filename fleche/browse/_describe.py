@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 from rich.text import Text
 
-from fleche._amounts import shown_bytes, shown_float, shown_seconds
+from fleche._amounts import count, shown_bytes, shown_float, shown_seconds
 from fleche.call import CallRecord, LazyCall, ValueRef
 
 __all__ = [
@@ -164,7 +164,7 @@ def value_text(value: Any) -> str:
     elif isinstance(value, str):
         found = value[:_LONGEST_VALUE]
     elif isinstance(value, bytes | bytearray):
-        found = f"{len(value)} bytes\n\n{bytes(value[:2000])!r}"
+        found = f"{count(len(value), 'byte')}\n\n{bytes(value[:2000])!r}"
     else:
         found = pprint.pformat(value, width=90, compact=True)
     return "\n".join(printable(line.expandtabs()) for line in found[:_LONGEST_VALUE].split("\n"))

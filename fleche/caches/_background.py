@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping
 from contextvars import copy_context
 from itertools import islice
 
+from fleche._amounts import count
 from fleche._util import at_end
 from fleche.call import CallEntry
 from fleche.digest import Digest
@@ -135,11 +136,12 @@ def _drain_all() -> None:
     for writer in list(_living):
         if writer.waiting:
             log.warning(
-                "sending %d results to %s before the end (what is interrupted is left to push())",
-                writer.waiting,
+                "sending %s to %s before the end (what is interrupted is left to push())",
+                count(writer.waiting, "result"),
                 writer._name,  # noqa: SLF001 (one room)
             )
             try:
                 writer.drain()
             except KeyboardInterrupt:
-                log.warning("interrupted: %d results are left to push()", writer.waiting)
+                left = count(writer.waiting, "result is", "results are")
+                log.warning("interrupted: %s left to push()", left)

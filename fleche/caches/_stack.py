@@ -11,6 +11,7 @@ from itertools import chain
 from threading import Event
 from typing import TYPE_CHECKING, Any
 
+from fleche._amounts import count
 from fleche._util import batched, override
 from fleche.caches._backend import INLINE, CacheBackend, Progress
 from fleche.caches._background import BackgroundWriter
@@ -266,7 +267,8 @@ class StackBackend(UnitedBackend):
             self._write_through(layer, {key: entry})
 
     def _dropped(self, layer: CacheBackend, number: int, why: str) -> None:
-        error = StorageError(f"{number} results are left to push(): {why}")
+        left = count(number, "result is", "results are")
+        error = StorageError(f"{left} left to push(): {why}")
         self._layers.note("errors.write_through", layer, error)
 
     def drain(self, timeout: float | None = None) -> bool:

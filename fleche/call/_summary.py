@@ -170,7 +170,7 @@ def _of_int(value: int, _: int) -> str:
 
 def _of_bytes(value: bytes | bytearray | memoryview, _: int) -> str:
     size = value.nbytes if isinstance(value, memoryview) else len(value)
-    return f"{type(value).__name__}, {size} bytes"
+    return f"{type(value).__name__}, {size} byte{'' if size == 1 else 's'}"
 
 
 def _of_mapping(value: Mapping[Any, Any], depth: int) -> str:

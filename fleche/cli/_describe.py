@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
+from fleche._amounts import count
 from fleche._redact import redact
 from fleche._util import home_shortened
 from fleche.caches import BaseCache, CachePool, CacheStack
@@ -47,9 +48,9 @@ def described(cache: BaseCache) -> tuple[str, str]:
 
 def _of_table(table: Any) -> tuple[str, str]:
     if isinstance(table, list):
-        return "stack", f"{len(table)} layers"
+        return "stack", count(len(table), "layer")
     if "pool" in table:
-        return "pool", f"{len(table['pool'])} caches"
+        return "pool", count(len(table["pool"]), "cache")
     if "cache" in table:
         return _of_table(table["cache"])
     kind = table.get("type")

@@ -9,8 +9,8 @@ from typing import Any
 
 import msgspec
 
+from fleche._amounts import count, shown_float
 from fleche._amounts import shown_bytes as size
-from fleche._amounts import shown_float
 from fleche._amounts import shown_seconds as seconds
 from fleche.call import CallRecord, ValueRef
 
@@ -59,13 +59,8 @@ def saving(hits: int, misses: int, saved: float) -> str:
     """Return how many of some calls were hits, and what these saved; empty if there were none."""
     if not hits:
         return ""
-    part = f"{100 * hits / (hits + misses):.0f} % of {hits + misses:,} calls were hits"
-    return f"{seconds(saved)}: {part}"
-
-
-def count(number: int, noun: str, plural: str = "") -> str:
-    """Return ``1 call`` or ``1,234 calls``."""
-    return f"{number:,} {noun if number == 1 else plural or f'{noun}s'}"
+    calls = count(hits + misses, "call was a hit", "calls were hits")
+    return f"{seconds(saved)}: {100 * hits / (hits + misses):.0f} % of {calls}"
 
 
 def printable(text: str) -> str:

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import platform
+import re
 import shutil
 import statistics
 import subprocess
 import time
 import warnings
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from typing import Any
 
-from fleche._amounts import shown_bytes
+from fleche._amounts import count, shown_bytes
 from fleche._redact import redact
 from fleche._util import __version__
 from fleche.caches import BaseCache, free_bytes
@@ -31,6 +33,9 @@ SCARCE = 1 << 30
 """Free bytes below which the doctor says so."""
 
 _ROUND_TRIPS = 5
+
+_BESIDE = 0.5
+"""Seconds that a server's standard error may be behind its answers."""
 
 
 def examine(cache: BaseCache, *, write: bool = True, read_only: bool = False) -> Iterator[Step]:
@@ -71,7 +76,8 @@ def _examine_local(cache: BaseCache, *, write: bool, read_only: bool) -> Iterato
     yield Step(
         "contents",
         "ok",
-        f"{report.calls:,} calls, {report.values:,} values, {shown_bytes(report.bytes)}",
+        f"{count(report.calls, 'call')}, {count(report.values, 'value')}, "
+        f"{shown_bytes(report.bytes)}",
     )
     yield from _room(free_bytes(config))
     yield from _traffic(cache, write=write and not read_only)
@@ -107,6 +113,14 @@ def _examine_remote(cache: RemoteCache, *, write: bool) -> Iterator[Step]:
         yield program
         if program.state == "failed":
             return
+    with _listening(channel.name) as said:
+        yield from _examine_server(cache, write=write)
+        if cache.backend.lazy.info is not None:  # else a step has failed that tells what was said
+            yield from _complaints(said, wait=_leads_on(cache))
+
+
+def _examine_server(cache: RemoteCache, *, write: bool) -> Iterator[Step]:
+    channel = cache.backend.channel
     began = time.perf_counter()
     try:
         with warnings.catch_warnings():
@@ -129,6 +143,44 @@ def _examine_remote(cache: RemoteCache, *, write: bool) -> Iterator[Step]:
     free = info.get("free_bytes")
     yield from _room(free if isinstance(free, int) else None)
     yield from _traffic(cache, write=write)
+
+
+@contextmanager
+def _listening(name: str) -> Iterator[list[str]]:
+    """Yield what the server of a channel warns of meanwhile, which is not logged then."""
+    said: list[str] = []
+    own = f"{name}: "
+
+    def listen(record: logging.LogRecord) -> bool:
+        message = record.getMessage()
+        if record.levelno < logging.WARNING or not message.startswith(own):
+            return True
+        said.append(message.removeprefix(own))
+        return False
+
+    logger = logging.getLogger("fleche.remote.stderr")
+    logger.addFilter(listen)
+    try:
+        yield said
+    finally:
+        logger.removeFilter(listen)
+
+
+def _leads_on(cache: RemoteCache) -> bool:
+    """Return whether what is served is a stack or a pool, parts of which may be out of reach."""
+    served = (cache.backend.lazy.info or {}).get("cache")
+    return isinstance(served, list) or (isinstance(served, dict) and "pool" in served)
+
+
+def _complaints(said: list[str], *, wait: bool) -> Iterator[Step]:
+    """Yield what a server has warned of, which comes beside its answers."""
+    deadline = time.monotonic() + (_BESIDE if wait else 0)
+    while not said and time.monotonic() < deadline:
+        time.sleep(0.01)
+    for message in dict.fromkeys(said):
+        advice = "on that machine, 'fleche doctor' in its directory says more"
+        text = re.sub(r"\bfleche(\.\w+)+: ", "", message)  # names of loggers
+        yield Step("server", "failed", f"it warns: {text}", advice)
 
 
 def _ssh_program() -> Step:

@@ -145,7 +145,7 @@ class File:
         return self.name, self.content
 
     def __fleche_summary__(self) -> str:
-        return f"File {self.name}, {self.size} bytes"
+        return f"File {self.name}, {self.size} byte{'' if self.size == 1 else 's'}"
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, File):

@@ -8,6 +8,8 @@ from collections.abc import Iterable, Sequence
 from datetime import datetime, timezone
 from typing import Any
 
+from fleche._amounts import count
+
 __all__ = ["methods"]
 
 _MOST_NAMES = 8
@@ -44,8 +46,7 @@ def _what(functions: Sequence[dict[str, Any]], calls: int) -> str:
     machines = sorted({name.rpartition("@")[2] for name in hosts if name != "unknown"})
     places = f" on {_listed(machines[:_MOST_NAMES])}" if machines else ""
     return (
-        f"{calls:,} {_plural(calls, 'result')} of {len(functions)} "
-        f"{_plural(len(functions), 'function')} ({listed}) "
+        f"{count(calls, 'result')} of {count(len(functions), 'function')} ({listed}) "
         f"{'was' if calls == 1 else 'were'} computed{places}{_when(functions)}, "
         f"in {_duration(seconds)} of computing time."
     )
@@ -108,7 +109,7 @@ def _from(functions: Sequence[dict[str, Any]]) -> str:
     ]
     more = len(commits) - len(shown)
     named = _listed([*shown, *([f"{more} more"] if more else [])])
-    return f"The code is that of git {_plural(len(commits), 'commit')} {named}."
+    return f"The code is that of git {'commit' if len(commits) == 1 else 'commits'} {named}."
 
 
 def _name_of(function: dict[str, Any]) -> str:
@@ -125,10 +126,6 @@ def _duration(seconds: float) -> str:
     if seconds < 48 * 3600:
         return f"{seconds / 3600:.1f} h"
     return f"{seconds / 86400:.1f} days"
-
-
-def _plural(number: int, word: str) -> str:
-    return word if number == 1 else f"{word}s"
 
 
 def _listed(items: Iterable[str]) -> str:
