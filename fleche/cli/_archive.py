@@ -72,7 +72,6 @@ def import_(session: Session, selection: Selection, file: Path, dry_run: bool) -
         target.check_writable("import")
     left_out = 0
     with open_export(file, target.packing.keys) as (head, source):
-        lost = max(head.calls - source.stats().calls, 0)
         calls = list(selection.calls(source))
         if dry_run:
             there = target.contains_many([call.key for call in calls])
@@ -90,7 +89,7 @@ def import_(session: Session, selection: Selection, file: Path, dry_run: bool) -
                 "selected": len(calls),
                 "imported": number,
                 "left_out": left_out,
-                "lost": lost,
+                "lost": head.lost,
                 "dry_run": dry_run,
             }
         )
@@ -100,12 +99,7 @@ def import_(session: Session, selection: Selection, file: Path, dry_run: bool) -
         known = len(calls) - number - left_out
         parts += [f"{known:,} there already"] if known > 0 else []
         parts += [f"{left_out:,} left out"] if left_out else []
+        parts += [f"{head.lost:,} lost"] if head.lost else []
         session.screen.say(", ".join(parts))
-        if lost:
-            session.screen.say(
-                f"{lost:,} of the {form.count(head.calls, 'call')} in {file} cannot be read: the "
-                "file is damaged, so ask for another copy",
-                "yellow",
-            )
         say_left_out(session, left_out)
-    return 0 if calls and not (lost or left_out) else 1
+    return 0 if calls and not (head.lost or left_out) else 1

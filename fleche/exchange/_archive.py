@@ -18,13 +18,14 @@ from pathlib import Path
 
 import msgspec
 
+from fleche._amounts import count
 from fleche._util import __version__
 from fleche.caches import BaseCache, Cache, Progress
 from fleche.call import LazyCall, QueryCall
 from fleche.errors import CorruptParcel
 from fleche.parcel import explained
 
-__all__ = ["Archive", "export_calls", "import_calls", "open_export"]
+__all__ = ["Archive", "OpenArchive", "export_calls", "import_calls", "open_export"]
 
 log = logging.getLogger("fleche.exchange")
 
@@ -47,6 +48,16 @@ class Archive(msgspec.Struct, frozen=True):
     calls: int = 0
     fleche: str = ""
     written: str = ""
+
+
+class OpenArchive(Archive, frozen=True):
+    """What an archive that has been opened says of itself, and what of that is there.
+
+    Attributes:
+        lost: how many of its calls cannot be read.
+    """
+
+    lost: int = 0
 
 
 def export_calls(
@@ -113,7 +124,7 @@ def import_calls(
 @contextmanager
 def open_export(
     path: str | os.PathLike[str], keys: Sequence[bytes] = ()
-) -> Iterator[tuple[Archive, BaseCache]]:
+) -> Iterator[tuple[OpenArchive, BaseCache]]:
     """Open a file that :func:`export_calls` wrote as a cache, which is read-only.
 
     It is unpacked into a temporary directory, which is there for the time of the block. What is
@@ -132,11 +143,16 @@ def open_export(
     with tempfile.TemporaryDirectory(prefix="fleche-import-") as place:
         head = _unpack(Path(path), Path(place))
         with _cache_in(Path(place), keys) as cache:
-            here = cache.stats().calls
-            if here < head.calls:
-                lost = head.calls - here
-                log.warning("%s: %d of its %d calls cannot be read", path, lost, head.calls)
-            yield head, cache.readonly()
+            lost = max(head.calls - cache.stats().calls, 0)
+            if lost:
+                calls = count(head.calls, "call")
+                log.warning(
+                    "%s: %d of its %s cannot be read: it is damaged, so ask for another copy",
+                    path,
+                    lost,
+                    calls,
+                )
+            yield OpenArchive(**msgspec.structs.asdict(head), lost=lost), cache.readonly()
 
 
 def _cache_in(place: Path, keys: Sequence[bytes]) -> Cache:
