@@ -5,6 +5,7 @@ All of it may run while others, in this process and elsewhere, save and load. No
 
 from __future__ import annotations
 
+import time
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
@@ -87,9 +88,7 @@ def verify(
     report += of_calls
     if not task.repair:
         return report
-    # what has changed the bytes may have changed the age of the file, too, and no listing says so
-    changed = {key: max(ages[key], began) for key in found.corrupt}
-    removed = _remove(values, changed, found.corrupt)
+    removed = _remove_corrupt(values, ages, found.corrupt, secrets, began)
     removed += _remove(calls, ages_of_calls, of_calls.corrupt)
     # a buffer or a result may have been stored again meanwhile; then what stands on it is whole
     broken = list(_find_broken(values, {key: found.refs[key] for key in found.broken}, ()))
@@ -253,6 +252,36 @@ def _remove(
 ) -> int:
     """Remove those entries that are as old as they were; return how many."""
     return len(storage.delete_older({str(key): ages[key] for key in keys}))
+
+
+def _remove_corrupt(
+    values: ValueStorage,
+    ages: Mapping[str, float],
+    keys: Sequence[str],
+    secrets: Sequence[bytes],
+    began: float,
+) -> int:
+    """Remove those values; return how many.
+
+    What has changed the bytes may have changed the age of the file, too, and no listing says so.
+    Where that was within the last tick, it may as well have been stored anew since; a tick later it
+    can be told.
+    """
+    gone = values.delete_older({key: max(ages[key], began) for key in keys})
+    left = _still_corrupt(values, [key for key in keys if key not in gone], secrets)
+    if not left:
+        return len(gone)
+    time.sleep(_TICK)
+    began = values.now() - _TICK
+    left = _still_corrupt(values, left, secrets)
+    return len(gone | values.delete_older({key: max(ages[key], began) for key in left}))
+
+
+def _still_corrupt(
+    values: ValueStorage, keys: Iterable[str], secrets: Sequence[bytes]
+) -> list[str]:
+    checked = values.check_many(keys, secrets)
+    return [key for key, refs in checked if isinstance(refs, ParcelError) and _is_damage(refs)]
 
 
 def _digests(keys: Iterable[str]) -> tuple[Digest, ...]:
