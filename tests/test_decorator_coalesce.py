@@ -239,6 +239,13 @@ class TestWaiting:
         assert function.contains(4)
         assert shared.locks.acquire(function.digest(4), "next") is None
 
+    def test_a_miss_is_one(self, active: Cache) -> None:
+        """It is looked for once more with the lock in hand, which counts no further miss."""
+        function = fresh()
+        assert [function(x) for x in (4, 5, 4)] == [8, 10, 8]
+        found = active.stats()
+        assert (found.hits, found.misses) == (1, 2)
+
     def test_for_the_dead(self, shared: Cache) -> None:
         """A lock without signs of life is taken over, also while one waits for it."""
         function = fresh()

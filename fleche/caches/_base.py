@@ -159,7 +159,7 @@ class BaseCache:
             else:
                 yield LazyCall(key, found, self)
 
-    def lookup(self, key: Digest, *, strict: bool = False) -> LazyCall | None:
+    def lookup(self, key: Digest, *, strict: bool = False, again: bool = False) -> LazyCall | None:
         """Return the stored call with its result already opened, or ``None`` for a miss.
 
         A value that is gone is a miss; one that is damaged, not trusted or impossible to make here
@@ -169,11 +169,12 @@ class BaseCache:
         Args:
             key: a complete key.
             strict: raise what is wrong with the stored result.
+            again: the same call was looked for just now, so that one more miss does not count.
 
         Raises:
             ParcelError: only if ``strict``.
         """
-        call = None
+        call, missed = None, int(not again)
         try:
             for _, found in self.backend.load((key,)):
                 if isinstance(found, ParcelError):
@@ -182,19 +183,19 @@ class BaseCache:
                 _ = call.result
                 break
             else:
-                self.backend.count("misses")
+                self.backend.count("misses", missed)
                 return None
         except KeyError:
-            self.backend.count("misses")
+            self.backend.count("misses", missed)
             self.backend.count("dangling")
             return None
         except ParcelError as error:
             self.backend.count(f"errors.{error.code}")
             if self._note_damage(call, error):
-                return self.lookup(key, strict=strict)
+                return self.lookup(key, strict=strict, again=again)
             if strict:
                 raise
-            self.backend.count("misses")
+            self.backend.count("misses", missed)
             log.warning("call %s: stored result not usable, computing again: %s", key[:12], error)
             return None
         self.backend.count("hits")

@@ -173,11 +173,15 @@ class KeyedInvocation(Invocation):
         if not (simple or spec.options.isolate):
             self.generators = find_generators(arguments, spec.gathering)
 
-    def look(self) -> Any:
-        """Return the stored call, or ``None``: there is none, or the cache cannot be asked."""
+    def look(self, *, again: bool = False) -> Any:
+        """Return the stored call, or ``None``: there is none, or the cache cannot be asked.
+
+        Args:
+            again: it was looked for before.
+        """
         self.lost = False
         try:
-            hit = self.cache.lookup(self.key) or self._look_for_accepted()
+            hit = self.cache.lookup(self.key, again=again) or self._look_for_accepted()
         except (*LOUD, ParcelError):
             raise
         except Exception as error:
@@ -210,7 +214,7 @@ class KeyedInvocation(Invocation):
         def is_there(key: Digest) -> bool:
             nonlocal found
             if key != asked:
-                found = self.cache.lookup(key)
+                found = self.cache.lookup(key, again=True)
             return found is not None
 
         self.become(self.spec.stored_identity(self.identity, self.cache, is_there))

@@ -163,7 +163,9 @@ def _negotiate(
     if lock is None:
         return None
     try:
-        hit: LazyCall | None = invocation.look()  # it may have been stored since the last look
+        hit: LazyCall | None = invocation.look(
+            again=True
+        )  # it may have been stored since the last look
     except BaseException:
         lock.release()
         raise
