@@ -188,7 +188,7 @@ def test_an_interrupt_at_the_end_of_the_program(tmp_path: Path) -> None:
         "subprocess.Popen(['sh', '-c', f'sleep 1; kill -INT {os.getpid()}'])\n"
     )
     said = run_python(script, sys.executable, "0", check=False)
-    assert "interrupted: 1 results are left to push()" in said
+    assert "interrupted: 1 result is left to push()" in said
     assert "Traceback" not in said
 
 

@@ -217,7 +217,7 @@ def test_a_value_that_is_not_plain_stays_closed(tmp_path: Path) -> None:
         cache.save(call(result=Touches(str(tmp_path / "touched"))))
 
         async def work(screen: Screen) -> None:
-            await screen.see("1 calls")
+            await screen.see("1 call ")
             await screen.press("v")
             await screen.until(lambda: screen.notes)
             assert "is not plain data" in screen.notes[0]
@@ -395,7 +395,7 @@ def test_a_remote_cache() -> None:
     channel = PipeChannel(lambda reader, writer: serve(reader, writer, served))
 
     async def work(screen: Screen) -> None:
-        await screen.see("1 calls", "metal='Cu'", "float64[4]")
+        await screen.see("1 call ", "metal='Cu'", "float64[4]")
         await screen.press("v")
         await screen.see("[0. 1. 2. 3.]")
 
