@@ -34,6 +34,13 @@ class Setup:
     label: str = "x"
 
 
+class Failed(Exception):
+    """An exception that says more of itself than it was raised with."""
+
+    def __str__(self) -> str:
+        raise AssertionError("nobody asked for this")
+
+
 class Secretive:
     def __repr__(self) -> str:
         raise AssertionError("nobody asked for this")
@@ -96,6 +103,12 @@ def test_scalars_are_shown_by_their_number(value: Any, shown: Any, kind: str) ->
         (summarize, "function summarize"),
         (pd.DataFrame({"a": [1, 2], "b": [3, 4]}), "DataFrame 2 \N{MULTIPLICATION SIGN} 2"),
         (pd.Series([1.0, 2.0], name="mass"), "Series mass float64[2]"),
+        (ValueError("no\nconvergence"), "ValueError: no convergence"),
+        (KeyError("word " * 100), ("KeyError: " + "word " * 100)[:79] + "…"),
+        (Failed("after", 100, "steps"), "Failed: after, 100, steps"),
+        (RuntimeError(), "RuntimeError"),
+        (RuntimeError("at", Secretive()), "RuntimeError"),
+        ([ValueError("no")], "list(1): ValueError"),
         (Secretive(), "Secretive"),
         ([Secretive()], "list(1): Secretive"),
         (Speaking(), "says something"),

@@ -209,6 +209,22 @@ def _of_fields(value: Any, depth: int) -> str:
     return f"{type(value).__name__}({', '.join(islice(named, SHOWN))})"
 
 
+def _of_exception(value: BaseException, depth: int) -> str:
+    """Return the class and what it was raised with, if that is nothing but texts and numbers."""
+    if hasattr(type(value), "__dataclass_fields__"):
+        return _of_fields(value, depth)
+    name = type(value).__name__
+    if depth:
+        return name
+    found = vars(BaseException)["args"].__get__(value)[:SHOWN]  # no property of the class
+    if not found or any(type(each) not in _SAID for each in found):
+        return name
+    return f"{name}: {', '.join(str(each)[: 4 * LONGEST] for each in found)}"
+
+
+_SAID = (str, int, float, bool)
+
+
 def vars_of(value: Any, name: str) -> Any:
     """Return an attribute without running a property of the class."""
     held = getattr(value, "__dict__", {})
@@ -226,6 +242,7 @@ _BUILTIN: tuple[tuple[Any, Callable[[Any, int], str]], ...] = (
     (PurePath, lambda value, _: str(value)),
     (dict, _of_mapping),
     ((list, tuple, set, frozenset), _of_items),
+    (BaseException, _of_exception),
     (type, lambda value, _: f"class {value.__qualname__}"),
     (
         (FunctionType, BuiltinFunctionType, MethodType),
