@@ -221,9 +221,30 @@ def test_a_value_that_is_not_plain_stays_closed(tmp_path: Path) -> None:
             await screen.press("v")
             await screen.until(lambda: screen.notes)
             assert "is not plain data" in screen.notes[0]
+            assert "'fleche get " in screen.notes[0]
 
         using(cache, work)
     assert not (tmp_path / "touched").exists()
+
+
+def test_an_exception_that_is_kept_has_no_value(tmp_path: Path) -> None:
+    """What was raised is said again, in place of nothing at all."""
+
+    @fleche.fleche(version=1, errors=ValueError)
+    def relax(x: int) -> int:
+        raise ValueError(f"no convergence at {x}")
+
+    with Local(tmp_path / "cache") as cache:
+        with fleche.cache(cache), pytest.raises(ValueError, match="no convergence"):
+            relax(3)
+
+        async def work(screen: Screen) -> None:
+            await screen.see("raised ValueError")
+            await screen.press("v")
+            await screen.until(lambda: screen.notes)
+            assert screen.notes == ["no result: it raised ValueError: no convergence at 3"]
+
+        using(cache, work)
 
 
 def test_delete_asks(cache: Local) -> None:
@@ -440,10 +461,15 @@ def test_columns_are_shown_whole_or_not_at_all(cache: Local, width: int, columns
         await screen.see("6 calls", "energy", "-3.5", "? Help", "q Quit")
         heading = screen.text.splitlines()[2]
         assert " ".join(heading.strip("│").split("│")[-1].split()) == columns
-        room = screen.table.scrollable_content_region.width
-        assert room - 2 <= screen.table.virtual_size.width <= room
+        assert is_fitted(screen)
 
     using(cache, work, size=(width, 40))
+
+
+def is_fitted(screen: Screen) -> bool:
+    """Return whether the columns are as wide together as there is room."""
+    room = screen.table.scrollable_content_region.width
+    return bool(room - 2 <= screen.table.virtual_size.width <= room)
 
 
 def test_the_terminal_becomes_wider(cache: Local) -> None:
@@ -458,6 +484,9 @@ def test_the_terminal_becomes_wider(cache: Local) -> None:
         await screen.pilot.resize_terminal(70, 40)
         await screen.until(lambda: "where" not in screen.text.partition("details")[0])
         assert (screen.table.row_count, screen.table.cursor_row) == (6, 2)
+        for width in (150, 70, 50):
+            await screen.pilot.resize_terminal(width, 40)
+            await screen.until(lambda: is_fitted(screen))
 
     using(cache, work, size=(100, 40))
 

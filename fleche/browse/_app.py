@@ -46,7 +46,7 @@ from fleche.browse._source import (
 from fleche.caches import BaseCache
 from fleche.call import LazyCall
 from fleche.digest import Digest
-from fleche.errors import told
+from fleche.errors import UnpackError, told
 
 __all__ = ["Browser"]
 
@@ -195,7 +195,7 @@ class Browser(App[None]):
             pane.border_title = pane.id
         self.register_theme(_THEME)
         self.theme = "fleche"
-        self._make_columns()
+        self._make_columns(self.size.width)
         self._table.focus()
         self._read_anew()
 
@@ -203,16 +203,16 @@ class Browser(App[None]):
         """Fit the columns into the new width."""
         if self._width and event.size.width != self._width:
             current, calls = self._current(), list(self._rows.values())
-            self._make_columns()
+            self._make_columns(event.size.width)  # the app itself still has its size of before
             self._list_functions()
             self._rows = {}
             self._add(calls)
             if current is not None:
                 self._table.move_cursor(row=self._table.get_row_index(str(current.key)))
 
-    def _make_columns(self) -> None:
+    def _make_columns(self, width: int) -> None:
         """Make the columns anew, as many and as wide as the terminal allows."""
-        self._width = self.size.width
+        self._width = width
         self._left_width = left = min(_LEFT, max(_LEFT_LEAST, self._width // 4))
         self._left.styles.width = left
         room = self._width - left - _BORDERS - _PADDING
@@ -230,9 +230,9 @@ class Browser(App[None]):
         self._columns = list(widths)
         table = self._table
         table.clear(columns=True)
-        for name, width in widths.items():
-            label = f"{name:>{width}}" if name == "took" else "" if name == "mark" else name
-            table.add_column(label, key=name, width=width)
+        for name, wide in widths.items():
+            label = f"{name:>{wide}}" if name == "took" else "" if name == "mark" else name
+            table.add_column(label, key=name, width=wide)
 
     def on_unmount(self) -> None:
         """Let threads end by themselves; none of them is waited for."""
@@ -477,8 +477,14 @@ class Browser(App[None]):
     def action_value(self) -> None:
         """Open the result, if it is plain data."""
         call = self._current()
-        ref = None if call is None else call.record.result
-        if call is None or ref is None:
+        if call is None:
+            return
+        if call.record.error is not None:
+            said = printable(f"it raised {call.record.error.text}")
+            self.notify(said, title="no result", severity="warning", markup=False)
+            return
+        ref = call.record.result
+        if ref is None:
             return
         title = printable(f"{call.name}({arguments_of(call.record)})")[:100]
 
@@ -487,6 +493,9 @@ class Browser(App[None]):
                 value = self._cache.open_ref(ref, call.entry, plain=True)
             except KeyError:
                 return None
+            except UnpackError as error:
+                how = f"Only plain data is opened here; 'fleche get {call.key[:12]}' opens it all"
+                raise UnpackError(f"{error}. {how}") from None
             return value_text(value)
 
         self._in_thread(read, lambda text: self._show_value(title, text), "open")
