@@ -182,6 +182,24 @@ class TestStarting:
         told = fleche_command("log", "--cache", "absent")
         assert (told.status, "known are default" in told.err) == (2, True)
 
+    @pytest.mark.parametrize(
+        ("words", "said"),
+        [
+            (["log", "fti"], "there is no call of 'fti' (did you mean 'fit'?)"),
+            (
+                ["evict", "-y", "xyz"],
+                "there is no call of 'xyz' (there are calls of fit, make_grid,",
+            ),
+            (["log", "x*", "y*"], "there is no call of 'x*' or 'y*' (there are calls of"),
+            (["du", "fit", "--where", "v > 9"], "no call is like that"),
+        ],
+        ids=["near", "far", "patterns", "condition"],
+    )
+    def test_functions_that_are_not_there(self, words: list[str], said: str, keys: object) -> None:
+        """What is there is said, in place of nothing."""
+        told = fleche_command(*words)
+        assert (told.status, said in told.err) == (1, True), told
+
     @pytest.mark.parametrize("both", [False, True], ids=["stdout", "stdout and stderr"])
     @pytest.mark.parametrize(
         "words",

@@ -128,13 +128,26 @@ def _loaded(key: str, load: Callable[[str], LazyCall], cache: BaseCache) -> Lazy
 def nothing_like(selection: Selection, cache: BaseCache) -> str:
     """Say why nothing was found: no call is there, or none is like that, or can be read."""
     if not selection.is_everything:
-        return "no call is like that"
+        return _none_of(selection.names, cache) or "no call is like that"
     keys = [key for key, _ in cache.backend.query(QueryCall(), keys_only=True)]
     found = cache.backend.load(keys) if keys else ()
     unusable = sum(isinstance(entry, ParcelError) for _, entry in found)
     if not unusable:
         return "no calls here yet"
     return f"none of {form.count(unusable, 'call')} here can be read; 'fleche verify' says more"
+
+
+def _none_of(names: tuple[str, ...], cache: BaseCache) -> str:
+    """Say that no function here has one of ``names``, if that is so, and which there are."""
+    known = {call.name for call in islice(cache.query(), COMPLETED)} if names else set()
+    if not known or any(fnmatchcase(each, name) for each in known for name in names):
+        return ""
+    from difflib import get_close_matches
+
+    near = [close for name in names for close in get_close_matches(name, known, 1)]
+    there = ", ".join(sorted(known)[:_NAMED]) + (", ..." if len(known) > _NAMED else "")
+    hint = f"did you mean {near[0]!r}?" if near else f"there are calls of {there}"
+    return f"there is no call of {' or '.join(map(repr, names))} ({hint})"
 
 
 class NothingFound(click.exceptions.Exit):
@@ -147,6 +160,8 @@ class NothingFound(click.exceptions.Exit):
 
 COMPLETED = 5000
 """So many calls are looked at for the names of functions, since a person waits for the answer."""
+
+_NAMED = 8
 
 
 def complete_calls(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[str]:

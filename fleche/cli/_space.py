@@ -233,7 +233,7 @@ def evict(
         session.screen.say(f"forgot {form.count(gone, 'call')}, {form.size(taken)}")
         session.screen.say("fleche gc frees what no other call needs", "dim")
     else:
-        click.echo("fleche: no call is like that", err=True)
+        click.echo(f"fleche: {nothing_like(selection, cache)}", err=True)
     return 0 if found else 1
 
 
