@@ -87,6 +87,21 @@ def test_changed(
     assert text in str(found)
 
 
+def test_a_function_that_has_moved() -> None:
+    """As from a script into a module; how its results may stay found is said."""
+
+    def area(r: float) -> float:
+        return 3 * r
+
+    area.__module__ = "script"
+    fleche(area)(1.0)
+    area.__module__ = "geometry"
+    found = fleche(area).explain(1.0)
+    assert (found.reason, found.differing) == ("changed", ("module",))
+    assert "the module was 'script', not 'geometry'" in str(found)
+    assert "hash_module=False" in str(found)
+
+
 def test_arguments() -> None:
     """Those that differ from the nearest stored call, in the clear where they are small."""
     grow = decorated()

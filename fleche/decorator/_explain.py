@@ -213,6 +213,11 @@ class _Comparison:
             f"{', and '.join(shown)}",
             changes,
         )
+        if found.parts == ("module",) and not found.arguments and _part(call.record, "module"):
+            text += (
+                "\nThe module is a part of the key. @fleche(hash_module=False) leaves it out, of "
+                "calls that are computed from then on"
+            )
         if found.parts == ("code",) and not found.arguments:
             text += (
                 f"\nIf it computes the same, keep what is stored: {self.spec.info.name}.accept()"
