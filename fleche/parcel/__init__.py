@@ -145,6 +145,7 @@ __getattr__ = imported_when_asked(
             "axes_in_memory",
             "bare_object",
             "bit_generator",
+            "by_axes",
             "laid_out",
             "masked_array",
             "memory_view",

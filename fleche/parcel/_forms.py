@@ -10,7 +10,7 @@ import contextlib
 import importlib
 import pickle
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from fleche.digest import look_up, name_of_bare
@@ -20,6 +20,7 @@ __all__ = [
     "axes_in_memory",
     "bare_object",
     "bit_generator",
+    "by_axes",
     "laid_out",
     "masked_array",
     "memory_view",
@@ -89,9 +90,7 @@ def _reduce_array(array: Any) -> Any:
         return NotImplemented
     parts: list[Any] = [slice(1 if axis in repeated else None) for axis in range(array.ndim)]
     parts.append(...)  # else one without axes would be its element
-    once = array[tuple(parts)]
-    inverse = tuple(sorted(range(array.ndim), key=axes.__getitem__))
-    content = once.transpose(axes).copy("C")
+    content, inverse = by_axes(array[tuple(parts)], axes)
     return laid_out, (content, inverse, shape if repeated else None, bool(flags.writeable))
 
 
@@ -101,6 +100,12 @@ def axes_in_memory(array: Any) -> tuple[list[int], list[int]]:
     repeated = [axis for axis, n in enumerate(array.shape) if n > 1 and steps[axis] == 0]
     others = [axis for axis in range(array.ndim) if axis not in repeated]
     return repeated, sorted(others, key=lambda axis: -abs(steps[axis]))
+
+
+def by_axes(array: Any, axes: Sequence[int]) -> tuple[Any, tuple[int, ...]]:
+    """Return a copy that has its axes in another order, and the order that turns it back."""
+    inverse = tuple(sorted(range(array.ndim), key=axes.__getitem__))
+    return array.transpose(axes).copy("C"), inverse
 
 
 def _is_buffer(dtype: Any) -> bool:

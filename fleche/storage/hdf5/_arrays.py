@@ -9,7 +9,7 @@ from typing import Any
 import h5py
 import numpy as np
 
-from fleche.parcel import axes_in_memory, laid_out
+from fleche.parcel import axes_in_memory, by_axes
 from fleche.storage.hdf5._layout import DTYPE, ORDER, READONLY, NotNative
 
 __all__ = ["copy_in", "describe_layout", "from_dataset", "lay_out", "to_native"]
@@ -84,9 +84,8 @@ def lay_out(array: np.ndarray[Any, Any], attributes: dict[str, Any]) -> np.ndarr
     if order == "F":
         array = np.asfortranarray(array)
     elif order:
-        axes = tuple(map(int, str(order).split(",")))
-        inverse = tuple(sorted(range(array.ndim), key=axes.__getitem__))
-        array = laid_out(array.transpose(axes).copy("C"), inverse, None, writeable=True)
+        content, inverse = by_axes(array, tuple(map(int, str(order).split(","))))
+        array = content.transpose(inverse)
     if READONLY in attributes:
         array.flags.writeable = False
     return array
