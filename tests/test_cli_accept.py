@@ -90,6 +90,8 @@ def test_a_program(place: Path) -> None:
     (place / "study.py").write_text(STUDY.replace("w * h", "h * w"))
     told = accept(place, "volume")
     assert (told.status, "name its file" in told.err) == (2, True)
+    told = accept(place, "study:volume")
+    assert (told.status, "are of __main__, not of study; name its file" in told.out) == (1, True)
     ran = accept(place, "study.py:volume")
     assert (ran.status, "computing" in ran.out) == (0, False)
     assert python(place, "study.py").out == "6 8\n"

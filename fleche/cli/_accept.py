@@ -66,8 +66,10 @@ def accept(session: Session, name: str, module: str | None, dry_run: bool, undo:
                 "dry_run": dry_run,
             }
         )
-    else:
+    elif found.calls or found.rows:
         _print(session, name, found, dry_run)
+    else:
+        session.screen.say(_nothing(function, sorted(filter(None, places))))
     return 0 if found.calls or found.rows else 1
 
 
@@ -82,11 +84,20 @@ def _print_undone(session: Session, function: Wrapper[..., Any], undone: int) ->
     return 0 if undone else 1
 
 
+def _nothing(function: Wrapper[..., Any], places: list[str]) -> str:
+    """Say why there is nothing to accept: perhaps the stored calls are of another module."""
+    name, module = function.spec.info.name, function.spec.info.module
+    if not places or module in places or "module" in function.spec.unhashed:
+        return f"nothing to accept: no stored call of {name}() is of other code"
+    hint = f"name its file, as in FILE.py:{name}" if MAIN in places else "--module says which"
+    there = " and ".join(places)
+    return (
+        f"nothing to accept: the stored calls of {name}() are of {there}, not of {module}; {hint}"
+    )
+
+
 def _print(session: Session, name: str, found: Accepted, dry_run: bool) -> None:
     screen = session.screen
-    if not (found.calls or found.rows):
-        screen.say(f"nothing to accept: no stored call of {name}() is of other code")
-        return
     verb = "would be a hit again" if found.calls == 1 else "would be hits again"
     if not dry_run:
         verb = "is a hit again" if found.calls == 1 else "are hits again"
