@@ -121,6 +121,7 @@ class TestEntries:
             touch_many = ValueStorage.touch_many
 
         class Calls(CallMemory):
+            capabilities = Capabilities()
             touch_many = CallStorage.touch_many
 
         cache = SizeLimitedCache(Cache(Values(), Calls()), max_bytes=100_000)

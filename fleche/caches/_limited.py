@@ -34,7 +34,7 @@ from fleche.call import CallEntry, CallRecord, ValueRef
 from fleche.digest import Address, Digest
 from fleche.errors import ParcelError, Rejected, StorageError
 from fleche.parcel import Parcel
-from fleche.storage import BufferRefs, CallStorage, Storage, ValueStorage
+from fleche.storage import BufferRefs, CallStorage, ValueStorage
 
 __all__ = [
     "Candidate",
@@ -297,10 +297,10 @@ class SizeLimitedBackend(ViewBackend):
 
     def _make_young(self, entries: Mapping[Digest, CallEntry]) -> None:
         """Touch calls that have just been stored; where there is no way to, store them again."""
-        if type(self._calls).touch_many is Storage.touch_many:
-            self._calls.put_many(entries.items())
-        else:
+        if self._calls.capabilities.touches:
             self._calls.touch_many(entries)
+        else:
+            self._calls.put_many(entries.items())
 
     def _buffers_of(self, addresses: Iterable[Address]) -> dict[Address, tuple[Address, ...]]:
         """Return the buffers that those of the values need that need any."""

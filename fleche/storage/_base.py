@@ -86,6 +86,7 @@ class Capabilities(msgspec.Struct, frozen=True):
         opens_parcels: values are taken apart and made again, which needs the user's modules.
         keeps_all: every value is kept by the value storage, also those that could travel with the
             record of their call.
+        touches: ``touch_many`` makes calls young; where it only looks, they are put once more.
     """
 
     read_only: bool = False
@@ -93,6 +94,7 @@ class Capabilities(msgspec.Struct, frozen=True):
     shared: bool = False
     opens_parcels: bool = False
     keeps_all: bool = False
+    touches: bool = False
 
 
 class Entry(NamedTuple):
@@ -184,7 +186,7 @@ class Storage(ABC, Generic[T]):
 
         A cache touches every value that it relies on instead of storing it again, and calls that
         were used: neither a :meth:`delete_older` that has begun already nor a later one may then
-        take it. A storage that cannot be written to only looks.
+        take it. A storage that cannot be written to only looks, and so does this default.
         """
         return self.contains_many(keys)
 

@@ -86,6 +86,7 @@ class _Memory(_Optionless[T], Generic[T]):
     that a forked child never inherits a lock that no thread of it will release.
     """
 
+    capabilities = Capabilities(touches=True)
     _type = "memory"
 
     def __init__(self) -> None:

@@ -87,7 +87,7 @@ class FileEntries(Storage[T], Generic[T]):
         files: where they are.
     """
 
-    capabilities = Capabilities(persistent=True, shared=True)
+    capabilities = Capabilities(persistent=True, shared=True, touches=True)
 
     def __init__(self, files: Files) -> None:
         self._files = files

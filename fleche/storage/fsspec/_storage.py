@@ -119,7 +119,7 @@ class FsspecStorage(Storage[T], Generic[T]):
         )
         self.packing = Packing(serializer, codec_of(compress), keys_of(secret_key))
         stays = self._connection.traits.persistent
-        self.capabilities = Capabilities(persistent=stays, shared=stays)
+        self.capabilities = Capabilities(persistent=stays, shared=stays, touches=True)
         self._objects = self._make_objects()
         self._writer = Writer(self._objects)
         self._remover = self._make_remover()

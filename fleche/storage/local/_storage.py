@@ -188,7 +188,7 @@ class ValueLocal(_Local, ValueStorage):
         StorageError: a newer fleche has made what is there, or it is of another format.
     """
 
-    capabilities = Capabilities(persistent=True, shared=True)
+    capabilities = Capabilities(persistent=True, shared=True, touches=True)
 
     def __init__(
         self,

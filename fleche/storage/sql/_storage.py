@@ -138,7 +138,7 @@ class SqlCalls(CallStorage):
         self._indexes_later = database.kind == "sqlite"  # where calls get their ids in order
         self._unindexed = UNINDEXED if self._indexes_later else frozenset()
         stays = not database.in_memory
-        self.capabilities = Capabilities(persistent=stays, shared=stays)
+        self.capabilities = Capabilities(persistent=stays, shared=stays, touches=True)
         if stays:
             self.locks = SqlLocks(database)
 
