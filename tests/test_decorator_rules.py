@@ -212,6 +212,38 @@ class TestErrors:
         assert relax.clear() == 2
         assert cache().verify().ok
 
+    def test_they_are_hits(self, caplog: pytest.LogCaptureFixture) -> None:
+        """They are counted and told as such, and nothing is said to be gone."""
+
+        @fleche.fleche(version=1, errors=ConvergenceError)
+        def relax(x: int) -> int:
+            raise ConvergenceError("after 100 steps", x)
+
+        with caplog.at_level("DEBUG", "fleche.calls"):
+            for _ in range(3):
+                with pytest.raises(ConvergenceError):
+                    relax(1)
+        found = cache().stats()
+        assert (found.hits, found.misses, found.events["dangling"]) == (2, 1, 0)
+        assert (relax.stats().hits, relax.stats().misses) == (2, 1)
+        told = [line for line in caplog.messages if line.startswith("hit: ") and "x=1" in line]
+        assert len(told) == 2
+        assert "ConvergenceError: after 100 steps, 1" in told[0]
+
+    def test_others_do_not_find_them(self) -> None:
+        """A call that raised is no result, and none that is gone."""
+
+        @fleche.fleche(version=1, errors=ConvergenceError)
+        def relax(x: int) -> int:
+            raise ConvergenceError(x)
+
+        with pytest.raises(ConvergenceError):
+            relax(1)
+        key = relax.digest(1)
+        assert cache().lookup(key) is None
+        assert cache().lookup_many([key]) == {}
+        assert cache().stats().events["dangling"] == 0
+
     def test_beside_results(self) -> None:
         """What looks at stored calls meets some that have no result."""
 

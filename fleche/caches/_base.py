@@ -159,7 +159,9 @@ class BaseCache:
             else:
                 yield LazyCall(key, found, self)
 
-    def lookup(self, key: Digest, *, strict: bool = False, again: bool = False) -> LazyCall | None:
+    def lookup(
+        self, key: Digest, *, strict: bool = False, again: bool = False, raised: bool = False
+    ) -> LazyCall | None:
         """Return the stored call with its result already opened, or ``None`` for a miss.
 
         A value that is gone is a miss; one that is damaged, not trusted or impossible to make here
@@ -170,6 +172,7 @@ class BaseCache:
             key: a complete key.
             strict: raise what is wrong with the stored result.
             again: the same call was looked for just now, so that one more miss does not count.
+            raised: a call that raised is a hit, too; its exception is not opened yet.
 
         Raises:
             ParcelError: only if ``strict``.
@@ -179,8 +182,11 @@ class BaseCache:
             for _, found in self.backend.load((key,)):
                 if isinstance(found, ParcelError):
                     raise found
+                if found.record.error is not None and not raised:
+                    continue
                 call = LazyCall(key, found, self)
-                _ = call.result
+                if found.record.error is None:
+                    _ = call.result
                 break
             else:
                 self.backend.count("misses", missed)
@@ -192,7 +198,7 @@ class BaseCache:
         except ParcelError as error:
             self.backend.count(f"errors.{error.code}")
             if self._note_damage(call, error):
-                return self.lookup(key, strict=strict, again=again)
+                return self.lookup(key, strict=strict, again=again, raised=raised)
             if strict:
                 raise
             self.backend.count("misses", missed)
@@ -214,6 +220,8 @@ class BaseCache:
         wanted = list(dict.fromkeys(keys))
         found: dict[Digest, LazyCall] = {}
         for call in self.load_many(wanted):
+            if call.record.error is not None:
+                continue
             try:
                 _ = call.result
             except KeyError:

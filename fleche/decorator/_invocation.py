@@ -179,9 +179,10 @@ class KeyedInvocation(Invocation):
         Args:
             again: it was looked for before.
         """
-        self.lost = False
+        self.lost, raised = False, self.spec.keeps_errors
         try:
-            hit = self.cache.lookup(self.key, again=again) or self._look_for_accepted()
+            hit = self.cache.lookup(self.key, again=again, raised=raised)
+            hit = hit or self._look_for_accepted()
         except (*LOUD, ParcelError):
             raise
         except Exception as error:
@@ -214,7 +215,7 @@ class KeyedInvocation(Invocation):
         def is_there(key: Digest) -> bool:
             nonlocal found
             if key != asked:
-                found = self.cache.lookup(key, again=True)
+                found = self.cache.lookup(key, again=True, raised=self.spec.keeps_errors)
             return found is not None
 
         self.become(self.spec.stored_identity(self.identity, self.cache, is_there))

@@ -80,9 +80,9 @@ class Rules(msgspec.Struct, frozen=True):
 
     def outcome(self, invocation: KeyedInvocation, hit: LazyCall | None) -> LazyCall | None:
         """Return ``hit`` if it is the answer to a call; raise the exception that is, if one is."""
-        if hit is not None:
-            return hit if self.accept(invocation, hit) else None
-        error = self.stored_error(invocation)
+        if hit is None or hit.record.error is None:
+            return hit if hit is not None and self.accept(invocation, hit) else None
+        error = self.kept_error(hit)
         if error is not None:
             note_child(invocation.key)
             raise error
@@ -98,16 +98,6 @@ class Rules(msgspec.Struct, frozen=True):
             return True
         log.debug("call %s: %s, computing again", hit.key[:12], why)
         return False
-
-    def stored_error(self, invocation: KeyedInvocation) -> BaseException | None:
-        """Return the exception that is stored as the outcome of a call, if there is one."""
-        if not self.errors:
-            return None
-        try:
-            call = invocation.cache.load(invocation.key)
-        except (KeyError, ParcelError):
-            return None
-        return self.kept_error(call)
 
     def kept_error(self, call: LazyCall) -> BaseException | None:
         """Return the exception that is the outcome of a stored call and still counts, if any."""

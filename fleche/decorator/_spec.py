@@ -168,6 +168,7 @@ class FunctionSpec:
         bind: takes the arguments of a call, and returns them in their canonical form.
         body: what runs on a miss: the function, perhaps in a directory of its own.
         rules: what a stored result must be to count; ``None``: it always does.
+        keeps_errors: whether exceptions of some classes count like results.
         looks_for_draws: how many more bodies are watched for draws from generators of modules.
     """
 
@@ -175,6 +176,7 @@ class FunctionSpec:
         self.info = info
         self.options = options
         self.rules = options.rules
+        self.keeps_errors = bool(self.rules and self.rules.errors)
         self.body: Callable[..., Any] = info.function
         if options.directory:
             from fleche.decorator._directory import in_fresh_directory
