@@ -188,14 +188,16 @@ class TestStarting:
             (["log", "fti"], "there is no call of 'fti' (did you mean 'fit'?)"),
             (
                 ["evict", "-y", "xyz"],
-                "there is no call of 'xyz' (there are calls of fit, make_grid,",
+                "there is no call of 'xyz' (there are fit, make_grid,",
             ),
-            (["log", "x*", "y*"], "there is no call of 'x*' or 'y*' (there are calls of"),
+            (["log", "x*", "y*"], "there is no call of 'x*' or 'y*' (there are fit,"),
             (["du", "fit", "--where", "v > 9"], "no call is like that"),
+            (["log", "--where", "metall == 'Cu'"], "no call has an argument 'metall' (did you"),
+            (["log", "fit", "--where", "n > 1"], "no call has an argument 'n' (there are metal"),
         ],
-        ids=["near", "far", "patterns", "condition"],
+        ids=["near", "far", "patterns", "condition", "argument", "argument of others"],
     )
-    def test_functions_that_are_not_there(self, words: list[str], said: str, keys: object) -> None:
+    def test_names_that_are_not_there(self, words: list[str], said: str, keys: object) -> None:
         """What is there is said, in place of nothing."""
         told = fleche_command(*words)
         assert (told.status, said in told.err) == (1, True), told

@@ -37,11 +37,13 @@ class Where:
         template: what a storage can look for itself; calls that do not match it do not meet the
             condition.
         matches: returns whether a record, of a finished call, meets all of the condition.
+        arguments: the names of arguments in it.
     """
 
     text: str
     template: QueryCall
     matches: Test
+    arguments: frozenset[str] = frozenset()
 
 
 def parse_where(text: str) -> Where:
@@ -74,7 +76,7 @@ def parse_where(text: str) -> Where:
     template = QueryCall()
     for each in _conjuncts(tree):
         template = reader.narrowed(template, each)
-    return Where(text, template, reader.test(tree))
+    return Where(text, template, reader.test(tree), frozenset(reader.arguments))
 
 
 def _conjuncts(tree: ast.expr) -> Iterator[ast.expr]:
@@ -151,6 +153,7 @@ class _Reader:
 
     def __init__(self, text: str) -> None:
         self._text = text
+        self.arguments: set[str] = set()
 
     # -- what a storage can look for ---------------------------------------------------------------
 
@@ -266,11 +269,15 @@ class _Reader:
                 return _Field(first)
             if first in _RUNTIME_FIELDS:
                 return _Field("metadata", ("runtime", first))
-            return _Field("seconds") if first == "seconds" else _Field("argument", (first,))
+            return _Field("seconds") if first == "seconds" else self._argument(first)
         if first in ("arg", "args", "arguments") and len(names) == 1:
-            return _Field("argument", (names[0],))
+            return self._argument(names[0])
         collector = "tags" if first == "tag" else first
         return _Field("metadata", (collector, *names))
+
+    def _argument(self, name: str) -> _Field:
+        self.arguments.add(name)
+        return _Field("argument", (name,))
 
     def _value(self, tree: ast.expr, field: _Field | None) -> Any:
         if isinstance(tree, ast.List | ast.Tuple | ast.Set):

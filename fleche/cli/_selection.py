@@ -44,12 +44,14 @@ class Selection:
         names: names of functions, perhaps patterns; any of them.
         template: what storages look for themselves.
         matches: decides the rest.
+        arguments: names of arguments that were spoken of.
     """
 
     keys: tuple[str, ...]
     names: tuple[str, ...]
     template: QueryCall
     matches: Callable[[CallRecord], bool]
+    arguments: frozenset[str] = frozenset()
 
     @property
     def is_everything(self) -> bool:
@@ -128,7 +130,7 @@ def _loaded(key: str, load: Callable[[str], LazyCall], cache: BaseCache) -> Lazy
 def nothing_like(selection: Selection, cache: BaseCache) -> str:
     """Say why nothing was found: no call is there, or none is like that, or can be read."""
     if not selection.is_everything:
-        return _none_of(selection.names, cache) or "no call is like that"
+        return _unknown(selection, cache) or "no call is like that"
     keys = [key for key, _ in cache.backend.query(QueryCall(), keys_only=True)]
     found = cache.backend.load(keys) if keys else ()
     unusable = sum(isinstance(entry, ParcelError) for _, entry in found)
@@ -137,17 +139,36 @@ def nothing_like(selection: Selection, cache: BaseCache) -> str:
     return f"none of {form.count(unusable, 'call')} here can be read; 'fleche verify' says more"
 
 
-def _none_of(names: tuple[str, ...], cache: BaseCache) -> str:
-    """Say that no function here has one of ``names``, if that is so, and which there are."""
-    known = {call.name for call in islice(cache.query(), COMPLETED)} if names else set()
-    if not known or any(fnmatchcase(each, name) for each in known for name in names):
+def _unknown(selection: Selection, cache: BaseCache) -> str:
+    """Say which function or argument that was named no call here has, and which there are."""
+    names = selection.names
+    if not (names or selection.arguments):
         return ""
+    records = [call.record for call in islice(cache.query(), COMPLETED)]
+    functions = {record.name for record in records}
+    found = {each for each in functions for name in names or "*" if fnmatchcase(each, name)}
+    if functions and not found:
+        return f"there is no call of {_listed(names)} ({_instead(names, functions)})"
+    arguments = {name for each in records if each.name in found for name in each.arguments}
+    wrong = sorted(selection.arguments - arguments)
+    if found and wrong:
+        return f"no call has an argument {_listed(wrong)} ({_instead(wrong, arguments)})"
+    return ""
+
+
+def _listed(names: Iterable[str]) -> str:
+    return " or ".join(map(repr, names))
+
+
+def _instead(names: Iterable[str], known: set[str]) -> str:
+    """Return which of the ``known`` may have been meant by ``names``, or else some of them."""
     from difflib import get_close_matches
 
-    near = [close for name in names for close in get_close_matches(name, known, 1)]
+    for name in names:
+        for near in get_close_matches(name, known, 1):
+            return f"did you mean {near!r}?"
     there = ", ".join(sorted(known)[:_NAMED]) + (", ..." if len(known) > _NAMED else "")
-    hint = f"did you mean {near[0]!r}?" if near else f"there are calls of {there}"
-    return f"there is no call of {' or '.join(map(repr, names))} ({hint})"
+    return f"there are {there or 'none'}"
 
 
 class NothingFound(click.exceptions.Exit):
@@ -252,7 +273,7 @@ def _select(
         together = template.merged(parsed.template)
     except ValueError:  # both say something of one field: the rest is looked at afterwards
         together = template
-    return Selection(keys, named, together, parsed.matches)
+    return Selection(keys, named, together, parsed.matches, parsed.arguments)
 
 
 def _runtime(
