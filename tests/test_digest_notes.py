@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from fleche import cache, fleche
 from fleche.digest import (
     BufferDigests,
     Difference,
@@ -21,6 +22,7 @@ from fleche.digest import (
     find_difference,
 )
 from fleche.digest import _registry as registry
+from tests.helpers.layers import in_memory
 
 
 class Model:
@@ -197,3 +199,24 @@ class TestDifference:
     def test_digest_agrees(self) -> None:
         value = Counted()
         assert digest(value) != digest(copied(value))
+
+    def test_it_is_told(self) -> None:
+        """What returns such a value is a hit; what gets one from a cache is none."""
+
+        @fleche(version=1)
+        def make() -> Counted:
+            return Counted()
+
+        @fleche(version=1)
+        def use(x: Counted) -> int:
+            runs.append(x)
+            return 1
+
+        runs: list[Counted] = []
+        with cache(in_memory()):
+            with pytest.warns(UserWarning, match="gets a Counted from a cache") as told:
+                make()
+            assert len(told) == 1
+            assert make.contains()
+            assert [use(make()), use(make())] == [1, 1]
+        assert len(runs) == 2

@@ -120,10 +120,10 @@ def check_stable(
     if difference is not None:
         cls = f"{difference.cls.__module__}.{difference.cls.__qualname__}"
         warn_caller(
-            f"never hits: a {type(value).__qualname__} that comes back from a cache has another "
-            f"digest, since {cls} keeps something that pickling changes"
-            f"{f' (at {difference.path})' if difference.path else ''}. Give the class a __digest__ "
-            "method that returns what counts, or fleche.add_hook() a function that does"
+            f"never hits: a call that gets a {type(value).__qualname__} from a cache as an "
+            f"argument. It has another digest there, since {cls} keeps something that pickling "
+            f"changes{f' (at {difference.path})' if difference.path else ''}. Give the class a "
+            "__digest__ method that returns what counts, or fleche.add_hook() a function that does"
         )
 
 
