@@ -993,8 +993,8 @@ class TestThreads:
         """Who missed just before another thread was done looks again instead of computing."""
 
         class Slow(Cache):
-            def lookup(self, key: Digest, *, strict: bool = False) -> Any:
-                found = super().lookup(key, strict=strict)
+            def lookup(self, key: Digest, **options: Any) -> Any:
+                found = super().lookup(key, **options)
                 if found is None and threading.current_thread().name == "late":
                     passed.set()
                     resume.wait(5)

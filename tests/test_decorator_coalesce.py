@@ -549,11 +549,11 @@ class TestFailures:
         function, looks = fresh(), []
         real = active.lookup
 
-        def lookup(key: Digest) -> Any:
+        def lookup(key: Digest, **options: Any) -> Any:
             looks.append(key)
             if len(looks) == 2:
                 raise StorageError("gone")
-            return real(key)
+            return real(key, **options)
 
         monkeypatch.setattr(active, "lookup", lookup)
         with pytest.warns(FlecheWarning, match="without looking"):
@@ -563,7 +563,7 @@ class TestFailures:
     def test_a_strict_cache_is_obeyed(self, active: Cache, monkeypatch: pytest.MonkeyPatch) -> None:
         function, looks = fresh(), []
 
-        def lookup(key: Digest) -> Any:
+        def lookup(key: Digest, **options: Any) -> Any:
             looks.append(key)
             if len(looks) == 2:
                 raise ConfigError("no")

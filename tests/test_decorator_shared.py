@@ -31,12 +31,12 @@ class Slow(Cache):
         self.resume = threading.Event()
         self.looks = 0
 
-    def lookup(self, key: Digest, *, strict: bool = False) -> Any:
+    def lookup(self, key: Digest, **options: Any) -> Any:
         if threading.current_thread().name == "rider":
             self.looks += 1
             if self.looks == 2:
                 assert self.resume.wait(20)
-        return super().lookup(key, strict=strict)
+        return super().lookup(key, **options)
 
 
 def memory() -> Cache:
@@ -277,10 +277,10 @@ def test_a_cache_that_is_strict() -> None:
     """What keeps a caller from the stored result is told to that caller, who does not wait on."""
 
     class Strict(Cache):
-        def lookup(self, key: Digest, *, strict: bool = False) -> Any:
+        def lookup(self, key: Digest, **options: Any) -> Any:
             if runs:
                 raise CorruptParcel("damaged")
-            return super().lookup(key, strict=strict)
+            return super().lookup(key, **options)
 
     strict = Strict(ValueMemory(), CallMemory())
     inner: Future[list[int]] = Future()
