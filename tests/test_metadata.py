@@ -178,6 +178,13 @@ class TestEnvironment:
 
     def test_without_a_function(self) -> None:
         assert imported_by(None) == []
+
+    def test_what_is_around_a_builtin(self) -> None:
+        """A function of the module may be round one that has no code of Python."""
+        source = "import functools, h5py\n\n@functools.wraps(len)\ndef size(x): return len(x)\n"
+        scope: dict[str, Any] = {"__name__": "mine"}
+        exec(f"{source}\ndef function(x): return size(x)", scope)
+        assert imported_by(scope["function"]) == ["h5py"]
         assert collect(Environment(), about=None)["environment"]["packages"] == {}
 
 
