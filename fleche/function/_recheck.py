@@ -8,12 +8,14 @@ and so is what a method or a partial is bound to.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence, Set
+from itertools import starmap
 from operator import attrgetter, is_, itemgetter
 from types import CellType, FunctionType
 from typing import Any, NamedTuple
 
 from fleche._util import attempt
+from fleche.digest import attributes_of
 from fleche.function._filling import late
 
 __all__ = ["Checks", "Datum", "Late", "Snapshot"]
@@ -25,37 +27,80 @@ BASES = attrgetter("__bases__")
 class Snapshot:
     """What the containers in some data held, for a look that is faster than a new token.
 
+    Each container and object is noted once, however often the data leads to it.
+
     Attributes:
-        leaves: what else can change in place, with the token of each.
+        leaves: what else can change in place, with the token of each, by its id.
+        is_partial: there is something that no later look would see.
     """
 
-    __slots__ = ("leaves", "mappings", "objects", "sequences")
+    __slots__ = ("_mappings", "_objects", "_sequences", "_sets", "_slots", "is_partial", "leaves")
 
     def __init__(self) -> None:
-        self.mappings: list[tuple[Mapping[Any, Any], tuple[Any, ...], tuple[Any, ...]]] = []
-        self.sequences: list[tuple[Sequence[Any], tuple[Any, ...]]] = []
-        self.objects: list[tuple[Any, type]] = []
-        self.leaves: list[tuple[Any, str]] = []
+        self._mappings: dict[int, tuple[Mapping[Any, Any], tuple[Any, ...], tuple[Any, ...]]] = {}
+        self._sequences: dict[int, tuple[Sequence[Any], tuple[Any, ...]]] = {}
+        self._sets: dict[int, tuple[Set[Any], dict[int, Any]]] = {}
+        self._objects: dict[int, tuple[Any, type]] = {}
+        self._slots: dict[int, tuple[Any, type, dict[str, Any]]] = {}
+        self.leaves: dict[int, tuple[Any, str]] = {}
+        self.is_partial = False
 
     def mapping(self, value: Mapping[Any, Any]) -> None:
         """Note what a mapping holds."""
-        self.mappings.append((value, tuple(value), tuple(value.values())))
+        self._mappings[id(value)] = (value, tuple(value), tuple(value.values()))
 
     def sequence(self, value: Sequence[Any]) -> None:
         """Note what a sequence holds."""
-        self.sequences.append((value, tuple(value)))
+        self._sequences[id(value)] = (value, tuple(value))
+
+    def members(self, value: Set[Any]) -> None:
+        """Note what a set holds."""
+        self._sets[id(value)] = (value, {id(member): member for member in value})
+
+    def instance(self, value: Any, base: type, attributes: dict[str, Any] | None) -> None:
+        """Note the class of an object.
+
+        Args:
+            value: the object.
+            base: the first of the bases of its class that is not the user's own.
+            attributes: those of it that are not at hand in a mapping; ``None``: all are.
+        """
+        self._objects[id(value)] = (value, type(value))
+        if attributes is not None:
+            self._slots[id(value)] = (value, base, attributes)
+
+    def leaf(self, value: Any, token: str) -> None:
+        """Note the token of something else that can change in place."""
+        self.leaves[id(value)] = (value, token)
 
     def holds(self) -> bool:
         """Whether all containers hold the very same objects, leaves apart."""
-        for mapping, keys, values in self.mappings:
-            if len(mapping) != len(keys) or not all(map(is_, mapping, keys)):
-                return False
-            if not all(map(is_, mapping.values(), values)):
-                return False
-        for sequence, items in self.sequences:
-            if len(sequence) != len(items) or not all(map(is_, sequence, items)):
-                return False
-        return all(type(value) is cls for value, cls in self.objects)
+        return (
+            not self.is_partial
+            and all(starmap(is_mapping, self._mappings.values()))
+            and all(starmap(is_sequence, self._sequences.values()))
+            and all(members.keys() == set(map(id, held)) for held, members in self._sets.values())
+            and all(type(value) is cls for value, cls in self._objects.values())
+            and all(starmap(has_attributes, self._slots.values()))
+        )
+
+
+def is_mapping(mapping: Mapping[Any, Any], keys: tuple[Any, ...], values: tuple[Any, ...]) -> bool:
+    """Whether a mapping holds these objects."""
+    return is_sequence(mapping, keys) and all(map(is_, mapping.values(), values))
+
+
+def is_sequence(sequence: Collection[Any], items: tuple[Any, ...]) -> bool:
+    """Whether a sequence, or what yields the keys of a mapping, holds these objects."""
+    return len(sequence) == len(items) and all(map(is_, sequence, items))
+
+
+def has_attributes(value: Any, base: type, attributes: dict[str, Any]) -> bool:
+    """Whether an object has these attributes, in slots or not, and no others."""
+    found = attributes_of(value, beyond=base)
+    if found.keys() != attributes.keys():
+        return False
+    return all(found[name] is part for name, part in attributes.items())
 
 
 class Datum(NamedTuple):
@@ -83,7 +128,7 @@ class Datum(NamedTuple):
         if (
             snapshot is not None
             and snapshot.holds()
-            and all(retake(leaf) == token for leaf, token in snapshot.leaves)
+            and all(retake(leaf) == token for leaf, token in snapshot.leaves.values())
         ):
             return False
         return retake(self.value) != self.token

@@ -159,9 +159,8 @@ INWARD = ("__wrapped__", "py_func", "pyfunc", "func", "fget", "__func__")
 """Where objects of installed packages keep the function that they are made of."""
 
 
-class Unseen:
-    """Stands among leaves for what a snapshot does not see; it never equals its token."""
-
+UNCHANGING = (tuple, frozenset, str, int, float, bytes)
+"""Types whose objects never hold anything else, and those of classes derived from them."""
 
 CALLABLE = (
     *(FunctionType, type, MethodType, staticmethod, classmethod, property, partial),
@@ -310,7 +309,7 @@ class Values:
 
     def copied(self, label: str, content: Any) -> str:
         """Return the token of what is looked at as a copy, which no snapshot can follow."""
-        self.snapshot.leaves.append((Unseen(), ""))
+        self.snapshot.is_partial = True
         self.mutable = True
         return self.joined(label, (content,))
 
@@ -368,7 +367,7 @@ class Values:
             parts.append(f"of {value.maxlen}")
         if isinstance(value, (set, frozenset)):
             parts.sort()
-            self.snapshot.leaves.append((value, hashed(full_name(kind), *parts)))
+            self.snapshot.members(value)
         elif kind is not tuple:
             self.snapshot.sequence(value)
         return hashed(full_name(kind), *parts)
@@ -376,8 +375,9 @@ class Values:
     def plain(self, value: Any, kind: type) -> str:
         """Return the token of plain data, which the digest reads faster than a snapshot could."""
         token = f"{kind.__name__} {digest(value)!s}"
-        if kind not in (tuple, frozenset) or self.mutable:
-            self.snapshot.leaves.append((value, token))
+        if not is_unchanging(value):
+            self.mutable = True
+            self.snapshot.leaf(value, token)
         return token
 
     def is_plain(self, value: Any) -> bool:
@@ -395,10 +395,7 @@ class Values:
             if not kinds - PLAIN:
                 continue
             if not kinds - PLAIN - {*CONTAINERS}:
-                nested = [part for part in parts if type(part) in CONTAINERS]
-                if any(type(part) not in (tuple, frozenset) for part in nested):
-                    self.mutable = True
-                pending += nested
+                pending += [part for part in parts if type(part) in CONTAINERS]
                 continue
             return False
         return True
@@ -409,7 +406,7 @@ class Values:
     def native(self, value: Any) -> str:
         """Return the token of a shared library, or of a function of one."""
         self.mutable = True
-        self.snapshot.leaves.append((Unseen(), ""))
+        self.snapshot.is_partial = True
         parts = [*map(self.token, made_of(value))]
         if (file := library_of(value)) is None:
             return hashed("native", *parts, self.types_set(value))
@@ -446,7 +443,7 @@ class Values:
         """Return the function that an object of an installed class is made of, and what with."""
         self.mutable = True
         token = hashed(full_name(kind), self.token(inner), self.parameters(value, kind))
-        self.snapshot.leaves.append((value, token))
+        self.snapshot.leaf(value, token)
         return token
 
     def parameters(self, value: Any, kind: type) -> str:
@@ -471,7 +468,7 @@ class Values:
         self.mutable = True
         cls = self.refer(kind)
         if "__digest__" in dir(kind):
-            self.snapshot.leaves.append((Unseen(), ""))
+            self.snapshot.is_partial = True
             return hashed(cls, self.leaf(value))
         base = next(b for b in kind.__mro__ if b is object or not is_own_object(b))
         left_out = names_in_methods(kind) if is_special(kind) else {"__doc__"}
@@ -489,18 +486,20 @@ class Values:
                 del attributes[name]
         named = [(name, name, part) for name, part in attributes.items()]
         attributes = dict(self.masks.without(value, named))
-        self.snapshot.objects.append((value, kind))
         if type(own) is dict:
             self.snapshot.mapping(own)
-        if len(own or ()) < len(attributes):  # there are slots, of which no container is at hand
-            self.snapshot.leaves.append((Unseen(), ""))
+        elif own:
+            self.snapshot.is_partial = True
+        # of slots no container is at hand
+        self.snapshot.instance(value, base, held if len(own or ()) < len(held) else None)
         told = [hashed(name, self.token(part)) for name, part in attributes.items()]
         if base is object or base in OPEN or is_interface(base):
             return hashed("object", cls, *told)
         content = self.content(value, kind)
         if content is None:
             return hashed("object", cls, self.leaf(value))
-        self.snapshot.leaves.append((Unseen(), ""))
+        if not issubclass(kind, UNCHANGING):
+            self.snapshot.is_partial = True
         return hashed("object", cls, content, *told)
 
     def content(self, value: Any, kind: type) -> str | None:
@@ -545,7 +544,7 @@ class Values:
             return self.by_type(value, kind)
         if not frozen:
             self.mutable = True
-            self.snapshot.leaves.append((value, token))
+            self.snapshot.leaf(value, token)
         return token
 
     def by_type(self, value: Any, kind: type) -> str:
@@ -553,7 +552,7 @@ class Values:
         token = f"type {full_name(kind)}"
         self.opaque.append(full_name(kind))
         self.mutable = True
-        self.snapshot.leaves.append((value, token))
+        self.snapshot.leaf(value, token)
         return token
 
     def steady_digest(self, value: Any) -> Digest:
@@ -696,6 +695,17 @@ def is_interface(cls: type) -> bool:
 def is_special(kind: type) -> bool:
     """Whether objects of a class, or of one of its bases, are not taken apart."""
     return description_of(kind) is not None or any(map(is_by_type, kind.__mro__))
+
+
+def is_unchanging(value: Any) -> bool:
+    """Whether plain data holds nothing that can change in place."""
+    pending = [value]
+    while pending:
+        item = pending.pop()
+        if type(item) not in (tuple, frozenset):
+            return False
+        pending += [part for part in item if type(part) in CONTAINERS]
+    return True
 
 
 def is_by_type(kind: type) -> bool:

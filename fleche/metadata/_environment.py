@@ -122,8 +122,8 @@ def _modules_in(namespace: Mapping[str, Any]) -> set[str]:
     for value in list(namespace.values()):
         found.add(value.__name__ if isinstance(value, ModuleType) else _module_of(value))
         if getattr(value, "__globals__", None) is namespace:
-            code = getattr(inspect.unwrap(value), "__code__", None)  # it may wrap one of Python's own
-            found.update(_imports_of_code(code) if code else ())
+            code = getattr(inspect.unwrap(value), "__code__", None)
+            found.update(_imports_of_code(code) if code else ())  # or it is round a builtin
         elif isinstance(value, type) and value.__module__ == namespace.get("__name__"):
             for member in list(vars(value).values()):
                 if isinstance(member, FunctionType):
