@@ -1,0 +1,103 @@
+"""Data in variables that changes in place: seen at the next call, and looked at once."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import pytest
+
+from tests.test_code import Project
+
+CHANGES = {
+    "a member of a set": ("s = {A(1), A(2)}", "A.made.remove(s.pop()); s.add(A(3))"),
+    "an equal member of a set": ("s = {E(1)}", "s.clear(); s.add(E(2))"),
+    "what a member of a set holds": ("s = {A(1)}", "next(iter(s)).n = 5"),
+    "a slot": ("s = S(1)", "s.n = 2"),
+    "a slot that was not set": ("s = S(1)", "s.m = 2"),
+    "what a slot holds": ("s = S([1])", "s.n.append(2)"),
+    "a slot beside attributes": ("s = B(1)", "s.n = 2"),
+    "an attribute beside slots": ("s = B(1)", "s.other = 2"),
+    "an attribute of a tuple": ("s = T((1, 2))", "s.n = 2"),
+    "what a tuple of one's own holds": ("s = T((1, [2]))", "s[1].append(3)"),
+    "an item of a dict of one's own": ("s = D(a=1)", "s['a'] = 2"),
+    "an item of a list of one's own": ("s = L([1])", "s[0] = 2"),
+    "a class": ("s = A(1)", "s.__class__ = C"),
+    "plain data in a tuple": ("s = (1, ([2], 3))", "s[1][0].append(3)"),
+    "far inside": ("s = {'a': [A((S([A(1)]), 2))]}", "s['a'][0].n[0].n[0].n = 5"),
+    "in a ring": ("s = A(1); s.o = A(s)", "s.o.p = 5"),
+}
+CLASSES = """
+class A:
+    made = []
+    def __init__(self, n):
+        self.n = n
+        A.made.append(self)
+class C(A): pass
+class E(A):
+    def __eq__(self, other): return isinstance(other, E)
+    def __hash__(self): return 1
+class S:
+    __slots__ = ("n", "m")
+    def __init__(self, n): self.n = n
+class B(S): pass
+class T(tuple): pass
+class D(dict): pass
+class L(list): pass
+"""
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Iterator[Project]:
+    made = Project(tmp_path / "project")
+    yield made
+    made.forget()
+
+
+@pytest.mark.parametrize(("source", "change"), CHANGES.values(), ids=CHANGES)
+def test_a_change_is_seen(project: Project, source: str, change: str) -> None:
+    """At the next call, wherever it is."""
+    tracker = project.tracker({"entry": f"{CLASSES}\n{source}\ndef f(x): return (s, x)\n"})
+    before = tracker.closure()
+    assert tracker.closure() is before
+    exec(change, vars(sys.modules["entry"]))
+    assert tracker.closure().digest != before.digest
+
+
+GRAPH = """
+class Kind(tuple):
+    parent = None
+    def __init__(self, *names): self.below = set()
+    def __getattr__(self, name):
+        if name[:1].islower(): raise AttributeError(name)
+        new = Kind((*self, name))
+        setattr(self, name, new)
+        self.below.add(new)
+        new.parent = self
+        return new
+root = Kind()
+STYLES = {getattr(getattr(root, a), b): a + b for a in "ABCDEF" for b in "ABCDEF"}
+def f(x): return STYLES[x]
+"""
+
+
+def test_a_graph_is_looked_at_once(project: Project) -> None:
+    """However many ways lead through it."""
+    tracker = project.tracker({"entry": GRAPH})
+    before = tracker.closure()
+    calls = 0
+
+    def count(_frame: FrameType, event: str, _arg: Any) -> None:
+        nonlocal calls
+        calls += event == "call"
+
+    sys.setprofile(count)
+    try:
+        after = tracker.closure()
+    finally:
+        sys.setprofile(None)
+    assert after is before
+    assert calls < 2000
