@@ -9,14 +9,20 @@ is taken for it. What the program itself sets in such an attribute counts.
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Mapping
+from functools import partial
 from itertools import chain
 from typing import Any
-from weakref import ReferenceType, ref
+from weakref import ref
 
 from fleche.function._fills import Fills, filled_by_all
 
 __all__ = ["filled_by", "fillings", "late", "place_of"]
+
+
+MANY = 10_000
+"""Objects that are remembered although they take no weak reference."""
 
 
 class Fillings:
@@ -27,21 +33,29 @@ class Fillings:
     """
 
     def __init__(self) -> None:
-        self._known: dict[tuple[int, str], tuple[ReferenceType[Any], Any]] = {}
+        self._known: dict[tuple[int, str], tuple[Callable[[], Any], Any]] = {}
+        self._kept: deque[tuple[int, str]] = deque()
 
     def note(self, obj: Any, name: str, part: Any) -> None:
-        """Remember that a method has put ``part`` into an attribute.
-
-        Raises:
-            TypeError: the object has no room for a weak reference.
-        """
+        """Remember that a method has put ``part`` into an attribute."""
         place = id(obj), name
-        self._known[place] = ref(obj, lambda _: self._known.pop(place, None)), part
+        try:
+            found: Callable[[], Any] = ref(obj, lambda _: self._known.pop(place, None))
+        except TypeError:  # there are slots, and none for a weak reference: it stays in memory
+            found = partial(same, obj)
+            self._kept.append(place)
+        self._known[place] = found, part
+        while len(self._kept) > MANY:
+            self._known.pop(self._kept.popleft(), None)
 
     def holds(self, obj: Any, name: str, part: Any) -> bool:
         """Return whether a method has put ``part`` there."""
         found = self._known.get((id(obj), name))
         return found is not None and found[0]() is obj and found[1] is part
+
+
+def same(obj: Any) -> Any:
+    return obj
 
 
 class LateVariables:
