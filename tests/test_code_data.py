@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from fleche.function._patched import own_parts
 from tests.test_code import Project
 
 CHANGES = {
@@ -101,3 +102,22 @@ def test_a_graph_is_looked_at_once(project: Project) -> None:
         sys.setprofile(None)
     assert after is before
     assert calls < 2000
+
+
+def test_the_environment_counts_by_name(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is another one in each session; what is read from it is for ``depends=``."""
+    files = {"entry": "import os\nENV = os.environ\ndef f(x): return ENV.get(x)\n"}
+    tracker = project.tracker(files)
+    before = tracker.closure()
+    monkeypatch.setenv("THIS_SESSION", "1")
+    assert tracker.closure() is before
+    assert project.digest(files) == before.digest
+
+
+def test_what_an_installed_package_has_generated(project: Project) -> None:
+    """Methods that attrs writes as text for its own classes differ from process to process."""
+    attr = pytest.importorskip("attr")
+    assert own_parts(vars(attr.Attribute)["__hash__"]) == {}
+    source = "import attr\ndef f(x): return hash(attr.fields(x))\n"
+    found = project.tracker({"entry": source}).closure().nodes
+    assert not [label for label in found if label.startswith("?")]

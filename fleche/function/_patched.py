@@ -105,21 +105,26 @@ def is_open(cls: type) -> bool:
 
 
 def own_parts(member: Any) -> dict[str, Any]:
-    """Return what is the user's own of a member of an installed class, by its path from there."""
-    if holds_own(member):
-        return {"": member}
-    if isinstance(member, (FunctionType, type)):
-        return {}
-    parts = getattr(member, "__dict__", {})  # of an accessor
-    return {f".{name}": part for name, part in sorted(parts.items()) if holds_own(part)}
-
-
-def own_members(cls: type) -> Iterator[tuple[str, Any, str, Any]]:
-    """Yield the name, the member, and the path and the part that is the user's own, of a class.
+    """Return what is the user's own of a member of an installed class, by its path from there.
 
     What the package has written as text and executed has no module, and says nothing new.
     """
+    if holds_own(member):
+        found = {"": member}
+    elif isinstance(member, (FunctionType, type)):
+        return {}
+    else:  # of an accessor
+        parts = getattr(member, "__dict__", {})
+        found = {f".{name}": part for name, part in sorted(parts.items()) if holds_own(part)}
+    return {path: part for path, part in found.items() if not is_of_text(part)}
+
+
+def is_of_text(part: Any) -> bool:
+    return isinstance(part, FunctionType) and "__name__" not in part.__globals__
+
+
+def own_members(cls: type) -> Iterator[tuple[str, Any, str, Any]]:
+    """Yield the name, the member, and the path and the part that is the user's own, of a class."""
     for name, member in sorted(vars(cls).items()):
         for path, part in own_parts(member).items():
-            if not isinstance(part, FunctionType) or "__name__" in part.__globals__:
-                yield name, member, path, part
+            yield name, member, path, part

@@ -96,6 +96,7 @@ BY_TYPE = frozenset(
         "weakref.WeakSet",
         "weakref.ReferenceType",
         "functools._lru_list_elem",
+        "os._Environ",
     ]
 )
 """Types that say all there is to say of their objects."""
