@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,7 +13,7 @@ from typing import Any
 import pytest
 
 from fleche.function._patched import own_parts
-from tests.test_code import Project
+from tests.test_code import ROOT, Project
 
 CHANGES = {
     "a member of a set": ("s = {A(1), A(2)}", "A.made.remove(s.pop()); s.add(A(3))"),
@@ -121,3 +123,28 @@ def test_what_an_installed_package_has_generated(project: Project) -> None:
     source = "import attr\ndef f(x): return hash(attr.fields(x))\n"
     found = project.tracker({"entry": source}).closure().nodes
     assert not [label for label in found if label.startswith("?")]
+
+
+def test_modules_are_taken_in_one_order(tmp_path: Path) -> None:
+    """Whatever the order of sets: functions that are called alike are numbered as they come."""
+    modules = ["alpha", "beta", "gamma", "delta"]
+    (tmp_path / "maker.py").write_text("def make(k):\n    return lambda x: x + k\n")
+    for number, name in enumerate(modules):
+        (tmp_path / f"{name}.py").write_text(f"from maker import make\ng = make({number})\n")
+    asked = " + ".join(f"vars({name})[name](x)" for name in modules)
+    (tmp_path / "entry.py").write_text(
+        f"import {', '.join(modules)}\ndef f(x, name):\n    return {asked}\n"
+    )
+    program = (
+        "import entry; from fleche.function import CodeTracker;"
+        " print(CodeTracker(entry.f, 'entry').closure().digest)"
+    )
+    found = set()
+    paths = f"{tmp_path}{os.pathsep}{ROOT}"
+    for seed in range(5):
+        environment = {**os.environ, "PYTHONHASHSEED": str(seed), "PYTHONPATH": paths}
+        run = subprocess.run(
+            [sys.executable, "-c", program], env=environment, capture_output=True, check=True
+        )
+        found.add(run.stdout)
+    assert len(found) == 1

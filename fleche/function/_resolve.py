@@ -644,7 +644,7 @@ class Resolver:
             for name, value in members.items() if cls in whole else ():
                 if name != "__annotations__" and f"{label}.{name}" not in self.members:
                     self.code.append((self.do_member, (cls, label, name, value)))
-        for name in names & set(self.modules):
+        for name in sorted(names & self.modules.keys()):
             self.take_module(self.modules[name])
 
     def refer_to_subclasses(self) -> None:
