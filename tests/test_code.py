@@ -1240,8 +1240,6 @@ class TestWrapped:
             ("numpy", "h = numpy.vectorize(g)"),
             ("functools", "h = functools.lru_cache(g)"),
             ("numba", "h = numba.njit(g)"),
-            ("jax", "@jax.jit\ndef h(x): return g(x)"),
-            ("jax", "h = jax.custom_jvp(g)\nh.defjvps(lambda t, y, x: t)"),
         ],
     )
     def test_that_it_was_used_does_not(self, project: Project, module: str, made: str) -> None:
@@ -1253,6 +1251,27 @@ class TestWrapped:
         repr(sys.modules["entry"].h)
         assert not list(before.checks.changed_data())
         assert CodeTracker(tracker.function, "entry").closure().digest == before.digest
+
+    @pytest.mark.parametrize(
+        "made",
+        [
+            "@jax.jit\ndef h(x): return g(x)",
+            "h = jax.custom_jvp(g)\nh.defjvps(lambda t, y, x: t)",
+        ],
+    )
+    def test_that_jax_has_worked_does_not(self, tmp_path: Path, made: str) -> None:
+        """In a process of its own: from the first array on, jax warns of each fork."""
+        pytest.importorskip("jax")
+        script = tmp_path / "script.py"
+        script.write_text(
+            WRAPPING.format(module="jax", made=made) + "\nfrom fleche.function import CodeTracker\n"
+            "before = CodeTracker(f, '__main__').closure()\n"
+            "f(3)\n"
+            "assert not list(before.checks.changed_data())\n"
+            "assert CodeTracker(f, '__main__').closure().digest == before.digest\n"
+        )
+        environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+        subprocess.run([sys.executable, script], env=environment, check=True, timeout=120)
 
     @pytest.mark.parametrize(
         "made",
