@@ -1618,10 +1618,10 @@ LATE = {
 
 
 PARTS = {
-    "an item": ("N = {'a': 1, 'b': 2}\ndef f(x):\n    N['a'] += x\n    return N", "N['b'] = 5"),
-    "an item of a list": ("N = [1, 2]\ndef f(x):\n    N[0] += x\n    return N", "N[1] = 5"),
+    "an item": ("N = {'a': 1, 'b': 2}\ndef f(x):\n    N['a'] = x\n    return N", "N['b'] = 5"),
+    "an item of a list": ("N = [1, 2]\ndef f(x):\n    N[0] = x\n    return N", "N[1] = 5"),
     "an item of an item": (
-        "N = {'c': {'a': 1, 'b': 2}}\ndef f(x):\n    N['c']['a'] += x\n    return N",
+        "N = {'c': {'a': 1, 'b': 2}}\ndef f(x):\n    N['c']['a'] = x\n    return N",
         "N['c']['b'] = 5",
     ),
     "a list in an item": (
@@ -1637,12 +1637,12 @@ PARTS = {
         "N['b'] = 5",
     ),
     "an attribute": (
-        "class A: pass\nN = A()\nN.a, N.b = 1, 2\ndef f(x):\n    N.a += x\n    return N.a, N.b",
+        "class A: pass\nN = A()\nN.a, N.b = 1, 2\ndef f(x):\n    N.a = x\n    return N.a, N.b",
         "N.b = 5",
     ),
     "an attribute of a slot": (
         "class A: __slots__ = ('a', 'b')\nN = A()\nN.a, N.b = 1, 2\n"
-        "def f(x):\n    N.a += x\n    return N.a, N.b",
+        "def f(x):\n    N.a = x\n    return N.a, N.b",
         "N.b = 5",
     ),
     "a list in an attribute": (
@@ -1794,6 +1794,25 @@ class TestState:
         assert tracker.closure().digest == before.digest
         exec(change, vars(sys.modules["entry"]))
         assert tracker.closure().digest != before.digest
+
+    @pytest.mark.parametrize(
+        ("source", "change"),
+        [
+            ("N = {'a': 0, 'b': 0}\ndef f(x):\n    N['a'] += 1\n    return x", "N['b'] += 1"),
+            ("class A: a = b = 0\nN = A()\ndef f(x):\n    N.a += 1\n    return x", "N.b = 5"),
+            (
+                "class A:\n    n = {'a': 0, 'b': 0}\n    def g(self):\n        self.n['a'] += 1\n"
+                "def f(x):\n    A().g()\n    return x",
+                "A.n['b'] += 1",
+            ),
+        ],
+    )
+    def test_counters_beside_others(self, project: Project, source: str, change: str) -> None:
+        """Functions that each count something of their own leave the keys of the others."""
+        tracker = project.tracker({"entry": source})
+        before = tracker.closure()
+        exec(change, vars(sys.modules["entry"]))
+        assert tracker.closure().digest == before.digest
 
     @pytest.mark.parametrize("is_first", [True, False])
     @pytest.mark.parametrize(("source", "change"), LATE.values(), ids=LATE)

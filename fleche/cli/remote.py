@@ -129,11 +129,12 @@ class _Server:
             FlecheError: the cache cannot be opened, or what is at the other end is no client.
         """
         from fleche.config import load_cache_config
-        from fleche.remote import serve
+        from fleche.remote import serve, serve_unopened
 
         cache = self._cache = load_cache_config(cache_name)
         served = cache.readonly() if read_only else cache
-        serve(self._reader, self._writer, served, cache_name=cache_name, no_unpickle=no_unpickle)
+        answer = serve_unopened if no_unpickle else serve
+        answer(self._reader, self._writer, served, cache_name=cache_name)
 
     def watch(self) -> None:
         """Have this process end in order when it is told to, and soon after its input has ended.

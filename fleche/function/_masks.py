@@ -1,8 +1,9 @@
 """Variables that code writes in part: what it writes does not count, and the rest does.
 
-Code may count its calls in ``STATS["calls"]``, or note something in ``args.seen``, and read other
-items of the same dict, or other options, which the program has set. So each part that is written
-is left out by itself, as long as the code shows which it is.
+Code may note something in ``CONFIG["seen"]``, or in ``args.seen``, and read other items of the same
+dict, or other options, which the program has set. So each part that is written is left out by
+itself, as long as the code shows which it is. Where something is counted (``CALLS["f"] += 1``), all
+of the variable is left out: other functions are likely to count theirs in other parts of it.
 """
 
 from __future__ import annotations

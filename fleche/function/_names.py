@@ -129,6 +129,7 @@ class Facts(msgspec.Struct):
         parameter_writes: parameters whose values are changed in place.
         class_writes: chains without their beginning, where attributes are changed in place through
             ``self``, or set through ``cls``.
+        counters: those of all these chains that augmented assignments (``+=``) write.
         fills: of a method, what it fills when it is first wanted.
         imports: imports in the body.
         imports_by_name: beginnings of the names of modules that are imported by a name made at run
@@ -156,6 +157,7 @@ class Facts(msgspec.Struct):
     captured_writes: set[str] = msgspec.field(default_factory=set)
     parameter_writes: set[str] = msgspec.field(default_factory=set)
     class_writes: set[Chain] = msgspec.field(default_factory=set)
+    counters: set[Chain] = msgspec.field(default_factory=set)
     fills: Fills = Fills()
     imports: set[Import] = msgspec.field(default_factory=set)
     imports_by_name: set[tuple[int, str]] = msgspec.field(default_factory=set)
@@ -434,8 +436,11 @@ class Reader:
                 self.load(chain, scope)
 
     def read_assignment(self, item: Any, scope: Scope) -> None:
+        before = self.facts.writes | self.facts.class_writes
         for target in getattr(item, "targets", None) or [item.target]:
             self.write(target, scope)
+        if type(item).__name__ == "AugAssign":
+            self.facts.counters |= (self.facts.writes | self.facts.class_writes) - before
         annotation = getattr(item, "annotation", None)
         self.pending += [(part, scope) for part in inner_nodes(item) if part is not annotation]
 

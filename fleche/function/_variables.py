@@ -397,12 +397,15 @@ class Variables:
         if id(function) in self.hooks and not self.writes.makes_classes:
             return
         for attribute, *steps in facts.class_writes:
-            is_late = (attribute, *steps) in facts.lazily
-            self.write(f"*.{attribute}", steps, is_late=is_late)
+            place = (attribute, *steps)
+            written = () if place in facts.counters else place[1:]
+            self.write(f"*.{attribute}", written, is_late=place in facts.lazily)
         if known.method_of and facts.fills != Fills():
             self.note_fills(f"{module}:{known.method_of}", known)
         for chain in facts.writes:
             label, value, part = self.find_variable(namespace, module, chain)
+            if chain in facts.counters:  # others are likely to count there, too
+                part = ()
             is_late = chain in facts.lazily and not part
             self.write(label, part, is_late=is_late)
             if not is_late:

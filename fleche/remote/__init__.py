@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from fleche.remote._handshake import ClientGreeting, server_info
     from fleche.remote._options import RemoteOptions, SshOptions, SubprocessOptions
     from fleche.remote._protocol import PROTOCOL
-    from fleche.remote._server import serve
+    from fleche.remote._server import serve, serve_unopened
     from fleche.remote._ssh import (
         ChannelCache,
         SshCache,
@@ -62,6 +62,7 @@ __all__ = [
     "remote_cache_class",
     "remote_cache_names",
     "serve",
+    "serve_unopened",
     "server_info",
 ]
 
@@ -85,7 +86,7 @@ _HOMES = {
         "SubprocessOptions",
     ),
     "._protocol": ("PROTOCOL",),
-    "._server": ("serve",),
+    "._server": ("serve", "serve_unopened"),
     "._ssh": (
         "ChannelCache",
         "SshCache",

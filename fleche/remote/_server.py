@@ -23,7 +23,7 @@ from fleche.remote._messages import encode
 from fleche.remote._multiplexer import Multiplexer
 from fleche.remote._protocol import PROTOCOL, Protocol
 
-__all__ = ["serve"]
+__all__ = ["serve", "serve_unopened"]
 
 log = logging.getLogger("fleche.remote.server")
 
@@ -40,7 +40,6 @@ def serve(
     cache: BaseCache,
     *,
     cache_name: str | None = None,
-    no_unpickle: bool = False,
 ) -> None:
     """Answer requests until ``input_stream`` ends. Both streams stay open, for the caller.
 
@@ -52,12 +51,42 @@ def serve(
         output_stream: binary writable stream, such as ``sys.stdout.buffer``.
         cache: the cache to serve. It must not write to ``output_stream``.
         cache_name: the name the server was started with, told to clients for their information.
-        no_unpickle: refuse a cache that opens the values it is sent.
 
     Raises:
-        ConfigError: the cache asks itself, through a remote cache, or is refused.
+        ConfigError: the cache asks itself, through a remote cache.
         ProtocolError: what is at the other end is no client of fleche.
     """
+    _serve(input_stream, output_stream, cache, cache_name, lambda: None)
+
+
+def serve_unopened(
+    input_stream: Any, output_stream: Any, cache: BaseCache, *, cache_name: str | None = None
+) -> None:
+    """Do what :func:`serve` does, and open no value: what is sent is kept as it is.
+
+    Raises:
+        ConfigError: the cache opens the values it is sent, or asks itself.
+        ProtocolError: what is at the other end is no client of fleche.
+    """
+
+    def check() -> None:
+        # a served remote cache tells that of itself when it has been greeted, on this way
+        if cache.capabilities.opens_parcels:
+            raise ConfigError(
+                f"cache {cache_name or 'default'}: it opens the values it is sent, and "
+                "--no-unpickle forbids that; serve another cache, or store values as files"
+            )
+
+    _serve(input_stream, output_stream, cache, cache_name, check)
+
+
+def _serve(
+    input_stream: Any,
+    output_stream: Any,
+    cache: BaseCache,
+    cache_name: str | None,
+    check: Callable[[], None],
+) -> None:
     reader, writer = _Input(input_stream), _Output(output_stream)
     greeting = ServerGreeting((PROTOCOL, PROTOCOL))
     notice = Timer(GREETING_SECONDS, _say_not_greeted, (writer,))
@@ -73,12 +102,7 @@ def serve(
         return
     here = via.set(check_way(cache, greeting.hello.via))
     try:
-        # a served remote cache tells that of itself when it has been greeted, on this way
-        if no_unpickle and cache.capabilities.opens_parcels:
-            raise ConfigError(
-                f"cache {cache_name or 'default'}: it opens the values it is sent, and "
-                "--no-unpickle forbids that; serve another cache, or store values as files"
-            )
+        check()
         _answer_requests(reader, writer, greeting, leftover, cache, cache_name)
     finally:
         via.reset(here)
