@@ -302,11 +302,12 @@ class TestModuleGenerators:
 
     def test_other_threads_draw(self) -> None:
         """What another computation draws at the same time is not laid at its door."""
-        started, drawn = threading.Event(), threading.Event()
-        runs.extend((started, drawn))
+        started, drawn, begun = threading.Event(), threading.Event(), threading.Event()
+        runs.extend((started, drawn, begun))
 
         @fleche(ignore_globals="random")
         def drawer(x: int) -> float:
+            runs[2].set()
             runs[0].wait(10)
             found = random.random()
             runs[1].set()
@@ -320,6 +321,7 @@ class TestModuleGenerators:
 
         thread = threading.Thread(target=drawer, args=(1,))
         thread.start()
+        begun.wait(10)
         quiet(1)
         thread.join()
 
