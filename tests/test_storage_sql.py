@@ -810,7 +810,7 @@ class TestWhere:
         with pytest.raises(StorageError, match="has three slashes"):
             Sql(url)
 
-    @pytest.mark.parametrize("name", ["postgres", "postgres+psycopg", "postgresql+psycopg"])
+    @pytest.mark.parametrize("name", ["postgres", "postgresql", "postgres+psycopg"])
     def test_names_of_postgresql(self, name: str) -> None:
         """The short one is widespread, and means the same."""
         pytest.importorskip("psycopg")

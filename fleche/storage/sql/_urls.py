@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from importlib.util import find_spec
 from pathlib import Path
 from typing import NamedTuple
 
@@ -98,8 +99,14 @@ def locate(url: str, resolve: Callable[[str], str]) -> str:
 
 
 def for_sqlalchemy(url: str) -> str:
-    """Return the URL of a server with the name that SQLAlchemy knows; many write ``postgres``."""
-    return re.sub(r"^postgres(?=[+:])", "postgresql", url)
+    """Return the URL of a server with the name that SQLAlchemy knows; many write ``postgres``.
+
+    Where it names no driver, that is psycopg, unless its predecessor is there: up to version 2.0,
+    SQLAlchemy would look for that one only.
+    """
+    url = re.sub(r"^postgres(?=[+:])", "postgresql", url)
+    is_open = url.startswith("postgresql:") and find_spec("psycopg2") is None
+    return url.replace(":", "+psycopg:", 1) if is_open else url
 
 
 def redacted(url: str) -> str:
