@@ -1085,6 +1085,7 @@ other.execute("create table others (name)")
 """
 
 
+@pytest.mark.filterwarnings("ignore:unclosed database:ResourceWarning")
 @pytest.mark.parametrize("read", ["from lib import db", "import lib"])
 def test_an_object_without_a_digest(project: Project, read: str) -> None:
     """It counts as it is made, and by what is done to it at the top of its module."""
@@ -1096,6 +1097,8 @@ def test_an_object_without_a_digest(project: Project, read: str) -> None:
     assert project.counts(files, "(name, value)", "(name, number)")
     assert project.counts(files, "level = None", "level = 'EXCLUSIVE'")
     assert not project.counts(files, "others (name)", "others (value)")
+    project.forget()
+    gc.collect()  # the connections, before other tests
 
 
 class TestCalledByInstalledCode:
