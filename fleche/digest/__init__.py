@@ -42,7 +42,7 @@ from ._source import (
     take_code,
     told_of_code,
 )
-from ._syntax import dump_syntax, inner_nodes, is_type_checking
+from ._syntax import blocks_of, dump_syntax, inner_nodes, is_type_checking
 from ._tokens import SCHEME, BufferDigests, buffer_digest, hash_threads
 from .science import find_reducer, register_rows
 
@@ -67,6 +67,7 @@ __all__ = [
     "attributes_of",
     "attributes_of_function",
     "attributes_of_masked",
+    "blocks_of",
     "buffer_digest",
     "bytecode_of",
     "call_key",

@@ -12,7 +12,7 @@ from typing import Any
 from weakref import WeakKeyDictionary
 
 from ._source import SourceText, interactive_sources, read_source
-from ._syntax import dump_syntax, is_type_checking
+from ._syntax import blocks_of, dump_syntax, is_type_checking
 
 __all__ = [
     "CLOCK_CALLS",
@@ -26,7 +26,6 @@ __all__ = [
     "origin_of",
 ]
 
-BLOCKS = ("body", "orelse", "finalbody", "handlers")
 ASSIGNMENTS = ("Assign", "AnnAssign", "AugAssign", "For", "AsyncFor", "With")
 FUNCTIONS = ("FunctionDef", "AsyncFunctionDef")
 PACKAGE = __name__.partition(".")[0]
@@ -93,8 +92,8 @@ class Names:
             if kind == "If" and is_type_checking(item.test):
                 pending += reversed(item.orelse)
             elif kind in ("If", "Try", "TryStar", "With", "For", "While", "ExceptHandler"):
-                for block in BLOCKS:
-                    pending += reversed(getattr(item, block, []))
+                for block in blocks_of(item):
+                    pending += reversed(block)
 
     def note(self, item: Any, kind: str) -> None:
         for name in bound_by(item) if kind in ASSIGNMENTS else ():

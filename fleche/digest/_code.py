@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from ._builtin import UNSET, Attributes
 from ._names import own_module
 from ._registry import Node, node, register
-from ._source import find_definition
+from ._source import MANY_CODES, find_definition
 
 if TYPE_CHECKING:
     from ._walk import Walk
@@ -28,7 +28,6 @@ __all__ = [
 ]
 
 
-MANY = 50_000
 dumps: dict[int, tuple[types.CodeType, bytes]] = {}
 """What code objects say, by their id; they are kept beside."""
 
@@ -110,7 +109,7 @@ def token_of_code(code: types.CodeType, namespace: dict[str, Any]) -> bytes:
         definition = find_definition(code, namespace)
         if definition is None:  # it may be to be had later
             return bytecode_of(code)
-        if len(dumps) >= MANY:
+        if len(dumps) >= MANY_CODES:
             dumps.clear()
         found = dumps[id(code)] = (code, definition.dump)
     return found[1]

@@ -23,7 +23,7 @@ from typing import Any
 
 from fleche._util import renewed_after_fork
 
-from ._syntax import dump_definition, inner_nodes
+from ._syntax import blocks_of, dump_definition, inner_nodes
 
 __all__ = [
     "Definition",
@@ -211,12 +211,9 @@ class Tree:
                 method_of, owner = prefix + item.name, item.name
                 prefix = f"{prefix}{item.name}."
             last = getattr(item, "end_lineno", None) or sys.maxsize
-            inner = inner_nodes if is_any_within(lambdas, first, last) else blocks_of
-            pending.extend((child, prefix, owner, method_of) for child in inner(item))
-
-
-BLOCKS = ("body", "orelse", "finalbody", "handlers", "cases")
-"""Fields of statements that hold further ones."""
+            has_lambda = is_any_within(lambdas, first, last)
+            inner = inner_nodes(item) if has_lambda else chain.from_iterable(blocks_of(item))
+            pending.extend((child, prefix, owner, method_of) for child in inner)
 
 
 def first_line_of(item: Any) -> int:
@@ -229,16 +226,6 @@ def is_any_within(lines: list[int], first: int, last: int) -> bool:
     """Return whether one of ``lines``, which are sorted, is neither before nor after these two."""
     at = bisect_left(lines, first)
     return at < len(lines) and lines[at] <= last
-
-
-def blocks_of(item: Any) -> list[Any]:
-    """Return the statements inside a statement."""
-    found: list[Any] = []
-    for block in BLOCKS:
-        inner = getattr(item, block, None)
-        if type(inner) is list:
-            found += inner
-    return found
 
 
 recent: deque[Tree] = deque(maxlen=16)

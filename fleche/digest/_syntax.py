@@ -16,7 +16,14 @@ from __future__ import annotations
 import sys
 from typing import Any
 
-__all__ = ["dump_definition", "dump_syntax", "inner_nodes", "is_type_checking", "statements"]
+__all__ = [
+    "blocks_of",
+    "dump_definition",
+    "dump_syntax",
+    "inner_nodes",
+    "is_type_checking",
+    "statements",
+]
 
 SKIPPED = frozenset(["ctx", "kind", "simple", "type_comment", "type_ignores", "type_params"])
 """Fields that say nothing, or that only some versions of Python have."""
@@ -55,6 +62,16 @@ def inner_nodes(item: Any) -> list[Any]:
         elif hasattr(value, "_fields"):
             found.append(value)
     return found
+
+
+BLOCKS = ("body", "orelse", "finalbody", "handlers", "cases")
+"""Fields of statements that hold further ones."""
+
+
+def blocks_of(item: Any) -> list[list[Any]]:
+    """Return the lists of statements inside a statement."""
+    found = (getattr(item, block, None) for block in BLOCKS)
+    return [block for block in found if type(block) is list]
 
 
 def dump_definition(definition: Any) -> bytes:

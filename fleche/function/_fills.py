@@ -19,8 +19,8 @@ from typing import Any
 
 import msgspec
 
-from fleche.digest import inner_nodes
-from fleche.function._trees import SCOPED
+from fleche.digest import blocks_of, inner_nodes
+from fleche.function._trees import SCOPED, constant_text
 
 __all__ = ["Fills", "filled_by_all", "fills_of"]
 
@@ -28,7 +28,6 @@ ASSIGNMENTS = ("Assign", "AnnAssign", "NamedExpr")
 LEAVING = ("Return", "Raise", "Continue", "Break")
 ACCESS = ("getattr", "hasattr")
 ADDING = ("add", "append", "appendleft", "extend", "insert", "setdefault", "update")
-BLOCKS = ("body", "orelse", "finalbody", "handlers", "cases")
 
 
 class Fills(msgspec.Struct, frozen=True):
@@ -153,10 +152,8 @@ def guarded_in(body: list[Any], first: str) -> Iterator[tuple[list[Any], set[str
                 if statement.body and type(statement.body[-1]).__name__ in LEAVING:
                     yield body[index + 1 :], wanted
         if type(statement).__name__ not in SCOPED:
-            for block in BLOCKS:
-                inner = getattr(statement, block, None)
-                if type(inner) is list:
-                    yield from guarded_in(inner, first)
+            for block in blocks_of(statement):
+                yield from guarded_in(block, first)
 
 
 def absent_if(test: Any, outcome: bool, first: str) -> set[str]:
@@ -188,10 +185,9 @@ def attribute_of(item: Any, first: str) -> str:
     """Return the attribute that ``self.x``, or ``hasattr(self, "x")``, asks for."""
     if type(item).__name__ == "Attribute":
         return str(item.attr) if getattr(item.value, "id", "") == first else ""
-    if getattr(getattr(item, "func", None), "id", "") in ACCESS and len(item.args) > 1:
-        text = getattr(item.args[1], "value", None)
-        if isinstance(text, str) and getattr(item.args[0], "id", "") == first:
-            return text
+    is_access = getattr(getattr(item, "func", None), "id", "") in ACCESS and len(item.args) > 1
+    if is_access and getattr(item.args[0], "id", "") == first:
+        return constant_text(item.args[1]) or ""
     return ""
 
 

@@ -71,12 +71,7 @@ def modules_in(values: Iterable[Any]) -> list[Import]:
 
 def absolute(item: Import, namespace: Mapping[str, Any]) -> str:
     """Return the full name of the module that an import names."""
-    if not item.level:
-        return item.module
-    package = namespace.get("__package__") or ""
-    parts = package.split(".")
-    kept = parts[: len(parts) - item.level + 1]
-    return ".".join([*kept, *([item.module] if item.module else [])])
+    return full_name(namespace.get("__package__") or "", (item.level, item.module))
 
 
 def take_from(module: ModuleType, name: str) -> None:

@@ -436,11 +436,12 @@ class Reader:
                 self.load(chain, scope)
 
     def read_assignment(self, item: Any, scope: Scope) -> None:
-        before = self.facts.writes | self.facts.class_writes
+        facts, counts = self.facts, type(item).__name__ == "AugAssign"
+        before = facts.writes | facts.class_writes if counts else set()
         for target in getattr(item, "targets", None) or [item.target]:
             self.write(target, scope)
-        if type(item).__name__ == "AugAssign":
-            self.facts.counters |= (self.facts.writes | self.facts.class_writes) - before
+        if counts:
+            facts.counters |= (facts.writes | facts.class_writes) - before
         annotation = getattr(item, "annotation", None)
         self.pending += [(part, scope) for part in inner_nodes(item) if part is not annotation]
 

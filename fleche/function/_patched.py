@@ -6,14 +6,14 @@ from collections.abc import Collection, Iterable, Iterator, Mapping
 from types import FunctionType, ModuleType
 from typing import Any
 
-from fleche.function._own import is_own_namespace, is_own_object
+from fleche.function._own import HEAP, is_own_namespace, is_own_object
 from fleche.function._signature import Transparent
 from fleche.function._values import Values, is_callable_code, token_of_installed
 
 __all__ = ["Place", "holds_own", "installed_places", "own_members", "own_parts"]
 
-HEAP, IMMUTABLE = 1 << 9, 1 << 8
-"""Flags of a class: that Python code may have made it, and that nothing can be put there."""
+IMMUTABLE = 1 << 8
+"""The flag of a class in which nothing can be put."""
 
 
 class Place:

@@ -18,14 +18,12 @@ from typing import Any, NamedTuple
 
 from fleche._util import attempt
 from fleche.function._names import prefix_of
-from fleche.function._own import is_own_module, module_name
+from fleche.function._own import HEAP, is_own_module, module_name
 from fleche.function._trees import constant_text
 from fleche.function._values import inner_function, is_interface
 
 __all__ = ["Calls", "home_of", "reaches"]
 
-HEAP = 1 << 9
-"""The flag of a class that is written in Python."""
 MANY = 1000
 GETTERS = {"getattr", "hasattr", "methodcaller", "attrgetter"}
 
