@@ -29,7 +29,7 @@ from fleche.decorator._singleflight import flights, inside
 from fleche.errors import FlecheError
 from fleche.storage import CallFile, CallMemory, Sql, ValueFile, ValueMemory
 from fleche.storage.sql._database import Pooled
-from tests.helpers.sweeps import is_quick
+from tests.helpers.sweeps import is_quick, swept
 
 PATIENCE = 60.0
 MOMENTS = ("call", "c_return")
@@ -203,7 +203,7 @@ def run(script: str, *arguments: str) -> subprocess.CompletedProcess[str]:
     )
 
 
-@pytest.mark.parametrize("kind", ["local", "sql"])
+@pytest.mark.parametrize("kind", swept(["local", "sql"], "local".__eq__))
 def test_daemon_threads_at_the_end(kind: str, tmp_path: Path) -> None:
     """Threads that are at work when the process ends keep their connections, and end with it."""
     script = """

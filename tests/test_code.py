@@ -2886,6 +2886,7 @@ def test_a_function_in_c_counts_by_name(project: Project) -> None:
     assert sorted(nodes(project.tracker({"entry": source}))) == ["f", "np"]
 
 
+@pytest.mark.slow
 def test_a_class_of_sympy_counts_alike_in_every_process(tmp_path: Path) -> None:
     """Sympy makes notes in each class, of sets and so in the order of a process; they do count."""
     pytest.importorskip("sympy")

@@ -286,6 +286,7 @@ class TestBeside:
         assert digest([ring, pair, pair]) == digest([ring, (ring[0], 1), (ring[0], 1)])
         assert digest([ring, pair]) != digest([ring, (ring[1], 1)])
 
+    @pytest.mark.slow
     def test_depth(self) -> None:
         """Long ways to a cycle and from it."""
 

@@ -307,6 +307,7 @@ class TestDepth:
         assert below(room // 3) == expected
         assert below(room - 150) == expected
 
+    @pytest.mark.slow
     def test_objects_in_lists_in_objects(self) -> None:
         def chain(length: int) -> Any:
             found: Any = None
@@ -334,15 +335,20 @@ class TestSize:
         assert digest(double(1000)).is_full
         assert time.perf_counter() - started < 5
 
-    def test_both_sides_of_the_bound(self, monkeypatch: pytest.MonkeyPatch) -> None:
+    @pytest.mark.parametrize(
+        ("bound", "around"),
+        swept([(20, 12), (10_000, 12), (110_000, 1)], lambda case: case[0] < 100_000),
+    )
+    def test_both_sides_of_the_bound(
+        self, bound: int, around: int, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
         """C and Python count alike, and only the number of nodes decides."""
-        for bound, around in ((20, 12), (10_000, 12), (110_000, 1)):
-            monkeypatch.setattr(plain, "MOST_NODES", bound)
-            for others in (0, 2):
-                for length in range(bound - around, bound + 2):
-                    value = [1j] * others + [1] * (length - 4 * others)
-                    nodes = 1 + len(value) + 3 * others
-                    assert self.passes_c(value) == self.passes_python(value) == (nodes <= bound)
+        monkeypatch.setattr(plain, "MOST_NODES", bound)
+        for others in (0, 2):
+            for length in range(bound - around, bound + 2):
+                value = [1j] * others + [1] * (length - 4 * others)
+                nodes = 1 + len(value) + 3 * others
+                assert self.passes_c(value) == self.passes_python(value) == (nodes <= bound)
 
     @staticmethod
     def passes_c(value: Any) -> bool:

@@ -511,7 +511,7 @@ def in_memory_of(kind: str, root: str) -> BaseCache:
             ("subprocess", False, MUCH),
             ("subprocess", False, VAST),
         ],
-        lambda case: case[2] == MUCH and case[0] not in ("file", "hdf5", "pipe hdf5"),
+        lambda case: case[2] == MUCH and case[0] in ("local", "hdf5 compressed", "subprocess"),
         timeout=900,
     ),
 )

@@ -536,21 +536,24 @@ def _bare_primitives(path: Path) -> Iterator[str]:
 @cache
 def _primitives(path: Path) -> list[tuple[str, bool]]:
     """Return the primitives of `threading` that a module makes, and whether it renews them."""
-    tree = ast.parse(path.read_text(encoding="utf-8"))
+    text = path.read_text(encoding="utf-8")
+    if not any(maker in text for maker in _MAKERS):
+        return []
+    nodes = list(ast.walk(ast.parse(text)))
     imported = {
         name.asname or name.name
-        for node in ast.walk(tree)
+        for node in nodes
         if isinstance(node, ast.ImportFrom) and node.module in ("threading", "concurrent.futures")
         for name in node.names
     }
     renewed = {
         id(argument)
-        for node in ast.walk(tree)
+        for node in nodes
         if isinstance(node, ast.Call) and _name_of(node) == "renewed_after_fork"
         for argument in node.args
     }
     found = []
-    for node in ast.walk(tree):
+    for node in nodes:
         if isinstance(node, ast.Call):
             name = _name_of(node)
             is_imported = isinstance(node.func, ast.Attribute) or name in imported

@@ -341,6 +341,7 @@ class TestEndless:
         found = _talk(self._listing(m.Listed([])), lambda c: list(c.query()))
         assert isinstance(found, FlecheError), found
 
+    @pytest.mark.slow
     def test_pings(self) -> None:
         """Endless pings are answered, as far as there is room, while the real answer is awaited."""
 
