@@ -11,7 +11,7 @@ from contextlib import closing
 from datetime import datetime
 from operator import attrgetter
 from threading import get_ident
-from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeAlias, overload
+from typing import TYPE_CHECKING, Any, Generic, TypeAlias, overload
 
 import msgspec
 
@@ -23,6 +23,7 @@ from fleche.digest import Digest
 if TYPE_CHECKING:
     from typing_extensions import TypeVar
 
+    from fleche.caches._base import BaseCache
     from fleche.caches._table import Table
 
     T = TypeVar("T", default=Any)
@@ -31,7 +32,7 @@ else:
 
     T = TypeVar("T")
 
-__all__ = ["Key", "QueryIterator", "Source"]
+__all__ = ["Key", "QueryIterator"]
 
 Key: TypeAlias = "str | Callable[[LazyCall], Any]"
 """A function of a call, or the name of one of its attributes (``"name"``, ``"version"``, ...), of
@@ -41,39 +42,6 @@ one of its arguments, which counts as far as the record shows it, or of a field 
 _ATTRIBUTES = (
     *("arguments", "code", "duration", "key", "metadata", "module", "name", "record", "version"),
 )
-
-
-class Shortener(Protocol):
-    """What a table needs of the cache whose calls it shows."""
-
-    def shrink(self, keys: Sequence[Digest]) -> list[Digest | None]:
-        """Return for each key the beginning that stands for it alone, if it is there."""
-        ...
-
-
-class Source(Protocol):
-    """What a query needs of the cache that answers it."""
-
-    @property
-    def backend(self) -> Shortener:
-        """What shortens keys."""
-        ...
-
-    def evict_many(self, keys: Iterable[Digest]) -> int:
-        """Forget calls; return how many there were."""
-        ...
-
-    def transfer(
-        self,
-        target: Any,
-        calls: Iterable[LazyCall] | None = None,
-        *,
-        progress: ShowProgress = None,
-        pop: bool = False,
-        overwrite: bool = False,
-    ) -> int:
-        """Copy calls to another cache."""
-        ...
 
 
 class QueryIterator(Generic[T]):
@@ -87,7 +55,7 @@ class QueryIterator(Generic[T]):
     def __init__(
         self,
         source: Callable[[], Iterable[LazyCall[T]]],
-        cache: Source | None = None,
+        cache: BaseCache | None = None,
         *,
         is_ordered: bool = False,
         text: str = "",
@@ -338,7 +306,7 @@ class QueryIterator(Generic[T]):
 
     def transfer(
         self,
-        target: Any,
+        target: BaseCache,
         *,
         progress: ShowProgress = None,
         pop: bool = False,
@@ -383,7 +351,7 @@ class QueryIterator(Generic[T]):
         """
         return self.table().to_pandas()
 
-    def _bound(self) -> Source:
+    def _bound(self) -> BaseCache:
         if self._cache is None:
             raise ValueError("this query belongs to no cache")
         return self._cache
