@@ -25,16 +25,18 @@ from fleche.errors import ParcelError, RemoteConnectionError
 from fleche.parcel import Parcel
 from fleche.storage import Capabilities
 
-__all__ = ["CachePool", "Layers", "PoolBackend", "UnitedBackend"]
+__all__ = ["BATCH", "ROOM", "CachePool", "PoolBackend", "UnitedBackend"]
 
 log = logging.getLogger("fleche.caches")
 
 T = TypeVar("T")
 K = TypeVar("K", bound=str)
 
-_BATCH = 1024
-_ROOM = 1 << 26
-"""Bytes of results that are held back at most until it is their turn."""
+BATCH = 1024
+"""So many calls are looked up at once."""
+
+ROOM = 64 << 20
+"""So many bytes of results may come along with them, and are held back until it is their turn."""
 
 _SHORTEST = 4
 
@@ -42,21 +44,26 @@ _SAID = {"errors.write_through": "results are not written through; push() sends 
 """What is logged of events whose names do not say it."""
 
 
-class Layers:
-    """Backends in the order in which they are asked.
+class UnitedBackend(CacheBackend):
+    """Backends in the order in which they are asked: what a pool and a stack have in common.
 
     An unreachable one whose policy says ``on_error = "miss"`` has nothing; that is counted as
     ``unreachable`` and logged once, and again when it has answered in between, after ever more
     answers.
+
+    Attributes:
+        layers: the backends.
     """
 
-    def __init__(self, backends: Iterable[CacheBackend], count: Callable[[str], None]) -> None:
-        """Put ``backends`` together; ``count`` counts an event by its name."""
-        self.all = tuple(backends)
-        if not self.all:
+    def __init__(self, layers: Iterable[CacheBackend]) -> None:
+        """Unite ``layers``, asked in this order; values are packed as the first one says."""
+        super().__init__()
+        self.layers = tuple(layers)
+        if not self.layers:
             raise ValueError("a stack or pool is made of at least one cache")
-        self._count = count
         self._troubles = Troubles()
+        self.packing = self.layers[0].packing
+        self.local = any(layer.local for layer in self.layers)
 
     @contextmanager
     def tolerating(self, layer: CacheBackend) -> Iterator[None]:
@@ -72,7 +79,7 @@ class Layers:
 
     def note(self, event: str, layer: CacheBackend, error: Exception) -> None:
         """Count what happened to ``layer``; log it the first time."""
-        self._count(event)
+        self.count(event)
         away = isinstance(error, RemoteConnectionError)
         is_new = self._troubles.is_new((event, id(layer)), of_connection=away)
         level = logging.WARNING if is_new else logging.DEBUG
@@ -86,7 +93,7 @@ class Layers:
         mark = (event, id(layer))
         self._troubles.succeed(lambda trouble: trouble == mark)
 
-    def capabilities(self, *, read_only: bool, of: Iterable[CacheBackend]) -> Capabilities:
+    def united_capabilities(self, *, read_only: bool, of: Iterable[CacheBackend]) -> Capabilities:
         """Return what some of them are together; the others are not asked."""
         found = []
         for layer in of:
@@ -99,47 +106,25 @@ class Layers:
             opens_parcels=any(each.opens_parcels for each in found),
         )
 
+    @override
     def load_values(
-        self, addresses: Iterable[Address], *, first_last: bool = False
+        self, addresses: Iterable[Address]
     ) -> Iterator[tuple[Address, Parcel | ParcelError]]:
-        """Yield the parcels that one of them has, each layer asked once for what is still wanted.
+        return self.load_from(self.layers, addresses, lambda layer, rest: layer.load_values(rest))
 
-        Damage counts only where no layer has a sound one.
-
-        Args:
-            addresses: what is wanted.
-            first_last: ask the first layer last: what it has is not to be trusted.
-        """
-        order = (*self.all[1:], self.all[0]) if first_last else self.all
-        return self._load(addresses, order, lambda layer, rest: layer.load_values(rest))
-
-    def load(
-        self, keys: Sequence[Digest], inline: int
-    ) -> Iterator[tuple[Digest, CallEntry | ParcelError]]:
-        """Yield the entries that one of them has, in order, each layer asked once for the rest.
-
-        Of many keys only smaller results come along, since they wait here for their turn.
-        """
-        for batch in batched(keys, _BATCH):
-            yield from self._load_together(batch, min(inline, _ROOM // len(batch)))
-
-    def _load_together(
-        self, keys: Sequence[Digest], inline: int
-    ) -> list[tuple[Digest, CallEntry | ParcelError]]:
-        found = dict(
-            self._load(keys, self.all, lambda layer, rest: layer.load(rest, inline=inline))
-        )
-        return [(key, found[key]) for key in keys if key in found]
-
-    def _load(
+    def load_from(
         self,
+        layers: Iterable[CacheBackend],
         wanted: Iterable[K],
-        order: Iterable[CacheBackend],
         load: Callable[[CacheBackend, list[K]], Iterator[tuple[K, T | ParcelError]]],
     ) -> Iterator[tuple[K, T | ParcelError]]:
+        """Yield what one of ``layers`` has, each asked in turn for what is still wanted.
+
+        Damage counts only where no layer has a sound one.
+        """
         rest = dict.fromkeys(wanted)
         damage: dict[K, ParcelError] = {}
-        for layer in order:
+        for layer in layers:
             if not rest:
                 return
             with self.tolerating(layer):
@@ -151,10 +136,10 @@ class Layers:
                     yield key, item
         yield from ((key, error) for key, error in damage.items() if key in rest)
 
+    @override
     def contains(self, keys: Sequence[Digest | Address]) -> list[bool]:
-        """Return for each key whether one of them contains it, each asked once for the rest."""
         found: set[tuple[type, str]] = set()
-        for layer in self.all:
+        for layer in self.layers:
             rest = [key for key in keys if (type(key), key) not in found]
             if not rest:
                 break
@@ -163,10 +148,10 @@ class Layers:
                 found.update((type(k), k) for k, known in zip(rest, there, strict=True) if known)
         return [(type(key), key) in found for key in keys]
 
+    @override
     def expand(self, prefixes: Sequence[str]) -> list[tuple[Digest, ...]]:
-        """Return for each prefix what it stands for in all of them together."""
         found: list[dict[Digest, None]] = [{} for _ in prefixes]
-        for layer in self.all:
+        for layer in self.layers:
             # a complete digest that one layer has stands for itself; no further one is asked
             asked = [
                 place
@@ -181,11 +166,11 @@ class Layers:
                     found[place].update(dict.fromkeys(answer))
         return [tuple(each)[:MOST_EXPANDED] for each in found]
 
+    @override
     def shrink(self, keys: Sequence[Digest]) -> list[Digest | None]:
-        """Return for each key the beginning that stands for it alone in every one of them."""
         known: list[dict[CacheBackend, Digest]] = [{} for _ in keys]
         foreign: list[list[Digest]] = [[] for _ in keys]
-        for layer in self.all:
+        for layer in self.layers:
             with self.tolerating(layer):
                 for place, short in enumerate(layer.shrink(keys)):
                     if short is not None:
@@ -200,20 +185,20 @@ class Layers:
             for key, each, others in zip(keys, known, foreign, strict=True)
         ]
 
+    @override
     def query(
-        self, template: QueryCall, *, keys_only: bool
+        self, template: QueryCall, *, keys_only: bool = False
     ) -> Iterator[tuple[Digest, CallEntry | None]]:
-        """Yield the matching calls; of several with one key, the first."""
         seen: set[Digest] = set()
-        for layer in self.all:
+        for layer in self.layers:
             with self.tolerating(layer):
                 for key, entry in layer.query(template, keys_only=keys_only):
                     if key not in seen:
                         seen.add(key)
                         yield key, entry
 
-    def maintain(self, task: Task, progress: Progress | None) -> Report:
-        """Carry out a task in those that are on this machine and, if it changes them, writable."""
+    @override
+    def maintain(self, task: Task, progress: Progress | None = None) -> Report:
         done, latest = 0, 0
 
         def step(number: int) -> None:
@@ -228,7 +213,7 @@ class Layers:
         if isinstance(task, ReadUsage):  # one may have copies of the counters of another
             return self._read(ReadUsage(named=True), total, near=not task.named)
         writes = task.changes or isinstance(task, Gc)
-        for layer in self.all:
+        for layer in self.layers:
             if layer.local and not (writes and layer.read_only):
                 latest = 0
                 total = total + layer.maintain(task, None if progress is None else step)
@@ -237,50 +222,17 @@ class Layers:
 
     def _read(self, task: Task, total: Report, *, near: bool) -> Report:
         """Return what all of them have to say, or those on this machine."""
-        for layer in self.all:
+        for layer in self.layers:
             if layer.local or not near:
                 with self.tolerating(layer):
                     total = total + layer.maintain(task)
         return total
 
+    @override
     def close(self) -> None:
-        """Close all of them, even if one fails."""
         with ExitStack() as stack:
-            for layer in self.all:
+            for layer in self.layers:
                 stack.callback(layer.close)
-
-
-class UnitedBackend(CacheBackend):
-    """What a pool and a stack have in common: questions to which every layer has an answer."""
-
-    def __init__(self, layers: Iterable[CacheBackend]) -> None:
-        """Unite ``layers``, asked in this order; values are packed as the first one says."""
-        super().__init__()
-        self._layers = Layers(layers, self.count)
-        self.packing = self._layers.all[0].packing
-        self.local = any(layer.local for layer in self._layers.all)
-
-    @override
-    def contains(self, keys: Sequence[Digest | Address]) -> list[bool]:
-        return self._layers.contains(keys)
-
-    @override
-    def expand(self, prefixes: Sequence[str]) -> list[tuple[Digest, ...]]:
-        return self._layers.expand(prefixes)
-
-    @override
-    def shrink(self, keys: Sequence[Digest]) -> list[Digest | None]:
-        return self._layers.shrink(keys)
-
-    @override
-    def query(
-        self, template: QueryCall, *, keys_only: bool = False
-    ) -> Iterator[tuple[Digest, CallEntry | None]]:
-        return self._layers.query(template, keys_only=keys_only)
-
-    @override
-    def close(self) -> None:
-        self._layers.close()
 
 
 class PoolBackend(UnitedBackend):
@@ -289,12 +241,12 @@ class PoolBackend(UnitedBackend):
     def __init__(self, members: Iterable[CacheBackend]) -> None:
         """Unite ``members``, asked in this order."""
         super().__init__(members)
-        self.members = self._layers.all
+        self.members = self.layers
 
     @property
     @override
     def capabilities(self) -> Capabilities:
-        return self._layers.capabilities(read_only=True, of=self.members)
+        return self.united_capabilities(read_only=True, of=self.members)
 
     @property
     @override
@@ -305,13 +257,17 @@ class PoolBackend(UnitedBackend):
     def load(
         self, keys: Sequence[Digest], *, inline: int = INLINE
     ) -> Iterator[tuple[Digest, CallEntry | ParcelError]]:
-        return self._layers.load(keys, inline)
+        for batch in batched(keys, BATCH):
+            # of many keys only smaller results come along, since they wait here for their turn
+            yield from self._load_together(batch, min(inline, ROOM // len(batch)))
 
-    @override
-    def load_values(
-        self, addresses: Iterable[Address]
-    ) -> Iterator[tuple[Address, Parcel | ParcelError]]:
-        return self._layers.load_values(addresses)
+    def _load_together(
+        self, keys: Sequence[Digest], inline: int
+    ) -> list[tuple[Digest, CallEntry | ParcelError]]:
+        found = dict(
+            self.load_from(self.layers, keys, lambda layer, rest: layer.load(rest, inline=inline))
+        )
+        return [(key, found[key]) for key in keys if key in found]
 
     @override
     def save(
@@ -327,7 +283,7 @@ class PoolBackend(UnitedBackend):
     def lacking(self, addresses: Iterable[Address], *, keep: bool = False) -> list[Address]:
         absent = list(dict.fromkeys(addresses))
         for member in self.members:
-            with self._layers.tolerating(member):
+            with self.tolerating(member):
                 absent = member.lacking(absent) if absent else absent
         return absent
 
@@ -344,7 +300,7 @@ class PoolBackend(UnitedBackend):
     def maintain(self, task: Task, progress: Progress | None = None) -> Report:
         if task.changes:
             self.check_writable(type(task).__name__.lower())
-        return self._layers.maintain(task, progress)
+        return super().maintain(task, progress)
 
     @override
     def to_config(self) -> dict[str, Any]:

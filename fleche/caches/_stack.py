@@ -18,7 +18,7 @@ from fleche.caches._background import BackgroundWriter
 from fleche.caches._base import BaseCache
 from fleche.caches._copying import copy_along
 from fleche.caches._local import needed_by
-from fleche.caches._pool import UnitedBackend
+from fleche.caches._pool import BATCH, ROOM, UnitedBackend
 from fleche.caches._progress import ShowProgress
 from fleche.caches._transfer import copy_strictly
 from fleche.caches.maintenance import NoteAccepted, NoteUsage, Report, Task
@@ -40,10 +40,6 @@ if TYPE_CHECKING:
 __all__ = ["CacheStack", "Flights", "StackBackend"]
 
 log = logging.getLogger("fleche.caches")
-
-_BATCH = 1024
-_TOGETHER = 64 << 20
-"""So many bytes of results may come along with the calls that are looked up at once."""
 
 
 class Flights:
@@ -99,7 +95,6 @@ class StackBackend(UnitedBackend):
         self._flights = Flights()
         self._writers: dict[int, BackgroundWriter] = {}
         self._damaged: set[Address] = set()
-        self.layers = self._layers.all
         self.first = self.layers[0]
         self.locks = self.first.locks
 
@@ -107,7 +102,7 @@ class StackBackend(UnitedBackend):
     @override
     def capabilities(self) -> Capabilities:
         receiving = (self.first, *self._written_through())
-        return self._layers.capabilities(read_only=self.read_only, of=receiving)
+        return self.united_capabilities(read_only=self.read_only, of=receiving)
 
     @property
     @override
@@ -125,7 +120,7 @@ class StackBackend(UnitedBackend):
     def load(
         self, keys: Sequence[Digest], *, inline: int = INLINE
     ) -> Iterator[tuple[Digest, CallEntry | ParcelError]]:
-        for batch in batched(keys, _BATCH):
+        for batch in batched(keys, BATCH):
             search = _Search(self, batch, inline)
             with self._flights.join(search.rest) as others:
                 search.postpone(others)  # what other threads look for is theirs to copy down
@@ -143,9 +138,10 @@ class StackBackend(UnitedBackend):
         wanted = list(addresses)
         damaged = [each for each in wanted if each in self._damaged]
         if len(damaged) < len(wanted):
-            yield from self._layers.load_values(each for each in wanted if each not in damaged)
-        if damaged:
-            yield from self._layers.load_values(damaged, first_last=True)
+            yield from super().load_values(each for each in wanted if each not in damaged)
+        if damaged:  # what the first layer has is not to be trusted
+            order = (*self.layers[1:], self.first)
+            yield from self.load_from(order, damaged, lambda layer, rest: layer.load_values(rest))
 
     @override
     def note_damage(self, key: Digest, addresses: Sequence[Address]) -> bool:
@@ -154,7 +150,7 @@ class StackBackend(UnitedBackend):
         if known:
             return False
         for layer in self.layers[1:]:
-            with self._layers.tolerating(layer):
+            with self.tolerating(layer):
                 if layer.contains([key])[0]:
                     return True
         return False
@@ -176,13 +172,13 @@ class StackBackend(UnitedBackend):
             return
         for nearer in reversed(self.layers[:depth]):
             if nearer.read_only:
-                self._layers.note("refused", nearer, Rejected(f"{nearer}: read-only"))
+                self.note("refused", nearer, Rejected(f"{nearer}: read-only"))
                 continue
             try:
                 self._copy(self.layers[depth], nearer, entries)
             except (Rejected, SignatureError, StorageError, RemoteConnectionError) as error:
                 if len(entries) == 1:
-                    self._layers.note("refused", nearer, error)
+                    self.note("refused", nearer, error)
                     continue
                 self._copy_each(self.layers[depth], nearer, entries)
             except (KeyError, ParcelError):
@@ -199,7 +195,7 @@ class StackBackend(UnitedBackend):
             try:
                 self._copy(source, nearer, {key: entry})
             except (Rejected, SignatureError, StorageError, RemoteConnectionError) as error:
-                self._layers.note("refused", nearer, error)
+                self.note("refused", nearer, error)
             except (KeyError, ParcelError):
                 self.count("dangling")
 
@@ -211,7 +207,7 @@ class StackBackend(UnitedBackend):
         again = set(self._damaged) if nearer is self.first else set()
         copy_strictly(source, nearer, entries, secrets, again, results_only=True)
         self._damaged -= again
-        self._layers.settle("refused", nearer)
+        self.settle("refused", nearer)
         self.count("copied", len(entries))
 
     # -- changing ----------------------------------------------------------------------------------
@@ -260,7 +256,7 @@ class StackBackend(UnitedBackend):
             except Exception as error:  # noqa: BLE001 (as in _write_through)
                 log.debug("%s: %d results are sent one by one: %s", layer, len(entries), error)
             else:
-                self._layers.settle("errors.write_through", layer)
+                self.settle("errors.write_through", layer)
                 self.count("written_through", len(entries))
                 return
         for key, entry in entries.items():
@@ -269,7 +265,7 @@ class StackBackend(UnitedBackend):
     def _dropped(self, layer: CacheBackend, number: int, why: str) -> None:
         left = count(number, "result is", "results are")
         error = StorageError(f"{left} left to push(): {why}")
-        self._layers.note("errors.write_through", layer, error)
+        self.note("errors.write_through", layer, error)
 
     def drain(self, timeout: float | None = None) -> bool:
         """Wait until the background has sent everything; return whether it has."""
@@ -285,9 +281,9 @@ class StackBackend(UnitedBackend):
         try:
             copy_strictly(self.first, layer, entries)
         except Exception as error:  # noqa: BLE001 (the result is safe in the first layer)
-            self._layers.note("errors.write_through", layer, error)
+            self.note("errors.write_through", layer, error)
         else:
-            self._layers.settle("errors.write_through", layer)
+            self.settle("errors.write_through", layer)
             self.count("written_through", len(entries))
 
     @override
@@ -306,13 +302,13 @@ class StackBackend(UnitedBackend):
     def evict(self, keys: Sequence[Digest | Address]) -> list[bool]:
         gone: set[int] = set()
         for layer in self.layers:
-            with self._layers.tolerating(layer):
+            with self.tolerating(layer):
                 if not layer.read_only:
                     there = layer.evict(keys)
                     gone.update(place for place, was in enumerate(there) if was)
         kept = [place for place in range(len(keys)) if place not in gone]
         if kept:
-            still = self._layers.contains([keys[place] for place in kept])
+            still = self.contains([keys[place] for place in kept])
             for place, here in zip(kept, still, strict=True):
                 if here:
                     raise Rejected(
@@ -333,10 +329,10 @@ class StackBackend(UnitedBackend):
         if isinstance(task, NoteAccepted):  # goes where results go
             report = self.first.maintain(task)
             for layer in self._written_through():
-                with self._layers.tolerating(layer):
+                with self.tolerating(layer):
                     layer.maintain(task)
             return report
-        return self._layers.maintain(task, progress)
+        return super().maintain(task, progress)
 
     @override
     def to_config(self) -> list[Any]:
@@ -359,7 +355,7 @@ class _Search:
 
     def __init__(self, stack: StackBackend, keys: Sequence[Digest], inline: int) -> None:
         self._stack = stack
-        self._inline = min(inline, _TOGETHER // max(len(keys), 1))
+        self._inline = min(inline, ROOM // max(len(keys), 1))
         self.rest = list(dict.fromkeys(keys))
         self._later: list[Digest] = []
         self._found: dict[Digest, CallEntry] = {}
@@ -385,7 +381,7 @@ class _Search:
     def _ask(self, depth: int) -> None:
         stack = self._stack
         layer = stack.layers[depth]
-        with stack._layers.tolerating(layer):  # noqa: SLF001 (one room)
+        with stack.tolerating(layer):
             here: dict[Digest, CallEntry] = {}
             for key, entry in layer.load(self.rest, inline=self._inline):
                 if isinstance(entry, ParcelError):
