@@ -21,6 +21,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
+from functools import partial
 from threading import RLock
 from typing import Any, TypeAlias
 
@@ -696,16 +697,5 @@ class SizeLimitedCache(CacheView):
 
     @override
     def __reduce__(self) -> tuple[Any, ...]:
-        made_from = (self.inner, self.max_size, self.max_bytes, self.eviction, self.max_age)
-        return _limited, (type(self), *made_from)
-
-
-def _limited(
-    kind: type[SizeLimitedCache],
-    inner: Cache,
-    max_size: int | None,
-    max_bytes: int | None,
-    eviction: Eviction,
-    max_age: timedelta | None,
-) -> SizeLimitedCache:
-    return kind(inner, max_size, max_bytes, max_age=max_age, eviction=eviction)
+        make = partial(type(self), max_age=self.max_age, eviction=self.eviction)
+        return make, (self.inner, self.max_size, self.max_bytes)

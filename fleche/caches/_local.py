@@ -446,9 +446,6 @@ class LocalBackend(CacheBackend):
         finally:
             self.calls.close()
 
-    def __reduce__(self) -> tuple[Any, ...]:
-        return LocalBackend, (self.values, self.calls, self.policy)
-
     def __repr__(self) -> str:
         return f"Cache({self.values!r}, {self.calls!r})"
 
@@ -486,12 +483,8 @@ class Cache(BaseCache):
         return self.backend.calls
 
     @override
-    def _made_from(self) -> tuple[Any, ...]:
-        return (self.backend,)
-
-    @override
     def __reduce__(self) -> tuple[Any, ...]:
-        return _cache_over, (type(self), self.backend)
+        return partial(type(self), policy=self.policy), (self.values, self.calls)
 
 
 class LocalStore(LocalBackend):
@@ -512,10 +505,6 @@ class LocalStore(LocalBackend):
     def to_config(self) -> dict[str, Any]:
         options = msgspec.to_builtins(self.options)
         return {"type": "local", **options, **self.policy.to_config()}
-
-    @override
-    def __reduce__(self) -> tuple[Any, ...]:
-        return LocalStore, (self.options, self.policy)
 
     @override
     def __repr__(self) -> str:
@@ -557,16 +546,8 @@ class Local(Cache):
 
     @override
     def __reduce__(self) -> tuple[Any, ...]:
-        return _local_over, (type(self), self.backend.options, self.backend.policy)
-
-
-def _local_over(kind: type[Local], options: LocalOptions, policy: LayerPolicy) -> Local:
-    fields = msgspec.structs.asdict(options)
-    return kind(fields.pop("root"), policy=policy, **fields)
-
-
-def _cache_over(kind: type[Cache], backend: LocalBackend) -> Cache:
-    return kind(backend.values, backend.calls, policy=backend.policy)
+        fields = msgspec.structs.asdict(self.backend.options)
+        return partial(type(self), policy=self.policy, **fields), ()
 
 
 def needed_by(entry: CallEntry, *, signed: bool = False) -> tuple[Address, ...] | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
+from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, Literal, TypeVar
 
 import msgspec
@@ -170,7 +171,8 @@ class _Configured(FileEntries[T], Generic[T]):
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Pickle as the configuration."""
-        return _restore, (type(self), self._serializer, self._options)
+        fields = msgspec.structs.asdict(self._options)
+        return partial(type(self), serializer=self._serializer, **fields), ()
 
     @override
     def to_config(self) -> dict[str, Any]:
@@ -380,9 +382,3 @@ class CallFile(_Configured[CallEntry], CallStorage):
         except ParcelError:
             return ()
         return () if entry is None else tuple(held_addresses(entry))
-
-
-def _restore(
-    cls: type[_Configured[Any]], serializer: str, options: FileOptions
-) -> _Configured[Any]:
-    return cls.from_options(serializer, options, str)

@@ -138,7 +138,7 @@ class FsspecStorage(Storage[T], Generic[T]):
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Pickle as the configuration."""
-        return _restore, (type(self), msgspec.structs.asdict(self._options))
+        return partial(type(self), **msgspec.structs.asdict(self._options)), ()
 
     def _make_objects(self) -> Objects:
         return Objects(self._connection, SUFFIXES[self._kind])
@@ -573,7 +573,3 @@ class EtagCache:
     def clear(self) -> None:
         """Forget everything."""
         self._held, self._size = {}, 0
-
-
-def _restore(cls: type[FsspecStorage[Any]], fields: dict[str, Any]) -> FsspecStorage[Any]:
-    return cls(**fields)

@@ -91,7 +91,7 @@ class ValueHdf5(FileEntries[Parcel], ValueStorage):
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Pickle as the configuration."""
-        return _restore, (type(self), self._options.root, self._options.compress)
+        return partial(type(self), **msgspec.structs.asdict(self._options)), ()
 
     @override
     def put_many(self, items: Iterable[tuple[str, Parcel]]) -> None:
@@ -245,10 +245,6 @@ def _filters(compress: Compress) -> dict[str, Any]:
     if compress is None or compress is False:
         return {}
     return {"compression": compress, "shuffle": True, "chunks": True}
-
-
-def _restore(cls: type[ValueHdf5], root: str, compress: Compress) -> ValueHdf5:
-    return cls(root, compress=compress)
 
 
 class Scratch(RawIOBase):

@@ -17,7 +17,7 @@ import os
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -33,7 +33,6 @@ from fleche.storage._base import (
     CallStorage,
     Capabilities,
     Entry,
-    Storage,
     ValueStorage,
     keys_of,
 )
@@ -148,7 +147,7 @@ class _Local:
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Pickle as the configuration."""
-        return _restore, (type(self), self._options)
+        return partial(type(self), **msgspec.structs.asdict(self._options)), ()
 
     def to_config(self) -> dict[str, Any]:
         """Return the table of ``fleche.toml`` that describes this storage, its secrets included."""
@@ -442,7 +441,3 @@ def local_storages(root: str | os.PathLike[str], **fields: Any) -> tuple[ValueSt
         ValueLocal(place, database=database, **fields),
         CallLocal(place, database=database, **fields),
     )
-
-
-def _restore(cls: type[Any], options: LocalOptions) -> Storage[Any]:
-    return cls.from_options("local", options, str)  # type: ignore[no-any-return]

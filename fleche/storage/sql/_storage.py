@@ -694,7 +694,7 @@ class Sql(SqlCalls):
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Pickle as the configuration; a database in memory arrives empty."""
-        return _restore, (type(self), self._options)
+        return partial(type(self), **msgspec.structs.asdict(self._options)), ()
 
     @override
     def to_config(self) -> dict[str, Any]:
@@ -720,10 +720,6 @@ def open_database(url: str | None) -> Database:
     if not place.path:
         return SqliteMemory()
     return SqliteFile(Path(place.path), only_read=place.read_only, patience=place.patience)
-
-
-def _restore(cls: type[Sql], options: SqlOptions) -> Sql:
-    return cls.from_options("sql", options, str)
 
 
 def _absolute(path: str) -> str:
