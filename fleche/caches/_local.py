@@ -388,13 +388,12 @@ class LocalBackend(CacheBackend):
             return maintenance.AcceptedReport()
         if isinstance(task, maintenance.ReadAccepted):
             return maintenance.AcceptedReport(tuple(self.accepted()))
-        if task.changes:
-            self.check_writable("gc" if isinstance(task, maintenance.Gc) else "repair")
-        elif isinstance(task, maintenance.Gc):
-            self.check_writable("gc")
         if isinstance(task, maintenance.Gc):
+            self.check_writable("gc")
             return maintenance.collect(self.values, self.calls, task, progress)
         if isinstance(task, maintenance.Verify):
+            if task.repair:
+                self.check_writable("repair")
             report = maintenance.verify(self.values, self.calls, self.packing.keys, task, progress)
             return report + maintenance.VerifyReport(accepted=len(self.accepted()))
         if isinstance(task, maintenance.DiskUsage):

@@ -45,7 +45,16 @@ SHOWN = 3
 """A report shows so many parts in full at most, and of more only how many there are."""
 
 
-class Gc(msgspec.Struct, frozen=True, tag="gc"):
+class _Task(msgspec.Struct, frozen=True):
+    """What tasks have in common."""
+
+    @property
+    def changes(self) -> bool:
+        """Whether the task writes, or removes anything."""
+        return False
+
+
+class Gc(_Task, frozen=True, tag="gc"):
     """Remove the values that no call refers to. Answer: :class:`GcReport`.
 
     Attributes:
@@ -59,12 +68,12 @@ class Gc(msgspec.Struct, frozen=True, tag="gc"):
     dry_run: bool = False
 
     @property
+    @override
     def changes(self) -> bool:
-        """Whether the task removes anything."""
         return not self.dry_run
 
 
-class Verify(msgspec.Struct, frozen=True, tag="verify"):
+class Verify(_Task, frozen=True, tag="verify"):
     """Check every byte of every entry, opening no value. Answer: :class:`VerifyReport`.
 
     Attributes:
@@ -74,21 +83,16 @@ class Verify(msgspec.Struct, frozen=True, tag="verify"):
     repair: bool = False
 
     @property
+    @override
     def changes(self) -> bool:
-        """Whether the task removes anything."""
         return self.repair
 
 
-class Measure(msgspec.Struct, frozen=True, tag="measure"):
+class Measure(_Task, frozen=True, tag="measure"):
     """Count entries and bytes. Answer: :class:`StatsReport`."""
 
-    @property
-    def changes(self) -> bool:
-        """Whether the task removes anything."""
-        return False
 
-
-class NoteUsage(msgspec.Struct, frozen=True, tag="note-usage"):
+class NoteUsage(_Task, frozen=True, tag="note-usage"):
     """Add counters of use to those that are kept. Answer: an empty :class:`UsageReport`.
 
     Attributes:
@@ -98,12 +102,12 @@ class NoteUsage(msgspec.Struct, frozen=True, tag="note-usage"):
     rows: tuple[Usage, ...]
 
     @property
+    @override
     def changes(self) -> bool:
-        """Whether the task writes."""
         return True
 
 
-class ReadUsage(msgspec.Struct, frozen=True, tag="read-usage"):
+class ReadUsage(_Task, frozen=True, tag="read-usage"):
     """Return the counters of use that are kept. Answer: :class:`UsageReport`.
 
     Attributes:
@@ -113,13 +117,8 @@ class ReadUsage(msgspec.Struct, frozen=True, tag="read-usage"):
 
     named: bool = False
 
-    @property
-    def changes(self) -> bool:
-        """Whether the task writes."""
-        return False
 
-
-class NoteAccepted(msgspec.Struct, frozen=True, tag="note-accepted"):
+class NoteAccepted(_Task, frozen=True, tag="note-accepted"):
     """Keep what was said of code. Answer: an empty :class:`AcceptedReport`.
 
     Attributes:
@@ -129,12 +128,12 @@ class NoteAccepted(msgspec.Struct, frozen=True, tag="note-accepted"):
     rows: tuple[Acceptance, ...]
 
     @property
+    @override
     def changes(self) -> bool:
-        """Whether the task writes."""
         return True
 
 
-class ReadAccepted(msgspec.Struct, frozen=True, tag="read-accepted"):
+class ReadAccepted(_Task, frozen=True, tag="read-accepted"):
     """Return what was said of code. Answer: :class:`AcceptedReport`.
 
     Attributes:
@@ -143,19 +142,9 @@ class ReadAccepted(msgspec.Struct, frozen=True, tag="read-accepted"):
 
     near: bool = False
 
-    @property
-    def changes(self) -> bool:
-        """Whether the task writes."""
-        return False
 
-
-class DiskUsage(msgspec.Struct, frozen=True, tag="disk-usage"):
+class DiskUsage(_Task, frozen=True, tag="disk-usage"):
     """Divide the bytes that are kept among the calls. Answer: :class:`DiskUsageReport`."""
-
-    @property
-    def changes(self) -> bool:
-        """Whether the task removes anything."""
-        return False
 
 
 Task: TypeAlias = (
