@@ -44,6 +44,7 @@ __all__ = [
     "OnError",
     "Progress",
     "WriteThrough",
+    "result_needs",
     "split_entry",
 ]
 
@@ -351,3 +352,22 @@ def split_entry(
         size -= len(data)
         taken.append((address, Parcel.from_bytes(data)))
     return CallEntry(entry.record, kept), taken
+
+
+def result_needs(entry: CallEntry, *, signed: bool = False) -> tuple[Address, ...]:
+    """Return which values the result, or error, of a call needs beside its entry.
+
+    What cannot be read of a parcel that travels with the record fails where it is opened.
+
+    Args:
+        entry: of the call.
+        signed: a literal does not count, since only parcels are signed.
+    """
+    ref = entry.record.result or entry.record.error
+    if ref is None or (ref.is_literal and not signed):
+        return ()
+    try:
+        parcel = entry.parcel(ref.address)
+    except ParcelError:
+        return ()
+    return (ref.address,) if parcel is None else tuple(map(Address.of, parcel.references))

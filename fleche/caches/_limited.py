@@ -27,8 +27,8 @@ from typing import Any, TypeAlias
 
 from fleche._amounts import as_age, as_bytes
 from fleche._util import batched, is_held_here, override, renewed_after_fork
-from fleche.caches._backend import INLINE, CacheBackend
-from fleche.caches._local import Cache, LocalBackend, needed_by
+from fleche.caches._backend import INLINE, CacheBackend, result_needs
+from fleche.caches._local import Cache, LocalBackend
 from fleche.caches._views import CacheView, ViewBackend
 from fleche.caches.maintenance import Gc, GcReport, ReferenceIndex, needs_of
 from fleche.call import CallEntry, CallRecord, ValueRef
@@ -288,9 +288,7 @@ class SizeLimitedBackend(ViewBackend):
         if torn:  # nothing can be made of them
             self._values.delete_many(torn)
             gone.update(torn)
-        lost = [
-            key for key, entry in finished.items() if not gone.isdisjoint(needed_by(entry) or ())
-        ]
+        lost = [key for key, entry in finished.items() if not gone.isdisjoint(result_needs(entry))]
         if lost:
             self._calls.delete_many(lost)
         # a call is no older than its values, or they would outlive it

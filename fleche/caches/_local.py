@@ -20,6 +20,7 @@ from fleche.caches._backend import (
     CacheBackend,
     LayerPolicy,
     Progress,
+    result_needs,
     split_entry,
 )
 from fleche.caches._base import BaseCache
@@ -256,10 +257,9 @@ class LocalBackend(CacheBackend):
         for key, entry in self.load(keys, inline=0):
             if isinstance(entry, ParcelError):
                 continue
-            needed = needed_by(entry, signed=bool(self.packing.keys))
-            if needed:
+            if needed := result_needs(entry, signed=bool(self.packing.keys)):
                 needs[key] = needed
-            elif needed is not None:
+            else:
                 here.add(key)
         if needs:
             absent = set(self.lacking(each for needed in needs.values() for each in needed))
@@ -547,27 +547,6 @@ class Local(Cache):
     def __reduce__(self) -> tuple[Any, ...]:
         fields = msgspec.structs.asdict(self.backend.options)
         return partial(type(self), policy=self.policy, **fields), ()
-
-
-def needed_by(entry: CallEntry, *, signed: bool = False) -> tuple[Address, ...] | None:
-    """Return which values the result of a call needs beside its entry; ``None``: it has no result.
-
-    What cannot be read of a parcel that travels with the record fails where it is opened.
-
-    Args:
-        entry: of the call.
-        signed: a literal does not count, since only parcels are signed.
-    """
-    result = entry.record.result or entry.record.error
-    if result is None:
-        return None
-    if result.is_literal and not signed:
-        return ()
-    try:
-        parcel = entry.parcel(result.address)
-    except ParcelError:
-        return ()
-    return (result.address,) if parcel is None else tuple(map(Address.of, parcel.references))
 
 
 def _without(entry: CallEntry, address: Address) -> CallEntry:

@@ -13,11 +13,10 @@ from typing import TYPE_CHECKING, Any
 
 from fleche._amounts import count
 from fleche._util import batched, override
-from fleche.caches._backend import INLINE, CacheBackend, Progress
+from fleche.caches._backend import INLINE, CacheBackend, Progress, result_needs
 from fleche.caches._background import BackgroundWriter
 from fleche.caches._base import BaseCache
 from fleche.caches._copying import copy_along
-from fleche.caches._local import needed_by
 from fleche.caches._pool import BATCH, ROOM, UnitedBackend
 from fleche.caches._progress import ShowProgress
 from fleche.caches._transfer import copy_strictly
@@ -426,13 +425,13 @@ class _Search:
     ) -> dict[Digest, CallEntry]:
         """Return those of the entries whose result is in ``layer``."""
         signed = bool(self._stack.packing.keys)
-        needs = {key: needed_by(entry, signed=signed) for key, entry in entries.items()}
-        asked = dict.fromkeys(address for needed in needs.values() for address in needed or ())
+        needs = {key: result_needs(entry, signed=signed) for key, entry in entries.items()}
+        asked = dict.fromkeys(address for needed in needs.values() for address in needed)
         if not asked:
             return dict(entries)
         there = layer.contains(list(asked))
         absent = {address for address, here in zip(asked, there, strict=True) if not here}
-        return {key: entry for key, entry in entries.items() if absent.isdisjoint(needs[key] or ())}
+        return {key: entry for key, entry in entries.items() if absent.isdisjoint(needs[key])}
 
     def answers(self, keys: Iterable[Digest]) -> Iterator[tuple[Digest, CallEntry | ParcelError]]:
         """Yield what has been found, in order; an entry without its result counts last but one."""

@@ -14,7 +14,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, S
 from contextlib import closing
 
 from fleche._util import batched
-from fleche.caches._backend import CacheBackend
+from fleche.caches._backend import CacheBackend, result_needs
 from fleche.caches._pending import Pin
 from fleche.caches._progress import Meter
 from fleche.caches.maintenance import needs_of
@@ -166,7 +166,7 @@ def copy_strictly(
     for key, entry in entries.items():
         target.check_accepts(key, entry.record)
         light[key] = _lightened(entry, held) if target.opens_parcels else entry
-    find: Callable[[CallEntry], Iterable[Address]] = _result_needs if results_only else needs_of
+    find: Callable[[CallEntry], Iterable[Address]] = result_needs if results_only else needs_of
     wanted = dict.fromkeys(each for entry in light.values() for each in find(entry))
     if not wanted:
         target.save(light)
@@ -178,7 +178,7 @@ def copy_strictly(
         for error in values.refused.values():
             raise error
         for entry in light.values():
-            for gone in values.absent.intersection(_result_needs(entry)):
+            for gone in values.absent.intersection(result_needs(entry)):
                 raise KeyError(f"the value {gone.digest} is not in {source} any more")
         target.save(light, unpin=pins.take())
 
@@ -248,8 +248,7 @@ def _answerable(
     """Return the entries whose results have arrived."""
     found = {}
     for key, entry in entries.items():
-        required = _result_needs(entry)
-        lost = required.intersection(values.absent)
+        lost = values.absent.intersection(result_needs(entry))
         if not lost:
             found[key] = entry
             continue
@@ -257,15 +256,6 @@ def _answerable(
             source.count("dangling")
         log.warning("call %s: its result is gone, damaged or refused, not copied", key[:12])
     return found
-
-
-def _result_needs(entry: CallEntry) -> set[Address]:
-    """Return what must be there for the result of a call to be opened, beside the entry."""
-    ref = entry.record.result or entry.record.error
-    if ref is None or ref.is_literal:
-        return set()
-    parcel = entry.parcel(ref.address)
-    return {ref.address} if parcel is None else set(map(Address.of, parcel.references))
 
 
 def _save_entries(
@@ -360,7 +350,7 @@ def _needs_nearby(
         for key, entry in _sound_entries(target, keys).items():
             found[key] = set(needs_of(entry))
     for key, entry in _sound_entries(source, [key for key in keys if key not in found]).items():
-        found[key] = set(needs_of(entry)) - _result_needs(entry)
+        found[key] = set(needs_of(entry)).difference(result_needs(entry))
     return {key: needed for key, needed in found.items() if needed}
 
 

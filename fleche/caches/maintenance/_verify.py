@@ -8,8 +8,8 @@ from __future__ import annotations
 import time
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
 
+from fleche.caches._backend import Progress, result_needs
 from fleche.caches.maintenance._index import ReferenceIndex, Steps, address_of
 from fleche.caches.maintenance._reports import StatsReport, Verify, VerifyReport
 from fleche.call import CallEntry
@@ -17,9 +17,6 @@ from fleche.digest import SCHEME, Address, Digest
 from fleche.errors import CorruptParcel, ParcelError, SignatureError
 from fleche.parcel import verify as verify_parcel
 from fleche.storage import BufferRefs, CallStorage, ValueStorage
-
-if TYPE_CHECKING:
-    from fleche.caches._backend import Progress
 
 __all__ = ["measure", "verify"]
 
@@ -176,7 +173,7 @@ def _check_calls(
             (damaged if _is_damage(flaw) else untrusted).append(key)
         gone = {each for each in index.needs[key] if not found.has(each)}
         gone = {each for each in gone if not _came_since(values, each, found)}
-        if not gone.isdisjoint(_result_needs(entry)):
+        if not gone.isdisjoint(result_needs(entry)):
             dangling.append(key)
         elif gone:
             incomplete.append(key)
@@ -216,22 +213,10 @@ def _flaw_of(entry: CallEntry, secrets: Sequence[bytes]) -> ParcelError | None:
     return None
 
 
-def _result_needs(entry: CallEntry) -> set[Address]:
-    """Return what the result (or error) of a call needs of the storage of values."""
-    ref = entry.record.result or entry.record.error
-    if ref is None or ref.is_literal:
-        return set()
-    try:
-        parcel = entry.parcel(ref.address)
-    except ParcelError:
-        return set()
-    return {ref.address} if parcel is None else set(map(Address.of, parcel.references))
-
-
 def _is_dangling(values: ValueStorage, calls: CallStorage, key: str) -> bool:
     for _, entry in calls.get_many([key]):
         if isinstance(entry, CallEntry):
-            needed = _result_needs(entry)
+            needed = result_needs(entry)
             here = values.contains_many(needed)
             return any(
                 each not in here and (each.variant or not values.forms(each)) for each in needed
