@@ -173,30 +173,24 @@ class StackBackend(UnitedBackend):
             if nearer.read_only:
                 self.note("refused", nearer, Rejected(f"{nearer}: read-only"))
                 continue
-            try:
-                self._copy(self.layers[depth], nearer, entries)
-            except (Rejected, SignatureError, StorageError, RemoteConnectionError) as error:
-                if len(entries) == 1:
-                    self.note("refused", nearer, error)
-                    continue
-                self._copy_each(self.layers[depth], nearer, entries)
-            except (KeyError, ParcelError):
-                if len(entries) == 1:
-                    self.count("dangling")
-                    continue
-                self._copy_each(self.layers[depth], nearer, entries)
+            self._copy_all(self.layers[depth], nearer, entries)
 
-    def _copy_each(
+    def _copy_all(
         self, source: CacheBackend, nearer: CacheBackend, entries: Mapping[Digest, CallEntry]
     ) -> None:
-        """Copy calls one by one, since one of them cannot be copied."""
-        for key, entry in entries.items():
-            try:
-                self._copy(source, nearer, {key: entry})
-            except (Rejected, SignatureError, StorageError, RemoteConnectionError) as error:
-                self.note("refused", nearer, error)
-            except (KeyError, ParcelError):
+        """Copy calls; where one of several cannot be copied, one by one."""
+        try:
+            self._copy(source, nearer, entries)
+        except (KeyError, ParcelError, Rejected, StorageError, RemoteConnectionError) as error:
+            if len(entries) > 1:
+                for key, entry in entries.items():
+                    self._copy_all(source, nearer, {key: entry})
+            elif isinstance(error, KeyError | ParcelError) and not isinstance(
+                error, SignatureError
+            ):
                 self.count("dangling")
+            else:
+                self.note("refused", nearer, error)
 
     def _copy(
         self, source: CacheBackend, nearer: CacheBackend, entries: Mapping[Digest, CallEntry]
