@@ -130,6 +130,7 @@ __all__ = [
 ]
 
 _HOMES = {
+    ".maintenance": __all__,  # all but those that follow
     "._accepted": ("AcceptedCode", "absolute_parts"),
     "._backend": (
         "INLINE",
@@ -178,28 +179,6 @@ _HOMES = {
         "ReadOnlyCache",
         "RefreshingCache",
         "ViewBackend",
-    ),
-    ".maintenance": (
-        "GRACE",
-        "PIN_AGE",
-        "CallSize",
-        "AcceptedReport",
-        "DiskUsage",
-        "DiskUsageReport",
-        "Gc",
-        "GcReport",
-        "Measure",
-        "NoteAccepted",
-        "NoteUsage",
-        "ReadAccepted",
-        "ReadUsage",
-        "Report",
-        "StatsReport",
-        "SyncReport",
-        "Task",
-        "UsageReport",
-        "Verify",
-        "VerifyReport",
     ),
     "fleche.errors": (
         "AmbiguousDigestError",

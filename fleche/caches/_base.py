@@ -21,7 +21,7 @@ from fleche.call import MISSING, Call, CallEntry, CallRecord, LazyCall, QueryCal
 from fleche.digest import Address, BufferDigests, Digest
 from fleche.errors import AmbiguousDigestError, CorruptParcel, ParcelError, SignatureError
 from fleche.parcel import Packing, Parcel
-from fleche.storage import Acceptance, Capabilities, LockTable, Usage, merge_usage
+from fleche.storage import SHORTEST, Acceptance, Capabilities, LockTable, Usage, merge_usage
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -35,8 +35,6 @@ if TYPE_CHECKING:
 __all__ = ["ACCEPTED_AGE", "BaseCache"]
 
 log = logging.getLogger("fleche.caches")
-
-_SHORTEST = 4
 
 ACCEPTED_AGE = 60.0
 """Seconds after which a miss looks again for code that others have accepted."""
@@ -893,9 +891,9 @@ def _watching(
 
 
 def _as_digest(key: Digest | str) -> Digest:
-    if isinstance(key, str) and len(key) < _SHORTEST:
+    if isinstance(key, str) and len(key) < SHORTEST:
         raise KeyError(
-            f"{key!r} is too short: a key, or the beginning of one, has {_SHORTEST} characters "
+            f"{key!r} is too short: a key, or the beginning of one, has {SHORTEST} characters "
             "or more"
         )
     return Digest(key)

@@ -29,6 +29,7 @@ from fleche.digest import Address, Digest
 from fleche.errors import AmbiguousFormError, ParcelError, StorageError
 from fleche.parcel import Parcel
 from fleche.storage import (
+    SHORTEST,
     Acceptance,
     CallStorage,
     Capabilities,
@@ -48,8 +49,6 @@ log = logging.getLogger("fleche.caches")
 
 _MANY = 500
 """To shrink so many keys, it is quicker to list everything once."""
-
-_SHORTEST = 4
 
 _digest = partial(str.__new__, Digest)
 _address = partial(str.__new__, Address)
@@ -331,13 +330,13 @@ class LocalBackend(CacheBackend):
         return [found[key] for key in keys]
 
     def _shrink_one(self, key: Digest) -> Digest | None:
-        prefix = key[:_SHORTEST]
+        prefix = key[:SHORTEST]
         near = {entry.key[:64] for entry in self.calls.entries(prefix)}
         near |= {entry.key[:64] for entry in self.values.entries(prefix)}
         if key not in near:
             return None
         short = shrink_among(key, near)
-        if len(short) == _SHORTEST and len(near) == 1 and self._is_settled(key):
+        if len(short) == SHORTEST and len(near) == 1 and self._is_settled(key):
             return short
         # pins stand in the way of no key, but to tell them from calls takes reading them
         exact = set(self._matching(prefix))
@@ -360,7 +359,7 @@ class LocalBackend(CacheBackend):
         found: dict[Digest, Digest] = {}
         for key in keys:
             if key in held:
-                short = shrink_among(key, set(self._matching(key[:_SHORTEST])))
+                short = shrink_among(key, set(self._matching(key[:SHORTEST])))
                 found[key] = max(short, held[key], key=len)
         return found
 
@@ -581,7 +580,7 @@ def _closing(
 
 def shrink_among(key: str, found: Iterable[str]) -> Digest:
     """Return the shortest beginning of ``key``, of 4 or more, that no other of ``found`` has."""
-    length = _SHORTEST
+    length = SHORTEST
     for other in found:
         if other != key:
             while length < len(key) and other.startswith(key[:length]):
@@ -593,9 +592,9 @@ def shrink_all(everything: set[str], wanted: Iterable[str]) -> dict[str, Digest]
     """Return the same for those of ``wanted`` that are there, all of them at once."""
     found: dict[str, Digest] = {}
     chosen = set(wanted)
-    before = _SHORTEST
+    before = SHORTEST
     for key, after in pairwise([*sorted(everything), ""]):  # others are less alike
-        length = _SHORTEST
+        length = SHORTEST
         while length < len(key) and after.startswith(key[:length]):
             length += 1
         if key in chosen:

@@ -23,7 +23,7 @@ from fleche.call import CallEntry, QueryCall
 from fleche.digest import Address, Digest
 from fleche.errors import ParcelError, RemoteConnectionError
 from fleche.parcel import Parcel
-from fleche.storage import Capabilities
+from fleche.storage import SHORTEST, Capabilities
 
 __all__ = ["BATCH", "ROOM", "CachePool", "PoolBackend", "UnitedBackend"]
 
@@ -37,8 +37,6 @@ BATCH = 1024
 
 ROOM = 64 << 20
 """So many bytes of results may come along with them, and are held back until it is their turn."""
-
-_SHORTEST = 4
 
 _SAID = {"errors.write_through": "results are not written through; push() sends them later"}
 """What is logged of events whose names do not say it."""
@@ -177,7 +175,7 @@ class UnitedBackend(CacheBackend):
                         known[place][layer] = short
                 # where a layer lacks the key, others of it may begin alike
                 lacked = [place for place, each in enumerate(known) if layer not in each]
-                prefixes = [keys[place][:_SHORTEST] for place in lacked]
+                prefixes = [keys[place][:SHORTEST] for place in lacked]
                 for place, others in zip(lacked, layer.expand(prefixes), strict=True):
                     foreign[place] += others
         return [

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from fleche._util import imported_when_asked
 from fleche.storage._acceptance import Acceptance, newest_acceptances
 from fleche.storage._base import (
+    SHORTEST,
     BufferRefs,
     CallStorage,
     Capabilities,
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
     from fleche.storage.sql import Sql
 
 __all__ = [
+    "SHORTEST",
     "Acceptance",
     "BufferRefs",
     "CallFile",
