@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from typing import Any, TypeVar
 
 import click
 
@@ -16,6 +17,8 @@ from fleche.cli._options import Session, common
 from fleche.cli._selection import Selection, selecting
 
 __all__ = ["expected_bytes", "pull", "push", "say_left_out", "sync"]
+
+F = TypeVar("F", bound=Callable[..., Any])
 
 
 @dataclass(frozen=True)
@@ -93,12 +96,9 @@ def _ends(
         to_text: what ``--to`` said.
         towards: whether the first layer gives; else it takes.
     """
-    near: list[BaseCache] | None = None
-    far: list[BaseCache] | None = None
-    if from_text:
-        near, far = _chosen(session, from_text, towards, near, far)
-    if to_text:
-        near, far = _chosen(session, to_text, not towards, near, far, make=True)
+    source = [session.open(from_text)] if from_text else None
+    target = [session.open(to_text, make=True)] if to_text else None
+    near, far = (source, target) if towards else (target, source)
     if near is None or far is None:
         cache = session.cache
         layers = cache.layers if isinstance(cache, CacheStack) else (cache,)
@@ -111,20 +111,15 @@ def _ends(
     return pairs if towards else [(other, one) for one, other in pairs]
 
 
-def _chosen(
+def _copy_all(
     session: Session,
-    text: str,
-    is_near: bool,
-    near: list[BaseCache] | None,
-    far: list[BaseCache] | None,
+    pairs: Iterable[tuple[BaseCache, BaseCache]],
+    selection: Selection,
     *,
-    make: bool = False,
-) -> tuple[list[BaseCache] | None, list[BaseCache] | None]:
-    found = [session.open(text, make=make)]
-    return (found, far) if is_near else (near, found)
-
-
-def _report(session: Session, done: Sequence[Copied], *, dry_run: bool) -> int:
+    dry_run: bool,
+) -> int:
+    """Copy the chosen calls from each cache to the other of its pair, and say what was done."""
+    done = [_copy(session, *pair, selection, dry_run=dry_run) for pair in pairs]
     if session.json:
         session.screen.document(
             {
@@ -178,17 +173,22 @@ def say_left_out(session: Session, number: int) -> None:
         )
 
 
-_from = click.option("--from", "from_text", metavar="NAME|PATH", help="Copy from this cache.")
-_to = click.option("--to", "to_text", metavar="NAME|PATH", help="Copy to this cache.")
-_dry = click.option("--dry-run", is_flag=True, help="Only show what would be copied.")
+def _between(command: F) -> F:
+    """Give ``command`` the options of what copies calls between caches."""
+    options = (
+        selecting,
+        click.option("--from", "from_text", metavar="NAME|PATH", help="Copy from this cache."),
+        click.option("--to", "to_text", metavar="NAME|PATH", help="Copy to this cache."),
+        click.option("--dry-run", is_flag=True, help="Only show what would be copied."),
+        common,
+    )
+    for each in reversed(options):
+        command = each(command)
+    return command
 
 
 @click.command()
-@selecting
-@_from
-@_to
-@_dry
-@common
+@_between
 def push(
     session: Session,
     selection: Selection,
@@ -207,16 +207,11 @@ def push(
     pairs = _ends(session, from_text, to_text, towards=True)
     if to_text is None:
         pairs = [pair for pair in pairs if not pair[1].read_only] or pairs
-    done = [_copy(session, *pair, selection, dry_run=dry_run) for pair in pairs]
-    return _report(session, done, dry_run=dry_run)
+    return _copy_all(session, pairs, selection, dry_run=dry_run)
 
 
 @click.command()
-@selecting
-@_from
-@_to
-@_dry
-@common
+@_between
 def pull(
     session: Session,
     selection: Selection,
@@ -232,16 +227,11 @@ def pull(
     --json prints what 'fleche push --json' does.
     """
     pairs = _ends(session, from_text, to_text, towards=False)
-    done = [_copy(session, *pair, selection, dry_run=dry_run) for pair in pairs]
-    return _report(session, done, dry_run=dry_run)
+    return _copy_all(session, pairs, selection, dry_run=dry_run)
 
 
 @click.command()
-@selecting
-@_from
-@_to
-@_dry
-@common
+@_between
 def sync(
     session: Session,
     selection: Selection,
@@ -259,5 +249,4 @@ def sync(
     both = [way for one, other in pairs for way in ((one, other), (other, one))]
     for _, target in both:
         target.check_writable("sync")
-    done = [_copy(session, *pair, selection, dry_run=dry_run) for pair in both]
-    return _report(session, done, dry_run=dry_run)
+    return _copy_all(session, both, selection, dry_run=dry_run)
