@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import click
 
 from fleche._amounts import as_age
-from fleche.caches import BaseCache, Row, VerifyReport
+from fleche.caches import BaseCache, CallSize, Row, VerifyReport
 from fleche.call import CallRecord, LazyCall
 from fleche.cli import _format as form
 from fleche.cli._calls import print_calls, when_of
@@ -209,25 +209,26 @@ def evict(
     if selection.is_everything and not (older_than or unused or everything):
         raise click.UsageError("say which calls, or --all")
     cache = session.near
-    found = list(_chosen(cache, selection, older_than, unused))
-    taken = _bytes_of(cache, {call.key for call in found})
+    usage = cache.disk_usage().calls
+    found = list(_chosen(cache, selection, older_than, unused, usage))
+    keys = [call.key for call in found]
+    chosen = set(keys)
+    taken = sum(each.bytes for each in usage if each.key in chosen)
+    what = form.count(len(found), "call")
     if found and not dry_run:
         cache.check_writable("evict")
         if not (yes or session.json):
             _print_some(session, cache, found)
-            what = form.count(len(found), "call")
             if not _confirmed(f"Forget {what} ({form.size(taken)})?"):
                 click.echo("fleche: nothing was forgotten", err=True)
                 return 1
-    gone = 0 if dry_run else cache.evict_many([call.key for call in found])
+    gone = 0 if dry_run else cache.evict_many(keys)
     if session.json:
-        keys = [call.key for call in found]
         session.screen.document(
             {"evicted": gone, "bytes": round(taken), "dry_run": dry_run, "keys": keys}
         )
     elif dry_run and found:
         _print_some(session, cache, found)
-        what = form.count(len(found), "call")
         session.screen.say(f"would forget {what}, {form.size(taken)}", "yellow")
     elif found:
         session.screen.say(f"forgot {form.count(gone, 'call')}, {form.size(taken)}")
@@ -249,12 +250,16 @@ def _confirmed(question: str) -> bool:
 
 
 def _chosen(
-    cache: BaseCache, selection: Selection, older_than: str | None, unused: str | None
+    cache: BaseCache,
+    selection: Selection,
+    older_than: str | None,
+    unused: str | None,
+    usage: Iterable[CallSize],
 ) -> Iterable[LazyCall]:
     now = time.time()
     began_before = now - as_age(older_than).total_seconds() if older_than else None
     used_before = now - as_age(unused).total_seconds() if unused else None
-    used = {each.key: each.used for each in cache.disk_usage().calls} if unused else {}
+    used = {each.key: each.used for each in usage}
     hits = _last_hits(cache) if unused else {}
     for call in selection.calls(cache):
         if began_before is not None and when_of(call).timestamp() > began_before:
@@ -264,10 +269,6 @@ def _chosen(
             if last > used_before:
                 continue
         yield call
-
-
-def _bytes_of(cache: BaseCache, keys: set[Digest]) -> float:
-    return sum(each.bytes for each in cache.disk_usage().calls if each.key in keys) if keys else 0
 
 
 def _print_some(session: Session, cache: BaseCache, calls: Sequence[LazyCall]) -> None:
