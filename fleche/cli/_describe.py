@@ -10,7 +10,7 @@ from fleche._redact import redact
 from fleche._util import home_shortened
 from fleche.caches import BaseCache, CachePool, CacheStack
 
-__all__ = ["described", "layers_of", "place_of"]
+__all__ = ["described", "layers_of", "place_of", "title_of"]
 
 
 class Part(NamedTuple):
@@ -44,6 +44,11 @@ def described(cache: BaseCache) -> tuple[str, str]:
     except Exception:  # noqa: BLE001 (a cache that no fleche.toml can describe)
         return type(cache).__name__.lower(), repr(cache)
     return _of_table(table)
+
+
+def title_of(cache: BaseCache) -> str:
+    """Return the same in one line."""
+    return " ".join(part for part in described(cache) if part)
 
 
 def _of_table(table: Any) -> tuple[str, str]:

@@ -5,12 +5,13 @@ from __future__ import annotations
 import re
 import sys
 from collections.abc import Iterator
+from dataclasses import asdict
 from itertools import chain
 
 import click
 
 from fleche.caches import BaseCache
-from fleche.cli._describe import described, layers_of
+from fleche.cli._describe import layers_of, title_of
 from fleche.cli._options import Session, common
 from fleche.config import load_config, load_default_metadata
 from fleche.doctor import Step, examine
@@ -64,15 +65,7 @@ def doctor(session: Session, what: str | None, no_write: bool) -> int:
                     {
                         "cache": title,
                         "ok": _is_well(steps),
-                        "steps": [
-                            {
-                                "name": step.name,
-                                "state": step.state,
-                                "found": step.found,
-                                "advice": step.advice,
-                            }
-                            for step in steps
-                        ],
+                        "steps": list(map(asdict, steps)),
                     }
                     for title, steps in found
                 ],
@@ -102,8 +95,7 @@ def _examined(
     except ConfigError as error:
         yield "configuration", iter([Step("metadata", "failed", str(error), _CONFIGURED)])
     for layer, pooled in layers_of(cache):
-        title = " ".join(part for part in described(layer) if part)
-        yield title, chain(steps, examine(layer, write=write, read_only=pooled))
+        yield title_of(layer), chain(steps, examine(layer, write=write, read_only=pooled))
 
 
 _CONFIGURED = "'fleche config' shows what is read, and from which file"

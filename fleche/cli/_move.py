@@ -12,7 +12,7 @@ import click
 from fleche.caches import BaseCache, CacheStack
 from fleche.call import LazyCall
 from fleche.cli import _format as form
-from fleche.cli._describe import described
+from fleche.cli._describe import title_of
 from fleche.cli._options import Session, common
 from fleche.cli._selection import Selection, selecting
 
@@ -49,10 +49,6 @@ class Copied:
         return max(self.selected - self.copied - self.left_out, 0)
 
 
-def _title(cache: BaseCache) -> str:
-    return " ".join(part for part in described(cache) if part)
-
-
 def _copy(
     session: Session,
     source: BaseCache,
@@ -66,7 +62,7 @@ def _copy(
     calls = list(selection.calls(source))
     there = target.contains_many([call.key for call in calls]) if calls else []
     lacking = [call for call, known in zip(calls, there, strict=True) if not known]
-    names = _title(source), _title(target)
+    names = title_of(source), title_of(target)
     expected = expected_bytes(lacking)
     if dry_run:
         return Copied(*names, len(calls), len(lacking), 0, expected, 0)
