@@ -261,4 +261,4 @@ def _print_lineage(session: Session, call: LazyCall) -> None:
     ]
     session.screen.pairs(lines, indent=2)
     if len(call.record.children) > len(shown):
-        session.screen.say(f"  … fleche tree {keys[shown[0].key] and call.key[:SHORT]}", "dim")
+        session.screen.say(f"  … fleche tree {call.key[:SHORT]}", "dim")

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from functools import wraps
-from itertools import islice
+from itertools import filterfalse, islice
 from typing import Any, TypeVar
 
 import click
@@ -26,12 +26,12 @@ from fleche.call import (
 from fleche.cli import _format as form
 from fleche.cli._options import Session, typed
 from fleche.errors import AmbiguousDigestError, ParcelError, RemoteConnectionError
+from fleche.storage import SHORTEST
 
 __all__ = ["NothingFound", "Selection", "find_call", "key_argument", "nothing_like", "selecting"]
 
 F = TypeVar("F", bound=Callable[..., Any])
 
-SHORTEST = 4
 KEY = re.compile(r"[0-9a-f]{8,64}")
 
 
@@ -90,11 +90,6 @@ class Selection:
 
     def _is_named(self, record: CallRecord) -> bool:
         return not self.names or any(fnmatchcase(record.name, name) for name in self.names)
-
-
-def key_of(text: str) -> str | None:
-    """Return ``text`` if it looks like a key, or the beginning of one."""
-    return text if KEY.fullmatch(text) else None
 
 
 def find_call(session: Session, key: str) -> LazyCall:
@@ -257,8 +252,8 @@ def _select(
     tags: Iterable[str],
     condition: str | None,
 ) -> Selection:
-    keys = tuple(text for text in what if key_of(text))
-    named = (*names, *(text for text in what if not key_of(text)))
+    keys = tuple(filter(KEY.fullmatch, what))
+    named = (*names, *filterfalse(KEY.fullmatch, what))
     wanted: dict[str, dict[str, Condition]] = {"runtime": runtime} if runtime else {}
     for text in tags:
         name, equals, value = text.partition("=")
