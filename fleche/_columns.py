@@ -1,4 +1,4 @@
-"""Which columns of a table there is room for, and how wide each of them is."""
+"""Tables of text: which columns there is room for, how wide each is, and what a cell may hold."""
 
 from __future__ import annotations
 
@@ -6,7 +6,14 @@ from collections.abc import Iterable, Mapping, Sequence
 from operator import attrgetter
 from typing import NamedTuple
 
-__all__ = ["Span", "fit_columns"]
+__all__ = ["Span", "fit_columns", "printable"]
+
+
+def printable(text: str) -> str:
+    """Return ``text`` in one line and free of control characters."""
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
 class Span(NamedTuple):

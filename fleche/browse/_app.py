@@ -22,13 +22,12 @@ from textual.widgets import DataTable, Footer, Input, OptionList, Static
 from textual.widgets.option_list import Option
 
 from fleche._amounts import count, shown_seconds
-from fleche._columns import Span, fit_columns
+from fleche._columns import Span, fit_columns, printable
 from fleche._util import home_shortened, override
 from fleche.browse._describe import (
     arguments_of,
     details_of,
     function_text,
-    printable,
     result_of,
     value_text,
     when,

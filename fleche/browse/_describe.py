@@ -10,13 +10,13 @@ import msgspec
 from rich.text import Text
 
 from fleche._amounts import count, shown_bytes, shown_float, shown_seconds
+from fleche._columns import printable
 from fleche.call import CallRecord, LazyCall, ValueRef
 
 __all__ = [
     "arguments_of",
     "details_of",
     "function_text",
-    "printable",
     "result_of",
     "value_text",
     "when",
@@ -26,13 +26,6 @@ __all__ = [
 _MOST_ITEMS = 60
 _LONG_NUMBER = re.compile(r"-?\d+\.\d{7,}(?:e[-+]?\d+)?")
 _LONGEST_VALUE = 20_000
-
-
-def printable(text: str) -> str:
-    """Return a text without what a terminal would obey."""
-    if text.isprintable():
-        return text
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
 def _ref_text(ref: ValueRef | None) -> str:

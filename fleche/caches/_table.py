@@ -14,7 +14,7 @@ from typing import Any
 
 import msgspec
 
-from fleche._columns import Span, fit_columns
+from fleche._columns import Span, fit_columns, printable
 from fleche._html import grid, paragraph
 from fleche.call import CallRecord, LazyCall, Scalar, ValueRef
 from fleche.digest import Digest
@@ -130,12 +130,12 @@ class Row(msgspec.Struct, frozen=True, gc=False):
         if column in cells:
             return cells[column]
         if column == "module":
-            return _printable(self.module or "")
+            return printable(self.module or "")
         name = column.removeprefix("arguments.")
         if name in self.arguments:
-            return _printable(_show(self.arguments[name]))
+            return printable(_show(self.arguments[name]))
         found = self.field(column)
-        return "" if found is None else _printable(str(found))
+        return "" if found is None else printable(str(found))
 
     def field(self, name: str, default: Any = None) -> Any:
         """Return a field of the metadata, of ``"collector.field"`` or ``"field"``."""
@@ -155,7 +155,7 @@ class Row(msgspec.Struct, frozen=True, gc=False):
             "seconds": "" if self.seconds is None else f"{self.seconds:.3g}",
             "where": self.where,
         }
-        return {column: _printable(text) for column, text in texts.items()}
+        return {column: printable(text) for column, text in texts.items()}
 
 
 class Table:
@@ -378,12 +378,6 @@ def _show(value: Scalar | Digest) -> str:
     if isinstance(value, Described):
         return str(value)
     return f"<{value[:SHORT]}>" if isinstance(value, Digest) else repr(value)
-
-
-def _printable(text: str) -> str:
-    if text.isprintable():
-        return text
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
 def _number(value: Any) -> float | None:

@@ -12,6 +12,7 @@ import msgspec
 from fleche._amounts import count, shown_float
 from fleche._amounts import shown_bytes as size
 from fleche._amounts import shown_seconds as seconds
+from fleche._columns import printable
 from fleche.call import CallRecord, ValueRef
 
 __all__ = [
@@ -61,13 +62,6 @@ def saving(hits: int, misses: int, saved: float) -> str:
         return ""
     calls = count(hits + misses, "call was a hit", "calls were hits")
     return f"{seconds(saved)}: {100 * hits / (hits + misses):.0f} % of {calls}"
-
-
-def printable(text: str) -> str:
-    """Return ``text`` in one line and free of control characters."""
-    if text.isprintable():
-        return text
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
 def value(ref: ValueRef | None) -> str:
