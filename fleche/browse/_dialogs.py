@@ -14,8 +14,9 @@ from textual.screen import ModalScreen
 from textual.widgets import Button, Static, Tree
 from textual.widgets.tree import TreeNode
 
+from fleche._columns import printable
 from fleche._util import override
-from fleche.browse._describe import arguments_of, printable, result_of
+from fleche.browse._describe import arguments_of, result_of
 from fleche.call import LazyCall
 
 __all__ = ["Confirm", "Lineage", "Reader", "call_label"]
