@@ -276,11 +276,7 @@ NAMES = {
         "n != 1",
     ),
 }
-
-
-@pytest.mark.parametrize(("files", "old", "new"), NAMES.values(), ids=NAMES)
-def test_names_are_followed(project: Project, files: Any, old: str, new: str) -> None:
-    assert project.counts(files, old, new)
+"""Names are followed into other functions, classes and modules."""
 
 
 @pytest.mark.parametrize(
@@ -585,12 +581,7 @@ SELECTING = {
         "stop",
     ),
 }
-
-
-@pytest.mark.parametrize(("files", "old", "new"), SELECTING.values(), ids=SELECTING)
-def test_what_selects(project: Project, files: Any, old: str, new: str) -> None:
-    """Which class it is counts, and what it is asked for beside its bases."""
-    assert project.counts(files, old, new)
+"""Which class it is counts, and what it is asked for beside its bases."""
 
 
 FUNCTIONS = {
@@ -662,12 +653,7 @@ FUNCTIONS = {
         "return 2",
     ),
 }
-
-
-@pytest.mark.parametrize(("files", "old", "new"), FUNCTIONS.values(), ids=FUNCTIONS)
-def test_functions(project: Project, files: Any, old: str, new: str) -> None:
-    """Defaults, captured values, attributes, and what a decorator has made."""
-    assert project.counts(files, old, new)
+"""Defaults, captured values, attributes, and what a decorator has made."""
 
 
 CLASSES = {
@@ -809,12 +795,7 @@ CLASSES = {
         "K = 2",
     ),
 }
-
-
-@pytest.mark.parametrize(("files", "old", "new"), CLASSES.values(), ids=CLASSES)
-def test_classes(project: Project, files: Any, old: str, new: str) -> None:
-    """Bases, special methods, and the members whose names are used."""
-    assert project.counts(files, old, new)
+"""Bases, special methods, and the members whose names are used."""
 
 
 REACHED = {
@@ -968,11 +949,27 @@ VALUES = {
         "return 2",
     ),
 }
+"""Data counts by digest, and what is code in it as code."""
+
+COUNTING = {
+    "names": NAMES,
+    "what selects": SELECTING,
+    "functions": FUNCTIONS,
+    "classes": CLASSES,
+    "values": VALUES,
+}
 
 
-@pytest.mark.parametrize(("files", "old", "new"), VALUES.values(), ids=VALUES)
-def test_values(project: Project, files: Any, old: str, new: str) -> None:
-    """Data counts by digest, and what is code in it as code."""
+@pytest.mark.parametrize(
+    ("files", "old", "new"),
+    [
+        pytest.param(*case, id=f"{table}: {name}")
+        for table, cases in COUNTING.items()
+        for name, case in cases.items()
+    ],
+)
+def test_what_counts(project: Project, files: Any, old: str, new: str) -> None:
+    """An edit of what the code depends on, in one of these ways, changes its digest."""
     assert project.counts(files, old, new)
 
 
