@@ -221,19 +221,7 @@ class QueryCall(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
             Indigestible: a value has no digest.
             ValueError: a text is no moment, or when the calls began is said twice.
         """
-        if since is not None or until is not None:
-            began = {"runtime": {"started": _span(since, until)}}
-            return cls.of(
-                name=name,
-                module=module,
-                version=version,
-                code=code,
-                arguments=arguments,
-                result=result,
-                metadata=metadata,
-                uses=uses,
-            ).merged(cls.of(metadata=began))
-        return cls(
+        made = cls(
             name=name,
             module=module,
             version=as_plain(version),
@@ -243,6 +231,9 @@ class QueryCall(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
             metadata={} if metadata is None else metadata,  # type: ignore[arg-type]
             uses=() if uses is msgspec.UNSET else (_used(uses),),
         )
+        if since is None and until is None:
+            return made
+        return made.merged(cls(metadata={"runtime": {"started": _span(since, until)}}))
 
     @property
     def text(self) -> str:
