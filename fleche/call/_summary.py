@@ -76,7 +76,7 @@ def summarize(value: Any) -> Summary:
     try:
         return _cut(_summary_of(value, 0))
     except Exception:  # noqa: BLE001 (of whatever class the value has; a summary is a courtesy)
-        return Summary(_name_of(type(value)))
+        return Summary(type(value).__name__)
 
 
 def _cut(summary: Summary) -> Summary:
@@ -123,7 +123,7 @@ def _number_of(value: Any) -> Summary | None:
         return None
     plain = as_plain(value)
     if type(plain) in (bool, int, float) and isinstance(as_literal(plain), bool | int | float):
-        return Summary(plain, _name_of(type(value)))
+        return Summary(plain, type(value).__name__)
     # where there is a fraction, its module has been imported
     fraction = getattr(sys.modules.get("fractions"), "Fraction", ())
     if isinstance(value, (Decimal, fraction) if fraction else Decimal):
@@ -160,7 +160,7 @@ def _text_of(value: Any, depth: int) -> str:
         return _of_fields(value, depth)
     if home in _ARRAYS and isinstance(getattr(value, "shape", None), tuple):
         return _of_array(value)
-    return _name_of(type(value))
+    return type(value).__name__
 
 
 def _of_int(value: int, _: int) -> str:
@@ -258,17 +258,17 @@ def _home_of(value: Any) -> str:
     return type(value).__module__.partition(".")[0]
 
 
-def _name_of(kind: type) -> str:
-    return kind.__name__
-
-
 def _shape(value: Any) -> str:
     return f"[{', '.join(map(str, value.shape))}]"
 
 
 def _of_array(value: Any) -> str:
-    kind = str(getattr(value, "dtype", _name_of(type(value)))).rpartition(".")[2]
+    kind = str(getattr(value, "dtype", type(value).__name__)).rpartition(".")[2]
     return f"{kind if len(kind) <= 30 else 'structured'}{_shape(value)}"
+
+
+def _of_sparse(value: Any) -> str:
+    return f"{type(value).__name__} {_of_array(value)}, {value.nnz} stored"
 
 
 def _of_unit_array(value: Any) -> str:
@@ -278,17 +278,17 @@ def _of_unit_array(value: Any) -> str:
 
 def _of_frame(value: Any) -> str:
     rows, columns = value.shape
-    return f"{_name_of(type(value))} {rows} \N{MULTIPLICATION SIGN} {columns}"
+    return f"{type(value).__name__} {rows} \N{MULTIPLICATION SIGN} {columns}"
 
 
 def _of_series(value: Any) -> str:
     name = f" {value.name}" if isinstance(getattr(value, "name", None), str) else ""
-    return f"{_name_of(type(value))}{name} {value.dtype}[{len(value)}]"
+    return f"{type(value).__name__}{name} {value.dtype}[{len(value)}]"
 
 
 def _of_dimensions(value: Any) -> str:
     sizes = ", ".join(f"{name}: {size}" for name, size in islice(value.sizes.items(), SHOWN))
-    return f"{_name_of(type(value))} {sizes}"
+    return f"{type(value).__name__} {sizes}"
 
 
 def _of_atoms(value: Any) -> str:
@@ -298,7 +298,7 @@ def _of_atoms(value: Any) -> str:
 
 def _of_graph(value: Any) -> str:
     edges = value.number_of_edges() if value.number_of_nodes() <= _LARGE else "many"
-    return f"{_name_of(type(value))} {value.number_of_nodes()} nodes, {edges} edges"
+    return f"{type(value).__name__} {value.number_of_nodes()} nodes, {edges} edges"
 
 
 _ARRAYS = ("numpy", "torch", "jax", "jaxlib", "cupy", "scipy", "tensorflow")
@@ -306,12 +306,8 @@ _LIBRARIES: dict[str, Callable[[Any], str]] = {
     "numpy.ndarray": _of_array,
     "numpy.generic": lambda value: f"{value.dtype} {value.item()}"[:LONGEST],
     "torch.Tensor": _of_array,
-    "scipy.sparray": lambda value: (
-        f"{_name_of(type(value))} {_of_array(value)}, {value.nnz} stored"
-    ),
-    "scipy.spmatrix": lambda value: (
-        f"{_name_of(type(value))} {_of_array(value)}, {value.nnz} stored"
-    ),
+    "scipy.sparray": _of_sparse,
+    "scipy.spmatrix": _of_sparse,
     "pandas.DataFrame": _of_frame,
     "pandas.Series": _of_series,
     "pandas.Index": _of_series,
