@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterator
-from threading import Lock, RLock
-from typing import NamedTuple, NoReturn, Protocol
+from threading import Lock
+from typing import TYPE_CHECKING, NamedTuple, NoReturn, Protocol
 
 from fleche.errors import ProtocolError, Rejected, RemoteConnectionError
 from fleche.parcel import Buffer
 from fleche.remote._frames import CHUNK, Flag, Frame, Kind
 from fleche.remote._protocol import MESSAGE_LIMIT, WINDOW
+
+if TYPE_CHECKING:
+    from fleche.remote._multiplexer import Multiplexer
 
 __all__ = [
     "ByteReader",
@@ -19,7 +22,6 @@ __all__ = [
     "ReceiveBuffer",
     "Stream",
     "StreamCancelled",
-    "Transport",
     "Wakeup",
     "message_pieces",
 ]
@@ -118,35 +120,6 @@ class ReceiveBuffer:
         return found if len(found) == length else None
 
 
-class Transport(Protocol):
-    """What a stream needs of its multiplexer."""
-
-    lock: RLock
-    failure: str | None
-
-    def send(
-        self, stream: Stream, kind: Kind, payload: Buffer, flags: int, ahead: int = WINDOW
-    ) -> None:
-        """Send a frame, and return when its payload is no longer needed."""
-        ...
-
-    def take(self, stream: Stream) -> Frame | None:
-        """Return the next frame, when it is there."""
-        ...
-
-    def check(self, stream: Stream) -> None:
-        """Raise if nothing more can be sent in a stream."""
-        ...
-
-    def cancel(self, stream: Stream) -> None:
-        """Give a stream up."""
-        ...
-
-    def fail(self, reason: str) -> None:
-        """Declare the connection dead."""
-        ...
-
-
 class Wakeup:
     """A flag that one thread waits for, and others set.
 
@@ -191,8 +164,8 @@ class Stream:
         buffer: where its data is wanted.
     """
 
-    def __init__(self, transport: Transport, stream_id: int = 0) -> None:
-        self._transport = transport
+    def __init__(self, mux: Multiplexer, stream_id: int = 0) -> None:
+        self._mux = mux
         self.stream_id = stream_id
         self.senders: list[Wakeup] = []
         self.receivers: list[Wakeup] = []
@@ -238,19 +211,19 @@ class Stream:
             RemoteConnectionError: the connection is dead.
         """
         for piece, flags in message_pieces(data, end=end):
-            self._transport.send(self, Kind.MESSAGE, piece, flags, ahead)
+            self._mux.send(self, Kind.MESSAGE, piece, flags, ahead)
             going_on()
 
     def send_data(self, chunk: Buffer, *, going_on: Callable[[], None] = lambda: None) -> None:
         """Send bytes of a parcel; raises as :meth:`send_message`."""
         view = memoryview(chunk)
         for start in range(0, len(view), CHUNK):
-            self._transport.send(self, Kind.DATA, view[start : start + CHUNK], Flag.NONE)
+            self._mux.send(self, Kind.DATA, view[start : start + CHUNK], Flag.NONE)
             going_on()
 
     def end(self) -> None:
         """Send nothing more; raises as :meth:`send_message`."""
-        self._transport.send(self, Kind.DATA, b"", Flag.END)
+        self._mux.send(self, Kind.DATA, b"", Flag.END)
 
     # -- receiving ---------------------------------------------------------------------------------
 
@@ -263,7 +236,7 @@ class Stream:
             StreamCancelled: the other side gave the stream up.
             RemoteConnectionError: the connection is dead, or was silent for too long.
         """
-        frame = self._transport.take(self)
+        frame = self._mux.take(self)
         if frame is not None and frame.kind is Kind.MESSAGE:
             self.buffer.messages_taken += 1
         return frame
@@ -273,7 +246,7 @@ class Stream:
 
         What has arrived already, and what is compressed, comes in memory of its own all the same.
         """
-        with self._transport.lock:
+        with self._mux.lock:
             self.buffer.memory = memory
             self.buffer.message = self.buffer.messages_taken
 
@@ -322,7 +295,7 @@ class Stream:
             StreamCancelled: the other side does not want the rest.
             RemoteConnectionError: the connection is dead.
         """
-        self._transport.check(self)
+        self._mux.check(self)
 
     # -- the end -----------------------------------------------------------------------------------
 
@@ -332,9 +305,9 @@ class Stream:
         Raises:
             RemoteConnectionError: always.
         """
-        self._transport.fail(reason)
-        raise RemoteConnectionError(self._transport.failure or reason)
+        self._mux.fail(reason)
+        raise RemoteConnectionError(self._mux.failure or reason)
 
     def cancel(self) -> None:
         """Give the stream up; what still comes is dropped. Idempotent, never raises."""
-        self._transport.cancel(self)
+        self._mux.cancel(self)
