@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import zlib
-from typing import Any
 
 from fleche._settings import WireCodec
 from fleche.errors import MissingExtra, ProtocolError
@@ -64,8 +63,9 @@ class Compression:
     def _shrink(self, payload: Buffer) -> bytes:
         if self._flag == Flag.ZLIB:
             return zlib.compress(payload, 1)
-        packed: bytes = _zstandard().ZstdCompressor(level=1).compress(payload)
-        return packed
+        import zstandard
+
+        return zstandard.ZstdCompressor(level=1).compress(payload)
 
 
 def decompress_payload(frame: Frame) -> Frame:
@@ -80,21 +80,14 @@ def decompress_payload(frame: Frame) -> Frame:
         if frame.flags & Flag.ZLIB:
             payload = zlib.decompressobj().decompress(frame.payload, MAX_PAYLOAD + 1)
         else:
-            with _decompressor().stream_reader(frame.payload) as reader:
+            import zstandard
+
+            # a frame may claim that it needs a window of 128 MiB, which would be allocated
+            decompressor = zstandard.ZstdDecompressor(max_window_size=_ZSTD_WINDOW)
+            with decompressor.stream_reader(frame.payload) as reader:
                 payload = reader.read(MAX_PAYLOAD + 1)
     except Exception as error:  # noqa: BLE001 (two libraries, each with errors of its own)
         raise ProtocolError(f"a compressed frame cannot be read: {error}") from None
     if len(payload) > MAX_PAYLOAD:
         raise ProtocolError("a compressed frame is larger than a frame may be")
     return frame._replace(payload=payload, flags=frame.flags & ~_PACKED)
-
-
-def _decompressor() -> Any:
-    # a frame may claim that it needs a window of 128 MiB, which would be allocated
-    return _zstandard().ZstdDecompressor(max_window_size=_ZSTD_WINDOW)
-
-
-def _zstandard() -> Any:
-    import zstandard
-
-    return zstandard

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from functools import partial
 from typing import TYPE_CHECKING
 
 from fleche._util import batched
@@ -130,11 +129,7 @@ class _Group:
             sizes = [(at, len(data)) for at, data in self._parcels]
             self._parcels, self._size = [], 0
             request = m.Save(parcels=sizes)
-            yield Outgoing(request, partial(_alone, joined), len(joined), follows=self.follows)
-
-
-def _alone(data: bytes) -> list[Buffer]:
-    return [data]
+            yield Outgoing(request, lambda: [joined], len(joined), follows=self.follows)
 
 
 def entry_groups(
