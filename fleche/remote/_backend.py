@@ -236,15 +236,23 @@ class RemoteBackend(CacheBackend):
         An entry that is too long to be sent is refused alone, when the others are stored.
         """
         self.check_writable("save")
-        connection = self.connected()
-        (*groups, final), too_long = entry_groups(entries)
-        if too_long and not groups and not final:
+        groups, too_long = entry_groups(entries)
+        if any(groups) or not too_long:
+            self._send(groups, parcels, unpin)
+        if too_long:
             raise Rejected(f"{self.channel.name}: {too_long}")
+
+    def _send(
+        self,
+        entries: Sequence[list[m.WireEntry]],
+        parcels: Iterable[tuple[Address, Parcel]],
+        unpin: Sequence[Digest],
+    ) -> None:
+        connection = self.connected()
         if not parcels and not unpin:  # the entries of themselves need no order
-            connection.pipeline(Outgoing(m.Save(group)) for group in (*groups, final) if group)
-            if too_long:
-                raise Rejected(f"{self.channel.name}: {too_long}")
+            connection.pipeline(Outgoing(m.Save(group)) for group in entries if group)
             return
+        *groups, final = entries
         ends = [str(key) for key in unpin]
         first, done = (groups[0], []) if groups else (final, ends)
         last: list[Outgoing] = []
@@ -267,8 +275,6 @@ class RemoteBackend(CacheBackend):
         if groups:
             connection.pipeline(Outgoing(m.Save(group)) for group in groups[1:])
             connection.ask(m.Save(final, unpin=ends), m.Done)
-        if too_long:
-            raise Rejected(f"{self.channel.name}: {too_long}")
 
     @override
     def lacking(self, addresses: Iterable[Address], *, keep: bool = False) -> list[Address]:
@@ -282,19 +288,20 @@ class RemoteBackend(CacheBackend):
 
     @override
     def contains(self, keys: Sequence[Digest | Address]) -> list[bool]:
-        return [
-            flag
-            for batch in batches(map(_name, keys))
-            for flag in _exactly(len(batch), self._ask(m.Contains(batch), m.Flags).flags)
-        ]
+        return self._flags(m.Contains, keys)
 
     @override
     def evict(self, keys: Sequence[Digest | Address]) -> list[bool]:
         self.check_writable("evict")
+        return self._flags(m.Evict, keys)
+
+    def _flags(
+        self, kind: type[m.Contains | m.Evict], keys: Sequence[Digest | Address]
+    ) -> list[bool]:
         return [
             flag
             for batch in batches(map(_name, keys))
-            for flag in _exactly(len(batch), self._ask(m.Evict(batch), m.Flags).flags)
+            for flag in _exactly(len(batch), self._ask(kind(batch), m.Flags).flags)
         ]
 
     @override
