@@ -232,23 +232,14 @@ class PendingRequest:
     def _filled(self, memory: memoryview, begun: Buffer) -> Iterator[Buffer]:
         """Yield consecutive parts of ``memory`` as they are filled, after what has ``begun``."""
         self._stream.expect(memory)
-        position = len(begun)
-        if position > len(memory):
-            self._stream.break_off(f"it sent more than the {len(memory)} bytes announced")
-        if position:
-            memory[:position] = begun
-            yield memory[:position]
-        while position < len(memory) and (frame := self._stream.receive()) is not None:
-            payload = frame.payload
-            if frame.kind is not Kind.DATA:
-                self._raise_failure(frame)
-            part = memory[position : position + len(payload)]
-            if not (isinstance(payload, memoryview) and payload.obj is memory.obj):
-                if len(part) != len(payload):
-                    self._stream.break_off(f"it sent more than the {len(memory)} bytes announced")
-                part[:] = payload
+        position = 0
+        for piece in self._data(len(memory), begun):
+            part = memory[position : position + len(piece)]
+            if not (isinstance(piece, memoryview) and piece.obj is memory.obj):
+                part[:] = piece
             position += len(part)
-            yield part
+            if part:
+                yield part
 
     def _raise_failure(self, begun: Frame) -> NoReturn:
         self.next_answer(begun)
