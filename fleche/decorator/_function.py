@@ -118,13 +118,16 @@ class CachedFunction(Transparent, Generic[P, R_co]):
     def contains(self, /, *args: P.args, **kwargs: P.kwargs) -> bool:
         """Tell whether the active cache has the result, without loading it."""
         spec, cache = self.spec, self.spec.cache()
-        identity = spec.stored_identity(self._identify(cache, args, kwargs), cache, cache.contains)
-        if not cache.contains(identity.key):
+        is_there = functools.cache(cache.contains)
+        identity = spec.stored_identity(self._identify(cache, args, kwargs), cache, is_there)
+        if not is_there(identity.key):
             return False
-        if spec.rules is not None and not spec.rules.counts(cache.load(identity.key)):
+        if spec.rules is None and not identity.buffers.paths:
+            return True
+        stored = cache.load(identity.key)
+        if spec.rules is not None and not spec.rules.counts(stored):
             return False
-        paths = identity.buffers.paths
-        return not paths or not spec.changed_files(cache.load(identity.key).record)
+        return not identity.buffers.paths or not spec.changed_files(stored.record)
 
     @overload
     def load(
