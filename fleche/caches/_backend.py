@@ -73,6 +73,7 @@ class LayerPolicy(msgspec.Struct, frozen=True):
 
     def to_config(self) -> dict[str, Any]:
         """Return those fields that differ from the defaults."""
+        # not by omit_defaults: to msgspec a text is the default only if it is the very object
         return {
             name: value
             for name, value in msgspec.structs.asdict(self).items()

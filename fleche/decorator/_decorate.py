@@ -12,7 +12,6 @@ from typing import (
     ParamSpec,
     Protocol,
     TypeVar,
-    cast,
     get_args,
     overload,
 )
@@ -330,9 +329,6 @@ def _inspect(function: Any, ignore: Any, require: Any) -> FunctionInfo:
             f"{info.name}() is {what} function, whose result can be used only once and cannot be "
             "stored; let it return a list, or decorate the function that computes one item"
         )
-    # a process that multiprocessing has spawned knows the main script by another name
-    return (
-        msgspec.structs.replace(info, module="__main__")
-        if info.module == "__mp_main__"
-        else cast("Any", info)
-    )
+    if info.module == "__mp_main__":  # so the main script is called in a spawned process
+        return msgspec.structs.replace(info, module="__main__")
+    return info

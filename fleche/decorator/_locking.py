@@ -163,9 +163,8 @@ def _negotiate(
     if lock is None:
         return None
     try:
-        hit: LazyCall | None = invocation.look(
-            again=True
-        )  # it may have been stored since the last look
+        # it may have been stored since the last look
+        hit: LazyCall | None = invocation.look(again=True)
     except BaseException:
         lock.release()
         raise

@@ -79,9 +79,9 @@ def submit(
             there = not invocation.lost and (shares_memory or cache.capabilities.shared)
             return _compute(submit, function, invocation, flight, batch, there=there)
         if role is Role.WAIT:
-            joined = _join(flight, alone)
-            if joined is not None:
-                return joined
+            flights.wait(flight)
+            if flight.deferred is not None:
+                return flight.deferred.join(flight, alone)
 
 
 def _compute(
@@ -202,11 +202,6 @@ class _Drawing:
         assert isinstance(function, CachedFunction)
         arguments = function.spec.info.bind((*function.lead, *args), kwargs)
         return Drawn(result, states_of(find_generators(arguments, function.spec.gathering)))
-
-
-def _join(flight: Flight, alone: Callable[[], Any]) -> Any:
-    flights.wait(flight)
-    return None if flight.deferred is None else flight.deferred.join(flight, alone)
 
 
 def _ended(outcome: Outcome) -> Any:
