@@ -241,7 +241,36 @@ class ReadOnlyCache(CacheView):
         return ReadOnlyBackend(inner)
 
 
-class FilteredBackend(ViewBackend):
+class PartialBackend(ViewBackend):
+    """Shows some calls, and all values. What is no call any more, being damaged, is shown."""
+
+    def _shows(self, key: Digest, entry: CallEntry) -> bool:
+        raise NotImplementedError
+
+    @override
+    def load(
+        self, keys: Sequence[Digest], *, inline: int = INLINE
+    ) -> Iterator[tuple[Digest, CallEntry | ParcelError]]:
+        for key, entry in self.inner.load(keys, inline=inline):
+            if isinstance(entry, ParcelError) or self._shows(key, entry):
+                yield key, entry
+
+    @override
+    def contains(self, keys: Sequence[Digest | Address]) -> list[bool]:
+        here = self.inner.contains(keys)
+        calls = [
+            key
+            for key, found in zip(keys, here, strict=True)
+            if found and not isinstance(key, Address)
+        ]
+        shown: set[str] = {key for key, _ in self.load(calls, inline=0)} if calls else set()
+        return [
+            found and (isinstance(key, Address) or key in shown)
+            for key, found in zip(keys, here, strict=True)
+        ]
+
+
+class FilteredBackend(PartialBackend):
     """Shows some calls, and accepts no others. Values are not filtered.
 
     Attributes:
@@ -254,6 +283,7 @@ class FilteredBackend(ViewBackend):
         self.rule = rule
         self._opener = BaseCache(inner)
 
+    @override
     def _shows(self, key: Digest, entry: CallEntry) -> bool:
         if isinstance(self.rule, QueryCall):
             return self.rule.matches(entry.record)
@@ -274,14 +304,6 @@ class FilteredBackend(ViewBackend):
         raise Rejected(f"{self}: {record.name} {key[:12]} does not match the filter, save refused")
 
     @override
-    def load(
-        self, keys: Sequence[Digest], *, inline: int = INLINE
-    ) -> Iterator[tuple[Digest, CallEntry | ParcelError]]:
-        for key, entry in self.inner.load(keys, inline=inline):
-            if isinstance(entry, ParcelError) or self._shows(key, entry):
-                yield key, entry
-
-    @override
     def save(
         self,
         entries: Mapping[Digest, CallEntry],
@@ -296,29 +318,14 @@ class FilteredBackend(ViewBackend):
         self.inner.save(entries, parcels, unpin=unpin)
 
     @override
-    def contains(self, keys: Sequence[Digest | Address]) -> list[bool]:
-        here = self.inner.contains(keys)
-        hidden = self._hidden([key for key, found in zip(keys, here, strict=True) if found])
-        return [
-            found and (isinstance(key, Address) or key not in hidden)
-            for key, found in zip(keys, here, strict=True)
-        ]
-
-    def _hidden(self, keys: Iterable[Digest | Address]) -> set[str]:
-        """Return which of ``keys`` are calls that do not match."""
-        calls = [key for key in keys if not isinstance(key, Address)]
-        if not calls:
-            return set()
-        return {
-            key
-            for key, entry in self.inner.load(calls, inline=0)
-            if isinstance(entry, CallEntry) and not self._shows(key, entry)
-        }
-
-    @override
     def evict(self, keys: Sequence[Digest | Address]) -> list[bool]:
         self.check_writable("evict")
-        hidden = self._hidden(keys)
+        calls = [key for key in keys if not isinstance(key, Address)]
+        hidden = {
+            key
+            for key, entry in (self.inner.load(calls, inline=0) if calls else ())
+            if isinstance(entry, CallEntry) and not self._shows(key, entry)
+        }
         shown = [isinstance(key, Address) or key not in hidden for key in keys]
         asked = [key for key, is_shown in zip(keys, shown, strict=True) if is_shown]
         there = iter(self.inner.evict(asked) if asked else ())
@@ -370,7 +377,7 @@ class FilteredCache(CacheView):
         return self.inner, self.rule
 
 
-class RefreshingBackend(ViewBackend):
+class RefreshingBackend(PartialBackend):
     """Hides what it knew; a call is missing until it has been saved through this view."""
 
     def __init__(self, inner: CacheBackend, older_than: datetime | None = None) -> None:
@@ -380,7 +387,8 @@ class RefreshingBackend(ViewBackend):
         self.older_than = older_than.astimezone(timezone.utc) if older_than else None
         self._fresh: set[Digest] = set()
 
-    def _is_fresh(self, key: Digest, entry: CallEntry) -> bool:
+    @override
+    def _shows(self, key: Digest, entry: CallEntry) -> bool:
         if key in self._fresh:
             return True
         when = entry.record.began
@@ -392,9 +400,7 @@ class RefreshingBackend(ViewBackend):
     ) -> Iterator[tuple[Digest, CallEntry | ParcelError]]:
         if self.older_than is None:
             keys = [key for key in keys if key in self._fresh]
-        for key, entry in self.inner.load(keys, inline=inline) if keys else ():
-            if isinstance(entry, ParcelError) or self._is_fresh(key, entry):
-                yield key, entry
+        return super().load(keys, inline=inline) if keys else iter(())
 
     @override
     def save(
@@ -406,20 +412,6 @@ class RefreshingBackend(ViewBackend):
     ) -> None:
         super().save(entries, parcels, unpin=unpin)
         self._fresh.update(key for key, entry in entries.items() if not entry.record.is_pin)
-
-    @override
-    def contains(self, keys: Sequence[Digest | Address]) -> list[bool]:
-        here = self.inner.contains(keys)
-        calls = [
-            key
-            for key, found in zip(keys, here, strict=True)
-            if found and not isinstance(key, Address)
-        ]
-        fresh: set[str] = {key for key, _ in self.load(calls, inline=0)} if calls else set()
-        return [
-            found and (isinstance(key, Address) or key in fresh)
-            for key, found in zip(keys, here, strict=True)
-        ]
 
 
 class RefreshingCache(CacheView):
