@@ -37,7 +37,7 @@ from fleche.storage._base import (
     keys_of,
 )
 from fleche.storage.local._layout import DATABASE, layout_of, write_layout
-from fleche.storage.sql import Connection, SqlCalls, SqliteFile
+from fleche.storage.sql import Connection, SqlCalls, SqliteFile, among
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -390,10 +390,8 @@ class ValueLocal(_Local, ValueStorage):
         return {row[0] for batch in batched(keys, _BATCH) for row in self._rows(batch, "address")}
 
     def _rows(self, keys: Sequence[str], columns: str) -> list[Any]:
-        names = {f"k{number}": str(key) for number, key in enumerate(keys)}
-        places = ", ".join(f":{name}" for name in names)
         return self._database.fetch(
-            f"SELECT {columns} FROM fleche_values WHERE address IN ({places})", names
+            *among(f"SELECT {columns} FROM fleche_values WHERE address", keys)
         )
 
 

@@ -423,16 +423,13 @@ class SqlCalls(CallStorage):
 
     @override
     def touch_many(self, keys: Iterable[str]) -> set[str]:
-        wanted = list(keys)
         found: set[str] = set()
-        for batch in batched(wanted, _BATCH):
+        for batch in batched(keys, _BATCH):
             there = self.contains_many(batch)
-            names = {f"k{number}": str(key) for number, key in enumerate(sorted(there))}
-            change = (
-                "UPDATE fleche_calls SET modified = :now WHERE key IN"
-                f" ({', '.join(f':{name}' for name in names)})"
-            )
-            if names:
+            if there:
+                change, names = among(
+                    "UPDATE fleche_calls SET modified = :now WHERE key", sorted(there)
+                )
                 try:
                     self._database.change(
                         lambda connection, names=names, change=change: connection.execute(  # type: ignore[misc]
