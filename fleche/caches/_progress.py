@@ -158,14 +158,12 @@ def _bar(rich: Any, what: str) -> Iterator[Report]:
 
         def show(number: int) -> None:
             found = number if isinstance(number, Reported) else Reported(number)
-            seconds = time.monotonic() - began
-            rate = f", {shown_bytes(found.bytes / seconds)}/s" if found.bytes and seconds else ""
             bar.update(
                 task,
                 completed=found.done,
                 total=found.total,
                 calls=_counted(found),
-                size=f"{shown_bytes(found.bytes)}{rate}" if found.bytes else "",
+                size=_copied(found, time.monotonic() - began),
             )
 
         yield show
@@ -190,8 +188,7 @@ def _cell(what: str) -> Iterator[Report]:
 
     def bundle(bar: str) -> dict[str, str]:
         seconds = time.monotonic() - began
-        rate = f", {shown_bytes(last.bytes / seconds)}/s" if last.bytes and seconds else ""
-        size = f", {shown_bytes(last.bytes)}{rate}" if last.bytes else ""
+        size = f", {_copied(last, seconds)}" if last.bytes else ""
         text = f"{what}: {_counted(last)}{size}, {shown_seconds(seconds)}"
         return {"text/plain": text, "text/html": f"<div>{text}{bar}</div>"}
 
@@ -214,7 +211,7 @@ def _lines(what: str) -> Iterator[Report]:
     last, shown = Reported(0), time.monotonic()
 
     def say() -> None:
-        size = f", {shown_bytes(last.bytes)}" if last.bytes else ""
+        size = f", {_copied(last)}" if last.bytes else ""
         sys.stderr.write(f"{what}: {_counted(last)}{size}\n")
 
     def show(number: int) -> None:
@@ -232,3 +229,8 @@ def _counted(found: Reported) -> str:
     of = "" if found.total is None else f" of {found.total}"
     left_out = f", {found.left_out} left out" if found.left_out else ""
     return f"{int(found)}{of}{left_out}"
+
+
+def _copied(found: Reported, seconds: float = 0.0) -> str:
+    rate = f", {shown_bytes(found.bytes / seconds)}/s" if seconds else ""
+    return f"{shown_bytes(found.bytes)}{rate}" if found.bytes else ""
