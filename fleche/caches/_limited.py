@@ -500,7 +500,6 @@ class _Room:
                 raise refs
             self._buffers[key] = refs.references
             self._held.update(refs.references)
-        self._pinned: Counter[str] = Counter()
         self._needed: Counter[str] = Counter()  # by calls that have returned, and their values
         self._index = ReferenceIndex(calls, keep_records=True)
         self.calls = self.bytes = 0
@@ -510,12 +509,10 @@ class _Room:
         # calls that were running a moment ago may have exchanged their pin for an entry
         known = set(self._index.needs)
         self._index.read()
-        for key in self._index.needs.keys() - known:
-            for address in self._stored(self._index.needs[key]):
-                self._pinned[address] += 1
-        for key in self._index.pins & known:
-            for address in self._stored(self._index.needs[key]):
-                self._pinned[address] += 1
+        running = (self._index.needs.keys() - known) | self._index.pins
+        self._pinned = {
+            address for key in running for address in self._stored(self._index.needs[key])
+        }
 
     def _stored(self, needs: Iterable[str]) -> Iterator[str]:
         """Yield what is here of what is needed; an address without a variant means any form."""
@@ -595,7 +592,7 @@ class _Room:
                 for address, limit in limits.items()
                 if address in self._entries
                 and self._entries[address].modified <= limit
-                and not (self._needed[address] or self._pinned[address] or self._held[address])
+                and not (self._needed[address] or address in self._pinned or self._held[address])
             }
             gone = self._values.delete_older(chosen) if chosen else set()
             further: dict[str, float] = {}
