@@ -266,17 +266,7 @@ def _save_entries(
     unpin: Sequence[Digest] = (),
 ) -> list[Digest]:
     """Save entries, one by one if one is refused; return the keys of those that are not."""
-    saved = _save_those_accepted(source, target, entries, unpin)
-    meter.add(size=sum(len(data) for key in saved for data in entries[key].parcels.values()))
-    return saved
-
-
-def _save_those_accepted(
-    source: CacheBackend,
-    target: CacheBackend,
-    entries: Mapping[Digest, CallEntry],
-    unpin: Sequence[Digest],
-) -> list[Digest]:
+    saved = list(entries)
     try:
         target.save(entries, unpin=unpin)
     except (Rejected, ParcelError):
@@ -291,8 +281,8 @@ def _save_those_accepted(
                 saved.append(key)
         if unpin:
             target.save({}, unpin=unpin)
-        return saved
-    return list(entries)
+    meter.add(size=sum(len(data) for key in saved for data in entries[key].parcels.values()))
+    return saved
 
 
 # -- what a target lacks of calls that it can answer -----------------------------------------------
@@ -455,12 +445,15 @@ class ValueTransfer:
         self._secrets = secrets
         self._in_hand = dict(held or {})
         self._again = set(again)
-        wanted = dict.fromkeys(addresses)
-        asked = [each for each in wanted if each not in self._again]
-        lacking = target.lacking(asked, keep=True) if asked else []
-        self.lacking = dict.fromkeys([*(each for each in wanted if each in self._again), *lacking])
+        self.lacking = dict.fromkeys(self._to_send(dict.fromkeys(addresses)))
         self.absent: set[Address] = set()
         self.refused: dict[Address, Rejected | ParcelError] = {}
+
+    def _to_send(self, addresses: Collection[Address]) -> list[Address]:
+        """Return what is sent in any case, then what the target lacks of the others."""
+        forced = [each for each in addresses if each in self._again]
+        rest = [each for each in addresses if each not in self._again]
+        return [*forced, *(self._target.lacking(rest, keep=True) if rest else ())]
 
     def send_all(self) -> None:
         """Send everything."""
@@ -498,9 +491,7 @@ class ValueTransfer:
         fresh = [each for each in needed if each not in self.lacking]
         if fresh:
             self._pins.hold(fresh)
-        forced = [each for each in needed if each in self._again]
-        rest = [each for each in needed if each not in self._again]
-        lacking = [*forced, *(self._target.lacking(rest, keep=True) if rest else ())]
+        lacking = self._to_send(needed)
         sent = self._deliver(self._load(lacking), self._load) if lacking else set()
         gone = set(lacking) - sent
         whole = [key for key, needs in waiting.references.items() if gone.isdisjoint(needs)]
