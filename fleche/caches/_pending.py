@@ -503,8 +503,7 @@ class PendingCall:
             self._parts.release()
         if self._kept is not None:
             self._kept.release()
-        if self._pin is not None:
-            self._unpin()
+        self._unpin()
 
     def _unpin(self) -> None:
         pin, self._pin = self._pin, None

@@ -245,12 +245,10 @@ class StackBackend(UnitedBackend):
         """Write calls through; where that fails for all of them, one by one."""
         if len(entries) > 1:
             try:
-                copy_strictly(self.first, layer, entries)
+                self._copy_through(layer, entries)
             except Exception as error:  # noqa: BLE001 (as in _write_through)
                 log.debug("%s: %d results are sent one by one: %s", layer, len(entries), error)
             else:
-                self.settle("errors.write_through", layer)
-                self.count("written_through", len(entries))
                 return
         for key, entry in entries.items():
             self._write_through(layer, {key: entry})
@@ -272,12 +270,14 @@ class StackBackend(UnitedBackend):
 
     def _write_through(self, layer: CacheBackend, entries: Mapping[Digest, CallEntry]) -> None:
         try:
-            copy_strictly(self.first, layer, entries)
+            self._copy_through(layer, entries)
         except Exception as error:  # noqa: BLE001 (the result is safe in the first layer)
             self.note("errors.write_through", layer, error)
-        else:
-            self.settle("errors.write_through", layer)
-            self.count("written_through", len(entries))
+
+    def _copy_through(self, layer: CacheBackend, entries: Mapping[Digest, CallEntry]) -> None:
+        copy_strictly(self.first, layer, entries)
+        self.settle("errors.write_through", layer)
+        self.count("written_through", len(entries))
 
     @override
     def draft(self, content: memoryview) -> Draft | None:
@@ -381,7 +381,7 @@ class _Search:
                     self._damage.setdefault(key, entry)
                 elif depth == 0 and stack.is_damaged(entry):
                     self._dangling.setdefault(key, entry)
-                elif self._is_trusted(key, entry, strictly=depth > 0):
+                elif depth == 0 or self._is_trusted(key, entry):
                     here[key] = entry
             is_last = depth == len(stack.layers) - 1
             whole = here if is_last else self._with_result(layer, here)
@@ -394,14 +394,11 @@ class _Search:
             self._found.update(whole)
             self.rest = [key for key in self.rest if key not in whole]
 
-    def _is_trusted(self, key: Digest, entry: CallEntry, *, strictly: bool) -> bool:
-        """Return whether the result that came along would be opened here.
-
-        What comes from further up is checked before it is copied down.
-        """
+    def _is_trusted(self, key: Digest, entry: CallEntry) -> bool:
+        """Return whether the result that came along, from further up, would be opened here."""
         ref = entry.record.result
         secrets = self._stack.packing.keys
-        if not strictly or ref is None or (ref.is_literal and not secrets):
+        if ref is None or (ref.is_literal and not secrets):
             return True
         try:
             parcel = entry.parcel(ref.address)
