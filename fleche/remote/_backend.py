@@ -35,7 +35,6 @@ from fleche.remote._connection import (
     LazyConnection,
     Outgoing,
     PendingRequest,
-    Upload,
 )
 from fleche.remote._contacts import note_contact
 from fleche.remote._entries import batches, entry_groups, from_wire, parcel_requests
@@ -125,8 +124,8 @@ class RemoteBackend(CacheBackend):
         self.connected()
         return dict(self.lazy.info or {})
 
-    def _ask(self, message: m.Request, kind: type[T], *, upload: Upload | None = None) -> T:
-        return self.connected().ask(message, kind, upload=upload)
+    def _ask(self, message: m.Request, kind: type[T]) -> T:
+        return self.connected().ask(message, kind)
 
     # -- the contract ------------------------------------------------------------------------------
 
