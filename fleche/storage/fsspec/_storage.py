@@ -267,12 +267,11 @@ class ValueFsspec(FsspecStorage[Parcel], ValueStorage):
         for key, parcel in items:
             if self.packing.keys:
                 parcel.check_signature(self.packing.keys)
-            if not small.keys().isdisjoint(parcel.references):
+            is_large = parcel.nbytes > _WHOLE
+            if is_large or not small.keys().isdisjoint(parcel.references):
                 self._write_many(small)
                 small = {}
-            if parcel.nbytes > _WHOLE:
-                self._write_many(small)
-                small = {}
+            if is_large:
                 self._write_large(key, parcel)
                 continue
             small[key] = parcel.tobytes()
