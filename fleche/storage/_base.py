@@ -353,13 +353,7 @@ class CallStorage(Storage[CallEntry]):
             prefix: only values whose address begins with it.
         """
         for batch in batched((entry.key for entry in self.entries()), _BATCH):
-            for key, entry in self.get_many(batch):
-                if isinstance(entry, CallEntry):
-                    yield from (
-                        (address, key)
-                        for address in held_addresses(entry)
-                        if address.startswith(prefix)
-                    )
+            yield from held_among(self.get_many(batch), prefix)
 
     def is_there(self) -> bool:
         """Return whether the store has been made already; counters of use alone do not make one."""
@@ -411,6 +405,15 @@ def held_addresses(entry: CallEntry) -> dict[Address, None]:
     """Return where the values are that an entry holds itself: its parcels and its literals."""
     literals = (Address.of(ref.digest) for ref in entry.record.values() if ref.is_literal)
     return dict.fromkeys((*entry.parcels, *literals))
+
+
+def held_among(
+    found: Iterable[tuple[str, CallEntry | ParcelError]], prefix: str
+) -> Iterator[tuple[Address, str]]:
+    """Yield what entries hold themselves below ``prefix``; damaged ones hold nothing."""
+    for key, entry in found:
+        if isinstance(entry, CallEntry):
+            yield from ((held, key) for held in held_addresses(entry) if held.startswith(prefix))
 
 
 def matching_entries(

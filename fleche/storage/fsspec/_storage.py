@@ -27,7 +27,7 @@ from fleche.storage._base import (
     Entry,
     Storage,
     ValueStorage,
-    held_addresses,
+    held_among,
     keys_of,
     matching_entries,
     refs_of_unusable,
@@ -487,20 +487,12 @@ class CallFsspec(FsspecStorage[CallEntry], CallStorage):
         """
         if keys_only and template == QueryCall():
             return ((found.key, None) for found in self._objects.listed())
-        found = ((key, self._decoded(key, data)) for key, data in self._scan())
-        return matching_entries(template, found)
+        return matching_entries(template, self._scan())
 
     @override
     def holders(self, prefix: str) -> Iterator[tuple[Address, str]]:
         """Yield the values that entries hold themselves; entries are read as by :meth:`query`."""
-        for key, data in self._scan():
-            entry = self._decoded(key, data)
-            if isinstance(entry, CallEntry):
-                yield from (
-                    (address, key)
-                    for address in held_addresses(entry)
-                    if address.startswith(prefix)
-                )
+        return held_among(self._scan(), prefix)
 
     @override
     def note_accepted(self, rows: Iterable[Acceptance]) -> None:
@@ -523,16 +515,18 @@ class CallFsspec(FsspecStorage[CallEntry], CallStorage):
                 with suppress(msgspec.MsgspecError):  # a damaged object
                     yield msgspec.json.decode(content, type=Acceptance)
 
-    def _scan(self) -> Iterator[tuple[str, bytes]]:
+    def _scan(self) -> Iterator[tuple[str, CallEntry | ParcelError]]:
         """Yield every entry that is there, and fetch those that are not known already."""
         for batch in batched(self._objects.listed(), _CALLS):
             known = {found.key: self._known.get(found.tag) for found in batch}
-            yield from ((key, data) for key, data in known.items() if data is not None)
+            for key, data in known.items():
+                if data is not None:
+                    yield key, self._decoded(key, data)
             tags = {found.key: found.tag for found in batch if known[found.key] is None}
             for key, data in self._objects.read_many(tags, BLOCK):
                 if data:
                     self._known.keep(tags[key], data)
-                    yield key, data
+                    yield key, self._decoded(key, data)
 
 
 _LARGEST = 1 << 16

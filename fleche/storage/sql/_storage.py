@@ -22,7 +22,7 @@ from fleche.storage._base import (
     CallStorage,
     Capabilities,
     Entry,
-    held_addresses,
+    held_among,
     keys_of,
     matching_entries,
 )
@@ -558,22 +558,15 @@ class SqlCalls(CallStorage):
     @override
     def holders(self, prefix: str) -> Iterator[tuple[Address, str]]:
         indexed = self._indexed()
-        for key, entry in self._behind(indexed):
-            yield from ((held, key) for held in held_addresses(entry) if held.startswith(prefix))
+        if self._indexes_later:  # there may be entries that have no facts yet
+            behind = self._by_ids(self._ids(f"{_IDS} AND c.id > {indexed}", "c.id", {}))
+            yield from held_among(behind, prefix)
         from fleche.storage.sql._query import begins_with
 
         condition, names = begins_with("f.digest", prefix[:64])
         for address, key in self._facts(f"{condition} AND f.held = 1", names, indexed):
             if address.startswith(prefix):
                 yield address, key
-
-    def _behind(self, indexed: int) -> Iterator[tuple[str, CallEntry]]:
-        """Yield the sound entries that have no facts yet."""
-        if not self._indexes_later:
-            return
-        for key, entry in self._by_ids(self._ids(f"{_IDS} AND c.id > {indexed}", "c.id", {})):
-            if isinstance(entry, CallEntry):
-                yield key, entry
 
     def _facts(
         self, condition: str, names: Mapping[str, Any], indexed: int
