@@ -336,12 +336,18 @@ class CallStorage(Storage[CallEntry]):
             keys_only: yield no entries, where that is cheaper; pins and damaged entries may then be
                 among the keys if every call matches.
         """
-        everything = keys_only and template == QueryCall()
-        for batch in batched((entry.key for entry in self.entries()), _BATCH):
-            if everything:
-                yield from ((key, None) for key in batch)
-            else:
-                yield from matching_entries(template, self.get_many(batch))
+        if keys_only and template == QueryCall():
+            yield from ((key, None) for batch in batched(self._all_keys(), _BATCH) for key in batch)
+        else:
+            yield from matching_entries(template, self._all_entries())
+
+    def _all_keys(self) -> Iterable[str]:
+        """Return the keys of all entries."""
+        return (entry.key for entry in self.entries())
+
+    def _all_entries(self) -> Iterator[tuple[str, CallEntry | ParcelError]]:
+        for batch in batched(self._all_keys(), _BATCH):
+            yield from self.get_many(batch)
 
     def holders(self, prefix: str) -> Iterator[tuple[Address, str]]:
         """Yield the values that entries hold themselves, each with the key of its entry.
@@ -352,8 +358,7 @@ class CallStorage(Storage[CallEntry]):
         Args:
             prefix: only values whose address begins with it.
         """
-        for batch in batched((entry.key for entry in self.entries()), _BATCH):
-            yield from held_among(self.get_many(batch), prefix)
+        return held_among(self._all_entries(), prefix)
 
     def is_there(self) -> bool:
         """Return whether the store has been made already; counters of use alone do not make one."""

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any, ClassVar, Generic, Literal, TypeVar
 
 import msgspec
 
-from fleche._util import batched, expand_path, override
-from fleche.call import CallEntry, QueryCall, decode_entry, encode_entry
+from fleche._util import expand_path, override
+from fleche.call import CallEntry, decode_entry, encode_entry
 from fleche.digest import Address
 from fleche.errors import ParcelError, StorageError
 from fleche.parcel import (
@@ -34,7 +34,6 @@ from fleche.storage._base import (
     ValueStorage,
     held_addresses,
     keys_of,
-    matching_entries,
     refs_of_unusable,
 )
 from fleche.storage._usage import Usage
@@ -59,8 +58,6 @@ hold as many of them as it has streams."""
 
 _UNMAPPED = 1 << 18
 """Files up to this size are read although they are to be mapped."""
-
-_BATCH = 500
 
 
 class FileOptions(msgspec.Struct, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
@@ -336,16 +333,8 @@ class CallFile(_Configured[CallEntry], CallStorage):
         return True
 
     @override
-    def query(
-        self, template: QueryCall, *, keys_only: bool = False
-    ) -> Iterator[tuple[str, CallEntry | None]]:
-        if keys_only and template == QueryCall():
-            return ((key, None) for key in self._files.walk())
-        return self._matching(template)
-
-    def _matching(self, template: QueryCall) -> Iterator[tuple[str, CallEntry]]:
-        for batch in batched(self._files.walk(), _BATCH):
-            yield from matching_entries(template, self.get_many(batch))
+    def _all_keys(self) -> Iterable[str]:
+        return self._files.walk()
 
     @override
     def holders(self, prefix: str) -> Iterator[tuple[Address, str]]:
