@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
 import msgspec
 
 from fleche._util import override
-from fleche.call import CallEntry, QueryCall, decode_record, encode_record
+from fleche.call import CallEntry, decode_record, encode_record
 from fleche.digest import Address
 from fleche.errors import CorruptParcel, ParcelError
 from fleche.parcel import Packing, Parcel
@@ -23,7 +23,6 @@ from fleche.storage._base import (
     Storage,
     ValueStorage,
     held_addresses,
-    matching_entries,
 )
 from fleche.storage._usage import Usage, merge_usage
 
@@ -212,15 +211,6 @@ class CallMemory(_Memory[CallEntry], CallStorage):
         for key in keys:
             if (held := self._held.get(key)) is not None:
                 yield key, _opened(held)
-
-    @override
-    def query(
-        self, template: QueryCall, *, keys_only: bool = False
-    ) -> Iterator[tuple[str, CallEntry | None]]:
-        held = list(self._held.items())
-        if keys_only and template == QueryCall():
-            return ((key, None) for key, _ in held)
-        return matching_entries(template, ((key, _opened(each)) for key, each in held))
 
     @override
     def holders(self, prefix: str) -> Iterator[tuple[Address, str]]:

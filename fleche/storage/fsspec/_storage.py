@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Generic, Literal, TypeVar
 import msgspec
 
 from fleche._util import batched, expand_path, override
-from fleche.call import CallEntry, QueryCall, decode_entry, encode_entry
+from fleche.call import CallEntry, decode_entry, encode_entry
 from fleche.digest import Address
 from fleche.errors import ParcelError, StorageError
 from fleche.parcel import Compress, MemorySource, Packing, Parcel, codec_of, length_of
@@ -27,9 +27,7 @@ from fleche.storage._base import (
     Entry,
     Storage,
     ValueStorage,
-    held_among,
     keys_of,
-    matching_entries,
     refs_of_unusable,
 )
 from fleche.storage.file import SUFFIXES
@@ -478,21 +476,22 @@ class CallFsspec(FsspecStorage[CallEntry], CallStorage):
         return super().sweep(older) + self._objects.sweep(older)
 
     @override
-    def query(
-        self, template: QueryCall, *, keys_only: bool = False
-    ) -> Iterator[tuple[str, CallEntry | None]]:
-        """Yield the finished calls that match.
-
-        Every entry is read, many at once; on S3 only those that have changed since the last time.
-        """
-        if keys_only and template == QueryCall():
-            return ((found.key, None) for found in self._objects.listed())
-        return matching_entries(template, self._scan())
+    def _all_keys(self) -> Iterable[str]:
+        return (found.key for found in self._objects.listed())
 
     @override
-    def holders(self, prefix: str) -> Iterator[tuple[Address, str]]:
-        """Yield the values that entries hold themselves; entries are read as by :meth:`query`."""
-        return held_among(self._scan(), prefix)
+    def _all_entries(self) -> Iterator[tuple[str, CallEntry | ParcelError]]:
+        """Yield every entry; many are read at once, on S3 only what is new since the last time."""
+        for batch in batched(self._objects.listed(), _CALLS):
+            known = {found.key: self._known.get(found.tag) for found in batch}
+            for key, data in known.items():
+                if data is not None:
+                    yield key, self._decoded(key, data)
+            tags = {found.key: found.tag for found in batch if known[found.key] is None}
+            for key, data in self._objects.read_many(tags, BLOCK):
+                if data:
+                    self._known.keep(tags[key], data)
+                    yield key, self._decoded(key, data)
 
     @override
     def note_accepted(self, rows: Iterable[Acceptance]) -> None:
@@ -514,19 +513,6 @@ class CallFsspec(FsspecStorage[CallEntry], CallStorage):
             for content in [fs.cat_file(name) for name in names if name.endswith(".json")]:
                 with suppress(msgspec.MsgspecError):  # a damaged object
                     yield msgspec.json.decode(content, type=Acceptance)
-
-    def _scan(self) -> Iterator[tuple[str, CallEntry | ParcelError]]:
-        """Yield every entry that is there, and fetch those that are not known already."""
-        for batch in batched(self._objects.listed(), _CALLS):
-            known = {found.key: self._known.get(found.tag) for found in batch}
-            for key, data in known.items():
-                if data is not None:
-                    yield key, self._decoded(key, data)
-            tags = {found.key: found.tag for found in batch if known[found.key] is None}
-            for key, data in self._objects.read_many(tags, BLOCK):
-                if data:
-                    self._known.keep(tags[key], data)
-                    yield key, self._decoded(key, data)
 
 
 _LARGEST = 1 << 16

@@ -465,12 +465,13 @@ class SqlCalls(CallStorage):
         if template == QueryCall():
             if keys_only:
                 return ((entry.key, None) for entry in self.entries())
-            return matching_entries(template, self._all())
+            return matching_entries(template, self._all_entries())
         from fleche.storage.sql._query import plan_of
 
         return matching_entries(template, self._candidates(plan_of(template, self._unindexed)))
 
-    def _all(self) -> Iterator[tuple[str, CallEntry | ParcelError]]:
+    @override
+    def _all_entries(self) -> Iterator[tuple[str, CallEntry | ParcelError]]:
         opened = self._rows.opened
         for key, data in self._rows.all_entries(_FIRST_BATCH, _BATCH):
             yield key, opened(key, data)
