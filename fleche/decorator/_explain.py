@@ -113,17 +113,13 @@ def explain(
     try:
         stored = cache.load(identity.key)
     except KeyError:
-        return comparison.with_nearest(_stored(spec, cache, most))
+        return comparison.with_nearest(islice(cache.query(name=spec.info.name), most))
     except ParcelError as error:
         return comparison.of_unusable(error)
     try:
         return comparison.of_stored(stored, cache)
     except ParcelError as error:
         return comparison.of_unusable(error)
-
-
-def _stored(spec: FunctionSpec, cache: BaseCache, most: int) -> Iterator[LazyCall]:
-    return islice(cache.query(name=spec.info.name), most)
 
 
 @dataclass(frozen=True)
