@@ -35,12 +35,12 @@ _STEPS = (("y", 365 * 86400), ("mo", 30 * 86400), ("d", 86400), ("h", 3600), ("m
 _LITTLE = 2.0
 
 
-def ago(then: datetime | float | None, now: float | None = None) -> str:
+def ago(then: datetime | float | None) -> str:
     """Return how long ago it was: ``just now``, ``5 min ago``, ``3 d ago``."""
     if then is None:
         return ""
     began = then.timestamp() if isinstance(then, datetime) else then
-    past = (datetime.now(timezone.utc).timestamp() if now is None else now) - began
+    past = datetime.now(timezone.utc).timestamp() - began
     for unit, step in _STEPS:
         if past >= _LITTLE * step or (past >= step and unit in ("min", "h", "d")):
             return f"{past // step:.0f} {unit} ago"

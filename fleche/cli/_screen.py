@@ -29,6 +29,9 @@ _PATIENCE = 0.5
 _WIDEST = 10_000
 """Columns of what is no terminal: nothing is cut there."""
 
+_BAR = 12
+"""Columns of the longest bar in a table."""
+
 _USUAL = 80
 """Columns of a terminal that says that it has none, as Python before 3.11 passes on."""
 
@@ -217,12 +220,12 @@ class Screen:
             widths[index] -= 1
         return widths
 
-    def share_bar(self, part: float, width: int = 12) -> str:
+    def share_bar(self, part: float) -> str:
         """Return a bar whose length is a part of one."""
         part = max(0.0, min(part, 1.0))
         if self.console.options.ascii_only:
-            return "#" * round(part * width)
-        eighths = round(part * width * 8)
+            return "#" * round(part * _BAR)
+        eighths = round(part * _BAR * 8)
         rest = " ▏▎▍▌▋▊▉"[eighths % 8].strip()
         return "█" * (eighths // 8) + rest
 

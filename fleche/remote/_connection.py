@@ -69,11 +69,11 @@ Upload: TypeAlias = Callable[[], Iterable[Buffer]]
 T = TypeVar("T")
 
 
-def exponential(first: float, most: float = 1.0) -> Iterator[float]:
-    """Yield ever longer pauses, up to ``most`` seconds."""
+def exponential(first: float) -> Iterator[float]:
+    """Yield ever longer pauses, up to a second."""
     while True:
         yield first
-        first = min(2 * first, most)
+        first = min(2 * first, 1.0)
 
 
 class PendingRequest:

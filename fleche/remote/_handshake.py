@@ -55,6 +55,9 @@ NOISE_LIMIT = 1 << 20
 LINE_LIMIT = 1 << 20
 """Bytes that one line of the greeting may have."""
 
+_SHOWN = 150
+"""Bytes of the beginning, and of the end, of foreign output that are shown."""
+
 NOT_GREETED = b"\nfleche-remote: no greeting has come\n"
 """What a server says that has waited for its greeting for a while, before it waits on."""
 
@@ -226,10 +229,10 @@ class ServerGreeting:
         return _REPLY + self._token + b" " + _seal(body) + b"\n"
 
 
-def mask(data: bytes, limit: int = 300) -> str:
+def mask(data: bytes) -> str:
     """Return foreign output as one harmless line; of a long one, its beginning and its end."""
-    if len(data) > limit:
-        data = data[: limit // 2] + "…".encode() + data[-limit // 2 :]
+    if len(data) > 2 * _SHOWN:
+        data = data[:_SHOWN] + "…".encode() + data[-_SHOWN:]
     text = data.decode("utf-8", "replace")
     return repr("".join(c if c.isprintable() else "·" if c != "\n" else " ⏎ " for c in text))
 
