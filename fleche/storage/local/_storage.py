@@ -237,7 +237,7 @@ class ValueLocal(_Local, ValueStorage):
     def _put(self, items: Sequence[tuple[str, Parcel]]) -> None:
         if not items:
             return
-        rows = [_row_of(key, parcel) for key, parcel in items]
+        rows = [_noted(key, parcel.nbytes, BufferRefs.of(parcel.head)) for key, parcel in items]
         began = self._note(rows)
         try:
             self._files.put_many(items)
@@ -393,10 +393,6 @@ class ValueLocal(_Local, ValueStorage):
         return self._database.fetch(
             *among(f"SELECT {columns} FROM fleche_values WHERE address", keys)
         )
-
-
-def _row_of(key: str, parcel: Parcel) -> dict[str, Any]:
-    return _noted(key, parcel.nbytes, BufferRefs.of(parcel.head))
 
 
 def _noted(key: str, size: int, refs: BufferRefs) -> dict[str, Any]:
