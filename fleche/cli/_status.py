@@ -123,19 +123,19 @@ def _look(session: Session, name: str) -> Iterator[Layer]:
     except FlecheError as error:
         yield Layer(name, "", "", error=str(error))
         return
-    first: BaseCache | None = None
+    first: tuple[BaseCache, Layer] | None = None
     for each, pooled in layers_of(cache):
         found = Layer(name, *described(each))
         try:
             if each.backend.local or session.everywhere:
                 _count(each, found)
             if first is not None and isinstance(cache, CacheStack) and not pooled:
-                _compare(session, first, each, found)
+                _compare(session, *first, each, found)
             if not each.backend.local:
                 _recall_contact(each, found)
         except FlecheError as error:
             found.error = told(error)
-        first = first or each
+        first = first or (each, found)
         yield found
 
 
@@ -155,11 +155,12 @@ def _count(cache: BaseCache, found: Layer) -> None:
         found.last = None
 
 
-def _compare(session: Session, first: BaseCache, layer: BaseCache, found: Layer) -> None:
+def _compare(
+    session: Session, first: BaseCache, known: Layer, layer: BaseCache, found: Layer
+) -> None:
     """Count what a layer that takes pushes lacks, where that is quick or asked for."""
-    if not session.everywhere and (not layer.backend.local or first.stats().calls > _MANY):
-        return
-    if layer.read_only:
+    is_quick = layer.backend.local and known.calls is not None and known.calls <= _MANY
+    if not (is_quick or session.everywhere) or layer.read_only:
         return
     keys = [key for key, _ in first.backend.query(QueryCall(), keys_only=True)]
     found.unpushed = layer.contains_many(keys).count(False) if keys else 0
