@@ -281,8 +281,9 @@ class PoolBackend(UnitedBackend):
     def lacking(self, addresses: Iterable[Address], *, keep: bool = False) -> list[Address]:
         absent = list(dict.fromkeys(addresses))
         for member in self.members:
-            with self.tolerating(member):
-                absent = member.lacking(absent) if absent else absent
+            if absent:
+                with self.tolerating(member):
+                    absent = member.lacking(absent)
         return absent
 
     @override
