@@ -220,3 +220,26 @@ class TestDifference:
             assert make.contains()
             assert [use(make()), use(make())] == [1, 1]
         assert len(runs) == 2
+
+
+class Forgetful:
+    """Tells pickle less than it needs."""
+
+    def __init__(self, unit: str) -> None:
+        self.unit = unit
+
+    def __reduce__(self) -> Any:
+        return Forgetful, ()
+
+
+def test_what_cannot_be_opened_is_told_when_it_is_stored() -> None:
+    """A result that no run would find says so at once, and what to do."""
+
+    @fleche(version=1)
+    def make() -> list[Forgetful]:
+        return [Forgetful("eV")]
+
+    with cache(in_memory()):
+        with pytest.warns(UserWarning, match="never found: a list .*'unit'.*__reduce__") as told:
+            make()
+        assert len(told) == 1

@@ -620,6 +620,7 @@ def scale(k):
         "function": multiplied,
         "lambda": lambda x: x * k,
         "maker": lambda x: (lambda: x * k)(),
+        "neighbour": (lambda k: lambda x: x * k)(k), "other": lambda k: k,
         "method": Scaled().by,
     }[sys.argv[2]]
 
@@ -637,8 +638,29 @@ print(use(build(3)))
 """
 
 
-@pytest.mark.parametrize("kind", ["function", "lambda", "maker", "method"])
+@pytest.mark.parametrize("kind", ["function", "lambda", "maker", "neighbour", "method"])
 def test_a_function_that_comes_back_is_the_same_argument(script: Script, kind: str) -> None:
     """What is built in one run and used there is used again in the next, from the cache."""
     runs = [script.run(CHAIN, serializer=kind, seed=seed) for seed in (0, 1)]
     assert runs == [["built", "used", "6"], ["6"]]
+
+
+ARRAYS = """
+import ctypes
+import fleche
+
+class Vector(ctypes.c_double * 3): pass
+class Pair(ctypes.Structure): _fields_ = [("x", ctypes.c_int * 2)]
+
+value = [(ctypes.c_int * 3)(1, 2, 3), (ctypes.c_int * 2 * 3)(), (Pair * 2)(), ctypes.c_int * 5]
+value += [Vector(1, 2, 3)]
+"""
+
+
+def test_arrays_of_ctypes(script: Script, serializer: str) -> None:
+    """Their classes are made where they are first written, and are the same wherever that is."""
+    show = "\nprint(list(value[0]), value[4][2], *map(fleche.digest, value))"
+    written = script.run(ARRAYS, WRITE, show, serializer=serializer)[1:]
+    elsewhere = "exec('import ctypes; ctypes.c_int * 3', {'__name__': 'elsewhere'})\n"
+    read = "value = opened()\nassert value[3] is ctypes.c_int * 5 and type(value[4]) is Vector\n"
+    assert script.run(elsewhere, ARRAYS, READ, read, show, serializer=serializer) == written

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import datetime as dt
 import decimal
 import pickle
@@ -536,6 +537,78 @@ def test_the_exceptions_behind_one(kind: type[Exception], serializer: str) -> No
     assert repr((found.__cause__, found.__context__)) == "(KeyError(1), LookupError(2))"
     assert found.__context__.__context__ is found
     assert found.__suppress_context__
+    assert digest(found) == digest(error)
+
+
+class UnitError(ValueError):
+    """Tells its base a text that is none of its own arguments."""
+
+    def __init__(self, value: float, *, unit: str) -> None:
+        super().__init__(f"{value} {unit}")
+        self.unit = unit
+
+
+class DerivedError(UnitError):
+    pass
+
+
+class FileError(OSError):
+    def __init__(self, path: str) -> None:
+        super().__init__(2, "is not there", path)
+
+
+class StopError(SystemExit):
+    __slots__ = ("why",)
+
+    def __init__(self, code: int, why: str) -> None:
+        super().__init__(code)
+        self.why = why
+
+
+@dataclasses.dataclass
+class FieldError(Exception):
+    unit: str
+
+
+class NewError(Exception):
+    unit: str
+
+    def __new__(cls, unit: str) -> NewError:
+        found = super().__new__(cls, f"in {unit}")
+        found.unit = unit
+        return found
+
+
+@pytest.mark.parametrize("serializer", SERIALIZERS)
+@pytest.mark.parametrize("behind", [None, KeyError(1)])
+@pytest.mark.parametrize(
+    "error",
+    [
+        UnitError(1.5, unit="eV"),
+        DerivedError(1.5, unit="eV"),
+        FileError("a.xyz"),
+        StopError(3, "tired"),
+        FieldError(unit="eV"),
+        subprocess.CalledProcessError(returncode=1, cmd="ls"),
+        NewError("eV"),
+    ],
+    ids=lambda each: type(each).__name__,
+)
+def test_an_exception_with_an_init_of_its_own(
+    error: BaseException, behind: BaseException | None, serializer: str
+) -> None:
+    """It comes back whatever it has told its base, which pickle would pass to its class."""
+    error.__cause__ = behind
+    found: Any = again(error, serializer)
+    assert (type(found), repr(found.args), str(found)) == (
+        type(error),
+        repr(error.args),
+        str(error),
+    )
+    assert vars(found) == vars(error)
+    for name in ("filename", "code", "why"):
+        assert getattr(found, name, None) == getattr(error, name, None)
+    assert repr(found.__cause__) == repr(behind)
     assert digest(found) == digest(error)
 
 

@@ -41,7 +41,7 @@ from fleche.digest import (
     digest,
     digest_with_buffers,
 )
-from fleche.errors import FlecheError, FlecheWarning, ParcelError
+from fleche.errors import FlecheError, FlecheWarning, Indigestible, ParcelError
 from fleche.parcel import FileBytes, Packing, Parcel
 
 if TYPE_CHECKING:
@@ -101,7 +101,7 @@ CHECKED = 1 << 24
 def check_stable(
     packing: Packing, value: Any, ref: ValueRef, main: Parcel, unfamiliar: Iterable[type]
 ) -> None:
-    """Warn if a value comes back with another digest, so that calls with it never hit.
+    """Warn if a value does not come back, or with another digest, so that calls never hit.
 
     It is opened and digested again the first time in a process that its class is met.
     """
@@ -113,8 +113,16 @@ def check_stable(
     _checked.update(fresh)
     try:
         copy = packing.unpack(Parcel.from_bytes(main.tobytes()), ref.digest)
+    except Exception as error:  # noqa: BLE001 (of any class)
+        warn_caller(
+            f"never found: a {type(value).__qualname__} that is stored cannot be opened again, so "
+            f"that a result which holds one is computed each time. {error}. Give its class a "
+            "__reduce__ method that says how to make it"
+        )
+        return
+    try:
         difference = find_difference(value, copy)
-    except Exception as error:  # noqa: BLE001 (of any class; it comes again with the value)
+    except Indigestible as error:
         log.debug("%s: not checked: %r", type(value).__qualname__, error)
         return
     if difference is not None:

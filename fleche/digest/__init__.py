@@ -31,7 +31,7 @@ from ._content import ContentError, FileContent, read_content
 from ._digest import Address, D, Digest
 from ._instances import attributes_of, keep_attributes
 from ._keys import CallKeys, call_key, code_digest, digest, digest_arguments, digest_with_buffers
-from ._names import find_name, is_made_up, look_up, name_of_bare, own_module
+from ._names import array_of, find_name, is_made_up, look_up, name_of_bare, own_module
 from ._plain import PlainMarker  # noqa: F401 - the encoding of plain data calls it by this name
 from ._registry import add_hook
 from ._source import (
@@ -64,6 +64,7 @@ __all__ = [
     "Digest",
     "FileContent",
     "add_hook",
+    "array_of",
     "attributes_of",
     "attributes_of_function",
     "attributes_of_masked",

@@ -15,7 +15,7 @@ from ._assignments import defining_syntax, is_from_clock, is_simple
 from ._builtin import Attributes
 from ._code import captured_by
 from ._instances import attributes_of, is_enum, members_of_enum, written_in_enum
-from ._names import find_name, own_module
+from ._names import array_of, find_name, own_module
 from ._registry import Node, module_of, node, register
 from ._tokens import global_token
 
@@ -109,7 +109,9 @@ class FromClock:
         self.syntax = syntax
 
 
-def describe_class(obj: Any, _walk: Walk) -> bytes:
+def describe_class(obj: Any, _walk: Walk) -> bytes | Node:
+    if (array := array_of(obj)) is not None:
+        return node(b"array of ctypes", array)
     return global_token(*(find_name(obj) or (own_module(obj), obj.__qualname__)))
 
 

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Named",
+    "array_of",
     "check_bare",
     "find_name",
     "is_made_up",
@@ -90,6 +91,21 @@ def is_made_up(obj: Any) -> bool:
     if not isinstance(obj, type) or obj.__flags__ & MADE_HERE != MADE_HERE:
         return False
     return own_module(obj).partition(".")[0] in STDLIB and find_name(obj) is None
+
+
+def array_of(cls: type) -> tuple[Any, int] | None:
+    """Return the type and the number of the elements if a class is that of arrays of ctypes.
+
+    Such a class is made where it is first written, as ``c_double * 3``, and says it is from there.
+    """
+    if type(cls).__module__ != "_ctypes":
+        return None
+    own: Any = vars(cls)
+    element, length = own.get("_type_"), own.get("_length_")
+    try:
+        return (element, length) if element * length is cls else None
+    except TypeError:
+        return None
 
 
 def find_in_types(obj: object) -> tuple[str, str] | None:

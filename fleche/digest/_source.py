@@ -90,8 +90,15 @@ class Definition:
         """Yield the functions in whose bodies it stands."""
         for each in chain.from_iterable(self.source.tree.definitions.values()):
             inside = self.qualname.startswith(f"{each.qualname}.<locals>.")
-            if inside and each.syntax.lineno <= self.syntax.lineno <= each.syntax.end_lineno:
+            if inside and is_part_of(self.syntax, each.syntax):
                 yield each
+
+
+def is_part_of(inner: Any, outer: Any) -> bool:
+    """Return whether one node of a tree stands in another; lambdas may share a line."""
+    begins = (outer.lineno, outer.col_offset) <= (inner.lineno, inner.col_offset)
+    ends = (inner.end_lineno, inner.end_col_offset) <= (outer.end_lineno, outer.end_col_offset)
+    return begins and ends
 
 
 class SourceText:

@@ -16,6 +16,7 @@ import functools
 import importlib
 import io
 import logging
+import operator
 import os
 import pickle
 import sys
@@ -27,6 +28,7 @@ from weakref import WeakKeyDictionary, WeakValueDictionary
 
 from fleche._util import warn_caller
 from fleche.digest import (
+    array_of,
     code_digest,
     digest,
     made_by_clock,
@@ -222,6 +224,8 @@ class Named:
 
     def reduce(self, obj: Built) -> Any:
         """Return how a pickler writes ``obj``: by its name if it is interactive."""
+        if isinstance(obj, type) and (array := array_of(obj)) is not None:
+            return operator.mul, array
         if not is_interactive(obj):
             return _reduce_type(obj) if obj.__module__ == "builtins" else NotImplemented
         name = ClassName(_module_of(obj), obj.__qualname__, code_of(obj))
@@ -292,7 +296,7 @@ def _definition_pickler() -> Any:
                 return _PARTS[type(obj)](obj)
             if isinstance(obj, (type, types.FunctionType)) and not self._is_method(obj):
                 reduced = self._named.reduce(obj)
-                if reduced is not NotImplemented and reduced[0] is not type_named:
+                if reduced is not NotImplemented and reduced[0] in (class_named, function_named):
                     return (class_apart, reduced[1]) if self._would_notice(obj) else reduced
             return super().reducer_override(obj)
 

@@ -13,6 +13,7 @@ import gc
 import sys
 from importlib import import_module
 from itertools import product
+from types import WrapperDescriptorType
 from typing import Any
 
 from fleche.digest._instances import attributes_of, keep_attributes, restore_state
@@ -172,13 +173,46 @@ def make_ufunc(function: Any, nin: int, nout: int, identity: Any) -> Any:
 
 
 def reduce_exception(obj: BaseException) -> Any:
-    """Keep the exceptions behind an exception."""
+    """Keep the exceptions behind an exception, and make it without its class's ``__init__``.
+
+    Pickle would call that with what it has told its base, which is often something else.
+    """
     behind = chain_of(obj)
-    reduced = NotImplemented if behind is None else reduce(obj)
+    base = base_in_c(type(obj))
+    reduced = reduce(obj) if behind is not None or base is not None else NotImplemented
     if not isinstance(reduced, tuple):
         return NotImplemented
+    if base is not None and reduced[0] is type(obj):
+        held = attributes_of(obj, beyond=base)
+        held = {name: value for name, value in held.items() if name not in vars(obj)}
+        remade = (make_exception, (base, type(obj), reduced[1]), *reduced[2:])
+        reduced = keep_attributes(remade, held)
+    if behind is None:
+        return reduced
     rebuild, args, state, items, pairs, setter = (*reduced, None, None, None, None)[:6]
     return (rebuild, args, (state, setter, behind), items, pairs, restore_exception)
+
+
+def base_in_c(cls: type) -> type | None:
+    """Return the base in C of a class of exceptions that has an ``__init__`` in Python.
+
+    There is none if the class says itself how its objects are made, or pickled.
+    """
+    for index, base in enumerate(cls.__mro__):
+        names = vars(base)
+        if isinstance(names.get("__init__"), WrapperDescriptorType):
+            above = cls.__mro__[:index]
+            return base if any("__init__" in vars(each) for each in above) else None
+        if not names.keys().isdisjoint(("__new__", "__reduce_ex__", "__reduce__")):
+            return None
+    return None
+
+
+def make_exception(base: Any, cls: Any, args: tuple[Any, ...]) -> Any:
+    """Make an exception as its base in C does, which its class derives from."""
+    found = cls.__new__(cls, *args)
+    base.__init__(found, *args)
+    return found
 
 
 def restore_exception(obj: BaseException, state: tuple[Any, Any, Any]) -> None:
