@@ -81,16 +81,16 @@ def as_moment(given: datetime | date | timedelta | str, *, now: datetime | None 
 
 def _moment(given: datetime | date | timedelta | str, now: datetime) -> datetime:
     if isinstance(given, datetime):
-        return given.astimezone(timezone.utc)
+        return _in_utc(given)
     if isinstance(given, date):
-        return datetime.combine(given, time()).astimezone(timezone.utc)
+        return _in_utc(datetime.combine(given, time()))
     if isinstance(given, str):
         try:
             found = datetime.fromisoformat(given.strip().replace("Z", "+00:00"))
         except ValueError:
             pass
         else:
-            return found.astimezone(timezone.utc)
+            return _in_utc(found)
     elif not isinstance(given, timedelta):
         raise TypeError(
             f"{given!r} is no moment: a datetime, a timedelta (so long ago) or a text such as '2d' "
@@ -101,6 +101,13 @@ def _moment(given: datetime | date | timedelta | str, now: datetime) -> datetime
     except ValueError as error:
         raise ValueError(f"{error}; a moment may be a date, '2026-01-31', as well") from None
     return now - age
+
+
+def _in_utc(moment: datetime) -> datetime:
+    try:
+        return moment.astimezone(timezone.utc)
+    except ValueError as error:  # as some systems say it
+        raise OverflowError(str(error)) from None
 
 
 def as_bytes(given: int | str) -> int:

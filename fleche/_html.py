@@ -7,13 +7,21 @@ from collections.abc import Iterable, Mapping, Sequence
 __all__ = ["facts", "grid", "paragraph"]
 
 
+_WIDEST = 60
+"""Characters of a cell that are shown: of more, the columns beside it would not be seen."""
+
+
 def grid(head: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
-    """Return a table with a line of names above its rows."""
+    """Return a table with a line of names above its rows; what is cut shows under the mouse."""
     names = "".join(f"<th>{_escape(str(name))}</th>" for name in head)
-    lines = "".join(
-        "<tr>" + "".join(f"<td>{_escape(str(cell))}</td>" for cell in row) + "</tr>" for row in rows
-    )
+    lines = "".join("<tr>" + "".join(_cell(str(cell)) for cell in row) + "</tr>" for row in rows)
     return f"<table><thead><tr>{names}</tr></thead><tbody>{lines}</tbody></table>"
+
+
+def _cell(text: str) -> str:
+    if len(text) <= _WIDEST:
+        return f"<td>{_escape(text)}</td>"
+    return f'<td title="{_escape(text)}">{_escape(text[: _WIDEST - 3])}...</td>'
 
 
 def facts(title: str, found: Mapping[str, object]) -> str:

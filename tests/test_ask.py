@@ -56,6 +56,8 @@ class TestParameters:
         assert energy.query(arguments={"v": 1}).count() == 1
         energy("Fe", True)
         assert energy.query(v=True).count() == 1
+        energy("Fe", 10**30)
+        assert energy.query(v=10**30).count() == 1
 
     def test_a_scan_over_linspace(self) -> None:
         """Scalars of numpy are numbers to every condition."""
@@ -121,7 +123,14 @@ class TestAges:
         for wrong in ("two days", "2 months", "", "d", "2d!"):
             with pytest.raises(ValueError, match=r"no time: .*'30d'.*may be a date"):
                 store.query(since=wrong)
-        for early in ("9000000d", dt.timedelta.max, dt.datetime.min.replace(tzinfo=EAST)):
+        for early in (
+            "9000000d",
+            dt.timedelta.max,
+            dt.datetime.min.replace(tzinfo=EAST),
+            dt.datetime.min,
+            dt.date.min,
+            "0001-01-01",
+        ):
             with pytest.raises(ValueError, match="before the first date that there is"):
                 store.query(since=early)
         with pytest.raises(TypeError, match="3 is no moment"):

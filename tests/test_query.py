@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from contextlib import suppress
 from typing import Any
@@ -202,6 +203,44 @@ class TestFurtherQueries:
         assert query.unique("x").count() == 6
         assert numbers(query.sorted("version")) == numbers(query)
 
+    def test_what_is_no_number_comes_after_those_that_are(self) -> None:
+        """Wherever it stands among them, and is one group."""
+        nan = float("nan")
+        values = [2.0, nan, 1, -float("inf"), float("nan"), 0.5]
+        for place in range(len(values)):
+            turned = values[place:] + values[:place]
+            query = QueryIterator(lambda turned=turned: list(map(lazy, turned)))
+            found = numbers(query.sorted("x"))
+            assert [repr(each) for each in found] == ["-inf", "0.5", "1", "2.0", "nan", "nan"]
+            assert len(query.groupby("x")) == query.unique("x").count() == 5
+            assert len(query.groupby("x")[math.nan]) == 2
+            assert len(query.groupby(lambda call: call.record.arguments["x"].shown)) == 5
+
+    def test_values_that_look_alike(self) -> None:
+        """What a record shows by the same summary are different values, where they are."""
+        cache = in_memory()
+        for place, last in enumerate((1, 2, 1)):
+            value = [0] * 20 + [last]
+            cache.save(Call(name="f", arguments={"v": value, "x": place}, result=value))
+        assert len({call.record.arguments["v"].text for call in cache.query()}) == 1
+        for name in ("v", "arguments.v", "result"):
+            groups = cache.query().sorted("x").groupby(name)
+            assert [str(key)[:9] for key in groups] == ["list(21):", "list(21):"]
+            assert [numbers(group) for group in groups.values()] == [[0, 2], [1]]
+            assert cache.query().unique(name).count() == 2
+
+    def test_by_the_result(self) -> None:
+        """What has no order says so, and what to do."""
+        cache = in_memory()
+        for x, result in enumerate([3, 1.5, None, 10**30]):
+            cache.save(Call(name="f", arguments={"x": x}, result=result))
+        assert numbers(cache.query().sorted("result")) == [2, 1, 0, 3]
+        cache.save(Call(name="f", arguments={"x": 4}, result={}))
+        cache.save(Call(name="f", arguments={"x": 5}, result={1: 2}))
+        with pytest.raises(TypeError, match=r"no order by 'result' .*give sorted\(\) a function"):
+            list(cache.query().sorted("result"))
+        assert cache.query().unique("result").count() == 6
+
     @pytest.mark.parametrize("act", ["sorted", "groupby", "unique"])
     def test_by_what_no_call_has(self, query: QueryIterator, act: str) -> None:
         """The message says what there is."""
@@ -223,6 +262,39 @@ class TestFurtherQueries:
         groups = query.groupby("name")
         assert {name: numbers(group) for name, group in groups.items()} == {"f": [1, 3], "g": [2]}
         assert numbers(groups["f"]) == [1, 3]
+
+
+@pytest.mark.parametrize("take", [list, tuple, sorted, set, lambda query: [*query]])
+@pytest.mark.parametrize("error", [TypeError("of a filter"), ValueError("of a filter")])
+def test_an_error_on_the_way_is_raised(take: Any, error: Exception) -> None:
+    """What collects the calls asks for their number first, and overhears a TypeError of that."""
+
+    def fails(call: LazyCall) -> bool:
+        if call.record.arguments["x"].shown == 2:
+            raise error
+        return True
+
+    query = QueryIterator(lambda: map(lazy, range(4))).filter(fails)
+    with pytest.raises(type(error), match="of a filter"):
+        take(query)
+    with pytest.raises(type(error), match="of a filter"):
+        len(query)
+    search = iter(query)
+    with pytest.raises(type(error), match="of a filter"):
+        len(query)
+    assert numbers([next(search), next(search)]) == [0, 1]
+    with pytest.raises(type(error), match="of a filter"):
+        next(search)
+
+
+def test_how_many_are_not_negative(query: QueryIterator) -> None:
+    for act in (query.take, query.skip):
+        with pytest.raises(ValueError, match="-1: how many calls"):
+            act(-1)
+        with pytest.raises(TypeError):
+            act(1.5)  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match="str"):
+        query["x"]  # type: ignore[call-overload]
 
 
 class TestWithACache:

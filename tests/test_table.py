@@ -288,6 +288,10 @@ class TestText:
         first, second = Table([lazy("計算", x=1), lazy("abcd", x=1)]).to_text(200).splitlines()[2:]
         assert first.index("x=1") == second.index("x=1") - 2
 
+    def test_accents_take_no_room(self) -> None:
+        lines = Table([lazy(x="e\u0301" * 3), lazy(x="eee")]).to_text(200).splitlines()
+        assert lines[2].replace("\u0301", "") == lines[3].replace(lines[3][:8], lines[2][:8])
+
     def test_no_calls(self) -> None:
         assert str(Table([])) == "no calls"
         assert repr(Table([])) == "no calls"
@@ -313,6 +317,11 @@ class TestHtml:
         assert set(found.tags) == {"table", "thead", "tbody", "tr", "th", "td"}
         assert "text='<b>&', x=1" in found.text
         assert "<script>" in found.text
+
+    def test_a_long_text_leaves_room_for_what_follows(self) -> None:
+        html = Table([lazy(text="<" * 99)])._repr_html_()
+        assert f'<td title="text=&#x27;{"&lt;" * 99}&#x27;">' in html
+        assert f"{'&lt;' * 51}...</td>" in html
 
     def test_no_calls(self) -> None:
         assert Tags(Table([])._repr_html_()).text == "no calls"

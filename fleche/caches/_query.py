@@ -9,7 +9,8 @@ from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import closing
 from datetime import datetime
-from operator import attrgetter
+from math import isnan, nan
+from operator import attrgetter, index
 from threading import get_ident
 from typing import TYPE_CHECKING, Any, Generic, TypeAlias, overload
 
@@ -17,7 +18,7 @@ import msgspec
 
 from fleche._util import override
 from fleche.caches._progress import ShowProgress
-from fleche.call import LazyCall
+from fleche.call import LazyCall, ValueRef
 from fleche.digest import Digest
 
 if TYPE_CHECKING:
@@ -105,8 +106,9 @@ class QueryIterator(Generic[T]):
         if isinstance(place, slice):
             parts = (place.start, place.stop, place.step)
             if any(part is not None and part < 0 for part in parts):
-                return self._derive(lambda calls: list(calls)[place])
+                return self._derive(lambda calls: list(calls)[slice(*parts)])
             return self._derive(lambda calls: itertools.islice(calls, *parts))
+        place = index(place)
         found = list(self) if place < 0 else list(self.skip(place).take(1))
         try:
             return found[min(0, place)]
@@ -205,11 +207,21 @@ class QueryIterator(Generic[T]):
     # -- further queries ---------------------------------------------------------------------------
 
     def take(self, number: int) -> QueryIterator[T]:
-        """Return the first ``number`` calls."""
+        """Return the first ``number`` calls.
+
+        Raises:
+            ValueError: it is negative.
+        """
+        _check_number(number)
         return self._derive(lambda calls: itertools.islice(calls, number))
 
     def skip(self, number: int) -> QueryIterator[T]:
-        """Return all calls but the first ``number``."""
+        """Return all calls but the first ``number``.
+
+        Raises:
+            ValueError: it is negative.
+        """
+        _check_number(number)
         return self._derive(lambda calls: itertools.islice(calls, number, None))
 
     def filter(self, predicate: Callable[[LazyCall[T]], Any]) -> QueryIterator[T]:
@@ -220,10 +232,11 @@ class QueryIterator(Generic[T]):
         """Return the calls in order of ``key`` (default: when they began, the undated first).
 
         By the name of an attribute, an argument or a field of metadata, calls that lack it come
-        first, then numbers, then text.
+        first, then numbers, those that are none (``nan``) at their end, then text.
 
         Raises:
             ValueError: when it is iterated: no call has anything of that name.
+            TypeError: likewise: the results, by which it is to be sorted, have no order.
         """
         if not isinstance(key, str):
             order = _when if key is None else _selector(key)
@@ -235,19 +248,25 @@ class QueryIterator(Generic[T]):
         def ordered(calls: Iterable[LazyCall[T]]) -> list[LazyCall[T]]:
             found = [(select(call), call) for call in calls]
             _check_known(key, found)
-            found.sort(key=lambda each: _rank(each[0]), reverse=reverse)
+            try:
+                found.sort(key=lambda each: _rank(each[0]), reverse=reverse)
+            except (TypeError, ValueError) as error:  # of whatever class the results are
+                raise TypeError(
+                    f"calls have no order by {key!r} ({error}): give sorted() a function of a call "
+                    "that returns a number or a text"
+                ) from error
             return [call for _, call in found]
 
         return self._derive(ordered, is_ordered=True)
 
     def unique(self, key: Key = "key") -> QueryIterator[T]:
-        """Return the first call of each ``key``, which must be hashable.
+        """Return the first call of each ``key``; what a function returns must be hashable.
 
         Raises:
             ValueError: at the end of the iteration: no call has an attribute or argument of that
                 name.
         """
-        select = _selector(key)
+        select = _identifier(key)
 
         def distinct(calls: Iterable[LazyCall[T]]) -> Iterator[LazyCall[T]]:
             first: dict[Any, LazyCall[T]] = {}
@@ -261,12 +280,15 @@ class QueryIterator(Generic[T]):
         return self._derive(distinct)
 
     def groupby(self, key: Key) -> dict[Any, QueryIterator[T]]:
-        """Return the calls by ``key``, which must be hashable; each key occurs once.
+        """Return the calls by ``key``; each key occurs once, and so does ``nan``.
+
+        What a function returns must be hashable. An argument or result of which the record shows a
+        summary alone has that as its key, which is equal to no other value's.
 
         Raises:
             ValueError: no call has an attribute, an argument or a field of metadata of that name.
         """
-        select = _selector(key)
+        select = _identifier(key)
         pairs = [(select(call), call) for call in self]
         _check_known(key, pairs)
         groups: dict[Any, list[LazyCall[T]]] = {}
@@ -372,6 +394,7 @@ class _Search(Iterator[LazyCall[T]], Generic[T]):
         self._calls = self._search(source)
         self._thread = get_ident()
         self._found: deque[LazyCall[T]] | None = None
+        self._error: Exception | None = None
         self._is_begun = False
 
     @staticmethod
@@ -389,12 +412,23 @@ class _Search(Iterator[LazyCall[T]], Generic[T]):
 
     def is_fresh(self) -> bool:
         """Return whether no call has been taken, and this thread is the one that begun it."""
-        return not self._is_begun and self._thread == get_ident()
+        is_new = not self._is_begun and self._error is None
+        return is_new and self._thread == get_ident()
 
     def find_all(self) -> int:
-        """Find all calls, and return how many there are."""
+        """Find all calls, and return how many there are.
+
+        Raises:
+            Exception: whatever the search raises, also where the calls are asked for afterwards:
+                ``list(query)`` takes a TypeError of the length for a length that is not known.
+        """
         if self._found is None:
-            self._found = deque(self._calls)
+            self._found = deque()
+            try:
+                self._found.extend(self._calls)
+            except Exception as error:
+                self._error = error
+                raise
         return len(self._found)
 
     @override
@@ -402,9 +436,9 @@ class _Search(Iterator[LazyCall[T]], Generic[T]):
         self._is_begun = True
         if self._found is None:
             return next(self._calls)
-        if not self._found:
-            raise StopIteration
-        return self._found.popleft()
+        if self._found:
+            return self._found.popleft()
+        raise self._error or StopIteration
 
     def close(self) -> None:
         """End the search."""
@@ -421,8 +455,10 @@ def _selector(key: Key) -> Callable[[LazyCall], Any]:
         if not callable(key):
             raise TypeError(f"{key!r}: a function of a call is wanted, or the name of an attribute")
         return key
-    if key in _ATTRIBUTES or key == "result":
+    if key in _ATTRIBUTES:
         return attrgetter(key)
+    if key == "result":
+        return _result_of
     from fleche.caches._table import field_of_metadata
 
     name = key.removeprefix("arguments.")
@@ -434,6 +470,66 @@ def _selector(key: Key) -> Callable[[LazyCall], Any]:
         return Digest(ref.digest) if ref.shown is msgspec.UNSET else ref.shown
 
     return shown
+
+
+def _result_of(call: LazyCall) -> Any:
+    ref = call.record.result
+    if ref is None:
+        return _ABSENT
+    return ref.shown if _is_exact(ref) else call.result
+
+
+class _Told(str):
+    """What a record shows of a value, which is told from others of the same look by its digest."""
+
+    __slots__ = ("digest",)
+    digest: str
+
+    def __new__(cls, ref: ValueRef) -> _Told:
+        found = super().__new__(cls, ref.text)
+        found.digest = ref.digest
+        return found
+
+    @override
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _Told) and self.digest == other.digest
+
+    @override
+    def __hash__(self) -> int:
+        return hash(self.digest)
+
+
+def _identifier(key: Key) -> Callable[[LazyCall], Any]:
+    """Return what is equal for two calls if they are the same by ``key``."""
+    select = _selector(key)
+    name = key if isinstance(key, str) and key not in _ATTRIBUTES else ""
+
+    def identified(call: LazyCall) -> Any:
+        ref = None
+        if name:
+            record = call.record
+            ref = record.arguments.get(name.removeprefix("arguments."))
+            ref = record.result if name == "result" else ref
+        if ref is not None:
+            return _Told(ref) if not _is_exact(ref) else _nan_once(ref.shown)
+        return _nan_once(select(call))
+
+    return identified
+
+
+def _nan_once(found: Any) -> Any:
+    """Return the one ``nan`` that is equal to itself in place of any."""
+    return nan if isinstance(found, float) and isnan(found) else found
+
+
+def _is_exact(ref: ValueRef) -> bool:
+    """Whether a record shows the value itself, or the number that it is worth."""
+    return ref.is_literal or bool(ref.type)
+
+
+def _check_number(number: int) -> None:
+    if index(number) < 0:
+        raise ValueError(f"{number}: how many calls cannot be negative; sorted(reverse=True) turns")
 
 
 def _hashable(value: Any) -> Any:
@@ -462,7 +558,7 @@ def _rank(value: Any) -> tuple[int, Any]:
     if value is None or value is _ABSENT:
         return 0, 0
     if isinstance(value, bool | int | float):
-        return 1, value
+        return 1, (isinstance(value, float) and isnan(value), value)
     if isinstance(value, str):
         return 2, value
     return 3, value

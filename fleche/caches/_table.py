@@ -411,7 +411,13 @@ def _dtype(values: Sequence[Any], gap: Any) -> str:
 
 def _width(text: str) -> int:
     """Return how many columns of a terminal ``text`` takes."""
-    return sum(2 if unicodedata.east_asian_width(char) in "WF" else 1 for char in text)
+    return len(text) if text.isascii() else sum(map(_width_of, text))
+
+
+def _width_of(char: str) -> int:
+    if unicodedata.category(char) in ("Mn", "Me"):  # an accent over the character before it
+        return 0
+    return 2 if unicodedata.east_asian_width(char) in "WF" else 1
 
 
 def _span(column: str, wanted: int) -> Span:

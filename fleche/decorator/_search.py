@@ -7,7 +7,9 @@ import math
 from types import BuiltinFunctionType, FunctionType, MethodType
 from typing import Any
 
-from fleche.call import QUERY_FIELDS, Condition, QueryCall, as_plain
+from msgspec import UNSET
+
+from fleche.call import QUERY_FIELDS, Condition, QueryCall, as_literal, as_plain
 from fleche.decorator._spec import FunctionSpec
 from fleche.digest import Digest, digest_arguments
 
@@ -69,7 +71,10 @@ def _wanted(spec: FunctionSpec, name: str, value: Any) -> Condition | Digest:
             f"function, say arguments={{{name!r}: function}}"
         )
     plain = as_plain(value)
-    if type(plain) in (int, float) and math.isfinite(plain):
+    # no record shows a larger whole number, or one that is none, as the number that it is
+    if (type(plain) is int and as_literal(plain) is not UNSET) or (
+        type(plain) is float and math.isfinite(plain)
+    ):
         return Condition("=", plain)
     info = spec.info
     return digest_arguments({name: value}, unordered=info.unordered, content=info.content)[name]
