@@ -103,6 +103,53 @@ def test_tables(table: object, tmp_path: Path) -> None:
     assert list(pd.read_parquet(tmp_path / "t.parquet").columns) == ["x", "y"]
 
 
+@pytest.mark.parametrize("package", ["polars", "pyarrow"])
+def test_tables_of_others(package: str, tmp_path: Path) -> None:
+    pytest.importorskip("pyarrow")
+    module = pytest.importorskip(package)
+    make = getattr(module, "DataFrame" if package == "polars" else "table")
+    test_tables(make({"x": [1, 2], "y": [0.5, 1.5]}), tmp_path)
+
+
+class Silent:
+    def __repr__(self) -> str:
+        raise RuntimeError("no words")
+
+
+def holding_itself() -> list[object]:
+    found: list[object] = [1]
+    found.append(found)
+    return found
+
+
+@pytest.mark.parametrize(
+    ("value", "suffix", "message"),
+    [
+        ({1: "a", "1": "b"}, ".json", "two of its keys are one"),
+        (pd.DataFrame([[1, 2]], columns=["a", "a"]), ".json", "two of its columns have one name"),
+        (holding_itself(), ".json", "it contains itself"),
+        (np.ma.array([1, 2], mask=[False, True]), ".npy", "no place for a mask"),
+        (Silent(), ".txt", r"Silent has no form .*RuntimeError: no words.*\.pickle"),
+        (np.array([1j]), ".parquet", "ndarray has no form in such a file"),
+    ],
+)
+def test_what_would_be_lost(value: object, suffix: str, message: str, tmp_path: Path) -> None:
+    """A part that the file has no place for is told, and nothing is written."""
+    if suffix == ".parquet":
+        pytest.importorskip("pyarrow")
+    with pytest.raises(ValueError, match=message):
+        write_value(value, tmp_path / f"t{suffix}")
+    assert list(tmp_path.glob("*t*")) == []
+
+
+def test_structures_and_texts_of_numpy() -> None:
+    structure = np.array([(1, [0.5, 1.5])], [("n", "i4"), ("v", "f8", 2)])
+    assert as_json(structure) == [{"n": 1, "v": [0.5, 1.5]}]
+    assert as_json(structure[0]) == {"n": 1, "v": [0.5, 1.5]}
+    if hasattr(np.dtypes, "StringDType"):
+        assert as_json(np.array(["é"], np.dtypes.StringDType())) == ["é"]
+
+
 def test_labels_of_rows_are_kept(tmp_path: Path) -> None:
     write_value(pd.DataFrame({"x": [1]}, index=["first"]), tmp_path / "t.csv")
     assert (tmp_path / "t.csv").read_text() == ",x\nfirst,1\n"

@@ -54,7 +54,14 @@ def get(session: Session, key: str, arg: str | None, state: str | None, output: 
             {"file": str(output), "bytes": output.stat().st_size} if output else as_json(value)
         )
     else:
-        click.echo(legible_text(value if isinstance(value, str) else _text(value)))
+        try:
+            text = value if isinstance(value, str) else _text(value)
+        except Exception as error:  # noqa: BLE001 (of the value's own class)
+            raise click.ClickException(
+                f"call {call.key[:8]}: {type(value).__qualname__} cannot be shown "
+                f"({type(error).__name__}: {error}); -o value.pickle writes it to a file"
+            ) from None
+        click.echo(legible_text(text))
     return 0
 
 

@@ -16,7 +16,7 @@ from pathlib import Path, PurePath
 from typing import Any
 from uuid import UUID
 
-from fleche.errors import MissingExtra
+from fleche.errors import FlecheError, MissingExtra
 from fleche.parcel import File
 
 __all__ = ["SUFFIXES", "as_json", "json_text", "write_value"]
@@ -58,6 +58,13 @@ def write_value(value: Any, path: str | os.PathLike[str]) -> None:
             f"{target.name}: the text has {wrong!a}, half of a character, which a "
             f"{target.suffix} file cannot hold; one that ends in .json or .pickle can"
         ) from None
+    except (FlecheError, OSError, ValueError):
+        raise
+    except Exception as error:  # of pandas, pyarrow, numpy, or the value's own class
+        raise ValueError(
+            f"{target.name}: {_named(value)} has no form in such a file "
+            f"({type(error).__name__}: {error}); one that ends in .pickle holds anything"
+        ) from error
     finally:
         temporary.unlink(missing_ok=True)
 
@@ -70,26 +77,39 @@ def as_json(value: Any) -> Any:
     a form. What is no number of JSON (``nan``) becomes text.
 
     Raises:
-        ValueError: something inside has none; the message names its type.
+        ValueError: something inside has none; the message names its type. So does a dict of which
+            two keys, or a frame of which two columns, would be one, and what contains itself.
     """
+    try:
+        return _as_json(value)
+    except RecursionError:
+        raise ValueError(
+            f"{_named(value)} has no form in JSON: it contains itself, or nests too deep"
+        ) from None
+
+
+def _as_json(value: Any) -> Any:
     if value is None or isinstance(value, bool | str):
-        return value if not isinstance(value, enum.Enum) else as_json(value.value)
+        return value if not isinstance(value, enum.Enum) else _as_json(value.value)
     if isinstance(value, enum.Enum):
-        return as_json(value.value)
+        return _as_json(value.value)
     if isinstance(value, int | float):
         plain = value if type(value) in (int, float) else _item(value)
         return repr(plain) if isinstance(plain, float) and not math.isfinite(plain) else plain
     if isinstance(value, Mapping):
-        return {_json_key(key): as_json(item) for key, item in value.items()}
+        found = {_json_key(key): _as_json(item) for key, item in value.items()}
+        if len(found) < len(value):
+            raise ValueError(f"{_named(value)} has no form in JSON: two of its keys are one there")
+        return found
     if isinstance(value, tuple) and hasattr(value, "_fields"):
-        return {name: as_json(item) for name, item in zip(value._fields, value, strict=True)}
+        return {name: _as_json(item) for name, item in zip(value._fields, value, strict=True)}
     if isinstance(value, list | tuple):
-        return [as_json(item) for item in value]
+        return [_as_json(item) for item in value]
     if isinstance(value, set | frozenset):
-        return [as_json(item) for item in sorted(value, key=repr)]
+        return [_as_json(item) for item in sorted(value, key=repr)]
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         names = [each.name for each in dataclasses.fields(value)]
-        return {name: as_json(getattr(value, name)) for name in names}
+        return {name: _as_json(getattr(value, name)) for name in names}
     return _other_as_json(value)
 
 
@@ -103,17 +123,25 @@ def _other_as_json(value: Any) -> Any:
     if isinstance(value, bytes | bytearray | memoryview):
         return bytes(value).hex()
     if isinstance(value, complex):
-        return [as_json(value.real), as_json(value.imag)]
-    pandas = sys.modules.get("pandas")
+        return [_as_json(value.real), _as_json(value.imag)]
+    pandas, numpy = sys.modules.get("pandas"), sys.modules.get("numpy")
     if pandas is not None and isinstance(value, pandas.DataFrame):
-        return as_json(value.to_dict("records"))
+        if not value.columns.is_unique:
+            raise ValueError("DataFrame has no form in JSON: two of its columns have one name")
+        return _as_json(value.to_dict("records"))
     if pandas is not None and isinstance(value, pandas.Series | pandas.Index):
-        return as_json(value.tolist())
-    numpy = sys.modules.get("numpy")
+        return _as_json(value.tolist())
     if numpy is not None and isinstance(value, numpy.ndarray | numpy.generic):
-        plain = value if value.dtype.kind in "biufcUSO" else value.astype(str)
-        return as_json(plain.tolist())
+        return _array_as_json(value)
     raise ValueError(f"{type(value).__module__}.{type(value).__qualname__} has no form in JSON")
+
+
+def _array_as_json(value: Any) -> Any:
+    if value.dtype.names is None:
+        return _as_json((value if value.dtype.kind in "biufcUSOT" else value.astype(str)).tolist())
+    if value.ndim:
+        return [_array_as_json(item) for item in value]
+    return {name: _as_json(value[name]) for name in value.dtype.names}
 
 
 def _item(value: Any) -> Any:
@@ -158,6 +186,8 @@ def _write_pickle(value: Any, path: Path) -> None:
 def _write_npy(value: Any, path: Path) -> None:
     numpy = _needed("numpy", "a .npy file")
     array = numpy.asarray(value)
+    if numpy.ma.is_masked(value):
+        raise ValueError("a .npy file has no place for a mask; one that ends in .pickle has")
     if array.dtype.hasobject:
         raise ValueError(f"{_named(value)} is no array of numbers or text, as a .npy file holds")
     numpy.save(path, array, allow_pickle=False)
@@ -165,14 +195,14 @@ def _write_npy(value: Any, path: Path) -> None:
 
 def _write_csv(value: Any, path: Path) -> None:
     frame = _frame(value, "a .csv file")
-    frame.to_csv(path, index=_has_index(value))
+    frame.to_csv(path, index=_has_index(value, frame))
 
 
 def _write_parquet(value: Any, path: Path) -> None:
     frame = _frame(value, "a .parquet file")
     frame.columns = [str(column) for column in frame.columns]
     try:
-        frame.to_parquet(path, index=_has_index(value))
+        frame.to_parquet(path, index=_has_index(value, frame))
     except ImportError:
         raise MissingExtra("a .parquet file needs pyarrow: pip install pyarrow") from None
 
@@ -183,6 +213,10 @@ def _frame(value: Any, what: str) -> Any:
         return value.copy(deep=False)
     if isinstance(value, pandas.Series):
         return value.to_frame()
+    if not isinstance(value, type) and hasattr(value, "to_pandas"):  # of polars, pyarrow, xarray
+        value = value.to_pandas()
+        if isinstance(value, pandas.DataFrame | pandas.Series):
+            return _frame(value, what)
     try:
         numpy = sys.modules["numpy"]
         if isinstance(value, numpy.ndarray) and value.ndim not in (1, 2):
@@ -196,13 +230,9 @@ def _frame(value: Any, what: str) -> Any:
         raise ValueError(f"{_named(value)} is no table, as {what} holds: {error}") from None
 
 
-def _has_index(value: Any) -> bool:
+def _has_index(value: Any, frame: Any) -> bool:
     """Return whether the labels of the rows say something."""
-    labels = getattr(value, "index", None)
-    return not isinstance(value, list | tuple) and type(labels).__name__ not in (
-        "NoneType",
-        "RangeIndex",
-    )
+    return not isinstance(value, Mapping) and type(frame.index).__name__ != "RangeIndex"
 
 
 def _needed(name: str, what: str) -> Any:
