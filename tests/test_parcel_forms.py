@@ -466,6 +466,23 @@ def test_a_table_with_an_index() -> None:
     assert digest(found) == digest(table)
 
 
+@pytest.mark.parametrize("serializer", SERIALIZERS)
+def test_groups_of_a_table_of_astropy(serializer: str) -> None:
+    """Its sums are those of its groups, as they are of the table that was returned."""
+    tables = pytest.importorskip("astropy.table")
+    plain = tables.Table({"a": [1, 1, 2], "b": [1.0, 2.0, 4.0]})
+    table = plain.group_by("a")
+    before = digest(table)
+    for each in (table, *again([table, table], serializer)):
+        assert [len(group) for group in each["b"].groups] == [2, 1]
+        assert list(each.groups.aggregate(np.sum)["b"]) == [3.0, 4.0]
+        assert digest(each) == before != digest(plain)
+    column = plain["b"].group_by(np.array([1, 1, 2]))
+    found = again(column, serializer)
+    assert list(found.groups.aggregate(np.sum)) == [3.0, 4.0]
+    assert digest(found) == digest(column) != digest(plain["b"])
+
+
 class TestViews:
     @pytest.mark.parametrize("serializer", SERIALIZERS)
     def test_a_memoryview_is_one(self, serializer: str) -> None:

@@ -172,6 +172,7 @@ ROWS: tuple[tuple[str, str, str, bool], ...] = (
 )
 
 REDUCERS: dict[tuple[str, str], str] = {
+    ("astropy", "BaseColumn"): "reduce_column",
     ("astropy", "Table"): "reduce_table",
     ("builtins", "BaseException"): "reduce_exception",
     ("jax", "custom_jvp"): "reduce_jax_function",

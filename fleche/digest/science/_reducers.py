@@ -25,11 +25,12 @@ from fleche.digest._registry import package_of
 
 from ._numerics import own_generator
 from ._symbolic import tables_of_units, told_of_unit
-from ._units import attributes_of_table
+from ._units import attributes_of_table, groups_of, own_groups
 
 __all__ = [
     "reduce_array",
     "reduce_as_base",
+    "reduce_column",
     "reduce_distribution",
     "reduce_exception",
     "reduce_jax_function",
@@ -127,8 +128,21 @@ def reduce_pandas(obj: Any) -> Any:
 
 
 def reduce_table(obj: Any) -> Any:
-    """Keep by which column a table of astropy is looked up, and what was hung on it."""
-    return keep_attributes(obj.__reduce_ex__(4), attributes_of_table(obj))
+    """Keep the groups of a table of astropy, by which column it is looked up, and what hangs on it.
+
+    A pickled table has no groups, so that each sum over one would be that over all of it.
+    """
+    held = attributes_of_table(obj)
+    if groups_of(obj) is not None:
+        held["_groups"] = vars(obj)["_groups"]
+    return keep_attributes(obj.__reduce_ex__(4), held)
+
+
+def reduce_column(obj: Any) -> Any:
+    """Keep the groups of a column of astropy."""
+    if own_groups(obj) is None:
+        return NotImplemented
+    return keep_attributes(obj.__reduce_ex__(5), {"_groups": vars(obj)["_groups"]})
 
 
 def reduce_mpmath(obj: Any) -> Any:

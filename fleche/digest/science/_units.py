@@ -13,7 +13,9 @@ from ._parts import CLASS, Parts, parts, refuse, uncached, without
 NOTES = ("info", "cache", "representation_info", "SCALES", "_id_cache")
 WRITTEN = ("name", "format", "description", "meta")
 MASK = ("_mask", "_fill_value", "_hardmask", "_sharedmask", "_isfield", "_basedict")
-NOTES_OF_ARRAYS = ("info", "_unit", "indices", "_parent_table", "_checked_units", "__doc__")
+NOTES_OF_ARRAYS = (
+    *("info", "_unit", "indices", "_parent_table", "_checked_units", "__doc__", "_groups"),
+)
 NOTES_OF_TABLES = (
     *("formatter", "columns", "_copy_indices", "_init_indices", "_column_class", "_meta"),
     *("info", "_groups", "_first_colname", "pprint_include_names", "pprint_exclude_names"),
@@ -73,6 +75,8 @@ def astropy_array(obj: Any) -> Parts:
     numpy = sys.modules["numpy"]
     found = without_empty(without(obj, *NOTES_OF_ARRAYS))
     found.update({"unit": getattr(obj, "unit", None), "info": Attributes(told(obj))})
+    if (groups := own_groups(obj)) is not None:
+        found["groups"] = groups
     if isinstance(obj, numpy.ma.MaskedArray):
         kept = {name: value for name, value in found.items() if name not in MASK}
         fill, mask = obj.fill_value, numpy.ma.getmaskarray(obj)
@@ -152,6 +156,13 @@ def groups_of(table: Any) -> Any:
     if groups is None or groups.keys is None:
         return None
     return (groups.indices, groups.keys)
+
+
+def own_groups(column: Any) -> Any:
+    """Return the groups of a column that has them for itself, not from its table."""
+    groups = vars(column).get("_groups")
+    indices = getattr(groups, "_indices", None)
+    return None if indices is None else (indices, groups.keys)
 
 
 @parts
