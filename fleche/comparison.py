@@ -6,6 +6,7 @@ import math
 import reprlib
 import sys
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field, fields, is_dataclass
 from itertools import islice
 from typing import Any, Final, TypeAlias
@@ -137,8 +138,9 @@ def _are_literals(left: ValueRef, right: ValueRef) -> bool:
 def _of_numbers(before: Any, after: Any) -> str:
     if not (_is_number(before) and _is_number(after)):
         return ""
-    if type(before) is not type(after) and before == after:
-        return f"{type(before).__name__} and {type(after).__name__}"
+    if before == after:
+        kinds = f"{type(before).__name__} and {type(after).__name__}"
+        return kinds if type(before) is not type(after) else "the sign of the zero"
     try:
         change = float(after - before)
         relative = f", {change / abs(before):+.3g} of it" if before else ""
@@ -258,11 +260,17 @@ def _of_wholes(before: Any, after: Any) -> str:
             return f"{before.dtype} and {after.dtype}"
         arrays = [each.to_numpy() for each in arrays]
     if numpy is not None and all(isinstance(each, numpy.ndarray) for each in arrays):
-        return _of_arrays(*arrays)
+        with suppress(Exception):  # of arrays of other packages, which refuse this or that
+            return _of_arrays(*arrays)
     is_sequence = type(before) is type(after) and isinstance(before, list | tuple | str | bytes)
     if is_sequence and len(before) != len(after):
         return f"lengths {len(before):,} and {len(after):,}"
     shown = _brief(before), _brief(after)
+    if shown[0] == shown[1] and is_sequence and isinstance(before, str | bytes):
+        pairs = enumerate(zip(before, after, strict=True))
+        place = next(index for index, (left, right) in pairs if left != right)
+        parts = (reprlib.repr(each[place : place + 20]) for each in (before, after))
+        return f"from place {place:,} on: {' and '.join(parts)}"
     if shown[0] == shown[1]:
         return f"not compared ({type(before).__qualname__})"
     return " and ".join(shown)
@@ -271,7 +279,7 @@ def _of_wholes(before: Any, after: Any) -> str:
 def _is_same(before: Any, after: Any) -> bool:
     if type(before) is not type(after):
         return False
-    if type(before) in _SIMPLE and before == after:
+    if type(before) in _SIMPLE and before == after and before:  # a zero has a sign
         return True
     try:
         return digest(before) == digest(after)
@@ -288,10 +296,20 @@ def _brief(value: Any) -> str:
 
 
 def _of_arrays(before: Any, after: Any) -> str:
+    numpy = sys.modules["numpy"]
     if before.shape != after.shape:
         return f"shapes {before.shape} and {after.shape}"
-    if before.dtype != after.dtype:
-        return f"{before.dtype} and {after.dtype}"
+    units = [getattr(each, "unit", None) for each in (before, after)]
+    kinds = [type(each).__qualname__ for each in (before, after)]
+    for left, right in ((before.dtype, after.dtype), kinds, units):
+        if left != right:
+            return f"{left} and {right}"
+    if isinstance(before, numpy.ma.MaskedArray):
+        masks = [numpy.ma.getmaskarray(each) for each in (before, after)]
+        if number := int((masks[0] != masks[1]).sum()):
+            return f"{number:,} of {before.size:,} elements are masked in one of them alone"
+        before, after = (each.filled(before.fill_value) for each in (before, after))
+    before, after = map(numpy.asarray, (before, after))
     if before.dtype.hasobject:
         pairs = zip(before.flat, after.flat, strict=True)
         number = sum(not _is_same(*pair) for pair in pairs)
@@ -301,10 +319,23 @@ def _of_arrays(before: Any, after: Any) -> str:
         unequal &= ~((before != before) & (after != after))
     number = int(unequal.sum())
     if not number:
+        is_float = before.dtype.kind in "fc" and before.tobytes() != after.tobytes()
+        return "equal, but for the sign of a zero or the bits of a nan" if is_float else ""
+    unit = f" {units[0]}" if units[0] is not None else ""
+    most = _largest(before[unequal], after[unequal])
+    return f"{number:,} of {before.size:,} elements differ{most and f', by {most}{unit} at most'}"
+
+
+def _largest(before: Any, after: Any) -> str:
+    """Return the largest difference of numbers in two arrays; empty: there is none."""
+    numpy, kind = sys.modules["numpy"], before.dtype.kind
+    if kind in "iu":  # exactly
+        wide = [found(before, after).astype(f"{kind}8") for found in (numpy.maximum, numpy.minimum)]
+        return f"{int((wide[0] - wide[1]).astype('u8').max()):,}"
+    if kind not in "fc":
         return ""
-    text = f"{number:,} of {before.size:,} elements differ"
-    if before.dtype.kind in "fciu":
-        kind = "c16" if before.dtype.kind == "c" else "f8"
-        wide = [each[unequal].astype(kind) for each in (before, after)]
-        text += f", by {abs(wide[1] - wide[0]).max():.3g} at most"
-    return text
+    with numpy.errstate(invalid="ignore", over="ignore"):
+        left, right = (each.astype("c16" if kind == "c" else "f8") for each in (before, after))
+        found = abs(right - left)
+    found = found[~numpy.isnan(found)]
+    return f"{found.max():.3g}" if found.size else ""

@@ -127,6 +127,36 @@ ROWS = "DataFrame 1 \N{MULTIPLICATION SIGN} 1 and DataFrame 2 \N{MULTIPLICATION 
         (frame(x=[1]), frame(x=[1]).set_index(pd.Index([7])), ".index: "),
         (pd.Series([1, 2]), pd.Series([1, 5]), "1 of 2 elements differ, by 3 at most"),
         (
+            [np.ma.array([1, 2], mask=[0, 1])],
+            [np.ma.array([1, 2], mask=[1, 0])],
+            "[0]: 2 of 2 elements are masked in one of them alone",
+        ),
+        (
+            [np.ma.array([1.0, 2], mask=[0, 1])],
+            [np.ma.array([1.5, 2], mask=[0, 1])],
+            "[0]: 1 of 2 elements differ, by 0.5 at most",
+        ),
+        ([np.ma.array([1, 2])], [np.array([1, 2])], "[0]: MaskedArray and ndarray"),
+        (np.zeros(1), -np.zeros(1), "equal, but for the sign of a zero or the bits of a nan"),
+        ([0.0], [-0.0], "[0]: the sign of the zero"),
+        (
+            np.array([1, np.nan, np.inf]),
+            np.array([2, 1, np.inf]),
+            "2 of 3 elements differ, by 1 at most",
+        ),
+        (
+            np.array([2**63, 0], "u8"),
+            np.array([2**63 + 1, 0], "u8"),
+            "1 of 2 elements differ, by 1 at most",
+        ),
+        (
+            np.array([-(2**63), 0], "i8"),
+            np.array([2**63 - 1, 0], "i8"),
+            "1 of 2 elements differ, by 18,446,744,073,709,551,615 at most",
+        ),
+        (["a" * 400 + "b"], ["a" * 400 + "c"], "[0]: from place 400 on: 'b' and 'c'"),
+        (b"\0a", b"\0b", "from place 1 on: b'a' and b'b'"),
+        (
             frame(t=pd.to_datetime(["2026-01-01", None])),
             frame(t=pd.to_datetime(["2026-01-02", None])),
             "['t']: 1 of 2 elements differ",
@@ -140,6 +170,17 @@ def test_where_and_by_how_much(one: Any, other: Any, remark: str) -> None:
     found = differing(*calls, values=True)["result"]
     assert found == remark or (remark.endswith(": ") and found.startswith(remark))
     assert remark not in differing(*calls)["result"]
+
+
+def test_quantities() -> None:
+    """Their units tell them apart; some do not take part in every operation."""
+    units = pytest.importorskip("astropy.units")
+    for one, other, remark in (
+        ([1, 2] * units.m, [100, 200] * units.cm, "m and cm"),
+        (1 * units.m, 1.5 * units.m, "1 of 1 elements differ, by 0.5 m at most"),
+        (3 * units.mag, 4 * units.mag, "1 of 1 elements differ, by 1 mag at most"),
+    ):
+        assert differing(stored(result=one), stored(result=other), values=True)["result"] == remark
 
 
 def test_values_that_hold_themselves() -> None:

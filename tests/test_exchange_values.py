@@ -142,6 +142,12 @@ def test_what_would_be_lost(value: object, suffix: str, message: str, tmp_path: 
     assert list(tmp_path.glob("*t*")) == []
 
 
+def test_arrays_of_others() -> None:
+    units = pytest.importorskip("astropy.units")
+    with pytest.raises(ValueError, match=r"dict has no form in JSON: .*Quantities"):
+        as_json({"a": 3 * units.m})
+
+
 def test_structures_and_texts_of_numpy() -> None:
     structure = np.array([(1, [0.5, 1.5])], [("n", "i4"), ("v", "f8", 2)])
     assert as_json(structure) == [{"n": 1, "v": [0.5, 1.5]}]

@@ -86,6 +86,8 @@ def as_json(value: Any) -> Any:
         raise ValueError(
             f"{_named(value)} has no form in JSON: it contains itself, or nests too deep"
         ) from None
+    except (TypeError, NotImplementedError) as error:  # of an array of another package
+        raise ValueError(f"{_named(value)} has no form in JSON: {error}") from error
 
 
 def _as_json(value: Any) -> Any:
