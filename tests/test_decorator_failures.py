@@ -390,6 +390,19 @@ class TestResults:
             assert list(numbers()) == [1, 2]
         assert list(numbers()) == [1, 2]
 
+    def test_that_nests_too_deep(self) -> None:
+        """Its digest is no matter of depth; pickling it is."""
+
+        @fleche
+        def deep() -> Any:
+            found: list[Any] = []
+            for _ in range(100_000):
+                found = [found]
+            return found
+
+        with pytest.warns(FlecheWarning, match="not stored: Recursion.*nests deeper than can be"):
+            assert len(deep()) == 1
+
     def test_that_cannot_be_opened_any_more(self, active: Faulty) -> None:
         """A damaged result is a miss, and replaced."""
         function = fresh()

@@ -461,6 +461,8 @@ class Computation:
             )
         elif isinstance(error, Rejected):
             advice = "Activate a cache that takes it: fleche.cache(...)"
+        elif isinstance(error, RecursionError):
+            advice = "It nests deeper than can be pickled: flatten it, or sys.setrecursionlimit()"
         else:
             advice = "Mend what is wrong with the cache, or with pickling the value"
         self.spec.warner.warn_error(step, error, _UNSTORED, advice)
