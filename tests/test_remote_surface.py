@@ -9,19 +9,21 @@ from __future__ import annotations
 import inspect
 import io
 import json
+import math
 import os
 import platform
 import socket
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import cloudpickle
 import pytest
 
 import fleche
 from fleche.caches import BaseCache
-from fleche.call import Call, LazyCall, QueryCall
+from fleche.call import Call, LazyCall, QueryCall, like, where
 from fleche.config import cache_from_config, cache_to_config
 from fleche.digest import Digest, digest
 from fleche.errors import AmbiguousDigestError, Rejected
@@ -243,6 +245,33 @@ class TestOperations:
         assert [type(call) for call in found] == [LazyCall]
         assert (found[0].result, found[0].arguments["x"]) == (["one"], [1])
         assert {call.name for call in remote.query()} == {"square", "other"}
+
+    @pytest.mark.parametrize(
+        ("wanted", "expected"),
+        [
+            ({"arguments": {"x": where("<", 10**30)}}, {1}),
+            ({"arguments": {"x": where("!=", 10**30)}}, {1, "text", math.inf}),
+            ({"arguments": {"x": where("<", "\ud800")}, "module": "example"}, {"text"}),
+            ({"result": where(">=", -(10**400)), "name": "sq*"}, {1, math.inf}),
+            ({"arguments": {"x": like("\ud800*")}}, set()),
+            ({"name": "\ud800"}, set()),
+            ({"version": 10**30}, set()),
+            ({"metadata": {"runtime": {"pid": where("=", 10**30)}}}, set()),
+            ({"arguments": {"\ud800": where("=", 1)}}, set()),
+        ],
+        ids=str,
+    )
+    def test_a_query_for_what_no_message_holds(
+        self, remote: RemoteCache, wanted: dict[str, Any], expected: set[Any]
+    ) -> None:
+        """Larger numbers, and halves of characters, are compared on this side."""
+        for x in (1, "text", math.inf):
+            remote.save(example_call(x=x, result=x))
+        template = QueryCall.of(**wanted)
+        found = list(remote.query(template))
+        assert {call.arguments["x"] for call in found} == expected
+        keys = [key for key, entry in remote.backend.query(template, keys_only=True) if not entry]
+        assert sorted(keys) == sorted(call.key for call in found)
 
 
 def _of_one_beginning() -> tuple[str, list[Call]]:

@@ -48,6 +48,7 @@ __all__ = [
     "decode_request",
     "encode",
     "legible",
+    "sendable",
 ]
 
 Key: TypeAlias = Annotated[str, msgspec.Meta(pattern="^[0-9a-f]{64}$")]
@@ -327,6 +328,37 @@ def check_template(template: QueryCall) -> None:
         )
     if any(isinstance(c.value, list) and len(c.value) > MAX_CHOICES for c in conditions):
         raise Rejected(f"a condition with more than {MAX_CHOICES} values: ask in several queries")
+
+
+def sendable(template: QueryCall) -> QueryCall:
+    """Return a template without what no message holds: larger numbers, and halves of characters.
+
+    What answers it is to be looked at again, by the template itself, which is returned if all of it
+    can be sent.
+    """
+    if _has_form(template):
+        return template
+    parts = {
+        name: value
+        for name in ("name", "module", "version", "code", "result", "uses")
+        if (value := getattr(template, name)) is not msgspec.UNSET and _has_form(value)
+    }
+    metadata = {each: _with_form(fields) for each, fields in template.metadata.items()}
+    return QueryCall(
+        **parts, arguments=_with_form(template.arguments), metadata=_with_form(metadata)
+    )
+
+
+def _with_form(fields: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in fields.items() if _has_form({name: value})}
+
+
+def _has_form(part: Any) -> bool:
+    try:
+        _encoder.encode(part)
+    except (OverflowError, UnicodeEncodeError):
+        return False
+    return True
 
 
 def check_items(data: Buffer, most: int, what: str) -> int:
