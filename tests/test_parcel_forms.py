@@ -644,6 +644,23 @@ def test_a_bare_object_whose_name_is_gone(monkeypatch: pytest.MonkeyPatch) -> No
     assert [type(found) for found in unpack(Parcel.from_bytes(packed))] == [object]
 
 
+@pytest.mark.parametrize("writeable", [True, False])
+@pytest.mark.parametrize("size", [6, 60_000])
+@pytest.mark.parametrize(
+    "dtype", [">f8", ">c16", ">i4", ">U2", "<f8", "i4,M8[s]", "M8[s]", [("a", ">f4", 2)]]
+)
+def test_an_array_in_no_order(dtype: Any, size: int, writeable: bool) -> None:
+    """It comes back as one in order, and otherwise as it was: with its order of bytes, too."""
+    array = np.zeros(size, "i8").astype(dtype)
+    for view in (array, array[::-1], array[::2], array.reshape(2, -1)[:, ::-1]):
+        view.flags.writeable = writeable
+        found = again(view)
+        assert (found.dtype, found.dtype.str) == (view.dtype, view.dtype.str)
+        assert found.flags.writeable is writeable
+        assert np.array_equal(found, view)
+        assert digest(found) == digest(view)
+
+
 class TestGenerators:
     @pytest.mark.parametrize("name", ["MT19937", "PCG64", "PCG64DXSM", "Philox", "SFC64"])
     def test_they_go_on(self, name: str) -> None:

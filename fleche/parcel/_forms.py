@@ -78,7 +78,7 @@ def _reduce_array(array: Any) -> Any:
 
     That is the order of its axes, of which pickle knows C and Fortran only, the axes along which
     one element is repeated, and that it is not to be written to, which pickle keeps of what it
-    writes as a buffer.
+    writes as a buffer. Of an array that lies in neither order it loses the order of bytes, too.
     """
     flags = array.flags
     if flags.forc and (flags.writeable or _is_buffer(array.dtype)):
@@ -86,7 +86,8 @@ def _reduce_array(array: Any) -> Any:
     shape = array.shape
     repeated, others = axes_in_memory(array)
     axes = repeated + others
-    if flags.writeable and axes == list(range(array.ndim)) and not repeated:
+    is_plain = flags.writeable and array.dtype.isnative
+    if is_plain and axes == list(range(array.ndim)) and not repeated:
         return NotImplemented
     parts: list[Any] = [slice(1 if axis in repeated else None) for axis in range(array.ndim)]
     parts.append(...)  # else one without axes would be its element
@@ -110,7 +111,9 @@ def by_axes(array: Any, axes: Sequence[int]) -> tuple[Any, tuple[int, ...]]:
 
 def _is_buffer(dtype: Any) -> bool:
     """Whether contiguous arrays of a type are written as buffers."""
-    return dtype.kind not in "OTmM" and not dtype.hasobject
+    if dtype.base.names is not None:
+        return all(_is_buffer(dtype.base[name]) for name in dtype.base.names)
+    return dtype.base.kind not in "OTmM"
 
 
 def laid_out(array: Any, axes: tuple[int, ...], shape: Any, writeable: bool) -> Any:
