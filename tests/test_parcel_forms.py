@@ -647,7 +647,8 @@ def test_a_bare_object_whose_name_is_gone(monkeypatch: pytest.MonkeyPatch) -> No
 @pytest.mark.parametrize("writeable", [True, False])
 @pytest.mark.parametrize("size", [6, 60_000])
 @pytest.mark.parametrize(
-    "dtype", [">f8", ">c16", ">i4", ">U2", "<f8", "i4,M8[s]", "M8[s]", [("a", ">f4", 2)]]
+    "dtype",
+    [">f8", ">c16", ">i4", ">U2", "<f8", "i4,M8[s]", "M8[s]", [("a", ">f4", 2), ("b:", "i4")]],
 )
 def test_an_array_in_no_order(dtype: Any, size: int, writeable: bool) -> None:
     """It comes back as one in order, and otherwise as it was: with its order of bytes, too."""

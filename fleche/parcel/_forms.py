@@ -81,14 +81,13 @@ def _reduce_array(array: Any) -> Any:
     writes as a buffer. Of an array that lies in neither order it loses the order of bytes, too.
     """
     flags = array.flags
-    if flags.forc and (flags.writeable or _is_buffer(array.dtype)):
+    if flags.forc and (flags.writeable or _is_buffer(array)):
         return NotImplemented
     shape = array.shape
     repeated, others = axes_in_memory(array)
     axes = repeated + others
-    is_plain = flags.writeable and array.dtype.isnative
-    if is_plain and axes == list(range(array.ndim)) and not repeated:
-        return NotImplemented
+    if flags.writeable and axes == list(range(array.ndim)) and not repeated:
+        return NotImplemented if array.dtype.isnative else array.copy("C").__reduce_ex__(5)
     parts: list[Any] = [slice(1 if axis in repeated else None) for axis in range(array.ndim)]
     parts.append(...)  # else one without axes would be its element
     content, inverse = by_axes(array[tuple(parts)], axes)
@@ -109,11 +108,13 @@ def by_axes(array: Any, axes: Sequence[int]) -> tuple[Any, tuple[int, ...]]:
     return array.transpose(axes).copy("C"), inverse
 
 
-def _is_buffer(dtype: Any) -> bool:
-    """Whether contiguous arrays of a type are written as buffers."""
-    if dtype.base.names is not None:
-        return all(_is_buffer(dtype.base[name]) for name in dtype.base.names)
-    return dtype.base.kind not in "OTmM"
+def _is_buffer(array: Any) -> bool:
+    """Whether numpy writes an array as a buffer; what has dates or odd names of fields is none."""
+    try:
+        pickle.PickleBuffer(array).release()
+    except Exception:  # noqa: BLE001 (of whatever kind, numpy then goes another way)
+        return False
+    return not array.dtype.hasobject
 
 
 def laid_out(array: Any, axes: tuple[int, ...], shape: Any, writeable: bool) -> Any:
