@@ -10,6 +10,7 @@ import sys
 import warnings
 import weakref
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
+from contextlib import suppress
 from importlib import import_module
 from itertools import islice
 from threading import RLock
@@ -34,6 +35,7 @@ __all__ = [
     "is_held_here",
     "is_path",
     "override",
+    "package_version",
     "reconnected",
     "refuse_url",
     "renewed_after_fork",
@@ -311,6 +313,23 @@ def user_name() -> str:
 
 
 _OURS = ("fleche.", "asyncio.", "concurrent.futures.", "threading.", "contextlib.")
+
+
+def package_version(name: str) -> str | None:
+    """Return the version of a package, by the name by which it is imported; ``None``: unknown.
+
+    Nothing of the package runs for it: some warn of whatever asks them for ``__version__``.
+    """
+    from importlib import metadata
+
+    with suppress(metadata.PackageNotFoundError, ValueError):
+        return metadata.version(name)
+    found = getattr(sys.modules.get(name), "__dict__", {}).get("__version__")
+    if isinstance(found, str):
+        return found
+    for distribution in metadata.packages_distributions().get(name, ()):
+        return metadata.version(distribution)
+    return None
 
 
 def calling_frame() -> FrameType | None:

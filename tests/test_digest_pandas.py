@@ -443,6 +443,13 @@ def test_what_hangs_on_a_frame_comes_back(make: Any) -> None:
     assert digest(found) == digest(value)
 
 
+def test_what_pandas_notes_for_itself_is_not_stored() -> None:
+    """Some versions note in a block what they found out; a frame is plain data all the same."""
+    frame = pd.DataFrame({"a": range(3), "b": ["x"] * 3})
+    assert (len(frame.dtypes), frame["a"].sum()) == (2, 3)
+    assert b"restore_attributes" not in pack(frame).tobytes()
+
+
 STORED = ["string[python]", "string[pyarrow]", "str"]
 
 

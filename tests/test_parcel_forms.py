@@ -21,6 +21,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fleche.digest import digest
+from fleche.digest.science import find_reducer
 from fleche.parcel import SERIALIZERS, Parcel, _pickles, pack, pack_bytes, unpack
 from tests.helpers.pythons import NUMPY_1, Pythons
 from tests.helpers.sweeps import examples
@@ -380,6 +381,13 @@ def test_what_hangs_on_an_object(name: str, serializer: str) -> None:
         assert found.flags.writeable == value.flags.writeable
     found.unit.append("K")
     assert value.unit == ["eV"]
+
+
+def test_what_comes_with_its_base() -> None:
+    """A package that pickles its classes by a base in C of its own knows what counts."""
+    own = type("Local", (dt.datetime,), {"__module__": "datetime"})
+    assert find_reducer(own) is None
+    assert find_reducer(Moment) is not None
 
 
 def test_no_copy_of_a_large_array_of_a_class() -> None:

@@ -26,7 +26,7 @@ from typing import Any
 
 from blake3 import blake3
 
-from fleche._util import attempt
+from fleche._util import attempt, package_version
 from fleche.digest import (
     attributes_of_function,
     captured_by,
@@ -219,13 +219,8 @@ class Resolver:
                 self.look_for_patches()
 
     def installed_entry(self, entry: FunctionType) -> None:
-        from importlib import metadata
-
         top = module_name(entry.__globals__).partition(".")[0]
-        try:
-            version = metadata.version(top)
-        except (metadata.PackageNotFoundError, ValueError):
-            version = str(getattr(sys.modules.get(top), "__version__", ""))
+        version = package_version(top) or ""
         self.found.put(top, "version", version, version)
 
     # what is code

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Mapping
 from types import CodeType, FunctionType, ModuleType
 from typing import Any, NamedTuple
 
-from fleche._util import override
+from fleche._util import override, package_version
 from fleche.call import legible_text
 from fleche.function import is_own_module
 from fleche.metadata._base import MetaData
@@ -175,13 +175,8 @@ def versions(names: Iterable[str]) -> dict[str, str]:
 
 def _version(name: str) -> str | None:
     """Return the version of a package; that of one that is not there may be known later."""
-    from importlib.metadata import PackageNotFoundError, version
-
-    try:
-        found: Any = version(name)
-    except (PackageNotFoundError, ValueError):
-        found = getattr(sys.modules.get(name), "__version__", None)
-    if not isinstance(found, str):
+    found = package_version(name)
+    if found is None:
         return None
     _versions[name] = legible_text(found)
     return _versions[name]

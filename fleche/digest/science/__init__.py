@@ -242,7 +242,8 @@ def choose_reducer(cls: type) -> Reducer | None:
 def forgetful_base(cls: type) -> type | None:
     """Return the base in C whose way of pickling a class has, and which may lose its attributes.
 
-    ``datetime.__reduce__`` knows of no ``__dict__``, which a subclass has.
+    ``datetime.__reduce__`` knows of no ``__dict__``, which a subclass has. A base that comes with
+    the class, in one package, knows which attributes count: pandas keeps notes in its blocks.
     """
     if not cls.__flags__ & MADE_HERE or not cls.__dictoffset__:
         return None
@@ -250,5 +251,5 @@ def forgetful_base(cls: type) -> type | None:
         methods = [vars(base)[name] for name in PICKLING if name in vars(base)]
         if methods:
             made_in_c = all(isinstance(each, MethodDescriptorType) for each in methods)
-            return base if made_in_c else None
+            return base if made_in_c and package_of(base) != package_of(cls) else None
     return None
