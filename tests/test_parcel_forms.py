@@ -670,6 +670,13 @@ def test_an_array_in_no_order(dtype: Any, size: int, writeable: bool) -> None:
         assert digest(found) == digest(view)
 
 
+def test_limits_of_floats() -> None:
+    for kind in ("f4", "f8"):
+        info = np.finfo(kind)
+        assert again([info])[0].eps == info.eps
+        assert digest(again(info)) == digest(info)
+
+
 class TestGenerators:
     @pytest.mark.parametrize("name", ["MT19937", "PCG64", "PCG64DXSM", "Philox", "SFC64"])
     def test_they_go_on(self, name: str) -> None:

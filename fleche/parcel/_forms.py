@@ -52,6 +52,7 @@ def _numpy_reducers() -> dict[type, Reducer]:
         np.random.Generator: lambda obj: (random_generator, (obj.bit_generator,)),
         np.random.RandomState: _reduce_random_state,
         np.random.SeedSequence: _reduce_seed_sequence,
+        np.finfo: lambda obj: (np.finfo, (obj.dtype,)),  # its own way cannot be read
     }
     names = ("MT19937", "PCG64", "PCG64DXSM", "Philox", "SFC64")
     found.update((getattr(np.random, name), _reduce_bit_generator) for name in names)
