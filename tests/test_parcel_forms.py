@@ -668,6 +668,8 @@ def test_an_array_in_no_order(dtype: Any, size: int, writeable: bool) -> None:
         assert found.flags.writeable is writeable
         assert np.array_equal(found, view)
         assert digest(found) == digest(view)
+        if writeable:
+            assert pack(view).variant == pack(found).variant
 
 
 def test_limits_of_floats() -> None:

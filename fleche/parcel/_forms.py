@@ -79,7 +79,8 @@ def _reduce_array(array: Any) -> Any:
 
     That is the order of its axes, of which pickle knows C and Fortran only, the axes along which
     one element is repeated, and that it is not to be written to, which pickle keeps of what it
-    writes as a buffer. Of an array that lies in neither order it loses the order of bytes, too.
+    writes as a buffer. An array that lies in neither order is written as one that does: pickle
+    would lose its order of bytes, and put its content into the stream, where it is slow to read.
     """
     flags = array.flags
     if flags.forc and (flags.writeable or _is_buffer(array)):
@@ -88,7 +89,7 @@ def _reduce_array(array: Any) -> Any:
     repeated, others = axes_in_memory(array)
     axes = repeated + others
     if flags.writeable and axes == list(range(array.ndim)) and not repeated:
-        return NotImplemented if array.dtype.isnative else array.copy("C").__reduce_ex__(5)
+        return array.copy("C").__reduce_ex__(5)
     parts: list[Any] = [slice(1 if axis in repeated else None) for axis in range(array.ndim)]
     parts.append(...)  # else one without axes would be its element
     content, inverse = by_axes(array[tuple(parts)], axes)
