@@ -491,6 +491,27 @@ def test_groups_of_a_table_of_astropy(serializer: str) -> None:
     assert digest(found) == digest(column) != digest(plain["b"])
 
 
+@pytest.mark.parametrize("serializer", SERIALIZERS)
+def test_columns_of_a_fits_table(serializer: str) -> None:
+    """They are big-endian parts of its rows, and stay so."""
+    tables = pytest.importorskip("astropy.table")
+    rows = np.array([(1, 2.0, [3, 4])] * 6, [("a", ">i4"), ("b", ">f8"), ("c", ">f4", 2)])
+    masked = np.ma.array(rows["b"], mask=rows["a"] > 3)
+    for table in (
+        tables.Table(rows, copy=False),
+        tables.Table(rows, copy=False)[::2],
+        tables.Table([masked[::2]], names=["m"], copy=False),
+    ):
+        table[table.colnames[0]].unit = "m"
+        found = again(table, serializer)
+        assert found.dtype == table.dtype
+        assert found[found.colnames[0]].unit == "m"
+        assert digest(found) == digest(table)
+    late, early = tables.MaskedColumn([1], mask=[0]), tables.MaskedColumn([1], mask=[0], unit="m")
+    late.unit = "m"
+    assert digest(late) == digest(early)
+
+
 class TestViews:
     @pytest.mark.parametrize("serializer", SERIALIZERS)
     def test_a_memoryview_is_one(self, serializer: str) -> None:

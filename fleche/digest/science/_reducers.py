@@ -139,10 +139,34 @@ def reduce_table(obj: Any) -> Any:
 
 
 def reduce_column(obj: Any) -> Any:
-    """Keep the groups of a column of astropy."""
-    if own_groups(obj) is None:
-        return NotImplemented
-    return keep_attributes(obj.__reduce_ex__(5), {"_groups": vars(obj)["_groups"]})
+    """Keep the groups of a column of astropy, and its order of bytes.
+
+    Those of FITS files are big-endian; from the state of an array numpy makes a native one.
+    """
+    held = {} if own_groups(obj) is None else {"_groups": vars(obj)["_groups"]}
+    if obj.dtype.isnative:
+        return keep_attributes(obj.__reduce_ex__(5), held) if held else NotImplemented
+    numpy = sys.modules["numpy"]
+    plain = obj.view(
+        numpy.ma.MaskedArray if isinstance(obj, numpy.ma.MaskedArray) else numpy.ndarray
+    )
+    told = {name: getattr(obj, name) for name in ("name", "unit", "format", "description", "meta")}
+    state = {**told, "indices": obj.indices, **held}
+    return (make_column, (type(obj), plain), state, None, None, restore_column)
+
+
+def make_column(cls: Any, plain: Any) -> Any:
+    """Return an array as a column of astropy."""
+    found = plain.view(cls)
+    if hasattr(plain, "fill_value"):
+        found.fill_value = plain.fill_value
+    return found
+
+
+def restore_column(obj: Any, state: dict[str, Any]) -> None:
+    """Give a column its name, its unit, and whatever else it had."""
+    for name, value in state.items():
+        setattr(obj, name, value)
 
 
 def reduce_mpmath(obj: Any) -> Any:

@@ -12,7 +12,7 @@ from ._parts import CLASS, Parts, parts, refuse, uncached, without
 
 NOTES = ("info", "cache", "representation_info", "SCALES", "_id_cache")
 WRITTEN = ("name", "format", "description", "meta")
-MASK = ("_mask", "_fill_value", "_hardmask", "_sharedmask", "_isfield", "_basedict")
+MASK = ("_mask", "_fill_value", "_hardmask", "_sharedmask", "_isfield", "_basedict", "_optinfo")
 NOTES_OF_ARRAYS = (
     *("info", "_unit", "indices", "_parent_table", "_checked_units", "__doc__", "_groups"),
 )
