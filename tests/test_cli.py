@@ -33,6 +33,11 @@ NOW = datetime.now(timezone.utc)
 GRID = np.arange(50_000.0)
 
 
+class Silent:
+    def __repr__(self) -> str:
+        raise RuntimeError("no words")
+
+
 def made(
     name: str = "fit",
     result: object = 1.5,
@@ -735,6 +740,14 @@ class TestGet:
         assert fleche_command("get", key, "--json").json == "half of \ud83d"
         told = fleche_command("get", key, "-o", "half.txt")
         assert (told.status, "a .txt file cannot hold" in told.err) == (2, True)
+
+    def test_what_cannot_be_shown(self, keys: object) -> None:
+        """Its own class is to blame, which is told with a way out."""
+        with Local("results") as cache:
+            key = cache.save(made(result=Silent()))
+        told = fleche_command("get", key)
+        assert "Silent cannot be shown (RuntimeError: no words); -o value.pickle" in told.err
+        assert (told.status, told.out) == (2, "")
 
     def test_a_file(self, keys: object) -> None:
         """A result that is a file is copied."""
