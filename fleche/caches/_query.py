@@ -394,7 +394,7 @@ class _Search(Iterator[LazyCall[T]], Generic[T]):
         self._calls = self._search(source)
         self._thread = get_ident()
         self._found: deque[LazyCall[T]] | None = None
-        self._error: Exception | None = None
+        self._error: BaseException | None = None
         self._is_begun = False
 
     @staticmethod
@@ -419,14 +419,14 @@ class _Search(Iterator[LazyCall[T]], Generic[T]):
         """Find all calls, and return how many there are.
 
         Raises:
-            Exception: whatever the search raises, also where the calls are asked for afterwards:
+            BaseException: whatever the search raises, and again where the calls are asked for:
                 ``list(query)`` takes a TypeError of the length for a length that is not known.
         """
         if self._found is None:
             self._found = deque()
             try:
                 self._found.extend(self._calls)
-            except Exception as error:
+            except BaseException as error:
                 self._error = error
                 raise
         return len(self._found)
