@@ -481,6 +481,19 @@ class TestDamage:
         cache.save(call())
         assert cache.load(key).result == 4
 
+    def test_a_damaged_parcel_in_a_sound_entry(self) -> None:
+        """As another machine may send it; not even its head can be read."""
+        cache = in_memory()
+        key = D(cache.save(call(result=[4])))
+        entry = cache.load(key).entry
+        torn = {address: bytes(data)[:-1] for address, data in entry.parcels.items()}
+        cache.calls.put_many([(key, CallEntry(entry.record, torn))])
+        assert cache.lookup(key) is None
+        assert cache.lookup_many([key]) == {}
+        assert cache.counts() == {"errors.corrupt": 2, "misses": 2}
+        cache.save(call(result=[4]))
+        assert cache.lookup(key) is not None
+
     def test_unsigned_where_a_secret_is_configured(self, tmp_path: Path) -> None:
         """Values from before the secret are misses, and are stored again, signed."""
         key = D(in_files(tmp_path).save(call(result=[4])))

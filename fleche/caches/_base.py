@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections import Counter
 from collections.abc import Callable, Collection, Hashable, Iterable, Iterator, Mapping
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, closing, suppress
 from time import monotonic
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
@@ -243,21 +243,12 @@ class BaseCache:
             return False
         address = call.record.result.address
         addresses = [address]
-        with_parcel = call.entry.parcel(address) if address in call.entry.parcels else None
-        if with_parcel is not None:
-            addresses += map(Address.of, with_parcel.references)
-        else:
-            addresses += self._references(address)
+        with suppress(KeyError, ParcelError):  # it may not even say what it refers to
+            parcel = call.entry.parcel(address) or self._load_parcel(address)
+            with closing(parcel):
+                addresses += map(Address.of, parcel.references)
         self.sender.note_damage(addresses)
         return self.backend.note_damage(call.key, addresses)
-
-    def _references(self, address: Address) -> list[Address]:
-        found: list[Address] = []
-        for _, parcel in self.backend.load_values((address,)):
-            if isinstance(parcel, Parcel):
-                found += map(Address.of, parcel.references)
-                parcel.close()
-        return found
 
     def contains(self, key: Digest | str) -> bool:
         """Return whether ``key`` is a call that can be answered from here, or a value here."""
