@@ -36,11 +36,18 @@ other_pythons() {
     done
 }
 
-# use_env EXTRAS [ENVIRONMENT PYTHON]: an up-to-date environment, by default .venv, first on PATH.
+# oldest_versions: print the lower bound of each package that fleche[all] needs, as constraints.
+oldest_versions() {
+    sed -n '/^dependencies = \[/,/^]/p; /^all = \[/,/^]/p; /^bench = /p' pyproject.toml |
+        grep -oE '"[a-z0-9]+>=[0-9.]+' | grep -vE 'cachier|diskcache' | sed 's/"//; s/>=/==/' | sort -u
+}
+
+# use_env EXTRAS [ENVIRONMENT PYTHON [OPTION...]]: an up-to-date environment, by default .venv, first
+# on PATH; the options go to pip.
 # Installs only when pyproject.toml has changed. What fails is returned, not left to `set -e`, which
 # means nothing to a caller with && or ||: a broken environment would be taken for a complete one.
 use_env() {
-    local extras=$1 environment=${2:-.venv} python=${3:-}
+    local extras=$1 environment=${2:-.venv} python=${3:-} options=("${@:4}")
     local stamp=$environment/.installed-${extras//,/-}
     local wanted="$PWD $(cksum <pyproject.toml)"
     if ! "$environment/bin/python" -c '' 2>/dev/null; then
@@ -49,8 +56,8 @@ use_env() {
     fi
     if [ "$(cat "$stamp" 2>/dev/null)" != "$wanted" ]; then
         echo "installing fleche[$extras] into $environment" >&2
-        "$environment/bin/python" -m pip install --quiet --disable-pip-version-check -e ".[$extras]" >&2 ||
-            return
+        "$environment/bin/python" -m pip install --quiet --disable-pip-version-check \
+            ${options[@]+"${options[@]}"} -e ".[$extras]" >&2 || return
         echo "$wanted" >"$stamp"
     fi
     # Where no bytecode may be written, each of the many processes compiles everything anew, and a
