@@ -27,6 +27,34 @@ def run(script: str, *, seed: int = 0) -> list[str]:
     return done.stdout.split()
 
 
+class TestSqlalchemy:
+    """Tables count by what they are made of, not by what they have noted about it."""
+
+    @staticmethod
+    def table(kind: str = "Integer", **options: Any) -> Any:
+        sa = pytest.importorskip("sqlalchemy")
+        column = sa.Column("x", getattr(sa, kind)(), primary_key=True)
+        return sa.Table("t", sa.MetaData(), column, sa.Column("y", sa.String), **options)
+
+    def test_using_leaves_no_trace(self) -> None:
+        table = self.table()
+        import sqlalchemy as sa
+
+        before = digest(table)
+        engine = sa.create_engine("sqlite://")
+        table.metadata.create_all(engine)
+        with engine.begin() as connection:
+            connection.execute(table.insert(), [{"x": 1, "y": "a"}])
+            query = sa.select(table.c.x).where(table.c.y == "a")
+            assert connection.execute(query).scalar() == 1
+        engine.dispose()
+        assert digest(table) == before == digest(self.table())
+
+    def test_what_counts(self) -> None:
+        made = [{}, {"kind": "Float"}, {"sqlite_autoincrement": True}, {"comment": "no"}]
+        assert len({digest(self.table(**options)) for options in made}) == len(made)
+
+
 class TestScipy:
     """Sparse matrices count by what they hold, not by what they have noted about it."""
 

@@ -54,6 +54,10 @@ ROWS: tuple[tuple[str, str, str, bool], ...] = (
     ("numba", "List", "_numerics:numba_list", EXACT),
     ("numba", "Dict", "_numerics:numba_dict", EXACT),
     ("numba", "Type", "_numerics:numba_type", SUBCLASSES),
+    # sqlalchemy
+    ("sqlalchemy", "Visitable", "_sql:construct", SUBCLASSES),
+    ("sqlalchemy", "ColumnCollection", "_sql:columns", SUBCLASSES),
+    ("sqlalchemy", "quoted_name", "_sql:name", SUBCLASSES),
     # joblib, toolz
     ("joblib", "MemorizedFunc NotMemorizedFunc", "_numerics:memorized_function", SUBCLASSES),
     ("toolz", "curry", "_numerics:curried_function", SUBCLASSES),
