@@ -27,11 +27,20 @@ CHANGES = {
     "an attribute of a tuple": ("s = T((1, 2))", "s.n = 2"),
     "what a tuple of one's own holds": ("s = T((1, [2]))", "s[1].append(3)"),
     "an item of a dict of one's own": ("s = D(a=1)", "s['a'] = 2"),
+    "a part of what a dict of one's own holds": ("s = D(a=[[1]])", "s['a'][0].append(2)"),
+    "an attribute of a dict of one's own": ("s = D(a=1)", "s.n = 2"),
+    "a new item of a dict of one's own": ("s = {'a': D()}", "s['a']['b'] = 2"),
     "an item of a list of one's own": ("s = L([1])", "s[0] = 2"),
     "a class": ("s = A(1)", "s.__class__ = C"),
     "plain data in a tuple": ("s = (1, ([2], 3))", "s[1][0].append(3)"),
     "far inside": ("s = {'a': [A((S([A(1)]), 2))]}", "s['a'][0].n[0].n[0].n = 5"),
     "in a ring": ("s = A(1); s.o = A(s)", "s.o.p = 5"),
+    "which of a ring": ("s = A(1); s.o = A(s); s.p = A(s.o)", "s.p.n = s"),
+    "below a thousand others": (
+        "s = A(None)\nfor _ in range(1000): s = A(s)",
+        "at = s\nwhile at.n.n: at = at.n\nat.n.n = 5",
+    ),
+    "in what two variables share": ("s = [A(1)]; t = A(s)", "s[0].n = 2"),
 }
 CLASSES = """
 class A:
@@ -104,6 +113,70 @@ def test_a_graph_is_looked_at_once(project: Project) -> None:
         sys.setprofile(None)
     assert after is before
     assert calls < 2000
+
+
+WAYS = {
+    "lists in lists": "s = [A(1)]\nfor _ in range(60): s = [s, s]",
+    "objects that know their neighbours": """
+s = [[A(0) for _ in range(12)] for _ in range(12)]
+for i in range(12):
+    for j in range(12): s[i][j].near = [s[i - 1][j], s[i][j - 1], s[i - 11][j], s[i][j - 11]]
+""",
+}
+
+
+@pytest.mark.parametrize("source", WAYS.values(), ids=WAYS)
+def test_as_many_ways_as_one_likes(project: Project, source: str) -> None:
+    """What many ways lead to, in circles or not, is described once."""
+    tracker = project.tracker({"entry": f"{CLASSES}\n{source}\ndef f(x): return (s, x)\n"})
+    before = tracker.closure()
+    assert tracker.closure() is before
+    exec("A.made[-1].n = A.made[0].n = 7", vars(sys.modules["entry"]))
+    assert tracker.closure().digest != before.digest
+
+
+MEMBERS = """
+def make(k):
+    def inner(x): return k * x
+    return inner
+class A:
+    def __init__(self, k): self.k, self.act = k, make(k)
+LATER = [bytearray(SIZE) for _ in range(SIZE)]
+s = {make(k) for k in range(9)} | {A(k) for k in range(9)} | {(make(7), 1)}
+def f(x): return (s, x)
+"""
+
+
+def test_the_members_of_a_set_have_no_order(tmp_path: Path) -> None:
+    """Where they lie in memory does not decide which of two functions is called the first."""
+    code = "from fleche.function._dependencies import CodeTracker\nimport entry\n"
+    code += "print(CodeTracker(entry.f, 'entry').closure().digest)"
+    found = set()
+    for size in range(4):
+        (tmp_path / "entry.py").write_text(f"SIZE = {50 * size}\n{MEMBERS}")
+        env = {**os.environ, "PYTHONPATH": f"{ROOT}{os.pathsep}{tmp_path}"}
+        command = [sys.executable, "-B", "-c", code]
+        found.add(subprocess.run(command, env=env, check=True, capture_output=True).stdout)
+    assert len(found) == 1
+
+
+ABSENT = """
+class Proxy:
+    def __getattr__(self, name): raise RuntimeError(name)
+    @property
+    def __dict__(self): raise RuntimeError("__dict__")
+class Late:
+    @property
+    def __class__(self): raise RuntimeError("__class__")
+proxy, late = Proxy(), Late()
+def f(x): return proxy.n + x
+"""
+
+
+def test_what_stands_for_something_that_is_not_there(project: Project) -> None:
+    """The request of a web server, or what is imported when it is used: it counts by its type."""
+    tracker = project.tracker({"entry": ABSENT})
+    assert tracker.closure() is tracker.closure()
 
 
 def test_the_environment_counts_by_name(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:

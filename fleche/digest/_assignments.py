@@ -60,7 +60,8 @@ PLAIN = (int, float, str, bytes)
 
 def is_simple(value: Any) -> bool:
     """Whether a value may be what a clock or chance has given, and not an object that does more."""
-    return isinstance(value, (*PLAIN, tuple)) or not hasattr(value, "__dict__")
+    # the object itself is not asked: it may stand for another one, which is not there yet
+    return issubclass(type(value), (*PLAIN, tuple)) or not type(value).__dictoffset__
 
 
 class Names:

@@ -84,7 +84,8 @@ def holds_own(value: Any) -> bool:
 
 def installed_places(namespace: Mapping[str, Any]) -> Iterator[Place]:
     """Yield the installed classes that a namespace shows, by themselves or in their modules."""
-    values = list(namespace.values())
+    # what stands for another object, which `__class__` makes or looks for, is not asked
+    values = [value for value in namespace.values() if issubclass(type(value), (ModuleType, type))]
     for value in values:
         if isinstance(value, ModuleType) and not is_own_namespace(vars(value)):
             yield place_of(value)

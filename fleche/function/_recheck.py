@@ -8,7 +8,8 @@ and so is what a method or a partial is bound to.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence, Set
+from collections.abc import Callable, Collection, Iterable, Mapping, Set
+from dataclasses import dataclass
 from itertools import starmap
 from operator import attrgetter, is_, itemgetter
 from types import CellType, FunctionType
@@ -38,7 +39,7 @@ class Snapshot:
 
     def __init__(self) -> None:
         self._mappings: dict[int, tuple[Mapping[Any, Any], tuple[Any, ...], tuple[Any, ...]]] = {}
-        self._sequences: dict[int, tuple[Sequence[Any], tuple[Any, ...]]] = {}
+        self._sequences: dict[int, tuple[Collection[Any], tuple[Any, ...]]] = {}
         self._sets: dict[int, tuple[Set[Any], dict[int, Any]]] = {}
         self._objects: dict[int, tuple[Any, type]] = {}
         self._slots: dict[int, tuple[Any, type, dict[str, Any]]] = {}
@@ -49,8 +50,13 @@ class Snapshot:
         """Note what a mapping holds."""
         self._mappings[id(value)] = (value, tuple(value), tuple(value.values()))
 
-    def sequence(self, value: Sequence[Any]) -> None:
-        """Note what a sequence holds."""
+    def items(self, value: dict[Any, Any]) -> None:
+        """Note what an object holds as a dict, whose class may answer otherwise."""
+        self.sequence(dict.keys(value))
+        self.sequence(dict.values(value))
+
+    def sequence(self, value: Collection[Any]) -> None:
+        """Note what a sequence holds, or the view of a dict."""
         self._sequences[id(value)] = (value, tuple(value))
 
     def members(self, value: Set[Any]) -> None:
@@ -72,6 +78,13 @@ class Snapshot:
     def leaf(self, value: Any, token: str) -> None:
         """Note the token of something else that can change in place."""
         self.leaves[id(value)] = (value, token)
+
+    def take_over(self, other: Snapshot) -> None:
+        """Note what another snapshot has noted at the same time."""
+        for name in ("_mappings", "_objects", "_sequences", "_sets", "_slots"):
+            noted = getattr(self, name)
+            for place, record in getattr(other, name).items():
+                noted.setdefault(place, record)
 
     def holds(self) -> bool:
         """Whether all containers hold the very same objects, leaves apart."""
@@ -103,7 +116,8 @@ def has_attributes(value: Any, base: type, attributes: dict[str, Any]) -> bool:
     return all(found[name] is part for name, part in attributes.items())
 
 
-class Datum(NamedTuple):
+@dataclass(slots=True, eq=False)
+class Datum:
     """Data that can change in place.
 
     Attributes:
@@ -111,7 +125,8 @@ class Datum(NamedTuple):
         value: the data.
         token: its token when it was looked at.
         retake: makes the token anew.
-        snapshot: what its containers held.
+        snapshot: what its containers held when it had this token.
+        look: makes the token anew, and a snapshot.
         settles: returns whether all that has changed is what methods fill when it is first wanted.
     """
 
@@ -120,6 +135,7 @@ class Datum(NamedTuple):
     token: str
     retake: Callable[[Any], str]
     snapshot: Snapshot | None = None
+    look: Callable[[Any], tuple[str, Snapshot]] | None = None
     settles: Callable[[Any, str], bool] = lambda _value, _token: False
 
     def has_changed(self) -> bool:
@@ -131,7 +147,43 @@ class Datum(NamedTuple):
             and all(retake(leaf) == token for leaf, token in snapshot.leaves.values())
         ):
             return False
-        return retake(self.value) != self.token
+        if self.look is None:
+            return retake(self.value) != self.token
+        token, snapshot = self.look(self.value)
+        if token != self.token:
+            return True
+        self.snapshot = snapshot  # something was filled, or what is written does not count
+        return False
+
+
+class Common:
+    """Data of which nothing has changed as long as no part of it has: each is looked at once.
+
+    Several variables may lead to one object, as the units of a registry do to all the others.
+
+    Args:
+        data: data; what of it has no snapshot that sees all of it is left in :attr:`rest`.
+    """
+
+    def __init__(self, data: Iterable[Datum]) -> None:
+        self.rest: list[Datum] = []
+        self.data: list[Datum] = []
+        self._snapshot = Snapshot()
+        self._leaves: dict[int, tuple[Any, str, Callable[[Any], str]]] = {}
+        for datum in data:
+            if datum.snapshot is None or datum.snapshot.is_partial:
+                self.rest.append(datum)
+                continue
+            self.data.append(datum)
+            self._snapshot.take_over(datum.snapshot)
+            for place, (leaf, token) in datum.snapshot.leaves.items():
+                self._leaves.setdefault(place, (leaf, token, datum.retake))
+
+    def holds(self) -> bool:
+        """Whether all parts are what they were."""
+        return self._snapshot.holds() and all(
+            retake(leaf) == token for leaf, token, retake in self._leaves.values()
+        )
 
 
 class Late(NamedTuple):
@@ -227,6 +279,7 @@ class Checks:
         self.members = (*map(vars, classes), *mappings)
         self.counts = tuple(map(len, self.members))
         self.bases = tuple(map(BASES, classes))
+        self.common = Common(self.data)
         self.has_more = bool(self.attributes or cells or self.members or self.data or self.late)
         self.has_data = bool(self.data or self.variables or self.captured or self.late)
 
@@ -266,13 +319,22 @@ class Checks:
             return False
         if any(each.has_changed() for each in self.late):
             return False
-        return not any(datum.has_changed() for datum in self.data)
+        return not any(datum.has_changed() for datum in self.data_to_look_at())
+
+    def data_to_look_at(self) -> Iterable[Datum]:
+        """Yield data of which something may have changed, and look anew at what has not."""
+        common = self.common
+        if common.holds():
+            yield from common.rest
+            return
+        yield from self.data
+        self.common = Common(self.data)
 
     def changed_data(self) -> Iterable[str]:
         """Yield the labels of data that has changed in place, and of variables set anew."""
         for each in self.late:
             attempt(each.settle)
-        for datum in self.data:
+        for datum in self.data_to_look_at():
             try:
                 changed = datum.has_changed() and not datum.settles(datum.value, datum.token)
             except Exception:  # noqa: BLE001 (what an object raises when it is looked into)

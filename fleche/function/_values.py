@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections import ChainMap, UserDict, UserList, UserString, deque
+from collections import ChainMap, OrderedDict, UserDict, UserList, UserString, deque
 from collections.abc import Callable, Collection, Iterable, Mapping
 from contextlib import suppress
 from functools import (
@@ -47,6 +47,14 @@ from fleche.digest import (
 )
 from fleche.function._code import code_of
 from fleche.function._filling import fillings
+from fleche.function._kinds import (
+    OwnKind,
+    full_name,
+    is_by_type,
+    is_interface,
+    member_of,
+    own_kind,
+)
 from fleche.function._libraries import (
     SUFFIXES,
     is_native,
@@ -60,6 +68,7 @@ from fleche.function._names import Chain, names_in_format
 from fleche.function._own import is_made_here, is_own_module, is_own_namespace, is_own_object
 from fleche.function._recheck import Snapshot
 from fleche.function._signature import Transparent
+from fleche.function._visits import Visits, in_order
 from fleche.function._whole import digest_of_file
 
 __all__ = [
@@ -78,35 +87,7 @@ IMMUTABLE = frozenset(
 PLAIN = IMMUTABLE | {str}
 CONTAINERS = (dict, list, tuple, set, frozenset)
 GETTERS = (attrgetter, methodcaller)
-DEEPEST = 60
-
-BY_TYPE = frozenset(
-    [
-        "_thread.lock",
-        "_thread.RLock",
-        "_thread._local",
-        "_io.TextIOWrapper",
-        "_io.BufferedReader",
-        "_io.BufferedWriter",
-        "_io.FileIO",
-        "_contextvars.ContextVar",
-        "weakref.WeakKeyDictionary",
-        "weakref.WeakValueDictionary",
-        "_weakrefset.WeakSet",
-        "weakref.WeakSet",
-        "weakref.ReferenceType",
-        "functools._lru_list_elem",
-        "os._Environ",
-    ]
-)
-"""Types that say all there is to say of their objects."""
-
-BY_TYPE_WITH_BASES = (
-    ("logging", ("Logger", "LoggerAdapter", "Handler", "Formatter")),
-    ("threading", ("Thread", "Condition", "Event", "Semaphore", "Barrier")),
-    ("queue", ("Queue",)),
-    ("warnings", ("catch_warnings",)),
-)
+SMALL = 64
 
 OF_CONTEXT = frozenset(["_contextvars.ContextVar", "_thread._local"])
 """Types whose objects hold something else in each context or thread; what they hold here counts."""
@@ -151,15 +132,11 @@ OPEN: dict[type, str] = {
 }
 """Types all of whose content is in the attributes of their objects, with a name for each."""
 
-OF_FUNCTIONS = frozenset(
-    ["__annotations__", "__doc__", "__module__", "__name__", "__qualname__", "__wrapped__"]
-)
-"""What a descriptor takes over from the function that it is made of."""
-
 INWARD = ("__wrapped__", "py_func", "pyfunc", "func", "fget", "__func__")
 """Where objects of installed packages keep the function that they are made of."""
 
 
+VIEWED = (dict,)
 UNCHANGING = (tuple, frozenset, str, int, float, bytes)
 """Types whose objects never hold anything else, and those of classes derived from them."""
 
@@ -197,13 +174,9 @@ def attribute_of(value: Any, name: str) -> Any:
     if isinstance(member, (MemberDescriptorType, GetSetDescriptorType)):
         with suppress(Exception):  # what an object raises when it is looked into
             return member.__get__(value)
-    with suppress(AttributeError):
+    with suppress(Exception):
         return object.__getattribute__(value, "__dict__").get(name)
     return None
-
-
-def full_name(cls: type) -> str:
-    return f"{cls.__module__}.{cls.__qualname__}"
 
 
 def hashed(*parts: str) -> str:
@@ -251,7 +224,8 @@ class Values:
         self.counted: set[tuple[int, str]] = set()
         self.filled: list[tuple[Any, str, Any]] = []
         self.snapshot = Snapshot()
-        self._active: list[int] = []
+        self._visits = Visits()
+        self._kinds: dict[int, OwnKind] = {}
 
     def token(self, value: Any) -> str:
         """Return the token of a value."""
@@ -262,15 +236,28 @@ class Values:
             if kind is bytes and len(value) > 200:
                 return f"bytes {digest(value)!s}"
             return f"{kind.__name__} {hex(value) if kind is int else repr(value)}"
-        if id(value) in self._active:
-            return f"again {len(self._active) - self._active.index(id(value))}"
-        if len(self._active) > DEEPEST:
-            return self.leaf(value)
-        self._active.append(id(value))
+        visits = self._visits
+        if known := visits.reference(value):
+            return known
+        is_begun, visits.is_begun = visits.is_begun, True
+        entered, token = visits.enter(value), None
         try:
-            return self.described(value, kind)
+            token = self.described(value, kind)
+            visits.leave(entered, value, token)
+            return token if is_begun else self.completed(token)
         finally:
-            self._active.pop()
+            if token is None:
+                visits.leave(entered, value, None)
+            if not is_begun:
+                visits.is_begun = False
+                visits.forget()
+
+    def completed(self, token: str) -> str:
+        """Return the token of a value with what lies deep in it."""
+        deep: list[str] = []
+        while waiting := self._visits.waiting():
+            deep += map(self.token, waiting)
+        return hashed(token, *deep) if deep else token
 
     def text(self, value: str) -> str:
         for name in names_in_format(value) if "{" in value else ():
@@ -360,13 +347,14 @@ class Values:
                 items = self.masks.without(value, [(step_of(key), key, p) for key, p in items])
             parts = [self.token(part) for item in items for part in item]
             return hashed(full_name(kind), *map(self.token, extra), *parts)
-        items = list(enumerate(value))
+        is_set = isinstance(value, (set, frozenset))
+        items = list(enumerate(in_order(value) if is_set else value))
         if is_masked:
             items = self.masks.without(value, [(step_of(place), place, p) for place, p in items])
         parts = [self.token(part) for _, part in items]
         if isinstance(value, deque) and value.maxlen is not None:
             parts.append(f"of {value.maxlen}")
-        if isinstance(value, (set, frozenset)):
+        if is_set:
             parts.sort()
             self.snapshot.members(value)
         elif kind is not tuple:
@@ -376,9 +364,17 @@ class Values:
     def plain(self, value: Any, kind: type) -> str:
         """Return the token of plain data, which the digest reads faster than a snapshot could."""
         token = f"{kind.__name__} {digest(value)!s}"
-        if not is_unchanging(value):
-            self.mutable = True
+        if is_unchanging(value):
+            return token
+        self.mutable = True
+        if not is_small(value):
             self.snapshot.leaf(value, token)
+        elif kind is dict:
+            self.snapshot.mapping(value)
+        elif kind is list:
+            self.snapshot.sequence(value)
+        else:
+            self.snapshot.members(value)
         return token
 
     def is_plain(self, value: Any) -> bool:
@@ -461,47 +457,49 @@ class Values:
         except Exception:  # noqa: BLE001 (what an object raises when it is looked into)
             return ""
         inside = Values(self.refer, self.here, self.fills, self.after)
-        inside.masks, inside._active = self.masks, self._active
+        inside.masks, inside._visits = self.masks, self._visits
         return "" if isinstance(reduced, str) else inside.token(undocumented(reduced[1:3]))
 
     def own_instance(self, value: Any, kind: type) -> str:
         """Return class and attributes, without what cached properties have left there."""
         self.mutable = True
-        cls = self.refer(kind)
-        if "__digest__" in dir(kind):
+        cls, own = self.refer(kind), self.own_kind(kind)
+        if own.takes_digest:
             self.snapshot.is_partial = True
             return hashed(cls, self.leaf(value))
-        base = next(b for b in kind.__mro__ if b is object or not is_own_object(b))
-        left_out = names_in_methods(kind) if is_special(kind) else {"__doc__"}
+        base, left_out = own.base, own.left_out
         try:
-            held, own = attributes_of(value, beyond=base), getattr(value, "__dict__", None)
+            held, space = attributes_of(value, beyond=base), getattr(value, "__dict__", None)
         except Exception:  # noqa: BLE001 (what an object raises when it is looked into)
             return hashed("object", cls, self.by_type(value, kind))
-        attributes = {
-            name: part
-            for name, part in sorted(held.items())
-            if name not in left_out and not isinstance(member_of(kind, name), cached_property)
-        }
+        attributes = {name: part for name, part in sorted(held.items()) if name not in left_out}
         for name, is_flag in self.fills(kind).items():
             if name in attributes and self.is_unfilled(value, name, attributes[name], is_flag):
                 del attributes[name]
         named = [(name, name, part) for name, part in attributes.items()]
         attributes = dict(self.masks.without(value, named))
-        if type(own) is dict:
-            self.snapshot.mapping(own)
-        elif own:
+        if type(space) is dict:
+            self.snapshot.mapping(space)
+        elif space:
             self.snapshot.is_partial = True
         # of slots no container is at hand
-        self.snapshot.instance(value, base, held if len(own or ()) < len(held) else None)
+        self.snapshot.instance(value, base, held if len(space or ()) < len(held) else None)
         told = [hashed(name, self.token(part)) for name, part in attributes.items()]
         if base is object or base in OPEN or is_interface(base):
             return hashed("object", cls, *told)
         content = self.content(value, kind)
         if content is None:
             return hashed("object", cls, self.leaf(value))
-        if not issubclass(kind, UNCHANGING):
+        if not issubclass(kind, (*UNCHANGING, *VIEWED)) or issubclass(kind, OrderedDict):
             self.snapshot.is_partial = True
         return hashed("object", cls, content, *told)
+
+    def own_kind(self, kind: type) -> OwnKind:
+        """Return how objects of a class of the user's own are looked at."""
+        found = self._kinds.get(id(kind))
+        if found is None:
+            found = self._kinds[id(kind)] = own_kind(kind, is_special=is_special(kind))
+        return found
 
     def content(self, value: Any, kind: type) -> str | None:
         """Return what an object holds as one of a base from Python itself, if that is known."""
@@ -509,11 +507,21 @@ class Values:
             return describe(self, value)
         if is_special(kind):
             return "type"
-        for plain in (dict, list, tuple, set, frozenset, str, int, float, bytes):
+        if issubclass(kind, dict):
+            return self.content_of_dict(value)
+        for plain in (list, tuple, set, frozenset, str, int, float, bytes):
             if issubclass(kind, plain):
-                content: Any = plain.items(value) if plain is dict else plain(value)
-                return self.token(dict(content) if plain is dict else content)
+                return self.token(plain(value))
         return self.token(value.args) if issubclass(kind, BaseException) else None
+
+    def content_of_dict(self, value: dict[Any, Any]) -> str:
+        """Return what an object holds as a dict, whatever its class makes of asking for it."""
+        self.snapshot.items(value)
+        content = dict(dict.items(value))
+        parts = {*map(type, content), *map(type, content.values())}
+        if parts <= PLAIN and self.is_plain(content):
+            return f"dict {digest(content)!s}"  # what its views show is all there is to see
+        return self.token(content)
 
     def is_unfilled(self, obj: Any, name: str, part: Any, is_flag: bool) -> bool:
         """Whether an attribute holds nothing yet, or what a method has put there."""
@@ -613,7 +621,12 @@ class Retake:
 
     def __call__(self, value: Any) -> str:
         """Return the token of a value."""
-        return Values(self.refer, self.here, self.fills, masks=self.masks).token(value)
+        return self.look(value)[0]
+
+    def look(self, value: Any) -> tuple[str, Snapshot]:
+        """Return the token of a value, and what its containers hold."""
+        values = Values(self.refer, self.here, self.fills, masks=self.masks)
+        return values.token(value), values.snapshot
 
     def settles(self, value: Any, token: str) -> bool:
         """Return whether ``token`` was that of a value before methods filled it, and note that."""
@@ -688,9 +701,12 @@ def held_here(value: Any) -> Any:
         return []
 
 
-def is_interface(cls: type) -> bool:
-    """Whether a base of the library says what its subclasses can do, and holds nothing."""
-    return cls.__module__ in ("abc", "typing", "collections.abc", "typing_extensions")
+def is_small(value: Any) -> bool:
+    """Whether it is faster to compare what plain data holds than to take its digest."""
+    if len(value) > SMALL or type(value) not in (dict, list, set):
+        return False
+    parts = (*value, *value.values()) if type(value) is dict else value
+    return not any(type(part) in CONTAINERS for part in parts)
 
 
 def is_special(kind: type) -> bool:
@@ -709,37 +725,9 @@ def is_unchanging(value: Any) -> bool:
     return True
 
 
-def is_by_type(kind: type) -> bool:
-    """Whether the class of an object says all there is to say of it."""
-    if full_name(kind) in BY_TYPE:
-        return True
-    for module, names in BY_TYPE_WITH_BASES:
-        loaded = sys.modules.get(module)
-        if loaded is not None and issubclass(kind, tuple(getattr(loaded, n) for n in names)):
-            return True
-    return False
-
-
 def description_of(kind: type) -> Callable[[Values, Any], str] | None:
     """Return how to describe objects of a class that are made of other things."""
     return next((describe for cls, describe in BY_CLASS if issubclass(kind, cls)), None)
-
-
-def member_of(kind: type, name: str) -> Any:
-    """Return what a class has under a name, without asking a descriptor."""
-    return next((vars(base)[name] for base in kind.__mro__ if name in vars(base)), None)
-
-
-def names_in_methods(kind: type) -> set[str]:
-    """Return the attributes that belong to bases from libraries: those that their methods name."""
-    methods = [
-        method
-        for base in kind.__mro__
-        if not is_own_object(base)
-        for method in vars(base).values()
-        if isinstance(method, FunctionType)
-    ]
-    return set().union(OF_FUNCTIONS, *(method.__code__.co_names for method in methods))
 
 
 def name_of(obj: Any) -> str:

@@ -121,6 +121,7 @@ class Variables:
         self.hooks: set[int] = set()
         self.looked_at: list[Any] = []
         self.callers: set[str] = set()
+        self.tokens: dict[tuple[int, str, frozenset[Chain]], tuple[Values, str]] = {}
 
     # what code loads
 
@@ -174,10 +175,10 @@ class Variables:
         depends = isinstance(value, Transparent) and value.spec.options.depends  # type: ignore[attr-defined]
         if values.mutable or depends:
             retake = self.retake("", values.counted, masks)
-            snapshot = None if depends else values.snapshot
-            self.found.checks.data.append(
-                Datum(label, value, token, retake, snapshot, retake.settles)
-            )
+            datum = Datum(label, value, token, retake, settles=retake.settles)
+            if not depends:
+                datum.snapshot, datum.look = values.snapshot, retake.look
+            self.found.checks.data.append(datum)
 
     def add_making(
         self, label: str, function: FunctionType, namespace: Mapping[str, Any], name: str
@@ -247,33 +248,50 @@ class Variables:
             self.state(label, value, namespace, name)
             self.found.notes[label] = "made by the clock, or by chance: counts as it is written"
             return
-        masks = {id(value): parts}
-        values = Values(self.refer, here, self.filled_in, masks=masks)
-        token = values.token(value)
+        values, token, is_known = self.token_of(value, here, parts)
+        plain = token
         if values.unsteady:
             self.found.unsteady[label] = values.unsteady[0]
         if values.opaque:
             self.found.notes[label] = f"counts by type: {', '.join(sorted(set(values.opaque)))}"
             token = f"{token} {self.definition_of_object(namespace, name)}"
-        kind, shown = "data", show(value)
         if parts:
-            kind, shown = "state", ""
             token = f"{token} {self.defined(namespace, name)}"
             self.found.notes[label] = (
                 "written by the code itself, in part: that counts as it is defined"
             )
+        kind, shown = ("state", "") if parts else ("data", show(value))
         self.found.put(self.found.beside(label), kind, token, shown)
-        retake, checks = self.retake(here, values.counted, masks), self.found.checks
-        if values.mutable:
-            plain = values.token(value) if values.opaque or parts else token
-            datum = Datum(label, value, plain, retake, values.snapshot, retake.settles)
-            checks.data.append(datum)
+        if is_known and values.mutable:
             return
-        datum = Datum(label, value, token, retake)
-        if namespace is not None and namespace.get(name) is value:
+        retake = self.retake(here, values.counted, {id(value): parts})
+        datum = Datum(label, value, plain if values.mutable else token, retake)
+        if values.mutable:
+            datum.snapshot, datum.look = values.snapshot, retake.look
+            datum.settles = retake.settles
+            self.found.checks.data.append(datum)
+        else:
+            self.expect(datum, namespace, name)
+
+    def expect(self, datum: Datum, namespace: Mapping[str, Any] | None, name: str) -> None:
+        """Let a variable be looked at after the body has run, as it may be set anew."""
+        checks = self.found.checks
+        if namespace is not None and namespace.get(name) is datum.value:
             checks.variables.append((namespace, name, datum))
-        elif label in self.cells:
-            checks.captured.append((self.cells[label], datum))
+        elif datum.label in self.cells:
+            checks.captured.append((self.cells[datum.label], datum))
+
+    def token_of(self, value: Any, here: str, parts: set[Chain]) -> tuple[Values, str, bool]:
+        """Return what has made the token of data, the token, and whether that was known before.
+
+        Many variables may lead to one object, as all classes of units do to their registry.
+        """
+        place = id(value), here, frozenset(parts)
+        if place in self.tokens:
+            return (*self.tokens[place], True)
+        values = Values(self.refer, here, self.filled_in, masks={id(value): parts})
+        self.tokens[place] = values, values.token(value)
+        return (*self.tokens[place], False)
 
     def look_at_late(
         self, label: str, value: Any, namespace: Mapping[str, Any] | None, name: str

@@ -1,0 +1,112 @@
+"""What a class says of its objects."""
+
+from __future__ import annotations
+
+import sys
+from functools import cached_property
+from types import FunctionType
+from typing import Any, NamedTuple
+
+from fleche.function._own import is_own_object
+
+__all__ = ["OwnKind", "full_name", "is_by_type", "is_interface", "member_of", "own_kind"]
+
+BY_TYPE = frozenset(
+    [
+        "_thread.lock",
+        "_thread.RLock",
+        "_thread._local",
+        "_io.TextIOWrapper",
+        "_io.BufferedReader",
+        "_io.BufferedWriter",
+        "_io.FileIO",
+        "_contextvars.ContextVar",
+        "weakref.WeakKeyDictionary",
+        "weakref.WeakValueDictionary",
+        "_weakrefset.WeakSet",
+        "weakref.WeakSet",
+        "weakref.ReferenceType",
+        "functools._lru_list_elem",
+        "os._Environ",
+    ]
+)
+"""Types that say all there is to say of their objects."""
+
+BY_TYPE_WITH_BASES = (
+    ("logging", ("Logger", "LoggerAdapter", "Handler", "Formatter")),
+    ("threading", ("Thread", "Condition", "Event", "Semaphore", "Barrier")),
+    ("queue", ("Queue",)),
+    ("warnings", ("catch_warnings",)),
+)
+
+OF_FUNCTIONS = frozenset(
+    ["__annotations__", "__doc__", "__module__", "__name__", "__qualname__", "__wrapped__"]
+)
+"""What a descriptor takes over from the function that it is made of."""
+
+
+class OwnKind(NamedTuple):
+    """How objects of a class of the user's own are looked at.
+
+    Attributes:
+        cls: the class.
+        base: the first of its bases that is not the user's own.
+        left_out: attributes that do not count.
+        takes_digest: whether it says itself what its objects count by.
+    """
+
+    cls: type
+    base: type
+    left_out: frozenset[str]
+    takes_digest: bool
+
+
+def own_kind(cls: type, *, is_special: bool) -> OwnKind:
+    """Return how objects of a class are looked at.
+
+    Args:
+        cls: the class.
+        is_special: whether they are not taken apart.
+    """
+    base = next(b for b in cls.__mro__ if b is object or not is_own_object(b))
+    left_out = names_in_methods(cls) if is_special else {"__doc__"}
+    members = {name: vars(b)[name] for b in reversed(cls.__mro__) for name in vars(b)}
+    left_out |= {name for name, member in members.items() if isinstance(member, cached_property)}
+    return OwnKind(cls, base, frozenset(left_out), "__digest__" in dir(cls))
+
+
+def full_name(cls: type) -> str:
+    return f"{cls.__module__}.{cls.__qualname__}"
+
+
+def is_by_type(kind: type) -> bool:
+    """Whether the class of an object says all there is to say of it."""
+    if full_name(kind) in BY_TYPE:
+        return True
+    for module, names in BY_TYPE_WITH_BASES:
+        loaded = sys.modules.get(module)
+        if loaded is not None and issubclass(kind, tuple(getattr(loaded, n) for n in names)):
+            return True
+    return False
+
+
+def member_of(kind: type, name: str) -> Any:
+    """Return what a class has under a name, without asking a descriptor."""
+    return next((vars(base)[name] for base in kind.__mro__ if name in vars(base)), None)
+
+
+def names_in_methods(kind: type) -> set[str]:
+    """Return the attributes that belong to bases from libraries: those that their methods name."""
+    methods = [
+        method
+        for base in kind.__mro__
+        if not is_own_object(base)
+        for method in vars(base).values()
+        if isinstance(method, FunctionType)
+    ]
+    return set().union(OF_FUNCTIONS, *(method.__code__.co_names for method in methods))
+
+
+def is_interface(cls: type) -> bool:
+    """Whether a base of the library says what its subclasses can do, and holds nothing."""
+    return cls.__module__ in ("abc", "typing", "collections.abc", "typing_extensions")
