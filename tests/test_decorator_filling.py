@@ -27,6 +27,23 @@ FILLED = {
                     self._loaded = True
                 return self.table["x"]
         """,
+    "a memo under a local name": """
+        class Data:
+            def __init__(self):
+                self._memo, self._other = {}, {}
+            def get(self, x):
+                memo = self._memo
+                if x not in memo:
+                    memo[x] = self.work_out(x)
+                return memo[x]
+            def work_out(self, x):
+                other = self._other
+                try:
+                    return other[x]
+                except KeyError:
+                    found = other[x] = x * 2
+                return found
+        """,
     "a flag, and a way out": """
         class Data:
             def __init__(self):

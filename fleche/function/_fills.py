@@ -15,6 +15,7 @@ that is public, or stands alone, or is taken back (``self._busy = False``): it m
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from types import MappingProxyType
 from typing import Any
 
 import msgspec
@@ -27,6 +28,7 @@ __all__ = ["Fills", "filled_by_all", "fills_of"]
 ASSIGNMENTS = ("Assign", "AnnAssign", "NamedExpr")
 LEAVING = ("Return", "Raise", "Continue", "Break")
 ACCESS = ("getattr", "hasattr")
+NONE: Mapping[str, str] = MappingProxyType({})
 ADDING = ("add", "append", "appendleft", "extend", "insert", "setdefault", "update")
 
 
@@ -76,7 +78,8 @@ def fills_of(body: list[Any], first: str, named: Callable[[str], str]) -> Fills:
         first: its first parameter.
         named: returns under which name an attribute is kept.
     """
-    names = asked_for(body, first) & settings_in(body, first).keys()
+    aliases = aliases_in(body, first)
+    names = asked_for(body, first, aliases) & settings_in(body, first, aliases=aliases).keys()
     everything = settings_in(body, first, ADDING)
     flags: set[str] = set()
     calls: list[tuple[str, frozenset[str]]] = []
@@ -123,7 +126,19 @@ def leaves_something(values: list[Any]) -> bool:
     )
 
 
-def asked_for(body: list[Any], first: str) -> set[str]:
+def aliases_in(body: list[Any], first: str) -> dict[str, str]:
+    """Return the local names that stand for an attribute, as ``memo = self._memo`` makes one."""
+    found: dict[str, list[str]] = {}
+    for item in parts_within(body):
+        if type(item).__name__ not in ASSIGNMENTS:
+            continue
+        for target in getattr(item, "targets", None) or [item.target]:
+            if type(target).__name__ == "Name":
+                found.setdefault(target.id, []).append(attribute_of(item.value, first))
+    return {name: each[0] for name, each in found.items() if len(each) == 1 and each[0]}
+
+
+def asked_for(body: list[Any], first: str, aliases: Mapping[str, str]) -> set[str]:
     """Return the attributes of ``first`` that a method looks at, or for, in a condition.
 
     That is ``self.x is None``, ``not hasattr(self, "x")``, ``key not in self.x``, or an exception.
@@ -134,10 +149,12 @@ def asked_for(body: list[Any], first: str) -> set[str]:
         if kind in ("If", "IfExp", "While"):
             found |= attributes_of_name([item.test], first)
             found.update(filter(None, (attribute_of(each, first) for each in walk(item.test))))
+            found |= attributes_by_alias([item.test], aliases)
         elif kind in ("Try", "TryStar"):
             names = {getattr(each.type, "id", "") for each in item.handlers}
             if names & {"AttributeError", "KeyError", "LookupError"}:
                 found |= attributes_of_name(item.body, first)
+                found |= attributes_by_alias(item.body, aliases)
     return found
 
 
@@ -191,13 +208,19 @@ def attribute_of(item: Any, first: str) -> str:
     return ""
 
 
-def settings_in(body: list[Any], first: str, adding: Collection[str] = ()) -> dict[str, list[Any]]:
+def settings_in(
+    body: list[Any],
+    first: str,
+    adding: Collection[str] = (),
+    aliases: Mapping[str, str] = NONE,
+) -> dict[str, list[Any]]:
     """Return the attributes that statements set, or items of them, each with its values.
 
     Args:
         body: the statements.
         first: whose attributes.
         adding: methods of containers that set them, too.
+        aliases: local names that stand for attributes, of which items may be set.
     """
     found: dict[str, list[Any]] = {}
     for item in parts_within(body):
@@ -212,6 +235,8 @@ def settings_in(body: list[Any], first: str, adding: Collection[str] = ()) -> di
             targets += getattr(target, "elts", ())
             if type(target).__name__ in ("Subscript", "Starred"):
                 target = target.value
+                if name := aliases.get(getattr(target, "id", ""), ""):
+                    found.setdefault(name, []).append(item.value)
             if type(target).__name__ == "Attribute" and getattr(target.value, "id", "") == first:
                 found.setdefault(target.attr, []).append(item.value)
     return found
@@ -231,6 +256,12 @@ def attributes_of_name(syntax: list[Any], name: str) -> set[str]:
         for item in walk(part)
         if type(item).__name__ == "Attribute" and getattr(item.value, "id", "") == name
     }
+
+
+def attributes_by_alias(syntax: list[Any], aliases: Mapping[str, str]) -> set[str]:
+    """Return the attributes that occur somewhere under a local name."""
+    names = (getattr(item, "id", "") for part in syntax for item in walk(part))
+    return {aliases[name] for name in names if name in aliases}
 
 
 def parts_within(body: list[Any]) -> Iterator[Any]:
