@@ -55,6 +55,20 @@ class TestSqlalchemy:
         assert len({digest(self.table(**options)) for options in made}) == len(made)
 
 
+def test_maps_without_an_order() -> None:
+    """Those of rpds are in another order in each process."""
+    pytest.importorskip("rpds")
+    code = "import rpds; from fleche import digest\nletters = 'abcdefgh'\n"
+    code += (
+        "print(digest(rpds.HashTrieMap(zip(letters, range(8)))), digest(rpds.HashTrieSet(letters)))"
+    )
+    code += "\nprint(digest(rpds.HashTrieMap(zip(letters, range(1, 9)))))"
+    code += "\nprint(digest(rpds.HashTrieSet(letters[1:])))"
+    one, other = run(code), run(code, seed=1)
+    assert one == other
+    assert len(set(one)) == 4
+
+
 class TestScipy:
     """Sparse matrices count by what they hold, not by what they have noted about it."""
 

@@ -58,6 +58,12 @@ ROWS: tuple[tuple[str, str, str, bool], ...] = (
     ("sqlalchemy", "Visitable", "_sql:construct", SUBCLASSES),
     ("sqlalchemy", "ColumnCollection", "_sql:columns", SUBCLASSES),
     ("sqlalchemy", "quoted_name", "_sql:name", SUBCLASSES),
+    # maps and sets without an order
+    ("rpds", "HashTrieMap", "_persistent:hash_map", SUBCLASSES),
+    ("rpds", "HashTrieSet", "_persistent:hash_set", SUBCLASSES),
+    ("immutables", "Map", "_persistent:hash_map", SUBCLASSES),
+    ("pyrsistent", "PMap", "_persistent:hash_map", SUBCLASSES),
+    ("pyrsistent", "PSet", "_persistent:hash_set", SUBCLASSES),
     # joblib, toolz
     ("joblib", "MemorizedFunc NotMemorizedFunc", "_numerics:memorized_function", SUBCLASSES),
     ("toolz", "curry", "_numerics:curried_function", SUBCLASSES),
