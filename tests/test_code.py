@@ -1581,6 +1581,18 @@ STATE = {
     "an attribute": "class A: pass\nN = A()\nN.k = 1\ndef f(x):\n    N.k = x\n    return N.k",
     "del": "N = {1: 1}\ndef f(x):\n    del N[x]\n    return N",
     "a method": "N = [1]\ndef f(x):\n    N.append(x)\n    return N",
+    "data of a thread": (
+        "import threading\nN = threading.local()\ndef f(x):\n"
+        "    N.__dict__.setdefault('stack', []).append(x)\n    return N.stack.pop()"
+    ),
+    "a list that a thread has only then": (
+        "import threading\nN = threading.local()\ndef f(x):\n"
+        "    if not hasattr(N, 'stack'): N.stack = []\n    N.stack.append(x)\n    return N.stack"
+    ),
+    "what a view shows": (
+        "import types\nM = {1: 1}\nN = types.MappingProxyType(M)\ndef f(x):\n    M[x] = 1\n"
+        "    return N"
+    ),
     "a module": "import entry\nN = [1]\ndef f(x):\n    entry.N.append(x)\n    return entry.N",
 }
 

@@ -187,6 +187,21 @@ class TestEnvironment:
     def test_without_a_function(self) -> None:
         assert imported_by(None) == []
 
+    def test_an_object_that_stands_for_another(self) -> None:
+        """It is not asked for anything, since that may import the other, or fail."""
+
+        class Lazy:
+            @property
+            def __class__(self) -> Any:
+                raise RuntimeError("there is none yet")
+
+            def __getattr__(self, name: str) -> Any:
+                raise RuntimeError(name)
+
+        scope: dict[str, Any] = {"__name__": "mine", "lazy": Lazy()}
+        exec("import h5py\ndef function(): pass", scope)
+        assert "h5py" in imported_by(scope["function"])
+
     def test_what_is_around_a_builtin(self) -> None:
         """A function of the module may be round one that has no code of Python."""
         source = "import functools, h5py\n\n@functools.wraps(len)\ndef size(x): return len(x)\n"

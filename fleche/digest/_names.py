@@ -38,7 +38,8 @@ __all__ = [
 
 REORGANISED = ("numpy", "pandas")
 STDLIB = sys.stdlib_module_names
-MADE_HERE = (1 << 9) | (1 << 10)
+HEAP = 1 << 9
+MADE_HERE = HEAP | (1 << 10)
 """The flags of classes that are made at run time, and that may have subclasses."""
 
 missing: set[str] = set()

@@ -13,7 +13,7 @@ from fleche.errors import Indigestible
 
 from ._builtin import UNSET, Attributes
 from ._instances import attributes_of, choose_enum, derived, find_content
-from ._names import Named, look_up
+from ._names import HEAP, Named, find_name, look_up
 from ._registry import Handler, Node, describe_type, node, package_of, register_fallback
 from ._tokens import global_token
 
@@ -201,6 +201,8 @@ def reduce(obj: Any) -> str | tuple[Any, ...]:
     try:
         return reducer(obj) if reducer else obj.__reduce_ex__(4)
     except Exception as error:
+        if not cls.__flags__ & HEAP and callable(obj) and (found := find_name(obj)):
+            return found[1]  # a function of Boost
         raise Indigestible(
             f"{describe_type(cls)} has no digest: it can neither be looked into nor pickled "
             f"({type(error).__name__}: {error}); give its class a __digest__ method, register a "

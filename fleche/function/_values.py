@@ -105,6 +105,8 @@ FROZEN = frozenset(
         "builtins.range",
         "builtins.slice",
         "zoneinfo.ZoneInfo",
+        "inspect.Parameter",
+        "inspect.Signature",
         "numpy.dtype",
         "builtins.classmethod_descriptor",
         "builtins.getset_descriptor",

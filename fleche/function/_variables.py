@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
+import gc
 import sys
 from collections import deque
 from collections.abc import Callable, Collection, Iterable, Mapping
 from contextlib import suppress
 from functools import partial
-from types import BuiltinFunctionType, CellType, FunctionType, MethodType, ModuleType
+from threading import local
+from types import (
+    BuiltinFunctionType,
+    CellType,
+    FunctionType,
+    MappingProxyType,
+    MethodType,
+    ModuleType,
+)
 from typing import Any
 
 from blake3 import blake3
@@ -43,7 +52,7 @@ from fleche.function._values import Retake, Values, attribute_of, is_callable_co
 
 __all__ = ["Variables", "Writes", "mark_of"]
 
-BUILT_IN = ("builtins", "collections", "weakref", "_weakrefset", "array", "numpy")
+BUILT_IN = ("builtins", "collections", "weakref", "_weakrefset", "_thread", "array", "numpy")
 """Modules whose containers have the mutating methods that are known."""
 
 CALLABLE = (FunctionType, Transparent)
@@ -235,7 +244,7 @@ class Variables:
         """Let data count: by its definition if the code writes it, else by its value."""
         self.looked_at.append(value)
         owner, _, last = name.rpartition(".")
-        marks = [label, mark_of(value), f"*.{last}" if owner else ""]
+        marks = [label, mark_of(value), f"*.{last}" if owner else "", mark_of(shown_by(value))]
         parts = self.parts_written(marks)
         if self.are_written(marks) or (parts and self.is_state(value, parts, namespace, name)):
             self.state(label, value, namespace, name)
@@ -535,7 +544,8 @@ def bound_to(value: Any) -> tuple[Any, ...]:
     """Return the objects that a method or a partial is bound to."""
     if isinstance(value, partial):
         return (*value.args, *value.keywords.values())
-    if isinstance(value, (MethodType, BuiltinFunctionType)):
+    # functions of Boost say of themselves that they are of this class, and are not
+    if issubclass(type(value), (MethodType, BuiltinFunctionType)):
         return (value.__self__,)
     return ()
 
@@ -554,7 +564,10 @@ def find_part(value: Any, part: Chain) -> tuple[Any, Chain]:
     for count, step in enumerate(part):
         if step.startswith("["):
             return value, part[count:]
-        value = attribute_of(value, step)
+        inner = attribute_of(value, step)
+        if inner is None and type(value) is local:  # nothing is there before it is used
+            return value, part[count:]
+        value = inner
     return value, ()
 
 
@@ -565,9 +578,14 @@ def can_mask_all(values: Iterable[Any], masks: Mapping[int, set[Chain]]) -> bool
 
 def is_mutating(value: Any) -> bool:
     """Whether a value is a method that changes a container of Python or numpy."""
-    if not isinstance(value, BuiltinFunctionType) or value.__name__ not in MUTATORS:
+    if type(value) is not BuiltinFunctionType or value.__name__ not in MUTATORS:
         return False
     return type(value.__self__).__module__.partition(".")[0] in BUILT_IN
+
+
+def shown_by(value: Any) -> Any:
+    """Return the dict that a read-only view shows; None if it is something else."""
+    return next(iter(gc.get_referents(value)), None) if type(value) is MappingProxyType else None
 
 
 def mark_of(value: Any) -> str:

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 from fleche._util import override, package_version
 from fleche.call import legible_text
-from fleche.function import is_own_module
+from fleche.function import Transparent, is_own_module
 from fleche.metadata._base import MetaData
 
 __all__ = ["Environment"]
@@ -120,11 +120,15 @@ def _modules_in(namespace: Mapping[str, Any]) -> set[str]:
     """Return the names of the modules that a namespace refers to, or imports in its functions."""
     found: set[str] = set()
     for value in list(namespace.values()):
-        found.add(value.__name__ if isinstance(value, ModuleType) else _module_of(value))
-        if getattr(value, "__globals__", None) is namespace:
+        kind = type(value)  # a lazy object says that it is what it stands for, and makes it
+        found.add(value.__name__ if issubclass(kind, ModuleType) else _module_of(value))
+        if (
+            issubclass(kind, (FunctionType, Transparent))
+            and getattr(value, "__globals__", None) is namespace
+        ):
             code = getattr(inspect.unwrap(value), "__code__", None)
             found.update(_imports_of_code(code) if code else ())  # or it is round a builtin
-        elif isinstance(value, type) and value.__module__ == namespace.get("__name__"):
+        elif issubclass(kind, type) and value.__module__ == namespace.get("__name__"):
             for member in list(vars(value).values()):
                 if isinstance(member, FunctionType):
                     found.update(_imports_of_code(member.__code__))
@@ -149,7 +153,7 @@ def _imports_of_code(code: CodeType) -> frozenset[str]:
 
 def _module_of(value: Any) -> str:
     # only of classes and functions: asking a lazy object for an attribute may have effects
-    if isinstance(value, type) or type(value).__name__ in {"function", "ufunc", "builtin"}:
+    if issubclass(type(value), type) or type(value).__name__ in {"function", "ufunc", "builtin"}:
         module = getattr(value, "__module__", None)
         return module if isinstance(module, str) else ""
     module = type(value).__module__

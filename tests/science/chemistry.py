@@ -52,6 +52,11 @@ def rdkit() -> Cases:
 
     pdb = "ATOM      1  CA  ALA A   1       1.000   2.000   3.000  1.00  0.00           C"
     return {
+        "function": Case(
+            lambda: Chem.rdMolDescriptors.CalcTPSA,
+            [lambda: Chem.rdMolDescriptors.CalcMolFormula],
+            copies=["parcel"],
+        ),
         "molecule": Case(
             molecule,
             [

@@ -37,6 +37,7 @@ __all__ = [
     "reduce_masked",
     "reduce_molecule",
     "reduce_mpmath",
+    "reduce_named",
     "reduce_numba_dict",
     "reduce_numba_list",
     "reduce_opened",
@@ -125,6 +126,12 @@ def reduce_pandas(obj: Any) -> Any:
     known = getattr(obj, "_metadata", ())
     held = {name: part for name, part in attributes_beyond(obj).items() if name not in known}
     return keep_attributes(obj.__reduce_ex__(5), held) if held else NotImplemented
+
+
+def reduce_named(obj: Any) -> Any:
+    """Write a function by its name, of a type that knows nothing of pickling."""
+    found = find_name(obj)
+    return NotImplemented if found is None else found[1]
 
 
 def reduce_table(obj: Any) -> Any:
