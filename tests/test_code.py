@@ -635,6 +635,12 @@ FUNCTIONS = {
         "return 1",
         "return 2",
     ),
+    "what a pattern gets by its place": (
+        "class A:\n    __match_args__ = ('k',)\n    k = 1\n"
+        "def f(x):\n    match A():\n        case A(k): return k",
+        "k = 1",
+        "k = 2",
+    ),
     "a method that something calls by its name": (
         "import operator\nclass A:\n    def go(self, k): return 1\n"
         "g = [operator.methodcaller('go', k=1)]\ndef f(x): return g[0](A())",

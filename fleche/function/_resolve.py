@@ -690,6 +690,8 @@ class Resolver:
             return
         self.members.add(place)
         self.looked_into.place = cls.__module__
+        if name == "__match_args__" and isinstance(value, tuple):  # `case Point(1, 2)` gets these
+            self.use(filter(str.isidentifier, map(str, value)))
         if name in vars(cls):
             self.found.checks.member(cls, name, vars(cls)[name])
         namespace = namespace or vars(sys.modules.get(cls.__module__, builtins))
