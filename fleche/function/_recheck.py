@@ -31,7 +31,8 @@ class Snapshot:
     Each container and object is noted once, however often the data leads to it.
 
     Attributes:
-        leaves: what else can change in place, with the token of each, by its id.
+        leaves: what else can change in place, by its id, with the token of each and whether that is
+            made of its digest.
         is_partial: there is something that no later look would see.
     """
 
@@ -43,7 +44,7 @@ class Snapshot:
         self._sets: dict[int, tuple[Set[Any], dict[int, Any]]] = {}
         self._objects: dict[int, tuple[Any, type]] = {}
         self._slots: dict[int, tuple[Any, type, dict[str, Any]]] = {}
-        self.leaves: dict[int, tuple[Any, str]] = {}
+        self.leaves: dict[int, tuple[Any, str, bool]] = {}
         self.is_partial = False
 
     def mapping(self, value: Mapping[Any, Any]) -> None:
@@ -75,9 +76,9 @@ class Snapshot:
         if attributes is not None:
             self._slots[id(value)] = (value, base, attributes)
 
-    def leaf(self, value: Any, token: str) -> None:
+    def leaf(self, value: Any, token: str, *, is_digested: bool = False) -> None:
         """Note the token of something else that can change in place."""
-        self.leaves[id(value)] = (value, token)
+        self.leaves[id(value)] = (value, token, is_digested)
 
     def take_over(self, other: Snapshot) -> None:
         """Note what another snapshot has noted at the same time."""
@@ -144,7 +145,7 @@ class Datum:
         if (
             snapshot is not None
             and snapshot.holds()
-            and all(retake(leaf) == token for leaf, token in snapshot.leaves.values())
+            and all(retake(leaf) == token for leaf, token, _ in snapshot.leaves.values())
         ):
             return False
         if self.look is None:
@@ -176,8 +177,10 @@ class Common:
                 continue
             self.data.append(datum)
             self._snapshot.take_over(datum.snapshot)
-            for place, (leaf, token) in datum.snapshot.leaves.items():
-                self._leaves.setdefault(place, (leaf, token, datum.retake))
+            for place, (leaf, token, is_digested) in datum.snapshot.leaves.items():
+                again = getattr(datum.retake, "of_digest", datum.retake)
+                found = (leaf, token, again if is_digested else datum.retake)
+                self._leaves.setdefault(place, found)
 
     def holds(self) -> bool:
         """Whether all parts are what they were."""

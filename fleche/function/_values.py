@@ -105,6 +105,7 @@ FROZEN = frozenset(
         "builtins.range",
         "builtins.slice",
         "zoneinfo.ZoneInfo",
+        "Boost.Python.function",
         "inspect.Parameter",
         "inspect.Signature",
         "numpy.dtype",
@@ -541,10 +542,6 @@ class Values:
     def leaf(self, value: Any) -> str:
         """Return the digest of a value, or its type if it has none."""
         kind = type(value)
-        numpy = sys.modules.get("numpy")
-        frozen = full_name(kind) in FROZEN or (
-            numpy is not None and issubclass(kind, (numpy.generic, numpy.dtype, numpy.ufunc))
-        )
         try:
             token = f"{full_name(kind)} {self.steady_digest(value)!s}"
         except Unsteady:
@@ -553,17 +550,18 @@ class Values:
             return f"type {full_name(kind)}"
         except Exception:  # noqa: BLE001 (what an object raises when it is looked into)
             return self.by_type(value, kind)
-        if not frozen:
+        if not is_frozen(kind):
             self.mutable = True
-            self.snapshot.leaf(value, token)
+            self.snapshot.leaf(value, token, is_digested=True)
         return token
 
     def by_type(self, value: Any, kind: type) -> str:
         """Return the token of something that has no digest."""
         token = f"type {full_name(kind)}"
         self.opaque.append(full_name(kind))
-        self.mutable = True
-        self.snapshot.leaf(value, token)
+        if not is_frozen(kind):
+            self.mutable = True
+            self.snapshot.leaf(value, token)
         return token
 
     def steady_digest(self, value: Any) -> Digest:
@@ -624,6 +622,10 @@ class Retake:
     def __call__(self, value: Any) -> str:
         """Return the token of a value."""
         return self.look(value)[0]
+
+    def of_digest(self, value: Any) -> str:
+        """Return the token of a value of which the digest has been found to count."""
+        return Values(self.refer, self.here, self.fills, masks=self.masks).leaf(value)
 
     def look(self, value: Any) -> tuple[str, Snapshot]:
         """Return the token of a value, and what its containers hold."""
@@ -709,6 +711,14 @@ def is_small(value: Any) -> bool:
         return False
     parts = (*value, *value.values()) if type(value) is dict else value
     return not any(type(part) in CONTAINERS for part in parts)
+
+
+def is_frozen(kind: type) -> bool:
+    """Whether objects of a class never hold anything else."""
+    numpy = sys.modules.get("numpy")
+    return full_name(kind) in FROZEN or (
+        numpy is not None and issubclass(kind, (numpy.generic, numpy.dtype, numpy.ufunc))
+    )
 
 
 def is_special(kind: type) -> bool:
