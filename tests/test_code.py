@@ -1817,6 +1817,8 @@ class TestState:
         ("source", "change"),
         [
             ("N = {'a': 0, 'b': 0}\ndef f(x):\n    N['a'] += 1\n    return x", "N['b'] += 1"),
+            ("N = {}\ndef f(x):\n    N['a'] = x\n    return x", "N['b'] = 1"),
+            ("N = {}\ndef f(x):\n    N[x], *_, N['c'] = [x, x]\n    return x", "N['b'] = 1"),
             ("class A: a = b = 0\nN = A()\ndef f(x):\n    N.a += 1\n    return x", "N.b = 5"),
             (
                 "class A:\n    n = {'a': 0, 'b': 0}\n    def g(self):\n        self.n['a'] += 1\n"

@@ -123,6 +123,7 @@ class Facts(msgspec.Struct):
         sets_any: whether attributes are set, or deleted, whose names are made at run time.
         writes: chains that begin with a global name, and are assigned to. Constant items at the
             end of a chain are steps of it, as ``("a", "b", "['c']")`` for ``a.b["c"]``.
+        stores: global names of which items are set, apart from where these are loaded.
         lazily: those of ``writes`` and ``class_writes`` that are assigned where nothing is yet.
         mutated: chains that begin with a global name, of which a mutating method is called.
         captured_writes: captured variables of which that holds.
@@ -152,6 +153,7 @@ class Facts(msgspec.Struct):
     looks_into_others: bool = False
     sets_any: bool = False
     writes: set[Chain] = msgspec.field(default_factory=set)
+    stores: set[str] = msgspec.field(default_factory=set)
     lazily: set[Chain] = msgspec.field(default_factory=set)
     mutated: set[Chain] = msgspec.field(default_factory=set)
     captured_writes: set[str] = msgspec.field(default_factory=set)
@@ -438,12 +440,23 @@ class Reader:
     def read_assignment(self, item: Any, scope: Scope) -> None:
         facts, counts = self.facts, type(item).__name__ == "AugAssign"
         before = facts.writes | facts.class_writes if counts else set()
+        read = {id(part): part for part in inner_nodes(item)}
         for target in getattr(item, "targets", None) or [item.target]:
             self.write(target, scope)
+            if not counts and (name := self.stored_in(target, scope)):
+                facts.stores.add(name)
+                read[id(target)] = target.slice
         if counts:
             facts.counters |= (facts.writes | facts.class_writes) - before
-        annotation = getattr(item, "annotation", None)
-        self.pending += [(part, scope) for part in inner_nodes(item) if part is not annotation]
+        read.pop(id(getattr(item, "annotation", None)), None)
+        self.pending += [(part, scope) for part in read.values()]
+
+    def stored_in(self, target: Any, scope: Scope) -> str:
+        """Return the global name of which a target is an item; "" if it is something else."""
+        name = getattr(getattr(target, "value", None), "id", "")
+        if type(target).__name__ != "Subscript" or not name or name in self.captured:
+            return ""
+        return "" if scope.find(name)[0] == "local" else str(name)
 
     def read_with_item(self, item: Any, scope: Scope) -> None:
         if item.optional_vars is not None:

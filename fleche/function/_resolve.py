@@ -293,7 +293,7 @@ class Resolver:
             self.searched = 0
         captured = captured_by(function)
         lazy = self.imported_inside(known, namespace)
-        for chain in sorted(known.facts.loads):
+        for chain in sorted(known.facts.loads | self.variables.stored_in(known.facts, namespace)):
             self.load(namespace, module, chain)
         for chain in sorted(known.facts.named):
             self.select(namespace, module, chain)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import gc
 import sys
-from collections import deque
+from collections import Counter, OrderedDict, defaultdict, deque
 from collections.abc import Callable, Collection, Iterable, Mapping
 from contextlib import suppress
 from functools import partial
@@ -37,7 +37,7 @@ from fleche.function._code import KnownCode, code_of
 from fleche.function._filling import filled_by, late
 from fleche.function._fills import Fills
 from fleche.function._masks import can_mask
-from fleche.function._names import MUTATORS, Chain, facts_of_expression
+from fleche.function._names import MUTATORS, Chain, Facts, facts_of_expression
 from fleche.function._own import (
     directory_of,
     is_own_module,
@@ -55,6 +55,7 @@ __all__ = ["Variables", "Writes", "mark_of"]
 BUILT_IN = ("builtins", "collections", "weakref", "_weakrefset", "_thread", "array", "numpy")
 """Modules whose containers have the mutating methods that are known."""
 
+DICTS = (dict, OrderedDict, defaultdict, Counter)
 CALLABLE = (FunctionType, Transparent)
 OF_BASES = ("__init_subclass__", "__set_name__")
 OF_METACLASSES = (*OF_BASES, "__prepare__", "__new__", "__init__")
@@ -235,6 +236,19 @@ class Variables:
             return ""
         same = getattr(sys.modules.get(found[0]), found[1], self) is value
         return f"{found[0]}.{found[1]}" if same else ""
+
+    def stored_in(self, facts: Facts, namespace: Mapping[str, Any]) -> set[Chain]:
+        """Return the variables that count although code only sets items of them.
+
+        What a dict of Python holds has no influence on that.
+        """
+        found = set()
+        for name in facts.stores:
+            if type(value := namespace.get(name)) in DICTS:
+                self.found.checks.name(namespace, name, value)
+            else:
+                found.add((name,))
+        return found
 
     # what they hold
 
