@@ -101,7 +101,8 @@ def texts_in(values: Iterable[Any]) -> Iterator[str]:
         elif isinstance(value, (list, tuple, set, frozenset)):
             pending += value
         elif is_own_object(type(value)) or type(value).__module__ in ("argparse", "types"):
-            pending += list(getattr(value, "__dict__", {}).values())
+            held = attempt(getattr, value, "__dict__", default={})
+            pending += list(held.values())
 
 
 def modules_named(texts: Iterable[str]) -> set[str]:

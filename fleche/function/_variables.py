@@ -242,7 +242,7 @@ class Variables:
 
         What a dict of Python holds has no influence on that.
         """
-        found = set()
+        found: set[Chain] = set()
         for name in facts.stores:
             if type(value := namespace.get(name)) in DICTS:
                 self.found.checks.name(namespace, name, value)
