@@ -135,6 +135,38 @@ def test_as_many_ways_as_one_likes(project: Project, source: str) -> None:
     assert tracker.closure().digest != before.digest
 
 
+CLOCKED = """
+import dataclasses, datetime, os, random, time, uuid
+class Run:
+    def __init__(self, seed=None):
+        self.started, self.at = time.time(), datetime.datetime.now()
+        self.count, self.pid = time.perf_counter_ns(), os.getpid()
+        self.name, self.key = str(uuid.uuid4()), uuid.uuid4()
+        self.seed = seed or random.randrange(10**9)
+@dataclasses.dataclass
+class Made:
+    n: int
+    at: float = dataclasses.field(default_factory=time.perf_counter)
+run, made = Run(5), Made(1)
+def f(x): return (run, made, x)
+"""
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        *("run.started = 5.0", "run.at = None", "run.at = datetime.datetime(2020, 1, 2)"),
+        *("run.count = 5", "run.pid = -1", "run.name = 'mine'", "run.key = 1", "run.seed = 6"),
+        *("made.at = 2.0", "made.n = 2"),
+    ],
+)
+def test_attributes_by_the_clock(project: Project, change: str) -> None:
+    """They count as they are written, unless the program has set them to something else."""
+    first, second = (project.digest({"entry": CLOCKED}) for _ in range(2))
+    assert first == second
+    assert project.digest({"entry": CLOCKED.replace("def f", f"{change}\ndef f")}) != first
+
+
 MEMBERS = """
 def make(k):
     def inner(x): return k * x

@@ -549,6 +549,22 @@ PROGRAMS = {
         def f(x):
             return ran(grid.table()[x])
     """,
+    "an object that notes when it was made": """
+        import time
+
+        class Clock:
+            def __init__(self):
+                self.started = time.time()
+
+            def elapsed(self):
+                return time.time() - self.started
+
+        clock = Clock()
+
+        @fleche
+        def f(x):
+            return ran(x if clock.elapsed() > 0 else 0)
+    """,
     "an object with a memo": """
         class Squares:
             def __init__(self):

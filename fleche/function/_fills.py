@@ -20,14 +20,16 @@ from typing import Any
 
 import msgspec
 
-from fleche.digest import blocks_of, inner_nodes
+from fleche.digest import CLOCK_CALLS, blocks_of, inner_nodes
 from fleche.function._trees import SCOPED, constant_text
 
-__all__ = ["Fills", "filled_by_all", "fills_of"]
+__all__ = ["Fills", "filled_by_all", "fills_of", "set_by_clock"]
 
 ASSIGNMENTS = ("Assign", "AnnAssign", "NamedExpr")
 LEAVING = ("Return", "Raise", "Continue", "Break")
 ACCESS = ("getattr", "hasattr")
+CHANCE = frozenset(["random", "randint", "randrange", "getrandbits", "uniform", "choice", "gauss"])
+"""What these return may be set to anything by the program, and looks the same."""
 NONE: Mapping[str, str] = MappingProxyType({})
 ADDING = ("add", "append", "appendleft", "extend", "insert", "setdefault", "update")
 
@@ -100,6 +102,23 @@ def fills_of(body: list[Any], first: str, named: Callable[[str], str]) -> Fills:
         leaves=frozenset(map(named, leaves)),
         calls=tuple(calls),
     )
+
+
+def set_by_clock(body: list[Any], first: str, named: Callable[[str], str]) -> frozenset[str]:
+    """Return the attributes that a method sets to what the clock returns, or an identifier."""
+    found = {
+        name
+        for name, values in settings_in(body, first).items()
+        for item in (part for value in values for part in walk(value))
+        if called_name(item) in CLOCK_CALLS - CHANCE
+    }
+    return frozenset(map(named, found))
+
+
+def called_name(item: Any) -> str:
+    """Return the last name of what is called; "" if it is no call."""
+    function = getattr(item, "func", None)
+    return str(getattr(function, "attr", getattr(function, "id", "")))
 
 
 def flags_among(guards: Collection[str], made: Collection[str]) -> set[str]:

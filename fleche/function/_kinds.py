@@ -7,6 +7,7 @@ from functools import cached_property
 from types import FunctionType
 from typing import Any, NamedTuple
 
+from fleche.function._clocks import attributes_by_clock, is_from_clock_now
 from fleche.function._own import is_own_object
 
 __all__ = ["OwnKind", "full_name", "is_by_type", "is_interface", "member_of", "own_kind"]
@@ -52,13 +53,19 @@ class OwnKind(NamedTuple):
         cls: the class.
         base: the first of its bases that is not the user's own.
         left_out: attributes that do not count.
+        by_clock: attributes that methods set to what the clock returns.
         takes_digest: whether it says itself what its objects count by.
     """
 
     cls: type
     base: type
     left_out: frozenset[str]
+    by_clock: frozenset[str]
     takes_digest: bool
+
+    def seen(self, name: str, part: Any) -> Any:
+        """Return what an attribute counts by, given what it holds."""
+        return "by the clock" if name in self.by_clock and is_from_clock_now(part) else part
 
 
 def own_kind(cls: type, *, is_special: bool) -> OwnKind:
@@ -72,7 +79,9 @@ def own_kind(cls: type, *, is_special: bool) -> OwnKind:
     left_out = names_in_methods(cls) if is_special else {"__doc__"}
     members = {name: vars(b)[name] for b in reversed(cls.__mro__) for name in vars(b)}
     left_out |= {name for name, member in members.items() if isinstance(member, cached_property)}
-    return OwnKind(cls, base, frozenset(left_out), "__digest__" in dir(cls))
+    return OwnKind(
+        cls, base, frozenset(left_out), attributes_by_clock(cls), "__digest__" in dir(cls)
+    )
 
 
 def full_name(cls: type) -> str:

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple, TypeAlias
 import msgspec
 
 from fleche.digest import inner_nodes, is_type_checking
-from fleche.function._fills import Fills, fills_of
+from fleche.function._fills import Fills, fills_of, set_by_clock
 from fleche.function._trees import (
     COMPREHENSIONS,
     FUNCTIONS,
@@ -132,6 +132,7 @@ class Facts(msgspec.Struct):
             ``self``, or set through ``cls``.
         counters: those of all these chains that augmented assignments (``+=``) write.
         fills: of a method, what it fills when it is first wanted.
+        by_clock: of a method, the attributes that it sets to what the clock returns.
         imports: imports in the body.
         imports_by_name: beginnings of the names of modules that are imported by a name made at run
             time, as in ``import_module(f"models.{name}")``; with the level of a relative one.
@@ -161,6 +162,7 @@ class Facts(msgspec.Struct):
     class_writes: set[Chain] = msgspec.field(default_factory=set)
     counters: set[Chain] = msgspec.field(default_factory=set)
     fills: Fills = Fills()
+    by_clock: frozenset[str] = frozenset()
     imports: set[Import] = msgspec.field(default_factory=set)
     imports_by_name: set[tuple[int, str]] = msgspec.field(default_factory=set)
     makes_classes: bool = False
@@ -283,6 +285,8 @@ def facts_of_syntax(syntax: Any, owner: str, captured: Iterable[str]) -> Facts:
         if not owner:  # what a module makes so is followed itself
             reader.facts.imports_by_name.clear()
     reader.facts.lazily = written_lazily(body)
+    if owner:
+        reader.facts.by_clock = set_by_clock(body, scope.first, lambda name: mangle(name, owner))
     if owner and getattr(syntax, "name", "") not in BEGINNINGS:
         reader.facts.fills = fills_of(body, scope.first, lambda name: mangle(name, owner))
     return reader.facts

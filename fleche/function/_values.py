@@ -475,7 +475,7 @@ class Values:
             held, space = attributes_of(value, beyond=base), getattr(value, "__dict__", None)
         except Exception:  # noqa: BLE001 (what an object raises when it is looked into)
             return hashed("object", cls, self.by_type(value, kind))
-        attributes = {name: part for name, part in sorted(held.items()) if name not in left_out}
+        attributes = {n: own.seen(n, p) for n, p in sorted(held.items()) if n not in left_out}
         for name, is_flag in self.fills(kind).items():
             if name in attributes and self.is_unfilled(value, name, attributes[name], is_flag):
                 del attributes[name]
