@@ -635,6 +635,12 @@ FUNCTIONS = {
         "return 1",
         "return 2",
     ),
+    "how copyreg is told to copy": (
+        "import copy, copyreg\nclass A: pass\ndef g(a): return int, (1,)\n"
+        "copyreg.pickle(A, g)\ndef f(x): return copy.copy(A())",
+        "(1,)",
+        "(2,)",
+    ),
     "what a pattern gets by its place": (
         "class A:\n    __match_args__ = ('k',)\n    k = 1\n"
         "def f(x):\n    match A():\n        case A(k): return k",

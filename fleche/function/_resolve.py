@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import abc
 import builtins
+import copyreg
 import os
 import sys
 from collections import deque
@@ -89,17 +90,8 @@ depend on how busy the machine is."""
 ROUNDS = 8
 OF_MODULE = frozenset(
     [
-        "__name__",
-        "__file__",
-        "__spec__",
-        "__package__",
-        "__loader__",
-        "__path__",
-        "__builtins__",
-        "__debug__",
-        "__cached__",
-        "__annotations__",
-        "__class__",
+        *("__name__", "__file__", "__spec__", "__package__", "__loader__", "__path__"),
+        *("__builtins__", "__debug__", "__cached__", "__annotations__", "__class__"),
     ]
 )
 """Names that say where a module is, and nothing about what it does."""
@@ -582,6 +574,8 @@ class Resolver:
             label, "class", blake3("\0".join(parts).encode()).hexdigest(), class_text(cls)
         )
         self.found.checks.cls(cls)
+        if (reducer := copyreg.dispatch_table.get(cls)) is not None:  # it copies and pickles
+            self.variables.add(f"{label}.<copyreg>", reducer)
         self.variables.note_hooks(cls)
         self.classes.append((cls, label, members))
         if not strict and annotations:
