@@ -23,6 +23,8 @@ MANY = 200
 """So many members of a set are told apart by all that they hold; more, by their plain parts."""
 
 NEVER = 1 << 62
+DEPTH = 3
+ORDERED: Any = (list, tuple, dict)
 ATOMS = (type(None), bool, int, float, complex, bytes, str)
 
 
@@ -121,16 +123,21 @@ def in_order(members: Collection[Any]) -> list[Any]:
     return found
 
 
-def outline(value: Any) -> str:
-    """Return what of an object is seen without following it."""
+def outline(value: Any, depth: int = DEPTH) -> str:
+    """Return what of an object is seen without following it far."""
     kind = type(value)
     if kind in ATOMS:
         return f"{kind.__name__} {value!r}"
     if isinstance(value, type):  # other objects are not asked for a name: some answer to any
         return f"{kind.__name__} {value.__module__}.{value.__qualname__}"
+    label = f"{kind.__module__}.{kind.__qualname__}"
+    if not depth:
+        return label
     if isinstance(value, FunctionType):
-        parts, name = {**captured_by(value), **defaults_of(value, ())}, value.__code__.co_name
+        parts, label = {**captured_by(value), **defaults_of(value, ())}, value.__code__.co_name
     else:
-        parts, name = attributes_of(value, beyond=object), ""
-    plain = {key: part for key, part in parts.items() if type(part) in ATOMS}
-    return f"{kind.__module__}.{kind.__qualname__} {name} {digest(plain)}"
+        parts = attributes_of(value, beyond=object)
+    inner = [f"{name} {outline(part, depth - 1)}" for name, part in sorted(parts.items())]
+    for base in filter(kind.__mro__.__contains__, ORDERED):
+        inner += [outline(part, depth - 1) for part in base.__iter__(value)]
+    return f"{label}({', '.join(inner)})"
