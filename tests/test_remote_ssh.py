@@ -147,6 +147,10 @@ class TestTheConfigurationOfSsh:
             "    RequestTTY force\n"
             "    RemoteCommand tmux attach\n"
             "    EscapeChar ~\n"
+            "    IgnoreUnknown SessionType,StdinNull,ForkAfterAuthentication\n"
+            "    SessionType none\n"
+            "    StdinNull yes\n"
+            "    ForkAfterAuthentication yes\n"
             f"Include {sshd.ssh_options[1]}\n"
         )
         return ["-F", str(config)]
@@ -164,8 +168,24 @@ class TestTheConfigurationOfSsh:
         asked = ["-tt", "-o", "RemoteCommand=mine"]
         assert resolved([*options, *asked])["requesttty"] == "force"
         assert resolved([*options, *asked])["remotecommand"] == "mine"
+        assert resolved([*options, "-N"]).get("sessiontype", "none") == "none"
         assert resolved(options)["requesttty"] == "false"
         assert resolved(options).get("remotecommand", "none") == "none"
+
+    def test_who_shares_a_connection_keeps_it(
+        self, sshd: Sshd, remote: Callable[..., SshCache]
+    ) -> None:
+        """Other programs, and logins, that share it are not cut off when who opened it ends."""
+        options = ["-o", "ControlMaster=auto", "-o", f"ControlPath={sshd.directory}/cm"]
+        before = sshd.accepted()
+        first, second = (remote(ssh_options=[*options, *sshd.ssh_options]) for _ in range(2))
+        first.info()
+        second.info()
+        assert sshd.accepted() == before + 1, "they share no connection"
+        first.close()
+        assert second.info()["pid"]
+        second.close()
+        subprocess.run(["ssh", *options, "-O", "exit", "h"], capture_output=True, check=False)
 
 
 def resolved(options: list[str]) -> dict[str, str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import shlex
 import shutil
 import socket
 import subprocess
@@ -114,11 +115,19 @@ class TestPatience:
         assert isinstance(again, SshCache)
         assert again.backend._patience_to_connect() == expected
 
-    def test_an_end_before_a_greeting(self, tmp_path: Path) -> None:
-        """A command that ends in order and says nothing has not been a server."""
-        remote = RemoteCache(_After("exit 0"), connect_timeout=30)
-        expected = pytest.raises(RemoteConnectionError, match="before it was greeted")
-        with check_leaks(), remote, expected:
+    @pytest.mark.parametrize(
+        ("startup", "explained"),
+        [
+            ("exit 0", "in order before it was greeted"),
+            ("echo over >&2; exit 0", r"in a comment; its last words:\nover"),
+            ("exec >&-; sleep 10; exit", r"\(ssh -N\)"),
+            ("echo over >&2; exec >&-; sleep 10; exit", r"\(ssh -N\); its last words:\nover"),
+        ],
+    )
+    def test_an_end_before_a_greeting(self, startup: str, explained: str) -> None:
+        """An end without an error is explained, whatever was said: it has not been a server."""
+        remote = RemoteCache(_After(startup), connect_timeout=30)
+        with check_leaks(), remote, pytest.raises(RemoteConnectionError, match=explained):
             remote.contains(ABSENT)
 
     def test_an_input_that_is_over(self) -> None:
@@ -129,12 +138,20 @@ class TestPatience:
         assert "input ended before a greeting" in done.stderr
 
 
+RELAY = """
+import os, socket, sys
+connection = socket.create_connection((sys.argv[1], int(sys.argv[2])))
+while data := connection.recv(4096):
+    os.write(1, data)
+"""
+
+
 @pytest.mark.ssh
 class TestRefusedBySshd:
     """An sshd takes a limited number of connections that are not authenticated yet."""
 
     @contextmanager
-    def _crowded(self) -> Iterator[tuple[RemoteCache, list[socket.socket]]]:
+    def _crowded(self, *options: str) -> Iterator[tuple[RemoteCache, list[socket.socket]]]:
         """A remote cache behind an sshd that is full of connections that do not authenticate."""
         with running_sshd(startups="3:100:3") as sshd, check_leaks():
             crowd: list[socket.socket] = []
@@ -151,7 +168,7 @@ class TestRefusedBySshd:
                 sshd.host,
                 "memory",
                 sys.executable,
-                ssh_options=sshd.ssh_options,
+                ssh_options=(*sshd.ssh_options, *options),
                 connect_timeout=60,
             )
             try:
@@ -178,6 +195,16 @@ class TestRefusedBySshd:
             finally:
                 log.removeHandler(handler)
         assert "MaxStartups" in caplog.text
+
+    @pytest.mark.parametrize("level", ["ERROR", "INFO"])
+    def test_not_behind_a_jump_host(self, level: str, caplog: pytest.LogCaptureFixture) -> None:
+        """A jump host may have asked for a code, whatever ssh is told to say of the connection."""
+        relay = shlex.join([sys.executable, "-c", RELAY])
+        jump = ("-o", f"LogLevel={level}", "-o", f"ProxyCommand={relay} %h %p")
+        with self._crowded(*jump) as (remote, _), pytest.raises(RemoteConnectionError) as caught:
+            remote.contains(ABSENT)
+        assert "exchange_identification: Connection closed" in str(caught.value)
+        assert "trying again" not in caplog.text
 
     def test_not_for_ever(self, monkeypatch: pytest.MonkeyPatch) -> None:
         """After a few times the reason is told, with what to do; then it is dead as any other."""

@@ -38,7 +38,7 @@ from fleche.remote._messages import (
     decode_answer,
     encode,
 )
-from fleche.remote._multiplexer import Multiplexer
+from fleche.remote._multiplexer import CLOSED, Multiplexer
 from fleche.remote._protocol import PROTOCOL, Protocol
 from fleche.remote._streams import Stream, StreamCancelled
 from fleche.remote.channel import Channel
@@ -344,12 +344,8 @@ class Connection:
             found = self.channel.diagnose()
             self.was_refused = self._greeting.hello is None and self.channel.was_refused()
             self.channel.close(0)
-        if self._greeting.hello is None and found == "exit status 0":
-            found += (
-                ": it ended in order before it was greeted. Its input was at an end (ssh -n, a "
-                "start-up file that reads it), another command was run in its place, or a setup "
-                "command ends the shell, or in a comment"
-            )
+        if self._greeting.hello is None:
+            found = _explain_unmet(reason, found)
         story = f"{self.channel.name}: {reason}"
         if found:
             story += f" ({found})" if "\n" not in found else f"\n{found}"
@@ -426,6 +422,26 @@ class Connection:
                 self.channel.close(grace)
         if not self._mux.join(max(grace, 1.0)):
             log.warning("%s: a thread of the connection does not end", self.channel.name)
+
+
+def _explain_unmet(reason: str, found: str) -> str:
+    """Return ``found``, which is known of an end before any answer, with what may have led to it.
+
+    These are the ends that come without a word from ssh or the shell there.
+    """
+    ended, running = "exit status 0", "it is still running"
+    if found.startswith(ended):
+        return (
+            f"{ended}: it ended in order before it was greeted. Its input was at an end (ssh -n, a "
+            "start-up file that reads it), another command was run in its place, or a setup "
+            f"command ends the shell, or in a comment{found[len(ended) :]}"
+        )
+    if reason.startswith(CLOSED) and found.startswith(running):
+        return (
+            f"{running}, and has closed its output before it was greeted. ssh does so where it "
+            f"is to run no command (ssh -N){found[len(running) :]}"
+        )
+    return found
 
 
 class LazyConnection:

@@ -35,9 +35,12 @@ from fleche.remote._streams import (
     message_pieces,
 )
 
-__all__ = ["Multiplexer"]
+__all__ = ["CLOSED", "Multiplexer"]
 
 log = logging.getLogger("fleche.remote")
+
+CLOSED = "the other side closed the connection"
+"""The reason of a death that comes with the end of the input."""
 
 LAST_WORDS = 1.0
 """Seconds in which the input may still end after writing has failed."""
@@ -510,7 +513,7 @@ class Multiplexer:
     def _end_input(self) -> None:
         """Take note of the end: the death of a server; of a client only that it asks no more."""
         if self._protocol.side == "client":
-            self.fail("the other side closed the connection")
+            self.fail(CLOSED)
             return
         with self.lock:
             self._input_over = True

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import re
 import shlex
-from collections.abc import Sequence
+import subprocess
+from collections.abc import Iterator, Mapping, Sequence
 
 from fleche._settings import as_host, as_text, as_texts, maybe_text
 from fleche._util import override
@@ -22,6 +23,11 @@ _MAX_STARTUPS = (
 _OURS = ("-o", "RequestTTY=no", "-o", "RemoteCommand=none")
 """What must not come from ``~/.ssh/config``: a terminal changes bytes, and the command is ours."""
 
+_NEEDED = {"SessionType": "default", "StdinNull": "no", "ForkAfterAuthentication": "no"}
+"""The same, of OpenSSH 8.7 and newer alone, which names what it knows."""
+
+_SETTINGS_SECONDS = 5.0
+
 
 class SshChannel(ProcessChannel):
     """``python -m fleche remote --serve`` on another machine, through the ``ssh`` of this one.
@@ -38,7 +44,7 @@ class SshChannel(ProcessChannel):
 
         Behind a jump host or another ``ProxyCommand`` it is not known what that has asked for.
         """
-        return bool(_REFUSED.search(self._ended)) and "UNKNOWN port" not in self._ended
+        return bool(_REFUSED.search(self._ended)) and self._is_direct
 
     @override
     def diagnose(self) -> str:
@@ -68,6 +74,7 @@ class SshChannel(ProcessChannel):
         self.setup_commands = as_texts("setup_commands", setup_commands)
         self.workdir = maybe_text("workdir", workdir)
         super().__init__(f"ssh {self.host}")
+        self._is_direct = False
 
     @override
     def command(self) -> Sequence[str]:
@@ -100,8 +107,39 @@ class SshChannel(ProcessChannel):
         return self._through_ssh(" && ".join(steps))
 
     def _through_ssh(self, remote: str) -> Sequence[str]:
-        ssh = ["ssh", *self.ssh_options, *_OURS, "--", self.host, remote]
+        target = ("--", self.host)
+        given = [*self.ssh_options, *_OURS]
+        settings = _settings(["ssh", "-G", *given, *target])
+        self._is_direct = bool(settings) and not {"proxycommand", "proxyjump"} & settings.keys()
+        ssh = ["ssh", *given, *_further_options(settings), *target, remote]
         return ["/bin/sh", "-c", 'trap "" INT; exec "$@"', "sh", *ssh]
+
+
+def _settings(asked: Sequence[str]) -> dict[str, str]:
+    """Return what ssh makes of its options and configuration; empty if it does not tell."""
+    try:
+        told = subprocess.run(
+            asked,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            timeout=_SETTINGS_SECONDS,
+            check=True,
+        ).stdout
+    except (OSError, ValueError, subprocess.SubprocessError):
+        return {}  # what is wrong with them will be told by the command itself
+    lines = told.decode(errors="replace").splitlines()
+    return dict(line.partition(" ")[::2] for line in lines)
+
+
+def _further_options(settings: Mapping[str, str]) -> Iterator[str]:
+    """Yield the options that ssh needs besides, for it to have these settings."""
+    for name, needed in _NEEDED.items():
+        if settings.get(name.lower(), needed) != needed:
+            yield from ("-o", f"{name}={needed}")
+    shares = "controlpath" in settings and settings.get("controlmaster", "false") != "false"
+    if shares and settings.get("controlpersist") == "no":
+        # else others, which have come to share its connection, lose theirs when this ssh is ended
+        yield from ("-o", "ControlPersist=1")
 
 
 def remote_command(
