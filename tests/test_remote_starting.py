@@ -31,6 +31,7 @@ from fleche.remote import (
     SubprocessCache,
     serve,
 )
+from fleche.storage.sql._errors import DiskFull
 from tests.helpers.caches import cache_factory
 from tests.helpers.leaks import check_leaks
 from tests.helpers.serving import faulty
@@ -277,6 +278,10 @@ def self_check_quoting(shell: str, tmp_path: Path) -> None:
     assert done.stdout.rstrip("\n") == str(place), done.stderr
 
 
+class QuotaError(StorageError):
+    """Of a storage that a user has written."""
+
+
 class TestFailures:
     """What a server's failure says, and of whom."""
 
@@ -290,6 +295,7 @@ class TestFailures:
             StorageError("disk full"),
             Rejected("read-only"),
             PermissionError(13, "Permission denied", "/data/results"),
+            QuotaError("no more than 3 results"),
         ],
     )
     def test_they_name_the_host(self, tmp_path: Path, error: Exception) -> None:
@@ -297,6 +303,14 @@ class TestFailures:
         expected = pytest.raises(type(error), match="ssh bigpc")
         with check_leaks(), self._failing(tmp_path, error) as remote, expected:
             remote.load(ABSENT)
+
+    def test_a_private_kind_of_an_error(self, tmp_path: Path) -> None:
+        """It arrives as what it is a kind of, and needs no pickle for that."""
+        error = DiskFull("fleche.db: disk is full")
+        expected = pytest.raises(StorageError, match=r"^ssh bigpc: fleche\.db: disk is full$")
+        with check_leaks(), self._failing(tmp_path, error) as remote, expected as caught:
+            remote.load(ABSENT)
+        assert caught.type is StorageError
 
     @pytest.mark.parametrize("kind", [StorageError, ValueError, RuntimeError])
     def test_control_characters_are_masked(self, tmp_path: Path, kind: type[Exception]) -> None:

@@ -6,7 +6,7 @@ import pickle
 import traceback
 from collections.abc import Callable
 
-from fleche.errors import ProtocolError, Rejected, error_classes
+from fleche.errors import FlecheError, ProtocolError, Rejected, error_classes
 from fleche.remote._messages import Failure, legible
 
 __all__ = ["Busy", "from_failure", "masked", "no_room", "to_failure"]
@@ -36,8 +36,7 @@ def to_failure(error: BaseException) -> Failure:
     kind = type(error)
     if kind is KeyError:
         return Failure("key", message=_text(lambda: str(error.args[0]) if error.args else ""))
-    code = getattr(kind, "code", None)
-    if isinstance(code, str) and error_classes().get(code) is kind:
+    if (code := _code(kind)) is not None:
         return Failure(code, message=_text(lambda: str(error)))
     pickled = _pickle(error)
     return Failure(
@@ -47,6 +46,17 @@ def to_failure(error: BaseException) -> Failure:
         pickled=pickled,
         traceback=_text(lambda: "".join(traceback.format_exception(error))),
     )
+
+
+def _code(kind: type[BaseException]) -> str | None:
+    """Return the name by which errors of class ``kind`` go.
+
+    A private kind of one of fleche's errors goes by the name of that; one of the user's has none.
+    """
+    if not issubclass(kind, FlecheError):
+        return None
+    is_ours = kind.__module__.partition(".")[0] == __name__.partition(".")[0]
+    return kind.code if is_ours or error_classes().get(kind.code) is kind else None
 
 
 def from_failure(failure: Failure, host: str = "", *, unpickle: bool = True) -> Exception:
@@ -102,6 +112,8 @@ def _located(error: Exception, host: str) -> Exception:
     error.args = tuple(masked(arg) if isinstance(arg, str) else arg for arg in error.args)
     if host and isinstance(error, OSError) and isinstance(error.filename, str):
         error.filename = f"{host}:{masked(error.filename)}"
+    if host and isinstance(error, FlecheError) and error.args:
+        error.args = (f"{host}: {error.args[0]}", *error.args[1:])
     return error
 
 
