@@ -131,7 +131,10 @@ class RemoteConnectionError(FlecheError, RuntimeError):
     """The process of a remote cache cannot be reached or has died."""
 
     code = "connection"
-    advice = "Every operation on this remote cache raises this error until reconnect() is called."
+    advice = (
+        "Every operation on this remote cache raises this error until reconnect() is called. "
+        "'fleche doctor' looks for the reason."
+    )
     """What the text ends with if the connection is not made again by itself."""
 
 

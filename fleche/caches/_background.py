@@ -37,14 +37,14 @@ class BackgroundWriter:
 
     Args:
         name: of the layer, for messages.
-        send: sends calls; it tells of failures itself, and raises nothing.
+        send: sends calls, and returns whether all were sent; it tells of failures itself.
         drop: is told how many calls were not taken, and why.
     """
 
     def __init__(
         self,
         name: str,
-        send: Callable[[Mapping[Digest, CallEntry]], None],
+        send: Callable[[Mapping[Digest, CallEntry]], bool],
         drop: Callable[[int, str], None],
     ) -> None:
         self._name = name
@@ -56,6 +56,7 @@ class BackgroundWriter:
         self._process = os.getpid()
         self._waiting: dict[Digest, CallEntry] = {}
         self._sending = 0
+        self._failed = False
         self._changed = threading.Condition()
         self._thread: threading.Thread | None = None
 
@@ -68,6 +69,7 @@ class BackgroundWriter:
             room = 0 if why else max(MOST - len(self._waiting), 0)
             taken = dict(islice(entries.items(), room))
             self._waiting.update(taken)
+            self._failed |= len(taken) < len(entries)
             self._changed.notify_all()
         if len(taken) < len(entries):
             self._drop(len(entries) - len(taken), why or "too many wait already")
@@ -96,11 +98,18 @@ class BackgroundWriter:
         return len(self._waiting) + self._sending if self._process == os.getpid() else 0
 
     def drain(self, timeout: float | None = None) -> bool:
-        """Wait until everything is sent, or so many seconds; return whether it is."""
+        """Wait until nothing waits, or so many seconds.
+
+        Returns:
+            Whether all was sent that came since the last time that this returned.
+        """
         if self._process != os.getpid():
             return True
         with self._changed:
-            return self._changed.wait_for(lambda: not self.waiting, timeout)
+            if not self._changed.wait_for(lambda: not self.waiting, timeout):
+                return False
+            failed, self._failed = self._failed, False
+            return not failed
 
     def _run(self) -> None:
         while True:
@@ -113,11 +122,13 @@ class BackgroundWriter:
                 self._sending = len(some)
                 for key in some:
                     del self._waiting[key]
+            sent = False
             try:
-                self._send(some)
+                sent = self._send(some)
             finally:
                 with self._changed:
                     self._sending = 0
+                    self._failed |= not sent
                     self._changed.notify_all()
 
 

@@ -241,7 +241,7 @@ class StackBackend(UnitedBackend):
             found = self._writers.setdefault(id(layer), made)
         return found
 
-    def _send(self, layer: CacheBackend, entries: Mapping[Digest, CallEntry]) -> None:
+    def _send(self, layer: CacheBackend, entries: Mapping[Digest, CallEntry]) -> bool:
         """Write calls through; where that fails for all of them, one by one."""
         if len(entries) > 1:
             try:
@@ -249,9 +249,9 @@ class StackBackend(UnitedBackend):
             except Exception as error:  # noqa: BLE001 (as in _write_through)
                 log.debug("%s: %d results are sent one by one: %s", layer, len(entries), error)
             else:
-                return
-        for key, entry in entries.items():
-            self._write_through(layer, {key: entry})
+                return True
+        sent = [self._write_through(layer, {key: entry}) for key, entry in entries.items()]
+        return all(sent)
 
     def _dropped(self, layer: CacheBackend, number: int, why: str) -> None:
         left = count(number, "result is", "results are")
@@ -259,7 +259,7 @@ class StackBackend(UnitedBackend):
         self.note("errors.write_through", layer, error)
 
     def drain(self, timeout: float | None = None) -> bool:
-        """Wait until the background has sent everything; return whether it has."""
+        """Wait until nothing waits in the background; return whether everything was sent."""
         drained = [writer.drain(timeout) for writer in list(self._writers.values())]
         return all(drained)
 
@@ -268,11 +268,14 @@ class StackBackend(UnitedBackend):
         self.drain()
         super().close()
 
-    def _write_through(self, layer: CacheBackend, entries: Mapping[Digest, CallEntry]) -> None:
+    def _write_through(self, layer: CacheBackend, entries: Mapping[Digest, CallEntry]) -> bool:
+        """Write calls through, and return whether that was done."""
         try:
             self._copy_through(layer, entries)
         except Exception as error:  # noqa: BLE001 (the result is safe in the first layer)
             self.note("errors.write_through", layer, error)
+            return False
+        return True
 
     def _copy_through(self, layer: CacheBackend, entries: Mapping[Digest, CallEntry]) -> None:
         copy_strictly(self.first, layer, entries)
@@ -477,7 +480,9 @@ class CacheStack(BaseCache):
             timeout: seconds to wait at most, for each of them.
 
         Returns:
-            Whether they have. The end of the program, and :meth:`close`, wait as well.
+            Whether they have. It is false if it takes longer, or if something stored since the
+            last time could not be sent, which is left to :meth:`push`. The end of the program, and
+            :meth:`close`, wait as well.
         """
         return self.backend.drain(timeout)
 
