@@ -206,16 +206,30 @@ class TestReaders:
 
 
 class TestWriters:
-    def test_of_one_group(self, team: Team, store: Store) -> None:
-        """In a directory of a group, under the umask of a group, all of them write in turn."""
+    @pytest.mark.parametrize("umask", swept([0o077, 0o002, 0o022], (0o077).__eq__), ids=oct)
+    def test_of_one_group(self, team: Team, store: Store, umask: int) -> None:
+        """In a directory of a group all of them write in turn, whatever their umask."""
         for number, account in enumerate((team.owner, team.writer, team.owner, team.reader)):
-            store.run(account, SAVE, number, umask=0o002)
+            store.run(account, SAVE, number, umask=umask)
             assert store.look(team.reader) == list(range(number + 1))
 
-    def test_at_the_same_time(self, team: Team, store: Store) -> None:
+    @pytest.mark.parametrize("mode", [0o2775, 0o2770], ids=oct)
+    def test_what_they_make_has_the_mode_of_the_directory(
+        self, team: Team, store: Store, mode: int
+    ) -> None:
+        """That is so in directories that they make themselves, too."""
+        inner = Store(team, store.kind, store.place / "of" / "alloys")
+        inner.run(team.owner, SAVE, 1, umask=0o077)
+        inner.run(team.writer, SAVE, 2, umask=0o022)
+        made = list(store.place.rglob("*"))
+        found = {(path.is_dir(), oct(path.stat().st_mode & 0o7777)) for path in made}
+        assert found == {(True, oct(mode)), (False, oct(mode & 0o666))}
+
+    @pytest.mark.parametrize("umask", [0o002, 0o077], ids=oct)
+    def test_at_the_same_time(self, team: Team, store: Store, umask: int) -> None:
         accounts = (team.owner, team.writer, team.reader)
         processes = [
-            store.start(account, SAVE, *range(n, 60, 3), umask=0o002)
+            store.start(account, SAVE, *range(n, 60, 3), umask=umask)
             for n, account in enumerate(accounts)
         ]
         for process in processes:

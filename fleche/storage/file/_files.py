@@ -19,6 +19,7 @@ from functools import cache, partial
 from pathlib import PurePath
 from typing import cast
 
+from fleche._util import make_directories, make_file, mode_of_group
 from fleche.errors import CorruptParcel, StorageError
 from fleche.parcel import (
     Buffer,
@@ -139,6 +140,7 @@ class Files:
         self.root = root
         self._suffix = suffix
         self.durable = durable
+        self._group: int | None = None
 
     def path(self, key: str) -> str:
         """Return where the file of ``key`` is, or would be.
@@ -218,15 +220,19 @@ class Files:
         Raises:
             FileExistsError: it is there already.
         """
+        if self._group is None:
+            self._group = mode_of_group(self.root)
         try:
-            return os.open(path, _NEW, 0o666)
+            return make_file(path, _NEW, self._group)
         except FileNotFoundError:
             self._make_directory(os.path.dirname(path))
-            return os.open(path, _NEW, 0o666)
+            if self._group is None:
+                self._group = mode_of_group(self.root)
+            return make_file(path, _NEW, self._group)
 
     def _make_directory(self, shard: str) -> None:
         try:
-            os.makedirs(shard, exist_ok=True)
+            make_directories(shard)
         except (FileExistsError, FileNotFoundError):
             for place in (shard, *map(str, PurePath(shard).parents)):
                 if os.path.islink(place) and not os.path.exists(place):

@@ -10,7 +10,7 @@ from uuid import uuid4
 
 import msgspec
 
-from fleche._util import host_name
+from fleche._util import host_name, make_directories, make_file
 from fleche.storage._acceptance import Acceptance
 from fleche.storage._usage import Usage, merge_usage
 from fleche.storage.file._files import explained, listed, write_all
@@ -65,10 +65,10 @@ class UsageFiles:
         """
         path = os.path.join(self._root, "name")
         with explained("write", path):
-            os.makedirs(self._root, exist_ok=True)
+            make_directories(self._root)
             with suppress(FileExistsError):
                 aside = f"{path}.{uuid4().hex}"
-                with open(aside, "x", encoding="ascii") as file:
+                with open(aside, "x", encoding="ascii", opener=make_file) as file:
                     file.write(uuid4().hex)
                 try:
                     os.link(aside, path)  # whole from the beginning, and the first one stays
@@ -128,8 +128,8 @@ def _rows_below(root: str, decoder: msgspec.json.Decoder[Row]) -> Iterator[Row]:
 
 def _append(path: str, lines: bytes) -> int:
     """Append to a file; return its size then."""
-    os.makedirs(os.path.dirname(path), exist_ok=True)
-    descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o666)
+    make_directories(os.path.dirname(path))
+    descriptor = make_file(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC)
     try:
         write_all(descriptor, lines)
         return os.fstat(descriptor).st_size

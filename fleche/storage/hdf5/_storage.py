@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, BinaryIO, ClassVar, Literal, T
 
 import msgspec
 
-from fleche._util import expand_path, override
+from fleche._util import expand_path, make_directories, override
 from fleche.digest import Address
 from fleche.errors import CorruptParcel, ParcelError, StorageError
 from fleche.parcel import Packing, Parcel, StreamSource, explained, spool
@@ -191,7 +191,7 @@ class ValueHdf5(FileEntries[Parcel], ValueStorage):
             if nbytes <= _SMALL:
                 yield BytesIO()
                 return
-            os.makedirs(self._files.root, exist_ok=True)
+            make_directories(self._files.root)
             with tempfile.TemporaryFile(dir=self._files.root, buffering=0) as file:
                 yield cast("BinaryIO", Scratch(file))
 

@@ -13,6 +13,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Literal, TypeAlias
 
+from fleche._util import make_directories, make_file
 from fleche.errors import StorageError
 from fleche.parcel import explained
 from fleche.storage.sql import is_local
@@ -60,7 +61,7 @@ def write_layout(root: Path, chosen: Format) -> None:
     """
     path = root / _NAME
     with explained("write", path):
-        root.mkdir(parents=True, exist_ok=True)
+        make_directories(str(root))
         if not path.exists():
             _write_new(path, f"fleche {chosen} {_VERSION}\n")
     found = _read(root)
@@ -73,7 +74,7 @@ def write_layout(root: Path, chosen: Format) -> None:
 def _write_new(path: Path, line: str) -> None:
     """Make the file with its content in one step, unless it is there."""
     temporary = path.with_name(f"{_NAME}.{os.urandom(8).hex()}.tmp")
-    descriptor = os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666)
+    descriptor = make_file(str(temporary), os.O_CREAT | os.O_EXCL | os.O_WRONLY)
     try:
         os.write(descriptor, line.encode())
     finally:

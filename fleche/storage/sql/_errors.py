@@ -14,7 +14,7 @@ DAMAGED = "the database is damaged; move it away, or restore a copy"
 
 _HINTS = {
     "locked": "another process has been writing for more than a minute",
-    "readonly": "no permission to write; set read_only = true for this cache",
+    "readonly": "no permission to write: ask its owner, or set read_only = true for this cache",
     "read-only transaction": "this server only reads; set read_only = true for this cache",
     "unable to open": "check that the directory exists and may be written to",
     "permission denied": "ask its owner for permission, or set read_only = true for this cache",

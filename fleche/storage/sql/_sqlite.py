@@ -23,7 +23,13 @@ from pathlib import Path
 from threading import RLock
 from typing import Any, TypeVar
 
-from fleche._util import is_held_here, override, warn_caller
+from fleche._util import (
+    is_held_here,
+    make_directories,
+    make_file,
+    override,
+    warn_caller,
+)
 from fleche.errors import StorageError
 from fleche.storage.sql._connections import (
     Leased,
@@ -412,6 +418,7 @@ class SqliteFile(Pooled):
         """Return what ``work`` returns, called with a connection again while others write."""
         if deadline is None:
             deadline = time.monotonic() + self._patience
+        shut_out = 0
         while True:
             try:
                 idle, connection = self.take()
@@ -420,8 +427,14 @@ class SqliteFile(Pooled):
                 finally:
                     self.give_back(idle, connection)
             except sqlite3.Error as error:
-                if not is_busy_error(error) or time.monotonic() > deadline:
+                if is_busy_error(error):
+                    if time.monotonic() > deadline:
+                        raise self._explained(action, error) from error
+                    continue
+                if shut_out == _ATTEMPTS or not self._is_log_new():
                     raise self._explained(action, error) from error
+                shut_out += 1
+                time.sleep(0.01)
             except StorageError:
                 raise
             except (OSError, UnicodeError) as error:
@@ -472,11 +485,20 @@ class SqliteFile(Pooled):
             super().give_back(idle, connection)
 
     def _make_file(self) -> None:
-        """Make the file, with the mode that the umask gives; SQLite's own would be 0644."""
+        """Make the file, with the mode of what is made there; SQLite's own would be 0644."""
         if self._before_making is not None:
             self._before_making()
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        os.close(os.open(self.path, os.O_CREAT | os.O_WRONLY, 0o666))
+        make_directories(str(self.path.parent))
+        # another process that finds it is to find it with that mode
+        temporary = f"{self.path}.{os.urandom(8).hex()}.tmp"
+        os.close(make_file(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY))
+        try:
+            with suppress(FileExistsError):
+                os.link(temporary, self.path)
+        except OSError:  # a file system without hard links
+            os.close(make_file(str(self.path), os.O_CREAT | os.O_WRONLY))
+        finally:
+            os.unlink(temporary)
         disk = os.statvfs(self.path.parent)
         self._keep_reserve(min(_RESERVE, disk.f_bavail * disk.f_frsize // 2))
 
@@ -645,6 +667,17 @@ class SqliteFile(Pooled):
                 if found.st_uid == os.geteuid() and found.st_gid != status.st_gid:
                     os.chown(side, -1, status.st_gid)
 
+    def _is_log_new(self) -> bool:
+        """Return whether another account may have made the log just now.
+
+        SQLite gives it the mode of the file, against the umask, only after it has made it.
+        """
+        with suppress(OSError):
+            found = [side.stat() for side in self._side_files()]
+            ours = os.geteuid()
+            return any(each.st_uid != ours and time.time() - each.st_ctime < 1 for each in found)
+        return False
+
     def _side_files(self) -> list[Path]:
         sides = (self.path.with_name(f"{self.path.name}{end}") for end in ("-wal", "-shm"))
         return [side for side in sides if side.exists()]
@@ -705,14 +738,13 @@ class SqliteFile(Pooled):
 
     def _keep_reserve(self, size: int = _RESERVE) -> None:
         """Keep some room on the disk; without it, a full one has no room for removing anything."""
-        with suppress(OSError), self._reserve().open("xb", buffering=0) as file:
+        with suppress(OSError), open(self._reserve(), "xb", buffering=0, opener=make_file) as file:
             if sys.platform == "linux":
                 with suppress(OSError):
                     os.posix_fallocate(file.fileno(), 0, size)
                     return
             part = bytes(size // 64)
-            for _ in range(64):  # as much of it as there is room for
-                file.write(part)
+            file.writelines(part for _ in range(64))  # as much of it as there is room for
 
 
 # -- files ----------------------------------------------------------------------------------------
