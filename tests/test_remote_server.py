@@ -459,6 +459,17 @@ class TestCommandLine:
         assert done.returncode == 2
         assert b"not a fleche client" in done.stderr
 
+    @pytest.mark.parametrize("lacking", ["blake3", "cloudpickle", "msgspec", "xxhash"])
+    def test_an_interpreter_without_what_it_needs(self, tmp_path: Path, lacking: str) -> None:
+        """One sentence says which interpreter that is, what it lacks, and what to do."""
+        (tmp_path / f"{lacking}.py").write_text(f"raise ImportError('no {lacking}')")
+        channel = LocalSubprocessChannel(env={"PYTHONPATH": str(tmp_path)})
+        with RemoteCache(channel) as remote, pytest.raises(RemoteConnectionError) as caught:
+            remote.contains(ABSENT)
+        said = f"no {lacking}; {sys.executable} lacks what fleche needs"
+        assert said in str(caught.value)
+        assert "Traceback" not in str(caught.value)
+
     @pytest.mark.parametrize("arguments", [["remote"], ["--help"], ["remote", "--help"]])
     def test_help(self, arguments: list[str]) -> None:
         """The command says how it is used; without options, that of a server does."""

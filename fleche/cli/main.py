@@ -85,8 +85,14 @@ def _remote(words: Sequence[str]) -> int:
         help="refuse to serve a cache that must open the values it is sent",
     )
     chosen = parser.parse_args(words)
-    from fleche.cli.remote import serve_standard_streams
-
+    try:
+        from fleche.cli.remote import serve_standard_streams
+    except ImportError as error:  # of an installation without its dependencies, or a damaged one
+        sys.stderr.write(
+            f"fleche remote: {error}; {sys.executable} lacks what fleche needs. Install fleche "
+            "for it anew, with its dependencies, or name another interpreter (python)\n"
+        )
+        return FAILED
     try:
         return serve_standard_streams(
             chosen.cache, read_only=chosen.read_only, no_unpickle=chosen.no_unpickle

@@ -15,7 +15,9 @@ from typing import NoReturn
 
 from fleche._util import override
 from fleche.caches import BaseCache
+from fleche.config import load_cache_config
 from fleche.errors import FlecheError, told
+from fleche.remote import serve, serve_unopened
 
 __all__ = ["guard_standard_streams", "serve_standard_streams"]
 
@@ -128,9 +130,6 @@ class _Server:
             ConfigError: the configuration is broken, or such a cache may not be served.
             FlecheError: the cache cannot be opened, or what is at the other end is no client.
         """
-        from fleche.config import load_cache_config
-        from fleche.remote import serve, serve_unopened
-
         cache = self._cache = load_cache_config(cache_name)
         served = cache.readonly() if read_only else cache
         answer = serve_unopened if no_unpickle else serve
