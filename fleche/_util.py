@@ -322,30 +322,32 @@ def make_file(path: str, flags: int, group: int | None = None) -> int:
     return descriptor
 
 
-def make_directories(path: str) -> None:
-    """Make a directory, and those above it, where there are none; see :func:`make_file`."""
-    parent = os.path.dirname(path)
+def make_directories(path: str) -> int:
+    """Make a directory, and those above it, where there are none; see :func:`make_file`.
+
+    Returns:
+        What :func:`mode_of_group` says of the one above.
+    """
+    above = os.path.dirname(path)
+    group = mode_of_group(above)
+    if group is None and above not in ("", path):
+        group = make_directories(above)
     try:
         try:
             os.mkdir(path)
         except PermissionError:
-            if not _may_get_its_mode(parent):
+            if not _may_get_its_mode(above):
                 raise
             time.sleep(_MOMENT)
             os.mkdir(path)
-    except FileNotFoundError:
-        if parent in ("", path):
-            raise
-        make_directories(parent)
-        make_directories(path)
-        return
     except OSError:  # of several reasons the system may name another than that it is there
         if not os.path.isdir(path):
             raise
-        return
-    if mode := mode_of_group(parent):
-        with suppress(OSError):
-            os.chmod(path, mode)
+    else:
+        if group:
+            with suppress(OSError):
+                os.chmod(path, group)
+    return group or 0
 
 
 def _may_get_its_mode(directory: str) -> bool:

@@ -226,13 +226,11 @@ class Files:
             return make_file(path, _NEW, self._group)
         except FileNotFoundError:
             self._make_directory(os.path.dirname(path))
-            if self._group is None:
-                self._group = mode_of_group(self.root)
             return make_file(path, _NEW, self._group)
 
     def _make_directory(self, shard: str) -> None:
         try:
-            make_directories(shard)
+            self._group = make_directories(shard)
         except (FileExistsError, FileNotFoundError):
             for place in (shard, *map(str, PurePath(shard).parents)):
                 if os.path.islink(place) and not os.path.exists(place):
