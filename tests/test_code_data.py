@@ -181,8 +181,9 @@ def f(x): return (s, x)
 
 def test_the_members_of_a_set_have_no_order(tmp_path: Path) -> None:
     """Where they lie in memory does not decide which of two functions is called the first."""
-    code = "from fleche.function._dependencies import CodeTracker\nimport entry\n"
-    code += "print(CodeTracker(entry.f, 'entry').closure().digest)"
+    code = "from fleche.function._dependencies import CodeTracker, own_code\nimport entry\n"
+    code += "roots = own_code({entry.make(k) for k in range(9)})\n"
+    code += "print([CodeTracker(entry.f, 'entry').closure(r).digest for r in ((), roots)])"
     found = set()
     for size in range(4):
         (tmp_path / "entry.py").write_text(f"SIZE = {50 * size}\n{MEMBERS}")

@@ -21,6 +21,7 @@ from fleche.function._closure import MARKS, Closure, Node, digest_of_node
 from fleche.function._own import is_made_here, is_own_namespace, is_own_object
 from fleche.function._resolve import resolve
 from fleche.function._values import GETTERS, names_of_getter
+from fleche.function._visits import in_order
 from fleche.function._whole import cache_directory, write_json
 
 __all__ = [
@@ -220,7 +221,9 @@ def own_code(met: Iterable[Any]) -> list[Any]:
             found += names_of_getter(obj)
         elif is_own_code(obj):
             found.append(obj)
-    return found
+    codes = [obj.__code__ for obj in found if isinstance(obj, FunctionType)]
+    # several made by one function may come from a set, which has no order
+    return found if len(set(codes)) == len(codes) else in_order(found)
 
 
 def is_own_code(obj: Any) -> bool:

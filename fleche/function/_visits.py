@@ -10,7 +10,7 @@ it. What lies very deep waits until the rest is described, since each level take
 from __future__ import annotations
 
 from collections.abc import Collection
-from types import FunctionType
+from types import FunctionType, ModuleType
 from typing import Any, NamedTuple
 
 from fleche._util import attempt
@@ -128,6 +128,8 @@ def outline(value: Any, depth: int = DEPTH) -> str:
     kind = type(value)
     if kind in ATOMS:
         return f"{kind.__name__} {value!r}"
+    if issubclass(kind, ModuleType):
+        return f"module {value.__name__}"
     if isinstance(value, type):  # other objects are not asked for a name: some answer to any
         return f"{kind.__name__} {value.__module__}.{value.__qualname__}"
     label = f"{kind.__module__}.{kind.__qualname__}"
