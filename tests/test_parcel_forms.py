@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copyreg
 import dataclasses
 import datetime as dt
 import decimal
@@ -11,6 +12,7 @@ import re
 import subprocess
 import sys
 import textwrap
+import traceback
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -568,6 +570,37 @@ class StatefulError(Exception):
 def set_state(error: StatefulError, state: dict[str, Any]) -> None:
     error.args = state["args"]
     vars(error)["unit"] = state["unit"]
+
+
+def with_traceback(error: BaseException) -> Any:
+    """Reduce as tblib does, which some executors install for all exceptions that there are."""
+    return type(error), error.args, {"lines": [each.lineno for each in tb_of(error)]}
+
+
+def tb_of(error: BaseException) -> traceback.StackSummary:
+    return traceback.extract_tb(error.__traceback__)
+
+
+def raised(error: ValueError) -> ValueError:
+    try:
+        raise error
+    except ValueError as found:
+        return found
+
+
+@pytest.mark.parametrize("serializer", SERIALIZERS)
+def test_a_traceback_is_no_part_of_an_exception(
+    serializer: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Neither of one that is raised, nor where tblib says how exceptions are pickled."""
+    expected = digest(ValueError("x"))
+    assert digest(raised(ValueError("x"))) == expected
+    monkeypatch.setattr(with_traceback, "__module__", "tblib.pickling_support")
+    monkeypatch.setitem(copyreg.dispatch_table, ValueError, with_traceback)
+    error = raised(ValueError("x"))
+    found = again(error, serializer)
+    assert digest(error) == digest(found) == expected
+    assert (type(found), found.args, vars(found)) == (ValueError, ("x",), {})
 
 
 @pytest.mark.parametrize("serializer", SERIALIZERS)

@@ -32,6 +32,7 @@ from ._digest import Address, D, Digest
 from ._instances import attributes_of, keep_attributes
 from ._keys import CallKeys, call_key, code_digest, digest, digest_arguments, digest_with_buffers
 from ._names import array_of, find_name, is_made_up, look_up, name_of_bare, own_module
+from ._objects import registered_reducer
 from ._plain import PlainMarker  # noqa: F401 - the encoding of plain data calls it by this name
 from ._registry import add_hook
 from ._source import (
@@ -104,6 +105,7 @@ __all__ = [
     "origin_of",
     "own_module",
     "read_content",
+    "registered_reducer",
     "remember_file",
     "take_code",
     "told_of_code",

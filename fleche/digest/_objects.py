@@ -20,7 +20,14 @@ from ._tokens import global_token
 if TYPE_CHECKING:
     from ._walk import Walk
 
-__all__ = ["chain_of", "choose_reduce", "describe_private_field", "describe_validator", "reduce"]
+__all__ = [
+    "chain_of",
+    "choose_reduce",
+    "describe_private_field",
+    "describe_validator",
+    "reduce",
+    "registered_reducer",
+]
 
 PICKLING = ("__reduce_ex__", "__reduce__", "__getstate__")  # in the order that pickle asks
 STDLIB = sys.stdlib_module_names
@@ -105,7 +112,7 @@ def inherited_reducer(cls: type) -> tuple[type, Any] | None:
     There is none if the class has it from its own author: the class itself says what to pickle, or
     it is one of Python's own as much as the base.
     """
-    if cls in copyreg.dispatch_table or package_of(cls) in STDLIB:
+    if registered_reducer(cls) is not None or package_of(cls) in STDLIB:
         return None
     for method in PICKLING:
         for base in cls.__mro__[:-1]:
@@ -190,6 +197,17 @@ def pairs_of(obj: Any, pairs: Iterable[tuple[Any, Any]]) -> Any:
     return tuple(pairs)
 
 
+def registered_reducer(cls: type) -> Callable[[Any], Any] | None:
+    """Return how the program has told :mod:`copyreg` to pickle a class.
+
+    What tblib has told it does not count. That writes the traceback of an exception along, each
+    time another one; executors install it for all exceptions that there are.
+    """
+    found = copyreg.dispatch_table.get(cls)
+    of_tblib = str(getattr(found, "__module__", "")).startswith("tblib.")
+    return None if of_tblib else found
+
+
 def reduce(obj: Any) -> str | tuple[Any, ...]:
     """Ask an object, as pickle does, how to rebuild it.
 
@@ -197,7 +215,7 @@ def reduce(obj: Any) -> str | tuple[Any, ...]:
         Indigestible: if it cannot be pickled.
     """
     cls = type(obj)
-    reducer = copyreg.dispatch_table.get(cls)
+    reducer = registered_reducer(cls)
     try:
         return reducer(obj) if reducer else obj.__reduce_ex__(4)
     except Exception as error:

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import abc
 import builtins
-import copyreg
 import os
 import sys
 from collections import deque
@@ -35,6 +34,7 @@ from fleche.digest import (
     keeping_trees,
     members_of,
     own_module,
+    registered_reducer,
     told_to,
     types_in,
 )
@@ -574,7 +574,7 @@ class Resolver:
             label, "class", blake3("\0".join(parts).encode()).hexdigest(), class_text(cls)
         )
         self.found.checks.cls(cls)
-        if (reducer := copyreg.dispatch_table.get(cls)) is not None:  # it copies and pickles
+        if (reducer := registered_reducer(cls)) is not None:  # it copies and pickles
             self.variables.add(f"{label}.<copyreg>", reducer)
         self.variables.note_hooks(cls)
         self.classes.append((cls, label, members))

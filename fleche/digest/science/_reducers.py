@@ -9,6 +9,7 @@ library's own way serves.
 
 from __future__ import annotations
 
+import copyreg
 import gc
 import sys
 from importlib import import_module
@@ -19,7 +20,7 @@ from typing import Any
 from fleche.digest._instances import attributes_of, keep_attributes, restore_state
 from fleche.digest._names import find_name
 from fleche.digest._numpy import MEMORY_MAP_STATE, attributes_of_masked, place_of_ufunc
-from fleche.digest._objects import chain_of, reduce
+from fleche.digest._objects import chain_of, reduce, registered_reducer
 from fleche.digest._pandas import attributes_beyond
 from fleche.digest._registry import package_of
 
@@ -224,7 +225,9 @@ def reduce_exception(obj: BaseException) -> Any:
     """
     behind = chain_of(obj)
     base = base_in_c(type(obj))
-    reduced = reduce(obj) if behind is not None or base is not None else NotImplemented
+    is_told = copyreg.dispatch_table.get(type(obj)) is not registered_reducer(type(obj))
+    is_ours = behind is not None or base is not None or is_told
+    reduced = reduce(obj) if is_ours else NotImplemented
     if not isinstance(reduced, tuple):
         return NotImplemented
     if base is not None and reduced[0] is type(obj):
