@@ -197,7 +197,7 @@ def pairs_of(obj: Any, pairs: Iterable[tuple[Any, Any]]) -> Any:
     return tuple(pairs)
 
 
-def registered_reducer(cls: type) -> Callable[[Any], Any] | None:
+def registered_reducer(cls: type) -> Callable[[Any], str | tuple[Any, ...]] | None:
     """Return how the program has told :mod:`copyreg` to pickle a class.
 
     What tblib has told it does not count. That writes the traceback of an exception along, each
