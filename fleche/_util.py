@@ -365,8 +365,10 @@ def mode_of_group(directory: str) -> int | None:
     """Return the mode of a directory that belongs to a group, 0 of any other, ``None`` of none."""
     try:
         mode = stat.S_IMODE(os.stat(directory or os.curdir).st_mode)
-    except OSError:
+    except FileNotFoundError:
         return None
+    except OSError:  # to make something there will tell what is wrong
+        return 0
     return mode if mode & _OF_GROUP == _OF_GROUP else 0
 
 
