@@ -6,9 +6,7 @@ import atexit
 import functools
 import os
 import re
-import stat
 import sys
-import time
 import warnings
 import weakref
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
@@ -36,9 +34,6 @@ __all__ = [
     "imported_when_asked",
     "is_held_here",
     "is_path",
-    "make_directories",
-    "make_file",
-    "mode_of_group",
     "override",
     "package_version",
     "reconnected",
@@ -52,10 +47,6 @@ __all__ = [
 ]
 
 __version__ = "0.1.0"
-
-_OF_GROUP = stat.S_ISGID | stat.S_IWGRP
-_MOMENT = 0.05
-"""Seconds in which another process comes from making a directory to giving it its mode."""
 
 T = TypeVar("T")
 
@@ -293,83 +284,6 @@ def replace_file(path: Path, data: bytes) -> None:
         except BaseException:
             os.unlink(file.name)
             raise
-
-
-def make_file(path: str, flags: int, group: int | None = None) -> int:
-    """Open a file that may be new, with the mode of what is made there; return its descriptor.
-
-    That is what the umask gives. In a directory of a group (setgid, and writable for the group) it
-    is the group's, whatever the umask: what one member makes is there for all others to use.
-
-    Args:
-        path: of the file.
-        flags: as of :func:`os.open`.
-        group: what :func:`mode_of_group` says of its directory; it is asked, unless given.
-    """
-    directory = os.path.dirname(path)
-    try:
-        descriptor = os.open(path, flags, 0o666)
-    except PermissionError:
-        if not _may_get_its_mode(directory):
-            raise
-        time.sleep(_MOMENT)
-        descriptor = os.open(path, flags, 0o666)
-    if group is None:
-        group = mode_of_group(directory)
-    if group:
-        with suppress(OSError):  # of a file that another member has made
-            os.chmod(descriptor, group & 0o666)
-    return descriptor
-
-
-def make_directories(path: str) -> int:
-    """Make a directory, and those above it, where there are none; see :func:`make_file`.
-
-    Returns:
-        What :func:`mode_of_group` says of the one above.
-    """
-    above = os.path.dirname(path)
-    group = mode_of_group(above)
-    if group is None and above not in ("", path):
-        group = make_directories(above)
-    try:
-        try:
-            os.mkdir(path)
-        except PermissionError:
-            if not _may_get_its_mode(above):
-                raise
-            time.sleep(_MOMENT)
-            os.mkdir(path)
-    except OSError:  # of several reasons the system may name another than that it is there
-        if not os.path.isdir(path):
-            raise
-    else:
-        if group:
-            with suppress(OSError):
-                os.chmod(path, group)
-    return group or 0
-
-
-def _may_get_its_mode(directory: str) -> bool:
-    """Return whether another member of a group may have made it, or one above it, just now."""
-    try:
-        age = time.time() - os.stat(directory).st_ctime
-    except PermissionError:
-        return _may_get_its_mode(os.path.dirname(directory))
-    except OSError:
-        return False
-    return abs(age) < 1.0 and bool(mode_of_group(os.path.dirname(directory)))
-
-
-def mode_of_group(directory: str) -> int | None:
-    """Return the mode of a directory that belongs to a group, 0 of any other, ``None`` of none."""
-    try:
-        mode = stat.S_IMODE(os.stat(directory or os.curdir).st_mode)
-    except FileNotFoundError:
-        return None
-    except OSError:  # to make something there will tell what is wrong
-        return 0
-    return mode if mode & _OF_GROUP == _OF_GROUP else 0
 
 
 def _umask() -> int:

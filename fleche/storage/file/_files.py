@@ -19,7 +19,6 @@ from functools import cache, partial
 from pathlib import PurePath
 from typing import cast
 
-from fleche._util import make_directories, make_file, mode_of_group
 from fleche.errors import CorruptParcel, StorageError
 from fleche.parcel import (
     Buffer,
@@ -31,6 +30,7 @@ from fleche.parcel import (
     explanation,
 )
 from fleche.storage._base import KEY, REST, SHARD, STALE, TEMPORARY, Entry
+from fleche.storage._making import make_directories, make_file, mode_of_group
 
 __all__ = ["SUFFIXES", "Files", "NewFile", "explained"]
 

@@ -10,8 +10,9 @@ from uuid import uuid4
 
 import msgspec
 
-from fleche._util import host_name, make_directories, make_file
+from fleche._util import host_name
 from fleche.storage._acceptance import Acceptance
+from fleche.storage._making import make_directories, make_file
 from fleche.storage._usage import Usage, merge_usage
 from fleche.storage.file._files import explained, listed, write_all
 

@@ -12,11 +12,12 @@ from typing import TYPE_CHECKING, Annotated, Any, BinaryIO, ClassVar, Literal, T
 
 import msgspec
 
-from fleche._util import expand_path, make_directories, override
+from fleche._util import expand_path, override
 from fleche.digest import Address
 from fleche.errors import CorruptParcel, ParcelError, StorageError
 from fleche.parcel import Packing, Parcel, StreamSource, explained, spool
 from fleche.storage._base import BufferRefs, Capabilities, ValueStorage
+from fleche.storage._making import make_directories
 from fleche.storage.file import FileEntries, Files
 from fleche.storage.hdf5._document import read_document, write_document
 from fleche.storage.hdf5._layout import BLOCK, Seal, check_body, read_seal, sealed

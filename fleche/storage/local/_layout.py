@@ -13,9 +13,9 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Literal, TypeAlias
 
-from fleche._util import make_directories, make_file
 from fleche.errors import StorageError
 from fleche.parcel import explained
+from fleche.storage._making import make_directories, make_file
 from fleche.storage.sql import is_local
 
 __all__ = ["DATABASE", "FORMATS", "Format", "layout_of", "write_layout"]

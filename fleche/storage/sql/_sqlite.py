@@ -23,14 +23,9 @@ from pathlib import Path
 from threading import RLock
 from typing import Any, TypeVar
 
-from fleche._util import (
-    is_held_here,
-    make_directories,
-    make_file,
-    override,
-    warn_caller,
-)
+from fleche._util import is_held_here, override, warn_caller
 from fleche.errors import StorageError
+from fleche.storage._making import make_directories, make_file
 from fleche.storage.sql._connections import (
     Leased,
     in_transaction_of,
