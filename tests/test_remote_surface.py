@@ -249,17 +249,24 @@ class TestOperations:
     @pytest.mark.parametrize(
         ("wanted", "expected"),
         [
-            ({"arguments": {"x": where("<", 10**30)}}, {1}),
-            ({"arguments": {"x": where("!=", 10**30)}}, {1, "text", math.inf}),
-            ({"arguments": {"x": where("<", "\ud800")}, "module": "example"}, {"text"}),
-            ({"result": where(">=", -(10**400)), "name": "sq*"}, {1, math.inf}),
-            ({"arguments": {"x": like("\ud800*")}}, set()),
-            ({"name": "\ud800"}, set()),
-            ({"version": 10**30}, set()),
-            ({"metadata": {"runtime": {"pid": where("=", 10**30)}}}, set()),
-            ({"arguments": {"\ud800": where("=", 1)}}, set()),
+            pytest.param({"arguments": {"x": where("<", 10**30)}}, {1}, id="less"),
+            pytest.param(
+                {"arguments": {"x": where("!=", 10**30)}}, {1, "text", math.inf}, id="another"
+            ),
+            pytest.param(
+                {"arguments": {"x": where("<", "\ud800")}, "module": "example"}, {"text"}, id="text"
+            ),
+            pytest.param(
+                {"result": where(">=", -(10**400)), "name": "sq*"}, {1, math.inf}, id="result"
+            ),
+            pytest.param({"arguments": {"x": like("\ud800*")}}, set(), id="pattern"),
+            pytest.param({"name": "\ud800"}, set(), id="name"),
+            pytest.param({"version": 10**30}, set(), id="version"),
+            pytest.param(
+                {"metadata": {"runtime": {"pid": where("=", 10**30)}}}, set(), id="metadata"
+            ),
+            pytest.param({"arguments": {"\ud800": where("=", 1)}}, set(), id="name of argument"),
         ],
-        ids=str,
     )
     def test_a_query_for_what_no_message_holds(
         self, remote: RemoteCache, wanted: dict[str, Any], expected: set[Any]
