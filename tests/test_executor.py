@@ -19,6 +19,7 @@ import fleche as package
 from fleche import BoundWrapper, Cache, Runtime, cache, fleche, state, tags, wrap_executor
 from fleche.caches import CacheStack, LayerPolicy
 from fleche.decorator import FlecheWarning
+from fleche.decorator._singleflight import Flight, Role, flights
 from fleche.storage import CallFile, CallMemory, ValueFile, ValueMemory
 
 METHODS = ["fork", "spawn"]
@@ -253,6 +254,12 @@ class TestExecutor:
             with pytest.warns(FlecheWarning, match="gone"):
                 future = pool.submit(where, 1)
             assert future.result(30)[0] == 1
+
+    def test_what_may_not_wait_for_others(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Where to wait for the same call would never end, it is computed once more."""
+        monkeypatch.setattr(flights, "join", lambda slot, since: (Role.ALONE, Flight()))
+        with cache(memory()), wrap_executor(ThreadPoolExecutor(1)) as pool:
+            assert pool.submit(where, 1).result(30)[0] == 1
 
     def test_coroutine_functions(self) -> None:
         """They are bound; what they return is awaited by whoever wants."""

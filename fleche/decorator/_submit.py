@@ -78,6 +78,8 @@ def submit(
         if role is Role.COMPUTE:
             there = not invocation.lost and (shares_memory or cache.capabilities.shared)
             return _compute(submit, function, invocation, flight, batch, there=there)
+        if role is Role.ALONE:
+            return alone()
         if role is Role.WAIT:
             flights.wait(flight)
             if flight.deferred is not None:
