@@ -59,6 +59,22 @@ class TestExpiry:
             assert now(1) == 2
             assert now(1) == 2
 
+    @pytest.mark.parametrize("validate", [None, lambda result: result > 1])
+    def test_what_is_refused_is_no_hit(self, validate: Any) -> None:
+        """Nothing was saved by it: neither the counters of the cache nor those of use say so."""
+
+        @fleche.fleche(version=1, expires=None if validate else "0.2s", validate=validate)
+        def now(x: int) -> int:
+            runs.append(x)
+            return len(runs)
+
+        now(1)
+        time.sleep(0 if validate else 0.25)
+        assert (now(1), now(1)) == (2, 2)
+        counts = cache().backend.counts()
+        assert (counts["hits"], counts["misses"]) == (1, 2)
+        assert [(row.hits, row.misses) for row in cache().usage()] == [(1, 2)]
+
     def test_in_a_stack(self) -> None:
         """What a far layer still has does not come back."""
 

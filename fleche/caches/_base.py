@@ -206,6 +206,12 @@ class BaseCache:
         self.counter.hit(found.record)
         return call
 
+    def take_back(self, call: LazyCall, *, again: bool = False) -> None:
+        """Count as a miss what :meth:`lookup` has counted as a hit, since it is no answer here."""
+        self.backend.count("hits", -1)
+        self.backend.count("misses", int(not again))
+        self.counter.hit(call.record, -1)
+
     def lookup_many(self, keys: Iterable[Digest]) -> dict[Digest, LazyCall]:
         """Return by its key every call that is here with its result, each opened already.
 

@@ -49,18 +49,18 @@ class UsageCounter:
         self._stored = time.monotonic()
         _living.add(self)
 
-    def hit(self, record: CallRecord) -> None:
-        """Count a stored result that was found."""
+    def hit(self, record: CallRecord, times: int = 1) -> None:
+        """Count a stored result that was found; -1 times: that was found, and is no answer."""
         # Summed up at once: to keep records alive for later costs more, in memory that is not used
         # again and in garbage collections.
         place = time.time() // _HOUR, record.name, record.module
         with self._lock:
             cell = self._cells.get(place) or self._cells.setdefault(place, [0, 0, 0.0, 0.0, 0])
-            cell[0] += 1
-            cell[2] += record.duration or 0.0
+            cell[0] += times
+            cell[2] += times * (record.duration or 0.0)
             if record.result is not None:
-                cell[4] += record.result.size
-        if calls_log.isEnabledFor(logging.DEBUG):
+                cell[4] += times * record.result.size
+        if times > 0 and calls_log.isEnabledFor(logging.DEBUG):
             size = 0 if record.result is None else record.result.size
             saved = "" if record.duration is None else f"{shown_seconds(record.duration)} saved, "
             calls_log.debug("hit: %s (%s%s)", record.text, saved, shown_bytes(size))

@@ -193,13 +193,14 @@ class KeyedInvocation(Invocation):
         spec = self.spec
         if spec.warner.had_outages:
             spec.warner.settle("lookup")
-        if spec.rules is not None:
-            hit = spec.rules.outcome(self, hit)
         if hit is None:
             return None
-        if self.generators and not self._open_states(hit):
-            return None  # it could not advance the generators as the body does
-        if self.identity.buffers.paths and spec.changed_files(hit.record):
+        if (
+            (spec.rules is not None and not spec.rules.answers(self, hit))
+            or (self.generators and not self._open_states(hit))
+            or (self.identity.buffers.paths and spec.changed_files(hit.record))
+        ):
+            self.cache.take_back(hit, again=again)
             return None
         if not spec.hashes_code:
             spec.check_code(hit.entry.record, self.identity, self.cache)
@@ -239,7 +240,10 @@ class KeyedInvocation(Invocation):
         self.lost = True
 
     def _open_states(self, hit: LazyCall) -> bool:
-        """Open the states that the generators were left in; return whether all are there."""
+        """Open the states that the generators were left in; return whether all are there.
+
+        Else a hit could not advance them as the body does.
+        """
         try:
             self._states = {name: hit.states[name] for name in self.generators}
         except (KeyError, ParcelError):

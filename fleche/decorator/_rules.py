@@ -78,15 +78,15 @@ class Rules(msgspec.Struct, frozen=True):
         """Return whether a result is returned once more that :meth:`refuse` refuses."""
         return self.stale and self.expires is not None and "expires" in why
 
-    def outcome(self, invocation: KeyedInvocation, hit: LazyCall | None) -> LazyCall | None:
-        """Return ``hit`` if it is the answer to a call; raise the exception that is, if one is."""
-        if hit is None or hit.record.error is None:
-            return hit if hit is not None and self.accept(invocation, hit) else None
+    def answers(self, invocation: KeyedInvocation, hit: LazyCall) -> bool:
+        """Return whether ``hit`` is the answer to a call; raise the exception that is one."""
+        if hit.record.error is None:
+            return self.accept(invocation, hit)
         error = self.kept_error(hit)
-        if error is not None:
-            note_child(invocation.key)
-            raise error
-        return None
+        if error is None:
+            return False
+        note_child(invocation.key)
+        raise error
 
     def accept(self, invocation: KeyedInvocation, hit: LazyCall) -> bool:
         """Return whether a stored result is the answer to a call."""
