@@ -327,8 +327,9 @@ def package_version(name: str) -> str | None:
     found = getattr(sys.modules.get(name), "__dict__", {}).get("__version__")
     if isinstance(found, str):
         return found
-    for distribution in metadata.packages_distributions().get(name, ()):
-        return metadata.version(distribution)
+    for distribution in metadata.distributions():  # attrs, of which `attr` is a part
+        if f"\n{name}/__init__.py," in f"\n{distribution.read_text('RECORD')}":
+            return distribution.version
     return None
 
 

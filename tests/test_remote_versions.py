@@ -184,12 +184,12 @@ def test_the_client_understands_what_was_recorded(
     wrong: list[Any] = []
     act = partial(_answer_as_recorded, transcript, change, wrong)
     said = json.loads(transcript.down_line.split(b" ", 3)[3])
-    said["info"] |= {"fleche_version": "0.1.0", "motto": "hello"}
+    said["info"] |= {"fleche_version": "0.1.0", "cloudpickle_version": "2.0.0", "motto": "hello"}
     if change is _newer:
         said |= {"features": [*said["features"], "quantum"], "origin": 1}
     channel = hostile_server(act, **said)
     with check_leaks(), RemoteCache(channel, timeout=20, compression="none") as remote:
-        with pytest.warns(UserWarning, match="cloudpickle 3.0.0 there"):
+        with pytest.warns(UserWarning, match="cloudpickle 2.0.0 there"):
             remote.info(refresh=False)
         for name, operation in OPERATIONS.items():
             answer = run(operation, remote)

@@ -19,6 +19,7 @@ NOTED = frozenset(
         "columns",
         "comparator",
         "description",
+        "dialect_kwargs",
         "dialect_options",
         "dispatch",
     ]
