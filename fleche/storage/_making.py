@@ -26,16 +26,15 @@ def make_file(path: str, flags: int, group: int | None = None) -> int:
         flags: as of :func:`os.open`.
         group: what :func:`mode_of_group` says of its directory; it is asked, unless given.
     """
-    directory = os.path.dirname(path)
     try:
         descriptor = os.open(path, flags, 0o666)
     except PermissionError:
-        if not _may_get_its_mode(directory):
+        if not _may_get_its_mode(os.path.dirname(path)):
             raise
         time.sleep(_MOMENT)
         descriptor = os.open(path, flags, 0o666)
     if group is None:
-        group = mode_of_group(directory)
+        group = mode_of_group(os.path.dirname(path))
     if group:
         with suppress(OSError):  # of a file that another member has made
             os.chmod(descriptor, group & 0o666)
