@@ -31,7 +31,7 @@ from ._content import ContentError, FileContent, read_content
 from ._digest import Address, D, Digest
 from ._instances import attributes_of, keep_attributes
 from ._keys import CallKeys, call_key, code_digest, digest, digest_arguments, digest_with_buffers
-from ._names import array_of, find_name, is_made_up, look_up, name_of_bare, own_module
+from ._names import HEAP, array_of, find_name, is_made_up, look_up, name_of_bare, own_module
 from ._objects import registered_reducer
 from ._plain import PlainMarker  # noqa: F401 - the encoding of plain data calls it by this name
 from ._registry import add_hook
@@ -54,6 +54,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "CLOCK_CALLS",
+    "HEAP",
     "SCHEME",
     "Address",
     "BufferDigests",

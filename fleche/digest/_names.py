@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from ._walk import Walk
 
 __all__ = [
+    "HEAP",
     "Named",
     "array_of",
     "check_bare",
@@ -39,6 +40,8 @@ __all__ = [
 REORGANISED = ("numpy", "pandas")
 STDLIB = sys.stdlib_module_names
 HEAP = 1 << 9
+"""The flag of a class that Python code may have made."""
+
 MADE_HERE = HEAP | (1 << 10)
 """The flags of classes that are made at run time, and that may have subclasses."""
 

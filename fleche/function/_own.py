@@ -18,7 +18,7 @@ from types import MethodDescriptorType, ModuleType, WrapperDescriptorType
 from typing import Any
 
 from fleche._util import attempt
-from fleche.digest import find_name, is_made_up
+from fleche.digest import HEAP, find_name, is_made_up
 
 __all__ = [
     "directory_of",
@@ -35,8 +35,6 @@ __all__ = [
 
 PACKAGE = __name__.partition(".")[0]
 INSTALLED = frozenset(["site-packages", "dist-packages"])
-HEAP = 1 << 9
-"""The flag of a class that Python code may have made."""
 MAIN = ("__main__", "__mp_main__")
 
 

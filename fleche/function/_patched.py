@@ -6,7 +6,8 @@ from collections.abc import Collection, Iterable, Iterator, Mapping
 from types import FunctionType, ModuleType
 from typing import Any
 
-from fleche.function._own import HEAP, is_own_namespace, is_own_object
+from fleche.digest import HEAP
+from fleche.function._own import is_own_namespace, is_own_object
 from fleche.function._signature import Transparent
 from fleche.function._values import Values, is_callable_code, token_of_installed
 

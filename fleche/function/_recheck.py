@@ -128,6 +128,7 @@ class Datum:
         retake: makes the token anew.
         snapshot: what its containers held when it had this token.
         look: makes the token anew, and a snapshot.
+        retake_digest: makes the token anew of a part that counts by its digest.
         settles: returns whether all that has changed is what methods fill when it is first wanted.
     """
 
@@ -137,6 +138,7 @@ class Datum:
     retake: Callable[[Any], str]
     snapshot: Snapshot | None = None
     look: Callable[[Any], tuple[str, Snapshot]] | None = None
+    retake_digest: Callable[[Any], str] | None = None
     settles: Callable[[Any, str], bool] = lambda _value, _token: False
 
     def has_changed(self) -> bool:
@@ -168,19 +170,16 @@ class Common:
 
     def __init__(self, data: Iterable[Datum]) -> None:
         self.rest: list[Datum] = []
-        self.data: list[Datum] = []
         self._snapshot = Snapshot()
         self._leaves: dict[int, tuple[Any, str, Callable[[Any], str]]] = {}
         for datum in data:
             if datum.snapshot is None or datum.snapshot.is_partial:
                 self.rest.append(datum)
                 continue
-            self.data.append(datum)
             self._snapshot.take_over(datum.snapshot)
             for place, (leaf, token, is_digested) in datum.snapshot.leaves.items():
-                again = getattr(datum.retake, "of_digest", datum.retake)
-                found = (leaf, token, again if is_digested else datum.retake)
-                self._leaves.setdefault(place, found)
+                retake = datum.retake_digest if is_digested else None
+                self._leaves.setdefault(place, (leaf, token, retake or datum.retake))
 
     def holds(self) -> bool:
         """Whether all parts are what they were."""

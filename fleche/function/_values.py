@@ -74,10 +74,10 @@ from fleche.function._whole import digest_of_file
 __all__ = [
     "GETTERS",
     "IMMUTABLE",
-    "Retake",
     "Values",
     "attribute_of",
     "is_callable_code",
+    "name_of",
     "names_of_getter",
 ]
 
@@ -139,7 +139,6 @@ INWARD = ("__wrapped__", "py_func", "pyfunc", "func", "fget", "__func__")
 """Where objects of installed packages keep the function that they are made of."""
 
 
-VIEWED = (dict,)
 UNCHANGING = (tuple, frozenset, str, int, float, bytes)
 """Types whose objects never hold anything else, and those of classes derived from them."""
 
@@ -493,7 +492,7 @@ class Values:
         content = self.content(value, kind)
         if content is None:
             return hashed("object", cls, self.leaf(value))
-        if not issubclass(kind, (*UNCHANGING, *VIEWED)) or issubclass(kind, OrderedDict):
+        if not issubclass(kind, (*UNCHANGING, dict)) or issubclass(kind, OrderedDict):
             self.snapshot.is_partial = True
         return hashed("object", cls, content, *told)
 
@@ -592,63 +591,6 @@ class Values:
         else:
             own = is_own_object(obj) or is_made_here(obj)
         return self.refer(obj) if own else None
-
-
-class Retake:
-    """Makes the token of data anew, when code is not followed: what was not met counts as new.
-
-    Args:
-        kept: the functions, classes and modules that were met, with their tokens, by their ids.
-        here: the directory that paths are taken relative to; "" for none.
-        fills: returns the attributes that methods of a class fill when they are first wanted.
-        counted: those in which there was something else; see :class:`Values`.
-        masks: steps to parts that do not count, by the id of the object.
-    """
-
-    def __init__(
-        self,
-        kept: Mapping[int, tuple[Any, str]],
-        here: str,
-        fills: Callable[[type], Mapping[str, bool]],
-        counted: Collection[tuple[int, str]],
-        masks: Mapping[int, set[Chain]] | None = None,
-    ) -> None:
-        self.masks = masks
-        self.kept = kept
-        self.here = here
-        self.fills = fills
-        self.counted = counted
-
-    def __call__(self, value: Any) -> str:
-        """Return the token of a value."""
-        return self.look(value)[0]
-
-    def of_digest(self, value: Any) -> str:
-        """Return the token of a value of which the digest has been found to count."""
-        return Values(self.refer, self.here, self.fills, masks=self.masks).leaf(value)
-
-    def look(self, value: Any) -> tuple[str, Snapshot]:
-        """Return the token of a value, and what its containers hold."""
-        values = Values(self.refer, self.here, self.fills, masks=self.masks)
-        return values.token(value), values.snapshot
-
-    def settles(self, value: Any, token: str) -> bool:
-        """Return whether ``token`` was that of a value before methods filled it, and note that."""
-        values = Values(self.refer, self.here, self.fills, self.counted, self.masks)
-        if values.token(value) != token:
-            return False
-        for obj, name, part in values.filled:
-            fillings.note(obj, name, part)
-        return bool(values.filled)
-
-    def refer(self, obj: Any) -> str:
-        """Return the token of a function, class or module."""
-        found = self.kept.get(id(obj))
-        if found is not None:
-            return found[1]
-        if is_own_object(obj) and (isinstance(obj, FunctionType) or hasattr(obj, "__mro__")):
-            return "new"  # other objects count by name, if they come here
-        return f"name {name_of(obj)}" if not isinstance(obj, ModuleType) else obj.__name__
 
 
 class Unsteady(Exception):

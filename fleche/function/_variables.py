@@ -47,8 +47,9 @@ from fleche.function._own import (
 )
 from fleche.function._reaching import home_of
 from fleche.function._recheck import Datum, Late
+from fleche.function._retake import Retake
 from fleche.function._signature import Transparent
-from fleche.function._values import Retake, Values, attribute_of, is_callable_code
+from fleche.function._values import Values, attribute_of, is_callable_code
 
 __all__ = ["Variables", "Writes", "mark_of"]
 
@@ -185,10 +186,8 @@ class Variables:
         depends = isinstance(value, Transparent) and value.spec.options.depends  # type: ignore[attr-defined]
         if values.mutable or depends:
             retake = self.retake("", values.counted, masks)
-            datum = Datum(label, value, token, retake, settles=retake.settles)
-            if not depends:
-                datum.snapshot, datum.look = values.snapshot, retake.look
-            self.found.checks.data.append(datum)
+            snapshot = None if depends else values.snapshot
+            self.found.checks.data.append(retake.datum(label, value, token, snapshot))
 
     def add_making(
         self, label: str, function: FunctionType, namespace: Mapping[str, Any], name: str
@@ -288,13 +287,11 @@ class Variables:
         if is_known and values.mutable:
             return
         retake = self.retake(here, values.counted, {id(value): parts})
-        datum = Datum(label, value, plain if values.mutable else token, retake)
         if values.mutable:
-            datum.snapshot, datum.look = values.snapshot, retake.look
-            datum.settles = retake.settles
-            self.found.checks.data.append(datum)
+            checks = self.found.checks
+            checks.data.append(retake.datum(label, value, plain, values.snapshot))
         else:
-            self.expect(datum, namespace, name)
+            self.expect(Datum(label, value, token, retake), namespace, name)
 
     def expect(self, datum: Datum, namespace: Mapping[str, Any] | None, name: str) -> None:
         """Let a variable be looked at after the body has run, as it may be set anew."""

@@ -28,6 +28,7 @@ from weakref import WeakKeyDictionary, WeakValueDictionary
 
 from fleche._util import warn_caller
 from fleche.digest import (
+    HEAP,
     array_of,
     code_digest,
     digest,
@@ -71,7 +72,7 @@ def is_interactive(obj: Any) -> bool:
         return True
     if not isinstance(module, str):
         return isinstance(obj, types.FunctionType) and _in_any_module(obj, qualname) is None
-    if isinstance(obj, type) and not obj.__flags__ & (1 << 9):
+    if isinstance(obj, type) and not obj.__flags__ & HEAP:
         return False  # of C: not made at run time
     if module not in sys.modules:
         try:

@@ -16,6 +16,7 @@ from importlib import import_module
 from types import MethodDescriptorType
 from typing import Any
 
+from fleche.digest._names import HEAP
 from fleche.digest._registry import is_genuine, package_of, register_name
 
 __all__ = ["REDUCERS", "ROWS", "find_reducer", "register_rows"]
@@ -23,8 +24,6 @@ __all__ = ["REDUCERS", "ROWS", "find_reducer", "register_rows"]
 EXACT, SUBCLASSES = False, True
 MANY_TYPES = 20_000
 PICKLING = ("__reduce_ex__", "__reduce__", "__getstate__")
-MADE_HERE = 1 << 9
-"""The flag of classes that are made at run time."""
 
 ROWS: tuple[tuple[str, str, str, bool], ...] = (
     # torch
@@ -59,11 +58,11 @@ ROWS: tuple[tuple[str, str, str, bool], ...] = (
     ("sqlalchemy", "ColumnCollection", "_sql:columns", SUBCLASSES),
     ("sqlalchemy", "quoted_name", "_sql:name", SUBCLASSES),
     # maps and sets without an order
-    ("rpds", "HashTrieMap", "_persistent:hash_map", SUBCLASSES),
-    ("rpds", "HashTrieSet", "_persistent:hash_set", SUBCLASSES),
-    ("immutables", "Map", "_persistent:hash_map", SUBCLASSES),
-    ("pyrsistent", "PMap", "_persistent:hash_map", SUBCLASSES),
-    ("pyrsistent", "PSet", "_persistent:hash_set", SUBCLASSES),
+    ("rpds", "HashTrieMap", "_labelled:hash_map", SUBCLASSES),
+    ("rpds", "HashTrieSet", "_labelled:hash_set", SUBCLASSES),
+    ("immutables", "Map", "_labelled:hash_map", SUBCLASSES),
+    ("pyrsistent", "PMap", "_labelled:hash_map", SUBCLASSES),
+    ("pyrsistent", "PSet", "_labelled:hash_set", SUBCLASSES),
     # joblib, toolz
     ("joblib", "MemorizedFunc NotMemorizedFunc", "_numerics:memorized_function", SUBCLASSES),
     ("toolz", "curry", "_numerics:curried_function", SUBCLASSES),
@@ -259,7 +258,7 @@ def forgetful_base(cls: type) -> type | None:
     ``datetime.__reduce__`` knows of no ``__dict__``, which a subclass has. A base that comes with
     the class, in one package, knows which attributes count: pandas keeps notes in its blocks.
     """
-    if not cls.__flags__ & MADE_HERE or not cls.__dictoffset__:
+    if not cls.__flags__ & HEAP or not cls.__dictoffset__:
         return None
     for base in cls.__mro__[:-1]:
         methods = [vars(base)[name] for name in PICKLING if name in vars(base)]

@@ -1,4 +1,4 @@
-"""Tables and labelled arrays of xarray, pyarrow and polars, and graphs of networkx."""
+"""Tables and labelled arrays, graphs of networkx, and maps and sets that never change."""
 
 from __future__ import annotations
 
@@ -283,3 +283,17 @@ def polars_values(series: Any) -> Any:
 @parts
 def polars_expression(obj: Any) -> Parts:
     return {"expression": obj.meta.serialize()}
+
+
+@parts
+def hash_map(obj: Any) -> Parts:
+    """Return the items of a map that has no order, in one that is the same in each process."""
+    from fleche.digest._keys import digest
+
+    return {"items": sorted(obj.items(), key=lambda item: digest(item[0]))}
+
+
+@parts
+def hash_set(obj: Any) -> Parts:
+    """Return the members of a set that is none of Python's own, as one of those."""
+    return {"members": frozenset(obj)}
