@@ -14,7 +14,7 @@ import gc
 import sys
 from importlib import import_module
 from itertools import product
-from types import WrapperDescriptorType
+from types import BuiltinFunctionType, MethodDescriptorType, WrapperDescriptorType
 from typing import Any
 
 from fleche.digest._instances import attributes_of, keep_attributes, restore_state
@@ -251,7 +251,8 @@ def base_in_c(cls: type) -> type | None:
         if isinstance(names.get("__init__"), WrapperDescriptorType):
             above = cls.__mro__[:index]
             return base if any("__init__" in vars(each) for each in above) else None
-        if not names.keys().isdisjoint(("__new__", "__reduce_ex__", "__reduce__")):
+        ways = (names[name] for name in ("__new__", "__reduce_ex__", "__reduce__") if name in names)
+        if not all(isinstance(way, (BuiltinFunctionType, MethodDescriptorType)) for way in ways):
             return None
     return None
 
