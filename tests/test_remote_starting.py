@@ -169,7 +169,7 @@ class TestRefusedBySshd:
                 sshd.host,
                 "memory",
                 sys.executable,
-                ssh_options=(*sshd.ssh_options, *options),
+                ssh_options=(*options, "-o", "LogLevel=INFO", *sshd.ssh_options),
                 connect_timeout=60,
             )
             try:
@@ -204,8 +204,27 @@ class TestRefusedBySshd:
         jump = ("-o", f"LogLevel={level}", "-o", f"ProxyCommand={relay} %h %p")
         with self._crowded(*jump) as (remote, _), pytest.raises(RemoteConnectionError) as caught:
             remote.contains(ABSENT)
-        assert "exchange_identification: Connection closed" in str(caught.value)
+        assert "MaxStartups" not in str(caught.value)
         assert "trying again" not in caplog.text
+
+    @pytest.mark.parametrize("by", ["closed", "reset"])
+    def test_all_that_openssh_10_says(
+        self, by: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Other versions say it of a login that came to nothing; that takes time."""
+        ssh = tmp_path / "ssh"
+        ssh.write_text(
+            '#!/bin/sh\n[ "$1" = -G ] && echo hostname bigpc && exit\n'
+            f"echo Connection {by} by 192.0.2.1 port 22 >&2\nexit 255\n"
+        )
+        ssh.chmod(0o755)
+        monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+        monkeypatch.setattr("fleche.remote._connection._pauses", lambda: [0.05])
+        for seconds in (5.0, 0.0):
+            monkeypatch.setattr("fleche.remote.channel._ssh._REFUSAL_SECONDS", seconds)
+            with SshCache("bigpc", "memory") as remote, pytest.raises(RemoteConnectionError) as no:
+                remote.contains(ABSENT)
+            assert ("MaxStartups" in str(no.value)) == (seconds > 0)
 
     def test_not_for_ever(self, monkeypatch: pytest.MonkeyPatch) -> None:
         """After a few times the reason is told, with what to do; then it is dead as any other."""

@@ -271,7 +271,7 @@ _SSH_REASONS: tuple[tuple[str, str], ...] = (
         "'ssh {host}' once by hand, and compare the host's key with what its owner says",
     ),
     (
-        "(kex|ssh)_exchange_identification",
+        r"(kex|ssh)_exchange_identification|Connection (closed|reset) by \S+ port",
         (
             "its sshd takes only so many logins at once (MaxStartups), or refuses this address: "
             "wait, or share one connection (ControlMaster)"

@@ -10,6 +10,7 @@ import shlex
 import shutil
 import subprocess
 import sys
+import time
 from abc import abstractmethod
 from base64 import b64encode
 from collections import deque
@@ -36,6 +37,7 @@ class ProcessChannel(Channel):
         self._process: subprocess.Popen[bytes] | None = None
         self._stderr: StderrTail | None = None
         self._ended = ""
+        self._began = self._lasted = 0.0
 
     @property
     def pid(self) -> int | None:
@@ -91,6 +93,7 @@ class ProcessChannel(Channel):
         widen(process.stdout.fileno())
         self._process = process
         self._ended = ""
+        self._began = time.monotonic()
         try:
             self._stderr = StderrTail(process.stderr, self.name)
         except RuntimeError as error:
@@ -117,6 +120,7 @@ class ProcessChannel(Channel):
             self._remember(process.wait())
 
     def _remember(self, status: int) -> None:
+        self._lasted = time.monotonic() - self._began
         stderr, self._stderr = self._stderr, None
         tail = stderr.close() if stderr else ""
         meaning = f"signal {-status}" if status < 0 else f"exit status {status}"

@@ -14,6 +14,12 @@ from fleche.remote.channel._process import ProcessChannel, packed
 __all__ = ["SshChannel", "remote_command"]
 
 _REFUSED = re.compile(r"^(kex|ssh)_exchange_identification: ", re.MULTILINE)
+_CLOSED = re.compile(r"^Connection (closed|reset) by \S+ port \d+\s*$", re.MULTILINE)
+"""All that OpenSSH 10 may say when it is refused; any says it of a login that comes to nothing."""
+
+_REFUSAL_SECONDS = 5.0
+"""A login that asks for a code, and is turned away after all, takes longer."""
+
 _MAX_STARTUPS = (
     "The sshd there closed the connection before any authentication: it takes only so many at once "
     "that are not authenticated yet (MaxStartups in sshd_config), or refuses this address. Start "
@@ -44,7 +50,8 @@ class SshChannel(ProcessChannel):
 
         Behind a jump host or another ``ProxyCommand`` it is not known what that has asked for.
         """
-        return bool(_REFUSED.search(self._ended)) and self._is_direct
+        at_once = _CLOSED.search(self._ended) and self._lasted < _REFUSAL_SECONDS
+        return self._is_direct and bool(at_once or _REFUSED.search(self._ended))
 
     @override
     def diagnose(self) -> str:
