@@ -11,6 +11,7 @@ import warnings
 import weakref
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
 from contextlib import suppress
+from functools import partial
 from importlib import import_module
 from itertools import islice
 from threading import RLock
@@ -22,6 +23,7 @@ from fleche.errors import ConfigError
 __all__ = [
     "Troubles",
     "__version__",
+    "annotations_of",
     "at_end",
     "attempt",
     "batched",
@@ -49,6 +51,25 @@ __all__ = [
 __version__ = "0.1.0"
 
 T = TypeVar("T")
+
+
+def annotations_of(obj: object) -> dict[str, Any]:
+    """Return the annotations of a function, or of a class without those of its bases.
+
+    From Python 3.14 on they are evaluated when they are asked for: a name that has no value yet, or
+    only for type checkers, stands as a forward reference then, as it would if it were text.
+    """
+    own = vars(obj).get if isinstance(obj, type) else partial(getattr, obj)
+    ways: list[Any] = [partial(own, "__annotations__", None)]
+    annotate = own("__annotate_func__" if isinstance(obj, type) else "__annotate__", None)
+    if sys.version_info >= (3, 14) and callable(annotate):
+        # not by __annotations__, since a class keeps what is found there
+        library = import_module("annotationlib")
+        forms = (library.Format.VALUE, library.Format.FORWARDREF, library.Format.STRING)
+        call = partial(library.call_annotate_function, annotate, owner=obj)
+        ways = [partial(call, each) for each in forms]
+    found = (attempt(way) for way in ways)
+    return next((dict(each) for each in found if isinstance(each, dict)), {})
 
 
 def attempt(function: Callable[..., Any], *args: Any, default: Any = None) -> Any:

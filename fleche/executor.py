@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from functools import partial
-from inspect import signature
 from threading import RLock
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeAlias, TypeVar
 
 from fleche._util import renewed_after_fork
 from fleche.decorator import Batch, BoundMethod, BoundWrapper, Wrapper, submit
+from fleche.function import signature_of
 
 if TYPE_CHECKING:
     from fleche.caches import BatchCache
@@ -173,7 +173,7 @@ class _Sending(Executor):
 def _keywords_of(submit: Callable[..., Any]) -> frozenset[str]:
     """Return the keywords that a ``submit`` takes for itself, besides those of the function."""
     try:
-        parameters = [*signature(submit).parameters.values()]
+        parameters = [*signature_of(submit).parameters.values()]
     except (TypeError, ValueError):  # of a builtin, say
         return frozenset()
     # the first is the function, under whatever name

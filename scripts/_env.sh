@@ -6,7 +6,7 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.."
 find_python() {
     local roots=("${PYENV_ROOT:-$HOME/.pyenv}"/versions/3.1[0-9]*/bin/python3)
     local candidate
-    for candidate in "${PYTHON:-python3}" python3 python3.1{3,2,1,0} "${roots[@]}"; do
+    for candidate in "${PYTHON:-python3}" python3 python3.1{4,3,2,1,0} "${roots[@]}"; do
         if "$candidate" -c 'import sys, venv, ensurepip; assert sys.version_info >= (3, 10)' \
             2>/dev/null; then
             echo "$candidate"
@@ -23,7 +23,7 @@ find_python() {
 other_pythons() {
     local own version candidate
     own=$(.venv/bin/python -c 'import sys; print("3.%d" % sys.version_info[1])')
-    [ $# -gt 0 ] || set -- 3.10 3.11 3.12 3.13
+    [ $# -gt 0 ] || set -- 3.10 3.11 3.12 3.13 3.14
     for version in "$@"; do
         [ "$version" != "$own" ] || continue
         for candidate in "python$version" "${PYENV_ROOT:-$HOME/.pyenv}/versions/$version".*/bin/python3; do

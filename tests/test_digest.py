@@ -516,6 +516,8 @@ def test_different(one: Any, other: Any) -> None:
 
 
 EQUAL: list[tuple[Any, Any]] = [
+    (int | None, typing.Optional[int]),  # noqa: UP045 - one type to Python 3.14
+    (int | str, typing.Union[int, str]),  # noqa: UP007
     ({1, 2, "a"}, {"a", 2, 1}),
     (frozenset("abc"), frozenset("cba")),
     (types.SimpleNamespace(a=1, b=2), types.SimpleNamespace(b=2, a=1)),

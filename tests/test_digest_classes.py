@@ -480,7 +480,7 @@ class Amount(float):
 values = [Member, Member.A, Made, Made.A, Word, Number, Count, Access, Access.READ, Bits, Mixed]
 values += [Keys, Stack, Numbers, Lists, Shape, Ordered, Shown, Config, Config(2)]
 values += [Other, Other(), Generic]
-values += [function, Amount(1), typing.Optional[int], int | None, type(None)]
+values += [function, Amount(1), typing.Optional[int], typing.List[int | str], type(None)]
 def whole(value):
     cls = value if isinstance(value, type) else type(value)
     own = cls.__module__ == "__main__"

@@ -7,6 +7,8 @@ import functools
 import inspect
 import math
 import pickle
+import sys
+import textwrap
 import typing
 from typing import TYPE_CHECKING, Annotated, Any, Optional
 
@@ -308,6 +310,28 @@ class TestMarkers:
             return f
 
         assert inspect_function(outer()).ignored == {"a"}
+
+    def test_no_import_from_the_future(self) -> None:
+        """From Python 3.14 on, names for type checkers only need none; nor does what is to come."""
+        text = """
+            def f(
+                a: fleche.Ignored[Missing],
+                b: Missing | None,
+                c: Unheard.Ignored[int] = 1,
+                *,
+                d: list[Missing] = (),
+            ) -> Missing.Kind: ...
+        """
+        head = "" if sys.version_info >= (3, 14) else "from __future__ import annotations\n"
+        namespace: dict[str, Any] = {"fleche": fleche, "__name__": __name__}
+        exec(head + textwrap.dedent(text), namespace)
+        f = namespace["f"]
+        assert inspect_function(f).ignored == {"a", "c"}
+        assert inspect_function(functools.partial(f, 1)).ignored == {"c"}
+        decorated = fleche.fleche(f)
+        assert "Missing" in decorated._repr_html_()
+        assert {"a", "b", "c", "d", "return"} == set(decorated.__annotations__)
+        assert list(inspect.signature(decorated).parameters) == ["a", "b", "c", "d"]
 
     def test_broken_annotations(self) -> None:
         def f(a, b): ...

@@ -5,10 +5,10 @@ from __future__ import annotations
 import functools
 import sys
 from collections.abc import Callable, Coroutine, Iterable, Iterator
-from inspect import signature
 from types import FunctionType, MethodType
 from typing import TYPE_CHECKING, Any, Concatenate, Generic, ParamSpec, TypeVar, cast, overload
 
+from fleche._util import annotations_of
 from fleche.call import Call, LazyCall
 from fleche.decorator._execution import approach, compute_async, run, run_async, run_body
 from fleche.decorator._invocation import KeyedInvocation, prepare_invocation
@@ -16,7 +16,7 @@ from fleche.decorator._singleflight import Flight
 from fleche.decorator._spec import CallIdentity, FunctionSpec
 from fleche.decorator._tell import strip_frames
 from fleche.digest import Digest
-from fleche.function import Dependencies, FunctionInfo, Transparent
+from fleche.function import Dependencies, FunctionInfo, Transparent, signature_of
 
 if TYPE_CHECKING:
     from concurrent.futures import Future
@@ -289,7 +289,7 @@ class CachedFunction(Transparent, Generic[P, R_co]):
         if doc := getattr(spec.function, "__doc__", None):
             found["does"] = doc.strip().partition("\n")[0]
         shown = {name: each for name, each in found.items() if each is not None}
-        return facts(f"{spec.info.name}{signature(spec.function)}", shown)
+        return facts(f"{spec.info.name}{signature_of(spec.function)}", shown)
 
     def __digest__(self) -> Any:
         """Return what tells this function from others: itself as written, and its version."""
@@ -320,6 +320,7 @@ class Wrapper(CachedFunction[P, R_co]):
         theirs = getattr(function, "__dict__", {})
         vars(self).update({name: theirs[name] for name in theirs if not _is_ours(name)})
         functools.update_wrapper(self, function, updated=())
+        self.__annotations__ = annotations_of(function)
 
     @property  # type: ignore[misc]
     def __class__(self) -> type[Any]:
@@ -332,7 +333,7 @@ class Wrapper(CachedFunction[P, R_co]):
             if name in _OF_FUNCTIONS:
                 return getattr(self.__wrapped__, name)
             if name == "__signature__":
-                return signature(self.__wrapped__)
+                return signature_of(self.__wrapped__)
         raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
 
     def _look_like_a_coroutine_function(self) -> None:
@@ -397,7 +398,7 @@ class BoundMethod(CachedFunction[P, R_co]):
         self.__self__ = instance
         self.__wrapped__ = MethodType(wrapper.__wrapped__, instance)
         self.__module__, self.__doc__ = wrapper.__module__, wrapper.__doc__
-        self.__annotations__ = getattr(wrapper, "__annotations__", {})
+        self.__annotations__ = wrapper.__annotations__
         self.spec = wrapper.spec
         self.lead = (instance,)
 
@@ -410,7 +411,7 @@ class BoundMethod(CachedFunction[P, R_co]):
         if name in ("__func__", "__wrapped__", "spec"):
             raise AttributeError(name)
         if name == "__signature__":
-            return signature(self.__wrapped__)
+            return signature_of(self.__wrapped__)
         return getattr(self.__func__, name)
 
     def __reduce__(self) -> Any:

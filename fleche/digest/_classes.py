@@ -11,6 +11,8 @@ import types
 from collections.abc import Collection, Mapping
 from typing import TYPE_CHECKING, Any
 
+from fleche._util import annotations_of
+
 from ._assignments import defining_syntax, is_from_clock, is_simple
 from ._builtin import Attributes
 from ._code import captured_by
@@ -24,7 +26,9 @@ if TYPE_CHECKING:
 
 __all__ = [
     "ClassCode",
+    "describe_forward_reference",
     "describe_type_variable",
+    "describe_union",
     "made_by_clock",
     "members_of",
     "told_to",
@@ -38,6 +42,8 @@ SKIPPED_TYPES = (
     ("pydantic._internal._utils", "LazyClassAttribute"),  # a signature
 )
 """Types of descriptors, by module and name, that only lead to what is known anyway."""
+UNIONS = ("Union", "UnionType", "_UnionGenericAlias")
+GENERICS = ("GenericAlias", "_CallableGenericAlias", "_GenericAlias")
 MACHINERY = ("abc", "dataclasses", "typing")
 DERIVED = frozenset(
     [
@@ -152,7 +158,8 @@ def members_of(cls: Any) -> tuple[dict[str, Any], list[str]]:
     if "_explicit_class_assumptions" in members:  # sympy makes them of sets
         for name in ASSUMPTIONS & members.keys():
             members[name] = dict(sorted(members[name].items()))
-    if annotations := members.pop("__annotations__", None):
+    members.pop("__annotations__", None)
+    if annotations := annotations_of(cls):
         members["__annotations__"] = {name: spell(kind) for name, kind in annotations.items()}
     return written_in_enum(cls, members) if is_enum(cls) else members, made
 
@@ -249,18 +256,37 @@ def written(kind: object) -> object:
 
 def types_in(function: types.FunctionType) -> str:
     """Return the annotations of a function as text."""
-    annotations = function.__annotations__
-    return ", ".join(f"{name}: {spell(kind)}" for name, kind in annotations.items())
+    return ", ".join(f"{name}: {spell(kind)}" for name, kind in annotations_of(function).items())
 
 
-def spell(annotation: object) -> str:
-    """Return an annotation as text, without addresses of objects in memory."""
-    annotation = getattr(annotation, "__forward_arg__", annotation)
+def spell(obj: object) -> str:
+    """Return an annotation as text, without addresses of objects in memory.
+
+    It is the same in all versions of Python, which write unions and forward references otherwise.
+    """
+    annotation: Any = getattr(obj, "__forward_arg__", obj)
     if isinstance(annotation, str):
         return annotation
+    kind = type(annotation).__name__
+    if kind in UNIONS:
+        return " | ".join(map(spell, annotation.__args__))
+    if kind in GENERICS:
+        return f"{spell(annotation.__origin__)}[{', '.join(map(spell, annotation.__args__))}]"
+    if kind == "_AnnotatedAlias":
+        annotation = (spell(annotation.__origin__), *annotation.__metadata__)
     import re
 
     return re.sub(r" at 0x\w+", "", repr(annotation))
+
+
+def describe_union(obj: Any, _walk: Walk) -> bytes | Node:
+    """Describe a union by its members, however it is written; to Python 3.14 that is one type."""
+    return node(b"Union", obj.__args__)
+
+
+def describe_forward_reference(obj: Any, _walk: Walk) -> bytes | Node:
+    """Describe what an annotation refers to, which has no value yet, as it is written."""
+    return node(b"ForwardRef", (obj.__forward_arg__, obj.__forward_module__))
 
 
 def describe_type_variable(obj: Any, _walk: Walk) -> bytes | Node:

@@ -381,7 +381,18 @@ TABLE: tuple[tuple[str, bool, dict[str, str]], ...] = (
     ("re _stdlib", False, {"Pattern": "pattern"}),
     ("uuid _stdlib", False, {"UUID": "uuid"}),
     ("zoneinfo _stdlib", False, {"ZoneInfo": "zoneinfo"}),
-    ("typing _classes", False, {"TypeVar": "type_variable"}),
+    (
+        "typing _classes",
+        False,
+        {
+            "ForwardRef": "forward_reference",
+            "TypeVar": "type_variable",
+            "Union": "union",
+            "_UnionGenericAlias": "union",
+        },
+    ),
+    ("annotationlib _classes", False, {"ForwardRef": "forward_reference"}),
+    ("types _classes", False, {"UnionType": "union"}),
     (
         "numpy.* _numpy",
         True,

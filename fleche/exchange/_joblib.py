@@ -23,6 +23,7 @@ from typing import Any
 from fleche.caches import BaseCache
 from fleche.decorator import Wrapper, fleche
 from fleche.errors import FlecheError, MissingExtra
+from fleche.function import signature_of
 
 __all__ = ["JoblibResult", "import_joblib"]
 
@@ -148,7 +149,7 @@ class _Function:
         kwargs: dict[str, Any] = dict(named)
         ignored = []
         positional = True
-        for parameter in inspect.signature(self._plain).parameters.values():
+        for parameter in signature_of(self._plain).parameters.values():
             if parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):
                 continue
             if parameter.name not in values:

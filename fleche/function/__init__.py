@@ -45,7 +45,7 @@ from ._markers import (
     Unordered,
 )
 from ._own import is_own_module
-from ._signature import Transparent
+from ._signature import Transparent, signature_of
 
 __all__ = [
     "CONTENT",
@@ -78,6 +78,7 @@ __all__ = [
     "own_code",
     "pack_knowledge",
     "save_texts",
+    "signature_of",
     "take_knowledge",
     "version_of",
 ]

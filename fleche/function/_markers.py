@@ -10,7 +10,7 @@ from typing import Annotated, Any, TypeVar, get_args, get_origin
 
 import msgspec
 
-from ._signature import unwrap_partial
+from ._signature import signature_of, unwrap_partial
 
 __all__ = [
     "CONTENT",
@@ -100,7 +100,7 @@ def find_markers(
 def shown_parameters(function: Callable[..., Any]) -> Mapping[str, inspect.Parameter]:
     """Return the parameters of the innermost function, if it says which it has."""
     try:
-        return inspect.signature(function).parameters
+        return signature_of(function).parameters
     except (TypeError, ValueError):
         return {}
 
@@ -110,6 +110,7 @@ def markers_of(annotation: Any, function: Callable[..., Any]) -> list[Marker]:
 
     ``Content`` counts at any depth: a path inside a list is a path.
     """
+    annotation = getattr(annotation, "__forward_arg__", annotation)
     if isinstance(annotation, str):
         return markers_of_text(annotation, function)
     if get_origin(annotation) is Annotated:

@@ -9,9 +9,9 @@ import abc
 from collections.abc import Iterator, Mapping
 from functools import partial
 from types import FunctionType, ModuleType
-from typing import Any, get_type_hints
+from typing import Any, ForwardRef, get_type_hints
 
-from fleche._util import attempt
+from fleche._util import annotations_of, attempt
 from fleche.digest import members_of, own_module
 from fleche.function._names import Facts
 from fleche.function._own import is_own_namespace, is_own_object
@@ -60,7 +60,7 @@ def names_asked_for(cls: type) -> str:
     if getattr(cls, "_is_protocol", False):
         own = [base for base in cls.__mro__ if is_own_object(base)]
         members = {name for base in own for name in members_of(base)[0]}
-        fields = {name for base in own for name in vars(base).get("__annotations__", ())}
+        fields = {name for base in own for name in annotations_of(base)}
         found |= (members | fields) - OF_NO_PROTOCOL
     return " ".join(sorted(found))
 
@@ -104,8 +104,8 @@ def reads_types(facts: Facts, namespace: Mapping[str, Any]) -> bool:
 
 def types_of_fields(cls: type) -> dict[str, Any]:
     """Return the types of the fields of a class; text where that cannot be looked up."""
-    found: dict[str, Any] = dict(vars(cls).get("__annotations__", {}))
-    if any(isinstance(each, str) for each in found.values()):
+    found = annotations_of(cls)
+    if any(isinstance(each, (str, ForwardRef)) for each in found.values()):
         hints = attempt(partial(get_type_hints, include_extras=True), cls, default={})
         found.update((name, hints[name]) for name in found if name in hints)
     return found

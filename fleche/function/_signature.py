@@ -9,10 +9,14 @@ wrapper may pass something else.
 from __future__ import annotations
 
 import inspect
+import sys
 from collections.abc import Callable, Collection
 from functools import partial
+from importlib import import_module
 from types import FunctionType, MethodType
 from typing import Any, Final, NamedTuple
+
+from fleche._util import annotations_of
 
 __all__ = [
     "OMITTED",
@@ -20,6 +24,7 @@ __all__ = [
     "Transparent",
     "compile_binder",
     "find_signatures",
+    "signature_of",
     "unwrap_partial",
 ]
 
@@ -60,6 +65,17 @@ class Signatures(NamedTuple):
     borrowed: bool
 
 
+def signature_of(function: Callable[..., Any], **options: Any) -> inspect.Signature:
+    """Return what :func:`inspect.signature` does, whatever an annotation needs that is not there.
+
+    Raises:
+        ValueError: the callable does not say which parameters it has.
+    """
+    if sys.version_info >= (3, 14):
+        options["annotation_format"] = import_module("annotationlib").Format.FORWARDREF
+    return inspect.signature(function, **options)
+
+
 def unwrap_partial(function: Any) -> Any:
     """Return the callable below any number of partials and bound methods."""
     while isinstance(function, partial) or inspect.ismethod(function):
@@ -81,7 +97,7 @@ def find_signatures(function: Callable[..., Any]) -> Signatures:
     elif entry is not base and hasattr(entry, "__wrapped__"):
         found = find_signatures(MethodType(entry, base))
     else:
-        own = inspect.signature(function)
+        own = signature_of(function)
         return Signatures(own, own, borrowed=False)
     own = refit(function, found.own)
     try:
@@ -122,7 +138,7 @@ def signatures_of_wrapper(wrapper: Any, entry: Any) -> Signatures:
 def signature_of_code(function: Any) -> inspect.Signature:
     """Return the signature that a function really has, whatever its attributes pretend."""
     if not isinstance(function, FunctionType):
-        return inspect.signature(function, follow_wrapped=False)
+        return signature_of(function, follow_wrapped=False)
     bare = FunctionType(
         function.__code__,
         function.__globals__,
@@ -131,8 +147,8 @@ def signature_of_code(function: Any) -> inspect.Signature:
         function.__closure__,
     )
     bare.__kwdefaults__ = function.__kwdefaults__
-    bare.__annotations__ = function.__annotations__
-    return inspect.signature(bare)
+    bare.__annotations__ = annotations_of(function)
+    return signature_of(bare)
 
 
 def passes_on(own: inspect.Signature, inner: inspect.Signature) -> bool:

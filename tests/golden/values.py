@@ -26,7 +26,7 @@ import types
 import uuid
 import zoneinfo
 from collections.abc import Callable
-from typing import Any, Generic, NamedTuple, Optional, TypeVar
+from typing import Any, Generic, List, NamedTuple, Optional, TypeVar  # noqa: UP035
 
 from fleche.digest import SCHEME, D, Digest, call_key, code_digest, digest
 from tests.golden import functions
@@ -264,7 +264,9 @@ def core() -> dict[str, Any]:
         "zone subclass": with_unit(Zone.no_cache("UTC")),
         "exception with an attribute": with_unit(ValueError("a", 1)),
         "class of None": type(None),
-        "optional": Optional[int],  # noqa: UP045 - another type than int | None
+        "optional": Optional[int],  # noqa: UP045 - another type than int | None before Python 3.14
+        "list of optional": [list[Optional[int]], List[int | None]],  # noqa: UP006, UP045
+        "union with text": Optional["Plain"],
         "union with None": int | None,
         "type variable": T,
     }

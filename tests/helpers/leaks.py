@@ -8,7 +8,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from multiprocessing import resource_tracker
+from multiprocessing import forkserver, resource_tracker
 
 import pytest
 
@@ -17,7 +17,7 @@ from tests.helpers.processes import children
 __all__ = ["check_leaks", "no_leaks"]
 
 # Opened once by a library, for the rest of the process.
-_HARMLESS = ("/dev/random", "/dev/urandom", "resource_tracker")
+_HARMLESS = ("/dev/random", "/dev/urandom", "resource_tracker", "forkserver")
 
 
 @pytest.fixture
@@ -64,17 +64,18 @@ def _descriptors() -> Iterator[tuple[object, str]]:
                 target = os.readlink(name, dir_fd=own)
             except FileNotFoundError:
                 continue  # closed by another thread meanwhile
-            if int(name) != _tracker_descriptor():
+            if int(name) not in _kept_by_multiprocessing():
                 found = f"descriptor {name} -> {target}"
                 yield found, found
     finally:
         os.close(own)
 
 
-def _tracker_descriptor() -> int | None:
-    # multiprocessing keeps a pipe to its resource tracker for the rest of the process
+def _kept_by_multiprocessing() -> tuple[int | None, ...]:
+    # a pipe each to its resource tracker and its fork server, for the rest of the process
     tracker = getattr(resource_tracker, "_resource_tracker", None)
-    return getattr(tracker, "_fd", None)
+    server = getattr(forkserver, "_forkserver", None)
+    return (getattr(tracker, "_fd", None), getattr(server, "_forkserver_alive_fd", None))
 
 
 def _threads() -> Iterator[tuple[object, str]]:

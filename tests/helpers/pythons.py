@@ -33,8 +33,6 @@ else:
 
 __all__ = ["NUMPY_1", "PYTHON_VERSIONS", "Pythons", "pythons"]
 
-PYTHON_VERSIONS = ("3.10", "3.11", "3.12", "3.13")
-
 NUMPY_1 = "numpy 1"
 """What to ask `pythons` for to get an interpreter with numpy 1.26, and pandas."""
 
@@ -133,6 +131,10 @@ def _candidates(version: str) -> Iterator[str]:
         found = subprocess.run([uv, "python", "find", version], capture_output=True, text=True)
         if found.returncode == 0:
             yield found.stdout.strip()
+
+
+# CI has no 3.14 to install: it counts where there is one.
+PYTHON_VERSIONS = ("3.10", "3.11", "3.12", "3.13", *(["3.14"] if _find("3.14") else []))
 
 
 def _environment(name: str, interpreter: str, extras: list[str]) -> Path:
