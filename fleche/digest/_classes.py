@@ -55,6 +55,7 @@ DERIVED = frozenset(
         "__attrs_own_setattr__",
         "__attrs_props__",
         "__callable_proto_members_only__",
+        "__classdictcell__",
         "__dataclass_fields__",
         "__dataclass_params__",
         "__dict__",
