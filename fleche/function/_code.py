@@ -25,12 +25,8 @@ from fleche.digest import (
     find_definition,
     names_bound_in,
 )
-from fleche.function._names import (
-    Facts,
-    facts_of_bytecode,
-    facts_of_expression,
-    facts_of_syntax,
-)
+from fleche.function._facts import Facts
+from fleche.function._names import facts_of_expression, facts_of_syntax
 from fleche.function._own import is_own_namespace, is_own_object, module_name
 
 __all__ = ["KnownCode", "code_of", "pack_knowledge", "take_knowledge"]
@@ -103,6 +99,8 @@ def find_out(function: FunctionType, code: CodeType) -> KnownCode:
     token = blake3(bytecode).hexdigest()
     if token in foreign:
         return foreign[token]
+    from fleche.function._bytecode import facts_of_bytecode
+
     qualname = getattr(code, "co_qualname", function.__qualname__)
     outer = qualname.rpartition(".")[0]
     method_of = "" if outer.endswith("<locals>") else outer

@@ -1,4 +1,4 @@
-"""Which attributes of an object its methods fill when something is first wanted, by their syntax.
+"""What code fills when it is first wanted, by its syntax: attributes of objects, and variables.
 
 That is what a method sets where it has not found it::
 
@@ -21,9 +21,9 @@ from typing import Any
 import msgspec
 
 from fleche.digest import CLOCK_CALLS, blocks_of, inner_nodes
-from fleche.function._trees import SCOPED, constant_text
+from fleche.function._trees import SCOPED, Chain, chain_of, constant_text
 
-__all__ = ["Fills", "filled_by_all", "fills_of", "set_by_clock"]
+__all__ = ["Fills", "filled_by_all", "fills_of", "set_by_clock", "written_lazily"]
 
 ASSIGNMENTS = ("Assign", "AnnAssign", "NamedExpr")
 LEAVING = ("Return", "Raise", "Continue", "Break")
@@ -300,3 +300,54 @@ def walk(item: Any) -> Iterator[Any]:
         found = pending.pop()
         yield found
         pending += inner_nodes(found)
+
+
+def written_lazily(body: list[Any]) -> set[Chain]:
+    """Return the chains that code assigns to where it has found nothing: ``if x is None: x = ...``.
+
+    Those of two steps are there without the first as well, as attributes of a class. What is
+    assigned by the clock or by chance is not among them: it is another value in each run, wherever
+    it was assigned first.
+    """
+    asked: set[Chain] = set()
+    assigned: set[Chain] = set()
+    changed: set[Chain] = set()
+    pending = list(body)
+    while pending:
+        item = pending.pop()
+        kind = type(item).__name__
+        if kind in ("If", "IfExp", "While"):
+            asked |= chains_asked_for(item.test)
+        if kind in ("Assign", "AnnAssign", "NamedExpr"):
+            found = chains_in(getattr(item, "targets", None) or [item.target])
+            assigned |= found
+            changed |= found if item.value and calls_clock(item.value) else set()
+        elif kind in ("AugAssign", "For", "AsyncFor", "Delete", "withitem"):
+            targets = getattr(item, "targets", [getattr(item, "target", None)])
+            changed |= chains_in([*targets, getattr(item, "optional_vars", None)])
+        pending += inner_nodes(item)
+    late = asked & assigned - changed
+    return late | {chain[1:] for chain in late if len(chain) == 2}
+
+
+def calls_clock(expression: Any) -> bool:
+    """Whether an expression calls something that is called like a function of a clock."""
+    return any(called_name(item) in CLOCK_CALLS for item in walk(expression))
+
+
+def chains_in(syntax: list[Any]) -> set[Chain]:
+    """Return those of some expressions that are chains."""
+    return set(filter(None, map(chain_of, syntax)))
+
+
+def chains_asked_for(test: Any) -> set[Chain]:
+    """Return the chains of which a condition asks whether there is anything."""
+    kind = type(test).__name__
+    if kind == "BoolOp":
+        return set().union(*map(chains_asked_for, test.values))
+    if kind == "UnaryOp":
+        return chains_asked_for(test.operand)
+    if kind == "Compare":
+        is_identity = type(test.ops[0]).__name__ in ("Is", "IsNot")
+        return chains_in([test.left]) if is_identity else set()
+    return chains_in([test])

@@ -20,7 +20,8 @@ from types import ModuleType
 from typing import Any
 
 from fleche._util import attempt
-from fleche.function._names import IMPORTERS, Facts, Import
+from fleche.function._facts import Facts, Import
+from fleche.function._names import IMPORTERS
 from fleche.function._own import is_own, is_own_object
 from fleche.function._whole import digest_of_file, imports_of_file, syntax_of_file
 

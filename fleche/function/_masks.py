@@ -14,8 +14,8 @@ from types import GetSetDescriptorType, MemberDescriptorType, SimpleNamespace
 from typing import Any
 
 from fleche.function._libraries import is_native
-from fleche.function._names import Chain, step_to
 from fleche.function._own import is_own_object
+from fleche.function._trees import Chain, step_to
 
 __all__ = ["Masks", "can_mask", "is_namespace", "step_of"]
 

@@ -1,46 +1,31 @@
-"""Facts about a piece of code: which names it loads, which it writes, what it imports.
-
-They are read from the syntax tree with the scopes that Python gives to names, or, where there is no
-source, from the bytecode. A *chain* is a name with attributes behind it: ``a.b.c`` is
-``("a", "b", "c")``.
-"""
+"""What a definition does with names, read from its syntax tree with the scopes that names have."""
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable, Iterable, Iterator
-from types import CodeType
-from typing import Any, NamedTuple, TypeAlias
-
-import msgspec
+from collections.abc import Callable, Iterable
+from typing import Any, TypeAlias
 
 from fleche.digest import inner_nodes, is_type_checking
-from fleche.function._fills import Fills, fills_of, set_by_clock
+from fleche.function._facts import ALL, MARKED, Facts, Import
+from fleche.function._fills import fills_of, set_by_clock, written_lazily
+from fleche.function._texts import names_in_format
 from fleche.function._trees import (
     COMPREHENSIONS,
     FUNCTIONS,
-    NAMED_ACCESS,
-    SCOPED,
     Chain,
+    Scope,
     chain_of,
     constant_text,
-    written_lazily,
+    is_class_of_self,
+    is_own_package,
+    item_step,
+    items_changed,
+    mangle,
+    mentions_own_package,
+    prefix_of,
 )
 
-__all__ = [
-    "IMPORTERS",
-    "MARKED",
-    "Chain",
-    "Facts",
-    "Import",
-    "facts_of_bytecode",
-    "facts_of_expression",
-    "facts_of_syntax",
-    "mangle",
-    "names_in_format",
-    "prefix_of",
-    "step_to",
-]
+__all__ = ["IMPORTERS", "MUTATORS", "facts_of_expression", "facts_of_syntax"]
 
 MUTATORS = frozenset(
     [
@@ -72,6 +57,7 @@ MUTATORS = frozenset(
 SETTERS = {"__setattr__": 2, "__delattr__": 1}
 """Methods that set or delete an attribute, and which argument, from the last, is its name."""
 
+NAMED_ACCESS = ("getattr", "hasattr", "setattr", "delattr")
 LISTERS = ("dir", "getmembers", "getmembers_static")
 IMPORTERS = ("__import__", "import_module")
 UNSEEN = ("eval", "exec", "globals", "vars", "locals", *IMPORTERS)
@@ -79,12 +65,7 @@ EVALUATORS = ("eval", "exec", "compile")
 FRAMES = ("_getframe", "currentframe")
 """Functions that lead to the variables of others, mostly in order to evaluate what they say."""
 
-MARKED, ALL = "@", "*"
-"""Which names in texts count: those behind an ``@``, as data frames have it, or all."""
-
 LONGEST_TEXT = 10_000
-_FIELD = re.compile(r"\{\w*((?:\.[^\W\d]\w*|\[[^][{}]*\])+)")
-_STEP = re.compile(r"\.([^\W\d]\w*)")
 MAKERS = ("new_class", "make_dataclass", "namedtuple", "create_model", "make_class")
 GETTERS = ("attrgetter", "methodcaller")
 BEGINNINGS = ("__init__", "__new__", "__post_init__", "__attrs_post_init__", "__setstate__")
@@ -92,179 +73,6 @@ BEGINNINGS = ("__init__", "__new__", "__post_init__", "__attrs_post_init__", "__
 
 ASKED = ("__getattr__", "__getattribute__")
 """Methods that are told the name of an attribute."""
-
-
-class Import(NamedTuple):
-    """``from module import name as bound``, or ``import module as bound`` if ``name`` is empty.
-
-    With neither, it is ``import_module("module")``, which may end up anywhere.
-    """
-
-    level: int
-    module: str
-    name: str
-    bound: str
-
-
-class Facts(msgspec.Struct):
-    """What one definition does with names.
-
-    Attributes:
-        loads: chains that begin with a global name.
-        named: chains where a class only selects: in ``isinstance``, ``except`` and ``case``.
-        captured: chains that begin with a captured variable.
-        lazy: chains that begin with a name that an import in the body binds.
-        attributes: names that are used as attributes of anything.
-        prefixes: beginnings of attribute names that are made at run time.
-        dynamic: chains that begin with a global name, whose attributes are looked up by a name
-            that is made at run time; with what is known of its beginning.
-        looks_into_itself: ``getattr(self, name)`` with a name that is made at run time.
-        looks_into_others: the same of anything else, which the source does not show.
-        sets_any: whether attributes are set, or deleted, whose names are made at run time.
-        writes: chains that begin with a global name, and are assigned to. Constant items at the
-            end of a chain are steps of it, as ``("a", "b", "['c']")`` for ``a.b["c"]``.
-        stores: global names of which items are set, apart from where these are loaded.
-        lazily: those of ``writes`` and ``class_writes`` that are assigned where nothing is yet.
-        mutated: chains that begin with a global name, of which a mutating method is called.
-        captured_writes: captured variables of which that holds.
-        parameter_writes: parameters whose values are changed in place.
-        class_writes: chains without their beginning, where attributes are changed in place through
-            ``self``, or set through ``cls``.
-        counters: those of all these chains that augmented assignments (``+=``) write.
-        fills: of a method, what it fills when it is first wanted.
-        by_clock: of a method, the attributes that it sets to what the clock returns.
-        imports: imports in the body.
-        imports_by_name: beginnings of the names of modules that are imported by a name made at run
-            time, as in ``import_module(f"models.{name}")``; with the level of a relative one.
-        makes_classes: whether it defines classes, or makes them at run time.
-        unseen: ways of access that no reading of the source follows.
-        texts: those that stand in it, where they may hold names.
-        reads_texts: which names in these count: :data:`ALL`, :data:`MARKED` or none.
-        evaluates: whether it evaluates text, perhaps that of others.
-    """
-
-    loads: set[Chain] = msgspec.field(default_factory=set)
-    named: set[Chain] = msgspec.field(default_factory=set)
-    captured: set[Chain] = msgspec.field(default_factory=set)
-    lazy: set[Chain] = msgspec.field(default_factory=set)
-    attributes: set[str] = msgspec.field(default_factory=set)
-    prefixes: set[str] = msgspec.field(default_factory=set)
-    dynamic: set[tuple[Chain, str]] = msgspec.field(default_factory=set)
-    looks_into_itself: bool = False
-    looks_into_others: bool = False
-    sets_any: bool = False
-    writes: set[Chain] = msgspec.field(default_factory=set)
-    stores: set[str] = msgspec.field(default_factory=set)
-    lazily: set[Chain] = msgspec.field(default_factory=set)
-    mutated: set[Chain] = msgspec.field(default_factory=set)
-    captured_writes: set[str] = msgspec.field(default_factory=set)
-    parameter_writes: set[str] = msgspec.field(default_factory=set)
-    class_writes: set[Chain] = msgspec.field(default_factory=set)
-    counters: set[Chain] = msgspec.field(default_factory=set)
-    fills: Fills = Fills()
-    by_clock: frozenset[str] = frozenset()
-    imports: set[Import] = msgspec.field(default_factory=set)
-    imports_by_name: set[tuple[int, str]] = msgspec.field(default_factory=set)
-    makes_classes: bool = False
-    unseen: set[str] = msgspec.field(default_factory=set)
-    texts: list[str] = msgspec.field(default_factory=list)
-    reads_texts: str = ""
-    evaluates: bool = False
-
-
-def mangle(name: str, owner: str) -> str:
-    """Return the name under which a private name is kept in the class ``owner``."""
-    if not owner or not name.startswith("__") or name.endswith("__") or "." in name:
-        return name
-    stripped = owner.lstrip("_")
-    return f"_{stripped}{name}" if stripped else name
-
-
-class Scope:
-    """A function, comprehension or class body, and the names that it binds."""
-
-    __slots__ = (
-        *("bound", "first", "globals", "imported", "is_class", "nonlocals", "owner", "parent"),
-    )
-
-    def __init__(self, syntax: Any, parent: Scope | None, owner: str) -> None:
-        kind = type(syntax).__name__
-        self.parent = parent
-        self.owner = owner
-        self.is_class = kind == "ClassDef"
-        self.bound: set[str] = set()
-        self.globals: set[str] = set()
-        self.nonlocals: set[str] = set()
-        self.imported: set[str] = set()
-        self.first = ""
-        if kind in FUNCTIONS:
-            self.bind_parameters(syntax.args)
-            self.collect(syntax.body if isinstance(syntax.body, list) else [syntax.body])
-        elif kind in COMPREHENSIONS:
-            for generator in syntax.generators:
-                self.collect([generator.target])
-        else:
-            self.collect(syntax.body)
-        self.bound -= self.globals | self.nonlocals
-
-    def bind_parameters(self, args: Any) -> None:
-        positional = [*args.posonlyargs, *args.args]
-        self.first = positional[0].arg if positional else ""
-        extra = [arg for arg in (args.vararg, args.kwarg) if arg is not None]
-        self.bound.update(arg.arg for arg in (*positional, *args.kwonlyargs, *extra))
-
-    def collect(self, syntax: list[Any]) -> None:
-        """Note what is bound here, but not in scopes within."""
-        pending = list(syntax)
-        while pending:
-            item = pending.pop()
-            kind = type(item).__name__
-            if kind in COMPREHENSIONS:
-                self.collect_walruses(item)
-                continue
-            if kind in SCOPED:
-                if kind != "Lambda":
-                    self.bound.add(item.name)
-                continue
-            self.bind(kind, item)
-            pending += inner_nodes(item)
-
-    def bind(self, kind: str, item: Any) -> None:
-        if kind == "Name":
-            if type(item.ctx).__name__ != "Load":
-                self.bound.add(item.id)
-        elif kind == "Global":
-            self.globals.update(item.names)
-        elif kind == "Nonlocal":
-            self.nonlocals.update(item.names)
-        elif kind in ("Import", "ImportFrom"):
-            names = {(alias.asname or alias.name).partition(".")[0] for alias in item.names}
-            self.bound |= names
-            self.imported |= names
-        elif kind in ("ExceptHandler", "MatchAs", "MatchStar", "MatchMapping"):
-            name = item.rest if kind == "MatchMapping" else item.name
-            if name:
-                self.bound.add(name)
-
-    def collect_walruses(self, comprehension: Any) -> None:
-        pending = [comprehension]
-        while pending:
-            item = pending.pop()
-            if type(item).__name__ == "NamedExpr":
-                self.bound.add(item.target.id)
-            if type(item).__name__ != "Lambda":
-                pending += inner_nodes(item)
-
-    def find(self, name: str) -> tuple[str, Scope | None]:
-        """Return whether a name is "local", "global" or "free", and the scope that binds it."""
-        scope: Scope | None = self
-        while scope is not None:
-            if name in scope.globals:
-                return "global", None
-            if name in scope.bound and (scope is self or not scope.is_class):
-                return "local", scope
-            scope = scope.parent
-        return "free", None
 
 
 def facts_of_syntax(syntax: Any, owner: str, captured: Iterable[str]) -> Facts:
@@ -638,106 +446,3 @@ HANDLERS: dict[str, Callable[[Reader, Any, Scope], None]] = {
     "withitem": Reader.read_with_item,
     "Call": Reader.read_call,
 }
-
-
-def is_class_of_self(item: Any) -> bool:
-    """Whether this is ``type(self)``, ``self.__class__`` or ``super()``."""
-    if type(item).__name__ == "Call":
-        name, count = getattr(item.func, "id", ""), len(item.args)
-        return (name == "type" and count == 1) or (name == "super" and not count)
-    return type(item).__name__ == "Attribute" and item.attr == "__class__"
-
-
-def is_own_package(item: Any) -> bool:
-    """Whether an expression says to which package a relative import is relative: to its own."""
-    return getattr(item, "id", "") in ("__package__", "__name__")
-
-
-def mentions_own_package(item: Any) -> bool:
-    """Whether an expression has the name of its own package or module in it."""
-    return is_own_package(item) or any(map(mentions_own_package, inner_nodes(item)))
-
-
-def item_step(index: Any) -> str:
-    """Return the step to an item with a constant index or key, or "" for any other."""
-    value = getattr(index, "value", None)
-    is_constant = type(index).__name__ == "Constant" and type(value) in (str, int)
-    return step_to(value) if is_constant else ""
-
-
-def step_to(key: object) -> str:
-    """Return the step of a chain that leads to an item."""
-    return f"[{key!r}]"
-
-
-def items_changed(name: str, call: Any) -> list[Chain]:
-    """Return the steps to the items that a mutating method changes; none of them leads to all."""
-    words = [word.arg for word in call.keywords]
-    if name in ("setdefault", "pop") and call.args and (step := item_step(call.args[0])):
-        return [(step,)]
-    if name == "update" and not call.args and all(words):
-        return [(step_to(word),) for word in words]
-    return [()]
-
-
-def names_in_format(text: str) -> Iterator[str]:
-    """Yield the attributes that ``text.format(...)`` gets, as ``x`` in ``"{0.x:.2f}"``."""
-    for field in _FIELD.findall(text):
-        yield from _STEP.findall(field)
-
-
-def prefix_of(item: Any) -> str:
-    """Return what text made at run time begins with, as ``do_`` in ``f"do_{x}"``.
-
-    Likewise in ``"do_" + x + y``, ``"do_%s" % x`` and ``"do_{}".format(x)``.
-    """
-    while type(item).__name__ == "BinOp":
-        item = item.left
-    if type(item).__name__ == "JoinedStr" and item.values:
-        item = item.values[0]
-    elif getattr(getattr(item, "func", None), "attr", "") == "format":
-        item = item.func.value
-    return (constant_text(item) or "").partition("%")[0].partition("{")[0]
-
-
-def facts_of_bytecode(code: CodeType) -> Facts:
-    """Return what can be told without a source."""
-    import dis
-
-    facts = Facts()
-    pending = [code]
-    outermost = frozenset(code.co_freevars)
-    while pending:
-        item = pending.pop()
-        pending += [const for const in item.co_consts if isinstance(const, CodeType)]
-        chain: list[str] = []
-        module, level = "", 0
-        for step in dis.get_instructions(item):
-            name = step.argval if isinstance(step.argval, str) else ""
-            kind = step.opname
-            facts.makes_classes |= kind == "LOAD_BUILD_CLASS"
-            if kind.startswith(("LOAD_ATTR", "LOAD_METHOD", "LOAD_SUPER_ATTR")):
-                facts.attributes.add(name)
-                if chain:
-                    chain.append(name)
-                continue
-            keep(facts, chain, outermost)
-            chain = []
-            if kind in ("LOAD_GLOBAL", "LOAD_NAME"):
-                chain = [name]
-            elif kind in ("LOAD_DEREF", "LOAD_CLASSDEREF", "LOAD_FROM_DICT_OR_DEREF"):
-                chain = [name] if name in outermost else []
-            elif kind in ("STORE_GLOBAL", "DELETE_GLOBAL"):
-                facts.writes.add((name,))
-            elif kind == "IMPORT_NAME":
-                module, level = name, 0
-                facts.imports.add(Import(level, module, "", name.partition(".")[0]))
-            elif kind == "IMPORT_FROM":
-                facts.imports.add(Import(level, module, name, name))
-        keep(facts, chain, outermost)
-    return facts
-
-
-def keep(facts: Facts, chain: list[str], captured: frozenset[str]) -> None:
-    if chain:
-        (facts.captured if chain[0] in captured else facts.loads).add(tuple(chain))

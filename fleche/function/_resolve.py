@@ -40,6 +40,7 @@ from fleche.digest import (
 )
 from fleche.function._closure import ENTRY, Closure, Findings
 from fleche.function._code import KnownCode, code_of
+from fleche.function._facts import Import
 from fleche.function._imported import ImportsByName, absolute, take_from
 from fleche.function._libraries import extension_of, library_beside
 from fleche.function._looking import (
@@ -51,7 +52,6 @@ from fleche.function._looking import (
     place_of,
     subclasses_of,
 )
-from fleche.function._names import Chain, Import
 from fleche.function._own import (
     directory_of,
     extension_file,
@@ -74,6 +74,7 @@ from fleche.function._selecting import (
 )
 from fleche.function._signature import Transparent
 from fleche.function._texts import Texts
+from fleche.function._trees import Chain
 from fleche.function._values import (
     name_of,
     token_of_installed,

@@ -7,9 +7,9 @@ from types import FunctionType, ModuleType
 from typing import Any
 
 from fleche.function._filling import fillings
-from fleche.function._names import Chain
 from fleche.function._own import is_own_object
 from fleche.function._recheck import Datum, Snapshot
+from fleche.function._trees import Chain
 from fleche.function._values import Values, name_of
 
 __all__ = ["Retake"]

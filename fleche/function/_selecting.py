@@ -13,7 +13,7 @@ from typing import Any, ForwardRef, get_type_hints
 
 from fleche._util import annotations_of, attempt
 from fleche.digest import members_of, own_module
-from fleche.function._names import Facts
+from fleche.function._facts import Facts
 from fleche.function._own import is_own_namespace, is_own_object
 
 __all__ = ["asks_own_code", "names_asked_for", "names_read", "types_of_fields"]

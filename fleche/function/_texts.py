@@ -1,4 +1,4 @@
-"""Names that stand in texts: in an expression that is evaluated, a condition on a data frame."""
+"""Names that stand in texts: in an expression to evaluate, a condition on data, a format."""
 
 from __future__ import annotations
 
@@ -7,14 +7,17 @@ from collections.abc import Iterator, Mapping
 from types import FunctionType
 from typing import Any
 
+from fleche.function._facts import MARKED, Facts
 from fleche.function._looking import LookedInto, place_of
-from fleche.function._names import MARKED, Chain, Facts
 from fleche.function._own import module_name
+from fleche.function._trees import Chain
 
-__all__ = ["Texts"]
+__all__ = ["Texts", "names_in_format"]
 
 _CHAIN = re.compile(r"[^\W\d]\w*(?:\.[^\W\d]\w*)*")
 _MARKED = re.compile(rf"@({_CHAIN.pattern})")
+_FIELD = re.compile(r"\{\w*((?:\.[^\W\d]\w*|\[[^][{}]*\])+)")
+_STEP = re.compile(r"\.([^\W\d]\w*)")
 
 
 class Texts:
@@ -54,3 +57,9 @@ class Texts:
                 chain = tuple(found.split("."))
                 if takes_modules or chain[0] in namespace:
                     yield namespace, chain
+
+
+def names_in_format(text: str) -> Iterator[str]:
+    """Yield the attributes that ``text.format(...)`` gets, as ``x`` in ``"{0.x:.2f}"``."""
+    for field in _FIELD.findall(text):
+        yield from _STEP.findall(field)

@@ -1,25 +1,31 @@
-"""Readings of parts of a syntax tree: chains of names, and what code fills where nothing is yet."""
+"""How parts of a syntax tree are read: chains of names, steps to items, and the scope of a name."""
 
 from __future__ import annotations
 
 from typing import Any, TypeAlias
 
-from fleche.digest import CLOCK_CALLS, inner_nodes
+from fleche.digest import inner_nodes
 
 __all__ = [
     "COMPREHENSIONS",
     "FUNCTIONS",
-    "NAMED_ACCESS",
     "SCOPED",
     "Chain",
+    "Scope",
     "chain_of",
     "constant_text",
-    "written_lazily",
+    "is_class_of_self",
+    "is_own_package",
+    "item_step",
+    "items_changed",
+    "mangle",
+    "mentions_own_package",
+    "prefix_of",
+    "step_to",
 ]
 
 Chain: TypeAlias = tuple[str, ...]
 
-NAMED_ACCESS = ("getattr", "hasattr", "setattr", "delattr")
 FUNCTIONS = ("FunctionDef", "AsyncFunctionDef", "Lambda")
 COMPREHENSIONS = ("ListComp", "SetComp", "DictComp", "GeneratorExp")
 SCOPED = (*FUNCTIONS, *COMPREHENSIONS, "ClassDef")
@@ -39,55 +45,150 @@ def constant_text(item: Any) -> str | None:
     return value if type(item).__name__ == "Constant" and isinstance(value, str) else None
 
 
-def written_lazily(body: list[Any]) -> set[Chain]:
-    """Return the chains that code assigns to where it has found nothing: ``if x is None: x = ...``.
+def prefix_of(item: Any) -> str:
+    """Return what text made at run time begins with, as ``do_`` in ``f"do_{x}"``.
 
-    Those of two steps are there without the first as well, as attributes of a class. What is
-    assigned by the clock or by chance is not among them: it is another value in each run, wherever
-    it was assigned first.
+    Likewise in ``"do_" + x + y``, ``"do_%s" % x`` and ``"do_{}".format(x)``.
     """
-    asked: set[Chain] = set()
-    assigned: set[Chain] = set()
-    changed: set[Chain] = set()
-    pending = list(body)
-    while pending:
-        item = pending.pop()
-        kind = type(item).__name__
-        if kind in ("If", "IfExp", "While"):
-            asked |= chains_asked_for(item.test)
-        if kind in ("Assign", "AnnAssign", "NamedExpr"):
-            found = chains_in(getattr(item, "targets", None) or [item.target])
-            assigned |= found
-            changed |= found if calls_clock(item.value) else set()
-        elif kind in ("AugAssign", "For", "AsyncFor", "Delete", "withitem"):
-            targets = getattr(item, "targets", [getattr(item, "target", None)])
-            changed |= chains_in([*targets, getattr(item, "optional_vars", None)])
-        pending += inner_nodes(item)
-    late = asked & assigned - changed
-    return late | {chain[1:] for chain in late if len(chain) == 2}
+    while type(item).__name__ == "BinOp":
+        item = item.left
+    if type(item).__name__ == "JoinedStr" and item.values:
+        item = item.values[0]
+    elif getattr(getattr(item, "func", None), "attr", "") == "format":
+        item = item.func.value
+    return (constant_text(item) or "").partition("%")[0].partition("{")[0]
 
 
-def calls_clock(expression: Any) -> bool:
-    """Whether an expression calls something that is called like a function of a clock."""
-    function = getattr(expression, "func", None)
-    if getattr(function, "id", getattr(function, "attr", "")) in CLOCK_CALLS:
-        return True
-    return expression is not None and any(map(calls_clock, inner_nodes(expression)))
+def is_class_of_self(item: Any) -> bool:
+    """Whether this is ``type(self)``, ``self.__class__`` or ``super()``."""
+    if type(item).__name__ == "Call":
+        name, count = getattr(item.func, "id", ""), len(item.args)
+        return (name == "type" and count == 1) or (name == "super" and not count)
+    return type(item).__name__ == "Attribute" and item.attr == "__class__"
 
 
-def chains_in(syntax: list[Any]) -> set[Chain]:
-    """Return those of some expressions that are chains."""
-    return set(filter(None, map(chain_of, syntax)))
+def is_own_package(item: Any) -> bool:
+    """Whether an expression says to which package a relative import is relative: to its own."""
+    return getattr(item, "id", "") in ("__package__", "__name__")
 
 
-def chains_asked_for(test: Any) -> set[Chain]:
-    """Return the chains of which a condition asks whether there is anything."""
-    kind = type(test).__name__
-    if kind == "BoolOp":
-        return set().union(*map(chains_asked_for, test.values))
-    if kind == "UnaryOp":
-        return chains_asked_for(test.operand)
-    if kind == "Compare":
-        is_identity = type(test.ops[0]).__name__ in ("Is", "IsNot")
-        return chains_in([test.left]) if is_identity else set()
-    return chains_in([test])
+def mentions_own_package(item: Any) -> bool:
+    """Whether an expression has the name of its own package or module in it."""
+    return is_own_package(item) or any(map(mentions_own_package, inner_nodes(item)))
+
+
+def item_step(index: Any) -> str:
+    """Return the step to an item with a constant index or key, or "" for any other."""
+    value = getattr(index, "value", None)
+    is_constant = type(index).__name__ == "Constant" and type(value) in (str, int)
+    return step_to(value) if is_constant else ""
+
+
+def step_to(key: object) -> str:
+    """Return the step of a chain that leads to an item."""
+    return f"[{key!r}]"
+
+
+def items_changed(name: str, call: Any) -> list[Chain]:
+    """Return the steps to the items that a mutating method changes; none of them leads to all."""
+    words = [word.arg for word in call.keywords]
+    if name in ("setdefault", "pop") and call.args and (step := item_step(call.args[0])):
+        return [(step,)]
+    if name == "update" and not call.args and all(words):
+        return [(step_to(word),) for word in words]
+    return [()]
+
+
+def mangle(name: str, owner: str) -> str:
+    """Return the name under which a private name is kept in the class ``owner``."""
+    if not owner or not name.startswith("__") or name.endswith("__") or "." in name:
+        return name
+    stripped = owner.lstrip("_")
+    return f"_{stripped}{name}" if stripped else name
+
+
+class Scope:
+    """A function, comprehension or class body, and the names that it binds."""
+
+    __slots__ = (
+        *("bound", "first", "globals", "imported", "is_class", "nonlocals", "owner", "parent"),
+    )
+
+    def __init__(self, syntax: Any, parent: Scope | None, owner: str) -> None:
+        kind = type(syntax).__name__
+        self.parent = parent
+        self.owner = owner
+        self.is_class = kind == "ClassDef"
+        self.bound: set[str] = set()
+        self.globals: set[str] = set()
+        self.nonlocals: set[str] = set()
+        self.imported: set[str] = set()
+        self.first = ""
+        if kind in FUNCTIONS:
+            self.bind_parameters(syntax.args)
+            self.collect(syntax.body if isinstance(syntax.body, list) else [syntax.body])
+        elif kind in COMPREHENSIONS:
+            for generator in syntax.generators:
+                self.collect([generator.target])
+        else:
+            self.collect(syntax.body)
+        self.bound -= self.globals | self.nonlocals
+
+    def bind_parameters(self, args: Any) -> None:
+        positional = [*args.posonlyargs, *args.args]
+        self.first = positional[0].arg if positional else ""
+        extra = [arg for arg in (args.vararg, args.kwarg) if arg is not None]
+        self.bound.update(arg.arg for arg in (*positional, *args.kwonlyargs, *extra))
+
+    def collect(self, syntax: list[Any]) -> None:
+        """Note what is bound here, but not in scopes within."""
+        pending = list(syntax)
+        while pending:
+            item = pending.pop()
+            kind = type(item).__name__
+            if kind in COMPREHENSIONS:
+                self.collect_walruses(item)
+                continue
+            if kind in SCOPED:
+                if kind != "Lambda":
+                    self.bound.add(item.name)
+                continue
+            self.bind(kind, item)
+            pending += inner_nodes(item)
+
+    def bind(self, kind: str, item: Any) -> None:
+        if kind == "Name":
+            if type(item.ctx).__name__ != "Load":
+                self.bound.add(item.id)
+        elif kind == "Global":
+            self.globals.update(item.names)
+        elif kind == "Nonlocal":
+            self.nonlocals.update(item.names)
+        elif kind in ("Import", "ImportFrom"):
+            names = {(alias.asname or alias.name).partition(".")[0] for alias in item.names}
+            self.bound |= names
+            self.imported |= names
+        elif kind in ("ExceptHandler", "MatchAs", "MatchStar", "MatchMapping"):
+            name = item.rest if kind == "MatchMapping" else item.name
+            if name:
+                self.bound.add(name)
+
+    def collect_walruses(self, comprehension: Any) -> None:
+        pending = [comprehension]
+        while pending:
+            item = pending.pop()
+            if type(item).__name__ == "NamedExpr":
+                self.bound.add(item.target.id)
+            if type(item).__name__ != "Lambda":
+                pending += inner_nodes(item)
+
+    def find(self, name: str) -> tuple[str, Scope | None]:
+        """Return whether a name is "local", "global" or "free", and the scope that binds it."""
+        scope: Scope | None = self
+        while scope is not None:
+            if name in scope.globals:
+                return "global", None
+            if name in scope.bound and (scope is self or not scope.is_class):
+                return "local", scope
+            scope = scope.parent
+        return "free", None

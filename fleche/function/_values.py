@@ -64,10 +64,11 @@ from fleche.function._libraries import (
     set_types,
 )
 from fleche.function._masks import Masks, is_namespace, step_of
-from fleche.function._names import Chain, names_in_format
 from fleche.function._own import is_made_here, is_own_module, is_own_namespace, is_own_object
 from fleche.function._recheck import Snapshot
 from fleche.function._signature import Transparent
+from fleche.function._texts import names_in_format
+from fleche.function._trees import Chain
 from fleche.function._visits import Visits, in_order
 from fleche.function._whole import digest_of_file
 

@@ -34,10 +34,11 @@ from fleche.digest import (
 )
 from fleche.function._closure import Findings, show
 from fleche.function._code import KnownCode, code_of
+from fleche.function._facts import Facts
 from fleche.function._filling import filled_by, late
 from fleche.function._fills import Fills
 from fleche.function._masks import can_mask
-from fleche.function._names import MUTATORS, Chain, Facts, facts_of_expression
+from fleche.function._names import MUTATORS, facts_of_expression
 from fleche.function._own import (
     directory_of,
     is_own_module,
@@ -49,6 +50,7 @@ from fleche.function._reaching import home_of
 from fleche.function._recheck import Datum, Late
 from fleche.function._retake import Retake
 from fleche.function._signature import Transparent
+from fleche.function._trees import Chain
 from fleche.function._values import Values, attribute_of, is_callable_code
 
 __all__ = ["Variables", "Writes", "mark_of"]
