@@ -1,16 +1,85 @@
-"""What a class says of its objects."""
+"""What the class of an object says of it: whether it is code, can change, or says all there is."""
 
 from __future__ import annotations
 
 import sys
-from functools import cached_property
-from types import FunctionType
+from contextlib import suppress
+from functools import cached_property, partial, partialmethod
+from types import (
+    BuiltinFunctionType,
+    FunctionType,
+    GenericAlias,
+    GetSetDescriptorType,
+    MemberDescriptorType,
+    MethodType,
+    ModuleType,
+)
 from typing import Any, NamedTuple
 
 from fleche.function._clocks import attributes_by_clock, is_from_clock_now
 from fleche.function._own import is_own_object
+from fleche.function._signature import Transparent
 
-__all__ = ["OwnKind", "full_name", "is_by_type", "is_interface", "member_of", "own_kind"]
+__all__ = [
+    "CONTAINERS",
+    "IMMUTABLE",
+    "OF_CONTEXT",
+    "PLAIN",
+    "OwnKind",
+    "attribute_of",
+    "full_name",
+    "inner_function",
+    "is_by_type",
+    "is_callable_code",
+    "is_frozen",
+    "is_interface",
+    "member_of",
+    "own_kind",
+]
+
+IMMUTABLE = frozenset(
+    [type(None), bool, int, float, complex, bytes, type(...), type(NotImplemented)]
+)
+PLAIN = IMMUTABLE | {str}
+CONTAINERS = (dict, list, tuple, set, frozenset)
+
+OF_CONTEXT = frozenset(["_contextvars.ContextVar", "_thread._local"])
+"""Types whose objects hold something else in each context or thread; what they hold here counts."""
+
+FROZEN = frozenset(
+    [
+        "decimal.Decimal",
+        "fractions.Fraction",
+        "datetime.date",
+        "datetime.time",
+        "datetime.datetime",
+        "datetime.timedelta",
+        "datetime.timezone",
+        "uuid.UUID",
+        "builtins.range",
+        "builtins.slice",
+        "zoneinfo.ZoneInfo",
+        "Boost.Python.function",
+        "inspect.Parameter",
+        "inspect.Signature",
+        "numpy.dtype",
+        "builtins.classmethod_descriptor",
+        "builtins.getset_descriptor",
+        "builtins.member_descriptor",
+        "builtins.method_descriptor",
+        "builtins.wrapper_descriptor",
+    ]
+)
+"""Types of other immutable values."""
+
+CALLABLE = (
+    *(FunctionType, type, MethodType, staticmethod, classmethod, property, partial),
+    *(partialmethod, cached_property, BuiltinFunctionType, Transparent),
+)
+"""Types of values that are code."""
+
+INWARD = ("__wrapped__", "py_func", "pyfunc", "func", "fget", "__func__")
+"""Where objects of installed packages keep the function that they are made of."""
 
 BY_TYPE = frozenset(
     [
@@ -119,3 +188,43 @@ def names_in_methods(kind: type) -> set[str]:
 def is_interface(cls: type) -> bool:
     """Whether a base of the library says what its subclasses can do, and holds nothing."""
     return cls.__module__ in ("abc", "typing", "collections.abc", "typing_extensions")
+
+
+def is_frozen(kind: type) -> bool:
+    """Whether objects of a class never hold anything else."""
+    numpy = sys.modules.get("numpy")
+    return full_name(kind) in FROZEN or (
+        numpy is not None and issubclass(kind, (numpy.generic, numpy.dtype, numpy.ufunc))
+    )
+
+
+def is_callable_code(value: Any) -> bool:
+    """Whether a value is code rather than data: a function, a class, or what stands for one."""
+    kind: type = type(value)
+    if isinstance(value, CALLABLE) and kind is not GenericAlias:
+        return True
+    return not is_own_object(type(value)) and inner_function(value) is not None
+
+
+def inner_function(value: Any) -> Any:
+    """Return the function that an object of an installed class is made of, or None."""
+    if isinstance(value, (ModuleType, *CONTAINERS)) or type(value) in PLAIN:
+        return None
+    for name in INWARD:
+        if isinstance(found := attribute_of(value, name), FunctionType):
+            return found
+    return None
+
+
+def attribute_of(value: Any, name: str) -> Any:
+    """Return what an object holds under a name, or None.
+
+    Objects that load something when they are asked, or that answer to every name, are not asked.
+    """
+    member = member_of(type(value), name)
+    if isinstance(member, (MemberDescriptorType, GetSetDescriptorType)):
+        with suppress(Exception):  # what an object raises when it is looked into
+            return member.__get__(value)
+    with suppress(Exception):
+        return object.__getattribute__(value, "__dict__").get(name)
+    return None

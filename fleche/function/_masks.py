@@ -13,6 +13,7 @@ from collections.abc import Iterable, Mapping
 from types import GetSetDescriptorType, MemberDescriptorType, SimpleNamespace
 from typing import Any
 
+from fleche.function._kinds import member_of
 from fleche.function._libraries import is_native
 from fleche.function._own import is_own_object
 from fleche.function._trees import Chain, step_to
@@ -78,7 +79,7 @@ def can_mask(value: Any, parts: set[Chain]) -> bool:
 
 def is_set(kind: type, name: str) -> bool:
     """Whether a class has code that decides where an attribute of its objects is kept."""
-    member = next((vars(base)[name] for base in kind.__mro__ if name in vars(base)), None)
+    member = member_of(kind, name)
     if isinstance(member, (MemberDescriptorType, GetSetDescriptorType)):
         return False
     return hasattr(type(member), "__set__")

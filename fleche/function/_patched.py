@@ -7,9 +7,10 @@ from types import FunctionType, ModuleType
 from typing import Any
 
 from fleche.digest import HEAP
+from fleche.function._kinds import is_callable_code
 from fleche.function._own import is_own_namespace, is_own_object
 from fleche.function._signature import Transparent
-from fleche.function._values import Values, is_callable_code, token_of_installed
+from fleche.function._values import Values, token_of_installed
 
 __all__ = ["Place", "holds_own", "installed_places", "own_members", "own_parts"]
 

@@ -18,10 +18,9 @@ from typing import Any, NamedTuple
 
 from fleche._util import attempt
 from fleche.digest import HEAP
-from fleche.function._kinds import is_interface
+from fleche.function._kinds import inner_function, is_interface
 from fleche.function._own import is_own_module, module_name
 from fleche.function._trees import constant_text, prefix_of
-from fleche.function._values import inner_function
 
 __all__ = ["Calls", "home_of", "reaches"]
 

@@ -15,13 +15,7 @@ import sys
 from collections import deque
 from collections.abc import Callable, Collection, Iterable, Mapping
 from importlib import import_module
-from types import (
-    FunctionType,
-    GetSetDescriptorType,
-    MappingProxyType,
-    MemberDescriptorType,
-    ModuleType,
-)
+from types import FunctionType, MappingProxyType, ModuleType
 from typing import Any
 
 from blake3 import blake3
@@ -46,17 +40,16 @@ from fleche.function._libraries import extension_of, library_beside
 from fleche.function._looking import (
     ARGUMENTS,
     LookedInto,
-    classes_among,
     identities_of_subclasses,
     is_of_module,
     place_of,
     subclasses_of,
 )
+from fleche.function._members import Members
 from fleche.function._own import (
     directory_of,
     extension_file,
     is_made_here,
-    is_made_in_c,
     is_missing,
     is_own_module,
     is_own_namespace,
@@ -64,7 +57,7 @@ from fleche.function._own import (
     module_name,
 )
 from fleche.function._patched import Place, holds_own, installed_places, own_members, own_parts
-from fleche.function._reaching import Calls, home_of, reaches
+from fleche.function._reaching import home_of
 from fleche.function._recheck import Datum
 from fleche.function._selecting import (
     asks_own_code,
@@ -75,10 +68,7 @@ from fleche.function._selecting import (
 from fleche.function._signature import Transparent
 from fleche.function._texts import Texts
 from fleche.function._trees import Chain
-from fleche.function._values import (
-    name_of,
-    token_of_installed,
-)
+from fleche.function._values import name_of, token_of_installed
 from fleche.function._variables import Variables, Writes, mark_of
 from fleche.function._whole import digest_of_file, digest_of_package
 
@@ -153,13 +143,7 @@ class Resolver:
         self.found = Findings(home)
         self.kept: dict[int, tuple[Any, str]] = {}
         self.code: deque[tuple[Callable[..., None], tuple[Any, ...]]] = deque()
-        self.used: set[str] = set()
-        self.prefixes: set[str] = set()
-        self.sets_any = False
-        self.classes: list[tuple[type, str, dict[str, Any]]] = []
-        self.waiting: dict[str, list[tuple[type, str, Any]]] = {}
-        self.members: set[str] = set()
-        self.calls = Calls()
+        self.members = Members(self.follow_member)
         self.modules: dict[str, ModuleType] = {}
         self.places: list[Place] = []
         self.namespaces: set[int] = set()
@@ -171,7 +155,7 @@ class Resolver:
         self.forced: set[int] = set()
         self.tops: set[str] = set()
         self.variables = Variables(
-            self.found, writes, self.kept, self.used, self.refer, self.load, self.use
+            self.found, writes, self.kept, self.members.used, self.refer, self.load, self.use
         )
         self.values = self.variables.values
 
@@ -207,8 +191,8 @@ class Resolver:
             if len(self.kept) > MANY_FUNCTIONS:
                 raise TooMuch
             self.look_further()
-            if not self.code and self.searched != len(self.used):
-                self.searched = len(self.used)
+            if not self.code and self.searched != len(self.members.used):
+                self.searched = len(self.members.used)
                 self.look_for_patches()
 
     def installed_entry(self, entry: FunctionType) -> None:
@@ -334,26 +318,14 @@ class Resolver:
             self.looked_into.shown.add(f"{module}:{known.method_of}")
         elif facts.looks_into_itself or facts.looks_into_others:
             self.looked_into.search(function)
-        new = facts.prefixes - self.prefixes
-        if new or (facts.sets_any and not self.sets_any):
-            self.prefixes |= new
-            self.sets_any |= facts.sets_any
-            self.revisit()
+        self.members.use_any(facts.prefixes, sets=facts.sets_any)
 
     def use(self, names: Iterable[str]) -> None:
         """Let the members of classes and modules that have one of these names count."""
-        for name in sorted(set(names) - self.used):
-            self.used.add(name)
-            for cls, label, value in self.waiting.pop(name, ()):
-                self.code.append((self.do_member, (cls, label, name, value)))
+        for name in sorted(set(names) - self.members.used):
+            self.members.use(name)
             for module in list(self.modules.values()):
                 self.code.append((self.do_attribute, (module, name)))
-
-    def revisit(self) -> None:
-        for cls, label, members in self.classes:
-            for name, value in members.items():
-                if self.takes(cls, name, value):
-                    self.code.append((self.do_member, (cls, label, name, value)))
 
     # names
 
@@ -467,7 +439,7 @@ class Resolver:
     def look_for_patches(self) -> None:
         """Follow what the program has added to installed classes, as far as its names are used."""
         for place in self.places:
-            for cls, name, member in place.members_called(self.used):
+            for cls, name, member in place.members_called(self.members.used):
                 parts = own_parts(member)
                 if not parts:
                     place.foreign[id(cls), name] = member
@@ -502,9 +474,9 @@ class Resolver:
 
     def asked_for(self, cls: type, label: str) -> None:
         """Let what an abstract class or protocol is asked for count, now and at each call."""
-        if label in self.members:
+        if label in self.members.taken:
             return
-        self.members.add(label)
+        self.members.taken.add(label)
         names = names_asked_for(cls)
         if names:
             self.found.put(label, "data", names, names)
@@ -562,7 +534,6 @@ class Resolver:
     # classes
 
     def do_class(self, cls: Any, label: str) -> None:
-        namespace = vars(sys.modules.get(cls.__module__, builtins))
         members, made = members_of(cls)
         annotations = members.pop("__annotations__", {})
         told = told_to(cls, made)
@@ -578,44 +549,22 @@ class Resolver:
         if (reducer := registered_reducer(cls)) is not None:  # it copies and pickles
             self.variables.add(f"{label}.<copyreg>", reducer)
         self.variables.note_hooks(cls)
-        self.classes.append((cls, label, members))
         if not strict and annotations:
             members["__annotations__"] = types_of_fields(cls)
-        for name, value in sorted(members.items()):
-            if self.takes(cls, name, value):
-                self.do_member(cls, label, name, value, namespace)
-            else:
-                self.waiting.setdefault(name, []).append((cls, label, value))
-
-    def takes(self, cls: Any, name: str, value: Any) -> bool:
-        """Whether a member counts."""
-        if name in self.used or name == "__annotations__":  # if it is used, these count
-            return name in self.used
-        if name.startswith("__") and name.endswith("__"):
-            return True
-        if name in ("_fields", "_field_defaults") and issubclass(cls, tuple):
-            return True
-        if any(name.startswith(prefix) for prefix in self.prefixes):
-            return True
-        if self.sets_any and is_set_by_code(value):
-            return True
-        if type(cls) is not type and is_made_in_c(type(cls)):
-            return True  # a metaclass without a source reads any of them
-        return any(reaches(base, name) for base in cls.__mro__[1:-1] if not is_own_object(base))
+        for name, value in self.members.add(cls, label, members):
+            self.do_member(cls, label, name, value)
 
     def look_further(self) -> None:
         """Follow what shows only when there is no other code: what is asked for by any name."""
         if self.code:
             return
-        called = self.calls.names(self.variables.callers) if self.waiting else set()
-        for name in sorted(called & self.waiting.keys()):
-            for cls, label, value in self.waiting.pop(name):
-                self.code.append((self.do_member, (cls, label, name, value)))
-        if "__subclasses__" in self.used:
+        self.members.use_called_in(self.variables.callers)
+        used = self.members.used
+        if "__subclasses__" in used:
             self.refer_to_subclasses()
-        if not self.used.isdisjoint(("__annotations__", "annotation")):
+        if not used.isdisjoint(("__annotations__", "annotation")):
             self.take_types()
-        if "__doc__" in self.used:
+        if "__doc__" in used:
             self.take_docs()
         for namespace, chain in self.texts.chains(self.looked_into):
             self.load_text(namespace, chain)
@@ -625,24 +574,20 @@ class Resolver:
     def take_whole(self) -> None:
         """Let everything count of what is looked into by any name."""
         names = self.looked_into.names()
-        size = (len(names), len(self.classes), len(self.modules))
+        size = (len(names), len(self.members.classes), len(self.modules))
         if size == self.taken_whole:
             return
         self.taken_whole = size
-        whole = classes_among(names, [cls for cls, _, _ in self.classes])
-        for cls, label, members in self.classes:
-            for name, value in members.items() if cls in whole else ():
-                if name != "__annotations__" and f"{label}.{name}" not in self.members:
-                    self.code.append((self.do_member, (cls, label, name, value)))
+        self.members.take_all(names)
         for name in sorted(names & self.modules.keys()):
             self.take_module(self.modules[name])
 
     def refer_to_subclasses(self) -> None:
         """Follow the classes that a class is asked for which are derived from it."""
-        for cls, label, _ in list(self.classes):
-            if f"{label}.__subclasses__" in self.members or issubclass(cls, type):
+        for cls, label, _ in list(self.members.classes):
+            if f"{label}.__subclasses__" in self.members.taken or issubclass(cls, type):
                 continue
-            self.members.add(f"{label}.__subclasses__")
+            self.members.taken.add(f"{label}.__subclasses__")
             derived = subclasses_of(cls)
             for each in derived.values():
                 self.refer(each)
@@ -656,8 +601,8 @@ class Resolver:
         for obj, token in list(self.kept.values()):
             label = f"{token.removeprefix('@')}.__annotations__"
             is_followed = isinstance(obj, FunctionType) and token.startswith("@")
-            if is_followed and label not in self.members:
-                self.members.add(label)
+            if is_followed and label not in self.members.taken:
+                self.members.taken.add(label)
                 if types := types_in(obj):
                     self.found.put(label, "data", types, types)
 
@@ -665,31 +610,27 @@ class Resolver:
         """Let the documentation of functions and classes count, as some code reads it."""
         for obj, token in list(self.kept.values()):
             label = f"{token.removeprefix('@')}.__doc__"
-            if token.startswith("@") and label not in self.members:
-                self.members.add(label)
+            if token.startswith("@") and label not in self.members.taken:
+                self.members.taken.add(label)
                 text = doc_of(obj)
                 if text:
                     self.found.put(label, "data", text, text)
                 self.found.checks.data.append(Datum(label, obj, text, doc_of))
 
-    def do_member(
-        self,
-        cls: Any,
-        label: str,
-        name: str,
-        value: Any,
-        namespace: Mapping[str, Any] | None = None,
-    ) -> None:
+    def follow_member(self, cls: type, label: str, name: str, value: Any) -> None:
+        self.code.append((self.do_member, (cls, label, name, value)))
+
+    def do_member(self, cls: Any, label: str, name: str, value: Any) -> None:
         place = f"{label}.{name}"
-        if place in self.members:
+        if place in self.members.taken:
             return
-        self.members.add(place)
+        self.members.taken.add(place)
         self.looked_into.place = cls.__module__
         if name == "__match_args__" and isinstance(value, tuple):  # `case Point(1, 2)` gets these
             self.use(filter(str.isidentifier, map(str, value)))
         if name in vars(cls):
             self.found.checks.member(cls, name, vars(cls)[name])
-        namespace = namespace or vars(sys.modules.get(cls.__module__, builtins))
+        namespace = vars(sys.modules.get(cls.__module__, builtins))
         self.variables.add(place, value, namespace, f"{cls.__qualname__}.{name}")
 
     # modules as values
@@ -705,7 +646,7 @@ class Resolver:
             self.modules[name] = module
             self.code.append((self.makers_of, (module,)))
             for attribute in sorted(vars(module)):
-                if attribute in self.used:
+                if attribute in self.members.used:
                     self.code.append((self.do_attribute, (module, attribute)))
         return f"module {name}"
 
@@ -763,15 +704,6 @@ class Resolver:
             "there is more to follow than is worth it; these packages count as a whole: "
             + ", ".join(sorted(self.found.nodes))
         )
-
-
-def is_set_by_code(member: Any) -> bool:
-    """Whether code runs where an attribute is set or deleted that a class has as this member."""
-    if isinstance(member, property):
-        return not (member.fset is None and member.fdel is None)
-    if isinstance(member, (MemberDescriptorType, GetSetDescriptorType)):
-        return False
-    return hasattr(type(member), "__set__") or hasattr(type(member), "__delete__")
 
 
 def has_types(cls: type) -> bool:

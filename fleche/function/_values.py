@@ -12,21 +12,13 @@ import sys
 from collections import ChainMap, OrderedDict, UserDict, UserList, UserString, deque
 from collections.abc import Callable, Collection, Iterable, Mapping
 from contextlib import suppress
-from functools import (
-    cached_property,
-    lru_cache,
-    partial,
-    partialmethod,
-    singledispatchmethod,
-)
+from functools import cached_property, lru_cache, partial, partialmethod, singledispatchmethod
 from operator import attrgetter, methodcaller
 from types import (
     BuiltinFunctionType,
     FunctionType,
     GenericAlias,
-    GetSetDescriptorType,
     MappingProxyType,
-    MemberDescriptorType,
     MethodType,
     ModuleType,
     SimpleNamespace,
@@ -48,11 +40,17 @@ from fleche.digest import (
 from fleche.function._code import code_of
 from fleche.function._filling import fillings
 from fleche.function._kinds import (
+    CONTAINERS,
+    IMMUTABLE,
+    OF_CONTEXT,
+    PLAIN,
     OwnKind,
+    attribute_of,
     full_name,
+    inner_function,
     is_by_type,
+    is_frozen,
     is_interface,
-    member_of,
     own_kind,
 )
 from fleche.function._libraries import (
@@ -72,52 +70,10 @@ from fleche.function._trees import Chain
 from fleche.function._visits import Visits, in_order
 from fleche.function._whole import digest_of_file
 
-__all__ = [
-    "GETTERS",
-    "IMMUTABLE",
-    "Values",
-    "attribute_of",
-    "is_callable_code",
-    "name_of",
-    "names_of_getter",
-]
+__all__ = ["GETTERS", "Values", "name_of", "names_of_getter", "token_of_installed"]
 
-IMMUTABLE = frozenset(
-    [type(None), bool, int, float, complex, bytes, type(...), type(NotImplemented)]
-)
-PLAIN = IMMUTABLE | {str}
-CONTAINERS = (dict, list, tuple, set, frozenset)
 GETTERS = (attrgetter, methodcaller)
 SMALL = 64
-
-OF_CONTEXT = frozenset(["_contextvars.ContextVar", "_thread._local"])
-"""Types whose objects hold something else in each context or thread; what they hold here counts."""
-
-FROZEN = frozenset(
-    [
-        "decimal.Decimal",
-        "fractions.Fraction",
-        "datetime.date",
-        "datetime.time",
-        "datetime.datetime",
-        "datetime.timedelta",
-        "datetime.timezone",
-        "uuid.UUID",
-        "builtins.range",
-        "builtins.slice",
-        "zoneinfo.ZoneInfo",
-        "Boost.Python.function",
-        "inspect.Parameter",
-        "inspect.Signature",
-        "numpy.dtype",
-        "builtins.classmethod_descriptor",
-        "builtins.getset_descriptor",
-        "builtins.member_descriptor",
-        "builtins.method_descriptor",
-        "builtins.wrapper_descriptor",
-    ]
-)
-"""Types of other immutable values."""
 
 OTHER_CONTAINERS = frozenset(
     [
@@ -136,50 +92,8 @@ OPEN: dict[type, str] = {
 }
 """Types all of whose content is in the attributes of their objects, with a name for each."""
 
-INWARD = ("__wrapped__", "py_func", "pyfunc", "func", "fget", "__func__")
-"""Where objects of installed packages keep the function that they are made of."""
-
-
 UNCHANGING = (tuple, frozenset, str, int, float, bytes)
 """Types whose objects never hold anything else, and those of classes derived from them."""
-
-CALLABLE = (
-    *(FunctionType, type, MethodType, staticmethod, classmethod, property, partial),
-    *(partialmethod, cached_property, BuiltinFunctionType, Transparent),
-)
-"""Types of values that are code."""
-
-
-def is_callable_code(value: Any) -> bool:
-    """Whether a value is code rather than data: a function, a class, or what stands for one."""
-    kind: type = type(value)
-    if isinstance(value, CALLABLE) and kind is not GenericAlias:
-        return True
-    return not is_own_object(type(value)) and inner_function(value) is not None
-
-
-def inner_function(value: Any) -> Any:
-    """Return the function that an object of an installed class is made of, or None."""
-    if isinstance(value, (ModuleType, *CONTAINERS)) or type(value) in PLAIN:
-        return None
-    for name in INWARD:
-        if isinstance(found := attribute_of(value, name), FunctionType):
-            return found
-    return None
-
-
-def attribute_of(value: Any, name: str) -> Any:
-    """Return what an object holds under a name, or None.
-
-    Objects that load something when they are asked, or that answer to every name, are not asked.
-    """
-    member = member_of(type(value), name)
-    if isinstance(member, (MemberDescriptorType, GetSetDescriptorType)):
-        with suppress(Exception):  # what an object raises when it is looked into
-            return member.__get__(value)
-    with suppress(Exception):
-        return object.__getattribute__(value, "__dict__").get(name)
-    return None
 
 
 def hashed(*parts: str) -> str:
@@ -654,14 +568,6 @@ def is_small(value: Any) -> bool:
         return False
     parts = (*value, *value.values()) if type(value) is dict else value
     return not any(type(part) in CONTAINERS for part in parts)
-
-
-def is_frozen(kind: type) -> bool:
-    """Whether objects of a class never hold anything else."""
-    numpy = sys.modules.get("numpy")
-    return full_name(kind) in FROZEN or (
-        numpy is not None and issubclass(kind, (numpy.generic, numpy.dtype, numpy.ufunc))
-    )
 
 
 def is_special(kind: type) -> bool:

@@ -37,6 +37,7 @@ from fleche.function._code import KnownCode, code_of
 from fleche.function._facts import Facts
 from fleche.function._filling import filled_by, late
 from fleche.function._fills import Fills
+from fleche.function._kinds import attribute_of, is_callable_code
 from fleche.function._masks import can_mask
 from fleche.function._names import MUTATORS, facts_of_expression
 from fleche.function._own import (
@@ -51,7 +52,7 @@ from fleche.function._recheck import Datum, Late
 from fleche.function._retake import Retake
 from fleche.function._signature import Transparent
 from fleche.function._trees import Chain
-from fleche.function._values import Values, attribute_of, is_callable_code
+from fleche.function._values import Values
 
 __all__ = ["Variables", "Writes", "mark_of"]
 
