@@ -327,7 +327,7 @@ class SizeLimitedBackend(ViewBackend):
 
     def _size(self, parcel: Parcel) -> int:
         """Return the size of a parcel with its buffers, which have come before it."""
-        most = parcel.nbytes + sum(part.size for part in parcel.head.buffers if not part.inline)
+        most = parcel.nbytes_with_buffers
         if self.max_bytes is None or most <= self.max_bytes or self.packing.compression is None:
             return most
         # compressed they are smaller than their content, and one may be there several times

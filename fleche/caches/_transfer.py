@@ -585,7 +585,7 @@ class _Portion:
         size = 0
         for address, parcel in self._load(self._wanted):
             self._seen.append(address)
-            size += _size_with_buffers(parcel)
+            size += parcel.nbytes_with_buffers
             if parcel.references:
                 self.waiting.add(address, parcel)
             else:
@@ -629,11 +629,6 @@ class _Waiting:
 def stored_at(address: Address, parcel: Parcel) -> Address:
     """Return where a parcel belongs that was asked for by ``address``, perhaps in any form."""
     return address if address.variant else Address.of(address, parcel.variant)
-
-
-def _size_with_buffers(parcel: Parcel) -> int:
-    apart = (entry.size for entry in parcel.head.buffers if not entry.inline)
-    return parcel.nbytes + sum(apart)
 
 
 # -- soundness -------------------------------------------------------------------------------------

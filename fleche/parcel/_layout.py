@@ -268,6 +268,11 @@ class Parcel:
         return found
 
     @property
+    def nbytes_with_buffers(self) -> int:
+        """Bytes of the parcel, and of the content of the buffers that are kept elsewhere."""
+        return self.nbytes + sum(part.size for part in self.head.buffers if not part.inline)
+
+    @property
     def variant(self) -> str:
         """The form of the value in 32 hexadecimal characters; empty where there is no value."""
         return self.head.variant.hex()
@@ -582,7 +587,7 @@ def checksum(content: Buffer, *, strong: bool) -> bytes:
 
 def checksum_of(pieces: Iterable[Buffer], *, strong: bool) -> bytes:
     """Return the same of what comes in pieces."""
-    hasher: Hasher = blake3(max_threads=hash_threads(sys.maxsize)) if strong else xxh3_128()
+    hasher = _hasher(sys.maxsize, strong=strong)
     for piece in pieces:
         hasher.update(piece)
     return hasher.digest()
