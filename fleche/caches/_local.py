@@ -41,7 +41,7 @@ from fleche.storage import (
 
 if TYPE_CHECKING:
     from fleche.parcel import Draft
-    from fleche.storage.local import LocalOptions
+    from fleche.storage.local import DirectoryOptions
 
 __all__ = ["Cache", "Local", "LocalBackend", "LocalStore"]
 
@@ -492,7 +492,7 @@ class LocalStore(LocalBackend):
         options: the directory, and how values are kept in it.
     """
 
-    def __init__(self, options: LocalOptions, policy: LayerPolicy | None = None) -> None:
+    def __init__(self, options: DirectoryOptions, policy: LayerPolicy | None = None) -> None:
         """Keep everything where ``options`` say; see :class:`Local`."""
         from fleche.storage.local import local_storages  # imports sqlite3
 
@@ -530,8 +530,8 @@ class Local(Cache):
             root: the directory, ``~`` and environment variables expanded. It is made when the first
                 call is stored.
             policy: how a stack treats this cache.
-            options: the other fields of :class:`~fleche.storage.local.LocalOptions`: ``compress``,
-                ``secret_key``, ``mmap``, ``durable``.
+            options: the other fields of :class:`~fleche.storage.local.DirectoryOptions`:
+                ``compress``, ``secret_key``, ``mmap``, ``durable``.
 
         Raises:
             StorageError: what is there was made by a newer fleche, or cannot be used from this

@@ -32,7 +32,7 @@ from fleche.errors import (
     UnpackError,
     flaw_of,
 )
-from fleche.parcel import BUFFER, Head, Packing, Parcel
+from fleche.parcel import BUFFER, Compress, Head, Packing, Parcel
 from fleche.storage._acceptance import Acceptance
 from fleche.storage._locks import LockTable
 from fleche.storage._usage import Usage
@@ -50,6 +50,7 @@ __all__ = [
     "BufferRefs",
     "CallStorage",
     "Capabilities",
+    "DirectoryOptions",
     "Entry",
     "Storage",
     "ValueStorage",
@@ -451,6 +452,26 @@ def refs_of_unusable(error: ParcelError) -> BufferRefs | ParcelError:
     if isinstance(error, CorruptParcel) and not error.newer:
         return BufferRefs()
     return BufferRefs() if isinstance(error, UnpackError) else error
+
+
+class DirectoryOptions(
+    msgspec.Struct, kw_only=True, forbid_unknown_fields=True, omit_defaults=True
+):
+    """The table in ``fleche.toml`` of a storage of files, or of a ``local`` cache.
+
+    Attributes:
+        root: the directory; ``~`` and environment variables are expanded.
+        compress: compress what is written, if that makes it smaller.
+        secret_key: one secret or several: the first signs, all of them are accepted.
+        mmap: load the large buffers of a value when they are touched, copy-on-write.
+        durable: what was written survives a power failure; slower.
+    """
+
+    root: str
+    compress: Compress = None
+    secret_key: str | list[str] | None = None
+    mmap: bool = False
+    durable: bool = False
 
 
 def keys_of(secret_key: str | list[str] | None) -> tuple[bytes, ...]:

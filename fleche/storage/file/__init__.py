@@ -2,14 +2,13 @@
 
 from fleche.storage.file._files import SUFFIXES, Files
 from fleche.storage.file._locks import FileLockTable
-from fleche.storage.file._storage import CallFile, FileEntries, FileOptions, ValueFile
+from fleche.storage.file._storage import CallFile, FileEntries, ValueFile
 
 __all__ = [
     "SUFFIXES",
     "CallFile",
     "FileEntries",
     "FileLockTable",
-    "FileOptions",
     "Files",
     "ValueFile",
 ]

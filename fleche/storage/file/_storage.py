@@ -29,6 +29,7 @@ from fleche.storage._base import (
     BufferRefs,
     CallStorage,
     Capabilities,
+    DirectoryOptions,
     Entry,
     Storage,
     ValueStorage,
@@ -45,7 +46,7 @@ from fleche.storage.file._usage import AcceptedFiles, UsageFiles
 if TYPE_CHECKING:
     from typing_extensions import Self
 
-__all__ = ["CallFile", "FileEntries", "FileOptions", "ValueFile"]
+__all__ = ["CallFile", "FileEntries", "ValueFile"]
 
 T = TypeVar("T")
 
@@ -58,24 +59,6 @@ hold as many of them as it has streams."""
 
 _UNMAPPED = 1 << 18
 """Files up to this size are read although they are to be mapped."""
-
-
-class FileOptions(msgspec.Struct, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
-    """The table of a file storage in ``fleche.toml``.
-
-    Attributes:
-        root: the directory; ``~`` and environment variables are expanded.
-        compress: compress what is written, if that makes it smaller.
-        secret_key: one secret or several: the first signs, all of them are accepted.
-        mmap: load the large buffers of a value when they are touched, copy-on-write.
-        durable: what was written survives a power failure; slower.
-    """
-
-    root: str
-    compress: Compress = None
-    secret_key: str | list[str] | None = None
-    mmap: bool = False
-    durable: bool = False
 
 
 class FileEntries(Storage[T], Generic[T]):
@@ -134,7 +117,7 @@ class _Configured(FileEntries[T], Generic[T]):
         durable: sync files and directories to the disk.
     """
 
-    Options: ClassVar[type[msgspec.Struct]] = FileOptions
+    Options: ClassVar[type[msgspec.Struct]] = DirectoryOptions
     _kind: ClassVar[Literal["values", "calls"]]
 
     def __init__(
@@ -148,7 +131,7 @@ class _Configured(FileEntries[T], Generic[T]):
         durable: bool = False,
     ) -> None:
         path = str(expand_path(root).absolute())
-        self._options = FileOptions(
+        self._options = DirectoryOptions(
             root=path, compress=compress, secret_key=secret_key, mmap=mmap, durable=durable
         )
         self._serializer = serializer
@@ -159,7 +142,7 @@ class _Configured(FileEntries[T], Generic[T]):
 
     @classmethod
     def from_options(
-        cls, type_name: str, options: FileOptions, resolve: Callable[[str], str]
+        cls, type_name: str, options: DirectoryOptions, resolve: Callable[[str], str]
     ) -> Self:
         """Return the storage that a table of ``fleche.toml`` describes."""
         fields = msgspec.structs.asdict(options)
@@ -184,7 +167,7 @@ class _Configured(FileEntries[T], Generic[T]):
 class ValueFile(_Configured[Parcel], ValueStorage):
     """Parcels as files.
 
-    The parameters are those of the table in ``fleche.toml``, see :class:`FileOptions`;
+    The parameters are those of the table in ``fleche.toml``, see :class:`DirectoryOptions`;
     ``serializer`` is its ``type``.
     """
 

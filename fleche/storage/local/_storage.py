@@ -26,12 +26,13 @@ import msgspec
 from fleche._util import batched, expand_path, override
 from fleche.digest import Address
 from fleche.errors import ParcelError, StorageError
-from fleche.parcel import Compress, Packing, Parcel, codec_of
+from fleche.parcel import Packing, Parcel, codec_of
 from fleche.storage._base import (
     STALE,
     BufferRefs,
     CallStorage,
     Capabilities,
+    DirectoryOptions,
     Entry,
     ValueStorage,
     keys_of,
@@ -45,7 +46,7 @@ if TYPE_CHECKING:
     from fleche.parcel import Draft
     from fleche.storage.file import ValueFile
 
-__all__ = ["CallLocal", "LocalOptions", "ValueLocal", "local_storages", "options_of"]
+__all__ = ["CallLocal", "ValueLocal", "local_storages", "options_of"]
 
 log = logging.getLogger("fleche.storage")
 
@@ -73,25 +74,7 @@ _ENTRIES = (
 _AFTER_ALL = "g"  # addresses are hexadecimal
 
 
-class LocalOptions(msgspec.Struct, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
-    """The table of a ``local`` cache in ``fleche.toml``.
-
-    Attributes:
-        root: the directory; ``~`` and environment variables are expanded.
-        compress: compress values, if that makes them smaller.
-        secret_key: one secret or several: the first signs, all of them are accepted.
-        mmap: load the large buffers of a value when they are touched, copy-on-write.
-        durable: what was written survives a power failure; slower.
-    """
-
-    root: str
-    compress: Compress = None
-    secret_key: str | list[str] | None = None
-    mmap: bool = False
-    durable: bool = False
-
-
-def options_of(root: str | os.PathLike[str], fields: Mapping[str, Any]) -> LocalOptions:
+def options_of(root: str | os.PathLike[str], fields: Mapping[str, Any]) -> DirectoryOptions:
     """Return the options of a store.
 
     Args:
@@ -103,12 +86,12 @@ def options_of(root: str | os.PathLike[str], fields: Mapping[str, Any]) -> Local
     """
     path = str(expand_path(root).absolute())
     try:
-        return msgspec.convert({**fields, "root": path}, LocalOptions)
+        return msgspec.convert({**fields, "root": path}, DirectoryOptions)
     except msgspec.ValidationError as error:
         raise TypeError(f"local store in {path}: {error}") from None
 
 
-def _database_of(options: LocalOptions) -> SqliteFile:
+def _database_of(options: DirectoryOptions) -> SqliteFile:
     """Return the database of a root.
 
     Raises:
@@ -130,14 +113,14 @@ def _database_of(options: LocalOptions) -> SqliteFile:
 class _Local:
     """What both halves of a local store have in common."""
 
-    Options: ClassVar[type[msgspec.Struct]] = LocalOptions
-    _options: LocalOptions
+    Options: ClassVar[type[msgspec.Struct]] = DirectoryOptions
+    _options: DirectoryOptions
 
     @classmethod
     def from_options(
         cls,
         type_name: str,  # noqa: ARG003
-        options: LocalOptions,
+        options: DirectoryOptions,
         resolve: Callable[[str], str],
     ) -> Self:
         """Return the storage that a table of ``fleche.toml`` describes."""
@@ -160,7 +143,7 @@ class _Local:
 class CallLocal(_Local, SqlCalls):
     """Calls in the SQLite file of a local store.
 
-    The parameters are the fields of :class:`LocalOptions`.
+    The parameters are the fields of :class:`DirectoryOptions`.
 
     Raises:
         StorageError: a newer fleche has made what is there, or it is of another format.
@@ -181,7 +164,7 @@ class CallLocal(_Local, SqlCalls):
 class ValueLocal(_Local, ValueStorage):
     """Large values of a local store.
 
-    The parameters are the fields of :class:`LocalOptions`.
+    The parameters are the fields of :class:`DirectoryOptions`.
 
     Raises:
         StorageError: a newer fleche has made what is there, or it is of another format.
@@ -414,7 +397,7 @@ def local_storages(root: str | os.PathLike[str], **fields: Any) -> tuple[ValueSt
     Args:
         root: the directory, ``~`` and environment variables expanded; made when the first entry is
             put, or at once on a network file system, where both are made of files.
-        fields: the other fields of :class:`LocalOptions`.
+        fields: the other fields of :class:`DirectoryOptions`.
 
     Raises:
         StorageError: what is there was made by a newer fleche, or cannot be used from this machine.
