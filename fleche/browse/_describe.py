@@ -12,6 +12,7 @@ from rich.text import Text
 from fleche._amounts import count, shown_bytes, shown_float, shown_seconds
 from fleche._columns import printable
 from fleche.call import CallRecord, LazyCall, ValueRef
+from fleche.digest import shown_digest
 
 __all__ = [
     "arguments_of",
@@ -33,7 +34,7 @@ def _ref_text(ref: ValueRef | None) -> str:
         return ""
     shown = ref.shown
     if isinstance(shown, msgspec.UnsetType):
-        return f"<{ref.digest[:8]}>"
+        return shown_digest(ref.digest)
     if isinstance(shown, float):
         return shown_float(shown, 7)
     if ref.is_literal:

@@ -17,12 +17,11 @@ import msgspec
 from fleche._columns import Span, fit_columns, printable
 from fleche._html import grid, paragraph
 from fleche.call import CallRecord, LazyCall, Scalar, ValueRef
-from fleche.digest import Digest
+from fleche.digest import Digest, short_key, shown_digest
 from fleche.errors import FlecheError, MissingExtra
 
 __all__ = ["Described", "Row", "Table", "field_of_metadata"]
 
-SHORT = 8
 _LEAST = len("arguments")
 _EASY = {"name": 60, "arguments": 22, "result": 40}
 _READABLE = 16
@@ -98,7 +97,7 @@ class Row(msgspec.Struct, frozen=True, gc=False):
         outcome = record.result or record.error
         return cls(
             key=key,
-            short=key[: max(SHORT, len(short))],
+            short=short_key(key, short),
             name=record.name,
             module=record.module,
             version=record.version,
@@ -377,7 +376,7 @@ def _shown(ref: ValueRef) -> Scalar | Digest:
 def _show(value: Scalar | Digest) -> str:
     if isinstance(value, Described):
         return str(value)
-    return f"<{value[:SHORT]}>" if isinstance(value, Digest) else repr(value)
+    return shown_digest(value) if isinstance(value, Digest) else repr(value)
 
 
 def _number(value: Any) -> float | None:

@@ -19,7 +19,7 @@ from fleche.call._record import (
     plain_metadata,
     plain_version,
 )
-from fleche.digest import BufferDigests, Digest, digest, digest_arguments
+from fleche.digest import BufferDigests, Digest, digest, digest_arguments, short_key
 
 if TYPE_CHECKING:
     from typing_extensions import TypeVar
@@ -361,7 +361,7 @@ class LazyCall(Generic[T]):
         return LazyCall, (self.key, self.entry, self._cache)
 
     def __repr__(self) -> str:
-        return f"<LazyCall {self.key[:8]} {self.text}>"
+        return f"<LazyCall {short_key(self.key)} {self.text}>"
 
     def _repr_html_(self) -> str:
         """Return what the record shows of the call."""

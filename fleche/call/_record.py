@@ -9,7 +9,7 @@ from typing import Any, TypeAlias
 
 import msgspec
 
-from fleche.digest import SCHEME, Address, Digest, call_key
+from fleche.digest import SCHEME, Address, Digest, call_key, shown_digest
 from fleche.errors import CorruptParcel
 
 __all__ = [
@@ -87,7 +87,7 @@ class ValueRef(
         """The value in a few words, as far as the record shows it; else its digest."""
         shown = self.shown
         if isinstance(shown, msgspec.UnsetType):
-            return f"<{self.digest[:8]}>"
+            return shown_digest(self.digest)
         return repr(shown) if self.is_literal else str(shown)
 
     @property

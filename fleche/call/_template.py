@@ -18,7 +18,7 @@ import msgspec
 from fleche._amounts import as_moment
 from fleche.call._live import LazyCall
 from fleche.call._record import CallRecord, Scalar, ValueRef, Version, as_plain, plain_metadata
-from fleche.digest import Digest, digest
+from fleche.digest import Digest, digest, short_key, shown_digest
 
 __all__ = [
     "QUERY_FIELDS",
@@ -85,7 +85,7 @@ class Condition(msgspec.Struct, frozen=True, array_like=True):
     def text(self) -> str:
         """The condition in a few words."""
         if self.op == "digest":
-            return f"= <{str(self.value)[:8]}>"
+            return f"= {shown_digest(str(self.value))}"
         return f"{self.op} {self.value!r}"
 
     def matches(self, found: Any) -> bool:
@@ -250,7 +250,7 @@ class QueryCall(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
             said.append(f"result {self.result.text}")
         for collector, fields in self.metadata.items():
             said += [f"{collector}.{name} {each.text}" for name, each in fields.items()]
-        said += [f"uses {' or '.join(each[:8] for each in group)}" for group in self.uses]
+        said += [f"uses {' or '.join(map(short_key, group))}" for group in self.uses]
         return ", ".join(said)
 
     def merged(self, other: QueryCall) -> QueryCall:

@@ -15,7 +15,7 @@ from fleche.cli import _format as form
 from fleche.cli._options import Session, common, everywhere, limited
 from fleche.cli._screen import Column
 from fleche.cli._selection import Selection, find_call, key_argument, nothing_like, selecting
-from fleche.digest import Digest
+from fleche.digest import Digest, short_key
 
 __all__ = ["as_json", "log", "shorts", "show"]
 
@@ -23,16 +23,11 @@ _DAWN = datetime.min.replace(tzinfo=timezone.utc)
 
 _SHOWN_APART = ("runtime", "environment", "tags", "cpu")
 
-SHORT = 8
-"""A key is shown with so many characters, or as many more as stand for it alone."""
-
 
 def shorts(cache: BaseCache, keys: Sequence[Digest]) -> dict[Digest, str]:
     """Return for each key the beginning that is shown."""
     found = cache.backend.shrink(keys) if keys else []
-    return {
-        key: key[: max(SHORT, len(short or ""))] for key, short in zip(keys, found, strict=True)
-    }
+    return {key: short_key(key, short or "") for key, short in zip(keys, found, strict=True)}
 
 
 def as_json(call: LazyCall) -> dict[str, Any]:
@@ -176,7 +171,7 @@ def _print_call(session: Session, call: LazyCall, short: str, *, everything: boo
     environment, tags = metadata.get("environment", {}), metadata.get("tags", {})
     processor = metadata.get("cpu", {}).get("seconds")
     when = row.started.astimezone() if row.started else None
-    code = (record.code or "")[:SHORT]
+    code = short_key(record.code or "")
     screen.pairs(
         [
             ("result", _described(record.result)),
@@ -217,7 +212,7 @@ def _print_call(session: Session, call: LazyCall, short: str, *, everything: boo
     if everything and record.dependencies:
         screen.say()
         screen.title("depends on")
-        screen.pairs(((part[:SHORT], label) for label, part in record.parts.items()), indent=2)
+        screen.pairs(((short_key(part), label) for label, part in record.parts.items()), indent=2)
         marked = (
             (label, part) for label, part in record.dependencies.items() if part[:1] in ("=", "-")
         )
@@ -261,4 +256,4 @@ def _print_lineage(session: Session, call: LazyCall) -> None:
     ]
     session.screen.pairs(lines, indent=2)
     if len(call.record.children) > len(shown):
-        session.screen.say(f"  … fleche tree {call.key[:SHORT]}", "dim")
+        session.screen.say(f"  … fleche tree {short_key(call.key)}", "dim")

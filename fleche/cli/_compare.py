@@ -8,11 +8,11 @@ import click
 
 from fleche.call import CallTree, LazyCall, ValueRef
 from fleche.cli import _format as form
-from fleche.cli._calls import SHORT
 from fleche.cli._options import Session, common, everywhere
 from fleche.cli._screen import Column
 from fleche.cli._selection import find_call, key_argument
 from fleche.comparison import CallComparison, Differing, compare_calls
+from fleche.digest import short_key
 
 __all__ = ["diff", "tree"]
 
@@ -73,7 +73,7 @@ def _print_comparison(
     screen = session.screen
     for mark, call in (("-", first), ("+", second)):
         text = form.printable(f"{call.record.name}({form.arguments(call.record)})")
-        screen.title(f"{mark} {text}", call.key[:SHORT])
+        screen.title(f"{mark} {text}", short_key(call.key))
     screen.say()
     if not found:
         screen.say("nothing differs", "green")
@@ -167,7 +167,7 @@ def _line(node: CallTree) -> Any:
     from rich.text import Text
 
     line = Text(no_wrap=True, overflow="ellipsis")
-    line.append(f"{node.key[:SHORT]} ", "cyan")
+    line.append(f"{short_key(node.key)} ", "cyan")
     if node.call is None:
         line.append("not stored here", "dim")
         return line

@@ -14,6 +14,7 @@ from fleche._amounts import shown_bytes as size
 from fleche._amounts import shown_seconds as seconds
 from fleche._columns import printable
 from fleche.call import CallRecord, ValueRef
+from fleche.digest import shown_digest
 
 __all__ = [
     "ago",
@@ -70,7 +71,7 @@ def value(ref: ValueRef | None) -> str:
         return ""
     shown = ref.shown
     if shown is msgspec.UNSET:
-        return f"<{ref.digest[:8]}>"
+        return shown_digest(ref.digest)
     return printable(repr(shown) if ref.is_literal or not isinstance(shown, str) else shown)
 
 

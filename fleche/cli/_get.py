@@ -13,6 +13,7 @@ from fleche.call import LazyCall, legible_text
 from fleche.cli import _format as form
 from fleche.cli._options import OUTPUT_FILE, Session, common
 from fleche.cli._selection import NothingFound, find_call, key_argument
+from fleche.digest import short_key
 from fleche.exchange import SUFFIXES, as_json, write_value
 
 __all__ = ["get"]
@@ -58,7 +59,7 @@ def get(session: Session, key: str, arg: str | None, state: str | None, output: 
             text = value if isinstance(value, str) else _text(value)
         except Exception as error:  # noqa: BLE001 (of the value's own class)
             raise click.ClickException(
-                f"call {call.key[:8]}: {type(value).__qualname__} cannot be shown "
+                f"call {short_key(call.key)}: {type(value).__qualname__} cannot be shown "
                 f"({type(error).__name__}: {error}); -o value.pickle writes it to a file"
             ) from None
         click.echo(legible_text(text))
@@ -71,7 +72,7 @@ def _value(call: LazyCall, arg: str | None, state: str | None) -> Any:
             if name not in found:
                 there = ", ".join(found) or "none"
                 raise click.UsageError(
-                    f"call {call.key[:8]} has no {kind} {name!r} (it has: {there})"
+                    f"call {short_key(call.key)} has no {kind} {name!r} (it has: {there})"
                 )
             return found[name]
     return call.result
@@ -80,12 +81,12 @@ def _value(call: LazyCall, arg: str | None, state: str | None) -> Any:
 def _gone(session: Session, call: LazyCall, arg: str | None, state: str | None) -> str:
     if arg is None and state is None:
         if call.record.error is not None:
-            return f"call {call.key[:8]} has no result: it raised {call.record.error.text}"
-        return f"call {call.key[:8]}: its result is not in {session.cache!r}: it was evicted"
+            return f"call {short_key(call.key)} has no result: it raised {call.record.error.text}"
+        return f"call {short_key(call.key)}: its result is not in {session.cache!r}: it was evicted"
     what = f"state {state!r}" if arg is None else f"argument {arg!r}"
     return (
-        f"call {call.key[:8]}: its {what} is not in {session.cache!r}: it was evicted, or is a "
-        "secret, which is never stored"
+        f"call {short_key(call.key)}: its {what} is not in {session.cache!r}: it was evicted, or "
+        "is a secret, which is never stored"
     )
 
 

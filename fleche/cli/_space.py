@@ -18,7 +18,7 @@ from fleche.cli._calls import print_calls, when_of
 from fleche.cli._options import Session, common, everywhere, limited
 from fleche.cli._screen import Column
 from fleche.cli._selection import Selection, nothing_like, selecting
-from fleche.digest import Digest
+from fleche.digest import Digest, short_key
 from fleche.storage import Usage
 
 __all__ = ["du", "evict", "gc", "stats", "verify"]
@@ -372,7 +372,7 @@ def _print_check(session: Session, report: VerifyReport, *, repair: bool) -> Non
     for name, meaning in _FLAWS.items():
         digests = getattr(report, name)
         if digests:
-            some = ", ".join(each[:8] for each in digests[:5]) + (", …" if len(digests) > 5 else "")
+            some = ", ".join(map(short_key, digests[:5])) + (", …" if len(digests) > 5 else "")
             screen.say(f"  {len(digests):,} {name}: {meaning}")
             screen.say(f"    {some}", "dim")
     if report.removed:

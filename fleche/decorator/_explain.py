@@ -13,7 +13,7 @@ from msgspec import UNSET
 from fleche._html import paragraph
 from fleche.call import KEY_PARTS, MISSING, CallRecord, LazyCall, ValueRef, as_literal, summarize
 from fleche.decorator._spec import CallIdentity, FunctionSpec, describe_changes
-from fleche.digest import Digest, digest
+from fleche.digest import Digest, digest, shown_digest
 from fleche.errors import Indigestible, ParcelError
 from fleche.function import Change
 
@@ -249,7 +249,8 @@ class _Comparison:
         if not is_content and other is not MISSING and _is_other_order(other, value):
             return f"{name} differs only in order (Unordered[...] says that this does not matter)"
         if is_content or before == after:
-            before, after = f"{before} <{was.digest[:8]}>", f"{after} <{now.digest[:8]}>"
+            before = f"{before} {shown_digest(was.digest)}"
+            after = f"{after} {shown_digest(now.digest)}"
         said = "the file's content differs: " if is_content else ""
         return f"{said}{name} was {before}, not {after}"
 
@@ -323,7 +324,7 @@ class _Short(reprlib.Repr):
         if type(x) in (dict, list, tuple, set, frozenset):
             return super().repr1(x, level)
         if isinstance(x, Digest):
-            return f"<{x[:8]}>"
+            return shown_digest(x)
         literal = as_literal(x)
         if literal is not UNSET:
             return repr(literal)

@@ -28,7 +28,7 @@ from ._assignments import (
 from ._classes import made_by_clock, members_of, told_to, types_in
 from ._code import attributes_of_function, bytecode_of, captured_by, defaults_of
 from ._content import ContentError, FileContent, read_content
-from ._digest import Address, D, Digest
+from ._digest import Address, D, Digest, short_key, shown_digest
 from ._instances import attributes_of, keep_attributes
 from ._keys import CallKeys, call_key, code_digest, digest, digest_arguments, digest_with_buffers
 from ._names import HEAP, array_of, find_name, is_made_up, look_up, name_of_bare, own_module
@@ -108,6 +108,8 @@ __all__ = [
     "read_content",
     "registered_reducer",
     "remember_file",
+    "short_key",
+    "shown_digest",
     "take_code",
     "told_of_code",
     "told_to",

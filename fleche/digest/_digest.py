@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-__all__ = ["Address", "D", "Digest", "digest_of_hash"]
+__all__ = ["Address", "D", "Digest", "digest_of_hash", "short_key", "shown_digest"]
 
 FULL = 64
 SHORTEST = 4
+SHOWN = 8
 HEX = frozenset("0123456789abcdef")
 
 
@@ -84,6 +85,21 @@ class Address(str):
 def digest_of_hash(hashed: bytes) -> Digest:
     """Return 32 bytes of a hash as a digest, without asking whether they are one."""
     return str.__new__(Digest, hashed.hex())
+
+
+def short_key(key: str, unique: str = "") -> str:
+    """Return the beginning of a key that people are shown: 8 characters, or as many as it takes.
+
+    Args:
+        key: of a call or a value.
+        unique: the shortest beginning that stands for it alone, if that is known.
+    """
+    return key[: max(SHOWN, len(unique))]
+
+
+def shown_digest(digest: str) -> str:
+    """Return what people are shown in place of a value: the beginning of its digest."""
+    return f"<{digest[:SHOWN]}>"
 
 
 def find_problem(value: str) -> str:

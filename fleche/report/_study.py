@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 import msgspec
 
 from fleche.call import CallRecord, LazyCall, Scalar, ValueRef
+from fleche.digest import shown_digest
 from fleche.report._methods import methods
 from fleche.storage import Usage
 
@@ -334,7 +335,7 @@ def shown(ref: ValueRef) -> Scalar | list[str]:
     """
     found = ref.shown
     if isinstance(found, msgspec.UnsetType):
-        return [f"<{ref.digest[:8]}>"]
+        return [shown_digest(ref.digest)]
     plain = _jsonable(found)
     is_text = ref.is_literal and isinstance(found, str)
     return [plain] if isinstance(plain, str) and not is_text else plain
