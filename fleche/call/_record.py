@@ -23,6 +23,7 @@ __all__ = [
     "decode_record",
     "encode_metadata",
     "encode_record",
+    "is_legible",
     "legible_text",
     "plain_metadata",
     "plain_version",
@@ -323,13 +324,9 @@ def as_literal(value: Any) -> Scalar | msgspec.UnsetType:
         return value  # type: ignore[no-any-return]
     if kind is int and _SMALLEST <= value <= _LARGEST:
         return value  # type: ignore[no-any-return]
-    if kind is str and len(value) <= LITERAL_LENGTH and not _has_surrogates(value):
+    if kind is str and len(value) <= LITERAL_LENGTH and is_legible(value):
         return value  # type: ignore[no-any-return]
     return msgspec.UNSET
-
-
-def _has_surrogates(text: str) -> bool:
-    return any("\ud800" <= character <= "\udfff" for character in text)
 
 
 def as_plain(value: Any) -> Any:
@@ -364,7 +361,7 @@ def plain_version(version: Any) -> Version:
     if plain is not None and type(plain) not in (int, float, str):
         raise TypeError(f"version={version!r}: a number or a string, not {type(version).__name__}")
     is_large = isinstance(plain, int) and not _SMALLEST <= plain <= _LARGEST
-    if is_large or (isinstance(plain, str) and _has_surrogates(plain)):
+    if is_large or (isinstance(plain, str) and not is_legible(plain)):
         raise ValueError(
             f"version={version!r}: a number of up to 64 bits, or text without surrogates"
         )
@@ -411,6 +408,20 @@ def plain_metadata(value: Any, path: str = "metadata") -> Any:
     )
 
 
+def is_legible(text: str) -> bool:
+    """Return whether a text can be written as UTF-8: it has no half of a character in it."""
+    if text.isascii():
+        return True
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
 def legible_text(text: str) -> str:
-    """Return a text with whatever cannot be written as UTF-8 shown by its number."""
-    return text if text.isascii() else text.encode("utf-8", "backslashreplace").decode("utf-8")
+    """Return a text with halves of characters shown by their numbers.
+
+    A path that is not UTF-8 is in Python a text with such halves, lone surrogates.
+    """
+    return text if text.isascii() else text.encode("utf-8", "backslashreplace").decode()

@@ -20,7 +20,7 @@ from pathlib import PurePath
 from types import BuiltinFunctionType, FunctionType, MethodType
 from typing import Any, NamedTuple, TypeAlias
 
-from fleche.call._record import Scalar, as_literal, as_plain
+from fleche.call._record import Scalar, as_literal, as_plain, legible_text
 
 __all__ = ["Summary", "add_summary", "summarize"]
 
@@ -83,7 +83,7 @@ def _cut(summary: Summary) -> Summary:
     shown, kind = summary
     if isinstance(shown, str):
         line = " ".join(shown[: 4 * LONGEST].split()) or shown[:LONGEST]
-        line = line.encode("utf-8", "backslashreplace").decode()
+        line = legible_text(line)
         shown = line if len(line) <= LONGEST else line[: LONGEST - 1] + "…"
     return Summary(shown, kind)
 

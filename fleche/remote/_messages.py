@@ -12,7 +12,7 @@ from typing import Annotated, Any, TypeAlias
 import msgspec
 
 from fleche.caches import Task
-from fleche.call import QueryCall
+from fleche.call import QueryCall, legible_text
 from fleche.errors import ProtocolError, Rejected
 from fleche.parcel import Buffer
 
@@ -276,12 +276,9 @@ _answers = msgspec.msgpack.Decoder(Answer)
 
 
 def legible(found: Any) -> Any:
-    """Return plain data with every text as one that a message can carry.
-
-    A path that is not UTF-8 is a text with lone surrogates in Python; they are written as escapes.
-    """
+    """Return plain data with every text as one that a message can carry."""
     if isinstance(found, str):
-        return found.encode("utf-8", "backslashreplace").decode()
+        return legible_text(str.__str__(found))
     if isinstance(found, dict):
         return {legible(key): legible(value) for key, value in found.items()}
     if isinstance(found, list | tuple):

@@ -55,6 +55,7 @@ import msgspec
 from blake3 import blake3
 from xxhash import xxh3_128
 
+from fleche.call import is_legible
 from fleche.errors import CorruptParcel, SignatureError
 from fleche.parcel import sign
 
@@ -103,10 +104,7 @@ class NotNative(Exception):
 
 def is_plain_text(text: str) -> bool:
     """Return whether ``text`` can be an HDF5 string: no NUL, no lone surrogate."""
-    try:
-        return b"\0" not in text.encode()
-    except UnicodeEncodeError:
-        return False
+    return "\0" not in text and is_legible(text)
 
 
 def is_link_name(name: str) -> bool:
