@@ -1,4 +1,4 @@
-"""Fixtures of every test: nobody's real home directory, configuration or environment."""
+"""Fixtures of every test: no real home directory, configuration or environment."""
 
 from __future__ import annotations
 
@@ -6,11 +6,13 @@ import os
 import sys
 import threading
 import zlib
-from collections.abc import Generator
+from collections.abc import Generator, Iterator
 from pathlib import Path
 
 import pytest
 
+from fleche import Cache, cache, state
+from tests.helpers.layers import in_memory
 from tests.helpers.sweeps import is_quick
 
 
@@ -33,6 +35,15 @@ def tmp_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("PYTHONDONTWRITEBYTECODE", "1")
     monkeypatch.chdir(work)
     return home
+
+
+@pytest.fixture
+def active() -> Iterator[Cache]:
+    """An empty cache in memory, active during the test."""
+    made = in_memory()
+    cache(made)
+    yield made
+    state.reset()
 
 
 @pytest.fixture(autouse=True)

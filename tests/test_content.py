@@ -10,7 +10,7 @@ import subprocess
 import sys
 import tempfile
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,28 +24,21 @@ from fleche import (
     File,
     FlecheWarning,
     Secret,
-    cache,
     digest,
     fleche,
-    state,
     wrap_executor,
 )
 from fleche.caches import Cache
 from fleche.digest import ContentError, FileContent, digest_arguments, read_content
 from fleche.digest._content import GRAIN, FileMemory
 from fleche.function import CONTENT, inspect_function
-from fleche.storage import CallMemory, ValueMemory
 
 runs: list[Any] = []
 
 
 @pytest.fixture(autouse=True)
-def active() -> Iterator[Cache]:
+def fresh(active: Cache) -> None:
     runs.clear()
-    made = Cache(ValueMemory(), CallMemory())
-    cache(made)
-    yield made
-    state.reset()
 
 
 def numbers(path: Any) -> float:

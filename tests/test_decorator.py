@@ -35,7 +35,6 @@ from fleche import (
     cache,
     digest,
     fleche,
-    state,
 )
 from fleche.caches import BaseCache, Local
 from fleche.decorator import FlecheWarning, Wrapper
@@ -52,14 +51,9 @@ def memory() -> Cache:
 
 
 @pytest.fixture(autouse=True)
-def active() -> Iterator[Cache]:
-    """An empty cache in memory, active during the test."""
+def fresh(active: Cache) -> None:
     runs.clear()
-    made = memory()
-    cache(made)
     package.meta(Runtime())
-    yield made
-    state.reset()
 
 
 @fleche

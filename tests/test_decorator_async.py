@@ -14,21 +14,16 @@ from typing import Any
 import pytest
 
 import fleche as package
-from fleche import Cache, Runtime, cache, fleche, state
+from fleche import Cache, Runtime, fleche
 from fleche.decorator import FlecheWarning
-from fleche.storage import CallMemory, ValueMemory
 
 runs: list[Any] = []
 
 
 @pytest.fixture(autouse=True)
-def active() -> Iterator[Cache]:
+def fresh(active: Cache) -> None:
     runs.clear()
-    made = Cache(ValueMemory(), CallMemory())
-    cache(made)
     package.meta(Runtime())
-    yield made
-    state.reset()
 
 
 @fleche

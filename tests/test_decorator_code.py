@@ -20,19 +20,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from fleche import Cache, cache, fleche, state
+from fleche import Cache, fleche
 from fleche.decorator import FlecheWarning
-from fleche.storage import CallMemory, ValueMemory
 from tests.helpers.scripts import run_cells, run_script
 
-
-@pytest.fixture(autouse=True)
-def active() -> Iterator[Cache]:
-    made = Cache(ValueMemory(), CallMemory())
-    cache(made)
-    yield made
-    state.reset()
-
+pytestmark = pytest.mark.usefixtures("active")
 
 SOURCE = """
 runs = []

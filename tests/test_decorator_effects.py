@@ -9,7 +9,7 @@ import random
 import sys
 import threading
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import Future, ProcessPoolExecutor, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from fleche import Cache, Digest, cache, fleche, state, wrap_executor
+from fleche import Cache, Digest, cache, fleche, wrap_executor
 from fleche.decorator import FlecheWarning
 from fleche.storage import CallMemory, ValueMemory
 from tests.helpers.layers import in_files
@@ -27,13 +27,8 @@ runs: list[Any] = []
 
 
 @pytest.fixture(autouse=True)
-def active() -> Iterator[Cache]:
-    """An empty cache in memory, active during the test."""
+def fresh(active: Cache) -> None:
     runs.clear()
-    made = Cache(ValueMemory(), CallMemory())
-    cache(made)
-    yield made
-    state.reset()
 
 
 def legacy(seed: int) -> np.random.RandomState:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,20 +11,15 @@ import numpy as np
 import pytest
 
 import fleche as package
-from fleche import Cache, Runtime, cache, fleche, state
+from fleche import Cache, Runtime, cache, fleche
 from fleche.config import cache_from_config
 from fleche.digest import digest
-from fleche.storage import CallMemory, ValueMemory
 from tests.helpers.layers import in_files
 
 
 @pytest.fixture(autouse=True)
-def active() -> Iterator[Cache]:
-    made = Cache(ValueMemory(), CallMemory())
-    cache(made)
+def fresh(active: Cache) -> None:
     package.meta(Runtime())
-    yield made
-    state.reset()
 
 
 def decorated(step: int = 1, **options: Any) -> Any:

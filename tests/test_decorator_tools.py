@@ -10,7 +10,7 @@ import pickle
 import sys
 import types
 import typing
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -18,10 +18,9 @@ from typing import Any
 import cloudpickle
 import pytest
 
-from fleche import Cache, cache, fleche, state
+from fleche import cache, fleche
 from fleche.decorator import BoundMethod, Wrapper
 from fleche.decorator._spec import Place
-from fleche.storage import CallMemory, ValueMemory
 from tests.helpers.layers import in_files
 
 
@@ -75,11 +74,7 @@ TOOLS: list[Callable[[Any], Any]] = [
 ]
 
 
-@pytest.fixture(autouse=True)
-def active() -> Iterator[None]:
-    cache(Cache(ValueMemory(), CallMemory()))
-    yield
-    state.reset()
+pytestmark = pytest.mark.usefixtures("active")
 
 
 @pytest.mark.parametrize("tool", TOOLS, ids=lambda tool: tool.__name__)

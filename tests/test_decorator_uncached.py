@@ -3,24 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
 
-from fleche import Cache, Digest, Ignored, Required, cache, fleche, state, wrap_executor
-from fleche.storage import CallMemory, ValueMemory
+from fleche import Cache, Digest, Ignored, Required, fleche, wrap_executor
 
-pytestmark = pytest.mark.filterwarnings("ignore::fleche.FlecheWarning")
-
-
-@pytest.fixture(autouse=True)
-def active() -> Iterator[Cache]:
-    made = Cache(ValueMemory(), CallMemory())
-    cache(made)
-    yield made
-    state.reset()
+pytestmark = [
+    pytest.mark.filterwarnings("ignore::fleche.FlecheWarning"),
+    pytest.mark.usefixtures("active"),
+]
 
 
 @pytest.fixture

@@ -15,21 +15,15 @@ from typing import Any
 import cloudpickle
 import pytest
 
-from fleche import Cache, Ignored, Required, cache, fleche, state
+from fleche import Cache, Ignored, Required, fleche
 from fleche.decorator import FlecheWarning
-from fleche.storage import CallMemory, ValueMemory
 
 runs: list[Any] = []
 
 
 @pytest.fixture(autouse=True)
-def active() -> Iterator[Cache]:
-    """An empty cache in memory, active during the test."""
+def fresh(active: Cache) -> None:
     runs.clear()
-    made = Cache(ValueMemory(), CallMemory())
-    cache(made)
-    yield made
-    state.reset()
 
 
 def times(n: int) -> Callable[[Any], Any]:

@@ -8,7 +8,6 @@ import sys
 import threading
 import time
 import warnings
-from collections.abc import Iterator
 from datetime import datetime, timezone
 from importlib import metadata
 from pathlib import Path
@@ -25,10 +24,8 @@ from fleche import (
     MetaData,
     Runtime,
     Tags,
-    cache,
     fleche,
     meta,
-    state,
     tags,
 )
 from fleche.call import between, one_of, where
@@ -36,18 +33,13 @@ from fleche.errors import ConfigError
 from fleche.metadata import Collecting, metadata_class, metadata_names
 from fleche.metadata import _git as git
 from fleche.metadata._environment import imported_by
-from fleche.storage import CallMemory, ValueMemory
 
 grid = np.array([1.0])
 
 
 @pytest.fixture(autouse=True)
-def active() -> Iterator[Cache]:
-    made = Cache(ValueMemory(), CallMemory())
-    cache(made)
+def fresh(active: Cache) -> None:
     meta(None)
-    yield made
-    state.reset()
 
 
 def function() -> None:

@@ -174,14 +174,8 @@ class SqlCalls(CallStorage):
         if function is None:
             return False
         pin = int(record.result is None and record.error is None)
-        row = (
-            key,
-            function,
-            pin,
-            time.time(),
-            len(data),
-            bytearray(data),
-        )  # bytes are bound slowly
+        # bytes are bound slowly
+        row = (key, function, pin, time.time(), len(data), bytearray(data))
         place = self._database.insert(_INSERT_NEW_BY_PLACE, row, self._generation)
         if not place:
             return False
