@@ -11,12 +11,12 @@ import re
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping
 from datetime import datetime, timezone
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 import msgspec
 
 from fleche.call import CallRecord, LazyCall, Scalar, ValueRef
-from fleche.digest import shown_digest
+from fleche.digest import short_key, shown_digest
 from fleche.report._methods import methods
 from fleche.storage import Usage
 
@@ -26,7 +26,6 @@ MOST_CALLS = 10_000
 """So many calls, the newest, are in the table of a page."""
 
 _TEXT = 80
-_SHORTEST = 8
 _LARGEST_EXACT = 1 << 53
 """Larger integers lose digits in a browser, and are shown as text."""
 
@@ -34,6 +33,10 @@ _FIELD = re.compile(r"(\w+)=(-?\d+(?:\.\d+)?(?:e[+-]?\d+)?)(?=[,)])")
 _MOST_FIELDS = 6
 _MOST_CHILDREN = 200
 _MOST_DEPENDENCIES = 100
+
+
+_Place: TypeAlias = tuple[int, str, tuple[str, str]]
+"""A minute since 1970, a machine and a function."""
 
 
 class Study:
@@ -56,13 +59,12 @@ class Study:
         self._sizes = sizes
         self._most = most_calls
         self._sums: dict[tuple[str, str], _Sums] = {}
-        self._activity: Counter[tuple[int, str, tuple[str, str]]] = Counter()
-        self._spent: defaultdict[tuple[int, str, tuple[str, str]], float] = defaultdict(float)
+        self._activity: Counter[_Place] = Counter()
+        self._spent: defaultdict[_Place, float] = defaultdict(float)
         self._timed: dict[str, _Timed] = {}
         self._measured = 0
         self._usage: list[Usage] = []
         self._environments = _Table()
-        self._records: list[CallRecord] = []
         self._shorts: list[str] = []
 
     # -- reading -----------------------------------------------------------------------------------
@@ -116,10 +118,10 @@ class Study:
     def name_keys(self) -> None:
         """Give each call the shortest beginning of its key that no other of the page has."""
         ordered = sorted(call.key for call in self.calls)
-        lengths: dict[str, int] = {}
+        unique: dict[str, str] = {}
         for before, key, after in zip(["", *ordered], ordered, [*ordered[1:], ""], strict=False):
-            lengths[key] = 1 + max(_common(before, key), _common(key, after))
-        self._shorts = [call.key[: max(_SHORTEST, lengths[call.key])] for call in self.calls]
+            unique[key] = key[: 1 + max(_common(before, key), _common(key, after))]
+        self._shorts = [short_key(call.key, unique[call.key]) for call in self.calls]
 
     # -- writing -----------------------------------------------------------------------------------
 
@@ -131,8 +133,7 @@ class Study:
         shown = [self._row(call, functions, hosts, places) for call in self.calls]
         activity = [
             [minute * 60, hosts.place(host), functions[function], number, _round(spent)]
-            for (minute, host, function), number in self._thinned()
-            for spent in (self._spent_of(minute, host, function),)
+            for (minute, host, function), number, spent in self._thinned()
         ]
         usage = [
             [
@@ -171,27 +172,23 @@ class Study:
     def _by_time(self) -> list[tuple[str, str]]:
         return sorted(self._sums, key=lambda each: (-self._sums[each].seconds, each))
 
-    def _spent_of(self, minute: int, host: str, function: tuple[str, str]) -> float:
-        return self._spent[minute, host, function]
+    def _thinned(self) -> list[tuple[_Place, int, float]]:
+        """Return the computations by time, and what they took.
 
-    def _thinned(self) -> list[tuple[tuple[int, str, tuple[str, str]], int]]:
-        """Return the computations by time; by longer times where there would be too many."""
+        By longer times where there would be too many.
+        """
         step = 1
-        found: Counter[tuple[int, str, tuple[str, str]]] = Counter(self._activity)
-        spent: dict[tuple[int, str, tuple[str, str]], float] = dict(self._spent)
-        while len(found) > _MOST_POINTS:
+        found, spent = self._activity, self._spent
+        while len(found) > _MOST_POINTS and step <= 60 * 24 * 365:
             step = 60 if step == 1 else step * 24
-            thinner: Counter[tuple[int, str, tuple[str, str]]] = Counter()
-            sums: dict[tuple[int, str, tuple[str, str]], float] = defaultdict(float)
+            thinner: Counter[_Place] = Counter()
+            sums: defaultdict[_Place, float] = defaultdict(float)
             for (minute, host, function), number in found.items():
                 place = minute // step * step, host, function
                 thinner[place] += number
                 sums[place] += spent[minute, host, function]
             found, spent = thinner, sums
-            if step > 60 * 24 * 365:
-                break
-        self._spent = defaultdict(float, spent)
-        return sorted(found.items())
+        return sorted((place, number, spent[place]) for place, number in found.items())
 
     def _row(
         self,
@@ -254,7 +251,6 @@ class _Sums:
         self.packages: Counter[tuple[str, str]] = Counter()
         self.pythons: Counter[str] = Counter()
         self.commits: Counter[tuple[str, bool]] = Counter()
-        self.versions: Counter[str] = Counter()
 
     def add(self, record: CallRecord) -> None:
         """Add a call."""
@@ -264,8 +260,6 @@ class _Sums:
         if when is not None:
             self.first, self.last = min(self.first, when), max(self.last, when)
         self.hosts[where(record)] += 1
-        if record.version is not None:
-            self.versions[_cut(str(record.version))] += 1
         metadata = record.metadata
         environment = _mapping(metadata.get("environment"))
         if isinstance(python := environment.get("python"), str):
