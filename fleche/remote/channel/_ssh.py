@@ -51,7 +51,10 @@ class SshChannel(ProcessChannel):
         Behind a jump host or another ``ProxyCommand`` it is not known what that has asked for.
         """
         at_once = _CLOSED.search(self._ended) and self._lasted < _REFUSAL_SECONDS
-        return self._is_direct and bool(at_once or _REFUSED.search(self._ended))
+        if not (at_once or _REFUSED.search(self._ended)):
+            return False
+        settings = self._settings()
+        return bool(settings) and not {"proxycommand", "proxyjump"} & settings.keys()
 
     @override
     def diagnose(self) -> str:
@@ -81,7 +84,6 @@ class SshChannel(ProcessChannel):
         self.setup_commands = as_texts("setup_commands", setup_commands)
         self.workdir = maybe_text("workdir", workdir)
         super().__init__(f"ssh {self.host}")
-        self._is_direct = False
 
     @override
     def command(self) -> Sequence[str]:
@@ -114,28 +116,24 @@ class SshChannel(ProcessChannel):
         return self._through_ssh(" && ".join(steps))
 
     def _through_ssh(self, remote: str) -> Sequence[str]:
-        target = ("--", self.host)
-        given = [*self.ssh_options, *_OURS]
-        settings = _settings(["ssh", "-G", *given, *target])
-        self._is_direct = bool(settings) and not {"proxycommand", "proxyjump"} & settings.keys()
-        ssh = ["ssh", *given, *_further_options(settings), *target, remote]
+        further = _further_options(self._settings())
+        ssh = ["ssh", *self.ssh_options, *_OURS, *further, "--", self.host, remote]
         return ["/bin/sh", "-c", 'trap "" INT; exec "$@"', "sh", *ssh]
 
-
-def _settings(asked: Sequence[str]) -> dict[str, str]:
-    """Return what ssh makes of its options and configuration; empty if it does not tell."""
-    try:
-        told = subprocess.run(
-            asked,
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            timeout=_SETTINGS_SECONDS,
-            check=True,
-        ).stdout
-    except (OSError, ValueError, subprocess.SubprocessError):
-        return {}  # what is wrong with them will be told by the command itself
-    lines = told.decode(errors="replace").splitlines()
-    return dict(line.partition(" ")[::2] for line in lines)
+    def _settings(self) -> dict[str, str]:
+        """Return what ssh makes of its options and configuration; empty if it does not tell."""
+        try:
+            told = subprocess.run(
+                ["ssh", "-G", *self.ssh_options, *_OURS, "--", self.host],
+                stdin=subprocess.DEVNULL,
+                capture_output=True,
+                timeout=_SETTINGS_SECONDS,
+                check=True,
+            ).stdout
+        except (OSError, ValueError, subprocess.SubprocessError):
+            return {}  # what is wrong with them will be told by the command itself
+        lines = told.decode(errors="replace").splitlines()
+        return dict(line.partition(" ")[::2] for line in lines)
 
 
 def _further_options(settings: Mapping[str, str]) -> Iterator[str]:
