@@ -6,6 +6,7 @@ import pickle
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from math import inf
 from pathlib import Path
 from typing import Any
@@ -125,6 +126,26 @@ class TestRoundTrips:
         assert requests() == ["Load", "Save"]
         assert total([1, 2, 3]) == [6]
         assert requests() == ["Load", "Save", "Load"]
+
+    def test_a_stored_call_of_a_function(self, remote: RemoteCache, requests: Any) -> None:
+        """To load it, to ask for it and to explain it is one question each, also if it is none."""
+
+        @fleche(cache=remote)
+        def total(numbers: list[int]) -> list[int]:
+            return [sum(numbers)]
+
+        def asked(operation: Callable[..., Any], numbers: list[int]) -> list[str]:
+            before = len(requests())
+            with suppress(KeyError):
+                operation(numbers)
+            found: list[str] = requests()[before:]
+            return found
+
+        total([1, 2, 3])
+        assert asked(total.load, [1, 2, 3]) == asked(total.load, [4]) == ["Load"]
+        assert asked(total.contains, [1, 2, 3]) == asked(total.contains, [4]) == ["Contains"]
+        assert asked(total.explain, [1, 2, 3]) == ["Load"]
+        assert asked(total.explain, [4]) == ["Load", "Query"], "the nearest call is looked for"
 
     def test_many_calls_of_a_function(self, remote: RemoteCache, requests: Any) -> None:
         """`map` asks once for all calls, and saves those that are small and quick together."""

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
         OnError,
         Progress,
         WriteThrough,
+        result_needs,
         split_entry,
     )
     from fleche.caches._base import BaseCache
@@ -126,6 +127,7 @@ __all__ = [
     "absolute_parts",
     "free_bytes",
     "least_recently_used",
+    "result_needs",
     "split_entry",
 ]
 
@@ -140,6 +142,7 @@ _HOMES = {
         "OnError",
         "Progress",
         "WriteThrough",
+        "result_needs",
         "split_entry",
     ),
     "._base": ("BaseCache",),

@@ -12,7 +12,7 @@ from msgspec import UNSET
 
 from fleche._html import paragraph
 from fleche.call import KEY_PARTS, MISSING, CallRecord, LazyCall, ValueRef, as_literal, summarize
-from fleche.decorator._spec import CallIdentity, FunctionSpec, describe_changes
+from fleche.decorator._spec import CallIdentity, FunctionSpec, StoredCalls, describe_changes
 from fleche.digest import Digest, digest, shown_digest
 from fleche.errors import Indigestible, ParcelError
 from fleche.function import Change
@@ -104,20 +104,21 @@ def explain(
         return Explanation(
             "uncached", f"{name} runs uncached: {lacking[0]!r} is required and not passed"
         )
+    calls = StoredCalls(cache)
     try:
         identity = spec.identify(spec.expanded(arguments, cache), accepted=cache.accepted)
-        identity = spec.stored_identity(identity, cache, cache.contains)
+        identity = spec.stored_identity(identity, cache, calls.is_there)
     except Indigestible as error:
         return Explanation("uncached", f"{name} runs uncached: {error}")
     comparison = _Comparison(spec, identity, spec.make_record(arguments, identity), arguments)
     try:
-        stored = cache.load(identity.key)
+        stored = calls.load(identity.key)
     except KeyError:
         return comparison.with_nearest(islice(cache.query(name=spec.info.name), most))
     except ParcelError as error:
         return comparison.of_unusable(error)
     try:
-        return comparison.of_stored(stored, cache)
+        return comparison.of_stored(stored, calls)
     except ParcelError as error:
         return comparison.of_unusable(error)
 
@@ -139,7 +140,7 @@ class _Comparison:
         text = f"{self.name} would be computed: what is stored of it: {error}"
         return Explanation("unusable", text)
 
-    def of_stored(self, stored: LazyCall, cache: BaseCache) -> Explanation:
+    def of_stored(self, stored: LazyCall, calls: StoredCalls) -> Explanation:
         """Explain a call that is stored under its key."""
         rules, record, short = self.spec.rules, stored.record, stored.key[:12]
         if record.error is not None:
@@ -148,7 +149,7 @@ class _Comparison:
                 return Explanation("hit", text, nearest=stored)
             said = f"the stored call ({short}) has raised {record.error.text}"
             return self.of_miss("evicted", said, stored)
-        if not cache.contains(stored.key):
+        if not calls.is_there(stored.key):
             said = f"the result of the stored call ({short}) is no longer there"
             return self.of_miss("evicted", said, stored)
         try:

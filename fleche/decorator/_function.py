@@ -13,7 +13,7 @@ from fleche.call import Call, LazyCall
 from fleche.decorator._execution import approach, compute_async, run, run_async, run_body
 from fleche.decorator._invocation import KeyedInvocation, prepare_invocation
 from fleche.decorator._singleflight import Flight
-from fleche.decorator._spec import CallIdentity, FunctionSpec
+from fleche.decorator._spec import CallIdentity, FunctionSpec, StoredCalls
 from fleche.decorator._tell import strip_frames
 from fleche.digest import Digest
 from fleche.function import Dependencies, FunctionInfo, Transparent, signature_of
@@ -118,7 +118,11 @@ class CachedFunction(Transparent, Generic[P, R_co]):
     def contains(self, /, *args: P.args, **kwargs: P.kwargs) -> bool:
         """Tell whether the active cache has the result, without loading it."""
         spec, cache = self.spec, self.spec.cache()
-        is_there = functools.cache(cache.contains)
+
+        @functools.cache
+        def is_there(key: Digest) -> bool:
+            return cache.contains_many([key])[0]
+
         identity = spec.stored_identity(self._identify(cache, args, kwargs), cache, is_there)
         if not is_there(identity.key):
             return False
@@ -147,10 +151,10 @@ class CachedFunction(Transparent, Generic[P, R_co]):
             KeyError: there is none.
         """
         cache = self.spec.cache()
-        identity = self._identify(cache, args, kwargs)
-        key = self.spec.stored_identity(identity, cache, cache.contains).key
+        identity, stored = self._identify(cache, args, kwargs), StoredCalls(cache)
+        key = self.spec.stored_identity(identity, cache, stored.is_there).key
         try:
-            return cache.load(key)
+            return stored.load(key)
         except KeyError:
             raise KeyError(
                 f"{self.spec.info.name}(): no result is stored for these arguments (key {key[:12]})"

@@ -14,12 +14,12 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 import msgspec
 
 from fleche import state
-from fleche.call import MISSING, Call, CallRecord, Version, plain_version, refer
+from fleche.call import MISSING, Call, CallRecord, LazyCall, Version, plain_version, refer
 from fleche.decorator._effects import changed_files
 from fleche.decorator._rules import Rules
 from fleche.decorator._warnings import WarnOnce
 from fleche.digest import BufferDigests, CallKeys, Digest, digest_arguments
-from fleche.errors import Indigestible
+from fleche.errors import Indigestible, ParcelError
 from fleche.function import (
     Change,
     Closure,
@@ -40,7 +40,15 @@ if TYPE_CHECKING:
     from fleche.caches import AcceptedCode, BaseCache
     from fleche.metadata import MetaData
 
-__all__ = ["SIMPLE", "CallIdentity", "Coalesce", "FunctionSpec", "Options", "place"]
+__all__ = [
+    "SIMPLE",
+    "CallIdentity",
+    "Coalesce",
+    "FunctionSpec",
+    "Options",
+    "StoredCalls",
+    "place",
+]
 
 log = logging.getLogger("fleche.decorator")
 
@@ -548,6 +556,41 @@ class FunctionSpec:
         with suppress(Exception):  # what an object raises when it is looked into
             self.tracker.closure()
         return _rebuild, (self.info, self.options, pack_knowledge(self.info.module))
+
+
+class StoredCalls:
+    """Calls as they are stored in a cache, each loaded once.
+
+    Args:
+        cache: where they are.
+    """
+
+    def __init__(self, cache: BaseCache) -> None:
+        self._cache = cache
+        self._found: dict[Digest, LazyCall | KeyError | ParcelError] = {}
+
+    def load(self, key: Digest) -> LazyCall:
+        """Return the stored call of a complete key; raises what :meth:`BaseCache.load` does."""
+        if key not in self._found:
+            try:
+                self._found[key] = self._cache.load(key)
+            except (KeyError, ParcelError) as error:
+                self._found[key] = error
+        found = self._found[key]
+        if isinstance(found, Exception):
+            raise found
+        return found
+
+    def is_there(self, key: Digest) -> bool:
+        """Return whether a call can be answered; mostly its entry tells."""
+        from fleche.caches import result_needs
+
+        try:
+            entry = self.load(key).entry
+        except (KeyError, ParcelError):
+            return False
+        needs = result_needs(entry, signed=bool(self._cache.packing.keys))
+        return not needs or self._cache.contains_many([key])[0]
 
 
 def _rebuild(info: FunctionInfo, options: Options, knowledge: dict[str, Any]) -> FunctionSpec:
