@@ -27,7 +27,6 @@ from fleche._util import home_shortened, override
 from fleche.browse._describe import (
     arguments_of,
     details_of,
-    function_text,
     result_of,
     value_text,
     when,
@@ -44,7 +43,6 @@ from fleche.browse._source import (
 )
 from fleche.caches import BaseCache
 from fleche.call import LazyCall
-from fleche.digest import Digest
 from fleche.errors import UnpackError, told
 
 __all__ = ["Browser"]
@@ -383,11 +381,9 @@ class Browser(App[None]):
         chosen = self._wanted.function
         listed: list[tuple[str, str] | None] = [None, *(each for each, _ in counts.most_common())]
         width = self._left_width - 5
-        options = [Option(_function_line("all", sum(counts.values()), width))]
-        for function in listed[1:]:
-            assert function is not None
-            module, name = function
-            options.append(Option(_function_line(name, counts[function], width, module)))
+        options = [Option(_function_line("all", sum(counts.values()), width, "bold"))]
+        for function, number in counts.most_common():
+            options.append(Option(_function_line(function[1], number, width)))
         self._listed = listed
         place = listed.index(chosen) if chosen in listed else 0
         box.clear_options()
@@ -550,7 +546,7 @@ class Browser(App[None]):
         )
 
     def _delete(self, calls: list[LazyCall]) -> None:
-        keys = [Digest(call.key) for call in calls]
+        keys = [call.key for call in calls]
 
         def show(number: int) -> None:
             for call in calls:
@@ -611,13 +607,12 @@ def _what_was_pushed(copied: int, left_out: int) -> str:
     return f"{copied} copied" if copied else "everything was there already"
 
 
-def _function_line(name: str, number: int, width: int, module: str = "") -> Text:
-    shown = function_text("", name)
-    count = f"{number:,}"
-    room = width - len(count) - 1
+def _function_line(name: str, number: int, width: int, style: str = "") -> Text:
+    shown, calls = printable(name), f"{number:,}"
+    room = width - len(calls) - 1
     shown = shown if len(shown) <= room else f"{shown[: room - 1]}…"
-    text = Text(f"{shown:<{room}} ", "" if module else "bold", no_wrap=True, overflow="ellipsis")
-    text.append(count, "dim")
+    text = Text(f"{shown:<{room}} ", style, no_wrap=True, overflow="ellipsis")
+    text.append(calls, "dim")
     return text
 
 

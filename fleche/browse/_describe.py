@@ -17,7 +17,6 @@ from fleche.digest import shown_digest
 __all__ = [
     "arguments_of",
     "details_of",
-    "function_text",
     "result_of",
     "value_text",
     "when",
@@ -65,11 +64,6 @@ def when(record: CallRecord) -> str:
     """Return when a call began, in the zone of this machine."""
     found = record.began
     return "" if found is None else f"{found.astimezone():%Y-%m-%d %H:%M}"
-
-
-def function_text(module: str, name: str) -> str:
-    """Return the name of a function with its module."""
-    return printable(f"{module}.{name}" if module else name)
 
 
 def details_of(call: LazyCall) -> Text:
