@@ -23,6 +23,7 @@ from fleche.errors import ConfigError
 __all__ = [
     "Troubles",
     "__version__",
+    "account_name",
     "annotations_of",
     "at_end",
     "attempt",
@@ -325,12 +326,17 @@ def user_name() -> str:
     for variable in ("LOGNAME", "USER"):
         if name := os.environ.get(variable):
             return name
+    return account_name(os.getuid()) or str(os.getuid())
+
+
+def account_name(number: int) -> str:
+    """Return the name of the account of a number; "" if it has none, as in some containers."""
     import pwd
 
     try:
-        return pwd.getpwuid(os.getuid()).pw_name
-    except KeyError:  # a container whose user has a number and no name
-        return str(os.getuid())
+        return pwd.getpwuid(number).pw_name
+    except KeyError:
+        return ""
 
 
 _OURS = ("fleche.", "asyncio.", "concurrent.futures.", "threading.", "contextlib.")

@@ -29,7 +29,8 @@ from fleche.storage import (
     ValueMemory,
     ValueStorage,
 )
-from tests.helpers.layers import Layer, call, in_files, in_memory, load_parcel, result_of
+from tests.helpers.backends import load_parcel
+from tests.helpers.layers import Layer, call, in_files, in_memory, result_of
 
 HOUR = 3600.0
 DAY = 24 * HOUR

@@ -38,7 +38,8 @@ from fleche.errors import (
 from fleche.parcel import PYTHON, Packing, Parcel
 from fleche.storage import CallFile, CallMemory, Capabilities, ValueFile, ValueMemory
 from fleche.storage.local import local_storages
-from tests.helpers.layers import call, in_files, in_memory, load_parcel, result_of
+from tests.helpers.backends import load_parcel
+from tests.helpers.layers import call, in_files, in_memory, result_of
 
 
 @pytest.fixture

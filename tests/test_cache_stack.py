@@ -27,13 +27,13 @@ from fleche.errors import (
 )
 from fleche.parcel import Packing
 from fleche.storage import CallFile, CallMemory, ValueFile, ValueMemory, ValueVoid
+from tests.helpers.backends import load_parcel
 from tests.helpers.layers import (
     Layer,
     LayerBackend,
     call,
     in_files,
     in_memory,
-    load_parcel,
     result_of,
 )
 from tests.helpers.leaks import check_leaks

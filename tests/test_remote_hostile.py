@@ -49,7 +49,8 @@ from tests.helpers.backends import (
 )
 from tests.helpers.caches import cache_factory
 from tests.helpers.leaks import check_leaks
-from tests.helpers.peers import Wire, hostile_server, message, raw_client, rss, seal
+from tests.helpers.peers import Wire, hostile_server, message, raw_client, seal
+from tests.helpers.processes import rss
 from tests.helpers.sweeps import examples, swept
 from tests.helpers.taps import TappedChannel
 

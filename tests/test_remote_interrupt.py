@@ -25,7 +25,8 @@ from fleche.testing import example_call
 from tests.helpers.backends import load_parcel, load_record, save_parcel
 from tests.helpers.caches import cache_factory
 from tests.helpers.leaks import check_leaks
-from tests.helpers.peers import Wire, hostile_server, message, rss
+from tests.helpers.peers import Wire, hostile_server, message
+from tests.helpers.processes import rss
 from tests.helpers.serving import Serving
 
 ABSENT = "0" * 64

@@ -34,7 +34,8 @@ from fleche.remote._frames import Flag, Frame, Kind
 from tests.helpers.backends import save_parcel
 from tests.helpers.caches import cache_factory
 from tests.helpers.leaks import check_leaks
-from tests.helpers.peers import Wire, message, raw_client, rss
+from tests.helpers.peers import Wire, message, raw_client
+from tests.helpers.processes import rss
 from tests.helpers.sweeps import swept
 
 MIB = 1 << 20

@@ -18,6 +18,8 @@ import stat
 from collections.abc import Iterable
 from pathlib import Path
 
+from fleche._util import account_name
+
 __all__ = ["TRUST", "distrust"]
 
 TRUST = "FLECHE_TRUST"
@@ -49,7 +51,7 @@ def _fault(path: Path) -> str:
     for place in (path, *path.parents):
         status = place.lstat()
         if not _is_ours(status.st_uid):
-            owner = _user_name(status.st_uid)
+            owner = account_name(status.st_uid) or f"user {status.st_uid}"
             return _sentence(path, place, f"belongs to {owner} (mode {_mode(status)})")
         shelters = place != path and status.st_mode & stat.S_ISVTX
         if _others_can_write(status) and not (shelters and _is_mine(entry)):
@@ -111,12 +113,3 @@ def _is_private_group(gid: int) -> bool:
     members = {*group.gr_mem, *sharers} - {user.pw_name, "root"}
     is_own = gid == user.pw_gid and group.gr_name == user.pw_name
     return not members and (is_own or gid == 0)
-
-
-def _user_name(uid: int) -> str:
-    import pwd
-
-    try:
-        return pwd.getpwuid(uid).pw_name
-    except KeyError:
-        return f"user {uid}"

@@ -116,7 +116,7 @@ class CachedFunction(Transparent, Generic[P, R_co]):
         return spec.identify(arguments, accepted=cache.accepted)
 
     def contains(self, /, *args: P.args, **kwargs: P.kwargs) -> bool:
-        """Tell whether the active cache has the result, without loading it."""
+        """Return whether the active cache has the result, without loading it."""
         spec, cache = self.spec, self.spec.cache()
 
         @functools.cache
@@ -446,7 +446,7 @@ def _class_for_tools(wrapper: CachedFunction[..., Any], own: type, plain: type) 
 
 
 def _is_ours(name: str) -> bool:
-    """Tell whether a wrapper has a use of its own for an attribute of this name."""
+    """Return whether a wrapper has a use of its own for an attribute of this name."""
     return name in _OURS or hasattr(Wrapper, name)
 
 

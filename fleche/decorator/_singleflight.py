@@ -110,7 +110,7 @@ class Flight:
         inside.set((*inside.get(), self))
 
     def is_stuck(self) -> bool:
-        """Tell whether it will bring nothing, so that there is nothing to wait for.
+        """Return whether it will bring nothing, so that there is nothing to wait for.
 
         An interrupt may hit this very thread between the beginning of a flight and its body, an
         event loop may be closed before its tasks have ended, and a future of one that all callers

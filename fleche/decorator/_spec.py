@@ -382,7 +382,7 @@ class FunctionSpec:
         Args:
             identity: of the call.
             cache: says which code was accepted.
-            is_there: tells whether a call of this key is stored.
+            is_there: returns whether a call of this key is stored.
         """
         if not self.hashes_code or is_there(identity.key):
             return identity

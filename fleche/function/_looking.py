@@ -116,5 +116,5 @@ def subclasses_of(cls: type) -> dict[str, type]:
 
 
 def identities_of_subclasses(cls: type) -> str:
-    """Return what tells whether the classes that are derived from a class are still the same."""
+    """Return a text that changes with the classes that are derived from a class."""
     return " ".join(f"{name} {id(each)}" for name, each in subclasses_of(cls).items())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import grp
 import os
 import pwd
 import secrets
@@ -111,7 +112,7 @@ def team(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Team]:
         for name in names:
             _command("useradd", "--no-create-home", "--groups", group, name)
         found = [pwd.getpwnam(name) for name in names]
-        gid = _group_number(group)
+        gid = grp.getgrnam(group).gr_gid
         owner, writer, reader = (
             Account(each.pw_name, each.pw_uid, each.pw_gid, (gid,)) for each in found
         )
@@ -126,9 +127,3 @@ def _command(*words: str) -> None:
     done = subprocess.run(words, capture_output=True, text=True, check=False)
     if done.returncode:
         pytest.skip(f"{words[0]}: {done.stderr.strip()}")
-
-
-def _group_number(name: str) -> int:
-    import grp
-
-    return grp.getgrnam(name).gr_gid

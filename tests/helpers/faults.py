@@ -18,7 +18,7 @@ class Fault:
     """What happens to byte `offset` of what the client sends ("up") or receives ("down").
 
     "cut": the connection breaks before it. "garble": its bits are flipped by `mask`. "stall": it
-    and all that follows never arrive, and nobody says so.
+    and all that follows never arrive, and nothing says so.
     """
 
     direction: Literal["up", "down"]

@@ -26,7 +26,7 @@ from fleche.errors import ParcelError
 from fleche.parcel import Parcel
 from fleche.storage import CallFile, CallMemory, ValueFile, ValueMemory
 
-__all__ = ["Layer", "LayerBackend", "call", "in_files", "in_memory", "load_parcel", "result_of"]
+__all__ = ["Layer", "LayerBackend", "call", "in_files", "in_memory", "result_of"]
 
 
 def in_memory(policy: LayerPolicy | None = None) -> Cache:
@@ -40,13 +40,6 @@ def in_files(root: Path | str, policy: LayerPolicy | None = None) -> Cache:
 def call(x: object = 2, result: object = 4, name: str = "f", started: str | None = None) -> Call:
     metadata = {"runtime": {"started": started}} if started else {}
     return Call(name=name, arguments={"x": x}, result=result, metadata=metadata)
-
-
-def load_parcel(cache: BaseCache, digest: str) -> Parcel:
-    """Return the parcel of a value that is kept in some form."""
-    ((_, parcel),) = cache.backend.load_values([Address.of(digest)])
-    assert isinstance(parcel, Parcel)
-    return parcel
 
 
 def result_of(cache: BaseCache, key: str) -> Address:

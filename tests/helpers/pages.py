@@ -236,7 +236,7 @@ class Shell:
 
 
 def is_like(expected: str, found: str) -> bool:
-    """Tell whether `found` is what `expected` says, but for `...`, blanks, times and places."""
+    """Return whether `found` is what `expected` says, but for `...`, blanks, times and places."""
     flags = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
     checker = doctest.OutputChecker()
     return checker.check_output(_timeless(expected), _timeless(found), flags)

@@ -21,7 +21,7 @@ from fleche.remote._frames import Flag, Frame, FrameDecoder, Kind, encode_frame
 from fleche.remote._handshake import ClientGreeting
 from fleche.remote._messages import Answer, Request, decode_answer, decode_request, encode
 
-__all__ = ["INFO", "Wire", "hostile_server", "message", "raw_client", "rss", "seal"]
+__all__ = ["INFO", "Wire", "hostile_server", "message", "raw_client", "seal"]
 
 INFO = {
     "fleche_version": __version__,
@@ -48,7 +48,7 @@ class Wire:
     Attributes:
         over: set when the other side says no more.
         reads: while it is not set, nothing that comes is read.
-        seen: room for whoever must keep frames.
+        seen: room for frames that a test keeps.
         pid: the process at the other end, if it is one.
     """
 
@@ -181,11 +181,3 @@ def raw_client(command: Sequence[str], directory: Path, **env: str) -> Iterator[
             wire.reads.set()
             wire.join()
             process.wait(10)
-
-
-def rss(pid: int, *, peak: bool = False) -> int:
-    """Return the resident memory of a process in bytes, now or at its `peak`."""
-    for line in Path(f"/proc/{pid}/status").read_text().splitlines():
-        if line.startswith("VmHWM:" if peak else "VmRSS:"):
-            return int(line.split()[1]) << 10
-    return 0

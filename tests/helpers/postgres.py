@@ -6,7 +6,6 @@ import os
 import pwd
 import secrets
 import shutil
-import socket
 import subprocess
 import tempfile
 from collections.abc import Callable, Iterator
@@ -15,6 +14,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
+from tests.helpers.processes import free_port
 
 __all__ = ["PostgresServer", "own_postgres", "postgres", "postgres_server"]
 
@@ -32,7 +33,7 @@ class PostgresServer:
         self._home = Path(tempfile.mkdtemp(prefix="fleche-pg-"))
         if self._account is not None:
             shutil.chown(self._home, self._account, self._account)
-        port = _free_port()
+        port = free_port()
         self.url = f"postgresql+psycopg://fleche@127.0.0.1:{port}/postgres"
         self._options = f"-p {port} -k {self._home} -c listen_addresses=127.0.0.1 -c fsync=off"
         self._data = self._home / "data"
@@ -102,7 +103,7 @@ def _running() -> Iterator[PostgresServer]:
 
 @pytest.fixture(scope="session")
 def postgres_server() -> Iterator[PostgresServer]:
-    """A server for all tests of the session, which nobody stops."""
+    """A server for all tests of the session, which is not stopped before."""
     with _running() as server:
         yield server
 
@@ -140,10 +141,3 @@ def _account() -> str | None:
         except KeyError:
             continue
     pytest.skip("PostgreSQL does not run as root, and there is no other user")
-
-
-def _free_port() -> int:
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        port: int = found.getsockname()[1]
-        return port

@@ -1,13 +1,14 @@
-"""Processes, as /proc shows them."""
+"""Processes as /proc shows them, what they hold, and a port for one."""
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-__all__ = ["Process", "children"]
+__all__ = ["Process", "children", "free_port", "rss"]
 
 
 @dataclass(frozen=True)
@@ -52,3 +53,19 @@ def _pids_below(parent: int) -> list[int]:
     except FileNotFoundError:  # a kernel without these lists, or a thread that has ended
         return [int(entry.name) for entry in Path("/proc").iterdir() if entry.name.isdigit()]
     return found
+
+
+def rss(pid: int, *, peak: bool = False) -> int:
+    """The resident memory of a process in bytes, now or at its `peak`."""
+    for line in Path(f"/proc/{pid}/status").read_text().splitlines():
+        if line.startswith("VmHWM:" if peak else "VmRSS:"):
+            return int(line.split()[1]) << 10
+    return 0
+
+
+def free_port() -> int:
+    """A port of this machine that no server has."""
+    with socket.socket() as found:
+        found.bind(("127.0.0.1", 0))
+        port: int = found.getsockname()[1]
+        return port

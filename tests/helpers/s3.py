@@ -28,6 +28,8 @@ from typing import Any
 
 import pytest
 
+from tests.helpers.processes import free_port
+
 __all__ = ["FaultyS3", "S3Server", "faulty_s3", "s3"]
 
 _START_TIMEOUT = 40.0
@@ -82,7 +84,7 @@ def s3() -> Iterator[S3Server]:
     """The server; it is this session's own."""
     _need()
     _start_threads()
-    port = _free_port()
+    port = free_port()
     command = [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)]
     nowhere = subprocess.DEVNULL
     # nothing of fleche runs in it, of which to measure the coverage
@@ -230,10 +232,3 @@ def _await(server: subprocess.Popen[bytes], port: int) -> None:
         else:
             return
     pytest.fail("the S3 server of moto does not start")
-
-
-def _free_port() -> int:
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        port: int = found.getsockname()[1]
-        return port

@@ -24,7 +24,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.helpers.processes import children
+from tests.helpers.processes import children, free_port
 from tests.helpers.sweeps import is_quick
 
 __all__ = ["Sshd", "running_sshd", "sshd"]
@@ -90,7 +90,7 @@ class Sshd:
         self.directory = directory
         self.home = directory / "home"
         self.log_path = directory / "sshd.log"
-        self.port = _free_port()
+        self.port = free_port()
         self._keys = 0
         self._process: subprocess.Popen[bytes] | None = None
         self.home.mkdir()
@@ -245,7 +245,7 @@ def running_sshd(startups: str = "200", *, measured: bool = False) -> Iterator[S
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Whoever uses the server is an ssh test."""
+    """A test that uses the server is an ssh test."""
     for item in items:
         if "sshd" in getattr(item, "fixturenames", ()):
             item.add_marker(pytest.mark.ssh)
@@ -267,13 +267,6 @@ def pytest_runtest_makereport(
 def _sshd() -> str:
     """The server's absolute path (it insists on one), or an empty string."""
     return shutil.which("sshd", path=f"{os.environ.get('PATH')}:/usr/sbin:/usr/local/sbin") or ""
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 def _generate_key(path: Path) -> None:

@@ -23,7 +23,7 @@ from pathlib import Path
 from threading import RLock
 from typing import Any, TypeVar
 
-from fleche._util import is_held_here, override, warn_caller
+from fleche._util import account_name, is_held_here, override, warn_caller
 from fleche.errors import StorageError
 from fleche.storage._making import make_directories, make_file
 from fleche.storage.sql._connections import (
@@ -699,7 +699,8 @@ class SqliteFile(Pooled):
         for side in self._side_files():
             if os.access(side, os.W_OK, effective_ids=ours):
                 continue
-            owner = _account(side.stat().st_uid)
+            number = side.stat().st_uid
+            owner = account_name(number) or f"account {number}"
             log = self.path.with_name(f"{self.path.name}-wal")
             if log.exists() and log.stat().st_size:
                 cure = (
@@ -774,12 +775,3 @@ def settled_stamp_of(path: Path) -> tuple[int, ...]:
         return stamp
     time.sleep(_SETTLED)
     return stamp_of(path)
-
-
-def _account(number: int) -> str:
-    try:
-        import pwd
-
-        return pwd.getpwuid(number).pw_name
-    except (ImportError, KeyError):
-        return f"account {number}"
