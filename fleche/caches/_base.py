@@ -5,10 +5,10 @@ from __future__ import annotations
 import logging
 from collections import Counter
 from collections.abc import Callable, Collection, Hashable, Iterable, Iterator, Mapping
-from contextlib import AbstractContextManager, closing, suppress
+from contextlib import closing, suppress
 from time import monotonic
 from types import TracebackType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from msgspec import UNSET
 
@@ -35,6 +35,8 @@ if TYPE_CHECKING:
 __all__ = ["ACCEPTED_AGE", "BaseCache"]
 
 log = logging.getLogger("fleche.caches")
+
+R = TypeVar("R")
 
 ACCEPTED_AGE = 60.0
 """Seconds after which a miss looks again for code that others have accepted."""
@@ -682,10 +684,8 @@ class BaseCache:
             Rejected: this cache is read-only.
         """
         self.check_writable("gc")
-        with _watching(progress, "collecting") as tick:
-            report = self.backend.maintain(maintenance.Gc(grace, pin_age, dry_run), tick)
-        assert isinstance(report, maintenance.GcReport)
-        return report
+        task = maintenance.Gc(grace, pin_age, dry_run)
+        return self._maintain(task, maintenance.GcReport, progress, "collecting")
 
     def verify(
         self, repair: bool = False, *, progress: ShowProgress = None
@@ -702,10 +702,8 @@ class BaseCache:
         """
         if repair:
             self.check_writable("repair")
-        with _watching(progress, "checking") as tick:
-            report = self.backend.maintain(maintenance.Verify(repair), tick)
-        assert isinstance(report, maintenance.VerifyReport)
-        return report
+        task = maintenance.Verify(repair)
+        return self._maintain(task, maintenance.VerifyReport, progress, "checking")
 
     def stats(self, *, progress: ShowProgress = None) -> maintenance.StatsReport:
         """Count entries and bytes, and how often what happened to this object since it was made.
@@ -716,9 +714,8 @@ class BaseCache:
             progress: ``True`` shows it; a function is called with the number of entries looked at
                 so far.
         """
-        with _watching(progress, "counting") as tick:
-            report = self.backend.maintain(maintenance.Measure(), tick)
-        assert isinstance(report, maintenance.StatsReport)
+        task = maintenance.Measure()
+        report = self._maintain(task, maintenance.StatsReport, progress, "counting")
         return report + maintenance.StatsReport(events=Counter(self.counts()))
 
     def disk_usage(self, *, progress: ShowProgress = None) -> maintenance.DiskUsageReport:
@@ -728,9 +725,18 @@ class BaseCache:
             progress: ``True`` shows it; a function is called with the number of entries looked at
                 so far.
         """
-        with _watching(progress, "measuring") as tick:
-            report = self.backend.maintain(maintenance.DiskUsage(), tick)
-        assert isinstance(report, maintenance.DiskUsageReport)
+        task = maintenance.DiskUsage()
+        return self._maintain(task, maintenance.DiskUsageReport, progress, "measuring")
+
+    def _maintain(
+        self, task: maintenance.Task, kind: type[R], progress: ShowProgress, doing: str
+    ) -> R:
+        """Carry out a task, of which the report is of this kind, and show how far it is."""
+        from fleche.caches._progress import watching  # by no hit
+
+        with watching(progress, doing) as tick:
+            report = self.backend.maintain(task, tick)
+        assert isinstance(report, kind)
         return report
 
     def counts(self) -> dict[str, int]:
@@ -876,15 +882,6 @@ def _fared(cache: BaseCache) -> tuple[str, int, int, str]:
     counts = cache.counts()
     hits, misses = counts.pop("hits", 0), counts.pop("misses", 0)
     return repr(cache), hits, misses, ", ".join(f"{name}: {n}" for name, n in counts.items())
-
-
-def _watching(
-    progress: ShowProgress, what: str
-) -> AbstractContextManager[Callable[[Any], Any] | None]:
-    """Return what yields the function to be called with progress; a hit imports none of it."""
-    from fleche.caches._progress import watching
-
-    return watching(progress, what)
 
 
 def _as_digest(key: Digest | str) -> Digest:
