@@ -29,7 +29,7 @@ from fleche.call import CallEntry, Condition, QueryCall, encode_entry, like, one
 from fleche.digest import digest
 from fleche.errors import CorruptParcel, MissingExtra, SignatureError, StorageError
 from fleche.storage import storage_from_config
-from fleche.storage.sql import Sql, _query, _sqlite
+from fleche.storage.sql import Sql, _guest, _query, _sqlite
 from fleche.testing.corpus import a_record, an_entry, entries, templates
 from tests.helpers.permissions import as_somebody
 from tests.helpers.postgres import postgres, postgres_server  # noqa: F401
@@ -939,7 +939,7 @@ class TestOfSomebodyElse:
         self, path: Path, stays: bool, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         """A look at a file that changes is worth nothing, whatever came of it: it is repeated."""
-        real, owners, looks = _sqlite.immutable, [], []
+        real, owners, looks = _guest.immutable, [], []
 
         def immutable(place: Path) -> str:
             looks.append(place)
@@ -953,7 +953,7 @@ class TestOfSomebodyElse:
                 os.seteuid(65534)
             return real(place)
 
-        monkeypatch.setattr(_sqlite, "immutable", immutable)
+        monkeypatch.setattr(_guest, "immutable", immutable)
         with as_somebody():
             reader = Sql(path)
             assert has(reader, OTHER)
@@ -964,20 +964,20 @@ class TestOfSomebodyElse:
     def test_always_disturbed(self, path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         """Where somebody always is in the way, that is what is said, and not that it is damaged."""
         stamps = iter(range(1000))
-        monkeypatch.setattr(_sqlite, "settled_stamp_of", lambda _: (next(stamps),))
-        monkeypatch.setattr(_sqlite, "stamp_of", lambda _: (next(stamps),))
+        monkeypatch.setattr(_guest, "settled_stamp_of", lambda _: (next(stamps),))
+        monkeypatch.setattr(_guest, "stamp_of", lambda _: (next(stamps),))
         reader = Sql(f"sqlite:///file:{quote(str(path))}?mode=ro&uri=true")
         with pytest.raises(StorageError, match="another process writes to it"):
             get(reader, KEY)
 
     def test_the_log_goes_with_the_owner(self, path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         """Between the look for it and the opening, which then fails."""
-        real, answers = _sqlite.is_written_to, [True]
+        real, answers = _guest.is_written_to, [True]
 
         def is_written_to(path: Path) -> bool:
             return answers.pop() if answers else real(path)
 
-        monkeypatch.setattr(_sqlite, "is_written_to", is_written_to)
+        monkeypatch.setattr(_guest, "is_written_to", is_written_to)
         with as_somebody():
             reader = Sql(f"sqlite:///file:{quote(str(path))}?mode=ro&uri=true")
             assert has(reader, KEY)
@@ -991,7 +991,7 @@ class TestOfSomebodyElse:
             path.chmod(0o644)
             with closing(sqlite3.connect(path)) as connection:
                 assert connection.execute("PRAGMA journal_mode = DELETE").fetchone() == ("delete",)
-        monkeypatch.setattr(_sqlite, "immutable", None)
+        monkeypatch.setattr(_guest, "immutable", None)
         reader = Sql(f"sqlite:///file:{quote(str(path))}?mode=ro&uri=true")
         assert has(reader, KEY)
         reader.close()

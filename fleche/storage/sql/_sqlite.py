@@ -1,11 +1,9 @@
-"""SQLite: one file, to which many threads and processes write, or which may only be looked at.
+"""SQLite: one file, to which many threads and processes write.
 
 On a local file system SQLite keeps a write-ahead log and its index beside the file (``-wal``,
 ``-shm``) while it is open, so that readers and a writer do not wait for each other. They belong to
-the account that opened the file first. So the file of another
-account is read in ways that make neither of them: with the log, while a process that keeps one has
-the file open; otherwise as it is, without locks. Which of the two it is must be asked each time,
-and a look at the file as it is counts only if the file is still the same afterwards.
+the account that opened the file first; so the file of another account is only looked at, as
+:mod:`._guest` does it.
 
 The lowest version of SQLite that works is 3.24 (``ON CONFLICT DO UPDATE``).
 """
@@ -18,10 +16,10 @@ import sys
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
-from contextlib import closing, suppress
+from contextlib import suppress
 from pathlib import Path
 from threading import RLock
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from fleche._util import account_name, is_held_here, override, warn_caller
 from fleche.errors import StorageError
@@ -43,9 +41,11 @@ from fleche.storage.sql._database import (
     Pooled,
     register,
 )
-from fleche.storage.sql._errors import DAMAGED, Disturbed, as_storage_error, wrong_version
+from fleche.storage.sql._errors import DAMAGED, as_storage_error, wrong_version
 from fleche.storage.sql._schema import SCHEMA
-from fleche.storage.sql._urls import immutable, read_only
+
+if TYPE_CHECKING:
+    from fleche.storage.sql._guest import Guest
 
 __all__ = ["SqliteFile", "SqliteMemory", "is_local"]
 
@@ -65,9 +65,6 @@ _LOOK = 1.0
 
 _ATTEMPTS = 20
 _CACHED_STATEMENTS = 256
-_SETTLED = 0.05
-"""Seconds after which a file that changes again has another time of modification for certain."""
-
 _LOG_PAGES = 2000
 """Pages of 4 KiB after which what is in the log is brought into the file."""
 
@@ -75,9 +72,6 @@ _RESERVE = _LOG_PAGES << 12
 """Bytes that are kept back on the disk, so that a full one can be tidied up: room for the log."""
 
 _OLDEST = (3, 24, 0)
-
-_LOGGING = b"\2"
-_LOGGING_AT = 18  # where the header of a file says whether it has a log
 
 _FULL = ("disk is full", "disk i/o error", "unable to open")
 
@@ -225,7 +219,7 @@ class SqliteFile(Pooled):
         self._identity: tuple[int, int] | None = None
         self._writing = RLock()
         self._looking = RLock()
-        self._look: tuple[tuple[int, ...], Leased] | None = None
+        self._guest: Guest | None = None
         self._has_warned = False
 
     # -- the contract ------------------------------------------------------------------------------
@@ -529,14 +523,15 @@ class SqliteFile(Pooled):
         super().after_fork(in_child=in_child)
         if in_child:
             self._writing, self._looking = RLock(), RLock()
-            self._look = None
+            self._guest = None
 
     @override
     def retire(self) -> None:
         super().retire()
         if self._looking.acquire(timeout=_LOOK):
             try:
-                self._forget_look()
+                if self._guest is not None:
+                    self._guest.forget()
             finally:
                 self._looking.release()
 
@@ -557,99 +552,19 @@ class SqliteFile(Pooled):
         )
 
     def _look_at(self, look: Callable[[Any], T]) -> T:
-        """Return what ``look`` returns, called again as long as it is disturbed.
+        """Return what ``look`` returns, called with a connection that leaves nothing behind."""
+        from fleche.storage.sql._guest import Guest
 
-        Raises:
-            Disturbed: it always is.
-            StorageError: the file cannot be read.
-        """
-        deadline = time.monotonic() + self._patience
-        attempts = 0
-        while attempts < _ATTEMPTS:
-            attempts += 1
-            failure: Exception | None = None
-            with self._looking:
-                try:
-                    stamp = None if is_written_to(self.path) else settled_stamp_of(self.path)
-                except OSError as error:
-                    raise self._explained("read", error) from error
-                try:
-                    result = self._look_once(look, stamp)
-                except (sqlite3.Error, OSError) as error:
-                    if isinstance(error, StorageError):
-                        raise
-                    failure = error
-                if stamp is None:
-                    self._forget_look()
-                in_vain = self._was_in_vain(stamp, failed=failure is not None)
-                if in_vain:
-                    self._forget_look()
-            if in_vain:
-                continue
-            if failure is None:
-                return result
-            if not is_busy_error(failure) or time.monotonic() > deadline:
-                raise self._explained("read", failure) from failure
-            attempts -= 1
-        raise Disturbed(f"{self.shown}: cannot read: another process writes to it (try again)")
-
-    def _look_once(self, look: Callable[[Any], T], stamp: tuple[int, ...] | None) -> T:
+        with self._looking:
+            if self._guest is None:
+                self._guest = Guest(self.path, self._patience, _BUSY, self._looking, self._open)
+            guest = self._guest
         try:
-            return look(self._guest_connection(stamp))
-        except sqlite3.OperationalError as error:
-            if stamp is not None or is_busy_error(error):
+            return guest.look(look)
+        except (sqlite3.Error, OSError) as error:
+            if isinstance(error, StorageError):
                 raise
-        import shutil
-        import tempfile
-
-        # What a killed process leaves of a log is sometimes not to be read without being mended.
-        with tempfile.TemporaryDirectory(prefix="fleche-") as place:
-            copy = Path(place, "copy.db")
-            before = self._stamps()
-            for end in ("", "-wal"):
-                shutil.copyfile(f"{self.path}{end}", f"{copy}{end}")
-            if self._stamps() != before:
-                raise sqlite3.OperationalError("database is locked: it is being written to")
-            with closing(sqlite3.connect(copy, isolation_level=None)) as connection:
-                prepare(connection)
-                return look(connection)
-
-    def _stamps(self) -> list[tuple[int, ...]]:
-        return [stamp_of(Path(f"{self.path}{end}")) for end in ("", "-wal")]
-
-    def _was_in_vain(self, stamp: tuple[int, ...] | None, *, failed: bool) -> bool:
-        """Return whether a writer has come meanwhile, or gone with the log."""
-        try:
-            if stamp is None:
-                return failed and not is_written_to(self.path)
-            return is_written_to(self.path) or stamp_of(self.path) != stamp
-        except OSError:
-            return True
-
-    def _guest_connection(self, stamp: tuple[int, ...] | None) -> Leased:
-        """Return a connection that leaves nothing behind; one to a file at rest is kept."""
-        kept = self._look
-        if kept is not None and stamp is not None and kept[0] == stamp:
-            return kept[1]
-        self._forget_look()
-        place = read_only(self.path) if stamp is None else immutable(self.path)
-        connection = sqlite3.connect(
-            place,
-            uri=True,
-            timeout=min(_BUSY, self._patience),
-            isolation_level=None,
-            check_same_thread=False,
-        )
-        prepare(connection)
-        looking = Leased(connection)
-        self._open.add(looking)
-        self._look = stamp or (), looking
-        return looking
-
-    def _forget_look(self) -> None:
-        look, self._look = self._look, None
-        if look is not None:
-            self.discard(look[1])
+            raise self._explained("read", error) from error
 
     def _share_side_files(self) -> None:
         """Give the log the group of the file, so that a group which shares the file shares both."""
@@ -749,29 +664,3 @@ class SqliteFile(Pooled):
 def _says_full(error: StorageError) -> bool:
     reason = str(error).lower()
     return any(word in reason for word in _FULL)
-
-
-def stamp_of(path: Path) -> tuple[int, ...]:
-    """Return by what a change of a file at rest is known."""
-    found = path.stat()
-    return found.st_ino, found.st_size, found.st_mtime_ns
-
-
-def is_written_to(path: Path) -> bool:
-    """Return whether there is something in a log just now, or the file never has one."""
-    with suppress(FileNotFoundError):
-        if path.with_name(f"{path.name}-wal").stat().st_size:
-            return True
-    with path.open("rb") as file:
-        file.seek(_LOGGING_AT)
-        return file.read(1) != _LOGGING
-
-
-def settled_stamp_of(path: Path) -> tuple[int, ...]:
-    """Return the stamp of a file that would have another one if it changed from now on."""
-    stamp = stamp_of(path)
-    age = time.time() - stamp[2] / 1e9
-    if abs(age) > _SETTLED:
-        return stamp
-    time.sleep(_SETTLED)
-    return stamp_of(path)

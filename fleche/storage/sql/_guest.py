@@ -1,0 +1,177 @@
+"""Looking at an SQLite file of another account, or one that may only be read.
+
+What SQLite makes beside a file (``-wal``, ``-shm``) belongs to the account that made it, and would
+keep the owner from writing. So the file is read in ways that make neither of them: with the log,
+while a process that keeps one has the file open; otherwise as it is, without locks. Which of the
+two it is must be asked each time, and a look at the file as it is counts only if the file is still
+the same afterwards.
+"""
+
+from __future__ import annotations
+
+import shutil
+import sqlite3
+import tempfile
+import time
+from collections.abc import Callable
+from contextlib import closing, suppress
+from pathlib import Path
+from threading import RLock
+from typing import Any, TypeVar
+from weakref import WeakSet
+
+from fleche.errors import StorageError
+from fleche.storage.sql._connections import Leased, is_busy_error, prepare
+from fleche.storage.sql._errors import Disturbed
+from fleche.storage.sql._urls import immutable, read_only
+
+__all__ = ["Guest"]
+
+T = TypeVar("T")
+
+_ATTEMPTS = 20
+_SETTLED = 0.05
+"""Seconds after which a file that changes again has another time of modification for certain."""
+
+_LOGGING = b"\2"
+_LOGGING_AT = 18  # where the header of a file says whether it has a log
+
+
+class Guest:
+    """Looks at a file, and leaves nothing beside it.
+
+    Args:
+        path: of the file.
+        patience: seconds to wait for writers.
+        busy: seconds for which SQLite itself waits; in between, a fork can have its way.
+        lock: held by the thread that looks.
+        opened: the connections that are open, of which a fork must know.
+    """
+
+    def __init__(
+        self, path: Path, patience: float, busy: float, lock: RLock, opened: WeakSet[Any]
+    ) -> None:
+        self._path = path
+        self._patience = patience
+        self._busy = busy
+        self._lock = lock
+        self._opened = opened
+        self._kept: tuple[tuple[int, ...], Leased] | None = None
+
+    def look(self, work: Callable[[Any], T]) -> T:
+        """Return what ``work`` returns, called with a connection again as long as it is disturbed.
+
+        Raises:
+            Disturbed: it always is.
+            sqlite3.Error: the file cannot be read.
+            OSError: likewise.
+        """
+        deadline = time.monotonic() + self._patience
+        attempts = 0
+        while attempts < _ATTEMPTS:
+            attempts += 1
+            failure: Exception | None = None
+            with self._lock:
+                stamp = None if is_written_to(self._path) else settled_stamp_of(self._path)
+                try:
+                    result = self._look_once(work, stamp)
+                except (sqlite3.Error, OSError) as error:
+                    if isinstance(error, StorageError):
+                        raise
+                    failure = error
+                if stamp is None:
+                    self.forget()
+                in_vain = self._was_in_vain(stamp, failed=failure is not None)
+                if in_vain:
+                    self.forget()
+            if in_vain:
+                continue
+            if failure is None:
+                return result
+            if not is_busy_error(failure) or time.monotonic() > deadline:
+                raise failure
+            attempts -= 1
+        raise Disturbed(f"{self._path}: cannot read: another process writes to it (try again)")
+
+    def forget(self) -> None:
+        """Close the connection that is kept, the lock held."""
+        kept, self._kept = self._kept, None
+        if kept is not None:
+            kept[1].close()
+            self._opened.discard(kept[1])
+
+    def _look_once(self, work: Callable[[Any], T], stamp: tuple[int, ...] | None) -> T:
+        try:
+            return work(self._connection(stamp))
+        except sqlite3.OperationalError as error:
+            if stamp is not None or is_busy_error(error):
+                raise
+        # What a killed process leaves of a log is sometimes not to be read without being mended.
+        with tempfile.TemporaryDirectory(prefix="fleche-") as place:
+            copy = Path(place, "copy.db")
+            before = self._stamps()
+            for end in ("", "-wal"):
+                shutil.copyfile(f"{self._path}{end}", f"{copy}{end}")
+            if self._stamps() != before:
+                raise sqlite3.OperationalError("database is locked: it is being written to")
+            with closing(sqlite3.connect(copy, isolation_level=None)) as connection:
+                prepare(connection)
+                return work(connection)
+
+    def _stamps(self) -> list[tuple[int, ...]]:
+        return [stamp_of(Path(f"{self._path}{end}")) for end in ("", "-wal")]
+
+    def _was_in_vain(self, stamp: tuple[int, ...] | None, *, failed: bool) -> bool:
+        """Return whether a writer has come meanwhile, or gone with the log."""
+        try:
+            if stamp is None:
+                return failed and not is_written_to(self._path)
+            return is_written_to(self._path) or stamp_of(self._path) != stamp
+        except OSError:
+            return True
+
+    def _connection(self, stamp: tuple[int, ...] | None) -> Leased:
+        """Return a connection that leaves nothing behind; one to a file at rest is kept."""
+        kept = self._kept
+        if kept is not None and stamp is not None and kept[0] == stamp:
+            return kept[1]
+        self.forget()
+        place = read_only(self._path) if stamp is None else immutable(self._path)
+        connection = sqlite3.connect(
+            place,
+            uri=True,
+            timeout=min(self._busy, self._patience),
+            isolation_level=None,
+            check_same_thread=False,
+        )
+        prepare(connection)
+        looking = Leased(connection)
+        self._opened.add(looking)
+        self._kept = stamp or (), looking
+        return looking
+
+
+def stamp_of(path: Path) -> tuple[int, ...]:
+    """Return by what a change of a file at rest is known."""
+    found = path.stat()
+    return found.st_ino, found.st_size, found.st_mtime_ns
+
+
+def is_written_to(path: Path) -> bool:
+    """Return whether there is something in a log just now, or the file never has one."""
+    with suppress(FileNotFoundError):
+        if path.with_name(f"{path.name}-wal").stat().st_size:
+            return True
+    with path.open("rb") as file:
+        file.seek(_LOGGING_AT)
+        return file.read(1) != _LOGGING
+
+
+def settled_stamp_of(path: Path) -> tuple[int, ...]:
+    """Return the stamp of a file that would have another one if it changed from now on."""
+    stamp = stamp_of(path)
+    age = time.time() - stamp[2] / 1e9
+    if abs(age) > _SETTLED:
+        return stamp
+    time.sleep(_SETTLED)
+    return stamp_of(path)
