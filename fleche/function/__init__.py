@@ -15,9 +15,9 @@ or by name, with ``require=`` and ``ignore=`` of the decorator.
 
 from __future__ import annotations
 
-from ._closure import ENTRY, Closure, Node, digest_of_parts
-from ._code import pack_knowledge, take_knowledge
-from ._dependencies import (
+from fleche.function._closure import ENTRY, Closure, Node, digest_of_parts
+from fleche.function._code import pack_knowledge, take_knowledge
+from fleche.function._dependencies import (
     Change,
     CodeTracker,
     Dependencies,
@@ -29,9 +29,9 @@ from ._dependencies import (
     save_texts,
     version_of,
 )
-from ._imported import modules_in
-from ._info import FunctionInfo, inspect_function
-from ._markers import (
+from fleche.function._imported import modules_in
+from fleche.function._info import FunctionInfo, inspect_function
+from fleche.function._markers import (
     CONTENT,
     IGNORED,
     REQUIRED,
@@ -44,8 +44,8 @@ from ._markers import (
     Secret,
     Unordered,
 )
-from ._own import is_own_module
-from ._signature import Transparent, signature_of
+from fleche.function._own import is_own_module
+from fleche.function._signature import Transparent, signature_of
 
 __all__ = [
     "CONTENT",

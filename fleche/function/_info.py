@@ -10,10 +10,23 @@ from typing import Any
 import msgspec
 
 from fleche.digest import Digest, digest
-
-from ._markers import CONTENT, IGNORED, REQUIRED, SECRET, UNORDERED, find_markers
-from ._signature import OMITTED, compile_binder, entry_of, find_signatures, unwrap_partial
-from ._unbind import find_kind, unbind
+from fleche.function._markers import (
+    CONTENT,
+    IGNORED,
+    REQUIRED,
+    SECRET,
+    UNORDERED,
+    find_markers,
+)
+from fleche.function._signature import (
+    OMITTED,
+    compile_binder,
+    entry_of,
+    find_kind,
+    find_signatures,
+    unbind,
+    unwrap_partial,
+)
 
 __all__ = ["FunctionInfo", "inspect_function"]
 

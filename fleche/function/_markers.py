@@ -10,7 +10,7 @@ from typing import Annotated, Any, TypeVar, get_args, get_origin
 
 import msgspec
 
-from ._signature import signature_of, unwrap_partial
+from fleche.function._signature import signature_of, unwrap_partial
 
 __all__ = [
     "CONTENT",
