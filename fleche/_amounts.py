@@ -157,9 +157,10 @@ def shown_float(number: float, figures: int) -> str:
     return f"{text}.0" if text.lstrip("-").isdigit() else text
 
 
-def count(number: int, noun: str, plural: str = "") -> str:
-    """Return ``1 call`` or ``1,234 calls``."""
-    return f"{number:,} {noun if number == 1 else plural or f'{noun}s'}"
+def count(number: int, noun: str, plural: str = "", *, commas: bool = True) -> str:
+    """Return ``1 call`` or ``1,234 calls``; without commas what is stored, and searched for."""
+    digits = f"{number:,}" if commas else str(number)
+    return f"{digits} {noun if number == 1 else plural or f'{noun}s'}"
 
 
 def shown_bytes(number: float) -> str:

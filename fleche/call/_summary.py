@@ -20,6 +20,7 @@ from pathlib import PurePath
 from types import BuiltinFunctionType, FunctionType, MethodType
 from typing import Any, NamedTuple, TypeAlias
 
+from fleche._amounts import count
 from fleche.call._record import Scalar, as_literal, as_plain, legible_text
 
 __all__ = ["Summary", "add_summary", "summarize"]
@@ -170,7 +171,7 @@ def _of_int(value: int, _: int) -> str:
 
 def _of_bytes(value: bytes | bytearray | memoryview, _: int) -> str:
     size = value.nbytes if isinstance(value, memoryview) else len(value)
-    return f"{type(value).__name__}, {size} byte{'' if size == 1 else 's'}"
+    return f"{type(value).__name__}, {count(size, 'byte', commas=False)}"
 
 
 def _of_mapping(value: Mapping[Any, Any], depth: int) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from fleche._amounts import shown_bytes, shown_seconds
+from fleche._amounts import count, shown_bytes, shown_seconds
 from fleche._html import paragraph
 from fleche.call import QueryCall
 
@@ -39,8 +39,8 @@ class FunctionStats:
 
     def __str__(self) -> str:
         return (
-            f"{self.name}: {_counted(self.calls, 'call')} stored ({shown_bytes(self.bytes)}); "
-            f"{_counted(self.hits, 'hit')}, {_counted(self.misses, 'miss', 'misses')}; "
+            f"{self.name}: {count(self.calls, 'call')} stored ({shown_bytes(self.bytes)}); "
+            f"{count(self.hits, 'hit')}, {count(self.misses, 'miss', 'misses')}; "
             f"{shown_seconds(self.saved)} saved, {shown_seconds(self.spent)} spent"
         )
 
@@ -70,7 +70,3 @@ def stats_of(cache: BaseCache, template: QueryCall) -> FunctionStats:
         saved=sum(row.saved for row in rows),
         spent=sum(row.spent for row in rows),
     )
-
-
-def _counted(number: int, one: str, more: str = "") -> str:
-    return f"{number} {one if number == 1 else more or f'{one}s'}"

@@ -25,6 +25,7 @@ from typing import IO, TYPE_CHECKING, Any
 from blake3 import blake3
 from xxhash import xxh3_128
 
+from fleche._amounts import count
 from fleche._util import renewed_after_fork, user_cache_directory
 from fleche.digest import Digest, FileContent, hash_threads, read_content
 from fleche.errors import CorruptParcel, StorageError, UnpackError
@@ -145,7 +146,7 @@ class File:
         return self.name, self.content
 
     def __fleche_summary__(self) -> str:
-        return f"File {self.name}, {self.size} byte{'' if self.size == 1 else 's'}"
+        return f"File {self.name}, {count(self.size, 'byte', commas=False)}"
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, File):

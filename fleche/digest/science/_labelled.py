@@ -129,11 +129,6 @@ def arrow_array(obj: Any) -> Parts:
     return {"type": obj.type, **content(obj)}
 
 
-@parts
-def arrow_chunks(obj: Any) -> Parts:
-    return arrow_array.__wrapped__(obj)  # type: ignore[attr-defined, no-any-return]
-
-
 def content(array: Any) -> Parts:
     """Return the length, the validity and the values of an array."""
     valid = array.is_valid().to_numpy(zero_copy_only=False) if array.null_count else None
