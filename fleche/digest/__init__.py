@@ -13,8 +13,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING
 
 from fleche._util import imported_when_asked
-
-from ._assignments import (
+from fleche.digest._assignments import (
     CLOCK_CALLS,
     defining_statements,
     defining_syntax,
@@ -25,17 +24,32 @@ from ._assignments import (
     names_bound_in,
     origin_of,
 )
-from ._classes import made_by_clock, members_of, told_to, types_in
-from ._code import attributes_of_function, bytecode_of, captured_by, defaults_of
-from ._content import ContentError, FileContent, read_content
-from ._digest import Address, D, Digest, short_key, shown_digest
-from ._instances import attributes_of, keep_attributes
-from ._keys import CallKeys, call_key, code_digest, digest, digest_arguments, digest_with_buffers
-from ._names import HEAP, array_of, find_name, is_made_up, look_up, name_of_bare, own_module
-from ._objects import registered_reducer
-from ._plain import PlainMarker  # noqa: F401 - the encoding of plain data calls it by this name
-from ._registry import add_hook
-from ._source import (
+from fleche.digest._classes import made_by_clock, members_of, told_to, types_in
+from fleche.digest._code import attributes_of_function, bytecode_of, captured_by, defaults_of
+from fleche.digest._content import ContentError, FileContent, read_content
+from fleche.digest._digest import Address, D, Digest, short_key, shown_digest
+from fleche.digest._instances import attributes_of, keep_attributes
+from fleche.digest._keys import (
+    CallKeys,
+    call_key,
+    code_digest,
+    digest,
+    digest_arguments,
+    digest_with_buffers,
+)
+from fleche.digest._names import (
+    HEAP,
+    array_of,
+    find_name,
+    is_made_up,
+    look_up,
+    name_of_bare,
+    own_module,
+)
+from fleche.digest._objects import registered_reducer
+from fleche.digest._plain import PlainMarker  # noqa: F401 - the encoding of plain data calls it by this name
+from fleche.digest._registry import add_hook
+from fleche.digest._source import (
     Definition,
     find_definition,
     keeping_trees,
@@ -43,14 +57,14 @@ from ._source import (
     take_code,
     told_of_code,
 )
-from ._syntax import blocks_of, dump_syntax, inner_nodes, is_type_checking
-from ._tokens import SCHEME, BufferDigests, buffer_digest, hash_threads
-from .science import find_reducer, register_rows
+from fleche.digest._syntax import blocks_of, dump_syntax, inner_nodes, is_type_checking
+from fleche.digest._tokens import SCHEME, BufferDigests, buffer_digest, hash_threads
+from fleche.digest.science import find_reducer, register_rows
 
 if TYPE_CHECKING:
-    from ._ahead import hashed_ahead
-    from ._difference import Difference, find_difference
-    from ._numpy import attributes_of_masked
+    from fleche.digest._ahead import hashed_ahead
+    from fleche.digest._difference import Difference, find_difference
+    from fleche.digest._numpy import attributes_of_masked
 
 __all__ = [
     "CLOCK_CALLS",

@@ -6,8 +6,8 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from threading import Thread
 
-from ._digest import Digest, digest_of_hash
-from ._tokens import AT_ONCE, BufferDigests, Hasher, hash_threads
+from fleche.digest._digest import Digest, digest_of_hash
+from fleche.digest._tokens import AT_ONCE, BufferDigests, Hasher, hash_threads
 
 __all__ = ["hashed_ahead"]
 

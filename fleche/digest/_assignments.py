@@ -11,8 +11,8 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 from weakref import WeakKeyDictionary
 
-from ._source import SourceText, interactive_sources, read_source
-from ._syntax import blocks_of, dump_syntax, is_type_checking
+from fleche.digest._source import SourceText, interactive_sources, read_source
+from fleche.digest._syntax import blocks_of, dump_syntax, is_type_checking
 
 __all__ = [
     "CLOCK_CALLS",

@@ -5,12 +5,19 @@ from __future__ import annotations
 import types
 from typing import TYPE_CHECKING, Any
 
-from fleche.errors import Indigestible
-
-from ._digest import Digest
-from ._names import look_up
-from ._registry import LEAVES, Node, describe_type, item_step, key_step, no_step, node, register
-from ._tokens import (
+from fleche.digest._digest import Digest
+from fleche.digest._names import look_up
+from fleche.digest._registry import (
+    LEAVES,
+    Node,
+    describe_type,
+    item_step,
+    key_step,
+    no_step,
+    node,
+    register,
+)
+from fleche.digest._tokens import (
     MAPPING,
     ORDERED,
     UNORDERED,
@@ -25,9 +32,10 @@ from ._tokens import (
     text_token,
     unset_token,
 )
+from fleche.errors import Indigestible
 
 if TYPE_CHECKING:
-    from ._walk import Walk
+    from fleche.digest._walk import Walk
 
 __all__ = ["UNSET", "Attributes", "Raw", "describe_mapping", "shape_token"]
 

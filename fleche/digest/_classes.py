@@ -12,17 +12,16 @@ from collections.abc import Collection, Mapping
 from typing import TYPE_CHECKING, Any
 
 from fleche._util import annotations_of
-
-from ._assignments import defining_syntax, is_from_clock, is_simple
-from ._builtin import Attributes
-from ._code import captured_by
-from ._instances import attributes_of, is_enum, members_of_enum, written_in_enum
-from ._names import array_of, find_name, own_module
-from ._registry import Node, module_of, node, register
-from ._tokens import global_token
+from fleche.digest._assignments import defining_syntax, is_from_clock, is_simple
+from fleche.digest._builtin import Attributes
+from fleche.digest._code import captured_by
+from fleche.digest._instances import attributes_of, is_enum, members_of_enum, written_in_enum
+from fleche.digest._names import array_of, find_name, own_module
+from fleche.digest._registry import Node, module_of, node, register
+from fleche.digest._tokens import global_token
 
 if TYPE_CHECKING:
-    from ._walk import Walk
+    from fleche.digest._walk import Walk
 
 __all__ = [
     "ClassCode",

@@ -11,13 +11,13 @@ import types
 from collections.abc import Callable, Collection
 from typing import TYPE_CHECKING, Any
 
-from ._builtin import UNSET, Attributes
-from ._names import own_module
-from ._registry import Node, node, register
-from ._source import MANY_CODES, find_definition
+from fleche.digest._builtin import UNSET, Attributes
+from fleche.digest._names import own_module
+from fleche.digest._registry import Node, node, register
+from fleche.digest._source import MANY_CODES, find_definition
 
 if TYPE_CHECKING:
-    from ._walk import Walk
+    from fleche.digest._walk import Walk
 
 __all__ = [
     "FunctionCode",

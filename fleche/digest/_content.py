@@ -27,12 +27,11 @@ from typing import Any, NamedTuple
 from blake3 import blake3
 
 from fleche._util import renewed_after_fork, user_cache_directory
+from fleche.digest._builtin import Raw
+from fleche.digest._digest import Digest
+from fleche.digest._registry import Node, describe_type, node, register
+from fleche.digest._tokens import Hasher, big_token, hash_threads, size
 from fleche.errors import Indigestible
-
-from ._builtin import Raw
-from ._digest import Digest
-from ._registry import Node, describe_type, node, register
-from ._tokens import Hasher, big_token, hash_threads, size
 
 __all__ = ["ContentError", "FileContent", "contents_of", "hash_file", "read_content"]
 

@@ -11,13 +11,12 @@ import time
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
+from fleche.digest._builtin import Attributes, Raw
+from fleche.digest._plain import CONTAINERS, children_of
+from fleche.digest._registry import Step, item_step, key_step
+from fleche.digest._tokens import UNORDERED
+from fleche.digest._walk import Walk
 from fleche.errors import Indigestible
-
-from ._builtin import Attributes, Raw
-from ._plain import CONTAINERS, children_of
-from ._registry import Step, item_step, key_step
-from ._tokens import UNORDERED
-from ._walk import Walk
 
 __all__ = ["Difference", "find_difference"]
 

@@ -26,14 +26,13 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
+from fleche.digest._plain import CONTAINERS
+from fleche.digest._registry import LEAVES, Step
+from fleche.digest._tokens import DEEPEST, MAPPING, ORDERED, UNORDERED, hash_node, node_token, size
 from fleche.errors import Indigestible
 
-from ._plain import CONTAINERS
-from ._registry import LEAVES, Step
-from ._tokens import DEEPEST, MAPPING, ORDERED, UNORDERED, hash_node, node_token, size
-
 if TYPE_CHECKING:
-    from ._walk import Walk
+    from fleche.digest._walk import Walk
 
 __all__ = ["token_of_cyclic"]
 

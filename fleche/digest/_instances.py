@@ -11,13 +11,12 @@ import types
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
+from fleche.digest._builtin import UNSET, Attributes
+from fleche.digest._registry import Handler, Node, is_genuine, module_of, node
 from fleche.errors import Indigestible
 
-from ._builtin import UNSET, Attributes
-from ._registry import Handler, Node, is_genuine, module_of, node
-
 if TYPE_CHECKING:
-    from ._walk import Walk
+    from fleche.digest._walk import Walk
 
 __all__ = [
     "attributes_of",

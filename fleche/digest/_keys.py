@@ -6,16 +6,14 @@ import types
 from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import Any
 
-from fleche.errors import Indigestible
-
-from . import _builtin, _classes, _objects  # noqa: F401 - they register what they handle
-from ._classes import ClassCode
-from ._code import FunctionCode
-from ._content import contents_of
-from ._digest import FULL, Digest
-from ._names import check_bare
-from ._plain import HEADER, SCALARS, hex_of_scalar
-from ._tokens import (
+from fleche.digest import _builtin, _classes, _objects  # noqa: F401 - they register what they handle
+from fleche.digest._classes import ClassCode
+from fleche.digest._code import FunctionCode
+from fleche.digest._content import contents_of
+from fleche.digest._digest import FULL, Digest
+from fleche.digest._names import check_bare
+from fleche.digest._plain import HEADER, SCALARS, hex_of_scalar
+from fleche.digest._tokens import (
     ORDERED,
     PLAIN_KEY,
     SCHEME,
@@ -28,7 +26,8 @@ from ._tokens import (
     open_node,
     text_token,
 )
-from ._walk import Walk
+from fleche.digest._walk import Walk
+from fleche.errors import Indigestible
 
 __all__ = [
     "CallKeys",

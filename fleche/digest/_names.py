@@ -15,14 +15,13 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from fleche._util import attempt
+from fleche.digest._registry import Node, node, register
+from fleche.digest._source import remember_file
+from fleche.digest._tokens import global_token
 from fleche.errors import Indigestible
 
-from ._registry import Node, node, register
-from ._source import remember_file
-from ._tokens import global_token
-
 if TYPE_CHECKING:
-    from ._walk import Walk
+    from fleche.digest._walk import Walk
 
 __all__ = [
     "HEAP",

@@ -14,13 +14,11 @@ from collections.abc import Callable, Collection, Iterator
 from importlib.machinery import EXTENSION_SUFFIXES
 from typing import TYPE_CHECKING, Any
 
-from fleche.errors import Indigestible
-
-from ._builtin import UNSET, Attributes, Raw, shape_token
-from ._instances import attributes_of
-from ._names import find_name, look_up
-from ._registry import Node, node, package_of, register, register_leaf
-from ._tokens import (
+from fleche.digest._builtin import UNSET, Attributes, Raw, shape_token
+from fleche.digest._instances import attributes_of
+from fleche.digest._names import find_name, look_up
+from fleche.digest._registry import Node, node, package_of, register, register_leaf
+from fleche.digest._tokens import (
     BIG,
     ORDERED,
     bytes_token,
@@ -31,9 +29,10 @@ from ._tokens import (
     size,
     text_token,
 )
+from fleche.errors import Indigestible
 
 if TYPE_CHECKING:
-    from ._walk import Walk
+    from fleche.digest._walk import Walk
 
 __all__ = [
     "MEMORY_MAP_STATE",

@@ -9,16 +9,22 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
+from fleche.digest._builtin import UNSET, Attributes
+from fleche.digest._instances import attributes_of, choose_enum, derived, find_content
+from fleche.digest._names import HEAP, Named, find_name, look_up
+from fleche.digest._registry import (
+    Handler,
+    Node,
+    describe_type,
+    node,
+    package_of,
+    register_fallback,
+)
+from fleche.digest._tokens import global_token
 from fleche.errors import Indigestible
 
-from ._builtin import UNSET, Attributes
-from ._instances import attributes_of, choose_enum, derived, find_content
-from ._names import HEAP, Named, find_name, look_up
-from ._registry import Handler, Node, describe_type, node, package_of, register_fallback
-from ._tokens import global_token
-
 if TYPE_CHECKING:
-    from ._walk import Walk
+    from fleche.digest._walk import Walk
 
 __all__ = [
     "chain_of",

@@ -11,13 +11,13 @@ import sys
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from ._builtin import Attributes
-from ._instances import attributes_of, key_of_zone
-from ._objects import choose_reduce
-from ._registry import Node, is_genuine, module_of, node, package_of
+from fleche.digest._builtin import Attributes
+from fleche.digest._instances import attributes_of, key_of_zone
+from fleche.digest._objects import choose_reduce
+from fleche.digest._registry import Node, is_genuine, module_of, node, package_of
 
 if TYPE_CHECKING:
-    from ._walk import Walk
+    from fleche.digest._walk import Walk
 
 __all__ = [
     "attributes_beyond",

@@ -39,10 +39,9 @@ from functools import partial
 from itertools import chain, repeat
 from typing import Any
 
+from fleche.digest._registry import item_step, key_step
+from fleche.digest._tokens import PARALLEL, PLAIN_KEY, Hasher, feed, hash_threads
 from fleche.errors import Indigestible
-
-from ._registry import item_step, key_step
-from ._tokens import PARALLEL, PLAIN_KEY, Hasher, feed, hash_threads
 
 try:
     from _pickle import Pickler

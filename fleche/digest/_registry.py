@@ -28,9 +28,9 @@ from fleche._util import renewed_after_fork
 from fleche.errors import Indigestible
 
 if TYPE_CHECKING:
-    from ._walk import Walk
+    from fleche.digest._walk import Walk
 
-from ._tokens import ORDERED
+from fleche.digest._tokens import ORDERED
 
 __all__ = [
     "LEAVES",

@@ -22,8 +22,7 @@ from itertools import chain
 from typing import Any
 
 from fleche._util import renewed_after_fork
-
-from ._syntax import blocks_of, dump_definition, inner_nodes
+from fleche.digest._syntax import blocks_of, dump_definition, inner_nodes
 
 __all__ = [
     "Definition",

@@ -8,13 +8,13 @@ from __future__ import annotations
 import sys
 from typing import TYPE_CHECKING, Any
 
-from ._builtin import Attributes, Raw
-from ._instances import derived, key_of_zone
-from ._registry import Node, key_step, node
-from ._tokens import ORDERED
+from fleche.digest._builtin import Attributes, Raw
+from fleche.digest._instances import derived, key_of_zone
+from fleche.digest._registry import Node, key_step, node
+from fleche.digest._tokens import ORDERED
 
 if TYPE_CHECKING:
-    from ._walk import Walk
+    from fleche.digest._walk import Walk
 
 __all__ = [
     "describe_array",

@@ -23,7 +23,7 @@ from typing import Any
 
 from blake3 import blake3
 
-from ._digest import FULL, Digest, digest_of_hash
+from fleche.digest._digest import FULL, Digest, digest_of_hash
 
 __all__ = [
     "BIG",

@@ -23,12 +23,10 @@ from itertools import islice
 from operator import attrgetter, methodcaller
 from typing import Any
 
-from fleche.errors import Indigestible
-
-from ._builtin import Attributes, describe_attributes
-from ._graph import token_of_cyclic
-from ._names import is_made_up
-from ._plain import (
+from fleche.digest._builtin import Attributes, describe_attributes
+from fleche.digest._graph import token_of_cyclic
+from fleche.digest._names import is_made_up
+from fleche.digest._plain import (
     CONTAINERS,
     SCALARS,
     ChangedError,
@@ -40,8 +38,15 @@ from ._plain import (
     hash_scalar,
     hash_small,
 )
-from ._registry import LEAVES, Handler, Node, describe_type, find_handler, is_unfamiliar
-from ._tokens import (
+from fleche.digest._registry import (
+    LEAVES,
+    Handler,
+    Node,
+    describe_type,
+    find_handler,
+    is_unfamiliar,
+)
+from fleche.digest._tokens import (
     BIG,
     DEEPEST,
     ORDERED,
@@ -61,6 +66,7 @@ from ._tokens import (
     open_node,
     plain_token,
 )
+from fleche.errors import Indigestible
 
 __all__ = ["Walk", "token_of_scalar"]
 

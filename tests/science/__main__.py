@@ -17,9 +17,8 @@ import cloudpickle
 
 from fleche.digest import digest, find_reducer
 from fleche.errors import Indigestible
-
-from . import Case, Refused
-from .libraries import LIBRARIES
+from tests.science import Case, Refused
+from tests.science.libraries import LIBRARIES
 
 
 class Pickler(cloudpickle.Pickler):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from . import Cases, Refused
+from tests.science import Cases, Refused
 
 __all__ = ["dask", "fsspec", "h5netcdf", "zarr"]
 

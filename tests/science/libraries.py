@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from . import Cases
-from .chemistry import ase, rdkit
-from .files import dask, fsspec, h5netcdf, zarr
-from .labelled import h5py, networkx, pandas, polars, pyarrow, xarray
-from .numerics import numba, numpy, scipy, sympy
-from .tensors import jax, torch
-from .units import astropy, lmfit, pint, uncertainties
+from tests.science import Cases
+from tests.science.chemistry import ase, rdkit
+from tests.science.files import dask, fsspec, h5netcdf, zarr
+from tests.science.labelled import h5py, networkx, pandas, polars, pyarrow, xarray
+from tests.science.numerics import numba, numpy, scipy, sympy
+from tests.science.tensors import jax, torch
+from tests.science.units import astropy, lmfit, pint, uncertainties
 
 __all__ = ["LIBRARIES"]
 

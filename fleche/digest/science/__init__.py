@@ -242,11 +242,11 @@ def choose_reducer(cls: type) -> Reducer | None:
         if name is not None and is_genuine(base):
             return getattr(import_module("._reducers", __package__), name)  # type: ignore[no-any-return]
     if cls.__module__ == "Boost.Python" and cls.__qualname__ == "function":  # there is no module
-        from ._reducers import reduce_named
+        from fleche.digest.science._reducers import reduce_named
 
         return reduce_named
     if (forgetful := forgetful_base(cls)) is not None:
-        from ._reducers import reduce_as_base
+        from fleche.digest.science._reducers import reduce_as_base
 
         return partial(reduce_as_base, forgetful)
     return None

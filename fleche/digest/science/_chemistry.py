@@ -7,8 +7,7 @@ from typing import Any
 
 from fleche.digest._builtin import Attributes
 from fleche.digest._registry import package_of
-
-from ._parts import Parts, parts, refuse, without
+from fleche.digest.science._parts import Parts, parts, refuse, without
 
 PERCEIVED = frozenset(
     [

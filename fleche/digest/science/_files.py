@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from ._parts import Parts, parts, refuse
+from fleche.digest.science._parts import Parts, parts, refuse
 
 CONTENT = "or its path as Content[Path], and open it inside the function"
 

@@ -7,8 +7,7 @@ from typing import Any
 
 from fleche.digest._builtin import Attributes
 from fleche.digest._registry import package_of
-
-from ._parts import Parts, parts, uncached, without
+from fleche.digest.science._parts import Parts, parts, uncached, without
 
 GRAPH = ("_adj", "_node", "_succ", "_pred", "_graph", "_NODE_OK", "_EDGE_OK", "graph")
 WIDE = ("Decimal", "Int128", "UInt128")

@@ -6,8 +6,7 @@ import sys
 from typing import Any
 
 from fleche.digest._builtin import Attributes
-
-from ._parts import Parts, parts, uncached, without
+from fleche.digest.science._parts import Parts, parts, uncached, without
 
 ON_DEMAND = ("_transform", "_vertex_to_simplex", "_vertex_neighbor_vertices", "_ridge_dict")
 MADE_AGAIN = ("__doc__", "_dist", "vecentropy")

@@ -23,10 +23,9 @@ from fleche.digest._numpy import MEMORY_MAP_STATE, attributes_of_masked, place_o
 from fleche.digest._objects import chain_of, reduce, registered_reducer
 from fleche.digest._pandas import attributes_beyond
 from fleche.digest._registry import package_of
-
-from ._numerics import own_generator
-from ._symbolic import tables_of_units, told_of_unit
-from ._units import attributes_of_table, groups_of, own_groups
+from fleche.digest.science._numerics import own_generator
+from fleche.digest.science._symbolic import tables_of_units, told_of_unit
+from fleche.digest.science._units import attributes_of_table, groups_of, own_groups
 
 __all__ = [
     "reduce_array",

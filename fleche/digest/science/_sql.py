@@ -6,8 +6,7 @@ from types import FunctionType
 from typing import Any
 
 from fleche.digest._instances import attributes_of
-
-from ._parts import Parts, parts, without
+from fleche.digest.science._parts import Parts, parts, without
 
 __all__ = ["columns", "construct", "name"]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from typing import Any
 
-from ._parts import CLASS, Parts, parts, refuse
+from fleche.digest.science._parts import CLASS, Parts, parts, refuse
 
 
 @parts

@@ -5,7 +5,16 @@ from __future__ import annotations
 import sys
 from typing import Any
 
-from ._parts import CLASS, Named, Parts, filled, find_name, parts, refuse, without
+from fleche.digest.science._parts import (
+    CLASS,
+    Named,
+    Parts,
+    filled,
+    find_name,
+    parts,
+    refuse,
+    without,
+)
 
 HOOKS = "_hooks"
 TABLES = ("_parameters", "_buffers", "_modules")

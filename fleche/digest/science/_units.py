@@ -7,8 +7,7 @@ import sys
 from typing import Any
 
 from fleche.digest._builtin import Attributes
-
-from ._parts import CLASS, Parts, parts, refuse, uncached, without
+from fleche.digest.science._parts import CLASS, Parts, parts, refuse, uncached, without
 
 NOTES = ("info", "cache", "representation_info", "SCALES", "_id_cache")
 WRITTEN = ("name", "format", "description", "meta")
