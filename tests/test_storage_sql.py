@@ -114,7 +114,7 @@ def rows(storage: Sql, statement: str) -> list[tuple[Any, ...]]:
 
 def index(storage: Sql) -> None:
     """Have all facts written."""
-    storage._indexed()
+    storage._index.last()
 
 
 INDEXED = [

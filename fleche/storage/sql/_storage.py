@@ -5,9 +5,8 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import suppress
 from functools import partial
-from itertools import chain, islice
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias
 
@@ -36,9 +35,10 @@ from fleche.storage.sql._counters import (
 )
 from fleche.storage.sql._database import Connection, Database
 from fleche.storage.sql._errors import DAMAGED, DiskFull
+from fleche.storage.sql._index import FORGET_FACTS, LOOK, SearchIndex
 from fleche.storage.sql._locks import SqlLocks
 from fleche.storage.sql._rows import LAST_ID, Rows, among, is_key
-from fleche.storage.sql._schema import FUNCTION, UNINDEXED, facts_of, shortened
+from fleche.storage.sql._schema import FUNCTION, shortened
 from fleche.storage.sql._sqlite import SqliteFile, SqliteMemory
 from fleche.storage.sql._urls import backend_of, locate, parse_sqlite, redacted
 
@@ -56,19 +56,6 @@ _BATCH_BYTES = 1 << 22
 _PROBES = (1000, 30_000)  # rows; reading so many places in an index takes 0.1 ms, and 3 ms
 _FIRST_BATCH = 25
 
-_TAIL = 10_000
-"""After so many calls without facts, those of all of them are written: the more at once, the less
-it takes for each."""
-
-_LOOK = 500
-"""How many there are is looked at whenever so many have come."""
-
-_AT_ONCE = 500
-"""Calls that are in memory at a time while their facts are written."""
-
-_CATCH_UP = 0.1
-"""Seconds for which a query waits for other writers, to write the facts that are missing."""
-
 _ENTRY = "SELECT entry FROM fleche_calls WHERE key = :key"
 _ENTRY_BY_PLACE = "SELECT entry FROM fleche_calls WHERE key = ?"  # SQLite alone; bound sooner
 _INSERT = (
@@ -83,10 +70,6 @@ _UPSERT = (
     f"{_INSERT} UPDATE SET function = excluded.function, pin = excluded.pin,"
     " modified = excluded.modified, size = excluded.size, entry = excluded.entry"
 )
-_INDEXED = "SELECT value FROM fleche_meta WHERE name = 'indexed'"
-_PROGRESS = (
-    "SELECT value, (SELECT MAX(id) FROM fleche_calls) FROM fleche_meta WHERE name = 'indexed'"
-)
 _PLACE = "SELECT id FROM fleche_calls WHERE key = :key"
 _FUNCTION = (
     "SELECT id FROM fleche_functions WHERE name = :name AND module = :module AND code = :code"
@@ -94,24 +77,6 @@ _FUNCTION = (
 _INSERT_FUNCTION = (
     "INSERT INTO fleche_functions (name, module, code) VALUES (:name, :module, :code)"
     " ON CONFLICT (name, module, code) DO NOTHING"
-)
-_FORGET_FACTS = "DELETE FROM fleche_facts WHERE call = :id"
-_FACT = ("call", "field", "digest", "variant", "held", "kind", "number", "text")
-_INSERT_FACT = f"INSERT INTO fleche_facts ({', '.join(_FACT)}) VALUES (:{', :'.join(_FACT)})"
-_INSERT_MEMBER = (
-    "INSERT INTO fleche_facts (call, field, held, number)"
-    f" SELECT id, '{FUNCTION}', 0, function FROM fleche_calls WHERE id > :after AND id <= :last"
-)
-_INSERT_FACT_BY_PLACE = "INSERT INTO fleche_facts VALUES (?, ?, ?, ?, ?, ?, ?, ?)"  # SQLite alone
-_BEHIND = (
-    f"SELECT id, key, entry FROM fleche_calls WHERE id > :indexed ORDER BY id LIMIT {_AT_ONCE}"
-)
-_SET_INDEXED = "UPDATE fleche_meta SET value = :value WHERE name = 'indexed'"
-# The id of a call that was removed may be given to another one, which has no facts yet.
-_LOWER_INDEXED = (
-    "UPDATE fleche_meta SET value = (SELECT CAST(COALESCE(MAX(id), 0) AS TEXT) FROM fleche_calls)"
-    " WHERE name = 'indexed'"
-    " AND CAST(value AS BIGINT) > (SELECT COALESCE(MAX(id), 0) FROM fleche_calls)"
 )
 _DELETE = "DELETE FROM fleche_calls WHERE id = :id"
 _DELETE_OLDER = "DELETE FROM fleche_calls WHERE id = :id AND modified <= :limit"
@@ -135,8 +100,7 @@ class SqlCalls(CallStorage):
         self._rows = Rows(database, secrets)
         self._functions: dict[_Function, int] = {}
         self._generation = database.generation
-        self._indexes_later = database.kind == "sqlite"  # where calls get their ids in order
-        self._unindexed = UNINDEXED if self._indexes_later else frozenset()
+        self._index = SearchIndex(database, self._rows)
         stays = not database.in_memory
         self.capabilities = Capabilities(persistent=stays, shared=stays, touches=True)
         if stays:
@@ -168,7 +132,7 @@ class SqlCalls(CallStorage):
 
     def _put_new(self, key: str, record: CallRecord, data: bytes) -> bool:
         """Insert a call whose facts are written later; return whether it was new."""
-        if not self._indexes_later:
+        if not self._index.is_late:
             return False
         function = self._functions.get((record.name, record.module or "", record.code or ""))
         if function is None:
@@ -179,16 +143,9 @@ class SqlCalls(CallStorage):
         place = self._database.insert(_INSERT_NEW_BY_PLACE, row, self._generation)
         if not place:
             return False
-        if place % _LOOK == 0:
-            with suppress(StorageError):  # the call is stored; its facts can wait
-                self._database.change(partial(self._keep_up, place))
+        if place % LOOK == 0:
+            self._index.look(place)
         return True
-
-    def _keep_up(self, last: int, connection: Connection) -> None:
-        """Write the facts of the calls up to ``last`` if many have none."""
-        indexed = self._last_indexed(connection)
-        if last - indexed >= _TAIL:
-            self._index(connection, indexed)
 
     def _put(
         self, batch: Mapping[str, tuple[CallEntry, bytes]], since: float | None = None
@@ -215,15 +172,11 @@ class SqlCalls(CallStorage):
                     number = new[function] = self._number_of(connection, function)
                 row["function"] = number
             connection.executemany(_UPSERT, rows)
-            self._put_facts(connection, ordered)
+            self._index.put(connection, ordered)
 
         self._database.change(put, since=since)
         if new:
             self._functions.update(new)
-
-    def _last_indexed(self, connection: Connection) -> int:
-        rows = connection.execute(_INDEXED).fetchall()
-        return _as_number(rows[0][0]) if rows else 0
 
     def _number_of(self, connection: Connection, function: _Function) -> int:
         number = _make_function(connection, function)
@@ -233,71 +186,6 @@ class SqlCalls(CallStorage):
                 f"({DAMAGED})"
             )
         return number
-
-    def _put_facts(
-        self, connection: Connection, stored: Sequence[tuple[str, tuple[CallEntry, bytes]]]
-    ) -> None:
-        """Write by what calls are searched that have just been stored, now or with later ones."""
-        select, names = among("SELECT key, id FROM fleche_calls WHERE key", dict(stored))
-        ids = dict(tuple(row) for row in connection.execute(select, names).fetchall())
-        indexed = self._last_indexed(connection) if self._indexes_later else LAST_ID
-        last = 0
-        for key, (entry, _) in stored:
-            call = ids.get(key)
-            if type(call) is not int:
-                raise StorageError(
-                    f"{self._database.shown}: what has just been stored is not there ({DAMAGED})"
-                )
-            last = max(last, call)
-            if call <= indexed:  # it takes the place of another
-                connection.executemany(_FORGET_FACTS, [{"id": call}])
-                self._insert_facts(connection, [(call, entry)])
-                if self._indexes_later:
-                    connection.execute(_INSERT_MEMBER, {"after": call - 1, "last": call})
-        if self._indexes_later:
-            self._keep_up(last, connection)
-
-    def _insert_facts(self, connection: Connection, calls: Iterable[tuple[int, CallEntry]]) -> None:
-        facts = chain.from_iterable(facts_of(call, entry, self._unindexed) for call, entry in calls)
-        if self._database.kind == "sqlite":
-            connection.executemany(_INSERT_FACT_BY_PLACE, facts)
-        else:
-            connection.executemany(
-                _INSERT_FACT, [dict(zip(_FACT, fact, strict=True)) for fact in facts]
-            )
-
-    def _index(self, connection: Connection, indexed: int) -> int:
-        """Write the facts of the calls that have none; return the last of them."""
-        last = indexed
-        while rows := self._rows_behind(connection, last):
-            opened = ((call, self._rows.opened(key, data)) for call, key, data in rows)
-            sound = ((call, entry) for call, entry in opened if isinstance(entry, CallEntry))
-            self._insert_facts(connection, sound)
-            last = max(row[0] for row in rows)
-        if last > indexed:
-            connection.execute(_INSERT_MEMBER, {"after": indexed, "last": last})
-            connection.execute(_SET_INDEXED, {"value": str(last)})
-        return last
-
-    def _rows_behind(self, connection: Connection, last: int) -> list[Any]:
-        found = connection.execute(_BEHIND, {"indexed": last}).fetchall()
-        return [row for row in found if type(row[0]) is int and row[0] > last]
-
-    def _indexed(self) -> int:
-        """Return the last call whose facts are there; write what is missing, where that is easy."""
-        if not self._indexes_later:
-            return LAST_ID - 1
-        rows = self._database.fetch(_PROGRESS)
-        if not rows:
-            return 0
-        indexed, last = _as_number(rows[0][0]), rows[0][1]
-        if isinstance(last, int) and last > indexed and self._database.is_ours():
-            with suppress(StorageError):
-                return self._database.change(self._catch_up, patience=_CATCH_UP)
-        return indexed
-
-    def _catch_up(self, connection: Connection) -> int:
-        return self._index(connection, self._last_indexed(connection))
 
     @override
     def get_many(self, keys: Iterable[str]) -> Iterator[tuple[str, CallEntry | ParcelError]]:
@@ -348,8 +236,8 @@ class SqlCalls(CallStorage):
 
         def delete(connection: Connection) -> set[str]:
             gone = {key for key in sorted(batch) if _delete_one(connection, key, limits.get(key))}
-            if gone and self._indexes_later:
-                connection.execute(_LOWER_INDEXED)
+            if gone:
+                self._index.note_removed(connection)
             return gone
 
         try:
@@ -462,7 +350,8 @@ class SqlCalls(CallStorage):
             return matching_entries(template, self._all_entries())
         from fleche.storage.sql._query import plan_of
 
-        return matching_entries(template, self._candidates(plan_of(template, self._unindexed)))
+        plan = plan_of(template, self._index.unindexed)
+        return matching_entries(template, self._candidates(plan))
 
     @override
     def _all_entries(self) -> Iterator[tuple[str, CallEntry | ParcelError]]:
@@ -471,11 +360,11 @@ class SqlCalls(CallStorage):
             yield key, opened(key, data)
 
     def _candidates(self, plan: Plan) -> Iterator[tuple[str, CallEntry | ParcelError]]:
-        indexed = self._indexed()
+        indexed = self._index.last()
         plan, calls, names = self._with_functions(plan)
         if plan.functions and not names:
             return
-        if self._indexes_later:
+        if self._index.is_late:
             behind = f"{plan._replace(facts=[], member='').select(calls)} AND c.id > {indexed}"
             yield from self._by_ids(self._ids(behind, "c.id", names))
         first = self._first_of(plan, names)
@@ -506,7 +395,7 @@ class SqlCalls(CallStorage):
             condition = "= :f0"
         else:
             condition = f"IN ({', '.join(f':{name}' for name in names)})"
-        if self._indexes_later:
+        if self._index.is_late:
             member = f"f.field = '{FUNCTION}' AND f.number {condition}"
             plan = plan._replace(member=member)
         return plan, [f"c.function {condition}"], names
@@ -552,8 +441,8 @@ class SqlCalls(CallStorage):
 
     @override
     def holders(self, prefix: str) -> Iterator[tuple[Address, str]]:
-        indexed = self._indexed()
-        if self._indexes_later:  # there may be entries that have no facts yet
+        indexed = self._index.last()
+        if self._index.is_late:  # there may be entries that have no facts yet
             behind = self._by_ids(self._ids(f"{_IDS} AND c.id > {indexed}", "c.id", {}))
             yield from held_among(behind, prefix)
         from fleche.storage.sql._query import begins_with
@@ -605,13 +494,9 @@ def _delete_one(connection: Connection, key: str, limit: float | None) -> bool:
     for (call,) in connection.execute(_PLACE, {"key": str(key)}).fetchall():
         statement = _DELETE if limit is None else _DELETE_OLDER
         if connection.execute(statement, {"id": call, "limit": limit}).rowcount > 0:
-            connection.execute(_FORGET_FACTS, {"id": call})
+            connection.execute(FORGET_FACTS, {"id": call})
             return True
     return False
-
-
-def _as_number(value: Any) -> int:
-    return int(value) if isinstance(value, str) and value.isascii() and value.isdigit() else 0
 
 
 def _entry_of(key: str, size: Any, modified: Any) -> Entry:
