@@ -324,12 +324,16 @@ class RemoteBackend(CacheBackend):
         self, template: QueryCall, *, keys_only: bool = False
     ) -> Iterator[tuple[Digest, CallEntry | None]]:
         m.check_template(template)
-        if (wider := m.sendable(template)) is not template:
-            for key, entry in self.query(wider):
+        try:
+            request = self.connected().request(m.Query(template, keys_only))
+        except m.UNSENDABLE:
+            request = None
+        if request is None:
+            for key, entry in self.query(m.sendable(template)):
                 if entry is not None and template.matches(entry.record):
                     yield key, None if keys_only else entry
             return
-        with self.connected().request(m.Query(template, keys_only)) as pending:
+        with request as pending:
             while (listed := pending.next_answer()) is not None:
                 if not isinstance(listed, m.Listed) or not listed.calls:
                     kind = type(listed).__name__

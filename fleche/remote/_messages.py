@@ -17,6 +17,7 @@ from fleche.errors import ProtocolError, Rejected
 from fleche.parcel import Buffer
 
 __all__ = [
+    "UNSENDABLE",
     "Answer",
     "Contains",
     "Digests",
@@ -271,6 +272,9 @@ Answer: TypeAlias = (
 )
 
 _encoder = msgspec.msgpack.Encoder(enc_hook=lambda found: legible(str(found)))
+UNSENDABLE = (OverflowError, UnicodeEncodeError)
+"""What :func:`encode` raises of what no message holds: large numbers, halves of characters."""
+
 _requests = msgspec.msgpack.Decoder(Request)
 _answers = msgspec.msgpack.Decoder(Answer)
 
@@ -328,13 +332,10 @@ def check_template(template: QueryCall) -> None:
 
 
 def sendable(template: QueryCall) -> QueryCall:
-    """Return a template without what no message holds: larger numbers, and halves of characters.
+    """Return a template without what no message holds.
 
-    What answers it is to be looked at again, by the template itself, which is returned if all of it
-    can be sent.
+    What answers it is to be looked at again, by the template itself.
     """
-    if _has_form(template):
-        return template
     parts = {
         name: value
         for name in ("name", "module", "version", "code", "result", "uses")
@@ -353,7 +354,7 @@ def _with_form(fields: dict[str, Any]) -> dict[str, Any]:
 def _has_form(part: Any) -> bool:
     try:
         _encoder.encode(part)
-    except (OverflowError, UnicodeEncodeError):
+    except UNSENDABLE:
         return False
     return True
 
