@@ -24,14 +24,7 @@ from textual.widgets.option_list import Option
 from fleche._amounts import count, shown_seconds
 from fleche._columns import Span, fit_columns, printable
 from fleche._util import home_shortened, override
-from fleche.browse._describe import (
-    arguments_of,
-    details_of,
-    result_of,
-    value_text,
-    when,
-    where_of,
-)
+from fleche.browse._describe import arguments_of, details_of, result_of, value_text, when, where_of
 from fleche.browse._dialogs import Confirm, Lineage, Reader
 from fleche.browse._source import (
     Functions,

@@ -24,12 +24,7 @@ if TYPE_CHECKING:
     )
     from fleche.caches._base import BaseCache
     from fleche.caches._batch import BatchCache
-    from fleche.caches._limited import (
-        Candidate,
-        Eviction,
-        SizeLimitedCache,
-        least_recently_used,
-    )
+    from fleche.caches._limited import Candidate, Eviction, SizeLimitedCache, least_recently_used
     from fleche.caches._local import Cache, Local, LocalBackend, LocalStore
     from fleche.caches._pending import PendingCall, Pin
     from fleche.caches._pool import CachePool

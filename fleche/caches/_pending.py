@@ -34,13 +34,7 @@ from fleche.call import (
     refer,
     summarize,
 )
-from fleche.digest import (
-    Address,
-    BufferDigests,
-    Digest,
-    digest,
-    digest_with_buffers,
-)
+from fleche.digest import Address, BufferDigests, Digest, digest, digest_with_buffers
 from fleche.errors import FlecheError, FlecheWarning, Indigestible, ParcelError
 from fleche.parcel import FileBytes, Packing, Parcel
 

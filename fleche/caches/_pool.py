@@ -11,14 +11,7 @@ from fleche._util import Troubles, batched, override
 from fleche.caches._backend import INLINE, MOST_EXPANDED, CacheBackend, Progress
 from fleche.caches._base import BaseCache
 from fleche.caches._local import shrink_among
-from fleche.caches.maintenance import (
-    REPORTS,
-    Gc,
-    ReadAccepted,
-    ReadUsage,
-    Report,
-    Task,
-)
+from fleche.caches.maintenance import REPORTS, Gc, ReadAccepted, ReadUsage, Report, Task
 from fleche.call import CallEntry, QueryCall
 from fleche.digest import Address, Digest
 from fleche.errors import ParcelError, RemoteConnectionError

@@ -23,13 +23,7 @@ from fleche.caches._transfer import copy_strictly
 from fleche.caches.maintenance import NoteAccepted, NoteUsage, Report, Task
 from fleche.call import CallEntry, CallRecord, QueryCall
 from fleche.digest import Address, Digest
-from fleche.errors import (
-    ParcelError,
-    Rejected,
-    RemoteConnectionError,
-    SignatureError,
-    StorageError,
-)
+from fleche.errors import ParcelError, Rejected, RemoteConnectionError, SignatureError, StorageError
 from fleche.parcel import Parcel, verify
 from fleche.storage import Capabilities
 

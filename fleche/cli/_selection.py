@@ -14,15 +14,7 @@ import click
 
 from fleche._amounts import as_moment
 from fleche.caches import BaseCache
-from fleche.call import (
-    CallRecord,
-    Condition,
-    LazyCall,
-    QueryCall,
-    like,
-    parse_where,
-    where,
-)
+from fleche.call import CallRecord, Condition, LazyCall, QueryCall, like, parse_where, where
 from fleche.cli import _format as form
 from fleche.cli._options import Session, typed
 from fleche.errors import AmbiguousDigestError, ParcelError, RemoteConnectionError

@@ -18,13 +18,7 @@ import msgspec
 from blake3 import blake3
 
 from fleche._util import renewed_after_fork
-from fleche.digest import (
-    Definition,
-    bytecode_of,
-    dump_syntax,
-    find_definition,
-    names_bound_in,
-)
+from fleche.digest import Definition, bytecode_of, dump_syntax, find_definition, names_bound_in
 from fleche.function._facts import Facts
 from fleche.function._names import facts_of_expression, facts_of_syntax
 from fleche.function._own import is_own_namespace, is_own_object, module_name

@@ -10,14 +10,7 @@ from typing import Any
 import msgspec
 
 from fleche.digest import Digest, digest
-from fleche.function._markers import (
-    CONTENT,
-    IGNORED,
-    REQUIRED,
-    SECRET,
-    UNORDERED,
-    find_markers,
-)
+from fleche.function._markers import CONTENT, IGNORED, REQUIRED, SECRET, UNORDERED, find_markers
 from fleche.function._signature import (
     OMITTED,
     compile_binder,

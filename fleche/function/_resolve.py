@@ -59,12 +59,7 @@ from fleche.function._own import (
 from fleche.function._patched import Place, holds_own, installed_places, own_members, own_parts
 from fleche.function._reaching import home_of
 from fleche.function._recheck import Datum
-from fleche.function._selecting import (
-    asks_own_code,
-    names_asked_for,
-    names_read,
-    types_of_fields,
-)
+from fleche.function._selecting import asks_own_code, names_asked_for, names_read, types_of_fields
 from fleche.function._signature import Transparent
 from fleche.function._texts import Texts
 from fleche.function._trees import Chain

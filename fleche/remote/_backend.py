@@ -30,12 +30,7 @@ from fleche.digest import Address, Digest
 from fleche.errors import CorruptParcel, ParcelError, ProtocolError, Rejected
 from fleche.parcel import Parcel
 from fleche.remote import _messages as m
-from fleche.remote._connection import (
-    Connection,
-    LazyConnection,
-    Outgoing,
-    PendingRequest,
-)
+from fleche.remote._connection import Connection, LazyConnection, Outgoing, PendingRequest
 from fleche.remote._contacts import note_contact
 from fleche.remote._entries import batches, entry_groups, from_wire, parcel_requests
 from fleche.remote._errors import from_failure

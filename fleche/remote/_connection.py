@@ -15,29 +15,13 @@ from typing import Any, NoReturn, TypeAlias, TypeVar
 
 from fleche._util import __version__
 from fleche.errors import CorruptParcel, ProtocolError, RemoteConnectionError
-from fleche.parcel import (
-    Buffer,
-    Parcel,
-    StreamSource,
-    allocate,
-    announces_file,
-    receive,
-    spool,
-)
+from fleche.parcel import Buffer, Parcel, StreamSource, allocate, announces_file, receive, spool
 from fleche.remote._compression import Compression, WireCodec, available_codecs, choose_codec
 from fleche.remote._entries import Outgoing
 from fleche.remote._errors import Busy, from_failure
 from fleche.remote._frames import Frame, Kind
 from fleche.remote._handshake import ClientGreeting, Hello
-from fleche.remote._messages import (
-    Answer,
-    Done,
-    Failure,
-    Found,
-    Request,
-    decode_answer,
-    encode,
-)
+from fleche.remote._messages import Answer, Done, Failure, Found, Request, decode_answer, encode
 from fleche.remote._multiplexer import CLOSED, Multiplexer
 from fleche.remote._protocol import PROTOCOL, Protocol
 from fleche.remote._streams import Stream, StreamCancelled

@@ -13,13 +13,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-from fleche.remote import (
-    PROTOCOL,
-    Channel,
-    ClientGreeting,
-    RemoteCache,
-    RemoteConnectionError,
-)
+from fleche.remote import PROTOCOL, Channel, ClientGreeting, RemoteCache, RemoteConnectionError
 
 __all__ = ["CHANNEL_CHECKS", "check_channel"]
 

@@ -20,15 +20,7 @@ from pathlib import PurePath
 from typing import cast
 
 from fleche.errors import CorruptParcel, StorageError
-from fleche.parcel import (
-    Buffer,
-    FileSource,
-    MemorySource,
-    Source,
-    allocate,
-    explained,
-    explanation,
-)
+from fleche.parcel import Buffer, FileSource, MemorySource, Source, allocate, explained, explanation
 from fleche.storage._base import KEY, REST, SHARD, STALE, TEMPORARY, Entry
 from fleche.storage._making import make_directories, make_file, mode_of_group
 

@@ -14,15 +14,7 @@ from fleche._util import expand_path, override
 from fleche.call import CallEntry, decode_entry, encode_entry
 from fleche.digest import Address
 from fleche.errors import ParcelError, StorageError
-from fleche.parcel import (
-    Buffer,
-    Compress,
-    Draft,
-    DraftSource,
-    Packing,
-    Parcel,
-    codec_of,
-)
+from fleche.parcel import Buffer, Compress, Draft, DraftSource, Packing, Parcel, codec_of
 from fleche.storage._acceptance import Acceptance
 from fleche.storage._base import (
     STALE,
