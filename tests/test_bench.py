@@ -71,7 +71,7 @@ def contenders(*names: str) -> list[Contender]:
 
 
 def test_ratios_are_those_of_the_same_round() -> None:
-    """A round in which the machine is busy makes everybody slow, and no ratio worse."""
+    """A round in which the machine is busy makes all contenders slow, and no ratio worse."""
     measured = script({"a": [1.0, 10.0, 2.0], "b": [3.0, 30.0, 6.0]})
     ours, theirs = measure.measure(Benchmark("work", contenders("a", "b"), "a", measured), 3)
     assert ours.ratios == [1.0, 1.0, 1.0]

@@ -142,7 +142,7 @@ class TestRecords:
 
     @pytest.mark.parametrize("broken", [5, ["runtime"], {"runtime": 5}, {1: {}}])
     def test_metadata_that_cannot_be_read(self, broken: Any) -> None:
-        """A call is as good without them; whoever asks is told."""
+        """A call is as good without them; it is said where they are asked for."""
         whole = encode_record(a_record(x=1).with_metadata({"x": {"y": "@"}}))
         sound = msgspec.msgpack.encode({"x": {"y": "@"}})
         record = decode_record(whole.replace(sound, msgspec.msgpack.encode(broken)))

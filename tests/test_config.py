@@ -355,7 +355,7 @@ class TestEveryLayer:
         assert nested.policy.on_error == "miss"
 
     def test_policy_of_a_mention_is_not_that_of_the_cache(self, write: Callable[..., Path]) -> None:
-        """`write_through` belongs to the place in this stack, not to whoever else uses the name."""
+        """`write_through` belongs to the place in this stack, not to what else uses the name."""
         write('a = ["b", {cache = "b", write_through = true}, "b"]\n[b]\ntemplate = "memory"\n')
         stack = load_cache_config("a")
         assert isinstance(stack, CacheStack)

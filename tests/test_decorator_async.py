@@ -78,7 +78,7 @@ class TestCoroutines:
         assert runs == [1]
 
     def test_cancelling_one_leaves_the_others(self, active: Cache) -> None:
-        """Even if it is the one who began: the computation goes on for whoever else waits."""
+        """Even if it is the one who began: the computation goes on for the others that wait."""
 
         async def main() -> None:
             first = asyncio.create_task(fetch(1, 0.2))
@@ -174,7 +174,7 @@ class TestCoroutines:
         assert len(runs) == 2
 
     def test_the_same_call_inside_itself(self) -> None:
-        """Also in a task that the body starts: it computes, and waits for nobody."""
+        """Also in a task that the body starts: it computes, and does not wait."""
 
         @fleche
         async def again(x: int) -> int:
@@ -259,7 +259,7 @@ class TestCoroutines:
             assert len({id(each) for each in asyncio.run(main())}) == 3
 
     def test_a_loop_that_was_closed(self) -> None:
-        """Nobody waits for a computation whose event loop is gone."""
+        """A computation whose event loop is gone is not waited for."""
         loop = asyncio.new_event_loop()
         task = loop.create_task(fetch(1, 0.02))
         loop.run_until_complete(asyncio.sleep(0.001))
@@ -429,7 +429,7 @@ class TestConcurrentFutures:
         assert later(1).result(5) == [1]
 
     def test_functions_own_is_cancelled(self) -> None:
-        """By whoever runs it: all callers hear of it."""
+        """By the caller that runs it: all callers hear of it."""
         inner: Future[int] = Future()
         runs.append(inner)
 
@@ -464,7 +464,7 @@ class TestConcurrentFutures:
         assert sorted(runs) == list(range(10))
 
     def test_warnings_that_are_errors(self, active: Cache, monkeypatch: pytest.MonkeyPatch) -> None:
-        """They reach whoever asks for the result."""
+        """They reach the caller that asks for the result."""
 
         def fail(*args: Any, **kwargs: Any) -> Any:
             raise OSError("gone")
@@ -539,7 +539,7 @@ class TestAsyncioFutures:
         asyncio.run(main())
 
     def test_functions_own_is_cancelled(self) -> None:
-        """By whoever runs it: all callers hear of it."""
+        """By the caller that runs it: all callers hear of it."""
 
         async def main() -> None:
             runs.append(asyncio.get_running_loop().create_future())

@@ -1,4 +1,4 @@
-"""``coalesce="processes"``: whoever wants the same result at the same time, it is computed once."""
+"""``coalesce="processes"``: what several processes want at the same time is computed once."""
 
 from __future__ import annotations
 
@@ -227,7 +227,7 @@ class TestWaiting:
         assert runs == []
 
     def test_for_nothing(self, shared: Cache) -> None:
-        """An owner who has failed is nobody to wait for; nor are those who waited with us."""
+        """An owner that has failed is not waited for; nor are those who waited with us."""
         function = fresh()
         other = Other(shared, function.digest(4))
         with ThreadPoolExecutor(1) as pool:
@@ -261,7 +261,7 @@ class TestWaiting:
     def test_a_lock_that_is_old_at_first_sight(
         self, shared: Cache, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        """Nobody waits for one who died long ago."""
+        """An owner that died long ago is not waited for."""
         function = fresh()
         Other(shared, function.digest(4)).die()
         time.sleep(1.3)
@@ -306,7 +306,7 @@ class TestWaiting:
         assert runs == [3, 3]
 
     def test_where_nothing_can_be_stored(self, active: Cache) -> None:
-        """There is no use in waiting if nobody could tell the next one."""
+        """There is no use in waiting if the next one could not be told."""
         function = fresh()
         other = Other(active, function.digest(4))
         with cache(active.readonly()), pytest.warns(FlecheWarning, match="not stored"):
@@ -358,7 +358,7 @@ class TestComputing:
         assert active.locks.acquire(fail.digest(1), "other") is None
 
     def test_forgotten(self, active: Cache) -> None:
-        """A lock to which nobody refers any more (an interrupt at the worst moment) ends."""
+        """A lock to which nothing refers any more (an interrupt at the worst moment) ends."""
         key = fresh().digest(1)
         assert active.locks.acquire(key, "mine") is None
         turn = _locking.ComputeLock(active.locks, key, "mine")
@@ -436,7 +436,7 @@ class TestComputing:
         assert runs == [1]
 
     def test_async_strict(self, active: Cache, monkeypatch: pytest.MonkeyPatch) -> None:
-        """What is raised in waiting reaches whoever awaits."""
+        """What is raised in waiting reaches the task that awaits."""
 
         @fleche(coalesce="processes", hash_code=False)
         async def work(x: int) -> int:
@@ -574,7 +574,7 @@ class TestFailures:
         assert active.locks.acquire(function.digest(4), "other") is None
 
     def test_no_thread_to_be_had(self, active: Cache, monkeypatch: pytest.MonkeyPatch) -> None:
-        """A lock that nobody can keep alive is given back."""
+        """A lock that cannot be kept alive is given back."""
 
         def start(self: threading.Thread) -> None:
             raise RuntimeError("can't start new thread")

@@ -584,7 +584,7 @@ class TestRecursion:
 
 
 def test_digest_in_place_of_a_generator(active: Cache) -> None:
-    """A digest stands for a generator that nobody holds: there is nothing to advance."""
+    """A digest stands for a generator that nothing holds: there is nothing to advance."""
     rng = random.Random(1)
     digest = Digest(active.save_value(rng))
     assert noise(digest) == noise(digest)

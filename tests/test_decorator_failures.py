@@ -152,7 +152,7 @@ def test_a_cache_that_can_do_nothing(active: Faulty, place: str, error: Exceptio
 
 
 class TestOutOfReach:
-    """What has been computed is kept where that is possible, though nobody could be asked first."""
+    """What has been computed is kept where that is possible, though the cache was not asked."""
 
     def test_a_lookup_that_fails(self, active: Faulty) -> None:
         active.faults["load"] = RemoteConnectionError("the host is gone")

@@ -125,7 +125,7 @@ def test_tasks(active: BaseCache, isolate: bool) -> None:
 
 
 def test_tasks_whose_first_is_cancelled() -> None:
-    """What nobody has got is still computed only once."""
+    """What is stored nowhere is still computed only once."""
     cache(void())
 
     async def main() -> list[list[int]]:
@@ -297,7 +297,7 @@ def test_a_cache_that_is_strict() -> None:
 
 
 class TestWhatCannotBeCopied:
-    """Whoever waits for it computes for himself, in the settings of his own call."""
+    """Those that wait for it compute by themselves, in the settings of their own calls."""
 
     def test_of_functions(self) -> None:
         own = memory()

@@ -106,7 +106,7 @@ class TestDigests:
         assert asyncio.run(measured.rerun(big, iter(""))) == 3
 
     def test_executors(self, big: Digest) -> None:
-        """Whoever submits still has the cache that the worker has not."""
+        """The process that submits still has the cache that the worker has not."""
         with wrap_executor(ThreadPoolExecutor(1)) as pool:
             assert pool.submit(length, big, iter("")).result(30) == 3
             assert pool.submit(sample, big).result(30) == 3

@@ -239,7 +239,7 @@ class TestArguments:
 
     @pytest.mark.filterwarnings("ignore::fleche.FlecheWarning")
     def test_mistakes(self) -> None:
-        """What nobody takes is for the function itself to refuse."""
+        """What no parameter takes is for the function itself to refuse."""
         with pytest.raises(TypeError, match=r"identity\(\) got an unexpected keyword argument"):
             fleche(times(2)(identity))(1, scale=4)
 

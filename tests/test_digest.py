@@ -768,7 +768,7 @@ class TestSubclasses:
         assert digest(Amount(1)) != digest(with_(Amount(1), unit="K"))
 
     def test_unpicklable_bases(self) -> None:
-        """A dataclass is its fields, be it that nobody may pickle it."""
+        """A dataclass is its fields, even if it may not be pickled."""
 
         class Base:
             __reduce_ex__ = None  # type: ignore[assignment]
@@ -1013,7 +1013,7 @@ def test_buffer_digest_of_any_layout() -> None:
 
 
 def test_encoding_is_no_buffer() -> None:
-    """The digest of a value is never that of a buffer, even if somebody rebuilds the encoding."""
+    """The digest of a value is never that of a buffer, even if a value rebuilds the encoding."""
     assert digest(b"") != buffer_digest(b"")
     assert digest(b"a" * 70_000) != buffer_digest(b"a" * 70_000)
 

@@ -158,7 +158,7 @@ class TestEnumerations:
 
 
 class TestFields:
-    """Options of fields count, those that somebody else will read among them."""
+    """Options of fields count, those that other packages read among them."""
 
     @pytest.mark.parametrize("option", ["metadata", "default", "repr", "compare", "kw_only"])
     def test_dataclasses(self, option: str) -> None:

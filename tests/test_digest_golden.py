@@ -39,7 +39,7 @@ def check(found: dict[str, Any], needed: set[str]) -> None:
 
 
 def test_scheme() -> None:
-    """Whoever changes a golden digest also raises the version of the scheme."""
+    """With a change of a golden digest the version of the scheme is raised."""
     assert GOLDEN["scheme"] == SCHEME
 
 

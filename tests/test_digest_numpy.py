@@ -453,7 +453,7 @@ class TestUfuncs:
     """Functions over arrays, of numpy, of other packages, and made on the fly."""
 
     def test_of_other_packages(self) -> None:
-        """A ufunc knows no module; it counts by the one that offers it, whoever else imports it."""
+        """A ufunc knows no module; it counts by the one that offers it, not by importers."""
         special = pytest.importorskip("scipy.special")
         names = [name for name in dir(special) if isinstance(getattr(special, name), np.ufunc)]
         found = {digest(getattr(special, name)) for name in names}

@@ -229,7 +229,7 @@ def test_accessors_leave_no_trace() -> None:
 
 
 def test_attributes_count() -> None:
-    """What somebody has hung on a frame is part of it, be it private or not."""
+    """What a program has hung on a frame is part of it, be it private or not."""
     frame = PAIR.copy()
     with pytest.warns(UserWarning, match="attribute"):
         frame.note = [1]
@@ -344,7 +344,7 @@ class TestZones:
         assert digest(self.NOON.tz_convert(plain)) != digest(self.NOON.tz_convert(lab(1)))
 
     def test_own_zones(self) -> None:
-        """A zone that somebody has programmed counts by what it holds, not by its text."""
+        """A zone that a program has defined counts by what it holds, not by its text."""
 
         class Zone(dt.tzinfo):
             key = "Europe/Berlin"
@@ -402,7 +402,7 @@ class TestFrequencies:
 
 
 def test_using_leaves_no_trace() -> None:
-    """Neither frames nor indexes show that somebody has looked at them."""
+    """Neither frames nor indexes show that they were looked at."""
     for make in (FRAME.copy, FRAME["c"].copy, lambda: Measured({"a": [1, 2]})):
         value = make()
         before = digest(value)

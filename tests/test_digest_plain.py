@@ -181,7 +181,7 @@ class TestFormat:
 
     @given(st.lists(trees, max_size=3) | st.dictionaries(scalars, trees, max_size=3))
     def test_digest(self, value: Any) -> None:
-        """The digest of plain data is the keyed hash of these bytes, whoever has written them."""
+        """The digest of plain data is the keyed hash of these bytes, whatever has written them."""
         if all(type(part) in plain.SCALARS for part in plain.children_of(value)):
             assert digest(value) == blake3(by_c(value), key=KEY).hexdigest()
 

@@ -206,7 +206,7 @@ def test_options_exist(page: Page) -> None:
 
 
 def test_languages_are_known() -> None:
-    """A block of a language that nobody knows would not be checked by anybody."""
+    """A block of a language that is not known would not be checked at all."""
     odd = [block.where for block in BLOCKS if block.language not in {*LANGUAGES, "run", "restart"}]
     assert odd == []
 
@@ -241,7 +241,7 @@ def test_pictures_are_there(page: str, text: str, file: str) -> None:
 
 
 def test_every_page_is_in_a_table_of_contents() -> None:
-    """Sphinx would only warn, and nobody would find the page."""
+    """Sphinx would only warn, and no reader would find the page."""
     linked: set[str] = {"index.md"}
     for page in PAGES:
         base = os.path.dirname(page.name)

@@ -27,7 +27,7 @@ pytestmark = pytest.mark.timeout(120)
 
 @pytest.fixture(autouse=True)
 def _impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Seconds that nobody types in."""
+    """Seconds in which nothing is typed."""
     monkeypatch.setattr("fleche.doctor._probe.PATIENCE", 1.5)
     monkeypatch.setattr("fleche.doctor._probe.PATIENCE_TO_LOG_IN", 5.0)
     monkeypatch.setattr("fleche.remote._multiplexer.SWALLOWED_SECONDS", 1.0)

@@ -188,7 +188,7 @@ class TestEveryExecutor:
             assert where.contains(5)
 
     def test_digests(self, executor: Executor, tmp_path: Path) -> None:
-        """A digest is loaded by whoever computes."""
+        """A digest is loaded where the call is computed."""
         for active in (files(tmp_path), memory()):
             with cache(active):
                 pool = wrap_executor(executor)
@@ -262,7 +262,7 @@ class TestExecutor:
             assert pool.submit(where, 1).result(30)[0] == 1
 
     def test_coroutine_functions(self) -> None:
-        """They are bound; what they return is awaited by whoever wants."""
+        """They are bound; what they return is awaited where it is wanted."""
         with cache(memory()) as active, wrap_executor(ThreadPoolExecutor(1)) as pool:
             assert asyncio.run(pool.submit(slowly, 1).result(30)) == 1
             assert active.query().count() == 1

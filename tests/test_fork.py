@@ -1,7 +1,7 @@
 """Forks: pools of workers, daemons, and locks that another thread held in that moment.
 
-Nothing that a process of a forked family has stored may be lost, whoever ends first and however, no
-one of them may find the store damaged, and none may wait for a thread that it does not have.
+Nothing that a process of a forked family has stored may be lost, whichever ends first and however,
+none of them may find the store damaged, and none may wait for a thread that it does not have.
 """
 
 from __future__ import annotations
@@ -356,7 +356,7 @@ for _ in range(3):
 def storm(url: str, victim: str, chance: random.Random, each: int) -> None:
     """Kill the parent or a child of a pool at any moment, while a colleague looks.
 
-    Every call that a worker has said to have stored is there, and whoever was not killed finishes.
+    Every call that a worker has said to have stored is there, and what was not killed finishes.
     """
     command = [sys.executable, "-c", COMMON + STORM, url, str(each)]
     pipe = subprocess.PIPE
@@ -467,7 +467,7 @@ else:
             thread.join()
 
     def test_every_one_is_known(self) -> None:
-        """Whoever adds a lock or a thread says here what becomes of it in a forked child."""
+        """What becomes of each lock and thread in a forked child is said here."""
         found = {
             place: kinds
             for path in sorted(PACKAGE.rglob("*.py"))

@@ -229,7 +229,7 @@ class TestMarkers:
     """`Ignored[T]`, `Required[T]` and `Unordered[T]`."""
 
     def test_types_show_through(self) -> None:
-        """To everybody else the annotation is the type itself."""
+        """To all other readers the annotation is the type itself."""
         assert Ignored[int] == Annotated[int, fleche.function.IGNORED]
         hints = typing.get_type_hints(loud)
         assert hints["verbose"] is bool

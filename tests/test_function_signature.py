@@ -231,7 +231,7 @@ class TestTransparent:
 
 class TestMarkers:
     def test_are_found_inside(self) -> None:
-        """Whoever passes ``log`` as a keyword means the parameter of the function inside."""
+        """``log`` as a keyword means the parameter of the function inside."""
         info = inspect_function(scaled(quiet))
         assert (info.ignored, info.required) == ({"log"}, {"seed"})
         assert info.bind((1,), {"log": print}) == {"args": (1,), "scale": 1, "kwargs": {}}

@@ -204,7 +204,7 @@ def test_exceptions_are_needed() -> None:
 def test_private_names_stay_at_home() -> None:
     """A private name never leaves its module, nor a private module its package.
 
-    The package itself is no exception: `fleche._util` is for everybody inside it.
+    The package itself is no exception: `fleche._util` is for all modules inside it.
     """
     wrong = []
     for found in imports():

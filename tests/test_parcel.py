@@ -470,7 +470,7 @@ class TestMemory:
             list(parcel.chunks())
 
     def test_what_is_not_owned_is_not_spent(self, array: Any) -> None:
-        """A parcel over somebody's bytes opens again and again, each time to a new object."""
+        """A parcel over bytes of the caller opens again and again, each time to a new object."""
         parcel = again(pack(array[:20_000]))
         one, two = unpack(parcel), unpack(parcel)
         one[:] = 0

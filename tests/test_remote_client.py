@@ -43,7 +43,7 @@ def file_cache(tmp_path: Path) -> Callable[[], BaseCache]:
 
 @pytest.mark.parametrize("kind", PROCESSES)
 class TestDeath:
-    """A server that died stays dead until somebody says `reconnect()`."""
+    """A server that died stays dead until `reconnect()` is called."""
 
     def test_everything_raises_until_reconnect(
         self, serving: Serving, kind: str, file_cache: Any
@@ -228,7 +228,7 @@ class TestClasses:
     def test_printing_while_unpickled(
         self, serving: Serving, channel_kind: str, file_cache: Any, only_here: Any
     ) -> None:
-        """A class that prints while it is unpickled disturbs nobody."""
+        """A class that prints while it is unpickled disturbs nothing."""
         remote = serving(channel_kind, file_cache)
         key = remote.save(Call("f", {}, result=Loud()))
         assert isinstance(remote.load(key).result, Loud)
@@ -303,7 +303,7 @@ class TestCopies:
         child.close()
 
     def test_garbage_collection(self, serving: Serving, file_cache: Any) -> None:
-        """A cache that nobody holds any more ends its server."""
+        """A cache that nothing refers to any more ends its server."""
         remote = RemoteCache(serving.channel("subprocess", file_cache))
         pid = remote.info()["pid"]
         assert pid in [child.pid for child in children(os.getpid())]

@@ -129,11 +129,11 @@ def _in_time(action: Callable[[], object], seconds: float = 10) -> None:
     assert not thread.is_alive(), "it hangs"
 
 
-# -- one connection, whoever waits for it ----------------------------------------------------------
+# -- one connection, for all that wait for it ------------------------------------------------------
 
 
 class TestConnecting:
-    """Everybody waits for the one connection in the making, and anybody can end it."""
+    """All threads wait for the one connection in the making, and any of them can end it."""
 
     def test_once(self, rig: Rig) -> None:
         """However many threads ask at once, one connection is made, and all are answered."""
@@ -159,7 +159,7 @@ class TestConnecting:
     @pytest.mark.parametrize("kind", MUTE)
     @pytest.mark.parametrize("end", [RemoteCache.close, RemoteCache.reconnect])
     def test_ending_it(self, tmp_path: Path, kind: str, end: Callable[[RemoteCache], None]) -> None:
-        """`close()` and `reconnect()` do not wait for the server, and whoever does learns of it."""
+        """`close()` and `reconnect()` do not wait for the server; threads that do learn of it."""
         rig = Rig(tmp_path, MUTE[kind]())
         rig.start(3)
         _in_time(lambda: end(rig.remote))
@@ -179,7 +179,7 @@ class TestConnecting:
         assert rig.tap.opened == 2
 
     def test_a_server_that_dies(self, tmp_path: Path) -> None:
-        """Whoever waits learns of it, and so does whoever asks later; nothing is started again."""
+        """Threads that wait learn of it, and those that ask later; nothing is started again."""
         died = threading.Event()
         channel = PipeChannel(lambda reader, writer: died.wait(PATIENCE) and None)
         rig = Rig(tmp_path, channel)
@@ -264,7 +264,7 @@ class TestInterrupt:
         thread.join()
 
     def test_alone(self, rig: Rig) -> None:
-        """A connection that nobody waits for any more is given up, and the next use makes one."""
+        """A connection that no thread waits for any more is given up; the next use makes one."""
         self._interrupt(rig)
         assert rig.remote.backend.lazy.connection is None
         rig.served.set()
@@ -446,7 +446,7 @@ class TestStreams:
         assert bool(writer.getvalue()) == bool(said)
 
     def test_a_stranger(self, tmp_path: Path) -> None:
-        """Or because nobody has greeted it."""
+        """Or because no client has greeted it."""
         reader, writer = io.BytesIO(b"GET / HTTP/1.1\r\n"), io.BytesIO()
         with pytest.raises(ProtocolError):
             serve(reader, writer, cache_factory("memory", tmp_path)())
@@ -496,7 +496,7 @@ class Far:
         mark = self._mark = directory / "pids"
         mute = directory / "mute"
         mute.write_text(
-            "#!/bin/sh\nread greeting\n"  # so that somebody waits for the answer from then on
+            "#!/bin/sh\nread greeting\n"  # so that a client waits for the answer from then on
             f"echo $$ $PPID > {mark}.new\nmv {mark}.new {mark}\nexec sleep 600\n"
         )
         mute.chmod(0o755)

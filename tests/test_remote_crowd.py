@@ -1,4 +1,4 @@
-"""A crowd on one connection: every answer right, nobody waits for the large, forks disturb none."""
+"""A crowd on one connection: every answer right, none waits for the large, forks disturb none."""
 
 from __future__ import annotations
 

@@ -72,7 +72,7 @@ def ruin(root: Path, value: Any, how: Ruin) -> None:
     ),
 )
 def test_it_is_computed_once_more(remote: RemoteCache, root: Path, how: Ruin, size: int) -> None:
-    """After that, everybody has a hit: the damage is gone."""
+    """After that, all have a hit: the damage is gone."""
     runs = []
 
     @fleche(hash_code=False)
@@ -102,7 +102,7 @@ class TestReading:
             _ = found.result
 
     def test_many_calls(self, remote: RemoteCache, root: Path, how: Ruin) -> None:
-        """The damaged one keeps nobody from the others."""
+        """The damaged one does not stand in the way of the others."""
         keys = [Digest(remote.save(call(x=x, result=[APART, x]))) for x in range(20)]
         ruin(root, [APART, 3], how)
         found = list(remote.load_many(keys))

@@ -57,7 +57,7 @@ def raised(serving: Serving, make: Callable[[], BaseException]) -> BaseException
 
 
 class Untold(Exception):
-    """Nobody can say what it is."""
+    """What it is cannot be said."""
 
     def __str__(self) -> str:
         raise RuntimeError("no")

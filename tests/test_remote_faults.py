@@ -1,4 +1,4 @@
-"""Every byte: whatever happens to the stream, nobody waits for ever or gets a wrong value."""
+"""Every byte: whatever happens to the stream, no caller waits for ever or gets a wrong value."""
 
 from __future__ import annotations
 

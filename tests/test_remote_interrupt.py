@@ -257,7 +257,7 @@ def test_memory_does_not_grow_over_100_loads_of_256_mib(
 
 
 def test_queries_that_are_given_up(serving: Serving, tmp_path: Path) -> None:
-    """Iterators of queries that nobody finishes leave nothing on either side."""
+    """Iterators of queries that are not finished leave nothing on either side."""
     rig = Rig(serving, "subprocess", tmp_path / "served", MIB)
     for _ in range(300):
         next(iter(rig.remote.query()))

@@ -325,7 +325,7 @@ def _written(pid: int) -> int:
 def test_the_client_is_killed_while_the_server_writes(
     serving: Serving, tmp_path: Path, kind: str
 ) -> None:
-    """A server that is blocked in a large answer, which nobody reads, ends within 5 s too."""
+    """A server that is blocked in a large answer, which is not read, ends within 5 s too."""
     root = tmp_path / "served"
     with cache_factory("file", root)() as local:
         key = local.save(example_call(x="large", result=os.urandom(200 << 20)))

@@ -272,7 +272,7 @@ class TestLongMessages:
             assert not len(mux._protocol)
 
     def test_memory_is_let_go(self) -> None:
-        """Once a frame is used up, nobody here holds on to its memory."""
+        """Once a frame is used up, nothing here holds on to its memory."""
 
         def answer(stream: Stream) -> None:
             stream.receive_message()
@@ -433,7 +433,7 @@ class _Ended:
 
 
 class _Broken:
-    """A stream for writing that nobody reads."""
+    """A stream for writing that is not read."""
 
     def __init__(self, reader: _Ended, *, ends: bool) -> None:
         self._reader, self._ends = reader, ends

@@ -130,7 +130,7 @@ PIECES = WINDOW >> 20
 
 
 class TestWindow:
-    """Nobody sends more than the other side has room for."""
+    """Neither side sends more than the other has room for."""
 
     @pytest.mark.parametrize(
         ("flags", "payload", "price"),

@@ -157,7 +157,7 @@ class TestLoop:
 
 
 class TestQueries:
-    """Long answers stop when nobody reads them."""
+    """Long answers stop when they are not read."""
 
     def test_a_window_and_no_more(self, serving: Serving, tmp_path: Path) -> None:
         """A query over many calls transfers no more than the window that its reader uses."""
@@ -398,7 +398,7 @@ class TestCommandLine:
         assert mark.exists(), "nothing was printed"
 
     def test_standard_input_belongs_to_the_protocol(self, tmp_path: Path) -> None:
-        """Whoever reads standard input in the server finds its end, and steals nothing."""
+        """Code that reads standard input in the server finds its end, and steals nothing."""
         mark = tmp_path / "read"
         (tmp_path / "sitecustomize.py").write_text(
             "import pathlib, sys\n"
@@ -436,7 +436,7 @@ class TestCommandLine:
             remote.contains(ABSENT)
 
     def test_it_exits_with_its_input(self, tmp_path: Path) -> None:
-        """The end of input ends the server, with status 0; that nobody greeted it is said."""
+        """The end of input ends the server, with status 0; that no client greeted it is said."""
         done = subprocess.run(
             [sys.executable, "-m", "fleche", "remote", "--serve"],
             input=b"",

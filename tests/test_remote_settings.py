@@ -131,7 +131,7 @@ class TestRefused:
 
     @cases(WRONG)
     def test_by_the_configuration(self, kind: type, name: str, value: Any) -> None:
-        """The same is refused in `fleche.toml`, before anybody uses the cache."""
+        """The same is refused in `fleche.toml`, before the cache is used."""
         with pytest.raises(ConfigError, match=rf"^here\.{name}"):
             parse(table(kind, **{name: value}), HERE)
 
@@ -381,7 +381,7 @@ class TestSkew:
 
 
 def test_what_is_told_to_others() -> None:
-    """Whatever a command holds is kept here, and hidden from whoever asks a server."""
+    """Whatever a command holds is kept here, and hidden where a server is asked."""
     cache = SshCache(
         "h",
         setup_commands=["export PGPASS=hunter2"],
@@ -394,7 +394,7 @@ def test_what_is_told_to_others() -> None:
 
 
 def unreachable() -> SubprocessCache:
-    """A cache that is not there: whoever asks it anything gets an error."""
+    """A cache that is not there: every question is answered by an error."""
     return SubprocessCache(python="/no/such/python", read_only=True)
 
 
@@ -477,7 +477,7 @@ class TestReadOnly:
         assert json.loads(json.dumps(cache_to_config(remote)))["on_error"] == "miss"
 
     def test_a_view_is_over_the_same_connection(self, project: Path) -> None:
-        """`readonly()` asks nobody for a second factor."""
+        """`readonly()` asks for no second factor."""
         with SubprocessCache(workdir=str(project)) as remote:
             view = remote.readonly()
             assert isinstance(view, SubprocessCache)

@@ -108,7 +108,7 @@ class TestPatience:
     def test_without_a_terminal_it_ends(
         self, monkeypatch: pytest.MonkeyPatch, given: Any, terminal: bool, expected: float | None
     ) -> None:
-        """A person may be typing a code for as long as it takes; in a batch job there is nobody."""
+        """A person may be typing a code for as long as it takes; in a batch job there is none."""
         monkeypatch.setattr("fleche.remote._backend._has_terminal", lambda: terminal)
         remote = SshCache("host", connect_timeout=given)
         assert remote.backend._patience_to_connect() == expected
@@ -180,7 +180,7 @@ class TestRefusedBySshd:
                     each.close()
 
     def test_it_is_tried_again(self, caplog: pytest.LogCaptureFixture) -> None:
-        """What was refused before anybody was asked for anything is tried again, and logged."""
+        """What was refused before a person was asked for anything is tried again, and logged."""
 
         class Leaving(logging.Handler):
             def emit(self, record: logging.LogRecord) -> None:
@@ -318,7 +318,7 @@ class TestFailures:
         ],
     )
     def test_they_name_the_host(self, tmp_path: Path, error: Exception) -> None:
-        """Nobody looks for the path of another machine on this one."""
+        """The path of another machine is not looked for on this one."""
         expected = pytest.raises(type(error), match="ssh bigpc")
         with check_leaks(), self._failing(tmp_path, error) as remote, expected:
             remote.load(ABSENT)

@@ -443,7 +443,7 @@ class TestServe:
 
     @pytest.mark.parametrize("name", [None, "shared"])
     def test_the_name_is_echoed(self, tmp_path: Path, name: str | None) -> None:
-        """For whoever asks what is served."""
+        """For a client that asks what is served."""
         cache = cache_factory("memory", tmp_path)()
         channel = PipeChannel(lambda i, o: serve(i, o, cache, cache_name=name))
         with RemoteCache(channel, timeout=20) as remote:

@@ -180,7 +180,7 @@ class TestProgress:
                 assert len(seen) >= 20
 
     def test_interrupted(self, serving: Serving) -> None:
-        """Whoever is interrupted here interrupts it there; the connection goes on."""
+        """An interrupt here interrupts it there; the connection goes on."""
         ended = threading.Event()
 
         def stop(number: int) -> None:
@@ -193,7 +193,7 @@ class TestProgress:
             assert not remote.contains(digest(1))
 
     def test_others_go_on_meanwhile(self, serving: Serving) -> None:
-        """A long walk over everything keeps nobody else waiting."""
+        """A long walk over everything keeps no other request waiting."""
         ended, begun = threading.Event(), threading.Event()
         with RemoteCache(serving.channel("pipe", lambda: BaseCache(Slow(ended)))) as remote:
 
@@ -271,7 +271,7 @@ class TestRefusals:
 
 
 def test_a_stack_keeps_house_here_alone(serving: Serving, root: Path) -> None:
-    """What others own too is left to whoever asks for it."""
+    """What others own too is left to those that ask for it."""
     tap = TappedChannel(serving.channel("pipe", lambda: in_files(root)))
     with RemoteCache(tap) as remote:
         remote.contains(digest(0))

@@ -55,7 +55,7 @@ def _same(frame: Frame) -> Frame:
 
 
 def _newer_line(line: bytes, word: bytes) -> bytes:
-    """A line of the greeting with fields and features that nobody knows."""
+    """A line of the greeting with fields and features that are not known."""
     body = json.loads(line.split(b" ", 3)[3])
     features = [*body["features"], "quantum", "compress=brotli"]
     more = {"origin": {"a": [1]}, **body, "features": features, "motto": "hello"}

@@ -1,8 +1,8 @@
 """A second user: an owner, a colleague who works in the same store, and one who only looks.
 
 Each is a real account with a process of its own. A reader leaves nothing behind, whatever the
-directory allows; whoever may write can do so after every other one has been there; whoever may not
-is told so, and what to do.
+directory allows; an account that may write can do so after every other one has been there; one that
+may not is told so, and what to do.
 """
 
 from __future__ import annotations

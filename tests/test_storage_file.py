@@ -824,7 +824,7 @@ class TestSecrets:
 
 class TestOpening:
     def test_a_mapped_value_is_copied_on_write(self, tmp_path: Path) -> None:
-        """Whoever changes what a hit returned changes nothing on the disk."""
+        """To change what a hit has returned changes nothing on the disk."""
         np = pytest.importorskip("numpy")
         values = ValueFile(tmp_path, mmap=True)
         array = np.arange(1_000_000)
@@ -889,7 +889,7 @@ class TestSweeping:
         assert CallFile(tmp_path).sweep(0) == 1
 
     def test_collecting_loses_to_touching(self, values: ValueFile, path: Path) -> None:
-        """An entry that a writer has found is there afterwards, whoever collects meanwhile."""
+        """An entry that a writer has found is there afterwards, whatever is collected meanwhile."""
         put(values, KEY, parcel())
         for _ in range(300):
             age(path, 1000)
@@ -969,7 +969,7 @@ class TestSweeping:
     def test_swept_while_it_is_set_aside(
         self, values: ValueFile, path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        """For its age, whoever lists the directory takes it for the leftover of a crash."""
+        """For its age, a listing of the directory takes it for the leftover of a crash."""
         put(values, KEY, parcel())
         age(path, 4000)
         real = os.rename

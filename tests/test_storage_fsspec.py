@@ -217,7 +217,7 @@ class TestNames:
         values.close()
 
     def test_leftovers_are_swept(self, tmp_path: Path) -> None:
-        """What a killed writer leaves is listed by nobody and goes when it is old."""
+        """What a killed writer leaves is in no listing and goes when it is old."""
         values = ValueFsspec(str(tmp_path))
         put(values, KEY, parcel())
         left = tmp_path / KEY[:2] / f"{OTHER[2:]}.value.0123456789abcdef.tmp"

@@ -450,7 +450,7 @@ def test_long_strings_are_not_multiplied(held: ValueHdf5) -> None:
 
 
 def is_picklable(value: Any) -> bool:
-    """Tell whether Python itself gives the value back; a frozen class with slots it does not."""
+    """Return whether Python itself gives the value back; a frozen class with slots it does not."""
     try:
         return digest(Packing().unpack(pack(value))) == digest(value)
     except ParcelError:
@@ -753,7 +753,7 @@ class TestOpening:
 
 
 def rewrite(path: Path, change: Callable[[Any], Any]) -> None:
-    """Alter a file as somebody would who knows about the seal."""
+    """Alter a file as an attacker would who knows about the seal."""
     data = BytesIO(path.read_bytes())
     seal = read_seal(data.getvalue()[:512], "", [])
     with h5py.File(data, "r+") as file:
@@ -792,7 +792,7 @@ DAMAGED = {"a": 1, "b": [1.5, 2.5], "c": "text", "d": np.arange(4), "e": Custom(
 
 class TestDamage:
     def is_refused(self, held: ValueHdf5, key: Any) -> bool:
-        """Tell whether the file is known to be damaged; otherwise it had better be whole."""
+        """Return whether the file is known to be damaged; otherwise it had better be whole."""
         try:
             check(held, key)
         except CorruptParcel as error:
@@ -842,7 +842,7 @@ class TestDamage:
 
     @pytest.mark.parametrize("content", [b"", b"x" * 2000, b"\x89HDF\r\n\x1a\n" * 200])
     def test_other_files(self, held: ValueHdf5, content: bytes) -> None:
-        """Files of somebody else, or of nobody."""
+        """Files of another program, or of none."""
         path = put(held, 1)
         path.write_bytes(content)
         assert self.is_refused(held, digest(1))
@@ -947,7 +947,7 @@ def test_threads_share_a_storage(held: ValueHdf5) -> None:
 
 
 def test_file_locks_are_not_used(held: ValueHdf5) -> None:
-    """A program that locks a file, as HDF5 does, keeps nobody from reading or replacing it."""
+    """A program that locks a file, as HDF5 does, keeps no other from reading or replacing it."""
     with put(held, 1).open("rb") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         assert load(held, 1) == 1

@@ -218,7 +218,7 @@ class TestValues:
         assert has(values, address)
 
     def test_a_file_that_the_database_does_not_know(self, values: ValueLocal, root: Path) -> None:
-        """Whoever relies on it makes it known."""
+        """A writer that relies on it makes it known."""
         address, parcel = pack(values, LARGE)
         store(values, 1)
         put(ValueFile(root / "values"), address, parcel)
@@ -261,7 +261,7 @@ class TestValues:
         assert has(values, address)
 
     def test_evicted_while_it_is_written(self, values: ValueLocal, root: Path) -> None:
-        """Row and file agree, whoever came last."""
+        """Row and file agree, whichever writer came last."""
         address, files = store(values, LARGE), values._files
         real = files.put_many
 
@@ -497,7 +497,7 @@ def test_both_halves_share_a_database(root: Path) -> None:
 
 
 class TestRemoved:
-    """Somebody removes the whole directory while it is in use."""
+    """The whole directory is removed while it is in use."""
 
     def test_what_is_stored_afterwards_is_there(self, root: Path) -> None:
         """In a new store: nothing is written to files that have no name any more."""

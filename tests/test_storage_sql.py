@@ -1,4 +1,4 @@
-"""Calls in a database: what queries mean, many writers, errors, files of somebody else."""
+"""Calls in a database: what queries mean, many writers, errors, files of another account."""
 
 from __future__ import annotations
 
@@ -160,7 +160,7 @@ class TestQueries:
                 assert sorted(key for key, _ in storage.query(template)) == expected, template
 
     def test_the_latest_come_first(self, make: Make) -> None:
-        """Whoever takes the first of many has those that were stored last."""
+        """The first of many are those that were stored last."""
         storage = make()
         numbers = list(range(700))
         storage.put_many([(digest(number), a_call(x=number)) for number in numbers])
@@ -289,7 +289,7 @@ class TestQueries:
         assert statements_of(storage, lambda: list(storage.get_many([OTHER]))) == (1, 0)
 
     def test_the_first_answer_comes_early(self, make: Make) -> None:
-        """Whoever takes one answer does not wait for all."""
+        """To take one answer is not to wait for all."""
         storage = make()
         storage.put_many([(digest(number), a_call("f", x=number)) for number in range(1000)])
         index(storage)
@@ -430,7 +430,7 @@ class TestRecords:
 
     @pytest.mark.parametrize("together", [True, False])
     def test_of_many_calls_those_in_front_can_be_searched(self, file: Sql, together: bool) -> None:
-        """What calls are searched by is written in time, for thousands at once, if nobody asks.
+        """What calls are searched by is written in time, for thousands at once, if no query asks.
 
         A reader who may not write has few of them to look through then.
         """
@@ -635,7 +635,7 @@ class TestSeals:
             storage.close()
 
     def test_in_the_configuration(self, tmp_path: Path) -> None:
-        """Secrets are part of it, and travel with a pickle, but nobody shows them."""
+        """Secrets are part of it, and travel with a pickle, but are shown nowhere."""
         url = str(tmp_path / "calls.db")
         storage = Sql(url, secret_key=["new", "old"])
         table = {"type": "sql", "url": url, "secret_key": ["new", "old"]}
@@ -773,7 +773,7 @@ class TestWhere:
                 put(storage, KEY, a_call())
 
     def test_a_directory_that_may_only_be_read(self) -> None:
-        """A database of somebody else is read, with no file of SQLite's own beside it."""
+        """A database of another account is read, with no file of SQLite's own beside it."""
         with tempfile.TemporaryDirectory() as place:
             path = Path(place) / "c #1.db"
             mine = Sql(path)
@@ -962,7 +962,7 @@ class TestOfSomebodyElse:
         owners[0].close()
 
     def test_always_disturbed(self, path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        """Where somebody always is in the way, that is what is said, and not that it is damaged."""
+        """Where another process is always in the way, that is said, and not that it is damaged."""
         stamps = iter(range(1000))
         monkeypatch.setattr(_guest, "settled_stamp_of", lambda _: (next(stamps),))
         monkeypatch.setattr(_guest, "stamp_of", lambda _: (next(stamps),))
@@ -1078,7 +1078,7 @@ class TestErrors:
         monkeypatch.delitem(sys.modules, "fleche.storage.sql._server", raising=False)
 
     def test_a_database_that_stays_locked(self, file: Sql, tmp_path: Path) -> None:
-        """Whoever holds a lock for too long is blamed for it."""
+        """A process that holds a lock for too long is blamed for it."""
         put(file, KEY, a_call())
         impatient = Sql(f"sqlite:///{tmp_path}/calls.db?timeout=0.1")
 
@@ -1214,7 +1214,7 @@ def test_a_server_that_isolates_more_than_is_needed(
 
 
 def test_threads_share_a_storage(make: Make) -> None:
-    """Twenty threads write and query at once; nobody is turned away, nothing is lost."""
+    """Twenty threads write and query at once; none is turned away, nothing is lost."""
     storage, failures = make(), []
 
     def work(number: int) -> None:
@@ -1290,7 +1290,7 @@ def check_database(storage: Sql) -> int:
 def test_four_processes_write_the_same_calls(
     place: str, tmp_path: Path, request: pytest.FixtureRequest
 ) -> None:
-    """They make the database together and write the same keys; nobody finds it locked."""
+    """They make the database together and write the same keys; none finds it locked."""
     url = str(tmp_path / "c.db") if place == "file" else request.getfixturevalue("postgres")()
     processes = [start_writer(url, 0, 80) for _ in range(4)]
     release(processes)

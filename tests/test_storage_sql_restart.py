@@ -44,7 +44,7 @@ def a_call(name: str = "f", **arguments: Any) -> CallEntry:
 @pytest.mark.parametrize("mode", ["fast", "immediate"])
 class TestRestarts:
     def test_idle_connections(self, server: PostgresServer, storage: Sql, mode: str) -> None:
-        """Nobody notices, however many connections were waiting to be used."""
+        """No caller notices, however many connections were waiting to be used."""
         storage.put_many([(digest(number), a_call("f", x=number)) for number in range(40)])
         together = threading.Barrier(8)
 
@@ -134,7 +134,7 @@ class Breaking:
 
 
 class Losing:
-    """Breaks a connection when its transaction has been committed, before anybody hears of it."""
+    """Breaks a connection when its transaction has been committed, before its end is told."""
 
     def __init__(self, storage: Sql, monkeypatch: pytest.MonkeyPatch) -> None:
         dialect = engine_of(storage).dialect

@@ -1,4 +1,4 @@
-"""The tables: made by whoever comes first, refused where another fleche has made them."""
+"""The tables: made by the process that comes first, refused where another fleche has made them."""
 
 from __future__ import annotations
 
@@ -160,7 +160,7 @@ class TestVersions:
             get(make(), KEY)
 
     def test_that_may_only_be_read(self, tmp_path: Path) -> None:
-        """Whoever only looks is told the same."""
+        """A process that only looks is told the same."""
         storage = Sql(tmp_path / "c.db")
         set_version(storage, "99")
         storage.close()

@@ -144,7 +144,7 @@ def test_a_class_of_others_can_be_taught() -> None:
 
 
 def test_what_fails_is_shown_by_its_type() -> None:
-    """A summary is a courtesy: it never stops anybody."""
+    """A summary is a courtesy: it never stops a call."""
 
     class Broken:
         def __fleche_summary__(self) -> str:

@@ -197,7 +197,7 @@ def test_read_only_caches_count_nothing(tmp_path: Path) -> None:
 
 
 def test_storages_without_counters_have_none() -> None:
-    """A storage that keeps no counters, such as one of somebody's own, answers with none."""
+    """A storage that keeps no counters, such as one that a user has written, answers with none."""
     cache = Cache(ValueMemory(), CallVoid())
     with fleche.cache(cache):
         square(7)
