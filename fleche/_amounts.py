@@ -49,6 +49,8 @@ def _age(given: timedelta | str | float) -> timedelta:
         return given
     if isinstance(given, str):
         text = given.strip().lower()
+        if text == "0":  # of any unit
+            return timedelta(0)
         parts = re.findall(_AGE, text)
         if not parts or re.sub(_AGE, "", text).strip():
             raise ValueError(

@@ -111,6 +111,10 @@ class TestAges:
         assert {call.result for call in store.query(since=since)} == {0, 1}
         assert {call.result for call in store.query(until=since)} == {3, 10}
 
+    def test_no_time_needs_no_unit(self, store: BaseCache) -> None:
+        assert store.query(since="0").count() == store.query(since="0s").count() == 0
+        assert store.query(until="0").count() == 4
+
     def test_dates(self, store: BaseCache) -> None:
         """A time without a zone is local; a day begins at midnight."""
         moment = dt.datetime.now() - dt.timedelta(days=2)

@@ -391,7 +391,7 @@ class TestErrors:
             Files(str(path.parent.parent), ".value").write(KEY, chunks())
         assert str(caught.value) == (
             f"{path}: cannot write: No space left on device "
-            "(the disk is full; free some space, or remove results that are not needed (gc))"
+            "(the disk is full; free some space, or remove results (fleche evict, then fleche gc))"
         )
         assert files(path.parent.parent) == []
 

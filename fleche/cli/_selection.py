@@ -121,7 +121,9 @@ def nothing_like(selection: Selection, cache: BaseCache) -> str:
     keys = [key for key, _ in cache.backend.query(QueryCall(), keys_only=True)]
     found = cache.backend.load(keys) if keys else ()
     unusable = sum(isinstance(entry, ParcelError) for _, entry in found)
-    if not unusable:
+    if unusable < len(keys):
+        return "no call is like that"
+    if not keys:
         return "no calls here yet"
     return f"none of {form.count(unusable, 'call')} here can be read; 'fleche verify' says more"
 

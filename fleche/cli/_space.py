@@ -232,7 +232,7 @@ def evict(
         session.screen.say(f"would forget {what}, {form.size(taken)}", "yellow")
     elif found:
         session.screen.say(f"forgot {form.count(gone, 'call')}, {form.size(taken)}")
-        session.screen.say("fleche gc frees what no other call needs", "dim")
+        session.screen.say("fleche gc frees what no other call needs, an hour later", "dim")
     else:
         click.echo(f"fleche: {nothing_like(selection, cache)}", err=True)
     return 0 if found else 1
@@ -293,7 +293,7 @@ def gc(session: Session, grace: str, dry_run: bool) -> int:
     It is safe at any time, while other processes use the cache, and safe to interrupt. Caches on
     other machines are left alone.
 
-    --json prints one document: removed, freed, kept, pins, dry_run.
+    --json prints one document: removed, freed, kept, pins, young (bytes), dry_run.
     """
     seconds = as_age(grace).total_seconds()
     with session.screen.counting("looking at entries:") as told:
@@ -305,6 +305,7 @@ def gc(session: Session, grace: str, dry_run: bool) -> int:
                 "freed": report.freed,
                 "kept": report.kept,
                 "pins": report.pins,
+                "young": report.young,
                 "dry_run": dry_run,
             }
         )
@@ -315,6 +316,12 @@ def gc(session: Session, grace: str, dry_run: bool) -> int:
     kept = form.count(report.kept, "value")
     young = f", or younger than {grace}" if seconds else ""
     session.screen.say(f"{kept} kept: needed by calls{young}", "dim")
+    if report.young:
+        session.screen.say(
+            f"{form.size(report.young)} that no call needs are younger than {grace}: "
+            "while nothing else uses the cache, --grace 0 frees them",
+            "yellow",
+        )
     if report.pins:
         session.screen.say(f"{form.count(report.pins, 'call')} given up that never ended", "dim")
     return 0

@@ -74,7 +74,7 @@ def allocate(size: int) -> memoryview:
     return memoryview(pages)
 
 
-_MAKE_ROOM = "free some space, or remove results that are not needed (gc)"
+_MAKE_ROOM = "free some space, or remove results (fleche evict, then fleche gc)"
 _ASK = "ask its owner for permission, or set read_only = true for this cache"
 
 _HINTS = {

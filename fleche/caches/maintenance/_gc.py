@@ -74,7 +74,8 @@ def collect(
         expired = calls.delete_older(dict.fromkeys(expired, pin_limit))
     for key in expired:
         index.discard(key)
-    old = [each for each in entries if each.modified <= limit and not index.is_needed(each.key)]
+    unneeded = [each for each in entries if not index.is_needed(each.key)]
+    old = [each for each in unneeded if each.modified <= limit]
     doomed = [each for each in old if len(each.key) > _DIGEST]
     buffers = [each for each in old if len(each.key) <= _DIGEST]
     removed = _remove(values, doomed, limit, steps, dry_run=task.dry_run)
@@ -94,6 +95,7 @@ def collect(
         freed=sum(each.size for each in removed),
         kept=len(entries) - len(removed),
         pins=len(expired),
+        young=_size_of_young(values, entries, unneeded, limit),
     )
 
 
@@ -120,6 +122,21 @@ def _needed_buffers(values: ValueStorage, keys: Iterable[str]) -> set[Address]:
             ) from refs
         needed.update(refs.references)
     return needed
+
+
+def _size_of_young(
+    values: ValueStorage, entries: list[Entry], unneeded: list[Entry], limit: float
+) -> int:
+    """Return how many bytes, of values and their buffers, only their age has saved."""
+    young = {each.key: each.size for each in unneeded if each.modified > limit}
+    buffers = {key for key in young if len(key) <= _DIGEST}
+    needed: set[Address] = set()
+    if buffers:
+        others = {each.key for each in entries}.difference(each.key for each in unneeded)
+        for _, refs in values.buffer_refs(key for key in others if len(key) > _DIGEST):
+            if not isinstance(refs, ParcelError):
+                needed.update(refs.references)
+    return sum(size for key, size in young.items() if key not in needed)
 
 
 def _remove(

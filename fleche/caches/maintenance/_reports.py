@@ -197,12 +197,14 @@ class GcReport(Report):
         freed: their size in bytes.
         kept: values that stay.
         pins: pins that are too old for their call to be running still.
+        young: bytes of values that no call refers to, and that only their age has saved.
     """
 
     removed: int = 0
     freed: int = 0
     kept: int = 0
     pins: int = 0
+    young: int = 0
 
 
 @dataclass(frozen=True, repr=False)

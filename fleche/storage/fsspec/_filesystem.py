@@ -225,7 +225,7 @@ def _protocol(url: str) -> str:
 # -- errors ----------------------------------------------------------------------------------------
 
 _AGAIN = "try again later"
-_ROOM = "free some space, or remove results that are not needed (gc)"
+_ROOM = "free some space, or remove results (fleche evict, then fleche gc)"
 
 _BY_CLASS: tuple[tuple[frozenset[str], str], ...] = (
     (

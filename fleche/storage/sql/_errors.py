@@ -21,7 +21,7 @@ _HINTS = {
     "disk i/o error": "the system refused it: look at the disk, at quotas, and at the limit on the "
     "size of files (df, quota, ulimit -f); what has been stored stays as it is",
     "name too long": "choose a shorter path",
-    "disk is full": "free some space, or remove results that are not needed (gc)",
+    "disk is full": "free some space, or remove results (fleche evict, then fleche gc)",
     "not a database": "the file is something else, or damaged; move it away, or restore a copy",
     "malformed": DAMAGED,
     "decode": DAMAGED,
