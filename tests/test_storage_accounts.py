@@ -39,6 +39,9 @@ if kind == "local":
 elif kind == "files":
     from fleche.storage.file import CallFile, ValueFile
     values, calls = ValueFile(place), CallFile(place)
+elif kind == "fsspec":
+    from fleche.storage.fsspec import CallFsspec, ValueFsspec
+    values, calls = ValueFsspec("file://" + place), CallFsspec("file://" + place)
 else:
     from fleche.storage.file import ValueFile
     from fleche.storage.sql import Sql
@@ -95,11 +98,13 @@ close()
 """
 )
 
-KINDS = ["local", "sql", "files"]
+KINDS = ["local", "sql", "files", "fsspec"]
 SHARED = 0o2775
 
 
-@pytest.fixture(params=swept(KINDS, lambda kind: kind != "sql"))  # as "local" is one
+@pytest.fixture(
+    params=swept(KINDS, lambda kind: kind in ("local", "files"))
+)  # "sql" is as "local" is
 def kind(request: pytest.FixtureRequest) -> str:
     found: str = request.param
     return found
@@ -266,7 +271,7 @@ class TestWriters:
     @pytest.mark.parametrize("mode", [0o755, 0o1777], ids=oct)
     def test_who_may_not(self, team: Team, store: Store, mode: int) -> None:
         """A colleague without permission is told so, and takes nothing from the owner."""
-        if store.kind == "files" and mode == 0o1777:
+        if store.kind in ("files", "fsspec") and mode == 0o1777:
             pytest.skip("everybody may make files there")
         store.run(team.owner, SAVE, 1, umask=0o022)
         said = store.run(team.writer, REFUSED, 2, umask=0o022).stdout
@@ -275,6 +280,14 @@ class TestWriters:
         assert "read_only = true" in said
         store.run(team.owner, SAVE, 3, umask=0o022)
         assert store.look(team.reader) == [1, 3]
+
+
+@pytest.mark.parametrize("kind", ["fsspec"])
+def test_files_of_fsspec_are_those_of_the_group(team: Team, store: Store) -> None:
+    """As all others are, where the file system is the one of this machine."""
+    for number, account in enumerate((team.owner, team.writer, team.owner)):
+        store.run(account, SAVE, number, umask=0o077)
+    assert store.look(team.reader) == [0, 1, 2]
 
 
 @pytest.mark.parametrize(("kind", "mode"), [("sql", 0o1777)])

@@ -23,8 +23,8 @@ def available_codecs() -> tuple[str, ...]:
     return ("zstd", "zlib") if zstd_available() else ("zlib",)
 
 
-def choose_codec(wanted: WireCodec, peer: tuple[str, ...], *, local: bool) -> str:
-    """Return the codec to use with a peer that offers ``peer``; empty for none.
+def choose_codec(wanted: WireCodec, peer: tuple[str, ...], *, local: bool, name: str = "") -> str:
+    """Return the codec to use with the peer ``name`` that offers ``peer``; empty for none.
 
     ``"auto"`` compresses with zstd where both sides have it and the bytes leave the machine: zlib
     is slower than most networks.
@@ -39,8 +39,10 @@ def choose_codec(wanted: WireCodec, peer: tuple[str, ...], *, local: bool) -> st
     if wanted not in available_codecs():
         raise MissingExtra('compression "zstd" needs zstandard here: pip install zstandard')
     if wanted not in peer:
-        advice = ": pip install zstandard" if wanted == "zstd" else ""
-        raise MissingExtra(f'the remote machine lacks compression "{wanted}"{advice}')
+        advice = "pip install zstandard there, or " if wanted == "zstd" else ""
+        raise MissingExtra(
+            f'{name} lacks compression "{wanted}": {advice}say compression = "auto" here'
+        )
     return wanted
 
 

@@ -310,7 +310,10 @@ class Connection:
             MissingExtra: it lacks the compression that is asked for.
         """
         self._mux.wait_greeting(self._connect_timeout)
-        codec = choose_codec(self._compression, self.hello.features, local=self.channel.local)
+        channel = self.channel
+        codec = choose_codec(
+            self._compression, self.hello.features, local=channel.local, name=channel.name
+        )
         self._mux.compression = Compression(codec)
         self._mux.allow(self.hello.requests)
 

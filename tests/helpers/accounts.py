@@ -22,7 +22,8 @@ __all__ = ["Account", "Team", "team"]
 _PRELOAD = """
 import os, pwd, shutil, sqlite3, sys, tempfile, time, urllib.parse, warnings
 import fleche.caches, fleche.storage.file, fleche.storage.local, fleche.storage.sql
-import fleche.testing.corpus
+import fsspec.implementations.local
+import fleche.storage.fsspec, fleche.testing.corpus
 from fleche.digest import digest
 from fleche.storage import ValueMemory
 _packing = ValueMemory().packing

@@ -21,6 +21,7 @@ from fsspec.asyn import AsyncFileSystem
 from fleche._redact import redact
 from fleche._util import expand_path, expand_variables
 from fleche.errors import ConfigError, FlecheError, MissingExtra, StorageError
+from fleche.storage._making import make_directories, make_file
 
 __all__ = [
     "Connection",
@@ -102,6 +103,8 @@ _S3_CONFIG = {
 }
 _S3_RETRIES = 2
 
+_WRITE = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC
+
 _live: WeakValueDictionary[tuple[Any, ...], Any] = WeakValueDictionary()
 _inherited: list[Any] = []
 
@@ -154,6 +157,24 @@ class Connection:
     def root(self) -> str:
         """The path of the url on the filesystem."""
         return self._open()[1]
+
+    def make_directory(self, path: str) -> None:
+        """Make a directory, and those above it, where there are none."""
+        if self._is_here:
+            make_directories(path)
+        else:
+            self.fs.makedirs(path, exist_ok=True)
+
+    def open_new(self, path: str) -> Any:
+        """Open a file to write, that may be new; with the mode that is due if it is here."""
+        if self._is_here:
+            return open(make_file(path, _WRITE), "wb")
+        return self.fs.open(path, "wb")
+
+    @property
+    def _is_here(self) -> bool:
+        """Whether these are the files of this machine."""
+        return self.traits is _LOCAL
 
     def close(self) -> None:
         """Give up the filesystem; the last one to do so closes its connections. Idempotent."""

@@ -495,12 +495,15 @@ class CallFsspec(FsspecStorage[CallEntry], CallStorage):
 
     @override
     def note_accepted(self, rows: Iterable[Acceptance]) -> None:
-        place = f"{self._connection.root}/accepted"
-        with explained("write", self._connection.name):
-            if not self._connection.traits.atomic:  # a store of objects has no directories
-                self._connection.fs.makedirs(place, exist_ok=True)
+        connection = self._connection
+        place = f"{connection.root}/accepted"
+        with explained("write", connection.name):
+            if not connection.traits.atomic:  # a store of objects has no directories
+                connection.make_directory(place)
             for row in rows:
-                self._connection.fs.pipe_file(f"{place}/{row.key}.json", msgspec.json.encode(row))
+                content = msgspec.json.encode(row)
+                with connection.open_new(f"{place}/{row.key}.json") as file:
+                    file.write(content)
 
     @override
     def accepted(self) -> Iterator[Acceptance]:

@@ -161,7 +161,7 @@ class Writer:
         self._make_shard(path.rpartition("/")[0], name)
         try:
             with explained("write", name):
-                file = self._connection.fs.open(temporary, "wb")
+                file = self._connection.open_new(temporary)
             with _closing(file, name):
                 _pour(file, chunks, name)
             with explained("write", name):
@@ -174,7 +174,7 @@ class Writer:
     def _make_shard(self, shard: str, name: str) -> None:
         if shard not in self._made:
             with explained("write", name):
-                self._connection.fs.makedirs(shard, exist_ok=True)
+                self._connection.make_directory(shard)
             self._made.add(shard)
 
     def _move(self, temporary: str, path: str) -> None:
