@@ -649,6 +649,21 @@ class FieldError(Exception):
     unit: str
 
 
+class MissingError(AttributeError):
+    __slots__ = ("why",)
+
+
+class NamelessError(AttributeError):
+    @property
+    def name(self) -> str:  # type: ignore[override]
+        return "none"
+
+
+def with_why(error: Any, why: str) -> Any:
+    error.why = why
+    return error
+
+
 class NewError(Exception):
     unit: str
 
@@ -670,13 +685,20 @@ class NewError(Exception):
         FieldError(unit="eV"),
         subprocess.CalledProcessError(returncode=1, cmd="ls"),
         NewError("eV"),
+        AttributeError("no such thing", name="volume"),
+        NameError("no such thing", name="volume"),
+        with_why(MissingError("no such thing", name="volume", obj=0), "tired"),
+        NamelessError("no such thing"),
     ],
     ids=lambda each: type(each).__name__,
 )
-def test_an_exception_with_an_init_of_its_own(
+def test_an_exception_with_what_pickle_loses(
     error: BaseException, behind: BaseException | None, serializer: str
 ) -> None:
-    """It comes back whatever it has told its base, which pickle would pass to its class."""
+    """It comes back whatever it has told its base, which pickle would pass to its class.
+
+    So do its slots, and the name that was missing, which pickle loses before Python 3.12.
+    """
     error.__cause__ = behind
     found: Any = again(error, serializer)
     assert (type(found), repr(found.args), str(found)) == (
@@ -685,7 +707,7 @@ def test_an_exception_with_an_init_of_its_own(
         str(error),
     )
     assert vars(found) == vars(error)
-    for name in ("filename", "code", "why"):
+    for name in ("filename", "code", "name", "why"):
         assert getattr(found, name, None) == getattr(error, name, None)
     assert repr(found.__cause__) == repr(behind)
     assert digest(found) == digest(error)

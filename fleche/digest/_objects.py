@@ -143,7 +143,9 @@ def is_forgetful(cls: type) -> bool:
 def choose_reduce(cls: type) -> Handler:
     if (inherited := inherited_reducer(cls)) is None:
         return describe_reduced
-    return make_inherited_handler(inherited[0], is_forgetful(cls))
+    known = next((base for base in NAMED_ERRORS if issubclass(cls, base)), object)
+    base = known if issubclass(known, inherited[0]) else inherited[0]
+    return make_inherited_handler(base, is_forgetful(cls))
 
 
 def make_inherited_handler(base: type, forgetful: bool) -> Handler:
@@ -223,7 +225,11 @@ def reduce(obj: Any) -> str | tuple[Any, ...]:
     cls = type(obj)
     reducer = registered_reducer(cls)
     try:
-        return reducer(obj) if reducer else obj.__reduce_ex__(4)
+        if reducer:
+            return reducer(obj)
+        reduced: str | tuple[Any, ...] = obj.__reduce_ex__(4)
+        is_named = isinstance(obj, NAMED_ERRORS) and not isinstance(reduced, str)
+        return with_name(obj, reduced) if is_named else reduced
     except Exception as error:
         if not cls.__flags__ & HEAP and callable(obj) and (found := find_name(obj)):
             return found[1]  # a function of Boost
@@ -232,6 +238,23 @@ def reduce(obj: Any) -> str | tuple[Any, ...]:
             f"({type(error).__name__}: {error}); give its class a __digest__ method, register a "
             "hook with fleche.digest.add_hook, or mark the parameter as Ignored"
         ) from error
+
+
+NAMED_ERRORS: tuple[type[BaseException], ...] = (AttributeError, NameError)
+"""They know which name was missing."""
+
+
+def with_name(obj: BaseException, reduced: Any) -> Any:
+    """Tell which name was missing: Python does from 3.12 on, and of attributes alone."""
+    members = [vars(base)["name"] for base in NAMED_ERRORS if isinstance(obj, base)]
+    rebuild, args, state, *rest = reduced if len(reduced) > 2 else (*reduced, None)
+    if type(state or {}) is not dict:
+        return reduced
+    told = {name: value for name, value in (state or {}).items() if name not in ("args", "name")}
+    is_genuine = getattr(type(obj), "name", None) in members  # and no property of a subclass
+    if is_genuine and obj.name is not None:  # type: ignore[attr-defined]
+        told["name"] = obj.name  # type: ignore[attr-defined]
+    return (rebuild, args, told or None, *rest)
 
 
 def state_of(state: Any) -> Any:

@@ -263,6 +263,8 @@ def core() -> dict[str, Any]:
         "path subclass": with_unit(Place("a/b")),
         "zone subclass": with_unit(Zone.no_cache("UTC")),
         "exception with an attribute": with_unit(ValueError("a", 1)),
+        "exception of a missing attribute": AttributeError("a", name="b", obj=[]),
+        "exception of a missing name": with_unit(NameError("a", name="b")),
         "class of None": type(None),
         "optional": Optional[int],  # noqa: UP045 - another type than int | None before Python 3.14
         "list of optional": [list[Optional[int]], List[int | None]],  # noqa: UP006, UP045

@@ -18,9 +18,15 @@ from types import BuiltinFunctionType, MethodDescriptorType, WrapperDescriptorTy
 from typing import Any
 
 from fleche.digest._instances import attributes_of, keep_attributes, restore_state
-from fleche.digest._names import find_name
+from fleche.digest._names import HEAP, find_name
 from fleche.digest._numpy import MEMORY_MAP_STATE, attributes_of_masked, place_of_ufunc
-from fleche.digest._objects import chain_of, reduce, registered_reducer
+from fleche.digest._objects import (
+    NAMED_ERRORS,
+    chain_of,
+    is_forgetful,
+    reduce,
+    registered_reducer,
+)
 from fleche.digest._pandas import attributes_beyond
 from fleche.digest._registry import package_of
 from fleche.digest.science._numerics import own_generator
@@ -225,19 +231,25 @@ def reduce_exception(obj: BaseException) -> Any:
     behind = chain_of(obj)
     base = base_in_c(type(obj))
     is_told = copyreg.dispatch_table.get(type(obj)) is not registered_reducer(type(obj))
-    is_ours = behind is not None or base is not None or is_told
+    is_named = isinstance(obj, NAMED_ERRORS)
+    held = attributes_of(obj, beyond=base_of_type(type(obj))) if is_forgetful(type(obj)) else {}
+    held = {name: value for name, value in held.items() if name not in vars(obj)}
+    is_ours = behind is not None or base is not None or is_told or is_named or bool(held)
     reduced = reduce(obj) if is_ours else NotImplemented
     if not isinstance(reduced, tuple):
         return NotImplemented
     if base is not None and reduced[0] is type(obj):
-        held = attributes_of(obj, beyond=base)
-        held = {name: value for name, value in held.items() if name not in vars(obj)}
-        remade = (make_exception, (base, type(obj), reduced[1]), *reduced[2:])
-        reduced = keep_attributes(remade, held)
+        reduced = (make_exception, (base, type(obj), reduced[1]), *reduced[2:])
+    reduced = keep_attributes(reduced, held)
     if behind is None:
         return reduced
     rebuild, args, state, items, pairs, setter = (*reduced, None, None, None, None)[:6]
     return (rebuild, args, (state, setter, behind), items, pairs, restore_exception)
+
+
+def base_of_type(cls: type) -> type:
+    """Return the first of a class and its bases that is written in C."""
+    return next(base for base in cls.__mro__ if not base.__flags__ & HEAP)
 
 
 def base_in_c(cls: type) -> type | None:
