@@ -272,6 +272,16 @@ def test_files_are_not_read(tmp_path: Path) -> None:
         assert file.read() == "one\ntwo\n"
 
 
+def test_temporary_directories() -> None:
+    """One that came back from a cache would name what is gone."""
+    with tempfile.TemporaryDirectory() as path:
+        assert digest(path)
+    directory = tempfile.TemporaryDirectory()
+    with pytest.raises(Indigestible, match=r"only names a directory.* return fleche\.File"):
+        digest([directory])
+    directory.cleanup()
+
+
 class TestPaths:
     """An error leads to the culprit."""
 

@@ -160,6 +160,7 @@ ROWS: tuple[tuple[str, str, str, bool], ...] = (
     ("ase", "FixConstraint", "_chemistry:ase_constraint", SUBCLASSES),
     ("ase", "Symbols", "_chemistry:ase_symbols", EXACT),
     # names of files
+    ("tempfile", "TemporaryDirectory", "_files:temporary_directory", SUBCLASSES),
     ("zarr", "Array Group AsyncArray AsyncGroup", "_files:stored_array", SUBCLASSES),
     ("h5py", "HLObject", "_files:stored_array", SUBCLASSES),
     ("h5netcdf", "Group Variable BaseVariable", "_files:stored_array", SUBCLASSES),

@@ -72,6 +72,15 @@ def file_handle(obj: Any) -> Parts:
 
 
 @parts
+def temporary_directory(obj: Any) -> Parts:
+    raise refuse(
+        obj,
+        "it only names a directory, which goes when it goes",
+        "pass its path, obj.name; return fleche.File(path) of a file in it, or what is in that",
+    )
+
+
+@parts
 def uncertain_number(obj: Any) -> Parts:
     """Refuse a number with an uncertainty: which other numbers it depends on is its meaning."""
     raise refuse(
