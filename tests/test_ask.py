@@ -11,7 +11,7 @@ import pytest
 import fleche
 from fleche import cache, tags
 from fleche.caches import BaseCache, QueryIterator
-from fleche.call import Call, between, like, one_of, where
+from fleche.call import Call, between, like, one_of, parse_where, where
 from tests.helpers.layers import Layer, in_memory
 
 
@@ -58,6 +58,23 @@ class TestParameters:
         assert energy.query(v=True).count() == 1
         energy("Fe", 10**30)
         assert energy.query(v=10**30).count() == 1
+
+    def test_long_numbers(self) -> None:
+        """Whole numbers of more than 64 bits have their place among the others."""
+        numbers = [-(10**30), 2, 10.5, 2**63, 2**63 + 1, 10**30, 10**30 + 1, 10**100, 10**100 + 1]
+        for v in numbers[::-1]:
+            energy("Fe", v)
+        for bound in (0, 2**63, 1e25, 10**30):
+            found = energy.query(v=where(">", bound)).sorted("v")
+            assert [call.arguments["v"] for call in found][:-2] == [
+                v for v in numbers[:-2] if v > bound
+            ]
+        assert energy.query(arguments={"v": between(2**63, 10**30)}).count() == 3
+        query = energy.query().sorted("v")
+        assert [call.arguments["v"] for call in query][:-2] == numbers[:-2]
+        assert query.unique("v").count() == len(query.groupby("v")) == len(numbers)
+        holds = parse_where("v > 9223372036854775807 and v != 1000000000000000000000000000000")
+        assert sum(holds.matches(call.record) for call in query) == 5
 
     def test_a_scan_over_linspace(self) -> None:
         """Scalars of numpy are numbers to every condition."""

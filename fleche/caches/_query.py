@@ -524,7 +524,12 @@ def _nan_once(found: Any) -> Any:
 
 def _is_exact(ref: ValueRef) -> bool:
     """Whether a record shows the value itself, or the number that it is worth."""
-    return ref.is_literal or bool(ref.type)
+    is_near = ref.type in _ROUNDED and isinstance(ref.summary, float)
+    return ref.is_literal or (bool(ref.type) and not is_near)
+
+
+_ROUNDED = ("int", "Decimal", "Fraction")
+"""Types of numbers that a float may only come near to."""
 
 
 def _check_number(number: int) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from datetime import date, datetime, timezone
 from typing import Any, TypeAlias
 
@@ -34,6 +35,7 @@ Version: TypeAlias = int | float | str | None
 
 LITERAL_LENGTH = 200
 _SMALLEST, _LARGEST = -(1 << 63), (1 << 63) - 1
+LONG_NUMBER = "int"
 KEY_PARTS = ("module", "version", "code")
 _NO_METADATA = msgspec.Raw(msgspec.msgpack.encode({}))
 
@@ -63,7 +65,8 @@ class ValueRef(
             with a literal needs no parcel.
         summary: what a person sees of any other value: the plain number of a numpy scalar, or a
             short text such as ``float64[12, 3]``.
-        type: the type of the value where :attr:`summary` is its plain number.
+        type: the type of the value where :attr:`summary` is its plain number, or the digits of a
+            whole number of more than 64 bits.
     """
 
     digest: str
@@ -96,6 +99,9 @@ class ValueRef(
         """What to show, sort and search by: the literal, or the summary, or ``UNSET``."""
         if self.literal is not msgspec.UNSET:
             return self.literal
+        if self.type == LONG_NUMBER and isinstance(self.summary, str):
+            with suppress(ValueError):  # of another cache, which may say anything
+                return int(self.summary)
         return msgspec.UNSET if self.summary is None else self.summary
 
 

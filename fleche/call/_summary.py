@@ -21,7 +21,7 @@ from types import BuiltinFunctionType, FunctionType, MethodType
 from typing import Any, NamedTuple, TypeAlias
 
 from fleche._amounts import count
-from fleche.call._record import Scalar, as_literal, as_plain, legible_text
+from fleche.call._record import LONG_NUMBER, Scalar, as_literal, as_plain, legible_text
 
 __all__ = ["Summary", "add_summary", "summarize"]
 
@@ -34,6 +34,9 @@ SHOWN = 6
 DEEPEST = 2
 """How deep containers inside containers are shown."""
 
+_EXACT_BITS = 256  # their digits are no longer than LONGEST
+_FINITE_BITS = 1023  # the digits of a huge number would take long, or be refused
+
 _LARGE = 100_000
 """What has more parts is not counted part by part."""
 
@@ -44,7 +47,7 @@ class Summary(NamedTuple):
     Attributes:
         shown: a number, or a text of at most :data:`LONGEST` characters.
         type: the type of the value where :attr:`shown` is its plain number, with its unit if it has
-            one; else empty.
+            one; "int" where it is the digits of a long number; else empty.
     """
 
     shown: Scalar
@@ -125,6 +128,9 @@ def _number_of(value: Any) -> Summary | None:
     plain = as_plain(value)
     if type(plain) in (bool, int, float) and isinstance(as_literal(plain), bool | int | float):
         return Summary(plain, type(value).__name__)
+    if type(plain) is int and plain.bit_length() <= _FINITE_BITS:
+        is_short = plain.bit_length() <= _EXACT_BITS
+        return Summary(str(plain) if is_short else float(plain), LONG_NUMBER)
     # where there is a fraction, its module has been imported
     fraction = getattr(sys.modules.get("fractions"), "Fraction", ())
     if isinstance(value, (Decimal, fraction) if fraction else Decimal):
@@ -165,8 +171,7 @@ def _text_of(value: Any, depth: int) -> str:
 
 
 def _of_int(value: int, _: int) -> str:
-    bits = value.bit_length()  # the digits of a huge number would take long, or be refused
-    return str(value) if bits <= 256 else f"int, {bits} bits"
+    return f"int, {value.bit_length()} bits"
 
 
 def _of_bytes(value: bytes | bytearray | memoryview, _: int) -> str:
