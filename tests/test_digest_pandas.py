@@ -5,6 +5,8 @@ from __future__ import annotations
 import copy
 import datetime as dt
 import pickle
+import sys
+import types
 import zoneinfo
 from typing import Any
 
@@ -451,6 +453,24 @@ def test_what_pandas_notes_for_itself_is_not_stored() -> None:
 
 
 STORED = ["string[python]", "string[pyarrow]", "str"]
+
+
+def test_what_patsy_hangs_on_a_frame(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It cannot be pickled, and statsmodels, whose results hold such frames, makes it again."""
+
+    def refuse(_self: Any, _protocol: int) -> Any:
+        raise NotImplementedError("pickling not yet supported")
+
+    module = types.ModuleType("patsy.design_info")
+    plan = type("DesignInfo", (), {"__module__": module.__name__, "__reduce_ex__": refuse})
+    module.DesignInfo = plan  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, module.__name__, module)
+    frame = pd.DataFrame({"a": [1.0]})
+    frame.design_info = plan()
+    assert digest(frame) == digest(pd.DataFrame({"a": [1.0]}))
+    assert not hasattr(unpack(pack(frame)), "design_info")
+    frame.unit = plan  # a class that is called so
+    assert digest(frame) != digest(pd.DataFrame({"a": [1.0]}))
 
 
 class TestStrings:

@@ -55,12 +55,17 @@ def class_of(obj: Any) -> Any:
 
 
 def attributes_beyond(obj: Any) -> dict[str, Any]:
-    """Return what a program has hung on a frame or an index, or a subclass keeps there."""
+    """Return what a program has hung on a frame or an index, or a subclass keeps there.
+
+    What patsy hangs there is left out, as pickle does: how the columns were made from a formula, by
+    which statsmodels makes it again. It cannot be pickled.
+    """
     internal = getattr(sys.modules["pandas"].DataFrame, "_internal_names", ())
     return {
         name: value
         for name, value in attributes_of(obj).items()
         if name not in INTERNAL and name not in internal and not is_accessor(type(obj), name)
+        if type(value).__name__ != "DesignInfo" or package_of(type(value)) != "patsy"
     }
 
 
