@@ -214,6 +214,8 @@ class TestSignatures:
         assert (found.reason, found.differing) == ("arguments", ("n",))
         assert "there was no n, which is " in found.text
         assert default in found.text or "(1, 1, 1, 1, 1, 1, ...)" in found.text
+        advice = f"keep what is stored: @fleche(added={{'n': {default}}})"
+        assert (advice in found.text) is (default in ("2", "'abc'", "None"))
 
     @pytest.mark.parametrize(
         ("value", "shown"), [(2, "2"), ("abc", "'abc'"), ([1], "list(1): 1"), ({}, "dict(0)")]
@@ -229,8 +231,17 @@ class TestSignatures:
         found = taking("x, m").explain(1, [1])
         assert found.differing == ("m", "n")
         assert found.text.endswith(
-            "there was no m, which is [1] now, and there was also n, which was list(1): 1"
+            "there was no m, which is [1] now, and there was also n, which was list(1): 1\n"
+            "If it computes the same, keep what is stored: @fleche(renamed={'m': 'n'})"
         )
+        assert "keep" not in taking("x, m").explain(1, [2]).text
+
+    def test_with_other_code(self) -> None:
+        """Which is accepted apart."""
+        fleche(lambda v: v)(1)
+        found = fleche(lambda v, steps=1: v).explain(1)
+        assert "keep what is stored: @fleche(added={'steps': 1}), and Test" in found.text
+        assert found.text.endswith("<lambda>.accept() for the code")
 
     def test_any_arguments(self) -> None:
         taking("x")(1)

@@ -219,6 +219,9 @@ class _Comparison:
             text += (
                 f"\nIf it computes the same, keep what is stored: {self.spec.info.name}.accept()"
             )
+        if found.arguments and (told := self.advise(found.arguments, call.record)):
+            also = f", and {self.spec.info.name}.accept() for the code" * ("code" in found.parts)
+            text += f"\nIf it computes the same, keep what is stored: @fleche({told}){also}"
         return Explanation(
             "arguments" if found.arguments else "changed",
             text,
@@ -234,6 +237,23 @@ class _Comparison:
             said = describe_changes(self.spec.info.name, changes)
             return f"the code was different: {said} since"
         return f"the {part} was {_part(stored, part)!r}, not {_part(self.wanted, part)!r}"
+
+    def advise(self, names: tuple[str, ...], stored: CallRecord) -> str:
+        """Return what to tell the decorator of parameters that are new, or have another name."""
+        if not self.spec.info.secret.isdisjoint(names):
+            return ""
+        new = [name for name in names if name not in stored.arguments]
+        gone = {_digest(stored, name): name for name in names if name not in self.wanted.arguments}
+        if len(new) + len(gone) != len(names):
+            return ""
+        renamed = {
+            name: gone.pop(found) for name in new if (found := _digest(self.wanted, name)) in gone
+        }
+        added = {name: self.arguments[name] for name in new if name not in renamed}
+        if gone or any(as_literal(value) is UNSET for value in added.values()):
+            return ""
+        told = {"added": added, "renamed": renamed}
+        return ", ".join(f"{word}={value!r}" for word, value in told.items() if value)
 
     def show_argument(self, name: str, call: LazyCall) -> str:
         was, now = (each.arguments.get(name) for each in (call.record, self.wanted))
