@@ -227,6 +227,29 @@ class TestValues:
         assert touch(values, address)
         assert address in keys(values)
 
+    def test_files_beside_an_older_database(self, root: Path) -> None:
+        """A backup is the database, and the values after it: what it lacks is collected."""
+
+        def save(cache: Local, number: int) -> str:
+            array = np.full(200_000, number, float)
+            return cache.save(Call(name="f", arguments={"x": [LARGE, number]}, result=[array]))
+
+        with Local(root) as cache:
+            kept = save(cache, 1)
+        backup = (root / "fleche.db").read_bytes()
+        with Local(root) as cache:
+            save(cache, 2)
+        (root / "fleche.db").write_bytes(backup)
+        here = files_of(root)
+        with Local(root) as cache:
+            assert cache.gc(dry_run=True).young > 0
+            assert files_of(root) == here
+            found = cache.gc(grace=-1)
+            assert (found.removed, found.kept) == (2, 2)
+            assert len(files_of(root)) == 2
+            assert cache.load(kept).result[0][0] == 1
+            assert cache.verify().ok
+
     def test_what_a_killed_writer_leaves_is_collected(self, values: ValueLocal, root: Path) -> None:
         """It is known by its row, whatever there is of the file."""
         address, parcel = pack(values, LARGE)

@@ -255,6 +255,15 @@ class ValueStorage(Storage[Parcel]):
         del content
         return None
 
+    def adopt(self) -> None:
+        """Make what is here, and not known, an entry like others.
+
+        It is needed after a copy whose parts are not of one moment, before garbage is collected.
+
+        Raises:
+            StorageError: the storage could not be read, or not be written to.
+        """
+
     def forms(self, address: str) -> list[Entry]:
         """Return the entries of one value that can be read, of any variant, the oldest first.
 

@@ -19,6 +19,8 @@ Why :func:`collect` takes nothing that is needed:
   them too young. A value that is not trusted here speaks for its buffers all the same; one whose
   head is damaged can never be opened, and needs none. If only a newer fleche can read what a value
   needs, no buffer goes. A parcel that travels with its record needs its buffers as the entry does.
+- A value that its storage does not know is made known before, and is as old as its file: a writer
+  makes it known before that is there.
 - The copies that are kept of files (:class:`fleche.File`) go when their content has gone, unless a
   file that is alive, in any process of this machine, names them.
 """
@@ -27,6 +29,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from fleche.caches.maintenance._index import ReferenceIndex, Steps, advise
@@ -58,6 +61,8 @@ def collect(
             so no buffer was.
     """
     steps = Steps(progress)
+    with suppress(StorageError):  # where nothing can be written, nothing is to be collected
+        values.adopt()
     limit = values.now() - task.grace
     pin_limit = calls.now() - task.pin_age
     entries = list(values.entries())

@@ -57,11 +57,14 @@ _BRIEF = 1.0
 
 _SERIALIZER = "cloudpickle"
 
-_NOTE = (
+_INSERT = (
     "INSERT INTO fleche_values (address, size, modified, is_buffer, buffers)"
     " VALUES (:address, :size, :now, :is_buffer, :buffers)"
-    " ON CONFLICT (address) DO UPDATE SET size = excluded.size, modified = excluded.modified,"
-    " is_buffer = excluded.is_buffer, buffers = excluded.buffers"
+)
+_ADOPT = f"{_INSERT} ON CONFLICT (address) DO NOTHING"
+_NOTE = (
+    f"{_INSERT} ON CONFLICT (address) DO UPDATE SET size = excluded.size,"
+    " modified = excluded.modified, is_buffer = excluded.is_buffer, buffers = excluded.buffers"
 )
 _TOUCH = "UPDATE fleche_values SET modified = :now WHERE address = :address"
 _FORGET = "DELETE FROM fleche_values WHERE address = :address"
@@ -283,6 +286,23 @@ class ValueLocal(_Local, ValueStorage):
             if len(rows) < _PAGE:
                 return
             last = rows[-1][0]
+
+    @override
+    def adopt(self) -> None:
+        for batch in batched(self._files.entries(), _BATCH):
+            found = {entry.key: entry for entry in batch}
+            unknown = found.keys() - self._known(found)
+            rows = [
+                {**_noted(key, found[key].size, refs), "now": found[key].modified}
+                for key, refs in self._files.buffer_refs(unknown)
+                if isinstance(refs, BufferRefs)  # else a newer fleche knows what it needs
+            ]
+
+            def note(connection: Connection, rows: Sequence[dict[str, Any]] = rows) -> None:
+                connection.executemany(_ADOPT, rows)
+
+            if rows:
+                self._database.change(note, frees=True)  # which follows from it
 
     @override
     def forms(self, address: str) -> list[Entry]:
