@@ -73,6 +73,9 @@ def test_push(machines: Machines) -> None:
     dry = fleche_command("push", "--dry-run", "--json").json
     (copy,) = dry["copies"]
     assert (copy["selected"], copy["copied"], dry["dry_run"]) == (4, 4, True)
+    small = fleche_command("push", "small", "--dry-run").out
+    assert "would copy" in small
+    assert "0 B" not in small
     assert copy["bytes"] >= 4 * 240_000
     assert not machines.far.exists()
     (copy,) = fleche_command("push", "small", "--json").json["copies"]

@@ -38,6 +38,15 @@ def test_by_directory(kind: str, roots: dict[str, Path], monkeypatch: pytest.Mon
     assert held(fleche.open(".")) == [kind]
 
 
+def test_a_copy_without_its_layout(tmp_path: Path) -> None:
+    """The database says what it is as well."""
+    place = str(tmp_path)
+    with cache_from_config({"type": "local", "root": place}) as cache:
+        cache.save(call("kept"))
+    (tmp_path / "layout").unlink()
+    assert held(fleche.open(place)) == ["kept"]
+
+
 def test_by_configuration(roots: dict[str, Path]) -> None:
     """A line, in TOML or JSON; a file; a cache of a file; the directory of a ``fleche.toml``."""
     table = {"type": "local", "root": str(roots["local"])}

@@ -147,7 +147,7 @@ def _what_was_done(copy: Copied, *, dry_run: bool) -> str:
     if not (copy.selected or copy.left_out):
         return "no call is like that"
     if dry_run and copy.copied:
-        return f"would copy {what}, about {form.size(copy.nbytes)}"
+        return f"would copy {what}" + (f", about {form.size(copy.nbytes)}" if copy.nbytes else "")
     if not (copy.copied or copy.left_out):
         return f"all {copy.selected:,} there already"
     if copy.nbytes:  # small values are in the records
