@@ -266,6 +266,16 @@ class TestValues:
         put(values, address, parcel)
         assert has(values, address)
 
+    def test_a_file_is_written_after_its_row(self, values: ValueLocal, root: Path) -> None:
+        """On a slow disk a while after it; the row tells how old it is."""
+        address = store(values, LARGE)
+        (row,) = values.entries()
+        (path,) = root.glob("values/*/*")
+        os.utime(path, (row.modified + 0.9, row.modified + 0.9))
+        assert values.delete_older({address: row.modified - 0.01}) == set()
+        assert values.delete_older({address: row.modified}) == {address}
+        assert files_of(root) == set()
+
     def test_a_collector_between_row_and_file(self, values: ValueLocal, root: Path) -> None:
         """A value that is being written is too new for it, however old the one that it replaces."""
         address = store(values, LARGE)

@@ -53,7 +53,7 @@ log = logging.getLogger("fleche.storage")
 _BATCH = 400  # keys in a statement; SQLite takes 999 parameters before version 3.32
 _PAGE = 1000
 _BRIEF = 1.0
-"""Seconds that an age may be too great."""
+"""Seconds that an age may be too great, and a file younger than its row."""
 
 _SERIALIZER = "cloudpickle"
 
@@ -347,7 +347,9 @@ class ValueLocal(_Local, ValueStorage):
                     for key in batch
                     if key not in known or self._has(connection, _IS_OLD, key, limits[key])
                 }
-                taken = self._files.delete_older({key: limits[key] for key in old})
+                # a file is written after its row, as is known of it
+                ends = {key: limits[key] + _BRIEF * (key in known) for key in old}
+                taken = self._files.delete_older(ends)
                 for key in (old & known) - taken - self._files.contains_many(old):
                     list(self._files.entries(key))  # sweeps what a killed writer has left of it
                     taken.add(key)
