@@ -241,6 +241,19 @@ class TestChangesUnderAVersion:
 class TestExplain:
     """`explain()` names what has changed, and shows the difference of the sources."""
 
+    def test_another_name(self, tmp_path: Path, module: Any) -> None:
+        """A decorated function, and what its name leads to, are one thing to the reader."""
+        source = (
+            "from fleche import fleche\n@fleche\ndef {0}(n): return n\ndef scan(n): return {0}(n)\n"
+        )
+        (tmp_path / "user_module.py").write_text(source.format("helper"))
+        fleche(importlib.reload(module).scan)(1)
+        (tmp_path / "user_module.py").write_text(source.format("assistant"))
+        found = fleche(importlib.reload(module).scan).explain(1)
+        assert (
+            "the code has changed, with helper `helper` and helper `assistant`, since" in found.text
+        )
+
     def test_a_variable(self, module: Any) -> None:
         energy = fleche(module.energy)
         energy(3)

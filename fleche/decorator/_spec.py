@@ -610,7 +610,9 @@ def describe_changes(name: str, changes: list[Change]) -> str:
 
 
 def listed(changes: list[Change]) -> str:
-    names = [str(change) for change in changes[:3]]
-    if len(changes) > 3:
-        names.append(f"{len(changes) - 3} more")
+    names = list(
+        dict.fromkeys(map(str, changes))
+    )  # a function, and what its name leads to, are one
+    if len(names) > 3:
+        names[3:] = [f"{len(names) - 3} more"]
     return " and ".join(filter(None, (", ".join(names[:-1]), names[-1])))
