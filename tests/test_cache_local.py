@@ -225,6 +225,14 @@ class TestOnDisk:
         assert {entry.key[:64] for entry in values.entries()} == {digest([1]), digest([2])}
         assert cache.load(key).load() == call(x=[1], result=[2])
 
+    def test_saved_under_another_name(self, tmp_path: Path) -> None:
+        """It took as long as it took: what its hits save is counted by that."""
+        with in_files(tmp_path) as cache:
+            pending = cache.prepare(call(x=[1]))
+            old = cache.load(pending.commit([2], duration=9.5))
+            new = cache.load(cache.save(old.load().replace(name="g")))
+        assert (new.name, new.duration, new.key != old.key) == ("g", 9.5, True)
+
     def test_an_entry_that_brings_a_large_result_along(self) -> None:
         """As one from a remote cache may: what does not travel with a record is kept apart."""
         cache, other = in_memory(), in_memory()

@@ -65,6 +65,7 @@ class Call(msgspec.Struct):
         unhashed: which of module, version, code are known but are no part of the key.
         unordered: the arguments in which the order of dicts does not count.
         content: the arguments whose paths count by what the files hold.
+        duration: seconds that the function took, of a call that was stored before.
     """
 
     name: str
@@ -78,6 +79,7 @@ class Call(msgspec.Struct):
     unhashed: tuple[str, ...] = ()
     unordered: frozenset[str] = frozenset()
     content: frozenset[str] = frozenset()
+    duration: float | None = None
 
     def replace(self, **changes: Any) -> Call:
         """Return the same with some attributes changed."""
@@ -108,6 +110,7 @@ class Call(msgspec.Struct):
             result=refer(digest(self.result), self.result) if done else None,
             encoded_metadata=encode_metadata(plain_metadata(self.metadata)),
             unhashed=tuple(self.unhashed),
+            duration=self.duration,
         )
 
     def references(self, digests: Mapping[str, Digest]) -> dict[str, ValueRef]:
@@ -333,6 +336,7 @@ class LazyCall(Generic[T]):
             result=self.result,
             metadata=record.metadata,
             unhashed=record.unhashed,
+            duration=record.duration,
         )
 
     @property
