@@ -1264,6 +1264,24 @@ class TestWrapped:
         assert not list(before.checks.changed_data())
         assert CodeTracker(tracker.function, "entry").closure().digest == before.digest
 
+    def test_an_overload(self, project: Project) -> None:
+        """What compiled functions call in place of another one counts where that is called."""
+        pytest.importorskip("numba")
+        source = """
+            import numba, numba.extending
+            def h(x): return x
+            def other(x): return x
+            @numba.extending.overload(h)
+            def in_its_place(x): return lambda x: x + 1
+            @numba.extending.overload(other)
+            def elsewhere(x): return lambda x: x + 3
+            @numba.njit
+            def g(x): return h(x)
+            def f(x): return g(x)
+        """
+        assert project.counts(source, "x + 1", "x + 2")
+        assert not project.counts(source, "x + 3", "x + 4")
+
     @pytest.mark.parametrize(
         "made",
         [

@@ -34,6 +34,7 @@ __all__ = [
     "is_frozen",
     "is_interface",
     "member_of",
+    "overloads_of",
     "own_kind",
 ]
 
@@ -214,6 +215,19 @@ def inner_function(value: Any) -> Any:
         if isinstance(found := attribute_of(value, name), FunctionType):
             return found
     return None
+
+
+def overloads_of(function: FunctionType) -> list[FunctionType]:
+    """Return what compiled functions call in place of one, as `numba.extending.overload` says."""
+    templates = sys.modules.get("numba.core.typing.templates")
+    registered = getattr(getattr(templates, "builtin_registry", None), "globals", ())
+    found = (
+        getattr(template, "_overload_func", None)
+        for value, kind in registered
+        if value is function
+        for template in getattr(kind, "templates", ())
+    )
+    return [each for each in found if isinstance(each, FunctionType)]
 
 
 def attribute_of(value: Any, name: str) -> Any:

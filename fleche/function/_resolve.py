@@ -36,6 +36,7 @@ from fleche.function._closure import ENTRY, Closure, Findings
 from fleche.function._code import KnownCode, code_of
 from fleche.function._facts import Import
 from fleche.function._imported import ImportsByName, absolute, take_from
+from fleche.function._kinds import overloads_of
 from fleche.function._libraries import extension_of, library_beside
 from fleche.function._looking import (
     ARGUMENTS,
@@ -256,6 +257,8 @@ class Resolver:
         self.found.put(label, "function", known.token, known.text)
         self.found.checks.function(function)
         self.parts_of(function, label, known)
+        for overload in overloads_of(function):
+            self.refer(overload)
         self.variables.note_writes(function, known, module)
         self.uses_of(function, known, module)
         namespace = function.__globals__
