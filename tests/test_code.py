@@ -1282,6 +1282,27 @@ class TestWrapped:
         assert project.counts(source, "x + 1", "x + 2")
         assert not project.counts(source, "x + 3", "x + 4")
 
+    def test_an_overload_for_a_library(self, project: Project) -> None:
+        pytest.importorskip("numba")
+        source = """
+            import colorsys, shlex, numba, numba.extending
+            from textwrap import dedent
+            @numba.extending.overload(colorsys.rgb_to_yiq)
+            def by_its_module(x): return lambda x: x + 5
+            @numba.extending.overload(dedent)
+            def by_its_name(x): return lambda x: x + 7
+            @numba.extending.overload(shlex.split)
+            def elsewhere(x): return lambda x: x + 9
+            @numba.njit
+            def g(x): return colorsys.rgb_to_yiq(x) + dedent(x)
+            def f(x): return g(x)
+        """
+        found = nodes(project.tracker({"entry": source}))
+        assert {"by_its_module", "by_its_name", "elsewhere"} & found.keys() == {
+            "by_its_module",
+            "by_its_name",
+        }
+
     @pytest.mark.parametrize(
         "made",
         [

@@ -217,7 +217,7 @@ def inner_function(value: Any) -> Any:
     return None
 
 
-def overloads_of(function: FunctionType) -> list[FunctionType]:
+def overloads_of(function: Any) -> list[FunctionType]:
     """Return what compiled functions call in place of one, as `numba.extending.overload` says."""
     templates = sys.modules.get("numba.core.typing.templates")
     registered = getattr(getattr(templates, "builtin_registry", None), "globals", ())

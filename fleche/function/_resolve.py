@@ -257,8 +257,7 @@ class Resolver:
         self.found.put(label, "function", known.token, known.text)
         self.found.checks.function(function)
         self.parts_of(function, label, known)
-        for overload in overloads_of(function):
-            self.refer(overload)
+        self.follow_overloads(function)
         self.variables.note_writes(function, known, module)
         self.uses_of(function, known, module)
         namespace = function.__globals__
@@ -344,7 +343,13 @@ class Resolver:
             self.follow(value, module, name, tail)
         else:
             self.use(tail)
+            self.follow_overloads(value)
             self.variables.add(self.found.label(module, name), value, namespace, name)
+
+    def follow_overloads(self, value: Any) -> None:
+        for overload in overloads_of(value):
+            if is_own_namespace(overload.__globals__):
+                self.refer(overload)
 
     def load_text(self, namespace: Mapping[str, Any], chain: Chain) -> None:
         """Follow a chain that stands in a text: it may begin with a global name, or be a module."""
@@ -429,6 +434,7 @@ class Resolver:
             if isinstance(value, type):
                 self.use(chain)
             if not isinstance(value, ModuleType):
+                self.follow_overloads(value)
                 if holds_own(value):
                     self.variables.add(label, value)
                 return
