@@ -351,6 +351,7 @@ def test_what_cannot_be_read(damage: str, tmp_path: Path) -> None:
     last = failure(steps_of(Local(root), write=False), "contents")
     assert str(root) in last.found
     assert "move it" in last.found
+    assert ("-wal" in last.found) is (damage != "a file"), "which would damage what is put there"
     assert "url" not in last.found
     assert "verify" not in last.advice
     assert "computed again" in last.advice

@@ -11,6 +11,10 @@ from fleche.storage.sql._schema import SCHEMA
 __all__ = ["DAMAGED", "DiskFull", "Disturbed", "as_storage_error", "wrong_version"]
 
 DAMAGED = "the database is damaged; move it away, or restore a copy"
+_WITH_ITS_LOG = (
+    "move it away with its -wal and -shm, or restore a copy in place of all three: a log that is "
+    "another database's damages the copy"
+)
 
 _HINTS = {
     "locked": "another process has been writing for more than a minute",
@@ -22,8 +26,8 @@ _HINTS = {
     "size of files (df, quota, ulimit -f); what has been stored stays as it is",
     "name too long": "choose a shorter path",
     "disk is full": "free some space, or remove results (fleche evict, then fleche gc)",
-    "not a database": "the file is something else, or damaged; move it away, or restore a copy",
-    "malformed": DAMAGED,
+    "not a database": f"the file is something else, or damaged; {_WITH_ITS_LOG}",
+    "malformed": f"the database is damaged; {_WITH_ITS_LOG}",
     "decode": DAMAGED,
     "does not exist": "make it first; only the tables are made by themselves",
     "connection": "check the host, the port and that the server runs",
