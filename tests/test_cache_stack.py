@@ -120,6 +120,29 @@ class TestSaving:
         assert stack.lookup(D(key)) is not None
 
 
+class TestSavingAs:
+    """A stored call once more, under another name."""
+
+    def test_from_a_further_layer(self, stack: CacheStack, near: Layer, far: Layer) -> None:
+        """It comes to the nearest one with all that it needs."""
+        key = far.inner.save(call(x=["large " * 5000], result=["text " * 5000]))
+        renamed = stack.save_as(stack.load(key), name="g")
+        assert near.inner.load(renamed).result == ["text " * 5000]
+        assert near.inner.load(renamed).arguments["x"] == ["large " * 5000]
+        assert near.inner.verify().ok
+        assert renamed not in far.inner
+
+    def test_what_cannot_be(self, near: Layer) -> None:
+        """Where a value is gone, or nothing may be saved."""
+        cache = near.inner
+        found = cache.load(cache.save(call(x=1, result=["text " * 5000])))
+        with pytest.raises(Rejected, match="save refused"):
+            cache.readonly().save_as(found, name="g")
+        cache.evict(digest(["text " * 5000]))
+        with pytest.raises(KeyError, match="it was evicted"):
+            cache.save_as(found, name="g")
+
+
 class TestWriteThrough:
     def through(self, near: Layer) -> tuple[CacheStack, Layer]:
         far = Layer(policy=LayerPolicy(write_through=True))

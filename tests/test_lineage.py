@@ -47,6 +47,17 @@ class TestEdges:
         assert [child.name for child in call.children()] == ["vector", "total"]
         assert [parent.key for parent in vector.load(0).parents()] == [call.key]
 
+    def test_under_another_name(self, store: BaseCache) -> None:
+        """What was found out of a call stays with it; no value is opened."""
+        study(2)
+        call = study.load(2)
+        key = store.save_as(call, name="sum_up", module="elsewhere")
+        found = store.load(key)
+        assert (found.name, found.module, found.result) == ("sum_up", "elsewhere", 2)
+        assert found.duration == call.duration
+        assert [each.key for each in found.children()] == [each.key for each in call.children()]
+        assert study.load(2).key == call.key != key
+
     def test_what_a_result_went_into(self, store: BaseCache) -> None:
         """It need not have been made by the call that used it."""
         total(vector(3))

@@ -10,7 +10,7 @@ from time import monotonic
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from msgspec import UNSET
+from msgspec import UNSET, structs
 
 from fleche.caches import maintenance
 from fleche.caches._backend import CacheBackend, LayerPolicy
@@ -79,6 +79,41 @@ class BaseCache:
         if call.result is MISSING:
             raise ValueError(f"{call.name}: a call without a result cannot be saved")
         return self._begin(call, begins=False).commit(call.result)
+
+    def save_as(
+        self, call: LazyCall, *, name: str | None = None, module: str | None = None
+    ) -> Digest:
+        """Store a call of this cache once more, under another name, and return the new key.
+
+        That is what a function needs that has been renamed or moved. No value is opened, so that
+        none of their classes need be here; times, children and all else stay as they were.
+
+        Args:
+            call: it stays where it is.
+            name: the qualified name of the function, if that is another one.
+            module: its module, likewise.
+
+        Raises:
+            KeyError: a value of the call has been evicted.
+            Rejected: this cache refuses the call.
+            StorageError: it could not be stored.
+        """
+        self.check_writable("save")
+        changes = {"name": name, "module": module}
+        changed = {part: value for part, value in changes.items() if value is not None}
+        record = structs.replace(call.record, **changed)
+        entry, key = call.entry._replace(record=record), record.key
+        self.backend.check_accepts(key, record)
+        needs = maintenance.needs_of(entry)
+        if self.backend.lacking(needs, keep=True):
+            self._bring_near(call)
+            for address in self.backend.lacking(needs, keep=True):
+                raise KeyError(self._gone(address.digest))
+        self.backend.save({key: entry})
+        return key
+
+    def _bring_near(self, call: LazyCall) -> None:
+        """Copy a call to where saves go, if it is elsewhere."""
 
     def prepare(self, call: Call) -> PendingCall:
         """Digest the arguments of a call that is about to run, and pack them.

@@ -21,7 +21,7 @@ from fleche.caches._pool import BATCH, ROOM, UnitedBackend
 from fleche.caches._progress import ShowProgress
 from fleche.caches._transfer import copy_strictly
 from fleche.caches.maintenance import NoteAccepted, NoteUsage, Report, Task
-from fleche.call import CallEntry, CallRecord, QueryCall
+from fleche.call import CallEntry, CallRecord, LazyCall, QueryCall
 from fleche.digest import Address, Digest
 from fleche.errors import ParcelError, Rejected, RemoteConnectionError, SignatureError, StorageError
 from fleche.parcel import Parcel, verify
@@ -466,6 +466,10 @@ class CacheStack(BaseCache):
     def first(self) -> BaseCache:
         """The layer that saves go to."""
         return self.layers[0]
+
+    @override
+    def _bring_near(self, call: LazyCall) -> None:
+        self.transfer(self.first, [call])
 
     def drain(self, timeout: float | None = None) -> bool:
         """Wait until the layers that are written to in the background have everything.
