@@ -61,8 +61,9 @@ def collect(
             so no buffer was.
     """
     steps = Steps(progress)
-    with suppress(StorageError):  # where nothing can be written, nothing is to be collected
-        values.adopt()
+    if not task.dry_run:
+        with suppress(StorageError):  # where nothing can be written, nothing is to be collected
+            values.adopt()
     limit = values.now() - task.grace
     pin_limit = calls.now() - task.pin_age
     entries = list(values.entries())
