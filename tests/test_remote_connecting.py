@@ -642,6 +642,42 @@ class TestOrphans:
             assert process.returncode == 0
         assert mark.exists()
 
+    def test_as_a_mac_polls(self, tmp_path: Path) -> None:
+        """What there is to read ends a wait for the end of the input there, and is no such end."""
+        mark = tmp_path / "held"
+        (tmp_path / "sitecustomize.py").write_text(
+            textwrap.dedent(f"""
+            import pathlib, select, time
+            from fleche.cli import remote
+
+            class Poll:
+                def register(self, stream, asked):
+                    self.number, self.asked = stream.fileno(), asked
+
+                def poll(self):  # as poll_callback() of XNU
+                    real = poll()
+                    real.register(self.number, select.POLLIN)
+                    found = real.poll()[0][1] & (self.asked | select.POLLHUP)
+                    return [(self.number, found)] if found else []
+
+            poll, select.poll = select.poll, Poll
+            del select.POLLRDHUP
+            remote.PATIENCE = 0.1
+
+            def hang(*_):
+                time.sleep(1)
+                pathlib.Path({str(mark)!r}).touch()
+                time.sleep(600)
+
+            remote.load_cache_config = hang
+            """)
+        )
+        path = os.pathsep.join([str(tmp_path), *sys.path])
+        with _server(tmp_path, PYTHONPATH=path) as process:
+            _wait(mark.exists, "it has ended before its input")
+            _leave(process)
+            assert process.returncode == 0
+
     def test_a_client_that_does_not_wait(self, tmp_path: Path) -> None:
         """A client that is gone before it has its answer is no error, and nothing is said."""
         with _server(tmp_path) as process:

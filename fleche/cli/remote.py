@@ -29,6 +29,9 @@ _LONG_BLOCK = 2 << 20
 PATIENCE = 3.0
 """Seconds that the server has to end by itself after its input, before it is told to."""
 
+_GLANCE = 0.5
+"""Seconds between two looks for the end of the input, where what is to be read hides it."""
+
 CLOSING = 4.0
 """Seconds that the cache has to close."""
 
@@ -151,9 +154,7 @@ class _Server:
         raise SystemExit(self.told)
 
     def _follow(self) -> None:
-        poll = select.poll()
-        poll.register(self._reader, select.POLLHUP | getattr(select, "POLLRDHUP", 0))
-        poll.poll()
+        _wait_for_end(self._reader)
         self._input_is_over = True
         time.sleep(PATIENCE)
         signal.pthread_kill(main_thread().ident or 0, signal.SIGTERM)
@@ -181,6 +182,20 @@ class _Server:
                 self._cache.close()
         except Exception:
             log.exception("the cache could not be closed")
+
+
+def _wait_for_end(reader: io.FileIO) -> None:
+    """Wait until nothing more comes from a pipe or a socket, whether all was read or not.
+
+    Linux tells of the end alone. On macOS the wait for POLLHUP is over, with nothing to tell, when
+    there is something to read, and that of a socket is told only to those who wait for that, too.
+    """
+    hangup = getattr(select, "POLLRDHUP", 0)
+    end = hangup | select.POLLHUP | select.POLLERR | select.POLLNVAL
+    poll = select.poll()
+    poll.register(reader, hangup or select.POLLIN | select.POLLHUP)
+    while not any(found & end for _, found in poll.poll()):
+        time.sleep(_GLANCE)
 
 
 def _let_memory_go() -> None:
