@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
 from pathlib import Path
@@ -114,6 +115,23 @@ def test_a_library_that_is_built_anew(tmp_path: Path, name: str) -> None:
     assert [run(tmp_path, PROGRAMS[name]) for _ in range(2)] == ["ran\n6\n", "6\n"]
     build(tmp_path, KERNEL.replace("2 * x", "3 * x"))
     assert run(tmp_path, PROGRAMS[name]) == "ran\n9\n"
+
+
+@pytest.mark.parametrize("where", ["the working directory", "DYLD_LIBRARY_PATH"])
+def test_where_macos_looks_for_a_bare_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, where: str
+) -> None:
+    """A library that has no directory in its name is found there, and counts by its bytes."""
+    program = f'{LIB}LIB._name = "libk.so"\n' + BODY.format("LIB.twice(x)")
+    if where == "DYLD_LIBRARY_PATH":
+        monkeypatch.setenv(where, f"/nowhere{os.pathsep}{tmp_path}")
+        program += "os.chdir('/')\n"
+    else:
+        program = f'import sys\nsys.platform = "darwin"\n{program}'
+    build(tmp_path)
+    assert [run(tmp_path, program) for _ in range(2)] == ["ran\n6\n", "6\n"]
+    build(tmp_path, KERNEL.replace("2 * x", "3 * x"))
+    assert run(tmp_path, program) == "ran\n9\n"
 
 
 def test_what_cffi_compiles(tmp_path: Path) -> None:

@@ -66,12 +66,22 @@ def library_of(value: Any) -> str | None:
 
 
 def token_of_file(name: str) -> str:
-    directories = os.environ.get("LD_LIBRARY_PATH", "").split(os.pathsep)
-    searched = [] if os.path.dirname(name) else [os.path.join(d, name) for d in directories if d]
+    searched = (
+        [] if os.path.dirname(name) else [os.path.join(d, name) for d in searched_by_dlopen()]
+    )
     for path in (name, *searched):
         if os.path.dirname(path) and os.path.isfile(path) and is_own_library(path):
             return f"{os.path.basename(path)} {digest_of_file(path)}"
     return name
+
+
+def searched_by_dlopen() -> Iterator[str]:
+    """Yield the directories of the user where the system looks for a library without one."""
+    for variable in ("LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH"):
+        yield from filter(None, os.environ.get(variable, "").split(os.pathsep))
+    if sys.platform == "darwin":
+        yield os.curdir
+    yield from filter(None, os.environ.get("DYLD_FALLBACK_LIBRARY_PATH", "").split(os.pathsep))
 
 
 def is_own_library(path: str) -> bool:
