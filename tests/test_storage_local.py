@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import pickle
 import random
@@ -183,6 +184,29 @@ class TestNetwork:
         for make in (local_storages, CallLocal):
             with pytest.raises(StorageError, match='through type = "ssh"'):
                 make(root)
+
+
+class TestWithoutHardLinks:
+    """FAT knows none, nor do many network file systems; each system has its own error for it."""
+
+    @pytest.mark.parametrize("is_far", [False, True])
+    @pytest.mark.parametrize("error", ["EPERM", "ENOTSUP", "ENOSYS"])
+    def test_a_cache_is_made_all_the_same(
+        self, root: Path, monkeypatch: pytest.MonkeyPatch, error: str, is_far: bool
+    ) -> None:
+        """And its counters have a name that stays."""
+
+        def no_links(*_: object) -> None:
+            raise OSError(getattr(errno, error), "no links here")
+
+        monkeypatch.setattr(os, "link", no_links)
+        monkeypatch.setattr(_layout, "is_local", lambda _: not is_far)
+        _, calls = local_storages(root)
+        put(calls, KEY, an_entry())
+        assert has(local_storages(root)[1], KEY)
+        assert calls.usage_name() == local_storages(root)[1].usage_name()
+        assert not list(root.rglob("*.tmp"))
+        assert len(list(root.glob("usage/*"))) == is_far
 
 
 class TestValues:

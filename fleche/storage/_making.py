@@ -11,7 +11,7 @@ import stat
 import time
 from contextlib import suppress
 
-__all__ = ["make_directories", "make_file", "mode_of_group"]
+__all__ = ["make_directories", "make_file", "mode_of_group", "name_first"]
 
 _OF_GROUP = stat.S_ISGID | stat.S_IWGRP
 _MOMENT = 0.05
@@ -67,6 +67,25 @@ def make_directories(path: str) -> int:
             with suppress(OSError):
                 os.chmod(path, group)
     return group or 0
+
+
+def name_first(made: str, path: str) -> None:
+    """Give a file that is complete the name ``path``, unless there is one of that name already.
+
+    Args:
+        made: its temporary name, which may stay; the caller removes it.
+        path: the name that it gets.
+
+    Raises:
+        OSError: it cannot have that name.
+    """
+    try:
+        os.link(made, path)
+    except FileExistsError:
+        pass
+    except OSError:  # a file system without hard links, for which each system has its own error
+        if not os.path.exists(path):
+            os.rename(made, path)
 
 
 def _may_get_its_mode(directory: str) -> bool:

@@ -22,7 +22,7 @@ from typing import cast
 from fleche.errors import CorruptParcel, StorageError
 from fleche.parcel import Buffer, FileSource, MemorySource, Source, allocate, explained, explanation
 from fleche.storage._base import KEY, REST, SHARD, STALE, TEMPORARY, Entry
-from fleche.storage._making import make_directories, make_file, mode_of_group
+from fleche.storage._making import make_directories, make_file, mode_of_group, name_first
 
 __all__ = ["SUFFIXES", "Files", "NewFile", "explained"]
 
@@ -370,7 +370,7 @@ class Files:
                 return True
             touched = status.st_mtime > limit
             if touched:
-                _put_back(aside, path)
+                name_first(aside, path)  # unless a newer file has it by now
             with suppress(FileNotFoundError):
                 os.unlink(aside)
         return not touched
@@ -571,17 +571,6 @@ def _remove_stale(entry: os.DirEntry[str], older: float) -> bool:
             os.unlink(entry.path)
             return True
     return False
-
-
-def _put_back(aside: str, path: str) -> None:
-    """Give ``aside`` its name back unless a newer file has it by now."""
-    try:
-        os.link(aside, path)
-    except FileExistsError:
-        pass
-    except OSError:  # a file system without hard links
-        if not os.path.exists(path):
-            os.rename(aside, path)
 
 
 def _sync_directory(path: str) -> None:

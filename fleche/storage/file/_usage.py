@@ -12,7 +12,7 @@ import msgspec
 
 from fleche._util import host_name
 from fleche.storage._acceptance import Acceptance
-from fleche.storage._making import make_directories, make_file
+from fleche.storage._making import make_directories, make_file, name_first
 from fleche.storage._usage import Usage, merge_usage
 from fleche.storage.file._files import explained, listed, write_all
 
@@ -67,14 +67,15 @@ class UsageFiles:
         path = os.path.join(self._root, "name")
         with explained("write", path):
             make_directories(self._root)
-            with suppress(FileExistsError):
+            if not os.path.exists(path):
                 aside = f"{path}.{uuid4().hex}"
                 with open(aside, "x", encoding="ascii", opener=make_file) as file:
                     file.write(uuid4().hex)
                 try:
-                    os.link(aside, path)  # whole from the beginning, and the first one stays
+                    name_first(aside, path)  # whole from the beginning, and the first one stays
                 finally:
-                    os.unlink(aside)
+                    with suppress(FileNotFoundError):
+                        os.unlink(aside)
             with open(path, encoding="ascii") as file:
                 return file.read()
 

@@ -9,13 +9,12 @@ from __future__ import annotations
 
 import os
 import re
-from contextlib import suppress
 from pathlib import Path
 from typing import Literal, TypeAlias
 
 from fleche.errors import StorageError
 from fleche.parcel import explained
-from fleche.storage._making import make_directories, make_file
+from fleche.storage._making import make_directories, make_file, name_first
 from fleche.storage.sql import is_local
 
 __all__ = ["DATABASE", "FORMATS", "Format", "layout_of", "write_layout"]
@@ -80,12 +79,7 @@ def _write_new(path: Path, line: str) -> None:
     finally:
         os.close(descriptor)
     try:
-        with suppress(FileExistsError):
-            try:
-                os.link(temporary, path)
-            except PermissionError:  # a file system without hard links
-                if not path.exists():
-                    temporary.replace(path)
+        name_first(str(temporary), str(path))
     finally:
         temporary.unlink(missing_ok=True)
 
