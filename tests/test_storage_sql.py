@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import ctypes
 import logging
 import os
 import pickle
 import random
 import signal
 import sqlite3
+import struct
 import subprocess
 import sys
 import tempfile
@@ -17,6 +19,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 from urllib.parse import quote
 
@@ -28,7 +31,7 @@ from fleche._redact import redact
 from fleche.call import CallEntry, Condition, QueryCall, encode_entry, like, one_of, where
 from fleche.digest import digest
 from fleche.errors import CorruptParcel, MissingExtra, SignatureError, StorageError
-from fleche.storage import storage_from_config
+from fleche.storage import _mounts, storage_from_config
 from fleche.storage.sql import Sql, _guest, _query, _sqlite
 from fleche.testing.corpus import a_record, an_entry, entries, templates
 from tests.helpers.permissions import as_somebody
@@ -1160,18 +1163,51 @@ class TestSqlite:
     ) -> None:
         """The file system is that of the nearest mount point."""
         monkeypatch.setattr(Path, "read_text", lambda *_, **__: mounts)
-        assert _sqlite.is_local(Path(path)) is local
+        assert _mounts.is_local(Path(path)) is local
 
     def test_elsewhere_every_file_system_is_taken_for_local(
         self, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        """Where the mounts are not known, as on a Mac."""
+        """Where the mounts are not known, as on FreeBSD."""
 
         def fail(*_: Any, **__: Any) -> str:
             raise FileNotFoundError
 
         monkeypatch.setattr(Path, "read_text", fail)
-        assert _sqlite.is_local(Path("/x"))
+        assert _mounts.is_local(Path("/x"))
+
+    @pytest.mark.parametrize("intel", [False, True])
+    def test_on_a_mac(self, monkeypatch: pytest.MonkeyPatch, intel: bool) -> None:
+        """The flags of the file system say it, of what is there or is still to be made."""
+        local = 0x1000  # MNT_LOCAL
+
+        def statfs(path: bytes, found: Any) -> int:
+            if path.endswith(b"new"):
+                return -1
+            flags = 0 if path.startswith(b"/Volumes/nas") else local
+            struct.pack_into("=64xII16s1024s", found, 0, flags | 1, 0, b"smbfs", b"/Volumes/nas")
+            return 0
+
+        old = SimpleNamespace() if intel else SimpleNamespace(statfs=statfs)
+        if intel:
+            setattr(old, "statfs$INODE64", statfs)
+        monkeypatch.setattr(sys, "platform", "darwin")
+        monkeypatch.setattr(ctypes, "CDLL", lambda _: old)
+        assert not _mounts.is_local(Path("/Volumes/nas/new/new"))
+        assert _mounts.is_local(Path("/Volumes/disk/new"))
+
+    @pytest.mark.parametrize("lacking", ["ctypes", "statfs", "what it was"])
+    def test_on_a_mac_that_does_not_tell(
+        self, monkeypatch: pytest.MonkeyPatch, lacking: str
+    ) -> None:
+        """Every file system is taken for local."""
+        monkeypatch.setattr(sys, "platform", "darwin")
+        if lacking == "ctypes":
+            monkeypatch.setitem(sys.modules, "ctypes", None)
+        else:
+            known = {} if lacking == "statfs" else {"statfs": lambda *_: 0}
+            monkeypatch.setattr(ctypes, "CDLL", lambda _: SimpleNamespace(**known))
+        assert _mounts.is_local(Path("/x"))
 
 
 @pytest.mark.postgres

@@ -15,7 +15,7 @@ from typing import Literal, TypeAlias
 from fleche.errors import StorageError
 from fleche.parcel import explained
 from fleche.storage._making import make_directories, make_file, name_first
-from fleche.storage.sql import is_local
+from fleche.storage._mounts import is_local
 
 __all__ = ["DATABASE", "FORMATS", "Format", "layout_of", "write_layout"]
 

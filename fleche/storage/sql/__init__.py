@@ -2,7 +2,7 @@
 
 from fleche.storage.sql._database import Connection, Database
 from fleche.storage.sql._rows import among
-from fleche.storage.sql._sqlite import SqliteFile, is_local
+from fleche.storage.sql._sqlite import SqliteFile
 from fleche.storage.sql._storage import Sql, SqlCalls, SqlOptions
 
 __all__ = [
@@ -13,5 +13,4 @@ __all__ = [
     "SqlOptions",
     "SqliteFile",
     "among",
-    "is_local",
 ]

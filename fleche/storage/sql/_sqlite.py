@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from fleche._util import account_name, is_held_here, override, warn_caller
 from fleche.errors import StorageError
 from fleche.storage._making import make_directories, make_file
+from fleche.storage._mounts import is_local
 from fleche.storage.sql._connections import (
     Leased,
     in_transaction_of,
@@ -47,7 +48,7 @@ from fleche.storage.sql._schema import SCHEMA
 if TYPE_CHECKING:
     from fleche.storage.sql._guest import Guest
 
-__all__ = ["SqliteFile", "SqliteMemory", "is_local"]
+__all__ = ["SqliteFile", "SqliteMemory"]
 
 T = TypeVar("T")
 
@@ -74,36 +75,6 @@ _RESERVE = _LOG_PAGES << 12
 _OLDEST = (3, 24, 0)
 
 _FULL = ("disk is full", "disk i/o error", "unable to open")
-
-_NETWORK = (
-    "nfs",
-    "cifs",
-    "smb",
-    "lustre",
-    "gpfs",
-    "beegfs",
-    "ceph",
-    "afs",
-    "9p",
-    "fuse.",
-    "glusterfs",
-)
-
-
-def is_local(path: Path) -> bool:
-    """Return whether ``path`` is on a file system of this machine, as far as that can be known."""
-    try:
-        mounts = Path("/proc/self/mounts").read_text(encoding="utf-8", errors="replace")
-    except OSError:
-        return True
-    kinds = {}
-    for line in mounts.splitlines():
-        _, place, kind, *_ = line.split(" ")
-        kinds[place.replace("\\040", " ")] = kind
-    for parent in (path, *path.parents):
-        if str(parent) in kinds:
-            return not kinds[str(parent)].startswith(_NETWORK)
-    return True
 
 
 class SqliteMemory(Database):
