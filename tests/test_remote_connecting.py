@@ -661,7 +661,7 @@ class TestOrphans:
                     return [(self.number, found)] if found else []
 
             poll, select.poll = select.poll, Poll
-            del select.POLLRDHUP
+            vars(select).pop("POLLRDHUP", None)
             remote.PATIENCE = 0.1
 
             def hang(*_):

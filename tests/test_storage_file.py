@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import gc
 import logging
 import mmap as mmap_module
@@ -273,6 +274,24 @@ class TestWriting:
         assert synced == []
         put(ValueFile(tmp_path / "d", durable=True), KEY, parcel())
         assert synced == ["", ".tmp", ""]
+
+    @pytest.mark.parametrize("can", [True, False])
+    def test_durable_on_a_mac(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, can: bool
+    ) -> None:
+        """There fsync() does not wait for the disk, and some file systems know nothing better."""
+        asked: list[object] = []
+
+        def control(_: int, command: int) -> None:
+            asked.append(command)
+            if not can:
+                raise OSError(errno.ENOTSUP, "not here")
+
+        monkeypatch.setattr(fcntl, "F_FULLFSYNC", 51, raising=False)
+        monkeypatch.setattr(fcntl, "fcntl", control)
+        monkeypatch.setattr(os, "fsync", lambda _: asked.append("fsync"))
+        put(ValueFile(tmp_path, durable=True), KEY, parcel())
+        assert asked == ([51] * 3 if can else [51, "fsync"] * 3)
 
     def test_where_nothing_can_be_written(self, open_directory: Path) -> None:
         """There, touching only says whether there is an entry."""

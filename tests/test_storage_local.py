@@ -96,6 +96,16 @@ class TestLayout:
         assert files_of(root) == set()
         calls.close()
 
+    @pytest.mark.parametrize("durable", [False, True])
+    def test_what_waits_for_the_disk(self, root: Path, durable: bool) -> None:
+        """A durable store at each save; another before it begins its log anew. So on a Mac."""
+        _, calls = local_storages(root, durable=durable)
+        put(calls, KEY, an_entry())
+        database = calls._database  # type: ignore[attr-defined]
+        asked = ("synchronous", "fullfsync", "checkpoint_fullfsync")
+        found = [database.fetch(f"PRAGMA {name}") for name in asked]
+        assert found == [[(2 if durable else 1,)], [(int(durable),)], [(1,)]]
+
     def test_a_look_makes_nothing(self, root: Path) -> None:
         """Where there is no store, a look finds nothing and leaves nothing."""
         values, calls = local_storages(root)

@@ -95,7 +95,7 @@ class NewFile:
         """
         if self.descriptor >= 0:
             if self.files.durable:
-                os.fsync(self.descriptor)
+                _sync(self.descriptor)
             self._close()
         os.replace(self._path, path)
         self._path = ""
@@ -576,6 +576,20 @@ def _remove_stale(entry: os.DirEntry[str], older: float) -> bool:
 def _sync_directory(path: str) -> None:
     descriptor = os.open(path, os.O_RDONLY)
     try:
-        os.fsync(descriptor)
+        _sync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def _sync(descriptor: int) -> None:
+    """Wait until what was written is safe.
+
+    On macOS fsync() leaves it to the disk when that writes what it was given; see fcntl(2).
+    """
+    import fcntl
+
+    if hasattr(fcntl, "F_FULLFSYNC"):
+        with suppress(OSError):  # a file system that cannot, as one of a network
+            fcntl.fcntl(descriptor, fcntl.F_FULLFSYNC)
+            return
+    os.fsync(descriptor)

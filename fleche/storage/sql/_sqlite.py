@@ -467,6 +467,9 @@ class SqliteFile(Pooled):
             if connection.execute("PRAGMA journal_mode = WAL").fetchone()[0] == "wal":
                 level = "FULL" if self._durable else "NORMAL"
                 connection.execute(f"PRAGMA synchronous = {level}")
+                # On macOS fsync() leaves it to the disk when, and in which order, it writes.
+                connection.execute(f"PRAGMA fullfsync = {self._durable:d}")
+                connection.execute("PRAGMA checkpoint_fullfsync = 1")
                 connection.execute(f"PRAGMA wal_autocheckpoint = {_LOG_PAGES}")
             return
         # The index of a log is shared memory, which machines do not share.
