@@ -14,6 +14,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Annotated, Any, Optional
 
 import pytest
@@ -406,6 +407,24 @@ class TestMemory:
         path = write("a", "1")
         clock = Clock(path)
         clock.now += GRAIN + 1
+        found = {self.ask(self.memory(clock), path) for _ in range(3)}
+        assert len(found) == len(reads) == 1
+
+    def test_a_device_with_a_number_below_zero(
+        self, reads: list[str], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """As macOS gives them to some file systems; what is on them is remembered in files, too."""
+        real = os.fstat
+
+        def fstat(descriptor: int) -> Any:
+            found = real(descriptor)
+            told = {name: getattr(found, name) for name in dir(found) if name.startswith("st_")}
+            return SimpleNamespace(**{**told, "st_dev": -0x50000001})
+
+        path = write("a", "1")
+        clock = Clock(path)
+        clock.now += GRAIN + 1
+        monkeypatch.setattr(os, "fstat", fstat)
         found = {self.ask(self.memory(clock), path) for _ in range(3)}
         assert len(found) == len(reads) == 1
 

@@ -38,6 +38,9 @@ __all__ = ["ContentError", "FileContent", "contents_of", "hash_file", "read_cont
 GRAIN = 2_000_000_000
 """Nanoseconds: no file system in use has a coarser clock (FAT)."""
 
+_UNSIGNED = (1 << 64) - 1
+"""Of the number of a device, which macOS may give as one below zero."""
+
 PIECE = 8 << 20
 PLAIN = (type(None), bool, int, float, complex)
 ROWS = 2_000
@@ -74,7 +77,11 @@ class Stamp(NamedTuple):
     @classmethod
     def of(cls, status: os.stat_result) -> Stamp:
         return cls(
-            status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns
+            status.st_dev & _UNSIGNED,
+            status.st_ino,
+            status.st_size,
+            status.st_mtime_ns,
+            status.st_ctime_ns,
         )
 
     @property
