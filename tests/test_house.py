@@ -351,6 +351,22 @@ def test_no_path_of_one_machine() -> None:
     assert wrong == []
 
 
+def test_scripts_run_in_the_bash_of_macos() -> None:
+    """That is 3.2, which lacks some things; to it an empty array is a variable that is not set."""
+    lacking = re.compile(
+        r"\b(?:mapfile|readarray|(?:declare|local) -[An])\b|\$\{\w+(?:,|\^)|\|&|&>>|\[\[ -v|\[-1\]"
+    )
+    wrong = []
+    for path in (ROOT / "scripts").iterdir():
+        if path.is_file() and path.suffix != ".py":
+            text = path.read_text(encoding="utf-8")
+            empty = "|".join(re.findall(r"\b(\w+)=\(\)", text)) or "$^"
+            unset = re.compile(rf'(?<!\+)"\$\{{(?:{empty})\[@\]\}}"')
+            wrong += [f"{path.name}: {found[0]}" for found in lacking.finditer(text)]
+            wrong += [f"{path.name}: {found[0]}" for found in unset.finditer(text)]
+    assert wrong == []
+
+
 def _is_source(path: Path) -> bool:
     return (
         path.is_file()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import pickle
 import shlex
@@ -22,6 +23,7 @@ from fleche.remote import (
     PipeChannel,
     RemoteCache,
     SshChannel,
+    SubprocessCache,
     register_channel,
 )
 from fleche.remote.channel import ProcessChannel, remote_command
@@ -209,6 +211,19 @@ class TestSubprocess:
         options = channel.options()
         assert options["cwd"] == str(tmp_path)
         assert options["env"]["NAME"] == "value"  # type: ignore[index]
+
+    @pytest.mark.parametrize("can", [True, False])
+    def test_pipes_as_they_are(self, monkeypatch: pytest.MonkeyPatch, can: bool) -> None:
+        """Where a pipe cannot be made longer, as on macOS, large values go through a short one."""
+        made: list[int] = []
+        if can:
+            monkeypatch.setattr(fcntl, "fcntl", lambda *args: made.append(args[1]))
+        else:
+            monkeypatch.delattr(fcntl, "F_SETPIPE_SZ", raising=False)
+        value = os.urandom(3 << 20)
+        with SubprocessCache(cache_name="memory") as remote:
+            assert remote.load_value(remote.save_value(value)) == value
+        assert len(made) == (2 if can and hasattr(fcntl, "F_SETPIPE_SZ") else 0)
 
 
 class TestSsh:

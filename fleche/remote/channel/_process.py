@@ -334,9 +334,8 @@ PIPE_SIZE = 1 << 20
 
 def widen(descriptor: int) -> None:
     """Enlarge a pipe, if this system can and allows it; what is no pipe is left alone."""
-    try:
-        from fcntl import F_SETPIPE_SZ, fcntl
-    except ImportError:
-        return
-    with contextlib.suppress(OSError):
-        fcntl(descriptor, F_SETPIPE_SZ, PIPE_SIZE)
+    with contextlib.suppress(ImportError, OSError):
+        import fcntl
+
+        if hasattr(fcntl, "F_SETPIPE_SZ"):
+            fcntl.fcntl(descriptor, fcntl.F_SETPIPE_SZ, PIPE_SIZE)

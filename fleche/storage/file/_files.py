@@ -11,7 +11,6 @@ from __future__ import annotations
 import errno
 import os
 import stat
-import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
@@ -456,12 +455,10 @@ def listed(directory: str) -> list[os.DirEntry[str]]:
 
 @cache
 def _fallocate() -> Callable[[int, int, int, int], int] | None:
-    """Return the function of the C library that reserves space; ``None`` if there is none.
+    """Return the function of the C library that reserves space; ``None`` outside of Linux.
 
     ``os.posix_fallocate`` is none: where a file system cannot reserve, it writes to each block.
     """
-    if sys.platform != "linux":
-        return None
     try:
         import ctypes
 
