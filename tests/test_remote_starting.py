@@ -275,26 +275,23 @@ def test_modules_of_the_user_do_not_stop_a_server(tmp_path: Path) -> None:
     assert info["python"].split() == [sys.version.split()[0], f"({sys.executable})"]
 
 
-@pytest.mark.skipif(shutil.which("tcsh") is None, reason="tcsh is not installed")
-def test_an_exclamation_mark_in_tcsh(tmp_path: Path) -> None:
-    """A shell that replaces it even in quotes leaves it alone."""
-    self_check_quoting("tcsh", tmp_path)
-
-
-def test_an_exclamation_mark(tmp_path: Path) -> None:
-    """Other shells see the same path."""
-    self_check_quoting("sh", tmp_path)
-
-
-def self_check_quoting(shell: str, tmp_path: Path) -> None:
-    place = tmp_path / "here! it's !! (mine)"
+@pytest.mark.parametrize(
+    "name", ["here! it's !! (mine)", "=here", "a=b", "-x", "~x y", "{a,[b]*?#^"]
+)
+@pytest.mark.parametrize("shell", ["sh", "bash", "tcsh", "zsh"])
+def test_names_of_directories(tmp_path: Path, shell: str, name: str) -> None:
+    """A shell leaves them alone: tcsh with its ``!`` even in quotes, zsh with its ``=``."""
+    if shutil.which(shell) is None:
+        pytest.skip(f"{shell} is not installed")
+    place = tmp_path / name
     place.mkdir()
-    channel = SshChannel("h", python="pwd #", workdir=str(place))
-    remote_command = channel.command()[-1].partition(" && ")[0]
-    done = subprocess.run(
-        [shell, "-c", f"{remote_command} && pwd"], capture_output=True, text=True, check=False
-    )
-    assert done.stdout.rstrip("\n") == str(place), done.stderr
+    for workdir in (str(place), name):
+        channel = SshChannel("h", python="pwd #", workdir=workdir)
+        remote_command = channel.command()[-1].partition(" && ")[0]
+        done = subprocess.run(
+            [shell, "-c", f"{remote_command} && pwd"], capture_output=True, text=True, cwd=tmp_path
+        )
+        assert done.stdout.rstrip("\n") == str(place), done.stderr
 
 
 class QuotaError(StorageError):

@@ -169,8 +169,9 @@ def remote_command(
 
 def _quote_path(path: str) -> str:
     """Quote ``path`` for a shell, its leading ``~`` or ``~user`` excepted, so that it is a path."""
-    if path.startswith("-"):
-        path = f"./{path}"  # neither an option nor, as "-" alone is to cd, the place before
+    if path.startswith(("-", "=")):
+        # neither an option, nor, as "-" alone is to cd, the place before, nor a command of zsh
+        path = f"./{path}"
     home, slash, rest = path.partition("/")
     plain = home.startswith("~") and home[1:].replace("-", "").replace("_", "").isalnum()
     if home != "~" and not plain:
