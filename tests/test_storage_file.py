@@ -20,6 +20,7 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from io import FileIO
 from pathlib import Path
+from textwrap import dedent
 from typing import Any
 
 import pytest
@@ -855,6 +856,25 @@ class TestOpening:
         assert (found == 0).all()
         delete(values, KEY)
         assert again[-1] == 999_999
+
+    def test_many_mapped_values(self, tmp_path: Path) -> None:
+        """They leave half of its descriptors to the program: 128 of the 256 of a shell on macOS."""
+        np = pytest.importorskip("numpy")
+        values = ValueFile(tmp_path, mmap=True)
+        put(values, KEY, parcel(np.arange(100_000)))
+        code = """
+            import os, resource, sys
+            from fleche.storage import ValueFile
+            resource.setrlimit(resource.RLIMIT_NOFILE, (80, 80))
+            values = ValueFile(sys.argv[1], mmap=True)
+            held = []
+            for _ in range(100):
+                ((_, parcel),) = values.get_many([sys.argv[2]])
+                held.append(values.packing.unpack(parcel, sys.argv[2]))
+            own = [open(os.devnull) for _ in range(30)]
+            assert all((each == held[0]).all() for each in held)
+        """
+        subprocess.run([sys.executable, "-c", dedent(code), tmp_path, KEY], check=True)
 
     @pytest.mark.parametrize("size", [10, 200_000, 300_000, 3_000_000])
     def test_values_are_writable(self, tmp_path: Path, size: int) -> None:

@@ -10,7 +10,7 @@ import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from io import FileIO
 from operator import attrgetter
-from typing import Protocol, TypeAlias
+from typing import Any, Protocol, TypeAlias
 
 from fleche._util import override
 from fleche.errors import CorruptParcel, StorageError
@@ -255,11 +255,12 @@ class FileSource(Source):
             path: of the file.
             descriptor: of the same file, open already, which is closed with this; ``path`` is then
                 but a name.
-            mmap: let :meth:`take` return copy-on-write pages of the file.
+            mmap: let :meth:`take` return copy-on-write pages of the file, if there are descriptors
+                to spare.
         """
         self.name = path
-        self.mapped = mmap
         self._file = FileIO(path if descriptor is None else descriptor, "rb")
+        self.mapped = mmap and _may_map(self._file.fileno())
         self.size = os.fstat(self._file.fileno()).st_size
 
     @override
@@ -286,7 +287,11 @@ class FileSource(Source):
         lead = offset % _mmap.ALLOCATIONGRANULARITY
         with explained("read", self.name):
             pages = _mmap.mmap(
-                self._file.fileno(), size + lead, access=_mmap.ACCESS_COPY, offset=offset - lead
+                self._file.fileno(),
+                size + lead,
+                access=_mmap.ACCESS_COPY,
+                offset=offset - lead,
+                **_UNTRACKED,
             )
         view = memoryview(pages)[lead:]
         if seen:
@@ -311,6 +316,28 @@ class FileSource(Source):
     def __del__(self) -> None:
         if hasattr(self, "_file"):
             self.close()
+
+
+_UNTRACKED: dict[str, Any] = {"trackfd": False} if sys.version_info >= (3, 13) else {}
+"""With this, a map keeps no descriptor of its file."""
+
+
+def _may_map(descriptor: int) -> bool:
+    """Return whether a map may keep a further descriptor: half of all are left to the program.
+
+    A shell on macOS allows 256 of them.
+    """
+    if _UNTRACKED:
+        return True
+    import resource
+
+    try:
+        further = os.dup(descriptor)  # the lowest number that is free
+    except OSError:
+        return False
+    os.close(further)
+    limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return limit == resource.RLIM_INFINITY or 2 * further < limit
 
 
 class UnopenedFile(Source):
