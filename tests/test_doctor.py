@@ -288,6 +288,13 @@ class TestLogin:
         )
         assert "Host key verification failed" in last.found
 
+    def test_a_socket_with_a_long_path(self, tmp_path: Path) -> None:
+        """It may have 104 bytes on macOS, 108 on Linux."""
+        options = ("-o", "ControlMaster=auto", "-o", f"ControlPath={tmp_path}/{'x' * 100}")
+        cache = SshCache("host.invalid", ssh_options=options, connect_timeout=15)
+        last = failure(steps_of(cache), "login", "ssh")
+        assert "%C" in last.advice
+
     def test_no_ssh(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv("PATH", "/nonexistent")
         last = failure(steps_of(SshCache("host")), "ssh")

@@ -279,6 +279,10 @@ _SSH_REASONS: tuple[tuple[str, str], ...] = (
     ),
     ("Too many authentication failures", "say which key: IdentityFile and IdentitiesOnly yes"),
     ("Bad owner or permissions|UNPROTECTED PRIVATE KEY", "chmod 600 on that file"),
+    (
+        "ControlPath too long|too long for Unix domain socket",
+        "the path of a socket may have about 100 characters: ControlPath=~/.ssh/cm-%C is short",
+    ),
     ("Bad configuration option|unknown option|usage: ssh", "check ssh_options and ~/.ssh/config"),
 )
 
