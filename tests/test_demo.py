@@ -193,7 +193,7 @@ def run(directory: Path, script: str) -> str:
 def test_the_example_prints_what_is_shown(laptop: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The block below the example is its output, but for times and places."""
     (shown,) = OUTPUT
-    monkeypatch.setenv("COLUMNS", "100")
+    monkeypatch.setenv("COLUMNS", "150")
     script = laptop / "madelung.py"
     script.write_text(PYTHON[0])
     found = run(laptop, f"import runpy; runpy.run_path('{script}', run_name='__main__')")

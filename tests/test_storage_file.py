@@ -271,6 +271,7 @@ class TestWriting:
             real(fd)
 
         monkeypatch.setattr(os, "fsync", fsync)
+        monkeypatch.delattr(fcntl, "F_FULLFSYNC", raising=False)
         put(ValueFile(tmp_path), KEY, parcel())
         assert synced == []
         put(ValueFile(tmp_path / "d", durable=True), KEY, parcel())
