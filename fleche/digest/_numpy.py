@@ -111,7 +111,7 @@ def describe_base_array(obj: Any, walk: Walk) -> bytes | Node:
     if dtype.kind in "OT":
         elements = obj.tolist() if obj.ndim else [obj.item()]
         return node(b"object array", (dtype, shape, elements))
-    if dtype.char in "gG":
+    if is_extended(dtype):
         return node(b"array", (dtype, shape, *long_double(obj, walk)))
     if dtype.kind not in PLAIN_KINDS:
         raise Indigestible(f"arrays of {dtype} are not supported")
@@ -143,7 +143,15 @@ def is_packed(dtype: Any) -> bool:
 
 def is_plain(dtype: Any) -> bool:
     """Whether the value of an item is exactly its bytes."""
-    return dtype.kind in PLAIN_KINDS and dtype.char not in "gG" and not dtype.hasobject
+    return dtype.kind in PLAIN_KINDS and not is_extended(dtype) and not dtype.hasobject
+
+
+def is_extended(dtype: Any) -> bool:
+    """Whether its numbers have more bits than double precision.
+
+    Those of long double have none more on macOS on ARM, where pickling makes double of it.
+    """
+    return dtype.char in "gG" and numpy().dtype("g").itemsize > 8
 
 
 def content(array: Any, walk: Walk) -> bytes:
@@ -203,7 +211,7 @@ def number_tokens() -> dict[type, Callable[[Any], bytes]]:
     """Return the token functions of numpy's numbers, which are leaves from now on."""
     if not known_numbers:
         found: dict[type, Callable[[Any], bytes]] = {}
-        for char in NUMBERS:
+        for char in NUMBERS if is_extended(numpy().dtype("g")) else f"{NUMBERS}gG":
             dtype = numpy().dtype(char).newbyteorder("<")
             found[dtype.type] = make_number_token(dtype)
         known_numbers.update(found)  # all at once: a thread may be asking, a signal may come
