@@ -13,7 +13,7 @@ import threading
 import time
 import warnings
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +26,8 @@ from fleche.remote import Channel, PipeChannel, RemoteCache, SshChannel, serve, 
 from fleche.remote._handshake import ClientGreeting
 from fleche.remote.channel import LocalSubprocessChannel, ProcessChannel
 from tests.helpers.caches import cache_factory
+from tests.helpers.descriptors import own_descriptors
+from tests.helpers.processes import is_gone
 from tests.helpers.sshd import Sshd
 from tests.helpers.sweeps import swept
 from tests.helpers.taps import TappedChannel
@@ -374,11 +376,7 @@ class TestFailing:
 
 
 def _pipes() -> set[str]:
-    found = set()
-    for name in os.listdir("/proc/self/fd"):
-        with suppress(OSError):
-            found.add(os.readlink(f"/proc/self/fd/{name}"))
-    return {target for target in found if target.startswith("pipe:")}
+    return {target for _, target in own_descriptors() if target.startswith("pipe:")}
 
 
 def _pipes_of_a_child() -> set[str]:
@@ -482,13 +480,6 @@ FAR = {
 }
 
 
-def _is_gone(pid: int) -> bool:
-    try:
-        return ") Z " in Path(f"/proc/{pid}/stat").read_text()
-    except OSError:
-        return True
-
-
 class Far:
     """Makes a configuration whose cache is behind another server, which says nothing."""
 
@@ -508,7 +499,7 @@ class Far:
     def processes(self) -> list[int]:
         """Return which of the two are there: that server, and the one that has started it."""
         pids = [int(word) for word in self._mark.read_text().split()]
-        return [pid for pid in pids if not _is_gone(pid)]
+        return [pid for pid in pids if not is_gone(pid)]
 
     def __enter__(self) -> Far:
         return self

@@ -24,6 +24,7 @@ from fleche.remote._frames import Kind
 from fleche.testing import example_call
 from tests.helpers.backends import save_records
 from tests.helpers.caches import cache_factory
+from tests.helpers.processes import status_of
 from tests.helpers.serving import Serving
 from tests.helpers.taps import TappedChannel
 
@@ -384,8 +385,7 @@ def test_five_gigabytes(serving: Serving, factory: Any) -> None:
     found = cache.load(key).result
     assert found.nbytes == 5 << 30
     assert float(found[::4096].sum()) == checksum
-    status = Path(f"/proc/{pid}/status").read_text()
-    peak = next(int(line.split()[1]) for line in status.splitlines() if "VmHWM" in line)
+    peak = status_of(pid, "status", "VmHWM")
     assert peak < 200 << 10, f"the server took {peak >> 10} MiB"
 
 

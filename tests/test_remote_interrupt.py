@@ -9,7 +9,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +26,7 @@ from tests.helpers.backends import load_parcel, load_record, save_parcel
 from tests.helpers.caches import cache_factory
 from tests.helpers.leaks import check_leaks
 from tests.helpers.peers import Wire, hostile_server, message
-from tests.helpers.processes import rss
+from tests.helpers.processes import open_files, rss, status_of
 from tests.helpers.serving import Serving
 
 ABSENT = "0" * 64
@@ -59,18 +59,11 @@ class Rig:
 
     def read_bytes(self) -> int:
         """Return how much the server has read, from files and from us."""
-        for line in Path(f"/proc/{self.server}/io").read_text().splitlines():
-            if line.startswith("rchar:"):
-                return int(line.split()[1])
-        return 0
+        return status_of(self.server, "io", "rchar")
 
     def open_values(self) -> list[str]:
         """Return the files of values that the server has open."""
-        found = []
-        for entry in Path(f"/proc/{self.server}/fd").iterdir():
-            with suppress(OSError):
-                found.append(str(entry.readlink()))
-        return [path for path in found if "/values" in path]
+        return [path for path in open_files(self.server) if "/values" in path]
 
     def open_exchanges(self) -> int:
         """Return how many exchanges the client still keeps account of."""

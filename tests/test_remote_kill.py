@@ -25,6 +25,7 @@ from fleche.remote import RemoteCache
 from fleche.remote.channel import ProcessChannel
 from fleche.testing import example_call
 from tests.helpers.caches import cache_factory, make_cache
+from tests.helpers.processes import is_gone, status_of
 from tests.helpers.serving import Serving
 from tests.helpers.sweeps import swept
 
@@ -232,15 +233,8 @@ class Victim:
         assert self.process.stdout is not None
         self.process.stdout.close()
         with suppress(ProcessLookupError):
-            if not _gone(self.server):
+            if not is_gone(self.server):
                 os.kill(self.server, signal.SIGKILL)
-
-
-def _gone(pid: int) -> bool:
-    try:
-        return ") Z " in Path(f"/proc/{pid}/stat").read_text()
-    except OSError:
-        return True
 
 
 def _wait(ready: Callable[[], object], seconds: float, complaint: str) -> None:
@@ -289,7 +283,7 @@ def test_the_client_is_killed_while_the_server_works(
     try:
         _wait(mark.exists, 20, "the server does nothing")
         killed = victim.kill()
-        _wait(lambda: _gone(victim.server), 5, "the server outlives its client")
+        _wait(lambda: is_gone(victim.server), 5, "the server outlives its client")
         assert time.monotonic() - killed < 5.5
     finally:
         victim.close()
@@ -307,7 +301,7 @@ def test_the_client_is_killed_while_the_server_stores(serving: Serving, tmp_path
     try:
         _wait(mark.exists, 20, "the server does nothing")
         victim.kill()
-        _wait(lambda: _gone(victim.server), 5, "the server outlives its client")
+        _wait(lambda: is_gone(victim.server), 5, "the server outlives its client")
     finally:
         victim.close()
     _check_unlocked(serving, root, key)
@@ -315,10 +309,7 @@ def test_the_client_is_killed_while_the_server_stores(serving: Serving, tmp_path
 
 def _written(pid: int) -> int:
     """Return how many bytes a process has written."""
-    for line in Path(f"/proc/{pid}/io").read_text().splitlines():
-        if line.startswith("wchar:"):
-            return int(line.split()[1])
-    return 0
+    return status_of(pid, "io", "wchar")
 
 
 @pytest.mark.parametrize("kind", swept(PROCESSES, lambda kind: kind != "subprocess"))
@@ -343,7 +334,7 @@ def test_the_client_is_killed_while_the_server_writes(
             time.sleep(0.3)
         assert written < 200 << 20, "the answer was not large enough to block"
         victim.kill()
-        _wait(lambda: _gone(victim.server), 5, "the server outlives its client")
+        _wait(lambda: is_gone(victim.server), 5, "the server outlives its client")
     finally:
         victim.close()
     _check_unlocked(serving, root, key)

@@ -22,6 +22,7 @@ from fleche.config import load_cache_config
 from fleche.errors import Rejected, RemoteConnectionError
 from fleche.remote import SshCache, SshChannel
 from fleche.testing import example_call
+from tests.helpers.processes import is_gone
 from tests.helpers.sshd import Sshd
 
 SERVED = '[default]\ncache = "shared"\n[shared]\ntemplate = "cloudpickle"\nroot = "~/served"\n'
@@ -373,13 +374,6 @@ def test_the_client_is_killed(sshd: Sshd, workdir: str, tmp_path: Path) -> None:
 
 def _gone_within(pid: int, seconds: float) -> None:
     deadline = time.monotonic() + seconds
-    while Path(f"/proc/{pid}").exists() and "zombie" not in _status(pid):
+    while not is_gone(pid):
         assert time.monotonic() < deadline, "the server outlives its client"
         time.sleep(0.05)
-
-
-def _status(pid: int) -> str:
-    try:
-        return Path(f"/proc/{pid}/status").read_text()
-    except OSError:
-        return "zombie"

@@ -33,6 +33,7 @@ from fleche.parcel import Parcel, _source, pack, verify
 from fleche.storage import BufferRefs, CallFile, ValueFile, storage_from_config
 from fleche.storage.file import Files, _files
 from fleche.testing.corpus import Block, an_entry
+from tests.helpers.descriptors import own_descriptors, target_of
 from tests.helpers.permissions import as_somebody
 from tests.helpers.storing import delete, entry, get, has, keys, put, take_older, touch
 from tests.helpers.syscalls import Syscalls
@@ -267,7 +268,7 @@ class TestWriting:
         real = os.fsync
 
         def fsync(fd: int) -> None:
-            synced.append(Path(f"/proc/self/fd/{fd}").readlink().suffix)
+            synced.append(Path(target_of(fd)).suffix)
             real(fd)
 
         monkeypatch.setattr(os, "fsync", fsync)
@@ -889,9 +890,9 @@ class TestOpening:
         """Thousands of small parcels may be held at once."""
         put(values, KEY, parcel())
         gc.collect()  # what other tests have left open
-        before = len(list(Path("/proc/self/fd").iterdir()))
+        before = len(list(own_descriptors()))
         held = [get(values, KEY) for _ in range(50)]
-        assert len(list(Path("/proc/self/fd").iterdir())) == before
+        assert len(list(own_descriptors())) == before
         assert len(held) == 50
 
     @pytest.mark.parametrize("cls", [ValueFile, CallFile])

@@ -12,6 +12,7 @@ from multiprocessing import forkserver, resource_tracker
 
 import pytest
 
+from tests.helpers.descriptors import own_descriptors
 from tests.helpers.processes import children
 
 __all__ = ["check_leaks", "no_leaks"]
@@ -55,20 +56,10 @@ def _matters(thing: str) -> bool:
 
 
 def _descriptors() -> Iterator[tuple[object, str]]:
-    own = os.open("/proc/self/fd", os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        for name in os.listdir(own):
-            if int(name) == own:
-                continue
-            try:
-                target = os.readlink(name, dir_fd=own)
-            except FileNotFoundError:
-                continue  # closed by another thread meanwhile
-            if int(name) not in _kept_by_multiprocessing():
-                found = f"descriptor {name} -> {target}"
-                yield found, found
-    finally:
-        os.close(own)
+    for number, target in own_descriptors():
+        if number not in _kept_by_multiprocessing():
+            found = f"descriptor {number} -> {target}"
+            yield found, found
 
 
 def _kept_by_multiprocessing() -> tuple[int | None, ...]:

@@ -9,6 +9,8 @@ from typing import Any
 
 import pytest
 
+from tests.helpers.descriptors import target_of
+
 __all__ = ["Syscalls"]
 
 # What storages of files use.
@@ -67,7 +69,7 @@ class Syscalls:
     def _is_ours(self, where: Any) -> bool:
         if isinstance(where, int):
             try:
-                where = os.readlink(f"/proc/self/fd/{where}")
+                where = target_of(where)
             except OSError:
                 return False
         return str(where).startswith(self.root)
