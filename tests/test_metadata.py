@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import platform
 import subprocess
 import sys
 import threading
@@ -30,7 +31,7 @@ from fleche import (
 )
 from fleche.call import between, one_of, where
 from fleche.errors import ConfigError
-from fleche.metadata import Collecting, metadata_class, metadata_names
+from fleche.metadata import Collecting, _environment, metadata_class, metadata_names
 from fleche.metadata import _git as git
 from fleche.metadata._environment import imported_by
 
@@ -103,10 +104,18 @@ class TestEnvironment:
         found = collect(Environment())["environment"]
         assert found["python"] == ".".join(map(str, sys.version_info[:3]))
         assert found["implementation"] == sys.implementation.name
-        assert found["platform"]
         assert found["packages"]["numpy"] == np.__version__
         assert found["packages"]["pytest"] == pytest.__version__
         assert "os" not in found["packages"]
+
+    @pytest.mark.parametrize("mac", ["", "14.5"])
+    def test_platform(self, monkeypatch: pytest.MonkeyPatch, mac: str) -> None:
+        """It starts no process, as the standard library does for this, on macOS two of them."""
+        expected = f"macOS-{mac}-{platform.machine()}" if mac else platform.platform()
+        monkeypatch.setattr(platform, "mac_ver", lambda: (mac, ("", "", ""), ""))
+        monkeypatch.setattr(subprocess, "Popen", None)
+        monkeypatch.setattr(platform, "uname", None)
+        assert _environment._interpreter.__wrapped__(None)["platform"] == expected
 
     def test_given_packages(self) -> None:
         """What is not installed is left out."""

@@ -189,11 +189,21 @@ def _version(name: str) -> str | None:
 @functools.cache
 def _interpreter(executable: str | None) -> dict[str, str]:
     """Return what is the same for all calls of a process."""
-    import platform
-
     return {
         "python": ".".join(map(str, sys.version_info[:3])),
         "implementation": sys.implementation.name,
-        "platform": legible_text(platform.platform()),
+        "platform": legible_text(_platform()),
         "executable": legible_text(executable or ""),
     }
+
+
+def _platform() -> str:
+    """Return what ``platform.platform()`` says, which runs ``uname``, and on macOS ``file``."""
+    import platform
+
+    if mac := platform.mac_ver()[0]:
+        return f"macOS-{mac}-{os.uname().machine}"
+    system = os.uname()
+    libc = "".join(platform.libc_ver())
+    shown = f"{system.sysname}-{system.release}-{system.machine}"
+    return f"{shown}-with-{libc}" if libc else shown
