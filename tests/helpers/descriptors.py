@@ -10,6 +10,7 @@ from collections.abc import Iterator
 __all__ = ["own_descriptors", "target_of"]
 
 _PLACES = ("/proc/self/fd", "/dev/fd")
+_fstat = os.fstat  # which a test may replace
 
 
 def own_descriptors() -> Iterator[tuple[int, str]]:
@@ -36,7 +37,7 @@ def target_of(descriptor: int) -> str:
     """
     if os.path.isdir(_PLACES[0]):
         return os.readlink(f"{_PLACES[0]}/{descriptor}")
-    status = os.fstat(descriptor)
+    status = _fstat(descriptor)
     if hasattr(fcntl, "F_GETPATH") and (
         stat.S_ISREG(status.st_mode) or stat.S_ISDIR(status.st_mode)
     ):

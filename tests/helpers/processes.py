@@ -119,7 +119,7 @@ def free_port() -> int:
 def _listed() -> Iterator[tuple[Process, int]]:
     """Yield every process with its parent, but for the one that lists them."""
     columns = [f"-o{name}=" for name in ("pid", "ppid", "state", "command")]
-    with subprocess.Popen(["ps", "-A", *columns], stdout=subprocess.PIPE, text=True) as ps:
+    with subprocess.Popen(["ps", "-A", "-ww", *columns], stdout=subprocess.PIPE, text=True) as ps:
         assert ps.stdout is not None
         for line in ps.stdout:
             pid, above, state, *command = line.split(maxsplit=3)
