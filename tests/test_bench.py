@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from collections import Counter
@@ -18,7 +19,7 @@ pytest.importorskip("diskcache")
 pytest.importorskip("joblib")
 
 from scripts.benchmarks import measure
-from scripts.benchmarks.__main__ import main
+from scripts.benchmarks.__main__ import main, use_memory
 from scripts.benchmarks.measure import Benchmark, Contender, Measure, Setting, Target
 from scripts.benchmarks.report import as_text, target_lines
 from scripts.benchmarks.suites import suites
@@ -182,6 +183,22 @@ def test_the_house_is_counted(capsys: pytest.CaptureFixture[str]) -> None:
 
 def grab() -> bytes:
     return b"x" * 50_000_000
+
+
+def test_a_system_that_does_not_tell_what_is_free(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As macOS: no memory is used for nothing."""
+    names = {name: each for name, each in os.sysconf_names.items() if name != "SC_AVPHYS_PAGES"}
+    monkeypatch.setattr(os, "sysconf_names", names)
+    monkeypatch.setattr(os, "sysconf", names.__getitem__)
+    use_memory()
+
+
+@pytest.mark.skipif(not measure.STATUS.exists(), reason="nothing to compare it with")
+def test_the_peak_of_a_system_without_proc(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is told in bytes, by getrusage(2)."""
+    told = measure._high_water()
+    monkeypatch.setattr(measure, "STATUS", Path("/nowhere"))
+    assert 0.9 * told < measure._high_water() < 1000 * told
 
 
 def test_peak_memory_is_that_of_the_work_alone() -> None:

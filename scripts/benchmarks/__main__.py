@@ -58,7 +58,10 @@ def use_memory(most: int = 4 << 30) -> None:
 
     A virtual machine gets a page from its host when it first uses it, which takes much longer than
     to fill it. What writes new files would pay for that, and those that come first would pay most.
+    Nothing is done where the system does not tell what is free, as on macOS.
     """
+    if "SC_AVPHYS_PAGES" not in os.sysconf_names:
+        return
     free = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     block = bytes(1 << 20)
     with mmap.mmap(-1, max(len(block), min(most, free // 2))) as memory:

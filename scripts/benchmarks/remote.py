@@ -24,6 +24,7 @@ from scripts.benchmarks import bare
 from scripts.benchmarks.measure import (
     MEMORY,
     REPORTED,
+    STATUS,
     Benchmark,
     Contender,
     Setting,
@@ -421,7 +422,7 @@ BENCHMARKS: Suite = {
     "remote-save-ssh": partial(_save, _over_ssh),
     "remote-hit-ssh": partial(_hit, _over_ssh),
     "remote-memory-client": _client_memory,
-    "remote-memory-server": _server_memory,
+    **({"remote-memory-server": _server_memory} if STATUS.exists() else {}),
     "remote-echo": _echo,
     "remote-first-answer": _first_answer,
     "remote-hit-delayed": _small_hit,
