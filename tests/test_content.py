@@ -30,7 +30,7 @@ from fleche import (
     wrap_executor,
 )
 from fleche.caches import Cache
-from fleche.digest import ContentError, FileContent, digest_arguments, read_content
+from fleche.digest import ContentError, FileContent, _content, digest_arguments, read_content
 from fleche.digest._content import GRAIN, FileMemory
 from fleche.function import CONTENT, inspect_function
 
@@ -358,8 +358,6 @@ class TestMemory:
     @pytest.fixture
     def reads(self, monkeypatch: pytest.MonkeyPatch) -> list[str]:
         """The paths of the files that are read, as they are read."""
-        from fleche.digest import _content
-
         found: list[str] = []
         real = _content.hash_file
 
@@ -379,6 +377,23 @@ class TestMemory:
     @staticmethod
     def memory(clock: Callable[[], int]) -> FileMemory:
         return FileMemory(lambda: "memory", clock, lambda device: True)
+
+    def test_a_system_that_does_not_tell_its_mounts(
+        self, reads: list[str], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """As macOS: every file system is taken for one that notes the times."""
+
+        def none(*_: Any, **__: Any) -> Any:
+            raise FileNotFoundError
+
+        path = write("a", "1")
+        memory = FileMemory(lambda: "memory", lambda: 1 << 62)
+        monkeypatch.setattr(_content, "_devices", {})
+        monkeypatch.setattr(_content, "open", none, raising=False)
+        assert _content._notes_times(path.stat().st_dev)
+        monkeypatch.delattr(_content, "open")
+        assert self.ask(memory, path) == self.ask(memory, path)
+        assert len(reads) == 1
 
     def test_times_that_do_not_tell(self, reads: list[str]) -> None:
         """Where a change through a memory map leaves the times alone, files are always read."""
@@ -501,8 +516,6 @@ class TestMemory:
         }
 
     def test_change_while_reading(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        from fleche.digest import _content
-
         path = write("a", "1")
 
         class Hasher:

@@ -587,13 +587,18 @@ class TestProcesses:
         assert hash_threads(1000) == 1
         assert hash_threads(100 << 20) != 1
 
-    @pytest.mark.skipif(not hasattr(os, "sched_getaffinity"), reason="cores are counted otherwise")
-    def test_cores_that_are_taken(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        """Where one core is left, one thread hashes."""
-        monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0, 1})
+    @pytest.mark.parametrize("tells", [True, False])
+    def test_cores_that_are_taken(self, monkeypatch: pytest.MonkeyPatch, tells: bool) -> None:
+        """Where one core is left, one thread hashes; macOS tells only how many there are."""
+        cores = 2
+        monkeypatch.setattr(os, "cpu_count", lambda: 64 if tells else cores)
+        affinity = {"sched_getaffinity": lambda _: set(range(cores))} if tells else {}
+        monkeypatch.delattr(os, "sched_getaffinity", raising=False)
+        for name, function in affinity.items():
+            monkeypatch.setattr(os, name, function, raising=False)
         assert hash_threads(100 << 20) != 1
         assert hash_threads(100 << 20, busy=1) == 1
-        monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(8)))
+        cores = 8
         assert hash_threads(100 << 20, busy=1) != 1
 
     def test_threads(self) -> None:

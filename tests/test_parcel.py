@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import mmap
 import pickle
 import struct
 import subprocess
@@ -558,6 +559,20 @@ class TestMemory:
         verify(parcel, digest=KEY)
         found = unpack(parcel)
         assert (found.size, found[-1]) == ((1 << 32) + 1000, 7)
+
+
+@pytest.mark.parametrize("size", [0, 1000, 100_000, 40 << 20])
+@pytest.mark.parametrize("lacking", ["", "large pages", "numpy"])
+def test_memory(monkeypatch: pytest.MonkeyPatch, size: int, lacking: str) -> None:
+    """However much it is, and where there are no large pages, as on macOS, or is no numpy."""
+    if lacking:
+        monkeypatch.delattr(mmap, "MADV_HUGEPAGE", raising=False)
+    if lacking == "numpy":
+        monkeypatch.setitem(sys.modules, "numpy", None)
+    memory = allocate(size)
+    assert (memory.nbytes, memory.format, memory.readonly) == (size, "B", False)
+    memory[-1:] = b"x"[:size]
+    assert allocate(size).obj is not memory.obj
 
 
 def collect(size: int, pieces: Iterable[bytes]) -> Parcel:

@@ -73,6 +73,21 @@ class TestLoop:
         serve(io.BytesIO(), output, cache_factory("memory", tmp_path)())
         assert output.getvalue() == b""
 
+    @pytest.mark.parametrize("lacking", ["ctypes", "gnu_get_libc_version"])
+    def test_another_c_library(self, tmp_path: Path, lacking: str) -> None:
+        """Where freed memory cannot be told to go, as on macOS, a server serves all the same."""
+        (tmp_path / "sitecustomize.py").write_text(
+            "import ctypes, sys\n"
+            + (
+                "sys.modules['ctypes'] = None"
+                if lacking == "ctypes"
+                else "ctypes.CDLL = lambda _: 0"
+            )
+        )
+        env = {"PYTHONPATH": os.pathsep.join([str(tmp_path), *sys.path])}
+        with SubprocessCache(workdir=str(_configured(tmp_path)), env=env) as remote:
+            assert not remote.contains(ABSENT)
+
     def test_a_stranger(self, tmp_path: Path) -> None:
         """What is no client is refused."""
         cache = cache_factory("memory", tmp_path)()
