@@ -21,6 +21,11 @@ _NETWORK = (
     "9p",
     "fuse.",
     "glusterfs",
+    # directories of the host of a virtual machine, such as Docker on macOS has
+    "virtiofs",
+    "fakeowner",
+    "vboxsf",
+    "prl_fs",
 )
 
 _LOCAL = 0x1000  # MNT_LOCAL of <sys/mount.h>
