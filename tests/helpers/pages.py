@@ -261,7 +261,7 @@ def hexadecimal(code: str) -> bytes:
 def environment(home: Path) -> dict[str, Any]:
     """What the programs of a page find in their environment."""
     path = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
-    return {**os.environ, **_OPEN_MPI, **_DASK, "HOME": str(home), "PATH": path, "COLUMNS": "100"}
+    return {**os.environ, **_OPEN_MPI, **_DASK, "HOME": str(home), "PATH": path, "COLUMNS": "150"}
 
 
 # Workers may say, while their cluster closes, that it no longer answers.
