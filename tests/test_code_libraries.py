@@ -127,7 +127,8 @@ def test_where_macos_looks_for_a_bare_name(
         monkeypatch.setenv(where, f"/nowhere{os.pathsep}{tmp_path}")
         program += "os.chdir('/')\n"
     else:
-        program = f'import sys\nsys.platform = "darwin"\n{program}'
+        asked = "import sys, sysconfig\nsysconfig.get_config_vars()\n"  # while it is what it is
+        program = f'{asked}sys.platform = "darwin"\n{program}'
     build(tmp_path)
     assert [run(tmp_path, program) for _ in range(2)] == ["ran\n6\n", "6\n"]
     build(tmp_path, KERNEL.replace("2 * x", "3 * x"))
