@@ -113,9 +113,8 @@ def _is_new(path: Path) -> bool:
 
 
 def _from_directory(path: Path, *, make: bool) -> BaseCache:
-    if (path / "layout").is_file() or (
-        path / "fleche.db"
-    ).is_file():  # a copy that lacks the former
+    # a copy may lack the former
+    if any((path / name).is_file() for name in ("layout", "fleche.db")):
         return cache_from_config({"type": "local", "root": str(path)})
     for name, template in (("calls.db", "sql"), ("calls", "cloudpickle")):
         if (path / name).exists():

@@ -610,9 +610,8 @@ def describe_changes(name: str, changes: list[Change]) -> str:
 
 
 def listed(changes: list[Change]) -> str:
-    names = list(
-        dict.fromkeys(map(str, changes))
-    )  # a function, and what its name leads to, are one
+    # a function, and what its name leads to, are one
+    names = list(dict.fromkeys(map(str, changes)))
     if len(names) > 3:
         names[3:] = [f"{len(names) - 3} more"]
     return " and ".join(filter(None, (", ".join(names[:-1]), names[-1])))
