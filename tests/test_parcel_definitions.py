@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 import textwrap
+import types
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -385,6 +386,30 @@ class TestLocals:
         """Two of one name that captured different values stay apart."""
         two, three = (unpack(pack(make(n), serializer)) for n in (2, 3))
         assert (two(5), three(5)) == (10, 15)
+
+    def test_modules_with_every_name(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """A module that makes whatever it is asked for, as ``torch.classes``, is not asked.
+
+        Functions that say no module are looked for in all: attrs makes some, so does ``exec``.
+        """
+
+        class Namespace(types.ModuleType):
+            def __getattr__(self, name: str) -> Any:
+                raise RuntimeError(f"there is no {name}")
+
+        class Every(types.ModuleType):
+            def __getattr__(self, name: str) -> Any:
+                setattr(self, name, Namespace(name))
+                return getattr(self, name)
+
+        every = Every("every_name")
+        monkeypatch.setitem(sys.modules, "every_name", every)
+        namespace: dict[str, Any] = {}
+        exec("def wrapper(x):\n    return 2 * x\n", namespace)
+        made = namespace["wrapper"]
+        made.__module__ = None
+        assert unpack(pack(made))(3) == 6
+        assert "wrapper" not in vars(every)
 
     def test_what_cannot_travel(self, serializer: str) -> None:
         """A local function that nothing can store is refused where it is packed."""

@@ -26,7 +26,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any, TypeAlias
 from weakref import WeakKeyDictionary, WeakValueDictionary
 
-from fleche._util import warn_caller
+from fleche._util import attempt, warn_caller
 from fleche.digest import (
     HEAP,
     array_of,
@@ -71,7 +71,7 @@ def is_interactive(obj: Any) -> bool:
     if module in MAIN:
         return True
     if not isinstance(module, str):
-        return isinstance(obj, types.FunctionType) and _in_any_module(obj, qualname) is None
+        return isinstance(obj, types.FunctionType) and not _is_in_any_module(obj, qualname)
     if isinstance(obj, type) and not obj.__flags__ & HEAP:
         return False  # of C: not made at run time
     if module not in sys.modules:
@@ -82,17 +82,29 @@ def is_interactive(obj: Any) -> bool:
     return _look_up(module, qualname) is not obj
 
 
-def _in_any_module(obj: Any, qualname: str) -> str | None:
-    found = pickle.whichmodule(obj, qualname)  # type: ignore[attr-defined]
-    return None if found in MAIN else found
+def _is_in_any_module(obj: Any, qualname: str) -> bool:
+    """Return whether a loaded module has an object, of those whose names pickle would write.
+
+    Modules that make what they are asked for are not asked (``torch.classes`` has every name).
+    """
+    first, _, rest = qualname.partition(".")
+    for name, module in list(sys.modules.items()):
+        if name not in MAIN and isinstance(module, types.ModuleType) and first in vars(module):
+            found = vars(module)[first]
+            if (_look_up_in(found, rest) if rest else found) is obj:
+                return True
+    return False
 
 
 def _look_up(module: str, qualname: str) -> Any:
-    found: Any = sys.modules.get(module)
+    return _look_up_in(sys.modules.get(module), qualname)
+
+
+def _look_up_in(found: Any, qualname: str) -> Any:
     for part in qualname.split("."):
         if part == "<locals>":
             return None
-        found = getattr(found, part, None)
+        found = attempt(getattr, found, part)
     return found
 
 
