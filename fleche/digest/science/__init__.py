@@ -159,6 +159,11 @@ ROWS: tuple[tuple[str, str, str, bool], ...] = (
     ("ase", "BaseCalculator Mixer", "_chemistry:ase_calculator", SUBCLASSES),
     ("ase", "FixConstraint", "_chemistry:ase_constraint", SUBCLASSES),
     ("ase", "Symbols", "_chemistry:ase_symbols", EXACT),
+    # matplotlib
+    ("matplotlib", "Colormap BivarColormap", "_plotting:colormap", SUBCLASSES),
+    ("matplotlib", "Norm Normalize", "_plotting:norm", SUBCLASSES),
+    ("matplotlib", "Triangulation", "_plotting:triangulation", SUBCLASSES),
+    ("matplotlib", "Affine2D Bbox", "_plotting:transform", EXACT),
     # names of files
     ("tempfile", "TemporaryDirectory", "_files:temporary_directory", SUBCLASSES),
     ("zarr", "Array Group AsyncArray AsyncGroup", "_files:stored_array", SUBCLASSES),
@@ -187,6 +192,7 @@ REDUCERS: dict[tuple[str, str], str] = {
     ("builtins", "BaseException"): "reduce_exception",
     ("jax", "custom_jvp"): "reduce_jax_function",
     ("jaxlib", "PjitFunction"): "reduce_jax_function",
+    ("matplotlib", "Triangulation"): "reduce_triangulation",
     ("mpmath", "_matrix"): "reduce_mpmath",
     ("mpmath", "ivmpc"): "reduce_mpmath",
     ("mpmath", "ivmpf"): "reduce_mpmath",

@@ -30,6 +30,7 @@ from fleche.digest._objects import (
 from fleche.digest._pandas import attributes_beyond
 from fleche.digest._registry import package_of
 from fleche.digest.science._numerics import own_generator
+from fleche.digest.science._plotting import WORKED_OUT_IN_C
 from fleche.digest.science._symbolic import tables_of_units, told_of_unit
 from fleche.digest.science._units import attributes_of_table, groups_of, own_groups
 
@@ -53,6 +54,7 @@ __all__ = [
     "reduce_reaction",
     "reduce_table",
     "reduce_tensor",
+    "reduce_triangulation",
     "reduce_ufunc",
     "reduce_unit",
     "reduce_variable",
@@ -180,6 +182,13 @@ def restore_column(obj: Any, state: dict[str, Any]) -> None:
     """Give a column its name, its unit, and whatever else it had."""
     for name, value in state.items():
         setattr(obj, name, value)
+
+
+def reduce_triangulation(obj: Any) -> Any:
+    """Leave out what a triangulation of matplotlib has worked out in C, and makes again."""
+    held = attributes_of(obj)
+    made = {name: None for name in WORKED_OUT_IN_C if held.get(name) is not None}
+    return (*reduce(obj)[:2], {**held, **made}) if made else NotImplemented
 
 
 def reduce_mpmath(obj: Any) -> Any:
