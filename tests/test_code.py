@@ -1676,8 +1676,78 @@ LATE = {
         "def f(x): return N().k",
         "N().k = 5",
     ),
+    "an attribute of a function": (
+        "def g():\n    if g.table is None: g.table = [3]\n    return g.table\ng.table = None\n"
+        "def f(x): return g()",
+        "g.table = [5]",
+    ),
 }
 """Code that assigns where there is nothing yet, and a statement by which the program does."""
+
+
+COUNTED = """
+def counted(g):
+    def wrapper(x):
+        wrapper.calls += 1
+        g.last = x
+        return g(x) + K
+    wrapper.calls = 0
+    return wrapper
+"""
+
+ON_FUNCTIONS = {
+    "a counter": "def g(x):\n    g.calls += 1\n    return x\ng.calls = 0\ndef f(x): return g(x)",
+    "a counter that code begins": (
+        "def g(x):\n    g.calls = getattr(g, 'calls', 0) + 1\n    return x\ndef f(x): return g(x)"
+    ),
+    "by setattr": (
+        "def g(x):\n    setattr(g, 'calls', getattr(g, 'calls', 0) + 1)\n    return x\n"
+        "def f(x): return g(x)"
+    ),
+    "a memo": (
+        "def g(x):\n    if not hasattr(g, 'memo'): g.memo = {}\n    g.memo[x] = x\n"
+        "    return g.memo[x]\ndef f(x): return g(x)"
+    ),
+    "a memo that is there": (
+        "def g(x):\n    g.memo.setdefault(x, x)\n    return g.memo[x]\ng.memo = {}\n"
+        "def f(x): return g(x)"
+    ),
+    "an item": (
+        "def g(x):\n    g.memo['a'] += x\n    return x\ng.memo = {'a': 1}\ndef f(x): return g(x)"
+    ),
+    "on the function itself": "def f(x):\n    f.calls = getattr(f, 'calls', 0) + 1\n    return x",
+    "on a decorated function": (
+        "from fleche import fleche as cached\n@cached\ndef g(x): return x\ng.calls = 0\n"
+        "def f(x):\n    g.calls += 1\n    return g(x)"
+    ),
+    "by a decorator": f"K = 1\n{COUNTED}\n@counted\ndef g(x): return x\ndef f(x): return g(x)",
+}
+"""Functions whose attributes code sets."""
+
+
+MADE_BY_CODE = {
+    "a variable": "def g():\n    global N\n    N = [3]\n    return N\ndef f(x): return g()",
+    "a variable that is asked for": (
+        "def g():\n    global N\n    try: N\n    except NameError: N = [3]\n    return N\n"
+        "def f(x): return g()"
+    ),
+    "an item of globals()": (
+        "def g():\n    if 'N' not in globals(): globals()['N'] = 3\n    return N\n"
+        "def f(x): return g()"
+    ),
+    "an attribute of a class": (
+        "class A:\n    @classmethod\n    def get(cls):\n"
+        "        if not hasattr(cls, 'one'): cls.one = cls()\n        return cls.one\n"
+        "def f(x): return A.get()"
+    ),
+    "an attribute by type(self)": (
+        "class A:\n    def go(self, x): type(self).last = x\ndef f(x): return A().go(x)"
+    ),
+    "a variable that is gone": (
+        "N = 1\ndef f(x):\n    global N\n    N = x\n    y = N\n    del N\n    return y"
+    ),
+}
+"""Code that makes what was not there, or takes away what was."""
 
 
 PARTS = {
@@ -2180,6 +2250,74 @@ def make(k, n):
         tracker.function(1)
         assert tracker.closure().digest == before
         assert project.counts(source, "memo={}", "memo={5: 5}")
+
+    @pytest.mark.parametrize("source", MADE_BY_CODE.values(), ids=MADE_BY_CODE)
+    def test_what_code_makes(self, project: Project, source: str) -> None:
+        """A variable that is not there before counts as it does then."""
+        tracker = project.tracker({"entry": source})
+        before = tracker.closure()
+        for x in range(3):
+            sys.modules["entry"].f(x)
+            assert tracker.closure().digest == before.digest
+
+    @pytest.mark.parametrize("source", ON_FUNCTIONS.values(), ids=ON_FUNCTIONS)
+    def test_attributes_of_functions(self, project: Project, source: str) -> None:
+        """They leave the key as it is, and what is followed is not looked at anew."""
+        tracker = project.tracker({"entry": source})
+        before = tracker.closure()
+        for x in range(3):
+            sys.modules["entry"].f(x)
+            assert tracker.closure().digest == before.digest
+        settled = tracker.closure()
+        sys.modules["entry"].f(3)
+        assert tracker.closure() is settled
+
+    def test_what_an_attribute_begins_with(self, project: Project) -> None:
+        """That counts by the statements that set it; what else is set there by its value."""
+        source = """
+            K = 1
+            def g(x):
+                g.calls += 1
+                return g.calls
+            g.calls = 10 * K
+            g.limit = 3
+            def f(x): return g(x)
+        """
+        assert project.counts(source, "10 * K", "20 * K")
+        assert project.counts(source, "K = 1", "K = 2")
+        assert project.counts(source, "limit = 3", "limit = 4")
+        by_decorator = f"K = 1\n{COUNTED}\n@counted\ndef g(x): return x\ndef f(x): return g(x)"
+        assert project.counts(by_decorator, "calls = 0", "calls = 5")
+
+    def test_what_a_program_sets_on_a_function(self, project: Project) -> None:
+        """It counts, unless it is for the code to set."""
+        source = (
+            "def g(x):\n    g.calls = x\n    return g.limit\ng.limit = 3\ndef f(x): return g(x)"
+        )
+        tracker = project.tracker({"entry": source})
+        before = tracker.closure().digest
+        sys.modules["entry"].g.calls = 7
+        assert tracker.closure().digest == before
+        sys.modules["entry"].g.limit = 4
+        assert tracker.closure().digest != before
+
+    @pytest.mark.parametrize(
+        "source",
+        [
+            f"K = 1\n{COUNTED}\ndef h(x): return 5\n@counted\ndef g(x): return h(x)\n"
+            "def f(x): return g(x)",
+            "def h(x): return 5\ndef g(x, known={'h': h}):\n    known['x'] = x\n"
+            "    return known['h'](x)\ndef f(x): return g(x)",
+            "class A:\n    n = 0\n    def h(self): return 5\ndef g(x, a=A()):\n    a.n += x\n"
+            "    return a.h()\ndef f(x): return g(x)",
+            "def h(x): return 5\ndef make(g):\n    def call(x):\n        nonlocal g\n"
+            "        g = g\n        return g(x)\n    return call\nf = make(h)",
+        ],
+        ids=["captured", "in a default", "the class of a default", "captured and bound anew"],
+    )
+    def test_code_in_what_is_written(self, project: Project, source: str) -> None:
+        """A function or an object counts by its code also where the code writes a part of it."""
+        assert project.counts(source, "return 5", "return 6")
 
     def test_what_other_code_writes_counts(self, project: Project) -> None:
         """A setter that the function does not call changes what it depends on."""

@@ -320,6 +320,17 @@ class TestCallables:
         assert digest(one) != digest(functools.partial(functions.walrus, 2))
         assert digest(one) != digest(functools.partial(functions.starred, 1))
 
+    def test_attributes(self) -> None:
+        """They count, but for copies of the documentation; None is one as well."""
+
+        def plain() -> None: ...
+
+        seen = {code_digest(plain)}
+        for value in (None, 1, 2):
+            plain.mode = value  # type: ignore[attr-defined]
+            seen.add(code_digest(plain))
+        assert len(seen) == 4
+
     def test_wrapped(self) -> None:
         """A cached function counts by what it wraps, and differs from it."""
         assert digest(functions.decorated) == digest(

@@ -23,6 +23,8 @@ from fleche.digest._assignments import (
     is_simple,
     names_bound_in,
     origin_of,
+    setting_statements,
+    settings_in,
 )
 from fleche.digest._classes import made_by_clock, members_of, told_to, types_in
 from fleche.digest._code import attributes_of_function, bytecode_of, captured_by, defaults_of
@@ -122,6 +124,8 @@ __all__ = [
     "read_content",
     "registered_reducer",
     "remember_file",
+    "setting_statements",
+    "settings_in",
     "short_key",
     "shown_digest",
     "take_code",

@@ -24,6 +24,8 @@ __all__ = [
     "is_simple",
     "names_bound_in",
     "origin_of",
+    "setting_statements",
+    "settings_in",
 ]
 
 ASSIGNMENTS = ("Assign", "AnnAssign", "AugAssign", "For", "AsyncFor", "With")
@@ -106,6 +108,32 @@ class Names:
 def names_bound_in(body: list[Any]) -> dict[str, list[Any]]:
     """Return the statements of a body that bind names, by the name."""
     return Names(body).assignments
+
+
+def settings_in(body: list[Any], name: str, attribute: str) -> list[Any]:
+    """Return the statements of a body that set an attribute of what is bound to a name."""
+    return settings_among(Names(body), name, attribute)
+
+
+def settings_among(names: Names, name: str, attribute: str) -> list[Any]:
+    return [each for each in names.completions.get(name, []) if sets(each, name, attribute)]
+
+
+def sets(statement: Any, name: str, attribute: str) -> bool:
+    targets = getattr(statement, "targets", None) or [getattr(statement, "target", None)]
+    return any(
+        getattr(target, "attr", "") == attribute and getattr(target.value, "id", "") == name
+        for target in targets
+    )
+
+
+def setting_statements(namespace: Mapping[str, Any], name: str, attribute: str) -> list[Any]:
+    """Return the statements at the top of a module that set an attribute of what has a name."""
+    for source in sources_of(namespace):
+        (names,) = names_of(source)
+        if found := settings_among(names, name, attribute):
+            return found
+    return []
 
 
 def bound_by(statement: Any) -> Iterator[str]:

@@ -97,7 +97,7 @@ def attributes_of_function(function: types.FunctionType) -> dict[str, Any]:
         if name == "__wrapped__":
             if not any(value is captured for captured in captured_by(function).values()):
                 found[name] = value
-        elif not name.startswith("__") and value is not function.__doc__:
+        elif not name.startswith("__") and (value is None or value is not function.__doc__):
             found[name] = value
     return found
 

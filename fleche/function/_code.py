@@ -18,7 +18,14 @@ import msgspec
 from blake3 import blake3
 
 from fleche._util import renewed_after_fork
-from fleche.digest import Definition, bytecode_of, dump_syntax, find_definition, names_bound_in
+from fleche.digest import (
+    Definition,
+    bytecode_of,
+    dump_syntax,
+    find_definition,
+    names_bound_in,
+    settings_in,
+)
 from fleche.function._facts import Facts
 from fleche.function._names import facts_of_expression, facts_of_syntax
 from fleche.function._own import is_own_namespace, is_own_object, module_name
@@ -39,8 +46,8 @@ class KnownCode(msgspec.Struct, frozen=True):
         method_of: the qualified name of the class that it is a method of.
         facts: what it does with names.
         text: its source; "" if that is not to be had.
-        beginnings: of the variables that it captures and writes, by the name, the hash of the
-            statements that give them what they begin with.
+        beginnings: of the variables that it captures and writes, and of the attributes of these, by
+            the name, the hash of the statements that give them what they begin with.
         needs_maker: whether that depends on how the function was made: on parameters of the
             functions around it, or on other names.
     """
@@ -107,6 +114,7 @@ def from_definition(
 ) -> KnownCode:
     facts = facts_of_syntax(definition.syntax, definition.owner, code.co_freevars)
     statements = {name: list(beginnings_of(definition, name)) for name in facts.captured_writes}
+    attributes = {path: list(settings_of(definition, *path)) for path in facts.captured_attributes}
     return KnownCode(
         blake3(definition.dump).hexdigest(),
         definition.qualname,
@@ -114,7 +122,14 @@ def from_definition(
         definition.method_of,
         facts,
         definition.text,
-        {name: blake3(dump_syntax(found)).hexdigest() for name, found in statements.items()},
+        {
+            **{name: blake3(dump_syntax(found)).hexdigest() for name, found in statements.items()},
+            **{
+                ".".join(path): blake3(dump_syntax(found)).hexdigest()
+                for path, found in attributes.items()
+                if found
+            },
+        },
         any(not found or uses_names(found, namespace) for found in statements.values()),
     )
 
@@ -124,6 +139,13 @@ def beginnings_of(definition: Definition, name: str) -> Iterator[Any]:
     for outer in definition.enclosing():
         if isinstance(outer.syntax.body, list):  # that of a lambda is an expression
             yield from names_bound_in(outer.syntax.body).get(name, [])
+
+
+def settings_of(definition: Definition, name: str, attribute: str) -> Iterator[Any]:
+    """Yield the statements of the functions around a definition that set an attribute of a name."""
+    for outer in definition.enclosing():
+        if isinstance(outer.syntax.body, list):
+            yield from settings_in(outer.syntax.body, name, attribute)
 
 
 def uses_names(statements: list[Any], namespace: Mapping[str, Any]) -> bool:

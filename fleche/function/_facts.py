@@ -52,6 +52,7 @@ class Facts(msgspec.Struct):
         lazily: those of ``writes`` and ``class_writes`` that are assigned where nothing is yet.
         mutated: chains that begin with a global name, of which a mutating method is called.
         captured_writes: captured variables of which that holds.
+        captured_attributes: the attributes of these that are set, as chains of two.
         parameter_writes: parameters whose values are changed in place.
         class_writes: chains without their beginning, where attributes are changed in place through
             ``self``, or set through ``cls``.
@@ -83,6 +84,7 @@ class Facts(msgspec.Struct):
     lazily: set[Chain] = msgspec.field(default_factory=set)
     mutated: set[Chain] = msgspec.field(default_factory=set)
     captured_writes: set[str] = msgspec.field(default_factory=set)
+    captured_attributes: set[Chain] = msgspec.field(default_factory=set)
     parameter_writes: set[str] = msgspec.field(default_factory=set)
     class_writes: set[Chain] = msgspec.field(default_factory=set)
     counters: set[Chain] = msgspec.field(default_factory=set)

@@ -320,6 +320,7 @@ class Reader:
             return
         chain = chain_of(target)
         if chain is None:
+            self.write_in_globals(target, steps)
             return
         root, *tail = (mangle(name, scope.owner) for name in chain)
         where, binding = scope.find(root)
@@ -331,10 +332,16 @@ class Reader:
                 self.facts.class_writes.add((*tail, *steps))
         elif where == "free" and root in self.captured:
             self.facts.captured_writes.add(root)
+            self.facts.captured_attributes.update([(root, tail[0])] if tail else ())
         elif by_method:
             self.facts.mutated.add((root, *tail, *steps))
         else:
             self.facts.writes.add((root, *tail, *steps))
+
+    def write_in_globals(self, target: Any, steps: Chain) -> None:
+        """Note that an item of ``globals()`` is set, which is a variable."""
+        if steps and getattr(getattr(target, "func", None), "id", "") == "globals":
+            self.facts.writes.add((steps[0][2:-2], *steps[1:]))
 
     def read_call(self, item: Any, scope: Scope) -> None:
         function = item.func
@@ -399,6 +406,8 @@ class Reader:
             self.facts.attributes.add(text)
             if chain and name in ("getattr", "hasattr") and scope.find(chain[0])[0] != "local":
                 self.load((*chain, text), scope)
+            elif chain and name in ("setattr", "delattr"):
+                self.change_attribute(target, text, scope)
             return
         self.facts.unseen.add(name)
         self.facts.sets_any |= name in ("setattr", "delattr")
@@ -409,6 +418,12 @@ class Reader:
             self.facts.prefixes.add(prefix)
         if not prefix or self.is_shown(chain, scope):
             self.look_into(target, scope, prefix)
+
+    def change_attribute(self, target: Any, name: str, scope: Scope) -> None:
+        """Note that an attribute is set whose name stands in a text."""
+        import ast
+
+        self.change(ast.Attribute(target, name, ast.Store()), scope, is_item=False)
 
     def is_shown(self, chain: Chain | None, scope: Scope) -> bool:
         """Whether the source shows what a chain leads to: it begins with a global name."""

@@ -229,7 +229,7 @@ class Checks:
         self._names: dict[int, tuple[Mapping[str, Any], dict[str, Any]]] = {}
         self._absent: dict[int, tuple[Mapping[str, Any], set[str]]] = {}
         self._classes: dict[int, type] = {}
-        self._functions: dict[int, FunctionType] = {}
+        self._functions: dict[int, tuple[FunctionType, frozenset[str]]] = {}
         self._mappings: dict[int, Mapping[Any, Any]] = {}
 
     def name(self, namespace: Mapping[str, Any], name: str, value: Any) -> None:
@@ -252,9 +252,14 @@ class Checks:
         """Expect a mapping to hold the very same objects, and no more of them."""
         self._mappings[id(mapping)] = mapping
 
-    def function(self, function: FunctionType) -> None:
-        """Expect the parts of a function to be the very same objects."""
-        self._functions[id(function)] = function
+    def function(self, function: FunctionType, written: Iterable[str] = ()) -> None:
+        """Expect the parts of a function to be the very same objects.
+
+        Args:
+            function: the function.
+            written: names of attributes that may be any others, as code sets them.
+        """
+        self._functions[id(function)] = (function, frozenset(written))
         if function.__kwdefaults__ is not None:
             self.mapping(function.__kwdefaults__)
 
@@ -262,16 +267,27 @@ class Checks:
         """Arrange the comparisons so that they run in C."""
         self.names = [compile_names(*found) for found in self._names.values()]
         self.missing = [(space.keys(), frozenset(names)) for space, names in self._absent.values()]
-        functions = tuple(self._functions.values())
-        spaces = [function.__dict__ for function in functions]
+        functions = [function for function, _ in self._functions.values()]
         self.parts = [
-            (each, each.__code__, each.__defaults__, each.__kwdefaults__, len(each.__dict__))
-            for each in functions
+            (each, each.__code__, each.__defaults__, each.__kwdefaults__) for each in functions
+        ]
+        spaces = [(function.__dict__, written) for function, written in self._functions.values()]
+        self.whole = tuple(space for space, written in spaces if not written)
+        self.sizes = tuple(map(len, self.whole))
+        self.unwritten = [
+            (space, written, space.keys() - written) for space, written in spaces if written
         ]
         mappings = tuple(self._mappings.values())
-        self.attributes = [
-            compile_names(space, dict(space)) for space in (*spaces, *mappings) if space
+        kept = [
+            {name: value for name, value in space.items() if name not in written}
+            for space, written in spaces
         ]
+        self.attributes = [
+            compile_names(space, names)
+            for (space, _), names in zip(spaces, kept, strict=True)
+            if names
+        ]
+        self.attributes += [compile_names(space, dict(space)) for space in mappings if space]
         cells = [cell for function in functions for cell in function.__closure__ or ()]
         self.cells = tuple(filter(is_filled, cells))
         self.contents = tuple(map(CONTENT, self.cells))
@@ -282,7 +298,8 @@ class Checks:
         self.counts = tuple(map(len, self.members))
         self.bases = tuple(map(BASES, classes))
         self.common = Common(self.data)
-        self.has_more = bool(self.attributes or cells or self.members or self.data or self.late)
+        looked_at = self.attributes, cells, self.members, self.data, self.late, self.unwritten
+        self.has_more = any(looked_at)
         self.has_data = bool(self.data or self.variables or self.captured or self.late)
 
     def hold(self) -> bool:
@@ -294,14 +311,15 @@ class Checks:
             for keys, names in self.missing:
                 if not keys.isdisjoint(names):
                     return False
-            for function, code, defaults, keywords, size in self.parts:
+            for function, code, defaults, keywords in self.parts:
                 if (
                     function.__code__ is not code
                     or function.__defaults__ is not defaults
                     or function.__kwdefaults__ is not keywords
-                    or len(function.__dict__) != size
                 ):
                     return False
+            if tuple(map(len, self.whole)) != self.sizes:
+                return False
             return not self.has_more or self._rest_holds()
         except (KeyError, ValueError, AttributeError):
             return False
@@ -318,6 +336,8 @@ class Checks:
         if tuple(map(len, self.members)) != self.counts:
             return False
         if not all(map(is_, map(BASES, self.classes), self.bases)):
+            return False
+        if any(space.keys() - written != names for space, written, names in self.unwritten):
             return False
         if any(each.has_changed() for each in self.late):
             return False

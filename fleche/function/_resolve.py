@@ -255,10 +255,11 @@ class Resolver:
         known = code_of(function)
         module = self.looked_into.place = module_name(function.__globals__)
         self.found.put(label, "function", known.token, known.text)
-        self.found.checks.function(function)
+        self.variables.note_writes(function, known, module)
+        written = self.variables.writes.attributes.get(id(function), ())
+        self.found.checks.function(function, written)
         self.parts_of(function, label, known)
         self.follow_overloads(function)
-        self.variables.note_writes(function, known, module)
         self.uses_of(function, known, module)
         namespace = function.__globals__
         if id(namespace) not in self.namespaces:
@@ -295,6 +296,7 @@ class Resolver:
         for name, value in sorted(defaults_of(function, ignored).items()):
             if name in known.facts.parameter_writes and mark_of(value):  # a memo in a default
                 self.found.put(f"{label}({name})", "state", type(value).__name__)
+                self.variables.follow_code_in(value)
             else:
                 self.variables.add(f"{label}({name})", value)
         cells = dict(zip(function.__code__.co_freevars, function.__closure__ or (), strict=True))
@@ -302,11 +304,12 @@ class Resolver:
             if name in known.facts.captured_writes:
                 begins = known.beginnings.get(name, "")
                 self.found.put(f"{label}[{name}]", "state", f"{type(value).__name__} {begins}")
+                self.variables.follow_code_in(value)
             else:
                 self.variables.cells[f"{label}[{name}]"] = cells[name]
                 self.variables.add(f"{label}[{name}]", value)
         for name, value in sorted(attributes_of_function(function).items()):
-            self.variables.add(f"{label}.{name}", value)
+            self.variables.add_attribute(label, function, name, value)
 
     def uses_of(self, function: FunctionType, known: KnownCode, module: str) -> None:
         facts = known.facts
@@ -335,7 +338,7 @@ class Resolver:
             self.found.checks.absent(namespace, name)
             self.use(tail)
             if not hasattr(builtins, name):
-                self.found.put(self.found.label(module, name), "absent", "absent")
+                self.variables.add_absent(self.found.label(module, name), namespace, name)
             return
         value = namespace[name]
         self.found.checks.name(namespace, name, value)

@@ -17,7 +17,7 @@ from types import (
     MethodType,
     ModuleType,
 )
-from typing import Any
+from typing import Any, NamedTuple
 
 from blake3 import blake3
 
@@ -26,11 +26,13 @@ from fleche.digest import (
     captured_by,
     defining_statements,
     defining_syntax,
+    dump_syntax,
     expressions_of,
     imported_as,
     is_from_clock,
     is_simple,
     origin_of,
+    setting_statements,
 )
 from fleche.function._closure import Findings, show
 from fleche.function._code import KnownCode, code_of
@@ -61,6 +63,9 @@ BUILT_IN = ("builtins", "collections", "weakref", "_weakrefset", "_thread", "arr
 
 DICTS = (dict, OrderedDict, defaultdict, Counter)
 CALLABLE = (FunctionType, Transparent)
+NOTHING = blake3().hexdigest()
+"""The hash of no statements."""
+
 OF_BASES = ("__init_subclass__", "__set_name__")
 OF_METACLASSES = (*OF_BASES, "__prepare__", "__new__", "__init__")
 """Methods that run when a class is made: of its bases and attributes, and of its metaclass."""
@@ -75,6 +80,7 @@ class Writes:
             whole, by the mark.
         late: marks of variables that it only assigns to where there is nothing yet.
         fills: what methods fill when it is first wanted, by the place of their class, and by name.
+        attributes: the names of attributes of functions that it writes, by the ``id`` of these.
         makes_classes: whether some of the code makes classes when it runs.
     """
 
@@ -83,7 +89,23 @@ class Writes:
         self.parts: dict[str, set[Chain]] = {}
         self.late: set[str] = set()
         self.fills: dict[str, dict[str, Fills]] = {}
+        self.attributes: dict[int, set[str]] = {}
         self.makes_classes = False
+
+
+class Attribute(NamedTuple):
+    """An attribute of a function.
+
+    Attributes:
+        holder: the function.
+        name: what it is called.
+        define: returns the hash of the statements that set it before code does, and follows them;
+            "" if there are none.
+    """
+
+    holder: Any
+    name: str
+    define: Callable[[], str]
 
 
 class Variables:
@@ -102,6 +124,7 @@ class Variables:
         must_restart: something that was looked at before turned out to be written by code.
         waiting: data, to look at when all code has been followed.
         cells: what holds captured variables, by label.
+        attributes: attributes of functions, by label.
         values: makes the tokens of what code refers to.
         hooks: methods that run when a class is made, by ``id``.
         looked_at: what the variables hold.
@@ -128,6 +151,7 @@ class Variables:
         self.must_restart = False
         self.waiting: deque[tuple[Any, ...]] = deque()
         self.cells: dict[str, CellType] = {}
+        self.attributes: dict[str, Attribute] = {}
         self.values = Values(refer, fills=self.filled_in)
         self.seen: set[str] = set()
         self.walked: set[str] = set()
@@ -223,11 +247,19 @@ class Variables:
                 or own[name] is theirs.get(name, own)
             ):
                 continue
-            self.found.checks.name(own, name, own[name])
-            self.add(f"{label}.{name}", own[name])
+            if name not in self.writes.attributes.get(id(value), ()):
+                self.found.checks.name(own, name, own[name])
+            self.add_attribute(label, value, name, own[name])
         for name in self.used - set(own):
             if not hasattr(type(value), name):
                 self.found.checks.absent(own, name)
+
+    def add_attribute(self, label: str, holder: Any, name: str, value: Any) -> None:
+        """Let count what was set on a function, plain or decorated."""
+        function = function_of(holder)
+        define = partial(self.definition_of_attribute, function, name) if function else str
+        self.attributes[f"{label}.{name}"] = Attribute(holder, name, define)
+        self.add(f"{label}.{name}", value)
 
     def installed_source(self, namespace: Mapping[str, Any], name: str, value: Any) -> str:
         """Return where a name is imported from, if that is installed, and still has it."""
@@ -261,6 +293,8 @@ class Variables:
         self.looked_at.append(value)
         owner, _, last = name.rpartition(".")
         marks = [label, mark_of(value), f"*.{last}" if owner else "", mark_of(shown_by(value))]
+        if label in self.attributes:
+            marks.append(mark_of_attribute(*self.attributes[label][:2]))
         parts = self.parts_written(marks)
         if self.are_written(marks) or (parts and self.is_state(value, parts, namespace, name)):
             self.state(label, value, namespace, name)
@@ -323,18 +357,25 @@ class Variables:
 
         What a body has put there, and has changed there, follows from what is followed anyway.
         """
-        if namespace is None or find_path(namespace, name) is not value:
+        attribute = self.attributes.get(label)
+        space = namespace if attribute is None else vars(attribute.holder)
+        path = name if attribute is None else attribute.name
+        if space is None or find_path(space, path) is not value:
             self.state(label, value, namespace, name)
             return
-        place = f"{module_name(namespace)}:{name}"
+        place = (
+            f"{self.found.home if namespace is None else module_name(namespace)}:{name or label}"
+        )
         retake = Retake({}, "", filled_by({}), ())
         before = late.before(place, value, retake)
         if before is None:
-            before = Values(self.refer, directory_of(namespace), self.filled_in).token(value)
-        token = f"{self.defined(namespace, name)} {before}"
+            here = directory_of(namespace) if namespace is not None else ""
+            before = Values(self.refer, here, self.filled_in).token(value)
+        defined = attribute.define() if attribute else self.defined(namespace, name)
+        token = f"{defined} {before}"
         self.found.put(self.found.beside(label), "state", token)
         self.found.notes[label] = "written by the code itself where there is nothing yet"
-        find = partial(find_path, namespace, name)
+        find = partial(find_path, space, path)
         self.found.checks.late.append(Late(place, find, value, before, retake(value), retake))
 
     def definition_of_object(self, namespace: Mapping[str, Any] | None, name: str) -> str:
@@ -361,11 +402,29 @@ class Variables:
                         self.load(namespace, module_name(namespace), chain)
         return blake3(defining_syntax(namespace, name, completed=completed)).hexdigest()
 
+    def definition_of_attribute(self, function: FunctionType, name: str) -> str:
+        """Return the syntax by which an attribute of a function is set, and follow the names in it.
+
+        Of a function that was made by another, that is what the other does.
+        """
+        namespace, known = function.__globals__, code_of(function)
+        last = known.qualname.rpartition(".")[2]
+        if last != known.qualname:
+            return known.beginnings.get(f"{last}.{name}", "")
+        statements = setting_statements(namespace, last, name)
+        for statement in statements:
+            for expression in expressions_of(statement, namespace):
+                facts = facts_of_expression(expression)
+                self.use(facts.attributes)
+                for chain in sorted(facts.loads):
+                    self.load(namespace, module_name(namespace), chain)
+        return blake3(dump_syntax(statements)).hexdigest() if statements else ""
+
     def defined(self, namespace: Mapping[str, Any] | None, name: str) -> str:
         """Return the syntax by which a variable is defined, in its own module, and follow it."""
         if namespace is not None:
             namespace, name = origin_of(namespace, name)
-        return self.definition_of(namespace, name) or blake3().hexdigest()
+        return self.definition_of(namespace, name) or NOTHING
 
     def is_state(
         self, value: Any, parts: set[Chain], namespace: Mapping[str, Any] | None, name: str
@@ -375,9 +434,26 @@ class Variables:
         return from_clock or not can_mask(value, parts)
 
     def state(self, label: str, value: Any, namespace: Mapping[str, Any] | None, name: str) -> None:
-        """Let a variable count by its definition, and by the code that is in it."""
-        self.found.put(self.found.beside(label), "state", self.defined(namespace, name))
+        """Let a variable count by its definition, and by the code that is in it.
+
+        An attribute that nothing defines is as good as none: code has made it, or is about to.
+        """
+        attribute = self.attributes.get(label)
+        defined = attribute.define() if attribute else self.defined(namespace, name)
+        if defined not in (NOTHING, "") or not (attribute or "." in name):
+            self.found.put(self.found.beside(label), "state", defined)
         self.found.notes[label] = "written by the code itself: counts as it is defined"
+        self.follow_code_in(value)
+
+    def add_absent(self, label: str, namespace: Mapping[str, Any], name: str) -> None:
+        """Let count that a variable is not there, unless it is for the code to make."""
+        if self.are_written([label]):
+            self.state(label, None, namespace, name)
+        else:
+            self.found.put(label, "absent", "absent")
+
+    def follow_code_in(self, value: Any) -> None:
+        """Let the code count that is in a value which does not count itself."""
         held = CodeIn(self.refer, self.is_made_by_code)
         with suppress(Exception):  # what an object raises when it is looked into
             held.token(value)
@@ -443,6 +519,7 @@ class Variables:
             self.write(f"*.{attribute}", written, is_late=place in facts.lazily)
         if known.method_of and facts.fills != Fills():
             self.note_fills(f"{module}:{known.method_of}", known)
+        self.note_attributes(function, facts.captured_attributes)
         for chain in facts.writes:
             label, value, part = self.find_variable(namespace, module, chain)
             if chain in facts.counters:  # others are likely to count there, too
@@ -489,6 +566,18 @@ class Variables:
             self.writes.marks.add(mark)
         self.must_restart |= mark in self.walked
 
+    def note_attributes(self, function: FunctionType, chains: set[Chain]) -> None:
+        """Note that a function sets attributes of functions that it has captured."""
+        held = captured_by(function) if chains else {}
+        for root, name in chains:
+            if isinstance(held.get(root), CALLABLE):
+                self.write(self.attribute_written(held[root], name))
+
+    def attribute_written(self, holder: Any, name: str) -> str:
+        """Note that code writes an attribute of a function, and return what marks it."""
+        self.writes.attributes.setdefault(id(holder), set()).add(name)
+        return mark_of_attribute(holder, name)
+
     def find_variable(
         self, namespace: Mapping[str, Any], module: str, chain: Chain
     ) -> tuple[str, Any, Chain]:
@@ -509,6 +598,9 @@ class Variables:
             member = vars(value).get(tail[0])
             label = self.found.label(owner, f"{value.__qualname__}.{tail[0]}")
             return label, member, tuple(tail[1:])
+        if isinstance(value, CALLABLE) and tail:
+            mark = self.attribute_written(value, tail[0])
+            return mark, vars(value).get(tail[0]), tuple(tail[1:])
         if isinstance(value, (type, FunctionType, Transparent)):
             return "", None, ()
         return self.found.label(module, name), value, tuple(tail)
@@ -600,6 +692,11 @@ def is_mutating(value: Any) -> bool:
 def shown_by(value: Any) -> Any:
     """Return the dict that a read-only view shows; None if it is something else."""
     return next(iter(gc.get_referents(value)), None) if type(value) is MappingProxyType else None
+
+
+def mark_of_attribute(holder: Any, name: str) -> str:
+    """Return what an attribute of a function is known by."""
+    return f"attribute {id(holder)}.{name}"
 
 
 def mark_of(value: Any) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from . import Case, Cases
+from tests.science import Case, Cases
 
 __all__ = ["matplotlib"]
 

@@ -7,8 +7,7 @@ from typing import Any
 
 from fleche._util import attempt
 from fleche.digest._instances import attributes_of
-
-from ._parts import Parts, parts, without
+from fleche.digest.science._parts import Parts, parts, without
 
 __all__ = ["WORKED_OUT_IN_C", "colormap", "norm", "transform", "triangulation"]
 
