@@ -86,6 +86,12 @@ SET = {
         "x + 1",
         "x + 2",
     ),
+    "a function that is called back, decorated": (
+        "@ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_int)\ndef back(x): return x + 1\n"
+        + BODY.format("back(x)"),
+        "x + 1",
+        "x + 2",
+    ),
 }
 
 

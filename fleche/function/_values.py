@@ -198,10 +198,10 @@ class Values:
         enum = sys.modules.get("enum")
         if enum is not None and issubclass(kind, enum.Enum):
             return f"enum {self.token(kind)} {value._name_} {self.token(value._value_)}"
+        if is_native(kind):  # among them classes that ctypes makes for the program
+            return self.native(value)
         if is_own_object(kind):
             return self.own_instance(value, kind)
-        if is_native(kind):
-            return self.native(value)
         if kind in OPEN or is_namespace(kind):
             self.masks.move(value, vars(value))
             return self.joined(OPEN.get(kind, kind.__name__), (vars(value),))
