@@ -758,6 +758,15 @@ class TestRefusals:
         with pytest.raises(TypeError, match=r"Numbers\(\) is a generator function"):
             fleche(Numbers())
 
+    def test_what_fills_an_object(self) -> None:
+        """A hit would leave the object without its attributes."""
+        with pytest.raises(TypeError, match=r"__init__\(\) fills the object that it is called for"):
+
+            class Mesh:
+                @fleche
+                def __init__(self, size: int) -> None:
+                    self.size = size
+
     @pytest.mark.parametrize("thing", [Point, 3, "add"])
     def test_no_function(self, thing: Any) -> None:
         with pytest.raises(TypeError, match="decorates functions"):

@@ -316,6 +316,11 @@ class TestPaths:
         assert str(caught.value).startswith("object['data']: an open file (_io.")
         assert "pass its path, marked Content[Path]" in str(caught.value)
 
+    @pytest.mark.parametrize("file", [io.BytesIO(b"a"), io.StringIO("a")])
+    def test_files_in_memory(self, file: Any) -> None:
+        with pytest.raises(Indigestible, match=r"a file in memory \(_io\..*its getvalue\(\)"):
+            digest([file])
+
     def test_in_cycles(self) -> None:
         """The path is also known where a value contains itself."""
         loop: list[Any] = [1]

@@ -24,6 +24,9 @@ if TYPE_CHECKING:
 
 __all__ = ["Decorator", "fleche"]
 
+_FILLERS = ("__init__", "__post_init__", "__attrs_post_init__", "model_post_init", "__setstate__")
+"""Methods whose only work is to give their object its attributes."""
+
 _VARIABLE = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
 
 P = ParamSpec("P")
@@ -319,6 +322,11 @@ def _inspect(function: Any, ignore: Any, require: Any) -> FunctionInfo:
         raise TypeError(
             f"{info.name}() is {what} function, whose result can be used only once and cannot be "
             "stored; let it return a list, or decorate the function that computes one item"
+        )
+    if info.name.rpartition(".")[2] in _FILLERS:
+        raise TypeError(
+            f"{info.name}() fills the object that it is called for, which a hit would leave empty; "
+            "decorate a function that makes the object, or the one that computes what is in it"
         )
     if info.module == "__mp_main__":  # so the main script is called in a spawned process
         return msgspec.structs.replace(info, module="__main__")

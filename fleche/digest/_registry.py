@@ -215,7 +215,9 @@ def refuse_what_is_used_up(cls: type) -> None:
     Raises:
         Indigestible: if ``cls`` is that of open files or iterators.
     """
-    if issubclass(cls, io.IOBase):
+    if issubclass(cls, (io.BytesIO, io.StringIO)):
+        what, instead = "a file in memory", "what is in it, its getvalue()"
+    elif issubclass(cls, io.IOBase):
         what, instead = "an open file", "its path, marked Content[Path], or what is in it"
     elif any("__next__" in vars(base) or "__anext__" in vars(base) for base in cls.__mro__):
         what, instead = "an iterator", "a list or another container instead"
