@@ -2341,6 +2341,8 @@ PATCHES = {
     "an object": ("json.dumps = Mine()", ("json", "dumps")),
     "what lru_cache makes": ("json.dumps = functools.lru_cache(mine)", ("json", "dumps")),
     "a class": ("json.dumps = Mine", ("json", "dumps")),
+    "a builtin": ("builtins.oct = mine", ("builtins", "oct")),
+    "a builtin that is new": ("builtins.own = Mine()", ("builtins", "own")),
     "what is decorated": ("json.dumps = fleche.fleche(mine)", ("json", "dumps")),
     "a method": ("json.JSONDecoder.go = mine", ("json.JSONDecoder", "go")),
     "a property": ("json.JSONDecoder.go = property(mine)", ("json.JSONDecoder", "go")),
@@ -2647,7 +2649,7 @@ class TestAtEachCall:
     ) -> None:
         """Code of one's own counts there, whatever it is that holds it, and as long as there."""
         source = f"""
-import functools, json, pandas, fleche
+import builtins, functools, json, pandas, fleche
 def mine(x, *args, k=1):
     return x + 10
 class Mine:
@@ -2660,7 +2662,7 @@ def undo():
         del {place[0]}.{place[1]}
     else:
         {place[0]}.{place[1]} = old
-def f(x): return json.dumps(x), x.go()
+def f(x): return json.dumps(x), x.go(), oct(x), own(x)
 """
         plain = project.digest({"entry": source.replace(patch, "")})
         found = []
@@ -2697,6 +2699,7 @@ LOOKED_UP = {
     "of an object of the module": f"{TWO}M = B()\ndef f(x): return getattr(M, x)()",
     "of an object in a dict": f"{TWO}M = {{'b': B()}}\ndef f(x): return getattr(M[x], x)()",
     "of an object that is made": f"{TWO}def f(x):\n    m = B()\n    return getattr(m, x)()",
+    "of objects, by map": f"{TWO}M = B()\ndef f(x): return [g() for g in map(getattr, [M], [x])]",
     "by a helper": f"{TWO}def get(o, n): return getattr(o, n)\ndef f(x): return get(B(), x)()",
     "by a helper of another module": (
         {"entry": f"from a import get\n{TWO}def f(x): return get(B(), x)()"}

@@ -354,6 +354,8 @@ class Reader:
         if name in MAKERS or (name == "type" and len(item.args) > 1):
             self.facts.makes_classes = True
         self.read_access(name, item, scope)
+        if any(getattr(each, "id", "") == "getattr" for each in item.args):
+            self.facts.looks_into_others = True  # map(getattr, ...), reduce(getattr, ...)
         if name in ("isinstance", "issubclass") and len(item.args) == 2:
             self.select(item.args[1], scope)
             self.pending.append((item.args[0], scope))

@@ -337,8 +337,7 @@ class Resolver:
         if name not in namespace:
             self.found.checks.absent(namespace, name)
             self.use(tail)
-            if not hasattr(builtins, name):
-                self.variables.add_absent(self.found.label(module, name), namespace, name)
+            self.load_builtin(namespace, module, name)
             return
         value = namespace[name]
         self.found.checks.name(namespace, name, value)
@@ -353,6 +352,17 @@ class Resolver:
         for overload in overloads_of(value):
             if is_own_namespace(overload.__globals__):
                 self.refer(overload)
+
+    def load_builtin(self, namespace: Mapping[str, Any], module: str, name: str) -> None:
+        """Follow a name that a module does not have, in case that the program has patched it."""
+        label = self.found.label(module, name)
+        if name not in vars(builtins):
+            self.variables.add_absent(label, namespace, name)
+            return
+        value = vars(builtins)[name]
+        self.found.checks.name(vars(builtins), name, value)
+        if getattr(value, "__module__", None) != "builtins" and holds_own(value):
+            self.variables.add(label, value)
 
     def load_text(self, namespace: Mapping[str, Any], chain: Chain) -> None:
         """Follow a chain that stands in a text: it may begin with a global name, or be a module."""
