@@ -2699,6 +2699,7 @@ LOOKED_UP = {
     "of an object of the module": f"{TWO}M = B()\ndef f(x): return getattr(M, x)()",
     "of an object in a dict": f"{TWO}M = {{'b': B()}}\ndef f(x): return getattr(M[x], x)()",
     "of an object that is made": f"{TWO}def f(x):\n    m = B()\n    return getattr(m, x)()",
+    "of an object in a pair": f"{TWO}def f(x):\n    m = B(), x\n    return getattr(*m)()",
     "of objects, by map": f"{TWO}M = B()\ndef f(x): return [g() for g in map(getattr, [M], [x])]",
     "by a helper": f"{TWO}def get(o, n): return getattr(o, n)\ndef f(x): return get(B(), x)()",
     "by a helper of another module": (

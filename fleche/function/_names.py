@@ -16,6 +16,7 @@ from fleche.function._trees import (
     Scope,
     chain_of,
     constant_text,
+    hides_names,
     is_class_of_self,
     is_own_package,
     item_step,
@@ -354,8 +355,7 @@ class Reader:
         if name in MAKERS or (name == "type" and len(item.args) > 1):
             self.facts.makes_classes = True
         self.read_access(name, item, scope)
-        if any(getattr(each, "id", "") == "getattr" for each in item.args):
-            self.facts.looks_into_others = True  # map(getattr, ...), reduce(getattr, ...)
+        self.facts.looks_into_others |= hides_names(name, item.args)
         if name in ("isinstance", "issubclass") and len(item.args) == 2:
             self.select(item.args[1], scope)
             self.pending.append((item.args[0], scope))

@@ -14,6 +14,7 @@ __all__ = [
     "Scope",
     "chain_of",
     "constant_text",
+    "hides_names",
     "is_class_of_self",
     "is_own_package",
     "item_step",
@@ -57,6 +58,12 @@ def prefix_of(item: Any) -> str:
     elif getattr(getattr(item, "func", None), "attr", "") == "format":
         item = item.func.value
     return (constant_text(item) or "").partition("%")[0].partition("{")[0]
+
+
+def hides_names(name: str, args: list[Any]) -> bool:
+    """Whether a call passes ``getattr`` on, as to ``map``, or calls it as ``getattr(*pair)``."""
+    starred = name == "getattr" and any(type(each).__name__ == "Starred" for each in args)
+    return starred or any(getattr(each, "id", "") == "getattr" for each in args)
 
 
 def is_class_of_self(item: Any) -> bool:
