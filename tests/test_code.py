@@ -2251,6 +2251,41 @@ def make(k, n):
         assert tracker.closure().digest == before
         assert project.counts(source, "memo={}", "memo={5: 5}")
 
+    @pytest.mark.parametrize("made", ["BASE", "make()", "{'k': K}"])
+    def test_what_a_memo_in_a_default_is_made_of(self, project: Project, made: str) -> None:
+        source = f"""
+            K = 1
+            def make(): return {{"k": K}}
+            BASE = {{"k": K}}
+            def g(x, memo={made}):
+                memo[x] = x
+                return memo["k"]
+            def f(x): return g(x)
+        """
+        tracker = project.tracker({"entry": source})
+        before = tracker.closure().digest
+        tracker.function(1)
+        assert tracker.closure().digest == before
+        assert project.counts(source, "K = 1", "K = 2")
+
+    @pytest.mark.parametrize(
+        "source",
+        [
+            "class A: pass\nN = A()\nN.n = 0\nN.k = 1\ndef f(x):\n    N.n += 1\n    return N.k",
+            "N = {'n': 0}\nN['k'] = 1\ndef f(x):\n    N['n'] += 1\n    return N['k']",
+            "N = {'n': 0}\nN.update(k = 1)\ndef f(x):\n    N['n'] += 1\n    return N['k']",
+            "import threading\nN = threading.local()\nN.k = 1\ndef f(x):\n    N.n += 1\n"
+            "    return N.k",
+            "def g(x):\n    g.memo['n'] = x\n    return g.memo['k']\ng.memo = {}\n"
+            "g.memo.update(k = 1)\ndef f(x): return g(x)",
+        ],
+        ids=["an attribute", "an item", "a method", "data of a thread", "on a function"],
+    )
+    def test_what_the_module_does_with_state(self, project: Project, source: str) -> None:
+        """It counts as the statement does that makes it."""
+        change = next(text for text in ("N.k = 1", "['k'] = 1", "k = 1") if text in source)
+        assert project.counts(source, change, change.replace("1", "2"))
+
     @pytest.mark.parametrize("source", MADE_BY_CODE.values(), ids=MADE_BY_CODE)
     def test_what_code_makes(self, project: Project, source: str) -> None:
         """A variable that is not there before counts as it does then."""

@@ -30,6 +30,7 @@ __all__ = [
 
 ASSIGNMENTS = ("Assign", "AnnAssign", "AugAssign", "For", "AsyncFor", "With")
 FUNCTIONS = ("FunctionDef", "AsyncFunctionDef")
+STEPS = ("Attribute", "Subscript", "Call")
 PACKAGE = __name__.partition(".")[0]
 CLOCKS = {
     "time": (
@@ -120,11 +121,15 @@ def settings_among(names: Names, name: str, attribute: str) -> list[Any]:
 
 
 def sets(statement: Any, name: str, attribute: str) -> bool:
-    targets = getattr(statement, "targets", None) or [getattr(statement, "target", None)]
-    return any(
-        getattr(target, "attr", "") == attribute and getattr(target.value, "id", "") == name
-        for target in targets
-    )
+    """Whether a statement sets an attribute of what has a name, or changes what is there."""
+    for part in changed_by(statement):
+        root = part
+        while type(root).__name__ in STEPS:
+            inner = root.func if type(root).__name__ == "Call" else root.value
+            if getattr(root, "attr", "") == attribute and getattr(inner, "id", "") == name:
+                return True
+            root = inner
+    return False
 
 
 def setting_statements(namespace: Mapping[str, Any], name: str, attribute: str) -> list[Any]:
@@ -153,17 +158,20 @@ def bound_by(statement: Any) -> Iterator[str]:
 
 def completed_by(statement: Any) -> Iterator[str]:
     """Yield the names of objects of which a statement calls a method, or sets a part."""
-    if type(statement).__name__ == "Expr":
-        call = statement.value
-        parts = [call.func] if type(call).__name__ == "Call" else []
-    else:
-        parts = list(getattr(statement, "targets", None) or [getattr(statement, "target", None)])
-    for part in parts:
+    for part in changed_by(statement):
         root = part
-        while (kind := type(root).__name__) in ("Attribute", "Subscript", "Call"):
+        while (kind := type(root).__name__) in STEPS:
             root = root.func if kind == "Call" else root.value
         if kind == "Name" and root is not part:
             yield root.id
+
+
+def changed_by(statement: Any) -> list[Any]:
+    """Return the methods that a statement calls, or what it assigns to."""
+    if type(statement).__name__ == "Expr":
+        call = statement.value
+        return [call.func] if type(call).__name__ == "Call" else []
+    return list(getattr(statement, "targets", None) or [getattr(statement, "target", None)])
 
 
 bodies: WeakKeyDictionary[SourceText, dict[str, list[Names]]] = WeakKeyDictionary()

@@ -94,11 +94,24 @@ def facts_of_syntax(syntax: Any, owner: str, captured: Iterable[str]) -> Facts:
         if not owner:  # what a module makes so is followed itself
             reader.facts.imports_by_name.clear()
     reader.facts.lazily = written_lazily(body)
+    reader.facts.loads |= loads_of_memos(syntax.args, reader.facts.parameter_writes)
     if owner:
         reader.facts.by_clock = set_by_clock(body, scope.first, lambda name: mangle(name, owner))
     if owner and getattr(syntax, "name", "") not in BEGINNINGS:
         reader.facts.fills = fills_of(body, scope.first, lambda name: mangle(name, owner))
     return reader.facts
+
+
+def loads_of_memos(args: Any, written: set[str]) -> set[Chain]:
+    """Return the names in the defaults of parameters that code changes in place.
+
+    What such a default holds does not count, but what it was made of.
+    """
+    given = [*args.posonlyargs, *args.args]
+    pairs = [*zip(given[::-1], args.defaults[::-1], strict=False)]
+    pairs += zip(args.kwonlyargs, args.kw_defaults, strict=True)
+    made = [default for arg, default in pairs if arg.arg in written and default is not None]
+    return set().union(*(facts_of_expression(each).loads for each in made))
 
 
 def facts_of_expression(syntax: Any) -> Facts:

@@ -24,6 +24,7 @@ from blake3 import blake3
 from fleche._util import override
 from fleche.digest import (
     captured_by,
+    defaults_of,
     defining_statements,
     defining_syntax,
     dump_syntax,
@@ -424,7 +425,7 @@ class Variables:
         """Return the syntax by which a variable is defined, in its own module, and follow it."""
         if namespace is not None:
             namespace, name = origin_of(namespace, name)
-        return self.definition_of(namespace, name) or NOTHING
+        return self.definition_of(namespace, name, completed=True) or NOTHING
 
     def is_state(
         self, value: Any, parts: set[Chain], namespace: Mapping[str, Any] | None, name: str
@@ -519,7 +520,7 @@ class Variables:
             self.write(f"*.{attribute}", written, is_late=place in facts.lazily)
         if known.method_of and facts.fills != Fills():
             self.note_fills(f"{module}:{known.method_of}", known)
-        self.note_attributes(function, facts.captured_attributes)
+        self.note_bound(function, facts)
         for chain in facts.writes:
             label, value, part = self.find_variable(namespace, module, chain)
             if chain in facts.counters:  # others are likely to count there, too
@@ -566,12 +567,15 @@ class Variables:
             self.writes.marks.add(mark)
         self.must_restart |= mark in self.walked
 
-    def note_attributes(self, function: FunctionType, chains: set[Chain]) -> None:
-        """Note that a function sets attributes of functions that it has captured."""
-        held = captured_by(function) if chains else {}
-        for root, name in chains:
+    def note_bound(self, function: FunctionType, facts: Facts) -> None:
+        """Note what a function writes of its defaults, and of functions that it has captured."""
+        held = captured_by(function) if facts.captured_attributes else {}
+        for root, name in facts.captured_attributes:
             if isinstance(held.get(root), CALLABLE):
                 self.write(self.attribute_written(held[root], name))
+        given = defaults_of(function, ()) if facts.parameter_writes else {}
+        for parameter in facts.parameter_writes & given.keys():
+            self.write(mark_of(given[parameter]))
 
     def attribute_written(self, holder: Any, name: str) -> str:
         """Note that code writes an attribute of a function, and return what marks it."""
