@@ -245,7 +245,8 @@ def is_like(expected: str, found: str) -> bool:
 def _timeless(text: str) -> str:
     """Put the same for every time, for what follows it in a table, and for every rule of one."""
     text = re.sub(r"-{4,}", "----", text.strip())
-    return re.sub(r"\d{4}-\d\d-\d\d \d\d:\d\d +[\d.e+-]+  \S+@\S+", "WHEN WHERE", text) + "\n"
+    when = r"\d{4}-\d\d-\d\d \d\d:\d\d +[\d.e+-]+|(?:just now|\d+ \w+ ago) +[\d.]+ [mµ]?s"
+    return re.sub(rf"(?:{when})  \S+@\S+", "WHEN WHERE", text) + "\n"
 
 
 def hexadecimal(code: str) -> bytes:
