@@ -2,17 +2,23 @@
 
 Public is what a package's `__init__` exports. A name that a family such as `fleche.caches` has from
 a package below it is explained on the family's page, where people import it from. Wherever else a
-name can be imported from, the front page `fleche` above all, there is a link.
+name can be imported from, there is a link. The front page `fleche` says of each of its names in a
+sentence what it is.
 """
 
 from __future__ import annotations
 
+import re
+import sys
 from collections.abc import Iterator
 from functools import cache
 from importlib import import_module
 from pathlib import Path
 from shutil import rmtree
-from types import ModuleType
+from types import FunctionType, ModuleType
+from typing import Any
+
+from sphinx.pycode import ModuleAnalyzer
 
 import fleche
 
@@ -24,7 +30,10 @@ def write(directory: Path) -> None:
     rmtree(directory, ignore_errors=True)
     directory.mkdir(parents=True)
     homes = _homes()
+    (directory / f"{PACKAGE}.rst").write_text(_front_page())
     for name, module in _modules().items():
+        if name == PACKAGE:
+            continue
         own, links = [], []
         for public in _public(module):
             home = homes[public, id(getattr(module, public))]
@@ -32,15 +41,19 @@ def write(directory: Path) -> None:
                 own.append(public)
             else:
                 links.append(f"{home}.{public}")
-        if own or name == PACKAGE:
+        if own:
             heirs = [each for each in own if _is_heir(module, each)]
             (directory / f"{name}.rst").write_text(_page(name, own, heirs, links))
 
 
 def _page(name: str, own: list[str], heirs: list[str], links: list[str]) -> str:
     lines = [name, "=" * len(name), "", f".. automodule:: {name}"]
-    if rest := [each for each in own if each not in heirs]:
+    data = {each: text for each in own if (text := _text_of_data(name, each))}
+    if rest := [each for each in own if each not in heirs and each not in data]:
         lines.append(f"   :members: {', '.join(rest)}")
+    for each, text in data.items():
+        lines += ["", f".. py:data:: {each}", f"   :module: {name}", ""]
+        lines += [f"   {line}".rstrip() for line in text]
     for heir in heirs:
         lines += ["", f".. autoclass:: {name}.{heir}", "   :members:"]
         lines.append(f"   :inherited-members: {', '.join(sorted(_EXPLAINED_ELSEWHERE))}")
@@ -48,6 +61,69 @@ def _page(name: str, own: list[str], heirs: list[str], links: list[str]) -> str:
         lines += ["", "Explained where they live:", ""]
         lines += [f"* :py:obj:`{link}`" for link in links]
     return "\n".join([*lines, ""])
+
+
+def explained_at(name: str) -> str:
+    """Where a name of the front page, as `fleche.File`, is explained; any other name as it is."""
+    package, _, short = name.partition(".")
+    if package != PACKAGE or short not in _public(fleche):
+        return name
+    value = getattr(fleche, short)
+    return name if isinstance(value, ModuleType) else f"{_homes()[short, id(value)]}.{short}"
+
+
+def _front_page() -> str:
+    """The names that most programs need, by what they are, each with a sentence and a link."""
+    groups: dict[str, list[str]] = {
+        "Functions": [],
+        "Markers of parameters": [],
+        "Classes": [],
+        "Errors and warnings": [],
+    }
+    own = []
+    for name in sorted({*_public(fleche), "open"} - {"__version__"}, key=_in_reading_order):
+        value = getattr(fleche, name)
+        home = _homes()[name, id(value)]
+        if isinstance(value, ModuleType):  # one that can be called
+            home, value = value.__name__, getattr(value, name)
+        if isinstance(value, type) and issubclass(value, Exception):
+            group = "Errors and warnings"
+        elif isinstance(value, type) and name[0].isupper():
+            group = "Classes"
+        elif isinstance(value, (type, FunctionType)):
+            group = "Functions"
+        else:
+            group = "Markers of parameters"
+        if home == PACKAGE:
+            own += ["", f".. autoclass:: {home}.{name}", "   :members:"]
+        text = _text_of_data(home, name) or (value.__doc__ or "").split("\n")
+        groups[group].append(f"* :py:obj:`{name} <{home}.{name}>`: {_first_sentence(text)}")
+    lines = [PACKAGE, "=" * len(PACKAGE), "", f".. automodule:: {PACKAGE}"]
+    for heading, names in groups.items():
+        lines += ["", heading, "-" * len(heading), "", *names]
+    return "\n".join([*lines, *own, ""])
+
+
+def _in_reading_order(name: str) -> tuple[bool, str]:
+    return name != PACKAGE, name.lower()
+
+
+def _first_sentence(text: list[str]) -> str:
+    paragraph = " ".join(line.strip() for line in text).split("  ")[0].strip()
+    return re.split(r"(?<=[.)]) (?=[A-Z`])", paragraph)[0]
+
+
+def _text_of_data(home: str, name: str) -> list[str]:
+    """What stands below an assignment; autodoc looks for it in the module that is imported from."""
+    value: Any = getattr(_modules()[home], name)
+    if isinstance(value, (type, FunctionType, ModuleType)):
+        return []
+    for module in [each for each in sys.modules if each.startswith(f"{PACKAGE}.")]:
+        if vars(sys.modules[module]).get(name) is value:
+            found = ModuleAnalyzer.for_module(module).find_attr_docs().get(("", name))
+            if found:
+                return found
+    return []
 
 
 def _is_heir(module: ModuleType, name: str) -> bool:

@@ -61,11 +61,12 @@ _reference.write(HERE / "reference" / "api")
 
 
 class Domain(PythonDomain):
-    """Knows that `bytes` in an annotation is Python's, and not a field of that name."""
+    """Knows that `bytes` in an annotation is Python's, and where `fleche.File` is explained."""
 
     def find_obj(self, env: Any, modname: Any, classname: Any, name: str, *rest: Any) -> Any:
         if hasattr(builtins, name):
             return []
+        name = _reference.explained_at(name)
         return super().find_obj(env, modname, classname, name, *rest)
 
 

@@ -8,6 +8,7 @@ import re
 import shlex
 from collections.abc import Iterator
 from contextlib import redirect_stdout
+from importlib import import_module
 from pathlib import Path
 from typing import get_args
 from xml.etree import ElementTree as ET
@@ -15,7 +16,11 @@ from xml.etree import ElementTree as ET
 import msgspec
 import pytest
 
+import fleche
 from fleche.cli import main
+from fleche.config import _schema
+from fleche.remote import SshOptions, SubprocessOptions
+from fleche.storage import storage_class, storage_names
 from tests.helpers.pages import (
     DOCS,
     LANGUAGES,
@@ -205,10 +210,71 @@ def test_options_exist(page: Page) -> None:
             assert given - {"--help"} <= options_of(name), f"{page.name}: fleche {name}{rest}"
 
 
+def reference(directory: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
+    """The pages of the reference by name, as Sphinx gets them."""
+    pytest.importorskip("sphinx")
+    monkeypatch.syspath_prepend(str(DOCS))
+    import_module("_reference").write(directory)
+    return {path.stem: path.read_text(encoding="utf-8") for path in directory.glob("*.rst")}
+
+
+def test_the_front_page_of_the_reference(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It says of each name in a sentence what it is, and leads to where the rest stands."""
+    written = reference(tmp_path / "api", monkeypatch)
+    entries = re.findall(r"^\* :py:obj:`(\w+) <([\w.]+)>`: (.*)$", written["fleche"], re.MULTILINE)
+    assert {name for name, _, _ in entries} == {*fleche.__all__, "open"} - {"__version__"}
+    for name, target, sentence in entries:
+        assert sentence.endswith("."), name
+        home = target.removesuffix(f".{name}")
+        listed = re.findall(r"^   :members: (.*)$", written[home], re.MULTILINE)
+        apart = (f":: {target}\n", f".. py:data:: {name}\n   :module: {home}\n")
+        assert name in ", ".join(listed).split(", ") or any(map(written[home].__contains__, apart))
+
+
+def test_constants_and_markers_are_in_the_reference(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What stands below an assignment in a private module is read, too; autodoc leaves it out."""
+    written = reference(tmp_path / "api", monkeypatch)
+    for module, name, text in (
+        ("fleche.function", "Ignored", "``Ignored[T]`` is ``T`` to a type checker"),
+        ("fleche.call", "MISSING", "Stands where a call has no result yet"),
+    ):
+        assert f".. py:data:: {name}\n   :module: {module}\n\n   {text}" in written[module]
+
+
+def test_the_page_of_the_configuration_is_complete() -> None:
+    """Every key that a table of ``fleche.toml`` takes stands in a table of the page."""
+    text = next(page.text for page in PAGES if page.name == "configuration.md")
+    rows = re.findall(r"^\| (`.*?) \|(.*)$", text, re.MULTILINE)
+    told = {name for first, _ in rows for name in re.findall(r"`(\w+)`", first)}
+    sections = set(re.findall(r"^###? .*", text, re.MULTILINE))
+    told |= {name for heading in sections for name in re.findall(r"`(\w+)`", heading)} | {"type"}
+    tables = [getattr(_schema, name) for name in _schema.__all__ if name.endswith("Table")]
+    for struct in (*tables, SshOptions, SubprocessOptions):
+        keys = {field.encode_name for field in msgspec.structs.fields(struct)}
+        assert keys - {"options"} <= told, struct.__name__
+    for kind in ("values", "calls"):
+        for name in storage_names(kind):
+            options = storage_class(name, kind).Options
+            keys = {field.encode_name for field in msgspec.structs.fields(options)}
+            said = [set(re.findall(r"`(\w+)`", rest)) for first, rest in rows if name in first]
+            assert any(keys <= words for words in said), (kind, name)
+
+
 def test_languages_are_known() -> None:
     """A block of a language that is not known would not be checked at all."""
     odd = [block.where for block in BLOCKS if block.language not in {*LANGUAGES, "run", "restart"}]
     assert odd == []
+
+
+@pytest.mark.parametrize("page", PAGES, ids=by_name)
+def test_lines_fit_a_screen(page: Page) -> None:
+    """What is no code, output or row of a table has at most 150 characters in a line."""
+    prose = re.sub(
+        r"^```.*?^```|^<!--.*?-->|^\|.*?$", "", page.text, flags=re.MULTILINE | re.DOTALL
+    )
+    assert [line for line in prose.splitlines() if len(line) > 150] == []
 
 
 def test_what_is_skipped_says_why() -> None:
@@ -238,6 +304,14 @@ def test_pictures_are_there(page: str, text: str, file: str) -> None:
         assert svg.tag.endswith("}svg")
         assert b"url(http" not in content
         assert not [each for each in svg.iter() if each.tag.endswith(("}script", "}image"))]
+
+
+@pytest.mark.parametrize("name", ["README.md", "CHANGELOG.md", "CONTRIBUTING.md"])
+def test_links_from_the_checkout_lead_somewhere(name: str) -> None:
+    """Sphinx checks the links of the pages, and none of these."""
+    text = (DOCS.parent / name).read_text(encoding="utf-8")
+    for target in re.findall(r"\]\((?!https?:)([^)#\s]+)", text):
+        assert (DOCS.parent / target).is_file(), target
 
 
 def test_every_page_is_in_a_table_of_contents() -> None:

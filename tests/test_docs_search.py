@@ -66,7 +66,8 @@ GUIDES = {
     "fork": "explanation/fork",
     "tutorial": "tutorial",
 }
-NAMES = ("SshCache", "cache_from_config", "wrap_executor")
+NAMES = ("SshCache", "cache_from_config", "wrap_executor", "MISSING")
+MARKER = "Ignored"  # has a guide, and an entry that autodoc does not write
 COMMON = ("remote", "cache", "value")
 
 
@@ -75,12 +76,14 @@ def test_guides_are_found_before_internals(tmp_path: Path) -> None:
     built = tmp_path / "html"
     command = [sys.executable, "-m", "sphinx", "--quiet", "-d", str(tmp_path / "doctrees")]
     subprocess.run([*command, "-b", "html", str(DOCS), str(built)], check=True)
-    found = search(built, *GUIDES, *NAMES, *COMMON)
+    found = search(built, *GUIDES, *NAMES, MARKER, *COMMON)
     assert {words: found[words][0][0] for words in GUIDES} == GUIDES
     for name in NAMES:
         page, title = found[name][0]
         assert page.startswith("reference/api/"), name
         assert title.endswith(name)
+    assert found[MARKER][0][0] == "howto/arguments"
+    assert any(title.endswith(f".{MARKER}") for _, title in found[MARKER])
     for words in COMMON:
         pages = [page for page, _ in found[words]]
         first_guide = next(n for n, page in enumerate(pages) if page.startswith("howto/"))
