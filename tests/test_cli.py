@@ -710,10 +710,10 @@ class TestShow:
 
     def test_unknown_keys(self, keys: object) -> None:
         assert fleche_command("show", "f" * 12).status == 1
-        for text in ("abc", "fit", "no-key"):
+        for text, command in (("abc", "log"), ("fit", "log fit"), ("no-key", "log")):
             told = fleche_command("show", text)
             assert told.status == 2
-            assert f"'{text}' is no key of a call: 'fleche log' shows keys" in told.err
+            assert f"'{text}' is no key of a call: 'fleche {command}' shows keys" in told.err
 
 
 class TestGet:

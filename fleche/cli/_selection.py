@@ -102,8 +102,10 @@ def find_call(session: Session, key: str) -> LazyCall:
 
 def _loaded(key: str, load: Callable[[str], LazyCall], cache: BaseCache) -> LazyCall:
     if not re.fullmatch(f"[0-9a-f]{{{SHORTEST},}}", key):
+        is_name = key.isidentifier() and not re.fullmatch("[0-9a-f]+", key)
+        command = f"fleche log {key}" if is_name else "fleche log"
         raise click.UsageError(
-            f"{key!r} is no key of a call: 'fleche log' shows keys at the beginning of its lines; "
+            f"{key!r} is no key of a call: '{command}' shows keys at the beginning of its lines; "
             f"{SHORTEST} characters, or more, will do"
         )
     try:
