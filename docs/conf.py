@@ -70,5 +70,13 @@ class Domain(PythonDomain):
         return super().find_obj(env, modname, classname, name, *rest)
 
 
+def keep_first_line(_: Sphinx, what: str, *rest: Any) -> None:
+    """Napoleon takes what stands before a colon in the first line of a property for its type."""
+    lines = rest[-1]
+    if what in ("property", "attribute", "data") and lines:
+        lines[:0] = ["..", ""]  # an empty comment; empty lines alone would be skipped
+
+
 def setup(app: Sphinx) -> None:
     app.add_domain(Domain, override=True)
+    app.connect("autodoc-process-docstring", keep_first_line, priority=400)  # before napoleon
