@@ -391,8 +391,16 @@ class Variables:
         """Return the syntax by which something is made, and follow the names in it."""
         if namespace is None:
             return ""
+        statements = defining_statements(namespace, name, completed=completed)
+        self.follow_statements(statements, namespace, name)
+        return blake3(defining_syntax(namespace, name, completed=completed)).hexdigest()
+
+    def follow_statements(
+        self, statements: Iterable[Any], namespace: Mapping[str, Any], name: str = ""
+    ) -> None:
+        """Follow the names in statements of a module, which make what is called ``name`` there."""
         owner = name.rpartition(".")[0]
-        for statement in defining_statements(namespace, name, completed=completed):
+        for statement in statements:
             for expression in expressions_of(statement, namespace):
                 facts = facts_of_expression(expression)
                 self.use(facts.attributes)
@@ -401,7 +409,6 @@ class Variables:
                         self.use(chain)
                     else:
                         self.load(namespace, module_name(namespace), chain)
-        return blake3(defining_syntax(namespace, name, completed=completed)).hexdigest()
 
     def definition_of_attribute(self, function: FunctionType, name: str) -> str:
         """Return the syntax by which an attribute of a function is set, and follow the names in it.
@@ -413,12 +420,7 @@ class Variables:
         if last != known.qualname:
             return known.beginnings.get(f"{last}.{name}", "")
         statements = setting_statements(namespace, last, name)
-        for statement in statements:
-            for expression in expressions_of(statement, namespace):
-                facts = facts_of_expression(expression)
-                self.use(facts.attributes)
-                for chain in sorted(facts.loads):
-                    self.load(namespace, module_name(namespace), chain)
+        self.follow_statements(statements, namespace)
         return blake3(dump_syntax(statements)).hexdigest() if statements else ""
 
     def defined(self, namespace: Mapping[str, Any] | None, name: str) -> str:
