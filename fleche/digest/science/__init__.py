@@ -159,6 +159,8 @@ ROWS: tuple[tuple[str, str, str, bool], ...] = (
     ("ase", "BaseCalculator Mixer", "_chemistry:ase_calculator", SUBCLASSES),
     ("ase", "FixConstraint", "_chemistry:ase_constraint", SUBCLASSES),
     ("ase", "Symbols", "_chemistry:ase_symbols", EXACT),
+    # statsmodels
+    ("statsmodels", "Results ResultMixin ModelData", "_statistics:fit", SUBCLASSES),
     # matplotlib
     ("matplotlib", "Colormap BivarColormap", "_plotting:colormap", SUBCLASSES),
     ("matplotlib", "Norm Normalize", "_plotting:norm", SUBCLASSES),
