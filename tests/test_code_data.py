@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from fleche.function._clocks import is_from_clock_now
 from fleche.function._patched import own_parts
 from tests.test_code import ROOT, Project
 
@@ -165,6 +166,15 @@ def test_attributes_by_the_clock(project: Project, change: str) -> None:
     first, second = (project.digest({"entry": CLOCKED}) for _ in range(2))
     assert first == second
     assert project.digest({"entry": CLOCKED.replace("def f", f"{change}\ndef f")}) != first
+
+
+def test_a_count_of_the_clock_need_not_be_odd() -> None:
+    """One in a thousand ends with three noughts; as in seconds, milliseconds are a person's."""
+    moment = 7 * 10**6 + 11_000
+    assert is_from_clock_now(10**9 + moment)
+    assert is_from_clock_now(1 + moment / 1e9)
+    assert not is_from_clock_now(10**9 + 7 * 10**6)
+    assert not is_from_clock_now(1.007)
 
 
 MEMBERS = """

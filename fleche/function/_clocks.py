@@ -50,7 +50,7 @@ def is_from_clock_now(value: Any) -> bool:
         is_counted = 0 < value <= time.perf_counter() and value != round(value, 3)
         return is_counted or is_recent(value)
     if kind is int:
-        is_counted = 10**9 < value <= time.perf_counter_ns() and value % 1000 > 0
+        is_counted = 10**9 < value <= time.perf_counter_ns() and value % 10**6 > 0
         return value == os.getpid() or is_counted or is_recent(value / 1e9)
     if kind is str and len(value) in (32, 36):
         return is_identifier(value)
