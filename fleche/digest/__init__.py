@@ -24,7 +24,7 @@ from fleche.digest._assignments import (
     names_bound_in,
     origin_of,
     setting_statements,
-    settings_in,
+    statements_setting,
 )
 from fleche.digest._classes import made_by_clock, members_of, told_to, types_in
 from fleche.digest._code import attributes_of_function, bytecode_of, captured_by, defaults_of
@@ -125,9 +125,9 @@ __all__ = [
     "registered_reducer",
     "remember_file",
     "setting_statements",
-    "settings_in",
     "short_key",
     "shown_digest",
+    "statements_setting",
     "take_code",
     "told_of_code",
     "told_to",

@@ -25,7 +25,7 @@ __all__ = [
     "names_bound_in",
     "origin_of",
     "setting_statements",
-    "settings_in",
+    "statements_setting",
 ]
 
 ASSIGNMENTS = ("Assign", "AnnAssign", "AugAssign", "For", "AsyncFor", "With")
@@ -111,7 +111,7 @@ def names_bound_in(body: list[Any]) -> dict[str, list[Any]]:
     return Names(body).assignments
 
 
-def settings_in(body: list[Any], name: str, attribute: str) -> list[Any]:
+def statements_setting(body: list[Any], name: str, attribute: str) -> list[Any]:
     """Return the statements of a body that set an attribute of what is bound to a name."""
     return settings_among(Names(body), name, attribute)
 

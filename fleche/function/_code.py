@@ -24,7 +24,7 @@ from fleche.digest import (
     dump_syntax,
     find_definition,
     names_bound_in,
-    settings_in,
+    statements_setting,
 )
 from fleche.function._facts import Facts
 from fleche.function._names import facts_of_expression, facts_of_syntax
@@ -145,7 +145,7 @@ def settings_of(definition: Definition, name: str, attribute: str) -> Iterator[A
     """Yield the statements of the functions around a definition that set an attribute of a name."""
     for outer in definition.enclosing():
         if isinstance(outer.syntax.body, list):
-            yield from settings_in(outer.syntax.body, name, attribute)
+            yield from statements_setting(outer.syntax.body, name, attribute)
 
 
 def uses_names(statements: list[Any], namespace: Mapping[str, Any]) -> bool:
