@@ -333,6 +333,42 @@ class TestImportsByName:
         assert {"other:*", "models.a:*", "models.base:*", "deep:*"} <= set(found)
         assert sys.modules.keys().isdisjoint(["other", "models", "deep", "this"])
 
+    def test_large_packages_are_read_once(
+        self, project: Project, monkeypatch: pytest.MonkeyPatch, tmp_home: Path
+    ) -> None:
+        """What their files say is remembered from process to process, as long as they are as is."""
+        from fleche.function import _whole
+
+        many = {f"models/m{n}": f"from . import m{n - 1}" for n in range(1, _whole.MANY_FRESH)}
+        files = {"entry": IMPORT + BY_NAME["a beginning"], **MODELS, **many}
+        tracker = project.tracker(files)
+        first = tracker.closure().digest
+        read: list[str] = []
+        parsed = _whole.parsed
+        monkeypatch.setattr(_whole, "parsed", lambda text: read.append(text) or parsed(text))
+
+        def again() -> str:
+            _whole.sources.clear()
+            _whole.recalled.clear()
+            return CodeTracker(tracker.function, "entry").closure().digest
+
+        assert again() == first
+        assert read == [b"K = 5"]  # a module beside, which is no large package
+        Path(sys.modules["entry"].__file__ or "").with_name("models").joinpath("m7.py").write_text(
+            "from . import a"
+        )
+        assert again() != first
+        assert set(read[1:]) == {b"K = 5", b"from . import a"}
+
+    def test_imports_for_type_checkers_do_not_count(self, project: Project) -> None:
+        models = {
+            **MODELS,
+            "models/a": "if TYPE_CHECKING:\n    import other\nelse:\n    import deep",
+        }
+        found = nodes(project.tracker({"entry": IMPORT + BY_NAME["a beginning"], **models}))
+        assert "deep:*" in found
+        assert "other:*" not in found
+
     def test_of_its_own_package(self, project: Project) -> None:
         source = "import importlib\ndef f(x): return importlib.import_module('.' + x, __package__)"
         files = {"entry": "from models.load import f", "models/load": source, **MODELS}
@@ -3064,14 +3100,27 @@ def test_a_large_package_is_read_once(
 
     monkeypatch.setattr(_resolve, "MANY_FUNCTIONS", 2)
     body = "\n".join(f"def g{n}(x): return g{n + 1}(x)" for n in range(5))
-    files = {"entry": "import lib\ndef f(x): return lib.g0(x)", "lib/__init__": body}
+    many = {f"lib/m{n}": f"K = {n}" for n in range(_whole.MANY_FRESH)}
+    files = {"entry": "import lib\ndef f(x): return lib.g0(x)", "lib/__init__": body, **many}
     tracker = project.tracker(files)
     before = tracker.closure().digest
-    _whole.known.clear()
+    _whole.sources.clear()
+    _whole.recalled.clear()
     read: list[str] = []
     monkeypatch.setattr(_whole, "dump_syntax", lambda tree: read.append("read") or b"")
     assert CodeTracker(tracker.function, "entry").closure().digest != before  # entry is no package
     assert len(read) == 1
+
+
+def test_what_is_remembered_of_files_depends_on_the_interpreter() -> None:
+    """An ``assert`` is no syntax under ``-O``."""
+    from fleche.function._whole import memory_of
+
+    code = "from fleche.function._whole import memory_of; print(memory_of('here'))"
+    for option, is_same in (("-B", True), ("-O", False)):
+        command = [sys.executable, option, "-c", code]
+        shown = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+        assert (shown.strip() == memory_of("here")) is is_same
 
 
 def test_deep_syntax() -> None:

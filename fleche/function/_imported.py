@@ -23,7 +23,7 @@ from fleche._util import attempt
 from fleche.function._facts import Facts, Import
 from fleche.function._names import IMPORTERS
 from fleche.function._own import is_own, is_own_object
-from fleche.function._whole import digest_of_file, imports_of_file, syntax_of_file
+from fleche.function._whole import digest_of_file, keep_sources, source_of
 
 __all__ = ["ImportsByName", "absolute", "modules_in", "take_from"]
 
@@ -158,21 +158,23 @@ def file_of(spec: ModuleSpec) -> str:
 
 def parts_of_modules(names: Iterable[str]) -> dict[str, str]:
     """Return by name what modules count by, and the user's own modules that they import."""
-    pending, found = sorted(names), dict[str, str]()
+    pending, found, asked = sorted(names), dict[str, str](), set[str]()
     while pending and len(found) < MANY:
         name = pending.pop()
-        spec = None if name in found else own_spec(name)
+        spec = None if name in asked else own_spec(name)
+        asked.add(name)
         if spec is None:
             continue
         file, found[name] = file_of(spec), ""
-        pending.append(name.rpartition(".")[0])
+        parent = name.rpartition(".")[0]
+        pending.append(parent)
         if file.endswith(".py"):
-            found[name] = syntax_of_file(file)
+            found[name], imports = source_of(file)
             is_package = os.path.basename(file) == "__init__.py"
-            package = name if is_package else name.rpartition(".")[0]
-            pending += map(partial(full_name, package), imports_of_file(file))
+            pending += map(partial(full_name, name if is_package else parent), imports)
         elif os.path.isfile(file):
             found[name] = digest_of_file(file)
+    keep_sources()
     return found
 
 

@@ -13,7 +13,7 @@ import builtins
 import os
 import sys
 from collections import deque
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from importlib import import_module
 from types import FunctionType, MappingProxyType, ModuleType
 from typing import Any
@@ -138,6 +138,8 @@ class Resolver:
         self.ignore_globals = frozenset(ignore_globals)
         self.found = Findings(home)
         self.kept: dict[int, tuple[Any, str]] = {}
+        self.untyped: list[tuple[Any, str]] = []
+        self.undocumented: list[tuple[Any, str]] = []
         self.code: deque[tuple[Callable[..., None], tuple[Any, ...]]] = deque()
         self.members = Members(self.follow_member)
         self.modules: dict[str, ModuleType] = {}
@@ -247,6 +249,8 @@ class Resolver:
     def keep(self, obj: Any, label: str, follow: Callable[..., None]) -> str:
         token = f"@{label}"
         self.kept[id(obj)] = (obj, token)
+        self.untyped.append((obj, label))
+        self.undocumented.append((obj, label))
         self.tops.add(str(getattr(obj, "__module__", "")).partition(".")[0])
         self.code.append((follow, (obj, label)))
         return token
@@ -615,24 +619,26 @@ class Resolver:
 
     def take_types(self) -> None:
         """Let the annotations of functions count, as some code asks for them."""
-        for obj, token in list(self.kept.values()):
-            label = f"{token.removeprefix('@')}.__annotations__"
-            is_followed = isinstance(obj, FunctionType) and token.startswith("@")
-            if is_followed and label not in self.members.taken:
-                self.members.taken.add(label)
-                if types := types_in(obj):
-                    self.found.put(label, "data", types, types)
+        for obj, label in self.yet_without("__annotations__", self.untyped):
+            if isinstance(obj, FunctionType) and (types := types_in(obj)):
+                self.found.put(label, "data", types, types)
 
     def take_docs(self) -> None:
         """Let the documentation of functions and classes count, as some code reads it."""
-        for obj, token in list(self.kept.values()):
-            label = f"{token.removeprefix('@')}.__doc__"
-            if token.startswith("@") and label not in self.members.taken:
-                self.members.taken.add(label)
-                text = doc_of(obj)
-                if text:
-                    self.found.put(label, "data", text, text)
-                self.found.checks.data.append(Datum(label, obj, text, doc_of))
+        for obj, label in self.yet_without("__doc__", self.undocumented):
+            text = doc_of(obj)
+            if text:
+                self.found.put(label, "data", text, text)
+            self.found.checks.data.append(Datum(label, obj, text, doc_of))
+
+    def yet_without(self, name: str, waiting: list[tuple[Any, str]]) -> Iterator[tuple[Any, str]]:
+        """Yield what is followed, and the label of its attribute, once."""
+        while waiting:
+            obj, label = waiting.pop()
+            place = f"{label}.{name}"
+            if place not in self.members.taken:
+                self.members.taken.add(place)
+                yield obj, place
 
     def follow_member(self, cls: type, label: str, name: str, value: Any) -> None:
         self.code.append((self.do_member, (cls, label, name, value)))

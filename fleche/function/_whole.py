@@ -1,39 +1,64 @@
 """Files and packages that count as a whole.
 
-Machine code counts by the bytes of its file; a package too large to be followed by the syntax of
-its files. Both are remembered by what the file system says of the files, the latter in the user's
-cache directory as well: reading all of a large package takes seconds.
+Machine code counts by the bytes of its file; a package too large to be followed, and a module whose
+name is made at run time, by the syntax of their files. All are remembered by what the file system
+says of the files, the latter in the user's cache directory as well: reading all of a large package
+takes seconds.
 """
 
 from __future__ import annotations
 
 import os
+import sys
 import threading
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import suppress
+from functools import cache
 from types import ModuleType
-from typing import Any
+from typing import Any, NamedTuple
 
 from blake3 import blake3
 
 from fleche._util import renewed_after_fork, user_cache_directory
-from fleche.digest import dump_syntax
+from fleche.digest import blocks_of, dump_syntax, is_type_checking
 
 __all__ = [
+    "Source",
     "cache_directory",
     "digest_of_file",
     "digest_of_package",
-    "imports_of_file",
-    "syntax_of_file",
+    "keep_sources",
+    "source_of",
     "write_json",
 ]
 
 Stamp = tuple[str, int, int, int, int]
+"""What the file system says of a file: path, device, inode, size, time of change."""
+
+
+class Source(NamedTuple):
+    """What a source file says.
+
+    Attributes:
+        syntax: the hash of its syntax; of what cannot be parsed, that of its text.
+        imports: what it imports: the level, and a name that may be one of a module.
+    """
+
+    syntax: str
+    imports: tuple[tuple[int, str], ...] = ()
+
+
+GONE = Source("gone")
+MANY = 50_000
+MANY_FRESH = 20
+"""From so many files on that were parsed anew, what they say is written down."""
 
 lock = renewed_after_fork(threading.RLock())
 known: dict[Stamp, str] = {}
-imported: dict[Stamp, list[tuple[int, str]]] = {}
-MANY = 50_000
+sources: dict[Stamp, Source] = {}
+recalled: set[str] = set()
+fresh: Counter[str] = Counter()
 
 
 def stamp_of(path: str) -> Stamp:
@@ -41,11 +66,20 @@ def stamp_of(path: str) -> Stamp:
     return (path, status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns)
 
 
+def remember(memory: dict[Stamp, Any], stamp: Stamp, found: Any) -> None:
+    with lock:
+        if len(memory) >= MANY:
+            memory.clear()
+        memory[stamp] = found
+
+
 def digest_of_file(path: str) -> str:
     """Return the BLAKE3 of a file; of one that is gone, its name."""
     try:
         stamp = stamp_of(path)
-        return remembered(stamp) or remember(stamp, blake3().update_mmap(path).hexdigest())
+        if stamp not in known:
+            remember(known, stamp, blake3().update_mmap(path).hexdigest())
+        return known[stamp]
     except OSError:
         return f"gone {os.path.basename(path)}"
 
@@ -55,11 +89,8 @@ def digest_of_package(module: ModuleType) -> str:
     places = list(getattr(module, "__path__", ()))
     file = getattr(module, "__file__", None)
     if not places:
-        return syntax_of_file(file) if isinstance(file, str) else ""
+        return source_of(file).syntax if isinstance(file, str) else ""
     hasher = blake3()
-    memory = cache_directory(f"syntax-{blake3(repr(places).encode()).hexdigest()[:32]}.json")
-    recall(memory)
-    before = len(known)
     for place in places:
         for directory, folders, files in os.walk(place):
             folders.sort()
@@ -67,11 +98,101 @@ def digest_of_package(module: ModuleType) -> str:
                 if name.endswith(".py"):
                     path = os.path.join(directory, name)
                     hasher.update(os.path.relpath(path, place).encode())
-                    hasher.update(syntax_of_file(path).encode())
-    if len(known) > before:
-        prefixes = tuple(os.path.join(place, "") for place in places)
-        write_json(memory, [[*k, v] for k, v in known.items() if k[0].startswith(prefixes)])
+                    hasher.update(source_of(path).syntax.encode())
+    keep_sources()
     return hasher.hexdigest()
+
+
+def source_of(path: str) -> Source:
+    """Return what a source file says."""
+    try:
+        stamp = stamp_of(path)
+        if stamp not in sources:
+            recall(top_of(os.path.dirname(path)))
+        if found := sources.get(stamp):
+            return found
+        with open(path, "rb") as file:
+            text = file.read()
+    except OSError:
+        return GONE
+    found = parsed(text)
+    remember(sources, stamp, found)
+    fresh[top_of(os.path.dirname(path))] += 1
+    return found
+
+
+def parsed(text: bytes) -> Source:
+    import ast
+    import warnings
+
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            tree = ast.parse(text)
+        return Source(blake3(dump_syntax(tree)).hexdigest(), tuple(sorted(set(imports_in(tree)))))
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
+        return Source(blake3(text).hexdigest())
+
+
+def imports_in(tree: Any) -> Iterator[tuple[int, str]]:
+    """Yield what the statements of a module import."""
+    blocks = blocks_of(tree)
+    while blocks:
+        for statement in blocks.pop():
+            kind = type(statement).__name__
+            if kind == "Import":
+                yield from ((0, alias.name) for alias in statement.names)
+            elif kind == "ImportFrom":
+                module = statement.module or ""
+                yield statement.level, module
+                for alias in statement.names:
+                    yield statement.level, f"{module}.{alias.name}".lstrip(".")
+            elif kind == "If" and is_type_checking(statement.test):
+                blocks.append(statement.orelse)
+            else:
+                blocks += blocks_of(statement)
+
+
+# what is remembered from process to process
+
+
+def keep_sources() -> None:
+    """Write down what was found out, where finding it out again would take long."""
+    for top in [top for top, count in list(fresh.items()) if count >= MANY_FRESH]:
+        del fresh[top]
+        inside = os.path.join(top, "")
+        latest = {stamp[0]: [*stamp, *source] for stamp, source in list(sources.items())}
+        write_json(
+            memory_of(top), [line for path, line in latest.items() if path.startswith(inside)]
+        )
+
+
+def recall(top: str) -> None:
+    """Take up what an earlier process has found out of files that have not changed since."""
+    if top in recalled:
+        return
+    recalled.add(top)
+    with suppress(OSError, ValueError, TypeError), open(memory_of(top), encoding="utf-8") as file:
+        import json
+
+        for name, device, inode, size, modified, syntax, imports in json.load(file):
+            found = Source(syntax, tuple((level, imported) for level, imported in imports))
+            sources.setdefault((name, device, inode, size, modified), found)
+
+
+@cache
+def top_of(directory: str) -> str:
+    """Return the directory of the outermost package that a directory is part of, or itself."""
+    above = os.path.dirname(directory)
+    if above == directory or not os.path.isfile(os.path.join(above, "__init__.py")):
+        return directory
+    return top_of(above)
+
+
+def memory_of(top: str) -> str:
+    """Return the file that remembers; what a source says depends on the interpreter, too."""
+    who = repr((top, sys.version_info[:2], sys.flags.optimize))
+    return cache_directory(f"sources-{blake3(who.encode()).hexdigest()[:32]}.json")
 
 
 def cache_directory(*parts: str) -> str:
@@ -90,73 +211,3 @@ def write_json(path: str, content: object) -> None:
         with os.fdopen(handle, "w", encoding="utf-8") as file:
             json.dump(content, file)
         os.replace(temporary, path)
-
-
-def recall(path: str) -> None:
-    """Take up what an earlier process has found out of files that have not changed since."""
-    import json
-
-    with suppress(OSError, ValueError, TypeError), open(path, encoding="utf-8") as file:
-        for name, device, inode, size, modified, found in json.load(file):
-            known.setdefault((name, device, inode, size, modified), str(found))
-
-
-def syntax_of_file(path: str) -> str:
-    """Return the hash of the syntax of a source file."""
-    import ast
-    import warnings
-
-    try:
-        stamp = stamp_of(path)
-        if found := remembered(stamp):
-            return found
-        with open(path, "rb") as file:
-            text = file.read()
-    except OSError:
-        return "gone"
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            dumped = dump_syntax(ast.parse(text))
-    except (SyntaxError, ValueError, RecursionError, MemoryError):
-        dumped = text
-    return remember(stamp, blake3(dumped).hexdigest())
-
-
-def imports_of_file(path: str) -> list[tuple[int, str]]:
-    """Return what a source file imports: the level, and a name that may be one of a module."""
-    import ast
-
-    try:
-        stamp = stamp_of(path)
-        if stamp not in imported:
-            with open(path, "rb") as file:
-                tree = ast.parse(file.read())
-            imported[stamp] = sorted(set(names_imported(tree)))
-    except (OSError, SyntaxError, ValueError, RecursionError, MemoryError):
-        return []
-    return imported[stamp]
-
-
-def names_imported(tree: Any) -> Iterator[tuple[int, str]]:
-    import ast
-
-    for item in ast.walk(tree):
-        if isinstance(item, ast.Import):
-            yield from ((0, alias.name) for alias in item.names)
-        elif isinstance(item, ast.ImportFrom):
-            module = item.module or ""
-            yield item.level, module
-            yield from ((item.level, f"{module}.{a.name}".lstrip(".")) for a in item.names)
-
-
-def remembered(stamp: Stamp) -> str | None:
-    return known.get(stamp)
-
-
-def remember(stamp: Stamp, found: str) -> str:
-    with lock:
-        if len(known) >= MANY:
-            known.clear()
-        known[stamp] = found
-    return found
