@@ -2980,6 +2980,98 @@ class TestAnnotations:
         assert not project.counts(source, "k: int", "k: float")
 
 
+class StandIn:
+    """What a lazy import leaves behind, for a Python that has none (before 3.15)."""
+
+    def __init__(self, meant: Any) -> None:
+        self.meant = meant
+
+    def resolve(self) -> Any:
+        if self.meant is None:
+            raise ImportError("there is no such module")
+        return self.meant
+
+
+LAZY = {
+    "a module": "lazy import a\ndef f(x): return a.g(x)",
+    "under another name": "lazy import a as b\ndef f(x): return b.g(x)",
+    "a function": "lazy from a import g\ndef f(x): return g(x)",
+    "data": "lazy from a import K\ndef f(x): return x + K",
+    "a base of a class": "lazy from a import A\nclass B(A): pass\ndef f(x): return B().h()",
+    "used in an inner function": (
+        "lazy import a\ndef f(x):\n    def h(): return a.g(x)\n    return h()"
+    ),
+    "looked for by any name": "lazy import a\ndef f(x): return getattr(a, x)(1)",
+    "in another module": "import c\ndef f(x): return c.g(x)",
+    "written to": "lazy import a\ndef f(x):\n    a.N = x\n    return a.g(x)",
+}
+
+
+@pytest.mark.skipif(sys.version_info < (3, 15), reason="Python 3.15 brings this syntax and type")
+@pytest.mark.parametrize(
+    "source",
+    [
+        "D = frozendict(a=1, b=2)\ndef f(x): return D['a']",
+        "def g(x): return 1\nD = frozendict(a=g)\ndef f(x): return D['a'](x)",
+        "def g(x): return [1]\ndef f(x): return [*g(y) for y in x]",
+        "def g(x): return {1: x}\ndef f(x): return {**g(y) for y in x}",
+        "def f(x): return [*(y, 1) for y in x]",
+    ],
+)
+def test_new_in_python_3_15(project: Project, source: str) -> None:
+    assert project.counts(source, "1", "3")
+
+
+class TestLazyImports:
+    """``lazy import`` (PEP 810): a name stands for nothing until some code loads it."""
+
+    @pytest.fixture
+    def tracker(self, project: Project, monkeypatch: pytest.MonkeyPatch) -> Any:
+        """Return a function that loads ``entry``, its imports being lazy."""
+        has_them = sys.version_info >= (3, 15)
+        if not has_them:
+            monkeypatch.setattr("fleche.function._lazy.LAZY", StandIn)
+
+        def load(source: str, helper: str, *, lazy: bool = True) -> CodeTracker:
+            word = "lazy " if lazy and has_them else ""
+            files = {"entry": source, "c": "lazy from a import g", "a": helper}
+            tracker = project.tracker({k: v.replace("lazy ", word) for k, v in files.items()})
+            spaces = [vars(sys.modules[name]) for name in ("entry", "c") if name in sys.modules]
+            for space in spaces if lazy and not has_them else ():
+                made = [(name, space[name]) for name in ("a", "b", "g", "K", "A") if name in space]
+                space.update((name, StandIn(value)) for name, value in made)
+            return tracker
+
+        return load
+
+    HELPER = "K = 1\nN = 0\nclass A:\n    def h(self): return K\ndef g(x): return x + K"
+
+    @pytest.mark.parametrize("source", LAZY.values(), ids=LAZY)
+    def test_what_they_lead_to_counts(self, tracker: Any, source: str) -> None:
+        """As it does behind other imports, in the first call and after it."""
+        eager = tracker(source, self.HELPER, lazy=False).closure().digest
+        lazy = tracker(source, self.HELPER)
+        before = lazy.closure()
+        assert before.digest == eager
+        assert (
+            before.digest != tracker(source, self.HELPER.replace("K = 1", "K = 2")).closure().digest
+        )
+
+    def test_names_that_are_not_used_stay_as_they_are(self, tracker: Any) -> None:
+        """Nothing is imported that the function does not name."""
+        tracker("lazy import a\nlazy from a import K\ndef f(x): return K", self.HELPER).closure()
+        space = vars(sys.modules["entry"])
+        assert type(space["a"]).__name__ in ("StandIn", "lazy_import")
+        assert space["K"] == 1
+
+    def test_an_import_that_fails(self, project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+        """It is the function's own business, which may never come to use the name."""
+        monkeypatch.setattr("fleche.function._lazy.LAZY", StandIn)
+        tracker = project.tracker({"entry": "a = 1\ndef f(x): return a.g(x) if x else 0"})
+        vars(sys.modules["entry"])["a"] = StandIn(None)
+        assert nodes(tracker)["a"] == "absent"
+
+
 DOCUMENTED = {
     "of a function": "def g():\n    'one'\ndef f(x): return g.__doc__",
     "of the function itself": "def f(x):\n    'one'\n    return f.__doc__",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import array
+import builtins
 import collections
 import copy
 import dataclasses
@@ -18,6 +19,7 @@ import pickle
 import random
 import re
 import struct
+import sys
 import types
 import typing
 import uuid
@@ -1210,3 +1212,22 @@ def test_the_note_in_a_bunch() -> None:
     bunch = Bunch(data=[1, 2], names=["a"])
     assert digest(pickle.loads(pickle.dumps(bunch))) == digest(bunch)
     assert digest(Bunch(names=["a"], data=[1, 2])) != digest(bunch)
+
+
+@pytest.mark.skipif(sys.version_info < (3, 15), reason="Python 3.15 brings these types")
+class TestTypesOfPython315:
+    def test_frozendict(self) -> None:
+        """As a dict, and another type; its order can be seen."""
+        make: Any = vars(builtins)["frozendict"]
+        assert digest(make(a=1, b=[2])) == digest(make({"a": 1, "b": [2]}))
+        others = [make(b=[2], a=1), {"a": 1, "b": [2]}, make(a=1, b=[3]), make(a=1)]
+        assert digest(make(a=1, b=[2])) not in map(digest, others)
+        assert digest([make(a=1)]) != digest([make(a=2)])
+
+    def test_sentinel(self) -> None:
+        """It is its module and its name, in a script, too."""
+        make: Any = vars(builtins)["sentinel"]
+        here = make("MISSING")
+        assert digest(here) == digest(make("MISSING")) != digest(make("ABSENT"))
+        here.__module__ = "__main__"
+        assert digest(here) != digest(make("MISSING"))

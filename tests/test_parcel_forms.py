@@ -144,6 +144,23 @@ class TestStreams:
         key = "key of the value"
         assert variant([make(size), key, key]) == variant([make(size), key, fresh(key)])
 
+    @pytest.mark.parametrize("make", [list, dict.fromkeys])
+    def test_ends_of_python_3_15(self, monkeypatch: pytest.MonkeyPatch, make: Any) -> None:
+        """What C ends otherwise there is written by Python, as the other versions end it."""
+        values = [make(range(size)) for size in (1, 999, 1000, 1001, 2000, 2001)]
+        before = [variant(value) for value in values]
+        monkeypatch.setattr("fleche.parcel._pickles.ENDS_AS_TOLD", False)
+        written: list[Any] = []
+        exactly = _pickles._ExactPickler
+        dump = exactly.dump
+        monkeypatch.setattr(
+            exactly, "dump", lambda self, obj: written.append(obj) or dump(self, obj)
+        )
+        assert [variant(value) for value in values] == before
+        assert list(map(len, written)) == (
+            [1001, 2001] if make is list else [1000, 1001, 2000, 2001]
+        )
+
 
 ATOMS = st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=3) | st.binary()
 TREES = st.recursive(

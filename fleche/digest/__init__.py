@@ -49,7 +49,11 @@ from fleche.digest._names import (
     own_module,
 )
 from fleche.digest._objects import registered_reducer
-from fleche.digest._plain import PlainMarker  # noqa: F401 - the encoding of plain data calls it by this name
+from fleche.digest._plain import (
+    ENDS_AS_TOLD,
+    PlainMarker,  # noqa: F401 - the encoding of plain data calls it by this name
+    ends_otherwise,
+)
 from fleche.digest._registry import add_hook
 from fleche.digest._source import (
     Definition,
@@ -70,6 +74,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "CLOCK_CALLS",
+    "ENDS_AS_TOLD",
     "HEAP",
     "SCHEME",
     "Address",
@@ -99,6 +104,7 @@ __all__ = [
     "digest_arguments",
     "digest_with_buffers",
     "dump_syntax",
+    "ends_otherwise",
     "expressions_of",
     "find_definition",
     "find_difference",

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import builtins
 import types
 from typing import TYPE_CHECKING, Any
 
 from fleche.digest._digest import Digest
-from fleche.digest._names import look_up
+from fleche.digest._names import look_up, own_module
 from fleche.digest._registry import (
     LEAVES,
     Node,
@@ -171,6 +172,15 @@ def describe_property(obj: property, _walk: Walk) -> Node:
     return node(b"property", (obj.fget, obj.fset, obj.fdel))
 
 
+def describe_frozendict(obj: Any, _walk: Walk) -> Node:
+    return describe_mapping(b"frozendict", obj)
+
+
+def describe_sentinel(obj: Any, _walk: Walk) -> Node:
+    """Describe a sentinel (PEP 661) by its module and name, which is all that there is of it."""
+    return node(b"sentinel", (own_module(obj), obj.__name__))
+
+
 def describe_cell(obj: types.CellType, _walk: Walk) -> Node:
     try:
         return node(b"cell", (obj.cell_contents,))
@@ -241,4 +251,7 @@ for cls, handler in (
     (types.CoroutineType, refuse),
 ):
     register(cls, handler)
+for new, handler in (("frozendict", describe_frozendict), ("sentinel", describe_sentinel)):
+    if hasattr(builtins, new):  # from Python 3.15 on
+        register(getattr(builtins, new), handler)
 register(types.ModuleType, describe_module, subclasses=True)

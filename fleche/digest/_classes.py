@@ -195,14 +195,21 @@ def fields_of_dataclass(cls: Any) -> tuple[Any, ...]:
     if "__dataclass_params__" not in own:
         return ()
     options = options_of(own["__dataclass_params__"], DERIVED_OPTIONS)
-    fields = {
-        name: options_of(field, DERIVED_OF_FIELDS)
-        for name, field in own["__dataclass_fields__"].items()
-    }
-    defaults = {name: field["default"] for name, field in fields.items()}
+    fields = {name: options_of_field(field) for name, field in own["__dataclass_fields__"].items()}
+    defaults = {name: found["default"] for name, found in fields.items() if "default" in found}
     for name, default in made_by_clock(cls, defaults).items():
         fields[name]["default"] = default
     return (options, list(fields.items()))
+
+
+def options_of_field(field: Any) -> dict[str, Any]:
+    """Return what was said of a field of a dataclass.
+
+    What says that there is no default, and the type of the metadata, are others in Python 3.15.
+    """
+    missing = sys.modules["dataclasses"].MISSING
+    options = {**options_of(field, DERIVED_OF_FIELDS), "metadata": dict(field.metadata)}
+    return {name: value for name, value in options.items() if value is not missing}
 
 
 def fields_of_attrs(own: Mapping[str, Any], made: list[str]) -> tuple[Any, ...]:

@@ -159,21 +159,27 @@ if Pickler is not None:
                 raise Refused
             return (PlainMarker, (self.resolve(obj),))
 
-    SHORTENED: dict[type, tuple[int, ...]] = {list: (1,), dict: (0, 1)}
-    """What is left over in the last batch of those that Python 3.15 ends otherwise."""
 
-    ENDS_AS_TOLD = dumps([None] * (BATCH + 1), 3).endswith(b"(Ne.")
-    """Whether C ends them as the format says; from Python 3.15 on it saves some bytes."""
+SHORTENED: dict[type, tuple[int, ...]] = {list: (1,), dict: (0, 1)}
+"""What is left over in the last batch of those that Python 3.15 ends otherwise."""
+
+ENDS_AS_TOLD = Pickler is None or dumps([None] * (BATCH + 1), 3).endswith(b"(Ne.")
+"""Whether C ends them as the format says; from Python 3.15 on it saves some bytes."""
+
+
+def ends_otherwise(obj: Any) -> bool:
+    """Whether this is a list or dict whose end C may not write as the format says."""
+    rest = SHORTENED.get(type(obj))
+    return rest is not None and len(obj) >= BATCH and len(obj) % BATCH in rest
 
 
 def draw_unless_long(draw: Callable[[Any], None], obj: Any) -> None:
-    """Draw a node, unless it is a list or dict whose end C does not write as the format says.
+    """Draw a node, unless C ends it otherwise.
 
     Raises:
-        Undecided: it is.
+        Undecided: it does.
     """
-    rest = SHORTENED.get(type(obj))
-    if rest is not None and len(obj) >= BATCH and len(obj) % BATCH in rest:
+    if ends_otherwise(obj):
         raise Undecided
     draw(obj)
 

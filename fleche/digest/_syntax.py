@@ -25,7 +25,9 @@ __all__ = [
     "statements",
 ]
 
-SKIPPED = frozenset(["ctx", "kind", "simple", "type_comment", "type_ignores", "type_params"])
+SKIPPED = frozenset(
+    ["ctx", "is_lazy", "kind", "simple", "type_comment", "type_ignores", "type_params"]
+)
 """Fields that say nothing, or that only some versions of Python have."""
 
 FUNCTIONS = ("AsyncFunctionDef", "FunctionDef")

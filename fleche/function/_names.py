@@ -166,7 +166,8 @@ class Reader:
         first = item.generators[0]
         self.pending.append((first.iter, scope))
         inner = Scope(item, scope, scope.owner)
-        parts = [item.key, item.value] if hasattr(item, "key") else [item.elt]
+        made = (getattr(item, field, None) for field in ("elt", "key", "value"))
+        parts = [part for part in made if part is not None]  # `{**each for each in x}` has no value
         for generator in item.generators:
             parts += [generator.target, *generator.ifs]
             if generator is not first:

@@ -37,6 +37,7 @@ from fleche.function._code import KnownCode, code_of
 from fleche.function._facts import Import
 from fleche.function._imported import ImportsByName, absolute, take_from
 from fleche.function._kinds import overloads_of
+from fleche.function._lazy import is_lazy, make_real, names_in
 from fleche.function._libraries import extension_of, library_beside
 from fleche.function._looking import (
     ARGUMENTS,
@@ -257,7 +258,9 @@ class Resolver:
 
     def do_function(self, function: FunctionType, label: str) -> None:
         known = code_of(function)
-        module = self.looked_into.place = module_name(function.__globals__)
+        namespace = function.__globals__
+        make_real(namespace, names_in(function.__code__))
+        module = self.looked_into.place = module_name(namespace)
         self.found.put(label, "function", known.token, known.text)
         self.variables.note_writes(function, known, module)
         written = self.variables.writes.attributes.get(id(function), ())
@@ -265,7 +268,6 @@ class Resolver:
         self.parts_of(function, label, known)
         self.follow_overloads(function)
         self.uses_of(function, known, module)
-        namespace = function.__globals__
         if id(namespace) not in self.namespaces:
             self.namespaces.add(id(namespace))
             self.places += installed_places(namespace)
@@ -343,10 +345,13 @@ class Resolver:
             self.use(tail)
             self.load_builtin(namespace, module, name)
             return
+        make_real(namespace, (name,))
         value = namespace[name]
         self.found.checks.name(namespace, name, value)
         if isinstance(value, ModuleType):
             self.follow(value, module, name, tail)
+        elif is_lazy(value):
+            self.found.put(self.found.label(module, name), "absent", "import fails")
         else:
             self.use(tail)
             self.follow_overloads(value)
@@ -700,6 +705,7 @@ class Resolver:
 
     def look_around(self, namespace: Mapping[str, Any], module: str) -> None:
         """Let the functions and classes of a namespace count, as any of them may be called."""
+        make_real(namespace, list(namespace))
         for name, value in sorted(namespace.items()):
             if isinstance(value, (FunctionType, Transparent, type)) and is_of_module(value):
                 self.load(namespace, module, (name,))
@@ -711,6 +717,7 @@ class Resolver:
             module: the module.
             prefix: with what the names begin of what counts.
         """
+        make_real(vars(module), list(vars(module)))
         for name, value in sorted(vars(module).items()):
             if name.startswith(prefix) and is_of_module(value):
                 self.code.append((self.do_attribute, (module, name)))

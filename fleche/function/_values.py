@@ -7,6 +7,7 @@ counts as code. What has no digest counts by its type.
 
 from __future__ import annotations
 
+import builtins
 import os
 import sys
 from collections import ChainMap, OrderedDict, UserDict, UserList, UserString, deque
@@ -537,7 +538,11 @@ BY_CLASS: tuple[tuple[type, Callable[[Values, Any], str]], ...] = (
     ),
     (LRU, lambda values, one: values.joined("functools._lru_cache_wrapper", (one.__wrapped__,))),
     (BuiltinFunctionType, lambda values, one: values.builtin(one)),
-    (MappingProxyType, lambda values, one: values.copied("proxy", dict(one))),
+    *(
+        (kind, lambda values, one: values.copied(type(one).__name__, dict(one)))
+        for kind in (MappingProxyType, getattr(builtins, "frozendict", None))
+        if kind is not None
+    ),
     (attrgetter, lambda values, one: values.getter(one)),
     (methodcaller, lambda values, one: values.getter(one)),
 )

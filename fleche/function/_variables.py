@@ -41,6 +41,7 @@ from fleche.function._facts import Facts
 from fleche.function._filling import filled_by, late
 from fleche.function._fills import Fills
 from fleche.function._kinds import attribute_of, is_callable_code
+from fleche.function._lazy import make_real
 from fleche.function._masks import can_mask
 from fleche.function._names import MUTATORS, facts_of_expression
 from fleche.function._own import (
@@ -597,6 +598,7 @@ class Variables:
             if not tail or not is_own_namespace(vars(value)):
                 return "", None, ()
             namespace, name = vars(value), tail.pop(0)
+            make_real(namespace, (name,))
             module = module_name(namespace)
             value = namespace.get(name, self)
         if isinstance(value, type) and tail and is_own_object(value):

@@ -20,7 +20,7 @@ from typing import Any, ClassVar
 import msgspec
 
 from fleche._util import override
-from fleche.digest import digest, find_reducer
+from fleche.digest import ENDS_AS_TOLD, digest, ends_otherwise, find_reducer
 from fleche.errors import MissingExtra
 from fleche.parcel._definitions import Loader, Named
 from fleche.parcel._files import ContentMarker, File, FileSection
@@ -133,6 +133,8 @@ def _write_unless_accidents(pickler_class: Any, obj: Any, *, check: bool = True)
 
 def _shows_accidents(pickler: Any, stream: bytes) -> bool:
     met = [each for _, each in pickler.memo.copy().values()]
+    if not ENDS_AS_TOLD and any(map(ends_otherwise, met)):
+        return True
     if _SETS.search(stream) and any(type(each) in (set, frozenset) for each in met):
         return True
     texts = [each for each in met if type(each) in (str, bytes)]
