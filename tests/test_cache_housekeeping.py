@@ -23,7 +23,7 @@ from fleche.caches import (
     StatsReport,
     VerifyReport,
 )
-from fleche.call import Call, CallEntry
+from fleche.call import Call, CallEntry, CallRecord, ValueRef
 from fleche.digest import Address, D, Digest, buffer_digest, digest
 from fleche.errors import StorageError
 from fleche.storage import CallFile, Sql, ValueFile
@@ -112,6 +112,15 @@ class TestVerify:
         assert (report.values, report.calls) == (9, 4)
         assert report.orphaned == 3  # and what the damaged record refers to
         assert not report.ok
+
+    def test_a_record_of_what_is_no_digest(self) -> None:
+        """It is damaged, however well it can be read."""
+        cache, key = in_memory(), digest("a call")
+        record = CallRecord(name="f", arguments={"x": ValueRef("a`" * 32)}, result=ValueRef(key))
+        cache.backend.save({key: CallEntry(record)})
+        report = cache.verify()
+        assert report.corrupt == (key,)
+        assert report.misfiled == ()
 
     def test_what_travels_with_a_record(self) -> None:
         """It is checked, too: a call with a damaged parcel is damaged."""

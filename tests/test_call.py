@@ -151,7 +151,7 @@ class TestRecords:
         assert record.began is None
         assert record.key == a_record(x=1).key
         with pytest.raises(CorruptParcel, match="metadata cannot be read"):
-            record.check_metadata()
+            record.check()
 
     @pytest.mark.parametrize(("version", "expected"), [s for s in SCALARS if s[1] not in (0, 1)])
     def test_versions(self, version: Any, expected: Any) -> None:

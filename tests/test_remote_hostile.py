@@ -55,6 +55,7 @@ from tests.helpers.sweeps import examples, swept
 from tests.helpers.taps import TappedChannel
 
 KEY = Digest("ab" * 32)
+NO_KEY = "a`" * 32
 ASKED = digest("asked")
 MIB = 1 << 20
 TYPED = (FlecheError, KeyError)
@@ -968,6 +969,28 @@ def test_a_server_keeps_no_unreadable_metadata(tmp_path: Path, metadata: Any) ->
         assert "metadata cannot be read" in failure.message
         wire.write(message(2, m.Load([str(record.key)], MIB)))
         assert not any(isinstance(each, m.Found) for each in _all_answers(wire, 2))
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"arguments": {"x": ValueRef(NO_KEY)}},
+        {"result": ValueRef(NO_KEY)},
+        {"error": ValueRef(NO_KEY)},
+        {"states": {"x": ValueRef(NO_KEY)}},
+        {"code": NO_KEY},
+        {"children": (NO_KEY,)},
+        {"result": ValueRef(str(KEY), variant="x")},
+    ],
+)
+def test_a_server_keeps_no_record_of_what_is_no_digest(tmp_path: Path, changes: Any) -> None:
+    """Nothing could be looked up by it, and ``verify`` would find the call damaged."""
+    record = CallRecord(**{"name": "f", "result": ValueRef(KEY), **changes})
+    with _server(tmp_path) as wire:
+        wire.write(message(1, m.Save([m.WireEntry(str(KEY), encode_record(record))])))
+        (failure,) = _all_answers(wire, 1)
+        assert isinstance(failure, m.Failure)
+        assert "is not a digest" in failure.message
 
 
 def test_a_poisoned_call_stays_closed(tmp_path: Path) -> None:

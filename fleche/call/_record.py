@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
@@ -37,6 +38,7 @@ LITERAL_LENGTH = 200
 _SMALLEST, _LARGEST = -(1 << 63), (1 << 63) - 1
 LONG_NUMBER = "int"
 KEY_PARTS = ("module", "version", "code")
+_REFERENCE = re.compile(r"[0-9a-f]{64}(\.[0-9a-f]{32})?")
 _NO_METADATA = msgspec.Raw(msgspec.msgpack.encode({}))
 
 
@@ -250,12 +252,16 @@ class CallRecord(
         """
         return self.replace(metadata=plain_metadata(metadata))
 
-    def check_metadata(self) -> None:
-        """Check what is decoded late.
+    def check(self) -> None:
+        """Check what decoding leaves unchecked, since no hit depends on it.
 
         Raises:
-            CorruptParcel: the metadata cannot be read.
+            CorruptParcel: the metadata cannot be read, or a reference is not a digest.
         """
+        named = [*(found.address for found in self.values()), *self.children, self.code or ""]
+        for text in named:
+            if text and not _REFERENCE.fullmatch(text):
+                raise CorruptParcel(f"{text[:100]!r} in it is not a digest")
         try:
             _decode_metadata(self.encoded_metadata)
         except UNREADABLE as error:

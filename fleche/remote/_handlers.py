@@ -288,7 +288,7 @@ def _sound_entry(wire: m.WireEntry) -> tuple[Digest, CallEntry]:
         CorruptParcel: its record is none, or a parcel is not that of its address.
     """
     key, entry = from_wire(wire)
-    entry.record.check_metadata()
+    entry.record.check()
     for address in entry.parcels:
         parcel = entry.parcel(address)
         if parcel is not None:

@@ -177,7 +177,7 @@ def _check_calls(
             dangling.append(key)
         elif gone:
             incomplete.append(key)
-        if record.scheme != SCHEME or record.key != key:
+        if record.scheme != SCHEME or (flaw is None and record.key != key):
             misfiled.append(key)
     for key, error in index.unreadable.items():
         (damaged if _is_damage(error) else untrusted).append(key)
@@ -201,9 +201,9 @@ def _came_since(values: ValueStorage, address: Address, found: _Values) -> bool:
 
 
 def _flaw_of(entry: CallEntry, secrets: Sequence[bytes]) -> ParcelError | None:
-    """Return what is wrong with what is read late: the metadata, and parcels beside the record."""
+    """Return what is wrong with what is read late: in the record, and parcels beside it."""
     try:
-        entry.record.check_metadata()
+        entry.record.check()
         for address in entry.parcels:
             parcel = entry.parcel(address)
             if parcel is not None:
