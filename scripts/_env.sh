@@ -39,7 +39,7 @@ other_pythons() {
 # oldest_versions: print the lower bound of each package that fleche[all] needs, as constraints.
 oldest_versions() {
     sed -n '/^dependencies = \[/,/^]/p; /^all = \[/,/^]/p; /^bench = /p' pyproject.toml |
-        grep -oE '"[a-z0-9]+>=[0-9.]+' | grep -vE 'cachier|diskcache' | sed 's/"//; s/>=/==/' | sort -u
+        grep -oE '"[a-z0-9.]+>=[0-9.]+' | grep -vE 'cachier|diskcache' | sed 's/"//; s/>=/==/' | sort -u
 }
 
 # use_env EXTRAS [ENVIRONMENT PYTHON [OPTION...]]: an up-to-date environment, by default .venv, first

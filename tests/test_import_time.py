@@ -15,6 +15,7 @@ from pathlib import Path
 
 import pytest
 
+from fleche.parcel._codecs import ZSTD
 from fleche.remote._handshake import ClientGreeting
 from tests.helpers.sweeps import swept
 
@@ -22,7 +23,7 @@ RUNS = 20
 ALLOWED = 0.060  # seconds more than bare Python
 ATTEMPTS = 6  # the machine may be busy with something else
 
-HEAVY = ["click", "dill", "fsspec", "h5py", "numpy", "pandas", "rich", "sqlalchemy", "zstandard"]
+HEAVY = ["click", "dill", "fsspec", "h5py", "numpy", "pandas", "rich", "sqlalchemy", ZSTD]
 
 
 def unmeasured() -> dict[str, str]:

@@ -297,7 +297,6 @@ class TestFailing:
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         """A server that lacks what is asked for is asked once."""
-        pytest.importorskip("zstandard")
         monkeypatch.setattr("fleche.remote._server.available_codecs", lambda: ("zlib",))
         cache = cache_factory("memory", tmp_path)()
         tap = TappedChannel(PipeChannel(lambda r, w: serve(r, w, cache)))

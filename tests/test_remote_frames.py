@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fleche.errors import ProtocolError
+from fleche.remote._compression import Compression, available_codecs, decompress_payload
 from fleche.remote._frames import HEADER, MAX_PAYLOAD, Flag, Frame, FrameDecoder, Kind, encode_frame
 
 # (frame, its bytes): the specification, byte for byte.
@@ -149,3 +150,24 @@ def test_garbage(data: bytes) -> None:
         decoder.feed(data)
     except ProtocolError:
         pass
+
+
+class TestCompression:
+    """Payloads that are compressed on their way, with each codec that there is."""
+
+    @pytest.mark.parametrize("codec", ["zlib", "zstd"])
+    @pytest.mark.parametrize("size", [1 << 10, MAX_PAYLOAD])
+    def test_round_trip(self, codec: str, size: int) -> None:
+        assert codec in available_codecs()
+        packed, flag = Compression(codec).apply(bytes(size))
+        assert len(packed) < size / 10
+        plain = decompress_payload(Frame(Kind.DATA, 1, flag | Flag.END, packed))
+        assert plain == Frame(Kind.DATA, 1, Flag.END, bytes(size))
+
+    @pytest.mark.parametrize("codec", ["zlib", "zstd"])
+    def test_cut_short(self, codec: str) -> None:
+        """Half a payload is none."""
+        packed, flag = Compression(codec).apply(bytes(range(256)) * 100)
+        frame = Frame(Kind.DATA, 1, flag, bytes(packed)[:-5])
+        with pytest.raises(ProtocolError, match="cut short"):
+            decompress_payload(frame)

@@ -3,7 +3,14 @@
 from typing import TYPE_CHECKING
 
 from fleche._util import imported_when_asked
-from fleche.parcel._codecs import CODECS, Compress, codec_of, zstd_available
+from fleche.parcel._codecs import (
+    CODECS,
+    Compress,
+    codec_of,
+    zstd_available,
+    zstd_decompressor,
+    zstd_module,
+)
 from fleche.parcel._layout import (
     ALIGNMENT,
     BUFFER,
@@ -106,6 +113,8 @@ __all__ = [
     "unpack",
     "verify",
     "zstd_available",
+    "zstd_decompressor",
+    "zstd_module",
 ]
 
 __getattr__ = imported_when_asked(

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import sys
 import zlib
 from collections.abc import Callable
+from importlib import import_module
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 from fleche.errors import CorruptParcel, MissingExtra
@@ -12,22 +14,60 @@ from fleche.parcel._source import Buffer
 if TYPE_CHECKING:
     from typing_extensions import Self
 
-__all__ = ["CODECS", "Compress", "Decompressor", "codec_of", "compress", "zstd_available"]
+__all__ = [
+    "CODECS",
+    "Compress",
+    "Decompressor",
+    "codec_of",
+    "compress",
+    "zstd_available",
+    "zstd_decompressor",
+    "zstd_module",
+]
 
 CODECS = ("zlib", "zstd")
+ZSTD = "compression.zstd" if sys.version_info >= (3, 14) else "backports.zstd"
 _SMALLEST = 128
 _PIECE = 1 << 18
-_WINDOW = 8 << 20
-"""Bytes of history that a zstd frame may ask for; the level used here needs a quarter of it."""
+_WINDOW = 23
+"""The binary logarithm of the history that a frame may ask for; ours need a quarter of that."""
 
 
 def zstd_available() -> bool:
     """Return whether the ``zstd`` codec can be used here."""
     try:
-        import zstandard  # noqa: F401
-    except ImportError:
+        zstd_module()
+    except MissingExtra:
         return False
     return True
+
+
+def zstd_decompressor() -> Any:
+    """Return an object that decompresses one zstd frame, as ``zlib.decompressobj()`` does.
+
+    A frame may claim that it needs a window of 128 MiB, which would be allocated: no more than
+    8 MiB are.
+
+    Raises:
+        MissingExtra: there is no zstd here.
+    """
+    module = zstd_module()
+    return module.ZstdDecompressor(options={module.DecompressionParameter.window_log_max: _WINDOW})
+
+
+def zstd_module() -> Any:
+    """Return the module that knows zstd: Python's own from 3.14 on, before that its backport.
+
+    Raises:
+        MissingExtra: there is none.
+    """
+    try:
+        return import_module(ZSTD)
+    except ImportError:
+        raise MissingExtra(
+            'compression "zstd" needs Python 3.14, or the package backports.zstd: '
+            "pip install backports.zstd"
+        ) from None
 
 
 Compress: TypeAlias = Literal["zlib", "zstd"] | bool | None
@@ -53,11 +93,7 @@ def compress(codec: str, content: Buffer) -> tuple[str, Buffer]:
     size = memoryview(content).nbytes
     if not codec or size < _SMALLEST:
         return "", content
-    packed = (
-        zlib.compress(content, 6)
-        if codec == "zlib"
-        else _zstandard().ZstdCompressor(level=3).compress(content)
-    )
+    packed = zlib.compress(content, 6) if codec == "zlib" else zstd_module().compress(content, 3)
     return (codec, packed) if len(packed) < size else ("", content)
 
 
@@ -90,10 +126,9 @@ class Decompressor:
             self._zlib = zlib.decompressobj()
             self._errors = (zlib.error,)
         elif codec == "zstd":
-            module = _zstandard()
-            decompressor = module.ZstdDecompressor(max_window_size=_WINDOW)
-            self._feed = decompressor.stream_writer(self, write_size=_PIECE, closefd=False).write
-            self._errors = (module.ZstdError,)
+            self._feed = self._feed_zstd
+            self._zstd = zstd_decompressor()
+            self._errors = (zstd_module().ZstdError,)
         else:
             raise CorruptParcel(f"{name}: unknown compression {codec!r}; upgrade fleche")
 
@@ -110,8 +145,7 @@ class Decompressor:
                 f"{self._name}: a compressed section is damaged ({error})"
             ) from None
 
-    def write(self, piece: Buffer) -> int:
-        """Take a piece of the content; called from below."""
+    def _write(self, piece: bytes) -> None:
         self._done += len(piece)
         if self._done > self._size:
             raise CorruptParcel(
@@ -119,7 +153,6 @@ class Decompressor:
                 f"not {self._size}"
             )
         self._sink(piece)
-        return len(piece)
 
     def finish(self) -> None:
         """Check that everything has come.
@@ -145,17 +178,17 @@ class Decompressor:
             piece = self._zlib.decompress(rest, _PIECE)
             rest = self._zlib.unconsumed_tail
             if piece:
-                self.write(piece)
+                self._write(piece)
         # zlib may hold back what it has decompressed already
         while not self._zlib.eof and (piece := self._zlib.decompress(b"", _PIECE)):
-            self.write(piece)
+            self._write(piece)
 
-
-def _zstandard() -> Any:
-    try:
-        import zstandard
-    except ImportError:
-        raise MissingExtra(
-            'compression "zstd" needs the package zstandard: pip install zstandard'
-        ) from None
-    return zstandard
+    def _feed_zstd(self, stored: Buffer) -> None:
+        rest: Buffer = stored
+        while not self._zstd.eof:
+            piece = self._zstd.decompress(rest, _PIECE)
+            rest = b""  # it keeps what it has not decompressed yet
+            if piece:
+                self._write(piece)
+            if self._zstd.needs_input:
+                return

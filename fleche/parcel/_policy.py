@@ -11,7 +11,7 @@ import msgspec
 
 from fleche.digest import BufferDigests, Digest
 from fleche.errors import MissingExtra
-from fleche.parcel._codecs import CODECS
+from fleche.parcel._codecs import CODECS, zstd_module
 from fleche.parcel._layout import Parcel
 
 if TYPE_CHECKING:
@@ -21,8 +21,6 @@ if TYPE_CHECKING:
 __all__ = ["SERIALIZERS", "Packing"]
 
 SERIALIZERS = ("cloudpickle", "pickle", "dill")
-_NEEDS = {"dill": "dill", "zstd": "zstandard"}
-"""The packages of those serializers and codecs that fleche does not bring along."""
 
 
 class Packing(msgspec.Struct, frozen=True):
@@ -46,12 +44,10 @@ class Packing(msgspec.Struct, frozen=True):
             raise ValueError(f"serializer {self.serializer!r}: one of {', '.join(SERIALIZERS)}")
         if self.compression is not None and self.compression not in CODECS:
             raise ValueError(f"compress {self.compression!r}: one of {', '.join(CODECS)}")
-        for kind, name in (("serializer", self.serializer), ("compression", self.compression)):
-            package = _NEEDS.get(name or "")
-            if package and find_spec(package) is None:
-                raise MissingExtra(
-                    f'{kind} "{name}" needs the package {package}: pip install {package}'
-                )
+        if self.serializer == "dill" and find_spec("dill") is None:
+            raise MissingExtra('serializer "dill" needs the package dill: pip install dill')
+        if self.compression == "zstd":
+            zstd_module()
 
     def with_environment(self) -> Packing:
         """Return the same, with the secrets in ``FLECHE_SECRET_KEY`` (by commas) if it has none."""

@@ -6,7 +6,7 @@ import zlib
 
 from fleche._settings import WireCodec
 from fleche.errors import MissingExtra, ProtocolError
-from fleche.parcel import Buffer, zstd_available
+from fleche.parcel import Buffer, zstd_available, zstd_decompressor, zstd_module
 from fleche.remote._frames import MAX_PAYLOAD, Flag, Frame
 
 __all__ = ["Compression", "WireCodec", "available_codecs", "choose_codec", "decompress_payload"]
@@ -14,7 +14,6 @@ __all__ = ["Compression", "WireCodec", "available_codecs", "choose_codec", "deco
 _SMALLEST = 1 << 10
 _SAMPLE = 1 << 12
 _WORTH = 0.9
-_ZSTD_WINDOW = 1 << 23
 _PACKED = Flag.ZLIB | Flag.ZSTD
 
 
@@ -36,10 +35,10 @@ def choose_codec(wanted: WireCodec, peer: tuple[str, ...], *, local: bool, name:
         return ""
     if wanted == "auto":
         return "zstd" if zstd_available() else ""
-    if wanted not in available_codecs():
-        raise MissingExtra('compression "zstd" needs zstandard here: pip install zstandard')
+    if wanted == "zstd":
+        zstd_module()
     if wanted not in peer:
-        advice = "pip install zstandard there, or " if wanted == "zstd" else ""
+        advice = "pip install backports.zstd there, or " if wanted == "zstd" else ""
         raise MissingExtra(
             f'{name} lacks compression "{wanted}": {advice}say compression = "auto" here'
         )
@@ -65,9 +64,8 @@ class Compression:
     def _shrink(self, payload: Buffer) -> bytes:
         if self._flag == Flag.ZLIB:
             return zlib.compress(payload, 1)
-        import zstandard
-
-        return zstandard.ZstdCompressor(level=1).compress(payload)
+        packed: bytes = zstd_module().compress(payload, 1)
+        return packed
 
 
 def decompress_payload(frame: Frame) -> Frame:
@@ -79,17 +77,12 @@ def decompress_payload(frame: Frame) -> Frame:
     if not frame.flags & _PACKED:
         return frame
     try:
-        if frame.flags & Flag.ZLIB:
-            payload = zlib.decompressobj().decompress(frame.payload, MAX_PAYLOAD + 1)
-        else:
-            import zstandard
-
-            # a frame may claim that it needs a window of 128 MiB, which would be allocated
-            decompressor = zstandard.ZstdDecompressor(max_window_size=_ZSTD_WINDOW)
-            with decompressor.stream_reader(frame.payload) as reader:
-                payload = reader.read(MAX_PAYLOAD + 1)
+        decompressor = zlib.decompressobj() if frame.flags & Flag.ZLIB else zstd_decompressor()
+        payload = decompressor.decompress(frame.payload, MAX_PAYLOAD + 1)
     except Exception as error:  # noqa: BLE001 (two libraries, each with errors of its own)
         raise ProtocolError(f"a compressed frame cannot be read: {error}") from None
     if len(payload) > MAX_PAYLOAD:
         raise ProtocolError("a compressed frame is larger than a frame may be")
+    if not decompressor.eof:
+        raise ProtocolError("a compressed frame is cut short")
     return frame._replace(payload=payload, flags=frame.flags & ~_PACKED)
