@@ -19,7 +19,8 @@ find_python() {
 }
 
 # other_pythons [VERSION...]: print the interpreters of these versions, by default of all that fleche
-# supports, without that of .venv. One that is not here is told on stderr.
+# supports and all of its packages are made for, without that of .venv. One that is not here is told
+# on stderr.
 other_pythons() {
     local own version candidate
     own=$(.venv/bin/python -c 'import sys; print("3.%d" % sys.version_info[1])')

@@ -133,8 +133,8 @@ def _candidates(version: str) -> Iterator[str]:
             yield found.stdout.strip()
 
 
-# CI has no 3.14 to install: it counts where there is one.
-PYTHON_VERSIONS = ("3.10", "3.11", "3.12", "3.13", *(["3.14"] if _find("3.14") else []))
+# CI has none of the last ones to install: each counts where there is one.
+PYTHON_VERSIONS = ("3.10", "3.11", "3.12", "3.13", *filter(_find, ("3.14", "3.15")))
 
 
 def _environment(name: str, interpreter: str, extras: list[str]) -> Path:
