@@ -44,16 +44,21 @@ class LookedInto:
         self._places: dict[str, set[str]] = {}
         self._searched: set[str] = set()
         self._searchers: set[str] = set()
+        self._names: set[str] | None = None
 
     def note(self, obj: Any) -> None:
         """Note that a function, class or module is referred to."""
         if self.place and is_own(obj):
-            self._places.setdefault(place_of(obj), set()).add(self.place)
+            places = self._places.setdefault(place_of(obj), set())
+            if self.place not in places:
+                places.add(self.place)
+                self._names = None
 
     def search(self, function: FunctionType) -> None:
         """Note that a function looks into something that its code does not show."""
         self._searchers.add(place_of(function))
         self._searched |= {module_name(function.__globals__), ARGUMENTS}
+        self._names = None
 
     def places_of(self, functions: Iterable[str]) -> set[str]:
         """Return the modules that functions are in, by their names, and those that use them."""
@@ -62,10 +67,12 @@ class LookedInto:
 
     def names(self) -> set[str]:
         """Return the names of all that may be looked into."""
-        if any(self.home in self._places.get(each, ()) for each in self._searchers):
-            self._searched.add(self.home)
-        met = self._places.items()
-        return self.shown | {name for name, found in met if not found.isdisjoint(self._searched)}
+        if self._names is None:
+            if any(self.home in self._places.get(each, ()) for each in self._searchers):
+                self._searched.add(self.home)
+            met = self._places.items()
+            self._names = {name for name, found in met if not found.isdisjoint(self._searched)}
+        return self.shown | self._names
 
     def is_empty(self) -> bool:
         """Whether nothing is looked into."""

@@ -112,14 +112,15 @@ def resolve(
     """
     writes = Writes()
     with keeping_trees():
-        for _ in range(ROUNDS):
+        for left in reversed(range(ROUNDS)):
             resolver = Resolver(home, ignored, ignore_globals, writes)
             try:
                 resolver.run(entry, roots)
             except TooMuch:
                 resolver.take_whole_packages()
                 break
-            if not resolver.variables.must_restart:
+            if not (left and resolver.variables.must_restart):
+                resolver.take_named_modules()
                 break
     return resolver.found.closure(imports_by_name=resolver.by_name.is_used)
 
@@ -178,6 +179,9 @@ class Resolver:
                 self.looked_into.place = self.home if namespace is None else module_name(namespace)
                 self.variables.look_at(label, value, namespace, name)
                 self.look_further()
+
+    def take_named_modules(self) -> None:
+        """Let the modules count that are imported by names made at run time."""
         for name, part in self.by_name.parts(self.variables.looked_at).items():
             self.found.put(f"{name}:*", "package", part)
 

@@ -29,13 +29,17 @@ class Texts:
     """
 
     def __init__(self) -> None:
-        self._waiting: list[tuple[FunctionType, Facts]] = []
+        self._reading: list[tuple[FunctionType, Facts]] = []
+        self._waiting: dict[str, list[tuple[FunctionType, Facts]]] = {}
         self._evaluators: set[str] = set()
 
     def note(self, function: FunctionType, facts: Facts) -> None:
         """Note a function, and what it does with names."""
-        if facts.texts:
-            self._waiting.append((function, facts))
+        if facts.reads_texts:
+            self._reading.append((function, facts))
+        elif facts.texts:
+            module = module_name(function.__globals__)
+            self._waiting.setdefault(module, []).append((function, facts))
         if facts.evaluates:
             self._evaluators.add(place_of(function))
 
@@ -44,17 +48,15 @@ class Texts:
 
         They begin with a global name, or are modules, where the function asks for these by name.
         """
-        modules = looked_into.places_of(self._evaluators)
-        waiting, self._waiting = self._waiting, []
-        for function, facts in waiting:
+        found, self._reading = self._reading, []
+        for module in sorted(looked_into.places_of(self._evaluators)):
+            found += self._waiting.pop(module, [])
+        for function, facts in found:
             namespace = function.__globals__
-            if not (facts.reads_texts or module_name(namespace) in modules):
-                self._waiting.append((function, facts))
-                continue
             pattern = _MARKED if facts.reads_texts == MARKED else _CHAIN
             takes_modules = ("sys", "modules") in facts.loads
-            for found in (each for text in facts.texts for each in pattern.findall(text)):
-                chain = tuple(found.split("."))
+            for named in (each for text in facts.texts for each in pattern.findall(text)):
+                chain = tuple(named.split("."))
                 if takes_modules or chain[0] in namespace:
                     yield namespace, chain
 
