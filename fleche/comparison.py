@@ -90,7 +90,7 @@ def compare_calls(first: LazyCall, second: LazyCall, *, values: bool = False) ->
     found += _environment(one, other)
     codes = (one.code, other.code)
     changes = (
-        changes_of_stored(one.dependencies, other.dependencies, codes)
+        changes_of_stored(first.dependencies, second.dependencies, codes)
         if one.name == other.name and one.code != other.code
         else []
     )

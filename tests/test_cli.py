@@ -684,7 +684,7 @@ class TestShow:
         found = fleche_command("show", keys["cu"], "--json").json
         assert found["metadata"]["environment"]["packages"] == {"numpy": "2.4"}
         fields = {field.encode_name for field in msgspec.structs.fields(CallRecord)}
-        assert fields - {"unhashed", "duration"} <= set(found)
+        assert fields - {"unhashed", "duration", "covered"} <= set(found)
 
     def test_processor_time(self, keys: object) -> None:
         """Where it was collected, it stands beside the time that the call took."""

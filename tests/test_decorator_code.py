@@ -21,7 +21,10 @@ import numpy as np
 import pytest
 
 from fleche import Cache, fleche
+from fleche.caches import Local
+from fleche.call import CallEntry, CallRecord, LazyCall, ValueRef, encode_record
 from fleche.decorator import FlecheWarning
+from fleche.digest import Digest
 from tests.helpers.scripts import run_cells, run_script
 
 pytestmark = pytest.mark.usefixtures("active")
@@ -325,6 +328,54 @@ class TestDependencies:
         assert set(call.dependencies) == {"energy", "area", "SCALE", "TABLE", "runs"}
         listed = {one.name: one.digest for one in energy.dependencies()}
         assert call.dependencies == call.record.dependencies == listed
+
+    def test_many(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        """They are stored once for all calls of the same code, and sent once in a while."""
+        helpers = [f"def h{n}(x): return h{n + 1}(x)" for n in range(100)]
+        space: dict[str, Any] = {"__name__": "many"}
+        exec("\n".join([*helpers, "def h100(x): return x", "def f(x): return h0(x)"]), space)
+        with Local(tmp_path) as cache:
+            sent: list[int] = []
+            save = cache.backend.save
+            monkeypatch.setattr(
+                cache.backend,
+                "save",
+                lambda entries, parcels=(), **options: save(
+                    entries,
+                    [each for each in parcels if not sent.append(each[1].nbytes)],
+                    **options,
+                ),
+            )
+            f = fleche(cache=cache)(space["f"])
+            for x in range(3):
+                f(x)
+            assert len(sent) == 1
+            calls = [f.load(x) for x in range(3)]
+            assert len(calls[0].dependencies) == 102
+            assert {len(encode_record(call.record)) for call in calls} <= set(range(1500))
+            assert cache.stats().values == 1
+            monkeypatch.setattr("fleche.caches._sender.LATELY", -1)
+            f(3)
+            assert len(sent) == 2
+            exec("def h7(x): return h8(x) + 1", space)
+            assert "`h7`" in f.explain(3).text
+            (ref,) = {call.record.covered for call in calls}
+            assert ref is not None
+            cache.evict(Digest(ref.digest))
+        with Local(tmp_path) as cache:
+            f = fleche(cache=cache)(space["f"])
+            assert "the code was different" in f.explain(3).text
+            assert f.query().count() == 4
+            assert f.query().first().dependencies == {}
+
+    def test_what_is_no_map_of_dependencies(self, module: Any, tmp_path: Path) -> None:
+        """What another has stored there, or what would run code to be opened, is none."""
+        with Local(tmp_path) as cache:
+            for value in ([1, 2], {"a": 1}, partial(print, "hush")):
+                name = cache.save_value(value)
+                ref = ValueRef(str(name))
+                entry = CallEntry(CallRecord(name="f", result=ref, covered=ref))
+                assert LazyCall(name, entry, cache).dependencies == {}
 
     def test_a_listing_is_a_tuple(self, module: Any) -> None:
         found = fleche(module.energy).dependencies()

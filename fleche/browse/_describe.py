@@ -11,7 +11,7 @@ from rich.text import Text
 
 from fleche._amounts import count, shown_bytes, shown_float, shown_seconds
 from fleche._columns import printable
-from fleche.call import CallRecord, LazyCall, ValueRef
+from fleche.call import MANY_PARTS, CallRecord, LazyCall, ValueRef, parts_of
 from fleche.digest import shown_digest
 
 __all__ = [
@@ -115,7 +115,9 @@ def _sections(call: LazyCall) -> Iterator[tuple[str, list[tuple[str, str]]]]:
         ],
     )
     code = [("digest", (record.code or "")[:16])]
-    code.append(("covers", printable(", ".join([*record.parts][:_MOST_ITEMS]))))
+    many = f"more than {MANY_PARTS} parts, which fleche show lists" if record.covered else ""
+    parts = ", ".join([*parts_of(record.dependencies)][:_MOST_ITEMS])
+    code.append(("covers", many or printable(parts)))
     yield "Code", code
 
 

@@ -10,7 +10,7 @@ from time import monotonic
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from msgspec import UNSET, structs
+from msgspec import UNSET, ValidationError, convert, structs
 
 from fleche.caches import maintenance
 from fleche.caches._backend import CacheBackend, LayerPolicy
@@ -19,7 +19,13 @@ from fleche.caches._usage import UsageCounter
 from fleche.caches.maintenance import GRACE, PIN_AGE
 from fleche.call import MISSING, Call, CallEntry, CallRecord, LazyCall, QueryCall, ValueRef
 from fleche.digest import Address, BufferDigests, Digest
-from fleche.errors import AmbiguousDigestError, CorruptParcel, ParcelError, SignatureError
+from fleche.errors import (
+    AmbiguousDigestError,
+    CorruptParcel,
+    FlecheError,
+    ParcelError,
+    SignatureError,
+)
 from fleche.parcel import Packing, Parcel
 from fleche.storage import SHORTEST, Acceptance, Capabilities, LockTable, Usage, merge_usage
 
@@ -37,6 +43,9 @@ __all__ = ["ACCEPTED_AGE", "BaseCache"]
 log = logging.getLogger("fleche.caches")
 
 R = TypeVar("R")
+
+FEW_CODES = 16
+"""Of so many codes the dependencies are kept."""
 
 ACCEPTED_AGE = 60.0
 """Seconds after which a miss looks again for code that others have accepted."""
@@ -64,6 +73,7 @@ class BaseCache:
         self.counter = UsageCounter(backend)
         self.accepted: AcceptedCode | None = None
         self._accepted_read = 0.0
+        self._dependencies: dict[Address, dict[str, str]] = {}
 
     # -- one call ----------------------------------------------------------------------------------
 
@@ -410,6 +420,24 @@ class BaseCache:
         address = ref.address
         parcel = entry.parcel(address) or self._load_parcel(address)
         return self.open_parcel(parcel, ref.digest, plain=plain)
+
+    def open_dependencies(self, ref: ValueRef, entry: CallEntry) -> dict[str, str]:
+        """Return the dependencies that ``ref`` of a loaded entry stands for; none if they are gone.
+
+        They are plain data, and nothing else is opened for them. Those of the last few codes are
+        kept: many calls have the same.
+        """
+        found = self._dependencies.get(ref.address)
+        if found is None:
+            try:
+                found = convert(self.open_ref(ref, entry, plain=True), dict[str, str])
+            except (KeyError, FlecheError, ValidationError) as error:
+                log.debug("%s: its dependencies cannot be read: %s", entry.record.name, error)
+                return {}
+            if len(self._dependencies) >= FEW_CODES:
+                self._dependencies.clear()
+            self._dependencies[ref.address] = found
+        return found
 
     def open_parcel(self, parcel: Parcel, digest: str, *, plain: bool = False) -> Any:
         """Return the value inside ``parcel``, which must be that of ``digest``.

@@ -24,6 +24,7 @@ from msgspec import UNSET
 from fleche._util import warn_caller
 from fleche.caches._backend import INLINE
 from fleche.call import (
+    MANY_PARTS,
     MISSING,
     SMALL,
     CallEntry,
@@ -60,6 +61,8 @@ _WORTH_ASKING = 1 << 16
 
 _DRAFTED = 8 << 20
 """Arrays of so many bytes are written while they are hashed, ..."""
+
+FEW = 16
 
 _MOST = 1000
 """... if one is a value, or among so many first items of one."""
@@ -144,6 +147,7 @@ class _Parts:
         self.mains: dict[Address, Parcel] = {}
         self.buffers: dict[Digest, memoryview | FileBytes] = {}
         self.drafts: dict[int, Draft] = {}  # by the identity of the buffer
+        self.apart: set[Address] = set()  # what never travels with a record
 
     def take(self, value: Any, draft: Callable[[memoryview], Draft | None]) -> ValueRef:
         """Digest a value, and pack it unless it is a digest itself; return the reference to it.
@@ -234,7 +238,7 @@ class _Parts:
         order = dict.fromkeys((*first, *sorted(self.mains, key=lambda at: self.mains[at].nbytes)))
         room, taken = SMALL, {}
         for address in order:
-            parcel = self.mains.get(address)
+            parcel = None if address in self.apart else self.mains.get(address)
             if parcel is not None and parcel.nbytes <= room:
                 taken[address] = self.mains.pop(address).tobytes()
                 room -= len(taken[address])
@@ -475,7 +479,8 @@ class PendingCall:
         changes["error" if "error" in fields else "result"] = found
         if states:
             changes["states"] = {name: self._pack_value(each) for name, each in states.items()}
-        record, parts = self.record.replace(**changes), self._parts
+        record = self._with_dependencies_apart(self.record.replace(**changes))
+        parts = self._parts
         pin, self._pin = self._pin, None
         unpin = (pin.key,) if pin else ()
         try:
@@ -485,11 +490,24 @@ class PendingCall:
                 inline = parts.take_small([found.address])
                 _store(self._cache, parts, {self.key: CallEntry(record, inline)}, unpin)
                 self._cache.sender.note_mended(inline)
+                for address in parts.apart:
+                    self._cache.sender.note_sent_lately(address)
         except BaseException:
             self._pin = pin
             raise
         if self._begins:
             self._cache.counter.miss(record)
+
+    def _with_dependencies_apart(self, record: CallRecord) -> CallRecord:
+        """Return the record, its dependencies, if they are many, in a value of their own."""
+        if len(record.dependencies) <= MANY_PARTS:
+            return record
+        ref, data = dependencies_apart(self._cache.packing, record)
+        if not self._cache.sender.was_sent_lately(ref.address):
+            parts = self._pack_parts()
+            parts.mains[ref.address] = Parcel.from_bytes(data)
+            parts.apart.add(ref.address)
+        return msgspec.structs.replace(record, dependencies={}, covered=ref)
 
     def _pack_value(self, value: Any) -> ValueRef:
         # Where values are signed, so are literals: a record may come from elsewhere.
@@ -515,6 +533,26 @@ class PendingCall:
             self._cache.backend.save({}, unpin=[pin.key])
         except FlecheError as error:
             log.warning("pin %s stays until it is too old: %s", pin.key[:12], error)
+
+
+_dependencies: dict[str, tuple[Packing, dict[str, str], ValueRef, bytes]] = {}
+"""What the last codes depend on, packed, by the digest of the code."""
+
+
+def dependencies_apart(packing: Packing, record: CallRecord) -> tuple[ValueRef, bytes]:
+    """Return the reference to the dependencies of a record, and their parcel."""
+    code, content = record.code or "", record.dependencies
+    found = _dependencies.get(code)
+    if found is None or found[0] is not packing or found[1] != content:
+        name = digest(content)
+        parcel = packing.pack(content, name)
+        # without a size: it is no part of what this one call takes
+        ref = ValueRef(str(name), variant=parcel.variant)
+        found = packing, content, ref, parcel.tobytes()
+        if len(_dependencies) >= FEW:
+            _dependencies.clear()
+        _dependencies[code] = found
+    return found[2], found[3]
 
 
 def save_value(cache: BaseCache, value: Any) -> Digest:

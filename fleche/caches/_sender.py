@@ -4,11 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
+from math import inf
+from time import monotonic
 
 from fleche.caches._backend import CacheBackend
 from fleche.digest import Address
 
 __all__ = ["Sender"]
+
+LATELY = 300.0
+"""Seconds; ``gc()`` leaves young values alone for longer."""
 
 
 class Sender:
@@ -26,6 +31,7 @@ class Sender:
         self._damaged: set[Address] = set()
         self._sent: dict[Address, None] = {}
         self._told: set[object] = set()
+        self._lately: dict[Address, float] = {}
 
     def lacking(self, addresses: Sequence[Address]) -> list[Address]:
         """Return what must be sent: what is not where saves go, and what has proved damaged.
@@ -56,6 +62,14 @@ class Sender:
         while len(self._sent) > self.REMEMBERED:
             with suppress(RuntimeError, StopIteration):  # another thread is at it
                 self._sent.pop(next(iter(self._sent)), None)
+
+    def was_sent_lately(self, address: Address) -> bool:
+        """Return whether a value was sent so short a time ago that it must still be there."""
+        return monotonic() - self._lately.get(address, -inf) < LATELY
+
+    def note_sent_lately(self, address: Address) -> None:
+        """Remember that a value was sent now."""
+        self._lately[address] = monotonic()
 
     def is_new(self, warning: object) -> bool:
         """Return whether this has not been asked before: what is said once is said now."""

@@ -14,6 +14,7 @@ from fleche.call._entry import SMALL, CallEntry, decode_entry, encode_entry
 from fleche.call._live import MISSING, Call, LazyArguments, LazyCall, Opener, refer
 from fleche.call._record import (
     KEY_PARTS,
+    MANY_PARTS,
     CallRecord,
     Scalar,
     ValueRef,
@@ -24,6 +25,7 @@ from fleche.call._record import (
     encode_record,
     is_legible,
     legible_text,
+    parts_of,
     plain_metadata,
     plain_version,
 )
@@ -45,6 +47,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "KEY_PARTS",
+    "MANY_PARTS",
     "MISSING",
     "QUERY_FIELDS",
     "SMALL",
@@ -76,6 +79,7 @@ __all__ = [
     "like",
     "one_of",
     "parse_where",
+    "parts_of",
     "plain_metadata",
     "plain_version",
     "refer",

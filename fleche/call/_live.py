@@ -144,6 +144,10 @@ class Opener(Protocol):
         """Return the value that ``ref`` of a loaded entry stands for."""
         ...
 
+    def open_dependencies(self, ref: ValueRef, entry: CallEntry) -> dict[str, str]:
+        """Return the dependencies that ``ref`` of a loaded entry stands for."""
+        ...
+
     def evict(self, key: Digest | str) -> None:
         """Forget the entry ``key``."""
         ...
@@ -233,8 +237,17 @@ class LazyCall(Generic[T]):
 
     @property
     def dependencies(self) -> dict[str, str]:
-        """Digest of each thing that the function depended on when the call ran, by name."""
-        return self.record.dependencies
+        """Digest of each thing that the function depended on when the call ran, by name.
+
+        Empty if they were stored as a value of their own, and that is gone.
+        """
+        opened, ref = self._opened, self.record.covered
+        if ref is None:
+            return self.record.dependencies
+        if "dependencies" not in opened:
+            opened["dependencies"] = self._cache.open_dependencies(ref, self.entry)
+        found: dict[str, str] = opened["dependencies"]
+        return found
 
     @property
     def metadata(self) -> dict[str, dict[str, Any]]:
@@ -332,7 +345,7 @@ class LazyCall(Generic[T]):
             module=record.module,
             version=record.version,
             code=None if record.code is None else Digest(record.code),
-            dependencies=record.dependencies,
+            dependencies=self.dependencies,
             result=self.result,
             metadata=record.metadata,
             unhashed=record.unhashed,

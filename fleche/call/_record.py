@@ -35,6 +35,7 @@ Scalar: TypeAlias = bool | int | float | str | None
 Version: TypeAlias = int | float | str | None
 
 LITERAL_LENGTH = 200
+MANY_PARTS = 8
 _SMALLEST, _LARGEST = -(1 << 63), (1 << 63) - 1
 LONG_NUMBER = "int"
 KEY_PARTS = ("module", "version", "code")
@@ -124,7 +125,10 @@ class CallRecord(
         code: digest of the function's code and of the code that it depends on.
         dependencies: what :attr:`code` covers, by names such as ``helpers:Cell.area``: of each
             function, class and value the digest; of a name that leads into an installed package
-            ``=`` and where it leads; of one that stands for nothing ``-`` and a word.
+            ``=`` and where it leads; of one that stands for nothing ``-`` and a word. Empty where
+            they are many, see :attr:`covered`.
+        covered: the value that holds the dependencies where they are more than :data:`MANY_PARTS`:
+            all calls of the same code have the same, which is then stored once.
         arguments: each argument, in the order of the signature.
         result: the result; ``None`` in a pin (see :attr:`is_pin`) and in a record of an error.
         error: the exception, for a function whose exceptions are kept.
@@ -145,6 +149,7 @@ class CallRecord(
     version: Version = None
     code: str | None = None
     dependencies: dict[str, str] = {}
+    covered: ValueRef | None = None
     arguments: dict[str, ValueRef] = {}
     result: ValueRef | None = None
     error: ValueRef | None = None
@@ -206,27 +211,20 @@ class CallRecord(
         return f"{self.name}({arguments}){'' if result is None else f' -> {result.text}'}"
 
     @property
-    def parts(self) -> dict[str, str]:
-        """Those of :attr:`dependencies` that are the user's own: functions, classes, values."""
-        return {
-            label: part
-            for label, part in self.dependencies.items()
-            if part[:1] not in ("=", "-") and not label.endswith("~")
-        }
-
-    @property
     def is_pin(self) -> bool:
         """Whether this protects values that are on their way from ``gc()``, and is no call yet."""
         return self.result is None and self.error is None
 
     def values(self) -> Iterator[ValueRef]:
-        """Yield the arguments, then the result or error, then the states."""
+        """Yield the arguments, the result or error, the states, and what holds the dependencies."""
         yield from self.arguments.values()
         if self.result is not None:
             yield self.result
         if self.error is not None:
             yield self.error
         yield from self.states.values()
+        if self.covered is not None:
+            yield self.covered
 
     def addresses(self) -> tuple[Address, ...]:
         """Where the parcels of this call are, each once; values without a parcel are left out."""
@@ -327,6 +325,15 @@ def decode_record(data: bytes | bytearray | memoryview) -> CallRecord:
         return decode_bare(data)
     except UNREADABLE as error:
         raise CorruptParcel(f"not a call record: {error}") from None
+
+
+def parts_of(dependencies: Mapping[str, str]) -> dict[str, str]:
+    """Return those dependencies that are the user's own: functions, classes, values."""
+    return {
+        label: part
+        for label, part in dependencies.items()
+        if part[:1] not in ("=", "-") and not label.endswith("~")
+    }
 
 
 def as_literal(value: Any) -> Scalar | msgspec.UnsetType:

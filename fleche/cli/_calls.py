@@ -10,7 +10,7 @@ from typing import Any
 import click
 
 from fleche.caches import BaseCache, Row
-from fleche.call import LazyCall
+from fleche.call import LazyCall, parts_of
 from fleche.cli import _format as form
 from fleche.cli._options import Session, common, everywhere, limited
 from fleche.cli._screen import Column
@@ -153,7 +153,7 @@ def _details(call: LazyCall) -> dict[str, Any]:
     return {
         **as_json(call),
         "code": record.code,
-        "dependencies": record.dependencies,
+        "dependencies": call.dependencies,
         "states": {name: form.exact(ref) for name, ref in record.states.items()},
         "children": list(record.children),
         "returns": record.returns,
@@ -182,7 +182,7 @@ def _print_call(session: Session, call: LazyCall, short: str, *, everything: boo
             ("tags", form.printable(", ".join(f"{k}={v}" for k, v in tags.items()))),
             ("module", form.printable(record.module or "")),
             ("version", "" if record.version is None else form.printable(str(record.version))),
-            ("code", code and f"{code}, {form.count(len(record.parts), 'part')}"),
+            ("code", code and f"{code}, {form.count(len(parts_of(call.dependencies)), 'part')}"),
             ("key", call.key),
         ]
     )
@@ -209,12 +209,15 @@ def _print_call(session: Session, call: LazyCall, short: str, *, everything: boo
             ),
         ]
     )
-    if everything and record.dependencies:
+    if everything and call.dependencies:
         screen.say()
         screen.title("depends on")
-        screen.pairs(((short_key(part), label) for label, part in record.parts.items()), indent=2)
+        screen.pairs(
+            ((short_key(part), label) for label, part in parts_of(call.dependencies).items()),
+            indent=2,
+        )
         marked = (
-            (label, part) for label, part in record.dependencies.items() if part[:1] in ("=", "-")
+            (label, part) for label, part in call.dependencies.items() if part[:1] in ("=", "-")
         )
         names = ", ".join(f"{label} ({part[1:]})" for label, part in marked)
         screen.pairs([("other names", form.printable(names))], indent=2)

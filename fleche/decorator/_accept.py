@@ -124,7 +124,7 @@ def _others(spec: FunctionSpec, cache: BaseCache, rows: Iterable[Acceptance]) ->
     for call in cache.query():
         record = call.record
         if (record.module, record.name) != (spec.info.module, spec.info.name):
-            parts = absolute_parts(record.dependencies, record.module or "")
+            parts = absolute_parts(call.dependencies, record.module or "")
             if any(row.then.items() <= parts.items() for row in rows):
                 found[record.name] += 1
     return found
@@ -206,7 +206,7 @@ class _Acceptance:
 
         home, closure = self._spec.tracker.module, identity.closure
         now = {} if closure is None else absolute_parts(closure.digests, home)
-        return now, absolute_parts(call.record.dependencies, call.record.module or home)
+        return now, absolute_parts(call.dependencies, call.module or home)
 
     def _accept_code(self, call: LazyCall, identity: CallIdentity) -> None:
         """Accept what differs in the code of a call from the code as it is now.

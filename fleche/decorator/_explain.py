@@ -185,7 +185,7 @@ class _Comparison:
     def changes_since(self, stored: LazyCall) -> list[Change]:
         if stored.record.code == self.identity.code:
             return []
-        return self.spec.changes_since(stored.record, self.identity.closure)
+        return self.spec.changes_since(stored, self.identity.closure)
 
     def with_nearest(self, stored: Iterator[LazyCall]) -> Explanation:
         compared = ((call, _Differences.of(self.wanted, call.record)) for call in stored)

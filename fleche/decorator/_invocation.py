@@ -203,7 +203,7 @@ class KeyedInvocation(Invocation):
             self.cache.take_back(hit, again=again)
             return None
         if not spec.hashes_code:
-            spec.check_code(hit.entry.record, self.identity, self.cache)
+            spec.check_code(hit, self.identity, self.cache)
         return hit
 
     def _look_for_accepted(self) -> Any:

@@ -505,37 +505,38 @@ class FunctionSpec:
                 digest_arguments({name: value}, met)
         return met
 
-    def changes_since(self, record: CallRecord, closure: Closure | None) -> list[Change]:
-        """Return what has changed of the code since a record was made."""
-        if closure is None or not record.dependencies:
+    def changes_since(self, call: LazyCall, closure: Closure | None) -> list[Change]:
+        """Return what has changed of the code since a call was stored."""
+        if closure is None or not call.dependencies:
             return []
-        return changes_between(record.dependencies, closure, record.code)
+        return changes_between(call.dependencies, closure, call.code)
 
     def changed_files(self, record: CallRecord) -> list[str]:
         """Return the files that a call has read, and that hold something else by now."""
         return changed_files(record.notes.get("files", {}))
 
-    def check_code(self, record: CallRecord, identity: CallIdentity, cache: BaseCache) -> None:
-        """Warn if ``record`` holds the result of other code, which the key does not tell.
+    def check_code(self, call: LazyCall, identity: CallIdentity, cache: BaseCache) -> None:
+        """Warn if a call is one of other code, which the key does not tell.
 
         Each change is told once.
         """
-        if self.hashes_code or record.code is None or identity.closure is None:
+        then = call.entry.record.code
+        if self.hashes_code or then is None or identity.closure is None:
             return
-        if record.code == identity.code and not self.options.depends:
+        if then == identity.code and not self.options.depends:
             return
-        changes = self.changes_since(record, identity.closure)
-        if changes and not self._is_accepted(record, identity.closure, cache):
+        changes = self.changes_since(call, identity.closure)
+        if changes and not self._is_accepted(call, identity.closure, cache):
             self.warner.warn(
-                f"code:{record.code}:{identity.closure.digest}",
+                f"code:{then}:{identity.closure.digest}",
                 f"{describe_changes(self.info.name, changes)} since this result was stored. "
                 "If it now computes something else, give it another version: "
                 f"@fleche(version=...), or compute anew with {self.info.name}.rerun(...); if it "
                 f"computes the same, say so: {self.info.name}.accept()",
             )
 
-    def _is_accepted(self, record: CallRecord, closure: Closure, cache: BaseCache) -> bool:
-        """Return whether the code of a record was accepted as being what there is now."""
+    def _is_accepted(self, call: LazyCall, closure: Closure, cache: BaseCache) -> bool:
+        """Return whether the code of a call was accepted as being what there is now."""
         accepted = cache.read_accepted()
         if accepted is None:
             return False
@@ -543,7 +544,7 @@ class FunctionSpec:
 
         home = self.tracker.module
         now = absolute_parts(closure.digests, home)
-        then = absolute_parts(record.dependencies, record.module or home)
+        then = absolute_parts(call.dependencies, call.module or home)
         return accepted.canonical(now) == accepted.canonical(then)
 
     def keep_sources(self, identity: CallIdentity) -> None:

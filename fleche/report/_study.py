@@ -15,7 +15,7 @@ from typing import Any, NamedTuple, TypeAlias
 
 import msgspec
 
-from fleche.call import CallRecord, LazyCall, Scalar, ValueRef
+from fleche.call import CallRecord, LazyCall, Scalar, ValueRef, parts_of
 from fleche.digest import short_key, shown_digest
 from fleche.report._methods import methods
 from fleche.storage import Usage
@@ -210,7 +210,7 @@ class Study:
             [places[key] for key in record.children[:_MOST_CHILDREN] if key in places],
             self._environments.place(_environment(record)),
             _cut(str(record.version)) if record.version is not None else None,
-            _details(record),
+            _details(record, call.dependencies),
             str(call.key),
         ]
         if record.error is not None:
@@ -347,7 +347,7 @@ def _result(ref: ValueRef | None) -> list[Any]:
     return [found, ref.type or None, ref.size, fields or None]
 
 
-def _details(record: CallRecord) -> dict[str, Any]:
+def _details(record: CallRecord, dependencies: Mapping[str, str]) -> dict[str, Any]:
     """Return what only the details of a call show."""
     metadata = record.metadata
     known = ("runtime", "environment", "cpu")
@@ -364,7 +364,7 @@ def _details(record: CallRecord) -> dict[str, Any]:
         "code": (record.code or "")[:16],
         "dependencies": [
             f"{_cut(label)}\t{digest[:12]}"
-            for label, digest in list(record.parts.items())[:_MOST_DEPENDENCIES]
+            for label, digest in list(parts_of(dependencies).items())[:_MOST_DEPENDENCIES]
         ],
         "children": len(record.children),
     }

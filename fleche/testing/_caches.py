@@ -17,7 +17,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from fleche.caches import AmbiguousDigestError, BaseCache, Cache, Pin, Rejected
-from fleche.call import Call, CallEntry, QueryCall
+from fleche.call import MANY_PARTS, Call, CallEntry, QueryCall
 from fleche.digest import Address, D, Digest, digest
 from fleche.parcel import Parcel
 from fleche.storage import CallMemory, ValueMemory
@@ -501,6 +501,30 @@ def check_collecting(cache: BaseCache) -> None:
     assert cache.stats().calls >= 2
 
 
+def check_dependencies(cache: BaseCache) -> None:
+    """Few dependencies of code stand in the record; many are stored once for all of its calls."""
+    few = {f"lib:part_{number}": str(digest(number)) for number in range(MANY_PARTS)}
+    many = {**few, "numpy": "=numpy", "absent": "-absent"}
+    for parts in (few, many):
+        code = digest(parts)
+        calls = [example_call(x, x, code=code, dependencies=parts) for x in (1, 2, 3)]
+        keys = [cache.save(call) for call in calls]
+        assert cache.gc(grace=-1).removed == 0
+        found = [cache.load(key) for key in keys]
+        assert [call.load() for call in found] == calls
+        assert [call.dependencies for call in found] == [parts] * 3
+        apart = {call.record.covered for call in found}
+        assert len(apart) == 1
+        assert (apart == {None}) == (parts is few)
+        assert cache.verify().ok
+    target = Cache(ValueMemory(), CallMemory())
+    assert cache.transfer(target, [cache.load(key) for key in keys]) == len(keys)
+    assert target.load(keys[0]).dependencies == many
+    for key in keys:
+        cache.evict(key)
+    assert cache.gc(grace=-1).removed >= 1
+
+
 def check_threads(cache: BaseCache) -> None:
     """Many threads may use one cache at once."""
 
@@ -550,6 +574,7 @@ CACHE_CHECKS: tuple[Callable[[BaseCache], None], ...] = (
     check_transfer,
     check_views,
     check_collecting,
+    check_dependencies,
     check_stats,
     check_disk_usage,
     check_threads,

@@ -181,6 +181,7 @@ def _unusual() -> Iterator[CallRecord]:
     yield a_record("s", y=1).replace(result=number, arguments={"x": number, "y": shape})
     yield a_record("s", x=1).replace(result=None, error=ValueRef(digest("error"), "3" * 32, 300))
     yield a_record("s", x=3).replace(states={"rng": ValueRef(digest("state"), "4" * 32)})
+    yield a_record("s", x=4).replace(covered=ValueRef(digest("parts"), "5" * 32))
     yield a_record("s", x=2.5).replace(
         dependencies={"function helpers.area": digest("area"), "value helpers.\0": digest(3)},
         children=(digest("child"), digest("other child")),
