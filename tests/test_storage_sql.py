@@ -1225,6 +1225,24 @@ def test_a_server_that_only_reads(postgres: Callable[[], str]) -> None:  # noqa:
 
 
 @pytest.mark.postgres
+def test_the_clock_of_a_server_counts(
+    postgres: Callable[[], str],  # noqa: F811
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Of two machines a day apart, neither takes for old, or new, what the other has used."""
+    url, began = postgres(), time.time()
+    with closing(Sql(url)) as storage, closing(Sql(url)) as other:
+        put(storage, KEY, a_call())
+        for ahead in (86400, -86400):
+            monkeypatch.setattr(time, "time", lambda ahead=ahead: began + ahead)
+            put(other, OTHER, a_call(x=2))
+            assert other.touch_many([KEY]) == {KEY}
+            assert all(abs(each.modified - began) < 3600 for each in storage.entries())
+            assert abs(other.now() - began) < 3600
+            assert other.delete_older({KEY: other.now() - 3600}) == set()
+
+
+@pytest.mark.postgres
 def test_a_server_that_isolates_more_than_is_needed(
     postgres: Callable[[], str],  # noqa: F811
 ) -> None:

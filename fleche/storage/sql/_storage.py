@@ -38,7 +38,7 @@ from fleche.storage.sql._errors import DAMAGED, DiskFull
 from fleche.storage.sql._index import FORGET_FACTS, LOOK, SearchIndex
 from fleche.storage.sql._locks import SqlLocks
 from fleche.storage.sql._rows import LAST_ID, Rows, among, is_key
-from fleche.storage.sql._schema import FUNCTION, shortened
+from fleche.storage.sql._schema import FUNCTION, WORDS, shortened
 from fleche.storage.sql._sqlite import SqliteFile, SqliteMemory
 from fleche.storage.sql._urls import backend_of, locate, parse_sqlite, redacted
 
@@ -60,7 +60,7 @@ _ENTRY = "SELECT entry FROM fleche_calls WHERE key = :key"
 _ENTRY_BY_PLACE = "SELECT entry FROM fleche_calls WHERE key = ?"  # SQLite alone; bound sooner
 _INSERT = (
     "INSERT INTO fleche_calls (key, function, pin, modified, size, entry)"
-    " VALUES (:key, :function, :pin, :now, :size, :entry) ON CONFLICT (key) DO"
+    " VALUES (:key, :function, :pin, {now}, :size, :entry) ON CONFLICT (key) DO"
 )
 _INSERT_NEW_BY_PLACE = (  # SQLite alone
     "INSERT INTO fleche_calls (key, function, pin, modified, size, entry)"
@@ -78,6 +78,7 @@ _INSERT_FUNCTION = (
     "INSERT INTO fleche_functions (name, module, code) VALUES (:name, :module, :code)"
     " ON CONFLICT (name, module, code) DO NOTHING"
 )
+_TOUCH = "UPDATE fleche_calls SET modified = {now} WHERE key"
 _DELETE = "DELETE FROM fleche_calls WHERE id = :id"
 _DELETE_OLDER = "DELETE FROM fleche_calls WHERE id = :id AND modified <= :limit"
 
@@ -96,6 +97,9 @@ class SqlCalls(CallStorage):
 
     def __init__(self, database: Database, secrets: Sequence[bytes] = ()) -> None:
         self._database = database
+        # Machines that share a server need not agree on the time: its clock tells all ages.
+        self._clock = WORDS[database.kind]["now"]
+        self._upsert, self._touch = (each.format(now=self._clock) for each in (_UPSERT, _TOUCH))
         self._secrets = secrets
         self._rows = Rows(database, secrets)
         self._functions: dict[_Function, int] = {}
@@ -171,7 +175,7 @@ class SqlCalls(CallStorage):
                 if number is None:
                     number = new[function] = self._number_of(connection, function)
                 row["function"] = number
-            connection.executemany(_UPSERT, rows)
+            connection.executemany(self._upsert, rows)
             self._index.put(connection, ordered)
 
         self._database.change(put, since=since)
@@ -309,9 +313,7 @@ class SqlCalls(CallStorage):
         for batch in batched(keys, _BATCH):
             there = self.contains_many(batch)
             if there:
-                change, names = among(
-                    "UPDATE fleche_calls SET modified = :now WHERE key", sorted(there)
-                )
+                change, names = among(self._touch, sorted(there))
                 try:
                     self._database.change(
                         lambda connection, names=names, change=change: connection.execute(  # type: ignore[misc]
@@ -322,6 +324,13 @@ class SqlCalls(CallStorage):
                     log.debug("%s: calls are not touched", self._database.shown, exc_info=True)
             found |= self.contains_many(there)
         return found
+
+    @override
+    def now(self) -> float:
+        """Return the time by the clock of the server; a file has that of this machine."""
+        if self._database.kind == "sqlite":
+            return time.time()
+        return float(self._database.fetch(f"SELECT {self._clock}")[0][0])
 
     @override
     def delete_older(self, limits: Mapping[str, float]) -> set[str]:
