@@ -920,6 +920,24 @@ class TestSweeping:
         assert keys(values) == [KEY]
         assert files(path.parent.parent) == [f"{KEY[:2]}/{path.name}"]
 
+    def test_the_clock_of_the_files_counts(
+        self, values: ValueFile, path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """A machine whose clock is ahead of that of a file server takes nothing that is fresh."""
+        put(values, KEY, parcel())
+        being_written = path.with_name(f"{path.name}.0123456789abcdef.tmp")
+        draft = path.parent.with_name("drafts") / f"{'0' * 62}.value.0123456789abcdef.tmp"
+        draft.parent.mkdir()
+        now = time.time()
+        monkeypatch.setattr(time, "time", lambda: now + 86400)
+        for each in (being_written, draft):
+            each.write_text("x")
+            assert keys(values) == [KEY]
+            assert values.sweep() == 0
+            os.utime(each, (now - 4000, now - 4000))
+            assert values.sweep() == 1
+        assert files(path.parent.parent) == [f"{KEY[:2]}/{path.name}"]
+
     def test_each_kind_sweeps_its_own(self, tmp_path: Path) -> None:
         """Where values and calls share a root, neither touches the other's."""
         leftover = tmp_path / KEY[:2] / f"{KEY[2:]}.call.0123.tmp"

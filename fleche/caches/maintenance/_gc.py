@@ -27,7 +27,6 @@ Why :func:`collect` takes nothing that is needed:
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterable
 from contextlib import suppress
 from typing import TYPE_CHECKING
@@ -93,7 +92,7 @@ def collect(
     if values.packing.place and not task.dry_run:
         sweep_files(
             values.packing.place,
-            time.time() - task.grace,
+            limit,
             lambda hashed: bool(values.contains_many([Address.of(hashed)])),
         )
     return GcReport(

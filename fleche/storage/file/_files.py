@@ -385,27 +385,37 @@ class Files:
         return self._sweep_directory(f"{self.root}/{_DRAFTS}", older)
 
     def _sweep_directory(self, directory: str, older: float) -> int:
-        return sum(
-            _remove_stale(entry, older)
-            for entry in listed(directory)
-            if self._is_temporary(entry.name)
-        )
+        begun = [entry for entry in listed(directory) if self._is_temporary(entry.name)]
+        return self._remove_stale(directory, begun, older)
+
+    def _remove_stale(self, directory: str, begun: list[os.DirEntry[str]], older: float) -> int:
+        """Remove those temporary files of a directory that are ``older`` seconds old; count them.
+
+        A machine whose clock is ahead must not take what others are writing, so the clock of the
+        file system is asked; but only where there is a file that is old by that of this machine.
+        """
+        if not any(_is_stale(entry, time.time() - older) for entry in begun):
+            return 0
+        limit = self._now_in(directory) - older
+        return sum(_remove_if_stale(entry, limit) for entry in begun)
 
     def now(self) -> float:
         """Return the time by the clock of the file system: the age of a new file.
 
         Where there is none yet, or none can be made, it is that of this machine.
         """
-        for shard in self.shards():
-            probe = self._temporary(f"{shard}/{'0' * 62}{self._suffix}")
-            with suppress(OSError):
-                descriptor = os.open(probe, _NEW, 0o666)
-                try:
-                    return os.fstat(descriptor).st_mtime
-                finally:
-                    os.close(descriptor)
-                    os.unlink(probe)
-            break
+        shard = next(self.shards(), None)
+        return time.time() if shard is None else self._now_in(shard)
+
+    def _now_in(self, directory: str) -> float:
+        probe = self._temporary(f"{directory}/{'0' * 62}{self._suffix}")
+        with suppress(OSError):
+            descriptor = os.open(probe, _NEW, 0o666)
+            try:
+                return os.fstat(descriptor).st_mtime
+            finally:
+                os.close(descriptor)
+                os.unlink(probe)
         return time.time()
 
     # -- listing -----------------------------------------------------------------------------------
@@ -431,12 +441,14 @@ class Files:
         if not prefix:
             self.sweep_drafts()
         for shard in self.shards(prefix):
+            begun: list[os.DirEntry[str]] = []
             for entry in listed(shard):
                 if (key := self.key(shard, entry.name)) is not None:
                     if key.startswith(prefix):
                         yield key, entry
                 elif self._is_temporary(entry.name):
-                    _remove_stale(entry, STALE)
+                    begun.append(entry)
+            self._remove_stale(shard, begun, STALE)
 
     def _is_temporary(self, name: str) -> bool:
         begun, _, _ = name.partition(self._suffix)
@@ -562,9 +574,15 @@ def _is_dangling(entry: os.DirEntry[str]) -> bool:
     return entry.is_symlink() and not os.path.exists(entry.path)
 
 
-def _remove_stale(entry: os.DirEntry[str], older: float) -> bool:
+def _is_stale(entry: os.DirEntry[str], limit: float) -> bool:
+    with suppress(OSError):  # gone meanwhile
+        return entry.stat().st_mtime <= limit
+    return False
+
+
+def _remove_if_stale(entry: os.DirEntry[str], limit: float) -> bool:
     with suppress(OSError):  # gone meanwhile, or not ours to remove
-        if entry.stat().st_mtime < time.time() - older:
+        if os.stat(entry.path).st_mtime <= limit:
             os.unlink(entry.path)
             return True
     return False
