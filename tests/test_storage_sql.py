@@ -860,6 +860,17 @@ os.kill(os.getpid(), 9)
 """
 
 
+SAVED = """
+import sys
+from fleche.digest import digest
+from fleche.storage.sql import Sql
+from fleche.testing.corpus import an_entry
+storage = Sql(sys.argv[1])
+storage.put_many([(digest("of another process"), an_entry())])
+storage.close()
+"""
+
+
 class TestOfSomebodyElse:
     """A database that the reader may not write to, or not beside."""
 
@@ -936,6 +947,29 @@ class TestOfSomebodyElse:
         assert now[log] == left[log]
         assert sorted(keys(Sql(path))) == sorted(seen)
 
+    @pytest.mark.parametrize("log", ["empty", "not to be read"])
+    def test_a_look_leaves_the_locks_of_the_process(
+        self, tmp_path: Path, log: str, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Or another process that closes the file removes the log to which this one writes."""
+        path = tmp_path / "calls.db"
+        writer = Sql(path)
+        put(writer, KEY, a_call())
+        if log == "empty":  # as on a full disk
+            with closing(sqlite3.connect(path)) as connection:
+                connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        else:
+            monkeypatch.setattr(_guest, "read_only", lambda _: "file:/nowhere/x?mode=ro")
+        reader = Sql(f"sqlite:///file:{quote(str(path))}?mode=ro&uri=true")
+        assert has(reader, KEY)
+        reader.close()
+        subprocess.run([sys.executable, "-c", SAVED, str(path)], check=True)
+        put(writer, OTHER, a_call())
+        with closing(sqlite3.connect(path)) as connection:
+            found = connection.execute("SELECT key FROM fleche_calls").fetchall()
+        assert {key for (key,) in found} == {KEY, OTHER, digest("of another process")}
+        writer.close()
+
     @pytest.mark.skipif(os.geteuid() != 0, reason="nobody else can be played")
     @pytest.mark.parametrize("stays", [True, False])
     def test_the_owner_comes_during_a_look(
@@ -963,6 +997,12 @@ class TestOfSomebodyElse:
             reader.close()
         assert len(looks) == (1 if stays else 2)
         owners[0].close()
+
+    @pytest.mark.skipif(os.geteuid() != 0, reason="nobody else can be played")
+    def test_what_may_not_be_read(self, path: Path) -> None:
+        path.chmod(0o600)
+        with as_somebody(), pytest.raises(StorageError, match=r"denied \(ask its owner"):
+            get(Sql(path), KEY)
 
     def test_always_disturbed(self, path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         """Where another process is always in the way, that is said, and not that it is damaged."""

@@ -5,16 +5,23 @@ keep the owner from writing. So the file is read in ways that make neither of th
 while a process that keeps one has the file open; otherwise as it is, without locks. Which of the
 two it is must be asked each time, and a look at the file as it is counts only if the file is still
 the same afterwards.
+
+Nothing but SQLite opens the file. A process loses all its locks on a file when it closes any
+descriptor of it (fcntl(2)); the next process to close the file would then take itself for the last
+one and remove the log, to which the other connections of this process go on writing.
 """
 
 from __future__ import annotations
 
+import errno
+import os
 import shutil
 import sqlite3
 import tempfile
 import time
 from collections.abc import Callable
 from contextlib import closing, suppress
+from functools import lru_cache
 from pathlib import Path
 from threading import RLock
 from typing import Any, TypeVar
@@ -23,7 +30,7 @@ from weakref import WeakSet
 from fleche.errors import StorageError
 from fleche.storage.sql._connections import Leased, is_busy_error, prepare
 from fleche.storage.sql._errors import Disturbed
-from fleche.storage.sql._urls import immutable, read_only
+from fleche.storage.sql._urls import immutable, read_only, without_locks
 
 __all__ = ["Guest"]
 
@@ -32,9 +39,6 @@ T = TypeVar("T")
 _ATTEMPTS = 20
 _SETTLED = 0.05
 """Seconds after which a file that changes again has another time of modification for certain."""
-
-_LOGGING = b"\2"
-_LOGGING_AT = 18  # where the header of a file says whether it has a log
 
 
 class Guest:
@@ -110,8 +114,12 @@ class Guest:
         with tempfile.TemporaryDirectory(prefix="fleche-") as place:
             copy = Path(place, "copy.db")
             before = self._stamps()
-            for end in ("", "-wal"):
-                shutil.copyfile(f"{self._path}{end}", f"{copy}{end}")
+            with (
+                closing(sqlite3.connect(immutable(self._path), uri=True)) as source,
+                closing(sqlite3.connect(copy)) as target,
+            ):
+                source.backup(target)
+            shutil.copyfile(f"{self._path}-wal", f"{copy}-wal")
             if self._stamps() != before:
                 raise sqlite3.OperationalError("database is locked: it is being written to")
             with closing(sqlite3.connect(copy, isolation_level=None)) as connection:
@@ -162,9 +170,24 @@ def is_written_to(path: Path) -> bool:
     with suppress(FileNotFoundError):
         if path.with_name(f"{path.name}-wal").stat().st_size:
             return True
-    with path.open("rb") as file:
-        file.seek(_LOGGING_AT)
-        return file.read(1) != _LOGGING
+    return not _has_log(path, stamp_of(path))
+
+
+@lru_cache(64)
+def _has_log(path: Path, stamp: tuple[int, ...]) -> bool:  # noqa: ARG001 (part of the key)
+    """Return whether a file, as it has been since it had that stamp, has a log while it is open.
+
+    Raises:
+        PermissionError: it may not be read.
+    """
+    try:
+        with closing(sqlite3.connect(without_locks(path), uri=True)) as connection:
+            connection.execute("SELECT 1 FROM sqlite_master LIMIT 1").fetchone()
+    except sqlite3.Error as error:
+        if not os.access(path, os.R_OK, effective_ids=os.access in os.supports_effective_ids):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path)) from error
+        return "unable to open" in str(error)  # a log is not opened where there are no locks
+    return False
 
 
 def settled_stamp_of(path: Path) -> tuple[int, ...]:

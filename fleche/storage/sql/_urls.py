@@ -23,6 +23,7 @@ __all__ = [
     "parse_sqlite",
     "read_only",
     "redacted",
+    "without_locks",
 ]
 
 _URL = re.compile(r"(?P<name>[a-z][a-z0-9]*)(?:\+\w+)?://(?P<rest>.*)", re.DOTALL)
@@ -171,6 +172,11 @@ def immutable(path: Path) -> str:
 def read_only(path: Path) -> str:
     """Return the URI that reads a file with its locks and its log, and makes none of them."""
     return f"file:{_quoted(path)}?mode=ro&readonly_shm=1"
+
+
+def without_locks(path: Path) -> str:
+    """Return the URI that reads a file without its locks, and cannot if the file has a log."""
+    return f"file:{_quoted(path)}?mode=ro&nolock=1"
 
 
 def _quoted(path: Path) -> str:
