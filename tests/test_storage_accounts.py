@@ -230,6 +230,20 @@ class TestWriters:
         found = {(path.is_dir(), oct(path.stat().st_mode & 0o7777)) for path in made}
         assert found == {(True, oct(mode)), (False, oct(mode & 0o666))}
 
+    @pytest.mark.parametrize("mode", [0o700], ids=oct)
+    def test_in_what_is_given_to_the_group(self, team: Team, store: Store) -> None:
+        """A store that one of them had is that of all after the commands that the guide names."""
+        store.run(team.owner, SAVE, 1, umask=0o077)
+        for command in (
+            ("chgrp", "-R", str(team.gid), store.place),
+            ("chmod", "-R", "g+rwX", store.place),
+            ("find", store.place, "-type", "d", "-exec", "chmod", "g+s", "{}", "+"),
+        ):
+            subprocess.run(command, check=True)
+        store.run(team.writer, SAVE, *range(2, 40), umask=0o077)
+        store.run(team.owner, SAVE, 1, 2, 40, umask=0o077)
+        assert store.look(team.reader) == list(range(1, 41))
+
     @pytest.mark.parametrize("umask", [0o002, 0o077], ids=oct)
     def test_at_the_same_time(self, team: Team, store: Store, umask: int) -> None:
         accounts = (team.owner, team.writer, team.reader)
