@@ -1195,6 +1195,7 @@ class TestSqlite:
             ("/dev/a / ext4 rw 0 0\nhost:/x /net/home nfs4 rw 0 0\n", "/net/home/me/c", False),
             ("/dev/a / ext4 rw 0 0\nhost:/x /net/home nfs4 rw 0 0\n", "/net/homes/c", True),
             ("x / overlay rw 0 0\nx /m\\040y fuse.sshfs rw 0 0\n", "/m y/c", False),
+            ("x / overlay rw 0 0\nx /m\\134y\\011z nfs4 rw 0 0\n", "/m\\y\tz/c", False),
             ("x / overlay rw 0 0\n/run/host_mark/x /app fakeowner rw 0 0\n", "/app/c", False),
             ("x / overlay rw 0 0\nshare /app virtiofs rw 0 0\n", "/app/c", False),
             ("", "/c", True),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import struct
 import sys
 from pathlib import Path
@@ -28,6 +29,9 @@ _NETWORK = (
     "prl_fs",
 )
 
+_ESCAPED = re.compile(r"\\([0-7]{3})")
+"""What stands for a space, a tab, a newline or a backslash in the list of mounts."""
+
 _LOCAL = 0x1000  # MNT_LOCAL of <sys/mount.h>
 _STATFS = struct.Struct("=64xII16xc2079x")
 """The ``struct statfs`` of macOS, on Intel and ARM: its flags, and what the mount point begins with
@@ -41,13 +45,13 @@ def is_local(path: Path) -> bool:
 
 def _is_mounted_from_here(path: Path) -> bool:
     try:
-        mounts = Path("/proc/self/mounts").read_text(encoding="utf-8", errors="replace")
+        mounts = Path("/proc/self/mounts").read_text(encoding="utf-8", errors="surrogateescape")
     except OSError:
         return True
     kinds = {}
     for line in mounts.splitlines():
         _, place, kind, *_ = line.split(" ")
-        kinds[place.replace("\\040", " ")] = kind
+        kinds[_ESCAPED.sub(lambda found: chr(int(found[1], 8)), place)] = kind
     for parent in (path, *path.parents):
         if str(parent) in kinds:
             return not kinds[str(parent)].startswith(_NETWORK)
