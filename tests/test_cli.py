@@ -23,6 +23,7 @@ from fleche import Secret, fleche
 from fleche import cache as active
 from fleche.caches import Local
 from fleche.call import Call, CallRecord
+from fleche.cli import _format
 from fleche.digest import Digest
 from fleche.parcel import File
 from fleche.storage import Usage
@@ -559,6 +560,12 @@ class TestLog:
         told = fleche_command("log", "--cache", "./results")
         rows = [line.split()[2:4] for line in told.out.splitlines()[1:]]
         assert sorted(rows) == [["v=1", "3.0"], ["v=1.0", "1e+20"]]
+
+    def test_moments_to_come(self) -> None:
+        """What a machine with another clock has stored is not shown as of just now."""
+        now = time.time()
+        shown = {ahead: _format.ago(now + ahead) for ahead in (5, 3 * 86400 + 60, -3 * 86400 - 60)}
+        assert list(shown.values()) == ["just now", "in 3 d", "3 d ago"]
 
     def test_newest_first(self, keys: dict[str, Digest]) -> None:
         """With key, arguments, result, age and duration; every field for programs."""

@@ -37,14 +37,18 @@ _LITTLE = 2.0
 
 
 def ago(then: datetime | float | None) -> str:
-    """Return how long ago it was: ``just now``, ``5 min ago``, ``3 d ago``."""
+    """Return how long ago it was: ``just now``, ``5 min ago``, ``3 d ago``.
+
+    What another clock has told may be yet to come: ``in 3 d``.
+    """
     if then is None:
         return ""
     began = then.timestamp() if isinstance(then, datetime) else then
     past = datetime.now(timezone.utc).timestamp() - began
     for unit, step in _STEPS:
-        if past >= _LITTLE * step or (past >= step and unit in ("min", "h", "d")):
-            return f"{past // step:.0f} {unit} ago"
+        if abs(past) >= _LITTLE * step or (abs(past) >= step and unit in ("min", "h", "d")):
+            shown = f"{abs(past) // step:.0f} {unit}"
+            return f"{shown} ago" if past > 0 else f"in {shown}"
     return "just now" if past < 10 else f"{past:.0f} s ago"
 
 
