@@ -257,6 +257,22 @@ def test_a_full_disk(small_disk: Path) -> None:
         assert found.verify().ok
 
 
+@pytest.mark.parametrize("small_disk", ["8m,nr_inodes=30"], indirect=True)
+def test_a_disk_that_takes_no_more_files(small_disk: Path) -> None:
+    """There is room for bytes, so that is not what is said to be lacking."""
+    runs.clear()
+    function = fresh()
+    with in_files(small_disk / "cache", durable=False) as found, cache(found):
+        with caught() as warned:
+            for number in range(30):
+                assert function([number]) == [2 * number]
+        assert "no more files (df -i); free some space, or remove results" in str(warned[0].message)
+        assert found.verify().ok
+        found.query().evict()
+        function([100])
+        assert function.contains([100])
+
+
 @pytest.mark.parametrize("kind", ["sql", "local"])
 @pytest.mark.parametrize("small_disk", ["8m"], indirect=True)
 def test_a_full_disk_under_a_database(small_disk: Path, tmp_path: Path, kind: str) -> None:

@@ -10,6 +10,7 @@ import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from io import FileIO
 from operator import attrgetter
+from pathlib import Path
 from typing import Any, Protocol, TypeAlias
 
 from fleche._util import override
@@ -115,10 +116,20 @@ def explanation(action: str, path: str | os.PathLike[str], error: OSError) -> St
     For what each hit does, since a ``with`` block takes longer to enter and to leave.
     """
     hint = _HINTS.get(error.errno or 0)
+    if error.errno == errno.ENOSPC and _is_out_of_files(path):
+        hint = f"the file system has room for bytes, and for no more files (df -i); {_MAKE_ROOM}"
     reason = error.strerror or str(error)
     return StorageError(
         f"{os.fspath(path)}: cannot {action}: {reason}{f' ({hint})' if hint else ''}"
     )
+
+
+def _is_out_of_files(path: str | os.PathLike[str]) -> bool:
+    for place in Path(path).parents:  # those that could not be made have none
+        with contextlib.suppress(OSError, AttributeError):
+            found = os.statvfs(place)
+            return found.f_bavail > 0 and found.f_files > 0 == found.f_favail
+    return False
 
 
 class Source(Protocol):

@@ -18,7 +18,8 @@ _WITH_ITS_LOG = (
 
 _HINTS = {
     "locked": "another process has been writing for more than a minute",
-    "readonly": "no permission to write: ask its owner, or set read_only = true for this cache",
+    "readonly": "no permission to write, or a file system that is mounted read-only: ask its "
+    "owner, or set read_only = true for this cache",
     "read-only transaction": "this server only reads; set read_only = true for this cache",
     "unable to open": "check that the directory exists and may be written to",
     "permission denied": "ask its owner for permission, or set read_only = true for this cache",
