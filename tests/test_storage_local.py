@@ -67,6 +67,17 @@ def files_of(root: Path) -> set[str]:
 
 
 class TestLayout:
+    def test_the_reserve_is_made_good(self, root: Path) -> None:
+        """What others took of it while the disk was full is kept back when there is room again."""
+        sizes = []
+        for number in range(2):
+            values, calls = local_storages(root)
+            put(calls, digest(number), an_entry("f", x=number))
+            values.close()
+            sizes.append((root / "fleche.db-reserve").stat().st_size)
+            os.truncate(root / "fleche.db-reserve", 0)
+        assert sizes[0] == sizes[1] > 0
+
     def test_what_is_there(self, root: Path) -> None:
         """One database, one line that names the format, and a file for each large value."""
         values, calls = local_storages(root)

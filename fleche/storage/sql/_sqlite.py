@@ -429,6 +429,7 @@ class SqliteFile(Pooled):
             self._choose_journal(connection)
             self._make_ready(connection)
             self._share_side_files()
+            self._refill_reserve()
             if self._identity is None:
                 status = path.stat()
                 self._identity = status.st_dev, status.st_ino
@@ -459,8 +460,7 @@ class SqliteFile(Pooled):
             os.close(make_file(str(self.path), os.O_CREAT | os.O_WRONLY))
         finally:
             os.unlink(temporary)
-        disk = os.statvfs(self.path.parent)
-        self._keep_reserve(min(_RESERVE, disk.f_bavail * disk.f_frsize // 2))
+        self._keep_reserve(self._spare_room())
 
     def _choose_journal(self, connection: sqlite3.Connection) -> None:
         if is_local(self.path.parent.resolve()):
@@ -620,6 +620,19 @@ class SqliteFile(Pooled):
             self._patiently(
                 "write", lambda found: found.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
             )
+
+    def _refill_reserve(self) -> None:
+        """Keep room again where a full disk has left less of it, now that there is some."""
+        with suppress(OSError):
+            size = self._reserve().stat().st_size
+            if size < _RESERVE and size < (room := self._spare_room()):
+                self._free_reserve()
+                self._keep_reserve(room)
+
+    def _spare_room(self) -> int:
+        """Return how much of the disk may be kept back."""
+        disk = os.statvfs(self.path.parent)
+        return min(_RESERVE, disk.f_bavail * disk.f_frsize // 2)
 
     def _keep_reserve(self, size: int = _RESERVE) -> None:
         """Keep some room on the disk; without it, a full one has no room for removing anything."""
