@@ -905,6 +905,31 @@ class TestOpening:
         assert again.to_config()["mmap"] is True
 
 
+def test_a_directory_of_a_group_comes_with_its_mode(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Never is there one, for a moment or for good, that other members cannot use."""
+    shared = tmp_path / "shared"
+    shared.mkdir()
+    shared.chmod(0o2775)
+    values, real, seen = ValueFile(shared / "root"), os.chmod, []
+
+    def chmod(path: Any, mode: int) -> None:
+        seen.append(sorted(each.suffix for each in shared.rglob("*") if each.is_dir()))
+        if len(seen) == 1:
+            raise KeyboardInterrupt
+        real(path, mode)
+
+    monkeypatch.setattr(os, "chmod", chmod)
+    with pytest.raises(KeyboardInterrupt):
+        put(values, KEY, parcel())
+    assert list(shared.iterdir()) == []
+    put(values, KEY, parcel())
+    assert seen[:3] == [[".tmp"], [".tmp"], ["", ".tmp"]]
+    made = [each for each in shared.rglob("*") if each.is_dir()]
+    assert [oct(each.stat().st_mode & 0o7777) for each in made] == ["0o2775", "0o2775"]
+
+
 class TestSweeping:
     def test_leftovers_are_ignored_and_swept(self, values: ValueFile, path: Path) -> None:
         """What a killed writer left is never listed; after an hour it goes."""

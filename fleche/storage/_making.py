@@ -15,7 +15,7 @@ __all__ = ["make_directories", "make_file", "mode_of_group", "name_first"]
 
 _OF_GROUP = stat.S_ISGID | stat.S_IWGRP
 _MOMENT = 0.05
-"""Seconds in which another process comes from making a directory to giving it its mode."""
+"""Seconds in which another process comes from making a file to giving it its mode."""
 
 
 def make_file(path: str, flags: int, group: int | None = None) -> int:
@@ -51,22 +51,34 @@ def make_directories(path: str) -> int:
     group = mode_of_group(above)
     if group is None and above not in ("", path):
         group = make_directories(above)
+    if group and os.path.isdir(path):
+        return group
     try:
-        try:
-            os.mkdir(path)
-        except PermissionError:
-            if not _may_get_its_mode(above):
-                raise
-            time.sleep(_MOMENT)
+        if group:
+            _make_with_mode(path, group)
+        else:
             os.mkdir(path)
     except OSError:  # of several reasons the system may name another than that it is there
         if not os.path.isdir(path):
             raise
-    else:
-        if group:
-            with suppress(OSError):
-                os.chmod(path, group)
     return group or 0
+
+
+def _make_with_mode(path: str, mode: int) -> None:
+    """Make a directory that has its name when it has its mode.
+
+    Otherwise other members of the group could not use it in between; and never, if the process is
+    killed there.
+    """
+    aside = f"{path}.{os.urandom(8).hex()}.tmp"
+    os.mkdir(aside)
+    try:
+        with suppress(OSError):
+            os.chmod(aside, mode)
+        os.rename(aside, path)
+    except BaseException:
+        os.rmdir(aside)
+        raise
 
 
 def name_first(made: str, path: str) -> None:
@@ -89,7 +101,7 @@ def name_first(made: str, path: str) -> None:
 
 
 def _may_get_its_mode(directory: str) -> bool:
-    """Return whether another member of a group may have made it, or one above it, just now."""
+    """Return whether another member of a group may have made something there just now."""
     try:
         age = time.time() - os.stat(directory).st_ctime
     except PermissionError:

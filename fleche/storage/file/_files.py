@@ -222,7 +222,7 @@ class Files:
     def _make_directory(self, shard: str) -> None:
         try:
             self._group = make_directories(shard)
-        except (FileExistsError, FileNotFoundError):
+        except (FileExistsError, FileNotFoundError, NotADirectoryError):
             for place in (shard, *map(str, PurePath(shard).parents)):
                 if os.path.islink(place) and not os.path.exists(place):
                     raise FileNotFoundError(None, _dangling(place)) from None
