@@ -311,6 +311,22 @@ BY_NAME = {
     "def f(x):\n    m, _, g = c.model.partition(':')\n    return load(m)",
     "another name for the import": "def f(x): return load('models.a').run(1)",
     "a helper": "def h(name): return load(name)\ndef f(x): return h('models.a').run(1)",
+    "a module that is run": "import runpy\ndef f(x): return runpy.run_module('models.a')",
+    "an object that is located": "import pydoc\ndef f(x): return pydoc.locate('models.a.run')(1)",
+    "an object that is resolved": (
+        "import pkgutil\ndef f(x): return pkgutil.resolve_name('models.a:run')(1)"
+    ),
+}
+RUN = {
+    "a file beside": "def f(x): return run_path('part.py')",
+    "a file whose path is joined": "def f(x): return run_path(os.path.join(HERE, 'parts', 'a.py'))",
+    "a file whose path is divided": "def f(x): return run_path(Path(HERE) / 'parts' / 'a.py')",
+    "a path in a variable": "P = os.path.join(HERE, 'part.py')\ndef f(x): return run_path(P)",
+    "an object with a path": "P = Path(HERE) / 'parts' / 'a.py'\ndef f(x): return run_path(P)",
+    "a module of a file": (
+        "def f(x):\n    spec = importlib.util.spec_from_file_location('a', f'{HERE}/parts')\n"
+        "    return spec.loader, 'part.py'"
+    ),
 }
 
 
@@ -324,6 +340,21 @@ class TestImportsByName:
         files = {"entry": IMPORT + source, **MODELS}
         assert project.counts(files, edit, edit + "  - 2")
         assert not project.counts(files, edit, edit + "  # as ever")
+
+    @pytest.mark.parametrize("edit", ["L = 1", "K = 5"])
+    @pytest.mark.parametrize("source", RUN.values(), ids=RUN)
+    def test_files_that_are_run(self, project: Project, source: str, edit: str) -> None:
+        """So do files of Python that texts name, wherever the parts of the path stand."""
+        head = "import importlib.util, os\nfrom pathlib import Path\nfrom runpy import run_path\n"
+        head += "HERE = os.path.dirname(__file__)\n"
+        part = "import deep\nL = 1"
+        files = {"entry": head + source, "deep": "K = 5", "part": part, "parts/a": part}
+        assert project.counts(files, edit, edit + " - 2")
+        assert not project.counts(files, edit, edit + "  # as ever")
+
+    def test_files_that_are_not_run(self, project: Project) -> None:
+        files = {"entry": "def f(x): return open('part.py')", "part": "L = 1"}
+        assert not project.counts(files, "L = 1", "L = 2")
 
     def test_nothing_is_imported(self, project: Project) -> None:
         """A text may name a program by chance, or an installed package, or a file."""
@@ -592,6 +623,13 @@ SELECTING = {
         "class A(metaclass=M):\n    kinds = [int]\ndef f(x): return issubclass(x, A)",
         "[int]",
         "[str]",
+    ),
+    "what an object of a protocol must have": (
+        "from typing import Protocol, runtime_checkable\n@runtime_checkable\n"
+        "class A(Protocol):\n    k: int\nclass B:\n    k = 1\nb = B()\n"
+        "def f(x): return isinstance(b, A)",
+        "k = 1",
+        "n = 1",
     ),
     "what a base says of classes": (
         "import abc\nclass B(abc.ABC):\n    @classmethod\n    def __subclasshook__(cls, o):\n"
@@ -897,6 +935,23 @@ class TestInstalledBases:
         if base != "installed.Caller":
             assert not project.counts(source, "return 2", "return 3")
 
+    @pytest.mark.parametrize(
+        ("base", "method"),
+        [
+            ("pickle.Pickler", "reducer_override"),
+            ("pickle.Pickler", "persistent_id"),
+            ("pickle.Unpickler", "persistent_load"),
+        ],
+    )
+    def test_a_base_in_c(self, project: Project, base: str, method: str) -> None:
+        """There is no source that would show which members it calls, so that all may be meant."""
+        assert project.counts(self.source("import pickle", base, method), "return 1", "return 3")
+
+    @pytest.mark.parametrize("base", ["dict", "collections.deque", "collections.OrderedDict"])
+    def test_a_container_calls_none(self, project: Project, base: str) -> None:
+        source = self.source("import collections", base)
+        assert not project.counts(source, "return 1", "return 3")
+
     @pytest.mark.parametrize("base", ["torch.nn.Module", "installed.Reader", "pandas.DataFrame"])
     def test_others_may_change(self, project: Project, base: str) -> None:
         """A base that reads what a variable names, and does not call it, reads attributes."""
@@ -1061,6 +1116,41 @@ HOLDERS = {
         "@astropy.modeling.custom_model\ndef make(x, a=1): return g(x)\nheld = make()",
         "held(x)",
     ),
+    "a key of a comparison": (
+        "functools",
+        "held = {1: functools.cmp_to_key(lambda a, b: g(a))}",
+        "sorted(x, key=held[1])",
+    ),
+    "a key that decorates": (
+        "functools",
+        "@functools.cmp_to_key\ndef held(a, b): return g(a)",
+        "sorted(x, key=held)",
+    ),
+    "a key that is captured": (
+        "functools",
+        "def make(compare):\n    key = functools.cmp_to_key(compare)\n"
+        "    return lambda x: sorted(x, key=key)\nheld = make(lambda a, b: g(a))",
+        "held(x)",
+    ),
+    "an iterator": ("itertools", "held = itertools.starmap(g, [(1,)])", "list(held)"),
+    "the items of a dict": ("types", "held = {'a': g, 'b': A().g}.items()", "dict(held)"),
+    "a weak reference": ("weakref", "held = [weakref.ref(g)]", "held[0]()(x)"),
+    "a weak method": ("weakref", "a = A()\nheld = weakref.WeakMethod(a.g)", "held()(x)"),
+    "a weak dict": ("weakref", "held = weakref.WeakValueDictionary(a=g)", "held['a'](x)"),
+    "a weak dict of keys": (
+        "weakref",
+        "held = weakref.WeakKeyDictionary({HOME: g})",
+        "list(held.values())[0](x)",
+    ),
+    "a weak set": ("weakref", "held = weakref.WeakSet([g])", "list(held)[0](x)"),
+    "a queue": ("queue", "held = queue.Queue()\nheld.put((1, functools.partial(g)))", "held.get()"),
+    "a queue in C": ("queue", "held = queue.SimpleQueue()\nheld.put(g)", "held.get()"),
+    "a queue that is captured": (
+        "queue",
+        "def make(*calls):\n    line = queue.LifoQueue()\n    for each in calls: line.put(each)\n"
+        "    return lambda x: line.get()(x)\nheld = make(A().g)",
+        "held(x)",
+    ),
     "a layer": ("torch", "held = torch.nn.Sequential(Layer())", "held(x)"),
     "a hook": (
         "torch",
@@ -1069,9 +1159,10 @@ HOLDERS = {
     ),
 }
 HOLDING = """
-import {module}
+import functools, {module}
 K = 1
 def g(x): return K
+class HOME: pass
 class A:
     def g(self, x): return K
 class Layer({base}):
@@ -1939,6 +2030,67 @@ MADE = {
 }
 
 
+LCG = "def g():\n    global N\n    N = N * 5 % 7\n    return N\ndef f(x): return g()\n"
+TABLE = "N = {}\ndef f(x):\n    if x not in N: N[x] = 0\n    return N[x]\n"
+SET_AT_TOP = {
+    "under a condition": (f"K = 3\nN = 1\nif K > 2: N = 2\n{LCG}", "> 2", "> 5"),
+    "under another one": (
+        f"K = 3\nN = 1\nif K > 2:\n    if K:\n        N = 2\n{LCG}",
+        "> 2",
+        "> 5",
+    ),
+    "in the other branch": (f"K = 3\nN = 1\nif K > 2: pass\nelse: N = 2\n{LCG}", "> 2", "> 5"),
+    "in a loop": (f"{TABLE}for k in range(3): N[k] = k\ndel k", "range(3)", "range(4)"),
+    "while a condition holds": (f"N = 1\nwhile N < 9: N = N * 2\n{LCG}", "N < 9", "N < 5"),
+    "what a loop is over": (
+        f"def ks(): return [1, 2]\n{TABLE}for k in ks(): N[k] = k\ndel k",
+        "[1, 2]",
+        "[1]",
+    ),
+    "by a function": (f"{TABLE}def fill():\n    N[1] = 2\nfill()", "N[1] = 2", "N[1] = 3"),
+    "by what a function is told": (
+        f"N = 1\ndef seed(n):\n    global N\n    N = n\nseed(4)\n{LCG}",
+        "seed(4)",
+        "seed(5)",
+    ),
+    "by a function that another calls": (
+        f"{TABLE}def put(k, n): N[k] = n\ndef fill():\n    for k in 1, 2: put(k, 7)\nfill()",
+        "put(k, 7)",
+        "put(k, 8)",
+    ),
+    "by a function under a condition": (
+        f"K = 3\n{TABLE}def fill():\n    N[1] = 2\nif K > 2: fill()",
+        "> 2",
+        "> 5",
+    ),
+    "by a function whose result is kept": (
+        f"{TABLE}def put(n):\n    N[1] = n\n    return n\nM = put(4)",
+        "put(4)",
+        "put(5)",
+    ),
+    "by a decorator": (
+        f"{TABLE}def put(n):\n    def wrapper(g):\n        N[1] = n\n        return g\n"
+        "    N[2] = n\n    return wrapper\n@put(4)\ndef h(): pass",
+        "put(4)",
+        "put(5)",
+    ),
+    "by an object": (
+        f"{TABLE}class Fill:\n    def __init__(self, n): N[1] = n\nFill(4)",
+        "Fill(4)",
+        "Fill(5)",
+    ),
+    "by the module of the function": (
+        {
+            "entry": "import a\na.seed(4)\ndef f(x): return a.g()",
+            "a": f"N = 1\ndef seed(n):\n    global N\n    N = n\n{LCG}",
+        },
+        "seed(4)",
+        "seed(5)",
+    ),
+}
+"""Where the top of a module sets a variable `N` that the code writes."""
+
+
 class TestState:
     """A variable that the code itself writes counts by its definition, not by its value."""
 
@@ -1952,6 +2104,21 @@ class TestState:
 
     def test_an_edit_of_the_definition_counts(self, project: Project) -> None:
         assert project.counts(STATE["an item"], "'a': 1", "'a': 2")
+
+    @pytest.mark.parametrize(("files", "old", "new"), SET_AT_TOP.values(), ids=SET_AT_TOP)
+    def test_what_the_top_of_a_module_sets(
+        self, project: Project, files: Any, old: str, new: str
+    ) -> None:
+        """It counts with all that decides what is set there, and the value leaves the key."""
+        assert project.counts(files, old, new)
+        tracker = project.tracker({"entry": files} if isinstance(files, str) else files)
+        before = tracker.closure().digest
+        tracker.function(1)
+        assert CodeTracker(tracker.function, "entry").closure().digest == before
+
+    def test_calls_at_the_top_that_set_something_else(self, project: Project) -> None:
+        source = f"{TABLE}M = {{}}\ndef put(n): M[1] = n\nput(4)\n"
+        assert not project.counts(source, "put(4)", "put(5)")
 
     @pytest.mark.parametrize(("source", "change"), PARTS.values(), ids=PARTS)
     def test_a_part(self, project: Project, source: str, change: str) -> None:
@@ -2908,6 +3075,14 @@ NAMED_IN_TEXTS = {
     "that one elsewhere evaluates": {
         "entry": "from a import g\nK = 1\ndef f(x): return g('K')",
         "a": "import sys\ndef g(s): return eval(s, sys._getframe(1).f_globals)",
+    },
+    "that is a key made at run time": "K1 = 1\ndef f(x): return globals()[f'K{x}']",
+    "that is looked up in the namespace": "K1 = 1\ndef f(x): return globals().get(f'K{x}')",
+    "that names its own module": "import sys\nK = 1\ndef f(x): return sys.modules[__name__].K",
+    "that names an attribute after the other": {
+        "entry": "import a\nfrom functools import reduce\n"
+        "def f(x): return reduce(getattr, 'A.B.K'.split('.'), a)",
+        "a": "class A:\n    class B:\n        K = 1",
     },
     "that is a key of a module": {
         "entry": "import a\ndef f(x): return a.__dict__['K']",

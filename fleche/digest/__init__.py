@@ -15,8 +15,10 @@ from typing import TYPE_CHECKING
 from fleche._util import imported_when_asked
 from fleche.digest._assignments import (
     CLOCK_CALLS,
+    calling_statements,
     defining_statements,
     defining_syntax,
+    dump_statements,
     expressions_of,
     imported_as,
     is_from_clock,
@@ -95,6 +97,7 @@ __all__ = [
     "buffer_digest",
     "bytecode_of",
     "call_key",
+    "calling_statements",
     "captured_by",
     "code_digest",
     "defaults_of",
@@ -103,6 +106,7 @@ __all__ = [
     "digest",
     "digest_arguments",
     "digest_with_buffers",
+    "dump_statements",
     "dump_syntax",
     "ends_otherwise",
     "expressions_of",

@@ -16,8 +16,10 @@ from fleche.digest._syntax import blocks_of, dump_syntax, is_type_checking
 
 __all__ = [
     "CLOCK_CALLS",
+    "calling_statements",
     "defining_statements",
     "defining_syntax",
+    "dump_statements",
     "expressions_of",
     "imported_as",
     "is_from_clock",
@@ -30,6 +32,9 @@ __all__ = [
 
 ASSIGNMENTS = ("Assign", "AnnAssign", "AugAssign", "For", "AsyncFor", "With")
 FUNCTIONS = ("FunctionDef", "AsyncFunctionDef")
+HEADED = ("If", "While", "Try", "TryStar", "ExceptHandler", "ClassDef")
+"""Statements round others, of which the heads count."""
+
 STEPS = ("Attribute", "Subscript", "Call")
 PACKAGE = __name__.partition(".")[0]
 CLOCKS = {
@@ -76,16 +81,23 @@ class Names:
         completions: the statements that call a method of what is bound to a name, or set an item or
             an attribute of it, by the name.
         imports: (module, name) by what ``from module import name`` binds.
+        callers: the statements that call something, or decorate with it, by the chain of names that
+            leads there.
+        conditions: the statements round another one that decide whether and how often it runs, by
+            the ``id`` of the latter.
     """
 
     def __init__(self, body: list[Any]) -> None:
         self.assignments: dict[str, list[Any]] = {}
         self.completions: dict[str, list[Any]] = {}
         self.imports: dict[str, tuple[str, str]] = {}
+        self.callers: dict[tuple[str, ...], list[Any]] = {}
+        self.conditions: dict[int, tuple[Any, ...]] = {}
         pending = list(reversed(body))
         while pending:
             item = pending.pop()
             kind = type(item).__name__
+            self.note_calls(item, kind)
             if kind == "ImportFrom" and not item.level:
                 for alias in item.names:
                     self.imports[alias.asname or alias.name] = (item.module, alias.name)
@@ -96,8 +108,18 @@ class Names:
             if kind == "If" and is_type_checking(item.test):
                 pending += reversed(item.orelse)
             elif kind in ("If", "Try", "TryStar", "With", "For", "While", "ExceptHandler"):
+                round_it = (*self.conditions.get(id(item), ()), item)
                 for block in blocks_of(item):
+                    self.conditions.update((id(inner), round_it) for inner in block)
                     pending += reversed(block)
+
+    def note_calls(self, item: Any, kind: str) -> None:
+        calls = [getattr(item, "value", None)] if kind in ("Expr", "Assign", "AnnAssign") else []
+        for call in (*calls, *getattr(item, "decorator_list", ())):
+            is_call = type(call).__name__ == "Call"
+            chain = chain_of(call.func if is_call else call) if is_call or call not in calls else ()
+            if chain:
+                self.callers.setdefault(chain, []).append(item)
 
     def note(self, item: Any, kind: str) -> None:
         for name in bound_by(item) if kind in ASSIGNMENTS else ():
@@ -156,6 +178,15 @@ def bound_by(statement: Any) -> Iterator[str]:
             pending.append(target.value)
 
 
+def chain_of(expression: Any) -> tuple[str, ...]:
+    """Return the names of which an expression is a chain, as of ``a.b.c``; none if it is none."""
+    tail: list[str] = []
+    while type(expression).__name__ == "Attribute":
+        tail.append(expression.attr)
+        expression = expression.value
+    return (expression.id, *reversed(tail)) if type(expression).__name__ == "Name" else ()
+
+
 def completed_by(statement: Any) -> Iterator[str]:
     """Yield the names of objects of which a statement calls a method, or sets a part."""
     for part in changed_by(statement):
@@ -199,8 +230,7 @@ def sources_of(namespace: Mapping[str, Any]) -> Iterator[SourceText]:
 
 def defining_syntax(namespace: Mapping[str, Any], path: str, *, completed: bool = False) -> bytes:
     """Return the dump of the statements of :func:`defining_statements`."""
-    statements = defining_statements(namespace, path, completed=completed)
-    return b"\n".join(dump_statement(statement, namespace) for statement in statements)
+    return dump_statements(defining_statements(namespace, path, completed=completed), namespace)
 
 
 def defining_statements(
@@ -219,15 +249,48 @@ def defining_statements(
         found = [part for body in bodies_here for part in body.assignments.get(name, [])]
         if found and completed:
             found += [part for body in bodies_here for part in body.completions.get(name, [])]
+            found += conditions_among(bodies_here, found)
         if found:
             return found
     return []
+
+
+def calling_statements(namespace: Mapping[str, Any]) -> dict[tuple[str, ...], list[Any]]:
+    """Return the statements at the top of a module that call something, by the chain to that.
+
+    Behind each stand those round it that decide whether and how often it runs.
+    """
+    found: dict[tuple[str, ...], list[Any]] = {}
+    for source in sources_of(namespace):
+        (names,) = names_of(source)
+        for chain, statements in names.callers.items():
+            conditions = conditions_among([names], statements)
+            found.setdefault(chain, []).extend([*statements, *conditions])
+    return found
+
+
+def conditions_among(bodies_here: list[Names], statements: list[Any]) -> list[Any]:
+    """Return, once each, what decides whether and how often some statements run."""
+    found = {
+        id(condition): condition
+        for statement in statements
+        for body in bodies_here
+        for condition in body.conditions.get(id(statement), ())
+    }
+    return list(found.values())
+
+
+def dump_statements(statements: list[Any], namespace: Mapping[str, Any]) -> bytes:
+    """Return the dump of statements at the top of a module."""
+    return b"\n".join(dump_statement(statement, namespace) for statement in statements)
 
 
 def dump_statement(statement: Any, namespace: Mapping[str, Any]) -> bytes:
     kind = type(statement).__name__
     if kind in ("For", "AsyncFor"):
         return dump_syntax([statement.target, statement.iter])
+    if kind in HEADED:
+        return dump_syntax(expressions_of(statement, namespace))
     if kind == "With":
         return dump_syntax(statement.items)
     return dump_syntax(decorators_of(statement, namespace) if kind in FUNCTIONS else statement)
@@ -237,8 +300,12 @@ def expressions_of(statement: Any, namespace: Mapping[str, Any]) -> list[Any]:
     """Return what a statement makes a variable of."""
     if type(statement).__name__ in FUNCTIONS:
         return decorators_of(statement, namespace)
-    value = getattr(statement, "value", None)
-    return [] if value is None else [value]
+    if type(statement).__name__ == "ClassDef":
+        return list(statement.decorator_list)
+    if type(statement).__name__ == "With":
+        return [item.context_expr for item in statement.items]
+    found = (getattr(statement, part, None) for part in ("value", "test", "iter"))
+    return [each for each in found if each is not None]
 
 
 def decorators_of(function: Any, namespace: Mapping[str, Any]) -> list[Any]:

@@ -62,6 +62,9 @@ class Facts(msgspec.Struct):
         imports: imports in the body.
         imports_by_name: beginnings of the names of modules that are imported by a name made at run
             time, as in ``import_module(f"models.{name}")``; with the level of a relative one.
+        uses_own_module: whether it looks up its own module, as in ``sys.modules[__name__]``.
+        uses_any_global: whether it uses ``globals()`` for more than constant names, or than to
+            evaluate a text.
         makes_classes: whether it defines classes, or makes them at run time.
         unseen: ways of access that no reading of the source follows.
         texts: those that stand in it, where they may hold names.
@@ -92,6 +95,8 @@ class Facts(msgspec.Struct):
     by_clock: frozenset[str] = frozenset()
     imports: set[Import] = msgspec.field(default_factory=set)
     imports_by_name: set[tuple[int, str]] = msgspec.field(default_factory=set)
+    uses_own_module: bool = False
+    uses_any_global: bool = False
     makes_classes: bool = False
     unseen: set[str] = msgspec.field(default_factory=set)
     texts: list[str] = msgspec.field(default_factory=list)

@@ -1,9 +1,10 @@
 """Modules whose names are made at run time, as by ``import_module(f"models.{name}")``.
 
 Which ones these may be is told from texts: those of the code, of its variables and of the
-arguments that name a module, and the beginnings of names. Such modules are not imported for that,
-since a text may name a program by chance. They count by the syntax of their files, together with
-the user's own modules that these import.
+arguments that name a module, and the beginnings of names; also those that name a file of Python, as
+``runpy.run_path`` is told it. Such modules are not imported for that, since a text may name a
+program by chance. They count by the syntax of their files, together with the user's own modules
+that these import.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from typing import Any
 from fleche._util import attempt
 from fleche.function._facts import Facts, Import
 from fleche.function._names import IMPORTERS
-from fleche.function._own import is_own, is_own_object
+from fleche.function._own import directory_of, is_own, is_own_object
 from fleche.function._whole import digest_of_file, keep_sources, source_of
 
 __all__ = ["ImportsByName", "absolute", "modules_in", "take_from"]
@@ -45,10 +46,12 @@ class ImportsByName:
         self.is_used = False
         self.names: set[str] = set()
         self._texts: set[str] = set()
+        self._files: dict[str, str] = {}
 
     def note(self, facts: Facts, namespace: Mapping[str, Any]) -> None:
         """Note what a function imports so, and the texts in it."""
         self._texts.update(facts.texts)
+        self._files |= files_named(facts.texts, directory_of(namespace))
         for level, beginning in facts.imports_by_name:
             self.is_used = True
             package = absolute(Import(level, "", "", ""), namespace) if level else ""
@@ -62,7 +65,9 @@ class ImportsByName:
         """Return by name what counts of modules, of which texts in ``values`` may be names, too."""
         if not self.is_used:
             return {}
-        return parts_of_modules(self.names | modules_named({*self._texts, *texts_in(values)}))
+        told = set(texts_in(values))
+        files = {**self._files, **files_named(told, "")}
+        return parts_of_modules(self.names | modules_named(self._texts | told), files)
 
 
 def modules_in(values: Iterable[Any]) -> list[Import]:
@@ -101,6 +106,8 @@ def texts_in(values: Iterable[Any]) -> Iterator[str]:
             pending += [*value, *value.values()]
         elif isinstance(value, (list, tuple, set, frozenset)):
             pending += value
+        elif type(value).__module__.partition(".")[0] == "pathlib":
+            yield str(value)
         elif is_own_object(type(value)) or type(value).__module__ in ("argparse", "types"):
             held = attempt(getattr, value, "__dict__", default={})
             pending += list(held.values())
@@ -119,6 +126,28 @@ def modules_named(texts: Iterable[str]) -> set[str]:
                 found |= {module, *modules_beginning_with(f"{module}.")}
                 break
     return found
+
+
+def files_named(texts: Iterable[str], directory: str) -> dict[str, str]:
+    """Return the own files of Python that texts name, by their names.
+
+    Args:
+        texts: of them, those in one path may stand apart, as ``os.path.join`` gets them.
+        directory: what they may be relative to; "" if they are whole.
+    """
+    names = {text for text in texts if text.endswith(".py")}
+    if not names:
+        return {}
+    places = [""]
+    if directory:
+        inner = (os.path.join(directory, text) for text in texts if text not in names)
+        places = [directory, *(place for place in inner if os.path.isdir(place))]
+    found = (os.path.join(place, name) for place in places for name in names)
+    return {
+        os.path.relpath(path, directory or os.path.dirname(path)): path
+        for path in found
+        if os.path.isabs(path) and os.path.isfile(path) and is_own("", path)
+    }
 
 
 def modules_beginning_with(prefix: str) -> set[str]:
@@ -156,9 +185,12 @@ def file_of(spec: ModuleSpec) -> str:
     return spec.origin or next(iter(spec.submodule_search_locations or ()), "")
 
 
-def parts_of_modules(names: Iterable[str]) -> dict[str, str]:
-    """Return by name what modules count by, and the user's own modules that they import."""
+def parts_of_modules(names: Iterable[str], files: Mapping[str, str]) -> dict[str, str]:
+    """Return by name what modules and files count by, and the own modules that they import."""
     pending, found, asked = sorted(names), dict[str, str](), set[str]()
+    for name, file in sorted(files.items()):
+        found[name], imports = source_of(file)
+        pending += map(partial(full_name, ""), imports)
     while pending and len(found) < MANY:
         name = pending.pop()
         spec = None if name in asked else own_spec(name)

@@ -92,11 +92,6 @@ BY_TYPE = frozenset(
         "_io.BufferedWriter",
         "_io.FileIO",
         "_contextvars.ContextVar",
-        "weakref.WeakKeyDictionary",
-        "weakref.WeakValueDictionary",
-        "_weakrefset.WeakSet",
-        "weakref.WeakSet",
-        "weakref.ReferenceType",
         "functools._lru_list_elem",
         "os._Environ",
     ]
@@ -106,7 +101,6 @@ BY_TYPE = frozenset(
 BY_TYPE_WITH_BASES = (
     ("logging", ("Logger", "LoggerAdapter", "Handler", "Formatter")),
     ("threading", ("Thread", "Condition", "Event", "Semaphore", "Barrier")),
-    ("queue", ("Queue",)),
     ("warnings", ("catch_warnings",)),
 )
 

@@ -24,6 +24,7 @@ from fleche.function._trees import (
     mangle,
     mentions_own_package,
     prefix_of,
+    texts_within,
 )
 
 __all__ = ["IMPORTERS", "MUTATORS", "facts_of_expression", "facts_of_syntax"]
@@ -61,6 +62,12 @@ SETTERS = {"__setattr__": 2, "__delattr__": 1}
 NAMED_ACCESS = ("getattr", "hasattr", "setattr", "delattr")
 LISTERS = ("dir", "getmembers", "getmembers_static")
 IMPORTERS = ("__import__", "import_module")
+RUNNERS = (
+    *("run_path", "run_module", "spec_from_file_location", "SourceFileLoader", "load_source"),
+    *("locate", "resolve_name"),
+)
+"""Functions of the standard library that run a file, or find a module, by a name that they get."""
+
 UNSEEN = ("eval", "exec", "globals", "vars", "locals", *IMPORTERS)
 EVALUATORS = ("eval", "exec", "compile")
 FRAMES = ("_getframe", "currentframe")
@@ -133,6 +140,7 @@ class Reader:
         self.captured = frozenset(captured)
         self.first = ""
         self.pending: list[Step] = []
+        self.told: set[int] = set()
 
     def read(self, steps: list[Step]) -> None:
         self.pending += steps
@@ -366,15 +374,35 @@ class Reader:
                 self.change(function.value, scope, is_item=True, by_method=True, steps=steps)
         if name in UNSEEN and not (name in IMPORTERS and self.read_importer(name, item)):
             self.facts.unseen.add(name)
+        if name in EVALUATORS:
+            self.note_readers_of_globals(item.args)
+        self.note_readers_of_globals(word.value for word in item.keywords if not word.arg)
+        if getattr(function, "id", "") == "globals":
+            self.facts.uses_any_global |= id(item) not in self.told
+        if name in RUNNERS:
+            self.facts.imports_by_name.add((0, ""))
         if name in MAKERS or (name == "type" and len(item.args) > 1):
             self.facts.makes_classes = True
         self.read_access(name, item, scope)
-        self.facts.looks_into_others |= hides_names(name, item.args)
+        if hides_names(name, item.args):
+            self.facts.looks_into_others = True
+            self.facts.attributes.update(*(text.split(".") for text in texts_within(item)))
         if name in ("isinstance", "issubclass") and len(item.args) == 2:
             self.select(item.args[1], scope)
             self.pending.append((item.args[0], scope))
         else:
             self.go_on(item, scope)
+
+    def note_readers_of_globals(self, given: Iterable[Any]) -> None:
+        """Note calls of ``globals()`` of which a text, or a constant beside, says what is used."""
+        self.told.update(id(each) for each in given if getattr(each, "func", None) is not None)
+
+    def read_subscript(self, item: Any, scope: Scope) -> None:
+        if constant_text(item.slice) is not None or type(item.ctx).__name__ != "Load":
+            self.note_readers_of_globals([item.value])
+        is_modules = chain_of(item.value) in (("sys", "modules"), ("modules",))
+        self.facts.uses_own_module |= is_modules and is_own_package(item.slice)
+        self.go_on(item, scope)
 
     def read_access(self, name: str, item: Any, scope: Scope) -> None:
         """Note what a call gets by names that are made at run time, or texts beside it."""
@@ -471,6 +499,7 @@ HANDLERS: dict[str, Callable[[Reader, Any, Scope], None]] = {
     "Expr": Reader.read_expression,
     "Name": Reader.read_name,
     "Attribute": Reader.read_attribute,
+    "Subscript": Reader.read_subscript,
     "If": Reader.read_if,
     "ExceptHandler": Reader.read_handler,
     "MatchClass": Reader.read_case,

@@ -19,12 +19,15 @@ from typing import Any, NamedTuple
 from fleche._util import attempt
 from fleche.digest import HEAP
 from fleche.function._kinds import inner_function, is_interface
-from fleche.function._own import is_own_module, module_name
+from fleche.function._own import is_made_in_c, is_own_module, module_name
 from fleche.function._trees import constant_text, prefix_of
 
 __all__ = ["Calls", "home_of", "reaches"]
 
 MANY = 1000
+OF_PYTHON = (builtins.__name__, "collections")
+"""Modules whose classes in C call special methods only."""
+
 GETTERS = {"getattr", "hasattr", "methodcaller", "attrgetter"}
 
 
@@ -48,8 +51,10 @@ def reaches(base: type, name: str) -> bool:
     """Whether code of an installed base class may call a method of a class below it."""
     if name in vars(base):
         return True
-    if base.__module__ == builtins.__name__ or is_interface(base):
+    if base.__module__ in OF_PYTHON or is_interface(base):
         return False
+    if is_made_in_c(base):  # of any name: its code cannot be read
+        return True
     if id(base) not in known:
         if len(known) >= MANY:
             known.clear()

@@ -299,6 +299,8 @@ class Resolver:
         if unseen := known.facts.unseen:
             self.found.notes[label] = "dynamic access: " + ", ".join(sorted(unseen))
             self.look_around(namespace if "globals" in unseen else {}, module)
+        if known.facts.uses_own_module or known.facts.uses_any_global:
+            self.use_own_module(namespace, everything=known.facts.uses_any_global)
 
     def parts_of(self, function: FunctionType, label: str, known: KnownCode) -> None:
         """Let defaults, captured values and attributes count."""
@@ -510,6 +512,7 @@ class Resolver:
         names = names_asked_for(cls)
         if names:
             self.found.put(label, "data", names, names)
+            self.use(filter(str.isidentifier, names.split()))  # whether an object has them
         self.found.checks.data.append(Datum(label, cls, names, names_asked_for))
 
     def imported_inside(
@@ -713,6 +716,14 @@ class Resolver:
         for name, value in sorted(namespace.items()):
             if isinstance(value, (FunctionType, Transparent, type)) and is_of_module(value):
                 self.load(namespace, module, (name,))
+
+    def use_own_module(self, namespace: Mapping[str, Any], *, everything: bool) -> None:
+        """Let names of a module count that its own code uses as attributes, or all of them."""
+        module = sys.modules.get(namespace.get("__name__", ""))
+        if isinstance(module, ModuleType) and vars(module) is namespace:
+            self.refer_to_module(module)
+            if everything:
+                self.take_module(module)
 
     def take_module(self, module: ModuleType, prefix: str = "") -> None:
         """Let all of an own module count, but for what it has from installed ones.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any, TypeAlias
 
 from fleche.digest import inner_nodes
@@ -23,6 +24,7 @@ __all__ = [
     "mentions_own_package",
     "prefix_of",
     "step_to",
+    "texts_within",
 ]
 
 Chain: TypeAlias = tuple[str, ...]
@@ -58,6 +60,16 @@ def prefix_of(item: Any) -> str:
     elif getattr(getattr(item, "func", None), "attr", "") == "format":
         item = item.func.value
     return (constant_text(item) or "").partition("%")[0].partition("{")[0]
+
+
+def texts_within(item: Any) -> Iterator[str]:
+    """Yield the constant texts in an expression."""
+    pending = [item]
+    while pending:
+        part = pending.pop()
+        if text := constant_text(part):
+            yield text
+        pending += inner_nodes(part)
 
 
 def hides_names(name: str, args: list[Any]) -> bool:

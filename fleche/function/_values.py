@@ -8,16 +8,22 @@ counts as code. What has no digest counts by its type.
 from __future__ import annotations
 
 import builtins
+import gc
 import os
 import sys
+import weakref
 from collections import ChainMap, OrderedDict, UserDict, UserList, UserString, deque
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import suppress
 from functools import cached_property, lru_cache, partial, partialmethod, singledispatchmethod
 from operator import attrgetter, methodcaller
 from types import (
+    AsyncGeneratorType,
     BuiltinFunctionType,
+    CoroutineType,
+    FrameType,
     FunctionType,
+    GeneratorType,
     GenericAlias,
     MappingProxyType,
     MethodType,
@@ -63,7 +69,13 @@ from fleche.function._libraries import (
     set_types,
 )
 from fleche.function._masks import Masks, is_namespace, step_of
-from fleche.function._own import is_made_here, is_own_module, is_own_namespace, is_own_object
+from fleche.function._own import (
+    is_made_here,
+    is_made_in_c,
+    is_own_module,
+    is_own_namespace,
+    is_own_object,
+)
 from fleche.function._recheck import Snapshot
 from fleche.function._signature import Transparent
 from fleche.function._texts import names_in_format
@@ -71,10 +83,18 @@ from fleche.function._trees import Chain
 from fleche.function._visits import Visits, in_order
 from fleche.function._whole import digest_of_file
 
-__all__ = ["GETTERS", "Values", "name_of", "names_of_getter", "token_of_installed"]
+__all__ = [
+    "GETTERS",
+    "Values",
+    "hashed",
+    "name_of",
+    "names_of_getter",
+    "token_of_installed",
+]
 
 GETTERS = (attrgetter, methodcaller)
 SMALL = 64
+MANY_HELD = 1000
 
 OTHER_CONTAINERS = frozenset(
     [
@@ -344,6 +364,10 @@ class Values:
             return f"{kind.__name__} {self.text(str(value))}"
         if full_name(kind) in OF_CONTEXT:
             return self.copied(full_name(kind), held_here(value))
+        if (parts := queued_or_weak(value)) is not None:
+            self.follow_held(parts)
+            self.opaque.append(full_name(kind))
+            return f"type {full_name(kind)}"
         if is_by_type(kind):
             return f"type {full_name(kind)}"
         if kind.__module__ == "re" and kind.__name__ == "Pattern":
@@ -471,13 +495,20 @@ class Values:
         return token
 
     def by_type(self, value: Any, kind: type) -> str:
-        """Return the token of something that has no digest."""
+        """Return the token of something that has no digest: its type, and what code it holds."""
+        held = self.follow_held([] if is_running(value) else gc.get_referents(value), kind)
         token = f"type {full_name(kind)}"
+        if held and is_made_in_c(kind):  # what Python makes may hold more as time goes by
+            token = hashed(token, *held)
         self.opaque.append(full_name(kind))
         if not is_frozen(kind):
             self.mutable = True
             self.snapshot.leaf(value, token)
         return token
+
+    def follow_held(self, parts: Iterable[Any], besides: type | None = None) -> list[str]:
+        """Follow the code in what cannot be looked at as a whole, and return the tokens of it."""
+        return [self.token(code) for code in code_held(parts) if code is not besides]
 
     def steady_digest(self, value: Any) -> Digest:
         """Return the digest of a value, if it has the same one when it is taken again.
@@ -565,6 +596,48 @@ def held_here(value: Any) -> Any:
         return [value.get()]
     except LookupError:
         return []
+
+
+def queued_or_weak(value: Any) -> Collection[Any] | None:
+    """Return what a queue holds, or weak references lead to; None of everything else.
+
+    That comes and goes, and so does not count, but for the code in it.
+    """
+    kind = type(value)
+    queue = sys.modules.get("queue")
+    if queue is not None and issubclass(kind, queue.Queue):
+        return list(value.queue)
+    if issubclass(kind, weakref.ref):
+        return [value()]
+    if issubclass(kind, (weakref.WeakKeyDictionary, weakref.WeakValueDictionary)):
+        return list(value.items())
+    return list(value) if issubclass(kind, weakref.WeakSet) else None
+
+
+def is_running(value: Any) -> bool:
+    """Whether something holds the variables of code that runs, or has stopped in the middle."""
+    return isinstance(value, (GeneratorType, CoroutineType, AsyncGeneratorType, FrameType))
+
+
+def code_held(parts: Iterable[Any]) -> Iterator[Any]:
+    """Yield the code in objects, and in containers of them: functions, and classes of objects."""
+    pending, seen = list(parts), set[int]()
+    while pending and len(seen) < MANY_HELD:
+        part = pending.pop()
+        if id(part) in seen:
+            continue
+        seen.add(id(part))
+        kind = type(part)
+        if kind in (FunctionType, type) or issubclass(kind, (Transparent, type)):
+            yield part
+        elif issubclass(kind, MethodType):
+            pending += [part.__func__, part.__self__]
+        elif issubclass(kind, partial):
+            pending += [part.func, *part.args, *part.keywords.values()]
+        elif kind in CONTAINERS or full_name(kind) in OTHER_CONTAINERS:
+            pending += [*part, *part.values()] if issubclass(kind, dict) else part
+        elif is_own_object(kind):
+            yield kind
 
 
 def is_small(value: Any) -> bool:

@@ -23,10 +23,12 @@ from blake3 import blake3
 
 from fleche._util import override
 from fleche.digest import (
+    calling_statements,
     captured_by,
     defaults_of,
     defining_statements,
     defining_syntax,
+    dump_statements,
     dump_syntax,
     expressions_of,
     imported_as,
@@ -56,7 +58,7 @@ from fleche.function._recheck import Datum, Late
 from fleche.function._retake import Retake
 from fleche.function._signature import Transparent
 from fleche.function._trees import Chain
-from fleche.function._values import Values
+from fleche.function._values import Values, hashed
 
 __all__ = ["Variables", "Writes", "mark_of"]
 
@@ -65,6 +67,7 @@ BUILT_IN = ("builtins", "collections", "weakref", "_weakrefset", "_thread", "arr
 
 DICTS = (dict, OrderedDict, defaultdict, Counter)
 CALLABLE = (FunctionType, Transparent)
+MANY_CALLED = 100
 NOTHING = blake3().hexdigest()
 """The hash of no statements."""
 
@@ -428,7 +431,40 @@ class Variables:
         """Return the syntax by which a variable is defined, in its own module, and follow it."""
         if namespace is not None:
             namespace, name = origin_of(namespace, name)
-        return self.definition_of(namespace, name, completed=True) or NOTHING
+        defined = self.definition_of(namespace, name, completed=True) or NOTHING
+        called = self.called_at_top(namespace, name) if namespace is not None else ()
+        return hashed(defined, *called) if called else defined
+
+    def called_at_top(self, namespace: Mapping[str, Any], name: str) -> list[str]:
+        """Return the hashes of calls by which modules set a variable, and follow them.
+
+        These are the module of the variable, and that of the function.
+        """
+        if "." in name:
+            return []
+        home = getattr(sys.modules.get(self.found.home), "__dict__", namespace)
+        label = self.found.label(module_name(namespace), name)
+        found: list[str] = []
+        for space in [namespace] if home is namespace else [namespace, home]:
+            for chain, statements in sorted(calling_statements(space).items()):
+                function = function_at(space, chain)
+                if function is not None and self.sets(function, label, set()):
+                    self.follow_statements(statements, space)
+                    found.append(blake3(dump_statements(statements, space)).hexdigest())
+        return found
+
+    def sets(self, function: FunctionType, label: str, seen: set[int]) -> bool:
+        """Whether a function, or one that it calls, sets the variable that has a label."""
+        if id(function) in seen or len(seen) > MANY_CALLED:
+            return False
+        seen.add(id(function))
+        facts, namespace = code_of(function).facts, function.__globals__
+        module = module_name(namespace)
+        written = facts.writes | facts.mutated | {(name,) for name in facts.stores}
+        if any(self.find_variable(namespace, module, each)[0] == label for each in written):
+            return True
+        called = (function_at(namespace, chain) for chain in sorted(facts.loads))
+        return any(self.sets(each, label, seen) for each in called if each is not None)
 
     def is_state(
         self, value: Any, parts: set[Chain], namespace: Mapping[str, Any] | None, name: str
@@ -647,6 +683,19 @@ def function_of(value: Any) -> FunctionType | None:
     if isinstance(value, Transparent) and value.spec.hashes_code:  # type: ignore[attr-defined]
         value = value.spec.function  # type: ignore[attr-defined]
     return value if isinstance(value, FunctionType) else None
+
+
+def function_at(namespace: Mapping[str, Any], chain: Chain) -> FunctionType | None:
+    """Return the own function that a chain of names leads to, or that makes objects of a class."""
+    value = namespace.get(chain[0])
+    for step in chain[1:]:
+        if not isinstance(value, (ModuleType, type)):
+            return None
+        value = vars(value).get(step)
+    if isinstance(value, type):
+        value = vars(value).get("__init__")
+    function = function_of(getattr(value, "__func__", value))
+    return function if function and is_own_namespace(function.__globals__) else None
 
 
 def needs_maker(function: FunctionType) -> bool:
