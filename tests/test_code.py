@@ -352,6 +352,29 @@ class TestImportsByName:
         assert project.counts(files, edit, edit + " - 2")
         assert not project.counts(files, edit, edit + "  # as ever")
 
+    @pytest.mark.parametrize(
+        "loads",
+        [
+            "import_module('deeper.' + x)",
+            "import_module(f'.{x}', __package__)",
+            "__import__(x, globals(), locals(), level=1)",
+            "import_module(MODELS[x])",
+            "run_module(MODELS[x])",
+        ],
+    )
+    def test_what_they_import_by_name(self, project: Project, loads: str) -> None:
+        """So does what modules import by name that are themselves imported by name."""
+        files = {
+            "entry": "import importlib\ndef f(x): return importlib.import_module(f'deeper.{x}')",
+            "deeper/__init__": "from importlib import import_module\nfrom runpy import run_module\n"
+            f"MODELS = {{'a': 'elsewhere.b', 'd': 'deeper.c'}}\ndef load(x): return {loads}",
+            "deeper/c": "K = 1",
+            "elsewhere/__init__": "",
+            "elsewhere/b": "K = 2",
+        }
+        assert project.counts(files, "K = 1", "K = 3")
+        assert project.counts(files, "K = 2", "K = 3") == ("MODELS" in loads)
+
     def test_files_that_are_not_run(self, project: Project) -> None:
         files = {"entry": "def f(x): return open('part.py')", "part": "L = 1"}
         assert not project.counts(files, "L = 1", "L = 2")
@@ -403,6 +426,20 @@ class TestImportsByName:
     def test_of_its_own_package(self, project: Project) -> None:
         source = "import importlib\ndef f(x): return importlib.import_module('.' + x, __package__)"
         files = {"entry": "from models.load import f", "models/load": source, **MODELS}
+        assert project.counts(files, "x + K", "x - K")
+
+    @pytest.mark.parametrize(
+        "loads",
+        [
+            "__import__('a', globals(), locals(), ['run'], 1)",
+            "__import__('a', globals(), level=1)",
+            "__import__(x, globals(), locals(), (), 1)",
+            "__import__(x, globals(), level=LEVEL)",
+        ],
+    )
+    def test_of_a_level(self, project: Project, loads: str) -> None:
+        files = {"entry": "from models.load import f", **MODELS}
+        files["models/load"] = f"LEVEL = 1\ndef f(x): return {loads}.run(1)"
         assert project.counts(files, "x + K", "x - K")
 
     def test_a_module_that_is_new(self, project: Project) -> None:

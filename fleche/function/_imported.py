@@ -22,9 +22,9 @@ from typing import Any
 
 from fleche._util import attempt
 from fleche.function._facts import Facts, Import
-from fleche.function._names import IMPORTERS
+from fleche.function._names import IMPORTERS, RUNNERS, facts_of_body
 from fleche.function._own import directory_of, is_own, is_own_object
-from fleche.function._whole import digest_of_file, keep_sources, source_of
+from fleche.function._whole import Stamp, digest_of_file, keep_sources, source_of, stamp_of
 
 __all__ = ["ImportsByName", "absolute", "modules_in", "take_from"]
 
@@ -191,6 +191,7 @@ def parts_of_modules(names: Iterable[str], files: Mapping[str, str]) -> dict[str
     for name, file in sorted(files.items()):
         found[name], imports = source_of(file)
         pending += map(partial(full_name, ""), imports)
+        pending += imported_by_name(file, "")
     while pending and len(found) < MANY:
         name = pending.pop()
         spec = None if name in asked else own_spec(name)
@@ -203,11 +204,43 @@ def parts_of_modules(names: Iterable[str], files: Mapping[str, str]) -> dict[str
         if file.endswith(".py"):
             found[name], imports = source_of(file)
             is_package = os.path.basename(file) == "__init__.py"
-            pending += map(partial(full_name, name if is_package else parent), imports)
+            package = name if is_package else parent
+            pending += map(partial(full_name, package), imports)
+            pending += imported_by_name(file, package)
         elif os.path.isfile(file):
             found[name] = digest_of_file(file)
     keep_sources()
     return found
+
+
+known: dict[Stamp, tuple[set[tuple[int, str]], set[str]]] = {}
+
+
+def imported_by_name(file: str, package: str) -> set[str]:
+    """Return the modules that a source file may import by names that are made at run time."""
+    beginnings, texts = attempt(importers_in, file, default=((), ()))
+    found: set[str] = set()
+    for level, beginning in beginnings:
+        prefix = full_name(package, (level, beginning)) if level else beginning
+        found |= modules_beginning_with(prefix) if prefix else set()
+    return found | modules_named(texts) if (0, "") in beginnings else found
+
+
+def importers_in(file: str) -> tuple[set[tuple[int, str]], set[str]]:
+    """Return the beginnings of names by which a source file imports, and the texts in it."""
+    import ast
+
+    stamp = stamp_of(file)
+    if stamp not in known:
+        if len(known) >= MANY:
+            known.clear()
+        with open(file, "rb") as opened:
+            text = opened.read()
+        facts = Facts()
+        if any(name.encode() in text for name in (*IMPORTERS, *RUNNERS)):
+            facts = facts_of_body(ast.parse(text).body)
+        known[stamp] = facts.imports_by_name, set(facts.texts)
+    return known[stamp]
 
 
 def full_name(package: str, imported: tuple[int, str]) -> str:

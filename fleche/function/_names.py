@@ -27,7 +27,14 @@ from fleche.function._trees import (
     texts_within,
 )
 
-__all__ = ["IMPORTERS", "MUTATORS", "facts_of_expression", "facts_of_syntax"]
+__all__ = [
+    "IMPORTERS",
+    "MUTATORS",
+    "RUNNERS",
+    "facts_of_body",
+    "facts_of_expression",
+    "facts_of_syntax",
+]
 
 MUTATORS = frozenset(
     [
@@ -127,6 +134,16 @@ def facts_of_expression(syntax: Any) -> Facts:
 
     nothing = ast.arguments([], [], None, [], [], None, [])
     return facts_of_syntax(ast.Lambda(nothing, syntax), "", ())
+
+
+def facts_of_body(body: list[Any]) -> Facts:
+    """Return the facts of the statements of a module, with those in its functions and classes."""
+    import ast
+
+    reader = Reader(())
+    scope = Scope(ast.Module(body, []), None, "")
+    reader.read([(item, scope) for item in body])
+    return reader.facts
 
 
 Step: TypeAlias = "tuple[Any, Scope]"
@@ -427,14 +444,20 @@ class Reader:
         """Note what ``import_module`` or ``__import__`` imports by a constant, if it does that."""
         words = {word.arg: word.value for word in item.keywords}
         given = next(iter([*item.args, words.get("name")]))
+        told = next(iter([*item.args[4:5], words.get("level")]))  # to __import__
+        level: Any = getattr(told, "value", 1) if told else 0
         text = constant_text(given)
         if not text:
             beginning = prefix_of(given)
             rest = beginning.lstrip(".")
-            level = len(beginning) - len(rest) or (not rest and mentions_own_package(item))
+            level = level or len(beginning) - len(rest)
+            level = level or (not rest and not told and mentions_own_package(item))
             self.facts.imports_by_name.add((int(level), rest))
             return False
         module = text.lstrip(".")
+        if name == "__import__" and level:
+            self.facts.imports.add(Import(level, module, "", ""))
+            return True
         level = len(text) - len(module)
         if level and not is_own_package(next(iter([*item.args[1:], words.get("package")]))):
             return False

@@ -25,11 +25,13 @@ from fleche.digest import blocks_of, dump_syntax, is_type_checking
 
 __all__ = [
     "Source",
+    "Stamp",
     "cache_directory",
     "digest_of_file",
     "digest_of_package",
     "keep_sources",
     "source_of",
+    "stamp_of",
     "write_json",
 ]
 
