@@ -442,6 +442,11 @@ class TestImportsByName:
         files["models/load"] = f"LEVEL = 1\ndef f(x): return {loads}.run(1)"
         assert project.counts(files, "x + K", "x - K")
 
+    def test_a_directory_of_such_a_name(self, project: Project) -> None:
+        """It is a package to Python, but has no code."""
+        files = {"entry": IMPORT + "def f(x): return load(x), 'results'", **MODELS}
+        assert project.digest(files) == project.digest({**files, "results/a/.hidden": ""})
+
     def test_a_module_that_is_new(self, project: Project) -> None:
         files = {"entry": IMPORT + BY_NAME["a beginning"], **MODELS}
         assert project.digest(files) != project.digest({**files, "models/b": ""})
@@ -2128,6 +2133,29 @@ SET_AT_TOP = {
 """Where the top of a module sets a variable `N` that the code writes."""
 
 
+MAKER = (
+    "import functools\ndef make(n):\n    def g(x):\n        nonlocal n\n        n += x\n"
+    "        return n\n    return g\ndef wrap(h): return lambda x: h(x)\n"
+)
+MADE_TO_WRITE = {
+    "in a list": "H = [make(3), make(7)]\ndef f(x): return H[0](x)",
+    "in a tuple": "H = (make(3), make(7))\ndef f(x): return H[0](x)",
+    "in a dict": "H = {k: make(k + 3) for k in (1, 4)}\ndef f(x): return H[x](x)",
+    "put into a list": "H = []\nH.append(make(3))\ndef f(x): return H[0](x)",
+    "put in by a loop": "H = {}\nfor k in (3, 5): H[k] = make(k)\ndef f(x): return H[x](x)",
+    "in an object": "class A:\n    def __init__(self, k): self.g = make(k)\n"
+    "a = A(3)\ndef f(x): return a.g(x)",
+    "in a class": "class A:\n    g = staticmethod(make(3))\ndef f(x): return A.g(x)",
+    "in a partial": "h = functools.partial(make(3), 1)\ndef f(x): return h()",
+    "in what wraps it": "h = wrap(make(3))\ndef f(x): return h(x)",
+    "in a default": "def g(x, h=make(3)): return h(x)\ndef f(x): return g(x)",
+    "in an attribute": "def g(x): return g.h(x)\ng.h = make(3)\ndef f(x): return g(x)",
+    "of the object of a method": "class A:\n    def g(self, x): return self.h(x)\n"
+    "a = A()\na.h = make(3)\ngo = a.g\ndef f(x): return go(x)",
+}
+"""Functions that write what they capture, and that no name leads to."""
+
+
 class TestState:
     """A variable that the code itself writes counts by its definition, not by its value."""
 
@@ -2152,6 +2180,16 @@ class TestState:
         before = tracker.closure().digest
         tracker.function(1)
         assert CodeTracker(tracker.function, "entry").closure().digest == before
+
+    @pytest.mark.parametrize("source", MADE_TO_WRITE.values(), ids=MADE_TO_WRITE)
+    def test_how_a_function_is_made_that_writes(self, project: Project, source: str) -> None:
+        """What it has captured counts by what its maker was given, wherever it is kept."""
+        assert project.counts(MAKER + source, "3", "9")
+        tracker = project.tracker({"entry": MAKER + source})
+        before = tracker.closure().digest
+        tracker.function(1 if "(1, 4)" in source else 3)
+        assert CodeTracker(tracker.function, "entry").closure().digest == before
+        assert not tracker.closure().changed_data()
 
     def test_calls_at_the_top_that_set_something_else(self, project: Project) -> None:
         source = f"{TABLE}M = {{}}\ndef put(n): M[1] = n\nput(4)\n"

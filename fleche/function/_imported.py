@@ -210,7 +210,8 @@ def parts_of_modules(names: Iterable[str], files: Mapping[str, str]) -> dict[str
         elif os.path.isfile(file):
             found[name] = digest_of_file(file)
     keep_sources()
-    return found
+    # a text may name a directory, which is a package to Python
+    return {name: part for name, part in found.items() if part}
 
 
 known: dict[Stamp, tuple[set[tuple[int, str]], set[str]]] = {}

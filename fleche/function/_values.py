@@ -89,6 +89,7 @@ __all__ = [
     "hashed",
     "name_of",
     "names_of_getter",
+    "needs_maker",
     "token_of_installed",
 ]
 
@@ -137,6 +138,7 @@ class Values:
         mutable: whether something was met that can change in place.
         opaque: the types of what has no digest.
         unsteady: the types among them whose objects have another digest each time.
+        by_maker: whether a function was met that :func:`needs_maker`.
         counted: attributes that methods fill, and in which there was something else; by the id of
             the object and the name.
         filled: objects, attributes and what methods have put there, as far as that is new.
@@ -159,6 +161,7 @@ class Values:
         self.mutable = False
         self.opaque: list[str] = []
         self.unsteady: list[str] = []
+        self.by_maker = False
         self.counted: set[tuple[int, str]] = set()
         self.filled: list[tuple[Any, str, Any]] = []
         self.snapshot = Snapshot()
@@ -211,6 +214,7 @@ class Values:
     def described(self, value: Any, kind: type) -> str:
         # up to Python 3.10, list[int] says that it is a class
         if isinstance(value, (FunctionType, type, ModuleType)) and kind is not GenericAlias:
+            self.by_maker |= kind is FunctionType and needs_maker(value)
             return self.refer(value)
         if isinstance(value, Transparent):
             return self.decorated(value)
@@ -717,6 +721,19 @@ def token_of_installed(function: FunctionType, values: Values) -> str:
     if any(is_made or type(part) not in PLAIN for part in parts):
         return values.joined(f"wrapper {name}", parts)
     return f"name {name_of(function)}"
+
+
+def needs_maker(function: FunctionType, depth: int = 3) -> bool:
+    """Whether what a function captures and writes began with what its maker was given.
+
+    Or that of a function which it has captured.
+    """
+    if not is_own_namespace(function.__globals__):
+        return False
+    if code_of(function).needs_maker:
+        return True
+    inner = (each for each in captured_by(function).values() if type(each) is FunctionType)
+    return depth > 0 and any(needs_maker(each, depth - 1) for each in inner)
 
 
 def is_found_by_name(function: FunctionType) -> bool:

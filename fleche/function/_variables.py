@@ -58,7 +58,7 @@ from fleche.function._recheck import Datum, Late
 from fleche.function._retake import Retake
 from fleche.function._signature import Transparent
 from fleche.function._trees import Chain
-from fleche.function._values import Values, hashed
+from fleche.function._values import Values, hashed, needs_maker
 
 __all__ = ["Variables", "Writes", "mark_of"]
 
@@ -215,6 +215,11 @@ class Variables:
             return
         shown = token[1:] if token.startswith("@") else ""
         self.found.put(self.found.beside(label), "name", token, shown)
+        attribute = self.attributes.get(label)
+        if values.by_maker and (attribute or not isinstance(value, CALLABLE)):
+            by_name = partial(self.definition_of_object, namespace, name)
+            defined = (attribute.define if attribute else by_name)()
+            self.found.put(self.found.beside(label), "state", defined)
         depends = isinstance(value, Transparent) and value.spec.options.depends  # type: ignore[attr-defined]
         if values.mutable or depends:
             retake = self.retake("", values.counted, masks)
@@ -312,12 +317,10 @@ class Variables:
             self.state(label, value, namespace, name)
             self.found.notes[label] = "made by the clock, or by chance: counts as it is written"
             return
-        values, token, is_known = self.token_of(value, here, parts)
-        plain = token
-        if values.unsteady:
-            self.found.unsteady[label] = values.unsteady[0]
-        if values.opaque:
-            self.found.notes[label] = f"counts by type: {', '.join(sorted(set(values.opaque)))}"
+        values, plain, is_known = self.token_of(value, here, parts)
+        token = plain
+        self.note_unseen(label, values)
+        if values.opaque or values.by_maker:
             token = f"{token} {self.definition_of_object(namespace, name)}"
         if parts:
             token = f"{token} {self.defined(namespace, name)}"
@@ -333,7 +336,14 @@ class Variables:
             checks = self.found.checks
             checks.data.append(retake.datum(label, value, plain, values.snapshot))
         else:
-            self.expect(Datum(label, value, token, retake), namespace, name)
+            self.expect(Datum(label, value, plain, retake), namespace, name)
+
+    def note_unseen(self, label: str, values: Values) -> None:
+        """Note what in a value does not count."""
+        if values.unsteady:
+            self.found.unsteady[label] = values.unsteady[0]
+        if values.opaque:
+            self.found.notes[label] = f"counts by type: {', '.join(sorted(set(values.opaque)))}"
 
     def expect(self, datum: Datum, namespace: Mapping[str, Any] | None, name: str) -> None:
         """Let a variable be looked at after the body has run, as it may be set anew."""
@@ -696,11 +706,6 @@ def function_at(namespace: Mapping[str, Any], chain: Chain) -> FunctionType | No
         value = vars(value).get("__init__")
     function = function_of(getattr(value, "__func__", value))
     return function if function and is_own_namespace(function.__globals__) else None
-
-
-def needs_maker(function: FunctionType) -> bool:
-    """Whether what a function captures and writes began with what its maker was given."""
-    return is_own_namespace(function.__globals__) and code_of(function).needs_maker
 
 
 def bound_to(value: Any) -> tuple[Any, ...]:
