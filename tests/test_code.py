@@ -22,6 +22,7 @@ from fleche.function import CodeTracker
 from fleche.function._patched import holds_own
 from tests.golden.code import collect
 from tests.helpers.pythons import PYTHON_VERSIONS, Pythons
+from tests.helpers.scripts import run_cells
 
 ROOT = Path(__file__).parents[1]
 GOLDEN = ROOT / "tests" / "golden" / "code.json"
@@ -1250,6 +1251,94 @@ class TestHeld:
         assert not list(before.checks.changed_data())
         assert tracker.closure() is before
         assert CodeTracker(tracker.function, "entry").closure().digest == before.digest
+
+
+LAB = """
+import types
+precision, options, config, draws = 0, {}, types.SimpleNamespace(update=print), []
+def context(): return config
+def set_precision(n): global precision; precision = n
+def seed(n): draws.append(n)
+def setup(n): pass
+def run(x): return x
+"""
+SETTINGS = {
+    "an attribute": "import lab\nlab.precision = 5\ndef f(x): return lab.run(x)",
+    "an attribute of what is returned": "import lab\nlab.context().prec = 5\n"
+    "def f(x): return lab.run(x)",
+    "an attribute of an object": "from lab import config, run\nconfig.prec = 5\n"
+    "def f(x): return run(x)",
+    "an item": "import lab as l\nl.options['a'] = 5\ndef f(x): return l.run(x)",
+    "a call": "import lab\nlab.set_precision(5)\ndef f(x): return lab.run(x)",
+    "a call of a method": "import lab\nlab.config.update(5)\ndef f(x): return lab.run(x)",
+    "a call by a name of its own": "from lab import run, seed as begin\nbegin(5)\n"
+    "def f(x): return run(x)",
+    "a call whose result is kept": "import lab\nold = lab.set_precision(5)\n"
+    "def f(x): return lab.run(x)",
+    "a variable": "import lab\nSEED = 5\nlab.seed(SEED)\ndef f(x): return lab.run(x)",
+    "an attribute of a variable": "import argparse, lab\nargs = argparse.Namespace(k=5, o=7)\n"
+    "lab.seed(args.k)\ndef f(x): return lab.run(x)",
+    "in a branch": "import lab\nif lab:\n    lab.seed(5)\ndef f(x): return lab.run(x)",
+    "in a module that is imported": {
+        "entry": "import lab, conf\ndef f(x): return lab.run(x)",
+        "conf": "import lab\nlab.seed(5)",
+    },
+    "in the module of a helper": {
+        "entry": "from a import g\ndef f(x): return g(x)",
+        "a": "import lab\nlab.seed(5)\ndef g(x): return lab.run(x)",
+    },
+    "in a package": {
+        "entry": "from a.b import g\ndef f(x): return g(x)",
+        "a/__init__": "import lab\nlab.seed(5)",
+        "a/b": "import lab\ndef g(x): return lab.run(x)",
+    },
+}
+NO_SETTINGS = {
+    "of a package that is not used": "import lab, math\nlab.seed(5)\ndef f(x): return math.sin(x)",
+    "what the module computes": "import lab\ndef f(x): return lab.run(x)\ny = lab.run(f(5))",
+    "what the module does": "import lab\ndef f(x): return lab.run(x)\nlab.run(5)\nlab.setup(5)",
+    "of the process": "import os, sys\nsys.setrecursionlimit(5000)\nos.environ['A'] = '5'\n"
+    "def f(x): return os.sep, sys.maxsize",
+    "another attribute of a variable": "import argparse, lab\n"
+    "args = argparse.Namespace(k=2, o=5)\nlab.seed(args.k)\ndef f(x): return lab.run(x)",
+}
+
+
+class TestSettings:
+    """What the top of a module sets in an installed package counts for code that uses this."""
+
+    @pytest.fixture(autouse=True)
+    def lab(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+        place = tmp_path / "site-packages"
+        place.mkdir()
+        (place / "lab.py").write_text(LAB)
+        monkeypatch.syspath_prepend(place)
+        yield
+        sys.modules.pop("lab", None)
+
+    @pytest.mark.parametrize("files", SETTINGS.values(), ids=SETTINGS)
+    def test_they_count(self, project: Project, files: Any) -> None:
+        assert project.counts(files, "5", "6")
+
+    @pytest.mark.parametrize("source", NO_SETTINGS.values(), ids=NO_SETTINGS)
+    def test_others_do_not(self, project: Project, source: str) -> None:
+        assert not project.counts(source, "5", "6")
+
+    def test_the_clock(self, project: Project) -> None:
+        """What it has given has no influence, as everywhere."""
+        source = "import lab, time\nSEED = time.time_ns()\nlab.seed(SEED)\n"
+        files = {"entry": f"{source}def f(x): return lab.run(x)"}
+        assert project.digest(files) == project.digest(files)
+
+    def test_in_a_notebook(self, tmp_path: Path) -> None:
+        """What was typed last counts, from the next call on."""
+        define = "import decimal\n@fleche\ndef f(x): return str(decimal.Decimal(1) / x)"
+        show = "print(f(3), f.stats().misses)"
+        set_to = "decimal.getcontext().prec = {}"
+        cells = [define, set_to.format(3), show, show, set_to.format(5), show]
+        assert run_cells(tmp_path, *cells).split() == ["0.333", "1", "0.333", "1", "0.33333", "2"]
+        again = run_cells(tmp_path, define, set_to.format(3), show)
+        assert again.split() == ["0.333", "2"]  # of all sessions together
 
 
 OPAQUE = """

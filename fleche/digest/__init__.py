@@ -26,6 +26,7 @@ from fleche.digest._assignments import (
     names_bound_in,
     origin_of,
     setting_statements,
+    setting_statements_of,
     statements_setting,
 )
 from fleche.digest._classes import made_by_clock, members_of, told_to, types_in
@@ -60,6 +61,7 @@ from fleche.digest._registry import add_hook
 from fleche.digest._source import (
     Definition,
     find_definition,
+    interactive_sources,
     keeping_trees,
     remember_file,
     take_code,
@@ -118,6 +120,7 @@ __all__ = [
     "hashed_ahead",
     "imported_as",
     "inner_nodes",
+    "interactive_sources",
     "is_from_clock",
     "is_made_up",
     "is_simple",
@@ -135,6 +138,7 @@ __all__ = [
     "registered_reducer",
     "remember_file",
     "setting_statements",
+    "setting_statements_of",
     "short_key",
     "shown_digest",
     "statements_setting",

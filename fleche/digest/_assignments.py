@@ -27,6 +27,7 @@ __all__ = [
     "names_bound_in",
     "origin_of",
     "setting_statements",
+    "setting_statements_of",
     "statements_setting",
 ]
 
@@ -126,6 +127,24 @@ class Names:
             self.assignments.setdefault(name, []).append(item)
         for name in completed_by(item):
             self.completions.setdefault(name, []).append(item)
+
+    def settings(self) -> Iterator[tuple[str, str, Any]]:
+        """Yield the statements that may set something of what a name is bound to.
+
+        Each with the name before it, and with that of the function behind it that it calls, or "".
+        """
+        for name, statements in sorted(self.completions.items()):
+            yield from ((name, called_by(each), each) for each in statements)
+        for chain, statements in sorted(self.callers.items()):
+            for each in statements:
+                kind = type(each).__name__
+                if kind == "Assign" or (kind == "Expr" and len(chain) == 1):
+                    yield chain[0], chain[-1], each
+
+
+def called_by(statement: Any) -> str:
+    """Return the name of the method that a statement calls; "" if it assigns."""
+    return str(statement.value.func.attr) if type(statement).__name__ == "Expr" else ""
 
 
 def names_bound_in(body: list[Any]) -> dict[str, list[Any]]:
@@ -267,6 +286,28 @@ def calling_statements(namespace: Mapping[str, Any]) -> dict[tuple[str, ...], li
             conditions = conditions_among([names], statements)
             found.setdefault(chain, []).extend([*statements, *conditions])
     return found
+
+
+def setting_statements_of(
+    namespace: Mapping[str, Any],
+) -> Iterator[tuple[tuple[str, str], str, Any]]:
+    """Yield the statements at the top of a module that set something of what it has imported.
+
+    Each comes with the name in the module by which it does so, the module from which that is
+    imported, or "", and the name of the function that it calls; "" if it assigns. Of what was typed
+    anew in a notebook, the latest counts.
+    """
+    typed: set[bytes] = set()
+    for source in sources_of(namespace):
+        (names,) = names_of(source)
+        places: set[bytes] = set()
+        for root, called, statement in names.settings():
+            module, original = names.imports.get(root, ("", root))
+            place = dump_syntax(changed_by(statement))
+            places.add(place)
+            if place not in typed:
+                yield (root, module or ""), original if called == root else called, statement
+        typed |= places
 
 
 def conditions_among(bodies_here: list[Names], statements: list[Any]) -> list[Any]:

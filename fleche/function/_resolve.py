@@ -25,6 +25,7 @@ from fleche.digest import (
     attributes_of_function,
     captured_by,
     defaults_of,
+    interactive_sources,
     keeping_trees,
     members_of,
     own_module,
@@ -62,6 +63,7 @@ from fleche.function._patched import Place, holds_own, installed_places, own_mem
 from fleche.function._reaching import home_of
 from fleche.function._recheck import Datum
 from fleche.function._selecting import asks_own_code, names_asked_for, names_read, types_of_fields
+from fleche.function._settings import Typed, settings_in
 from fleche.function._signature import Transparent
 from fleche.function._texts import Texts
 from fleche.function._trees import Chain
@@ -120,7 +122,7 @@ def resolve(
                 resolver.take_whole_packages()
                 break
             if not (left and resolver.variables.must_restart):
-                resolver.take_named_modules()
+                resolver.conclude()
                 break
     return resolver.found.closure(imports_by_name=resolver.by_name.is_used)
 
@@ -146,7 +148,7 @@ class Resolver:
         self.members = Members(self.follow_member)
         self.modules: dict[str, ModuleType] = {}
         self.places: list[Place] = []
-        self.namespaces: set[int] = set()
+        self.spaces: dict[int, Mapping[str, Any]] = {}
         self.searched = 0
         self.looked_into = LookedInto(home)
         self.texts = Texts()
@@ -180,10 +182,29 @@ class Resolver:
                 self.variables.look_at(label, value, namespace, name)
                 self.look_further()
 
-    def take_named_modules(self) -> None:
-        """Let the modules count that are imported by names made at run time."""
+    def conclude(self) -> None:
+        """Let count what shows when all else is known: modules imported by name, and settings."""
         for name, part in self.by_name.parts(self.variables.looked_at).items():
             self.found.put(f"{name}:*", "package", part)
+        self.note_settings()
+
+    def note_settings(self) -> None:
+        """Let count what modules set in the installed packages that code uses.
+
+        These are the modules of the code, the packages that they are in, and the modules that
+        that of the function imports.
+        """
+        installed = (node for node in self.found.nodes.values() if node.kind == "installed")
+        packages = {node.token.partition(".")[0] for node in installed}
+        for space in modules_round(self.home, list(self.spaces.values())):
+            module = module_name(space)
+            for package, token, text in settings_in(space, packages):
+                label = self.found.label(module, f"settings of {package}")
+                self.found.put(label, "state", token, text)
+            if module == "__main__" and interactive_sources():
+                typed = Typed(space, packages)
+                datum = Datum("settings", space, typed.token(), typed.token)
+                self.found.checks.data.append(datum)
 
     def follow_code(self) -> None:
         """Follow what code there is, before data is looked at."""
@@ -272,8 +293,8 @@ class Resolver:
         self.parts_of(function, label, known)
         self.follow_overloads(function)
         self.uses_of(function, known, module)
-        if id(namespace) not in self.namespaces:
-            self.namespaces.add(id(namespace))
+        if id(namespace) not in self.spaces:
+            self.spaces[id(namespace)] = namespace
             self.places += installed_places(namespace)
             self.searched = 0
         captured = captured_by(function)
@@ -749,6 +770,28 @@ class Resolver:
             "there is more to follow than is worth it; these packages count as a whole: "
             + ", ".join(sorted(self.found.nodes))
         )
+
+
+def modules_round(home: str, spaces: Iterable[Mapping[str, Any]]) -> Iterator[Mapping[str, Any]]:
+    """Yield the namespaces of own modules whose tops have run before some code does.
+
+    Args:
+        home: the module of the function; what it imports is among them.
+        spaces: the namespaces of the code.
+    """
+    entry = sys.modules.get(home)
+    found = [*spaces, *([vars(entry)] if entry else ())]
+    names = {str(space.get("__package__") or "") for space in found}
+    names |= {name.rpartition(".")[0] for name in names}
+    # what stands for another object, which `__class__` makes or looks for, is not asked
+    modules = [sys.modules[name] for name in sorted(names & sys.modules.keys())]
+    modules += list(vars(entry).values()) if entry else []
+    found += [vars(each) for each in modules if issubclass(type(each), ModuleType)]
+    seen: set[int] = set()
+    for space in found:
+        if id(space) not in seen and is_own_namespace(space):
+            seen.add(id(space))
+            yield space
 
 
 def has_types(cls: type) -> bool:

@@ -214,7 +214,8 @@ class Values:
     def described(self, value: Any, kind: type) -> str:
         # up to Python 3.10, list[int] says that it is a class
         if isinstance(value, (FunctionType, type, ModuleType)) and kind is not GenericAlias:
-            self.by_maker |= kind is FunctionType and needs_maker(value)
+            if kind is FunctionType:
+                self.by_maker |= needs_maker(value)
             return self.refer(value)
         if isinstance(value, Transparent):
             return self.decorated(value)
@@ -723,7 +724,7 @@ def token_of_installed(function: FunctionType, values: Values) -> str:
     return f"name {name_of(function)}"
 
 
-def needs_maker(function: FunctionType, depth: int = 3) -> bool:
+def needs_maker(function: Any, depth: int = 3) -> bool:
     """Whether what a function captures and writes began with what its maker was given.
 
     Or that of a function which it has captured.
