@@ -2210,6 +2210,32 @@ SET_AT_TOP = {
         "Fill(4)",
         "Fill(5)",
     ),
+    "by a decorator that is an object": (
+        "class N:\n    made = {}\n    def __init__(self, k): self.k = k\n"
+        "    def __call__(self, g):\n        N.made[self.k] = g\n        return g\n"
+        "@N('a')\ndef g(): return 1\ndef f(x):\n    N(x)(g)\n    return N.made",
+        "'a'",
+        "'b'",
+    ),
+    "by a method of a class": (
+        "class A:\n    made = []\n    @classmethod\n    def put(cls, n): cls.made.append(n)\n"
+        "A.put(4)\ndef f(x):\n    A.put(x)\n    return A.made[0]",
+        "put(4)",
+        "put(5)",
+    ),
+    "by a method of an object": (
+        "class A:\n    def __init__(self): self.made = {}\n    def put(self, k):\n"
+        "        self.made[k] = 1\n        return lambda g: g\nN = A()\n"
+        "@N.put('a')\ndef g(): return 1\ndef f(x):\n    N.made[x] = 1\n    return N.made",
+        "'a'",
+        "'b'",
+    ),
+    "by the base of a class": (
+        "class A:\n    made = {}\n    def __init_subclass__(cls, k): A.made[k] = cls\n"
+        "class B(A, k='a'): pass\ndef f(x):\n    class C(A, k=x): pass\n    return len(A.made)",
+        "'a'",
+        "'b'",
+    ),
     "by the module of the function": (
         {
             "entry": "import a\na.seed(4)\ndef f(x): return a.g()",

@@ -33,7 +33,8 @@ __all__ = [
 
 ASSIGNMENTS = ("Assign", "AnnAssign", "AugAssign", "For", "AsyncFor", "With")
 FUNCTIONS = ("FunctionDef", "AsyncFunctionDef")
-HEADED = ("If", "While", "Try", "TryStar", "ExceptHandler", "ClassDef")
+DEFINITIONS = (*FUNCTIONS, "ClassDef")
+HEADED = ("If", "While", "Try", "TryStar", "ExceptHandler")
 """Statements round others, of which the heads count."""
 
 STEPS = ("Attribute", "Subscript", "Call")
@@ -115,12 +116,16 @@ class Names:
                     pending += reversed(block)
 
     def note_calls(self, item: Any, kind: str) -> None:
-        calls = [getattr(item, "value", None)] if kind in ("Expr", "Assign", "AnnAssign") else []
-        for call in (*calls, *getattr(item, "decorator_list", ())):
-            is_call = type(call).__name__ == "Call"
-            chain = chain_of(call.func if is_call else call) if is_call or call not in calls else ()
-            if chain:
-                self.callers.setdefault(chain, []).append(item)
+        called = [item.value] if kind in ("Expr", "Assign", "AnnAssign") else []
+        called = [each.func for each in called if type(each).__name__ == "Call"]
+        made_by = [*getattr(item, "decorator_list", ()), *getattr(item, "bases", ())]
+        made_by = [getattr(each, "func", each) for each in made_by]
+        for root, *rest in filter(None, map(chain_of, made_by)):
+            if rest:
+                self.completions.setdefault(root, []).append(item)
+        called += made_by
+        for chain in filter(None, map(chain_of, called)):
+            self.callers.setdefault(chain, []).append(item)
 
     def note(self, item: Any, kind: str) -> None:
         for name in bound_by(item) if kind in ASSIGNMENTS else ():
@@ -134,7 +139,9 @@ class Names:
         Each with the name before it, and with that of the function behind it that it calls, or "".
         """
         for name, statements in sorted(self.completions.items()):
-            yield from ((name, called_by(each), each) for each in statements)
+            for each in statements:
+                if type(each).__name__ not in DEFINITIONS:
+                    yield name, called_by(each), each
         for chain, statements in sorted(self.callers.items()):
             for each in statements:
                 kind = type(each).__name__
@@ -330,6 +337,10 @@ def dump_statement(statement: Any, namespace: Mapping[str, Any]) -> bytes:
     kind = type(statement).__name__
     if kind in ("For", "AsyncFor"):
         return dump_syntax([statement.target, statement.iter])
+    if kind == "ClassDef":
+        return dump_syntax(
+            [*expressions_of(statement, namespace), *statement.keywords, statement.name]
+        )
     if kind in HEADED:
         return dump_syntax(expressions_of(statement, namespace))
     if kind == "With":
@@ -342,7 +353,8 @@ def expressions_of(statement: Any, namespace: Mapping[str, Any]) -> list[Any]:
     if type(statement).__name__ in FUNCTIONS:
         return decorators_of(statement, namespace)
     if type(statement).__name__ == "ClassDef":
-        return list(statement.decorator_list)
+        words = (word.value for word in statement.keywords)
+        return [*statement.decorator_list, *statement.bases, *words]
     if type(statement).__name__ == "With":
         return [item.context_expr for item in statement.items]
     found = (getattr(statement, part, None) for part in ("value", "test", "iter"))

@@ -8,6 +8,7 @@ from collections import Counter, OrderedDict, defaultdict, deque
 from collections.abc import Callable, Collection, Iterable, Mapping
 from contextlib import suppress
 from functools import partial
+from itertools import chain as chained
 from threading import local
 from types import (
     BuiltinFunctionType,
@@ -450,15 +451,13 @@ class Variables:
 
         These are the module of the variable, and that of the function.
         """
-        if "." in name:
-            return []
         home = getattr(sys.modules.get(self.found.home), "__dict__", namespace)
         label = self.found.label(module_name(namespace), name)
         found: list[str] = []
         for space in [namespace] if home is namespace else [namespace, home]:
             for chain, statements in sorted(calling_statements(space).items()):
-                function = function_at(space, chain)
-                if function is not None and self.sets(function, label, set()):
+                called = functions_at(space, chain)
+                if any(self.sets(each, label, set()) for each in called):
                     self.follow_statements(statements, space)
                     found.append(blake3(dump_statements(statements, space)).hexdigest())
         return found
@@ -473,8 +472,10 @@ class Variables:
         written = facts.writes | facts.mutated | {(name,) for name in facts.stores}
         if any(self.find_variable(namespace, module, each)[0] == label for each in written):
             return True
-        called = (function_at(namespace, chain) for chain in sorted(facts.loads))
-        return any(self.sets(each, label, seen) for each in called if each is not None)
+        if any(label.endswith(f".{attribute}") for attribute, *_ in facts.class_writes):
+            return True
+        called = (functions_at(namespace, chain) for chain in sorted(facts.loads))
+        return any(self.sets(each, label, seen) for each in chained.from_iterable(called))
 
     def is_state(
         self, value: Any, parts: set[Chain], namespace: Mapping[str, Any] | None, name: str
@@ -695,17 +696,18 @@ def function_of(value: Any) -> FunctionType | None:
     return value if isinstance(value, FunctionType) else None
 
 
-def function_at(namespace: Mapping[str, Any], chain: Chain) -> FunctionType | None:
-    """Return the own function that a chain of names leads to, or that makes objects of a class."""
+def functions_at(namespace: Mapping[str, Any], chain: Chain) -> list[FunctionType]:
+    """Return the own function that a chain of names leads to, or the methods of a class."""
     value = namespace.get(chain[0])
     for step in chain[1:]:
-        if not isinstance(value, (ModuleType, type)):
-            return None
+        if not issubclass(type(value), (ModuleType, type)):
+            return []
         value = vars(value).get(step)
-    if isinstance(value, type):
-        value = vars(value).get("__init__")
-    function = function_of(getattr(value, "__func__", value))
-    return function if function and is_own_namespace(function.__globals__) else None
+    if issubclass(type(value), type) and not is_own_object(value):
+        return []
+    members = vars(value).values() if issubclass(type(value), type) else [value]
+    found = (function_of(getattr(member, "__func__", member)) for member in members)
+    return [each for each in found if each and is_own_namespace(each.__globals__)]
 
 
 def bound_to(value: Any) -> tuple[Any, ...]:
