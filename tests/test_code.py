@@ -18,7 +18,7 @@ from typing import Any
 import pytest
 
 from fleche.digest import code_digest, dump_syntax
-from fleche.function import CodeTracker
+from fleche.function import CodeTracker, changes_between
 from fleche.function._patched import holds_own
 from tests.golden.code import collect
 from tests.helpers.pythons import PYTHON_VERSIONS, Pythons
@@ -1262,7 +1262,7 @@ def seed(n): draws.append(n)
 def setup(n): pass
 def run(x): return x
 """
-SETTINGS = {
+SETTINGS: dict[str, Any] = {
     "an attribute": "import lab\nlab.precision = 5\ndef f(x): return lab.run(x)",
     "an attribute of what is returned": "import lab\nlab.context().prec = 5\n"
     "def f(x): return lab.run(x)",
@@ -1323,6 +1323,14 @@ class TestSettings:
     @pytest.mark.parametrize("source", NO_SETTINGS.values(), ids=NO_SETTINGS)
     def test_others_do_not(self, project: Project, source: str) -> None:
         assert not project.counts(source, "5", "6")
+
+    def test_the_change_is_named(self, project: Project) -> None:
+        files = {"entry": SETTINGS["in a module that is imported"]["entry"], "conf": ""}
+        before = project.tracker(files).closure()
+        files["conf"] = "import lab\nlab.seed(5)"
+        (change,) = changes_between(before.digests, project.tracker(files).closure())
+        assert (str(change), change.what) == ("what is set in `lab`", "new")
+        assert "+lab.seed(5)" in change.diff
 
     def test_the_clock(self, project: Project) -> None:
         """What it has given has no influence, as everywhere."""

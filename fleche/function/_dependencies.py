@@ -20,6 +20,7 @@ from fleche.digest import Digest, digest
 from fleche.function._closure import MARKS, Closure, Node, digest_of_node
 from fleche.function._own import is_made_here, is_own_namespace, is_own_object
 from fleche.function._resolve import resolve
+from fleche.function._settings import SETTINGS_OF
 from fleche.function._values import GETTERS, names_of_getter
 from fleche.function._visits import in_order
 from fleche.function._whole import cache_directory, write_json
@@ -264,6 +265,8 @@ class Change(msgspec.Struct, frozen=True):
             return f"the captured value `{name[name.rindex('[') + 1 : -1]}`"
         if name.endswith(")"):
             return f"the default of `{name[name.rindex('(') + 1 : -1]}`"
+        if (at := name.find(SETTINGS_OF)) >= 0:
+            return f"what is set in `{name[at + len(SETTINGS_OF) :]}`"
         noun = _NOUNS.get(self.kind, "helper")
         return f"{noun} `{name}`"
 

@@ -63,7 +63,7 @@ from fleche.function._patched import Place, holds_own, installed_places, own_mem
 from fleche.function._reaching import home_of
 from fleche.function._recheck import Datum
 from fleche.function._selecting import asks_own_code, names_asked_for, names_read, types_of_fields
-from fleche.function._settings import Typed, settings_in
+from fleche.function._settings import SETTINGS_OF, Typed, settings_in
 from fleche.function._signature import Transparent
 from fleche.function._texts import Texts
 from fleche.function._trees import Chain
@@ -199,7 +199,7 @@ class Resolver:
         for space in modules_round(self.home, list(self.spaces.values())):
             module = module_name(space)
             for package, token, text in settings_in(space, packages):
-                label = self.found.label(module, f"settings of {package}")
+                label = self.found.label(module, f"{SETTINGS_OF}{package}")
                 self.found.put(label, "state", token, text)
             if module == "__main__" and interactive_sources():
                 typed = Typed(space, packages)

@@ -27,7 +27,7 @@ from fleche.function._own import is_own_module, is_own_namespace, module_name
 from fleche.function._patched import holds_own
 from fleche.function._trees import Chain
 
-__all__ = ["Settings", "Typed", "settings_in"]
+__all__ = ["SETTINGS_OF", "Settings", "Typed", "settings_in"]
 
 SETTERS = re.compile(
     r"(manual_)?seed(_|$)|set(?!up|ting)|simplefilter|(filter|reset)warnings|(un)?register(_|$)"
@@ -38,6 +38,9 @@ be its work: it draws, and writes files."""
 
 OF_THE_PROCESS = frozenset(["builtins", "logging", "os", "sys"])
 """Modules of which that says where a program runs, and what it tells people."""
+
+SETTINGS_OF = "settings of "
+"""How the labels of what is set in a package begin."""
 
 PLAIN = (bool, int, float, complex, str, bytes, type(None))
 

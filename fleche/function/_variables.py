@@ -220,7 +220,8 @@ class Variables:
         if values.by_maker and (attribute or not isinstance(value, CALLABLE)):
             by_name = partial(self.definition_of_object, namespace, name)
             defined = (attribute.define if attribute else by_name)()
-            self.found.put(self.found.beside(label), "state", defined)
+            if defined not in (NOTHING, ""):
+                self.found.put(self.found.beside(label), "state", defined)
         depends = isinstance(value, Transparent) and value.spec.options.depends  # type: ignore[attr-defined]
         if values.mutable or depends:
             retake = self.retake("", values.counted, masks)
