@@ -1188,6 +1188,16 @@ HOLDERS = {
     "a weak set": ("weakref", "held = weakref.WeakSet([g])", "list(held)[0](x)"),
     "a queue": ("queue", "held = queue.Queue()\nheld.put((1, functools.partial(g)))", "held.get()"),
     "a queue in C": ("queue", "held = queue.SimpleQueue()\nheld.put(g)", "held.get()"),
+    "a queue of a class of one's own": (
+        "queue",
+        "class Line(queue.Queue): pass\nheld = Line()\nheld.put(g)",
+        "held.get()(x)",
+    ),
+    "a weak set of a class of one's own": (
+        "weakref",
+        "class Set(weakref.WeakSet): pass\nheld = [Set([g])]",
+        "[each(x) for each in held[0]]",
+    ),
     "a queue that is captured": (
         "queue",
         "def make(*calls):\n    line = queue.LifoQueue()\n    for each in calls: line.put(each)\n"
@@ -1231,6 +1241,26 @@ class TestHeld:
         assert tracker.closure() is before
         loaded.K = 2
         assert tracker.closure().digest != before.digest
+
+    @pytest.mark.parametrize(
+        "made",
+        [
+            "held = queue.Queue()",
+            "class Line(queue.Queue): pass\nheld = Line()",
+            "held = [queue.PriorityQueue()]\nheld = held[0]",
+            "class Set(weakref.WeakSet): put = weakref.WeakSet.add\nheld = Set()",
+            "held = weakref.WeakSet()\nput = held.add",
+        ],
+    )
+    def test_what_is_in_a_queue_is_no_data(self, project: Project, made: str) -> None:
+        """It comes and goes."""
+        source = f"import queue, weakref\nclass A: n = 1\nkept = [A(), A()]\n{made}\n"
+        tracker = project.tracker({"entry": f"{source}def f(x): return held"})
+        before = tracker.closure()
+        module: Any = sys.modules["entry"]
+        getattr(module.held, "put", getattr(module, "put", None))(module.kept[0])
+        assert tracker.closure().digest == before.digest
+        assert not before.changed_data()
 
     def test_what_it_writes_leaves_the_key(self, project: Project) -> None:
         """A memo that the code fills is state there as everywhere."""

@@ -92,6 +92,11 @@ BY_TYPE = frozenset(
         "_io.BufferedWriter",
         "_io.FileIO",
         "_contextvars.ContextVar",
+        "weakref.WeakKeyDictionary",
+        "weakref.WeakValueDictionary",
+        "_weakrefset.WeakSet",
+        "weakref.WeakSet",
+        "weakref.ReferenceType",
         "functools._lru_list_elem",
         "os._Environ",
     ]
@@ -101,6 +106,7 @@ BY_TYPE = frozenset(
 BY_TYPE_WITH_BASES = (
     ("logging", ("Logger", "LoggerAdapter", "Handler", "Formatter")),
     ("threading", ("Thread", "Condition", "Event", "Semaphore", "Barrier")),
+    ("queue", ("Queue",)),
     ("warnings", ("catch_warnings",)),
 )
 

@@ -453,6 +453,7 @@ class Values:
         if (describe := description_of(kind)) is not None:
             return describe(self, value)
         if is_special(kind):
+            self.follow_held(queued_or_weak(value) or ())
             return "type"
         if issubclass(kind, dict):
             return self.content_of_dict(value)
