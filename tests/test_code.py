@@ -1309,6 +1309,11 @@ SETTINGS: dict[str, Any] = {
     "an attribute of a variable": "import argparse, lab\nargs = argparse.Namespace(k=5, o=7)\n"
     "lab.seed(args.k)\ndef f(x): return lab.run(x)",
     "in a branch": "import lab\nif lab:\n    lab.seed(5)\ndef f(x): return lab.run(x)",
+    "under a condition": "import lab\nFAST = 5\nif FAST > 3:\n    if lab:\n        lab.seed(1)\n"
+    "def f(x): return lab.run(x)",
+    "in the body of the program": "import lab\nif __name__ != '__main__':\n    lab.seed(5)\n"
+    "def f(x): return lab.run(x)",
+    "in a loop": "import lab\nfor k in (1, 5): lab.options[k] = 1\ndef f(x): return lab.run(x)",
     "in a module that is imported": {
         "entry": "import lab, conf\ndef f(x): return lab.run(x)",
         "conf": "import lab\nlab.seed(5)",
@@ -2209,6 +2214,7 @@ SET_AT_TOP = {
         "> 5",
     ),
     "in the other branch": (f"K = 3\nN = 1\nif K > 2: pass\nelse: N = 2\n{LCG}", "> 2", "> 5"),
+    "in which branch": (f"K = 3\nN = 1\nif K: N = 2\n{LCG}", "if K: N", "if K: pass\nelse: N"),
     "in a loop": (f"{TABLE}for k in range(3): N[k] = k\ndel k", "range(3)", "range(4)"),
     "while a condition holds": (f"N = 1\nwhile N < 9: N = N * 2\n{LCG}", "N < 9", "N < 5"),
     "what a loop is over": (

@@ -110,8 +110,9 @@ class Names:
             if kind == "If" and is_type_checking(item.test):
                 pending += reversed(item.orelse)
             elif kind in ("If", "Try", "TryStar", "With", "For", "While", "ExceptHandler"):
-                round_it = (*self.conditions.get(id(item), ()), item)
                 for block in blocks_of(item):
+                    decides = otherwise(item) if block is getattr(item, "orelse", None) else item
+                    round_it = (*self.conditions.get(id(item), ()), decides)
                     self.conditions.update((id(inner), round_it) for inner in block)
                     pending += reversed(block)
 
@@ -147,6 +148,14 @@ class Names:
                 kind = type(each).__name__
                 if kind == "Assign" or (kind == "Expr" and len(chain) == 1):
                     yield chain[0], chain[-1], each
+
+
+def otherwise(statement: Any) -> Any:
+    """Return what decides whether the ``else`` of a statement runs, which may have no condition."""
+    import ast
+
+    test = getattr(statement, "test", None) or getattr(statement, "iter", ast.Constant(True))
+    return ast.Expr(ast.UnaryOp(ast.Not(), test))
 
 
 def called_by(statement: Any) -> str:
@@ -297,12 +306,13 @@ def calling_statements(namespace: Mapping[str, Any]) -> dict[tuple[str, ...], li
 
 def setting_statements_of(
     namespace: Mapping[str, Any],
-) -> Iterator[tuple[tuple[str, str], str, Any]]:
+) -> Iterator[tuple[tuple[str, str], str, list[Any]]]:
     """Yield the statements at the top of a module that set something of what it has imported.
 
     Each comes with the name in the module by which it does so, the module from which that is
-    imported, or "", and the name of the function that it calls; "" if it assigns. Of what was typed
-    anew in a notebook, the latest counts.
+    imported, or "", and the name of the function that it calls; "" if it assigns. Behind it in a
+    list stands what decides whether it runs. Of what was typed anew in a notebook, the latest
+    counts.
     """
     typed: set[bytes] = set()
     for source in sources_of(namespace):
@@ -313,7 +323,9 @@ def setting_statements_of(
             place = dump_syntax(changed_by(statement))
             places.add(place)
             if place not in typed:
-                yield (root, module or ""), original if called == root else called, statement
+                name = original if called == root else called
+                conditions = names.conditions.get(id(statement), ())
+                yield (root, module or ""), name, [statement, *conditions]
         typed |= places
 
 

@@ -61,21 +61,23 @@ class Settings(NamedTuple):
 
 def settings_in(namespace: Mapping[str, Any], packages: set[str]) -> Iterator[Settings]:
     """Yield what the top of a module sets in some installed packages."""
-    found: dict[str, list[Any]] = {}
-    for root, name, statement in setting_statements_of(namespace):
+    found: dict[str, list[list[Any]]] = {}
+    for root, name, statements in setting_statements_of(namespace):
         package = package_of(namespace, *root)
         if package not in packages or (name and not SETTERS.match(name)):
             continue
-        if name or not puts_own_code(statement, namespace):
-            found.setdefault(package, []).append(statement)
-    for package, statements in sorted(found.items()):
+        if name or not puts_own_code(statements[0], namespace):
+            found.setdefault(package, []).append(statements)
+    for package, groups in sorted(found.items()):
         import ast
 
-        hasher = blake3(dump_statements(statements, namespace))
-        for expression in (each for part in statements for each in expressions_of(part, namespace)):
+        parts = [part for statements in groups for part in statements]
+        hasher = blake3(dump_statements(parts, namespace))
+        for expression in (each for part in parts for each in expressions_of(part, namespace)):
             for chain in sorted(facts_of_expression(expression).loads):
                 hasher.update(repr(plain_value(namespace, chain)).encode())
-        yield Settings(package, hasher.hexdigest(), "\n".join(map(ast.unparse, statements)))
+        text = "\n".join(ast.unparse(statements[0]) for statements in groups)
+        yield Settings(package, hasher.hexdigest(), text)
 
 
 def puts_own_code(statement: Any, namespace: Mapping[str, Any]) -> bool:
@@ -133,7 +135,7 @@ def package_of(namespace: Mapping[str, Any], name: str, module: str) -> str:
 def plain_value(namespace: Mapping[str, Any], chain: Chain) -> object:
     """Return the value that a chain of names leads to if it is plain; "" of all else."""
     name, *tail = chain
-    if name not in namespace or is_from_clock(namespace, name):
+    if name == "__name__" or name not in namespace or is_from_clock(namespace, name):
         return ""
     value = namespace[name]
     for step in tail:
