@@ -154,7 +154,8 @@ def otherwise(statement: Any) -> Any:
     """Return what decides whether the ``else`` of a statement runs, which may have no condition."""
     import ast
 
-    test = getattr(statement, "test", None) or getattr(statement, "iter", ast.Constant(True))
+    test: Any = getattr(statement, "test", None)
+    test = test or getattr(statement, "iter", ast.Constant(True))
     return ast.Expr(ast.UnaryOp(ast.Not(), test))
 
 
