@@ -1332,8 +1332,8 @@ NO_SETTINGS = {
     "of a package that is not used": "import lab, math\nlab.seed(5)\ndef f(x): return math.sin(x)",
     "what the module computes": "import lab\ndef f(x): return lab.run(x)\ny = lab.run(f(5))",
     "what the module does": "import lab\ndef f(x): return lab.run(x)\nlab.run(5)\nlab.setup(5)",
-    "of the process": "import os, sys\nsys.setrecursionlimit(5000)\nos.environ['A'] = '5'\n"
-    "def f(x): return os.sep, sys.maxsize",
+    "of the process": "import logging\nlogging.getLogger('a logger of a test').setLevel(5)\n"
+    "def f(x): return logging.INFO",
     "another attribute of a variable": "import argparse, lab\n"
     "args = argparse.Namespace(k=2, o=5)\nlab.seed(args.k)\ndef f(x): return lab.run(x)",
 }
