@@ -456,6 +456,9 @@ class TestChanges:
             with pytest.raises(Indigestible, match="changed while it was read"):
                 digest([value])
 
+    @pytest.mark.skipif(
+        not plain.ENDS_AS_TOLD, reason="C does not notice it under Python 3.15, and goes on and on"
+    )
     def test_by_other_threads(self) -> None:
         """Whatever a busy thread does to a dict: a digest, or a clear refusal."""
         value: dict[Any, Any] = {i: [i] for i in range(3)}

@@ -13,7 +13,7 @@ import os
 import re
 import sys
 from collections.abc import Iterable, Iterator, Mapping
-from functools import cache, partial
+from functools import cache
 from importlib import import_module
 from importlib import util as importlib_util
 from importlib.machinery import ModuleSpec, PathFinder
@@ -22,9 +22,9 @@ from typing import Any
 
 from fleche._util import attempt
 from fleche.function._facts import Facts, Import
-from fleche.function._names import IMPORTERS, RUNNERS, facts_of_body
+from fleche.function._names import IMPORTERS
 from fleche.function._own import directory_of, is_own, is_own_object
-from fleche.function._whole import Stamp, digest_of_file, keep_sources, source_of, stamp_of
+from fleche.function._whole import Source, digest_of_file, keep_sources, source_of
 
 __all__ = ["ImportsByName", "absolute", "modules_in", "take_from"]
 
@@ -189,9 +189,9 @@ def parts_of_modules(names: Iterable[str], files: Mapping[str, str]) -> dict[str
     """Return by name what modules and files count by, and the own modules that they import."""
     pending, found, asked = sorted(names), dict[str, str](), set[str]()
     for name, file in sorted(files.items()):
-        found[name], imports = source_of(file)
-        pending += map(partial(full_name, ""), imports)
-        pending += imported_by_name(file, "")
+        source = source_of(file)
+        found[name] = source.syntax
+        pending += named_by(source, "")
     while pending and len(found) < MANY:
         name = pending.pop()
         spec = None if name in asked else own_spec(name)
@@ -202,11 +202,10 @@ def parts_of_modules(names: Iterable[str], files: Mapping[str, str]) -> dict[str
         parent = name.rpartition(".")[0]
         pending.append(parent)
         if file.endswith(".py"):
-            found[name], imports = source_of(file)
+            source = source_of(file)
+            found[name] = source.syntax
             is_package = os.path.basename(file) == "__init__.py"
-            package = name if is_package else parent
-            pending += map(partial(full_name, package), imports)
-            pending += imported_by_name(file, package)
+            pending += named_by(source, name if is_package else parent)
         elif os.path.isfile(file):
             found[name] = digest_of_file(file)
     keep_sources()
@@ -214,34 +213,18 @@ def parts_of_modules(names: Iterable[str], files: Mapping[str, str]) -> dict[str
     return {name: part for name, part in found.items() if part}
 
 
-known: dict[Stamp, tuple[set[tuple[int, str]], set[str]]] = {}
+def named_by(source: Source, package: str) -> set[str]:
+    """Return the modules that a source file may import, by their names or names made at run time.
 
-
-def imported_by_name(file: str, package: str) -> set[str]:
-    """Return the modules that a source file may import by names that are made at run time."""
-    beginnings, texts = attempt(importers_in, file, default=((), ()))
-    found: set[str] = set()
-    for level, beginning in beginnings:
+    Args:
+        source: what the file says.
+        package: the package that relative imports in it are relative to.
+    """
+    found = {full_name(package, each) for each in source.imports}
+    for level, beginning in source.beginnings:
         prefix = full_name(package, (level, beginning)) if level else beginning
         found |= modules_beginning_with(prefix) if prefix else set()
-    return found | modules_named(texts) if (0, "") in beginnings else found
-
-
-def importers_in(file: str) -> tuple[set[tuple[int, str]], set[str]]:
-    """Return the beginnings of names by which a source file imports, and the texts in it."""
-    import ast
-
-    stamp = stamp_of(file)
-    if stamp not in known:
-        if len(known) >= MANY:
-            known.clear()
-        with open(file, "rb") as opened:
-            text = opened.read()
-        facts = Facts()
-        if any(name.encode() in text for name in (*IMPORTERS, *RUNNERS)):
-            facts = facts_of_body(ast.parse(text).body)
-        known[stamp] = facts.imports_by_name, set(facts.texts)
-    return known[stamp]
+    return found | modules_named(source.texts) if (0, "") in source.beginnings else found
 
 
 def full_name(package: str, imported: tuple[int, str]) -> str:

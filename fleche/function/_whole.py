@@ -22,6 +22,8 @@ from blake3 import blake3
 
 from fleche._util import renewed_after_fork, user_cache_directory
 from fleche.digest import blocks_of, dump_syntax, is_type_checking
+from fleche.function._facts import Facts
+from fleche.function._names import IMPORTERS, RUNNERS, facts_of_body
 
 __all__ = [
     "Source",
@@ -45,10 +47,14 @@ class Source(NamedTuple):
     Attributes:
         syntax: the hash of its syntax; of what cannot be parsed, that of its text.
         imports: what it imports: the level, and a name that may be one of a module.
+        beginnings: likewise those of names made at run time by which it imports.
+        texts: the texts in it, if it imports so.
     """
 
     syntax: str
     imports: tuple[tuple[int, str], ...] = ()
+    beginnings: tuple[tuple[int, str], ...] = ()
+    texts: tuple[str, ...] = ()
 
 
 GONE = Source("gone")
@@ -131,7 +137,16 @@ def parsed(text: bytes) -> Source:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             tree = ast.parse(text)
-        return Source(blake3(dump_syntax(tree)).hexdigest(), tuple(sorted(set(imports_in(tree)))))
+        facts = Facts()
+        if any(name.encode() in text for name in (*IMPORTERS, *RUNNERS)):
+            facts = facts_of_body(tree.body)
+        beginnings = tuple(sorted(facts.imports_by_name))
+        return Source(
+            blake3(dump_syntax(tree)).hexdigest(),
+            tuple(sorted(set(imports_in(tree)))),
+            beginnings,
+            tuple(sorted(facts.texts)) if beginnings else (),
+        )
     except (SyntaxError, ValueError, RecursionError, MemoryError):
         return Source(blake3(text).hexdigest())
 
@@ -177,8 +192,11 @@ def recall(top: str) -> None:
     with suppress(OSError, ValueError, TypeError), open(memory_of(top), encoding="utf-8") as file:
         import json
 
-        for name, device, inode, size, modified, syntax, imports in json.load(file):
-            found = Source(syntax, tuple((level, imported) for level, imported in imports))
+        for *stamp, syntax, imports, beginnings, texts in json.load(file):
+            name, device, inode, size, modified = stamp
+            found = Source(
+                syntax, tuple(map(tuple, imports)), tuple(map(tuple, beginnings)), tuple(texts)
+            )
             sources.setdefault((name, device, inode, size, modified), found)
 
 
