@@ -332,6 +332,7 @@ class BaseCache:
             Rejected: this cache is read-only.
         """
         self.check_writable("evict")
+        self.sender.forget_lately()
         full = self.complete(key)
         if not self.backend.evict((full,))[0] and not self.backend.evict((Address.of(full),))[0]:
             raise KeyError(self._absent(key))
@@ -799,6 +800,7 @@ class BaseCache:
 
         with watching(progress, doing) as tick:
             report = self.backend.maintain(task, tick)
+        self.sender.forget_lately()
         assert isinstance(report, kind)
         return report
 

@@ -71,6 +71,10 @@ class Sender:
         """Remember that a value was sent now."""
         self._lately[address] = monotonic()
 
+    def forget_lately(self) -> None:
+        """Take no value for still there, since some were removed."""
+        self._lately.clear()
+
     def is_new(self, warning: object) -> bool:
         """Return whether this has not been asked before: what is said once is said now."""
         known = len(self._told)

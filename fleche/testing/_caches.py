@@ -523,6 +523,8 @@ def check_dependencies(cache: BaseCache) -> None:
     for key in keys:
         cache.evict(key)
     assert cache.gc(grace=-1).removed >= 1
+    assert cache.load(cache.save(calls[0])).load() == calls[0]
+    assert cache.verify().incomplete == ()
 
 
 def check_threads(cache: BaseCache) -> None:
