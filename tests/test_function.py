@@ -537,3 +537,20 @@ class TestFacts:
         info = inspect_function(plain)
         assert digest(info.bind((1,), {})) == digest(info.bind((), {"b": 2, "a": 1}))
         assert inspect.signature(plain) == info.signature
+
+
+def test_what_other_processes_know_is_known_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of two functions that do the same, each keeps its own name where there is no source."""
+    from fleche.function import _code
+
+    spaces: list[dict[str, Any]] = [{"__name__": "told"}, {"__name__": "told"}]
+    for space in spaces:
+        exec("def f(x): return x\ndef g(x): return x", space)
+    code = spaces[0]["f"].__code__
+    known = _code.KnownCode("token", "f", "", "", _code.Facts(), "def f(x): return x")
+    monkeypatch.setattr(_code, "known", {id(code): (code, known, "told")})
+    monkeypatch.setattr(_code, "foreign", {})
+    _code.take_knowledge(_code.pack_knowledge("told"))
+    found = [_code.code_of(spaces[1][name]).qualname for name in "fg"]
+    assert found == ["f", "g"]
+    assert _code.code_of(spaces[1]["f"]) is known

@@ -70,7 +70,7 @@ twins: dict[CodeType, KnownCode] = {}
 """By the code object as a value: what unpickling makes equals the original, and has no file."""
 
 foreign: dict[str, KnownCode] = {}
-"""What other processes have sent, by the hash of the bytecode."""
+"""What other processes have sent, by the name and the bytecode of the code."""
 
 
 def code_of(function: FunctionType) -> KnownCode:
@@ -96,10 +96,9 @@ def find_out(function: FunctionType, code: CodeType) -> KnownCode:
         return from_definition(definition, code, function.__globals__)
     if code in twins:
         return twins[code]
-    bytecode = bytecode_of(code)
-    token = blake3(bytecode).hexdigest()
-    if token in foreign:
-        return foreign[token]
+    if (name := name_of_foreign(code)) in foreign:
+        return foreign[name]
+    token = blake3(bytecode_of(code)).hexdigest()
     from fleche.function._bytecode import facts_of_bytecode
 
     qualname = getattr(code, "co_qualname", function.__qualname__)
@@ -170,8 +169,13 @@ def pack_knowledge(module: str) -> dict[str, KnownCode]:
         entries = [entry for entry in list(known.values()) if entry[2] in modules and entry[1].text]
     packed: dict[str, KnownCode] = {}
     for code, found, _ in entries[-MANY_SENT:]:
-        packed[blake3(bytecode_of(code)).hexdigest()] = found
+        packed[name_of_foreign(code)] = found
     return packed
+
+
+def name_of_foreign(code: CodeType) -> str:
+    """Return what code is known by in all processes: others may do the same under another name."""
+    return blake3(b"%b %b" % (code.co_name.encode(), bytecode_of(code))).hexdigest()
 
 
 def take_knowledge(packed: dict[str, Any]) -> None:
