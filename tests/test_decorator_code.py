@@ -21,7 +21,7 @@ import numpy as np
 import pytest
 
 from fleche import Cache, fleche
-from fleche.caches import Local
+from fleche.caches import Local, VerifyReport
 from fleche.call import CallEntry, CallRecord, LazyCall, ValueRef, encode_record
 from fleche.decorator import FlecheWarning
 from fleche.digest import Digest
@@ -367,6 +367,23 @@ class TestDependencies:
             assert "the code was different" in f.explain(3).text
             assert f.query().count() == 4
             assert f.query().first().dependencies == {}
+
+    def test_many_that_are_accepted(self, tmp_path: Path) -> None:
+        """The call under its new key has the dependencies of now, and shares them, too."""
+        helpers = "\n".join(f"def h{n}(x): return h{n + 1}(x)" for n in range(100))
+        space: dict[str, Any] = {"__name__": "of_accepted_helpers"}
+        exec(f"{helpers}\ndef h100(x): return x\ndef f(x): return h0(x)", space)
+        with Local(tmp_path) as cache:
+            f = fleche(cache=cache)(space["f"])
+            f(1)
+            f(2)
+            exec("def h100(x): return +x", space)
+            assert [f.accept(x=x) for x in (1, 2)] == [1, 1]
+            calls = [f.load(x) for x in (1, 2)]
+            now = {one.name: one.digest for one in f.dependencies()}
+            assert [call.dependencies for call in calls] == [now, now]
+            assert {len(encode_record(call.record)) for call in calls} <= set(range(1500))
+            assert cache.verify() == VerifyReport(values=2, calls=4)
 
     def test_what_is_no_map_of_dependencies(self, module: Any, tmp_path: Path) -> None:
         """What another has stored there, or what would run code to be opened, is none."""

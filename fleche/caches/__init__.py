@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from fleche.caches._batch import BatchCache
     from fleche.caches._limited import Candidate, Eviction, SizeLimitedCache, least_recently_used
     from fleche.caches._local import Cache, Local, LocalBackend, LocalStore
-    from fleche.caches._pending import PendingCall, Pin
+    from fleche.caches._pending import PendingCall, Pin, save_entries
     from fleche.caches._pool import CachePool
     from fleche.caches._progress import Reported, ShowProgress
     from fleche.caches._query import QueryIterator
@@ -123,6 +123,7 @@ __all__ = [
     "free_bytes",
     "least_recently_used",
     "result_needs",
+    "save_entries",
     "split_entry",
 ]
 
@@ -157,6 +158,7 @@ _HOMES = {
     "._pending": (
         "PendingCall",
         "Pin",
+        "save_entries",
     ),
     "._pool": ("CachePool",),
     "._progress": (

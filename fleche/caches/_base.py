@@ -14,7 +14,7 @@ from msgspec import UNSET, ValidationError, convert, structs
 
 from fleche.caches import maintenance
 from fleche.caches._backend import CacheBackend, LayerPolicy
-from fleche.caches._sender import Sender
+from fleche.caches._sender import FEW_CODES, Sender
 from fleche.caches._usage import UsageCounter
 from fleche.caches.maintenance import GRACE, PIN_AGE
 from fleche.call import MISSING, Call, CallEntry, CallRecord, LazyCall, QueryCall, ValueRef
@@ -43,9 +43,6 @@ __all__ = ["ACCEPTED_AGE", "BaseCache"]
 log = logging.getLogger("fleche.caches")
 
 R = TypeVar("R")
-
-FEW_CODES = 16
-"""Of so many codes the dependencies are kept."""
 
 ACCEPTED_AGE = 60.0
 """Seconds after which a miss looks again for code that others have accepted."""
@@ -332,7 +329,7 @@ class BaseCache:
             Rejected: this cache is read-only.
         """
         self.check_writable("evict")
-        self.sender.forget_lately()
+        self.sender.note_removal()
         full = self.complete(key)
         if not self.backend.evict((full,))[0] and not self.backend.evict((Address.of(full),))[0]:
             raise KeyError(self._absent(key))
@@ -800,7 +797,7 @@ class BaseCache:
 
         with watching(progress, doing) as tick:
             report = self.backend.maintain(task, tick)
-        self.sender.forget_lately()
+        self.sender.note_removal()
         assert isinstance(report, kind)
         return report
 

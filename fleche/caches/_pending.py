@@ -23,6 +23,7 @@ from msgspec import UNSET
 
 from fleche._util import warn_caller
 from fleche.caches._backend import INLINE
+from fleche.caches._sender import FEW_CODES
 from fleche.call import (
     MANY_PARTS,
     MISSING,
@@ -43,7 +44,7 @@ if TYPE_CHECKING:
     from fleche.caches._base import BaseCache
     from fleche.parcel import Draft, Pickled
 
-__all__ = ["PendingCall", "Pin", "save_value"]
+__all__ = ["PendingCall", "Pin", "save_entries", "save_value"]
 
 log = logging.getLogger("fleche.caches")
 
@@ -61,8 +62,6 @@ _WORTH_ASKING = 1 << 16
 
 _DRAFTED = 8 << 20
 """Arrays of so many bytes are written while they are hashed, ..."""
-
-FEW = 16
 
 _MOST = 1000
 """... if one is a value, or among so many first items of one."""
@@ -147,7 +146,7 @@ class _Parts:
         self.mains: dict[Address, Parcel] = {}
         self.buffers: dict[Digest, memoryview | FileBytes] = {}
         self.drafts: dict[int, Draft] = {}  # by the identity of the buffer
-        self.apart: set[Address] = set()  # what never travels with a record
+        self._apart: set[Address] = set()  # what never travels with a record
 
     def take(self, value: Any, draft: Callable[[memoryview], Draft | None]) -> ValueRef:
         """Digest a value, and pack it unless it is a digest itself; return the reference to it.
@@ -233,12 +232,17 @@ class _Parts:
         self.mains = {at: each for at, each in self.mains.items() if at not in large.mains}
         return large
 
+    def take_apart(self, parcels: Mapping[Address, Parcel]) -> None:
+        """Take what is packed already, and is not to travel with a record."""
+        self.mains.update(parcels)
+        self._apart.update(parcels)
+
     def take_small(self, first: Iterable[Address]) -> dict[Address, bytes]:
         """Return, and give up, what travels with a record: ``first``, then the smallest."""
         order = dict.fromkeys((*first, *sorted(self.mains, key=lambda at: self.mains[at].nbytes)))
         room, taken = SMALL, {}
         for address in order:
-            parcel = None if address in self.apart else self.mains.get(address)
+            parcel = None if address in self._apart else self.mains.get(address)
             if parcel is not None and parcel.nbytes <= room:
                 taken[address] = self.mains.pop(address).tobytes()
                 room -= len(taken[address])
@@ -479,7 +483,9 @@ class PendingCall:
         changes["error" if "error" in fields else "result"] = found
         if states:
             changes["states"] = {name: self._pack_value(each) for name, each in states.items()}
-        record = self._with_dependencies_apart(self.record.replace(**changes))
+        record, apart = dependencies_apart(self._cache, self.record.replace(**changes))
+        if apart:
+            self._pack_parts().take_apart(apart)
         parts = self._parts
         pin, self._pin = self._pin, None
         unpin = (pin.key,) if pin else ()
@@ -490,24 +496,12 @@ class PendingCall:
                 inline = parts.take_small([found.address])
                 _store(self._cache, parts, {self.key: CallEntry(record, inline)}, unpin)
                 self._cache.sender.note_mended(inline)
-                for address in parts.apart:
-                    self._cache.sender.note_sent_lately(address)
+                self._cache.sender.note_sent(apart)
         except BaseException:
             self._pin = pin
             raise
         if self._begins:
             self._cache.counter.miss(record)
-
-    def _with_dependencies_apart(self, record: CallRecord) -> CallRecord:
-        """Return the record, its dependencies, if they are many, in a value of their own."""
-        if len(record.dependencies) <= MANY_PARTS:
-            return record
-        ref, data = dependencies_apart(self._cache.packing, record)
-        if not self._cache.sender.was_sent_lately(ref.address):
-            parts = self._pack_parts()
-            parts.mains[ref.address] = Parcel.from_bytes(data)
-            parts.apart.add(ref.address)
-        return msgspec.structs.replace(record, dependencies={}, covered=ref)
 
     def _pack_value(self, value: Any) -> ValueRef:
         # Where values are signed, so are literals: a record may come from elsewhere.
@@ -539,20 +533,41 @@ _dependencies: dict[str, tuple[Packing, dict[str, str], ValueRef, bytes]] = {}
 """What the last codes depend on, packed, by the digest of the code."""
 
 
-def dependencies_apart(packing: Packing, record: CallRecord) -> tuple[ValueRef, bytes]:
-    """Return the reference to the dependencies of a record, and their parcel."""
+def dependencies_apart(
+    cache: BaseCache, record: CallRecord
+) -> tuple[CallRecord, dict[Address, Parcel]]:
+    """Return a record with its dependencies, if they are many, in a value of their own.
+
+    And the parcel of that, unless it has been sent lately.
+    """
     code, content = record.code or "", record.dependencies
+    if len(content) <= MANY_PARTS:
+        return record, {}
     found = _dependencies.get(code)
-    if found is None or found[0] is not packing or found[1] != content:
+    if found is None or found[0] is not cache.packing or found[1] != content:
         name = digest(content)
-        parcel = packing.pack(content, name)
+        parcel = cache.packing.pack(content, name)
         # without a size: it is no part of what this one call takes
         ref = ValueRef(str(name), variant=parcel.variant)
-        found = packing, content, ref, parcel.tobytes()
-        if len(_dependencies) >= FEW:
+        found = cache.packing, content, ref, parcel.tobytes()
+        if len(_dependencies) >= FEW_CODES:
             _dependencies.clear()
         _dependencies[code] = found
-    return found[2], found[3]
+    _, _, ref, data = found
+    is_there = cache.sender.was_sent_lately(ref.address)
+    parcels = {} if is_there else {ref.address: Parcel.from_bytes(data)}
+    return record.replace(dependencies={}, covered=ref), parcels
+
+
+def save_entries(cache: BaseCache, entries: Mapping[Digest, CallEntry]) -> None:
+    """Store entries, all values of which but the dependencies of their code are there."""
+    kept, parcels = {}, dict[Address, Parcel]()
+    for key, entry in entries.items():
+        record, apart = dependencies_apart(cache, entry.record)
+        kept[key] = entry._replace(record=record)
+        parcels.update(apart)
+    cache.backend.save(kept, parcels.items())
+    cache.sender.note_sent(parcels)
 
 
 def save_value(cache: BaseCache, value: Any) -> Digest:

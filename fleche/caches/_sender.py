@@ -10,7 +10,10 @@ from time import monotonic
 from fleche.caches._backend import CacheBackend
 from fleche.digest import Address
 
-__all__ = ["Sender"]
+__all__ = ["FEW_CODES", "Sender"]
+
+FEW_CODES = 16
+"""Of so many codes the dependencies are kept in memory."""
 
 LATELY = 300.0
 """Seconds; ``gc()`` leaves young values alone for longer."""
@@ -29,9 +32,8 @@ class Sender:
         """Send to ``backend``."""
         self.backend = backend
         self._damaged: set[Address] = set()
-        self._sent: dict[Address, None] = {}
+        self._sent: dict[Address, float] = {}
         self._told: set[object] = set()
-        self._lately: dict[Address, float] = {}
 
     def lacking(self, addresses: Sequence[Address]) -> list[Address]:
         """Return what must be sent: what is not where saves go, and what has proved damaged.
@@ -58,22 +60,18 @@ class Sender:
         """Remember that values were sent, or found to be there."""
         for address in addresses:
             self._sent.pop(address, None)
-            self._sent[address] = None
+            self._sent[address] = monotonic()
         while len(self._sent) > self.REMEMBERED:
             with suppress(RuntimeError, StopIteration):  # another thread is at it
                 self._sent.pop(next(iter(self._sent)), None)
 
     def was_sent_lately(self, address: Address) -> bool:
         """Return whether a value was sent so short a time ago that it must still be there."""
-        return monotonic() - self._lately.get(address, -inf) < LATELY
+        return monotonic() - self._sent.get(address, -inf) < LATELY
 
-    def note_sent_lately(self, address: Address) -> None:
-        """Remember that a value was sent now."""
-        self._lately[address] = monotonic()
-
-    def forget_lately(self) -> None:
+    def note_removal(self) -> None:
         """Take no value for still there, since some were removed."""
-        self._lately.clear()
+        self._sent = dict.fromkeys(self._sent, -inf)
 
     def is_new(self, warning: object) -> bool:
         """Return whether this has not been asked before: what is said once is said now."""

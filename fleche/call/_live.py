@@ -241,13 +241,10 @@ class LazyCall(Generic[T]):
 
         Empty if they were stored as a value of their own, and that is gone.
         """
-        opened, ref = self._opened, self.record.covered
+        ref = self.record.covered
         if ref is None:
             return self.record.dependencies
-        if "dependencies" not in opened:
-            opened["dependencies"] = self._cache.open_dependencies(ref, self.entry)
-        found: dict[str, str] = opened["dependencies"]
-        return found
+        return self._cache.open_dependencies(ref, self.entry)
 
     @property
     def metadata(self) -> dict[str, dict[str, Any]]:

@@ -170,7 +170,9 @@ class _Acceptance:
                     entries[identity.key] = entry
                     self.keys.add(identity.key)
         if entries and not self._dry_run:
-            self._cache.backend.save(entries)
+            from fleche.caches import save_entries
+
+            save_entries(self._cache, entries)
 
     def _identified(self, call: LazyCall) -> list[CallIdentity]:
         """Return the call as it is now: as what was accepted lets it count; last, by its own code.
@@ -243,6 +245,7 @@ class _Acceptance:
         renewed = record.replace(
             code=None if identity.code is None else str(identity.code),
             dependencies={} if identity.closure is None else identity.closure.record(),
+            covered=None,
             metadata={**record.metadata, "fleche": notes},
             unhashed=self._spec.unhashed,
         )
