@@ -67,7 +67,13 @@ from fleche.digest._source import (
     take_code,
     told_of_code,
 )
-from fleche.digest._syntax import blocks_of, dump_syntax, inner_nodes, is_type_checking
+from fleche.digest._syntax import (
+    blocks_of,
+    chain_of,
+    dump_syntax,
+    inner_nodes,
+    is_type_checking,
+)
 from fleche.digest._tokens import SCHEME, BufferDigests, buffer_digest, hash_threads
 from fleche.digest.science import find_reducer, register_rows
 
@@ -101,6 +107,7 @@ __all__ = [
     "call_key",
     "calling_statements",
     "captured_by",
+    "chain_of",
     "code_digest",
     "defaults_of",
     "defining_statements",

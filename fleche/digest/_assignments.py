@@ -12,7 +12,7 @@ from typing import Any
 from weakref import WeakKeyDictionary
 
 from fleche.digest._source import SourceText, interactive_sources, read_source
-from fleche.digest._syntax import blocks_of, dump_syntax, is_type_checking
+from fleche.digest._syntax import blocks_of, chain_of, dump_syntax, is_type_checking
 
 __all__ = [
     "CLOCK_CALLS",
@@ -212,15 +212,6 @@ def bound_by(statement: Any) -> Iterator[str]:
         pending += getattr(target, "elts", [])
         if type(target).__name__ == "Starred":
             pending.append(target.value)
-
-
-def chain_of(expression: Any) -> tuple[str, ...]:
-    """Return the names of which an expression is a chain, as of ``a.b.c``; none if it is none."""
-    tail: list[str] = []
-    while type(expression).__name__ == "Attribute":
-        tail.append(expression.attr)
-        expression = expression.value
-    return (expression.id, *reversed(tail)) if type(expression).__name__ == "Name" else ()
 
 
 def completed_by(statement: Any) -> Iterator[str]:

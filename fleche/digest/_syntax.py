@@ -18,6 +18,7 @@ from typing import Any
 
 __all__ = [
     "blocks_of",
+    "chain_of",
     "dump_definition",
     "dump_syntax",
     "inner_nodes",
@@ -64,6 +65,15 @@ def inner_nodes(item: Any) -> list[Any]:
         elif hasattr(value, "_fields"):
             found.append(value)
     return found
+
+
+def chain_of(item: Any) -> tuple[str, ...] | None:
+    """Return the chain of names that an expression is, as ``a.b.c``, or None."""
+    tail: list[str] = []
+    while type(item).__name__ == "Attribute":
+        tail.append(item.attr)
+        item = item.value
+    return (item.id, *reversed(tail)) if type(item).__name__ == "Name" else None
 
 
 BLOCKS = ("body", "orelse", "finalbody", "handlers", "cases")

@@ -8,7 +8,7 @@ interpreter itself does it: what counts is then the same before and after the fi
 from __future__ import annotations
 
 import types
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from types import CodeType
 from typing import Any
 
@@ -33,7 +33,9 @@ def make_real(namespace: Any, names: Iterable[str]) -> None:
             namespace[name] = attempt(stand_in.resolve, default=stand_in)  # type: ignore[attr-defined]
 
 
-def names_in(code: CodeType) -> set[str]:
-    """Return the names that a code object may load, with those of the functions in it."""
-    inner = (part for part in code.co_consts if isinstance(part, CodeType))
-    return set(code.co_names).union(*map(names_in, inner))
+def names_in(code: CodeType) -> Iterator[str]:
+    """Yield the names that a code object may load, and those of the functions in it."""
+    yield from code.co_names
+    for part in code.co_consts:
+        if isinstance(part, CodeType):
+            yield from names_in(part)

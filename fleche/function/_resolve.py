@@ -63,7 +63,7 @@ from fleche.function._patched import Place, holds_own, installed_places, own_mem
 from fleche.function._reaching import home_of
 from fleche.function._recheck import Datum
 from fleche.function._selecting import asks_own_code, names_asked_for, names_read, types_of_fields
-from fleche.function._settings import SETTINGS_OF, Typed, settings_in
+from fleche.function._settings import SETTINGS_OF, Typed, modules_round, settings_in
 from fleche.function._signature import Transparent
 from fleche.function._texts import Texts
 from fleche.function._trees import Chain
@@ -770,28 +770,6 @@ class Resolver:
             "there is more to follow than is worth it; these packages count as a whole: "
             + ", ".join(sorted(self.found.nodes))
         )
-
-
-def modules_round(home: str, spaces: Iterable[Mapping[str, Any]]) -> Iterator[Mapping[str, Any]]:
-    """Yield the namespaces of own modules whose tops have run before some code does.
-
-    Args:
-        home: the module of the function; what it imports is among them.
-        spaces: the namespaces of the code.
-    """
-    entry = sys.modules.get(home)
-    found = [*spaces, *([vars(entry)] if entry else ())]
-    names = {str(space.get("__package__") or "") for space in found}
-    names |= {name.rpartition(".")[0] for name in names}
-    # what stands for another object, which `__class__` makes or looks for, is not asked
-    modules = [sys.modules[name] for name in sorted(names & sys.modules.keys())]
-    modules += list(vars(entry).values()) if entry else []
-    found += [vars(each) for each in modules if issubclass(type(each), ModuleType)]
-    seen: set[int] = set()
-    for space in found:
-        if id(space) not in seen and is_own_namespace(space):
-            seen.add(id(space))
-            yield space
 
 
 def has_types(cls: type) -> bool:

@@ -8,7 +8,8 @@ it is written there, with the plain values of the variables that are named in it
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+import sys
+from collections.abc import Iterable, Iterator, Mapping
 from types import ModuleType
 from typing import Any, NamedTuple
 
@@ -27,7 +28,7 @@ from fleche.function._own import is_own_module, is_own_namespace, module_name
 from fleche.function._patched import holds_own
 from fleche.function._trees import Chain
 
-__all__ = ["SETTINGS_OF", "Settings", "Typed", "settings_in"]
+__all__ = ["SETTINGS_OF", "Settings", "Typed", "modules_round", "settings_in"]
 
 SETTERS = re.compile(
     r"(manual_)?seed(_|$)|set(?!up|ting)|simplefilter|(filter|reset)warnings|(un)?register(_|$)"
@@ -57,6 +58,28 @@ class Settings(NamedTuple):
     package: str
     token: str
     text: str
+
+
+def modules_round(home: str, spaces: Iterable[Mapping[str, Any]]) -> Iterator[Mapping[str, Any]]:
+    """Yield the namespaces of own modules whose tops have run before some code does.
+
+    Args:
+        home: the module of the function; what it imports is among them.
+        spaces: the namespaces of the code.
+    """
+    entry = sys.modules.get(home)
+    found = [*spaces, *([vars(entry)] if entry else ())]
+    names = {str(space.get("__package__") or "") for space in found}
+    names |= {name.rpartition(".")[0] for name in names}
+    # what stands for another object, which `__class__` makes or looks for, is not asked
+    modules = [sys.modules[name] for name in sorted(names & sys.modules.keys())]
+    modules += list(vars(entry).values()) if entry else []
+    found += [vars(each) for each in modules if issubclass(type(each), ModuleType)]
+    seen: set[int] = set()
+    for space in found:
+        if id(space) not in seen and is_own_namespace(space):
+            seen.add(id(space))
+            yield space
 
 
 def settings_in(namespace: Mapping[str, Any], packages: set[str]) -> Iterator[Settings]:

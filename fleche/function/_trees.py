@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any, TypeAlias
 
-from fleche.digest import inner_nodes
+from fleche.digest import chain_of, inner_nodes
 
 __all__ = [
     "COMPREHENSIONS",
@@ -32,15 +32,6 @@ Chain: TypeAlias = tuple[str, ...]
 FUNCTIONS = ("FunctionDef", "AsyncFunctionDef", "Lambda")
 COMPREHENSIONS = ("ListComp", "SetComp", "DictComp", "GeneratorExp")
 SCOPED = (*FUNCTIONS, *COMPREHENSIONS, "ClassDef")
-
-
-def chain_of(item: Any) -> Chain | None:
-    """Return the chain that an expression is, or None."""
-    tail: list[str] = []
-    while type(item).__name__ == "Attribute":
-        tail.append(item.attr)
-        item = item.value
-    return (item.id, *reversed(tail)) if type(item).__name__ == "Name" else None
 
 
 def constant_text(item: Any) -> str | None:

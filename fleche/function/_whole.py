@@ -27,13 +27,11 @@ from fleche.function._names import IMPORTERS, RUNNERS, facts_of_body
 
 __all__ = [
     "Source",
-    "Stamp",
     "cache_directory",
     "digest_of_file",
     "digest_of_package",
     "keep_sources",
     "source_of",
-    "stamp_of",
     "write_json",
 ]
 
@@ -85,9 +83,11 @@ def digest_of_file(path: str) -> str:
     """Return the BLAKE3 of a file; of one that is gone, its name."""
     try:
         stamp = stamp_of(path)
-        if stamp not in known:
-            remember(known, stamp, blake3().update_mmap(path).hexdigest())
-        return known[stamp]
+        found = known.get(stamp)
+        if found is None:
+            found = blake3().update_mmap(path).hexdigest()
+            remember(known, stamp, found)
+        return found
     except OSError:
         return f"gone {os.path.basename(path)}"
 
