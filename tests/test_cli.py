@@ -636,7 +636,8 @@ class TestLog:
         """-n, and how many more there are."""
         told = fleche_command("log", "-n", "1")
         assert len(told.out.splitlines()) == 3
-        assert "3 more calls" in told.out
+        assert "more; -n 0 shows all" in told.out
+        assert "more" not in fleche_command("log", "-n", "4").out
         assert names(fleche_command("log", "--json", "-n", "1", "--oldest")) == ["use_grid"]
         assert len(fleche_command("log", "--json", "-n", "0").lines) == 4
 

@@ -157,9 +157,10 @@ OPERATIONS: dict[str, Callable[[RemoteCache], Any]] = {
     "shrink": lambda c: c.shrink(KEY, ASKED),
     "query": lambda c: list(c.query()),
     "query_keys": lambda c: list(c.backend.query(QueryCall(), keys_only=True)),
+    "newest": lambda c: list(c.query().newest(2)),
     "verify": lambda c: c.verify(),
 }
-NOTHING_IS_AN_ANSWER = {"load_entries", "load_parcels", "query", "query_keys", "verify"}
+NOTHING_IS_AN_ANSWER = {"load_entries", "load_parcels", "query", "query_keys", "newest", "verify"}
 
 GARBAGE: dict[str, tuple[Frame | bytes, ...]] = {
     "no message": (_data(b"", end=True),),

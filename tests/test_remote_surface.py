@@ -36,6 +36,7 @@ from fleche.remote import (
     serve,
     server_info,
 )
+from fleche.remote import _messages as m
 from fleche.testing import example_call
 from tests.helpers.caches import cache_factory
 from tests.helpers.serving import Serving
@@ -141,7 +142,7 @@ class TestHandshake:
             lambda cache: cache.shrink(ABSENT),
             lambda cache: cache._shrink(ABSENT),
             lambda cache: list(cache.query()),
-            lambda cache: list(cache._query(QueryCall())),
+            lambda cache: list(cache.query(QueryCall())),
             lambda cache: cache.info(),
             lambda cache: cache.info(refresh=False),
             lambda cache: cache._cached_info(),
@@ -241,7 +242,7 @@ class TestOperations:
         """Lazy calls that match, bound to this cache; found results are opened from here."""
         remote.save(example_call(x=[1], result=["one"]))
         remote.save(example_call(name="other"))
-        found = list(remote._query(QueryCall(name="square")))
+        found = list(remote.query(QueryCall(name="square")))
         assert [type(call) for call in found] == [LazyCall]
         assert (found[0].result, found[0].arguments["x"]) == (["one"], [1])
         assert {call.name for call in remote.query()} == {"square", "other"}
@@ -279,6 +280,30 @@ class TestOperations:
         assert {call.arguments["x"] for call in found} == expected
         keys = [key for key, entry in remote.backend.query(template, keys_only=True) if not entry]
         assert sorted(keys) == sorted(call.key for call in found)
+        assert {call.key for call in remote.query(template).newest(9)} == set(keys)
+
+    @pytest.mark.parametrize(
+        "number", [3, m.MOST_NEWEST + 1], ids=["few", "more than a server puts"]
+    )
+    def test_the_newest(self, remote: RemoteCache, number: int) -> None:
+        """A server sends no other calls, unless more are asked for than it puts in order."""
+        for day in range(1, 8):
+            started = {"started": f"2026-01-0{day}T00:00:00.000000+00:00"}
+            remote.save(example_call(x=day, metadata={"runtime": started}))
+        asked: list[m.Request] = []
+        encode = m.encode
+
+        def noting(message: Any) -> bytes:
+            asked.append(message)
+            return encode(message)
+
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr("fleche.remote._connection.encode", noting)
+            found = [call.arguments["x"] for call in remote.query().newest(number)]
+        assert found == [7, 6, 5, 4, 3, 2, 1][:number]
+        (query,) = asked
+        assert isinstance(query, m.Query)
+        assert query.newest == (3 if number == 3 else 0)
 
 
 def _of_one_beginning() -> tuple[str, list[Call]]:

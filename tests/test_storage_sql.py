@@ -85,6 +85,12 @@ def with_metadata(entry: CallEntry, **fields: Any) -> CallEntry:
     return entry._replace(record=entry.record.replace(metadata={"run": fields}))
 
 
+def begun(entry: CallEntry, started: str) -> CallEntry:
+    """The same call, begun then."""
+    metadata = {"runtime": {"started": started}}
+    return CallEntry(entry.record.replace(metadata=metadata), entry.parcels)
+
+
 def statements_of(storage: Sql, action: Callable[[], Any]) -> tuple[int, int]:
     """How often `action` reads from the database, and how many transactions it makes."""
     database, seen = storage._database, [0, 0]
@@ -325,6 +331,76 @@ class TestQueries:
         assert len(caplog.records) == 1
 
 
+class TestTheNewest:
+    """Those calls that began last are found by an index, whatever else is asked of them."""
+
+    @pytest.fixture
+    def many(self, make: Make) -> tuple[Sql, dict[str, CallEntry]]:
+        """Return a storage of 600 calls, of which most are of one function."""
+        corpus: dict[str, CallEntry] = {}
+        for number in range(600):
+            started = f"2026-01-01T{number * 7 % 24:02}:{number % 60:02}:{number // 60:02}.5+00:00"
+            entry = a_call("g" if number % 20 else "f", x=number % 50)
+            corpus[digest(number)] = begun(entry, started)
+        storage = make()
+        storage.put_many(corpus.items())
+        index(storage)
+        return storage, corpus
+
+    @pytest.mark.parametrize("few", [0, 50, 30_000], ids=["in time", "either", "of those"])
+    @pytest.mark.parametrize(
+        "template",
+        [
+            QueryCall(),
+            QueryCall.of(name="f"),
+            QueryCall.of(name="?"),
+            QueryCall.of(arguments={"x": 7}),
+            QueryCall.of(name="g", arguments={"x": where("<", 40)}),
+            QueryCall.of(until="2026-01-01T03:00:00+00:00"),
+            QueryCall.of(name="h"),
+        ],
+        ids=lambda template: template.text or "all",
+    )
+    def test_few_are_read(
+        self,
+        many: tuple[Sql, dict[str, CallEntry]],
+        template: QueryCall,
+        few: int,
+        monkeypatch: pytest.MonkeyPatch,
+    ) -> None:
+        """However many match, and whichever way they are found."""
+        storage, corpus = many
+        monkeypatch.setattr("fleche.storage.sql._storage._PROBES", (few, few))
+        times = {key: each.record.sort_time for key, each in corpus.items()}
+        in_order = sorted(corpus, key=times.__getitem__, reverse=True)
+        expected = [key for key in in_order if template.matches(corpus[key].record)][:10]
+        read: list[str] = []
+        opened = storage._rows.opened
+
+        def noting(key: str, data: Any) -> Any:
+            read.append(key)
+            return opened(key, data)
+
+        monkeypatch.setattr(storage._rows, "opened", noting)
+        assert [key for key, _ in storage.newest(template, 10)] == expected
+        assert len(read) <= 25
+
+    def test_what_was_just_stored(self, file: Sql) -> None:
+        """A call counts before its facts are written, in a file that cannot be written too."""
+        said = "2026-01-0{}T00:00:00.000000+00:00"
+        for day in (3, 1):
+            entry = begun(a_call(x=day), said.format(day))
+            put(file, digest(day), entry)
+        index(file)
+        for day in (4, 2):
+            entry = begun(a_call(x=day), said.format(day))
+            put(file, digest(day), entry)
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(file._database, "is_ours", lambda: False)
+            found = [key for key, _ in file.newest(QueryCall(), 9)]
+        assert found == [digest(day) for day in (4, 3, 2, 1)]
+
+
 class TestHolders:
     @pytest.mark.parametrize("written", [False, True])
     def test_who_holds_what(self, make: Make, written: bool) -> None:
@@ -412,6 +488,7 @@ def test_any_query_means_the_same(
     )
     expected = sorted(key for key, each in corpus.items() if template.matches(each.record))
     assert sorted(key for key, _ in module_storage.query(template)) == expected
+    assert sorted(key for key, _ in module_storage.newest(template, 9)) == expected
 
 
 class TestRecords:
@@ -580,6 +657,10 @@ class TestSeals:
             monkeypatch.setattr(file._database, "fetch", lambda *_, page=page: page)
             with pytest.raises(StorageError, match=r"rows in disorder .the database is damaged"):
                 keys(file)
+        for page in ([("b", 1), ("b", 1)], [("a", 1), ("b", 2)], [(b"b", 1)], [("b", None)]):
+            monkeypatch.setattr(file._database, "fetch", lambda *_, page=page: page)
+            with pytest.raises(StorageError, match=r"rows in disorder .the database is damaged"):
+                list(file._rows.latest("", {}))
 
     def test_under_another_key(self, file: Sql, tmp_path: Path) -> None:
         """An entry that is put in another's place does not pass for it, signed or not."""

@@ -20,6 +20,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from datetime import datetime
 from threading import RLock
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
@@ -57,6 +58,11 @@ INLINE = 1 << 20
 
 MOST_EXPANDED = 100
 """So many complete digests at most stand for one prefix in an answer."""
+
+
+def began(found: tuple[Digest, CallEntry]) -> datetime:
+    """Return when a call that was found began, to sort by."""
+    return found[1].record.sort_time
 
 
 class LayerPolicy(msgspec.Struct, frozen=True):
@@ -211,6 +217,20 @@ class CacheBackend(ABC):
             keys_only: the entries are not wanted, and may be ``None``; keys of pins and of damaged
                 entries may then be among them.
         """
+
+    def newest(self, template: QueryCall, number: int) -> Iterator[tuple[Digest, CallEntry]]:
+        """Yield those ``number`` of the finished calls that match which began last, in that order.
+
+        Calls that do not say when they began come last, in any order.
+
+        Args:
+            template: what to look for.
+            number: how many calls to yield at most.
+        """
+        from heapq import nlargest
+
+        found = ((key, entry) for key, entry in self.query(template) if entry is not None)
+        yield from nlargest(number, found, key=began)
 
     @abstractmethod
     def maintain(

@@ -551,11 +551,17 @@ class BaseCache:
         from fleche.caches._query import QueryIterator
 
         wanted = combined(template, fields)
-        return QueryIterator(lambda: self._query(wanted), cache=self, text=wanted.text)
+        backend = self.backend
+        return QueryIterator(
+            lambda: self._bound(backend.query(wanted)),
+            self,
+            text=wanted.text,
+            newest=lambda number: self._bound(backend.newest(wanted, number)),
+        )
 
-    def _query(self, call: QueryCall) -> Iterable[LazyCall]:
-        """Yield the finished calls that match, bound to this cache, as they are found."""
-        for key, entry in self.backend.query(call):
+    def _bound(self, found: Iterable[tuple[Digest, CallEntry | None]]) -> Iterator[LazyCall]:
+        """Yield calls, bound to this cache, as they are found."""
+        for key, entry in found:
             if entry is not None:
                 yield LazyCall(key, entry, self)
 

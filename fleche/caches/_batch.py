@@ -190,6 +190,11 @@ class BatchBackend(ViewBackend):
         return self.inner.query(template, keys_only=keys_only)
 
     @override
+    def newest(self, template: QueryCall, number: int) -> Iterator[tuple[Digest, CallEntry]]:
+        self.flush()
+        return self.inner.newest(template, number)
+
+    @override
     def maintain(self, task: Task, progress: Progress | None = None) -> Report:
         self.flush()
         return self.inner.maintain(task, progress)

@@ -373,6 +373,11 @@ class LocalBackend(CacheBackend):
             yield _digest(key), entry
 
     @override
+    def newest(self, template: QueryCall, number: int) -> Iterator[tuple[Digest, CallEntry]]:
+        for key, entry in self.calls.newest(template, number):
+            yield _digest(key), entry
+
+    @override
     def maintain(
         self, task: maintenance.Task, progress: Progress | None = None
     ) -> maintenance.Report:

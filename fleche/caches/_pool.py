@@ -8,7 +8,7 @@ from contextlib import ExitStack, contextmanager
 from typing import Any, TypeVar
 
 from fleche._util import Troubles, batched, override
-from fleche.caches._backend import INLINE, MOST_EXPANDED, CacheBackend, Progress
+from fleche.caches._backend import INLINE, MOST_EXPANDED, CacheBackend, Progress, began
 from fleche.caches._base import BaseCache
 from fleche.caches._local import shrink_among
 from fleche.caches.maintenance import REPORTS, Gc, ReadAccepted, ReadUsage, Report, Task
@@ -187,6 +187,25 @@ class UnitedBackend(CacheBackend):
                     if key not in seen:
                         seen.add(key)
                         yield key, entry
+
+    @override
+    def newest(self, template: QueryCall, number: int) -> Iterator[tuple[Digest, CallEntry]]:
+        from heapq import merge
+
+        layers = (self._newest_of(layer, template, number) for layer in self.layers)
+        seen: set[Digest] = set()
+        for key, entry in merge(*layers, key=began, reverse=True):
+            if len(seen) == number:
+                return
+            if key not in seen:
+                seen.add(key)
+                yield key, entry
+
+    def _newest_of(
+        self, layer: CacheBackend, template: QueryCall, number: int
+    ) -> Iterator[tuple[Digest, CallEntry]]:
+        with self.tolerating(layer):
+            yield from layer.newest(template, number)
 
     @override
     def maintain(self, task: Task, progress: Progress | None = None) -> Report:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import builtins
+import heapq
 import itertools
 import weakref
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import closing
 from datetime import datetime
+from functools import partial
 from math import isnan, nan
 from operator import attrgetter, index
 from threading import get_ident
@@ -40,6 +42,8 @@ Key: TypeAlias = "str | Callable[[LazyCall], Any]"
 one of its arguments, which counts as far as the record shows it, or of a field of its metadata
 (``"user"``, ``"runtime.host"``, ``"tags.study"``)."""
 
+_SORT_TIME = attrgetter("record.sort_time")
+
 _ATTRIBUTES = (
     *("arguments", "code", "duration", "key", "metadata", "module", "name", "record", "version"),
 )
@@ -50,7 +54,7 @@ class QueryIterator(Generic[T]):
 
     Nothing happens before the first call is asked for, and nothing is found that is not asked for:
     an iteration that is left early closes its source, so that a remote cache stops searching.
-    ``take``, ``skip``, ``filter``, ``sorted`` and ``unique`` give further queries of the same kind.
+    ``take``, ``newest``, ``filter`` and others that return queries give queries of the same kind.
     """
 
     def __init__(
@@ -60,6 +64,7 @@ class QueryIterator(Generic[T]):
         *,
         is_ordered: bool = False,
         text: str = "",
+        newest: Callable[[int], Iterable[LazyCall[T]]] | None = None,
     ) -> None:
         """Wrap a source of calls.
 
@@ -68,8 +73,10 @@ class QueryIterator(Generic[T]):
             cache: the cache that the calls are bound to, for ``evict``, ``transfer`` and ``table``.
             is_ordered: whether the calls come in an order that was asked for.
             text: what is asked for, in a few words.
+            newest: finds those calls that began last, where that takes less than to find all.
         """
         self._text = text
+        self._newest = newest
         self._source = source
         self._cache = cache
         self._is_ordered = is_ordered
@@ -169,7 +176,7 @@ class QueryIterator(Generic[T]):
         Raises:
             KeyError: none matches.
         """
-        return self._extreme(max, _when)
+        return self.newest(1).first()
 
     def oldest(self) -> LazyCall[T]:
         """Return the call that began first; calls that do not say when come last.
@@ -177,18 +184,11 @@ class QueryIterator(Generic[T]):
         Raises:
             KeyError: none matches.
         """
-        from fleche.caches._table import DAWN
 
         def undated_last(call: LazyCall) -> tuple[bool, datetime]:
-            when = _when(call)
-            return when == DAWN, when
+            return call.record.began is None, call.record.sort_time
 
-        return self._extreme(min, undated_last)
-
-    def _extreme(
-        self, choose: Callable[..., LazyCall[T] | None], key: Callable[[LazyCall], Any]
-    ) -> LazyCall[T]:
-        found = choose(self, key=key, default=None)
+        found = min(self, key=undated_last, default=None)
         if found is None:
             raise KeyError("no call matches")
         return found
@@ -224,6 +224,23 @@ class QueryIterator(Generic[T]):
         _check_number(number)
         return self._derive(lambda calls: itertools.islice(calls, number, None))
 
+    def newest(self, number: int) -> QueryIterator[T]:
+        """Return the ``number`` calls that began last, the newest first.
+
+        A cache finds them without reading all calls if it can (``local``, ``sql``), one at the
+        other end of a wire too. Calls that do not say when they began come last.
+
+        Raises:
+            ValueError: the number is negative.
+        """
+        _check_number(number)
+        if self._newest is not None:
+            source = partial(self._newest, number)
+            return QueryIterator(source, self._cache, is_ordered=True, text=self._text)
+        return self._derive(
+            lambda calls: heapq.nlargest(number, calls, key=_SORT_TIME), is_ordered=True
+        )
+
     def filter(self, predicate: Callable[[LazyCall[T]], Any]) -> QueryIterator[T]:
         """Return the calls for which ``predicate`` is true."""
         return self._derive(lambda calls: filter(predicate, calls))
@@ -239,7 +256,7 @@ class QueryIterator(Generic[T]):
             TypeError: likewise: the results, by which it is to be sorted, have no order.
         """
         if not isinstance(key, str):
-            order = _when if key is None else _selector(key)
+            order = _SORT_TIME if key is None else _selector(key)
             return self._derive(
                 lambda calls: builtins.sorted(calls, key=order, reverse=reverse), is_ordered=True
             )
@@ -567,9 +584,3 @@ def _rank(value: Any) -> tuple[int, Any]:
     if isinstance(value, str):
         return 2, value
     return 3, value
-
-
-def _when(call: LazyCall) -> datetime:
-    from fleche.caches._table import DAWN
-
-    return call.record.began or DAWN

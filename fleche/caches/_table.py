@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 import unicodedata
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from datetime import datetime, timezone
+from datetime import datetime
 from functools import cached_property
 from typing import Any
 
@@ -36,10 +36,6 @@ _MOST = 50
 
 _RUNTIME = ("started", "seconds", "host", "user")
 """What of the metadata ``runtime`` has a column of its own."""
-
-
-DAWN = datetime.min.replace(tzinfo=timezone.utc)
-"""Stands for when undated calls began."""
 
 
 def field_of_metadata(
@@ -188,7 +184,7 @@ class Table:
         """
         found = list({call.key: call.record for call in calls}.items())
         if newest_first:
-            found.sort(key=lambda item: item[1].began or DAWN, reverse=True)
+            found.sort(key=lambda item: item[1].sort_time, reverse=True)
         self._found = found
         self._shorten = shorten
         self._first = self._made(found[:_MOST])  # while it is certain that the cache is there

@@ -124,6 +124,10 @@ class ViewBackend(CacheBackend):
         return self.inner.query(template, keys_only=keys_only)
 
     @override
+    def newest(self, template: QueryCall, number: int) -> Iterator[tuple[Digest, CallEntry]]:
+        return self.inner.newest(template, number)
+
+    @override
     def maintain(self, task: Task, progress: Progress | None = None) -> Report:
         if task.changes:
             self.check_writable(type(task).__name__.lower())
@@ -335,17 +339,29 @@ class FilteredBackend(PartialBackend):
     def query(
         self, template: QueryCall, *, keys_only: bool = False
     ) -> Iterator[tuple[Digest, CallEntry | None]]:
-        if isinstance(self.rule, QueryCall):
-            try:
-                both = template.merged(self.rule)
-            except ValueError:  # two conditions on one field
-                pass
-            else:
-                yield from self.inner.query(both, keys_only=keys_only)
-                return
+        both = self._merged(template)
+        if both is not None:
+            yield from self.inner.query(both, keys_only=keys_only)
+            return
         for key, entry in self.inner.query(template):
             if entry is not None and self._shows(key, entry):
                 yield key, entry
+
+    @override
+    def newest(self, template: QueryCall, number: int) -> Iterator[tuple[Digest, CallEntry]]:
+        both = self._merged(template)
+        if both is not None:
+            return self.inner.newest(both, number)
+        return CacheBackend.newest(self, template, number)
+
+    def _merged(self, template: QueryCall) -> QueryCall | None:
+        """Return the template of what matches and is shown, if one can say that."""
+        if not isinstance(self.rule, QueryCall):
+            return None
+        try:
+            return template.merged(self.rule)
+        except ValueError:  # two conditions on one field
+            return None
 
 
 class FilteredCache(CacheView):

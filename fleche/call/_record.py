@@ -193,6 +193,11 @@ class CallRecord(
             return None
 
     @property
+    def sort_time(self) -> datetime:
+        """When the call began, to sort by: one that does not say so began before all others."""
+        return self.began or _DAWN
+
+    @property
     def key(self) -> Digest:
         """The digest of the call, from the parts of the record that identify it."""
         parts: dict[str, Any] = {
@@ -269,6 +274,9 @@ class CallRecord(
         shown = {**msgspec.structs.asdict(self), "metadata": self.metadata}
         del shown["encoded_metadata"]
         return f"CallRecord({', '.join(f'{name}={each!r}' for name, each in shown.items())})"
+
+
+_DAWN = datetime.min.replace(tzinfo=timezone.utc)
 
 
 class _Runtime(msgspec.Struct, frozen=True, gc=False):

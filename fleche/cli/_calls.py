@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import heapq
 from collections.abc import Sequence
-from datetime import datetime, timezone
 from typing import Any
 
 import click
@@ -14,12 +13,17 @@ from fleche.call import LazyCall, parts_of
 from fleche.cli import _format as form
 from fleche.cli._options import Session, common, everywhere, limited
 from fleche.cli._screen import Column
-from fleche.cli._selection import Selection, find_call, key_argument, nothing_like, selecting
+from fleche.cli._selection import (
+    SORT_TIME,
+    Selection,
+    find_call,
+    key_argument,
+    nothing_like,
+    selecting,
+)
 from fleche.digest import Digest, short_key
 
 __all__ = ["as_json", "log", "shorts", "show"]
-
-_DAWN = datetime.min.replace(tzinfo=timezone.utc)
 
 _SHOWN_APART = ("runtime", "environment", "tags", "cpu")
 
@@ -61,11 +65,6 @@ LOG_COLUMNS = (
 )
 
 
-def when_of(call: LazyCall) -> datetime:
-    """Return when a call began, what does not say so before everything else."""
-    return call.record.began or _DAWN
-
-
 def print_calls(session: Session, cache: BaseCache, calls: Sequence[LazyCall]) -> None:
     """Print calls as a table."""
     keys = shorts(cache, [call.key for call in calls])
@@ -103,31 +102,24 @@ def log(session: Session, selection: Selection, limit: int, oldest: bool) -> int
     --json prints one line for each call.
     """
     cache = session.near
-    number = 0
-
-    def counted() -> Any:
-        nonlocal number
-        for call in selection.calls(cache):
-            number += 1
-            yield call
-
-    if limit:
-        choose = heapq.nsmallest if oldest else heapq.nlargest
-        found = choose(limit, counted(), key=when_of)
+    if not limit:
+        found = sorted(selection.calls(cache), key=SORT_TIME, reverse=not oldest)
+    elif oldest:
+        found = heapq.nsmallest(limit + 1, selection.calls(cache), key=SORT_TIME)
     else:
-        found = sorted(counted(), key=when_of, reverse=not oldest)
+        found = selection.newest(cache, limit + 1)
+    shown = found[:limit] if limit else found
     if session.json:
-        session.screen.lines(map(as_json, found))
-    elif found:
-        print_calls(session, cache, found)
-        if number > len(found):
-            more = form.count(number - len(found), "more call")
-            session.screen.say(f"… {more}; -n 0 shows all", "dim")
+        session.screen.lines(map(as_json, shown))
+    elif shown:
+        print_calls(session, cache, shown)
+        if len(found) > len(shown):
+            session.screen.say("… and more; -n 0 shows all", "dim")
     else:
         what = nothing_like(selection, cache)
         more = " on this machine (--everywhere asks the others, too)" if session.leaves_out else ""
         click.echo(f"fleche: {what}{more}", err=True)
-    return 0 if found else 1
+    return 0 if shown else 1
 
 
 @click.command()

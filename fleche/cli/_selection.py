@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import heapq
 import re
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from fnmatch import fnmatchcase
-from functools import wraps
+from functools import cached_property, wraps
 from itertools import filterfalse, islice
+from operator import attrgetter
 from typing import Any, TypeVar
 
 import click
@@ -20,9 +21,20 @@ from fleche.cli._options import Session, typed
 from fleche.errors import AmbiguousDigestError, ParcelError, RemoteConnectionError
 from fleche.storage import SHORTEST
 
-__all__ = ["NothingFound", "Selection", "find_call", "key_argument", "nothing_like", "selecting"]
+__all__ = [
+    "SORT_TIME",
+    "NothingFound",
+    "Selection",
+    "find_call",
+    "key_argument",
+    "nothing_like",
+    "selecting",
+]
 
 F = TypeVar("F", bound=Callable[..., Any])
+
+SORT_TIME = attrgetter("record.sort_time")
+"""Returns when a call began, to sort by."""
 
 KEY = re.compile(r"[0-9a-f]{8,64}")
 
@@ -67,12 +79,23 @@ class Selection:
             yield from self._by_key(cache)
             if not self.names:
                 return
-        template = self.template
-        if len(self.names) == 1 and template.name is None:
-            template = template.merged(QueryCall(name=self.names[0]))
-        for call in cache.query(template):
+        for call in cache.query(self._wanted):
             if self._is_named(call.record) and self.matches(call.record):
                 yield call
+
+    def newest(self, cache: BaseCache, number: int) -> list[LazyCall]:
+        """Return those ``number`` of the calls that began last, the newest first."""
+        is_named = bool(self.names) and self._wanted is self.template  # which leaves the names out
+        if self.keys or is_named or self.matches != self.template.matches:
+            return heapq.nlargest(number, self.calls(cache), key=SORT_TIME)
+        return list(cache.query(self._wanted).newest(number))
+
+    @cached_property
+    def _wanted(self) -> QueryCall:
+        """The template of what is selected by no key, as far as one can say that."""
+        if len(self.names) == 1 and self.template.name is None:
+            return self.template.merged(QueryCall(name=self.names[0]))
+        return self.template
 
     def _by_key(self, cache: BaseCache) -> Iterator[LazyCall]:
         for key in self.keys:
@@ -81,7 +104,7 @@ class Selection:
                 yield call
 
     def _is_named(self, record: CallRecord) -> bool:
-        return not self.names or any(fnmatchcase(record.name, name) for name in self.names)
+        return not self.names or any(like(name).matches(record.name) for name in self.names)
 
 
 def find_call(session: Session, key: str) -> LazyCall:
@@ -137,7 +160,7 @@ def _unknown(selection: Selection, cache: BaseCache) -> str:
         return ""
     records = [call.record for call in islice(cache.query(), COMPLETED)]
     functions = {record.name for record in records}
-    found = {each for each in functions for name in names or "*" if fnmatchcase(each, name)}
+    found = {each for each in functions for name in names or "*" if like(name).matches(each)}
     if functions and not found:
         return f"there is no call of {_listed(names)} ({_instead(names, functions)})"
     arguments = {name for each in records if each.name in found for name in each.arguments}

@@ -14,10 +14,10 @@ from fleche._amounts import as_age
 from fleche.caches import BaseCache, CallSize, Row, VerifyReport
 from fleche.call import CallRecord, LazyCall
 from fleche.cli import _format as form
-from fleche.cli._calls import print_calls, when_of
+from fleche.cli._calls import print_calls
 from fleche.cli._options import Session, common, everywhere, limited
 from fleche.cli._screen import Column
-from fleche.cli._selection import Selection, nothing_like, selecting
+from fleche.cli._selection import SORT_TIME, Selection, nothing_like, selecting
 from fleche.digest import Digest, short_key
 from fleche.storage import Usage
 
@@ -262,7 +262,7 @@ def _chosen(
     used = {each.key: each.used for each in usage}
     hits = _last_hits(cache) if unused else {}
     for call in selection.calls(cache):
-        if began_before is not None and when_of(call).timestamp() > began_before:
+        if began_before is not None and call.record.sort_time.timestamp() > began_before:
             continue
         if used_before is not None:
             last = max(used.get(call.key, now), hits.get(call.record.name, -_HOUR) + _HOUR)
@@ -272,7 +272,7 @@ def _chosen(
 
 
 def _print_some(session: Session, cache: BaseCache, calls: Sequence[LazyCall]) -> None:
-    newest = sorted(calls, key=when_of, reverse=True)
+    newest = sorted(calls, key=SORT_TIME, reverse=True)
     print_calls(session, cache, newest[:10])
     if len(calls) > 10:
         session.screen.say(f"… {form.count(len(calls) - 10, 'more call')}", "dim")

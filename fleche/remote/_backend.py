@@ -328,6 +328,27 @@ class RemoteBackend(CacheBackend):
                 if entry is not None and template.matches(entry.record):
                     yield key, None if keys_only else entry
             return
+        yield from self._listed(request, keys_only=keys_only)
+
+    @override
+    def newest(self, template: QueryCall, number: int) -> Iterator[tuple[Digest, CallEntry]]:
+        m.check_template(template)
+        if not 0 < number <= m.MOST_NEWEST:
+            yield from super().newest(template, number)
+            return
+        try:
+            request = self.connected().request(m.Query(template, newest=number))
+        except m.UNSENDABLE:
+            yield from super().newest(template, number)
+            return
+        for key, entry in self._listed(request):
+            if entry is not None:
+                yield key, entry
+
+    def _listed(
+        self, request: PendingRequest, *, keys_only: bool = False
+    ) -> Iterator[tuple[Digest, CallEntry | None]]:
+        """Yield the calls that a server lists."""
         with request as pending:
             while (listed := pending.next_answer()) is not None:
                 if not isinstance(listed, m.Listed) or not listed.calls:

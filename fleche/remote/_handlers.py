@@ -261,7 +261,11 @@ class Handlers:
         return m.Digests(["" if each is None else str(each) for each in found])
 
     def _query(self, request: m.Query, stream: Stream) -> None:
-        found = self._backend.query(request.template, keys_only=request.keys_only)
+        found: Iterator[tuple[Digest, CallEntry | None]]
+        if request.newest:
+            found = self._backend.newest(request.template, request.newest)
+        else:
+            found = self._backend.query(request.template, keys_only=request.keys_only)
         batches = _batched(_listed(key, entry) for key, entry in found)
         while True:
             with self._room.making(stream.check):

@@ -70,6 +70,7 @@ MAX_ITEMS = 1 << 15
 
 MAX_CONDITIONS = 256
 MAX_CHOICES = 4096
+MOST_NEWEST = 1000
 
 _UNCHECKED = 1 << 12
 """A message of so few bytes cannot hold too much."""
@@ -152,11 +153,13 @@ class Shrink(Message, frozen=True, tag="shrink"):
 class Query(Message, frozen=True, tag="query"):
     """Ask for matching calls. Answer: any number of :class:`Listed`.
 
-    With ``keys_only``, records are left empty, and pins and damaged entries may be among them.
+    With ``keys_only``, records are left empty, and pins and damaged entries may be among them. With
+    ``newest``, only so many are listed, which began last, in that order.
     """
 
     template: QueryCall
     keys_only: bool = False
+    newest: Annotated[int, msgspec.Meta(ge=0, le=MOST_NEWEST)] = 0
 
 
 class Maintain(Message, frozen=True, tag="maintain"):

@@ -17,6 +17,7 @@ import time
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
+from operator import itemgetter
 from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar
 
 import msgspec
@@ -73,6 +74,8 @@ TEMPORARY = ".tmp"
 characters of their key by the rest of it, with this at the end until they are complete."""
 
 _BATCH = 500
+_TOGETHER = 32
+"""Entries of which any may be long, and that are in memory together."""
 
 T = TypeVar("T")
 
@@ -350,6 +353,29 @@ class CallStorage(Storage[CallEntry]):
             yield from ((key, None) for batch in batched(self._all_keys(), _BATCH) for key in batch)
         else:
             yield from matching_entries(template, self._all_entries())
+
+    def newest(self, template: QueryCall, number: int) -> Iterator[tuple[str, CallEntry]]:
+        """Yield those ``number`` of the finished calls that match which began last, in that order.
+
+        Calls that do not say when they began come last, in any order.
+
+        Args:
+            template: what to look for.
+            number: how many calls to yield at most.
+        """
+        return self._newest_among(self.query(template), template, number)
+
+    def _newest_among(
+        self, found: Iterable[tuple[str, CallEntry | None]], template: QueryCall, number: int
+    ) -> Iterator[tuple[str, CallEntry]]:
+        """Yield the newest of ``found``, which are read again: few are in memory together."""
+        from heapq import nlargest
+
+        times = ((entry.record.sort_time, key) for key, entry in found if entry is not None)
+        newest = nlargest(number, times, key=itemgetter(0))
+        for batch in batched((key for _, key in newest), _TOGETHER):
+            entries = dict(matching_entries(template, self.get_many(batch)))
+            yield from ((key, entries[key]) for key in batch if key in entries)
 
     def _all_keys(self) -> Iterable[str]:
         """Return the keys of all entries."""

@@ -17,7 +17,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from fleche.caches import AmbiguousDigestError, BaseCache, Cache, Pin, Rejected
-from fleche.call import MANY_PARTS, Call, CallEntry, QueryCall
+from fleche.call import MANY_PARTS, Call, CallEntry, LazyCall, QueryCall
 from fleche.digest import Address, D, Digest, digest
 from fleche.parcel import Parcel
 from fleche.storage import CallMemory, ValueMemory
@@ -432,6 +432,33 @@ def check_query(cache: BaseCache) -> None:
     assert cache.query().count() == 5
 
 
+def check_newest(cache: BaseCache) -> None:
+    """The newest calls come in the order in which they began, those that do not say when last."""
+    for x in (3, 1, 4, 0, 2):
+        started = {"started": f"2026-01-0{x + 1}T00:00:00.000000+00:00"} if x else {}
+        cache.save(example_call(x=x, metadata={"runtime": started}))
+    cache.save(
+        example_call(name="other", metadata={"runtime": {"started": "2026-02-01T00:00:00+00:00"}})
+    )
+    squares = cache.query(name="square")
+    assert [call.arguments["x"] for call in squares.newest(3)] == [4, 3, 2]
+    assert [call.arguments["x"] for call in squares.newest(3).filter(_is_even)] == [4, 2]
+    assert [call.arguments["x"] for call in squares.filter(_is_even).newest(3)] == [4, 2, 0]
+    assert [call.arguments["x"] for call in squares.newest(9)] == [4, 3, 2, 1, 0]
+    assert squares.newest(0).empty()
+    assert squares.latest().arguments["x"] == 4
+    assert squares.oldest().arguments["x"] == 1
+    assert cache.query().latest().name == "other"
+    with refused(KeyError):
+        cache.query(name="no_such").latest()
+    even = cache.filter(name="square").filter(_is_even).query()
+    assert [call.arguments["x"] for call in even.newest(2)] == [4, 2]
+
+
+def _is_even(call: LazyCall) -> bool:
+    return bool(call.arguments["x"] % 2 == 0)
+
+
 def check_table(cache: BaseCache) -> None:
     """A table shows what was called, with plain values in the clear."""
     key = cache.save(example_call(x=3, result=9))
@@ -572,6 +599,7 @@ CACHE_CHECKS: tuple[Callable[[BaseCache], None], ...] = (
     check_short_keys,
     check_ambiguous_keys,
     check_query,
+    check_newest,
     check_table,
     check_transfer,
     check_views,

@@ -31,7 +31,7 @@ from fleche.storage import (
     newest_acceptances,
     storage_from_config,
 )
-from fleche.testing.corpus import Block, an_entry, entries, templates, values
+from fleche.testing.corpus import Block, a_pin, an_entry, entries, templates, values
 
 __all__ = ["check_call_storage", "check_value_storage"]
 
@@ -373,6 +373,7 @@ def _finds_nothing(storage: Any, items: Items) -> None:
     _put(storage, items, items.near)
     assert list(storage.query(QueryCall())) == [], "query() yields calls"
     assert list(storage.query(QueryCall(), keys_only=True)) == [], "query() yields keys"
+    assert list(storage.newest(QueryCall(), 1)) == [], "newest() yields calls"
     assert list(storage.holders("")) == [], "holders() yields values"
 
 
@@ -566,6 +567,38 @@ def _answers_queries(storage: CallStorage, _items: Items) -> None:
             assert sorted(keys) == expected, f"keys_only: other keys for {template}"
 
 
+def _finds_the_newest(storage: CallStorage, _items: Items) -> None:
+    """newest() yields what query() does, by when it began: the undated last, and no more."""
+    corpus: dict[str, CallEntry] = {}
+    for number in range(60):
+        started = f"2026-01-{number * 17 % 60 // 2 + 1:02}T12:00:{number:02}.000000+00:00"
+        said: Any = {0: "yesterday", 1: 5, 2: None}.get(number, started)
+        entry = an_entry("f" if number % 3 else "g", x=number)
+        record = entry.record.replace(metadata={"runtime": {"started": said}})
+        corpus[digest(("newest", number))] = CallEntry(record, entry.parcels)
+    corpus |= {digest("undated"): an_entry("f", x=60), digest("pin"): a_pin()}
+    storage.put_many(corpus.items())
+    list(storage.query(QueryCall.of(name="f")))  # which may have written what is searched by
+    for number in range(60, 64):
+        started = f"2026-01-{(number - 60) * 9 + 1:02}T13:00:00.000000+00:00"
+        record = an_entry("f", x=number).record
+        record = record.replace(metadata={"runtime": {"started": started}})
+        corpus[digest(("newest", number))] = CallEntry(record)
+        storage.put_many([(digest(("newest", number)), CallEntry(record))])
+    in_order = sorted(corpus, key=lambda key: corpus[key].record.sort_time, reverse=True)
+    for template in (QueryCall(), QueryCall.of(name="f"), QueryCall.of(arguments={"x": 7})):
+        expected = [key for key in in_order if template.matches(corpus[key].record)]
+        dated = sum(corpus[key].record.began is not None for key in expected)
+        for number in (0, 1, 7, dated, dated + 1, len(expected), 100):
+            found = list(storage.newest(template, number))
+            keys = [key for key, _ in found]
+            assert keys[:dated] == expected[:number][:dated], f"the {number} newest for {template}"
+            assert len(keys) == len(set(keys)) == min(number, len(expected)), "too few, or twice"
+            assert set(keys) <= set(expected), f"what does not match {template}"
+            for key, entry in found:
+                assert _same_entry(entry, corpus[key]), f"{key}: another entry"
+
+
 def _queries_while_written(storage: CallStorage, _items: Items) -> None:
     """Entries may be put and deleted while the answers of a query are being read."""
     corpus = {digest(number): an_entry("f", x=number) for number in range(40)}
@@ -669,6 +702,7 @@ _CALL_RULES: tuple[Rule, ...] = (
     _counts_use,
     _keeps_entries,
     _answers_queries,
+    _finds_the_newest,
     _queries_while_written,
     _finds_holders,
     _locks,

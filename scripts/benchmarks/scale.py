@@ -121,8 +121,8 @@ def find(opened: Local, number: int) -> object:
 
 
 def newest(opened: Local, number: int) -> object:  # noqa: ARG001 (one signature for all)
-    """List the twenty calls that were stored last."""
-    return list(opened.query().take(20))
+    """List the twenty calls that began last."""
+    return list(opened.query().newest(20))
 
 
 def count_all(root: Path) -> int:

@@ -15,7 +15,14 @@ from typing import Any, NamedTuple
 import msgspec
 
 from fleche.call import Condition, QueryCall
-from fleche.storage.sql._schema import LONGEST_TEXT, METADATA, OTHER, field_of, is_storable
+from fleche.storage.sql._schema import (
+    LONGEST_TEXT,
+    METADATA,
+    OTHER,
+    STARTED,
+    field_of,
+    is_storable,
+)
 
 __all__ = ["Plan", "begins_with", "plan_of"]
 
@@ -59,12 +66,7 @@ class Plan(NamedTuple):
             first: which of :attr:`facts` to begin with; ``None`` begins with :attr:`member`, or
                 with the calls.
         """
-        where = [
-            f"EXISTS (SELECT 1 FROM fleche_facts f WHERE f.call = c.id AND {fact})"
-            for number, fact in enumerate(self.facts)
-            if number != first
-        ]
-        where = [*calls, *where]
+        where = [*calls, *self._all_facts(but=first)]
         begin = self.member if first is None else self.facts[first]
         if not begin:
             return f"SELECT c.id FROM fleche_calls c WHERE {' AND '.join(where) or _ANY}"
@@ -73,6 +75,32 @@ class Plan(NamedTuple):
         return (
             f"SELECT c.id FROM fleche_facts f CROSS JOIN fleche_calls c WHERE {' AND '.join(where)}"
         )
+
+    def select_latest(self, calls: Sequence[str], few: str = "") -> str:
+        """Return the statement that selects when calls which match began, and their ids.
+
+        Args:
+            calls: conditions on a row ``c`` of ``fleche_calls``.
+            few: selects the ids of these calls where they are few, to begin with; empty goes
+                through all calls in the order of time, of which few are needed then.
+        """
+        where = [f"s.field = '{STARTED}' AND s.text IS NOT NULL"]
+        tables = "fleche_facts s"
+        if few:
+            tables = f"({few}) m CROSS JOIN fleche_facts s"
+            where.append("s.call = m.id")
+        elif calls or self.facts:
+            tables = "fleche_facts s CROSS JOIN fleche_calls c"
+            where += ["c.id = s.call", *calls, *self._all_facts()]
+        return f"SELECT s.text, s.call FROM {tables} WHERE {' AND '.join(where)}"
+
+    def _all_facts(self, *, but: int | None = None) -> list[str]:
+        """Return the conditions on a row ``c`` that it has :attr:`facts`, all ``but`` one."""
+        return [
+            f"EXISTS (SELECT 1 FROM fleche_facts f WHERE f.call = c.id AND {fact})"
+            for number, fact in enumerate(self.facts)
+            if number != but
+        ]
 
 
 def plan_of(template: QueryCall, unindexed: Collection[tuple[str, str]] = ()) -> Plan:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import Any
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any, Literal
 
 from fleche.call import CallEntry, decode_entry
 from fleche.errors import CorruptParcel, ParcelError, StorageError
@@ -22,6 +22,8 @@ _FIRST_PAGE = 100  # rows; few, so that the first answer comes early
 _LARGEST_PAGE = 8_000
 _PORTION = 1 << 20
 """Bytes of entries that are read together, if there are several."""
+
+_AFTER_ALL = "\U0010ffff"
 
 _KEY = re.compile("[0-9a-f]{64}")
 
@@ -43,9 +45,9 @@ class Rows:
         return self._database.fetch(*among(statement, values))
 
     def entries_among(
-        self, column: str, values: Sequence[Any], order: Callable[[Any], int]
+        self, column: Literal["id", "key"], values: Sequence[Any]
     ) -> Iterator[tuple[str, Any]]:
-        """Yield keys and entries, of which little is in memory at once.
+        """Yield keys and entries in the order of ``values``, little of it in memory at once.
 
         The caller may take long over each entry, and many may at the same time. So those that are
         longer than their share are left for statements of their own.
@@ -53,10 +55,11 @@ class Rows:
         Args:
             column: by which they are chosen.
             values: those of the column, as many as a statement takes.
-            order: the place of a row among the others.
         """
         rows = self.among(f"{_shares_of(len(values))} WHERE {column}", values)
-        rows.sort(key=order)
+        places = {value: place for place, value in enumerate(values)}
+        number = ("id", "key").index(column)
+        rows.sort(key=lambda row: places.get(row[number], len(places)))
         return self._whole(rows)
 
     def all_entries(self, size: int, most: int) -> Iterator[tuple[str, Any]]:
@@ -138,6 +141,31 @@ class Rows:
             if is_end:
                 return
             last, size = rows[-1][0], min(16 * size, _LARGEST_PAGE)
+
+    def latest(self, statement: str, parameters: Mapping[str, Any]) -> Iterator[int]:
+        """Yield the second column of rows in the falling order of both, in pages that grow.
+
+        Args:
+            statement: selects ``s.text`` and ``s.call``.
+            parameters: of the statement.
+        """
+        size = _FIRST_PAGE
+        statement += (
+            " AND (s.text, s.call) < (:text, :last) ORDER BY s.text DESC, s.call DESC LIMIT :size"
+        )
+        text, last = _AFTER_ALL, LAST_ID
+        while True:
+            names = {**parameters, "text": text, "last": last, "size": size}
+            rows = self._database.fetch(statement, names)
+            for row in rows:
+                is_sound = isinstance(row[0], str) and isinstance(row[1], int)
+                if not (is_sound and (row[0], row[1]) < (text, last)):
+                    raise StorageError(f"{self._database.shown}: rows in disorder ({DAMAGED})")
+                text, last = row
+                yield last
+            if len(rows) < size:
+                return
+            size = min(4 * size, _LARGEST_PAGE)
 
     def opened(self, key: str, data: Any) -> CallEntry | ParcelError:
         """Return the entry in a row, after every check, or the error that refuses it."""

@@ -36,6 +36,7 @@ __all__ = [
     "METADATA",
     "OTHER",
     "SCHEMA",
+    "STARTED",
     "UNINDEXED",
     "WORDS",
     "Fact",
@@ -55,6 +56,9 @@ LONGEST_TEXT = 500
 
 METADATA = "metadata/"
 """With this begin the names of facts that are metadata."""
+
+STARTED = f"{METADATA}runtime/started"
+"""The fact that says when a call began."""
 
 OTHER = "other"
 """The kind of what is no plain value, or a text that cannot be in a column."""

@@ -38,7 +38,7 @@ from fleche.storage.sql._errors import DAMAGED, DiskFull
 from fleche.storage.sql._index import FORGET_FACTS, LOOK, SearchIndex
 from fleche.storage.sql._locks import SqlLocks
 from fleche.storage.sql._rows import LAST_ID, Rows, among, is_key
-from fleche.storage.sql._schema import FUNCTION, WORDS, shortened
+from fleche.storage.sql._schema import FUNCTION, STARTED, WORDS, shortened
 from fleche.storage.sql._sqlite import SqliteFile, SqliteMemory
 from fleche.storage.sql._urls import backend_of, locate, parse_sqlite, redacted
 
@@ -55,6 +55,11 @@ _BATCH = 400  # keys in a statement; SQLite takes 999 parameters before version 
 _BATCH_BYTES = 1 << 22
 _PROBES = (1000, 30_000)  # rows; reading so many places in an index takes 0.1 ms, and 3 ms
 _FIRST_BATCH = 25
+
+_UNDATED = (
+    "NOT EXISTS (SELECT 1 FROM fleche_facts s"
+    f" WHERE s.call = c.id AND s.field = '{STARTED}' AND s.text IS NOT NULL)"
+)
 
 _ENTRY = "SELECT entry FROM fleche_calls WHERE key = :key"
 _ENTRY_BY_PLACE = "SELECT entry FROM fleche_calls WHERE key = ?"  # SQLite alone; bound sooner
@@ -214,8 +219,7 @@ class SqlCalls(CallStorage):
     def _get_batches(self, keys: Sequence[str]) -> Iterator[tuple[str, CallEntry | ParcelError]]:
         for batch in batched(keys, _BATCH):
             places = {str(key): place for place, key in enumerate(batch)}
-            order = partial(_place_of_key, places)
-            for key, data in self._rows.entries_among("key", batch, order):
+            for key, data in self._rows.entries_among("key", list(places)):
                 if key in places:
                     yield batch[places[key]], self._rows.opened(key, data)
 
@@ -363,6 +367,39 @@ class SqlCalls(CallStorage):
         return matching_entries(template, self._candidates(plan))
 
     @override
+    def newest(self, template: QueryCall, number: int) -> Iterator[tuple[str, CallEntry]]:
+        """Yield the newest of the finished calls that match.
+
+        They are found by the text of ``runtime.started``, which has an index and is written in UTC;
+        only those whose facts are not written yet are all read.
+        """
+        from heapq import merge
+
+        from fleche.storage.sql._query import plan_of
+
+        indexed = self._index.last()
+        plan, calls, names = self._with_functions(plan_of(template, self._index.unindexed))
+        if plan.functions and not names:
+            return
+        late = matching_entries(template, self._behind(plan, calls, names, indexed))
+
+        def early() -> Iterator[tuple[str, CallEntry]]:
+            undated: list[tuple[str, CallEntry]] = []
+            dated = self._by_ids(self._latest(plan, calls, names, indexed))
+            for key, entry in matching_entries(template, dated):
+                if entry.record.began is None:  # the text is no time
+                    undated.append((key, entry))
+                else:
+                    yield key, entry
+            yield from undated
+            rest = self._by_ids(self._indexed(plan, [*calls, _UNDATED], names, indexed))
+            yield from matching_entries(template, rest)
+
+        streams = self._newest_among(late, template, number), early()
+        found = merge(*streams, key=lambda each: each[1].record.sort_time, reverse=True)
+        yield from islice(found, number)
+
+    @override
     def _all_entries(self) -> Iterator[tuple[str, CallEntry | ParcelError]]:
         opened = self._rows.opened
         for key, data in self._rows.all_entries(_FIRST_BATCH, _BATCH):
@@ -373,13 +410,37 @@ class SqlCalls(CallStorage):
         plan, calls, names = self._with_functions(plan)
         if plan.functions and not names:
             return
+        yield from self._behind(plan, calls, names, indexed)
+        yield from self._by_ids(self._indexed(plan, calls, names, indexed))
+
+    def _behind(
+        self, plan: Plan, calls: Sequence[str], names: Mapping[str, Any], indexed: int
+    ) -> Iterator[tuple[str, CallEntry | ParcelError]]:
+        """Yield the entries that have no facts yet, of the functions that match."""
         if self._index.is_late:
             behind = f"{plan._replace(facts=[], member='').select(calls)} AND c.id > {indexed}"
             yield from self._by_ids(self._ids(behind, "c.id", names))
+
+    def _indexed(
+        self, plan: Plan, calls: Sequence[str], names: Mapping[str, Any], indexed: int
+    ) -> Iterator[int]:
+        """Yield the ids of the calls with facts that match, those that were stored last first."""
         first = self._first_of(plan, names)
         last = "c.id" if first is None and not plan.member else "f.call"
-        found = self._ids(plan.select(calls, first), last, {**plan.parameters, **names}, indexed)
-        yield from self._by_ids(found)
+        return self._ids(plan.select(calls, first), last, {**plan.parameters, **names}, indexed)
+
+    def _latest(
+        self, plan: Plan, calls: Sequence[str], names: Mapping[str, Any], indexed: int
+    ) -> Iterator[int]:
+        """Yield the ids of the calls with facts that match, those that began last first."""
+        names = {**plan.parameters, **names}
+        few = ""
+        if (calls or plan.facts) and self._database.kind == "sqlite":
+            matching = plan.select(calls, self._first_of(plan, names))
+            is_few = self._count(f"({matching}) m", names, _PROBES[-1]) < _PROBES[-1]
+            few = matching if is_few else ""
+        statement = f"{plan.select_latest(calls, few)} AND s.call <= {indexed}"
+        return self._rows.latest(statement, names)
 
     def _ids(
         self, select: str, last: str, names: Mapping[str, Any], indexed: int = LAST_ID - 1
@@ -410,10 +471,10 @@ class SqlCalls(CallStorage):
         return plan, [f"c.function {condition}"], names
 
     def _by_ids(self, ids: Iterator[int]) -> Iterator[tuple[str, CallEntry | ParcelError]]:
-        """Yield the entries of calls in batches that grow, so that the first answer comes early."""
+        """Yield the entries of calls, in order, in batches that grow: the first comes early."""
         size = _FIRST_BATCH
         while batch := list(islice(ids, size)):
-            for key, data in self._rows.entries_among("id", batch, lambda row: -row[0]):
+            for key, data in self._rows.entries_among("id", batch):
                 yield key, self._rows.opened(key, data)
             size = min(4 * size, _BATCH)
 
@@ -482,10 +543,6 @@ class SqlCalls(CallStorage):
         """Close the connections; a database in memory is gone. Idempotent."""
         self._functions.clear()
         self._database.close()
-
-
-def _place_of_key(places: Mapping[str, int], row: Any) -> int:
-    return places.get(row[1], 0)
 
 
 def _make_function(connection: Connection, function: _Function) -> int | None:
