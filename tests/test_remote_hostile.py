@@ -629,6 +629,21 @@ def test_a_server_survives_mutated_requests(
     _check_unharmed(cache)
 
 
+def test_a_value_under_the_address_of_another_is_refused() -> None:
+    """So that what has that address can be saved, and is not taken for being there."""
+    cache = _served(Path("unused"))
+    values = cache.verify().values
+    parcel = pack("asked", digest=ASKED)
+    for address in (f"{KEY}.{parcel.variant}", str(ASKED)):
+        sent = [
+            Frame(Kind.MESSAGE, 1, 0, m.encode(m.Save(parcels=[(address, parcel.nbytes)]))),
+            Frame(Kind.DATA, 1, Flag.END, parcel.tobytes()),
+        ]
+        (answer,) = _serve_bytes(cache, b"".join(map(encode_frame, sent)))
+        assert b"the parcel of another came" in bytes(answer.payload)
+    assert cache.verify().values == values
+
+
 def get_tag(kind: type) -> str:
     """Return what the field `op` says of a kind of message."""
     return str(kind.__struct_config__.tag)  # type: ignore[attr-defined]

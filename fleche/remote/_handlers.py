@@ -18,7 +18,7 @@ from fleche._util import batched
 from fleche.caches import INLINE, MOST_EXPANDED, BaseCache, CacheBackend, Report
 from fleche.call import CallEntry, ValueRef
 from fleche.digest import Address, Digest
-from fleche.errors import ParcelError, ProtocolError, Rejected, RemoteConnectionError
+from fleche.errors import CorruptParcel, ParcelError, ProtocolError, Rejected, RemoteConnectionError
 from fleche.parcel import Buffer, IncomingParcel, Parcel, StreamSource, verify
 from fleche.remote import _messages as m
 from fleche.remote._entries import entry_size, from_wire, to_wire
@@ -235,6 +235,8 @@ class Handlers:
             with _Head(data.take(size), self._large_head) as pieces:
                 incoming = IncomingParcel(StreamSource(size, pieces))
                 pieces.complete = True
+                if incoming.address != address:
+                    raise CorruptParcel(f"value {address[:12]}: the parcel of another came")
                 yield _address(address), incoming
 
     def _lacking(self, request: m.Lacking) -> m.Answer:
