@@ -116,6 +116,7 @@ def test_results_are_hits(stored: Path) -> None:
         call = study.total.load(1)
     assert call.metadata["imported"] == {"from": "joblib"}
     assert call.metadata["runtime"]["seconds"] < 10
+    assert call.duration == call.metadata["runtime"]["seconds"]
     assert "started" in call.metadata["runtime"]
 
 

@@ -138,7 +138,9 @@ class _Function:
             raise _LeftOut(
                 f"the result cannot be loaded: {type(error).__name__}: {error}"
             ) from None
-        call.metadata = {"runtime": _runtime(noted), "imported": {"from": "joblib"}}
+        runtime = _runtime(noted)
+        call.metadata = {"runtime": runtime, "imported": {"from": "joblib"}}
+        call.duration = runtime.get("seconds")
         return cache.save(call)
 
     def _arguments(self, texts: Mapping[str, str], name: str) -> tuple[list[Any], dict[str, Any]]:
