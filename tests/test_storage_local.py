@@ -519,6 +519,21 @@ class TestFullDisk:
             with closing(sqlite3.connect(place / "store" / "fleche.db")) as raw:
                 assert raw.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
 
+    def test_a_log_that_is_brought_in_makes_room(self, tmp_path: Path) -> None:
+        """A call that fits once the log is in the file is stored, and is no error."""
+        place = tmp_path / "disk"
+        with mounted(place, "-o", "size=20m"):
+            values, calls = local_storages(place / "store")
+            for number in range(200):
+                put(calls, digest(number), an_entry("f", x=number, y="y" * 4000))
+            log = place / "store" / "fleche.db-wal"
+            assert log.stat().st_size > 3 << 20
+            fill(place)
+            put(calls, KEY, an_entry("f", y="y" * 4000))
+            assert log.stat().st_size < 1 << 20
+            assert has(calls, KEY)
+            values.close()
+
     def test_values_alone(self, tmp_path: Path) -> None:
         """Where large values have filled the disk, removing them makes room."""
         place = tmp_path / "disk"

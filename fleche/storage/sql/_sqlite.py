@@ -303,7 +303,13 @@ class SqliteFile(Pooled):
             finally:
                 self._empty_log()
                 self._keep_reserve()
-            raise full
+            # The log had the same pages many times, so that the file has grown by less than it has
+            # shrunk; and others may have made room meanwhile.
+            try:
+                return self._patiently("write", work, deadline, transact=True)
+            except StorageError:
+                self._empty_log()
+                raise full from None
 
     @override
     def insert(self, sql: str, parameters: Sequence[Any], generation: int) -> int | None:
