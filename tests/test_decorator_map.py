@@ -259,6 +259,31 @@ class TestMap:
             assert list(square.map([1, 2, 3])) == [[1], [4], [9]]
         assert [square.contains(x) for x in (1, 2, 3)] == [True, False, True]
 
+    def test_one_refused_beside_large_ones(
+        self, memory: Cache, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """It costs neither the large one that is stored next nor one that is a hit."""
+        ran: list[int] = []
+
+        @fleche
+        def scaled(x: int, log: Ignored[list[int]] = ran) -> Any:
+            log.append(x)
+            return np.full(200_000, x) if x > 10 else [x]
+
+        scaled(11)
+        save, bad = memory.backend.save, {scaled.digest(1), scaled.digest(2)}
+
+        def picky(entries: Any, *rest: Any, **options: Any) -> None:
+            if not bad.isdisjoint(entries):
+                raise Rejected("not this one")
+            save(entries, *rest, **options)
+
+        monkeypatch.setattr(memory.backend, "save", picky)
+        with pytest.warns(FlecheWarning, match="not this one"):
+            assert len(list(scaled.map([1, 11, 2, 12]))) == 4
+        assert ran == [11, 1, 2, 12]
+        assert [scaled.contains(x) for x in (1, 11, 2, 12)] == [False, True, False, True]
+
     def test_not_for_coroutines(self, memory: Cache) -> None:
         """They are gathered."""
 

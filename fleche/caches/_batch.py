@@ -46,6 +46,7 @@ class BatchBackend(ViewBackend):
         self._unsaved: dict[Digest, CallEntry] = {}
         self._bytes = 0
         self._seconds = 0.0
+        self._failure: FlecheError | None = None
         self.together = together
         self._lock = renewed_after_fork(RLock())
 
@@ -73,10 +74,9 @@ class BatchBackend(ViewBackend):
             return unsaved
 
     def flush(self) -> None:
-        """Save what is unsaved.
+        """Save what is unsaved; that some of it was refused is said by the next save, or the end.
 
-        Raises:
-            FlecheError: some of it was refused, or could not be stored; the rest is.
+        What is asked in between has nothing to do with it.
         """
         with self._lock:
             unsaved = self.take()
@@ -85,26 +85,35 @@ class BatchBackend(ViewBackend):
             try:
                 self.inner.save(unsaved)
             except FlecheError as error:
-                if len(unsaved) == 1:
-                    raise
-                self._save_singly(unsaved, error)
+                failure = self._save_singly(unsaved) if len(unsaved) > 1 else error
+                self._failure = failure or self._failure
 
-    def _save_singly(self, entries: Mapping[Digest, CallEntry], error: FlecheError) -> None:
-        refused = 0
+    def _save_singly(self, entries: Mapping[Digest, CallEntry]) -> FlecheError | None:
+        """Save what is not refused; return why the last of the others is."""
+        failure: FlecheError | None = None
         for key, entry in entries.items():
             try:
                 self.inner.save({key: entry})
-            except FlecheError as own:
-                error, refused = own, refused + 1
-        if refused:
-            raise error
+            except FlecheError as error:
+                failure = error
+        return failure
+
+    def _raise_failure(self) -> None:
+        failure, self._failure = self._failure, None
+        if failure is not None:
+            raise failure
 
     def end(self) -> None:
-        """Save what is unsaved; from now on this is the other backend, unaltered."""
+        """Save what is unsaved; from now on this is the other backend, unaltered.
+
+        Raises:
+            FlecheError: some of it was refused, or could not be stored; the rest is.
+        """
         with self._lock:
             self.together = False
             self._ahead, self._missing = {}, {}
             self.flush()
+            self._raise_failure()
 
     @override
     def load(
@@ -139,6 +148,7 @@ class BatchBackend(ViewBackend):
             ):
                 self.flush()
                 self.inner.save(entries, parcels, unpin=unpin)
+                self._raise_failure()
                 return
             self._unsaved.update(entries)
             for entry in entries.values():
@@ -151,6 +161,7 @@ class BatchBackend(ViewBackend):
                 or self._seconds >= MOST_SECONDS
             ):
                 self.flush()
+            self._raise_failure()
 
     @override
     def load_values(
