@@ -406,6 +406,23 @@ class TestPandas:
         assert pd.isna(gap)
         assert gap is not None
 
+    def test_chosen_columns(self) -> None:
+        """Each column that is shown is there, and no other."""
+        pd = pytest.importorskip("pandas")
+        call = lazy(x=1, y=2, user="me")
+        metadata = {**call.metadata, "tags": {"study": "eos"}}
+        record = call.record.with_metadata(metadata)
+        found = [LazyCall(record.key, CallEntry(record), in_memory()), lazy(x=2)]
+        chosen = ["x", "study", "runtime.host", "seconds", "user"]
+        frame = Table(found, columns=chosen).to_pandas()
+        names = ["arguments.x", "study", "runtime.host", "seconds", "arguments.user"]
+        assert list(frame.columns) == names
+        assert frame.iloc[0].tolist() == [1, "eos", "bigpc", 1.23456, "me"]
+        assert pd.isna(frame["study"][1])
+        several = Table(found, columns=["where", "arguments"]).to_pandas()
+        arguments = ["arguments.x", "arguments.y", "arguments.user"]
+        assert list(several.columns) == ["user", "host", *arguments]
+
     def test_not_installed(self, monkeypatch: pytest.MonkeyPatch) -> None:
         """The error names the command that mends it."""
         real = builtins.__import__

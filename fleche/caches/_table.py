@@ -5,9 +5,10 @@ A table is made of what the records say; no value is loaded for it.
 
 from __future__ import annotations
 
+import itertools
 import math
 import unicodedata
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 from functools import cached_property
 from typing import Any
@@ -31,6 +32,9 @@ _GAP = "  "
 _COLUMNS = ("key", "name", "version", "arguments", "result", "started", "seconds", "where")
 _CORE = ("key", "result", "name", "arguments")
 _RIGID = ("key", "started", "seconds")
+_FRAMED = ("key", "name", "module", "version", "result", "started", "seconds", "host", "user")
+"""The columns of a data frame that are neither arguments nor metadata."""
+
 _MOST = 50
 """So many calls are shown at most."""
 
@@ -306,7 +310,7 @@ class Table:
         """Return a :class:`pandas.DataFrame` of all calls.
 
         It has one column for each argument, ``arguments.x``, and one for each field of metadata,
-        ``tags.study``, ``git.commit``.
+        ``tags.study``, ``git.commit``; or those that were chosen.
 
         Versions, arguments, results and metadata are exact. A column of whole numbers, of floats or
         of truth values alone has a dtype for them; any other holds Python objects. A call without
@@ -320,25 +324,22 @@ class Table:
             import pandas as pd
         except ImportError:
             raise MissingExtra("to_pandas() needs pandas: pip install pandas") from None
-        names = ("key", "name", "module", "version", "result", "started", "seconds", "host", "user")
-        argument_names = dict.fromkeys(name for row in self.rows for name in row.arguments)
-        data: dict[str, Any] = {name: [getattr(row, name) for row in self.rows] for name in names}
-        for name in ("version", "result"):
-            data[name] = _exactly(data[name], pd)
-        for name in argument_names:
-            values = [row.arguments.get(name, pd.NA) for row in self.rows]
-            data[f"arguments.{name}"] = _exactly(values, pd)
-        for name in self._fields():
-            data[name] = _exactly([row.field(name, pd.NA) for row in self.rows], pd)
-        if self._columns is None:
-            return pd.DataFrame(data)
-        arguments = {name: f"arguments.{name}" for name in argument_names}
-        chosen = {"where": "user"}
-        wanted = [
-            each if each in data else arguments.get(each) or chosen.get(each)
-            for each in self._columns
-        ]
-        return pd.DataFrame({each: data[each] for each in wanted if each is not None})
+        arguments = {f"arguments.{name}": name for row in self.rows for name in row.arguments}
+        wanted: Iterable[str] = (*_FRAMED, *arguments, *self._fields())
+        if self._columns is not None:
+            parts = (_parts_of(column, arguments) for column in self._columns)
+            wanted = dict.fromkeys(itertools.chain.from_iterable(parts))
+        data: dict[str, Any] = {}
+        for column in wanted:
+            if (name := arguments.get(column)) is not None:
+                values = [row.arguments.get(name, pd.NA) for row in self.rows]
+            elif column in _FRAMED:
+                values = [getattr(row, column) for row in self.rows]
+            else:
+                values = [row.field(column, pd.NA) for row in self.rows]
+            is_typed = column in _FRAMED and column not in ("version", "result")
+            data[column] = values if is_typed else _exactly(values, pd)
+        return pd.DataFrame(data)
 
     def _cells(self, most: int | None) -> tuple[list[str], list[dict[str, str]]]:
         """Return the columns that are not empty throughout, and the cells of the first rows."""
@@ -381,6 +382,16 @@ def _number(value: Any) -> float | None:
 
 def _text(value: Any) -> str | None:
     return value if isinstance(value, str) else None
+
+
+def _parts_of(column: str, arguments: Collection[str]) -> Collection[str]:
+    """Return which columns of a data frame stand for a chosen one."""
+    if column == "where":
+        return "user", "host"
+    if column == "arguments":
+        return arguments
+    name = f"arguments.{column}"
+    return (name if name in arguments and column not in (*_COLUMNS, "module") else column,)
 
 
 def _exactly(values: Sequence[Any], pd: Any) -> Any:
