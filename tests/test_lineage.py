@@ -195,6 +195,19 @@ class TestTree:
         assert len(list(call.tree().walk())) == 11
         assert layer.asked == {"load": 1}
 
+    def test_a_long_chain(self) -> None:
+        """A result that went from call to call is followed however often it did."""
+        store, depth = in_memory(), 3000
+        key = ""
+        for number in range(depth):
+            call = Call(name="step", arguments={"n": number})
+            key = store.prepare(call).commit(number, children=(key,) if key else ())
+        tree = store.load(key).tree()
+        assert max(depth for depth, _ in tree.walk()) == depth - 1
+        first, *_, last = str(tree).splitlines()
+        assert first.startswith(f"step(n={depth - 1})")
+        assert last.lstrip().startswith("└── step(n=0)")
+
     def test_in_a_notebook(self) -> None:
         cache(in_memory())
         vector(1)

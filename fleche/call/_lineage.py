@@ -36,12 +36,14 @@ class CallTree(msgspec.Struct, frozen=True):
 
     def walk(self, depth: int = 0) -> Iterator[tuple[int, CallTree]]:
         """Yield the nodes, each before those below it, with how deep it is."""
-        yield depth, self
-        for child in self.children:
-            yield from child.walk(depth + 1)
+        rest = [(depth, self)]
+        while rest:
+            depth, node = rest.pop()
+            yield depth, node
+            rest += [(depth + 1, child) for child in reversed(node.children)]
 
     def __str__(self) -> str:
-        return "\n".join(self._lines("", ""))
+        return "\n".join(self._lines())
 
     __repr__ = __str__
 
@@ -58,12 +60,15 @@ class CallTree(msgspec.Struct, frozen=True):
         below = " (see above)" if self.is_repeated else " ..." if self.is_cut else ""
         return f"{self.call.text}  [{', '.join(facts)}]{below}"
 
-    def _lines(self, first: str, rest: str) -> Iterator[str]:
-        yield first + self.line
-        for number, child in enumerate(self.children, 1):
-            is_last = number == len(self.children)
-            branch, beside = ("└── ", "    ") if is_last else ("├── ", "│   ")
-            yield from child._lines(rest + branch, rest + beside)  # noqa: SLF001 (its own kind)
+    def _lines(self) -> Iterator[str]:
+        rest = [("", "", self)]
+        while rest:
+            first, beside, node = rest.pop()
+            yield first + node.line
+            below = [(f"{beside}├── ", f"{beside}│   ", child) for child in node.children]
+            if below:
+                below[-1] = (f"{beside}└── ", f"{beside}    ", node.children[-1])
+            rest += reversed(below)
 
 
 _Below: TypeAlias = dict[Digest, list[Digest]]
@@ -106,17 +111,27 @@ def tree_of(call: LazyCall, cache: Opener, depth: int | None, *, used_by: bool) 
 
 def _grown(root: Digest, calls: dict[Digest, LazyCall], below: _Below) -> CallTree:
     """Put the nodes together. A call that is met again is not followed again, nor is a circle."""
+    # with lists in place of recursion: a chain of calls may be longer than Python's stack
     seen: set[Digest] = set()
-
-    def grow(key: Digest) -> CallTree:
+    nodes: list[tuple[Digest, int, bool]] = []  # the key, the place of what is above, and if new
+    rest = [(root, -1)]
+    while rest:
+        key, above = rest.pop()
+        is_new = key in calls and key not in seen
+        nodes.append((key, above, is_new))
+        if is_new:
+            seen.add(key)
+            rest += [(child, len(nodes) - 1) for child in reversed(below.get(key, ()))]
+    grown: dict[int, list[CallTree]] = {}  # from the last to the first
+    for place in range(len(nodes) - 1, -1, -1):
+        key, above, is_new = nodes[place]
         call = calls.get(key)
-        if call is None:
-            return CallTree(key, None)
-        if key in seen:
-            return CallTree(key, call, is_repeated=bool(below.get(key)))
-        seen.add(key)
-        children = tuple(map(grow, below.get(key, ())))
-        is_cut = key not in below and bool(call.record.children)
-        return CallTree(key, call, children, is_cut=is_cut)
-
-    return grow(root)
+        tree = CallTree(
+            key,
+            call,
+            tuple(reversed(grown.pop(place, []))),
+            is_repeated=call is not None and not is_new and bool(below.get(key)),
+            is_cut=is_new and key not in below and call is not None and bool(call.record.children),
+        )
+        grown.setdefault(above, []).append(tree)
+    return grown[-1][0]
