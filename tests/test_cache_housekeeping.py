@@ -26,7 +26,7 @@ from fleche.caches import (
 from fleche.call import Call, CallEntry, CallRecord, ValueRef
 from fleche.digest import Address, D, Digest, buffer_digest, digest
 from fleche.errors import StorageError
-from fleche.storage import CallFile, Sql, ValueFile
+from fleche.storage import CallFile, CallMemory, Sql, ValueFile, ValueMemory
 from tests.helpers.layers import call, in_files, in_memory
 
 
@@ -82,6 +82,24 @@ class TestReports:
         report = DiskUsageReport(tuple(calls[:1]))
         assert repr(report) == f"DiskUsageReport(calls=({calls[0]!r},), loose=0, other=0)"
         assert "dangling=<9 Digest>" in repr(VerifyReport(dangling=(calls[0].key,) * 9))
+
+
+class TestDiskUsage:
+    def test_the_clock_of_the_storage_counts(self) -> None:
+        """How long a call was not used does not depend on the clock of the machine that asks."""
+
+        class Elsewhere(CallMemory):
+            def now(self) -> float:
+                return super().now() + 1e6
+
+            def entries(self, prefix: str = "") -> Iterator[Any]:
+                for each in super().entries(prefix):
+                    yield each._replace(modified=each.modified + 1e6 - 500)
+
+        cache = Cache(ValueMemory(), Elsewhere())
+        cache.save(call())
+        (found,) = cache.disk_usage().calls
+        assert 500 <= found.idle < 600
 
 
 class TestVerify:

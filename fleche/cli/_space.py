@@ -93,10 +93,11 @@ def du(session: Session, selection: Selection, by: str, limit: int) -> int:
     with session.screen.counting("looking at entries:") as told:
         report = cache.disk_usage(progress=told)
     hits = _last_hits(cache)
+    now = time.time()
     usage: dict[Digest, tuple[float, float]] = {}
     for each in report.calls:
         size, used = usage.get(each.key, (0.0, 0.0))
-        usage[each.key] = size + each.bytes, max(used, each.used)
+        usage[each.key] = size + each.bytes, max(used, now - each.idle)
     groups: dict[str, Group] = defaultdict(Group)
     for call in selection.calls(cache):
         size, used = usage.get(call.key, (0.0, 0.0))
@@ -259,7 +260,9 @@ def _chosen(
     now = time.time()
     began_before = now - as_age(older_than).total_seconds() if older_than else None
     used_before = now - as_age(unused).total_seconds() if unused else None
-    used = {each.key: each.used for each in usage}
+    used: dict[Digest, float] = {}
+    for each in usage:  # of a stack, once for each layer
+        used[each.key] = max(now - each.idle, used.get(each.key, 0.0))
     hits = _last_hits(cache) if unused else {}
     for call in selection.calls(cache):
         if began_before is not None and call.record.sort_time.timestamp() > began_before:

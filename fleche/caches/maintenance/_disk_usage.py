@@ -34,6 +34,7 @@ def attribute(
     """
     sizes = {each.key: each.size for each in values.entries()}
     entries = {each.key: each for each in calls.entries()}
+    now = calls.now()
     index = ReferenceIndex(calls, Steps(progress))
     index.read(entries)
     needs = _Needs(values, sizes)
@@ -43,7 +44,7 @@ def attribute(
         CallSize(
             Digest(key),
             entries[key].size + sum(sizes[each] / users[each] for each in found),
-            entries[key].modified,
+            now - entries[key].modified,
         )
         for key, found in needed.items()
     ]

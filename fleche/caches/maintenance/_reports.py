@@ -285,13 +285,13 @@ class CallSize(NamedTuple):
     Attributes:
         key: of the call.
         bytes: its entry, and its part of each value that it needs.
-        used: when it was stored, or last used where the cache takes note of that (one that is
-            limited in size does), in seconds since the epoch.
+        idle: seconds since it was stored, or last used where the cache takes note of that (one that
+            is limited in size does), by the clock of its storage.
     """
 
     key: Digest
     bytes: float
-    used: float
+    idle: float
 
 
 @dataclass(frozen=True, repr=False)
