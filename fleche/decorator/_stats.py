@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from fleche._amounts import count, shown_bytes, shown_seconds
 from fleche._html import paragraph
-from fleche.call import QueryCall
+from fleche.call import QueryCall, encode_entry
 
 if TYPE_CHECKING:
     from fleche.caches import BaseCache
@@ -22,7 +22,8 @@ class FunctionStats:
     Attributes:
         name: qualified name of the function.
         calls: how many calls are stored.
-        bytes: what their arguments and results take; one that several calls have counts once.
+        bytes: what they take with their arguments and results; a large value that several calls
+            have counts once.
         hits: how often a stored result was found, by all processes that use the cache.
         misses: how often the body ran, and its result was stored.
         saved: seconds that the bodies of the hits had taken.
@@ -59,7 +60,11 @@ def stats_of(cache: BaseCache, template: QueryCall) -> FunctionStats:
     calls = 0
     for call in cache.query(template):
         calls += 1
-        sizes.update((ref.address, ref.size) for ref in call.record.values())
+        sizes[call.key] = len(encode_entry(call.key, call.entry))
+        for ref in call.record.values():
+            apart = ref.size - len(call.entry.parcels.get(ref.address, b""))
+            if apart > 0:
+                sizes[ref.address] = apart
     rows = cache.usage(template.name, template.module)
     return FunctionStats(
         name=template.name or "",
