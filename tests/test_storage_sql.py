@@ -1335,6 +1335,51 @@ class TestSqlite:
 
 
 @pytest.mark.postgres
+@pytest.mark.parametrize("driver", ["psycopg", "psycopg2", "pg8000"])
+def test_drivers(
+    driver: str,
+    postgres: Callable[[], str],  # noqa: F811
+) -> None:
+    """What is stored is whole, whatever a driver takes bytes for."""
+    pytest.importorskip(driver)
+    storage = Sql(postgres().replace("+psycopg", f"+{driver}"))
+    put(storage, KEY, a_call())
+    assert get(storage, KEY) == a_call()
+    assert [entry for _, entry in storage.query(QueryCall())] == [a_call()]
+    storage.close()
+
+
+@pytest.mark.postgres
+def test_a_driver_that_gives_views_of_its_memory(
+    postgres: Callable[[], str],  # noqa: F811
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """As psycopg2 does, which SQLAlchemy takes by itself where it is installed."""
+    from psycopg.types.string import ByteaLoader
+
+    from fleche.storage.sql._server import Server
+
+    class Viewing(ByteaLoader):
+        def load(self, data: Any) -> Any:
+            return memoryview(super().load(bytes(data)))
+
+    connect = Server.connect
+
+    def viewing(server: Server) -> Any:
+        session = connect(server)
+        raw: Any = session.connection.connection.driver_connection
+        raw.adapters.register_loader("bytea", Viewing)
+        return session
+
+    monkeypatch.setattr(Server, "connect", viewing)
+    storage = Sql(postgres())
+    put(storage, KEY, a_call())
+    assert get(storage, KEY) == a_call()
+    assert [entry for _, entry in storage.query(QueryCall())] == [a_call()]
+    storage.close()
+
+
+@pytest.mark.postgres
 def test_a_server_that_only_reads(postgres: Callable[[], str]) -> None:  # noqa: F811
     """As one that follows another: what it has is there, and a save is told what to do."""
     url = postgres()

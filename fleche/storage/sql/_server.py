@@ -88,7 +88,7 @@ class Server(Pooled):
     def fetch(self, sql: str, parameters: Parameters = NO_PARAMETERS) -> list[Any]:
         def select(session: _Session) -> list[Any]:
             with session.connection.begin():
-                return list(session.execute(sql, parameters).fetchall())
+                return [_without_views(row) for row in session.execute(sql, parameters).fetchall()]
 
         return self._at_most_twice("read", select)
 
@@ -202,6 +202,13 @@ class Server(Pooled):
             self._room = BoundedSemaphore(_MOST)
             self._inherited = False  # sessions of a server belong to their socket, not to a file
             self._engine = None
+
+
+def _without_views(row: Any) -> Any:
+    """Return a row with bytes where a driver (psycopg2) gives views of its memory."""
+    if memoryview not in map(type, row):
+        return row
+    return tuple(bytes(each) if type(each) is memoryview else each for each in row)
 
 
 def _stored_version(session: _Session) -> Any:
