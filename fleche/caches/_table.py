@@ -186,7 +186,7 @@ class Table:
         Raises:
             ValueError: no call has a column of that name.
         """
-        found = list({call.key: call.record for call in calls}.items())
+        found = list({call.key: call.entry.record for call in calls}.items())
         if newest_first:
             found.sort(key=lambda item: item[1].sort_time, reverse=True)
         self._found = found

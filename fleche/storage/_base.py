@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar
 import msgspec
 
 from fleche._util import batched, override
-from fleche.call import CallEntry, CallRecord, QueryCall
+from fleche.call import CallEntry, QueryCall
 from fleche.digest import Address
 from fleche.errors import (
     CorruptParcel,
@@ -462,18 +462,14 @@ def matching_entries(
 ) -> Iterator[tuple[str, CallEntry]]:
     """Yield the finished calls of ``found`` that match; damaged ones are skipped with a warning."""
     warned = False
-    matches = _is_finished if template == QueryCall() else template.matches
+    is_for_all = template == QueryCall()
     for key, entry in found:
         if isinstance(entry, ParcelError):
             level = logging.DEBUG if warned else logging.WARNING
             log.log(level, "query skips a record that is %s: %s", flaw_of(entry), entry)
             warned = True
-        elif matches(entry.record):
+        elif not entry.record.is_pin if is_for_all else template.matches(entry.record):
             yield key, entry
-
-
-def _is_finished(record: CallRecord) -> bool:
-    return not record.is_pin
 
 
 def refs_of_unusable(error: ParcelError) -> BufferRefs | ParcelError:

@@ -74,6 +74,7 @@ _ENTRIES = (
     "SELECT address, size, modified FROM fleche_values WHERE address > :last AND address < :end"
     " ORDER BY address LIMIT :size"
 )
+_FIRST_ENTRIES = _ENTRIES.replace("address > :last", "address >= :last")
 _AFTER_ALL = "g"  # addresses are hexadecimal
 
 
@@ -274,18 +275,13 @@ class ValueLocal(_Local, ValueStorage):
     def entries(self, prefix: str = "") -> Iterator[Entry]:
         if not prefix:  # of which no row knows
             self._files.sweep_drafts()
-        last, end = prefix, f"{prefix}{_AFTER_ALL}"
-        first = self._database.fetch(
-            "SELECT address, size, modified FROM fleche_values WHERE address = :address",
-            {"address": prefix},
-        )
-        yield from (Entry(*row) for row in first)
+        statement, last, end = _FIRST_ENTRIES, prefix, f"{prefix}{_AFTER_ALL}"
         while True:
-            rows = self._database.fetch(_ENTRIES, {"last": last, "end": end, "size": _PAGE})
+            rows = self._database.fetch(statement, {"last": last, "end": end, "size": _PAGE})
             yield from (Entry(*row) for row in rows)
             if len(rows) < _PAGE:
                 return
-            last = rows[-1][0]
+            statement, last = _ENTRIES, rows[-1][0]
 
     @override
     def adopt(self) -> None:

@@ -169,11 +169,11 @@ class Rows:
 
     def opened(self, key: str, data: Any) -> CallEntry | ParcelError:
         """Return the entry in a row, after every check, or the error that refuses it."""
-        if not is_key(key):
-            return CorruptParcel(f"{self._database.shown}: the key of a call is damaged")
-        whole = data if isinstance(data, bytes) else b""  # a damaged file holds anything
+        place = self._database.shown
+        if type(key) is not str:  # a damaged file holds anything
+            return CorruptParcel(f"{place}: the key of a call is damaged")
         try:
-            return decode_entry(key, whole, self._secrets, place=self._database.shown)
+            return decode_entry(key, data if type(data) is bytes else b"", self._secrets, place)
         except ParcelError as error:
             return error
 
