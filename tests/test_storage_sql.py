@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import errno
 import logging
 import os
 import pickle
@@ -1049,6 +1050,30 @@ class TestOfSomebodyElse:
         with closing(sqlite3.connect(path)) as connection:
             found = connection.execute("SELECT key FROM fleche_calls").fetchall()
         assert {key for (key,) in found} == {KEY, OTHER, digest("of another process")}
+        writer.close()
+
+    @pytest.mark.parametrize("trouble", ["full", "no directory"])
+    def test_no_room_for_a_copy(
+        self, tmp_path: Path, trouble: str, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Where there is none for temporary files, the error names that place, not the file."""
+        path = tmp_path / "calls.db"
+        writer = Sql(path)
+        put(writer, KEY, a_call())
+        monkeypatch.setattr(_guest, "read_only", lambda _: "file:/nowhere/x?mode=ro")
+        if trouble == "full":
+
+            def copy(*_: object) -> None:
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+            monkeypatch.setattr(_guest.shutil, "copyfile", copy)
+        else:
+            monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "nowhere"))
+        reader = Sql(f"sqlite:///{path}?mode=ro")
+        with pytest.raises(StorageError, match="temporary files") as caught:
+            has(reader, KEY)
+        assert not str(caught.value).startswith(str(path))
+        assert "ask its owner" not in str(caught.value)
         writer.close()
 
     @pytest.mark.skipif(os.geteuid() != 0, reason="nobody else can be played")

@@ -111,20 +111,30 @@ class Guest:
             if stamp is not None or is_busy_error(error):
                 raise
         # What a killed process leaves of a log is sometimes not to be read without being mended.
-        with tempfile.TemporaryDirectory(prefix="fleche-") as place:
-            copy = Path(place, "copy.db")
-            before = self._stamps()
+        with _temporary_directory() as place:
+            copy = self._copy_to(Path(place))
+            with closing(sqlite3.connect(copy, isolation_level=None)) as connection:
+                prepare(connection)
+                return work(connection)
+
+    def _copy_to(self, place: Path) -> Path:
+        """Copy the file, and its log, into a directory for temporary files."""
+        copy = place / "copy.db"
+        before = self._stamps()
+        try:
             with (
                 closing(sqlite3.connect(immutable(self._path), uri=True)) as source,
                 closing(sqlite3.connect(copy)) as target,
             ):
                 source.backup(target)
             shutil.copyfile(f"{self._path}-wal", f"{copy}-wal")
-            if self._stamps() != before:
-                raise sqlite3.OperationalError("database is locked: it is being written to")
-            with closing(sqlite3.connect(copy, isolation_level=None)) as connection:
-                prepare(connection)
-                return work(connection)
+        except (sqlite3.Error, OSError) as error:
+            if getattr(error, "errno", 0) == errno.ENOSPC or "is full" in str(error):
+                raise _no_room(str(error)) from error
+            raise
+        if self._stamps() != before:
+            raise sqlite3.OperationalError("database is locked: it is being written to")
+        return copy
 
     def _stamps(self) -> list[tuple[int, ...]]:
         return [stamp_of(Path(f"{self._path}{end}")) for end in ("", "-wal")]
@@ -157,6 +167,20 @@ class Guest:
         self._opened.add(looking)
         self._kept = stamp or (), looking
         return looking
+
+
+def _temporary_directory() -> tempfile.TemporaryDirectory[str]:
+    try:
+        return tempfile.TemporaryDirectory(prefix="fleche-")
+    except OSError as error:
+        raise _no_room(str(error)) from error
+
+
+def _no_room(reason: str) -> StorageError:
+    return StorageError(
+        "a database that a killed process has left is read as a copy, and the directory for "
+        f"temporary files has no place for it: {reason} (set TMPDIR to one that has)"
+    )
 
 
 def stamp_of(path: Path) -> tuple[int, ...]:
