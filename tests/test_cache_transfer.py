@@ -649,7 +649,7 @@ class TestDamage:
         keys = [D(source.save(call(x=[x], result=["result", x]))) for x in range(3)]
         for key, index in ((keys[0], 0), (keys[1], -1)):
             entry = source.load(key).entry
-            address = list(entry.record.addresses())[index]
+            address = [ref.address for ref in entry.record.values()][index]
             data = bytearray(entry.parcels[address])
             data[-1] ^= 1
             altered = CallEntry(entry.record, {**entry.parcels, address: bytes(data)})

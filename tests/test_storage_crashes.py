@@ -197,7 +197,7 @@ def watched(where: str) -> Iterator[None]:
 def dangling(cache: Cache) -> Iterator[Digest]:
     for key, entry in list(cache.calls.query(QueryCall())):
         assert entry is not None
-        needed = set(entry.record.addresses()) - set(entry.parcels)
+        needed = {ref.address for ref in entry.record.values() if ref.variant} - set(entry.parcels)
         if needed - cache.values.contains_many(needed) and cache.calls.contains_many([key]):
             yield Digest(key)
 

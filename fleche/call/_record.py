@@ -231,10 +231,6 @@ class CallRecord(
         if self.covered is not None:
             yield self.covered
 
-    def addresses(self) -> tuple[Address, ...]:
-        """Where the parcels of this call are, each once; values without a parcel are left out."""
-        return tuple(dict.fromkeys(found.address for found in self.values() if found.variant))
-
     def replace(
         self, *, metadata: Mapping[str, Mapping[str, Any]] | None = None, **changes: Any
     ) -> CallRecord:

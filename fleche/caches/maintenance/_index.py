@@ -126,13 +126,10 @@ class ReferenceIndex:
         if self._keep_records:
             self.records[key] = entry.record
 
-    def discard(self, key: str) -> tuple[Address, ...]:
-        """Forget an entry; return what it has needed."""
-        needs = self.needs.pop(key, ())
-        self._counts.subtract(needs)
-        self.pins.discard(key)
-        self.finished -= self.records.pop(key, None) is not None
-        return needs
+    def discard(self, pin: str) -> None:
+        """Forget a pin."""
+        self._counts.subtract(self.needs.pop(pin, ()))
+        self.pins.discard(pin)
 
     def is_needed(self, address: str) -> bool:
         """Return whether an entry needs what is stored under ``address``."""
