@@ -529,9 +529,10 @@ class TestFullDisk:
             log = place / "store" / "fleche.db-wal"
             assert log.stat().st_size > 3 << 20
             fill(place)
-            put(calls, KEY, an_entry("f", y="y" * 4000))
+            put(calls, KEY, an_entry("of another function", y="y" * 4000))
             assert log.stat().st_size < 1 << 20
-            assert has(calls, KEY)
+            found = calls.query(QueryCall(name="of another function"))
+            assert [key for key, _ in found] == [KEY]
             values.close()
 
     def test_values_alone(self, tmp_path: Path) -> None:

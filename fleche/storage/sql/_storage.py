@@ -143,13 +143,14 @@ class SqlCalls(CallStorage):
         """Insert a call whose facts are written later; return whether it was new."""
         if not self._index.is_late:
             return False
+        generation = self._generation  # first: what is known of functions is no older
         function = self._functions.get((record.name, record.module or "", record.code or ""))
         if function is None:
             return False
         pin = int(record.result is None and record.error is None)
         # bytes are bound slowly
         row = (key, function, pin, time.time(), len(data), bytearray(data))
-        place = self._database.insert(_INSERT_NEW_BY_PLACE, row, self._generation)
+        place = self._database.insert(_INSERT_NEW_BY_PLACE, row, generation)
         if not place:
             return False
         if place % LOOK == 0:
@@ -170,13 +171,16 @@ class SqlCalls(CallStorage):
             functions.append((record.name, record.module or "", record.code or ""))
             rows.append({"key": key, "pin": pin, "now": now, "size": len(data), "entry": data})
         new: dict[_Function, int] = {}
+        known = self._functions
 
         def put(connection: Connection) -> None:
+            nonlocal known
             if self._generation != self._database.generation:
                 self._functions, self._generation = {}, self._database.generation
-                new.clear()
+            known = self._functions
+            new.clear()  # an attempt before this one was rolled back
             for row, function in zip(rows, functions, strict=True):
-                number = self._functions.get(function) or new.get(function)
+                number = known.get(function) or new.get(function)
                 if number is None:
                     number = new[function] = self._number_of(connection, function)
                 row["function"] = number
@@ -184,8 +188,7 @@ class SqlCalls(CallStorage):
             self._index.put(connection, ordered)
 
         self._database.change(put, since=since)
-        if new:
-            self._functions.update(new)
+        known.update(new)
 
     def _number_of(self, connection: Connection, function: _Function) -> int:
         number = _make_function(connection, function)
