@@ -189,6 +189,15 @@ class TestFiltered:
         assert cache.query().count() == 1
         assert len(list(cache.calls.entries())) == 1
 
+    def test_calls_inside_are_known_later(self, cache: Cache) -> None:
+        """A view of what used a call takes a call that is about to use it."""
+        used = cache.save(call(name="part"))
+        view = cache.filter(uses=D(used))
+        key = view.prepare(Call(name="f", arguments={"x": 2})).commit(4, children=(used,))
+        assert view.query().only().key == key
+        with pytest.raises(Rejected):
+            view.prepare(Call(name="f", arguments={"x": 3})).commit(5)
+
     def test_a_pin_is_no_call(self, cache: Cache) -> None:
         """What takes long to arrive is protected behind a filter, too."""
         view = cache.filter(name="f")

@@ -298,8 +298,8 @@ class FilteredBackend(PartialBackend):
         super().check_accepts(key, record)
         if isinstance(self.rule, QueryCall):
             rule = self.rule
-            if record.is_pin:  # the result and the metadata are known later
-                rule = msgspec.structs.replace(rule, result=None, metadata={})
+            if record.is_pin:  # the result, the metadata and the calls inside are known later
+                rule = msgspec.structs.replace(rule, result=None, metadata={}, uses=())
                 record = record.replace(result=ValueRef(key))
             if not rule.matches(record):
                 self._refuse(key, record)
