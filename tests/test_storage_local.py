@@ -78,6 +78,19 @@ class TestLayout:
             os.truncate(root / "fleche.db-reserve", 0)
         assert sizes[0] == sizes[1] > 0
 
+    def test_a_cache_that_cannot_be_made(self, root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        """However often it is tried on a full disk, nothing is left."""
+
+        def full(*_: object) -> int:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+        with monkeypatch.context() as patch:
+            patch.setattr(os, "write", full)
+            for _ in range(3):
+                with pytest.raises(StorageError, match="the disk is full"):
+                    put(local_storages(root)[1], KEY, an_entry())
+        assert not list(root.glob("*.tmp"))
+
     def test_what_is_there(self, root: Path) -> None:
         """One database, one line that names the format, and a file for each large value."""
         values, calls = local_storages(root)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import subprocess
 import sys
 import textwrap
@@ -12,6 +14,7 @@ import pytest
 
 import fleche
 from fleche.caches import BaseCache, Cache, CacheStack, Local
+from fleche.errors import StorageError
 from fleche.remote import PipeChannel, RemoteCache, serve
 from fleche.storage import (
     CallFile,
@@ -23,6 +26,7 @@ from fleche.storage import (
     ValueMemory,
     merge_usage,
 )
+from fleche.storage.file import _usage
 
 MAKERS: dict[str, Callable[[Path], BaseCache]] = {
     "memory": lambda path: Cache(ValueMemory(), CallMemory()),
@@ -281,3 +285,27 @@ def test_files_of_counters_stay_small(tmp_path: Path) -> None:
         storage.note_usage([row] * 10)
     assert sum(each.hits for each in storage.usage()) == 600
     assert sum(path.stat().st_size for path in tmp_path.rglob("*.jsonl")) < 400_000
+
+
+def test_counters_stay_where_there_is_no_room(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A file that cannot be written anew, the disk being full, stays as it is; nothing is left."""
+    storage = CallFile(tmp_path)
+    row = Usage(hour=1, host="h", user="u", name="f" * 1000, hits=1)
+    storage.note_usage([row] * 200)
+    write, turns = _usage.write_all, iter(range(10))
+
+    def fill(descriptor: int, lines: bytes) -> None:
+        if next(turns):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        write(descriptor, lines)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(_usage, "write_all", fill)
+        with pytest.raises(StorageError, match="the disk is full"):
+            storage.note_usage([row] * 100)
+    assert sum(each.hits for each in storage.usage()) == 300
+    assert len(list((tmp_path / "usage").iterdir())) == 1
+    storage.note_usage([row])
+    assert sum(each.hits for each in storage.usage()) == 301

@@ -69,9 +69,9 @@ class UsageFiles:
             make_directories(self._root)
             if not os.path.exists(path):
                 aside = f"{path}.{uuid4().hex}"
-                with open(aside, "x", encoding="ascii", opener=make_file) as file:
-                    file.write(uuid4().hex)
                 try:
+                    with open(aside, "x", encoding="ascii", opener=make_file) as file:
+                        file.write(uuid4().hex)
                     name_first(aside, path)  # whole from the beginning, and the first one stays
                 finally:
                     with suppress(FileNotFoundError):
@@ -81,9 +81,13 @@ class UsageFiles:
 
     def _compact(self, path: str) -> None:
         aside = f"{path}.{uuid4().hex}"
-        os.rename(path, aside)
-        _append(path, _lines_of(merge_usage(_rows_of(aside, _decoder))))
-        os.unlink(aside)
+        try:
+            _append(aside, _lines_of(merge_usage(_rows_of(path, _decoder))))
+            os.replace(aside, path)
+        except BaseException:
+            with suppress(OSError):
+                os.unlink(aside)
+            raise
 
 
 class AcceptedFiles:

@@ -75,10 +75,10 @@ def _write_new(path: Path, line: str) -> None:
     temporary = path.with_name(f"{_NAME}.{os.urandom(8).hex()}.tmp")
     descriptor = make_file(str(temporary), os.O_CREAT | os.O_EXCL | os.O_WRONLY)
     try:
-        os.write(descriptor, line.encode())
-    finally:
-        os.close(descriptor)
-    try:
+        try:
+            os.write(descriptor, line.encode())
+        finally:
+            os.close(descriptor)
         name_first(str(temporary), str(path))
     finally:
         temporary.unlink(missing_ok=True)
