@@ -620,6 +620,11 @@ class TestWrongArguments:
         with pytest.raises(TypeError, match=r"not a cache|needs a target"):
             cache.push(wrong)
 
+    @pytest.mark.parametrize("wrong", [["ab12"], [1]])
+    def test_where_calls_are_due(self, wrong: Any) -> None:
+        with pytest.raises(TypeError, match="is no call: those that a query gives"):
+            in_memory().transfer(in_memory(), wrong)
+
     @pytest.mark.parametrize("wrong", ["period", {"name": "period"}])
     def test_where_a_template_is_due(self, wrong: Any) -> None:
         cache = in_memory()

@@ -89,7 +89,7 @@ def transfer_calls(
         wanted = combined(calls, fields)
         keys = _keys(source, wanted)
     else:
-        keys = [call.key for call in calls]
+        keys = [_key_of(call) for call in calls]
     with watching(progress, "copying") as report:
         copied = _copy(source, target, keys, Meter(report, len(keys)), overwrite=overwrite)
     if keys:
@@ -176,6 +176,12 @@ def _copy_usage(source: BaseCache, target: BaseCache, wanted: QueryCall | None) 
 def _is_of(row: Usage, wanted: QueryCall) -> bool:
     name_fits = wanted.name is None or fnmatchcase(row.name, wanted.name)
     return name_fits and wanted.module in (None, row.module)
+
+
+def _key_of(call: object) -> Digest:
+    if not isinstance(call, LazyCall):
+        raise TypeError(f"{call!r} is no call: those that a query gives are copied, or a template")
+    return call.key
 
 
 def _keys(cache: BaseCache, wanted: QueryCall) -> list[Digest]:

@@ -161,15 +161,21 @@ class Writer:
         self._make_shard(path.rpartition("/")[0], name)
         try:
             with explained("write", name):
-                file = self._connection.open_new(temporary)
+                file = self._opened(temporary)
             with _closing(file, name):
                 _pour(file, chunks, name)
             with explained("write", name):
                 self._move(temporary, path)
         except BaseException:
-            self._made.clear()  # another process may have removed a directory
             self._removed(temporary)
             raise
+
+    def _opened(self, temporary: str) -> Any:
+        try:
+            return self._connection.open_new(temporary)
+        except FileNotFoundError:  # another process may have removed the directory
+            self._connection.make_directory(temporary.rpartition("/")[0])
+            return self._connection.open_new(temporary)
 
     def _make_shard(self, shard: str, name: str) -> None:
         if shard not in self._made:
