@@ -5,13 +5,14 @@ from __future__ import annotations
 import os
 import tempfile
 import threading
+import warnings
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 import fleche
-from fleche import File, cache
+from fleche import File, FlecheWarning, cache
 from tests.helpers.layers import in_memory
 
 runs: list[str] = []
@@ -81,6 +82,38 @@ def test_threads_take_turns() -> None:
     for thread in threads:
         thread.join()
     assert found == {x: str(x) for x in range(8)}
+
+
+@pytest.mark.parametrize("is_cached", [True, False])
+def test_no_circular_wait_for_the_directory(is_cached: bool) -> None:
+    """Who has the directory waits for no other thread, whose body may want the directory."""
+    has_directory, has_begun = threading.Event(), threading.Event()
+
+    @fleche.fleche(version=1)
+    def inner(x: int) -> str:
+        has_begun.set()
+        assert has_directory.wait(10)
+        return work(x)
+
+    @fleche.fleche(version=1, isolate="directory")
+    def outer(x: int, more: Any) -> str:
+        has_directory.set()
+        assert has_begun.wait(10)
+        return inner(x)
+
+    found: list[str] = []
+    more = 0 if is_cached else iter(())
+    threads = [
+        threading.Thread(target=lambda: found.append(inner(1)), daemon=True),
+        threading.Thread(target=lambda: found.append(outer(1, more)), daemon=True),
+    ]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FlecheWarning)
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join(10)
+    assert found == ["1", "1"]
 
 
 def test_mistakes() -> None:

@@ -10,12 +10,9 @@ import threading
 from collections.abc import Callable
 from typing import Any
 
-from fleche._util import renewed_after_fork
+from fleche.decorator._singleflight import working_directory
 
 __all__ = ["in_fresh_directory", "remove_directories"]
-
-# the working directory is one for the process: such bodies run one after the other
-_working_directory = renewed_after_fork(threading.RLock())
 
 _left = threading.local()
 
@@ -29,7 +26,7 @@ def in_fresh_directory(function: Callable[..., Any]) -> Callable[..., Any]:
 
     @functools.wraps(function)
     def body(*args: Any, **kwargs: Any) -> Any:
-        with _working_directory:
+        with working_directory:  # such bodies run one after the other
             before = os.getcwd()
             directory = tempfile.mkdtemp(prefix="fleche-")
             os.chdir(directory)

@@ -3,7 +3,8 @@
 A *flight* is one computation; who asks for the same result meanwhile waits for it. A flight whose
 body waits for another flight, directly or through calls inside calls, never waits in a circle:
 before a wait, the flights that would be waited for are followed, and where they lead back to one
-that the caller is inside of, the caller computes for itself.
+that the caller is inside of, the caller computes for itself. So does a caller that has the working
+directory, for which any other body may wait.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from operator import attrgetter
 from threading import RLock, get_ident
 from typing import TYPE_CHECKING, Any
 
+from fleche._util import is_held_here, renewed_after_fork
 from fleche.call import MISSING
 
 if TYPE_CHECKING:
@@ -35,10 +37,14 @@ __all__ = [
     "loop_of",
     "note_child",
     "running_loop",
+    "working_directory",
 ]
 
 MANY = 1024
 """So many ended flights are remembered, the newest."""
+
+working_directory = renewed_after_fork(RLock())
+"""Held by a body while the working directory, of which a process has one, is its own."""
 
 inside: ContextVar[tuple[Flight, ...]] = ContextVar("fleche.inside", default=())
 """The flights whose bodies run the current code, the innermost last."""
@@ -182,7 +188,7 @@ class SingleFlight:
                     return Role.AGAIN, Flight()
                 flight = self._active[slot] = Flight(slot, around[-1] if around else None)
                 role = Role.COMPUTE
-            elif around and _leads_to(flight, around):
+            elif (around and _leads_to(flight, around)) or _may_want_directory(flight):
                 return Role.ALONE, Flight()
             else:
                 role = Role.WAIT
@@ -340,6 +346,11 @@ def _leads_to(flight: Flight, around: tuple[Flight, ...]) -> bool:
         seen |= fresh
         pending.extend(fresh)
     return False
+
+
+def _may_want_directory(flight: Flight) -> bool:
+    """Return whether the body of ``flight``, in another thread, may wait for what is held here."""
+    return is_held_here(working_directory) and flight.thread != get_ident()
 
 
 flights = SingleFlight()
