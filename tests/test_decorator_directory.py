@@ -61,6 +61,25 @@ def test_files_of_the_result_are_kept() -> None:
         assert Path(found).read_text() == "result 1"
 
 
+def test_without_a_cache() -> None:
+    """No directory is left, and the files of the result are the caller's all the same."""
+
+    @fleche.fleche(version=1, isolate="directory", require="key")
+    def both(x: int, key: int | None = None) -> Any:
+        runs.append(os.getcwd())
+        Path("out.txt").write_text("result")
+        if x < 0:
+            raise ValueError(x)
+        return File("out.txt")
+
+    found = both(1)
+    with pytest.raises(ValueError, match="-1"):
+        both(-1)
+    assert written(2) != found
+    assert not any(map(os.path.exists, runs))
+    assert Path(found).read_text() == "result"
+
+
 def test_nested_calls() -> None:
     @fleche.fleche(version=1, isolate="directory")
     def outer(x: int) -> str:

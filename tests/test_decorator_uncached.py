@@ -141,6 +141,23 @@ class TestIsolation:
         drain(mine, iter(""), mine, other=mine)
         assert mine == [1]
 
+    def test_the_result(self) -> None:
+        """What the caller does to it does not reach what the function has kept."""
+        kept: list[list[int]] = []
+
+        def listed(log: Any) -> list[int]:
+            kept.append([1])
+            return kept[-1]
+
+        async def listed_later(log: Any) -> list[int]:
+            return listed(log)
+
+        for log in (0, iter("")):
+            fleche(isolate=True)(listed)(log).append(2)
+            asyncio.run(fleche(isolate=True)(listed_later)(log)).append(2)
+            asyncio.run(fleche(isolate=True)(listed_later).rerun(log)).append(2)
+        assert kept == [[1]] * 6
+
     def test_ignored_arguments(self) -> None:
         """They are left alone: a log is there to be written to."""
 

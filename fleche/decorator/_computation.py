@@ -197,9 +197,7 @@ class Computation:
                 result, self._states = result
             self._commit(result, returns)
             spare = self._spare(result)
-            if self.spec.options.isolate or self.spec.options.directory:
-                own = self.invocation.copy(result)
-                result = result if own is MISSING else own
+            result = self.invocation.own(result)
         except BaseException as error:
             self._land(MISSING, error)
             raise
@@ -433,10 +431,7 @@ class Computation:
 
     def _land(self, result: Any, error: BaseException | None = None, spare: Any = MISSING) -> None:
         """Let the waiting callers go on, here and in other processes."""
-        if self.spec.options.directory:
-            from fleche.decorator._directory import remove_directories
-
-            remove_directories()
+        self.invocation.remove_directories()
         if self._lock is not None:
             self._lock.release()
         # Others who wait compute anew, but for those who share a task or a future. The error leads

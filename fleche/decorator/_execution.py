@@ -122,7 +122,7 @@ async def _answer_async(
     while True:
         invocation = prepare_invocation(spec, cache, args, kwargs)
         if not isinstance(invocation, KeyedInvocation):
-            return await invocation.alone()
+            return await invocation.alone_async()
         since = flights.clock
         hit = invocation.look()
         if hit is not None:
@@ -135,7 +135,7 @@ async def _answer_async(
             tell_miss(invocation)
             return await compute_async(invocation, flight, locked=True)
         if role is Role.ALONE:
-            return await invocation.alone()
+            return await invocation.alone_async()
         if role is Role.WAIT:
             await flights.wait_async(flight)
             result = MISSING if flight.result is MISSING else invocation.share(flight)

@@ -165,7 +165,7 @@ class CachedFunction(Transparent, Generic[P, R_co]):
         spec = self.spec
         invocation = prepare_invocation(spec, spec.cache(), (*self.lead, *args), kwargs)
         if not isinstance(invocation, KeyedInvocation):
-            return invocation.alone()  # type: ignore[no-any-return]
+            return invocation.alone_async() if spec.is_async else invocation.alone()  # type: ignore[return-value]
         if spec.is_async:
             return compute_async(invocation, Flight())  # type: ignore[return-value]
         from fleche.decorator._computation import Computation

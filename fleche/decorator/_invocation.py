@@ -55,16 +55,49 @@ class Invocation:
         return self.body_arguments()
 
     def fail(self, error: BaseException) -> None:
-        """Do nothing about a body that has raised."""
+        """End a body that has raised."""
+        del error
+        self.remove_directories()
 
     def finish(self, result: Any) -> Any:
-        """Return what the caller gets."""
+        """End a body that has returned ``result``; return what the caller gets.
+
+        If it raises, :meth:`fail` comes next.
+        """
+        result = self.own(result)
+        self.remove_directories()
         return result
 
     def alone(self) -> Any:
         """Call the function as if there were no cache."""
+        try:
+            args, kwargs = self.body_arguments()
+            return self.finish(self.spec.body(*args, **kwargs))
+        except BaseException as error:
+            self.fail(error)
+            raise
+
+    async def alone_async(self) -> Any:
+        """Do the same for a coroutine function."""
         args, kwargs = self.body_arguments()
-        return self.spec.body(*args, **kwargs)
+        return self.own(await self.spec.body(*args, **kwargs))
+
+    def own(self, result: Any) -> Any:
+        """Return what the caller gets of a result: a copy, if the body is to keep nothing of it.
+
+        A copy has copies of the files that the result names. If there can be none, it is the result
+        itself.
+        """
+        options = self.spec.options
+        copied = self.copy(result) if options.isolate or options.directory else MISSING
+        return result if copied is MISSING else copied
+
+    def remove_directories(self) -> None:
+        """Remove the working directories of bodies that have ended in this thread."""
+        if self.spec.options.directory:
+            from fleche.decorator._directory import remove_directories
+
+            remove_directories()
 
     def copy(self, value: Any) -> Any:
         """Return a copy that shares nothing with ``value``; ``MISSING`` if there can be none."""
