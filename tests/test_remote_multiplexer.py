@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import gc
 import io
+import itertools
 import logging
 import os
 import random
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -21,9 +23,17 @@ from fleche.call import Call, CallRecord, ValueRef
 from fleche.digest import Digest, digest
 from fleche.errors import Rejected, RemoteConnectionError
 from fleche.parcel import Buffer, pack
-from fleche.remote import LocalSubprocessChannel, PipeChannel, RemoteCache, _server, serve
+from fleche.remote import (
+    LocalSubprocessChannel,
+    PipeChannel,
+    RemoteCache,
+    _connection,
+    _server,
+    serve,
+)
 from fleche.remote import _messages as m
 from fleche.remote._connection import PendingRequest
+from fleche.remote._errors import Busy
 from fleche.remote._frames import CHUNK, Flag, Frame, FrameDecoder, Kind
 from fleche.remote._multiplexer import Multiplexer
 from fleche.remote._protocol import MESSAGE_LIMIT, WINDOW, Protocol
@@ -628,6 +638,23 @@ class TestUnfinishedRequests:
             save_parcels(remote, [(digest(value), parcel)])
         assert [type(request) for request in refused] == [m.Contains] * 2 + [m.Save] * 2
         assert data == [pack(value, digest=digest(value)).tobytes()]
+
+    def test_what_is_refused_many_times(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """However often that is: what is in the way may take hours."""
+        monkeypatch.setattr(_connection, "exponential", lambda _: itertools.repeat(0.0))
+        served, times = _full_of_calls(tmp_path, 1), sys.getrecursionlimit() + 10
+        asked = itertools.count(1)
+
+        def contains(keys: Any) -> list[bool]:
+            if next(asked) <= times:
+                raise Busy("not now")
+            return [True]
+
+        served.backend.contains = contains
+        with RemoteCache(PipeChannel(lambda i, o: serve(i, o, served)), timeout=30) as remote:
+            assert remote.backend.contains([ABSENT]) == [True]
 
     def test_who_does_not_count_is_told(self, tmp_path: Path) -> None:
         """A server answers even what it was never ready to take, and goes on."""

@@ -84,7 +84,6 @@ class PendingRequest:
         self._request = request
         self._upload = upload
         self._unpickle = unpickle
-        self._pauses = exponential(BUSY_PAUSE)
         self._stream = self._sent()
 
     def _sent(self) -> Stream:
@@ -119,21 +118,21 @@ class PendingRequest:
         Args:
             begun: its first frame, if that has been received already.
         """
-        data = self._stream.receive_message(begun)
-        if data is None:
-            return None
-        try:
-            found = decode_answer(data)
-        except ProtocolError as error:
-            self._stream.break_off(str(error))
-        if isinstance(found, Failure):
+        pauses: Iterator[float] | None = None
+        while (data := self._stream.receive_message(begun)) is not None:
+            try:
+                found = decode_answer(data)
+            except ProtocolError as error:
+                self._stream.break_off(str(error))
+            if not isinstance(found, Failure):
+                return found
             raised = from_failure(found, self._mux.name, unpickle=self._unpickle)
             if not isinstance(raised, Busy):
                 raise raised
-            time.sleep(next(self._pauses))
+            begun, pauses = None, pauses or exponential(BUSY_PAUSE)
+            time.sleep(next(pauses))
             self._stream = self._sent()
-            return self.next_answer()
-        return found
+        return None
 
     def download(self, found: Found, name: str) -> Parcel:
         """Return the parcel that follows ``found``, checked.
