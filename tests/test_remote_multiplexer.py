@@ -716,6 +716,43 @@ class TestWorkers:
             assert not any(thread.is_alive() for thread in workers._threads)
         assert len([r for r in caplog.records if r.exc_info]) == 30
 
+    @pytest.mark.parametrize("size", [10, 2 << 20])
+    def test_no_thread_for_one_more(
+        self, size: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """While the system has no more, a request is sent again later, with what follows it."""
+        served = _full_of_calls(tmp_path, 1)
+        go_on, begun = threading.Event(), threading.Event()
+
+        def contains(keys: Any) -> list[bool]:
+            begun.set()
+            return [go_on.wait(20)]
+
+        served.backend.contains = contains
+        start, refused = threading.Thread.start, threading.Semaphore(0)
+
+        def refuse(thread: threading.Thread) -> None:
+            if begun.is_set() and thread.name.endswith("worker"):
+                refused.release()
+                raise RuntimeError("can't start new thread")
+            start(thread)
+
+        monkeypatch.setattr(threading.Thread, "start", refuse)
+        value = random.Random(1).randbytes(size)
+        parcels = [(digest(value), pack(value, digest=digest(value)))]
+        channel = PipeChannel(lambda i, o: serve(i, o, served))
+        with check_leaks(), RemoteCache(channel, timeout=30) as remote:
+            first = remote.backend.connected().request(m.Contains([ABSENT]))
+            assert begun.wait(20)
+            saving = threading.Thread(target=save_parcels, args=(remote, parcels))
+            start(saving)
+            for _ in range(2):
+                assert refused.acquire(timeout=20)
+            go_on.set()
+            assert first.answer(m.Flags).flags == [True]
+            saving.join(20)
+            assert lacking(remote, [digest(value)]) == []
+
     def test_no_thread_to_be_had(self, monkeypatch: pytest.MonkeyPatch) -> None:
         """A thread that cannot be started is not counted."""
         workers = _Workers("test")

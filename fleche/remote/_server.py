@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from contextvars import copy_context
+from functools import partial
 from queue import Empty, SimpleQueue
 from threading import Lock, Thread, Timer, current_thread
 from typing import Any
@@ -22,6 +23,7 @@ from fleche.remote._handshake import NOT_GREETED, ServerGreeting, check_way, ser
 from fleche.remote._messages import encode
 from fleche.remote._multiplexer import Multiplexer
 from fleche.remote._protocol import PROTOCOL, Protocol
+from fleche.remote._streams import Stream
 
 __all__ = ["serve", "serve_unopened"]
 
@@ -128,6 +130,17 @@ def _answer_requests(
         return
     workers = _Workers("fleche server")
     handlers = Handlers(cache, cache_name)
+    refusal = encode(to_failure(no_room(protocol.limit)))
+
+    def begin(stream: Stream) -> None:
+        try:
+            workers.run(partial(handlers.handle, stream))
+        except RuntimeError:
+            if not workers:
+                raise
+            log.debug("the system has no thread for one more request now")
+            stream.send_message(refusal, end=True)
+
     mux = Multiplexer(
         protocol,
         reader,
@@ -135,8 +148,8 @@ def _answer_requests(
         name="server",
         compression=Compression(_shared_codec(greeting.hello.features)),
         leftover=leftover,
-        on_request=lambda stream: workers.run(lambda: handlers.handle(stream)),
-        refusal=encode(to_failure(no_room(protocol.limit))),
+        on_request=begin,
+        refusal=refusal,
     )
     mux.start(reader_thread=False)
     mux.run_reader()
@@ -203,6 +216,10 @@ class _Workers:
         self._threads: set[Thread] = set()
         self._idle = 0
         self._finishing = False
+
+    def __bool__(self) -> bool:
+        """Return whether there are threads."""
+        return bool(self._threads)
 
     def run(self, job: Callable[[], None]) -> None:
         """Run ``job`` in a thread; what it raises is logged.
