@@ -214,7 +214,8 @@ class TestRefusedBySshd:
         """Other versions say it of a login that came to nothing; that takes time."""
         ssh = tmp_path / "ssh"
         ssh.write_text(
-            '#!/bin/sh\n[ "$1" = -G ] && echo hostname bigpc && exit\n'
+            f'#!/bin/sh\necho "$1" >>{tmp_path}/asked\n'
+            '[ "$1" = -G ] && echo hostname bigpc && exit\n'
             f"echo Connection {by} by 192.0.2.1 port 22 >&2\nexit 255\n"
         )
         ssh.chmod(0o755)
@@ -225,6 +226,8 @@ class TestRefusedBySshd:
             with SshCache("bigpc", "memory") as remote, pytest.raises(RemoteConnectionError) as no:
                 remote.contains(ABSENT)
             assert ("MaxStartups" in str(no.value)) == (seconds > 0)
+        asked = (tmp_path / "asked").read_text().split()
+        assert asked.count("-G") == len(asked) / 2 == 3  # once for each connection
 
     def test_not_for_ever(self, monkeypatch: pytest.MonkeyPatch) -> None:
         """After a few times the reason is told, with what to do; then it is dead as any other."""

@@ -53,8 +53,7 @@ class SshChannel(ProcessChannel):
         at_once = _CLOSED.search(self._ended) and self._lasted < _REFUSAL_SECONDS
         if not (at_once or _REFUSED.search(self._ended)):
             return False
-        settings = self._settings()
-        return bool(settings) and not {"proxycommand", "proxyjump"} & settings.keys()
+        return bool(self._settings) and not {"proxycommand", "proxyjump"} & self._settings.keys()
 
     @override
     def diagnose(self) -> str:
@@ -84,6 +83,7 @@ class SshChannel(ProcessChannel):
         self.setup_commands = as_texts("setup_commands", setup_commands)
         self.workdir = maybe_text("workdir", workdir)
         super().__init__(f"ssh {self.host}")
+        self._settings: Mapping[str, str] = {}  # of the last connection
 
     @override
     def command(self) -> Sequence[str]:
@@ -116,11 +116,12 @@ class SshChannel(ProcessChannel):
         return self._through_ssh(" && ".join(steps))
 
     def _through_ssh(self, remote: str) -> Sequence[str]:
-        further = _further_options(self._settings())
+        self._settings = self._ask_for_settings()
+        further = _further_options(self._settings)
         ssh = ["ssh", *self.ssh_options, *_OURS, *further, "--", self.host, remote]
         return ["/bin/sh", "-c", 'trap "" INT; exec "$@"', "sh", *ssh]
 
-    def _settings(self) -> dict[str, str]:
+    def _ask_for_settings(self) -> dict[str, str]:
         """Return what ssh makes of its options and configuration; empty if it does not tell."""
         try:
             told = subprocess.run(
