@@ -26,7 +26,7 @@ from fleche.remote import (
     SubprocessCache,
     register_channel,
 )
-from fleche.remote.channel import ProcessChannel, remote_command
+from fleche.remote.channel import ProcessChannel, _base, remote_command
 from fleche.remote.channel._process import LINES
 from fleche.testing.channels import CHANNEL_CHECKS
 from tests.helpers.caches import cache_factory
@@ -316,11 +316,15 @@ class TestByName:
 
     TABLE: ClassVar = {"cache_name": "memory", "level": 5, "timeout": 30.0, "on_error": "miss"}
 
+    @pytest.fixture(autouse=True)
+    def registered(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Let the name be known here alone."""
+        monkeypatch.setattr(_base, "_registered", {})
+        register_channel("nice", NiceChannel)
+
     @pytest.fixture(params=["nice", f"{__name__}:NiceChannel"])
     def named(self, request: pytest.FixtureRequest) -> str:
         """The name of the channel: registered, or its import path."""
-        if ":" not in request.param:
-            register_channel(request.param, NiceChannel)
         return str(request.param)
 
     def test_it_works(self, named: str) -> None:
@@ -350,7 +354,6 @@ class TestByName:
     )
     def test_what_is_wrong(self, table: dict[str, Any], said: str) -> None:
         """A mistake is one error that says where it is."""
-        register_channel("nice", NiceChannel)
         with pytest.raises(ConfigError, match=said):
             cache_from_config(table)
 
