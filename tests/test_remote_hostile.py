@@ -719,6 +719,29 @@ def test_messages(body: Any, op: str) -> None:
             m.encode(decode(data))  # type: ignore[operator]
 
 
+@pytest.mark.parametrize("name", ["ab" * 32 + "\n", "AB" * 32, "../" + "ab" * 30, "abc", ""])
+@pytest.mark.parametrize(
+    "asking",
+    [
+        lambda name: m.Load([name]),
+        lambda name: m.LoadValues([name]),
+        lambda name: m.Save(entries=[m.WireEntry(name, b"")]),
+        lambda name: m.Save(entries=[m.WireEntry("ab" * 32, b"", {name: b""})]),
+        lambda name: m.Save(parcels=[(name, 1)]),
+        lambda name: m.Save(unpin=[name]),
+        lambda name: m.Lacking([name]),
+        lambda name: m.Contains([name]),
+        lambda name: m.Evict([name]),
+        lambda name: m.Expand([name]),
+        lambda name: m.Shrink([name]),
+    ],
+)
+def test_names_of_entries(name: str, asking: Callable[[str], m.Request]) -> None:
+    """A key or an address is one to the last character: it becomes the name of a file."""
+    with pytest.raises(ProtocolError, match="not a request"):
+        m.decode_request(m.encode(asking(name)))
+
+
 @FUZZ
 @given(st.binary(max_size=200))
 def test_garbage_messages(data: bytes) -> None:

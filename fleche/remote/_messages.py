@@ -52,11 +52,11 @@ __all__ = [
     "sendable",
 ]
 
-Key: TypeAlias = Annotated[str, msgspec.Meta(pattern="^[0-9a-f]{64}$")]
-Place: TypeAlias = Annotated[str, msgspec.Meta(pattern=r"^[0-9a-f]{64}(\.[0-9a-f]{32})?$")]
-Name: TypeAlias = Annotated[str, msgspec.Meta(pattern=r"^[0-9a-f]{64}(\.([0-9a-f]{32})?)?$")]
+Key: TypeAlias = Annotated[str, msgspec.Meta(pattern=r"\A[0-9a-f]{64}\Z")]
+Place: TypeAlias = Annotated[str, msgspec.Meta(pattern=r"\A[0-9a-f]{64}(\.[0-9a-f]{32})?\Z")]
+Name: TypeAlias = Annotated[str, msgspec.Meta(pattern=r"\A[0-9a-f]{64}(\.([0-9a-f]{32})?)?\Z")]
 """The key of a call, or an address; that of a value in any form ends with the dot."""
-Prefix: TypeAlias = Annotated[str, msgspec.Meta(pattern="^[0-9a-f]{4,64}$")]
+Prefix: TypeAlias = Annotated[str, msgspec.Meta(pattern=r"\A[0-9a-f]{4,64}\Z")]
 Size: TypeAlias = Annotated[int, msgspec.Meta(ge=0, lt=1 << 62)]
 
 
