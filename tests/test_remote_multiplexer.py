@@ -49,7 +49,7 @@ from tests.helpers.backends import (
 )
 from tests.helpers.caches import cache_factory
 from tests.helpers.leaks import check_leaks
-from tests.helpers.peers import Wire, hostile_server, message
+from tests.helpers.peers import Wire, hostile_server, message, raw_client
 from tests.helpers.serving import CHANNELS, Serving
 from tests.helpers.taps import TappedChannel
 
@@ -655,6 +655,17 @@ class TestUnfinishedRequests:
         served.backend.contains = contains
         with RemoteCache(PipeChannel(lambda i, o: serve(i, o, served)), timeout=30) as remote:
             assert remote.backend.contains([ABSENT]) == [True]
+
+    def test_what_comes_late_is_credited(self, tmp_path: Path) -> None:
+        """What is on its way to a request that has been answered takes no room for good."""
+        command = [sys.executable, "-m", "fleche", "remote", "--serve", "--cache", "memory"]
+        with check_leaks(), raw_client([*command, "--read-only"], tmp_path) as wire:
+            wire.write(message(1, m.Save(parcels=[(KEY, WINDOW)]), end=False))
+            assert isinstance(next(wire.answers(1)), m.Failure)
+            wire.write(*[Frame(Kind.DATA, 1, 0, bytes(CHUNK))] * 8)
+            found = wire.read()
+            assert found is not None
+            assert (found.kind, found.stream_id) == (Kind.CREDIT, 0)
 
     def test_who_does_not_count_is_told(self, tmp_path: Path) -> None:
         """A server answers even what it was never ready to take, and goes on."""

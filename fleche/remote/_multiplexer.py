@@ -566,8 +566,8 @@ class Multiplexer:
             self._queue_reply(refusal)
         elif isinstance(event, Heard) and event.reply is not None:
             self._queue_reply(event.reply)
-        if self._queue.openings:
-            self._work.set()  # one may have ended, and make room
+        if self._queue.openings or self._protocol.due:
+            self._work.set()  # one may have ended, and make room; what came late is credited
 
     def _handle_content(self, event: Received) -> None:
         if event.opening:

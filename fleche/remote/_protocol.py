@@ -167,6 +167,7 @@ class Protocol:
         limit: how many streams may be open at once, as the server has told in its greeting. A
             stream counts until the server has ended it. The server forgets it before that END goes
             out, so that a client that counts along is never refused.
+        due: the streams to which CREDIT is to be written; 0 is the connection.
     """
 
     def __init__(self, side: Side, limit: int | None = None) -> None:
@@ -177,7 +178,7 @@ class Protocol:
         self._credit = CONNECTION_WINDOW  # a client's to send, a server's to receive
         self._released = 0
         self._message: int | None = None  # the stream whose message has begun to come (server)
-        self._due: dict[int, None] = {}  # an ordered set of streams to which CREDIT is due
+        self.due: dict[int, None] = {}  # an ordered set
 
     def __len__(self) -> int:
         return len(self._streams)
@@ -268,14 +269,14 @@ class Protocol:
             self._release(price)
         found.used += price
         if found.used >= GRANT and not found.peer_ended:
-            self._due[frame.stream_id] = None
+            self.due[frame.stream_id] = None
 
     def credits_due(self) -> list[Frame]:
         """Return the CREDIT frames to write now."""
-        if not self._due:
+        if not self.due:
             return []
         frames = []
-        for stream_id in self._due:
+        for stream_id in self.due:
             if stream_id == 0:
                 count, self._released = self._released, 0
                 self._credit += count
@@ -285,7 +286,7 @@ class Protocol:
             else:
                 continue
             frames.append(Frame(Kind.CREDIT, stream_id, 0, _COUNT.pack(count)))
-        self._due.clear()
+        self.due.clear()
         return frames
 
     def cancel(self, stream_id: int) -> Frame | None:
@@ -421,7 +422,7 @@ class Protocol:
     def _release(self, price: int) -> None:
         self._released += price
         if self._released >= CONNECTION_GRANT:
-            self._due[0] = None
+            self.due[0] = None
 
     def _forget(self, stream_id: int) -> None:
         del self._streams[stream_id]
