@@ -149,7 +149,7 @@ class RemoteBackend(CacheBackend):
         for batch in batches(keys):
             with self.connected().request(m.Load(batch, inline)) as pending:
                 for found in self._found(pending, batch):
-                    yield Digest(found.at), self._entry(pending, found)
+                    yield str.__new__(Digest, found.at), self._entry(pending, found)
 
     def _found(self, pending: PendingRequest, asked: list[str]) -> Iterator[m.Found]:
         """Yield what the server has of what was asked, and nothing else, each once."""

@@ -77,7 +77,7 @@ def from_wire(wire: m.WireEntry) -> tuple[Digest, CallEntry]:
     parcels: dict[Address, Buffer] = {
         str.__new__(Address, at): data for at, data in wire.parcels.items()
     }
-    return Digest(wire.key), CallEntry(decode_record(wire.record), parcels)
+    return str.__new__(Digest, wire.key), CallEntry(decode_record(wire.record), parcels)
 
 
 def parcel_requests(parcels: Iterable[tuple[Address, Parcel]]) -> Iterator[Outgoing]:

@@ -138,7 +138,7 @@ class Handlers:
         return m.InfoAnswer(m.legible(server_info(self._cache, self._cache_name)))
 
     def _load(self, request: m.Load, stream: Stream) -> None:
-        keys = [Digest(key) for key in request.keys]
+        keys = list(map(_key, request.keys))
         entries = iter(self._backend.load(keys, inline=min(request.inline, INLINE)))
         left, is_last = len(keys), False
         while not is_last:
@@ -170,9 +170,10 @@ class Handlers:
         parcel = self._result_apart(entry, limit)
         size = None if parcel is None else parcel.nbytes
         if len(wire.record) <= LONG_RECORD:
-            return m.encode(m.Found(key, wire, size)), b"", parcel
+            return m.encode(m.Found(wire.key, wire, size)), b"", parcel
         begun = m.WireEntry(wire.key, b"", wire.parcels)
-        return m.encode(m.Found(key, begun, size, record=len(wire.record))), wire.record, parcel
+        found = m.Found(wire.key, begun, size, record=len(wire.record))
+        return m.encode(found), wire.record, parcel
 
     def _result_apart(self, entry: CallEntry, limit: int) -> Parcel | None:
         result, parcel = _apart(entry), None
@@ -222,7 +223,7 @@ class Handlers:
             self._backend.save(
                 dict(map(_sound_entry, request.entries)),
                 arriving,
-                unpin=[Digest(key) for key in request.unpin],
+                unpin=list(map(_key, request.unpin)),
             )
         self._send(stream, m.encode(m.Done()), end=True)
 
@@ -259,7 +260,7 @@ class Handlers:
         return m.Expanded([found[prefix] for prefix in request.prefixes])
 
     def _shrink(self, request: m.Shrink) -> m.Answer:
-        found = self._backend.shrink([Digest(key) for key in request.keys])
+        found = self._backend.shrink(list(map(_key, request.keys)))
         return m.Digests(["" if each is None else str(each) for each in found])
 
     def _query(self, request: m.Query, stream: Stream) -> None:
@@ -304,7 +305,11 @@ def _sound_entry(wire: m.WireEntry) -> tuple[Digest, CallEntry]:
 
 def _name(text: str) -> Digest | Address:
     """Return the key or the address that a validated text is."""
-    return _address(text.removesuffix(".")) if "." in text else Digest(text)
+    return _address(text.removesuffix(".")) if "." in text else _key(text)
+
+
+def _key(text: str) -> Digest:
+    return str.__new__(Digest, text)
 
 
 def _address(text: str) -> Address:
