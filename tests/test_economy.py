@@ -12,6 +12,7 @@ import shutil
 import subprocess
 import sys
 import threading
+import time
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
@@ -23,6 +24,7 @@ import pytest
 import fleche
 from fleche import Call
 from fleche.caches import BaseCache, Cache, Local
+from fleche.remote import PipeChannel, RemoteCache, serve
 from fleche.storage import CallFile, ValueFile
 
 CACHES: dict[str, Callable[[Path], BaseCache]] = {
@@ -31,14 +33,19 @@ CACHES: dict[str, Callable[[Path], BaseCache]] = {
 }
 
 
+def is_call_of_ours(frame: FrameType, event: str) -> bool:
+    """Whether a Python function is entered that is one of the package, or of code that it made."""
+    name = frame.f_globals.get("__name__", "")
+    return event == "call" and (name == "fleche" or name.startswith("fleche."))
+
+
 def calls_of_ours(run: Callable[[], object]) -> int:
     """How many Python functions of the package, or of code that it made, `run` enters."""
     count = 0
 
     def profile(frame: FrameType, event: str, _: Any) -> None:
         nonlocal count
-        name = frame.f_globals.get("__name__", "")
-        count += event == "call" and (name == "fleche" or name.startswith("fleche."))
+        count += is_call_of_ours(frame, event)
 
     threading.setprofile(None)
     sys.setprofile(profile)
@@ -64,6 +71,40 @@ def test_calls(kind: str, hit: int, miss: int, tmp_path: Path) -> None:
         assert calls_of_ours(lambda: twice(100)) <= miss
         twice(1)
         assert calls_of_ours(lambda: twice(1)) <= hit
+
+
+@pytest.mark.skipif(sys.gettrace() is not None, reason="the coverage of code adds calls to it")
+def test_calls_of_a_remote_hit(tmp_path: Path) -> None:
+    """A warm hit of `f(1)` runs through so many calls at most, in all threads of both ends."""
+    entered: list[str] = []
+
+    def profile(frame: FrameType, event: str, _: Any) -> None:
+        if is_call_of_ours(frame, event):
+            entered.append(frame.f_code.co_name)
+
+    @fleche.fleche(version=1)
+    def twice(number: int) -> int:
+        return 2 * number
+
+    threading.setprofile(profile)
+    try:
+        with (
+            Local(tmp_path) as served,
+            RemoteCache(PipeChannel(lambda i, o: serve(i, o, served))) as remote,
+            fleche.cache(remote),
+        ):
+            for number in (1, 1, 1):
+                twice(number)
+            time.sleep(0.1)  # the threads are done
+            entered.clear()
+            sys.setprofile(profile)
+            twice(1)
+            sys.setprofile(None)
+            time.sleep(0.1)
+            assert len(entered) <= 255, Counter(entered)
+    finally:
+        sys.setprofile(None)
+        threading.setprofile(None)
 
 
 def test_calls_do_not_grow_with_the_number_of_records(tmp_path: Path) -> None:

@@ -475,6 +475,26 @@ class TestEnds:
             reader.end.set()
             assert mux.join(10)
 
+    @pytest.mark.parametrize("size", [100, 2 * MIB])
+    def test_what_was_queued_before_it_was_closed(self, size: int) -> None:
+        """It is written, in as many pieces as it takes, and then the writer is done."""
+        come = threading.Event()
+        received: list[int] = []
+
+        def answer(stream: Stream) -> None:
+            received.append(len(stream.receive_message() or b""))
+            come.set()
+
+        with _joined(answer) as mux:
+            time.sleep(0.05)  # the writer waits
+            with mux.lock:
+                mux.open(bytes(size))
+                mux.close()
+            assert come.wait(10)
+            mux._threads[0].join(10)
+            assert not mux._threads[0].is_alive()
+        assert received == [size]
+
     def test_a_reader_that_does_not_wait(self) -> None:
         """To have nothing just now is an error, and not the end."""
         down_read, down_write = os.pipe()

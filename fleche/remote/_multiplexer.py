@@ -125,6 +125,7 @@ class Multiplexer:
         self._work = Wakeup()
         self._keepalive = _Keepalive()
         self._taken = 0
+        self._looks_again = True
         self._closing = False
         self._dying = False
         self._input_over = False
@@ -303,6 +304,8 @@ class Multiplexer:
                 raise StreamCancelled
 
     def _has_turn(self, stream: Stream, piece: Piece) -> bool:
+        if not stream.outgoing:
+            return True
         # a copy, as everywhere: an interrupt that waits lets others have the lock
         queued = sum(len(each.payload) for each in tuple(stream.outgoing))
         fits = queued + len(piece.payload) <= GATHER and len(stream.outgoing) < MOST_QUEUED
@@ -468,12 +471,15 @@ class Multiplexer:
     def _next_bytes(self) -> bytes | None:
         """Wait for something to write and return it; ``None`` when there will be nothing more."""
         while True:
+            if not self._looks_again:  # what is queued from now on is told
+                self._work.wait()
             with self.lock:
-                if found := self._queue.take():
+                found = self._queue.take()
+                self._looks_again = len(found) >= GATHER or self._closing
+                if found:
                     return found
                 if self._closing or self.failure is not None:
                     return None
-            self._work.wait()
 
     def _write(self, data: bytes) -> None:
         view = memoryview(data)

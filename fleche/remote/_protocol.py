@@ -273,8 +273,6 @@ class Protocol:
 
     def credits_due(self) -> list[Frame]:
         """Return the CREDIT frames to write now."""
-        if not self.due:
-            return []
         frames = []
         for stream_id in self.due:
             if stream_id == 0:
@@ -387,10 +385,11 @@ class Protocol:
             self._release(cost(frame.flags, len(frame.payload)))
             return Refused(frame.stream_id)
         opened = self._streams[frame.stream_id] = _Stream(State.OPEN)
-        event = self._receive_content(frame, opened)
-        return Received(frame.stream_id, frame, opening=True) if event else None
+        return self._receive_content(frame, opened, opening=True)
 
-    def _receive_content(self, frame: Frame, found: _Stream) -> Event | None:
+    def _receive_content(
+        self, frame: Frame, found: _Stream, *, opening: bool = False
+    ) -> Event | None:
         if found.peer_ended:
             raise ProtocolError(f"stream {frame.stream_id}: a frame after the END")
         found.peer_ended = frame.end
@@ -406,9 +405,9 @@ class Protocol:
             if not frame.flags & Flag.MORE:
                 found.message = 0
         cancelled = found.state is State.CANCELLED
-        if frame.end and self.side == "client":
+        if found.peer_ended and self.side == "client":
             self._forget(frame.stream_id)
-        return None if cancelled else Received(frame.stream_id, frame)
+        return None if cancelled else Received(frame.stream_id, frame, opening)
 
     # -- details -----------------------------------------------------------------------------------
 

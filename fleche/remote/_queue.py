@@ -66,9 +66,11 @@ class SendQueue:
     def _next(self) -> bytes:
         if self.controls:
             return self.controls.popleft()
-        if credits := self._protocol.credits_due():
+        if self._protocol.due and (credits := self._protocol.credits_due()):
             return b"".join(map(encode_frame, credits))
-        frame = self._next_of_a_request() or self._next_of_the_bulk()
+        frame = self._next_of_a_request() if self._opening or self.openings else None
+        if frame is None and self._senders:
+            frame = self._next_of_the_bulk()
         return b"" if frame is None else encode_frame(frame)
 
     def _next_of_a_request(self) -> Frame | None:
