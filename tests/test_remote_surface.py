@@ -129,6 +129,22 @@ class TestHandshake:
         with pytest.warns(UserWarning, match=r"fleche_version|fleche .* there, 0\.0\.0 here"):
             remote._warn_on_version_skew()
 
+    def test_the_check_of_a_subclass(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Each new connection is checked by `_warn_on_version_skew()`, which may be another one."""
+        seen: list[Any] = []
+
+        class Tolerant(SubprocessCache):
+            def _warn_on_version_skew(self) -> None:
+                seen.append(self._cached_info()["fleche_version"])
+
+        monkeypatch.setattr("fleche.remote._handshake.__version__", "0.0.0")
+        with Tolerant(workdir=str(tmp_path), cache_name="memory") as remote:
+            for number in (1, 2):
+                remote.contains(ABSENT)
+                remote.contains(ABSENT)
+                assert seen == [fleche.__version__] * number
+                remote.reconnect()
+
     @pytest.mark.parametrize(
         "operation",
         [

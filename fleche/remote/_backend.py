@@ -60,6 +60,9 @@ class RemoteBackend(CacheBackend):
     Args:
         channel: how to reach the server.
         options: those of every remote cache.
+
+    Attributes:
+        facade: returns the cache whose backend this is, ``None`` once that is gone.
     """
 
     local = False
@@ -75,6 +78,7 @@ class RemoteBackend(CacheBackend):
         self.options = options
         self.channel = channel
         self.table: dict[str, Any] | None = None
+        self.facade: Callable[[], Any] = lambda: None
         self.lazy = LazyConnection()
         self._known: tuple[dict[str, Any] | None, Capabilities] = None, Capabilities()
         self._greeted_at = 0.0
@@ -110,7 +114,11 @@ class RemoteBackend(CacheBackend):
         info = self.lazy.info or {}
         if not self.channel.local:
             note_contact(self.channel.name, info)
-        warn_of_skew(self.channel.name, info)
+        cache = self.facade()
+        if cache is None:
+            warn_of_skew(self.channel.name, info)
+        else:
+            cache._warn_on_version_skew()  # noqa: SLF001 (which a subclass may have written anew)
 
     def info(self, *, refresh: bool) -> dict[str, Any]:
         """Return the server's view of itself, asked for anew if ``refresh``."""

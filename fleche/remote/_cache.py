@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from math import inf
 from typing import Any
 
@@ -34,6 +35,7 @@ class RemoteCache(BaseCache):
 
     def _configure(self, channel: Channel, options: RemoteOptions) -> None:
         super().__init__(RemoteBackend(channel, options))
+        self.backend.facade = weakref.ref(self)
 
     @property
     def timeout(self) -> float | None:
