@@ -324,8 +324,8 @@ def _undecided(table: dict[str, Any], place: ConfigPath) -> Exception:
 
 
 def _check_unlimited(table: dict[str, Any], place: ConfigPath) -> None:
-    for key in ("max_size", "max_bytes"):
-        if key in table:
+    for key in LimitedTable.__struct_fields__:
+        if key in table and key not in LayerTable.__struct_fields__:
             raise place.key(key).error(
                 "a cache is limited where its values and calls are configured"
             )

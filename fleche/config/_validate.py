@@ -284,7 +284,7 @@ def _describe(kind: Any) -> str:
     if origin is Literal:
         return enumerated(map(repr, arguments))
     if origin is Annotated:
-        return " ".join([_describe(arguments[0]), *map(_limits, arguments[1:])])
+        return " ".join(filter(None, [_describe(arguments[0]), *map(_limits, arguments[1:])]))
     if origin in (Union, types.UnionType):
         return enumerated(map(_describe, arguments))
     if origin in (list, Sequence):
@@ -298,8 +298,6 @@ def _describe(kind: Any) -> str:
 def _limits(meta: Any) -> str:
     if meta.extra and "said" in meta.extra:
         return str(meta.extra["said"])
-    if getattr(meta, "min_length", None):
-        return "that is not empty"
     words = {"gt": "above", "ge": "of at least", "lt": "below", "le": "of at most"}
     limits = {word: getattr(meta, name, None) for name, word in words.items()}
     return " and ".join(f"{word} {limit}" for word, limit in limits.items() if limit is not None)
