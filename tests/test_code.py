@@ -1384,6 +1384,52 @@ class TestSettings:
         assert again.split() == ["0.333", "2"]  # of all sessions together
 
 
+IMPORTED = {
+    "from a module": ("from pack.a import N", "N"),
+    "from a module beside": ("from .a import N", "N"),
+    "under another name": ("from .a import N as M", "M"),
+    "all from a module": ("from .a import *", "N"),
+    "by the package": ("from . import N", "N"),
+    "through the package": ("import pack", "pack.N"),
+    "all by the package": ("from . import *", "N"),
+    "within another module": ("from . import a", "a.N"),
+}
+DEFINED_ELSEWHERE = {
+    "written": ("N = {'n': 0, 'k': 5}", "{0}['n'] += 1\n    return {0}['k']"),
+    "of the clock": ("import time\nN = time.time() * 5", "return {0}"),
+    "without a digest": ("import itertools\nN = itertools.count(5)", "return {0}"),
+}
+
+
+@pytest.mark.parametrize(("statement", "name"), IMPORTED.values(), ids=IMPORTED)
+@pytest.mark.parametrize(("defined", "body"), DEFINED_ELSEWHERE.values(), ids=DEFINED_ELSEWHERE)
+def test_what_counts_as_it_is_defined(
+    project: Project, statement: str, name: str, defined: str, body: str
+) -> None:
+    """The definition is found in its own module, however it was imported from there."""
+    entry = f"{statement}\ndef f(x):\n    {body.format(name)}"
+    files = {"pack/__init__": "from .a import *", "pack/a": defined, "pack/b": entry}
+    found = []
+    for text in (defined, defined, defined.replace("5", "6")):
+        tracker = CodeTracker(project.load({**files, "pack/a": text}, "pack.b").f, "pack.b")
+        found.append(tracker.closure().digest)
+        tracker.function(1)
+        assert tracker.closure().digest == found[-1]
+    assert found[0] == found[1] != found[2]
+
+
+def test_what_a_module_defines_itself_beside_all_of_another(project: Project) -> None:
+    """`from a import *` is not where a name is from that the module binds, or `a` does not show."""
+    other = "__all__ = ['N', 'M', 'go']\nN = {'n': 0}\nM = {'n': 0}\nK = {'n': 0}\ndef go(): pass"
+    source = "N = {'n': 5}\nfrom a import *\nN = {'n': 7}\nK = {'n': 9}\ndef go(): return 3\n"
+    source += "def f(x):\n    N['n'] += go()\n    K['n'] += 1\n    M['n'] += 1\n"
+    files = {"entry": source, "a": other}
+    assert project.counts(files, "M = {'n': 0", "M = {'n': 1")
+    for text in ("'n': 7", "'n': 9", "return 3"):
+        assert project.counts(files, text, text.replace(text[-1], "8"))
+    assert not project.counts(files, "K = {'n': 0", "K = {'n': 1")
+
+
 OPAQUE = """
 import sqlite3
 UNIT = "create table units (name, value)"

@@ -21,6 +21,7 @@ __all__ = [
     "defining_syntax",
     "dump_statements",
     "expressions_of",
+    "full_name",
     "imported_as",
     "is_from_clock",
     "is_simple",
@@ -82,7 +83,9 @@ class Names:
             decorated.
         completions: the statements that call a method of what is bound to a name, or set an item or
             an attribute of it, by the name.
-        imports: (module, name) by what ``from module import name`` binds.
+        imports: (level, module, name) by what ``from module import name`` binds.
+        stars: (level, module) of each ``from module import *``, the last first.
+        defined: the names of functions and classes.
         callers: the statements that call something, or decorate with it, by the chain of names that
             leads there.
         conditions: the statements round another one that decide whether and how often it runs, by
@@ -92,7 +95,9 @@ class Names:
     def __init__(self, body: list[Any]) -> None:
         self.assignments: dict[str, list[Any]] = {}
         self.completions: dict[str, list[Any]] = {}
-        self.imports: dict[str, tuple[str, str]] = {}
+        self.imports: dict[str, tuple[int, str, str]] = {}
+        self.stars: list[tuple[int, str]] = []
+        self.defined: set[str] = set()
         self.callers: dict[tuple[str, ...], list[Any]] = {}
         self.conditions: dict[int, tuple[Any, ...]] = {}
         pending = list(reversed(body))
@@ -100,13 +105,14 @@ class Names:
             item = pending.pop()
             kind = type(item).__name__
             self.note_calls(item, kind)
-            if kind == "ImportFrom" and not item.level:
-                for alias in item.names:
-                    self.imports[alias.asname or alias.name] = (item.module, alias.name)
+            if kind == "ImportFrom":
+                self.note_imports(item)
             elif kind in ASSIGNMENTS or kind == "Expr":
                 self.note(item, kind)
-            elif kind in FUNCTIONS and item.decorator_list:
-                self.assignments.setdefault(item.name, []).append(item)
+            elif kind in DEFINITIONS:
+                self.defined.add(item.name)
+                if kind in FUNCTIONS and item.decorator_list:
+                    self.assignments.setdefault(item.name, []).append(item)
             if kind == "If" and is_type_checking(item.test):
                 pending += reversed(item.orelse)
             elif kind in ("If", "Try", "TryStar", "With", "For", "While", "ExceptHandler"):
@@ -115,6 +121,14 @@ class Names:
                     round_it = (*self.conditions.get(id(item), ()), decides)
                     self.conditions.update((id(inner), round_it) for inner in block)
                     pending += reversed(block)
+
+    def note_imports(self, item: Any) -> None:
+        for alias in item.names:
+            if alias.name == "*":
+                self.stars.insert(0, (item.level, item.module or ""))
+            else:
+                found = (item.level, item.module or "", alias.name)
+                self.imports[alias.asname or alias.name] = found
 
     def note_calls(self, item: Any, kind: str) -> None:
         called = [item.value] if kind in ("Expr", "Assign", "AnnAssign") else []
@@ -311,13 +325,14 @@ def setting_statements_of(
         (names,) = names_of(source)
         places: set[bytes] = set()
         for root, called, statement in names.settings():
-            module, original = names.imports.get(root, ("", root))
+            level, module, original = names.imports.get(root, (0, "", root))
             place = dump_syntax(changed_by(statement))
             places.add(place)
             if place not in typed:
                 name = original if called == root else called
                 conditions = names.conditions.get(id(statement), ())
-                yield (root, module or ""), name, [statement, *conditions]
+                module = full_name(package_of(namespace), level, module)
+                yield (root, module), name, [statement, *conditions]
         typed |= places
 
 
@@ -380,15 +395,42 @@ def decorators_of(function: Any, namespace: Mapping[str, Any]) -> list[Any]:
     return found
 
 
+def full_name(package: str, level: int, name: str) -> str:
+    """Return the full name of the module that an import names, in a module of a package."""
+    parts = package.split(".")[: 1 - level or None] if level else []
+    return ".".join([*parts, *([name] if name else [])])
+
+
+def package_of(namespace: Mapping[str, Any]) -> str:
+    """Return the package that relative imports of a module are relative to."""
+    return str(namespace.get("__package__") or "")
+
+
 def imported_as(namespace: Mapping[str, Any], name: str) -> tuple[str, str] | None:
-    """Return (module, name) if a name is bound at the top by ``from module import name``."""
+    """Return (module, name) if a name is bound at the top by ``from module import name``.
+
+    Or by ``from module import *``, if nothing else there binds it.
+    """
     for source in sources_of(namespace):
         (names,) = names_of(source)
         if name in names.assignments:
             return None
         if name in names.imports:
-            return names.imports[name]
+            level, module, original = names.imports[name]
+            return full_name(package_of(namespace), level, module), original
+        if name in names.defined:
+            return None
+        for star in names.stars:
+            module = full_name(package_of(namespace), *star)
+            if shows(module, name):
+                return module, name
     return None
+
+
+def shows(module: str, name: str) -> bool:
+    """Whether a name is among those that ``from module import *`` binds."""
+    space = vars(sys.modules[module]) if module in sys.modules else {}
+    return name in space and name in space.get("__all__", () if name[0] == "_" else (name,))
 
 
 def origin_of(namespace: Mapping[str, Any], name: str) -> tuple[Mapping[str, Any] | None, str]:
@@ -396,7 +438,7 @@ def origin_of(namespace: Mapping[str, Any], name: str) -> tuple[Mapping[str, Any
     seen = set()
     while (found := imported_as(namespace, name)) is not None and found not in seen:
         seen.add(found)
-        module = sys.modules.get(found[0] or "")
+        module = sys.modules.get(found[0])
         if module is None:
             return None, found[1]
         namespace, name = vars(module), found[1]

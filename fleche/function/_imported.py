@@ -21,6 +21,7 @@ from types import ModuleType
 from typing import Any
 
 from fleche._util import attempt
+from fleche.digest import full_name
 from fleche.function._facts import Facts, Import
 from fleche.function._names import IMPORTERS
 from fleche.function._own import directory_of, is_own, is_own_object
@@ -77,7 +78,7 @@ def modules_in(values: Iterable[Any]) -> list[Import]:
 
 def absolute(item: Import, namespace: Mapping[str, Any]) -> str:
     """Return the full name of the module that an import names."""
-    return full_name(namespace.get("__package__") or "", (item.level, item.module))
+    return full_name(namespace.get("__package__") or "", item.level, item.module)
 
 
 def take_from(module: ModuleType, name: str) -> None:
@@ -220,15 +221,8 @@ def named_by(source: Source, package: str) -> set[str]:
         source: what the file says.
         package: the package that relative imports in it are relative to.
     """
-    found = {full_name(package, each) for each in source.imports}
+    found = {full_name(package, *each) for each in source.imports}
     for level, beginning in source.beginnings:
-        prefix = full_name(package, (level, beginning)) if level else beginning
+        prefix = full_name(package, level, beginning)
         found |= modules_beginning_with(prefix) if prefix else set()
     return found | modules_named(source.texts) if (0, "") in source.beginnings else found
-
-
-def full_name(package: str, imported: tuple[int, str]) -> str:
-    level, name = imported
-    parts = package.split(".") if level else []
-    kept = parts[: len(parts) - level + 1]
-    return ".".join([*kept, *([name] if name else [])])

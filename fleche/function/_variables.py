@@ -278,7 +278,7 @@ class Variables:
         if type(value) in (int, float, str, bool):
             return ""
         found = imported_as(namespace, name)
-        if found is None or found[0] is None or is_own_module(found[0]):
+        if found is None or is_own_module(found[0]):
             return ""
         same = getattr(sys.modules.get(found[0]), found[1], self) is value
         return f"{found[0]}.{found[1]}" if same else ""
