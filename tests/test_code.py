@@ -2334,6 +2334,73 @@ SET_AT_TOP = {
         "seed(4)",
         "seed(5)",
     ),
+    "an item, by the module of the function": (
+        {"entry": "import a\na.N[1] = 4\ndef f(x): return a.f(x)", "a": TABLE},
+        "= 4",
+        "= 5",
+    ),
+    "an item of what the module of the function imports": (
+        {
+            "entry": "from a import N\nN.update({1: 4})\nfrom a import f as g\n"
+            "def f(x): return g(x)",
+            "a": TABLE,
+        },
+        "1: 4",
+        "1: 5",
+    ),
+    "another variable of that module": (
+        {"entry": "import a\na.N = 4\ndef f(x): return a.f(x)", "a": f"N = 1\n{LCG}"},
+        "= 4",
+        "= 5",
+    ),
+    "what is deleted": (f"{TABLE}N.update(a=1, b=2)\ndel N['a']", "['a']", "['b']"),
+    "in a case": (
+        "match 3:\n    case 3: N = {'a': 1}\ndef f(x):\n    N[x] = 1\n    return N['a']",
+        "'a': 1",
+        "'a': 2",
+    ),
+    "in which case": (
+        f"N = 1\nmatch 3:\n    case 3: N = 4\n    case 5: N = 6\n{LCG}",
+        "case 3: N = 4\n    case 5: N = 6",
+        "case 5: N = 4\n    case 3: N = 6",
+    ),
+    "an item of an attribute of a class": (
+        "class A: N = {}\nA.N['a'] = 4\ndef f(x):\n    A.N[x] = 1\n    return A.N['a']",
+        "= 4",
+        "= 5",
+    ),
+    "an attribute of a class": (
+        "class A: N = {}\nA.N = {'a': 4}\ndef f(x):\n    A.N[x] = 1\n    return A.N['a']",
+        "': 4",
+        "': 5",
+    ),
+    "an attribute of an imported class": (
+        {
+            "entry": "from a import A\nA.N['a'] = 4\ndef f(x): return A().g(x)",
+            "a": "class A:\n    N = {}\n    def g(self, x):\n        self.N[x] = 1\n"
+            "        return self.N['a']",
+        },
+        "= 4",
+        "= 5",
+    ),
+    "an attribute of a base": (
+        "class B: N = {'a': 4}\nclass A(B): pass\nA.N['b'] = 1\ndef f(x):\n"
+        "    A.N[x] = 1\n    return A.N['a']",
+        "': 4",
+        "': 5",
+    ),
+    "an attribute of a base, by what is derived from it": (
+        "class B: N = {}\nclass A(B): pass\nA.N['a'] = 4\ndef f(x):\n"
+        "    B.N[x] = 1\n    return A.N['a']",
+        "= 4",
+        "= 5",
+    ),
+    "an attribute of a class in another": (
+        "class A:\n    class B: N = []\nA.B.N.append(4)\ndef f(x):\n"
+        "    A.B.N.append(x)\n    return A.B.N",
+        "(4)",
+        "(5)",
+    ),
 }
 """Where the top of a module sets a variable `N` that the code writes."""
 
@@ -2395,6 +2462,23 @@ class TestState:
         tracker.function(1 if "(1, 4)" in source else 3)
         assert CodeTracker(tracker.function, "entry").closure().digest == before
         assert not tracker.closure().changed_data()
+
+    def test_what_other_cells_set(self, tmp_path: Path) -> None:
+        """That counts as it was typed last, each call for itself."""
+        define = """
+            from fleche.function import CodeTracker
+            N, M = {}, []
+            def f(x):
+                N[x] = 1
+                M.append(1)
+                return M, N["a"]
+        """
+        cells = ["N['a'] = 1", "M.append(2)", "N['a'] = 3", "M.append(2)", "N['a'] = 1"]
+        cells = [f"{cell}\nprint(CodeTracker(f, '__main__').closure().digest)" for cell in cells]
+        found = run_cells(tmp_path, define, *cells).split()
+        assert found[1] == found[4]
+        assert found[2] == found[3]
+        assert len(set(found)) == 3
 
     def test_calls_at_the_top_that_set_something_else(self, project: Project) -> None:
         source = f"{TABLE}M = {{}}\ndef put(n): M[1] = n\nput(4)\n"

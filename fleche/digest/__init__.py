@@ -16,6 +16,7 @@ from fleche._util import imported_when_asked
 from fleche.digest._assignments import (
     CLOCK_CALLS,
     calling_statements,
+    changing_statements,
     defining_statements,
     defining_syntax,
     dump_statements,
@@ -109,6 +110,7 @@ __all__ = [
     "calling_statements",
     "captured_by",
     "chain_of",
+    "changing_statements",
     "code_digest",
     "defaults_of",
     "defining_statements",

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator, Mapping
+from itertools import chain as chained
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -17,6 +18,7 @@ from fleche.digest._syntax import blocks_of, chain_of, dump_syntax, is_type_chec
 __all__ = [
     "CLOCK_CALLS",
     "calling_statements",
+    "changing_statements",
     "defining_statements",
     "defining_syntax",
     "dump_statements",
@@ -32,11 +34,16 @@ __all__ = [
     "statements_setting",
 ]
 
-ASSIGNMENTS = ("Assign", "AnnAssign", "AugAssign", "For", "AsyncFor", "With")
+WITH = ("With", "AsyncWith")
+LOOPS = ("For", "AsyncFor")
+ASSIGNMENTS = ("Assign", "AnnAssign", "AugAssign", *LOOPS, *WITH)
 FUNCTIONS = ("FunctionDef", "AsyncFunctionDef")
 DEFINITIONS = (*FUNCTIONS, "ClassDef")
-HEADED = ("If", "While", "Try", "TryStar", "ExceptHandler")
+HEADED = ("If", "While", "Try", "TryStar", "ExceptHandler", "Match", "match_case")
 """Statements round others, of which the heads count."""
+
+ROUND = frozenset([*HEADED, *LOOPS, *WITH])
+"""Statements and parts of them that hold others."""
 
 STEPS = ("Attribute", "Subscript", "Call")
 PACKAGE = __name__.partition(".")[0]
@@ -81,8 +88,9 @@ class Names:
     Attributes:
         assignments: the statements that bind a name, by the name; of functions, those that are
             decorated.
-        completions: the statements that call a method of what is bound to a name, or set an item or
-            an attribute of it, by the name.
+        completions: the statements that call a method of what is bound to a name, or set or delete
+            an item or an attribute of it, by the name; each behind the chain of names that leads
+            to what it changes, as far as there are names.
         imports: (level, module, name) by what ``from module import name`` binds.
         stars: (level, module) of each ``from module import *``, the last first.
         defined: the names of functions and classes.
@@ -94,7 +102,7 @@ class Names:
 
     def __init__(self, body: list[Any]) -> None:
         self.assignments: dict[str, list[Any]] = {}
-        self.completions: dict[str, list[Any]] = {}
+        self.completions: dict[str, list[tuple[tuple[str, ...], Any]]] = {}
         self.imports: dict[str, tuple[int, str, str]] = {}
         self.stars: list[tuple[int, str]] = []
         self.defined: set[str] = set()
@@ -107,7 +115,7 @@ class Names:
             self.note_calls(item, kind)
             if kind == "ImportFrom":
                 self.note_imports(item)
-            elif kind in ASSIGNMENTS or kind == "Expr":
+            elif kind in ASSIGNMENTS or kind in ("Expr", "Delete"):
                 self.note(item, kind)
             elif kind in DEFINITIONS:
                 self.defined.add(item.name)
@@ -115,7 +123,7 @@ class Names:
                     self.assignments.setdefault(item.name, []).append(item)
             if kind == "If" and is_type_checking(item.test):
                 pending += reversed(item.orelse)
-            elif kind in ("If", "Try", "TryStar", "With", "For", "While", "ExceptHandler"):
+            elif kind in ROUND:
                 for block in blocks_of(item):
                     decides = otherwise(item) if block is getattr(item, "orelse", None) else item
                     round_it = (*self.conditions.get(id(item), ()), decides)
@@ -135,9 +143,9 @@ class Names:
         called = [each.func for each in called if type(each).__name__ == "Call"]
         made_by = [*getattr(item, "decorator_list", ()), *getattr(item, "bases", ())]
         made_by = [getattr(each, "func", each) for each in made_by]
-        for root, *rest in filter(None, map(chain_of, made_by)):
-            if rest:
-                self.completions.setdefault(root, []).append(item)
+        for chain in filter(None, map(chain_of, made_by)):
+            if len(chain) > 1:
+                self.completions.setdefault(chain[0], []).append((chain, item))
         called += made_by
         for chain in filter(None, map(chain_of, called)):
             self.callers.setdefault(chain, []).append(item)
@@ -145,16 +153,20 @@ class Names:
     def note(self, item: Any, kind: str) -> None:
         for name in bound_by(item) if kind in ASSIGNMENTS else ():
             self.assignments.setdefault(name, []).append(item)
-        for name in completed_by(item):
-            self.completions.setdefault(name, []).append(item)
+        for chain in completed_by(item):
+            self.completions.setdefault(chain[0], []).append((chain, item))
+
+    def completing(self, name: str) -> list[Any]:
+        """Return the statements that change what is bound to a name."""
+        return [statement for _, statement in self.completions.get(name, ())]
 
     def settings(self) -> Iterator[tuple[str, str, Any]]:
         """Yield the statements that may set something of what a name is bound to.
 
         Each with the name before it, and with that of the function behind it that it calls, or "".
         """
-        for name, statements in sorted(self.completions.items()):
-            for each in statements:
+        for name in sorted(self.completions):
+            for each in self.completing(name):
                 if type(each).__name__ not in DEFINITIONS:
                     yield name, called_by(each), each
         for chain, statements in sorted(self.callers.items()):
@@ -189,7 +201,7 @@ def statements_setting(body: list[Any], name: str, attribute: str) -> list[Any]:
 
 
 def settings_among(names: Names, name: str, attribute: str) -> list[Any]:
-    return [each for each in names.completions.get(name, []) if sets(each, name, attribute)]
+    return [each for each in names.completing(name) if sets(each, name, attribute)]
 
 
 def sets(statement: Any, name: str, attribute: str) -> bool:
@@ -215,7 +227,7 @@ def setting_statements(namespace: Mapping[str, Any], name: str, attribute: str) 
 
 def bound_by(statement: Any) -> Iterator[str]:
     kind = type(statement).__name__
-    if kind == "With":
+    if kind in WITH:
         pending = [part.optional_vars for part in statement.items if part.optional_vars]
     else:
         pending = list(getattr(statement, "targets", None) or [statement.target])
@@ -228,14 +240,18 @@ def bound_by(statement: Any) -> Iterator[str]:
             pending.append(target.value)
 
 
-def completed_by(statement: Any) -> Iterator[str]:
-    """Yield the names of objects of which a statement calls a method, or sets a part."""
+def completed_by(statement: Any) -> Iterator[tuple[str, ...]]:
+    """Yield the chains of names to objects of which a statement calls a method, or sets a part.
+
+    As far as there are names: that of ``a.b[0].c = 1`` is ``a.b``.
+    """
     for part in changed_by(statement):
-        root = part
+        names, root = list[str](), part
         while (kind := type(root).__name__) in STEPS:
+            names = [root.attr, *names] if kind == "Attribute" else []
             root = root.func if kind == "Call" else root.value
         if kind == "Name" and root is not part:
-            yield root.id
+            yield root.id, *names
 
 
 def changed_by(statement: Any) -> list[Any]:
@@ -289,7 +305,7 @@ def defining_statements(
         bodies_here = names_of(source, owner)
         found = [part for body in bodies_here for part in body.assignments.get(name, [])]
         if found and completed:
-            found += [part for body in bodies_here for part in body.completions.get(name, [])]
+            found += [part for body in bodies_here for part in body.completing(name)]
             found += conditions_among(bodies_here, found)
         if found:
             return found
@@ -308,6 +324,29 @@ def calling_statements(namespace: Mapping[str, Any]) -> dict[tuple[str, ...], li
             conditions = conditions_among([names], statements)
             found.setdefault(chain, []).extend([*statements, *conditions])
     return found
+
+
+def changing_statements(
+    namespace: Mapping[str, Any],
+) -> Iterator[tuple[tuple[str, ...], list[Any]]]:
+    """Yield the statements at the top of a module that change something that has a name.
+
+    Each stands in a list before what decides whether it runs, and behind the chain of names that
+    leads to what it changes, as far as there are names. Of what was typed in a notebook, each call
+    counts once, and the latest of the assignments to one place.
+    """
+    typed: set[bytes] = set()
+    for source in sources_of(namespace):
+        (names,) = names_of(source)
+        places: set[bytes] = set()
+        for chain, statement in chained.from_iterable(names.completions.values()):
+            is_call = type(statement).__name__ in ("Expr", *DEFINITIONS)
+            targets = changed_by(statement)
+            place = dump_statement(statement, namespace) if is_call else dump_syntax(targets)
+            places.add(place)
+            if place not in typed:
+                yield chain, [statement, *names.conditions.get(id(statement), ())]
+        typed |= places
 
 
 def setting_statements_of(
@@ -354,15 +393,17 @@ def dump_statements(statements: list[Any], namespace: Mapping[str, Any]) -> byte
 
 def dump_statement(statement: Any, namespace: Mapping[str, Any]) -> bytes:
     kind = type(statement).__name__
-    if kind in ("For", "AsyncFor"):
+    if kind in LOOPS:
         return dump_syntax([statement.target, statement.iter])
     if kind == "ClassDef":
         return dump_syntax(
             [*expressions_of(statement, namespace), *statement.keywords, statement.name]
         )
+    if kind == "match_case":
+        return dump_syntax([statement.pattern, *expressions_of(statement, namespace)])
     if kind in HEADED:
         return dump_syntax(expressions_of(statement, namespace))
-    if kind == "With":
+    if kind in WITH:
         return dump_syntax(statement.items)
     return dump_syntax(decorators_of(statement, namespace) if kind in FUNCTIONS else statement)
 
@@ -374,9 +415,11 @@ def expressions_of(statement: Any, namespace: Mapping[str, Any]) -> list[Any]:
     if type(statement).__name__ == "ClassDef":
         words = (word.value for word in statement.keywords)
         return [*statement.decorator_list, *statement.bases, *words]
-    if type(statement).__name__ == "With":
+    if type(statement).__name__ in WITH:
         return [item.context_expr for item in statement.items]
-    found = (getattr(statement, part, None) for part in ("value", "test", "iter"))
+    found = (
+        getattr(statement, part, None) for part in ("value", "test", "iter", "subject", "guard")
+    )
     return [each for each in found if each is not None]
 
 

@@ -8,7 +8,6 @@ from collections import Counter, OrderedDict, defaultdict, deque
 from collections.abc import Callable, Collection, Iterable, Mapping
 from contextlib import suppress
 from functools import partial
-from itertools import chain as chained
 from threading import local
 from types import (
     BuiltinFunctionType,
@@ -16,41 +15,36 @@ from types import (
     FunctionType,
     MappingProxyType,
     MethodType,
-    ModuleType,
 )
 from typing import Any, NamedTuple
 
-from blake3 import blake3
-
 from fleche._util import override
 from fleche.digest import (
-    calling_statements,
     captured_by,
     defaults_of,
-    defining_statements,
-    defining_syntax,
-    dump_statements,
-    dump_syntax,
-    expressions_of,
     imported_as,
     is_from_clock,
     is_simple,
-    origin_of,
-    setting_statements,
 )
 from fleche.function._closure import Findings, show
 from fleche.function._code import KnownCode, code_of
+from fleche.function._definitions import (
+    CALLABLE,
+    NOTHING,
+    Definitions,
+    Variable,
+    function_of,
+    mark_of_attribute,
+)
 from fleche.function._facts import Facts
 from fleche.function._filling import filled_by, late
 from fleche.function._fills import Fills
 from fleche.function._kinds import attribute_of, is_callable_code
-from fleche.function._lazy import make_real
 from fleche.function._masks import can_mask
-from fleche.function._names import MUTATORS, facts_of_expression
+from fleche.function._names import MUTATORS
 from fleche.function._own import (
     directory_of,
     is_own_module,
-    is_own_namespace,
     is_own_object,
     module_name,
 )
@@ -59,7 +53,7 @@ from fleche.function._recheck import Datum, Late
 from fleche.function._retake import Retake
 from fleche.function._signature import Transparent
 from fleche.function._trees import Chain
-from fleche.function._values import Values, hashed, needs_maker
+from fleche.function._values import Values, needs_maker
 
 __all__ = ["Variables", "Writes", "mark_of"]
 
@@ -67,11 +61,6 @@ BUILT_IN = ("builtins", "collections", "weakref", "_weakrefset", "_thread", "arr
 """Modules whose containers have the mutating methods that are known."""
 
 DICTS = (dict, OrderedDict, defaultdict, Counter)
-CALLABLE = (FunctionType, Transparent)
-MANY_CALLED = 100
-NOTHING = blake3().hexdigest()
-"""The hash of no statements."""
-
 OF_BASES = ("__init_subclass__", "__set_name__")
 OF_METACLASSES = (*OF_BASES, "__prepare__", "__new__", "__init__")
 """Methods that run when a class is made: of its bases and attributes, and of its metaclass."""
@@ -152,13 +141,12 @@ class Variables:
         self.kept = kept
         self.used = used
         self.refer = refer
-        self.load = load
-        self.use = use
         self.must_restart = False
         self.waiting: deque[tuple[Any, ...]] = deque()
         self.cells: dict[str, CellType] = {}
         self.attributes: dict[str, Attribute] = {}
         self.values = Values(refer, fills=self.filled_in)
+        self.definitions = Definitions(found, use, load)
         self.seen: set[str] = set()
         self.walked: set[str] = set()
         self.filled: dict[type, dict[str, bool]] = {}
@@ -218,7 +206,7 @@ class Variables:
         self.found.put(self.found.beside(label), "name", token, shown)
         attribute = self.attributes.get(label)
         if values.by_maker and (attribute or not isinstance(value, CALLABLE)):
-            by_name = partial(self.definition_of_object, namespace, name)
+            by_name = partial(self.definitions.of, namespace, name)
             defined = (attribute.define if attribute else by_name)()
             if defined not in (NOTHING, ""):
                 self.found.put(self.found.beside(label), "state", defined)
@@ -234,9 +222,8 @@ class Variables:
         """Let count how a function is made, if what it captures and writes follows from that."""
         if not needs_maker(function):
             return
-        space, name = origin_of(namespace, name)
-        if space is not None and defining_statements(space, name):
-            self.found.put(self.found.beside(label), "state", self.definition_of(space, name))
+        if (defined := self.definitions.of(namespace, name)) != NOTHING:
+            self.found.put(self.found.beside(label), "state", defined)
 
     def add_making_of_entry(self, entry: FunctionType) -> None:
         """Let count how the function itself is made, by the name that it has in its module."""
@@ -269,7 +256,7 @@ class Variables:
     def add_attribute(self, label: str, holder: Any, name: str, value: Any) -> None:
         """Let count what was set on a function, plain or decorated."""
         function = function_of(holder)
-        define = partial(self.definition_of_attribute, function, name) if function else str
+        define = partial(self.definitions.of_attribute, function, name) if function else str
         self.attributes[f"{label}.{name}"] = Attribute(holder, name, define)
         self.add(f"{label}.{name}", value)
 
@@ -323,9 +310,9 @@ class Variables:
         token = plain
         self.note_unseen(label, values)
         if values.opaque or values.by_maker:
-            token = f"{token} {self.definition_of_object(namespace, name)}"
+            token = f"{token} {self.definitions.of(namespace, name)}"
         if parts:
-            token = f"{token} {self.defined(namespace, name)}"
+            token = f"{token} {self.definitions.of(namespace, name)}"
             self.found.notes[label] = (
                 "written by the code itself, in part: that counts as it is defined"
             )
@@ -388,95 +375,12 @@ class Variables:
         if before is None:
             here = directory_of(namespace) if namespace is not None else ""
             before = Values(self.refer, here, self.filled_in).token(value)
-        defined = attribute.define() if attribute else self.defined(namespace, name)
+        defined = attribute.define() if attribute else self.definitions.of(namespace, name)
         token = f"{defined} {before}"
         self.found.put(self.found.beside(label), "state", token)
         self.found.notes[label] = "written by the code itself where there is nothing yet"
         find = partial(find_path, space, path)
         self.found.checks.late.append(Late(place, find, value, before, retake(value), retake))
-
-    def definition_of_object(self, namespace: Mapping[str, Any] | None, name: str) -> str:
-        """Return how an object without a digest is made, and what is done to it at the top."""
-        if namespace is not None:
-            namespace, name = origin_of(namespace, name)
-        return self.definition_of(namespace, name, completed=True)
-
-    def definition_of(
-        self, namespace: Mapping[str, Any] | None, name: str, *, completed: bool = False
-    ) -> str:
-        """Return the syntax by which something is made, and follow the names in it."""
-        if namespace is None:
-            return ""
-        statements = defining_statements(namespace, name, completed=completed)
-        self.follow_statements(statements, namespace, name)
-        return blake3(defining_syntax(namespace, name, completed=completed)).hexdigest()
-
-    def follow_statements(
-        self, statements: Iterable[Any], namespace: Mapping[str, Any], name: str = ""
-    ) -> None:
-        """Follow the names in statements of a module, which make what is called ``name`` there."""
-        owner = name.rpartition(".")[0]
-        for statement in statements:
-            for expression in expressions_of(statement, namespace):
-                facts = facts_of_expression(expression)
-                self.use(facts.attributes)
-                for chain in sorted(facts.loads - {(name,)}):
-                    if owner and defining_statements(namespace, f"{owner}.{chain[0]}"):
-                        self.use(chain)
-                    else:
-                        self.load(namespace, module_name(namespace), chain)
-
-    def definition_of_attribute(self, function: FunctionType, name: str) -> str:
-        """Return the syntax by which an attribute of a function is set, and follow the names in it.
-
-        Of a function that was made by another, that is what the other does.
-        """
-        namespace, known = function.__globals__, code_of(function)
-        last = known.qualname.rpartition(".")[2]
-        if last != known.qualname:
-            return known.beginnings.get(f"{last}.{name}", "")
-        statements = setting_statements(namespace, last, name)
-        self.follow_statements(statements, namespace)
-        return blake3(dump_syntax(statements)).hexdigest() if statements else ""
-
-    def defined(self, namespace: Mapping[str, Any] | None, name: str) -> str:
-        """Return the syntax by which a variable is defined, in its own module, and follow it."""
-        if namespace is not None:
-            namespace, name = origin_of(namespace, name)
-        defined = self.definition_of(namespace, name, completed=True) or NOTHING
-        called = self.called_at_top(namespace, name) if namespace is not None else ()
-        return hashed(defined, *called) if called else defined
-
-    def called_at_top(self, namespace: Mapping[str, Any], name: str) -> list[str]:
-        """Return the hashes of calls by which modules set a variable, and follow them.
-
-        These are the module of the variable, and that of the function.
-        """
-        home = getattr(sys.modules.get(self.found.home), "__dict__", namespace)
-        label = self.found.label(module_name(namespace), name)
-        found: list[str] = []
-        for space in [namespace] if home is namespace else [namespace, home]:
-            for chain, statements in sorted(calling_statements(space).items()):
-                called = functions_at(space, chain)
-                if any(self.sets(each, label, set()) for each in called):
-                    self.follow_statements(statements, space)
-                    found.append(blake3(dump_statements(statements, space)).hexdigest())
-        return found
-
-    def sets(self, function: FunctionType, label: str, seen: set[int]) -> bool:
-        """Whether a function, or one that it calls, sets the variable that has a label."""
-        if id(function) in seen or len(seen) > MANY_CALLED:
-            return False
-        seen.add(id(function))
-        facts, namespace = code_of(function).facts, function.__globals__
-        module = module_name(namespace)
-        written = facts.writes | facts.mutated | {(name,) for name in facts.stores}
-        if any(self.find_variable(namespace, module, each)[0] == label for each in written):
-            return True
-        if any(label.endswith(f".{attribute}") for attribute, *_ in facts.class_writes):
-            return True
-        called = (functions_at(namespace, chain) for chain in sorted(facts.loads))
-        return any(self.sets(each, label, seen) for each in chained.from_iterable(called))
 
     def is_state(
         self, value: Any, parts: set[Chain], namespace: Mapping[str, Any] | None, name: str
@@ -491,7 +395,7 @@ class Variables:
         An attribute that nothing defines is as good as none: code has made it, or is about to.
         """
         attribute = self.attributes.get(label)
-        defined = attribute.define() if attribute else self.defined(namespace, name)
+        defined = attribute.define() if attribute else self.definitions.of(namespace, name)
         if defined not in (NOTHING, "") or not (attribute or "." in name):
             self.found.put(self.found.beside(label), "state", defined)
         self.found.notes[label] = "written by the code itself: counts as it is defined"
@@ -573,15 +477,16 @@ class Variables:
             self.note_fills(f"{module}:{known.method_of}", known)
         self.note_bound(function, facts)
         for chain in facts.writes:
-            label, value, part = self.find_variable(namespace, module, chain)
+            label, value, part, _, anew = self.variable_written(namespace, chain)
             if chain in facts.counters:  # others are likely to count there, too
                 part = ()
             is_late = chain in facts.lazily and not part
             self.write(label, part, is_late=is_late)
+            self.write(anew, part, is_late=is_late)
             if not is_late:
                 self.write(mark_of(value), part)
         for chain in facts.mutated:
-            label, value, part = self.find_variable(namespace, module, chain)
+            label, value, part, *_ = self.variable_written(namespace, chain)
             target, items = find_part(value, part)
             if target is not None and type(target).__module__.partition(".")[0] in BUILT_IN:
                 self.write(label, part)
@@ -604,13 +509,15 @@ class Variables:
         If there are steps, only the part that they lead to is; if it is late, only where there is
         nothing yet.
         """
+        if not mark:
+            return
         if is_late:
             self.must_restart |= mark in self.walked and mark not in self.writes.late
             self.writes.late.add(mark)
             return
         part = tuple(steps)
         parts = self.writes.parts.get(mark, set())
-        if not mark or mark in self.writes.marks or part in parts:
+        if mark in self.writes.marks or part in parts:
             return
         if part:
             self.writes.parts[mark] = {*parts, part}
@@ -633,33 +540,12 @@ class Variables:
         self.writes.attributes.setdefault(id(holder), set()).add(name)
         return mark_of_attribute(holder, name)
 
-    def find_variable(
-        self, namespace: Mapping[str, Any], module: str, chain: Chain
-    ) -> tuple[str, Any, Chain]:
-        """Return label and value of the variable that an assignment to a chain changes.
-
-        And the steps from there to the part of it that is changed; none if it is the variable.
-        """
-        name, *tail = chain
-        value = namespace.get(name, self)
-        while isinstance(value, ModuleType):
-            if not tail or not is_own_namespace(vars(value)):
-                return "", None, ()
-            namespace, name = vars(value), tail.pop(0)
-            make_real(namespace, (name,))
-            module = module_name(namespace)
-            value = namespace.get(name, self)
-        if isinstance(value, type) and tail and is_own_object(value):
-            owner = "__main__" if value.__module__ == "__mp_main__" else value.__module__
-            member = vars(value).get(tail[0])
-            label = self.found.label(owner, f"{value.__qualname__}.{tail[0]}")
-            return label, member, tuple(tail[1:])
-        if isinstance(value, CALLABLE) and tail:
-            mark = self.attribute_written(value, tail[0])
-            return mark, vars(value).get(tail[0]), tuple(tail[1:])
-        if isinstance(value, (type, FunctionType, Transparent)):
-            return "", None, ()
-        return self.found.label(module, name), value, tuple(tail)
+    def variable_written(self, namespace: Mapping[str, Any], chain: Chain) -> Variable:
+        """Return the variable that code changes; note it if it is an attribute of a function."""
+        found = self.definitions.variable(namespace, chain)
+        if found.attribute is not None:
+            self.attribute_written(*found.attribute)
+        return found
 
 
 class CodeIn(Values):
@@ -688,27 +574,6 @@ class CodeIn(Values):
     @override
     def leaf(self, value: Any) -> str:
         return ""
-
-
-def function_of(value: Any) -> FunctionType | None:
-    """Return a plain function, or that of a decorated one whose code counts."""
-    if isinstance(value, Transparent) and value.spec.hashes_code:  # type: ignore[attr-defined]
-        value = value.spec.function  # type: ignore[attr-defined]
-    return value if isinstance(value, FunctionType) else None
-
-
-def functions_at(namespace: Mapping[str, Any], chain: Chain) -> list[FunctionType]:
-    """Return the own function that a chain of names leads to, or the methods of a class."""
-    value = namespace.get(chain[0])
-    for step in chain[1:]:
-        if not issubclass(type(value), (ModuleType, type)):
-            return []
-        value = vars(value).get(step)
-    if issubclass(type(value), type) and not is_own_object(value):
-        return []
-    members = vars(value).values() if issubclass(type(value), type) else [value]
-    found = (function_of(getattr(member, "__func__", member)) for member in members)
-    return [each for each in found if each and is_own_namespace(each.__globals__)]
 
 
 def bound_to(value: Any) -> tuple[Any, ...]:
@@ -757,11 +622,6 @@ def is_mutating(value: Any) -> bool:
 def shown_by(value: Any) -> Any:
     """Return the dict that a read-only view shows; None if it is something else."""
     return next(iter(gc.get_referents(value)), None) if type(value) is MappingProxyType else None
-
-
-def mark_of_attribute(holder: Any, name: str) -> str:
-    """Return what an attribute of a function is known by."""
-    return f"attribute {id(holder)}.{name}"
 
 
 def mark_of(value: Any) -> str:
