@@ -1318,6 +1318,39 @@ SETTINGS: dict[str, Any] = {
         "entry": "import lab, conf\ndef f(x): return lab.run(x)",
         "conf": "import lab\nlab.seed(5)",
     },
+    "in a module from which something is imported": {
+        "entry": "import lab\nfrom conf import K\ndef f(x): return lab.run(x)",
+        "conf": "import lab\nlab.seed(5)\nK = 1",
+    },
+    "in a module that another one imports": {
+        "entry": "import lab, a\ndef f(x): return lab.run(x)",
+        "a": "try:\n    from conf import (  # all\n        K,\n    )\nexcept ImportError: pass",
+        "conf": "import lab; lab.seed(5)\nK = 1",
+    },
+    "in a module that is imported by its name": {
+        "entry": "import importlib, lab\nimportlib.import_module('conf')\n"
+        "def f(x): return lab.run(x)",
+        "conf": "import lab\nlab.seed(5)",
+    },
+    "in a module that the package imports": {
+        "entry": "from a.b import g\ndef f(x): return g(x)",
+        "a/__init__": "from .conf import *",
+        "a/conf": "import lab\nlab.seed(5)",
+        "a/b": "import lab\ndef g(x): return lab.run(x)",
+    },
+    "all is imported": "from lab import *\nconfig.prec = 5\ndef f(x): return run(x)",
+    "by a function": "import lab\ndef f(x): return lab.run(x)\n"
+    "def setup(): lab.context().prec = 5\nsetup()",
+    "what a function is told": "import lab\ndef f(x): return lab.run(x)\n"
+    "def setup(n): lab.set_precision(n)\nsetup(5)",
+    "by a function that another calls": "import lab\ndef f(x): return lab.run(x)\n"
+    "def setup(n):\n    if n: lab.precision = n\ndef main():\n    setup(5)\nmain()",
+    "by a function that imports the package": "import lab as l\ndef f(x): return l.run(x)\n"
+    "def setup(n):\n    import lab\n    from lab import seed as begin\n    begin(n)\nsetup(5)",
+    "by a function of another module": {
+        "entry": "import lab, conf as c\nc.setup(5)\ndef f(x): return lab.run(x)",
+        "conf": "import lab\ndef setup(n): lab.seed(n)",
+    },
     "in the module of a helper": {
         "entry": "from a import g\ndef f(x): return g(x)",
         "a": "import lab\nlab.seed(5)\ndef g(x): return lab.run(x)",
@@ -1328,12 +1361,20 @@ SETTINGS: dict[str, Any] = {
         "a/b": "import lab\ndef g(x): return lab.run(x)",
     },
 }
-NO_SETTINGS = {
+NO_SETTINGS: dict[str, Any] = {
     "of a package that is not used": "import lab, math\nlab.seed(5)\ndef f(x): return math.sin(x)",
     "what the module computes": "import lab\ndef f(x): return lab.run(x)\ny = lab.run(f(5))",
     "what the module does": "import lab\ndef f(x): return lab.run(x)\nlab.run(5)\nlab.setup(5)",
     "of the process": "import logging\nlogging.getLogger('a logger of a test').setLevel(5)\n"
     "def f(x): return logging.INFO",
+    "by a function that is not called": "import lab\ndef setup(n=5): lab.seed(n)\n"
+    "def f(x): return lab.run(x)",
+    "by a function that computes": "import lab\ndef go(n): return lab.run(n)\n"
+    "def f(x): return lab.run(x)\ny = go(5)",
+    "by a function of a module that is imported later": {
+        "entry": "import lab\ndef f(x): return lab.run(x)\ndef main():\n    import conf",
+        "conf": "import lab\nlab.seed(5)",
+    },
     "another attribute of a variable": "import argparse, lab\n"
     "args = argparse.Namespace(k=2, o=5)\nlab.seed(args.k)\ndef f(x): return lab.run(x)",
 }
@@ -1355,9 +1396,9 @@ class TestSettings:
     def test_they_count(self, project: Project, files: Any) -> None:
         assert project.counts(files, "5", "6")
 
-    @pytest.mark.parametrize("source", NO_SETTINGS.values(), ids=NO_SETTINGS)
-    def test_others_do_not(self, project: Project, source: str) -> None:
-        assert not project.counts(source, "5", "6")
+    @pytest.mark.parametrize("files", NO_SETTINGS.values(), ids=NO_SETTINGS)
+    def test_others_do_not(self, project: Project, files: Any) -> None:
+        assert not project.counts(files, "5", "6")
 
     def test_the_change_is_named(self, project: Project) -> None:
         files = {"entry": SETTINGS["in a module that is imported"]["entry"], "conf": ""}

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 from fleche._util import imported_when_asked
 from fleche.digest._assignments import (
     CLOCK_CALLS,
+    SettingStatement,
     calling_statements,
     changing_statements,
     defining_statements,
@@ -29,6 +30,7 @@ from fleche.digest._assignments import (
     origin_of,
     setting_statements,
     setting_statements_of,
+    settings_and_calls,
     statements_setting,
 )
 from fleche.digest._classes import made_by_clock, members_of, told_to, types_in
@@ -98,6 +100,7 @@ __all__ = [
     "Difference",
     "Digest",
     "FileContent",
+    "SettingStatement",
     "add_hook",
     "array_of",
     "attributes_of",
@@ -150,6 +153,7 @@ __all__ = [
     "remember_file",
     "setting_statements",
     "setting_statements_of",
+    "settings_and_calls",
     "short_key",
     "shown_digest",
     "statements_setting",

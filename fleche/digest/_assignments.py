@@ -9,14 +9,15 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator, Mapping
 from itertools import chain as chained
-from typing import Any
+from typing import Any, NamedTuple
 from weakref import WeakKeyDictionary
 
-from fleche.digest._source import SourceText, interactive_sources, read_source
+from fleche.digest._source import Definition, SourceText, interactive_sources, read_source
 from fleche.digest._syntax import blocks_of, chain_of, dump_syntax, is_type_checking
 
 __all__ = [
     "CLOCK_CALLS",
+    "SettingStatement",
     "calling_statements",
     "changing_statements",
     "defining_statements",
@@ -31,6 +32,7 @@ __all__ = [
     "origin_of",
     "setting_statements",
     "setting_statements_of",
+    "settings_and_calls",
     "statements_setting",
 ]
 
@@ -92,6 +94,7 @@ class Names:
             an item or an attribute of it, by the name; each behind the chain of names that leads
             to what it changes, as far as there are names.
         imports: (level, module, name) by what ``from module import name`` binds.
+        modules: the modules that ``import module`` binds, by the names.
         stars: (level, module) of each ``from module import *``, the last first.
         defined: the names of functions and classes.
         callers: the statements that call something, or decorate with it, by the chain of names that
@@ -104,6 +107,7 @@ class Names:
         self.assignments: dict[str, list[Any]] = {}
         self.completions: dict[str, list[tuple[tuple[str, ...], Any]]] = {}
         self.imports: dict[str, tuple[int, str, str]] = {}
+        self.modules: dict[str, str] = {}
         self.stars: list[tuple[int, str]] = []
         self.defined: set[str] = set()
         self.callers: dict[tuple[str, ...], list[Any]] = {}
@@ -115,6 +119,8 @@ class Names:
             self.note_calls(item, kind)
             if kind == "ImportFrom":
                 self.note_imports(item)
+            elif kind == "Import":
+                self.modules |= {each.asname or each.name: each.name for each in item.names}
             elif kind in ASSIGNMENTS or kind in ("Expr", "Delete"):
                 self.note(item, kind)
             elif kind in DEFINITIONS:
@@ -349,30 +355,70 @@ def changing_statements(
         typed |= places
 
 
-def setting_statements_of(
-    namespace: Mapping[str, Any],
-) -> Iterator[tuple[tuple[str, str], str, list[Any]]]:
-    """Yield the statements at the top of a module that set something of what it has imported.
+class SettingStatement(NamedTuple):
+    """A statement that may set something of what is imported.
 
-    Each comes with the name in the module by which it does so, the module from which that is
-    imported, or "", and the name of the function that it calls; "" if it assigns. Behind it in a
-    list stands what decides whether it runs. Of what was typed anew in a notebook, the latest
-    counts.
+    Attributes:
+        root: the first name in it.
+        module: the module from which that is imported; "" if it is bound otherwise.
+        function: the name of the function that is called; "" if something is assigned.
+        statements: the statement, and what decides whether it runs.
+    """
+
+    root: str
+    module: str
+    function: str
+    statements: list[Any]
+
+
+def setting_statements_of(namespace: Mapping[str, Any]) -> Iterator[SettingStatement]:
+    """Yield the statements at the top of a module that may set something of what it has imported.
+
+    Of what was typed anew in a notebook, the latest counts.
     """
     typed: set[bytes] = set()
     for source in sources_of(namespace):
         (names,) = names_of(source)
         places: set[bytes] = set()
-        for root, called, statement in names.settings():
-            level, module, original = names.imports.get(root, (0, "", root))
-            place = dump_syntax(changed_by(statement))
+        for found in settings_by(names, namespace):
+            place = dump_syntax(changed_by(found.statements[0]))
             places.add(place)
             if place not in typed:
-                name = original if called == root else called
-                conditions = names.conditions.get(id(statement), ())
-                module = full_name(package_of(namespace), level, module)
-                yield (root, module), name, [statement, *conditions]
+                yield found
         typed |= places
+
+
+def settings_by(names: Names, namespace: Mapping[str, Any]) -> Iterator[SettingStatement]:
+    package = package_of(namespace)
+    for root, called, statement in names.settings():
+        if root in names.imports:
+            level, module, original = names.imports[root]
+            module = full_name(package, level, module)
+        else:
+            stars = (full_name(package, *star) for star in names.stars)
+            module, original = next((each for each in stars if shows(each, root)), ""), root
+        module = names.modules.get(root, module)
+        conditions = names.conditions.get(id(statement), ())
+        name = original if called == root else called
+        yield SettingStatement(root, module, name, [statement, *conditions])
+
+
+def settings_and_calls(
+    definition: Definition, namespace: Mapping[str, Any]
+) -> tuple[list[SettingStatement], list[tuple[tuple[str, ...], list[Any]]]]:
+    """Return the statements of a function that may set something of what is imported, and calls.
+
+    The latter are statements by the chain of names to what they call. Behind each stands what
+    decides whether it runs.
+    """
+    body = definition.syntax.body
+    names = Names(body if isinstance(body, list) else [])
+    calls = [
+        (chain, [each, *names.conditions.get(id(each), ())])
+        for chain, statements in sorted(names.callers.items())
+        for each in statements
+    ]
+    return list(settings_by(names, namespace)), calls
 
 
 def conditions_among(bodies_here: list[Names], statements: list[Any]) -> list[Any]:

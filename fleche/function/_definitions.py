@@ -32,7 +32,15 @@ from fleche.function._signature import Transparent
 from fleche.function._trees import Chain
 from fleche.function._values import hashed
 
-__all__ = ["CALLABLE", "NOTHING", "Definitions", "Variable", "function_of", "mark_of_attribute"]
+__all__ = [
+    "CALLABLE",
+    "NOTHING",
+    "Definitions",
+    "Variable",
+    "function_of",
+    "mark_of_attribute",
+    "value_at",
+]
 
 CALLABLE = (FunctionType, Transparent)
 MANY_CALLED = 100
@@ -58,7 +66,7 @@ class Variable(NamedTuple):
     anew: str = ""
 
 
-class Top:
+class Changes:
     """What the top of a module changes.
 
     Attributes:
@@ -97,7 +105,7 @@ class Definitions:
         self.found = found
         self.use = use
         self.load = load
-        self.tops: dict[int, Top] = {}
+        self.tops: dict[int, Changes] = {}
 
     def of(self, namespace: Mapping[str, Any] | None, name: str) -> str:
         """Return what says how a variable is made, and what modules do to it then; follow that.
@@ -148,11 +156,11 @@ class Definitions:
                     self.load(namespace, module_name(namespace), chain)
         return blake3(dump_statements(statements, namespace)).hexdigest()
 
-    def top_of(self, namespace: Mapping[str, Any]) -> Top:
+    def top_of(self, namespace: Mapping[str, Any]) -> Changes:
         """Return what the top of a module changes."""
         found = self.tops.get(id(namespace))
         if found is None:
-            found = self.tops[id(namespace)] = Top()
+            found = self.tops[id(namespace)] = Changes()
             for chain, statements in changing_statements(namespace):
                 if label := self.label_at(namespace, chain):
                     found.changes.setdefault(label, []).append(statements)
@@ -236,13 +244,19 @@ def function_of(value: Any) -> FunctionType | None:
     return value if isinstance(value, FunctionType) else None
 
 
-def functions_at(namespace: Mapping[str, Any], chain: Chain) -> list[FunctionType]:
-    """Return the own function that a chain of names leads to, or the methods of a class."""
+def value_at(namespace: Mapping[str, Any], chain: Chain) -> Any:
+    """Return what a chain of names through modules and classes leads to, or None."""
     value = namespace.get(chain[0])
     for step in chain[1:]:
         if not issubclass(type(value), (ModuleType, type)):
-            return []
+            return None
         value = vars(value).get(step)
+    return value
+
+
+def functions_at(namespace: Mapping[str, Any], chain: Chain) -> list[FunctionType]:
+    """Return the own function that a chain of names leads to, or the methods of a class."""
+    value = value_at(namespace, chain)
     if issubclass(type(value), type) and not is_own_object(value):
         return []
     members = vars(value).values() if issubclass(type(value), type) else [value]

@@ -22,7 +22,7 @@ from fleche.function._kinds import inner_function, is_interface
 from fleche.function._own import is_made_in_c, is_own_module, module_name
 from fleche.function._trees import constant_text, prefix_of
 
-__all__ = ["Calls", "home_of", "reaches"]
+__all__ = ["Calls", "codes_within", "home_of", "reaches"]
 
 MANY = 1000
 OF_PYTHON = (builtins.__name__, "collections")

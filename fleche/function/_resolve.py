@@ -63,9 +63,10 @@ from fleche.function._patched import Place, holds_own, installed_places, own_mem
 from fleche.function._reaching import home_of
 from fleche.function._recheck import Datum
 from fleche.function._selecting import asks_own_code, names_asked_for, names_read, types_of_fields
-from fleche.function._settings import SETTINGS_OF, Typed, modules_round, settings_in
+from fleche.function._settings import SETTINGS_OF, Typed, settings_in
 from fleche.function._signature import Transparent
 from fleche.function._texts import Texts
+from fleche.function._tops import tops_run
 from fleche.function._trees import Chain
 from fleche.function._values import name_of, token_of_installed
 from fleche.function._variables import Variables, Writes, mark_of
@@ -191,12 +192,12 @@ class Resolver:
     def note_settings(self) -> None:
         """Let count what modules set in the installed packages that code uses.
 
-        These are the modules of the code, the packages that they are in, and the modules that
-        that of the function imports.
+        These are the modules of the code, and those that they import.
         """
         installed = (node for node in self.found.nodes.values() if node.kind == "installed")
         packages = {node.token.partition(".")[0] for node in installed}
-        for space in modules_round(self.home, list(self.spaces.values())):
+        entry = sys.modules.get(self.home)
+        for space in tops_run([*self.spaces.values(), *([vars(entry)] if entry else ())]):
             module = module_name(space)
             for package, token, text in settings_in(space, packages):
                 label = self.found.label(module, f"{SETTINGS_OF}{package}")

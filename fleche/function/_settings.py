@@ -8,27 +8,40 @@ it is written there, with the plain values of the variables that are named in it
 from __future__ import annotations
 
 import re
-import sys
 from collections.abc import Iterable, Iterator, Mapping
-from types import ModuleType
-from typing import Any, NamedTuple
+from itertools import product
+from types import BuiltinFunctionType, CodeType, FunctionType, ModuleType
+from typing import Any, NamedTuple, TypeAlias
 
 from blake3 import blake3
 
 from fleche._util import attempt
 from fleche.digest import (
+    SettingStatement,
+    calling_statements,
     dump_statements,
     expressions_of,
+    find_definition,
     interactive_sources,
     is_from_clock,
     setting_statements_of,
+    settings_and_calls,
 )
+from fleche.function._definitions import value_at
 from fleche.function._names import facts_of_expression
 from fleche.function._own import is_own_module, is_own_namespace, module_name
 from fleche.function._patched import holds_own
+from fleche.function._reaching import codes_within
+from fleche.function._tops import top_of
 from fleche.function._trees import Chain
 
-__all__ = ["SETTINGS_OF", "Settings", "Typed", "modules_round", "settings_in"]
+__all__ = ["SETTINGS_OF", "Settings", "Typed", "settings_in"]
+
+Part: TypeAlias = "tuple[Mapping[str, Any], list[Any]]"
+"""Statements, with the names that they use."""
+
+MANY_CALLED = 100
+
 
 SETTERS = re.compile(
     r"(manual_)?seed(_|$)|set(?!up|ting)|simplefilter|(filter|reset)warnings|(un)?register(_|$)"
@@ -60,47 +73,158 @@ class Settings(NamedTuple):
     text: str
 
 
-def modules_round(home: str, spaces: Iterable[Mapping[str, Any]]) -> Iterator[Mapping[str, Any]]:
-    """Yield the namespaces of own modules whose tops have run before some code does.
+def settings_in(namespace: Mapping[str, Any], packages: set[str]) -> Iterator[Settings]:
+    """Yield what the top of a module sets in some installed packages, and what it calls for that.
 
     Args:
-        home: the module of the function; what it imports is among them.
-        spaces: the namespaces of the code.
+        namespace: the names of the module.
+        packages: the packages that matter.
     """
-    entry = sys.modules.get(home)
-    found = [*spaces, *([vars(entry)] if entry else ())]
-    names = {str(space.get("__package__") or "") for space in found}
-    names |= {name.rpartition(".")[0] for name in names}
-    # what stands for another object, which `__class__` makes or looks for, is not asked
-    modules = [sys.modules[name] for name in sorted(names & sys.modules.keys())]
-    modules += list(vars(entry).values()) if entry else []
-    found += [vars(each) for each in modules if issubclass(type(each), ModuleType)]
-    seen: set[int] = set()
-    for space in found:
-        if id(space) not in seen and is_own_namespace(space):
-            seen.add(id(space))
-            yield space
-
-
-def settings_in(namespace: Mapping[str, Any], packages: set[str]) -> Iterator[Settings]:
-    """Yield what the top of a module sets in some installed packages."""
-    found: dict[str, list[list[Any]]] = {}
-    for root, name, statements in setting_statements_of(namespace):
-        package = package_of(namespace, *root)
-        if package not in packages or (name and not SETTERS.match(name)):
-            continue
-        if name or not puts_own_code(statements[0], namespace):
-            found.setdefault(package, []).append(statements)
-    for package, groups in sorted(found.items()):
+    found: dict[str, list[Part]] = {}
+    if any(may_set(namespace, *change, packages) for change in top_of(namespace).changes):
+        for package, part in parts_at(namespace, setting_statements_of(namespace), packages):
+            found.setdefault(package, []).append(part)
+        calls = CalledSettings(packages)
+        for chain, statements in sorted(calling_statements(namespace).items()):
+            for package, parts in calls.by(namespace, chain, statements).items():
+                found.setdefault(package, []).extend(parts)
+    for package, parts in sorted(found.items()):
         import ast
 
-        parts = [part for statements in groups for part in statements]
-        hasher = blake3(dump_statements(parts, namespace))
-        for expression in (each for part in parts for each in expressions_of(part, namespace)):
-            for chain in sorted(facts_of_expression(expression).loads):
-                hasher.update(repr(plain_value(namespace, chain)).encode())
-        text = "\n".join(ast.unparse(statements[0]) for statements in groups)
+        hasher = blake3()
+        for space, statements in parts:
+            hasher.update(dump_statements(statements, space))
+            for chain in chains_in(statements, space):
+                hasher.update(repr(plain_value(space, chain)).encode())
+        text = "\n".join(ast.unparse(statements[0]) for _, statements in parts)
         yield Settings(package, hasher.hexdigest(), text)
+
+
+def may_set(namespace: Mapping[str, Any], root: str, last: str, packages: set[str]) -> bool:
+    """Whether the top of a module may set something of packages, as far as its text shows.
+
+    Args:
+        namespace: the names of the module.
+        root: the first name in a statement.
+        last: the last name of what the statement calls; "" if it sets something.
+        packages: the packages that matter.
+    """
+    value = namespace.get(root)
+    kind = type(value)
+    if issubclass(kind, ModuleType) and not is_own_namespace(vars(value)):
+        return package_of(namespace, root, "") in packages and sets(last)
+    is_module = issubclass(kind, ModuleType)
+    function = function_at(namespace, (root, last) if is_module else (root,))
+    if function is not None or is_module:
+        return function is not None and leads_to_settings(function, packages)
+    is_set = sets(last) or (last == root and not issubclass(kind, type))
+    return is_set and any(
+        not level and name.partition(".")[0] in packages and name.rpartition(".")[2] in (root, "*")
+        for level, name in top_of(namespace).imports
+    )
+
+
+def leads_to_settings(function: FunctionType, packages: set[str]) -> bool:
+    """Whether a function may set something of packages, or one that it calls, as its names show."""
+    pending, seen = [function], set[int]()
+    while pending and len(seen) < MANY_CALLED:
+        each = pending.pop()
+        if id(each) in seen:
+            continue
+        seen.add(id(each))
+        codes, namespace = list(codes_within(each.__code__)), each.__globals__
+        names = {name for code in codes for name in code.co_names}
+        if any(package_named(namespace, name) in packages for name in names) and (
+            any(map(SETTERS.match, names)) or any(map(stores, codes))
+        ):
+            return True
+        roots = {name for name in names if issubclass(type(namespace.get(name)), ModuleType)}
+        chains = [*product(names), *product(roots, names)]
+        pending += filter(None, (function_at(namespace, chain) for chain in chains))
+    return False
+
+
+def package_named(namespace: Mapping[str, Any], name: str) -> str:
+    """Return the package that a name may lead into; that of an import in a body is the name."""
+    value = namespace.get(name)
+    kind = type(value)
+    if issubclass(kind, ModuleType):
+        return module_name(vars(value)).partition(".")[0]
+    named = value if issubclass(kind, (FunctionType, BuiltinFunctionType, type)) else kind
+    return str(named.__module__).partition(".")[0] if name in namespace else name
+
+
+def stores(code: CodeType) -> bool:
+    """Whether code sets an attribute or an item."""
+    from opcode import opmap
+
+    return not {opmap["STORE_ATTR"], opmap["STORE_SUBSCR"]}.isdisjoint(code.co_code[::2])
+
+
+def sets(called: str) -> bool:
+    """Whether a statement sets something, as the name says of what it calls; "" if it assigns."""
+    return not called or SETTERS.match(called) is not None
+
+
+def parts_at(
+    namespace: Mapping[str, Any], settings: Iterable[SettingStatement], packages: set[str]
+) -> Iterator[tuple[str, Part]]:
+    """Yield, each with its package, those of some statements that set something of packages."""
+    for root, module, name, statements in settings:
+        package = package_of(namespace, root, module)
+        is_code = not name and puts_own_code(statements[0], namespace)
+        if package in packages and sets(name) and not is_code:
+            yield package, (namespace, statements)
+
+
+class CalledSettings:
+    """What the functions of the user's own set that the top of a module calls.
+
+    Args:
+        packages: the packages that matter.
+    """
+
+    def __init__(self, packages: set[str]) -> None:
+        self.packages = packages
+        self._known: dict[int, dict[str, list[Part]]] = {}
+
+    def by(
+        self, namespace: Mapping[str, Any], chain: Chain, statements: list[Any]
+    ) -> dict[str, list[Part]]:
+        """Return by package what a call sets, with the call itself."""
+        function = function_at(namespace, chain)
+        found = self.of(function) if function is not None else {}
+        return {package: [(namespace, statements), *parts] for package, parts in found.items()}
+
+    def of(self, function: FunctionType) -> dict[str, list[Part]]:
+        """Return by package what a function sets, and those that it calls."""
+        found = self._known.get(id(function))
+        if found is None:
+            found = self._known[id(function)] = {}
+            namespace = function.__globals__
+            definition = find_definition(function.__code__, namespace)
+            if definition is None or len(self._known) > MANY_CALLED:
+                return found
+            settings, calls = settings_and_calls(definition, namespace)
+            for package, part in parts_at(namespace, settings, self.packages):
+                found.setdefault(package, []).append(part)
+            for chain, statements in calls:
+                for package, parts in self.by(namespace, chain, statements).items():
+                    found.setdefault(package, []).extend(parts)
+        return found
+
+
+def function_at(namespace: Mapping[str, Any], chain: Chain) -> FunctionType | None:
+    """Return the function of the user's own that a chain of names leads to, or None."""
+    found = value_at(namespace, chain)
+    is_own = type(found) is FunctionType and is_own_namespace(found.__globals__)
+    return found if is_own else None
+
+
+def chains_in(statements: list[Any], namespace: Mapping[str, Any]) -> list[Chain]:
+    """Return the chains of names that statements load."""
+    expressions = [part for each in statements for part in expressions_of(each, namespace)]
+    return [chain for each in expressions for chain in sorted(facts_of_expression(each).loads)]
 
 
 def puts_own_code(statement: Any, namespace: Mapping[str, Any]) -> bool:
