@@ -3318,6 +3318,12 @@ def f(x): return json.dumps(x), x.go(), oct(x), own(x)
             assert tracker.closure().digest == plain
         assert found[0] == found[1] != found[2]
 
+    def test_named_tuples_of_installed_modules(self, project: Project) -> None:
+        """What makes them is no code of one's own, although it was executed as text."""
+        source = "import inspect\nclass A:\n    def __new__(cls): return super().__new__(cls)\n"
+        tracker = project.tracker({"entry": f"{source}def f(x): return A(), inspect.stack()"})
+        assert {*nodes(tracker)} == {"f", "inspect", "A", "A.__new__", "A.__new__~"}
+
     def test_reload(self, project: Project) -> None:
         module = project.load({"entry": "K = 1\ndef f(x): return K"})
         tracker = CodeTracker(module.f, "entry")
@@ -3383,6 +3389,11 @@ LOOKED_UP = {
     "of a module that is imported in the body": (
         {"entry": "def f(x):\n    import a\n    return getattr(a, x)().g()", "a": TWO}
     ),
+    "in what a class holds": f"{TWO}def f(x): return A.__dict__[x](0)",
+    "in what the class of an object holds": (
+        f"{TWO}    def run(self, n): return self.__class__.__dict__[n](self)\n"
+        "def f(x): return A().run(x)"
+    ).replace("class B(A): pass\n", ""),
     "in what a module holds": {"entry": "import a\ndef f(x): return vars(a)[x]().g()", "a": TWO},
     "in the namespace": f"{TWO}def f(x): return globals()[x]().g()",
     "among the subclasses": (

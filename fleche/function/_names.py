@@ -230,6 +230,8 @@ class Reader:
     def read_attribute(self, item: Any, scope: Scope) -> None:
         chain = chain_of(item)
         self.note_reader(chain, item.attr, scope)
+        if item.attr == "__dict__" and scope.owner and is_class_of_self(item.value):
+            self.facts.looks_into_itself = True
         if chain is None:
             self.facts.attributes.add(mangle(item.attr, scope.owner))
             self.pending.append((item.value, scope))

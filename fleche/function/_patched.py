@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from types import FunctionType, ModuleType
 from typing import Any
@@ -123,7 +124,10 @@ def own_parts(member: Any) -> dict[str, Any]:
 
 
 def is_of_text(part: Any) -> bool:
-    return isinstance(part, FunctionType) and "__name__" not in part.__globals__
+    function = getattr(part, "__func__", part)  # a named tuple says that it is from a module
+    return isinstance(function, FunctionType) and (
+        function.__globals__.get("__name__") not in sys.modules
+    )
 
 
 def own_members(cls: type) -> Iterator[tuple[str, Any, str, Any]]:

@@ -382,6 +382,10 @@ class Resolver:
             self.found.put(self.found.label(module, name), "absent", "import fails")
         else:
             self.use(tail)
+            if "__dict__" in tail:
+                cls = reach(namespace, chain[: chain.index("__dict__")])
+                if isinstance(cls, type) and is_own_object(cls):
+                    self.looked_into.shown.add(place_of(cls))
             self.follow_overloads(value)
             self.variables.add(self.found.label(module, name), value, namespace, name)
 
@@ -510,9 +514,7 @@ class Resolver:
 
     def select(self, namespace: Mapping[str, Any], module: str, chain: Chain) -> None:
         """Follow a chain where a class only selects: what it is asked for is enough."""
-        value: Any = namespace.get(chain[0], self)
-        for step in chain[1:]:
-            value = attempt(getattr, value, step, default=self)
+        value = reach(namespace, chain)
         label = self.found.label(module, chain[0])
         for each in value if isinstance(value, tuple) else [value]:
             if isinstance(each, abc.ABCMeta) and is_own_object(each):
@@ -718,9 +720,7 @@ class Resolver:
 
         Of classes, members whose names begin with ``prefix`` count already.
         """
-        value: Any = namespace.get(chain[0])
-        for step in chain[1:]:
-            value = attempt(getattr, value, step)
+        value = reach(namespace, chain)
         if isinstance(value, ModuleType):
             self.refer_to_module(value)
             if not prefix:
@@ -771,6 +771,14 @@ class Resolver:
             "there is more to follow than is worth it; these packages count as a whole: "
             + ", ".join(sorted(self.found.nodes))
         )
+
+
+def reach(namespace: Mapping[str, Any], chain: Chain) -> Any:
+    """Return what a chain of names leads to, or None."""
+    value = namespace.get(chain[0])
+    for step in chain[1:]:
+        value = attempt(getattr, value, step)
+    return value
 
 
 def has_types(cls: type) -> bool:
