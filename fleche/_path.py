@@ -6,6 +6,12 @@ anything there: a ``random.py``, a ``struct.py``, a ``json.py``.
 
 import sys
 
+if sys.version_info < (3, 10):  # noqa: UP036 (pip checks that; a checkout, or a PYTHONPATH, does not)
+    raise ImportError(
+        "fleche needs Python 3.10 or newer, and this is %s (%s)"  # noqa: UP031 (of any age)
+        % (sys.version.split()[0], sys.executable)
+    )
+
 __all__ = ["put_working_directory_back", "set_working_directory_aside"]
 
 _aside: list[str] = []

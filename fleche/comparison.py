@@ -143,7 +143,7 @@ def _of_numbers(before: Any, after: Any) -> str:
         return kinds if type(before) is not type(after) else "the sign of the zero"
     try:
         change = float(after - before)
-        relative = f", {change / abs(before):+.3g} of it" if before else ""
+        relative = f" ({100 * change / abs(before):+.3g} %)" if before else ""
     except OverflowError:
         return ""
     return f"{change:+.6g}{relative}" if math.isfinite(change) else ""

@@ -290,6 +290,9 @@ class TestStarting:
             ("fleche log make", ["make_grid"]),
             ("fleche log --name u", ["use_grid"]),
             ("fleche show KEY", ["KEY"]),
+            ("fleche show START", ["KEY"]),
+            ("fleche show make", []),
+            ("fleche log KEY", ["KEY"]),
             ("fleche du --by m", ["machine"]),
             ("fleche log --cache re", ["results"]),
             ("fleche log --cache absent --name u", []),
@@ -299,7 +302,7 @@ class TestStarting:
         self, words: str, found: list[str], keys: dict[str, Digest]
     ) -> None:
         """Functions, keys, caches and choices; no error where there are none."""
-        words = words.replace("KEY", keys["cu"][:6])
+        words = words.replace("KEY", keys["cu"][:6]).replace("START", keys["cu"][:3])
         count = str(len(words.split()) - 1)
         told = fleche_process(_FLECHE_COMPLETE="bash_complete", COMP_WORDS=words, COMP_CWORD=count)
         expected = [f"plain,{each.replace('KEY', keys['cu'][:12])}" for each in found]

@@ -100,7 +100,7 @@ def test_a_program(place: Path) -> None:
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (["volume"], "no stored call of a function 'volume'; --module says where"),
+        (["volume"], "fleche: no calls here yet\n"),
         (["study:volum"], "study has no function volum; it has tiles, volume"),
         (["./study.py:volum"], "./study.py has no function volum; it has tiles, volume"),
         (["study:plain"], "study has no function that @fleche decorates: plain"),
@@ -123,6 +123,16 @@ def test_a_file_that_exits(words: list[str], ends: str, place: Path) -> None:
     assert ran.status == 2
     assert f"{words[0].partition(':')[0]} ends the program when it is imported (Syst" in ran.err
     assert "below: if __name__ == '__main__':" in ran.err
+
+
+def test_a_name_that_is_misspelt(place: Path) -> None:
+    """That which was perhaps meant."""
+    python(place, "-c", "import study; study.volume(1, 2, 3)")
+    ran = accept(place, "volum")
+    assert (ran.status, ran.err) == (
+        2,
+        "fleche: there is no call of 'volum' (did you mean 'volume'?)\n",
+    )
 
 
 def test_help_has_examples(capsys: pytest.CaptureFixture[str]) -> None:

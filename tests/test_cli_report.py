@@ -55,6 +55,15 @@ def test_report_of_either() -> None:
     assert fleche_command(*words).json["calls"] == 2
 
 
+def test_report_of_nothing(place: Path) -> None:
+    """A page that is there is not replaced by one without calls."""
+    (place / "study.html").write_text("of yesterday")
+    told = fleche_command("report", "enrgy", "--cache", "results/")
+    assert told.status == 1
+    assert "did you mean 'energy'?); nothing was written" in told.err
+    assert (place / "study.html").read_text() == "of yesterday"
+
+
 def test_report_of_a_selection() -> None:
     """The usual conditions choose calls; --json says what was written."""
     told = fleche_command(
@@ -71,13 +80,6 @@ def test_report_of_a_selection() -> None:
     assert told.status == 0, told
     assert (told.json["file"], told.json["calls"], told.json["shown"]) == ("part.html", 2, 2)
     assert told.json["bytes"] == Path("part.html").stat().st_size
-
-
-def test_report_of_nothing() -> None:
-    """Status 1, and a page that says so."""
-    told = fleche_command("report", "absent", "--cache", "results/")
-    assert told.status == 1
-    assert "No calls." in Path("study.html").read_text()
 
 
 def test_report_that_cannot_be_written() -> None:

@@ -63,7 +63,7 @@ def test_parts(changed: dict[str, Any], names: set[str]) -> None:
 
 def test_by_how_much() -> None:
     """Numbers of the records; arrays and others if they may be loaded."""
-    assert differing(stored(), stored(result=2.5))["result"] == "+0.5, +0.25 of it"
+    assert differing(stored(), stored(result=2.5))["result"] == "+0.5 (+25 %)"
     one, other = stored(result=np.zeros(9)), stored(result=np.array([0.0] * 8 + [0.25]))
     assert differing(one, other)["result"] == ""
     assert differing(one, other, values=True)["result"] == "1 of 9 elements differ, by 0.25 at most"
@@ -94,7 +94,7 @@ ROWS = "DataFrame 1 \N{MULTIPLICATION SIGN} 1 and DataFrame 2 \N{MULTIPLICATION 
 @pytest.mark.parametrize(
     ("one", "other", "remark"),
     [
-        ({"tol": 1.0, "n": [1, 2]}, {"tol": 1.0, "n": [1, 4]}, "['n'][1]: +2, +1 of it"),
+        ({"tol": 1.0, "n": [1, 2]}, {"tol": 1.0, "n": [1, 4]}, "['n'][1]: +2 (+100 %)"),
         ({"a": 1}, {"b": 1}, "['a']: is in the first alone; ['b']: is in the second alone"),
         ({"a": 1, "b": 2}, {"b": 2, "a": 1}, "in another order"),
         (["x", None], ["y", True], "[0]: 'x' and 'y'; [1]: None and True"),
@@ -103,9 +103,9 @@ ROWS = "DataFrame 1 \N{MULTIPLICATION SIGN} 1 and DataFrame 2 \N{MULTIPLICATION 
         (
             list(range(9)),
             list(range(1, 10)),
-            "[0]: +1; [1]: +1, +1 of it; [2]: +1, +0.5 of it; 6 more",
+            "[0]: +1; [1]: +1 (+100 %); [2]: +1 (+50 %); 6 more",
         ),
-        ([np.float32(1)], [np.float32(2)], "[0]: +1, +1 of it"),
+        ([np.float32(1)], [np.float32(2)], "[0]: +1 (+100 %)"),
         ({1, 2}, {1, 3}, "set(2): 1, 2 and set(2): 1, 3"),
         (Cell(1.0, ["Cu"]), Cell(1.0, ["Ag"]), ".atoms[0]: 'Cu' and 'Ag'"),
         (
@@ -188,7 +188,7 @@ def test_values_that_hold_themselves() -> None:
     for ring in rings:
         ring.append(ring)
     one, other = (stored(result=ring) for ring in rings)
-    assert differing(one, other, values=True)["result"] == "[0]: +1, +1 of it"
+    assert differing(one, other, values=True)["result"] == "[0]: +1 (+100 %)"
 
 
 MODULE = """\

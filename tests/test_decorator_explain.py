@@ -236,12 +236,24 @@ class TestSignatures:
         )
         assert "keep" not in taking("x, m").explain(1, [2]).text
 
+    def test_a_renamed_parameter_of_several_calls(self) -> None:
+        """The nearest is that with the same value under the other name, not the newest."""
+        for n in range(4):
+            taking("x, n")(1, n)
+        assert "renamed={'m': 'n'}" in taking("x, m").explain(1, 2).text
+
     def test_with_other_code(self) -> None:
         """Which is accepted apart."""
         fleche(lambda v: v)(1)
         found = fleche(lambda v, steps=1: v).explain(1)
         assert "keep what is stored: @fleche(added={'steps': 1}), and Test" in found.text
         assert found.text.endswith("<lambda>.accept() for the code")
+
+    def test_another_default(self) -> None:
+        """It is a part of the code, and an argument of the calls that leave it out."""
+        fleche(lambda v, k=2.0: v)(1)
+        text = fleche(lambda v, k=3.0: v).explain(1).text
+        assert "was different, together with the default of `k`, and k was 2.0, not 3.0\n" in text
 
     def test_any_arguments(self) -> None:
         taking("x")(1)

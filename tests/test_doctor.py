@@ -205,6 +205,16 @@ class TestSteps:
         assert str(other) in last.found
         assert "7.0" in last.found
 
+    def test_a_directory_of_that_name(self, sshd: Sshd, station: Path) -> None:
+        """A checkout in the directory of the server is none that is installed."""
+        bare = station / "bare"
+        bare.write_text(f'#!/bin/sh\nexec {sys.executable} -S "$@"\n')
+        bare.chmod(0o755)
+        (station / "fleche" / "fleche").mkdir(parents=True)
+        last = failure(steps_of(ssh_cache(sshd, station, python=str(bare))), "fleche", "python")
+        assert f"has no fleche, only {station / 'fleche'}, a directory" in last.found
+        assert "name its interpreter" in last.advice
+
     def test_no_workdir(self, sshd: Sshd, station: Path) -> None:
         last = failure(steps_of(ssh_cache(sshd, station / "absent")), "workdir", "login")
         assert str(station / "absent") in last.found

@@ -75,6 +75,13 @@ def test_import_is_light() -> None:
     assert set(eval(loaded)) == {"fleche", "fleche._path"}
 
 
+def test_an_old_python() -> None:
+    """One that finds a checkout, and for which pip would install nothing, says what it is."""
+    old = "import sys\nsys.version_info, sys.version = (3, 9, 7), '3.9.7 (old)'\n"
+    told = run(f"{old}try: import fleche\nexcept ImportError as error: print(error)")
+    assert told == f"fleche needs Python 3.10 or newer, and this is 3.9.7 ({sys.executable})"
+
+
 def test_configuration(tmp_home: Path) -> None:
     """Caches by name, the default cache and the default metadata come from `fleche.toml`."""
     (tmp_home / "fleche.toml").write_text(

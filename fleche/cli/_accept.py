@@ -16,6 +16,7 @@ import click
 
 from fleche.cli import _format as form
 from fleche.cli._options import Session, common
+from fleche.cli._selection import no_call_of
 
 if TYPE_CHECKING:
     from fleche.decorator import Accepted, Wrapper
@@ -49,6 +50,8 @@ def accept(session: Session, name: str, module: str | None, dry_run: bool, undo:
     """  # noqa: D301 (to click, it keeps the lines below as they are)
     place, _, name = name.rpartition(":")
     places = {call.module for call in session.reached.query(name=name)} - {None}
+    if not (module or place or places):
+        raise click.ClickException(no_call_of([name], session.reached))
     found_in = _module(module or place, name, places)
     function = _function(name, found_in, module or place or found_in.__name__)
     from fleche.decorator import accept_code, take_back
@@ -123,15 +126,13 @@ def _module(place: str | None, name: str, stored: Iterable[str | None]) -> Modul
     """
     known = sorted(filter(None, stored))
     if not place:
-        if not known:
-            raise click.UsageError(f"no stored call of a function {name!r}; --module says where")
         if len(known) > 1:
-            raise click.UsageError(
+            raise click.ClickException(
                 f"there are {name} of {' and '.join(known)}; --module says which"
             )
         place = known[0]
         if place == MAIN:
-            raise click.UsageError(
+            raise click.ClickException(
                 f"{name} is of a program ({MAIN}): name its file, as in FILE.py:{name}"
             )
     if place.endswith(".py") or os.sep in place:
@@ -143,7 +144,7 @@ def _module(place: str | None, name: str, stored: Iterable[str | None]) -> Modul
 def _of_file(path: Path, known: Iterable[str]) -> ModuleType:
     """Import a file as the module of which calls are stored, or else as a program."""
     if not path.is_file():
-        raise click.UsageError(f"there is no file {path}")
+        raise click.ClickException(f"there is no file {path}")
     parts = path.absolute().with_suffix("").parts
     for module in known:
         names = tuple(module.split("."))
@@ -155,7 +156,7 @@ def _of_file(path: Path, known: Iterable[str]) -> ModuleType:
     sys.path.insert(0, str(path.absolute().parent))
     spec = importlib.util.spec_from_file_location("__mp_main__", path)
     if spec is None or spec.loader is None:
-        raise click.UsageError(f"{path} is no file of Python")
+        raise click.ClickException(f"{path} is no file of Python")
     made = sys.modules["__mp_main__"] = importlib.util.module_from_spec(spec)
     _imported(str(path), partial(spec.loader.exec_module, made))
     return made
@@ -165,13 +166,13 @@ def _imported(what: str, load: Callable[[], Any]) -> Any:
     try:
         return load()
     except SystemExit as error:
-        raise click.UsageError(
+        raise click.ClickException(
             f"{what} ends the program when it is imported ({error!r}); what only the program is to "
             "do belongs below: if __name__ == '__main__':"
         ) from None
     except Exception as error:  # noqa: BLE001 (importing runs any code)
         kind = type(error).__name__
-        raise click.UsageError(f"{what} cannot be imported: {kind}: {error}") from None
+        raise click.ClickException(f"{what} cannot be imported: {kind}: {error}") from None
 
 
 def _function(name: str, module: ModuleType, where: str) -> Wrapper[..., Any]:
@@ -192,4 +193,4 @@ def _function(name: str, module: ModuleType, where: str) -> Wrapper[..., Any]:
     what = "has no function" if found is None else "has no function that @fleche decorates:"
     there = sorted(each for each, value in vars(module).items() if type(value) is Wrapper)
     known = f"; it has {', '.join(there)}" if there else ""
-    raise click.UsageError(f"{where} {what} {name}{known}")
+    raise click.ClickException(f"{where} {what} {name}{known}")

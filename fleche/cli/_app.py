@@ -85,8 +85,8 @@ class _Commands(click.Group):
             import difflib
 
             near = difflib.get_close_matches(args[0], COMMANDS, 1)
-            hint = f" Did you mean {near[0]!r}?" if near else " 'fleche --help' lists them."
-            raise click.UsageError(f"there is no command {args[0]!r}.{hint}", ctx)
+            hint = f"Did you mean {near[0]!r}?" if near else "'fleche --help' lists them"
+            raise click.ClickException(f"there is no command {args[0]!r}. {hint}")
         return super().resolve_command(ctx, args)
 
     @override

@@ -30,7 +30,7 @@ def export(session: Session, selection: Selection, file: Path, force: bool) -> i
     calls, left_out, bytes.
     """
     if file.exists() and not force:
-        raise click.UsageError(f"{file} is there already; --force replaces it")
+        raise click.ClickException(f"{file} is there already; --force replaces it")
     cache = session.near
     calls = list(selection.calls(cache))
     if not calls:

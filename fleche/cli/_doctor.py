@@ -42,7 +42,7 @@ def doctor(session: Session, what: str | None, no_write: bool) -> int:
     steps (each: name, state, found, advice)).
     """
     if what and session.cache_text:
-        raise click.UsageError(f"say one cache: {what}, or --cache {session.cache_text}")
+        raise click.ClickException(f"say one cache: {what}, or --cache {session.cache_text}")
     sys.path.append("")  # where metadata of the user's own may be
     found: list[tuple[str, list[Step]]] = []
     for title, steps in _examined(session, what, write=not no_write):

@@ -71,7 +71,7 @@ def _value(call: LazyCall, arg: str | None, state: str | None) -> Any:
         if name is not None:
             if name not in found:
                 there = ", ".join(found) or "none"
-                raise click.UsageError(
+                raise click.ClickException(
                     f"call {short_key(call.key)} has no {kind} {name!r} (it has: {there})"
                 )
             return found[name]

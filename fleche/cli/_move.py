@@ -102,7 +102,9 @@ def _ends(
         far = far or list(layers[1:])
     if not far:
         option = "--to" if towards else "--from"
-        raise click.UsageError(f"the cache is no stack, so say which other one: {option} NAME|PATH")
+        raise click.ClickException(
+            f"the cache is no stack, so say which other one: {option} NAME|PATH"
+        )
     pairs = [(one, other) for one in near for other in far]
     return pairs if towards else [(other, one) for one, other in pairs]
 

@@ -186,7 +186,9 @@ def common_without_cache(command: F) -> F:
     @wraps(command)
     def refusing(ctx: click.Context, /, **options: Any) -> Any:
         if (ctx.find_object(Session) or Session()).cache_text is not None:
-            raise click.UsageError(f"{ctx.info_name} is about no single cache: leave out --cache")
+            raise click.ClickException(
+                f"{ctx.info_name} is about no single cache: leave out --cache"
+            )
         return ctx.invoke(command, **options)
 
     return _with_session(refusing)  # type: ignore[return-value]
@@ -227,7 +229,7 @@ def typed() -> Iterator[None]:
     except ValueError as error:
         if type(error) is not ValueError:
             raise
-        raise click.UsageError(str(error)) from None
+        raise click.ClickException(str(error)) from None
 
 
 class _OutputFile(click.Path):

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import sys
+from itertools import chain
 from pathlib import Path
 
 import click
 
 from fleche.cli._options import OUTPUT_FILE, Session, common, everywhere
-from fleche.cli._selection import Selection, selecting
+from fleche.cli._selection import Selection, nothing_like, selecting
 
 __all__ = ["browse", "report"]
 
@@ -44,13 +45,20 @@ def report(
     called what, results plotted against the arguments that were varied, a table, and a methods
     paragraph for the paper.
 
-    --json prints one document: file, calls, shown, previews, bytes.
+    Where no call is selected, the exit status is 1, and nothing is written. --json prints one
+    document: file, calls, shown, previews, bytes.
     """
     from fleche.cli import _format as form
-    from fleche.report import write_report
 
     cache = session.near
-    query = None if selection.is_everything else selection.calls(cache)
+    calls = selection.calls(cache)
+    first = next(calls, None)
+    if first is None:
+        click.echo(f"fleche: {nothing_like(selection, cache)}; nothing was written", err=True)
+        return 1
+    from fleche.report import write_report
+
+    query = None if selection.is_everything else chain([first], calls)
     written = write_report(cache, output, query, title=title, previews=previews)  # type: ignore[arg-type]
     screen = session.screen
     if session.json:
@@ -63,13 +71,13 @@ def report(
                 "bytes": written.bytes,
             }
         )
-        return 0 if written.calls else 1
+        return 0
     screen.say(f"{written.path}: {form.count(written.calls, 'call')}, {form.size(written.bytes)}")
     if written.shown < written.calls:
         screen.say(f"its table holds the {written.shown:,} newest", "dim")
     if session.leaves_out:
         screen.say("other machines are left out; --everywhere asks them, too", "dim")
-    return 0 if written.calls else 1
+    return 0
 
 
 @click.command()
@@ -82,9 +90,9 @@ def browse(session: Session) -> int:
     this machine are shown, and deleted here alone, unless --everywhere is given.
     """
     if session.json:
-        raise click.UsageError("browse is for people; 'fleche log --json' is for programs")
+        raise click.ClickException("browse is for people; 'fleche log --json' is for programs")
     if not (sys.stdin.isatty() and sys.stdout.isatty()):
-        raise click.UsageError("browse needs a terminal; 'fleche log' prints calls")
+        raise click.ClickException("browse needs a terminal; 'fleche log' prints calls")
     from fleche.browse import browse as run_browser
     from fleche.errors import MissingExtra
 

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import heapq
 import re
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import cached_property, wraps
+from functools import cached_property, partial, wraps
 from itertools import filterfalse, islice
 from operator import attrgetter
 from typing import Any, TypeVar
 
 import click
+from click.shell_completion import CompletionItem
 
 from fleche._amounts import as_moment
 from fleche.caches import BaseCache
@@ -27,6 +28,7 @@ __all__ = [
     "Selection",
     "find_call",
     "key_argument",
+    "no_call_of",
     "nothing_like",
     "selecting",
 ]
@@ -127,7 +129,7 @@ def _loaded(key: str, load: Callable[[str], LazyCall], cache: BaseCache) -> Lazy
     if not re.fullmatch(f"[0-9a-f]{{{SHORTEST},}}", key):
         is_name = key.isidentifier() and not re.fullmatch("[0-9a-f]+", key)
         command = f"fleche log {key}" if is_name else "fleche log"
-        raise click.UsageError(
+        raise click.ClickException(
             f"{key!r} is no key of a call: '{command}' shows keys at the beginning of its lines; "
             f"{SHORTEST} characters, or more, will do"
         )
@@ -136,7 +138,7 @@ def _loaded(key: str, load: Callable[[str], LazyCall], cache: BaseCache) -> Lazy
     except KeyError:
         raise NothingFound(f"{cache!r}: no call has the key {key}") from None
     except AmbiguousDigestError as error:
-        raise click.UsageError(str(error)) from None
+        raise click.ClickException(str(error)) from None
 
 
 def nothing_like(selection: Selection, cache: BaseCache) -> str:
@@ -151,6 +153,14 @@ def nothing_like(selection: Selection, cache: BaseCache) -> str:
     if not keys:
         return "no calls here yet"
     return f"none of {form.count(unusable, 'call')} here can be read; 'fleche verify' says more"
+
+
+def no_call_of(names: Sequence[str], cache: BaseCache) -> str:
+    """Say that ``cache`` has no call of these functions, and which was perhaps meant."""
+    functions = {call.name for call in islice(cache.query(), COMPLETED)}
+    if not functions:
+        return "no calls here yet"
+    return f"there is no call of {_listed(names)} ({_instead(names, functions)})"
 
 
 def _unknown(selection: Selection, cache: BaseCache) -> str:
@@ -198,19 +208,48 @@ COMPLETED = 5000
 
 _NAMED = 8
 
+_COMPLETE = 12
+"""Characters of a key that a shell is offered."""
 
-def complete_calls(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[str]:
-    """Return the names of functions and the keys that begin so; nothing where that fails."""
+
+def complete_keys(
+    ctx: click.Context, param: click.Parameter, incomplete: str
+) -> list[CompletionItem]:
+    """Return the keys that begin so, with the names of their functions; nothing if that fails."""
     del param
+    return _ask_for_a_shell(ctx, partial(_keys_like, incomplete))
+
+
+def complete_calls(
+    ctx: click.Context, param: click.Parameter, incomplete: str
+) -> list[CompletionItem]:
+    """Return the functions that begin so, and of a few characters the keys."""
+    del param
+
+    def ask(cache: BaseCache) -> list[CompletionItem]:
+        names = {call.name for call in islice(cache.query(), COMPLETED)}
+        found = [CompletionItem(name) for name in sorted(names) if name.startswith(incomplete)]
+        return found + _keys_like(incomplete, cache) if len(incomplete) >= SHORTEST else found
+
+    return _ask_for_a_shell(ctx, ask)
+
+
+def _keys_like(incomplete: str, cache: BaseCache) -> list[CompletionItem]:
+    if re.fullmatch(f"[0-9a-f]{{{SHORTEST},}}", incomplete):
+        (keys,) = cache.backend.expand([incomplete])
+        calls: Iterable[LazyCall] = map(cache.load, keys)
+    else:
+        calls = islice(cache.query(), COMPLETED)
+    found = (call for call in calls if call.key.startswith(incomplete))
+    return [CompletionItem(call.key[:_COMPLETE], help=call.name) for call in found]
+
+
+def _ask_for_a_shell(
+    ctx: click.Context, ask: Callable[[BaseCache], list[CompletionItem]]
+) -> list[CompletionItem]:
     session = Session(ctx.params.get("cache_text"))
     try:
-        cache = session.near
-        names = {call.name for call in islice(cache.query(), COMPLETED)}
-        found = sorted(name for name in names if name.startswith(incomplete))
-        if re.fullmatch(f"[0-9a-f]{{{SHORTEST},}}", incomplete):
-            (keys,) = cache.backend.expand([incomplete])
-            found += [key[:12] for key in keys]
-        return found
+        return ask(session.near)
     except Exception:  # noqa: BLE001 (a shell has no place for errors)
         return []
     finally:
@@ -219,7 +258,7 @@ def complete_calls(ctx: click.Context, param: click.Parameter, incomplete: str) 
 
 def key_argument(name: str) -> Callable[[F], F]:
     """Return what gives a command an argument that is the key of a call."""
-    return click.argument(name, shell_complete=complete_calls)
+    return click.argument(name, shell_complete=complete_keys)
 
 
 def selecting(command: F) -> F:

@@ -179,7 +179,7 @@ def init(
     """
     path = user_config_file() if home else Path("fleche.toml").absolute()
     if path.exists() and not force:
-        raise click.UsageError(f"{home_shortened(path)} is there already; --force replaces it")
+        raise click.ClickException(f"{home_shortened(path)} is there already; --force replaces it")
     asks = sys.stdin.isatty() and not session.json
     default_root = "~/.local/share/fleche/results" if home else "cache"
     root = root or _ask(asks, "Where are results to be kept?", default_root)
@@ -197,7 +197,7 @@ def init(
         "--strict": strict,
     }
     if not host and (idle := [option for option, value in of_the_other.items() if value]):
-        raise click.UsageError(f"{idle[0]} is about another machine; name it with --host")
+        raise click.ClickException(f"{idle[0]} is about another machine; name it with --host")
     if host and python is None:
         python = _ask(asks, f"The interpreter on {host} that has fleche", "python3")
     text = starter_config(

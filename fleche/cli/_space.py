@@ -208,7 +208,7 @@ def evict(
     --json prints one document: evicted, bytes, dry_run, keys.
     """
     if selection.is_everything and not (older_than or unused or everything):
-        raise click.UsageError("say which calls, or --all")
+        raise click.ClickException("say which calls, or --all")
     cache = session.near
     usage = cache.disk_usage().calls
     found = list(_chosen(cache, selection, older_than, unused, usage))
@@ -245,7 +245,7 @@ def _confirmed(question: str) -> bool:
     except click.Abort:
         if sys.stdin.isatty():
             raise
-        raise click.UsageError(
+        raise click.ClickException(
             "there is no terminal to ask on, so nothing was forgotten; --yes does without"
         ) from None
 

@@ -12,7 +12,13 @@ from msgspec import UNSET
 
 from fleche._html import paragraph
 from fleche.call import KEY_PARTS, MISSING, CallRecord, LazyCall, ValueRef, as_literal, summarize
-from fleche.decorator._spec import CallIdentity, FunctionSpec, StoredCalls, describe_changes
+from fleche.decorator._spec import (
+    CallIdentity,
+    FunctionSpec,
+    StoredCalls,
+    describe_changes,
+    listed,
+)
 from fleche.digest import Digest, digest, shown_digest
 from fleche.errors import Indigestible, ParcelError
 from fleche.function import Change
@@ -195,7 +201,7 @@ class _Comparison:
             # but always the same
             call, found = pair
             began = call.record.began
-            number = len(found.parts) + 2 * len(found.arguments)
+            number = len(found.parts) + 2 * len(found.arguments) - 3 * len(found.renamed)
             return number, -began.timestamp() if began else 0.0, call.key
 
         best = min(compared, key=weight, default=None)
@@ -232,8 +238,10 @@ class _Comparison:
 
     def show_part(self, part: str, stored: CallRecord, changes: list[Change]) -> str:
         if part == "code":
-            if all(change.name == self.spec.info.name for change in changes):
-                return "the code was different"
+            others = [change for change in changes if change.name != self.spec.info.name]
+            if len(others) < len(changes) or not changes:
+                also = f", together with {listed(others)}" if others else ""
+                return f"the code was different{also}"
             said = describe_changes(self.spec.info.name, changes)
             return f"the code was different: {said} since"
         return f"the {part} was {_part(stored, part)!r}, not {_part(self.wanted, part)!r}"
@@ -286,17 +294,22 @@ class _Differences(NamedTuple):
     Attributes:
         parts: of the key, other than arguments.
         arguments: names.
+        renamed: digests of values that have one name in one call, and another in the other.
     """
 
     parts: tuple[str, ...]
     arguments: tuple[str, ...]
+    renamed: frozenset[str | None] = frozenset()
 
     @classmethod
     def of(cls, wanted: CallRecord, stored: CallRecord) -> _Differences:
         parts = [part for part in KEY_PARTS if _part(wanted, part) != _part(stored, part)]
         names = dict.fromkeys((*wanted.arguments, *stored.arguments))
         arguments = [name for name in names if _digest(wanted, name) != _digest(stored, name)]
-        return cls(tuple(parts) if parts or arguments else ("scheme",), tuple(arguments))
+        new = {_digest(wanted, name) for name in arguments if name not in stored.arguments}
+        gone = {_digest(stored, name) for name in arguments if name not in wanted.arguments}
+        shown = tuple(parts) if parts or arguments else ("scheme",)
+        return cls(shown, tuple(arguments), frozenset(new & gone))
 
 
 def _digest(record: CallRecord, name: str) -> str | None:

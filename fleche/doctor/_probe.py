@@ -58,7 +58,8 @@ found = {"python": sys.version.split()[0], "executable": sys.executable, "cwd": 
 found["heard"] = sys.stdin.readline().strip()
 try:
     import fleche
-    found["file"] = str(getattr(fleche, "__file__", None) or list(getattr(fleche, "__path__", [])))
+    found["file"] = getattr(fleche, "__file__", None)
+    found["only"] = ", ".join(getattr(fleche, "__path__", []))  # a directory, and no package
     found["version"] = str(getattr(fleche, "__version__", "?"))
 except Exception as error:
     found["missing"] = "%s: %s" % (type(error).__name__, error)
@@ -408,7 +409,8 @@ def _is_new_enough(version: str) -> bool:
 
 def _read_report(report: dict[str, Any], told: str) -> Iterator[Step]:
     python = report.get("executable")
-    install = f"{python} -m pip install, there, with what fleche {__version__} was installed from"
+    other = 'if an environment there has it, name its interpreter: python = "/path/to/bin/python"'
+    install = f"install it for {python}, from what fleche {__version__} came from here"
     if "missing" in report:
         absent = "No module named" in str(report["missing"])
         yield Step(
@@ -417,7 +419,15 @@ def _read_report(report: dict[str, Any], told: str) -> Iterator[Step]:
             f"that interpreter has no fleche ({report['missing']})"
             if absent
             else f"its fleche cannot be imported: {report['missing']}",
-            f"{install}; or say which interpreter has it (python = ...)",
+            f"{other}; or else {install}",
+        )
+        return
+    if report.get("file") is None:
+        yield Step(
+            "fleche",
+            "failed",
+            f"that interpreter has no fleche, only {report.get('only')}, a directory of that name",
+            f"{other}; or else {install}",
         )
         return
     where = f"{report.get('version')} ({report.get('file')})"
@@ -426,7 +436,7 @@ def _read_report(report: dict[str, Any], told: str) -> Iterator[Step]:
             "fleche",
             "failed",
             f"{where} is a different package of that name, or another version: {report['other']}",
-            f"{install}; a directory fleche in the workdir comes first, too",
+            f"{other}; or else {install}. What is in the workdir comes first, too",
         )
         return
     yield Step("fleche", "ok", where)
