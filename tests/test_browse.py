@@ -119,6 +119,16 @@ def test_functions_calls_and_details(cache: Local) -> None:
     using(cache, work, size=(150, 60))
 
 
+def test_functions_of_one_name(cache: Local) -> None:
+    """Those of several modules are told apart."""
+    cache.save(call("energy", module="md", metal="Cu"))
+
+    async def work(screen: Screen) -> None:
+        await screen.see("energy, study", "energy, md", "vibrate ")
+
+    using(cache, work)
+
+
 def test_numbers_of_two_types(cache: Local) -> None:
     """An argument 2 and an argument 2.0 are two, and do not look the same."""
     cache.save(call("whole", a=2, result=-4.0000000001))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import logging
+from collections import Counter
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from threading import Thread
@@ -375,8 +376,10 @@ class Browser(App[None]):
         listed: list[tuple[str, str] | None] = [None, *(each for each, _ in counts.most_common())]
         width = self._left_width - 5
         options = [Option(_function_line("all", sum(counts.values()), width, "bold"))]
-        for function, number in counts.most_common():
-            options.append(Option(_function_line(function[1], number, width)))
+        named = Counter(name for _, name in counts)
+        for (module, name), number in counts.most_common():
+            shown = f"{name}, {module}" if named[name] > 1 else name
+            options.append(Option(_function_line(shown, number, width)))
         self._listed = listed
         place = listed.index(chosen) if chosen in listed else 0
         box.clear_options()
