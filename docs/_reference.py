@@ -1,9 +1,10 @@
 """Write the pages of the reference: one for every package, each name on one of them only.
 
-Public is what a package's `__init__` exports. A name that a family such as `fleche.caches` has from
-a package below it is explained on the family's page, where people import it from. Wherever else a
-name can be imported from, there is a link. The front page `fleche` says of each of its names in a
-sentence what it is.
+Public is what a package's `__init__` exports, some of it for other packages of fleche only. A name
+is explained here if a page for users mentions it, or if what is explained takes it, returns it or
+is a base of it. A name that a family such as `fleche.caches` has from a package below it is
+explained on the family's page, where people import it from. Wherever else a name can be imported
+from, there is a link. The front page `fleche` says of each of its names in a sentence what it is.
 """
 
 from __future__ import annotations
@@ -16,13 +17,14 @@ from importlib import import_module
 from pathlib import Path
 from shutil import rmtree
 from types import FunctionType, ModuleType
-from typing import Any
+from typing import Any, get_args
 
 from sphinx.pycode import ModuleAnalyzer
 
 import fleche
 
 PACKAGE = "fleche"
+PAGES = Path(__file__).parent
 
 
 def write(directory: Path) -> None:
@@ -35,7 +37,9 @@ def write(directory: Path) -> None:
         if name == PACKAGE:
             continue
         own, links = [], []
-        for public in _public(module):
+        for public in sorted(_public(module), key=_in_reading_order):
+            if public not in _explained():
+                continue
             home = homes[public, id(getattr(module, public))]
             if home == name:
                 own.append(public)
@@ -104,8 +108,63 @@ def _front_page() -> str:
     return "\n".join([*lines, *own, ""])
 
 
-def _in_reading_order(name: str) -> tuple[bool, str]:
-    return name != PACKAGE, name.lower()
+def _in_reading_order(name: str) -> tuple[bool, bool, str]:
+    return name != PACKAGE, name not in _public(fleche), name.lower()
+
+
+_CONTRIBUTE = {"architecture.md", "protocol.md"}
+"""Pages that are not for users."""
+
+
+@cache
+def _explained() -> frozenset[str]:
+    """Return the names that pages for users mention, and those that lead on from there."""
+    known: dict[str, list[object]] = {}
+    heirs: dict[str, set[str]] = {}
+    for module in _modules().values():
+        for name in _public(module):
+            value = getattr(module, name)
+            known.setdefault(name, []).append(value)
+            for base in getattr(value, "__mro__", ()):
+                heirs.setdefault(base.__name__, set()).add(name)
+    found: set[str] = set()
+    waiting = (_mentioned() | {*_public(fleche)}) & known.keys()
+    while waiting:
+        name = waiting.pop()
+        found.add(name)
+        led_to = heirs.get(name, set()).union(*map(_words_of, known[name]))
+        waiting |= (led_to & known.keys()) - found
+    return frozenset(found)
+
+
+def _mentioned() -> set[str]:
+    """Return every word that pages for users have in code."""
+    texts = [
+        path.read_text(encoding="utf-8")
+        for path in PAGES.rglob("*")
+        if path.suffix in {".md", ".ipynb"} and path.name not in _CONTRIBUTE
+        if "_build" not in path.parts
+    ]
+    code = re.findall(r"```.*?```|`[^`\n]+`|\"[^\"\n]*\"", "\n".join(texts), re.DOTALL)
+    return set(re.findall(r"\w+", " ".join(code)))
+
+
+def _words_of(value: object) -> set[str]:
+    """Return the words of signatures, and those that docstrings have in code."""
+    parts: list[object] = [*get_args(value)]  # of an alias of a type
+    for each in getattr(value, "__mro__", (value,)):
+        if not str(getattr(each, "__module__", "")).startswith(PACKAGE):
+            continue
+        members = vars(each) if isinstance(each, type) else {"": each}
+        parts += [getattr(each, "__name__", ""), *members.get("__annotations__", {}).values()]
+        parts += map(str, members.get("__orig_bases__", ()))
+        parts += re.findall("`([^`]+)`", each.__doc__ or "")
+        for name, member in members.items():
+            if name == "__init__" or not name.startswith("_"):
+                function = getattr(member, "fget", None) or getattr(member, "__func__", member)
+                parts += (getattr(function, "__annotations__", None) or {}).values()
+                parts += re.findall("`([^`]+)`", getattr(function, "__doc__", "") or "")
+    return set(re.findall(r"\w+", " ".join(getattr(part, "__name__", str(part)) for part in parts)))
 
 
 def _first_sentence(text: list[str]) -> str:

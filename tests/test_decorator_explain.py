@@ -94,6 +94,7 @@ def test_a_function_that_has_moved() -> None:
     assert (found.reason, found.differing) == ("changed", ("module",))
     assert "the module was 'script', not 'geometry'" in str(found)
     assert "hash_module=False" in str(found)
+    assert "save_as(call, module=" in str(found)
 
 
 def test_arguments() -> None:

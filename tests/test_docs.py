@@ -243,6 +243,21 @@ def test_constants_and_markers_are_in_the_reference(
         assert f".. py:data:: {name}\n   :module: {module}\n\n   {text}" in written[module]
 
 
+def test_the_reference_is_for_users(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a page mentions, and what that takes and returns; not what packages only share."""
+    written = reference(tmp_path / "api", monkeypatch)
+    for module, names in (
+        ("fleche.caches", ["BaseCache", "Local", "GcReport", "QueryIterator"]),
+        ("fleche.decorator", ["fleche", "Wrapper"]),
+        ("fleche.function", ["Dependencies", "Dependency"]),
+        ("fleche.parcel", ["pack", "unpack"]),
+        ("fleche.storage", ["ValueFile", "Sql"]),
+    ):
+        assert [name for name in names if not re.search(rf"\b{name}\b", written[module])] == []
+    assert not re.search("HEAP|CLOCK_CALLS|attributes_of", written["fleche.digest"])
+    assert ":members: fleche, " in written["fleche.decorator"]
+
+
 def test_the_page_of_the_configuration_is_complete() -> None:
     """Every key that a table of ``fleche.toml`` takes stands in a table of the page."""
     text = next(page.text for page in PAGES if page.name == "configuration.md")

@@ -218,8 +218,9 @@ class _Comparison:
         )
         if found.parts == ("module",) and not found.arguments and _part(call.record, "module"):
             text += (
-                "\nThe module is a part of the key. @fleche(hash_module=False) leaves it out, of "
-                "calls that are computed from then on"
+                "\nThe module is a part of the key. If it computes the same, keep what is stored: "
+                f"cache().save_as(call, module={self.wanted.module!r}) for each of its calls; "
+                "@fleche(hash_module=False) leaves it out, of calls that are computed from then on"
             )
         if found.parts == ("code",) and not found.arguments:
             text += (
