@@ -54,7 +54,7 @@ def _page(name: str, own: list[str], heirs: list[str], links: list[str]) -> str:
     lines = [name, "=" * len(name), "", f".. automodule:: {name}"]
     data = {each: text for each in own if (text := _text_of_data(name, each))}
     if rest := [each for each in own if each not in heirs and each not in data]:
-        lines.append(f"   :members: {', '.join(rest)}")
+        lines += [f"   :members: {', '.join(rest)}", "   :ignore-module-all:"]  # in this order
     for each, text in data.items():
         lines += ["", f".. py:data:: {each}", f"   :module: {name}", ""]
         lines += [f"   {line}".rstrip() for line in text]

@@ -238,6 +238,19 @@ def test_methods_without_an_environment(cache: Cache, tmp_path: Path) -> None:
     assert "were not recorded" in paragraph
 
 
+def test_functions_of_one_name(cache: Cache, tmp_path: Path) -> None:
+    """Those of several modules are told apart, and all others are called what they are."""
+    cache.save(record("fit"))
+    cache.save(record("fit").replace(module="__main__"))
+    cache.save(record("plot"))
+    functions = data_of(write_report(cache, tmp_path / "r.html").path)["functions"]
+    assert {(each["module"], each["name"]) for each in functions} == {
+        ("study", "study.fit"),
+        ("__main__", "fit"),
+        ("study", "plot"),
+    }
+
+
 def test_an_empty_cache(cache: Cache, tmp_path: Path) -> None:
     """No calls are no error."""
     assert write_report(cache, tmp_path / "study.html").calls == 0
@@ -516,6 +529,14 @@ class TestInABrowser:
             texts, "No calls."
         )
         assert "A click" not in shown.html.partition("<script")[0]
+
+    def test_whole_numbers_of_arguments(self, cache: Cache, tmp_path: Path) -> None:
+        """As they are written in Python; with commas they would look like several."""
+        cache.save(record(n=100000, result=-2000000))
+        table = open_page(write_report(cache, tmp_path / "study.html").path).html
+        assert "n=100000" in table.partition("<script")[0]
+        assert "100,000" not in table.partition("<script")[0]
+        assert "-2000000" in table.partition("<script")[0]
 
     def test_calls_of_which_no_more_is_known(self, cache: Cache, tmp_path: Path) -> None:
         """Without counters and times, and with a filter that finds nothing, the page says so."""

@@ -10,7 +10,7 @@ from typing import Any
 
 from fleche._amounts import count
 
-__all__ = ["methods"]
+__all__ = ["full_name", "methods"]
 
 _MOST_NAMES = 8
 _MOST_VERSIONS = 4
@@ -36,7 +36,7 @@ def methods(functions: Sequence[dict[str, Any]], version: str) -> str:
 
 
 def _what(functions: Sequence[dict[str, Any]], calls: int) -> str:
-    names = [_name_of(each) for each in functions[:_MOST_NAMES]]
+    names = [full_name(each["module"], each["name"]) for each in functions[:_MOST_NAMES]]
     more = len(functions) - len(names)
     listed = _listed([*names, *([f"{more} more"] if more else [])])
     seconds = sum(each["seconds"] for each in functions)
@@ -112,9 +112,8 @@ def _from(functions: Sequence[dict[str, Any]]) -> str:
     return f"The code is that of git {'commit' if len(commits) == 1 else 'commits'} {named}."
 
 
-def _name_of(function: dict[str, Any]) -> str:
-    module = function["module"]
-    name: str = function["name"]
+def full_name(module: str, name: str) -> str:
+    """Return the name of a function, with that of its module if it is not the program."""
     return name if module in ("", "__main__") else f"{module}.{name}"
 
 

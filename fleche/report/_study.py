@@ -17,7 +17,7 @@ import msgspec
 
 from fleche.call import CallRecord, LazyCall, Scalar, ValueRef, parts_of
 from fleche.digest import short_key, shown_digest
-from fleche.report._methods import methods
+from fleche.report._methods import full_name, methods
 from fleche.storage import Usage
 
 __all__ = ["MOST_CALLS", "Study"]
@@ -155,7 +155,10 @@ class Study:
             "made": datetime.now(timezone.utc).timestamp(),
             "total": self.total,
             "measured": self._measured,
-            "functions": [self._sums[function].to_data(*function) for function in functions],
+            "functions": [
+                self._sums[function].to_data(function[0], shown_as)
+                for function, shown_as in zip(functions, _told_apart(functions), strict=True)
+            ],
             "calls": shown,
             "shorts": self._shorts,
             "hosts": hosts.rows,
@@ -283,6 +286,12 @@ class _Sums:
     def to_methods(self, module: str, name: str) -> dict[str, Any]:
         """Return what the methods paragraph says of the function."""
         return {"name": _cut(name), "module": _cut(module), **vars(self)}
+
+
+def _told_apart(functions: Iterable[tuple[str, str]]) -> list[str]:
+    """Return a name for each function, of module and name; that of its module where it must."""
+    named = Counter(name for _, name in functions)
+    return [full_name(*each) if named[each[1]] > 1 else each[1] for each in functions]
 
 
 class _Table:

@@ -77,7 +77,7 @@ function valueText(value) {
   if (Array.isArray(value)) return value[0].replace(/-?\d+\.\d{7,}(e[-+]?\d+)?/g, (each) => number(Number(each)));
   if (value === true) return "True";
   if (value === false) return "False";
-  if (typeof value === "number") return number(value);
+  if (typeof value === "number") return Number.isInteger(value) ? String(value) : number(value); // 1,000 would be two
   return JSON.stringify(value).replace(/^"|"$/g, "'").replace(/\\"/g, '"');
 }
 const plainText = (value) => (typeof value === "string" ? value : valueText(value));
