@@ -54,7 +54,7 @@ def _age(given: timedelta | str | float) -> timedelta:
         parts = re.findall(_AGE, text)
         if not parts or re.sub(_AGE, "", text).strip():
             raise ValueError(
-                f"{given!r} is no time: numbers with a unit are, s, m or min, h, d, w, mo or y, "
+                f"{given!r} is no time: write numbers with units (s, m or min, h, d, w, mo, y), "
                 "as in '30d' or '1h30m'"
             )
         return timedelta(seconds=sum(float(number) * _SECONDS[unit] for number, unit in parts))

@@ -658,8 +658,8 @@ class TestLog:
         """An empty cache is said to be one, on standard error; the status is 1."""
         told = fleche_command("log")
         assert (told.status, told.out) == (1, "")
-        assert "no calls here yet" in told.err
-        assert "no calls here yet" in fleche_command("du").err
+        assert "no calls yet in local " in told.err
+        assert "no calls yet in local " in fleche_command("du").err
 
     def test_what_is_not_signed(
         self,

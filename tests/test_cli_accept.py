@@ -100,7 +100,7 @@ def test_a_program(place: Path) -> None:
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (["volume"], "fleche: no calls here yet\n"),
+        (["volume"], "fleche: no calls yet in local "),
         (["study:volum"], "study has no function volum; it has tiles, volume"),
         (["./study.py:volum"], "./study.py has no function volum; it has tiles, volume"),
         (["study:plain"], "study has no function that @fleche decorates: plain"),

@@ -141,6 +141,13 @@ class TestAlwaysThere:
         for word in (str(path), str(root), '[default] and below it cache = "results"'):
             assert word in record.getMessage()
 
+    def test_default_that_is_misspelt(
+        self, write: Callable[..., Path], caplog: pytest.LogCaptureFixture
+    ) -> None:
+        write('[defalt]\ncache = "results"\n[results]\ntemplate = "memory"\n')
+        load_cache_config()
+        assert caplog.messages[0].endswith("; did you mean [default] where it says [defalt]?")
+
     @pytest.mark.parametrize(("value", "used"), [("data", False), ("", False), ("~/x", False)])
     def test_xdg_data_home_must_be_absolute(
         self, tmp_home: Path, monkeypatch: pytest.MonkeyPatch, value: str, used: bool

@@ -105,7 +105,7 @@ class TestVariable:
         monkeypatch.setenv("FLECHE_CACHE", "./new")
         assert fleche_command("status").status == 0
         told = fleche_command("log")
-        assert (told.status, "no calls here yet" in told.err) == (1, True)
+        assert (told.status, "no calls yet in " in told.err) == (1, True)
         assert not Path("new").exists()
 
     def test_a_name(self, monkeypatch: pytest.MonkeyPatch) -> None:

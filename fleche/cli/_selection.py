@@ -18,6 +18,7 @@ from fleche._amounts import as_moment
 from fleche.caches import BaseCache
 from fleche.call import CallRecord, Condition, LazyCall, QueryCall, like, parse_where, where
 from fleche.cli import _format as form
+from fleche.cli._describe import title_of
 from fleche.cli._options import Session, typed
 from fleche.errors import AmbiguousDigestError, ParcelError, RemoteConnectionError
 from fleche.storage import SHORTEST
@@ -151,15 +152,19 @@ def nothing_like(selection: Selection, cache: BaseCache) -> str:
     if unusable < len(keys):
         return "no call is like that"
     if not keys:
-        return "no calls here yet"
+        return _none_yet(cache)
     return f"none of {form.count(unusable, 'call')} here can be read; 'fleche verify' says more"
+
+
+def _none_yet(cache: BaseCache) -> str:
+    return f"no calls yet in {title_of(cache)}"
 
 
 def no_call_of(names: Sequence[str], cache: BaseCache) -> str:
     """Say that ``cache`` has no call of these functions, and which was perhaps meant."""
     functions = {call.name for call in islice(cache.query(), COMPLETED)}
     if not functions:
-        return "no calls here yet"
+        return _none_yet(cache)
     return f"there is no call of {_listed(names)} ({_instead(names, functions)})"
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import logging
 import os
 from collections.abc import Callable, Mapping, Sequence
@@ -183,12 +184,15 @@ class _Builder:
             return self.named(chosen, self._config.place_of_default("cache"))
         root = _data_directory() / "fleche" / "default"
         if chosen is msgspec.UNSET and self._config.tables:
+            names = list(self._config.tables)
+            misspelt = difflib.get_close_matches("default", names, 1)
             log.warning(
-                "%s: none of its caches is the default, so results are kept in %s; to use one, say "
-                '[default] and below it cache = "%s"',
+                "%s: none of its caches is the default, so results are kept in %s; %s",
                 ", ".join(map(str, self._config.files)),
                 root,
-                next(iter(self._config.tables)),
+                f"did you mean [default] where it says [{misspelt[0]}]?"
+                if misspelt
+                else f'to use one, say [default] and below it cache = "{names[0]}"',
             )
         else:
             log.info("no [default] cache is configured; results are kept in %s", root)

@@ -98,7 +98,7 @@ class LimitedTable(LayerTable, frozen=True, kw_only=True):
 
     max_size: Count | UnsetType = UNSET
     max_bytes: Count | str | UnsetType = UNSET
-    max_age: str | UnsetType = UNSET
+    max_age: str | int | UnsetType = UNSET
 
 
 class StoragesTable(LimitedTable, frozen=True, kw_only=True):
@@ -334,11 +334,12 @@ def _check_unlimited(table: dict[str, Any], place: ConfigPath) -> None:
 def _check_sense(table: LayerTable, place: ConfigPath) -> None:
     """Refuse amounts that are none, and keys that contradict each other."""
     if isinstance(table, LimitedTable):
-        for key, read in (("max_bytes", as_bytes), ("max_age", as_age)):
-            amount = getattr(table, key)
-            if amount is not UNSET:
-                with place.key(key).blamed():
-                    read(amount)
+        if table.max_bytes is not UNSET:
+            with place.key("max_bytes").blamed():
+                as_bytes(table.max_bytes)
+        if table.max_age is not UNSET:
+            with place.key("max_age").blamed():
+                as_age(str(table.max_age))  # of a number, it says which units there are
     if isinstance(table, TemplateTable):
         kept = table.template not in ("memory", "void")
         if kept and table.root is UNSET:
