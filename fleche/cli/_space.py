@@ -15,7 +15,7 @@ from fleche.caches import BaseCache, CallSize, Row, VerifyReport
 from fleche.call import CallRecord, LazyCall
 from fleche.cli import _format as form
 from fleche.cli._calls import print_calls
-from fleche.cli._options import Session, common, everywhere, limited
+from fleche.cli._options import Session, common, limited
 from fleche.cli._screen import Column
 from fleche.cli._selection import SORT_TIME, Selection, nothing_like, selecting
 from fleche.digest import Digest, short_key
@@ -189,7 +189,9 @@ def _print_usage(
 @click.option("--all", "everything", is_flag=True, help="All calls, if nothing is said to choose.")
 @click.option("--dry-run", is_flag=True, help="Only show what would be forgotten.")
 @click.option("-y", "--yes", is_flag=True, help="Do not ask.")
-@everywhere
+@click.option(
+    "--everywhere", is_flag=True, help="Of a stack, forget them on the other machines, too."
+)
 @common
 def evict(
     session: Session,

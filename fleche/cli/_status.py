@@ -211,7 +211,9 @@ def _print_status(session: Session, config: Config, layers: Sequence[Layer]) -> 
         seen.add(each.cache)
     hints = ["* the default"] if any(each.cache == _default(config) for each in layers) else []
     if any(each.calls is None and not each.error for each in layers):
-        hints.append("'fleche status --everywhere' asks other machines, too: what is not pushed")
+        hints.append(
+            "'fleche status --everywhere' asks the other machines, and says what is not pushed"
+        )
     for hint in hints:
         screen.say(hint, "dim")
     for each in layers:
