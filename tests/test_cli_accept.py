@@ -125,6 +125,15 @@ def test_a_file_that_exits(words: list[str], ends: str, place: Path) -> None:
     assert "below: if __name__ == '__main__':" in ran.err
 
 
+def test_a_name_in_two_modules(place: Path) -> None:
+    """Which they are, and how to say which is meant."""
+    python(place, "-c", "import study; study.volume(1, 2, 3)")
+    python(place, "study.py")
+    ran = accept(place, "volume")
+    assert ran.status == 2
+    assert "calls of volume() are stored of __main__ and study; --module says which" in ran.err
+
+
 def test_a_name_that_is_misspelt(place: Path) -> None:
     """That which was perhaps meant."""
     python(place, "-c", "import study; study.volume(1, 2, 3)")

@@ -128,7 +128,7 @@ def _module(place: str | None, name: str, stored: Iterable[str | None]) -> Modul
     if not place:
         if len(known) > 1:
             raise click.ClickException(
-                f"there are {name} of {' and '.join(known)}; --module says which"
+                f"calls of {name}() are stored of {' and '.join(known)}; --module says which"
             )
         place = known[0]
         if place == MAIN:

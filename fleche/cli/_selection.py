@@ -18,7 +18,7 @@ from fleche._amounts import as_moment
 from fleche.caches import BaseCache
 from fleche.call import CallRecord, Condition, LazyCall, QueryCall, like, parse_where, where
 from fleche.cli import _format as form
-from fleche.cli._describe import title_of
+from fleche.cli._describe import layers_of, title_of
 from fleche.cli._options import Session, typed
 from fleche.errors import AmbiguousDigestError, ParcelError, RemoteConnectionError
 from fleche.storage import SHORTEST
@@ -137,7 +137,8 @@ def _loaded(key: str, load: Callable[[str], LazyCall], cache: BaseCache) -> Lazy
     try:
         return load(key)
     except KeyError:
-        raise NothingFound(f"{cache!r}: no call has the key {key}") from None
+        looked = ", ".join(title_of(part.cache) for part in layers_of(cache))
+        raise NothingFound(f"no call has the key {key} (looked in {looked})") from None
     except AmbiguousDigestError as error:
         raise click.ClickException(str(error)) from None
 

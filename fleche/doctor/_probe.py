@@ -445,7 +445,8 @@ def _read_report(report: dict[str, Any], told: str) -> Iterator[Step]:
             "cache",
             "failed",
             str(report["broken"]),
-            f"mend the fleche.toml that is found there from {report.get('cwd')}",
+            "mend, or write, the fleche.toml there: it is looked for upward from "
+            f"{report.get('cwd')}",
         )
         return
     yield Step("server", "failed", told, "all steps before it work: try once more")
