@@ -267,7 +267,9 @@ def test_files_are_not_read(tmp_path: Path) -> None:
     path = tmp_path / "file"
     path.write_text("one\ntwo\n")
     with path.open() as file:
-        with pytest.raises(Indigestible, match="mark the parameter as Ignored"):
+        with pytest.raises(
+            Indigestible, match=r"pass its path, marked Content\[Path\], or what is in it$"
+        ):
             digest(file)
         assert file.read() == "one\ntwo\n"
 

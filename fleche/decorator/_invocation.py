@@ -341,9 +341,8 @@ def prepare_invocation(
             "arguments",
             error,
             "runs uncached, since something in its arguments or its code has no digest",
-            "If the result does not depend on it, ignore it: @fleche(ignore=...) or Ignored[...], "
-            "and @fleche(hash_code=False) for the code; if it does, give its class a __digest__ "
-            "method",
+            "If the result does not depend on it, leave it out: mark the parameter as Ignored, or "
+            "say @fleche(hash_code=False) for the code",
         )
     else:
         keyed = KeyedInvocation(spec, cache, args, kwargs, arguments, identity, simple=simple)

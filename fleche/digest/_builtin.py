@@ -191,7 +191,7 @@ def describe_cell(obj: types.CellType, _walk: Walk) -> Node:
 def refuse(obj: object, _walk: Walk) -> Node:
     raise Indigestible(
         f"{describe_type(type(obj))} has no digest: only running it tells what it holds; "
-        "pass the values themselves, or mark the parameter as Ignored"
+        "pass the values themselves"
     )
 
 

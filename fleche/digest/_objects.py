@@ -235,8 +235,8 @@ def reduce(obj: Any) -> str | tuple[Any, ...]:
             return found[1]  # a function of Boost
         raise Indigestible(
             f"{describe_type(cls)} has no digest: it can neither be looked into nor pickled "
-            f"({type(error).__name__}: {error}); give its class a __digest__ method, register a "
-            "hook with fleche.digest.add_hook, or mark the parameter as Ignored"
+            f"({type(error).__name__}: {error}); give its class a __digest__ method, or "
+            "register a hook with fleche.digest.add_hook"
         ) from error
 
 

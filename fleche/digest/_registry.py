@@ -224,8 +224,7 @@ def refuse_what_is_used_up(cls: type) -> None:
     else:
         return
     raise Indigestible(
-        f"{what} ({describe_type(cls)}) can only be read once, so it has no digest; "
-        f"pass {instead}, or mark the parameter as Ignored"
+        f"{what} ({describe_type(cls)}) can only be read once, so it has no digest; pass {instead}"
     )
 
 
