@@ -634,7 +634,7 @@ def test_a_value_under_the_address_of_another_is_refused() -> None:
     cache = _served(Path("unused"))
     values = cache.verify().values
     parcel = pack("asked", digest=ASKED)
-    for address in (f"{KEY}.{parcel.variant}", str(ASKED)):
+    for address in (f"{KEY}.{parcel.variant}", str(KEY), f"{ASKED}.{'0' * 32}"):
         sent = [
             Frame(Kind.MESSAGE, 1, 0, m.encode(m.Save(parcels=[(address, parcel.nbytes)]))),
             Frame(Kind.DATA, 1, Flag.END, parcel.tobytes()),

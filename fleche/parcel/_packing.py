@@ -113,8 +113,8 @@ def pack(
     strong = bool(keys)
     parts: list[tuple[Section, Buffer | Source]] = []
     for each in _contents(pickled, place):
+        known = _known(each, buffers) if strong else None
         if not isinstance(each, FileBytes):
-            known = buffers.find(each) if strong and buffers else None
             parts.append(_store(each, compression, strong=strong, known=known))
         elif each.nbytes < BUFFER_MIN:
             parts.append(_store(each.read(), compression, strong=strong, known=known))
@@ -152,7 +152,7 @@ def pack_parts(
     names = [
         each.name
         if isinstance(each, FileBytes)
-        else (buffers.find(each) if buffers else None) or Digest(hash_bytes(each).hex())
+        else _known(each, buffers) or Digest(hash_bytes(each).hex())
         for each in contents
     ]
     apart = _largest(dict(zip(names, contents, strict=True)), SHARED_MAX)
@@ -214,6 +214,12 @@ def _largest(contents: Mapping[Digest, Content], most: int) -> dict[Digest, Cont
     ranked = sorted(memory, key=lambda found: -contents[found].nbytes)
     kept = files.union(ranked[:most])
     return {found: content for found, content in contents.items() if found in kept}
+
+
+def _known(content: Content, buffers: BufferDigests | None) -> Digest | None:
+    if isinstance(content, FileBytes):
+        return content.name
+    return buffers.find(content) if buffers else None
 
 
 def _store(

@@ -236,7 +236,7 @@ class Handlers:
             with _Head(data.take(size), self._large_head) as pieces:
                 incoming = IncomingParcel(StreamSource(size, pieces))
                 pieces.complete = True
-                if incoming.address != address:
+                if address not in (incoming.address, incoming.address.digest):
                     raise CorruptParcel(f"value {address[:12]}: the parcel of another came")
                 yield _address(address), incoming
 
