@@ -3759,6 +3759,26 @@ def test_what_has_no_source(project: Project) -> None:
     assert tracker.closure().digest != before
 
 
+@pytest.mark.parametrize(
+    "body",
+    [
+        "import pack.a; return pack.a.g(x)",
+        "import pack.a as m; return m.g(x)",
+        "from pack.a import g; return g(x)",
+        "from pack import a; return a.g(x)",
+        "from .a import g; return g(x)",
+        "import pack.a as m; return getattr(m.A, 'go')()",
+    ],
+)
+def test_what_is_imported_without_a_source(project: Project, body: str) -> None:
+    space = "space = {'__name__': 'pack.b', '__package__': 'pack'}"
+    files = {"entry": f'{space}\nexec("def f(x): {body}", space)\nf = space["f"]'}
+    files["pack/__init__"] = ""
+    files["pack/a"] = "def g(x): return 1\nclass A:\n    go = staticmethod(lambda: 2)"
+    edit = ("lambda: 2", "lambda: 3") if "go" in body else ("return 1", "return 2")
+    assert project.counts(files, *edit)
+
+
 def test_too_much_to_follow(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
     """Beyond a limit whole packages count, by the syntax of their files."""
     from fleche.function import _resolve

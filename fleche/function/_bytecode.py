@@ -4,22 +4,21 @@ from __future__ import annotations
 
 import dis
 from types import CodeType
+from typing import Any
 
 from fleche.function._facts import Facts, Import
+from fleche.function._reaching import codes_within, texts_asked_by
 
 __all__ = ["facts_of_bytecode"]
 
 
 def facts_of_bytecode(code: CodeType) -> Facts:
     """Return what can be told without a source."""
-    facts = Facts()
-    pending = [code]
+    facts = Facts(attributes=texts_asked_by(code))
     outermost = frozenset(code.co_freevars)
-    while pending:
-        item = pending.pop()
-        pending += [const for const in item.co_consts if isinstance(const, CodeType)]
+    for item in codes_within(code):
         chain: list[str] = []
-        module, level = "", 0
+        module, given = Import(0, "", "", ""), list[Any]((0, 0))
         for step in dis.get_instructions(item):
             name = step.argval if isinstance(step.argval, str) else ""
             kind = step.opname
@@ -37,11 +36,14 @@ def facts_of_bytecode(code: CodeType) -> Facts:
                 chain = [name] if name in outermost else []
             elif kind in ("STORE_GLOBAL", "DELETE_GLOBAL"):
                 facts.writes.add((name,))
-            elif kind == "IMPORT_NAME":
-                module, level = name, 0
-                facts.imports.add(Import(level, module, "", name.partition(".")[0]))
+            elif kind == "IMPORT_NAME":  # what is bound is local: the module counts as a value
+                level = given[0]
+                module = Import(level if type(level) is int else 0, name, "", "")
+                facts.imports.add(module)
             elif kind == "IMPORT_FROM":
-                facts.imports.add(Import(level, module, name, name))
+                facts.imports.add(module._replace(name=name, bound=name))
+                facts.lazy.add((name,))
+            given = [given[1], step.argval]
         keep(facts, chain, outermost)
     return facts
 

@@ -167,19 +167,21 @@ def modules_beginning_with(prefix: str) -> set[str]:
 
 def own_spec(name: str) -> ModuleSpec | None:
     """Return where an own module is, if there is one of this name, and import nothing for it."""
-    top, *below = name.split(".")
-    if not top:
-        return None
-    spec: ModuleSpec | None = attempt(importlib_util.find_spec, top)
-    for count in range(1, len(below) + 1):
-        places = getattr(spec, "submodule_search_locations", None)
-        if places is None:
-            return None
-        inner = ".".join([top, *below[:count]])
-        spec = attempt(PathFinder.find_spec, inner, list(places))
-    if spec is None or not is_own(name, file_of(spec)):
-        return None
-    return spec
+    spec = spec_of(name)
+    return spec if spec is not None and is_own(name, file_of(spec)) else None
+
+
+def spec_of(name: str) -> ModuleSpec | None:
+    module, package = sys.modules.get(name), name.rpartition(".")[0]
+    found: ModuleSpec | None = None
+    if issubclass(type(module), ModuleType):
+        found = vars(module).get("__spec__")
+    if found is None and package:
+        places = getattr(spec_of(package), "submodule_search_locations", None)
+        found = None if places is None else attempt(PathFinder.find_spec, name, list(places))
+    elif found is None and name:
+        found = attempt(importlib_util.find_spec, name)
+    return found
 
 
 def file_of(spec: ModuleSpec) -> str:

@@ -22,7 +22,7 @@ from fleche.function._kinds import inner_function, is_interface
 from fleche.function._own import is_made_in_c, is_own_module, module_name
 from fleche.function._trees import constant_text, prefix_of
 
-__all__ = ["Calls", "codes_within", "home_of", "reaches"]
+__all__ = ["Calls", "codes_within", "home_of", "reaches", "texts_asked_by"]
 
 MANY = 1000
 OF_PYTHON = (builtins.__name__, "collections")
@@ -107,7 +107,7 @@ def names_called_in(module: str) -> frozenset[str]:
             members = list(vars(value).values()) if is_class else [value]
             for member in map(unwrapped, members):
                 if isinstance(member, FunctionType) and member.__globals__ is namespace:
-                    names |= names_asked_by(member)
+                    names |= names_asked_by(member.__code__)
         called[module] = frozenset(name for name in names if not name.startswith("__"))
     return called[module]
 
@@ -118,12 +118,17 @@ def unwrapped(member: Any) -> Any:
     return member
 
 
-def names_asked_by(function: FunctionType) -> set[str]:
-    codes = list(codes_within(function.__code__))
-    names = {name for code in codes for name in code.co_names}
-    if names & GETTERS:
-        names.update(filter(is_identifier, chain(*(code.co_consts for code in codes))))
-    return names
+def names_asked_by(code: CodeType) -> set[str]:
+    """Return the names in code, and the texts in it that may be names of attributes."""
+    return {name for each in codes_within(code) for name in each.co_names} | texts_asked_by(code)
+
+
+def texts_asked_by(code: CodeType) -> set[str]:
+    """Return the texts in code that may be names of attributes, if it asks for these by texts."""
+    codes = list(codes_within(code))
+    if all(GETTERS.isdisjoint(each.co_names) for each in codes):
+        return set()
+    return set(filter(is_identifier, chain(*(each.co_consts for each in codes))))
 
 
 def reached_by(base: type) -> Reached:
@@ -132,7 +137,7 @@ def reached_by(base: type) -> Reached:
     for member in vars(base).values():
         function = unwrapped(member)
         if isinstance(function, FunctionType):
-            asked = names_asked_by(function)
+            asked = names_asked_by(function.__code__)
             names |= asked
             if "getattr" in asked:
                 beginnings |= beginnings_in(function)
