@@ -1355,6 +1355,8 @@ SETTINGS: dict[str, Any] = {
         "entry": "from a import g\ndef f(x): return g(x)",
         "a": "import lab\nlab.seed(5)\ndef g(x): return lab.run(x)",
     },
+    "where the package is imported in the body": "import lab as l\nl.seed(5)\n"
+    "def f(x):\n    import lab\n    return lab.run(x)",
     "in a package": {
         "entry": "from a.b import g\ndef f(x): return g(x)",
         "a/__init__": "import lab\nlab.seed(5)",
@@ -3340,6 +3342,76 @@ def f(x): return json.dumps(x), x.go(), oct(x), own(x)
         Path(module.__file__).write_text("def g(x): return 25\ndef f(x): return g(x)")
         module.extra = 1
         assert CodeTracker(module.f, "entry").closure().digest == before
+
+
+class TestGlobalImports:
+    """What an import in a body binds to a global name is known before it runs, and after."""
+
+    @pytest.mark.parametrize("by", ["load", "go"])
+    @pytest.mark.parametrize(
+        ("statement", "use"),
+        [
+            ("import lib", "lib.g(x)"),
+            ("import lib as m", "m.g(x)"),
+            ("from lib import g", "g(x)"),
+        ],
+    )
+    @pytest.mark.parametrize("before", ["", "{} = None\n"])
+    def test_own_modules(
+        self, project: Project, statement: str, use: str, before: str, by: str
+    ) -> None:
+        name = use.partition("(")[0].partition(".")[0]
+        source = f"{before.format(name)}def load():\n    global {name}\n    {statement}\n"
+        source += f"def go(): load()\ndef f(x):\n    {by}()\n    return {use}"
+        files = {"entry": source, "lib": "def g(x): return 1"}
+        assert project.counts(files, "return 1", "return 2")
+        tracker = project.tracker(files)
+        before_call = tracker.closure().digest
+        tracker.function(1)
+        assert tracker.closure().digest == before_call
+        vars(sys.modules["entry"])[name] = len
+        assert tracker.closure().digest != before_call
+
+    @pytest.mark.parametrize("statement", ["import colorsys", "from colorsys import hls_to_rgb"])
+    def test_installed_modules(
+        self, project: Project, statement: str, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """They are not imported to find out."""
+        name = statement.rpartition(" ")[2]
+        source = f"def f(x):\n    global {name}\n    {statement}\n    return {name}"
+        monkeypatch.delitem(sys.modules, "colorsys", raising=False)
+        tracker = project.tracker({"entry": source})
+        before = tracker.closure()
+        assert before.nodes[name] == ("installed", "colorsys", "")
+        assert "colorsys" not in sys.modules
+        tracker.function(1)
+        assert tracker.closure().digest == before.digest
+
+    @pytest.mark.parametrize(
+        "source",
+        [
+            "N = None\ndef get():\n    global N\n    if N is None:\n        import lib\n"
+            "        N = lib\n    return N\ndef f(x): return get().g(x)",
+            "N = None\ndef get():\n    global N\n    if N is None:\n        from lib import g\n"
+            "        N = g\n    return N\ndef f(x): return get()(x)",
+            "from lib import g, h\nN = g\ndef f(x):\n    global N\n    N = h\n    return g(x)",
+            "from lib import A, B\nN = A\ndef f(x):\n    global N\n    N = B\n    return A.g(x)",
+        ],
+        ids=["a module", "a function", "another function", "another class"],
+    )
+    def test_code_that_is_assigned(self, project: Project, source: str) -> None:
+        """A variable that holds code is state as any other."""
+        lib = (
+            "def g(x): return 1\ndef h(x): return 3\nclass A:\n    g = staticmethod(lambda x: 1)\n"
+        )
+        files = {"entry": source, "lib": f"{lib}class B: pass"}
+        edit = ("x: 1", "x: 2") if "A" in source else ("return 1", "return 2")
+        assert project.counts(files, *edit)
+        tracker = project.tracker(files)
+        before = tracker.closure()
+        tracker.function(1)
+        assert before.changed_data() == []
+        assert tracker.closure().digest == before.digest
 
 
 TWO = "class A:\n    def g(self): return 1\nclass B(A): pass\n"

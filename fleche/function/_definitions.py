@@ -208,8 +208,8 @@ class Definitions:
         name, *tail = chain
         value = namespace.get(name, self)
         # what stands for another object, which `__class__` makes or looks for, is not asked
-        while issubclass(type(value), ModuleType):
-            if not tail or not is_own_namespace(vars(value)):
+        while tail and issubclass(type(value), ModuleType):
+            if not is_own_namespace(vars(value)):
                 return Variable("", None)
             namespace, name = vars(value), tail.pop(0)
             make_real(namespace, (name,))
@@ -227,7 +227,7 @@ class Definitions:
         if issubclass(type(value), CALLABLE) and tail:
             mark, held = mark_of_attribute(value, tail[0]), vars(value).get(tail[0])
             return Variable(mark, held, tuple(tail[1:]), (value, tail[0]))
-        if issubclass(type(value), (type, *CALLABLE)):
+        if tail and issubclass(type(value), type):
             return Variable("", None)
         return Variable(self.found.label(module_name(namespace), name), value, tuple(tail))
 

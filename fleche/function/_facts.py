@@ -60,6 +60,7 @@ class Facts(msgspec.Struct):
         fills: of a method, what it fills when it is first wanted.
         by_clock: of a method, the attributes that it sets to what the clock returns.
         imports: imports in the body.
+        global_imports: the global names that these bind.
         imports_by_name: beginnings of the names of modules that are imported by a name made at run
             time, as in ``import_module(f"models.{name}")``; with the level of a relative one.
         uses_own_module: whether it looks up its own module, as in ``sys.modules[__name__]``.
@@ -94,6 +95,7 @@ class Facts(msgspec.Struct):
     fills: Fills = Fills()
     by_clock: frozenset[str] = frozenset()
     imports: set[Import] = msgspec.field(default_factory=set)
+    global_imports: set[str] = msgspec.field(default_factory=set)
     imports_by_name: set[tuple[int, str]] = msgspec.field(default_factory=set)
     uses_own_module: bool = False
     uses_any_global: bool = False

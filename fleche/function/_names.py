@@ -252,14 +252,17 @@ class Reader:
         elif root != "__class__":
             facts.loads.add((root, *tail))
 
-    def read_import(self, item: Any, _scope: Scope) -> None:
+    def read_import(self, item: Any, scope: Scope) -> None:
         for alias in item.names:
             if type(item).__name__ == "Import":
                 whole = alias.name if alias.asname else alias.name.partition(".")[0]
-                self.facts.imports.add(Import(0, alias.name, "", alias.asname or whole))
+                found = Import(0, alias.name, "", alias.asname or whole)
             else:
                 bound = alias.asname or alias.name
-                self.facts.imports.add(Import(item.level, item.module or "", alias.name, bound))
+                found = Import(item.level, item.module or "", alias.name, bound)
+            self.facts.imports.add(found)
+            if scope.find(found.bound)[0] == "global":
+                self.facts.global_imports.add(found.bound)
 
     def read_if(self, item: Any, scope: Scope) -> None:
         if is_type_checking(item.test):

@@ -69,7 +69,7 @@ from fleche.function._texts import Texts
 from fleche.function._tops import tops_run
 from fleche.function._trees import Chain
 from fleche.function._values import name_of, token_of_installed
-from fleche.function._variables import Variables, Writes, mark_of
+from fleche.function._variables import Imported, Variables, Writes, mark_of
 from fleche.function._whole import digest_of_file, digest_of_package
 
 __all__ = ["resolve"]
@@ -157,6 +157,7 @@ class Resolver:
         self.by_name = ImportsByName()
         self.forced: set[int] = set()
         self.tops: set[str] = set()
+        self.packages: set[str] = set()
         self.variables = Variables(
             self.found, writes, self.kept, self.members.used, self.refer, self.load, self.use
         )
@@ -195,7 +196,7 @@ class Resolver:
         These are the modules of the code, and those that they import.
         """
         installed = (node for node in self.found.nodes.values() if node.kind == "installed")
-        packages = {node.token.partition(".")[0] for node in installed}
+        packages = {node.token.partition(".")[0] for node in installed} | self.packages
         entry = sys.modules.get(self.home)
         for space in tops_run([*self.spaces.values(), *([vars(entry)] if entry else ())]):
             module = module_name(space)
@@ -368,6 +369,11 @@ class Resolver:
         name, tail = chain[0], chain[1:]
         if name in OF_MODULE or self.is_ignored(module, name):
             return
+        if found := self.variables.imported(namespace, name):
+            for source in (source for source, _ in found if isinstance(source, str)):
+                self.found.put(self.found.label(module, name), "installed", source)
+            self.load_lazily(found, chain)
+            return
         if name not in namespace:
             self.found.checks.absent(namespace, name)
             self.use(tail)
@@ -376,10 +382,11 @@ class Resolver:
         make_real(namespace, (name,))
         value = namespace[name]
         self.found.checks.name(namespace, name, value)
-        if isinstance(value, ModuleType):
+        label = self.found.label(module, name)
+        if isinstance(value, ModuleType) and not self.variables.is_written(label):
             self.follow(value, module, name, tail)
         elif is_lazy(value):
-            self.found.put(self.found.label(module, name), "absent", "import fails")
+            self.found.put(label, "absent", "import fails")
         else:
             self.use(tail)
             if "__dict__" in tail:
@@ -387,7 +394,7 @@ class Resolver:
                 if isinstance(cls, type) and is_own_object(cls):
                     self.looked_into.shown.add(place_of(cls))
             self.follow_overloads(value)
-            self.variables.add(self.found.label(module, name), value, namespace, name)
+            self.variables.add(label, value, namespace, name)
 
     def follow_overloads(self, value: Any) -> None:
         for overload in overloads_of(value):
@@ -541,14 +548,14 @@ class Resolver:
 
     def imported_inside(
         self, known: KnownCode, namespace: Mapping[str, Any]
-    ) -> dict[str, list[tuple[ModuleType, str]]]:
+    ) -> dict[str, list[Imported]]:
         """Import the own modules that a body imports.
 
         Returns:
             By each name that imports bind, the modules, each with the name that is taken from it:
             there may be one in each branch of the body.
         """
-        found: dict[str, list[tuple[ModuleType, str]]] = {}
+        found: dict[str, list[Imported]] = {}
         for item in sorted(known.facts.imports):
             base = absolute(item, namespace)
             if not base:
@@ -557,6 +564,11 @@ class Resolver:
                 if is_missing(base):  # what the body does without it is another thing than with it
                     self.found.checks.absent(sys.modules, base)
                     self.found.put(base, "absent", "absent")
+                else:
+                    top = base.partition(".")[0]
+                    self.packages.add(top)
+                    source = top if item.bound == top else base
+                    found.setdefault(item.bound, []).append((source, item.name))
                 continue
             module = attempt(import_module, base)
             if module is None:
@@ -571,11 +583,15 @@ class Resolver:
             elif item.name != "*":
                 take_from(module, item.name)
                 found.setdefault(item.bound, []).append((module, item.name))
+        for name in sorted(known.facts.global_imports):
+            self.variables.note_import(namespace, name, found.get(name, []))
         return found
 
-    def load_lazily(self, found: list[tuple[ModuleType, str]], chain: Chain) -> None:
+    def load_lazily(self, found: list[Imported], chain: Chain) -> None:
         """Follow a chain that begins with a name that imports in the body bind."""
         for module, name in found:
+            if isinstance(module, str):
+                continue
             if name:
                 self.load_from(module, (name, *chain[1:]))
             else:

@@ -15,8 +15,9 @@ from types import (
     FunctionType,
     MappingProxyType,
     MethodType,
+    ModuleType,
 )
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 from fleche._util import override
 from fleche.digest import (
@@ -55,7 +56,7 @@ from fleche.function._signature import Transparent
 from fleche.function._trees import Chain
 from fleche.function._values import Values, needs_maker
 
-__all__ = ["Variables", "Writes", "mark_of"]
+__all__ = ["Imported", "Variables", "Writes", "mark_of"]
 
 BUILT_IN = ("builtins", "collections", "weakref", "_weakrefset", "_thread", "array", "numpy")
 """Modules whose containers have the mutating methods that are known."""
@@ -64,6 +65,10 @@ DICTS = (dict, OrderedDict, defaultdict, Counter)
 OF_BASES = ("__init_subclass__", "__set_name__")
 OF_METACLASSES = (*OF_BASES, "__prepare__", "__new__", "__init__")
 """Methods that run when a class is made: of its bases and attributes, and of its metaclass."""
+
+
+Imported: TypeAlias = "tuple[ModuleType | str, str]"
+"""An own module, or the name of an installed one, and the name that is taken from it, or ""."""
 
 
 class Writes:
@@ -77,6 +82,7 @@ class Writes:
         fills: what methods fill when it is first wanted, by the place of their class, and by name.
         attributes: the names of attributes of functions that it writes, by the ``id`` of these.
         makes_classes: whether some of the code makes classes when it runs.
+        imports: what imports in bodies bind to global names, by the module and the name.
     """
 
     def __init__(self) -> None:
@@ -86,6 +92,7 @@ class Writes:
         self.fills: dict[str, dict[str, Fills]] = {}
         self.attributes: dict[int, set[str]] = {}
         self.makes_classes = False
+        self.imports: dict[tuple[str, str], list[Imported]] = {}
 
 
 class Attribute(NamedTuple):
@@ -149,6 +156,7 @@ class Variables:
         self.definitions = Definitions(found, use, load)
         self.seen: set[str] = set()
         self.walked: set[str] = set()
+        self.asked: set[tuple[str, str]] = set()
         self.filled: dict[type, dict[str, bool]] = {}
         self.hooks: set[int] = set()
         self.looked_at: list[Any] = []
@@ -174,7 +182,7 @@ class Variables:
             return
         if isinstance(value, type) and issubclass(value, type) and is_own_object(value):
             self.note_making()
-        if not is_callable_code(value):
+        if not is_callable_code(value) or self.is_written(label):
             self.waiting.append((label, value, namespace, name))
             return
         self.add_code(label, value, namespace, name)
@@ -424,6 +432,10 @@ class Variables:
         outer = path.rpartition(".<locals>.")[0]
         return bool(outer) and self.found.label(module, outer) in self.found.nodes
 
+    def is_written(self, label: str) -> bool:
+        """Whether code is known to assign to a variable; else note that it was met."""
+        return label in self.writes.late or self.are_written([label])
+
     def are_written(self, marks: Iterable[str]) -> bool:
         """Whether code is known to write one of some variables; else note that they were met."""
         found = set(marks) - {""}
@@ -525,6 +537,27 @@ class Variables:
             self.writes.marks.add(mark)
         self.must_restart |= mark in self.walked
 
+    def note_import(self, namespace: Mapping[str, Any], name: str, found: list[Imported]) -> None:
+        """Note what an import in a body binds to a global name."""
+        place = module_name(namespace), name
+        known = self.writes.imports.setdefault(place, [])
+        added = [each for each in found if each not in known]
+        known += added
+        self.must_restart |= bool(added) and place in self.asked
+
+    def imported(self, namespace: Mapping[str, Any], name: str) -> list[Imported]:
+        """Return what imports in bodies bind to a global name, unless it holds something else."""
+        place = module_name(namespace), name
+        is_new = place not in self.asked
+        self.asked.add(place)
+        found = self.writes.imports.get(place, [])
+        if not found or foreign_at(name, found, namespace):
+            return []
+        if is_new:
+            label, look = self.found.label(*place), partial(foreign_at, name, found)
+            self.found.checks.data.append(Datum(label, namespace, "", look))
+        return found
+
     def note_bound(self, function: FunctionType, facts: Facts) -> None:
         """Note what a function writes of its defaults, and of functions that it has captured."""
         held = captured_by(function) if facts.captured_attributes else {}
@@ -546,6 +579,17 @@ class Variables:
         if found.attribute is not None:
             self.attribute_written(*found.attribute)
         return found
+
+
+def foreign_at(name: str, found: list[Imported], namespace: Mapping[str, Any]) -> str:
+    """Return "" if a global name holds nothing yet, or what one of some imports binds to it."""
+    value = namespace.get(name)
+    for source, attribute in found:
+        module = sys.modules.get(source) if isinstance(source, str) else source
+        theirs = getattr(module, "__dict__", {}).get(attribute) if attribute else module
+        if value is None or value is theirs:
+            return ""
+    return "another"
 
 
 class CodeIn(Values):
@@ -626,5 +670,7 @@ def shown_by(value: Any) -> Any:
 
 def mark_of(value: Any) -> str:
     """Return what an object that can change is known by, whatever names lead to it."""
-    immutable = (int, float, complex, str, bytes, tuple, frozenset, type, FunctionType, type(None))
+    immutable = (int, float, complex, str, bytes, tuple, frozenset, type(None))
+    if isinstance(value, (type, FunctionType, ModuleType)):
+        return ""
     return "" if isinstance(value, immutable) else f"object {id(value)}"
