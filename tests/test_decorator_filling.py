@@ -44,6 +44,19 @@ FILLED = {
                     found = other[x] = x * 2
                 return found
         """,
+    "a local name for what is there, or is made": """
+        class Data:
+            def __init__(self):
+                self._other = None
+            def get(self, x):
+                table = getattr(self, "_table", None)
+                if table is None:
+                    table = self._table = {"x": 1}
+                other = self._other
+                if other is None:
+                    self._other = other = 2
+                return table["x"] + other
+        """,
     "a flag, and a way out": """
         class Data:
             def __init__(self):

@@ -146,15 +146,20 @@ def leaves_something(values: list[Any]) -> bool:
 
 
 def aliases_in(body: list[Any], first: str) -> dict[str, str]:
-    """Return the local names that stand for an attribute, as ``memo = self._memo`` makes one."""
-    found: dict[str, list[str]] = {}
+    """Return the local names that stand for an attribute, as ``memo = self._memo`` makes one.
+
+    Or ``memo = self._memo = {}``, which gives a value to both.
+    """
+    found: dict[str, set[str]] = {}
     for item in parts_within(body):
         if type(item).__name__ not in ASSIGNMENTS:
             continue
-        for target in getattr(item, "targets", None) or [item.target]:
+        targets = getattr(item, "targets", None) or [item.target]
+        names = {attribute_of(each, first) for each in (item.value, *targets)} - {""}
+        for target in targets:
             if type(target).__name__ == "Name":
-                found.setdefault(target.id, []).append(attribute_of(item.value, first))
-    return {name: each[0] for name, each in found.items() if len(each) == 1 and each[0]}
+                found.setdefault(target.id, set()).update(names or {""})
+    return {name: each.pop() for name, each in found.items() if len(each) == 1 and "" not in each}
 
 
 def asked_for(body: list[Any], first: str, aliases: Mapping[str, str]) -> set[str]:
