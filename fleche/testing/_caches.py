@@ -496,6 +496,8 @@ def check_disk_usage(cache: BaseCache) -> None:
     found = {each.key: each for each in report.calls}
     assert key in found, "disk_usage() leaves out a call"
     assert found[Digest(key)].bytes >= 1 << 18, "disk_usage() leaves out a value"
+    idle = found[Digest(key)].idle
+    assert -10 < idle < 600, "disk_usage() measures ages by another clock than that of entries"
 
 
 def check_stats(cache: BaseCache) -> None:
