@@ -548,6 +548,22 @@ class TestFullDisk:
             assert [key for key, _ in found] == [KEY]
             values.close()
 
+    def test_a_query_leaves_the_reserve_alone(self, tmp_path: Path) -> None:
+        """What it would write to be quicker the next time is not worth that, nor a wait."""
+        place = tmp_path / "disk"
+        with mounted(place, "-o", "size=20m"):
+            values, calls = local_storages(place / "store")
+            for number in range(1000):
+                put(calls, digest(number), an_entry("f", x=number))
+            with closing(sqlite3.connect(place / "store" / "fleche.db")) as raw:
+                raw.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+            fill(place)
+            reserve = place / "store" / "fleche.db-reserve"
+            before = reserve.stat().st_ino
+            assert len(list(calls.query(QueryCall(name="f")))) == 1000
+            assert reserve.stat().st_ino == before
+            values.close()
+
     def test_values_alone(self, tmp_path: Path) -> None:
         """Where large values have filled the disk, removing them makes room."""
         place = tmp_path / "disk"

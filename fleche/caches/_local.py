@@ -344,9 +344,9 @@ class LocalBackend(CacheBackend):
 
     def _is_settled(self, key: Digest) -> bool:
         """Return whether ``key``, which is here, is more than a pin."""
-        return any(True for _ in self.load([key], inline=0)) or key not in self.calls.contains_many(
-            [key]
-        )
+        if any(True for _ in self.load([key], inline=0)):
+            return True
+        return key not in self.calls.contains_many([key])
 
     def _shrink_many(self, keys: Sequence[Digest]) -> dict[Digest, Digest | None]:
         here = {entry.key for entry in self.calls.entries()}

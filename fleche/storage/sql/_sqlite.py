@@ -292,7 +292,8 @@ class SqliteFile(Pooled):
             except StorageError as error:
                 if patience is None and isinstance(error.__cause__, sqlite3.Error):
                     self._lose_patience(error.__cause__)
-                if not _says_full(error):
+                # a change that is not worth waiting for is not worth the reserve, either
+                if not _says_full(error) or patience is not None:
                     raise
                 full = error
             self._free_reserve()
