@@ -76,6 +76,18 @@ def test_by_name_first(roots: dict[str, Path]) -> None:
     assert held(fleche.open("memory")) == []
 
 
+def test_a_name_that_is_misspelt(tmp_path: Path) -> None:
+    """It is no new directory, unless that is there or is said to be one."""
+    Path("fleche.toml").write_text('[results]\ntemplate = "memory"\n')
+    with pytest.raises(ConfigError, match=r"'reslts', did you mean 'results'\? .*'./reslts'"):
+        fleche.open("reslts")
+    assert not Path("reslts").exists()
+    with fleche.open("./reslts") as cache:
+        cache.save(call("here"))
+    assert held(fleche.open("reslts")) == ["here"]
+    assert held(fleche.open("other")) == []
+
+
 def test_what_is_none(tmp_path: Path) -> None:
     """An error says what is there instead; a new directory is made only where that is asked for."""
     with pytest.raises(ConfigError, match=r"holds no cache and no fleche\.toml"):

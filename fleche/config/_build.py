@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import logging
 import os
 from collections.abc import Callable, Mapping, Sequence
@@ -31,7 +30,15 @@ from fleche.config._schema import (
     expand_template,
     parse,
 )
-from fleche.config._validate import ConfigPath, convert, given, kind_of, plain, unknown_name
+from fleche.config._validate import (
+    ConfigPath,
+    convert,
+    given,
+    kind_of,
+    plain,
+    suggestion,
+    unknown_name,
+)
 from fleche.errors import ConfigError
 from fleche.storage import storage_class
 
@@ -185,12 +192,12 @@ class _Builder:
         root = _data_directory() / "fleche" / "default"
         if chosen is msgspec.UNSET and self._config.tables:
             names = list(self._config.tables)
-            misspelt = difflib.get_close_matches("default", names, 1)
+            misspelt = suggestion("default", names)
             log.warning(
                 "%s: none of its caches is the default, so results are kept in %s; %s",
                 ", ".join(map(str, self._config.files)),
                 root,
-                f"did you mean [default] where it says [{misspelt[0]}]?"
+                f"did you mean [default] where it says [{misspelt}]?"
                 if misspelt
                 else f'to use one, say [default] and below it cache = "{names[0]}"',
             )

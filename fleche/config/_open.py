@@ -11,6 +11,7 @@ from fleche._util import expand_path
 from fleche.caches import BaseCache
 from fleche.config._build import cache_from_config, load_cache_config
 from fleche.config._find import FILENAME, load_config, read_toml
+from fleche.config._validate import suggestion
 from fleche.errors import ConfigError
 
 if sys.version_info >= (3, 11):
@@ -47,7 +48,8 @@ def open(
         options: those of :class:`fleche.caches.Local`, for a directory.
 
     Raises:
-        ConfigError: there is no such cache, or something is wrong with its configuration.
+        ConfigError: there is no such cache, a new directory would have nearly the name of one that
+            is configured, or something is wrong with a configuration.
         StorageError: the directory cannot be used.
         TypeError: an option is unknown, or of the wrong type.
     """
@@ -71,9 +73,22 @@ def open(
     if text.endswith(".toml"):
         return _from_file(expand_path(text), None)
     path = expand_path(text)
+    _check_spelling(which, path, start)
     if make or not is_text or os.sep in text or path.is_dir() or text in (".", "..", "~"):
         return _from_directory(path.absolute(), make=make)
     return load_cache_config(text, start=start)  # says which names there are
+
+
+def _check_spelling(which: object, path: Path, start: str | os.PathLike[str] | None) -> None:
+    """Refuse what would be a new directory, and is nearly the name of a cache."""
+    if not isinstance(which, str) or os.sep in which or path.exists():
+        return
+    near = suggestion(which, load_config(start).names())
+    if near:
+        raise ConfigError(
+            f"no cache is named {which!r}, did you mean {near!r}? A new directory of that name is "
+            f"fleche.open({f'./{which}'!r})"
+        )
 
 
 def _parsed_line(text: str) -> Any:
