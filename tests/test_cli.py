@@ -199,9 +199,10 @@ class TestStarting:
             (["log", "x*", "y*"], "there is no call of 'x*' or 'y*' (there are fit,"),
             (["du", "fit", "--where", "v > 9"], "no call is like that"),
             (["log", "--where", "metall == 'Cu'"], "no call has an argument 'metall' (did you"),
+            (["log", "--where", "took > 9"], "'took' (that column is 'seconds' in a condition)"),
             (["log", "fit", "--where", "n > 1"], "no call has an argument 'n' (there are metal"),
         ],
-        ids=["near", "far", "patterns", "condition", "argument", "argument of others"],
+        ids=["near", "far", "patterns", "condition", "argument", "column", "argument of others"],
     )
     def test_names_that_are_not_there(self, words: list[str], said: str, keys: object) -> None:
         """What is there is said, in place of nothing."""

@@ -182,7 +182,10 @@ def _unknown(selection: Selection, cache: BaseCache) -> str:
     arguments = {name for each in records if each.name in found for name in each.arguments}
     wrong = sorted(selection.arguments - arguments)
     if found and wrong:
-        return f"no call has an argument {_listed(wrong)} ({_instead(wrong, arguments)})"
+        column = _COLUMNS.get(wrong[0])
+        instead = f"that column is {column!r} in a condition" if column else ""
+        hint = instead or _instead(wrong, arguments)
+        return f"no call has an argument {_listed(wrong)} ({hint})"
     return ""
 
 
@@ -213,6 +216,9 @@ COMPLETED = 5000
 """So many calls are looked at for the names of functions, since a person waits for the answer."""
 
 _NAMED = 8
+
+_COLUMNS = {"function": "name", "took": "seconds", "when": "started", "where": "host"}
+"""What the columns of a list are called in conditions."""
 
 _COMPLETE = 12
 """Characters of a key that a shell is offered."""
