@@ -300,6 +300,16 @@ class TestExplain:
 
 
 class TestDependencies:
+    def test_what_is_shown(self, tmp_path: Path) -> None:
+        """A decorated function that is used is there twice: its code, and what its name leads to."""
+        space: dict[str, Any] = {"fleche": fleche, "__name__": "shown"}
+        exec("@fleche\ndef part(x): return x\n\n@fleche\ndef whole(x): return part(x)", space)
+        found = space["whole"].dependencies()
+        assert "part~" in found
+        for text in (str(found), found._repr_html_()):
+            assert "~" not in text
+            assert "what this name leads to" in text
+
     """What a function depends on can be looked at, and is in the record."""
 
     def test_listing(self, module: Any) -> None:

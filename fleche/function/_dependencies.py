@@ -65,8 +65,18 @@ class Dependency(msgspec.Struct, frozen=True):
 
     def __str__(self) -> str:
         digest = self.digest[:12] if self.digest else "-" * 12
-        shown = self.note or (self.text if "\n" not in self.text else "")
-        return f"{digest}  {self.kind:<9}  {self.name}" + (f"  ({shown})" if shown else "")
+        shown = self.shown_note or (self.text if "\n" not in self.text else "")
+        return f"{digest}  {self.kind:<9}  {self.shown_name}" + (f"  ({shown})" if shown else "")
+
+    @property
+    def shown_name(self) -> str:
+        """The name as it is in the code."""
+        return self.name.rstrip("~")
+
+    @property
+    def shown_note(self) -> str:
+        """The note; of a name beside a function or class that is called so, what it is."""
+        return self.note or ("what this name leads to" if self.name.endswith("~") else "")
 
 
 class Dependencies(tuple[Dependency, ...]):
@@ -95,7 +105,9 @@ class Dependencies(tuple[Dependency, ...]):
         from fleche._html import grid
 
         head = ("digest", "kind", "name", "note")
-        return grid(head, ((str(d.digest or "")[:12], d.kind, d.name, d.note) for d in self))
+        return grid(
+            head, ((str(d.digest or "")[:12], d.kind, d.shown_name, d.shown_note) for d in self)
+        )
 
 
 class CodeTracker:
