@@ -1020,6 +1020,20 @@ def test_encodings(encoding: str, keys: object) -> None:
     assert json.loads(text)["result"] == "ä→"
 
 
+@pytest.mark.parametrize(
+    "words", [["evict", "--all", "--yes"], ["gc", "--grace", "0"], ["verify", "--repair"]]
+)
+def test_a_configuration_that_is_not_used(words: list[str], keys: object) -> None:
+    """Nothing is removed from another cache than that which it may name."""
+    with Local(Path.home() / ".local/share/fleche/default") as default:
+        default.save(made())
+    Path("fleche.toml").chmod(0o666)
+    told = fleche_command(*words)
+    assert (told.status, "nothing is removed: " in told.err, told.out) == (2, True, "")
+    assert len(fleche_command("log", "--json").lines) == 1
+    assert fleche_command(*words, "--cache", "./results").status == 0
+
+
 def test_evict_on_a_terminal(keys: object) -> None:
     """It shows which calls, and takes no for an answer."""
     for answer, left in (("n", 4), ("y", 2)):

@@ -190,6 +190,17 @@ class TestTrust:
         assert f'trust = ["{path.parent}"]' in text
         assert f"FLECHE_TRUST={path.parent}" in text
 
+    def test_what_might_say_another_default(self, tmp_home: Path) -> None:
+        """What is nearer than the file that says the default; no file that is further away."""
+        text = '[default]\ncache = "results"\n[results]\ntemplate = "memory"\n'
+        near, far = write(tmp_home / "work", text), write(tmp_home, text)
+        far.chmod(0o666)
+        assert load_config().unused == ()
+        near.chmod(0o666)
+        assert load_config().unused == (near, far)
+        far.chmod(0o644)
+        assert load_config().unused == (near,)
+
     @pytest.mark.parametrize("mode", [0o755, 0o700, 0o2775, 0o1777])
     def test_an_own_file_in_a_directory_of_another_user(
         self, tmp_home: Path, caplog: pytest.LogCaptureFixture, mode: int

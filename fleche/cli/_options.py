@@ -113,6 +113,20 @@ class Session:
                 return self.near
         return self.cache
 
+    def check_meant(self) -> None:
+        """Refuse to remove anything where a ``fleche.toml`` that is not used may say what from.
+
+        Raises:
+            ConfigError: which cache is meant is not certain.
+        """
+        from fleche.config import load_config
+
+        if self.which is None and (unused := load_config().unused):
+            raise ConfigError(
+                f"nothing is removed: {unused[0]} is not used, and may say another cache than the "
+                "default one; say which is meant, with --cache"
+            )
+
     def nearest(self, ask: Callable[[BaseCache], T]) -> T:
         """Return what ``ask`` finds on this machine, or else, where it finds nothing, in all.
 

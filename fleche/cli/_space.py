@@ -211,6 +211,8 @@ def evict(
     """
     if selection.is_everything and not (older_than or unused or everything):
         raise click.ClickException("say which calls, or --all")
+    if not dry_run:
+        session.check_meant()
     cache = session.near
     usage = cache.disk_usage().calls
     found = list(_chosen(cache, selection, older_than, unused, usage))
@@ -301,6 +303,8 @@ def gc(session: Session, grace: str, dry_run: bool) -> int:
     --json prints one document: removed, freed, kept, pins, young (bytes), dry_run.
     """
     seconds = as_age(grace).total_seconds()
+    if not dry_run:
+        session.check_meant()
     with session.screen.counting("looking at entries:") as told:
         report = session.cache.gc(seconds, dry_run=dry_run, progress=told)
     if session.json:
@@ -355,6 +359,8 @@ def verify(session: Session, repair: bool) -> int:
     --json prints one document: ok, values, calls, corrupt, broken, dangling, untrusted, misfiled,
     incomplete (each a list of digests), orphaned, removed.
     """
+    if repair:
+        session.check_meant()
     with session.screen.counting("checking entries:") as told:
         report = session.cache.verify(repair, progress=told)
     if session.json:

@@ -72,6 +72,8 @@ class Config:
         tables: the caches by name; of several with one name, the one of the nearest file.
         default: the keys of ``[default]``, each of the nearest file that sets it.
         default_files: which file that is.
+        unused: files that do not count, since others can write them, and might say another default
+            cache, being nearer than the file that says it.
     """
 
     start: Path = Path()
@@ -79,6 +81,7 @@ class Config:
     tables: Mapping[str, CacheEntry] = field(default_factory=dict)
     default: DefaultTable = field(default_factory=DefaultTable)
     default_files: Mapping[str, Path] = field(default_factory=dict)
+    unused: tuple[Path, ...] = ()
 
     def names(self) -> list[str]:
         """Return the names of all caches that can be loaded, sorted."""
@@ -121,8 +124,8 @@ def load_config(start: str | os.PathLike[str] | None = None) -> Config:
     Raises:
         ConfigError: a file is broken; the message names it and the place in it.
     """
-    directory = _directory(start)
-    return _merged(directory, _read_files(directory))
+    directory, unused = _directory(start), list[Path]()
+    return _merged(directory, _read_files(directory, unused=unused), unused)
 
 
 def check_config(text: str, path: Path) -> None:
@@ -153,12 +156,17 @@ def user_config_file() -> Path:
     return found
 
 
-def _merged(directory: Path, found: Iterable[_File]) -> Config:
-    files = list(found)
+def _merged(directory: Path, found: Iterable[_File], unused: Sequence[Path] = ()) -> Config:
+    """Return what files say together; ``unused`` grows while they are read."""
+    files: list[_File] = []
     tables: dict[str, CacheEntry] = {}
     default: dict[str, Any] = {}
     default_files: dict[str, Path] = {}
-    for file in files:
+    before: int | None = None
+    for file in found:
+        files.append(file)
+        if before is None and file.default.cache is not msgspec.UNSET:
+            before = len(unused)
         for name, table in _parse_tables(file).items():
             tables.setdefault(name, table)
         for key in DefaultTable.__struct_fields__:
@@ -172,6 +180,7 @@ def _merged(directory: Path, found: Iterable[_File]) -> Config:
         tables=tables,
         default=DefaultTable(**default),
         default_files=default_files,
+        unused=tuple(unused[:before]),
     )
 
 
@@ -192,15 +201,27 @@ def _directory(start: str | os.PathLike[str] | None) -> Path:
     return path
 
 
-def _read_files(directory: Path, draft: _File | None = None) -> Iterator[_File]:
-    """Yield the files that count, nearest first; ``draft`` in place of the one at its path."""
+def _read_files(
+    directory: Path, draft: _File | None = None, unused: list[Path] | None = None
+) -> Iterator[_File]:
+    """Yield the files that count, nearest first, and note the others.
+
+    Args:
+        directory: where to begin.
+        draft: counts in place of the file at its path.
+        unused: gets those that do not count.
+    """
     own = _user_file()
     drafts = {} if draft is None else {draft.path: draft}
     trusted = _own_trust(own, drafts)
     for path in _candidates(directory, own):
         file = drafts.get(path)
         if file is None:
-            if not os.path.lexists(path) or not _is_trusted(path, trusted):
+            if not os.path.lexists(path):
+                continue
+            if not _is_trusted(path, trusted):
+                if unused is not None:
+                    unused.append(path)
                 continue
             file = _read(path)
         if path != own and file.default.trust is not msgspec.UNSET:
