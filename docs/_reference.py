@@ -52,15 +52,19 @@ def write(directory: Path) -> None:
 
 def _page(name: str, own: list[str], heirs: list[str], links: list[str]) -> str:
     lines = [name, "=" * len(name), "", f".. automodule:: {name}"]
-    data = {each: text for each in own if (text := _text_of_data(name, each))}
-    if rest := [each for each in own if each not in heirs and each not in data]:
-        lines += [f"   :members: {', '.join(rest)}", "   :ignore-module-all:"]  # in this order
-    for each, text in data.items():
-        lines += ["", f".. py:data:: {each}", f"   :module: {name}", ""]
-        lines += [f"   {line}".rstrip() for line in text]
-    for heir in heirs:
-        lines += ["", f".. autoclass:: {name}.{heir}", "   :members:"]
-        lines.append(f"   :inherited-members: {', '.join(sorted(_EXPLAINED_ELSEWHERE))}")
+    for each in own:
+        value = getattr(_modules()[name], each)
+        if text := _text_of_data(name, each):
+            lines += ["", f".. py:data:: {each}", f"   :module: {name}", ""]
+            lines += [f"   {line}".rstrip() for line in text]
+        elif not isinstance(value, type):
+            kind = "autofunction" if isinstance(value, FunctionType) else "autodata"
+            lines += ["", f".. {kind}:: {name}.{each}"]
+        else:
+            kind = "autoexception" if issubclass(value, BaseException) else "autoclass"
+            lines += ["", f".. {kind}:: {name}.{each}", "   :members:"]
+            if each in heirs:
+                lines.append(f"   :inherited-members: {', '.join(sorted(_EXPLAINED_ELSEWHERE))}")
     if links:
         lines += ["", "Explained where they live:", ""]
         lines += [f"* :py:obj:`{link}`" for link in links]
