@@ -59,7 +59,7 @@ def _page(name: str, own: list[str], heirs: list[str], links: list[str]) -> str:
             lines += [f"   {line}".rstrip() for line in text]
         elif not isinstance(value, type):
             kind = "autofunction" if isinstance(value, FunctionType) else "autodata"
-            lines += ["", f".. {kind}:: {name}.{each}"]
+            lines += ["", f".. {kind}:: {name}.{each}"] + ["   :no-value:"] * (kind == "autodata")
         else:
             kind = "autoexception" if issubclass(value, BaseException) else "autoclass"
             lines += ["", f".. {kind}:: {name}.{each}", "   :members:"]

@@ -5,11 +5,12 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from fleche.caches import QueryIterator
+from fleche.caches import Local, QueryIterator
 from fleche.call import Call, CallEntry, LazyCall
 from tests.helpers.layers import in_memory
 
@@ -130,6 +131,13 @@ class TestOneCall:
         with pytest.raises(LookupError, match="more than one call") as caught:
             query.only()
         assert not isinstance(caught.value, KeyError)
+
+    def test_none(self, tmp_path: Path) -> None:
+        """What was asked for is said, and of which cache."""
+        with Local(tmp_path) as cache:
+            for pick in (QueryIterator.only, QueryIterator.first, QueryIterator.latest):
+                with pytest.raises(KeyError, match=r"no call matches name='fit' in Local\("):
+                    pick(cache.query(name="fit"))
 
     def test_only_looks_no_further_than_two(self, query: QueryIterator, stream: Stream) -> None:
         with pytest.raises(LookupError):

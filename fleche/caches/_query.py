@@ -149,10 +149,15 @@ class QueryIterator(Generic[T]):
         """
         found = list(self.take(2))
         if not found:
-            raise KeyError("no call matches")
+            raise self._nothing()
         if len(found) > 1:
             raise LookupError("more than one call matches; narrow the query, or use latest()")
         return found[0]
+
+    def _nothing(self) -> KeyError:
+        asked = f" {self._text}" if self._text else ""
+        where = "" if self._cache is None else f" in {self._cache!r}"
+        return KeyError(f"no call matches{asked}{where}")
 
     def any(self) -> LazyCall[T] | None:
         """Return some call that matches (which is true), or ``None`` if none does."""
@@ -167,7 +172,7 @@ class QueryIterator(Generic[T]):
         """
         found = self.any()
         if found is None:
-            raise KeyError("no call matches")
+            raise self._nothing()
         return found
 
     def latest(self) -> LazyCall[T]:
@@ -190,7 +195,7 @@ class QueryIterator(Generic[T]):
 
         found = min(self, key=undated_last, default=None)
         if found is None:
-            raise KeyError("no call matches")
+            raise self._nothing()
         return found
 
     # -- how many ----------------------------------------------------------------------------------
