@@ -100,6 +100,13 @@ class TestWell:
         assert "Welcome to the cluster" in noise.found
         assert steps[-1].state == "ok"
 
+    def test_no_configuration(self, tmp_home: Path) -> None:
+        """A cache that is only the one by default is no mistake, and is told as that."""
+        step = next(step for step in steps_of(SubprocessCache()) if step.name == "cache")
+        assert step.state == "note"
+        assert str(tmp_home / ".local/share/fleche/default") in step.found
+        assert "no fleche.toml says so" in step.advice
+
     @pytest.mark.parametrize("here", [True, False], ids=["here", "there"])
     def test_read_only(self, here: bool, station: Path) -> None:
         """Who says so; nothing is saved."""

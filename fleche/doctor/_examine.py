@@ -138,7 +138,7 @@ def _examine_server(cache: RemoteCache, *, write: bool) -> Iterator[Step]:
     yield from _noise(cache)
     yield Step("python", "ok", f"{info.get('python', '?')}, in {info.get('cwd', '?')}")
     yield from _versions(info)
-    yield Step("cache", "ok", _served(info))
+    yield _served(info)
     yield from _writable(cache, info)
     free = info.get("free_bytes")
     yield from _room(free if isinstance(free, int) else None)
@@ -221,9 +221,16 @@ def _versions(info: dict[str, Any]) -> Iterator[Step]:
     )
 
 
-def _served(info: dict[str, Any]) -> str:
-    name = info.get("cache_name")
-    return f"{name or 'the default'}: {_described(info.get('cache'))}"
+def _served(info: dict[str, Any]) -> Step:
+    name, config = info.get("cache_name"), info.get("cache")
+    found = f"{name or 'the default'}: {_described(config)}"
+    root = config.get("root") if isinstance(config, dict) else None
+    if name is None and isinstance(root, str) and root.endswith("/fleche/default"):
+        advice = (
+            f"no fleche.toml says so: one in {info.get('cwd')}, or above, says which cache it is"
+        )
+        return Step("cache", "note", found, advice)
+    return Step("cache", "ok", found)
 
 
 def _described(config: Any) -> str:
