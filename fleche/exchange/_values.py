@@ -224,12 +224,15 @@ def _frame(value: Any, what: str) -> Any:
         if isinstance(value, numpy.ndarray) and value.ndim not in (1, 2):
             raise ValueError(f"an array of {value.ndim} axes")
         if not isinstance(value, numpy.ndarray | list | tuple | Mapping):
-            raise ValueError(_named(value))
+            raise ValueError
         return pandas.DataFrame(value)
     except UnicodeEncodeError:
         raise
     except (ValueError, TypeError) as error:
-        raise ValueError(f"{_named(value)} is no table, as {what} holds: {error}") from None
+        why = f" ({error})" if str(error) else ""
+        raise ValueError(
+            f"{_named(value)} is no table, as {what} holds{why}; .json and .pickle take more"
+        ) from None
 
 
 def _has_index(value: Any, frame: Any) -> bool:
