@@ -92,6 +92,7 @@ def test_a_program(place: Path) -> None:
     assert (told.status, "name its file" in told.err) == (2, True)
     told = accept(place, "study:volume")
     assert (told.status, "are of __main__, not of study; name its file" in told.out) == (1, True)
+    assert "If it has moved: cache().save_as(call, module='study')" in told.out
     ran = accept(place, "study.py:volume")
     assert (ran.status, "computing" in ran.out) == (0, False)
     assert python(place, "study.py").out == "6 8\n"

@@ -95,7 +95,8 @@ def _nothing(function: Wrapper[..., Any], places: list[str]) -> str:
     hint = f"name its file, as in FILE.py:{name}" if MAIN in places else "--module says which"
     there = " and ".join(places)
     return (
-        f"nothing to accept: the stored calls of {name}() are of {there}, not of {module}; {hint}"
+        f"nothing to accept: the stored calls of {name}() are of {there}, not of {module}; {hint}. "
+        f"If it has moved: cache().save_as(call, module={module!r}) for each of its calls"
     )
 
 
