@@ -27,6 +27,8 @@ from fleche.errors import RemoteConnectionError, UnpackError
 from fleche.remote import PipeChannel, RemoteCache, SshCache, SubprocessCache, serve, server_info
 from fleche.testing import example_call
 from tests.helpers.caches import cache_factory
+from tests.helpers.leaks import check_leaks
+from tests.helpers.peers import Wire, hostile_server
 from tests.helpers.processes import children
 from tests.helpers.scripts import run_script
 from tests.helpers.serving import Serving
@@ -112,6 +114,30 @@ class TestDeath:
         text = str(caught.value)
         assert text.startswith(kind)
         assert "signal 9" in text or "exit status" in text
+
+
+@pytest.mark.parametrize("raised", [KeyboardInterrupt, ValueError])
+def test_death_while_it_is_explained(
+    raised: type[BaseException], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever comes between, Ctrl-C or a mistake of a channel: it is dead, and says so."""
+    over = threading.Event()
+
+    def act(wire: Wire) -> None:
+        over.wait(20)
+
+    def diagnose() -> str:
+        raise raised
+
+    channel = hostile_server(act)
+    monkeypatch.setattr(channel, "diagnose", diagnose)
+    with check_leaks(), RemoteCache(channel, timeout=0.4) as remote:
+        with pytest.raises(raised):
+            remote.contains("0" * 64)
+        for _ in range(2):
+            with pytest.raises(RemoteConnectionError, match=r"^pipe: the server was silent"):
+                remote.contains("0" * 64)
+        over.set()
 
 
 class TestStopped:

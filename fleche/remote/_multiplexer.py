@@ -201,15 +201,18 @@ class Multiplexer:
                 return
             self._dying = True
             self._changed.notify_all()
-        if self._closing:  # by this side: what ends now ends because of that
-            story = f"{self.name}: the connection was closed"
-        else:
-            story = self._explain(reason + self._said_instead())
-        with self.lock:
-            self.failure = story
-            waiting = self._queue.waiting()
-            self._queue.clear()
-            self._notify(waiting)
+        story = f"{self.name}: {reason}"
+        try:
+            if self._closing:  # by this side: what ends now ends because of that
+                story = f"{self.name}: the connection was closed"
+            else:
+                story = self._explain(reason + self._said_instead())
+        finally:  # an interrupt, while the story is found out
+            with self.lock:
+                self.failure = story
+                waiting = self._queue.waiting()
+                self._queue.clear()
+                self._notify(waiting)
 
     def _said_instead(self) -> str:
         """Quote what came in place of a greeting: mostly it says why there is none."""
