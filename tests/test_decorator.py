@@ -9,6 +9,7 @@ import functools
 import gc
 import importlib
 import inspect
+import logging
 import os
 import pickle
 import threading
@@ -969,6 +970,37 @@ class TestThreads:
                 note("again")
         assert note("again") == "again"
         assert note.contains("again")
+
+    @pytest.mark.parametrize("is_async", [False, True])
+    def test_interrupted_while_a_miss_is_explained(
+        self, is_async: bool, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        """That takes a while, and then no other thread waits for a body that does not run."""
+        caplog.set_level(logging.DEBUG, "fleche.calls")
+
+        @fleche
+        async def later(x: int) -> int:
+            return x
+
+        @fleche
+        def now(x: int) -> int:
+            return x
+
+        def call() -> int:
+            return asyncio.run(later(1)) if is_async else now(1)
+
+        def interrupt(*_: Any, **__: Any) -> None:
+            raise KeyboardInterrupt
+
+        with monkeypatch.context() as patched:
+            patched.setattr("fleche.decorator._explain.explain", interrupt)
+            with pytest.raises(KeyboardInterrupt):
+                call()
+        found: list[int] = []
+        thread = threading.Thread(target=lambda: found.append(call()), daemon=True)
+        thread.start()
+        thread.join(10)
+        assert found == [1]
 
     def test_fork_while_computing(self) -> None:
         """A child does not wait for what only a thread of its parent computes."""

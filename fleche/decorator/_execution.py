@@ -80,13 +80,13 @@ def begin_computing(invocation: KeyedInvocation, flight: Flight) -> tuple[Comput
     """
     from fleche.decorator._computation import Computation
 
-    tell_miss(invocation)
-    if invocation.spec.options.coalesce != "processes":
-        return Computation(invocation, flight), None
-    from fleche.decorator._locking import acquire
-
+    lock = None
     try:
-        lock = acquire(invocation)
+        tell_miss(invocation)
+        if invocation.spec.options.coalesce == "processes":
+            from fleche.decorator._locking import acquire
+
+            lock = acquire(invocation)
     except BaseException as error:
         flights.land(flight, MISSING, error)
         raise
@@ -132,7 +132,11 @@ async def _answer_async(
             return await compute_async(invocation, Flight())
         role, flight = flights.join(invocation.slot, since)
         if role is Role.COMPUTE:
-            tell_miss(invocation)
+            try:
+                tell_miss(invocation)
+            except BaseException as error:
+                flights.land(flight, MISSING, error)
+                raise
             return await compute_async(invocation, flight, locked=True)
         if role is Role.ALONE:
             return await invocation.alone_async()
