@@ -60,6 +60,9 @@ Pair = namedtuple("Pair", "left right")
         (1 + 2j, [1.0, 2.0]),
         (pd.DataFrame({"x": [1, 2]}), [{"x": 1}, {"x": 2}]),
         (pd.Series([1.0, 2.0]), [1.0, 2.0]),
+        (pd.Series([1, None], dtype="Int64"), [1, None]),
+        (np.longdouble(0.5), 0.5),
+        (np.array([1 + 2j], np.clongdouble), [[1.0, 2.0]]),
     ],
     ids=str,
 )

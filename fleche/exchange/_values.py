@@ -131,14 +131,16 @@ def _other_as_json(value: Any) -> Any:
         if not value.columns.is_unique:
             raise ValueError("DataFrame has no form in JSON: two of its columns have one name")
         return _as_json(value.to_dict("records"))
-    if pandas is not None and isinstance(value, pandas.Series | pandas.Index):
-        return _as_json(value.tolist())
+    if pandas is not None and isinstance(value, pandas.Series | pandas.Index | type(pandas.NA)):
+        return None if value is pandas.NA else _as_json(value.tolist())
     if numpy is not None and isinstance(value, numpy.ndarray | numpy.generic):
         return _array_as_json(value)
     raise ValueError(f"{type(value).__module__}.{type(value).__qualname__} has no form in JSON")
 
 
 def _array_as_json(value: Any) -> Any:
+    if plain := {"g": float, "G": complex}.get(value.dtype.char):  # Python has no longer ones
+        value = value.astype(plain)
     if value.dtype.names is None:
         return _as_json((value if value.dtype.kind in "biufcUSOT" else value.astype(str)).tolist())
     if value.ndim:
