@@ -89,6 +89,30 @@ def test_nested_calls() -> None:
     assert outer(5) == "5mine"
 
 
+@pytest.mark.parametrize("becomes", ["gone before", "gone meanwhile", "another name"])
+def test_the_directory_before(
+    becomes: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is gone back to whatever it is called, or if it is called nothing any more."""
+    place, other = tmp_path / "place", tmp_path / "other"
+    place.mkdir()
+    monkeypatch.chdir(place)
+    here = os.stat(os.curdir).st_ino
+
+    @fleche.fleche(version=1, isolate="directory")
+    def change(x: str) -> str:
+        if x == "gone meanwhile":
+            place.rmdir()
+        if x == "another name":
+            place.rename(other)
+        return x
+
+    if becomes == "gone before":
+        place.rmdir()
+    assert change(becomes) == becomes
+    assert os.stat(os.curdir).st_ino == here
+
+
 def test_threads_take_turns() -> None:
     """A process has one working directory."""
     found: dict[int, str] = {}

@@ -14,6 +14,9 @@ from fleche.decorator._singleflight import working_directory
 
 __all__ = ["in_fresh_directory", "remove_directories"]
 
+_ANY: int = getattr(os, "O_PATH", os.O_RDONLY)
+"""Opens a directory, on Linux one that must not be listed, too."""
+
 _left = threading.local()
 
 
@@ -27,14 +30,17 @@ def in_fresh_directory(function: Callable[..., Any]) -> Callable[..., Any]:
     @functools.wraps(function)
     def body(*args: Any, **kwargs: Any) -> Any:
         with working_directory:  # such bodies run one after the other
-            before = os.getcwd()
-            directory = tempfile.mkdtemp(prefix="fleche-")
-            os.chdir(directory)
+            before = os.open(os.curdir, _ANY)  # by its name it may not be found again
             try:
-                return function(*args, **kwargs)
+                directory = tempfile.mkdtemp(prefix="fleche-")
+                try:
+                    os.chdir(directory)
+                    return function(*args, **kwargs)
+                finally:
+                    os.fchdir(before)
+                    _directories().append(directory)
             finally:
-                os.chdir(before)
-                _directories().append(directory)
+                os.close(before)
 
     return body
 
