@@ -258,6 +258,17 @@ def test_connecting_while_it_is_interrupted_by_who_connects(tmp_path: Path) -> N
     assert told == ["the connection is just being made"]
 
 
+def test_a_directory_that_is_gone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A job whose directory has been removed reaches its caches all the same."""
+    gone = tmp_path / "gone"
+    gone.mkdir()
+    monkeypatch.chdir(gone)
+    gone.rmdir()
+    with check_leaks(), SubprocessCache(cache_name="memory") as remote:
+        assert remote.contains(ABSENT) is False
+        assert remote.info()["cwd"] is None
+
+
 def test_modules_of_the_user_do_not_stop_a_server(tmp_path: Path) -> None:
     """Whatever lies in its working directory, a server takes its own modules from their place.
 

@@ -79,8 +79,8 @@ class RemoteCache(BaseCache):
         Returns:
             ``cache`` (what it serves, as in ``fleche.toml``, credentials hidden), ``cache_name``
             (what it was started with), ``read_only``, ``fleche_version``, ``cloudpickle_version``,
-            ``cwd``, ``hostname``, ``python``, ``pid``, ``free_bytes`` (on the disk of the cache, or
-            ``None``).
+            ``cwd`` (``None`` if it has been removed), ``hostname``, ``python``, ``pid``,
+            ``free_bytes`` (on the disk of the cache, or ``None``).
 
         Raises:
             RemoteConnectionError: the server cannot be reached.

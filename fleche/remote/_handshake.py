@@ -27,7 +27,7 @@ from zlib import crc32
 import cloudpickle
 
 from fleche._redact import redact
-from fleche._util import __version__, host_name, warn_caller
+from fleche._util import __version__, attempt, host_name, warn_caller
 from fleche.caches import BaseCache, free_bytes
 from fleche.errors import ConfigError, ProtocolError
 from fleche.remote._protocol import MAX_STREAMS
@@ -326,7 +326,7 @@ def server_info(cache: BaseCache, cache_name: str | None) -> dict[str, Any]:
         "cache_name": cache_name,
         "read_only": capabilities.read_only,
         **_versions(),
-        "cwd": os.getcwd(),
+        "cwd": attempt(os.getcwd),  # it may have been removed
         "hostname": host_name(),
         "python": f"{platform.python_version()} ({sys.executable})",
         "pid": os.getpid(),
