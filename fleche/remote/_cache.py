@@ -96,9 +96,5 @@ class RemoteCache(BaseCache):
         self.backend.lazy.reset()
         reconnected()
 
-    def forget(self) -> None:
-        """In a forked child: leave the connection to the parent."""
-        self.backend.forget()
-
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.backend.channel.name}>"
