@@ -65,6 +65,15 @@ def test_refused(file: Path, name: str, stacked: bool) -> None:
     )
 
 
+@pytest.mark.parametrize("key", ["type", "template"])
+def test_the_values_of_a_store(file: Path, key: str) -> None:
+    """A cache that is one store has its calls there, too."""
+    values = cache("b", 'type = "local", root = "store"', CALLS)
+    file.write_text(f'[a]\n{key} = "local"\nroot = "./store"\n{values}')
+    with pytest.raises(ConfigError, match="b: keeps its values where"):
+        load_config()
+
+
 TOGETHER = {
     "the same calls": (FILES, CALLS, FILES, CALLS),
     "the same, otherwise spelt": (FILES, SQL, FILES, 'type = "sql", url = "sqlite:///calls.db"'),

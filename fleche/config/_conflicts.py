@@ -12,6 +12,7 @@ from typing import Any, NamedTuple, TypeAlias
 
 from fleche.config._schema import (
     Layer,
+    LocalTable,
     Reference,
     Spec,
     Stack,
@@ -70,7 +71,7 @@ def _kept(spec: Spec, *, read_only: bool) -> Iterator[_Kept]:
     read_only = read_only or spec.table.read_only is True
     for inner in spec.inner:
         yield from _kept(inner, read_only=read_only)
-    if isinstance(spec.table, StoragesTable | TemplateTable):
+    if isinstance(spec.table, StoragesTable | TemplateTable | LocalTable):
         tables = _storages(spec)
         values, calls = _where_values(tables[0], spec.place), _where_calls(tables[1], spec.place)
         if values is not None and calls is not None:
@@ -80,6 +81,9 @@ def _kept(spec: Spec, *, read_only: bool) -> Iterator[_Kept]:
 def _storages(layer: Layer) -> tuple[Mapping[str, Any], Mapping[str, Any]]:
     if isinstance(layer.table, StoragesTable):
         return layer.table.values, layer.table.calls
+    if isinstance(layer.table, LocalTable):
+        store = {"type": layer.table.type, "root": layer.table.root}
+        return store, store
     assert isinstance(layer.table, TemplateTable)
     return expand_template(layer.table)
 
