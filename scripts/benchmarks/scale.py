@@ -121,6 +121,11 @@ def find(opened: Local, number: int) -> object:
 
 
 def newest(opened: Local, number: int) -> object:  # noqa: ARG001 (one signature for all)
+    """List the twenty calls that were stored last."""
+    return list(opened.query().take(20))
+
+
+def latest(opened: Local, number: int) -> object:  # noqa: ARG001 (likewise)
     """List the twenty calls that began last."""
     return list(opened.query().newest(20))
 
@@ -176,6 +181,7 @@ BENCHMARKS: Suite = {
     "scale-expand": flat("complete a short key", expand),
     "scale-query": flat("query by name and argument", find),
     "scale-newest": flat("list the newest 20", newest),
+    "scale-latest": flat("list the 20 that began last", latest),
     "scale-iterate": iteration,
     "scale-table": table,
 }
