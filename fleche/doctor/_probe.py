@@ -410,7 +410,7 @@ def _is_new_enough(version: str) -> bool:
 def _read_report(report: dict[str, Any], told: str) -> Iterator[Step]:
     python = report.get("executable")
     other = 'if an environment there has it, name its interpreter: python = "/path/to/bin/python"'
-    install = f"install it for {python}, from what fleche {__version__} came from here"
+    install = f"install fleche {__version__} for {python}, as it was installed here"
     if "missing" in report:
         absent = "No module named" in str(report["missing"])
         yield Step(
