@@ -41,6 +41,8 @@ SORT_TIME = attrgetter("record.sort_time")
 
 KEY = re.compile(r"[0-9a-f]{8,64}")
 
+_SHORT_KEY = re.compile(rf"[0-9a-f]{{{SHORTEST},}}")
+
 
 @dataclass(frozen=True)
 class Selection:
@@ -127,7 +129,7 @@ def find_call(session: Session, key: str) -> LazyCall:
 
 
 def _loaded(key: str, load: Callable[[str], LazyCall], cache: BaseCache) -> LazyCall:
-    if not re.fullmatch(f"[0-9a-f]{{{SHORTEST},}}", key):
+    if not _SHORT_KEY.fullmatch(key):
         is_name = key.isidentifier() and not re.fullmatch("[0-9a-f]+", key)
         command = f"fleche log {key}" if is_name else "fleche log"
         raise click.ClickException(
@@ -241,13 +243,13 @@ def complete_calls(
     def ask(cache: BaseCache) -> list[CompletionItem]:
         names = {call.name for call in islice(cache.query(), COMPLETED)}
         found = [CompletionItem(name) for name in sorted(names) if name.startswith(incomplete)]
-        return found + _keys_like(incomplete, cache) if len(incomplete) >= SHORTEST else found
+        return found + _keys_like(incomplete, cache) if _SHORT_KEY.fullmatch(incomplete) else found
 
     return _ask_for_a_shell(ctx, ask)
 
 
 def _keys_like(incomplete: str, cache: BaseCache) -> list[CompletionItem]:
-    if re.fullmatch(f"[0-9a-f]{{{SHORTEST},}}", incomplete):
+    if _SHORT_KEY.fullmatch(incomplete):
         (keys,) = cache.backend.expand([incomplete])
         calls: Iterable[LazyCall] = map(cache.load, keys)
     else:
