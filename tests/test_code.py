@@ -1355,6 +1355,16 @@ SETTINGS: dict[str, Any] = {
         "entry": "from a import g\ndef f(x): return g(x)",
         "a": "import lab\nlab.seed(5)\ndef g(x): return lab.run(x)",
     },
+    "in the environment": "import os, lab\nos.environ['LAB_PREC'] = '5'\n"
+    "def f(x): return lab.run(x)",
+    "in the environment, by a method": "from os import environ as e\nimport lab\n"
+    "e.setdefault('LAB_PREC', '5')\ndef f(x): return lab.run(x)",
+    "what is not in the environment": "import os, lab\nos.environ['LAB_5'] = '1'\n"
+    "del os.environ['LAB_5']\ndef f(x): return lab.run(x)",
+    "in the environment, by main()": "import os, lab\ndef f(x): return lab.run(x)\n"
+    "def main():\n    os.environ['LAB_PREC'] = '5'\nmain()",
+    "in the environment, by a keyword": "import os, lab\nos.environ.update(LAB_PREC='5')\n"
+    "def f(x): return lab.run(x)",
     "where the package is imported in the body": "import lab as l\nl.seed(5)\n"
     "def f(x):\n    import lab\n    return lab.run(x)",
     "in a package": {
@@ -1369,6 +1379,8 @@ NO_SETTINGS: dict[str, Any] = {
     "what the module does": "import lab\ndef f(x): return lab.run(x)\nlab.run(5)\nlab.setup(5)",
     "of the process": "import logging\nlogging.getLogger('a logger of a test').setLevel(5)\n"
     "def f(x): return logging.INFO",
+    "in the environment, for another package": "import os, lab\nos.environ['OTHER_N'] = '5'\n"
+    "def f(x): return lab.run(x), os.sep",
     "by a function that is not called": "import lab\ndef setup(n=5): lab.seed(n)\n"
     "def f(x): return lab.run(x)",
     "by a function that computes": "import lab\ndef go(n): return lab.run(n)\n"
@@ -1391,6 +1403,8 @@ class TestSettings:
         place.mkdir()
         (place / "lab.py").write_text(LAB)
         monkeypatch.syspath_prepend(place)
+        monkeypatch.setenv("LAB_PREC", "")
+        monkeypatch.setenv("OTHER_N", "")
         yield
         sys.modules.pop("lab", None)
 

@@ -33,7 +33,7 @@ from fleche.function._own import is_own_module, is_own_namespace, module_name
 from fleche.function._patched import holds_own
 from fleche.function._reaching import codes_within
 from fleche.function._tops import top_of
-from fleche.function._trees import Chain
+from fleche.function._trees import Chain, texts_within
 
 __all__ = ["SETTINGS_OF", "Settings", "Typed", "settings_in"]
 
@@ -42,7 +42,6 @@ Part: TypeAlias = "tuple[Mapping[str, Any], list[Any]]"
 
 MANY_CALLED = 100
 
-
 SETTERS = re.compile(
     r"(manual_)?seed(_|$)|set(?!up|ting)|simplefilter|(filter|reset)warnings|(un)?register(_|$)"
     r"|(add_)?(?i:enable|disable)|init_|(use|update|config|configure)(_|$)"
@@ -50,8 +49,9 @@ SETTERS = re.compile(
 """How the names of functions begin that set something. All else that the top of a module calls may
 be its work: it draws, and writes files."""
 
-OF_THE_PROCESS = frozenset(["builtins", "logging", "os", "sys"])
-"""Modules of which that says where a program runs, and what it tells people."""
+OF_THE_PROCESS = frozenset(["builtins", "logging", "sys"])
+"""Modules of which that says where a program runs, and what it tells people. What is put into the
+environment of the process is for the package whose name the variable begins with, if for any."""
 
 SETTINGS_OF = "settings of "
 """How the labels of what is set in a package begin."""
@@ -81,7 +81,8 @@ def settings_in(namespace: Mapping[str, Any], packages: set[str]) -> Iterator[Se
         packages: the packages that matter.
     """
     found: dict[str, list[Part]] = {}
-    if any(may_set(namespace, *change, packages) for change in top_of(namespace).changes):
+    wanted = packages | {"os"}
+    if any(may_set(namespace, *change, wanted) for change in top_of(namespace).changes):
         for package, part in parts_at(namespace, setting_statements_of(namespace), packages):
             found.setdefault(package, []).append(part)
         calls = CalledSettings(packages)
@@ -172,6 +173,7 @@ def parts_at(
     """Yield, each with its package, those of some statements that set something of packages."""
     for root, module, name, statements in settings:
         package = package_of(namespace, root, module)
+        package = package if package != "os" else package_of_variable(statements[0])
         is_code = not name and puts_own_code(statements[0], namespace)
         if package in packages and sets(name) and not is_code:
             yield package, (namespace, statements)
@@ -277,6 +279,15 @@ def package_of(namespace: Mapping[str, Any], name: str, module: str) -> str:
         return ""
     top = module.partition(".")[0]
     return "" if top in OF_THE_PROCESS else top
+
+
+def package_of_variable(statement: Any) -> str:
+    """Return what the name of a variable of the environment begins with that a statement sets."""
+    call = getattr(statement, "value", None)
+    named = [*getattr(statement, "targets", ()), *getattr(call, "args", ())[:1]]
+    names = [name for item in named for name in texts_within(item)]
+    names += [word.arg or "" for word in getattr(call, "keywords", ())]
+    return next((name.partition("_")[0].lower() for name in names), "")
 
 
 def plain_value(namespace: Mapping[str, Any], chain: Chain) -> object:
