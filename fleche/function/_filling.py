@@ -17,9 +17,9 @@ from typing import Any
 from weakref import ref
 
 from fleche.function._fills import Fills, filled_by_all
+from fleche.function._looking import place_of
 
-__all__ = ["filled_by", "fillings", "late", "place_of"]
-
+__all__ = ["filled_by", "fillings", "late"]
 
 MANY = 10_000
 """Objects that are remembered although they take no weak reference."""
@@ -79,12 +79,6 @@ class LateVariables:
 
 fillings = Fillings()
 late = LateVariables()
-
-
-def place_of(cls: type) -> str:
-    """Return where a class is defined, in one form for scripts and their worker processes."""
-    module = "__main__" if cls.__module__ == "__mp_main__" else cls.__module__
-    return f"{module}:{cls.__qualname__}"
 
 
 def filled_by(fills: Mapping[str, Mapping[str, Fills]]) -> Callable[[type], dict[str, bool]]:

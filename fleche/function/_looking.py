@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from types import FunctionType, ModuleType
 from typing import Any
 
+from fleche.digest import own_module
 from fleche.function._own import is_own_namespace, is_own_object, module_name
 
 __all__ = [
@@ -92,8 +93,7 @@ def place_of(obj: Any) -> str:
     """Return the name of a function, class or module."""
     if isinstance(obj, ModuleType):
         return module_name(vars(obj))
-    module = "__main__" if obj.__module__ == "__mp_main__" else obj.__module__
-    return f"{module}:{obj.__qualname__}"
+    return f"{own_module(obj)}:{obj.__qualname__}"
 
 
 def is_own(obj: Any) -> bool:

@@ -247,8 +247,7 @@ class Resolver:
             return self.refer_to_module(extension_of(obj))
         if not is_own_object(obj) or not hasattr(obj, "__mro__"):
             return self.refer_to_installed(obj)
-        module = "__main__" if obj.__module__ == "__mp_main__" else obj.__module__
-        label = self.found.fresh_label(module, obj.__qualname__)
+        label = self.found.fresh_label(own_module(obj), obj.__qualname__)
         return self.keep(obj, label, self.do_class)
 
     def refer_to_installed(self, obj: Any) -> str:

@@ -26,6 +26,7 @@ from fleche.digest import (
     imported_as,
     is_from_clock,
     is_simple,
+    own_module,
 )
 from fleche.function._closure import Findings, show
 from fleche.function._code import KnownCode, code_of
@@ -427,8 +428,7 @@ class Variables:
         if isinstance(obj, FunctionType):
             module, path = module_name(obj.__globals__), code_of(obj).qualname
         else:
-            module, path = obj.__module__, obj.__qualname__
-        module = "__main__" if module == "__mp_main__" else module
+            module, path = own_module(obj), obj.__qualname__
         outer = path.rpartition(".<locals>.")[0]
         return bool(outer) and self.found.label(module, outer) in self.found.nodes
 
