@@ -324,6 +324,12 @@ RUN = {
     "a file whose path is divided": "def f(x): return run_path(Path(HERE) / 'parts' / 'a.py')",
     "a path in a variable": "P = os.path.join(HERE, 'part.py')\ndef f(x): return run_path(P)",
     "an object with a path": "P = Path(HERE) / 'parts' / 'a.py'\ndef f(x): return run_path(P)",
+    "a program": "import subprocess, sys\n"
+    "def f(x): return subprocess.run([sys.executable, os.path.join(HERE, 'part.py')])",
+    "a program, by a function": "from subprocess import check_output as out\n"
+    "P = Path(HERE) / 'part.py'\ndef f(x): return out(['python', P])",
+    "a program, imported in the body": "def f(x):\n    import subprocess\n"
+    "    return subprocess.Popen(['python', 'part.py'], cwd=HERE)",
     "a module of a file": (
         "def f(x):\n    spec = importlib.util.spec_from_file_location('a', f'{HERE}/parts')\n"
         "    return spec.loader, 'part.py'"

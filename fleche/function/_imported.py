@@ -2,9 +2,9 @@
 
 Which ones these may be is told from texts: those of the code, of its variables and of the
 arguments that name a module, and the beginnings of names; also those that name a file of Python, as
-``runpy.run_path`` is told it. Such modules are not imported for that, since a text may name a
-program by chance. They count by the syntax of their files, together with the user's own modules
-that these import.
+``runpy.run_path`` and ``subprocess.run`` are told it. Such modules are not imported for that, since
+a text may name a program by chance. They count by the syntax of their files, together with the
+user's own modules that these import.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from functools import cache
 from importlib import import_module
 from importlib import util as importlib_util
 from importlib.machinery import ModuleSpec, PathFinder
-from types import ModuleType
+from types import FunctionType, ModuleType
 from typing import Any
 
 from fleche._util import attempt
@@ -30,6 +30,9 @@ from fleche.function._whole import Source, digest_of_file, keep_sources, source_
 __all__ = ["ImportsByName", "absolute", "modules_in", "take_from"]
 
 IMPORTING = (import_module, __import__)
+STARTING = "subprocess"
+"""The module that starts programs, which may be files of Python."""
+
 MANY = 2_000
 MANY_TEXTS = 10_000
 _NAME = re.compile(r"[^\W\d]\w*(?:\.[^\W\d]\w*)*")
@@ -48,11 +51,18 @@ class ImportsByName:
         self.names: set[str] = set()
         self._texts: set[str] = set()
         self._files: dict[str, str] = {}
+        self._started = False
 
     def note(self, facts: Facts, namespace: Mapping[str, Any]) -> None:
         """Note what a function imports so, and the texts in it."""
         self._texts.update(facts.texts)
         self._files |= files_named(facts.texts, directory_of(namespace))
+        self._started |= any(each.module == STARTING for each in facts.imports)
+        for root, *_ in facts.loads:
+            value = namespace.get(root)
+            if issubclass(type(value), (FunctionType, type)):
+                self._started |= value.__module__ == STARTING
+            self._started |= value is not None and value is sys.modules.get(STARTING)
         for level, beginning in facts.imports_by_name:
             self.is_used = True
             package = absolute(Import(level, "", "", ""), namespace) if level else ""
@@ -64,11 +74,12 @@ class ImportsByName:
 
     def parts(self, values: Iterable[Any]) -> dict[str, str]:
         """Return by name what counts of modules, of which texts in ``values`` may be names, too."""
-        if not self.is_used:
+        if not (self.is_used or self._started):
             return {}
         told = set(texts_in(values))
         files = {**self._files, **files_named(told, "")}
-        return parts_of_modules(self.names | modules_named(self._texts | told), files)
+        names = self.names | modules_named(self._texts | told) if self.is_used else set()
+        return parts_of_modules(names, files)
 
 
 def modules_in(values: Iterable[Any]) -> list[Import]:
