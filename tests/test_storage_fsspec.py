@@ -35,6 +35,7 @@ from fleche.errors import (  # noqa: E402
 )
 from fleche.parcel import IncomingParcel, Parcel, StreamSource, pack, verify  # noqa: E402
 from fleche.storage import (  # noqa: E402
+    Acceptance,
     CallFsspec,
     CallMemory,
     ValueFsspec,
@@ -1137,3 +1138,30 @@ class TestFilesystems:
         shutil.rmtree(tmp_path / "x")
         put(values, KEY, parcel())
         assert has(values, KEY)
+
+    def test_listings_that_are_remembered(self, tmp_path: Path) -> None:
+        """What others have stored or accepted since is seen, however often one has looked."""
+        from fsspec.implementations.local import LocalFileSystem
+
+        class Remembering(LocalFileSystem):
+            @classmethod
+            def _strip_protocol(cls, path: Any) -> Any:
+                return super()._strip_protocol(path.removeprefix("remembering://"))
+
+            def ls(self, path: str, detail: bool = False, **options: Any) -> Any:
+                known = self.dircache
+                if (path, detail) not in known:
+                    known[path, detail] = super().ls(path, detail=detail, **options)
+                return known[path, detail]
+
+            def invalidate_cache(self, path: str | None = None) -> None:
+                for place in [each for each in self.dircache if path in (None, each[0])]:
+                    del self.dircache[place]
+
+        fsspec.register_implementation("remembering", Remembering, clobber=True)
+        looking, other = (CallFsspec(f"remembering://{tmp_path}") for _ in range(2))
+        for number in range(2):
+            put(other, digest(number), an_entry())
+            other.note_accepted([Acceptance(now={"f": str(number)}, then={"f": "x"})])
+            assert len(keys(looking)) == number + 1
+            assert len(list(looking.accepted())) == number + 1

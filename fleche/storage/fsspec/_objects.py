@@ -243,14 +243,15 @@ class Objects:
     def _in_shards(self, prefix: str) -> Iterator[Mapping[str, Any]]:
         root = self.connection.root
         if len(prefix) > 1:
-            yield from self._ls(f"{root}/{prefix[:2]}")
+            yield from self.ls(f"{root}/{prefix[:2]}")
             return
-        for info in self._ls(root):
+        for info in self.ls(root):
             shard = str(info["name"]).rstrip("/").rpartition("/")[2]
             if SHARD.fullmatch(shard) and shard.startswith(prefix):
-                yield from self._ls(f"{root}/{shard}")
+                yield from self.ls(f"{root}/{shard}")
 
-    def _ls(self, path: str) -> list[Mapping[str, Any]]:
+    def ls(self, path: str) -> list[Mapping[str, Any]]:
+        """Return what the filesystem tells of all in a directory, as it is now."""
         fs = self.connection.fs
         with explained("list", self.connection.name):
             for _ in range(_ATTEMPTS):

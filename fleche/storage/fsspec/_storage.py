@@ -507,13 +507,13 @@ class CallFsspec(FsspecStorage[CallEntry], CallStorage):
 
     @override
     def accepted(self) -> Iterator[Acceptance]:
-        fs = self._connection.fs
-        with explained("read", self._connection.name):
-            try:
-                names = fs.ls(f"{self._connection.root}/accepted", detail=False)
-            except FileNotFoundError:
-                return
-            for content in [fs.cat_file(name) for name in names if name.endswith(".json")]:
+        names = [
+            str(each["name"]) for each in self._objects.ls(f"{self._connection.root}/accepted")
+        ]
+        for name in names:
+            if name.endswith(".json"):
+                with explained("read", self._connection.name):
+                    content = self._connection.fs.cat_file(name)
                 with suppress(msgspec.MsgspecError):  # a damaged object
                     yield msgspec.json.decode(content, type=Acceptance)
 
