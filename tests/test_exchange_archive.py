@@ -103,8 +103,8 @@ def test_what_is_no_archive(source: Cache, tmp_path: Path) -> None:
     with pytest.raises(CorruptParcel, match="'fleche export' writes one"):
         import_calls(other, in_memory())
     with zipfile.ZipFile(other, "w") as file:
-        file.writestr("fleche.json", json.dumps({"format": 99, "fleche": "9.9"}))
-    with pytest.raises(CorruptParcel, match=r"fleche 9\.9, which is newer"):
+        file.writestr("fleche.json", json.dumps({"format": 99, "fleche": "9.9\x1b[2J"}))
+    with pytest.raises(CorruptParcel, match=r"fleche 9\.9\\x1b\[2J, which is newer"):
         import_calls(other, in_memory())
     with pytest.raises(FileNotFoundError):
         import_calls(tmp_path / "absent", in_memory())

@@ -19,6 +19,7 @@ from pathlib import Path
 import msgspec
 
 from fleche._amounts import count
+from fleche._columns import printable
 from fleche._util import __version__
 from fleche.caches import BaseCache, Cache, Progress
 from fleche.call import LazyCall, QueryCall
@@ -218,7 +219,8 @@ def _read_head(path: Path, file: zipfile.ZipFile) -> Archive:
     except (msgspec.MsgspecError, ValueError):
         raise CorruptParcel(foreign) from None
     if head.format > _FORMAT:
-        raise CorruptParcel(f"{path}: written by fleche {head.fleche}, which is newer; upgrade")
+        newer = printable(head.fleche)
+        raise CorruptParcel(f"{path}: written by fleche {newer}, which is newer; upgrade")
     return head
 
 
@@ -239,7 +241,8 @@ def _extract(path: Path, file: zipfile.ZipFile, member: zipfile.ZipInfo, place: 
                     sink.write(piece)
     except CorruptParcel as error:
         target.unlink(missing_ok=True)
-        log.warning("%s: %s: left out, damaged: %s", path, member.filename, error.__cause__)
+        name = printable(member.filename)
+        log.warning("%s: %s: left out, damaged: %s", path, name, error.__cause__)
 
 
 def _pieces(file: zipfile.ZipFile, member: zipfile.ZipInfo) -> Iterator[bytes]:
