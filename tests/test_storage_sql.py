@@ -1213,8 +1213,9 @@ class TestErrors:
             Sql("postgresql//x://me:secret@host")
         assert "secret" not in str(caught.value)
 
-    def test_a_missing_driver(self) -> None:
+    def test_a_missing_driver(self, monkeypatch: pytest.MonkeyPatch) -> None:
         """A driver that is not installed is named with its command."""
+        monkeypatch.setitem(sys.modules, "pg8000", None)  # type: ignore[arg-type]
         with pytest.raises(MissingExtra, match="pip install pg8000"):
             get(Sql("postgresql+pg8000://host/db"), KEY)
 
