@@ -1446,6 +1446,14 @@ class TestSettings:
         again = run_cells(tmp_path, define, set_to.format(3), show)
         assert again.split() == ["0.333", "2"]  # of all sessions together
 
+    def test_by_a_function_in_a_notebook(self, tmp_path: Path) -> None:
+        define = "import decimal\ndef setup(n): decimal.getcontext().prec = n\n"
+        define += "@fleche\ndef f(x): return str(decimal.Decimal(1) / x)"
+        show = "print(f(3), f.stats().misses)"
+        cells = ["setup(3)", show, "setup(5)", show, "setup(3)", show]
+        found = run_cells(tmp_path, define, *cells).split()
+        assert found == ["0.333", "1", "0.33333", "2", "0.333", "2"]
+
 
 IMPORTED = {
     "from a module": ("from pack.a import N", "N"),

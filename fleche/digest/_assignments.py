@@ -318,15 +318,23 @@ def defining_statements(
     return []
 
 
-def calling_statements(namespace: Mapping[str, Any]) -> dict[tuple[str, ...], list[Any]]:
+def calling_statements(
+    namespace: Mapping[str, Any], *, latest: bool = False
+) -> dict[tuple[str, ...], list[Any]]:
     """Return the statements at the top of a module that call something, by the chain to that.
 
     Behind each stand those round it that decide whether and how often it runs.
+
+    Args:
+        namespace: the names of the module.
+        latest: of what was typed in a notebook, take the latest cell that calls the same.
     """
     found: dict[tuple[str, ...], list[Any]] = {}
     for source in sources_of(namespace):
         (names,) = names_of(source)
         for chain, statements in names.callers.items():
+            if latest and chain in found:
+                continue
             conditions = conditions_among([names], statements)
             found.setdefault(chain, []).extend([*statements, *conditions])
     return found

@@ -86,7 +86,7 @@ def settings_in(namespace: Mapping[str, Any], packages: set[str]) -> Iterator[Se
         for package, part in parts_at(namespace, setting_statements_of(namespace), packages):
             found.setdefault(package, []).append(part)
         calls = CalledSettings(packages)
-        for chain, statements in sorted(calling_statements(namespace).items()):
+        for chain, statements in sorted(calling_statements(namespace, latest=True).items()):
             for package, parts in calls.by(namespace, chain, statements).items():
                 found.setdefault(package, []).extend(parts)
     for package, parts in sorted(found.items()):
