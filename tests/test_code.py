@@ -1446,6 +1446,16 @@ class TestSettings:
         again = run_cells(tmp_path, define, set_to.format(3), show)
         assert again.split() == ["0.333", "2"]  # of all sessions together
 
+    def test_by_functions_that_call_each_other(self, project: Project) -> None:
+        """Each of them counts once, by however many ways it is called."""
+        calls = "".join(
+            f"def g{n}():\n    g{n + 1}()\n    g{n + 2}()\n    g{n + 1}()\n    g0() if n else 0\n"
+            for n in range(50)
+        )
+        source = f"import lab\nn = 0\n{calls}def g50(): lab.seed(5)\ndef g51(): g50()\n"
+        source += "g0() if n else 0\nif n: g0()\ndef f(x): return lab.run(x)"
+        assert project.counts(source, "5)", "6)")
+
     def test_by_a_function_in_a_notebook(self, tmp_path: Path) -> None:
         define = "import decimal\ndef setup(n): decimal.getcontext().prec = n\n"
         define += "@fleche\ndef f(x): return str(decimal.Decimal(1) / x)"

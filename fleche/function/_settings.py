@@ -37,8 +37,8 @@ from fleche.function._trees import Chain, texts_within
 
 __all__ = ["SETTINGS_OF", "Settings", "Typed", "settings_in"]
 
-Part: TypeAlias = "tuple[Mapping[str, Any], list[Any]]"
-"""Statements, with the names that they use."""
+Parts: TypeAlias = "dict[int, tuple[Mapping[str, Any], list[Any]]]"
+"""Statements by their ``id``, each with the names that it uses and what decides whether it runs."""
 
 MANY_CALLED = 100
 
@@ -80,25 +80,29 @@ def settings_in(namespace: Mapping[str, Any], packages: set[str]) -> Iterator[Se
         namespace: the names of the module.
         packages: the packages that matter.
     """
-    found: dict[str, list[Part]] = {}
+    found: dict[str, Parts] = {}
     wanted = packages | {"os"}
     if any(may_set(namespace, *change, wanted) for change in top_of(namespace).changes):
-        for package, part in parts_at(namespace, setting_statements_of(namespace), packages):
-            found.setdefault(package, []).append(part)
+        take(found, parts_at(namespace, setting_statements_of(namespace), packages))
         calls = CalledSettings(packages)
         for chain, statements in sorted(calling_statements(namespace, latest=True).items()):
-            for package, parts in calls.by(namespace, chain, statements).items():
-                found.setdefault(package, []).extend(parts)
+            take(found, calls.by(namespace, chain, statements))
     for package, parts in sorted(found.items()):
         import ast
 
         hasher = blake3()
-        for space, statements in parts:
+        for space, statements in parts.values():
             hasher.update(dump_statements(statements, space))
             for chain in chains_in(statements, space):
                 hasher.update(repr(plain_value(space, chain)).encode())
-        text = "\n".join(ast.unparse(statements[0]) for _, statements in parts)
+        text = "\n".join(ast.unparse(statements[0]) for _, statements in parts.values())
         yield Settings(package, hasher.hexdigest(), text)
+
+
+def take(found: dict[str, Parts], more: Iterable[tuple[str, Parts]]) -> None:
+    """Add statements by package, each once."""
+    for package, parts in more:
+        found.setdefault(package, {}).update(parts)
 
 
 def may_set(namespace: Mapping[str, Any], root: str, last: str, packages: set[str]) -> bool:
@@ -169,14 +173,14 @@ def sets(called: str) -> bool:
 
 def parts_at(
     namespace: Mapping[str, Any], settings: Iterable[SettingStatement], packages: set[str]
-) -> Iterator[tuple[str, Part]]:
+) -> Iterator[tuple[str, Parts]]:
     """Yield, each with its package, those of some statements that set something of packages."""
     for root, module, name, statements in settings:
         package = package_of(namespace, root, module)
         package = package if package != "os" else package_of_variable(statements[0])
         is_code = not name and puts_own_code(statements[0], namespace)
         if package in packages and sets(name) and not is_code:
-            yield package, (namespace, statements)
+            yield package, {id(statements[0]): (namespace, statements)}
 
 
 class CalledSettings:
@@ -188,17 +192,17 @@ class CalledSettings:
 
     def __init__(self, packages: set[str]) -> None:
         self.packages = packages
-        self._known: dict[int, dict[str, list[Part]]] = {}
+        self._known: dict[int, dict[str, Parts]] = {}
 
     def by(
         self, namespace: Mapping[str, Any], chain: Chain, statements: list[Any]
-    ) -> dict[str, list[Part]]:
-        """Return by package what a call sets, with the call itself."""
+    ) -> Iterator[tuple[str, Parts]]:
+        """Yield by package what a call sets, with the call itself."""
         function = function_at(namespace, chain)
-        found = self.of(function) if function is not None else {}
-        return {package: [(namespace, statements), *parts] for package, parts in found.items()}
+        for package, parts in self.of(function).items() if function is not None else ():
+            yield package, {id(statements[0]): (namespace, statements), **parts}
 
-    def of(self, function: FunctionType) -> dict[str, list[Part]]:
+    def of(self, function: FunctionType) -> dict[str, Parts]:
         """Return by package what a function sets, and those that it calls."""
         found = self._known.get(id(function))
         if found is None:
@@ -208,11 +212,9 @@ class CalledSettings:
             if definition is None or len(self._known) > MANY_CALLED:
                 return found
             settings, calls = settings_and_calls(definition, namespace)
-            for package, part in parts_at(namespace, settings, self.packages):
-                found.setdefault(package, []).append(part)
+            take(found, parts_at(namespace, settings, self.packages))
             for chain, statements in calls:
-                for package, parts in self.by(namespace, chain, statements).items():
-                    found.setdefault(package, []).extend(parts)
+                take(found, list(self.by(namespace, chain, statements)))
         return found
 
 
