@@ -99,6 +99,19 @@ def test_large_payloads() -> None:
     assert _plain(received) == sent
 
 
+@pytest.mark.parametrize("missing", range(1, 17))
+def test_a_header_at_the_end_of_what_is_read_at_once(missing: int) -> None:
+    """Its rest, of any length, is read behind its beginning."""
+    size = len(FrameDecoder().buffer())
+    first = Frame(Kind.DATA, 1, 0, bytes(size - 2 * HEADER.size - (HEADER.size - missing)))
+    sent = [Frame(Kind.CANCEL, 1), first, Frame(Kind.MESSAGE, 2, 0, b"next")]
+    data = b"".join(map(encode_frame, sent))
+    decoder = FrameDecoder()
+    assert _plain(decoder.feed(data[:size])) == sent[:2]
+    assert not decoder.idle or missing == 16
+    assert _plain(decoder.feed(data[size:])) == sent[2:]
+
+
 def test_payloads_are_independent() -> None:
     """A payload is not overwritten by what comes later."""
     decoder = FrameDecoder()

@@ -96,7 +96,7 @@ def settled(remote: RemoteCache) -> bool:
 class TestOrder:
     """Whenever it ends, what is there is whole: buffers, then what refers to them, then calls."""
 
-    @pytest.mark.parametrize("size", [1_000, 100_000])
+    @pytest.mark.parametrize("size", [1_000, 60_000, 100_000])  # in one group, in two, alone
     def test_values_wait_for_their_buffers(
         self, remote: RemoteCache, watched: Watched, tmp_path: Path, size: int
     ) -> None:
@@ -104,7 +104,7 @@ class TestOrder:
         local = cache_factory("memory", tmp_path)()
         parcels: list[tuple[Address, Parcel]] = []
         needs: dict[str, str] = {}
-        for number in range(8):
+        for number in range(12):
             name = local.save_value([np.full(20_000, float(number)), str(number) * size])
             ((_, main),) = local.backend.load_values([Address.of(name)])
             assert isinstance(main, Parcel)
