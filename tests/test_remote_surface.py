@@ -158,7 +158,7 @@ class TestHandshake:
             lambda cache: cache.shrink(ABSENT),
             lambda cache: cache._shrink(ABSENT),
             lambda cache: list(cache.query()),
-            lambda cache: list(cache.query(QueryCall())),
+            lambda cache: list(cache._query(QueryCall())),
             lambda cache: cache.info(),
             lambda cache: cache.info(refresh=False),
             lambda cache: cache._cached_info(),
@@ -258,7 +258,7 @@ class TestOperations:
         """Lazy calls that match, bound to this cache; found results are opened from here."""
         remote.save(example_call(x=[1], result=["one"]))
         remote.save(example_call(name="other"))
-        found = list(remote.query(QueryCall(name="square")))
+        found = list(remote._query(QueryCall(name="square")))
         assert [type(call) for call in found] == [LazyCall]
         assert (found[0].result, found[0].arguments["x"]) == (["one"], [1])
         assert {call.name for call in remote.query()} == {"square", "other"}

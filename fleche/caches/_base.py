@@ -551,16 +551,19 @@ class BaseCache:
         from fleche.caches._query import QueryIterator
 
         wanted = combined(template, fields)
-        backend = self.backend
         return QueryIterator(
-            lambda: self._bound(backend.query(wanted)),
-            self,
+            lambda: self._query(wanted),
+            cache=self,
             text=wanted.text,
-            newest=lambda number: self._bound(backend.newest(wanted, number)),
+            newest=lambda number: self._bound(self.backend.newest(wanted, number)),
         )
 
+    def _query(self, call: QueryCall) -> Iterable[LazyCall]:
+        """Yield the finished calls that match, bound to this cache, as they are found."""
+        return self._bound(self.backend.query(call))
+
     def _bound(self, found: Iterable[tuple[Digest, CallEntry | None]]) -> Iterator[LazyCall]:
-        """Yield calls, bound to this cache, as they are found."""
+        """Yield calls that were found, bound to this cache."""
         for key, entry in found:
             if entry is not None:
                 yield LazyCall(key, entry, self)
