@@ -7,6 +7,7 @@ may not is told so, and what to do.
 
 from __future__ import annotations
 
+import os
 import shutil
 import signal
 import subprocess
@@ -255,6 +256,34 @@ class TestWriters:
             _, errors = process.communicate(timeout=60)
             assert (process.returncode, errors) == (0, "")
         assert store.look(team.reader) == list(range(60))
+
+    @pytest.mark.parametrize("kind", ["files"])
+    def test_a_file_that_has_no_mode_yet(self, team: Team, store: Store) -> None:
+        """One that another member is just making is waited for, on a busy machine for long."""
+        directory = store.place / "new"
+        directory.mkdir()
+        os.chown(directory, team.owner.uid, team.gid)
+        directory.chmod(0o2770)
+        script = (
+            "import os, sys\n"
+            "from fleche.storage._making import make_file\n"
+            "print('ready', flush=True)\n"
+            "sys.stdin.readline()\n"
+            "flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT\n"
+            "os.close(make_file(sys.argv[2] + '/new/file', flags))\n"
+        )
+        with store.start(team.writer, script, umask=0o077) as process:
+            assert process.stdin is not None
+            assert process.stdout is not None
+            assert process.stdout.readline() == "ready\n"
+            path = directory / "file"
+            path.touch(0o600)
+            os.chown(path, team.owner.uid, team.gid)
+            print("go", file=process.stdin, flush=True)
+            time.sleep(0.25)
+            path.chmod(0o660)
+            _, errors = process.communicate(timeout=20)
+            assert (process.returncode, errors) == (0, "")
 
     def test_killed(self, team: Team, store: Store) -> None:
         """What one of them leaves behind when killed keeps no other from writing."""

@@ -14,8 +14,10 @@ from contextlib import suppress
 __all__ = ["make_directories", "make_file", "mode_of_group", "name_first"]
 
 _OF_GROUP = stat.S_ISGID | stat.S_IWGRP
-_MOMENT = 0.05
-"""Seconds in which another process comes from making a file to giving it its mode."""
+_MOMENT = 0.5
+"""Seconds in which another process comes from making a file to giving it its mode, under load."""
+
+_PAUSE = 0.02
 
 
 def make_file(path: str, flags: int, group: int | None = None) -> int:
@@ -26,19 +28,24 @@ def make_file(path: str, flags: int, group: int | None = None) -> int:
         flags: as of :func:`os.open`.
         group: what :func:`mode_of_group` says of its directory; it is asked, unless given.
     """
-    try:
-        descriptor = os.open(path, flags, 0o666)
-    except PermissionError:
-        if not _may_get_its_mode(os.path.dirname(path)):
-            raise
-        time.sleep(_MOMENT)
-        descriptor = os.open(path, flags, 0o666)
+    descriptor = _opened(path, flags)
     if group is None:
         group = mode_of_group(os.path.dirname(path))
     if group:
         with suppress(OSError):  # of a file that another member has made
             os.chmod(descriptor, group & 0o666)
     return descriptor
+
+
+def _opened(path: str, flags: int) -> int:
+    deadline = time.monotonic() + _MOMENT
+    while True:
+        try:
+            return os.open(path, flags, 0o666)
+        except PermissionError:
+            if time.monotonic() >= deadline or not _may_get_its_mode(os.path.dirname(path)):
+                raise
+        time.sleep(_PAUSE)
 
 
 def make_directories(path: str) -> int:
