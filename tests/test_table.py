@@ -417,7 +417,7 @@ class TestPandas:
         frame = Table(found, columns=chosen).to_pandas()
         names = ["arguments.x", "study", "runtime.host", "seconds", "arguments.user"]
         assert list(frame.columns) == names
-        assert frame.iloc[0].tolist() == [1, "eos", "bigpc", 1.23456, "me"]
+        assert [frame[name][0] for name in names] == [1, "eos", "bigpc", 1.23456, "me"]
         assert pd.isna(frame["study"][1])
         several = Table(found, columns=["where", "arguments"]).to_pandas()
         arguments = ["arguments.x", "arguments.y", "arguments.user"]
