@@ -20,7 +20,6 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from datetime import datetime
 from threading import RLock
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
@@ -28,7 +27,7 @@ import msgspec
 
 from fleche._util import renewed_after_fork
 from fleche.caches import maintenance
-from fleche.call import SMALL, CallEntry, CallRecord, QueryCall
+from fleche.call import SMALL, CallEntry, CallRecord, QueryCall, sort_time_of
 from fleche.digest import Address, Digest
 from fleche.errors import ParcelError, Rejected
 from fleche.parcel import Packing, Parcel
@@ -58,11 +57,6 @@ INLINE = 1 << 20
 
 MOST_EXPANDED = 100
 """So many complete digests at most stand for one prefix in an answer."""
-
-
-def began(found: tuple[Digest, CallEntry]) -> datetime:
-    """Return when a call that was found began, to sort by."""
-    return found[1].record.sort_time
 
 
 class LayerPolicy(msgspec.Struct, frozen=True):
@@ -230,7 +224,7 @@ class CacheBackend(ABC):
         from heapq import nlargest
 
         found = ((key, entry) for key, entry in self.query(template) if entry is not None)
-        yield from nlargest(number, found, key=began)
+        yield from nlargest(number, found, key=sort_time_of)
 
     @abstractmethod
     def maintain(

@@ -8,11 +8,11 @@ from contextlib import ExitStack, contextmanager
 from typing import Any, TypeVar
 
 from fleche._util import Troubles, batched, override
-from fleche.caches._backend import INLINE, MOST_EXPANDED, CacheBackend, Progress, began
+from fleche.caches._backend import INLINE, MOST_EXPANDED, CacheBackend, Progress
 from fleche.caches._base import BaseCache
 from fleche.caches._local import shrink_among
 from fleche.caches.maintenance import REPORTS, Gc, ReadAccepted, ReadUsage, Report, Task
-from fleche.call import CallEntry, QueryCall
+from fleche.call import CallEntry, QueryCall, sort_time_of
 from fleche.digest import Address, Digest
 from fleche.errors import ParcelError, RemoteConnectionError
 from fleche.parcel import Parcel
@@ -194,7 +194,7 @@ class UnitedBackend(CacheBackend):
 
         layers = (self._newest_of(layer, template, number) for layer in self.layers)
         seen: set[Digest] = set()
-        for key, entry in merge(*layers, key=began, reverse=True):
+        for key, entry in merge(*layers, key=sort_time_of, reverse=True):
             if len(seen) == number:
                 return
             if key not in seen:

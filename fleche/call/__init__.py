@@ -10,7 +10,7 @@ template that records match or not.
 from typing import TYPE_CHECKING
 
 from fleche._util import imported_when_asked
-from fleche.call._entry import SMALL, CallEntry, decode_entry, encode_entry
+from fleche.call._entry import SMALL, CallEntry, decode_entry, encode_entry, sort_time_of
 from fleche.call._live import MISSING, Call, LazyArguments, LazyCall, Opener, refer
 from fleche.call._record import (
     KEY_PARTS,
@@ -83,6 +83,7 @@ __all__ = [
     "plain_metadata",
     "plain_version",
     "refer",
+    "sort_time_of",
     "summarize",
     "where",
 ]

@@ -24,6 +24,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from datetime import datetime
 from functools import partial
 from typing import Annotated, NamedTuple, TypeAlias
 
@@ -36,7 +37,7 @@ from fleche.digest import Address
 from fleche.errors import CorruptParcel
 from fleche.parcel import Buffer, Parcel, check_signature, sign
 
-__all__ = ["SMALL", "CallEntry", "decode_entry", "encode_entry"]
+__all__ = ["SMALL", "CallEntry", "decode_entry", "encode_entry", "sort_time_of"]
 
 SMALL = 1 << 14
 """So many bytes of parcels, together, travel with a record."""
@@ -87,6 +88,11 @@ class CallEntry(NamedTuple):
     def __reduce__(self) -> tuple[type[CallEntry], tuple[CallRecord, dict[Address, bytes]]]:
         """Be pickled with the bytes, of which this has views."""
         return CallEntry, (self.record, {at: bytes(data) for at, data in self.parcels.items()})
+
+
+def sort_time_of(found: tuple[str, CallEntry]) -> datetime:
+    """Return when a call that was found under a key began, to sort by."""
+    return found[1].record.sort_time
 
 
 _new_entry: Callable[[tuple[CallRecord, Mapping[Address, Buffer]]], CallEntry]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import heapq
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -15,7 +14,7 @@ import click
 from click.shell_completion import CompletionItem
 
 from fleche._amounts import as_moment
-from fleche.caches import BaseCache
+from fleche.caches import BaseCache, QueryIterator
 from fleche.call import CallRecord, Condition, LazyCall, QueryCall, like, parse_where, where
 from fleche.cli import _format as form
 from fleche.cli._describe import layers_of, title_of
@@ -92,7 +91,7 @@ class Selection:
         """Return those ``number`` of the calls that began last, the newest first."""
         is_named = bool(self.names) and self._wanted is self.template  # which leaves the names out
         if self.keys or is_named or self.matches != self.template.matches:
-            return heapq.nlargest(number, self.calls(cache), key=SORT_TIME)
+            return list(QueryIterator(lambda: self.calls(cache)).newest(number))
         return list(cache.query(self._wanted).newest(number))
 
     @cached_property
@@ -166,8 +165,10 @@ def _none_yet(cache: BaseCache) -> str:
 def no_call_of(names: Sequence[str], cache: BaseCache) -> str:
     """Say that ``cache`` has no call of these functions, and which was perhaps meant."""
     functions = {call.name for call in islice(cache.query(), COMPLETED)}
-    if not functions:
-        return _none_yet(cache)
+    return _not_among(names, functions) if functions else _none_yet(cache)
+
+
+def _not_among(names: Sequence[str], functions: set[str]) -> str:
     return f"there is no call of {_listed(names)} ({_instead(names, functions)})"
 
 
@@ -180,7 +181,7 @@ def _unknown(selection: Selection, cache: BaseCache) -> str:
     functions = {record.name for record in records}
     found = {each for each in functions for name in names or "*" if like(name).matches(each)}
     if functions and not found:
-        return f"there is no call of {_listed(names)} ({_instead(names, functions)})"
+        return _not_among(names, functions)
     arguments = {name for each in records if each.name in found for name in each.arguments}
     wrong = sorted(selection.arguments - arguments)
     if found and wrong:

@@ -7,9 +7,9 @@ depends on what ran before. So do values that are taken from the clock and its k
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from itertools import chain as chained
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 from weakref import WeakKeyDictionary
 
 from fleche.digest._source import Definition, SourceText, interactive_sources, read_source
@@ -35,6 +35,8 @@ __all__ = [
     "settings_and_calls",
     "statements_setting",
 ]
+
+T = TypeVar("T")
 
 WITH = ("With", "AsyncWith")
 LOOPS = ("For", "AsyncFor")
@@ -349,17 +351,34 @@ def changing_statements(
     leads to what it changes, as far as there are names. Of what was typed in a notebook, each call
     counts once, and the latest of the assignments to one place.
     """
-    typed: set[bytes] = set()
-    for source in sources_of(namespace):
-        (names,) = names_of(source)
-        places: set[bytes] = set()
+
+    def find(names: Names) -> Iterator[tuple[bytes, tuple[tuple[str, ...], list[Any]]]]:
         for chain, statement in chained.from_iterable(names.completions.values()):
             is_call = type(statement).__name__ in ("Expr", *DEFINITIONS)
             targets = changed_by(statement)
             place = dump_statement(statement, namespace) if is_call else dump_syntax(targets)
+            yield place, (chain, [statement, *names.conditions.get(id(statement), ())])
+
+    return latest_typed(namespace, find)
+
+
+def latest_typed(
+    namespace: Mapping[str, Any], find: Callable[[Names], Iterable[tuple[bytes, T]]]
+) -> Iterator[T]:
+    """Yield what is found at the top of a module, of each place what was typed last.
+
+    Args:
+        namespace: the names of the module.
+        find: yields it, each behind the place that it changes.
+    """
+    typed: set[bytes] = set()
+    for source in sources_of(namespace):
+        (names,) = names_of(source)
+        places: set[bytes] = set()
+        for place, found in find(names):
             places.add(place)
             if place not in typed:
-                yield chain, [statement, *names.conditions.get(id(statement), ())]
+                yield found
         typed |= places
 
 
@@ -384,16 +403,12 @@ def setting_statements_of(namespace: Mapping[str, Any]) -> Iterator[SettingState
 
     Of what was typed anew in a notebook, the latest counts.
     """
-    typed: set[bytes] = set()
-    for source in sources_of(namespace):
-        (names,) = names_of(source)
-        places: set[bytes] = set()
+
+    def find(names: Names) -> Iterator[tuple[bytes, SettingStatement]]:
         for found in settings_by(names, namespace):
-            place = dump_syntax(changed_by(found.statements[0]))
-            places.add(place)
-            if place not in typed:
-                yield found
-        typed |= places
+            yield dump_syntax(changed_by(found.statements[0])), found
+
+    return latest_typed(namespace, find)
 
 
 def settings_by(names: Names, namespace: Mapping[str, Any]) -> Iterator[SettingStatement]:

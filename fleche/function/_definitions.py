@@ -34,11 +34,13 @@ from fleche.function._values import hashed
 
 __all__ = [
     "CALLABLE",
+    "MANY_CALLED",
     "NOTHING",
     "Definitions",
     "Variable",
     "function_of",
     "mark_of_attribute",
+    "reached",
     "value_at",
 ]
 
@@ -189,18 +191,11 @@ class Definitions:
         And, behind a ``*``, the names of attributes of classes.
         """
         found: set[str] = set()
-        pending, seen = [function], set[int]()
-        while pending and len(seen) < MANY_CALLED:
-            each = pending.pop()
-            if id(each) in seen:
-                continue
-            seen.add(id(each))
+        for each in reached(function, functions_called):
             facts, namespace = code_of(each).facts, each.__globals__
             for chain in facts.writes | facts.mutated | {(name,) for name in facts.stores}:
                 found.add(self.variable(namespace, chain).label)
             found |= {f"*.{attribute}" for attribute, *_ in facts.class_writes}
-            for chain in sorted(facts.loads, reverse=True):
-                pending += functions_at(namespace, chain)
         return found - {""}
 
     def variable(self, namespace: Mapping[str, Any], chain: Chain) -> Variable:
@@ -230,6 +225,25 @@ class Definitions:
         if tail and issubclass(type(value), type):
             return Variable("", None)
         return Variable(self.found.label(module_name(namespace), name), value, tuple(tail))
+
+
+def reached(
+    function: FunctionType, called: Callable[[FunctionType], Iterable[FunctionType]]
+) -> Iterator[FunctionType]:
+    """Yield a function, and once each, of not too many, those that ``called`` leads to from it."""
+    pending, seen = [function], set[int]()
+    while pending and len(seen) < MANY_CALLED:
+        each = pending.pop()
+        if id(each) not in seen:
+            seen.add(id(each))
+            yield each
+            pending += called(each)
+
+
+def functions_called(function: FunctionType) -> Iterator[FunctionType]:
+    """Yield the own functions that the names in a function lead to."""
+    for chain in sorted(code_of(function).facts.loads, reverse=True):
+        yield from functions_at(function.__globals__, chain)
 
 
 def owner_of(cls: type, name: str) -> type:

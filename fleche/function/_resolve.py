@@ -197,6 +197,8 @@ class Resolver:
         """
         installed = (node for node in self.found.nodes.values() if node.kind == "installed")
         packages = {node.token.partition(".")[0] for node in installed} | self.packages
+        if not packages:
+            return
         entry = sys.modules.get(self.home)
         for space in tops_run([*self.spaces.values(), *([vars(entry)] if entry else ())]):
             module = module_name(space)

@@ -27,7 +27,7 @@ from fleche.digest import (
     setting_statements_of,
     settings_and_calls,
 )
-from fleche.function._definitions import value_at
+from fleche.function._definitions import MANY_CALLED, reached, value_at
 from fleche.function._names import facts_of_expression
 from fleche.function._own import is_own_module, is_own_namespace, module_name
 from fleche.function._patched import holds_own
@@ -40,7 +40,6 @@ __all__ = ["SETTINGS_OF", "Settings", "Typed", "settings_in"]
 Parts: TypeAlias = "dict[int, tuple[Mapping[str, Any], list[Any]]]"
 """Statements by their ``id``, each with the names that it uses and what decides whether it runs."""
 
-MANY_CALLED = 100
 
 SETTERS = re.compile(
     r"(manual_)?seed(_|$)|set(?!up|ting)|simplefilter|(filter|reset)warnings|(un)?register(_|$)"
@@ -131,22 +130,26 @@ def may_set(namespace: Mapping[str, Any], root: str, last: str, packages: set[st
 
 def leads_to_settings(function: FunctionType, packages: set[str]) -> bool:
     """Whether a function may set something of packages, or one that it calls, as its names show."""
-    pending, seen = [function], set[int]()
-    while pending and len(seen) < MANY_CALLED:
-        each = pending.pop()
-        if id(each) in seen:
-            continue
-        seen.add(id(each))
-        codes, namespace = list(codes_within(each.__code__)), each.__globals__
-        names = {name for code in codes for name in code.co_names}
-        if any(package_named(namespace, name) in packages for name in names) and (
-            any(map(SETTERS.match, names)) or any(map(stores, codes))
-        ):
-            return True
-        roots = {name for name in names if issubclass(type(namespace.get(name)), ModuleType)}
-        chains = [*product(names), *product(roots, names)]
-        pending += filter(None, (function_at(namespace, chain) for chain in chains))
-    return False
+    return any(may_set_itself(each, packages) for each in reached(function, functions_named))
+
+
+def may_set_itself(function: FunctionType, packages: set[str]) -> bool:
+    """Whether the body of a function may set something of packages, as its names show."""
+    codes, names = list(codes_within(function.__code__)), names_in(function)
+    leads_there = any(package_named(function.__globals__, each) in packages for each in names)
+    return leads_there and (any(map(SETTERS.match, names)) or any(map(stores, codes)))
+
+
+def functions_named(function: FunctionType) -> Iterator[FunctionType]:
+    """Yield the own functions that names in a function may lead to."""
+    namespace, names = function.__globals__, names_in(function)
+    roots = {name for name in names if issubclass(type(namespace.get(name)), ModuleType)}
+    chains = [*product(names), *product(roots, names)]
+    yield from filter(None, (function_at(namespace, chain) for chain in chains))
+
+
+def names_in(function: FunctionType) -> set[str]:
+    return {name for code in codes_within(function.__code__) for name in code.co_names}
 
 
 def package_named(namespace: Mapping[str, Any], name: str) -> str:

@@ -326,11 +326,7 @@ class RemoteBackend(CacheBackend):
     def query(
         self, template: QueryCall, *, keys_only: bool = False
     ) -> Iterator[tuple[Digest, CallEntry | None]]:
-        m.check_template(template)
-        try:
-            request = self.connected().request(m.Query(template, keys_only))
-        except m.UNSENDABLE:
-            request = None
+        request = self._request(m.Query(template, keys_only))
         if request is None:
             for key, entry in self.query(m.sendable(template)):
                 if entry is not None and template.matches(entry.record):
@@ -340,18 +336,22 @@ class RemoteBackend(CacheBackend):
 
     @override
     def newest(self, template: QueryCall, number: int) -> Iterator[tuple[Digest, CallEntry]]:
-        m.check_template(template)
-        if not 0 < number <= m.MOST_NEWEST:
-            yield from super().newest(template, number)
-            return
-        try:
-            request = self.connected().request(m.Query(template, newest=number))
-        except m.UNSENDABLE:
+        query = m.Query(template, newest=number)
+        request = self._request(query) if 0 < number <= m.MOST_NEWEST else None
+        if request is None:
             yield from super().newest(template, number)
             return
         for key, entry in self._listed(request):
             if entry is not None:
                 yield key, entry
+
+    def _request(self, query: m.Query) -> PendingRequest | None:
+        """Send a query, unless no message holds its template."""
+        m.check_template(query.template)
+        try:
+            return self.connected().request(query)
+        except m.UNSENDABLE:
+            return None
 
     def _listed(
         self, request: PendingRequest, *, keys_only: bool = False

@@ -13,7 +13,14 @@ from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias
 import msgspec
 
 from fleche._util import batched, expand_path, override
-from fleche.call import CallEntry, CallRecord, QueryCall, decode_entry, encode_entry
+from fleche.call import (
+    CallEntry,
+    CallRecord,
+    QueryCall,
+    decode_entry,
+    encode_entry,
+    sort_time_of,
+)
 from fleche.digest import Address
 from fleche.errors import ParcelError, StorageError
 from fleche.storage._acceptance import Acceptance
@@ -399,7 +406,7 @@ class SqlCalls(CallStorage):
             yield from matching_entries(template, rest)
 
         streams = self._newest_among(late, template, number), early()
-        found = merge(*streams, key=lambda each: each[1].record.sort_time, reverse=True)
+        found = merge(*streams, key=sort_time_of, reverse=True)
         yield from islice(found, number)
 
     @override
