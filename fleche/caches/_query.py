@@ -132,7 +132,7 @@ class QueryIterator(Generic[T]):
         is_ordered: bool = False,
     ) -> QueryIterator[T]:
         def source() -> Iterator[LazyCall[T]]:
-            with closing(_Search(self._source)) as calls:
+            with closing(_search(self._source)) as calls:
                 yield from transform(calls)
 
         ordered = is_ordered or self._is_ordered
@@ -161,7 +161,7 @@ class QueryIterator(Generic[T]):
 
     def any(self) -> LazyCall[T] | None:
         """Return some call that matches (which is true), or ``None`` if none does."""
-        with closing(_Search(self._source)) as calls:
+        with closing(_search(self._source)) as calls:
             return next(calls, None)
 
     def first(self) -> LazyCall[T]:
@@ -202,7 +202,7 @@ class QueryIterator(Generic[T]):
 
     def count(self) -> int:
         """Return how many calls match."""
-        with closing(_Search(self._source)) as calls:
+        with closing(_search(self._source)) as calls:
             return sum(1 for _ in calls)
 
     def empty(self) -> bool:
@@ -330,7 +330,7 @@ class QueryIterator(Generic[T]):
             KeyError: a value is gone.
             ParcelError: a value is damaged, not trusted, or cannot be made here.
         """
-        with closing(_Search(self._source)) as calls:
+        with closing(_search(self._source)) as calls:
             for call in calls:
                 if call.record.error is None:
                     yield call.result
@@ -383,9 +383,14 @@ class QueryIterator(Generic[T]):
         from fleche.caches._table import Table
 
         shorten = self._cache.backend.shrink if self._cache is not None else None
-        return Table(
-            self, shorten, columns=columns, metadata=metadata, newest_first=not self._is_ordered
-        )
+        with closing(_search(self._source)) as calls:
+            return Table(
+                calls,
+                shorten,
+                columns=columns,
+                metadata=metadata,
+                newest_first=not self._is_ordered,
+            )
 
     def to_pandas(self) -> Any:
         """Return a :class:`pandas.DataFrame` of the calls, as that of :meth:`table` does.
@@ -409,28 +414,29 @@ class QueryIterator(Generic[T]):
         return self.table()._repr_html_()
 
 
+def _search(
+    source: Callable[[], Iterable[LazyCall[T]]],
+) -> Generator[LazyCall[T], None, None]:
+    """Yield the calls of one search; given up, it closes its source."""
+    # yield from closes only generators by itself; any iterator with a close() may hold a stream
+    calls = iter(source())
+    try:
+        yield from calls
+    finally:
+        close = getattr(calls, "close", None)
+        if close is not None:
+            close()
+
+
 class _Search(Iterator[LazyCall[T]], Generic[T]):
     """One search: its calls, one by one. Given up, it closes its source."""
 
     def __init__(self, source: Callable[[], Iterable[LazyCall[T]]]) -> None:
-        self._calls = self._search(source)
+        self._calls = _search(source)
         self._thread = get_ident()
         self._found: deque[LazyCall[T]] | None = None
         self._error: BaseException | None = None
         self._is_begun = False
-
-    @staticmethod
-    def _search(
-        source: Callable[[], Iterable[LazyCall[T]]],
-    ) -> Generator[LazyCall[T], None, None]:
-        # yield from closes only generators by itself; any iterator with a close() may hold a stream
-        calls = iter(source())
-        try:
-            yield from calls
-        finally:
-            close = getattr(calls, "close", None)
-            if close is not None:
-                close()
 
     def is_fresh(self) -> bool:
         """Return whether no call has been taken, and this thread is the one that begun it."""

@@ -186,42 +186,45 @@ class Table:
         Raises:
             ValueError: no call has a column of that name.
         """
-        found = list({call.key: call.entry.record for call in calls}.items())
+        records = self._records = {call.key: call.entry.record for call in calls}
+        keys = list(records)
         if newest_first:
-            found.sort(key=lambda item: item[1].sort_time, reverse=True)
-        self._found = found
+            keys.sort(key=lambda key: records[key].sort_time, reverse=True)
+        self._keys = keys
         self._shorten = shorten
-        self._first = self._made(found[:_MOST])  # while it is certain that the cache is there
+        self._first = self._made(keys[:_MOST])  # while it is certain that the cache is there
         self._columns = None if columns is None else tuple(columns)
         self._with_metadata = metadata
-        if self._columns is not None and found:
+        if self._columns is not None and keys:
             self._check_columns(self._columns)
 
-    def _made(self, found: Sequence[tuple[Digest, CallRecord]]) -> list[Row]:
-        shorts: Sequence[Digest | None] = [None] * len(found)
-        if self._shorten is not None and found:
-            shorts = self._shorten([key for key, _ in found])
+    def _made(self, keys: Sequence[Digest]) -> list[Row]:
+        shorts: Sequence[Digest | None] = [None] * len(keys)
+        if self._shorten is not None and keys:
+            shorts = self._shorten(keys)
         return [
-            Row.of(key, record, short or "")
-            for (key, record), short in zip(found, shorts, strict=True)
+            Row.of(key, self._records[key], short or "")
+            for key, short in zip(keys, shorts, strict=True)
         ]
 
     @cached_property
     def rows(self) -> tuple[Row, ...]:
         """All rows. Short keys that are asked for after the cache has gone have 8 characters."""
-        rest = self._found[_MOST:]
+        rest = self._keys[_MOST:]
         try:
             return (*self._first, *self._made(rest))
         except FlecheError:
-            return (*self._first, *(Row.of(key, record) for key, record in rest))
+            return (*self._first, *(Row.of(key, self._records[key]) for key in rest))
 
     def _check_columns(self, columns: Sequence[str]) -> None:
-        names = dict.fromkeys(name for _, record in self._found for name in record.arguments)
+        names = dict.fromkeys(
+            name for record in self._records.values() for name in record.arguments
+        )
         absent = object()
         for column in columns:
             if column in (*_COLUMNS, "module") or column.removeprefix("arguments.") in names:
                 continue
-            metadata = (record.metadata for _, record in self._found)
+            metadata = (record.metadata for record in self._records.values())
             if all(field_of_metadata(each, column, absent) is absent for each in metadata):
                 known = [*_COLUMNS, "module", *names, *self._fields()]
                 raise ValueError(f"no column {column!r}; there are {', '.join(known)}")
@@ -230,7 +233,7 @@ class Table:
         """Return the names of the fields of metadata that have no column of their own."""
         found = dict.fromkeys(
             f"{collector}.{name}"
-            for _, record in self._found
+            for record in self._records.values()
             for collector, data in record.metadata.items()
             for name in data
             if collector != "runtime" or name not in _RUNTIME
@@ -238,7 +241,7 @@ class Table:
         return sorted(found, key=lambda name: not name.startswith("tags."))
 
     def __len__(self) -> int:
-        return len(self._found)
+        return len(self._keys)
 
     def __iter__(self) -> Iterator[Row]:
         return iter(self.rows)
@@ -259,7 +262,7 @@ class Table:
             width: of how many columns; by default those of the terminal.
             most: show so many rows; ``None``: all.
         """
-        if not self._found:
+        if not self._keys:
             return "no calls"
         columns, lines = self._cells(most)
         from shutil import get_terminal_size
@@ -300,7 +303,7 @@ class Table:
         return [f"\N{HORIZONTAL ELLIPSIS} {more} more"] if more else []
 
     def _repr_html_(self) -> str:
-        if not self._found:
+        if not self._keys:
             return "<p>no calls</p>"
         columns, lines = self._cells(_MOST)
         rest = "".join(map(paragraph, self._rest(lines)))

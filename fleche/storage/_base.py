@@ -468,7 +468,7 @@ def matching_entries(
             level = logging.DEBUG if warned else logging.WARNING
             log.log(level, "query skips a record that is %s: %s", flaw_of(entry), entry)
             warned = True
-        elif not entry.record.is_pin if is_for_all else template.matches(entry.record):
+        elif (is_for_all and entry.record.result is not None) or template.matches(entry.record):
             yield key, entry
 
 

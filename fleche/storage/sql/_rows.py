@@ -46,7 +46,7 @@ class Rows:
 
     def entries_among(
         self, column: Literal["id", "key"], values: Sequence[Any]
-    ) -> Iterator[tuple[str, Any]]:
+    ) -> Iterator[tuple[str, CallEntry | ParcelError]]:
         """Yield keys and entries in the order of ``values``, little of it in memory at once.
 
         The caller may take long over each entry, and many may at the same time. So those that are
@@ -60,9 +60,9 @@ class Rows:
         places = {value: place for place, value in enumerate(values)}
         number = ("id", "key").index(column)
         rows.sort(key=lambda row: places.get(row[number], len(places)))
-        return self._whole(rows)
+        return self._opened(rows)
 
-    def all_entries(self, size: int, most: int) -> Iterator[tuple[str, Any]]:
+    def all_entries(self, size: int, most: int) -> Iterator[tuple[str, CallEntry | ParcelError]]:
         """Yield keys and entries of all calls, the last come first, likewise.
 
         Args:
@@ -75,7 +75,7 @@ class Rows:
             rows = self._database.fetch(statement, {"last": last, "size": size})
             is_end = len(rows) < size
             last = self._checked_last(rows, last)
-            yield from self._whole(rows)
+            yield from self._opened(rows)
             if is_end:
                 return
             size = min(4 * size, most)
@@ -92,8 +92,9 @@ class Rows:
             last = row[0]
         return last
 
-    def _whole(self, rows: list[Any]) -> Iterator[tuple[str, Any]]:
+    def _opened(self, rows: list[Any]) -> Iterator[tuple[str, CallEntry | ParcelError]]:
         """Yield keys and entries, those that were too long for their share read by themselves."""
+        opened = self.opened
         rows.reverse()  # they are taken from the end, and let go
         rest: dict[Any, Any] = {}
         while rows:
@@ -103,7 +104,7 @@ class Rows:
             row_id, key, _, data = rows.pop()
             data = rest.pop(row_id, None) if data is None else data
             if data is not None:
-                yield key, data
+                yield key, opened(key, data)
 
     def pages(
         self,

@@ -229,9 +229,9 @@ class SqlCalls(CallStorage):
     def _get_batches(self, keys: Sequence[str]) -> Iterator[tuple[str, CallEntry | ParcelError]]:
         for batch in batched(keys, _BATCH):
             places = {str(key): place for place, key in enumerate(batch)}
-            for key, data in self._rows.entries_among("key", list(places)):
+            for key, entry in self._rows.entries_among("key", list(places)):
                 if key in places:
-                    yield batch[places[key]], self._rows.opened(key, data)
+                    yield batch[places[key]], entry
 
     @override
     def contains_many(self, keys: Iterable[str]) -> set[str]:
@@ -411,9 +411,7 @@ class SqlCalls(CallStorage):
 
     @override
     def _all_entries(self) -> Iterator[tuple[str, CallEntry | ParcelError]]:
-        opened = self._rows.opened
-        for key, data in self._rows.all_entries(_FIRST_BATCH, _BATCH):
-            yield key, opened(key, data)
+        return self._rows.all_entries(_FIRST_BATCH, _BATCH)
 
     def _candidates(self, plan: Plan) -> Iterator[tuple[str, CallEntry | ParcelError]]:
         indexed = self._index.last()
@@ -484,8 +482,7 @@ class SqlCalls(CallStorage):
         """Yield the entries of calls, in order, in batches that grow: the first comes early."""
         size = _FIRST_BATCH
         while batch := list(islice(ids, size)):
-            for key, data in self._rows.entries_among("id", batch):
-                yield key, self._rows.opened(key, data)
+            yield from self._rows.entries_among("id", batch)
             size = min(4 * size, _BATCH)
 
     def _first_of(self, plan: Plan, functions: Mapping[str, Any]) -> int | None:
