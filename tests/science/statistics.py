@@ -36,9 +36,32 @@ def statsmodels() -> Cases:
         family = api.families.Binomial()
         return formula.glm("c ~ x", data(slope), family=family).fit()
 
+    def logit(slope: float = 2.0) -> Any:
+        return formula.logit("c ~ x", data(slope)).fit(disp=False)
+
+    def series(slope: float = 2.0) -> Any:
+        return data(slope)["y"].to_numpy()
+
+    def arima(slope: float = 2.0, lags: int = 1) -> Any:
+        return api.tsa.ARIMA(series(slope), order=(lags, 0, 0)).fit()
+
+    def smoothing(slope: float = 2.0) -> Any:
+        return api.tsa.ExponentialSmoothing(series(slope), trend="add").fit()
+
+    def vectors(slope: float = 2.0) -> Any:
+        return api.tsa.VAR(data(slope)[["x", "y"]].to_numpy()[::-1]).fit(1)
+
+    def groups(slope: float = 2.0) -> Any:
+        return formula.gee("y ~ x", "g", data(slope)).fit()
+
     def use(value: Any) -> None:
         value.summary()
         value.predict(data())
+
+    def look_ahead(value: Any) -> None:
+        value.summary()
+        value.forecast(2)
+        value.predict(1, 3)
 
     return {
         "least squares by a formula": Case(
@@ -72,5 +95,23 @@ def statsmodels() -> Cases:
             [lambda: api.tsa.AutoReg(data()["y"].to_numpy(), 2).fit()],
             lambda value: value.summary(),
             copies=("deepcopy", "parcel"),
+        ),
+        "logistic regression": Case(
+            logit, [lambda: logit(3.0)], use, copies=("deepcopy", "parcel")
+        ),
+        "state space": Case(
+            arima, [lambda: arima(3.0), lambda: arima(lags=2)], look_ahead, copies=("parcel",)
+        ),
+        "exponential smoothing": Case(
+            smoothing, [lambda: smoothing(3.0)], look_ahead, copies=("parcel",)
+        ),
+        "vector autoregression": Case(
+            vectors,
+            [lambda: vectors(3.0)],
+            lambda value: value.summary(),
+            copies=("deepcopy", "parcel"),
+        ),
+        "estimating equations": Case(
+            groups, [lambda: groups(3.0)], lambda value: value.summary(), copies=("parcel",)
         ),
     }

@@ -160,7 +160,9 @@ ROWS: tuple[tuple[str, str, str, bool], ...] = (
     ("ase", "FixConstraint", "_chemistry:ase_constraint", SUBCLASSES),
     ("ase", "Symbols", "_chemistry:ase_symbols", EXACT),
     # statsmodels
-    ("statsmodels", "Results ResultMixin ModelData", "_statistics:fit", SUBCLASSES),
+    ("statsmodels", "Results ResultMixin ModelData VARProcess", "_statistics:fit", SUBCLASSES),
+    ("statsmodels", "Representation", "_statistics:state_space", SUBCLASSES),
+    ("statsmodels", "GEE", "_statistics:estimating_equations", SUBCLASSES),
     # matplotlib
     ("matplotlib", "Colormap BivarColormap", "_plotting:colormap", SUBCLASSES),
     ("matplotlib", "Norm Normalize", "_plotting:norm", SUBCLASSES),
