@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from importlib.util import find_spec
 from typing import Any
 
 from tests.science import Case, Cases, Refused
@@ -492,33 +493,34 @@ def pandas() -> Cases:
     def texts(dtype: Any) -> Any:
         return pd.Series(["a", None, "b"], dtype=dtype)
 
-    return {
+    in_arrow = find_spec("pyarrow") is not None
+
+    def if_arrow(*makes: Any) -> tuple[Any, ...]:
+        return makes if in_arrow else ()
+
+    cases = {
         "storage": Case(
             lambda: texts(pd.StringDtype("python")),
             [
-                lambda: texts(pd.StringDtype("pyarrow")),
+                *if_arrow(
+                    lambda: texts(pd.StringDtype("pyarrow")),
+                    lambda: texts(pd.StringDtype("pyarrow", na_value=np.nan)),
+                ),
                 lambda: texts(pd.StringDtype("python", na_value=np.nan)),
-                lambda: texts(pd.StringDtype("pyarrow", na_value=np.nan)),
                 lambda: texts(object),
-            ],
-            use=lambda s: (s.str.upper(), repr(s), s.isna(), s.to_numpy()),
-        ),
-        "arrow storage": Case(
-            lambda: texts(pd.StringDtype("pyarrow")),
-            equal=[
-                lambda: pd.concat(
-                    [texts(pd.StringDtype("pyarrow"))[:1], texts(pd.StringDtype("pyarrow"))[1:]]
-                )
             ],
             use=lambda s: (s.str.upper(), repr(s), s.isna(), s.to_numpy()),
         ),
         "dtype": Case(
             lambda: pd.StringDtype("python"),
-            [lambda: pd.StringDtype("pyarrow"), lambda: pd.StringDtype("python", na_value=np.nan)],
+            [
+                *if_arrow(lambda: pd.StringDtype("pyarrow")),
+                lambda: pd.StringDtype("python", na_value=np.nan),
+            ],
         ),
         "index": Case(
             lambda: pd.Index(["a", "b"], dtype=pd.StringDtype("python")),
-            [lambda: pd.Index(["a", "b"], dtype=pd.StringDtype("pyarrow"))],
+            if_arrow(lambda: pd.Index(["a", "b"], dtype=pd.StringDtype("pyarrow"))),
             use=lambda i: (i.get_loc("a"), i.is_unique, repr(i)),
         ),
         "categories": Case(
@@ -536,15 +538,26 @@ def pandas() -> Cases:
             [lambda: pd.Series([1.0, 2.0]).rolling(1), lambda: pd.Series([1.0, 3.0]).rolling(2)],
             use=lambda w: (w.sum(), w.mean()),
         ),
-        "arrow numbers": Case(
+    }
+    if in_arrow:
+        cases["arrow storage"] = Case(
+            lambda: texts(pd.StringDtype("pyarrow")),
+            equal=[
+                lambda: pd.concat(
+                    [texts(pd.StringDtype("pyarrow"))[:1], texts(pd.StringDtype("pyarrow"))[1:]]
+                )
+            ],
+            use=lambda s: (s.str.upper(), repr(s), s.isna(), s.to_numpy()),
+        )
+        cases["arrow numbers"] = Case(
             lambda: pd.Series([1, None], dtype="int64[pyarrow]"),
             [
                 lambda: pd.Series([1, None], dtype="Int64"),
                 lambda: pd.Series([1, 2], dtype="int64[pyarrow]"),
             ],
             use=lambda s: (s.sum(), repr(s)),
-        ),
-    }
+        )
+    return cases
 
 
 def h5py() -> Cases:
