@@ -17,9 +17,11 @@ __all__ = [
     "shown_seconds",
 ]
 
-_SECONDS = {"s": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0, "d": 86400.0, "w": 604800.0}
+_SECONDS = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0, "w": 604800.0}
 _SECONDS.update({"mo": 30 * 86400.0, "y": 365 * 86400.0})
-_AGE = r"(\d+(?:\.\d+)?)\s*(min|mo|[smhdwy])"
+_WORDS = r"(?:second|sec|minute|min|hour|day|week|month|year)s?|mo|[smhdwy]"
+_AGE = rf"(\d+(?:\.\d+)?)\s*({_WORDS})(?![a-z])"
+_DAYS = {"today": 0, "yesterday": 1}  # since the day
 _SIZE = r"(\d+(?:\.\d+)?)\s*([kmgtp]?)(i?)b?"  # in small letters
 _SPANS = ((86400, "d"), (3600, "h"), (60, "min"), (1, "s"))
 _MULTIPLES = ("kB", "MB", "GB", "TB", "PB")
@@ -27,7 +29,7 @@ _POWERS = {"": 0, "k": 1, "m": 2, "g": 3, "t": 4, "p": 5}
 
 
 def as_age(given: timedelta | str | float) -> timedelta:
-    """Return how long a time is that is given as ``"90s"``, ``"15m"``, ``"2d"``, ``"1w"``.
+    """Return how long a time is that is given as ``"90s"``, ``"15m"``, ``"2d"``, ``"2 days"``.
 
     Several may follow each other: ``"1h30m"``. A number is one of seconds.
 
@@ -57,18 +59,22 @@ def _age(given: timedelta | str | float) -> timedelta:
                 f"{given!r} is no time: write numbers with units (s, m or min, h, d, w, mo, y), "
                 "as in '30d' or '1h30m'"
             )
-        return timedelta(seconds=sum(float(number) * _SECONDS[unit] for number, unit in parts))
+        return timedelta(seconds=sum(float(number) * _unit(word) for number, word in parts))
     if isinstance(given, int | float) and not isinstance(given, bool) and math.isfinite(given):
         return timedelta(seconds=given)
     raise TypeError(f"{given!r} is no time: a timedelta or a text such as '30d' is")
+
+
+def _unit(word: str) -> float:
+    return _SECONDS["mo" if word.startswith("mo") else word[0]]
 
 
 def as_moment(given: datetime | date | timedelta | str, *, now: datetime | None = None) -> datetime:
     """Return a moment in UTC: a date, or how long ago it is.
 
     Args:
-        given: a :class:`datetime` or a date (local, if it has no zone), as ISO-8601 text too; or an
-            age, as for :func:`as_age`.
+        given: a :class:`datetime` or a date (local, if it has no zone), as ISO-8601 text too;
+            ``"today"`` or ``"yesterday"``, when that day began; or an age, as for :func:`as_age`.
         now: from when ages count.
 
     Raises:
@@ -87,8 +93,11 @@ def _moment(given: datetime | date | timedelta | str, now: datetime) -> datetime
     if isinstance(given, date):
         return _in_utc(datetime.combine(given, time()))
     if isinstance(given, str):
+        text = given.strip()
+        if (days := _DAYS.get(text.lower())) is not None:
+            return _moment(now.astimezone().date() - timedelta(days), now)
         try:
-            found = datetime.fromisoformat(given.strip().replace("Z", "+00:00"))
+            found = datetime.fromisoformat(text.replace("Z", "+00:00"))
         except ValueError:
             pass
         else:
@@ -99,9 +108,10 @@ def _moment(given: datetime | date | timedelta | str, now: datetime) -> datetime
             "or '2026-01-31' is"
         )
     try:
-        age = as_age(given)
+        age = as_age(re.sub(r"\s+ago\s*$", "", given) if isinstance(given, str) else given)
     except ValueError as error:
-        raise ValueError(f"{error}; a moment may be a date, '2026-01-31', as well") from None
+        hint = "a moment may be a date, '2026-01-31', 'today' or 'yesterday' as well"
+        raise ValueError(f"{error}; {hint}") from None
     return now - age
 
 

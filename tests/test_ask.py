@@ -122,7 +122,17 @@ class TestAges:
         store.save(Call(name="f", arguments={"d": -1}, result=None))
 
     @pytest.mark.parametrize(
-        "since", ["2d", "48h", dt.timedelta(days=2), "1d23h59m60s", "2880m", "0.2857142857w"]
+        "since",
+        [
+            "2d",
+            "48h",
+            dt.timedelta(days=2),
+            "1d23h59m60s",
+            "2880m",
+            "0.2857142857w",
+            "2 days ago",
+            "1 Day 24 hours",
+        ],
     )
     def test_so_long_ago(self, store: BaseCache, since: Any) -> None:
         assert {call.result for call in store.query(since=since)} == {0, 1}
@@ -140,8 +150,15 @@ class TestAges:
         assert {call.result for call in store.query(since="1w", until="2d")} == {3}
         assert store.query(since="2000-01-01").count() == 4
 
+    def test_days_by_name(self, store: BaseCache) -> None:
+        """Today and yesterday begin at midnight, of local time."""
+        today = dt.date.today()
+        for name, day in (("today", today), ("Yesterday", today - dt.timedelta(days=1))):
+            assert list(store.query(since=name)) == list(store.query(since=day))
+            assert list(store.query(until=name)) == list(store.query(until=str(day)))
+
     def test_what_is_no_age(self, store: BaseCache) -> None:
-        for wrong in ("two days", "2 months", "", "d", "2d!"):
+        for wrong in ("two days", "2 moons", "", "d", "2d!", "ago", "2days3"):
             with pytest.raises(ValueError, match=r"no time: .*'30d'.*may be a date"):
                 store.query(since=wrong)
         for early in (

@@ -181,7 +181,7 @@ class TestStarting:
         assert told.status == 2
         assert "Did you mean 'log'?" in told.err
         assert fleche_command("log", "--sinse", "2d").status == 2
-        told = fleche_command("log", "--since", "yesterday")
+        told = fleche_command("log", "--since", "monday")
         assert (told.status, "is no time" in told.err) == (2, True)
         told = fleche_command("log", "--where", "v = 3")
         assert (told.status, "not a condition" in told.err) == (2, True)
@@ -609,6 +609,7 @@ class TestLog:
             (["--name", "make_*", "use_grid"], {"grid", "used"}),
             (["--since", "2d"], {"cu", "grid"}),
             (["--before", "2d"], {"ag", "used"}),
+            (["--since", "yesterday", "--before", "1 h ago"], set()),
             (["--since", "10d", "--before", "1d"], {"ag"}),
             (["--user", "bob"], {"grid"}),
             (["--host", "cluster*"], {"grid"}),

@@ -214,8 +214,8 @@ class QueryCall(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
         Calls ``since`` a moment, and ``until`` another, are those that began then, by their
         metadata ``runtime.started``: a date (local, if it has no zone), as ISO-8601 text too, or
-        how long ago, as a :class:`~datetime.timedelta` or as ``"30s"``, ``"15m"``, ``"6h"``,
-        ``"2d"``, ``"1w"``.
+        ``"today"`` or ``"yesterday"``, or how long ago, as a :class:`~datetime.timedelta` or as
+        ``"30s"``, ``"15m"``, ``"6h"``, ``"2d"``, ``"1w"``.
 
         Raises:
             Indigestible: a value has no digest.
