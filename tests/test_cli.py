@@ -48,6 +48,7 @@ def made(
     host: str = "laptop",
     tags: dict[str, object] | None = None,
     seconds: float = 2.0,
+    version: int | str | None = None,
     **arguments: object,
 ) -> Call:
     """A finished call with the metadata of a real one."""
@@ -63,7 +64,14 @@ def made(
     }
     if tags:
         metadata["tags"] = tags
-    return Call(name=name, module="study", arguments=arguments, result=result, metadata=metadata)
+    return Call(
+        name=name,
+        module="study",
+        version=version,
+        arguments=arguments,
+        result=result,
+        metadata=metadata,
+    )
 
 
 @fleche
@@ -201,8 +209,22 @@ class TestStarting:
             (["log", "--where", "metall == 'Cu'"], "no call has an argument 'metall' (did you"),
             (["log", "--where", "took > 9"], "'took' (that column is 'seconds' in a condition)"),
             (["log", "fit", "--where", "n > 1"], "no call has an argument 'n' (there are metal"),
+            (["log", "--where", "runtme.host == 'x'"], "no call has metadata 'runtme' (did you"),
+            (["log", "--where", "metal.Z > 9"], "'metal' is an argument, whose parts the record"),
+            (["log", "use_grid", "--tag", "study=eos"], "no call has tags"),
         ],
-        ids=["near", "far", "patterns", "condition", "argument", "column", "argument of others"],
+        ids=[
+            "near",
+            "far",
+            "patterns",
+            "condition",
+            "argument",
+            "column",
+            "argument of others",
+            "metadata",
+            "part of an argument",
+            "tags",
+        ],
     )
     def test_names_that_are_not_there(self, words: list[str], said: str, keys: object) -> None:
         """What is there is said, in place of nothing."""
@@ -629,6 +651,19 @@ class TestLog:
         told = fleche_command("log", "--json", *words)
         assert {each["key"] for each in told.lines} == {keys[name] for name in found}
         assert told.status == (0 if found else 1)
+
+    def test_by_version(self, keys: object) -> None:
+        """As it is written, whether it is a number or text."""
+        versions = (1, 2, "2", "2.0")
+        with Local("results") as cache:
+            for version in versions:
+                cache.save(made(version=version, v=len(str(version))))
+        assert fleche_command("evict", "--version", "3", "--dry-run").status == 1
+        for text, found in (("2", {2, "2"}), ("2.0", {"2.0"})):
+            lines = fleche_command("log", "--json", "fit", "--version", text).lines
+            assert {line["version"] for line in lines} == found
+        lines = fleche_command("log", "--json", "--version", "2.0", "--where", "v < 3").lines
+        assert lines == []
 
     def test_by_key(self, keys: dict[str, Digest]) -> None:
         """Keys, or beginnings of them, choose single calls."""

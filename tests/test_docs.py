@@ -180,7 +180,7 @@ SECTIONS = dict(
         re.MULTILINE | re.DOTALL,
     )
 )
-CHOOSING = {"--name", "--since", "--before", "--user", "--host", "--tag", "--where"}
+CHOOSING = {"--name", "--version", "--since", "--before", "--user", "--host", "--tag", "--where"}
 
 
 @pytest.mark.parametrize("name", COMMANDS)

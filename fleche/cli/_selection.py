@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property, partial, wraps
 from itertools import filterfalse, islice
 from operator import attrgetter
@@ -101,6 +101,14 @@ class Selection:
             return self.template.merged(QueryCall(name=self.names[0]))
         return self.template
 
+    def of_version(self, version: str) -> Selection:
+        """Return those of the calls whose version, a number perhaps, is written so."""
+
+        def matches(record: CallRecord) -> bool:
+            return str(record.version) == version and self.matches(record)
+
+        return replace(self, matches=matches)
+
     def _by_key(self, cache: BaseCache) -> Iterator[LazyCall]:
         for key in self.keys:
             call = _loaded(key, cache.load, cache)
@@ -173,9 +181,10 @@ def _not_among(names: Sequence[str], functions: set[str]) -> str:
 
 
 def _unknown(selection: Selection, cache: BaseCache) -> str:
-    """Say which function or argument that was named no call here has, and which there are."""
+    """Say which function, argument or metadata no call here has, and which there are."""
     names = selection.names
-    if not (names or selection.arguments):
+    metadata = selection.template.metadata
+    if not (names or selection.arguments or metadata):
         return ""
     records = [call.record for call in islice(cache.query(), COMPLETED)]
     functions = {record.name for record in records}
@@ -189,6 +198,17 @@ def _unknown(selection: Selection, cache: BaseCache) -> str:
         instead = f"that column is {column!r} in a condition" if column else ""
         hint = instead or _instead(wrong, arguments)
         return f"no call has an argument {_listed(wrong)} ({hint})"
+    collectors = {name for each in records if each.name in found for name in each.metadata}
+    absent = sorted(metadata.keys() - collectors)
+    if found and collectors and absent:
+        if absent == ["tags"]:
+            return "no call has tags"
+        hint = (
+            f"{absent[0]!r} is an argument, whose parts the record does not show"
+            if absent[0] in arguments
+            else _instead(absent, collectors)
+        )
+        return f"no call has metadata {_listed(absent)} ({hint})"
     return ""
 
 
@@ -287,6 +307,7 @@ def selecting(command: F) -> F:
         help="Of the function; * and ? are wildcards.",
         shell_complete=complete_calls,
     )
+    @click.option("--version", help="Of the function, as in @fleche(version=...).")
     @click.option("--since", metavar="AGE|DATE", help="Began since then: 2d, 36h, 2026-11-28.")
     @click.option("--before", metavar="AGE|DATE", help="Began before then.")
     @click.option("--user", help="Ran for this user; * and ? are wildcards.")
@@ -303,6 +324,7 @@ def selecting(command: F) -> F:
         *,
         what: tuple[str, ...],
         names: tuple[str, ...],
+        version: str | None,
         since: str | None,
         before: str | None,
         user: str | None,
@@ -313,6 +335,8 @@ def selecting(command: F) -> F:
     ) -> Any:
         with typed():
             found = _select(what, names, _runtime(since, before, user, host), tags, condition)
+            if version is not None:
+                found = found.of_version(version)
         return command(selection=found, **rest)
 
     return with_selection  # type: ignore[return-value]
