@@ -773,6 +773,30 @@ class TestRefusals:
         with pytest.raises(TypeError, match="decorates functions"):
             fleche(thing)
 
+    @pytest.mark.parametrize(
+        ("options", "said"),
+        [
+            ({"require": 3}, "require=3: names are wanted"),
+            ({"ignore": True}, "ignore=True: names are wanted"),
+            ({"ignore_globals": [1]}, "ignore_globals=1: names are wanted"),
+            ({"depends": 3}, "depends=3: a function without parameters, or the name"),
+            ({"added": ["b"]}, r"added=\['b'\]: a dict is wanted, such as \{'solver': 'cg'\}"),
+            ({"renamed": "b"}, "renamed='b': a dict is wanted"),
+            ({"renamed": {"b": 3}}, "renamed=.*3 is no name"),
+            ({"cache": 3}, "3 is not a cache: expected one, or the name of one"),
+            ({"hash_code": "no"}, "hash_code='no': True, False or None"),
+        ],
+        ids=str,
+    )
+    def test_options_of_another_type(self, options: dict[str, Any], said: str) -> None:
+        """They are refused where they stand, and not when the function is called."""
+
+        def plain(b: int) -> int:
+            return b
+
+        with pytest.raises((TypeError, ValueError), match=said):
+            fleche(**options)(plain)
+
 
 class TestIsolation:
     def test_without(self) -> None:

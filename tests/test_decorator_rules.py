@@ -163,8 +163,10 @@ class TestExpiry:
 
         with pytest.raises(TypeError, match="validate=3"):
             fleche.fleche(validate=3)  # type: ignore[call-overload]
-        with pytest.raises(TypeError, match="errors='x'"):
-            fleche.fleche(errors=["x"])  # type: ignore[list-item]
+        wrong: Any
+        for wrong in (True, None, "x", ["x"]):
+            with pytest.raises(TypeError, match=r"errors=.*: classes of exceptions are wanted"):
+                fleche.fleche(errors=wrong)  # type: ignore[call-overload]
 
 
 def test_validity(tmp_path: Path) -> None:

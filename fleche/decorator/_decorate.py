@@ -169,18 +169,17 @@ def fleche(
             go on in keys and records.
 
     Raises:
-        TypeError: this cannot be decorated.
+        TypeError: this cannot be decorated, or an option is of another type.
         ValueError: an option names a parameter that the function does not have, or a distribution
-            that is not installed, the version is too large a number, or ``coalesce`` is something
-            else.
+            that is not installed, the version is too large a number, or ``coalesce``, ``isolate``
+            or ``hash_code`` is something else.
         ConfigError: there is no metadata of this name.
     """
     if isinstance(meta, str | type) or not isinstance(meta, Iterable):
         meta = (meta,)
-    if isolate not in (True, False, "directory"):
-        raise ValueError(f"isolate={isolate!r}: True, False or 'directory'")
-    if coalesce not in get_args(Coalesce):
-        raise ValueError(f"coalesce={coalesce!r}: 'threads' or 'processes'")
+    _check_choices(isolate, hash_code, coalesce)
+    if not (cache is None or isinstance(cache, str)):
+        state.check_is_cache(cache)
     options = Options(
         version=plain_version(version),
         meta=state.collectors(meta),
@@ -190,12 +189,12 @@ def fleche(
         hash_module=hash_module,
         hash_code=hash_code,
         depends=_depends(depends),
-        ignore_globals=tuple(sorted(_names(ignore_globals))),
+        ignore_globals=tuple(sorted(_names("ignore_globals", ignore_globals))),
         cache=cache,
         coalesce=coalesce,
         rules=_rules(expires, validate, errors, stale=stale),
     )
-    ignored, required = _names(ignore), _names(require)
+    ignored, required = _names("ignore", ignore), _names("require", require)
 
     def decorate(function: Callable[..., Any], /) -> Any:
         if isinstance(function, staticmethod | classmethod):
@@ -216,17 +215,28 @@ def fleche(
     return decorate if function is None else decorate(function)
 
 
-def _evolved(
-    info: FunctionInfo, added: Mapping[str, Any], renamed: Mapping[str, str]
-) -> FunctionInfo:
+def _check_choices(isolate: object, hash_code: object, coalesce: object) -> None:
+    if isolate not in (True, False, "directory"):
+        raise ValueError(f"isolate={isolate!r}: True, False or 'directory'")
+    if hash_code not in (True, False, None):
+        raise ValueError(f"hash_code={hash_code!r}: True, False or None")
+    if coalesce not in get_args(Coalesce):
+        raise ValueError(f"coalesce={coalesce!r}: 'threads' or 'processes'")
+
+
+def _evolved(info: FunctionInfo, added: Any, renamed: Any) -> FunctionInfo:
     """Return what is known of a function whose parameters were others before.
 
     Raises:
+        TypeError: an option is no mapping, or renames to what is no name.
         ValueError: an option names what is no parameter, or a name is taken.
     """
     parameters = info.signature.parameters
     fixed = {name for name, each in parameters.items() if each.kind not in _VARIABLE}
     for option, names in (("added", added), ("renamed", renamed)):
+        if not isinstance(names, Mapping):
+            example = {"added": {"solver": "cg"}, "renamed": {"volume": "v"}}[option]
+            raise TypeError(f"{option}={names!r}: a dict is wanted, such as {example}")
         for name in names:
             if name not in fixed or name in info.ignored:
                 known = ", ".join(sorted(fixed - info.ignored)) or "none"
@@ -235,6 +245,8 @@ def _evolved(
                     f"are: {known}"
                 )
     for name, before in renamed.items():
+        if not isinstance(before, str):
+            raise TypeError(f"renamed={{{name!r}: {before!r}}}: {before!r} is no name")
         if before in parameters or name in info.required:
             why = "is a parameter still" if before in parameters else "of a required parameter"
             raise ValueError(f"renamed={{{name!r}: {before!r}}}: {before!r} {why}")
@@ -259,7 +271,7 @@ def _rules(
     *,
     stale: bool,
 ) -> Rules | None:
-    kept = (errors,) if isinstance(errors, type) else tuple(errors)
+    kept = (errors,) if isinstance(errors, type) else _several(errors)
     for each in kept:
         if not (isinstance(each, type) and issubclass(each, BaseException)):
             raise TypeError(f"errors={each!r}: classes of exceptions are wanted")
@@ -279,12 +291,22 @@ def _read_source(function: Any) -> None:
         remember_file(code.co_filename, getattr(function, "__globals__", None))
 
 
-def _names(names: str | Iterable[str]) -> frozenset[str]:
-    return frozenset([names] if isinstance(names, str) else names)
+def _names(option: str, given: str | Iterable[str]) -> frozenset[str]:
+    names = _several(given)
+    for name in names:
+        if not isinstance(name, str):
+            raise TypeError(f"{option}={name!r}: names are wanted")
+    return frozenset(names)
+
+
+def _several(given: Any) -> tuple[Any, ...]:
+    """Return what is one, or several, as several."""
+    one = isinstance(given, str) or not isinstance(given, Iterable)
+    return (given,) if one else tuple(given)
 
 
 def _depends(depends: Any) -> tuple[Depends, ...]:
-    found = (depends,) if isinstance(depends, str) or callable(depends) else tuple(depends)
+    found = (depends,) if callable(depends) else _several(depends)
     for item in found:
         if isinstance(item, str):
             version_of(item)

@@ -19,6 +19,7 @@ notebook, an event loop runs it.
 from fleche.state._active import (
     active_cache,
     cache,
+    check_is_cache,
     collectors,
     forced_cache,
     forcing,
@@ -37,6 +38,7 @@ __all__ = [
     "Setting",
     "active_cache",
     "cache",
+    "check_is_cache",
     "collectors",
     "forced_cache",
     "forcing",

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 __all__ = [
     "active_cache",
     "cache",
+    "check_is_cache",
     "collectors",
     "forced_cache",
     "forcing",
@@ -207,7 +208,7 @@ def cache(
         return _cache.get()
     forced = forced_cache()
     chosen = forced or (named_cache(which) if isinstance(which, str) else which)
-    _check_is_cache(chosen)
+    check_is_cache(chosen)
     if stack and forced is None:
         from fleche.caches import CacheStack
 
@@ -215,7 +216,12 @@ def cache(
     return Setting(_cache, chosen)
 
 
-def _check_is_cache(found: object) -> None:
+def check_is_cache(found: object) -> None:
+    """Check that this is a cache.
+
+    Raises:
+        TypeError: it is something else.
+    """
     from fleche.caches import BaseCache
 
     if not isinstance(found, BaseCache):
