@@ -416,12 +416,15 @@ def _loads(
     except (ParcelError, StorageError):
         raise
     except Exception as error:
-        hint = ""
-        if isinstance(error, ImportError):
-            hint = f"; it needs the module {error.name!r}, which cannot be imported here"
+        reason = f"{type(error).__name__}: {error}"
+        if isinstance(error, ModuleNotFoundError) and error.name:
+            reason = (
+                f"it needs the module {error.name!r}, which cannot be imported here: install it, "
+                "or name its directory in PYTHONPATH"
+            )
         raise UnpackError(
             f"value {head.digest[:12]} (written by Python {head.python}, {head.serializer}) "
-            f"cannot be opened here: {type(error).__name__}: {error}{hint}"
+            f"cannot be opened here: {reason}"
         ) from error
 
 

@@ -76,14 +76,15 @@ def allocate(size: int) -> memoryview:
 
 
 _MAKE_ROOM = "free some space, or remove results (fleche evict, then fleche gc)"
-_ASK = "ask its owner for permission, or set read_only = true for this cache"
+_ELSEWHERE = "set read_only = true for this cache, or choose another root in fleche.toml"
+_ASK = f"ask its owner for permission, {_ELSEWHERE}"
 
 _HINTS = {
     errno.ENOSPC: f"the disk is full; {_MAKE_ROOM}",
     errno.EDQUOT: f"your quota is used up; {_MAKE_ROOM}",
     errno.EACCES: _ASK,
     errno.EPERM: _ASK,
-    errno.EROFS: "the file system is mounted read-only; set read_only = true for this cache",
+    errno.EROFS: f"the file system is mounted read-only; {_ELSEWHERE}",
     errno.EFBIG: "the size of files is limited here; raise the limit (ulimit -f)",
     errno.ENAMETOOLONG: "choose a shorter root",
     errno.EMFILE: "too many files are open; raise the limit (ulimit -n)",
