@@ -19,6 +19,7 @@ from textual.widgets import DataTable
 
 import fleche
 from fleche.browse import browser
+from fleche.browse._describe import value_text
 from fleche.caches import BaseCache, Cache, CacheStack, Local
 from fleche.call import Call
 from fleche.errors import RemoteConnectionError, StorageError
@@ -217,6 +218,17 @@ def test_the_value(cache: Local) -> None:
         assert len(screen.app.screen_stack) == 1
 
     using(cache, work)
+
+
+def test_a_wide_frame() -> None:
+    """Its columns are shown in blocks that fit, and not cut somewhere."""
+    pd = pytest.importorskip("pandas")
+    frame = pd.DataFrame(np.linspace(0, 1, 50).reshape(5, 10))
+    *lines, size = value_text(frame).split("\n")
+    assert max(map(len, lines)) <= 90
+    assert len(lines) > 2 * len(frame)
+    assert size == "5 \N{MULTIPLICATION SIGN} 10 in all"
+    assert value_text(frame[0]).endswith("\n5 in all")
 
 
 def test_a_value_that_is_not_plain_stays_closed(tmp_path: Path) -> None:

@@ -26,6 +26,7 @@ __all__ = [
 _MOST_ITEMS = 60
 _LONG_NUMBER = re.compile(r"-?\d+\.\d{7,}(?:e[-+]?\d+)?")
 _LONGEST_VALUE = 20_000
+_WIDTH = 90  # of a value on a screen of usual width
 
 
 def _ref_text(ref: ValueRef | None) -> str:
@@ -147,14 +148,16 @@ def value_text(value: Any) -> str:
     numpy, pandas = sys.modules.get("numpy"), sys.modules.get("pandas")
     if pandas is not None and isinstance(value, pandas.DataFrame | pandas.Series):
         head = value.head(40)
-        found = f"{head.to_string()}\n\n{', '.join(map(str, value.shape))} in all"
+        wide = {"line_width": _WIDTH} if isinstance(head, pandas.DataFrame) else {}
+        shape = " \N{MULTIPLICATION SIGN} ".join(map(str, value.shape))
+        found = f"{head.to_string(**wide)}\n\n{shape} in all"
     elif numpy is not None and isinstance(value, numpy.ndarray):
-        shown = numpy.array2string(value, threshold=400, edgeitems=4, max_line_width=90)
+        shown = numpy.array2string(value, threshold=400, edgeitems=4, max_line_width=_WIDTH)
         found = f"{value.dtype}[{', '.join(map(str, value.shape))}]\n\n{shown}"
     elif isinstance(value, str):
         found = value[:_LONGEST_VALUE]
     elif isinstance(value, bytes | bytearray):
         found = f"{count(len(value), 'byte')}\n\n{bytes(value[:2000])!r}"
     else:
-        found = pprint.pformat(value, width=90, compact=True)
+        found = pprint.pformat(value, width=_WIDTH, compact=True)
     return "\n".join(printable(line.expandtabs()) for line in found[:_LONGEST_VALUE].split("\n"))
