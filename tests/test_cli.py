@@ -698,6 +698,7 @@ class TestLog:
         assert (told.status, told.out) == (1, "")
         assert "no calls yet in local " in told.err
         assert "no calls yet in local " in fleche_command("du").err
+        assert "no calls yet in local " in fleche_command("log", "fit", "--since", "2d").err
 
     def test_what_is_not_signed(
         self,

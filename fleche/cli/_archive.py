@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 
 import click
@@ -46,7 +47,7 @@ def export(session: Session, selection: Selection, file: Path, force: bool) -> i
     else:
         left_out = f"; {bar.left_out:,} left out" if bar.left_out else ""
         session.screen.say(f"{file}: {form.count(number, 'call')}, {form.size(size)}{left_out}")
-        session.screen.say(f"'fleche import {file.name}' reads it", "dim")
+        session.screen.say(f"'fleche import {shlex.quote(file.name)}' reads it", "dim")
         say_left_out(session, bar.left_out)
     return 1 if bar.left_out else 0
 

@@ -154,7 +154,7 @@ def _loaded(key: str, load: Callable[[str], LazyCall], cache: BaseCache) -> Lazy
 
 def nothing_like(selection: Selection, cache: BaseCache) -> str:
     """Say why nothing was found: no call is there, or none is like that, or can be read."""
-    if not selection.is_everything:
+    if not selection.is_everything and not cache.query().empty():
         return _unknown(selection, cache) or "no call is like that"
     keys = [key for key, _ in cache.backend.query(QueryCall(), keys_only=True)]
     found = cache.backend.load(keys) if keys else ()
