@@ -24,6 +24,7 @@ from fleche import cache as active
 from fleche.caches import Local
 from fleche.call import Call, CallRecord
 from fleche.cli import _format
+from fleche.config import cache_from_config
 from fleche.digest import Digest
 from fleche.parcel import File
 from fleche.storage import Usage
@@ -428,6 +429,19 @@ class TestStatus:
         assert cache["calls"] == 4
         assert cache["bytes"] > GRID.nbytes
         assert fleche_command("status", "--json").json["caches"] == found["caches"]
+
+    def test_the_last_of_many_calls(self, keys: object, monkeypatch: pytest.MonkeyPatch) -> None:
+        """It is shown where a database finds it, and not where all calls would have to be read."""
+        with Path("fleche.toml").open("a") as file:
+            file.write('[limited]\ncache = "results"\nmax_size = 10\n')
+            file.write('[files]\ntemplate = "cloudpickle"\nroot = "files"\n')
+        with cache_from_config({"template": "cloudpickle", "root": "files"}) as cache:
+            cache.save(made())
+            cache.save(made(v=1))
+        monkeypatch.setattr("fleche.cli._status._MANY", 1)
+        found = {each["cache"]: each for each in fleche_command("--json").json["caches"]}
+        assert found["results"]["last"] == found["limited"]["last"] is not None
+        assert (found["files"]["calls"], found["files"]["last"]) == (2, None)
 
     def test_hits(self, keys: object) -> None:
         """How many calls were hits, and what that saved: of all processes together."""

@@ -11,7 +11,7 @@ from typing import Any
 import click
 
 from fleche._util import __version__, home_shortened
-from fleche.caches import BaseCache, CacheStack
+from fleche.caches import BaseCache, CacheBackend, CacheStack, ViewBackend
 from fleche.call import QueryCall
 from fleche.cli import _format as form
 from fleche.cli._describe import described, layers_of
@@ -19,12 +19,13 @@ from fleche.cli._options import Session, common, everywhere
 from fleche.cli._screen import Column
 from fleche.config import Config, check_default_metadata, load_config
 from fleche.errors import ConfigError, FlecheError, told
+from fleche.storage import CallStorage
 
 __all__ = ["status"]
 
 
 _MANY = 5_000
-"""Of more calls, which all would have to be read, the newest is not looked for."""
+"""So many calls are read to find the newest, or to see what another layer lacks; no more."""
 
 
 @dataclass
@@ -146,13 +147,23 @@ def _count(cache: BaseCache, found: Layer) -> None:
     found.hits = sum(each.hits for each in usage)
     found.misses = sum(each.misses for each in usage)
     found.saved = sum(each.saved for each in usage)
-    if report.calls > _MANY:
+    if report.calls > _MANY and not _has_index(cache.backend):
         return
     try:
         began = cache.query().latest().metadata["runtime"]["started"]
         found.last = datetime.fromisoformat(began)
     except (KeyError, TypeError, ValueError):
         found.last = None
+
+
+def _has_index(backend: CacheBackend) -> bool:
+    """Return whether a cache finds its newest call without reading all."""
+    if not backend.local:  # it is asked since --everywhere was given
+        return True
+    if isinstance(backend, ViewBackend):
+        return _has_index(backend.inner)
+    calls = getattr(backend, "calls", None)
+    return calls is not None and type(calls).newest is not CallStorage.newest
 
 
 def _compare(
