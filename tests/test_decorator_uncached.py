@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from fleche import Cache, Digest, Ignored, Required, fleche, wrap_executor
+from fleche import Cache, Digest, FlecheWarning, Ignored, Required, fleche, wrap_executor
+from fleche.errors import Indigestible
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore::fleche.FlecheWarning"),
@@ -80,6 +81,67 @@ class TestClassesWithoutAHash:
     def test_results(self) -> None:
         made = fleche(lambda n: Compared())
         assert [len(made(1)), len(made(1))] == [3, 3]
+
+
+class Counting:
+    """Counts how often it was pickled, so that its digest is another one each time."""
+
+    def __init__(self) -> None:
+        self.times = 0
+
+    def __len__(self) -> int:
+        return 3
+
+    def __getstate__(self) -> dict[str, Any]:
+        self.times += 1
+        return dict(self.__dict__)
+
+
+class Noting(Counting):
+    """Notes only that it was pickled."""
+
+    def __getstate__(self) -> dict[str, Any]:
+        self.times = 1
+        return dict(self.__dict__)
+
+
+class TestUnsteadyDigests:
+    """An argument whose digest is another one each time would never be found again."""
+
+    @pytest.mark.parametrize("value", [Counting(), {"a": [Counting()]}], ids=["itself", "inside"])
+    def test_nothing_is_stored(self, value: Any, active: Cache) -> None:
+        pattern = rf"'numbers'\]: this {type(value).__name__} has another digest each time"
+        for _ in range(2):
+            with pytest.warns(FlecheWarning, match=pattern):
+                assert fleche(length.__wrapped__)(value) == len(value)
+        with pytest.raises(Indigestible, match=pattern):
+            length.digest(value)
+        assert active.query().count() == 0
+
+    def test_what_it_notes_once(self, active: Cache) -> None:
+        """The first call has the key of all that follow."""
+        value = Noting()
+        assert length(value) == length(value) == length(Noting()) == 3
+        assert active.query().count() == 1
+
+    def test_as_a_result(self, active: Cache) -> None:
+        made = fleche(lambda n: Counting())
+        assert len(made(1)) == 3
+        assert made.contains(1)
+
+    def test_figures(self, active: Cache) -> None:
+        """A hit would draw nothing on them."""
+        matplotlib = pytest.importorskip("matplotlib")
+        matplotlib.use("Agg")
+        from matplotlib import pyplot as plt
+
+        figure, axes = plt.subplots()
+        count = fleche(lambda shown: len(shown.get_children()))
+        before = count(axes)
+        axes.plot([1, 2])
+        assert (count(axes), count(figure) > 1) == (before + 1, True)
+        assert active.query().count() == 0
+        plt.close(figure)
 
 
 class TestDigests:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import types
 from collections.abc import Callable, Collection, Iterable, Mapping
+from functools import partial
 from typing import Any
 
 from fleche.digest import _builtin, _classes, _objects  # noqa: F401 - they register what they handle
@@ -83,7 +84,39 @@ def digest_arguments(
         if name in content and not isinstance(value, Digest):
             value = contents_of(value, path, {} if buffers is None else buffers.files)
         found[name] = digest_at(value, path, buffers, unordered=name in unordered)
+        if buffers is not None and not buffers.unfamiliar <= steady:
+            again = partial(digest_again, value, path, buffers, name in unordered)
+            found[name] = steadied(found[name], again, f"{path}: this {type(value).__qualname__}")
+            steady.update(buffers.unfamiliar)
     return found
+
+
+steady: set[type] = set()
+"""Classes that no handler knows, of which an argument had the same digest when it was taken again.
+"""
+
+
+def digest_again(value: object, path: str, known: BufferDigests, unordered: bool) -> Digest:
+    """Return the digest of an argument once more; no large buffer is read again for it."""
+    buffers = BufferDigests(known.code_token)
+    buffers.ahead = known.digests
+    return digest_at(value, path, buffers, unordered=unordered)
+
+
+def steadied(found: Digest, again: Callable[[], Digest], what: str) -> Digest:
+    """Return the digest of an argument that it has when it is taken again.
+
+    Some objects only note something when they are pickled for the first time.
+
+    Raises:
+        Indigestible: it is another one each time, so that no call would be found again.
+    """
+    second = again()
+    if second != found and again() != second:
+        raise Indigestible(
+            f"{what} has another digest each time it is taken; pass what it was made from instead"
+        )
+    return second
 
 
 def digest_with_buffers(
