@@ -124,13 +124,13 @@ class TestUnsteadyDigests:
         assert length(value) == length(value) == length(Noting()) == 3
         assert active.query().count() == 1
 
-    def test_as_a_result(self, active: Cache) -> None:
+    def test_as_a_result(self) -> None:
         made = fleche(lambda n: Counting())
         assert len(made(1)) == 3
         assert made.contains(1)
 
-    def test_figures(self, active: Cache) -> None:
-        """A hit would draw nothing on them."""
+    def test_figures(self, active: Cache, recwarn: pytest.WarningsRecorder) -> None:
+        """A hit would draw nothing on them; as results they are stored, and nothing is said."""
         matplotlib = pytest.importorskip("matplotlib")
         matplotlib.use("Agg")
         from matplotlib import pyplot as plt
@@ -141,7 +141,11 @@ class TestUnsteadyDigests:
         axes.plot([1, 2])
         assert (count(axes), count(figure) > 1) == (before + 1, True)
         assert active.query().count() == 0
-        plt.close(figure)
+        recwarn.clear()
+        drawn = fleche(plt.figure)
+        assert drawn(7).number == 7
+        assert (drawn.contains(7), list(recwarn)) == (True, [])
+        plt.close("all")
 
 
 class TestDigests:
