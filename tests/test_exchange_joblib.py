@@ -94,6 +94,13 @@ def reasons(results: list[JoblibResult], name: str) -> list[str]:
     return [each.reason for each in results if each.function.endswith(name) and each.key is None]
 
 
+def test_a_directory_further_up(stored: Path) -> None:
+    """That of the study, say: functions are called as they are from the ``joblib`` there on."""
+    whole = [each.function for each in import_joblib(stored, in_memory())]
+    found = import_joblib(stored.parent, in_memory())
+    assert [each.function for each in found] == whole
+
+
 def test_results_are_hits(stored: Path) -> None:
     """The function does not run again, whatever kinds of arguments it was called with."""
     import numpy as np

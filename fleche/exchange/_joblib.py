@@ -59,7 +59,7 @@ def import_joblib(
     """Save the results of a ``joblib.Memory`` in ``cache``, and yield what has become of each.
 
     Args:
-        directory: the ``location`` of the memory, or the ``joblib`` directory in it.
+        directory: the ``location`` of the memory, the ``joblib`` directory in it, or one above.
         cache: where they go.
         changed: take results of functions, too, whose source is another now.
         dry_run: save nothing.
@@ -84,7 +84,10 @@ def _results(
     root: Path, functions: list[Path], cache: BaseCache, *, changed: bool, dry_run: bool
 ) -> Iterator[JoblibResult]:
     for place in functions:
-        name = ".".join(place.relative_to(root).parts)
+        parts = place.relative_to(root).parts
+        if "joblib" in parts:  # which Memory makes: root is further up
+            parts = parts[parts.index("joblib") + 1 :]
+        name = ".".join(parts)
         try:
             function = _Function(_imported(name), place)
             if not changed:
