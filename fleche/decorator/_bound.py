@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar
 
 from fleche import state
 from fleche._util import renewed_after_fork
+from fleche.decorator._execution import strip_frames
 from fleche.decorator._function import CachedFunction, is_asked_by_cloudpickle
 from fleche.decorator._spec import place
-from fleche.decorator._tell import strip_frames
 from fleche.decorator._warnings import WarnOnce
 from fleche.errors import ConfigError, MissingExtra
 from fleche.function import CodeTracker, own_code

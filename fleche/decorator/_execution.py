@@ -5,21 +5,32 @@ What a miss needs is imported when there is one: a process that finds everything
 
 from __future__ import annotations
 
+import logging
+from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 from fleche.call import MISSING, LazyCall
 from fleche.decorator._futures import revive
-from fleche.decorator._invocation import Invocation, KeyedInvocation, prepare_invocation
+from fleche.decorator._invocation import (
+    Invocation,
+    KeyedInvocation,
+    prepare_invocation,
+    run_body,
+)
 from fleche.decorator._singleflight import Flight, Role, flights, note_child, running_loop
 from fleche.decorator._spec import FunctionSpec
-from fleche.decorator._tell import strip_frames, tell_miss
 
 if TYPE_CHECKING:
     from fleche.caches import BaseCache
     from fleche.decorator._computation import Computation
     from fleche.decorator._locking import ComputeLock
 
-__all__ = ["approach", "compute_async", "run", "run_async", "run_body"]
+__all__ = ["approach", "compute_async", "run", "run_async", "strip_frames"]
+
+_calls_log = logging.getLogger("fleche.calls")
+
+COMPARED = 200
+"""With so many stored calls a miss is compared at most, to say why it is one."""
 
 
 def run(spec: FunctionSpec, cache: BaseCache, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
@@ -28,19 +39,9 @@ def run(spec: FunctionSpec, cache: BaseCache, args: tuple[Any, ...], kwargs: dic
     if step is None:
         return result
     try:
-        return run_body(step, spec)
+        return run_body(step)
     except BaseException as error:
         strip_frames(error)
-        raise
-
-
-def run_body(step: Invocation | Computation, spec: FunctionSpec) -> Any:
-    """Call the function as the step of its call says."""
-    try:
-        args, kwargs = step.enter()
-        return step.finish(spec.body(*args, **kwargs))
-    except BaseException as error:
-        step.fail(error)
         raise
 
 
@@ -209,3 +210,44 @@ async def run_body_async(
     finally:
         work.fail()
         del work, flight, invocation  # the error, which the flight holds, keeps this frame
+
+
+# -- what a person is shown of a call --------------------------------------------------------------
+
+
+def tell_miss(invocation: KeyedInvocation) -> None:
+    """Log that a call is a miss, and why, if that is to be logged.
+
+    Hits, and what is stored, are logged where they are counted.
+    """
+    if not _calls_log.isEnabledFor(logging.DEBUG):
+        return
+    from fleche.decorator._explain import explain
+
+    spec = invocation.spec
+    try:
+        why = explain(spec, invocation.cache, invocation.args, invocation.kwargs, most=COMPARED)
+    except Exception as error:  # noqa: BLE001 (of any cache; the function runs all the same)
+        _calls_log.debug("miss: %s(): %s", spec.info.name, error)
+    else:
+        _calls_log.debug("miss: %s", str(why).partition("\n")[0])
+
+
+def strip_frames(error: BaseException) -> None:
+    """Let the traceback of a user's error show the calling frame of this package alone.
+
+    To be called where the error is caught in the outermost function of the package, which then
+    raises it on. An error of the package itself keeps all of its frames.
+    """
+    head = error.__traceback__
+    if head is None:
+        return
+    step: TracebackType | None = head.tb_next
+    while step is not None and _module_of(step).startswith("fleche.decorator."):
+        step = step.tb_next
+    if step is not None:
+        head.tb_next = step
+
+
+def _module_of(step: TracebackType) -> str:
+    return str(step.tb_frame.f_globals.get("__name__"))

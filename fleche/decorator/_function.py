@@ -10,11 +10,10 @@ from typing import TYPE_CHECKING, Any, Concatenate, Generic, ParamSpec, TypeVar,
 
 from fleche._util import annotations_of
 from fleche.call import Call, LazyCall
-from fleche.decorator._execution import approach, compute_async, run, run_async, run_body
-from fleche.decorator._invocation import KeyedInvocation, prepare_invocation
+from fleche.decorator._execution import approach, compute_async, run, run_async, strip_frames
+from fleche.decorator._invocation import KeyedInvocation, prepare_invocation, run_body
 from fleche.decorator._singleflight import Flight
 from fleche.decorator._spec import CallIdentity, FunctionSpec, StoredCalls
-from fleche.decorator._tell import strip_frames
 from fleche.digest import Digest
 from fleche.function import Dependencies, FunctionInfo, Transparent, signature_of
 
@@ -171,7 +170,7 @@ class CachedFunction(Transparent, Generic[P, R_co]):
         from fleche.decorator._computation import Computation
 
         try:
-            return run_body(Computation(invocation, Flight()), spec)  # type: ignore[no-any-return]
+            return run_body(Computation(invocation, Flight()))  # type: ignore[no-any-return]
         except BaseException as error:
             strip_frames(error)
             raise

@@ -25,8 +25,9 @@ from fleche.errors import AmbiguousDigestError, ConfigError, Indigestible, Missi
 if TYPE_CHECKING:
     from fleche.caches import BaseCache
     from fleche.call import LazyCall
+    from fleche.decorator._computation import Computation
 
-__all__ = ["LOUD", "Invocation", "KeyedInvocation", "prepare_invocation"]
+__all__ = ["LOUD", "Invocation", "KeyedInvocation", "prepare_invocation", "run_body"]
 
 LOUD = (AmbiguousDigestError, ConfigError, MissingExtra)
 """The mistakes that a person has to mend."""
@@ -70,12 +71,7 @@ class Invocation:
 
     def alone(self) -> Any:
         """Call the function as if there were no cache."""
-        try:
-            args, kwargs = self.body_arguments()
-            return self.finish(self.spec.body(*args, **kwargs))
-        except BaseException as error:
-            self.fail(error)
-            raise
+        return run_body(self)
 
     async def alone_async(self) -> Any:
         """Do the same for a coroutine function."""
@@ -163,6 +159,16 @@ class Invocation:
             return value
         copied = self.copy(value)
         return value if copied is MISSING else copied
+
+
+def run_body(step: Invocation | Computation) -> Any:
+    """Call the function as the step of its call says."""
+    try:
+        args, kwargs = step.enter()
+        return step.finish(step.spec.body(*args, **kwargs))
+    except BaseException as error:
+        step.fail(error)
+        raise
 
 
 class KeyedInvocation(Invocation):

@@ -6,10 +6,9 @@ from collections.abc import Iterable, Iterator
 from itertools import islice
 from typing import Any
 
-from fleche.decorator._execution import run
+from fleche.decorator._execution import run, strip_frames
 from fleche.decorator._invocation import KeyedInvocation, prepare_invocation
 from fleche.decorator._spec import FunctionSpec
-from fleche.decorator._tell import strip_frames
 
 __all__ = ["AHEAD", "Batch", "map_calls"]
 

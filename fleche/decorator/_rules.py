@@ -80,16 +80,12 @@ class Rules(msgspec.Struct, frozen=True):
 
     def answers(self, invocation: KeyedInvocation, hit: LazyCall) -> bool:
         """Return whether ``hit`` is the answer to a call; raise the exception that is one."""
-        if hit.record.error is None:
-            return self.accept(invocation, hit)
-        error = self.kept_error(hit)
-        if error is None:
-            return False
-        note_child(invocation.key)
-        raise error
-
-    def accept(self, invocation: KeyedInvocation, hit: LazyCall) -> bool:
-        """Return whether a stored result is the answer to a call."""
+        if hit.record.error is not None:
+            error = self.kept_error(hit)
+            if error is None:
+                return False
+            note_child(invocation.key)
+            raise error
         why = self.refuse(hit)
         if not why:
             return True
@@ -129,12 +125,12 @@ def _refresh(invocation: KeyedInvocation) -> None:
 
 def _compute(invocation: KeyedInvocation) -> None:
     from fleche.decorator._computation import Computation
-    from fleche.decorator._execution import run_body
+    from fleche.decorator._invocation import run_body
     from fleche.decorator._singleflight import Flight, inside
 
     inside.set(())
     try:
-        run_body(Computation(invocation, Flight()), invocation.spec)
+        run_body(Computation(invocation, Flight()))
     except Exception:
         log.exception("%s(): computing anew failed", invocation.spec.info.name)
     finally:
