@@ -71,7 +71,7 @@ def accept_code(
     if not dry_run:
         cache.check_writable("accept")
     singly = bool(fields) or bool(cache.packing.keys)  # nothing signs what is said of code
-    work = _Acceptance(spec, cache, singly=singly, dry_run=dry_run)
+    work = _Accepting(spec, cache, singly=singly, dry_run=dry_run)
     wanted = cache.query(template_of(spec, dict(fields or {})))
     for calls in batched(wanted.sorted(reverse=True), _TOGETHER):
         work.add(calls)
@@ -130,7 +130,7 @@ def _others(spec: FunctionSpec, cache: BaseCache, rows: Iterable[Acceptance]) ->
     return found
 
 
-class _Acceptance:
+class _Accepting:
     """What has been accepted so far.
 
     Attributes:
@@ -197,18 +197,8 @@ class _Acceptance:
 
     def _was_other(self, call: LazyCall, identity: CallIdentity) -> bool:
         """Return whether a call was a hit of other code, of which its function would warn."""
-        now, then = self._parts(call, identity)
+        now, then = self._spec.parts(call, identity.closure)
         return bool(then) and self._before.canonical(now) != self._before.canonical(then)
-
-    def _parts(
-        self, call: LazyCall, identity: CallIdentity
-    ) -> tuple[dict[str, str], dict[str, str]]:
-        """Return the parts of the code as they are now, and as they were for a stored call."""
-        from fleche.caches import absolute_parts
-
-        home, closure = self._spec.tracker.module, identity.closure
-        now = {} if closure is None else absolute_parts(closure.digests, home)
-        return now, absolute_parts(call.dependencies, call.module or home)
 
     def _accept_code(self, call: LazyCall, identity: CallIdentity) -> None:
         """Accept what differs in the code of a call from the code as it is now.
@@ -217,7 +207,7 @@ class _Acceptance:
         """
         from fleche.caches import AcceptedCode
 
-        now, then = self._parts(call, identity)
+        now, then = self._spec.parts(call, identity.closure)
         if self._singly or not now or not then:
             return
         now, spoken = self._code.follow(now)

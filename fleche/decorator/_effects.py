@@ -21,6 +21,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import suppress
 from typing import Any, NamedTuple
 
+from fleche.call import CallRecord
 from fleche.digest import BufferDigests, Digest, digest_arguments, read_content
 from fleche.errors import Indigestible
 
@@ -178,18 +179,6 @@ def same_generators(generators: Mapping[str, Any]) -> list[str]:
 # -- what a hit does not repeat --------------------------------------------------------------------
 
 
-def _state_of_random(module: Any) -> Any:
-    return module.getstate()
-
-
-def _state_of_numpy(module: Any) -> Any:
-    return _frozen(module.mtrand._rand.get_state(legacy=False))  # noqa: SLF001 (has no other name)
-
-
-def _state_of_torch(module: Any) -> Any:
-    return _read_torch(module.default_generator)
-
-
 def _frozen(state: Any) -> Any:
     if isinstance(state, dict):
         return tuple((name, _frozen(part)) for name, part in state.items())
@@ -197,10 +186,13 @@ def _frozen(state: Any) -> Any:
 
 
 MODULES: dict[str, Callable[[Any], Any]] = {
-    "random": _state_of_random,
-    "numpy.random": _state_of_numpy,
-    "torch.random": _state_of_torch,
+    "random": lambda module: module.getstate(),
+    "numpy.random": lambda module: _frozen(
+        module.mtrand._rand.get_state(legacy=False)  # noqa: SLF001 (has no other name)
+    ),
+    "torch.random": lambda module: _read_torch(module.default_generator),
 }
+"""By name, how the state of the generator that belongs to a module is read."""
 
 
 class ModuleGenerators:
@@ -279,8 +271,9 @@ def read_files(before: Mapping[str, Stamp]) -> dict[str, str]:
     return {path: held for path, stamp in unchanged.items() if (held := _held(path, stamp))}
 
 
-def changed_files(stored: Mapping[str, str]) -> list[str]:
-    """Return those files that hold something else than was stored, of those that are there."""
+def changed_files(record: CallRecord) -> list[str]:
+    """Return the files that a call has read, and that hold something else by now."""
+    stored = record.notes.get("files", {})
     return [
         path
         for path, stamp in stamps_of(stored).items()

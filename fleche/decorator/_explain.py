@@ -12,6 +12,7 @@ from msgspec import UNSET
 
 from fleche._html import paragraph
 from fleche.call import KEY_PARTS, MISSING, CallRecord, LazyCall, ValueRef, as_literal, summarize
+from fleche.decorator._effects import changed_files
 from fleche.decorator._spec import (
     CallIdentity,
     FunctionSpec,
@@ -119,14 +120,12 @@ def explain(
     comparison = _Comparison(spec, identity, spec.make_record(arguments, identity), arguments)
     try:
         stored = calls.load(identity.key)
+        return comparison.of_stored(stored, calls)
     except KeyError:
         return comparison.with_nearest(islice(cache.query(name=spec.info.name), most))
     except ParcelError as error:
-        return comparison.of_unusable(error)
-    try:
-        return comparison.of_stored(stored, calls)
-    except ParcelError as error:
-        return comparison.of_unusable(error)
+        text = f"{name} would be computed: what is stored of it: {error}"
+        return Explanation("unusable", text)
 
 
 @dataclass(frozen=True)
@@ -141,10 +140,6 @@ class _Comparison:
     @property
     def name(self) -> str:
         return f"{self.spec.info.name}()"
-
-    def of_unusable(self, error: ParcelError) -> Explanation:
-        text = f"{self.name} would be computed: what is stored of it: {error}"
-        return Explanation("unusable", text)
 
     def of_stored(self, stored: LazyCall, calls: StoredCalls) -> Explanation:
         """Explain a call that is stored under its key."""
@@ -173,7 +168,7 @@ class _Comparison:
                 return self.of_miss("refused", f"the stored result ({short}) {why}", stored)
             text = f"{self.name} is stored ({short}), {why}: it is returned, and computed anew"
             return Explanation("hit", text, nearest=stored)
-        if self.identity.buffers.paths and (files := self.spec.changed_files(record)):
+        if self.identity.buffers.paths and (files := changed_files(record)):
             said = f"since it was stored ({short}), {' and '.join(files)} has changed"
             return self.of_miss("arguments", said, stored)
         return self.of_hit(stored)

@@ -10,12 +10,13 @@ from typing import TYPE_CHECKING, Any, Concatenate, Generic, ParamSpec, TypeVar,
 
 from fleche._util import annotations_of
 from fleche.call import Call, LazyCall
+from fleche.decorator._effects import changed_files
 from fleche.decorator._execution import approach, compute_async, run, run_async, strip_frames
 from fleche.decorator._invocation import KeyedInvocation, prepare_invocation, run_body
 from fleche.decorator._singleflight import Flight
 from fleche.decorator._spec import CallIdentity, FunctionSpec, StoredCalls
 from fleche.digest import Digest
-from fleche.function import Dependencies, FunctionInfo, Transparent, signature_of
+from fleche.function import Dependencies, Transparent, signature_of
 
 if TYPE_CHECKING:
     from concurrent.futures import Future
@@ -31,6 +32,7 @@ __all__ = ["BoundMethod", "CachedFunction", "Wrapper", "is_asked_by_cloudpickle"
 _LIKE_A_COROUTINE = ("__code__", "__defaults__", "__kwdefaults__")
 _OF_FUNCTIONS = (*_LIKE_A_COROUTINE, "__globals__", "__closure__")
 _OURS = ("spec", "_is_coroutine", "_is_coroutine_marker", *_LIKE_A_COROUTINE)
+"""Attributes of which a wrapper has a use of its own."""
 
 P = ParamSpec("P")
 Q = ParamSpec("Q")
@@ -130,7 +132,7 @@ class CachedFunction(Transparent, Generic[P, R_co]):
         stored = cache.load(identity.key)
         if spec.rules is not None and not spec.rules.counts(stored):
             return False
-        return not identity.buffers.paths or not spec.changed_files(stored.record)
+        return not identity.buffers.paths or not changed_files(stored.record)
 
     @overload
     def load(
@@ -312,18 +314,16 @@ class Wrapper(CachedFunction[P, R_co]):
     __qualname__: str
 
     def __init__(self, spec: FunctionSpec) -> None:
-        self._look_like(spec.function, spec.info)
+        self.__module__, self.__qualname__ = spec.info.module, spec.info.name
+        self.__name__ = spec.info.name.rpartition(".")[2]
+        for name, each in getattr(spec.function, "__dict__", {}).items():
+            if name not in _OURS and not hasattr(Wrapper, name):
+                vars(self)[name] = each
+        functools.update_wrapper(self, spec.function, updated=())
+        self.__annotations__ = annotations_of(spec.function)
         self.spec = spec
         if spec.is_async:
             self._look_like_a_coroutine_function()
-
-    def _look_like(self, function: Callable[..., Any], info: FunctionInfo) -> None:
-        self.__module__, self.__qualname__ = info.module, info.name
-        self.__name__ = info.name.rpartition(".")[2]
-        theirs = getattr(function, "__dict__", {})
-        vars(self).update({name: theirs[name] for name in theirs if not _is_ours(name)})
-        functools.update_wrapper(self, function, updated=())
-        self.__annotations__ = annotations_of(function)
 
     @property  # type: ignore[misc]
     def __class__(self) -> type[Any]:
@@ -376,7 +376,8 @@ class Wrapper(CachedFunction[P, R_co]):
         is_main = self.__module__ in ("__main__", "__mp_main__")
         if self._is_findable() and not (is_main and is_asked_by_cloudpickle()):
             return self.__qualname__
-        return reduce_by_value(self)
+        # the state comes after the object, since the globals of the function may lead back to it
+        return Wrapper.__new__, (Wrapper,), self.spec
 
     def _is_findable(self) -> bool:
         found: Any = sys.modules.get(self.__module__)
@@ -442,17 +443,6 @@ def _class_for_tools(wrapper: CachedFunction[..., Any], own: type, plain: type) 
         return own
     inner = vars(wrapper).get("__wrapped__")
     return plain if type(getattr(inner, "__func__", inner)) is FunctionType else own
-
-
-def _is_ours(name: str) -> bool:
-    """Return whether a wrapper has a use of its own for an attribute of this name."""
-    return name in _OURS or hasattr(Wrapper, name)
-
-
-def reduce_by_value(wrapper: Wrapper[..., Any]) -> Any:
-    """Return what makes the same wrapper where its module cannot be imported."""
-    # the state comes after the object, since the globals of the function may lead back to it
-    return Wrapper.__new__, (Wrapper,), wrapper.spec
 
 
 def is_asked_by_cloudpickle() -> bool:

@@ -15,7 +15,12 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from fleche.call import MISSING
-from fleche.decorator._effects import find_generators, restore_generators, same_generators
+from fleche.decorator._effects import (
+    changed_files,
+    find_generators,
+    restore_generators,
+    same_generators,
+)
 from fleche.decorator._singleflight import Flight, inside, note_child
 from fleche.decorator._spec import SIMPLE, CallIdentity, FunctionSpec
 from fleche.decorator._warnings import is_out_of_stack
@@ -237,7 +242,7 @@ class KeyedInvocation(Invocation):
         if (
             (spec.rules is not None and not spec.rules.answers(self, hit))
             or (self.generators and not self._open_states(hit))
-            or (self.identity.buffers.paths and spec.changed_files(hit.record))
+            or (self.identity.buffers.paths and changed_files(hit.record))
         ):
             self.cache.take_back(hit, again=again)
             return None

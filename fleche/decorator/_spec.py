@@ -14,8 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 import msgspec
 
 from fleche import state
-from fleche.call import MISSING, Call, CallRecord, LazyCall, Version, plain_version, refer
-from fleche.decorator._effects import changed_files
+from fleche.call import MISSING, Call, CallRecord, LazyCall, Version, refer
 from fleche.decorator._rules import Rules
 from fleche.decorator._warnings import WarnOnce
 from fleche.digest import BufferDigests, CallKeys, Digest, digest_arguments
@@ -211,7 +210,7 @@ class FunctionSpec:
         )
         self.bind = info.binder() or self._bind
         self._kept: Digest | None = None  # the code whose sources were kept last
-        self._keys: CallKeys | None = None  # a version without a digest is told of at a call
+        self._keys: CallKeys | None = None  # made at the first call
         self.takes_simple = not (self.gathering or info.unordered or info.content or info.secret)
 
     def _bind(self, /, *args: Any, **kwargs: Any) -> dict[str, Any]:
@@ -315,27 +314,26 @@ class FunctionSpec:
             Indigestible: an argument has no digest.
         """
         keys = self._keys or self._make_keys()
-        if simple:
-            closure, code = self._look_at_code((), arguments)
-            others: tuple[Digest, ...] = ()
-            if accepted is not None:
-                code, others = self._accepted(closure, code, accepted)
-            counted = code if self.counts_code else None
-            key, digests = keys.of_scalars(counted, arguments)
-            return CallIdentity(key, digests, code, closure, _NO_BUFFERS, 0.0, others)
-        buffers = BufferDigests()
-        began = thread_time()
-        digests = keys.digests(arguments, buffers)
-        seconds = thread_time() - began
-        if self.info.secret and buffers.paths:  # no record is to show these
-            met = self._meet({name: arguments.get(name) for name in self.info.secret})
-            for path in met.paths:
-                buffers.paths.pop(path, None)
+        buffers, seconds = _NO_BUFFERS, 0.0
+        digests: Mapping[str, Digest] = {}
+        if not simple:
+            buffers = BufferDigests()
+            began = thread_time()
+            digests = keys.digests(arguments, buffers)
+            seconds = thread_time() - began
+            if self.info.secret and buffers.paths:  # no record is to show these
+                met = self._meet({name: arguments.get(name) for name in self.info.secret})
+                for path in met.paths:
+                    buffers.paths.pop(path, None)
         closure, code = self._look_at_code(buffers.code, arguments)
-        others = ()
+        others: tuple[Digest, ...] = ()
         if accepted is not None:
             code, others = self._accepted(closure, code, accepted)
-        key = keys.key(code if self.counts_code else None, digests)
+        counted = code if self.counts_code else None
+        if simple:
+            key, digests = keys.of_scalars(counted, arguments)
+        else:
+            key = keys.key(counted, digests)
         return CallIdentity(key, digests, code, closure, buffers, seconds, others)
 
     def _accepted(
@@ -410,11 +408,6 @@ class FunctionSpec:
         )
         return self._keys
 
-    def _with_extras(self, closure: Closure | None) -> Digest:
-        """Return the digest of the code, as far as it counts, and of what ``depends=`` adds."""
-        parts = closure.digests if closure is not None and self.hashes_code else {}
-        return digest_of_parts({**parts, **self.tracker.extra_parts()})
-
     def _look_at_code(
         self, met: Sequence[Any], arguments: Mapping[str, Any]
     ) -> tuple[Closure | None, Digest | None]:
@@ -433,7 +426,8 @@ class FunctionSpec:
                 raise
             closure = None  # a version speaks for the code, whatever is the matter with it
         if self.options.depends:
-            return closure, self._with_extras(closure)
+            parts = closure.digests if closure is not None and self.hashes_code else {}
+            return closure, digest_of_parts({**parts, **self.tracker.extra_parts()})
         return closure, None if closure is None else closure.digest
 
     def _closure_with_modules(self, met: Iterable[Any], arguments: Mapping[str, Any]) -> Closure:
@@ -461,12 +455,7 @@ class FunctionSpec:
         )
 
     def make_record(self, arguments: Mapping[str, Any], identity: CallIdentity) -> CallRecord:
-        """Return the record of a call with these arguments, of which ``identity`` has the digests.
-
-        Raises:
-            TypeError: the version is no number or string.
-            ValueError: no record can hold the version.
-        """
+        """Return the record of a call whose arguments have the digests of ``identity``."""
         content = self.info.content
         references = {}
         for name, found in identity.digests.items():
@@ -476,7 +465,7 @@ class FunctionSpec:
         return CallRecord(
             name=self.info.name,
             module=self.info.module,
-            version=self._plain_version,
+            version=self.options.version,
             code=None if code is None else str(code),
             dependencies={} if closure is None else closure.record(),
             arguments=references,
@@ -487,10 +476,6 @@ class FunctionSpec:
         """Return ``arguments`` with ``MISSING`` in place of those that are secret."""
         secret = self.info.secret
         return {name: MISSING if name in secret else each for name, each in arguments.items()}
-
-    @cached_property
-    def _plain_version(self) -> Version:
-        return plain_version(self.options.version)
 
     def dependencies(self, arguments: Mapping[str, Any]) -> Dependencies:
         """Return what the results depend on, with what occurs in ``arguments``."""
@@ -511,17 +496,10 @@ class FunctionSpec:
             return []
         return changes_between(call.dependencies, closure, call.code)
 
-    def changed_files(self, record: CallRecord) -> list[str]:
-        """Return the files that a call has read, and that hold something else by now."""
-        return changed_files(record.notes.get("files", {}))
-
     def check_code(self, call: LazyCall, identity: CallIdentity, cache: BaseCache) -> None:
-        """Warn if a call is one of other code, which the key does not tell.
-
-        Each change is told once.
-        """
+        """Warn if a call is one of other code, where the key does not tell; of each change once."""
         then = call.entry.record.code
-        if self.hashes_code or then is None or identity.closure is None:
+        if then is None or identity.closure is None:
             return
         if then == identity.code and not self.options.depends:
             return
@@ -540,12 +518,18 @@ class FunctionSpec:
         accepted = cache.read_accepted()
         if accepted is None:
             return False
+        now, then = map(accepted.canonical, self.parts(call, closure))
+        return now == then
+
+    def parts(
+        self, call: LazyCall, closure: Closure | None
+    ) -> tuple[dict[str, str], dict[str, str]]:
+        """Return the parts of the code as they are now, and as they were for a stored call."""
         from fleche.caches import absolute_parts
 
         home = self.tracker.module
-        now = absolute_parts(closure.digests, home)
-        then = absolute_parts(call.dependencies, call.module or home)
-        return accepted.canonical(now) == accepted.canonical(then)
+        now = {} if closure is None else absolute_parts(closure.digests, home)
+        return now, absolute_parts(call.dependencies, call.module or home)
 
     def keep_sources(self, identity: CallIdentity) -> None:
         """Keep the sources of what a result depends on, to show what has changed later."""
