@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from fleche._util import imported_when_asked
 from fleche.decorator._decorate import Decorator, fleche
 from fleche.decorator._function import BoundMethod, Wrapper
-from fleche.decorator._warnings import FlecheWarning
+from fleche.errors import FlecheWarning
 
 if TYPE_CHECKING:
     from fleche.decorator._accept import Accepted, accept_code, take_back

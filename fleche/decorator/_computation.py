@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
+from contextlib import suppress
 from datetime import datetime, timezone
 from time import perf_counter
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -29,7 +30,7 @@ from fleche.metadata import Collecting
 
 if TYPE_CHECKING:
     from fleche.caches import PendingCall
-    from fleche.call import Call, CallEntry
+    from fleche.call import CallEntry
     from fleche.decorator._locking import ComputeLock
     from fleche.function import Closure
 
@@ -85,10 +86,10 @@ class Computation:
 
         In any case :meth:`leave`, or what includes it, comes afterwards.
         """
-        depth = len(inside.get())
-        if depth and not self.spec.is_async:  # a task has a stack of its own
-            stack_room.enter(depth)
-        self.flight.enter()
+        around = inside.get()
+        if around and not self.spec.is_async:  # a task has a stack of its own
+            stack_room.enter(len(around))
+        inside.set((*around, self.flight))
         args, kwargs = self.begin()
         if self._pending is not None:
             if not self.invocation.simple:
@@ -147,13 +148,9 @@ class Computation:
                 self.spec.collectors(),
                 self.spec.function,
                 self._complain_of_collector,
-                self._call,
+                lambda: self.spec.make_call(invocation.arguments),
             )
         return body
-
-    def _call(self) -> Call:
-        """Return the call, with its arguments, for collectors."""
-        return self.spec.make_call(self.invocation.arguments)
 
     def _prepare(self) -> PendingCall | None:
         invocation = self.invocation
@@ -257,7 +254,7 @@ class Computation:
     def _tell(self, record: CallRecord) -> None:
         """Warn of what a hit would not repeat."""
         closure = self.invocation.identity.closure
-        if closure is not None and closure.unsteady:
+        if closure is not None and closure.unsteady and self.spec.hashes_code:
             self._tell_of_unsteady(closure)
         if self._modules is not None:
             self._tell_of_draws(self._modules)
@@ -292,39 +289,35 @@ class Computation:
         changed = closure.changed_data()
         if not changed:
             return False
-        captured = [_captured_name(label) for label in changed if label.endswith("]")]
+        # of a variable that a function has captured, a closure says `function[name]`
+        captured = [label[label.rindex("[") + 1 : -1] for label in changed if label.endswith("]")]
+        names = " and ".join(f"`{name}`" for name in captured or changed)
         if captured:
-            names = " and ".join(f"`{name}`" for name in captured)
-            self.spec.warner.warn(
-                f"captured:{names}",
-                f"{self.spec.info.name}(): never hits, and {_UNSTORED}, since {names}, which it "
-                "captured, changed while it ran. Pass it as an argument, or make it anew inside "
-                "the function",
+            reason = f"captured:{names}"
+            said = (
+                f"never hits, and {_UNSTORED}, since {names}, which it captured, changed while it "
+                "ran. Pass it as an argument, or make it anew inside the function"
             )
-            return True
-        if ENTRY in changed:
-            self.spec.warner.warn(
-                ENTRY,
-                f"{self.spec.info.name}(): {_UNSTORED}, since the object that it is bound to "
-                "changed while it ran, and a hit would not repeat that. Decorate a function that "
-                "takes the object as an argument",
+        elif ENTRY in changed:
+            reason = ENTRY
+            said = (
+                f"{_UNSTORED}, since the object that it is bound to changed while it ran, and a "
+                "hit would not repeat that. Decorate a function that takes the object as an "
+                "argument"
             )
-            return True
-        names = " and ".join(f"`{name}`" for name in changed)
-        plain = changed[0].rpartition(":")[2]
-        self.spec.warner.warn(
-            f"globals:{names}",
-            f"{self.spec.info.name}(): {_UNSTORED}, since {names} changed while it ran, and a "
-            "hit would not repeat that. Pass it as an argument, make it anew inside the "
-            "function, or, if the result does not depend on it, say "
-            f"@fleche(ignore_globals={plain!r})",
-        )
+        else:
+            reason = f"globals:{names}"
+            said = (
+                f"{_UNSTORED}, since {names} changed while it ran, and a hit would not repeat "
+                "that. Pass it as an argument, make it anew inside the function, or, if the result "
+                "does not depend on it, say "
+                f"@fleche(ignore_globals={changed[0].rpartition(':')[2]!r})"
+            )
+        self.spec.warner.warn(reason, f"{self.spec.info.name}(): {said}")
         return True
 
     def _tell_of_unsteady(self, closure: Closure) -> None:
         """Warn, once, of a variable that cannot be told from what it was in another run."""
-        if not self.spec.hashes_code:
-            return
         for label, kind in closure.unsteady.items():
             plain = label.rpartition(":")[2]
             self.spec.warner.warn(
@@ -380,11 +373,9 @@ class Computation:
         What the body has read then was perhaps not what the key says.
         """
         for path, before in self.invocation.identity.buffers.files.items():
-            try:
+            with suppress(Indigestible):
                 if read_content(path) == before:
                     continue
-            except Indigestible:
-                pass
             self.spec.warner.warn(
                 f"files:{path}",
                 f"{self.spec.info.name}(): {_UNSTORED}, since {path}, whose content is part of the "
@@ -478,8 +469,3 @@ class Drawn(NamedTuple):
 
     result: Any
     states: dict[str, Any]
-
-
-def _captured_name(label: str) -> str:
-    """Return the name of a captured variable, of which a closure says ``function[name]``."""
-    return label[label.rindex("[") + 1 : -1]

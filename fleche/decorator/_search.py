@@ -36,7 +36,10 @@ def template_of(spec: FunctionSpec, fields: dict[str, Any]) -> QueryCall:
     exact = dict(general.pop("arguments", None) or {})
     if twice := sorted(exact.keys() & arguments.keys()):
         raise ValueError(f"{spec.info.name}.query(): the argument {twice[0]!r} is given twice")
-    _check_names(spec, general, exact)
+    unknown = [name for name in general if name not in QUERY_FIELDS]
+    unknown += [name for name in exact if name not in parameters]
+    if unknown:
+        raise TypeError(_unknown(spec, unknown[0]))
     for name in (*exact, *arguments):
         if name in spec.info.ignored:
             raise TypeError(
@@ -48,15 +51,6 @@ def template_of(spec: FunctionSpec, fields: dict[str, Any]) -> QueryCall:
     before = spec.info.renamed
     found = {before.get(name, name): each for name, each in {**exact, **arguments}.items()}
     return QueryCall.of(arguments=found, **general)
-
-
-def _check_names(spec: FunctionSpec, general: dict[str, Any], exact: dict[str, Any]) -> None:
-    for name in general:
-        if name not in QUERY_FIELDS:
-            raise TypeError(_unknown(spec, name))
-    for name in exact:
-        if name not in spec.info.signature.parameters:
-            raise TypeError(_unknown(spec, name))
 
 
 def _wanted(spec: FunctionSpec, name: str, value: Any) -> Condition | Digest:

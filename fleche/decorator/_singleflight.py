@@ -111,10 +111,6 @@ class Flight:
         self.settling: Future[None] | None = None
         self.landing: Future[None] | None = None
 
-    def enter(self) -> None:
-        """Let what runs from now on be the body of this flight."""
-        inside.set((*inside.get(), self))
-
     def is_stuck(self) -> bool:
         """Return whether it will bring nothing, so that there is nothing to wait for.
 

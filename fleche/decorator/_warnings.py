@@ -11,7 +11,7 @@ from typing import Any
 from fleche._util import Troubles, calling_frame, renewed_after_fork, sentence
 from fleche.errors import FlecheWarning, RemoteConnectionError
 
-__all__ = ["FlecheWarning", "WarnOnce", "is_out_of_stack"]
+__all__ = ["WarnOnce", "is_out_of_stack"]
 
 
 def is_out_of_stack(error: BaseException) -> bool:
