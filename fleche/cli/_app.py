@@ -17,6 +17,7 @@ import click
 
 from fleche._util import __version__, override
 from fleche.cli._options import Session, common
+from fleche.cli.main import main
 from fleche.errors import FlecheError, told
 
 __all__ = ["COMMANDS", "run"]
@@ -54,11 +55,13 @@ COMMANDS: dict[str, Entry] = {
     "sync": Entry("Move", "_move:sync", "Copy calls both ways."),
     "export": Entry("Move", "_archive:export", "Write calls with their values to one file."),
     "import": Entry("Move", "_archive:import_", "Read calls from a file that was exported."),
-    "import-joblib": Entry("Move", "_joblib:import_joblib", "Take over a joblib.Memory directory."),
+    "import-joblib": Entry(
+        "Move", "_archive:import_joblib", "Take over a joblib.Memory directory."
+    ),
     "doctor": Entry("Set up", "_doctor:doctor", "Find out why a cache does not work."),
     "config": Entry("Set up", "_setup:config", "Show the configuration and where it comes from."),
     "init": Entry("Set up", "_setup:init", "Write a fleche.toml."),
-    "remote": Entry("Set up", "_serve:remote", "Serve a cache of this machine to another one."),
+    "remote": Entry("Set up", "_app:remote", "Serve a cache of this machine to another one."),
 }
 
 
@@ -118,6 +121,13 @@ def program(ctx: click.Context, session: Session) -> Any:
         assert command is not None
         return ctx.invoke(command)
     return None
+
+
+@click.command(context_settings={"ignore_unknown_options": True, "help_option_names": []})
+@click.argument("words", nargs=-1, type=click.UNPROCESSED)
+def remote(words: tuple[str, ...]) -> int:
+    """Serve a cache of this machine to another one."""
+    return main(["remote", *words])  # which it does without click
 
 
 def run(words: Sequence[str]) -> int:

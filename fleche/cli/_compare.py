@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import click
+import msgspec
 
 from fleche.call import CallTree, LazyCall, ValueRef
 from fleche.cli import _format as form
@@ -42,19 +43,10 @@ def diff(session: Session, first: str, second: str, values: bool) -> int:
                 "first": calls[0].key,
                 "second": calls[1].key,
                 "differing": [
-                    {
-                        "kind": each.kind,
-                        "name": each.name,
-                        "first": _exact(each.first),
-                        "second": _exact(each.second),
-                        "remark": each.remark,
-                    }
+                    {**vars(each), "first": _exact(each.first), "second": _exact(each.second)}
                     for each in found.differing
                 ],
-                "code": [
-                    {"name": each.name, "kind": each.kind, "what": each.what, "diff": each.diff}
-                    for each in found.code
-                ],
+                "code": list(map(msgspec.structs.asdict, found.code)),
                 "same": list(found.same),
             }
         )
@@ -86,12 +78,7 @@ def _print_comparison(
             Column("", style="dim", least=10, goes=1),
         ),
         [
-            (
-                _named(each),
-                _text(each.first),
-                _text(each.second),
-                form.printable(each.remark),
-            )
+            (_named(each), _text(each.first), _text(each.second), form.printable(each.remark))
             for each in found.differing
         ],
     )

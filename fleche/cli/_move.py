@@ -5,7 +5,8 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from functools import wraps
+from typing import TypeAlias
 
 import click
 
@@ -18,7 +19,8 @@ from fleche.cli._selection import Selection, selecting
 
 __all__ = ["expected_bytes", "pull", "push", "say_left_out", "sync"]
 
-F = TypeVar("F", bound=Callable[..., Any])
+Pairs: TypeAlias = "list[tuple[BaseCache, BaseCache]]"
+"""Caches that calls are copied from, each with one that they are copied to."""
 
 
 @dataclass(frozen=True)
@@ -81,9 +83,7 @@ def expected_bytes(calls: Iterable[LazyCall]) -> int:
     return sum(sizes.values())
 
 
-def _ends(
-    session: Session, from_text: str | None, to_text: str | None, *, towards: bool
-) -> list[tuple[BaseCache, BaseCache]]:
+def _ends(session: Session, from_text: str | None, to_text: str | None, *, towards: bool) -> Pairs:
     """Return where copies go from and to: between the first layer of a stack and the others.
 
     Args:
@@ -111,7 +111,7 @@ def _ends(
 
 def _copy_all(
     session: Session,
-    pairs: Iterable[tuple[BaseCache, BaseCache]],
+    pairs: Pairs,
     selection: Selection,
     *,
     dry_run: bool,
@@ -171,29 +171,31 @@ def say_left_out(session: Session, number: int) -> None:
         )
 
 
-def _between(command: F) -> F:
-    """Give ``command`` the options of what copies calls between caches."""
-    options = (
-        selecting,
-        click.option("--from", "from_text", metavar="NAME|PATH", help="Copy from this cache."),
-        click.option("--to", "to_text", metavar="NAME|PATH", help="Copy to this cache."),
-        click.option("--dry-run", is_flag=True, help="Only show what would be copied."),
-        common,
-    )
-    for each in reversed(options):
-        command = each(command)
-    return command
+def _copying(ends: Callable[[Session, str | None, str | None], Pairs]) -> click.Command:
+    """Return the command that copies calls between the caches that ``ends`` returns."""
+
+    @click.command()
+    @selecting
+    @click.option("--from", "from_text", metavar="NAME|PATH", help="Copy from this cache.")
+    @click.option("--to", "to_text", metavar="NAME|PATH", help="Copy to this cache.")
+    @click.option("--dry-run", is_flag=True, help="Only show what would be copied.")
+    @common
+    @wraps(ends)
+    def copy(
+        session: Session,
+        selection: Selection,
+        from_text: str | None,
+        to_text: str | None,
+        dry_run: bool,
+    ) -> int:
+        pairs = ends(session, from_text, to_text)
+        return _copy_all(session, pairs, selection, dry_run=dry_run)
+
+    return copy
 
 
-@click.command()
-@_between
-def push(
-    session: Session,
-    selection: Selection,
-    from_text: str | None,
-    to_text: str | None,
-    dry_run: bool,
-) -> int:
+@_copying
+def push(session: Session, from_text: str | None, to_text: str | None) -> Pairs:
     """Copy calls from this machine to the next.
 
     That is from the first layer of a stack to the others that take them. What is there already is
@@ -205,18 +207,11 @@ def push(
     pairs = _ends(session, from_text, to_text, towards=True)
     if to_text is None:
         pairs = [pair for pair in pairs if not pair[1].read_only] or pairs
-    return _copy_all(session, pairs, selection, dry_run=dry_run)
+    return pairs
 
 
-@click.command()
-@_between
-def pull(
-    session: Session,
-    selection: Selection,
-    from_text: str | None,
-    to_text: str | None,
-    dry_run: bool,
-) -> int:
+@_copying
+def pull(session: Session, from_text: str | None, to_text: str | None) -> Pairs:
     """Copy calls from the next machine to this one.
 
     That is from the further layers of a stack to the first. Interrupted, the same command goes on
@@ -224,19 +219,11 @@ def pull(
 
     --json prints what 'fleche push --json' does.
     """
-    pairs = _ends(session, from_text, to_text, towards=False)
-    return _copy_all(session, pairs, selection, dry_run=dry_run)
+    return _ends(session, from_text, to_text, towards=False)
 
 
-@click.command()
-@_between
-def sync(
-    session: Session,
-    selection: Selection,
-    from_text: str | None,
-    to_text: str | None,
-    dry_run: bool,
-) -> int:
+@_copying
+def sync(session: Session, from_text: str | None, to_text: str | None) -> Pairs:
     """Copy calls both ways.
 
     Between the first layer of a stack and the others. A call that both have stays as it is.
@@ -247,4 +234,4 @@ def sync(
     both = [way for one, other in pairs for way in ((one, other), (other, one))]
     for _, target in both:
         target.check_writable("sync")
-    return _copy_all(session, both, selection, dry_run=dry_run)
+    return both

@@ -6,7 +6,7 @@ import sys
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 import click
 
@@ -43,7 +43,7 @@ class Group:
     misses: int = 0
     saved: float = 0
 
-    def add(self, usage: Usage) -> None:
+    def add(self, usage: Usage | Group) -> None:
         """Add what is counted of their use."""
         self.hits += usage.hits
         self.misses += usage.misses
@@ -308,16 +308,7 @@ def gc(session: Session, grace: str, dry_run: bool) -> int:
     with session.screen.counting("looking at entries:") as told:
         report = session.cache.gc(seconds, dry_run=dry_run, progress=told)
     if session.json:
-        session.screen.document(
-            {
-                "removed": report.removed,
-                "freed": report.freed,
-                "kept": report.kept,
-                "pins": report.pins,
-                "young": report.young,
-                "dry_run": dry_run,
-            }
-        )
+        session.screen.document({**asdict(report), "dry_run": dry_run})
         return 0
     verb = "would free" if dry_run else "freed"
     what = form.count(report.removed, "value")
@@ -436,8 +427,7 @@ def stats(session: Session, selection: Selection) -> int:
     total = Group()
     for _, group in ordered:
         total.calls, total.seconds = total.calls + group.calls, total.seconds + group.seconds
-        total.hits, total.misses = total.hits + group.hits, total.misses + group.misses
-        total.saved += group.saved
+        total.add(group)
     first, last = (min(times), max(times)) if times else (None, None)
     if session.json:
         session.screen.document(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from typing import Any
@@ -149,11 +150,8 @@ def _count(cache: BaseCache, found: Layer) -> None:
     found.saved = sum(each.saved for each in usage)
     if report.calls > _MANY and not _has_index(cache.backend):
         return
-    try:
-        began = cache.query().latest().metadata["runtime"]["started"]
-        found.last = datetime.fromisoformat(began)
-    except (KeyError, TypeError, ValueError):
-        found.last = None
+    with suppress(KeyError):  # there is none
+        found.last = cache.query().latest().record.began
 
 
 def _has_index(backend: CacheBackend) -> bool:

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import argparse
+import io
+import os
 import sys
 from collections.abc import Sequence
 
 from fleche._util import __version__
 from fleche.errors import FlecheError
 
-__all__ = ["main"]
+__all__ = ["main", "prepare_streams"]
 
 FOUND, NOTHING, FAILED = 0, 1, 2
 """Exit statuses: all is well; nothing was found, or damage was; it could not be done."""
@@ -30,8 +32,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     words = list(sys.argv[1:] if arguments is None else arguments)
     if words[:1] == ["remote"]:  # is started over ssh, all the time, and needs no other package
         return _remote(words[1:])
-    from fleche.cli._streams import abandon_output, describe_failure, prepare_streams
-
     prepare_streams()
     try:
         status = _run(words)
@@ -100,3 +100,54 @@ def _remote(words: Sequence[str]) -> int:
     except FlecheError as error:
         sys.stderr.write(f"fleche: {error}\n")
         return FAILED
+
+
+# -- standard streams as commands need them: there, and able to show what is written ---------------
+
+
+def prepare_streams() -> None:
+    """Have three streams, and escape what the encoding of the terminal cannot show."""
+    for number, (name, mode) in enumerate((("stdin", "r"), ("stdout", "w"), ("stderr", "w"))):
+        if getattr(sys, name) is None:
+            # it was closed: the next file that is opened would get its descriptor, and its output
+            _lead_to_nowhere(number)
+            setattr(sys, name, open(number, mode, encoding="utf-8", closefd=False))  # noqa: SIM115
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+
+
+def describe_failure(error: OSError) -> str:
+    """Return what a system call has failed at, and why.
+
+    Args:
+        error: what it has raised.
+    """
+    reason = error.strerror or str(error)
+    if error.filename is not None:
+        return f"{os.fsdecode(error.filename)}: {reason}"
+    try:
+        sys.stdout.flush()
+    except OSError:  # what could not be written is still there
+        return f"standard output: {reason}"
+    try:
+        os.getcwd()
+    except OSError:
+        return "the working directory is gone; change to one that exists"
+    return reason
+
+
+def abandon_output() -> None:
+    """Let what cannot be written go nowhere, so that nothing is said of it at the end."""
+    for number, stream in enumerate((sys.stdout, sys.stderr), 1):
+        try:
+            stream.flush()
+        except OSError:
+            _lead_to_nowhere(number)
+
+
+def _lead_to_nowhere(descriptor: int) -> None:
+    null = os.open(os.devnull, os.O_RDWR)
+    if null != descriptor:
+        os.dup2(null, descriptor)
+        os.close(null)

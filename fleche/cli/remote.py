@@ -57,7 +57,7 @@ def serve_standard_streams(
         _complain(f"standard {' and '.join(closed)}: closed, and a server needs both")
         return 2
     if sys.__stderr__ is None:
-        from fleche.cli._streams import prepare_streams
+        from fleche.cli.main import prepare_streams
 
         prepare_streams()
     if os.isatty(0):
