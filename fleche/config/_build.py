@@ -180,7 +180,9 @@ class _Builder:
             return self.build(parse({"template": name}, ConfigPath(name, Path())))
         message = unknown_name("cache", name, self._config.names())
         if place is None:
-            message += f" ({_where_it_looked(self._config)})"
+            files = ", ".join(map(str, self._config.files))
+            none = f"no {FILENAME} was found from {self._config.start} upward"
+            message += f" ({files or none})"
             if "/" in name or os.sep in name:
                 message += f"; a directory is opened by fleche.open({name!r})"
         raise _error(place, message)
@@ -308,8 +310,7 @@ def _limited(cache: BaseCache, limits: dict[str, Any], place: ConfigPath) -> Bas
 
 
 def _chosen(table: LayerTable, names: Sequence[str]) -> dict[str, Any]:
-    values = {name: getattr(table, name, msgspec.UNSET) for name in names}
-    return {name: value for name, value in values.items() if value is not msgspec.UNSET}
+    return {name: value for name, value in given(table).items() if name in names}
 
 
 def _data_directory() -> Path:
@@ -327,11 +328,6 @@ def _data_directory() -> Path:
 
 def _error(place: ConfigPath | None, message: str) -> ConfigError:
     return ConfigError(message) if place is None else place.error(message)
-
-
-def _where_it_looked(config: Config) -> str:
-    files = ", ".join(map(str, config.files))
-    return files or f"no {FILENAME} was found from {config.start} upward"
 
 
 def _make_storage(table: dict[str, Any], kind: Any, place: ConfigPath) -> Any:

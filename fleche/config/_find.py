@@ -33,6 +33,7 @@ __all__ = [
     "find_config_files",
     "load_config",
     "read_toml",
+    "tomllib",
     "user_config_file",
 ]
 
@@ -314,9 +315,9 @@ def read_toml(path: Path) -> dict[str, Any]:
 
 
 def _parsed(path: Path, data: dict[str, Any]) -> _File:
-    place = _place_in(path)
-    default = data.pop("default", {})
-    return _File(path, _parse_default(default, place.key("default")), data)
+    place = _place_in(path).key("default")
+    default = convert(data.pop("default", {}), DefaultTable, place, label="[default]")
+    return _File(path, default, data)
 
 
 def _parse_toml(path: Path, text: str) -> dict[str, Any]:
@@ -346,10 +347,6 @@ def _advice(text: str, error: Exception) -> str:
     if _UNQUOTED.match(line) and int(place[2]) > line.index("="):
         return '; text stands in straight quotes ("..."), and truth values are true and false'
     return ""
-
-
-def _parse_default(table: Any, place: ConfigPath) -> DefaultTable:
-    return convert(table, DefaultTable, place, label="[default]")
 
 
 def _parse_tables(file: _File) -> dict[str, CacheEntry]:

@@ -3,21 +3,15 @@
 from __future__ import annotations
 
 import os
-import sys
 from pathlib import Path
 from typing import Any
 
 from fleche._util import expand_path
 from fleche.caches import BaseCache
 from fleche.config._build import cache_from_config, load_cache_config
-from fleche.config._find import FILENAME, load_config, read_toml
+from fleche.config._find import FILENAME, load_config, read_toml, tomllib
 from fleche.config._validate import suggestion
 from fleche.errors import ConfigError
-
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib
 
 __all__ = ["open"]
 

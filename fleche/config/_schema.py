@@ -7,7 +7,6 @@ checked but for what only a storage itself can tell.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, TypeAlias, get_args
 
@@ -350,47 +349,25 @@ def _check_sense(table: LayerTable, place: ConfigPath) -> None:
 
 # -- templates: a usual pair of storages -----------------------------------------------------------
 
-Pair: TypeAlias = "tuple[dict[str, Any], dict[str, Any]]"
 
-
-def expand_template(table: TemplateTable) -> Pair:
+def expand_template(table: TemplateTable) -> tuple[dict[str, Any], dict[str, Any]]:
     """Return the tables of the values and of the calls that a template stands for."""
     if not isinstance(table.root, str):
         return {"type": table.template}, {"type": table.template}
-    return _TEMPLATES[table.template](table.root.rstrip("/"))
+    root = table.root.rstrip("/")
+    values, calls = (
+        {"type": kind, key: f"{root}{place}"} for kind, key, place in _TEMPLATES[table.template]
+    )
+    return values, calls
 
 
-def _in_files(kind: str) -> Callable[[str], Pair]:
-    def make(root: str) -> Pair:
-        return {"type": kind, "root": f"{root}/values"}, {"type": kind, "root": f"{root}/calls"}
-
-    return make
-
-
-def _with_database(root: str) -> Pair:
-    values = {"type": "cloudpickle", "root": f"{root}/values"}
-    return values, {"type": "sql", "url": f"{root}/calls.db"}
-
-
-def _in_hdf5(root: str) -> Pair:
-    values = {"type": "hdf5", "root": f"{root}/values"}
-    return values, {"type": "cloudpickle", "root": f"{root}/calls"}
-
-
-def _in_fsspec(root: str) -> Pair:
-    return {"type": "fsspec", "url": f"{root}/values"}, {"type": "fsspec", "url": f"{root}/calls"}
-
-
-def _in_store(root: str) -> Pair:
-    return {"type": "local", "root": root}, {"type": "local", "root": root}
-
-
-_TEMPLATES: dict[str, Callable[[str], Pair]] = {
-    "local": _in_store,
-    "cloudpickle": _in_files("cloudpickle"),
-    "pickle": _in_files("pickle"),
-    "dill": _in_files("dill"),
-    "sql": _with_database,
-    "hdf5": _in_hdf5,
-    "fsspec": _in_fsspec,
+_TEMPLATES = {
+    "local": (("local", "root", ""), ("local", "root", "")),
+    "cloudpickle": (("cloudpickle", "root", "/values"), ("cloudpickle", "root", "/calls")),
+    "pickle": (("pickle", "root", "/values"), ("pickle", "root", "/calls")),
+    "dill": (("dill", "root", "/values"), ("dill", "root", "/calls")),
+    "sql": (("cloudpickle", "root", "/values"), ("sql", "url", "/calls.db")),
+    "hdf5": (("hdf5", "root", "/values"), ("cloudpickle", "root", "/calls")),
+    "fsspec": (("fsspec", "url", "/values"), ("fsspec", "url", "/calls")),
 }
+"""Of the values, then of the calls: the type, the key that says where, and the place there."""

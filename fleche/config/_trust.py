@@ -50,11 +50,11 @@ def _fault(path: Path) -> str:
     entry = path
     for place in (path, *path.parents):
         status = place.lstat()
-        if not _is_ours(status.st_uid):
+        if status.st_uid not in (0, os.geteuid()):
             owner = account_name(status.st_uid) or f"user {status.st_uid}"
             return _sentence(path, place, f"belongs to {owner} (mode {_mode(status)})")
         shelters = place != path and status.st_mode & stat.S_ISVTX
-        if _others_can_write(status) and not (shelters and _is_mine(entry)):
+        if _others_can_write(status) and not (shelters and entry.lstat().st_uid == os.geteuid()):
             return _sentence(path, place, f"can be written by others (mode {_mode(status)})")
         entry = place
     return ""
@@ -72,14 +72,6 @@ def _sentence(path: Path, place: Path, fault: str) -> str:
 
 def _mode(status: os.stat_result) -> str:
     return f"{stat.S_IMODE(status.st_mode):04o}"
-
-
-def _is_ours(uid: int) -> bool:
-    return uid in (0, os.geteuid())
-
-
-def _is_mine(path: Path) -> bool:
-    return path.lstat().st_uid == os.geteuid()
 
 
 def _others_can_write(status: os.stat_result) -> bool:

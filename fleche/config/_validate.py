@@ -243,7 +243,8 @@ def _fault_of_leaf(value: Any, kind: Any, place: ConfigPath) -> ConfigError | No
     if not any(_fits(value, _without_limits(part)) for part in parts):
         shown = kind if len(parts) > 1 else _without_limits(kind)
         return place.error(f"expected {_describe(shown)}, got {kind_of(value)}")
-    choices = [choice for part in parts for choice in _choices(part)]
+    literals = (part for part in parts if get_origin(part) is Literal)
+    choices = [str(choice) for part in literals for choice in get_args(part)]
     near = suggestion(value, choices) if isinstance(value, str) else None
     hint = f", did you mean {near!r}?" if near else ""
     return place.error(f"expected {_describe(kind)}, got {value!r}{hint}")
@@ -273,10 +274,6 @@ def _stripped(kind: Any, value: Any) -> Any:
     if len(left) == 1 or fitting:
         return (fitting or left)[0]
     return Union[tuple(left)]  # noqa: UP007 (of parts that are not known before)
-
-
-def _choices(kind: Any) -> list[str]:
-    return [str(choice) for choice in get_args(kind)] if get_origin(kind) is Literal else []
 
 
 def _describe(kind: Any) -> str:
