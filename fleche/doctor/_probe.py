@@ -16,7 +16,7 @@ import subprocess
 import time
 from collections.abc import Iterator
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias
 
 from fleche._util import __version__
@@ -171,61 +171,44 @@ def _run(channel: ProcessChannel, command: list[str], mark: str) -> _Trace:
             trace.error += f": {error.filename}"
         return trace
     with process:
-        _Listener(process, trace).listen()
+        _listen(process, trace)
         process.kill()
         process.wait()
     return trace
 
 
-@dataclass
-class _Listener:
-    """Listens to a probe until it has reported or ended."""
-
-    process: subprocess.Popen[bytes]
-    trace: _Trace
-    _buffers: dict[str, bytearray] = field(
-        default_factory=lambda: {"out": bytearray(), "err": bytearray()}
-    )
-
-    def listen(self) -> None:
-        """Send the line, and take note of what comes."""
-        process, trace = self.process, self.trace
-        assert process.stdin is not None
-        assert process.stdout is not None
-        assert process.stderr is not None
-        self._send(f"{trace.mark}hello\n".encode())
-        with selectors.DefaultSelector() as selector:
-            selector.register(process.stdout, selectors.EVENT_READ, "out")
-            selector.register(process.stderr, selectors.EVENT_READ, "err")
-            deadline = time.monotonic() + _patience()
-            while selector.get_map() and trace.report is None:
-                ready = selector.select(max(deadline - time.monotonic(), 0))
-                if not ready:
-                    if trace.closed:
-                        return
-                    trace.closed = True
-                    process.stdin.close()
-                    deadline = time.monotonic() + PATIENCE
-                    continue
-                for key, _ in ready:
-                    data = os.read(key.fd, 1 << 16)
-                    if not data:
-                        selector.unregister(key.fileobj)
-                    self._take(key.data, data)
-                if trace.steps or trace.greeting_came_back:
-                    deadline = min(deadline, time.monotonic() + PATIENCE)
-        if trace.report is None:
-            trace.status = process.wait(PATIENCE)
-
-    def _send(self, line: bytes) -> None:
-        assert self.process.stdin is not None
-        with suppress(BrokenPipeError):  # it has ended: why, it has said
-            self.process.stdin.write(line)
-
-    def _take(self, name: str, data: bytes) -> None:
-        self._buffers[name] += data[: 1 << 20]
-        text = self._buffers[name].decode("utf-8", "replace")
-        setattr(self.trace, name, text.replace("\r\n", "\n"))
+def _listen(process: subprocess.Popen[bytes], trace: _Trace) -> None:
+    """Send a line to a probe, and take note of what comes until it has reported or ended."""
+    assert process.stdin is not None
+    assert process.stdout is not None
+    assert process.stderr is not None
+    heard = {"out": bytearray(), "err": bytearray()}
+    with suppress(BrokenPipeError):  # it has ended: why, it has said
+        process.stdin.write(f"{trace.mark}hello\n".encode())
+    with selectors.DefaultSelector() as selector:
+        selector.register(process.stdout, selectors.EVENT_READ, "out")
+        selector.register(process.stderr, selectors.EVENT_READ, "err")
+        deadline = time.monotonic() + _patience()
+        while selector.get_map() and trace.report is None:
+            ready = selector.select(max(deadline - time.monotonic(), 0))
+            if not ready:
+                if trace.closed:
+                    return
+                trace.closed = True
+                process.stdin.close()
+                deadline = time.monotonic() + PATIENCE
+                continue
+            for key, _ in ready:
+                data = os.read(key.fd, 1 << 16)
+                if not data:
+                    selector.unregister(key.fileobj)
+                heard[key.data] += data
+                text = heard[key.data].decode("utf-8", "replace")
+                setattr(trace, key.data, text.replace("\r\n", "\n"))
+            if trace.steps or trace.greeting_came_back:
+                deadline = min(deadline, time.monotonic() + PATIENCE)
+    if trace.report is None:
+        trace.status = process.wait(PATIENCE)
 
 
 def _patience() -> float:

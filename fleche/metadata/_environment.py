@@ -153,10 +153,9 @@ def _imports_of_code(code: CodeType) -> frozenset[str]:
 
 def _module_of(value: Any) -> str:
     # only of classes and functions: asking a lazy object for an attribute may have effects
-    if issubclass(type(value), type) or type(value).__name__ in {"function", "ufunc", "builtin"}:
-        module = getattr(value, "__module__", None)
-        return module if isinstance(module, str) else ""
-    module = type(value).__module__
+    kind = type(value)
+    is_own = issubclass(kind, type) or kind.__name__ in {"function", "ufunc", "builtin"}
+    module = getattr(value, "__module__", None) if is_own else kind.__module__
     return module if isinstance(module, str) else ""
 
 

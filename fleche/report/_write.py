@@ -86,9 +86,13 @@ def write_report(
     study.add_usage(cache.usage())
     study.name_keys()
     opened = add_previews(study, cache, previews)
-    data = study.to_data(title=title or target.stem, source=_described(cache), version=__version__)
+    source = home_shortened(repr(cache))[:200]  # a page is passed on
+    data = study.to_data(title=title or target.stem, source=source, version=__version__)
     page = _page(data).encode("utf-8", "backslashreplace")
-    _replace(target, page)
+    try:
+        replace_file(target, page)
+    except OSError as error:
+        raise StorageError(f"{target}: the report cannot be written: {error}") from error
     return WrittenReport(target, study.total, len(study.calls), opened, len(page))
 
 
@@ -98,10 +102,6 @@ def _sizes(cache: BaseCache) -> dict[str, float]:
     for each in cache.disk_usage().calls:
         found[each.key] += each.bytes
     return found
-
-
-def _described(cache: BaseCache) -> str:
-    return home_shortened(repr(cache))[:200]  # a page is passed on
 
 
 def _page(data: dict[str, Any]) -> str:
@@ -140,10 +140,3 @@ def _hash(script: str) -> str:
 
 def _static(name: str) -> str:
     return (files("fleche.report") / "static" / name).read_text(encoding="utf-8")
-
-
-def _replace(target: Path, page: bytes) -> None:
-    try:
-        replace_file(target, page)
-    except OSError as error:
-        raise StorageError(f"{target}: the report cannot be written: {error}") from error

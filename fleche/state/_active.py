@@ -73,14 +73,11 @@ class _Configured:
         """Return the default metadata."""
         found = self.metadata
         if found is None:
+            from fleche.config import load_default_metadata
+
             with self.lock:
-                found = self.metadata = self._collectors()
+                found = self.metadata = load_default_metadata()
         return found
-
-    def _collectors(self) -> tuple[MetaData, ...]:
-        from fleche.config import load_default_metadata
-
-        return load_default_metadata()
 
     def forget(self) -> None:
         """Close and forget everything."""
