@@ -11,6 +11,7 @@ __all__ = [
     "as_age",
     "as_bytes",
     "as_moment",
+    "as_stamp",
     "count",
     "shown_bytes",
     "shown_float",
@@ -113,6 +114,11 @@ def _moment(given: datetime | date | timedelta | str, now: datetime) -> datetime
         hint = "a moment may be a date, '2026-01-31', 'today' or 'yesterday' as well"
         raise ValueError(f"{error}; {hint}") from None
     return now - age
+
+
+def as_stamp(given: datetime | date | timedelta | str) -> str:
+    """Return :func:`as_moment` as the text that the metadata of calls have, to compare with."""
+    return as_moment(given).isoformat(timespec="microseconds")
 
 
 def _in_utc(moment: datetime) -> datetime:

@@ -7,7 +7,7 @@ import reprlib
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field, fields, is_dataclass
+from dataclasses import dataclass, fields, is_dataclass
 from itertools import islice
 from typing import Any, Final, TypeAlias
 
@@ -54,7 +54,7 @@ class CallComparison:
 
     differing: tuple[Differing, ...] = ()
     code: tuple[Change, ...] = ()
-    same: tuple[str, ...] = field(default=())
+    same: tuple[str, ...] = ()
 
     def __bool__(self) -> bool:
         return bool(self.differing or self.code)
@@ -84,7 +84,7 @@ def compare_calls(first: LazyCall, second: LazyCall, *, values: bool = False) ->
             same.append(name)
             continue
         remark = _remark(left, right)
-        if values and left is not None and right is not None and not _are_literals(left, right):
+        if values and left and right and not (left.is_literal and right.is_literal):
             remark = _difference(first, second, kind, name) or remark
         found.append(Differing(kind, name, left, right, remark))
     found += _environment(one, other)
@@ -129,10 +129,6 @@ def _remark(left: ValueRef | None, right: ValueRef | None) -> str:
     if before is msgspec.UNSET or after is msgspec.UNSET:
         return ""
     return _of_numbers(before, after)
-
-
-def _are_literals(left: ValueRef, right: ValueRef) -> bool:
-    return left.is_literal and right.is_literal
 
 
 def _of_numbers(before: Any, after: Any) -> str:

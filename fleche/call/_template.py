@@ -15,7 +15,7 @@ from typing import Any, Literal, TypeAlias, get_args
 
 import msgspec
 
-from fleche._amounts import as_moment
+from fleche._amounts import as_stamp
 from fleche.call._live import LazyCall
 from fleche.call._record import CallRecord, Scalar, ValueRef, Version, as_plain, plain_metadata
 from fleche.digest import Digest, digest, short_key, shown_digest
@@ -302,14 +302,10 @@ QUERY_FIELDS: tuple[str, ...] = tuple(QueryCall.of.__kwdefaults__ or ())
 
 def _span(since: Moment | None, until: Moment | None) -> Condition:
     """Return the condition on the text by which the metadata say when a call began."""
-    low, high = (each if each is None else _stamp(each) for each in (since, until))
+    low, high = (each if each is None else as_stamp(each) for each in (since, until))
     if low is None:
         return Condition("<=", high)
     return Condition(">=", low) if high is None else Condition("between", [low, high])
-
-
-def _stamp(moment: Moment) -> str:
-    return as_moment(moment).isoformat(timespec="microseconds")
 
 
 def _used(value: Any) -> tuple[str, ...]:

@@ -14,7 +14,7 @@ from typing import Any, Final
 
 import msgspec
 
-from fleche._amounts import as_moment
+from fleche._amounts import as_stamp
 from fleche.call._record import CallRecord
 from fleche.call._template import Condition, Operator, QueryCall
 
@@ -171,12 +171,9 @@ class _Reader:
 
     def _simple(self, tree: ast.expr) -> Iterator[tuple[_Field, Condition]]:
         if isinstance(tree, ast.Compare):
-            left = tree.left
-            for op, right in zip(tree.ops, tree.comparators, strict=True):
-                found = self._comparison(left, op, right)
-                if found is not None:
+            for pair in _pairs(tree):
+                if found := self._comparison(*pair):
                     yield found
-                left = right
         elif isinstance(tree, ast.Call):
             yield self._like(tree)
 
@@ -212,7 +209,8 @@ class _Reader:
             inner = self.test(tree.operand)
             return lambda record: not inner(record)
         if isinstance(tree, ast.Compare):
-            return self._test_chain(tree)
+            chain = [self._test_pair(tree, *pair) for pair in _pairs(tree)]
+            return lambda record: all(test(record) for test in chain)
         if isinstance(tree, ast.Call):
             field, condition = self._like(tree)
             return lambda record: condition.matches(field.read(record))
@@ -220,14 +218,6 @@ class _Reader:
         if found is None:
             raise self._error(tree, "a comparison is expected")
         return lambda record: found.read(record) not in (_ABSENT, None, False, 0, "")
-
-    def _test_chain(self, tree: ast.Compare) -> Test:
-        tests: list[Test] = []
-        left = tree.left
-        for op, right in zip(tree.ops, tree.comparators, strict=True):
-            tests.append(self._test_pair(tree, left, op, right))
-            left = right
-        return lambda record: all(test(record) for test in tests)
 
     def _test_pair(self, tree: ast.expr, left: ast.expr, op: ast.cmpop, right: ast.expr) -> Test:
         if isinstance(op, ast.NotIn):
@@ -294,12 +284,17 @@ class _Reader:
         if value is not None and type(value) not in (bool, int, float, str):
             raise self._error(tree, "a number, a text, True, False or None is expected")
         if field is not None and field.is_time and isinstance(value, str):
-            return as_moment(value).isoformat(timespec="microseconds")
+            return as_stamp(value)
         return -value if sign < 0 else value  # type: ignore[operator]
 
     def _error(self, tree: ast.expr, expected: str) -> ValueError:
         part = ast.get_source_segment(self._text, tree) or self._text
         return ValueError(f"{part!r} in {self._text!r}: {expected}")
+
+
+def _pairs(tree: ast.Compare) -> Iterator[tuple[ast.expr, ast.cmpop, ast.expr]]:
+    """Return the comparisons of a chain such as ``0 < x < 1``."""
+    return zip((tree.left, *tree.comparators[:-1]), tree.ops, tree.comparators, strict=True)
 
 
 def _meets(condition: Condition, found: Any) -> bool:

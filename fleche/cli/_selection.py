@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 import click
 from click.shell_completion import CompletionItem
 
-from fleche._amounts import as_moment
+from fleche._amounts import as_stamp
 from fleche.caches import BaseCache, QueryIterator
 from fleche.call import CallRecord, Condition, LazyCall, QueryCall, like, parse_where, where
 from fleche.cli import _format as form
@@ -83,8 +83,10 @@ class Selection:
             yield from self._by_key(cache)
             if not self.names:
                 return
+        named = [like(name) for name in self.names]
         for call in cache.query(self._wanted):
-            if self._is_named(call.record) and self.matches(call.record):
+            is_named = not named or any(each.matches(call.record.name) for each in named)
+            if is_named and self.matches(call.record):
                 yield call
 
     def newest(self, cache: BaseCache, number: int) -> list[LazyCall]:
@@ -114,9 +116,6 @@ class Selection:
             call = _loaded(key, cache.load, cache)
             if self.template.matches(call.record) and self.matches(call.record):
                 yield call
-
-    def _is_named(self, record: CallRecord) -> bool:
-        return not self.names or any(like(name).matches(record.name) for name in self.names)
 
 
 def find_call(session: Session, key: str) -> LazyCall:
@@ -372,7 +371,7 @@ def _runtime(
     since: str | None, before: str | None, user: str | None, host: str | None
 ) -> dict[str, Condition]:
     found = {name: like(text) for name, text in (("user", user), ("host", host)) if text}
-    bounds = [_iso(text) if text else None for text in (since, before)]
+    bounds = [as_stamp(text) if text else None for text in (since, before)]
     if bounds[0] and bounds[1]:
         found["started"] = Condition("between", bounds)  # type: ignore[arg-type]
     elif bounds[0]:
@@ -380,10 +379,6 @@ def _runtime(
     elif bounds[1]:
         found["started"] = where("<", bounds[1])
     return found
-
-
-def _iso(text: str) -> str:
-    return as_moment(text).isoformat(timespec="microseconds")
 
 
 def _plain(text: str) -> Condition:
