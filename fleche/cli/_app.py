@@ -130,41 +130,7 @@ def remote(words: tuple[str, ...]) -> int:
     return main(["remote", *words])  # which it does without click
 
 
-def run(words: Sequence[str]) -> int:
-    """Run one command and return the exit status.
-
-    Args:
-        words: the command and its arguments.
-    """
-    with _log_on_stderr():
-        return _run(words)
-
-
-def _run(words: Sequence[str]) -> int:
-    try:
-        status = _invoke(words)
-    except click.exceptions.Exit as ended:
-        return ended.exit_code
-    except click.ClickException as error:
-        sys.stderr.write(f"fleche: {error.format_message()}\n")
-        if isinstance(error, click.UsageError) and error.ctx is not None:
-            sys.stderr.write(f"'{error.ctx.command_path} --help' explains it\n")
-        return 2
-    except (click.Abort, KeyboardInterrupt):
-        sys.stderr.write("\nfleche: interrupted\n")
-        return 130
-    except FlecheError as error:
-        sys.stderr.write(f"fleche: {told(error)}\n")
-        return 2
-    return status if isinstance(status, int) else 0
-
-
-def _invoke(words: Sequence[str]) -> Any:
-    if "_FLECHE_COMPLETE" in os.environ:  # a shell that asks for completion
-        program.main(prog_name="fleche")
-    # main() would end the process itself, with status 1, where the reader of its output is gone
-    with program.make_context("fleche", list(words)) as context:
-        return program.invoke(context)
+# -- running them ----------------------------------------------------------------------------------
 
 
 class _Brief(logging.Formatter):
@@ -205,3 +171,32 @@ def _log_on_stderr() -> Iterator[None]:
         yield
     finally:
         logger.removeHandler(handler)
+
+
+@_log_on_stderr()
+def run(words: Sequence[str]) -> int:
+    """Run one command and return the exit status.
+
+    Args:
+        words: the command and its arguments.
+    """
+    try:
+        if "_FLECHE_COMPLETE" in os.environ:  # a shell that asks for completion
+            program.main(prog_name="fleche")
+        # main() would end the process itself, with status 1, where the reader of its output is gone
+        with program.make_context("fleche", list(words)) as context:
+            status = program.invoke(context)
+    except click.exceptions.Exit as ended:
+        return ended.exit_code
+    except click.ClickException as error:
+        sys.stderr.write(f"fleche: {error.format_message()}\n")
+        if isinstance(error, click.UsageError) and error.ctx is not None:
+            sys.stderr.write(f"'{error.ctx.command_path} --help' explains it\n")
+        return 2
+    except (click.Abort, KeyboardInterrupt):
+        sys.stderr.write("\nfleche: interrupted\n")
+        return 130
+    except FlecheError as error:
+        sys.stderr.write(f"fleche: {told(error)}\n")
+        return 2
+    return status if isinstance(status, int) else 0

@@ -139,7 +139,7 @@ def tree(session: Session, key: str, used_by: bool, depth: int) -> int:
 
     picture = Tree(_line(root), guide_style="dim")
     _draw(picture, root)
-    session.screen.print(picture)
+    session.screen.console.print(picture)
     if not used_by and (users := call.used_by()):
         session.screen.say(f"used by {form.count(len(users), 'call')}; --used-by shows them", "dim")
     return 0

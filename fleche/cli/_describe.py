@@ -10,7 +10,7 @@ from fleche._redact import redact
 from fleche._util import home_shortened
 from fleche.caches import BaseCache, CachePool, CacheStack
 
-__all__ = ["described", "layers_of", "place_of", "title_of"]
+__all__ = ["described", "layers_of", "title_of"]
 
 
 class Part(NamedTuple):
@@ -64,19 +64,17 @@ def _of_table(table: Any) -> tuple[str, str]:
         kind = values.get("type", "")
         if calls.get("type") not in (None, kind):
             kind = f"{kind}+{calls['type']}"
-        where = place_of(values) or place_of(calls)
-        return kind, _parent(where) if values.get("root") else where
-    return str(kind or table.get("template", "")), place_of(table)
+        where = _place_of(values) or _place_of(calls)
+        if values.get("root") and where.endswith(("/values", "/calls")):
+            where = where.rpartition("/")[0]
+        return kind, where
+    return str(kind or table.get("template", "")), _place_of(table)
 
 
-def place_of(table: dict[str, Any]) -> str:
+def _place_of(table: dict[str, Any]) -> str:
     """Return where a table of ``fleche.toml`` says that something is."""
     for key in ("host", "root", "url", "workdir", "python"):
         if table.get(key):
             text = str(table[key])
             return home_shortened(text) if key in ("root", "workdir", "python") else text
     return ""
-
-
-def _parent(path: str) -> str:
-    return path.rsplit("/", 1)[0] if path.endswith(("/values", "/calls")) else path

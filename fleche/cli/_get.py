@@ -93,9 +93,7 @@ def _gone(session: Session, call: LazyCall, arg: str | None, state: str | None) 
 def _text(value: Any) -> str:
     import pprint
 
-    text = pprint.pformat(value, sort_dicts=False) if _is_plain(value) else repr(value)
-    return str(value) if type(value).__module__.partition(".")[0] == "pandas" else text
-
-
-def _is_plain(value: Any) -> bool:
-    return isinstance(value, dict | list | tuple | set | frozenset)
+    if type(value).__module__.partition(".")[0] == "pandas":
+        return str(value)
+    is_plain = isinstance(value, dict | list | tuple | set | frozenset)
+    return pprint.pformat(value, sort_dicts=False) if is_plain else repr(value)

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 from fleche.cli import _format as form
 
 if TYPE_CHECKING:
-    from rich.console import Console, RenderableType
+    from rich.console import Console
     from rich.text import Text
 
 __all__ = ["Column", "Screen", "TransferBar"]
@@ -90,12 +90,6 @@ class Screen:
             force_terminal=None if terminal else False,
         )
 
-    @property
-    def width(self) -> int:
-        """Columns that there are."""
-        found: int = self.console.width
-        return found
-
     # -- for programs ------------------------------------------------------------------------------
 
     def document(self, found: Any) -> None:
@@ -121,10 +115,6 @@ class Screen:
 
         self.console.print(Text(text, style), soft_wrap=not self.console.is_terminal)
 
-    def print(self, what: RenderableType) -> None:
-        """Print what rich can show."""
-        self.console.print(what)
-
     def title(self, text: str, more: str = "") -> None:
         """Print a heading, and what belongs to it."""
         from rich.text import Text
@@ -148,7 +138,7 @@ class Screen:
         from rich.text import Text
 
         text = body if isinstance(body, Text) else Text(str(body), style)
-        room = max(self.width - head.cell_len, 20)
+        room = max(self.console.width - head.cell_len, 20)
         lines: list[Text] = []
         for part in text.split("\n"):
             lines += part.wrap(self.console, room) if part.cell_len > room else [part]
@@ -197,7 +187,7 @@ class Screen:
         }
 
         def surplus() -> int:
-            return sum(widths.values()) + _GAP * (len(widths) - 1) - self.width
+            return sum(widths.values()) + _GAP * (len(widths) - 1) - self.console.width
 
         def spare(index: int) -> int:
             least = columns[index].least

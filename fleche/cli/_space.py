@@ -126,16 +126,6 @@ def _last_hits(cache: BaseCache) -> dict[str, float]:
     return found
 
 
-_USAGE_COLUMNS = (
-    Column("size", right=True, style="bold"),
-    Column("", style="cyan", goes=2),
-    Column("", least=12),
-    Column("calls", right=True),
-    Column("computed in", right=True, goes=3),
-    Column("last use", style="dim", goes=1),
-)
-
-
 def _print_usage(
     session: Session, by: str, groups: Sequence[tuple[str, Group]], limit: int, loose: int
 ) -> None:
@@ -155,9 +145,15 @@ def _print_usage(
             for name, group in shown
         )
         return
-    heads = (*_USAGE_COLUMNS[:2], Column(by, least=12), *_USAGE_COLUMNS[3:])
     screen.table(
-        heads,
+        (
+            Column("size", right=True, style="bold"),
+            Column("", style="cyan", goes=2),
+            Column(by, least=12),
+            Column("calls", right=True),
+            Column("computed in", right=True, goes=3),
+            Column("last use", style="dim", goes=1),
+        ),
         [
             (
                 form.size(group.bytes),
