@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import sys
-from types import TracebackType
 from typing import Any
 
 __all__ = ["verbose"]
@@ -57,12 +56,7 @@ class verbose:  # noqa: N801 (used like a function)
     def __enter__(self) -> None:
         return None
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         for name, level in self._before.items():
             logging.getLogger(name).setLevel(level)
         self._handle(self._was_on)

@@ -6,7 +6,7 @@ import pickle
 from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 from inspect import iscoroutinefunction
 from threading import RLock
 from types import FunctionType
@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar
 
 from fleche import state
 from fleche._util import renewed_after_fork
-from fleche.decorator._execution import strip_frames
+from fleche.decorator._execution import short_traceback
 from fleche.decorator._function import CachedFunction, is_asked_by_cloudpickle
 from fleche.decorator._spec import place
 from fleche.decorator._warnings import WarnOnce
@@ -72,30 +72,19 @@ class BoundWrapper(Generic[P, R]):
 
     def __call__(self, /, *args: P.args, **kwargs: P.kwargs) -> R:
         """Call the function as if all of this were active."""
-        try:
+        with short_traceback:
             return self.call_with(self.cache, *args, **kwargs)
-        except BaseException as error:
-            strip_frames(error)
-            raise
 
     def call_with(self, cache: BaseCache, /, *args: P.args, **kwargs: P.kwargs) -> R:
         """Call the function with a cache of its own; what it calls uses that of this object."""
         if _is_async(self.function):
             return self._call_async(cache, *args, **kwargs)  # type: ignore[return-value]
-        try:
-            with state.holding(self.cache, self.meta, self.tags):
-                return self._called(cache, *args, **kwargs)
-        except BaseException as error:
-            strip_frames(error)
-            raise
+        with short_traceback, state.holding(self.cache, self.meta, self.tags):
+            return self._called(cache, *args, **kwargs)
 
     async def _call_async(self, cache: BaseCache, /, *args: Any, **kwargs: Any) -> Any:
-        try:
-            with state.holding(self.cache, self.meta, self.tags):
-                return await self._called(cache, *args, **kwargs)  # type: ignore[misc]
-        except BaseException as error:
-            strip_frames(error)
-            raise
+        with short_traceback, state.holding(self.cache, self.meta, self.tags):
+            return await self._called(cache, *args, **kwargs)  # type: ignore[misc]
 
     def _called(self, cache: BaseCache, /, *args: Any, **kwargs: Any) -> R:
         place.is_known = True
@@ -251,13 +240,8 @@ def _freeze_cache(cache: BaseCache) -> bytes:
     try:
         frozen: bytes = cloudpickle.dumps(cache)
     except Exception:  # noqa: BLE001 (a pickler raises anything)
-        frozen = cloudpickle.dumps(_Description(cache.to_config()))
+        frozen = cloudpickle.dumps(partial(state.rebuild_cache, cache.to_config()))
     return frozen
-
-
-@dataclass(frozen=True)
-class _Description:
-    config: Any
 
 
 def _thaw_cache(frozen: bytes) -> BaseCache:
@@ -267,9 +251,7 @@ def _thaw_cache(frozen: bytes) -> BaseCache:
     with _caches_lock:
         if frozen not in _caches:
             thawed = cloudpickle.loads(frozen)
-            if isinstance(thawed, _Description):
-                thawed = state.rebuild_cache(thawed.config)
-            _caches[frozen] = thawed
+            _caches[frozen] = thawed() if isinstance(thawed, partial) else thawed
             while len(_caches) > KEPT:
                 _caches.popitem(last=False)[1].close()
         _caches.move_to_end(frozen)

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from fleche.decorator._computation import Computation
     from fleche.decorator._locking import ComputeLock
 
-__all__ = ["approach", "compute_async", "run", "run_async", "strip_frames"]
+__all__ = ["approach", "compute_async", "run", "run_async", "short_traceback", "strip_frames"]
 
 _calls_log = logging.getLogger("fleche.calls")
 
@@ -38,11 +38,8 @@ def run(spec: FunctionSpec, cache: BaseCache, args: tuple[Any, ...], kwargs: dic
     step, result = approach(spec, cache, args, kwargs)
     if step is None:
         return result
-    try:
+    with short_traceback:
         return run_body(step)
-    except BaseException as error:
-        strip_frames(error)
-        raise
 
 
 def approach(
@@ -110,11 +107,8 @@ async def run_async(
     spec: FunctionSpec, cache: BaseCache, args: tuple[Any, ...], kwargs: dict[str, Any]
 ) -> Any:
     """Answer a call of a coroutine function."""
-    try:
+    with short_traceback:
         return await _answer_async(spec, cache, args, kwargs)
-    except BaseException as error:
-        strip_frames(error)
-        raise
 
 
 async def _answer_async(
@@ -165,11 +159,8 @@ async def compute_async(
         await flights.wait_async(flight)
     note_child(invocation.key)
     if flight.error is not None:
-        try:
+        with short_traceback:
             raise flight.error
-        except BaseException as error:
-            strip_frames(error)
-            raise
     return flight.result
 
 
@@ -251,3 +242,17 @@ def strip_frames(error: BaseException) -> None:
 
 def _module_of(step: TracebackType) -> str:
     return str(step.tb_frame.f_globals.get("__name__"))
+
+
+class _ShortTraceback:
+    """Does :func:`strip_frames` to what a block raises."""
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, _: object, error: BaseException | None, __: object) -> None:
+        if error is not None:
+            strip_frames(error)
+
+
+short_traceback = _ShortTraceback()

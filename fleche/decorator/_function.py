@@ -11,7 +11,14 @@ from typing import TYPE_CHECKING, Any, Concatenate, Generic, ParamSpec, TypeVar,
 from fleche._util import annotations_of
 from fleche.call import Call, LazyCall
 from fleche.decorator._effects import changed_files
-from fleche.decorator._execution import approach, compute_async, run, run_async, strip_frames
+from fleche.decorator._execution import (
+    approach,
+    compute_async,
+    run,
+    run_async,
+    short_traceback,
+    strip_frames,
+)
 from fleche.decorator._invocation import KeyedInvocation, prepare_invocation, run_body
 from fleche.decorator._singleflight import Flight
 from fleche.decorator._spec import CallIdentity, FunctionSpec, StoredCalls
@@ -75,11 +82,8 @@ class CachedFunction(Transparent, Generic[P, R_co]):
     def call_with(self, cache: BaseCache, /, *args: P.args, **kwargs: P.kwargs) -> R_co:
         """Call the function with another cache than the active one."""
         answer = run_async if self.spec.is_async else run
-        try:
+        with short_traceback:
             return answer(self.spec, cache, (*self.lead, *args), kwargs)  # type: ignore[return-value]
-        except BaseException as error:
-            strip_frames(error)
-            raise
 
     def map(self, /, *arguments: Iterable[Any]) -> Iterator[R_co]:
         """Yield the results of many calls, in order, each as it is asked for, as :func:`map` does.
@@ -171,11 +175,8 @@ class CachedFunction(Transparent, Generic[P, R_co]):
             return compute_async(invocation, Flight())  # type: ignore[return-value]
         from fleche.decorator._computation import Computation
 
-        try:
+        with short_traceback:
             return run_body(Computation(invocation, Flight()))  # type: ignore[no-any-return]
-        except BaseException as error:
-            strip_frames(error)
-            raise
 
     @overload
     def query(

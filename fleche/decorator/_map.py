@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator
 from itertools import islice
 from typing import Any
 
-from fleche.decorator._execution import run, strip_frames
+from fleche.decorator._execution import run, short_traceback
 from fleche.decorator._invocation import KeyedInvocation, prepare_invocation
 from fleche.decorator._spec import FunctionSpec
 
@@ -36,16 +36,14 @@ def map_calls(
 
 
 def _results(batch: Batch, calls: Iterator[tuple[Any, ...]]) -> Iterator[Any]:
-    try:
-        while some := list(islice(calls, AHEAD)):
-            batch.look_ahead((args, {}) for args in some)
-            for args in some:
-                yield run(batch.spec, batch.cache, args, {})
-    except BaseException as error:
-        strip_frames(error)
-        raise
-    finally:
-        batch.end()
+    with short_traceback:
+        try:
+            while some := list(islice(calls, AHEAD)):
+                batch.look_ahead((args, {}) for args in some)
+                for args in some:
+                    yield run(batch.spec, batch.cache, args, {})
+        finally:
+            batch.end()
 
 
 class Batch:

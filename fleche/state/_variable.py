@@ -6,7 +6,6 @@ import sys
 import threading
 from collections.abc import Callable
 from contextvars import ContextVar
-from types import TracebackType
 from typing import Any, Final, Generic, TypeVar
 
 __all__ = ["UNSET", "Setting", "Unset", "Variable"]
@@ -117,12 +116,7 @@ class Setting(Generic[T]):
         self._back.append(self._variable.set_here(self.value))
         return self.value
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self._back.pop()()
 
     def __repr__(self) -> str:
