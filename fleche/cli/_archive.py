@@ -14,7 +14,7 @@ import click
 from fleche.cli import _format as form
 from fleche.cli._move import expected_bytes, say_left_out
 from fleche.cli._options import OUTPUT_FILE, Session, common, everywhere
-from fleche.cli._selection import Selection, nothing_like, selecting
+from fleche.cli._selection import NothingFound, Selection, nothing_like, selecting
 from fleche.exchange import export_calls, open_export
 from fleche.exchange import import_joblib as import_results
 
@@ -40,8 +40,7 @@ def export(session: Session, selection: Selection, file: Path, force: bool) -> i
     cache = session.near
     calls = list(selection.calls(cache))
     if not calls:
-        click.echo(f"fleche: {nothing_like(selection, cache)}; nothing was written", err=True)
-        return 1
+        raise NothingFound(f"{nothing_like(selection, cache)}; nothing was written")
     with session.screen.transferring(f"to {file}", len(calls), expected_bytes(calls)) as bar:
         number = export_calls(cache, file, selection.of_functions or calls, progress=bar.tell)
     size = file.stat().st_size
@@ -131,8 +130,7 @@ def import_joblib(session: Session, directory: Path, changed: bool, dry_run: boo
     try:
         results = list(import_results(directory, cache, changed=changed, dry_run=dry_run))
     except FileNotFoundError as error:
-        click.echo(f"fleche: {error}", err=True)
-        return 1
+        raise NothingFound(str(error)) from None
     taken = [each for each in results if each.key is not None]
     if session.json:
         session.screen.lines({**asdict(each), "path": str(each.path)} for each in results)

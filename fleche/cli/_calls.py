@@ -15,6 +15,7 @@ from fleche.cli._options import Session, common, everywhere, limited
 from fleche.cli._screen import Column
 from fleche.cli._selection import (
     SORT_TIME,
+    NothingFound,
     Selection,
     find_call,
     key_argument,
@@ -118,7 +119,7 @@ def log(session: Session, selection: Selection, limit: int, oldest: bool) -> int
     else:
         what = nothing_like(selection, cache)
         more = " on this machine (--everywhere asks the others, too)" if session.leaves_out else ""
-        click.echo(f"fleche: {what}{more}", err=True)
+        raise NothingFound(f"{what}{more}")
     return 0 if shown else 1
 
 

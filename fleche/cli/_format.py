@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 from datetime import datetime, timezone
 from typing import Any
 
@@ -24,7 +23,6 @@ __all__ = [
     "exact",
     "iso",
     "outcome",
-    "plain",
     "printable",
     "saving",
     "seconds",
@@ -102,24 +100,10 @@ def exact(ref: ValueRef | None) -> Any:
     if ref is None:
         return None
     if ref.is_literal:
-        return _json_number(ref.literal)
+        return ref.literal
     found: dict[str, Any] = {"digest": ref.digest, "bytes": ref.size}
     if ref.summary is not None:
-        found["summary"] = _json_number(ref.summary)
+        found["summary"] = ref.summary
     if ref.type:
         found["type"] = ref.type
     return found
-
-
-def _json_number(found: Any) -> Any:
-    """Return ``found``, or what is no number of JSON as a text."""
-    return repr(found) if isinstance(found, float) and not math.isfinite(found) else found
-
-
-def plain(found: Any) -> Any:
-    """Return plain data that JSON can hold."""
-    if isinstance(found, Mapping):
-        return {str(key): plain(item) for key, item in found.items()}
-    if isinstance(found, list | tuple | set):
-        return [plain(item) for item in found]
-    return str(found) if isinstance(found, str) else _json_number(found)

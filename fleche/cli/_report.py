@@ -9,7 +9,7 @@ from pathlib import Path
 import click
 
 from fleche.cli._options import OUTPUT_FILE, Session, common, everywhere
-from fleche.cli._selection import Selection, nothing_like, selecting
+from fleche.cli._selection import NothingFound, Selection, nothing_like, selecting
 
 __all__ = ["browse", "report"]
 
@@ -54,8 +54,7 @@ def report(
     calls = selection.calls(cache)
     first = next(calls, None)
     if first is None:
-        click.echo(f"fleche: {nothing_like(selection, cache)}; nothing was written", err=True)
-        return 1
+        raise NothingFound(f"{nothing_like(selection, cache)}; nothing was written")
     from fleche.report import write_report
 
     query = None if selection.is_everything else chain([first], calls)

@@ -15,8 +15,6 @@ from functools import cached_property
 from shutil import get_terminal_size
 from typing import TYPE_CHECKING, Any
 
-from fleche.cli import _format as form
-
 if TYPE_CHECKING:
     from rich.console import Console
     from rich.text import Text
@@ -103,9 +101,9 @@ class Screen:
 
     @staticmethod
     def _as_json(found: Any, indent: int | None = None) -> str:
-        from fleche.exchange import json_text
+        from fleche.exchange import as_json, json_text
 
-        return json_text(form.plain(found), sys.stdout.encoding or "utf-8", indent) + "\n"
+        return json_text(as_json(found), sys.stdout.encoding or "utf-8", indent) + "\n"
 
     # -- for people --------------------------------------------------------------------------------
 

@@ -17,7 +17,7 @@ from fleche.cli import _format as form
 from fleche.cli._calls import print_calls
 from fleche.cli._options import Session, common, limited
 from fleche.cli._screen import Column
-from fleche.cli._selection import SORT_TIME, Selection, nothing_like, selecting
+from fleche.cli._selection import SORT_TIME, NothingFound, Selection, nothing_like, selecting
 from fleche.digest import Digest, short_key
 from fleche.storage import Usage
 
@@ -111,9 +111,8 @@ def du(session: Session, selection: Selection, by: str, limit: int) -> int:
     ordered = sorted(groups.items(), key=lambda each: -each[1].bytes)
     loose = report.loose if selection.is_everything else 0
     if not ordered and not session.json:
-        click.echo(f"fleche: {nothing_like(selection, cache)}", err=True)
-    else:
-        _print_usage(session, by, ordered, limit, loose)
+        raise NothingFound(nothing_like(selection, cache))
+    _print_usage(session, by, ordered, limit, loose)
     return 0 if ordered else 1
 
 
@@ -235,7 +234,7 @@ def evict(
         session.screen.say(f"forgot {form.count(gone, 'call')}, {form.size(taken)}")
         session.screen.say("fleche gc frees what no other call needs, an hour later", "dim")
     else:
-        click.echo(f"fleche: {nothing_like(selection, cache)}", err=True)
+        raise NothingFound(nothing_like(selection, cache))
     return 0 if found else 1
 
 

@@ -91,10 +91,10 @@ def as_json(value: Any) -> Any:
 
 
 def _as_json(value: Any) -> Any:
-    if value is None or isinstance(value, bool | str):
-        return value if not isinstance(value, enum.Enum) else _as_json(value.value)
     if isinstance(value, enum.Enum):
         return _as_json(value.value)
+    if value is None or isinstance(value, bool | str):
+        return value
     if isinstance(value, int | float):
         plain = value if type(value) in (int, float) else _item(value)
         return repr(plain) if isinstance(plain, float) and not math.isfinite(plain) else plain
