@@ -11,7 +11,7 @@ from itertools import chain
 import click
 
 from fleche.caches import BaseCache
-from fleche.cli._describe import layers_of, title_of
+from fleche.cli import _format as form
 from fleche.cli._options import Session, common
 from fleche.config import load_config, load_default_metadata
 from fleche.doctor import Step, examine
@@ -94,8 +94,8 @@ def _examined(
         load_default_metadata()
     except ConfigError as error:
         yield "configuration", iter([Step("metadata", "failed", str(error), _CONFIGURED)])
-    for layer, pooled in layers_of(cache):
-        yield title_of(layer), chain(steps, examine(layer, write=write, read_only=pooled))
+    for layer, pooled in form.layers_of(cache):
+        yield form.title_of(layer), chain(steps, examine(layer, write=write, read_only=pooled))
 
 
 _CONFIGURED = "'fleche config' shows what is read, and from which file"
@@ -112,7 +112,7 @@ def _found(session: Session, what: str | None) -> tuple[BaseCache, list[Step]]:
     if what in (*config.names(), config.default.cache) or not _HOST.fullmatch(what):
         return session.open(what), []
     for name in config.tables:
-        for layer, _ in layers_of(session.open(name)):
+        for layer, _ in form.layers_of(session.open(name)):
             if getattr(layer, "host", None) == what:
                 return layer, []
     try:

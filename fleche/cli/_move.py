@@ -13,7 +13,6 @@ import click
 from fleche.caches import BaseCache, CacheStack
 from fleche.call import LazyCall
 from fleche.cli import _format as form
-from fleche.cli._describe import title_of
 from fleche.cli._options import Session, common
 from fleche.cli._selection import Selection, selecting
 
@@ -64,7 +63,7 @@ def _copy(
     calls = list(selection.calls(source))
     there = target.contains_many([call.key for call in calls]) if calls else []
     lacking = [call for call, known in zip(calls, there, strict=True) if not known]
-    names = title_of(source), title_of(target)
+    names = form.title_of(source), form.title_of(target)
     expected = expected_bytes(lacking)
     if dry_run:
         return Copied(*names, len(calls), len(lacking), 0, expected, 0)

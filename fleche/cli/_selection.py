@@ -17,7 +17,6 @@ from fleche._amounts import as_stamp
 from fleche.caches import BaseCache, QueryIterator
 from fleche.call import CallRecord, Condition, LazyCall, QueryCall, like, parse_where, where
 from fleche.cli import _format as form
-from fleche.cli._describe import layers_of, title_of
 from fleche.cli._options import Session, typed
 from fleche.errors import AmbiguousDigestError, ParcelError, RemoteConnectionError
 from fleche.storage import SHORTEST
@@ -145,7 +144,7 @@ def _loaded(key: str, load: Callable[[str], LazyCall], cache: BaseCache) -> Lazy
     try:
         return load(key)
     except KeyError:
-        looked = ", ".join(title_of(part.cache) for part in layers_of(cache))
+        looked = ", ".join(form.title_of(part.cache) for part in form.layers_of(cache))
         raise NothingFound(f"no call has the key {key} (looked in {looked})") from None
     except AmbiguousDigestError as error:
         raise click.ClickException(str(error)) from None
@@ -166,7 +165,7 @@ def nothing_like(selection: Selection, cache: BaseCache) -> str:
 
 
 def _none_yet(cache: BaseCache) -> str:
-    return f"no calls yet in {title_of(cache)}"
+    return f"no calls yet in {form.title_of(cache)}"
 
 
 def no_call_of(names: Sequence[str], cache: BaseCache) -> str:

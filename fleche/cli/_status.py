@@ -15,7 +15,6 @@ from fleche._util import __version__, home_shortened
 from fleche.caches import BaseCache, CacheBackend, CacheStack, ViewBackend
 from fleche.call import QueryCall
 from fleche.cli import _format as form
-from fleche.cli._describe import described, layers_of
 from fleche.cli._options import Session, common, everywhere
 from fleche.cli._screen import Column
 from fleche.config import Config, check_default_metadata, load_config
@@ -126,8 +125,8 @@ def _look(session: Session, name: str) -> Iterator[Layer]:
         yield Layer(name, "", "", error=str(error))
         return
     first: tuple[BaseCache, Layer] | None = None
-    for each, pooled in layers_of(cache):
-        found = Layer(name, *described(each))
+    for each, pooled in form.layers_of(cache):
+        found = Layer(name, *form.described(each))
         try:
             if each.backend.local or session.everywhere:
                 _count(each, found)
