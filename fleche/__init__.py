@@ -99,19 +99,18 @@ _HOMES = {
     "fleche.config": ("open",),
     "fleche.decorator": ("BoundWrapper", "FlecheWarning", "Wrapper", "fleche"),
     "fleche.digest": ("D", "Digest", "add_hook"),
+    "fleche.errors": (
+        *("AmbiguousDigestError", "ConfigError", "CorruptParcel", "FlecheError", "Indigestible"),
+        *("MissingExtra", "ParcelError", "ProtocolError", "Rejected", "RemoteConnectionError"),
+        *("SignatureError", "StorageError", "UnpackError"),
+    ),
     "fleche.executor": ("wrap_executor",),
     "fleche.function": ("Content", "Ignored", "Required", "Secret", "Unordered"),
     "fleche.metadata": ("Cpu", "Environment", "Git", "MetaData", "Runtime", "Tags"),
     "fleche.parcel": ("File",),
     "fleche.state": ("cache", "meta", "project", "tags"),
 }
-_ERRORS = (
-    *("AmbiguousDigestError", "ConfigError", "CorruptParcel", "FlecheError", "Indigestible"),
-    *("MissingExtra", "ParcelError", "ProtocolError", "Rejected", "RemoteConnectionError"),
-    *("SignatureError", "StorageError", "UnpackError"),
-)
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
-_HOME_OF.update(dict.fromkeys(_ERRORS, "fleche.errors"))
 
 
 def __getattr__(name: str) -> Any:

@@ -119,8 +119,7 @@ def _renew_locks() -> None:
         lock._at_fork_reinit()  # noqa: SLF001 (what the standard library does with its own locks)
 
 
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_renew_locks)
+os.register_at_fork(after_in_child=_renew_locks)
 
 
 # -- the end of the process ------------------------------------------------------------------------
@@ -158,8 +157,7 @@ def _follow_workers() -> None:
 
 
 _follow_workers()  # of a worker that was started anew, and imports fleche before it begins to work
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(before=_follow_workers)
+os.register_at_fork(before=_follow_workers)
 
 
 # -- packages --------------------------------------------------------------------------------------

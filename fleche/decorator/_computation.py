@@ -406,9 +406,7 @@ class Computation:
     ) -> None:
         """Store an exception that is to be kept like a result."""
         rules = self.spec.rules
-        if rules is None or collecting is None or error is None:
-            return
-        if not isinstance(error, rules.errors):
+        if rules is None or collecting is None or not isinstance(error, rules.errors):
             return
         try:
             fields = {

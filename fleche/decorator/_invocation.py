@@ -223,7 +223,8 @@ class KeyedInvocation(Invocation):
         Args:
             again: it was looked for before.
         """
-        self.lost, raised = False, self.spec.keeps_errors
+        spec = self.spec
+        self.lost, raised = False, spec.keeps_errors
         try:
             hit = self.cache.lookup(self.key, again=again, raised=raised)
             hit = hit or self._look_for_accepted()
@@ -232,9 +233,15 @@ class KeyedInvocation(Invocation):
         except Exception as error:
             if is_out_of_stack(error):
                 raise
-            self._complain_of_cache(error)
+            spec.warner.warn_error(
+                "lookup",
+                error,
+                "runs without looking for a stored result, since the cache failed",
+                "The new result is stored if the cache can do that at least. "
+                "Mend the cache, or activate another: fleche.cache(...)",
+            )
+            self.lost = True
             return None
-        spec = self.spec
         if spec.warner.had_outages:
             spec.warner.settle("lookup")
         if hit is None:
@@ -263,25 +270,11 @@ class KeyedInvocation(Invocation):
                 found = self.cache.lookup(key, again=True, raised=self.spec.keeps_errors)
             return found is not None
 
-        self.become(self.spec.stored_identity(self.identity, self.cache, is_there))
-        return found
-
-    def become(self, identity: CallIdentity) -> None:
-        """Be the same call under another key."""
-        if identity is not self.identity:
+        identity = self.spec.stored_identity(self.identity, self.cache, is_there)
+        if identity is not self.identity:  # it is the same call under another key
             self.identity, self.key = identity, identity.key
             self.slot = (self.cache.slot, identity.key)
-
-    def _complain_of_cache(self, error: Exception) -> None:
-        """Warn of a cache that cannot be asked."""
-        self.spec.warner.warn_error(
-            "lookup",
-            error,
-            "runs without looking for a stored result, since the cache failed",
-            "The new result is stored if the cache can do that at least. "
-            "Mend the cache, or activate another: fleche.cache(...)",
-        )
-        self.lost = True
+        return found
 
     def _open_states(self, hit: LazyCall) -> bool:
         """Open the states that the generators were left in; return whether all are there.

@@ -156,8 +156,7 @@ class Place:
 
 
 place = Place()
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=place.begin_anew)
+os.register_at_fork(after_in_child=place.begin_anew)
 
 
 class FunctionSpec:
