@@ -20,7 +20,7 @@ import pytest
 
 from fleche import cache, fleche
 from fleche.decorator import BoundMethod, Wrapper
-from fleche.decorator._spec import Place
+from fleche.decorator._spec import WorkerNotice
 from tests.helpers.layers import in_files
 
 
@@ -167,5 +167,5 @@ def test_a_notebook_of_marimo_is_no_worker(
         marimo = types.SimpleNamespace(running_in_notebook=lambda found=is_notebook: found)
         monkeypatch.setitem(sys.modules, "marimo", marimo)  # type: ignore[arg-type]
         caplog.clear()
-        Place().look("f", cache())
+        WorkerNotice().look("f", cache())
         assert ("no cache was sent" in caplog.text) is not is_notebook

@@ -16,7 +16,7 @@ from fleche import state
 from fleche._util import renewed_after_fork
 from fleche.decorator._execution import short_traceback
 from fleche.decorator._function import CachedFunction, is_asked_by_cloudpickle
-from fleche.decorator._spec import place
+from fleche.decorator._spec import worker_notice
 from fleche.decorator._warnings import WarnOnce
 from fleche.errors import ConfigError, MissingExtra
 from fleche.function import CodeTracker, own_code
@@ -87,7 +87,7 @@ class BoundWrapper(Generic[P, R]):
             return await self._called(cache, *args, **kwargs)  # type: ignore[misc]
 
     def _called(self, cache: BaseCache, /, *args: Any, **kwargs: Any) -> R:
-        place.is_known = True
+        worker_notice.is_known = True
         if isinstance(self.function, CachedFunction):
             answer: R = self.function.call_with(cache, *args, **kwargs)
             return answer

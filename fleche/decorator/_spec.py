@@ -46,7 +46,7 @@ __all__ = [
     "FunctionSpec",
     "Options",
     "StoredCalls",
-    "place",
+    "worker_notice",
 ]
 
 log = logging.getLogger("fleche.decorator")
@@ -56,7 +56,7 @@ Coalesce: TypeAlias = Literal["threads", "processes"]
 SIMPLE = frozenset([type(None), bool, int, float, str, bytes])
 """Scalars of Python: they hold no digest, generator, buffer or code, and no body changes them."""
 
-_active_cache = state.active_cache
+_active_cache = state.active_cache  # each hit asks for it: by a name of this module
 
 
 class Options(msgspec.Struct, frozen=True):
@@ -119,7 +119,7 @@ _NO_BUFFERS = BufferDigests()
 """What is found in plain scalars."""
 
 
-class Place:
+class WorkerNotice:
     """Says in a worker process, once, which cache functions use there that were sent without one.
 
     Attributes:
@@ -155,8 +155,8 @@ class Place:
         self.is_known, self._is_forked = False, True
 
 
-place = Place()
-os.register_at_fork(after_in_child=place.begin_anew)
+worker_notice = WorkerNotice()
+os.register_at_fork(after_in_child=worker_notice.begin_anew)
 
 
 class FunctionSpec:
@@ -246,8 +246,8 @@ class FunctionSpec:
         chosen = self.options.cache
         if chosen is None:
             found = _active_cache()
-            if not place.is_known:
-                place.look(self.info.name, found)
+            if not worker_notice.is_known:
+                worker_notice.look(self.info.name, found)
             return found
         return state.forced_cache() or (
             state.named_cache(chosen) if isinstance(chosen, str) else chosen
