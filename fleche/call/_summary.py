@@ -170,10 +170,6 @@ def _text_of(value: Any, depth: int) -> str:
     return type(value).__name__
 
 
-def _of_int(value: int, _: int) -> str:
-    return f"int, {value.bit_length()} bits"
-
-
 def _of_bytes(value: bytes | bytearray | memoryview, _: int) -> str:
     size = value.nbytes if isinstance(value, memoryview) else len(value)
     return f"{type(value).__name__}, {count(size, 'byte', commas=False)}"
@@ -240,7 +236,7 @@ def vars_of(value: Any, name: str) -> Any:
 _BUILTIN: tuple[tuple[Any, Callable[[Any, int], str]], ...] = (
     (enum.Enum, lambda value, _: f"{type(value).__name__}.{value.name}"),
     (str, lambda value, _: value[: 4 * LONGEST]),
-    (int, _of_int),
+    (int, lambda value, _: f"int, {value.bit_length()} bits"),
     ((bytes, bytearray, memoryview), _of_bytes),
     (complex, lambda value, _: repr(complex(value))),
     ((datetime, date, time), lambda value, _: value.isoformat()),
@@ -264,13 +260,10 @@ def _home_of(value: Any) -> str:
     return type(value).__module__.partition(".")[0]
 
 
-def _shape(value: Any) -> str:
-    return f"[{', '.join(map(str, value.shape))}]"
-
-
 def _of_array(value: Any) -> str:
     kind = str(getattr(value, "dtype", type(value).__name__)).rpartition(".")[2]
-    return f"{kind if len(kind) <= 30 else 'structured'}{_shape(value)}"
+    shape = ", ".join(map(str, value.shape))
+    return f"{kind if len(kind) <= 30 else 'structured'}[{shape}]"
 
 
 def _of_sparse(value: Any) -> str:

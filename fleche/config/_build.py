@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -43,8 +42,6 @@ from fleche.errors import ConfigError
 from fleche.storage import storage_class
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from fleche.metadata import MetaData
 
 __all__ = [
@@ -80,7 +77,7 @@ def load_cache_config(name: str | None = None, *, start: PathLike | None = None)
         MissingExtra: a package that the cache needs is not installed.
     """
     config = load_config(start)
-    with _closing_if_failed(_Builder(config)) as builder:
+    with _Builder(config) as builder:
         return builder.named("default" if name is None else name, None)
 
 
@@ -120,7 +117,7 @@ def cache_from_config(
     if not isinstance(data, dict | list):
         raise place.error(f"expected a table or an array of tables, got {kind_of(data)}")
     spec = parse(data, place)
-    with _closing_if_failed(_Builder(config or Config())) as builder:
+    with _Builder(config or Config()) as builder:
         return builder.build(spec)
 
 
@@ -135,15 +132,6 @@ def cache_to_config(cache: BaseCache, *, redact: bool = False) -> dict[str, Any]
     return hide_secrets(config) if redact else config
 
 
-@contextmanager
-def _closing_if_failed(builder: _Builder) -> Iterator[_Builder]:
-    try:
-        yield builder
-    except BaseException:
-        builder.close()
-        raise
-
-
 class _Builder:
     """Builds caches of one configuration; a name that several caches refer to is built once."""
 
@@ -153,9 +141,13 @@ class _Builder:
         self._built: list[BaseCache] = []
         self._chain: list[str] = []
 
-    def close(self) -> None:
-        for cache in reversed(self._built):
-            cache.close()
+    def __enter__(self) -> _Builder:
+        return self
+
+    def __exit__(self, kind: object, *_: object) -> None:
+        if kind is not None:  # of what could not be built as a whole, no part stays open
+            for cache in reversed(self._built):
+                cache.close()
 
     def named(self, name: str, place: ConfigPath | None, *, shared: bool = True) -> BaseCache:
         """The cache called ``name``, which ``place`` asks for; if not ``shared``, a copy of it."""

@@ -128,7 +128,8 @@ class Study:
     def to_data(self, *, title: str, source: str, version: str) -> dict[str, Any]:
         """Return everything that the page shows, as plain data."""
         places = {str(call.key): place for place, call in enumerate(self.calls)}
-        functions = {function: place for place, function in enumerate(self._by_time())}
+        by_time = sorted(self._sums, key=lambda each: (-self._sums[each].seconds, each))
+        functions = {function: place for place, function in enumerate(by_time)}
         hosts = _Table()
         shown = [self._row(call, functions, hosts, places) for call in self.calls]
         activity = [
@@ -172,9 +173,6 @@ class Study:
             ),
         }
 
-    def _by_time(self) -> list[tuple[str, str]]:
-        return sorted(self._sums, key=lambda each: (-self._sums[each].seconds, each))
-
     def _thinned(self) -> list[tuple[_Place, int, float]]:
         """Return the computations by time, and what they took.
 
@@ -208,7 +206,7 @@ class Study:
             _result(result),
             _round(_epoch(record)),
             _round(seconds_of(record)),
-            _whole(self._sizes.get(call.key)),
+            round(self._sizes[call.key]) if call.key in self._sizes else None,
             hosts.place(where(record)),
             [places[key] for key in record.children[:_MOST_CHILDREN] if key in places],
             self._environments.place(_environment(record)),
@@ -418,10 +416,6 @@ def _round(value: Any) -> float | None:
     if not isinstance(value, int | float) or not math.isfinite(value):
         return None
     return float(f"{value:.6g}") if abs(value) < 1e6 else round(value, 1)
-
-
-def _whole(value: float | None) -> int | None:
-    return None if value is None else round(value)
 
 
 def _cut(text: str, most: int = _TEXT) -> str:
