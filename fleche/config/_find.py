@@ -167,7 +167,7 @@ def _merged(directory: Path, found: Iterable[_File], unused: Sequence[Path] = ()
     for file in found:
         files.append(file)
         if before is None and file.default.cache is not msgspec.UNSET:
-            before = len(unused)
+            before = len(unused)  # those that are found from now on are further away
         for name, table in _parse_tables(file).items():
             tables.setdefault(name, table)
         for key in DefaultTable.__struct_fields__:

@@ -266,7 +266,7 @@ def _schema_of(options: type[RemoteOptions]) -> type[msgspec.Struct]:
 
 def _struct_of(table: dict[str, Any], place: ConfigPath) -> type[LayerTable]:
     """The struct of a table, which exactly one key decides."""
-    kinds: dict[object, str] = {}
+    kinds: dict[object, str] = {}  # by struct: values and calls decide for the same
     for key in _DECISIVE:
         if key in table:
             kinds.setdefault(_KINDS.get(key), key)

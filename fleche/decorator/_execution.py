@@ -55,7 +55,7 @@ def approach(
         invocation = prepare_invocation(spec, cache, args, kwargs)
         if not isinstance(invocation, KeyedInvocation):
             return invocation, None
-        since = flights.clock
+        since = flights.clock  # before the look: what lands after it is looked for again
         hit = invocation.look()
         if hit is not None:
             return None, revive(invocation.answer(hit))

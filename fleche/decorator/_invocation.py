@@ -205,7 +205,7 @@ class KeyedInvocation(Invocation):
         *,
         simple: bool = False,
     ) -> None:
-        self.spec = spec
+        self.spec = spec  # here and not by the base: a hit makes one of these objects
         self.cache = cache
         self.args = args
         self.kwargs = kwargs

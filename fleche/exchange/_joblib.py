@@ -159,7 +159,7 @@ class _Function:
                 continue
             if parameter.name not in values:
                 ignored.append(parameter.name)
-                positional = False
+                positional = False  # what follows can be passed by its name only
             elif positional and parameter.kind is not parameter.KEYWORD_ONLY:
                 args.append(values[parameter.name])
             else:

@@ -162,7 +162,7 @@ class Collecting:
             result: what the function returned.
         """
         found: dict[str, dict[str, Any]] = {}
-        for collector in reversed(self._started):
+        for collector in reversed(self._started):  # what began first measures the longest
             try:
                 if collector.finish_sees_call and self._call is not None:
                     data = collector.finish(self._call(), result)  # type: ignore[call-arg]

@@ -47,7 +47,7 @@ class Variable(Generic[T]):
         before, self._process = self._process, value
 
         def back() -> None:
-            if self._process is value:
+            if self._process is value:  # else something has been set since, which stays
                 self._process = before
 
         return back
