@@ -9,7 +9,7 @@ from datetime import datetime, timezone
 from time import perf_counter
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from fleche.call import MISSING, SMALL, CallRecord, plain_metadata
+from fleche.call import MISSING, SMALL, CallEntry, CallRecord, plain_metadata
 from fleche.decorator._effects import (
     ModuleGenerators,
     changed_arguments,
@@ -25,14 +25,12 @@ from fleche.decorator._singleflight import Flight, flights, inside, note_child
 from fleche.decorator._warnings import is_out_of_stack
 from fleche.digest import Digest, read_content
 from fleche.errors import Indigestible, Rejected
-from fleche.function import ENTRY
+from fleche.function import ENTRY, Closure
 from fleche.metadata import Collecting
 
 if TYPE_CHECKING:
     from fleche.caches import PendingCall
-    from fleche.call import CallEntry
     from fleche.decorator._locking import ComputeLock
-    from fleche.function import Closure
 
 __all__ = ["Computation", "Drawn"]
 

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from fleche.caches import BaseCache, QueryIterator
     from fleche.decorator._bound import BoundWrapper
     from fleche.decorator._explain import Explanation
-    from fleche.decorator._stats import FunctionStats
+    from fleche.decorator._search import FunctionStats
     from fleche.metadata import MetaData
 
 __all__ = ["BoundMethod", "CachedFunction", "Wrapper", "is_asked_by_cloudpickle"]
@@ -210,8 +210,7 @@ class CachedFunction(Transparent, Generic[P, R_co]):
         Printed, it is a sentence. Hits and misses are counted by all processes that use the cache;
         what others have counted in the last minute may not be there yet.
         """
-        from fleche.decorator._search import template_of
-        from fleche.decorator._stats import stats_of
+        from fleche.decorator._search import stats_of, template_of
 
         return stats_of(self.spec.cache(), template_of(self.spec, {}))
 

@@ -16,12 +16,11 @@ from threading import Thread
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from fleche.call import MISSING, LazyCall
-from fleche.decorator._singleflight import flights, in_loop, loop_of
+from fleche.decorator._singleflight import Flight, flights, in_loop, loop_of
 
 if TYPE_CHECKING:
     from fleche.decorator._computation import Computation
     from fleche.decorator._invocation import KeyedInvocation
-    from fleche.decorator._singleflight import Flight
 
 __all__ = ["CONCURRENT", "Outcome", "defer", "kind_of", "revive"]
 

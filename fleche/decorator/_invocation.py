@@ -14,7 +14,7 @@ from inspect import Parameter
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
-from fleche.call import MISSING
+from fleche.call import MISSING, LazyCall
 from fleche.decorator._effects import (
     changed_files,
     find_generators,
@@ -29,7 +29,6 @@ from fleche.errors import AmbiguousDigestError, ConfigError, Indigestible, Missi
 
 if TYPE_CHECKING:
     from fleche.caches import BaseCache
-    from fleche.call import LazyCall
     from fleche.decorator._computation import Computation
 
 __all__ = ["LOUD", "Invocation", "KeyedInvocation", "prepare_invocation", "run_body"]

@@ -6,13 +6,11 @@ import copy
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from fleche.call import plain_metadata
+from fleche.call import Call, plain_metadata
 from fleche.errors import ConfigError
 
 if TYPE_CHECKING:
     from typing_extensions import Self
-
-    from fleche.call import Call
 
 __all__ = ["Collecting", "MetaData", "metadata_class", "metadata_names"]
 
