@@ -10,7 +10,6 @@ from itertools import pairwise
 __all__ = [
     "as_age",
     "as_bytes",
-    "as_moment",
     "as_stamp",
     "count",
     "shown_bytes",
@@ -70,25 +69,24 @@ def _unit(word: str) -> float:
     return _SECONDS["mo" if word.startswith("mo") else word[0]]
 
 
-def as_moment(given: datetime | date | timedelta | str, *, now: datetime | None = None) -> datetime:
-    """Return a moment in UTC: a date, or how long ago it is.
+def as_stamp(given: datetime | date | timedelta | str) -> str:
+    """Return a moment as the metadata of calls have it, in UTC: a date, or how long ago it is.
 
     Args:
         given: a :class:`datetime` or a date (local, if it has no zone), as ISO-8601 text too;
             ``"today"`` or ``"yesterday"``, when that day began; or an age, as for :func:`as_age`.
-        now: from when ages count.
 
     Raises:
         TypeError: it is none of these.
         ValueError: it is a text that says something else, or no date that there is.
     """
     try:
-        return _moment(given, now or datetime.now(timezone.utc))
+        return _moment(given).isoformat(timespec="microseconds")
     except OverflowError:
         raise ValueError(f"{given!r} is before the first date that there is, or too late") from None
 
 
-def _moment(given: datetime | date | timedelta | str, now: datetime) -> datetime:
+def _moment(given: datetime | date | timedelta | str) -> datetime:
     if isinstance(given, datetime):
         return _in_utc(given)
     if isinstance(given, date):
@@ -96,7 +94,7 @@ def _moment(given: datetime | date | timedelta | str, now: datetime) -> datetime
     if isinstance(given, str):
         text = given.strip()
         if (days := _DAYS.get(text.lower())) is not None:
-            return _moment(now.astimezone().date() - timedelta(days), now)
+            return _moment(date.today() - timedelta(days))
         try:
             found = datetime.fromisoformat(text.replace("Z", "+00:00"))
         except ValueError:
@@ -113,12 +111,7 @@ def _moment(given: datetime | date | timedelta | str, now: datetime) -> datetime
     except ValueError as error:
         hint = "a moment may be a date, '2026-01-31', 'today' or 'yesterday' as well"
         raise ValueError(f"{error}; {hint}") from None
-    return now - age
-
-
-def as_stamp(given: datetime | date | timedelta | str) -> str:
-    """Return :func:`as_moment` as the text that the metadata of calls have, to compare with."""
-    return as_moment(given).isoformat(timespec="microseconds")
+    return datetime.now(timezone.utc) - age
 
 
 def _in_utc(moment: datetime) -> datetime:

@@ -299,7 +299,7 @@ class Browser(App[None]):
         self._in_thread(lambda: count_functions(self._cache, tell), show, "count")
         self._look_for(self._wanted)
 
-    def _look_for(self, wanted: Wanted, then: str | None = None) -> None:
+    def _look_for(self, wanted: Wanted) -> None:
         """Begin a new list of calls."""
         old, self._pages = self._pages, None
         if old is not None:
@@ -311,9 +311,9 @@ class Browser(App[None]):
         self._table.clear()
         self._show_details(None)
         self._show_bar()
-        self._fetch(then)
+        self._fetch()
 
-    def _fetch(self, then: str | None = None) -> None:
+    def _fetch(self) -> None:
         """Fetch the next page, unless one is on its way or there is none."""
         pages, wanted, current = self._pages, self._wanted, self._round
         if self._fetching or (pages is not None and pages.is_over):
@@ -335,8 +335,6 @@ class Browser(App[None]):
             self._show_count()
             if not calls and not found.is_over:
                 self._fetch()  # a long search goes on
-            elif then in self._rows:
-                self._table.move_cursor(row=self._table.get_row_index(then))
 
         self._in_thread(read, show)
 
