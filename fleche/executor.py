@@ -184,9 +184,7 @@ def _keywords_of(submit: Callable[..., Any]) -> frozenset[str]:
     )
 
 
-def _unwrap(
-    function: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
-) -> tuple[Any, tuple[Any, ...], dict[str, Any]]:
+def _unwrap(function: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Prepared:
     while isinstance(function, partial):
         args, kwargs = (*function.args, *args), {**function.keywords, **kwargs}
         function = function.func

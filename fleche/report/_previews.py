@@ -15,6 +15,7 @@ import sys
 import time
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from typing import Any, Literal, TypeAlias
 
 from fleche.caches import BaseCache
@@ -237,10 +238,8 @@ def _of_container(value: Any) -> dict[str, Any] | None:
 
 def _numbers_of(value: list[Any] | tuple[Any, ...]) -> list[float] | None:
     if len(value) > _ITEMS and all(type(item) in (int, float) for item in value[:100_000]):
-        try:
+        with suppress(OverflowError):
             return [float(item) for item in value[:100_000]]
-        except (OverflowError, TypeError, ValueError):
-            return None
     return None
 
 
