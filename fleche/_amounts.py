@@ -6,10 +6,12 @@ import math
 import re
 from datetime import date, datetime, time, timedelta, timezone
 from itertools import pairwise
+from typing import SupportsFloat
 
 __all__ = [
     "as_age",
     "as_bytes",
+    "as_seconds",
     "as_stamp",
     "count",
     "shown_bytes",
@@ -44,6 +46,20 @@ def as_age(given: timedelta | str | float) -> timedelta:
     if found < timedelta(0):
         raise ValueError(f"{given!r} is less than no time")
     return found
+
+
+def as_seconds(given: timedelta | str | float) -> float:
+    """Return how many seconds a time has; a number is one of seconds, even if it is less than none.
+
+    Raises:
+        TypeError: it is none of these.
+        ValueError: it is a text that says something else.
+    """
+    if isinstance(given, str | timedelta):
+        return as_age(given).total_seconds()
+    if isinstance(given, SupportsFloat):
+        return float(given)
+    raise TypeError(f"{given!r} is no time: seconds, a timedelta or a text such as '30d' is")
 
 
 def _age(given: timedelta | str | float) -> timedelta:

@@ -8,6 +8,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -109,6 +110,9 @@ class TestWhatGoes:
         cache.save_value([1])
         assert cache.gc().kept == 1
         age(root, 50)
+        assert cache.gc(grace="1min", dry_run=True) == cache.gc(timedelta(minutes=1), dry_run=True)
+        with pytest.raises(ValueError, match="'soon' is no time"):
+            cache.gc(grace="soon")
         report = cache.gc(grace=60)
         assert (report.kept, report.young > 0) == (1, True)
         assert cache.gc(grace=40) == GcReport(removed=1, freed=report.young)

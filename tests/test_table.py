@@ -419,6 +419,7 @@ class TestPandas:
         assert list(frame.columns) == names
         assert [frame[name][0] for name in names] == [1, "eos", "bigpc", 1.23456, "me"]
         assert pd.isna(frame["study"][1])
+        assert list(Table(found, columns="x").to_pandas().columns) == ["arguments.x"]
         several = Table(found, columns=["where", "arguments"]).to_pandas()
         arguments = ["arguments.x", "arguments.y", "arguments.user"]
         assert list(several.columns) == ["user", "host", *arguments]

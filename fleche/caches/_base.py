@@ -30,6 +30,8 @@ from fleche.parcel import Packing, Parcel
 from fleche.storage import SHORTEST, Acceptance, Capabilities, LockTable, Usage, merge_usage
 
 if TYPE_CHECKING:
+    from datetime import timedelta
+
     from typing_extensions import Self
 
     from fleche.caches._accepted import AcceptedCode
@@ -730,9 +732,9 @@ class BaseCache:
 
     def gc(
         self,
-        grace: float = GRACE,
+        grace: timedelta | str | float = GRACE,
         *,
-        pin_age: float = PIN_AGE,
+        pin_age: timedelta | str | float = PIN_AGE,
         dry_run: bool = False,
         progress: ShowProgress = None,
     ) -> maintenance.GcReport:
@@ -741,20 +743,23 @@ class BaseCache:
         Safe at any time, while others use the cache, and safe to interrupt.
 
         Args:
-            grace: seconds for which a value is left alone after it was stored or found to be here
-                already, by the clock of the storage; more than a save takes from the first value to
-                the record. Until that is there, nothing else keeps a result; with 0, it may go, and
-                is computed again.
-            pin_age: seconds after which a call that has neither returned nor failed is given up.
+            grace: how long a value is left alone after it was stored or found to be here already,
+                by the clock of the storage: seconds, a :class:`~datetime.timedelta` or ``"2h"``.
+                More than a save takes from the first value to the record: until that is there,
+                nothing else keeps a result; with 0, it may go, and is computed again.
+            pin_age: after how long a call that has neither returned nor failed is given up.
             dry_run: change nothing.
             progress: ``True`` shows it; a function is called with the number of entries looked at
                 so far.
 
         Raises:
             Rejected: this cache is read-only.
+            ValueError: a text is no time.
         """
+        from fleche._amounts import as_seconds
+
         self.check_writable("gc")
-        task = maintenance.Gc(grace, pin_age, dry_run)
+        task = maintenance.Gc(as_seconds(grace), as_seconds(pin_age), dry_run)
         return self._maintain(task, maintenance.GcReport, progress, "collecting")
 
     def verify(

@@ -179,7 +179,8 @@ class Table:
             calls: the calls, in the order of the rows.
             shorten: returns for each of several keys the beginning that stands for it alone, or
                 ``None`` if it is gone.
-            columns: what to show: usual columns, names of arguments, fields of metadata.
+            columns: what to show: usual columns, names of arguments, fields of metadata; one or
+                several.
             metadata: show a column for each tag and each other field of metadata, too.
             newest_first: order the rows by when the calls began, the undated last.
 
@@ -193,6 +194,7 @@ class Table:
         self._keys = keys
         self._shorten = shorten
         self._first = self._made(keys[:_MOST])  # while it is certain that the cache is there
+        columns = (columns,) if isinstance(columns, str) else columns
         self._columns = None if columns is None else tuple(columns)
         self._with_metadata = metadata
         if self._columns is not None and keys:

@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass
 
 import click
 
-from fleche._amounts import as_age
+from fleche._amounts import as_age, as_seconds
 from fleche.caches import BaseCache, CallSize, Row, VerifyReport
 from fleche.call import CallRecord, LazyCall
 from fleche.cli import _format as form
@@ -297,7 +297,7 @@ def gc(session: Session, grace: str, dry_run: bool) -> int:
 
     --json prints one document: removed, freed, kept, pins, young (bytes), dry_run.
     """
-    seconds = as_age(grace).total_seconds()
+    seconds = as_seconds(grace)
     if not dry_run:
         session.check_meant()
     with session.screen.counting("looking at entries:") as told:
