@@ -206,5 +206,13 @@ def wrap_executor(executor: Executor) -> CachedExecutor:
     Args:
         executor: threads, processes, or any other implementation of
             :class:`concurrent.futures.Executor`.
+
+    Raises:
+        TypeError: it is no executor: a class of one, or a pool that has ``map`` and no ``submit``.
     """
+    if isinstance(executor, type) or not hasattr(executor, "submit"):
+        raise TypeError(
+            f"{executor!r} is no executor of concurrent.futures; where there is no submit(), pass "
+            "function.bind() to map()"
+        )
     return CachedExecutor(executor)

@@ -196,6 +196,11 @@ class TestStarting:
         assert (told.status, "not a condition" in told.err) == (2, True)
         told = fleche_command("log", "--cache", "absent")
         assert (told.status, "known are default" in told.err) == (2, True)
+        told = fleche_command("evict", "--all", "--yes", "--cache", "")
+        assert (told.status, "'--cache': it is empty" in told.err) == (2, True)
+        told = fleche_command("push", "--to", "")
+        assert (told.status, "'--to': it is empty" in told.err) == (2, True)
+        assert fleche_command("log").status == 0
 
     @pytest.mark.parametrize(
         ("words", "said"),

@@ -105,6 +105,12 @@ def test_what_is_none(tmp_path: Path) -> None:
     assert held(fleche.open(str(tmp_path / "new"))) == ["new"]
 
 
+def test_an_empty_text() -> None:
+    """It is neither a name nor the working directory."""
+    with pytest.raises(ConfigError, match="an empty text names no cache"):
+        fleche.open("")
+
+
 def test_a_path_is_a_directory(roots: dict[str, Path]) -> None:
     """Whatever names there are; options go to the cache that is made there."""
     Path("fleche.toml").write_text('[results]\ntemplate = "memory"\n')

@@ -282,6 +282,13 @@ def plain_draw(seed: int | None = None) -> int | None:
     return seed
 
 
+@pytest.mark.parametrize("thing", [ThreadPoolExecutor, 3, multiprocessing])
+def test_what_is_no_executor(thing: Any) -> None:
+    """A class that was not called, or a pool without ``submit``: it is said where it is passed."""
+    with pytest.raises(TypeError, match=r"is no executor of concurrent.futures; .*\.bind\(\)"):
+        wrap_executor(thing)
+
+
 class TestForeignExecutors:
     def test_one_that_does_not_know_cancel_futures(self) -> None:
         """It is said only where it was asked for."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from functools import wraps
+from functools import partial, wraps
 from typing import TypeAlias
 
 import click
@@ -13,7 +13,7 @@ import click
 from fleche.caches import BaseCache, CacheStack
 from fleche.call import LazyCall
 from fleche.cli import _format as form
-from fleche.cli._options import Session, common
+from fleche.cli._options import Session, common, not_empty
 from fleche.cli._selection import Selection, selecting
 
 __all__ = ["expected_bytes", "pull", "push", "say_left_out", "sync"]
@@ -173,10 +173,12 @@ def say_left_out(session: Session, number: int) -> None:
 def _copying(ends: Callable[[Session, str | None, str | None], Pairs]) -> click.Command:
     """Return the command that copies calls between the caches that ``ends`` returns."""
 
+    end = partial(click.option, metavar="NAME|PATH", callback=not_empty)
+
     @click.command()
     @selecting
-    @click.option("--from", "from_text", metavar="NAME|PATH", help="Copy from this cache.")
-    @click.option("--to", "to_text", metavar="NAME|PATH", help="Copy to this cache.")
+    @end("--from", "from_text", help="Copy from this cache.")
+    @end("--to", "to_text", help="Copy to this cache.")
     @click.option("--dry-run", is_flag=True, help="Only show what would be copied.")
     @common
     @wraps(ends)

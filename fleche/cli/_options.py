@@ -30,6 +30,7 @@ __all__ = [
     "common_without_cache",
     "everywhere",
     "limited",
+    "not_empty",
     "typed",
 ]
 
@@ -181,12 +182,24 @@ def _complete_caches(ctx: click.Context, param: click.Parameter, incomplete: str
         return []
 
 
+def not_empty(ctx: click.Context, param: click.Parameter, given: str | None) -> str | None:
+    """Refuse an empty text, as of a variable of the shell that is not set, where a cache is meant.
+
+    It would be another one, and the command may remove what is there.
+    """
+    del ctx, param
+    if given == "":
+        raise click.BadParameter("it is empty")
+    return given
+
+
 def common(command: F) -> F:
     """Give ``command`` the options that all have, and the session they make as ``session``."""
     return click.option(
         "--cache",
         "cache_text",
         metavar="NAME|PATH|CONFIG",
+        callback=not_empty,
         shell_complete=_complete_caches,
         help="Which cache: a name in fleche.toml, a directory, a .toml file (FILE:NAME), or a "
         "table in braces. Default: FLECHE_CACHE if set, or else the default cache.",

@@ -57,6 +57,8 @@ def open(
         return load_cache_config(None, start=start)
     text = os.fspath(which)
     is_text = isinstance(which, str)
+    if not text:
+        raise ConfigError("an empty text names no cache; open() without one is the default cache")
     if is_text and text in load_config(start).names():
         return load_cache_config(text, start=start)
     if is_text and text[:1] in "{[":
