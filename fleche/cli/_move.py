@@ -172,7 +172,6 @@ def say_left_out(session: Session, number: int) -> None:
 
 def _copying(ends: Callable[[Session, str | None, str | None], Pairs]) -> click.Command:
     """Return the command that copies calls between the caches that ``ends`` returns."""
-
     end = partial(click.option, metavar="NAME|PATH", callback=not_empty)
 
     @click.command()
