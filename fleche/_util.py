@@ -37,6 +37,7 @@ __all__ = [
     "imported_when_asked",
     "is_held_here",
     "is_path",
+    "loaded_types",
     "override",
     "package_version",
     "reconnected",
@@ -71,6 +72,15 @@ def annotations_of(obj: object) -> dict[str, Any]:
         ways = [partial(call, each) for each in forms]
     found = (attempt(way) for way in ways)
     return next((dict(each) for each in found if isinstance(each, dict)), {})
+
+
+def loaded_types(module: str, *names: str) -> tuple[type, ...]:
+    """Return classes of a module, if the program has imported it, for ``isinstance``.
+
+    Those that are missing are left out: another thread may be in the midst of the import.
+    """
+    space = getattr(sys.modules.get(module), "__dict__", {})
+    return tuple(space[name] for name in names if name in space)
 
 
 def attempt(function: Callable[..., Any], *args: Any, default: Any = None) -> Any:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 import threading
 import warnings
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import pytest
@@ -486,3 +488,46 @@ def test_without_a_caller() -> None:
         thread.start()
         thread.join()
     assert caught[0].filename == __file__
+
+
+class Held:
+    """An object of an own class, with what may be of many kinds."""
+
+    def __init__(self) -> None:
+        self.parts = [1.5, {"x": object}]
+
+
+HELD = Held()
+
+
+@pytest.mark.parametrize(
+    "module",
+    [
+        "IPython",
+        "asyncio",
+        "concurrent.futures._base",
+        "ctypes",
+        "marimo",
+        "multiprocessing.process",
+        "multiprocessing.util",
+        "numpy",
+        "pandas",
+        "queue",
+        "torch",
+    ],
+)
+def test_a_module_that_another_thread_is_importing(
+    active: Faulty, module: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is found where modules are, and nothing is in it yet."""
+
+    @fleche(cache=active)
+    def shown(number: int, text: bytes = bytes(70_000)) -> list[Any]:
+        return [number, len(text), HELD.parts[0]]
+
+    monkeypatch.setitem(sys.modules, module, ModuleType(module))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert shown(1) == [1, 70_000, 1.5]
+        assert shown(1) == [1, 70_000, 1.5]
+    assert shown.contains(1)

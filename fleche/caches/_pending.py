@@ -591,17 +591,15 @@ def save_value(cache: BaseCache, value: Any) -> Digest:
 
 def _has_large_array(value: Any) -> bool:
     """Return whether a value, or an item of one, is an array worth writing ahead."""
-    numpy = sys.modules.get("numpy")
-    if numpy is None:
+    array = getattr(sys.modules.get("numpy"), "ndarray", None)
+    if array is None:
         return False
     items: Iterable[Any] = (value,)
     if isinstance(value, list | tuple):
         items = value
     elif isinstance(value, dict):
         items = value.values()
-    return any(
-        isinstance(each, numpy.ndarray) and each.nbytes >= _DRAFTED for each in islice(items, _MOST)
-    )
+    return any(isinstance(each, array) and each.nbytes >= _DRAFTED for each in islice(items, _MOST))
 
 
 def _store(

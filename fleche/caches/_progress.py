@@ -172,8 +172,8 @@ def _bar(rich: Any, what: str) -> Iterator[Report]:
 
 def _is_notebook() -> bool:
     """Return whether what is shown is shown below a cell of a notebook."""
-    found: Any = sys.modules.get("IPython")
-    return found is not None and hasattr(found.get_ipython(), "kernel")
+    shell_of = getattr(sys.modules.get("IPython"), "get_ipython", None)
+    return shell_of is not None and hasattr(shell_of(), "kernel")
 
 
 def _cell(what: str) -> Iterator[Report]:

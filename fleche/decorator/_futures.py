@@ -32,8 +32,8 @@ def kind_of(result: Any) -> str:
     """Return which kind of future a result is, or nothing."""
     if getattr(type(result), "_asyncio_future_blocking", None) is not None:
         return ASYNCIO
-    base = sys.modules.get("concurrent.futures._base")
-    return CONCURRENT if base is not None and isinstance(result, base.Future) else ""
+    future = getattr(sys.modules.get("concurrent.futures._base"), "Future", ())
+    return CONCURRENT if isinstance(result, future) else ""
 
 
 def revive(hit: LazyCall) -> Any:

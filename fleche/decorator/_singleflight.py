@@ -140,8 +140,9 @@ def loop_of(running: Any) -> Any:
 
 def running_loop() -> AbstractEventLoop | None:
     """Return the event loop of asyncio that runs here, if one does."""
-    asyncio = sys.modules.get("asyncio")
-    return None if asyncio is None else asyncio._get_running_loop()  # noqa: SLF001 (documented)
+    # documented; in a module that another thread is importing it may be missing
+    get_loop = getattr(sys.modules.get("asyncio"), "_get_running_loop", None)
+    return None if get_loop is None else get_loop()
 
 
 def in_loop(loop: Any, callback: Callable[[], object]) -> None:

@@ -133,11 +133,12 @@ class WorkerNotice:
     def look(self, name: str, cache: BaseCache) -> None:
         """Say where results go, if this is a worker process."""
         self.is_known = True
-        multiprocessing = sys.modules.get("multiprocessing.process")
-        if multiprocessing is None or multiprocessing.parent_process() is None:
+        parent = getattr(sys.modules.get("multiprocessing.process"), "parent_process", None)
+        if parent is None or parent() is None:
             return
-        marimo = sys.modules.get("marimo")  # its kernel is such a process, and the program itself
-        if marimo is not None and marimo.running_in_notebook():
+        # the kernel of marimo is such a process, and the program itself
+        is_notebook = getattr(sys.modules.get("marimo"), "running_in_notebook", None)
+        if is_notebook is not None and is_notebook():
             return
         # a forked child has inherited what was active
         is_as_meant = state.is_cache_set() or self._is_forked

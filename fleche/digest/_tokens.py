@@ -351,9 +351,9 @@ class BufferDigests:
 
 def _address_of(view: memoryview) -> int | None:
     """Return where contiguous memory lies, if numpy is there to say so."""
-    numpy = sys.modules.get("numpy")
-    if numpy is None or not view.c_contiguous or not view.nbytes:
+    frombuffer = getattr(sys.modules.get("numpy"), "frombuffer", None)
+    if frombuffer is None or not view.c_contiguous or not view.nbytes:
         return None
     with view.cast("B") as flat:
-        address: int = numpy.frombuffer(flat, dtype="u1").__array_interface__["data"][0]
+        address: int = frombuffer(flat, dtype="u1").__array_interface__["data"][0]
     return address

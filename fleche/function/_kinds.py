@@ -16,6 +16,7 @@ from types import (
 )
 from typing import Any, NamedTuple
 
+from fleche._util import loaded_types
 from fleche.function._clocks import attributes_by_clock, is_from_clock_now
 from fleche.function._own import is_own_object
 from fleche.function._signature import Transparent
@@ -104,10 +105,10 @@ BY_TYPE = frozenset(
 """Types that say all there is to say of their objects."""
 
 BY_TYPE_WITH_BASES = (
-    ("logging", ("Logger", "LoggerAdapter", "Handler", "Formatter")),
-    ("threading", ("Thread", "Condition", "Event", "Semaphore", "Barrier")),
-    ("queue", ("Queue",)),
-    ("warnings", ("catch_warnings",)),
+    ("logging", "Logger", "LoggerAdapter", "Handler", "Formatter"),
+    ("threading", "Thread", "Condition", "Event", "Semaphore", "Barrier"),
+    ("queue", "Queue"),
+    ("warnings", "catch_warnings"),
 )
 
 OF_FUNCTIONS = frozenset(
@@ -162,11 +163,7 @@ def is_by_type(kind: type) -> bool:
     """Whether the class of an object says all there is to say of it."""
     if full_name(kind) in BY_TYPE:
         return True
-    for module, names in BY_TYPE_WITH_BASES:
-        loaded = sys.modules.get(module)
-        if loaded is not None and issubclass(kind, tuple(getattr(loaded, n) for n in names)):
-            return True
-    return False
+    return any(issubclass(kind, loaded_types(*found)) for found in BY_TYPE_WITH_BASES)
 
 
 def member_of(kind: type, name: str) -> Any:
@@ -193,10 +190,8 @@ def is_interface(cls: type) -> bool:
 
 def is_frozen(kind: type) -> bool:
     """Whether objects of a class never hold anything else."""
-    numpy = sys.modules.get("numpy")
-    return full_name(kind) in FROZEN or (
-        numpy is not None and issubclass(kind, (numpy.generic, numpy.dtype, numpy.ufunc))
-    )
+    of_numpy = loaded_types("numpy", "generic", "dtype", "ufunc")
+    return full_name(kind) in FROZEN or issubclass(kind, of_numpy)
 
 
 def is_callable_code(value: Any) -> bool:

@@ -14,6 +14,7 @@ from types import FunctionType, MethodType, ModuleType
 from typing import Any
 from weakref import WeakKeyDictionary
 
+from fleche._util import loaded_types
 from fleche.function._own import is_own
 from fleche.function._whole import digest_of_file
 
@@ -47,8 +48,7 @@ def is_native(kind: type) -> bool:
 
 
 def is_of_ctypes(kind: type) -> bool:
-    ctypes = sys.modules.get("ctypes")
-    return ctypes is not None and issubclass(kind, (ctypes.CDLL, ctypes._CFuncPtr))  # noqa: SLF001
+    return issubclass(kind, loaded_types("ctypes", "CDLL", "_CFuncPtr"))
 
 
 def library_of(value: Any) -> str | None:

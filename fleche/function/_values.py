@@ -34,6 +34,7 @@ from typing import Any
 
 from blake3 import blake3
 
+from fleche._util import loaded_types
 from fleche.digest import (
     BufferDigests,
     Digest,
@@ -610,8 +611,7 @@ def queued_or_weak(value: Any) -> Collection[Any] | None:
     That comes and goes, and so does not count, but for the code in it.
     """
     kind = type(value)
-    queue = sys.modules.get("queue")
-    if queue is not None and issubclass(kind, queue.Queue):
+    if issubclass(kind, loaded_types("queue", "Queue")):
         return list(value.queue)
     if issubclass(kind, weakref.ref):
         return [value()]

