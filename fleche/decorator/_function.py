@@ -168,15 +168,17 @@ class CachedFunction(Transparent, Generic[P, R_co]):
     def rerun(self, /, *args: P.args, **kwargs: P.kwargs) -> R_co:
         """Compute, whatever is stored, and replace it by the new result."""
         spec = self.spec
-        invocation = prepare_invocation(spec, spec.cache(), (*self.lead, *args), kwargs)
-        if not isinstance(invocation, KeyedInvocation):
-            return invocation.alone_async() if spec.is_async else invocation.alone()  # type: ignore[return-value]
-        if spec.is_async:
-            return compute_async(invocation, Flight())  # type: ignore[return-value]
-        from fleche.decorator._computation import Computation
+        step: Any = prepare_invocation(spec, spec.cache(), (*self.lead, *args), kwargs)
+        if isinstance(step, KeyedInvocation):
+            if spec.is_async:
+                return compute_async(step, Flight())  # type: ignore[return-value]
+            from fleche.decorator._computation import Computation
 
+            step = Computation(step, Flight())
+        elif spec.is_async:
+            return step.alone_async()  # type: ignore[no-any-return]
         with short_traceback:
-            return run_body(Computation(invocation, Flight()))  # type: ignore[no-any-return]
+            return run_body(step)  # type: ignore[no-any-return]
 
     @overload
     def query(
