@@ -15,14 +15,15 @@ import logging
 import re
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
+from functools import partial
 from operator import itemgetter
-from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, NamedTuple, TypeVar
 
 import msgspec
 
-from fleche._util import batched, override
+from fleche._util import batched, expand_path, override
 from fleche.call import CallEntry, QueryCall
 from fleche.digest import Address
 from fleche.errors import (
@@ -39,6 +40,8 @@ from fleche.storage._locks import LockTable
 from fleche.storage._usage import Usage
 
 if TYPE_CHECKING:
+    from typing_extensions import Self
+
     from fleche.parcel import Draft
 
 __all__ = [
@@ -51,6 +54,7 @@ __all__ = [
     "BufferRefs",
     "CallStorage",
     "Capabilities",
+    "Configured",
     "DirectoryOptions",
     "Entry",
     "Storage",
@@ -483,6 +487,58 @@ def refs_of_unusable(error: ParcelError) -> BufferRefs | ParcelError:
     if isinstance(error, CorruptParcel) and not error.newer:
         return BufferRefs()
     return BufferRefs() if isinstance(error, UnpackError) else error
+
+
+class Configured(Storage[T], Generic[T]):
+    """A storage whose constructor takes the fields of its table in ``fleche.toml``.
+
+    Attributes:
+        Options: those fields.
+    """
+
+    Options: ClassVar[type[msgspec.Struct]]
+    _type: str
+    _options: msgspec.Struct
+
+    @classmethod
+    def from_options(
+        cls, type_name: str, options: msgspec.Struct, resolve: Callable[[str], str]
+    ) -> Self:
+        """Return the storage that a table of ``fleche.toml`` describes.
+
+        Args:
+            type_name: the ``type`` of the table.
+            options: its other fields.
+            resolve: makes a path absolute.
+        """
+        del type_name
+        return cls(**cls._located(options, resolve))
+
+    @classmethod
+    def _located(cls, options: msgspec.Struct, resolve: Callable[[str], str]) -> dict[str, Any]:
+        """Return the fields of a table, with its path made absolute."""
+        fields = msgspec.structs.asdict(options)
+
+        def absolute(path: str) -> str:
+            return resolve(str(expand_path(path)))
+
+        for name in ("root", "url"):
+            if fields.get(name) is not None:
+                fields[name] = cls._place(fields[name], absolute)
+        return fields
+
+    @classmethod
+    def _place(cls, place: str, resolve: Callable[[str], str]) -> str:
+        return resolve(place)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickle as the configuration; what is in memory arrives empty."""
+        return partial(type(self), **msgspec.structs.asdict(self._options)), ()
+
+    @override
+    def to_config(self) -> dict[str, Any]:
+        """Return the table of ``fleche.toml`` that describes this storage, its secrets included."""
+        return {"type": self._type, **msgspec.to_builtins(self._options)}
 
 
 class DirectoryOptions(

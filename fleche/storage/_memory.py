@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any, Generic, TypeVar
 
 import msgspec
 
@@ -19,15 +19,12 @@ from fleche.storage._base import (
     SHORTEST,
     CallStorage,
     Capabilities,
+    Configured,
     Entry,
-    Storage,
     ValueStorage,
     held_addresses,
 )
 from fleche.storage._usage import Usage, merge_usage
-
-if TYPE_CHECKING:
-    from typing_extensions import Self
 
 __all__ = ["CallMemory", "CallVoid", "ValueMemory", "ValueVoid"]
 
@@ -36,31 +33,6 @@ T = TypeVar("T")
 
 class NoOptions(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     """The table of a storage in ``fleche.toml`` that has nothing but its ``type``."""
-
-
-class _Optionless(Storage[T], Generic[T]):
-    """What storages have in common that are described by their type alone."""
-
-    Options: ClassVar[type[msgspec.Struct]] = NoOptions
-    _type: ClassVar[str]
-
-    @classmethod
-    def from_options(
-        cls,
-        type_name: str,  # noqa: ARG003
-        options: msgspec.Struct,  # noqa: ARG003
-        resolve: Callable[[str], str],  # noqa: ARG003
-    ) -> Self:
-        """Return the storage that a table of ``fleche.toml`` describes."""
-        return cls()
-
-    def __reduce__(self) -> tuple[type[Self], tuple[()]]:
-        """Pickle as an empty storage: memory is not shared between processes."""
-        return type(self), ()
-
-    @override
-    def to_config(self) -> dict[str, Any]:
-        return {"type": self._type}
 
 
 class _Held:
@@ -78,7 +50,7 @@ class _Held:
         self.modified = time.time()
 
 
-class _Memory(_Optionless[T], Generic[T]):
+class _Memory(Configured[T], Generic[T]):
     """Entries in a dict.
 
     There is no lock: what a method does to the dict is one operation, which is atomic by itself, so
@@ -86,7 +58,8 @@ class _Memory(_Optionless[T], Generic[T]):
     """
 
     capabilities = Capabilities(touches=True)
-    _type = "memory"
+    Options = NoOptions
+    _type, _options = "memory", NoOptions()
 
     def __init__(self) -> None:
         self._held: dict[str, _Held] = {}
@@ -274,10 +247,11 @@ def _opened(held: _Held) -> CallEntry | ParcelError:
         return CorruptParcel(f"memory: call {held.key[:12]}: {error}")
 
 
-class _Void(_Optionless[T], Generic[T]):
+class _Void(Configured[T], Generic[T]):
     """Nothing, whatever is put."""
 
-    _type = "void"
+    Options = NoOptions
+    _type, _options = "void", NoOptions()
 
     @override
     def put_many(self, items: Iterable[tuple[str, T]]) -> None:

@@ -21,6 +21,7 @@ from fleche.storage._base import (
     BufferRefs,
     CallStorage,
     Capabilities,
+    Configured,
     DirectoryOptions,
     Entry,
     Storage,
@@ -95,7 +96,7 @@ class FileEntries(Storage[T], Generic[T]):
         return self._files.sweep_drafts()
 
 
-class _Configured(FileEntries[T], Generic[T]):
+class _DirectoryStorage(Configured[T], FileEntries[T], Generic[T]):
     """Files below one root, which values and calls may share.
 
     Args:
@@ -109,7 +110,8 @@ class _Configured(FileEntries[T], Generic[T]):
         durable: sync files and directories to the disk.
     """
 
-    Options: ClassVar[type[msgspec.Struct]] = DirectoryOptions
+    Options = DirectoryOptions
+    _options: DirectoryOptions
     _kind: ClassVar[Literal["values", "calls"]]
 
     def __init__(
@@ -126,37 +128,30 @@ class _Configured(FileEntries[T], Generic[T]):
         self._options = DirectoryOptions(
             root=path, compress=compress, secret_key=secret_key, mmap=mmap, durable=durable
         )
-        self._serializer = serializer
+        self._type = serializer
         self._packing = Packing(
             serializer, codec_of(compress), keys_of(secret_key), os.path.join(path, "files")
         )
         super().__init__(Files(path, SUFFIXES[self._kind], durable=durable))
 
     @classmethod
+    @override
     def from_options(
-        cls, type_name: str, options: DirectoryOptions, resolve: Callable[[str], str]
+        cls, type_name: str, options: msgspec.Struct, resolve: Callable[[str], str]
     ) -> Self:
-        """Return the storage that a table of ``fleche.toml`` describes."""
-        fields = msgspec.structs.asdict(options)
-        root = resolve(str(expand_path(fields.pop("root"))))
-        return cls(root, type_name, **fields)
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        """Pickle as the configuration."""
-        fields = msgspec.structs.asdict(self._options)
-        return partial(type(self), serializer=self._serializer, **fields), ()
+        return cls(serializer=type_name, **cls._located(options, resolve))
 
     @override
-    def to_config(self) -> dict[str, Any]:
-        """Return the table of ``fleche.toml`` that describes this storage, its secrets included."""
-        return {"type": self._serializer, **msgspec.to_builtins(self._options)}
+    def __reduce__(self) -> tuple[Any, ...]:
+        fields = msgspec.structs.asdict(self._options)
+        return partial(type(self), serializer=self._type, **fields), ()
 
     @override
     def __repr__(self) -> str:
-        return f"{type(self).__name__}({self._options.root!r}, {self._serializer!r})"
+        return f"{type(self).__name__}({self._options.root!r}, {self._type!r})"
 
 
-class ValueFile(_Configured[Parcel], ValueStorage):
+class ValueFile(_DirectoryStorage[Parcel], ValueStorage):
     """Parcels as files.
 
     The parameters are those of the table in ``fleche.toml``, see :class:`DirectoryOptions`;
@@ -255,7 +250,7 @@ class ValueFile(_Configured[Parcel], ValueStorage):
             raise
 
 
-class CallFile(_Configured[CallEntry], CallStorage):
+class CallFile(_DirectoryStorage[CallEntry], CallStorage):
     """Entries of calls as files, each written and read at once.
 
     The parameters are those of :class:`ValueFile`, so that one table of ``fleche.toml`` describes

@@ -9,11 +9,11 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, suppress
 from functools import partial
-from typing import TYPE_CHECKING, Any, ClassVar, Generic, Literal, TypeVar
+from typing import Any, ClassVar, Generic, Literal, TypeVar
 
 import msgspec
 
-from fleche._util import batched, expand_path, override
+from fleche._util import batched, override
 from fleche.call import CallEntry, decode_entry, encode_entry
 from fleche.digest import Address
 from fleche.errors import ParcelError, StorageError
@@ -24,8 +24,8 @@ from fleche.storage._base import (
     BufferRefs,
     CallStorage,
     Capabilities,
+    Configured,
     Entry,
-    Storage,
     ValueStorage,
     keys_of,
     refs_of_unusable,
@@ -35,9 +35,6 @@ from fleche.storage.fsspec._deletion import CoordinatedRemover, Remover, Renamin
 from fleche.storage.fsspec._filesystem import Connection, explained, is_path
 from fleche.storage.fsspec._objects import BLOCK, Found, Objects, ObjectSource
 from fleche.storage.fsspec._writing import AccessTimes, Writer
-
-if TYPE_CHECKING:
-    from typing_extensions import Self
 
 __all__ = ["CallFsspec", "FsspecOptions", "FsspecStorage", "ValueFsspec"]
 
@@ -79,7 +76,7 @@ class FsspecOptions(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     secret_key: str | list[str] | None = None
 
 
-class FsspecStorage(Storage[T], Generic[T]):
+class FsspecStorage(Configured[T], Generic[T]):
     """Entries as objects below one url, which values and calls may share.
 
     Args:
@@ -95,7 +92,8 @@ class FsspecStorage(Storage[T], Generic[T]):
         MissingExtra: the package that speaks the protocol is not installed.
     """
 
-    Options: ClassVar[type[msgspec.Struct]] = FsspecOptions
+    Options = FsspecOptions
+    _type = "fsspec"
     _kind: ClassVar[Literal["values", "calls"]]
 
     def __init__(
@@ -123,20 +121,9 @@ class FsspecStorage(Storage[T], Generic[T]):
         self._remover = self._make_remover()
 
     @classmethod
-    def from_options(
-        cls,
-        type_name: str,  # noqa: ARG003
-        options: FsspecOptions,
-        resolve: Callable[[str], str],
-    ) -> Self:
-        """Return the storage that a table of ``fleche.toml`` describes."""
-        fields = msgspec.structs.asdict(options)
-        url = fields.pop("url")
-        return cls(resolve(str(expand_path(url))) if is_path(url) else url, **fields)
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        """Pickle as the configuration."""
-        return partial(type(self), **msgspec.structs.asdict(self._options)), ()
+    @override
+    def _place(cls, place: str, resolve: Callable[[str], str]) -> str:
+        return resolve(place) if is_path(place) else place
 
     def _make_objects(self) -> Objects:
         return Objects(self._connection, SUFFIXES[self._kind])
@@ -218,11 +205,10 @@ class FsspecStorage(Storage[T], Generic[T]):
 
     @override
     def to_config(self) -> dict[str, Any]:
-        """Return the table of ``fleche.toml`` that describes this storage, its secrets included."""
         table = msgspec.structs.asdict(self._options)
         default = msgspec.structs.asdict(FsspecOptions(url=""))
         given = {name: value for name, value in table.items() if value != default[name]}
-        return {"type": "fsspec", **given}
+        return {"type": self._type, **given}
 
     @override
     def __repr__(self) -> str:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from functools import partial
 from io import BytesIO, FileIO, RawIOBase
-from typing import TYPE_CHECKING, Annotated, Any, BinaryIO, ClassVar, Literal, TypeAlias, cast
+from typing import Annotated, Any, BinaryIO, Literal, TypeAlias, cast
 
 import msgspec
 
@@ -16,14 +16,11 @@ from fleche._util import expand_path, override
 from fleche.digest import Address
 from fleche.errors import CorruptParcel, ParcelError, StorageError
 from fleche.parcel import Packing, Parcel, StreamSource, explained, spool
-from fleche.storage._base import BufferRefs, Capabilities, ValueStorage
+from fleche.storage._base import BufferRefs, Capabilities, Configured, ValueStorage
 from fleche.storage._making import make_directories
 from fleche.storage.file import FileEntries, Files
 from fleche.storage.hdf5._document import read_document, write_document
 from fleche.storage.hdf5._layout import BLOCK, Seal, check_body, read_seal, sealed
-
-if TYPE_CHECKING:
-    from typing_extensions import Self
 
 __all__ = ["Compress", "Hdf5Options", "ValueHdf5"]
 
@@ -50,7 +47,7 @@ class Hdf5Options(msgspec.Struct, kw_only=True, forbid_unknown_fields=True, omit
     compress: Compress = None
 
 
-class ValueHdf5(FileEntries[Parcel], ValueStorage):
+class ValueHdf5(Configured[Parcel], FileEntries[Parcel], ValueStorage):
     """Values as HDF5 files that h5py, HDFView, h5dump and MATLAB read.
 
     Arrays, scalars, strings and containers are HDF5 objects, anything else in or around them the
@@ -67,7 +64,8 @@ class ValueHdf5(FileEntries[Parcel], ValueStorage):
     """
 
     capabilities = Capabilities(persistent=True, shared=True, opens_parcels=True, keeps_all=True)
-    Options: ClassVar[type[msgspec.Struct]] = Hdf5Options
+    Options = Hdf5Options
+    _type = "hdf5"
 
     def __init__(self, root: str | os.PathLike[str], *, compress: Compress = None) -> None:
         path = str(expand_path(root).absolute())
@@ -79,20 +77,6 @@ class ValueHdf5(FileEntries[Parcel], ValueStorage):
         super().__init__(Files(path, _SUFFIX))
         self.packing = Packing().with_environment()
         self._filters = _filters(compress)
-
-    @classmethod
-    def from_options(
-        cls,
-        type_name: str,  # noqa: ARG003
-        options: Hdf5Options,
-        resolve: Callable[[str], str],
-    ) -> Self:
-        """Return the storage that a table of ``fleche.toml`` describes."""
-        return cls(resolve(str(expand_path(options.root))), compress=options.compress)
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        """Pickle as the configuration."""
-        return partial(type(self), **msgspec.structs.asdict(self._options)), ()
 
     @override
     def put_many(self, items: Iterable[tuple[str, Parcel]]) -> None:
@@ -180,10 +164,6 @@ class ValueHdf5(FileEntries[Parcel], ValueStorage):
                 raise CorruptParcel(
                     f"{self._files.path(key)}: holds {seal.digest[:12]}, not {name[:12]}"
                 )
-
-    @override
-    def to_config(self) -> dict[str, Any]:
-        return {"type": "hdf5", **msgspec.to_builtins(self._options)}
 
     @contextmanager
     def _scratch(self, key: str, nbytes: int) -> Iterator[BinaryIO]:

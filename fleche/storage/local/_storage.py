@@ -15,15 +15,16 @@ from __future__ import annotations
 import logging
 import os
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from functools import cached_property, partial
+from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 import msgspec
 
 from fleche._util import batched, expand_path, override
+from fleche.call import CallEntry
 from fleche.digest import Address
 from fleche.errors import ParcelError, StorageError
 from fleche.parcel import Packing, Parcel, codec_of
@@ -32,6 +33,7 @@ from fleche.storage._base import (
     BufferRefs,
     CallStorage,
     Capabilities,
+    Configured,
     DirectoryOptions,
     Entry,
     ValueStorage,
@@ -41,14 +43,14 @@ from fleche.storage.local._layout import DATABASE, layout_of, write_layout
 from fleche.storage.sql import Connection, SqlCalls, SqliteFile, among
 
 if TYPE_CHECKING:
-    from typing_extensions import Self
-
     from fleche.parcel import Draft
     from fleche.storage.file import ValueFile
 
 __all__ = ["CallLocal", "ValueLocal", "local_storages", "options_of"]
 
 log = logging.getLogger("fleche.storage")
+
+T = TypeVar("T")
 
 _BATCH = 400  # keys in a statement; SQLite takes 999 parameters before version 3.32
 _PAGE = 1000
@@ -114,37 +116,19 @@ def _database_of(options: DirectoryOptions) -> SqliteFile:
     )
 
 
-class _Local:
+class _Local(Configured[T], Generic[T]):
     """What both halves of a local store have in common."""
 
-    Options: ClassVar[type[msgspec.Struct]] = DirectoryOptions
+    Options = DirectoryOptions
+    _type = "local"
     _options: DirectoryOptions
 
-    @classmethod
-    def from_options(
-        cls,
-        type_name: str,  # noqa: ARG003
-        options: DirectoryOptions,
-        resolve: Callable[[str], str],
-    ) -> Self:
-        """Return the storage that a table of ``fleche.toml`` describes."""
-        fields = msgspec.structs.asdict(options)
-        make: Any = cls
-        return make(resolve(str(expand_path(fields.pop("root")))), **fields)  # type: ignore[no-any-return]
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        """Pickle as the configuration."""
-        return partial(type(self), **msgspec.structs.asdict(self._options)), ()
-
-    def to_config(self) -> dict[str, Any]:
-        """Return the table of ``fleche.toml`` that describes this storage, its secrets included."""
-        return {"type": "local", **msgspec.to_builtins(self._options)}
-
+    @override
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self._options.root!r})"
 
 
-class CallLocal(_Local, SqlCalls):
+class CallLocal(_Local[CallEntry], SqlCalls):
     """Calls in the SQLite file of a local store.
 
     The parameters are the fields of :class:`DirectoryOptions`.
@@ -165,7 +149,7 @@ class CallLocal(_Local, SqlCalls):
         SqlCalls.__init__(self, database, keys_of(self._options.secret_key))
 
 
-class ValueLocal(_Local, ValueStorage):
+class ValueLocal(_Local[Parcel], ValueStorage):
     """Large values of a local store.
 
     The parameters are the fields of :class:`DirectoryOptions`.

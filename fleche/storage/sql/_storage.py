@@ -5,10 +5,9 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from functools import partial
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import msgspec
 
@@ -27,6 +26,7 @@ from fleche.storage._acceptance import Acceptance
 from fleche.storage._base import (
     CallStorage,
     Capabilities,
+    Configured,
     Entry,
     held_among,
     keys_of,
@@ -50,8 +50,6 @@ from fleche.storage.sql._sqlite import SqliteFile, SqliteMemory
 from fleche.storage.sql._urls import backend_of, locate, parse_sqlite, redacted
 
 if TYPE_CHECKING:
-    from typing_extensions import Self
-
     from fleche.storage.sql._query import Plan
 
 __all__ = ["Sql", "SqlCalls", "SqlOptions", "open_database"]
@@ -596,7 +594,7 @@ class SqlOptions(msgspec.Struct, kw_only=True, forbid_unknown_fields=True, omit_
     secret_key: str | list[str] | None = None
 
 
-class Sql(SqlCalls):
+class Sql(Configured[CallEntry], SqlCalls):
     """Calls in a database, where queries run.
 
     Args:
@@ -613,7 +611,9 @@ class Sql(SqlCalls):
         ValueError: a secret is empty.
     """
 
-    Options: ClassVar[type[msgspec.Struct]] = SqlOptions
+    Options = SqlOptions
+    _type = "sql"
+    _options: SqlOptions
 
     def __init__(
         self, url: str | Path | None = None, *, secret_key: str | list[str] | None = None
@@ -623,25 +623,9 @@ class Sql(SqlCalls):
         super().__init__(open_database(place), keys_of(secret_key))
 
     @classmethod
-    def from_options(
-        cls,
-        type_name: str,  # noqa: ARG003
-        options: SqlOptions,
-        resolve: Callable[[str], str],
-    ) -> Self:
-        """Return the storage that a table of ``fleche.toml`` describes."""
-        url = options.url
-        if url is not None:
-            url = locate(url, lambda path: resolve(str(expand_path(path))))
-        return cls(url, secret_key=options.secret_key)
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        """Pickle as the configuration; a database in memory arrives empty."""
-        return partial(type(self), **msgspec.structs.asdict(self._options)), ()
-
     @override
-    def to_config(self) -> dict[str, Any]:
-        return {"type": "sql", **msgspec.to_builtins(self._options)}
+    def _place(cls, place: str, resolve: Callable[[str], str]) -> str:
+        return locate(place, resolve)
 
     @override
     def __repr__(self) -> str:
