@@ -40,8 +40,13 @@ __all__ = [
     "INLINE",
     "MOST_EXPANDED",
     "CacheBackend",
+    "Entries",
     "LayerPolicy",
+    "Loaded",
+    "LoadedValues",
+    "Matches",
     "OnError",
+    "Parcels",
     "Progress",
     "WriteThrough",
     "result_needs",
@@ -51,6 +56,21 @@ __all__ = [
 OnError: TypeAlias = Literal["raise", "miss"]
 WriteThrough: TypeAlias = bool | Literal["background"]
 Progress: TypeAlias = Callable[[int], None]
+
+Entries: TypeAlias = Mapping[Digest, CallEntry]
+"""Entries by their keys, to be saved."""
+
+Parcels: TypeAlias = Iterable[tuple[Address, Parcel]]
+"""Parcels by their addresses, to be saved in this order."""
+
+Loaded: TypeAlias = Iterator[tuple[Digest, CallEntry | ParcelError]]
+"""Entries that are here, or what is wrong with one of them."""
+
+LoadedValues: TypeAlias = Iterator[tuple[Address, Parcel | ParcelError]]
+"""Parcels that are here, or what is wrong with one of them."""
+
+Matches: TypeAlias = Iterator[tuple[Digest, CallEntry | None]]
+"""Calls that match a template; ``None`` where keys alone were asked for."""
 
 INLINE = 1 << 20
 """A result of up to so many bytes is sent and loaded along with its record."""
@@ -112,9 +132,7 @@ class CacheBackend(ABC):
         """What this cache is."""
 
     @abstractmethod
-    def load(
-        self, keys: Sequence[Digest], *, inline: int = INLINE
-    ) -> Iterator[tuple[Digest, CallEntry | ParcelError]]:
+    def load(self, keys: Sequence[Digest], *, inline: int = INLINE) -> Loaded:
         """Yield the entries of those finished calls that are here, in the order of ``keys``.
 
         Args:
@@ -124,9 +142,7 @@ class CacheBackend(ABC):
         """
 
     @abstractmethod
-    def load_values(
-        self, addresses: Iterable[Address]
-    ) -> Iterator[tuple[Address, Parcel | ParcelError]]:
+    def load_values(self, addresses: Iterable[Address]) -> LoadedValues:
         """Yield the parcels of those values that are here, in any order; the caller closes each.
 
         An address without a variant stands for the oldest form that is kept, or for a shared
@@ -135,11 +151,7 @@ class CacheBackend(ABC):
 
     @abstractmethod
     def save(
-        self,
-        entries: Mapping[Digest, CallEntry],
-        parcels: Iterable[tuple[Address, Parcel]] = (),
-        *,
-        unpin: Sequence[Digest] = (),
+        self, entries: Entries, parcels: Parcels = (), *, unpin: Sequence[Digest] = ()
     ) -> None:
         """Store parcels, in order, then entries; then remove pins. Each parcel is closed.
 
@@ -201,9 +213,7 @@ class CacheBackend(ABC):
         """
 
     @abstractmethod
-    def query(
-        self, template: QueryCall, *, keys_only: bool = False
-    ) -> Iterator[tuple[Digest, CallEntry | None]]:
+    def query(self, template: QueryCall, *, keys_only: bool = False) -> Matches:
         """Yield the finished calls that match, as they are found.
 
         Args:

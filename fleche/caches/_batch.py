@@ -8,14 +8,22 @@ from time import monotonic
 
 from fleche._util import override, renewed_after_fork
 from fleche.caches._accepted import AcceptedCode
-from fleche.caches._backend import INLINE, CacheBackend, Progress
+from fleche.caches._backend import (
+    INLINE,
+    CacheBackend,
+    Entries,
+    Loaded,
+    LoadedValues,
+    Matches,
+    Parcels,
+    Progress,
+)
 from fleche.caches._base import ACCEPTED_AGE, BaseCache
 from fleche.caches._views import ViewBackend
 from fleche.caches.maintenance import Report, Task
 from fleche.call import SMALL, CallEntry, QueryCall
 from fleche.digest import Address, Digest
 from fleche.errors import FlecheError, ParcelError
-from fleche.parcel import Parcel
 
 __all__ = ["BatchBackend", "BatchCache"]
 
@@ -116,9 +124,7 @@ class BatchBackend(ViewBackend):
             self._raise_failure()
 
     @override
-    def load(
-        self, keys: Sequence[Digest], *, inline: int = INLINE
-    ) -> Iterator[tuple[Digest, CallEntry | ParcelError]]:
+    def load(self, keys: Sequence[Digest], *, inline: int = INLINE) -> Loaded:
         found: dict[Digest, CallEntry | ParcelError] = {}
         rest: list[Digest] = []
         for key in keys:
@@ -133,11 +139,7 @@ class BatchBackend(ViewBackend):
 
     @override
     def save(
-        self,
-        entries: Mapping[Digest, CallEntry],
-        parcels: Iterable[tuple[Address, Parcel]] = (),
-        *,
-        unpin: Sequence[Digest] = (),
+        self, entries: Entries, parcels: Parcels = (), *, unpin: Sequence[Digest] = ()
     ) -> None:
         with self._lock:
             if (
@@ -164,9 +166,7 @@ class BatchBackend(ViewBackend):
             self._raise_failure()
 
     @override
-    def load_values(
-        self, addresses: Iterable[Address]
-    ) -> Iterator[tuple[Address, Parcel | ParcelError]]:
+    def load_values(self, addresses: Iterable[Address]) -> LoadedValues:
         self.flush()
         return self.inner.load_values(addresses)
 
@@ -194,9 +194,7 @@ class BatchBackend(ViewBackend):
         return self.inner.shrink(keys)
 
     @override
-    def query(
-        self, template: QueryCall, *, keys_only: bool = False
-    ) -> Iterator[tuple[Digest, CallEntry | None]]:
+    def query(self, template: QueryCall, *, keys_only: bool = False) -> Matches:
         self.flush()
         return self.inner.query(template, keys_only=keys_only)
 

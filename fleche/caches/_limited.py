@@ -27,7 +27,7 @@ from typing import Any, TypeAlias
 
 from fleche._amounts import as_age, as_bytes
 from fleche._util import batched, is_held_here, override, renewed_after_fork
-from fleche.caches._backend import INLINE, CacheBackend, result_needs
+from fleche.caches._backend import INLINE, CacheBackend, Entries, Loaded, Parcels, result_needs
 from fleche.caches._local import Cache, LocalBackend
 from fleche.caches._views import CacheView, ViewBackend
 from fleche.caches.maintenance import Gc, GcReport, ReferenceIndex, needs_of
@@ -200,9 +200,7 @@ class SizeLimitedBackend(ViewBackend):
     # -- calls and values --------------------------------------------------------------------------
 
     @override
-    def load(
-        self, keys: Sequence[Digest], *, inline: int = INLINE
-    ) -> Iterator[tuple[Digest, CallEntry | ParcelError]]:
+    def load(self, keys: Sequence[Digest], *, inline: int = INLINE) -> Loaded:
         for batch in batched(keys, _BATCH):
             found = list(self.inner.load(batch, inline=inline))
             used = [key for key, entry in found if isinstance(entry, CallEntry)]
@@ -237,11 +235,7 @@ class SizeLimitedBackend(ViewBackend):
 
     @override
     def save(
-        self,
-        entries: Mapping[Digest, CallEntry],
-        parcels: Iterable[tuple[Address, Parcel]] = (),
-        *,
-        unpin: Sequence[Digest] = (),
+        self, entries: Entries, parcels: Parcels = (), *, unpin: Sequence[Digest] = ()
     ) -> None:
         self.check_writable("save")
         here = self._here
@@ -311,9 +305,7 @@ class SizeLimitedBackend(ViewBackend):
             if isinstance(refs, BufferRefs) and refs.references
         }
 
-    def _measured(
-        self, parcels: Iterable[tuple[Address, Parcel]]
-    ) -> Iterator[tuple[Address, Parcel]]:
+    def _measured(self, parcels: Parcels) -> Iterator[tuple[Address, Parcel]]:
         """Yield parcels; refuse one for which, with its buffers, there can never be room."""
         for address, parcel in parcels:
             try:

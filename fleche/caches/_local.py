@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing
 from functools import partial
 from itertools import chain, islice, pairwise
@@ -18,7 +18,12 @@ from fleche.caches._backend import (
     INLINE,
     MOST_EXPANDED,
     CacheBackend,
+    Entries,
     LayerPolicy,
+    Loaded,
+    LoadedValues,
+    Matches,
+    Parcels,
     Progress,
     result_needs,
     split_entry,
@@ -98,9 +103,7 @@ class LocalBackend(CacheBackend):
     # -- calls and values --------------------------------------------------------------------------
 
     @override
-    def load(
-        self, keys: Sequence[Digest], *, inline: int = INLINE
-    ) -> Iterator[tuple[Digest, CallEntry | ParcelError]]:
+    def load(self, keys: Sequence[Digest], *, inline: int = INLINE) -> Loaded:
         if len(keys) != 1:
             return self._load_several(keys)
         for _, found in self.calls.get_many(keys):
@@ -111,17 +114,13 @@ class LocalBackend(CacheBackend):
                 return iter(((keys[0], found),))
         return iter(())
 
-    def _load_several(
-        self, keys: Sequence[Digest]
-    ) -> Iterator[tuple[Digest, CallEntry | ParcelError]]:
+    def _load_several(self, keys: Sequence[Digest]) -> Loaded:
         for key, found in self.calls.get_many(keys):
             if isinstance(found, ParcelError) or not found.record.is_pin:
                 yield _digest(key), found
 
     @override
-    def load_values(
-        self, addresses: Iterable[Address]
-    ) -> Iterator[tuple[Address, Parcel | ParcelError]]:
+    def load_values(self, addresses: Iterable[Address]) -> LoadedValues:
         wanted = dict.fromkeys(addresses)
         rest = dict(wanted)
         for key, parcel in self.values.get_many(wanted):
@@ -132,7 +131,7 @@ class LocalBackend(CacheBackend):
             if not address.variant:
                 yield from self._load_any(address)
 
-    def _load_any(self, address: Address) -> Iterator[tuple[Address, Parcel | ParcelError]]:
+    def _load_any(self, address: Address) -> LoadedValues:
         """Yield the oldest form of a value that is kept, or that an entry holds."""
         forms = self.values.forms(address)
         if forms:
@@ -180,11 +179,7 @@ class LocalBackend(CacheBackend):
 
     @override
     def save(
-        self,
-        entries: Mapping[Digest, CallEntry],
-        parcels: Iterable[tuple[Address, Parcel]] = (),
-        *,
-        unpin: Sequence[Digest] = (),
+        self, entries: Entries, parcels: Parcels = (), *, unpin: Sequence[Digest] = ()
     ) -> None:
         if self.capabilities.read_only:
             self.check_writable("save")  # which refuses
@@ -366,9 +361,7 @@ class LocalBackend(CacheBackend):
     # -- searching and keeping house ---------------------------------------------------------------
 
     @override
-    def query(
-        self, template: QueryCall, *, keys_only: bool = False
-    ) -> Iterator[tuple[Digest, CallEntry | None]]:
+    def query(self, template: QueryCall, *, keys_only: bool = False) -> Matches:
         for key, entry in self.calls.query(template, keys_only=keys_only):
             yield _digest(key), entry
 
@@ -575,7 +568,7 @@ def _without(entry: CallEntry, address: Address) -> CallEntry:
 
 
 def _closing(
-    parcels: Iterable[tuple[Address, Parcel]],
+    parcels: Parcels,
 ) -> Iterator[tuple[Address, Parcel]]:
     """Yield parcels, and close each when the next one is asked for, or nothing more."""
     for address, parcel in parcels:

@@ -3,19 +3,28 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import Any, TypeVar
 
 from fleche._util import Troubles, batched, override
-from fleche.caches._backend import INLINE, MOST_EXPANDED, CacheBackend, Progress
+from fleche.caches._backend import (
+    INLINE,
+    MOST_EXPANDED,
+    CacheBackend,
+    Entries,
+    Loaded,
+    LoadedValues,
+    Matches,
+    Parcels,
+    Progress,
+)
 from fleche.caches._base import BaseCache
 from fleche.caches._local import shrink_among
 from fleche.caches.maintenance import REPORTS, Gc, ReadAccepted, ReadUsage, Report, Task
 from fleche.call import CallEntry, QueryCall, sort_time_of
 from fleche.digest import Address, Digest
 from fleche.errors import ParcelError, RemoteConnectionError
-from fleche.parcel import Parcel
 from fleche.storage import SHORTEST, Capabilities
 
 __all__ = ["BATCH", "ROOM", "CachePool", "PoolBackend", "UnitedBackend"]
@@ -98,9 +107,7 @@ class UnitedBackend(CacheBackend):
         )
 
     @override
-    def load_values(
-        self, addresses: Iterable[Address]
-    ) -> Iterator[tuple[Address, Parcel | ParcelError]]:
+    def load_values(self, addresses: Iterable[Address]) -> LoadedValues:
         return self.load_from(self.layers, addresses, lambda layer, rest: layer.load_values(rest))
 
     def load_from(
@@ -177,9 +184,7 @@ class UnitedBackend(CacheBackend):
         ]
 
     @override
-    def query(
-        self, template: QueryCall, *, keys_only: bool = False
-    ) -> Iterator[tuple[Digest, CallEntry | None]]:
+    def query(self, template: QueryCall, *, keys_only: bool = False) -> Matches:
         seen: set[Digest] = set()
         for layer in self.layers:
             with self.tolerating(layer):
@@ -264,9 +269,7 @@ class PoolBackend(UnitedBackend):
         return True  # without asking a member
 
     @override
-    def load(
-        self, keys: Sequence[Digest], *, inline: int = INLINE
-    ) -> Iterator[tuple[Digest, CallEntry | ParcelError]]:
+    def load(self, keys: Sequence[Digest], *, inline: int = INLINE) -> Loaded:
         for batch in batched(keys, BATCH):
             # of many keys only smaller results come along, since they wait here for their turn
             yield from self._load_together(batch, min(inline, ROOM // len(batch)))
@@ -281,11 +284,7 @@ class PoolBackend(UnitedBackend):
 
     @override
     def save(
-        self,
-        entries: Mapping[Digest, CallEntry],
-        parcels: Iterable[tuple[Address, Parcel]] = (),
-        *,
-        unpin: Sequence[Digest] = (),
+        self, entries: Entries, parcels: Parcels = (), *, unpin: Sequence[Digest] = ()
     ) -> None:
         self.check_writable("save")
 

@@ -13,7 +13,16 @@ from typing import TYPE_CHECKING, Any
 
 from fleche._amounts import count
 from fleche._util import batched, override
-from fleche.caches._backend import INLINE, CacheBackend, Progress, result_needs
+from fleche.caches._backend import (
+    INLINE,
+    CacheBackend,
+    Entries,
+    Loaded,
+    LoadedValues,
+    Parcels,
+    Progress,
+    result_needs,
+)
 from fleche.caches._background import BackgroundWriter
 from fleche.caches._base import BaseCache
 from fleche.caches._copying import copy_along
@@ -110,9 +119,7 @@ class StackBackend(UnitedBackend):
     # -- looking up --------------------------------------------------------------------------------
 
     @override
-    def load(
-        self, keys: Sequence[Digest], *, inline: int = INLINE
-    ) -> Iterator[tuple[Digest, CallEntry | ParcelError]]:
+    def load(self, keys: Sequence[Digest], *, inline: int = INLINE) -> Loaded:
         for batch in batched(keys, BATCH):
             search = _Search(self, batch, inline)
             with self._flights.join(search.rest) as others:
@@ -125,9 +132,7 @@ class StackBackend(UnitedBackend):
             yield from search.answers(batch)
 
     @override
-    def load_values(
-        self, addresses: Iterable[Address]
-    ) -> Iterator[tuple[Address, Parcel | ParcelError]]:
+    def load_values(self, addresses: Iterable[Address]) -> LoadedValues:
         wanted = list(addresses)
         damaged = [each for each in wanted if each in self._damaged]
         if len(damaged) < len(wanted):
@@ -204,11 +209,7 @@ class StackBackend(UnitedBackend):
 
     @override
     def save(
-        self,
-        entries: Mapping[Digest, CallEntry],
-        parcels: Iterable[tuple[Address, Parcel]] = (),
-        *,
-        unpin: Sequence[Digest] = (),
+        self, entries: Entries, parcels: Parcels = (), *, unpin: Sequence[Digest] = ()
     ) -> None:
         if not self._damaged:
             self.first.save(entries, parcels, unpin=unpin)
@@ -421,7 +422,7 @@ class _Search:
         absent = {address for address, here in zip(asked, there, strict=True) if not here}
         return {key: entry for key, entry in entries.items() if absent.isdisjoint(needs[key])}
 
-    def answers(self, keys: Iterable[Digest]) -> Iterator[tuple[Digest, CallEntry | ParcelError]]:
+    def answers(self, keys: Iterable[Digest]) -> Loaded:
         """Yield what has been found, in order; an entry without its result counts last but one."""
         for key in dict.fromkeys(keys):
             found: CallEntry | ParcelError | None = self._found.get(key)
@@ -430,9 +431,7 @@ class _Search:
                 yield key, found
 
 
-def _noting(
-    parcels: Iterable[tuple[Address, Parcel]], stored: set[Address]
-) -> Iterator[tuple[Address, Parcel]]:
+def _noting(parcels: Parcels, stored: set[Address]) -> Iterator[tuple[Address, Parcel]]:
     for address, parcel in parcels:
         stored.add(address)
         yield address, parcel

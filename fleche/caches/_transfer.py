@@ -14,7 +14,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, S
 from contextlib import closing
 
 from fleche._util import batched
-from fleche.caches._backend import CacheBackend, result_needs
+from fleche.caches._backend import CacheBackend, Parcels, result_needs
 from fleche.caches._pending import Pin
 from fleche.caches._progress import Meter
 from fleche.caches.maintenance import needs_of
@@ -541,9 +541,7 @@ class ValueTransfer:
                     taken.add(address)
         return taken
 
-    def _noting(
-        self, parcels: Iterable[tuple[Address, Parcel]], taken: set[Address]
-    ) -> Iterator[tuple[Address, Parcel]]:
+    def _noting(self, parcels: Parcels, taken: set[Address]) -> Iterator[tuple[Address, Parcel]]:
         """Yield ``parcels`` as they are stored, and note what each was asked for by."""
         for address, parcel in parcels:
             taken.add(address)

@@ -7,20 +7,28 @@ and a facade over that.
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import msgspec
 
 from fleche._util import override
-from fleche.caches._backend import INLINE, CacheBackend, Progress
+from fleche.caches._backend import (
+    INLINE,
+    CacheBackend,
+    Entries,
+    Loaded,
+    LoadedValues,
+    Matches,
+    Parcels,
+    Progress,
+)
 from fleche.caches._base import BaseCache
 from fleche.caches.maintenance import Report, Task
 from fleche.call import CallEntry, CallRecord, LazyCall, QueryCall, ValueRef
 from fleche.digest import Address, Digest
 from fleche.errors import ParcelError, Rejected
-from fleche.parcel import Parcel
 from fleche.storage import Acceptance, Capabilities, LockTable
 
 if TYPE_CHECKING:
@@ -70,24 +78,16 @@ class ViewBackend(CacheBackend):
         return self.inner.opens_parcels
 
     @override
-    def load(
-        self, keys: Sequence[Digest], *, inline: int = INLINE
-    ) -> Iterator[tuple[Digest, CallEntry | ParcelError]]:
+    def load(self, keys: Sequence[Digest], *, inline: int = INLINE) -> Loaded:
         return self.inner.load(keys, inline=inline)
 
     @override
-    def load_values(
-        self, addresses: Iterable[Address]
-    ) -> Iterator[tuple[Address, Parcel | ParcelError]]:
+    def load_values(self, addresses: Iterable[Address]) -> LoadedValues:
         return self.inner.load_values(addresses)
 
     @override
     def save(
-        self,
-        entries: Mapping[Digest, CallEntry],
-        parcels: Iterable[tuple[Address, Parcel]] = (),
-        *,
-        unpin: Sequence[Digest] = (),
+        self, entries: Entries, parcels: Parcels = (), *, unpin: Sequence[Digest] = ()
     ) -> None:
         self.check_writable("save")
         self.inner.save(entries, parcels, unpin=unpin)
@@ -118,9 +118,7 @@ class ViewBackend(CacheBackend):
         return self.inner.shrink(keys)
 
     @override
-    def query(
-        self, template: QueryCall, *, keys_only: bool = False
-    ) -> Iterator[tuple[Digest, CallEntry | None]]:
+    def query(self, template: QueryCall, *, keys_only: bool = False) -> Matches:
         return self.inner.query(template, keys_only=keys_only)
 
     @override
@@ -196,9 +194,7 @@ class ReadOnlyBackend(ViewBackend):
         self._shown = inner.looking_only()
 
     @override
-    def load(
-        self, keys: Sequence[Digest], *, inline: int = INLINE
-    ) -> Iterator[tuple[Digest, CallEntry | ParcelError]]:
+    def load(self, keys: Sequence[Digest], *, inline: int = INLINE) -> Loaded:
         return self._shown.load(keys, inline=inline)
 
     @override
@@ -206,9 +202,7 @@ class ReadOnlyBackend(ViewBackend):
         return self._shown.note_damage(key, addresses)
 
     @override
-    def load_values(
-        self, addresses: Iterable[Address]
-    ) -> Iterator[tuple[Address, Parcel | ParcelError]]:
+    def load_values(self, addresses: Iterable[Address]) -> LoadedValues:
         return self._shown.load_values(addresses)
 
     @property
@@ -252,9 +246,7 @@ class PartialBackend(ViewBackend):
         raise NotImplementedError
 
     @override
-    def load(
-        self, keys: Sequence[Digest], *, inline: int = INLINE
-    ) -> Iterator[tuple[Digest, CallEntry | ParcelError]]:
+    def load(self, keys: Sequence[Digest], *, inline: int = INLINE) -> Loaded:
         for key, entry in self.inner.load(keys, inline=inline):
             if isinstance(entry, ParcelError) or self._shows(key, entry):
                 yield key, entry
@@ -309,11 +301,7 @@ class FilteredBackend(PartialBackend):
 
     @override
     def save(
-        self,
-        entries: Mapping[Digest, CallEntry],
-        parcels: Iterable[tuple[Address, Parcel]] = (),
-        *,
-        unpin: Sequence[Digest] = (),
+        self, entries: Entries, parcels: Parcels = (), *, unpin: Sequence[Digest] = ()
     ) -> None:
         self.check_writable("save")
         for key, entry in entries.items():
@@ -336,9 +324,7 @@ class FilteredBackend(PartialBackend):
         return [is_shown and next(there) for is_shown in shown]
 
     @override
-    def query(
-        self, template: QueryCall, *, keys_only: bool = False
-    ) -> Iterator[tuple[Digest, CallEntry | None]]:
+    def query(self, template: QueryCall, *, keys_only: bool = False) -> Matches:
         both = self._merged(template)
         if both is not None:
             yield from self.inner.query(both, keys_only=keys_only)
@@ -411,20 +397,14 @@ class RefreshingBackend(PartialBackend):
         return self.older_than is not None and when is not None and when >= self.older_than
 
     @override
-    def load(
-        self, keys: Sequence[Digest], *, inline: int = INLINE
-    ) -> Iterator[tuple[Digest, CallEntry | ParcelError]]:
+    def load(self, keys: Sequence[Digest], *, inline: int = INLINE) -> Loaded:
         if self.older_than is None:
             keys = [key for key in keys if key in self._fresh]
         return super().load(keys, inline=inline) if keys else iter(())
 
     @override
     def save(
-        self,
-        entries: Mapping[Digest, CallEntry],
-        parcels: Iterable[tuple[Address, Parcel]] = (),
-        *,
-        unpin: Sequence[Digest] = (),
+        self, entries: Entries, parcels: Parcels = (), *, unpin: Sequence[Digest] = ()
     ) -> None:
         super().save(entries, parcels, unpin=unpin)
         self._fresh.update(key for key, entry in entries.items() if not entry.record.is_pin)
