@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from threading import RLock
 from time import monotonic
 
@@ -13,15 +13,13 @@ from fleche.caches._backend import (
     CacheBackend,
     Entries,
     Loaded,
-    LoadedValues,
-    Matches,
     Parcels,
     Progress,
 )
 from fleche.caches._base import ACCEPTED_AGE, BaseCache
 from fleche.caches._views import ViewBackend
 from fleche.caches.maintenance import Report, Task
-from fleche.call import SMALL, CallEntry, QueryCall
+from fleche.call import SMALL, CallEntry
 from fleche.digest import Address, Digest
 from fleche.errors import FlecheError, ParcelError
 
@@ -166,14 +164,9 @@ class BatchBackend(ViewBackend):
             self._raise_failure()
 
     @override
-    def load_values(self, addresses: Iterable[Address]) -> LoadedValues:
+    def _asked(self) -> CacheBackend:
         self.flush()
-        return self.inner.load_values(addresses)
-
-    @override
-    def contains(self, keys: Sequence[Digest | Address]) -> list[bool]:
-        self.flush()
-        return self.inner.contains(keys)
+        return self.inner
 
     @override
     def evict(self, keys: Sequence[Digest | Address]) -> list[bool]:
@@ -182,26 +175,6 @@ class BatchBackend(ViewBackend):
             if isinstance(key, Digest):
                 self._ahead.pop(key, None)
         return self.inner.evict(keys)
-
-    @override
-    def expand(self, prefixes: Sequence[str]) -> list[tuple[Digest, ...]]:
-        self.flush()
-        return self.inner.expand(prefixes)
-
-    @override
-    def shrink(self, keys: Sequence[Digest]) -> list[Digest | None]:
-        self.flush()
-        return self.inner.shrink(keys)
-
-    @override
-    def query(self, template: QueryCall, *, keys_only: bool = False) -> Matches:
-        self.flush()
-        return self.inner.query(template, keys_only=keys_only)
-
-    @override
-    def newest(self, template: QueryCall, number: int) -> Iterator[tuple[Digest, CallEntry]]:
-        self.flush()
-        return self.inner.newest(template, number)
 
     @override
     def maintain(self, task: Task, progress: Progress | None = None) -> Report:

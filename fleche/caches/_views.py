@@ -62,6 +62,10 @@ class ViewBackend(CacheBackend):
         self.locks = inner.locks
         self.local = inner.local
 
+    def _asked(self) -> CacheBackend:
+        """Return what knows all that is stored."""
+        return self.inner
+
     @property
     @override
     def capabilities(self) -> Capabilities:
@@ -83,7 +87,7 @@ class ViewBackend(CacheBackend):
 
     @override
     def load_values(self, addresses: Iterable[Address]) -> LoadedValues:
-        return self.inner.load_values(addresses)
+        return self._asked().load_values(addresses)
 
     @override
     def save(
@@ -102,7 +106,7 @@ class ViewBackend(CacheBackend):
 
     @override
     def contains(self, keys: Sequence[Digest | Address]) -> list[bool]:
-        return self.inner.contains(keys)
+        return self._asked().contains(keys)
 
     @override
     def evict(self, keys: Sequence[Digest | Address]) -> list[bool]:
@@ -111,19 +115,19 @@ class ViewBackend(CacheBackend):
 
     @override
     def expand(self, prefixes: Sequence[str]) -> list[tuple[Digest, ...]]:
-        return self.inner.expand(prefixes)
+        return self._asked().expand(prefixes)
 
     @override
     def shrink(self, keys: Sequence[Digest]) -> list[Digest | None]:
-        return self.inner.shrink(keys)
+        return self._asked().shrink(keys)
 
     @override
     def query(self, template: QueryCall, *, keys_only: bool = False) -> Matches:
-        return self.inner.query(template, keys_only=keys_only)
+        return self._asked().query(template, keys_only=keys_only)
 
     @override
     def newest(self, template: QueryCall, number: int) -> Iterator[tuple[Digest, CallEntry]]:
-        return self.inner.newest(template, number)
+        return self._asked().newest(template, number)
 
     @override
     def maintain(self, task: Task, progress: Progress | None = None) -> Report:
