@@ -26,7 +26,7 @@ from fleche.storage import (
     ValueMemory,
     merge_usage,
 )
-from fleche.storage.file import _usage
+from fleche.storage.file import _notes
 
 MAKERS: dict[str, Callable[[Path], BaseCache]] = {
     "memory": lambda path: Cache(ValueMemory(), CallMemory()),
@@ -294,7 +294,7 @@ def test_counters_stay_where_there_is_no_room(
     storage = CallFile(tmp_path)
     row = Usage(hour=1, host="h", user="u", name="f" * 1000, hits=1)
     storage.note_usage([row] * 200)
-    write, turns = _usage.write_all, iter(range(10))
+    write, turns = _notes.write_all, iter(range(10))
 
     def fill(descriptor: int, lines: bytes) -> None:
         if next(turns):
@@ -302,7 +302,7 @@ def test_counters_stay_where_there_is_no_room(
         write(descriptor, lines)
 
     with monkeypatch.context() as patch:
-        patch.setattr(_usage, "write_all", fill)
+        patch.setattr(_notes, "write_all", fill)
         with pytest.raises(StorageError, match="the disk is full"):
             storage.note_usage([row] * 100)
     assert sum(each.hits for each in storage.usage()) == 300

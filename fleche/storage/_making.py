@@ -11,7 +11,7 @@ import stat
 import time
 from contextlib import suppress
 
-__all__ = ["make_directories", "make_file", "mode_of_group", "name_first"]
+__all__ = ["make_directories", "make_file", "mode_of_group", "name_first", "write_first"]
 
 _OF_GROUP = stat.S_ISGID | stat.S_IWGRP
 _MOMENT = 0.5
@@ -105,6 +105,25 @@ def name_first(made: str, path: str) -> None:
     except OSError:  # a file system without hard links, for which each system has its own error
         if not os.path.exists(path):
             os.rename(made, path)
+
+
+def write_first(path: str, content: bytes) -> None:
+    """Make a file with its content in one step, unless there is one of that name already.
+
+    Raises:
+        OSError: it could not be made.
+    """
+    aside = f"{path}.{os.urandom(8).hex()}.tmp"
+    descriptor = make_file(aside, os.O_CREAT | os.O_EXCL | os.O_WRONLY)
+    try:
+        try:
+            os.write(descriptor, content)
+        finally:
+            os.close(descriptor)
+        name_first(aside, path)
+    finally:
+        with suppress(FileNotFoundError):
+            os.unlink(aside)
 
 
 def _may_get_its_mode(directory: str) -> bool:

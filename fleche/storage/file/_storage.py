@@ -15,11 +15,9 @@ from fleche.call import CallEntry, decode_entry, encode_entry
 from fleche.digest import Address
 from fleche.errors import ParcelError, StorageError
 from fleche.parcel import Buffer, Compress, Draft, DraftSource, Packing, Parcel, codec_of
-from fleche.storage._acceptance import Acceptance
 from fleche.storage._base import (
     STALE,
     BufferRefs,
-    CallStorage,
     Capabilities,
     Configured,
     DirectoryOptions,
@@ -30,11 +28,10 @@ from fleche.storage._base import (
     keys_of,
     refs_of_unusable,
 )
-from fleche.storage._usage import Usage
 from fleche.storage.file._files import SUFFIXES, Files, NewFile
 from fleche.storage.file._holders import HolderIndex
 from fleche.storage.file._locks import FileLockTable
-from fleche.storage.file._usage import AcceptedFiles, UsageFiles
+from fleche.storage.file._notes import NotesInFiles
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -250,7 +247,7 @@ class ValueFile(_DirectoryStorage[Parcel], ValueStorage):
             raise
 
 
-class CallFile(_DirectoryStorage[CallEntry], CallStorage):
+class CallFile(_DirectoryStorage[CallEntry], NotesInFiles):
     """Entries of calls as files, each written and read at once.
 
     The parameters are those of :class:`ValueFile`, so that one table of ``fleche.toml`` describes
@@ -264,8 +261,6 @@ class CallFile(_DirectoryStorage[CallEntry], CallStorage):
         super().__init__(*args, **fields)
         self.locks = FileLockTable(self._files)
         self._holders = HolderIndex(self._files, self._held_by)
-        self._usage = UsageFiles(self._files.root)
-        self._accepted = AcceptedFiles(self._files.root)
 
     @override
     def put_many(self, items: Iterable[tuple[str, CallEntry]]) -> None:
@@ -313,26 +308,6 @@ class CallFile(_DirectoryStorage[CallEntry], CallStorage):
     @override
     def is_there(self) -> bool:
         return os.path.isdir(self._files.root)
-
-    @override
-    def note_usage(self, rows: Iterable[Usage]) -> None:
-        self._usage.add(rows)
-
-    @override
-    def usage(self) -> Iterator[Usage]:
-        return self._usage.read()
-
-    @override
-    def usage_name(self) -> str:
-        return self._usage.name()
-
-    @override
-    def note_accepted(self, rows: Iterable[Acceptance]) -> None:
-        self._accepted.add(rows)
-
-    @override
-    def accepted(self) -> Iterator[Acceptance]:
-        return self._accepted.read()
 
     def _held_by(self, key: str) -> tuple[Address, ...]:
         """Return which values an entry holds itself; none if it is gone or cannot be used."""

@@ -7,14 +7,13 @@ system gets files, since the log of SQLite needs memory that all its users share
 
 from __future__ import annotations
 
-import os
 import re
 from pathlib import Path
 from typing import Literal, TypeAlias
 
 from fleche.errors import StorageError
 from fleche.parcel import explained
-from fleche.storage._making import make_directories, make_file, name_first
+from fleche.storage._making import make_directories, write_first
 from fleche.storage._mounts import is_local
 
 __all__ = ["DATABASE", "FORMATS", "Format", "layout_of", "write_layout"]
@@ -62,26 +61,12 @@ def write_layout(root: Path, chosen: Format) -> None:
     with explained("write", path):
         make_directories(str(root))
         if not path.exists():
-            _write_new(path, f"fleche {chosen} {_VERSION}\n")
+            write_first(str(path), f"fleche {chosen} {_VERSION}\n".encode())
     found = _read(root)
     if found != chosen:
         raise StorageError(
             f"{root}: another machine has just made a cache of format {found!r} here; open it again"
         )
-
-
-def _write_new(path: Path, line: str) -> None:
-    """Make the file with its content in one step, unless it is there."""
-    temporary = path.with_name(f"{_NAME}.{os.urandom(8).hex()}.tmp")
-    descriptor = make_file(str(temporary), os.O_CREAT | os.O_EXCL | os.O_WRONLY)
-    try:
-        try:
-            os.write(descriptor, line.encode())
-        finally:
-            os.close(descriptor)
-        name_first(str(temporary), str(path))
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def _read(root: Path) -> Format | None:

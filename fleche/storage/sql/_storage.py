@@ -22,9 +22,7 @@ from fleche.call import (
 )
 from fleche.digest import Address
 from fleche.errors import ParcelError, StorageError
-from fleche.storage._acceptance import Acceptance
 from fleche.storage._base import (
-    CallStorage,
     Capabilities,
     Configured,
     Entry,
@@ -32,18 +30,11 @@ from fleche.storage._base import (
     keys_of,
     matching_entries,
 )
-from fleche.storage._usage import Usage
-from fleche.storage.sql._counters import (
-    add_accepted,
-    add_usage,
-    name_of_usage,
-    read_accepted,
-    read_usage,
-)
 from fleche.storage.sql._database import Connection, Database
 from fleche.storage.sql._errors import DAMAGED, DiskFull
 from fleche.storage.sql._index import FORGET_FACTS, LOOK, SearchIndex
 from fleche.storage.sql._locks import SqlLocks
+from fleche.storage.sql._notes import NotesInTables
 from fleche.storage.sql._rows import LAST_ID, Rows, among, is_key
 from fleche.storage.sql._schema import FUNCTION, STARTED, WORDS, shortened
 from fleche.storage.sql._sqlite import SqliteFile, SqliteMemory
@@ -97,7 +88,7 @@ _IDS = "SELECT c.id FROM fleche_calls c WHERE 1 = 1"
 _Function: TypeAlias = tuple[str, str, str]
 
 
-class SqlCalls(CallStorage):
+class SqlCalls(NotesInTables):
     """Calls in ``database``.
 
     Args:
@@ -291,31 +282,9 @@ class SqlCalls(CallStorage):
                 return
             last = rows[-1][0]
 
-    # -- counters of use, and code that was accepted -----------------------------------------------
-
     @override
     def is_there(self) -> bool:
         return self._database.is_there()
-
-    @override
-    def note_usage(self, rows: Iterable[Usage]) -> None:
-        add_usage(self._database, rows)
-
-    @override
-    def usage(self) -> Iterator[Usage]:
-        return read_usage(self._database)
-
-    @override
-    def usage_name(self) -> str:
-        return name_of_usage(self._database)
-
-    @override
-    def note_accepted(self, rows: Iterable[Acceptance]) -> None:
-        add_accepted(self._database, rows)
-
-    @override
-    def accepted(self) -> Iterator[Acceptance]:
-        return read_accepted(self._database)
 
     # -- what a database does better ---------------------------------------------------------------
 
