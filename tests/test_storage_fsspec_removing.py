@@ -192,7 +192,7 @@ class TestRenaming:
         """The old one goes, the new one stays."""
         put(values, KEY, parcel())
         other = ValueFsspec(f"file://{tmp_path}")
-        real = values._remover._rename  # type: ignore[attr-defined]
+        real = values._objects.rename
 
         def rename(source: str, target: str) -> None:
             real(source, target)
@@ -202,7 +202,7 @@ class TestRenaming:
 
         limit = time.time() + 0.01
         time.sleep(0.02)
-        monkeypatch.setattr(values._remover, "_rename", rename)
+        monkeypatch.setattr(values._objects, "rename", rename)
         assert take_older(values, KEY, limit)
         monkeypatch.undo()
         assert other.packing.unpack(get(other, KEY), KEY) == 1

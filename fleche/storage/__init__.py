@@ -1,12 +1,13 @@
 """Storages: where parcels and records are kept.
 
-Each kind is imported when it is asked for. ``Sql``, ``ValueHdf5``, ``ValueFsspec`` and
-``CallFsspec`` need optional packages.
+Each kind is imported when it is asked for. ``ValueHdf5``, ``ValueFsspec`` and ``CallFsspec`` need
+optional packages.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from itertools import chain
+from typing import TYPE_CHECKING
 
 from fleche._util import imported_when_asked
 from fleche.storage._acceptance import Acceptance, newest_acceptances
@@ -63,27 +64,20 @@ __all__ = [
 ]
 
 _WITH_EXTRAS = {
-    "Sql": ("sql", "calls"),
-    "ValueHdf5": ("hdf5", "values"),
-    "ValueFsspec": ("fsspec", "values"),
-    "CallFsspec": ("fsspec", "calls"),
+    ".fsspec": ("CallFsspec", "ValueFsspec"),
+    ".hdf5": ("ValueHdf5",),
 }
 
-_get = imported_when_asked(
+__getattr__ = imported_when_asked(
     __name__,
     {
         "._memory": ("CallMemory", "CallVoid", "ValueMemory", "ValueVoid"),
         ".file": ("CallFile", "ValueFile"),
+        ".sql": ("Sql",),
+        **_WITH_EXTRAS,
     },
 )
 
 
-def __getattr__(name: str) -> Any:
-    if name not in _WITH_EXTRAS:
-        return _get(name)
-    type_name, kind = _WITH_EXTRAS[name]
-    return storage_class(type_name, "values" if kind == "values" else "calls")
-
-
 def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__, *_WITH_EXTRAS})
+    return sorted({*globals(), *__all__, *chain(*_WITH_EXTRAS.values())})

@@ -18,7 +18,7 @@ from functools import cache, partial
 from pathlib import PurePath
 from typing import cast
 
-from fleche.errors import CorruptParcel, StorageError
+from fleche.errors import CorruptParcel
 from fleche.parcel import Buffer, FileSource, MemorySource, Source, allocate, explained, explanation
 from fleche.storage._base import KEY, REST, SHARD, STALE, TEMPORARY, Entry
 from fleche.storage._making import make_directories, make_file, mode_of_group, name_first
@@ -164,7 +164,7 @@ class Files:
             StorageError: it could not be written.
         """
         path = self.path(key)
-        try:
+        with explained("write", path):
             file = NewFile(self, self._temporary(path))
             try:
                 file.reserve(nbytes)
@@ -177,10 +177,6 @@ class Files:
             except BaseException:
                 file.discard()
                 raise
-        except StorageError:
-            raise
-        except OSError as error:
-            raise explanation("write", path, error) from error
 
     def begin(self) -> NewFile:
         """Begin a file that will get its name when its content is known.

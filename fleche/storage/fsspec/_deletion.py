@@ -112,7 +112,7 @@ class RenamingRemover(Remover):
         aside = f"{path}.{secrets.token_hex(8)}{TEMPORARY}"
         with explained("remove", self._objects.name(key)):
             try:
-                self._rename(path, aside)
+                self._objects.rename(path, aside)
             except FileNotFoundError:
                 return False
             try:
@@ -121,17 +121,10 @@ class RenamingRemover(Remover):
                 return True
             renewed = self._objects.latest(modified) > limit
             if renewed and not self._objects.contains(key):
-                self._rename(aside, path)
+                self._objects.rename(aside, path)
             with suppress(FileNotFoundError):
                 fs.rm_file(aside)
         return not renewed
-
-    def _rename(self, source: str, target: str) -> None:
-        fs = self._objects.connection.fs
-        if getattr(fs, "local_file", False):  # mv() copies if it cannot rename, and then removes
-            os.rename(source, target)
-        else:
-            fs.mv(source, target)
 
     @override
     def safe_until(self) -> float:
