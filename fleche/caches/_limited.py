@@ -22,6 +22,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import partial
+from itertools import chain
 from threading import RLock
 from typing import Any, TypeAlias
 
@@ -30,7 +31,7 @@ from fleche._util import batched, is_held_here, override, renewed_after_fork
 from fleche.caches._backend import INLINE, CacheBackend, Entries, Loaded, Parcels, result_needs
 from fleche.caches._local import Cache, LocalBackend
 from fleche.caches._views import CacheView, ViewBackend
-from fleche.caches.maintenance import Gc, GcReport, ReferenceIndex, needs_of
+from fleche.caches.maintenance import Gc, GcReport, ReferenceIndex, StoredValues, needs_of
 from fleche.call import CallEntry, CallRecord, ValueRef
 from fleche.digest import Address, Digest
 from fleche.errors import ParcelError, Rejected, StorageError
@@ -480,18 +481,12 @@ class _Room:
                 there.
         """
         self._values, self._calls = values, calls
-        self._entries = {entry.key: entry for entry in values.entries()}
+        self._stored = StoredValues(values)
+        for error in self._stored.unknown:
+            raise error
+        self._entries, self._buffers = self._stored.entries, self._stored.buffers
         self._ages = {entry.key: entry for entry in calls.entries()}
-        self._forms: dict[str, list[str]] = {}
-        for key in self._entries:
-            self._forms.setdefault(key[:64], []).append(key)
-        self._buffers: dict[str, tuple[str, ...]] = {}
-        self._held: Counter[str] = Counter()  # buffers, by the values here that refer to them
-        for key, refs in values.buffer_refs([key for key in self._entries if len(key) > 64]):
-            if isinstance(refs, ParcelError):
-                raise refs
-            self._buffers[key] = refs.references
-            self._held.update(refs.references)
+        self._held = Counter(chain.from_iterable(self._buffers.values()))  # by the values here
         self._needed: Counter[str] = Counter()  # by calls that have returned, and their values
         self._index = ReferenceIndex(calls, keep_records=True)
         self.calls = self.bytes = 0
@@ -503,21 +498,13 @@ class _Room:
         self._index.read()
         running = (self._index.needs.keys() - known) | self._index.pins
         self._pinned = {
-            address for key in running for address in self._stored(self._index.needs[key])
+            address for key in running for address in self._stored.needed(self._index.needs[key])
         }
-
-    def _stored(self, needs: Iterable[str]) -> Iterator[str]:
-        """Yield what is here of what is needed; an address without a variant means any form."""
-        for address in needs:
-            if address in self._entries or len(address) > 64:
-                yield address
-            else:
-                yield from self._forms.get(address, ())
 
     def _count_in(self, key: str) -> None:
         self.calls += 1
         self.bytes += self._ages[key].size
-        for address in self._stored(self._index.needs[key]):
+        for address in self._stored.needed(self._index.needs[key]):
             self._need(address)
 
     def _need(self, address: str) -> None:
@@ -546,7 +533,7 @@ class _Room:
         """Count a call as gone."""
         self.calls -= 1
         self.bytes -= self._ages[key].size
-        for address in self._stored(self._index.needs[key]):
+        for address in self._stored.needed(self._index.needs[key]):
             self._need_no_more(address)
 
     def evict(self, keys: Sequence[str]) -> int:
@@ -566,7 +553,7 @@ class _Room:
             if key in there:
                 self._count_in(key)
                 continue
-            for address in self._stored(self._index.needs[key]):
+            for address in self._stored.needed(self._index.needs[key]):
                 used = self._ages[key].modified
                 limits[address] = max(used, limits.get(address, used))
         self.remove(limits)

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 from fleche._util import imported_when_asked
 
 if TYPE_CHECKING:
-    from fleche.caches.maintenance._disk_usage import attribute
+    from fleche.caches.maintenance._disk_usage import attribute, measure
     from fleche.caches.maintenance._gc import collect
-    from fleche.caches.maintenance._index import ReferenceIndex, needs_of
+    from fleche.caches.maintenance._index import ReferenceIndex, StoredValues, needs_of
     from fleche.caches.maintenance._reports import (
         REPORTS,
         AcceptedReport,
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
         Verify,
         VerifyReport,
     )
-    from fleche.caches.maintenance._verify import measure, verify
+    from fleche.caches.maintenance._verify import verify
 
 __all__ = [
     "GRACE",
@@ -52,6 +52,7 @@ __all__ = [
     "ReferenceIndex",
     "Report",
     "StatsReport",
+    "StoredValues",
     "SyncReport",
     "Task",
     "UsageReport",
@@ -75,9 +76,9 @@ __getattr__ = imported_when_asked(
     __name__,
     {
         "._reports": __all__,  # all but those that follow
-        "._disk_usage": ("attribute",),
+        "._disk_usage": ("attribute", "measure"),
         "._gc": ("collect",),
-        "._index": ("ReferenceIndex", "needs_of"),
-        "._verify": ("measure", "verify"),
+        "._index": ("ReferenceIndex", "StoredValues", "needs_of"),
+        "._verify": ("verify",),
     },
 )

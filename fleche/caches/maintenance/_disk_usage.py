@@ -1,22 +1,19 @@
-"""Which call takes how much space: the bytes of a value are shared by the calls that need it."""
+"""How much there is, and which call takes how much of it."""
 
 from __future__ import annotations
 
 from collections import Counter
 from typing import TYPE_CHECKING
 
-from fleche.caches.maintenance._index import ReferenceIndex, Steps
-from fleche.caches.maintenance._reports import CallSize, DiskUsageReport
+from fleche.caches.maintenance._index import ReferenceIndex, Steps, StoredValues
+from fleche.caches.maintenance._reports import CallSize, DiskUsageReport, StatsReport
 from fleche.digest import Digest
-from fleche.errors import ParcelError
 from fleche.storage import CallStorage, ValueStorage
 
 if TYPE_CHECKING:
     from fleche.caches._backend import Progress
 
-__all__ = ["attribute"]
-
-_DIGEST = 64
+__all__ = ["attribute", "measure"]
 
 
 def attribute(
@@ -32,13 +29,18 @@ def attribute(
         calls: where the entries are.
         progress: called with the number of entries looked at so far.
     """
-    sizes = {each.key: each.size for each in values.entries()}
+    stored = StoredValues(values)
+    sizes = {address: each.size for address, each in stored.entries.items()}
     entries = {each.key: each for each in calls.entries()}
     now = calls.now()
     index = ReferenceIndex(calls, Steps(progress))
     index.read(entries)
-    needs = _Needs(values, sizes)
-    needed = {key: needs.of(found) for key, found in index.needs.items() if key not in index.pins}
+    needed: dict[str, set[str]] = {}
+    for key, needs in index.needs.items():
+        if key not in index.pins:
+            found = needed[key] = set(stored.needed(needs))
+            for address in list(found):
+                found.update(each for each in stored.buffers.get(address, ()) if each in sizes)
     users = Counter(address for found in needed.values() for address in found)
     usages = [
         CallSize(
@@ -53,28 +55,26 @@ def attribute(
     return DiskUsageReport(calls=tuple(usages), loose=loose, other=kept)
 
 
-class _Needs:
-    """What calls need of a storage, buffers of values included."""
+def measure(
+    values: ValueStorage, calls: CallStorage, progress: Progress | None = None
+) -> StatsReport:
+    """Count entries and bytes without reading an entry.
 
-    def __init__(self, values: ValueStorage, sizes: dict[str, int]) -> None:
-        self._sizes = sizes
-        self._forms: dict[str, list[str]] = {}
-        for address in sizes:
-            self._forms.setdefault(address[:_DIGEST], []).append(address)
-        self._buffers = {
-            address: refs.references
-            for address, refs in values.buffer_refs(key for key in sizes if len(key) > _DIGEST)
-            if not isinstance(refs, ParcelError) and refs.references
-        }
+    Args:
+        values: where the values are.
+        calls: where the entries are.
+        progress: called with the number of entries looked at so far.
+    """
+    steps = Steps(progress)
+    number_of_values, value_bytes = _count(values, steps)
+    number_of_calls, call_bytes = _count(calls, steps)
+    return StatsReport(number_of_values, number_of_calls, value_bytes + call_bytes)
 
-    def of(self, addresses: tuple[str, ...]) -> set[str]:
-        """Return what is there of ``addresses``, and of the buffers that they refer to."""
-        found: set[str] = set()
-        for address in addresses:
-            if address in self._sizes:
-                found.add(address)
-            elif len(address) == _DIGEST:  # any form will do
-                found.update(self._forms.get(address, ()))
-        for address in list(found):
-            found.update(each for each in self._buffers.get(address, ()) if each in self._sizes)
-        return found
+
+def _count(storage: ValueStorage | CallStorage, steps: Steps) -> tuple[int, int]:
+    number, size = 0, 0
+    for entry in storage.entries():
+        steps.step()
+        number += 1
+        size += entry.size
+    return number, size

@@ -16,12 +16,12 @@ from fleche._util import batched
 from fleche.call import CallEntry, CallRecord
 from fleche.digest import Address
 from fleche.errors import CorruptParcel, ParcelError, SignatureError
-from fleche.storage import CallStorage
+from fleche.storage import CallStorage, ValueStorage
 
 if TYPE_CHECKING:
     from fleche.caches._backend import Progress
 
-__all__ = ["ReferenceIndex", "Steps", "advise", "needs_of"]
+__all__ = ["ReferenceIndex", "Steps", "StoredValues", "advise", "needs_of"]
 
 _BATCH = 500
 
@@ -134,6 +134,38 @@ class ReferenceIndex:
     def is_needed(self, address: str) -> bool:
         """Return whether an entry needs what is stored under ``address``."""
         return self._counts[address] > 0 or (len(address) > 64 and self._counts[address[:64]] > 0)
+
+
+class StoredValues:
+    """The values in a storage, and the buffers that they need.
+
+    Attributes:
+        entries: size and age by address.
+        buffers: by the address of a value the buffers that it needs.
+        unknown: why it is not known of some values which buffers they need.
+    """
+
+    def __init__(self, values: ValueStorage) -> None:
+        """Look through ``values``."""
+        self.entries = {entry.key: entry for entry in values.entries()}
+        self._forms: dict[str, list[str]] = {}
+        for key in self.entries:
+            self._forms.setdefault(key[:64], []).append(key)
+        self.buffers: dict[str, tuple[str, ...]] = {}
+        self.unknown: list[ParcelError] = []
+        for key, refs in values.buffer_refs([key for key in self.entries if len(key) > 64]):
+            if isinstance(refs, ParcelError):
+                self.unknown.append(refs)
+            else:
+                self.buffers[key] = refs.references
+
+    def needed(self, addresses: Iterable[str]) -> Iterator[str]:
+        """Yield what is here of what is needed; an address without a variant means any form."""
+        for address in addresses:
+            if address in self.entries:
+                yield address
+            else:
+                yield from self._forms.get(address, ())
 
 
 def advise(error: ParcelError) -> str:

@@ -1,4 +1,4 @@
-"""Checking every byte in a pair of storages, and counting what is there.
+"""Checking every byte in a pair of storages.
 
 All of it may run while others, in this process and elsewhere, save and load. No value is opened.
 """
@@ -11,42 +11,17 @@ from dataclasses import dataclass, field
 
 from fleche.caches._backend import Progress, result_needs
 from fleche.caches.maintenance._index import ReferenceIndex, Steps, address_of
-from fleche.caches.maintenance._reports import StatsReport, Verify, VerifyReport
+from fleche.caches.maintenance._reports import Verify, VerifyReport
 from fleche.call import CallEntry
 from fleche.digest import SCHEME, Address, Digest
 from fleche.errors import CorruptParcel, ParcelError, SignatureError
 from fleche.parcel import verify as verify_parcel
 from fleche.storage import BufferRefs, CallStorage, ValueStorage
 
-__all__ = ["measure", "verify"]
+__all__ = ["verify"]
 
 _TICK = 1.0
 """Seconds by which the time of a file may lag behind the clock."""
-
-
-def measure(
-    values: ValueStorage, calls: CallStorage, progress: Progress | None = None
-) -> StatsReport:
-    """Count entries and bytes without reading an entry.
-
-    Args:
-        values: where the values are.
-        calls: where the entries are.
-        progress: called with the number of entries looked at so far.
-    """
-    steps = Steps(progress)
-    number_of_values, value_bytes = _count(values, steps)
-    number_of_calls, call_bytes = _count(calls, steps)
-    return StatsReport(number_of_values, number_of_calls, value_bytes + call_bytes)
-
-
-def _count(storage: ValueStorage | CallStorage, steps: Steps) -> tuple[int, int]:
-    number, size = 0, 0
-    for entry in storage.entries():
-        steps.step()
-        number += 1
-        size += entry.size
-    return number, size
 
 
 def verify(
