@@ -4,7 +4,15 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import Callable, Collection, Hashable, Iterable, Iterator, Mapping
+from collections.abc import (
+    Callable,
+    Collection,
+    Hashable,
+    Iterable,
+    Iterator,
+    Mapping,
+    Sequence,
+)
 from contextlib import closing, suppress
 from time import monotonic
 from types import TracebackType
@@ -659,20 +667,27 @@ class BaseCache:
         progress: ShowProgress = None,
         **fields: Any,
     ) -> int:
-        """Copy the matching calls onward: to ``target``, or for a stack to its further layers.
+        """Copy the matching calls onward.
 
         Args:
-            target: any other cache.
+            target: any other cache. A stack can do without: the calls of its first layer go to all
+                further ones that can be written to.
             template: which calls, as for :meth:`query`.
             progress: as for :meth:`transfer`.
             fields: likewise; all calls, if nothing is given.
 
         Returns:
-            The number of calls copied.
+            The number of copies made.
         """
         if target is None:
-            raise TypeError("push() needs a target, push(other); only a stack knows where to push")
+            from fleche.caches._copying import copy_along
+
+            return copy_along(self._ways_on(), template, progress, fields, "pushing")
         return self.transfer(target, template, progress=progress, **fields)
+
+    def _ways_on(self) -> Sequence[tuple[BaseCache, BaseCache]]:
+        """Return from where to where calls are pushed if no target is given."""
+        raise TypeError("push() needs a target, push(other); only a stack knows where to push")
 
     def pull(
         self,
@@ -682,23 +697,28 @@ class BaseCache:
         progress: ShowProgress = None,
         **fields: Any,
     ) -> int:
-        """Copy the matching calls here: from ``source``, or for a stack from its further layers.
+        """Copy the matching calls here.
 
         Args:
-            source: any other cache.
+            source: any other cache. A stack can do without: the calls of all further layers come
+                to its first one.
             template: which calls, as for :meth:`query`.
             progress: as for :meth:`transfer`.
             fields: likewise; all calls, if nothing is given.
 
         Returns:
-            The number of calls copied.
+            The number of copies made.
         """
-        if source is None:
-            raise TypeError("pull() needs a source, pull(other); only a stack knows where from")
-        from fleche.caches._copying import check_is_cache
+        from fleche.caches._copying import check_is_cache, copy_along
 
+        if source is None:
+            return copy_along(self._ways_here(), template, progress, fields, "pulling")
         check_is_cache(source)
         return source.transfer(self, template, progress=progress, **fields)
+
+    def _ways_here(self) -> Sequence[tuple[BaseCache, BaseCache]]:
+        """Return from where to where calls are pulled if no source is given."""
+        raise TypeError("pull() needs a source, pull(other); only a stack knows where from")
 
     # -- views -------------------------------------------------------------------------------------
 

@@ -488,11 +488,13 @@ class _Room:
         self._ages = {entry.key: entry for entry in calls.entries()}
         self._held = Counter(chain.from_iterable(self._buffers.values()))  # by the values here
         self._needed: Counter[str] = Counter()  # by calls that have returned, and their values
-        self._index = ReferenceIndex(calls, keep_records=True)
+        self._index = ReferenceIndex(calls)
         self.calls = self.bytes = 0
-        self._index.read(self._ages)
-        for key in self._index.records:
-            self._count_in(key)
+        self._records: dict[str, CallRecord] = {}
+        for key, entry in self._index.walk(self._ages):
+            if not entry.record.is_pin:
+                self._records[key] = entry.record
+                self._count_in(key)
         # calls that were running a moment ago may have exchanged their pin for an entry
         known = set(self._index.needs)
         self._index.read()
@@ -525,8 +527,8 @@ class _Room:
         """Return the calls that have returned, except those of ``keep``."""
         return [
             Candidate(str.__new__(Digest, key), record, self._ages[key].modified)
-            for key, record in self._index.records.items()
-            if key not in keep and key in self._ages
+            for key, record in self._records.items()
+            if key not in keep
         ]
 
     def take_out(self, key: str) -> None:

@@ -25,12 +25,10 @@ from fleche.caches._backend import (
 )
 from fleche.caches._background import BackgroundWriter
 from fleche.caches._base import BaseCache
-from fleche.caches._copying import copy_along
 from fleche.caches._pool import BATCH, ROOM, UnitedBackend
-from fleche.caches._progress import ShowProgress
 from fleche.caches._transfer import copy_strictly
 from fleche.caches.maintenance import NoteAccepted, NoteUsage, Report, Task
-from fleche.call import CallEntry, CallRecord, LazyCall, QueryCall
+from fleche.call import CallEntry, CallRecord, LazyCall
 from fleche.digest import Address, Digest
 from fleche.errors import ParcelError, Rejected, RemoteConnectionError, SignatureError, StorageError
 from fleche.parcel import Parcel, verify
@@ -484,49 +482,12 @@ class CacheStack(BaseCache):
         return self.backend.drain(timeout)
 
     @override
-    def push(
-        self,
-        target: BaseCache | None = None,
-        template: QueryCall | None = None,
-        *,
-        progress: ShowProgress = None,
-        **fields: Any,
-    ) -> int:
-        """Copy the matching calls to ``target``, or those of the first layer to all further ones.
-
-        Returns:
-            The number of copies made.
-        """
-        if target is not None:
-            return super().push(target, template, progress=progress, **fields)
-        further = [layer for layer in self.layers[1:] if not layer.read_only]
-        return copy_along(
-            [(self.first, layer) for layer in further], template, progress, fields, "pushing"
-        )
+    def _ways_on(self) -> list[tuple[BaseCache, BaseCache]]:
+        return [(self.first, layer) for layer in self.layers[1:] if not layer.read_only]
 
     @override
-    def pull(
-        self,
-        source: BaseCache | None = None,
-        template: QueryCall | None = None,
-        *,
-        progress: ShowProgress = None,
-        **fields: Any,
-    ) -> int:
-        """Copy the matching calls from ``source``, or from all further layers, to the first one.
-
-        Returns:
-            The number of copies made.
-        """
-        if source is not None:
-            return super().pull(source, template, progress=progress, **fields)
-        return copy_along(
-            [(layer, self.first) for layer in self.layers[1:]],
-            template,
-            progress,
-            fields,
-            "pulling",
-        )
+    def _ways_here(self) -> list[tuple[BaseCache, BaseCache]]:
+        return [(layer, self.first) for layer in self.layers[1:]]
 
     @override
     def _made_from(self) -> tuple[Any, ...]:

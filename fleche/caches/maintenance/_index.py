@@ -13,7 +13,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from fleche._util import batched
-from fleche.call import CallEntry, CallRecord
+from fleche.call import CallEntry
 from fleche.digest import Address
 from fleche.errors import CorruptParcel, ParcelError, SignatureError
 from fleche.storage import CallStorage, ValueStorage
@@ -70,29 +70,21 @@ class ReferenceIndex:
 
     Attributes:
         needs: what each entry needs, by its key.
-        records: the records of the finished calls, by key; empty unless they are to be kept.
-        finished: how many calls have finished.
         pins: the keys of the pins.
         unreadable: the errors of entries that cannot be read, by key.
     """
 
-    def __init__(
-        self, calls: CallStorage, steps: Steps | None = None, *, keep_records: bool = False
-    ) -> None:
+    def __init__(self, calls: CallStorage, steps: Steps | None = None) -> None:
         """Prepare to read ``calls``.
 
         Args:
             calls: the entries and pins.
             steps: counts the entries.
-            keep_records: whether :attr:`records` is wanted.
         """
         self._calls = calls
         self._steps = steps or Steps(None)
-        self._keep_records = keep_records
         self._counts: Counter[str] = Counter()  # by address; a bare one stands for every form
         self.needs: dict[str, tuple[Address, ...]] = {}
-        self.records: dict[str, CallRecord] = {}
-        self.finished = 0
         self.pins: set[str] = set()
         self.unreadable: dict[str, ParcelError] = {}
 
@@ -112,19 +104,11 @@ class ReferenceIndex:
                 if isinstance(entry, ParcelError):
                     self.unreadable[key] = entry
                 else:
-                    self._add(key, entry)
+                    needs = self.needs[key] = needs_of(entry)
+                    self._counts.update(needs)
+                    if entry.record.is_pin:
+                        self.pins.add(key)
                     yield key, entry
-
-    def _add(self, key: str, entry: CallEntry) -> None:
-        needs = needs_of(entry)
-        self.needs[key] = needs
-        self._counts.update(needs)
-        if entry.record.is_pin:
-            self.pins.add(key)
-            return
-        self.finished += 1
-        if self._keep_records:
-            self.records[key] = entry.record
 
     def discard(self, pin: str) -> None:
         """Forget a pin."""

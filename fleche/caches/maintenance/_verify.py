@@ -157,7 +157,7 @@ def _check_calls(
     for key, error in index.unreadable.items():
         (damaged if _is_damage(error) else untrusted).append(key)
     return VerifyReport(
-        calls=index.finished,
+        calls=len(index.needs) - len(index.pins),
         corrupt=_digests(damaged),
         untrusted=_digests(untrusted),
         dangling=_digests(dangling),
