@@ -144,7 +144,7 @@ class BatchBackend(ViewBackend):
                 not self.together
                 or parcels
                 or unpin
-                or not all(map(_is_finished, entries.values()))
+                or any(entry.record.result is None for entry in entries.values())
             ):
                 self.flush()
                 self.inner.save(entries, parcels, unpin=unpin)
@@ -193,10 +193,6 @@ class BatchBackend(ViewBackend):
     @override
     def counts(self) -> dict[str, int]:
         return self.inner.counts()
-
-
-def _is_finished(entry: CallEntry) -> bool:
-    return entry.record.result is not None
 
 
 class BatchCache(BaseCache):

@@ -287,14 +287,11 @@ class SizeLimitedBackend(ViewBackend):
         if lost:
             self._calls.delete_many(lost)
         # a call is no older than its values, or they would outlive it
-        self._make_young({key: finished[key] for key in finished if needs[key] and key not in lost})
-
-    def _make_young(self, entries: Mapping[Digest, CallEntry]) -> None:
-        """Touch calls that have just been stored; where there is no way to, store them again."""
+        stay = {key: finished[key] for key in finished if needs[key] and key not in lost}
         if self._calls.capabilities.touches:
-            self._calls.touch_many(entries)
+            self._calls.touch_many(stay)
         else:
-            self._calls.put_many(entries.items())
+            self._calls.put_many(stay.items())
 
     def _buffers_of(self, addresses: Iterable[Address]) -> dict[Address, tuple[Address, ...]]:
         """Return the buffers that those of the values need that need any."""

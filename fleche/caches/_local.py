@@ -189,7 +189,9 @@ class LocalBackend(CacheBackend):
             if not entry.parcels:
                 kept[key] = entry
                 continue
-            self._check_signatures(entry)
+            if self.packing.keys:  # what would not be opened here is refused
+                for data in entry.parcels.values():
+                    Parcel.from_bytes(data).check_signature(self.packing.keys)
             kept[key], large = split_entry(entry, self._inline)
             spilled += large
         if parcels or spilled:
@@ -205,16 +207,6 @@ class LocalBackend(CacheBackend):
     @override
     def draft(self, content: memoryview) -> Draft | None:
         return None if self.read_only else self.values.draft(content)
-
-    def _check_signatures(self, entry: CallEntry) -> None:
-        """Refuse an entry with a parcel that would not be opened here.
-
-        Raises:
-            SignatureError: it has one.
-        """
-        if self.packing.keys:
-            for data in entry.parcels.values():
-                Parcel.from_bytes(data).check_signature(self.packing.keys)
 
     @override
     def lacking(self, addresses: Iterable[Address], *, keep: bool = False) -> list[Address]:
@@ -578,12 +570,7 @@ def _closing(
 
 def shrink_among(key: str, found: Iterable[str]) -> Digest:
     """Return the shortest beginning of ``key``, of 4 or more, that no other of ``found`` has."""
-    length = SHORTEST
-    for other in found:
-        if other != key:
-            while length < len(key) and other.startswith(key[:length]):
-                length += 1
-    return Digest(key[:length])
+    return shrink_all({key, *found}, (key,))[key]
 
 
 def shrink_all(everything: set[str], wanted: Iterable[str]) -> dict[str, Digest]:

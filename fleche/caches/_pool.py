@@ -253,15 +253,10 @@ class UnitedBackend(CacheBackend):
 class PoolBackend(UnitedBackend):
     """Members of which the first that can answer does; see :class:`CachePool`."""
 
-    def __init__(self, members: Iterable[CacheBackend]) -> None:
-        """Unite ``members``, asked in this order."""
-        super().__init__(members)
-        self.members = self.layers
-
     @property
     @override
     def capabilities(self) -> Capabilities:
-        return self.united_capabilities(read_only=True, of=self.members)
+        return self.united_capabilities(read_only=True, of=self.layers)
 
     @property
     @override
@@ -291,7 +286,7 @@ class PoolBackend(UnitedBackend):
     @override
     def lacking(self, addresses: Iterable[Address], *, keep: bool = False) -> list[Address]:
         absent = list(dict.fromkeys(addresses))
-        for member in self.members:
+        for member in self.layers:
             if absent:
                 with self.tolerating(member):
                     absent = member.lacking(absent)
@@ -304,7 +299,7 @@ class PoolBackend(UnitedBackend):
 
     @override
     def looking_only(self) -> CacheBackend:
-        return PoolBackend(member.looking_only() for member in self.members)
+        return PoolBackend(member.looking_only() for member in self.layers)
 
     @override
     def maintain(self, task: Task, progress: Progress | None = None) -> Report:
@@ -314,10 +309,10 @@ class PoolBackend(UnitedBackend):
 
     @override
     def to_config(self) -> dict[str, Any]:
-        return {"pool": [member.to_config() for member in self.members]}
+        return {"pool": [member.to_config() for member in self.layers]}
 
     def __repr__(self) -> str:
-        return f"CachePool({', '.join(map(repr, self.members))})"
+        return f"CachePool({', '.join(map(repr, self.layers))})"
 
 
 class CachePool(BaseCache):

@@ -74,7 +74,10 @@ def collect(
             f"call {key[:12]} cannot be read, so it is not known which values it needs; nothing "
             f"was removed. {advise(error)} ({error})"
         ) from error
-    expired = _old_pins(calls, index, pin_limit)
+    expired: set[str] = set()
+    if index.pins:
+        ages = ((each.key, each.modified) for each in calls.entries())
+        expired = {key for key, age in ages if key in index.pins and age <= pin_limit}
     if not task.dry_run and expired:
         expired = calls.delete_older(dict.fromkeys(expired, pin_limit))
     for key in expired:
@@ -106,14 +109,6 @@ def collect(
 
 _DIGEST = 64
 """The address of a shared buffer is a digest alone, that of a value is longer."""
-
-
-def _old_pins(calls: CallStorage, index: ReferenceIndex, limit: float) -> set[str]:
-    if not index.pins:
-        return set()
-    return {
-        each.key for each in calls.entries() if each.key in index.pins and each.modified <= limit
-    }
 
 
 def _needed_buffers(values: ValueStorage, keys: Iterable[str]) -> set[Address]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from io import BytesIO
 from typing import Any, BinaryIO
 
@@ -14,7 +14,7 @@ import numpy as np
 
 from fleche.digest import digest
 from fleche.errors import ParcelError, StorageError, UnpackError
-from fleche.parcel import Buffer, FileSource, MemorySource, Packing, Parcel, Source, Stretch
+from fleche.parcel import FileSource, MemorySource, Packing, Parcel, Source, Stretch
 from fleche.storage.hdf5 import _layout as layout
 from fleche.storage.hdf5._arrays import from_dataset, lay_out
 from fleche.storage.hdf5._layout import BLOCK
@@ -47,14 +47,14 @@ def write_document(file: BinaryIO, item: Parcel, packing: Packing, filters: Filt
     except UnpackError as error:
         log.warning("stored unopened, so that HDF5 tools see only its bytes: %s", error)
         with _created(file) as root:
-            _write_parcel(root, layout.VALUE, item, item.checked_chunks(), filters)
+            write_parcel(root, layout.VALUE, item, item.checked_chunks(), filters)
         return
     if not _write_native(file, value, item.head.digest, packing, filters):
         again = msgspec.structs.replace(packing, serializer=item.head.serializer).pack(
             value, item.head.digest
         )
         with _created(file) as root:
-            _write_parcel(root, layout.VALUE, again, again.chunks(), filters)
+            write_parcel(root, layout.VALUE, again, again.chunks(), filters)
 
 
 def read_document(file: BinaryIO, name: str, digest_: str, packing: Packing) -> Parcel:
@@ -95,7 +95,7 @@ def _write_native(
                 return False
             if writer.opaque:
                 packed = packing.pack(writer.opaque)
-                _write_parcel(root, layout.OPAQUE, packed, packed.chunks(), filters)
+                write_parcel(root, layout.OPAQUE, packed, packed.chunks(), filters)
         with h5py.File(file, "r") as root:
             again = _read_native(root, file, packing)
         return type(again) is type(value) and _is_same(again, value, name)
@@ -115,13 +115,6 @@ def _read_native(root: Any, file: BinaryIO, packing: Packing) -> Any:
     return Reader(
         root, lambda dataset: list(packing.unpack(_parcel_in(dataset, file, dataset.name)))
     ).read()
-
-
-def _write_parcel(
-    root: Any, name: str, parcel: Parcel, chunks: Iterable[Buffer], filters: Filters
-) -> None:
-    """Write the bytes of a parcel; where files are in it, in one place, to be read in pieces."""
-    write_parcel(root, name, chunks, parcel.nbytes, {} if parcel.head.files else filters)
 
 
 def _parcel_in(dataset: Any, file: BinaryIO, name: str) -> Parcel:

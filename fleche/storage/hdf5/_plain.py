@@ -15,7 +15,7 @@ import h5py
 import numpy as np
 
 from fleche.errors import UnpackError
-from fleche.parcel import Buffer
+from fleche.parcel import Buffer, Parcel
 from fleche.storage.hdf5 import _layout as layout
 from fleche.storage.hdf5._arrays import copy_in, from_dataset
 from fleche.storage.hdf5._layout import is_plain_text
@@ -65,10 +65,14 @@ def write_bytes(group: Any, name: str, content: Buffer, kind: str, filters: Filt
 
 
 def write_parcel(
-    group: Any, name: str, chunks: Iterable[Buffer], size: int, filters: Filters
+    group: Any, name: str, parcel: Parcel, chunks: Iterable[Buffer], filters: Filters
 ) -> None:
-    """Store the ``size`` bytes of a parcel as a dataset of uint8, piece by piece."""
-    dataset = group.create_dataset(name, shape=(size,), dtype=np.uint8, **filters)
+    """Store the bytes of a parcel as a dataset of uint8, piece by piece.
+
+    Where files are in it, the bytes stand in one place, to be read in pieces.
+    """
+    options = {} if parcel.head.files else filters
+    dataset = group.create_dataset(name, shape=(parcel.nbytes,), dtype=np.uint8, **options)
     position = 0
     for chunk in chunks:
         piece = np.frombuffer(chunk, np.uint8)
@@ -170,10 +174,6 @@ def _write_raw(group: Any, name: str, obj: bytes | bytearray, filters: Filters) 
     write_bytes(group, name, obj, type(obj).__name__, filters)
 
 
-def _read_none(_dataset: Any) -> None:
-    return None
-
-
 def _read_number(dataset: Any) -> Any:
     return from_dataset(dataset, {}).item()
 
@@ -202,7 +202,7 @@ _WRITERS: dict[type, Callable[[Any, str, Any, Filters], None]] = {
 }
 
 _READERS: dict[str, Callable[[Any], Any]] = {
-    "NoneType": _read_none,
+    "NoneType": lambda _: None,
     "bool": _read_number,
     "int": _read_int,
     "float": _read_number,

@@ -348,7 +348,10 @@ class ValueLocal(_Local[Parcel], ValueStorage):
     def buffer_refs(self, keys: Iterable[str]) -> Iterator[tuple[str, BufferRefs | ParcelError]]:
         for batch in batched(keys, _BATCH):
             known = self._rows(batch, "address, is_buffer, buffers")
-            found = {row[0]: BufferRefs(bool(row[1]), _addresses(row[2])) for row in known}
+            found = {
+                row[0]: BufferRefs(bool(row[1]), tuple(map(Address.of, row[2].split())))
+                for row in known
+            }
             rest = [key for key in batch if str(key) not in found]
             others = dict(self._files.buffer_refs(rest)) if rest else {}
             for key in batch:
@@ -387,10 +390,6 @@ def _noted(key: str, size: int, refs: BufferRefs) -> dict[str, Any]:
         "is_buffer": int(refs.is_buffer),
         "buffers": " ".join(refs.references),
     }
-
-
-def _addresses(text: str) -> tuple[Address, ...]:
-    return tuple(map(Address.of, text.split()))
 
 
 def local_storages(root: str | os.PathLike[str], **fields: Any) -> tuple[ValueStorage, CallStorage]:

@@ -119,7 +119,9 @@ class SearchIndex:
         indexed, last = _as_number(rows[0][0]), rows[0][1]
         if isinstance(last, int) and last > indexed and self._database.is_ours():
             with suppress(StorageError):
-                return self._database.change(self._catch_up, patience=_CATCH_UP)
+                return self._database.change(
+                    lambda found: self._write(found, self._last(found)), patience=_CATCH_UP
+                )
         return indexed
 
     def _last(self, connection: Connection) -> int:
@@ -131,9 +133,6 @@ class SearchIndex:
         indexed = self._last(connection)
         if last - indexed >= _TAIL:
             self._write(connection, indexed)
-
-    def _catch_up(self, connection: Connection) -> int:
-        return self._write(connection, self._last(connection))
 
     def _write(self, connection: Connection, indexed: int) -> int:
         """Write the facts of the calls that have none; return the last of them."""

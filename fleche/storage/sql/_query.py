@@ -224,7 +224,7 @@ class _Compiler:
         if texts:
             choices.append(self.is_in(_FACT.text, texts))
         for kind, found in (
-            ("number", [_double(number) for number in numbers if not _is_nan(number)]),
+            ("number", [_double(number) for number in numbers if number == number]),  # no NaN
             ("bool", flags),
         ):
             if found:
@@ -299,10 +299,6 @@ def _conditions(
 
 def _is_number(value: Any) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool)
-
-
-def _is_nan(number: float) -> bool:
-    return isinstance(number, float) and math.isnan(number)
 
 
 def _double(number: float) -> float:

@@ -195,11 +195,7 @@ def is_storable(text: str) -> bool:
     """Return whether ``text`` can be in a column: not too long, no NUL, no half characters."""
     if len(text) > LONGEST_TEXT or "\0" in text:
         return False
-    return text.isascii() or _is_whole(text)
-
-
-def _is_whole(text: str) -> bool:
-    return not any("\ud800" <= letter <= "\udfff" for letter in text)
+    return text.isascii() or not any("\ud800" <= letter <= "\udfff" for letter in text)
 
 
 def shortened(text: str) -> str:

@@ -145,11 +145,8 @@ class Server(Pooled):
                 f"{self.shown}: needs the driver {error.name!r}: pip install {error.name}"
             ) from error
         except (sa.exc.SQLAlchemyError, OSError) as error:
-            raise self._explained(action, error) from error
-
-    def _explained(self, action: str, error: Exception) -> StorageError:
-        cause = getattr(error, "orig", None) or error
-        return as_storage_error(self.shown, action, cause, _HINTS)
+            cause = getattr(error, "orig", None) or error
+            raise as_storage_error(self.shown, action, cause, _HINTS) from error
 
     @override
     def connect(self) -> _Session:

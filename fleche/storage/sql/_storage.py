@@ -187,13 +187,18 @@ class SqlCalls(NotesInTables):
         known.update(new)
 
     def _number_of(self, connection: Connection, function: _Function) -> int:
-        number = _make_function(connection, function)
-        if number is None:
+        """Return the id of a function, which is written down if it is new."""
+        names = dict(zip(("name", "module", "code"), map(shortened, function), strict=True))
+        rows = connection.execute(_FUNCTION, names).fetchall()
+        if not rows:
+            connection.execute(_INSERT_FUNCTION, names)
+            rows = connection.execute(_FUNCTION, names).fetchall()
+        if not rows or type(rows[0][0]) is not int:
             raise StorageError(
                 f"{self._database.shown}: a function that has just been stored is not there "
                 f"({DAMAGED})"
             )
-        return number
+        return rows[0][0]
 
     @override
     def get_many(self, keys: Iterable[str]) -> Iterator[tuple[str, CallEntry | ParcelError]]:
@@ -517,16 +522,6 @@ class SqlCalls(NotesInTables):
         """Close the connections; a database in memory is gone. Idempotent."""
         self._functions.clear()
         self._database.close()
-
-
-def _make_function(connection: Connection, function: _Function) -> int | None:
-    """Return the id of a function, which is written down if it is new; ``None``: of no use."""
-    names = dict(zip(("name", "module", "code"), map(shortened, function), strict=True))
-    rows = connection.execute(_FUNCTION, names).fetchall()
-    if not rows:
-        connection.execute(_INSERT_FUNCTION, names)
-        rows = connection.execute(_FUNCTION, names).fetchall()
-    return rows[0][0] if rows and type(rows[0][0]) is int else None
 
 
 def _delete_one(connection: Connection, key: str, limit: float | None) -> bool:
