@@ -605,6 +605,7 @@ class SizeLimitedCache(CacheView):
 
     inner: Cache
     backend: SizeLimitedBackend
+    _Backend = SizeLimitedBackend
 
     def __init__(
         self,
@@ -632,13 +633,7 @@ class SizeLimitedCache(CacheView):
         """
         if not isinstance(inner, Cache):
             raise TypeError(f"only a cache with storages of its own can be limited, not {inner!r}")
-        self._limits = max_size, max_bytes, eviction, max_age
-        super().__init__(inner)
-
-    @override
-    def _make_backend(self, inner: CacheBackend) -> CacheBackend:
-        assert isinstance(inner, LocalBackend)
-        return SizeLimitedBackend(inner, *self._limits)
+        super().__init__(inner, max_size, max_bytes, eviction, max_age)
 
     @property
     def max_size(self) -> int | None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import datetime, timezone
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias
 
 import msgspec
 
@@ -173,17 +173,20 @@ class CacheView(BaseCache):
         inner: the cache that is viewed.
     """
 
-    def __init__(self, inner: BaseCache) -> None:
-        """View ``inner``."""
+    _Backend: ClassVar[type[ViewBackend]] = ViewBackend
+
+    def __init__(self, inner: BaseCache, *how: Any) -> None:
+        """View ``inner``; ``how`` are further arguments of the backend."""
+        self._how = how
         super().__init__(self._make_backend(inner.backend))
         self.inner = inner
 
     def _make_backend(self, inner: CacheBackend) -> CacheBackend:
-        return ViewBackend(inner)
+        return self._Backend(inner, *self._how)
 
     @override
     def _made_from(self) -> tuple[Any, ...]:
-        return (self.inner,)
+        return (self.inner, *self._how)
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.inner!r})"
@@ -238,9 +241,7 @@ class ReadOnlyCache(CacheView):
     Nothing changes by looking, either: a stack copies nothing down, and no call counts as used.
     """
 
-    @override
-    def _make_backend(self, inner: CacheBackend) -> CacheBackend:
-        return ReadOnlyBackend(inner)
+    _Backend = ReadOnlyBackend
 
 
 class PartialBackend(ViewBackend):
@@ -363,6 +364,8 @@ class FilteredCache(CacheView):
         rule: a template, or a function that is true for the calls that count.
     """
 
+    _Backend = FilteredBackend
+
     def __init__(self, inner: BaseCache, rule: Rule) -> None:
         """Filter ``inner``.
 
@@ -372,15 +375,7 @@ class FilteredCache(CacheView):
                 often, and had better not load values.
         """
         self.rule = rule
-        super().__init__(inner)
-
-    @override
-    def _make_backend(self, inner: CacheBackend) -> CacheBackend:
-        return FilteredBackend(inner, self.rule)
-
-    @override
-    def _made_from(self) -> tuple[Any, ...]:
-        return self.inner, self.rule
+        super().__init__(inner, rule)
 
 
 class RefreshingBackend(PartialBackend):
@@ -421,6 +416,8 @@ class RefreshingCache(CacheView):
     see everything.
     """
 
+    _Backend = RefreshingBackend
+
     def __init__(self, inner: BaseCache, older_than: datetime | None = None) -> None:
         """Refresh ``inner``.
 
@@ -430,12 +427,4 @@ class RefreshingCache(CacheView):
                 do not say when they began.
         """
         self.older_than = older_than
-        super().__init__(inner)
-
-    @override
-    def _make_backend(self, inner: CacheBackend) -> CacheBackend:
-        return RefreshingBackend(inner, self.older_than)
-
-    @override
-    def _made_from(self) -> tuple[Any, ...]:
-        return self.inner, self.older_than
+        super().__init__(inner, older_than)
