@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 
 import click
@@ -93,11 +93,7 @@ def du(session: Session, selection: Selection, by: str, limit: int) -> int:
     with session.screen.counting("looking at entries:") as told:
         report = cache.disk_usage(progress=told)
     hits = _last_hits(cache)
-    now = time.time()
-    usage: dict[Digest, tuple[float, float]] = {}
-    for each in report.calls:
-        size, used = usage.get(each.key, (0.0, 0.0))
-        usage[each.key] = size + each.bytes, max(used, now - each.idle)
+    usage = _usage_of(report.calls)
     groups: dict[str, Group] = defaultdict(Group)
     for call in selection.calls(cache):
         size, used = usage.get(call.key, (0.0, 0.0))
@@ -114,6 +110,16 @@ def du(session: Session, selection: Selection, by: str, limit: int) -> int:
         raise NothingFound(nothing_like(selection, cache))
     _print_usage(session, by, ordered, limit, loose)
     return 0 if ordered else 1
+
+
+def _usage_of(calls: Iterable[CallSize]) -> dict[Digest, tuple[float, float]]:
+    """Return of each call its bytes in all layers of a stack, and when it was last used."""
+    now = time.time()
+    found: dict[Digest, tuple[float, float]] = {}
+    for each in calls:
+        size, used = found.get(each.key, (0.0, 0.0))
+        found[each.key] = size + each.bytes, max(used, now - each.idle)
+    return found
 
 
 def _last_hits(cache: BaseCache) -> dict[str, float]:
@@ -209,11 +215,10 @@ def evict(
     if not dry_run:
         session.check_meant()
     cache = session.near
-    usage = cache.disk_usage().calls
+    usage = _usage_of(cache.disk_usage().calls)
     found = list(_chosen(cache, selection, older_than, unused, usage))
     keys = [call.key for call in found]
-    chosen = set(keys)
-    taken = sum(each.bytes for each in usage if each.key in chosen)
+    taken = sum(usage[key][0] for key in set(keys) & usage.keys())
     what = form.count(len(found), "call")
     if found and not dry_run:
         cache.check_writable("evict")
@@ -254,20 +259,18 @@ def _chosen(
     selection: Selection,
     older_than: str | None,
     unused: str | None,
-    usage: Iterable[CallSize],
+    usage: Mapping[Digest, tuple[float, float]],
 ) -> Iterable[LazyCall]:
     now = time.time()
     began_before = now - as_age(older_than).total_seconds() if older_than else None
     used_before = now - as_age(unused).total_seconds() if unused else None
-    used: dict[Digest, float] = {}
-    for each in usage:  # of a stack, once for each layer
-        used[each.key] = max(now - each.idle, used.get(each.key, 0.0))
     hits = _last_hits(cache) if unused else {}
     for call in selection.calls(cache):
         if began_before is not None and call.record.sort_time.timestamp() > began_before:
             continue
         if used_before is not None:
-            last = max(used.get(call.key, now), hits.get(call.record.name, -_HOUR) + _HOUR)
+            _, used = usage.get(call.key, (0.0, now))
+            last = max(used, hits.get(call.record.name, -_HOUR) + _HOUR)
             if last > used_before:
                 continue
         yield call
