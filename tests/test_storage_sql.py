@@ -963,6 +963,12 @@ class TestOfSomebodyElse:
             yield path
             Path(place).chmod(0o755)
 
+    @pytest.fixture
+    def writer(self, file: Sql) -> Sql:
+        """A storage of this process, with a call in it."""
+        put(file, KEY, a_call())
+        return file
+
     def write(self, path: Path, *keys: str) -> None:
         """Come as the owner, write, and go."""
         owner = Sql(path)
@@ -1027,12 +1033,10 @@ class TestOfSomebodyElse:
 
     @pytest.mark.parametrize("log", ["empty", "not to be read"])
     def test_a_look_leaves_the_locks_of_the_process(
-        self, tmp_path: Path, log: str, monkeypatch: pytest.MonkeyPatch
+        self, writer: Sql, tmp_path: Path, log: str, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         """Or another process that closes the file removes the log to which this one writes."""
         path = tmp_path / "calls.db"
-        writer = Sql(path)
-        put(writer, KEY, a_call())
         if log == "empty":  # as on a full disk
             with closing(sqlite3.connect(path)) as connection:
                 connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
@@ -1046,16 +1050,13 @@ class TestOfSomebodyElse:
         with closing(sqlite3.connect(path)) as connection:
             found = connection.execute("SELECT key FROM fleche_calls").fetchall()
         assert {key for (key,) in found} == {KEY, OTHER, digest("of another process")}
-        writer.close()
 
     @pytest.mark.parametrize("trouble", ["full", "no directory"])
     def test_no_room_for_a_copy(
-        self, tmp_path: Path, trouble: str, monkeypatch: pytest.MonkeyPatch
+        self, writer: Sql, tmp_path: Path, trouble: str, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         """Where there is none for temporary files, the error names that place, not the file."""
         path = tmp_path / "calls.db"
-        writer = Sql(path)
-        put(writer, KEY, a_call())
         monkeypatch.setattr(_guest, "read_only", lambda _: "file:/nowhere/x?mode=ro")
         if trouble == "full":
 
@@ -1070,7 +1071,6 @@ class TestOfSomebodyElse:
             has(reader, KEY)
         assert not str(caught.value).startswith(str(path))
         assert "ask its owner" not in str(caught.value)
-        writer.close()
 
     @pytest.mark.skipif(os.geteuid() != 0, reason="nobody else can be played")
     @pytest.mark.parametrize("stays", [True, False])
