@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from abc import abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
 from functools import partial
@@ -75,6 +76,14 @@ class FileEntries(Storage[T], Generic[T]):
     @override
     def entries(self, prefix: str = "") -> Iterator[Entry]:
         return self._files.entries(prefix)
+
+    @override
+    def touch_many(self, keys: Iterable[str]) -> set[str]:
+        return {key for key in keys if self._touch(key)}
+
+    @abstractmethod
+    def _touch(self, key: str) -> bool:
+        """Make one entry as young as if it had just been put; return whether there is one."""
 
     @override
     def delete_older(self, limits: Mapping[str, float]) -> set[str]:
@@ -186,9 +195,6 @@ class ValueFile(_DirectoryStorage[Parcel], ValueStorage):
         return self._opened(keys, _UNMAPPED if self._options.mmap else _AT_ONCE)
 
     @override
-    def touch_many(self, keys: Iterable[str]) -> set[str]:
-        return {key for key in keys if self._touch(key)}
-
     def _touch(self, key: str) -> bool:
         """Set the age of a parcel to zero; one whose head is damaged, or not trusted, is none."""
         if not self._is_sound(key):
@@ -199,7 +205,7 @@ class ValueFile(_DirectoryStorage[Parcel], ValueStorage):
             return False
         except PermissionError:  # a colleague's file, perhaps in a directory that all may write to
             try:
-                return key in super().touch_many([key])
+                return key in ValueStorage.touch_many(self, [key])  # which puts it again
             except StorageError:
                 return True
         except OSError:
@@ -285,9 +291,6 @@ class CallFile(_DirectoryStorage[CallEntry], NotesInFiles):
         return decode_entry(key, data, self._packing.keys, place=self._files.path(key))
 
     @override
-    def touch_many(self, keys: Iterable[str]) -> set[str]:
-        return {key for key in keys if self._touch(key)}
-
     def _touch(self, key: str) -> bool:
         try:
             self._files.touch(key)

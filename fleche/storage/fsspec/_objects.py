@@ -75,18 +75,8 @@ class Objects:
         """Return the url of the object, for messages."""
         return f"{self.connection.name}/{self._tail(key)}"
 
-    def read(self, key: str, begin: int, end: int) -> bytes:
-        """Return the bytes from ``begin`` to ``end``, fewer where the object ends before.
-
-        Raises:
-            KeyError: there is no such object.
-            StorageError: it could not be read.
-        """
-        (found,) = self.read_ranges(key, [(begin, end)])
-        return found
-
     def read_ranges(self, key: str, ranges: Sequence[tuple[int, int]]) -> list[bytes]:
-        """Return the bytes of several ranges of one object, all asked for at once.
+        """Return the bytes of ranges of one object, fewer where it ends, all asked for at once.
 
         Raises:
             KeyError: there is no such object.

@@ -345,7 +345,8 @@ class ValueFsspec(FsspecStorage[Parcel], ValueStorage):
     def _made_young(self, key: str) -> bool:
         try:
             if not self._writer.touch(key):
-                with closing(self._parcel(key, self._objects.read(key, 0, _WHOLE), _WHOLE)) as held:
+                (begun,) = self._objects.read_ranges(key, [(0, _WHOLE)])
+                with closing(self._parcel(key, begun, _WHOLE)) as held:
                     self._writer.write_chunks(key, held.nbytes, held.chunks())
         except KeyError:
             return False

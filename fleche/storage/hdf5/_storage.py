@@ -110,10 +110,9 @@ class ValueHdf5(Configured[Parcel], FileEntries[Parcel], ValueStorage):
                 yield key, parcel
 
     @override
-    def touch_many(self, keys: Iterable[str]) -> set[str]:
-        return {key for key in keys if self._is_sound(key) and self._touch(key)}
-
     def _touch(self, key: str) -> bool:
+        if not self._is_sound(key):
+            return False
         with suppress(OSError, StorageError):  # a storage that cannot be written to only looks
             try:
                 self._files.touch(key)

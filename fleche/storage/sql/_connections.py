@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import os
+import re
 import sqlite3
 from collections.abc import Callable
 from contextlib import suppress
+from pathlib import Path
 from typing import Any, TypeVar
 
 from fleche.errors import StorageError
@@ -13,10 +16,12 @@ from fleche.storage.sql._schema import SCHEMA, tables_of
 
 __all__ = [
     "Leased",
+    "as_version",
     "in_transaction_of",
     "interrupting",
     "is_busy_error",
     "make_tables",
+    "may",
     "prepare",
     "stored_version",
 ]
@@ -82,10 +87,12 @@ def stored_version(connection: sqlite3.Connection) -> Any:
     if row is None:
         query = "SELECT 1 FROM sqlite_master WHERE name = 'fleche_calls'"
         return 0 if connection.execute(query).fetchone() is None else None
-    text = row[0]
-    if isinstance(text, str) and text.isascii() and text.isdigit():
-        return int(text)
-    return text
+    return as_version(row[0])
+
+
+def as_version(stored: Any) -> Any:
+    """Return the number of a version, or what stands in its place."""
+    return int(stored) if isinstance(stored, str) and re.fullmatch("[0-9]+", stored) else stored
 
 
 def make_tables(connection: Any, shown: str) -> None:
@@ -117,3 +124,8 @@ def interrupting(shown: str, action: str) -> StorageError:
 def is_busy_error(error: Exception) -> bool:
     """Return whether another process writes at the moment."""
     return isinstance(error, sqlite3.OperationalError) and "locked" in str(error)
+
+
+def may(mode: int, path: Path) -> bool:
+    """Return whether this process may read, or write, a file; ``mode`` as of :func:`os.access`."""
+    return os.access(path, mode, effective_ids=os.access in os.supports_effective_ids)

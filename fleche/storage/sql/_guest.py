@@ -28,7 +28,7 @@ from typing import Any, TypeVar
 from weakref import WeakSet
 
 from fleche.errors import StorageError
-from fleche.storage.sql._connections import Leased, is_busy_error, prepare
+from fleche.storage.sql._connections import Leased, is_busy_error, may, prepare
 from fleche.storage.sql._errors import Disturbed
 from fleche.storage.sql._urls import immutable, read_only, without_locks
 
@@ -208,7 +208,7 @@ def _has_log(path: Path, stamp: tuple[int, ...]) -> bool:  # noqa: ARG001 (part 
         with closing(sqlite3.connect(without_locks(path), uri=True)) as connection:
             connection.execute("SELECT 1 FROM sqlite_master LIMIT 1").fetchone()
     except sqlite3.Error as error:
-        if not os.access(path, os.R_OK, effective_ids=os.access in os.supports_effective_ids):
+        if not may(os.R_OK, path):
             raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path)) from error
         return "unable to open" in str(error)  # a log is not opened where there are no locks
     return False

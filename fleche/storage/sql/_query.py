@@ -20,7 +20,7 @@ from fleche.storage.sql._schema import (
     METADATA,
     OTHER,
     STARTED,
-    field_of,
+    field_of_metadata,
     is_storable,
 )
 
@@ -287,11 +287,11 @@ def _conditions(
     if template.version is not msgspec.UNSET and template.version is not None:
         found.append(("version", Condition("=", template.version)))
     found += [
-        (f"{METADATA}{field_of(collector, field)}", condition)
+        (place, condition)
         for collector, fields in template.metadata.items()
         for field, condition in fields.items()
         if (collector, field) not in unindexed
-        if is_storable(collector) and is_storable(field)
+        if (place := field_of_metadata(collector, field)) is not None
         if not condition.matches(None)  # which a call without the field does, too
     ]
     return found

@@ -42,7 +42,7 @@ __all__ = [
     "Fact",
     "columns_of",
     "facts_of",
-    "field_of",
+    "field_of_metadata",
     "is_storable",
     "shortened",
     "tables_of",
@@ -223,18 +223,13 @@ def columns_of(value: Any) -> tuple[str | None, float | None, str | None]:
     return (None, None, None) if value is msgspec.UNSET else (OTHER, None, None)
 
 
-def field_of(*path: str) -> str:
-    """Return the name of a fact: ``argument/x``, ``metadata/runtime/host``, ``result``."""
-    *first, last = path
-    return "/".join((*(each.replace("%", "%25").replace("/", "%2F") for each in first), last))
-
-
 @lru_cache(maxsize=1024)
-def _field_of_metadata(collector: str, name: str) -> str | None:
-    """Return the name of a fact; ``None``: it can be in no column."""
-    if is_storable(collector) and is_storable(name):
-        return f"{METADATA}{field_of(collector, name)}"
-    return None
+def field_of_metadata(collector: str, name: str) -> str | None:
+    """Return the name of a fact, ``metadata/runtime/host``; ``None``: it can be in no column."""
+    if not (is_storable(collector) and is_storable(name)):
+        return None
+    escaped = collector.replace("%", "%25").replace("/", "%2F")
+    return f"{METADATA}{escaped}/{name}"
 
 
 Fact: TypeAlias = tuple[int, str, str | None, str | None, int, str | None, float | None, str | None]
@@ -265,7 +260,7 @@ def facts_of(
     for collector, fields in record.metadata.items():
         for name, value in fields.items():
             if (collector, name) not in unindexed:
-                place = _field_of_metadata(collector, name)
+                place = field_of_metadata(collector, name)
                 if place is not None:
                     yield call, place, None, None, 0, *columns_of(value)
 

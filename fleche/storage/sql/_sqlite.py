@@ -31,6 +31,7 @@ from fleche.storage.sql._connections import (
     interrupting,
     is_busy_error,
     make_tables,
+    may,
     prepare,
     stored_version,
 )
@@ -526,10 +527,8 @@ class SqliteFile(Pooled):
 
     def _may_write(self) -> bool:
         """Return whether the file, and a log beside it, may be written to, or are to be made."""
-        ours = os.access in os.supports_effective_ids
         return not os.path.exists(self.path) or (
-            os.access(self.path, os.W_OK, effective_ids=ours)
-            and os.access(self.path.parent, os.W_OK, effective_ids=ours)
+            may(os.W_OK, self.path) and may(os.W_OK, self.path.parent)
         )
 
     def _look_at(self, look: Callable[[Any], T]) -> T:
@@ -570,14 +569,15 @@ class SqliteFile(Pooled):
         return False
 
     def _side_files(self) -> list[Path]:
-        sides = (self.path.with_name(f"{self.path.name}{end}") for end in ("-wal", "-shm"))
-        return [side for side in sides if side.exists()]
+        return [side for side in map(self._beside, ("-wal", "-shm")) if side.exists()]
+
+    def _beside(self, end: str) -> Path:
+        """Return the file beside this one whose name has a certain end."""
+        return self.path.with_name(f"{self.path.name}{end}")
 
     # -- what goes wrong ---------------------------------------------------------------------------
 
     def _explained(self, action: str, error: BaseException) -> StorageError:
-        if isinstance(error, StorageError):
-            return error
         reason = str(error).lower()
         refused = isinstance(error, PermissionError)
         if refused or any(word in reason for word in ("readonly", "unable to open", "permission")):
@@ -589,15 +589,14 @@ class SqliteFile(Pooled):
 
     def _foreign_side_file(self) -> str:
         """Return what a log that another account has left means, and how it is mended."""
-        ours = os.access in os.supports_effective_ids
-        if not os.access(self.path, os.W_OK, effective_ids=ours):
+        if not may(os.W_OK, self.path):
             return ""
         for side in self._side_files():
-            if os.access(side, os.W_OK, effective_ids=ours):
+            if may(os.W_OK, side):
                 continue
             number = side.stat().st_uid
             owner = account_name(number) or f"account {number}"
-            log = self.path.with_name(f"{self.path.name}-wal")
+            log = self._beside("-wal")
             if log.exists() and log.stat().st_size:
                 cure = (
                     f"ask {owner} to open the cache once more, or to let you write to it "
@@ -613,13 +612,10 @@ class SqliteFile(Pooled):
 
     # -- a full disk -------------------------------------------------------------------------------
 
-    def _reserve(self) -> Path:
-        return self.path.with_name(f"{self.path.name}-reserve")
-
     def _free_reserve(self) -> None:
         """Give the disk back what was kept for this moment."""
         with suppress(OSError):
-            self._reserve().unlink(missing_ok=True)
+            self._beside("-reserve").unlink(missing_ok=True)
 
     def _empty_log(self) -> None:
         """Bring what is in the log into the file, so that it needs no room twice."""
@@ -631,7 +627,7 @@ class SqliteFile(Pooled):
     def _refill_reserve(self) -> None:
         """Keep room again where a full disk has left less of it, now that there is some."""
         with suppress(OSError):
-            size = self._reserve().stat().st_size
+            size = self._beside("-reserve").stat().st_size
             if size < _RESERVE and size < (room := self._spare_room()):
                 self._free_reserve()
                 self._keep_reserve(room)
@@ -643,7 +639,10 @@ class SqliteFile(Pooled):
 
     def _keep_reserve(self, size: int = _RESERVE) -> None:
         """Keep some room on the disk; without it, a full one has no room for removing anything."""
-        with suppress(OSError), open(self._reserve(), "xb", buffering=0, opener=make_file) as file:
+        with (
+            suppress(OSError),
+            open(self._beside("-reserve"), "xb", buffering=0, opener=make_file) as file,
+        ):
             if sys.platform == "linux":
                 with suppress(OSError):
                     os.posix_fallocate(file.fileno(), 0, size)
