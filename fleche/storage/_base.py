@@ -477,16 +477,11 @@ def matching_entries(
 
 
 def refs_of_unusable(error: ParcelError) -> BufferRefs | ParcelError:
-    """Return which buffers a parcel needs that cannot be used here, or the error if it is unknown.
-
-    Args:
-        error: why it cannot be used.
-    """
+    """Return which buffers a parcel needs that cannot be used here; the error: not known."""
     if isinstance(error, SignatureError) and error.head is not None:
         return BufferRefs.of(error.head)
-    if isinstance(error, CorruptParcel) and not error.newer:
-        return BufferRefs()
-    return BufferRefs() if isinstance(error, UnpackError) else error
+    is_of_no_use = isinstance(error, CorruptParcel) and not error.newer
+    return BufferRefs() if is_of_no_use or isinstance(error, UnpackError) else error
 
 
 class Configured(Storage[T], Generic[T]):
@@ -547,11 +542,15 @@ class DirectoryOptions(
     """The table in ``fleche.toml`` of a storage of files, or of a ``local`` cache.
 
     Attributes:
-        root: the directory; ``~`` and environment variables are expanded.
-        compress: compress what is written, if that makes it smaller.
-        secret_key: one secret or several: the first signs, all of them are accepted.
+        root: the directory, ``~`` and environment variables expanded; made when the first entry is
+            put.
+        compress: compress what is written, if that makes it smaller: ``"zlib"``, ``"zstd"``, or
+            ``True`` for the best that is installed.
+        secret_key: secrets: the first signs, all are accepted, and an entry that none of them
+            signed is refused. By default those of ``FLECHE_SECRET_KEY``, if there are any.
         mmap: load the large buffers of a value when they are touched, copy-on-write.
-        durable: what was written survives a power failure; slower.
+        durable: what was written survives a power failure: files and directories are synced to the
+            disk, which is slower.
     """
 
     root: str

@@ -23,11 +23,6 @@ def attribute(
 
     Of a value that several calls need, each takes an equal part, and so it is with a buffer that
     values share.
-
-    Args:
-        values: where the values are.
-        calls: where the entries are.
-        progress: called with the number of entries looked at so far.
     """
     stored = StoredValues(values)
     sizes = {address: each.size for address, each in stored.entries.items()}
@@ -58,13 +53,7 @@ def attribute(
 def measure(
     values: ValueStorage, calls: CallStorage, progress: Progress | None = None
 ) -> StatsReport:
-    """Count entries and bytes without reading an entry.
-
-    Args:
-        values: where the values are.
-        calls: where the entries are.
-        progress: called with the number of entries looked at so far.
-    """
+    """Count entries and bytes without reading an entry."""
     steps = Steps(progress)
     number_of_values, value_bytes = _count(values, steps)
     number_of_calls, call_bytes = _count(calls, steps)

@@ -49,12 +49,6 @@ def collect(
 ) -> GcReport:
     """Remove the values that no entry refers to.
 
-    Args:
-        values: where the values are.
-        calls: where the entries and pins are.
-        task: how.
-        progress: called with the number of entries looked at so far.
-
     Raises:
         StorageError: an entry cannot be read, so nothing was removed; or a value of a newer fleche,
             so no buffer was.

@@ -75,12 +75,7 @@ class ReferenceIndex:
     """
 
     def __init__(self, calls: CallStorage, steps: Steps | None = None) -> None:
-        """Prepare to read ``calls``.
-
-        Args:
-            calls: the entries and pins.
-            steps: counts the entries.
-        """
+        """Prepare to read ``calls``; ``steps`` counts the entries."""
         self._calls = calls
         self._steps = steps or Steps(None)
         self._counts: Counter[str] = Counter()  # by address; a bare one stands for every form

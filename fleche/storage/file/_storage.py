@@ -103,18 +103,7 @@ class FileEntries(Storage[T], Generic[T]):
 
 
 class _DirectoryStorage(Configured[T], FileEntries[T], Generic[T]):
-    """Files below one root, which values and calls may share.
-
-    Args:
-        root: the directory, ``~`` and environment variables expanded; made when the first entry is
-            put.
-        serializer: ``"cloudpickle"``, ``"pickle"`` or ``"dill"``.
-        compress: ``"zlib"``, ``"zstd"``, or ``True`` for the best that is installed.
-        secret_key: secrets: the first signs, all are accepted, and an entry that none of them
-            signed is refused. By default those of ``FLECHE_SECRET_KEY``, if there are any.
-        mmap: load the large buffers of a value when they are touched.
-        durable: sync files and directories to the disk.
-    """
+    """Files below one root, which values and calls may share; see :class:`DirectoryOptions`."""
 
     Options = DirectoryOptions
     _options: DirectoryOptions
@@ -161,7 +150,7 @@ class ValueFile(_DirectoryStorage[Parcel], ValueStorage):
     """Parcels as files.
 
     The parameters are those of the table in ``fleche.toml``, see :class:`DirectoryOptions`;
-    ``serializer`` is its ``type``.
+    ``serializer`` is its ``type``: ``"cloudpickle"``, ``"pickle"`` or ``"dill"``.
     """
 
     _kind = "values"

@@ -63,10 +63,12 @@ class FsspecOptions(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     Attributes:
         url: what fsspec calls one (``s3://bucket/path``), or the path of a directory; ``~`` and
             environment variables are expanded.
-        options: what the filesystem takes; credentials among them.
+        options: what the filesystem takes: ``key``, ``secret``, ``endpoint_url``, ``anon``, ...
         serializer: ``"cloudpickle"``, ``"pickle"`` or ``"dill"``.
-        compress: compress what is written, if that makes it smaller.
-        secret_key: one secret or several: the first signs, all of them are accepted.
+        compress: compress what is written, if that makes it smaller: ``"zlib"``, ``"zstd"``, or
+            ``True`` for the best that is installed.
+        secret_key: secrets: the first signs, all are accepted, and an entry that none of them
+            signed is refused. By default those of ``FLECHE_SECRET_KEY``, if there are any.
     """
 
     url: str
@@ -79,13 +81,7 @@ class FsspecOptions(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
 class FsspecStorage(Configured[T], Generic[T]):
     """Entries as objects below one url, which values and calls may share.
 
-    Args:
-        url: what fsspec calls one, or the path of a directory.
-        options: what the filesystem takes: ``key``, ``secret``, ``endpoint_url``, ``anon``, ...
-        serializer: ``"cloudpickle"``, ``"pickle"`` or ``"dill"``.
-        compress: ``"zlib"``, ``"zstd"``, or ``True`` for the best that is installed.
-        secret_key: secrets: the first signs, all are accepted, and an entry that none of them
-            signed is refused. By default those of ``FLECHE_SECRET_KEY``, if there are any.
+    The parameters are the fields of :class:`FsspecOptions`.
 
     Raises:
         ConfigError: fsspec knows no filesystem of that name.
