@@ -10,7 +10,6 @@ from itertools import chain
 from typing import TYPE_CHECKING
 
 from fleche._util import imported_when_asked
-from fleche.storage._acceptance import Acceptance, newest_acceptances
 from fleche.storage._base import (
     SHORTEST,
     BufferRefs,
@@ -21,6 +20,7 @@ from fleche.storage._base import (
     ValueStorage,
 )
 from fleche.storage._locks import Lock, LockTable
+from fleche.storage._notes import Acceptance, Usage, merge_usage, newest_acceptances
 from fleche.storage._registry import (
     Kind,
     register_storage,
@@ -28,7 +28,6 @@ from fleche.storage._registry import (
     storage_from_config,
     storage_names,
 )
-from fleche.storage._usage import Usage, merge_usage
 
 if TYPE_CHECKING:
     from fleche.storage._memory import CallMemory, CallVoid, ValueMemory, ValueVoid

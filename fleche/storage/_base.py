@@ -35,9 +35,8 @@ from fleche.errors import (
     flaw_of,
 )
 from fleche.parcel import BUFFER, Compress, Head, Packing, Parcel
-from fleche.storage._acceptance import Acceptance
 from fleche.storage._locks import LockTable
-from fleche.storage._usage import Usage
+from fleche.storage._notes import Acceptance, Usage
 
 if TYPE_CHECKING:
     from typing_extensions import Self

@@ -14,7 +14,6 @@ from fleche.call import CallEntry, decode_record, encode_record
 from fleche.digest import Address
 from fleche.errors import CorruptParcel, ParcelError
 from fleche.parcel import Packing, Parcel
-from fleche.storage._acceptance import Acceptance
 from fleche.storage._base import (
     SHORTEST,
     CallStorage,
@@ -24,7 +23,7 @@ from fleche.storage._base import (
     ValueStorage,
     held_addresses,
 )
-from fleche.storage._usage import Usage, merge_usage
+from fleche.storage._notes import Acceptance, Usage, merge_usage
 
 __all__ = ["CallMemory", "CallVoid", "ValueMemory", "ValueVoid"]
 

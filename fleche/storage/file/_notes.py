@@ -11,10 +11,9 @@ from uuid import uuid4
 import msgspec
 
 from fleche._util import host_name, override
-from fleche.storage._acceptance import Acceptance
 from fleche.storage._base import CallStorage
 from fleche.storage._making import make_directories, make_file, write_first
-from fleche.storage._usage import Usage, merge_usage
+from fleche.storage._notes import Acceptance, Usage, merge_usage
 from fleche.storage.file._files import Files, explained, listed, write_all
 
 __all__ = ["NotesInFiles"]

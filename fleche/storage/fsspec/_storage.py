@@ -18,7 +18,6 @@ from fleche.call import CallEntry, decode_entry, encode_entry
 from fleche.digest import Address
 from fleche.errors import ParcelError, StorageError
 from fleche.parcel import Compress, MemorySource, Packing, Parcel, codec_of, length_of
-from fleche.storage._acceptance import Acceptance
 from fleche.storage._base import (
     STALE,
     BufferRefs,
@@ -30,6 +29,7 @@ from fleche.storage._base import (
     keys_of,
     refs_of_unusable,
 )
+from fleche.storage._notes import Acceptance
 from fleche.storage.file import SUFFIXES
 from fleche.storage.fsspec._deletion import CoordinatedRemover, Remover, RenamingRemover
 from fleche.storage.fsspec._filesystem import Connection, explained, is_path

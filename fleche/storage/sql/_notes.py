@@ -9,9 +9,8 @@ from contextlib import suppress
 import msgspec
 
 from fleche._util import override
-from fleche.storage._acceptance import Acceptance
 from fleche.storage._base import CallStorage
-from fleche.storage._usage import FIGURES, Usage
+from fleche.storage._notes import FIGURES, Acceptance, Usage
 from fleche.storage.sql._database import Connection, Database
 from fleche.storage.sql._schema import shortened
 
