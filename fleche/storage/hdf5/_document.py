@@ -19,12 +19,11 @@ from fleche.storage.hdf5 import _layout as layout
 from fleche.storage.hdf5._arrays import from_dataset, lay_out
 from fleche.storage.hdf5._layout import BLOCK
 from fleche.storage.hdf5._plain import (
-    PLAIN,
+    READERS,
     Filters,
     find_class,
     make,
     read_bytes,
-    read_plain,
     read_uniform,
     write_parcel,
 )
@@ -98,17 +97,15 @@ def _write_native(
                 write_parcel(root, layout.OPAQUE, packed, packed.chunks(), filters)
         with h5py.File(file, "r") as root:
             again = _read_native(root, file, packing)
-        return type(again) is type(value) and _is_same(again, value, name)
+        if type(again) is not type(value):
+            return False
+        found = digest(again)
+        return found == name or found == digest(value)
     except (MemoryError, StorageError):
         raise
     except Exception as error:  # noqa: BLE001 (the parcel is good for whatever HDF5 is not)
         log.debug("value %s has no HDF5 form: %r", name[:12], error)
         return False
-
-
-def _is_same(again: Any, value: Any, name: str) -> bool:
-    found = digest(again)
-    return found == name or found == digest(value)
 
 
 def _read_native(root: Any, file: BinaryIO, packing: Packing) -> Any:
@@ -155,8 +152,8 @@ class Reader:
             **dict.fromkeys(("dataclass", "namedtuple"), self._make_instance),
             "dict": self._make_dict,
             "numpy.ndarray": self._make_array,
-            "numpy.scalar": self._make_scalar,
-            "opaque": self._make_opaque,
+            "numpy.scalar": lambda node, attributes: from_dataset(node, attributes)[()],
+            "opaque": lambda node, _: self._opaque[int(node[()])],
         }
 
     def read(self) -> Any:
@@ -178,8 +175,8 @@ class Reader:
     def _make(self, node: Any) -> Any:
         attributes = dict(node.attrs)
         kind = str(attributes.get(layout.TYPE))
-        if kind in PLAIN:
-            return read_plain(node, kind)
+        if kind in READERS:
+            return READERS[kind](node)
         if kind not in self._makers:
             raise UnpackError(f"{node.name} is of the unknown type {kind!r}; upgrade fleche")
         return self._makers[kind](node, attributes)
@@ -211,12 +208,6 @@ class Reader:
             flat[number] = item
         array = flat.reshape([int(length) for length in attributes[layout.SHAPE]])
         return lay_out(array, attributes)
-
-    def _make_scalar(self, node: Any, attributes: dict[str, Any]) -> Any:
-        return from_dataset(node, attributes)[()]
-
-    def _make_opaque(self, node: Any, _attributes: dict[str, Any]) -> Any:
-        return self._opaque[int(node[()])]
 
 
 _SEQUENCES: dict[str, type] = {

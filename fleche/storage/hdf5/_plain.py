@@ -21,7 +21,8 @@ from fleche.storage.hdf5._arrays import copy_in, from_dataset
 from fleche.storage.hdf5._layout import is_plain_text
 
 __all__ = [
-    "PLAIN",
+    "READERS",
+    "WRITERS",
     "Filters",
     "class_name",
     "find_class",
@@ -30,13 +31,10 @@ __all__ = [
     "make",
     "plain_type",
     "read_bytes",
-    "read_plain",
     "read_uniform",
     "state_of",
-    "write_bytes",
     "write_data",
     "write_parcel",
-    "write_plain",
     "write_uniform",
 ]
 
@@ -59,11 +57,6 @@ def write_data(
     return dataset
 
 
-def write_bytes(group: Any, name: str, content: Buffer, kind: str, filters: Filters) -> None:
-    """Store ``content`` as a dataset of uint8."""
-    write_data(group, name, np.frombuffer(content, np.uint8), kind, filters)
-
-
 def write_parcel(
     group: Any, name: str, parcel: Parcel, chunks: Iterable[Buffer], filters: Filters
 ) -> None:
@@ -83,21 +76,11 @@ def write_parcel(
 
 
 def read_bytes(dataset: Any) -> bytearray:
-    """Return what :func:`write_bytes` stored."""
+    """Return what was stored as a dataset of uint8."""
     content = bytearray(dataset.size)
     if content:
         dataset.read_direct(np.frombuffer(content, np.uint8))
     return content
-
-
-def write_plain(group: Any, name: str, obj: Any, filters: Filters) -> None:
-    """Store one value whose type is in :data:`PLAIN`."""
-    _WRITERS[type(obj)](group, name, obj, filters)
-
-
-def read_plain(dataset: Any, kind: str) -> Any:
-    """Return what :func:`write_plain` stored."""
-    return _READERS[kind](dataset)
 
 
 def plain_type(items: Sequence[Any]) -> str:
@@ -167,11 +150,13 @@ def _write_str(group: Any, name: str, obj: str, filters: Filters) -> None:
     if is_plain_text(obj):
         group.create_dataset(name, data=obj, dtype=_TEXT).attrs[layout.TYPE] = "str"
     else:
-        write_bytes(group, name, obj.encode(errors="surrogatepass"), "str", filters)
+        _write_raw(group, name, obj.encode(errors="surrogatepass"), filters, "str")
 
 
-def _write_raw(group: Any, name: str, obj: bytes | bytearray, filters: Filters) -> None:
-    write_bytes(group, name, obj, type(obj).__name__, filters)
+def _write_raw(
+    group: Any, name: str, obj: bytes | bytearray, filters: Filters, kind: str = ""
+) -> None:
+    write_data(group, name, np.frombuffer(obj, np.uint8), kind or type(obj).__name__, filters)
 
 
 def _read_number(dataset: Any) -> Any:
@@ -190,7 +175,7 @@ def _read_str(dataset: Any) -> str:
     return read_bytes(dataset).decode(errors="surrogatepass")
 
 
-_WRITERS: dict[type, Callable[[Any, str, Any, Filters], None]] = {
+WRITERS: dict[type, Callable[[Any, str, Any, Filters], None]] = {
     type(None): _write_none,
     bool: _write_number,
     int: _write_int,
@@ -200,8 +185,9 @@ _WRITERS: dict[type, Callable[[Any, str, Any, Filters], None]] = {
     bytes: _write_raw,
     bytearray: _write_raw,
 }
+"""What stores a plain value under a name of a group, by its type."""
 
-_READERS: dict[str, Callable[[Any], Any]] = {
+READERS: dict[str, Callable[[Any], Any]] = {
     "NoneType": lambda _: None,
     "bool": _read_number,
     "int": _read_int,
@@ -211,9 +197,7 @@ _READERS: dict[str, Callable[[Any], Any]] = {
     "bytes": lambda dataset: bytes(read_bytes(dataset)),
     "bytearray": read_bytes,
 }
-
-PLAIN = {cls.__name__: cls for cls in _WRITERS}
-"""The types of plain values by name."""
+"""What reads it again, by the name of its type."""
 
 
 # -- instances -------------------------------------------------------------------------------------

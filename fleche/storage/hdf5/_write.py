@@ -14,7 +14,7 @@ from fleche.storage.hdf5 import _layout as layout
 from fleche.storage.hdf5._arrays import describe_layout, to_native
 from fleche.storage.hdf5._layout import NotNative, is_link_name
 from fleche.storage.hdf5._plain import (
-    PLAIN,
+    WRITERS,
     Filters,
     class_name,
     is_namedtuple,
@@ -22,7 +22,6 @@ from fleche.storage.hdf5._plain import (
     plain_type,
     state_of,
     write_data,
-    write_plain,
     write_uniform,
 )
 
@@ -30,9 +29,8 @@ __all__ = ["Cyclic", "Writer"]
 
 _OPEN = ""
 _LONG = 1024
-_PLAIN = frozenset(PLAIN.values())
 _CONSTANT = (str, bytes, tuple, frozenset)
-_UNSHARED = _PLAIN - {str, bytes, bytearray}
+_UNSHARED = WRITERS.keys() - {str, bytes, bytearray}
 
 
 class Cyclic(Exception):
@@ -97,8 +95,8 @@ class Writer:
     def _add_native(self, group: Any, path: str, obj: Any, depth: int) -> None:
         """Write one object; nothing of it is there yet when NotNative is raised."""
         cls, name = type(obj), path.rpartition("/")[2]
-        if cls in _PLAIN:
-            write_plain(group, name, obj, self._filters)
+        if cls in WRITERS:
+            WRITERS[cls](group, name, obj, self._filters)
         elif cls in (list, tuple, set, frozenset):
             self._add_items(group, path, list(obj), cls.__name__, depth)
         elif cls is dict:
