@@ -423,7 +423,7 @@ class TestWhatNothingNeeds:
         ]
         for number, each in enumerate(pending):
             each.abandon() if number % 2 else each.commit(number)
-        assert not state._pinned
+        assert not state.pinned
         left = {Address.of(address).digest for address in state.take_leftovers()}
         assert left == {digest([x, "." * 2_000_000]) for x in (1, 3)}
         state.leave(map(str, range(20_000)), 1.0)

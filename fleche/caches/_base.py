@@ -187,14 +187,12 @@ class BaseCache:
             AmbiguousDigestError: the short key stands for several entries.
             ParcelError: the entry is damaged, or not trusted.
         """
-        return self._load(self.complete(key))
-
-    def _load(self, key: Digest) -> LazyCall:
-        for _, found in self.backend.load((key,)):
+        full = self.complete(key)
+        for _, found in self.backend.load((full,)):
             if isinstance(found, ParcelError):
                 raise found
-            return LazyCall(key, found, self)
-        raise KeyError(f"there is no call {key} in {self!r}")
+            return LazyCall(full, found, self)
+        raise KeyError(f"there is no call {full} in {self!r}")
 
     def load_many(self, keys: Iterable[Digest]) -> Iterator[LazyCall]:
         """Yield those of the calls that are here, each once, in order.

@@ -111,6 +111,7 @@ class EvictionState:
     Attributes:
         headroom: what may be saved before the next look.
         making_room: held while one thread looks.
+        pinned: what each pin protects.
     """
 
     MOST = 10_000
@@ -119,18 +120,10 @@ class EvictionState:
     def __init__(self) -> None:
         self.headroom = Headroom()
         self.making_room = renewed_after_fork(RLock())
-        self._pinned: dict[Digest, tuple[Address, ...]] = {}
+        self.pinned: dict[Digest, tuple[Address, ...]] = {}
         self._leftovers: dict[str, float] = {}
         self._warnings: set[str] = set()
         self._lock = renewed_after_fork(RLock())
-
-    def begin(self, pin: Digest, needs: tuple[Address, ...]) -> None:
-        """Remember what a pin protects."""
-        self._pinned[pin] = needs
-
-    def end(self, pin: Digest) -> tuple[Address, ...]:
-        """Return what a pin has protected, and forget it."""
-        return self._pinned.pop(pin, ())
 
     def leave(self, addresses: Iterable[str], limit: float) -> None:
         """Remember values that no call needs any more, for all that is known here.
@@ -248,12 +241,13 @@ class SizeLimitedBackend(ViewBackend):
         self.inner.save(entries, self._measured(parcels), unpin=unpin)
         for key, entry in entries.items():
             if entry.record.is_pin:
-                here.begin(key, needs_of(entry))
+                here.pinned[key] = needs_of(entry)
         self._settle(finished, last)
         now = time.time()
         for pin in unpin:
             needed = {each for entry in finished.values() for each in needs_of(entry)}
-            here.leave((each for each in here.end(pin) if each not in needed), now)
+            left = here.pinned.pop(pin, ())
+            here.leave((each for each in left if each not in needed), now)
         size = sum(len(data) for entry in entries.values() for data in entry.parcels.values())
         lasts = here.headroom.spend(calls=len(finished), size=size)
         if not lasts and (finished or unpin):
@@ -387,7 +381,7 @@ class SizeLimitedBackend(ViewBackend):
             return 0
         aged = [call.key for call in room.candidates(keep) if call.used < limit]
         for key in aged:
-            room.take_out(key)
+            room.count(key, -1)
         return room.evict(aged) if aged else 0
 
     def _look(self) -> tuple[float, float]:
@@ -449,7 +443,7 @@ class SizeLimitedBackend(ViewBackend):
             calls, nbytes = self._free(room.calls, room.bytes)
             if calls >= (self.max_size or 0) // 10 and nbytes >= (self.max_bytes or 0) // 10:
                 break
-            room.take_out(key)
+            room.count(key, -1)
             chosen.append(key)
         return chosen
 
@@ -491,7 +485,7 @@ class _Room:
         for key, entry in self._index.walk(self._ages):
             if not entry.record.is_pin:
                 self._records[key] = entry.record
-                self._count_in(key)
+                self.count(key, 1)
         # calls that were running a moment ago may have exchanged their pin for an entry
         known = set(self._index.needs)
         self._index.read()
@@ -500,25 +494,20 @@ class _Room:
             address for key in running for address in self._stored.needed(self._index.needs[key])
         }
 
-    def _count_in(self, key: str) -> None:
-        self.calls += 1
-        self.bytes += self._ages[key].size
+    def count(self, key: str, by: int) -> None:
+        """Count a call as here (1), or as gone (-1)."""
+        self.calls += by
+        self.bytes += by * self._ages[key].size
         for address in self._stored.needed(self._index.needs[key]):
-            self._need(address)
+            self._need(address, by)
 
-    def _need(self, address: str) -> None:
-        self._needed[address] += 1
-        if self._needed[address] == 1 and address in self._entries:
-            self.bytes += self._entries[address].size
+    def _need(self, address: str, by: int) -> None:
+        before = self._needed[address]
+        self._needed[address] += by
+        if min(before, before + by) == 0 and address in self._entries:
+            self.bytes += by * self._entries[address].size
             for buffer in self._buffers.get(address, ()):
-                self._need(buffer)
-
-    def _need_no_more(self, address: str) -> None:
-        self._needed[address] -= 1
-        if not self._needed[address] and address in self._entries:
-            self.bytes -= self._entries[address].size
-            for buffer in self._buffers.get(address, ()):
-                self._need_no_more(buffer)
+                self._need(buffer, by)
 
     def candidates(self, keep: set[Digest]) -> list[Candidate]:
         """Return the calls that have returned, except those of ``keep``."""
@@ -528,15 +517,8 @@ class _Room:
             if key not in keep
         ]
 
-    def take_out(self, key: str) -> None:
-        """Count a call as gone."""
-        self.calls -= 1
-        self.bytes -= self._ages[key].size
-        for address in self._stored.needed(self._index.needs[key]):
-            self._need_no_more(address)
-
     def evict(self, keys: Sequence[str]) -> int:
-        """Remove calls that were taken out, and the values that only they need.
+        """Remove calls that count as gone, and the values that only they need.
 
         What is used, stored or found to be here since stays. What others have removed meanwhile is
         counted as gone.
@@ -550,7 +532,7 @@ class _Room:
         limits: dict[str, float] = {}
         for key in keys:
             if key in there:
-                self._count_in(key)
+                self.count(key, 1)
                 continue
             for address in self._stored.needed(self._index.needs[key]):
                 used = self._ages[key].modified
