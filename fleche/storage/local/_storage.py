@@ -15,6 +15,7 @@ from __future__ import annotations
 import logging
 import os
 import time
+from abc import abstractmethod
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from functools import cached_property
@@ -117,11 +118,27 @@ def _database_of(options: DirectoryOptions) -> SqliteFile:
 
 
 class _Local(Configured[T], Generic[T]):
-    """What both halves of a local store have in common."""
+    """What both halves of a local store have in common.
+
+    The parameters are the fields of :class:`DirectoryOptions`.
+
+    Raises:
+        StorageError: a newer fleche has made what is there, or it is of another format.
+    """
 
     Options = DirectoryOptions
     _type = "local"
     _options: DirectoryOptions
+
+    def __init__(
+        self, root: str | os.PathLike[str], *, database: SqliteFile | None = None, **fields: Any
+    ) -> None:
+        self._options = options_of(root, fields)
+        self._begin(database or _database_of(self._options))
+
+    @abstractmethod
+    def _begin(self, database: SqliteFile) -> None:
+        """Keep entries in ``database``, which the other half may use, too."""
 
     @override
     def __repr__(self) -> str:
@@ -129,46 +146,22 @@ class _Local(Configured[T], Generic[T]):
 
 
 class CallLocal(_Local[CallEntry], SqlCalls):
-    """Calls in the SQLite file of a local store.
+    """Calls in the SQLite file of a local store; see :class:`DirectoryOptions`."""
 
-    The parameters are the fields of :class:`DirectoryOptions`.
-
-    Raises:
-        StorageError: a newer fleche has made what is there, or it is of another format.
-    """
-
-    def __init__(
-        self,
-        root: str | os.PathLike[str],
-        *,
-        database: SqliteFile | None = None,
-        **fields: Any,
-    ) -> None:
-        self._options = options_of(root, fields)
-        database = database or _database_of(self._options)
+    @override
+    def _begin(self, database: SqliteFile) -> None:
         SqlCalls.__init__(self, database, keys_of(self._options.secret_key))
 
 
 class ValueLocal(_Local[Parcel], ValueStorage):
-    """Large values of a local store.
-
-    The parameters are the fields of :class:`DirectoryOptions`.
-
-    Raises:
-        StorageError: a newer fleche has made what is there, or it is of another format.
-    """
+    """Large values of a local store; see :class:`DirectoryOptions`."""
 
     capabilities = Capabilities(persistent=True, shared=True, touches=True)
 
-    def __init__(
-        self,
-        root: str | os.PathLike[str],
-        *,
-        database: SqliteFile | None = None,
-        **fields: Any,
-    ) -> None:
-        self._options = options = options_of(root, fields)
-        self._database = database or _database_of(options)
+    @override
+    def _begin(self, database: SqliteFile) -> None:
+        options = self._options
+        self._database = database
         self.packing = Packing(
             _SERIALIZER,
             codec_of(options.compress),
