@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, fields
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, TypeAlias
 
 import msgspec
 
@@ -48,10 +48,12 @@ SHOWN = 3
 class _Task(msgspec.Struct, frozen=True):
     """What tasks have in common."""
 
+    writes: ClassVar[bool] = False
+
     @property
     def changes(self) -> bool:
         """Whether the task writes, or removes anything."""
-        return False
+        return self.writes
 
 
 class Gc(_Task, frozen=True, tag="gc"):
@@ -99,12 +101,8 @@ class NoteUsage(_Task, frozen=True, tag="note-usage"):
         rows: what to add.
     """
 
+    writes = True
     rows: tuple[Usage, ...]
-
-    @property
-    @override
-    def changes(self) -> bool:
-        return True
 
 
 class ReadUsage(_Task, frozen=True, tag="read-usage"):
@@ -125,12 +123,8 @@ class NoteAccepted(_Task, frozen=True, tag="note-accepted"):
         rows: what was said.
     """
 
+    writes = True
     rows: tuple[Acceptance, ...]
-
-    @property
-    @override
-    def changes(self) -> bool:
-        return True
 
 
 class ReadAccepted(_Task, frozen=True, tag="read-accepted"):
