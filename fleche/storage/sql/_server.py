@@ -93,14 +93,7 @@ class Server(Pooled):
         return self._at_most_twice("read", select)
 
     @override
-    def change(
-        self,
-        work: Callable[[Connection], T],
-        *,
-        frees: bool = False,
-        patience: float | None = None,
-        since: float | None = None,
-    ) -> T:
+    def change(self, work: Callable[[Connection], T], **_: Any) -> T:
         def act(session: _Session) -> T:
             with session.connection.begin():
                 return work(session)

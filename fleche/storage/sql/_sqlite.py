@@ -100,14 +100,7 @@ class SqliteMemory(Database):
                 raise as_storage_error(self.shown, "read", error) from error
 
     @override
-    def change(
-        self,
-        work: Callable[[Connection], T],
-        *,
-        frees: bool = False,
-        patience: float | None = None,
-        since: float | None = None,
-    ) -> T:
+    def change(self, work: Callable[[Connection], T], **_: Any) -> T:
         if is_held_here(self._lock):
             raise interrupting(self.shown, "write")
         with self._lock:
