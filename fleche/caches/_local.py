@@ -87,7 +87,7 @@ class LocalBackend(CacheBackend):
     @override
     def capabilities(self) -> Capabilities:
         values, calls = self.values.capabilities, self.calls.capabilities
-        made_of, found = self._capabilities
+        made_of, found = self._capabilities  # put together once: every call asks
         if made_of[0] is values and made_of[1] is calls:
             return found
         found = Capabilities(

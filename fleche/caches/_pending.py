@@ -77,7 +77,7 @@ class _Kept:
 
     @classmethod
     def total(cls) -> int:
-        return sum(list(cls.sizes.values()))
+        return sum(list(cls.sizes.values()))  # a copy: other threads add to it
 
     def release(self) -> None:
         """Count no more. Idempotent."""

@@ -27,8 +27,10 @@ __all__ = ["ValueTransfer", "copy_entries", "copy_strictly", "transfer"]
 
 log = logging.getLogger("fleche.caches")
 
-_BATCH = 1024
+_BATCH = 1024  # calls that are looked up at once
 _PORTION = 64 << 20
+"""So many bytes of values are sent before the entries that stand on them."""
+
 _HELD = 1 << 16
 """Up to this size, a parcel that waits for its buffers is kept in memory."""
 

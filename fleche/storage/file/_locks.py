@@ -25,9 +25,9 @@ from fleche.storage.file._files import Files, explained, write_all
 
 __all__ = ["FileLockTable"]
 
-_ATTEMPTS = 10
-_LONGEST = 256
-_LONGEST_CHAIN = 1000
+_ATTEMPTS = 10  # to take a lock that others take and release at the same moment
+_LONGEST = 256  # bytes of the name of an owner
+_LONGEST_CHAIN = 1000  # files that follow one another: damaged ones may lead in a circle
 
 
 class FileLockTable(LockTable):

@@ -141,9 +141,9 @@ _PLACE = "removing"
 _NOTICE = "notice-"
 _MARK = ".removing-"  # sorts before the suffix of values: a listing that shows no mark, and then
 # the object, has seen the object after every removal that had begun
-_FRESH = 300.0
+_FRESH = 300.0  # after that a notice is left anew, long before it lapses
 _LAPSED = 1500.0  # a store refuses those whose clock is wrong by more than a quarter of an hour
-_PATIENCE = 20.0
+_PATIENCE = 20.0  # a mark that stays for so long was left by a process that is gone
 _POLL = 0.05
 
 

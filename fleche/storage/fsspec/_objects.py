@@ -27,10 +27,10 @@ __all__ = ["BLOCK", "Fetch", "Found", "ObjectSource", "Objects", "modified_of"]
 _HEX = "0123456789abcdef"
 _PREFIX = frozenset(_HEX + ".")
 _LISTINGS_ABREAST = 4
-_LITTLE = 4000
-_PROBES = 256
+_LITTLE = 4000  # fewer objects than that are listed one page after the other
+_PROBES = 256  # objects of which it is asked at once whether they are there
 _REMOVED = 1000  # that many keys are in one request of S3
-_ATTEMPTS = 100
+_ATTEMPTS = 100  # to list a directory from which others remove
 _AGES = ("LastModified", "mtime", "last_modified", "modified", "updated", "created")
 
 

@@ -40,7 +40,7 @@ __all__ = ["CallFsspec", "FsspecOptions", "FsspecStorage", "ValueFsspec"]
 
 T = TypeVar("T")
 
-_ABREAST = 16
+_ABREAST = 16  # threads that touch entries
 _READ_ONLY = (errno.EACCES, errno.EPERM, errno.EROFS)
 _YOUNG = 5.0
 """Seconds in which, on a store that counts in whole seconds, an entry may be in use unnoticed."""
@@ -50,11 +50,12 @@ _WHOLE = 4 << 20
 _HEAD = 1 << 16
 _REFS = 1 << 12
 """So much of each value is read where nothing but its head matters; few heads are longer."""
-_VALUES = 16
-_HEADS = 128
-_CALLS = 128
-_ATTEMPTS = 5
+_VALUES, _HEADS, _CALLS = 16, 128, 128
+"""So many of them are read, or written, at once."""
+
+_ATTEMPTS = 5  # to write what is removed at the same moment
 _KEPT = 32 << 20
+"""Bytes of entries that are kept in memory, so that a scan fetches what is new alone."""
 
 
 class FsspecOptions(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):

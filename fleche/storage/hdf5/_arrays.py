@@ -17,7 +17,7 @@ __all__ = ["copy_in", "describe_layout", "from_dataset", "lay_out", "to_native"]
 _PLAIN = "biufcSV"
 _COUNTED = "mM"
 _UTF8 = "utf-8"
-_LONGEST = 30_000
+_LONGEST = 30_000  # characters of an attribute, which may take 64 KiB
 
 
 def to_native(array: np.ndarray[Any, Any]) -> tuple[np.ndarray[Any, Any], Any, dict[str, Any]]:

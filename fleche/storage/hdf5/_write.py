@@ -28,7 +28,7 @@ from fleche.storage.hdf5._plain import (
 __all__ = ["Cyclic", "Writer"]
 
 _OPEN = ""
-_LONG = 1024
+_LONG = 1024  # longer texts and bytes are stored once, however often they occur
 _CONSTANT = (str, bytes, tuple, frozenset)
 _UNSHARED = WRITERS.keys() - {str, bytes, bytearray}
 

@@ -36,7 +36,7 @@ __all__ = ["Guest"]
 
 T = TypeVar("T")
 
-_ATTEMPTS = 20
+_ATTEMPTS = 20  # to look while nothing is written
 _SETTLED = 0.05
 """Seconds after which a file that changes again has another time of modification for certain."""
 
@@ -94,7 +94,7 @@ class Guest:
                 return result
             if not is_busy_error(failure) or time.monotonic() > deadline:
                 raise failure
-            attempts -= 1
+            attempts -= 1  # one that was kept waiting was not in vain
         raise Disturbed(f"{self._path}: cannot read: another process writes to it (try again)")
 
     def forget(self) -> None:

@@ -65,7 +65,7 @@ _BUSY = 0.2
 _LOOK = 1.0
 """Seconds to wait for another thread that looks at a file."""
 
-_ATTEMPTS = 20
+_ATTEMPTS = 20  # to open a log to which another account is just giving its mode
 _CACHED_STATEMENTS = 256
 _LOG_PAGES = 2000
 """Pages of 4 KiB after which what is in the log is brought into the file."""
