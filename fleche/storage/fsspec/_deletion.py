@@ -27,9 +27,9 @@ import os
 import secrets
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from fleche._util import override
 from fleche.storage._base import TEMPORARY
@@ -251,7 +251,8 @@ class CoordinatedRemover(Remover):
                 while marks:  # the process that left them was killed
                     self._take(marks.pop())
             if not marks:
-                return _is_whole(found.get(self._objects.path(key)))
+                info = found.get(self._objects.path(key))
+                return info is not None and bool(info["size"])
             time.sleep(_POLL)
 
     # -- notices and marks -------------------------------------------------------------------------
@@ -267,7 +268,3 @@ class CoordinatedRemover(Remover):
 
 def _here() -> tuple[int, int]:
     return os.getpid(), threading.get_ident()
-
-
-def _is_whole(info: Mapping[str, Any] | None) -> bool:
-    return info is not None and bool(info["size"])

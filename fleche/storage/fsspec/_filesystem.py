@@ -107,14 +107,9 @@ _WRITE = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC
 
 _live: WeakValueDictionary[tuple[Any, ...], Any] = WeakValueDictionary()
 _inherited: list[Any] = []
+"""What a fork has copied, kept: closing it in the child would close it under its parent."""
 
-
-def _keep_inherited() -> None:
-    """Keep what a fork copied: closing it in the child would close it under its parent."""
-    _inherited.extend(_live.values())
-
-
-os.register_at_fork(after_in_child=_keep_inherited)
+os.register_at_fork(after_in_child=lambda: _inherited.extend(_live.values()))
 
 
 def is_path(url: str) -> bool:

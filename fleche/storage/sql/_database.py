@@ -17,6 +17,7 @@ import weakref
 from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
 from threading import RLock
 from typing import Any, ClassVar, Protocol, TypeAlias, TypeVar
 
@@ -278,21 +279,15 @@ def _before_fork() -> None:
         time.sleep(0.001)
 
 
-def _after_fork_in_parent() -> None:
+def _after_fork(*, in_child: bool) -> None:
     for database in list(_databases):
-        database.after_fork(in_child=False)
-    _gate.release()
-
-
-def _after_fork_in_child() -> None:
-    for database in list(_databases):
-        database.after_fork(in_child=True)
+        database.after_fork(in_child=in_child)
     _gate.release()
 
 
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(
         before=_before_fork,
-        after_in_parent=_after_fork_in_parent,
-        after_in_child=_after_fork_in_child,
+        after_in_parent=partial(_after_fork, in_child=False),
+        after_in_child=partial(_after_fork, in_child=True),
     )
