@@ -7,7 +7,6 @@ none of them may find the store damaged, and none may wait for a thread that it 
 from __future__ import annotations
 
 import ast
-import itertools
 import os
 import random
 import signal
@@ -369,7 +368,10 @@ def storm(url: str, victim: str, chance: random.Random, each: int) -> None:
         assert lines is not None
         reader = threading.Thread(target=lambda: said.extend(lines))
         try:
-            begun = [line.split() for line in itertools.islice(lines, 5)]
+            begun: list[list[str]] = []
+            # a child may say much before its parent says that there is one
+            while len(begun) < 5 or not any(words[0] == "child" for words in begun):
+                begun.append(next(lines).split())
             said += [" ".join(words) for words in begun]
             reader.start()
             time.sleep(chance.uniform(0.0, 0.3))
