@@ -3618,12 +3618,46 @@ NAMED_IN_TEXTS = {
         "entry": "import a\ndef f(x): return getattr(a, f'K{x}')",
         "a": "K2 = 1\nL = 0",
     },
+    "of which the beginning is known, of a module that is passed": {
+        "entry": "import a\ndef g(m, x): return getattr(m, f'K{x}')\ndef f(x): return g(a, x)",
+        "a": "K2 = 1\nL = 0",
+    },
+    "of which the beginning is known, of its own module": (
+        "import sys\nK2 = 1\ndef f(x): return getattr(sys.modules[__name__], f'K{x}')"
+    ),
+    "in a variable": "K = 1\nE = 'K + x'\ndef f(x): return eval(E)",
+    "in a table": "K = 1\nE = {'a': ['a > @K']}\ndef f(x): return x.query(E['a'][0])",
+    "in a variable of another module": {
+        "entry": "import a\nK = 1\ndef f(x): return eval(a.E)",
+        "a": "E = 'K + x'",
+    },
+    "in an attribute of an object": (
+        "K = 1\nclass A:\n    def __init__(self): self.e = 'a > @K'\n"
+        "a = A()\ndef f(x): return x.query(a.e)"
+    ),
+    "that an own function makes a condition of": (
+        "K = 1\ndef g(x, s): return x.query(s)\ndef f(x): return g(x, 'a > @K')"
+    ),
+    "that is a condition in another module": {
+        "entry": "from a import g\ndef f(x): return g(x, 'a > @K')",
+        "a": "K = 1\ndef g(x, s): return x.query(s)",
+    },
+    "that is a formula": {
+        "entry": "from a import fit\nK = 1\ndef g(x): return x * K\n"
+        "def f(x): return fit('y ~ g(x)', x)",
+        "a": "def fit(s, x):\n    from patsy import dmatrices\n    return dmatrices(s, x)",
+    },
 }
 """Where a variable that is 1 is named in a text."""
 
 NO_NAMES = {
     "a key": "K = 1\ndef f(d): return d['K']",
     "a column": "K = 1\ndef f(frame): return frame.query('K > 3')",
+    "a column in a variable": "K = 1\nE = 'K > 3'\ndef f(frame): return frame.query(E)",
+    "a text in a variable that nothing reads": "K = 1\nE = 'K'\ndef f(x): return E",
+    "a text that code has put there": (
+        "K = 1\nE = 'K'\ndef f(x):\n    global E\n    E = x\n    return eval(E)"
+    ),
     "a docstring": "K = 1\ndef f(x):\n    'K'\n    return eval(x)",
     "a module that is not there": {
         "entry": "import b\ndef f(x): return eval('x + 1 if b.L else a.K')",
@@ -3638,6 +3672,13 @@ NO_NAMES = {
     },
 }
 
+IN_ARGUMENTS = {
+    "a condition": "def f(x): return frame.query(x['of'][0])",
+    "what is evaluated": "def f(x): return eval(x['of'][0].replace('@', ''))",
+    "what a helper evaluates": "def f(x): return g(x['of'][0])\ndef g(s): return eval(s[1:])",
+}
+"""Uses of a text that is in an argument."""
+
 
 class TestTexts:
     """A text that is read as code may name variables."""
@@ -3649,6 +3690,25 @@ class TestTexts:
     @pytest.mark.parametrize("files", NO_NAMES.values(), ids=NO_NAMES)
     def test_others(self, project: Project, files: Any) -> None:
         assert not project.counts(files, "= 1", "= 2")
+
+    @pytest.mark.parametrize("use", IN_ARGUMENTS.values(), ids=IN_ARGUMENTS)
+    def test_in_arguments(self, project: Project, use: str) -> None:
+        """Of the names in them, those count that lead somewhere for the code that reads them."""
+        source = f"from fleche import fleche\nK = 1\nL = 1\n@fleche\n{use}"
+
+        def key(number: int, text: str) -> Any:
+            module = project.load({"entry": source.replace("K = 1", f"K = {number}")})
+            return module.f.digest({"of": [text]})
+
+        assert key(1, "a > @K") == key(1, "a > @K") != key(2, "a > @K")
+        assert key(1, "a > @L") == key(2, "a > @L")
+
+    def test_in_arguments_that_are_not_read(self, project: Project) -> None:
+        source = "from fleche import fleche\nK = 1\n@fleche\ndef f(x): return x"
+        one, two = (
+            project.load({"entry": source.replace("1", n)}).f.digest("a > @K") for n in "12"
+        )
+        assert one == two
 
 
 ANNOTATED = {
@@ -3798,6 +3858,41 @@ class TestDocumentation:
     def test_not_read(self, project: Project) -> None:
         source = "def g():\n    'one'\ndef f(x): return g()"
         assert not project.counts(source, "'one'", "'two'")
+
+
+TEXTS_OF_CODE = {
+    "of a function": "import inspect\ndef g(): pass  # one\ndef f(x): return inspect.getsource(g)",
+    "of the function itself": (
+        "from inspect import getsource\ndef f(x):\n    return getsource(f)  # one"
+    ),
+    "of a class": (
+        "import inspect\nclass A:\n    a = 1  # one\ndef f(x): return inspect.getsourcelines(A)"
+    ),
+    "by an import in the body": (
+        "def g(): pass  # one\ndef f(x):\n    from inspect import getsource\n"
+        "    return getsource(g)"
+    ),
+    "by a helper": {
+        "entry": "import a\ndef g(): pass  # one\ndef f(x): return a.read(g)",
+        "a": "import inspect\ndef read(g): return inspect.getsource(g).split('#')[1]",
+    },
+    "of a module": {
+        "entry": "import a, inspect\ndef f(x): return inspect.getsource(a)",
+        "a": "# one",
+    },
+}
+
+
+class TestTextsOfCode:
+    """The very text of code, comments included, counts where something reads it."""
+
+    @pytest.mark.parametrize("files", TEXTS_OF_CODE.values(), ids=TEXTS_OF_CODE)
+    def test_read(self, project: Project, files: Any) -> None:
+        assert project.counts(files, "# one", "# two")
+
+    def test_not_read(self, project: Project) -> None:
+        source = "import inspect\ndef g(): pass  # one\ndef f(x): return inspect.isfunction(g)"
+        assert not project.counts(source, "# one", "# two")
 
 
 STRUCT = "import msgspec\nclass A(msgspec.Struct{}):\n    k: int = {}\ndef f(x): return A().k"

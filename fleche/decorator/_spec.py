@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import sys
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from functools import cached_property
 from time import thread_time
@@ -28,7 +28,6 @@ from fleche.function import (
     FunctionInfo,
     changes_between,
     digest_of_parts,
-    modules_in,
     own_code,
     pack_knowledge,
     save_texts,
@@ -419,8 +418,9 @@ class FunctionSpec:
         """
         try:
             closure = self.tracker.closure(own_code(met) if met else ())
-            if closure.imports_by_name:
-                closure = self._closure_with_modules(met, arguments)
+            if closure.asked is not None:
+                named = closure.asked.roots(arguments.values())
+                closure = self.tracker.closure([*own_code(met), *named])
         except Exception:
             if self.hashes_code:
                 raise
@@ -429,10 +429,6 @@ class FunctionSpec:
             parts = closure.digests if closure is not None and self.hashes_code else {}
             return closure, digest_of_parts({**parts, **self.tracker.extra_parts()})
         return closure, None if closure is None else closure.digest
-
-    def _closure_with_modules(self, met: Iterable[Any], arguments: Mapping[str, Any]) -> Closure:
-        """Return what the code depends on, if it may import modules that the arguments name."""
-        return self.tracker.closure([*own_code(met), *modules_in(arguments.values())])
 
     def make_call(self, arguments: Mapping[str, Any]) -> Call:
         """Return the call with these arguments, not sealed."""
@@ -479,8 +475,8 @@ class FunctionSpec:
 
     def dependencies(self, arguments: Mapping[str, Any]) -> Dependencies:
         """Return what the results depend on, with what occurs in ``arguments``."""
-        met = self._meet(arguments)
-        return self.tracker.listing(self._closure_with_modules(met.code, arguments))
+        closure, _ = self._look_at_code(self._meet(arguments).code, arguments)
+        return self.tracker.listing(closure or self.tracker.closure())
 
     def _meet(self, arguments: Mapping[str, Any]) -> BufferDigests:
         """Return what is met in arguments, some of which may have no digest."""

@@ -32,6 +32,7 @@ from fleche.digest._assignments import (
     setting_statements_of,
     settings_and_calls,
     statements_setting,
+    text_of_class,
 )
 from fleche.digest._classes import made_by_clock, members_of, told_to, types_in
 from fleche.digest._code import attributes_of_function, bytecode_of, captured_by, defaults_of
@@ -158,6 +159,7 @@ __all__ = [
     "shown_digest",
     "statements_setting",
     "take_code",
+    "text_of_class",
     "told_of_code",
     "told_to",
     "types_in",

@@ -12,7 +12,13 @@ from itertools import chain as chained
 from typing import Any, NamedTuple, TypeVar
 from weakref import WeakKeyDictionary
 
-from fleche.digest._source import Definition, SourceText, interactive_sources, read_source
+from fleche.digest._source import (
+    Definition,
+    SourceText,
+    first_line_of,
+    interactive_sources,
+    read_source,
+)
 from fleche.digest._syntax import blocks_of, chain_of, dump_syntax, is_type_checking
 
 __all__ = [
@@ -34,6 +40,7 @@ __all__ = [
     "setting_statements_of",
     "settings_and_calls",
     "statements_setting",
+    "text_of_class",
 ]
 
 T = TypeVar("T")
@@ -291,6 +298,19 @@ def sources_of(namespace: Mapping[str, Any]) -> Iterator[SourceText]:
         source = read_source(file, namespace)
         if source is not None:
             yield source
+
+
+def text_of_class(namespace: Mapping[str, Any], path: str) -> str:
+    """Return the lines of a class, with its decorators, or of the whole module if ``path`` is "".
+
+    "" if they are not to be had.
+    """
+    for source in sources_of(namespace):
+        if not path:
+            return source.text
+        if found := source.tree.classes.get(path):
+            return "\n".join(source.lines[first_line_of(found[-1]) - 1 : found[-1].end_lineno])
+    return ""
 
 
 def defining_syntax(namespace: Mapping[str, Any], path: str, *, completed: bool = False) -> bytes:

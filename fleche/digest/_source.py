@@ -28,6 +28,7 @@ __all__ = [
     "Definition",
     "SourceText",
     "find_definition",
+    "first_line_of",
     "interactive_sources",
     "keeping_trees",
     "read_source",

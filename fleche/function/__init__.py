@@ -29,7 +29,6 @@ from fleche.function._dependencies import (
     save_texts,
     version_of,
 )
-from fleche.function._imported import modules_in
 from fleche.function._info import FunctionInfo, inspect_function
 from fleche.function._markers import (
     CONTENT,
@@ -74,7 +73,6 @@ __all__ = [
     "digest_of_parts",
     "inspect_function",
     "is_own_module",
-    "modules_in",
     "own_code",
     "pack_knowledge",
     "save_texts",

@@ -6,13 +6,16 @@ import reprlib
 from collections.abc import Mapping
 from contextlib import suppress
 from functools import cached_property
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from blake3 import blake3
 
 from fleche.digest import Digest
 from fleche.function._own import is_own_object
 from fleche.function._recheck import Checks
+
+if TYPE_CHECKING:
+    from fleche.function._texts import NamesAsked
 
 __all__ = [
     "ENTRY",
@@ -56,7 +59,7 @@ class Closure:
         notes: what does not count, or only in part, and why; by name.
         checks: tell whether it still is so.
         unsteady: variables whose digest changes whenever it is taken, and the types of which.
-        imports_by_name: whether code imports modules by names that are made at run time.
+        asked: what code makes of texts among the arguments; None if it reads none as code.
     """
 
     def __init__(
@@ -65,9 +68,9 @@ class Closure:
         notes: dict[str, str],
         checks: Checks,
         unsteady: dict[str, str],
-        imports_by_name: bool,
+        asked: NamesAsked | None,
     ) -> None:
-        self.imports_by_name = imports_by_name
+        self.asked = asked
         self.nodes = nodes
         self.notes = notes
         self.checks = checks
@@ -140,9 +143,9 @@ class Findings:
         self.nodes = {label: node for label, node in self.nodes.items() if node.kind == "version"}
         self.checks = Checks()
 
-    def closure(self, *, imports_by_name: bool) -> Closure:
+    def closure(self, asked: NamesAsked | None) -> Closure:
         """Return all of it."""
-        return Closure(self.nodes, self.notes, self.checks, self.unsteady, imports_by_name)
+        return Closure(self.nodes, self.notes, self.checks, self.unsteady, asked)
 
     def put(self, label: str, kind: str, token: str, text: str = "") -> None:
         self.nodes[label] = Node(kind, token, text)

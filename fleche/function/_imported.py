@@ -27,7 +27,7 @@ from fleche.function._names import IMPORTERS
 from fleche.function._own import directory_of, is_own, is_own_object
 from fleche.function._whole import Source, digest_of_file, keep_sources, source_of
 
-__all__ = ["ImportsByName", "absolute", "modules_in", "take_from"]
+__all__ = ["ImportsByName", "absolute", "modules_in", "take_from", "texts_in"]
 
 IMPORTING = (import_module, __import__)
 STARTING = "subprocess"
@@ -82,9 +82,9 @@ class ImportsByName:
         return parts_of_modules(names, files)
 
 
-def modules_in(values: Iterable[Any]) -> list[Import]:
+def modules_in(texts: Iterable[str]) -> list[Import]:
     """Return what stands for the modules that texts in arguments name."""
-    return [named_module(name) for name in sorted(modules_named(texts_in(values)))]
+    return [named_module(name) for name in sorted(modules_named(texts))]
 
 
 def absolute(item: Import, namespace: Mapping[str, Any]) -> str:

@@ -8,7 +8,6 @@ from typing import Any, TypeAlias
 from fleche.digest import inner_nodes, is_type_checking
 from fleche.function._facts import ALL, MARKED, Facts, Import
 from fleche.function._fills import fills_of, set_by_clock, written_lazily
-from fleche.function._texts import names_in_format
 from fleche.function._trees import (
     COMPREHENSIONS,
     FUNCTIONS,
@@ -23,6 +22,7 @@ from fleche.function._trees import (
     items_changed,
     mangle,
     mentions_own_package,
+    names_in_format,
     prefix_of,
     texts_within,
 )
@@ -223,7 +223,7 @@ class Reader:
             evaluates, reads = last in FRAMES, shown and last in ("eval", "evaluate")
         if shown and (evaluates or reads or chain == ("sys", "modules")):
             facts.reads_texts = ALL
-            facts.evaluates |= evaluates
+            facts.evaluates |= evaluates or last in ("eval", "evaluate")
         elif chain != (last,) and last in ("query", "eval"):
             facts.reads_texts = facts.reads_texts or MARKED
 

@@ -14,6 +14,7 @@ import os
 import sys
 from collections import deque
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from functools import partial
 from importlib import import_module
 from types import FunctionType, MappingProxyType, ModuleType
 from typing import Any
@@ -31,12 +32,11 @@ from fleche.digest import (
     own_module,
     registered_reducer,
     told_to,
-    types_in,
 )
 from fleche.function._closure import ENTRY, Closure, Findings
 from fleche.function._code import KnownCode, code_of
 from fleche.function._facts import Import
-from fleche.function._imported import ImportsByName, absolute, take_from
+from fleche.function._imported import ImportsByName, absolute, take_from, texts_in
 from fleche.function._kinds import overloads_of
 from fleche.function._lazy import is_lazy, make_real, names_in
 from fleche.function._libraries import extension_of, library_beside
@@ -61,11 +61,12 @@ from fleche.function._own import (
 )
 from fleche.function._patched import Place, holds_own, installed_places, own_members, own_parts
 from fleche.function._reaching import home_of
+from fleche.function._read import Read, names_read, types_of_fields
 from fleche.function._recheck import Datum
-from fleche.function._selecting import asks_own_code, names_asked_for, names_read, types_of_fields
+from fleche.function._selecting import asks_own_code, names_asked_for
 from fleche.function._settings import SETTINGS_OF, Typed, settings_in
 from fleche.function._signature import Transparent
-from fleche.function._texts import Texts
+from fleche.function._texts import NamedInText, NamesAsked, Texts
 from fleche.function._tops import tops_run
 from fleche.function._trees import Chain
 from fleche.function._values import name_of, token_of_installed
@@ -125,7 +126,8 @@ def resolve(
             if not (left and resolver.variables.must_restart):
                 resolver.conclude()
                 break
-    return resolver.found.closure(imports_by_name=resolver.by_name.is_used)
+    asked = NamesAsked(resolver.by_name.is_used, tuple(resolver.texts.readers))
+    return resolver.found.closure(asked if any(asked) else None)
 
 
 class Resolver:
@@ -143,16 +145,16 @@ class Resolver:
         self.ignore_globals = frozenset(ignore_globals)
         self.found = Findings(home)
         self.kept: dict[int, tuple[Any, str]] = {}
-        self.untyped: list[tuple[Any, str]] = []
-        self.undocumented: list[tuple[Any, str]] = []
         self.code: deque[tuple[Callable[..., None], tuple[Any, ...]]] = deque()
         self.members = Members(self.follow_member)
+        self.read = Read(self.found, self.members.taken)
         self.modules: dict[str, ModuleType] = {}
         self.places: list[Place] = []
         self.spaces: dict[int, Mapping[str, Any]] = {}
         self.searched = 0
         self.looked_into = LookedInto(home)
         self.texts = Texts()
+        self.prefixes: set[str] = set()
         self.taken_whole = (0, 0, 0)
         self.by_name = ImportsByName()
         self.forced: set[int] = set()
@@ -238,6 +240,9 @@ class Resolver:
         if isinstance(obj, Import):
             self.by_name.names.add(obj.module)
             return ""
+        if isinstance(obj, NamedInText):
+            self.texts.told.update(obj.chains)
+            return ""
         self.looked_into.note(obj)
         if id(obj) in self.kept:
             return self.kept[id(obj)][1]
@@ -278,8 +283,7 @@ class Resolver:
     def keep(self, obj: Any, label: str, follow: Callable[..., None]) -> str:
         token = f"@{label}"
         self.kept[id(obj)] = (obj, token)
-        self.untyped.append((obj, label))
-        self.undocumented.append((obj, label))
+        self.read.note(obj, label)
         self.tops.add(str(getattr(obj, "__module__", "")).partition(".")[0])
         self.code.append((follow, (obj, label)))
         return token
@@ -316,7 +320,7 @@ class Resolver:
             self.load_lazily(lazy.get(chain[0], []), chain)
         for chain, prefix in sorted(known.facts.dynamic):
             self.look_into(namespace, chain, prefix)
-        self.texts.note(function, known.facts)
+        self.texts.note(function, known.facts, partial(self.texts_of, namespace, known))
         self.load_libraries(known.facts.texts, directory_of(namespace))
         self.by_name.note(known.facts, namespace)
         self.use(names_read(known.facts, namespace))
@@ -355,6 +359,10 @@ class Resolver:
         elif facts.looks_into_itself or facts.looks_into_others:
             self.looked_into.search(function)
         self.members.use_any(facts.prefixes, sets=facts.sets_any)
+        for prefix in sorted(facts.prefixes - self.prefixes):
+            self.prefixes.add(prefix)
+            for other in list(self.modules.values()):
+                self.take_module(other, prefix)
 
     def use(self, names: Iterable[str]) -> None:
         """Let the members of classes and modules that have one of these names count."""
@@ -421,6 +429,15 @@ class Resolver:
         module = sys.modules.get(".".join(chain))
         if isinstance(module, ModuleType) and is_own_namespace(vars(module)):
             self.refer_to_module(module)
+
+    def texts_of(self, namespace: Mapping[str, Any], known: KnownCode) -> Iterator[str]:
+        """Yield the texts in a function, and in the variables that it names and code leaves alone.
+
+        What code writes there depends on what ran before.
+        """
+        yield from known.facts.texts
+        for chain in sorted(known.facts.loads):
+            yield from texts_in([self.variables.left_alone(namespace, chain)])
 
     def is_ignored(self, module: str, name: str) -> bool:
         if not self.ignore_globals:
@@ -636,10 +653,7 @@ class Resolver:
         used = self.members.used
         if "__subclasses__" in used:
             self.refer_to_subclasses()
-        if not used.isdisjoint(("__annotations__", "annotation")):
-            self.take_types()
-        if "__doc__" in used:
-            self.take_docs()
+        self.read.take(used, self.modules)
         for namespace, chain in self.texts.chains(self.looked_into):
             self.load_text(namespace, chain)
         if not self.looked_into.is_empty():
@@ -669,29 +683,6 @@ class Resolver:
             self.found.put(f"{label}.__subclasses__", "data", names, names)
             now = identities_of_subclasses(cls)
             self.found.checks.data.append(Datum(label, cls, now, identities_of_subclasses))
-
-    def take_types(self) -> None:
-        """Let the annotations of functions count, as some code asks for them."""
-        for obj, label in self.yet_without("__annotations__", self.untyped):
-            if isinstance(obj, FunctionType) and (types := types_in(obj)):
-                self.found.put(label, "data", types, types)
-
-    def take_docs(self) -> None:
-        """Let the documentation of functions and classes count, as some code reads it."""
-        for obj, label in self.yet_without("__doc__", self.undocumented):
-            text = doc_of(obj)
-            if text:
-                self.found.put(label, "data", text, text)
-            self.found.checks.data.append(Datum(label, obj, text, doc_of))
-
-    def yet_without(self, name: str, waiting: list[tuple[Any, str]]) -> Iterator[tuple[Any, str]]:
-        """Yield what is followed, and the label of its attribute, once."""
-        while waiting:
-            obj, label = waiting.pop()
-            place = f"{label}.{name}"
-            if place not in self.members.taken:
-                self.members.taken.add(place)
-                yield obj, place
 
     def follow_member(self, cls: type, label: str, name: str, value: Any) -> None:
         self.code.append((self.do_member, (cls, label, name, value)))
@@ -724,6 +715,8 @@ class Resolver:
             for attribute in sorted(vars(module)):
                 if attribute in self.members.used:
                     self.code.append((self.do_attribute, (module, attribute)))
+            for prefix in sorted(self.prefixes):
+                self.take_module(module, prefix)
         return f"module {name}"
 
     def do_attribute(self, module: ModuleType, name: str) -> None:
@@ -802,12 +795,6 @@ def has_types(cls: type) -> bool:
     """Whether a class makes something of the types of its fields, as pydantic and msgspec do."""
     names = ("__pydantic_fields__", "__attrs_attrs__", "__struct_fields__", "__mapper__")
     return any(name in vars(cls) for name in names)
-
-
-def doc_of(obj: Any) -> str:
-    """Return the documentation of a function or class; "" if there is none."""
-    found = obj.__doc__
-    return found if isinstance(found, str) else ""
 
 
 def class_text(cls: Any) -> str:

@@ -1,43 +1,17 @@
-"""What ``isinstance``, ``issubclass`` and ``except`` ask of a class, beside its name and bases.
-
-And what asks for the types of its fields, which do not count otherwise.
-"""
+"""What ``isinstance``, ``issubclass`` and ``except`` ask of a class, beside its name and bases."""
 
 from __future__ import annotations
 
 import abc
-from collections.abc import Iterator, Mapping
-from functools import partial
-from types import FunctionType, ModuleType
-from typing import Any, ForwardRef, get_type_hints
+from collections.abc import Iterator
+from types import FunctionType
+from typing import Any
 
-from fleche._util import annotations_of, attempt
+from fleche._util import annotations_of
 from fleche.digest import members_of, own_module
-from fleche.function._facts import Facts
 from fleche.function._own import is_own_namespace, is_own_object
 
-__all__ = ["asks_own_code", "names_asked_for", "names_read", "types_of_fields"]
-
-ASKING = ("get_type_hints", "get_annotations")
-OF_TYPES = frozenset(
-    [
-        "apischema",
-        "cattr",
-        "cattrs",
-        "dacite",
-        "dataclasses_json",
-        "marshmallow_dataclass",
-        "mashumaro",
-        "msgspec",
-        "omegaconf",
-        "pydantic",
-        "serde",
-        "simple_parsing",
-        "typer",
-        "tyro",
-    ]
-)
-"""Packages that make something of the types of the fields of any class."""
+__all__ = ["asks_own_code", "names_asked_for"]
 
 OF_METACLASS = ("__instancecheck__", "__subclasscheck__")
 OF_NO_PROTOCOL = frozenset(["__annotations__", "__class_getitem__", "__init__", "__slots__"])
@@ -79,33 +53,3 @@ def registered(cls: type) -> Iterator[type]:
             if each is not None and id(each) not in seen:
                 seen.add(id(each))
                 pending.append(each)
-
-
-def names_read(facts: Facts, namespace: Mapping[str, Any]) -> list[str]:
-    """Return the attributes that functions of others read for code: annotations, documentation."""
-    found = ["__annotations__"] if reads_types(facts, namespace) else []
-    return [*found, "__doc__"] if any(chain[-1] == "getdoc" for chain in facts.loads) else found
-
-
-def reads_types(facts: Facts, namespace: Mapping[str, Any]) -> bool:
-    """Whether code asks for annotations, or uses a package that makes something of them."""
-    if any(each.module.partition(".")[0] in OF_TYPES for each in facts.imports):
-        return True
-    for root, *tail in facts.loads:
-        end = tail[-1] if tail else root
-        if end in ASKING or (end == "fields" and "type" in facts.attributes):
-            return True
-        value = namespace.get(root)
-        home = getattr(value, "__name__" if isinstance(value, ModuleType) else "__module__", "")
-        if isinstance(home, str) and home.partition(".")[0] in OF_TYPES:
-            return True
-    return False
-
-
-def types_of_fields(cls: type) -> dict[str, Any]:
-    """Return the types of the fields of a class; text where that cannot be looked up."""
-    found = annotations_of(cls)
-    if any(isinstance(each, (str, ForwardRef)) for each in found.values()):
-        hints = attempt(partial(get_type_hints, include_extras=True), cls, default={})
-        found.update((name, hints[name]) for name in found if name in hints)
-    return found

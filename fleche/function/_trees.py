@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from typing import Any, TypeAlias
 
@@ -22,6 +23,7 @@ __all__ = [
     "items_changed",
     "mangle",
     "mentions_own_package",
+    "names_in_format",
     "prefix_of",
     "step_to",
     "texts_within",
@@ -32,6 +34,9 @@ Chain: TypeAlias = tuple[str, ...]
 FUNCTIONS = ("FunctionDef", "AsyncFunctionDef", "Lambda")
 COMPREHENSIONS = ("ListComp", "SetComp", "DictComp", "GeneratorExp")
 SCOPED = (*FUNCTIONS, *COMPREHENSIONS, "ClassDef")
+
+_FIELD = re.compile(r"\{\w*((?:\.[^\W\d]\w*|\[[^][{}]*\])+)")
+_STEP = re.compile(r"\.([^\W\d]\w*)")
 
 
 def constant_text(item: Any) -> str | None:
@@ -61,6 +66,12 @@ def texts_within(item: Any) -> Iterator[str]:
         if text := constant_text(part):
             yield text
         pending += inner_nodes(part)
+
+
+def names_in_format(text: str) -> Iterator[str]:
+    """Yield the attributes that ``text.format(...)`` gets, as ``x`` in ``"{0.x:.2f}"``."""
+    for field in _FIELD.findall(text):
+        yield from _STEP.findall(field)
 
 
 def hides_names(name: str, args: list[Any]) -> bool:

@@ -79,8 +79,7 @@ from fleche.function._own import (
 )
 from fleche.function._recheck import Snapshot
 from fleche.function._signature import Transparent
-from fleche.function._texts import names_in_format
-from fleche.function._trees import Chain
+from fleche.function._trees import Chain, names_in_format
 from fleche.function._visits import Visits, in_order
 from fleche.function._whole import digest_of_file
 

@@ -292,6 +292,13 @@ class Variables:
                 found.add((name,))
         return found
 
+    def left_alone(self, namespace: Mapping[str, Any], chain: Chain) -> Any:
+        """Return what a variable holds that no code is known to write; else None."""
+        found = self.definitions.variable(namespace, chain)
+        marks = {found.label, mark_of(found.value)}
+        is_written = self.are_written(marks) or self.parts_written(marks)
+        return None if is_written or not found.label else found.value
+
     # what they hold
 
     def look_at(
