@@ -1290,9 +1290,14 @@ class TestHeld:
 
 
 LAB = """
-import types
+import contextlib, types
 precision, options, config, draws = 0, {}, types.SimpleNamespace(update=print), []
 def context(): return config
+get_config = context
+@contextlib.contextmanager
+def digits(n): yield config
+def make(): return types.SimpleNamespace(set_title=id)
+class Pool(contextlib.nullcontext): pass
 def set_precision(n): global precision; precision = n
 def seed(n): draws.append(n)
 def setup(n): pass
@@ -1365,6 +1370,29 @@ SETTINGS: dict[str, Any] = {
     "def f(x): return lab.run(x)",
     "in the environment, by a method": "from os import environ as e\nimport lab\n"
     "e.setdefault('LAB_PREC', '5')\ndef f(x): return lab.run(x)",
+    "by main(), of what the module imports": "import lab\nfrom lab import config\n"
+    "def f(x): return lab.run(x)\ndef main(): config.prec = 5\nmain()",
+    "by main(), of all that the module imports": "from lab import *\ndef f(x): return run(x)\n"
+    "def main(): config.prec = 5\nmain()",
+    "by main() within another call": "import lab\ndef f(x): return lab.run(x)\n"
+    "def main(): lab.precision = 5\nstr(main())",
+    "by main() that is a coroutine": "import asyncio, lab\ndef f(x): return lab.run(x)\n"
+    "async def main(): lab.precision = 5\nasyncio.run(main())",
+    "by main(), with a default": "import lab\ndef f(x): return lab.run(x)\n"
+    "def main(n=5): lab.precision = n\nmain()",
+    "by another name": "import lab\nc = lab.config\nc.prec = 5\ndef f(x): return lab.run(x)",
+    "of what is handed out": "import lab\nc = lab.get_config()\nc.prec = 5\n"
+    "def f(x): return lab.run(x)",
+    "of what is handed out, in a function": "import lab\ndef f(x): return lab.run(x)\n"
+    "def main():\n    c = lab.get_config()\n    c.prec = 5\nmain()",
+    "as long as something lasts": "import lab\nwith lab.digits(5):\n    lab.draws.clear()\n"
+    "def f(x): return lab.run(x)",
+    "in a function, as long as something lasts": "import lab\ndef f(x): return lab.run(x)\n"
+    "def main():\n    with lab.digits(5): f(1)\nmain()",
+    "of what is set as long as something lasts": "import lab\nwith lab.digits(1) as c:\n"
+    "    c.prec = 5\ndef f(x): return lab.run(x)",
+    "by setattr": "import lab\nsetattr(lab.config, 'prec', 5)\ndef f(x): return lab.run(x)",
+    "several at once": "import lab\nlab.precision, lab.width = 5, 1\ndef f(x): return lab.run(x)",
     "what is not in the environment": "import os, lab\nos.environ['LAB_5'] = '1'\n"
     "del os.environ['LAB_5']\ndef f(x): return lab.run(x)",
     "in the environment, by main()": "import os, lab\ndef f(x): return lab.run(x)\n"
@@ -1383,6 +1411,9 @@ NO_SETTINGS: dict[str, Any] = {
     "of a package that is not used": "import lab, math\nlab.seed(5)\ndef f(x): return math.sin(x)",
     "what the module computes": "import lab\ndef f(x): return lab.run(x)\ny = lab.run(f(5))",
     "what the module does": "import lab\ndef f(x): return lab.run(x)\nlab.run(5)\nlab.setup(5)",
+    "an object that the package makes": "import lab\nc = lab.make()\nc.set_title(5)\n"
+    "def f(x): return lab.run(x)",
+    "what holds something": "import lab\nwith lab.Pool(5): pass\ndef f(x): return lab.run(x)",
     "of the process": "import logging\nlogging.getLogger('a logger of a test').setLevel(5)\n"
     "def f(x): return logging.INFO",
     "in the environment, for another package": "import os, lab\nos.environ['OTHER_N'] = '5'\n"
@@ -2509,6 +2540,9 @@ MADE_TO_WRITE = {
 """Functions that write what they capture, and that no name leads to."""
 
 
+TALLY = "N = {'n': 0}\ndef f(x):\n    N['n'] += 1\n    return N['k']\n"
+
+
 class TestState:
     """A variable that the code itself writes counts by its definition, not by its value."""
 
@@ -2924,15 +2958,45 @@ def make(k, n):
             "N = {'n': 0}\nN.update(k = 1)\ndef f(x):\n    N['n'] += 1\n    return N['k']",
             "import threading\nN = threading.local()\nN.k = 1\ndef f(x):\n    N.n += 1\n"
             "    return N.k",
+            f"{TALLY}M = N\nM['k'] = 1",
+            f"{TALLY}(M := N)['k'] = 1",
+            f"{TALLY}for n in (N, {{}}): n['k'] = 1",
+            f"{TALLY}N['k'], n = 1, 2",
+            f"{TALLY}n = N.get('k') or N.update(k = 1)",
+            f"{TALLY}dict.update(N, k = 1)",
+            f"{TALLY}def g(n): n['k'] = 1\ng(N)",
+            f"{TALLY}def g(n, k): n['k'] = k\ng(N, k = 1)",
             "def g(x):\n    g.memo['n'] = x\n    return g.memo['k']\ng.memo = {}\n"
             "g.memo.update(k = 1)\ndef f(x): return g(x)",
         ],
-        ids=["an attribute", "an item", "a method", "data of a thread", "on a function"],
+        ids=[
+            *("an attribute", "an item", "a method", "data of a thread"),
+            *("another name", "another name beside", "a name in a loop", "several at once"),
+            *("a method within", "a method of the class", "a function", "what it is told"),
+            "on a function",
+        ],
     )
     def test_what_the_module_does_with_state(self, project: Project, source: str) -> None:
         """It counts as the statement does that makes it."""
-        change = next(text for text in ("N.k = 1", "['k'] = 1", "k = 1") if text in source)
+        change = next(
+            text for text in ("N.k = 1", "['k'] = 1", "k = 1", "= 1, 2") if text in source
+        )
         assert project.counts(source, change, change.replace("1", "2"))
+
+    def test_what_a_decorated_function_writes_when_the_module_calls_it(
+        self, project: Project
+    ) -> None:
+        """That is its work: a hit sets nothing, and `main()` may change."""
+        source = (
+            "from fleche import fleche\nN = {'n': 0, 'k': 1}\n@fleche\ndef f(x):\n"
+            "    N['n'] += 1\n    return N['k']\ndef main():\n    y = 5\n    return y or f(1)\n"
+            "main()"
+        )
+        key, same, other = (
+            project.load({"entry": text}).f.digest(1)
+            for text in (source, source.replace("5", "6"), source.replace("y = ", "y = N['k'] = "))
+        )
+        assert key == same != other
 
     @pytest.mark.parametrize("source", MADE_BY_CODE.values(), ids=MADE_BY_CODE)
     def test_what_code_makes(self, project: Project, source: str) -> None:

@@ -6,6 +6,7 @@ depends on what ran before. So do values that are taken from the clock and its k
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from itertools import chain as chained
@@ -19,7 +20,13 @@ from fleche.digest._source import (
     interactive_sources,
     read_source,
 )
-from fleche.digest._syntax import blocks_of, chain_of, dump_syntax, is_type_checking
+from fleche.digest._syntax import (
+    blocks_of,
+    chain_of,
+    dump_syntax,
+    inner_nodes,
+    is_type_checking,
+)
 
 __all__ = [
     "CLOCK_CALLS",
@@ -34,8 +41,10 @@ __all__ = [
     "imported_as",
     "is_from_clock",
     "is_simple",
+    "names_beside",
     "names_bound_in",
     "origin_of",
+    "passing_statements",
     "setting_statements",
     "setting_statements_of",
     "settings_and_calls",
@@ -56,6 +65,7 @@ HEADED = ("If", "While", "Try", "TryStar", "ExceptHandler", "Match", "match_case
 ROUND = frozenset([*HEADED, *LOOPS, *WITH])
 """Statements and parts of them that hold others."""
 
+CALLING = ("Expr", "Assign", "AnnAssign", "AugAssign", "Assert", "Raise")
 STEPS = ("Attribute", "Subscript", "Call")
 PACKAGE = __name__.partition(".")[0]
 CLOCKS = {
@@ -83,6 +93,9 @@ UNTIMED = {"localtime": 0, "gmtime": 0, "ctime": 0, "asctime": 0, "strftime": 1}
 """Functions of ``time`` that ask the clock only if they are given no time, and how many other
 arguments they have."""
 
+HANDED_OUT = re.compile(r"_?(get|current)(_|context|config|options|$)")
+"""How the names of functions begin that hand out what holds settings."""
+
 PLAIN = (int, float, str, bytes)
 """Types of what a clock or chance gives, and other variables may be made from."""
 
@@ -106,6 +119,10 @@ class Names:
         modules: the modules that ``import module`` binds, by the names.
         stars: (level, module) of each ``from module import *``, the last first.
         defined: the names of functions and classes.
+        passed: the statements that pass what has a name to something that they call, or call a
+            method of it, by the name; each behind the chain that leads to it, and that which leads
+            to what is called.
+        entered: ``with`` statements that call a function, each behind the name that leads to it.
         callers: the statements that call something, or decorate with it, by the chain of names that
             leads there.
         conditions: the statements round another one that decide whether and how often it runs, by
@@ -119,7 +136,9 @@ class Names:
         self.modules: dict[str, str] = {}
         self.stars: list[tuple[int, str]] = []
         self.defined: set[str] = set()
+        self.passed: dict[str, list[tuple[tuple[str, ...], tuple[str, ...], Any]]] = {}
         self.callers: dict[tuple[str, ...], list[Any]] = {}
+        self.entered: list[tuple[str, Any]] = []
         self.conditions: dict[int, tuple[Any, ...]] = {}
         pending = list(reversed(body))
         while pending:
@@ -136,14 +155,21 @@ class Names:
                 self.defined.add(item.name)
                 if kind in FUNCTIONS and item.decorator_list:
                     self.assignments.setdefault(item.name, []).append(item)
-            if kind == "If" and is_type_checking(item.test):
-                pending += reversed(item.orelse)
-            elif kind in ROUND:
-                for block in blocks_of(item):
-                    decides = otherwise(item) if block is getattr(item, "orelse", None) else item
-                    round_it = (*self.conditions.get(id(item), ()), decides)
-                    self.conditions.update((id(inner), round_it) for inner in block)
-                    pending += reversed(block)
+            pending += self.note_blocks(item, kind)
+
+    def note_blocks(self, item: Any, kind: str) -> list[Any]:
+        """Note what decides whether the statements within one run; return these, the last first."""
+        if kind == "If" and is_type_checking(item.test):
+            return list(reversed(item.orelse))
+        found: list[Any] = []
+        if kind in WITH:
+            self.entered += [(name, item) for name, _ in entered_by(item)]
+        for block in blocks_of(item) if kind in ROUND else ():
+            decides = otherwise(item) if block is getattr(item, "orelse", None) else item
+            round_it = (*self.conditions.get(id(item), ()), decides)
+            self.conditions.update((id(inner), round_it) for inner in block)
+            found += reversed(block)
+        return found
 
     def note_imports(self, item: Any) -> None:
         for alias in item.names:
@@ -154,15 +180,20 @@ class Names:
                 self.imports[alias.asname or alias.name] = found
 
     def note_calls(self, item: Any, kind: str) -> None:
-        called = [item.value] if kind in ("Expr", "Assign", "AnnAssign") else []
-        called = [each.func for each in called if type(each).__name__ == "Call"]
+        calls = list(calls_in(item)) if kind in CALLING else []
         made_by = [*getattr(item, "decorator_list", ()), *getattr(item, "bases", ())]
         made_by = [getattr(each, "func", each) for each in made_by]
         for chain in filter(None, map(chain_of, made_by)):
             if len(chain) > 1:
                 self.completions.setdefault(chain[0], []).append((chain, item))
-        called += made_by
-        for chain in filter(None, map(chain_of, called)):
+        for call in calls:
+            function = chain_of(call.func) or ()
+            given = [*call.args, *(word.value for word in call.keywords)]
+            bound = () if kind == "Expr" and call is item.value else function[:-1]
+            for chain in filter(None, [bound, *map(chain_of, given)]):
+                self.passed.setdefault(chain[0], []).append((chain, function, item))
+        called = filter(None, map(chain_of, [*(call.func for call in calls), *made_by]))
+        for chain in dict.fromkeys(called):
             self.callers.setdefault(chain, []).append(item)
 
     def note(self, item: Any, kind: str) -> None:
@@ -184,11 +215,38 @@ class Names:
             for each in self.completing(name):
                 if type(each).__name__ not in DEFINITIONS:
                     yield name, called_by(each), each
+        for name, statement in self.entered:
+            yield name, called_by(statement), statement
         for chain, statements in sorted(self.callers.items()):
             for each in statements:
                 kind = type(each).__name__
                 if kind == "Assign" or (kind == "Expr" and len(chain) == 1):
                     yield chain[0], chain[-1], each
+
+
+def entered_by(statement: Any) -> Iterator[tuple[str, str]]:
+    """Yield the first name and the last of each function that a ``with`` statement calls.
+
+    Those of classes, and ``open``, hold a file or a pool of processes, and set nothing.
+    """
+    for item in statement.items:
+        chain = chain_of(getattr(item.context_expr, "func", None))
+        if chain and not chain[-1][0].isupper() and chain[-1] != "open":
+            yield chain[0], chain[-1]
+
+
+def calls_in(statement: Any) -> Iterator[Any]:
+    """Yield the calls in a statement, but for those in functions that it does not call."""
+    pending = [statement]
+    while pending:
+        item = pending.pop()
+        kind = type(item).__name__
+        if kind == "Call":
+            yield item
+            if type(item.func).__name__ == "Lambda":
+                pending.append(item.func.body)
+        if kind not in ("Lambda", "Constant"):
+            pending += inner_nodes(item)
 
 
 def otherwise(statement: Any) -> Any:
@@ -202,7 +260,9 @@ def otherwise(statement: Any) -> Any:
 
 def called_by(statement: Any) -> str:
     """Return the name of the method that a statement calls; "" if it assigns."""
-    return str(statement.value.func.attr) if type(statement).__name__ == "Expr" else ""
+    if type(statement).__name__ in WITH:
+        return next(filter(None, (name for _, name in entered_by(statement))), "")
+    return getattr(statement.value.func, "attr", "") if type(statement).__name__ == "Expr" else ""
 
 
 def names_bound_in(body: list[Any]) -> dict[str, list[Any]]:
@@ -265,16 +325,28 @@ def completed_by(statement: Any) -> Iterator[tuple[str, ...]]:
         while (kind := type(root).__name__) in STEPS:
             names = [root.attr, *names] if kind == "Attribute" else []
             root = root.func if kind == "Call" else root.value
-        if kind == "Name" and root is not part:
-            yield root.id, *names
+        chain = chain_of(root.value if kind == "NamedExpr" else root)
+        if root is not part and chain:
+            yield *chain, *names
 
 
 def changed_by(statement: Any) -> list[Any]:
     """Return the methods that a statement calls, or what it assigns to."""
     if type(statement).__name__ == "Expr":
         call = statement.value
+        if getattr(getattr(call, "func", None), "id", "") in ("setattr", "delattr") and call.args:
+            import ast
+
+            return [ast.Attribute(call.args[0], "", ast.Store())]
         return [call.func] if type(call).__name__ == "Call" else []
-    return list(getattr(statement, "targets", None) or [getattr(statement, "target", None)])
+    pending = list(getattr(statement, "targets", None) or [getattr(statement, "target", None)])
+    found: list[Any] = []
+    while pending:
+        target = pending.pop(0)
+        parts = getattr(target, "elts", None)
+        found += [target] if parts is None else []
+        pending[:0] = parts or ()
+    return found
 
 
 bodies: WeakKeyDictionary[SourceText, dict[str, list[Names]]] = WeakKeyDictionary()
@@ -382,6 +454,29 @@ def changing_statements(
     return latest_typed(namespace, find)
 
 
+def passing_statements(
+    namespace: Mapping[str, Any],
+) -> Iterator[tuple[tuple[str, ...], tuple[str, ...], list[Any]]]:
+    """Yield the statements at the top of a module that pass what has a name to what they call.
+
+    Each as in :func:`changing_statements`, behind the chains that lead to the one and the other.
+    """
+    for source in sources_of(namespace):
+        (names,) = names_of(source)
+        for chain, function, statement in chained.from_iterable(names.passed.values()):
+            yield chain, function, [statement, *names.conditions.get(id(statement), ())]
+
+
+def names_beside(namespace: Mapping[str, Any], name: str) -> Iterator[tuple[str, ...]]:
+    """Yield the chains to what the top of a module gives a name, too: in ``Q = a.P`` to ``a.P``."""
+    for statement in defining_statements(namespace, name):
+        given = getattr(statement, "value", None) or getattr(statement, "iter", None)
+        is_loop = type(statement).__name__ in LOOPS
+        for part in getattr(given, "elts", ()) if is_loop else [given]:
+            if chain := chain_of(part):
+                yield chain
+
+
 def latest_typed(
     namespace: Mapping[str, Any], find: Callable[[Names], Iterable[tuple[bytes, T]]]
 ) -> Iterator[T]:
@@ -432,18 +527,53 @@ def setting_statements_of(namespace: Mapping[str, Any]) -> Iterator[SettingState
 
 
 def settings_by(names: Names, namespace: Mapping[str, Any]) -> Iterator[SettingStatement]:
-    package = package_of(namespace)
     for root, called, statement in names.settings():
-        if root in names.imports:
-            level, module, original = names.imports[root]
-            module = full_name(package, level, module)
-        else:
-            stars = (full_name(package, *star) for star in names.stars)
-            module, original = next((each for each in stars if shows(each, root)), ""), root
-        module = names.modules.get(root, module)
         conditions = names.conditions.get(id(statement), ())
+        module, original = source_of(names, namespace, root)
         name = original if called == root else called
         yield SettingStatement(root, module, name, [statement, *conditions])
+        for made in made_of_others(names, namespace, root):
+            module, _ = source_of(names, namespace, made[0])
+            if made[0] != root:
+                yield SettingStatement(made[0], module, name, [statement, *conditions])
+
+
+def source_of(names: Names, namespace: Mapping[str, Any], root: str) -> tuple[str, str]:
+    """Return from which module a name comes, "" if from none, and what it is called there.
+
+    Args:
+        names: what binds it, at the top of the module or in a function.
+        namespace: the names of the module.
+        root: the name.
+    """
+    package = package_of(namespace)
+    if root in names.modules:
+        return names.modules[root], root
+    if root in names.imports:
+        level, module, original = names.imports[root]
+        return full_name(package, level, module), original
+    if root in names.assignments:
+        return "", root
+    return imported_as(namespace, root) or ("", root)
+
+
+def made_of_others(
+    names: Names, namespace: Mapping[str, Any], root: str
+) -> Iterator[tuple[str, ...]]:
+    """Yield the chains to what a name stands for that is bound to what another one has.
+
+    As in ``c = mpmath.mp``, ``c = getcontext()`` and ``with localcontext() as c``.
+    """
+    made = names.assignments.get(root) or defining_statements(namespace, root)
+    for statement in made:
+        kind = type(statement).__name__
+        given = [item.context_expr for item in getattr(statement, "items", ())]
+        given += [statement.value] if kind in ("Assign", "AnnAssign") else []
+        for part in given:
+            is_call = type(part).__name__ == "Call"
+            chain = chain_of(part.func if is_call else part)
+            if chain and (not is_call or kind in WITH or HANDED_OUT.match(chain[-1])):
+                yield chain
 
 
 def settings_and_calls(

@@ -6,6 +6,7 @@ of the function.
 
 from __future__ import annotations
 
+import builtins
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from types import FunctionType, ModuleType
@@ -19,14 +20,16 @@ from fleche.digest import (
     defining_statements,
     dump_statements,
     expressions_of,
+    names_beside,
     origin_of,
     own_module,
+    passing_statements,
     setting_statements,
 )
 from fleche.function._closure import Findings
 from fleche.function._code import code_of
 from fleche.function._lazy import make_real
-from fleche.function._names import facts_of_expression
+from fleche.function._names import MUTATORS, facts_of_expression
 from fleche.function._own import is_own_namespace, is_own_object, module_name
 from fleche.function._signature import Transparent
 from fleche.function._trees import Chain
@@ -39,6 +42,7 @@ __all__ = [
     "Definitions",
     "Variable",
     "function_of",
+    "functions_at",
     "mark_of_attribute",
     "reached",
     "value_at",
@@ -46,6 +50,15 @@ __all__ = [
 
 CALLABLE = (FunctionType, Transparent)
 MANY_CALLED = 100
+MANY_NAMES = 4
+CHANGING = frozenset(
+    [
+        *("setitem", "delitem", "shuffle", "copyto", "put", "putmask", "place"),
+        *("heapify", "heappush", "insort"),
+    ]
+)
+"""Functions of libraries that change in place what they are given."""
+
 NOTHING = blake3().hexdigest()
 """The hash of no statements."""
 
@@ -164,7 +177,10 @@ class Definitions:
         if found is None:
             found = self.tops[id(namespace)] = Changes()
             for chain, statements in changing_statements(namespace):
-                if label := self.label_at(namespace, chain):
+                for label in self.labels_at(namespace, chain):
+                    found.changes.setdefault(label, []).append(statements)
+            for chain, function, statements in passing_statements(namespace):
+                for label in self.labels_at(namespace, changed_by_call(namespace, chain, function)):
                     found.changes.setdefault(label, []).append(statements)
             for chain, statements in sorted(calling_statements(namespace).items()):
                 changed = {
@@ -173,22 +189,33 @@ class Definitions:
                 found.calls += [(statements, changed)] if changed else []
         return found
 
-    def label_at(self, namespace: Mapping[str, Any], chain: Chain) -> str:
-        """Return the label of the variable of which the top of a module changes a part, or ""."""
+    def labels_at(
+        self, namespace: Mapping[str, Any], chain: Chain, depth: int = MANY_NAMES
+    ) -> set[str]:
+        """Return the labels of the variables of which the top of a module may change a part.
+
+        They are several where a name stands for one thing after the other, or beside others.
+        """
+        if not chain:
+            return set()
         name, *tail = chain
         space, name = origin_of(namespace, name)
         while space is not None and issubclass(type(value := space.get(name)), ModuleType):
             if not tail or not is_own_namespace(vars(value)):
-                return ""
+                return set()
             space, name = origin_of(vars(value), tail.pop(0))
         if space is None:
-            return ""
-        return self.variable(space, (name, *tail)).label
+            return set()
+        found = {self.variable(space, (name, *tail)).label}
+        for other in names_beside(space, name) if depth else ():
+            found |= self.labels_at(space, (*other, *tail), depth - 1)
+        return found - {""}
 
     def set_by(self, function: FunctionType) -> set[str]:
         """Return the labels of the variables that a function sets, or one that it calls.
 
-        And, behind a ``*``, the names of attributes of classes.
+        And, behind a ``*``, the names of attributes of classes. What a decorated function sets,
+        a hit does not.
         """
         found: set[str] = set()
         for each in reached(function, functions_called):
@@ -225,6 +252,28 @@ class Definitions:
         if tail and issubclass(type(value), type):
             return Variable("", None)
         return Variable(self.found.label(module_name(namespace), name), value, tuple(tail))
+
+
+def changed_by_call(namespace: Mapping[str, Any], chain: Chain, function: Chain) -> Chain:
+    """Return the chain to what a call changes of an argument, or of what it is a method of; or ().
+
+    Args:
+        namespace: where the chains begin.
+        chain: leads to the argument, or to the object.
+        function: leads to what is called.
+    """
+    if chain[-1] in MUTATORS and function[:-1] != chain:  # a method that another function calls
+        return chain[:-1]
+    called: Any = value_at(namespace, function) if function else None
+    if issubclass(type(called), type) and is_own_object(called):
+        called = vars(called).get("__init__")
+    if issubclass(type(called), FunctionType) and is_own_namespace(called.__globals__):
+        return chain if code_of(called).facts.parameter_writes else ()
+    if not function:
+        return ()
+    of_type = isinstance(vars(builtins).get(function[0]), type)  # as `dict.update(chain, ...)`
+    is_method = (of_type or function[:-1] == chain) and function[-1] in MUTATORS
+    return chain if is_method or function[-1] in CHANGING else ()
 
 
 def reached(
@@ -269,13 +318,17 @@ def value_at(namespace: Mapping[str, Any], chain: Chain) -> Any:
 
 
 def functions_at(namespace: Mapping[str, Any], chain: Chain) -> list[FunctionType]:
-    """Return the own function that a chain of names leads to, or the methods of a class."""
+    """Return the own function that a chain of names leads to, or the methods of a class.
+
+    None of them is decorated with this package.
+    """
     value = value_at(namespace, chain)
     if issubclass(type(value), type) and not is_own_object(value):
         return []
     members = vars(value).values() if issubclass(type(value), type) else [value]
-    found = (function_of(getattr(member, "__func__", member)) for member in members)
-    return [each for each in found if each and is_own_namespace(each.__globals__)]
+    found = (getattr(member, "__func__", member) for member in members)
+    functions = [each for each in found if issubclass(type(each), FunctionType)]
+    return [each for each in functions if is_own_namespace(each.__globals__)]
 
 
 def mark_of_attribute(holder: Any, name: str) -> str:

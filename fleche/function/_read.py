@@ -46,7 +46,7 @@ OF_TYPES = frozenset(
 SOURCE = "<source>"
 """Stands among the names of attributes for what asks for the text of code."""
 
-READING = ("getsource", "getsourcelines", "getcomments", "findsource", "getblock")
+READING = ("getsource", "getsourcelines", "findsource")
 
 
 class Read:

@@ -64,7 +64,7 @@ from fleche.function._reaching import home_of
 from fleche.function._read import Read, names_read, types_of_fields
 from fleche.function._recheck import Datum
 from fleche.function._selecting import asks_own_code, names_asked_for
-from fleche.function._settings import SETTINGS_OF, Typed, settings_in
+from fleche.function._settings import SETTINGS_OF, CalledSettings, Typed, settings_in
 from fleche.function._signature import Transparent
 from fleche.function._texts import NamedInText, NamesAsked, Texts
 from fleche.function._tops import tops_run
@@ -201,10 +201,10 @@ class Resolver:
         packages = {node.token.partition(".")[0] for node in installed} | self.packages
         if not packages:
             return
-        entry = sys.modules.get(self.home)
+        entry, called = sys.modules.get(self.home), CalledSettings(packages)
         for space in tops_run([*self.spaces.values(), *([vars(entry)] if entry else ())]):
             module = module_name(space)
-            for package, token, text in settings_in(space, packages):
+            for package, token, text in settings_in(space, called):
                 label = self.found.label(module, f"{SETTINGS_OF}{package}")
                 self.found.put(label, "state", token, text)
             if module == "__main__" and interactive_sources():

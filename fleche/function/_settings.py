@@ -17,6 +17,7 @@ from blake3 import blake3
 
 from fleche._util import attempt
 from fleche.digest import (
+    Definition,
     SettingStatement,
     calling_statements,
     dump_statements,
@@ -27,7 +28,7 @@ from fleche.digest import (
     setting_statements_of,
     settings_and_calls,
 )
-from fleche.function._definitions import MANY_CALLED, reached, value_at
+from fleche.function._definitions import reached, value_at
 from fleche.function._names import facts_of_expression
 from fleche.function._own import is_own_module, is_own_namespace, module_name
 from fleche.function._patched import holds_own
@@ -35,7 +36,7 @@ from fleche.function._reaching import codes_within
 from fleche.function._tops import top_of
 from fleche.function._trees import Chain, texts_within
 
-__all__ = ["SETTINGS_OF", "Settings", "Typed", "settings_in"]
+__all__ = ["SETTINGS_OF", "CalledSettings", "Settings", "Typed", "settings_in"]
 
 Parts: TypeAlias = "dict[int, tuple[Mapping[str, Any], list[Any]]]"
 """Statements by their ``id``, each with the names that it uses and what decides whether it runs."""
@@ -52,9 +53,11 @@ OF_THE_PROCESS = frozenset(["builtins", "logging", "sys"])
 """Modules of which that says where a program runs, and what it tells people. What is put into the
 environment of the process is for the package whose name the variable begins with, if for any."""
 
+MANY_SETTING = 1000
 SETTINGS_OF = "settings of "
 """How the labels of what is set in a package begin."""
 
+WITH = ("With", "AsyncWith")
 PLAIN = (bool, int, float, complex, str, bytes, type(None))
 
 
@@ -72,20 +75,19 @@ class Settings(NamedTuple):
     text: str
 
 
-def settings_in(namespace: Mapping[str, Any], packages: set[str]) -> Iterator[Settings]:
+def settings_in(namespace: Mapping[str, Any], called: CalledSettings) -> Iterator[Settings]:
     """Yield what the top of a module sets in some installed packages, and what it calls for that.
 
     Args:
         namespace: the names of the module.
-        packages: the packages that matter.
+        called: what own functions set.
     """
     found: dict[str, Parts] = {}
-    wanted = packages | {"os"}
-    if any(may_set(namespace, *change, wanted) for change in top_of(namespace).changes):
+    packages = called.packages
+    if any(may_set(namespace, *change, called) for change in top_of(namespace).changes):
         take(found, parts_at(namespace, setting_statements_of(namespace), packages))
-        calls = CalledSettings(packages)
         for chain, statements in sorted(calling_statements(namespace, latest=True).items()):
-            take(found, calls.by(namespace, chain, statements))
+            take(found, called.by(namespace, chain, statements))
     for package, parts in sorted(found.items()):
         import ast
 
@@ -104,15 +106,16 @@ def take(found: dict[str, Parts], more: Iterable[tuple[str, Parts]]) -> None:
         found.setdefault(package, {}).update(parts)
 
 
-def may_set(namespace: Mapping[str, Any], root: str, last: str, packages: set[str]) -> bool:
+def may_set(namespace: Mapping[str, Any], root: str, last: str, called: CalledSettings) -> bool:
     """Whether the top of a module may set something of packages, as far as its text shows.
 
     Args:
         namespace: the names of the module.
         root: the first name in a statement.
         last: the last name of what the statement calls; "" if it sets something.
-        packages: the packages that matter.
+        called: what own functions set.
     """
+    packages = called.wanted
     value = namespace.get(root)
     kind = type(value)
     if issubclass(kind, ModuleType) and not is_own_namespace(vars(value)):
@@ -120,23 +123,27 @@ def may_set(namespace: Mapping[str, Any], root: str, last: str, packages: set[st
     is_module = issubclass(kind, ModuleType)
     function = function_at(namespace, (root, last) if is_module else (root,))
     if function is not None or is_module:
-        return function is not None and leads_to_settings(function, packages)
+        return function is not None and called.leads_there(function)
     is_set = sets(last) or (last == root and not issubclass(kind, type))
-    return is_set and any(
+    if is_set and root in namespace and package_named(namespace, root) in packages:
+        return True
+    return is_set and is_imported_from(packages, namespace, root)
+
+
+def is_imported_from(packages: set[str], namespace: Mapping[str, Any], root: str) -> bool:
+    """Whether the top of a module may import a name from one of some packages."""
+    return any(
         not level and name.partition(".")[0] in packages and name.rpartition(".")[2] in (root, "*")
         for level, name in top_of(namespace).imports
     )
 
 
-def leads_to_settings(function: FunctionType, packages: set[str]) -> bool:
-    """Whether a function may set something of packages, or one that it calls, as its names show."""
-    return any(may_set_itself(each, packages) for each in reached(function, functions_named))
-
-
 def may_set_itself(function: FunctionType, packages: set[str]) -> bool:
     """Whether the body of a function may set something of packages, as its names show."""
     codes, names = list(codes_within(function.__code__)), names_in(function)
-    leads_there = any(package_named(function.__globals__, each) in packages for each in names)
+    namespace = function.__globals__
+    leads_there = any(package_named(namespace, each) in packages for each in names)
+    leads_there |= any(is_imported_from(packages, namespace, each) for each in names)
     return leads_there and (any(map(SETTERS.match, names)) or any(map(stores, codes)))
 
 
@@ -163,10 +170,12 @@ def package_named(namespace: Mapping[str, Any], name: str) -> str:
 
 
 def stores(code: CodeType) -> bool:
-    """Whether code sets an attribute or an item."""
+    """Whether code sets an attribute or an item, or has a ``with`` statement."""
     from opcode import opmap
 
-    return not {opmap["STORE_ATTR"], opmap["STORE_SUBSCR"]}.isdisjoint(code.co_code[::2])
+    entering = ("SETUP_WITH", "BEFORE_WITH", "BEFORE_ASYNC_WITH", "LOAD_SPECIAL")
+    wanted = {opmap.get(name) for name in ("STORE_ATTR", "STORE_SUBSCR", *entering)}
+    return not wanted.isdisjoint(code.co_code[::2])
 
 
 def sets(called: str) -> bool:
@@ -182,7 +191,8 @@ def parts_at(
         package = package_of(namespace, root, module)
         package = package if package != "os" else package_of_variable(statements[0])
         is_code = not name and puts_own_code(statements[0], namespace)
-        if package in packages and sets(name) and not is_code:
+        is_set = sets(name) or type(statements[0]).__name__ in WITH
+        if package in packages and is_set and not is_code:
             yield package, {id(statements[0]): (namespace, statements)}
 
 
@@ -195,14 +205,40 @@ class CalledSettings:
 
     def __init__(self, packages: set[str]) -> None:
         self.packages = packages
+        self.wanted = packages | {"os"}
         self._known: dict[int, dict[str, Parts]] = {}
+        self._leads: dict[int, bool] = {}
+        self._sets: dict[int, bool] = {}
+        self._named: dict[int, list[FunctionType]] = {}
+
+    def leads_there(self, function: FunctionType) -> bool:
+        """Whether a function may set something, or one that it calls, as their names show."""
+        found = self._leads.get(id(function))
+        if found is None:
+            found = any(map(self.may_set_itself, reached(function, self.functions_named)))
+            self._leads[id(function)] = found
+        return found
+
+    def functions_named(self, function: FunctionType) -> list[FunctionType]:
+        """Return the own functions that names in a function may lead to."""
+        if id(function) not in self._named:
+            self._named[id(function)] = list(functions_named(function))
+        return self._named[id(function)]
+
+    def may_set_itself(self, function: FunctionType) -> bool:
+        """Whether the body of a function may set something, as its names show."""
+        if id(function) not in self._sets:
+            self._sets[id(function)] = may_set_itself(function, self.wanted)
+        return self._sets[id(function)]
 
     def by(
         self, namespace: Mapping[str, Any], chain: Chain, statements: list[Any]
     ) -> Iterator[tuple[str, Parts]]:
         """Yield by package what a call sets, with the call itself."""
         function = function_at(namespace, chain)
-        for package, parts in self.of(function).items() if function is not None else ():
+        if function is None or not self.leads_there(function):
+            return
+        for package, parts in self.of(function).items():
             yield package, {id(statements[0]): (namespace, statements), **parts}
 
     def of(self, function: FunctionType) -> dict[str, Parts]:
@@ -212,13 +248,24 @@ class CalledSettings:
             found = self._known[id(function)] = {}
             namespace = function.__globals__
             definition = find_definition(function.__code__, namespace)
-            if definition is None or len(self._known) > MANY_CALLED:
+            if definition is None or len(self._known) > MANY_SETTING:
                 return found
             settings, calls = settings_and_calls(definition, namespace)
             take(found, parts_at(namespace, settings, self.packages))
             for chain, statements in calls:
                 take(found, list(self.by(namespace, chain, statements)))
+            defaults = defaults_in(definition)
+            for parts in found.values() if defaults else ():
+                parts[id(definition.syntax.args)] = namespace, defaults
         return found
+
+
+def defaults_in(definition: Definition) -> list[Any]:
+    """Return the defaults of the parameters of a function, as statements."""
+    import ast
+
+    args = definition.syntax.args
+    return [ast.Expr(each) for each in (*args.defaults, *args.kw_defaults) if each is not None]
 
 
 def function_at(namespace: Mapping[str, Any], chain: Chain) -> FunctionType | None:
@@ -264,7 +311,7 @@ class Typed:
         sources = interactive_sources()
         if sources and sources is not self._sources:
             self._sources = sources
-            found = settings_in(self._namespace, self._packages)
+            found = settings_in(self._namespace, CalledSettings(self._packages))
             self._found = " ".join(each.token for each in found)
         return self._found
 

@@ -33,9 +33,12 @@ _IMPORT = re.compile(
 )
 _BY_NAME = re.compile(r"import_module\([ \t]*[\"'](\.*)([\w.]+)[\"']")
 _STATEMENT = re.compile(
-    r"(?:^|[;:])[ \t]*([^\W\d]\w*)((?:\.\w+)*)[ \t]*([(\[]|.?=(?!=))(?=(.*))", re.MULTILINE
+    r"(?:^|[;:])[ \t]*([^\W\d]\w*)((?:\.\w+)*)[ \t]*([(\[,]|.?=(?!=))(?=(.*))", re.MULTILINE
 )
-_CALL = re.compile(r"=[ \t]*([^\W\d]\w*)((?:\.\w+)*)\(")
+_CALL = re.compile(r"(?<![\w.])([^\W\d]\w*)((?:\.\w+)*)\(")
+_SETATTR = re.compile(r"\b(?:set|del)attr\([ \t]*([^\W\d]\w*)")
+_WITH = re.compile(r"(?:^|[;:])[ \t]*(?:async[ \t]+)?with\b(.*)", re.MULTILINE)
+_ALIAS = re.compile(r"(?:^|[;:])[ \t]*([^\W\d]\w*)[ \t]*=[ \t]*([^\W\d]\w*)\b", re.MULTILINE)
 _BEHIND = re.compile(r"[)\]][ \t]*(?:\.|.?=(?!=))")
 """What may follow a call or an item of which a part is set, or which is set."""
 
@@ -117,11 +120,15 @@ def read_top(text: str) -> Top:
     imports = {(len(dots), name) for dots, name in _BY_NAME.findall(outside)}
     imports.update(*(imported(*parts) for parts in _IMPORT.findall(outside)))
     changes = {(root, f"{root}{rest}".rpartition(".")[2]) for root, rest in _CALL.findall(outside)}
+    changes |= {(root, "") for root in _SETATTR.findall(outside)}
+    changes |= {(root, "") for line in _WITH.findall(outside) for root, _ in _CALL.findall(line)}
     for root, rest, sign, behind in _STATEMENT.findall(outside):
         if sign == "(":
             changes.add((root, f"{root}{rest}".rpartition(".")[2]))
-        if rest if "=" in sign else _BEHIND.search(behind):
+        if rest if sign[-1] in "=," else _BEHIND.search(behind):
             changes.add((root, ""))
+    changed = {root for root, _ in changes}
+    changes |= {(root, "") for name, root in _ALIAS.findall(outside) if name in changed}
     return Top(frozenset(imports), frozenset(changes))
 
 
