@@ -178,6 +178,13 @@ class TestEnvironment:
             for name in ("own_helpers", "own_deep"):
                 sys.modules.pop(name, None)
 
+    def test_an_import_behind_many_names(self) -> None:
+        """Code counts its names in bytes, of which more than one may be needed."""
+        names = "\n".join(f"    x.a{number}" for number in range(700))
+        scope: dict[str, Any] = {}
+        exec(f"def function(x):\n{names}\n    import h5py", scope)
+        assert imported_by(scope["function"]) == ["h5py"]
+
     def test_packages_that_come_later_are_told_of_later_calls(self) -> None:
         """What a function imports is looked for once, and again when its module has changed."""
         scope: dict[str, Any] = {"__name__": "own_script"}
