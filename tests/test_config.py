@@ -457,6 +457,7 @@ class TestOwnStorages:
     def test_a_missing_extra_says_what_to_install(self, monkeypatch: pytest.MonkeyPatch) -> None:
         """A database server needs SQLAlchemy; SQLite does not."""
         monkeypatch.setitem(sys.modules, "sqlalchemy", None)
+        monkeypatch.delitem(sys.modules, "fleche.storage.sql._server", raising=False)
         cache_from_config({"values": MEMORY, "calls": {"type": "sql"}}).close()
         table = {"values": MEMORY, "calls": {"type": "sql", "url": "postgresql://me@here/x"}}
         with pytest.raises(MissingExtra, match=r"^config\.calls: .*pip install sqlalchemy"):

@@ -145,8 +145,7 @@ def test_killed_writers(kind: str, where: str, kills: int) -> None:
         assert len(committed) > kills / 2
         cache.gc(0, pin_age=0)
         for storage in (cache.values, cache.calls):
-            if hasattr(storage, "sweep"):
-                storage.sweep(0)
+            storage.sweep(0)
         check(cache, committed)
 
 

@@ -229,6 +229,23 @@ class TestNames:
         assert values.sweep() == 1
         assert keys(values) == [KEY]
 
+    def test_gc_sweeps(self, tmp_path: Path) -> None:
+        """What killed writers of values and of calls left is garbage, too."""
+        cache = Cache(ValueFsspec(str(tmp_path / "values")), CallFsspec(str(tmp_path / "calls")))
+        cache.save(Call("f", {"x": 1}, module="work", result=2))
+        left = [
+            tmp_path / kind / KEY[:2] / f"{OTHER[2:]}.{name}.0123456789abcdef.tmp"
+            for kind, name in (("values", "value"), ("calls", "call"))
+        ]
+        for path in left:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(b"half")
+            os.utime(path, (1, 1))
+        cache.gc(dry_run=True)
+        assert all(path.exists() for path in left)
+        cache.gc()
+        assert not any(path.exists() for path in left)
+
 
 class TestRequests:
     """What the operations cost on S3, counted before the server."""

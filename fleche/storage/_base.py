@@ -223,6 +223,14 @@ class Storage(ABC, Generic[T]):
         """
         return time.time()
 
+    def sweep(self, older: float = STALE) -> int:  # noqa: ARG002 (here there is nothing to sweep)
+        """Remove what killed writers left behind ``older`` seconds ago; return how many things.
+
+        Raises:
+            StorageError: the storage could not be asked.
+        """
+        return 0
+
     def to_config(self) -> dict[str, Any]:
         """Return the table of ``fleche.toml`` that describes this storage."""
         return {"type": f"{type(self).__module__}:{type(self).__qualname__}"}

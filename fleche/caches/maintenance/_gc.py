@@ -92,6 +92,10 @@ def collect(
             limit,
             lambda hashed: bool(values.contains_many([Address.of(hashed)])),
         )
+    if not task.dry_run:
+        for storage in (values, calls):
+            with suppress(StorageError):  # what is left takes room, and does no harm
+                storage.sweep()
     return GcReport(
         removed=len(removed),
         freed=sum(each.size for each in removed),

@@ -93,8 +93,8 @@ class FileEntries(Storage[T], Generic[T]):
     def now(self) -> float:
         return self._files.now()
 
+    @override
     def sweep(self, older: float = STALE) -> int:
-        """Remove what killed writers left behind ``older`` seconds ago; return how many files."""
         return self._files.sweep(older)
 
     def sweep_drafts(self) -> int:

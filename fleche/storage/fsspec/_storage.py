@@ -186,13 +186,14 @@ class FsspecStorage(Configured[T], Generic[T]):
             return time.time()
         return self._writer.now()
 
+    @override
     def sweep(self, older: float = STALE) -> int:
         """Remove what killed writers left behind ``older`` seconds ago; return how many files.
 
         Object stores show nothing of an upload that was not finished; let them remove it by a
         rule for incomplete multipart uploads.
         """
-        return self._writer.sweep(older)
+        return self._writer.sweep(lambda: self.now() - older)
 
     @override
     def close(self) -> None:
@@ -457,7 +458,7 @@ class CallFsspec(FsspecStorage[CallEntry], CallStorage):
 
         That is what killed writers leave, and what gives the last use of an entry that is gone.
         """
-        return super().sweep(older) + self._objects.sweep(older)
+        return super().sweep(older) + self._objects.sweep(lambda: self.now() - older)
 
     @override
     def _all_keys(self) -> Iterable[str]:

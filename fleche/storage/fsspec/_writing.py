@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import secrets
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from typing import Any
 
@@ -126,17 +126,21 @@ class Writer:
                 fs.rm_file(probe)
         return time.time()
 
-    def sweep(self, older: float) -> int:
-        """Remove temporary files that nothing has written to for ``older`` seconds; count them."""
+    def sweep(self, limit_of: Callable[[], float]) -> int:
+        """Remove temporary files that nothing has written to since a time; count them.
+
+        Args:
+            limit_of: asks the clock of the store, where there are temporary files.
+        """
         if self._connection.traits.atomic:
             return 0
-        limit = time.time() - older
-        stale = [
-            str(info["name"])
+        begun = [
+            (str(info["name"]), modified_of(info))
             for info in self._objects.infos("")
-            if self._objects.is_temporary(str(info["name"])) and modified_of(info) < limit
+            if self._objects.is_temporary(str(info["name"]))
         ]
-        return sum(self._removed(path) for path in stale)
+        limit = limit_of() if begun else 0.0
+        return sum(self._removed(path) for path, modified in begun if modified < limit)
 
     def _upload(self, key: str, size: int, chunks: Iterable[Buffer]) -> None:
         block = max(BLOCK, -(-size // _MOST_PARTS))
@@ -281,11 +285,15 @@ class AccessTimes(Objects):
         if self._has_traces:
             self._traces.remove_many(gone)
 
-    def sweep(self, older: float) -> int:
-        """Remove traces of what is gone that are ``older`` seconds old; count them."""
-        limit = time.time() - older
+    def sweep(self, limit_of: Callable[[], float]) -> int:
+        """Remove traces of what is gone that are older than a time; count them.
+
+        Args:
+            limit_of: asks the clock of the store, where there are such traces.
+        """
         written, used = self._listed_with_traces("")
         left = used.keys() - {found.key for found in written}
+        limit = limit_of() if left else 0.0
         stale = [key for key in left if used[key] < limit]
         for key in stale:
             self._traces.remove(key)

@@ -358,8 +358,8 @@ class ValueLocal(_Local[Parcel], ValueStorage):
     ) -> Iterator[tuple[str, BufferRefs | ParcelError]]:
         return self._files.check_many(keys, secrets)
 
+    @override
     def sweep(self, older: float = STALE) -> int:
-        """Remove what killed writers left behind ``older`` seconds ago; return how many files."""
         return self._files.sweep(older)
 
     @override
