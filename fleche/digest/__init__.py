@@ -48,6 +48,7 @@ from fleche.digest._keys import (
     digest,
     digest_arguments,
     digest_with_buffers,
+    steady,
 )
 from fleche.digest._names import (
     HEAP,
@@ -162,6 +163,7 @@ __all__ = [
     "short_key",
     "shown_digest",
     "statements_setting",
+    "steady",
     "take_code",
     "text_of_class",
     "told_of_code",

@@ -92,8 +92,7 @@ def digest_arguments(
 
 
 steady: set[type] = set()
-"""Classes that no handler knows, of which an argument had the same digest when it was taken again.
-"""
+"""Classes that no handler knows, of which a value had the same digest when it was taken again."""
 
 
 def digest_again(value: object, path: str, known: BufferDigests, unordered: bool) -> Digest:

@@ -44,6 +44,7 @@ from fleche.digest import (
     digest,
     digest_with_buffers,
     find_name,
+    steady,
 )
 from fleche.function._code import code_of
 from fleche.function._filling import fillings
@@ -548,10 +549,6 @@ class Values:
 
 class Unsteady(Exception):
     """The digest of a value changes whenever it is taken."""
-
-
-steady: set[type] = set()
-"""Classes of which the digest of a value has been the same twice."""
 
 
 LRU = type(lru_cache(int))
