@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from io import FileIO
 from pathlib import Path
+from queue import Empty
 from typing import Any
 
 import pytest
@@ -810,6 +811,23 @@ class TestWorkers:
             _wait(lambda: not workers._threads, "an idle thread goes on")
             workers.finish(20)
         assert sorted(done) == list(range(300))
+
+    def test_an_idle_thread_whose_job_another_one_takes(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """It waits no longer than any other: who has taken the job is idle in its place."""
+        workers = _Workers("test")
+        idle = iter([0, 1])  # a job is put for it, and then the other one waits
+
+        class Jobs:
+            def get(self, *, timeout: float | None = None) -> Any:
+                assert timeout is not None, "it waits for ever"
+                workers._idle = next(idle)
+                raise Empty
+
+        monkeypatch.setattr(workers, "_jobs", Jobs())
+        assert workers._next() is None
+        assert workers._idle == 0
 
 
 # -- standard error --------------------------------------------------------------------------------

@@ -332,8 +332,7 @@ def test_values_of_users_are_opened_only_if_all_are_trusted(cache: Cache, tmp_pa
 
     figure = Figure()
     figure.subplots().plot([1, 2])
-    with pytest.warns(UserWarning, match="Figure"):  # it could be no argument
-        cache.save(record(result=figure))
+    cache.save(record(result=figure))
     assert previews_of(cache, tmp_path / "r.html") == []
     (found,) = previews_of(cache, tmp_path / "r.html", previews="all")
     assert found["source"].startswith("data:image/png;base64,")

@@ -269,13 +269,12 @@ class _Workers:
             if self._finishing:
                 return None
             self._idle += 1
-        try:
-            return self._jobs.get(timeout=IDLE_SECONDS)
-        except Empty:
-            pass
-        with self._lock:
-            if self._idle:
-                self._idle -= 1
-                self._threads.discard(current_thread())
-                return None
-        return self._jobs.get()  # it was put for this thread, at the last moment
+        while True:
+            with suppress(Empty):
+                return self._jobs.get(timeout=IDLE_SECONDS)
+            with self._lock:
+                if self._idle:
+                    self._idle -= 1
+                    self._threads.discard(current_thread())
+                    return None
+            # a job was put for this thread at the last moment, and it or a later one takes it
