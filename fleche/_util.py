@@ -20,6 +20,9 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from fleche.errors import ConfigError
 
+if TYPE_CHECKING:
+    from asyncio import AbstractEventLoop
+
 __all__ = [
     "Troubles",
     "__version__",
@@ -44,6 +47,7 @@ __all__ = [
     "refuse_url",
     "renewed_after_fork",
     "replace_file",
+    "running_loop",
     "sentence",
     "user_cache_directory",
     "user_name",
@@ -81,6 +85,13 @@ def loaded_types(module: str, *names: str) -> tuple[type, ...]:
     """
     space = getattr(sys.modules.get(module), "__dict__", {})
     return tuple(space[name] for name in names if name in space)
+
+
+def running_loop() -> AbstractEventLoop | None:
+    """Return the event loop of asyncio that runs here, if one does; asyncio is not imported."""
+    # documented; in a module that another thread is importing it may be missing
+    get_loop = getattr(sys.modules.get("asyncio"), "_get_running_loop", None)
+    return None if get_loop is None else get_loop()
 
 
 def attempt(function: Callable[..., Any], *args: Any, default: Any = None) -> Any:

@@ -473,8 +473,8 @@ class _Room:
         """
         self._values, self._calls = values, calls
         self._stored = StoredValues(values)
-        for error in self._stored.unknown:
-            raise error
+        if self._stored.unknown:
+            raise self._stored.unknown[0]
         self._entries, self._buffers = self._stored.entries, self._stored.buffers
         self._ages = {entry.key: entry for entry in calls.entries()}
         self._held = Counter(chain.from_iterable(self._buffers.values()))  # by the values here

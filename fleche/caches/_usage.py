@@ -131,5 +131,4 @@ def _forget_all() -> None:
 
 
 at_end(_flush_all)
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_forget_all)
+os.register_at_fork(after_in_child=_forget_all)

@@ -9,6 +9,7 @@ import logging
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
+from fleche._util import running_loop
 from fleche.call import MISSING, LazyCall
 from fleche.decorator._futures import revive
 from fleche.decorator._invocation import (
@@ -17,7 +18,7 @@ from fleche.decorator._invocation import (
     prepare_invocation,
     run_body,
 )
-from fleche.decorator._singleflight import Flight, Role, flights, note_child, running_loop
+from fleche.decorator._singleflight import Flight, Role, flights, note_child
 from fleche.decorator._spec import FunctionSpec
 
 if TYPE_CHECKING:

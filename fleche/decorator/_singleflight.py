@@ -10,7 +10,6 @@ directory, for which any other body may wait.
 from __future__ import annotations
 
 import os
-import sys
 from collections import OrderedDict
 from collections.abc import Callable, Hashable
 from contextlib import suppress
@@ -20,11 +19,10 @@ from operator import attrgetter
 from threading import RLock, get_ident
 from typing import TYPE_CHECKING, Any
 
-from fleche._util import is_held_here, renewed_after_fork
+from fleche._util import is_held_here, renewed_after_fork, running_loop
 from fleche.call import MISSING
 
 if TYPE_CHECKING:
-    from asyncio import AbstractEventLoop
     from concurrent.futures import Future
 
 __all__ = [
@@ -36,7 +34,6 @@ __all__ = [
     "inside",
     "loop_of",
     "note_child",
-    "running_loop",
     "working_directory",
 ]
 
@@ -135,13 +132,6 @@ class Flight:
 def loop_of(running: Any) -> Any:
     """Return the event loop of a task or a future; ``None`` if it has none."""
     get_loop = getattr(running, "get_loop", None)
-    return None if get_loop is None else get_loop()
-
-
-def running_loop() -> AbstractEventLoop | None:
-    """Return the event loop of asyncio that runs here, if one does."""
-    # documented; in a module that another thread is importing it may be missing
-    get_loop = getattr(sys.modules.get("asyncio"), "_get_running_loop", None)
     return None if get_loop is None else get_loop()
 
 

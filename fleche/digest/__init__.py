@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 from fleche._util import imported_when_asked
 from fleche.digest._assignments import (
     CLOCK_CALLS,
+    WITH,
     SettingStatement,
     calling_statements,
     changing_statements,
@@ -34,7 +35,7 @@ from fleche.digest._assignments import (
     setting_statements_of,
     settings_and_calls,
     statements_setting,
-    text_of_class,
+    text_at,
 )
 from fleche.digest._classes import made_by_clock, members_of, told_to, types_in
 from fleche.digest._code import attributes_of_function, bytecode_of, captured_by, defaults_of
@@ -95,6 +96,7 @@ __all__ = [
     "ENDS_AS_TOLD",
     "HEAP",
     "SCHEME",
+    "WITH",
     "Address",
     "BufferDigests",
     "CallKeys",
@@ -165,7 +167,7 @@ __all__ = [
     "statements_setting",
     "steady",
     "take_code",
-    "text_of_class",
+    "text_at",
     "told_of_code",
     "told_to",
     "types_in",

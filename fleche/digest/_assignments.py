@@ -30,6 +30,7 @@ from fleche.digest._syntax import (
 
 __all__ = [
     "CLOCK_CALLS",
+    "WITH",
     "SettingStatement",
     "calling_statements",
     "changing_statements",
@@ -49,7 +50,7 @@ __all__ = [
     "setting_statements_of",
     "settings_and_calls",
     "statements_setting",
-    "text_of_class",
+    "text_at",
 ]
 
 T = TypeVar("T")
@@ -178,6 +179,11 @@ class Names:
             else:
                 found = (item.level, item.module or "", alias.name)
                 self.imports[alias.asname or alias.name] = found
+
+    def imported(self, name: str, namespace: Mapping[str, Any]) -> tuple[str, str]:
+        """Return (module, name) of what ``from module import name`` binds in a namespace."""
+        level, module, original = self.imports[name]
+        return full_name(package_of(namespace), level, module), original
 
     def note_calls(self, item: Any, kind: str) -> None:
         calls = list(calls_in(item)) if kind in CALLING else []
@@ -372,7 +378,7 @@ def sources_of(namespace: Mapping[str, Any]) -> Iterator[SourceText]:
             yield source
 
 
-def text_of_class(namespace: Mapping[str, Any], path: str) -> str:
+def text_at(namespace: Mapping[str, Any], path: str) -> str:
     """Return the lines of a class, with its decorators, or of the whole module if ``path`` is "".
 
     "" if they are not to be had.
@@ -529,16 +535,16 @@ def setting_statements_of(namespace: Mapping[str, Any]) -> Iterator[SettingState
 def settings_by(names: Names, namespace: Mapping[str, Any]) -> Iterator[SettingStatement]:
     for root, called, statement in names.settings():
         conditions = names.conditions.get(id(statement), ())
-        module, original = source_of(names, namespace, root)
+        module, original = origin_in(names, namespace, root)
         name = original if called == root else called
         yield SettingStatement(root, module, name, [statement, *conditions])
         for made in made_of_others(names, namespace, root):
-            module, _ = source_of(names, namespace, made[0])
+            module, _ = origin_in(names, namespace, made[0])
             if made[0] != root:
                 yield SettingStatement(made[0], module, name, [statement, *conditions])
 
 
-def source_of(names: Names, namespace: Mapping[str, Any], root: str) -> tuple[str, str]:
+def origin_in(names: Names, namespace: Mapping[str, Any], root: str) -> tuple[str, str]:
     """Return from which module a name comes, "" if from none, and what it is called there.
 
     Args:
@@ -546,12 +552,10 @@ def source_of(names: Names, namespace: Mapping[str, Any], root: str) -> tuple[st
         namespace: the names of the module.
         root: the name.
     """
-    package = package_of(namespace)
     if root in names.modules:
         return names.modules[root], root
     if root in names.imports:
-        level, module, original = names.imports[root]
-        return full_name(package, level, module), original
+        return names.imported(root, namespace)
     if root in names.assignments:
         return "", root
     return imported_as(namespace, root) or ("", root)
@@ -678,8 +682,7 @@ def imported_as(namespace: Mapping[str, Any], name: str) -> tuple[str, str] | No
         if name in names.assignments:
             return None
         if name in names.imports:
-            level, module, original = names.imports[name]
-            return full_name(package_of(namespace), level, module), original
+            return names.imported(name, namespace)
         if name in names.defined:
             return None
         for star in names.stars:

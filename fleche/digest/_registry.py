@@ -338,8 +338,7 @@ class Extensions:
 
 extensions = Extensions()
 
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=extensions.forget_loading)
+os.register_at_fork(after_in_child=extensions.forget_loading)
 
 TABLE: tuple[tuple[str, bool, dict[str, str]], ...] = (
     ("_struct _stdlib", False, {"Struct": "struct"}),

@@ -122,8 +122,7 @@ def _cores() -> int:
     return os.cpu_count() or 1
 
 
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=Threads.forked)
+os.register_at_fork(after_in_child=Threads.forked)
 
 
 def size(number: int) -> bytes:

@@ -37,12 +37,10 @@ from fleche.function._values import hashed
 
 __all__ = [
     "CALLABLE",
-    "MANY_CALLED",
     "NOTHING",
     "Definitions",
     "Variable",
     "function_of",
-    "functions_at",
     "mark_of_attribute",
     "reached",
     "value_at",

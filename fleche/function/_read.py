@@ -13,7 +13,7 @@ from types import FunctionType, ModuleType
 from typing import Any, ForwardRef, get_type_hints
 
 from fleche._util import annotations_of, attempt
-from fleche.digest import own_module, text_of_class, types_in
+from fleche.digest import own_module, text_at, types_in
 from fleche.function._closure import Findings
 from fleche.function._code import code_of
 from fleche.function._facts import Facts
@@ -101,7 +101,7 @@ class Read:
         """Let the very text of functions, classes and modules count, as some code reads it."""
         self._unread += [(module, name) for name, module in modules.items()]
         for obj, label in self._yet_without(SOURCE, self._unread):
-            text = source_of(obj)
+            text = text_of(obj)
             self._found.put(label, "data", hashed(text), text)
 
     def _yet_without(self, name: str, waiting: list[tuple[Any, str]]) -> Iterator[tuple[Any, str]]:
@@ -156,10 +156,10 @@ def doc_of(obj: Any) -> str:
     return found if isinstance(found, str) else ""
 
 
-def source_of(obj: Any) -> str:
+def text_of(obj: Any) -> str:
     """Return the text of a function, class or module, comments included; "" if there is none."""
     if isinstance(obj, FunctionType):
         return code_of(obj).text
     if isinstance(obj, ModuleType):
-        return text_of_class(vars(obj), "")
-    return text_of_class(vars(sys.modules.get(own_module(obj), builtins)), obj.__qualname__)
+        return text_at(vars(obj), "")
+    return text_at(vars(sys.modules.get(own_module(obj), builtins)), obj.__qualname__)

@@ -17,6 +17,7 @@ from blake3 import blake3
 
 from fleche._util import attempt
 from fleche.digest import (
+    WITH,
     Definition,
     SettingStatement,
     calling_statements,
@@ -57,7 +58,6 @@ MANY_SETTING = 1000
 SETTINGS_OF = "settings of "
 """How the labels of what is set in a package begin."""
 
-WITH = ("With", "AsyncWith")
 PLAIN = (bool, int, float, complex, str, bytes, type(None))
 
 

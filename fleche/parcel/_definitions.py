@@ -395,8 +395,7 @@ class _Lock:
         cls.held = threading.RLock()
 
 
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_Lock.forked)
+os.register_at_fork(after_in_child=_Lock.forked)
 
 
 class Loader:

@@ -531,8 +531,7 @@ class Use:
             _live.drop(self._hashed)
 
 
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_live.forked)
+os.register_at_fork(after_in_child=_live.forked)
 
 
 def sweep_files(

@@ -8,6 +8,8 @@ from collections.abc import Callable
 from contextvars import ContextVar
 from typing import Any, Final, Generic, TypeVar
 
+from fleche._util import running_loop
+
 __all__ = ["UNSET", "Setting", "Unset", "Variable"]
 
 T = TypeVar("T")
@@ -83,8 +85,7 @@ class Variable(Generic[T]):
 def _is_main() -> bool:
     if threading.current_thread() is not threading.main_thread():
         return False
-    get_loop = getattr(sys.modules.get("asyncio"), "_get_running_loop", None)  # documented
-    if get_loop is None or get_loop() is None:
+    if running_loop() is None:
         return True
     frame = sys._getframe()  # noqa: SLF001 (public in all but name)
     while frame.f_back is not None and _is_ours(frame.f_globals):

@@ -120,7 +120,7 @@ class StoredValues:
 
     Attributes:
         entries: size and age by address.
-        buffers: by the address of a value the buffers that it needs.
+        buffers: by the address of a value the buffers that it needs, if it needs any.
         unknown: why it is not known of some values which buffers they need.
     """
 
@@ -135,7 +135,7 @@ class StoredValues:
         for key, refs in values.buffer_refs([key for key in self.entries if len(key) > 64]):
             if isinstance(refs, ParcelError):
                 self.unknown.append(refs)
-            else:
+            elif refs.references:
                 self.buffers[key] = refs.references
 
     def needed(self, addresses: Iterable[str]) -> Iterator[str]:
