@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING
 
 from fleche._util import imported_when_asked
 from fleche.digest._assignments import (
-    CLOCK_CALLS,
     WITH,
     SettingStatement,
     calling_statements,
@@ -25,8 +24,6 @@ from fleche.digest._assignments import (
     expressions_of,
     full_name,
     imported_as,
-    is_from_clock,
-    is_simple,
     names_beside,
     names_bound_in,
     origin_of,
@@ -38,6 +35,7 @@ from fleche.digest._assignments import (
     text_at,
 )
 from fleche.digest._classes import made_by_clock, members_of, told_to, types_in
+from fleche.digest._clock import CLOCK_CALLS, is_from_clock, is_simple
 from fleche.digest._code import attributes_of_function, bytecode_of, captured_by, defaults_of
 from fleche.digest._content import ContentError, FileContent, read_content
 from fleche.digest._digest import Address, D, Digest, short_key, shown_digest

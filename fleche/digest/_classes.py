@@ -12,8 +12,9 @@ from collections.abc import Collection, Mapping
 from typing import TYPE_CHECKING, Any
 
 from fleche._util import annotations_of
-from fleche.digest._assignments import defining_syntax, is_from_clock, is_simple
+from fleche.digest._assignments import defining_syntax
 from fleche.digest._builtin import Attributes
+from fleche.digest._clock import is_from_clock, is_simple
 from fleche.digest._code import captured_by
 from fleche.digest._instances import attributes_of, is_enum, members_of_enum, written_in_enum
 from fleche.digest._names import array_of, find_name, own_module

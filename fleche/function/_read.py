@@ -1,10 +1,12 @@
 """What code reads of other code, which does not count otherwise: annotations, docstrings, its text.
 
 Where the source shows that something asks for one of these, it counts of all code that is followed.
+And what ``isinstance``, ``issubclass`` and ``except`` ask of a class, beside its name and bases.
 """
 
 from __future__ import annotations
 
+import abc
 import builtins
 import sys
 from collections.abc import Iterator, Mapping, Set
@@ -13,14 +15,22 @@ from types import FunctionType, ModuleType
 from typing import Any, ForwardRef, get_type_hints
 
 from fleche._util import annotations_of, attempt
-from fleche.digest import own_module, text_at, types_in
+from fleche.digest import members_of, own_module, text_at, types_in
 from fleche.function._closure import Findings
 from fleche.function._code import code_of
 from fleche.function._facts import Facts
+from fleche.function._own import is_own_namespace, is_own_object
 from fleche.function._recheck import Datum
 from fleche.function._values import hashed
 
-__all__ = ["Read", "names_read", "types_of_fields", "uses_any"]
+__all__ = [
+    "Read",
+    "asks_own_code",
+    "names_asked_for",
+    "names_read",
+    "types_of_fields",
+    "uses_any",
+]
 
 ASKING = ("get_type_hints", "get_annotations")
 OF_TYPES = frozenset(
@@ -47,6 +57,10 @@ SOURCE = "<source>"
 """Stands among the names of attributes for what asks for the text of code."""
 
 READING = ("getsource", "getsourcelines", "findsource")
+
+OF_METACLASS = ("__instancecheck__", "__subclasscheck__")
+OF_NO_PROTOCOL = frozenset(["__annotations__", "__class_getitem__", "__init__", "__slots__"])
+"""Members that a protocol may have, and for which no object is asked."""
 
 
 class Read:
@@ -163,3 +177,43 @@ def text_of(obj: Any) -> str:
     if isinstance(obj, ModuleType):
         return text_at(vars(obj), "")
     return text_at(vars(sys.modules.get(own_module(obj), builtins)), obj.__qualname__)
+
+
+# -- what is asked of classes ----------------------------------------------------------------------
+
+
+def asks_own_code(cls: type) -> bool:
+    """Whether code of the user's own decides what belongs to a class."""
+    meta: Any = type(cls)
+    hooks = [(base, name) for base in meta.__mro__ for name in OF_METACLASS]
+    hooks += [(base, "__subclasshook__") for base in cls.__mro__]
+    found = (vars(base).get(name) for base, name in hooks)
+    functions = (getattr(each, "__func__", each) for each in found)
+    return any(isinstance(f, FunctionType) and is_own_namespace(f.__globals__) for f in functions)
+
+
+def names_asked_for(cls: type) -> str:
+    """Return the names of the registered classes of an ABC, and of the members of a protocol."""
+    found = {f"{own_module(each)}.{each.__qualname__}" for each in registered(cls)}
+    if getattr(cls, "_is_protocol", False):
+        own = [base for base in cls.__mro__ if is_own_object(base)]
+        members = {name for base in own for name in members_of(base)[0]}
+        fields = {name for base in own for name in annotations_of(base)}
+        found |= (members | fields) - OF_NO_PROTOCOL
+    return " ".join(sorted(found))
+
+
+def registered(cls: type) -> Iterator[type]:
+    """Yield the classes that were registered with an ABC, or with one that belongs to it."""
+    pending, seen = [cls], {id(cls)}
+    while pending:
+        one: Any = pending.pop()
+        if not isinstance(one, abc.ABCMeta) or not is_own_object(one):
+            continue
+        known: list[Any] = [ref() for ref in abc._get_dump(one)[0]]  # type: ignore[attr-defined]  # noqa: SLF001
+        yield from filter(None, known)
+        known += one.__subclasses__()
+        for each in known:
+            if each is not None and id(each) not in seen:
+                seen.add(id(each))
+                pending.append(each)

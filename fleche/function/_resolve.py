@@ -61,9 +61,14 @@ from fleche.function._own import (
 )
 from fleche.function._patched import Place, holds_own, installed_places, own_members, own_parts
 from fleche.function._reaching import home_of
-from fleche.function._read import Read, names_read, types_of_fields
+from fleche.function._read import (
+    Read,
+    asks_own_code,
+    names_asked_for,
+    names_read,
+    types_of_fields,
+)
 from fleche.function._recheck import Datum
-from fleche.function._selecting import asks_own_code, names_asked_for
 from fleche.function._settings import SETTINGS_OF, CalledSettings, Typed, settings_in
 from fleche.function._signature import Transparent
 from fleche.function._texts import NamedInText, NamesAsked, Texts
