@@ -18,6 +18,7 @@ from concurrent.futures import Future, ProcessPoolExecutor, ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import pytest
 
@@ -43,6 +44,7 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.setattr(_locking, "BEAT", 0.05)
     monkeypatch.setattr(_locking, "PATIENCE", 1.0)
     yield
+    patch.stopall()
     state.reset()
 
 
@@ -181,22 +183,23 @@ class TestProcesses:
 
 
 class Other:
-    """Another process that computes: all that is seen of it is its lock."""
+    """Another process that computes: all that is seen of it is its lock.
+
+    It gives a sign of life before each look at its lock, and no load makes it look dead.
+    """
 
     def __init__(self, found: BaseCache, key: Digest) -> None:
         self.locks, self.key = found.locks, key
-        self._over = threading.Event()
         assert self.locks.acquire(key, "other") is None
-        self._thread = threading.Thread(target=self._beat)
-        self._thread.start()
+        self._alive = patch.object(self.locks, "acquire", self._look)
+        self._alive.start()
 
-    def _beat(self) -> None:
-        while not self._over.wait(0.05):
-            assert self.locks.heartbeat(self.key, "other")
+    def _look(self, key: str, owner: str) -> Lock | None:
+        assert self.locks.heartbeat(self.key, "other")
+        return type(self.locks).acquire(self.locks, key, owner)
 
     def die(self) -> None:
-        self._over.set()
-        self._thread.join()
+        self._alive.stop()
 
     def release(self) -> None:
         self.die()

@@ -993,6 +993,28 @@ class TestSweeping:
             assert has(values, KEY)
         assert len(files(path.parent.parent)) == 1
 
+    def test_touched_when_its_age_has_been_looked_at(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """The system may find a file by its name, and touch it when it has been set aside."""
+        values, calls = ValueFile(tmp_path), CallFile(tmp_path)
+        put(values, KEY, parcel())
+        put(calls, KEY, an_entry("x"))
+        real = os.utime
+
+        def take_before(path: str) -> None:
+            descriptor = os.open(path, os.O_RDONLY)
+            assert take_older(storage, KEY, time.time() - 500)
+            real(descriptor)
+            os.close(descriptor)
+
+        for storage, kind in ((values, "value"), (calls, "call")):
+            age(path_of(tmp_path, KEY, kind), 1000)
+            with monkeypatch.context() as patch:
+                patch.setattr(os, "utime", take_before)
+                assert not touch(storage, KEY)
+        assert files(tmp_path) == []
+
     @pytest.mark.parametrize("links", [True, False])
     def test_what_was_touched_in_the_last_moment_is_put_back(
         self, values: ValueFile, path: Path, monkeypatch: pytest.MonkeyPatch, links: bool

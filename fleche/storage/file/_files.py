@@ -230,12 +230,15 @@ class Files:
         return f"{path}.{os.urandom(8).hex()}{TEMPORARY}"
 
     def touch(self, key: str) -> None:
-        """Set the age of the file to zero.
+        """Set the age of the file to zero, so that :meth:`remove_older` leaves it.
 
         Raises:
+            FileNotFoundError: there is none, or it is being removed.
             OSError: that is not possible here.
         """
-        os.utime(self.path(key))
+        path = self.path(key)
+        os.utime(path)
+        os.stat(path)  # its age may have counted between the finding of its name and the touch
 
     # -- reading -----------------------------------------------------------------------------------
 
