@@ -496,6 +496,8 @@ ELSEWHERE = ("testing/", "remote/", "cli/", "browse/")
 
 # What is not made by `renewed_after_fork`, and why it needs not be.
 PRIMITIVES = {
+    # a child begins with no turns of its parent's threads
+    "_turns.py": ["Event", "RLock"],
     # a child forgets the calls that run in its parent
     "decorator/_singleflight.py": ["RLock"],
     "decorator/_futures.py": ["Thread"],

@@ -23,7 +23,7 @@ PACKAGE = "fleche"
 
 LAYERS: tuple[tuple[str, ...], ...] = (
     ("_path", "errors", "_redact"),
-    ("_util", "_settings", "_amounts", "_columns", "_html", "_verbose"),
+    ("_util", "_turns", "_settings", "_amounts", "_columns", "_html", "_verbose"),
     ("digest",),
     ("parcel",),
     ("function", "call"),

@@ -113,9 +113,11 @@ class CacheBackend(ABC):
         locks: which process computes which call, where there is a way to know.
         local: whether what it keeps is on this machine. What is not keeps house when it is asked
             itself, never as a layer of another cache: it may be large, and is used by others.
+        takes_turns: whether a look-up is so quick that threads take turns at it.
     """
 
     local: bool = True
+    takes_turns: bool = False
     packing: Packing = Packing()
     policy: LayerPolicy = LayerPolicy()
     locks: LockTable = LockTable()
@@ -395,4 +397,4 @@ def result_needs(entry: CallEntry, *, signed: bool = False) -> tuple[Address, ..
         parcel = entry.parcel(ref.address)
     except ParcelError:
         return ()
-    return (ref.address,) if parcel is None else tuple(map(Address.of, parcel.references))
+    return (ref.address,) if parcel is None else parcel.references

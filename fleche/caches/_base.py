@@ -304,7 +304,7 @@ class BaseCache:
         with suppress(KeyError, ParcelError):  # it may not even say what it refers to
             parcel = call.entry.parcel(address) or self._load_parcel(address)
             with closing(parcel):
-                addresses += map(Address.of, parcel.references)
+                addresses += parcel.references
         self.sender.note_damage(addresses)
         return self.backend.note_damage(call.key, addresses)
 
@@ -460,25 +460,24 @@ class BaseCache:
             ParcelError: it is damaged, not trusted, not plain, another value's, or cannot be made
                 here.
         """
-        packing = self.packing
-        buffers: dict[Digest, Parcel] = {}
+        packing = self.backend.packing
+        buffers: dict[Address, Parcel] = {}
         try:
-            needed = parcel.references
-            if not needed:
-                return packing.unpack(parcel, digest, plain=plain)
-            if packing.keys:
-                parcel.check_signature(packing.keys)
-            wanted = {Address.of(each): each for each in packing.needed(parcel)}
-            for address, found in self.backend.load_values(list(wanted)):
-                if isinstance(found, ParcelError):
-                    raise found
-                buffers[wanted.pop(address)] = found
-            if wanted:
-                raise KeyError(self._gone(next(iter(wanted.values()))))
+            if parcel.references:
+                if packing.keys:
+                    parcel.check_signature(packing.keys)
+                needed = packing.needed(parcel)
+                for address, found in self.backend.load_values(needed):
+                    if isinstance(found, ParcelError):
+                        raise found
+                    buffers[address] = found
+                if len(buffers) < len(needed):
+                    raise KeyError(self._gone(next(each for each in needed if each not in buffers)))
             return packing.unpack(parcel, digest, buffers, plain=plain)
-        finally:
+        except BaseException:
             for each in (parcel, *buffers.values()):
-                each.source.close()
+                each.close()
+            raise
 
     def _load_parcel(self, address: Address) -> Parcel:
         for _, found in self.backend.load_values((address,)):

@@ -303,7 +303,7 @@ class SizeLimitedBackend(ViewBackend):
             try:
                 self._check_size(address.digest, self._size(parcel))
             except Rejected:
-                self._here.leave(map(Address.of, parcel.references), time.time())
+                self._here.leave(parcel.references, time.time())
                 parcel.close()
                 raise
             self._here.headroom.spend(size=parcel.nbytes)

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from fleche import _turns
 from fleche._util import override
 from fleche.caches import maintenance
 from fleche.caches._backend import (
@@ -481,6 +482,8 @@ class LocalStore(LocalBackend):
     Attributes:
         options: the directory, and how values are kept in it.
     """
+
+    takes_turns = _turns.INTERPRETER_LOCKS
 
     def __init__(self, options: DirectoryOptions, policy: LayerPolicy | None = None) -> None:
         """Keep everything where ``options`` say; see :class:`Local`."""

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import Any, TypeVar
 
+from fleche import _turns
 from fleche._util import Troubles, batched, override
 from fleche.caches._backend import (
     INLINE,
@@ -68,6 +69,8 @@ class UnitedBackend(CacheBackend):
     @contextmanager
     def tolerating(self, layer: CacheBackend) -> Iterator[None]:
         """Leave the block quietly if ``layer`` is unreachable and its policy allows that."""
+        if not layer.takes_turns:
+            _turns.leave()
         try:
             yield
         except RemoteConnectionError as error:

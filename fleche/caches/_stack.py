@@ -97,6 +97,7 @@ class StackBackend(UnitedBackend):
         self._damaged: set[Address] = set()
         self.first = self.layers[0]
         self.locks = self.first.locks
+        self.takes_turns = self.first.takes_turns
 
     @property
     @override

@@ -359,7 +359,7 @@ def _references(
                 if isinstance(parcel, Parcel):
                     with closing(parcel):
                         if parcel.references:
-                            found[address] = tuple(map(Address.of, parcel.references))
+                            found[address] = parcel.references
             break
     return found
 
@@ -505,7 +505,7 @@ class ValueTransfer:
         def filled(addresses: Iterable[Address]) -> Iterator[tuple[Address, Parcel]]:
             for address, parcel in waiting.take(addresses):
                 references = parcel.references
-                buffers = {at.digest: each for at, each in self._load(map(Address.of, references))}
+                buffers = dict(self._load(references))
                 try:
                     if len(buffers) == len(references):
                         yield address, inline(parcel, buffers, self._target.packing.keys)
@@ -610,7 +610,7 @@ class _Waiting:
         self.references: dict[Address, tuple[Address, ...]] = {}
 
     def add(self, address: Address, parcel: Parcel) -> None:
-        self.references[address] = tuple(map(Address.of, parcel.references))
+        self.references[address] = parcel.references
         if parcel.nbytes <= _HELD:
             self._held[address] = Parcel.from_bytes(parcel.tobytes())
         parcel.close()

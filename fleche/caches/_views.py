@@ -61,6 +61,7 @@ class ViewBackend(CacheBackend):
         self.policy = inner.policy
         self.locks = inner.locks
         self.local = inner.local
+        self.takes_turns = inner.takes_turns
 
     def _asked(self) -> CacheBackend:
         """Return what knows all that is stored."""

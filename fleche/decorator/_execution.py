@@ -9,6 +9,7 @@ import logging
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
+from fleche import _turns
 from fleche._util import running_loop
 from fleche.call import MISSING, LazyCall
 from fleche.decorator._futures import revive
@@ -52,14 +53,21 @@ def approach(
         ``None`` and the result, if there is one already; else what surrounds the body, which is
         entered, and finishes or fails.
     """
+    crowded = cache.backend.takes_turns and len(_turns.THREADS) > 1
     while True:
-        invocation = prepare_invocation(spec, cache, args, kwargs)
-        if not isinstance(invocation, KeyedInvocation):
-            return invocation, None
-        since = flights.clock  # before the look: what lands after it is looked for again
-        hit = invocation.look()
-        if hit is not None:
-            return None, revive(invocation.answer(hit))
+        try:
+            if crowded:
+                _turns.take()
+            invocation = prepare_invocation(spec, cache, args, kwargs)
+            if not isinstance(invocation, KeyedInvocation):
+                return invocation, None
+            since = flights.clock  # before the look: what lands after it is looked for again
+            hit = invocation.look()
+            if hit is not None:
+                return None, revive(invocation.answer(hit))
+        finally:
+            if crowded:
+                _turns.leave()
         role, flight = flights.join(invocation.slot, since)
         if role is Role.COMPUTE:
             return begin_computing(invocation, flight)

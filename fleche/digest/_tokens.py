@@ -23,6 +23,7 @@ from typing import Any
 
 from blake3 import blake3
 
+from fleche import _turns
 from fleche.digest._digest import FULL, Digest, digest_of_hash
 
 __all__ = [
@@ -107,7 +108,10 @@ def hash_threads(nbytes: int, busy: int = 0) -> int:
         busy: cores that do other work beside it. Where no two are left, more threads than one would
             only wait for each other.
     """
-    if nbytes < PARALLEL or not Threads.allowed:
+    if nbytes < PARALLEL:
+        return 1
+    _turns.leave()  # this will take long, and without the interpreter
+    if not Threads.allowed:
         return 1
     if busy and _cores() - busy < 2:
         return 1

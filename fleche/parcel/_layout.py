@@ -47,7 +47,7 @@ import msgspec
 from blake3 import blake3
 from xxhash import xxh3_128, xxh3_128_digest
 
-from fleche.digest import Address, Digest, hash_threads
+from fleche.digest import Address, hash_threads
 from fleche.errors import CorruptParcel, SignatureError
 from fleche.parcel._codecs import CODECS, Decompressor
 from fleche.parcel._source import (
@@ -162,14 +162,12 @@ class Head(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         return (self.stream, *self.buffers, *last)
 
     @property
-    def references(self) -> tuple[Digest, ...]:
+    def references(self) -> tuple[Address, ...]:
         """The buffers that are kept elsewhere, each once."""
-        if not self.buffers:
-            return ()
-        found: dict[Digest, None] = {}
+        found: dict[Address, None] = {}
         for entry in self.buffers:
             if not entry.inline:  # as long as a digest: that was checked with the table
-                found[str.__new__(Digest, entry.checksum.hex())] = None
+                found[str.__new__(Address, entry.checksum.hex())] = None
         return tuple(found)
 
 
@@ -193,16 +191,17 @@ class Parcel:
 
     A parcel is read-only. Where its bytes are (in memory, in a file) is the business of its
     :class:`~fleche.parcel.Source`. ``checked`` says that every byte was checked on arrival in
-    memory that nothing else holds, so that opening need not do it again.
+    memory that nothing else holds, so that opening need not do it again. ``references`` are the
+    buffers that the value needs and that are kept elsewhere, each once.
     """
 
     __slots__ = (
         "_offsets",
         "_preamble",
-        "_references",
         "checked",
         "head",
         "nbytes",
+        "references",
         "sections",
         "signed",
         "source",
@@ -220,9 +219,9 @@ class Parcel:
         """
         self.source = source
         self.checked = False
-        self._references: tuple[Digest, ...] | None = None
         found = assembled or _read(source)
         self.head = found.head
+        self.references = found.head.references if found.head.buffers else ()
         self.sections = found.sections
         self.signed = found.signed
         self._preamble = found.preamble
@@ -258,14 +257,6 @@ class Parcel:
         except BaseException:
             source.close()
             raise
-
-    @property
-    def references(self) -> tuple[Digest, ...]:
-        """The buffers that this value needs and that are kept elsewhere, each once."""
-        found = self._references
-        if found is None:
-            found = self._references = self.head.references
-        return found
 
     @property
     def nbytes_with_buffers(self) -> int:

@@ -18,7 +18,7 @@ from typing import Any, TypeAlias
 import msgspec
 
 from fleche._util import override, user_cache_directory
-from fleche.digest import BufferDigests, Digest
+from fleche.digest import Address, BufferDigests, Digest
 from fleche.errors import CorruptParcel, ParcelError, StorageError, UnpackError
 from fleche.parcel._codecs import compress
 from fleche.parcel._files import FileBytes, FileSection
@@ -318,7 +318,7 @@ def unpack(
     *,
     digest: str = "",
     keys: Sequence[bytes] = (),
-    buffers: Mapping[Digest, Parcel] | None = None,
+    buffers: Mapping[Address, Parcel] | None = None,
     place: str = "",
     plain: bool = False,
 ) -> Any:
@@ -378,7 +378,7 @@ def unpack(
 def _file_section(
     parcel: Parcel,
     index: int,
-    buffers: Mapping[Digest, Parcel],
+    buffers: Mapping[Address, Parcel],
     keys: Sequence[bytes],
     place: str,
 ) -> FileSection:
@@ -445,7 +445,7 @@ def verify(parcel: Parcel, *, digest: str = "", keys: Sequence[bytes] = ()) -> N
         pass
 
 
-def inline(parcel: Parcel, buffers: Mapping[Digest, Parcel], keys: Sequence[bytes] = ()) -> Parcel:
+def inline(parcel: Parcel, buffers: Mapping[Address, Parcel], keys: Sequence[bytes] = ()) -> Parcel:
     """Return ``parcel`` with the buffers that it refers to inside, without opening anything.
 
     Args:
@@ -485,7 +485,7 @@ def inline(parcel: Parcel, buffers: Mapping[Digest, Parcel], keys: Sequence[byte
 
 
 def _take_shared(
-    parcel: Parcel, buffers: Mapping[Digest, Parcel], keys: Sequence[bytes]
+    parcel: Parcel, buffers: Mapping[Address, Parcel], keys: Sequence[bytes]
 ) -> dict[int, Buffer]:
     """Return the content of every entry of ``parcel`` that is a reference, by its index.
 
@@ -509,18 +509,18 @@ def _take_shared(
 
 
 def _held(
-    parcel: Parcel, entry: Section, buffers: Mapping[Digest, Parcel], keys: Sequence[bytes]
+    parcel: Parcel, entry: Section, buffers: Mapping[Address, Parcel], keys: Sequence[bytes]
 ) -> Parcel:
     """Return the parcel of the buffer that ``entry`` refers to, if it is what it should be."""
-    name = str.__new__(Digest, entry.checksum.hex())  # as long as a digest, by the head's check
+    name = str.__new__(Address, entry.checksum.hex())  # as long as a digest, by the head's check
     held = buffers.get(name)
     if held is None:
         raise CorruptParcel(f"{parcel.source.name}: refers to a buffer that is kept elsewhere")
     if keys:
         held.check_signature(keys)
-    stream = held.head.stream
-    held.check_digest(name)
-    if held.head.serializer != BUFFER or stream.size != entry.size:
+    head = held.head
+    stream = head.stream
+    if head.serializer != BUFFER or head.digest != name or stream.size != entry.size:
         raise CorruptParcel(f"{held.source.name}: not the buffer {name[:12]}")
     if held.signed and not stream.codec and stream.checksum != entry.checksum:
         raise CorruptParcel(

@@ -380,7 +380,8 @@ def deserialize(
     if serializer == "dill":  # names a module that only its own reader knows
         reader = _dill_unpickler() or reader
     found = _load(reader, stream, buffers, loader)
-    loader.tell()
+    if loader.different:
+        loader.tell()
     return found
 
 

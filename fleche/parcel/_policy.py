@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from fleche.digest import BufferDigests, Digest
+import fleche.parcel as package  # which imports what does it, once
+from fleche.digest import Address, BufferDigests
 from fleche.errors import MissingExtra
 from fleche.parcel._codecs import CODECS, zstd_module
 from fleche.parcel._layout import Parcel
@@ -62,9 +63,7 @@ class Packing(msgspec.Struct, frozen=True):
 
     def pack(self, obj: Any, digest: str = "", buffers: BufferDigests | None = None) -> Parcel:
         """Pack as :func:`pack` does."""
-        from fleche.parcel._packing import pack
-
-        return pack(
+        return package.pack(
             obj,
             self.serializer,
             digest=digest,
@@ -88,9 +87,7 @@ class Packing(msgspec.Struct, frozen=True):
         pickled: Pickled | None = None,
     ) -> Packed:
         """Pack as :func:`pack_parts` does."""
-        from fleche.parcel._packing import pack_parts
-
-        return pack_parts(
+        return package.pack_parts(
             obj,
             self.serializer,
             digest=digest,
@@ -103,22 +100,18 @@ class Packing(msgspec.Struct, frozen=True):
 
     def pack_buffer(self, content: Content, digest: str) -> Parcel:
         """Pack one of the buffers of :meth:`pack_parts`, to be kept apart."""
-        from fleche.parcel._packing import pack_buffer
-
-        return pack_buffer(content, digest, compression=self.compression, keys=self.keys)
+        return package.pack_buffer(content, digest, compression=self.compression, keys=self.keys)
 
     def unpack(
         self,
         parcel: Parcel,
         digest: str = "",
-        buffers: Mapping[Digest, Parcel] | None = None,
+        buffers: Mapping[Address, Parcel] | None = None,
         *,
         plain: bool = False,
     ) -> Any:
         """Open as :func:`unpack` does."""
-        from fleche.parcel._packing import unpack
-
-        return unpack(
+        return package.unpack(
             parcel,
             digest=digest,
             keys=self.keys,
@@ -127,16 +120,16 @@ class Packing(msgspec.Struct, frozen=True):
             plain=plain,
         )
 
-    def needed(self, parcel: Parcel) -> list[Digest]:
+    def needed(self, parcel: Parcel) -> Sequence[Address]:
         """Return the buffers without which ``parcel`` cannot be opened here.
 
         Those of files that are kept already are left out.
         """
         if not parcel.head.files:
-            return list(parcel.references)
-        from fleche.parcel._files import is_kept
-
+            return parcel.references
         files = {parcel.sections[index].checksum.hex() for index in parcel.head.files}
         return [
-            each for each in parcel.references if each not in files or not is_kept(self.place, each)
+            each
+            for each in parcel.references
+            if each not in files or not package.is_kept(self.place, each)
         ]

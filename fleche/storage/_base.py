@@ -132,8 +132,7 @@ class BufferRefs(NamedTuple):
     @classmethod
     def of(cls, head: Head) -> BufferRefs:
         """Return what ``head`` says."""
-        found = tuple(Address.of(each) for each in head.references)
-        return cls(head.serializer == BUFFER, found)
+        return cls(head.serializer == BUFFER, head.references)
 
 
 class Storage(ABC, Generic[T]):

@@ -61,7 +61,7 @@ def needs_of(entry: CallEntry) -> tuple[Address, ...]:
         except ParcelError:
             continue
         if parcel is not None:
-            found.update(dict.fromkeys(map(Address.of, parcel.references)))
+            found.update(dict.fromkeys(parcel.references))
     return tuple(found)
 
 

@@ -18,6 +18,7 @@ from functools import cache, partial
 from pathlib import PurePath
 from typing import cast
 
+from fleche import _turns
 from fleche.errors import CorruptParcel
 from fleche.parcel import Buffer, FileSource, MemorySource, Source, allocate, explained, explanation
 from fleche.storage._base import KEY, REST, SHARD, STALE, TEMPORARY, Entry
@@ -263,6 +264,7 @@ class Files:
                 return None
             descriptor, size = opened
             if size > most:
+                _turns.leave()
                 return FileSource(path, descriptor, mmap=mmap)
             try:
                 memory = allocate(size)
@@ -515,9 +517,12 @@ def _open(path: str) -> tuple[int, int] | None:
     Raises:
         CorruptParcel: what stands there is no file, or an empty one.
     """
-    descriptor = _descriptor(path)
-    if descriptor is None:
+    try:
+        descriptor = os.open(path, _READ | _NO_LINK)
+    except FileNotFoundError:
         return None
+    except OSError as error:
+        descriptor = _behind_link(path, error)
     status = os.fstat(descriptor)
     if stat.S_ISREG(status.st_mode) and status.st_size:
         return descriptor, status.st_size
@@ -527,21 +532,17 @@ def _open(path: str) -> tuple[int, int] | None:
     raise CorruptParcel(f"{path}: an empty file, as a power failure may leave one")
 
 
-def _descriptor(path: str) -> int | None:
-    """Open what is at ``path``; ``None`` if there is nothing.
+def _behind_link(path: str, error: OSError) -> int:
+    """Open what the link at ``path`` leads to; that itself cannot be opened, as ``error`` says.
 
     Raises:
-        CorruptParcel: a link stands there that leads nowhere, or what cannot be opened.
+        CorruptParcel: it leads nowhere; or what is at ``path`` is something that has no content.
+        OSError: ``error``, if there is no link.
     """
-    try:
-        return os.open(path, _READ | _NO_LINK)
-    except FileNotFoundError:
-        return None
-    except OSError as error:
-        if error.errno in (errno.ENXIO, errno.EOPNOTSUPP, errno.ENODEV):
-            raise CorruptParcel(f"{path}: {_stranger(os.stat(path))}") from None
-        if not os.path.islink(path):
-            raise
+    if error.errno in (errno.ENXIO, errno.EOPNOTSUPP, errno.ENODEV):
+        raise CorruptParcel(f"{path}: {_stranger(os.stat(path))}") from None
+    if not os.path.islink(path):
+        raise error
     try:
         return os.open(path, _READ)
     except FileNotFoundError:
