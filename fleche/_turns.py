@@ -80,8 +80,8 @@ def take() -> None:
     try:
         while not handed.wait(_SLICE * place):
             with turns.lock:
-                if turns.owner == here:
-                    return
+                if waiter not in turns.waiting:
+                    return  # it has come, and may have been taken away again
                 now = perf_counter()
                 if not turns.owner or now - turns.taken > _PATIENCE:
                     if turns.owner:

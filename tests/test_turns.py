@@ -178,6 +178,20 @@ class TestTurns:
         assert not turns.waiting
         assert (turns.owner == 0) == handed
 
+    def test_come_and_taken_away(self, turns: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+        """A thread that wakes too late for its turn goes on without it."""
+
+        class Late:
+            def wait(self, timeout: float) -> bool:
+                turns.waiting.clear()
+                return False
+
+        elsewhere(_turns.take)
+        owner = turns.owner
+        monkeypatch.setattr(_turns, "Event", Late)
+        turn()
+        assert turns.owner == owner
+
     @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
     @pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
     def test_a_child_waits_for_no_thread_of_its_parent(self) -> None:
