@@ -1,8 +1,8 @@
 """Turns: of the threads of a process, one at a time looks stored results up.
 
 The interpreter runs one thread at a time, and may go on with another at each call of the system. A
-look-up makes some ten of them, none of which takes long. Where several threads look something up,
-they change over at most of these, and that takes longer than the look-ups themselves. So a thread
+look-up makes several, none of which takes long. Where several threads look something up, they
+change over at most of these, and that takes longer than the look-ups themselves. So a thread
 takes its turn first, and leaves it when it has its result, or before it does what may take long
 without the interpreter: reads or hashes much, asks another machine, runs the function.
 
