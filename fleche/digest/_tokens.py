@@ -101,7 +101,7 @@ def hash_threads(nbytes: int, busy: int = 0) -> int:
 
     That is as many as it likes for large buffers, and one in a forked child whose parent had done
     so: the pool's threads do not exist there, and asking for them would wait forever. All code that
-    hashes with threads in this process must ask here.
+    hashes with threads in this process must ask here. A large buffer ends the turn of this thread.
 
     Args:
         nbytes: how many bytes.
@@ -110,7 +110,7 @@ def hash_threads(nbytes: int, busy: int = 0) -> int:
     """
     if nbytes < PARALLEL:
         return 1
-    _turns.leave()  # this will take long, and without the interpreter
+    _turns.leave()
     if not Threads.allowed:
         return 1
     if busy and _cores() - busy < 2:

@@ -404,9 +404,6 @@ class Loader:
     Args:
         read: returns the definitions of the parcel; empty if it has none.
         load: unpickles a definition with this loader.
-
-    Attributes:
-        different: what was found that has another body in this program.
     """
 
     def __init__(
@@ -416,7 +413,7 @@ class Loader:
         self._load = load
         self._definitions: Mapping[tuple[str, ...], bytes] | None = None
         self._building: dict[ClassName, Any] = {}
-        self.different: list[ClassName] = []
+        self._different: list[ClassName] = []
 
     def find(self, name: ClassName, is_class: bool, *, apart: bool = False) -> Any:
         """Return the class or function of that name and code.
@@ -439,7 +436,7 @@ class Loader:
             if found is None:
                 found = self._build(name)
         if live is not None:
-            self.different.append(name)
+            self._different.append(name)
         return found
 
     def _build(self, name: ClassName) -> Any:
@@ -467,7 +464,9 @@ class Loader:
 
     def tell(self) -> None:
         """Warn, once for each, of what has another body in this program."""
-        new = [name for name in self.different if name not in _told]
+        if not self._different:
+            return
+        new = [name for name in self._different if name not in _told]
         if not new:
             return
         _told.update(new)

@@ -518,9 +518,9 @@ def _held(
         raise CorruptParcel(f"{parcel.source.name}: refers to a buffer that is kept elsewhere")
     if keys:
         held.check_signature(keys)
-    head = held.head
-    stream = head.stream
-    if head.serializer != BUFFER or head.digest != name or stream.size != entry.size:
+    stream = held.head.stream
+    held.check_digest(name)
+    if held.head.serializer != BUFFER or stream.size != entry.size:
         raise CorruptParcel(f"{held.source.name}: not the buffer {name[:12]}")
     if held.signed and not stream.codec and stream.checksum != entry.checksum:
         raise CorruptParcel(

@@ -380,8 +380,7 @@ def deserialize(
     if serializer == "dill":  # names a module that only its own reader knows
         reader = _dill_unpickler() or reader
     found = _load(reader, stream, buffers, loader)
-    if loader.different:
-        loader.tell()
+    loader.tell()
     return found
 
 

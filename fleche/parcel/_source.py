@@ -242,7 +242,7 @@ class MemorySource(Source):
     def opened(self) -> None:
         """Spend the memory if it was handed out."""
         if self._owned:
-            self._pieces = None
+            self.close()
 
     @override
     def close(self) -> None:

@@ -517,12 +517,9 @@ def _open(path: str) -> tuple[int, int] | None:
     Raises:
         CorruptParcel: what stands there is no file, or an empty one.
     """
-    try:
-        descriptor = os.open(path, _READ | _NO_LINK)
-    except FileNotFoundError:
+    descriptor = _descriptor(path)
+    if descriptor is None:
         return None
-    except OSError as error:
-        descriptor = _behind_link(path, error)
     status = os.fstat(descriptor)
     if stat.S_ISREG(status.st_mode) and status.st_size:
         return descriptor, status.st_size
@@ -532,17 +529,21 @@ def _open(path: str) -> tuple[int, int] | None:
     raise CorruptParcel(f"{path}: an empty file, as a power failure may leave one")
 
 
-def _behind_link(path: str, error: OSError) -> int:
-    """Open what the link at ``path`` leads to; that itself cannot be opened, as ``error`` says.
+def _descriptor(path: str) -> int | None:
+    """Open what is at ``path``; ``None`` if there is nothing.
 
     Raises:
-        CorruptParcel: it leads nowhere; or what is at ``path`` is something that has no content.
-        OSError: ``error``, if there is no link.
+        CorruptParcel: a link stands there that leads nowhere, or what cannot be opened.
     """
-    if error.errno in (errno.ENXIO, errno.EOPNOTSUPP, errno.ENODEV):
-        raise CorruptParcel(f"{path}: {_stranger(os.stat(path))}") from None
-    if not os.path.islink(path):
-        raise error
+    try:
+        return os.open(path, _READ | _NO_LINK)
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        if error.errno in (errno.ENXIO, errno.EOPNOTSUPP, errno.ENODEV):
+            raise CorruptParcel(f"{path}: {_stranger(os.stat(path))}") from None
+        if not os.path.islink(path):
+            raise
     try:
         return os.open(path, _READ)
     except FileNotFoundError:

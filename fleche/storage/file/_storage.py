@@ -221,20 +221,25 @@ class ValueFile(_DirectoryStorage[Parcel], ValueStorage):
     def _opened(self, keys: Iterable[str], most: int) -> Iterator[tuple[str, Parcel | ParcelError]]:
         """Yield parcels; of a file of more bytes than ``most`` only the head is read."""
         for key in keys:
-            source = None
             try:
                 source = self._files.source(key, most, mmap=self._options.mmap)
                 if source is None:
                     continue
-                parcel = Parcel(source)
-                if self.packing.keys:
-                    parcel.check_signature(self.packing.keys)
+                parcel = Parcel.of_source(source)
+                self._check_signature(parcel)
             except ParcelError as error:
-                if source is not None:
-                    source.close()
                 yield key, error
             else:
                 yield key, parcel
+
+    def _check_signature(self, parcel: Parcel) -> None:
+        if not self.packing.keys:
+            return
+        try:
+            parcel.check_signature(self.packing.keys)
+        except ParcelError:
+            parcel.close()
+            raise
 
 
 class CallFile(_DirectoryStorage[CallEntry], NotesInFiles):
