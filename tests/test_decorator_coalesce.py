@@ -190,16 +190,22 @@ class Other:
 
     def __init__(self, found: BaseCache, key: Digest) -> None:
         self.locks, self.key = found.locks, key
-        assert self.locks.acquire(key, "other") is None
-        self._alive = patch.object(self.locks, "acquire", self._look)
-        self._alive.start()
+        self._alive = self.locks.acquire(key, "other") is None
+        assert self._alive
+        self._living = threading.Lock()
+        self._patched = patch.object(self.locks, "acquire", self._look)
+        self._patched.start()
 
     def _look(self, key: str, owner: str) -> Lock | None:
-        assert self.locks.heartbeat(self.key, "other")
+        with self._living:  # a look may have begun before the death, and come here after it
+            if self._alive:
+                assert self.locks.heartbeat(self.key, "other")
         return type(self.locks).acquire(self.locks, key, owner)
 
     def die(self) -> None:
-        self._alive.stop()
+        self._patched.stop()
+        with self._living:
+            self._alive = False
 
     def release(self) -> None:
         self.die()
