@@ -25,6 +25,7 @@ import pytest
 from fleche import cache, fleche, state, wrap_executor
 from fleche.caches import BaseCache, Cache
 from fleche.decorator import FlecheWarning, _locking
+from fleche.decorator._singleflight import flights
 from fleche.digest import Digest
 from fleche.errors import ConfigError, StorageError
 from fleche.storage import CallFile, CallMemory, Lock, LockTable, Sql, ValueFile, ValueMemory
@@ -247,6 +248,41 @@ class TestWaiting:
         assert runs == [4]
         assert function.contains(4)
         assert shared.locks.acquire(function.digest(4), "next") is None
+
+    @pytest.mark.parametrize("is_wanted", [True, False])
+    def test_with_the_directory(self, shared: Cache, *, is_wanted: bool) -> None:
+        """No other process is waited for while a thread here may want the working directory.
+
+        What it computes may be what the other process waits for, with a directory of its own.
+        """
+        function = fresh()
+
+        @fleche(version=1, coalesce="processes", isolate="directory")
+        def at_home(x: int) -> int:
+            return x
+
+        @fleche(version=1, isolate="directory")
+        def around(x: int) -> Any:
+            if is_wanted:
+                waiting.append(pool.submit(at_home.call_with, shared, x))
+                soon(flights.others_run)
+            waiting.append(x)
+            return function.call_with(shared, x)
+
+        waiting: list[Any] = []
+        other = Other(shared, function.digest(4))
+        with ThreadPoolExecutor(2) as pool:
+            found = pool.submit(around.call_with, shared, 4)
+            try:
+                soon(lambda: 4 in waiting)
+                if not is_wanted:
+                    time.sleep(0.2)
+                    assert not found.done()
+                    other.release()
+                assert found.result(10) == 8
+            finally:
+                other.release()
+        assert runs == [4]
 
     def test_a_miss_is_one(self, active: Cache) -> None:
         """It is looked for once more with the lock in hand, which counts no further miss."""

@@ -16,8 +16,10 @@ from collections.abc import Generator
 from enum import Enum
 from threading import Event, Thread
 
+from fleche._util import is_held_here
 from fleche.call import LazyCall
 from fleche.decorator._invocation import LOUD, KeyedInvocation
+from fleche.decorator._singleflight import flights, working_directory
 from fleche.digest import Digest
 from fleche.storage import Lock, LockTable
 
@@ -125,11 +127,13 @@ class StaleDetector:
 def _claim(locks: LockTable, key: Digest, owner: str) -> Generator[float, None, _Claimed | None]:
     """Claim ``key``; yield how many seconds to wait before the next attempt.
 
-    Returns ``None`` if a caller in this very process has it: waiting for oneself never ends.
+    Returns ``None`` if a caller in this very process has it: waiting for oneself never ends. A
+    caller that has the working directory may also wait for another process for ever: a thread that
+    wants the directory here may have claimed what is wanted there.
     """
     watch, pause, outcome = StaleDetector(locks, key), _FIRST_PAUSE, _Claimed.FIRST
     while (found := locks.acquire(key, owner)) is not None:
-        if found.owner in _owners:
+        if found.owner in _owners or (is_held_here(working_directory) and flights.others_run()):
             return None
         if watch.is_dead(found):
             if locks.steal(key, owner, found):
