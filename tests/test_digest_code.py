@@ -9,6 +9,7 @@ import dataclasses
 import enum
 import functools
 import importlib
+import inspect
 import linecache
 import math
 import subprocess
@@ -330,6 +331,44 @@ class TestCallables:
             plain.mode = value  # type: ignore[attr-defined]
             seen.add(code_digest(plain))
         assert len(seen) == 4
+
+    @pytest.mark.parametrize("wrap", [lambda f: f, functools.cache, functools.singledispatch])
+    @pytest.mark.parametrize(
+        ("name", "one", "other"),
+        [
+            ("order", 1, 4),
+            ("__version__", 1, 2),
+            ("__signature__", inspect.Signature(), inspect.signature(len)),
+        ],
+    )
+    def test_what_is_set_on_it(self, wrap: Any, name: str, one: Any, other: Any) -> None:
+        """Whatever it is called, and also on what functools makes of a function."""
+
+        def make(*values: Any) -> Any:
+            def plain(x: int) -> int:
+                return x
+
+            made = wrap(plain)
+            for value in values:
+                setattr(made, name, value)
+            return made
+
+        found = [digest(made) for made in (make(), make(), make(one), make(one), make(other))]
+        assert found[0] == found[1]
+        assert found[2] == found[3]
+        assert len(set(found)) == 3
+
+    def test_another_name(self) -> None:
+        """A label that code reads off a function counts."""
+
+        def make(name: str) -> Any:
+            def plain(x: int) -> int:
+                return x
+
+            plain.__name__ = name
+            return plain
+
+        assert len({digest(make(name)) for name in ("plain", "rho", "T")}) == 3
 
     def test_wrapped(self) -> None:
         """A cached function counts by what it wraps, and differs from it."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 import sys
 import types
 from collections.abc import Callable, Collection
+from functools import WRAPPER_ASSIGNMENTS
 from typing import TYPE_CHECKING, Any
 
 from fleche.digest._builtin import UNSET, Attributes
@@ -22,11 +23,14 @@ if TYPE_CHECKING:
 __all__ = [
     "FunctionCode",
     "attributes_of_function",
+    "attributes_of_wrapper",
     "bytecode_of",
     "captured_by",
     "defaults_of",
 ]
 
+
+_GENERIC = ("dispatch", "register", "_clear_cache")
 
 dumps: dict[int, tuple[types.CodeType, bytes]] = {}
 """What code objects say, by their id; they are kept beside."""
@@ -50,8 +54,14 @@ class FunctionCode:
 def describe_function(obj: types.FunctionType, _walk: Walk) -> Node:
     registry = getattr(obj, "registry", None)
     if registry is not None and obj.__globals__.get("__name__") == "functools":
-        return node(b"singledispatch", (obj.__module__, obj.__qualname__, dict(registry)))
-    return node(b"function", (own_module(obj), obj.__qualname__, FunctionCode(obj)))
+        attributes = attributes_of_wrapper(obj, registry[object], "registry", *_GENERIC)
+        return node(
+            b"singledispatch",
+            (obj.__module__, obj.__qualname__, dict(registry), *map(Attributes, attributes)),
+        )
+    name = obj.__name__
+    renamed = [] if obj.__qualname__.endswith(name) else [name]
+    return node(b"function", (own_module(obj), obj.__qualname__, FunctionCode(obj), *renamed))
 
 
 def describe_function_code(obj: FunctionCode, _walk: Walk) -> Node:
@@ -97,9 +107,27 @@ def attributes_of_function(function: types.FunctionType) -> dict[str, Any]:
         if name == "__wrapped__":
             if not any(value is captured for captured in captured_by(function).values()):
                 found[name] = value
-        elif not name.startswith("__") and (value is None or value is not function.__doc__):
+        elif value is None or value is not function.__doc__:
             found[name] = value
     return found
+
+
+def attributes_of_wrapper(wrapper: Any, function: Any, *own: str) -> list[dict[str, Any]]:
+    """Return what was set on the wrapper that a decorator of functools makes; often there is none.
+
+    Args:
+        wrapper: what the decorator returned.
+        function: what it wraps, whose attributes it has copied.
+        own: what it sets itself.
+    """
+    known = ("__wrapped__", *WRAPPER_ASSIGNMENTS, *own)
+    copied = getattr(function, "__dict__", {})
+    found = {
+        name: value
+        for name, value in vars(wrapper).items()
+        if name not in known and copied.get(name, UNSET) is not value
+    }
+    return [found] if found else []
 
 
 def token_of_code(code: types.CodeType, namespace: dict[str, Any]) -> bytes:

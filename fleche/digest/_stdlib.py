@@ -9,6 +9,7 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 from fleche.digest._builtin import Attributes, Raw
+from fleche.digest._code import attributes_of_wrapper
 from fleche.digest._instances import derived, key_of_zone
 from fleche.digest._registry import Node, key_step, node
 from fleche.digest._tokens import ORDERED
@@ -85,7 +86,9 @@ def describe_cached_property(obj: Any, _walk: Walk) -> Node:
 
 
 def describe_lru_cache(obj: Any, _walk: Walk) -> Node:
-    return node(b"lru_cache", (obj.__wrapped__,))
+    function = obj.__wrapped__
+    attributes = attributes_of_wrapper(obj, function, "cache_parameters")
+    return node(b"lru_cache", (function, *map(Attributes, attributes)))
 
 
 def describe_generic_method(obj: Any, _walk: Walk) -> Node:

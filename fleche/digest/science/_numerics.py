@@ -86,7 +86,7 @@ def memorized_function(obj: Any) -> Parts:
 @parts
 def curried_function(obj: Any) -> Parts:
     """Describe a function with some arguments, without what was found out about its signature."""
-    return {"function": obj.func, "args": obj.args, "keywords": Attributes(obj.keywords)}
+    return {"function": obj.func, "args": obj.args, "keywords": obj.keywords}
 
 
 @parts
