@@ -277,6 +277,28 @@ class Stateful(Bag):
         return {"kept": self.__dict__["kept"]}
 
 
+class Table:
+    """Its state is what it holds, and no attributes of its own."""
+
+    columns: Any = None
+
+    def __init__(self, columns: Any) -> None:
+        self.columns = columns
+
+    def __getstate__(self) -> Any:
+        return self.columns
+
+    def __setstate__(self, state: Any) -> None:
+        self.columns = state
+
+
+class Noted(Bag):
+    """Its state is its attributes, and a note."""
+
+    def __getstate__(self) -> Any:
+        return {**self.__dict__, "noted": 1}
+
+
 class ReducedList(list[Any]):
     def __reduce__(self) -> Any:
         return (ReducedList, (list(self),))
@@ -455,6 +477,10 @@ DIFFERENT: list[tuple[Any, Any]] = [
     (Bag, same_named_class()),
     (Reduced(1), Reduced(2)),
     (Stateful(kept=1), Stateful(kept=2)),
+    (Table({"x": 1, "y": 2}), Table({"y": 2, "x": 1})),
+    (Table({}), Table(None)),
+    (Table((None, {"x": 1, "y": 2})), Table((None, {"y": 2, "x": 1}))),
+    (Noted(a=1, b=2), Noted(a=2, b=1)),
     (ValueError("a"), TypeError("a")),
     (ValueError("a"), ValueError("a", None)),
     (ValueError("a"), with_(ValueError("a"), code=1)),
@@ -539,6 +565,7 @@ EQUAL: list[tuple[Any, Any]] = [
     (decimal.Context(flags=[decimal.Inexact]), decimal.Context(flags=[])),
     (Reduced(1, cache="full"), Reduced(1)),
     (Stateful(kept=1, dropped=2), Stateful(kept=1)),
+    (Noted(a=1, b=2), Noted(b=2, a=1)),
     (fractions.Fraction(1, 2), fractions.Fraction(2, 4)),
     (Access.READ | Access.WRITE, Access(3)),
     (zoneinfo.ZoneInfo("UTC"), zoneinfo.ZoneInfo.no_cache("UTC")),

@@ -195,7 +195,7 @@ def parts_of(obj: Any, reduced: tuple[Any, ...]) -> tuple[Any, ...]:
         pairs_of(obj, pairs) if pairs is not None else None,
         *(Named(part) for part in setter if part is not None),
     )
-    return (*head, state_of(state), *tail)
+    return (*head, state_of(state, obj), *tail)
 
 
 def pairs_of(obj: Any, pairs: Iterable[tuple[Any, Any]]) -> Any:
@@ -257,20 +257,33 @@ def with_name(obj: BaseException, reduced: Any) -> Any:
     return (rebuild, args, told or None, *rest)
 
 
-def state_of(state: Any) -> Any:
+def state_of(state: Any, obj: Any) -> Any:
     """Show the attributes of an object as such, if that is what its state consists of.
 
     Having no attributes is no state: some objects show an empty dict once it has been asked for.
     """
     if type(state) is dict:
-        return attributes_or_dict(state) if state else None
+        return attributes_or_dict(state, obj) if state or tells_state(type(obj)) else None
     if type(state) is tuple and len(state) == 2 and type(state[1]) is dict:
-        return tuple(map(state_of, state))
+        return tuple(state_of(part, obj) for part in state)
     return state
 
 
-def attributes_or_dict(state: dict[Any, Any]) -> Any:
-    return Attributes(state) if all(type(name) is str for name in state) else state
+def tells_state(cls: type) -> bool:
+    """Whether a class has its own way, in Python, to tell the state of its objects."""
+    return any(
+        isinstance(vars(base).get(method), types.FunctionType)
+        for base in cls.__mro__
+        for method in PICKLING
+    )
+
+
+def attributes_or_dict(state: dict[Any, Any], obj: Any) -> Any:
+    """Return a state as attributes, unless the class has filled it with something else."""
+    if not all(type(name) is str for name in state):
+        return state
+    is_own = not tells_state(type(obj)) or not state.keys().isdisjoint(attributes_of(obj))
+    return Attributes(state) if is_own else state
 
 
 def describe_global(obj: Any, name: str) -> bytes:
