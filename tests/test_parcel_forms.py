@@ -6,14 +6,18 @@ import copyreg
 import dataclasses
 import datetime as dt
 import decimal
+import ipaddress
 import pickle
 import random
 import re
+import statistics
 import subprocess
 import sys
 import textwrap
 import traceback
+from collections import Counter
 from collections.abc import Callable
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -356,6 +360,26 @@ class Amount(decimal.Decimal):
     pass
 
 
+class Share(Fraction):
+    pass
+
+
+class Tally(Counter[str]):
+    pass
+
+
+class Dice(random.Random):
+    pass
+
+
+class Host(ipaddress.IPv4Address):
+    pass
+
+
+class Bell(statistics.NormalDist):
+    pass
+
+
 class Open(msgspec.Struct, dict=True):
     x: int = 1
 
@@ -381,6 +405,11 @@ HOLDERS: dict[str, Callable[[], Any]] = {
     "moment": lambda: Moment(2020, 1, 1),
     "amount": lambda: Amount("1.50"),
     "struct": Open,
+    "share": lambda: Share(1, 3),
+    "tally": lambda: Tally("aab"),
+    "dice": lambda: Dice(3),
+    "host": lambda: Host("10.0.0.1"),
+    "bell": lambda: Bell(1.0, 2.0),
 }
 
 

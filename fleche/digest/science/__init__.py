@@ -10,6 +10,7 @@ class enters the digest beside the parts. A function raises
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from functools import partial
 from importlib import import_module
@@ -264,16 +265,19 @@ def choose_reducer(cls: type) -> Reducer | None:
 
 
 def forgetful_base(cls: type) -> type | None:
-    """Return the base in C whose way of pickling a class has, and which may lose its attributes.
+    """Return the base in C or in Python's own library whose way of pickling a class has.
 
-    ``datetime.__reduce__`` knows of no ``__dict__``, which a subclass has. A base that comes with
-    the class, in one package, knows which attributes count: pandas keeps notes in its blocks.
+    It may lose attributes: ``datetime.__reduce__`` knows of no ``__dict__``, which a subclass has.
+    A base that comes with the class, in one package, knows which attributes count: pandas keeps
+    notes in its blocks.
     """
     if not cls.__flags__ & HEAP or not cls.__dictoffset__:
         return None
     for base in cls.__mro__[:-1]:
         methods = [vars(base)[name] for name in PICKLING if name in vars(base)]
         if methods:
-            made_in_c = all(isinstance(each, MethodDescriptorType) for each in methods)
-            return base if made_in_c and package_of(base) != package_of(cls) else None
+            knows_none = package_of(base) in sys.stdlib_module_names or all(
+                isinstance(each, MethodDescriptorType) for each in methods
+            )
+            return base if knows_none and package_of(base) != package_of(cls) else None
     return None
