@@ -2210,6 +2210,19 @@ MADE_BY_CODE = {
 
 
 PARTS = {
+    "an item that is counted": (
+        "N = {'a': 1, 'b': 2}\ndef f(x):\n    N['a'] += 1\n    return N['b'] * x",
+        "N['b'] = 5",
+    ),
+    "an attribute that is counted": (
+        "class A: pass\nN = A()\nN.a, N.b = 1, 2\ndef f(x):\n    N.a += 1\n    return N.b * x",
+        "N.b = 5",
+    ),
+    "an item of class data that is counted": (
+        "class A:\n    n = {'a': 0, 'b': 0}\n    def g(self):\n        self.n['a'] += 1\n"
+        "def f(x):\n    A().g()\n    return A.n['b']",
+        "A.n['b'] = 5",
+    ),
     "an item": ("N = {'a': 1, 'b': 2}\ndef f(x):\n    N['a'] = x\n    return N", "N['b'] = 5"),
     "an item of a list": ("N = [1, 2]\ndef f(x):\n    N[0] = x\n    return N", "N[1] = 5"),
     "an item of an item": (
@@ -2613,14 +2626,28 @@ class TestState:
     @pytest.mark.parametrize(
         ("source", "change"),
         [
-            ("N = {'a': 0, 'b': 0}\ndef f(x):\n    N['a'] += 1\n    return x", "N['b'] += 1"),
+            (
+                "N = {'a': 0, 'b': 0}\ndef f(x):\n    N['a'] += 1\n    return x\n"
+                "def g(x): N['b'] += 1",
+                "g(1)",
+            ),
+            (
+                "N = {'a': 0, 'b': 0}\ndef f(x):\n    N['a'] += 1\n    return x\n"
+                "def g(key): N[key] += 1",
+                "g('b')",
+            ),
             ("N = {}\ndef f(x):\n    N['a'] = x\n    return x", "N['b'] = 1"),
             ("N = {}\ndef f(x):\n    N[x], *_, N['c'] = [x, x]\n    return x", "N['b'] = 1"),
-            ("class A: a = b = 0\nN = A()\ndef f(x):\n    N.a += 1\n    return x", "N.b = 5"),
+            (
+                "class A: a = b = 0\nN = A()\ndef f(x):\n    N.a += 1\n    return x\n"
+                "class B:\n    def g(self): N.b += 1",
+                "B().g()",
+            ),
             (
                 "class A:\n    n = {'a': 0, 'b': 0}\n    def g(self):\n        self.n['a'] += 1\n"
+                "    def h(self):\n        self.n['b'] += 1\n"
                 "def f(x):\n    A().g()\n    return x",
-                "A.n['b'] += 1",
+                "A().h()",
             ),
         ],
     )

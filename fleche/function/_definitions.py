@@ -41,6 +41,7 @@ __all__ = [
     "Definitions",
     "Variable",
     "function_of",
+    "functions_in",
     "mark_of_attribute",
     "reached",
     "value_at",
@@ -70,6 +71,7 @@ class Variable(NamedTuple):
         part: the steps from there to the part that is changed; none if it is the variable.
         attribute: the function of which it is an attribute, and its name, if it is one.
         anew: the label of the attribute that the assignment makes of a class, if a base has it.
+        space: the names of the module of the variable.
     """
 
     label: str
@@ -77,6 +79,7 @@ class Variable(NamedTuple):
     part: Chain = ()
     attribute: tuple[Any, str] | None = None
     anew: str = ""
+    space: Mapping[str, Any] = {}
 
 
 class Changes:
@@ -249,7 +252,8 @@ class Definitions:
             return Variable(mark, held, tuple(tail[1:]), (value, tail[0]))
         if tail and issubclass(type(value), type):
             return Variable("", None)
-        return Variable(self.found.label(module_name(namespace), name), value, tuple(tail))
+        label = self.found.label(module_name(namespace), name)
+        return Variable(label, value, tuple(tail), space=namespace)
 
 
 def changed_by_call(namespace: Mapping[str, Any], chain: Chain, function: Chain) -> Chain:
@@ -296,6 +300,14 @@ def functions_called(function: FunctionType) -> Iterator[FunctionType]:
 def owner_of(cls: type, name: str) -> type:
     """Return the class of the user's own, this one or a base, that has an attribute."""
     return next((base for base in cls.__mro__ if name in vars(base) and is_own_object(base)), cls)
+
+
+def functions_in(namespace: Mapping[str, Any]) -> Iterator[FunctionType]:
+    """Yield the functions and methods of a module, decorated with this package or not."""
+    for name, value in list(namespace.items()):
+        function = function_of(value)
+        found = functions_at(namespace, (name,)) if function is None else [function]
+        yield from (each for each in found if each.__globals__ is namespace)
 
 
 def function_of(value: Any) -> FunctionType | None:

@@ -2,8 +2,8 @@
 
 Code may note something in ``CONFIG["seen"]``, or in ``args.seen``, and read other items of the same
 dict, or other options, which the program has set. So each part that is written is left out by
-itself, as long as the code shows which it is. Where something is counted (``CALLS["f"] += 1``), all
-of the variable is left out: other functions are likely to count theirs in other parts of it.
+itself, as long as the code shows which it is. Where something is counted (``CALLS["f"] += 1``), so
+is what other functions of the module count: they are likely to have parts of their own.
 """
 
 from __future__ import annotations

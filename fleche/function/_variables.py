@@ -36,6 +36,7 @@ from fleche.function._definitions import (
     Definitions,
     Variable,
     function_of,
+    functions_in,
     mark_of_attribute,
 )
 from fleche.function._facts import Facts
@@ -158,6 +159,7 @@ class Variables:
         self.seen: set[str] = set()
         self.walked: set[str] = set()
         self.asked: set[tuple[str, str]] = set()
+        self.counted: set[str] = set()
         self.filled: dict[type, dict[str, bool]] = {}
         self.hooks: set[int] = set()
         self.looked_at: list[Any] = []
@@ -490,20 +492,17 @@ class Variables:
             return
         for attribute, *steps in facts.class_writes:
             place = (attribute, *steps)
-            written = () if place in facts.counters else place[1:]
-            self.write(f"*.{attribute}", written, is_late=place in facts.lazily)
+            self.write(f"*.{attribute}", steps, is_late=place in facts.lazily)
+            if place in facts.counters:
+                self.note_counters(f"*.{attribute}", namespace)
         if known.method_of and facts.fills != Fills():
             self.note_fills(f"{module}:{known.method_of}", known)
         self.note_bound(function, facts)
         for chain in facts.writes:
-            label, value, part, _, anew = self.variable_written(namespace, chain)
-            if chain in facts.counters:  # others are likely to count there, too
-                part = ()
-            is_late = chain in facts.lazily and not part
-            self.write(label, part, is_late=is_late)
-            self.write(anew, part, is_late=is_late)
-            if not is_late:
-                self.write(mark_of(value), part)
+            found = self.variable_written(namespace, chain)
+            self.write_variable(found, is_late=chain in facts.lazily and not found.part)
+            if chain in facts.counters and found.part:
+                self.note_counters(found.label, namespace, found.space)
         for chain in facts.mutated:
             label, value, part, *_ = self.variable_written(namespace, chain)
             target, items = find_part(value, part)
@@ -511,6 +510,35 @@ class Variables:
                 self.write(label, part)
                 self.write(mark_of(value), part)
                 self.write(mark_of(target), items)
+
+    def write_variable(self, variable: Variable, *, is_late: bool = False) -> None:
+        """Note that a variable is written, or the part of it."""
+        self.write(variable.label, variable.part, is_late=is_late)
+        self.write(variable.anew, variable.part, is_late=is_late)
+        if not is_late:
+            self.write(mark_of(variable.value), variable.part)
+
+    def note_counters(self, label: str, *spaces: Mapping[str, Any]) -> None:
+        """Note what functions of some modules count in a variable where the code counts, too.
+
+        Each counts something of its own, and what the others count is no reason to compute again.
+
+        Args:
+            label: that of the variable, or what attributes of a class are known by.
+            spaces: the names of the modules.
+        """
+        if label in self.counted:
+            return
+        self.counted.add(label)
+        for function in {each for space in spaces for each in functions_in(space)}:
+            facts = code_of(function).facts
+            for chain in facts.counters & facts.writes:
+                found = self.definitions.variable(function.__globals__, chain)
+                if found.label == label:
+                    self.write_variable(found)
+            for attribute, *steps in facts.counters & facts.class_writes:
+                if f"*.{attribute}" == label:
+                    self.write(label, steps)
 
     def note_fills(self, place: str, known: KnownCode) -> None:
         """Note what a method fills; what objects hold may have been looked at without knowing."""
