@@ -22,7 +22,7 @@ from fleche.function import CodeTracker, changes_between
 from fleche.function._patched import holds_own
 from tests.golden.code import collect
 from tests.helpers.pythons import PYTHON_VERSIONS, Pythons
-from tests.helpers.scripts import run_cells
+from tests.helpers.scripts import run_cells, run_script
 
 ROOT = Path(__file__).parents[1]
 GOLDEN = ROOT / "tests" / "golden" / "code.json"
@@ -1477,6 +1477,38 @@ class TestSettings:
         again = run_cells(tmp_path, define, set_to.format(3), show)
         assert again.split() == ["0.333", "2"]  # of all sessions together
 
+    @pytest.mark.parametrize(
+        "change",
+        [
+            "N = {0}\ndecimal.getcontext().prec = N",
+            "for n in [{0}]: decimal.getcontext().prec = n",
+            "C['p'] = {0}\ndecimal.getcontext().prec = C['p']",
+        ],
+    )
+    def test_values_of_variables(self, tmp_path: Path, change: str) -> None:
+        """They count as they are when the function is called."""
+        define = "import decimal\nC = {}\n@fleche\ndef f(x): return str(decimal.Decimal(1) / x)"
+        cells = [f"{change.format(n)}\nprint(f(3))" for n in (3, 5, 3)]
+        assert run_cells(tmp_path, define, *cells).split() == ["0.333", "0.33333", "0.333"]
+
+    @pytest.mark.parametrize(
+        "change",
+        ["decimal.getcontext().prec = n", "decimal.setcontext(decimal.Context(**{'prec': n}))"],
+    )
+    def test_in_a_loop(self, tmp_path: Path, change: str) -> None:
+        """A script that tries one precision after the other has a result for each."""
+        source = f"""
+            import decimal
+            @fleche
+            def f(x): return str(decimal.Decimal(1) / x)
+            for n in (3, 5, 3):
+                {change}
+                print(f(3), f.stats().misses)
+        """
+        expected = ["0.333", "1", "0.33333", "2", "0.333", "2"]
+        assert run_script(tmp_path, source).split() == expected
+        assert run_script(tmp_path, source).split()[::2] == expected[::2]
+
     def test_by_functions_that_call_each_other(self, project: Project) -> None:
         """Each of them counts once, by however many ways it is called."""
         calls = "".join(
@@ -2607,6 +2639,30 @@ class TestState:
         assert found[1] == found[4]
         assert found[2] == found[3]
         assert len(set(found)) == 3
+
+    @pytest.mark.parametrize(
+        ("define", "change"),
+        [
+            (
+                "S = {'n': 0, 'k': 2}\ndef h(x):\n    S['n'] += 1\n    return S['k'] * x",
+                "S['k'] = 5",
+            ),
+            ("S = [2]\ndef h(x):\n    S.append(x)\n    return S[0] * x", "S[0] = 5"),
+            ("S = [2]\ndef h(x):\n    S.append(x)\n    return S[0] * x", "S.insert(0, 5)"),
+            (
+                "S = {'k': 2}\ndef put(k): S.update(k=k)\n"
+                "def h(x):\n    S.setdefault(x, x)\n    return S['k'] * x",
+                "put(5)",
+            ),
+        ],
+    )
+    def test_state_that_a_later_cell_changes(
+        self, tmp_path: Path, define: str, change: str
+    ) -> None:
+        """It counts from the next call on."""
+        define = f"{define}\n@fleche\ndef f(x): return h(x)"
+        cells = [define, "print(f(3))", f"{change}\nprint(f(3))"]
+        assert run_cells(tmp_path, *cells).split() == ["6", "15"]
 
     def test_calls_at_the_top_that_set_something_else(self, project: Project) -> None:
         source = f"{TABLE}M = {{}}\ndef put(n): M[1] = n\nput(4)\n"

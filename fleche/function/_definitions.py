@@ -44,6 +44,7 @@ __all__ = [
     "functions_in",
     "mark_of_attribute",
     "reached",
+    "redefined",
     "value_at",
 ]
 
@@ -254,6 +255,12 @@ class Definitions:
             return Variable("", None)
         label = self.found.label(module_name(namespace), name)
         return Variable(label, value, tuple(tail), space=namespace)
+
+
+def redefined(found: Findings, places: Iterable[tuple[Mapping[str, Any] | None, str]]) -> str:
+    """Return what says now how some variables are made, and follow nothing."""
+    definitions = Definitions(found, lambda *_: None, lambda *_: None)
+    return " ".join(definitions.of(*place) for place in places)
 
 
 def changed_by_call(namespace: Mapping[str, Any], chain: Chain, function: Chain) -> Chain:

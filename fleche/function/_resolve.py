@@ -35,6 +35,7 @@ from fleche.digest import (
 )
 from fleche.function._closure import ENTRY, Closure, Findings
 from fleche.function._code import KnownCode, code_of
+from fleche.function._definitions import redefined
 from fleche.function._facts import Import
 from fleche.function._imported import ImportsByName, absolute, take_from, texts_in
 from fleche.function._kinds import overloads_of
@@ -69,7 +70,7 @@ from fleche.function._read import (
     types_of_fields,
 )
 from fleche.function._recheck import Datum
-from fleche.function._settings import SETTINGS_OF, CalledSettings, Typed, settings_in
+from fleche.function._settings import SETTINGS_OF, CalledSettings, Typed, settings_in, values_at
 from fleche.function._signature import Transparent
 from fleche.function._texts import NamedInText, NamesAsked, Texts
 from fleche.function._tops import tops_run
@@ -204,18 +205,21 @@ class Resolver:
         """
         installed = (node for node in self.found.nodes.values() if node.kind == "installed")
         packages = {node.token.partition(".")[0] for node in installed} | self.packages
-        if not packages:
+        if not packages and not interactive_sources():
             return
         entry, called = sys.modules.get(self.home), CalledSettings(packages)
         for space in tops_run([*self.spaces.values(), *([vars(entry)] if entry else ())]):
             module = module_name(space)
-            for package, token, text in settings_in(space, called):
+            for package, token, text, places in settings_in(space, called):
                 label = self.found.label(module, f"{SETTINGS_OF}{package}")
                 self.found.put(label, "state", token, text)
+                if places:
+                    datum = Datum(label, places, values_at(places), values_at)
+                    self.found.checks.data.append(datum)
             if module == "__main__" and interactive_sources():
-                typed = Typed(space, packages)
-                datum = Datum("settings", space, typed.token(), typed.token)
-                self.found.checks.data.append(datum)
+                define = partial(redefined, self.found, self.variables.defined)
+                typed = Typed(space, packages, define)
+                self.found.checks.data.append(Datum("typed", space, typed.token(), typed.token))
 
     def follow_code(self) -> None:
         """Follow what code there is, before data is looked at."""

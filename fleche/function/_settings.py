@@ -8,7 +8,7 @@ it is written there, with the plain values of the variables that are named in it
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from itertools import product
 from types import BuiltinFunctionType, CodeType, FunctionType, ModuleType
 from typing import Any, NamedTuple, TypeAlias
@@ -21,6 +21,7 @@ from fleche.digest import (
     Definition,
     SettingStatement,
     calling_statements,
+    digest,
     dump_statements,
     expressions_of,
     find_definition,
@@ -37,7 +38,7 @@ from fleche.function._reaching import codes_within
 from fleche.function._tops import top_of
 from fleche.function._trees import Chain, texts_within
 
-__all__ = ["SETTINGS_OF", "CalledSettings", "Settings", "Typed", "settings_in"]
+__all__ = ["SETTINGS_OF", "CalledSettings", "Settings", "Typed", "settings_in", "values_at"]
 
 Parts: TypeAlias = "dict[int, tuple[Mapping[str, Any], list[Any]]]"
 """Statements by their ``id``, each with the names that it uses and what decides whether it runs."""
@@ -59,6 +60,7 @@ SETTINGS_OF = "settings of "
 """How the labels of what is set in a package begin."""
 
 PLAIN = (bool, int, float, complex, str, bytes, type(None))
+CONTAINERS = (dict, list, tuple, set, frozenset)
 
 
 class Settings(NamedTuple):
@@ -68,11 +70,13 @@ class Settings(NamedTuple):
         package: the name of the package.
         token: what stands for it.
         text: the statements.
+        places: the variables whose values count in it: the names of their modules, and the chains.
     """
 
     package: str
     token: str
     text: str
+    places: list[tuple[Mapping[str, Any], Chain]]
 
 
 def settings_in(namespace: Mapping[str, Any], called: CalledSettings) -> Iterator[Settings]:
@@ -92,12 +96,14 @@ def settings_in(namespace: Mapping[str, Any], called: CalledSettings) -> Iterato
         import ast
 
         hasher = blake3()
+        places = []
         for space, statements in parts.values():
             hasher.update(dump_statements(statements, space))
-            for chain in chains_in(statements, space):
-                hasher.update(repr(plain_value(space, chain)).encode())
+            places += [(space, chain) for chain in chains_in(statements, space)]
+        hasher.update(values_at(places).encode())
         text = "\n".join(ast.unparse(statements[0]) for _, statements in parts.values())
-        yield Settings(package, hasher.hexdigest(), text)
+        known = [place for place in places if plain_value(*place)]
+        yield Settings(package, hasher.hexdigest(), text, known)
 
 
 def take(found: dict[str, Parts], more: Iterable[tuple[str, Parts]]) -> None:
@@ -293,16 +299,20 @@ def puts_own_code(statement: Any, namespace: Mapping[str, Any]) -> bool:
 
 
 class Typed:
-    """What was typed so far sets, as a text; looked at anew when more has been typed.
+    """What was typed so far sets and defines, as a text; looked at anew when more has been typed.
 
     Args:
         namespace: the names of the main module.
         packages: the installed packages that matter.
+        define: returns what says how the variables are made that count as they are defined.
     """
 
-    def __init__(self, namespace: Mapping[str, Any], packages: set[str]) -> None:
+    def __init__(
+        self, namespace: Mapping[str, Any], packages: set[str], define: Callable[[], str]
+    ) -> None:
         self._namespace = namespace
         self._packages = packages
+        self._define = define
         self._sources: object = None
         self._found = ""
 
@@ -312,7 +322,7 @@ class Typed:
         if sources and sources is not self._sources:
             self._sources = sources
             found = settings_in(self._namespace, CalledSettings(self._packages))
-            self._found = " ".join(each.token for each in found)
+            self._found = " ".join([*(each.token for each in found), self._define()])
         return self._found
 
 
@@ -342,12 +352,19 @@ def package_of_variable(statement: Any) -> str:
     return next((name.partition("_")[0].lower() for name in names), "")
 
 
-def plain_value(namespace: Mapping[str, Any], chain: Chain) -> object:
-    """Return the value that a chain of names leads to if it is plain; "" of all else."""
+def values_at(places: Iterable[tuple[Mapping[str, Any], Chain]]) -> str:
+    """Return what stands for the values of variables, as far as they are plain."""
+    return " ".join(plain_value(*place) for place in places)
+
+
+def plain_value(namespace: Mapping[str, Any], chain: Chain) -> str:
+    """Return what stands for the value that a chain of names leads to; "" of all but plain data."""
     name, *tail = chain
     if name == "__name__" or name not in namespace or is_from_clock(namespace, name):
         return ""
     value = namespace[name]
     for step in tail:
         value = attempt(getattr, value, step, default=None)
-    return value if type(value) in PLAIN else ""
+    if type(value) in PLAIN:
+        return repr(value)
+    return str(attempt(digest, value, default="")) if type(value) in CONTAINERS else ""

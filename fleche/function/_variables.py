@@ -132,6 +132,7 @@ class Variables:
         values: makes the tokens of what code refers to.
         hooks: methods that run when a class is made, by ``id``.
         looked_at: what the variables hold.
+        defined: what counts by how it is made: the names of the modules, and those of variables.
         callers: modules of the installed functions, classes and objects that code names.
     """
 
@@ -160,6 +161,7 @@ class Variables:
         self.walked: set[str] = set()
         self.asked: set[tuple[str, str]] = set()
         self.counted: set[str] = set()
+        self.defined: list[tuple[Mapping[str, Any] | None, str]] = []
         self.filled: dict[type, dict[str, bool]] = {}
         self.hooks: set[int] = set()
         self.looked_at: list[Any] = []
@@ -328,9 +330,9 @@ class Variables:
         token = plain
         self.note_unseen(label, values)
         if values.opaque or values.by_maker:
-            token = f"{token} {self.definitions.of(namespace, name)}"
+            token = f"{token} {self.define(namespace, name)}"
         if parts:
-            token = f"{token} {self.definitions.of(namespace, name)}"
+            token = f"{token} {self.define(namespace, name)}"
             self.found.notes[label] = (
                 "written by the code itself, in part: that counts as it is defined"
             )
@@ -393,7 +395,7 @@ class Variables:
         if before is None:
             here = directory_of(namespace) if namespace is not None else ""
             before = Values(self.refer, here, self.filled_in).token(value)
-        defined = attribute.define() if attribute else self.definitions.of(namespace, name)
+        defined = attribute.define() if attribute else self.define(namespace, name)
         token = f"{defined} {before}"
         self.found.put(self.found.beside(label), "state", token)
         self.found.notes[label] = "written by the code itself where there is nothing yet"
@@ -413,11 +415,16 @@ class Variables:
         An attribute that nothing defines is as good as none: code has made it, or is about to.
         """
         attribute = self.attributes.get(label)
-        defined = attribute.define() if attribute else self.definitions.of(namespace, name)
+        defined = attribute.define() if attribute else self.define(namespace, name)
         if defined not in (NOTHING, "") or not (attribute or "." in name):
             self.found.put(self.found.beside(label), "state", defined)
         self.found.notes[label] = "written by the code itself: counts as it is defined"
         self.follow_code_in(value)
+
+    def define(self, namespace: Mapping[str, Any] | None, name: str) -> str:
+        """Return what says how a variable is made, see :meth:`Definitions.of`."""
+        self.defined.append((namespace, name))
+        return self.definitions.of(namespace, name)
 
     def add_absent(self, label: str, namespace: Mapping[str, Any], name: str) -> None:
         """Let count that a variable is not there, unless it is for the code to make."""
