@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import builtins
 import functools
 import gc
 import importlib
@@ -107,6 +108,47 @@ class TestOwn:
         """It is the user's own, wherever it says that it is from."""
         source = f"import abc, dataclasses, types\nC = {MADE_UP[kind]}\n{use}"
         assert project.counts(source, "2", "5")
+
+    @pytest.mark.parametrize("used", ["{0}.K", "{0}.h(1)", "{0}.C().h(1)"])
+    @pytest.mark.parametrize("found", ["A, B", "M = [A, B]", "M = {1: A, 2: B}"])
+    def test_two_modules_of_one_name(
+        self, project: Project, tmp_path: Path, used: str, found: str
+    ) -> None:
+        """As loaders of plugins make them: the names in both count."""
+        plugin = "K = {0}\ndef h(x): return K\nclass C:\n    def h(self, x): return K\n"
+        source = (
+            "import importlib.util\n"
+            "def load(path):\n"
+            "    spec = importlib.util.spec_from_file_location('plugin', path)\n"
+            "    module = importlib.util.module_from_spec(spec)\n"
+            "    spec.loader.exec_module(module)\n"
+            "    return module\n"
+        )
+        for name in "ab":
+            source += f"{name.upper()} = load({str(tmp_path / f'{name}.py')!r})\n"
+        listed = "=" in found
+        source += f"{found if listed else ''}\ndef f(x):\n    return "
+        if listed:
+            each = "M.values()" if "{" in found else "M"
+            source += f"[{used.format('m')} for m in {each}]\n"
+        else:
+            source += f"{used.format('A')}, {used.format('B')}\n"
+
+        def digest_with(*values: int) -> Any:
+            for name, value in zip("ab", values, strict=True):
+                (tmp_path / f"{name}.py").write_text(plugin.format(value))
+            importlib.invalidate_caches()
+            return project.digest({"entry": source})
+
+        digests = [digest_with(2, 3), digest_with(2, 7), digest_with(5, 3), digest_with(2, 3)]
+        assert digests[0] == digests[3]
+        assert len(set(digests)) == 3
+
+    @pytest.mark.parametrize("value", ["{0}", "{{'n': {0}}}", "[{0}]"])
+    def test_data_in_builtins(self, project: Project, value: str) -> None:
+        source = f"import builtins\nbuiltins.FACTOR = {value.format(4)}\ndef f(x): return FACTOR"
+        assert project.counts(source, "4", "6")
+        del vars(builtins)["FACTOR"]
 
     def test_installed_functions_count_by_name(self, project: Project) -> None:
         found = nodes(project.tracker({"entry": "import json\ndef f(x): return json.dumps(x)"}))

@@ -81,6 +81,9 @@ from fleche.function._whole import digest_of_file, digest_of_package
 
 __all__ = ["resolve"]
 
+CONSTANTS = ("Ellipsis", "NotImplemented")
+"""Values of Python itself that are under a name in ``builtins``."""
+
 MANY_FUNCTIONS = 2000
 """Beyond so many functions and classes whole packages count. A limit in seconds would let the key
 depend on how busy the machine is."""
@@ -427,7 +430,8 @@ class Resolver:
             return
         value = vars(builtins)[name]
         self.found.checks.name(vars(builtins), name, value)
-        if getattr(value, "__module__", None) != "builtins" and holds_own(value):
+        is_data = not callable(value) and not name.startswith("_") and name not in CONSTANTS
+        if is_data or (getattr(value, "__module__", None) != "builtins" and holds_own(value)):
             self.variables.add(label, value)
 
     def load_text(self, namespace: Mapping[str, Any], chain: Chain) -> None:
@@ -715,6 +719,8 @@ class Resolver:
         name = module_name(vars(module))
         if not is_own_namespace(vars(module)):
             return f"module {name}"
+        while self.modules.get(name, module) is not module:  # another one of this name
+            name += "#"
         if name not in self.modules:
             if file := extension_file(module):
                 self.found.put(name, "file", digest_of_file(file), file.rpartition("/")[2])
