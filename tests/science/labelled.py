@@ -446,6 +446,18 @@ def polars() -> Cases:
             ],
             use=lambda s: (s.sort(), s.unique(), s.sum() if s.dtype.is_numeric() else 0),
         ),
+        "order": Case(
+            lambda: pl.Series([3, 1, 2]),
+            [
+                lambda: pl.Series([3, 1, 2]).set_sorted(),
+                lambda: pl.Series([3, 1, 2]).set_sorted(descending=True),
+            ],
+            use=lambda s: (s.sort(), s.max(), s.is_sorted(), s.search_sorted(2), s.to_frame()),
+        ),
+        "told order": Case(
+            lambda: pl.Series([3, 1, 2]).set_sorted(),
+            use=lambda s: (s.max(), s.is_sorted(), s.search_sorted(2), s.to_frame(), s.to_numpy()),
+        ),
         "frame": Case(
             lambda: pl.DataFrame({"a": [1, 2, None], "b": ["x", None, "zz"]}),
             [

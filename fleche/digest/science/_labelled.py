@@ -252,8 +252,13 @@ def polars_frame(obj: Any) -> Parts:
 
 @parts
 def polars_series(obj: Any) -> Parts:
-    """Describe a series by its values: chunks and flags do not matter."""
+    """Describe a series by its values, and by being sorted, which polars believes: not by chunks.
+
+    A series that was said to be sorted, and is not, has another maximum.
+    """
     found: Parts = {"name": obj.name, "dtype": repr(obj.dtype), "length": len(obj)}
+    if len(obj) > 1:
+        found["order"] = [obj.flags[name] for name in ("SORTED_ASC", "SORTED_DESC")]
     valid = obj.is_not_null().to_numpy() if obj.null_count() else None
     return {**found, "valid": valid, "values": polars_values(obj)}
 
