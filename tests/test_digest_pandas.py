@@ -41,6 +41,7 @@ FRAME = pd.DataFrame(
 )
 PAIR = pd.DataFrame({"a": [1, 2], "b": [3, 4]})
 LEVELS = pd.MultiIndex.from_product([[1, 2], ["x", "y"]], names=["n", "s"])
+MANY = pd.MultiIndex.from_product([range(300), ["x", "y"]])
 
 
 class Table(pd.DataFrame):
@@ -71,6 +72,13 @@ def with_attrs(**attrs: Any) -> Any:
 
 def with_freq(freq: str | None) -> Any:
     return pd.DatetimeIndex(["2020-01-01", "2020-01-02", "2020-01-03"], freq=freq)
+
+
+def reordered(index: Any) -> Any:
+    """The same labels, each level of which is in the other order, as `pd.concat` leaves it."""
+    levels = [level[::-1] for level in index.levels]
+    codes = [len(level) - 1 - code for level, code in zip(index.levels, index.codes, strict=True)]
+    return pd.MultiIndex(levels, codes, names=index.names)
 
 
 DIFFERENT: list[tuple[Any, Any]] = [
@@ -128,6 +136,11 @@ DIFFERENT: list[tuple[Any, Any]] = [
     (LEVELS, LEVELS[::-1]),
     (LEVELS, LEVELS.swaplevel()),
     (LEVELS, pd.Index(list(LEVELS), tupleize_cols=False)),
+    (LEVELS, reordered(LEVELS)),
+    (LEVELS, LEVELS[[0, 1, 2, 2]]),
+    (pd.Series(range(4), LEVELS), pd.Series(range(4), reordered(LEVELS))),
+    (pd.MultiIndex.from_arrays([["a", None]]), pd.MultiIndex.from_arrays([["a", "a"]])),
+    (pd.MultiIndex.from_arrays([with_freq("D")]), pd.MultiIndex.from_arrays([with_freq(None)])),
     (pd.Timestamp("2020"), pd.Timestamp("2020", tz="UTC")),
     (pd.Timestamp("2020"), dt.datetime(2020, 1, 1)),
     (pd.Timestamp("2020"), np.datetime64("2020-01-01")),
@@ -171,6 +184,12 @@ EQUAL: list[tuple[Any, Any]] = [
     (FRAME, pd.concat([FRAME.iloc[:, :3], FRAME.iloc[:, 3:]], axis=1)),
     (blocks(True), blocks(False)),
     (LEVELS[2:], pd.MultiIndex.from_tuples([(2, "x"), (2, "y")], names=["n", "s"])),
+    (LEVELS[:0], LEVELS[2:][:0]),
+    (MANY[:4], MANY[:4].remove_unused_levels()),
+    (
+        pd.MultiIndex.from_arrays([["a", None]]),
+        pd.MultiIndex([["b", "a"]], [[1, -1]], names=[None]),
+    ),
     (PAIR.iloc[::2], pd.DataFrame({"a": [1], "b": [3]}, index=pd.RangeIndex(0, 2, 2))),
     (table("m"), table("m").copy()),
     (

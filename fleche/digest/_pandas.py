@@ -112,8 +112,9 @@ def describe_index(obj: Any, _walk: Walk) -> Node:
     attributes = attributes_beyond(obj)
     beyond = (Attributes(attributes),) if attributes else ()
     if hasattr(obj, "levels"):
-        levels = [obj.get_level_values(level) for level in range(obj.nlevels)]
-        return node(b"MultiIndex", (kind, names, *levels, *beyond))
+        used = obj.remove_unused_levels()  # as unstacking does
+        codes = [code.astype("i8") for code in used.codes]
+        return node(b"MultiIndex", (kind, names, *used.levels, *codes, *beyond))
     if kind == "RangeIndex":
         return node(b"RangeIndex", (names, obj.start, obj.stop, obj.step, *beyond))
     freq = frequency_of(getattr(obj, "freq", None))
