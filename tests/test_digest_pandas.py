@@ -41,6 +41,7 @@ FRAME = pd.DataFrame(
 )
 PAIR = pd.DataFrame({"a": [1, 2], "b": [3, 4]})
 LEVELS = pd.MultiIndex.from_product([[1, 2], ["x", "y"]], names=["n", "s"])
+SPARSE = pd.arrays.SparseArray([0, 1])
 MANY = pd.MultiIndex.from_product([range(300), ["x", "y"]])
 
 
@@ -79,6 +80,12 @@ def reordered(index: Any) -> Any:
     levels = [level[::-1] for level in index.levels]
     codes = [len(level) - 1 - code for level, code in zip(index.levels, index.codes, strict=True)]
     return pd.MultiIndex(levels, codes, names=index.names)
+
+
+def storing_a_zero() -> Any:
+    found = SPARSE.copy()
+    found.sp_values[:] = 0
+    return found
 
 
 DIFFERENT: list[tuple[Any, Any]] = [
@@ -126,6 +133,8 @@ DIFFERENT: list[tuple[Any, Any]] = [
     (pd.array([1.0, None], dtype="Float64"), pd.array([1.0, 0.0], dtype="Float64")),
     (pd.array(["a"], dtype="string"), np.array(["a"], dtype=object)),
     (pd.arrays.SparseArray([0, 1]), pd.arrays.SparseArray([0, 1], fill_value=1)),
+    (SPARSE[[0, 0]], storing_a_zero()),
+    (SPARSE, pd.arrays.SparseArray([0, 1], kind="block")),
     (pd.RangeIndex(3), pd.Index([0, 1, 2])),
     (pd.RangeIndex(3), pd.RangeIndex(4)),
     (pd.Index([1, 2]), pd.Index([1, 2], name="x")),

@@ -175,7 +175,10 @@ def describe_intervals(obj: Any) -> Node:
 
 
 def describe_sparse(obj: Any) -> Node:
-    return node(b"pandas sparse", (obj.to_dense(), obj.fill_value))
+    """Describe a sparse array by what it stores, be that the fill value, and by how."""
+    places = obj.sp_index.to_int_index().indices
+    parts = (obj.kind, len(obj), places, obj.sp_values, obj.fill_value)
+    return node(b"pandas sparse", parts)
 
 
 def describe_nullable(obj: Any) -> Node:
