@@ -505,6 +505,11 @@ def pandas() -> Cases:
     def texts(dtype: Any) -> Any:
         return pd.Series(["a", None, "b"], dtype=dtype)
 
+    def struct(**metadata: str) -> Any:
+        import pyarrow as pa
+
+        return pd.ArrowDtype(pa.struct([pa.field("e", pa.int64(), metadata=metadata)]))
+
     in_arrow = find_spec("pyarrow") is not None
 
     def if_arrow(*makes: Any) -> tuple[Any, ...]:
@@ -529,6 +534,17 @@ def pandas() -> Cases:
                 *if_arrow(lambda: pd.StringDtype("pyarrow")),
                 lambda: pd.StringDtype("python", na_value=np.nan),
             ],
+        ),
+        "used dtype": Case(
+            pd.Int64Dtype,
+            [
+                *(pd.Int32Dtype, pd.Float64Dtype, pd.BooleanDtype, pd.CategoricalDtype),
+                *(pd.SparseDtype, pd.IntervalDtype, lambda: np.dtype("i8")),
+                *(lambda: pd.PeriodDtype("D"), lambda: pd.PeriodDtype("h")),
+                *(lambda: pd.DatetimeTZDtype(tz="UTC"), lambda: pd.DatetimeTZDtype("s", "UTC")),
+                *if_arrow(struct, lambda: struct(unit="eV")),
+            ],
+            use=lambda d: (d.itemsize, d.kind, d.numpy_dtype, pd.array([1, None], dtype=d)),
         ),
         "index": Case(
             lambda: pd.Index(["a", "b"], dtype=pd.StringDtype("python")),

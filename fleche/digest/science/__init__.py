@@ -131,7 +131,7 @@ ROWS: tuple[tuple[str, str, str, bool], ...] = (
     # pandas, xarray, pyarrow, polars, networkx
     (
         "pandas",
-        "BaseGroupBy BaseGrouper BaseWindow Grouping",
+        "BaseGroupBy BaseGrouper BaseWindow ExtensionDtype Grouping",
         "_labelled:pandas_object",
         SUBCLASSES,
     ),

@@ -16,7 +16,7 @@ GRAPH_CACHE = "__networkx_cache__"
 
 @parts
 def pandas_object(obj: Any) -> Parts:
-    """Describe groups and windows of pandas without what they have worked out."""
+    """Describe groups, windows and dtypes of pandas without what they have worked out."""
     return without(obj, "_cache")
 
 
