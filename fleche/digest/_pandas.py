@@ -213,7 +213,7 @@ def parts_of_arrow(strings: Any) -> tuple[Any, ...]:
 
 
 def describe_elementwise(obj: Any) -> Node:
-    return node(b"pandas elements", (str(obj.dtype), obj.to_numpy(dtype=object)))
+    return node(b"pandas elements", (obj.dtype, obj.to_numpy(dtype=object)))
 
 
 ARRAYS: dict[str, Callable[[Any], Node]] = {

@@ -585,6 +585,14 @@ def pandas() -> Cases:
             ],
             use=lambda s: (s.sum(), repr(s)),
         )
+        cases["arrow fields"] = Case(
+            lambda: pd.Series([{"e": 1}], dtype=struct()),
+            [
+                lambda: pd.Series([{"e": 2}], dtype=struct()),
+                lambda: pd.Series([{"e": 1}], dtype=struct(unit="eV")),
+            ],
+            use=lambda s: (s.struct.field("e"), s.dtype.kind, repr(s)),
+        )
     return cases
 
 
